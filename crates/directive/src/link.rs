@@ -1,0 +1,112 @@
+//! The seam between the switchboard and one receiver.
+//!
+//! Downward travels *state* (the newest timeline, permit and list of sleepers: a receiver that was away misses nothing by
+//! reading only the latest); upward travel reports, which are repeated and so may be dropped when the switchboard is slow.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{MachineId, Permit, Report, Timeline};
+
+/// Everything the switchboard tells a receiver, as of now.
+#[derive(Debug, Clone, Default)]
+pub struct Downlink {
+    /// The newest timeline.
+    pub timeline: Option<Arc<Timeline>>,
+    /// The newest permit.
+    pub permit: Option<Permit>,
+    /// Machines that a device has confirmed to be asleep: their sessions need no work.
+    pub asleep: Arc<BTreeSet<MachineId>>,
+}
+
+/// The other side is gone for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the switchboard's end of the link is closed")]
+pub struct LinkClosed;
+
+/// A receiver's end of the link.
+pub trait Link: Send + 'static {
+    /// Waits until something newer than the last seen has come, and returns it whole.
+    fn changed(&mut self) -> impl Future<Output = Result<Downlink, LinkClosed>> + Send;
+    /// What was last received, without waiting.
+    fn latest(&mut self) -> Downlink;
+    /// Reports upward. Never waits: `false` means that the report was dropped (a later one will say the same).
+    fn report(&self, report: Report) -> bool;
+}
+
+/// The receiver's end of an in-process link.
+#[derive(Debug)]
+pub struct InProcess {
+    down: watch::Receiver<Downlink>,
+    up: mpsc::Sender<Report>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The switchboard's end of an in-process link.
+#[derive(Debug)]
+pub struct Outlet {
+    down: watch::Sender<Downlink>,
+    up: mpsc::Receiver<Report>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Reports that may wait for the switchboard; a further one is dropped and counted.
+const REPORTS_QUEUED: usize = 256;
+
+/// Makes both ends of a link inside one process.
+#[must_use]
+pub fn in_process() -> (InProcess, Outlet) {
+    let (down_tx, down_rx) = watch::channel(Downlink::default());
+    let (up_tx, up_rx) = mpsc::channel(REPORTS_QUEUED);
+    let dropped = Arc::new(AtomicU64::new(0));
+    (
+        InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() },
+        Outlet { down: down_tx, up: up_rx, dropped },
+    )
+}
+
+impl Link for InProcess {
+    async fn changed(&mut self) -> Result<Downlink, LinkClosed> {
+        self.down.changed().await.map_err(|_| LinkClosed)?;
+        Ok(self.down.borrow_and_update().clone())
+    }
+
+    fn latest(&mut self) -> Downlink {
+        self.down.borrow_and_update().clone()
+    }
+
+    fn report(&self, report: Report) -> bool {
+        let sent = self.up.try_send(report).is_ok();
+        if !sent {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+impl Outlet {
+    /// Changes what the receiver is told; it sees the newest state only.
+    pub fn update(&self, change: impl FnOnce(&mut Downlink)) {
+        self.down.send_modify(change);
+    }
+
+    /// Waits for the next report. `None` when the receiver is gone.
+    pub async fn report(&mut self) -> Option<Report> {
+        self.up.recv().await
+    }
+
+    /// A report, if one waits.
+    pub fn try_report(&mut self) -> Option<Report> {
+        self.up.try_recv().ok()
+    }
+
+    /// Reports dropped because the switchboard was slow.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

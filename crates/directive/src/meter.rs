@@ -1,0 +1,38 @@
+//! What measures power: the only proof that power is not used.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Pending, Watts};
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeterReading {
+    /// Power drawn through the meter.
+    pub watts: Watts,
+    /// When it was measured (not when it was read).
+    pub taken_at: Timestamp,
+}
+
+/// Why there is no measurement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeterError {
+    /// The source cannot be reached.
+    #[error("unreachable: {why}")]
+    Unreachable {
+        /// What went wrong.
+        why: String,
+    },
+    /// What it says is no power: text, NaN, infinite.
+    #[error("unreadable: {why}")]
+    Unreadable {
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+/// A power meter.
+pub trait Meter: Send + Sync + 'static {
+    /// Measures.
+    fn read(&self) -> Pending<'_, Result<MeterReading, MeterError>>;
+}

@@ -1,0 +1,148 @@
+use super::*;
+use crate::{GroupId, Step};
+use rand::prelude::*;
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
+}
+
+fn step(secs: i64, action: Action, machines: &[&str]) -> Step {
+    Step {
+        at: at(secs),
+        group: GroupId::from("g"),
+        action,
+        means: Means::Device,
+        machines: machines.iter().map(|name| MachineId::from(*name)).collect(),
+        lease: None,
+        reason: "test".into(),
+    }
+}
+
+fn timeline(epoch: u64, generation: u64, steps: Vec<Step>) -> Timeline {
+    Timeline { number: Generation { epoch, generation }, issued_at: at(0), horizon: at(3600), ledger_head: None, steps }
+}
+
+fn permit(epoch: u64, generation: u64, serial: u64) -> Permit {
+    Permit { number: Generation { epoch, generation }, serial, ttl_ms: 120_000 }
+}
+
+/// Any instant: tests only need one to add to.
+#[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn lowering_happens_on_time_without_a_permit() {
+    let mut receiver = Receiver::default();
+    assert_eq!(receiver.offer(&timeline(1, 1, vec![step(10, Action::Drain, &["b", "a"])])), Offer::Taken);
+    assert!(receiver.advance(at(9), origin()).changes.is_empty());
+    let advance = receiver.advance(at(10), origin());
+    let names: Vec<_> = advance.changes.iter().map(|change| change.machine.as_str().to_owned()).collect();
+    assert_eq!(names, ["b", "a"], "in the timeline's order");
+}
+
+#[test]
+fn a_scheduled_restore_waits_for_a_permit_of_this_generation() {
+    let now = origin();
+    let mut receiver = Receiver::default();
+    receiver.offer(&timeline(1, 1, vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])]));
+    receiver.advance(at(1), now);
+    assert_eq!(receiver.advance(at(30), now).waiting, [MachineId::from("a")]);
+    assert!(!receiver.permit(permit(1, 2, 1), now), "a permit for another timeline does not count");
+    assert!(receiver.permit(permit(1, 1, 1), now));
+    assert!(!receiver.permit(permit(1, 1, 1), now), "a permit counts once");
+    let later = now + Duration::from_secs(121);
+    assert_eq!(receiver.advance(at(30), later).waiting.len(), 1, "it has expired");
+    assert!(receiver.permit(permit(1, 1, 2), later));
+    assert_eq!(receiver.advance(at(30), later).changes.len(), 1);
+    assert!(receiver.applied().is_empty());
+}
+
+#[test]
+fn a_machine_that_a_newer_timeline_drops_is_a_raise_too() {
+    let now = origin();
+    let mut receiver = Receiver::default();
+    receiver.offer(&timeline(1, 1, vec![step(0, Action::Lockout, &["a"])]));
+    receiver.advance(at(1), now);
+    receiver.offer(&timeline(1, 2, vec![]));
+    assert_eq!(receiver.advance(at(2), now).waiting.len(), 1);
+}
+
+#[test]
+fn older_timelines_change_nothing_also_after_a_restart() {
+    let mut receiver = Receiver::default();
+    receiver.offer(&timeline(2, 5, vec![step(0, Action::Drain, &["a"])]));
+    receiver.advance(at(1), origin());
+    let saved = serde_json::to_string(receiver.saved()).expect("plain data");
+    let mut receiver = Receiver::restore(serde_json::from_str(&saved).expect("what was written"));
+    assert_eq!(receiver.offer(&timeline(1, 9, vec![])), Offer::Stale { have: Generation { epoch: 2, generation: 5 } });
+    assert_eq!(receiver.offer(&timeline(2, 5, vec![])), Offer::Same);
+    assert!(receiver.advance(at(2), origin()).changes.is_empty(), "the machine stays off and nothing moves");
+    assert_eq!(receiver.applied().len(), 1);
+}
+
+#[test]
+fn permits_of_absurd_life_are_refused() {
+    let now = origin();
+    let mut receiver = Receiver::default();
+    receiver.offer(&timeline(1, 1, vec![]));
+    for ttl_ms in [0, 10, 4_999, 120_001, u64::MAX] {
+        assert!(!receiver.permit(Permit { ttl_ms, ..permit(1, 1, 1) }, now), "{ttl_ms}");
+    }
+}
+
+/// Random timelines, permits, restarts and times: power never rises without a live permit, and what is due to be lowered is.
+#[test]
+fn random_histories_keep_the_rules() {
+    for seed in 0..2_000u64 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let start = origin();
+        let (mut wall, mut mono, mut serial) = (0i64, start, 0u64);
+        let mut receiver = Receiver::default();
+        let mut permitted_until: Option<(Generation, Instant)> = None;
+        for _ in 0..60 {
+            match rng.random_range(0..5) {
+                0 => {
+                    let actions = [Action::Run, Action::Hold, Action::Drain, Action::Curtail, Action::Lockout];
+                    let mut steps: Vec<Step> = (0..rng.random_range(0..6))
+                        .map(|_| {
+                            let name = ["a", "b", "c"][rng.random_range(0..3)];
+                            step(wall + rng.random_range(-30..60), actions[rng.random_range(0..5)], &[name])
+                        })
+                        .collect();
+                    steps.sort_by_key(|step| step.at);
+                    receiver.offer(&timeline(rng.random_range(1..3), rng.random_range(1..9), steps));
+                }
+                1 => {
+                    serial += 1;
+                    if let Some(number) = receiver.number()
+                        && receiver.permit(Permit { number, serial, ttl_ms: 30_000 }, mono)
+                    {
+                        permitted_until = Some((number, mono + Duration::from_secs(30)));
+                    }
+                }
+                2 => receiver = Receiver::restore(receiver.saved().clone()),
+                _ => {
+                    let step = rng.random_range(0..20);
+                    wall += step;
+                    mono += Duration::from_secs(step.unsigned_abs());
+                }
+            }
+            let number = receiver.number();
+            let advance = receiver.advance(at(wall), mono);
+            for change in &advance.changes {
+                let raise = change.to.action < change.from.action;
+                let allowed = permitted_until.is_some_and(|(of, until)| Some(of) == number && mono < until);
+                assert!(!raise || allowed, "seed {seed}: {change:?} rose without a permit");
+            }
+            if let Some(timeline) = &receiver.saved().timeline {
+                for (machine, wanted) in timeline.standing_at(at(wall)) {
+                    let have = receiver.applied().get(&machine).copied().unwrap_or_default();
+                    assert!(have.action >= wanted.action, "seed {seed}: {machine} is due to be lowered");
+                }
+            }
+            assert!(receiver.advance(at(wall), mono).changes.is_empty(), "seed {seed}: applying twice changes nothing");
+        }
+    }
+}

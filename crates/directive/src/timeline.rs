@@ -1,0 +1,141 @@
+//! The directive: a numbered timeline of what each machine may do until the horizon.
+//!
+//! A timeline is state, not a list of changes: the newest step at or before an instant tells what a machine may do then,
+//! and a machine that no step names may run. So losing or repeating one loses nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{GroupId, LeaseId, MachineId, Standing};
+
+/// The number of a timeline: a later epoch (switchboard life) or, within one, a later plan wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation {
+    /// Counts lives of the ledger's holder.
+    pub epoch: u64,
+    /// Counts plans within one epoch.
+    pub generation: u64,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.generation)
+    }
+}
+
+/// What a machine may do. Ordered from free to forbidden: a later one is a *lowering* of power, an earlier one a *raising*.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Served with work.
+    #[default]
+    Run,
+    /// Frozen: a present session keeps working, a new one is parked.
+    Hold,
+    /// Taken off: asleep where an actuator reaches it, else starved of new work.
+    Drain,
+    /// As [`Action::Drain`], at once; ordinary ramps do not apply.
+    Curtail,
+    /// Off, and put back to sleep when it wakes.
+    Lockout,
+}
+
+impl Action {
+    /// Whether the machine is to be brought off.
+    #[must_use]
+    pub fn sheds(self) -> bool {
+        self >= Self::Drain
+    }
+}
+
+/// By what means a machine is taken off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Means {
+    /// An actuator puts it to sleep: it is served work until it is confirmed asleep.
+    #[default]
+    Device,
+    /// Nothing reaches it but the proxy: no new work from the due moment. This promises no watts.
+    Starve,
+}
+
+/// From `at` on, `machines` may do `action`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When the step is due.
+    pub at: Timestamp,
+    /// The group whose machines these are.
+    pub group: GroupId,
+    /// What they may do from then on.
+    pub action: Action,
+    /// How they are taken off, if they are.
+    pub means: Means,
+    /// The machines, in the order in which they are to be dealt with.
+    pub machines: Vec<MachineId>,
+    /// The lease this step serves, if one does.
+    pub lease: Option<LeaseId>,
+    /// Why, in words for an operator.
+    pub reason: String,
+}
+
+/// The newest ledger entry the sender had written: receivers raise an alarm when it goes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerHead {
+    /// Sequence number of the entry.
+    pub seq: u64,
+    /// Its hash, hex.
+    pub hash: String,
+}
+
+/// All steps of the plan horizon, numbered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Older numbers change nothing; the same twice changes nothing.
+    pub number: Generation,
+    /// When it was made.
+    pub issued_at: Timestamp,
+    /// Until when the steps were planned.
+    pub horizon: Timestamp,
+    /// The ledger's head when it was made.
+    pub ledger_head: Option<LedgerHead>,
+    /// Steps in order of time; of two at the same time for one machine the later in the list holds.
+    pub steps: Vec<Step>,
+}
+
+impl Timeline {
+    /// What every named machine may do at `at`. A machine that is not in the map may run.
+    #[must_use]
+    pub fn standing_at(&self, at: Timestamp) -> BTreeMap<MachineId, Standing> {
+        let mut standing = BTreeMap::new();
+        for step in self.steps.iter().filter(|step| step.at <= at) {
+            for machine in &step.machines {
+                if step.action == Action::Run {
+                    standing.remove(machine);
+                } else {
+                    standing.insert(machine.clone(), Standing { action: step.action, means: step.means });
+                }
+            }
+        }
+        standing
+    }
+
+    /// When the next step after `at` is due.
+    #[must_use]
+    pub fn next_due(&self, at: Timestamp) -> Option<Timestamp> {
+        self.steps.iter().map(|step| step.at).filter(|due| *due > at).min()
+    }
+}
+
+/// The right to raise power for a while. Without a fresh one nothing rises, scheduled restores included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// The timeline it is for.
+    pub number: Generation,
+    /// Counts permits of one switchboard life, so that one is used once.
+    pub serial: u64,
+    /// How long it lives on the receiver's monotonic clock, from arrival, in milliseconds: 5,000 to 120,000.
+    pub ttl_ms: u64,
+}

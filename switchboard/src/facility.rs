@@ -1,0 +1,308 @@
+//! The facility as the planner sees it: a tree of feeds, groups of machines below them, meters, and the rules of
+//! dispatch. Plain data with every name resolved and every limit checked: the loader makes it, nothing else does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use directive::{FeedId, GroupId, MachineId, MeterId, Watts};
+
+/// A policy that cannot be wrong: what exists, how to decide, what is safe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The facility's name.
+    pub site: String,
+    /// The operator's count of edits (`revision`), if the file carries one.
+    pub revision: Option<u64>,
+    /// SHA-256 of the file as read, hex: the ledger records it with each decision.
+    pub digest: String,
+    /// The site's time zone, for people; everything inside is UTC.
+    pub timezone: jiff::tz::TimeZone,
+    /// Watts to count for a session that no group declares.
+    pub unassigned: Watts,
+    /// The feed that unassigned sessions are counted at.
+    pub unassigned_feed: FeedId,
+    /// Feeds, parents before children.
+    pub feeds: Vec<Feed>,
+    /// Groups in the order of the file.
+    pub groups: Vec<Group>,
+    /// Meters by name.
+    pub meters: BTreeMap<MeterId, MeterSpec>,
+    /// How to choose machines and when to call a shed proven.
+    pub dispatch: Dispatch,
+    /// How fast load may move.
+    pub ramp: Ramp,
+    /// What holds when something is lost.
+    pub failsafe: Failsafe,
+}
+
+/// One electrical node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feed {
+    /// Its name.
+    pub id: FeedId,
+    /// The node that feeds it; `None` for the root.
+    pub parent: Option<FeedId>,
+    /// Its rating.
+    pub limit: Watts,
+    /// The share of the rating that may be drawn continuously (0, 1].
+    pub continuous_factor: f64,
+    /// Never planned into.
+    pub reserve: Watts,
+    /// What the house itself draws here (cooling, lights).
+    pub house: Watts,
+    /// Ceiling on this feed's total load when the plan has run out.
+    pub default_constraint: Option<Watts>,
+    /// What measures it.
+    pub meter: Option<MeterId>,
+}
+
+impl Feed {
+    /// What may be planned here: limit × continuous factor − reserve.
+    #[must_use]
+    pub fn usable(&self) -> Watts {
+        self.limit.scale(self.continuous_factor) - self.reserve
+    }
+}
+
+/// Machines that are planned alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Its name.
+    pub id: GroupId,
+    /// The feed its machines hang on.
+    pub feed: FeedId,
+    /// Globs (`*`, `?`) over worker names; the first group in the file that matches wins.
+    pub matches: Vec<String>,
+    /// How many machines there are (nameplate; admission counts on it).
+    pub machines: u32,
+    /// What one draws when it hashes.
+    pub watts: Watts,
+    /// Its efficiency.
+    pub joules_per_terahash: f64,
+    /// What one draws when it sleeps.
+    pub residual: Watts,
+    /// How it is taken off; `None` means that only starving is left.
+    pub actuator: Option<ActuatorSpec>,
+    /// Measured time from command to sleep, 95th percentile; without it the group backs no firm lease.
+    pub shed_p95: Option<Duration>,
+    /// Measured time from wake command to full load, 95th percentile.
+    pub restore_p95: Duration,
+    /// Shortest time awake.
+    pub min_up: Duration,
+    /// Shortest time asleep.
+    pub min_down: Duration,
+}
+
+impl Group {
+    /// Whether the group may back a firm lease: a working actuator and a measured shed time.
+    #[must_use]
+    pub fn backs_firm(&self) -> bool {
+        self.actuator.is_some() && self.shed_p95.is_some()
+    }
+
+    /// What taking one machine off frees.
+    #[must_use]
+    pub fn freed(&self) -> Watts {
+        self.watts.saturating_sub(self.residual)
+    }
+
+    /// Whether `machine` belongs here by its name.
+    #[must_use]
+    pub fn claims(&self, machine: &MachineId) -> bool {
+        self.matches.iter().any(|pattern| glob_matches(pattern, machine.as_str()))
+    }
+}
+
+/// The driver that reaches a group's machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActuatorSpec {
+    /// A program per command, without a shell. `{machine}` in an argument stands for the machine's name.
+    Exec {
+        /// Command that puts a machine to sleep.
+        sleep: Vec<String>,
+        /// Command that wakes it.
+        wake: Vec<String>,
+        /// Command that prints `awake` or `asleep`, and optionally the watts, on one line.
+        read: Vec<String>,
+        /// How long any of them may take.
+        timeout: Duration,
+        /// How many may run at once.
+        concurrency: usize,
+    },
+    /// A driver that the program registers itself under this name (the demo's simulated machines).
+    Registered {
+        /// The name.
+        name: String,
+    },
+}
+
+/// A meter and how it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeterSpec {
+    /// Its name.
+    pub id: MeterId,
+    /// The driver.
+    pub source: MeterSource,
+    /// How often it is read.
+    pub period: Duration,
+    /// A measurement older than this is no measurement.
+    pub stale_after: Duration,
+}
+
+/// Where a measurement comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MeterSource {
+    /// A file that something else rewrites: a number in kW, optionally followed by the RFC 3339 time of measurement.
+    File {
+        /// Its path.
+        path: std::path::PathBuf,
+    },
+    /// A driver that the program registers itself under this name.
+    Registered {
+        /// The name.
+        name: String,
+    },
+}
+
+/// In what order machines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merit {
+    /// Lowest margin per kW first: hashprice against power price and efficiency.
+    MarginPerKw,
+    /// Most joules per terahash first.
+    JoulesPerTerahash,
+    /// Groups in the order of the file.
+    Listed,
+}
+
+/// How to choose machines, and when a shed counts as proven.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch {
+    /// The order in which machines go.
+    pub merit: Merit,
+    /// Extra machines, in percent of what is short, for those that will not obey.
+    pub make_up_pct: f64,
+    /// How long a meter takes to show a change.
+    pub settle: Duration,
+    /// Slack before the latest safe start.
+    pub margin: Duration,
+    /// How long headroom must hold before it counts as proven.
+    pub prove_for: Duration,
+    /// Hashprice, USD per PH/s and day.
+    pub hashprice_usd_per_ph_day: Option<f64>,
+    /// Power price, USD per MWh.
+    pub power_usd_per_mwh: Option<f64>,
+}
+
+/// How fast load may move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ramp {
+    /// Fastest planned lowering, per minute.
+    pub down_per_min: Watts,
+    /// Fastest raising, per minute.
+    pub up_per_min: Watts,
+    /// Most machines woken in one step.
+    pub up_step_machines: u32,
+    /// Time between such steps.
+    pub up_step_interval: Duration,
+}
+
+/// What holds when something is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failsafe {
+    /// How far ahead timelines reach.
+    pub plan_horizon: Duration,
+    /// Life of a permit (5–120 s).
+    pub permit_ttl: Duration,
+    /// How often permits are renewed.
+    pub permit_every: Duration,
+    /// A report older than this no longer counts.
+    pub report_stale_after: Duration,
+    /// Commands to one machine before it counts as disobedient.
+    pub retries: u32,
+}
+
+impl Policy {
+    /// The feed of that name.
+    #[must_use]
+    pub fn feed(&self, id: &FeedId) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.id == *id)
+    }
+
+    /// The feed itself and everything above it, bottom-up.
+    #[must_use]
+    pub fn path_up(&self, id: &FeedId) -> Vec<&Feed> {
+        std::iter::successors(self.feed(id), |feed| feed.parent.as_ref().and_then(|parent| self.feed(parent))).collect()
+    }
+
+    /// Whether `feed` is `above` or hangs below it.
+    #[must_use]
+    pub fn is_below(&self, feed: &FeedId, above: &FeedId) -> bool {
+        self.path_up(feed).iter().any(|node| node.id == *above)
+    }
+
+    /// The group of that name.
+    #[must_use]
+    pub fn group(&self, id: &GroupId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.id == *id)
+    }
+
+    /// The group that declares `machine`, if one does.
+    #[must_use]
+    pub fn group_of(&self, machine: &MachineId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.claims(machine))
+    }
+}
+
+/// Matches `*` (any run) and `?` (any one character), in time linear in the text for each `*`.
+fn glob_matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                retry = Some((p, t));
+                p += 1;
+            }
+            Some(&want) if want == '?' || want == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((star, from)) = retry else { return false };
+                retry = Some((star, from + 1));
+                p = star + 1;
+                t = from + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|&rest| rest == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_worker_names() {
+        for (pattern, text, want) in [
+            ("acme.rig-*", "acme.rig-17", true),
+            ("acme.rig-*", "acme.sig-17", false),
+            ("*", "", true),
+            ("?", "", false),
+            ("a*b*c", "axxbyybzc", true),
+            ("a*b*c", "axxbyybz", false),
+            ("rig-?", "rig-10", false),
+            ("", "", true),
+        ] {
+            assert_eq!(glob_matches(pattern, text), want, "{pattern} ~ {text}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_exponential_time() {
+        let pattern = "*a".repeat(60);
+        assert!(!glob_matches(&pattern, &"a".repeat(40).replace('a', "ab").repeat(4).replace('a', "b")));
+    }
+}
