@@ -1,1 +1,3 @@
-//! (skeleton)
+//! Stratum V1 without IO.
+
+pub mod frame;
