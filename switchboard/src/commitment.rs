@@ -72,13 +72,22 @@ pub struct Figure {
     pub headroom: Option<Watts>,
     /// What is committed here and below, this lease included.
     pub needed: Watts,
+    /// What active tenants without a meter may draw: headroom is estimated low by at most this much.
+    #[serde(default)]
+    pub unmetered: Watts,
 }
 
 impl Figure {
-    /// Watts missing, as far as is known.
+    /// Watts that are not proven to be free, as far as is known.
     #[must_use]
     pub fn missing(&self) -> Option<Watts> {
         self.headroom.map(|headroom| self.needed.saturating_sub(headroom))
+    }
+
+    /// Watts that are missing for certain, even if tenants without a meter draw all they may.
+    #[must_use]
+    pub fn surely_missing(&self) -> Option<Watts> {
+        self.headroom.map(|headroom| self.needed.saturating_sub(headroom + self.unmetered))
     }
 }
 
@@ -121,6 +130,16 @@ impl Evidence {
     fn worst(&self) -> Option<(&Figure, Watts)> {
         let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.missing()?)));
         measured.max_by_key(|(_, missing)| *missing)
+    }
+
+    /// The figure that lacks most for certain, if one does.
+    fn short(&self) -> Option<(&Figure, Watts)> {
+        let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.surely_missing()?)));
+        measured.filter(|(_, missing)| *missing > Watts::ZERO).max_by_key(|(_, missing)| *missing)
+    }
+
+    fn measured(&self) -> bool {
+        !self.figures.is_empty() && self.figures.iter().all(|figure| figure.headroom.is_some())
     }
 }
 
@@ -193,11 +212,11 @@ impl Commitment {
         let free = evidence.free() && evidence.confirmed;
         self.free_since = if free { self.free_since.or(Some(now)) } else { None };
         let held_free = self.free_since.is_some_and(|since| now.saturating_duration_since(since) >= prove_for);
-        let short = evidence.worst().filter(|(_, missing)| *missing > Watts::ZERO);
+        let short = evidence.short();
         self.short_since = short.and(self.short_since.or(Some(now)));
         let held_short = self.short_since.is_some_and(|since| now.saturating_duration_since(since) >= settle);
         // A missed deadline is one record until the proof has come; a later shortage is another.
-        if short.is_none() && evidence.free() && matches!(self.phase, Phase::Proven | Phase::Active) {
+        if short.is_none() && evidence.measured() && matches!(self.phase, Phase::Proven | Phase::Active) {
             self.reported = false;
         }
         if evidence.starved && !self.unverified && self.phase < Phase::Releasing {
@@ -312,7 +331,8 @@ mod tests {
     const WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 
     fn evidence(headroom: Option<i64>) -> Evidence {
-        let figure = Figure { feed: "a".into(), headroom: headroom.map(Watts), needed: Watts(20_000) };
+        let figure =
+            Figure { feed: "a".into(), headroom: headroom.map(Watts), needed: Watts(20_000), unmetered: Watts::ZERO };
         Evidence {
             acked: true,
             due: true,

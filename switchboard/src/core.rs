@@ -364,7 +364,9 @@ impl Core {
         }
         let short = |feed: &crate::facility::Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
-            headroom.is_some_and(|headroom| headroom.watts < self.reserved_at(&feed.id, wall, None))
+            headroom.is_some_and(|headroom| {
+                headroom.watts + self.unmetered(&feed.id, wall, now) < self.reserved_at(&feed.id, wall, None)
+            })
         };
         self.policy.feeds.iter().any(short).then_some("a feed has less headroom than is committed")
     }

@@ -7,7 +7,7 @@ use directive::{FeedId, LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use crate::commitment::{Evidence, Figure, Happening};
+use crate::commitment::{Evidence, Figure, Happening, Phase};
 use crate::inventory::MachineState;
 use crate::lease::{Lease, earlier};
 use crate::ledger::Event;
@@ -89,6 +89,7 @@ impl Core {
                 .headroom(&self.policy, &self.leases, &feed.id, wall, now)
                 .map(|headroom| headroom.watts),
             needed: self.reserved_at(&feed.id, wall, Some(lease)),
+            unmetered: self.unmetered(&feed.id, wall, now),
         });
         let planned = self.planned_in.get(&lease.id).copied();
         let devices = machines.held && !machines.starved;
@@ -113,5 +114,18 @@ impl Core {
             (asked || lease.reserves(at)) && self.policy.is_below(&lease.feed, feed)
         };
         self.leases.iter().filter(counts).map(|lease| lease.gross).sum()
+    }
+
+    /// What active tenants here and below may draw that no meter of their own shows.
+    pub(super) fn unmetered(&self, feed: &FeedId, wall: Timestamp, now: Instant) -> Watts {
+        let draws = |lease: &&Lease| {
+            let active = self.commitments.get(&lease.id).is_some_and(|commitment| commitment.phase == Phase::Active);
+            let metered = lease
+                .meter
+                .as_ref()
+                .is_some_and(|meter| self.inventory.metered(&self.policy, meter, wall, now).is_some());
+            active && !metered && self.policy.is_below(&lease.feed, feed)
+        };
+        self.leases.iter().filter(draws).map(|lease| lease.gross).sum()
     }
 }

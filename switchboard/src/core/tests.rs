@@ -1,1 +1,584 @@
+//! A simulated facility around the core: machines that obey, refuse or lie, meters that fall silent, restarts, and the
+//! real rules of receivers. The world keeps the truth; the core sees reports only.
 
+use directive::{
+    Action, AgentReport, DeviceState, MachineReport, Means, MeterReport, ProxyReport, Receiver, Serving, SessionReport,
+    Watts,
+};
+use rand::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::commitment::Phase;
+use crate::fixture::{at, origin, policy};
+use crate::lease::LeaseRequest;
+use crate::plan::Chosen;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Obeys,
+    /// Never sleeps and says so.
+    Refuses,
+    /// Says that it sleeps and hashes on.
+    Lies,
+}
+
+#[derive(Debug)]
+struct Machine {
+    id: MachineId,
+    feed: &'static str,
+    device: bool,
+    manner: Manner,
+    /// Told to sleep since.
+    told: Option<i64>,
+    /// Whether it draws power.
+    draws: bool,
+    asleep_says: bool,
+    last_share: Option<i64>,
+    woken: i64,
+}
+
+struct World {
+    core: Core,
+    ledger: Vec<Entry>,
+    head: Head,
+    origin: Instant,
+    secs: i64,
+    machines: Vec<Machine>,
+    agent: Receiver,
+    proxy: Receiver,
+    meters_silent: bool,
+    ledger_fails: bool,
+    last_number: Option<Generation>,
+    asked: u64,
+    answers: BTreeMap<u64, Answer>,
+    rises_allowed: bool,
+}
+
+impl World {
+    fn new(manner: impl Fn(&str) -> Manner) -> Self {
+        let policy = policy();
+        let feed = |feed: &str| if feed == "a" { "a" } else { "b" };
+        let mut machines = Vec::new();
+        for group in &policy.groups {
+            for i in 0..group.machines {
+                let id = format!("{}.{i:03}", group.id);
+                machines.push(Machine {
+                    manner: manner(&id),
+                    id: id.into(),
+                    feed: feed(group.feed.as_str()),
+                    device: group.actuator.is_some(),
+                    told: None,
+                    draws: true,
+                    asleep_says: false,
+                    last_share: None,
+                    woken: 0,
+                });
+            }
+        }
+        let opened = Entry { at: at(0), event: Event::Opened { epoch: 1 } };
+        let mut world = Self {
+            core: Core::new(Arc::new(policy), LedgerState::default(), Head::default(), at(0)),
+            ledger: vec![opened],
+            head: Head::default(),
+            origin: origin(),
+            secs: 0,
+            machines,
+            agent: Receiver::default(),
+            proxy: Receiver::default(),
+            meters_silent: false,
+            ledger_fails: false,
+            last_number: None,
+            asked: 0,
+            answers: BTreeMap::new(),
+            rises_allowed: true,
+        };
+        world.open();
+        world
+    }
+
+    /// A new life of the switchboard, from nothing but the ledger.
+    fn restart(&mut self) {
+        let epoch = self.core.state.epoch + 1;
+        self.ledger.push(Entry { at: at(self.secs), event: Event::Opened { epoch } });
+        self.open();
+    }
+
+    fn open(&mut self) {
+        let mut state = LedgerState::default();
+        for entry in &self.ledger {
+            state.apply(entry.at, &entry.event).unwrap();
+        }
+        self.core = Core::new(Arc::new(policy()), state, self.head, at(self.secs));
+        self.permit_lost();
+    }
+
+    fn permit_lost(&mut self) {
+        self.rises_allowed = false;
+    }
+
+    fn now(&self) -> Instant {
+        self.origin + Duration::from_secs(u64::try_from(self.secs).unwrap())
+    }
+
+    fn input(&mut self, input: Input) {
+        let outputs = self.core.handle(input, at(self.secs), self.now());
+        self.perform(outputs);
+    }
+
+    fn perform(&mut self, outputs: Outputs) {
+        if let Some(timeline) = outputs.timeline {
+            assert!(self.last_number.is_none_or(|last| last < timeline.number), "numbers only grow");
+            self.last_number = Some(timeline.number);
+            self.agent.offer(&timeline);
+            self.proxy.offer(&timeline);
+        }
+        if let Some(permit) = outputs.permit {
+            assert!(!self.meters_silent || self.secs % 1000 < 15, "no permit while meters are silent");
+            assert!(self.core.outbox.failure().is_none(), "no permit while the ledger is known to fail");
+            self.agent.permit(permit, self.now());
+            self.proxy.permit(permit, self.now());
+        }
+        self.answers.extend(outputs.answers);
+        if let Some(entries) = outputs.append {
+            let result = if self.ledger_fails {
+                Err(WriteError::Full("test".into()))
+            } else {
+                self.ledger.extend(entries.iter().cloned());
+                for entry in &entries {
+                    self.head = self.head.next(&entry.at.to_string(), entry.event.kind(), "");
+                }
+                Ok(self.head)
+            };
+            self.input(Input::Written(result));
+        }
+    }
+
+    fn ask(&mut self, command: Command) -> Answer {
+        self.asked += 1;
+        self.input(Input::Command(self.asked, Box::new(command)));
+        self.answers.remove(&self.asked).expect("every command is answered")
+    }
+
+    fn commit(&mut self, id: &str, feed: &str, watts: i64, start: i64, end: i64) -> Answer {
+        let body = json!({
+            "id": id, "tenant": "t", "it_kw": Watts(watts).kw(), "feed": feed, "ready_before": "60s",
+            "start": at(start).to_string(), "end": at(end).to_string(),
+        });
+        let request: LeaseRequest = serde_json::from_value(body).unwrap();
+        self.ask(Command::Commit(request, None))
+    }
+
+    /// One second passes.
+    fn step(&mut self) {
+        self.secs += 1;
+        let (wall, now) = (at(self.secs), self.now());
+        for change in self.agent.advance(wall, now).changes {
+            let sleeps = change.to.action.sheds();
+            if let Some(machine) =
+                self.machines.iter_mut().find(|machine| machine.id == change.machine && machine.device)
+            {
+                machine.told = sleeps.then_some(self.secs);
+                if !sleeps {
+                    machine.woken = self.secs;
+                }
+            }
+        }
+        self.proxy.advance(wall, now);
+        for machine in &mut self.machines {
+            match machine.told {
+                Some(since) if self.secs >= since + 4 && machine.manner != Manner::Refuses => {
+                    machine.asleep_says = true;
+                    machine.draws = machine.manner == Manner::Lies;
+                }
+                Some(_) => {}
+                None => {
+                    machine.asleep_says = false;
+                    machine.draws = true;
+                }
+            }
+            if machine.draws && self.secs % 3 == 0 {
+                machine.last_share = Some(self.secs);
+            }
+        }
+        self.report();
+        self.input(Input::Tick);
+        self.check();
+    }
+
+    fn active(&self, feed: &str) -> Watts {
+        let open = self.core.state.open().filter(|standing| feed == "root" || standing.lease.feed.as_str() == feed);
+        // A tenant draws all it may from the moment its lease is active.
+        let drawn = open.filter(|standing| {
+            self.core.commitments[&standing.lease.id].phase == Phase::Active && at(self.secs) < standing.lease.ends()
+        });
+        drawn.map(|standing| standing.lease.gross).sum()
+    }
+
+    fn load(&self, feed: &str) -> Watts {
+        let house = if feed == "root" {
+            5000
+        } else if feed == "a" {
+            1000
+        } else {
+            0
+        };
+        let below = self.machines.iter().filter(|machine| feed == "root" || machine.feed == feed);
+        Watts(house) + below.map(|machine| Watts(if machine.draws { 3000 } else { 30 })).sum() + self.active(feed)
+    }
+
+    fn report(&mut self) {
+        let reading = |machine: &Machine| MachineReport {
+            machine: machine.id.clone(),
+            state: if machine.asleep_says { DeviceState::Asleep } else { DeviceState::Awake },
+            watts: None,
+            read_at: Some(at(self.secs)),
+            slept_at: machine.told.map(at),
+            failures: match machine.told {
+                Some(since) if machine.manner == Manner::Refuses => u32::try_from((self.secs - since) / 5).unwrap(),
+                _ => 0,
+            },
+            fault: None,
+        };
+        let meters = ["root", "a", "b"].map(|feed| MeterReport {
+            meter: format!("m-{feed}").into(),
+            watts: (!self.meters_silent).then(|| self.load(feed)),
+            taken_at: (!self.meters_silent).then(|| at(self.secs)),
+            fault: None,
+        });
+        let agent = AgentReport {
+            receiver: "agent".into(),
+            at: at(self.secs),
+            number: self.agent.number(),
+            machines: self.machines.iter().filter(|machine| machine.device).map(reading).collect(),
+            meters: meters.to_vec(),
+        };
+        let session = |machine: &Machine| SessionReport {
+            machine: machine.id.clone(),
+            sessions: 1,
+            serving: if machine.told.is_some() { Serving::Parked } else { Serving::Working },
+            shares: 0,
+            work: 0.0,
+            last_share_at: machine.last_share.map(at),
+            still_hashing: 0,
+        };
+        let sessions = self.machines.iter().map(session).collect();
+        let proxy = ProxyReport { receiver: "proxy".into(), at: at(self.secs), number: self.proxy.number(), sessions };
+        self.input(Input::Report(Report::Agent(agent)));
+        self.input(Input::Report(Report::Proxy(proxy)));
+    }
+
+    fn check(&self) {
+        // The physical truth: whoever lies, no feed is ever overloaded.
+        for (feed, usable) in [("root", 100_000), ("a", 50_000), ("b", 50_000)] {
+            assert!(self.load(feed) <= Watts(usable), "{feed} carries {} at {}", self.load(feed), self.secs);
+        }
+        // What is off stays told off until it may come back: nothing is raised that the plan still wants down.
+        for (machine, chosen) in self.core.selection.iter() {
+            // What was decided this very second is applied in the next.
+            if chosen.covers(at(self.secs)) && chosen.at < at(self.secs) && self.agent.number() == self.last_number {
+                let standing = self.agent.applied().get(machine).copied().unwrap_or_default();
+                assert!(standing.action >= Action::Drain, "{machine} runs at {}: {chosen:?}", self.secs);
+            }
+        }
+        let mut replayed = LedgerState::default();
+        if self.secs % 50 == 0 {
+            for entry in &self.ledger {
+                replayed.apply(entry.at, &entry.event).unwrap();
+            }
+            assert_eq!(replayed.leases, self.core.state.leases, "the ledger replays to what is in memory");
+            assert_eq!(replayed.selection, self.core.state.selection);
+        }
+    }
+
+    fn run_to(&mut self, secs: i64) {
+        while self.secs < secs {
+            self.step();
+        }
+    }
+
+    fn phase(&self, lease: &str) -> Phase {
+        let id = LeaseId::from(lease);
+        self.core.commitments.get(&id).map_or_else(|| self.core.state.leases[&id].phase, |live| live.phase)
+    }
+
+    fn chosen(&self) -> BTreeMap<MachineId, Vec<Chosen>> {
+        self.core.selection.off.clone()
+    }
+}
+
+fn obedient() -> World {
+    let mut world = World::new(|_| Manner::Obeys);
+    world.run_to(20);
+    world
+}
+
+#[test]
+fn a_lease_goes_all_the_way_and_every_machine_comes_back() {
+    let mut world = obedient();
+    assert!(matches!(world.commit("l", "a", 20_000, 1000, 1500), Answer::Committed(_)));
+    world.run_to(100);
+    assert_eq!(world.phase("l"), Phase::Armed);
+    world.run_to(850);
+    assert_eq!(world.phase("l"), Phase::Shedding);
+    world.run_to(930);
+    assert_eq!(world.phase("l"), Phase::Proven);
+    assert_eq!(world.core.asleep.len(), 5);
+    world.run_to(1001);
+    assert_eq!(world.phase("l"), Phase::Active);
+    world.run_to(1501);
+    assert_eq!(world.phase("l"), Phase::Releasing);
+    world.run_to(1700);
+    assert_eq!(world.phase("l"), Phase::Closed);
+    assert!(world.machines.iter().all(|machine| machine.draws && machine.told.is_none()));
+    assert!(world.core.selection.off.is_empty());
+    assert!(world.core.state.leases["l"].breaches.is_empty() && !world.core.state.leases["l"].unverified);
+}
+
+#[test]
+fn a_restart_in_mid_lease_keeps_its_machines_asleep() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(1100);
+    let before = world.chosen();
+    let number = world.last_number.unwrap();
+    world.restart();
+    world.step();
+    assert_eq!(world.chosen(), before);
+    assert_eq!(world.last_number.unwrap().epoch, number.epoch + 1);
+    assert_eq!(world.phase("l"), Phase::Active);
+    world.run_to(1200);
+    assert_eq!(world.chosen(), before);
+    assert!(world.machines.iter().filter(|machine| !machine.draws).count() == 5);
+    world.run_to(1700);
+    assert_eq!(world.phase("l"), Phase::Closed);
+}
+
+#[test]
+fn a_restart_in_mid_shedding_still_proves_in_time() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(855);
+    world.restart();
+    world.run_to(1001);
+    assert_eq!(world.phase("l"), Phase::Active);
+    assert!(world.core.commitments["l"].breaches.is_empty());
+}
+
+#[test]
+fn refusers_and_liars_are_replaced_in_the_feed_that_is_short() {
+    let manner = |id: &str| match id {
+        "old.000" => Manner::Refuses,
+        "old.001" => Manner::Lies,
+        _ => Manner::Obeys,
+    };
+    let mut world = World::new(manner);
+    world.run_to(20);
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(1100);
+    assert_eq!(world.phase("l"), Phase::Active);
+    let off: Vec<String> = world.chosen().keys().map(ToString::to_string).collect();
+    assert_eq!(off, ["old.000", "old.001", "old.002", "old.003", "old.004", "old.005", "old.006"]);
+    let state = |id: &str| world.core.states[&MachineId::from(id)];
+    assert_eq!((state("old.000"), state("old.001")), (MachineState::Disobedient, MachineState::Disobedient));
+    assert_eq!(state("old.006"), MachineState::Curtailed);
+}
+
+#[test]
+fn silent_meters_prove_nothing_and_stop_raises() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(800);
+    world.meters_silent = true;
+    world.run_to(1400);
+    assert_eq!(world.phase("l"), Phase::Shedding, "never silently active");
+    assert_eq!(world.core.commitments["l"].breaches.len(), 1);
+    world.run_to(1700);
+    assert!(world.machines.iter().filter(|machine| !machine.draws).count() == 5, "no machine comes back unseen");
+    world.meters_silent = false;
+    world.run_to(1900);
+    assert!(world.machines.iter().all(|machine| machine.draws));
+    assert_eq!(world.core.state.leases["l"].breaches.len(), 1, "never erased");
+}
+
+#[test]
+fn a_full_ledger_stops_commitments_and_raises_but_no_lowering() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(800);
+    world.ledger_fails = true;
+    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
+    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
+    world.run_to(1100);
+    assert_eq!(world.machines.iter().filter(|machine| !machine.draws).count(), 5);
+    world.run_to(1700);
+    assert_eq!(world.machines.iter().filter(|machine| !machine.draws).count(), 5, "no raise is on record");
+    world.ledger_fails = false;
+    world.run_to(1900);
+    assert!(world.machines.iter().all(|machine| machine.draws));
+    let moves = world.ledger.iter().filter(|entry| matches!(entry.event, Event::CommitmentMoved { .. })).count();
+    assert!(moves >= 6, "what happened meanwhile was recorded afterwards");
+}
+
+#[test]
+fn a_starved_lease_is_marked_and_asks_nobody_to_prove_it() {
+    let mut world = obedient();
+    let body = json!({
+        "id": "u", "tenant": "t", "it_kw": 36.0, "feed": "b", "accept_unverified": true,
+        "start": at(2000).to_string(), "end": at(2500).to_string(),
+    });
+    let answer = world.ask(Command::Commit(serde_json::from_value(body).unwrap(), None));
+    assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+    world.run_to(1900);
+    assert!(world.core.commitments["u"].unverified);
+    assert!(world.core.selection.iter().any(|(_, chosen)| chosen.means == Means::Starve));
+    // What is starved draws on in this world: the meter says so, and it is on record as a breach, not as proven.
+    world.secs = 1995;
+    assert_ne!(world.phase("u"), Phase::Proven);
+}
+
+#[test]
+fn two_requests_for_the_last_watts_get_one_yes() {
+    let mut world = obedient();
+    world.ledger_fails = false;
+    let first = world.commit("x", "a", 40_000, 1000, 1500);
+    let second = world.commit("y", "a", 40_000, 1000, 1500);
+    assert!(matches!(first, Answer::Committed(_)));
+    assert!(matches!(second, Answer::Refused(Refused::Refusal(crate::admit::Refusal::DoesNotFit { .. }))));
+    assert!(matches!(world.commit("x", "a", 100, 1000, 1500), Answer::Refused(Refused::LeaseExists(_))));
+}
+
+#[test]
+fn a_commitment_that_is_being_written_counts_already() {
+    let mut core = Core::new(Arc::new(policy()), LedgerState::default(), Head::default(), at(0));
+    let start = origin();
+    core.handle(Input::Tick, at(0), start);
+    let request = |id: &str| -> LeaseRequest {
+        let (start, end) = (at(1000).to_string(), at(1500).to_string());
+        serde_json::from_value(json!({"id": id, "tenant": "t", "it_kw": 40.0, "feed": "a", "start": start, "end": end}))
+            .unwrap()
+    };
+    let first = core.handle(Input::Command(1, Box::new(Command::Commit(request("x"), Some("k".into())))), at(0), start);
+    assert!(first.answers.is_empty(), "not durable yet");
+    let second = core.handle(Input::Command(2, Box::new(Command::Commit(request("y"), None))), at(0), start);
+    assert!(matches!(second.answers[..], [(2, Answer::Refused(Refused::Refusal(_)))]));
+    let again = core.handle(Input::Command(3, Box::new(Command::Commit(request("x"), Some("k".into())))), at(0), start);
+    assert!(matches!(again.answers[..], [(3, Answer::Refused(Refused::KeyPending))]));
+}
+
+#[test]
+fn the_same_key_is_answered_again_and_another_request_refused() {
+    let mut world = obedient();
+    let request = |kw: f64| -> LeaseRequest {
+        let (start, end) = (at(1000).to_string(), at(1500).to_string());
+        serde_json::from_value(json!({"tenant": "t", "it_kw": kw, "feed": "a", "start": start, "end": end})).unwrap()
+    };
+    let key = Some("k-1".to_owned());
+    assert!(matches!(world.ask(Command::Commit(request(5.0), key.clone())), Answer::Committed(_)));
+    assert!(matches!(world.ask(Command::Commit(request(5.0), key.clone())), Answer::Lease(_)));
+    assert!(matches!(world.ask(Command::Commit(request(6.0), key)), Answer::Refused(Refused::KeyReused)));
+    assert_eq!(world.core.state.leases.len(), 1);
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let mut world = obedient();
+    let (entries, state) = (world.ledger.len(), world.core.state.clone());
+    let (start, end) = (at(1000).to_string(), at(1500).to_string());
+    let request = json!({"tenant": "t", "it_kw": 5.0, "feed": "a", "start": start, "end": end});
+    assert!(matches!(world.ask(Command::Admit(serde_json::from_value(request).unwrap())), Answer::Admitted(_)));
+    assert_eq!((world.ledger.len(), &world.core.state), (entries, &state));
+}
+
+#[test]
+fn an_active_lease_is_cancelled_by_force_only() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(1100);
+    let cancel = |force| Command::Cancel { lease: "l".into(), force };
+    assert!(matches!(world.ask(cancel(false)), Answer::Refused(Refused::LeaseActive(_))));
+    assert!(matches!(world.ask(cancel(true)), Answer::Lease(view) if view.cancelled_at == Some(at(1100))));
+    world.run_to(1300);
+    assert_eq!(world.phase("l"), Phase::Closed);
+    assert!(world.machines.iter().all(|machine| machine.draws));
+}
+
+#[test]
+fn a_policy_that_does_not_carry_what_is_committed_is_refused() {
+    let mut world = obedient();
+    world.commit("l", "a", 40_000, 1000, 1500);
+    let changed = |limit: i64, digest: &str| {
+        let mut policy = policy();
+        policy.feeds[1].limit = Watts(limit);
+        policy.digest = digest.into();
+        Command::Policy(Arc::new(policy))
+    };
+    assert!(matches!(world.ask(changed(40_000, "bad")), Answer::Refused(Refused::PolicyShort { .. })));
+    assert_eq!(world.core.policy.digest, "00");
+    assert!(matches!(world.ask(changed(48_000, "good")), Answer::Done));
+    assert_eq!(world.core.policy.digest, "good");
+    let kinds: Vec<_> =
+        world.ledger.iter().map(|entry| entry.event.kind()).filter(|kind| kind.starts_with("policy")).collect();
+    assert_eq!(kinds, ["policy_loaded", "policy_refused", "policy_loaded"]);
+}
+
+/// Random leases, cancellations, restarts, liars, refusers, silent meters and ledger failures. The world's own load
+/// never exceeds a feed, numbers only grow, the ledger replays to what is in memory, and in the end all is given back.
+#[test]
+fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
+    for seed in 0..24 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let bad: Vec<(String, Manner)> = (0..2)
+            .map(|_| {
+                let manner = if random.random() { Manner::Lies } else { Manner::Refuses };
+                (format!("old.{:03}", random.random_range(0..10)), manner)
+            })
+            .collect();
+        let mut world =
+            World::new(|id| bad.iter().find(|(name, _)| name == id).map_or(Manner::Obeys, |(_, manner)| *manner));
+        println!("seed {seed}");
+        world.run_to(20);
+        let mut count = 0;
+        while world.secs < 6000 {
+            match random.random_range(0..400) {
+                0..3 => {
+                    count += 1;
+                    let start = world.secs + random.random_range(100..1500);
+                    let (feed, watts) =
+                        (*["a", "b", "root"].choose(&mut random).unwrap(), random.random_range(1000..35_000));
+                    world.commit(&format!("l{count}"), feed, watts, start, start + random.random_range(50..1500));
+                }
+                3 => {
+                    let known: Vec<LeaseId> = world.core.state.leases.keys().cloned().collect();
+                    if let Some(lease) = known.choose(&mut random) {
+                        world.ask(Command::Cancel { lease: lease.clone(), force: true });
+                    }
+                }
+                4 => world.restart(),
+                5 => {
+                    world.meters_silent = true;
+                    for _ in 0..random.random_range(1..60) {
+                        world.step();
+                    }
+                    world.meters_silent = false;
+                }
+                6 => {
+                    world.ledger_fails = true;
+                    for _ in 0..random.random_range(1..30) {
+                        world.step();
+                    }
+                    world.ledger_fails = false;
+                }
+                _ => {}
+            }
+            world.step();
+        }
+        let last = world.core.state.leases.values().map(|standing| standing.lease.ends()).max();
+        let quiet = last.map_or(6000, |last| last.as_second() - at(0).as_second()).max(6000) + 900;
+        world.run_to(quiet);
+        assert!(world.core.state.open().next().is_none(), "seed {seed}: {:?}", world.core.commitments);
+        assert!(world.core.selection.off.is_empty(), "seed {seed}");
+        assert!(world.machines.iter().all(|machine| machine.draws), "seed {seed}");
+        assert!(count > 5, "seed {seed}: something happened");
+    }
+}

@@ -143,50 +143,78 @@ fn lower_late(policy: &Policy, swept: &mut Swept, now: Timestamp, late: &[Place]
     }
 }
 
-/// Sets the times at which machines that were set free come back: few at once, best margin first.
+/// A machine's turn to come back.
+struct Turn {
+    /// From when it may.
+    ready: Timestamp,
+    place: Place,
+    watts: Watts,
+    /// When an earlier plan gave it its turn.
+    given: Option<Timestamp>,
+}
+
+/// Sets the times at which machines that were set free come back: few at once, best margin first. A turn that was given
+/// stays as long as the same end gives it.
 fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
     let ramp = &policy.ramp;
     let per_step = usize::try_from(ramp.up_step_machines).unwrap_or(usize::MAX).max(1);
-    let mut cursor = Timestamp::MIN;
-    let mut queue: Vec<(Timestamp, Place)> = Vec::new();
-    // Backward through the order of going: best margin first.
-    for (u, unit) in swept.units.iter_mut().enumerate().rev() {
-        let group = unit.group.map(|group| &policy.groups[group]);
-        for (p, period) in unit.periods.iter_mut().enumerate() {
-            let Some(edge) = period.edge.filter(|_| period.until.is_none()) else { continue };
-            let under_way = period.held.as_ref().filter(|held| held.edge == Some(edge) && edge <= now);
-            if let Some(until) = under_way.and_then(|held| held.until) {
-                period.until = Some(until);
-                cursor = cursor.max(later(until, ramp.up_step_interval));
-                continue;
-            }
-            let rested = later(period.at, group.map_or(Duration::ZERO, |group| group.min_down));
-            queue.push((edge.max(rested).max(if edge <= now { now } else { edge }), (u, p)));
-        }
-    }
-    queue.sort_by_key(|(ready, _)| *ready);
+    let interval = i64::try_from(ramp.up_step_interval.as_millis()).unwrap_or(i64::MAX);
+    let most = Watts(ramp.up_per_min.0.saturating_mul(interval) / 60_000);
+    let mut queue = turns(policy, swept);
+    queue.sort_by_key(|turn| (turn.given.unwrap_or(turn.ready), turn.given.is_none()));
     let mut queue = queue.into_iter().peekable();
-    while let Some((ready, first)) = queue.next() {
-        let at = ready.max(cursor);
-        let mut step = vec![first];
-        let watts = |&(u, _): &Place| swept.units[u].group.map_or(Watts::ZERO, |group| policy.groups[group].freed());
-        let mut raised = watts(&first);
-        let most = Watts(
-            ramp.up_per_min.0.saturating_mul(i64::try_from(ramp.up_step_interval.as_millis()).unwrap_or(i64::MAX))
-                / 60_000,
-        );
-        while step.len() < per_step {
-            let Some((_, next)) = queue.next_if(|(ready, next)| *ready <= at && raised + watts(next) <= most) else {
-                break;
+    let mut cursor = Timestamp::MIN;
+    while let Some(first) = queue.next() {
+        let at = first.given.unwrap_or_else(|| first.ready.max(cursor).max(now));
+        let mut step = vec![first.place];
+        let mut raised = first.watts;
+        loop {
+            let joins = |turn: &Turn| match (first.given, turn.given) {
+                (given @ Some(_), next) => given == next,
+                (None, Some(_)) => false,
+                (None, None) => step.len() < per_step && turn.ready <= at && raised + turn.watts <= most,
             };
-            raised += watts(&next);
-            step.push(next);
+            let Some(next) = queue.next_if(joins) else { break };
+            raised += next.watts;
+            step.push(next.place);
         }
-        cursor = later(at, ramp.up_step_interval.max(ramp_time(raised, ramp.up_per_min)));
+        cursor = cursor.max(later(at, ramp.up_step_interval.max(ramp_time(raised, ramp.up_per_min))));
         for (u, p) in step {
             swept.units[u].periods[p].until = Some(at);
         }
     }
+}
+
+fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    let mut joined: Vec<(Place, Option<Timestamp>)> = Vec::new();
+    // Backward through the order of going: best margin first.
+    for (u, unit) in swept.units.iter().enumerate().rev() {
+        let group = unit.group.map(|group| &policy.groups[group]);
+        for (p, period) in unit.periods.iter().enumerate() {
+            let Some(edge) = period.edge.filter(|_| period.until.is_none()) else { continue };
+            let rested = later(period.at, group.map_or(Duration::ZERO, |group| group.min_down));
+            let held = period.held.as_ref().filter(|held| held.edge == Some(edge));
+            let given = held.and_then(|held| held.until).filter(|until| *until >= rested);
+            // A time off that only ends because the next one begins was given no turn. It needs none while that stands.
+            let begins = |until: &Timestamp| unit.periods.iter().any(|other| other.at == *until);
+            let began = |until: &Timestamp| {
+                let mut others = unit.periods.iter().filter_map(|other| other.held.as_ref());
+                others.any(|other| other.at == *until)
+            };
+            if given.as_ref().is_some_and(begins) {
+                joined.push(((u, p), given));
+                continue;
+            }
+            let given = given.filter(|until| !began(until));
+            let watts = group.map_or(Watts::ZERO, |group| group.freed());
+            turns.push(Turn { ready: edge.max(rested), place: (u, p), watts, given });
+        }
+    }
+    for ((u, p), until) in joined {
+        swept.units[u].periods[p].until = until;
+    }
+    turns
 }
 
 /// Joins times off that leave less than `min_up` between them: the machine stays off, each lease keeps its part.

@@ -431,8 +431,13 @@ impl<'a> Sweep<'a> {
             let (means, group) = (ended.means, ended.group.clone());
             ended.edge = Some(at);
             ended.until = Some(at);
-            let (held, edge, until, used, passed_on) = (None, None, None, true, true);
-            self.units[unit].periods.push(Period { lease: heir, held, edge, at, until, means, group, used, passed_on });
+            // An earlier plan may have passed it on alike.
+            let alike =
+                |period: &&mut Period| period.passed_on && !period.used && period.at == at && period.lease == heir;
+            let held = self.units[unit].periods.iter_mut().find(alike).and_then(|period| period.held.take());
+            let (edge, until, used, passed_on) = (None, None, true, true);
+            let period = Period { lease: heir, held, edge, at, until, means, group, used, passed_on };
+            self.units[unit].periods.push(period);
             self.units[unit].active = Some(self.units[unit].periods.len() - 1);
         }
     }
