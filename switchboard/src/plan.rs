@@ -99,6 +99,12 @@ impl Selection {
         let woken = &mut self.woken;
         self.off.retain(|machine, periods| {
             let last_end = periods.iter().filter_map(|chosen| chosen.until).filter(|until| *until <= now).max();
+            // One time off that another one followed at once: the machine is off since the first began.
+            for i in 1..periods.len() {
+                if periods[i].at <= now && periods[i - 1].until.is_some_and(|until| periods[i].at <= until) {
+                    periods[i].at = periods[i - 1].at;
+                }
+            }
             periods.retain(|chosen| chosen.until.is_none_or(|until| now < until));
             if let Some(until) = last_end.filter(|_| !periods.iter().any(|chosen| chosen.at <= now)) {
                 woken.insert(machine.clone(), until);

@@ -526,7 +526,7 @@ fn a_policy_that_does_not_carry_what_is_committed_is_refused() {
 /// never exceeds a feed, numbers only grow, the ledger replays to what is in memory, and in the end all is given back.
 #[test]
 fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
-    for seed in 0..24 {
+    for seed in 0..6 {
         let mut random = StdRng::seed_from_u64(seed);
         let bad: Vec<(String, Manner)> = (0..2)
             .map(|_| {
@@ -539,8 +539,8 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
         println!("seed {seed}");
         world.run_to(20);
         let mut count = 0;
-        while world.secs < 6000 {
-            match random.random_range(0..400) {
+        while world.secs < 3000 {
+            match random.random_range(0..300) {
                 0..3 => {
                     count += 1;
                     let start = world.secs + random.random_range(100..1500);
@@ -574,7 +574,7 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
             world.step();
         }
         let last = world.core.state.leases.values().map(|standing| standing.lease.ends()).max();
-        let quiet = last.map_or(6000, |last| last.as_second() - at(0).as_second()).max(6000) + 900;
+        let quiet = last.map_or(0, |last| last.as_second() - at(0).as_second()).max(3000) + 900;
         world.run_to(quiet);
         assert!(world.core.state.open().next().is_none(), "seed {seed}: {:?}", world.core.commitments);
         assert!(world.core.selection.off.is_empty(), "seed {seed}");

@@ -367,7 +367,9 @@ impl<'a> Sweep<'a> {
                 // A running lease gives back what another one's end made needless, but nothing without such an end.
                 let end = if ended_only { ended.or(Some(now)) } else { last_end.filter(|end| *end > period.at) };
                 let Some(edge) = begun.or(end) else { continue };
-                let need = self.needed_until(later(edge, self.look_ahead()).max(now), coming);
+                // What was begun goes on unless a lease that counted then needs it; what begins looks ahead from now.
+                let from = if begun.is_some() { edge } else { now };
+                let need = self.needed_until(later(from, self.look_ahead()).max(now), coming);
                 if self.spare(unit, &need) {
                     self.give_back(unit, edge);
                 }
@@ -427,6 +429,11 @@ impl<'a> Sweep<'a> {
                 all.get(**lease).and_then(|lease| self.tree.of(&lease.feed)).is_some_and(|node| path.contains(&node))
             };
             let heir = running.iter().find(near).or_else(|| running.first()).map(|lease| (*lease).clone());
+            if at <= self.now {
+                // It is off already: only whom it serves changes.
+                self.units[unit].periods[active].lease = heir;
+                continue;
+            }
             let ended = &mut self.units[unit].periods[active];
             let (means, group) = (ended.means, ended.group.clone());
             ended.edge = Some(at);

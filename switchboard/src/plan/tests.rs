@@ -268,18 +268,30 @@ fn planned_load_and_commitments_never_exceed_what_is_usable() {
             let plan = plan(&policy, &leases, &fleet, &held, at(now));
             assert_eq!(plan.deficits, [], "seed {seed} at {now}");
             check(&policy, &leases, &plan, now, seed);
-            let again = super::plan(&policy, &leases, &fleet, &plan.selection, at(now));
-            let changes = diff(Some(&plan), &again);
-            let shown: Vec<_> = changes
-                .machines
-                .iter()
-                .map(|id| (id, plan.selection.off.get(id), again.selection.off.get(id)))
-                .collect();
-            assert!(changes.is_empty(), "seed {seed} at {now}: planning twice changes {shown:#?}");
-            held = plan.selection;
+            let settled = settle(&policy, &leases, &fleet, plan, now, seed);
+            check(&policy, &leases, &settled, now, seed);
+            held = settled.selection;
             now += random.random_range(1..900);
         }
     }
+}
+
+/// Planning again at the same instant moves nothing that is off just now, and soon moves nothing at all: what is meant for
+/// later may be improved once, when times that were joined free a place in the queue of those coming back.
+fn settle(policy: &Policy, leases: &[Lease], fleet: &Fleet, mut plan: Plan, now: i64, seed: u64) -> Plan {
+    let off = |plan: &Plan| -> BTreeSet<MachineId> {
+        let off = plan.selection.iter().filter(|(_, chosen)| chosen.covers(at(now)));
+        off.map(|(machine, _)| machine.clone()).collect()
+    };
+    for _ in 0..4 {
+        let again = super::plan(policy, leases, fleet, &plan.selection, at(now));
+        assert_eq!(off(&plan), off(&again), "seed {seed} at {now}: planning again moves nothing that is off");
+        if diff(Some(&plan), &again).is_empty() {
+            return again;
+        }
+        plan = again;
+    }
+    panic!("seed {seed} at {now}: planning again and again never settles")
 }
 
 fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
