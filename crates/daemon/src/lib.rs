@@ -2,3 +2,9 @@
 //! nothing of mining or power.
 
 pub mod clock;
+pub mod logging;
+pub mod settings;
+pub mod signals;
+pub mod state_file;
+pub mod tasks;
+pub mod watch_file;
