@@ -106,7 +106,6 @@ impl Document {
     }
 
     /// The top of the file.
-    #[must_use]
     pub fn root(&self) -> Section<'_> {
         Section::root(self, &self.root)
     }
