@@ -1,0 +1,39 @@
+//! The clocks. This is the only file that reads them: everything else takes `now` as an argument, so that decisions can
+//! be simulated and replayed. What to do about a clock that jumps is left to the callers.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+/// Reads the monotonic clock. It follows tokio's clock, so that tasks under paused time see the time they wait for.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Reads the wall clock, UTC. It may jump in both directions.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn wall() -> Timestamp {
+    Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn monotonic_time_follows_paused_time() {
+        let before = now();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(now() - before, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn the_wall_clock_is_past_the_day_this_was_written() {
+        assert!(wall() > "2025-01-01T00:00:00Z".parse().unwrap());
+    }
+}
