@@ -5,6 +5,6 @@
 
 pub mod arithmetic;
 pub mod clock;
-//pub mod miner;
-//pub mod pool;
+pub mod miner;
+pub mod pool;
 pub mod wire;
