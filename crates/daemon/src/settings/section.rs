@@ -342,7 +342,7 @@ impl<'a> Section<'a> {
     }
 
     /// Ends the section: reports the keys that nobody asked for.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         if self.muted {
             return;
         }
