@@ -2,3 +2,4 @@
 //! machines go when, so that committed power is proven free before it is needed.
 
 pub mod facility;
+pub mod policy;

@@ -12,6 +12,7 @@
 //! | 30 s for reading an answer of known length | closed |
 //! | 5 wrong tokens a minute from an address | 429; the right token is still taken |
 
+mod access;
 mod error;
 mod guard;
 mod json;
@@ -42,8 +43,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, error, info, warn};
 
+pub use access::{require_token, with_token};
 pub use error::ApiError;
-pub use guard::{Peer, require_token, with_token};
+pub use guard::Peer;
 pub use json::{ApiJson, from_json};
 pub use network::{Network, NetworkError};
 pub use token::{TOKEN_MIN, Token, TokenError};

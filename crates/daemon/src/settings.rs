@@ -53,8 +53,7 @@ impl Document {
     pub fn read(path: &Path) -> Result<Self, Mistakes> {
         let name = path.display().to_string();
         let bytes = file::read_regular(path, FILE_MAX).map_err(|why| Mistakes::whole_file(&name, why))?;
-        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Self { folder, ..Self::from_bytes(&name, &bytes)? })
+        Self::from_bytes(&name, &bytes)
     }
 
     /// Parses bytes that were read elsewhere. Returns the offset of the first byte that is not UTF-8.
@@ -71,7 +70,7 @@ impl Document {
         }
     }
 
-    /// Parses TOML text; `name` stands for the file in mistakes.
+    /// Parses TOML text; `name` stands for the file in mistakes, and relative paths start from its folder.
     pub fn parse(name: &str, text: &str) -> Result<Self, Mistakes> {
         if text.len() > FILE_MAX {
             let why = format!("is {} bytes long, more than the {FILE_MAX} allowed", text.len());
@@ -82,7 +81,8 @@ impl Document {
         if !mistakes.is_empty() {
             return Err(Mistakes::from(mistakes));
         }
-        Ok(Self { source, folder: PathBuf::new(), root, found: RefCell::default(), beyond: Cell::new(0) })
+        let folder = Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { source, folder, root, found: RefCell::default(), beyond: Cell::new(0) })
     }
 
     /// Lays the process's variables `PREFIX__SECTION__KEY` over the file. Their mistakes come out of [`Self::conclude`].

@@ -48,7 +48,8 @@ impl fmt::Display for Origin {
 pub struct Mistake {
     /// Where it stands.
     pub origin: Origin,
-    /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Empty if no key is at fault.
+    /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Parts that are not bare keys are quoted and escaped, so that
+    /// no control character of a file reaches a terminal. Empty if no key is at fault.
     pub key: String,
     /// What is wrong.
     pub message: String,
@@ -90,8 +91,7 @@ impl fmt::Display for Mistake {
 impl Mistake {
     fn fmt_what(&self, f: &mut impl fmt::Write) -> fmt::Result {
         if !self.key.is_empty() {
-            // Keys come from a file: control characters in them must not reach a terminal.
-            write!(f, "{}: ", self.key.escape_debug())?;
+            write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.message)
     }
