@@ -454,8 +454,8 @@ fn lines() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn no_sequence_of_lines_breaks_the_role(lines in proptest::collection::vec(lines(), 0..60)) {
-        let mut pool = Pool::started();
+    fn no_sequence_of_lines_breaks_the_role(lines in proptest::collection::vec(lines(), 0..60), ready in any::<bool>()) {
+        let mut pool = if ready { Pool::ready() } else { Pool::started() };
         let mut asked = 0;
         let mut answered = 0;
         for line in lines {
