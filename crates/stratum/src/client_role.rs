@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use crate::client_message::LineFault;
 use crate::difficulty::Difficulty;
 use crate::envelope::Value;
 use crate::error::{RejectCode, StratumError};
@@ -14,6 +13,7 @@ use crate::extranonce::Extranonce;
 use crate::hex;
 use crate::id::Id;
 use crate::job::{BadNotify, Job};
+use crate::line_fault::LineFault;
 use crate::pool_message::{PoolLine, PoolResult, parse_pool};
 use crate::server_message::{string, write_error, write_request, write_text};
 use crate::version::VersionMask;

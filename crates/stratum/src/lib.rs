@@ -17,6 +17,7 @@ pub mod frame;
 mod hex;
 pub mod id;
 pub mod job;
+mod line_fault;
 pub mod pool_message;
 pub mod server_message;
 pub mod server_role;

@@ -3,13 +3,13 @@
 //! Replies come down to a result or an error, whatever form they have; notifications to values within bounds, or to "bad".
 //! What a reply answers, and what follows from it, is decided by [`crate::client_role`].
 
-use crate::client_message::LineFault;
 use crate::difficulty::Difficulty;
 use crate::envelope::{Envelope, Params, Value};
 use crate::error::{RejectCode, StratumError, escape};
 use crate::extranonce::Extranonce;
 use crate::id::Id;
 use crate::job::{BadNotify, Job};
+use crate::line_fault::LineFault;
 use crate::version::VersionMask;
 
 /// Longest text of `client.show_message` kept, in characters after escaping.

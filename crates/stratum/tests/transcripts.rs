@@ -3,6 +3,8 @@
 //! Each recording is cut into lines as it was read from the socket, each line goes through the crate's parsers, and each share
 //! is rebuilt from the pool's notify. Shares are counted, so that nothing passes by being skipped.
 
+#![expect(clippy::unwrap_used, reason = "a test target: a panic is a failed test")]
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::Value;
@@ -283,9 +285,12 @@ fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
     }
 }
 
+/// A reply's result as text, or its error's code and words.
+type Outcome = Result<String, (i32, String)>;
+
 #[test]
 fn every_reply_of_ckpool_to_odd_input_is_understood() {
-    let mut replies: Vec<(String, String, Result<String, (i32, String)>)> = Vec::new();
+    let mut replies: Vec<(String, String, Outcome)> = Vec::new();
     let mut notifications = 0;
     for Chunk { connection, direction, data } in chunks("probe-ckpool") {
         if direction != "s2c" {

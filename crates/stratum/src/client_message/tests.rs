@@ -1,3 +1,4 @@
+use super::call::whole;
 use super::*;
 use proptest::prelude::*;
 
@@ -285,7 +286,7 @@ fn extensions(params: &str, check: impl FnOnce(Result<&[Extension<'_>], i32>)) {
 #[test]
 fn s68_s69_configures_are_read_extension_by_extension() {
     let is = |params: &str, expected: &[Extension<'_>]| {
-        extensions(params, |read| assert_eq!(read, Ok(expected), "{params}"))
+        extensions(params, |read| assert_eq!(read, Ok(expected), "{params}"));
     };
     let rolling = |mask: u32, min_bit_count: u32| {
         Extension::VersionRolling(Some(RollingRequest { mask: VersionMask(mask), min_bit_count }))

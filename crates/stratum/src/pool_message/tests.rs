@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn no_json_panics(
         method in "(mining\\.(notify|set_difficulty|set_extranonce|set_version_mask|ping)|client\\.(reconnect|show_message|get_version))",
-        params in proptest::collection::vec("(\"[0-9a-f]{0,70}\"|-?[0-9]{1,20}(e[0-9]{1,4})?|null|true|\\[\\]|\\{\\}|\\[\"ab\"\\]|\"\\\\u00[01][0-9a-f]\")", 0..12),
+        params in proptest::collection::vec("(\"[0-9a-f]{0,70}\"|-?(0|[1-9][0-9]{0,19})(e[0-9]{1,4})?|null|true|\\[\\]|\\{\\}|\\[\"ab\"\\]|\"\\\\u00[01][0-9a-f]\")", 0..12),
     ) {
         let text = format!("{{\"id\":null,\"method\":\"{method}\",\"params\":[{}]}}", params.join(","));
         prop_assert!(parse_pool(text.as_bytes()).is_ok());
