@@ -1,5 +1,21 @@
 //! The control plane: it holds the facility's electrical truth, the policy and the ledger of leases, and decides which
 //! machines go when, so that committed power is proven free before it is needed.
+//!
+//! [`Switchboard`](reconcile::Switchboard) is the task that owns it all; [`core`] is what it decides, without a clock;
+//! [`api`] is how people and programs ask.
 
+pub mod admit;
+pub mod commitment;
+pub mod core;
 pub mod facility;
+pub mod inventory;
+pub mod lease;
+pub mod ledger;
+pub mod plan;
 pub mod policy;
+mod tree;
+
+pub use tree::Population;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,494 @@
+//! Admission: whether the feeds can carry one more lease, in every interval of it, with the arithmetic in figures.
+//! Pure, and nothing is written on a refusal. Choosing the machines is left to [`crate::plan`].
+
+use std::time::Duration;
+
+use directive::{FeedId, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::facility::{Group, Policy};
+use crate::lease::{Lease, earlier};
+use crate::tree::{Population, Tree};
+
+/// The arithmetic of one feed over one interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The feed.
+    pub feed: FeedId,
+    /// From when.
+    pub from: Timestamp,
+    /// Until when.
+    pub to: Timestamp,
+    /// Limit × continuous factor − reserve.
+    pub usable: Watts,
+    /// The house's own draw here and below.
+    pub house: Watts,
+    /// Other leases here and below.
+    pub committed: Watts,
+    /// What the machines that can be taken off draw asleep.
+    pub residual: Watts,
+    /// Machines that cannot be taken off for this class, at full draw.
+    pub unsheddable: Watts,
+    /// Sessions that nobody declared.
+    pub unassigned: Watts,
+    /// What remains of it; negative when the feed is short already.
+    pub available: Watts,
+    /// What is asked.
+    pub asked: Watts,
+}
+
+impl Line {
+    /// Watts missing; zero when it fits.
+    #[must_use]
+    pub fn short(&self) -> Watts {
+        self.asked.saturating_sub(self.available)
+    }
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kw = |watts: Watts| format!("{:.3}", watts.kw());
+        write!(
+            f,
+            "{} from {} to {}: usable {} − house {} − committed {} − residual {} − unsheddable {} − unassigned {} = {}; asked {}",
+            self.feed,
+            self.from,
+            self.to,
+            self.usable,
+            kw(self.house),
+            kw(self.committed),
+            kw(self.residual),
+            kw(self.unsheddable),
+            kw(self.unassigned),
+            kw(self.available),
+            kw(self.asked),
+        )?;
+        if self.short() > Watts::ZERO { write!(f, " → short {}", self.short()) } else { Ok(()) }
+    }
+}
+
+/// What the time before a lease is needed for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lead {
+    /// Watts to take off.
+    pub shed: Watts,
+    /// Taking them off no faster than the ramp allows.
+    pub ramp: Duration,
+    /// The slowest group's measured shed time.
+    pub shed_p95: Duration,
+    /// Until the meter shows it.
+    pub settle: Duration,
+    /// How long headroom must then hold.
+    pub prove_for: Duration,
+    /// Slack.
+    pub margin: Duration,
+}
+
+impl Lead {
+    /// All of it together.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        [self.ramp, self.shed_p95, self.settle, self.prove_for, self.margin]
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// The lead for taking `shed` off through groups whose slowest needs `shed_p95`. Where nothing must go, only the proof takes time.
+    #[must_use]
+    pub fn new(policy: &Policy, shed: Watts, shed_p95: Duration) -> Self {
+        let dispatch = &policy.dispatch;
+        let shed_p95 = if shed > Watts::ZERO { shed_p95 } else { Duration::ZERO };
+        let (settle, prove_for, margin) = (dispatch.settle, dispatch.prove_for, dispatch.margin);
+        Self { shed, ramp: ramp_time(shed, policy.ramp.down_per_min), shed_p95, settle, prove_for, margin }
+    }
+}
+
+impl std::fmt::Display for Lead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secs = |duration: Duration| duration.as_secs_f64();
+        write!(
+            f,
+            "{:.0} s = ramp {:.0} (for {}) + shed p95 {:.0} + settle {:.0} + proof {:.0} + margin {:.0}",
+            secs(self.total()),
+            secs(self.ramp),
+            self.shed,
+            secs(self.shed_p95),
+            secs(self.settle),
+            secs(self.prove_for),
+            secs(self.margin),
+        )
+    }
+}
+
+/// A lease that fits, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admission {
+    /// The lease.
+    pub lease: Lease,
+    /// The tightest interval of every feed on its path.
+    pub arithmetic: Vec<Line>,
+    /// The most time that freeing its power may need.
+    pub lead: Lead,
+    /// When shedding must have begun at the latest.
+    pub latest_safe_start: Timestamp,
+}
+
+/// A lease that is not taken, and why.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// A feed cannot carry it even with every machine off that may go.
+    #[error("does not fit: {}", .worst)]
+    DoesNotFit {
+        /// The feed and interval that lack most.
+        worst: Box<Line>,
+        /// The tightest interval of every feed on the path.
+        arithmetic: Vec<Line>,
+    },
+    /// It fits only when machines are starved, which proves nothing.
+    #[error("fits only by starving machines, which proves nothing: it would need accept_unverified; without: {}", .worst)]
+    NeedsUnverified {
+        /// The feed and interval that lack most without starving.
+        worst: Box<Line>,
+        /// The tightest interval of every feed on the path, without starving.
+        arithmetic: Vec<Line>,
+    },
+    /// The feed has no meter, so that headroom could never be proven.
+    #[error("feed {feed} has no meter, so that its headroom cannot be proven: it would need accept_unverified")]
+    NotProvable {
+        /// The feed.
+        feed: FeedId,
+    },
+    /// Shedding should have begun already.
+    #[error("too late by {} s: shedding should have begun at {latest_safe_start}; it needs {lead}", .missing.as_secs())]
+    TooLate {
+        /// How much time is missing, rounded up to seconds.
+        missing: Duration,
+        /// When it should have begun.
+        latest_safe_start: Timestamp,
+        /// What the time is needed for.
+        lead: Lead,
+    },
+}
+
+/// What counts as a shed time where none was measured: stock firmware without work powers down within ten minutes, if at
+/// all (POWER F1).
+pub const UNMEASURED_SHED: Duration = Duration::from_mins(10);
+
+/// Judges whether `lease` fits beside `leases` (open ones; one with the same id is left out).
+///
+/// # Errors
+/// [`Refusal`] with the feed, the interval and the watts or seconds missing.
+pub fn admit<'l>(
+    policy: &Policy,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease> + Clone,
+    lease: Lease,
+    now: Timestamp,
+) -> Result<Admission, Refusal> {
+    let tree = Tree::new(policy);
+    let arithmetic = carry(&tree, population, leases.clone(), &lease)?;
+    let lead = lead(&tree, population, leases, &lease);
+    let latest_safe_start = earlier(lease.reserved_from(), lead.total());
+    if latest_safe_start < now {
+        let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
+        let missing = Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
+        return Err(Refusal::TooLate { missing, latest_safe_start, lead });
+    }
+    Ok(Admission { lease, arithmetic, lead, latest_safe_start })
+}
+
+/// Judges whether the feeds of `policy` still carry every one of `leases`.
+///
+/// # Errors
+/// The first lease that does not fit, with the refusal.
+pub fn carries(policy: &Policy, population: &Population, leases: &[Lease]) -> Result<(), (Lease, Refusal)> {
+    let tree = Tree::new(policy);
+    for lease in leases {
+        if tree.of(&lease.feed).is_none() {
+            let line = Line {
+                feed: lease.feed.clone(),
+                from: lease.reserved_from(),
+                to: lease.ends(),
+                usable: Watts::ZERO,
+                house: Watts::ZERO,
+                committed: Watts::ZERO,
+                residual: Watts::ZERO,
+                unsheddable: Watts::ZERO,
+                unassigned: Watts::ZERO,
+                available: Watts::ZERO,
+                asked: lease.gross,
+            };
+            return Err((lease.clone(), Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] }));
+        }
+        carry(&tree, population, leases, lease).map_err(|refusal| (lease.clone(), refusal))?;
+    }
+    Ok(())
+}
+
+/// Which machines count as able to go, and which leases lean on them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    /// Machines proven to go, leases that demand it.
+    Firm,
+    /// Every machine, every lease.
+    Any,
+}
+
+impl Tier {
+    fn sheds(self, group: &Group) -> bool {
+        self == Self::Any || group.backs_firm()
+    }
+
+    fn counts(self, lease: &Lease) -> bool {
+        self == Self::Any || !lease.accept_unverified
+    }
+}
+
+fn carry<'l>(
+    tree: &Tree<'_>,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease> + Clone,
+    lease: &Lease,
+) -> Result<Vec<Line>, Refusal> {
+    let any = lines(tree, population, leases.clone(), lease, Tier::Any);
+    if lease.accept_unverified {
+        return if let Some(worst) = worst(&any) {
+            Err(Refusal::DoesNotFit { worst, arithmetic: any })
+        } else {
+            Ok(any)
+        };
+    }
+    let firm = lines(tree, population, leases, lease, Tier::Firm);
+    match (worst(&firm), worst(&any)) {
+        (Some(worst), None) => Err(Refusal::NeedsUnverified { worst, arithmetic: firm }),
+        (Some(worst), Some(_)) => Err(Refusal::DoesNotFit { worst, arithmetic: firm }),
+        (None, Some(worst)) => Err(Refusal::DoesNotFit { worst, arithmetic: any }),
+        (None, None) => match tree.policy.feed(&lease.feed) {
+            Some(feed) if feed.meter.is_none() => Err(Refusal::NotProvable { feed: feed.id.clone() }),
+            _ => Ok(firm),
+        },
+    }
+}
+
+fn worst(lines: &[Line]) -> Option<Box<Line>> {
+    lines.iter().filter(|line| line.short() > Watts::ZERO).max_by_key(|line| line.short()).cloned().map(Box::new)
+}
+
+/// The tightest interval of each feed from the lease's to the root.
+fn lines<'l>(
+    tree: &Tree<'_>,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease> + Clone,
+    lease: &Lease,
+    tier: Tier,
+) -> Vec<Line> {
+    let house = tree.house();
+    let unassigned = tree.unassigned(population);
+    let none = |keep: bool, watts: Watts| if keep { watts } else { Watts::ZERO };
+    let residual = tree.machines(population, |group| none(tier.sheds(group), group.residual));
+    let unsheddable = tree.machines(population, |group| none(!tier.sheds(group), group.watts));
+    let path = tree.path(&lease.feed).iter();
+    path.map(|&node| {
+        let usable = tree.feed(node).usable();
+        let fixed = house[node] + residual[node] + unsheddable[node] + unassigned[node];
+        let others = leases
+            .clone()
+            .into_iter()
+            .filter(|other| other.id != lease.id && tier.counts(other) && tree.path(&other.feed).contains(&node));
+        let (committed, from, to) = peak(others, lease.reserved_from(), lease.ends());
+        Line {
+            feed: tree.feed(node).id.clone(),
+            from,
+            to,
+            usable,
+            house: house[node],
+            committed,
+            residual: residual[node],
+            unsheddable: unsheddable[node],
+            unassigned: unassigned[node],
+            available: usable - fixed - committed,
+            asked: lease.gross,
+        }
+    })
+    .collect()
+}
+
+/// The most that `leases` reserve at once inside `[from, to)`, and the first interval in which they do.
+fn peak<'l>(leases: impl Iterator<Item = &'l Lease>, from: Timestamp, to: Timestamp) -> (Watts, Timestamp, Timestamp) {
+    let mut edges: Vec<(Timestamp, Watts)> = Vec::new();
+    for lease in leases {
+        let (begin, end) = (lease.reserved_from().max(from), lease.ends().min(to));
+        if begin < end {
+            edges.push((begin, lease.gross));
+            edges.push((end, Watts(-lease.gross.0)));
+        }
+    }
+    edges.sort_unstable_by_key(|(at, _)| *at);
+    let mut most = (Watts::ZERO, from, edges.first().map_or(to, |(at, _)| *at));
+    if most.1 == most.2 {
+        // Something is reserved from the first instant on: there is no interval before it.
+        most.0 = Watts(i64::MIN);
+    }
+    let mut sum = Watts::ZERO;
+    let mut i = 0;
+    while i < edges.len() {
+        let at = edges[i].0;
+        while i < edges.len() && edges[i].0 == at {
+            sum += edges[i].1;
+            i += 1;
+        }
+        let until = edges.get(i).map_or(to, |(next, _)| *next);
+        if at < until && sum > most.0 {
+            most = (sum, at, until);
+        }
+    }
+    most
+}
+
+/// An upper bound of the time that freeing the lease's power needs: the plan may find that less has to go.
+fn lead<'l>(
+    tree: &Tree<'_>,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease> + Clone,
+    lease: &Lease,
+) -> Lead {
+    let full = tree.machines(population, |group| group.watts);
+    let mut shed = Watts::ZERO;
+    let mut widest = None;
+    for (line, &node) in lines(tree, population, leases, lease, Tier::Any).iter().zip(tree.path(&lease.feed)) {
+        let mining = line.usable - line.house - line.unassigned - line.committed - full[node];
+        let short = (line.asked - mining).min(line.asked);
+        if short > Watts::ZERO {
+            shed = shed.max(short);
+            widest = Some(node);
+        }
+    }
+    let Some(widest) = widest else { return Lead::new(tree.policy, Watts::ZERO, Duration::ZERO) };
+    let candidates = tree.policy.groups.iter().filter(|group| tree.path(&group.feed).contains(&widest));
+    let shed_p95 = candidates.filter(|group| lease.accept_unverified || group.backs_firm()).map(shed_time).max();
+    let with_make_up = shed.scale(1.0 + tree.policy.dispatch.make_up_pct / 100.0);
+    Lead::new(tree.policy, with_make_up, shed_p95.unwrap_or_default())
+}
+
+/// How long a machine of the group takes to go.
+pub(crate) fn shed_time(group: &Group) -> Duration {
+    if group.backs_firm() { group.shed_p95.unwrap_or(UNMEASURED_SHED) } else { UNMEASURED_SHED }
+}
+
+/// How long `watts` take at `per_min`; no ramp, no time.
+pub(crate) fn ramp_time(watts: Watts, per_min: Watts) -> Duration {
+    if per_min <= Watts::ZERO || watts <= Watts::ZERO {
+        return Duration::ZERO;
+    }
+    let millis = i128::from(watts.0) * 60_000 / i128::from(per_min.0);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{at, lease, policy};
+
+    fn ask(others: &[Lease], lease: Lease) -> Result<Admission, Refusal> {
+        admit(&policy(), &Population::default(), others, lease, at(0))
+    }
+
+    // Feed a: usable 50,000 − house 1,000 − residual 14 × 30 = 48,580.
+    // Root: usable 100,000 − house 5,000 − residual 22 × 30 − unsheddable 5 × 3,000 = 79,340.
+    #[test]
+    fn what_fits_to_the_watt_is_taken_and_one_more_is_refused() {
+        assert!(ask(&[], lease("l", "a", 48_580, 9000, 9999)).is_ok());
+        let Err(Refusal::DoesNotFit { worst, arithmetic }) = ask(&[], lease("l", "a", 48_581, 9000, 9999)) else {
+            panic!("one watt too many was taken")
+        };
+        assert_eq!((worst.feed.as_str(), worst.short(), worst.available), ("a", Watts(1), Watts(48_580)));
+        assert_eq!(arithmetic.len(), 2, "one line per feed on the path");
+    }
+
+    #[test]
+    fn a_refusal_says_its_arithmetic() {
+        let refusal = ask(&[], lease("l", "a", 60_000, 9000, 9999)).unwrap_err().to_string();
+        let want = "usable 50.000 kW − house 1.000 − committed 0.000 − residual 0.420 − unsheddable 0.000 − unassigned 0.000 \
+                    = 48.580; asked 60.000 → short 11.420 kW";
+        assert!(refusal.contains(want), "{refusal}");
+    }
+
+    #[test]
+    fn the_feed_above_may_be_the_short_one() {
+        let others = [lease("x", "a", 45_000, 9000, 20_000)];
+        let Err(refusal) = ask(&others, lease("y", "b", 34_500, 8000, 30_000)) else { panic!("must be refused") };
+        let Refusal::NeedsUnverified { worst, .. } = &refusal else { panic!("{refusal}") };
+        assert_eq!((worst.feed.as_str(), worst.short()), ("root", Watts(160)));
+        assert_eq!((worst.from, worst.to), (at(8940), at(20_000)), "only while both run");
+    }
+
+    #[test]
+    fn leases_that_follow_each_other_do_not_add_up() {
+        let others = [lease("x", "a", 45_000, 1000, 5000)];
+        assert!(ask(&others, lease("y", "a", 45_000, 5060, 9000)).is_ok());
+        let Err(Refusal::DoesNotFit { worst, .. }) = ask(&others, lease("y", "a", 45_000, 5059, 9000)) else {
+            panic!("one second of overlap was taken")
+        };
+        assert_eq!((worst.from, worst.to, worst.short()), (at(4999), at(5000), Watts(41_420)));
+    }
+
+    #[test]
+    fn starving_backs_only_those_who_accept_it() {
+        // Feed b with its five starved machines off: 50,000 − 13 × 30 = 49,610; firm only: 50,000 − 240 − 15,000 = 34,760.
+        let mut asked = lease("l", "b", 40_000, 90_000, 99_999);
+        let Err(Refusal::NeedsUnverified { worst, .. }) = ask(&[], asked.clone()) else { panic!("must need it") };
+        assert_eq!(worst.available, Watts(34_760));
+        asked.accept_unverified = true;
+        assert!(ask(&[], asked.clone()).is_ok());
+        asked.gross = Watts(49_611);
+        assert!(matches!(ask(&[], asked), Err(Refusal::DoesNotFit { .. })));
+    }
+
+    #[test]
+    fn a_start_that_shedding_cannot_reach_is_refused_with_the_seconds() {
+        // On a all 14 machines mine 42 kW of 50: 1 kW house leaves 7 free, so that 30 kW asked means 23 kW to shed:
+        // 46 s at 30 kW/min + 20 + 10 + 5 + 30 = 111 s before start − 60 s.
+        let Err(Refusal::TooLate { missing, lead, .. }) = ask(&[], lease("l", "a", 30_000, 170, 999)) else {
+            panic!("must be late")
+        };
+        assert_eq!((missing, lead.total()), (Duration::from_secs(1), Duration::from_secs(111)));
+        assert!(ask(&[], lease("l", "a", 30_000, 171, 999)).is_ok());
+    }
+
+    #[test]
+    fn free_power_needs_time_for_proof_only() {
+        let admission = ask(&[], lease("l", "a", 7_000, 105, 999)).unwrap();
+        assert_eq!(admission.lead.total(), Duration::from_secs(45), "settle 10 + proof 5 + margin 30");
+        assert!(ask(&[], lease("l", "a", 7_000, 104, 999)).is_err());
+    }
+
+    #[test]
+    fn a_firm_lease_needs_a_meter() {
+        let mut policy = policy();
+        policy.feeds[1].meter = None;
+        let refused = admit(&policy, &Population::default(), &[], lease("l", "a", 1000, 9000, 9999), at(0));
+        assert!(matches!(refused, Err(Refusal::NotProvable { .. })));
+    }
+
+    #[test]
+    fn undeclared_sessions_are_counted() {
+        let crowd = Population { unassigned: 20, ..Population::default() };
+        let refused = admit(&policy(), &crowd, &[], lease("l", "a", 10_000, 9000, 9999), at(0));
+        let Err(Refusal::NeedsUnverified { worst, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(worst.unassigned, Watts(70_000));
+    }
+
+    #[test]
+    fn a_policy_that_carries_less_is_found_out() {
+        let leases = [lease("x", "a", 40_000, 0, 5000)];
+        let mut policy = policy();
+        assert_eq!(carries(&policy, &Population::default(), &leases), Ok(()));
+        policy.feeds[1].limit = Watts(40_000);
+        let (lease, refusal) = carries(&policy, &Population::default(), &leases).unwrap_err();
+        assert_eq!(lease.id.as_str(), "x");
+        assert!(matches!(refusal, Refusal::DoesNotFit { worst, .. } if worst.short() == Watts(1_420)));
+        policy.feeds.remove(1);
+        assert!(carries(&policy, &Population::default(), &leases).is_err());
+    }
+}

@@ -1,0 +1,430 @@
+//! One lease's way from being planned to being over, as a pure state machine: evidence in, moves out. A flag that stands
+//! is never taken back. Where evidence comes from is left to [`crate::core`].
+
+use std::time::{Duration, Instant};
+
+use directive::{FeedId, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::lease::Lease;
+
+/// How far a lease's power has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// In the plan.
+    #[default]
+    Planned,
+    /// Every receiver holds the timeline that frees its power.
+    Armed,
+    /// Machines are going.
+    Shedding,
+    /// Meters show that its power is free.
+    Proven,
+    /// The tenant may draw it.
+    Active,
+    /// It is over; machines come back.
+    Releasing,
+    /// Nothing of it is left.
+    Closed,
+}
+
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 7] =
+        [Self::Planned, Self::Armed, Self::Shedding, Self::Proven, Self::Active, Self::Releasing, Self::Closed];
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Armed => "armed",
+            Self::Shedding => "shedding",
+            Self::Proven => "proven",
+            Self::Active => "active",
+            Self::Releasing => "releasing",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A promise that was not kept: it stays on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breach {
+    /// When it was found.
+    pub at: Timestamp,
+    /// Watts missing; all that was promised where nothing was measured.
+    pub missing: Watts,
+    /// Whether that was measured.
+    pub measured: bool,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// What one feed shows against what it must keep free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figure {
+    /// The feed.
+    pub feed: FeedId,
+    /// Headroom that its meter proves.
+    pub headroom: Option<Watts>,
+    /// What is committed here and below, this lease included.
+    pub needed: Watts,
+}
+
+impl Figure {
+    /// Watts missing, as far as is known.
+    #[must_use]
+    pub fn missing(&self) -> Option<Watts> {
+        self.headroom.map(|headroom| self.needed.saturating_sub(headroom))
+    }
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.headroom {
+            Some(headroom) => write!(f, "{}: headroom {headroom}, needed {}", self.feed, self.needed),
+            None => write!(f, "{}: not measured, needed {}", self.feed, self.needed),
+        }
+    }
+}
+
+/// What is known about a lease's power at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Every live receiver holds the timeline that frees it.
+    pub acked: bool,
+    /// The first machine is due to go, or none needs to and the time of proof has come.
+    pub due: bool,
+    /// Every machine that a device takes off is confirmed down, those replaced for disobedience aside.
+    pub confirmed: bool,
+    /// Some machine of it is only starved.
+    pub starved: bool,
+    /// The lease's feed has a meter.
+    pub metered: bool,
+    /// The feeds on its path that have meters, bottom-up.
+    pub figures: Vec<Figure>,
+    /// No machine is held for it any more, and those that were mine again or had their time to.
+    pub released: bool,
+}
+
+impl Evidence {
+    fn free(&self) -> bool {
+        self.metered
+            && !self.figures.is_empty()
+            && self.figures.iter().all(|figure| figure.missing() == Some(Watts::ZERO))
+    }
+
+    /// The figure that lacks most, of those measured.
+    fn worst(&self) -> Option<(&Figure, Watts)> {
+        let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.missing()?)));
+        measured.max_by_key(|(_, missing)| *missing)
+    }
+}
+
+/// What happened to a commitment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// It moved on.
+    Moved {
+        /// From here.
+        from: Phase,
+        /// To there.
+        to: Phase,
+        /// Why, in words.
+        why: String,
+    },
+    /// It rests on something that proves nothing.
+    Unverified {
+        /// On what.
+        why: String,
+    },
+    /// The promise is not kept.
+    Breached(Breach),
+}
+
+/// Where a lease stands. `phase` and the flags live in the ledger; the two clocks begin anew after a restart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Commitment {
+    /// How far it has come.
+    pub phase: Phase,
+    /// Whether it rests on something that proves nothing.
+    pub unverified: bool,
+    /// What was not kept, first and later ones.
+    pub breaches: Vec<Breach>,
+    /// When its power was first proven free.
+    pub proven_at: Option<Timestamp>,
+    free_since: Option<Instant>,
+    short_since: Option<Instant>,
+    /// Whether the present shortage is on record.
+    reported: bool,
+}
+
+/// Breaches kept per lease; after that only the ledger has them.
+const BREACHES: usize = 100;
+
+impl Commitment {
+    /// Takes up what the ledger says.
+    #[must_use]
+    pub fn restore(phase: Phase, unverified: bool, breaches: Vec<Breach>, proven_at: Option<Timestamp>) -> Self {
+        let reported = !breaches.is_empty() && phase < Phase::Proven;
+        Self { phase, unverified, breaches, proven_at, reported, ..Self::default() }
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Judges the evidence and moves on as far as it carries. `prove_for` is how long headroom must hold, `settle` how
+    /// long a shortage may show that is only two meters read at different moments.
+    pub fn advance(
+        &mut self,
+        lease: &Lease,
+        evidence: &Evidence,
+        (prove_for, settle): (Duration, Duration),
+        wall: Timestamp,
+        now: Instant,
+    ) -> Vec<Happening> {
+        let mut happenings = Vec::new();
+        let free = evidence.free() && evidence.confirmed;
+        self.free_since = if free { self.free_since.or(Some(now)) } else { None };
+        let held_free = self.free_since.is_some_and(|since| now.saturating_duration_since(since) >= prove_for);
+        let short = evidence.worst().filter(|(_, missing)| *missing > Watts::ZERO);
+        self.short_since = short.and(self.short_since.or(Some(now)));
+        let held_short = self.short_since.is_some_and(|since| now.saturating_duration_since(since) >= settle);
+        // A missed deadline is one record until the proof has come; a later shortage is another.
+        if short.is_none() && evidence.free() && matches!(self.phase, Phase::Proven | Phase::Active) {
+            self.reported = false;
+        }
+        if evidence.starved && !self.unverified && self.phase < Phase::Releasing {
+            self.flag_unverified("machines are only starved of work".to_owned(), &mut happenings);
+        }
+        while let Some((to, why)) = self.next(lease, evidence, held_free, held_short, wall) {
+            if to == Phase::Active && self.phase != Phase::Proven && !self.unverified {
+                self.flag_unverified("not proven at its start, which the tenant accepts".to_owned(), &mut happenings);
+            }
+            happenings.push(Happening::Moved { from: self.phase, to, why });
+            if to == Phase::Proven {
+                self.proven_at = self.proven_at.or(Some(wall));
+            }
+            self.phase = to;
+        }
+        self.judge(lease, evidence, held_short, wall, &mut happenings);
+        happenings
+    }
+
+    fn next(
+        &self,
+        lease: &Lease,
+        evidence: &Evidence,
+        held_free: bool,
+        held_short: bool,
+        wall: Timestamp,
+    ) -> Option<(Phase, String)> {
+        let over = wall >= lease.ends();
+        match self.phase {
+            Phase::Closed => None,
+            Phase::Releasing => {
+                evidence.released.then(|| (Phase::Closed, "every machine is back or had its time to".to_owned()))
+            }
+            _ if over => {
+                let why = lease
+                    .cancelled_at
+                    .map_or_else(|| format!("ended at {}", lease.end), |at| format!("cancelled at {at}"));
+                Some((Phase::Releasing, why))
+            }
+            Phase::Planned => evidence.acked.then(|| (Phase::Armed, "every receiver holds the timeline".to_owned())),
+            Phase::Armed if evidence.due => Some((Phase::Shedding, "the first step is due".to_owned())),
+            Phase::Shedding if held_free => Some((Phase::Proven, words(evidence))),
+            Phase::Proven if wall >= lease.start => Some((Phase::Active, format!("started at {}", lease.start))),
+            Phase::Proven if held_short => Some((Phase::Shedding, format!("headroom was lost: {}", words(evidence)))),
+            Phase::Armed | Phase::Shedding if lease.accept_unverified && wall >= lease.start => {
+                Some((Phase::Active, "started unverified, as accepted".to_owned()))
+            }
+            Phase::Armed | Phase::Shedding | Phase::Proven | Phase::Active => None,
+        }
+    }
+
+    /// Puts on record what is not kept.
+    fn judge(
+        &mut self,
+        lease: &Lease,
+        evidence: &Evidence,
+        held_short: bool,
+        wall: Timestamp,
+        happenings: &mut Vec<Happening>,
+    ) {
+        if self.reported || self.phase >= Phase::Releasing || wall < lease.reserved_from() {
+            return;
+        }
+        let worst = evidence.worst().filter(|(_, missing)| *missing > Watts::ZERO);
+        let breach = match (self.phase, worst) {
+            (Phase::Active, Some((figure, missing))) if held_short => Breach {
+                at: wall,
+                missing,
+                measured: true,
+                why: format!("headroom fell below what is committed at {figure}"),
+            },
+            (Phase::Active | Phase::Proven, _) => return,
+            (_, Some((figure, missing))) => {
+                Breach { at: wall, missing, measured: true, why: format!("not proven in time at {figure}") }
+            }
+            // What the tenant accepted not to be proven is no breach until a meter says so.
+            (_, None) if lease.accept_unverified => return,
+            (phase, None) => {
+                let why = format!("not proven in time: {}; {}", phase.as_str(), words(evidence));
+                let measured = evidence.free();
+                Breach { at: wall, missing: if measured { Watts::ZERO } else { lease.gross }, measured, why }
+            }
+        };
+        self.reported = true;
+        if self.breaches.len() < BREACHES {
+            self.breaches.push(breach.clone());
+        }
+        happenings.push(Happening::Breached(breach));
+    }
+
+    fn flag_unverified(&mut self, why: String, happenings: &mut Vec<Happening>) {
+        self.unverified = true;
+        happenings.push(Happening::Unverified { why });
+    }
+}
+
+fn words(evidence: &Evidence) -> String {
+    if evidence.figures.is_empty() {
+        return "no feed on its path has a meter".to_owned();
+    }
+    let figures: Vec<String> = evidence.figures.iter().map(ToString::to_string).collect();
+    let confirmed =
+        if evidence.confirmed { "every machine confirmed down" } else { "not every machine confirmed down" };
+    format!("{}; {confirmed}", figures.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{at, lease, origin};
+
+    const WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+
+    fn evidence(headroom: Option<i64>) -> Evidence {
+        let figure = Figure { feed: "a".into(), headroom: headroom.map(Watts), needed: Watts(20_000) };
+        Evidence {
+            acked: true,
+            due: true,
+            confirmed: true,
+            metered: true,
+            figures: vec![figure],
+            ..Evidence::default()
+        }
+    }
+
+    struct Run {
+        commitment: Commitment,
+        lease: Lease,
+        origin: Instant,
+    }
+
+    impl Run {
+        fn new(lease: Lease) -> Self {
+            Self { commitment: Commitment::default(), lease, origin: origin() }
+        }
+
+        fn step(&mut self, secs: i64, evidence: &Evidence) -> Vec<Happening> {
+            let now = self.origin + Duration::from_secs(u64::try_from(secs).unwrap());
+            self.commitment.advance(&self.lease, evidence, WAITS, at(secs), now)
+        }
+    }
+
+    #[test]
+    fn headroom_must_hold_before_it_is_proven() {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        run.step(100, &evidence(Some(19_999)));
+        assert_eq!(run.commitment.phase, Phase::Shedding);
+        run.step(101, &evidence(Some(20_000)));
+        run.step(105, &evidence(Some(20_000)));
+        assert_eq!(run.commitment.phase, Phase::Shedding, "four seconds are not five");
+        run.step(106, &evidence(Some(20_000)));
+        assert_eq!((run.commitment.phase, run.commitment.proven_at), (Phase::Proven, Some(at(106))));
+        run.step(1000, &evidence(Some(20_000)));
+        assert_eq!(run.commitment.phase, Phase::Active);
+        run.step(2000, &evidence(Some(20_000)));
+        assert_eq!(run.commitment.phase, Phase::Releasing);
+        run.step(2100, &Evidence { released: true, ..evidence(Some(20_000)) });
+        assert!(run.commitment.is_closed());
+        assert!(run.commitment.breaches.is_empty() && !run.commitment.unverified);
+    }
+
+    #[test]
+    fn a_meter_that_says_nothing_proves_nothing_and_a_missed_deadline_stays_on_record() {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        run.step(100, &evidence(None));
+        run.step(939, &evidence(None));
+        assert!(run.commitment.breaches.is_empty());
+        let happenings = run.step(940, &evidence(None));
+        assert!(
+            matches!(&happenings[..], [Happening::Breached(breach)] if breach.missing == Watts(20_000) && !breach.measured)
+        );
+        assert!(run.step(941, &evidence(None)).is_empty(), "one shortage, one record");
+        run.step(1100, &evidence(Some(25_000)));
+        run.step(1105, &evidence(Some(25_000)));
+        assert_eq!(run.commitment.phase, Phase::Active, "late, but proven");
+        assert_eq!(run.commitment.breaches.len(), 1, "never erased");
+    }
+
+    #[test]
+    fn machines_that_are_not_confirmed_prevent_the_proof() {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        for secs in 100..200 {
+            run.step(secs, &Evidence { confirmed: false, ..evidence(Some(30_000)) });
+        }
+        assert_eq!(run.commitment.phase, Phase::Shedding);
+    }
+
+    #[test]
+    fn a_firm_lease_never_starts_unproven() {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        run.step(100, &evidence(Some(0)));
+        run.step(1500, &evidence(Some(0)));
+        assert_eq!(run.commitment.phase, Phase::Shedding);
+        assert_eq!(run.commitment.breaches[0].missing, Watts(20_000));
+    }
+
+    #[test]
+    fn an_accepting_one_does_and_is_marked() {
+        let mut run = Run::new(Lease { accept_unverified: true, ..lease("l", "a", 20_000, 1000, 2000) });
+        let seen = Evidence { starved: true, metered: false, figures: vec![], ..evidence(None) };
+        run.step(100, &seen);
+        assert!(run.commitment.unverified);
+        run.step(1000, &seen);
+        assert_eq!(run.commitment.phase, Phase::Active);
+        assert!(run.commitment.breaches.is_empty());
+    }
+
+    #[test]
+    fn a_shortage_while_active_is_a_breach_once_it_lasts() {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        for secs in [100, 105, 1000] {
+            run.step(secs, &evidence(Some(20_000)));
+        }
+        run.step(1100, &evidence(Some(15_000)));
+        assert!(run.step(1109, &evidence(Some(15_000))).is_empty());
+        assert!(
+            matches!(&run.step(1110, &evidence(Some(15_000)))[..], [Happening::Breached(b)] if b.missing == Watts(5000))
+        );
+        run.step(1200, &evidence(Some(20_000)));
+        run.step(1300, &evidence(Some(19_000)));
+        assert_eq!(run.step(1310, &evidence(Some(19_000))).len(), 1, "another shortage is another breach");
+    }
+
+    #[test]
+    fn a_cancelled_one_is_released_from_any_phase() {
+        let mut run = Run::new(Lease { cancelled_at: Some(at(50)), ..lease("l", "a", 20_000, 1000, 2000) });
+        run.step(51, &Evidence { released: true, ..Evidence::default() });
+        assert!(run.commitment.is_closed());
+    }
+}

@@ -1,0 +1,377 @@
+//! Everything the switchboard decides, without a clock, a socket or a disk: an input and the time go in, outputs come
+//! out. [`crate::reconcile`] moves the bytes around it; the same inputs at the same times always give the same outputs.
+
+mod commands;
+mod evidence;
+mod outbox;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline};
+use jiff::Timestamp;
+
+pub use commands::{Answer, Command, Refused};
+pub use view::{FeedView, Figures, LeaseView, LedgerView, PlanView, StatusView};
+
+use crate::commitment::Commitment;
+use crate::facility::Policy;
+use crate::inventory::{Inventory, MachineState};
+use crate::lease::{Lease, later};
+use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
+use crate::plan::{self, Fleet, Plan, Selection};
+use outbox::Outbox;
+
+/// Something that happens to the switchboard.
+#[derive(Debug)]
+pub enum Input {
+    /// Time passed.
+    Tick,
+    /// A receiver reported.
+    Report(Report),
+    /// Somebody asks; the answer carries the same number.
+    Command(u64, Box<Command>),
+    /// What became of the last [`Outputs::append`].
+    Written(Result<Head, WriteError>),
+}
+
+/// What the switchboard wants done.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Tell every receiver.
+    pub timeline: Option<Arc<Timeline>>,
+    /// Tell every receiver.
+    pub permit: Option<Permit>,
+    /// Tell every receiver.
+    pub asleep: Option<Arc<BTreeSet<MachineId>>>,
+    /// Append to the ledger in one piece, and say what became of it. Never more than one at a time.
+    pub append: Option<Vec<Entry>>,
+    /// Answers to commands.
+    pub answers: Vec<(u64, Answer)>,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Timelines sent out.
+    pub directives: u64,
+    /// Permits sent out.
+    pub permits: u64,
+    /// Times at which a permit was due and withheld.
+    pub permits_withheld: u64,
+    /// Leases committed.
+    pub committed: u64,
+    /// Lease requests refused.
+    pub refused: u64,
+    /// Policies taken.
+    pub policies_loaded: u64,
+    /// Policies refused.
+    pub policies_refused: u64,
+    /// Appends to the ledger that failed.
+    pub ledger_failures: u64,
+    /// Entries lost because the ledger had failed for too long.
+    pub entries_dropped: u64,
+    /// Breaches put on record.
+    pub breaches: u64,
+    /// Reports taken in.
+    pub reports: u64,
+}
+
+/// The switchboard's mind.
+#[derive(Debug)]
+pub struct Core {
+    policy: Arc<Policy>,
+    /// The fold over what is durable.
+    state: LedgerState,
+    head: Head,
+    outbox: Outbox,
+    inventory: Inventory,
+    fleet: Fleet,
+    /// The open leases, as committed durably.
+    leases: Vec<Lease>,
+    commitments: BTreeMap<LeaseId, Commitment>,
+    /// What the last plan chose.
+    selection: Selection,
+    states: BTreeMap<MachineId, MachineState>,
+    /// Machines that were set free and have yet to mine, and when they are given up, by the lease that held them.
+    coming_back: BTreeMap<LeaseId, BTreeMap<MachineId, Timestamp>>,
+    plan: Option<Plan>,
+    number: Generation,
+    /// The number from which on each lease is in the plan.
+    planned_in: BTreeMap<LeaseId, Generation>,
+    next_edge: Option<Timestamp>,
+    /// Whether something changed that the plan depends on.
+    replan: bool,
+    /// When the inventory is next looked through; set by reports.
+    look_at: Option<Instant>,
+    asleep: Arc<BTreeSet<MachineId>>,
+    /// Whether the ledger has the selection of the last plan.
+    recorded: Selection,
+    serial: u64,
+    permitted: Option<(Generation, Instant)>,
+    withheld: Option<&'static str>,
+    tally: Tally,
+}
+
+/// The inventory is looked through at most this often: it takes time in proportion to the fleet.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Reasons that one entry about a plan repeats; the plan itself has all of them.
+const REASONS: usize = 64;
+
+impl Core {
+    /// Takes up where the ledger stops: what it says was chosen stays chosen, under a new epoch.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>, state: LedgerState, head: Head, wall: Timestamp) -> Self {
+        let mut core = Self {
+            number: Generation { epoch: state.epoch, generation: 0 },
+            selection: state.selection.clone(),
+            recorded: state.selection.clone(),
+            policy,
+            state,
+            head,
+            outbox: Outbox::default(),
+            inventory: Inventory::default(),
+            fleet: Fleet::default(),
+            leases: Vec::new(),
+            commitments: BTreeMap::new(),
+            states: BTreeMap::new(),
+            coming_back: BTreeMap::new(),
+            plan: None,
+            planned_in: BTreeMap::new(),
+            next_edge: None,
+            replan: true,
+            look_at: None,
+            asleep: Arc::default(),
+            serial: 0,
+            permitted: None,
+            withheld: None,
+            tally: Tally::default(),
+        };
+        core.fleet.groups = vec![Vec::new(); core.policy.groups.len()];
+        core.take_up_leases();
+        if core.state.policy.as_ref() != Some(&core.policy.digest) {
+            let event = Event::PolicyLoaded { digest: core.policy.digest.clone(), revision: core.policy.revision };
+            core.note(event, wall);
+        }
+        core
+    }
+
+    /// Decides what follows from `input`.
+    pub fn handle(&mut self, input: Input, wall: Timestamp, now: Instant) -> Outputs {
+        let mut outputs = Outputs::default();
+        match input {
+            Input::Tick => self.look_at = self.look_at.or(Some(now)),
+            Input::Report(report) => {
+                self.tally.reports += 1;
+                self.inventory.take(&self.policy, report, now);
+                self.look_at = self.look_at.or(Some(now));
+            }
+            Input::Command(number, command) => self.command(number, *command, wall, now, &mut outputs),
+            Input::Written(result) => self.written(result, now, &mut outputs),
+        }
+        if self.look_at.is_some_and(|due| due <= now) {
+            self.look(wall, now, &mut outputs);
+            self.look_at = None;
+        }
+        self.decide(wall, &mut outputs);
+        self.advance_commitments(wall, now);
+        self.decide(wall, &mut outputs);
+        self.permit(wall, now, &mut outputs);
+        outputs.append = self.outbox.next(now);
+        outputs
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The newest durable entry of the ledger.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The fold over what is durable.
+    #[must_use]
+    pub fn state(&self) -> &LedgerState {
+        &self.state
+    }
+
+    /// The plan in force.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// Where the open leases stand.
+    #[must_use]
+    pub fn commitments(&self) -> &BTreeMap<LeaseId, Commitment> {
+        &self.commitments
+    }
+
+    /// Makes the open leases and their commitments those of the ledger.
+    fn take_up_leases(&mut self) {
+        self.leases = self.state.open().map(|standing| standing.lease.clone()).collect();
+        let open: BTreeSet<&LeaseId> = self.leases.iter().map(|lease| &lease.id).collect();
+        self.commitments.retain(|lease, _| open.contains(lease));
+        self.coming_back.retain(|lease, _| open.contains(lease));
+        self.planned_in.retain(|lease, _| open.contains(lease));
+        for standing in self.state.open() {
+            self.commitments.entry(standing.lease.id.clone()).or_insert_with(|| {
+                let (phase, breaches) = (standing.phase, standing.breaches.clone());
+                Commitment::restore(phase, standing.unverified, breaches, standing.proven_at)
+            });
+        }
+        self.replan = true;
+    }
+
+    /// Looks through the inventory.
+    fn look(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+        self.look_at = Some(now + LOOK_EVERY);
+        let fleet = self.inventory.fleet(&self.policy, &self.selection, wall, now);
+        if fleet != self.fleet {
+            self.fleet = fleet;
+            self.replan = true;
+        }
+        let state = |id: &MachineId| {
+            let chosen = self.selection.current(id, wall)?;
+            Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), wall, now)))
+        };
+        self.states = self.selection.off.keys().filter_map(state).collect();
+        let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
+        if asleep != *self.asleep {
+            self.asleep = Arc::new(asleep);
+            outputs.asleep = Some(self.asleep.clone());
+        }
+    }
+
+    /// Plans, where something changed; what receivers must know gets a new number and goes out.
+    fn decide(&mut self, wall: Timestamp, outputs: &mut Outputs) {
+        let moved = self.plan.as_ref().is_none_or(|plan| {
+            plan.made_at > wall
+                || plan.horizon != plan::horizon(&self.policy, wall)
+                || self.next_edge.is_some_and(|at| at <= wall)
+        });
+        if !self.replan && !moved {
+            return;
+        }
+        self.replan = false;
+        let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
+        let changes = plan::diff(self.plan.as_ref(), &plan);
+        self.remember_released(wall);
+        self.next_edge = plan.next_edge(wall);
+        self.selection = plan.selection.clone();
+        if !changes.is_empty() {
+            self.number.generation += 1;
+            self.tally.directives += 1;
+            let timeline = Arc::new(plan.timeline(self.number, Some(self.head.published())));
+            outputs.timeline = Some(timeline);
+            self.record_decision(&plan, wall);
+        }
+        for lease in &self.leases {
+            self.planned_in.entry(lease.id.clone()).or_insert(self.number);
+        }
+        self.plan = Some(plan);
+    }
+
+    fn record_decision(&mut self, plan: &Plan, wall: Timestamp) {
+        let selection = (self.recorded != plan.selection).then(|| plan.selection.clone());
+        if let Some(selection) = &selection {
+            self.recorded = selection.clone();
+        }
+        let mut reasons: Vec<String> = Vec::new();
+        for step in &plan.steps {
+            if reasons.len() < REASONS && !reasons.contains(&step.reason) {
+                reasons.push(step.reason.clone());
+            }
+        }
+        let event = Event::Decided {
+            number: self.number,
+            policy: plan.policy.clone(),
+            plan: plan.digest(),
+            selection,
+            deficits: plan.deficits.clone(),
+            reasons,
+        };
+        self.note(event, wall);
+    }
+
+    /// Remembers the machines whose time off is over at `wall`: their lease is not over until they mine, or had the time.
+    fn remember_released(&mut self, wall: Timestamp) {
+        for (machine, chosen) in self.selection.iter() {
+            let (Some(lease), Some(until)) = (&chosen.lease, chosen.until) else { continue };
+            if until > wall || self.selection.current(machine, wall).is_some() || !self.commitments.contains_key(lease)
+            {
+                continue;
+            }
+            let restore = self.policy.group(&chosen.group).map_or(Duration::ZERO, |group| group.restore_p95);
+            self.coming_back.entry(lease.clone()).or_default().insert(machine.clone(), later(until, restore));
+        }
+    }
+
+    /// Renews the permit where power may be raised.
+    fn permit(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+        let failsafe = &self.policy.failsafe;
+        let due = self.permitted.is_none_or(|(number, at)| {
+            number != self.number || now.saturating_duration_since(at) >= failsafe.permit_every
+        });
+        let withheld = self.why_not_raise(wall, now);
+        if withheld != self.withheld {
+            self.withheld = withheld;
+            if withheld.is_some() {
+                self.tally.permits_withheld += 1;
+            }
+        }
+        if !due || withheld.is_some() {
+            return;
+        }
+        self.serial += 1;
+        self.tally.permits += 1;
+        self.permitted = Some((self.number, now));
+        let ttl_ms = u64::try_from(failsafe.permit_ttl.as_millis()).unwrap_or(u64::MAX);
+        outputs.permit = Some(Permit { number: self.number, serial: self.serial, ttl_ms });
+    }
+
+    /// Why no power may be raised just now.
+    fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<&'static str> {
+        if self.outbox.failure().is_some() {
+            return Some("the ledger has failed");
+        }
+        if self.outbox.decision_waits() {
+            return Some("the plan is not in the ledger yet");
+        }
+        if self.states.values().any(|state| *state == MachineState::Commanded) {
+            return Some("machines are on their way down");
+        }
+        if !self.inventory.meters_fresh(&self.policy, wall, now) {
+            return Some("a feed's meter is silent");
+        }
+        let short = |feed: &crate::facility::Feed| {
+            let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
+            headroom.is_some_and(|headroom| headroom.watts < self.reserved_at(&feed.id, wall, None))
+        };
+        self.policy.feeds.iter().any(short).then_some("a feed has less headroom than is committed")
+    }
+
+    /// Puts something on record that waits for nobody.
+    fn note(&mut self, event: Event, wall: Timestamp) {
+        if self.outbox.push(Entry { at: wall, event }, None) {
+            self.tally.entries_dropped += 1;
+            // What was dropped may have carried the selection: the next decision carries it again.
+            self.recorded = Selection::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

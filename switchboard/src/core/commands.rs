@@ -1,0 +1,287 @@
+//! What people and programs ask of the switchboard, and the answers. What changes something is answered when it is
+//! durable; a refusal writes nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use directive::{LeaseId, LedgerHead, Watts};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::view::{FeedView, LeaseView, PlanView, StatusView};
+use super::{Core, Outputs};
+use crate::admit::{self, Admission, Refusal};
+use crate::commitment::Phase;
+use crate::facility::Policy;
+use crate::inventory::MachineView;
+use crate::lease::{BadRequest, Lease, LeaseRequest};
+use crate::ledger::{Entry, Event, Origin, WriteError};
+
+/// What is asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Would this lease fit?
+    Admit(LeaseRequest),
+    /// Commit power to this lease. The same key with the same request is answered again, not committed twice.
+    Commit(LeaseRequest, Option<String>),
+    /// Cancel a lease; one that is active only with `force`.
+    Cancel {
+        /// Which.
+        lease: LeaseId,
+        /// Whether to cancel it although the tenant draws its power.
+        force: bool,
+    },
+    /// All leases.
+    Leases,
+    /// One lease.
+    Lease(LeaseId),
+    /// The plan in force.
+    Plan,
+    /// How it all stands.
+    Status,
+    /// The feeds, with what is committed and measured.
+    Feeds,
+    /// Machines in order of their names.
+    Machines {
+        /// Those after this name.
+        after: Option<String>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The ledger's newest entry.
+    Head,
+    /// Another policy is to come into force.
+    Policy(Arc<Policy>),
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// It would fit.
+    Admitted(Box<Admission>),
+    /// It is committed, durably.
+    Committed(Box<LeaseView>),
+    /// One lease.
+    Lease(Box<LeaseView>),
+    /// All leases.
+    Leases(Vec<LeaseView>),
+    /// The plan.
+    Plan(Box<PlanView>),
+    /// How it all stands.
+    Status(Box<StatusView>),
+    /// The feeds.
+    Feeds(Vec<FeedView>),
+    /// Machines.
+    Machines(Vec<MachineView>),
+    /// The ledger's newest entry.
+    Head(LedgerHead),
+    /// It is done.
+    Done,
+    /// It is not done.
+    Refused(Refused),
+}
+
+/// Why something is not done.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refused {
+    /// A field is wrong.
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    /// The feeds cannot carry it.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    /// There is no such lease.
+    #[error("no lease {0}")]
+    UnknownLease(LeaseId),
+    /// The name is taken.
+    #[error("lease {0} exists already")]
+    LeaseExists(LeaseId),
+    /// The key was used for another request.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    /// The request with this key is being written.
+    #[error("the request with this Idempotency-Key is being written")]
+    KeyPending,
+    /// The tenant draws the lease's power.
+    #[error("lease {0} is active: cancelling it needs force")]
+    LeaseActive(LeaseId),
+    /// There are too many.
+    #[error("{limit} leases are open, which is the most there may be")]
+    TooManyLeases {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// The policy does not carry what is committed.
+    #[error("the policy does not carry lease {lease}: {refusal}")]
+    PolicyShort {
+        /// The first lease that does not fit.
+        lease: LeaseId,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// The ledger's disk is full.
+    #[error("the ledger has no room: nothing was committed")]
+    LedgerFull,
+    /// The ledger failed.
+    #[error("the ledger failed: nothing was committed")]
+    LedgerFailed,
+}
+
+impl From<&WriteError> for Refused {
+    fn from(error: &WriteError) -> Self {
+        match error {
+            WriteError::Full(_) => Self::LedgerFull,
+            WriteError::Failed(_) | WriteError::Busy | WriteError::Closed => Self::LedgerFailed,
+        }
+    }
+}
+
+/// Leases that may be open at once.
+const OPEN: usize = 10_000;
+
+impl Core {
+    pub(super) fn command(
+        &mut self,
+        number: u64,
+        command: Command,
+        wall: Timestamp,
+        now: Instant,
+        outputs: &mut Outputs,
+    ) {
+        let answer = match command {
+            Command::Admit(request) => Some(match self.judge(&request, wall) {
+                Ok(admission) => Answer::Admitted(Box::new(admission)),
+                Err(refused) => Answer::Refused(refused),
+            }),
+            Command::Commit(request, key) => self.commit(number, &request, key, wall),
+            Command::Cancel { lease, force } => self.cancel(number, &lease, force, wall),
+            Command::Leases => {
+                Some(Answer::Leases(self.state.leases.keys().filter_map(|id| self.lease_view(id)).collect()))
+            }
+            Command::Lease(id) => Some(self.committed(&id, false)),
+            Command::Plan => Some(Answer::Plan(Box::new(self.plan_view()))),
+            Command::Status => Some(Answer::Status(Box::new(self.status_view(wall, now)))),
+            Command::Feeds => Some(Answer::Feeds(self.feed_views(wall, now))),
+            Command::Machines { after, limit } => {
+                let (policy, held) = (&self.policy, &self.selection);
+                Some(Answer::Machines(self.inventory.machines(policy, held, after.as_deref(), limit, wall, now)))
+            }
+            Command::Head => Some(Answer::Head(self.head.published())),
+            Command::Policy(policy) => Some(self.change_policy(policy, wall)),
+        };
+        outputs.answers.extend(answer.map(|answer| (number, answer)));
+    }
+
+    /// The lease as it stands; `fresh` when it was committed just now.
+    pub(super) fn committed(&self, id: &LeaseId, fresh: bool) -> Answer {
+        match self.lease_view(id) {
+            Some(view) if fresh => Answer::Committed(Box::new(view)),
+            Some(view) => Answer::Lease(Box::new(view)),
+            None => Answer::Refused(Refused::UnknownLease(id.clone())),
+        }
+    }
+
+    /// The open leases and those being written: what a further one must fit beside.
+    fn promised(&self) -> Vec<&Lease> {
+        let pending = self.outbox.pending().filter_map(|event| match event {
+            Event::LeaseCommitted { lease, .. } => Some(lease),
+            _ => None,
+        });
+        self.leases.iter().chain(pending).collect()
+    }
+
+    fn judge(&self, request: &LeaseRequest, wall: Timestamp) -> Result<Admission, Refused> {
+        let promised = self.promised();
+        if promised.len() >= OPEN {
+            return Err(Refused::TooManyLeases { limit: OPEN });
+        }
+        let pending = promised.len() - self.leases.len();
+        let count = self.state.committed + pending as u64 + 1;
+        let lease = request.check(&self.policy, LeaseId::from(format!("lease-{count}")), wall)?;
+        if self.state.leases.contains_key(&lease.id) || promised.iter().any(|other| other.id == lease.id) {
+            return Err(Refused::LeaseExists(lease.id));
+        }
+        Ok(admit::admit(&self.policy, &self.fleet.population, promised.iter().copied(), lease, wall)?)
+    }
+
+    fn commit(&mut self, number: u64, request: &LeaseRequest, key: Option<String>, wall: Timestamp) -> Option<Answer> {
+        let digest = const_hex::encode(Sha256::digest(serde_json::to_vec(request).expect("plain data becomes JSON")));
+        if let Some(key) = &key {
+            if let Some((lease, asked)) = self.state.by_key(key) {
+                let same = asked == digest;
+                return Some(if same { self.committed(lease, false) } else { Answer::Refused(Refused::KeyReused) });
+            }
+            let in_use = |event: &Event| matches!(event, Event::LeaseCommitted { origin: Some(origin), .. } if origin.key == *key);
+            if self.outbox.pending().any(in_use) {
+                return Some(Answer::Refused(Refused::KeyPending));
+            }
+        }
+        let judged = match self.outbox.failure() {
+            Some(error) => Err(Refused::from(error)),
+            None => self.judge(request, wall),
+        };
+        match judged {
+            Ok(Admission { lease, arithmetic, .. }) => {
+                let origin = key.map(|key| Origin { key, digest });
+                self.outbox
+                    .push(Entry { at: wall, event: Event::LeaseCommitted { lease, arithmetic, origin } }, Some(number));
+                None
+            }
+            Err(refused) => {
+                self.tally.refused += 1;
+                Some(Answer::Refused(refused))
+            }
+        }
+    }
+
+    fn cancel(&mut self, number: u64, id: &LeaseId, force: bool, wall: Timestamp) -> Option<Answer> {
+        let Some(standing) = self.state.leases.get(id) else {
+            return Some(Answer::Refused(Refused::UnknownLease(id.clone())));
+        };
+        let phase = self.commitments.get(id).map_or(standing.phase, |commitment| commitment.phase);
+        if standing.lease.cancelled_at.is_some() || phase >= Phase::Releasing {
+            return Some(self.committed(id, false));
+        }
+        if phase == Phase::Active && !force {
+            return Some(Answer::Refused(Refused::LeaseActive(id.clone())));
+        }
+        if let Some(error) = self.outbox.failure() {
+            return Some(Answer::Refused(Refused::from(error)));
+        }
+        let event = Event::LeaseCancelled { lease: id.clone(), cancelled_at: wall, phase };
+        self.outbox.push(Entry { at: wall, event }, Some(number));
+        None
+    }
+
+    fn change_policy(&mut self, policy: Arc<Policy>, wall: Timestamp) -> Answer {
+        if policy.digest == self.policy.digest {
+            return Answer::Done;
+        }
+        let promised = self.promised().into_iter();
+        let running: Vec<Lease> =
+            promised.filter(|lease| lease.reserved_from() < lease.ends() && wall < lease.ends()).cloned().collect();
+        self.inventory.regroup(&policy);
+        let fleet = self.inventory.fleet_of(&policy);
+        if let Err((lease, refusal)) = admit::carries(&policy, &fleet, &running) {
+            self.inventory.regroup(&self.policy.clone());
+            self.tally.policies_refused += 1;
+            let shortfall = match &refusal {
+                Refusal::DoesNotFit { worst, .. } | Refusal::NeedsUnverified { worst, .. } => worst.short(),
+                Refusal::NotProvable { .. } | Refusal::TooLate { .. } => Watts::ZERO,
+            };
+            let refused = Refused::PolicyShort { lease: lease.id, refusal: Box::new(refusal) };
+            self.note(
+                Event::PolicyRefused { digest: policy.digest.clone(), why: refused.to_string(), shortfall },
+                wall,
+            );
+            return Answer::Refused(refused);
+        }
+        self.tally.policies_loaded += 1;
+        self.note(Event::PolicyLoaded { digest: policy.digest.clone(), revision: policy.revision }, wall);
+        self.policy = policy;
+        self.fleet.groups = vec![Vec::new(); self.policy.groups.len()];
+        self.fleet.population = fleet;
+        self.replan = true;
+        Answer::Done
+    }
+}

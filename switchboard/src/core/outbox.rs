@@ -1,0 +1,117 @@
+//! What waits to be written to the ledger, in order. Commitments are answered when they are durable, or given up when
+//! that fails; what merely happened is kept and tried again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{Answer, Core, Outputs, Refused};
+use crate::ledger::{Entry, Event, Head, WriteError};
+
+/// Entries that may wait while the ledger fails; beyond it the oldest that nobody waits for is dropped and counted.
+const WAITING: usize = 10_000;
+/// A failed ledger is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    entry: Entry,
+    /// The command that waits for it.
+    reply: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    waiting: VecDeque<Waiting>,
+    in_flight: Vec<Waiting>,
+    failed: Option<WriteError>,
+    retry_at: Option<Instant>,
+}
+
+impl Outbox {
+    /// Queues an entry. Returns whether another one had to be dropped for it.
+    pub(super) fn push(&mut self, entry: Entry, reply: Option<u64>) -> bool {
+        self.waiting.push_back(Waiting { entry, reply });
+        if self.waiting.len() <= WAITING {
+            return false;
+        }
+        let oldest = self.waiting.iter().position(|waiting| waiting.reply.is_none());
+        oldest.and_then(|oldest| self.waiting.remove(oldest)).is_some()
+    }
+
+    /// What is to be written next, if nothing is being written.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Vec<Entry>> {
+        if !self.in_flight.is_empty() || self.waiting.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.in_flight = self.waiting.drain(..).collect();
+        Some(self.in_flight.iter().map(|waiting| waiting.entry.clone()).collect())
+    }
+
+    /// Why the last write failed, if it did.
+    pub(super) fn failure(&self) -> Option<&WriteError> {
+        self.failed.as_ref()
+    }
+
+    /// Whether a decision is not durable yet.
+    pub(super) fn decision_waits(&self) -> bool {
+        self.in_flight.iter().chain(&self.waiting).any(|waiting| matches!(waiting.entry.event, Event::Decided { .. }))
+    }
+
+    /// The entries that wait or are being written.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Event> {
+        self.in_flight.iter().chain(&self.waiting).map(|waiting| &waiting.entry.event)
+    }
+}
+
+impl Core {
+    /// Takes in what became of the last write.
+    pub(super) fn written(&mut self, result: Result<Head, WriteError>, now: Instant, outputs: &mut Outputs) {
+        let batch = std::mem::take(&mut self.outbox.in_flight);
+        match result {
+            Ok(head) => {
+                self.head = head;
+                self.outbox.failed = None;
+                self.outbox.retry_at = None;
+                let mut leases_changed = false;
+                for Waiting { entry, reply } in batch {
+                    let applied = self.state.apply(entry.at, &entry.event);
+                    debug_assert_eq!(applied, Ok(()), "only what fits the state is written");
+                    leases_changed |= matches!(
+                        entry.event,
+                        Event::LeaseCommitted { .. } | Event::LeaseCancelled { .. } | Event::CommitmentMoved { .. }
+                    );
+                    if let Some(reply) = reply {
+                        let answer = self.durable(&entry.event);
+                        outputs.answers.push((reply, answer));
+                    }
+                }
+                if leases_changed {
+                    self.take_up_leases();
+                }
+            }
+            Err(error) => {
+                self.tally.ledger_failures += 1;
+                self.outbox.retry_at = Some(now + RETRY);
+                for waiting in batch.into_iter().rev() {
+                    match waiting.reply {
+                        Some(reply) => outputs.answers.push((reply, Answer::Refused(Refused::from(&error)))),
+                        None => self.outbox.waiting.push_front(waiting),
+                    }
+                }
+                self.outbox.failed = Some(error);
+            }
+        }
+    }
+
+    /// The answer to a command whose entry is durable now.
+    fn durable(&mut self, event: &Event) -> Answer {
+        match event {
+            Event::LeaseCommitted { lease, .. } => {
+                self.tally.committed += 1;
+                self.committed(&lease.id, true)
+            }
+            Event::LeaseCancelled { lease, .. } => self.committed(lease, false),
+            _ => Answer::Done,
+        }
+    }
+}

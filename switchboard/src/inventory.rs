@@ -1,0 +1,500 @@
+//! What is: the newest reports of proxies and agents, with their age, and what follows from them: which machines are
+//! known, what state each is in, and how much headroom a meter proves. What should be is left to [`crate::plan`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use directive::{
+    AgentReport, DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId, MeterReport, ProxyReport,
+    Report, SessionReport, Watts,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::admit::shed_time;
+use crate::facility::Policy;
+use crate::lease::{Lease, later};
+use crate::plan::{Chosen, Fleet, Known, Selection};
+use crate::tree::Population;
+
+/// Receivers whose reports are kept; a further one is ignored and counted.
+const RECEIVERS: usize = 64;
+/// Machines or meters of one report; what exceeds it is ignored and counted.
+const ENTRIES: usize = 100_000;
+/// A share this long after a machine was read asleep was not on its way any more: it hashes.
+const SHARE_GRACE: Duration = Duration::from_secs(5);
+/// A machine that lied is believed again after this long without a share.
+const QUIET: Duration = Duration::from_secs(120);
+/// A measurement from further in the future than this comes from a clock that cannot be trusted.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// The state of one machine against what is planned for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineState {
+    /// It may mine.
+    Running,
+    /// It was told to go and has time left to.
+    Commanded,
+    /// Its device says asleep; the proxy has yet to see that no share comes.
+    Asleep,
+    /// Asleep, and no shares: it is down.
+    Curtailed,
+    /// It gets no work, which proves nothing.
+    Starved,
+    /// It did not go, or says so and hashes on.
+    Disobedient,
+    /// Its time is over and nobody can say what it does.
+    Unknown,
+}
+
+/// Headroom that a meter proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Headroom {
+    /// Usable power less what the meter shows without the leases' own draw.
+    pub watts: Watts,
+    /// What the meter shows.
+    pub metered: Watts,
+    /// Of it, what the leases' own meters account for.
+    pub leased: Watts,
+    /// When that was measured.
+    pub taken_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Receiver {
+    heard: Instant,
+    at: Timestamp,
+    number: Option<Generation>,
+    view: View,
+}
+
+#[derive(Debug)]
+enum View {
+    Proxy(BTreeMap<MachineId, SessionReport>),
+    Agent { machines: BTreeMap<MachineId, Device>, meters: BTreeMap<MeterId, Measured> },
+}
+
+#[derive(Debug, Clone)]
+struct Device {
+    report: MachineReport,
+    /// The first reading of the present sleep.
+    asleep_since: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+struct Measured {
+    report: MeterReport,
+    /// When its time of measurement last moved on.
+    moved: Instant,
+}
+
+/// A receiver, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReceiverView {
+    /// Its name.
+    pub receiver: String,
+    /// `proxy` or `agent`.
+    pub role: &'static str,
+    /// When its last report was made.
+    pub at: Timestamp,
+    /// How long ago that came, in milliseconds.
+    pub age_ms: u64,
+    /// Whether it still counts.
+    pub fresh: bool,
+    /// The timeline it holds.
+    pub number: Option<Generation>,
+}
+
+/// A machine, for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MachineView {
+    /// Its name.
+    pub machine: MachineId,
+    /// The group that claims it.
+    pub group: Option<directive::GroupId>,
+    /// What state it is in.
+    pub state: MachineState,
+    /// Why it is off, or is going to be.
+    pub chosen: Vec<Chosen>,
+    /// How its sessions are served.
+    pub session: Option<SessionReport>,
+    /// What its device says.
+    pub device: Option<MachineReport>,
+}
+
+/// The newest reports.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    receivers: BTreeMap<String, Receiver>,
+    /// Which group claims a machine, so that globs are matched once per name.
+    groups: HashMap<MachineId, Option<usize>>,
+    ignored: u64,
+}
+
+impl Inventory {
+    /// Takes a report in; it replaces the receiver's former one.
+    pub fn take(&mut self, policy: &Policy, report: Report, now: Instant) {
+        let name = match &report {
+            Report::Proxy(report) => &report.receiver,
+            Report::Agent(report) => &report.receiver,
+        };
+        if !self.receivers.contains_key(name) && self.receivers.len() >= RECEIVERS {
+            self.ignored += 1;
+            return;
+        }
+        let name = name.clone();
+        let receiver = match report {
+            Report::Proxy(ProxyReport { at, number, sessions, .. }) => {
+                self.ignored += sessions.len().saturating_sub(ENTRIES) as u64;
+                let sessions =
+                    sessions.into_iter().take(ENTRIES).map(|session| (session.machine.clone(), session)).collect();
+                Receiver { heard: now, at, number, view: View::Proxy(sessions) }
+            }
+            Report::Agent(report) => self.agent(&name, report, now),
+        };
+        let names: Vec<MachineId> = match &receiver.view {
+            View::Proxy(sessions) => sessions.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect(),
+            View::Agent { machines, .. } => {
+                machines.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
+            }
+        };
+        if self.groups.len() + names.len() > RECEIVERS.max(4) * ENTRIES / 16 {
+            self.groups.clear();
+        }
+        for id in names {
+            let group = policy.groups.iter().position(|group| group.claims(&id));
+            self.groups.insert(id, group);
+        }
+        self.receivers.insert(name, receiver);
+    }
+
+    fn agent(&mut self, name: &str, report: AgentReport, now: Instant) -> Receiver {
+        let AgentReport { at, number, machines, meters, .. } = report;
+        self.ignored += (machines.len().saturating_sub(ENTRIES) + meters.len().saturating_sub(ENTRIES)) as u64;
+        let before = self.receivers.remove(name).map(|receiver| receiver.view);
+        let (old_machines, old_meters) = match before {
+            Some(View::Agent { machines, meters }) => (machines, meters),
+            _ => Default::default(),
+        };
+        let device = |report: MachineReport| {
+            let since = old_machines.get(&report.machine).and_then(|old| old.asleep_since);
+            let asleep = report.state == DeviceState::Asleep;
+            let device = Device { asleep_since: if asleep { since.or(report.read_at) } else { None }, report };
+            (device.report.machine.clone(), device)
+        };
+        let measured = |report: MeterReport| {
+            let old = old_meters.get(&report.meter).filter(|old| old.report.taken_at == report.taken_at);
+            let moved = old.map_or(now, |old| old.moved);
+            (report.meter.clone(), Measured { report, moved })
+        };
+        let view = View::Agent {
+            machines: machines.into_iter().take(ENTRIES).map(device).collect(),
+            meters: meters.into_iter().take(ENTRIES).map(measured).collect(),
+        };
+        Receiver { heard: now, at, number, view }
+    }
+
+    /// Sorts all machines into the groups of another policy.
+    pub fn regroup(&mut self, policy: &Policy) {
+        for (machine, group) in &mut self.groups {
+            *group = policy.groups.iter().position(|group| group.claims(machine));
+        }
+    }
+
+    /// Entries and receivers that were ignored because there were too many.
+    #[must_use]
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// The machines that can be chosen, and how many must be counted.
+    #[must_use]
+    pub fn fleet(&self, policy: &Policy, held: &Selection, wall: Timestamp, now: Instant) -> Fleet {
+        let mut names: BTreeMap<&MachineId, bool> = BTreeMap::new();
+        for receiver in self.receivers.values() {
+            match &receiver.view {
+                View::Proxy(sessions) => {
+                    for (id, session) in sessions {
+                        // One that merely was here is not counted, but can still be told to stay away.
+                        if session.sessions > 0 || self.group(policy, id).is_some() {
+                            names.entry(id).or_insert(false);
+                        }
+                    }
+                }
+                View::Agent { machines, .. } => names.extend(machines.keys().map(|id| (id, true))),
+            }
+        }
+        let mut fleet = Fleet { groups: vec![Vec::new(); policy.groups.len()], population: Population::default() };
+        for (id, reached) in names {
+            let Some(group) = self.group(policy, id) else { continue };
+            let failing = self.fails(policy, id, held, wall, now);
+            fleet.groups[group].push(Known { id: id.clone(), reached, failing });
+        }
+        fleet.population = self.fleet_of(policy);
+        fleet
+    }
+
+    /// How many machines must be counted under `policy`.
+    #[must_use]
+    pub fn fleet_of(&self, policy: &Policy) -> Population {
+        // Which of them obey is of no account here, and neither is the time.
+        let mut names: BTreeSet<&MachineId> = BTreeSet::new();
+        for receiver in self.receivers.values() {
+            match &receiver.view {
+                View::Proxy(sessions) => {
+                    names.extend(sessions.iter().filter(|(_, session)| session.sessions > 0).map(|(id, _)| id))
+                }
+                View::Agent { machines, .. } => names.extend(machines.keys()),
+            }
+        }
+        let mut population = Population::default();
+        for id in names {
+            let count = match self.group(policy, id) {
+                Some(group) => population.groups.entry(policy.groups[group].id.clone()).or_insert(0),
+                None => &mut population.unassigned,
+            };
+            *count = count.saturating_add(1);
+        }
+        population
+    }
+
+    fn group(&self, policy: &Policy, machine: &MachineId) -> Option<usize> {
+        match self.groups.get(machine) {
+            Some(group) => group.filter(|group| *group < policy.groups.len()),
+            None => policy.groups.iter().position(|group| group.claims(machine)),
+        }
+    }
+
+    fn device(&self, machine: &MachineId) -> Option<(&Device, &Receiver)> {
+        let of = |receiver| -> Option<(&Device, &Receiver)> {
+            let receiver: &Receiver = receiver;
+            match &receiver.view {
+                View::Agent { machines, .. } => machines.get(machine).map(|device| (device, receiver)),
+                View::Proxy(_) => None,
+            }
+        };
+        self.receivers.values().filter_map(of).max_by_key(|(_, receiver)| receiver.heard)
+    }
+
+    fn sessions(&self, machine: &MachineId) -> impl Iterator<Item = &SessionReport> {
+        self.receivers.values().filter_map(move |receiver| match &receiver.view {
+            View::Proxy(sessions) => sessions.get(machine),
+            View::Agent { .. } => None,
+        })
+    }
+
+    fn last_share(&self, machine: &MachineId) -> Option<Timestamp> {
+        self.sessions(machine).filter_map(|session| session.last_share_at).max()
+    }
+
+    /// Whether shares come from a machine that says it sleeps.
+    fn lies(&self, machine: &MachineId, device: &Device, wall: Timestamp) -> bool {
+        let (Some(share), Some(asleep)) = (self.last_share(machine), device.asleep_since) else { return false };
+        device.report.state == DeviceState::Asleep && share > later(asleep, SHARE_GRACE) && later(share, QUIET) > wall
+    }
+
+    fn fails(&self, policy: &Policy, machine: &MachineId, held: &Selection, wall: Timestamp, now: Instant) -> bool {
+        match held.current(machine, wall) {
+            Some(chosen) => self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient,
+            // Before it is told anything only its own word counts: commands that fail, one after the other.
+            None => {
+                self.device(machine).is_some_and(|(device, _)| device.report.failures >= policy.failsafe.retries.max(1))
+            }
+        }
+    }
+
+    /// The state of `machine`, for which `chosen` is planned now.
+    #[must_use]
+    pub fn state(
+        &self,
+        policy: &Policy,
+        machine: &MachineId,
+        chosen: Option<&Chosen>,
+        wall: Timestamp,
+        now: Instant,
+    ) -> MachineState {
+        let Some(chosen) = chosen.filter(|chosen| chosen.covers(wall)) else { return MachineState::Running };
+        let allowed = policy.group(&chosen.group).map_or(Duration::ZERO, shed_time);
+        let in_time = wall < later(later(chosen.at, allowed), policy.dispatch.settle);
+        let waiting = if in_time { MachineState::Commanded } else { MachineState::Unknown };
+        if chosen.means == Means::Starve {
+            let hashing = self
+                .last_share(machine)
+                .is_some_and(|share| share > later(chosen.at, allowed) && later(share, QUIET) > wall);
+            return if hashing { MachineState::Disobedient } else { MachineState::Starved };
+        }
+        let Some((device, receiver)) = self.device(machine) else { return waiting };
+        let report = &device.report;
+        if self.lies(machine, device, wall) || report.failures >= policy.failsafe.retries.max(1) {
+            return MachineState::Disobedient;
+        }
+        let fresh = now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+        let told = report.slept_at.unwrap_or(chosen.at).max(if report.slept_at.is_some() {
+            Timestamp::MIN
+        } else {
+            chosen.at
+        });
+        let newer = report.read_at.is_some_and(|read| read >= told);
+        match report.state {
+            DeviceState::Asleep if fresh && newer => {
+                let quiet = self.last_share(machine).is_none_or(|share| {
+                    device.asleep_since.is_some_and(|asleep| share <= later(asleep, SHARE_GRACE))
+                        || later(share, QUIET) <= wall
+                });
+                if quiet { MachineState::Curtailed } else { MachineState::Asleep }
+            }
+            DeviceState::Awake if fresh && newer && !in_time => MachineState::Disobedient,
+            _ => waiting,
+        }
+    }
+
+    /// The machines of the selection that their devices have confirmed to be asleep.
+    #[must_use]
+    pub fn asleep(&self, policy: &Policy, held: &Selection, wall: Timestamp, now: Instant) -> BTreeSet<MachineId> {
+        let confirmed = |machine: &MachineId| {
+            let chosen = held.current(machine, wall)?;
+            let (device, receiver) = self.device(machine)?;
+            let report = &device.report;
+            let fresh = now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+            let told = report.slept_at.unwrap_or(chosen.at);
+            let asleep = report.state == DeviceState::Asleep && report.read_at.is_some_and(|read| read >= told);
+            (fresh && asleep && chosen.means == Means::Device).then(|| machine.clone())
+        };
+        held.off.keys().filter_map(confirmed).collect()
+    }
+
+    /// What `meter` shows, unless that is old, impossible or from a clock that cannot be trusted.
+    #[must_use]
+    pub fn metered(
+        &self,
+        policy: &Policy,
+        meter: &MeterId,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<(Watts, Timestamp)> {
+        let stale_after = policy.meters.get(meter)?.stale_after;
+        let newest = self.receivers.values().filter_map(|receiver| match &receiver.view {
+            View::Agent { meters, .. } => meters.get(meter).map(|measured| (measured, receiver)),
+            View::Proxy(_) => None,
+        });
+        let (measured, receiver) = newest.max_by_key(|(measured, _)| measured.report.taken_at)?;
+        let (watts, taken_at) = (measured.report.watts?, measured.report.taken_at?);
+        let age = wall.duration_since(taken_at);
+        let limit = SignedDuration::try_from(stale_after).unwrap_or(SignedDuration::MAX);
+        let ahead = SignedDuration::try_from(CLOCK_TOLERANCE).unwrap_or(SignedDuration::ZERO);
+        let fresh = now.saturating_duration_since(measured.moved) <= stale_after
+            && now.saturating_duration_since(receiver.heard) <= stale_after.max(policy.failsafe.report_stale_after)
+            && age <= limit
+            && age >= -ahead;
+        (fresh && watts >= Watts::ZERO && watts <= Watts::LIMIT).then_some((watts, taken_at))
+    }
+
+    /// How much of `feed` the meters prove to be free of everything but leases. `None` when its meter does not say: then
+    /// nothing is proven. A lease without a fresh meter counts as drawing nothing, so that headroom is estimated low.
+    #[must_use]
+    pub fn headroom(
+        &self,
+        policy: &Policy,
+        leases: &[Lease],
+        feed: &FeedId,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<Headroom> {
+        let node = policy.feed(feed)?;
+        let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
+        let below = leases.iter().filter(|lease| policy.is_below(&lease.feed, feed));
+        let draw = |lease: &Lease| {
+            let (watts, _) = self.metered(policy, lease.meter.as_ref()?, wall, now)?;
+            // A tenant that draws more than it rents eats into headroom.
+            Some(watts.min(lease.gross))
+        };
+        let leased = below.filter_map(draw).sum::<Watts>().min(metered);
+        Some(Headroom { watts: node.usable() - (metered - leased), metered, leased, taken_at })
+    }
+
+    /// Whether every meter of a feed is fresh.
+    #[must_use]
+    pub fn meters_fresh(&self, policy: &Policy, wall: Timestamp, now: Instant) -> bool {
+        policy
+            .feeds
+            .iter()
+            .filter_map(|feed| feed.meter.as_ref())
+            .all(|meter| self.metered(policy, meter, wall, now).is_some())
+    }
+
+    /// Whether every receiver that still counts holds `number` or a newer timeline, and there is a proxy or agent to do
+    /// what is planned: an agent where `devices` must be reached.
+    #[must_use]
+    pub fn acked(&self, policy: &Policy, number: Generation, devices: bool, now: Instant) -> bool {
+        let live =
+            |receiver: &&Receiver| now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+        let mut live = self.receivers.values().filter(live).peekable();
+        let any = live.peek().is_some();
+        let mut agent = false;
+        let all = live.all(|receiver| {
+            agent |= matches!(receiver.view, View::Agent { .. });
+            receiver.number.is_some_and(|have| have >= number)
+        });
+        any && all && (agent || !devices)
+    }
+
+    /// The receivers, for people.
+    #[must_use]
+    pub fn receivers(&self, policy: &Policy, now: Instant) -> Vec<ReceiverView> {
+        let view = |(name, receiver): (&String, &Receiver)| {
+            let age = now.saturating_duration_since(receiver.heard);
+            ReceiverView {
+                receiver: name.clone(),
+                role: if matches!(receiver.view, View::Proxy(_)) { "proxy" } else { "agent" },
+                at: receiver.at,
+                age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                fresh: age <= policy.failsafe.report_stale_after,
+                number: receiver.number,
+            }
+        };
+        self.receivers.iter().map(view).collect()
+    }
+
+    /// Machines after the name `after`, at most `limit` of them, for people.
+    #[must_use]
+    pub fn machines(
+        &self,
+        policy: &Policy,
+        held: &Selection,
+        after: Option<&str>,
+        limit: usize,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Vec<MachineView> {
+        let mut names: BTreeSet<&MachineId> = BTreeSet::new();
+        let wanted = |id: &&MachineId| after.is_none_or(|after| id.as_str() > after);
+        // Every source is in order: its first `limit` names are all that can be among the first `limit` of all.
+        names.extend(held.off.keys().filter(wanted).take(limit));
+        for receiver in self.receivers.values() {
+            match &receiver.view {
+                View::Proxy(sessions) => names.extend(sessions.keys().filter(wanted).take(limit)),
+                View::Agent { machines, .. } => names.extend(machines.keys().filter(wanted).take(limit)),
+            }
+        }
+        let view = |id: &MachineId| MachineView {
+            machine: id.clone(),
+            group: self.group(policy, id).map(|group| policy.groups[group].id.clone()),
+            state: self.state(policy, id, held.current(id, wall), wall, now),
+            chosen: held.off.get(id).cloned().unwrap_or_default(),
+            session: self.sessions(id).max_by_key(|session| (session.sessions, session.last_share_at)).cloned(),
+            device: self.device(id).map(|(device, _)| device.report.clone()),
+        };
+        names.into_iter().take(limit).map(view).collect()
+    }
+
+    /// Whether `machine` mines again: its device is awake, or a session of it has work.
+    #[must_use]
+    pub fn mines(&self, machine: &MachineId) -> bool {
+        let awake = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Awake);
+        awake && self.sessions(machine).any(|session| session.serving == directive::Serving::Working)
+    }
+}
+
+#[cfg(test)]
+mod tests;

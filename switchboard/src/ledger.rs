@@ -1,0 +1,254 @@
+//! The ledger: append-only events, each hashed over the one before, and the state that is a fold over them. Where events
+//! are kept is left to a [`LedgerStore`] ([`SqliteLedger`] here); what they lead to, to [`crate::core`].
+
+mod sqlite;
+mod state;
+mod writer;
+
+pub use sqlite::{SqliteLedger, verify};
+pub use state::{LedgerState, Origin, Standing};
+pub use writer::{LedgerWriter, WriteError};
+
+use std::path::PathBuf;
+
+use directive::{Generation, LeaseId, LedgerHead, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::admit::Line;
+use crate::commitment::{Breach, Figure, Phase};
+use crate::lease::Lease;
+use crate::plan::{Deficit, Selection};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// A switchboard took the ledger over: its life is an epoch.
+    Opened {
+        /// One more than the last.
+        epoch: u64,
+    },
+    /// Power was committed.
+    LeaseCommitted {
+        /// The lease.
+        lease: Lease,
+        /// Why it fits.
+        arithmetic: Vec<Line>,
+        /// The request it came from, where the client gave it a key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
+    },
+    /// A lease was cancelled.
+    LeaseCancelled {
+        /// Which.
+        lease: LeaseId,
+        /// From when it counts no more.
+        cancelled_at: Timestamp,
+        /// What it had come to.
+        phase: Phase,
+    },
+    /// A plan was sent out.
+    Decided {
+        /// Its number.
+        number: Generation,
+        /// SHA-256 of the policy it was made under.
+        policy: String,
+        /// SHA-256 of the plan.
+        plan: String,
+        /// The machines chosen, where they changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        selection: Option<Selection>,
+        /// Feeds that stay short.
+        deficits: Vec<Deficit>,
+        /// Why, in words: the reasons of the steps, each once.
+        reasons: Vec<String>,
+    },
+    /// A lease's power came a step further.
+    CommitmentMoved {
+        /// Whose.
+        lease: LeaseId,
+        /// From here.
+        from: Phase,
+        /// To there.
+        to: Phase,
+        /// Why, in words.
+        why: String,
+        /// What the meters showed.
+        figures: Vec<Figure>,
+    },
+    /// A lease rests on something that proves nothing.
+    Unverified {
+        /// Which.
+        lease: LeaseId,
+        /// On what.
+        why: String,
+    },
+    /// A promise was not kept.
+    Breached {
+        /// To whom.
+        lease: LeaseId,
+        /// What is missing.
+        breach: Breach,
+        /// What the meters showed.
+        figures: Vec<Figure>,
+    },
+    /// A policy came into force.
+    PolicyLoaded {
+        /// SHA-256 of the file.
+        digest: String,
+        /// Its revision, if it carries one.
+        revision: Option<u64>,
+    },
+    /// A policy was refused.
+    PolicyRefused {
+        /// SHA-256 of the file.
+        digest: String,
+        /// Why, in words.
+        why: String,
+        /// Watts missing for what is committed already.
+        shortfall: Watts,
+    },
+}
+
+impl Event {
+    /// The event's kind, as the ledger's column says it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::LeaseCommitted { .. } => "lease_committed",
+            Self::LeaseCancelled { .. } => "lease_cancelled",
+            Self::Decided { .. } => "decided",
+            Self::CommitmentMoved { .. } => "commitment_moved",
+            Self::Unverified { .. } => "unverified",
+            Self::Breached { .. } => "breached",
+            Self::PolicyLoaded { .. } => "policy_loaded",
+            Self::PolicyRefused { .. } => "policy_refused",
+        }
+    }
+}
+
+/// An event and when it happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+}
+
+/// The newest entry: its number and hash.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the entry; 0 before the first.
+    pub seq: u64,
+    /// Its hash; zeros before the first.
+    pub hash: [u8; 32],
+}
+
+impl Head {
+    /// The head as it travels with each directive.
+    #[must_use]
+    pub fn published(&self) -> LedgerHead {
+        LedgerHead { seq: self.seq, hash: const_hex::encode(self.hash) }
+    }
+
+    /// The head after one more entry. Lengths are hashed too, so that no byte can move from one column to the next.
+    #[must_use]
+    pub(crate) fn next(&self, at: &str, kind: &str, body: &str) -> Self {
+        let seq = self.seq + 1;
+        let mut hash = Sha256::new();
+        hash.update(self.hash);
+        hash.update(seq.to_be_bytes());
+        for column in [at, kind, body] {
+            hash.update((column.len() as u64).to_be_bytes());
+            hash.update(column);
+        }
+        Self { seq, hash: hash.finalize().into() }
+    }
+}
+
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.seq, const_hex::encode(self.hash))
+    }
+}
+
+impl std::str::FromStr for Head {
+    type Err = BadHead;
+
+    fn from_str(text: &str) -> Result<Self, BadHead> {
+        let (seq, hash) = text.split_once(':').ok_or(BadHead)?;
+        let mut bytes = [0; 32];
+        const_hex::decode_to_slice(hash, &mut bytes).map_err(|_| BadHead)?;
+        Ok(Self { seq: seq.parse().map_err(|_| BadHead)?, hash: bytes })
+    }
+}
+
+/// Text that is no head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a head is written SEQ:HASH, with 64 hex digits")]
+pub struct BadHead;
+
+/// Where entries are kept. One holder at a time.
+pub trait LedgerStore: Send + 'static {
+    /// Appends all of `entries` or none. When this returns they survive a loss of power.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when they could not be made durable: then none of them is there.
+    fn append(&mut self, entries: &[Entry]) -> Result<Head, LedgerError>;
+
+    /// The newest entry.
+    fn head(&self) -> Head;
+}
+
+/// The ledger was changed by something else than a switchboard.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {seq} was tampered with: {what}")]
+pub struct Tampered {
+    /// The first entry that is not as it was written.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Somebody else holds it.
+    #[error("{path} is held by another process: only one switchboard may use a ledger")]
+    Locked {
+        /// The lock's file.
+        path: PathBuf,
+    },
+    /// A later version wrote it.
+    #[error("the ledger has schema {found}, this program knows up to {known}: use the newer program")]
+    NewerSchema {
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// It is not as it was written.
+    #[error(transparent)]
+    Tampered(#[from] Tampered),
+    /// The disk is full.
+    #[error("no room for the ledger: {0}")]
+    Full(String),
+    /// SQLite failed otherwise.
+    #[error("ledger database: {0}")]
+    Database(String),
+    /// A file around it failed.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests;

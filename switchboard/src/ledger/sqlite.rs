@@ -1,0 +1,197 @@
+//! The ledger in one SQLite file, which operators can read with `sqlite3`: write-ahead log, every commit synced, one
+//! process at a time by a lock file beside it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+
+use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered};
+
+/// The schema this program writes and reads (`user_version`).
+const SCHEMA: i64 = 1;
+
+const CREATE: &str = "
+    CREATE TABLE event (
+        seq  INTEGER PRIMARY KEY,
+        at   TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        body TEXT NOT NULL,
+        prev BLOB NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT;
+    PRAGMA user_version = 1;
+";
+
+/// A ledger in a SQLite file, held by this process.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    connection: Connection,
+    head: Head,
+    _lock: File,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger, or begins one: locks it, checks every entry, folds them, and counts one more epoch. What
+    /// follows carries that epoch, so that a former holder's word is older.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when another process holds it, a later version wrote it, an entry was tampered with, or the file
+    /// cannot be used.
+    pub fn open(path: &Path, now: Timestamp) -> Result<(Self, LedgerState), LedgerError> {
+        let lock = lock(path)?;
+        let connection = Connection::open(path).map_err(|error| database(&error))?;
+        let found = schema(&connection)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| database(&error))?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(|error| database(&error))?;
+        if found == 0 {
+            connection.execute_batch(CREATE).map_err(|error| database(&error))?;
+        }
+        let mut state = LedgerState::default();
+        let head = walk(&connection, |at, event| state.apply(at, event))?;
+        let mut ledger = Self { connection, head, _lock: lock };
+        let opened = Entry { at: now, event: Event::Opened { epoch: state.epoch + 1 } };
+        ledger.append(std::slice::from_ref(&opened))?;
+        state.apply(opened.at, &opened.event).map_err(|what| Tampered { seq: head.seq + 1, what })?;
+        Ok((ledger, state))
+    }
+}
+
+impl LedgerStore for SqliteLedger {
+    fn append(&mut self, entries: &[Entry]) -> Result<Head, LedgerError> {
+        let mut head = self.head;
+        let transaction = self.connection.transaction().map_err(|error| database(&error))?;
+        {
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO event (seq, at, kind, body, prev, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+                .map_err(|error| database(&error))?;
+            for entry in entries {
+                let (at, kind) = (entry.at.to_string(), entry.event.kind());
+                let body =
+                    serde_json::to_string(&entry.event).map_err(|error| LedgerError::Database(error.to_string()))?;
+                let next = head.next(&at, kind, &body);
+                let seq = i64::try_from(next.seq).map_err(|_| LedgerError::Full("2^63 entries".to_owned()))?;
+                insert
+                    .execute(params![seq, at, kind, body, &head.hash[..], &next.hash[..]])
+                    .map_err(|error| database(&error))?;
+                head = next;
+            }
+        }
+        transaction.commit().map_err(|error| database(&error))?;
+        self.head = head;
+        Ok(head)
+    }
+
+    fn head(&self) -> Head {
+        self.head
+    }
+}
+
+/// Checks a ledger from its first entry to its last without changing it: edits, removals, reorderings and additions by
+/// hand. That its end was cut off shows only against `known`, a head that was published earlier.
+///
+/// # Errors
+/// [`LedgerError::Tampered`] naming the first entry that is not as it was written.
+pub fn verify(path: &Path, known: Option<Head>) -> Result<Head, LedgerError> {
+    if !path.is_file() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(LedgerError::File { path: path.to_owned(), source });
+    }
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| database(&error))?;
+    if schema(&connection)? == 0 {
+        return Err(LedgerError::Database("is no ledger: it has no schema version".to_owned()));
+    }
+    let mut state = LedgerState::default();
+    let mut passed = known.is_none_or(|known| known == Head::default());
+    let mut wrong = None;
+    let head = walk_heads(&connection, |at, event, head| {
+        if let Some(known) = known.filter(|known| known.seq == head.seq) {
+            passed = known.hash == head.hash;
+            wrong = (!passed).then_some(head.seq);
+        }
+        state.apply(at, event)
+    })?;
+    match (passed, known) {
+        (false, Some(known)) => {
+            let what = match wrong {
+                Some(_) => "its hash is not the published head's: history was rewritten".to_owned(),
+                None => format!("missing: the ledger ends at {}, a head of {} was published", head.seq, known.seq),
+            };
+            Err(Tampered { seq: wrong.unwrap_or(head.seq + 1), what }.into())
+        }
+        _ => Ok(head),
+    }
+}
+
+fn walk(
+    connection: &Connection,
+    mut fold: impl FnMut(Timestamp, &Event) -> Result<(), String>,
+) -> Result<Head, LedgerError> {
+    walk_heads(connection, |at, event, _| fold(at, event))
+}
+
+/// Streams the entries in order, checks each against the one before, and hands them on.
+fn walk_heads(
+    connection: &Connection,
+    mut fold: impl FnMut(Timestamp, &Event, &Head) -> Result<(), String>,
+) -> Result<Head, LedgerError> {
+    let mut select = connection
+        .prepare("SELECT seq, at, kind, body, prev, hash FROM event ORDER BY seq")
+        .map_err(|error| database(&error))?;
+    let mut rows = select.query([]).map_err(|error| database(&error))?;
+    let mut head = Head::default();
+    while let Some(row) = rows.next().map_err(|error| database(&error))? {
+        let want = head.seq + 1;
+        let tampered = |what: String| Tampered { seq: want, what };
+        let read = || -> rusqlite::Result<(i64, String, String, String, Vec<u8>, Vec<u8>)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+        };
+        let (seq, at, kind, body, prev, hash) = read().map_err(|error| tampered(format!("unreadable: {error}")))?;
+        if u64::try_from(seq) != Ok(want) {
+            return Err(tampered(format!("missing: the next entry is {seq}")).into());
+        }
+        if prev != head.hash {
+            return Err(tampered("it does not follow the entry before it".to_owned()).into());
+        }
+        let next = head.next(&at, &kind, &body);
+        if hash != next.hash {
+            return Err(tampered("its content does not match its hash".to_owned()).into());
+        }
+        let event: Event = serde_json::from_str(&body).map_err(|error| tampered(format!("unreadable: {error}")))?;
+        let at: Timestamp = at.parse().map_err(|_| tampered(format!("its time {at:?} is none")))?;
+        if event.kind() != kind {
+            return Err(tampered(format!("it is called {kind} and is {}", event.kind())).into());
+        }
+        fold(at, &event, &next).map_err(|what| Tampered { seq: want, what })?;
+        head = next;
+    }
+    Ok(head)
+}
+
+fn schema(connection: &Connection) -> Result<i64, LedgerError> {
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| database(&error))?;
+    if found > SCHEMA { Err(LedgerError::NewerSchema { found, known: SCHEMA }) } else { Ok(found) }
+}
+
+fn lock(ledger: &Path) -> Result<File, LedgerError> {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    let failed = |source| LedgerError::File { path: path.clone(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LedgerError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(LedgerError::File { path, source }),
+    }
+}
+
+fn database(error: &rusqlite::Error) -> LedgerError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => LedgerError::Full(error.to_string()),
+        _ => LedgerError::Database(error.to_string()),
+    }
+}

@@ -1,0 +1,166 @@
+//! What the events add up to. The same events always give the same state: a restart takes up where they stop.
+
+use std::collections::BTreeMap;
+
+use directive::{Generation, LeaseId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Event;
+use crate::admit::Line;
+use crate::commitment::{Breach, Phase};
+use crate::lease::Lease;
+use crate::plan::Selection;
+
+/// The request a lease came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The client's `Idempotency-Key`.
+    pub key: String,
+    /// SHA-256 of what it asked, hex.
+    pub digest: String,
+}
+
+/// A lease and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// The lease.
+    pub lease: Lease,
+    /// Why it fitted.
+    pub arithmetic: Vec<Line>,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Whether it rests on something that proves nothing.
+    pub unverified: bool,
+    /// What was not kept.
+    pub breaches: Vec<Breach>,
+    /// When its power was first proven free.
+    pub proven_at: Option<Timestamp>,
+    /// When it was closed.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// The fold over all events.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LedgerState {
+    /// Lives of the ledger's holders.
+    pub epoch: u64,
+    /// Leases by name; of the closed ones the newest.
+    pub leases: BTreeMap<LeaseId, Standing>,
+    /// Leases ever committed: names that are made up count from it.
+    pub committed: u64,
+    /// What the last plan chose.
+    pub selection: Selection,
+    /// The last plan's number.
+    pub number: Option<Generation>,
+    /// The policy in force.
+    pub policy: Option<String>,
+    keys: BTreeMap<String, (LeaseId, String)>,
+}
+
+/// Closed leases that stay in memory; older ones are in the ledger only.
+const CLOSED_KEPT: usize = 10_000;
+
+impl LedgerState {
+    /// Adds one event.
+    ///
+    /// # Errors
+    /// What makes it impossible after the events before it.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) -> Result<(), String> {
+        match event {
+            Event::Opened { epoch } => {
+                if *epoch != self.epoch + 1 {
+                    return Err(format!("epoch {epoch} follows epoch {}", self.epoch));
+                }
+                self.epoch = *epoch;
+            }
+            Event::LeaseCommitted { lease, arithmetic, origin } => {
+                if self.leases.contains_key(&lease.id) {
+                    return Err(format!("lease {} is committed twice", lease.id));
+                }
+                self.committed += 1;
+                if let Some(origin) = origin {
+                    self.keys.insert(origin.key.clone(), (lease.id.clone(), origin.digest.clone()));
+                }
+                let standing = Standing {
+                    lease: lease.clone(),
+                    arithmetic: arithmetic.clone(),
+                    committed_at: at,
+                    phase: Phase::Planned,
+                    unverified: false,
+                    breaches: Vec::new(),
+                    proven_at: None,
+                    closed_at: None,
+                };
+                self.leases.insert(lease.id.clone(), standing);
+            }
+            Event::LeaseCancelled { lease, cancelled_at, .. } => {
+                self.standing(lease)?.lease.cancelled_at = Some(*cancelled_at);
+            }
+            Event::Decided { number, selection, .. } => {
+                self.number = Some(*number);
+                if let Some(selection) = selection {
+                    self.selection = selection.clone();
+                }
+            }
+            Event::CommitmentMoved { lease, to, .. } => {
+                let standing = self.standing(lease)?;
+                standing.phase = *to;
+                if *to == Phase::Proven {
+                    standing.proven_at = standing.proven_at.or(Some(at));
+                }
+                if *to == Phase::Closed {
+                    standing.closed_at = Some(at);
+                    self.forget_old();
+                }
+            }
+            Event::Unverified { lease, .. } => self.standing(lease)?.unverified = true,
+            Event::Breached { lease, breach, .. } => {
+                let breaches = &mut self.standing(lease)?.breaches;
+                // A promise that is never kept must not grow without end here; the ledger has all of them.
+                if breaches.len() < 100 {
+                    breaches.push(breach.clone());
+                }
+            }
+            Event::PolicyLoaded { digest, .. } => self.policy = Some(digest.clone()),
+            Event::PolicyRefused { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The leases that are not closed.
+    pub fn open(&self) -> impl Iterator<Item = &Standing> {
+        self.leases.values().filter(|standing| standing.phase != Phase::Closed)
+    }
+
+    /// The lease that a client's key stands for, and the digest of what it asked.
+    #[must_use]
+    pub fn by_key(&self, key: &str) -> Option<(&LeaseId, &str)> {
+        self.keys.get(key).map(|(lease, digest)| (lease, digest.as_str()))
+    }
+
+    fn standing(&mut self, lease: &LeaseId) -> Result<&mut Standing, String> {
+        self.leases.get_mut(lease).ok_or_else(|| format!("lease {lease} was never committed"))
+    }
+
+    fn forget_old(&mut self) {
+        let closed = self.leases.values().filter(|standing| standing.phase == Phase::Closed).count();
+        // In blocks, so that the search is rare.
+        if closed < CLOSED_KEPT + CLOSED_KEPT / 10 {
+            return;
+        }
+        let mut ages: Vec<(Option<Timestamp>, LeaseId)> = self
+            .leases
+            .values()
+            .filter(|standing| standing.phase == Phase::Closed)
+            .map(|standing| (standing.closed_at, standing.lease.id.clone()))
+            .collect();
+        ages.sort();
+        for (_, lease) in ages.iter().take(closed - CLOSED_KEPT) {
+            self.leases.remove(lease);
+        }
+        self.keys.retain(|_, (lease, _)| self.leases.contains_key(lease));
+    }
+}

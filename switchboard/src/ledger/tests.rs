@@ -1,0 +1,162 @@
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+
+use super::*;
+use crate::fixture::{at, lease};
+
+fn file(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("ledger.db")
+}
+
+fn committed(id: &str) -> Entry {
+    Entry {
+        at: at(1),
+        event: Event::LeaseCommitted { lease: lease(id, "a", 1000, 100, 200), arithmetic: vec![], origin: None },
+    }
+}
+
+/// A ledger of five entries, closed again.
+fn written(dir: &tempfile::TempDir) -> Head {
+    let (mut ledger, _) = SqliteLedger::open(&file(dir), at(0)).unwrap();
+    ledger.append(&[committed("x"), committed("y")]).unwrap();
+    ledger
+        .append(&[committed("z"), Entry { at: at(2), event: Event::Unverified { lease: "x".into(), why: "w".into() } }])
+        .unwrap()
+}
+
+fn tamper(path: &Path, sql: &str) {
+    Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+fn tampered(result: Result<Head, LedgerError>) -> Tampered {
+    match result {
+        Err(LedgerError::Tampered(tampered)) => tampered,
+        other => panic!("not found: {other:?}"),
+    }
+}
+
+#[test]
+fn a_ledger_nobody_touched_verifies_and_folds_to_the_same_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = written(&dir);
+    assert_eq!(head.seq, 5);
+    assert_eq!(verify(&file(&dir), Some(head)).unwrap(), head);
+    assert_eq!(verify(&file(&dir), None).unwrap(), head);
+    let (ledger, state) = SqliteLedger::open(&file(&dir), at(9)).unwrap();
+    assert_eq!((state.epoch, state.leases.len(), state.committed), (2, 3, 3));
+    assert!(state.leases["x"].unverified);
+    assert_eq!(ledger.head().seq, 6, "a new life is an entry of its own");
+    drop(ledger);
+    assert!(verify(&file(&dir), Some(head)).is_ok(), "an older published head is part of the same history");
+}
+
+#[test]
+fn each_kind_of_tampering_is_found_at_its_entry() {
+    let table = [
+        ("UPDATE event SET body = replace(body, '1000', '9000') WHERE seq = 3", 3),
+        ("UPDATE event SET at = '2027-01-15T08:00:09Z' WHERE seq = 2", 2),
+        ("UPDATE event SET kind = 'decided' WHERE seq = 4", 4),
+        ("UPDATE event SET hash = zeroblob(32) WHERE seq = 4", 4),
+        ("DELETE FROM event WHERE seq = 2", 2),
+        ("DELETE FROM event WHERE seq = 1", 1),
+        ("DELETE FROM event WHERE seq = 3; UPDATE event SET seq = seq - 1 WHERE seq > 3", 3),
+        (
+            "UPDATE event SET seq = 99 WHERE seq = 2; UPDATE event SET seq = 2 WHERE seq = 3; UPDATE event SET seq = 3 WHERE seq = 99",
+            2,
+        ),
+        ("INSERT INTO event SELECT 6, at, kind, body, prev, hash FROM event WHERE seq = 5", 6),
+        ("INSERT INTO event SELECT 6, at, kind, body, hash, hash FROM event WHERE seq = 5", 6),
+        ("INSERT INTO event SELECT 0, at, kind, body, prev, hash FROM event WHERE seq = 1", 1),
+        ("UPDATE event SET body = 'no json' WHERE seq = 5", 5),
+    ];
+    for (sql, seq) in table {
+        let dir = tempfile::tempdir().unwrap();
+        written(&dir);
+        tamper(&file(&dir), sql);
+        assert_eq!(tampered(verify(&file(&dir), None)).seq, seq, "{sql}");
+        let refused = SqliteLedger::open(&file(&dir), at(9)).map(|(ledger, _)| ledger.head());
+        assert_eq!(tampered(refused).seq, seq, "start must be refused after: {sql}");
+    }
+}
+
+#[test]
+fn a_cut_end_is_found_against_a_published_head_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = written(&dir);
+    tamper(&file(&dir), "DELETE FROM event WHERE seq > 3");
+    assert_eq!(verify(&file(&dir), None).unwrap().seq, 3);
+    assert_eq!(tampered(verify(&file(&dir), Some(head))).seq, 4);
+}
+
+#[test]
+fn a_rewritten_history_differs_from_a_published_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = written(&dir);
+    let forged = Head { seq: head.seq, hash: [7; 32] };
+    let found = tampered(verify(&file(&dir), Some(forged)));
+    assert_eq!((found.seq, found.what.contains("rewritten")), (5, true));
+}
+
+#[test]
+fn an_entry_with_a_right_hash_and_a_wrong_meaning_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = written(&dir);
+    let body = serde_json::to_string(&Event::Unverified { lease: "nobody".into(), why: String::new() }).unwrap();
+    let next = head.next("2027-01-15T08:00:09Z", "unverified", &body);
+    let connection = Connection::open(file(&dir)).unwrap();
+    let row = params![6, "2027-01-15T08:00:09Z", "unverified", body, &head.hash[..], &next.hash[..]];
+    connection.execute("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row).unwrap();
+    drop(connection);
+    assert!(tampered(verify(&file(&dir), None)).what.contains("never committed"));
+}
+
+#[test]
+fn a_second_holder_is_refused_until_the_first_lets_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = SqliteLedger::open(&file(&dir), at(0)).unwrap();
+    assert!(matches!(SqliteLedger::open(&file(&dir), at(0)), Err(LedgerError::Locked { .. })));
+    drop(first);
+    assert_eq!(SqliteLedger::open(&file(&dir), at(0)).unwrap().1.epoch, 2);
+}
+
+#[test]
+fn a_newer_schema_is_refused_by_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    written(&dir);
+    tamper(&file(&dir), "PRAGMA user_version = 7");
+    assert!(matches!(SqliteLedger::open(&file(&dir), at(0)), Err(LedgerError::NewerSchema { found: 7, known: 1 })));
+    assert!(matches!(verify(&file(&dir), None), Err(LedgerError::NewerSchema { found: 7, .. })));
+}
+
+#[test]
+fn what_is_no_ledger_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(verify(&file(&dir), None), Err(LedgerError::File { .. })));
+    std::fs::write(file(&dir), "this is no database, whatever its name says").unwrap();
+    assert!(matches!(verify(&file(&dir), None), Err(LedgerError::Database(_))));
+    assert!(SqliteLedger::open(&file(&dir), at(0)).is_err());
+}
+
+#[test]
+fn a_head_reads_as_it_is_written() {
+    let head = Head { seq: 17, hash: [0xab; 32] };
+    assert_eq!(head.to_string().parse(), Ok(head));
+    for bad in ["", "17", "17:ab", "x:00", "17:zz"] {
+        assert_eq!(bad.parse::<Head>(), Err(BadHead), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn batches_are_answered_when_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
+    let writer = LedgerWriter::spawn(ledger).unwrap();
+    let answers: Vec<_> = (0..50).map(|i| writer.append(vec![committed(&format!("l{i}"))])).collect();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    writer.close();
+    assert_eq!(verify(&file(&dir), None).unwrap().seq, 51);
+    assert_eq!(SqliteLedger::open(&file(&dir), at(0)).unwrap().1.leases.len(), 50);
+}

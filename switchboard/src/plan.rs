@@ -1,0 +1,280 @@
+//! The plan: which machines are off when, so that every feed carries what is committed, and why. Pure: policy, leases,
+//! fleet, what earlier plans chose and the time go in; a [`Plan`] comes out, the same for the same input.
+//!
+//! It is made in three movements: [`sweep`] walks the edges of the leases and chooses machines, [`schedule`] gives the
+//! choices their times, [`steps`] puts them into words. Whether power was really freed is left to [`crate::commitment`].
+
+mod schedule;
+mod steps;
+mod sweep;
+
+use std::collections::BTreeMap;
+
+use directive::{FeedId, Generation, GroupId, LeaseId, LedgerHead, MachineId, Means, Step, Timeline, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::admit::Lead;
+use crate::facility::Policy;
+use crate::lease::{Lease, later};
+use crate::tree::{Population, Tree};
+
+/// The machines that can be chosen, by the policy's groups, and how many must be counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Machines seen, for each group in the policy's order.
+    pub groups: Vec<Vec<Known>>,
+    /// Machines to count.
+    pub population: Population,
+}
+
+/// A machine that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub id: MachineId,
+    /// Whether an actuator reaches it.
+    pub reached: bool,
+    /// Whether it did not do as told: it frees nothing, and another must go in its place.
+    pub failing: bool,
+}
+
+/// One time for which a machine is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// The machine's group.
+    pub group: GroupId,
+    /// The lease it makes room for; none when the feed is short by itself.
+    pub lease: Option<LeaseId>,
+    /// When it is taken off.
+    pub at: Timestamp,
+    /// When it may come back, if that is planned.
+    pub until: Option<Timestamp>,
+    /// The end that set it free.
+    pub edge: Option<Timestamp>,
+    /// How it is taken off.
+    pub means: Means,
+}
+
+impl Chosen {
+    /// Whether the machine is off at `at`.
+    #[must_use]
+    pub fn covers(&self, at: Timestamp) -> bool {
+        self.at <= at && self.until.is_none_or(|until| at < until)
+    }
+}
+
+/// What is chosen: it outlives plans and restarts, so that machines are not swapped without need.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The times each machine is off, in order.
+    pub off: BTreeMap<MachineId, Vec<Chosen>>,
+    /// When machines were lately set free to mine: they should not go again at once.
+    pub woken: BTreeMap<MachineId, Timestamp>,
+}
+
+impl Selection {
+    /// The time for which `machine` is off at `at`, if it is.
+    #[must_use]
+    pub fn current(&self, machine: &MachineId, at: Timestamp) -> Option<&Chosen> {
+        self.off.get(machine)?.iter().rev().find(|chosen| chosen.covers(at))
+    }
+
+    /// Every choice.
+    pub fn iter(&self) -> impl Iterator<Item = (&MachineId, &Chosen)> {
+        self.off.iter().flat_map(|(machine, periods)| periods.iter().map(move |chosen| (machine, chosen)))
+    }
+
+    /// The choices that make room for `lease`.
+    pub fn of_lease<'a>(&'a self, lease: &'a LeaseId) -> impl Iterator<Item = (&'a MachineId, &'a Chosen)> {
+        self.iter().filter(move |(_, chosen)| chosen.lease.as_ref() == Some(lease))
+    }
+
+    /// Moves what is over at `now` out of the choices; machines set free are remembered for their shortest time awake.
+    pub fn age(&mut self, policy: &Policy, now: Timestamp) {
+        let woken = &mut self.woken;
+        self.off.retain(|machine, periods| {
+            let last_end = periods.iter().filter_map(|chosen| chosen.until).filter(|until| *until <= now).max();
+            periods.retain(|chosen| chosen.until.is_none_or(|until| now < until));
+            if let Some(until) = last_end.filter(|_| !periods.iter().any(|chosen| chosen.at <= now)) {
+                woken.insert(machine.clone(), until);
+            }
+            !periods.is_empty()
+        });
+        let longest = policy.groups.iter().map(|group| group.min_up).max().unwrap_or_default();
+        woken.retain(|_, since| later(*since, longest) > now);
+    }
+}
+
+/// Room at one feed over one interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Room {
+    /// The feed.
+    pub feed: FeedId,
+    /// From when.
+    pub from: Timestamp,
+    /// Until when.
+    pub to: Timestamp,
+    /// Leases here and below.
+    pub committed: Watts,
+    /// What is left for mining.
+    pub left: Watts,
+    /// What mining is planned to draw, asleep machines included.
+    pub mining: Watts,
+}
+
+/// A feed that the plan cannot bring below its limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deficit {
+    /// The feed.
+    pub feed: FeedId,
+    /// From when.
+    pub from: Timestamp,
+    /// Watts missing.
+    pub short: Watts,
+}
+
+/// What the plan does for one lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeasePlan {
+    /// Machines that go for it.
+    pub machines: u32,
+    /// Of these, how many can only be starved.
+    pub starved: u32,
+    /// What their going frees.
+    pub shed: Watts,
+    /// The time that takes.
+    pub lead: Lead,
+    /// When it must have begun at the latest.
+    pub latest_safe_start: Timestamp,
+}
+
+/// Everything that is to happen until the horizon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// Until when it reaches.
+    pub horizon: Timestamp,
+    /// The policy it was made under.
+    pub policy: String,
+    /// The machines chosen.
+    #[serde(skip)]
+    pub selection: Selection,
+    /// What happens, in order of time.
+    pub steps: Vec<Step>,
+    /// Room by feed and interval.
+    pub rooms: Vec<Room>,
+    /// By lease.
+    pub leases: BTreeMap<LeaseId, LeasePlan>,
+    /// Feeds that stay short.
+    pub deficits: Vec<Deficit>,
+    /// Machines that go when the plan runs out, and when.
+    #[serde(skip)]
+    pub fallback: BTreeMap<MachineId, Timestamp>,
+}
+
+/// Makes the plan as of `now`. `leases` are the open ones; `held` is what earlier plans chose.
+#[must_use]
+pub fn plan(policy: &Policy, leases: &[Lease], fleet: &Fleet, held: &Selection, now: Timestamp) -> Plan {
+    let tree = Tree::new(policy);
+    let mut held = held.clone();
+    held.age(policy, now);
+    let horizon = horizon(policy, now);
+    let mut swept = sweep::sweep(&tree, leases, fleet, &held, now, horizon);
+    let timed = schedule::schedule(policy, leases, &mut swept, now, horizon);
+    let steps = steps::steps(policy, leases, &swept, &timed.fallback, horizon);
+    Plan {
+        made_at: now,
+        horizon,
+        policy: policy.digest.clone(),
+        selection: Selection { off: swept.selected(), woken: held.woken },
+        steps,
+        rooms: swept.rooms,
+        leases: timed.leases,
+        deficits: swept.deficits,
+        fallback: timed.fallback.into_iter().map(|(machine, _, at)| (machine, at)).collect(),
+    }
+}
+
+/// How far a plan made `now` reaches. It moves in steps of a sixteenth, so that time alone makes few new plans.
+#[must_use]
+pub fn horizon(policy: &Policy, now: Timestamp) -> Timestamp {
+    let reach = i64::try_from(policy.failsafe.plan_horizon.as_secs()).unwrap_or(i64::MAX).max(60);
+    let grain = (reach / 16).max(1);
+    let from = now.as_second().div_euclid(grain).saturating_mul(grain);
+    let to = from.saturating_add(reach).saturating_add(grain);
+    Timestamp::from_second(to).unwrap_or(Timestamp::MAX)
+}
+
+/// What a newer plan changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Machines whose times off are other ones.
+    pub machines: Vec<MachineId>,
+    /// Whether it reaches further, or ends otherwise.
+    pub horizon: bool,
+}
+
+impl Changes {
+    /// Whether nothing changes for any receiver.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty() && !self.horizon
+    }
+}
+
+/// Compares what two plans make happen from `next.made_at` on: what is over counts for nothing.
+#[must_use]
+pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
+    let Some(previous) = previous else {
+        return Changes { machines: next.selection.off.keys().cloned().collect(), horizon: true };
+    };
+    let now = next.made_at;
+    let spans = |periods: Option<&Vec<Chosen>>| -> Vec<(Timestamp, Option<Timestamp>, Means, Option<LeaseId>)> {
+        let live = periods.into_iter().flatten().filter(|chosen| chosen.until.is_none_or(|until| now < until));
+        live.map(|chosen| (chosen.at.max(now), chosen.until, chosen.means, chosen.lease.clone())).collect()
+    };
+    let (old, new) = (&previous.selection.off, &next.selection.off);
+    let mut machines: Vec<MachineId> = new
+        .iter()
+        .filter(|(machine, periods)| {
+            old.get(*machine) != Some(*periods) && spans(old.get(*machine)) != spans(Some(*periods))
+        })
+        .map(|(machine, _)| machine.clone())
+        .collect();
+    let gone = old.iter().filter(|(machine, periods)| !new.contains_key(*machine) && !spans(Some(*periods)).is_empty());
+    machines.extend(gone.map(|(machine, _)| machine.clone()));
+    Changes { machines, horizon: previous.horizon != next.horizon || previous.fallback != next.fallback }
+}
+
+impl Plan {
+    /// The plan as receivers get it.
+    #[must_use]
+    pub fn timeline(&self, number: Generation, ledger_head: Option<LedgerHead>) -> Timeline {
+        Timeline { number, issued_at: self.made_at, horizon: self.horizon, ledger_head, steps: self.steps.clone() }
+    }
+
+    /// SHA-256 over what the plan makes happen, hex.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for step in &self.steps {
+            let line = serde_json::to_vec(step).expect("plain data becomes JSON");
+            hash.update((line.len() as u64).to_be_bytes());
+            hash.update(line);
+        }
+        hash.update(self.horizon.to_string());
+        const_hex::encode(hash.finalize())
+    }
+
+    /// When the plan next takes something off or gives it back, after `now`.
+    #[must_use]
+    pub fn next_edge(&self, now: Timestamp) -> Option<Timestamp> {
+        self.steps.iter().map(|step| step.at).filter(|at| *at > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

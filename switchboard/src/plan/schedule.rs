@@ -1,0 +1,207 @@
+//! Gives the chosen machines their times: down just early enough for the proof, no faster than the ramp; up in small
+//! steps. A time that an earlier plan set and that has come is never moved.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use directive::{LeaseId, MachineId, Means, Watts};
+use jiff::Timestamp;
+
+use super::LeasePlan;
+use super::sweep::Swept;
+use crate::admit::{Lead, ramp_time, shed_time};
+use crate::facility::Policy;
+use crate::lease::{Lease, earlier, later};
+
+/// What the schedule adds to the choice.
+#[derive(Debug)]
+pub(super) struct Timed {
+    pub(super) leases: BTreeMap<LeaseId, LeasePlan>,
+    /// Machine, group by number, time.
+    pub(super) fallback: Vec<(MachineId, usize, Timestamp)>,
+}
+
+/// A choice by number: unit and period.
+type Place = (usize, usize);
+
+/// Lowering is cut into at most about this many steps, so that a timeline stays short.
+const STEPS: u64 = 64;
+
+pub(super) fn schedule(
+    policy: &Policy,
+    leases: &[Lease],
+    swept: &mut Swept,
+    now: Timestamp,
+    horizon: Timestamp,
+) -> Timed {
+    let mut by_lease: BTreeMap<LeaseId, Vec<Place>> = BTreeMap::new();
+    let mut late: Vec<Place> = Vec::new();
+    for (u, unit) in swept.units.iter().enumerate() {
+        for (p, period) in unit.periods.iter().enumerate() {
+            match &period.lease {
+                Some(lease) => by_lease.entry(lease.clone()).or_default().push((u, p)),
+                None if period.at == Timestamp::MAX => late.push((u, p)),
+                None => {}
+            }
+        }
+    }
+    let plans = lower(policy, leases, &by_lease, swept, now, &mut late);
+    lower_late(policy, swept, now, &late);
+    raise(policy, swept, now);
+    for unit in &mut swept.units {
+        let min_up = unit.group.map_or(Duration::ZERO, |group| policy.groups[group].min_up);
+        // Nothing is promised beyond the horizon, neither off nor on.
+        unit.periods.retain(|period| period.at <= horizon);
+        unit.periods.sort_by_key(|period| period.at);
+        join(&mut unit.periods, min_up);
+    }
+    let mut fallback = Vec::new();
+    let mut watts = Watts::ZERO;
+    for &u in &swept.fallback {
+        let unit = &swept.units[u];
+        if let Some(group) = unit.group {
+            fallback.push((unit.id.clone(), group, later(horizon, ramp_time(watts, policy.ramp.down_per_min))));
+            watts += policy.groups[group].freed();
+        }
+    }
+    Timed { leases: plans, fallback }
+}
+
+/// Sets the times at which machines go for their leases: backward from the moment headroom must be proven.
+fn lower(
+    policy: &Policy,
+    leases: &[Lease],
+    by_lease: &BTreeMap<LeaseId, Vec<Place>>,
+    swept: &mut Swept,
+    now: Timestamp,
+    late: &mut Vec<Place>,
+) -> BTreeMap<LeaseId, LeasePlan> {
+    let mut plans = BTreeMap::new();
+    let mut order: Vec<&Lease> = leases.iter().collect();
+    order.sort_by(|a, b| (b.reserved_from(), &b.id).cmp(&(a.reserved_from(), &a.id)));
+    // The ramp is the site's: what goes for a later lease must leave room for it.
+    let mut busy_from = Timestamp::MAX;
+    for lease in order {
+        let places = by_lease.get(&lease.id).map_or(&[][..], Vec::as_slice);
+        let group = |u: usize| swept.units[u].group.map(|group| &policy.groups[group]);
+        let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
+        let shed: Watts = places.iter().map(|&(u, _)| frees(u)).sum();
+        let slowest = places.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max().unwrap_or_default();
+        let lead = Lead::new(policy, shed, slowest);
+        let rest = lead.total().saturating_sub(lead.ramp);
+        let done_by = earlier(lease.reserved_from(), rest).min(busy_from);
+        let grain = (u64::try_from(lead.ramp.as_millis()).unwrap_or(u64::MAX) / STEPS).max(1000);
+        let mut after = Watts::ZERO;
+        let mut first = done_by;
+        let mut times = Vec::with_capacity(places.len());
+        for &(u, p) in places.iter().rev() {
+            after += frees(u);
+            let before = u64::try_from(ramp_time(after, policy.ramp.down_per_min).as_millis()).unwrap_or(u64::MAX);
+            let natural = earlier(done_by, Duration::from_millis(before.div_ceil(grain).saturating_mul(grain)));
+            first = natural;
+            times.push(((u, p), natural));
+        }
+        let mut waits = false;
+        for ((u, p), natural) in times.into_iter().rev() {
+            let period = &mut swept.units[u].periods[p];
+            if period.passed_on {
+                continue;
+            }
+            match period.held.as_ref().map(|held| held.at) {
+                Some(at) if at <= now => period.at = at,
+                Some(at) if natural >= now => period.at = at.min(natural),
+                Some(at) => period.at = at,
+                None if natural >= now => period.at = natural,
+                None => late.push((u, p)),
+            }
+            waits |= period.at > now;
+        }
+        if waits {
+            busy_from = first;
+        }
+        let starved = places.iter().filter(|&&(u, p)| swept.units[u].periods[p].means == Means::Starve).count();
+        plans.insert(
+            lease.id.clone(),
+            LeasePlan {
+                machines: u32::try_from(places.len()).unwrap_or(u32::MAX),
+                starved: u32::try_from(starved).unwrap_or(u32::MAX),
+                shed,
+                lead,
+                latest_safe_start: first.min(earlier(lease.reserved_from(), lead.total())),
+            },
+        );
+    }
+    plans
+}
+
+/// What should have gone already goes from now on, as fast as the ramp allows.
+fn lower_late(policy: &Policy, swept: &mut Swept, now: Timestamp, late: &[Place]) {
+    let mut watts = Watts::ZERO;
+    for &(u, p) in late {
+        swept.units[u].periods[p].at = later(now, ramp_time(watts, policy.ramp.down_per_min));
+        watts += swept.units[u].group.map_or(Watts::ZERO, |group| policy.groups[group].freed());
+    }
+}
+
+/// Sets the times at which machines that were set free come back: few at once, best margin first.
+fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
+    let ramp = &policy.ramp;
+    let per_step = usize::try_from(ramp.up_step_machines).unwrap_or(usize::MAX).max(1);
+    let mut cursor = Timestamp::MIN;
+    let mut queue: Vec<(Timestamp, Place)> = Vec::new();
+    // Backward through the order of going: best margin first.
+    for (u, unit) in swept.units.iter_mut().enumerate().rev() {
+        let group = unit.group.map(|group| &policy.groups[group]);
+        for (p, period) in unit.periods.iter_mut().enumerate() {
+            let Some(edge) = period.edge.filter(|_| period.until.is_none()) else { continue };
+            let under_way = period.held.as_ref().filter(|held| held.edge == Some(edge) && edge <= now);
+            if let Some(until) = under_way.and_then(|held| held.until) {
+                period.until = Some(until);
+                cursor = cursor.max(later(until, ramp.up_step_interval));
+                continue;
+            }
+            let rested = later(period.at, group.map_or(Duration::ZERO, |group| group.min_down));
+            queue.push((edge.max(rested).max(if edge <= now { now } else { edge }), (u, p)));
+        }
+    }
+    queue.sort_by_key(|(ready, _)| *ready);
+    let mut queue = queue.into_iter().peekable();
+    while let Some((ready, first)) = queue.next() {
+        let at = ready.max(cursor);
+        let mut step = vec![first];
+        let watts = |&(u, _): &Place| swept.units[u].group.map_or(Watts::ZERO, |group| policy.groups[group].freed());
+        let mut raised = watts(&first);
+        let most = Watts(
+            ramp.up_per_min.0.saturating_mul(i64::try_from(ramp.up_step_interval.as_millis()).unwrap_or(i64::MAX))
+                / 60_000,
+        );
+        while step.len() < per_step {
+            let Some((_, next)) = queue.next_if(|(ready, next)| *ready <= at && raised + watts(next) <= most) else {
+                break;
+            };
+            raised += watts(&next);
+            step.push(next);
+        }
+        cursor = later(at, ramp.up_step_interval.max(ramp_time(raised, ramp.up_per_min)));
+        for (u, p) in step {
+            swept.units[u].periods[p].until = Some(at);
+        }
+    }
+}
+
+/// Joins times off that leave less than `min_up` between them: the machine stays off, each lease keeps its part.
+fn join(periods: &mut Vec<super::sweep::Period>, min_up: Duration) {
+    let mut i = 0;
+    while i + 1 < periods.len() {
+        let next = periods[i + 1].at;
+        let Some(until) = periods[i].until else {
+            // It is off without an end: what was meant for later is contained in it.
+            periods.truncate(i + 1);
+            return;
+        };
+        if next <= later(until, min_up) {
+            periods[i].until = Some(next.max(periods[i].at));
+        }
+        i += 1;
+    }
+}

@@ -1,0 +1,115 @@
+//! Puts the choice into the timeline's steps, each with its reason in words and figures.
+
+use std::collections::BTreeMap;
+
+use directive::{Action, FeedId, LeaseId, MachineId, Means, Step, Watts};
+use jiff::Timestamp;
+
+use super::sweep::{Swept, margin};
+use crate::facility::{Group, Policy};
+use crate::lease::Lease;
+
+/// What makes machines share a step; raises sort before lowerings of the same instant, so that the lowering holds.
+type Key = (Timestamp, bool, usize, bool, Option<LeaseId>);
+
+pub(super) fn steps(
+    policy: &Policy,
+    leases: &[Lease],
+    swept: &Swept,
+    fallback: &[(MachineId, usize, Timestamp)],
+    horizon: Timestamp,
+) -> Vec<Step> {
+    let mut buckets: BTreeMap<Key, Vec<MachineId>> = BTreeMap::new();
+    let mut put = |at, lowers, group, starve, lease: &Option<LeaseId>, machine: &MachineId| {
+        buckets.entry((at, lowers, group, starve, lease.clone())).or_default().push(machine.clone());
+    };
+    for unit in &swept.units {
+        let Some(group) = unit.group else { continue };
+        for (i, period) in unit.periods.iter().enumerate() {
+            put(period.at, true, group, period.means == Means::Starve, &period.lease, &unit.id);
+            let goes_on = |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
+            if let Some(until) = period.until.filter(|until| *until <= horizon && !goes_on(*until)) {
+                put(until, false, group, false, &period.lease, &unit.id);
+            }
+        }
+    }
+    let by_id: BTreeMap<&LeaseId, &Lease> = leases.iter().map(|lease| (&lease.id, lease)).collect();
+    let mut steps: Vec<Step> = Vec::with_capacity(buckets.len());
+    for ((at, lowers, number, starve, lease), machines) in buckets {
+        let group = &policy.groups[number];
+        let known = lease.as_ref().and_then(|id| by_id.get(id).copied());
+        let reason = if lowers {
+            why_down(policy, group, known, machines.len())
+        } else {
+            why_up(policy, group, known, machines.len())
+        };
+        let action = if lowers { Action::Drain } else { Action::Run };
+        let means = if starve { Means::Starve } else { Means::Device };
+        steps.push(Step { at, group: group.id.clone(), action, means, machines, lease, reason });
+    }
+    steps.extend(run_out(policy, fallback, horizon));
+    steps
+}
+
+fn why_down(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize) -> String {
+    let worth = worth(policy, group);
+    let freed = Watts(group.freed().0.saturating_mul(i64::try_from(machines).unwrap_or(i64::MAX)));
+    match lease {
+        Some(lease) => format!(
+            "lease {} takes {} at {} from {} and needs them proven free by {}: {machines} × {} on {} free {freed} ({worth})",
+            lease.id,
+            lease.gross,
+            lease.feed,
+            lease.start,
+            lease.reserved_from(),
+            group.id,
+            group.feed,
+        ),
+        None => format!("feed {} is short by itself: {machines} × {} free {freed} ({worth})", group.feed, group.id),
+    }
+}
+
+fn why_up(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize) -> String {
+    let worth = worth(policy, group);
+    match lease {
+        Some(lease) => format!(
+            "lease {} gives {} at {} back at {}: {machines} × {} on {} may mine again ({worth})",
+            lease.id,
+            lease.gross,
+            lease.feed,
+            lease.ends(),
+            group.id,
+            group.feed,
+        ),
+        None => {
+            format!("feed {} is not short any more: {machines} × {} may mine again ({worth})", group.feed, group.id)
+        }
+    }
+}
+
+fn worth(policy: &Policy, group: &Group) -> String {
+    margin(policy, group).map_or_else(
+        || format!("{:.1} J/TH", group.joules_per_terahash),
+        |usd| format!("{:.1} J/TH, {usd:.2} USD/MWh after power", group.joules_per_terahash),
+    )
+}
+
+/// The steps at and after the horizon: where a firm lease runs, load falls to the default constraint.
+fn run_out(policy: &Policy, fallback: &[(MachineId, usize, Timestamp)], horizon: Timestamp) -> Vec<Step> {
+    let mut buckets: BTreeMap<(Timestamp, usize), Vec<MachineId>> = BTreeMap::new();
+    for (machine, group, at) in fallback {
+        buckets.entry((*at, *group)).or_default().push(machine.clone());
+    }
+    let ceiling = |feed: &FeedId| -> String {
+        let path = policy.path_up(feed);
+        let found = path.iter().find_map(|feed| feed.default_constraint.map(|watts| format!("{watts} at {}", feed.id)));
+        found.unwrap_or_default()
+    };
+    let step = |((at, number), machines): ((Timestamp, usize), Vec<MachineId>)| {
+        let group = &policy.groups[number];
+        let means = if group.backs_firm() { Means::Device } else { Means::Starve };
+        let reason = format!("the plan ends at {horizon} and firm leases run on: down to {}", ceiling(&group.feed));
+        Step { at, group: group.id.clone(), action: Action::Drain, means, machines, lease: None, reason }
+    };
+    buckets.into_iter().map(step).collect()
+}

@@ -1,0 +1,518 @@
+//! Walks the leases' edges in order of time and chooses machines: at a beginning those that must go, inside the feed
+//! that is short, least worth first; at an end those that may come back. Times are left to [`super::schedule`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use directive::{GroupId, LeaseId, MachineId, Means, Watts};
+use jiff::Timestamp;
+
+use super::{Chosen, Deficit, Fleet, Room, Selection};
+use crate::admit::{ramp_time, shed_time};
+use crate::facility::{Group, Merit};
+use crate::lease::{Lease, later};
+use crate::tree::Tree;
+
+/// Rooms that a plan lists; beyond it they are left out (the plan itself is whole).
+const ROOMS: usize = 20_000;
+
+/// A machine and its times off.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) id: MachineId,
+    /// Its group by number; none when the policy no longer has it: then it frees nothing.
+    pub(super) group: Option<usize>,
+    pub(super) failing: bool,
+    reached: bool,
+    firm: bool,
+    lately_woken: bool,
+    pub(super) periods: Vec<Period>,
+    /// The time off that holds at the moment of the sweep.
+    active: Option<usize>,
+}
+
+/// One time off, before it has its times.
+#[derive(Debug)]
+pub(super) struct Period {
+    pub(super) lease: Option<LeaseId>,
+    /// As an earlier plan had it.
+    pub(super) held: Option<Chosen>,
+    /// When it was set free.
+    pub(super) edge: Option<Timestamp>,
+    pub(super) at: Timestamp,
+    pub(super) until: Option<Timestamp>,
+    pub(super) means: Means,
+    group: GroupId,
+    /// Whether the sweep came to need it.
+    used: bool,
+    /// Whether it goes on from another lease's time: then its beginning stands already.
+    pub(super) passed_on: bool,
+}
+
+/// The machines in the order in which they go, with their times off.
+#[derive(Debug)]
+pub(super) struct Swept {
+    pub(super) units: Vec<Unit>,
+    pub(super) rooms: Vec<Room>,
+    pub(super) deficits: Vec<Deficit>,
+    /// Machines that must go when the plan runs out, by number.
+    pub(super) fallback: Vec<usize>,
+}
+
+impl Swept {
+    pub(super) fn selected(&self) -> BTreeMap<MachineId, Vec<Chosen>> {
+        let chosen = |period: &Period| Chosen {
+            group: period.group.clone(),
+            lease: period.lease.clone(),
+            at: period.at,
+            until: period.until,
+            edge: period.edge,
+            means: period.means,
+        };
+        let off = self.units.iter().filter(|unit| !unit.periods.is_empty());
+        off.map(|unit| (unit.id.clone(), unit.periods.iter().map(chosen).collect())).collect()
+    }
+}
+
+struct Sweep<'a> {
+    tree: &'a Tree<'a>,
+    now: Timestamp,
+    units: Vec<Unit>,
+    /// Feeds, deepest first.
+    bottom_up: Vec<usize>,
+    /// House, undeclared sessions and every machine at full draw.
+    fixed: Vec<Watts>,
+    full: Vec<Watts>,
+    committed: Vec<Watts>,
+    /// What the machines that are off free.
+    freed: Vec<Watts>,
+    deficits: Vec<Deficit>,
+    rooms: Vec<Room>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Edge {
+    End,
+    Start,
+}
+
+pub(super) fn sweep(
+    tree: &Tree<'_>,
+    leases: &[Lease],
+    fleet: &Fleet,
+    held: &Selection,
+    now: Timestamp,
+    horizon: Timestamp,
+) -> Swept {
+    let mut sweep = Sweep::new(tree, fleet, held, now);
+    sweep.take_off_what_is_off();
+    let all: BTreeMap<&LeaseId, &Lease> = leases.iter().map(|lease| (&lease.id, lease)).collect();
+    let mut running: BTreeSet<&LeaseId> = BTreeSet::new();
+    sweep.shed(None, &[], now);
+
+    let reach = later(horizon, sweep.longest_lead());
+    let mut edges: Vec<(Timestamp, Edge, &Lease)> = Vec::new();
+    for lease in leases {
+        if lease.reserved_from() < lease.ends() && lease.reserved_from() <= reach {
+            edges.push((lease.reserved_from(), Edge::Start, lease));
+        }
+        if lease.ends() <= horizon {
+            edges.push((lease.ends(), Edge::End, lease));
+        }
+    }
+    edges.sort_by(|a, b| (a.0, a.1, &a.2.id).cmp(&(b.0, b.1, &b.2.id)));
+    sweep.release_orphans(&all);
+
+    sweep.note_rooms(now, edges.first().map_or(horizon, |(first, ..)| (*first).min(horizon)));
+    let mut fallback = None;
+    for (i, (at, edge, lease)) in edges.iter().enumerate() {
+        if *at > horizon && fallback.is_none() {
+            fallback = Some(sweep.fallback(&running, &all));
+        }
+        match edge {
+            Edge::Start => {
+                tree.add(&mut sweep.committed, &lease.feed, lease.gross);
+                running.insert(&lease.id);
+                let unverified: Vec<&Lease> = running
+                    .iter()
+                    .filter_map(|id| all.get(*id))
+                    .copied()
+                    .filter(|lease| lease.accept_unverified)
+                    .collect();
+                sweep.shed(Some(lease), &unverified, *at);
+            }
+            Edge::End => {
+                if running.remove(&lease.id) {
+                    tree.add(&mut sweep.committed, &lease.feed, Watts(-lease.gross.0));
+                }
+                let until = later((*at).max(now), sweep.look_ahead());
+                let soon = edges[i + 1..].iter().take_while(|(next, ..)| *next < until);
+                let mut need = sweep.committed.clone();
+                for (.., next) in soon.filter(|(_, edge, _)| *edge == Edge::Start) {
+                    tree.add(&mut need, &next.feed, next.gross);
+                }
+                sweep.release(*at, &need, &running);
+                sweep.pass_on(*at, &running, &all);
+            }
+        }
+        let until = edges.get(i + 1).map_or(horizon, |(next, ..)| (*next).min(horizon));
+        sweep.note_rooms((*at).max(now), until);
+    }
+    let fallback = fallback.unwrap_or_else(|| sweep.fallback(&running, &all));
+    for unit in &mut sweep.units {
+        // What an earlier plan meant and this one did not come to need is forgotten.
+        unit.periods.retain(|period| period.used);
+    }
+    Swept { units: sweep.units, rooms: sweep.rooms, deficits: sweep.deficits, fallback }
+}
+
+impl<'a> Sweep<'a> {
+    fn new(tree: &'a Tree<'a>, fleet: &Fleet, held: &Selection, now: Timestamp) -> Self {
+        let policy = tree.policy;
+        let full = tree.machines(&fleet.population, |group| group.watts);
+        let (house, unassigned) = (tree.house(), tree.unassigned(&fleet.population));
+        let fixed = (0..tree.len()).map(|node| house[node] + unassigned[node] + full[node]).collect();
+        let mut bottom_up: Vec<usize> = (0..tree.len()).collect();
+        bottom_up.sort_by_key(|node| std::cmp::Reverse(tree.depth(*node)));
+        let mut sweep = Self {
+            tree,
+            now,
+            units: Vec::new(),
+            bottom_up,
+            fixed,
+            full,
+            committed: vec![Watts::ZERO; tree.len()],
+            freed: vec![Watts::ZERO; tree.len()],
+            deficits: Vec::new(),
+            rooms: Vec::new(),
+        };
+        let mut strangers = held.off.clone();
+        for (number, machines) in fleet.groups.iter().enumerate().take(policy.groups.len()) {
+            let group = &policy.groups[number];
+            for known in machines {
+                let before = strangers.remove(&known.id);
+                let woken = held.woken.get(&known.id).is_some_and(|since| later(*since, group.min_up) > now);
+                sweep.units.push(unit(&known.id, Some((number, group)), before, known.reached, known.failing, woken));
+            }
+        }
+        for (id, periods) in strangers {
+            let named = periods.first().map(|chosen| &chosen.group);
+            let group = policy.groups.iter().enumerate().find(|(_, group)| Some(&group.id) == named);
+            sweep.units.push(unit(&id, group, Some(periods), false, false, false));
+        }
+        let order = merit_order(&policy.groups, policy.dispatch.merit);
+        let place = |unit: &Unit| unit.group.map_or(usize::MAX, |group| order[group]);
+        sweep.units.sort_by(|a, b| {
+            (!a.firm, a.lately_woken, !a.reached, place(a))
+                .cmp(&(!b.firm, b.lately_woken, !b.reached, place(b)))
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        sweep
+    }
+
+    fn freed_by(&self, unit: usize) -> Watts {
+        let unit = &self.units[unit];
+        match unit.group {
+            Some(group) if !unit.failing => self.tree.policy.groups[group].freed(),
+            _ => Watts::ZERO,
+        }
+    }
+
+    fn path(&self, unit: usize) -> &'a [usize] {
+        self.units[unit].group.map_or(&[], |group| self.tree.path(&self.tree.policy.groups[group].feed))
+    }
+
+    fn take_off(&mut self, unit: usize, period: usize) {
+        let freed = self.freed_by(unit);
+        for &node in self.path(unit) {
+            self.freed[node] += freed;
+        }
+        self.units[unit].periods[period].used = true;
+        self.units[unit].active = Some(period);
+    }
+
+    /// Sets the machine free at `edge`.
+    fn give_back(&mut self, unit: usize, edge: Timestamp) {
+        let freed = self.freed_by(unit);
+        for &node in self.path(unit) {
+            self.freed[node] = self.freed[node] - freed;
+        }
+        if let Some(period) = self.units[unit].active.take() {
+            self.units[unit].periods[period].edge = Some(edge);
+        }
+    }
+
+    fn take_off_what_is_off(&mut self) {
+        for unit in 0..self.units.len() {
+            if let Some(period) = self.units[unit].periods.iter().rposition(|period| period.at <= self.now) {
+                self.take_off(unit, period);
+            }
+        }
+    }
+
+    /// Watts by which `node` would exceed `ceiling` with every machine mining; never negative.
+    fn over(&self, node: usize, committed: Watts, ceiling: Watts) -> Watts {
+        (self.fixed[node] + committed).saturating_sub(ceiling)
+    }
+
+    fn with_make_up(&self, watts: Watts) -> Watts {
+        watts.scale(1.0 + self.tree.policy.dispatch.make_up_pct / 100.0)
+    }
+
+    /// Takes machines off until no feed is short, `lease` having begun at `at`.
+    fn shed(&mut self, lease: Option<&Lease>, unverified: &[&Lease], at: Timestamp) {
+        // What an earlier plan chose for this lease stays chosen, unless it failed before it was told.
+        for unit in 0..self.units.len() {
+            if lease.is_none() || self.units[unit].active.is_some() || self.units[unit].failing {
+                continue;
+            }
+            let held = |period: &Period| period.lease.as_ref() == lease.map(|lease| &lease.id) && period.at > self.now;
+            if let Some(period) = self.units[unit].periods.iter().position(held) {
+                self.take_off(unit, period);
+            }
+        }
+        for node in self.bottom_up.clone() {
+            let over = self.over(node, self.committed[node], self.tree.feed(node).usable());
+            if over == Watts::ZERO {
+                continue;
+            }
+            let target = self.with_make_up(over);
+            self.pick(node, target, |sweep, unit| {
+                if sweep.units[unit].firm {
+                    return Some(lease.map(|lease| lease.id.clone()));
+                }
+                // Starving is for those only who accept it.
+                let here = |other: &&&Lease| sweep.tree.path(&other.feed).contains(&node);
+                unverified.iter().find(here).map(|other| Some(other.id.clone()))
+            });
+            if self.freed[node] < over {
+                let (feed, from) = (self.tree.feed(node).id.clone(), at.max(self.now));
+                self.deficits.push(Deficit { feed, from, short: over - self.freed[node] });
+            }
+        }
+    }
+
+    /// Picks machines below `node`, least worth first, until `target` is freed there. `whose` says for which lease a
+    /// machine goes, or that it must not.
+    fn pick(&mut self, node: usize, target: Watts, whose: impl Fn(&Self, usize) -> Option<Option<LeaseId>>) {
+        for unit in 0..self.units.len() {
+            if self.freed[node] >= target {
+                return;
+            }
+            let candidate = &self.units[unit];
+            if candidate.active.is_some()
+                || candidate.failing
+                || !self.path(unit).contains(&node)
+                || self.freed_by(unit) == Watts::ZERO
+            {
+                continue;
+            }
+            let Some(lease) = whose(self, unit) else { continue };
+            let Some(group) = self.units[unit].group.map(|group| self.tree.policy.groups[group].id.clone()) else {
+                continue;
+            };
+            let means = if self.units[unit].firm { Means::Device } else { Means::Starve };
+            let planned =
+                self.units[unit].periods.iter().position(|period| period.at > self.now && period.lease == lease);
+            let period = planned.unwrap_or_else(|| {
+                let (at, used) = (Timestamp::MAX, true);
+                let period =
+                    Period { lease, held: None, edge: None, at, until: None, means, group, used, passed_on: false };
+                self.units[unit].periods.push(period);
+                self.units[unit].periods.len() - 1
+            });
+            self.take_off(unit, period);
+        }
+    }
+
+    /// Sets machines free whose lease is not known any more, and those that no lease needs.
+    fn release_orphans(&mut self, all: &BTreeMap<&LeaseId, &Lease>) {
+        let orphaned = |period: &Period| period.lease.as_ref().is_none_or(|lease| !all.contains_key(lease));
+        let need = self.needed_at(self.now, all);
+        for unit in (0..self.units.len()).rev() {
+            let Some(period) = self.units[unit].active.map(|active| &self.units[unit].periods[active]) else {
+                continue;
+            };
+            if orphaned(period) && self.spare(unit, &need) {
+                // Once it was set free it stays so, lest its turn to come back moves away with each new plan.
+                let before = period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= self.now);
+                self.give_back(unit, before.unwrap_or(self.now));
+            }
+        }
+    }
+
+    /// What is committed at `at` or soon after.
+    fn needed_at(&self, at: Timestamp, all: &BTreeMap<&LeaseId, &Lease>) -> Vec<Watts> {
+        let mut need = vec![Watts::ZERO; self.tree.len()];
+        let until = later(at, self.look_ahead());
+        for lease in all.values().filter(|lease| lease.reserved_from() < until && at < lease.ends()) {
+            self.tree.add(&mut need, &lease.feed, lease.gross);
+        }
+        need
+    }
+
+    /// Whether every feed can do without `unit` being off.
+    fn spare(&self, unit: usize, committed: &[Watts]) -> bool {
+        let freed = self.freed_by(unit);
+        self.path(unit).iter().all(|&node| {
+            let over = self.over(node, committed[node], self.tree.feed(node).usable());
+            self.freed[node] - freed >= self.with_make_up(over) || freed == Watts::ZERO
+        })
+    }
+
+    /// Sets free at `at` what is off and not needed: first what ended leases held, best margin first.
+    fn release(&mut self, at: Timestamp, committed: &[Watts], running: &BTreeSet<&LeaseId>) {
+        for ended_only in [true, false] {
+            for unit in (0..self.units.len()).rev() {
+                let Some(period) = self.units[unit].active.map(|active| &self.units[unit].periods[active]) else {
+                    continue;
+                };
+                let needed = period.lease.as_ref().is_some_and(|lease| running.contains(lease));
+                // A machine that does not obey stays told to as long as its lease runs.
+                if ended_only == needed || (needed && self.units[unit].failing) || !self.spare(unit, committed) {
+                    continue;
+                }
+                self.give_back(unit, at);
+            }
+        }
+    }
+
+    /// What an ended lease held and others still need belongs to one of them from now on.
+    fn pass_on(&mut self, at: Timestamp, running: &BTreeSet<&LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) {
+        for unit in 0..self.units.len() {
+            let Some(active) = self.units[unit].active else { continue };
+            let ended = self.units[unit].periods[active].lease.as_ref().is_some_and(|lease| !running.contains(lease));
+            if !ended {
+                continue;
+            }
+            let path = self.path(unit);
+            let near = |lease: &&&LeaseId| {
+                all.get(**lease).and_then(|lease| self.tree.of(&lease.feed)).is_some_and(|node| path.contains(&node))
+            };
+            let heir = running.iter().find(near).or_else(|| running.first()).map(|lease| (*lease).clone());
+            let ended = &mut self.units[unit].periods[active];
+            let (means, group) = (ended.means, ended.group.clone());
+            ended.edge = Some(at);
+            ended.until = Some(at);
+            let (held, edge, until, used, passed_on) = (None, None, None, true, true);
+            self.units[unit].periods.push(Period { lease: heir, held, edge, at, until, means, group, used, passed_on });
+            self.units[unit].active = Some(self.units[unit].periods.len() - 1);
+        }
+    }
+
+    /// Machines that go when the plan runs out: where a firm lease runs, the feed falls to its default constraint.
+    fn fallback(&self, running: &BTreeSet<&LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) -> Vec<usize> {
+        let mut freed = self.freed.clone();
+        let mut off: Vec<bool> = self.units.iter().map(|unit| unit.active.is_some()).collect();
+        let mut picked = Vec::new();
+        for &node in &self.bottom_up {
+            let Some(ceiling) = self.tree.feed(node).default_constraint else { continue };
+            let firm =
+                |lease: &&LeaseId| all.get(*lease).is_some_and(|lease| self.tree.path(&lease.feed).contains(&node));
+            if !running.iter().any(firm) {
+                continue;
+            }
+            let over = self.over(node, self.committed[node], ceiling.min(self.tree.feed(node).usable()));
+            for unit in 0..self.units.len() {
+                if freed[node] >= over {
+                    break;
+                }
+                if off[unit] || self.units[unit].failing || !self.path(unit).contains(&node) {
+                    continue;
+                }
+                off[unit] = true;
+                picked.push(unit);
+                for &above in self.path(unit) {
+                    freed[above] += self.freed_by(unit);
+                }
+            }
+        }
+        picked
+    }
+
+    fn note_rooms(&mut self, from: Timestamp, to: Timestamp) {
+        if from >= to || self.rooms.len() + self.tree.len() > ROOMS {
+            return;
+        }
+        for node in 0..self.tree.len() {
+            let feed = self.tree.feed(node);
+            let other = self.fixed[node] - self.full[node];
+            let left = feed.usable() - other - self.committed[node];
+            let mining = self.full[node] - self.freed[node];
+            self.rooms.push(Room { feed: feed.id.clone(), from, to, committed: self.committed[node], left, mining });
+        }
+    }
+
+    /// No machine is set free that would have to go again before its shortest time awake.
+    fn look_ahead(&self) -> Duration {
+        let awake = self.tree.policy.groups.iter().map(|group| group.min_up + group.restore_p95).max();
+        awake.unwrap_or_default() + self.longest_lead()
+    }
+
+    /// The longest time that any shedding here may take.
+    fn longest_lead(&self) -> Duration {
+        let policy = self.tree.policy;
+        let everything = self.full.iter().copied().max().unwrap_or_default();
+        let slowest = policy.groups.iter().map(shed_time).max().unwrap_or_default();
+        let dispatch = &policy.dispatch;
+        ramp_time(everything, policy.ramp.down_per_min)
+            + slowest
+            + dispatch.settle
+            + dispatch.prove_for
+            + dispatch.margin
+    }
+}
+
+fn unit(
+    id: &MachineId,
+    group: Option<(usize, &Group)>,
+    held: Option<Vec<Chosen>>,
+    reached: bool,
+    failing: bool,
+    lately_woken: bool,
+) -> Unit {
+    let period = |chosen: Chosen| Period {
+        lease: chosen.lease.clone(),
+        edge: None,
+        at: chosen.at,
+        until: None,
+        means: chosen.means,
+        group: chosen.group.clone(),
+        used: false,
+        passed_on: false,
+        held: Some(chosen),
+    };
+    Unit {
+        id: id.clone(),
+        group: group.map(|(number, _)| number),
+        failing,
+        reached,
+        firm: group.is_some_and(|(_, group)| group.backs_firm()),
+        lately_woken,
+        periods: held.into_iter().flatten().map(period).collect(),
+        active: None,
+    }
+}
+
+/// What a group's machines earn above their power, USD per MWh, if prices are known.
+pub(super) fn margin(policy: &crate::facility::Policy, group: &Group) -> Option<f64> {
+    let earned = policy.dispatch.hashprice_usd_per_ph_day? * 1000.0 / (24.0 * group.joules_per_terahash);
+    Some(earned - policy.dispatch.power_usd_per_mwh.unwrap_or(0.0))
+}
+
+/// Each group's place in the order of going. At one hashprice and one power price the margin per kW falls exactly as the
+/// joules per terahash rise, so that both rules give one order, and no price need be known.
+fn merit_order(groups: &[Group], merit: Merit) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    match merit {
+        Merit::Listed => {}
+        Merit::MarginPerKw | Merit::JoulesPerTerahash => {
+            order.sort_by(|a, b| groups[*b].joules_per_terahash.total_cmp(&groups[*a].joules_per_terahash));
+        }
+    }
+    let mut place = vec![0; groups.len()];
+    for (rank, group) in order.into_iter().enumerate() {
+        place[group] = rank;
+    }
+    place
+}
