@@ -124,6 +124,7 @@ impl TestMiner {
 
     /// Tells it to stop, without waiting.
     fn finish(&self) {
+        self.shared.brain.lock().finish(clock::now());
         self.shared.finish.cancel();
     }
 

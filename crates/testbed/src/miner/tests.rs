@@ -1,3 +1,5 @@
+//! Miners against a pool, without a proxy between them: what each counts, and that both sides of the books agree.
+
 use std::time::Duration;
 
 use super::*;

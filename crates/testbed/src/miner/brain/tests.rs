@@ -1,3 +1,5 @@
+//! One miner told its pool's words by hand, with made-up times.
+
 use super::*;
 use crate::clock;
 use crate::miner::{PowerSwitch, SleepKind};
@@ -335,4 +337,25 @@ fn garbage_never_panics() {
             }
         }
     }
+}
+
+#[test]
+fn a_very_slow_miner_saves_up_for_a_hash() {
+    let config = MinerConfig { hashrate: 2.0, ..MinerConfig::new(Model::Cpuminer, "pool:3333", "w") };
+    let mut bench = Bench::mining(config);
+    bench.tell(&notify("a", "00000005", true));
+    for _ in 0..40 {
+        bench.pass(Duration::from_millis(50));
+    }
+    assert!((3..=4).contains(&bench.counts().hashes), "{:?}", bench.counts());
+}
+
+#[test]
+fn stopping_is_no_gap() {
+    let mut bench = Bench::mining(MinerConfig::new(Model::Cgminer411, "pool:3333", "w"));
+    bench.tell(&notify("a", "00000005", true));
+    bench.brain.finish(bench.now);
+    bench.brain.closed(Ending::Wanted, bench.now);
+    bench.now += Duration::from_secs(9);
+    assert_eq!(bench.counts().gap_ms, 0);
 }
