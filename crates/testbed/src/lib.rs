@@ -7,4 +7,5 @@ pub mod arithmetic;
 pub mod clock;
 pub mod miner;
 pub mod pool;
+pub mod program;
 pub mod wire;

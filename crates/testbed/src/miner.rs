@@ -7,6 +7,7 @@
 mod brain;
 mod config;
 mod counts;
+mod fleet;
 mod gap;
 mod latency;
 mod lines;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::brain::Brain;
 pub use self::config::{MinerConfig, Model, Rounding};
 pub use self::counts::MinerCounts;
+pub use self::fleet::{Fleet, FleetConfig};
 pub use self::latency::Latencies;
 pub use self::space::SearchSpace;
 pub use self::switch::{PowerSwitch, SleepKind};
@@ -120,9 +122,15 @@ impl TestMiner {
         }
     }
 
+    /// Tells it to stop, without waiting.
+    fn finish(&self) {
+        self.shared.brain.lock().finish(clock::now());
+        self.shared.finish.cancel();
+    }
+
     /// Stops hashing, waits up to two seconds for outstanding answers, closes, and returns the final counts.
     pub async fn stop(&self) -> MinerCounts {
-        self.shared.finish.cancel();
+        self.finish();
         let task = self.task.lock().take();
         if let Some(task) = task {
             // It ends by itself; a panic in it is a bug that its counts would hide.

@@ -69,10 +69,10 @@ pub enum Verdicts {
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// Its settings cannot work.
-    #[error("unusable setting: {0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// Its address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}")]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -287,6 +287,3 @@ impl Drop for TestPool {
         self.hub.cancel();
     }
 }
-
-#[cfg(test)]
-mod tests;

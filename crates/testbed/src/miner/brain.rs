@@ -222,8 +222,9 @@ impl Brain {
             Stage::Authorizing if !known => self.authorized(&message),
             _ if known => self.told(&message, now),
             _ if message.method.is_some() => {
-                // Passed over, but a ping still shows that the pool is there.
-                self.counts.pings += u64::from(message.method.as_deref() == Some("mining.ping"));
+                if message.method.as_deref() == Some("mining.ping") {
+                    self.pinged();
+                }
             }
             _ => self.answered(&message, now),
         }
@@ -306,9 +307,7 @@ impl Brain {
                 }
             }
             "mining.ping" => {
-                let parked = self.session.as_ref().is_none_or(|session| !session.job_usable);
-                self.counts.pings += 1;
-                self.counts.parked_pings += u64::from(parked);
+                self.pinged();
                 self.say(&format!("{{\"id\":{},\"result\":\"pong\",\"error\":null}}", message.id()));
             }
             "client.get_version" => {
@@ -319,6 +318,12 @@ impl Brain {
             // client.show_message is for people.
             _ => {}
         }
+    }
+
+    fn pinged(&mut self) {
+        let parked = self.session.as_ref().is_none_or(|session| !session.job_usable);
+        self.counts.pings += 1;
+        self.counts.parked_pings += u64::from(parked);
     }
 
     fn reconnect(&mut self, params: &Value) {

@@ -31,7 +31,8 @@ pub struct MinerCounts {
     pub double_answers: u64,
     /// Answers to nothing it asked.
     pub unknown_answers: u64,
-    /// Difficulty of the shares answered true, summed.
+    /// Difficulty its work was made at, summed over the shares answered true. Stock S19s take a new difficulty up in the
+    /// middle of a job, so a pool, which credits the job's, may sum to something else.
     pub work: f64,
     /// Shares dropped because their work was made at a lower difficulty than the newest.
     pub filtered: u64,

@@ -96,7 +96,6 @@ async fn converse(
     let mut failback = std::pin::pin!(failback(config));
     let mut last_call = std::pin::pin!(async {
         shared.finish.cancelled().await;
-        shared.with(|brain, _| brain.finish());
         sleep(FINISH_LIMIT).await;
     });
     loop {

@@ -82,7 +82,8 @@ impl Brain {
             return;
         }
         let Some(job) = session.job.clone() else { return };
-        session.credit = (session.credit + rate * passed).min(rate * CATCH_UP_SECS);
+        // Slow miners save up for a whole hash.
+        session.credit = (session.credit + rate * passed).min((rate * CATCH_UP_SECS).max(1.0));
         let mut quota = whole(session.credit);
         session.credit -= f64::from(quota);
         while quota > 0 {
@@ -157,12 +158,13 @@ impl Brain {
         }
     }
 
-    /// Stops finding shares; those found are still written.
-    pub(in crate::miner) fn finish(&mut self) {
+    /// Stops finding shares and wanting jobs; shares found are still written.
+    pub(in crate::miner) fn finish(&mut self, now: Instant) {
         self.hashrate = 0.0;
+        self.gap.wants(false, now);
         if let Some(session) = &mut self.session {
             session.credit = 0.0;
-            session.found.iter_mut().for_each(|(due, ..)| *due = session.hashed);
+            session.found.iter_mut().for_each(|(due, ..)| *due = now);
             if session.stage != Stage::Ready {
                 session.ending.get_or_insert(Ending::Wanted);
             }

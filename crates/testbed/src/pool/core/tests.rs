@@ -1,3 +1,5 @@
+//! One pool and one connection, talked to by hand.
+
 use serde_json::Value;
 
 use super::*;
