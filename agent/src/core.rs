@@ -49,7 +49,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often things happen and how long they may take.
+/// How often things happen and how long they may take. Values outside 10 ms to one day are brought to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// How often a machine is read that does as wanted.
@@ -86,6 +86,21 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// Periods of zero would spin and endless ones overflow: everything is brought to between 10 ms and a day.
+    fn bounded(self) -> Self {
+        let bound = |period: Duration| period.clamp(PERIOD_MIN, PERIOD_MAX);
+        Self {
+            read_at_rest: bound(self.read_at_rest),
+            read_in_doubt: bound(self.read_in_doubt),
+            follow_sleep: bound(self.follow_sleep),
+            follow_wake: bound(self.follow_wake),
+            retry_first: bound(self.retry_first),
+            retry_max: bound(self.retry_max),
+            report_every: bound(self.report_every),
+            report_gap: bound(self.report_gap),
+        }
+    }
+
     fn follow(&self, kind: Kind) -> Duration {
         if kind == Kind::Wake { self.follow_wake } else { self.follow_sleep }
     }
@@ -180,13 +195,18 @@ pub struct AgentCore {
 const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 /// The core is called at least this often, so that steps of the wall clock are noticed.
 const TICK_MAX: Duration = Duration::from_secs(1);
+/// The shortest period of anything.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+/// The longest period of anything.
+const PERIOD_MAX: Duration = Duration::from_secs(86_400);
 /// The wait after a write of the state failed.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 impl AgentCore {
     /// Takes up where a former life stopped: its standings hold, every device is read first, nothing is woken.
     #[must_use]
-    pub fn new(config: CoreConfig, state: AgentState, now: Instant) -> Self {
+    pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
+        config.timing = config.timing.bounded();
         let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
         let meters = Meters::new(&config.meters, now);
         let mut core = Self {
@@ -477,7 +497,9 @@ impl AgentCore {
         let (kind, at) = machine.next(&self.config.timing, self.may_wake(machine, now), now);
         let next = machine.busy.is_none().then_some((kind, at, machine.order));
         let (driver, queued) = (machine.driver, machine.queued);
-        if queued == next {
+        let due = |waits: Option<(Kind, Instant, u64)>| waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind);
+        // One that is already in line for the same keeps its place.
+        if queued == next || (due(queued).is_some() && due(queued) == due(next)) {
             return;
         }
         if let Some(queued) = queued {
