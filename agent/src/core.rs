@@ -7,7 +7,6 @@
 //! switchboard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use directive::{
@@ -18,98 +17,20 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::Claims;
-use crate::state::{AgentState, AsleepBy, Mark};
+use crate::state::{AgentState, AsleepBy};
 
+mod issue;
 mod machine;
 mod meters;
 mod queue;
+mod roster;
+mod timing;
+
+pub use timing::{Kind, Timing};
 
 use machine::{Machine, Want};
 use meters::Meters;
 use queue::Queue;
-
-/// What one driver is asked to do with one machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Put it to sleep.
-    Sleep,
-    /// Wake it.
-    Wake,
-    /// Read it back.
-    Read,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sleep => "sleep",
-            Self::Wake => "wake",
-            Self::Read => "read",
-        })
-    }
-}
-
-/// How often things happen and how long they may take. Values outside 10 ms to one day are brought to that.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timing {
-    /// How often a machine is read that does as wanted.
-    pub read_at_rest: Duration,
-    /// How often one is read that was told something and has not been seen to follow.
-    pub read_in_doubt: Duration,
-    /// How long a machine has from the driver's answer until it must be asleep.
-    pub follow_sleep: Duration,
-    /// How long it has until it must be awake.
-    pub follow_wake: Duration,
-    /// The wait before the second try; it doubles with each further one.
-    pub retry_first: Duration,
-    /// The longest wait between tries.
-    pub retry_max: Duration,
-    /// How often a report goes out at least.
-    pub report_every: Duration,
-    /// The shortest time between two reports; changes within it go together.
-    pub report_gap: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            read_at_rest: Duration::from_secs(10),
-            read_in_doubt: Duration::from_secs(1),
-            follow_sleep: Duration::from_secs(20),
-            follow_wake: Duration::from_secs(60),
-            retry_first: Duration::from_secs(2),
-            retry_max: Duration::from_secs(60),
-            report_every: Duration::from_secs(1),
-            report_gap: Duration::from_millis(100),
-        }
-    }
-}
-
-impl Timing {
-    /// Periods of zero would spin and endless ones overflow: everything is brought to between 10 ms and a day.
-    fn bounded(self) -> Self {
-        let bound = |period: Duration| period.clamp(PERIOD_MIN, PERIOD_MAX);
-        Self {
-            read_at_rest: bound(self.read_at_rest),
-            read_in_doubt: bound(self.read_in_doubt),
-            follow_sleep: bound(self.follow_sleep),
-            follow_wake: bound(self.follow_wake),
-            retry_first: bound(self.retry_first),
-            retry_max: bound(self.retry_max),
-            report_every: bound(self.report_every),
-            report_gap: bound(self.report_gap),
-        }
-    }
-
-    fn follow(&self, kind: Kind) -> Duration {
-        if kind == Kind::Wake { self.follow_wake } else { self.follow_sleep }
-    }
-
-    fn backoff(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        self.retry_first.saturating_mul(1 << doublings).min(self.retry_max)
-    }
-}
 
 /// What the core works with.
 #[derive(Debug, Clone)]
@@ -195,10 +116,6 @@ pub struct AgentCore {
 const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 /// The core is called at least this often, so that steps of the wall clock are noticed.
 const TICK_MAX: Duration = Duration::from_secs(1);
-/// The shortest period of anything.
-const PERIOD_MIN: Duration = Duration::from_millis(10);
-/// The longest period of anything.
-const PERIOD_MAX: Duration = Duration::from_secs(86_400);
 /// The wait after a write of the state failed.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
@@ -421,48 +338,6 @@ impl AgentCore {
         }
     }
 
-    /// Takes on the machines that the timeline names: they are read before they are due.
-    fn meet_named(&mut self, now: Instant) {
-        let Some(timeline) = &self.receiver.saved().timeline else { return };
-        let named: BTreeSet<MachineId> = timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
-        for machine in named {
-            self.meet(&machine, None, now);
-        }
-    }
-
-    /// Takes on a machine if a driver reaches it.
-    fn meet(&mut self, id: &MachineId, mark: Option<Mark>, now: Instant) {
-        if self.machines.contains_key(id) {
-            return;
-        }
-        let Some(driver) = self.config.drivers.iter().position(|driver| driver.claims.claims(id)) else { return };
-        if self.machines.len() >= self.config.machines_max && !self.forget_one() {
-            error!(machine = %id, max = self.config.machines_max, "too many machines, this one is not looked after");
-            self.outputs.push_back(Output::Ignored(id.clone()));
-            return;
-        }
-        self.machines.insert(id.clone(), Machine::new(driver, mark, self.standing(id)));
-        self.restand(id, now);
-    }
-
-    /// Makes room: a machine that runs and that the timeline does not name can be met again.
-    fn forget_one(&mut self) -> bool {
-        let timeline = self.receiver.saved().timeline.as_ref();
-        let named: BTreeSet<&MachineId> =
-            timeline.iter().flat_map(|timeline| &timeline.steps).flat_map(|step| &step.machines).collect();
-        let declared = |id: &MachineId| self.config.drivers.iter().any(|driver| driver.claims.machines.contains(id));
-        let stranger = self.machines.iter().find(|(id, machine)| {
-            machine.is_forgettable() && !named.contains(id) && !declared(id) && self.standing(id) == Standing::default()
-        });
-        let Some(id) = stranger.map(|(id, _)| id.clone()) else { return false };
-        if let Some(machine) = self.machines.remove(&id)
-            && let Some(queued) = machine.queued
-        {
-            self.queues[machine.driver].remove(queued, &id);
-        }
-        true
-    }
-
     fn standing(&self, id: &MachineId) -> Standing {
         self.receiver.applied().get(id).copied().unwrap_or_default()
     }
@@ -478,64 +353,6 @@ impl AgentCore {
             self.to_wake.remove(id);
         }
         self.requeue(id, now);
-    }
-
-    /// Whether this machine may be woken at this moment.
-    fn may_wake(&self, machine: &Machine, now: Instant) -> bool {
-        !self.raise_hold && machine.raised_in <= self.durable && self.receiver.may_raise(now)
-    }
-
-    fn requeue_wakes(&mut self, now: Instant) {
-        for id in self.to_wake.iter().cloned().collect::<Vec<_>>() {
-            self.requeue(&id, now);
-        }
-    }
-
-    /// Puts a machine where its next command waits, unless one is under way.
-    fn requeue(&mut self, id: &MachineId, now: Instant) {
-        let Some(machine) = self.machines.get(id) else { return };
-        let (kind, at) = machine.next(&self.config.timing, self.may_wake(machine, now), now);
-        let next = machine.busy.is_none().then_some((kind, at, machine.order));
-        let (driver, queued) = (machine.driver, machine.queued);
-        let due = |waits: Option<(Kind, Instant, u64)>| waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind);
-        // One that is already in line for the same keeps its place.
-        if queued == next || (due(queued).is_some() && due(queued) == due(next)) {
-            return;
-        }
-        if let Some(queued) = queued {
-            self.queues[driver].remove(queued, id);
-        }
-        if let Some(next) = next {
-            self.queues[driver].insert(next, id);
-        }
-        if let Some(machine) = self.machines.get_mut(id) {
-            machine.queued = next;
-        }
-    }
-
-    /// Sends out what is due, as far as there is room.
-    fn issue(&mut self, wall: Timestamp, now: Instant) {
-        for driver in 0..self.queues.len() {
-            while let Some((kind, id)) = self.queues[driver].pop(now) {
-                let Some(machine) = self.machines.get(&id) else { continue };
-                let allowed = kind != Kind::Wake || self.may_wake(machine, now);
-                let Some(machine) = self.machines.get_mut(&id) else { continue };
-                machine.queued = None;
-                if !allowed {
-                    self.requeue(&id, now);
-                    continue;
-                }
-                let mark = machine.mark();
-                machine.issued(kind, wall, now);
-                // The time of a repeated command is not worth a write; who put it to sleep is.
-                if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
-                    self.version += 1;
-                }
-                self.queues[driver].started(kind);
-                self.news |= kind != Kind::Read;
-                self.outputs.push_back(Output::Command { driver, machine: id, kind });
-            }
-        }
     }
 
     fn persist(&mut self, now: Instant) {
