@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::claims::Claims;
-use crate::state::{AgentState, AsleepBy};
+use crate::state::{AgentState, AsleepBy, Mark};
 
 mod issue;
 mod machine;
@@ -93,6 +93,8 @@ pub struct AgentCore {
     config: CoreConfig,
     receiver: Receiver,
     machines: BTreeMap<MachineId, Machine>,
+    /// What a former life left of machines that no driver claims now: kept for the day one does again.
+    orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
     /// Machines that we put to sleep and that may run: a permit or a durable write may set them going.
     to_wake: BTreeSet<MachineId>,
@@ -129,6 +131,7 @@ impl AgentCore {
         let mut core = Self {
             receiver: Receiver::restore(state.saved),
             machines: BTreeMap::new(),
+            orphans: state.marks,
             queues,
             to_wake: BTreeSet::new(),
             meters,
@@ -149,9 +152,9 @@ impl AgentCore {
         let declared: Vec<MachineId> =
             core.config.drivers.iter().flat_map(|driver| driver.claims.machines.iter().cloned()).collect();
         let standing: Vec<MachineId> = core.receiver.applied().keys().cloned().collect();
-        for machine in standing.into_iter().chain(state.marks.keys().cloned()).chain(declared) {
-            let mark = state.marks.get(&machine).copied();
-            core.meet(&machine, mark, now);
+        let marked: Vec<MachineId> = core.orphans.keys().cloned().collect();
+        for machine in standing.into_iter().chain(marked).chain(declared) {
+            core.meet(&machine, now);
         }
         core.meet_named(now);
         // The schedule is looked at on the first tick.
@@ -286,7 +289,8 @@ impl AgentCore {
     /// What is to be remembered, for a last write when the agent ends.
     #[must_use]
     pub fn state(&self) -> AgentState {
-        let marks = self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))).collect();
+        let mut marks = self.orphans.clone();
+        marks.extend(self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))));
         AgentState { saved: self.receiver.saved().clone(), marks }
     }
 
@@ -328,7 +332,7 @@ impl AgentCore {
         self.news = true;
         for change in advance.changes {
             info!(machine = %change.machine, from = ?change.from.action, to = ?change.to.action, "standing changed");
-            self.meet(&change.machine, None, now);
+            self.meet(&change.machine, now);
             if let Some(machine) = self.machines.get_mut(&change.machine) {
                 self.order += 1;
                 machine.order = self.order;

@@ -9,7 +9,6 @@ use tracing::error;
 
 use super::machine::Machine;
 use super::{AgentCore, Output};
-use crate::state::Mark;
 
 impl AgentCore {
     /// Takes on the machines that the timeline names: they are read before they are due.
@@ -17,12 +16,12 @@ impl AgentCore {
         let Some(timeline) = &self.receiver.saved().timeline else { return };
         let named: BTreeSet<MachineId> = timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
         for machine in named {
-            self.meet(&machine, None, now);
+            self.meet(&machine, now);
         }
     }
 
     /// Takes on a machine if a driver reaches it.
-    pub(super) fn meet(&mut self, id: &MachineId, mark: Option<Mark>, now: Instant) {
+    pub(super) fn meet(&mut self, id: &MachineId, now: Instant) {
         if self.machines.contains_key(id) {
             return;
         }
@@ -32,6 +31,7 @@ impl AgentCore {
             self.outputs.push_back(Output::Ignored(id.clone()));
             return;
         }
+        let mark = self.orphans.remove(id);
         self.machines.insert(id.clone(), Machine::new(driver, mark, self.standing(id)));
         self.restand(id, now);
     }

@@ -299,6 +299,18 @@ fn after_a_restart_devices_are_read_first_and_nothing_wakes_without_a_new_permit
 }
 
 #[test]
+fn a_sleeper_whose_driver_was_unconfigured_for_a_while_is_not_forgotten() {
+    let bench = slept();
+    let mut bench = Bench::new(config(&["other.*"], 8), bench.saved);
+    bench.hear(Some(timeline(2, vec![])), None);
+    assert_eq!(bench.saved.marks.len(), 1, "written again, though no driver reaches it");
+    let mut bench = Bench::new(config(&["*"], 8), bench.saved);
+    assert_eq!(bench.tick_at(10), [told("a", Kind::Read)]);
+    bench.says("a", DeviceState::Asleep);
+    assert_eq!(bench.hear(None, Some(permit(2, 1))), [told("a", Kind::Wake)]);
+}
+
+#[test]
 fn a_step_of_the_clock_holds_raises_until_a_new_permit() {
     let mut bench = slept();
     let release =
