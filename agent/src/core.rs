@@ -7,7 +7,6 @@
 //! switchboard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use directive::{
@@ -20,81 +19,18 @@ use tracing::{error, info, warn};
 use crate::claims::Claims;
 use crate::state::{AgentState, AsleepBy, Mark};
 
+mod issue;
 mod machine;
 mod meters;
 mod queue;
+mod roster;
+mod timing;
+
+pub use timing::{Kind, Timing};
 
 use machine::{Machine, Want};
 use meters::Meters;
 use queue::Queue;
-
-/// What one driver is asked to do with one machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Put it to sleep.
-    Sleep,
-    /// Wake it.
-    Wake,
-    /// Read it back.
-    Read,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sleep => "sleep",
-            Self::Wake => "wake",
-            Self::Read => "read",
-        })
-    }
-}
-
-/// How often things happen and how long they may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timing {
-    /// How often a machine is read that does as wanted.
-    pub read_at_rest: Duration,
-    /// How often one is read that was told something and has not been seen to follow.
-    pub read_in_doubt: Duration,
-    /// How long a machine has from the driver's answer until it must be asleep.
-    pub follow_sleep: Duration,
-    /// How long it has until it must be awake.
-    pub follow_wake: Duration,
-    /// The wait before the second try; it doubles with each further one.
-    pub retry_first: Duration,
-    /// The longest wait between tries.
-    pub retry_max: Duration,
-    /// How often a report goes out at least.
-    pub report_every: Duration,
-    /// The shortest time between two reports; changes within it go together.
-    pub report_gap: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            read_at_rest: Duration::from_secs(10),
-            read_in_doubt: Duration::from_secs(1),
-            follow_sleep: Duration::from_secs(20),
-            follow_wake: Duration::from_secs(60),
-            retry_first: Duration::from_secs(2),
-            retry_max: Duration::from_secs(60),
-            report_every: Duration::from_secs(1),
-            report_gap: Duration::from_millis(100),
-        }
-    }
-}
-
-impl Timing {
-    fn follow(&self, kind: Kind) -> Duration {
-        if kind == Kind::Wake { self.follow_wake } else { self.follow_sleep }
-    }
-
-    fn backoff(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        self.retry_first.saturating_mul(1 << doublings).min(self.retry_max)
-    }
-}
 
 /// What the core works with.
 #[derive(Debug, Clone)]
@@ -157,6 +93,8 @@ pub struct AgentCore {
     config: CoreConfig,
     receiver: Receiver,
     machines: BTreeMap<MachineId, Machine>,
+    /// What a former life left of machines that no driver claims now: kept for the day one does again.
+    orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
     /// Machines that we put to sleep and that may run: a permit or a durable write may set them going.
     to_wake: BTreeSet<MachineId>,
@@ -186,12 +124,14 @@ const WRITE_RETRY: Duration = Duration::from_secs(1);
 impl AgentCore {
     /// Takes up where a former life stopped: its standings hold, every device is read first, nothing is woken.
     #[must_use]
-    pub fn new(config: CoreConfig, state: AgentState, now: Instant) -> Self {
+    pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
+        config.timing = config.timing.bounded();
         let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
         let meters = Meters::new(&config.meters, now);
         let mut core = Self {
             receiver: Receiver::restore(state.saved),
             machines: BTreeMap::new(),
+            orphans: state.marks,
             queues,
             to_wake: BTreeSet::new(),
             meters,
@@ -212,9 +152,9 @@ impl AgentCore {
         let declared: Vec<MachineId> =
             core.config.drivers.iter().flat_map(|driver| driver.claims.machines.iter().cloned()).collect();
         let standing: Vec<MachineId> = core.receiver.applied().keys().cloned().collect();
-        for machine in standing.into_iter().chain(state.marks.keys().cloned()).chain(declared) {
-            let mark = state.marks.get(&machine).copied();
-            core.meet(&machine, mark, now);
+        let marked: Vec<MachineId> = core.orphans.keys().cloned().collect();
+        for machine in standing.into_iter().chain(marked).chain(declared) {
+            core.meet(&machine, now);
         }
         core.meet_named(now);
         // The schedule is looked at on the first tick.
@@ -349,7 +289,8 @@ impl AgentCore {
     /// What is to be remembered, for a last write when the agent ends.
     #[must_use]
     pub fn state(&self) -> AgentState {
-        let marks = self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))).collect();
+        let mut marks = self.orphans.clone();
+        marks.extend(self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))));
         AgentState { saved: self.receiver.saved().clone(), marks }
     }
 
@@ -391,7 +332,7 @@ impl AgentCore {
         self.news = true;
         for change in advance.changes {
             info!(machine = %change.machine, from = ?change.from.action, to = ?change.to.action, "standing changed");
-            self.meet(&change.machine, None, now);
+            self.meet(&change.machine, now);
             if let Some(machine) = self.machines.get_mut(&change.machine) {
                 self.order += 1;
                 machine.order = self.order;
@@ -399,48 +340,6 @@ impl AgentCore {
             }
             self.restand(&change.machine, now);
         }
-    }
-
-    /// Takes on the machines that the timeline names: they are read before they are due.
-    fn meet_named(&mut self, now: Instant) {
-        let Some(timeline) = &self.receiver.saved().timeline else { return };
-        let named: BTreeSet<MachineId> = timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
-        for machine in named {
-            self.meet(&machine, None, now);
-        }
-    }
-
-    /// Takes on a machine if a driver reaches it.
-    fn meet(&mut self, id: &MachineId, mark: Option<Mark>, now: Instant) {
-        if self.machines.contains_key(id) {
-            return;
-        }
-        let Some(driver) = self.config.drivers.iter().position(|driver| driver.claims.claims(id)) else { return };
-        if self.machines.len() >= self.config.machines_max && !self.forget_one() {
-            error!(machine = %id, max = self.config.machines_max, "too many machines, this one is not looked after");
-            self.outputs.push_back(Output::Ignored(id.clone()));
-            return;
-        }
-        self.machines.insert(id.clone(), Machine::new(driver, mark, self.standing(id)));
-        self.restand(id, now);
-    }
-
-    /// Makes room: a machine that runs and that the timeline does not name can be met again.
-    fn forget_one(&mut self) -> bool {
-        let timeline = self.receiver.saved().timeline.as_ref();
-        let named: BTreeSet<&MachineId> =
-            timeline.iter().flat_map(|timeline| &timeline.steps).flat_map(|step| &step.machines).collect();
-        let declared = |id: &MachineId| self.config.drivers.iter().any(|driver| driver.claims.machines.contains(id));
-        let stranger = self.machines.iter().find(|(id, machine)| {
-            machine.is_forgettable() && !named.contains(id) && !declared(id) && self.standing(id) == Standing::default()
-        });
-        let Some(id) = stranger.map(|(id, _)| id.clone()) else { return false };
-        if let Some(machine) = self.machines.remove(&id)
-            && let Some(queued) = machine.queued
-        {
-            self.queues[machine.driver].remove(queued, &id);
-        }
-        true
     }
 
     fn standing(&self, id: &MachineId) -> Standing {
@@ -458,62 +357,6 @@ impl AgentCore {
             self.to_wake.remove(id);
         }
         self.requeue(id, now);
-    }
-
-    /// Whether this machine may be woken at this moment.
-    fn may_wake(&self, machine: &Machine, now: Instant) -> bool {
-        !self.raise_hold && machine.raised_in <= self.durable && self.receiver.may_raise(now)
-    }
-
-    fn requeue_wakes(&mut self, now: Instant) {
-        for id in self.to_wake.iter().cloned().collect::<Vec<_>>() {
-            self.requeue(&id, now);
-        }
-    }
-
-    /// Puts a machine where its next command waits, unless one is under way.
-    fn requeue(&mut self, id: &MachineId, now: Instant) {
-        let Some(machine) = self.machines.get(id) else { return };
-        let (kind, at) = machine.next(&self.config.timing, self.may_wake(machine, now), now);
-        let next = machine.busy.is_none().then_some((kind, at, machine.order));
-        let (driver, queued) = (machine.driver, machine.queued);
-        if queued == next {
-            return;
-        }
-        if let Some(queued) = queued {
-            self.queues[driver].remove(queued, id);
-        }
-        if let Some(next) = next {
-            self.queues[driver].insert(next, id);
-        }
-        if let Some(machine) = self.machines.get_mut(id) {
-            machine.queued = next;
-        }
-    }
-
-    /// Sends out what is due, as far as there is room.
-    fn issue(&mut self, wall: Timestamp, now: Instant) {
-        for driver in 0..self.queues.len() {
-            while let Some((kind, id)) = self.queues[driver].pop(now) {
-                let Some(machine) = self.machines.get(&id) else { continue };
-                let allowed = kind != Kind::Wake || self.may_wake(machine, now);
-                let Some(machine) = self.machines.get_mut(&id) else { continue };
-                machine.queued = None;
-                if !allowed {
-                    self.requeue(&id, now);
-                    continue;
-                }
-                let mark = machine.mark();
-                machine.issued(kind, wall, now);
-                // The time of a repeated command is not worth a write; who put it to sleep is.
-                if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
-                    self.version += 1;
-                }
-                self.queues[driver].started(kind);
-                self.news |= kind != Kind::Read;
-                self.outputs.push_back(Output::Command { driver, machine: id, kind });
-            }
-        }
     }
 
     fn persist(&mut self, now: Instant) {

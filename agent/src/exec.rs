@@ -26,7 +26,8 @@ pub struct ExecConfig {
     pub read: Vec<String>,
     /// How long any of them may take; then it is killed.
     pub timeout: Duration,
-    /// How many may run at once. Reads take at most half of it, so that a command never queues behind reads only.
+    /// How many may run at once. Reads take at most half of it (rounded down, but one), so that a command need not queue
+    /// behind reads of devices that do not answer.
     pub concurrency: usize,
 }
 

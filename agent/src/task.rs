@@ -56,7 +56,7 @@ pub struct DriverSetup {
     pub claims: Claims,
     /// The driver.
     pub actuator: Arc<dyn Actuator>,
-    /// Most commands, and most reads, that it is given at once.
+    /// Most commands, and most reads, that it is given at once. For an exec actuator: its concurrency.
     pub in_flight: usize,
 }
 

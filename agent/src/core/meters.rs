@@ -23,12 +23,19 @@ struct State {
 
 /// Shorter periods than this only heat the agent.
 const PERIOD_MIN: Duration = Duration::from_millis(50);
+/// Longer ones are not measuring.
+const PERIOD_MAX: Duration = Duration::from_secs(86_400);
 /// A measurement from further in the future than this would never grow old, and so is none.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 impl Meters {
     pub(super) fn new(meters: &[(MeterId, Duration)], now: Instant) -> Self {
-        let state = |period: Duration| State { period: period.max(PERIOD_MIN), next: now, reading: false, last: None };
+        let state = |period: Duration| State {
+            period: period.clamp(PERIOD_MIN, PERIOD_MAX),
+            next: now,
+            reading: false,
+            last: None,
+        };
         Self { meters: meters.iter().map(|(id, period)| (id.clone(), state(*period))).collect() }
     }
 

@@ -299,6 +299,18 @@ fn after_a_restart_devices_are_read_first_and_nothing_wakes_without_a_new_permit
 }
 
 #[test]
+fn a_sleeper_whose_driver_was_unconfigured_for_a_while_is_not_forgotten() {
+    let bench = slept();
+    let mut bench = Bench::new(config(&["other.*"], 8), bench.saved);
+    bench.hear(Some(timeline(2, vec![])), None);
+    assert_eq!(bench.saved.marks.len(), 1, "written again, though no driver reaches it");
+    let mut bench = Bench::new(config(&["*"], 8), bench.saved);
+    assert_eq!(bench.tick_at(10), [told("a", Kind::Read)]);
+    bench.says("a", DeviceState::Asleep);
+    assert_eq!(bench.hear(None, Some(permit(2, 1))), [told("a", Kind::Wake)]);
+}
+
+#[test]
 fn a_step_of_the_clock_holds_raises_until_a_new_permit() {
     let mut bench = slept();
     let release =
@@ -375,6 +387,51 @@ fn a_meter_that_hangs_does_not_delay_another_and_the_future_is_no_measurement() 
     let feed = bench.reports.last().unwrap().meters[0].clone();
     assert_eq!(feed.watts, None);
     assert!(feed.fault.unwrap().contains("future"));
+}
+
+#[test]
+fn periods_of_zero_do_not_spin_and_endless_ones_do_not_overflow() {
+    for period in [Duration::ZERO, Duration::MAX] {
+        let timing = Timing {
+            read_at_rest: period,
+            read_in_doubt: period,
+            follow_sleep: period,
+            follow_wake: period,
+            retry_first: period,
+            retry_max: period,
+            report_every: period,
+            report_gap: period,
+        };
+        let meters = vec![("feed".into(), period)];
+        let mut bench = Bench::new(CoreConfig { timing, meters, ..config(&["*"], 8) }, AgentState::default());
+        bench.hear(Some(timeline(1, vec![step(0, Action::Curtail, Means::Device, &["a"])])), None);
+        bench.core.commanded(&"a".into(), Kind::Sleep, Err(ActuatorError::Timeout { millis: 1 }), bench.instant());
+        bench.tick_at(0);
+        let next = bench.core.next_tick(at(0), bench.instant());
+        assert!(next >= bench.instant() + Duration::from_millis(10), "{period:?}");
+    }
+}
+
+#[test]
+fn a_machine_in_line_keeps_its_place_when_its_drain_becomes_a_curtailment() {
+    let mut bench = Bench::new(config(&["*"], 1), AgentState::default());
+    bench.hear(Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["c", "b", "a"])])), None);
+    for _ in 0..2 {
+        for machine in ["a", "b", "c"] {
+            bench.says(machine, DeviceState::Awake);
+        }
+    }
+    assert_eq!(bench.tick_at(1000), [told("c", Kind::Sleep)]);
+    let steps = vec![
+        step(1000, Action::Drain, Means::Device, &["c", "a"]),
+        step(1000, Action::Curtail, Means::Device, &["b"]),
+        step(1000, Action::Drain, Means::Device, &["d"]),
+    ];
+    bench.now = 1500;
+    bench.hear(Some(timeline(2, steps)), None);
+    bench.obeys("c", Kind::Sleep);
+    let next = bench.tick_at(1600);
+    assert!(next.contains(&told("b", Kind::Sleep)), "{next:?}");
 }
 
 mod simulation;

@@ -227,6 +227,55 @@ async fn a_step_falls_due_although_the_link_has_closed() {
 }
 
 #[tokio::test]
+async fn programs_and_files_drive_a_machine_through_a_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    // The site's tool: the machine is a file, and its draw is the meter's.
+    let body = "cd $(dirname $0)\n\
+        case $1 in\n\
+        sleep) touch $2.down; echo 0.03 > feed.kw;;\n\
+        wake) rm -f $2.down; echo 3.4 > feed.kw;;\n\
+        read) if [ -e $2.down ]; then echo asleep 30; else echo awake 3400; fi;;\n\
+        esac\n";
+    let tool = dir.path().join("tool.sh");
+    std::fs::write(&tool, body).unwrap();
+    std::fs::write(dir.path().join("feed.kw"), "3.4\n").unwrap();
+    let argv = |verb: &str| ["/bin/sh", tool.to_str().unwrap(), verb, "{machine}"].map(str::to_owned).to_vec();
+    let exec = crate::exec::ExecConfig {
+        sleep: argv("sleep"),
+        wake: argv("wake"),
+        read: argv("read"),
+        timeout: Duration::from_secs(10),
+        concurrency: 2,
+    };
+    let actuator = Arc::new(crate::exec::ExecActuator::new(exec).unwrap());
+    let drivers = vec![DriverSetup { claims: Claims::globs(["acme.*"]), actuator, in_flight: 2 }];
+    let meter = Arc::new(crate::file_meter::FileMeter::new(dir.path().join("feed.kw")));
+    let meters = vec![MeterSetup { id: "feed".into(), meter, period: Duration::from_millis(50) }];
+    let (link, mut outlet) = in_process();
+    let stop = CancellationToken::new();
+    let config = AgentConfig { answer_timeout: Duration::from_secs(20), ..config(dir.path()) };
+    let agent = Agent::spawn(config, drivers, meters, link, Metrics::default(), stop.clone()).unwrap();
+
+    outlet.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));
+    let shed = until(&mut outlet, "it sleeps and the meter shows it", |report| {
+        state_of(report, "acme.rig-1") == Some(DeviceState::Asleep) && report.meters[0].watts == Some(Watts(30))
+    })
+    .await;
+    assert_eq!(shed.machines.len(), 1, "a machine without a driver is not reported");
+    assert_eq!(shed.machines[0].watts, Some(Watts(30)));
+    outlet.update(|down| {
+        down.timeline = Some(drain(2, &[]));
+        down.permit = Some(permit(2, 1));
+    });
+    until(&mut outlet, "it is back", |report| {
+        state_of(report, "acme.rig-1") == Some(DeviceState::Awake) && report.meters[0].watts == Some(Watts(3400))
+    })
+    .await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_unreadable_memory_stops_the_start_and_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("agent.json"), "?").unwrap();

@@ -9,3 +9,7 @@ pub mod miner;
 pub mod pool;
 pub mod program;
 pub mod wire;
+//! What Tieline is tested against, in place of the real world.
+
+pub mod clock;
+pub mod facility;
