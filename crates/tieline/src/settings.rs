@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn t11_http_for_others_needs_a_token() {
         let mistakes = load(&format!("{GOOD}[admin]\nlisten = \"0.0.0.0:8080\"\n"), &[]).expect_err("no token");
-        assert!(mistakes.contains("tieline.toml:9:") && mistakes.contains("token"), "{mistakes}");
+        assert!(mistakes.contains("tieline.toml:10:") && mistakes.contains("token"), "{mistakes}");
     }
 
     #[test]
