@@ -1,11 +1,9 @@
 //! What an agent must remember across a restart, and the file it lies in.
 //!
-//! The file is replaced whole: written beside, synced, renamed, and the folder synced. A file that cannot be understood is
-//! refused, never overwritten: it is the only record of which machines this agent put to sleep.
+//! A file that cannot be understood is refused, never overwritten: it is the only record of which machines this agent put
+//! to sleep.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use directive::{MachineId, Saved};
@@ -42,41 +40,30 @@ pub enum AsleepBy {
     Other,
 }
 
-/// Why the state could not be read or written.
+/// Why the state could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The file system said no.
-    #[error("state file {}: {source}", path.display())]
-    Io {
+    /// The file cannot be read or written, or is no state file.
+    #[error(transparent)]
+    File(#[from] daemon::state_file::StateError),
+    /// It comes from a later version.
+    #[error("state file {}: format {found}, this version knows {FORMAT}", path.display())]
+    Format {
         /// The file.
         path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// The file is there and cannot be understood.
-    #[error(
-        "state file {}: not readable as an agent's state ({why}); it tells which machines this agent put to sleep: \
-         repair it, or remove it to start without that knowledge",
-        path.display()
-    )]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
+        /// The format's number in it.
+        found: u32,
     },
 }
 
 /// The file, which one agent owns.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StateFile {
-    path: PathBuf,
+    file: daemon::state_file::StateFile,
 }
 
-/// The format's number. A file with a higher one comes from a later version and is refused.
+/// The format's number. A file with another one comes from another version and is refused.
 const FORMAT: u32 = 1;
-/// Larger than the state of any site we know of (100,000 machines, named in 100 steps).
-const FILE_MAX_BYTES: u64 = 512 << 20;
 
 #[derive(Serialize)]
 struct Written<'a> {
@@ -97,23 +84,13 @@ impl StateFile {
     /// # Errors
     /// When the file cannot be read, is too large, or is no agent's state.
     pub fn open(path: &Path) -> Result<(Self, AgentState), StateError> {
-        let io = |source| StateError::Io { path: path.into(), source };
-        let corrupt = |why: String| StateError::Corrupt { path: path.into(), why };
-        let file = Self { path: path.into() };
-        let size = match fs::metadata(path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((file, AgentState::default())),
-            Err(error) => return Err(io(error)),
+        let file = daemon::state_file::StateFile::new(path);
+        let state = match file.load::<Found>()? {
+            Some(Found { format: FORMAT, state }) => state,
+            Some(Found { format: found, .. }) => return Err(StateError::Format { path: path.into(), found }),
+            None => AgentState::default(),
         };
-        if size > FILE_MAX_BYTES {
-            return Err(corrupt(format!("{size} bytes, more than {FILE_MAX_BYTES}")));
-        }
-        let bytes = fs::read(path).map_err(io)?;
-        let found: Found = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        if found.format != FORMAT {
-            return Err(corrupt(format!("format {}, this version knows {FORMAT}", found.format)));
-        }
-        Ok((file, found.state))
+        Ok((Self { file }, state))
     }
 
     /// Replaces the file. When this returns, the state survives a power cut.
@@ -121,27 +98,14 @@ impl StateFile {
     /// # Errors
     /// When the file system says no; the former file is then still whole.
     pub fn save(&self, state: &AgentState) -> Result<(), StateError> {
-        self.replace(state).map_err(|source| StateError::Io { path: self.path.clone(), source })
-    }
-
-    fn replace(&self, state: &AgentState) -> io::Result<()> {
-        let folder = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let mut file = File::create(&beside)?;
-        file.write_all(&serde_json::to_vec(&Written { format: FORMAT, state })?)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        File::open(folder)?.sync_all()
+        Ok(self.file.store(&Written { format: FORMAT, state })?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_was_saved_is_found_again() {
@@ -162,7 +126,6 @@ mod tests {
         for bad in ["", "{", "[]", r#"{"format":2,"state":{"saved":{"timeline":null,"applied":{}},"marks":{}}}"#] {
             fs::write(&path, bad).unwrap();
             let error = StateFile::open(&path).unwrap_err();
-            assert!(matches!(error, StateError::Corrupt { .. }), "{bad}: {error}");
             assert!(error.to_string().contains("agent.json"), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), bad);
         }
@@ -175,7 +138,7 @@ mod tests {
         let (file, state) = StateFile::open(&path).unwrap();
         file.save(&state).unwrap();
         fs::create_dir(dir.path().join("agent.json.new")).unwrap();
-        assert!(matches!(file.save(&state).unwrap_err(), StateError::Io { .. }));
+        assert!(file.save(&state).is_err());
         assert_eq!(StateFile::open(&path).unwrap().1, state);
     }
 }

@@ -16,6 +16,7 @@ mod placement;
 mod route;
 mod session;
 mod slot;
+mod socket;
 mod space;
 mod upstream;
 mod work;

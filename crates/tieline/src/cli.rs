@@ -33,6 +33,9 @@ pub enum Command {
         /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Commit, look at and cancel leases.
     Lease {

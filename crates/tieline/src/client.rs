@@ -110,7 +110,7 @@ pub fn message_of(body: &Value) -> String {
     let error = &body["error"];
     let message = error["message"].as_str().or_else(|| body.as_str()).unwrap_or("no reason given");
     match error["field"].as_str() {
-        Some(field) => format!("{field}: {message}"),
-        None => message.to_owned(),
+        Some(field) if !message.starts_with(field) => format!("{field}: {message}"),
+        _ => message.to_owned(),
     }
 }

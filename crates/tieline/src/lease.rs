@@ -1,7 +1,7 @@
 //! `tieline lease`: commits, shows and cancels leases over the API of a running process.
 
 use anyhow::{Context, bail};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Value, json};
 
 use crate::cli::{LeaseAdd, LeaseCommand, Server};
@@ -74,13 +74,17 @@ fn time(flag: &str, text: &str, now: Timestamp) -> Result<String, Failure> {
     let Some(span) = text.strip_prefix('+') else { return Ok(text.to_owned()) };
     let wrong = |why: jiff::Error| Failure::Usage(format!("{flag} {text:?}: {why}"));
     let span: SignedDuration = span.parse().map_err(wrong)?;
-    Ok(now.checked_add(span).map_err(wrong)?.to_string())
+    let at = now.checked_add(span).and_then(|at| at.round(Unit::Second)).map_err(wrong)?;
+    Ok(at.to_string())
 }
 
 /// Prints what came back, or fails with its words.
 fn finish(as_json: bool, answer: &Answer, show: impl FnOnce(&Value)) -> anyhow::Result<()> {
     if as_json {
         println!("{}", answer.body);
+    }
+    if answer.status == 401 {
+        bail!("refused: changes need the token that the process has in its token_file: give it with --token-file");
     }
     if answer.status >= 400 {
         bail!("refused: {}", message_of(&answer.body));

@@ -23,7 +23,7 @@ fn perform(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { config } => tieline::run::run(&config.config),
         Command::Demo(demo) => tieline::demo::demo(&demo),
-        Command::Check { config } => tieline::check::check(&config.config),
+        Command::Check { config, json } => tieline::check::check(&config.config, json),
         Command::Lease { server, command } => tieline::lease::lease(&server, command),
         Command::Plan { server } => tieline::show::plan(&server),
         Command::Status { server } => tieline::show::status(&server),

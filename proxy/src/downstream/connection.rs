@@ -22,6 +22,7 @@ use crate::directions::{Directions, Serve};
 use crate::machines::{Presence, SessionEntry, SessionView};
 use crate::placement::{NoSeat, Seat, SlotLease};
 use crate::session::{Counted, Forward, Input, Outbox, Outcome, Session, SessionRules};
+use crate::socket;
 use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// Submits that may wait for a pool's word; then no more is read from this miner. It bounds the mailbox, too.
@@ -44,7 +45,7 @@ pub(super) async fn run(
     rules: Arc<SessionRules>,
     shared: Arc<Downstream>,
 ) {
-    if let Err(failure) = tune(&stream) {
+    if let Err(failure) = socket::tune(&stream, None) {
         debug!(%failure, "socket options not set");
     }
     let span = info_span!("session", session = number, peer = %peer);
@@ -94,16 +95,6 @@ pub(super) async fn run(
     }
     .instrument(span)
     .await;
-}
-
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 struct Connection {

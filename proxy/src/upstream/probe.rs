@@ -11,9 +11,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Target;
+use crate::socket;
 
 /// How long one address may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long sent bytes may stay unacknowledged: a black hole is noticed in seconds, not in a quarter of an hour.
+const UNACKED_MAX: Duration = Duration::from_secs(20);
 /// Addresses tried of those a name resolves to.
 const ADDRESSES_MAX: usize = 16;
 
@@ -28,7 +31,7 @@ pub(super) async fn connect(target: &Target) -> Result<TcpStream, String> {
     for address in addresses.filter(is_usable).take(ADDRESSES_MAX) {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                if let Err(failure) = tune(&stream) {
+                if let Err(failure) = socket::tune(&stream, Some(UNACKED_MAX)) {
                     tracing::debug!(%failure, "socket options not set");
                 }
                 return Ok(stream);
@@ -46,18 +49,6 @@ fn is_usable(address: &SocketAddr) -> bool {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
     }
-}
-
-/// Sends at once, and notices a dead peer in tens of seconds instead of a quarter of an hour.
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))
 }
 
 /// Asks one target for its extranonce2_size on a connection of its own.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use daemon::clock;
 use daemon::tasks::Tasks;
 use directive::{LeaseId, MeterId, Watts};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use switchboard::Handle;
@@ -314,7 +314,8 @@ impl Script {
     }
 
     fn at(&self, part: f64) -> Timestamp {
-        self.began_wall.checked_add(self.length.mul_f64(part)).unwrap_or(Timestamp::MAX)
+        let at = self.began_wall.checked_add(self.length.mul_f64(part)).and_then(|at| at.round(Unit::Second));
+        at.unwrap_or(Timestamp::MAX)
     }
 
     fn say(&self, text: String) {
