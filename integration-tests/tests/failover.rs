@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proxy::config::NoUpstream;
 use testbed::miner::Model;
 use testbed::pool::{Mood, PoolConfig, Verdicts};
 
@@ -191,5 +192,42 @@ async fn f58_redirects_and_messages_are_not_passed_on() {
     }
     site.settle(miners).await.check();
     assert_eq!(thief.counts().connects, 0);
+    site.stop().await;
+}
+
+/// DESIGN 2.3: a pool that answers but brings no job is quiet, and left when another brings work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_pool_is_left_for_one_that_brings_work() {
+    let setup = Setup { change: |config| config.pool.quiet = Duration::from_secs(2), ..Setup::default() };
+    let site = Site::start(setup).await;
+    let miners = site.fleet(4);
+    miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    site.pools[0].set_mood(Mood::Quiet);
+    let before = site.pools[1].counts().total.accepted;
+    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("the backup is mined at");
+    let primary = site.proxy.targets().remove(0);
+    assert!(primary.up && primary.quiet, "alive, and known to be quiet: {primary:?}");
+    site.settle(miners).await.check();
+    site.stop().await;
+}
+
+/// DESIGN 2.3: after `release_after` without any pool, miners may use their own backup pools.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_pool_for_long_miners_are_released() {
+    let setup = Setup {
+        change: |config| config.no_upstream = NoUpstream::ReleaseAfter(Duration::from_secs(1)),
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let backup = testbed::pool::TestPool::start(pool(8, 9)).await.expect("a free port");
+    let mut config = site.miner_config(Model::Cgminer411, "acme.rig");
+    config.addresses.push(backup.addr().to_string());
+    let miner = testbed::miner::TestMiner::start(config);
+    miner.until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    for pool in &site.pools {
+        pool.die().await;
+    }
+    backup.until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("the miner's own backup has it");
+    miner.stop().await;
     site.stop().await;
 }

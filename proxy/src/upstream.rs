@@ -197,6 +197,7 @@ async fn attempt(
         has_job: false,
         refreshed_at: clock::now(),
         probing: false,
+        tick_at: clock::now(),
     };
     let (reason, detail) = carrier.carry(redirected_at, cancel).await;
     let worked = carrier.has_job;
@@ -228,6 +229,8 @@ struct Carrier {
     has_job: bool,
     refreshed_at: Instant,
     probing: bool,
+    /// When deadlines are next looked at.
+    tick_at: Instant,
 }
 
 /// Shares are not taken from the queue while so many bytes wait for the pool's socket.
@@ -251,8 +254,16 @@ impl Carrier {
             }
             let now = clock::now();
             self.upstream.set_suspect(self.session.is_suspect(now));
+            // By the clock and not by a pause: a busy connection never pauses.
+            if now >= self.tick_at {
+                if let Err(end) = self.tick(&probed) {
+                    return end;
+                }
+                self.tick_at = now + self.session.tick_every();
+                continue;
+            }
             let room = self.outgoing.len() < OUTGOING_FULL;
-            let wake_at = tokio::time::Instant::from_std(self.session.wake_at(now));
+            let wake_at = tokio::time::Instant::from_std(self.tick_at);
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return ("shutdown", String::new()),
@@ -264,7 +275,7 @@ impl Carrier {
                 _ = self.stream.writable(), if !self.outgoing.is_empty() => Ok(()),
                 _ = self.queues.submits.recv_many(&mut shares, 64), if room => { self.forward(&mut shares); Ok(()) }
                 Some(alive) = probe_result.recv() => self.probed(alive),
-                () = tokio::time::sleep_until(wake_at) => self.tick(&probed),
+                () = tokio::time::sleep_until(wake_at) => Ok(()),
             };
             if let Err(end) = outcome {
                 return end;

@@ -145,17 +145,9 @@ impl PoolSession {
         self.authorized && now >= self.last_job_at + self.deadlines.quiet
     }
 
-    /// When [`Self::tick`] is next needed.
-    pub(crate) fn wake_at(&self, now: Instant) -> Instant {
-        let mut at = now + Duration::from_secs(1).min(self.deadlines.suspect);
-        if !self.authorized {
-            at = at.min(self.connected_at + self.deadlines.handshake);
-        }
-        if let Some(sent_at) = self.oldest() {
-            let suspect = sent_at + self.deadlines.suspect;
-            at = at.min(if now < suspect { suspect } else { sent_at + self.deadlines.answer });
-        }
-        at.max(now + Duration::from_millis(1))
+    /// How often [`Self::tick`] is needed: often enough to hold the shortest deadline.
+    pub(crate) fn tick_every(&self) -> Duration {
+        (self.deadlines.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
     fn oldest(&self) -> Option<Instant> {
