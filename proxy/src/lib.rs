@@ -1,1 +1,457 @@
-//! (skeleton)
+//! The data plane: miners on one side, pools on the other, and between them the trick that makes a pool switch free.
+//!
+//! A miner keeps its extranonce1 (its *slot*) for the life of its connection; the pool's extranonce1 and a *lane* go into
+//! coinb1. So moving a miner to another pool is one write of difficulty and job ([`placement`], [`space`]). A share's fate
+//! is decided in [`session`], a pool connection's in [`upstream`], which target is mined at in [`route`], and which
+//! machine may work by the switchboard's timeline ([`control`]). Everything else moves bytes.
+
+mod api;
+pub mod config;
+mod control;
+mod directions;
+mod downstream;
+mod machines;
+mod metrics;
+mod placement;
+mod route;
+mod session;
+mod slot;
+mod socket;
+mod space;
+mod upstream;
+mod work;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use daemon::clock;
+use daemon::state_file::{StateError, StateFile};
+use daemon::tasks::Tasks;
+use directive::Link;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use stratum::version::VersionMask;
+use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use config::Config;
+pub use machines::SessionView;
+pub use metrics::Counts;
+
+use config::NoUpstream;
+use control::Control;
+use directions::{Directions, Orders};
+use downstream::Downstream;
+use machines::{Machines, Sessions};
+use metrics::Metrics;
+use placement::Placement;
+use route::{Decision, Route, TargetHealth};
+use session::SessionRules;
+use upstream::{Deadlines, Pool, PoolState, Pools};
+
+/// A running proxy. Its tasks end with the [`Tasks`] it was started on.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addrs: Vec<SocketAddr>,
+    pools: Arc<Pools>,
+    metrics: Arc<Metrics>,
+    machines: Arc<Machines>,
+    sessions: Arc<Sessions>,
+    active: Mutex<Option<usize>>,
+}
+
+/// Why a proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address is taken or not ours.
+    #[error("server {name}: cannot listen on {listen}: {source}")]
+    Listen {
+        /// The server's name.
+        name: String,
+        /// Its address.
+        listen: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// What a former life wrote down cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A target's extranonce2 cannot hold the slot and the miners' bytes.
+    #[error("target {target}: extranonce2_size {size} leaves no room for {miner} bytes of the miner and 1 of the slot")]
+    DoesNotFit {
+        /// The target.
+        target: String,
+        /// Its extranonce2_size.
+        size: u8,
+        /// The miners' extranonce2_size.
+        miner: u8,
+    },
+}
+
+/// A target as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetView {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub address: String,
+    /// Miners are sent here first.
+    pub active: bool,
+    /// It has a job to give.
+    pub up: bool,
+    /// It answers but has brought no job for long.
+    pub quiet: bool,
+    /// Connections with a job.
+    pub connections: u32,
+    /// Sessions that work for it.
+    pub sessions: u32,
+    /// Its difficulty at the newest job.
+    pub difficulty: Option<f64>,
+    /// Length of its extranonce1, in bytes.
+    pub extranonce1_size: Option<usize>,
+    /// Its extranonce2_size, in bytes.
+    pub extranonce2_size: Option<u8>,
+    /// Why its last lost connection ended.
+    pub last_fault: Option<String>,
+}
+
+/// How long the pools' sizes are waited for at start.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often health is looked at without being told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Proxy {
+    /// Starts listening and connecting. With a `link`, nobody works until a timeline was heard (in this life or, if
+    /// `state_dir` remembers it, a former one); without, everybody does.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, remembered state cannot be read, or a target cannot fit.
+    pub async fn start(
+        config: Config,
+        link: Option<impl Link>,
+        state_dir: Option<PathBuf>,
+        registry: &mut Registry,
+        tasks: &Tasks,
+    ) -> Result<Self, StartError> {
+        let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
+        let metrics = Metrics::register(&names, registry);
+        let extranonce2_size = choose_extranonce2_size(&config, state_dir.as_deref()).await?;
+        let placement = Placement::new(extranonce2_size, rand::random());
+        let pools = Arc::new(Pools {
+            targets: config
+                .targets
+                .iter()
+                .cloned()
+                .enumerate()
+                .map(|(index, target)| Pool::new(index, target))
+                .collect(),
+            placement: placement.clone(),
+            metrics: metrics.clone(),
+            deadlines: Deadlines {
+                handshake: config.pool.handshake,
+                suspect: config.pool.suspect,
+                answer: config.pool.answer,
+                quiet: config.pool.quiet,
+            },
+            changed: Notify::new(),
+            refresh_after: config.refresh_after,
+        });
+
+        let state = state_dir.map(|dir| Arc::new(StateFile::new(dir.join("proxy.json"))));
+        let saved = match (&link, &state) {
+            (Some(_), Some(state)) => state.load()?,
+            _ => None,
+        };
+        let (receiver, orders) = control::restore(saved);
+        let orders = if link.is_some() { orders } else { Orders::default() };
+        let (directions, directed) =
+            watch::channel(Directions { usable: [].into(), orders: Arc::new(orders), release: false, seats: 0 });
+        let directions = Arc::new(directions);
+
+        let mut listeners = Vec::new();
+        for server in &config.servers {
+            let failed = |source| StartError::Listen { name: server.name.clone(), listen: server.listen, source };
+            let listener = downstream::bind(server.listen).map_err(failed)?;
+            let rules = SessionRules {
+                difficulty: server.difficulty,
+                min_difficulty: server.min_difficulty,
+                handshake_timeout: config.handshake_timeout,
+                ping_every: config.ping_every,
+                offer: VersionMask::BIP320,
+                extranonce2_size,
+            };
+            listeners.push((listener, Arc::new(rules)));
+        }
+        let addrs = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+
+        let machines = Arc::new(Machines::default());
+        let sessions = Arc::new(Sessions::default());
+        let tracker = TaskTracker::new();
+        let downstream = Arc::new(Downstream {
+            placement,
+            pools: pools.clone(),
+            metrics: metrics.clone(),
+            machines: machines.clone(),
+            sessions: sessions.clone(),
+            directions: directed,
+            admission: Mutex::new(downstream::admission(config.sessions_max)),
+            waiting: 0.into(),
+            served: 0.into(),
+            next_session: 1.into(),
+            cancel: tasks.token(),
+            tracker: tracker.clone(),
+            shutdown_grace: config.shutdown_grace,
+        });
+        let shared = Arc::new(Shared {
+            addrs,
+            pools: pools.clone(),
+            metrics: metrics.clone(),
+            machines: machines.clone(),
+            sessions,
+            active: Mutex::new(None),
+        });
+
+        // Pools hear of shares until the last session is done with them.
+        let pools_cancel = tokio_util::sync::CancellationToken::new();
+        for pool in &pools.targets {
+            for index in 0..pool.config.max_connections {
+                let name = format!("upstream {} {index}", pool.config.name);
+                tasks.spawn(name, upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone()));
+            }
+        }
+        for (server, (listener, rules)) in config.servers.iter().zip(listeners) {
+            info!(server = %server.name, listen = ?listener.local_addr().ok(), extranonce2_size, "listening");
+            let name = format!("listener {}", server.name);
+            tasks.spawn(name, downstream::listen(listener, rules, downstream.clone()));
+        }
+        let conductor = Conductor {
+            route: Route::new(config.targets.len(), config.failback_after, clock::now()),
+            no_upstream: config.no_upstream,
+            shared: shared.clone(),
+            downstream,
+            directions: directions.clone(),
+        };
+        tasks.spawn("conductor", conductor.run(tasks.token()));
+        if let Some(link) = link {
+            let control = Control {
+                name: config.name,
+                receiver,
+                state,
+                directions,
+                machines,
+                metrics,
+                report_every: config.report_every,
+            };
+            tasks.spawn("control", control.run(link, tasks.token()));
+        }
+        let ending = tasks.token();
+        tasks.spawn("sessions", async move {
+            ending.cancelled().await;
+            tracker.close();
+            tracker.wait().await;
+            pools_cancel.cancel();
+        });
+        Ok(Self { shared })
+    }
+
+    /// Where miners connect to, in the order of the configuration.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.shared.addrs
+    }
+
+    /// How all submits so far ended.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.metrics.counts()
+    }
+
+    /// The targets as they are just now.
+    #[must_use]
+    pub fn targets(&self) -> Vec<TargetView> {
+        self.shared.targets()
+    }
+
+    /// All live sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionView> {
+        self.shared.sessions.views()
+    }
+
+    /// Routes that show all this.
+    pub fn router(&self) -> axum::Router {
+        api::router(self.shared.clone())
+    }
+
+    /// Whether miners have work, with details for people.
+    #[must_use]
+    pub fn readiness(&self) -> (bool, serde_json::Value) {
+        let targets = self.targets();
+        let up = targets.iter().any(|target| target.up);
+        (up, serde_json::json!({ "targets": targets, "sessions": self.shared.sessions.len() }))
+    }
+}
+
+impl Shared {
+    fn targets(&self) -> Vec<TargetView> {
+        let active = *self.active.lock();
+        self.pools
+            .targets
+            .iter()
+            .map(|pool| {
+                let seats = self.pools.placement.target_state(pool.index);
+                let health = self.pools.health(pool);
+                let PoolState { difficulty, extranonce1_size, extranonce2_size, last_fault, .. } = pool.state();
+                TargetView {
+                    name: pool.config.name.clone(),
+                    address: format!("{}:{}", pool.config.host, pool.config.port),
+                    active: active == Some(pool.index),
+                    up: health.ready,
+                    quiet: health.quiet,
+                    connections: seats.ready,
+                    sessions: seats.seated,
+                    difficulty,
+                    extranonce1_size,
+                    extranonce2_size,
+                    last_fault,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Decides which target is mined at, and tells the sessions.
+struct Conductor {
+    route: Route,
+    no_upstream: NoUpstream,
+    shared: Arc<Shared>,
+    downstream: Arc<Downstream>,
+    directions: Arc<watch::Sender<Directions>>,
+}
+
+impl Conductor {
+    async fn run(mut self, cancel: tokio_util::sync::CancellationToken) {
+        loop {
+            let now = clock::now();
+            self.look(now);
+            let wait = self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = self.shared.pools.changed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant) {
+        let pools = &self.shared.pools;
+        let health: Vec<TargetHealth> = pools.targets.iter().map(|pool| pools.health(pool)).collect();
+        let former = self.route.active();
+        let Decision { usable, down_since } = self.route.decide(&health, now);
+        if self.route.active() != former {
+            self.switched(former);
+        }
+        for (pool, health) in pools.targets.iter().zip(&health) {
+            let counters = self.shared.metrics.target(Some(pool.index));
+            counters.up.set(i64::from(health.ready));
+            counters.connections.set(i64::from(pools.placement.target_state(pool.index).ready));
+            self.size(pool);
+        }
+        let release = match (self.no_upstream, down_since) {
+            (NoUpstream::ReleaseAfter(after), Some(since)) => now >= since + after,
+            _ => false,
+        };
+        let waiting = self.downstream.waiting.load(Ordering::Relaxed) > 0;
+        self.directions.send_if_modified(|directions| {
+            let changed = *directions.usable != *usable || directions.release != release;
+            if changed {
+                directions.usable = usable.into();
+                directions.release = release;
+            }
+            if waiting {
+                directions.seats += 1;
+            }
+            changed || waiting
+        });
+        self.count_sessions();
+    }
+
+    fn switched(&self, former: Option<usize>) {
+        let active = self.route.active();
+        *self.shared.active.lock() = active;
+        self.shared.metrics.switches.inc();
+        let name = |target: Option<usize>| target.map_or("none", |index| &self.shared.pools.targets[index].config.name);
+        match active {
+            Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
+            None => {
+                self.shared.metrics.alarm("no_upstream");
+                warn!(from = name(former), "no target can be mined at");
+            }
+        }
+    }
+
+    /// A target without lane bytes needs a connection for each 256 sessions, also while it only stands by.
+    fn size(&self, pool: &Pool) {
+        let Some(size) = pool.state().extranonce2_size else { return };
+        if self.shared.pools.placement.lane_width(size) == Ok(0) {
+            let served = self.downstream.served.load(Ordering::Relaxed);
+            let needed = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
+            if needed > 1 {
+                pool.want_another(needed - 1);
+            }
+        }
+    }
+
+    fn count_sessions(&self) {
+        let mut states = BTreeMap::from([("handshake", 0), ("working", 0), ("waiting", 0), ("parked", 0)]);
+        self.shared.sessions.each(|view| *states.entry(view.state).or_default() += 1);
+        for (state, count) in states {
+            self.shared.metrics.sessions(state).set(count);
+        }
+    }
+}
+
+/// Settles the miners' extranonce2_size: 4 where every target has room for it, else 3. A target that was never asked
+/// counts as having 4 bytes, unless the configuration or a former life knows better.
+async fn choose_extranonce2_size(config: &Config, state_dir: Option<&std::path::Path>) -> Result<u8, StartError> {
+    let file = state_dir.map(|dir| StateFile::new(dir.join("extranonce.json")));
+    let mut known: BTreeMap<String, u8> = match &file {
+        Some(file) => file.load()?.unwrap_or_default(),
+        None => BTreeMap::new(),
+    };
+    let address = |target: &config::Target| format!("{}:{}", target.host, target.port);
+    if config.targets.iter().any(|target| target.extranonce2_size.is_none()) {
+        let probed = upstream::probe_sizes(&config.targets, PROBE_TIMEOUT).await;
+        for (target, size) in config.targets.iter().zip(probed) {
+            if let Some(size) = size {
+                known.insert(address(target), size);
+            }
+        }
+        if let Some(file) = &file {
+            file.store(&known)?;
+        }
+    }
+    let sizes: Vec<u8> = config
+        .targets
+        .iter()
+        .map(|target| target.extranonce2_size.or_else(|| known.get(&address(target)).copied()).unwrap_or(4))
+        .collect();
+    let miner = config.extranonce2_size.unwrap_or(if sizes.iter().all(|size| *size >= 5) { 4 } else { 3 });
+    for (target, size) in config.targets.iter().zip(sizes) {
+        if size <= miner {
+            return Err(StartError::DoesNotFit { target: target.name.clone(), size, miner });
+        }
+    }
+    Ok(miner)
+}

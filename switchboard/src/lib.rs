@@ -14,6 +14,7 @@ pub mod lease;
 pub mod ledger;
 mod metrics;
 pub mod plan;
+pub mod policy;
 pub mod reconcile;
 mod tree;
 

@@ -1,4 +1,11 @@
 //! Process scaffolding that every role shares: clock, settings, logging, tasks, signals, files and admin HTTP. It knows
 //! nothing of mining or power.
 
+pub mod admin;
 pub mod clock;
+pub mod logging;
+pub mod settings;
+pub mod signals;
+pub mod state_file;
+pub mod tasks;
+pub mod watch_file;

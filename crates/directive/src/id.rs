@@ -72,3 +72,59 @@ id! {
     /// A lease of power to an AI tenant.
     LeaseId
 }
+
+impl MachineId {
+    /// Whether the name matches a glob of `*` (any run) and `?` (any one character), in time linear in the name for each
+    /// `*`, so that a hostile name or pattern costs nothing.
+    #[must_use]
+    pub fn matches(&self, glob: &str) -> bool {
+        let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), self.0.chars().collect());
+        let (mut g, mut n) = (0, 0);
+        let mut retry: Option<(usize, usize)> = None;
+        while n < name.len() {
+            match glob.get(g) {
+                Some('*') => {
+                    retry = Some((g, n));
+                    g += 1;
+                }
+                Some(&want) if want == '?' || want == name[n] => {
+                    g += 1;
+                    n += 1;
+                }
+                _ => {
+                    let Some((star, from)) = retry else { return false };
+                    retry = Some((star, from + 1));
+                    g = star + 1;
+                    n = from + 1;
+                }
+            }
+        }
+        glob[g..].iter().all(|&rest| rest == '*')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_worker_names() {
+        for (glob, name, want) in [
+            ("acme.rig-*", "acme.rig-17", true),
+            ("acme.rig-*", "acme.sig-17", false),
+            ("*", "", true),
+            ("?", "", false),
+            ("a*b*c", "axxbyybzc", true),
+            ("a*b*c", "axxbyybz", false),
+            ("rig-?", "rig-10", false),
+            ("", "", true),
+        ] {
+            assert_eq!(MachineId::from(name).matches(glob), want, "{glob} ~ {name}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_glob_takes_no_exponential_time() {
+        assert!(!MachineId::from("b".repeat(20_000)).matches(&"*a".repeat(60)));
+    }
+}

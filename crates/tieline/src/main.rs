@@ -1,2 +1,35 @@
-//! The one binary.
-fn main() {}
+//! Parses the command line, hands over, prints what failed, and picks the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tieline::cli::{Cli, Command, LedgerCommand};
+use tieline::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code()
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { config } => tieline::run::run(&config.config),
+        Command::Demo(demo) => tieline::demo::demo(&demo),
+        Command::Check { config, json } => tieline::check::check(&config.config, json),
+        Command::Lease { server, command } => tieline::lease::lease(&server, command),
+        Command::Plan { server } => tieline::show::plan(&server),
+        Command::Status { server } => tieline::show::status(&server),
+        Command::Ledger { command: LedgerCommand::Verify { path, head, json } } => {
+            tieline::ledger::verify_file(&path, head.as_deref(), json)
+        }
+        Command::Healthcheck { server } => tieline::lease::healthcheck(&server),
+    }
+}

@@ -1,0 +1,400 @@
+//! What an agent decides: which machine gets which command when, what must be remembered, and what is reported.
+//!
+//! Pure: the time, what the switchboard said and what drivers answered go in, [`Output`]s come out. [`directive::Receiver`]
+//! says what each machine may do. Lowering acts at once and in the timeline's order; a wake needs a live permit at the
+//! moment it is issued, the raise durably recorded, and that this agent put the machine to sleep. Nothing is given up:
+//! what is not confirmed asleep is told again, with backoff, and counted. Proving watts is left to meters and the
+//! switchboard.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use directive::{
+    ActuatorError, AgentReport, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading, Offer, Permit,
+    Reading, Receiver, Standing, Timeline,
+};
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, info, warn};
+
+use crate::claims::Claims;
+use crate::state::{AgentState, AsleepBy, Mark};
+
+mod issue;
+mod machine;
+mod meters;
+mod queue;
+mod roster;
+mod timing;
+
+pub use timing::{Kind, Timing};
+
+use machine::{Machine, Want};
+use meters::Meters;
+use queue::Queue;
+
+/// What the core works with.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// The agent's name in its reports.
+    pub name: String,
+    /// How often and how long.
+    pub timing: Timing,
+    /// The drivers: what each claims. The first that claims a machine has it.
+    pub drivers: Vec<DriverLimits>,
+    /// The meters and how often each is read.
+    pub meters: Vec<(MeterId, Duration)>,
+    /// Most machines known at once. A further one that a timeline names is ignored and counted.
+    pub machines_max: usize,
+}
+
+/// One driver as the core sees it.
+#[derive(Debug, Clone)]
+pub struct DriverLimits {
+    /// Its machines.
+    pub claims: Claims,
+    /// Most sleep and wake commands, and most reads, under way at once.
+    pub in_flight: usize,
+}
+
+/// What the task is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Have driver number `driver` do it; answer with [`AgentCore::commanded`] or [`AgentCore::read`].
+    Command {
+        /// Index into [`CoreConfig::drivers`].
+        driver: usize,
+        /// Which machine.
+        machine: MachineId,
+        /// What.
+        kind: Kind,
+    },
+    /// Measure; answer with [`AgentCore::measured`].
+    Measure(MeterId),
+    /// Write this; answer with [`AgentCore::persisted`]. There is never a second write under way.
+    Persist {
+        /// Which version of the state it is.
+        version: u64,
+        /// The state.
+        state: Box<AgentState>,
+    },
+    /// Send this upward.
+    Report(AgentReport),
+    /// A timeline was offered, with this result.
+    Offered(Offer),
+    /// The wall clock stepped; raises wait for a new permit.
+    ClockStepped,
+    /// The table of machines is full: this one is not looked after.
+    Ignored(MachineId),
+}
+
+/// The agent's mind.
+#[derive(Debug)]
+pub struct AgentCore {
+    config: CoreConfig,
+    receiver: Receiver,
+    machines: BTreeMap<MachineId, Machine>,
+    /// What a former life left of machines that no driver claims now: kept for the day one does again.
+    orphans: BTreeMap<MachineId, Mark>,
+    queues: Vec<Queue>,
+    /// Machines that we put to sleep and that may run: a permit or a durable write may set them going.
+    to_wake: BTreeSet<MachineId>,
+    meters: Meters,
+    outputs: VecDeque<Output>,
+    next_due: Option<Timestamp>,
+    clock: Option<(Timestamp, Instant)>,
+    wall_high: Timestamp,
+    /// After a clock step nothing rises until a new permit has come.
+    raise_hold: bool,
+    order: u64,
+    version: u64,
+    written: u64,
+    durable: u64,
+    write_retry_at: Option<Instant>,
+    reported: Option<Instant>,
+    news: bool,
+}
+
+/// A wall clock that differs by more than this from what the monotonic one says has stepped (FAULTS 5.2).
+const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
+/// The core is called at least this often, so that steps of the wall clock are noticed.
+const TICK_MAX: Duration = Duration::from_secs(1);
+/// The wait after a write of the state failed.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+
+impl AgentCore {
+    /// Takes up where a former life stopped: its standings hold, every device is read first, nothing is woken.
+    #[must_use]
+    pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
+        config.timing = config.timing.bounded();
+        let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
+        let meters = Meters::new(&config.meters, now);
+        let mut core = Self {
+            receiver: Receiver::restore(state.saved),
+            machines: BTreeMap::new(),
+            orphans: state.marks,
+            queues,
+            to_wake: BTreeSet::new(),
+            meters,
+            outputs: VecDeque::new(),
+            next_due: None,
+            clock: None,
+            wall_high: Timestamp::MIN,
+            raise_hold: false,
+            order: 0,
+            version: 0,
+            written: 0,
+            durable: 0,
+            write_retry_at: None,
+            reported: None,
+            news: false,
+            config,
+        };
+        let declared: Vec<MachineId> =
+            core.config.drivers.iter().flat_map(|driver| driver.claims.machines.iter().cloned()).collect();
+        let standing: Vec<MachineId> = core.receiver.applied().keys().cloned().collect();
+        let marked: Vec<MachineId> = core.orphans.keys().cloned().collect();
+        for machine in standing.into_iter().chain(marked).chain(declared) {
+            core.meet(&machine, now);
+        }
+        core.meet_named(now);
+        // The schedule is looked at on the first tick.
+        core.next_due = core.receiver.number().map(|_| Timestamp::MIN);
+        core
+    }
+
+    /// The rules' state: the timeline held and the standings as applied.
+    #[must_use]
+    pub fn receiver(&self) -> &Receiver {
+        &self.receiver
+    }
+
+    /// Takes what the switchboard says.
+    pub fn downlink(&mut self, downlink: &Downlink, wall: Timestamp, now: Instant) {
+        if let Some(timeline) = &downlink.timeline {
+            self.offer(timeline, now);
+        }
+        if let Some(permit) = downlink.permit {
+            self.permit(permit, now);
+        }
+        self.tick(wall, now);
+    }
+
+    fn offer(&mut self, timeline: &Timeline, now: Instant) {
+        let offer = self.receiver.offer(timeline);
+        match offer {
+            Offer::Taken => {
+                info!(number = %timeline.number, steps = timeline.steps.len(), "timeline taken");
+                self.version += 1;
+                self.news = true;
+                self.next_due = Some(Timestamp::MIN);
+                self.meet_named(now);
+            }
+            Offer::Stale { have } => warn!(got = %timeline.number, %have, "stale timeline refused"),
+            Offer::Same => {}
+        }
+        self.outputs.push_back(Output::Offered(offer));
+    }
+
+    fn permit(&mut self, permit: Permit, now: Instant) {
+        if self.receiver.permit(permit, now) {
+            self.raise_hold = false;
+            self.next_due = Some(Timestamp::MIN);
+            self.requeue_wakes(now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, wall: Timestamp, now: Instant) {
+        let wall = self.watch_clock(wall, now);
+        if self.next_due.is_some_and(|due| due <= wall) {
+            self.advance(wall, now);
+        }
+        self.issue(wall, now);
+        // Lowering never waits for this: the task writes and commands side by side.
+        self.persist(now);
+        for meter in self.meters.due(now) {
+            self.outputs.push_back(Output::Measure(meter));
+        }
+        self.report(wall, now);
+    }
+
+    /// The next thing to do, if there is one. Ask until there is none.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::tick`] is to be called next, at the latest.
+    #[must_use]
+    pub fn next_tick(&self, wall: Timestamp, now: Instant) -> Instant {
+        let mut next = self.next_report(now).min(now + TICK_MAX);
+        if let Some(due) = self.next_due {
+            let ahead = Duration::try_from(due.duration_since(wall)).unwrap_or_default();
+            next = next.min(now + ahead.min(TICK_MAX));
+        }
+        let others = self.queues.iter().filter_map(Queue::next).chain(self.meters.next()).chain(self.write_retry_at);
+        others.fold(next, Instant::min).max(now)
+    }
+
+    /// A driver answered [`Kind::Sleep`] or [`Kind::Wake`].
+    pub fn commanded(&mut self, machine: &MachineId, kind: Kind, result: Result<(), ActuatorError>, now: Instant) {
+        let Some(known) = self.machines.get_mut(machine) else { return };
+        if let Err(error) = &result {
+            warn!(%machine, %kind, %error, "command failed");
+        }
+        let face = known.face();
+        self.queues[known.driver].ended(kind);
+        known.commanded(kind, result, &self.config.timing, now);
+        self.news |= known.face() != face;
+        self.requeue(machine, now);
+    }
+
+    /// A driver answered [`Kind::Read`].
+    pub fn read(&mut self, machine: &MachineId, result: Result<Reading, ActuatorError>, now: Instant) {
+        let Some(known) = self.machines.get_mut(machine) else { return };
+        let (face, mark) = (known.face(), known.mark());
+        self.queues[known.driver].ended(Kind::Read);
+        if known.read(result, &self.config.timing, now) {
+            warn!(%machine, "woke by itself, is put back to sleep");
+        }
+        self.news |= known.face() != face;
+        if known.mark() != mark {
+            self.version += 1;
+        }
+        self.restand(machine, now);
+    }
+
+    /// A meter answered.
+    pub fn measured(
+        &mut self,
+        meter: &MeterId,
+        result: Result<MeterReading, MeterError>,
+        wall: Timestamp,
+        now: Instant,
+    ) {
+        self.news |= self.meters.measured(meter, result, wall, now);
+    }
+
+    /// The write of `version` ended.
+    pub fn persisted(&mut self, version: u64, ok: bool, now: Instant) {
+        if !ok {
+            // Lowering goes on; wakes wait, because a raise must be on record first.
+            self.written = self.durable;
+            self.write_retry_at = Some(now + WRITE_RETRY);
+            return;
+        }
+        self.durable = self.durable.max(version);
+        self.requeue_wakes(now);
+    }
+
+    /// What is to be remembered, for a last write when the agent ends.
+    #[must_use]
+    pub fn state(&self) -> AgentState {
+        let mut marks = self.orphans.clone();
+        marks.extend(self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))));
+        AgentState { saved: self.receiver.saved().clone(), marks }
+    }
+
+    /// Whether everything that is to be remembered has been written.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.durable == self.version
+    }
+
+    /// Returns the time that schedules go by. It does not run backward by little, so that no step is undone and done
+    /// again; a step of the clock is believed, but nothing rises on it before the switchboard has said so anew.
+    fn watch_clock(&mut self, wall: Timestamp, now: Instant) -> Timestamp {
+        let last = self.clock.replace((wall, now));
+        let Some((last_wall, last_now)) = last else {
+            self.wall_high = wall;
+            return wall;
+        };
+        let passed = SignedDuration::try_from(now.saturating_duration_since(last_now)).unwrap_or(SignedDuration::MAX);
+        let step = wall.duration_since(last_wall).saturating_sub(passed);
+        if step.abs() > CLOCK_STEP {
+            error!(step_secs = step.as_secs(), "the wall clock stepped, raises wait for a new permit");
+            self.raise_hold = true;
+            self.outputs.push_back(Output::ClockStepped);
+            self.next_due = self.receiver.number().map(|_| Timestamp::MIN);
+            self.wall_high = wall;
+        }
+        self.wall_high = self.wall_high.max(wall);
+        self.wall_high
+    }
+
+    /// Applies what the rules say is due.
+    fn advance(&mut self, wall: Timestamp, now: Instant) {
+        let advance = self.receiver.advance(wall, now);
+        self.next_due = advance.next_due;
+        if advance.changes.is_empty() {
+            return;
+        }
+        self.version += 1;
+        self.news = true;
+        for change in advance.changes {
+            info!(machine = %change.machine, from = ?change.from.action, to = ?change.to.action, "standing changed");
+            self.meet(&change.machine, now);
+            if let Some(machine) = self.machines.get_mut(&change.machine) {
+                self.order += 1;
+                machine.order = self.order;
+                machine.raised_in = self.version;
+            }
+            self.restand(&change.machine, now);
+        }
+    }
+
+    fn standing(&self, id: &MachineId) -> Standing {
+        self.receiver.applied().get(id).copied().unwrap_or_default()
+    }
+
+    /// Tells a machine what is wanted of it now, and queues what follows from that.
+    fn restand(&mut self, id: &MachineId, now: Instant) {
+        let standing = self.standing(id);
+        let Some(machine) = self.machines.get_mut(id) else { return };
+        machine.set_standing(standing);
+        if machine.want() == Want::Awake {
+            self.to_wake.insert(id.clone());
+        } else {
+            self.to_wake.remove(id);
+        }
+        self.requeue(id, now);
+    }
+
+    fn persist(&mut self, now: Instant) {
+        let writing = self.written > self.durable;
+        let waiting = self.write_retry_at.is_some_and(|at| now < at);
+        if self.is_durable() || writing || waiting {
+            return;
+        }
+        self.write_retry_at = None;
+        self.written = self.version;
+        self.outputs.push_back(Output::Persist { version: self.version, state: Box::new(self.state()) });
+    }
+
+    fn next_report(&self, now: Instant) -> Instant {
+        let timing = &self.config.timing;
+        let wait = if self.news { timing.report_gap.min(timing.report_every) } else { timing.report_every };
+        self.reported.map_or(now, |at| at + wait)
+    }
+
+    fn report(&mut self, wall: Timestamp, now: Instant) {
+        if now < self.next_report(now) {
+            return;
+        }
+        self.reported = Some(now);
+        self.news = false;
+        let machines = self.machines.iter().map(|(id, machine)| machine.report(id)).collect();
+        let number: Option<Generation> = self.receiver.number();
+        let receiver = self.config.name.clone();
+        let report = AgentReport { receiver, at: wall, number, machines, meters: self.meters.reports() };
+        self.outputs.push_back(Output::Report(report));
+    }
+
+    /// How many machines this agent has put to sleep and not yet seen awake again.
+    #[must_use]
+    pub fn slept_by_us(&self) -> usize {
+        self.machines.values().filter(|machine| machine.asleep_by() == Some(AsleepBy::Us)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! From what each machine needs next to commands: who waits in which line, and who goes now. A wake is checked twice, when
+//! it is put in line and when it goes.
+
+use std::time::Instant;
+
+use directive::MachineId;
+use jiff::Timestamp;
+
+use super::machine::Machine;
+use super::{AgentCore, Kind, Output};
+
+impl AgentCore {
+    /// Whether this machine may be woken at this moment.
+    pub(super) fn may_wake(&self, machine: &Machine, now: Instant) -> bool {
+        !self.raise_hold && machine.raised_in <= self.durable && self.receiver.may_raise(now)
+    }
+
+    pub(super) fn requeue_wakes(&mut self, now: Instant) {
+        for id in self.to_wake.iter().cloned().collect::<Vec<_>>() {
+            self.requeue(&id, now);
+        }
+    }
+
+    /// Puts a machine where its next command waits, unless one is under way.
+    pub(super) fn requeue(&mut self, id: &MachineId, now: Instant) {
+        let Some(machine) = self.machines.get(id) else { return };
+        let (kind, at) = machine.next(&self.config.timing, self.may_wake(machine, now), now);
+        let next = machine.busy.is_none().then_some((kind, at, machine.order));
+        let (driver, queued) = (machine.driver, machine.queued);
+        let due = |waits: Option<(Kind, Instant, u64)>| waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind);
+        // One that is already in line for the same keeps its place.
+        if queued == next || (due(queued).is_some() && due(queued) == due(next)) {
+            return;
+        }
+        if let Some(queued) = queued {
+            self.queues[driver].remove(queued, id);
+        }
+        if let Some(next) = next {
+            self.queues[driver].insert(next, id);
+        }
+        if let Some(machine) = self.machines.get_mut(id) {
+            machine.queued = next;
+        }
+    }
+
+    /// Sends out what is due, as far as there is room.
+    pub(super) fn issue(&mut self, wall: Timestamp, now: Instant) {
+        for driver in 0..self.queues.len() {
+            while let Some((kind, id)) = self.queues[driver].pop(now) {
+                let Some(machine) = self.machines.get(&id) else { continue };
+                let allowed = kind != Kind::Wake || self.may_wake(machine, now);
+                let Some(machine) = self.machines.get_mut(&id) else { continue };
+                machine.queued = None;
+                if !allowed {
+                    self.requeue(&id, now);
+                    continue;
+                }
+                let mark = machine.mark();
+                machine.issued(kind, wall, now);
+                // The time of a repeated command is not worth a write; who put it to sleep is.
+                if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
+                    self.version += 1;
+                }
+                self.queues[driver].started(kind);
+                self.news |= kind != Kind::Read;
+                self.outputs.push_back(Output::Command { driver, machine: id, kind });
+            }
+        }
+    }
+}

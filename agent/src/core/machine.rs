@@ -1,0 +1,283 @@
+//! One machine: what is wanted of it, what it says, what it was told, and so what comes next. It leaves to the core when
+//! there is room for the next command, and whether a wake is allowed.
+
+use std::time::{Duration, Instant};
+
+use directive::{Action, ActuatorError, DeviceState, MachineId, MachineReport, Means, Reading, Standing, Watts};
+use jiff::Timestamp;
+
+use super::{Kind, Timing};
+use crate::state::{AsleepBy, Mark};
+
+/// What is wanted of a machine's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// It sleeps; it is put to sleep until it does.
+    Asleep,
+    /// We put it to sleep and it may run again.
+    Awake,
+    /// Nothing: it is only read.
+    Leave,
+}
+
+impl Want {
+    /// Only a machine that a device reaches is put to sleep, and only one that we put to sleep is woken.
+    pub(super) fn of(standing: Standing, asleep_by: Option<AsleepBy>) -> Self {
+        match (standing.action, standing.means) {
+            (action, Means::Device) if action.sheds() => Self::Asleep,
+            (Action::Run, _) if asleep_by == Some(AsleepBy::Us) => Self::Awake,
+            _ => Self::Leave,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) driver: usize,
+    /// The command that is under way; there is never a second one.
+    pub(super) busy: Option<Kind>,
+    /// Where it waits in its driver's queues.
+    pub(super) queued: Option<(Kind, Instant, u64)>,
+    /// Its place among machines that became due together: the timeline's order.
+    pub(super) order: u64,
+    /// The version of the state that records its raise: until that is durable it is not woken.
+    pub(super) raised_in: u64,
+    want: Want,
+    asleep_by: Option<AsleepBy>,
+    state: DeviceState,
+    watts: Option<Watts>,
+    read_at: Option<Timestamp>,
+    /// Whether `state` was read after the last command.
+    fresh: bool,
+    /// Before any command, it is read once.
+    read_first: bool,
+    /// When it was last read or told something.
+    touched: Option<Instant>,
+    slept: Option<Instant>,
+    slept_at: Option<Timestamp>,
+    /// Until when the last command has time to be followed.
+    follow_by: Option<Instant>,
+    retry_at: Option<Instant>,
+    failures: u32,
+    woke_by_itself: bool,
+    command_fault: Option<String>,
+    read_fault: Option<String>,
+}
+
+impl Machine {
+    /// A machine of which nothing is known yet, or only what a former life left.
+    pub(super) fn new(driver: usize, mark: Option<Mark>, standing: Standing) -> Self {
+        let asleep_by = mark.map(|mark| mark.asleep_by);
+        Self {
+            driver,
+            busy: None,
+            queued: None,
+            order: 0,
+            raised_in: 0,
+            want: Want::of(standing, asleep_by),
+            asleep_by,
+            state: DeviceState::Unknown,
+            watts: None,
+            read_at: None,
+            fresh: false,
+            read_first: true,
+            touched: None,
+            slept: None,
+            slept_at: mark.and_then(|mark| mark.slept_at),
+            follow_by: None,
+            retry_at: None,
+            failures: 0,
+            woke_by_itself: false,
+            command_fault: None,
+            read_fault: None,
+        }
+    }
+
+    pub(super) fn want(&self) -> Want {
+        self.want
+    }
+
+    pub(super) fn asleep_by(&self) -> Option<AsleepBy> {
+        self.asleep_by
+    }
+
+    /// What must be remembered of it.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.asleep_by.map(|asleep_by| Mark { asleep_by, slept_at: self.slept_at })
+    }
+
+    /// Whether nothing is lost if it is forgotten.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.want == Want::Leave && self.asleep_by.is_none() && self.busy.is_none()
+    }
+
+    /// Takes what is wanted now.
+    pub(super) fn set_standing(&mut self, standing: Standing) {
+        let want = Want::of(standing, self.asleep_by);
+        if want == self.want {
+            return;
+        }
+        self.want = want;
+        self.follow_by = None;
+        self.retry_at = None;
+        self.failures = 0;
+        self.command_fault = None;
+        self.woke_by_itself = false;
+        // Told at once, except: one that sleeps already is verified instead, and one that was never read is read before
+        // an ordinary drain, so that we know whether somebody else had put it to sleep. A curtailment does not wait for that.
+        let never_read = self.touched.is_none() && standing.action == Action::Drain;
+        self.read_first = want == Want::Asleep && (never_read || self.says(DeviceState::Asleep));
+    }
+
+    /// Whether the last reading says so, and came after the last command.
+    fn says(&self, state: DeviceState) -> bool {
+        self.fresh && self.state == state
+    }
+
+    fn does_as_wanted(&self) -> bool {
+        match self.want {
+            Want::Asleep => self.says(DeviceState::Asleep),
+            Want::Awake => self.says(DeviceState::Awake),
+            Want::Leave => true,
+        }
+    }
+
+    /// What comes next, and when. `may_wake` tells whether a wake is allowed now.
+    pub(super) fn next(&self, timing: &Timing, may_wake: bool, now: Instant) -> (Kind, Instant) {
+        let read_after = |period: Duration| (Kind::Read, self.touched.map_or(now, |at| at + period));
+        let command = match self.want {
+            Want::Leave => return read_after(timing.read_at_rest),
+            Want::Awake if !may_wake => return read_after(timing.read_at_rest),
+            _ if self.read_first => return (Kind::Read, now),
+            // An awake one is watched until its last sleep command can no longer take effect.
+            Want::Awake if self.does_as_wanted() => return read_after(timing.read_in_doubt),
+            Want::Asleep if self.does_as_wanted() => return read_after(timing.read_at_rest),
+            Want::Awake => Kind::Wake,
+            Want::Asleep => Kind::Sleep,
+        };
+        let read = read_after(timing.read_in_doubt);
+        if self.follow_by.is_some() {
+            return read;
+        }
+        match self.retry_at {
+            Some(at) if read.1 < at => read,
+            at => (command, at.unwrap_or(now)),
+        }
+    }
+
+    /// The command goes out.
+    pub(super) fn issued(&mut self, kind: Kind, wall: Timestamp, now: Instant) {
+        self.busy = Some(kind);
+        match kind {
+            Kind::Read => {}
+            Kind::Wake => self.fresh = false,
+            Kind::Sleep => {
+                self.fresh = false;
+                self.slept = Some(now);
+                self.slept_at = Some(wall);
+                // One that somebody else put to sleep stays theirs; an awake one clears that mark when it is read.
+                self.asleep_by.get_or_insert(AsleepBy::Us);
+            }
+        }
+    }
+
+    /// The driver answered a sleep or wake.
+    pub(super) fn commanded(&mut self, kind: Kind, result: Result<(), ActuatorError>, timing: &Timing, now: Instant) {
+        self.busy = None;
+        self.touched = Some(now);
+        let wanted = match self.want {
+            Want::Asleep => Kind::Sleep,
+            Want::Awake => Kind::Wake,
+            Want::Leave => return,
+        };
+        if kind != wanted {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.retry_at = None;
+                self.follow_by = Some(now + timing.follow(kind));
+            }
+            Err(error) => self.failed(format!("{kind}: {error}"), timing, now),
+        }
+    }
+
+    /// The driver answered a read. Returns whether the machine woke although it must sleep.
+    pub(super) fn read(&mut self, result: Result<Reading, ActuatorError>, timing: &Timing, now: Instant) -> bool {
+        let slept_before = self.want == Want::Asleep && self.says(DeviceState::Asleep);
+        self.busy = None;
+        self.touched = Some(now);
+        self.read_first = false;
+        self.fresh = true;
+        match result {
+            Ok(reading) => {
+                self.state = reading.state;
+                self.watts = reading.watts;
+                self.read_at = Some(reading.read_at);
+                self.read_fault = None;
+            }
+            Err(error) => {
+                // Not "asleep as before": it did not say.
+                self.state = DeviceState::Unknown;
+                self.watts = None;
+                self.read_fault = Some(format!("{}: {error}", Kind::Read));
+            }
+        }
+        self.note_who_put_it_to_sleep(timing, now);
+        if slept_before && self.state == DeviceState::Awake {
+            self.failures = self.failures.saturating_add(1);
+            self.woke_by_itself = true;
+            self.command_fault = Some("woke by itself".into());
+            return true;
+        }
+        if self.does_as_wanted() {
+            self.follow_by = None;
+            self.retry_at = None;
+            self.failures = 0;
+            if !self.woke_by_itself {
+                self.command_fault = None;
+            }
+        } else if let Some(by) = self.follow_by
+            && now >= by
+        {
+            let kind = if self.want == Want::Awake { Kind::Wake } else { Kind::Sleep };
+            self.failed(format!("{kind}: not followed within {} s", timing.follow(kind).as_secs()), timing, now);
+        }
+        false
+    }
+
+    fn note_who_put_it_to_sleep(&mut self, timing: &Timing, now: Instant) {
+        let settled = self.slept.is_none_or(|slept| now >= slept + timing.follow(Kind::Sleep));
+        match (self.state, self.asleep_by) {
+            (DeviceState::Asleep, None) => self.asleep_by = Some(AsleepBy::Other),
+            (DeviceState::Awake, Some(AsleepBy::Other)) => self.asleep_by = None,
+            // A sleep command may still take effect after it was overtaken by a release: it stays ours until it cannot.
+            (DeviceState::Awake, Some(AsleepBy::Us)) if self.want != Want::Asleep && settled => self.asleep_by = None,
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, fault: String, timing: &Timing, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        self.command_fault = Some(fault);
+        self.follow_by = None;
+        self.retry_at = Some(now + timing.backoff(self.failures));
+    }
+
+    pub(super) fn report(&self, machine: &MachineId) -> MachineReport {
+        MachineReport {
+            machine: machine.clone(),
+            state: self.state,
+            watts: self.watts,
+            read_at: self.read_at,
+            slept_at: self.slept_at,
+            failures: self.failures,
+            fault: self.command_fault.clone().or_else(|| self.read_fault.clone()),
+        }
+    }
+
+    /// What a report at once is worth for.
+    pub(super) fn face(&self) -> (DeviceState, u32, bool) {
+        (self.state, self.failures, self.read_fault.is_some())
+    }
+}

@@ -1,0 +1,98 @@
+//! The meters as last read. Each has its own period and at most one reading under way, so that none waits for another.
+//! Whether a measurement is too old or has frozen is judged by who uses it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use directive::{MeterError, MeterId, MeterReading, MeterReport};
+use jiff::{SignedDuration, Timestamp};
+use tracing::{info, warn};
+
+#[derive(Debug)]
+pub(super) struct Meters {
+    meters: BTreeMap<MeterId, State>,
+}
+
+#[derive(Debug)]
+struct State {
+    period: Duration,
+    next: Instant,
+    reading: bool,
+    last: Option<Result<MeterReading, String>>,
+}
+
+/// Shorter periods than this only heat the agent.
+const PERIOD_MIN: Duration = Duration::from_millis(50);
+/// Longer ones are not measuring.
+const PERIOD_MAX: Duration = Duration::from_secs(86_400);
+/// A measurement from further in the future than this would never grow old, and so is none.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(5);
+
+impl Meters {
+    pub(super) fn new(meters: &[(MeterId, Duration)], now: Instant) -> Self {
+        let state = |period: Duration| State {
+            period: period.clamp(PERIOD_MIN, PERIOD_MAX),
+            next: now,
+            reading: false,
+            last: None,
+        };
+        Self { meters: meters.iter().map(|(id, period)| (id.clone(), state(*period))).collect() }
+    }
+
+    /// Takes the meters whose time has come; each is under way until [`Self::measured`].
+    pub(super) fn due(&mut self, now: Instant) -> Vec<MeterId> {
+        let mut due = Vec::new();
+        for (id, state) in &mut self.meters {
+            if !state.reading && state.next <= now {
+                state.reading = true;
+                state.next = now + state.period;
+                due.push(id.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.meters.values().filter(|state| !state.reading).map(|state| state.next).min()
+    }
+
+    /// Takes a meter's answer. Returns whether it failed or came back.
+    pub(super) fn measured(
+        &mut self,
+        id: &MeterId,
+        result: Result<MeterReading, MeterError>,
+        wall: Timestamp,
+        now: Instant,
+    ) -> bool {
+        let Some(state) = self.meters.get_mut(id) else { return false };
+        state.reading = false;
+        state.next = state.next.max(now);
+        let result = result.map_err(|error| error.to_string()).and_then(|reading| {
+            if reading.taken_at.duration_since(wall) > AHEAD_MAX {
+                return Err(format!("unreadable: measured in the future, at {}", reading.taken_at));
+            }
+            Ok(reading)
+        });
+        let (was_up, is_up) = (matches!(state.last, Some(Ok(_))), result.is_ok());
+        match &result {
+            Err(fault) if was_up || state.last.is_none() => warn!(meter = %id, fault, "meter lost"),
+            Ok(_) if !was_up => info!(meter = %id, "meter reads"),
+            _ => {}
+        }
+        state.last = Some(result);
+        was_up != is_up
+    }
+
+    pub(super) fn reports(&self) -> Vec<MeterReport> {
+        let report = |(id, state): (&MeterId, &State)| {
+            let (reading, fault) = match &state.last {
+                None => (None, Some("not read yet".to_owned())),
+                Some(Ok(reading)) => (Some(reading), None),
+                Some(Err(fault)) => (None, Some(fault.clone())),
+            };
+            let (watts, taken_at) = (reading.map(|reading| reading.watts), reading.map(|reading| reading.taken_at));
+            MeterReport { meter: id.clone(), watts, taken_at, fault }
+        };
+        self.meters.iter().map(report).collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! What a driver can be asked for, and how often and how long everything may take.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The shortest period of anything.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+/// The longest period of anything.
+const PERIOD_MAX: Duration = Duration::from_secs(86_400);
+/// What one driver is asked to do with one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Put it to sleep.
+    Sleep,
+    /// Wake it.
+    Wake,
+    /// Read it back.
+    Read,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sleep => "sleep",
+            Self::Wake => "wake",
+            Self::Read => "read",
+        })
+    }
+}
+
+/// How often things happen and how long they may take. Values outside 10 ms to one day are brought to that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a machine is read that does as wanted.
+    pub read_at_rest: Duration,
+    /// How often one is read that was told something and has not been seen to follow.
+    pub read_in_doubt: Duration,
+    /// How long a machine has from the driver's answer until it must be asleep.
+    pub follow_sleep: Duration,
+    /// How long it has until it must be awake.
+    pub follow_wake: Duration,
+    /// The wait before the second try; it doubles with each further one.
+    pub retry_first: Duration,
+    /// The longest wait between tries.
+    pub retry_max: Duration,
+    /// How often a report goes out at least.
+    pub report_every: Duration,
+    /// The shortest time between two reports; changes within it go together.
+    pub report_gap: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            read_at_rest: Duration::from_secs(10),
+            read_in_doubt: Duration::from_secs(1),
+            follow_sleep: Duration::from_secs(20),
+            follow_wake: Duration::from_secs(60),
+            retry_first: Duration::from_secs(2),
+            retry_max: Duration::from_secs(60),
+            report_every: Duration::from_secs(1),
+            report_gap: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Timing {
+    /// Periods of zero would spin and endless ones overflow: everything is brought to between 10 ms and a day.
+    pub(super) fn bounded(self) -> Self {
+        let bound = |period: Duration| period.clamp(PERIOD_MIN, PERIOD_MAX);
+        Self {
+            read_at_rest: bound(self.read_at_rest),
+            read_in_doubt: bound(self.read_in_doubt),
+            follow_sleep: bound(self.follow_sleep),
+            follow_wake: bound(self.follow_wake),
+            retry_first: bound(self.retry_first),
+            retry_max: bound(self.retry_max),
+            report_every: bound(self.report_every),
+            report_gap: bound(self.report_gap),
+        }
+    }
+
+    pub(super) fn follow(&self, kind: Kind) -> Duration {
+        if kind == Kind::Wake { self.follow_wake } else { self.follow_sleep }
+    }
+
+    pub(super) fn backoff(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        self.retry_first.saturating_mul(1 << doublings).min(self.retry_max)
+    }
+}

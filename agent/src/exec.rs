@@ -1,0 +1,253 @@
+//! An actuator that runs a program per command: the way to reach any device for which a site has a tool.
+//!
+//! No shell is involved: a command is a list of arguments in which `{machine}` stands for the machine's name. Names come
+//! from miners and are checked before they reach a program. What the program prints is read up to a limit, the rest is
+//! thrown away. Exit status 0 means *sent*; whether the machine sleeps, only [`directive::Actuator::read`] tells.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use directive::{Actuator, ActuatorError, DeviceState, MachineId, Pending, Reading, Watts};
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+use daemon::clock;
+
+/// The commands of an [`ExecActuator`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// Puts a machine to sleep.
+    pub sleep: Vec<String>,
+    /// Wakes it.
+    pub wake: Vec<String>,
+    /// Prints `awake` or `asleep`, optionally followed by the watts it draws, on one line.
+    pub read: Vec<String>,
+    /// How long any of them may take; then it is killed.
+    pub timeout: Duration,
+    /// How many may run at once. Reads take at most half of it (rounded down, but one), so that a command need not queue
+    /// behind reads of devices that do not answer.
+    pub concurrency: usize,
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecConfigError {
+    /// There is no program to run.
+    #[error("{command}: empty")]
+    Empty {
+        /// Which command.
+        command: &'static str,
+    },
+    /// A name from outside would choose the program.
+    #[error("{command}[0]: the program may not contain {{machine}}")]
+    MachineInProgram {
+        /// Which command.
+        command: &'static str,
+    },
+    /// The command would not know which machine is meant.
+    #[error("{command}: no argument contains {{machine}}")]
+    NoMachine {
+        /// Which command.
+        command: &'static str,
+    },
+    /// A limit is zero.
+    #[error("{key}: must be more than 0")]
+    Zero {
+        /// Which key.
+        key: &'static str,
+    },
+}
+
+/// Runs a program per command.
+#[derive(Debug)]
+pub struct ExecActuator {
+    config: ExecConfig,
+    running: Semaphore,
+    reading: Semaphore,
+}
+
+/// What stands for the machine's name.
+const MACHINE: &str = "{machine}";
+/// Longest machine name that is handed to a program.
+const NAME_MAX: usize = 128;
+/// Most that is kept of what a program prints.
+const OUTPUT_MAX_BYTES: usize = 4096;
+/// Most characters of a program's complaint that are passed on.
+const COMPLAINT_MAX: usize = 200;
+/// How long a pipe may stay open after the program has ended (a child of it may hold it).
+const PIPE_GRACE: Duration = Duration::from_millis(100);
+
+impl ExecActuator {
+    /// An actuator that runs these commands.
+    ///
+    /// # Errors
+    /// When a command has no program, does not say where the machine's name goes, or a limit is zero.
+    pub fn new(config: ExecConfig) -> Result<Self, ExecConfigError> {
+        for (command, argv) in [("sleep", &config.sleep), ("wake", &config.wake), ("read", &config.read)] {
+            let Some((program, arguments)) = argv.split_first() else { return Err(ExecConfigError::Empty { command }) };
+            if program.is_empty() {
+                return Err(ExecConfigError::Empty { command });
+            }
+            if program.contains(MACHINE) {
+                return Err(ExecConfigError::MachineInProgram { command });
+            }
+            if !arguments.iter().any(|argument| argument.contains(MACHINE)) {
+                return Err(ExecConfigError::NoMachine { command });
+            }
+        }
+        if config.timeout.is_zero() {
+            return Err(ExecConfigError::Zero { key: "timeout" });
+        }
+        if config.concurrency == 0 {
+            return Err(ExecConfigError::Zero { key: "concurrency" });
+        }
+        let concurrency = config.concurrency.min(Semaphore::MAX_PERMITS);
+        let reading = Semaphore::new((concurrency / 2).max(1));
+        Ok(Self { config, running: Semaphore::new(concurrency), reading })
+    }
+
+    /// Runs one command to its end. The time it waits for its turn does not count as its own.
+    async fn run(&self, template: &[String], machine: &MachineId) -> Result<Vec<u8>, ActuatorError> {
+        let argv = fill(template, machine)?;
+        let _turn = self.running.acquire().await.expect("the semaphore is never closed");
+        let mut child = Command::new(&argv[0])
+            .args(&argv[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
+        let Ok(ended) = tokio::time::timeout(self.config.timeout, finish(&mut child)).await else {
+            // Killed and reaped here, so that nothing of it is left when the machine gets its next command.
+            drop(child.kill().await);
+            return Err(ActuatorError::Timeout { millis: millis(self.config.timeout) });
+        };
+        let ended = ended.map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
+        if ended.status.success() {
+            return Ok(ended.stdout);
+        }
+        Err(ActuatorError::Refused { why: complaint(ended.status, &ended.stderr) })
+    }
+}
+
+impl Actuator for ExecActuator {
+    fn sleep<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>> {
+        Box::pin(async move { self.run(&self.config.sleep, machine).await.map(drop) })
+    }
+
+    fn wake<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>> {
+        Box::pin(async move { self.run(&self.config.wake, machine).await.map(drop) })
+    }
+
+    fn read<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<Reading, ActuatorError>> {
+        Box::pin(async move {
+            let _turn = self.reading.acquire().await.expect("the semaphore is never closed");
+            let output = self.run(&self.config.read, machine).await?;
+            parse(&output, clock::wall()).map_err(|why| ActuatorError::Unreadable { why })
+        })
+    }
+}
+
+/// Puts the machine's name into the arguments.
+fn fill(template: &[String], machine: &MachineId) -> Result<Vec<String>, ActuatorError> {
+    let name = machine.as_str();
+    let refused = |why: &str| ActuatorError::Failed { why: format!("machine name {}: {why}", shown(name)) };
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(refused("must have 1 to 128 characters"));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`')) {
+        return Err(refused("must be printable ASCII without spaces and quotes"));
+    }
+    if name.starts_with('-') && template.iter().any(|argument| argument.starts_with(MACHINE)) {
+        return Err(refused("starts with '-' and would be taken for an option"));
+    }
+    let filled = template.iter().skip(1).map(|argument| argument.replace(MACHINE, name));
+    Ok(template.first().cloned().into_iter().chain(filled).collect())
+}
+
+struct Ended {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// Waits for the program and what it prints. Pipes that outlive it are given up after a moment.
+async fn finish(child: &mut Child) -> std::io::Result<Ended> {
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let status = {
+        let pipes = async { tokio::join!(keep_some(out, &mut stdout), keep_some(err, &mut stderr)) };
+        tokio::pin!(pipes);
+        let mut closed = false;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status?,
+                _ = &mut pipes, if !closed => closed = true,
+            }
+        };
+        if !closed {
+            // On timeout we go on with what has come.
+            let _gave_up = tokio::time::timeout(PIPE_GRACE, pipes).await;
+        }
+        status
+    };
+    Ok(Ended { status, stdout, stderr })
+}
+
+/// Reads to the end, keeping one byte more than allowed (so that too much can be told from just enough).
+async fn keep_some(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut scratch = [0u8; 1024];
+    // A pipe that fails has ended: what came before it is judged.
+    while let Ok(count @ 1..) = pipe.read(&mut scratch).await {
+        let room = (OUTPUT_MAX_BYTES + 1).saturating_sub(kept.len());
+        kept.extend_from_slice(&scratch[..count.min(room)]);
+    }
+}
+
+fn parse(output: &[u8], read_at: Timestamp) -> Result<Reading, String> {
+    if output.len() > OUTPUT_MAX_BYTES {
+        return Err(format!("more than {OUTPUT_MAX_BYTES} bytes"));
+    }
+    let text = std::str::from_utf8(output).map_err(|_| "not text".to_owned())?;
+    let mut words = text.split_whitespace();
+    let state = match words.next() {
+        Some("awake") => DeviceState::Awake,
+        Some("asleep") => DeviceState::Asleep,
+        Some(other) => return Err(format!("{} is neither awake nor asleep", shown(other))),
+        None => return Err("nothing was printed".into()),
+    };
+    let watts = match words.next() {
+        None => None,
+        Some(word) => {
+            let watts = word.parse::<f64>().ok().filter(|watts| *watts >= 0.0);
+            let watts = watts.and_then(|watts| Watts::from_kw(watts / 1000.0));
+            Some(watts.ok_or_else(|| format!("{} is no power in watts", shown(word)))?)
+        }
+    };
+    if let Some(more) = words.next() {
+        return Err(format!("unexpected {} after the state", shown(more)));
+    }
+    Ok(Reading { state, watts, read_at })
+}
+
+fn complaint(status: ExitStatus, stderr: &[u8]) -> String {
+    let said = String::from_utf8_lossy(stderr);
+    let said: String = said.trim().escape_debug().take(COMPLAINT_MAX).collect();
+    if said.is_empty() { status.to_string() } else { format!("{status}: {said}") }
+}
+
+/// A word from outside, cut and escaped.
+fn shown(word: &str) -> String {
+    format!("{:?}", word.chars().take(40).collect::<String>())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

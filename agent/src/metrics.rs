@@ -1,0 +1,230 @@
+//! The numbers an agent exports, all under `tieline_agent_`. Machines are never labels; meters are, because the policy
+//! names them and there are few.
+
+use std::sync::atomic::AtomicU64;
+
+use directive::{AgentReport, DeviceState};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::core::Kind;
+
+/// Handles of every metric. Clones count into the same numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    commands: Family<CommandLabels, Counter>,
+    machines: Family<StateLabels, Gauge>,
+    failing: Gauge,
+    meter_up: Family<MeterLabels, Gauge>,
+    reports_dropped: Counter,
+    directives: Family<DirectiveLabels, Counter>,
+    generation: Gauge<u64, AtomicU64>,
+    state_writes: Family<WriteLabels, Counter>,
+    clock_steps: Counter,
+    machines_ignored: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabels {
+    kind: KindLabel,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label values")]
+enum KindLabel {
+    sleep,
+    wake,
+    read,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label values")]
+pub(crate) enum Outcome {
+    /// The driver said yes.
+    ok,
+    /// No answer in time.
+    timeout,
+    /// The device or its tool said no.
+    refused,
+    /// The driver could not be run.
+    failed,
+    /// The answer could not be read.
+    unreadable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: StateLabel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label values")]
+enum StateLabel {
+    awake,
+    asleep,
+    unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MeterLabels {
+    meter: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectiveLabels {
+    outcome: DirectiveOutcome,
+}
+
+/// What became of an offered timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label values")]
+pub(crate) enum DirectiveOutcome {
+    /// It was newer.
+    taken,
+    /// It is the one held.
+    same,
+    /// It was older.
+    stale,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    outcome: Outcome,
+}
+
+impl Metrics {
+    /// Registers every metric under its name.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("tieline_agent");
+        registry.register(
+            "commands",
+            "Commands to machines, by kind and how the driver answered",
+            self.commands.clone(),
+        );
+        registry.register(
+            "machines",
+            "Machines a driver reaches, by what they say of themselves",
+            self.machines.clone(),
+        );
+        registry.register(
+            "machines_failing",
+            "Machines whose last command failed or was not followed",
+            self.failing.clone(),
+        );
+        registry.register("meter_up", "Whether the meter's last reading was a measurement", self.meter_up.clone());
+        registry.register(
+            "reports_dropped",
+            "Reports dropped because the switchboard was slow or away",
+            self.reports_dropped.clone(),
+        );
+        registry.register("directives", "Timelines offered, by what became of them", self.directives.clone());
+        registry.register("directive_generation", "Generation of the timeline held", self.generation.clone());
+        registry.register("state_writes", "Writes of the state file, by outcome", self.state_writes.clone());
+        registry.register("clock_steps", "Steps of the wall clock by more than two seconds", self.clock_steps.clone());
+        registry.register(
+            "machines_ignored",
+            "Machines not taken on because the agent's table is full",
+            self.machines_ignored.clone(),
+        );
+    }
+
+    pub(crate) fn command(&self, kind: Kind, outcome: Outcome) {
+        let kind = match kind {
+            Kind::Sleep => KindLabel::sleep,
+            Kind::Wake => KindLabel::wake,
+            Kind::Read => KindLabel::read,
+        };
+        self.commands.get_or_create(&CommandLabels { kind, outcome }).inc();
+    }
+
+    pub(crate) fn directive(&self, outcome: DirectiveOutcome) {
+        self.directives.get_or_create(&DirectiveLabels { outcome }).inc();
+    }
+
+    pub(crate) fn state_written(&self, ok: bool) {
+        let outcome = if ok { Outcome::ok } else { Outcome::failed };
+        self.state_writes.get_or_create(&WriteLabels { outcome }).inc();
+    }
+
+    pub(crate) fn clock_stepped(&self) {
+        self.clock_steps.inc();
+    }
+
+    pub(crate) fn machine_ignored(&self) {
+        self.machines_ignored.inc();
+    }
+
+    /// Takes the gauges from a report, and counts it if it was dropped.
+    pub(crate) fn reported(&self, report: &AgentReport, sent: bool) {
+        if !sent {
+            self.reports_dropped.inc();
+        }
+        let mut counts = [0i64; 3];
+        let mut failing = 0;
+        for machine in &report.machines {
+            failing += i64::from(machine.failures > 0);
+            counts[match machine.state {
+                DeviceState::Awake => 0,
+                DeviceState::Asleep => 1,
+                DeviceState::Unknown => 2,
+            }] += 1;
+        }
+        for (state, count) in [StateLabel::awake, StateLabel::asleep, StateLabel::unknown].into_iter().zip(counts) {
+            self.machines.get_or_create(&StateLabels { state }).set(count);
+        }
+        self.failing.set(failing);
+        for meter in &report.meters {
+            let labels = MeterLabels { meter: meter.meter.to_string() };
+            self.meter_up.get_or_create(&labels).set(i64::from(meter.watts.is_some()));
+        }
+        if let Some(number) = report.number {
+            self.generation.set(number.generation);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use directive::MachineReport;
+    use jiff::Timestamp;
+
+    #[test]
+    fn every_name_is_exported_as_documented() {
+        let metrics = Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        metrics.command(Kind::Sleep, Outcome::refused);
+        metrics.directive(DirectiveOutcome::stale);
+        let machine = MachineReport {
+            machine: "a".into(),
+            state: DeviceState::Asleep,
+            watts: None,
+            read_at: None,
+            slept_at: None,
+            failures: 2,
+            fault: None,
+        };
+        let at = Timestamp::UNIX_EPOCH;
+        let report =
+            AgentReport { receiver: "agent".into(), at, number: None, machines: vec![machine], meters: Vec::new() };
+        metrics.reported(&report, false);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"tieline_agent_commands_total{kind="sleep",outcome="refused"} 1"#,
+            r#"tieline_agent_machines{state="asleep"} 1"#,
+            r#"tieline_agent_machines{state="awake"} 0"#,
+            "tieline_agent_machines_failing 1",
+            "tieline_agent_reports_dropped_total 1",
+            r#"tieline_agent_directives_total{outcome="stale"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What an agent must remember across a restart, and the file it lies in.
+//!
+//! A file that cannot be understood is refused, never overwritten: it is the only record of which machines this agent put
+//! to sleep.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use directive::{MachineId, Saved};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Everything that survives a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentState {
+    /// The timeline held, and the standings as applied.
+    pub saved: Saved,
+    /// Machines that sleep, or were told to.
+    pub marks: BTreeMap<MachineId, Mark>,
+}
+
+/// What is remembered of one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// Who put it to sleep.
+    pub asleep_by: AsleepBy,
+    /// When this agent last told it to.
+    pub slept_at: Option<Timestamp>,
+}
+
+/// Who put a machine to sleep. Only what we put to sleep may we wake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AsleepBy {
+    /// This agent.
+    Us,
+    /// Somebody else: it slept before we had a reason to tell it.
+    Other,
+}
+
+/// Why the state could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file cannot be read or written, or is no state file.
+    #[error(transparent)]
+    File(#[from] daemon::state_file::StateError),
+    /// It comes from a later version.
+    #[error("state file {}: format {found}, this version knows {FORMAT}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format's number in it.
+        found: u32,
+    },
+}
+
+/// The file, which one agent owns.
+#[derive(Debug)]
+pub struct StateFile {
+    file: daemon::state_file::StateFile,
+}
+
+/// The format's number. A file with another one comes from another version and is refused.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u32,
+    state: &'a AgentState,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Found {
+    format: u32,
+    state: AgentState,
+}
+
+impl StateFile {
+    /// Opens the file at `path` and reads it. A missing one is a first start.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is too large, or is no agent's state.
+    pub fn open(path: &Path) -> Result<(Self, AgentState), StateError> {
+        let file = daemon::state_file::StateFile::new(path);
+        let state = match file.load::<Found>()? {
+            Some(Found { format: FORMAT, state }) => state,
+            Some(Found { format: found, .. }) => return Err(StateError::Format { path: path.into(), found }),
+            None => AgentState::default(),
+        };
+        Ok((Self { file }, state))
+    }
+
+    /// Replaces the file. When this returns, the state survives a power cut.
+    ///
+    /// # Errors
+    /// When the file system says no; the former file is then still whole.
+    pub fn save(&self, state: &AgentState) -> Result<(), StateError> {
+        Ok(self.file.store(&Written { format: FORMAT, state })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_was_saved_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.json");
+        let (file, empty) = StateFile::open(&path).unwrap();
+        assert_eq!(empty, AgentState::default());
+        let mut state = AgentState::default();
+        state.marks.insert("a.1".into(), Mark { asleep_by: AsleepBy::Us, slept_at: Some(Timestamp::UNIX_EPOCH) });
+        file.save(&state).unwrap();
+        assert_eq!(StateFile::open(&path).unwrap().1, state);
+    }
+
+    #[test]
+    fn a_file_that_is_no_state_is_refused_by_name_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.json");
+        for bad in ["", "{", "[]", r#"{"format":2,"state":{"saved":{"timeline":null,"applied":{}},"marks":{}}}"#] {
+            fs::write(&path, bad).unwrap();
+            let error = StateFile::open(&path).unwrap_err();
+            assert!(error.to_string().contains("agent.json"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), bad);
+        }
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_former_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.json");
+        let (file, state) = StateFile::open(&path).unwrap();
+        file.save(&state).unwrap();
+        fs::create_dir(dir.path().join("agent.json.new")).unwrap();
+        assert!(file.save(&state).is_err());
+        assert_eq!(StateFile::open(&path).unwrap().1, state);
+    }
+}

@@ -1,0 +1,356 @@
+//! The task around [`AgentCore`]: it hears the link, runs drivers and meters, keeps the state file and sends the reports.
+//! It decides nothing. A driver that hangs or panics costs its own machine a failure, nothing else.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use directive::{
+    Actuator, ActuatorError, Downlink, Link, LinkClosed, MachineId, Meter, MeterError, MeterId, MeterReading, Offer,
+    Reading, Report,
+};
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, error, info, info_span, warn};
+
+use crate::claims::Claims;
+use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
+use crate::metrics::{DirectiveOutcome, Metrics, Outcome};
+use crate::state::{StateError, StateFile};
+use daemon::clock;
+
+/// What an agent is called, where it remembers, and how often it does things.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Its name in reports.
+    pub name: String,
+    /// Where it remembers what it must not forget over a restart.
+    pub state_path: PathBuf,
+    /// How often and how long.
+    pub timing: Timing,
+    /// Most machines looked after at once.
+    pub machines_max: usize,
+    /// A driver or meter that has not answered after this long is given up, whatever its own timeout.
+    pub answer_timeout: Duration,
+}
+
+impl AgentConfig {
+    /// The defaults: 100,000 machines, answers within 30 s.
+    #[must_use]
+    pub fn new(name: impl Into<String>, state_path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            state_path: state_path.into(),
+            timing: Timing::default(),
+            machines_max: 100_000,
+            answer_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One driver of machines.
+#[derive(Clone)]
+pub struct DriverSetup {
+    /// The machines it reaches. The first driver that claims a machine has it.
+    pub claims: Claims,
+    /// The driver.
+    pub actuator: Arc<dyn Actuator>,
+    /// Most commands, and most reads, that it is given at once. For an exec actuator: its concurrency.
+    pub in_flight: usize,
+}
+
+/// One meter.
+#[derive(Clone)]
+pub struct MeterSetup {
+    /// Its name.
+    pub id: MeterId,
+    /// The driver.
+    pub meter: Arc<dyn Meter>,
+    /// How often it is read.
+    pub period: Duration,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its memory is unreadable.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Two meters have one name.
+    #[error("meter {0}: declared twice")]
+    MeterTwice(MeterId),
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    task: JoinHandle<()>,
+}
+
+/// How long commands under way may take to end when the agent is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// Reads the state file and starts the agent. It runs until `stop` is cancelled; if the link closes, it goes on with
+    /// the timeline it holds (lowering steps are due with or without a switchboard). [`Link::changed`] is dropped and
+    /// called again between other events, so it must lose nothing when it is.
+    ///
+    /// # Errors
+    /// When the state file exists and cannot be read (it is not overwritten), or two meters have one name.
+    pub fn spawn<L: Link>(
+        config: AgentConfig,
+        drivers: Vec<DriverSetup>,
+        meters: Vec<MeterSetup>,
+        link: L,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let mut names = BTreeSet::new();
+        if let Some(twice) = meters.iter().find(|meter| !names.insert(&meter.id)) {
+            return Err(StartError::MeterTwice(twice.id.clone()));
+        }
+        let (file, state) = StateFile::open(&config.state_path)?;
+        let limits = |driver: &DriverSetup| DriverLimits { claims: driver.claims.clone(), in_flight: driver.in_flight };
+        let core = CoreConfig {
+            name: config.name.clone(),
+            timing: config.timing,
+            drivers: drivers.iter().map(limits).collect(),
+            meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
+            machines_max: config.machines_max,
+        };
+        let core = AgentCore::new(core, state, clock::now());
+        let running = Running {
+            core,
+            file: Arc::new(file),
+            actuators: drivers.into_iter().map(|driver| driver.actuator).collect(),
+            meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
+            answer_timeout: config.answer_timeout,
+            metrics,
+            work: JoinSet::new(),
+            jobs: HashMap::new(),
+        };
+        let span = info_span!("agent", agent = %config.name);
+        Ok(Self { task: tokio::spawn(running.run(link, stop).instrument(span)) })
+    }
+
+    /// Waits until the agent has ended and its state is written.
+    ///
+    /// # Errors
+    /// When its task panicked.
+    pub async fn ended(self) -> Result<(), JoinError> {
+        self.task.await
+    }
+}
+
+/// What is under way, so that an answer finds its machine even when the driver panicked.
+#[derive(Debug, Clone)]
+enum Job {
+    Command(MachineId, Kind),
+    Measure(MeterId),
+    Write(u64),
+}
+
+#[derive(Debug)]
+enum Answer {
+    Commanded(Result<(), ActuatorError>),
+    Read(Result<Reading, ActuatorError>),
+    Measured(Result<MeterReading, MeterError>),
+    Written(Result<(), StateError>),
+    /// The task that should have answered panicked or was cancelled.
+    Broke(String),
+}
+
+struct Running {
+    core: AgentCore,
+    file: Arc<StateFile>,
+    actuators: Vec<Arc<dyn Actuator>>,
+    meters: HashMap<MeterId, Arc<dyn Meter>>,
+    answer_timeout: Duration,
+    metrics: Metrics,
+    work: JoinSet<Answer>,
+    jobs: HashMap<task::Id, Job>,
+}
+
+impl Running {
+    async fn run<L: Link>(mut self, mut link: L, stop: CancellationToken) {
+        info!("agent started");
+        let mut linked = true;
+        let first = link.latest();
+        self.core.downlink(&first, clock::wall(), clock::now());
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                self.perform(output, &link);
+            }
+            let next = self.core.next_tick(clock::wall(), clock::now());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                heard = link.changed(), if linked => linked = self.hear(heard),
+                Some(ended) = self.work.join_next_with_id() => self.take(ended),
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+            // What has come meanwhile goes together into one tick.
+            while let Some(ended) = self.work.try_join_next_with_id() {
+                self.take(ended);
+            }
+            self.core.tick(clock::wall(), clock::now());
+        }
+        self.stop().await;
+    }
+
+    fn hear(&mut self, heard: Result<Downlink, LinkClosed>) -> bool {
+        let Ok(downlink) = heard else {
+            warn!("the link has closed, going on with the timeline held");
+            return false;
+        };
+        self.core.downlink(&downlink, clock::wall(), clock::now());
+        true
+    }
+
+    fn perform(&mut self, output: Output, link: &impl Link) {
+        match output {
+            Output::Command { driver, machine, kind } => self.command(driver, machine, kind),
+            Output::Measure(meter) => self.measure(meter),
+            Output::Persist { version, state } => {
+                let file = self.file.clone();
+                let write = self.work.spawn_blocking(move || Answer::Written(file.save(&state)));
+                self.jobs.insert(write.id(), Job::Write(version));
+            }
+            Output::Report(report) => {
+                let sent = link.report(Report::Agent(report.clone()));
+                self.metrics.reported(&report, sent);
+            }
+            Output::Offered(offer) => self.metrics.directive(match offer {
+                Offer::Taken => DirectiveOutcome::taken,
+                Offer::Same => DirectiveOutcome::same,
+                Offer::Stale { .. } => DirectiveOutcome::stale,
+            }),
+            Output::ClockStepped => self.metrics.clock_stepped(),
+            Output::Ignored(_) => self.metrics.machine_ignored(),
+        }
+    }
+
+    fn command(&mut self, driver: usize, machine: MachineId, kind: Kind) {
+        let (actuator, limit, job) = (self.actuators[driver].clone(), self.answer_timeout, machine.clone());
+        let late =
+            move |_| Err(ActuatorError::Timeout { millis: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
+        let task = self.work.spawn(async move {
+            match kind {
+                Kind::Sleep => {
+                    let slept = tokio::time::timeout(limit, actuator.sleep(&machine)).await;
+                    Answer::Commanded(slept.unwrap_or_else(late))
+                }
+                Kind::Wake => {
+                    let woken = tokio::time::timeout(limit, actuator.wake(&machine)).await;
+                    Answer::Commanded(woken.unwrap_or_else(late))
+                }
+                Kind::Read => {
+                    let read = tokio::time::timeout(limit, actuator.read(&machine)).await;
+                    Answer::Read(read.unwrap_or_else(|_| {
+                        Err(ActuatorError::Timeout { millis: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) })
+                    }))
+                }
+            }
+        });
+        self.jobs.insert(task.id(), Job::Command(job, kind));
+    }
+
+    fn measure(&mut self, id: MeterId) {
+        let Some(meter) = self.meters.get(&id).cloned() else { return };
+        let limit = self.answer_timeout;
+        let task = self.work.spawn(async move {
+            let measured = tokio::time::timeout(limit, meter.read()).await;
+            let late = |_| Err(MeterError::Unreachable { why: format!("no answer within {} ms", limit.as_millis()) });
+            Answer::Measured(measured.unwrap_or_else(late))
+        });
+        self.jobs.insert(task.id(), Job::Measure(id));
+    }
+
+    fn take(&mut self, ended: Result<(task::Id, Answer), JoinError>) {
+        let (id, answer) = match ended {
+            Ok((id, answer)) => (id, answer),
+            Err(error) => (error.id(), Answer::Broke(error.to_string())),
+        };
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.answered(job, answer, clock::now());
+    }
+
+    fn answered(&mut self, job: Job, answer: Answer, now: Instant) {
+        match (job, answer) {
+            (Job::Command(machine, kind), Answer::Commanded(result)) => {
+                self.metrics.command(kind, outcome(&result));
+                self.core.commanded(&machine, kind, result, now);
+            }
+            (Job::Command(machine, Kind::Read), Answer::Broke(why)) => {
+                self.metrics.command(Kind::Read, Outcome::failed);
+                self.core.read(&machine, Err(ActuatorError::Failed { why }), now);
+            }
+            (Job::Command(machine, kind), Answer::Broke(why)) => {
+                self.metrics.command(kind, Outcome::failed);
+                self.core.commanded(&machine, kind, Err(ActuatorError::Failed { why }), now);
+            }
+            (Job::Command(machine, kind), Answer::Read(result)) => {
+                self.metrics.command(kind, outcome(&result));
+                self.core.read(&machine, result, now);
+            }
+            (Job::Measure(meter), Answer::Measured(result)) => {
+                self.core.measured(&meter, result, clock::wall(), now);
+            }
+            (Job::Measure(meter), Answer::Broke(why)) => {
+                self.core.measured(&meter, Err(MeterError::Unreachable { why }), clock::wall(), now);
+            }
+            (Job::Write(version), Answer::Written(Ok(()))) => {
+                self.metrics.state_written(true);
+                self.core.persisted(version, true, now);
+            }
+            (Job::Write(version), Answer::Written(Err(error))) => {
+                error!(%error, "state not written, wakes wait until it is");
+                self.metrics.state_written(false);
+                self.core.persisted(version, false, now);
+            }
+            (Job::Write(version), Answer::Broke(why)) => {
+                error!(why, "state not written, wakes wait until it is");
+                self.metrics.state_written(false);
+                self.core.persisted(version, false, now);
+            }
+            // An answer always has its job's kind: both were made together.
+            (job, answer) => error!(?job, ?answer, "an answer of another kind"),
+        }
+    }
+
+    /// Lets commands under way end, then writes what is not yet written.
+    async fn stop(mut self) {
+        let drained = async {
+            while let Some(ended) = self.work.join_next_with_id().await {
+                self.take(ended);
+            }
+        };
+        if tokio::time::timeout(STOP_GRACE, drained).await.is_err() {
+            self.work.shutdown().await;
+        }
+        if !self.core.is_durable() {
+            let (file, state) = (self.file.clone(), self.core.state());
+            let saved = task::spawn_blocking(move || file.save(&state)).await;
+            if let Err(error) =
+                saved.map_err(|error| error.to_string()).and_then(|saved| saved.map_err(|e| e.to_string()))
+            {
+                error!(error, "state not written at the end");
+            }
+        }
+        info!("agent ended");
+    }
+}
+
+fn outcome<T>(result: &Result<T, ActuatorError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::ok,
+        Err(ActuatorError::Timeout { .. }) => Outcome::timeout,
+        Err(ActuatorError::Refused { .. }) => Outcome::refused,
+        Err(ActuatorError::Failed { .. }) => Outcome::failed,
+        Err(ActuatorError::Unreadable { .. }) => Outcome::unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use directive::{
+    Action, AgentReport, DeviceState, Generation, GroupId, InProcess, Means, Outlet, Pending, Permit, Step, Timeline,
+    Watts, in_process,
+};
+use jiff::SignedDuration;
+
+use super::*;
+
+/// Devices that obey at once, except one that makes its driver panic and one that never answers.
+#[derive(Default)]
+struct Devices {
+    asleep: Mutex<BTreeMap<MachineId, bool>>,
+    wakes: Mutex<Vec<MachineId>>,
+}
+
+impl Devices {
+    async fn reach(&self, machine: &MachineId) {
+        match machine.as_str() {
+            "panics" => panic!("a broken driver"),
+            "hangs" => std::future::pending().await,
+            _ => {}
+        }
+    }
+
+    fn is_asleep(&self, machine: &str) -> bool {
+        self.asleep.lock().unwrap().get(machine).copied().unwrap_or(false)
+    }
+}
+
+impl Actuator for Devices {
+    fn sleep<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>> {
+        Box::pin(async move {
+            self.reach(machine).await;
+            self.asleep.lock().unwrap().insert(machine.clone(), true);
+            Ok(())
+        })
+    }
+
+    fn wake<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>> {
+        Box::pin(async move {
+            self.reach(machine).await;
+            self.asleep.lock().unwrap().insert(machine.clone(), false);
+            self.wakes.lock().unwrap().push(machine.clone());
+            Ok(())
+        })
+    }
+
+    fn read<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<Reading, ActuatorError>> {
+        Box::pin(async move {
+            self.reach(machine).await;
+            let state = if self.is_asleep(machine.as_str()) { DeviceState::Asleep } else { DeviceState::Awake };
+            Ok(Reading { state, watts: None, read_at: clock::wall() })
+        })
+    }
+}
+
+struct Fixed(Watts);
+
+impl Meter for Fixed {
+    fn read(&self) -> Pending<'_, Result<MeterReading, MeterError>> {
+        Box::pin(async { Ok(MeterReading { watts: self.0, taken_at: clock::wall() }) })
+    }
+}
+
+struct HangingMeter;
+
+impl Meter for HangingMeter {
+    fn read(&self) -> Pending<'_, Result<MeterReading, MeterError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn config(dir: &Path) -> AgentConfig {
+    let timing = Timing {
+        read_at_rest: Duration::from_millis(100),
+        read_in_doubt: Duration::from_millis(20),
+        follow_sleep: Duration::from_millis(300),
+        follow_wake: Duration::from_millis(300),
+        retry_first: Duration::from_millis(20),
+        retry_max: Duration::from_millis(200),
+        report_every: Duration::from_millis(50),
+        report_gap: Duration::from_millis(5),
+    };
+    AgentConfig {
+        timing,
+        answer_timeout: Duration::from_millis(100),
+        ..AgentConfig::new("agent-1", dir.join("agent.json"))
+    }
+}
+
+fn start(dir: &Path, devices: &Arc<Devices>, link: InProcess) -> (Agent, CancellationToken) {
+    let driver = DriverSetup { claims: Claims::globs(["*"]), actuator: devices.clone(), in_flight: 4 };
+    let period = Duration::from_millis(20);
+    let meters = vec![
+        MeterSetup { id: "hangs".into(), meter: Arc::new(HangingMeter), period },
+        MeterSetup { id: "feed".into(), meter: Arc::new(Fixed(Watts(4200))), period },
+    ];
+    let stop = CancellationToken::new();
+    let agent = Agent::spawn(config(dir), vec![driver], meters, link, Metrics::default(), stop.clone()).unwrap();
+    (agent, stop)
+}
+
+fn drain(generation: u64, machines: &[&str]) -> Arc<Timeline> {
+    let at = clock::wall();
+    let step = Step {
+        at,
+        group: GroupId::from("g"),
+        action: Action::Drain,
+        means: Means::Device,
+        machines: machines.iter().map(|name| MachineId::from(*name)).collect(),
+        lease: None,
+        reason: "test".into(),
+    };
+    let steps = if machines.is_empty() { Vec::new() } else { vec![step] };
+    let number = Generation { epoch: 1, generation };
+    Arc::new(Timeline { number, issued_at: at, horizon: at + SignedDuration::from_hours(1), ledger_head: None, steps })
+}
+
+fn permit(generation: u64, serial: u64) -> Permit {
+    Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 60_000 }
+}
+
+/// Waits for a report of which `wanted` holds.
+async fn until(outlet: &mut Outlet, what: &str, wanted: impl Fn(&AgentReport) -> bool) -> AgentReport {
+    let search = async {
+        loop {
+            match outlet.report().await {
+                Some(Report::Agent(report)) if wanted(&report) => return report,
+                Some(_) => {}
+                None => panic!("the agent ended before: {what}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), search).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+fn state_of(report: &AgentReport, machine: &str) -> Option<DeviceState> {
+    report.machines.iter().find(|found| found.machine.as_str() == machine).map(|found| found.state)
+}
+
+fn failures_of(report: &AgentReport, machine: &str) -> u32 {
+    report.machines.iter().find(|found| found.machine.as_str() == machine).map_or(0, |found| found.failures)
+}
+
+#[tokio::test]
+async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = Arc::new(Devices::default());
+    let (link, mut outlet) = in_process();
+    let (agent, stop) = start(dir.path(), &devices, link);
+    outlet.update(|down| down.timeline = Some(drain(1, &["panics", "hangs", "a"])));
+    let report = until(&mut outlet, "a sleeps and the broken ones are counted", |report| {
+        state_of(report, "a") == Some(DeviceState::Asleep)
+            && failures_of(report, "panics") >= 2
+            && failures_of(report, "hangs") >= 2
+    })
+    .await;
+    assert_eq!(state_of(&report, "panics"), Some(DeviceState::Unknown));
+    assert_eq!(report.receiver, "agent-1");
+    let report = until(&mut outlet, "the hanging meter is lost", |report| {
+        report.meters.iter().any(|meter| meter.fault.as_deref().is_some_and(|fault| fault.contains("no answer")))
+    })
+    .await;
+    let feed = report.meters.iter().find(|meter| meter.meter.as_str() == "feed").unwrap();
+    assert_eq!(feed.watts, Some(Watts(4200)), "the other meter reads on");
+
+    outlet.update(|down| down.timeline = Some(drain(2, &[])));
+    until(&mut outlet, "the release is known", |report| report.number.is_some_and(|number| number.generation == 2))
+        .await;
+    assert!(devices.is_asleep("a"), "no permit, no wake");
+    outlet.update(|down| down.permit = Some(permit(2, 1)));
+    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake)).await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = Arc::new(Devices::default());
+    let (link, mut outlet) = in_process();
+    let (agent, stop) = start(dir.path(), &devices, link);
+    outlet.update(|down| down.timeline = Some(drain(1, &["a"])));
+    until(&mut outlet, "a sleeps", |report| state_of(report, "a") == Some(DeviceState::Asleep)).await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+
+    // It wakes while nobody looks, and the switchboard is away: the standing that was persisted still holds.
+    devices.asleep.lock().unwrap().clear();
+    let (link, mut outlet) = in_process();
+    let (agent, stop) = start(dir.path(), &devices, link);
+    until(&mut outlet, "a sleeps again", |report| state_of(report, "a") == Some(DeviceState::Asleep)).await;
+    assert_eq!(devices.wakes.lock().unwrap().len(), 0);
+    outlet.update(|down| {
+        down.timeline = Some(drain(2, &[]));
+        down.permit = Some(permit(2, 1));
+    });
+    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake)).await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_falls_due_although_the_link_has_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = Arc::new(Devices::default());
+    let (link, mut outlet) = in_process();
+    let (agent, stop) = start(dir.path(), &devices, link);
+    let mut timeline = (*drain(1, &["a"])).clone();
+    timeline.steps[0].at += SignedDuration::from_millis(400);
+    outlet.update(|down| down.timeline = Some(Arc::new(timeline)));
+    until(&mut outlet, "the timeline is held", |report| report.number.is_some()).await;
+    assert!(!devices.is_asleep("a"));
+    drop(outlet);
+    let slept = async {
+        while !devices.is_asleep("a") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), slept).await.expect("it is put to sleep on time");
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn programs_and_files_drive_a_machine_through_a_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    // The site's tool: the machine is a file, and its draw is the meter's.
+    let body = "cd $(dirname $0)\n\
+        case $1 in\n\
+        sleep) touch $2.down; echo 0.03 > feed.kw;;\n\
+        wake) rm -f $2.down; echo 3.4 > feed.kw;;\n\
+        read) if [ -e $2.down ]; then echo asleep 30; else echo awake 3400; fi;;\n\
+        esac\n";
+    let tool = dir.path().join("tool.sh");
+    std::fs::write(&tool, body).unwrap();
+    std::fs::write(dir.path().join("feed.kw"), "3.4\n").unwrap();
+    let argv = |verb: &str| ["/bin/sh", tool.to_str().unwrap(), verb, "{machine}"].map(str::to_owned).to_vec();
+    let exec = crate::exec::ExecConfig {
+        sleep: argv("sleep"),
+        wake: argv("wake"),
+        read: argv("read"),
+        timeout: Duration::from_secs(10),
+        concurrency: 2,
+    };
+    let actuator = Arc::new(crate::exec::ExecActuator::new(exec).unwrap());
+    let drivers = vec![DriverSetup { claims: Claims::globs(["acme.*"]), actuator, in_flight: 2 }];
+    let meter = Arc::new(crate::file_meter::FileMeter::new(dir.path().join("feed.kw")));
+    let meters = vec![MeterSetup { id: "feed".into(), meter, period: Duration::from_millis(50) }];
+    let (link, mut outlet) = in_process();
+    let stop = CancellationToken::new();
+    let config = AgentConfig { answer_timeout: Duration::from_secs(20), ..config(dir.path()) };
+    let agent = Agent::spawn(config, drivers, meters, link, Metrics::default(), stop.clone()).unwrap();
+
+    outlet.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));
+    let shed = until(&mut outlet, "it sleeps and the meter shows it", |report| {
+        state_of(report, "acme.rig-1") == Some(DeviceState::Asleep) && report.meters[0].watts == Some(Watts(30))
+    })
+    .await;
+    assert_eq!(shed.machines.len(), 1, "a machine without a driver is not reported");
+    assert_eq!(shed.machines[0].watts, Some(Watts(30)));
+    outlet.update(|down| {
+        down.timeline = Some(drain(2, &[]));
+        down.permit = Some(permit(2, 1));
+    });
+    until(&mut outlet, "it is back", |report| {
+        state_of(report, "acme.rig-1") == Some(DeviceState::Awake) && report.meters[0].watts == Some(Watts(3400))
+    })
+    .await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unreadable_memory_stops_the_start_and_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("agent.json"), "?").unwrap();
+    let (link, _outlet) = in_process();
+    let stop = CancellationToken::new();
+    let error = Agent::spawn(config(dir.path()), vec![], vec![], link, Metrics::default(), stop).unwrap_err();
+    assert!(error.to_string().contains("agent.json"), "{error}");
+}

@@ -1,0 +1,306 @@
+//! The HTTP listener for operators and other roles: `/metrics`, `/livez`, `/readyz`, and the routes a role brings. It
+//! bounds what a caller may hold on to, and keeps browsers' pages of other sites out. What the routes do is left to the
+//! role; TLS is left to a proxy in front.
+//!
+//! | bound | at it |
+//! | --- | --- |
+//! | 64 connections | the next gets 503 and is closed |
+//! | 5 s for a request's headers, also when idle | closed |
+//! | 16 KiB, 100 headers | 431, closed |
+//! | 64 KiB body ([`axum::extract::DefaultBodyLimit`] on a route changes it) | 413 |
+//! | 10 s until the answer begins, body included | 408, closed |
+//! | 30 s for reading an answer of known length | closed |
+//! | 5 wrong tokens a minute from an address | 429; the right token is still taken |
+
+mod access;
+mod error;
+mod guard;
+mod json;
+mod network;
+mod token;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, error, info, warn};
+
+pub use access::{require_token, with_token};
+pub use error::ApiError;
+pub use guard::Peer;
+pub use json::{ApiJson, from_json};
+pub use network::{Network, NetworkError};
+pub use token::{TOKEN_MIN, Token, TokenError};
+
+use crate::clock;
+use guard::{Guard, Trusted};
+
+/// The metrics of a process, to register in and to show.
+pub type Metrics = Arc<Mutex<Registry>>;
+
+/// Tells whether the role is ready, and why or why not.
+type Readiness = Arc<dyn Fn() -> (bool, Value) + Send + Sync>;
+
+/// Connections at a time.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Time for a request's headers.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time until the answer begins.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for reading an answer of known length.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest request body in bytes, unless a route sets another.
+pub const BODY_MAX: usize = 64 * 1024;
+
+const HEADERS_MAX: usize = 16 * 1024;
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// A bound listener. Set it up with the methods that return it, then [`Self::run`] it.
+pub struct Admin {
+    listener: TcpListener,
+    addr: SocketAddr,
+    token: Option<Token>,
+    routes: Router,
+    hosts: Vec<String>,
+    plain_from: Vec<Network>,
+    metrics: Option<Metrics>,
+    readiness: Option<Readiness>,
+}
+
+/// Why the listener could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Others could reach it without a token.
+    #[error("{addr} can be reached from other machines: configure a token, or listen on a loopback address")]
+    TokenNeeded {
+        /// The address asked for.
+        addr: SocketAddr,
+    },
+    /// The system refused the address.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// Checks, before anything starts, that an address other machines can reach has a token.
+pub fn check_listen(addr: SocketAddr, has_token: bool) -> Result<(), AdminError> {
+    if has_token || addr.ip().to_canonical().is_loopback() { Ok(()) } else { Err(AdminError::TokenNeeded { addr }) }
+}
+
+impl Admin {
+    /// Binds the address. `routes` must not define `/metrics`, `/livez`, `/healthz` or `/readyz`. Without a
+    /// token, routes behind [`require_token`] answer 401 to everybody. Returns an error if the address can be reached from
+    /// other machines and there is no token, or if the system refuses it.
+    pub async fn bind(addr: SocketAddr, token: Option<Token>, routes: Router) -> Result<Self, AdminError> {
+        check_listen(addr, token.is_some())?;
+        let refused = |source| AdminError::Bind { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(refused)?;
+        let addr = listener.local_addr().map_err(refused)?;
+        let (hosts, plain_from) = (Vec::new(), Vec::new());
+        Ok(Self { listener, addr, token, routes, hosts, plain_from, metrics: None, readiness: None })
+    }
+
+    /// The address it listens on, with the port that was chosen.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Shows these metrics at `/metrics`.
+    #[must_use]
+    pub fn metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// Asks `readiness` at each `/readyz`; without it the answer is always ready. It must not block.
+    #[must_use]
+    pub fn readiness(self, readiness: impl Fn() -> (bool, Value) + Send + Sync + 'static) -> Self {
+        Self { readiness: Some(Arc::new(readiness)), ..self }
+    }
+
+    /// Accepts these names in the `Host` header too, besides loopback names and the address itself.
+    #[must_use]
+    pub fn hosts(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { hosts: names.into_iter().map(|name| name.to_ascii_lowercase()).collect(), ..self }
+    }
+
+    /// Lets these networks read without a token (mutating routes still need it). Else only loopback may.
+    #[must_use]
+    pub fn allow_plain_from(self, networks: Vec<Network>) -> Self {
+        Self { plain_from: networks, ..self }
+    }
+
+    /// Serves until cancelled; then lets requests under way finish for up to 5 s.
+    pub async fn run(self, cancel: CancellationToken) {
+        let Self { listener, addr, token, routes, hosts, plain_from, metrics, readiness } = self;
+        let guard = Guard::new(addr.ip(), hosts, plain_from);
+        let routes = routes.merge(own_routes(metrics, readiness)).layer(DefaultBodyLimit::max(BODY_MAX));
+        let routes = with_token(guard::guarded(routes, guard), token);
+        info!(%addr, "admin listening");
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => report_panic(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() >= CONNECTIONS_MAX => refuse(stream),
+                    Ok((stream, remote)) => {
+                        let local = stream.local_addr().unwrap_or(addr);
+                        let task = serve(stream, Peer { remote, local }, routes.clone(), cancel.clone());
+                        connections.spawn(task);
+                    }
+                    Err(err) => {
+                        warn!(%err, "admin accept failed");
+                        // Out of file descriptors: the connection stays in the queue, so do not spin.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        let all_ended = async {
+            while let Some(ended) = connections.join_next().await {
+                report_panic(ended);
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
+            debug!("admin connections cut at shutdown");
+        }
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("addr", &self.addr).field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+fn own_routes(metrics: Option<Metrics>, readiness: Option<Readiness>) -> Router {
+    let show = move || std::future::ready(show_metrics(metrics.as_ref()));
+    let ready =
+        move |Extension(trusted): Extension<Trusted>| std::future::ready(show_ready(readiness.as_ref(), trusted));
+    Router::new()
+        .route("/metrics", get(show))
+        .route("/readyz", get(ready))
+        .route("/livez", get(async || "ok\n"))
+        .route("/healthz", get(async || "ok\n"))
+}
+
+fn show_metrics(metrics: Option<&Metrics>) -> Response {
+    let mut text = String::new();
+    if let Some(metrics) = metrics {
+        let registry = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
+            return ApiError::internal("metrics could not be written").into_response();
+        }
+    } else {
+        text.push_str("# EOF\n");
+    }
+    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+fn show_ready(readiness: Option<&Readiness>, trusted: Trusted) -> Response {
+    let (ready, detail) = readiness.map_or((true, Value::Null), |ask| ask());
+    let status = if ready { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
+    let body = if trusted.0 { json!({ "ready": ready, "detail": detail }) } else { json!({ "ready": ready }) };
+    (status, Json(body)).into_response()
+}
+
+/// Says no to a connection too many, without waiting for it to read that.
+fn refuse(stream: TcpStream) {
+    debug!("admin connection refused: too many");
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let _ = stream.try_write(answer);
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|err| err.is_panic()) {
+        error!("an admin request panicked");
+    }
+}
+
+/// Serves one connection until it closes, breaks a bound, or the process stops.
+async fn serve(stream: TcpStream, peer: Peer, routes: Router, cancel: CancellationToken) {
+    let (answered, mut read_by) = watch::channel(None::<Instant>);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (routes, answered) = (routes.clone(), answered.clone());
+        async move {
+            answered.send_replace(None);
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let response = routes.oneshot(request).await?;
+            // A stream has no known length, and may be read for as long as it lasts.
+            if response.body().size_hint().exact().is_some() {
+                answered.send_replace(Some(clock::now() + READ_TIMEOUT));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(err) = ended {
+                    debug!(remote = %peer.remote, %err, "admin connection ended");
+                }
+                return;
+            }
+            () = overdue(&mut read_by) => {
+                debug!(remote = %peer.remote, "admin connection closed: reads too slowly");
+                return;
+            }
+            () = cancel.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Waits until the instant last sent has passed.
+async fn overdue(read_by: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let until = *read_by.borrow_and_update();
+        let changed = match until {
+            Some(at) => match tokio::time::timeout_at(at.into(), read_by.changed()).await {
+                Ok(changed) => changed,
+                Err(_) => return,
+            },
+            None => read_by.changed().await,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

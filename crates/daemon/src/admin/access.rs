@@ -1,0 +1,123 @@
+//! The bearer token: which routes need it, who gave it, and who failed to too often.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
+use axum::{Extension, Router};
+
+use super::guard::{Peer, is_mutating};
+use super::{ApiError, Token};
+use crate::clock;
+
+/// Puts the bearer token before every mutating route (all but GET, HEAD and OPTIONS) of a router. The token is the one of
+/// the [`super::Admin`] (or [`with_token`]) that serves it; without one everybody is refused.
+pub fn require_token<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    if !routes.has_routes() {
+        return routes;
+    }
+    routes.route_layer(middleware::from_fn(async |request: Request, next: Next| {
+        if is_mutating(request.method())
+            && let Err(err) = Access::of(&request).check(&request)
+        {
+            return err.into_response();
+        }
+        next.run(request).await
+    }))
+}
+
+/// Gives a router the token that [`require_token`] asks for. [`super::Admin`] does it by itself; tests of a router need it.
+pub fn with_token(routes: Router, token: Option<Token>) -> Router {
+    routes.layer(Extension(Access { token, failures: Arc::default() }))
+}
+
+/// The token and who failed to give it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Access {
+    token: Option<Token>,
+    failures: Arc<Mutex<HashMap<IpAddr, Failures>>>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+impl Access {
+    pub(super) fn of(request: &Request) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Whether the request carries the token.
+    pub(super) fn holds(&self, request: &Request) -> bool {
+        let mut given = request.headers().get_all(header::AUTHORIZATION).iter();
+        let (Some(one), None, Some(token)) = (given.next(), given.next(), &self.token) else { return false };
+        let Some((scheme, text)) = one.to_str().unwrap_or_default().split_once(' ') else { return false };
+        scheme.eq_ignore_ascii_case("bearer") && token.matches(text)
+    }
+
+    /// The right token always passes, so that nobody is locked out by the failures of a neighbour.
+    pub(super) fn check(&self, request: &Request) -> Result<(), ApiError> {
+        if self.holds(request) {
+            return Ok(());
+        }
+        let remote = request.extensions().get::<Peer>().map(|peer| peer.remote.ip());
+        if request.headers().contains_key(header::AUTHORIZATION) && self.fails_too_often(remote, clock::now()) {
+            let message = "too many wrong tokens, wait a minute";
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message));
+        }
+        Err(ApiError::unauthorized())
+    }
+
+    fn fails_too_often(&self, remote: Option<IpAddr>, now: Instant) -> bool {
+        let remote = remote.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |entry: &Failures| now.saturating_duration_since(entry.since) >= FAILURE_WINDOW;
+        if failures.len() >= SOURCES_MAX && !failures.contains_key(&remote) {
+            failures.retain(|_, entry| !over(entry));
+            // Still full: more sources fail at once than any site has; none of the new ones gets a chance.
+            if failures.len() >= SOURCES_MAX {
+                return true;
+            }
+        }
+        let entry = failures.entry(remote).or_insert(Failures { since: now, count: 0 });
+        if over(entry) {
+            *entry = Failures { since: now, count: 0 };
+        }
+        entry.count = entry.count.saturating_add(1);
+        entry.count > FAILURES_MAX
+    }
+}
+
+const FAILURES_MAX: u32 = 5;
+const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+const SOURCES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_per_source_and_minute_in_bounded_space() {
+        let access = Access::default();
+        let start = clock::now();
+        let source = |n: u32| Some(IpAddr::V4(n.into()));
+        for n in 0..7 {
+            assert_eq!(access.fails_too_often(source(1), start), n >= 5, "failure {n}");
+        }
+        assert!(!access.fails_too_often(source(2), start), "another source");
+        assert!(!access.fails_too_often(source(1), start + FAILURE_WINDOW), "a minute later");
+        for n in 10..5000 {
+            access.fails_too_often(source(n), start);
+        }
+        assert_eq!(access.failures.lock().unwrap().len(), SOURCES_MAX);
+        assert!(access.fails_too_often(source(9000), start), "no room");
+        assert!(!access.fails_too_often(source(9000), start + 2 * FAILURE_WINDOW), "room again");
+    }
+}

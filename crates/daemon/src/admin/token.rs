@@ -1,0 +1,160 @@
+//! The bearer token that mutating routes ask for.
+
+use std::fmt;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use subtle::ConstantTimeEq;
+
+use crate::settings::{Secret, SecretError, secret_file};
+
+/// Shortest token, in characters.
+pub const TOKEN_MIN: usize = 32;
+
+/// A token: at least [`TOKEN_MIN`] printable characters without spaces. Its `Debug` prints `***`.
+#[derive(Clone)]
+pub struct Token(Secret);
+
+/// Why a text is no token. None of these shows the text.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Too short to be safe from guessing.
+    #[error("the token has {got} characters; it needs {TOKEN_MIN} or more")]
+    TooShort {
+        /// Its length.
+        got: usize,
+    },
+    /// The same few characters again and again.
+    #[error("the token repeats the same few characters; make one with: openssl rand -hex 32")]
+    TooPlain,
+    /// It could not stand in a header.
+    #[error("the token holds spaces or characters outside printable ASCII")]
+    BadCharacter,
+    /// Its file cannot be used.
+    #[error(transparent)]
+    File(#[from] SecretError),
+    /// Its file cannot be made.
+    #[error("token file {}: {source}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+impl Token {
+    /// Takes a token. Returns an error if it is too easy to guess or could not stand in a header.
+    pub fn new(secret: Secret) -> Result<Self, TokenError> {
+        let text = secret.reveal();
+        if text.len() < TOKEN_MIN {
+            return Err(TokenError::TooShort { got: text.chars().count() });
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(TokenError::BadCharacter);
+        }
+        let mut seen = [false; 128];
+        text.bytes().for_each(|b| seen[usize::from(b & 0x7f)] = true);
+        if seen.iter().filter(|seen| **seen).count() < DISTINCT_MIN {
+            return Err(TokenError::TooPlain);
+        }
+        Ok(Self(secret))
+    }
+
+    /// Reads the token in a file.
+    pub fn load(path: &Path) -> Result<Self, TokenError> {
+        Self::new(secret_file(path)?)
+    }
+
+    /// Reads the token in a file, or makes a random one there that only the owner may read. Its folder must exist.
+    pub fn load_or_create(path: &Path) -> Result<Self, TokenError> {
+        if !path.exists() {
+            match create(path) {
+                // Another process was faster: its token is the one.
+                Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(TokenError::Create { path: path.to_owned(), source }),
+                Ok(()) => tracing::info!(path = %path.display(), "made an API token"),
+            }
+        }
+        Self::load(path)
+    }
+
+    /// Compares in a time that does not tell how much of `given` was right.
+    #[must_use]
+    pub fn matches(&self, given: &str) -> bool {
+        self.0.reveal().as_bytes().ct_eq(given.as_bytes()).into()
+    }
+
+    /// The text, for a caller that has to send it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.0.reveal()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Fewest different characters: a random hex token of 32 practically always has more.
+const DISTINCT_MIN: usize = 6;
+
+/// Writes beside and links into place, so that nobody reads half a token and no existing one is replaced.
+fn create(path: &Path) -> std::io::Result<()> {
+    let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let linked =
+        writeln!(file, "{token}").and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&temporary, path));
+    fs::remove_file(&temporary)?;
+    linked
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn weak_tokens_are_refused_without_showing_them() {
+        for (text, want) in [
+            ("", "the token has 0 characters; it needs 32 or more"),
+            ("changeme", "the token has 8 characters; it needs 32 or more"),
+            (&"ab".repeat(20), "the token repeats the same few characters; make one with: openssl rand -hex 32"),
+            (&"abc def ".repeat(5), "the token holds spaces or characters outside printable ASCII"),
+            (&"äbcdefg".repeat(5), "the token holds spaces or characters outside printable ASCII"),
+        ] {
+            assert_eq!(Token::new(Secret::new(text)).unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_made_token_is_private_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let made = Token::load_or_create(&path).unwrap();
+        assert_eq!(made.reveal().len(), 64);
+        assert_eq!(format!("{made:?}"), "***");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Token::load_or_create(&path).unwrap().matches(made.reveal()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(create(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(Token::load(&path).unwrap().matches(made.reveal()));
+    }
+
+    #[test]
+    fn only_the_whole_token_matches() {
+        let token = Token::new(Secret::new("0123456789abcdef0123456789abcdef")).unwrap();
+        assert!(token.matches("0123456789abcdef0123456789abcdef"));
+        for given in ["", "0123456789abcdef", "0123456789abcdef0123456789abcdef0", "0123456789abcdef0123456789abcdeF"] {
+            assert!(!token.matches(given), "{given}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Logs go to standard error as lines of text or JSON. Who reads them may go away: a closed pipe never stops the process.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt as lines};
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line, for collectors.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = LoggingError;
+
+    fn from_str(word: &str) -> Result<Self, LoggingError> {
+        match word {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(LoggingError::UnknownFormat { format: other.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// Neither `text` nor `json`.
+    #[error("log format {format:?} is none of \"text\", \"json\"")]
+    UnknownFormat {
+        /// The word given.
+        format: String,
+    },
+    /// The filter is not one.
+    #[error("log filter {filter:?}: {source}")]
+    BadFilter {
+        /// The filter given.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// It was set up before in this process.
+    #[error("logging is already set up: {0}")]
+    AlreadySet(#[from] TryInitError),
+}
+
+/// Sets up logging for the process. `filter` holds directives such as `info,proxy=debug`; the variable `RUST_LOG` replaces
+/// it. Returns an error if the filter cannot be read or logging is set up already.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+    let chosen = std::env::var("RUST_LOG").ok().filter(|given| !given.trim().is_empty());
+    let filter = chosen.as_deref().unwrap_or(filter);
+    tracing_subscriber::registry().with(layer(format, filter, std::io::stderr)?).try_init()?;
+    Ok(())
+}
+
+fn layer<S, W>(format: LogFormat, filter: &str, out: W) -> Result<impl Layer<S>, LoggingError>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    W: for<'w> lines::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter =
+        EnvFilter::try_new(filter).map_err(|source| LoggingError::BadFilter { filter: filter.to_owned(), source })?;
+    // A failed write would otherwise be told on standard error by a macro that panics if that is closed.
+    let base = lines::layer().with_writer(out).log_internal_errors(false);
+    let layer = match format {
+        LogFormat::Text => base.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => base.json().flatten_event(true).boxed(),
+    };
+    Ok(layer.with_filter(filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{info, warn};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn json_lines_carry_the_fields_and_obey_the_filter() {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let layer = layer(LogFormat::Json, "warn", move || out.clone()).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            info!("unseen");
+            warn!(upstream = "a\nb", attempt = 2, "reconnecting");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["level"], &line["upstream"]), (&"WARN".into(), &"a\nb".into()));
+        assert_eq!((&line["message"], &line["attempt"]), (&"reconnecting".into(), &2.into()));
+    }
+
+    #[test]
+    fn a_closed_pipe_stops_nothing() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let layer = layer(format, "info", || Closed).unwrap();
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || info!("into the void"));
+        }
+    }
+
+    #[test]
+    fn bad_formats_and_filters_are_told() {
+        assert_eq!(
+            "xml".parse::<LogFormat>().unwrap_err().to_string(),
+            "log format \"xml\" is none of \"text\", \"json\""
+        );
+        assert_eq!("json".parse::<LogFormat>().unwrap().to_string(), "json");
+        let err = layer::<tracing_subscriber::Registry, _>(LogFormat::Text, "proxy=loud", io::stderr).err().unwrap();
+        assert!(err.to_string().starts_with("log filter \"proxy=loud\": "), "{err}");
+    }
+}

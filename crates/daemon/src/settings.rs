@@ -1,0 +1,225 @@
+//! Settings: a TOML file becomes typed values, and every mistake in it is collected with its file, line, column and key,
+//! so that an operator mends them in one go. Environment variables can lie over the file; a mistake in one of those names
+//! the variable. What the keys mean, and how they depend on each other, is left to the loaders of each role.
+//!
+//! A loader reads a [`Document`], walks it with [`Section`]s, and ends with [`Document::conclude`]:
+//!
+//! ```
+//! use daemon::settings::Document;
+//!
+//! let document = Document::parse("site.toml", "[site]\nname = \"demo\"\n").unwrap();
+//! let root = document.root();
+//! let site = root.required_table("site");
+//! let name = site.required_str("name");
+//! site.finish();
+//! root.finish();
+//! assert_eq!(document.conclude(name).unwrap(), "demo");
+//! ```
+
+mod environment;
+mod file;
+mod mistake;
+mod secret;
+mod section;
+mod tree;
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use miette::NamedSource;
+
+pub use file::FILE_MAX;
+pub use mistake::{Mistake, Mistakes, Origin, Position};
+pub use secret::{SECRET_MAX, Secret, SecretError, secret_file};
+pub use section::{Section, Spot, nearest};
+
+use tree::{Place, Table};
+
+/// A parsed settings file with the variables that lie over it, and the mistakes found so far.
+#[derive(Debug)]
+pub struct Document {
+    source: Source,
+    folder: PathBuf,
+    root: Table,
+    found: RefCell<Vec<Mistake>>,
+    beyond: Cell<usize>,
+}
+
+impl Document {
+    /// Reads and parses a file. Returns a single mistake if there is no readable regular file of at most [`FILE_MAX`]
+    /// bytes, and several if its TOML is broken in several places.
+    pub fn read(path: &Path) -> Result<Self, Mistakes> {
+        let name = path.display().to_string();
+        let bytes = file::read_regular(path, FILE_MAX).map_err(|why| Mistakes::whole_file(&name, why))?;
+        Self::from_bytes(&name, &bytes)
+    }
+
+    /// Parses bytes that were read elsewhere. Returns the offset of the first byte that is not UTF-8.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Mistakes> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(name, text),
+            Err(err) => {
+                let good = String::from_utf8_lossy(&bytes[..err.valid_up_to()]).into_owned();
+                let at = good.len();
+                let source = Source::new(name, &good);
+                let message = format!("not UTF-8 at byte offset {at}");
+                Err(Mistakes::from(vec![source.mistake(&Place::File(at..at), String::new(), message, None)]))
+            }
+        }
+    }
+
+    /// Parses TOML text; `name` stands for the file in mistakes, and relative paths start from its folder.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Mistakes> {
+        if text.len() > FILE_MAX {
+            let why = format!("is {} bytes long, more than the {FILE_MAX} allowed", text.len());
+            return Err(Mistakes::whole_file(name, why));
+        }
+        let source = Source::new(name, text);
+        let (root, mistakes) = tree::parse(&source);
+        if !mistakes.is_empty() {
+            return Err(Mistakes::from(mistakes));
+        }
+        let folder = Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { source, folder, root, found: RefCell::default(), beyond: Cell::new(0) })
+    }
+
+    /// Lays the process's variables `PREFIX__SECTION__KEY` over the file. Their mistakes come out of [`Self::conclude`].
+    #[must_use]
+    pub fn with_environment(self, prefix: &str) -> Self {
+        self.with_variables(prefix, std::env::vars_os())
+    }
+
+    /// Lays the given variables over the file, as [`Self::with_environment`] does.
+    #[must_use]
+    pub fn with_variables<K, V>(mut self, prefix: &str, variables: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<std::ffi::OsString>,
+        V: Into<std::ffi::OsString>,
+    {
+        let variables = variables.into_iter().map(|(key, value)| (key.into(), value.into()));
+        for mistake in environment::lay_over(&mut self.root, prefix, variables) {
+            self.add(mistake);
+        }
+        self
+    }
+
+    /// The top of the file.
+    pub fn root(&self) -> Section<'_> {
+        Section::root(self, &self.root)
+    }
+
+    /// The folder that relative paths in the file start from.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The text that was parsed.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.source.named.inner()
+    }
+
+    /// Records a mistake at a spot that [`Section::spot`] gave earlier, for checks between sections.
+    pub fn report(&self, spot: &Spot, message: impl Into<String>, suggestion: Option<String>) {
+        self.add(self.source.mistake(&spot.place, spot.key.clone(), message.into(), suggestion));
+    }
+
+    /// The candidate that `name` was probably meant to be, as [`nearest`] finds it; `None` once so many mistakes were recorded
+    /// that no more are shown.
+    #[must_use]
+    pub fn suggest<'c>(&self, name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
+        (self.found.borrow().len() < MISTAKES_MAX).then(|| nearest(name, candidates)).flatten()
+    }
+
+    /// Whether any mistake was recorded yet.
+    #[must_use]
+    pub fn has_mistakes(&self) -> bool {
+        !self.found.borrow().is_empty()
+    }
+
+    /// Ends the reading: returns the value if there was no mistake, else all of them in the order of the file.
+    pub fn conclude<T>(&self, value: Option<T>) -> Result<T, Mistakes> {
+        let mut found = self.found.borrow().clone();
+        match value {
+            Some(value) if found.is_empty() => Ok(value),
+            _ => {
+                if found.is_empty() {
+                    let message = "could not be understood".to_owned();
+                    found.push(self.source.mistake(&Place::File(0..0), String::new(), message, None));
+                }
+                found.sort_by_key(Mistake::rank);
+                Err(Mistakes::new(found, self.beyond.get()))
+            }
+        }
+    }
+
+    fn add(&self, mistake: Mistake) {
+        let mut found = self.found.borrow_mut();
+        if found.len() < MISTAKES_MAX {
+            found.push(mistake);
+        } else {
+            self.beyond.set(self.beyond.get() + 1);
+        }
+    }
+}
+
+/// The text with its name, and where its lines start.
+#[derive(Debug, Clone)]
+struct Source {
+    named: Arc<NamedSource<String>>,
+    name: Arc<str>,
+    lines: Vec<usize>,
+}
+
+impl Source {
+    fn new(name: &str, text: &str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { named: Arc::new(NamedSource::new(name, text.to_owned())), name: name.into(), lines }
+    }
+
+    fn text(&self) -> &str {
+        self.named.inner()
+    }
+
+    fn position(&self, offset: usize) -> Position {
+        let line = self.lines.partition_point(|start| *start <= offset).max(1);
+        let start = self.lines[line - 1];
+        // A byte order mark takes no column.
+        let before = self.text().get(start..offset).unwrap_or_default().trim_start_matches('\u{feff}');
+        Position { line, column: before.chars().count() + 1 }
+    }
+
+    fn mistake(&self, place: &Place, key: String, message: String, suggestion: Option<String>) -> Mistake {
+        match place {
+            Place::File(span) => Mistake {
+                origin: Origin::File { file: self.name.clone(), position: Some(self.position(span.start)) },
+                key,
+                message,
+                suggestion,
+                snippet: Some((self.named.clone(), self.clip(span))),
+            },
+            Place::Variable(variable) => Mistake {
+                origin: Origin::Environment { variable: variable.clone() },
+                key,
+                message,
+                suggestion,
+                snippet: None,
+            },
+        }
+    }
+
+    /// Keeps a span inside the text.
+    fn clip(&self, span: &Range<usize>) -> Range<usize> {
+        let len = self.text().len();
+        span.start.min(len)..span.end.min(len).max(span.start.min(len))
+    }
+}
+
+/// Mistakes kept for one document; more are only counted.
+const MISTAKES_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests;

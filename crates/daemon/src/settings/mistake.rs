@@ -1,0 +1,197 @@
+//! A mistake in the settings: where it stands, what is wrong, and what was probably meant. Shown as one line each, or
+//! with the lines of the file around it for a terminal.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+
+/// A place in a text, both counted from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+/// Where the faulty value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file, and the place in it unless the file as a whole is at fault.
+    File {
+        /// Its name as given.
+        file: Arc<str>,
+        /// The place.
+        position: Option<Position>,
+    },
+    /// An environment variable.
+    Environment {
+        /// Its name.
+        variable: Arc<str>,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { file, position: None } => write!(f, "{file}"),
+            Self::File { file, position: Some(at) } => write!(f, "{file}:{}:{}", at.line, at.column),
+            Self::Environment { variable } => write!(f, "{variable}"),
+        }
+    }
+}
+
+/// One mistake.
+#[derive(Debug, Clone)]
+pub struct Mistake {
+    /// Where it stands.
+    pub origin: Origin,
+    /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Parts that are not bare keys are quoted and escaped, so that
+    /// no control character of a file reaches a terminal. Empty if no key is at fault.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What was probably meant.
+    pub suggestion: Option<String>,
+    pub(super) snippet: Option<(Arc<NamedSource<String>>, Range<usize>)>,
+}
+
+impl Mistake {
+    /// The line and column, if the mistake stands in a file.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        match &self.origin {
+            Origin::File { position, .. } => *position,
+            Origin::Environment { .. } => None,
+        }
+    }
+
+    /// The order of showing: by place in the file, then the variables by name.
+    pub(super) fn rank(&self) -> (Option<Arc<str>>, Option<Position>) {
+        match &self.origin {
+            Origin::File { position, .. } => (None, *position),
+            Origin::Environment { variable } => (Some(variable.clone()), None),
+        }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        self.fmt_what(f)?;
+        match &self.suggestion {
+            Some(meant) => write!(f, ", did you mean {meant:?}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Mistake {
+    fn fmt_what(&self, f: &mut impl fmt::Write) -> fmt::Result {
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+/// Everything that is wrong with one set of settings; never empty.
+#[derive(Debug, Clone)]
+pub struct Mistakes {
+    list: Vec<Mistake>,
+    beyond: usize,
+}
+
+impl Mistakes {
+    pub(super) fn new(list: Vec<Mistake>, beyond: usize) -> Self {
+        Self { list, beyond }
+    }
+
+    /// A file that is wrong as a whole: missing, too long, not a regular file.
+    #[must_use]
+    pub fn whole_file(name: &str, why: impl Into<String>) -> Self {
+        let origin = Origin::File { file: name.into(), position: None };
+        Self::from(vec![Mistake { origin, key: String::new(), message: why.into(), suggestion: None, snippet: None }])
+    }
+
+    /// The mistakes, in the order of the file.
+    #[must_use]
+    pub fn list(&self) -> &[Mistake] {
+        &self.list
+    }
+
+    /// Draws them with the lines around each, for a terminal; `color` adds colours and line drawing.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(false);
+        let mut out = String::new();
+        for mistake in &self.list {
+            if handler.render_report(&mut out, &Shown(mistake)).is_err() {
+                out.push_str(&mistake.to_string());
+            }
+            out.push('\n');
+        }
+        if self.beyond > 0 {
+            out.push_str(&format!("and {} more\n", self.beyond));
+        }
+        out
+    }
+}
+
+impl From<Vec<Mistake>> for Mistakes {
+    fn from(list: Vec<Mistake>) -> Self {
+        Self { list, beyond: 0 }
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{mistake}")?;
+        }
+        match self.beyond {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// A mistake as miette draws it: the place is in the frame, so the message does not repeat it.
+#[derive(Debug)]
+struct Shown<'a>(&'a Mistake);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.snippet.is_none() {
+            write!(f, "{}: ", self.0.origin)?;
+        }
+        self.0.fmt_what(f)
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.suggestion.as_ref().map(|meant| Box::new(format!("did you mean {meant:?}?")) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.snippet.as_ref().map(|(source, _)| &**source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let (_, span) = self.0.snippet.as_ref()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), span.clone()))))
+    }
+}

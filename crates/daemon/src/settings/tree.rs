@@ -1,0 +1,166 @@
+//! The parsed settings as an owned tree in which every value knows where it came from. Turns the `toml` crate's spanned
+//! tree into it; numbers are brought into range here, meaning is given to nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Mistake, Source};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Bytes of the file.
+    File(Range<usize>),
+    /// An environment variable.
+    Variable(Arc<str>),
+}
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+/// A table's entries in the order of the file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table {
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A key with its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) key_place: Place,
+    pub(super) node: Node,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Str(String),
+    Int(i64),
+    /// May be NaN or infinite: TOML allows it, the sections refuse it.
+    Float(f64),
+    Bool(bool),
+    Datetime,
+    Array(Vec<Node>),
+    Table(Table),
+    /// Text of a variable: becomes whatever kind is asked for.
+    Text(String),
+}
+
+impl Value {
+    /// The kind, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Str(_) => "a string",
+            Self::Int(_) => "an integer",
+            Self::Float(_) => "a float",
+            Self::Bool(_) => "a boolean",
+            Self::Datetime => "a date",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+            Self::Text(_) => "the text of a variable",
+        }
+    }
+}
+
+impl Table {
+    pub(super) fn find(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}
+
+/// Parses the text; returns the tree and what is wrong with it.
+pub(super) fn parse(source: &Source) -> (Table, Vec<Mistake>) {
+    let (table, errors) = DeTable::parse_recoverable(source.text());
+    let mut walk = Walk { source, mistakes: Vec::new() };
+    let mut line = None;
+    for err in errors {
+        // One broken place makes the parser stumble again nearby: the first complaint on a line is the useful one.
+        let span = err.span().unwrap_or(0..0);
+        let here = source.position(span.start).line;
+        if line.replace(here) != Some(here) && walk.mistakes.len() < SYNTAX_MAX {
+            walk.mistake(&Place::File(span), "", err.message().to_owned());
+        }
+    }
+    if !walk.mistakes.is_empty() {
+        return (Table::default(), walk.mistakes);
+    }
+    let root = walk.table(table.get_ref(), "");
+    (root, walk.mistakes)
+}
+
+/// Syntax errors shown at once; the later ones are mostly echoes.
+const SYNTAX_MAX: usize = 10;
+
+/// Mistakes inside values kept while the tree is built.
+const VALUES_MAX: usize = 200;
+
+struct Walk<'a> {
+    source: &'a Source,
+    mistakes: Vec<Mistake>,
+}
+
+/// Depth is bounded by the parser's own recursion limit (80).
+impl Walk<'_> {
+    fn table(&mut self, table: &DeTable<'_>, path: &str) -> Table {
+        let mut entries: Vec<(usize, Entry)> = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let path = join(path, key.get_ref());
+            let place = Place::File(key.span());
+            if key.get_ref().chars().any(char::is_control) {
+                self.mistake(&place, &path, "a key must not hold control characters".to_owned());
+                continue;
+            }
+            let node = self.node(value, &path);
+            entries.push((key.span().start, Entry { key: key.get_ref().to_string(), key_place: place, node }));
+        }
+        entries.sort_by_key(|(start, _)| *start);
+        Table { entries: entries.into_iter().map(|(_, entry)| entry).collect() }
+    }
+
+    fn node(&mut self, value: &Spanned<DeValue<'_>>, path: &str) -> Node {
+        let place = Place::File(value.span());
+        let value = match value.get_ref() {
+            DeValue::String(text) => {
+                if text.contains('\0') {
+                    self.mistake(&place, path, "a string must not hold a NUL character".to_owned());
+                }
+                Value::Str(text.to_string())
+            }
+            DeValue::Integer(digits) => {
+                Value::Int(i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
+                    self.mistake(&place, path, "the number is too large".to_owned());
+                    0
+                }))
+            }
+            DeValue::Float(digits) => Value::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(value) => Value::Bool(*value),
+            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Array(items) => {
+                let items = items.iter().enumerate();
+                Value::Array(items.map(|(index, item)| self.node(item, &format!("{path}[{index}]"))).collect())
+            }
+            DeValue::Table(table) => Value::Table(self.table(table, path)),
+        };
+        Node { value, place }
+    }
+
+    fn mistake(&mut self, place: &Place, path: &str, message: String) {
+        if self.mistakes.len() < VALUES_MAX {
+            self.mistakes.push(self.source.mistake(place, path.to_owned(), message, None));
+        }
+    }
+}
+
+/// The path of `key` inside `path`. A key that is not bare is quoted, as TOML would.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}

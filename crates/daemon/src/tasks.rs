@@ -1,0 +1,165 @@
+//! Long-lived tasks by name: what is spawned here is told when to stop, and waited for. A task that panics is logged with
+//! its name and counted; what that means for the process is left to the caller.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+/// The tasks of a process or role. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    book: Arc<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    live: Mutex<BTreeMap<u64, Arc<str>>>,
+    next: AtomicU64,
+    panics: AtomicU64,
+}
+
+impl Tasks {
+    /// Starts with no tasks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The signal to stop, for tasks to watch.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Spawns a task. It should end soon after [`Self::token`] is cancelled.
+    pub fn spawn<F>(&self, name: impl Into<Arc<str>>, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let entry = Entry::new(self.book.clone(), name.into());
+        self.tracker.spawn(async move {
+            let _entry = entry;
+            task.await
+        })
+    }
+
+    /// Spawns blocking work on the threads for it.
+    pub fn spawn_blocking<F, T>(&self, name: impl Into<Arc<str>>, work: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let entry = Entry::new(self.book.clone(), name.into());
+        self.tracker.spawn_blocking(move || {
+            let _entry = entry;
+            work()
+        })
+    }
+
+    /// How many tasks have panicked.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.book.panics.load(Ordering::Relaxed)
+    }
+
+    /// The names of the tasks that run now.
+    #[must_use]
+    pub fn running(&self) -> Vec<String> {
+        self.book.live().values().map(ToString::to_string).collect()
+    }
+
+    /// Tells all tasks to stop and waits for them. Returns the names of those that did not stop in time.
+    pub async fn shutdown(&self, grace: Duration) -> Vec<String> {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(grace, self.tracker.wait()).await.is_ok() {
+            return Vec::new();
+        }
+        let left = self.running();
+        warn!(tasks = ?left, "tasks did not stop in time");
+        left
+    }
+}
+
+impl Book {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<str>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task's line in the book, taken out however the task ends.
+struct Entry {
+    book: Arc<Book>,
+    name: Arc<str>,
+    number: u64,
+}
+
+impl Entry {
+    fn new(book: Arc<Book>, name: Arc<str>) -> Self {
+        let number = book.next.fetch_add(1, Ordering::Relaxed);
+        book.live().insert(number, name.clone());
+        Self { book, name, number }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.book.live().remove(&self.number);
+        if std::thread::panicking() {
+            self.book.panics.fetch_add(1, Ordering::Relaxed);
+            error!(task = %self.name, "task panicked");
+        } else {
+            debug!(task = %self.name, "task ended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_waits_for_those_that_stop_and_names_those_that_do_not() {
+        let tasks = Tasks::new();
+        let stop = tasks.token();
+        let done = tasks.spawn("flush", async move {
+            stop.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            7
+        });
+        tasks.spawn("deaf", std::future::pending::<()>());
+        assert_eq!(tasks.running(), ["flush", "deaf"]);
+        assert_eq!(tasks.shutdown(Duration::from_secs(1)).await, ["deaf"]);
+        assert_eq!(done.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_counted_and_the_task_is_gone() {
+        let tasks = Tasks::new();
+        let failed = tasks.spawn("fragile", async { panic!("on purpose") });
+        assert!(failed.await.unwrap_err().is_panic());
+        let blocked = tasks.spawn_blocking("fragile too", || panic!("on purpose"));
+        assert!(blocked.await.unwrap_err().is_panic());
+        assert_eq!((tasks.panics(), tasks.running().len()), (2, 0));
+        assert!(tasks.shutdown(Duration::from_secs(1)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_aborted_task_is_no_panic() {
+        let tasks = Tasks::new();
+        let handle = tasks.spawn("aborted", std::future::pending::<()>());
+        handle.abort();
+        assert!(handle.await.unwrap_err().is_cancelled());
+        assert_eq!((tasks.panics(), tasks.running().len()), (0, 0));
+    }
+}

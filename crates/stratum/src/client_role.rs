@@ -1,0 +1,448 @@
+//! The pool-facing side as a pure state machine: we are the client.
+//!
+//! It speaks first ([`ClientRole::start`]), follows the handshake, gives each request an id of our own that is never used twice,
+//! and turns the pool's lines into events. Deadlines, reconnecting, and what a job or an answer is worth, are the proxy's.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use crate::difficulty::Difficulty;
+use crate::envelope::Value;
+use crate::error::{RejectCode, StratumError};
+use crate::extranonce::Extranonce;
+use crate::hex;
+use crate::id::Id;
+use crate::job::{BadNotify, Job};
+use crate::line_fault::LineFault;
+use crate::pool_message::{PoolLine, PoolResult, parse_pool};
+use crate::server_message::{string, write_error, write_request, write_text};
+use crate::version::VersionMask;
+
+const CONFIGURE: u64 = 1;
+const SUBSCRIBE: u64 = 2;
+const AUTHORIZE: u64 = 3;
+const SUGGEST: u64 = 4;
+/// The first id of submits and pings.
+const FIRST_REQUEST: u64 = 100;
+/// Most requests remembered as unanswered. Past it the oldest is forgotten: its answer would come as unmatched.
+pub const OUTSTANDING_MAX: usize = 65_536;
+/// Answers to a pool's own questions that may be given ahead of any notify or answer of its own; each of those earns one more.
+/// A flood of questions goes unanswered.
+const COURTESY_MAX: u8 = 8;
+
+/// How to present ourselves to a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientConfig {
+    /// Our name. Some pools choose the coinbase's length by it.
+    pub user_agent: String,
+    /// The worker's name at the pool.
+    pub worker: String,
+    /// The password.
+    pub password: String,
+    /// The version bits to ask for; `None` does not ask.
+    pub mask: Option<VersionMask>,
+    /// The difficulty to suggest once authorized.
+    pub suggest: Option<Difficulty>,
+}
+
+/// One connection to a pool.
+#[derive(Debug)]
+pub struct ClientRole {
+    config: ClientConfig,
+    phase: Phase,
+    configured: bool,
+    mask: Option<VersionMask>,
+    extranonce: Option<Extranonce>,
+    /// A notify that came before the subscribe's reply.
+    early: Option<Box<Result<Job, BadNotify>>>,
+    next_request: u64,
+    outstanding: BTreeMap<u64, Request>,
+    courtesy: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Subscribing,
+    Authorizing,
+    Ready,
+    Refused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Submit,
+    Ping,
+}
+
+/// What a pool's line means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientEvent {
+    /// Nothing to do.
+    Nothing,
+    /// The pool assigned a search space; authorize is on its way.
+    Subscribed {
+        /// 1 to 16 bytes.
+        extranonce1: Vec<u8>,
+        /// 2 to 16.
+        extranonce2_size: u8,
+    },
+    /// The worker may submit.
+    Authorized,
+    /// The pool does not take the worker.
+    Refused(StratumError),
+    /// The version bits that may be rolled from now on; none at all switches rolling off.
+    Mask(VersionMask),
+    /// A new job.
+    Notify(Job),
+    /// A notify that brings no job: the one before stays.
+    BadNotify(BadNotify),
+    /// The difficulty of the jobs that follow.
+    Difficulty(Difficulty),
+    /// A difficulty that cannot be meant: the one before stays.
+    BadDifficulty,
+    /// A new search space, from the next job on.
+    Extranonce {
+        /// 1 to 16 bytes.
+        extranonce1: Vec<u8>,
+        /// 2 to 16.
+        extranonce2_size: u8,
+    },
+    /// The answer to a submit, or to a ping.
+    Answer {
+        /// The number [`ClientRole::submit`] or [`ClientRole::ping`] returned.
+        request: u64,
+        /// Accepted, or why not. Any answer to a ping, an error too, is a sign of life.
+        outcome: Result<(), StratumError>,
+    },
+    /// An answer to nothing we asked, or to what was answered before.
+    UnmatchedAnswer,
+    /// The pool asks to connect elsewhere, or again where no host is named.
+    Reconnect {
+        /// The host, escaped: compare it with the configuration, never dial it.
+        host: Option<String>,
+    },
+    /// A message for people, escaped and cut.
+    Message(String),
+    /// The connection is of no use: close it.
+    Fatal(StratumError),
+}
+
+impl ClientRole {
+    /// Prepares a connection.
+    #[must_use]
+    pub const fn new(config: ClientConfig) -> Self {
+        Self {
+            config,
+            phase: Phase::Subscribing,
+            configured: false,
+            mask: None,
+            extranonce: None,
+            early: None,
+            next_request: FIRST_REQUEST,
+            outstanding: BTreeMap::new(),
+            courtesy: COURTESY_MAX,
+        }
+    }
+
+    /// Opens the conversation: configure, then subscribe, in one write. Braiins refuses the other order.
+    pub fn start(&mut self, out: &mut Vec<u8>) {
+        if let Some(mask) = self.config.mask {
+            writeln!(
+                out,
+                "{{\"id\":{CONFIGURE},\"method\":\"mining.configure\",\"params\":[[\"version-rolling\"],\
+                 {{\"version-rolling.mask\":\"{mask}\",\"version-rolling.min-bit-count\":2}}]}}"
+            )
+            .expect("a Vec takes every byte");
+        }
+        open(SUBSCRIBE, "mining.subscribe", out);
+        string(&self.config.user_agent, out);
+        close(out);
+    }
+
+    /// Takes a line, appends what is to be answered to `out`, and says what it means. Call [`Self::poll`] after it.
+    ///
+    /// # Errors
+    /// A [`LineFault`] for a line that is no Stratum message.
+    pub fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<ClientEvent, LineFault> {
+        let Some(line) = parse_pool(line)? else {
+            return Ok(ClientEvent::Nothing);
+        };
+        Ok(match line {
+            PoolLine::Reply { request, outcome } => self.receive_reply(request, outcome, out),
+            PoolLine::Notify(job) => self.receive_notify(job),
+            PoolLine::SetDifficulty(Some(difficulty)) => ClientEvent::Difficulty(difficulty),
+            PoolLine::SetDifficulty(None) => ClientEvent::BadDifficulty,
+            PoolLine::SetExtranonce(extranonce) => self.receive_extranonce(extranonce),
+            PoolLine::SetVersionMask(mask) => self.receive_mask(mask),
+            PoolLine::Reconnect { port: Some(Err(_)), .. } => ClientEvent::Nothing,
+            PoolLine::Reconnect { host, .. } => ClientEvent::Reconnect { host },
+            PoolLine::ShowMessage(text) => ClientEvent::Message(text),
+            PoolLine::GetVersion { id } => {
+                self.answer(&id, |id, out, config| write_text(id, &config.user_agent, out), out);
+                ClientEvent::Nothing
+            }
+            PoolLine::Ping { id } => {
+                self.answer(&id, |id, out, _| write_text(id, "pong", out), out);
+                ClientEvent::Nothing
+            }
+            PoolLine::Unknown { id, .. } => {
+                self.answer(&id, |id, out, _| write_error(id, RejectCode::Other, "unknown method", out), out);
+                ClientEvent::Nothing
+            }
+        })
+    }
+
+    /// Returns an event that had to wait for another: a notify that came before the subscribe's reply.
+    pub fn poll(&mut self) -> Option<ClientEvent> {
+        self.extranonce.as_ref()?;
+        self.early.take().map(|job| notify(*job))
+    }
+
+    /// Submits a share and returns the number its answer will carry. `extranonce2` goes out part after part: lane, slot, the
+    /// miner's. Without a `worker` the configured name is used.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the message")]
+    pub fn submit<'w>(
+        &mut self,
+        worker: impl Into<Option<&'w str>>,
+        job_id: &str,
+        extranonce2: &[&[u8]],
+        ntime: u32,
+        nonce: u32,
+        version_bits: Option<u32>,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let request = self.remember(Request::Submit);
+        open(request, "mining.submit", out);
+        string(worker.into().unwrap_or(&self.config.worker), out);
+        out.push(b',');
+        string(job_id, out);
+        out.extend_from_slice(b",\"");
+        for part in extranonce2 {
+            hex::push(part, out);
+        }
+        out.push(b'"');
+        for word in [Some(ntime), Some(nonce), version_bits].into_iter().flatten() {
+            out.extend_from_slice(b",\"");
+            hex::push(&word.to_be_bytes(), out);
+            out.push(b'"');
+        }
+        close(out);
+        request
+    }
+
+    /// Asks for a sign of life and returns the number its answer will carry. Some pools never answer it.
+    pub fn ping(&mut self, out: &mut Vec<u8>) -> u64 {
+        let request = self.remember(Request::Ping);
+        write_request(request, "mining.ping", out);
+        request
+    }
+
+    /// Suggests a difficulty. The answer, if any, means nothing: what counts is the `set_difficulty` that follows.
+    pub fn suggest_difficulty(&mut self, difficulty: Difficulty, out: &mut Vec<u8>) {
+        open(SUGGEST, "mining.suggest_difficulty", out);
+        write!(out, "{difficulty}").expect("a Vec takes every byte");
+        close(out);
+    }
+
+    /// Says whether the connection is subscribed and authorized.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Returns the search space in force for the next job.
+    #[must_use]
+    pub const fn extranonce(&self) -> Option<&Extranonce> {
+        self.extranonce.as_ref()
+    }
+
+    /// Returns the version bits that may be rolled; `None` until the pool has said.
+    #[must_use]
+    pub const fn version_mask(&self) -> Option<VersionMask> {
+        self.mask
+    }
+
+    /// Returns how many submits and pings are unanswered.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    fn receive_reply(
+        &mut self,
+        request: Option<u64>,
+        outcome: Result<PoolResult, StratumError>,
+        out: &mut Vec<u8>,
+    ) -> ClientEvent {
+        match request {
+            Some(CONFIGURE) if self.config.mask.is_some() && !self.configured => {
+                self.configured = true;
+                self.receive_configured(&outcome)
+            }
+            Some(SUBSCRIBE) if self.phase == Phase::Subscribing => self.receive_subscribed(outcome, out),
+            Some(AUTHORIZE) if self.phase == Phase::Authorizing => self.receive_authorized(outcome, out),
+            Some(SUGGEST) => ClientEvent::Nothing,
+            Some(request) => match self.outstanding.remove(&request) {
+                Some(asked) => {
+                    self.earn_courtesy();
+                    ClientEvent::Answer { request, outcome: verdict(asked, outcome) }
+                }
+                None => ClientEvent::UnmatchedAnswer,
+            },
+            None => ClientEvent::UnmatchedAnswer,
+        }
+    }
+
+    /// A pool that does not answer yes, with a mask, does not roll: unless it set a mask by notification before.
+    fn receive_configured(&mut self, outcome: &Result<PoolResult, StratumError>) -> ClientEvent {
+        let granted = match outcome {
+            Ok(PoolResult::Json(raw)) => {
+                let fields = Value::fields(raw, 64);
+                let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+                match (field("version-rolling"), field("version-rolling.mask")) {
+                    (Some(Value::Bool(true)), Some(Value::Text(digits))) => VersionMask::parse(digits),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        match (granted, self.mask) {
+            (Some(mask), _) => self.receive_mask(Some(mask)),
+            (None, Some(mask)) => ClientEvent::Mask(mask),
+            (None, None) => self.receive_mask(Some(VersionMask::NONE)),
+        }
+    }
+
+    fn receive_mask(&mut self, mask: Option<VersionMask>) -> ClientEvent {
+        let (Some(mask), Some(asked)) = (mask, self.config.mask) else {
+            return ClientEvent::Nothing;
+        };
+        let mask = mask.and(asked).and(VersionMask::BIP320);
+        self.mask = Some(mask);
+        ClientEvent::Mask(mask)
+    }
+
+    fn receive_subscribed(&mut self, outcome: Result<PoolResult, StratumError>, out: &mut Vec<u8>) -> ClientEvent {
+        let extranonce = match outcome {
+            Ok(PoolResult::Json(raw)) if raw.starts_with('[') => {
+                let items = Value::items(&raw, 3);
+                Extranonce::read(items.get(1), items.get(2))
+            }
+            Ok(_) => Err(StratumError::of(RejectCode::Other, "subscribe result is not an array")),
+            Err(error) => Err(error),
+        };
+        match extranonce {
+            Ok(extranonce) => {
+                self.phase = Phase::Authorizing;
+                open(AUTHORIZE, "mining.authorize", out);
+                string(&self.config.worker, out);
+                out.push(b',');
+                string(&self.config.password, out);
+                close(out);
+                self.extranonce = Some(extranonce.clone());
+                ClientEvent::Subscribed {
+                    extranonce1: extranonce.extranonce1,
+                    extranonce2_size: extranonce.extranonce2_size,
+                }
+            }
+            Err(error) => ClientEvent::Fatal(error),
+        }
+    }
+
+    /// The suggestion waits for this reply: ckpool drops a client that sends one before it is authorized.
+    fn receive_authorized(&mut self, outcome: Result<PoolResult, StratumError>, out: &mut Vec<u8>) -> ClientEvent {
+        match verdict(Request::Submit, outcome) {
+            Ok(()) => {
+                self.phase = Phase::Ready;
+                if let Some(difficulty) = self.config.suggest {
+                    self.suggest_difficulty(difficulty, out);
+                }
+                ClientEvent::Authorized
+            }
+            Err(error) => {
+                self.phase = Phase::Refused;
+                ClientEvent::Refused(error)
+            }
+        }
+    }
+
+    fn receive_notify(&mut self, job: Result<Job, BadNotify>) -> ClientEvent {
+        self.earn_courtesy();
+        if self.extranonce.is_some() {
+            return notify(job);
+        }
+        if self.early.is_some() {
+            return ClientEvent::Fatal(StratumError::of(
+                RejectCode::Other,
+                "more than one notify before the subscribe reply",
+            ));
+        }
+        self.early = Some(Box::new(job));
+        ClientEvent::Nothing
+    }
+
+    fn receive_extranonce(&mut self, extranonce: Result<Extranonce, StratumError>) -> ClientEvent {
+        if self.extranonce.is_none() {
+            // The subscribe's reply is still to come and will say what holds.
+            return ClientEvent::Nothing;
+        }
+        match extranonce {
+            Ok(extranonce) => {
+                self.extranonce = Some(extranonce.clone());
+                ClientEvent::Extranonce {
+                    extranonce1: extranonce.extranonce1,
+                    extranonce2_size: extranonce.extranonce2_size,
+                }
+            }
+            Err(error) => ClientEvent::Fatal(error),
+        }
+    }
+
+    fn answer(&mut self, id: &Id, write: impl FnOnce(&Id, &mut Vec<u8>, &ClientConfig), out: &mut Vec<u8>) {
+        if id.is_null() || self.courtesy == 0 {
+            return;
+        }
+        self.courtesy -= 1;
+        write(id, out, &self.config);
+    }
+
+    fn earn_courtesy(&mut self) {
+        self.courtesy = (self.courtesy + 1).min(COURTESY_MAX);
+    }
+
+    fn remember(&mut self, request: Request) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        if self.outstanding.len() >= OUTSTANDING_MAX {
+            self.outstanding.pop_first();
+        }
+        self.outstanding.insert(number, request);
+        number
+    }
+}
+
+fn notify(job: Result<Job, BadNotify>) -> ClientEvent {
+    match job {
+        Ok(job) => ClientEvent::Notify(job),
+        Err(bad) => ClientEvent::BadNotify(bad),
+    }
+}
+
+/// A submit and an authorize are accepted by `true` and nothing else.
+fn verdict(asked: Request, outcome: Result<PoolResult, StratumError>) -> Result<(), StratumError> {
+    match (outcome?, asked) {
+        (PoolResult::True, _) | (PoolResult::Json(_), Request::Ping) => Ok(()),
+        (PoolResult::Json(_), Request::Submit) => Err(StratumError::of(RejectCode::Other, "result is not true")),
+    }
+}
+
+fn open(request: u64, method: &str, out: &mut Vec<u8>) {
+    write!(out, "{{\"id\":{request},\"method\":\"{method}\",\"params\":[").expect("a Vec takes every byte");
+}
+
+fn close(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"]}\n");
+}
+
+#[cfg(test)]
+mod tests;

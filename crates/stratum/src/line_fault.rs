@@ -1,0 +1,77 @@
+//! The faults of a line that close its connection, and the other protocols a line may turn out to be.
+//!
+//! What is wrong inside a well-formed message is no fault: it is answered ([`crate::error`]).
+
+/// A line that ends the connection: the peer speaks something else, or tries something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum LineFault {
+    /// The line is not UTF-8.
+    #[error("line is not UTF-8")]
+    NotUtf8,
+    /// The line is not one JSON object.
+    #[error("line is not one JSON object")]
+    Json,
+    /// Arrays and objects nest deeper than 8.
+    #[error("JSON nests deeper than 8")]
+    TooDeep,
+    /// A key stands twice in an object.
+    #[error("JSON has a key twice")]
+    DuplicateKey,
+    /// The id is a string or number that is not echoed.
+    #[error("id is too long or not printable ASCII")]
+    BadId,
+    /// There are more than 16 params, extensions or unknown keys.
+    #[error("more than 16 params")]
+    TooManyParams,
+    /// A TLS hello came to a plain port.
+    #[error("TLS hello on a plain port")]
+    TlsOnPlain,
+    /// An HTTP request.
+    #[error("HTTP request")]
+    Http,
+    /// A PROXY protocol header where none is expected.
+    #[error("PROXY protocol header")]
+    ProxyHeader,
+    /// An SSH banner.
+    #[error("SSH banner")]
+    Ssh,
+}
+
+impl LineFault {
+    /// Returns the reason label for logs and metrics.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "not_utf8",
+            Self::Json => "json",
+            Self::TooDeep => "json_depth",
+            Self::DuplicateKey => "json_duplicate_key",
+            Self::BadId => "bad_id",
+            Self::TooManyParams => "too_many_params",
+            Self::TlsOnPlain => "tls_on_plain",
+            Self::Http => "http",
+            Self::ProxyHeader => "proxy_header",
+            Self::Ssh => "ssh",
+        }
+    }
+
+    /// Recognises other protocols by their first bytes. A TLS hello may hold no newline: callers that care look at a
+    /// connection's first chunk with this before there is a line.
+    #[must_use]
+    pub fn sniff(bytes: &[u8]) -> Option<Self> {
+        const METHODS: [&[u8]; 9] =
+            [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI * HTTP"];
+        // The version 2 signature is `\r\n\r\n\0\r\nQUIT\n`: seen as lines, two empty ones, a NUL and a QUIT.
+        const PROXY: [&[u8]; 4] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n", b"\0", b"QUIT"];
+        if bytes.starts_with(&[0x16, 0x03]) {
+            return Some(Self::TlsOnPlain);
+        }
+        if METHODS.iter().any(|method| bytes.starts_with(method)) {
+            return Some(Self::Http);
+        }
+        if bytes.starts_with(PROXY[0]) || bytes.starts_with(PROXY[1]) || bytes == PROXY[2] || bytes == PROXY[3] {
+            return Some(Self::ProxyHeader);
+        }
+        bytes.starts_with(b"SSH-").then_some(Self::Ssh)
+    }
+}

@@ -1,0 +1,380 @@
+//! The miner-facing handshake as a pure state machine: we are the server.
+//!
+//! Every request is answered exactly once: most of them here, the four that need a decision (subscribe, authorize, submit, and
+//! what to do about a suggestion) by way of an event. Slots, jobs and verdicts are the proxy's, and so is *when* things are
+//! written: between a subscribe or configure and its answer nothing else may go out, because firmware takes the next line for
+//! the answer.
+
+use std::borrow::Cow;
+
+use crate::client_message::{Call, ClientLine, Configure, Extension, Submit};
+use crate::difficulty::Difficulty;
+use crate::error::{RejectCode, StratumError};
+use crate::extranonce::SmallBytes;
+use crate::id::Id;
+use crate::server_message::{
+    Granted, write_configured, write_error, write_error_code, write_set_version_mask, write_subscribed, write_text,
+    write_true,
+};
+use crate::version::VersionMask;
+
+/// Most worker names on one connection.
+pub const WORKERS_MAX: usize = 8;
+/// Longest worker name, in characters.
+pub const WORKER_NAME_MAX: usize = 128;
+/// Most calls before a subscribe is answered; the next one closes.
+pub const PREHANDSHAKE_MAX: u8 = 4;
+
+/// One miner's handshake.
+#[derive(Debug, Clone)]
+pub struct ServerRole {
+    offer: VersionMask,
+    /// The mask the miner asked for, kept for when the offer changes.
+    requested: Option<VersionMask>,
+    granted: Option<VersionMask>,
+    minimum_difficulty: Option<Difficulty>,
+    subscription: Subscription,
+    /// Calls since the start, or since a subscribe was refused.
+    unsubscribed_calls: u8,
+    workers: Vec<Box<str>>,
+}
+
+#[derive(Debug, Clone)]
+enum Subscription {
+    None,
+    Asked,
+    Made(Box<Subscribed>),
+}
+
+#[derive(Debug, Clone)]
+struct Subscribed {
+    session: Box<str>,
+    extranonce1: SmallBytes,
+    extranonce2_size: u8,
+}
+
+/// What a line means to the proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerEvent<'a> {
+    /// Answered in full.
+    Answered,
+    /// Nothing to answer: a reply, a pong, a suggestion without an id.
+    Ignored,
+    /// Answer with [`ServerRole::accept_subscription`] or [`ServerRole::refuse_subscription`].
+    Subscribe {
+        /// The id to answer under.
+        id: Id,
+        /// The firmware's name, escaped and cut.
+        user_agent: Cow<'a, str>,
+    },
+    /// Answer with [`ServerRole::answer_authorize`].
+    Authorize {
+        /// The id to answer under.
+        id: Id,
+        /// The name, which fits [`valid_worker_name`].
+        worker: Cow<'a, str>,
+        /// The password, which may be a secret.
+        password: Cow<'a, str>,
+    },
+    /// Answer with `write_true` or `write_error`. The session is subscribed and the worker authorized.
+    Submit {
+        /// The id to answer under.
+        id: Id,
+        /// The share, not yet decoded.
+        submit: Submit<'a>,
+    },
+    /// Answered; the miner wishes this difficulty.
+    SuggestDifficulty(Difficulty),
+    /// Answered; the mask now granted.
+    Configured(Option<VersionMask>),
+    /// Answered with an error, and to be counted under this reason. A submit that gets no further comes as one of
+    /// `submit_malformed`, `submit_before_subscribe`, `submit_unauthorized`.
+    Abuse(&'static str),
+    /// To be closed, for this reason.
+    Close(&'static str),
+}
+
+impl ServerRole {
+    /// Starts a handshake in which `offer` is the widest mask granted.
+    #[must_use]
+    pub const fn new(offer: VersionMask) -> Self {
+        Self {
+            offer,
+            requested: None,
+            granted: None,
+            minimum_difficulty: None,
+            subscription: Subscription::None,
+            unsubscribed_calls: 0,
+            workers: Vec::new(),
+        }
+    }
+
+    /// Takes a line, appends what can be answered at once to `out`, and says what is left to do.
+    pub fn receive<'a>(&mut self, line: ClientLine<'a>, out: &mut Vec<u8>) -> ServerEvent<'a> {
+        let ClientLine::Call { id, call } = line else {
+            return ServerEvent::Ignored;
+        };
+        if !self.is_subscribed() {
+            if self.unsubscribed_calls >= PREHANDSHAKE_MAX {
+                return ServerEvent::Close("prehandshake_queue");
+            }
+            self.unsubscribed_calls += 1;
+        }
+        let call = match call {
+            Ok(call) => call,
+            Err(error) => return refuse(&id, &error, "malformed", out),
+        };
+        match call {
+            Call::Submit(submit) => self.receive_submit(id, submit, out),
+            Call::BadSubmit(error) => refuse(&id, &error, "submit_malformed", out),
+            Call::Subscribe { user_agent, .. } => self.receive_subscribe(id, user_agent, out),
+            Call::Authorize { worker, password } => self.receive_authorize(id, worker, password, out),
+            Call::Configure(configure) => self.receive_configure(&id, &configure, out),
+            Call::SuggestDifficulty(value) => suggest(&id, value.and_then(Difficulty::new), "not a difficulty", out),
+            Call::SuggestTarget(difficulty) => suggest(&id, difficulty, "not a target", out),
+            Call::ExtranonceSubscribe => answer_true(&id, out),
+            Call::MultiVersion | Call::Capabilities if id.is_null() => ServerEvent::Ignored,
+            Call::MultiVersion | Call::Capabilities => answer_true(&id, out),
+            Call::Ping => {
+                write_text(&id, "pong", out);
+                ServerEvent::Answered
+            }
+            Call::Pong => ServerEvent::Ignored,
+            Call::GetVersion => {
+                write_text(&id, concat!("tieline/", env!("CARGO_PKG_VERSION")), out);
+                ServerEvent::Answered
+            }
+            Call::GetTransactions => {
+                write_error(&id, RejectCode::Other, "transactions are not available", out);
+                ServerEvent::Answered
+            }
+            Call::Unknown(method) => {
+                write_error(&id, RejectCode::Other, "unknown method", out);
+                ServerEvent::Abuse(if is_server_method(&method) { "server_method" } else { "unknown_method" })
+            }
+        }
+    }
+
+    /// Answers a [`ServerEvent::Subscribe`]. From now on a repeated subscribe gets the same answer.
+    ///
+    /// An `extranonce1` longer than sixteen bytes is a mistake of ours, and is refused as such.
+    pub fn accept_subscription(
+        &mut self,
+        id: &Id,
+        session: &str,
+        extranonce1: &[u8],
+        extranonce2_size: u8,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(extranonce1) = SmallBytes::new(extranonce1) else {
+            return self.refuse_subscription(id, "extranonce1 too long", out);
+        };
+        write_subscribed(id, session, &extranonce1, extranonce2_size, out);
+        self.unsubscribed_calls = 0;
+        self.subscription =
+            Subscription::Made(Box::new(Subscribed { session: session.into(), extranonce1, extranonce2_size }));
+    }
+
+    /// Answers a [`ServerEvent::Subscribe`] with error 20. The miner may ask again.
+    pub fn refuse_subscription(&mut self, id: &Id, message: &str, out: &mut Vec<u8>) {
+        write_error(id, RejectCode::Other, message, out);
+        self.unsubscribed_calls = 0;
+        self.subscription = Subscription::None;
+    }
+
+    /// Answers a [`ServerEvent::Authorize`]. A ninth name is refused whatever was decided.
+    pub fn answer_authorize(&mut self, id: &Id, worker: &str, accepted: bool, out: &mut Vec<u8>) {
+        let known = self.knows_worker(worker);
+        if !accepted || (!known && self.workers.len() >= WORKERS_MAX) {
+            write_error(id, RejectCode::Unauthorized, RejectCode::Unauthorized.text(), out);
+            return;
+        }
+        if !known {
+            self.workers.push(worker.into());
+        }
+        write_true(id, out);
+    }
+
+    /// Changes the offer for a session whose pool rolls other bits now, and tells a miner whose grant changes by it. Send it
+    /// after authorize only: older firmware takes an unknown method there for the answer.
+    pub fn change_offer(&mut self, offer: VersionMask, out: &mut Vec<u8>) {
+        self.offer = offer;
+        let Some(requested) = self.requested else {
+            return;
+        };
+        let granted = requested.and(offer);
+        if self.granted != Some(granted) {
+            self.granted = Some(granted);
+            write_set_version_mask(granted, out);
+        }
+    }
+
+    /// Says whether a subscribe was accepted.
+    #[must_use]
+    pub const fn is_subscribed(&self) -> bool {
+        matches!(self.subscription, Subscription::Made(_))
+    }
+
+    /// Says whether any worker was authorized.
+    #[must_use]
+    pub fn is_authorized(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
+    /// Says whether the miner can be given jobs.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_subscribed() && self.is_authorized()
+    }
+
+    /// Returns the mask granted by a configure.
+    #[must_use]
+    pub const fn version_mask(&self) -> Option<VersionMask> {
+        self.granted
+    }
+
+    /// Returns the difficulty the miner will not go below, which a configure promised it.
+    #[must_use]
+    pub const fn minimum_difficulty(&self) -> Option<Difficulty> {
+        self.minimum_difficulty
+    }
+
+    /// Says whether `worker` was authorized on this connection.
+    #[must_use]
+    pub fn knows_worker(&self, worker: &str) -> bool {
+        self.workers.iter().any(|known| **known == *worker)
+    }
+
+    /// Returns the first worker authorized: the machine's id.
+    #[must_use]
+    pub fn first_worker(&self) -> Option<&str> {
+        self.workers.first().map(AsRef::as_ref)
+    }
+
+    fn receive_subscribe<'a>(&mut self, id: Id, user_agent: Cow<'a, str>, out: &mut Vec<u8>) -> ServerEvent<'a> {
+        match &self.subscription {
+            Subscription::Made(made) => {
+                write_subscribed(&id, &made.session, &made.extranonce1, made.extranonce2_size, out);
+                ServerEvent::Answered
+            }
+            Subscription::Asked => {
+                write_error(&id, RejectCode::Other, "subscribe is being answered", out);
+                ServerEvent::Answered
+            }
+            Subscription::None => {
+                self.subscription = Subscription::Asked;
+                ServerEvent::Subscribe { id, user_agent }
+            }
+        }
+    }
+
+    fn receive_authorize<'a>(
+        &self,
+        id: Id,
+        worker: Cow<'a, str>,
+        password: Cow<'a, str>,
+        out: &mut Vec<u8>,
+    ) -> ServerEvent<'a> {
+        if self.knows_worker(&worker) {
+            return answer_true(&id, out);
+        }
+        let reason = if !valid_worker_name(&worker) {
+            "worker_name"
+        } else if self.workers.len() >= WORKERS_MAX {
+            "too_many_workers"
+        } else {
+            return ServerEvent::Authorize { id, worker, password };
+        };
+        write_error(&id, RejectCode::Unauthorized, RejectCode::Unauthorized.text(), out);
+        ServerEvent::Abuse(reason)
+    }
+
+    fn receive_submit<'a>(&self, id: Id, submit: Submit<'a>, out: &mut Vec<u8>) -> ServerEvent<'a> {
+        let (code, reason) = if !self.is_subscribed() {
+            (RejectCode::NotSubscribed, "submit_before_subscribe")
+        } else if !self.knows_worker(&submit.worker) {
+            (RejectCode::Unauthorized, "submit_unauthorized")
+        } else {
+            return ServerEvent::Submit { id, submit };
+        };
+        write_error(&id, code, code.text(), out);
+        ServerEvent::Abuse(reason)
+    }
+
+    fn receive_configure<'a>(&mut self, id: &Id, configure: &Configure<'a>, out: &mut Vec<u8>) -> ServerEvent<'a> {
+        for extension in &configure.extensions {
+            match extension {
+                Extension::VersionRolling(request) => {
+                    self.requested = request.map(|request| request.mask);
+                    self.granted = request
+                        .map(|request| (request.mask.and(self.offer), request.min_bit_count))
+                        .filter(|(mask, min_bit_count)| !mask.is_empty() && mask.bit_count() >= *min_bit_count)
+                        .map(|(mask, _)| mask);
+                    if self.granted.is_none() {
+                        self.requested = None;
+                    }
+                }
+                Extension::MinimumDifficulty(difficulty) => self.minimum_difficulty = *difficulty,
+                Extension::SubscribeExtranonce | Extension::Unknown(_) => {}
+            }
+        }
+        let granted = configure.extensions.iter().map(|extension| match extension {
+            Extension::VersionRolling(_) => Granted::VersionRolling(self.granted),
+            Extension::MinimumDifficulty(difficulty) => Granted::MinimumDifficulty(difficulty.is_some()),
+            Extension::SubscribeExtranonce => Granted::SubscribeExtranonce(true),
+            Extension::Unknown(name) => Granted::Unknown(name),
+        });
+        write_configured(id, granted, out);
+        ServerEvent::Configured(self.granted)
+    }
+}
+
+/// Says whether a worker's name is taken: 1 to 128 printable ASCII characters without spaces or quotes. Names are data all the
+/// same: never a path, a label or a format.
+#[must_use]
+pub fn valid_worker_name(name: &str) -> bool {
+    (1..=WORKER_NAME_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'`".contains(&byte))
+}
+
+/// Says whether a method is one that only servers send.
+fn is_server_method(method: &str) -> bool {
+    const METHODS: [&str; 7] = [
+        "mining.notify",
+        "mining.set_difficulty",
+        "mining.set_extranonce",
+        "mining.set_version_mask",
+        "mining.set_goal",
+        "client.reconnect",
+        "client.show_message",
+    ];
+    METHODS.contains(&method)
+}
+
+fn refuse<'a>(id: &Id, error: &StratumError, reason: &'static str, out: &mut Vec<u8>) -> ServerEvent<'a> {
+    write_error_code(id, error.code, &error.message, out);
+    ServerEvent::Abuse(reason)
+}
+
+/// Answers a suggestion. Without an id it is a notification: bfgminer sends one right before its subscribe, and would take an
+/// answer for the subscribe's.
+fn suggest<'a>(id: &Id, difficulty: Option<Difficulty>, complaint: &str, out: &mut Vec<u8>) -> ServerEvent<'a> {
+    match difficulty {
+        _ if id.is_null() => {}
+        Some(_) => write_true(id, out),
+        None => write_error(id, RejectCode::Other, complaint, out),
+    }
+    match difficulty {
+        Some(difficulty) => ServerEvent::SuggestDifficulty(difficulty),
+        None if id.is_null() => ServerEvent::Ignored,
+        None => ServerEvent::Answered,
+    }
+}
+
+fn answer_true<'a>(id: &Id, out: &mut Vec<u8>) -> ServerEvent<'a> {
+    write_true(id, out);
+    ServerEvent::Answered
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! A test pool as a program: takes its settings as options, control lines on standard input or over HTTP, and writes
+//! its counts where it is told to. See `testbed::pool`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use testbed::clock::parse_span;
+use testbed::pool::{
+    Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, PoolConfig, Rolling, SubscribeReply,
+    TestPool,
+};
+use testbed::program::{ended, write_json};
+use tokio::sync::mpsc;
+
+/// A Stratum V1 pool that judges every share with its own arithmetic, and misbehaves on request.
+///
+/// Control lines (standard input, or POST /control): die, live, drop, normal, quiet, silent, truthful, reject-all,
+/// accept-all, wrong-ids, delay 500ms, difficulty 0.001, extranonce 08000002|- 4, mask 1fffe000|none, job [clean],
+/// repeat-job-ids on|off, reuse-extranonce1 on|off, reconnect [host port wait], message text, raw text.
+#[derive(Debug, Parser)]
+#[command(name = "test-pool")]
+struct Options {
+    /// Where to listen for miners.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Bytes of extranonce1, a value of its own for each connection.
+    #[arg(long, default_value_t = 4)]
+    extranonce1_size: usize,
+    /// One extranonce1 for all connections, hex (as Braiins serves 00).
+    #[arg(long, value_name = "HEX")]
+    extranonce1: Option<String>,
+    /// Bytes left to whoever connects, 2 to 8.
+    #[arg(long, default_value_t = 8)]
+    extranonce2_size: usize,
+    /// Share difficulty at the start, 2^-28 to 2^48.
+    #[arg(long, default_value_t = 1.0)]
+    difficulty: f64,
+    /// Version bits that may be rolled, hex, or `none`.
+    #[arg(long, default_value = "1fffe000", value_parser = parse_mask)]
+    version_mask: Mask,
+    /// Rebuild the header's version by OR, as ckpool does, not by BIP310's rule.
+    #[arg(long)]
+    or_version: bool,
+    /// Block version of the jobs, hex.
+    #[arg(long, default_value = "20000000", value_parser = parse_hex)]
+    job_version: u32,
+    /// Time between jobs; 0s makes jobs only when told to.
+    #[arg(long, default_value = "30s", value_parser = parse_span)]
+    job_interval: Duration,
+    /// Every so manieth job is a clean one; 0: only the first.
+    #[arg(long, default_value_t = 10)]
+    clean_every: u32,
+    /// Merkle branches in a job.
+    #[arg(long, default_value_t = 12)]
+    branches: usize,
+    /// Network target, compact form, hex; 207fffff makes nearly every share a block.
+    #[arg(long, default_value = "1d00ffff", value_parser = parse_hex)]
+    nbits: u32,
+    /// Only this worker may mine; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    worker: Vec<String>,
+    /// Send the first job right after subscribe, before authorize.
+    #[arg(long)]
+    early_job: bool,
+    /// Shape of the subscribe reply.
+    #[arg(long, default_value = "one-pair")]
+    subscribe_reply: Reply,
+    /// Shape of refusals.
+    #[arg(long, default_value = "array")]
+    errors: Errors,
+    /// Leave the `error` key out of good answers.
+    #[arg(long)]
+    omit_error_key: bool,
+    /// Send set_difficulty after the notify.
+    #[arg(long)]
+    difficulty_after_job: bool,
+    /// Send set_version_mask before the subscribe reply.
+    #[arg(long)]
+    early_version_mask: bool,
+    /// Refuse configure after subscribe.
+    #[arg(long)]
+    configure_first: bool,
+    /// Ignore suggest_difficulty and `d=` in passwords.
+    #[arg(long)]
+    fixed_difficulty: bool,
+    /// Make a clean job when a block is found.
+    #[arg(long)]
+    clean_on_block: bool,
+    /// Seed of the jobs' contents.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the counts here each second, as JSON.
+    #[arg(long, value_name = "PATH")]
+    counts_file: Option<PathBuf>,
+    /// Serve GET /counts and POST /control here.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// End after so long.
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
+    span: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mask(Option<u32>);
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Reply {
+    OnePair,
+    TwoPairs,
+    Flat,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Errors {
+    Array,
+    RejectReason,
+    Text,
+    Object,
+}
+
+fn parse_hex(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 16).map_err(|error| format!("`{text}`: {error}"))
+}
+
+fn parse_mask(text: &str) -> Result<Mask, String> {
+    if text == "none" { Ok(Mask(None)) } else { parse_hex(text).map(Some).map(Mask) }
+}
+
+impl Options {
+    fn config(&self) -> anyhow::Result<PoolConfig> {
+        let extranonce1 = match &self.extranonce1 {
+            None => Extranonce1::PerConnection(self.extranonce1_size),
+            Some(hex) => Extranonce1::Fixed(
+                testbed::arithmetic::parse_bytes(hex).with_context(|| format!("--extranonce1 {hex}: not hex"))?,
+            ),
+        };
+        Ok(PoolConfig {
+            listen: self.listen,
+            extranonce1,
+            extranonce2_size: self.extranonce2_size,
+            difficulty: self.difficulty,
+            version_mask: self.version_mask.0,
+            rolling: if self.or_version { Rolling::Or } else { Rolling::MaskReplace },
+            job_version: self.job_version,
+            job_interval: self.job_interval,
+            clean_every: self.clean_every,
+            branches: self.branches,
+            nbits: self.nbits,
+            authorize: if self.worker.is_empty() { Authorize::All } else { Authorize::Only(self.worker.clone()) },
+            first_job: if self.early_job { FirstJob::AfterSubscribe } else { FirstJob::AfterAuthorize },
+            subscribe_reply: match self.subscribe_reply {
+                Reply::OnePair => SubscribeReply::OnePair,
+                Reply::TwoPairs => SubscribeReply::TwoPairs,
+                Reply::Flat => SubscribeReply::Flat,
+            },
+            error_form: match self.errors {
+                Errors::Array => ErrorForm::Array,
+                Errors::RejectReason => ErrorForm::RejectReason,
+                Errors::Text => ErrorForm::Text,
+                Errors::Object => ErrorForm::Object,
+            },
+            omit_error_key: self.omit_error_key,
+            difficulty_order: if self.difficulty_after_job { DifficultyOrder::After } else { DifficultyOrder::Before },
+            early_version_mask: self.early_version_mask,
+            configure_first: self.configure_first,
+            honour_suggestions: !self.fixed_difficulty,
+            clean_on_block: self.clean_on_block,
+            seed: self.seed,
+            wire_lines: 0,
+            ..PoolConfig::default()
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("test-pool: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> anyhow::Result<()> {
+    let pool = Arc::new(TestPool::start(options.config()?).await?);
+    eprintln!("test-pool: listening on {}", pool.addr());
+    if let Some(addr) = options.http {
+        eprintln!("test-pool: http on {}", pool.serve_http(addr).await?);
+    }
+    let control = tokio::spawn(control(Arc::clone(&pool)));
+    let result = tokio::select! {
+        ended = ended(options.span) => ended,
+        written = write_each_second(&pool, options.counts_file.as_deref()) => written,
+    };
+    control.abort();
+    let counts = pool.counts();
+    pool.stop().await;
+    if let Some(path) = &options.counts_file {
+        write_json(path, &counts).await?;
+    }
+    println!("{}", serde_json::to_string(&counts)?);
+    result
+}
+
+/// Does what the lines on standard input say, until it ends.
+async fn control(pool: Arc<TestPool>) {
+    // A thread of its own: a runtime would wait for a read of standard input when it ends.
+    let (sender, mut lines) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(line) = lines.recv().await {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let done = match line.parse::<Command>() {
+            Ok(command) => pool.perform(command).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match done {
+            Ok(()) => eprintln!("test-pool: done: {}", line.trim().escape_debug()),
+            Err(why) => eprintln!("test-pool: refused: {why}"),
+        }
+    }
+}
+
+async fn write_each_second(pool: &TestPool, path: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return std::future::pending().await };
+    loop {
+        write_json(path, &pool.counts()).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

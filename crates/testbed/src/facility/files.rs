@@ -1,0 +1,278 @@
+//! The simulated facility behind files, for a facility and an agent that are separate processes.
+//!
+//! In one folder each machine has `NAME.state` (`awake` or `asleep`: what it was told; absent is `awake`), `NAME.now` (what
+//! it says of itself: `asleep 30`) and, where it is not to obey, `NAME.behaviour`. A command ([`set`], [`read`]) touches
+//! only these files; [`FileFacility::step`] follows them, moves the simulation on and rewrites the meters.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use directive::{DeviceState, MachineId, MeterId, Watts};
+
+use super::{Behaviour, FacilitySpec, SimFacility, SpecError, TenantSpec};
+use crate::clock::{Moment, parse_span};
+
+/// What went wrong with the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The file system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A name that cannot be a file's.
+    #[error(
+        "machine name {0:?}: must be 1 to 128 printable ASCII characters without spaces and slashes, and not start with a dot"
+    )]
+    Name(String),
+    /// A file holds something else than it should.
+    #[error("{}: {found:?} is not {wanted}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What stands there, cut.
+        found: String,
+        /// What should.
+        wanted: &'static str,
+    },
+    /// The machine's behaviour is to say no.
+    #[error("{0} refuses to sleep")]
+    Refused(MachineId),
+    /// The machines cannot be built.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+/// Tells a machine to sleep or wake by writing its state file.
+///
+/// # Errors
+/// When the name is no file name, the file cannot be written, or the machine's behaviour is to refuse.
+pub fn set(dir: &Path, machine: &MachineId, state: DeviceState) -> Result<(), FilesError> {
+    let path = file(dir, machine, "state")?;
+    if state == DeviceState::Asleep && behaviour(dir, machine)? == Behaviour::Refuses {
+        return Err(FilesError::Refused(machine.clone()));
+    }
+    replace(&path, word(state))
+}
+
+/// Reads what a machine says of itself: `asleep 30`, or only the state while no facility has looked at it yet.
+///
+/// # Errors
+/// When the name is no file name or the file cannot be read.
+pub fn read(dir: &Path, machine: &MachineId) -> Result<String, FilesError> {
+    match text(&file(dir, machine, "now")?)? {
+        Some(says) => Ok(says),
+        None => Ok(word(told(dir, machine)?).to_owned()),
+    }
+}
+
+/// Whether a machine really hashes, for a test miner in a process of its own: a liar does, whatever it says.
+///
+/// # Errors
+/// When the name is no file name or a file cannot be read.
+pub fn is_hashing(dir: &Path, machine: &MachineId) -> Result<bool, FilesError> {
+    Ok(behaviour(dir, machine)? == Behaviour::Lies || read(dir, machine)?.starts_with(word(DeviceState::Awake)))
+}
+
+/// Where the meters are written.
+#[derive(Debug, Clone)]
+pub struct MeterFiles {
+    /// The feed's.
+    pub feed: PathBuf,
+    /// The tenant's, if it has one.
+    pub tenant: Option<PathBuf>,
+}
+
+/// A simulated facility that follows a folder.
+#[derive(Debug)]
+pub struct FileFacility {
+    facility: SimFacility,
+    dir: PathBuf,
+    meters: MeterFiles,
+    tenant: MeterId,
+    followed: BTreeMap<MachineId, Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    told: DeviceState,
+    behaviour: Behaviour,
+    says: String,
+}
+
+/// No file here is longer; more is not read.
+const FILE_MAX_BYTES: u64 = 256;
+
+impl FileFacility {
+    /// Opens the folder, making it if need be. Machines whose state file says so are asleep from the beginning.
+    ///
+    /// # Errors
+    /// When a machine's name is no file name, a file cannot be read or written, or the machines cannot be built.
+    pub fn open(
+        dir: &Path,
+        mut spec: FacilitySpec,
+        tenant: Option<TenantSpec>,
+        meters: MeterFiles,
+        now: Moment,
+    ) -> Result<Self, FilesError> {
+        fs::create_dir_all(dir).map_err(|source| FilesError::Io { path: dir.into(), source })?;
+        let mut followed = BTreeMap::new();
+        for machine in &mut spec.machines {
+            let (told, behaviour) = (told(dir, &machine.id)?, behaviour(dir, &machine.id)?);
+            machine.behaviour = behaviour;
+            machine.asleep = told == DeviceState::Asleep && behaviour != Behaviour::Lies;
+            followed.insert(machine.id.clone(), Followed { told, behaviour, says: String::new() });
+        }
+        let name = MeterId::from("tenant");
+        spec.tenants.extend(tenant.map(|tenant| (name.clone(), tenant)));
+        let facility = SimFacility::new(spec, now)?;
+        for (machine, followed) in &followed {
+            if followed.behaviour == Behaviour::Lies && followed.told == DeviceState::Asleep {
+                // It says yes, as it did.
+                drop(facility.sleep(machine, now));
+            }
+        }
+        Ok(Self { facility, dir: dir.into(), meters, tenant: name, followed })
+    }
+
+    /// The simulation behind the files.
+    #[must_use]
+    pub fn facility(&self) -> &SimFacility {
+        &self.facility
+    }
+
+    /// Follows the files and writes what is true at `now`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or holds nonsense. The others have then still been followed.
+    pub fn step(&mut self, now: Moment) -> Result<(), FilesError> {
+        let mut result = Ok(());
+        for (machine, followed) in &mut self.followed {
+            let one = follow(&self.facility, &self.dir, machine, followed, now);
+            result = result.and(one);
+        }
+        self.facility.sample(now);
+        let line = |watts: Watts| format!("{:.3} {}", watts.kw(), now.wall);
+        replace(&self.meters.feed, &line(self.facility.power(now).feed()))?;
+        if let Some(path) = &self.meters.tenant {
+            replace(path, &line(self.facility.tenant_watts(&self.tenant, now)))?;
+        }
+        result
+    }
+}
+
+fn follow(
+    facility: &SimFacility,
+    dir: &Path,
+    machine: &MachineId,
+    followed: &mut Followed,
+    now: Moment,
+) -> Result<(), FilesError> {
+    let behaviour = behaviour(dir, machine)?;
+    if behaviour != followed.behaviour {
+        facility.set_behaviour(machine, behaviour, now);
+        followed.behaviour = behaviour;
+    }
+    let told = told(dir, machine)?;
+    if told != followed.told {
+        followed.told = told;
+        if told == DeviceState::Awake {
+            drop(facility.wake(machine, now));
+        } else {
+            // One that refuses is not put down by its file either; what it does shows in `.now`.
+            drop(facility.sleep(machine, now));
+        }
+    }
+    let Ok(reading) = facility.read(machine, now) else { return Ok(()) };
+    let says = match (reading.state, reading.watts) {
+        (state, Some(watts)) => format!("{} {}", word(state), watts.0),
+        (state, None) => word(state).to_owned(),
+    };
+    if says != followed.says {
+        replace(&file(dir, machine, "now")?, &says)?;
+        // One that woke by itself forgot what it was told: the next command counts anew.
+        let woke = says.starts_with("awake") && followed.says.starts_with("asleep") && told == DeviceState::Asleep;
+        followed.says = says;
+        if woke {
+            followed.told = DeviceState::Awake;
+            replace(&file(dir, machine, "state")?, word(DeviceState::Awake))?;
+        }
+    }
+    Ok(())
+}
+
+fn told(dir: &Path, machine: &MachineId) -> Result<DeviceState, FilesError> {
+    let path = file(dir, machine, "state")?;
+    match text(&path)?.as_deref() {
+        None | Some("awake") => Ok(DeviceState::Awake),
+        Some("asleep") => Ok(DeviceState::Asleep),
+        Some(other) => Err(content(path, other, "`awake` or `asleep`")),
+    }
+}
+
+fn behaviour(dir: &Path, machine: &MachineId) -> Result<Behaviour, FilesError> {
+    let path = file(dir, machine, "behaviour")?;
+    let Some(text) = text(&path)? else { return Ok(Behaviour::Obeys) };
+    let mut words = text.split_whitespace();
+    let behaviour = match (words.next(), words.next(), words.next()) {
+        (Some("obeys"), None, None) => Some(Behaviour::Obeys),
+        (Some("refuses"), None, None) => Some(Behaviour::Refuses),
+        (Some("lies"), None, None) => Some(Behaviour::Lies),
+        (Some("slow"), None, None) => Some(Behaviour::SlowSleeper),
+        (Some("wakes"), Some(after), None) => parse_span(after).ok().map(|after| Behaviour::WakesByItself { after }),
+        _ => None,
+    };
+    behaviour.ok_or_else(|| content(path, &text, "`obeys`, `refuses`, `lies`, `slow` or `wakes SPAN`"))
+}
+
+fn word(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Awake => "awake",
+        DeviceState::Asleep => "asleep",
+        DeviceState::Unknown => "unknown",
+    }
+}
+
+fn file(dir: &Path, machine: &MachineId, kind: &str) -> Result<PathBuf, FilesError> {
+    let name = machine.as_str();
+    let good = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.bytes().all(good) {
+        return Err(FilesError::Name(name.chars().take(128).collect()));
+    }
+    Ok(dir.join(format!("{name}.{kind}")))
+}
+
+/// The file's text without its line end; `None` if there is no such file.
+fn text(path: &Path) -> Result<Option<String>, FilesError> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, FILE_MAX_BYTES), &mut text)?;
+        Ok(text.trim().to_owned())
+    };
+    match read() {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FilesError::Io { path: path.into(), source }),
+    }
+}
+
+/// Replaces a file whole, so that a reader never sees half a line. Two writers do not share the file beside it.
+fn replace(path: &Path, line: &str) -> Result<(), FilesError> {
+    let io = |source| FilesError::Io { path: path.into(), source };
+    let mut beside = path.to_path_buf().into_os_string();
+    beside.push(format!(".{}.new", std::process::id()));
+    fs::write(&beside, format!("{line}\n")).map_err(io)?;
+    fs::rename(&beside, path).map_err(io)
+}
+
+fn content(path: PathBuf, found: &str, wanted: &'static str) -> FilesError {
+    FilesError::Content { path, found: found.chars().take(40).collect(), wanted }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! One simulated machine: its power over time, and how it answers its management interface.
+
+use std::time::{Duration, Instant};
+
+use directive::{ActuatorError, DeviceState, MachineId, Watts};
+use tokio::sync::watch;
+
+/// How a machine answers when it is told to sleep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It does as told.
+    #[default]
+    Obeys,
+    /// It says no, and goes on hashing.
+    Refuses,
+    /// It says yes and even reads `asleep`, and goes on hashing at full power.
+    Lies,
+    /// It takes ten times its sleep time.
+    SlowSleeper,
+    /// It wakes again after it has slept this long, each time.
+    WakesByItself {
+        /// How long it sleeps.
+        after: Duration,
+    },
+}
+
+/// What a machine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// Its name: the worker name it mines under.
+    pub id: MachineId,
+    /// What it draws when it hashes.
+    pub awake: Watts,
+    /// What it draws asleep.
+    pub residual: Watts,
+    /// From the command until it is down. Its power falls evenly meanwhile.
+    pub sleep_time: Duration,
+    /// From the command until it hashes. Its power rises evenly meanwhile.
+    pub wake_time: Duration,
+    /// How it answers.
+    pub behaviour: Behaviour,
+    /// Whether an actuator reaches it. One that nothing reaches mines on at full power.
+    pub reachable: bool,
+    /// Whether it sleeps at the beginning.
+    pub asleep: bool,
+}
+
+impl MachineSpec {
+    /// A machine that obeys: awake, down in a second, up in two.
+    #[must_use]
+    pub fn new(id: impl Into<MachineId>, awake: Watts, residual: Watts) -> Self {
+        Self {
+            id: id.into(),
+            awake,
+            residual,
+            sleep_time: Duration::from_secs(1),
+            wake_time: Duration::from_secs(2),
+            behaviour: Behaviour::Obeys,
+            reachable: true,
+            asleep: false,
+        }
+    }
+}
+
+/// A slow sleeper's time is this many times its sleep time.
+const SLOW_FACTOR: u32 = 10;
+
+#[derive(Debug)]
+pub(super) struct SimMachine {
+    spec: MachineSpec,
+    /// Where it is going, or is.
+    awake: bool,
+    /// What it drew when it set out.
+    from: Watts,
+    since: Instant,
+    until: Instant,
+    /// What a liar was last told.
+    told_asleep: bool,
+    hashing: watch::Sender<bool>,
+}
+
+impl SimMachine {
+    pub(super) fn new(spec: MachineSpec, now: Instant) -> Self {
+        let awake = !spec.asleep;
+        let from = if awake { spec.awake } else { spec.residual };
+        Self { awake, from, since: now, until: now, told_asleep: false, hashing: watch::Sender::new(awake), spec }
+    }
+
+    pub(super) fn is_reachable(&self) -> bool {
+        self.spec.reachable
+    }
+
+    pub(super) fn hashing(&self) -> watch::Receiver<bool> {
+        self.hashing.subscribe()
+    }
+
+    pub(super) fn set_behaviour(&mut self, behaviour: Behaviour, now: Instant) {
+        self.go_on(now);
+        self.spec.behaviour = behaviour;
+        self.told_asleep = !self.awake;
+    }
+
+    pub(super) fn sleep(&mut self, now: Instant) -> Result<(), ActuatorError> {
+        match self.spec.behaviour {
+            Behaviour::Refuses => return Err(ActuatorError::Refused { why: "the simulated device says no".into() }),
+            Behaviour::Lies => self.told_asleep = true,
+            Behaviour::Obeys | Behaviour::SlowSleeper | Behaviour::WakesByItself { .. } => self.switch(false, now),
+        }
+        Ok(())
+    }
+
+    pub(super) fn wake(&mut self, now: Instant) {
+        self.told_asleep = false;
+        self.switch(true, now);
+    }
+
+    /// Sets out toward awake or asleep; it may turn round on the way.
+    pub(super) fn switch(&mut self, awake: bool, now: Instant) {
+        self.go_on(now);
+        if awake != self.awake {
+            self.set_out(awake, now);
+        }
+        self.show(now);
+    }
+
+    fn set_out(&mut self, awake: bool, now: Instant) {
+        let takes = match (awake, self.spec.behaviour) {
+            (true, _) => self.spec.wake_time,
+            (false, Behaviour::SlowSleeper) => self.spec.sleep_time * SLOW_FACTOR,
+            (false, _) => self.spec.sleep_time,
+        };
+        self.from = self.draws(now);
+        self.awake = awake;
+        self.since = now;
+        self.until = now + takes;
+    }
+
+    /// Does what the machine does by itself until `now`.
+    fn go_on(&mut self, now: Instant) {
+        if let Behaviour::WakesByItself { after } = self.spec.behaviour
+            && !self.awake
+            && now >= self.until + after
+        {
+            self.set_out(true, self.until + after);
+        }
+        self.show(now);
+    }
+
+    /// It hashes from the end of its way up until the beginning of its way down.
+    fn show(&self, now: Instant) {
+        let hashes = self.awake && now >= self.until;
+        self.hashing.send_if_modified(|shown| std::mem::replace(shown, hashes) != hashes);
+    }
+
+    pub(super) fn watts(&mut self, now: Instant) -> Watts {
+        self.go_on(now);
+        self.draws(now)
+    }
+
+    fn draws(&self, now: Instant) -> Watts {
+        let to = if self.awake { self.spec.awake } else { self.spec.residual };
+        if now >= self.until {
+            return to;
+        }
+        let done = now.saturating_duration_since(self.since).as_secs_f64() / (self.until - self.since).as_secs_f64();
+        self.from + (to - self.from).scale(done)
+    }
+
+    /// What its management interface says.
+    pub(super) fn says(&mut self, now: Instant) -> (DeviceState, Watts) {
+        let draws = self.watts(now);
+        if self.spec.behaviour == Behaviour::Lies && self.told_asleep {
+            return (DeviceState::Asleep, self.spec.residual);
+        }
+        let state = if !self.awake && now >= self.until { DeviceState::Asleep } else { DeviceState::Awake };
+        (state, draws)
+    }
+}

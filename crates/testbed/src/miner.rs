@@ -1,0 +1,150 @@
+//! The test miner: a Stratum V1 client that really hashes, at a set rate, with the habits of real firmware.
+//!
+//! A [`TestMiner`] checks from the outside what a proxy promises: each submit answered once, no work twice, no
+//! connection lost; its [`MinerCounts`] are the miner's side of the books. It sleeps and wakes by a [`PowerSwitch`],
+//! which a simulated device may hold too. Whether shares are good is judged by the pool.
+
+mod brain;
+mod config;
+mod counts;
+mod fleet;
+mod gap;
+mod latency;
+mod lines;
+mod run;
+mod space;
+mod switch;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::brain::Brain;
+pub use self::config::{MinerConfig, Model, Rounding};
+pub use self::counts::MinerCounts;
+pub use self::fleet::{Fleet, FleetConfig};
+pub use self::latency::Latencies;
+pub use self::space::SearchSpace;
+pub use self::switch::{PowerSwitch, SleepKind};
+use crate::clock;
+use crate::pool::NotInTime;
+use crate::wire::Direction;
+
+/// A running test miner. Dropping it closes its connection at once; [`TestMiner::stop`] waits for its answers first.
+#[derive(Debug)]
+pub struct TestMiner {
+    shared: Arc<Shared>,
+    switch: PowerSwitch,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the miner's task and its handle share.
+#[derive(Debug)]
+struct Shared {
+    brain: Mutex<Brain>,
+    changed: watch::Sender<u64>,
+    /// Stop hashing and end when all is answered.
+    finish: CancellationToken,
+    /// End now.
+    abort: CancellationToken,
+}
+
+impl TestMiner {
+    /// Starts a miner on the current runtime.
+    #[must_use]
+    pub fn start(config: MinerConfig) -> Self {
+        let switch = config.switch.clone();
+        let shared = Arc::new(Shared {
+            brain: Mutex::new(Brain::new(Arc::new(config), clock::now())),
+            changed: watch::Sender::new(0),
+            finish: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        });
+        let task = tokio::spawn(run::run(Arc::clone(&shared)));
+        Self { shared, switch, task: Mutex::new(Some(task)) }
+    }
+
+    /// Returns everything counted so far.
+    #[must_use]
+    pub fn counts(&self) -> MinerCounts {
+        self.shared.brain.lock().counts(clock::now())
+    }
+
+    /// Returns the latest lines of all its connections.
+    #[must_use]
+    pub fn wire(&self) -> Vec<(Direction, String)> {
+        self.shared.brain.lock().wire()
+    }
+
+    /// Its power switch.
+    #[must_use]
+    pub const fn switch(&self) -> &PowerSwitch {
+        &self.switch
+    }
+
+    /// Puts it to sleep, or wakes it.
+    pub fn set_awake(&self, awake: bool) {
+        self.switch.set_awake(awake);
+    }
+
+    /// Changes how fast it hashes, in hashes per second.
+    pub fn set_hashrate(&self, hashrate: f64) {
+        self.shared.brain.lock().set_hashrate(hashrate);
+    }
+
+    /// Waits until the counts are as wanted, and returns them.
+    ///
+    /// # Errors
+    /// [`NotInTime`] with the counts as they were last.
+    pub async fn until(
+        &self,
+        limit: Duration,
+        mut wanted: impl FnMut(&MinerCounts) -> bool,
+    ) -> Result<MinerCounts, NotInTime> {
+        let mut changes = self.shared.changed.subscribe();
+        let mut last = self.counts();
+        let waited = tokio::time::timeout(limit, async {
+            while !wanted(&last) {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                last = self.counts();
+            }
+        });
+        match waited.await {
+            Ok(()) => Ok(last),
+            Err(_) => Err(NotInTime { waited: limit, last: serde_json::to_string(&self.counts()).unwrap_or_default() }),
+        }
+    }
+
+    /// Tells it to stop, without waiting.
+    fn finish(&self) {
+        self.shared.brain.lock().finish(clock::now());
+        self.shared.finish.cancel();
+    }
+
+    /// Stops hashing, waits up to two seconds for outstanding answers, closes, and returns the final counts.
+    pub async fn stop(&self) -> MinerCounts {
+        self.finish();
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // It ends by itself; a panic in it is a bug that its counts would hide.
+            task.await.expect("the miner's task does not panic");
+        }
+        self.counts()
+    }
+}
+
+impl Drop for TestMiner {
+    fn drop(&mut self) {
+        self.shared.abort.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests;

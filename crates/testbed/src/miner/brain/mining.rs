@@ -1,0 +1,249 @@
+//! Jobs in, shares out: the part of a miner that hashes and keeps account of its submits.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Brain, Ending, Session, Stage};
+use crate::arithmetic::target::power_of_two_below;
+use crate::arithmetic::{Hash, Target};
+use crate::miner::config::{MinerConfig, Model, Rounding};
+use crate::miner::lines;
+use crate::miner::space::Claim;
+use crate::miner::work::{Job, Position, Work, variants};
+use crate::wire::Envelope;
+
+/// A submit and when it was written.
+#[derive(Debug, Clone)]
+pub(super) struct Submitted {
+    pub(super) id: String,
+    pub(super) job_id: String,
+    pub(super) difficulty: f64,
+    pub(super) at: Instant,
+}
+
+/// Pieces of work a second: each is one extranonce2 and version.
+const PIECES_PER_SECOND: f64 = 20.0;
+/// Most time a miner that was kept waiting catches up on.
+const CATCH_UP_SECS: f64 = 0.25;
+/// Job ids and answered ids remembered per connection; older ones are forgotten.
+const IDS_MAX: usize = 8192;
+/// Submits without an answer; at the bound no more is hashed until one comes.
+const OUTSTANDING_MAX: usize = 10_000;
+/// Longest extranonce2 that cgminer-class firmware submits.
+const CGMINER_EXTRANONCE2_MAX: usize = 8;
+
+impl Brain {
+    pub(super) fn notify(&mut self, message: &Envelope<'_>, now: Instant) {
+        let Some(session) = &mut self.session else { return };
+        if let Some((extranonce1, size)) = session.next_extranonce.take() {
+            let changed = (extranonce1.as_slice(), size) != (session.extranonce1.as_slice(), session.extranonce2_size);
+            self.counts.extranonce_changes += u64::from(changed);
+            session.extranonce1 = extranonce1;
+            session.extranonce2_size = size;
+            self.last_size = Some(size);
+        }
+        let extranonce = (session.extranonce1.as_slice(), session.extranonce2_size);
+        let Some(job) = Job::parse(&message.params, extranonce, session.difficulty) else {
+            self.counts.bad_lines += 1;
+            return;
+        };
+        self.counts.notifies += 1;
+        self.counts.cleans += u64::from(job.clean);
+        let new_id = session.remember_job(&job.id);
+        self.counts.repeated_job_ids += u64::from(!new_id);
+        match self.config.space.claim(self.miner, job.work_key()) {
+            Claim::Fresh => {}
+            Claim::Own => self.counts.repeated_work += 1,
+            Claim::Others => self.counts.shared_work += 1,
+        }
+        let restart = match self.config.model {
+            Model::Cgminer411 | Model::StockS19 => job.clean,
+            Model::Cpuminer => session.job.as_ref().is_none_or(|before| before.id != job.id),
+            Model::Bfgminer => true,
+        };
+        if restart {
+            session.position = Position::default();
+        }
+        session.variants = variants(&self.config, job.version, session.mask);
+        session.work = None;
+        session.job = Some(job);
+        session.job_usable = true;
+        self.gap.has(true, now);
+    }
+
+    /// Tries as many hashes as the rate allows since the last call.
+    pub(super) fn hash(&mut self, now: Instant) {
+        let rate = self.hashrate;
+        let Some(session) = &mut self.session else { return };
+        let passed = now.saturating_duration_since(session.hashed).as_secs_f64().min(CATCH_UP_SECS);
+        session.hashed = now;
+        if !self.awake || session.stage != Stage::Ready || session.outstanding.len() >= OUTSTANDING_MAX {
+            return;
+        }
+        let Some(job) = session.job.clone() else { return };
+        // Slow miners save up for a whole hash.
+        session.credit = (session.credit + rate * passed).min((rate * CATCH_UP_SECS).max(1.0));
+        let mut quota = whole(session.credit);
+        session.credit -= f64::from(quota);
+        while quota > 0 {
+            if session.work.as_ref().is_none_or(|work| work.left == 0) {
+                session.work = session.next_work(&job, &self.config, whole(rate / PIECES_PER_SECOND).max(1));
+            }
+            let Some(work) = &mut session.work else { return };
+            let (found, tried) = work.scan.run(&work.target, quota.min(work.left));
+            quota -= tried;
+            work.left -= tried;
+            self.counts.hashes += u64::from(tried);
+            let Some((nonce, hash)) = found else { continue };
+            let work = work.clone();
+            if self.config.model == Model::StockS19 && work.difficulty < session.difficulty {
+                self.counts.filtered += 1;
+            } else if withholds(&self.config, &job) {
+                self.counts.withheld += 1;
+            } else {
+                session.queue(&self.config, &job, &work, (nonce, hash), now);
+            }
+        }
+    }
+
+    /// Writes the shares whose delay is over.
+    pub(super) fn write_due(&mut self, now: Instant) {
+        loop {
+            let Some(session) = &mut self.session else { return };
+            if session.found.front().is_none_or(|(due, ..)| *due > now) {
+                return;
+            }
+            let Some((_, mut submitted, params)) = session.found.pop_front() else { return };
+            submitted.id = match self.config.model {
+                Model::Cpuminer => "4".to_owned(),
+                _ => session.take_id(),
+            };
+            submitted.at = now;
+            let params: Vec<&str> = params.iter().map(String::as_str).collect();
+            let line = lines::submit(self.config.model, &submitted.id, &params);
+            session.outstanding.push_back(submitted);
+            self.counts.submitted += 1;
+            self.say(&line);
+        }
+    }
+
+    /// Takes an answer. Answers to one id are matched in the order of the submits.
+    pub(super) fn answered(&mut self, answer: &Envelope<'_>, now: Instant) {
+        let Some(session) = &mut self.session else { return };
+        let id = answer.id();
+        let Some(index) = session.outstanding.iter().position(|submitted| submitted.id == id) else {
+            if session.asked.remove(id) {
+                return;
+            }
+            let known = session.answered.contains_key(id);
+            self.counts.double_answers += u64::from(known);
+            self.counts.unknown_answers += u64::from(!known);
+            return;
+        };
+        let Some(submitted) = session.outstanding.remove(index) else { return };
+        session.remember_answer(id);
+        self.counts.latency.add(now.saturating_duration_since(submitted.at));
+        if answer.result == Value::Bool(true) && answer.error.is_null() {
+            self.counts.answered_true += 1;
+            self.counts.work += submitted.difficulty;
+            return;
+        }
+        let code = lines::refusal(answer);
+        let lost = code == "21" && session.job.as_ref().is_some_and(|job| job.id == submitted.job_id);
+        *self.counts.answered_error.entry(code).or_default() += 1;
+        if lost {
+            session.job_usable = false;
+            self.gap.has(false, now);
+        }
+    }
+
+    /// Stops finding shares and wanting jobs; shares found are still written.
+    pub(in crate::miner) fn finish(&mut self, now: Instant) {
+        self.hashrate = 0.0;
+        self.gap.wants(false, now);
+        if let Some(session) = &mut self.session {
+            session.credit = 0.0;
+            session.found.iter_mut().for_each(|(due, ..)| *due = now);
+            if session.stage != Stage::Ready {
+                session.ending.get_or_insert(Ending::Wanted);
+            }
+        }
+    }
+}
+
+impl Session {
+    fn next_work(&mut self, job: &Job, config: &MinerConfig, nonces: u32) -> Option<Work> {
+        // Stock firmware takes a new difficulty up with the next work, the others with the next job.
+        let difficulty = if config.model == Model::StockS19 { self.difficulty } else { job.difficulty };
+        let rounded = match config.rounding {
+            Rounding::Exact => difficulty,
+            Rounding::PowerOfTwoFloor => power_of_two_below(difficulty),
+        };
+        let target = Target::of_difficulty(rounded)?;
+        self.position.next(job, &self.variants, difficulty, target, nonces)
+    }
+
+    fn queue(&mut self, config: &MinerConfig, job: &Job, work: &Work, (nonce, _): (u32, Hash), now: Instant) {
+        let mut params = vec![
+            config.worker.clone(),
+            job.id.clone(),
+            const_hex::encode(&work.extranonce2),
+            format!("{:08x}", job.ntime),
+            format!("{nonce:08x}"),
+        ];
+        params.extend(work.version_bits.map(|bits| format!("{bits:08x}")));
+        let submitted = Submitted { id: String::new(), job_id: job.id.clone(), difficulty: work.difficulty, at: now };
+        self.found.push_back((now + config.submit_delay, submitted, params));
+    }
+
+    /// Takes up a new version mask for the job at hand too.
+    pub(super) fn set_mask(&mut self, mask: u32, config: &MinerConfig) {
+        self.mask = mask;
+        let Some(job) = &self.job else { return };
+        self.variants = variants(config, job.version, mask);
+        // The versions tried on this extranonce2 are not known any more: go on with the next.
+        self.position.skip();
+        self.work = None;
+    }
+
+    fn remember_job(&mut self, id: &str) -> bool {
+        if !self.job_ids.insert(id.to_owned()) {
+            return false;
+        }
+        self.job_id_order.push_back(id.to_owned());
+        if self.job_id_order.len() > IDS_MAX
+            && let Some(oldest) = self.job_id_order.pop_front()
+        {
+            self.job_ids.remove(&oldest);
+        }
+        true
+    }
+
+    fn remember_answer(&mut self, id: &str) {
+        let times = self.answered.entry(id.to_owned()).or_default();
+        *times += 1;
+        if *times > 1 {
+            return;
+        }
+        self.answered_order.push_back(id.to_owned());
+        if self.answered_order.len() > IDS_MAX
+            && let Some(oldest) = self.answered_order.pop_front()
+        {
+            self.answered.remove(&oldest);
+        }
+    }
+}
+
+/// Tells whether the firmware silently keeps its shares to itself.
+fn withholds(config: &MinerConfig, job: &Job) -> bool {
+    matches!(config.model, Model::Cgminer411 | Model::StockS19) && job.extranonce2_size > CGMINER_EXTRANONCE2_MAX
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float-to-int casts saturate")]
+fn whole(number: f64) -> u32 {
+    number as u32
+}
+
+/// How long a tick is: a miner hashes in as many batches a second.
+pub(in crate::miner) const TICK: Duration = Duration::from_millis(50);

@@ -1,0 +1,182 @@
+//! What a test miner counted, alone or with its fleet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::latency::Latencies;
+
+/// A miner's side of the books. `submitted` is `answered_true`, all of `answered_error`, `unanswered` and
+/// `outstanding` together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MinerCounts {
+    /// Miners these counts are of.
+    pub miners: u64,
+    /// Miners with a job on a live connection now.
+    pub mining: u64,
+    /// Hashes tried.
+    pub hashes: u64,
+    /// Submits written.
+    pub submitted: u64,
+    /// Submits answered true.
+    pub answered_true: u64,
+    /// Submits refused, by the error's code or word.
+    pub answered_error: BTreeMap<String, u64>,
+    /// Submits whose connection ended before their answer.
+    pub unanswered: u64,
+    /// Submits waiting for their answer.
+    pub outstanding: u64,
+    /// Answers to submits that had one already.
+    pub double_answers: u64,
+    /// Answers to nothing it asked.
+    pub unknown_answers: u64,
+    /// Difficulty its work was made at, summed over the shares answered true. Stock S19s take a new difficulty up in the
+    /// middle of a job, so a pool, which credits the job's, may sum to something else.
+    pub work: f64,
+    /// Shares dropped because their work was made at a lower difficulty than the newest.
+    pub filtered: u64,
+    /// Shares not submitted because extranonce2 is too long for the firmware.
+    pub withheld: u64,
+    /// Connections made.
+    pub connects: u64,
+    /// Connections made after the first.
+    pub reconnects: u64,
+    /// Attempts that failed.
+    pub connect_errors: u64,
+    /// Connections the other side closed.
+    pub disconnects: u64,
+    /// Connections given up because the handshake was not what the firmware takes.
+    pub failed_handshakes: u64,
+    /// Connections given up because no line came for too long.
+    pub timeouts: u64,
+    /// `client.reconnect`s it followed.
+    pub reconnects_followed: u64,
+    /// `client.reconnect`s it refused: another domain.
+    pub reconnects_refused: u64,
+    /// Jobs received.
+    pub notifies: u64,
+    /// Clean ones of them.
+    pub cleans: u64,
+    /// Lines that were no message, and jobs that could not be read.
+    pub bad_lines: u64,
+    /// Job ids that came before on the same connection.
+    pub repeated_job_ids: u64,
+    /// Jobs that hand out work this miner had before.
+    pub repeated_work: u64,
+    /// Jobs that hand out work another miner of the fleet had.
+    pub shared_work: u64,
+    /// Times extranonce1 or its size changed within a connection.
+    pub extranonce_changes: u64,
+    /// Connections that came with another extranonce2_size than the one before.
+    pub extranonce_size_changes: u64,
+    /// Pings received.
+    pub pings: u64,
+    /// Pings received while it had no job.
+    pub parked_pings: u64,
+    /// Times it fell asleep.
+    pub sleeps: u64,
+    /// From the start to the first job, in ms.
+    pub first_job_ms: u64,
+    /// Longest time it wanted a job and had none it could use, after the first, in ms.
+    pub gap_ms: u64,
+    /// Longest time from waking to a job, in ms.
+    pub wake_gap_ms: u64,
+    /// From submit to answer.
+    pub latency: Latencies,
+}
+
+impl MinerCounts {
+    /// Returns the refusals of all kinds together.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.answered_error.values().sum()
+    }
+
+    /// Tells whether every submit is accounted for exactly once.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.submitted == self.answered_true + self.refused() + self.unanswered + self.outstanding
+            && self.double_answers == 0
+            && self.unknown_answers == 0
+    }
+
+    /// Adds another miner's counts; times take the longest.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.miners, other.miners),
+            (&mut self.mining, other.mining),
+            (&mut self.hashes, other.hashes),
+            (&mut self.submitted, other.submitted),
+            (&mut self.answered_true, other.answered_true),
+            (&mut self.unanswered, other.unanswered),
+            (&mut self.outstanding, other.outstanding),
+            (&mut self.double_answers, other.double_answers),
+            (&mut self.unknown_answers, other.unknown_answers),
+            (&mut self.filtered, other.filtered),
+            (&mut self.withheld, other.withheld),
+            (&mut self.connects, other.connects),
+            (&mut self.reconnects, other.reconnects),
+            (&mut self.connect_errors, other.connect_errors),
+            (&mut self.disconnects, other.disconnects),
+            (&mut self.failed_handshakes, other.failed_handshakes),
+            (&mut self.timeouts, other.timeouts),
+            (&mut self.reconnects_followed, other.reconnects_followed),
+            (&mut self.reconnects_refused, other.reconnects_refused),
+            (&mut self.notifies, other.notifies),
+            (&mut self.cleans, other.cleans),
+            (&mut self.bad_lines, other.bad_lines),
+            (&mut self.repeated_job_ids, other.repeated_job_ids),
+            (&mut self.repeated_work, other.repeated_work),
+            (&mut self.shared_work, other.shared_work),
+            (&mut self.extranonce_changes, other.extranonce_changes),
+            (&mut self.extranonce_size_changes, other.extranonce_size_changes),
+            (&mut self.pings, other.pings),
+            (&mut self.parked_pings, other.parked_pings),
+            (&mut self.sleeps, other.sleeps),
+        ] {
+            *mine += theirs;
+        }
+        for (mine, theirs) in [
+            (&mut self.first_job_ms, other.first_job_ms),
+            (&mut self.gap_ms, other.gap_ms),
+            (&mut self.wake_gap_ms, other.wake_gap_ms),
+        ] {
+            *mine = theirs.max(*mine);
+        }
+        for (code, count) in &other.answered_error {
+            *self.answered_error.entry(code.clone()).or_default() += count;
+        }
+        self.work += other.work;
+        self.latency.merge(&other.latency);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums every number of the JSON: a field that merge forgets does not double.
+    #[test]
+    fn merging_forgets_no_field() {
+        let mut json = serde_json::to_value(MinerCounts::default()).unwrap();
+        for (key, value) in json.as_object_mut().unwrap() {
+            match key.as_str() {
+                "latency" => {}
+                "answered_error" => *value = serde_json::json!({ "21": 1 }),
+                _ => *value = 1.into(),
+            }
+        }
+        let one: MinerCounts = serde_json::from_value(json).unwrap();
+        let mut two = one.clone();
+        two.merge(&one);
+        for (key, value) in serde_json::to_value(&two).unwrap().as_object().unwrap() {
+            match key.as_str() {
+                "latency" => {}
+                "answered_error" => assert_eq!(value["21"], 2),
+                "first_job_ms" | "gap_ms" | "wake_gap_ms" => assert_eq!(value.as_f64(), Some(1.0), "{key}"),
+                _ => assert_eq!(value.as_f64(), Some(2.0), "{key}"),
+            }
+        }
+    }
+}

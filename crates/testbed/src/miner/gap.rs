@@ -1,0 +1,102 @@
+//! How long a miner went without a job it could use while it wanted one.
+
+use std::time::{Duration, Instant};
+
+/// The watch over gaps. Feed it what the miner wants and has; it keeps the longest of each kind.
+#[derive(Debug, Clone)]
+pub(super) struct GapWatch {
+    wants: bool,
+    has: bool,
+    kind: Kind,
+    /// When the running gap began.
+    since: Option<Instant>,
+    longest: [Duration; 3],
+}
+
+/// What came before a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The start: no job ever.
+    First = 0,
+    /// Sleep.
+    Wake = 1,
+    /// A job that it could use.
+    Lost = 2,
+}
+
+impl GapWatch {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { wants: true, has: false, kind: Kind::First, since: Some(now), longest: [Duration::ZERO; 3] }
+    }
+
+    /// It fell asleep or woke.
+    pub(super) fn wants(&mut self, wants: bool, now: Instant) {
+        if wants && !self.wants && self.kind != Kind::First {
+            self.kind = Kind::Wake;
+        }
+        self.wants = wants;
+        self.update(now);
+    }
+
+    /// It got a job or lost the one it had.
+    pub(super) fn has(&mut self, has: bool, now: Instant) {
+        self.has = has;
+        self.update(now);
+        if has && self.wants {
+            self.kind = Kind::Lost;
+        }
+    }
+
+    /// Returns the longest gap of a kind, the running one included.
+    pub(super) fn longest(&self, kind: Kind, now: Instant) -> Duration {
+        let running = self.since.filter(|_| self.kind == kind).map_or(Duration::ZERO, |since| now - since);
+        self.longest[kind as usize].max(running)
+    }
+
+    fn update(&mut self, now: Instant) {
+        let gap = self.wants && !self.has;
+        match (self.since, gap) {
+            (None, true) => self.since = Some(now),
+            (Some(since), false) => {
+                let longest = &mut self.longest[self.kind as usize];
+                *longest = (*longest).max(now.saturating_duration_since(since));
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn each_gap_counts_for_what_came_before_it() {
+        let start = clock::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut watch = GapWatch::new(start);
+        watch.has(true, at(100));
+        watch.has(false, at(1000));
+        watch.has(true, at(1300));
+        watch.wants(false, at(2000));
+        watch.has(false, at(2100));
+        watch.wants(true, at(9000));
+        watch.has(true, at(9050));
+        watch.has(false, at(10_000));
+        let ms = |kind| watch.longest(kind, at(10_200)).as_millis();
+        assert_eq!((ms(Kind::First), ms(Kind::Wake), ms(Kind::Lost)), (100, 50, 300));
+        assert_eq!(watch.longest(Kind::Lost, at(10_500)).as_millis(), 500, "the running gap counts");
+    }
+
+    #[test]
+    fn sleep_is_no_gap() {
+        let start = clock::now();
+        let mut watch = GapWatch::new(start);
+        watch.has(true, start);
+        watch.wants(false, start);
+        watch.has(false, start);
+        assert_eq!(watch.longest(Kind::Lost, start + Duration::from_secs(60)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,141 @@
+//! The exact words of each firmware: handshake and submit lines, and how their answers are read.
+
+use serde_json::Value;
+
+use super::config::Model;
+use crate::arithmetic::parse_bytes;
+use crate::wire::Envelope;
+
+/// Returns the configure line.
+pub(super) fn configure(model: Model, id: &str, mask: u32) -> String {
+    let bits = if model == Model::StockS19 { ",\"version-rolling.min-bit-count\":3" } else { "" };
+    format!(
+        "{{\"id\":{id},\"method\":\"mining.configure\",\"params\":[[\"version-rolling\"],{{\"version-rolling.mask\":\"{mask:08x}\"{bits}}}]}}"
+    )
+}
+
+/// Returns the subscribe line; a second try after a failed handshake comes without a user agent.
+pub(super) fn subscribe(model: Model, id: &str, bare: bool) -> String {
+    let agent = if bare { String::new() } else { format!("\"{}\"", model.user_agent()) };
+    format!("{{\"id\": {id}, \"method\": \"mining.subscribe\", \"params\": [{agent}]}}")
+}
+
+/// Returns the authorize line.
+pub(super) fn authorize(id: &str, worker: &str, password: &str) -> String {
+    let params = serde_json::json!([worker, password]);
+    format!("{{\"id\": {id}, \"method\": \"mining.authorize\", \"params\": {params}}}")
+}
+
+/// What a bfgminer says before it subscribes; it wants no answer.
+pub(super) const SUGGEST_TARGET: &str = "{\"id\": null, \"method\": \"mining.suggest_target\", \"params\": [\"00000000ffff0000000000000000000000000000000000000000000000000000\"]}";
+
+/// What a cpuminer says after it is authorised.
+pub(super) const EXTRANONCE_SUBSCRIBE: &str =
+    "{\"id\": 3, \"method\": \"mining.extranonce.subscribe\", \"params\": []}";
+
+/// Returns the submit line. `params` are worker, job, extranonce2, ntime, nonce and perhaps version bits.
+pub(super) fn submit(model: Model, id: &str, params: &[&str]) -> String {
+    let params = serde_json::to_string(params).expect("strings");
+    match model {
+        Model::Cpuminer => format!("{{\"method\": \"mining.submit\", \"params\": {params}, \"id\":{id}}}"),
+        _ => format!("{{\"params\": {params}, \"id\": {id}, \"method\": \"mining.submit\"}}"),
+    }
+}
+
+/// Reads extranonce1 and extranonce2_size out of a subscribe reply of any of the usual forms.
+pub(super) fn subscription(reply: &Envelope<'_>) -> Option<(Vec<u8>, usize)> {
+    let fields = reply.result.as_array()?;
+    let [.., extranonce1, size] = fields.as_slice() else { return None };
+    extranonce(extranonce1, size)
+}
+
+/// Reads an extranonce1 and a size.
+pub(super) fn extranonce(extranonce1: &Value, size: &Value) -> Option<(Vec<u8>, usize)> {
+    let size = usize::try_from(size.as_u64()?).ok().filter(|size| (1..=32).contains(size))?;
+    Some((parse_bytes(extranonce1.as_str()?)?, size))
+}
+
+/// Reads the mask a configure reply grants; zero where it grants none.
+pub(super) fn granted_mask(reply: &Envelope<'_>) -> u32 {
+    if reply.result.get("version-rolling") != Some(&Value::Bool(true)) {
+        return 0;
+    }
+    let mask = reply.result.get("version-rolling.mask").and_then(Value::as_str);
+    mask.and_then(|mask| u32::from_str_radix(mask, 16).ok()).unwrap_or(0)
+}
+
+/// Returns what a refusal is counted under: its code, or its kind where it has none.
+pub(super) fn refusal(answer: &Envelope<'_>) -> String {
+    let code = match &answer.error {
+        Value::Array(parts) => parts.first(),
+        Value::Object(_) => answer.error.get("code"),
+        Value::Null => return if answer.result.is_null() { "null" } else { "false" }.to_owned(),
+        _ => None,
+    };
+    match code {
+        Some(Value::Number(code)) => code.to_string(),
+        Some(Value::String(code)) if code.len() <= 8 => code.clone(),
+        _ => "text".to_owned(),
+    }
+}
+
+/// Reads where a `client.reconnect` points, if it names a place.
+pub(super) fn reconnect_to(params: &Value) -> Option<(String, u16)> {
+    let host = params.get(0)?.as_str()?;
+    let port = params.get(1)?;
+    let port = port.as_u64().or_else(|| port.as_str()?.parse().ok())?;
+    Some((host.to_owned(), u16::try_from(port).ok()?))
+}
+
+/// Tells whether firmware follows from one host to another: what stands after the first dot must be the same.
+pub(super) fn same_domain(from: &str, to: &str) -> bool {
+    match (from.split_once('.'), to.split_once('.')) {
+        (Some((_, from)), Some((_, to))) => from == to,
+        _ => from == to,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscribe_replies_of_all_forms_are_read() {
+        for result in [
+            r#"[[["mining.notify","6b02"]],"faca026b",8]"#,
+            r#"[[["mining.set_difficulty","x"],["mining.notify","x"]],"faca026b",8]"#,
+            r#"[["mining.notify","id"],"faca026b",8]"#,
+        ] {
+            let line = format!("{{\"id\":1,\"result\":{result}}}");
+            let reply = Envelope::parse(line.as_bytes()).unwrap();
+            assert_eq!(subscription(&reply), Some((vec![0xfa, 0xca, 0x02, 0x6b], 8)), "{result}");
+        }
+        for result in ["true", "[]", r#"[[],"zz",8]"#, r#"[[],"00",0]"#, r#"[[],"00","8"]"#] {
+            let line = format!("{{\"id\":1,\"result\":{result}}}");
+            assert_eq!(subscription(&Envelope::parse(line.as_bytes()).unwrap()), None, "{result}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_counted_by_code_where_there_is_one() {
+        for (answer, code) in [
+            (r#"{"id":4,"result":null,"error":[21,"Job not found",null]}"#, "21"),
+            (r#"{"id":4,"result":null,"error":["22","dup"]}"#, "22"),
+            (r#"{"id":4,"result":null,"error":{"code":23,"message":"low"}}"#, "23"),
+            (r#"{"reject-reason":"Above target","result":false,"error":null,"id":10}"#, "false"),
+            (r#"{"result":false,"error":"No nonce","id":16}"#, "text"),
+            (r#"{"id":4}"#, "null"),
+        ] {
+            assert_eq!(refusal(&Envelope::parse(answer.as_bytes()).unwrap()), code, "{answer}");
+        }
+    }
+
+    #[test]
+    fn firmware_follows_only_within_what_it_takes_for_a_domain() {
+        assert!(same_domain("a.pool.com", "b.pool.com"));
+        assert!(same_domain("pool.com", "evil.com"), "as real firmware does");
+        assert!(!same_domain("a.pool.com", "a.evil.com"));
+        assert!(same_domain("127.0.0.1", "127.0.0.1"));
+        assert!(!same_domain("127.0.0.1", "10.0.0.2"));
+    }
+}

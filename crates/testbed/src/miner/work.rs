@@ -1,0 +1,233 @@
+//! What a miner makes of a job: headers to try, one extranonce2 and version after the other.
+
+use serde_json::Value;
+
+use super::config::{MinerConfig, Model};
+use crate::arithmetic::scan::Scan;
+use crate::arithmetic::{Hash, Header, Target, coinbase, double_sha256, merkle_root};
+use crate::arithmetic::{parse_array, parse_bytes, parse_u32, swap_words};
+
+/// A job as a connection received it.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) id: String,
+    coinb1: Vec<u8>,
+    coinb2: Vec<u8>,
+    branches: Vec<Hash>,
+    prevhash: Hash,
+    pub(super) version: u32,
+    nbits: u32,
+    pub(super) ntime: u32,
+    pub(super) clean: bool,
+    pub(super) extranonce1: Vec<u8>,
+    pub(super) extranonce2_size: usize,
+    /// The difficulty in force when it came.
+    pub(super) difficulty: f64,
+}
+
+impl Job {
+    /// Reads a notify's parameters. `None` where they are no job.
+    pub(super) fn parse(params: &Value, extranonce: (&[u8], usize), difficulty: f64) -> Option<Self> {
+        let text = |index: usize| params.get(index).and_then(Value::as_str);
+        let branches = params.get(4)?.as_array()?;
+        Some(Self {
+            id: text(0)?.to_owned(),
+            prevhash: swap_words(parse_array(text(1)?)?),
+            coinb1: parse_bytes(text(2)?)?,
+            coinb2: parse_bytes(text(3)?)?,
+            branches: branches.iter().map(|branch| parse_array(branch.as_str()?)).collect::<Option<_>>()?,
+            version: parse_u32(text(5)?)?,
+            nbits: parse_u32(text(6)?)?,
+            ntime: parse_u32(text(7)?)?,
+            clean: params.get(8)?.as_bool()?,
+            extranonce1: extranonce.0.to_vec(),
+            extranonce2_size: extranonce.1,
+            difficulty,
+        })
+    }
+
+    /// Names the work this job hands out: equal for two jobs exactly when the same extranonce2 gives the same header.
+    pub(super) fn work_key(&self) -> Hash {
+        let mut bytes = [self.coinb1.as_slice(), &self.extranonce1].concat();
+        bytes.extend_from_slice(&u64::try_from(self.extranonce2_size).unwrap_or(0).to_le_bytes());
+        bytes.extend_from_slice(&self.coinb2);
+        bytes.extend(self.branches.iter().flatten());
+        bytes.extend_from_slice(&self.prevhash);
+        for number in [self.version, self.nbits, self.ntime] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        double_sha256(&bytes)
+    }
+
+    /// Builds the header of one extranonce2 and version.
+    fn header(&self, extranonce2: &[u8], version: u32) -> Header {
+        let made = coinbase(&self.coinb1, &self.extranonce1, extranonce2, &self.coinb2);
+        Header {
+            version,
+            prevhash: self.prevhash,
+            merkle_root: merkle_root(&made, &self.branches),
+            ntime: self.ntime,
+            nbits: self.nbits,
+            nonce: 0,
+        }
+    }
+}
+
+/// One header being tried, and what its shares are submitted with.
+#[derive(Debug, Clone)]
+pub(super) struct Work {
+    pub(super) scan: Scan,
+    pub(super) target: Target,
+    pub(super) difficulty: f64,
+    pub(super) extranonce2: Vec<u8>,
+    pub(super) version_bits: Option<u32>,
+    /// Nonces still to be tried.
+    pub(super) left: u32,
+}
+
+/// Where in its search space a miner is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Position {
+    /// Counts extranonce2 up from zero, written little-endian.
+    extranonce2: u64,
+    variant: usize,
+}
+
+impl Position {
+    /// Goes on to the next extranonce2.
+    pub(super) fn skip(&mut self) {
+        self.variant = usize::MAX;
+    }
+
+    /// Makes the next piece of work. `None` when extranonce2 is used up.
+    pub(super) fn next(
+        &mut self,
+        job: &Job,
+        variants: &[Variant],
+        difficulty: f64,
+        target: Target,
+        nonces: u32,
+    ) -> Option<Work> {
+        if self.variant >= variants.len() {
+            self.variant = 0;
+            self.extranonce2 += 1;
+        }
+        let size = job.extranonce2_size;
+        if size < 8 && self.extranonce2 >> (8 * size) != 0 {
+            return None;
+        }
+        let mut extranonce2 = self.extranonce2.to_le_bytes().to_vec();
+        extranonce2.resize(size, 0);
+        let variant = variants[self.variant];
+        self.variant += 1;
+        let scan = Scan::new(&job.header(&extranonce2, variant.version));
+        Some(Work { scan, target, difficulty, extranonce2, version_bits: variant.sent, left: nonces })
+    }
+}
+
+/// A header version and the bits that are submitted for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub(super) version: u32,
+    pub(super) sent: Option<u32>,
+}
+
+/// Returns the versions a miner goes through on a job, as its firmware and chip roll them.
+pub(super) fn variants(config: &MinerConfig, job_version: u32, mask: u32) -> Vec<Variant> {
+    let stock = config.model == Model::StockS19;
+    let mask = if stock { mask & 0x1fff_e000 } else { mask };
+    if mask == 0 {
+        return vec![Variant { version: job_version, sent: None }];
+    }
+    let mut bits = vec![0_u32];
+    let mut left = mask;
+    for _ in 0..config.model.rolled_bits() {
+        let lowest = left & left.wrapping_neg();
+        if lowest == 0 {
+            break;
+        }
+        left &= !lowest;
+        bits.extend(bits.clone().iter().map(|bits| bits | lowest));
+    }
+    let mut variants: Vec<Variant> = Vec::new();
+    for bits in bits {
+        let version = if stock && config.keeps_job_bits { job_version | bits } else { (job_version & !mask) | bits };
+        let sent = if stock { bits & !job_version } else { bits };
+        // A kept job bit makes two of them one.
+        if variants.iter().all(|known| known.version != version) {
+            variants.push(Variant { version, sent: Some(sent) });
+        }
+    }
+    variants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notify(clean: bool) -> Value {
+        let hash = "00".repeat(32);
+        serde_json::json!(["1", hash, "aa", "bb", [hash], "20000000", "207fffff", "00000005", clean])
+    }
+
+    fn job(extranonce1: &[u8], size: usize) -> Job {
+        Job::parse(&notify(true), (extranonce1, size), 1.0).unwrap()
+    }
+
+    #[test]
+    fn work_is_the_same_only_when_every_header_is() {
+        let key = job(&[1], 4).work_key();
+        assert_eq!(job(&[1], 4).work_key(), key);
+        assert_ne!(job(&[2], 4).work_key(), key);
+        assert_ne!(job(&[1], 3).work_key(), key);
+        let mut later = notify(true);
+        later[7] = "00000006".into();
+        assert_ne!(Job::parse(&later, (&[1], 4), 1.0).unwrap().work_key(), key);
+        let mut renamed = notify(false);
+        renamed[0] = "2".into();
+        assert_eq!(Job::parse(&renamed, (&[1], 4), 9.0).unwrap().work_key(), key, "another name, the same work");
+        // The same bytes cut elsewhere: what was extranonce1 is in coinb1 now.
+        let mut cut = notify(true);
+        cut[2] = "aa01".into();
+        assert_eq!(Job::parse(&cut, (&[], 4), 1.0).unwrap().work_key(), key);
+    }
+
+    #[test]
+    fn jobs_that_cannot_be_read_are_none() {
+        for (index, wrong) in [(0, 1.into()), (1, "00".into()), (2, "zz".into()), (4, "".into()), (8, "true".into())] {
+            let mut params = notify(true);
+            params[index] = wrong;
+            assert!(Job::parse(&params, (&[1], 4), 1.0).is_none(), "field {index}");
+        }
+    }
+
+    #[test]
+    fn no_header_is_made_twice_until_the_space_ends() {
+        let job = job(&[1], 1);
+        let config = MinerConfig::new(Model::StockS19, "x:1", "w");
+        let variants = variants(&config, job.version, 0x1fff_e000);
+        assert_eq!(variants.len(), 8);
+        let mut position = Position::default();
+        let mut pieces = std::collections::HashSet::new();
+        while let Some(work) = position.next(&job, &variants, 1.0, Target::MAX, 1) {
+            assert!(pieces.insert((work.extranonce2.clone(), work.version_bits)));
+            assert_eq!(work.extranonce2.len(), 1);
+        }
+        assert_eq!(pieces.len(), 256 * 8);
+    }
+
+    #[test]
+    fn chips_and_firmware_differ_in_the_bits_they_send() {
+        let mut config = MinerConfig::new(Model::StockS19, "x:1", "w");
+        let keeping = variants(&config, 0x2000_2000, 0x1fff_e000);
+        assert_eq!(keeping.len(), 4, "the kept bit halves them");
+        assert!(keeping.contains(&Variant { version: 0x2000_6000, sent: Some(0x4000) }));
+        config.keeps_job_bits = false;
+        let overwriting = variants(&config, 0x2000_2000, 0x1fff_e000);
+        assert!(overwriting.contains(&Variant { version: 0x2000_6000, sent: Some(0x4000) }));
+        assert!(overwriting.contains(&Variant { version: 0x2000_4000, sent: Some(0x4000) }));
+        let cgminer = MinerConfig::new(Model::Cgminer411, "x:1", "w");
+        assert_eq!(variants(&cgminer, 0x2000_0000, 0x1fff_e000).len(), 4);
+        assert_eq!(variants(&cgminer, 0x2000_0000, 0), [Variant { version: 0x2000_0000, sent: None }]);
+    }
+}

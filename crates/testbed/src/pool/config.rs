@@ -1,0 +1,261 @@
+//! How a test pool behaves from its start: each field is something a real pool does differently from the next.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::arithmetic::Target;
+
+/// A test pool's settings. [`PoolConfig::default`] is a plain, honest pool on a free local port.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where connections get their extranonce1 from.
+    pub extranonce1: Extranonce1,
+    /// Bytes left to whoever connects, 2 to 8.
+    pub extranonce2_size: usize,
+    /// Share difficulty of a new connection, 2^-28 to 2^48.
+    pub difficulty: f64,
+    /// Version bits that may be rolled; `None` refuses rolling.
+    pub version_mask: Option<u32>,
+    /// How the header's version is rebuilt from the submitted bits.
+    pub rolling: Rolling,
+    /// The jobs' block version; real pools signal with bits that may lie inside the mask.
+    pub job_version: u32,
+    /// Time between jobs; zero makes jobs only when told to.
+    pub job_interval: Duration,
+    /// Every so manieth job is a clean one; zero: only the first.
+    pub clean_every: u32,
+    /// Merkle branches in a job, at most 32.
+    pub branches: usize,
+    /// Network target of the jobs, compact form.
+    pub nbits: u32,
+    /// Seconds by which a share's `ntime` may be ahead of its job's.
+    pub ntime_window: u32,
+    /// Who may mine.
+    pub authorize: Authorize,
+    /// What must have happened before the first job is sent.
+    pub first_job: FirstJob,
+    /// The shape of the subscribe reply.
+    pub subscribe_reply: SubscribeReply,
+    /// The shape of a refusal.
+    pub error_form: ErrorForm,
+    /// Leave the `error` key out of good answers, as AntPool and miningcore do.
+    pub omit_error_key: bool,
+    /// Whether `set_difficulty` comes before or after the notify it belongs to.
+    pub difficulty_order: DifficultyOrder,
+    /// Send `set_version_mask` right after the configure reply, before the subscribe reply, as Braiins does.
+    pub early_version_mask: bool,
+    /// Refuse configure after subscribe, as Braiins does.
+    pub configure_first: bool,
+    /// Honour `suggest_difficulty` and `d=` in the password.
+    pub honour_suggestions: bool,
+    /// What `mining.extranonce.subscribe` is answered.
+    pub extranonce_subscribe: ExtranonceSubscribe,
+    /// Make a clean job when a share meets the network target.
+    pub clean_on_block: bool,
+    /// Seeds job contents; two pools with one seed send equal jobs.
+    pub seed: u64,
+    /// Lines remembered per connection.
+    pub wire_lines: usize,
+}
+
+/// Where connections get their extranonce1 from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extranonce1 {
+    /// A value of its own for each connection, so many bytes long (1 to 16).
+    PerConnection(usize),
+    /// The same for all, as Braiins serves `00`.
+    Fixed(Vec<u8>),
+}
+
+/// How the header's version is rebuilt from the submitted bits; the two differ where the job's version has a bit
+/// inside the mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rolling {
+    /// `(job & !mask) | bits`, BIP310.
+    MaskReplace,
+    /// `job | bits`, as ckpool and DATUM do.
+    Or,
+}
+
+/// Who may mine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorize {
+    /// Everybody.
+    All,
+    /// Only these workers.
+    Only(Vec<String>),
+    /// Nobody.
+    Nobody,
+}
+
+/// What must have happened before the first job is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstJob {
+    /// Subscribe, as with ckpool: before the authorize reply.
+    AfterSubscribe,
+    /// Subscribe and authorize.
+    AfterAuthorize,
+}
+
+/// The shape of the subscribe reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscribeReply {
+    /// `[[["mining.notify","id"]],"e1",n]`
+    OnePair,
+    /// `[[["mining.set_difficulty","id"],["mining.notify","id"]],"e1",n]`
+    TwoPairs,
+    /// `[["mining.notify","id"],"e1",n]`
+    Flat,
+}
+
+/// The shape of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorForm {
+    /// `"result":null,"error":[21,"Job not found",null]`
+    Array,
+    /// `"result":false,"error":null,"reject-reason":"Job not found"`, as ckpool writes it.
+    RejectReason,
+    /// `"result":null,"error":"Job not found"`
+    Text,
+    /// `"result":null,"error":{"code":21,"message":"Job not found"}`
+    Object,
+}
+
+/// Whether `set_difficulty` comes before or after the notify it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DifficultyOrder {
+    /// As pools should.
+    Before,
+    /// The job first.
+    After,
+}
+
+/// What `mining.extranonce.subscribe` is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtranonceSubscribe {
+    /// `true`
+    Accept,
+    /// `[20,"Not supported.",null]`
+    Refuse,
+    /// Nothing.
+    Silence,
+}
+
+/// Lowest difficulty a test pool takes.
+pub const DIFFICULTY_MIN: f64 = 1.0 / (1_u64 << 28) as f64;
+/// Highest difficulty a test pool takes.
+pub const DIFFICULTY_MAX: f64 = (1_u64 << 48) as f64;
+
+/// Why a test pool's settings cannot work.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// Too few or too many bytes for whoever connects.
+    #[error("extranonce2_size {0}: must be 2 to 8")]
+    Extranonce2Size(usize),
+    /// An extranonce1 no client takes.
+    #[error("extranonce1 of {0} bytes: must be 1 to 16")]
+    Extranonce1Length(usize),
+    /// Outside 2^-28 to 2^48.
+    #[error("difficulty {0}: must be 2^-28 to 2^48")]
+    Difficulty(f64),
+    /// More than a block can need.
+    #[error("{0} merkle branches: at most 32")]
+    Branches(usize),
+    /// Not a target.
+    #[error("nbits {0:08x}: zero, negative or past 256 bits")]
+    Nbits(u32),
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            extranonce1: Extranonce1::PerConnection(4),
+            extranonce2_size: 8,
+            difficulty: 1.0,
+            version_mask: Some(0x1fff_e000),
+            rolling: Rolling::MaskReplace,
+            job_version: 0x2000_0000,
+            job_interval: Duration::from_secs(30),
+            clean_every: 10,
+            branches: 12,
+            nbits: 0x1d00_ffff,
+            ntime_window: 7000,
+            authorize: Authorize::All,
+            first_job: FirstJob::AfterAuthorize,
+            subscribe_reply: SubscribeReply::OnePair,
+            error_form: ErrorForm::Array,
+            omit_error_key: false,
+            difficulty_order: DifficultyOrder::Before,
+            early_version_mask: false,
+            configure_first: false,
+            honour_suggestions: true,
+            extranonce_subscribe: ExtranonceSubscribe::Accept,
+            clean_on_block: false,
+            seed: 1,
+            wire_lines: 512,
+        }
+    }
+}
+
+impl PoolConfig {
+    /// Checks that the settings can work.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_size(self.extranonce2_size)?;
+        check_difficulty(self.difficulty)?;
+        let length = match &self.extranonce1 {
+            Extranonce1::PerConnection(length) => *length,
+            Extranonce1::Fixed(value) => value.len(),
+        };
+        check_extranonce1(length)?;
+        if self.branches > 32 {
+            return Err(ConfigError::Branches(self.branches));
+        }
+        Target::of_nbits(self.nbits).map(|_| ()).ok_or(ConfigError::Nbits(self.nbits))
+    }
+}
+
+pub(super) fn check_size(size: usize) -> Result<(), ConfigError> {
+    if (2..=8).contains(&size) { Ok(()) } else { Err(ConfigError::Extranonce2Size(size)) }
+}
+
+pub(super) fn check_extranonce1(length: usize) -> Result<(), ConfigError> {
+    if (1..=16).contains(&length) { Ok(()) } else { Err(ConfigError::Extranonce1Length(length)) }
+}
+
+pub(super) fn check_difficulty(difficulty: f64) -> Result<(), ConfigError> {
+    if (DIFFICULTY_MIN..=DIFFICULTY_MAX).contains(&difficulty) {
+        Ok(())
+    } else {
+        Err(ConfigError::Difficulty(difficulty))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_name() {
+        let refused = |change: fn(&mut PoolConfig)| {
+            let mut config = PoolConfig::default();
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        assert_eq!(PoolConfig::default().check(), Ok(()));
+        assert_eq!(refused(|config| config.extranonce2_size = 9), ConfigError::Extranonce2Size(9));
+        assert_eq!(
+            refused(|config| config.extranonce1 = Extranonce1::Fixed(vec![])),
+            ConfigError::Extranonce1Length(0)
+        );
+        assert_eq!(refused(|config| config.difficulty = 0.0), ConfigError::Difficulty(0.0));
+        assert_eq!(refused(|config| config.branches = 33), ConfigError::Branches(33));
+        assert_eq!(refused(|config| config.nbits = 0), ConfigError::Nbits(0));
+        assert!(matches!(refused(|config| config.difficulty = f64::NAN), ConfigError::Difficulty(_)));
+    }
+}

@@ -1,0 +1,380 @@
+//! A test pool's mind: connections, jobs, counts and switches, with lines in and lines out.
+//!
+//! It holds no socket and reads no clock; [`super::serve`] moves its bytes. What a connection asks is answered in
+//! [`requests`], what it is told to do is done in [`controls`].
+
+mod controls;
+mod requests;
+mod seen;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use self::seen::SeenHashes;
+use super::config::{DifficultyOrder, Extranonce1, FirstJob, PoolConfig};
+use super::counts::{ConnectionCounts, Counts, Tally};
+use super::job::{Job, Shape, prevhash};
+use super::judge::Issued;
+use super::{ConnectionId, Mood, Verdicts};
+use crate::arithmetic::Hash;
+use crate::clock::Moment;
+use crate::wire::{Direction, WireLog};
+
+/// Something for a connection's task to do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Out {
+    /// Write a line.
+    Line(Arc<str>),
+    /// Write a line, but only after a while.
+    Late(Arc<str>, Duration),
+    /// Close, once what came before is written.
+    Close,
+}
+
+/// The pool's whole state.
+pub(super) struct Core {
+    pub(super) config: PoolConfig,
+    rng: StdRng,
+    pub(super) mood: Mood,
+    pub(super) verdicts: Verdicts,
+    pub(super) answer_delay: Duration,
+    /// The next jobs carry the latest job's id.
+    pub(super) repeat_job_ids: bool,
+    /// New connections get the extranonce1 of the connection that closed last.
+    pub(super) reuse_extranonce1: bool,
+    job: Option<Arc<Job>>,
+    job_number: u64,
+    jobs_since_clean: u32,
+    height: u32,
+    prevhash: Hash,
+    connections: BTreeMap<ConnectionId, Connection>,
+    closed: VecDeque<(ConnectionId, ConnectionCounts, WireLog)>,
+    next_connection: u64,
+    next_extranonce1: u64,
+    freed_extranonce1: Option<Arc<[u8]>>,
+    seen: SeenHashes,
+    workers: BTreeMap<String, Tally>,
+    counts: Counts,
+    outs: Vec<(ConnectionId, Out)>,
+}
+
+/// One connection and what it was promised.
+struct Connection {
+    counts: ConnectionCounts,
+    extranonce1: Arc<[u8]>,
+    /// The mask it asked for; `None` before configure.
+    asked_mask: Option<u32>,
+    subscribed: bool,
+    authorized: bool,
+    /// The difficulty last written to it.
+    told: Option<f64>,
+    issued: VecDeque<Issued>,
+    log: WireLog,
+}
+
+/// Jobs remembered per connection; older ones become unknown.
+const ISSUED_MAX: usize = 256;
+/// Closed connections whose counts and lines are kept; the oldest is forgotten.
+const CLOSED_MAX: usize = 4096;
+/// Workers counted by name; the submits of further ones are counted together.
+const WORKERS_MAX: usize = 100_000;
+/// The name further workers are counted under.
+const OTHER_WORKERS: &str = "(others)";
+
+impl Core {
+    pub(super) fn new(config: PoolConfig, now: Moment) -> Self {
+        let mut rng = StdRng::seed_from_u64(config.seed);
+        let prevhash = prevhash(&mut rng);
+        let mut core = Self {
+            rng,
+            mood: Mood::Normal,
+            verdicts: Verdicts::Truthful,
+            answer_delay: Duration::ZERO,
+            repeat_job_ids: false,
+            reuse_extranonce1: false,
+            job: None,
+            job_number: 0,
+            jobs_since_clean: 0,
+            height: 850_000,
+            prevhash,
+            connections: BTreeMap::new(),
+            closed: VecDeque::new(),
+            next_connection: 1,
+            next_extranonce1: config.seed << 8,
+            freed_extranonce1: None,
+            seen: SeenHashes::default(),
+            workers: BTreeMap::new(),
+            counts: Counts::default(),
+            outs: Vec::new(),
+            config,
+        };
+        core.new_job(true, now);
+        core
+    }
+
+    /// Takes what is to be done since the last call.
+    pub(super) fn drain(&mut self) -> std::vec::Drain<'_, (ConnectionId, Out)> {
+        self.outs.drain(..)
+    }
+
+    /// Takes a new connection in.
+    pub(super) fn open(&mut self, peer: SocketAddr) -> ConnectionId {
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.counts.connects += 1;
+        let reused = self.freed_extranonce1.take_if(|_| self.reuse_extranonce1);
+        let extranonce1 = reused.unwrap_or_else(|| self.fresh_extranonce1());
+        let counts = ConnectionCounts {
+            peer,
+            open: true,
+            user_agent: None,
+            workers: Vec::new(),
+            extranonce1: const_hex::encode(&extranonce1),
+            extranonce2_size: self.config.extranonce2_size,
+            difficulty: self.config.difficulty,
+            version_mask: 0,
+            jobs: 0,
+            total: Tally::default(),
+        };
+        let connection = Connection {
+            counts,
+            extranonce1,
+            asked_mask: None,
+            subscribed: false,
+            authorized: false,
+            told: None,
+            issued: VecDeque::new(),
+            log: WireLog::new(self.config.wire_lines),
+        };
+        self.connections.insert(id, connection);
+        id
+    }
+
+    /// Lets a connection go. Its counts and lines are kept.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        connection.counts.open = false;
+        self.freed_extranonce1 = Some(connection.extranonce1);
+        if self.closed.len() >= CLOSED_MAX {
+            self.closed.pop_front();
+        }
+        self.closed.push_back((id, connection.counts, connection.log));
+    }
+
+    /// Lets a connection go that did not read what was sent.
+    pub(super) fn close_slow(&mut self, id: ConnectionId) {
+        self.counts.slow_readers += 1;
+        self.close(id);
+    }
+
+    /// Lets all connections go.
+    pub(super) fn close_all(&mut self) {
+        for id in self.ids() {
+            self.outs.push((id, Out::Close));
+            self.close(id);
+        }
+    }
+
+    /// Makes the job the interval asks for.
+    pub(super) fn tick(&mut self, now: Moment) {
+        let clean = self.config.clean_every != 0 && self.jobs_since_clean + 1 >= self.config.clean_every;
+        self.new_job(clean, now);
+    }
+
+    /// Makes a job and sends it to everyone ready for it. A clean one is on a new block and retires those before.
+    pub(super) fn new_job(&mut self, clean: bool, now: Moment) {
+        if self.mood != Mood::Normal {
+            return;
+        }
+        let clean = clean || self.job.is_none();
+        if clean {
+            self.height += 1;
+            self.prevhash = prevhash(&mut self.rng);
+            self.jobs_since_clean = 0;
+        } else {
+            self.jobs_since_clean += 1;
+        }
+        if !self.repeat_job_ids || self.job_number == 0 {
+            self.job_number += 1;
+        }
+        self.counts.jobs += 1;
+        let shape = Shape {
+            branches: self.config.branches,
+            version: self.config.job_version,
+            nbits: self.config.nbits,
+            ntime: now.ntime(),
+        };
+        let id = format!("{:x}", self.job_number);
+        let job = Arc::new(Job::new(id, self.prevhash, self.height, shape, &mut self.rng));
+        self.job = Some(Arc::clone(&job));
+        let mut rendered: HashMap<usize, Arc<str>> = HashMap::new();
+        for id in self.ids() {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            if clean {
+                connection.retire(now);
+            }
+            if !connection.ready(self.config.first_job) {
+                continue;
+            }
+            let length = connection.extranonce_len();
+            let line = rendered.entry(length).or_insert_with(|| Arc::from(job.notify(length, clean))).clone();
+            self.issue(id, &job, line);
+        }
+    }
+
+    /// Sends the current job to one connection, as its first.
+    fn first_job(&mut self, id: ConnectionId) {
+        let Some(job) = self.job.clone() else { return };
+        let Some(connection) = self.connections.get(&id) else { return };
+        if self.mood != Mood::Normal || !connection.issued.is_empty() || !connection.ready(self.config.first_job) {
+            return;
+        }
+        let line = Arc::from(job.notify(connection.extranonce_len(), true));
+        self.issue(id, &job, line);
+    }
+
+    fn issue(&mut self, id: ConnectionId, job: &Arc<Job>, line: Arc<str>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.issued.len() >= ISSUED_MAX {
+            connection.issued.pop_front();
+        }
+        connection.issued.push_back(Issued {
+            job: Arc::clone(job),
+            extranonce1: Arc::clone(&connection.extranonce1),
+            extranonce2_size: connection.counts.extranonce2_size,
+            difficulty: connection.counts.difficulty,
+            retired: None,
+        });
+        connection.counts.jobs += 1;
+        match self.config.difficulty_order {
+            DifficultyOrder::Before => {
+                self.tell_difficulty(id);
+                self.send(id, line);
+            }
+            DifficultyOrder::After => {
+                self.send(id, line);
+                self.tell_difficulty(id);
+            }
+        }
+    }
+
+    /// Writes a connection's difficulty to it, if it does not have it yet.
+    fn tell_difficulty(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let difficulty = connection.counts.difficulty;
+        if connection.told.replace(difficulty) == Some(difficulty) {
+            return;
+        }
+        self.send(id, format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}").into());
+    }
+
+    /// Sends a line to everyone connected.
+    pub(super) fn send_all(&mut self, line: &str) {
+        let line: Arc<str> = line.into();
+        for id in self.ids() {
+            self.send(id, Arc::clone(&line));
+        }
+    }
+
+    /// Sends a line to one connection, whatever it says.
+    pub(super) fn send(&mut self, id: ConnectionId, line: Arc<str>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if self.mood != Mood::Silent {
+            connection.log.push(Direction::Out, line.as_bytes());
+            self.outs.push((id, Out::Line(line)));
+        }
+    }
+
+    /// Sends an answer, later if answers are delayed.
+    fn reply(&mut self, id: ConnectionId, line: String) {
+        if self.answer_delay.is_zero() {
+            return self.send(id, line.into());
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.log.push(Direction::Out, line.as_bytes());
+        self.outs.push((id, Out::Late(line.into(), self.answer_delay)));
+    }
+
+    /// Returns everything counted.
+    pub(super) fn counts(&self) -> Counts {
+        let closed = self.closed.iter().map(|(id, counts, _)| (id.0, counts.clone()));
+        let open = self.connections.iter().map(|(id, connection)| (id.0, connection.counts.clone()));
+        Counts {
+            workers: self.workers.clone(),
+            connections: closed.chain(open).collect(),
+            open: u64::try_from(self.connections.len()).unwrap_or(u64::MAX),
+            ..self.counts.clone()
+        }
+    }
+
+    /// Returns the kept lines of a connection, open or closed; none for one that is not known.
+    pub(super) fn wire(&self, id: ConnectionId) -> Vec<(Direction, String)> {
+        if let Some(connection) = self.connections.get(&id) {
+            return connection.log.lines();
+        }
+        self.closed.iter().find(|(closed, ..)| *closed == id).map_or_else(Vec::new, |(_, _, log)| log.lines())
+    }
+
+    fn ids(&self) -> Vec<ConnectionId> {
+        self.connections.keys().copied().collect()
+    }
+
+    #[cfg(test)]
+    fn extranonce1(&self, id: ConnectionId) -> Option<Arc<[u8]>> {
+        self.connections.get(&id).map(|connection| Arc::clone(&connection.extranonce1))
+    }
+
+    fn fresh_extranonce1(&mut self) -> Arc<[u8]> {
+        match &self.config.extranonce1 {
+            Extranonce1::Fixed(value) => value.as_slice().into(),
+            Extranonce1::PerConnection(length) => {
+                self.next_extranonce1 = self.next_extranonce1.wrapping_add(1);
+                let counter = self.next_extranonce1.to_be_bytes();
+                let mut value = vec![0; *length];
+                for (place, byte) in value.iter_mut().rev().zip(counter.iter().rev()) {
+                    *place = *byte;
+                }
+                value.into()
+            }
+        }
+    }
+
+    /// Counts one submit for the pool, its worker and its connection.
+    fn tally(&mut self, id: ConnectionId, worker: &str, change: impl Fn(&mut Tally)) {
+        change(&mut self.counts.total);
+        let known = self.workers.contains_key(worker) || self.workers.len() < WORKERS_MAX;
+        change(self.workers.entry(if known { worker } else { OTHER_WORKERS }.to_owned()).or_default());
+        if let Some(connection) = self.connections.get_mut(&id) {
+            change(&mut connection.counts.total);
+        }
+    }
+}
+
+impl Connection {
+    fn extranonce_len(&self) -> usize {
+        self.extranonce1.len() + self.counts.extranonce2_size
+    }
+
+    fn ready(&self, first_job: FirstJob) -> bool {
+        self.subscribed && (self.authorized || first_job == FirstJob::AfterSubscribe)
+    }
+
+    fn retire(&mut self, now: Moment) {
+        self.issued.iter_mut().for_each(|issued| {
+            issued.retired.get_or_insert(now.at);
+        });
+    }
+
+    /// Finds the latest job of that id.
+    fn issued(&self, job_id: &str) -> Option<&Issued> {
+        self.issued.iter().rev().find(|issued| issued.job.id == job_id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! What a test pool counted: the figures a proxy's own are compared with.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Submits by what the pool made of them; each is in exactly one of the first six.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Met their job's difficulty.
+    pub accepted: u64,
+    /// Good or not, their job was retired before.
+    pub stale: u64,
+    /// Their header came before.
+    pub duplicate: u64,
+    /// Missed their job's difficulty.
+    pub low: u64,
+    /// Named a job this connection never had, or had too long ago.
+    pub unknown_job: u64,
+    /// Could not be judged: wrong lengths, not hex, bits outside the mask, not authorised.
+    pub malformed: u64,
+    /// Accepted ones that met the network target.
+    pub blocks: u64,
+    /// Difficulty accepted, summed.
+    pub work: f64,
+    /// When the latest accepted share came.
+    pub last_share: Option<Timestamp>,
+}
+
+impl Tally {
+    /// Returns how many submits were judged.
+    #[must_use]
+    pub const fn judged(&self) -> u64 {
+        self.accepted + self.stale + self.duplicate + self.low + self.unknown_job + self.malformed
+    }
+
+    /// Adds one submit.
+    pub(super) fn add(&mut self, outcome: &Outcome, wall: Timestamp) {
+        match outcome {
+            Outcome::Accepted { difficulty, block } => {
+                self.accepted += 1;
+                self.blocks += u64::from(*block);
+                self.work += difficulty;
+                self.last_share = Some(wall);
+            }
+            Outcome::Stale { .. } => self.stale += 1,
+            Outcome::Duplicate => self.duplicate += 1,
+            Outcome::Low => self.low += 1,
+            Outcome::UnknownJob => self.unknown_job += 1,
+            Outcome::Malformed { .. } => self.malformed += 1,
+        }
+    }
+}
+
+/// What the pool made of a submit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Met its job's difficulty.
+    Accepted {
+        /// What it is worth.
+        difficulty: f64,
+        /// It met the network target too.
+        block: bool,
+    },
+    /// Its job was retired before.
+    Stale {
+        /// Milliseconds since then.
+        age_ms: u64,
+        /// It would have been a block.
+        block: bool,
+    },
+    /// Its header came before.
+    Duplicate,
+    /// Missed its job's difficulty.
+    Low,
+    /// Its job is not known.
+    UnknownJob,
+    /// Could not be judged.
+    Malformed {
+        /// Stratum's error code.
+        code: i32,
+        /// Why, in the answer's words.
+        why: &'static str,
+    },
+}
+
+impl Outcome {
+    /// Returns the code and words of a refusal; `None` for an accepted share.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<(i32, &'static str)> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::Stale { .. } => Some((21, "Stale")),
+            Self::Duplicate => Some((22, "Duplicate share")),
+            Self::Low => Some((23, "Low difficulty share")),
+            Self::UnknownJob => Some((21, "Job not found")),
+            Self::Malformed { code, why } => Some((*code, why)),
+        }
+    }
+}
+
+/// Everything a test pool counted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// All submits together; its keys stand at the top level of the JSON.
+    #[serde(flatten)]
+    pub total: Tally,
+    /// By the worker a submit named.
+    pub workers: BTreeMap<String, Tally>,
+    /// By connection; closed ones stay until a few thousand are kept.
+    pub connections: BTreeMap<u64, ConnectionCounts>,
+    /// Connections taken since the start.
+    pub connects: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Jobs made.
+    pub jobs: u64,
+    /// Longest time by which a stale share came after what retired its job, in ms.
+    pub stale_age_ms_max: u64,
+    /// Stale shares that came more than one second after it.
+    pub stale_late: u64,
+    /// Stale shares that met the network target.
+    pub stale_blocks: u64,
+    /// Submits refused unjudged because the pool was told to reject all.
+    pub rejected_by_order: u64,
+    /// Submits read and left unanswered and unjudged while the pool was silent.
+    pub ignored_submits: u64,
+    /// Lines that were no message; each closed its connection.
+    pub bad_lines: u64,
+    /// Connections closed because they did not read what was sent.
+    pub slow_readers: u64,
+}
+
+/// A connection and what it brought.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionCounts {
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Whether it is still open.
+    pub open: bool,
+    /// The user agent of its subscribe.
+    pub user_agent: Option<String>,
+    /// Workers authorised on it.
+    pub workers: Vec<String>,
+    /// Its extranonce1, hex.
+    pub extranonce1: String,
+    /// Bytes left to it.
+    pub extranonce2_size: usize,
+    /// Difficulty of its next job.
+    pub difficulty: f64,
+    /// Version bits granted; zero where none.
+    pub version_mask: u32,
+    /// Jobs sent to it.
+    pub jobs: u64,
+    /// Its submits.
+    #[serde(flatten)]
+    pub total: Tally,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_survive_json_with_their_keys_on_top() {
+        let mut counts = Counts { connects: 3, ..Counts::default() };
+        counts.total.add(&Outcome::Accepted { difficulty: 0.5, block: true }, Timestamp::UNIX_EPOCH);
+        counts.total.add(&Outcome::Stale { age_ms: 5, block: false }, Timestamp::UNIX_EPOCH);
+        counts.workers.insert("acme.rig-1".into(), counts.total.clone());
+        counts.connections.insert(
+            7,
+            ConnectionCounts {
+                peer: "127.0.0.1:9".parse().unwrap(),
+                open: true,
+                user_agent: None,
+                workers: vec!["acme".into()],
+                extranonce1: "00".into(),
+                extranonce2_size: 6,
+                difficulty: 1.0,
+                version_mask: 0,
+                jobs: 1,
+                total: counts.total.clone(),
+            },
+        );
+        let json = serde_json::to_value(&counts).unwrap();
+        for (key, value) in
+            [("accepted", 1), ("stale", 1), ("duplicate", 0), ("low", 0), ("unknown_job", 0), ("malformed", 0)]
+        {
+            assert_eq!(json[key], value, "{key}");
+        }
+        assert_eq!(serde_json::from_str::<Counts>(&json.to_string()).unwrap(), counts);
+        assert_eq!(counts.total.judged(), 2);
+    }
+}

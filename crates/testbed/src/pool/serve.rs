@@ -1,0 +1,263 @@
+//! A test pool's tasks: they move bytes between sockets and [`Core`], and decide nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use stratum::frame::{MINER_LINE_MAX, Splitter};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::ConnectionId;
+use super::config::PoolConfig;
+use super::core::{Core, Out};
+use crate::clock::{Moment, moment};
+
+/// What a pool's tasks share.
+pub(super) struct Hub {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+    /// What is wanted of the listener, and what it is.
+    alive: watch::Sender<bool>,
+    listening: watch::Sender<bool>,
+    token: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct Inner {
+    core: Core,
+    outboxes: HashMap<ConnectionId, mpsc::Sender<Out>>,
+}
+
+/// Lines waiting for one connection; at the bound the connection is closed and counted.
+const OUTBOX_MAX: usize = 4096;
+/// Answers held back for one connection; at the bound no more is read from it until one goes out.
+const DELAYED_MAX: usize = 65_536;
+/// How long a write may take before the connection is given up.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// Pause between attempts to listen again.
+const REBIND_PAUSE: Duration = Duration::from_millis(20);
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("alive", &*self.alive.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    pub(super) fn start(config: PoolConfig, listener: TcpListener, addr: SocketAddr) -> Arc<Self> {
+        let job_interval = config.job_interval;
+        let core = Core::new(config, moment());
+        let hub = Arc::new(Self {
+            inner: Mutex::new(Inner { core, outboxes: HashMap::new() }),
+            changed: watch::Sender::new(0),
+            alive: watch::Sender::new(true),
+            listening: watch::Sender::new(true),
+            token: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        hub.spawn(Arc::clone(&hub).listen(listener, addr));
+        if !job_interval.is_zero() {
+            hub.spawn(Arc::clone(&hub).make_jobs(job_interval));
+        }
+        hub
+    }
+
+    /// Runs a task until it ends or the pool does.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let token = self.token.clone();
+        self.tasks.spawn(async move { token.run_until_cancelled(task).await });
+    }
+
+    pub(super) fn cancel(&self) {
+        self.token.cancel();
+    }
+
+    pub(super) async fn stop(&self) {
+        self.act(|core, _| core.close_all());
+        self.token.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Counts changes of state, for those who wait for one.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn read<R>(&self, look: impl FnOnce(&Core) -> R) -> R {
+        look(&self.inner.lock().core)
+    }
+
+    /// Changes the state and passes on what that brings, in order.
+    pub(super) fn act<R>(&self, change: impl FnOnce(&mut Core, Moment) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let Inner { core, outboxes } = &mut *inner;
+        let result = change(core, moment());
+        let mut slow = Vec::new();
+        for (id, out) in core.drain() {
+            let closes = out == Out::Close;
+            let Some(outbox) = outboxes.get(&id) else { continue };
+            if outbox.try_send(out).is_err() {
+                slow.push(id);
+                outboxes.remove(&id);
+            } else if closes {
+                outboxes.remove(&id);
+            }
+        }
+        for id in slow {
+            core.close_slow(id);
+        }
+        drop(inner);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        result
+    }
+
+    /// Opens or closes the port; closing drops every connection. Returns when it is done.
+    pub(super) async fn set_alive(&self, alive: bool) {
+        self.alive.send_replace(alive);
+        let mut listening = self.listening.subscribe();
+        // The sender lives in `self`, so this ends only with the wanted state.
+        let _ = listening.wait_for(|listening| *listening == alive).await;
+        if !alive {
+            self.act(|core, _| core.close_all());
+        }
+    }
+
+    async fn make_jobs(self: Arc<Self>, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            self.act(Core::tick);
+        }
+    }
+
+    async fn listen(self: Arc<Self>, listener: TcpListener, addr: SocketAddr) {
+        let mut alive = self.alive.subscribe();
+        let mut listener = Some(listener);
+        loop {
+            let wanted = *alive.borrow_and_update();
+            if !wanted {
+                listener = None;
+            } else if listener.is_none() {
+                let Ok(again) = TcpListener::bind(addr).await else {
+                    sleep(REBIND_PAUSE).await;
+                    continue;
+                };
+                listener = Some(again);
+            }
+            self.listening.send_replace(listener.is_some());
+            let accepted = async {
+                match &listener {
+                    Some(listener) => listener.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = alive.changed() => if changed.is_err() { return },
+                accepted = accepted => match accepted {
+                    Ok((stream, peer)) => self.take(stream, peer),
+                    // Out of descriptors, or a connection that went before it was taken.
+                    Err(_) => sleep(REBIND_PAUSE).await,
+                },
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let (outbox, outs) = mpsc::channel(OUTBOX_MAX);
+        let id = {
+            let mut inner = self.inner.lock();
+            let id = inner.core.open(peer);
+            inner.outboxes.insert(id, outbox);
+            id
+        };
+        self.spawn(Arc::clone(self).connection(id, stream, outs));
+    }
+
+    async fn connection(self: Arc<Self>, id: ConnectionId, mut stream: TcpStream, mut outs: mpsc::Receiver<Out>) {
+        // Refused only by sockets that are gone, which reading finds out.
+        let _ = stream.set_nodelay(true);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        let mut splitter = Splitter::new(MINER_LINE_MAX);
+        let mut buffer = vec![0; 8192];
+        let mut delayed: VecDeque<(Instant, Arc<str>)> = VecDeque::new();
+        let mut batch = Vec::new();
+        loop {
+            let due = delayed.front().map(|(due, _)| *due);
+            tokio::select! {
+                biased;
+                out = outs.recv() => {
+                    let mut next = out;
+                    let mut closing = next.is_none();
+                    while let Some(out) = next.take() {
+                        match out {
+                            Out::Line(line) => push_line(&mut batch, &line),
+                            Out::Late(line, delay) => delayed.push_back((moment().at + delay, line)),
+                            Out::Close => { closing = true; break; }
+                        }
+                        next = outs.try_recv().ok();
+                    }
+                    if !write(&mut stream, &mut batch).await || closing {
+                        break;
+                    }
+                }
+                () = until(due), if due.is_some() => {
+                    if let Some((_, line)) = delayed.pop_front() {
+                        push_line(&mut batch, &line);
+                    }
+                    if !write(&mut stream, &mut batch).await {
+                        break;
+                    }
+                }
+                read = stream.read(&mut buffer), if delayed.len() < DELAYED_MAX => {
+                    let Ok(length @ 1..) = read else { break };
+                    let mut input = &buffer[..length];
+                    let mut broken = false;
+                    self.act(|core, now| loop {
+                        match splitter.next_line(&mut input) {
+                            Ok(Some(line)) => core.line(id, line, now),
+                            Ok(None) => break,
+                            Err(_) => { broken = true; break; }
+                        }
+                    });
+                    if broken {
+                        break;
+                    }
+                }
+            }
+        }
+        self.inner.lock().outboxes.remove(&id);
+        self.act(|core, _| core.close(id));
+    }
+}
+
+fn push_line(batch: &mut Vec<u8>, line: &str) {
+    batch.extend_from_slice(line.as_bytes());
+    batch.push(b'\n');
+}
+
+/// Writes and empties `batch`. `false` where the connection is gone or does not read.
+async fn write(stream: &mut TcpStream, batch: &mut Vec<u8>) -> bool {
+    if batch.is_empty() {
+        return true;
+    }
+    let written = timeout(WRITE_LIMIT, stream.write_all(batch)).await;
+    batch.clear();
+    matches!(written, Ok(Ok(())))
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,66 @@
+//! What the testbed's programs share: when to end, and files that are never half-written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Waits for SIGINT, SIGTERM, or the end of `span`.
+///
+/// # Errors
+/// Where signals cannot be listened for.
+pub async fn ended(span: Option<Duration>) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let over = async {
+        match span {
+            Some(span) => tokio::time::sleep(span).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = over => {}
+    }
+    Ok(())
+}
+
+/// Writes `value` as JSON to `path`: readers see the old file or the new, never a part.
+///
+/// # Errors
+/// Where the directory cannot be written to, naming the file.
+pub async fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let json = serde_json::to_vec(value).with_context(|| format!("cannot serialise {}", path.display()))?;
+    let failed = || format!("cannot write {}", path.display());
+    tokio::fs::write(&beside, json).await.with_context(failed)?;
+    tokio::fs::rename(&beside, path).await.with_context(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("counts.json");
+        for value in [vec![1; 100], vec![2]] {
+            write_json(&path, &value).await.unwrap();
+            let read: Vec<i32> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            assert_eq!(read, value);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = write_json(&dir.path().join("no/counts.json"), &1).await.unwrap_err();
+        assert!(error.to_string().contains("no/counts.json"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_span_ends() {
+        ended(Some(Duration::from_millis(1))).await.unwrap();
+    }
+}

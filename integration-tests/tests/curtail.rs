@@ -1,0 +1,158 @@
+//! Curtailed sessions, driven by a timeline over the link: the table of DESIGN 2.5 from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use directive::{Action, Generation, GroupId, MachineId, Means, Permit, Report, Serving, Step, Timeline};
+use jiff::Timestamp;
+use testbed::miner::Model;
+
+use crate::harness::{PATIENCE, Setup, Site};
+
+fn timeline(generation: u64, steps: Vec<Step>) -> Arc<Timeline> {
+    let now = daemon::clock::wall();
+    Arc::new(Timeline {
+        number: Generation { epoch: 1, generation },
+        issued_at: now,
+        horizon: now + jiff::SignedDuration::from_hours(1),
+        ledger_head: None,
+        steps,
+    })
+}
+
+fn step(at: Timestamp, action: Action, means: Means, machines: &[&str]) -> Step {
+    Step {
+        at,
+        group: GroupId::from("g"),
+        action,
+        means,
+        machines: machines.iter().map(|name| MachineId::from(*name)).collect(),
+        lease: None,
+        reason: "test".into(),
+    }
+}
+
+fn permit(generation: u64, serial: u64) -> Permit {
+    Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 30_000 }
+}
+
+/// Waits for a report in which `machine` is as wanted.
+async fn reported(site: &mut Site, machine: &str, wanted: impl Fn(&directive::SessionReport) -> bool) {
+    let outlet = site.outlet.as_mut().expect("linked");
+    let found = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let Some(Report::Proxy(report)) = outlet.report().await else { continue };
+            if report.sessions.iter().any(|session| session.machine.as_str() == machine && wanted(session)) {
+                return;
+            }
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("{machine} was not reported as wanted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_works_before_the_switchboard_was_heard() {
+    let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
+    let miner = site.miner(Model::Cgminer411, "acme.rig");
+    reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
+    assert_eq!(miner.counts().notifies, 0);
+    site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(1, vec![])));
+    miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    site.settle(vec![miner]).await.check();
+    site.stop().await;
+}
+
+/// Drain with an actuator: work until sleep is confirmed, then parked on the same connection; back only with a permit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
+    let setup =
+        Setup { linked: true, change: |config| config.ping_every = Duration::from_millis(500), ..Setup::default() };
+    let mut site = Site::start(setup).await;
+    let outlet =
+        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    outlet(&site, &|down| down.timeline = Some(timeline(1, vec![])));
+    let drained = site.miner(Model::StockS19, "acme.drained");
+    let other = site.miner(Model::StockS19, "acme.other");
+    drained.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+
+    let now = daemon::clock::wall();
+    let drain = step(now, Action::Drain, Means::Device, &["acme.drained"]);
+    outlet(&site, &|down| down.timeline = Some(timeline(2, vec![drain.clone()])));
+    let before = drained.counts();
+    let after = drained
+        .until(PATIENCE, |counts| {
+            counts.answered_true >= before.answered_true + 10 && counts.notifies > before.notifies + 1
+        })
+        .await
+        .expect("it is served until it sleeps");
+    assert_eq!(after.disconnects, 0);
+
+    drained.set_awake(false);
+    outlet(&site, &|down| down.asleep = Arc::new([MachineId::from("acme.drained")].into()));
+    reported(&mut site, "acme.drained", |session| session.serving == Serving::Parked).await;
+    let parked = drained.counts();
+    drained.until(PATIENCE, |counts| counts.pings >= parked.pings + 3).await.expect("kept alive by pings");
+    assert_eq!(drained.counts().notifies, parked.notifies, "no new work while parked");
+
+    // The restore is in the timeline, but without a permit nothing rises.
+    let restore = step(daemon::clock::wall(), Action::Run, Means::Device, &["acme.drained"]);
+    outlet(&site, &|down| {
+        down.timeline = Some(timeline(3, vec![drain.clone(), restore.clone()]));
+        down.asleep = Arc::default();
+    });
+    let pings = drained.counts().pings;
+    drained.until(PATIENCE, |counts| counts.pings >= pings + 2).await.expect("time");
+    assert_eq!(drained.counts().notifies, parked.notifies, "no permit, no raise");
+    outlet(&site, &|down| down.permit = Some(permit(3, 1)));
+    drained.set_awake(true);
+    drained.until(PATIENCE, |counts| counts.answered_true >= parked.answered_true + 10).await.expect("it mines again");
+    site.settle(vec![drained, other]).await.check();
+    site.stop().await;
+}
+
+/// Drain without an actuator: no new work from the due moment, and shares that come all the same are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
+    let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
+    let outlet = site.outlet.as_ref().expect("linked");
+    outlet.update(|down| down.timeline = Some(timeline(1, vec![])));
+    let miner = site.miner(Model::Cpuminer, "acme.starved");
+    miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let due = daemon::clock::wall() + jiff::SignedDuration::from_millis(700);
+    let steps = vec![step(due, Action::Drain, Means::Starve, &["acme.starved"])];
+    site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(2, steps.clone())));
+    reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked && session.still_hashing > 0)
+        .await;
+    assert!(daemon::clock::wall() >= due, "not before it was due");
+    let at = miner.counts().notifies;
+    reported(&mut site, "acme.starved", |session| session.still_hashing > 5).await;
+    assert_eq!(miner.counts().notifies, at, "no new work");
+    assert_eq!(miner.counts().disconnects, 0);
+    let books = site.settle(vec![miner]).await;
+    assert_eq!(books.fleet.submitted, books.fleet.answered_true + books.fleet.refused(), "{books:#?}");
+    site.stop().await;
+}
+
+/// Hold: those at work stay at work, newcomers are parked. An older timeline changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
+    let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
+    site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(5, vec![])));
+    let present = site.miner(Model::Cgminer411, "acme.present");
+    present.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let hold = step(daemon::clock::wall(), Action::Hold, Means::Device, &["acme.present", "acme.new"]);
+    site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(6, vec![hold.clone()])));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let new = site.miner(Model::Cgminer411, "acme.new");
+    reported(&mut site, "acme.new", |session| session.serving == Serving::Parked).await;
+    site.outlet.as_ref().expect("linked").update(|down| {
+        down.timeline = Some(timeline(4, vec![]));
+        down.permit = Some(permit(4, 1));
+    });
+    let before = present.counts().answered_true;
+    present.until(PATIENCE, |counts| counts.answered_true >= before + 20).await.expect("the present one works on");
+    assert_eq!(new.counts().notifies, 0, "the newcomer still waits");
+    new.stop().await;
+    site.settle(vec![present]).await.check();
+    site.stop().await;
+}

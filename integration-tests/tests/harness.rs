@@ -1,0 +1,166 @@
+//! Test pools, a proxy between, test miners; and the sums that must come out.
+
+use std::time::Duration;
+
+use daemon::tasks::Tasks;
+use directive::{InProcess, Outlet, in_process};
+use prometheus_client::registry::Registry;
+use proxy::config::{Config, NoUpstream, Server, Target};
+use proxy::{Counts, Proxy};
+use stratum::difficulty::Difficulty;
+use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
+use testbed::pool::{PoolConfig, TestPool};
+
+/// Longer than anything here takes, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Difficulty that a 5 kH/s test miner meets about ten times a second.
+pub const EASY: f64 = 1.0 / (1u64 << 23) as f64;
+
+/// A proxy under test, with its pools.
+pub struct Site {
+    pub pools: Vec<TestPool>,
+    pub proxy: Proxy,
+    pub tasks: Tasks,
+    /// The switchboard's end of the link, if the proxy has one.
+    pub outlet: Option<Outlet>,
+    pub state: tempfile::TempDir,
+    space: SearchSpace,
+}
+
+/// How a site is made.
+pub struct Setup {
+    pub pools: Vec<PoolConfig>,
+    pub linked: bool,
+    pub change: fn(&mut Config),
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, change: |_| {} }
+    }
+}
+
+/// A test pool's settings: a new job each second, every third clean, all shares easy.
+pub fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
+    PoolConfig {
+        extranonce2_size,
+        seed,
+        difficulty: EASY,
+        job_interval: Duration::from_secs(1),
+        clean_every: 3,
+        ..PoolConfig::default()
+    }
+}
+
+/// The proxy's configuration for these pools.
+pub fn config(pools: &[TestPool]) -> Config {
+    let small = Difficulty::new(1.0 / (1u64 << 28) as f64).expect("positive");
+    let easy = Difficulty::new(EASY).expect("positive");
+    let server = Server {
+        name: "asics".into(),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        difficulty: easy,
+        min_difficulty: small,
+    };
+    let targets = pools
+        .iter()
+        .zip(["a", "b", "c"])
+        .map(|(pool, name)| Target::new(name, &pool.addr().ip().to_string(), pool.addr().port(), "acme"));
+    let mut config = Config::new(vec![server], targets.collect());
+    config.failback_after = Duration::from_secs(2);
+    config.report_every = Duration::from_millis(100);
+    config.no_upstream = NoUpstream::Hold;
+    config
+}
+
+impl Site {
+    pub async fn start(setup: Setup) -> Self {
+        let mut pools = Vec::new();
+        for config in setup.pools {
+            pools.push(TestPool::start(config).await.expect("a free port"));
+        }
+        let mut config = config(&pools);
+        (setup.change)(&mut config);
+        let state = tempfile::tempdir().expect("a folder");
+        let (link, outlet): (Option<InProcess>, Option<Outlet>) = if setup.linked {
+            let (link, outlet) = in_process();
+            (Some(link), Some(outlet))
+        } else {
+            (None, None)
+        };
+        let tasks = Tasks::new();
+        let mut registry = Registry::default();
+        let proxy = Proxy::start(config, link, Some(state.path().to_owned()), &mut registry, &tasks)
+            .await
+            .expect("the proxy starts");
+        Self { pools, proxy, tasks, outlet, state, space: SearchSpace::default() }
+    }
+
+    /// Settings of a miner of this site; all its miners keep account of work together.
+    pub fn miner_config(&self, model: Model, worker: &str) -> MinerConfig {
+        MinerConfig {
+            space: self.space.clone(),
+            retry: Duration::from_millis(200),
+            ..MinerConfig::new(model, self.proxy.addrs()[0], worker)
+        }
+    }
+
+    pub fn miner(&self, model: Model, worker: &str) -> TestMiner {
+        TestMiner::start(self.miner_config(model, worker))
+    }
+
+    /// One miner of each model.
+    pub fn fleet(&self, count: usize) -> Vec<TestMiner> {
+        (0..count).map(|index| self.miner(Model::ALL[index % Model::ALL.len()], &format!("acme.rig-{index}"))).collect()
+    }
+
+    /// Stops the miners, waits for their answers, and returns all counts: the miners', the pools' together, the proxy's.
+    pub async fn settle(&self, miners: Vec<TestMiner>) -> Books {
+        let mut fleet = MinerCounts::default();
+        for miner in &miners {
+            fleet.merge(&miner.stop().await);
+        }
+        let pools: Vec<testbed::pool::Counts> = self.pools.iter().map(TestPool::counts).collect();
+        Books { fleet, pools, proxy: self.proxy.counts() }
+    }
+
+    pub async fn stop(self) {
+        assert_eq!(self.tasks.panics(), 0, "no task panicked");
+        let left = self.tasks.shutdown(Duration::from_secs(10)).await;
+        assert!(left.is_empty(), "tasks that did not stop: {left:?}");
+    }
+}
+
+/// Everybody's counts after all is quiet.
+#[derive(Debug)]
+pub struct Books {
+    pub fleet: MinerCounts,
+    pub pools: Vec<testbed::pool::Counts>,
+    pub proxy: Counts,
+}
+
+impl Books {
+    pub fn accepted(&self) -> u64 {
+        self.pools.iter().map(|pool| pool.total.accepted).sum()
+    }
+
+    /// What must hold whatever happened (FAULTS I1, I2, I4).
+    pub fn check(&self) {
+        let fleet = &self.fleet;
+        assert!(fleet.submitted > 0, "nothing was tested: {self:#?}");
+        assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "every submit is answered: {self:#?}");
+        assert_eq!((fleet.double_answers, fleet.unknown_answers), (0, 0), "exactly once: {self:#?}");
+        let taken = self.accepted() + self.proxy.local;
+        assert!(fleet.answered_true <= taken, "true only when it was true: {self:#?}");
+        assert!(taken <= fleet.answered_true + self.proxy.unresolved, "nothing good was refused: {self:#?}");
+        for pool in &self.pools {
+            let bad = (pool.total.duplicate, pool.total.low, pool.total.unknown_job, pool.total.malformed);
+            assert_eq!(bad, (0, 0, 0, 0), "the pool never sees a bad share: {self:#?}");
+            assert_eq!(pool.stale_late, 0, "stale only right after a clean job: {self:#?}");
+        }
+        assert_eq!((fleet.repeated_work, fleet.shared_work), (0, 0), "no work twice: {self:#?}");
+        assert_eq!((fleet.repeated_job_ids, fleet.extranonce_changes), (0, 0), "{self:#?}");
+        assert_eq!((fleet.disconnects, fleet.failed_handshakes, fleet.timeouts), (0, 0, 0), "{self:#?}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Bytes no honest miner sends: the answer of FAULTS 8.1, and nobody else is harmed.
+
+use std::time::Duration;
+
+use testbed::miner::Model;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{PATIENCE, Setup, Site};
+
+/// Sends `bytes` on a fresh connection and returns the first line that comes back; `None` when it is closed instead.
+async fn answer(site: &Site, bytes: &[u8]) -> Option<String> {
+    let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+    // A peer that has had enough may close before all is written.
+    let _ = stream.write_all(bytes).await;
+    let mut line = String::new();
+    match timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers or closes") {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(line),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_lines_get_the_answer_of_the_table() {
+    let site = Site::start(Setup::default()).await;
+    let honest = site.miner(Model::Cgminer411, "acme.honest");
+    let nested = format!("{}{}\n", "[".repeat(1000), "]".repeat(1000));
+    let deep = "{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[[[[[[[[[1]]]]]]]]]}\n";
+    for (id, bytes) in [
+        ("S05", nested.as_bytes()),
+        ("S06", deep.as_bytes()),
+        ("S07", b"{\"id\":1,\"id\":2,\"method\":\"mining.subscribe\",\"params\":[]}\n"),
+        ("S09", b"{\"id\":\"\\u0000\\n\\u001b[2J\",\"method\":\"mining.subscribe\",\"params\":[]}\n"),
+        ("S10", b"{\"id\":1,\"method\":\"\xc0\x80\",\"params\":[]}\n"),
+        ("S11", b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}{}\n"),
+        ("S13", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"),
+        ("S13", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("S13", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n"),
+        ("S15", b"{\"id\":1,\"method\":\n"),
+    ] {
+        assert_eq!(answer(&site, bytes).await, None, "{id}: closed without a word that echoes it");
+    }
+    for (id, line, want) in [
+        ("S08", r#"{"id":{},"method":"mining.subscribe","params":[]}"#, r#""id":null"#),
+        ("S08", r#"{"id":1.50,"method":"mining.subscribe","params":[]}"#, r#""id":1.50,"#),
+        ("S16", r#"{"id":7,"method":"mining.foo","params":[]}"#, "[20,"),
+        ("S27", r#"{"id":8,"method":"mining.submit","params":["a","1","00000000","00000000","00000000"]}"#, "[25,"),
+        ("S21", r#"{"id":9,"method":"mining.authorize","params":[]}"#, "[24,"),
+        ("S24", r#"{"id":9,"method":"mining.authorize","params":["a\r\nb","x"]}"#, "[24,"),
+        ("S76", r#"{"id":9,"method":"mining.get_transactions","params":["0"]}"#, "[20,"),
+        ("S77", r#"{"id":9,"method":"mining.ping","params":[]}"#, "pong"),
+    ] {
+        let got = answer(&site, format!("{line}\n").as_bytes()).await;
+        assert!(got.as_deref().is_some_and(|got| got.contains(want)), "{id}: {line} -> {got:?}");
+    }
+    honest.until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("the honest one mines on");
+    site.settle(vec![honest]).await.check();
+    site.stop().await;
+}
+
+/// S02: a stream without a newline is cut at the cap, whatever its length. (64 MiB here; the cap is 16 KiB.)
+#[tokio::test(flavor = "multi_thread")]
+async fn s02_an_endless_line_is_cut() {
+    let site = Site::start(Setup::default()).await;
+    let mut stream = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
+    let chunk = vec![b'a'; 64 * 1024];
+    let mut sent = 0usize;
+    while sent < 64 << 20 {
+        match timeout(PATIENCE, stream.write(&chunk)).await.expect("it reads or closes") {
+            Ok(0) | Err(_) => break,
+            Ok(wrote) => sent += wrote,
+        }
+    }
+    assert!(sent < 32 << 20, "it took {sent} bytes before it closed");
+    site.stop().await;
+}
+
+/// S31: many submits in one segment with one id are all answered. S78: also when the miner has closed its side.
+#[tokio::test(flavor = "multi_thread")]
+async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
+    let site = Site::start(Setup::default()).await;
+    let mut stream = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
+    let mut bytes = concat!(
+        r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+        "\n",
+        r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#,
+        "\n"
+    )
+    .to_owned();
+    for _ in 0..500 {
+        bytes.push_str(
+            r#"{"id":4,"method":"mining.submit","params":["acme.rig","ffff","00000000","00000000","00000000"]}"#,
+        );
+        bytes.push('\n');
+    }
+    stream.write_all(bytes.as_bytes()).await.expect("it reads");
+    stream.shutdown().await.expect("half-closed");
+    let mut text = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("it closes").expect("readable");
+    assert_eq!(text.lines().filter(|line| line.contains("\"id\":4") && line.contains("[21,")).count(), 500);
+    site.stop().await;
+}
+
+/// F36: a miner that does not read costs a bounded buffer, and the newest job when it reads again.
+#[tokio::test(flavor = "multi_thread")]
+async fn f36_a_miner_that_does_not_read_harms_nobody() {
+    let site = Site::start(Setup::default()).await;
+    let mut deaf = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
+    let hello = concat!(
+        r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+        "\n",
+        r#"{"id":2,"method":"mining.authorize","params":["acme.deaf","x"]}"#,
+        "\n"
+    );
+    deaf.write_all(hello.as_bytes()).await.expect("it reads");
+    let honest = site.miner(Model::Cgminer411, "acme.honest");
+    for _ in 0..200 {
+        site.pools[0].new_job(true);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let before = honest.counts().answered_true;
+    honest.until(PATIENCE, |counts| counts.answered_true > before + 10).await.expect("the honest one mines on");
+    let books = site.settle(vec![honest]).await;
+    assert_eq!(books.fleet.disconnects, 0);
+    site.stop().await;
+}

@@ -1,0 +1,161 @@
+//! The proxy's configuration, in the words of Braiins Farm Proxy: `[[server]]` is a listener, `[[target]]` a pool to mine
+//! at. The order of targets is their priority.
+//!
+//! A [`Config`] cannot be wrong; [`read`] makes one from a settings file and reports every mistake with its place.
+
+mod read;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use daemon::settings::Secret;
+use stratum::difficulty::Difficulty;
+
+pub use read::read;
+
+/// All a proxy needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name in reports.
+    pub name: String,
+    /// Listeners, at least one.
+    pub servers: Vec<Server>,
+    /// Pools, in order of priority, at least one.
+    pub targets: Vec<Target>,
+    /// The miners' extranonce2_size; `None` lets the pools' sizes decide at start.
+    pub extranonce2_size: Option<u8>,
+    /// How long a better target must have held before it is returned to.
+    pub failback_after: Duration,
+    /// What happens when no target can be mined at.
+    pub no_upstream: NoUpstream,
+    /// Most sessions at a time; further ones are refused.
+    pub sessions_max: usize,
+    /// Subscribed and authorized by then, or closed.
+    pub handshake_timeout: Duration,
+    /// A line to each miner at least this often.
+    pub ping_every: Duration,
+    /// Fresh work at least this often while a pool brings none.
+    pub refresh_after: Duration,
+    /// How often the switchboard hears of sessions.
+    pub report_every: Duration,
+    /// How long shares in flight are waited for at shutdown.
+    pub shutdown_grace: Duration,
+    /// When a pool counts as suspect, silent or quiet.
+    pub pool: PoolPatience,
+}
+
+/// How long pools may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPatience {
+    /// For the handshake, and for a probe.
+    pub handshake: Duration,
+    /// For a share's answer, before further local shares are marked `at_risk`.
+    pub suspect: Duration,
+    /// For a share's answer, before it is unresolved and a pool that answers nothing is left.
+    pub answer: Duration,
+    /// For the next job, before another connection asks whether the pool lives.
+    pub quiet: Duration,
+}
+
+/// A listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Difficulty for miners that ask for none, a power of two.
+    pub difficulty: Difficulty,
+    /// Never advertise less, a power of two.
+    pub min_difficulty: Difficulty,
+}
+
+/// A pool to mine at.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who we are there.
+    pub user: String,
+    /// The password, often `x`.
+    pub password: Secret,
+    /// What we say we are: DATUM-like pools size the coinbase by it.
+    pub user_agent: String,
+    /// Its extranonce2_size, if the operator knows it.
+    pub extranonce2_size: Option<u8>,
+    /// Difficulty assumed until the pool says one.
+    pub start_difficulty: Difficulty,
+    /// Difficulty asked of it, if any.
+    pub suggest_difficulty: Option<Difficulty>,
+    /// Most connections to it. More than one is used only where its extranonce2 has no lane bytes.
+    pub max_connections: u32,
+}
+
+/// What happens to miners when no target can be mined at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoUpstream {
+    /// They stay.
+    Hold,
+    /// Those that are not curtailed are closed after this time, to use their own backup pools.
+    ReleaseAfter(Duration),
+}
+
+impl Target {
+    /// A target with everything but its address at its default.
+    #[must_use]
+    pub fn new(name: &str, host: &str, port: u16, user: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            port,
+            user: user.to_owned(),
+            password: Secret::new("x"),
+            user_agent: USER_AGENT.to_owned(),
+            extranonce2_size: None,
+            start_difficulty: Difficulty::ONE,
+            suggest_difficulty: None,
+            max_connections: 64,
+        }
+    }
+}
+
+impl Config {
+    /// A configuration with everything but servers and targets at its default.
+    #[must_use]
+    pub fn new(servers: Vec<Server>, targets: Vec<Target>) -> Self {
+        Self {
+            name: "proxy".to_owned(),
+            servers,
+            targets,
+            extranonce2_size: None,
+            failback_after: Duration::from_secs(120),
+            no_upstream: NoUpstream::ReleaseAfter(Duration::from_secs(120)),
+            sessions_max: 10_000,
+            handshake_timeout: Duration::from_secs(10),
+            ping_every: Duration::from_secs(25),
+            refresh_after: Duration::from_secs(60),
+            report_every: Duration::from_secs(1),
+            shutdown_grace: Duration::from_secs(5),
+            pool: PoolPatience::default(),
+        }
+    }
+}
+
+impl Default for PoolPatience {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(20),
+            suspect: Duration::from_secs(5),
+            answer: Duration::from_secs(20),
+            quiet: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What we say we are, unless a target says otherwise. Pools that size their coinbase by the user agent take an unknown
+/// one for an old machine, which is what an S19 behind us needs.
+const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,270 @@
+//! `[proxy]`, `[[server]]` and `[[target]]` from a settings file.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use daemon::settings::{Secret, Section};
+use stratum::difficulty::Difficulty;
+
+use super::{Config, NoUpstream, PoolPatience, Server, Target};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Servers and targets one file may name.
+const ENTRIES_MAX: usize = 1000;
+
+/// Reads the proxy's part of a settings file. Mistakes are collected in the file's document; `None` when there are any
+/// that leave nothing to start.
+#[must_use]
+pub fn read(root: &Section<'_>) -> Option<Config> {
+    if root.has("routing") {
+        root.mistake("routing", "[[routing]] is not yet supported: the order of [[target]] is the priority");
+    }
+    let servers: Vec<Option<Server>> = root.tables("server").into_iter().map(read_server).collect();
+    let targets: Vec<Option<Target>> = root.tables("target").into_iter().map(read_target).collect();
+    for (key, count) in [("server", servers.len()), ("target", targets.len())] {
+        if count == 0 {
+            root.mistake(key, format!("no [[{key}]]: at least one is needed"));
+        } else if count > ENTRIES_MAX {
+            root.mistake(key, format!("{count} entries; at most {ENTRIES_MAX}"));
+        }
+    }
+    let servers = unique(root, "server", servers, |server| &server.name)?;
+    let targets = unique(root, "target", targets, |target| &target.name)?;
+    let defaults = Config::new(servers, targets);
+    let section = root.table_or_empty("proxy");
+    let patience = section.table_or_empty("pool");
+    let pool = PoolPatience {
+        handshake: patience.duration_or("handshake", SECOND..=HOUR, defaults.pool.handshake),
+        suspect: patience.duration_or("suspect", Duration::from_millis(100)..=HOUR, defaults.pool.suspect),
+        answer: patience.duration_or("answer", Duration::from_millis(500)..=HOUR, defaults.pool.answer),
+        quiet: patience.duration_or("quiet", SECOND..=DAY, defaults.pool.quiet),
+    };
+    if pool.suspect >= pool.answer {
+        patience.mistake("suspect", "must be shorter than `answer`");
+    }
+    patience.finish();
+    let config = Config {
+        name: section.str_or("name", &defaults.name).to_owned(),
+        extranonce2_size: read_extranonce2_size(&section),
+        failback_after: section.duration_or("failback_after", Duration::ZERO..=DAY, defaults.failback_after),
+        no_upstream: read_no_upstream(&section),
+        sessions_max: section.integer_or("sessions_max", 1..=1_000_000, defaults.sessions_max),
+        handshake_timeout: section.duration_or("handshake_timeout", SECOND..=HOUR, defaults.handshake_timeout),
+        ping_every: section.duration_or("ping_every", SECOND..=Duration::from_secs(60), defaults.ping_every),
+        refresh_after: section.duration_or("refresh_after", SECOND..=HOUR, defaults.refresh_after),
+        report_every: section.duration_or("report_every", Duration::from_millis(100)..=HOUR, defaults.report_every),
+        shutdown_grace: section.duration_or("shutdown_grace", Duration::ZERO..=HOUR, defaults.shutdown_grace),
+        pool,
+        ..defaults
+    };
+    section.finish();
+    Some(config)
+}
+
+/// Takes entries that are all right and have different names.
+fn unique<T>(root: &Section<'_>, key: &str, entries: Vec<Option<T>>, name: impl Fn(&T) -> &String) -> Option<Vec<T>> {
+    let entries: Option<Vec<T>> = entries.into_iter().collect();
+    let entries = entries.filter(|entries| !entries.is_empty())?;
+    for (index, entry) in entries.iter().enumerate() {
+        if entries[..index].iter().any(|former| name(former) == name(entry)) {
+            root.mistake(key, format!("two [[{key}]] are named {:?}", name(entry)));
+            return None;
+        }
+    }
+    Some(entries)
+}
+
+fn read_server(section: Section<'_>) -> Option<Server> {
+    let name = section.required_str("name");
+    let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            section.mistake("listen", format!("{text:?} is no address with a port, such as \"0.0.0.0:3333\""));
+            None
+        }
+    });
+    let min_difficulty = read_power_of_two(&section, "min_difficulty").unwrap_or(Difficulty::ONE);
+    let difficulty = read_power_of_two(&section, "difficulty").unwrap_or_else(default_difficulty);
+    if difficulty.get() < min_difficulty.get() {
+        section.mistake("difficulty", format!("{difficulty} is below min_difficulty {min_difficulty}"));
+    }
+    section.finish();
+    Some(Server { name: name?.to_owned(), listen: listen?, difficulty, min_difficulty })
+}
+
+/// One share in about three seconds from a machine of 100 TH/s.
+fn default_difficulty() -> Difficulty {
+    Difficulty::new(65_536.0).expect("a positive number")
+}
+
+fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {
+    let number = section.optional_float(key, DIFFICULTY_RANGE)?;
+    let difficulty = Difficulty::new(number)?;
+    let floor = difficulty.power_of_two_at_or_below();
+    if floor != difficulty {
+        section.mistake(key, format!("{difficulty} is no power of two: firmware would round it down to {floor}"));
+    }
+    Some(floor)
+}
+
+/// From 2^-28 up to what no machine of this century needs.
+const DIFFICULTY_RANGE: RangeInclusive<f64> = (1.0 / (1u64 << 28) as f64)..=1e15;
+
+fn read_target(section: Section<'_>) -> Option<Target> {
+    section.renamed("user", "user_identity");
+    let name = section.required_str("name");
+    let url = section.required_str("url").and_then(|url| match parse_url(url) {
+        Ok(address) => Some(address),
+        Err(why) => {
+            section.mistake("url", why);
+            None
+        }
+    });
+    let user = section.required_str("user_identity");
+    if user.is_some_and(|user| user.chars().any(|c| c.is_whitespace() || c.is_control())) {
+        section.mistake("user_identity", "must not contain spaces or control characters");
+    }
+    let password = match section.secret_file("password_file") {
+        Some(secret) => {
+            if section.has("password") {
+                section.mistake("password", "given beside password_file: keep one of them");
+            }
+            secret
+        }
+        None => Secret::new(section.str_or("password", "x")),
+    };
+    let known = Target::new(name.unwrap_or_default(), "", 1, user.unwrap_or_default());
+    let target = Target {
+        password,
+        user_agent: section.str_or("user_agent", &known.user_agent).to_owned(),
+        extranonce2_size: section.optional_integer("extranonce2_size", 2..=16),
+        start_difficulty: section
+            .optional_float("start_difficulty", DIFFICULTY_RANGE)
+            .and_then(Difficulty::new)
+            .unwrap_or(known.start_difficulty),
+        suggest_difficulty: section.optional_float("suggest_difficulty", DIFFICULTY_RANGE).and_then(Difficulty::new),
+        max_connections: section.integer_or("max_connections", 1..=4096, known.max_connections),
+        ..known
+    };
+    section.finish();
+    let (host, port) = url?;
+    (name.is_some() && user.is_some()).then_some(Target { host, port, ..target })
+}
+
+/// Reads `stratum+tcp://host:port` or `host:port`.
+fn parse_url(url: &str) -> Result<(String, u16), String> {
+    let address = match url.split_once("://") {
+        None | Some(("stratum+tcp" | "tcp", _)) => url.rsplit("://").next().unwrap_or(url),
+        Some(("stratum+ssl" | "stratum+tls" | "stratum+tcps", _)) => {
+            return Err("TLS to pools is not yet supported: it must not silently be plain".to_owned());
+        }
+        Some((scheme, _)) => return Err(format!("{scheme:?} is no Stratum scheme: use stratum+tcp://host:port")),
+    };
+    if address.contains(['/', '@', ' ', '?', '#']) || address.chars().any(char::is_control) {
+        return Err(format!("{address:?} must be host:port, without user, path or spaces"));
+    }
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").ok_or("an IPv6 address is written [::1]:3333")?,
+        None => address.rsplit_once(':').ok_or("missing port: host:port")?,
+    };
+    if host.is_empty() {
+        return Err("missing host: host:port".to_owned());
+    }
+    if host.contains(':') && !address.starts_with('[') {
+        return Err("an IPv6 address is written [::1]:3333".to_owned());
+    }
+    if host.contains('%') {
+        return Err("an address zone is not supported".to_owned());
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok((host.to_owned(), port)),
+        _ => Err(format!("port {port:?} is not 1 to 65535")),
+    }
+}
+
+fn read_extranonce2_size(section: &Section<'_>) -> Option<u8> {
+    match section.str_or("extranonce2_size", "auto") {
+        "auto" => None,
+        "3" => Some(3),
+        "4" => Some(4),
+        other => {
+            section.mistake("extranonce2_size", format!("{other:?} is not \"auto\", \"3\" or \"4\""));
+            None
+        }
+    }
+}
+
+fn read_no_upstream(section: &Section<'_>) -> NoUpstream {
+    let after = section.duration_or("release_after", SECOND..=DAY, Duration::from_secs(120));
+    let release = section.choice_or("no_upstream", &[("hold", false), ("release_after", true)], true);
+    if release { NoUpstream::ReleaseAfter(after) } else { NoUpstream::Hold }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::settings::Document;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let document = Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
+        let root = document.root();
+        let config = read(&root);
+        root.finish();
+        document.conclude(config).map_err(|mistakes| mistakes.to_string())
+    }
+
+    const GOOD: &str = "[[server]]\nname = \"asics\"\nlisten = \"127.0.0.1:3333\"\n\
+        [[target]]\nname = \"a\"\nurl = \"stratum+tcp://pool.example:3333\"\nuser_identity = \"acme\"\n";
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = load(GOOD).expect("all right");
+        assert_eq!((config.targets[0].host.as_str(), config.targets[0].port), ("pool.example", 3333));
+        assert_eq!(config.servers[0].min_difficulty, Difficulty::ONE);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_place() {
+        for (extra, place, words) in [
+            ("[[routing]]\nfrom = [\"asics\"]\n", "tieline.toml:8:", "not yet supported"),
+            ("[proxy]\nfailback_aftr = \"5s\"\n", "tieline.toml:9:1", "failback_after"),
+            ("[proxy]\nextranonce2_size = \"5\"\n", "tieline.toml:9:", "\"auto\", \"3\" or \"4\""),
+            ("[proxy.pool]\nsuspect = \"30s\"\n", "tieline.toml:9:", "shorter than `answer`"),
+            ("[[target]]\nname = \"b\"\nurl = \"http://x:1\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "scheme"),
+            ("[[target]]\nname = \"b\"\nurl = \"pool\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "missing port"),
+            ("[[target]]\nname = \"b\"\nurl = \"p:65536\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "65535"),
+            ("[[target]]\nname = \"b\"\nurl = \"::1:3333\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "[::1]:3333"),
+            ("[[target]]\nname = \"b\"\nurl = \"a b:1\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "spaces"),
+            ("[[target]]\nname = \"a\"\nurl = \"p:1\"\nuser_identity = \"u\"\n", "tieline.toml:", "two [[target]]"),
+            (
+                "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\ndifficulty = 1000\n",
+                "tieline.toml:11:",
+                "round it down to 512",
+            ),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"stratum+ssl://p:1\"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "not yet supported",
+            ),
+        ] {
+            let mistakes = load(&format!("{GOOD}{extra}")).expect_err(extra);
+            assert!(mistakes.contains(place) && mistakes.contains(words), "{extra}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_pools_is_refused() {
+        let mistakes = load("# nothing\n").expect_err("no pools");
+        assert!(mistakes.contains("no [[target]]") && mistakes.contains("no [[server]]"), "{mistakes}");
+    }
+
+    #[test]
+    fn ipv6_addresses_are_written_in_brackets() {
+        assert_eq!(parse_url("[::1]:3333"), Ok(("::1".to_owned(), 3333)));
+        assert!(parse_url("stratum+tcp://[fe80::1%eth0]:3333").is_err());
+    }
+}

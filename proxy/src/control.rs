@@ -1,0 +1,139 @@
+//! The proxy's end of the link: it follows the switchboard's timeline and tells what it sees.
+//!
+//! Lowering steps are applied when they are due, heard or not; what may rise is decided by [`directive::Receiver`]. What
+//! was applied is written down behind the act, so that a restart knows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::clock;
+use daemon::state_file::StateFile;
+use directive::{Downlink, Link, Offer, ProxyReport, Receiver, Report, Saved};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::directions::{Directions, Orders};
+use crate::machines::Machines;
+use crate::metrics::Metrics;
+
+/// Looks at the wall clock at least this often: it may jump.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What the task needs.
+pub(crate) struct Control {
+    pub(crate) name: String,
+    pub(crate) receiver: Receiver,
+    pub(crate) state: Option<Arc<StateFile>>,
+    pub(crate) directions: Arc<watch::Sender<Directions>>,
+    pub(crate) machines: Arc<Machines>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) report_every: Duration,
+}
+
+/// Takes up what a former life wrote down.
+pub(crate) fn restore(saved: Option<Saved>) -> (Receiver, Orders) {
+    let heard = saved.as_ref().is_some_and(|saved| saved.timeline.is_some());
+    let receiver = saved.map(Receiver::restore).unwrap_or_default();
+    let orders = Orders { unheard: !heard, standing: receiver.applied().clone(), ..Orders::default() };
+    (receiver, orders)
+}
+
+impl Control {
+    /// Follows the link until shutdown. A link that closes leaves the timeline in force.
+    pub(crate) async fn run(mut self, mut link: impl Link, cancel: CancellationToken) {
+        let mut downlink = link.latest();
+        let mut linked = true;
+        let mut report_at = clock::now();
+        loop {
+            self.apply(&downlink);
+            let now = clock::now();
+            if now >= report_at {
+                report_at = now + self.report_every;
+                self.report(&link);
+            }
+            let wait = LOOK_EVERY.min(report_at.saturating_duration_since(now)).max(Duration::from_millis(5));
+            let due = self.receiver.saved().timeline.as_ref().and_then(|timeline| timeline.next_due(clock::wall()));
+            let wait = due.map_or(wait, |due| {
+                let until = due.duration_since(clock::wall());
+                wait.min(Duration::try_from(until).unwrap_or_default() + Duration::from_millis(1))
+            });
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                changed = link.changed(), if linked => match changed {
+                    Ok(newer) => downlink = newer,
+                    Err(closed) => {
+                        linked = false;
+                        warn!(%closed, "following the last timeline");
+                    }
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, downlink: &Downlink) {
+        let mut store = false;
+        if let Some(timeline) = &downlink.timeline {
+            match self.receiver.offer(timeline) {
+                Offer::Taken => {
+                    info!(generation = %timeline.number, steps = timeline.steps.len(), "timeline taken");
+                    self.metrics.generation.set(i64::try_from(timeline.number.generation).unwrap_or(i64::MAX));
+                    store = true;
+                }
+                Offer::Same => {}
+                Offer::Stale { have } => {
+                    self.metrics.alarm("stale_timeline");
+                    warn!(got = %timeline.number, %have, "timeline refused: older than the one held");
+                }
+            }
+        }
+        let now = clock::now();
+        if let Some(permit) = downlink.permit {
+            self.receiver.permit(permit, now);
+        }
+        let advance = self.receiver.advance(clock::wall(), now);
+        store |= !advance.changes.is_empty();
+        let heard = self.receiver.number().is_some();
+        let orders = &self.directions.borrow().orders.clone();
+        if !advance.changes.is_empty() || orders.unheard == heard || orders.asleep != downlink.asleep {
+            if !advance.changes.is_empty() {
+                info!(changes = advance.changes.len(), waiting = advance.waiting.len(), "machines changed standing");
+            }
+            let orders = Arc::new(Orders {
+                unheard: !heard,
+                standing: self.receiver.applied().clone(),
+                asleep: downlink.asleep.clone(),
+            });
+            self.metrics.machines_shed.set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
+            self.directions.send_modify(|directions| directions.orders = orders);
+        }
+        if store {
+            self.store();
+        }
+    }
+
+    /// Writes down what is applied, behind the act.
+    fn store(&self) {
+        let Some(state) = &self.state else { return };
+        // A few kilobytes a few times a lease; the runtime has other threads for the sessions.
+        let stored = tokio::task::block_in_place(|| state.store(self.receiver.saved()));
+        if let Err(failure) = stored {
+            self.metrics.alarm("state_not_written");
+            error!(%failure, "standing not written down: a restart would forget it");
+        }
+    }
+
+    fn report(&self, link: &impl Link) {
+        let at = clock::wall();
+        let report = ProxyReport {
+            receiver: self.name.clone(),
+            at,
+            number: self.receiver.number(),
+            sessions: self.machines.report(at),
+        };
+        if !link.report(Report::Proxy(report)) {
+            self.metrics.reports_dropped.inc();
+        }
+    }
+}

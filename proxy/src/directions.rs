@@ -1,0 +1,116 @@
+//! What every session goes by: which targets can be mined at, and which machines may work.
+//!
+//! One snapshot for all, replaced whole; a session looks up what concerns it when the snapshot changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use directive::{Action, MachineId, Means, Standing};
+
+use crate::route::Usable;
+
+/// The present snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Directions {
+    /// Targets to sit at, the active one first.
+    pub(crate) usable: Arc<[Usable]>,
+    /// What machines may do.
+    pub(crate) orders: Arc<Orders>,
+    /// All targets have been down for so long that free miners may use their own backup pools.
+    pub(crate) release: bool,
+    /// Rises when seats may have become free: sessions that wait for one ask again.
+    pub(crate) seats: u64,
+}
+
+/// What machines may do, and which are known to sleep.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// A switchboard is configured and nothing has been heard of it in this life or a former one: nobody works.
+    pub(crate) unheard: bool,
+    /// Machines that may not simply run.
+    pub(crate) standing: BTreeMap<MachineId, Standing>,
+    /// Machines that a device has confirmed to be asleep.
+    pub(crate) asleep: Arc<BTreeSet<MachineId>>,
+}
+
+/// How a session is to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serve {
+    /// It gets work.
+    Work,
+    /// It keeps its connection and gets none.
+    Park,
+}
+
+impl Orders {
+    /// What `machine` may do.
+    pub(crate) fn standing(&self, machine: &MachineId) -> Standing {
+        self.standing.get(machine).copied().unwrap_or_default()
+    }
+
+    /// How a session of `machine` is served; `has_worked` when it was given work on this connection before.
+    pub(crate) fn serve(&self, machine: &MachineId, has_worked: bool) -> Serve {
+        if self.unheard {
+            return Serve::Park;
+        }
+        let standing = self.standing(machine);
+        let work = match (standing.action, standing.means) {
+            (Action::Run, _) => true,
+            (Action::Hold, _) => has_worked,
+            // Work is served until sleep is confirmed: starving earlier saves nothing and burns shares (POWER 1.4).
+            (Action::Drain | Action::Curtail, Means::Device) => has_worked && !self.asleep.contains(machine),
+            (Action::Drain | Action::Curtail, Means::Starve) | (Action::Lockout, _) => false,
+        };
+        if work { Serve::Work } else { Serve::Park }
+    }
+
+    /// Whether a share of `machine` shows that starving it has not stopped it.
+    pub(crate) fn starved(&self, machine: &MachineId) -> bool {
+        let standing = self.standing(machine);
+        standing.action.sheds() && standing.means == Means::Starve
+    }
+
+    /// Whether the machine is being kept off power: it is never released to its own backup pools.
+    pub(crate) fn curtailed(&self, machine: &MachineId) -> bool {
+        self.unheard || self.standing(machine).action != Action::Run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders(action: Action, means: Means, asleep: bool) -> Orders {
+        let machine = MachineId::from("m");
+        let asleep = asleep.then(|| machine.clone()).into_iter().collect();
+        Orders { unheard: false, standing: [(machine, Standing { action, means })].into(), asleep: Arc::new(asleep) }
+    }
+
+    /// The table of DESIGN 2.5, row by row.
+    #[test]
+    fn sessions_are_served_as_their_action_says() {
+        use Serve::{Park, Work};
+        for (action, means, asleep, present, new) in [
+            (Action::Run, Means::Device, false, Work, Work),
+            (Action::Hold, Means::Device, false, Work, Park),
+            (Action::Drain, Means::Device, false, Work, Park),
+            (Action::Drain, Means::Device, true, Park, Park),
+            (Action::Drain, Means::Starve, false, Park, Park),
+            (Action::Curtail, Means::Device, false, Work, Park),
+            (Action::Curtail, Means::Starve, false, Park, Park),
+            (Action::Lockout, Means::Device, false, Park, Park),
+        ] {
+            let orders = orders(action, means, asleep);
+            let machine = MachineId::from("m");
+            assert_eq!(orders.serve(&machine, true), present, "{action:?} {means:?} asleep {asleep}, present");
+            assert_eq!(orders.serve(&machine, false), new, "{action:?} {means:?} asleep {asleep}, new");
+            assert_eq!(orders.serve(&MachineId::from("other"), false), Work);
+        }
+    }
+
+    #[test]
+    fn nobody_works_before_a_configured_switchboard_was_heard() {
+        let orders = Orders { unheard: true, ..Orders::default() };
+        assert_eq!(orders.serve(&MachineId::from("m"), true), Serve::Park);
+    }
+}

@@ -1,0 +1,103 @@
+//! The side toward miners: listeners, and one task per connection.
+
+mod admission;
+mod connection;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use daemon::clock;
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::directions::Directions;
+use crate::machines::{Machines, Sessions};
+use crate::metrics::Metrics;
+use crate::placement::Placement;
+use crate::session::SessionRules;
+use crate::upstream::Pools;
+use admission::{Admission, Refusal};
+
+/// What all sessions of one proxy share.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) pools: Arc<Pools>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) machines: Arc<Machines>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) directions: watch::Receiver<Directions>,
+    pub(crate) admission: Mutex<Admission>,
+    /// Sessions that want work and have no seat.
+    pub(crate) waiting: AtomicUsize,
+    /// Sessions that want work.
+    pub(crate) served: AtomicUsize,
+    pub(crate) next_session: AtomicU64,
+    /// Closed when the proxy shuts down.
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) shutdown_grace: Duration,
+}
+
+/// Makes a doorkeeper for so many sessions.
+pub(crate) fn admission(sessions_max: usize) -> Admission {
+    Admission::new(sessions_max)
+}
+
+/// Connections that may wait to be accepted: a farm that comes back after an outage comes all at once.
+const BACKLOG: i32 = 4096;
+
+/// Opens a listener with a long backlog.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts miners until shutdown.
+pub(crate) async fn listen(listener: TcpListener, rules: Arc<SessionRules>, shared: Arc<Downstream>) {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let accepted = tokio::select! {
+            () = shared.cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = Duration::from_millis(5);
+                admit(stream, peer, &rules, &shared);
+            }
+            Err(failure) => {
+                // Out of descriptors, most likely: trying again at once would spin (F38).
+                shared.metrics.alarm("accept_failed");
+                warn!(%failure, pause_ms = pause.as_millis(), "accept failed");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, rules: &Arc<SessionRules>, shared: &Arc<Downstream>) {
+    shared.metrics.accepts.inc();
+    let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
+    if let Err(refusal) = verdict {
+        shared.metrics.closed(match refusal {
+            Refusal::Full => "full",
+            Refusal::TooManyFailures => "too_many_failures",
+        });
+        return;
+    }
+    let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
+    shared.tracker.spawn(connection::run(stream, peer, number, rules.clone(), shared.clone()));
+}

@@ -1,0 +1,488 @@
+//! One miner's connection: it owns the socket and the session, and only moves bytes between them and the rest.
+//!
+//! An idle connection holds no buffer: it waits for readiness and reads into the stack. Work is taken from the lane only
+//! when the former has been written, so a slow reader gets the newest job and never a queue of old ones.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use daemon::clock;
+use directive::MachineId;
+use stratum::client_message::LineFault;
+use stratum::frame::{MINER_LINE_MAX, Splitter};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tracing::{Instrument, debug, error, info_span};
+
+use super::Downstream;
+use crate::directions::{Directions, Serve};
+use crate::machines::{Presence, SessionEntry, SessionView};
+use crate::placement::{NoSeat, Seat, SlotLease};
+use crate::session::{Counted, Forward, Input, Outbox, Outcome, Session, SessionRules};
+use crate::socket;
+use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
+
+/// Submits that may wait for a pool's word; then no more is read from this miner. It bounds the mailbox, too.
+const UNANSWERED_MAX: usize = 256;
+/// Bytes that may wait for the miner; then no more is read from it.
+const OUTGOING_MAX: usize = 64 * 1024;
+/// A miner that takes none of them for so long is dropped.
+const BLOCKED_MAX: Duration = Duration::from_secs(30);
+/// How long a share may wait for room in its upstream's queue.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
+/// Lines a second that are read without delay, and how many at once.
+const LINES_PER_SEC: f64 = 200.0;
+const LINES_BURST: f64 = 1000.0;
+
+/// Serves one miner until either side has enough.
+pub(super) async fn run(
+    stream: TcpStream,
+    peer: SocketAddr,
+    number: u64,
+    rules: Arc<SessionRules>,
+    shared: Arc<Downstream>,
+) {
+    if let Err(failure) = socket::tune(&stream, None) {
+        debug!(%failure, "socket options not set");
+    }
+    let span = info_span!("session", session = number, peer = %peer);
+    let now = clock::now();
+    let slot = shared.placement.take_slot();
+    let view = SessionView {
+        session: number,
+        peer,
+        connected_at: clock::wall(),
+        slot: slot.slot,
+        state: "handshake",
+        worker_name: None,
+        user_agent: None,
+        target: None,
+        difficulty: None,
+        version_mask: None,
+    };
+    let (verdicts, mailbox) = mpsc::channel(UNANSWERED_MAX);
+    let connection = Connection {
+        stream,
+        session: Session::new(rules, slot.slot, number, now),
+        slot,
+        seat: None,
+        presence: None,
+        entry: shared.sessions.enter(view),
+        directions: shared.directions.clone(),
+        verdicts,
+        splitter: Splitter::new(MINER_LINE_MAX),
+        out: Outbox::default(),
+        written: 0,
+        blocked_since: None,
+        has_worked: false,
+        waiting: false,
+        served: false,
+        first_read: true,
+        lines: LINES_BURST,
+        lines_at: now,
+        end_of_input: None,
+        shared,
+    };
+    async move {
+        let shared = connection.shared.clone();
+        let (reason, was_ready) = connection.carry(mailbox).await;
+        shared.metrics.closed(reason);
+        shared.admission.lock().left(peer.ip(), !was_ready, clock::now());
+        debug!(reason, "session ended");
+    }
+    .instrument(span)
+    .await;
+}
+
+struct Connection {
+    stream: TcpStream,
+    session: Session,
+    slot: SlotLease,
+    seat: Option<Seat>,
+    presence: Option<Presence>,
+    entry: SessionEntry,
+    directions: watch::Receiver<Directions>,
+    verdicts: mpsc::Sender<PoolVerdict>,
+    splitter: Splitter,
+    out: Outbox,
+    /// How much of `out.bytes` the socket has taken.
+    written: usize,
+    blocked_since: Option<Instant>,
+    /// The session was given work at some time on this connection.
+    has_worked: bool,
+    /// It wants a seat and has none.
+    waiting: bool,
+    /// It counts among those that want work.
+    served: bool,
+    /// Nothing has been read yet.
+    first_read: bool,
+    /// The line bucket: it delays reading, it never closes.
+    lines: f64,
+    lines_at: Instant,
+    /// The miner has closed its side (or we shut down): answers that are owed are still written until then.
+    end_of_input: Option<(Instant, &'static str)>,
+    shared: Arc<Downstream>,
+}
+
+impl Connection {
+    /// Moves bytes until the connection ends. Returns why, and whether it had become a session.
+    async fn carry(mut self, mut mailbox: mpsc::Receiver<PoolVerdict>) -> (&'static str, bool) {
+        let shutdown = self.shared.cancel.clone();
+        let reason = loop {
+            self.flush_counts().await;
+            if let Err(reason) = self.write() {
+                break reason;
+            }
+            if let Some(reason) = self.out.close {
+                break reason;
+            }
+            let now = clock::now();
+            if self.blocked_since.is_some_and(|since| now >= since + BLOCKED_MAX) {
+                break "slow_reader";
+            }
+            if let Some((until, reason)) = self.end_of_input
+                && (now >= until || (self.session.unanswered() == 0 && self.out.bytes.is_empty()))
+            {
+                break reason;
+            }
+            self.refill(now);
+            let idle = self.out.bytes.is_empty();
+            let readable = self.end_of_input.is_none()
+                && self.session.unanswered() < UNANSWERED_MAX
+                && self.out.bytes.len() < OUTGOING_MAX
+                && self.lines >= 1.0;
+            let wake_at = tokio::time::Instant::from_std(self.wake_at(now));
+            tokio::select! {
+                ready = self.stream.readable(), if readable => match ready {
+                    Ok(()) => if let Err(reason) = self.read() { break reason },
+                    Err(_) => break "read_failed",
+                },
+                _ = self.stream.writable(), if !idle => {}
+                changed = next_state(&mut self.seat), if idle => {
+                    if changed { self.take_work() } else { self.settle(true) }
+                }
+                changed = self.directions.changed() => {
+                    if changed.is_err() { break "shutdown" }
+                    self.settle(false);
+                }
+                Some(verdict) = mailbox.recv() => self.verdict(verdict),
+                () = shutdown.cancelled(), if self.end_of_input.is_none() => {
+                    self.end_of_input = Some((now + self.shared.shutdown_grace, "shutdown"));
+                }
+                () = tokio::time::sleep_until(wake_at) => {
+                    self.session.handle(Input::Tick, clock::now(), &mut self.out);
+                }
+            }
+        };
+        // What stands in the buffer (an error, a last answer) goes out if the socket takes it.
+        let _ = self.write();
+        self.set_waiting(false);
+        self.set_served(false);
+        (reason, self.session.is_ready())
+    }
+
+    /// When something is due by time alone.
+    fn wake_at(&self, now: Instant) -> Instant {
+        let mut at = self.session.wake_at();
+        if let Some(since) = self.blocked_since {
+            at = at.min(since + BLOCKED_MAX);
+        }
+        if let Some((until, _)) = self.end_of_input {
+            at = at.min(until);
+        }
+        if self.lines < 1.0 {
+            at = at.min(now + Duration::from_secs_f64(1.0 / LINES_PER_SEC));
+        }
+        at
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let secs = now.saturating_duration_since(self.lines_at).as_secs_f64();
+        self.lines = (self.lines + secs * LINES_PER_SEC).min(LINES_BURST);
+        self.lines_at = now;
+    }
+
+    /// Reads what is there, a bounded amount at a time, and handles each line.
+    fn read(&mut self) -> Result<(), &'static str> {
+        let mut scratch = [0; 8 * 1024];
+        let read = match self.stream.try_read(&mut scratch) {
+            Ok(0) => {
+                // The miner may have half-closed: what is owed is still written (S78).
+                self.end_of_input = Some((clock::now() + Duration::from_secs(20), "closed_by_miner"));
+                return Ok(());
+            }
+            Ok(read) => read,
+            Err(failure) if failure.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(failure) if failure.kind() == ErrorKind::ConnectionReset => return Err("reset_by_miner"),
+            Err(_) => return Err("read_failed"),
+        };
+        let now = clock::now();
+        let mut input = &scratch[..read];
+        if std::mem::take(&mut self.first_read)
+            && let Some(fault) = LineFault::sniff(input)
+        {
+            // A TLS hello may never bring a newline; bfgminer waits for our answer to it.
+            return Err(fault.reason());
+        }
+        loop {
+            match self.splitter.next_line(&mut input) {
+                Ok(Some(line)) => {
+                    self.lines -= 1.0;
+                    self.session.handle(Input::Line(line), now, &mut self.out);
+                }
+                Ok(None) => break,
+                Err(_) => return Err("line_too_long"),
+            }
+            if self.out.close.is_some() {
+                break;
+            }
+        }
+        if std::mem::take(&mut self.out.authorized) {
+            self.authorized();
+        }
+        Ok(())
+    }
+
+    /// The miner has said who it is: it is entered under that name, and given a seat.
+    fn authorized(&mut self) {
+        let Some(worker) = self.session.worker() else { return };
+        if self.presence.is_none() {
+            self.presence = Some(self.shared.machines.enter(MachineId::from(worker), clock::wall));
+        }
+        let mut view = self.entry.view.lock();
+        view.worker_name = Some(worker.to_owned());
+        view.user_agent = self.session.user_agent().map(str::to_owned);
+        view.version_mask = self.session.version_mask().map(|mask| format!("{:08x}", mask.0));
+        view.state = "waiting";
+        drop(view);
+        self.settle(false);
+    }
+
+    /// Finds the place that directions and seats allow: the same, another, or none. `vacated` when the seat is lost.
+    fn settle(&mut self, vacated: bool) {
+        if vacated {
+            self.seat = None;
+        }
+        let directions = self.directions.borrow_and_update().clone();
+        let Some(presence) = &self.presence else { return };
+        if directions.release && !directions.orders.curtailed(&presence.machine) {
+            self.out.close = Some("released");
+            return;
+        }
+        let serve = directions.orders.serve(&presence.machine, self.has_worked);
+        self.set_served(serve == Serve::Work);
+        if serve == Serve::Park {
+            self.seat = None;
+            self.set_waiting(false);
+            self.show("parked");
+            return;
+        }
+        let eligible = directions.usable.iter().filter(|usable| match self.session.version_mask() {
+            // A target that refuses rolling serves only miners that do not roll.
+            Some(mask) if mask.0 != 0 => usable.mask.is_some_and(|granted| granted.0 != 0),
+            _ => true,
+        });
+        let mut short = None;
+        for usable in eligible {
+            if self.seat.as_ref().is_some_and(|seat| seat.target == usable.target) {
+                self.set_waiting(false);
+                return;
+            }
+            match self.shared.placement.seat(usable.target, self.slot.slot) {
+                Ok(seat) => {
+                    self.seat = Some(seat);
+                    self.set_waiting(false);
+                    self.take_work();
+                    return;
+                }
+                Err(NoSeat::NoSpace) => {
+                    short = Some(usable.target);
+                    break;
+                }
+                Err(NoSeat::NoJob) => {}
+            }
+        }
+        if let Some(target) = short {
+            self.shared.shortage(target);
+        }
+        // Without a new seat an old one is kept while its target lives: it is better than none.
+        let keeps =
+            self.seat.as_ref().is_some_and(|seat| directions.usable.iter().any(|one| one.target == seat.target));
+        if !keeps {
+            self.seat = None;
+            self.show("waiting");
+        }
+        self.set_waiting(true);
+    }
+
+    /// Takes what the lane has to say.
+    fn take_work(&mut self) {
+        let Some(seat) = &mut self.seat else { return };
+        let state = seat.state.borrow_and_update().clone();
+        match state {
+            LaneState::Work(work) => {
+                self.has_worked = true;
+                self.session.handle(Input::Work(&work), clock::now(), &mut self.out);
+                self.show("working");
+            }
+            LaneState::Vacate => self.settle(true),
+        }
+    }
+
+    fn show(&mut self, state: &'static str) {
+        if let Some(presence) = &mut self.presence {
+            presence.set_working(state == "working");
+        }
+        let mut view = self.entry.view.lock();
+        let target = self.seat.as_ref().map(|seat| seat.target);
+        view.state = state;
+        view.difficulty = self.session.difficulty().map(stratum::difficulty::Difficulty::get);
+        let name = target.and_then(|target| self.shared.pools.targets.get(target)).map(|pool| &pool.config.name);
+        if view.target.as_ref() != name {
+            view.target = name.cloned();
+        }
+    }
+
+    fn verdict(&mut self, verdict: PoolVerdict) {
+        if let PoolOutcome::Rejected(code, text) = &verdict.outcome {
+            debug!(?code, ?text, "pool rejected a share");
+        }
+        self.session.handle(Input::Verdict(verdict), clock::now(), &mut self.out);
+    }
+
+    /// Counts what the session decided and brings its shares to their upstreams.
+    async fn flush_counts(&mut self) {
+        for index in 0..self.out.counts.len() {
+            let Counted { outcome, difficulty, target } = self.out.counts[index];
+            self.shared.metrics.target(target).count(outcome);
+            if let Some(difficulty) = difficulty {
+                self.proved(difficulty);
+            }
+        }
+        self.out.counts.clear();
+        let mut forwards = std::mem::take(&mut self.out.forwards);
+        for forward in forwards.drain(..) {
+            self.proved(forward.difficulty);
+            self.forward(forward).await;
+        }
+        self.out.forwards = forwards;
+    }
+
+    /// Notes that the machine has done this much work.
+    fn proved(&self, difficulty: f64) {
+        if let Some(presence) = &self.presence {
+            let starved = self.directions.borrow().orders.starved(&presence.machine);
+            presence.stats.share(difficulty, starved, clock::wall());
+        }
+    }
+
+    /// Sends a share to the connection that issued its job. One that cannot be delivered is answered as unresolved.
+    async fn forward(&mut self, forward: Forward) {
+        let Forward { work, share, version_bits, ticket, block, difficulty: _ } = forward;
+        let upstream = work.job.upstream.clone();
+        let target = Some(upstream.target);
+        let is_block = block.is_some();
+        if is_block {
+            self.shared.metrics.blocks.inc();
+        }
+        let share = UpstreamShare {
+            slot: self.slot.slot,
+            extranonce2: share.extranonce2,
+            ntime: share.ntime,
+            nonce: share.nonce,
+            version_bits,
+            ticket,
+            reply: self.verdicts.clone(),
+            block,
+            work,
+        };
+        let undelivered = if is_block {
+            upstream.urgent().try_send(share).err().map(|refused| refused.into_inner())
+        } else {
+            match upstream.submits().try_send(share) {
+                Ok(()) => None,
+                Err(mpsc::error::TrySendError::Closed(share)) => Some(share),
+                // The one place where a session waits: for a pool that takes shares slower than they come.
+                Err(mpsc::error::TrySendError::Full(share)) => {
+                    match upstream.submits().send_timeout(share, QUEUE_PATIENCE).await {
+                        Ok(()) => None,
+                        Err(refused) => Some(refused.into_inner()),
+                    }
+                }
+            }
+        };
+        let Some(share) = undelivered else { return };
+        if let Some(proof) = &share.block {
+            self.shared.metrics.blocks_lost.inc();
+            error!(header = %const_hex::encode(proof.header), "block_lost: its upstream is gone");
+        }
+        self.shared.metrics.target(target).count(Outcome::Unresolved);
+        let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
+        self.session.handle(Input::Verdict(verdict), clock::now(), &mut self.out);
+    }
+
+    /// Writes as much as the socket takes.
+    fn write(&mut self) -> Result<(), &'static str> {
+        while self.written < self.out.bytes.len() {
+            match self.stream.try_write(&self.out.bytes[self.written..]) {
+                Ok(written) => {
+                    self.written += written;
+                    self.blocked_since = None;
+                }
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => {
+                    self.blocked_since.get_or_insert_with(clock::now);
+                    return Ok(());
+                }
+                Err(_) => return Err("write_failed"),
+            }
+        }
+        // An idle session keeps no buffer.
+        self.out.bytes = Vec::new();
+        self.written = 0;
+        Ok(())
+    }
+
+    fn set_waiting(&mut self, waiting: bool) {
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            adjust(&self.shared.waiting, waiting);
+        }
+    }
+
+    fn set_served(&mut self, served: bool) {
+        if self.served != served {
+            self.served = served;
+            adjust(&self.shared.served, served);
+        }
+    }
+}
+
+fn adjust(count: &std::sync::atomic::AtomicUsize, up: bool) {
+    if up {
+        count.fetch_add(1, Ordering::Relaxed);
+    } else {
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for the seat's lane to say something new; for ever without a seat. `false` when the lane is no more.
+async fn next_state(seat: &mut Option<Seat>) -> bool {
+    match seat {
+        Some(seat) => seat.state.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+impl Downstream {
+    /// A target has no space for a session: another connection is asked for, up to the cap.
+    fn shortage(&self, target: usize) {
+        let Some(pool) = self.pools.targets.get(target) else { return };
+        let ready = self.placement.target_state(target).ready;
+        if !pool.want_another(ready) {
+            self.metrics.alarm("no_search_space");
+        }
+    }
+}

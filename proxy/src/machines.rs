@@ -1,0 +1,226 @@
+//! Machines as their sessions show them, and the sessions themselves, for reports and for people.
+//!
+//! The maps hold handles. A session takes its handle at authorize and counts on it; no map is touched per share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use directive::{MachineId, Serving, SessionReport};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// What is counted for one worker name.
+#[derive(Debug, Default)]
+pub(crate) struct MachineStats {
+    sessions: AtomicU32,
+    working: AtomicU32,
+    shares: AtomicU64,
+    /// Summed difficulty, the bits of an `f64`.
+    work: AtomicU64,
+    still_hashing: AtomicU64,
+    last_share_ms: AtomicI64,
+    gone_ms: AtomicI64,
+}
+
+impl MachineStats {
+    /// Counts a share that met the difficulty it was asked for.
+    pub(crate) fn share(&self, difficulty: f64, starved: bool, wall: Timestamp) {
+        self.shares.fetch_add(1, Ordering::Relaxed);
+        let _ = self.work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+            Some((f64::from_bits(bits) + difficulty).to_bits())
+        });
+        if starved {
+            self.still_hashing.fetch_add(1, Ordering::Relaxed);
+        }
+        self.last_share_ms.store(wall.as_millisecond(), Ordering::Relaxed);
+    }
+
+    fn report(&self, machine: &MachineId) -> SessionReport {
+        let sessions = self.sessions.load(Ordering::Relaxed);
+        let serving = match (sessions, self.working.load(Ordering::Relaxed)) {
+            (0, _) => Serving::Gone,
+            (_, 0) => Serving::Parked,
+            _ => Serving::Working,
+        };
+        let last_share = self.last_share_ms.load(Ordering::Relaxed);
+        SessionReport {
+            machine: machine.clone(),
+            sessions,
+            serving,
+            shares: self.shares.load(Ordering::Relaxed),
+            work: f64::from_bits(self.work.load(Ordering::Relaxed)),
+            last_share_at: (last_share != 0).then(|| Timestamp::from_millisecond(last_share).ok()).flatten(),
+            still_hashing: self.still_hashing.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A session's presence under a worker name; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    pub(crate) machine: MachineId,
+    pub(crate) stats: Arc<MachineStats>,
+    working: bool,
+    now: fn() -> Timestamp,
+}
+
+impl Presence {
+    /// Notes whether the session has work.
+    pub(crate) fn set_working(&mut self, working: bool) {
+        if self.working != working {
+            self.working = working;
+            if working {
+                self.stats.working.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.stats.working.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.set_working(false);
+        self.stats.gone_ms.store((self.now)().as_millisecond(), Ordering::Relaxed);
+        self.stats.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All machines that have, or lately had, a session.
+#[derive(Debug, Default)]
+pub(crate) struct Machines {
+    by_name: DashMap<MachineId, Arc<MachineStats>>,
+}
+
+/// How long a machine without a session is still reported, in milliseconds.
+const GONE_KEPT_MS: i64 = 600_000;
+/// Machines remembered; beyond it those without a session are forgotten at once.
+const MACHINES_MAX: usize = 200_000;
+
+impl Machines {
+    /// Enters a session under its worker name.
+    pub(crate) fn enter(&self, machine: MachineId, now: fn() -> Timestamp) -> Presence {
+        if self.by_name.len() >= MACHINES_MAX {
+            self.by_name.retain(|_, stats| stats.sessions.load(Ordering::Relaxed) > 0);
+        }
+        let stats = self.by_name.entry(machine.clone()).or_default().clone();
+        stats.sessions.fetch_add(1, Ordering::Relaxed);
+        Presence { machine, stats, working: false, now }
+    }
+
+    /// Reports every machine; forgets those that have been gone for ten minutes.
+    pub(crate) fn report(&self, wall: Timestamp) -> Vec<SessionReport> {
+        let too_old = wall.as_millisecond() - GONE_KEPT_MS;
+        self.by_name.retain(|_, stats| {
+            stats.sessions.load(Ordering::Relaxed) > 0 || stats.gone_ms.load(Ordering::Relaxed) > too_old
+        });
+        let mut reports: Vec<SessionReport> =
+            self.by_name.iter().map(|entry| entry.value().report(entry.key())).collect();
+        reports.sort_by(|one, other| one.machine.cmp(&other.machine));
+        reports
+    }
+}
+
+/// A session as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionView {
+    /// Its number.
+    pub session: u64,
+    /// Where the miner comes from.
+    pub peer: SocketAddr,
+    /// When it connected.
+    pub connected_at: Timestamp,
+    /// Its slot: the extranonce1 it was given.
+    pub slot: u8,
+    /// `handshake`, `working`, `waiting` (for a seat) or `parked`.
+    pub state: &'static str,
+    /// Who it says it is.
+    pub worker_name: Option<String>,
+    /// What it says it is, cut and escaped.
+    pub user_agent: Option<String>,
+    /// The target it works for.
+    pub target: Option<String>,
+    /// Difficulty last advertised.
+    pub difficulty: Option<f64>,
+    /// Version bits it may roll, hex.
+    pub version_mask: Option<String>,
+}
+
+/// All live sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    by_number: DashMap<u64, Arc<Mutex<SessionView>>>,
+}
+
+impl Sessions {
+    /// Enters a session; dropping the entry removes it.
+    pub(crate) fn enter(self: &Arc<Self>, view: SessionView) -> SessionEntry {
+        let number = view.session;
+        let view = Arc::new(Mutex::new(view));
+        self.by_number.insert(number, view.clone());
+        SessionEntry { number, view, sessions: self.clone() }
+    }
+
+    /// Live sessions.
+    pub(crate) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Looks at every session.
+    pub(crate) fn each(&self, mut look: impl FnMut(&SessionView)) {
+        for entry in &self.by_number {
+            look(&entry.value().lock());
+        }
+    }
+
+    /// Copies of all views, by number.
+    pub(crate) fn views(&self) -> Vec<SessionView> {
+        let mut views: Vec<SessionView> = self.by_number.iter().map(|entry| entry.value().lock().clone()).collect();
+        views.sort_by_key(|view| view.session);
+        views
+    }
+}
+
+/// A session's entry in [`Sessions`].
+#[derive(Debug)]
+pub(crate) struct SessionEntry {
+    number: u64,
+    pub(crate) view: Arc<Mutex<SessionView>>,
+    sessions: Arc<Sessions>,
+}
+
+impl Drop for SessionEntry {
+    fn drop(&mut self) {
+        self.sessions.by_number.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
+    }
+
+    #[test]
+    fn two_sessions_with_one_name_are_one_machine() {
+        let machines = Machines::default();
+        let mut first = machines.enter("a".into(), || at(0));
+        let second = machines.enter("a".into(), || at(0));
+        first.set_working(true);
+        second.stats.share(2.0, false, at(1));
+        first.stats.share(0.5, true, at(2));
+        let report = machines.report(at(3)).remove(0);
+        assert_eq!((report.sessions, report.serving, report.shares, report.work), (2, Serving::Working, 2, 2.5));
+        assert_eq!((report.still_hashing, report.last_share_at), (1, Some(at(2))));
+        drop(first);
+        assert_eq!(machines.report(at(3))[0].serving, Serving::Parked);
+        drop(second);
+        assert_eq!(machines.report(at(3))[0].serving, Serving::Gone);
+        assert!(machines.report(at(700)).is_empty(), "forgotten ten minutes after it left");
+    }
+}

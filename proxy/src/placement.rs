@@ -1,0 +1,393 @@
+//! Who sits where: targets, their connections, lanes, and the sessions on them.
+//!
+//! Everything here happens at joins, moves and new jobs, never per share, so one lock holds it all. Sessions *pull*: they
+//! ask for a [`Seat`] when their directions change; a seat and a slot are given back by dropping them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use stratum::difficulty::Difficulty;
+use stratum::job::Job;
+use stratum::server_message::render_notify;
+use stratum::version::VersionMask;
+use tokio::sync::watch;
+
+use crate::slot::Slots;
+use crate::space::{ConnectionId, Space};
+use crate::work::{LaneState, LaneWork, PoolJob, Upstream, fingerprint};
+
+/// All placements of one proxy.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    inner: Mutex<Inner>,
+    /// The miner's extranonce2_size, the same on every target.
+    miner_extranonce2_size: u8,
+    next_connection: AtomicU64,
+    /// Random at each process start: lane numbers count from here.
+    lane_offset: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: Slots,
+    spaces: HashMap<SpaceKey, Space>,
+    connections: HashMap<ConnectionId, Connection>,
+    next_job: u64,
+    next_sitting: u64,
+}
+
+/// Space is keyed by what makes coinbases equal, not by connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SpaceKey {
+    target: usize,
+    extranonce1: Arc<[u8]>,
+    extranonce2_size: u8,
+}
+
+#[derive(Debug)]
+struct Connection {
+    upstream: Arc<Upstream>,
+    key: SpaceKey,
+    /// Counts (connection, extranonce) pairs: a seat taken before a `set_extranonce` frees nothing after it.
+    sitting: u64,
+    current: Option<Arc<PoolJob>>,
+    next_seq: u64,
+    lanes: HashMap<usize, LaneChannel>,
+}
+
+#[derive(Debug)]
+struct LaneChannel {
+    state: watch::Sender<LaneState>,
+    bytes: Arc<[u8]>,
+}
+
+/// Why a pool's extranonce sizes cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "extranonce2_size {size} leaves no room: miners use {miner} bytes and the slot 1, together {need}; \
+     use a server with smaller miners' extranonce2_size, or leave this target out",
+    need = miner + 1
+)]
+pub(crate) struct DoesNotFit {
+    pub(crate) size: u8,
+    pub(crate) miner: u8,
+}
+
+/// Why there is no seat just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSeat {
+    /// No connection of the target has a job.
+    NoJob,
+    /// Every lane is taken or has been searched: another connection is needed, or the next job.
+    NoSpace,
+}
+
+/// A session's slot, given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct SlotLease {
+    pub(crate) slot: u8,
+    placement: Arc<Placement>,
+}
+
+impl Drop for SlotLease {
+    fn drop(&mut self) {
+        self.placement.inner.lock().slots.give_back(self.slot);
+    }
+}
+
+/// A session's place on a lane, given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// What the lane says; the newest only.
+    pub(crate) state: watch::Receiver<LaneState>,
+    pub(crate) target: usize,
+    connection: ConnectionId,
+    sitting: u64,
+    lane: usize,
+    slot: u8,
+    placement: Arc<Placement>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut inner = self.placement.inner.lock();
+        let inner = &mut *inner;
+        let Some(connection) = inner.connections.get(&self.connection) else { return };
+        if connection.sitting == self.sitting
+            && let Some(space) = inner.spaces.get_mut(&connection.key)
+        {
+            space.leave(self.lane, self.slot);
+        }
+    }
+}
+
+/// What a target's connections hold, for health and for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TargetState {
+    /// Connections with a job.
+    pub(crate) ready: u32,
+    /// Sessions seated on them.
+    pub(crate) seated: u32,
+}
+
+/// Spaces kept after their connections are gone; the oldest are forgotten beyond it.
+const SPACES_MAX: usize = 256;
+
+impl Placement {
+    pub(crate) fn new(miner_extranonce2_size: u8, lane_offset: u64) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::default(),
+            miner_extranonce2_size,
+            next_connection: AtomicU64::new(1),
+            lane_offset,
+        })
+    }
+
+    pub(crate) fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes the slot for a new session.
+    pub(crate) fn take_slot(self: &Arc<Self>) -> SlotLease {
+        let slot = self.inner.lock().slots.take();
+        SlotLease { slot, placement: self.clone() }
+    }
+
+    /// Seats `slot` at `target`, on a lane where it may work on the current job.
+    pub(crate) fn seat(self: &Arc<Self>, target: usize, slot: u8) -> Result<Seat, NoSeat> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let mut refusal = NoSeat::NoJob;
+        let mut ids: Vec<ConnectionId> = inner
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.upstream.target == target && connection.upstream.is_alive())
+            .map(|(id, _)| *id)
+            .collect();
+        ids.sort_unstable();
+        for id in ids {
+            let connection = inner.connections.get_mut(&id).expect("listed above under the same lock");
+            let Some(job) = connection.current.clone() else { continue };
+            let Some(space) = inner.spaces.get_mut(&connection.key) else { continue };
+            let Some(lane) = space.seat(id, slot, job.fingerprint) else {
+                refusal = NoSeat::NoSpace;
+                continue;
+            };
+            let next_job = &mut inner.next_job;
+            let state = connection.lane_state(lane, space, &job, next_job);
+            let sitting = connection.sitting;
+            return Ok(Seat { state, target, connection: id, sitting, lane, slot, placement: self.clone() });
+        }
+        Err(refusal)
+    }
+
+    /// Takes a connection in, once the pool has told its extranonce sizes.
+    pub(crate) fn connection_up(
+        &self,
+        upstream: &Arc<Upstream>,
+        extranonce1: &[u8],
+        extranonce2_size: u8,
+    ) -> Result<(), DoesNotFit> {
+        let width = self.lane_width(extranonce2_size)?;
+        let key = SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        if inner.spaces.len() >= SPACES_MAX {
+            let used: Vec<&SpaceKey> = inner.connections.values().map(|connection| &connection.key).collect();
+            inner.spaces.retain(|key, _| used.contains(&key));
+        }
+        inner.spaces.entry(key.clone()).or_insert_with(|| Space::new(width, self.lane_offset));
+        inner.next_sitting += 1;
+        let sitting = inner.next_sitting;
+        let lanes = HashMap::new();
+        let connection = Connection { upstream: upstream.clone(), key, sitting, current: None, next_seq: 1, lanes };
+        inner.connections.insert(upstream.id, connection);
+        Ok(())
+    }
+
+    /// Whether a second connection with this extranonce1 would bring any space: without lane bytes it would not.
+    pub(crate) fn adds_space(&self, target: usize, extranonce1: &[u8], extranonce2_size: u8) -> bool {
+        let Ok(width) = self.lane_width(extranonce2_size) else { return false };
+        width > 0
+            || !self.inner.lock().connections.values().any(|connection| {
+                connection.upstream.target == target
+                    && connection.upstream.is_alive()
+                    && *connection.key.extranonce1 == *extranonce1
+            })
+    }
+
+    /// Takes the pool's new extranonce: its former jobs are dead, everybody moves.
+    pub(crate) fn extranonce(
+        &self,
+        upstream: &Arc<Upstream>,
+        extranonce1: &[u8],
+        extranonce2_size: u8,
+    ) -> Result<(), DoesNotFit> {
+        let next_seq = self.inner.lock().connections.get(&upstream.id).map_or(1, |connection| connection.next_seq);
+        upstream.retire_below(next_seq);
+        self.connection_down(upstream.id);
+        self.connection_up(upstream, extranonce1, extranonce2_size)?;
+        if let Some(connection) = self.inner.lock().connections.get_mut(&upstream.id) {
+            connection.next_seq = next_seq;
+        }
+        Ok(())
+    }
+
+    /// Lets a connection go. Everybody on it is told to move.
+    pub(crate) fn connection_down(&self, id: ConnectionId) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let Some(connection) = inner.connections.remove(&id) else { return };
+        if let Some(space) = inner.spaces.get_mut(&connection.key) {
+            space.connection_gone(id);
+        }
+        for lane in connection.lanes.values() {
+            lane.state.send_replace(LaneState::Vacate);
+        }
+    }
+
+    /// Takes a pool's job and hands it to every lane of its connection. Returns whether it is the connection's first.
+    pub(crate) fn job(
+        &self,
+        id: ConnectionId,
+        job: Job,
+        difficulty: Difficulty,
+        mask: Option<VersionMask>,
+    ) -> Option<NewJob> {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let connection = inner.connections.get_mut(&id)?;
+        let space = inner.spaces.get_mut(&connection.key)?;
+        let fingerprint = fingerprint(&job);
+        let first = connection.current.is_none();
+        if let Some(current) = &connection.current
+            && current.fingerprint == fingerprint
+            && current.job.job_id == job.job_id
+            && current.difficulty == difficulty
+            && !job.clean
+        {
+            return Some(NewJob { first, repeated: true, moved: false });
+        }
+        let seq = connection.next_seq;
+        connection.next_seq += 1;
+        let clean = job.clean;
+        if clean {
+            connection.upstream.retire_below(seq);
+        }
+        let job = Arc::new(PoolJob {
+            extranonce1: connection.key.extranonce1.clone(),
+            difficulty,
+            pool_target: difficulty.target(),
+            network_target: job.network_target(),
+            mask,
+            seq,
+            upstream: connection.upstream.clone(),
+            fingerprint,
+            job,
+        });
+        connection.current = Some(job.clone());
+        let lanes = space.job(id, fingerprint);
+        for (index, lane) in &mut connection.lanes {
+            if lanes.stale.contains(index) {
+                lane.state.send_replace(LaneState::Vacate);
+            } else if lanes.fresh.contains(index) {
+                inner.next_job += 1;
+                lane.state.send_replace(LaneState::Work(lane.work(&job, inner.next_job)));
+            }
+        }
+        Some(NewJob { first, repeated: false, moved: !lanes.stale.is_empty() })
+    }
+
+    /// Has everybody on a connection take a fresh lane for the same job: fresh work for a pool that brings none.
+    pub(crate) fn refresh(&self, id: ConnectionId) {
+        let inner = self.inner.lock();
+        let Some(connection) = inner.connections.get(&id) else { return };
+        let roomy = inner.spaces.get(&connection.key).is_some_and(Space::has_lane_bytes);
+        if roomy {
+            for lane in connection.lanes.values() {
+                lane.state.send_replace(LaneState::Vacate);
+            }
+        }
+    }
+
+    /// What a target's connections hold just now.
+    pub(crate) fn target_state(&self, target: usize) -> TargetState {
+        let inner = self.inner.lock();
+        let mut state = TargetState::default();
+        for (id, connection) in &inner.connections {
+            if connection.upstream.target == target && connection.upstream.is_alive() && connection.current.is_some() {
+                state.ready += 1;
+                state.seated += inner.spaces.get(&connection.key).map_or(0, |space| space.seated(*id));
+            }
+        }
+        state
+    }
+
+    /// Bytes of a lane number under a pool's extranonce2_size.
+    pub(crate) fn lane_width(&self, extranonce2_size: u8) -> Result<usize, DoesNotFit> {
+        let need = self.miner_extranonce2_size + 1;
+        match extranonce2_size.checked_sub(need) {
+            Some(width) => Ok(usize::from(width)),
+            None => Err(DoesNotFit { size: extranonce2_size, miner: self.miner_extranonce2_size }),
+        }
+    }
+}
+
+/// What a notify changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewJob {
+    /// It is the connection's first: the target can be used from now on.
+    pub(crate) first: bool,
+    /// It is word for word the job at hand: nothing was sent out.
+    pub(crate) repeated: bool,
+    /// Some sessions have had this work: they were told to move.
+    pub(crate) moved: bool,
+}
+
+impl Connection {
+    /// The channel of `lane`, made when it is first used, with `job` on it.
+    fn lane_state(
+        &mut self,
+        lane: usize,
+        space: &Space,
+        job: &Arc<PoolJob>,
+        next_job: &mut u64,
+    ) -> watch::Receiver<LaneState> {
+        let channel = self.lanes.entry(lane).or_insert_with(|| LaneChannel {
+            state: watch::channel(LaneState::Vacate).0,
+            bytes: space.lane_bytes(lane).into(),
+        });
+        let current = matches!(&*channel.state.borrow(), LaneState::Work(work) if Arc::ptr_eq(&work.job, job));
+        if !current {
+            *next_job += 1;
+            let work = channel.work(job, *next_job);
+            channel.state.send_replace(LaneState::Work(work));
+        }
+        channel.state.subscribe()
+    }
+}
+
+impl LaneChannel {
+    fn work(&self, job: &Arc<PoolJob>, job_id: u64) -> Arc<LaneWork> {
+        let tail = [&*job.extranonce1, &*self.bytes].concat();
+        Arc::new(LaneWork {
+            job_id,
+            notify: render_notify(&job_id_text(job_id), &job.job, &tail),
+            job: job.clone(),
+            lane: self.bytes.clone(),
+        })
+    }
+}
+
+/// Our job id as miners see it.
+pub(crate) fn job_id_text(job_id: u64) -> String {
+    format!("{job_id:x}")
+}
+
+/// Reads back what [`job_id_text`] wrote, exactly: other spellings of the same number are no job of ours.
+pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
+    let job_id = u64::from_str_radix(text, 16).ok()?;
+    (job_id_text(job_id) == text).then_some(job_id)
+}

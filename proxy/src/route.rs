@@ -1,0 +1,187 @@
+//! Which target is mined at: the order of the configuration is the priority, with hysteresis on the way back.
+//!
+//! Pure: what the targets' connections hold and the time go in, the order of usable targets comes out.
+
+use std::time::{Duration, Instant};
+
+use stratum::version::VersionMask;
+
+/// A target as its connections show it just now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TargetHealth {
+    /// A connection has a job.
+    pub(crate) ready: bool,
+    /// It answers, but has brought no job for long.
+    pub(crate) quiet: bool,
+    /// Version bits it lets us roll; `None` when it refuses to.
+    pub(crate) mask: Option<VersionMask>,
+}
+
+/// A target that sessions may sit at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usable {
+    pub(crate) target: usize,
+    pub(crate) mask: Option<VersionMask>,
+}
+
+/// What follows for sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// Targets to sit at, the active one first; empty when all are down.
+    pub(crate) usable: Vec<Usable>,
+    /// Since when all have been down.
+    pub(crate) down_since: Option<Instant>,
+}
+
+/// The order of targets and what is known of their past.
+#[derive(Debug)]
+pub(crate) struct Route {
+    failback_after: Duration,
+    active: Option<usize>,
+    /// Since when each has been ready without a break.
+    ready_since: Vec<Option<Instant>>,
+    /// Which have been ready and then not.
+    failed: Vec<bool>,
+    down_since: Option<Instant>,
+    started_at: Instant,
+}
+
+/// So long after the start, which pool answered first means nothing: a better one is taken as soon as it is there.
+const STARTING: Duration = Duration::from_secs(10);
+
+impl Route {
+    /// A route over `targets` targets, at `now` all still unknown.
+    pub(crate) fn new(targets: usize, failback_after: Duration, now: Instant) -> Self {
+        Self {
+            failback_after,
+            active: None,
+            ready_since: vec![None; targets],
+            failed: vec![false; targets],
+            down_since: Some(now),
+            started_at: now,
+        }
+    }
+
+    /// The target mined at.
+    pub(crate) fn active(&self) -> Option<usize> {
+        self.active
+    }
+
+    /// Looks at the targets' health.
+    pub(crate) fn decide(&mut self, health: &[TargetHealth], now: Instant) -> Decision {
+        for ((since, failed), health) in self.ready_since.iter_mut().zip(&mut self.failed).zip(health) {
+            *failed |= since.is_some() && !health.ready;
+            *since = if health.ready { since.or(Some(now)) } else { None };
+        }
+        let rank = |target: &usize| (health[*target].quiet, *target);
+        let best = (0..health.len()).filter(|target| health[*target].ready).min_by_key(rank);
+        let keep = self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
+        self.active = match (keep, best) {
+            // A quiet pool is left at once when another brings work, and a better one is returned to when it has held.
+            (Some(active), Some(best)) if rank(&best) < rank(&active) => {
+                let starting = now < self.started_at + STARTING && !self.failed[best] && !health[best].quiet;
+                let held = starting || self.ready_since[best].is_some_and(|since| now >= since + self.failback_after);
+                let left = health[active].quiet && !health[best].quiet;
+                Some(if held || left { best } else { active })
+            }
+            (Some(active), _) => Some(active),
+            (None, best) => best,
+        };
+        self.down_since = if self.active.is_some() { None } else { self.down_since.or(Some(now)) };
+        let mut order: Vec<usize> = (0..health.len()).filter(|target| health[*target].ready).collect();
+        order.sort_by_key(|target| (Some(*target) != self.active, rank(target)));
+        let usable = order.into_iter().map(|target| Usable { target, mask: health[target].mask }).collect();
+        Decision { usable, down_since: self.down_since }
+    }
+
+    /// When the decision may change by time alone.
+    pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let active = self.active?;
+        let due = self.ready_since[..active].iter().flatten().map(|since| *since + self.failback_after);
+        due.filter(|due| *due > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: TargetHealth = TargetHealth { ready: true, quiet: false, mask: None };
+    const DOWN: TargetHealth = TargetHealth { ready: false, quiet: false, mask: None };
+    const QUIET: TargetHealth = TargetHealth { ready: true, quiet: true, mask: None };
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn order(decision: &Decision) -> Vec<usize> {
+        decision.usable.iter().map(|usable| usable.target).collect()
+    }
+
+    #[test]
+    fn the_first_ready_target_is_mined_at_and_lost_at_once() {
+        let now = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), now);
+        assert_eq!(order(&route.decide(&[UP, UP], now)), [0, 1]);
+        assert_eq!(order(&route.decide(&[DOWN, UP], now)), [1]);
+        assert_eq!(route.decide(&[DOWN, DOWN], now).down_since, Some(now));
+    }
+
+    #[test]
+    fn at_the_start_it_does_not_matter_who_answers_first() {
+        let now = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), now);
+        assert_eq!(order(&route.decide(&[DOWN, UP], now)), [1]);
+        assert_eq!(order(&route.decide(&[UP, UP], now + Duration::from_millis(5))), [0, 1]);
+    }
+
+    #[test]
+    fn f15_the_primary_is_returned_to_after_it_has_held() {
+        let now = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), now);
+        route.decide(&[DOWN, UP], now);
+        let back = now + Duration::from_secs(60);
+        assert_eq!(order(&route.decide(&[UP, UP], back)), [1, 0]);
+        assert_eq!(route.next_change(back), Some(back + Duration::from_secs(120)));
+        assert_eq!(order(&route.decide(&[UP, UP], back + Duration::from_secs(119))), [1, 0]);
+        assert_eq!(order(&route.decide(&[UP, UP], back + Duration::from_secs(120))), [0, 1]);
+    }
+
+    #[test]
+    fn f14_a_flapping_primary_is_not_returned_to() {
+        let start = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), start);
+        let mut switches = 0;
+        let mut active = None;
+        for second in 0..600u64 {
+            let primary = if (second / 5) % 2 == 0 { UP } else { DOWN };
+            route.decide(&[primary, UP], start + Duration::from_secs(second));
+            if route.active() != active {
+                switches += 1;
+                active = route.active();
+            }
+        }
+        assert_eq!((switches, active), (2, Some(1)), "to the primary once, away once");
+    }
+
+    #[test]
+    fn f13_a_target_that_failed_is_eligible_again() {
+        let now = origin();
+        let mut route = Route::new(1, Duration::from_secs(120), now);
+        for _ in 0..2 {
+            assert_eq!(order(&route.decide(&[UP], now)), [0]);
+            assert_eq!(order(&route.decide(&[DOWN], now)), [0usize; 0]);
+        }
+    }
+
+    #[test]
+    fn a_quiet_pool_is_left_when_another_brings_work_and_kept_when_none_does() {
+        let now = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), now);
+        route.decide(&[UP, UP], now);
+        assert_eq!(order(&route.decide(&[QUIET, UP], now)), [1, 0]);
+        assert_eq!(order(&route.decide(&[QUIET, QUIET], now)), [1, 0], "no reason to go back");
+        assert_eq!(order(&route.decide(&[QUIET, DOWN], now)), [0]);
+    }
+}

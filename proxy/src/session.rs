@@ -1,0 +1,417 @@
+//! One miner, as a pure state machine: lines, verdicts, work and the time in; bytes, shares and events out.
+//!
+//! It owns the handshake, the jobs this miner was given with the difficulty each was given at, and the order of answers.
+//! Only here is a share's fate decided. Sockets, seats and orders are the business of the task around it
+//! ([`crate::downstream`]).
+
+mod answers;
+mod issues;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stratum::client_message::{Submit, parse_client};
+use stratum::difficulty::Difficulty;
+use stratum::error::RejectCode;
+use stratum::id::Id;
+use stratum::server_message::{NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_set_difficulty};
+use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
+use stratum::share::{Proof, Share, decode, mask_for, prove};
+use stratum::version::VersionMask;
+
+use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
+use answers::Answers;
+use issues::Issues;
+
+/// What holds for every session of one listener.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SessionRules {
+    /// Difficulty wanted for miners that ask for none.
+    pub(crate) difficulty: Difficulty,
+    /// Never advertise less.
+    pub(crate) min_difficulty: Difficulty,
+    /// Subscribed and authorized by then, or closed.
+    pub(crate) handshake_timeout: Duration,
+    /// A line at least this often, so that firmware does not take us for dead.
+    pub(crate) ping_every: Duration,
+    /// Version bits that may be granted.
+    pub(crate) offer: VersionMask,
+    /// The miner's extranonce2_size.
+    pub(crate) extranonce2_size: u8,
+}
+
+/// Something that happened to the session.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    /// A line came from the miner.
+    Line(&'a [u8]),
+    /// The pool's word on a forwarded share.
+    Verdict(PoolVerdict),
+    /// Work to hand out.
+    Work(&'a Arc<LaneWork>),
+    /// Time went by.
+    Tick,
+}
+
+/// What the session wants done. Reused from input to input.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Bytes for the miner.
+    pub(crate) bytes: Vec<u8>,
+    /// Shares for the pool.
+    pub(crate) forwards: Vec<Forward>,
+    /// What to count.
+    pub(crate) counts: Vec<Counted>,
+    /// The miner has just become ready, or has named (another) worker.
+    pub(crate) authorized: bool,
+    /// Close the connection once the bytes are written.
+    pub(crate) close: Option<&'static str>,
+}
+
+/// A share to forward.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) work: Arc<LaneWork>,
+    pub(crate) share: Share,
+    /// Version bits as the pool must get them.
+    pub(crate) version_bits: Option<u32>,
+    pub(crate) ticket: u32,
+    /// The difficulty advertised with the job.
+    pub(crate) difficulty: f64,
+    /// Present when the share meets the network target.
+    pub(crate) block: Option<Box<Proof>>,
+}
+
+/// How a submit ended that was not forwarded. One that was ends as its pool says ([`crate::upstream::SettledAs`]); every
+/// submit ends in exactly one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// Below the pool's difficulty: good for us, not for it.
+    Local,
+    /// As [`Outcome::Local`], while the upstream owed an answer.
+    AtRisk,
+    /// It could not be brought to its pool: nobody knows.
+    Unresolved,
+    /// A job we no longer hold, or that its pool has retired.
+    Stale,
+    /// Searched before.
+    Duplicate,
+    /// The hash misses the difficulty advertised with the job.
+    LowDifficulty,
+    /// Not authorized, or not for this worker.
+    Unauthorized,
+    /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
+    Malformed,
+    /// The queue to its pool is full.
+    Overflow,
+}
+
+/// One submit's end, with the difficulty it is worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Counted {
+    pub(crate) outcome: Outcome,
+    /// Difficulty advertised with the job, for outcomes that prove work.
+    pub(crate) difficulty: Option<f64>,
+    /// Index of the target whose job it was, where one is known.
+    pub(crate) target: Option<usize>,
+}
+
+/// One miner.
+#[derive(Debug)]
+pub(crate) struct Session {
+    rules: Arc<SessionRules>,
+    role: ServerRole,
+    slot: u8,
+    session_name: u64,
+    wanted: Difficulty,
+    sent_difficulty: Option<Difficulty>,
+    issues: Issues,
+    answers: Answers,
+    next_ticket: u32,
+    connected_at: Instant,
+    last_sent: Instant,
+    pings: u64,
+    faults: u32,
+    user_agent: Option<Box<str>>,
+}
+
+/// Requests that break the protocol before the session is closed.
+const FAULTS_MAX: u32 = 16;
+
+impl Session {
+    /// A session for a connection that has just been accepted and holds `slot`.
+    pub(crate) fn new(rules: Arc<SessionRules>, slot: u8, session_name: u64, now: Instant) -> Self {
+        Self {
+            role: ServerRole::new(rules.offer),
+            wanted: rules.difficulty,
+            rules,
+            slot,
+            session_name,
+            sent_difficulty: None,
+            issues: Issues::default(),
+            answers: Answers::default(),
+            next_ticket: 0,
+            connected_at: now,
+            last_sent: now,
+            pings: 0,
+            faults: 0,
+            user_agent: None,
+        }
+    }
+
+    /// Whether the miner can be given work: subscribed and authorized.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.role.is_ready()
+    }
+
+    /// Version bits the miner rolls, if it does.
+    pub(crate) fn version_mask(&self) -> Option<VersionMask> {
+        self.role.version_mask()
+    }
+
+    /// Who it says it is.
+    pub(crate) fn worker(&self) -> Option<&str> {
+        self.role.first_worker()
+    }
+
+    /// What it says it is.
+    pub(crate) fn user_agent(&self) -> Option<&str> {
+        self.user_agent.as_deref()
+    }
+
+    /// Difficulty last advertised.
+    pub(crate) fn difficulty(&self) -> Option<Difficulty> {
+        self.sent_difficulty
+    }
+
+    /// Submits that still wait for a pool's word.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.answers.waiting()
+    }
+
+    /// When [`Input::Tick`] is next needed.
+    pub(crate) fn wake_at(&self) -> Instant {
+        if self.is_ready() {
+            self.last_sent + self.rules.ping_every
+        } else {
+            self.connected_at + self.rules.handshake_timeout
+        }
+    }
+
+    /// Takes one input and writes what follows from it into `out`.
+    pub(crate) fn handle(&mut self, input: Input<'_>, now: Instant, out: &mut Outbox) {
+        let written = out.bytes.len();
+        match input {
+            Input::Line(line) => self.line(line, out),
+            Input::Verdict(verdict) => self.verdict(&verdict, out),
+            Input::Work(work) => self.work(work, out),
+            Input::Tick => self.tick(now, out),
+        }
+        if out.bytes.len() > written {
+            self.last_sent = now;
+        }
+    }
+
+    fn line(&mut self, line: &[u8], out: &mut Outbox) {
+        let message = match parse_client(line) {
+            Ok(Some(message)) => message,
+            Ok(None) => return self.fault("empty_lines", out),
+            Err(fault) => {
+                out.close = Some(fault.reason());
+                return;
+            }
+        };
+        match self.role.receive(message, &mut out.bytes) {
+            ServerEvent::Answered
+            | ServerEvent::Ignored
+            | ServerEvent::SuggestDifficulty(_)
+            | ServerEvent::Configured(_) => {}
+            ServerEvent::Subscribe { id, user_agent } => {
+                self.user_agent = Some(user_agent.into());
+                let name = format!("{:08x}", self.session_name);
+                let size = self.rules.extranonce2_size;
+                self.role.accept_subscription(&id, &name, &[self.slot], size, &mut out.bytes);
+                out.authorized |= self.role.is_ready();
+            }
+            ServerEvent::Authorize { id, worker, password } => {
+                let accepted = valid_worker_name(&worker);
+                self.role.answer_authorize(&id, &worker, accepted, &mut out.bytes);
+                if accepted {
+                    if let Some(wanted) = difficulty_in(&password) {
+                        self.wanted = wanted;
+                    }
+                    out.authorized |= self.role.is_ready();
+                } else {
+                    self.fault("bad_worker_name", out);
+                }
+            }
+            ServerEvent::Submit { id, submit } => self.submit(id, &submit, out),
+            ServerEvent::Abuse(reason) => self.abuse(reason, out),
+            ServerEvent::Close(reason) => out.close = Some(reason),
+        }
+    }
+
+    /// Counts what the handshake refused. Firmware asks for much that nobody knows: only what no honest client does adds up
+    /// to a close.
+    fn abuse(&mut self, reason: &'static str, out: &mut Outbox) {
+        let outcome = match reason {
+            "submit_malformed" => Outcome::Malformed,
+            "submit_before_subscribe" | "submit_unauthorized" => Outcome::Unauthorized,
+            "unknown_method" => return,
+            _ => return self.fault(reason, out),
+        };
+        out.counts.push(Counted { outcome, difficulty: None, target: None });
+    }
+
+    fn fault(&mut self, reason: &'static str, out: &mut Outbox) {
+        self.faults += 1;
+        if self.faults > FAULTS_MAX {
+            out.close = Some(reason);
+        }
+    }
+
+    fn submit(&mut self, id: Id, submit: &Submit<'_>, out: &mut Outbox) {
+        let ticket = self.next_ticket;
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        match self.judge(submit, ticket) {
+            Judgement::Forward(forward) => {
+                self.answers.wait(ticket, id);
+                out.forwards.push(forward);
+            }
+            Judgement::Credit(counted) => {
+                out.counts.push(counted);
+                self.answers.answer_now(id, answers::Answer::True, &mut out.bytes);
+            }
+            Judgement::Reject(counted, code, reason) => {
+                out.counts.push(counted);
+                self.answers.answer_now(id, answers::Answer::Error(code, reason.into()), &mut out.bytes);
+            }
+        }
+    }
+
+    /// Decides a share's fate. Nothing is answered and nothing sent here.
+    fn judge(&mut self, submit: &Submit<'_>, ticket: u32) -> Judgement {
+        let Some(issue) = self.issues.find(&submit.job_id) else {
+            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job not found", None);
+        };
+        let work = issue.work.clone();
+        let target = Some(work.job.upstream.target);
+        let share = match decode(submit, self.rules.extranonce2_size) {
+            Ok(share) => share,
+            Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
+        };
+        let mask = mask_for(issue.mask, work.job.mask, &share);
+        let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[self.slot]];
+        let proof = match prove(&work.job.job, &middle, &share, mask, &issue.target) {
+            Ok(proof) => proof,
+            Err(reject) if reject.code == RejectCode::LowDifficulty => {
+                return Judgement::reject(Outcome::LowDifficulty, reject.code, reject.reason, target);
+            }
+            Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
+        };
+        let difficulty = issue.difficulty.get();
+        match self.issues.remember(&work, &proof.hash) {
+            issues::Remembered::New => {}
+            issues::Remembered::Seen => {
+                return Judgement::reject(Outcome::Duplicate, RejectCode::Duplicate, "duplicate share", target);
+            }
+            issues::Remembered::Full => {
+                return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too many shares for one job", target);
+            }
+        }
+        let is_block = work.job.network_target.is_met_by(&proof.hash);
+        if !work.job.is_live() && !is_block {
+            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job is stale", target);
+        }
+        if is_block || work.job.pool_target.is_met_by(&proof.hash) {
+            let version_bits = proof.version_bits;
+            let block = is_block.then(|| Box::new(proof));
+            return Judgement::Forward(Forward { work, share, version_bits, ticket, difficulty, block });
+        }
+        let outcome = if work.job.upstream.is_suspect() { Outcome::AtRisk } else { Outcome::Local };
+        Judgement::Credit(Counted { outcome, difficulty: Some(difficulty), target })
+    }
+
+    fn verdict(&mut self, verdict: &PoolVerdict, out: &mut Outbox) {
+        let answer = match &verdict.outcome {
+            PoolOutcome::Accepted => answers::Answer::True,
+            PoolOutcome::Rejected(code, text) => answers::Answer::Error(*code, text.clone()),
+            PoolOutcome::Unresolved => answers::Answer::Error(RejectCode::Other, "pool did not answer".into()),
+        };
+        self.answers.resolve(verdict.ticket, answer, &mut out.bytes);
+    }
+
+    /// Hands out work: the difficulty if it changed, and the job right behind it.
+    fn work(&mut self, work: &Arc<LaneWork>, out: &mut Outbox) {
+        if !self.is_ready() {
+            return;
+        }
+        // The pool may roll fewer bits than the one before, or more again.
+        let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.rules.offer);
+        if self.role.version_mask().is_some() {
+            self.role.change_offer(rolls, &mut out.bytes);
+        }
+        let mask = self.role.version_mask().map(|granted| granted.and(rolls));
+        let difficulty = self.advertised(work.job.difficulty);
+        if self.sent_difficulty != Some(difficulty) {
+            write_set_difficulty(difficulty, &mut out.bytes);
+            self.sent_difficulty = Some(difficulty);
+        }
+        // Clean unless what the miner works on is still good at the same pool: so a skipped clean job is never lost.
+        let keeps =
+            self.issues.newest().is_some_and(|last| last.job.is_live() && last.job.upstream.id == work.job.upstream.id);
+        out.bytes.extend_from_slice(&work.notify);
+        out.bytes.extend_from_slice(if keeps { NOTIFY_KEEP } else { NOTIFY_CLEAN });
+        self.issues.add(work.clone(), difficulty, mask);
+    }
+
+    /// The lower of what is wanted and the power of two at or below the pool's; never below the listener's floor, nor what
+    /// a configure has promised the miner.
+    fn advertised(&self, pool: Difficulty) -> Difficulty {
+        let advertised = self.wanted.min(pool).power_of_two_at_or_below();
+        let promised = self.role.minimum_difficulty().unwrap_or(self.rules.min_difficulty);
+        let up = if promised.power_of_two_at_or_below() < promised { 2.0 } else { 1.0 };
+        let floor = Difficulty::new(promised.power_of_two_at_or_below().get() * up).unwrap_or(promised);
+        advertised.max(floor).max(self.rules.min_difficulty)
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Outbox) {
+        if !self.is_ready() {
+            if now >= self.connected_at + self.rules.handshake_timeout {
+                out.close = Some("handshake_timeout");
+            }
+            return;
+        }
+        if now >= self.last_sent + self.rules.ping_every {
+            self.pings += 1;
+            write_ping(self.pings, &mut out.bytes);
+        }
+    }
+}
+
+/// What [`Session::judge`] found.
+enum Judgement {
+    /// The pool has the last word.
+    Forward(Forward),
+    /// Good, and below the pool's difficulty.
+    Credit(Counted),
+    /// No.
+    Reject(Counted, RejectCode, &'static str),
+}
+
+impl Judgement {
+    fn reject(outcome: Outcome, code: RejectCode, reason: &'static str, target: Option<usize>) -> Self {
+        Self::Reject(Counted { outcome, difficulty: None, target }, code, reason)
+    }
+}
+
+/// The difficulty a password asks for: `d=1024`, alone or among other words.
+fn difficulty_in(password: &str) -> Option<Difficulty> {
+    password
+        .split([',', ';', ' '])
+        .find_map(|word| word.trim().strip_prefix("d="))
+        .and_then(|number| Difficulty::new(number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Every submit is answered exactly once, and submits with one id in the order in which they came.
+//!
+//! cpuminer sends every submit with id 4 and can only match answers by their order; other clients use an id once. So
+//! order is kept among equal ids only, and a share that needs no pool does not wait for one that does.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use stratum::error::RejectCode;
+use stratum::id::Id;
+use stratum::server_message::{write_error, write_true};
+
+/// What a submit is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    True,
+    Error(RejectCode, Arc<str>),
+}
+
+#[derive(Debug)]
+struct Owed {
+    ticket: u32,
+    id: Id,
+    /// Known already, but an earlier one with this id is not.
+    ready: Option<Answer>,
+}
+
+/// The answers a session owes.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    owed: VecDeque<Owed>,
+}
+
+impl Answers {
+    /// How many submits wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Owes an answer to `id` until [`Self::resolve`] is told of `ticket`.
+    pub(super) fn wait(&mut self, ticket: u32, id: Id) {
+        self.owed.push_back(Owed { ticket, id, ready: None });
+    }
+
+    /// Answers at once, or as soon as all earlier submits with this id are answered.
+    pub(super) fn answer_now(&mut self, id: Id, answer: Answer, out: &mut Vec<u8>) {
+        if self.owed.iter().any(|owed| owed.id == id) {
+            // No verdict will ever come for it: it goes out when the one before it does.
+            self.owed.push_back(Owed { ticket: u32::MAX, id, ready: Some(answer) });
+        } else {
+            write(&id, &answer, out);
+        }
+    }
+
+    /// Takes the answer for `ticket`. One that is not owed (answered already) changes nothing.
+    pub(super) fn resolve(&mut self, ticket: u32, answer: Answer, out: &mut Vec<u8>) {
+        let Some(index) = self.owed.iter().position(|owed| owed.ticket == ticket && owed.ready.is_none()) else {
+            return;
+        };
+        let id = self.owed[index].id.clone();
+        self.owed[index].ready = Some(answer);
+        // Write what is now first among its equals, and all of them behind it that were only waiting for it.
+        while let Some(first) = self.owed.iter().position(|owed| owed.id == id) {
+            if self.owed[first].ready.is_none() {
+                break;
+            }
+            let owed = self.owed.remove(first).expect("found just now");
+            write(&owed.id, &owed.ready.expect("checked above"), out);
+        }
+    }
+}
+
+fn write(id: &Id, answer: &Answer, out: &mut Vec<u8>) {
+    match answer {
+        Answer::True => write_true(id, out),
+        Answer::Error(code, message) => write_error(id, *code, message, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reject() -> Answer {
+        Answer::Error(RejectCode::LowDifficulty, "low".into())
+    }
+
+    #[test]
+    fn equal_ids_are_answered_in_the_order_of_submits() {
+        let mut answers = Answers::default();
+        let mut out = Vec::new();
+        let four = Id::number(4);
+        answers.wait(1, four.clone());
+        answers.wait(2, four.clone());
+        answers.answer_now(four.clone(), reject(), &mut out);
+        answers.resolve(2, Answer::True, &mut out);
+        assert!(out.is_empty(), "the first is not known yet");
+        answers.resolve(1, reject(), &mut out);
+        let verdicts: Vec<bool> =
+            String::from_utf8(out).unwrap().lines().map(|line| line.contains("\"result\":true")).collect();
+        assert_eq!(verdicts, [false, true, false]);
+        assert_eq!(answers.waiting(), 0);
+    }
+
+    #[test]
+    fn another_id_does_not_wait() {
+        let mut answers = Answers::default();
+        let mut out = Vec::new();
+        answers.wait(1, Id::number(10));
+        answers.answer_now(Id::number(11), Answer::True, &mut out);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+    }
+
+    #[test]
+    fn a_second_verdict_changes_nothing() {
+        let mut answers = Answers::default();
+        let mut out = Vec::new();
+        answers.wait(1, Id::number(10));
+        answers.resolve(1, Answer::True, &mut out);
+        let once = out.len();
+        answers.resolve(1, reject(), &mut out);
+        assert_eq!(out.len(), once);
+    }
+}

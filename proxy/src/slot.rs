@@ -1,0 +1,101 @@
+//! Slots: the one byte of extranonce1 that a miner holds for the life of its connection.
+//!
+//! ```text
+//! miner sees   extranonce1 = slot (1)   extranonce2 = its own (d)
+//! pool sees    extranonce2 = lane (S-1-d) | slot (1) | miner's (d)
+//! ```
+//!
+//! A slot value may be held by many sessions at once, each on another lane. [`Slots`] hands out the value that the fewest
+//! live sessions hold, so that few lanes are needed; that a value's new holder never meets its former holder's work is the
+//! business of [`crate::space`].
+
+/// A set of slot values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SlotSet([u64; 4]);
+
+impl SlotSet {
+    pub(crate) fn contains(&self, slot: u8) -> bool {
+        self.0[usize::from(slot >> 6)] & (1 << (slot & 63)) != 0
+    }
+
+    pub(crate) fn insert(&mut self, slot: u8) {
+        self.0[usize::from(slot >> 6)] |= 1 << (slot & 63);
+    }
+
+    pub(crate) fn remove(&mut self, slot: u8) {
+        self.0[usize::from(slot >> 6)] &= !(1 << (slot & 63));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    pub(crate) fn intersects(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(mine, theirs)| mine & theirs != 0)
+    }
+
+    pub(crate) fn extend(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine |= theirs;
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
+/// Counts who holds which slot value.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    holders: [u32; 256],
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { holders: [0; 256] }
+    }
+}
+
+impl Slots {
+    /// Takes the value that the fewest hold.
+    pub(crate) fn take(&mut self) -> u8 {
+        let (slot, holders) =
+            (0..=u8::MAX).zip(&mut self.holders).min_by_key(|(_, holders)| **holders).expect("there are 256 values");
+        *holders += 1;
+        slot
+    }
+
+    /// Gives a value back.
+    pub(crate) fn give_back(&mut self, slot: u8) {
+        let holders = &mut self.holders[usize::from(slot)];
+        *holders = holders.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_spread_evenly() {
+        let mut slots = Slots::default();
+        let first: std::collections::BTreeSet<u8> = (0..256).map(|_| slots.take()).collect();
+        assert_eq!(first.len(), 256, "256 sessions hold 256 different values");
+        slots.give_back(77);
+        assert_eq!(slots.take(), 77);
+    }
+
+    #[test]
+    fn sets_hold_every_value() {
+        let mut set = SlotSet::default();
+        for slot in 0..=u8::MAX {
+            assert!(!set.contains(slot));
+            set.insert(slot);
+            assert!(set.contains(slot));
+        }
+        assert_eq!(set.len(), 256);
+        set.remove(64);
+        assert!(!set.contains(64) && set.contains(63) && set.contains(65));
+    }
+}

@@ -1,0 +1,307 @@
+//! The search space of one (target, extranonce1, extranonce2_size): which slot has searched which lane of which job.
+//!
+//! Firmware restarts its extranonce2 whenever it likes, so work handed out twice is work done twice. The rule that
+//! prevents it is one sentence: *a slot gets a job only on a lane where no holder of that slot has had that job.* The
+//! space keeps just what that takes: lanes with the slots that sit on them now, and for each job that still lives the
+//! slots that have ever had it there. It outlives connections, because a pool may give the same extranonce1 again.
+
+use std::collections::HashMap;
+
+use crate::slot::SlotSet;
+
+/// Names a connection inside the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// What makes two jobs the same work: everything but the pool's job id and ntime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint {
+    /// The block it builds on. A job on another one is dead.
+    pub(crate) prev_hash: u64,
+    /// All that goes into the header but ntime and nonce.
+    pub(crate) content: u64,
+}
+
+/// A lane: one value of the bytes between the pool's extranonce1 and the slot.
+#[derive(Debug)]
+struct Lane {
+    number: u64,
+    connection: Option<ConnectionId>,
+    seated: SlotSet,
+    had: HashMap<Fingerprint, SlotSet>,
+}
+
+/// One search space.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// Bytes of a lane number: extranonce2_size − 1 − d.
+    width: usize,
+    first: u64,
+    lanes: Vec<Lane>,
+    /// Blocks built on lately, newest last: history of older ones is forgotten. Several, because connections that share
+    /// the space hear of a block at different moments.
+    blocks: Vec<u64>,
+}
+
+/// How many blocks' history is kept.
+const BLOCKS_KEPT: usize = 4;
+
+/// Most lanes of one space: 16,384 × 256 sessions. Beyond it no seat is given.
+const LANES_MAX: u64 = 1 << 14;
+
+impl Space {
+    /// Makes the space for lane numbers of `width` bytes, counting from `offset` (random at each process start, so that a
+    /// restart does not repeat work).
+    pub(crate) fn new(width: usize, offset: u64) -> Self {
+        let first = offset & mask_of(width);
+        Self { width, first, lanes: Vec::new(), blocks: Vec::new() }
+    }
+
+    /// How many lanes there can be.
+    fn capacity(&self) -> u64 {
+        mask_of(self.width).saturating_add(1).min(LANES_MAX)
+    }
+
+    /// Seats `slot` on the first lane of `connection` where it may work on `job`. Returns the lane's index.
+    pub(crate) fn seat(&mut self, connection: ConnectionId, slot: u8, job: Fingerprint) -> Option<usize> {
+        let fits =
+            |lane: &Lane| !lane.seated.contains(slot) && lane.had.get(&job).is_none_or(|had| !had.contains(slot));
+        let own = self.lanes.iter().position(|lane| lane.connection == Some(connection) && fits(lane));
+        let free = || self.lanes.iter().position(|lane| lane.connection.is_none() && fits(lane));
+        let index = own.or_else(free).or_else(|| {
+            let next = self.lanes.len() as u64;
+            (next < self.capacity()).then_some(self.lanes.len())
+        })?;
+        if index == self.lanes.len() {
+            let number = self.first.wrapping_add(index as u64) & mask_of(self.width);
+            self.lanes.push(Lane { number, connection: None, seated: SlotSet::default(), had: HashMap::new() });
+        }
+        let lane = &mut self.lanes[index];
+        lane.connection = Some(connection);
+        lane.seated.insert(slot);
+        lane.had.entry(job).or_default().insert(slot);
+        Some(index)
+    }
+
+    /// Takes `slot` off a lane. What it has searched there stays on record.
+    pub(crate) fn leave(&mut self, index: usize, slot: u8) {
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.seated.remove(slot);
+        }
+    }
+
+    /// Tells of a new job on `connection`; forgets jobs that build on another block. Returns the lanes with somebody on
+    /// them: those where all may go on with the job (now on record), and those where somebody has had it before.
+    pub(crate) fn job(&mut self, connection: ConnectionId, job: Fingerprint) -> JobLanes {
+        if !self.blocks.contains(&job.prev_hash) {
+            self.blocks.push(job.prev_hash);
+            if self.blocks.len() > BLOCKS_KEPT {
+                self.blocks.remove(0);
+            }
+            for lane in &mut self.lanes {
+                lane.had.retain(|had, _| self.blocks.contains(&had.prev_hash));
+            }
+        }
+        let mut lanes = JobLanes::default();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.connection != Some(connection) || lane.seated.is_empty() {
+                continue;
+            }
+            let seated = lane.seated;
+            let had = lane.had.entry(job).or_default();
+            if had.intersects(&seated) {
+                lanes.stale.push(index);
+            } else {
+                had.extend(&seated);
+                lanes.fresh.push(index);
+            }
+        }
+        lanes
+    }
+
+    /// Lets go of a connection's lanes; their history stays.
+    pub(crate) fn connection_gone(&mut self, connection: ConnectionId) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.connection == Some(connection)) {
+            lane.connection = None;
+            lane.seated = SlotSet::default();
+        }
+    }
+
+    /// The lane's bytes as they stand in the coinbase, big-endian.
+    pub(crate) fn lane_bytes(&self, index: usize) -> Vec<u8> {
+        self.lanes[index].number.to_be_bytes()[8 - self.width..].to_vec()
+    }
+
+    /// Whether lanes can be changed at all.
+    pub(crate) fn has_lane_bytes(&self) -> bool {
+        self.width > 0
+    }
+
+    /// Sessions seated on lanes of `connection`.
+    pub(crate) fn seated(&self, connection: ConnectionId) -> u32 {
+        self.lanes.iter().filter(|lane| lane.connection == Some(connection)).map(|lane| lane.seated.len()).sum()
+    }
+}
+
+/// Lanes that a new job concerns, by index.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct JobLanes {
+    /// Nobody there has had it.
+    pub(crate) fresh: Vec<usize>,
+    /// Somebody there has: they must move before they may have it again.
+    pub(crate) stale: Vec<usize>,
+}
+
+/// The largest lane number of `width` bytes.
+fn mask_of(width: usize) -> u64 {
+    match width {
+        0 => 0,
+        1..=7 => (1 << (8 * width)) - 1,
+        _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{HashMap as Map, HashSet};
+
+    const A: ConnectionId = ConnectionId(1);
+    const B: ConnectionId = ConnectionId(2);
+
+    fn job(content: u64) -> Fingerprint {
+        Fingerprint { prev_hash: 1, content }
+    }
+
+    #[test]
+    fn two_hundred_and_fifty_six_share_a_lane_and_the_next_opens_another() {
+        let mut space = Space::new(1, 0xab);
+        for slot in 0..=255 {
+            assert_eq!(space.seat(A, slot, job(1)), Some(0));
+        }
+        assert_eq!(space.seat(A, 7, job(1)), Some(1));
+        assert_eq!((space.lane_bytes(0), space.lane_bytes(1)), (vec![0xab], vec![0xac]));
+    }
+
+    #[test]
+    fn coming_back_to_an_unchanged_job_takes_a_fresh_lane() {
+        let mut space = Space::new(1, 0);
+        let first = space.seat(A, 5, job(1)).expect("room");
+        space.leave(first, 5);
+        let second = space.seat(A, 5, job(1)).expect("room");
+        assert_ne!(first, second);
+        space.leave(second, 5);
+        assert_eq!(space.seat(A, 5, job(2)), Some(first), "a new job may use the lane again");
+    }
+
+    #[test]
+    fn without_lane_bytes_the_same_job_is_refused() {
+        let mut space = Space::new(0, 9);
+        assert_eq!(space.seat(A, 5, job(1)), Some(0));
+        assert_eq!(space.lane_bytes(0), Vec::<u8>::new());
+        assert_eq!(space.seat(A, 5, job(2)), None, "the slot is taken");
+        space.leave(0, 5);
+        assert_eq!(space.seat(A, 5, job(1)), None, "its former holder had this job");
+        assert_eq!(space.seat(A, 5, job(2)), Some(0));
+    }
+
+    #[test]
+    fn a_job_sent_again_is_stale_for_those_who_had_it() {
+        let mut space = Space::new(2, 0);
+        space.seat(A, 1, job(1));
+        assert_eq!(space.job(A, job(2)), JobLanes { fresh: vec![0], stale: vec![] });
+        assert_eq!(space.job(A, job(1)), JobLanes { fresh: vec![], stale: vec![0] });
+    }
+
+    #[test]
+    fn connections_with_one_extranonce1_never_share_a_lane() {
+        let mut space = Space::new(1, 0);
+        let a = space.seat(A, 1, job(1)).expect("room");
+        let b = space.seat(B, 1, job(1)).expect("room");
+        let c = space.seat(B, 2, job(1)).expect("room");
+        assert_ne!(a, b);
+        assert_eq!(b, c);
+    }
+
+    #[test]
+    fn history_survives_the_connection_and_ends_some_blocks_later() {
+        let mut space = Space::new(0, 0);
+        space.job(A, job(1));
+        space.seat(A, 3, job(1));
+        space.connection_gone(A);
+        assert_eq!(space.seat(B, 3, job(1)), None, "same extranonce1, same job: searched already");
+        for prev_hash in 2..10 {
+            space.job(B, Fingerprint { prev_hash, content: 1 });
+        }
+        assert!(space.lanes.iter().all(|lane| lane.had.is_empty()), "blocks long gone leave no record");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Move {
+        Join(u8),
+        Leave(usize),
+        Job(u64, bool),
+        Lose,
+    }
+
+    fn moves() -> impl Strategy<Value = Vec<Move>> {
+        let step = prop_oneof![
+            4 => (0u8..4).prop_map(Move::Join),
+            3 => (0usize..8).prop_map(Move::Leave),
+            3 => (0u64..4, any::<bool>()).prop_map(|(content, clean)| Move::Job(content, clean)),
+            1 => Just(Move::Lose),
+        ];
+        proptest::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        /// Whatever joins, leaves, returns and repeats: no (job, lane, slot) is ever handed out twice.
+        #[test]
+        fn nothing_is_searched_twice(moves in moves(), width in 0usize..3) {
+            let mut space = Space::new(width, 250);
+            let (mut connection, mut current, mut block) = (A, job(0), 1u64);
+            let mut seated: Vec<(usize, u8)> = Vec::new();
+            let mut issued: HashSet<(Fingerprint, Vec<u8>, u8)> = HashSet::new();
+            let mut live: Map<(Vec<u8>, u8), u32> = Map::new();
+            for step in moves {
+                match step {
+                    Move::Join(slot) => if let Some(lane) = space.seat(connection, slot, current) {
+                        let bytes = space.lane_bytes(lane);
+                        prop_assert!(issued.insert((current, bytes.clone(), slot)), "issued twice");
+                        *live.entry((bytes, slot)).or_default() += 1;
+                        seated.push((lane, slot));
+                    },
+                    Move::Leave(index) => if !seated.is_empty() {
+                        let (lane, slot) = seated.remove(index % seated.len());
+                        *live.entry((space.lane_bytes(lane), slot)).or_default() -= 1;
+                        space.leave(lane, slot);
+                    },
+                    Move::Job(content, clean) => {
+                        if clean { block += 1; }
+                        current = Fingerprint { prev_hash: block, content };
+                        let lanes = space.job(connection, current);
+                        for lane in lanes.fresh {
+                            for (_, slot) in seated.iter().filter(|(on, _)| *on == lane) {
+                                prop_assert!(issued.insert((current, space.lane_bytes(lane), *slot)), "issued twice");
+                            }
+                        }
+                        for lane in lanes.stale {
+                            for (_, slot) in seated.extract_if(.., |(on, _)| *on == lane) {
+                                *live.entry((space.lane_bytes(lane), slot)).or_default() -= 1;
+                                space.leave(lane, slot);
+                            }
+                        }
+                    }
+                    Move::Lose => {
+                        space.connection_gone(connection);
+                        connection = ConnectionId(connection.0 + 1);
+                        seated.clear();
+                        live.clear();
+                    }
+                }
+                prop_assert!(live.values().all(|holders| *holders <= 1), "two live sessions on one lane and slot");
+            }
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! The tasks that carry work and shares between pools and sessions: they connect, move bytes, and try again.
+//!
+//! One task owns one connection. What a pool's lines mean and when a connection is dead is decided in
+//! [`pool_session`]; who works on what is decided in [`crate::placement`].
+
+mod backoff;
+mod outgoing;
+mod pool_session;
+mod probe;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use daemon::clock;
+use parking_lot::Mutex;
+use serde::Serialize;
+use stratum::client_role::ClientConfig;
+use stratum::frame::{POOL_LINE_MAX, Splitter};
+use stratum::version::VersionMask;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
+
+pub(crate) use pool_session::{Deadlines, Settled, SettledAs};
+pub(crate) use probe::probe_sizes;
+
+use crate::config::Target;
+use crate::metrics::Metrics;
+use crate::placement::Placement;
+use crate::route::TargetHealth;
+use crate::work::{SubmitQueues, Upstream, UpstreamShare};
+use backoff::Backoff;
+use outgoing::Outgoing;
+use pool_session::{PoolEvent, PoolSession};
+
+/// What all connections of one proxy share.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) targets: Vec<Arc<Pool>>,
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) deadlines: Deadlines,
+    /// Told when a target's health may have changed, or seats have become free.
+    pub(crate) changed: Notify,
+    pub(crate) refresh_after: Duration,
+}
+
+/// One target: its configuration and what is known of the pool just now.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) index: usize,
+    pub(crate) config: Target,
+    /// Connections wanted; tasks with a higher index rest.
+    pub(crate) wanted: watch::Sender<u32>,
+    quiet: AtomicBool,
+    state: Mutex<PoolState>,
+}
+
+/// What is known of a pool.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct PoolState {
+    /// Version bits it lets us roll, as last told.
+    #[serde(skip)]
+    pub(crate) mask: Option<VersionMask>,
+    /// Its difficulty at the newest job.
+    pub(crate) difficulty: Option<f64>,
+    /// Length of its extranonce1.
+    pub(crate) extranonce1_size: Option<usize>,
+    /// Its extranonce2_size.
+    pub(crate) extranonce2_size: Option<u8>,
+    /// Why the last connection ended.
+    pub(crate) last_fault: Option<String>,
+}
+
+impl Pool {
+    pub(crate) fn new(index: usize, config: Target) -> Arc<Self> {
+        Arc::new(Self {
+            index,
+            config,
+            wanted: watch::Sender::new(1),
+            quiet: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn state(&self) -> PoolState {
+        self.state.lock().clone()
+    }
+
+    /// Asks for one more connection, up to the target's cap. Returns whether there is room for one.
+    pub(crate) fn want_another(&self, than: u32) -> bool {
+        let cap = self.config.max_connections;
+        self.wanted.send_if_modified(|wanted| {
+            let more = (than + 1).min(cap);
+            let changed = more > *wanted;
+            *wanted = more.max(*wanted);
+            changed
+        });
+        than < cap
+    }
+}
+
+impl Pools {
+    /// What the target's connections hold just now.
+    pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
+        let state = self.placement.target_state(pool.index);
+        TargetHealth { ready: state.ready > 0, quiet: pool.quiet.load(Ordering::Relaxed), mask: pool.state.lock().mask }
+    }
+
+    /// Settles forwarded shares in the target's counters.
+    fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
+        let counters = self.metrics.target(Some(pool.index));
+        for settled in settled.drain(..) {
+            counters.settle(&settled);
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+struct Ended {
+    reason: &'static str,
+    detail: String,
+    /// It had a job: the next attempt may come soon.
+    worked: bool,
+}
+
+/// Keeps connection `index` of a target up for as long as it is wanted.
+pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
+    let mut wanted = pool.wanted.subscribe();
+    let mut backoff = Backoff::default();
+    let mut redirected_at: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            enough = wanted.wait_for(|wanted| *wanted > index) => if enough.is_err() { return },
+        }
+        let span = info_span!("upstream", upstream = %pool.config.name, connection = index);
+        let ended = attempt(&pools, &pool, &mut redirected_at, &cancel).instrument(span.clone()).await;
+        if cancel.is_cancelled() {
+            return;
+        }
+        let counters = pools.metrics.target(Some(pool.index));
+        if ended.worked {
+            counters.reconnects.inc();
+            backoff.worked();
+        }
+        pools.changed.notify_one();
+        pool.state.lock().last_fault = Some(format!("{}: {}", ended.reason, ended.detail));
+        let wait = match ended.reason {
+            // A pool that refuses our user, or takes none of our shares, will not change its mind in a second.
+            "auth_failed" | "rejects_all" | "adds_no_space" | "does_not_fit" => Duration::from_secs(60),
+            _ => backoff.next(rand::random()),
+        };
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        span.in_scope(|| warn!(reason = ended.reason, detail = ?ended.detail, retry_ms = millis, "upstream lost"));
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Connects and carries one connection to its end.
+async fn attempt(
+    pools: &Arc<Pools>,
+    pool: &Arc<Pool>,
+    redirected_at: &mut Option<Instant>,
+    cancel: &CancellationToken,
+) -> Ended {
+    let ended = |reason, detail| Ended { reason, detail, worked: false };
+    let stream = tokio::select! {
+        () = cancel.cancelled() => return ended("shutdown", String::new()),
+        connected = probe::connect(&pool.config) => match connected {
+            Ok(stream) => stream,
+            Err(why) => return ended("connect", why),
+        },
+    };
+    let id = pools.placement.next_connection_id();
+    let (upstream, queues) = Upstream::new(id, pool.index);
+    let mut carrier = Carrier {
+        pools: pools.clone(),
+        pool: pool.clone(),
+        upstream,
+        queues,
+        stream,
+        splitter: Splitter::new(POOL_LINE_MAX),
+        outgoing: Outgoing::default(),
+        session: PoolSession::new(
+            client_config(&pool.config),
+            pools.deadlines.clone(),
+            pool.config.start_difficulty,
+            clock::now(),
+        ),
+        has_job: false,
+        refreshed_at: clock::now(),
+        probing: false,
+        tick_at: clock::now(),
+    };
+    let (reason, detail) = carrier.carry(redirected_at, cancel).await;
+    let worked = carrier.has_job;
+    carrier.end();
+    Ended { reason, detail, worked }
+}
+
+/// How we introduce ourselves to a target.
+fn client_config(target: &Target) -> ClientConfig {
+    ClientConfig {
+        user_agent: target.user_agent.clone(),
+        worker: target.user.clone(),
+        password: target.password.reveal().to_owned(),
+        mask: Some(VersionMask::BIP320),
+        suggest: target.suggest_difficulty,
+    }
+}
+
+/// The state of one connection's task.
+struct Carrier {
+    pools: Arc<Pools>,
+    pool: Arc<Pool>,
+    upstream: Arc<Upstream>,
+    queues: SubmitQueues,
+    stream: TcpStream,
+    splitter: Splitter,
+    outgoing: Outgoing,
+    session: PoolSession,
+    has_job: bool,
+    refreshed_at: Instant,
+    probing: bool,
+    /// When deadlines are next looked at.
+    tick_at: Instant,
+}
+
+/// Shares are not taken from the queue while so many bytes wait for the pool's socket.
+const OUTGOING_FULL: usize = 16 * 1024;
+
+impl Carrier {
+    /// Moves bytes until the connection ends, and says why it did.
+    async fn carry(
+        &mut self,
+        redirected_at: &mut Option<Instant>,
+        cancel: &CancellationToken,
+    ) -> (&'static str, String) {
+        let mut first = Vec::new();
+        self.session.start(&mut first);
+        self.outgoing.push(&first);
+        let (probed, mut probe_result) = tokio::sync::mpsc::channel(1);
+        let mut shares = Vec::with_capacity(64);
+        loop {
+            if let Err(failure) = self.outgoing.write(&self.stream) {
+                return ("write", failure.to_string());
+            }
+            let now = clock::now();
+            self.upstream.set_suspect(self.session.is_suspect(now));
+            // By the clock and not by a pause: a busy connection never pauses.
+            if now >= self.tick_at {
+                if let Err(end) = self.tick(&probed) {
+                    return end;
+                }
+                self.tick_at = now + self.session.tick_every();
+                continue;
+            }
+            let room = self.outgoing.len() < OUTGOING_FULL;
+            let wake_at = tokio::time::Instant::from_std(self.tick_at);
+            let outcome = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return ("shutdown", String::new()),
+                Some(share) = self.queues.urgent.recv() => { self.urgent(share); Ok(()) }
+                ready = self.stream.readable() => match ready {
+                    Ok(()) => self.read(redirected_at),
+                    Err(failure) => Err(("read", failure.to_string())),
+                },
+                _ = self.stream.writable(), if !self.outgoing.is_empty() => Ok(()),
+                _ = self.queues.submits.recv_many(&mut shares, 64), if room => { self.forward(&mut shares); Ok(()) }
+                Some(alive) = probe_result.recv() => self.probed(alive),
+                () = tokio::time::sleep_until(wake_at) => Ok(()),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    fn forward(&mut self, shares: &mut Vec<UpstreamShare>) {
+        let now = clock::now();
+        let mut bytes = Vec::with_capacity(160 * shares.len());
+        for share in shares.drain(..) {
+            self.session.share(share, now, &mut bytes);
+        }
+        self.outgoing.push(&bytes);
+    }
+
+    /// A share that meets the network target goes ahead of everything that is not yet on the wire.
+    fn urgent(&mut self, share: UpstreamShare) {
+        let mut bytes = Vec::new();
+        let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
+        self.session.share(share, clock::now(), &mut bytes);
+        self.outgoing.push_first(&bytes);
+        if let Err(failure) = self.outgoing.write(&self.stream) {
+            self.pools.metrics.blocks_lost.inc();
+            error!(%header, %failure, "block_lost: its upstream's socket failed");
+        } else {
+            info!(%header, "share meets the network target: forwarded");
+        }
+    }
+
+    fn read(&mut self, redirected_at: &mut Option<Instant>) -> Result<(), (&'static str, String)> {
+        let mut scratch = [0; 16 * 1024];
+        let mut events = Vec::new();
+        let mut settled = Vec::new();
+        loop {
+            let read = match self.stream.try_read(&mut scratch) {
+                Ok(0) => return Err(("closed", "the pool closed the connection".into())),
+                Ok(read) => read,
+                Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(failure) => return Err(("read", failure.to_string())),
+            };
+            let now = clock::now();
+            let mut input = &scratch[..read];
+            let mut out = Vec::new();
+            loop {
+                match self.splitter.next_line(&mut input) {
+                    Ok(Some(line)) => self.session.line(line, now, &mut out, &mut events, &mut settled),
+                    Ok(None) => break,
+                    Err(fault) => return Err(("upstream_line_too_long", fault.to_string())),
+                }
+            }
+            self.outgoing.push(&out);
+            self.pools.count(&self.pool, &mut settled);
+            for event in events.drain(..) {
+                self.event(event, now, redirected_at)?;
+            }
+            if read < scratch.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn event(
+        &mut self,
+        event: PoolEvent,
+        now: Instant,
+        redirected_at: &mut Option<Instant>,
+    ) -> Result<(), (&'static str, String)> {
+        match event {
+            PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
+                self.sized(&extranonce1, extranonce2_size);
+                if !self.pools.placement.adds_space(self.pool.index, &extranonce1, extranonce2_size)
+                    && self.pools.placement.lane_width(extranonce2_size).is_ok()
+                {
+                    let detail = "same extranonce1 as another connection, and no lane bytes".to_owned();
+                    return Err(("adds_no_space", detail));
+                }
+                self.pools
+                    .placement
+                    .connection_up(&self.upstream, &extranonce1, extranonce2_size)
+                    .map_err(|misfit| self.misfit(&misfit))
+            }
+            PoolEvent::Authorized => {
+                info!(user = ?self.pool.config.user, "authorized");
+                Ok(())
+            }
+            PoolEvent::Job { job, difficulty, mask } => {
+                {
+                    let mut state = self.pool.state.lock();
+                    state.mask = mask;
+                    state.difficulty = Some(difficulty.get());
+                }
+                let was_quiet = self.pool.quiet.swap(false, Ordering::Relaxed);
+                let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask);
+                self.refreshed_at = now;
+                if let Some(new) = new {
+                    self.has_job = true;
+                    if new.first {
+                        info!(difficulty = difficulty.get(), "upstream has work");
+                    }
+                    // Sessions that wait for a seat may find one on a new job.
+                    if new.first || was_quiet || !new.repeated {
+                        self.pools.changed.notify_one();
+                    }
+                }
+                Ok(())
+            }
+            PoolEvent::Extranonce { extranonce1, extranonce2_size } => {
+                info!(extranonce2_size, "pool changed our extranonce");
+                self.sized(&extranonce1, extranonce2_size);
+                self.pools
+                    .placement
+                    .extranonce(&self.upstream, &extranonce1, extranonce2_size)
+                    .map_err(|misfit| self.misfit(&misfit))
+            }
+            PoolEvent::Alarm { what, detail } => {
+                self.pools.metrics.alarm(what);
+                warn!(what, detail = ?detail, "pool did something odd");
+                Ok(())
+            }
+            PoolEvent::Reconnect => {
+                let often = redirected_at.is_some_and(|last| now < last + Duration::from_secs(600));
+                if often {
+                    self.pools.metrics.alarm("reconnect_too_often");
+                    return Ok(());
+                }
+                *redirected_at = Some(now);
+                Err(("reconnect", "the pool asked for it".into()))
+            }
+            PoolEvent::Dead { reason, detail } => {
+                self.pools.metrics.alarm(reason);
+                Err((reason, detail))
+            }
+        }
+    }
+
+    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) {
+        let mut state = self.pool.state.lock();
+        state.extranonce1_size = Some(extranonce1.len());
+        state.extranonce2_size = Some(extranonce2_size);
+    }
+
+    fn misfit(&self, misfit: &crate::placement::DoesNotFit) -> (&'static str, String) {
+        self.pools.metrics.alarm("does_not_fit");
+        error!(%misfit, "target cannot be used");
+        ("does_not_fit", misfit.to_string())
+    }
+
+    fn tick(&mut self, probed: &tokio::sync::mpsc::Sender<bool>) -> Result<(), (&'static str, String)> {
+        let now = clock::now();
+        let mut events = Vec::new();
+        let mut settled = Vec::new();
+        self.session.tick(now, &mut events, &mut settled);
+        self.pools.count(&self.pool, &mut settled);
+        for event in events {
+            self.event(event, now, &mut None)?;
+        }
+        if self.session.is_quiet(now) && !self.probing && !self.pool.quiet.load(Ordering::Relaxed) {
+            self.probing = true;
+            let target = self.pool.config.clone();
+            let probed = probed.clone();
+            let deadline = self.pools.deadlines.handshake;
+            // Awaited through the channel; it ends by its own deadline.
+            tokio::spawn(async move {
+                let alive = probe::extranonce_size(&target, deadline).await.is_ok();
+                let _ = probed.send(alive).await;
+            });
+        }
+        if self.has_job && now >= self.refreshed_at + self.pools.refresh_after {
+            self.refreshed_at = now;
+            self.pools.placement.refresh(self.upstream.id);
+        }
+        Ok(())
+    }
+
+    /// The pool brought no job for long; another connection has asked whether it lives.
+    fn probed(&mut self, alive: bool) -> Result<(), (&'static str, String)> {
+        self.probing = false;
+        if !alive {
+            self.pools.metrics.alarm("silent");
+            return Err(("silent", "no job for long, and a new connection got no answer".into()));
+        }
+        self.pool.quiet.store(true, Ordering::Relaxed);
+        self.pools.metrics.alarm("quiet");
+        self.pools.changed.notify_one();
+        Ok(())
+    }
+
+    /// Lets everybody go: sessions move, shares in flight and in the queue stay unresolved.
+    fn end(&mut self) {
+        self.upstream.set_dead();
+        self.pools.placement.connection_down(self.upstream.id);
+        let mut settled = Vec::new();
+        self.session.end(clock::now(), &mut settled);
+        self.queues.submits.close();
+        self.queues.urgent.close();
+        while let Ok(share) = self.queues.urgent.try_recv() {
+            let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
+            self.pools.metrics.blocks_lost.inc();
+            error!(%header, "block_lost: its upstream is gone");
+            settled.push(pool_session::undelivered(&share));
+        }
+        while let Ok(share) = self.queues.submits.try_recv() {
+            settled.push(pool_session::undelivered(&share));
+        }
+        self.pools.count(&self.pool, &mut settled);
+    }
+}

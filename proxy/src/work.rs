@@ -1,0 +1,188 @@
+//! Work as it travels from a pool's notify to the sessions, shared and immutable.
+//!
+//! A [`PoolJob`] is one notify of one connection with everything that held when it came. A [`LaneWork`] is that job on
+//! one lane, rendered once for all sessions that sit there. What changes under way (is the connection alive, has the
+//! pool retired the job) are atomics of the [`Upstream`] handle, so that judging a share takes no lock.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use stratum::difficulty::{Difficulty, Target};
+use stratum::error::RejectCode;
+use stratum::job::Job;
+use stratum::share::Proof;
+use stratum::version::VersionMask;
+use tokio::sync::mpsc;
+
+use crate::space::{ConnectionId, Fingerprint};
+
+/// What sessions know of an upstream connection.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) id: ConnectionId,
+    /// Index of its target in the configuration.
+    pub(crate) target: usize,
+    alive: AtomicBool,
+    /// A share has waited too long for its answer: local shares are marked `at_risk`.
+    suspect: AtomicBool,
+    /// Jobs with a lower sequence are retired by the pool.
+    retired_below: AtomicU64,
+    /// Shares on their way to the pool.
+    submits: mpsc::Sender<UpstreamShare>,
+    /// Shares that meet the network target: written ahead of any queue.
+    urgent: mpsc::Sender<UpstreamShare>,
+}
+
+/// Shares that may wait for one upstream connection; the session that brings a further one waits.
+pub(crate) const SUBMITS_QUEUED: usize = 8192;
+/// Network-target shares that may wait; a further one is refused and alarmed. There is one such share in ten minutes.
+pub(crate) const URGENT_QUEUED: usize = 64;
+
+/// The receiving ends that a connection's task holds.
+#[derive(Debug)]
+pub(crate) struct SubmitQueues {
+    pub(crate) submits: mpsc::Receiver<UpstreamShare>,
+    pub(crate) urgent: mpsc::Receiver<UpstreamShare>,
+}
+
+impl Upstream {
+    pub(crate) fn new(id: ConnectionId, target: usize) -> (Arc<Self>, SubmitQueues) {
+        let (submits, submits_rx) = mpsc::channel(SUBMITS_QUEUED);
+        let (urgent, urgent_rx) = mpsc::channel(URGENT_QUEUED);
+        let upstream = Self {
+            id,
+            target,
+            alive: AtomicBool::new(true),
+            suspect: AtomicBool::new(false),
+            retired_below: AtomicU64::new(0),
+            submits,
+            urgent,
+        };
+        (Arc::new(upstream), SubmitQueues { submits: submits_rx, urgent: urgent_rx })
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_dead(&self) {
+        self.alive.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Retires every job with a sequence below `seq`.
+    pub(crate) fn retire_below(&self, seq: u64) {
+        self.retired_below.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    pub(crate) fn submits(&self) -> &mpsc::Sender<UpstreamShare> {
+        &self.submits
+    }
+
+    pub(crate) fn urgent(&self) -> &mpsc::Sender<UpstreamShare> {
+        &self.urgent
+    }
+}
+
+/// One notify of one connection.
+#[derive(Debug)]
+pub(crate) struct PoolJob {
+    pub(crate) job: Job,
+    /// The pool's extranonce1 as it was then.
+    pub(crate) extranonce1: Arc<[u8]>,
+    /// The pool's difficulty as it was then.
+    pub(crate) difficulty: Difficulty,
+    pub(crate) pool_target: Target,
+    pub(crate) network_target: Target,
+    /// Version bits the pool lets us roll.
+    pub(crate) mask: Option<VersionMask>,
+    /// Position in its connection's order of jobs.
+    pub(crate) seq: u64,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl PoolJob {
+    /// Whether the pool still takes shares of it: until its own clean job, its set_extranonce or its loss.
+    pub(crate) fn is_live(&self) -> bool {
+        self.upstream.is_alive() && self.seq >= self.upstream.retired_below.load(Ordering::Acquire)
+    }
+}
+
+/// Tells which work a job is, whatever the pool calls it.
+pub(crate) fn fingerprint(job: &Job) -> Fingerprint {
+    let hash_of = |parts: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        parts(&mut hasher);
+        hasher.finish()
+    };
+    Fingerprint {
+        prev_hash: hash_of(&|hasher| job.prev_hash.hash(hasher)),
+        content: hash_of(&|hasher| {
+            (&job.coinb1, &job.coinb2, &job.branches, job.version, job.nbits).hash(hasher);
+        }),
+    }
+}
+
+/// A job on a lane, as all sessions there get it.
+#[derive(Debug)]
+pub(crate) struct LaneWork {
+    /// Our own job id, unique for the life of the process.
+    pub(crate) job_id: u64,
+    pub(crate) job: Arc<PoolJob>,
+    pub(crate) lane: Arc<[u8]>,
+    /// The notify without its last part, `clean_jobs`.
+    pub(crate) notify: Bytes,
+}
+
+/// What a lane tells the sessions on it.
+#[derive(Debug, Clone)]
+pub(crate) enum LaneState {
+    /// Work on this.
+    Work(Arc<LaneWork>),
+    /// Take another seat: the job is one that somebody here has had, or the connection is gone.
+    Vacate,
+}
+
+/// A share on its way to a pool.
+#[derive(Debug)]
+pub(crate) struct UpstreamShare {
+    pub(crate) work: Arc<LaneWork>,
+    pub(crate) slot: u8,
+    pub(crate) extranonce2: stratum::share::SmallBytes,
+    pub(crate) ntime: u32,
+    pub(crate) nonce: u32,
+    pub(crate) version_bits: Option<u32>,
+    /// The number its session gave it.
+    pub(crate) ticket: u32,
+    /// Where the verdict goes.
+    pub(crate) reply: mpsc::Sender<PoolVerdict>,
+    /// Kept for shares that meet the network target, for the alarm if they cannot be delivered.
+    pub(crate) block: Option<Box<Proof>>,
+}
+
+/// What became of a forwarded share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolVerdict {
+    pub(crate) ticket: u32,
+    pub(crate) outcome: PoolOutcome,
+}
+
+/// The pool's word, or its absence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PoolOutcome {
+    Accepted,
+    /// The pool's code and text, normalised.
+    Rejected(RejectCode, Arc<str>),
+    /// The upstream died or kept silent with the share in flight: nobody can know.
+    Unresolved,
+}

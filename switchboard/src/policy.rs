@@ -1,0 +1,148 @@
+//! The policy file: what exists, how to decide, what is safe. Reads it into a [`Policy`] that cannot be wrong, or into
+//! every mistake with its line and key. A policy is a file alone: no environment variable changes it, so that its digest
+//! stands for all of it. Whether the leases in the ledger still fit it is left to the ledger.
+
+mod feeds;
+mod groups;
+mod meters;
+mod rules;
+
+use std::path::Path;
+
+use daemon::settings::{Document, Mistakes, Section, nearest};
+use directive::{FeedId, Watts};
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use crate::facility::Policy;
+
+/// The one schema this version reads.
+pub const SCHEMA: &str = "tieline.policy/1";
+
+/// Reads the policy file. Returns all mistakes if there are any; nothing of a faulty policy is used.
+pub fn load(path: &Path) -> Result<Policy, Mistakes> {
+    read(&Document::read(path)?)
+}
+
+/// Reads a policy from text. `file_name` stands for it in mistakes, and relative paths start from its folder.
+pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
+    read(&Document::parse(file_name, text)?)
+}
+
+fn read(document: &Document) -> Result<Policy, Mistakes> {
+    let policy = build(document, &document.root());
+    document.conclude(policy)
+}
+
+fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
+    check_schema(document, root);
+    let revision = root.optional_integer("revision", 0..=u64::MAX);
+    root.renamed("timezone", "site.timezone");
+    let [feeds, groups, meters] = ["feed", "group", "meter"].map(|kind| root.named_tables(kind));
+    let names = Names { feeds: names_of(&feeds), meters: names_of(&meters) };
+    let lacking = feeds::without_constraint(&feeds);
+
+    let feeds = feeds::read(document, root, feeds, &names);
+    let groups = groups::read(document, root, groups, &names, lacking);
+    let meters = meters::read(meters);
+    let root_feed = feeds.as_deref().and_then(<[_]>::first).map(|feed| feed.id.clone());
+    let site = read_site(document, root, &names, root_feed);
+    let dispatch = rules::read_dispatch(&root.table_or_empty("dispatch"));
+    let ramp = rules::read_ramp(&root.table_or_empty("ramp"));
+    let failsafe = rules::read_failsafe(&root.table_or_empty("failsafe"));
+    root.finish();
+
+    let site = site?;
+    Some(Policy {
+        site: site.name,
+        revision,
+        digest: const_hex::encode(Sha256::digest(document.text())),
+        timezone: site.timezone,
+        unassigned: site.unassigned,
+        unassigned_feed: site.unassigned_feed,
+        feeds: feeds?,
+        groups: groups?,
+        meters: meters?,
+        dispatch: dispatch?,
+        ramp: ramp?,
+        failsafe: failsafe?,
+    })
+}
+
+/// Names that other sections may refer to, whether or not what they name is sound: a fault in it is told there, once.
+struct Names {
+    feeds: Vec<String>,
+    meters: Vec<String>,
+}
+
+fn names_of(sections: &[(String, Section<'_>)]) -> Vec<String> {
+    let mut names: Vec<String> = sections.iter().map(|(name, _)| name.clone()).collect();
+    // Sorted for the look-ups.
+    names.sort_unstable();
+    names
+}
+
+/// Reads a key that names something, and checks that it exists.
+fn reference<'a>(
+    document: &Document,
+    section: &Section<'a>,
+    key: &str,
+    kind: &str,
+    known: &[String],
+) -> Option<&'a str> {
+    let name = section.optional_str(key)?;
+    if known.binary_search_by(|known| known.as_str().cmp(name)).is_ok() {
+        return Some(name);
+    }
+    let meant = document.suggest(name, known.iter().map(String::as_str));
+    document.report(&section.spot(key), format!("there is no [{kind}.{}]", name.escape_debug()), meant);
+    None
+}
+
+fn check_schema(document: &Document, root: &Section<'_>) {
+    if let Some(schema) = root.required_str("schema")
+        && schema != SCHEMA
+    {
+        let message = format!("{schema:?} is no schema this version reads");
+        document.report(&root.spot("schema"), message, Some(SCHEMA.to_owned()));
+    }
+}
+
+struct Site {
+    name: String,
+    timezone: TimeZone,
+    unassigned: Watts,
+    unassigned_feed: FeedId,
+}
+
+fn read_site(document: &Document, root: &Section<'_>, names: &Names, root_feed: Option<FeedId>) -> Option<Site> {
+    let section = root.required_table("site");
+    section.renamed("unassigned_w", "unassigned_kw");
+    let name = section.required_str("name").map(str::to_owned);
+    if name.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control)) {
+        section.mistake("name", format!("must be at most {NAME_MAX} bytes without control characters"));
+    }
+    let timezone = read_timezone(document, &section);
+    let unassigned = section.kw_or("unassigned_kw", UNASSIGNED);
+    let feed = reference(document, &section, "unassigned_feed", "feed", &names.feeds).map(FeedId::from);
+    section.finish();
+    Some(Site { name: name?, timezone: timezone?, unassigned, unassigned_feed: feed.or(root_feed)? })
+}
+
+fn read_timezone(document: &Document, section: &Section<'_>) -> Option<TimeZone> {
+    let name = section.str_or("timezone", "UTC");
+    TimeZone::get(name)
+        .map_err(|_| {
+            let known: Vec<String> = jiff::tz::db().available().map(|known| known.to_string()).collect();
+            let meant = nearest(name, known.iter().map(String::as_str));
+            document.report(&section.spot("timezone"), format!("{name:?} is no time zone this machine knows"), meant);
+        })
+        .ok()
+}
+
+/// What a session that no group declares is counted at: one current air-cooled machine.
+const UNASSIGNED: Watts = Watts(3500);
+const NAME_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! `[feed.NAME]`: the tree of electrical nodes, and whether its figures can be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use daemon::settings::{Document, Section, Spot};
+use directive::{FeedId, MeterId, Watts};
+
+use super::{Names, reference};
+use crate::facility::Feed;
+
+/// A feed as read, with the spots that checks across feeds point at.
+struct Read {
+    feed: Feed,
+    parent_spot: Spot,
+    house_spot: Spot,
+    constraint_spot: Spot,
+}
+
+/// Reads all feeds. Returns them with parents before children.
+pub(super) fn read(
+    document: &Document,
+    root: &Section<'_>,
+    sections: Vec<(String, Section<'_>)>,
+    names: &Names,
+) -> Option<Vec<Feed>> {
+    if sections.is_empty() {
+        root.mistake("feed", "no feeds: write a [feed.NAME] section for each electrical node");
+        return None;
+    }
+    let count = sections.len();
+    let read: Vec<Read> =
+        sections.into_iter().filter_map(|(name, section)| read_one(document, &name, section, names)).collect();
+    if read.len() < count {
+        return None;
+    }
+    let order = order(document, &read)?;
+    check_houses(document, &read, &order);
+    let mut feeds: Vec<Option<Feed>> = read.into_iter().map(|read| Some(read.feed)).collect();
+    order.into_iter().map(|index| feeds[index].take()).collect()
+}
+
+/// The feeds without a ceiling for when the plan has run out, with the spots where it is missing.
+pub(super) fn without_constraint(sections: &[(String, Section<'_>)]) -> BTreeMap<String, Spot> {
+    let lacking = sections.iter().filter(|(_, section)| !section.has("default_constraint_kw"));
+    lacking.map(|(name, section)| (name.clone(), section.spot("default_constraint_kw"))).collect()
+}
+
+fn read_one(document: &Document, name: &str, section: Section<'_>, names: &Names) -> Option<Read> {
+    let has_parent = section.has("parent");
+    let parent = reference(document, &section, "parent", "feed", &names.feeds);
+    let limit = section.required_kw("limit_kw");
+    let continuous_factor = section.float_or("continuous_factor", 0.0..=1.0, CONTINUOUS_FACTOR);
+    let reserve = section.kw_or("reserve_kw", Watts::ZERO);
+    let house = section.kw_or("house_kw", Watts::ZERO);
+    let default_constraint = section.optional_kw("default_constraint_kw");
+    let has_meter = section.has("meter");
+    let meter = reference(document, &section, "meter", "meter", &names.meters);
+    let [parent_spot, house_spot, constraint_spot] =
+        ["parent", "house_kw", "default_constraint_kw"].map(|key| section.spot(key));
+    let limit_spot = section.spot("limit_kw");
+    section.finish();
+
+    let feed = Feed {
+        id: FeedId::from(name),
+        parent: parent.map(FeedId::from),
+        limit: limit?,
+        continuous_factor,
+        reserve,
+        house,
+        default_constraint,
+        meter: meter.map(MeterId::from),
+    };
+    if feed.house + feed.reserve > feed.limit {
+        let message = format!("house {house} + reserve {reserve} is more than the limit {}", feed.limit);
+        document.report(&limit_spot, message, None);
+    } else if feed.usable() <= Watts::ZERO {
+        let (limit, usable) = (feed.limit, feed.usable());
+        let message = format!("nothing is usable: {limit} x {continuous_factor} - reserve {reserve} = {usable}");
+        document.report(&limit_spot, message, None);
+    }
+    // A name that leads nowhere was told; without it the tree cannot be judged.
+    if has_parent != feed.parent.is_some() || has_meter != feed.meter.is_some() {
+        return None;
+    }
+    Some(Read { feed, parent_spot, house_spot, constraint_spot })
+}
+
+/// Orders the feeds from the one root down, in the order of the file where that leaves a choice.
+fn order(document: &Document, read: &[Read]) -> Option<Vec<usize>> {
+    let index: BTreeMap<&FeedId, usize> = read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); read.len()];
+    let mut roots = Vec::new();
+    for (at, one) in read.iter().enumerate() {
+        match &one.feed.parent {
+            Some(parent) => children[*index.get(parent)?].push(at),
+            None => roots.push(at),
+        }
+    }
+    let mut order = roots.clone();
+    let mut next = 0;
+    while let Some(at) = order.get(next) {
+        order.extend(&children[*at]);
+        next += 1;
+    }
+    let reached: BTreeSet<usize> = order.iter().copied().collect();
+    let circles = report_circles(document, read, &index, &reached);
+    if let Some((first, more)) = roots.split_first() {
+        for other in more {
+            let message =
+                format!("a second feed without a parent: [feed.{}] is the root already", read[*first].feed.id);
+            document.report(&read[*other].parent_spot, message, None);
+        }
+    }
+    (roots.len() == 1 && !circles).then_some(order)
+}
+
+/// Reports each circle once, at the first of its feeds in the file. Returns whether there is one.
+fn report_circles(
+    document: &Document,
+    read: &[Read],
+    index: &BTreeMap<&FeedId, usize>,
+    reached: &BTreeSet<usize>,
+) -> bool {
+    let parent_of = |at: usize| read[at].feed.parent.as_ref().and_then(|parent| index.get(parent)).copied();
+    let mut seen = reached.clone();
+    let mut found = false;
+    for start in 0..read.len() {
+        let mut path = Vec::new();
+        let mut on_path = BTreeSet::new();
+        let mut at = Some(start);
+        while let Some(here) = at.filter(|here| seen.insert(*here)) {
+            path.push(here);
+            on_path.insert(here);
+            at = parent_of(here);
+        }
+        let Some(closing) = at.filter(|at| on_path.contains(at)) else { continue };
+        let from = path.iter().position(|here| *here == closing).unwrap_or(0);
+        let circle = &path[from..];
+        let first = circle.iter().copied().min().unwrap_or(closing);
+        let turn = circle.iter().position(|here| *here == first).unwrap_or(0);
+        let mut shown: Vec<&str> = circle
+            .iter()
+            .cycle()
+            .skip(turn)
+            .take(circle.len().min(SHOWN_MAX))
+            .map(|at| read[*at].feed.id.as_str())
+            .collect();
+        shown.push(if circle.len() > SHOWN_MAX { "..." } else { read[first].feed.id.as_str() });
+        document.report(&read[first].parent_spot, format!("the feeds form a circle: {}", shown.join(" -> ")), None);
+        found = true;
+    }
+    found
+}
+
+/// House load counts at every feed above it: it must fit each one, and its default constraint.
+fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
+    let index: BTreeMap<&FeedId, usize> = read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
+    // One feed's load is at most 1 TW and a file holds far fewer than 9 million feeds, but none of this may wrap.
+    let mut house: Vec<Option<Watts>> = read.iter().map(|read| Some(read.feed.house)).collect();
+    for at in order.iter().rev() {
+        let Some(parent) = read[*at].feed.parent.as_ref().and_then(|parent| index.get(parent)) else { continue };
+        house[*parent] = house[*parent].zip(house[*at]).and_then(|(a, b)| a.0.checked_add(b.0)).map(Watts);
+    }
+    for at in order {
+        let Read { feed, house_spot, constraint_spot, .. } = &read[*at];
+        let (usable, Some(house)) = (feed.usable(), house[*at]) else {
+            document.report(house_spot, "the house load below this feed adds up to no number", None);
+            continue;
+        };
+        if feed.house + feed.reserve <= feed.limit && usable > Watts::ZERO && house > usable {
+            let message = format!("the house load here and below, {house}, is more than the usable {usable}");
+            document.report(house_spot, message, None);
+            continue;
+        }
+        match feed.default_constraint {
+            Some(constraint) if constraint < house => {
+                let message = format!("{constraint} is less than the house load here and below, {house}");
+                document.report(constraint_spot, message, None);
+            }
+            Some(constraint) if constraint > usable => {
+                let Feed { limit, continuous_factor, reserve, .. } = feed;
+                let message = format!(
+                    "{constraint} is more than the usable {usable} = {limit} x {continuous_factor} - reserve {reserve}"
+                );
+                document.report(constraint_spot, message, None);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// North American codes let a breaker carry 80 % of its rating continuously.
+const CONTINUOUS_FACTOR: f64 = 0.8;
+/// Names shown of a circle.
+const SHOWN_MAX: usize = 8;

@@ -1,0 +1,187 @@
+//! `[group.NAME]`: machines that are planned alike, and the driver that reaches them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use daemon::settings::{Document, Section, Spot};
+use directive::{FeedId, GroupId, Watts};
+
+use super::{Names, reference};
+use crate::facility::{ActuatorSpec, Group};
+
+/// Reads all groups in the order of the file. `lacking` names the feeds without a default constraint.
+pub(super) fn read(
+    document: &Document,
+    root: &Section<'_>,
+    sections: Vec<(String, Section<'_>)>,
+    names: &Names,
+    lacking: BTreeMap<String, Spot>,
+) -> Option<Vec<Group>> {
+    if sections.is_empty() {
+        root.mistake("group", "no groups: write a [group.NAME] section for each kind of machine at each feed");
+        return None;
+    }
+    let count = sections.len();
+    let mut reader = Reader { document, names, claims: Claims::default(), lacking };
+    let mut groups = Vec::with_capacity(count);
+    let mut fleet = Some(Watts::ZERO);
+    for (name, section) in sections {
+        let machines_spot = section.spot("machines");
+        let Some(group) = reader.read(&name, section) else { continue };
+        let drawn = group.watts.0.checked_mul(i64::from(group.machines));
+        fleet = fleet.zip(drawn).and_then(|(sum, drawn)| sum.0.checked_add(drawn)).map(Watts);
+        if fleet.is_none_or(|sum| sum > Watts::LIMIT) {
+            let message = format!("the groups up to here draw more than {}, which no site does", Watts::LIMIT);
+            document.report(&machines_spot, message, None);
+            return None;
+        }
+        groups.push(group);
+    }
+    (groups.len() == count).then_some(groups)
+}
+
+/// What is kept from one group to the next.
+struct Reader<'a> {
+    document: &'a Document,
+    names: &'a Names,
+    claims: Claims,
+    lacking: BTreeMap<String, Spot>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, name: &str, section: Section<'_>) -> Option<Group> {
+        for (old, new) in [("asic_w", "asic_kw"), ("residual_w", "residual_kw")] {
+            section.renamed(old, new);
+        }
+        if !section.has("feed") {
+            section.required_str("feed");
+        }
+        let feed = reference(self.document, &section, "feed", "feed", &self.names.feeds);
+        // A feed that carries groups needs a ceiling for when the plan has run out. Told once for each feed.
+        if let Some(spot) = feed.and_then(|feed| self.lacking.remove(feed)) {
+            let message =
+                format!("missing: [group.{name}] hangs here and needs a ceiling for when the plan has run out");
+            self.document.report(&spot, message, None);
+        }
+        let matches = section.required_strings("match");
+        self.claims.check(name, &section, matches.as_deref().unwrap_or_default());
+        let machines = section.required_integer("machines", 1..=MACHINES_MAX);
+        let watts = section.required_kw("asic_kw");
+        let joules_per_terahash = section.required_float("j_per_th", 0.1..=100_000.0);
+        let residual = section.kw_or("residual_kw", Watts::ZERO);
+        if watts.is_some_and(|watts| residual >= watts) {
+            let key = if section.has("residual_kw") { "residual_kw" } else { "asic_kw" };
+            section.mistake(
+                key,
+                format!("residual {residual} is not below what one machine draws: nothing would be freed"),
+            );
+        }
+        let shed_p95 = section.optional_duration("shed_p95", SECOND..=DAY);
+        let restore_p95 = section.duration_or("restore_p95", SECOND..=DAY, RESTORE);
+        let min_up = section.duration_or("min_up", Duration::ZERO..=DAY, MIN_UP);
+        let min_down = section.duration_or("min_down", Duration::ZERO..=DAY, MIN_DOWN);
+        let has_actuator = section.has("actuator");
+        let actuator = section.table("actuator").and_then(read_actuator);
+        section.finish();
+        if has_actuator && actuator.is_none() {
+            return None;
+        }
+        Some(Group {
+            id: GroupId::from(name),
+            feed: FeedId::from(feed?),
+            matches: matches?.into_iter().map(str::to_owned).collect(),
+            machines: machines?,
+            watts: watts?,
+            joules_per_terahash: joules_per_terahash?,
+            residual,
+            actuator,
+            shed_p95,
+            restore_p95,
+            min_up,
+            min_down,
+        })
+    }
+}
+
+fn read_actuator(section: Section<'_>) -> Option<ActuatorSpec> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Exec,
+        Registered,
+    }
+    // Of an unknown kind no key can be judged.
+    let kind = section.required_choice("kind", &[("exec", Kind::Exec), ("registered", Kind::Registered)])?;
+    let actuator = match kind {
+        Kind::Exec => {
+            let [sleep, wake, read] = ["sleep", "wake", "read"].map(|key| read_command(&section, key));
+            let timeout = section.duration_or("timeout", Duration::from_millis(100)..=TIMEOUT_MAX, TIMEOUT);
+            let concurrency = section.integer_or("concurrency", 1..=1024_u16, 8);
+            sleep.zip(wake).zip(read).map(|((sleep, wake), read)| ActuatorSpec::Exec {
+                sleep,
+                wake,
+                read,
+                timeout,
+                concurrency: usize::from(concurrency),
+            })
+        }
+        Kind::Registered => section.required_str("name").map(|name| ActuatorSpec::Registered { name: name.to_owned() }),
+    };
+    section.finish();
+    actuator
+}
+
+/// Reads a program with its arguments. The machine's name comes from a miner: it may fill an argument, never choose the
+/// program.
+fn read_command(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+    let command = section.required_strings(key)?;
+    let (program, arguments) = command.split_first()?;
+    if program.contains("{machine}") || (arguments.is_empty() && program.contains(char::is_whitespace)) {
+        let how = "write a list, the program first: [\"/usr/local/bin/miner\", \"sleep\", \"{machine}\"]";
+        section.mistake(key, format!("{program:?} is no program; {how}"));
+        return None;
+    }
+    if !arguments.iter().any(|argument| argument.contains("{machine}")) {
+        section.mistake(key, "no argument holds {machine}, so the command could not tell the machines apart");
+        return None;
+    }
+    Some(command.into_iter().map(str::to_owned).collect())
+}
+
+/// Which group took which pattern. The first group in the file that matches wins, so a repeated pattern, and any after a
+/// `*`, would never match.
+#[derive(Default)]
+struct Claims {
+    taken: BTreeMap<String, String>,
+    catch_all: Option<String>,
+}
+
+impl Claims {
+    fn check(&mut self, name: &str, section: &Section<'_>, patterns: &[&str]) {
+        if let Some(above) = &self.catch_all {
+            section.mistake("match", format!("never reached: [group.{above}] above takes every worker"));
+            return;
+        }
+        for pattern in patterns {
+            if pattern.len() > PATTERN_MAX || pattern.chars().any(char::is_control) {
+                let message = format!("a pattern is at most {PATTERN_MAX} bytes without control characters");
+                section.mistake("match", message);
+            }
+            if let Some(other) = self.taken.insert((*pattern).to_owned(), name.to_owned()) {
+                section.mistake("match", format!("the pattern {pattern:?} stands in [group.{other}] already"));
+            }
+            if pattern.chars().all(|c| c == '*') {
+                self.catch_all = Some(name.to_owned());
+            }
+        }
+    }
+}
+
+const MACHINES_MAX: u32 = 1_000_000;
+const PATTERN_MAX: usize = 256;
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const RESTORE: Duration = Duration::from_secs(600);
+const MIN_UP: Duration = Duration::from_secs(600);
+const MIN_DOWN: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT_MAX: Duration = Duration::from_secs(600);

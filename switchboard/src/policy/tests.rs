@@ -1,0 +1,421 @@
+//! What operators get wrong in a policy, and that each mistake names its line, column, key and what was meant.
+
+use std::time::Duration;
+
+use directive::{GroupId, MeterId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::facility::{ActuatorSpec, Merit, MeterSource};
+
+/// A sound policy; the tests break one line of it each. Line 1 is `schema`.
+const GOOD: &str = r#"schema = "tieline.policy/1"
+[site]
+name = "demo"
+timezone = "America/Chicago"
+[feed.xfmr-a]
+parent = "poi"
+limit_kw = 500
+house_kw = 20
+default_constraint_kw = 300
+meter = "a"
+[feed.poi]
+limit_kw = 1000
+reserve_kw = 50
+[meter.a]
+kind = "file"
+path = "a.kw"
+[group.old]
+feed = "xfmr-a"
+match = ["old-*", "ancient-*"]
+machines = 100
+asic_kw = 3
+j_per_th = 30
+residual_kw = 0.05
+shed_p95 = "25s"
+[group.old.actuator]
+kind = "exec"
+sleep = ["minerctl", "sleep", "{machine}"]
+wake = ["minerctl", "wake", "{machine}"]
+read = ["minerctl", "read", "{machine}"]
+[group.new]
+feed = "xfmr-a"
+match = "new-*"
+machines = 10
+asic_kw = 3.5
+j_per_th = 17.5
+[dispatch]
+merit = "j-per-th"
+[failsafe]
+permit_ttl = "60s"
+"#;
+
+fn broken(from: &str, to: &str) -> String {
+    assert_eq!(GOOD.matches(from).count(), 1, "{from:?} must stand in the good policy once");
+    GOOD.replace(from, to)
+}
+
+fn told(text: &str) -> Vec<String> {
+    match parse(text, "p.toml") {
+        Ok(policy) => panic!("taken: {policy:?}"),
+        Err(mistakes) => mistakes.list().iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn a_sound_policy_is_read_into_watts_with_its_defaults() {
+    let policy = parse(GOOD, "etc/p.toml").unwrap();
+    assert_eq!((policy.site.as_str(), policy.revision), ("demo", None));
+    assert_eq!(policy.digest, const_hex::encode(Sha256::digest(GOOD)));
+    assert_eq!(policy.timezone.iana_name(), Some("America/Chicago"));
+    assert_eq!((policy.unassigned, policy.unassigned_feed.as_str()), (Watts(3500), "poi"));
+    let feeds: Vec<&str> = policy.feeds.iter().map(|feed| feed.id.as_str()).collect();
+    assert_eq!(feeds, ["poi", "xfmr-a"], "parents come first, whatever the order of the file");
+    assert_eq!(policy.feeds[0].usable(), Watts(750_000));
+    assert_eq!(policy.feeds[1].default_constraint, Some(Watts(300_000)));
+    let old = policy.group(&GroupId::from("old")).unwrap();
+    assert_eq!((old.watts, old.residual, old.machines), (Watts(3000), Watts(50), 100));
+    assert_eq!((old.shed_p95, old.min_up), (Some(Duration::from_secs(25)), Duration::from_secs(600)));
+    assert!(old.backs_firm());
+    let Some(ActuatorSpec::Exec { sleep, timeout, concurrency, .. }) = &old.actuator else { panic!("{old:?}") };
+    assert_eq!((sleep.join(" ").as_str(), timeout.as_secs(), *concurrency), ("minerctl sleep {machine}", 10, 8));
+    assert!(!policy.groups[1].backs_firm());
+    let meter = &policy.meters[&MeterId::from("a")];
+    assert_eq!(meter.source, MeterSource::File { path: "etc/a.kw".into() });
+    assert_eq!((meter.period.as_secs(), meter.stale_after.as_secs()), (5, 30));
+    assert_eq!((policy.dispatch.merit, policy.dispatch.settle.as_secs()), (Merit::JoulesPerTerahash, 20));
+    assert_eq!(policy.failsafe.permit_every, Duration::from_secs(15), "a quarter of the permit's life");
+    assert_eq!(policy.ramp.up_per_min, Watts(5_000_000));
+}
+
+#[test]
+fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
+    for (from, to, want) in [
+        // The file as a whole.
+        ("schema = \"tieline.policy/1\"", "", "p.toml:1:1: schema: missing"),
+        (
+            "tieline.policy/1",
+            "tieline.policy/2",
+            "p.toml:1:10: schema: \"tieline.policy/2\" is no schema this version reads, did you mean \"tieline.policy/1\"?",
+        ),
+        ("[dispatch]", "[dispach]", "p.toml:36:2: dispach: unknown key, did you mean \"dispatch\"?"),
+        // The site.
+        ("name = \"demo\"", "", "p.toml:2:1: site.name: missing"),
+        (
+            "America/Chicago",
+            "America/Chicagoo",
+            "p.toml:4:12: site.timezone: \"America/Chicagoo\" is no time zone this machine knows, did you mean \
+             \"America/Chicago\"?",
+        ),
+        (
+            "timezone = \"America/Chicago\"",
+            "unassigned_feed = \"poj\"",
+            "p.toml:4:19: site.unassigned_feed: there is no [feed.poj], did you mean \"poi\"?",
+        ),
+        (
+            "timezone = \"America/Chicago\"",
+            "unassigned_w = 3",
+            "p.toml:4:1: site.unassigned_w: was renamed to \"unassigned_kw\"",
+        ),
+        // Feeds.
+        (
+            "parent = \"poi\"",
+            "parent = \"pio\"",
+            "p.toml:6:10: feed.xfmr-a.parent: there is no [feed.pio], did you mean \"poi\"?",
+        ),
+        ("parent = \"poi\"", "parent = \"grid\"", "p.toml:6:10: feed.xfmr-a.parent: there is no [feed.grid]"),
+        (
+            "parent = \"poi\"",
+            "",
+            "p.toml:11:1: feed.poi.parent: a second feed without a parent: [feed.xfmr-a] is the root already",
+        ),
+        (
+            "reserve_kw = 50",
+            "parent = \"xfmr-a\"",
+            "p.toml:6:10: feed.xfmr-a.parent: the feeds form a circle: xfmr-a -> poi -> xfmr-a",
+        ),
+        (
+            "parent = \"poi\"",
+            "parent = \"xfmr-a\"",
+            "p.toml:6:10: feed.xfmr-a.parent: the feeds form a circle: xfmr-a -> xfmr-a",
+        ),
+        ("limit_kw = 500", "limit_kv = 500", "p.toml:5:1: feed.xfmr-a.limit_kw: missing"),
+        ("limit_kw = 500", "limit_kw = nan", "p.toml:7:12: feed.xfmr-a.limit_kw: NaN is not a finite number"),
+        ("limit_kw = 500", "limit_kw = -1", "p.toml:7:12: feed.xfmr-a.limit_kw: -1 kW is negative"),
+        (
+            "limit_kw = 1000",
+            "limit_kw = 0",
+            "p.toml:12:12: feed.poi.limit_kw: house 0.000 kW + reserve 50.000 kW is more than the limit 0.000 kW",
+        ),
+        (
+            "reserve_kw = 50",
+            "reserve_kw = 800",
+            "p.toml:12:12: feed.poi.limit_kw: nothing is usable: 1000.000 kW x 0.8 - reserve 800.000 kW = 0.000 kW",
+        ),
+        (
+            "reserve_kw = 50",
+            "house_kw = 790",
+            "p.toml:13:12: feed.poi.house_kw: the house load here and below, 810.000 kW, is more than the usable 800.000 kW",
+        ),
+        (
+            "reserve_kw = 50",
+            "continuous_factor = 1.25",
+            "p.toml:13:21: feed.poi.continuous_factor: 1.25 is outside 0 to 1",
+        ),
+        (
+            "default_constraint_kw = 300",
+            "default_constraint_kw = 401",
+            "p.toml:9:25: feed.xfmr-a.default_constraint_kw: 401.000 kW is more than the usable 400.000 kW = 500.000 kW x \
+             0.8 - reserve 0.000 kW",
+        ),
+        (
+            "default_constraint_kw = 300",
+            "default_constraint_kw = 19.9",
+            "p.toml:9:25: feed.xfmr-a.default_constraint_kw: 19.900 kW is less than the house load here and below, 20.000 kW",
+        ),
+        (
+            "reserve_kw = 50",
+            "default_constraint_kw = 10",
+            "p.toml:13:25: feed.poi.default_constraint_kw: 10.000 kW is less than the house load here and below, 20.000 kW",
+        ),
+        (
+            "default_constraint_kw = 300",
+            "",
+            "p.toml:5:1: feed.xfmr-a.default_constraint_kw: missing: [group.old] hangs here and needs a ceiling for when \
+             the plan has run out",
+        ),
+        (
+            "meter = \"a\"",
+            "meter = \"b\"",
+            "p.toml:10:9: feed.xfmr-a.meter: there is no [meter.b], did you mean \"a\"?",
+        ),
+        // Meters.
+        (
+            "kind = \"file\"",
+            "kind = \"flie\"",
+            "p.toml:15:8: meter.a.kind: \"flie\" is none of \"file\", \"registered\", did you mean \"file\"?",
+        ),
+        ("path = \"a.kw\"", "", "p.toml:14:1: meter.a.path: missing"),
+        (
+            "path = \"a.kw\"",
+            "path = \"a.kw\"\nstale_after = \"5s\"",
+            "p.toml:17:15: meter.a.stale_after: must be longer than the period, or every measurement is stale before the next",
+        ),
+        // Groups.
+        (
+            "feed = \"xfmr-a\"\nmatch = [",
+            "feed = \"xfmr-b\"\nmatch = [",
+            "p.toml:18:8: group.old.feed: there is no [feed.xfmr-b], did you mean \"xfmr-a\"?",
+        ),
+        ("feed = \"xfmr-a\"\nmatch = [", "match = [", "p.toml:17:1: group.old.feed: missing"),
+        (
+            "feed = \"xfmr-a\"\nmatch = [",
+            "feed = 5\nmatch = [",
+            "p.toml:18:8: group.old.feed: expected a string, found an integer",
+        ),
+        ("[\"old-*\", \"ancient-*\"]", "[]", "p.toml:19:9: group.old.match: must not be empty"),
+        ("\"ancient-*\"", "\"\"", "p.toml:19:9: group.old.match: must not hold an empty string"),
+        (
+            "\"new-*\"",
+            "[\"new-*\", \"old-*\"]",
+            "p.toml:32:9: group.new.match: the pattern \"old-*\" stands in [group.old] already",
+        ),
+        (
+            "\"ancient-*\"",
+            "\"**\"",
+            "p.toml:32:9: group.new.match: never reached: [group.old] above takes every worker",
+        ),
+        ("machines = 100", "machines = 0", "p.toml:20:12: group.old.machines: 0 is outside 1 to 1000000"),
+        ("machines = 100", "machines = 1.5", "p.toml:20:12: group.old.machines: expected an integer, found a float"),
+        (
+            "asic_kw = 3\n",
+            "asic_kw = 100_000_000\n",
+            "p.toml:20:12: group.old.machines: the groups up to here draw more than 1000000000.000 kW, which no site does",
+        ),
+        (
+            "residual_kw = 0.05",
+            "residual_kw = 3",
+            "p.toml:23:15: group.old.residual_kw: residual 3.000 kW is not below what one machine draws: nothing would be \
+             freed",
+        ),
+        (
+            "asic_kw = 3.5",
+            "asic_kw = 0",
+            "p.toml:34:11: group.new.asic_kw: residual 0.000 kW is not below what one machine draws: nothing would be freed",
+        ),
+        (
+            "shed_p95 = \"25s\"",
+            "shed_p95 = \"25\"",
+            "p.toml:24:12: group.old.shed_p95: \"25\" is not a duration; write a number with its unit, such as \"25s\", \
+             \"9m\" or \"1h30m\"",
+        ),
+        (
+            "shed_p95 = \"25s\"",
+            "shed_p59 = \"25s\"",
+            "p.toml:24:1: group.old.shed_p59: unknown key, did you mean \"shed_p95\"?",
+        ),
+        (
+            "kind = \"exec\"",
+            "kind = \"snmp\"",
+            "p.toml:26:8: group.old.actuator.kind: \"snmp\" is none of \"exec\", \"registered\"",
+        ),
+        ("[\"minerctl\", \"sleep\", \"{machine}\"]", "[]", "p.toml:27:9: group.old.actuator.sleep: must not be empty"),
+        (
+            "[\"minerctl\", \"sleep\", \"{machine}\"]",
+            "[\"minerctl\", \"sleep\", \"{machin}\"]",
+            "p.toml:27:9: group.old.actuator.sleep: no argument holds {machine}, so the command could not tell the machines \
+             apart",
+        ),
+        (
+            "[\"minerctl\", \"sleep\", \"{machine}\"]",
+            "\"minerctl sleep {machine}\"",
+            "p.toml:27:9: group.old.actuator.sleep: \"minerctl sleep {machine}\" is no program; write a list, the program \
+             first: [\"/usr/local/bin/miner\", \"sleep\", \"{machine}\"]",
+        ),
+        ("read = [\"minerctl\", \"read\", \"{machine}\"]", "", "p.toml:25:1: group.old.actuator.read: missing"),
+        // Rules.
+        (
+            "merit = \"j-per-th\"",
+            "merit = \"jpth\"",
+            "p.toml:37:9: dispatch.merit: \"jpth\" is none of \"margin-per-kw\", \"j-per-th\", \"listed\"",
+        ),
+        (
+            "permit_ttl = \"60s\"",
+            "permit_ttl = \"3m\"",
+            "p.toml:39:14: failsafe.permit_ttl: \"3m\" is outside 5s to 2m",
+        ),
+        (
+            "permit_ttl = \"60s\"",
+            "permit_ttl = \"4s\"",
+            "p.toml:39:14: failsafe.permit_ttl: \"4s\" is outside 5s to 2m",
+        ),
+        (
+            "permit_ttl = \"60s\"",
+            "permit_every = \"41s\"",
+            "p.toml:39:16: failsafe.permit_every: permit_every must be at most a third of permit_ttl, 40.0 s",
+        ),
+        (
+            "permit_ttl = \"60s\"",
+            "[ramp]\nup_kw_per_min = 0",
+            "p.toml:40:17: ramp.up_kw_per_min: must be above 0, or load could never move",
+        ),
+    ] {
+        let found = told(&broken(from, to));
+        assert_eq!(found[0], want, "{to}");
+        // A misspelt key is two mistakes: the one that is missing and the one that is not known.
+        let expected = 1 + usize::from(to.contains("limit_kv"));
+        assert_eq!(found.len(), expected, "no echoes: {found:#?}");
+    }
+}
+
+#[test]
+fn a_site_without_feeds_or_groups_is_refused() {
+    for text in ["", "# only a comment\n"] {
+        assert_eq!(
+            told(text),
+            [
+                "p.toml:1:1: schema: missing",
+                "p.toml:1:1: feed: no feeds: write a [feed.NAME] section for each electrical node",
+                "p.toml:1:1: group: no groups: write a [group.NAME] section for each kind of machine at each feed",
+                "p.toml:1:1: site: missing; write a [site] section",
+            ]
+        );
+    }
+    let nameless = "schema = \"tieline.policy/1\"\n[site]\nname = \"x\"\n[feed]\n[group]\n";
+    assert_eq!(told(nameless).len(), 2, "{:?}", told(nameless));
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_the_order_of_the_file() {
+    let text = broken("asic_kw = 3.5", "asic_kw = inf").replace("parent = \"poi\"", "parent = \"pio\"");
+    let text = text.replace("permit_ttl", "permit_tll");
+    let lines: Vec<String> = told(&text).iter().map(|line| line.split(": ").nth(1).unwrap().to_owned()).collect();
+    assert_eq!(lines, ["feed.xfmr-a.parent", "group.new.asic_kw", "failsafe.permit_tll"]);
+}
+
+#[test]
+fn a_long_circle_is_told_once_and_cut_short() {
+    let mut text = GOOD.to_owned();
+    for n in 0..50 {
+        text.push_str(&format!("[feed.ring{n}]\nparent = \"ring{}\"\nlimit_kw = 5\n", (n + 1) % 50));
+    }
+    text.push_str("[feed.tail]\nparent = \"ring7\"\nlimit_kw = 5\n");
+    let want = "p.toml:41:10: feed.ring0.parent: the feeds form a circle: ring0 -> ring1 -> ring2 -> ring3 -> ring4 -> \
+                ring5 -> ring6 -> ring7 -> ...";
+    assert_eq!(told(&text), [want]);
+}
+
+#[test]
+fn a_deep_tree_and_many_groups_are_read() {
+    let mut text = GOOD.to_owned();
+    for n in 0..2000 {
+        let parent = if n == 0 { "poi".to_owned() } else { format!("f{}", n - 1) };
+        text.push_str(&format!("[feed.f{n}]\nparent = \"{parent}\"\nlimit_kw = 5\ndefault_constraint_kw = 1\n"));
+        let group = "machines = 1\nasic_kw = 1\nj_per_th = 20\n";
+        text.push_str(&format!("[group.g{n}]\nfeed = \"f{n}\"\nmatch = \"g{n}-*\"\n{group}"));
+    }
+    let policy = parse(&text, "p.toml").unwrap();
+    assert_eq!((policy.feeds.len(), policy.groups.len()), (2002, 2002));
+    assert!(policy.groups[3].matches == ["g1-*"] && policy.feeds[2].id.as_str() != "f1");
+}
+
+#[test]
+fn thousands_of_mistakes_are_cut_short_and_their_suggestions_too() {
+    // Comparing every wrong name with every known one took minutes here once.
+    let mut text = GOOD.to_owned();
+    for n in 0..15_000 {
+        text.push_str(&format!("[feed.f{n}]\nlimit_kw = 1\nparent = \"nof{n}\"\n"));
+    }
+    let mistakes = parse(&text, "p.toml").unwrap_err();
+    assert_eq!(mistakes.list().len(), 200);
+    assert!(mistakes.to_string().ends_with("\nand 14800 more"), "{mistakes}");
+}
+
+#[test]
+fn a_missing_file_is_one_clear_mistake() {
+    let missing = std::path::Path::new("/nowhere/policy.toml");
+    assert_eq!(load(missing).unwrap_err().to_string(), "/nowhere/policy.toml: does not exist");
+}
+
+#[test]
+fn the_files_in_config_are_sound() {
+    let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let policy = load(&config.join("policy.toml")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!((policy.feeds.len(), policy.groups.len(), policy.meters.len()), (3, 3, 4));
+    assert_eq!(policy.groups.iter().filter(|group| group.backs_firm()).count(), 2);
+    let mut examples = 0;
+    for entry in std::fs::read_dir(config.join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("policy") {
+            load(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            examples += 1;
+        }
+    }
+    assert!(examples >= 2);
+}
+
+#[test]
+fn every_default_in_the_commented_policy_is_the_programs() {
+    // What policy.toml says of defaults, against what an all-defaults policy gets.
+    let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let small = load(&config.join("examples/policy-small.toml")).unwrap();
+    let full = load(&config.join("policy.toml")).unwrap();
+    assert_eq!(small.ramp, full.ramp);
+    assert_eq!(small.failsafe, full.failsafe);
+    let priceless =
+        crate::facility::Dispatch { hashprice_usd_per_ph_day: None, power_usd_per_mwh: None, ..full.dispatch.clone() };
+    assert_eq!(small.dispatch, priceless);
+    let nebula = &full.meters[&MeterId::from("nebula-hall")];
+    assert_eq!((nebula.period, nebula.stale_after), (Duration::from_secs(5), Duration::from_secs(30)));
+}
+
+proptest! {
+    #[test]
+    fn no_cut_or_changed_policy_panics(at in 0..GOOD.len(), len in 0..40_usize, put in "[\\[\\]a-z.=\"{}\\n#0-9-]{0,12}") {
+        let end = (at + len).min(GOOD.len());
+        let text = format!("{}{put}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(mistakes) = parse(&text, "p.toml") {
+            prop_assert!(!mistakes.render(true).is_empty());
+        }
+    }
+}
