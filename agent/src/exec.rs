@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
-use crate::clock;
+use daemon::clock;
 
 /// The commands of an [`ExecActuator`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,6 @@
 //! are to be shed, and whether a shed is proven, is the switchboard's business.
 
 pub mod claims;
-pub mod clock;
 pub mod core;
 pub mod exec;
 pub mod file_meter;

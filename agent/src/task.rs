@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::claims::Claims;
-use crate::clock;
+use daemon::clock;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
 use crate::metrics::{DirectiveOutcome, Metrics, Outcome};
 use crate::state::{StateError, StateFile};

@@ -1,1 +1,9 @@
-fn main(){}
+//! The end-to-end suite, one binary: real sockets on loopback, the test pool's and the test miner's own counts.
+//!
+//! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them with the others'.
+
+mod curtail;
+mod failover;
+mod harness;
+mod hostile;
+mod shares;

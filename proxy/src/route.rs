@@ -40,13 +40,26 @@ pub(crate) struct Route {
     active: Option<usize>,
     /// Since when each has been ready without a break.
     ready_since: Vec<Option<Instant>>,
+    /// Which have been ready and then not.
+    failed: Vec<bool>,
     down_since: Option<Instant>,
+    started_at: Instant,
 }
+
+/// So long after the start, which pool answered first means nothing: a better one is taken as soon as it is there.
+const STARTING: Duration = Duration::from_secs(10);
 
 impl Route {
     /// A route over `targets` targets, at `now` all still unknown.
     pub(crate) fn new(targets: usize, failback_after: Duration, now: Instant) -> Self {
-        Self { failback_after, active: None, ready_since: vec![None; targets], down_since: Some(now) }
+        Self {
+            failback_after,
+            active: None,
+            ready_since: vec![None; targets],
+            failed: vec![false; targets],
+            down_since: Some(now),
+            started_at: now,
+        }
     }
 
     /// The target mined at.
@@ -56,7 +69,8 @@ impl Route {
 
     /// Looks at the targets' health.
     pub(crate) fn decide(&mut self, health: &[TargetHealth], now: Instant) -> Decision {
-        for (since, health) in self.ready_since.iter_mut().zip(health) {
+        for ((since, failed), health) in self.ready_since.iter_mut().zip(&mut self.failed).zip(health) {
+            *failed |= since.is_some() && !health.ready;
             *since = if health.ready { since.or(Some(now)) } else { None };
         }
         let rank = |target: &usize| (health[*target].quiet, *target);
@@ -65,7 +79,8 @@ impl Route {
         self.active = match (keep, best) {
             // A quiet pool is left at once when another brings work, and a better one is returned to when it has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
-                let held = self.ready_since[best].is_some_and(|since| now >= since + self.failback_after);
+                let starting = now < self.started_at + STARTING && !self.failed[best] && !health[best].quiet;
+                let held = starting || self.ready_since[best].is_some_and(|since| now >= since + self.failback_after);
                 let left = health[active].quiet && !health[best].quiet;
                 Some(if held || left { best } else { active })
             }
@@ -111,6 +126,14 @@ mod tests {
         assert_eq!(order(&route.decide(&[UP, UP], now)), [0, 1]);
         assert_eq!(order(&route.decide(&[DOWN, UP], now)), [1]);
         assert_eq!(route.decide(&[DOWN, DOWN], now).down_since, Some(now));
+    }
+
+    #[test]
+    fn at_the_start_it_does_not_matter_who_answers_first() {
+        let now = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), now);
+        assert_eq!(order(&route.decide(&[DOWN, UP], now)), [1]);
+        assert_eq!(order(&route.decide(&[UP, UP], now + Duration::from_millis(5))), [0, 1]);
     }
 
     #[test]

@@ -365,11 +365,14 @@ impl Session {
         self.issues.add(work.clone(), difficulty, mask);
     }
 
-    /// The lower of what is wanted and the power of two at or below the pool's; never below the listener's floor.
+    /// The lower of what is wanted and the power of two at or below the pool's; never below the listener's floor, nor what
+    /// a configure has promised the miner.
     fn advertised(&self, pool: Difficulty) -> Difficulty {
-        let wanted = if self.wanted.get() < pool.get() { self.wanted } else { pool };
-        let advertised = wanted.power_of_two_at_or_below();
-        if advertised.get() < self.rules.min_difficulty.get() { self.rules.min_difficulty } else { advertised }
+        let advertised = self.wanted.min(pool).power_of_two_at_or_below();
+        let promised = self.role.minimum_difficulty().unwrap_or(self.rules.min_difficulty);
+        let up = if promised.power_of_two_at_or_below() < promised { 2.0 } else { 1.0 };
+        let floor = Difficulty::new(promised.power_of_two_at_or_below().get() * up).unwrap_or(promised);
+        advertised.max(floor).max(self.rules.min_difficulty)
     }
 
     fn tick(&mut self, now: Instant, out: &mut Outbox) {

@@ -104,8 +104,9 @@ pub struct Core {
     next_edge: Option<Timestamp>,
     /// Whether something changed that the plan depends on.
     replan: bool,
-    /// When the inventory is next looked through; set by reports.
-    look_at: Option<Instant>,
+    /// Whether the inventory should be looked through, and when it last was.
+    unseen: bool,
+    looked_at: Option<Instant>,
     asleep: Arc<BTreeSet<MachineId>>,
     /// Whether the ledger has the selection of the last plan.
     recorded: Selection,
@@ -142,7 +143,8 @@ impl Core {
             planned_in: BTreeMap::new(),
             next_edge: None,
             replan: true,
-            look_at: None,
+            unseen: true,
+            looked_at: None,
             asleep: Arc::default(),
             serial: 0,
             permitted: None,
@@ -162,22 +164,20 @@ impl Core {
     pub fn handle(&mut self, input: Input, wall: Timestamp, now: Instant) -> Outputs {
         let mut outputs = Outputs::default();
         match input {
-            Input::Tick => self.look_at = self.look_at.or(Some(now)),
+            Input::Tick => self.unseen = true,
             Input::Report(report) => {
                 self.tally.reports += 1;
                 self.inventory.take(&self.policy, report, now);
-                self.look_at = self.look_at.or(Some(now));
+                self.unseen = true;
             }
             Input::Command(number, command) => self.command(number, *command, wall, now, &mut outputs),
             Input::Written(result) => self.written(result, now, &mut outputs),
         }
-        if self.look_at.is_some_and(|due| due <= now) {
+        if self.unseen && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY) {
             self.look(wall, now, &mut outputs);
-            self.look_at = None;
         }
-        self.decide(wall, &mut outputs);
+        self.decide(wall, now, &mut outputs);
         self.advance_commitments(wall, now);
-        self.decide(wall, &mut outputs);
         self.permit(wall, now, &mut outputs);
         outputs.append = self.outbox.next(now);
         outputs
@@ -237,17 +237,14 @@ impl Core {
 
     /// Looks through the inventory.
     fn look(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        self.look_at = Some(now + LOOK_EVERY);
+        self.unseen = false;
+        self.looked_at = Some(now);
         let fleet = self.inventory.fleet(&self.policy, &self.selection, wall, now);
         if fleet != self.fleet {
             self.fleet = fleet;
             self.replan = true;
         }
-        let state = |id: &MachineId| {
-            let chosen = self.selection.current(id, wall)?;
-            Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), wall, now)))
-        };
-        self.states = self.selection.off.keys().filter_map(state).collect();
+        self.read_states(wall, now);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
             self.asleep = Arc::new(asleep);
@@ -255,8 +252,16 @@ impl Core {
         }
     }
 
+    fn read_states(&mut self, wall: Timestamp, now: Instant) {
+        let state = |id: &MachineId| {
+            let chosen = self.selection.current(id, wall)?;
+            Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), wall, now)))
+        };
+        self.states = self.selection.off.keys().filter_map(state).collect();
+    }
+
     /// Plans, where something changed; what receivers must know gets a new number and goes out.
-    fn decide(&mut self, wall: Timestamp, outputs: &mut Outputs) {
+    fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         let moved = self.plan.as_ref().is_none_or(|plan| {
             plan.made_at > wall
                 || plan.horizon != plan::horizon(&self.policy, wall)
@@ -282,6 +287,7 @@ impl Core {
             self.planned_in.entry(lease.id.clone()).or_insert(self.number);
         }
         self.plan = Some(plan);
+        self.read_states(wall, now);
     }
 
     fn record_decision(&mut self, plan: &Plan, wall: Timestamp) {

@@ -125,3 +125,12 @@ pub(crate) fn lease(id: &str, feed: &str, watts: i64, start: i64, end: i64) -> L
         cancelled_at: None,
     }
 }
+
+/// Every declared machine of `policy`, seen and reached: `old.000`, `old.001` …
+pub(crate) fn fleet(policy: &Policy) -> crate::plan::Fleet {
+    let known = |group: &Group| {
+        let name = |i: u32| directive::MachineId::from(format!("{}.{i:03}", group.id));
+        (0..group.machines).map(|i| crate::plan::Known { id: name(i), reached: true, failing: false }).collect()
+    };
+    crate::plan::Fleet { groups: policy.groups.iter().map(known).collect(), population: crate::Population::default() }
+}

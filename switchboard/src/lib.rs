@@ -5,16 +5,20 @@
 //! [`api`] is how people and programs ask.
 
 pub mod admit;
+pub mod api;
 pub mod commitment;
 pub mod core;
 pub mod facility;
 pub mod inventory;
 pub mod lease;
 pub mod ledger;
+mod metrics;
 pub mod plan;
 pub mod policy;
+pub mod reconcile;
 mod tree;
 
+pub use reconcile::{Handle, Stopped, Switchboard};
 pub use tree::Population;
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ pub struct Chosen {
     pub edge: Option<Timestamp>,
     /// How it is taken off.
     pub means: Means,
+    /// Whether it goes on from another lease's time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed_on: bool,
 }
 
 impl Chosen {

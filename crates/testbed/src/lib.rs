@@ -5,11 +5,8 @@
 
 pub mod arithmetic;
 pub mod clock;
+pub mod facility;
 pub mod miner;
 pub mod pool;
 pub mod program;
 pub mod wire;
-//! What Tieline is tested against, in place of the real world.
-
-pub mod clock;
-pub mod facility;

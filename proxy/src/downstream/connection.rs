@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use daemon::clock;
 use directive::MachineId;
+use stratum::client_message::LineFault;
 use stratum::frame::{MINER_LINE_MAX, Splitter};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -78,6 +79,7 @@ pub(super) async fn run(
         has_worked: false,
         waiting: false,
         served: false,
+        first_read: true,
         lines: LINES_BURST,
         lines_at: now,
         end_of_input: None,
@@ -124,6 +126,8 @@ struct Connection {
     waiting: bool,
     /// It counts among those that want work.
     served: bool,
+    /// Nothing has been read yet.
+    first_read: bool,
     /// The line bucket: it delays reading, it never closes.
     lines: f64,
     lines_at: Instant,
@@ -226,6 +230,12 @@ impl Connection {
         };
         let now = clock::now();
         let mut input = &scratch[..read];
+        if std::mem::take(&mut self.first_read)
+            && let Some(fault) = LineFault::sniff(input)
+        {
+            // A TLS hello may never bring a newline; bfgminer waits for our answer to it.
+            return Err(fault.reason());
+        }
         loop {
             match self.splitter.next_line(&mut input) {
                 Ok(Some(line)) => {

@@ -68,6 +68,7 @@ impl Swept {
             until: period.until,
             edge: period.edge,
             means: period.means,
+            passed_on: period.passed_on,
         };
         let off = self.units.iter().filter(|unit| !unit.periods.is_empty());
         off.map(|unit| (unit.id.clone(), unit.periods.iter().map(chosen).collect())).collect()
@@ -113,16 +114,21 @@ pub(super) fn sweep(
     let reach = later(horizon, sweep.longest_lead());
     let mut edges: Vec<(Timestamp, Edge, &Lease)> = Vec::new();
     for lease in leases {
-        if lease.reserved_from() < lease.ends() && lease.reserved_from() <= reach {
+        if lease.reserved_from() < lease.ends() && lease.reserved_from() <= reach && now < lease.ends() {
             edges.push((lease.reserved_from(), Edge::Start, lease));
         }
-        if lease.ends() <= horizon {
+        if now < lease.ends() && lease.ends() <= horizon {
             edges.push((lease.ends(), Edge::End, lease));
         }
     }
     edges.sort_by(|a, b| (a.0, a.1, &a.2.id).cmp(&(b.0, b.1, &b.2.id)));
-    sweep.release_orphans(&all);
+    let coming = edges.partition_point(|(at, ..)| *at <= now);
+    for (_, _, lease) in &edges[..coming] {
+        sweep.begin(lease, &mut running, &all);
+    }
+    sweep.settle_what_ended(&edges[coming..], &running, &all);
 
+    let edges = &edges[coming..];
     sweep.note_rooms(now, edges.first().map_or(horizon, |(first, ..)| (*first).min(horizon)));
     let mut fallback = None;
     for (i, (at, edge, lease)) in edges.iter().enumerate() {
@@ -130,33 +136,18 @@ pub(super) fn sweep(
             fallback = Some(sweep.fallback(&running, &all));
         }
         match edge {
-            Edge::Start => {
-                tree.add(&mut sweep.committed, &lease.feed, lease.gross);
-                running.insert(&lease.id);
-                let unverified: Vec<&Lease> = running
-                    .iter()
-                    .filter_map(|id| all.get(*id))
-                    .copied()
-                    .filter(|lease| lease.accept_unverified)
-                    .collect();
-                sweep.shed(Some(lease), &unverified, *at);
-            }
+            Edge::Start => sweep.begin(lease, &mut running, &all),
             Edge::End => {
                 if running.remove(&lease.id) {
                     tree.add(&mut sweep.committed, &lease.feed, Watts(-lease.gross.0));
                 }
-                let until = later((*at).max(now), sweep.look_ahead());
-                let soon = edges[i + 1..].iter().take_while(|(next, ..)| *next < until);
-                let mut need = sweep.committed.clone();
-                for (.., next) in soon.filter(|(_, edge, _)| *edge == Edge::Start) {
-                    tree.add(&mut need, &next.feed, next.gross);
-                }
+                let need = sweep.needed_until(later(*at, sweep.look_ahead()), &edges[i + 1..]);
                 sweep.release(*at, &need, &running);
                 sweep.pass_on(*at, &running, &all);
             }
         }
         let until = edges.get(i + 1).map_or(horizon, |(next, ..)| (*next).min(horizon));
-        sweep.note_rooms((*at).max(now), until);
+        sweep.note_rooms(*at, until);
     }
     let fallback = fallback.unwrap_or_else(|| sweep.fallback(&running, &all));
     for unit in &mut sweep.units {
@@ -192,13 +183,21 @@ impl<'a> Sweep<'a> {
             for known in machines {
                 let before = strangers.remove(&known.id);
                 let woken = held.woken.get(&known.id).is_some_and(|since| later(*since, group.min_up) > now);
-                sweep.units.push(unit(&known.id, Some((number, group)), before, known.reached, known.failing, woken));
+                sweep.units.push(unit(
+                    &known.id,
+                    Some((number, group)),
+                    before,
+                    known.reached,
+                    known.failing,
+                    woken,
+                    now,
+                ));
             }
         }
         for (id, periods) in strangers {
             let named = periods.first().map(|chosen| &chosen.group);
             let group = policy.groups.iter().enumerate().find(|(_, group)| Some(&group.id) == named);
-            sweep.units.push(unit(&id, group, Some(periods), false, false, false));
+            sweep.units.push(unit(&id, group, Some(periods), false, false, false, now));
         }
         let order = merit_order(&policy.groups, policy.dispatch.merit);
         let place = |unit: &Unit| unit.group.map_or(usize::MAX, |group| order[group]);
@@ -266,7 +265,9 @@ impl<'a> Sweep<'a> {
             if lease.is_none() || self.units[unit].active.is_some() || self.units[unit].failing {
                 continue;
             }
-            let held = |period: &Period| period.lease.as_ref() == lease.map(|lease| &lease.id) && period.at > self.now;
+            let held = |period: &Period| {
+                period.lease.as_ref() == lease.map(|lease| &lease.id) && period.at > self.now && !period.passed_on
+            };
             if let Some(period) = self.units[unit].periods.iter().position(held) {
                 self.take_off(unit, period);
             }
@@ -312,8 +313,10 @@ impl<'a> Sweep<'a> {
                 continue;
             };
             let means = if self.units[unit].firm { Means::Device } else { Means::Starve };
-            let planned =
-                self.units[unit].periods.iter().position(|period| period.at > self.now && period.lease == lease);
+            let planned = self.units[unit]
+                .periods
+                .iter()
+                .position(|period| period.at > self.now && period.lease == lease && !period.passed_on);
             let period = planned.unwrap_or_else(|| {
                 let (at, used) = (Timestamp::MAX, true);
                 let period =
@@ -325,27 +328,59 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Sets machines free whose lease is not known any more, and those that no lease needs.
-    fn release_orphans(&mut self, all: &BTreeMap<&LeaseId, &Lease>) {
-        let orphaned = |period: &Period| period.lease.as_ref().is_none_or(|lease| !all.contains_key(lease));
-        let need = self.needed_at(self.now, all);
-        for unit in (0..self.units.len()).rev() {
-            let Some(period) = self.units[unit].active.map(|active| &self.units[unit].periods[active]) else {
-                continue;
-            };
-            if orphaned(period) && self.spare(unit, &need) {
-                // Once it was set free it stays so, lest its turn to come back moves away with each new plan.
-                let before = period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= self.now);
-                self.give_back(unit, before.unwrap_or(self.now));
-            }
-        }
+    /// A lease begins: what it needs goes.
+    fn begin<'l>(&mut self, lease: &'l Lease, running: &mut BTreeSet<&'l LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) {
+        self.tree.add(&mut self.committed, &lease.feed, lease.gross);
+        running.insert(&lease.id);
+        let running = running.iter().filter_map(|id| all.get(*id)).copied();
+        let unverified: Vec<&Lease> = running.filter(|lease| lease.accept_unverified).collect();
+        self.shed(Some(lease), &unverified, lease.reserved_from());
     }
 
-    /// What is committed at `at` or soon after.
-    fn needed_at(&self, at: Timestamp, all: &BTreeMap<&LeaseId, &Lease>) -> Vec<Watts> {
-        let mut need = vec![Watts::ZERO; self.tree.len()];
-        let until = later(at, self.look_ahead());
-        for lease in all.values().filter(|lease| lease.reserved_from() < until && at < lease.ends()) {
+    /// Sets free what leases held that are over by now, or unknown, and goes on setting free what an earlier plan began
+    /// to. The edge is the lease's own end, so that a turn to come back does not move away with each new plan.
+    fn settle_what_ended(
+        &mut self,
+        coming: &[(Timestamp, Edge, &Lease)],
+        running: &BTreeSet<&LeaseId>,
+        all: &BTreeMap<&LeaseId, &Lease>,
+    ) {
+        let now = self.now;
+        let over = all.values().map(|lease| lease.ends()).filter(|end| *end <= now);
+        let last_end = over.max();
+        for ended_only in [true, false] {
+            for unit in (0..self.units.len()).rev() {
+                let Some(period) = self.units[unit].active.map(|active| &self.units[unit].periods[active]) else {
+                    continue;
+                };
+                if period.at > now {
+                    continue;
+                }
+                let needed = period.lease.as_ref().is_some_and(|lease| running.contains(lease));
+                let waits =
+                    period.lease.as_ref().and_then(|lease| all.get(lease)).is_some_and(|lease| now < lease.ends());
+                if ended_only == (needed || waits) || (needed && self.units[unit].failing) {
+                    continue;
+                }
+                let begun = period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= now);
+                let ended = period.lease.as_ref().and_then(|lease| all.get(lease)).map(|lease| lease.ends());
+                // A running lease gives back what another one's end made needless, but nothing without such an end.
+                let end = if ended_only { ended.or(Some(now)) } else { last_end.filter(|end| *end > period.at) };
+                let Some(edge) = begun.or(end) else { continue };
+                let need = self.needed_until(later(edge, self.look_ahead()).max(now), coming);
+                if self.spare(unit, &need) {
+                    self.give_back(unit, edge);
+                }
+            }
+        }
+        self.pass_on(now, running, all);
+    }
+
+    /// What is committed now, and what the leases that begin before `until` will need.
+    fn needed_until(&self, until: Timestamp, coming: &[(Timestamp, Edge, &Lease)]) -> Vec<Watts> {
+        let mut need = self.committed.clone();
+        let soon = coming.iter().take_while(|(at, ..)| *at < until).filter(|(_, edge, _)| *edge == Edge::Start);
+        for (.., lease) in soon {
             self.tree.add(&mut need, &lease.feed, lease.gross);
         }
         need
@@ -381,7 +416,9 @@ impl<'a> Sweep<'a> {
     fn pass_on(&mut self, at: Timestamp, running: &BTreeSet<&LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) {
         for unit in 0..self.units.len() {
             let Some(active) = self.units[unit].active else { continue };
-            let ended = self.units[unit].periods[active].lease.as_ref().is_some_and(|lease| !running.contains(lease));
+            let lease = self.units[unit].periods[active].lease.as_ref();
+            let over = |lease: &LeaseId| all.get(lease).is_none_or(|lease| lease.ends() <= at);
+            let ended = lease.is_some_and(|lease| !running.contains(lease) && over(lease));
             if !ended {
                 continue;
             }
@@ -470,6 +507,7 @@ fn unit(
     reached: bool,
     failing: bool,
     lately_woken: bool,
+    now: Timestamp,
 ) -> Unit {
     let period = |chosen: Chosen| Period {
         lease: chosen.lease.clone(),
@@ -479,7 +517,7 @@ fn unit(
         means: chosen.means,
         group: chosen.group.clone(),
         used: false,
-        passed_on: false,
+        passed_on: chosen.passed_on && chosen.at > now,
         held: Some(chosen),
     };
     Unit {

@@ -1,8 +1,9 @@
 //! A test miner's mind: one firmware's habits on one connection after the other, with lines in and lines out.
 //!
-//! It holds no socket and reads no clock; [`super::run`] moves its bytes. What it does with jobs and shares is in
-//! [`mining`].
+//! It holds no socket and reads no clock; [`super::run`] moves its bytes. How it comes to its
+//! first job is in [`handshake`], what it does with jobs and shares in [`mining`].
 
+mod handshake;
 mod mining;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -230,56 +231,6 @@ impl Brain {
         }
     }
 
-    fn configured(&mut self, reply: &Envelope<'_>) {
-        let asked = self.config.model.asked_mask(self.config.rolling).unwrap_or(0);
-        let Some(session) = &mut self.session else { return };
-        session.mask = lines::granted_mask(reply) & asked;
-        self.subscribe();
-    }
-
-    fn subscribe(&mut self) {
-        if self.config.model == Model::Bfgminer {
-            self.say(lines::SUGGEST_TARGET);
-        }
-        let id = self.request_id();
-        if let Some(session) = &mut self.session {
-            session.stage = Stage::Subscribing;
-        }
-        self.say(&lines::subscribe(self.config.model, &id, self.bare_subscribe));
-    }
-
-    fn subscribed(&mut self, reply: &Envelope<'_>) {
-        let Some((extranonce1, size)) = lines::subscription(reply) else { return self.end(Ending::Handshake) };
-        let changed = self.last_size.replace(size).is_some_and(|last| last != size);
-        self.counts.extranonce_size_changes += u64::from(changed);
-        let id = match self.config.model {
-            Model::Bfgminer => "\"auth\"".to_owned(),
-            _ => self.request_id(),
-        };
-        let Some(session) = &mut self.session else { return };
-        session.extranonce1 = extranonce1;
-        session.extranonce2_size = size;
-        session.stage = Stage::Authorizing;
-        session.asked.insert(id.clone());
-        let config = Arc::clone(&self.config);
-        self.say(&lines::authorize(&id, &config.worker, &config.password));
-    }
-
-    fn authorized(&mut self, reply: &Envelope<'_>) {
-        if reply.result != Value::Bool(true) {
-            return self.end(Ending::Handshake);
-        }
-        let Some(session) = &mut self.session else { return };
-        session.stage = Stage::Ready;
-        self.bare_subscribe = false;
-        if self.config.model == Model::Cpuminer {
-            session.asked.insert("3".to_owned());
-            // 4 is every submit's.
-            session.next_id = 4;
-            self.say(lines::EXTRANONCE_SUBSCRIBE);
-        }
-    }
-
     /// Does what a message its firmware knows says.
     fn told(&mut self, message: &Envelope<'_>, now: Instant) {
         match message.method.as_deref().unwrap_or_default() {
@@ -348,14 +299,6 @@ impl Brain {
         self.log.push(Direction::Out, line.as_bytes());
         self.out.extend_from_slice(line.as_bytes());
         self.out.push(b'\n');
-    }
-
-    /// Takes the next id for a handshake request.
-    fn request_id(&mut self) -> String {
-        let Some(session) = &mut self.session else { return "0".to_owned() };
-        let id = session.take_id();
-        session.asked.insert(id.clone());
-        id
     }
 
     pub(super) fn wire(&self) -> Vec<(Direction, String)> {

@@ -1,8 +1,9 @@
 //! A test pool's mind: connections, jobs, counts and switches, with lines in and lines out.
 //!
 //! It holds no socket and reads no clock; [`super::serve`] moves its bytes. What a connection asks is answered in
-//! [`requests`].
+//! [`requests`], what it is told to do is done in [`controls`].
 
+mod controls;
 mod requests;
 mod seen;
 
@@ -15,8 +16,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::seen::SeenHashes;
-use super::config::{ConfigError, DifficultyOrder, Extranonce1, FirstJob, PoolConfig};
-use super::config::{check_difficulty, check_extranonce1, check_size};
+use super::config::{DifficultyOrder, Extranonce1, FirstJob, PoolConfig};
 use super::counts::{ConnectionCounts, Counts, Tally};
 use super::job::{Job, Shape, prevhash};
 use super::judge::Issued;
@@ -271,74 +271,6 @@ impl Core {
             return;
         }
         self.send(id, format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}").into());
-    }
-
-    /// Changes everyone's difficulty, for jobs from now on.
-    pub(super) fn set_difficulty(&mut self, difficulty: f64) -> Result<(), ConfigError> {
-        check_difficulty(difficulty)?;
-        self.config.difficulty = difficulty;
-        for id in self.ids() {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            connection.counts.difficulty = difficulty;
-            if connection.subscribed {
-                self.tell_difficulty(id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives everyone a new extranonce1 and size, with a clean job on it. `None` gives each a value of its own.
-    pub(super) fn set_extranonce(&mut self, value: Option<&[u8]>, size: usize, now: Moment) -> Result<(), ConfigError> {
-        check_size(size)?;
-        if let Some(value) = value {
-            check_extranonce1(value.len())?;
-        }
-        self.config.extranonce2_size = size;
-        for id in self.ids() {
-            let extranonce1 = value.map_or_else(|| self.fresh_extranonce1(), Arc::from);
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            connection.retire(now);
-            connection.counts.extranonce1 = const_hex::encode(&extranonce1);
-            connection.counts.extranonce2_size = size;
-            connection.extranonce1 = extranonce1;
-            if connection.subscribed {
-                let params = serde_json::json!([connection.counts.extranonce1, size]);
-                self.send(
-                    id,
-                    format!("{{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":{params}}}").into(),
-                );
-            }
-        }
-        self.new_job(true, now);
-        Ok(())
-    }
-
-    /// Changes the version mask, at once; `None` forbids rolling.
-    pub(super) fn set_version_mask(&mut self, mask: Option<u32>) {
-        self.config.version_mask = mask;
-        for id in self.ids() {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            let Some(asked) = connection.asked_mask else { continue };
-            connection.counts.version_mask = asked & mask.unwrap_or(0);
-            self.tell_mask(id);
-        }
-    }
-
-    fn tell_mask(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let mask = connection.counts.version_mask;
-        self.send(
-            id,
-            format!("{{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"{mask:08x}\"]}}").into(),
-        );
-    }
-
-    /// Changes the mood; becoming normal again brings a clean job.
-    pub(super) fn set_mood(&mut self, mood: Mood, now: Moment) {
-        let before = std::mem::replace(&mut self.mood, mood);
-        if mood == Mood::Normal && before != Mood::Normal {
-            self.new_job(true, now);
-        }
     }
 
     /// Sends a line to everyone connected.

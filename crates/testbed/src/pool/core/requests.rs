@@ -223,18 +223,6 @@ impl Core {
         };
         self.reply(id, format!("{{\"id\":{request},{body}}}"));
     }
-
-    /// Tells every connection to go elsewhere.
-    pub(in crate::pool) fn reconnect(&mut self, host: &str, port: u16, wait_secs: u32) {
-        let params = if host.is_empty() { Value::Array(vec![]) } else { serde_json::json!([host, port, wait_secs]) };
-        self.send_all(&format!("{{\"id\":null,\"method\":\"client.reconnect\",\"params\":{params}}}"));
-    }
-
-    /// Shows every connection a text.
-    pub(in crate::pool) fn show_message(&mut self, text: &str) {
-        let params = serde_json::json!([text]);
-        self.send_all(&format!("{{\"id\":null,\"method\":\"client.show_message\",\"params\":{params}}}"));
-    }
 }
 
 /// Reads the mask a configure asks for: all bits where it names none, `None` where it is no mask.

@@ -1,0 +1,97 @@
+//! What a running test pool can be told: each switch changes the state and tells the connections.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Core;
+use crate::clock::Moment;
+use crate::pool::config::{ConfigError, check_difficulty, check_extranonce1, check_size};
+use crate::pool::{ConnectionId, Mood};
+
+impl Core {
+    /// Changes everyone's difficulty, for jobs from now on.
+    pub(in crate::pool) fn set_difficulty(&mut self, difficulty: f64) -> Result<(), ConfigError> {
+        check_difficulty(difficulty)?;
+        self.config.difficulty = difficulty;
+        for id in self.ids() {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.counts.difficulty = difficulty;
+            if connection.subscribed {
+                self.tell_difficulty(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives everyone a new extranonce1 and size, with a clean job on it. `None` gives each a value of its own.
+    pub(in crate::pool) fn set_extranonce(
+        &mut self,
+        value: Option<&[u8]>,
+        size: usize,
+        now: Moment,
+    ) -> Result<(), ConfigError> {
+        check_size(size)?;
+        if let Some(value) = value {
+            check_extranonce1(value.len())?;
+        }
+        self.config.extranonce2_size = size;
+        for id in self.ids() {
+            let extranonce1 = value.map_or_else(|| self.fresh_extranonce1(), Arc::from);
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.retire(now);
+            connection.counts.extranonce1 = const_hex::encode(&extranonce1);
+            connection.counts.extranonce2_size = size;
+            connection.extranonce1 = extranonce1;
+            if connection.subscribed {
+                let params = serde_json::json!([connection.counts.extranonce1, size]);
+                self.send(
+                    id,
+                    format!("{{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":{params}}}").into(),
+                );
+            }
+        }
+        self.new_job(true, now);
+        Ok(())
+    }
+
+    /// Changes the version mask, at once; `None` forbids rolling.
+    pub(in crate::pool) fn set_version_mask(&mut self, mask: Option<u32>) {
+        self.config.version_mask = mask;
+        for id in self.ids() {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some(asked) = connection.asked_mask else { continue };
+            connection.counts.version_mask = asked & mask.unwrap_or(0);
+            self.tell_mask(id);
+        }
+    }
+
+    pub(super) fn tell_mask(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let mask = connection.counts.version_mask;
+        self.send(
+            id,
+            format!("{{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"{mask:08x}\"]}}").into(),
+        );
+    }
+
+    /// Changes the mood; becoming normal again brings a clean job.
+    pub(in crate::pool) fn set_mood(&mut self, mood: Mood, now: Moment) {
+        let before = std::mem::replace(&mut self.mood, mood);
+        if mood == Mood::Normal && before != Mood::Normal {
+            self.new_job(true, now);
+        }
+    }
+
+    /// Tells every connection to go elsewhere.
+    pub(in crate::pool) fn reconnect(&mut self, host: &str, port: u16, wait_secs: u32) {
+        let params = if host.is_empty() { Value::Array(vec![]) } else { serde_json::json!([host, port, wait_secs]) };
+        self.send_all(&format!("{{\"id\":null,\"method\":\"client.reconnect\",\"params\":{params}}}"));
+    }
+
+    /// Shows every connection a text.
+    pub(in crate::pool) fn show_message(&mut self, text: &str) {
+        let params = serde_json::json!([text]);
+        self.send_all(&format!("{{\"id\":null,\"method\":\"client.show_message\",\"params\":{params}}}"));
+    }
+}

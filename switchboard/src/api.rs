@@ -1,0 +1,211 @@
+//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. Who may call is left to the
+//! program: it puts the token in front of [`mutations`].
+
+mod error;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use directive::LeaseId;
+use serde::Deserialize;
+use serde_json::json;
+
+pub use error::ApiError;
+
+use crate::admit::Line;
+use crate::core::{Answer, Command};
+use crate::lease::LeaseRequest;
+use crate::reconcile::Handle;
+
+/// Bytes of a request's body; a longer one is refused.
+const BODY: usize = 64 * 1024;
+/// Machines on one page.
+const PAGE: usize = 1000;
+/// Characters of an `Idempotency-Key`.
+const KEY: usize = 128;
+
+/// All routes; `protect` puts the token in front of those that change something.
+pub fn router(handle: Handle, protect: impl FnOnce(Router) -> Router) -> Router {
+    reads(handle.clone()).merge(protect(mutations(handle)))
+}
+
+/// The routes that change nothing, the dry run of an admission among them.
+pub fn reads(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/leases", get(leases))
+        .route("/v1/leases/{id}", get(lease))
+        .route("/v1/plan", get(plan))
+        .route("/v1/status", get(status))
+        .route("/v1/feeds", get(feeds))
+        .route("/v1/machines", get(machines))
+        .route("/v1/ledger/head", get(head))
+        .route("/v1/admit", post(admit))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(handle)
+}
+
+/// The routes that commit power and give it back. They need a token.
+pub fn mutations(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/leases", post(commit))
+        .route("/v1/leases/{id}", delete(cancel))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(handle)
+}
+
+type Answered = Result<Response, ApiError>;
+
+async fn ask(handle: &Handle, command: Command) -> Answered {
+    let answer = handle.ask(command).await.map_err(|_| ApiError::unavailable())?;
+    Ok(match answer {
+        Answer::Admitted(admission) => Json(json!({
+            "fits": true,
+            "gross_kw": admission.lease.gross.kw(),
+            "gross_watts": admission.lease.gross.0,
+            "latest_safe_start": admission.latest_safe_start,
+            "lead_secs": admission.lead.total().as_secs_f64(),
+            "lead": admission.lead.to_string(),
+            "arithmetic": admission.arithmetic.iter().map(arithmetic).collect::<Vec<_>>(),
+        }))
+        .into_response(),
+        Answer::Committed(view) => {
+            let place = format!("/v1/leases/{}", view.id);
+            let mut body = json!(view);
+            body["arithmetic"] = view.arithmetic.iter().map(arithmetic).collect();
+            (StatusCode::CREATED, [(header::LOCATION, place)], Json(body)).into_response()
+        }
+        Answer::Lease(view) => {
+            let mut body = json!(view);
+            body["arithmetic"] = view.arithmetic.iter().map(arithmetic).collect();
+            Json(body).into_response()
+        }
+        Answer::Leases(views) => Json(json!({ "leases": views })).into_response(),
+        Answer::Plan(view) => Json(view).into_response(),
+        Answer::Status(view) => Json(view).into_response(),
+        Answer::Feeds(views) => Json(json!({ "feeds": views })).into_response(),
+        Answer::Machines(views) => {
+            let next = if views.len() >= PAGE { views.last().map(|view| view.machine.clone()) } else { None };
+            Json(json!({ "machines": views, "next": next })).into_response()
+        }
+        Answer::Head(head) => Json(head).into_response(),
+        Answer::Done => StatusCode::NO_CONTENT.into_response(),
+        Answer::Refused(refused) => return Err(refused.into()),
+    })
+}
+
+/// One line of arithmetic, in words and figures.
+fn arithmetic(line: &Line) -> serde_json::Value {
+    json!({
+        "text": line.to_string(),
+        "feed": line.feed,
+        "from": line.from,
+        "to": line.to,
+        "usable_kw": line.usable.kw(),
+        "house_kw": line.house.kw(),
+        "committed_kw": line.committed.kw(),
+        "residual_kw": line.residual.kw(),
+        "unsheddable_kw": line.unsheddable.kw(),
+        "unassigned_kw": line.unassigned.kw(),
+        "available_kw": line.available.kw(),
+        "available_watts": line.available.0,
+        "asked_kw": line.asked.kw(),
+        "asked_watts": line.asked.0,
+        "short_kw": line.short().kw(),
+        "short_watts": line.short().0,
+    })
+}
+
+async fn leases(State(handle): State<Handle>) -> Answered {
+    ask(&handle, Command::Leases).await
+}
+
+async fn lease(State(handle): State<Handle>, Path(id): Path<String>) -> Answered {
+    ask(&handle, Command::Lease(LeaseId::from(id))).await
+}
+
+async fn plan(State(handle): State<Handle>) -> Answered {
+    ask(&handle, Command::Plan).await
+}
+
+async fn status(State(handle): State<Handle>) -> Answered {
+    ask(&handle, Command::Status).await
+}
+
+async fn feeds(State(handle): State<Handle>) -> Answered {
+    ask(&handle, Command::Feeds).await
+}
+
+async fn head(State(handle): State<Handle>) -> Answered {
+    ask(&handle, Command::Head).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+async fn machines(
+    State(handle): State<Handle>,
+    query: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Answered {
+    let Query(page) = query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
+    let limit = page.limit.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        return Err(ApiError::bad("limit", &format!("must lie between 1 and {PAGE}, not {limit}")));
+    }
+    let answer =
+        handle.ask(Command::Machines { after: page.after, limit }).await.map_err(|_| ApiError::unavailable())?;
+    let Answer::Machines(views) = answer else { return Err(ApiError::unavailable()) };
+    let next = if views.len() >= limit { views.last().map(|view| view.machine.clone()) } else { None };
+    Ok(Json(json!({ "machines": views, "next": next })).into_response())
+}
+
+async fn admit(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Answered {
+    ask(&handle, Command::Admit(request(&headers, &body)?)).await
+}
+
+async fn commit(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Answered {
+    let request = request(&headers, &body)?;
+    let key = match headers.get("idempotency-key") {
+        None => None,
+        Some(value) => {
+            let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY);
+            let wrong = || ApiError::bad("idempotency-key", &format!("must be 1 to {KEY} printable ASCII characters"));
+            Some(key.ok_or_else(wrong)?.to_owned())
+        }
+    };
+    ask(&handle, Command::Commit(request, key)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cancel {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn cancel(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+    query: Result<Query<Cancel>, axum::extract::rejection::QueryRejection>,
+) -> Answered {
+    let Query(Cancel { force }) = query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
+    ask(&handle, Command::Cancel { lease: LeaseId::from(id), force }).await
+}
+
+fn request(headers: &HeaderMap, body: &[u8]) -> Result<LeaseRequest, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::media_type());
+    }
+    serde_json::from_slice(body).map_err(|error| ApiError::unreadable(&error))
+}
+
+#[cfg(test)]
+mod tests;

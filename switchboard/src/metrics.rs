@@ -1,0 +1,126 @@
+//! The switchboard's metrics, every name in one place. Labels are feeds, lease states and outcomes: short, known lists.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::core::{FeedView, StatusView, Tally};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFeed {
+    feed: String,
+}
+
+type Number = Gauge<i64, AtomicI64>;
+
+/// Handles to every metric.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    leases: Family<State, Number>,
+    directives: Family<Outcome, Counter>,
+    permits: Family<Outcome, Counter>,
+    requests: Family<Outcome, Counter>,
+    reloads: Family<Outcome, Counter>,
+    headroom: Family<OfFeed, Number>,
+    committed: Family<OfFeed, Number>,
+    usable: Family<OfFeed, Number>,
+    head_seq: Number,
+    ledger_up: Number,
+    ledger_failures: Counter,
+    entries_dropped: Counter,
+    breaches: Counter,
+    reports: Counter,
+    reports_dropped: Number,
+    generation: Number,
+    deficits: Number,
+    unassigned: Number,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let m = &metrics;
+        registry.register("tieline_switchboard_leases", "Leases by state", m.leases.clone());
+        registry.register("tieline_switchboard_directives", "Timelines by outcome", m.directives.clone());
+        registry.register("tieline_switchboard_permits", "Permits sent, and times one was withheld", m.permits.clone());
+        registry.register("tieline_switchboard_lease_requests", "Lease requests by outcome", m.requests.clone());
+        registry.register("tieline_switchboard_policy_reloads", "Policies by outcome", m.reloads.clone());
+        let headroom = "Headroom that the feed's meter proves; absent while it is silent";
+        registry.register("tieline_switchboard_headroom_watts", headroom, m.headroom.clone());
+        registry.register("tieline_switchboard_committed_watts", "What leases reserve now", m.committed.clone());
+        registry.register("tieline_switchboard_usable_watts", "What may be planned", m.usable.clone());
+        registry.register("tieline_switchboard_ledger_head_seq", "The ledger's newest entry", m.head_seq.clone());
+        registry.register("tieline_switchboard_ledger_up", "1 while the ledger takes entries", m.ledger_up.clone());
+        registry.register("tieline_switchboard_ledger_failures", "Appends that failed", m.ledger_failures.clone());
+        let dropped = "Entries lost while the ledger failed";
+        registry.register("tieline_switchboard_ledger_entries_dropped", dropped, m.entries_dropped.clone());
+        registry.register("tieline_switchboard_breaches", "Promises not kept", m.breaches.clone());
+        registry.register("tieline_switchboard_reports", "Reports taken in", m.reports.clone());
+        let dropped = "Reports dropped because the switchboard was slow, over the receivers connected now";
+        registry.register("tieline_switchboard_reports_dropped", dropped, m.reports_dropped.clone());
+        registry.register(
+            "tieline_switchboard_directive_generation",
+            "The newest timeline's generation",
+            m.generation.clone(),
+        );
+        registry.register("tieline_switchboard_deficits", "Feeds that the plan cannot relieve", m.deficits.clone());
+        registry.register("tieline_switchboard_unassigned", "Sessions that no group declares", m.unassigned.clone());
+        metrics
+    }
+
+    pub(crate) fn show(&self, status: &StatusView, feeds: &[FeedView], reports_dropped: u64) {
+        for (phase, count) in &status.leases {
+            self.leases.get_or_create(&State { state: phase.as_str() }).set(i64::from(*count));
+        }
+        // A feed that left the policy, or whose meter is silent, must not keep its last value.
+        self.headroom.clear();
+        self.committed.clear();
+        self.usable.clear();
+        for view in feeds {
+            let feed = OfFeed { feed: view.feed.to_string() };
+            self.committed.get_or_create(&feed).set(view.committed.watts);
+            self.usable.get_or_create(&feed).set(view.usable.watts);
+            if let Some(headroom) = view.headroom {
+                self.headroom.get_or_create(&feed).set(headroom.watts);
+            }
+        }
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.head_seq.set(whole(status.ledger.seq));
+        self.ledger_up.set(i64::from(status.ledger.failure.is_none()));
+        self.generation.set(whole(status.number.generation));
+        self.deficits.set(i64::try_from(status.deficits.len()).unwrap_or(i64::MAX));
+        self.unassigned.set(i64::from(status.unassigned));
+        self.reports_dropped.set(whole(reports_dropped));
+    }
+
+    pub(crate) fn count(&self, before: Tally, after: Tally) {
+        let add = |family: &Family<Outcome, Counter>, outcome, before: u64, after: u64| {
+            family.get_or_create(&Outcome { outcome }).inc_by(after.saturating_sub(before));
+        };
+        add(&self.directives, "sent", before.directives, after.directives);
+        add(&self.permits, "sent", before.permits, after.permits);
+        add(&self.permits, "withheld", before.permits_withheld, after.permits_withheld);
+        add(&self.requests, "committed", before.committed, after.committed);
+        add(&self.requests, "refused", before.refused, after.refused);
+        add(&self.reloads, "loaded", before.policies_loaded, after.policies_loaded);
+        add(&self.reloads, "refused", before.policies_refused, after.policies_refused);
+        self.ledger_failures.inc_by(after.ledger_failures.saturating_sub(before.ledger_failures));
+        self.entries_dropped.inc_by(after.entries_dropped.saturating_sub(before.entries_dropped));
+        self.breaches.inc_by(after.breaches.saturating_sub(before.breaches));
+        self.reports.inc_by(after.reports.saturating_sub(before.reports));
+    }
+}

@@ -1,0 +1,275 @@
+//! The switchboard's task: it owns the core and the receivers' links, reads the clocks, and only moves bytes. What is
+//! decided is left to [`crate::core`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use directive::{Downlink, MachineId, Outlet, Permit, Report, Timeline};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::core::{Answer, Command, Core, Input, Outputs};
+use crate::facility::Policy;
+use crate::ledger::{Entry, Event, Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
+use crate::metrics::Metrics;
+
+/// Commands that may wait; a further caller waits in turn.
+const COMMANDS: usize = 256;
+/// New links that may wait.
+const LINKS: usize = 16;
+/// Time that passes without anything else happening.
+const TICK: Duration = Duration::from_millis(250);
+/// Reports taken in one after the other before the rest gets its turn.
+const REPORTS: usize = 64;
+
+/// The control plane's task. [`Switchboard::run`] it; ask it through its [`Handle`].
+#[derive(Debug)]
+pub struct Switchboard {
+    core: Core,
+    writer: LedgerWriter,
+    outlets: Vec<Outlet>,
+    commands: mpsc::Receiver<Asked>,
+    links: mpsc::Receiver<Outlet>,
+    metrics: Metrics,
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    asked: u64,
+    writing: Option<oneshot::Receiver<Result<Head, WriteError>>>,
+    /// What a link that joins must be told.
+    timeline: Option<Arc<Timeline>>,
+    permit: Option<Permit>,
+    asleep: Arc<BTreeSet<MachineId>>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    command: Command,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// How everybody else reaches the switchboard.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Asked>,
+    links: mpsc::Sender<Outlet>,
+}
+
+/// The switchboard has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the switchboard has stopped")]
+pub struct Stopped;
+
+impl Handle {
+    /// Asks, and waits for the answer: what changes something is durable by then.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there is nobody to answer any more.
+    pub async fn ask(&self, command: Command) -> Result<Answer, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Asked { command, answer }).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Puts another policy into force, unless it does not carry what is committed: then the answer says why.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there is nobody to answer any more.
+    pub async fn change_policy(&self, policy: Arc<Policy>) -> Result<Answer, Stopped> {
+        self.ask(Command::Policy(policy)).await
+    }
+
+    /// Adds a receiver's link.
+    ///
+    /// # Errors
+    /// [`Stopped`] when there is nobody to take it any more.
+    pub async fn attach(&self, outlet: Outlet) -> Result<(), Stopped> {
+        self.links.send(outlet).await.map_err(|_| Stopped)
+    }
+}
+
+impl Switchboard {
+    /// Takes up where the ledger stops. `store` and `state` come from opening it.
+    ///
+    /// # Errors
+    /// When the system gives no thread for the ledger.
+    pub fn new(
+        policy: Arc<Policy>,
+        store: impl LedgerStore,
+        state: LedgerState,
+        outlets: Vec<Outlet>,
+        registry: &mut Registry,
+    ) -> std::io::Result<(Self, Handle)> {
+        let core = Core::new(policy, state, store.head(), daemon::clock::wall());
+        let (commands_tx, commands) = mpsc::channel(COMMANDS);
+        let (links_tx, links) = mpsc::channel(LINKS);
+        let switchboard = Self {
+            core,
+            writer: LedgerWriter::spawn(store)?,
+            outlets,
+            commands,
+            links,
+            metrics: Metrics::register(registry),
+            waiting: BTreeMap::new(),
+            asked: 0,
+            writing: None,
+            timeline: None,
+            permit: None,
+            asleep: Arc::default(),
+        };
+        Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
+    }
+
+    /// Runs until `stop`. Receivers go on with what they were told; nobody is given a permit any more.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                written = written(&mut self.writing), if self.writing.is_some() => {
+                    self.writing = None;
+                    self.handle(Input::Written(written));
+                }
+                Some(asked) = self.commands.recv() => {
+                    self.asked += 1;
+                    self.waiting.insert(self.asked, asked.answer);
+                    self.handle(Input::Command(self.asked, Box::new(asked.command)));
+                }
+                _ = tick.tick() => {
+                    self.handle(Input::Tick);
+                    self.show();
+                }
+                Some(outlet) = self.links.recv() => self.join(outlet),
+                (outlet, report) = next_report(&mut self.outlets) => self.take(outlet, report),
+            }
+        }
+        self.finish().await;
+    }
+
+    fn take(&mut self, outlet: usize, report: Option<Report>) {
+        let Some(report) = report else {
+            self.outlets.swap_remove(outlet);
+            info!("a receiver's link closed");
+            return;
+        };
+        self.handle(Input::Report(report));
+        for _ in 1..REPORTS {
+            let Some(report) = self.outlets[outlet].try_report() else { return };
+            self.handle(Input::Report(report));
+        }
+    }
+
+    fn join(&mut self, outlet: Outlet) {
+        let (timeline, permit, asleep) = (self.timeline.clone(), self.permit, self.asleep.clone());
+        outlet.update(|down| *down = Downlink { timeline, permit, asleep });
+        self.outlets.push(outlet);
+    }
+
+    fn handle(&mut self, input: Input) {
+        let before = self.core.tally();
+        let outputs = self.core.handle(input, daemon::clock::wall(), daemon::clock::now());
+        self.perform(outputs);
+        self.metrics.count(before, self.core.tally());
+    }
+
+    fn perform(&mut self, outputs: Outputs) {
+        let Outputs { timeline, permit, asleep, append, answers } = outputs;
+        if timeline.is_some() || permit.is_some() || asleep.is_some() {
+            if let Some(timeline) = &timeline {
+                info!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
+                // A permit is for one timeline: the old one is worth nothing now.
+                self.permit = None;
+            }
+            self.timeline = timeline.or(self.timeline.take());
+            self.permit = permit.or(self.permit);
+            self.asleep = asleep.unwrap_or_else(|| self.asleep.clone());
+            for outlet in &self.outlets {
+                outlet.update(|down| {
+                    down.timeline.clone_from(&self.timeline);
+                    down.permit = self.permit;
+                    down.asleep = self.asleep.clone();
+                });
+            }
+        }
+        if let Some(entries) = append {
+            entries.iter().for_each(log);
+            self.writing = Some(self.writer.append(entries));
+        }
+        for (number, answer) in answers {
+            // Who asked may have gone away meanwhile; what was asked is done all the same.
+            if self.waiting.remove(&number).is_some_and(|waiting| waiting.send(answer).is_err()) {
+                debug!(number, "nobody waits for the answer");
+            }
+        }
+    }
+
+    fn show(&self) {
+        let (wall, now) = (daemon::clock::wall(), daemon::clock::now());
+        let dropped = self.outlets.iter().map(Outlet::dropped).sum();
+        self.metrics.show(&self.core.status_view(wall, now), &self.core.feed_views(wall, now), dropped);
+    }
+
+    /// Writes what is left and lets the ledger go.
+    async fn finish(mut self) {
+        for _ in 0..2 {
+            if let Some(writing) = self.writing.take() {
+                let result = writing.await.unwrap_or(Err(WriteError::Closed));
+                self.handle(Input::Written(result));
+            }
+        }
+        let writer = self.writer;
+        drop(tokio::task::spawn_blocking(move || writer.close()).await);
+    }
+}
+
+async fn written(writing: &mut Option<oneshot::Receiver<Result<Head, WriteError>>>) -> Result<Head, WriteError> {
+    match writing {
+        Some(writing) => writing.await.unwrap_or(Err(WriteError::Closed)),
+        None => std::future::pending().await,
+    }
+}
+
+/// The next report of any link, or that one closed. Nothing is lost when this is dropped while it waits.
+async fn next_report(outlets: &mut [Outlet]) -> (usize, Option<Report>) {
+    std::future::poll_fn(|context| {
+        for (i, outlet) in outlets.iter_mut().enumerate() {
+            if let Poll::Ready(report) = pin!(outlet.report()).poll(context) {
+                return Poll::Ready((i, report));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn log(entry: &Entry) {
+    match &entry.event {
+        Event::CommitmentMoved { lease, from, to, why, .. } => {
+            info!(%lease, from = from.as_str(), to = to.as_str(), why, "lease moved");
+        }
+        Event::Breached { lease, breach, .. } => {
+            warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached")
+        }
+        Event::Unverified { lease, why } => warn!(%lease, why, "lease unverified"),
+        Event::LeaseCommitted { lease, .. } => {
+            info!(lease = %lease.id, gross = %lease.gross, feed = %lease.feed, "lease committing")
+        }
+        Event::LeaseCancelled { lease, .. } => info!(%lease, "lease cancelling"),
+        Event::PolicyRefused { digest, why, .. } => warn!(digest, why, "policy refused"),
+        Event::PolicyLoaded { digest, .. } => info!(digest, "policy in force"),
+        Event::Decided { number, deficits, .. } if !deficits.is_empty() => {
+            warn!(%number, feed = %deficits[0].feed, short = %deficits[0].short, feeds = deficits.len(), "feeds stay short");
+        }
+        Event::Decided { .. } | Event::Opened { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
