@@ -42,5 +42,4 @@ ENV TIELINE_CONFIG=/etc/tieline/tieline.toml \
 USER tieline
 WORKDIR /var/lib/tieline
 STOPSIGNAL SIGTERM
-EXPOSE 3333 8080
 CMD ["tieline", "run"]
