@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::claims::Claims;
-use daemon::clock;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
 use crate::metrics::{DirectiveOutcome, Metrics, Outcome};
 use crate::state::{StateError, StateFile};
+use daemon::clock;
 
 /// What an agent is called, where it remembers, and how often it does things.
 #[derive(Debug, Clone)]

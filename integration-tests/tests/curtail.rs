@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use directive::{
-    Action, Generation, GroupId, MachineId, Means, Permit, Report, Serving, Step, Timeline,
-};
+use directive::{Action, Generation, GroupId, MachineId, Means, Permit, Report, Serving, Step, Timeline};
 use jiff::Timestamp;
 use testbed::miner::Model;
 
@@ -67,13 +65,11 @@ async fn nobody_works_before_the_switchboard_was_heard() {
 /// Drain with an actuator: work until sleep is confirmed, then parked on the same connection; back only with a permit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
-    let setup = Setup {
-        linked: true,
-        change: |config| config.ping_every = Duration::from_millis(500),
-        ..Setup::default()
-    };
+    let setup =
+        Setup { linked: true, change: |config| config.ping_every = Duration::from_millis(500), ..Setup::default() };
     let mut site = Site::start(setup).await;
-    let outlet = |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    let outlet =
+        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
     outlet(&site, &|down| down.timeline = Some(timeline(1, vec![])));
     let drained = site.miner(Model::StockS19, "acme.drained");
     let other = site.miner(Model::StockS19, "acme.other");
@@ -84,7 +80,9 @@ async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
     outlet(&site, &|down| down.timeline = Some(timeline(2, vec![drain.clone()])));
     let before = drained.counts();
     let after = drained
-        .until(PATIENCE, |counts| counts.answered_true >= before.answered_true + 10 && counts.notifies > before.notifies + 1)
+        .until(PATIENCE, |counts| {
+            counts.answered_true >= before.answered_true + 10 && counts.notifies > before.notifies + 1
+        })
         .await
         .expect("it is served until it sleeps");
     assert_eq!(after.disconnects, 0);
@@ -123,7 +121,8 @@ async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
     let due = daemon::clock::wall() + jiff::SignedDuration::from_millis(700);
     let steps = vec![step(due, Action::Drain, Means::Starve, &["acme.starved"])];
     site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(2, steps.clone())));
-    reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked && session.still_hashing > 0).await;
+    reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked && session.still_hashing > 0)
+        .await;
     assert!(daemon::clock::wall() >= due, "not before it was due");
     let at = miner.counts().notifies;
     reported(&mut site, "acme.starved", |session| session.still_hashing > 5).await;

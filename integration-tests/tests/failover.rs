@@ -13,10 +13,16 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
     let miners = site.fleet(8);
     for _ in 0..2 {
         let before = site.pools[0].counts().total.accepted;
-        site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the primary is mined at");
+        site.pools[0]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+            .await
+            .expect("the primary is mined at");
         site.pools[0].die().await;
         let before = site.pools[1].counts().total.accepted;
-        site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+        site.pools[1]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+            .await
+            .expect("the backup is mined at");
         site.pools[0].come_back().await;
     }
     let before = site.pools[0].counts().total.accepted;
@@ -93,7 +99,11 @@ async fn f23_equal_job_ids_and_a_changed_extranonce_confuse_nobody() {
         site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("shares arrive");
     }
     let books = site.settle(miners).await;
-    assert_eq!((books.fleet.disconnects, books.fleet.repeated_work, books.fleet.extranonce_changes), (0, 0, 0), "{books:#?}");
+    assert_eq!(
+        (books.fleet.disconnects, books.fleet.repeated_work, books.fleet.extranonce_changes),
+        (0, 0, 0),
+        "{books:#?}"
+    );
     site.stop().await;
 }
 

@@ -63,9 +63,10 @@ pub fn config(pools: &[TestPool]) -> Config {
         difficulty: easy,
         min_difficulty: small,
     };
-    let targets = pools.iter().zip(["a", "b", "c"]).map(|(pool, name)| {
-        Target::new(name, &pool.addr().ip().to_string(), pool.addr().port(), "acme")
-    });
+    let targets = pools
+        .iter()
+        .zip(["a", "b", "c"])
+        .map(|(pool, name)| Target::new(name, &pool.addr().ip().to_string(), pool.addr().port(), "acme"));
     let mut config = Config::new(vec![server], targets.collect());
     config.failback_after = Duration::from_secs(2);
     config.report_every = Duration::from_millis(100);

@@ -82,12 +82,16 @@ async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
     let site = Site::start(Setup::default()).await;
     let mut stream = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
     let mut bytes = concat!(
-        r#"{"id":1,"method":"mining.subscribe","params":[]}"#, "\n",
-        r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#, "\n"
+        r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+        "\n",
+        r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#,
+        "\n"
     )
     .to_owned();
     for _ in 0..500 {
-        bytes.push_str(r#"{"id":4,"method":"mining.submit","params":["acme.rig","ffff","00000000","00000000","00000000"]}"#);
+        bytes.push_str(
+            r#"{"id":4,"method":"mining.submit","params":["acme.rig","ffff","00000000","00000000","00000000"]}"#,
+        );
         bytes.push('\n');
     }
     stream.write_all(bytes.as_bytes()).await.expect("it reads");
@@ -104,8 +108,10 @@ async fn f36_a_miner_that_does_not_read_harms_nobody() {
     let site = Site::start(Setup::default()).await;
     let mut deaf = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
     let hello = concat!(
-        r#"{"id":1,"method":"mining.subscribe","params":[]}"#, "\n",
-        r#"{"id":2,"method":"mining.authorize","params":["acme.deaf","x"]}"#, "\n"
+        r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+        "\n",
+        r#"{"id":2,"method":"mining.authorize","params":["acme.deaf","x"]}"#,
+        "\n"
     );
     deaf.write_all(hello.as_bytes()).await.expect("it reads");
     let honest = site.miner(Model::Cgminer411, "acme.honest");

@@ -7,11 +7,8 @@ use crate::harness::{EASY, PATIENCE, Setup, Site, pool};
 
 async fn mine(setup: Setup, models: &[Model], at_least: u64) -> crate::harness::Books {
     let site = Site::start(setup).await;
-    let miners: Vec<TestMiner> = models
-        .iter()
-        .enumerate()
-        .map(|(index, model)| site.miner(*model, &format!("acme.rig-{index}")))
-        .collect();
+    let miners: Vec<TestMiner> =
+        models.iter().enumerate().map(|(index, model)| site.miner(*model, &format!("acme.rig-{index}"))).collect();
     for miner in &miners {
         miner.until(PATIENCE, |counts| counts.answered_true >= at_least).await.expect("shares are answered");
     }

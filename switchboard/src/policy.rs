@@ -94,7 +94,7 @@ fn reference<'a>(
     if known.binary_search_by(|known| known.as_str().cmp(name)).is_ok() {
         return Some(name);
     }
-    let meant = nearest(name, known.iter().map(String::as_str));
+    let meant = document.suggest(name, known.iter().map(String::as_str));
     document.report(&section.spot(key), format!("there is no [{kind}.{}]", name.escape_debug()), meant);
     None
 }

@@ -127,6 +127,13 @@ impl Document {
         self.add(self.source.mistake(&spot.place, spot.key.clone(), message.into(), suggestion));
     }
 
+    /// The candidate that `name` was probably meant to be, as [`nearest`] finds it; `None` once so many mistakes were recorded
+    /// that no more are shown.
+    #[must_use]
+    pub fn suggest<'c>(&self, name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
+        (self.found.borrow().len() < MISTAKES_MAX).then(|| nearest(name, candidates)).flatten()
+    }
+
     /// Whether any mistake was recorded yet.
     #[must_use]
     pub fn has_mistakes(&self) -> bool {

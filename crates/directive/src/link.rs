@@ -63,10 +63,7 @@ pub fn in_process() -> (InProcess, Outlet) {
     let (down_tx, down_rx) = watch::channel(Downlink::default());
     let (up_tx, up_rx) = mpsc::channel(REPORTS_QUEUED);
     let dropped = Arc::new(AtomicU64::new(0));
-    (
-        InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() },
-        Outlet { down: down_tx, up: up_rx, dropped },
-    )
+    (InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() }, Outlet { down: down_tx, up: up_rx, dropped })
 }
 
 impl Link for InProcess {

@@ -21,7 +21,11 @@ impl Watts {
     #[must_use]
     pub fn from_kw(kw: f64) -> Option<Self> {
         let watts = (kw * 1000.0).round();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "bounded by LIMIT, far below 2^53")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "bounded by LIMIT, far below 2^53"
+        )]
         (watts.is_finite() && watts.abs() <= Self::LIMIT.0 as f64).then_some(Self(watts as i64))
     }
 

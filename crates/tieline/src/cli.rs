@@ -21,6 +21,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed while running, 2 wrong use,
 pub enum Command {
     /// Run all roles in one process: proxy, and with a [switchboard] section also switchboard and agent.
     Run {
+        /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -29,11 +30,13 @@ pub enum Command {
     Demo(Demo),
     /// Read the configuration and the policy it names, report every mistake, and exit.
     Check {
+        /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,
     },
     /// Commit, look at and cancel leases.
     Lease {
+        /// Which process.
         #[command(flatten)]
         server: Server,
         /// What to do.
@@ -42,11 +45,13 @@ pub enum Command {
     },
     /// Show the plan: which machines go when, and why.
     Plan {
+        /// Which process.
         #[command(flatten)]
         server: Server,
     },
     /// Show feeds, leases, targets and counts.
     Status {
+        /// Which process.
         #[command(flatten)]
         server: Server,
     },
@@ -58,6 +63,7 @@ pub enum Command {
     },
     /// Exit 0 when the process at the address is ready (for containers without curl).
     Healthcheck {
+        /// Which process.
         #[command(flatten)]
         server: Server,
     },

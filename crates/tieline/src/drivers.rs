@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent::{Claims, DriverSetup, ExecActuator, ExecConfig, FileMeter, MeterSetup};
+use agent::claims::Claims;
+use agent::exec::{ExecActuator, ExecConfig};
+use agent::file_meter::FileMeter;
+use agent::{DriverSetup, MeterSetup};
 use anyhow::Context;
 use directive::{Actuator, Meter};
 use switchboard::facility::{ActuatorSpec, MeterSource, Policy};
@@ -37,8 +40,8 @@ pub fn drivers(policy: &Policy, registered: &Registered) -> anyhow::Result<(Vec<
                     timeout: *timeout,
                     concurrency: *concurrency,
                 };
-                let driver =
-                    ExecActuator::new(config).with_context(|| format!("group {}: failed to make its actuator", group.id))?;
+                let driver = ExecActuator::new(config)
+                    .with_context(|| format!("group {}: failed to make its actuator", group.id))?;
                 (Arc::new(driver), *concurrency)
             }
             ActuatorSpec::Registered { name } => {

@@ -1,6 +1,14 @@
 //! The one binary an operator installs: roles by subcommand, and the commands that talk to them.
 
+pub mod check;
 pub mod cli;
 pub mod client;
+pub mod demo;
+pub mod drivers;
+pub mod failure;
+pub mod lease;
+pub mod ledger;
 pub mod run;
 pub mod settings;
+pub mod show;
+pub mod site;

@@ -1,24 +1,35 @@
-//! Parses the command line, hands over, prints the chain of an error, and picks the exit code.
+//! Parses the command line, hands over, prints what failed, and picks the exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tieline::cli::{Cli, Command};
+use tieline::cli::{Cli, Command, LedgerCommand};
+use tieline::failure::Failure;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.command {
-        Command::Run { config } => tieline::run::run(&config.config),
-        _ => Ok(()),
-    };
-    match outcome {
+    match perform(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure:#}");
-            ExitCode::from(1)
+            eprintln!("{failure}");
+            failure.code()
         }
+    }
+}
+
+fn perform(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { config } => tieline::run::run(&config.config),
+        Command::Demo(demo) => tieline::demo::demo(&demo),
+        Command::Check { config } => tieline::check::check(&config.config),
+        Command::Lease { server, command } => tieline::lease::lease(&server, command),
+        Command::Plan { server } => tieline::show::plan(&server),
+        Command::Status { server } => tieline::show::status(&server),
+        Command::Ledger { command: LedgerCommand::Verify { path, head, json } } => {
+            tieline::ledger::verify_file(&path, head.as_deref(), json)
+        }
+        Command::Healthcheck { server } => tieline::lease::healthcheck(&server),
     }
 }

@@ -1,26 +1,174 @@
-//! run
-use std::path::Path;
+//! `tieline run`: all roles in one process, until told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use agent::core::Timing;
+use anyhow::Context;
+use daemon::admin::{Admin, Token};
 use daemon::tasks::Tasks;
+use daemon::watch_file::FileWatch;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use proxy::Proxy;
+use switchboard::Handle;
+use switchboard::core::Answer;
+use switchboard::facility::Policy;
+use tracing::{error, info, warn};
 
+use crate::drivers::Registered;
+use crate::failure::Failure;
 use crate::settings::Settings;
+use crate::site::{ControlConfig, Site, SiteConfig};
 
-/// Runs
-pub fn run(path: &Path) -> anyhow::Result<()> {
+/// How long tasks may take to stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
+pub fn run(path: &Path) -> Result<(), Failure> {
     let settings = Settings::load(path)?;
-    daemon::logging::init(settings.log_format, &settings.log_filter)?;
-    std::fs::create_dir_all(&settings.state_dir)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async move {
-        let tasks = Tasks::new();
-        let mut registry = Registry::default();
-        let proxy = Proxy::start(settings.proxy, None::<directive::InProcess>, Some(settings.state_dir), &mut registry, &tasks).await?;
-        let signal = daemon::signals::shutdown_requested().await;
-        tracing::info!(signal, "stopping");
-        tasks.shutdown(Duration::from_secs(10)).await;
-        println!("{}", serde_json::to_string(&proxy.counts())?);
-        Ok(())
-    })
+    let policy = settings.switchboard.as_ref().map(|control| switchboard::policy::load(&control.policy)).transpose()?;
+    daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?;
+    runtime.block_on(serve(settings, policy))?;
+    Ok(())
+}
+
+async fn serve(settings: Settings, policy: Option<Policy>) -> anyhow::Result<()> {
+    let tasks = Tasks::new();
+    let mut registry = Registry::default();
+    let policy = policy.map(Arc::new);
+    let control = settings.switchboard.as_ref().zip(policy.clone()).map(|(control, policy)| ControlConfig {
+        policy,
+        ledger: control.ledger.clone(),
+        registered: Registered::default(),
+        timing: Timing::default(),
+    });
+    let config = SiteConfig { proxy: settings.proxy, control, state_dir: settings.state_dir };
+    let token = settings.token_file.as_deref().map(load_token).transpose()?;
+    let site = Arc::new(Site::start(config, &mut registry, &tasks).await?);
+
+    let fault = Arc::new(Mutex::new(None));
+    let readiness = {
+        let (site, fault) = (site.clone(), fault.clone());
+        move || site.readiness(fault.lock().as_deref())
+    };
+    let networks = settings.admin_plain_from.iter().filter_map(|network| network.parse().ok()).collect();
+    let admin = Admin::bind(settings.admin_listen, token, site.router())
+        .await?
+        .hosts(settings.admin_hosts)
+        .allow_plain_from(networks)
+        .metrics(Arc::new(std::sync::Mutex::new(registry)))
+        .readiness(readiness);
+    info!(listen = %admin.addr(), "http is up");
+    tasks.spawn("http", admin.run(tasks.token()));
+    if let (Some(handle), Some(control), Some(policy)) = (&site.switchboard, &settings.switchboard, policy) {
+        let reload = Reload { path: control.policy.clone(), current: policy, handle: handle.clone(), fault };
+        tasks.spawn("policy", reload.run(tasks.token()));
+    }
+
+    let signal = daemon::signals::shutdown_requested().await;
+    info!(signal, "stopping");
+    let left = tasks.shutdown(STOP_GRACE).await;
+    if !left.is_empty() {
+        warn!(?left, "tasks that did not stop in time");
+    }
+    Ok(())
+}
+
+fn load_token(path: &Path) -> anyhow::Result<Token> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    }
+    Token::load_or_create(path).context("failed to load the token")
+}
+
+/// Puts a changed policy into force, whole or not at all.
+struct Reload {
+    path: PathBuf,
+    current: Arc<Policy>,
+    handle: Handle,
+    /// Why the newest file is not in force.
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+impl Reload {
+    async fn run(mut self, stop: tokio_util::sync::CancellationToken) {
+        let mut watch = FileWatch::new(&self.path);
+        let mut hangup = match daemon::signals::hangup() {
+            Ok(hangup) => hangup,
+            Err(failure) => {
+                error!(%failure, "SIGHUP cannot be watched: the policy is read again only when its file changes");
+                return self.follow(watch, stop).await;
+            }
+        };
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = watch.changed() => {}
+                () = hangup.recv() => {}
+            }
+            self.reload().await;
+        }
+    }
+
+    async fn follow(&mut self, mut watch: FileWatch, stop: tokio_util::sync::CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = watch.changed() => {}
+            }
+            self.reload().await;
+        }
+    }
+
+    async fn reload(&mut self) {
+        match self.attempt().await {
+            Ok(true) => {
+                *self.fault.lock() = None;
+                info!(digest = %self.current.digest, revision = ?self.current.revision, "policy in force");
+            }
+            Ok(false) => *self.fault.lock() = None,
+            Err(why) => {
+                for line in why.lines() {
+                    error!("policy refused, the former one stays: {line}");
+                }
+                *self.fault.lock() = Some(why);
+            }
+        }
+    }
+
+    /// Returns whether another policy is in force now.
+    async fn attempt(&mut self) -> Result<bool, String> {
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || switchboard::policy::load(&path)).await;
+        let policy = loaded.map_err(|failure| failure.to_string())?.map_err(|mistakes| mistakes.to_string())?;
+        if policy.digest == self.current.digest {
+            return Ok(false);
+        }
+        if drivers_differ(&self.current, &policy) {
+            return Err("actuators, meters and what they match are made at the start: restart to change them".into());
+        }
+        let policy = Arc::new(policy);
+        match self.handle.change_policy(policy.clone()).await {
+            Ok(Answer::Refused(refused)) => Err(refused.to_string()),
+            Ok(_) => {
+                self.current = policy;
+                Ok(true)
+            }
+            Err(stopped) => Err(stopped.to_string()),
+        }
+    }
+}
+
+/// Whether the agent would need other drivers.
+fn drivers_differ(one: &Policy, other: &Policy) -> bool {
+    let reached = |policy: &Policy| -> Vec<_> {
+        policy.groups.iter().map(|group| (group.id.clone(), group.matches.clone(), group.actuator.clone())).collect()
+    };
+    one.meters != other.meters || reached(one) != reached(other)
 }

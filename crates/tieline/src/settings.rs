@@ -121,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_complete_and_right() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/tieline.toml");
+        let settings =
+            Settings::from_document(&Document::read(&path).unwrap()).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(settings.proxy.targets.len(), 2);
+        assert!(settings.switchboard.is_some_and(|control| control.policy.ends_with("policy.toml")));
+    }
+
+    #[test]
     fn the_environment_lies_over_the_file() {
         let settings = load(GOOD, &[("TIELINE__PROXY__FAILBACK_AFTER", "7s")]).expect("all right");
         assert_eq!(settings.proxy.failback_after, std::time::Duration::from_secs(7));
@@ -131,7 +140,7 @@ mod tests {
     #[test]
     fn t11_http_for_others_needs_a_token() {
         let mistakes = load(&format!("{GOOD}[admin]\nlisten = \"0.0.0.0:8080\"\n"), &[]).expect_err("no token");
-        assert!(mistakes.contains("tieline.toml:9:") && mistakes.contains("token"), "{mistakes}");
+        assert!(mistakes.contains("tieline.toml:10:") && mistakes.contains("token"), "{mistakes}");
     }
 
     #[test]

@@ -360,6 +360,18 @@ fn a_deep_tree_and_many_groups_are_read() {
 }
 
 #[test]
+fn thousands_of_mistakes_are_cut_short_and_their_suggestions_too() {
+    // Comparing every wrong name with every known one took minutes here once.
+    let mut text = GOOD.to_owned();
+    for n in 0..15_000 {
+        text.push_str(&format!("[feed.f{n}]\nlimit_kw = 1\nparent = \"nof{n}\"\n"));
+    }
+    let mistakes = parse(&text, "p.toml").unwrap_err();
+    assert_eq!(mistakes.list().len(), 200);
+    assert!(mistakes.to_string().ends_with("\nand 14800 more"), "{mistakes}");
+}
+
+#[test]
 fn a_missing_file_is_one_clear_mistake() {
     let missing = std::path::Path::new("/nowhere/policy.toml");
     assert_eq!(load(missing).unwrap_err().to_string(), "/nowhere/policy.toml: does not exist");

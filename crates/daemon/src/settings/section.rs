@@ -285,7 +285,7 @@ impl<'a> Section<'a> {
             if let Some((_, new)) = renamed.iter().find(|(old, _)| *old == entry.key) {
                 self.document.report(&spot, format!("was renamed to {new:?}"), None);
             } else {
-                let meant = nearest(&entry.key, asked.iter().map(String::as_str));
+                let meant = self.document.suggest(&entry.key, asked.iter().map(String::as_str));
                 self.document.report(&spot, "unknown key", meant);
             }
         }
@@ -331,12 +331,19 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
     if name.len() > NEAREST_MAX {
         return None;
     }
+    let allowed = 1 + name.chars().count() / 5;
+    // A slip changes the length by one at most, in bytes by up to four.
     let near = candidates
-        .filter(|candidate| candidate.len() <= NEAREST_MAX && *candidate != name)
+        .filter(|candidate| candidate.len() <= NEAREST_MAX && candidate.len().abs_diff(name.len()) <= 4 * allowed)
+        .filter(|candidate| *candidate != name)
+        .take(NEAREST_OF)
         .map(|candidate| (strsim::osa_distance(name, candidate), candidate));
     let (distance, best) = near.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 1 + name.chars().count() / 5).then(|| best.to_owned())
+    (distance <= allowed).then(|| best.to_owned())
 }
+
+/// Most names compared with one: a file may hold tens of thousands.
+const NEAREST_OF: usize = 500;
 
 /// Longest name compared: the cost grows with the square.
 const NEAREST_MAX: usize = 64;

@@ -1,0 +1,149 @@
+//! The books after the last act, and the promises held against them.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use switchboard::commitment::Phase;
+
+/// Everybody's counts.
+#[derive(Debug, Serialize)]
+pub(super) struct Books {
+    pub(super) miners: usize,
+    pub(super) miners_counts: MinerBooks,
+    pub(super) pools_counts: PoolBooks,
+    pub(super) proxy_counts: ProxyBooks,
+    /// Closes that a miner did not choose.
+    pub(super) miner_disconnects: u64,
+    pub(super) pool_switch: PoolSwitch,
+    pub(super) lease: LeaseBooks,
+    /// Every machine draws its power and every miner works again.
+    pub(super) restored: bool,
+}
+
+/// The miners' own counts.
+#[derive(Debug, Serialize)]
+pub(super) struct MinerBooks {
+    pub(super) submitted: u64,
+    pub(super) answered_true: u64,
+    pub(super) answered_error: u64,
+    pub(super) unanswered: u64,
+}
+
+/// The pools' own counts, together.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct PoolBooks {
+    pub(super) accepted: u64,
+    pub(super) stale: u64,
+    pub(super) duplicate: u64,
+    pub(super) low: u64,
+    pub(super) unknown_job: u64,
+    pub(super) malformed: u64,
+    /// Stale shares that came more than a second after what retired their job.
+    pub(super) stale_late: u64,
+}
+
+impl PoolBooks {
+    pub(super) fn sum(pools: impl Iterator<Item = testbed::pool::Counts>) -> Self {
+        pools.fold(Self::default(), |sum, pool| Self {
+            accepted: sum.accepted + pool.total.accepted,
+            stale: sum.stale + pool.total.stale,
+            duplicate: sum.duplicate + pool.total.duplicate,
+            low: sum.low + pool.total.low,
+            unknown_job: sum.unknown_job + pool.total.unknown_job,
+            malformed: sum.malformed + pool.total.malformed,
+            stale_late: sum.stale_late + pool.stale_late,
+        })
+    }
+}
+
+/// What the proxy says of itself.
+#[derive(Debug, Serialize)]
+pub(super) struct ProxyBooks {
+    pub(super) local: u64,
+    pub(super) at_risk: u64,
+    pub(super) unresolved: u64,
+    pub(super) stale: u64,
+}
+
+impl From<proxy::Counts> for ProxyBooks {
+    fn from(counts: proxy::Counts) -> Self {
+        let proxy::Counts { local, at_risk, unresolved, stale, .. } = counts;
+        Self { local, at_risk, unresolved, stale }
+    }
+}
+
+/// What the death of a pool cost the miners.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct PoolSwitch {
+    /// Connections that miners made anew between the death and the return.
+    pub(super) reconnects: u64,
+    /// The longest time that an unparked miner had no job of a live pool.
+    pub(super) gap_ms: u64,
+}
+
+/// The lease.
+#[derive(Debug, Serialize)]
+pub(super) struct LeaseBooks {
+    pub(super) committed_kw: f64,
+    /// The least headroom on the simulated meter from `ready_before` the start to the end.
+    pub(super) headroom_min_kw: f64,
+    pub(super) ready_before_met: bool,
+    pub(super) proven_at: Option<Timestamp>,
+    pub(super) state: Phase,
+    pub(super) breached: bool,
+    /// Machines it rests on that could only be starved of work.
+    pub(super) unverified_machines: u32,
+}
+
+impl Books {
+    /// The promises that these books break, in words.
+    pub(super) fn broken(&self) -> Vec<String> {
+        let (miners, pools, proxy, lease) = (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
+        let taken = pools.accepted + proxy.local;
+        let checks = [
+            (miners.submitted > 0, "somebody mined"),
+            (miners.submitted == miners.answered_true + miners.answered_error, "every submit is answered"),
+            (miners.answered_true <= taken, "true is said only when it is true"),
+            (taken <= miners.answered_true + proxy.unresolved, "nothing good is refused"),
+            (pools.duplicate == 0, "no pool sees a duplicate"),
+            (pools.low + pools.unknown_job + pools.malformed == 0, "no pool sees a bad share"),
+            (pools.stale_late == 0, "shares are stale only within a second of a clean job"),
+            (self.miner_disconnects == 0 && self.pool_switch.reconnects == 0, "no miner loses its connection"),
+            (lease.headroom_min_kw >= lease.committed_kw, "the power is free from ready_before to the end"),
+            (lease.ready_before_met, "it is proven in time"),
+            (!lease.breached, "no breach"),
+            (lease.unverified_machines == 0, "nothing rests on starving"),
+            (self.restored, "the fleet comes back"),
+        ];
+        checks.into_iter().filter(|(kept, _)| !kept).map(|(_, promise)| promise.to_owned()).collect()
+    }
+
+    /// Tells the books to people.
+    pub(super) fn tell(&self) {
+        let (miners, pools, proxy, lease) = (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
+        println!();
+        println!(
+            "The miners' books:  {} submitted, {} answered true, {} refused",
+            miners.submitted, miners.answered_true, miners.answered_error
+        );
+        println!(
+            "The pools' books:   {} accepted, {} stale, {} duplicate, {} low, {} unknown, {} malformed",
+            pools.accepted, pools.stale, pools.duplicate, pools.low, pools.unknown_job, pools.malformed
+        );
+        println!(
+            "The proxy's books:  {} local ({} at risk), {} stale, {} unresolved",
+            proxy.local, proxy.at_risk, proxy.stale, proxy.unresolved
+        );
+        println!(
+            "The pool switch:    {} reconnects, at most {} ms without a job; {} connections lost in all",
+            self.pool_switch.reconnects, self.pool_switch.gap_ms, self.miner_disconnects
+        );
+        println!(
+            "The lease:          {:.1} kW committed, never less than {:.1} kW free; proven {} ({})",
+            lease.committed_kw,
+            lease.headroom_min_kw,
+            lease.proven_at.map_or_else(|| "never".into(), |at| at.strftime("at %H:%M:%S UTC").to_string()),
+            if lease.ready_before_met { "in time" } else { "TOO LATE" }
+        );
+        println!("The fleet:          {}", if self.restored { "is back" } else { "IS NOT BACK" });
+    }
+}

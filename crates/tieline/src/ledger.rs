@@ -1,0 +1,55 @@
+//! `tieline ledger`: looks at a ledger's file without the process that holds it.
+
+use std::path::Path;
+
+use serde_json::json;
+use switchboard::ledger::{Head, verify};
+
+use crate::failure::Failure;
+
+/// Checks the hash chain, and that a head seen earlier is still in it.
+///
+/// # Errors
+/// [`Failure::Usage`] for a head that cannot be read, [`Failure::Runtime`] for a ledger that is not as it was written.
+pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(), Failure> {
+    let known = head.map(parse_head).transpose()?;
+    match verify(path, known) {
+        Ok(head) => {
+            let hash = const_hex::encode(head.hash);
+            if as_json {
+                println!("{}", json!({ "ok": true, "seq": head.seq, "hash": hash }));
+            } else {
+                println!("{}: {} entries, unbroken; head {}:{hash}", path.display(), head.seq, head.seq);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if as_json {
+                println!("{}", json!({ "ok": false, "why": error.to_string() }));
+            }
+            Err(Failure::Runtime(anyhow::anyhow!("{}: {error}", path.display())))
+        }
+    }
+}
+
+fn parse_head(text: &str) -> Result<Head, Failure> {
+    let wrong = || Failure::Usage(format!("--head {text:?}: must be SEQ:HASH, as `tieline ledger verify` prints it"));
+    let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
+    let mut head = Head { seq: seq.parse().map_err(|_| wrong())?, ..Head::default() };
+    const_hex::decode_to_slice(hash, &mut head.hash).map_err(|_| wrong())?;
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read_as_they_are_printed() {
+        let hash = "ab".repeat(32);
+        assert_eq!(parse_head(&format!("7:{hash}")).expect("a head").seq, 7);
+        for wrong in ["7", "x:00", "7:00", &format!("7:{hash}00")] {
+            assert!(matches!(parse_head(wrong), Err(Failure::Usage(_))), "{wrong}");
+        }
+    }
+}

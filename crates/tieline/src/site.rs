@@ -1,0 +1,108 @@
+//! All roles in one process: proxy, switchboard and agent, joined by in-process links.
+//!
+//! The order of starting is the order of caution: the ledger first (what is promised), then the receivers with what they
+//! remember, and the listeners for miners last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent::core::Timing;
+use agent::{Agent, AgentConfig};
+use anyhow::Context;
+use daemon::admin::require_token;
+use daemon::clock;
+use daemon::tasks::Tasks;
+use directive::in_process;
+use prometheus_client::registry::Registry;
+use proxy::Proxy;
+use serde_json::{Value, json};
+use switchboard::facility::Policy;
+use switchboard::ledger::SqliteLedger;
+use switchboard::{Handle, Switchboard};
+
+use crate::drivers::{Registered, drivers};
+
+/// What a site is made of.
+pub struct SiteConfig {
+    /// The proxy.
+    pub proxy: proxy::Config,
+    /// The control plane, if this process has one.
+    pub control: Option<ControlConfig>,
+    /// Where what must survive a restart is kept.
+    pub state_dir: PathBuf,
+}
+
+/// What a control plane is made of.
+pub struct ControlConfig {
+    /// The policy to start with.
+    pub policy: Arc<Policy>,
+    /// The ledger's file.
+    pub ledger: PathBuf,
+    /// Drivers that the program brings along.
+    pub registered: Registered,
+    /// How often the agent does things.
+    pub timing: Timing,
+}
+
+/// A running site. Its tasks end with the [`Tasks`] it was started on.
+pub struct Site {
+    /// The data plane.
+    pub proxy: Proxy,
+    /// The control plane, if there is one.
+    pub switchboard: Option<Handle>,
+}
+
+impl Site {
+    /// Starts every role.
+    ///
+    /// # Errors
+    /// When the ledger is held, broken or tampered with, a driver cannot be made, or an address cannot be bound.
+    pub async fn start(config: SiteConfig, registry: &mut Registry, tasks: &Tasks) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&config.state_dir)
+            .with_context(|| format!("failed to make {}", config.state_dir.display()))?;
+        let Some(control) = config.control else {
+            let alone: Option<directive::InProcess> = None;
+            let proxy = Proxy::start(config.proxy, alone, Some(config.state_dir), registry, tasks).await?;
+            return Ok(Self { proxy, switchboard: None });
+        };
+
+        let (store, ledger) = SqliteLedger::open(&control.ledger, clock::wall())
+            .with_context(|| format!("failed to open ledger {}", control.ledger.display()))?;
+        let (actuators, meters) = drivers(&control.policy, &control.registered)?;
+        let (proxy_link, proxy_outlet) = in_process();
+        let (agent_link, agent_outlet) = in_process();
+        let outlets = vec![proxy_outlet, agent_outlet];
+        let (switchboard, handle) = Switchboard::new(control.policy, store, ledger, outlets, registry)
+            .context("failed to start the ledger's thread")?;
+        tasks.spawn("switchboard", switchboard.run(tasks.token()));
+
+        let metrics = agent::metrics::Metrics::default();
+        metrics.register(registry);
+        let mut agent = AgentConfig::new("agent", config.state_dir.join("agent.json"));
+        agent.timing = control.timing;
+        let agent = Agent::spawn(agent, actuators, meters, agent_link, metrics, tasks.token())?;
+        tasks.spawn("agent", async move {
+            if let Err(failure) = agent.ended().await {
+                tracing::error!(%failure, "the agent ended badly");
+            }
+        });
+        let proxy = Proxy::start(config.proxy, Some(proxy_link), Some(config.state_dir), registry, tasks).await?;
+        Ok(Self { proxy, switchboard: Some(handle) })
+    }
+
+    /// The routes of all roles; those that change something are behind the token.
+    pub fn router(&self) -> axum::Router {
+        let routes = self.proxy.router();
+        match &self.switchboard {
+            Some(handle) => routes.merge(switchboard::api::router(handle.clone(), require_token)),
+            None => routes,
+        }
+    }
+
+    /// Whether the site is ready, with details for people.
+    #[must_use]
+    pub fn readiness(&self, policy_fault: Option<&str>) -> (bool, Value) {
+        let (ready, proxy) = self.proxy.readiness();
+        (ready, json!({ "proxy": proxy, "policy_fault": policy_fault }))
+    }
+}
