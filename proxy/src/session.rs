@@ -319,7 +319,7 @@ impl Session {
                 return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too many shares for one job", target);
             }
         }
-        let is_block = work.job.network_target.is_met_by(&proof.hash);
+        let is_block = work.job.block_target.is_met_by(&proof.hash);
         if !work.job.is_live() && !is_block {
             return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job is stale", target);
         }

@@ -399,18 +399,23 @@ impl Connection {
             block,
             work,
         };
-        let undelivered = if is_block {
-            upstream.urgent().try_send(share).err().map(|refused| refused.into_inner())
+        let share = if is_block {
+            match upstream.urgent().try_send(share) {
+                Ok(()) => return,
+                // It takes its turn rather than be lost.
+                Err(mpsc::error::TrySendError::Full(share) | mpsc::error::TrySendError::Closed(share)) => share,
+            }
         } else {
-            match upstream.submits().try_send(share) {
-                Ok(()) => None,
-                Err(mpsc::error::TrySendError::Closed(share)) => Some(share),
-                // The one place where a session waits: for a pool that takes shares slower than they come.
-                Err(mpsc::error::TrySendError::Full(share)) => {
-                    match upstream.submits().send_timeout(share, QUEUE_PATIENCE).await {
-                        Ok(()) => None,
-                        Err(refused) => Some(refused.into_inner()),
-                    }
+            share
+        };
+        let undelivered = match upstream.submits().try_send(share) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Closed(share)) => Some(share),
+            // The one place where a session waits: for a pool that takes shares slower than they come.
+            Err(mpsc::error::TrySendError::Full(share)) => {
+                match upstream.submits().send_timeout(share, QUEUE_PATIENCE).await {
+                    Ok(()) => None,
+                    Err(refused) => Some(refused.into_inner()),
                 }
             }
         };
