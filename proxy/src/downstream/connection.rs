@@ -20,8 +20,9 @@ use tracing::{Instrument, debug, error, info_span};
 use super::Downstream;
 use crate::directions::{Directions, Serve};
 use crate::machines::{Presence, SessionEntry, SessionView};
+use crate::outcome::Outcome;
 use crate::placement::{NoSeat, Seat, SlotLease};
-use crate::session::{Counted, Forward, Input, Outbox, Outcome, Session, SessionRules};
+use crate::session::{Counted, Forward, Input, Outbox, Session, SessionRules};
 use crate::socket;
 use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
 
