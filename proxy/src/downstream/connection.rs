@@ -24,8 +24,14 @@ use crate::placement::{NoSeat, Seat, SlotLease};
 use crate::session::{Counted, Forward, Input, Outbox, Outcome, Session, SessionRules};
 use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
 
-/// Submits that may wait for a pool's word; then no more is read from this miner. It bounds the mailbox, too.
+/// Submits that may wait for a pool's word; then no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
+/// Bytes read at a time.
+const READ_MAX: usize = 8 * 1024;
+/// Verdicts that may wait for this task. A verdict that finds no room is lost and its submit never answered, so there is
+/// room for all that can be out: what the bound lets wait, and all submits of the one read that passes it. The shortest
+/// submit, `{"method":"mining.submit","params":["a","1","000000",0,0]}`, has more than 50 bytes.
+const MAILBOX: usize = UNANSWERED_MAX + READ_MAX / 50 + 1;
 /// Bytes that may wait for the miner; then no more is read from it.
 const OUTGOING_MAX: usize = 64 * 1024;
 /// A miner that takes none of them for so long is dropped.
@@ -62,7 +68,7 @@ pub(super) async fn run(
         difficulty: None,
         version_mask: None,
     };
-    let (verdicts, mailbox) = mpsc::channel(UNANSWERED_MAX);
+    let (verdicts, mailbox) = mpsc::channel(MAILBOX);
     let connection = Connection {
         stream,
         session: Session::new(rules, slot.slot, number, now),
@@ -216,7 +222,7 @@ impl Connection {
 
     /// Reads what is there, a bounded amount at a time, and handles each line.
     fn read(&mut self) -> Result<(), &'static str> {
-        let mut scratch = [0; 8 * 1024];
+        let mut scratch = [0; READ_MAX];
         let read = match self.stream.try_read(&mut scratch) {
             Ok(0) => {
                 // The miner may have half-closed: what is owed is still written (S78).
@@ -493,5 +499,19 @@ impl Downstream {
         if !pool.want_another(ready) {
             self.metrics.alarm("no_search_space");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S31: what one read can bring on top of a full table of unanswered submits still has room for its verdicts.
+    #[test]
+    fn the_mailbox_holds_a_verdict_for_every_submit_that_can_be_out() {
+        let shortest = r#"{"method":"mining.submit","params":["a","1","000000",0,0]}"#.len() + 1;
+        // The first line of a read may have begun in the one before.
+        let in_one_read = READ_MAX / shortest + 1;
+        assert!(UNANSWERED_MAX - 1 + in_one_read <= MAILBOX);
     }
 }
