@@ -1,5 +1,7 @@
 //! Handshakes, shares, difficulty and version rolling, with every firmware model.
 
+use std::time::Duration;
+
 use testbed::miner::{Model, Rounding, TestMiner};
 use testbed::pool::{Extranonce1, PoolConfig, Rolling};
 
@@ -112,4 +114,17 @@ async fn f27_a_full_connection_brings_another() {
     assert_eq!(site.pools[0].counts().open, 2);
     site.settle(miners).await.check();
     site.stop().await;
+}
+
+/// F42: at shutdown, shares that are at the pool are waited for, and their miners hear its verdict.
+#[tokio::test(flavor = "multi_thread")]
+async fn f42_shares_in_flight_at_shutdown_are_answered() {
+    let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
+    let miner = site.miner(Model::Cgminer411, "acme.rig");
+    miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    site.pools[0].set_answer_delay(Duration::from_secs(1));
+    miner.until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
+    let left = site.tasks.shutdown(Duration::from_secs(10)).await;
+    assert!(left.is_empty(), "tasks that did not stop: {left:?}");
+    assert_eq!(site.proxy.counts().unresolved, 0, "{:#?}", site.proxy.counts());
 }

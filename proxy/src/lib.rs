@@ -242,6 +242,7 @@ impl Proxy {
             directions: directions.clone(),
         };
         tasks.spawn("conductor", conductor.run(tasks.token()));
+        let held = directions.clone();
         if let Some(link) = link {
             let control = Control {
                 name: config.name,
@@ -256,6 +257,8 @@ impl Proxy {
         }
         let ending = tasks.token();
         tasks.spawn("sessions", async move {
+            // Sessions take the end of their directions for the end of everything: it comes after their last answer.
+            let _held = held;
             ending.cancelled().await;
             tracker.close();
             tracker.wait().await;

@@ -146,6 +146,7 @@ impl Connection {
     /// Moves bytes until the connection ends. Returns why, and whether it had become a session.
     async fn carry(mut self, mut mailbox: mpsc::Receiver<PoolVerdict>) -> (&'static str, bool) {
         let shutdown = self.shared.cancel.clone();
+        let mut ending = false;
         let reason = loop {
             self.flush_counts().await;
             if let Err(reason) = self.write() {
@@ -184,8 +185,11 @@ impl Connection {
                     self.settle(false);
                 }
                 Some(verdict) = mailbox.recv() => self.verdict(verdict),
-                () = shutdown.cancelled(), if self.end_of_input.is_none() => {
-                    self.end_of_input = Some((now + self.shared.shutdown_grace, "shutdown"));
+                () = shutdown.cancelled(), if !ending => {
+                    ending = true;
+                    let until = now + self.shared.shutdown_grace;
+                    let sooner = self.end_of_input.filter(|(closed, _)| *closed <= until);
+                    self.end_of_input = sooner.or(Some((until, "shutdown")));
                 }
                 () = tokio::time::sleep_until(wake_at) => {
                     self.session.handle(Input::Tick, clock::now(), &mut self.out);
