@@ -126,7 +126,7 @@ struct Connection {
     /// How much of `out.bytes` the socket has taken.
     written: usize,
     blocked_since: Option<Instant>,
-    /// The session was given work at some time on this connection.
+    /// The session was given work on this connection and has not been parked since.
     has_worked: bool,
     /// It wants a seat and has none.
     waiting: bool,
@@ -295,6 +295,8 @@ impl Connection {
         self.set_served(serve == Serve::Work);
         if serve == Serve::Park {
             self.seat = None;
+            // Hold keeps those at work who are at work: one that was taken off stays off until it may run.
+            self.has_worked = false;
             self.set_waiting(false);
             self.show("parked");
             return;
