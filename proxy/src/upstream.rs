@@ -339,6 +339,7 @@ impl Carrier {
                 if !self.pools.placement.adds_space(self.pool.index, &extranonce1, extranonce2_size)
                     && self.pools.placement.lane_width(extranonce2_size).is_ok()
                 {
+                    self.pools.metrics.alarm("no_search_space");
                     let detail = "same extranonce1 as another connection, and no lane bytes".to_owned();
                     return Err(("adds_no_space", detail));
                 }

@@ -128,7 +128,7 @@ struct Connection {
     blocked_since: Option<Instant>,
     /// The session was given work on this connection and has not been parked since.
     has_worked: bool,
-    /// It wants a seat and has none.
+    /// It wants a seat, or a better one than it has.
     waiting: bool,
     /// It counts among those that want work.
     served: bool,
@@ -306,28 +306,24 @@ impl Connection {
             Some(mask) if mask.0 != 0 => usable.mask.is_some_and(|granted| granted.0 != 0),
             _ => true,
         });
-        let mut short = None;
+        // Behind a better target that has no room just now: work elsewhere beats none, and it asks again.
+        let mut behind = false;
         for usable in eligible {
             if self.seat.as_ref().is_some_and(|seat| seat.target == usable.target) {
-                self.set_waiting(false);
+                self.set_waiting(behind);
                 return;
             }
             match self.shared.placement.seat(usable.target, self.slot.slot) {
                 Ok(seat) => {
                     self.seat = Some(seat);
-                    self.set_waiting(false);
+                    self.set_waiting(behind);
                     self.take_work();
                     return;
                 }
-                Err(NoSeat::NoSpace) => {
-                    short = Some(usable.target);
-                    break;
-                }
+                Err(NoSeat::NoSpace) => self.shared.shortage(usable.target),
                 Err(NoSeat::NoJob) => {}
             }
-        }
-        if let Some(target) = short {
-            self.shared.shortage(target);
+            behind = true;
         }
         // Without a new seat an old one is kept while its target lives: it is better than none.
         let keeps =
