@@ -275,9 +275,11 @@ impl Carrier {
     fn forward(&mut self, shares: &mut Vec<UpstreamShare>) {
         let now = clock::now();
         let mut bytes = Vec::with_capacity(160 * shares.len());
+        let mut settled = Vec::new();
         for share in shares.drain(..) {
-            self.session.share(share, now, &mut bytes);
+            self.session.share(share, now, &mut bytes, &mut settled);
         }
+        self.pools.count(&self.pool, &mut settled);
         self.outgoing.push(&bytes);
     }
 
@@ -285,7 +287,7 @@ impl Carrier {
     fn urgent(&mut self, share: UpstreamShare) {
         let mut bytes = Vec::new();
         let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
-        self.session.share(share, clock::now(), &mut bytes);
+        self.session.share(share, clock::now(), &mut bytes, &mut Vec::new());
         self.outgoing.push_first(&bytes);
         if let Err(failure) = self.outgoing.write(&self.stream) {
             self.pools.metrics.blocks_lost.inc();
