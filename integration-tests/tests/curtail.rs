@@ -156,3 +156,31 @@ async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
     site.settle(vec![present]).await.check();
     site.stop().await;
 }
+
+/// Hold freezes: a machine that was taken off does not come back by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn hold_gives_no_work_to_a_machine_that_was_drained() {
+    let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
+    let update = |site: &Site, number, steps| {
+        site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(number, steps)));
+    };
+    update(&site, 1, vec![]);
+    let miner = site.miner(Model::Cgminer411, "acme.rig");
+    let steady = site.miner(Model::Cgminer411, "acme.steady");
+    for miner in [&miner, &steady] {
+        miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    }
+    let now = daemon::clock::wall();
+    update(&site, 2, vec![step(now, Action::Drain, Means::Starve, &["acme.rig"])]);
+    reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
+    let notifies = miner.counts().notifies;
+    let now = daemon::clock::wall();
+    site.outlet.as_ref().expect("linked").update(|down| {
+        down.timeline = Some(timeline(3, vec![step(now, Action::Hold, Means::Starve, &["acme.rig", "acme.steady"])]));
+        down.permit = Some(permit(3, 1));
+    });
+    let before = steady.counts().notifies;
+    steady.until(PATIENCE, |counts| counts.notifies >= before + 3).await.expect("held, it works on");
+    assert_eq!(miner.counts().notifies, notifies, "drained, then held: no work");
+    site.stop().await;
+}

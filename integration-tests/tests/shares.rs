@@ -1,5 +1,7 @@
 //! Handshakes, shares, difficulty and version rolling, with every firmware model.
 
+use std::time::Duration;
+
 use testbed::miner::{Model, Rounding, TestMiner};
 use testbed::pool::{Extranonce1, PoolConfig, Rolling};
 
@@ -112,4 +114,37 @@ async fn f27_a_full_connection_brings_another() {
     assert_eq!(site.pools[0].counts().open, 2);
     site.settle(miners).await.check();
     site.stop().await;
+}
+
+/// A pool that gives every connection the same extranonce1 and no lane bytes has room for 256: the others work elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_without_room_at_the_first_target_work_at_the_next() {
+    let full = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..pool(4, 1) };
+    let site = Site::start(Setup { pools: vec![full, pool(8, 2)], ..Setup::default() }).await;
+    let miners: Vec<TestMiner> = (0..260)
+        .map(|index| {
+            TestMiner::start(testbed::miner::MinerConfig {
+                hashrate: 100.0,
+                ..site.miner_config(Model::Cgminer411, &format!("acme.rig-{index}"))
+            })
+        })
+        .collect();
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.notifies > 0).await.expect("everybody gets work");
+    }
+    site.settle(miners).await.check();
+    site.stop().await;
+}
+
+/// F42: at shutdown, shares that are at the pool are waited for, and their miners hear its verdict.
+#[tokio::test(flavor = "multi_thread")]
+async fn f42_shares_in_flight_at_shutdown_are_answered() {
+    let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
+    let miner = site.miner(Model::Cgminer411, "acme.rig");
+    miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    site.pools[0].set_answer_delay(Duration::from_secs(1));
+    miner.until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
+    let left = site.tasks.shutdown(Duration::from_secs(10)).await;
+    assert!(left.is_empty(), "tasks that did not stop: {left:?}");
+    assert_eq!(site.proxy.counts().unresolved, 0, "{:#?}", site.proxy.counts());
 }

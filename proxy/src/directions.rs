@@ -48,7 +48,8 @@ impl Orders {
         self.standing.get(machine).copied().unwrap_or_default()
     }
 
-    /// How a session of `machine` is served; `has_worked` when it was given work on this connection before.
+    /// How a session of `machine` is served; `has_worked` when it was given work on this connection and
+    /// not parked since.
     pub(crate) fn serve(&self, machine: &MachineId, has_worked: bool) -> Serve {
         if self.unheard {
             return Serve::Park;

@@ -34,7 +34,7 @@ pub(crate) struct Downstream {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) directions: watch::Receiver<Directions>,
     pub(crate) admission: Mutex<Admission>,
-    /// Sessions that want work and have no seat.
+    /// Sessions that want a seat, or a better one than they have.
     pub(crate) waiting: AtomicUsize,
     /// Sessions that want work.
     pub(crate) served: AtomicUsize,

@@ -233,6 +233,7 @@ impl Proxy {
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
         let conductor = Conductor::new(route, config.no_upstream, shared.clone(), downstream, directions.clone());
         tasks.spawn("conductor", conductor.run(tasks.token()));
+        let held = directions.clone();
         if let Some(link) = link {
             let control = Control {
                 name: config.name,
@@ -247,6 +248,8 @@ impl Proxy {
         }
         let ending = tasks.token();
         tasks.spawn("sessions", async move {
+            // Sessions take the end of their directions for the end of everything: it comes after their last answer.
+            let _held = held;
             ending.cancelled().await;
             tracker.close();
             tracker.wait().await;

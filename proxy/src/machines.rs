@@ -106,8 +106,12 @@ impl Machines {
         if self.by_name.len() >= MACHINES_MAX {
             self.by_name.retain(|_, stats| stats.sessions.load(Ordering::Relaxed) > 0);
         }
-        let stats = self.by_name.entry(machine.clone()).or_default().clone();
-        stats.sessions.fetch_add(1, Ordering::Relaxed);
+        // Counted before the entry is let go: a report that came between would forget a machine that is just arriving, and
+        // not show it until its next connection.
+        let entry = self.by_name.entry(machine.clone()).or_default();
+        entry.sessions.fetch_add(1, Ordering::Relaxed);
+        let stats = entry.clone();
+        drop(entry);
         Presence { machine, stats, working: false, now }
     }
 
@@ -204,6 +208,25 @@ mod tests {
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
+    }
+
+    #[test]
+    fn a_report_never_forgets_a_machine_that_is_just_arriving() {
+        let machines = Machines::default();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    machines.report(at(700));
+                }
+            });
+            let lost = (0..20_000).find(|number| {
+                let presence = machines.enter(MachineId::from(format!("m{}", number % 7).as_str()), || at(0));
+                !machines.by_name.contains_key(&presence.machine)
+            });
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(lost, None);
+        });
     }
 
     #[test]

@@ -227,6 +227,10 @@ impl TargetCounters {
             SettledAs::Rejected => {
                 self.pool_rejected.inc();
             }
+            SettledAs::Stale => {
+                self.stale.inc();
+                return;
+            }
             SettledAs::Unresolved => {
                 self.unresolved.inc();
                 return;

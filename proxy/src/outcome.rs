@@ -34,10 +34,12 @@ pub(crate) struct Settled {
     pub(crate) latency: Duration,
 }
 
-/// The three ends of a forwarded share.
+/// The ends of a forwarded share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SettledAs {
     Accepted,
     Rejected,
+    /// Its pool retired the job while it waited in the queue.
+    Stale,
     Unresolved,
 }

@@ -301,7 +301,9 @@ impl Session {
             return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job is stale", target);
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
-            let version_bits = proof.version_bits;
+            // The pool rebuilds the header by its own mask, whatever part of it this miner rolls, if any: some refuse a
+            // share without the field once rolling was agreed (DATUM), others clear bits of the job that it leaves out.
+            let version_bits = work.job.mask.filter(|mask| !mask.is_empty()).map(|mask| proof.version() & mask.0);
             let block = is_block.then(|| Box::new(proof));
             return Judgement::Forward(Forward { work, share, version_bits, ticket, difficulty, block });
         }

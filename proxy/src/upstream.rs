@@ -19,7 +19,7 @@ use stratum::client_role::ClientConfig;
 use stratum::frame::{POOL_LINE_MAX, Splitter};
 use stratum::version::VersionMask;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -202,7 +202,7 @@ async fn attempt(
     };
     let (reason, detail) = carrier.carry(redirected_at, cancel).await;
     let worked = carrier.has_job;
-    carrier.end();
+    carrier.end().await;
     Ended { reason, detail, worked }
 }
 
@@ -247,7 +247,7 @@ impl Carrier {
         let mut first = Vec::new();
         self.session.start(&mut first);
         self.outgoing.push(&first);
-        let (probed, mut probe_result) = tokio::sync::mpsc::channel(1);
+        let (probed, mut probe_result) = mpsc::channel(1);
         let mut shares = Vec::with_capacity(64);
         loop {
             if let Err(failure) = self.outgoing.write(&self.stream) {
@@ -287,9 +287,11 @@ impl Carrier {
     fn forward(&mut self, shares: &mut Vec<UpstreamShare>) {
         let now = clock::now();
         let mut bytes = Vec::with_capacity(160 * shares.len());
+        let mut settled = Vec::new();
         for share in shares.drain(..) {
-            self.session.share(share, now, &mut bytes);
+            self.session.share(share, now, &mut bytes, &mut settled);
         }
+        self.pools.count(&self.pool, &mut settled);
         self.outgoing.push(&bytes);
     }
 
@@ -297,7 +299,7 @@ impl Carrier {
     fn urgent(&mut self, share: UpstreamShare) {
         let mut bytes = Vec::new();
         let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
-        self.session.share(share, clock::now(), &mut bytes);
+        self.session.share(share, clock::now(), &mut bytes, &mut Vec::new());
         self.outgoing.push_first(&bytes);
         if let Err(failure) = self.outgoing.write(&self.stream) {
             self.pools.metrics.blocks_lost.inc();
@@ -351,6 +353,7 @@ impl Carrier {
                 if !self.pools.placement.adds_space(self.pool.index, &extranonce1, extranonce2_size)
                     && self.pools.placement.lane_width(extranonce2_size).is_ok()
                 {
+                    self.pools.metrics.alarm("no_search_space");
                     let detail = "same extranonce1 as another connection, and no lane bytes".to_owned();
                     return Err(("adds_no_space", detail));
                 }
@@ -425,7 +428,7 @@ impl Carrier {
         ("does_not_fit", misfit.to_string())
     }
 
-    fn tick(&mut self, probed: &tokio::sync::mpsc::Sender<bool>) -> Result<(), (&'static str, String)> {
+    fn tick(&mut self, probed: &mpsc::Sender<bool>) -> Result<(), (&'static str, String)> {
         let now = clock::now();
         let mut events = Vec::new();
         let mut settled = Vec::new();
@@ -466,22 +469,48 @@ impl Carrier {
     }
 
     /// Lets everybody go: sessions move, shares in flight and in the queue stay unresolved.
-    fn end(&mut self) {
+    async fn end(&mut self) {
         self.upstream.set_dead();
         self.pools.placement.connection_down(self.upstream.id);
         let mut settled = Vec::new();
         self.session.end(clock::now(), &mut settled);
-        self.queues.submits.close();
-        self.queues.urgent.close();
-        while let Ok(share) = self.queues.urgent.try_recv() {
+        for share in rest(&mut self.queues.urgent).await {
             let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
             self.pools.metrics.blocks_lost.inc();
             error!(%header, "block_lost: its upstream is gone");
             settled.push(pool_session::undelivered(&share));
         }
-        while let Ok(share) = self.queues.submits.try_recv() {
+        for share in rest(&mut self.queues.submits).await {
             settled.push(pool_session::undelivered(&share));
         }
         self.pools.count(&self.pool, &mut settled);
+    }
+}
+
+/// Closes a queue and takes out what is in it, or is being put in just now: `try_recv` would miss the latter, and its
+/// submit would never be answered.
+async fn rest<T>(queue: &mut mpsc::Receiver<T>) -> Vec<T> {
+    queue.close();
+    let mut rest = Vec::new();
+    while let Some(item) = queue.recv().await {
+        rest.push(item);
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_closing_queue_took_in_comes_out_again() {
+        for round in 0..2000 {
+            let (sender, mut queue) = mpsc::channel::<u32>(64);
+            let sending =
+                tokio::spawn(async move { (0..64).take_while(|item| sender.try_send(*item).is_ok()).count() });
+            tokio::task::yield_now().await;
+            let taken = rest(&mut queue).await.len();
+            assert_eq!(taken, sending.await.expect("no panic"), "round {round}");
+        }
     }
 }

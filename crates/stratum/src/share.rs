@@ -96,6 +96,15 @@ pub struct Proof {
     pub rebuilt: Rebuilt,
 }
 
+impl Proof {
+    /// Returns the header's version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        let [a, b, c, d, ..] = self.header;
+        u32::from_le_bytes([a, b, c, d])
+    }
+}
+
 /// How a header's version was put together from the job's and the miner's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rebuilt {

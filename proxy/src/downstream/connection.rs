@@ -26,8 +26,14 @@ use crate::session::{Counted, Forward, Input, Outbox, Session, SessionRules};
 use crate::socket;
 use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
 
-/// Submits that may wait for a pool's word; then no more is read from this miner. It bounds the mailbox, too.
+/// Submits that may wait for a pool's word; then no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
+/// Bytes read at a time.
+const READ_MAX: usize = 8 * 1024;
+/// Verdicts that may wait for this task. A verdict that finds no room is lost and its submit never answered, so there is
+/// room for all that can be out: what the bound lets wait, and all submits of the one read that passes it. The shortest
+/// submit, `{"method":"mining.submit","params":["a","1","000000",0,0]}`, has more than 50 bytes.
+const MAILBOX: usize = UNANSWERED_MAX + READ_MAX / 50 + 1;
 /// Bytes that may wait for the miner; then no more is read from it.
 const OUTGOING_MAX: usize = 64 * 1024;
 /// A miner that takes none of them for so long is dropped.
@@ -64,7 +70,7 @@ pub(super) async fn run(
         difficulty: None,
         version_mask: None,
     };
-    let (verdicts, mailbox) = mpsc::channel(UNANSWERED_MAX);
+    let (verdicts, mailbox) = mpsc::channel(MAILBOX);
     let connection = Connection {
         stream,
         session: Session::new(rules, slot.slot, number, now),
@@ -112,9 +118,9 @@ struct Connection {
     /// How much of `out.bytes` the socket has taken.
     written: usize,
     blocked_since: Option<Instant>,
-    /// The session was given work at some time on this connection.
+    /// The session was given work on this connection and has not been parked since.
     has_worked: bool,
-    /// It wants a seat and has none.
+    /// It wants a seat, or a better one than it has.
     waiting: bool,
     /// It counts among those that want work.
     served: bool,
@@ -132,6 +138,7 @@ impl Connection {
     /// Moves bytes until the connection ends. Returns why, and whether it had become a session.
     async fn carry(mut self, mut mailbox: mpsc::Receiver<PoolVerdict>) -> (&'static str, bool) {
         let shutdown = self.shared.cancel.clone();
+        let mut ending = false;
         let reason = loop {
             self.flush_counts().await;
             if let Err(reason) = self.write() {
@@ -170,8 +177,11 @@ impl Connection {
                     self.settle(false);
                 }
                 Some(verdict) = mailbox.recv() => self.verdict(verdict),
-                () = shutdown.cancelled(), if self.end_of_input.is_none() => {
-                    self.end_of_input = Some((now + self.shared.shutdown_grace, "shutdown"));
+                () = shutdown.cancelled(), if !ending => {
+                    ending = true;
+                    let until = now + self.shared.shutdown_grace;
+                    let sooner = self.end_of_input.filter(|(closed, _)| *closed <= until);
+                    self.end_of_input = sooner.or(Some((until, "shutdown")));
                 }
                 () = tokio::time::sleep_until(wake_at) => {
                     self.session.handle(Input::Tick, clock::now(), &mut self.out);
@@ -208,7 +218,7 @@ impl Connection {
 
     /// Reads what is there, a bounded amount at a time, and handles each line.
     fn read(&mut self) -> Result<(), &'static str> {
-        let mut scratch = [0; 8 * 1024];
+        let mut scratch = [0; READ_MAX];
         let read = match self.stream.try_read(&mut scratch) {
             Ok(0) => {
                 // The miner may have half-closed: what is owed is still written (S78).
@@ -277,6 +287,8 @@ impl Connection {
         self.set_served(serve == Serve::Work);
         if serve == Serve::Park {
             self.seat = None;
+            // Hold keeps those at work who are at work: one that was taken off stays off until it may run.
+            self.has_worked = false;
             self.set_waiting(false);
             self.show("parked");
             return;
@@ -286,28 +298,24 @@ impl Connection {
             Some(mask) if mask.0 != 0 => usable.mask.is_some_and(|granted| granted.0 != 0),
             _ => true,
         });
-        let mut short = None;
+        // Behind a better target that has no room just now: work elsewhere beats none, and it asks again.
+        let mut behind = false;
         for usable in eligible {
             if self.seat.as_ref().is_some_and(|seat| seat.target == usable.target) {
-                self.set_waiting(false);
+                self.set_waiting(behind);
                 return;
             }
             match self.shared.placement.seat(usable.target, self.slot.slot) {
                 Ok(seat) => {
                     self.seat = Some(seat);
-                    self.set_waiting(false);
+                    self.set_waiting(behind);
                     self.take_work();
                     return;
                 }
-                Err(NoSeat::NoSpace) => {
-                    short = Some(usable.target);
-                    break;
-                }
+                Err(NoSeat::NoSpace) => self.shared.shortage(usable.target),
                 Err(NoSeat::NoJob) => {}
             }
-        }
-        if let Some(target) = short {
-            self.shared.shortage(target);
+            behind = true;
         }
         // Without a new seat an old one is kept while its target lives: it is better than none.
         let keeps =
@@ -490,5 +498,19 @@ impl Downstream {
         if !pool.want_another(ready) {
             self.metrics.alarm("no_search_space");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S31: what one read can bring on top of a full table of unanswered submits still has room for its verdicts.
+    #[test]
+    fn the_mailbox_holds_a_verdict_for_every_submit_that_can_be_out() {
+        let shortest = r#"{"method":"mining.submit","params":["a","1","000000",0,0]}"#.len() + 1;
+        // The first line of a read may have begun in the one before.
+        let in_one_read = READ_MAX / shortest + 1;
+        assert!(UNANSWERED_MAX - 1 + in_one_read <= MAILBOX);
     }
 }

@@ -43,6 +43,22 @@ impl FakePool {
 
     /// A job under our id `job_id`, as a lane would carry it.
     fn work(&mut self, job_id: u64, pool_difficulty: Difficulty, nbits: u32, clean: bool) -> Arc<LaneWork> {
+        self.job(job_id, 0x2000_0000, pool_difficulty, nbits, clean)
+    }
+
+    /// A hard job whose header starts with `version`.
+    fn work_of_version(&mut self, job_id: u64, version: u32) -> Arc<LaneWork> {
+        self.job(job_id, version, difficulty(-24), HARD, true)
+    }
+
+    fn job(
+        &mut self,
+        job_id: u64,
+        version: u32,
+        pool_difficulty: Difficulty,
+        nbits: u32,
+        clean: bool,
+    ) -> Arc<LaneWork> {
         let seq = self.next_seq;
         self.next_seq += 1;
         if clean {
@@ -54,7 +70,7 @@ impl FakePool {
             coinb1: vec![1, 2, u8::try_from(job_id % 251).expect("below 251")],
             coinb2: vec![3, 4],
             branches: vec![[9; 32]],
-            version: 0x2000_0000,
+            version,
             nbits,
             ntime: 1_800_000_000,
             clean,
@@ -250,6 +266,31 @@ fn s35_a_late_share_goes_to_the_pool_that_issued_its_job() {
     assert_eq!(lines.last().unwrap()["params"][8], true, "a switch is always clean for the miner");
     driver.submit(9, "1", grind(&old, difficulty(-24), None, 1));
     assert_eq!(driver.out.forwards.pop().expect("forwarded").work.job.upstream.id, a.upstream.id);
+}
+
+/// The pool rolls 1fffe000 and the job has bit 22 set; this miner rolls nothing, and another only bits 13 to 16.
+#[test]
+fn the_pool_gets_the_headers_bits_under_its_own_mask() {
+    for mask in [None, Some("0001e000")] {
+        let mut driver = Driver::new();
+        if let Some(mask) = mask {
+            driver.say(&format!(
+                r#"{{"id":1,"method":"mining.configure","params":[["version-rolling"],{{"version-rolling.mask":"{mask}"}}]}}"#
+            ));
+        }
+        driver.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+        driver.say(r#"{"id":3,"method":"mining.authorize","params":["acme.rig","x"]}"#);
+        let mut pool = FakePool::new(0);
+        let work = pool.work_of_version(1, 0x2040_0000);
+        driver.input(Input::Work(&work));
+        let (extranonce2, nonce) = grind(&work, difficulty(-24), None, 1);
+        let bits = if mask.is_some() { r#","00000000""# } else { "" };
+        driver.say(&format!(
+            r#"{{"id":9,"method":"mining.submit","params":["acme.rig","1","{extranonce2:08x}","6b49d200","{nonce:08x}"{bits}]}}"#
+        ));
+        let forward = driver.out.forwards.pop().expect("forwarded");
+        assert_eq!(forward.version_bits, Some(0x0040_0000), "miner's mask {mask:?}");
+    }
 }
 
 #[test]

@@ -296,8 +296,15 @@ impl PoolSession {
     }
 
     /// Writes a share for the pool. One whose job the pool has retired meanwhile is told so at once.
-    pub(crate) fn share(&mut self, share: UpstreamShare, now: Instant, out: &mut Vec<u8>) {
+    pub(crate) fn share(&mut self, share: UpstreamShare, now: Instant, out: &mut Vec<u8>, settled: &mut Vec<Settled>) {
         let job = &share.work.job;
+        if !job.is_live() && share.block.is_none() {
+            let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());
+            let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
+            let pool_difficulty = job.difficulty.get();
+            settled.push(Settled { outcome: SettledAs::Stale, pool_difficulty, latency: Duration::ZERO });
+            return;
+        }
         let slot = [share.slot];
         let extranonce2: [&[u8]; 3] = [&share.work.lane, &slot, &share.extranonce2];
         let request =
@@ -351,5 +358,91 @@ pub(super) fn undelivered(share: &UpstreamShare) -> Settled {
         outcome: SettledAs::Unresolved,
         pool_difficulty: share.work.job.difficulty.get(),
         latency: Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::space::ConnectionId;
+    use crate::work::{LaneWork, PoolJob, Upstream, fingerprint};
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn session(now: Instant) -> PoolSession {
+        let config = ClientConfig {
+            user_agent: "tieline".into(),
+            worker: "acme".into(),
+            password: "x".into(),
+            mask: None,
+            suggest: None,
+        };
+        let deadlines = Deadlines {
+            handshake: Duration::from_secs(20),
+            suspect: Duration::from_secs(5),
+            answer: Duration::from_secs(20),
+            quiet: Duration::from_secs(120),
+        };
+        PoolSession::new(config, deadlines, Difficulty::ONE, now)
+    }
+
+    fn share(upstream: &Arc<Upstream>, reply: mpsc::Sender<PoolVerdict>) -> UpstreamShare {
+        let job = Job {
+            job_id: "j".into(),
+            prev_hash: [1; 32],
+            coinb1: vec![1],
+            coinb2: vec![2],
+            branches: vec![],
+            version: 0x2000_0000,
+            nbits: 0x1703_ffff,
+            ntime: 1_800_000_000,
+            clean: true,
+        };
+        let job = Arc::new(PoolJob {
+            extranonce1: [0xaa].into(),
+            difficulty: Difficulty::ONE,
+            pool_target: Difficulty::ONE.target(),
+            block_target: job.network_target(),
+            mask: None,
+            seq: 1,
+            upstream: upstream.clone(),
+            fingerprint: fingerprint(&job),
+            job,
+        });
+        UpstreamShare {
+            work: Arc::new(LaneWork { job_id: 1, job, lane: [0].into(), notify: bytes::Bytes::new() }),
+            slot: 7,
+            extranonce2: stratum::share::SmallBytes::new(&[0; 4]).expect("four bytes"),
+            ntime: 1_800_000_000,
+            nonce: 1,
+            version_bits: None,
+            ticket: 3,
+            reply,
+            block: None,
+        }
+    }
+
+    /// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a pool that takes nothing.
+    #[test]
+    fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
+        let now = origin();
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let (reply, mut verdicts) = mpsc::channel(4);
+        let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
+        session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
+        assert!(!out.is_empty() && settled.is_empty() && session.waiting() == 1, "a live one is sent");
+
+        out.clear();
+        upstream.retire_below(2);
+        session.share(share(&upstream, reply), now, &mut out, &mut settled);
+        assert!(out.is_empty() && session.waiting() == 1);
+        assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
+        let verdict = verdicts.try_recv().expect("answered");
+        assert_eq!(verdict.outcome, PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into()));
     }
 }
