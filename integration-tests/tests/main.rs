@@ -6,4 +6,7 @@ mod curtail;
 mod failover;
 mod harness;
 mod hostile;
+mod lease;
 mod shares;
+mod site;
+mod unverified;
