@@ -321,7 +321,9 @@ impl Session {
         }
         let is_block = work.job.network_target.is_met_by(&proof.hash);
         if !work.job.is_live() && !is_block {
-            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job is stale", target);
+            // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
+            let counted = Counted { outcome: Outcome::Stale, difficulty: Some(difficulty), target };
+            return Judgement::Reject(counted, RejectCode::JobNotFound, "job is stale");
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
             let version_bits = proof.version_bits;
