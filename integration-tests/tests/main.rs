@@ -7,6 +7,8 @@ mod failover;
 mod harness;
 mod hostile;
 mod lease;
+mod process;
+mod programs;
 mod shares;
 mod site;
 mod unverified;

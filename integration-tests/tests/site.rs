@@ -17,7 +17,6 @@ use directive::{MachineId, MeterId, Watts};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use stratum::difficulty::Difficulty;
 use testbed::facility::{FacilitySpec, Headroom, MachineSpec, SimFacility, SimMeter, TenantSpec};
 use testbed::miner::{MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner};
 use testbed::pool::TestPool;
@@ -25,7 +24,7 @@ use tieline::drivers::Registered;
 use tieline::site::{ControlConfig, Site, SiteConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{self, Books, EASY, pool};
+use crate::harness::{self, Books, pool};
 
 /// Longer than any step of a lease's life here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,7 +86,7 @@ impl Default for Setup {
             groups: vec![group("old", 4, 38.0, true), group("new", 4, 17.5, true), group("stuck", 2, 45.0, false)],
             usable: Watts(31_000),
             metered: true,
-            margin: Duration::from_secs(2),
+            margin: Duration::from_secs(1),
             miners: true,
         }
     }
@@ -136,7 +135,7 @@ impl Setup {
 
     /// From the commitment of a lease to a start for which there is time enough, also on a slow machine.
     pub(crate) fn notice(&self) -> Duration {
-        self.margin + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 3) + READY_BEFORE
+        self.margin + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 2) + READY_BEFORE
     }
 
     fn machines(&self) -> impl Iterator<Item = (&Group, MachineId)> {
@@ -184,8 +183,7 @@ impl WholeSite {
 
         let policy = switchboard::policy::parse(&setup.policy(1), "policy.toml").expect("a sound policy");
         let state = tempfile::tempdir().expect("a folder");
-        let mut proxy = harness::config(&pools);
-        proxy.servers[0].difficulty = Difficulty::new(EASY / 16.0).expect("positive");
+        let proxy = harness::config(&pools);
         let timing = Timing {
             read_at_rest: Duration::from_millis(500),
             read_in_doubt: Duration::from_millis(200),
