@@ -6,27 +6,27 @@
 //! machine may work by the switchboard's timeline ([`control`]). Everything else moves bytes.
 
 mod api;
+mod conductor;
 pub mod config;
 mod control;
 mod directions;
 mod downstream;
 mod machines;
 mod metrics;
+mod outcome;
 mod placement;
 mod route;
 mod session;
+mod sizes;
 mod slot;
 mod socket;
 mod space;
 mod upstream;
 mod work;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use daemon::clock;
 use daemon::state_file::{StateError, StateFile};
@@ -38,20 +38,20 @@ use serde::Serialize;
 use stratum::version::VersionMask;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use config::Config;
 pub use machines::SessionView;
 pub use metrics::Counts;
 
-use config::NoUpstream;
+use conductor::Conductor;
 use control::Control;
 use directions::{Directions, Orders};
 use downstream::Downstream;
 use machines::{Machines, Sessions};
 use metrics::Metrics;
 use placement::Placement;
-use route::{Decision, Route, TargetHealth};
+use route::Route;
 use session::SessionRules;
 use upstream::{Deadlines, Pool, PoolState, Pools};
 
@@ -126,11 +126,6 @@ pub struct TargetView {
     pub last_fault: Option<String>,
 }
 
-/// How long the pools' sizes are waited for at start.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often health is looked at without being told.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 impl Proxy {
     /// Starts listening and connecting. With a `link`, nobody works until a timeline was heard (in this life or, if
     /// `state_dir` remembers it, a former one); without, everybody does.
@@ -146,7 +141,7 @@ impl Proxy {
     ) -> Result<Self, StartError> {
         let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
         let metrics = Metrics::register(&names, registry);
-        let extranonce2_size = choose_extranonce2_size(&config, state_dir.as_deref()).await?;
+        let extranonce2_size = sizes::choose(&config, state_dir.as_deref()).await?;
         let placement = Placement::new(extranonce2_size, rand::random());
         let pools = Arc::new(Pools {
             targets: config
@@ -235,13 +230,8 @@ impl Proxy {
             let name = format!("listener {}", server.name);
             tasks.spawn(name, downstream::listen(listener, rules, downstream.clone()));
         }
-        let conductor = Conductor {
-            route: Route::new(config.targets.len(), config.failback_after, clock::now()),
-            no_upstream: config.no_upstream,
-            shared: shared.clone(),
-            downstream,
-            directions: directions.clone(),
-        };
+        let route = Route::new(config.targets.len(), config.failback_after, clock::now());
+        let conductor = Conductor::new(route, config.no_upstream, shared.clone(), downstream, directions.clone());
         tasks.spawn("conductor", conductor.run(tasks.token()));
         if let Some(link) = link {
             let control = Control {
@@ -329,129 +319,4 @@ impl Shared {
             })
             .collect()
     }
-}
-
-/// Decides which target is mined at, and tells the sessions.
-struct Conductor {
-    route: Route,
-    no_upstream: NoUpstream,
-    shared: Arc<Shared>,
-    downstream: Arc<Downstream>,
-    directions: Arc<watch::Sender<Directions>>,
-}
-
-impl Conductor {
-    async fn run(mut self, cancel: tokio_util::sync::CancellationToken) {
-        loop {
-            let now = clock::now();
-            self.look(now);
-            let wait = self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = self.shared.pools.changed.notified() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    fn look(&mut self, now: Instant) {
-        let pools = &self.shared.pools;
-        let health: Vec<TargetHealth> = pools.targets.iter().map(|pool| pools.health(pool)).collect();
-        let former = self.route.active();
-        let Decision { usable, down_since } = self.route.decide(&health, now);
-        if self.route.active() != former {
-            self.switched(former);
-        }
-        for (pool, health) in pools.targets.iter().zip(&health) {
-            let counters = self.shared.metrics.target(Some(pool.index));
-            counters.up.set(i64::from(health.ready));
-            counters.connections.set(i64::from(pools.placement.target_state(pool.index).ready));
-            self.size(pool);
-        }
-        let release = match (self.no_upstream, down_since) {
-            (NoUpstream::ReleaseAfter(after), Some(since)) => now >= since + after,
-            _ => false,
-        };
-        let waiting = self.downstream.waiting.load(Ordering::Relaxed) > 0;
-        self.directions.send_if_modified(|directions| {
-            let changed = *directions.usable != *usable || directions.release != release;
-            if changed {
-                directions.usable = usable.into();
-                directions.release = release;
-            }
-            if waiting {
-                directions.seats += 1;
-            }
-            changed || waiting
-        });
-        self.count_sessions();
-    }
-
-    fn switched(&self, former: Option<usize>) {
-        let active = self.route.active();
-        *self.shared.active.lock() = active;
-        self.shared.metrics.switches.inc();
-        let name = |target: Option<usize>| target.map_or("none", |index| &self.shared.pools.targets[index].config.name);
-        match active {
-            Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
-            None => {
-                self.shared.metrics.alarm("no_upstream");
-                warn!(from = name(former), "no target can be mined at");
-            }
-        }
-    }
-
-    /// A target without lane bytes needs a connection for each 256 sessions, also while it only stands by.
-    fn size(&self, pool: &Pool) {
-        let Some(size) = pool.state().extranonce2_size else { return };
-        if self.shared.pools.placement.lane_width(size) == Ok(0) {
-            let served = self.downstream.served.load(Ordering::Relaxed);
-            let needed = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
-            if needed > 1 {
-                pool.want_another(needed - 1);
-            }
-        }
-    }
-
-    fn count_sessions(&self) {
-        let mut states = BTreeMap::from([("handshake", 0), ("working", 0), ("waiting", 0), ("parked", 0)]);
-        self.shared.sessions.each(|view| *states.entry(view.state).or_default() += 1);
-        for (state, count) in states {
-            self.shared.metrics.sessions(state).set(count);
-        }
-    }
-}
-
-/// Settles the miners' extranonce2_size: 4 where every target has room for it, else 3. A target that was never asked
-/// counts as having 4 bytes, unless the configuration or a former life knows better.
-async fn choose_extranonce2_size(config: &Config, state_dir: Option<&std::path::Path>) -> Result<u8, StartError> {
-    let file = state_dir.map(|dir| StateFile::new(dir.join("extranonce.json")));
-    let mut known: BTreeMap<String, u8> = match &file {
-        Some(file) => file.load()?.unwrap_or_default(),
-        None => BTreeMap::new(),
-    };
-    let address = |target: &config::Target| format!("{}:{}", target.host, target.port);
-    if config.targets.iter().any(|target| target.extranonce2_size.is_none()) {
-        let probed = upstream::probe_sizes(&config.targets, PROBE_TIMEOUT).await;
-        for (target, size) in config.targets.iter().zip(probed) {
-            if let Some(size) = size {
-                known.insert(address(target), size);
-            }
-        }
-        if let Some(file) = &file {
-            file.store(&known)?;
-        }
-    }
-    let sizes: Vec<u8> = config
-        .targets
-        .iter()
-        .map(|target| target.extranonce2_size.or_else(|| known.get(&address(target)).copied()).unwrap_or(4))
-        .collect();
-    let miner = config.extranonce2_size.unwrap_or(if sizes.iter().all(|size| *size >= 5) { 4 } else { 3 });
-    for (target, size) in config.targets.iter().zip(sizes) {
-        if size <= miner {
-            return Err(StartError::DoesNotFit { target: target.name.clone(), size, miner });
-        }
-    }
-    Ok(miner)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use stratum::difficulty::Difficulty;
+use stratum::difficulty::{Difficulty, Target};
 use stratum::job::Job;
 use stratum::server_message::render_notify;
 use stratum::version::VersionMask;
@@ -276,11 +276,12 @@ impl Placement {
         if clean {
             connection.upstream.retire_below(seq);
         }
+        let pool_target = difficulty.target();
         let job = Arc::new(PoolJob {
             extranonce1: connection.key.extranonce1.clone(),
             difficulty,
-            pool_target: difficulty.target(),
-            network_target: job.network_target(),
+            pool_target,
+            block_target: block_target(job.network_target(), pool_target),
             mask,
             seq,
             upstream: connection.upstream.clone(),
@@ -379,6 +380,12 @@ impl LaneChannel {
             lane: self.bytes.clone(),
         })
     }
+}
+
+/// The network's target where a share that meets it is something special. On a test network every share of the pool's
+/// would be a block, and shares below the pool's difficulty too, which it would only reject.
+fn block_target(network: Target, pool: Target) -> Target {
+    if network < pool { network } else { Target::NEVER }
 }
 
 /// Our job id as miners see it.

@@ -19,6 +19,7 @@ use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
 use stratum::share::{Proof, Share, decode, mask_for, prove};
 use stratum::version::VersionMask;
 
+use crate::outcome::Outcome;
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use answers::Answers;
 use issues::Issues;
@@ -80,30 +81,6 @@ pub(crate) struct Forward {
     pub(crate) difficulty: f64,
     /// Present when the share meets the network target.
     pub(crate) block: Option<Box<Proof>>,
-}
-
-/// How a submit ended that was not forwarded. One that was ends as its pool says ([`crate::upstream::SettledAs`]); every
-/// submit ends in exactly one of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Outcome {
-    /// Below the pool's difficulty: good for us, not for it.
-    Local,
-    /// As [`Outcome::Local`], while the upstream owed an answer.
-    AtRisk,
-    /// It could not be brought to its pool: nobody knows.
-    Unresolved,
-    /// A job we no longer hold, or that its pool has retired.
-    Stale,
-    /// Searched before.
-    Duplicate,
-    /// The hash misses the difficulty advertised with the job.
-    LowDifficulty,
-    /// Not authorized, or not for this worker.
-    Unauthorized,
-    /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
-    Malformed,
-    /// The queue to its pool is full.
-    Overflow,
 }
 
 /// One submit's end, with the difficulty it is worth.
@@ -319,7 +296,7 @@ impl Session {
                 return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too many shares for one job", target);
             }
         }
-        let is_block = work.job.network_target.is_met_by(&proof.hash);
+        let is_block = work.job.block_target.is_met_by(&proof.hash);
         if !work.job.is_live() && !is_block {
             // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
             let counted = Counted { outcome: Outcome::Stale, difficulty: Some(difficulty), target };

@@ -23,11 +23,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
-pub(crate) use pool_session::{Deadlines, Settled, SettledAs};
+pub(crate) use pool_session::Deadlines;
 pub(crate) use probe::probe_sizes;
 
 use crate::config::Target;
 use crate::metrics::Metrics;
+use crate::outcome::Settled;
 use crate::placement::Placement;
 use crate::route::TargetHealth;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};

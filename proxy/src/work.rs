@@ -37,7 +37,7 @@ pub(crate) struct Upstream {
 
 /// Shares that may wait for one upstream connection; the session that brings a further one waits.
 pub(crate) const SUBMITS_QUEUED: usize = 8192;
-/// Network-target shares that may wait; a further one is refused and alarmed. There is one such share in ten minutes.
+/// Block shares that may wait ahead of the others; a further one takes its turn. There is one in ten minutes.
 pub(crate) const URGENT_QUEUED: usize = 64;
 
 /// The receiving ends that a connection's task holds.
@@ -102,7 +102,8 @@ pub(crate) struct PoolJob {
     /// The pool's difficulty as it was then.
     pub(crate) difficulty: Difficulty,
     pub(crate) pool_target: Target,
-    pub(crate) network_target: Target,
+    /// What makes a share a block: the network's target, where that is harder than the pool's.
+    pub(crate) block_target: Target,
     /// Version bits the pool lets us roll.
     pub(crate) mask: Option<VersionMask>,
     /// Position in its connection's order of jobs.

@@ -202,7 +202,7 @@ pub fn admit<'l>(
 ///
 /// # Errors
 /// The first lease that does not fit, with the refusal.
-pub fn carries(policy: &Policy, population: &Population, leases: &[Lease]) -> Result<(), (Lease, Refusal)> {
+pub fn carries(policy: &Policy, population: &Population, leases: &[Lease]) -> Result<(), Box<(Lease, Refusal)>> {
     let tree = Tree::new(policy);
     for lease in leases {
         if tree.of(&lease.feed).is_none() {
@@ -219,9 +219,10 @@ pub fn carries(policy: &Policy, population: &Population, leases: &[Lease]) -> Re
                 available: Watts::ZERO,
                 asked: lease.gross,
             };
-            return Err((lease.clone(), Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] }));
+            let refusal = Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] };
+            return Err(Box::new((lease.clone(), refusal)));
         }
-        carry(&tree, population, leases, lease).map_err(|refusal| (lease.clone(), refusal))?;
+        carry(&tree, population, leases, lease).map_err(|refusal| Box::new((lease.clone(), refusal)))?;
     }
     Ok(())
 }
@@ -485,7 +486,7 @@ mod tests {
         let mut policy = policy();
         assert_eq!(carries(&policy, &Population::default(), &leases), Ok(()));
         policy.feeds[1].limit = Watts(40_000);
-        let (lease, refusal) = carries(&policy, &Population::default(), &leases).unwrap_err();
+        let (lease, refusal) = *carries(&policy, &Population::default(), &leases).unwrap_err();
         assert_eq!(lease.id.as_str(), "x");
         assert!(matches!(refusal, Refusal::DoesNotFit { worst, .. } if worst.short() == Watts(1_420)));
         policy.feeds.remove(1);

@@ -1,15 +1,15 @@
-//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. Who may call is left to the
-//! program: it puts the token in front of [`mutations`].
+//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. Who holds
+//! the token, and the bounds on connections, are left to [`daemon::admin`].
 
 mod error;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use daemon::admin::{ApiJson, require_token};
 use directive::LeaseId;
 use serde::Deserialize;
 use serde_json::json;
@@ -28,9 +28,9 @@ const PAGE: usize = 1000;
 /// Characters of an `Idempotency-Key`.
 const KEY: usize = 128;
 
-/// All routes; `protect` puts the token in front of those that change something.
-pub fn router(handle: Handle, protect: impl FnOnce(Router) -> Router) -> Router {
-    reads(handle.clone()).merge(protect(mutations(handle)))
+/// All routes, with the bearer token in front of those that change something.
+pub fn router(handle: Handle) -> Router {
+    reads(handle.clone()).merge(require_token(mutations(handle)))
 }
 
 /// The routes that change nothing, the dry run of an admission among them.
@@ -87,10 +87,7 @@ async fn ask(handle: &Handle, command: Command) -> Answered {
         Answer::Plan(view) => Json(view).into_response(),
         Answer::Status(view) => Json(view).into_response(),
         Answer::Feeds(views) => Json(json!({ "feeds": views })).into_response(),
-        Answer::Machines(views) => {
-            let next = if views.len() >= PAGE { views.last().map(|view| view.machine.clone()) } else { None };
-            Json(json!({ "machines": views, "next": next })).into_response()
-        }
+        Answer::Machines(views) => Json(json!({ "machines": views })).into_response(),
         Answer::Head(head) => Json(head).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),
         Answer::Refused(refused) => return Err(refused.into()),
@@ -166,12 +163,11 @@ async fn machines(
     Ok(Json(json!({ "machines": views, "next": next })).into_response())
 }
 
-async fn admit(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Answered {
-    ask(&handle, Command::Admit(request(&headers, &body)?)).await
+async fn admit(State(handle): State<Handle>, ApiJson(request): ApiJson<LeaseRequest>) -> Answered {
+    ask(&handle, Command::Admit(request)).await
 }
 
-async fn commit(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Answered {
-    let request = request(&headers, &body)?;
+async fn commit(State(handle): State<Handle>, headers: HeaderMap, ApiJson(request): ApiJson<LeaseRequest>) -> Answered {
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(value) => {
@@ -197,14 +193,6 @@ async fn cancel(
 ) -> Answered {
     let Query(Cancel { force }) = query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
     ask(&handle, Command::Cancel { lease: LeaseId::from(id), force }).await
-}
-
-fn request(headers: &HeaderMap, body: &[u8]) -> Result<LeaseRequest, ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
-        return Err(ApiError::media_type());
-    }
-    serde_json::from_slice(body).map_err(|error| ApiError::unreadable(&error))
 }
 
 #[cfg(test)]

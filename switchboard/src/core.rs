@@ -108,7 +108,7 @@ pub struct Core {
     unseen: bool,
     looked_at: Option<Instant>,
     asleep: Arc<BTreeSet<MachineId>>,
-    /// Whether the ledger has the selection of the last plan.
+    /// The selection that the ledger has, or will have when what waits is written.
     recorded: Selection,
     serial: u64,
     permitted: Option<(Generation, Instant)>,

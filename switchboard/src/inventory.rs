@@ -243,7 +243,7 @@ impl Inventory {
         for receiver in self.receivers.values() {
             match &receiver.view {
                 View::Proxy(sessions) => {
-                    names.extend(sessions.iter().filter(|(_, session)| session.sessions > 0).map(|(id, _)| id))
+                    names.extend(sessions.iter().filter(|(_, session)| session.sessions > 0).map(|(id, _)| id));
                 }
                 View::Agent { machines, .. } => names.extend(machines.keys()),
             }

@@ -1,8 +1,8 @@
 //! The plan: which machines are off when, so that every feed carries what is committed, and why. Pure: policy, leases,
 //! fleet, what earlier plans chose and the time go in; a [`Plan`] comes out, the same for the same input.
 //!
-//! It is made in three movements: [`sweep`] walks the edges of the leases and chooses machines, [`schedule`] gives the
-//! choices their times, [`steps`] puts them into words. Whether power was really freed is left to [`crate::commitment`].
+//! It is made in three movements: `sweep` walks the edges of the leases and chooses machines, `schedule` gives the
+//! choices their times, `steps` puts them into words. Whether power was really freed is left to [`crate::commitment`].
 
 mod schedule;
 mod steps;

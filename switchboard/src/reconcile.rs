@@ -255,11 +255,11 @@ fn log(entry: &Entry) {
             info!(%lease, from = from.as_str(), to = to.as_str(), why, "lease moved");
         }
         Event::Breached { lease, breach, .. } => {
-            warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached")
+            warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached");
         }
         Event::Unverified { lease, why } => warn!(%lease, why, "lease unverified"),
         Event::LeaseCommitted { lease, .. } => {
-            info!(lease = %lease.id, gross = %lease.gross, feed = %lease.feed, "lease committing")
+            info!(lease = %lease.id, gross = %lease.gross, feed = %lease.feed, "lease committing");
         }
         Event::LeaseCancelled { lease, .. } => info!(%lease, "lease cancelling"),
         Event::PolicyRefused { digest, why, .. } => warn!(digest, why, "policy refused"),

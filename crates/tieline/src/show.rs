@@ -67,9 +67,10 @@ pub fn status(server: &Server) -> Result<(), Failure> {
         );
     }
     for (what, counts) in [("leases", &site["leases"]), ("machines off", &site["machines"])] {
-        if let Some(counts) = counts.as_object().filter(|counts| !counts.is_empty()) {
-            let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-            println!("{what}: {}", counts.join(", "));
+        let some = counts.as_object().into_iter().flatten().filter(|(_, count)| **count != 0);
+        let some: Vec<String> = some.map(|(state, count)| format!("{count} {state}")).collect();
+        if !some.is_empty() {
+            println!("{what}: {}", some.join(", "));
         }
     }
     if let Some(why) = site["raises_withheld"].as_str() {

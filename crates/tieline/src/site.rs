@@ -9,7 +9,6 @@ use std::sync::Arc;
 use agent::core::Timing;
 use agent::{Agent, AgentConfig};
 use anyhow::Context;
-use daemon::admin::require_token;
 use daemon::clock;
 use daemon::tasks::Tasks;
 use directive::in_process;
@@ -94,7 +93,7 @@ impl Site {
     pub fn router(&self) -> axum::Router {
         let routes = self.proxy.router();
         match &self.switchboard {
-            Some(handle) => routes.merge(switchboard::api::router(handle.clone(), require_token)),
+            Some(handle) => routes.merge(switchboard::api::router(handle.clone())),
             None => routes,
         }
     }

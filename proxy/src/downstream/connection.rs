@@ -20,8 +20,9 @@ use tracing::{Instrument, debug, error, info_span};
 use super::Downstream;
 use crate::directions::{Directions, Serve};
 use crate::machines::{Presence, SessionEntry, SessionView};
+use crate::outcome::Outcome;
 use crate::placement::{NoSeat, Seat, SlotLease};
-use crate::session::{Counted, Forward, Input, Outbox, Outcome, Session, SessionRules};
+use crate::session::{Counted, Forward, Input, Outbox, Session, SessionRules};
 use crate::socket;
 use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -399,18 +400,23 @@ impl Connection {
             block,
             work,
         };
-        let undelivered = if is_block {
-            upstream.urgent().try_send(share).err().map(|refused| refused.into_inner())
+        let share = if is_block {
+            match upstream.urgent().try_send(share) {
+                Ok(()) => return,
+                // It takes its turn rather than be lost.
+                Err(mpsc::error::TrySendError::Full(share) | mpsc::error::TrySendError::Closed(share)) => share,
+            }
         } else {
-            match upstream.submits().try_send(share) {
-                Ok(()) => None,
-                Err(mpsc::error::TrySendError::Closed(share)) => Some(share),
-                // The one place where a session waits: for a pool that takes shares slower than they come.
-                Err(mpsc::error::TrySendError::Full(share)) => {
-                    match upstream.submits().send_timeout(share, QUEUE_PATIENCE).await {
-                        Ok(()) => None,
-                        Err(refused) => Some(refused.into_inner()),
-                    }
+            share
+        };
+        let undelivered = match upstream.submits().try_send(share) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Closed(share)) => Some(share),
+            // The one place where a session waits: for a pool that takes shares slower than they come.
+            Err(mpsc::error::TrySendError::Full(share)) => {
+                match upstream.submits().send_timeout(share, QUEUE_PATIENCE).await {
+                    Ok(()) => None,
+                    Err(refused) => Some(refused.into_inner()),
                 }
             }
         };

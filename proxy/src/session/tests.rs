@@ -66,7 +66,7 @@ impl FakePool {
             extranonce1,
             difficulty: pool_difficulty,
             pool_target: pool_difficulty.target(),
-            network_target: job.network_target(),
+            block_target: job.network_target(),
             mask: Some(VersionMask::BIP320),
             seq,
             upstream: self.upstream.clone(),

@@ -13,6 +13,7 @@ use stratum::job::Job;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
+use crate::outcome::{Settled, SettledAs};
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// How long things may take.
@@ -57,22 +58,6 @@ struct InFlight {
     pool_difficulty: f64,
     /// Answered already (removed once it is at the front).
     done: bool,
-}
-
-/// How a forwarded share ended, for the counters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Settled {
-    pub(crate) outcome: SettledAs,
-    pub(crate) pool_difficulty: f64,
-    pub(crate) latency: Duration,
-}
-
-/// The three ends of a forwarded share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SettledAs {
-    Accepted,
-    Rejected,
-    Unresolved,
 }
 
 /// One pool connection.

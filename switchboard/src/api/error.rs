@@ -9,46 +9,30 @@ use super::arithmetic;
 use crate::admit::{Line, Refusal};
 use crate::core::Refused;
 
-/// An error on its way to the client.
+/// An error on its way to the client: what every role says, and the figures of a refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
-    status: StatusCode,
-    error: Map<String, Value>,
+    error: daemon::admin::ApiError,
+    figures: Map<String, Value>,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &str, message: &str) -> Self {
-        let mut error = Map::new();
-        error.insert("code".to_owned(), code.into());
-        error.insert("message".to_owned(), message.into());
-        Self { status, error }
+    fn new(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self { error: daemon::admin::ApiError::new(status, code, message), figures: Map::new() }
     }
 
     fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.error.insert(key.to_owned(), value.into());
+        self.figures.insert(key.to_owned(), value.into());
         self
+    }
+
+    fn field(self, field: &str) -> Self {
+        Self { error: self.error.field(field), ..self }
     }
 
     /// A field of the request is wrong.
     pub(super) fn bad(field: &str, what: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", &format!("{field}: {what}")).with("field", field)
-    }
-
-    /// The body is no JSON of the wanted shape.
-    pub(super) fn unreadable(error: &serde_json::Error) -> Self {
-        let message = error.to_string();
-        // serde says the field between backticks: "unknown field `x`, expected …", "duplicate field `x`".
-        let field = message.split('`').nth(1).filter(|_| message.contains(" field `")).map(str::to_owned);
-        let error = Self::new(StatusCode::BAD_REQUEST, "bad_request", &message);
-        match field {
-            Some(field) => error.with("field", field),
-            None => error,
-        }
-    }
-
-    /// The body does not say that it is JSON.
-    pub(super) fn media_type() -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "the body must be application/json")
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", what).field(field)
     }
 
     /// The switchboard does not answer.
@@ -56,7 +40,7 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the switchboard is too busy or stopping: try again")
     }
 
-    fn short(code: &str, message: &str, worst: &Line, lines: &[Line]) -> Self {
+    fn short(code: &'static str, message: &str, worst: &Line, lines: &[Line]) -> Self {
         Self::new(StatusCode::CONFLICT, code, message)
             .with("feed", worst.feed.as_str())
             .with("from", worst.from.to_string())
@@ -85,7 +69,7 @@ impl From<Refused> for ApiError {
                     .with("latest_safe_start", latest_safe_start.to_string()),
             },
             Refused::UnknownLease(_) => Self::new(StatusCode::NOT_FOUND, "unknown_lease", &message),
-            Refused::LeaseExists(_) => conflict("lease_exists").with("field", "id"),
+            Refused::LeaseExists(_) => conflict("lease_exists").field("id"),
             Refused::KeyReused => conflict("idempotency_key_reused"),
             Refused::KeyPending => conflict("idempotency_key_pending"),
             Refused::LeaseActive(_) => conflict("lease_active"),
@@ -99,6 +83,12 @@ impl From<Refused> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.error }))).into_response()
+        if self.figures.is_empty() {
+            return self.error.into_response();
+        }
+        let mut error = self.figures;
+        error.insert("code".to_owned(), self.error.code.into());
+        error.insert("message".to_owned(), self.error.message.into());
+        (self.error.status, Json(json!({ "error": error }))).into_response()
     }
 }

@@ -262,7 +262,8 @@ impl Core {
             promised.filter(|lease| lease.reserved_from() < lease.ends() && wall < lease.ends()).cloned().collect();
         self.inventory.regroup(&policy);
         let fleet = self.inventory.fleet_of(&policy);
-        if let Err((lease, refusal)) = admit::carries(&policy, &fleet, &running) {
+        if let Err(short) = admit::carries(&policy, &fleet, &running) {
+            let (lease, refusal) = *short;
             self.inventory.regroup(&self.policy.clone());
             self.tally.policies_refused += 1;
             let shortfall = match &refusal {

@@ -526,7 +526,7 @@ fn a_policy_that_does_not_carry_what_is_committed_is_refused() {
 /// never exceeds a feed, numbers only grow, the ledger replays to what is in memory, and in the end all is given back.
 #[test]
 fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         let mut random = StdRng::seed_from_u64(seed);
         let bad: Vec<(String, Manner)> = (0..2)
             .map(|_| {

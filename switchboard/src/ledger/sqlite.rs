@@ -132,6 +132,9 @@ fn walk(
     walk_heads(connection, |at, event, _| fold(at, event))
 }
 
+/// One row: seq, at, kind, body, prev, hash.
+type Row = (i64, String, String, String, Vec<u8>, Vec<u8>);
+
 /// Streams the entries in order, checks each against the one before, and hands them on.
 fn walk_heads(
     connection: &Connection,
@@ -145,7 +148,7 @@ fn walk_heads(
     while let Some(row) = rows.next().map_err(|error| database(&error))? {
         let want = head.seq + 1;
         let tampered = |what: String| Tampered { seq: want, what };
-        let read = || -> rusqlite::Result<(i64, String, String, String, Vec<u8>, Vec<u8>)> {
+        let read = || -> rusqlite::Result<Row> {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         };
         let (seq, at, kind, body, prev, hash) = read().map_err(|error| tampered(format!("unreadable: {error}")))?;

@@ -462,14 +462,14 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let over = self.over(node, self.committed[node], ceiling.min(self.tree.feed(node).usable()));
-            for unit in 0..self.units.len() {
+            for (unit, off) in off.iter_mut().enumerate() {
                 if freed[node] >= over {
                     break;
                 }
-                if off[unit] || self.units[unit].failing || !self.path(unit).contains(&node) {
+                if *off || self.units[unit].failing || !self.path(unit).contains(&node) {
                     continue;
                 }
-                off[unit] = true;
+                *off = true;
                 picked.push(unit);
                 for &above in self.path(unit) {
                     freed[above] += self.freed_by(unit);

@@ -126,9 +126,13 @@ impl Script {
         self.report_power();
 
         // Quiesce: miners stop and wait for their answers, then everybody's books are compared.
+        let mut stopping = tokio::task::JoinSet::new();
+        for miner in std::mem::take(&mut self.cast.miners) {
+            stopping.spawn(async move { miner.stop().await });
+        }
         let mut fleet = MinerCounts::default();
-        for miner in &self.cast.miners {
-            fleet.merge(&miner.stop().await);
+        while let Some(counts) = stopping.join_next().await {
+            fleet.merge(&counts.context("a miner's task failed")?);
         }
         switch.gap_ms = fleet.gap_ms;
         let books = self.close(&lease, &fleet, switch, restored).await?;
@@ -258,7 +262,7 @@ impl Script {
         let headroom = headroom.context("the sampler has looked at the feed")?;
         let unverified = self.starved().await?;
         Ok(Books {
-            miners: self.cast.miners.len(),
+            miners: fleet.miners,
             miners_counts: MinerBooks {
                 submitted: fleet.submitted,
                 answered_true: fleet.answered_true,

@@ -7,7 +7,7 @@ use switchboard::commitment::Phase;
 /// Everybody's counts.
 #[derive(Debug, Serialize)]
 pub(super) struct Books {
-    pub(super) miners: usize,
+    pub(super) miners: u64,
     pub(super) miners_counts: MinerBooks,
     pub(super) pools_counts: PoolBooks,
     pub(super) proxy_counts: ProxyBooks,

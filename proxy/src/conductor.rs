@@ -1,0 +1,131 @@
+//! The task that decides which target is mined at, and tells the sessions.
+//!
+//! What follows from the targets' health is decided in [`crate::route`]; sessions find their own seats.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use daemon::clock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::Shared;
+use crate::config::NoUpstream;
+use crate::directions::Directions;
+use crate::downstream::Downstream;
+use crate::route::{Decision, Route, TargetHealth};
+use crate::upstream::Pool;
+
+/// How often health is looked at without being told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Decides which target is mined at, and tells the sessions.
+pub(crate) struct Conductor {
+    route: Route,
+    no_upstream: NoUpstream,
+    shared: Arc<Shared>,
+    downstream: Arc<Downstream>,
+    directions: Arc<watch::Sender<Directions>>,
+    /// When the sessions are next counted for the metrics.
+    count_at: Instant,
+}
+
+impl Conductor {
+    pub(crate) fn new(
+        route: Route,
+        no_upstream: NoUpstream,
+        shared: Arc<Shared>,
+        downstream: Arc<Downstream>,
+        directions: Arc<watch::Sender<Directions>>,
+    ) -> Self {
+        Self { route, no_upstream, shared, downstream, directions, count_at: clock::now() }
+    }
+
+    /// Looks at the targets whenever something changed, until shutdown.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) {
+        loop {
+            let now = clock::now();
+            self.look(now);
+            let wait = self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = self.shared.pools.changed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant) {
+        let pools = &self.shared.pools;
+        let health: Vec<TargetHealth> = pools.targets.iter().map(|pool| pools.health(pool)).collect();
+        let former = self.route.active();
+        let Decision { usable, down_since } = self.route.decide(&health, now);
+        if self.route.active() != former {
+            self.switched(former);
+        }
+        for (pool, health) in pools.targets.iter().zip(&health) {
+            let counters = self.shared.metrics.target(Some(pool.index));
+            counters.up.set(i64::from(health.ready));
+            counters.connections.set(i64::from(pools.placement.target_state(pool.index).ready));
+            self.size(pool);
+        }
+        let release = match (self.no_upstream, down_since) {
+            (NoUpstream::ReleaseAfter(after), Some(since)) => now >= since + after,
+            _ => false,
+        };
+        let waiting = self.downstream.waiting.load(Ordering::Relaxed) > 0;
+        self.directions.send_if_modified(|directions| {
+            let changed = *directions.usable != *usable || directions.release != release;
+            if changed {
+                directions.usable = usable.into();
+                directions.release = release;
+            }
+            if waiting {
+                directions.seats += 1;
+            }
+            changed || waiting
+        });
+        // Not at each job: a large fleet is a long walk.
+        if now >= self.count_at {
+            self.count_at = now + LOOK_EVERY;
+            self.count_sessions();
+        }
+    }
+
+    fn switched(&self, former: Option<usize>) {
+        let active = self.route.active();
+        *self.shared.active.lock() = active;
+        self.shared.metrics.switches.inc();
+        let name = |target: Option<usize>| target.map_or("none", |index| &self.shared.pools.targets[index].config.name);
+        match active {
+            Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
+            None => {
+                self.shared.metrics.alarm("no_upstream");
+                warn!(from = name(former), "no target can be mined at");
+            }
+        }
+    }
+
+    /// A target without lane bytes needs a connection for each 256 sessions, also while it only stands by.
+    fn size(&self, pool: &Pool) {
+        let Some(size) = pool.state().extranonce2_size else { return };
+        if self.shared.pools.placement.lane_width(size) == Ok(0) {
+            let served = self.downstream.served.load(Ordering::Relaxed);
+            let needed = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
+            if needed > 1 {
+                pool.want_another(needed - 1);
+            }
+        }
+    }
+
+    fn count_sessions(&self) {
+        let mut states = BTreeMap::from([("handshake", 0), ("working", 0), ("waiting", 0), ("parked", 0)]);
+        self.shared.sessions.each(|view| *states.entry(view.state).or_default() += 1);
+        for (state, count) in states {
+            self.shared.metrics.sessions(state).set(count);
+        }
+    }
+}
