@@ -12,27 +12,27 @@ use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 
 /// Longer than anything here takes, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Difficulty that a 5 kH/s test miner meets about ten times a second.
-pub const EASY: f64 = 1.0 / (1u64 << 23) as f64;
+pub(crate) const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// A proxy under test, with its pools.
-pub struct Site {
-    pub pools: Vec<TestPool>,
-    pub proxy: Proxy,
-    pub tasks: Tasks,
+pub(crate) struct Site {
+    pub(crate) pools: Vec<TestPool>,
+    pub(crate) proxy: Proxy,
+    pub(crate) tasks: Tasks,
     /// The switchboard's end of the link, if the proxy has one.
-    pub outlet: Option<Outlet>,
-    pub state: tempfile::TempDir,
+    pub(crate) outlet: Option<Outlet>,
+    _state: tempfile::TempDir,
     space: SearchSpace,
 }
 
 /// How a site is made.
-pub struct Setup {
-    pub pools: Vec<PoolConfig>,
-    pub linked: bool,
-    pub change: fn(&mut Config),
+pub(crate) struct Setup {
+    pub(crate) pools: Vec<PoolConfig>,
+    pub(crate) linked: bool,
+    pub(crate) change: fn(&mut Config),
 }
 
 impl Default for Setup {
@@ -42,7 +42,7 @@ impl Default for Setup {
 }
 
 /// A test pool's settings: a new job each second, every third clean, all shares easy.
-pub fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
+pub(crate) fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
     PoolConfig {
         extranonce2_size,
         seed,
@@ -54,7 +54,7 @@ pub fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
 }
 
 /// The proxy's configuration for these pools.
-pub fn config(pools: &[TestPool]) -> Config {
+pub(crate) fn config(pools: &[TestPool]) -> Config {
     let small = Difficulty::new(1.0 / (1u64 << 28) as f64).expect("positive");
     let easy = Difficulty::new(EASY).expect("positive");
     let server = Server {
@@ -75,7 +75,7 @@ pub fn config(pools: &[TestPool]) -> Config {
 }
 
 impl Site {
-    pub async fn start(setup: Setup) -> Self {
+    pub(crate) async fn start(setup: Setup) -> Self {
         let mut pools = Vec::new();
         for config in setup.pools {
             pools.push(TestPool::start(config).await.expect("a free port"));
@@ -94,11 +94,11 @@ impl Site {
         let proxy = Proxy::start(config, link, Some(state.path().to_owned()), &mut registry, &tasks)
             .await
             .expect("the proxy starts");
-        Self { pools, proxy, tasks, outlet, state, space: SearchSpace::default() }
+        Self { pools, proxy, tasks, outlet, _state: state, space: SearchSpace::default() }
     }
 
     /// Settings of a miner of this site; all its miners keep account of work together.
-    pub fn miner_config(&self, model: Model, worker: &str) -> MinerConfig {
+    pub(crate) fn miner_config(&self, model: Model, worker: &str) -> MinerConfig {
         MinerConfig {
             space: self.space.clone(),
             retry: Duration::from_millis(200),
@@ -106,17 +106,17 @@ impl Site {
         }
     }
 
-    pub fn miner(&self, model: Model, worker: &str) -> TestMiner {
+    pub(crate) fn miner(&self, model: Model, worker: &str) -> TestMiner {
         TestMiner::start(self.miner_config(model, worker))
     }
 
     /// One miner of each model.
-    pub fn fleet(&self, count: usize) -> Vec<TestMiner> {
+    pub(crate) fn fleet(&self, count: usize) -> Vec<TestMiner> {
         (0..count).map(|index| self.miner(Model::ALL[index % Model::ALL.len()], &format!("acme.rig-{index}"))).collect()
     }
 
     /// Stops the miners, waits for their answers, and returns all counts: the miners', the pools' together, the proxy's.
-    pub async fn settle(&self, miners: Vec<TestMiner>) -> Books {
+    pub(crate) async fn settle(&self, miners: Vec<TestMiner>) -> Books {
         let mut fleet = MinerCounts::default();
         for miner in &miners {
             fleet.merge(&miner.stop().await);
@@ -125,7 +125,7 @@ impl Site {
         Books { fleet, pools, proxy: self.proxy.counts() }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         assert_eq!(self.tasks.panics(), 0, "no task panicked");
         let left = self.tasks.shutdown(Duration::from_secs(10)).await;
         assert!(left.is_empty(), "tasks that did not stop: {left:?}");
@@ -134,19 +134,19 @@ impl Site {
 
 /// Everybody's counts after all is quiet.
 #[derive(Debug)]
-pub struct Books {
-    pub fleet: MinerCounts,
-    pub pools: Vec<testbed::pool::Counts>,
-    pub proxy: Counts,
+pub(crate) struct Books {
+    pub(crate) fleet: MinerCounts,
+    pub(crate) pools: Vec<testbed::pool::Counts>,
+    pub(crate) proxy: Counts,
 }
 
 impl Books {
-    pub fn accepted(&self) -> u64 {
+    pub(crate) fn accepted(&self) -> u64 {
         self.pools.iter().map(|pool| pool.total.accepted).sum()
     }
 
     /// What must hold whatever happened (FAULTS I1, I2, I4).
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let fleet = &self.fleet;
         assert!(fleet.submitted > 0, "nothing was tested: {self:#?}");
         assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "every submit is answered: {self:#?}");

@@ -3,7 +3,13 @@
 //! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them with the others'.
 
 mod curtail;
+mod external;
 mod failover;
 mod harness;
 mod hostile;
+mod lease;
+mod process;
+mod programs;
 mod shares;
+mod site;
+mod unverified;

@@ -298,7 +298,9 @@ impl Session {
         }
         let is_block = work.job.block_target.is_met_by(&proof.hash);
         if !work.job.is_live() && !is_block {
-            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job is stale", target);
+            // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
+            let counted = Counted { outcome: Outcome::Stale, difficulty: Some(difficulty), target };
+            return Judgement::Reject(counted, RejectCode::JobNotFound, "job is stale");
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
             // The pool rebuilds the header by its own mask, whatever part of it this miner rolls, if any: some refuse a

@@ -310,6 +310,22 @@ fn s36_s49_a_retired_job_is_stale_but_a_block_on_it_is_still_sent() {
     assert!(driver.out.forwards.pop().expect("forwarded").block.is_some());
 }
 
+/// F65: a machine that says it sleeps, and works on at a job its pool has retired, must still be seen to hash.
+#[test]
+fn f65_a_share_on_a_retired_job_is_refused_and_proves_work() {
+    let mut driver = Driver::ready();
+    let mut pool = FakePool::new(0);
+    let old = pool.work(1, difficulty(-24), HARD, true);
+    driver.input(Input::Work(&old));
+    pool.work(2, difficulty(-24), HARD, true);
+    let share = grind(&old, difficulty(-24), None, 1);
+    assert_eq!(driver.submit(9, "1", share)[0]["error"][0], 21);
+    let counted = driver.out.counts.pop().expect("counted");
+    assert_eq!((counted.outcome, counted.difficulty), (Outcome::Stale, Some(difficulty(-24).get())));
+    driver.submit(10, "1", share);
+    assert_eq!(driver.out.counts.pop().and_then(|counted| counted.difficulty), None, "once");
+}
+
 #[test]
 fn a_skipped_clean_job_still_makes_the_next_one_clean() {
     let mut driver = Driver::ready();

@@ -1,0 +1,218 @@
+//! The real programs as processes, with files between them, as an operator runs them: killed, restarted, misconfigured.
+//!
+//! What is judged: files that stand for devices, the feed's meter file, exit codes, what is printed, HTTP answers, and the
+//! miners' and pools' own counts. How programs are found and started is in [`crate::programs`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use daemon::clock;
+use serde_json::{Value, json};
+
+use crate::programs::{Programs, Said};
+use crate::site::until;
+
+/// Eight machines of 3 kW and 500 W of house on a feed of 25 kW: 500 W are free.
+const USABLE_KW: f64 = 25.0;
+const MACHINES: u64 = 8;
+
+/// F41, F44: killed in the middle of a lease and started again, nothing wakes, and the lease goes on to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
+    let mut programs = Programs::start().await;
+    programs.until_all_mine().await;
+    // 6.5 kW asked, 0.5 free: three machines of 2.97 kW go.
+    let start = clock::wall() + Duration::from_secs(14);
+    let end = start + Duration::from_secs(14);
+    let (from, to) = (start.to_string(), end.to_string());
+    let lease = ["--tenant", "Nebula", "--feed", "a", "--it-kw", "6.5", "--start", &from, "--end", &to];
+    let added = programs.change(&[&["lease", "add", "--id", "nebula-1", "--ready-before", "1s"][..], &lease].concat());
+    assert_eq!(added.code, 0, "{added:?}");
+    programs.until_lease("nebula-1", "active").await;
+    let asleep = programs.asleep();
+    assert_eq!(asleep.len(), 3, "{asleep:?}");
+    let head = programs.get("/v1/ledger/head");
+
+    programs.kill().await;
+    assert_eq!(programs.asleep(), asleep);
+    programs.run().await;
+    let view = programs.until_lease("nebula-1", "active").await;
+    assert!(clock::wall() < end, "the kill was meant to fall into the lease");
+    assert_eq!((&view["breached"], &view["unverified"]), (&json!(false), &json!(false)), "{view:#}");
+    // The others reconnect and mine; those asleep do not.
+    programs.until_mining(MACHINES - 3).await;
+    assert_eq!(programs.asleep(), asleep, "whoever slept sleeps on");
+
+    let view = programs.until_lease("nebula-1", "closed").await;
+    assert_eq!(view["breached"], false, "{view:#}");
+    until("every machine awake", || {
+        let asleep = programs.asleep();
+        if asleep.is_empty() { Ok(()) } else { Err(json!(asleep)) }
+    })
+    .await;
+    programs.until_all_mine().await;
+    let watched = programs.watched();
+    assert!(watched.first_wake.is_some_and(|at| at >= end), "nothing woke before {end}: {watched:?}");
+    assert_eq!(watched.slept, asleep, "and nobody else slept: {watched:?}");
+    // From when it was to be free until its end the meter never showed more than the lease leaves over.
+    let most = watched.most_kw(start - Duration::from_secs(1), end).expect("the meter was read");
+    assert!(most <= USABLE_KW - 6.5, "{most} kW were drawn");
+
+    let before = programs.miners().await;
+    let stopped = programs.terminate().await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    let after = programs.stop_miners().await;
+    assert_eq!(after.unanswered, before.unanswered, "SIGTERM leaves no submit unanswered");
+    assert_eq!((after.double_answers, after.repeated_work, after.shared_work), (0, 0, 0), "{after:?}");
+    let pool = programs.pool_counts().await;
+    let bad = (pool.total.duplicate, pool.total.low, pool.total.unknown_job, pool.total.malformed);
+    assert_eq!(bad, (0, 0, 0, 0), "{pool:?}");
+
+    let known = format!("{}:{}", head["seq"], head["hash"].as_str().expect("hex"));
+    let ledger = programs.path("ledger.db");
+    let verified = programs.tieline(&["ledger", "verify", &ledger, "--head", &known]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    a_tampered_ledger_is_refused(&mut programs, &ledger);
+}
+
+/// F56: an edit of the ledger is found, named, and keeps the process from starting.
+fn a_tampered_ledger_is_refused(programs: &mut Programs, ledger: &str) {
+    let file = rusqlite::Connection::open(ledger).expect("it opens");
+    let seq: i64 = file
+        .query_row("SELECT seq FROM event WHERE kind = 'lease_committed'", [], |row| row.get(0))
+        .expect("the lease is there");
+    let edited = file.execute("UPDATE event SET body = replace(body, 'Nebula', 'Nobody') WHERE seq = ?1", [seq]);
+    assert_eq!(edited.expect("it writes"), 1);
+    drop(file);
+    let verified = programs.tieline(&["ledger", "verify", ledger, "--json"]);
+    assert_eq!(verified.code, 1, "{verified:?}");
+    assert!(verified.err.contains(&format!("entry {seq} ")), "{verified:?}");
+    let verdict = verified.json();
+    assert_eq!(verdict["ok"], false, "{verdict}");
+    let config = programs.config();
+    let refused = programs.tieline(&["run", "--config", &config]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains(&format!("entry {seq} ")), "{refused:?}");
+}
+
+/// T01, F71: a policy with a mistake changes nothing and is told of with its place; a good edit comes into force, by the
+/// file alone or by SIGHUP alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn f71_a_broken_policy_never_replaces_a_good_one() {
+    let mut programs = Programs::start().await;
+    let first = programs.get("/v1/status");
+    assert_eq!(first["policy_revision"], 1);
+    let good = programs.policy();
+    let line = 1 + good.lines().position(|line| line.starts_with("limit_kw")).expect("it is there");
+
+    programs.write_policy(&good.replace("limit_kw", "limt_kw"));
+    let fault = until("refused", || {
+        let ready = programs.get("/readyz");
+        let fault = ready["detail"]["policy_fault"].as_str().map(str::to_owned);
+        fault.ok_or(ready)
+    })
+    .await;
+    for word in [&format!("policy.toml:{line}:1"), "limt_kw", "limit_kw"] {
+        assert!(fault.contains(word), "{word}: {fault}");
+        assert!(programs.log().contains(word), "{word} in the log");
+    }
+    let status = programs.get("/v1/status");
+    assert_eq!((&status["policy_digest"], &status["policy_revision"]), (&first["policy_digest"], &json!(1)));
+    let checked = programs.tieline(&["check", "--config", &programs.config()]);
+    assert_eq!(checked.code, 78, "{checked:?}");
+    assert!(checked.err.contains(&format!("policy.toml:{line}:1")), "{checked:?}");
+
+    programs.write_policy(&good.replace("revision = 1", "revision = 2"));
+    programs.until_revision(2).await;
+    until("no fault any more", || {
+        let ready = programs.get("/readyz");
+        if ready["detail"]["policy_fault"].is_null() { Ok(()) } else { Err(ready) }
+    })
+    .await;
+
+    // As long as before, and of the same time: to who only watches the file nothing happened.
+    programs.write_policy_unseen(&good.replace("revision = 1", "revision = 3"));
+    programs.hang_up();
+    programs.until_revision(3).await;
+    let stopped = programs.terminate().await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+}
+
+/// The commands, their output in words and in JSON, and their exit codes.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_say_what_they_did_and_exit_as_documented() {
+    let mut programs = Programs::start().await;
+    let codes = |programs: &Programs, table: &[(&[&str], i32, &str)]| {
+        for (arguments, code, words) in table {
+            let said = programs.change(arguments);
+            assert_eq!(said.code, *code, "{arguments:?}: {said:?}");
+            assert!(format!("{}{}", said.out, said.err).contains(words), "{arguments:?} says {words:?}: {said:?}");
+        }
+    };
+    let lease = |kw: &'static str, start: &'static str, end: &'static str| {
+        ["lease", "add", "--tenant", "Nebula", "--feed", "a", "--it-kw", kw, "--start", start, "--end", end]
+    };
+    let config = programs.config();
+    codes(
+        &programs,
+        &[
+            (&["healthcheck"], 0, ""),
+            (&["healthcheck", "--json"], 0, "\"ready\":true"),
+            (&["check", "--config", &config], 0, "all right"),
+            (&["status"], 0, "feed a"),
+            (&["plan"], 0, "nothing to do"),
+            (&["lease", "list"], 0, ""),
+            (&["lease", "show", "nobody"], 1, "no lease nobody"),
+            (&["lease", "cancel", "nobody"], 1, "no lease nobody"),
+            (&lease("90", "+1h", "+2h"), 1, "short 65.740 kW"),
+            (&lease("nan", "+1h", "+2h"), 1, "it_kw"),
+            (&lease("-1", "+1h", "+2h"), 1, "it_kw"),
+            (&lease("6", "+2h", "+1h"), 1, "end"),
+            (&lease("6", "+1s", "+1h"), 1, "too late"),
+            (&lease("6", "+soon", "+1h"), 2, "--start"),
+            (&["lease", "add", "--tenant", "Nebula"], 2, "--feed"),
+            (&["fly"], 2, "fly"),
+            (&["check", "--config", "/nowhere/tieline.toml"], 78, "/nowhere/tieline.toml"),
+            (&["ledger", "verify", "/nowhere/ledger.db"], 1, "/nowhere/ledger.db"),
+            (&["ledger", "verify", "/nowhere/ledger.db", "--head", "x"], 2, "SEQ:HASH"),
+        ],
+    );
+    let without = programs.tieline(&[&lease("6", "+1h", "+2h")[..], &["--url", &programs.url()]].concat());
+    assert_eq!(without.code, 1, "{without:?}");
+    assert!(without.err.contains("token"), "{without:?}");
+    let dead = programs.tieline(&["healthcheck", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(dead.code, 1, "{dead:?}");
+
+    let dry = programs.change(&[&lease("6", "+1h", "+2h")[..], &["--dry-run"]].concat());
+    assert!(dry.code == 0 && dry.out.contains("it fits"), "{dry:?}");
+    let added = programs.change(&[&lease("6", "+1h", "+2h")[..], &["--id", "far", "--json"]].concat());
+    assert_eq!((added.code, &added.json()["id"]), (0, &json!("far")), "{added:?}");
+    let json_of = |arguments: &[&str]| -> Value {
+        let said: Said = programs.change(&[arguments, &["--json"]].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        said.json()
+    };
+    assert_eq!(json_of(&["lease", "list"])["leases"][0]["id"], "far");
+    assert_eq!(json_of(&["lease", "show", "far"])["gross_watts"], 6000);
+    assert_eq!(json_of(&["status"])["site"]["site"], "test");
+    assert_eq!(json_of(&["status"])["feeds"][0]["usable"]["watts"], 25_000);
+    let plan = json_of(&["plan"]);
+    let drains: BTreeSet<&str> = plan["plan"]["steps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|step| step["action"] == "drain")
+        .flat_map(|step| step["machines"].as_array().into_iter().flatten().filter_map(Value::as_str))
+        .collect();
+    assert_eq!(drains.len(), 2, "5.5 kW by two machines: {plan:#}");
+    let cancelled = programs.change(&["lease", "cancel", "far"]);
+    assert!(cancelled.code == 0 && cancelled.out.contains("far"), "{cancelled:?}");
+    let ledger = programs.path("ledger.db");
+    let verified = programs.tieline(&["ledger", "verify", &ledger, "--json"]);
+    assert_eq!((verified.code, &verified.json()["ok"]), (0, &json!(true)), "{verified:?}");
+    let config = programs.config();
+    let second = programs.tieline(&["run", "--config", &config]);
+    assert_eq!(second.code, 1, "one ledger, one process: {second:?}");
+    let stopped = programs.terminate().await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+}

@@ -1,0 +1,422 @@
+//! A whole site in one process: every role, simulated machines and meters, test pools, test miners, and the real HTTP API.
+//!
+//! What is promised is judged by what the simulated machines really draw ([`SimFacility`]), by the pools' and the miners'
+//! own counts, and by what the API answers; nothing here looks into the roles. How a lease goes is left to the tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::core::Timing;
+use daemon::admin::{Admin, Token};
+use daemon::clock;
+use daemon::settings::Secret;
+use daemon::tasks::Tasks;
+use directive::{MachineId, MeterId, Watts};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use testbed::facility::{FacilitySpec, Headroom, MachineSpec, SimFacility, SimMeter, TenantSpec};
+use testbed::miner::{MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner};
+use testbed::pool::TestPool;
+use tieline::drivers::Registered;
+use tieline::site::{ControlConfig, Site, SiteConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{self, Books, pool};
+
+/// Longer than any step of a lease's life here takes, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// What changes through the API must carry.
+pub(crate) const TOKEN: &str = "0123456789abcdef-of-the-test-site-0123456789";
+/// What the house draws.
+pub(crate) const HOUSE: Watts = Watts(500);
+/// A miner of a site: a share in about one second.
+const HASHRATE: f64 = 600.0;
+
+/// Machines that are alike: `name-1`, `name-2` and so on.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) machines: u32,
+    pub(crate) watts: i64,
+    pub(crate) joules_per_terahash: f64,
+    /// Whether an actuator reaches them; else starving is all that is left.
+    pub(crate) reachable: bool,
+}
+
+/// How a site is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) groups: Vec<Group>,
+    /// What the one feed carries.
+    pub(crate) usable: Watts,
+    /// Whether the feed has a meter.
+    pub(crate) metered: bool,
+    /// Slack before the latest safe start: time for machines that do not obey to be found out and replaced.
+    pub(crate) margin: Duration,
+    /// Whether there are miners at all.
+    pub(crate) miners: bool,
+}
+
+/// What one machine draws asleep.
+pub(crate) const RESIDUAL: Watts = Watts(30);
+/// How long a reachable machine may take to sleep, in seconds.
+const SHED_SECS: u64 = 2;
+/// How long a shortage may last before it is one, in seconds.
+const SETTLE_SECS: u64 = 2;
+/// How long headroom must hold, in seconds.
+const PROVE_SECS: u64 = 1;
+/// How long before its start a lease is to be proven.
+pub(crate) const READY_BEFORE: Duration = Duration::from_secs(1);
+
+impl Default for Setup {
+    /// Four old machines and four new ones that an actuator reaches, and two still older ones that nothing reaches: 30 kW,
+    /// on a feed that carries them, the house and 500 W more.
+    fn default() -> Self {
+        let group = |name, machines, joules_per_terahash, reachable| Group {
+            name,
+            machines,
+            watts: 3000,
+            joules_per_terahash,
+            reachable,
+        };
+        Self {
+            groups: vec![group("old", 4, 38.0, true), group("new", 4, 17.5, true), group("stuck", 2, 45.0, false)],
+            usable: Watts(31_000),
+            metered: true,
+            margin: Duration::from_secs(1),
+            miners: true,
+        }
+    }
+}
+
+impl Setup {
+    /// The policy, as an operator would write it.
+    pub(crate) fn policy(&self, revision: u32) -> String {
+        let usable = self.usable.kw();
+        let mut text = format!(
+            "schema = \"tieline.policy/1\"\nrevision = {revision}\n[site]\nname = \"test\"\n\
+             [feed.a]\nlimit_kw = {usable:.3}\ncontinuous_factor = 1.0\nhouse_kw = {:.3}\n\
+             default_constraint_kw = {:.3}\n{}\
+             [meter.a]\nkind = \"registered\"\nname = \"feed\"\nperiod = \"200ms\"\nstale_after = \"3s\"\n\
+             [meter.tenant]\nkind = \"registered\"\nname = \"tenant\"\nperiod = \"200ms\"\nstale_after = \"3s\"\n\
+             [dispatch]\nmake_up_pct = 0\nsettle = \"{SETTLE_SECS}s\"\nmargin = \"{}s\"\nprove_for = \"{PROVE_SECS}s\"\n\
+             hashprice_usd_per_ph_day = 40.0\npower_usd_per_mwh = 45.0\n\
+             [ramp]\ndown_kw_per_min = {:.3}\nup_kw_per_min = {:.3}\nup_step_machines = 2\nup_step_interval = \"1s\"\n\
+             [failsafe]\nreport_stale_after = \"5s\"\npermit_ttl = \"5s\"\npermit_every = \"1s\"\nretries = 2\n",
+            HOUSE.kw(),
+            usable * 0.5,
+            if self.metered { "meter = \"a\"\n" } else { "" },
+            self.margin.as_secs(),
+            // All of it within a second.
+            usable * 60.0,
+            usable * 60.0,
+        );
+        for group in &self.groups {
+            text.push_str(&format!(
+                "[group.{0}]\nfeed = \"a\"\nmatch = \"{0}-*\"\nmachines = {1}\nasic_kw = {2:.3}\nj_per_th = {3:.1}\n\
+                 residual_kw = {4:.3}\nrestore_p95 = \"5s\"\nmin_up = \"0s\"\nmin_down = \"0s\"\n",
+                group.name,
+                group.machines,
+                Watts(group.watts).kw(),
+                group.joules_per_terahash,
+                RESIDUAL.kw(),
+            ));
+            if group.reachable {
+                text.push_str(&format!(
+                    "shed_p95 = \"{SHED_SECS}s\"\nactuator = {{ kind = \"registered\", name = \"simulated\" }}\n"
+                ));
+            }
+        }
+        text
+    }
+
+    /// From the commitment of a lease to a start for which there is time enough, also on a slow machine.
+    pub(crate) fn notice(&self) -> Duration {
+        self.margin + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 2) + READY_BEFORE
+    }
+
+    fn machines(&self) -> impl Iterator<Item = (&Group, MachineId)> {
+        self.groups.iter().flat_map(|group| {
+            (1..=group.machines).map(move |number| (group, format!("{}-{number}", group.name).into()))
+        })
+    }
+}
+
+/// A running site.
+pub(crate) struct WholeSite {
+    pub(crate) setup: Setup,
+    pub(crate) pools: Vec<TestPool>,
+    pub(crate) facility: SimFacility,
+    /// The feed's meter, to be broken.
+    pub(crate) meter: SimMeter,
+    pub(crate) site: Site,
+    pub(crate) miners: Vec<TestMiner>,
+    pub(crate) http: Http,
+    tasks: Tasks,
+    sampling: CancellationToken,
+    _state: tempfile::TempDir,
+}
+
+impl WholeSite {
+    /// Starts everything and waits until every machine mines.
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let pools = vec![
+            TestPool::start(pool(8, 1)).await.expect("a free port"),
+            TestPool::start(pool(6, 2)).await.expect("a free port"),
+        ];
+        let specs = setup.machines().map(|(group, id)| MachineSpec {
+            reachable: group.reachable,
+            sleep_time: Duration::from_millis(300),
+            wake_time: Duration::from_millis(500),
+            ..MachineSpec::new(id, Watts(group.watts), RESIDUAL)
+        });
+        let spec = FacilitySpec { machines: specs.collect(), house: HOUSE, tenants: BTreeMap::new() };
+        let facility = SimFacility::new(spec, testbed::clock::moment()).expect("machines have names of their own");
+        let meter = facility.feed_meter();
+        let mut registered = Registered::default();
+        registered.actuators.insert("simulated".into(), Arc::new(facility.actuator()));
+        registered.meters.insert("feed".into(), Arc::new(meter.clone()));
+        registered.meters.insert("tenant".into(), Arc::new(facility.tenant_meter("tenant".into())));
+
+        let policy = switchboard::policy::parse(&setup.policy(1), "policy.toml").expect("a sound policy");
+        let state = tempfile::tempdir().expect("a folder");
+        let proxy = harness::config(&pools);
+        let timing = Timing {
+            read_at_rest: Duration::from_millis(500),
+            read_in_doubt: Duration::from_millis(200),
+            follow_sleep: Duration::from_secs(3),
+            follow_wake: Duration::from_secs(5),
+            retry_first: Duration::from_millis(200),
+            retry_max: Duration::from_secs(1),
+            report_every: Duration::from_millis(200),
+            ..Timing::default()
+        };
+        let ledger = state.path().join("ledger.db");
+        let control = ControlConfig { policy: Arc::new(policy), ledger, registered, timing };
+        let config = SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
+        let tasks = Tasks::new();
+        let site = Site::start(config, &mut Registry::default(), &tasks).await.expect("the site starts");
+        let token = Token::new(Secret::new(TOKEN)).expect("a token");
+        let admin = Admin::bind("127.0.0.1:0".parse().expect("an address"), Some(token), site.router())
+            .await
+            .expect("a free port");
+        let http = Http::new(admin.addr());
+        tasks.spawn("http", admin.run(tasks.token()));
+
+        let sampling = CancellationToken::new();
+        drop(facility.spawn_sampler(sampling.clone()));
+        let mut whole =
+            Self { setup, pools, facility, meter, site, miners: Vec::new(), http, tasks, sampling, _state: state };
+        whole.bring_miners_in().await;
+        whole
+    }
+
+    async fn bring_miners_in(&mut self) {
+        if !self.setup.miners {
+            return;
+        }
+        let space = SearchSpace::default();
+        for (index, (_, machine)) in self.setup.machines().enumerate() {
+            let switch = PowerSwitch::new(SleepKind::KeepsTcp);
+            let hashing = self.facility.hashing(&machine).expect("it is one of the facility's");
+            tokio::spawn(follow(hashing, switch.clone(), self.sampling.clone()));
+            self.miners.push(TestMiner::start(MinerConfig {
+                hashrate: HASHRATE,
+                switch,
+                space: space.clone(),
+                retry: Duration::from_millis(200),
+                wire_lines: 0,
+                ..MinerConfig::new(Model::ALL[index % Model::ALL.len()], self.site.proxy.addrs()[0], machine.as_str())
+            }));
+        }
+        for miner in &self.miners {
+            miner.until(PATIENCE, |counts| counts.answered_true > 0).await.expect("every miner mines");
+        }
+    }
+
+    /// Commits `it_kw` for a while from now, with its tenant. Returns the lease as the API answers, and its times.
+    pub(crate) async fn lease(&self, id: &str, it_kw: f64, lasts: Duration, change: impl FnOnce(&mut Value)) -> Lease {
+        let start = clock::wall() + self.setup.notice();
+        let end = start + lasts;
+        let mut body = json!({
+            "id": id, "tenant": "Nebula", "feed": "a", "it_kw": it_kw, "start": start, "end": end,
+            "ready_before": format!("{}s", READY_BEFORE.as_secs()), "meter": "tenant",
+        });
+        change(&mut body);
+        let (status, answer) = self.http.post("/v1/leases", &body);
+        assert_eq!(status, 201, "{answer:#}");
+        let gross = Watts(answer["gross_watts"].as_i64().expect("whole watts"));
+        let ramp = Duration::from_millis(500);
+        // It is up at its start, and begins to leave at its end.
+        let tenant = TenantSpec { watts: gross, start, end: Some(end), ramp };
+        self.facility.set_tenant(MeterId::from("tenant"), tenant);
+        Lease { id: id.to_owned(), start, end, gross }
+    }
+
+    /// Waits until the API shows `lease` as wanted.
+    pub(crate) async fn until(&self, lease: &Lease, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let path = format!("/v1/leases/{}", lease.id);
+        until(what, || {
+            let view = self.http.get(&path);
+            if wanted(&view) { Ok(view) } else { Err(view) }
+        })
+        .await
+    }
+
+    /// Waits until `lease` is in `state`.
+    pub(crate) async fn until_state(&self, lease: &Lease, state: &str) -> Value {
+        self.until(lease, state, |view| view["state"] == state).await
+    }
+
+    /// The least that was really left of the feed for tenants while `lease` was promised it.
+    pub(crate) fn headroom(&self, lease: &Lease) -> Headroom {
+        let from = lease.start - READY_BEFORE;
+        self.facility.min_headroom(self.setup.usable, from, lease.end).expect("the sampler has looked")
+    }
+
+    /// The machines that really do not hash.
+    pub(crate) fn asleep(&self) -> BTreeSet<String> {
+        let hashes = |machine: &MachineId| self.facility.hashing(machine).is_some_and(|hashing| *hashing.borrow());
+        let machines = self.facility.machines();
+        machines.iter().filter(|machine| !hashes(machine)).map(ToString::to_string).collect()
+    }
+
+    /// Waits until exactly `wanted` do not hash.
+    pub(crate) async fn until_asleep(&self, wanted: &[&str]) {
+        let wanted: BTreeSet<String> = wanted.iter().map(|&name| name.to_owned()).collect();
+        until(&format!("only {wanted:?} asleep"), || {
+            let asleep = self.asleep();
+            if asleep == wanted { Ok(()) } else { Err(json!(asleep)) }
+        })
+        .await;
+    }
+
+    /// Waits until every miner's share is taken again.
+    pub(crate) async fn until_all_mine(&self) {
+        for miner in &self.miners {
+            let before = miner.counts().answered_true;
+            miner.until(PATIENCE, |counts| counts.answered_true > before).await.expect("every machine mines again");
+        }
+    }
+
+    /// Stops the miners, waits for their answers, and returns all counts.
+    pub(crate) async fn settle(&mut self) -> Books {
+        let mut fleet = MinerCounts::default();
+        for miner in self.miners.drain(..) {
+            fleet.merge(&miner.stop().await);
+        }
+        let pools = self.pools.iter().map(TestPool::counts).collect();
+        Books { fleet, pools, proxy: self.site.proxy.counts() }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.miners.clear();
+        self.sampling.cancel();
+        assert_eq!(self.tasks.panics(), 0, "no task panicked");
+        let left = self.tasks.shutdown(Duration::from_secs(10)).await;
+        assert!(left.is_empty(), "tasks that did not stop: {left:?}");
+    }
+}
+
+/// A committed lease.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) id: String,
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+    pub(crate) gross: Watts,
+}
+
+/// The site's HTTP.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl Http {
+    pub(crate) fn new(addr: SocketAddr) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(20)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        Self { agent, url: format!("http://{addr}") }
+    }
+
+    /// Asks for something that must be there.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask(path);
+        assert!(status < 400, "{path}: {status} {body}");
+        body
+    }
+
+    /// Asks, whatever the answer.
+    pub(crate) fn ask(&self, path: &str) -> (u16, Value) {
+        answer(self.agent.get(format!("{}{path}", self.url)).call())
+    }
+
+    /// Posts JSON with the token.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_text(path, &body.to_string(), Some("application/json"), Some(TOKEN))
+    }
+
+    /// Posts whatever it is given.
+    pub(crate) fn post_text(&self, path: &str, body: &str, kind: Option<&str>, token: Option<&str>) -> (u16, Value) {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        if let Some(kind) = kind {
+            request = request.content_type(kind);
+        }
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        answer(request.send(body))
+    }
+
+    /// Deletes with the token.
+    pub(crate) fn delete(&self, path: &str) -> (u16, Value) {
+        let request = self.agent.delete(format!("{}{path}", self.url));
+        let request = request.header("authorization", format!("Bearer {TOKEN}"));
+        // Every change must name it, body or not: no page of another site can send it unasked.
+        answer(request.header("content-type", "application/json").call())
+    }
+}
+
+fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
+    let mut response = response.expect("it answers");
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().expect("text");
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Looks again and again until `look` says yes; what it saw last is told when it never does.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, Value>) -> T {
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(seen) => return seen,
+            Err(last) => assert!(clock::now() < deadline, "never {what}; at last: {last:#}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits for a time on the clock.
+pub(crate) async fn until_time(at: Timestamp) {
+    let left = Duration::try_from(at.duration_since(clock::wall())).unwrap_or_default();
+    tokio::time::sleep(left).await;
+}
+
+/// A machine's miner hashes as long as the machine does.
+async fn follow(mut hashing: tokio::sync::watch::Receiver<bool>, switch: PowerSwitch, stop: CancellationToken) {
+    loop {
+        switch.set_awake(*hashing.borrow_and_update());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = hashing.changed() => if changed.is_err() { return },
+        }
+    }
+}

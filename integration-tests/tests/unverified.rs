@@ -1,0 +1,219 @@
+//! Machines that do not do as told, power that nobody measures, and what may be said about it all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use directive::{MachineId, Watts};
+use serde_json::{Value, json};
+use testbed::clock::moment;
+use testbed::facility::{Behaviour, MeterFault};
+
+use crate::site::{Group, Lease, RESIDUAL, Setup, WholeSite, until, until_time};
+
+/// Time for a liar to be found out by its shares and replaced, before the proof is due.
+fn patient() -> Setup {
+    Setup { margin: Duration::from_secs(8), ..Setup::default() }
+}
+
+fn flags(view: &Value) -> (bool, bool) {
+    (view["unverified"].as_bool().expect("a flag"), view["breached"].as_bool().expect("a flag"))
+}
+
+/// A site whose machines can only be starved of work.
+async fn starved(metered: bool) -> (WholeSite, Lease) {
+    let groups = vec![Group { name: "stuck", machines: 4, watts: 3000, joules_per_terahash: 45.0, reachable: false }];
+    let setup = Setup { groups, usable: Watts(20_000), metered, ..Setup::default() };
+    let site = WholeSite::start(setup).await;
+    // Committed while there is room beside all machines; then the feed is derated, and some should go.
+    let lease =
+        site.lease("nebula-1", 6.0, Duration::from_secs(3), |body| body["accept_unverified"] = json!(true)).await;
+    let derated = Setup { usable: Watts(15_000), ..site.setup.clone() };
+    let policy = switchboard::policy::parse(&derated.policy(2), "policy.toml").expect("a sound policy");
+    let handle = site.site.switchboard.clone().expect("a switchboard");
+    let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
+    assert!(matches!(answer, switchboard::core::Answer::Done), "{answer:?}");
+    (site, lease)
+}
+
+/// What is starved is not said to be down: no meter, so it is only flagged, and never proven.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_starve_only_lease_ends_unverified() {
+    let (mut site, lease) = starved(false).await;
+    let view = site.until_state(&lease, "active").await;
+    assert_eq!(flags(&view), (true, false), "{view:#}");
+    // 3,500 W are missing: two machines are given no work, and hash on with what they have.
+    assert_eq!(view["plan"]["starved"], 2, "{view:#}");
+    let served = |state: &str| site.site.proxy.sessions().iter().filter(|session| session.state == state).count();
+    assert_eq!((served("parked"), served("working")), (2, 2));
+    assert!(site.asleep().is_empty());
+    let view = site.until_state(&lease, "closed").await;
+    assert_eq!((flags(&view), &view["proven_at"]), ((true, false), &Value::Null), "{view:#}");
+    site.until_all_mine().await;
+    let books = site.settle().await;
+    books.check();
+    site.stop().await;
+}
+
+/// The same below a meter: that shows the power still drawn, so that it is a breach besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meter_that_sees_starved_machines_draw_says_so() {
+    let (mut site, lease) = starved(true).await;
+    let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
+    assert_eq!(flags(&view), (true, true), "{view:#}");
+    let breach = &view["breaches"][0];
+    assert_eq!((&breach["measured"], &breach["missing"]), (&json!(true), &json!(3500)), "{view:#}");
+    let view = site.until_state(&lease, "closed").await;
+    assert_eq!((flags(&view), &view["proven_at"]), ((true, true), &Value::Null), "{view:#}");
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
+
+/// F65: it says yes, reads asleep, and hashes on at full power. Its shares give it away, and another goes in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
+    let mut site = WholeSite::start(patient()).await;
+    let liar = MachineId::from("old-1");
+    site.facility.set_behaviour(&liar, Behaviour::Lies, moment());
+    let lease = site.lease("nebula-1", 8.0, Duration::from_secs(4), |_| {}).await;
+    let view = site.until_state(&lease, "active").await;
+    assert_eq!(flags(&view), (false, false), "proven in time all the same: {view:#}");
+    assert_eq!(view["machines"], json!({ "curtailed": 3, "disobedient": 1 }), "{view:#}");
+    site.until_asleep(&["old-2", "old-3", "old-4"]).await;
+    let page = site.http.get("/v1/machines");
+    let seen = page["machines"].as_array().and_then(|all| all.iter().find(|one| one["machine"] == "old-1"));
+    let seen = seen.expect("it is listed");
+    assert_eq!((&seen["device"]["state"], &seen["state"]), (&json!("asleep"), &json!("disobedient")), "{seen:#}");
+
+    let view = site.until_state(&lease, "closed").await;
+    assert_eq!(flags(&view), (false, false), "{view:#}");
+    assert!(site.headroom(&lease).watts >= lease.gross, "{:?}", site.headroom(&lease));
+    site.until_asleep(&[]).await;
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
+
+/// The same where nobody is left to go in its place: the promise is not kept, and the record says by how much.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_that_nobody_replaces_is_a_breach() {
+    let groups = vec![Group { name: "old", machines: 4, watts: 3000, joules_per_terahash: 38.0, reachable: true }];
+    let setup = Setup { groups, usable: Watts(13_000), ..patient() };
+    let mut site = WholeSite::start(setup).await;
+    site.facility.set_behaviour(&MachineId::from("old-3"), Behaviour::Lies, moment());
+    // 11,700 W asked of 12,500 less four times 30: all four must go.
+    let lease = site.lease("nebula-1", 11.7, Duration::from_secs(4), |_| {}).await;
+    let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
+    assert_eq!(view["breaches"][0]["measured"], true, "{view:#}");
+    assert_eq!(view["breaches"][0]["missing"], 2290, "11,700 - (12,500 - 3,000 - 3 x 30): {view:#}");
+    assert_ne!(view["state"], "active", "a firm lease does not start unproven: {view:#}");
+    site.until_asleep(&["old-1", "old-2", "old-4"]).await;
+    let view = site.until_state(&lease, "closed").await;
+    assert_eq!(view["proven_at"], Value::Null, "{view:#}");
+    site.until_asleep(&[]).await;
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
+
+/// F66: one that says no is asked again, and another goes meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn f66_a_refuser_is_replaced() {
+    let mut site = WholeSite::start(patient()).await;
+    site.facility.set_behaviour(&MachineId::from("old-2"), Behaviour::Refuses, moment());
+    let lease = site.lease("nebula-1", 8.0, Duration::from_secs(3), |_| {}).await;
+    let view = site.until_state(&lease, "active").await;
+    assert_eq!(flags(&view), (false, false), "{view:#}");
+    site.until_asleep(&["old-1", "old-3", "old-4"]).await;
+    site.until_state(&lease, "closed").await;
+    assert!(site.headroom(&lease).watts >= lease.gross, "{:?}", site.headroom(&lease));
+    site.until_asleep(&[]).await;
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
+
+/// One that is switched on by hand in the middle of a lease is put back to sleep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_wakes_is_put_back_to_sleep() {
+    let mut site = WholeSite::start(Setup::default()).await;
+    let lease = site.lease("nebula-1", 8.0, Duration::from_secs(20), |_| {}).await;
+    site.until_state(&lease, "active").await;
+    // It may be told to sleep before it hashes: what it draws tells.
+    let woken = MachineId::from("old-2");
+    let draws = || site.facility.machine_watts(&woken, moment()).expect("it is there");
+    site.facility.switch_by_hand(&woken, true, moment());
+    for (what, wanted) in [("on its way up", false), ("put back to sleep", true)] {
+        until(what, || if (draws() == RESIDUAL) == wanted { Ok(()) } else { Err(json!(draws())) }).await;
+    }
+    assert!(daemon::clock::wall() < lease.end, "while the lease runs");
+    until("told of, and down again", || {
+        let page = site.http.get("/v1/machines");
+        let old = page["machines"].as_array().and_then(|all| all.iter().find(|one| one["machine"] == "old-2")).cloned();
+        let old = old.expect("it is listed");
+        let seen = old["device"]["fault"] == "woke by itself" && old["state"] == "curtailed";
+        if seen { Ok(()) } else { Err(old) }
+    })
+    .await;
+    let (status, body) = site.http.delete("/v1/leases/nebula-1?force=true");
+    assert_eq!(status, 200, "{body}");
+    site.until_asleep(&[]).await;
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
+
+/// F67: without its meter nothing is proven and nothing rises, not even what the lease's end gives back.
+#[tokio::test(flavor = "multi_thread")]
+async fn f67_a_silent_meter_proves_nothing_and_lets_nothing_rise() {
+    tokio::join!(without_a_meter(MeterFault::Silent), without_a_meter(MeterFault::NotANumber));
+}
+
+async fn without_a_meter(fault: MeterFault) {
+    let mut site = WholeSite::start(Setup::default()).await;
+    let lease = site.lease("nebula-1", 8.0, Duration::from_secs(3), |_| {}).await;
+    site.meter.set_fault(fault);
+    // Lowering waits for no meter.
+    site.until_asleep(&["old-1", "old-2", "old-3"]).await;
+    let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
+    assert_eq!((&view["breaches"][0]["measured"], &view["proven_at"]), (&json!(false), &Value::Null), "{view:#}");
+    let feed = &site.http.get("/v1/feeds")["feeds"][0];
+    assert_eq!((&feed["headroom"], &feed["metered"]), (&Value::Null, &Value::Null), "unknown, not none: {feed:#}");
+    site.until_state(&lease, "releasing").await;
+    until_time(lease.end + Duration::from_secs(4)).await;
+    assert_eq!(site.asleep().len(), 3, "the lease is over, and yet nobody woke");
+    let withheld = site.http.get("/v1/status")["raises_withheld"].clone();
+    assert!(withheld.as_str().is_some_and(|why| why.contains("meter")), "{withheld}");
+
+    site.meter.set_fault(MeterFault::None);
+    site.until_asleep(&[]).await;
+    site.until_state(&lease, "closed").await;
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
+
+/// A meter that falls silent in the middle of a lease: what was proven stays as it is, and nobody wakes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meter_that_falls_silent_while_active_changes_nothing() {
+    let mut site = WholeSite::start(Setup::default()).await;
+    let lease = site.lease("nebula-1", 8.0, Duration::from_secs(9), |_| {}).await;
+    site.until_state(&lease, "active").await;
+    site.meter.set_fault(MeterFault::Stale);
+    until("headroom unknown", || {
+        let feed = site.http.get("/v1/feeds")["feeds"][0].clone();
+        if feed["headroom"].is_null() { Ok(()) } else { Err(feed) }
+    })
+    .await;
+    site.until_state(&lease, "releasing").await;
+    until_time(lease.end + Duration::from_secs(3)).await;
+    assert_eq!(site.asleep().len(), 3, "nobody woke on silence");
+    assert!(site.headroom(&lease).watts >= lease.gross, "{:?}", site.headroom(&lease));
+    site.meter.set_fault(MeterFault::None);
+    site.until_asleep(&[]).await;
+    let view = site.until_state(&lease, "closed").await;
+    assert_eq!(flags(&view), (false, false), "{view:#}");
+    site.until_all_mine().await;
+    site.settle().await.check();
+    site.stop().await;
+}
