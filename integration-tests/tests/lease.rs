@@ -7,8 +7,16 @@ use serde_json::{Value, json};
 
 use crate::site::{Setup, TOKEN, WholeSite, until};
 
-/// 8 kW where 500 W are free: three of the old machines go, whoever nothing reaches stays, and all come back.
+// Leases take their time and next to no work, so these run side by side, each on a site of its own.
 #[tokio::test(flavor = "multi_thread")]
+async fn leases_are_drained_for_and_given_back() {
+    tokio::join!(
+        a_lease_drains_exactly_enough_in_time_and_brings_it_back(),
+        a_cancelled_lease_gives_its_machines_back(),
+    );
+}
+
+/// 8 kW where 500 W are free: three of the old machines go, whoever nothing reaches stays, and all come back.
 async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 6.4, Duration::from_secs(4), |body| body["pue"] = json!(1.25)).await;
@@ -38,7 +46,6 @@ async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
 }
 
 /// A lease that is cancelled while its machines sleep gives them back; an active one only with force.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_lease_gives_its_machines_back() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(600), |_| {}).await;

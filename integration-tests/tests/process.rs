@@ -142,6 +142,8 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_say_what_they_did_and_exit_as_documented() {
     let mut programs = Programs::start().await;
+    // Only machines that were seen can be planned with.
+    programs.until_mining(MACHINES).await;
     let codes = |programs: &Programs, table: &[(&[&str], i32, &str)]| {
         for (arguments, code, words) in table {
             let said = programs.change(arguments);

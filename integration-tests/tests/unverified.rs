@@ -19,6 +19,32 @@ fn flags(view: &Value) -> (bool, bool) {
     (view["unverified"].as_bool().expect("a flag"), view["breached"].as_bool().expect("a flag"))
 }
 
+// Leases take their time and next to no work, so those of one kind run side by side, each on a site of its own.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starving_machines_proves_nothing() {
+    tokio::join!(a_starve_only_lease_ends_unverified(), a_meter_that_sees_starved_machines_draw_says_so());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_that_do_not_obey_are_found_out() {
+    tokio::join!(
+        f65_a_liar_is_caught_by_its_shares_and_replaced(),
+        a_liar_that_nobody_replaces_is_a_breach(),
+        f66_a_refuser_is_replaced(),
+        a_machine_that_wakes_is_put_back_to_sleep(),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_meters_prove_nothing_and_let_nothing_rise() {
+    tokio::join!(
+        f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(MeterFault::Silent),
+        f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(MeterFault::NotANumber),
+        a_meter_that_falls_silent_while_active_changes_nothing(),
+    );
+}
+
 /// A site whose machines can only be starved of work.
 async fn starved(metered: bool) -> (WholeSite, Lease) {
     let groups = vec![Group { name: "stuck", machines: 4, watts: 3000, joules_per_terahash: 45.0, reachable: false }];
@@ -36,7 +62,6 @@ async fn starved(metered: bool) -> (WholeSite, Lease) {
 }
 
 /// What is starved is not said to be down: no meter, so it is only flagged, and never proven.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_starve_only_lease_ends_unverified() {
     let (mut site, lease) = starved(false).await;
     let view = site.until_state(&lease, "active").await;
@@ -55,7 +80,6 @@ async fn a_starve_only_lease_ends_unverified() {
 }
 
 /// The same below a meter: that shows the power still drawn, so that it is a breach besides.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_meter_that_sees_starved_machines_draw_says_so() {
     let (mut site, lease) = starved(true).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
@@ -70,7 +94,6 @@ async fn a_meter_that_sees_starved_machines_draw_says_so() {
 }
 
 /// F65: it says yes, reads asleep, and hashes on at full power. Its shares give it away, and another goes in its place.
-#[tokio::test(flavor = "multi_thread")]
 async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     let mut site = WholeSite::start(patient()).await;
     let liar = MachineId::from("old-1");
@@ -95,7 +118,6 @@ async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
 }
 
 /// The same where nobody is left to go in its place: the promise is not kept, and the record says by how much.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_liar_that_nobody_replaces_is_a_breach() {
     let groups = vec![Group { name: "old", machines: 4, watts: 3000, joules_per_terahash: 38.0, reachable: true }];
     let setup = Setup { groups, usable: Watts(13_000), ..patient() };
@@ -117,7 +139,6 @@ async fn a_liar_that_nobody_replaces_is_a_breach() {
 }
 
 /// F66: one that says no is asked again, and another goes meanwhile.
-#[tokio::test(flavor = "multi_thread")]
 async fn f66_a_refuser_is_replaced() {
     let mut site = WholeSite::start(patient()).await;
     site.facility.set_behaviour(&MachineId::from("old-2"), Behaviour::Refuses, moment());
@@ -134,7 +155,6 @@ async fn f66_a_refuser_is_replaced() {
 }
 
 /// One that is switched on by hand in the middle of a lease is put back to sleep.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_wakes_is_put_back_to_sleep() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(20), |_| {}).await;
@@ -164,12 +184,7 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
 }
 
 /// F67: without its meter nothing is proven and nothing rises, not even what the lease's end gives back.
-#[tokio::test(flavor = "multi_thread")]
-async fn f67_a_silent_meter_proves_nothing_and_lets_nothing_rise() {
-    tokio::join!(without_a_meter(MeterFault::Silent), without_a_meter(MeterFault::NotANumber));
-}
-
-async fn without_a_meter(fault: MeterFault) {
+async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: MeterFault) {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(3), |_| {}).await;
     site.meter.set_fault(fault);
@@ -194,7 +209,6 @@ async fn without_a_meter(fault: MeterFault) {
 }
 
 /// A meter that falls silent in the middle of a lease: what was proven stays as it is, and nobody wakes.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_meter_that_falls_silent_while_active_changes_nothing() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(9), |_| {}).await;
