@@ -89,7 +89,8 @@ async fn a_restarted_miner_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f23_equal_job_ids_and_a_changed_extranonce_confuse_nobody() {
-    let site = Site::start(Setup { pools: vec![pool(8, 7), pool(8, 7)], ..Setup::default() }).await;
+    // Equal job ids, but not equal jobs: two pools with one coinbase would be one pool.
+    let site = Site::start(Setup { pools: vec![pool(8, 7), pool(8, 8)], ..Setup::default() }).await;
     site.pools[0].repeat_job_ids(true);
     let miners = site.fleet(4);
     miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
