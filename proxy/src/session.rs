@@ -102,7 +102,7 @@ pub(crate) enum Outcome {
     Unauthorized,
     /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
     Malformed,
-    /// The queue to its pool is full.
+    /// Too many shares of one job to tell whether it is new.
     Overflow,
 }
 
