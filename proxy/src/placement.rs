@@ -132,7 +132,7 @@ pub(crate) struct TargetState {
     pub(crate) seated: u32,
 }
 
-/// Spaces kept after their connections are gone; the oldest are forgotten beyond it.
+/// Spaces kept; beyond it those without a connection are forgotten, with what was searched there.
 const SPACES_MAX: usize = 256;
 
 impl Placement {

@@ -10,6 +10,7 @@ use stratum::client_role::{ClientConfig, ClientEvent, ClientRole};
 use stratum::difficulty::Difficulty;
 use stratum::error::{RejectCode, StratumError};
 use stratum::job::Job;
+use stratum::share::Proof;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
@@ -56,6 +57,8 @@ struct InFlight {
     reply: mpsc::Sender<PoolVerdict>,
     sent_at: Instant,
     pool_difficulty: f64,
+    /// The header, when it meets the network target.
+    block: Option<Box<Proof>>,
     /// Answered already (removed once it is at the front).
     done: bool,
 }
@@ -287,6 +290,7 @@ impl PoolSession {
             outcome: settled_as,
             pool_difficulty: share.pool_difficulty,
             latency: now.saturating_duration_since(share.sent_at),
+            block: share.block.take(),
         };
         let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
         while self.in_flight.front().is_some_and(|share| share.done) {
@@ -302,7 +306,7 @@ impl PoolSession {
             let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());
             let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
             let pool_difficulty = job.difficulty.get();
-            settled.push(Settled { outcome: SettledAs::Stale, pool_difficulty, latency: Duration::ZERO });
+            settled.push(Settled { outcome: SettledAs::Stale, pool_difficulty, latency: Duration::ZERO, block: None });
             return;
         }
         let slot = [share.slot];
@@ -315,6 +319,7 @@ impl PoolSession {
             reply: share.reply,
             sent_at: now,
             pool_difficulty: job.difficulty.get(),
+            block: share.block,
             done: false,
         });
     }
@@ -352,12 +357,13 @@ impl PoolSession {
 }
 
 /// Tells a share's session that it never reached the pool.
-pub(super) fn undelivered(share: &UpstreamShare) -> Settled {
+pub(super) fn undelivered(share: UpstreamShare) -> Settled {
     let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
     Settled {
         outcome: SettledAs::Unresolved,
         pool_difficulty: share.work.job.difficulty.get(),
         latency: Duration::ZERO,
+        block: share.block,
     }
 }
 
@@ -425,6 +431,22 @@ mod tests {
             reply,
             block: None,
         }
+    }
+
+    /// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
+    #[test]
+    fn a_block_without_an_answer_is_reported_with_its_header() {
+        let now = origin();
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let (reply, _verdicts) = mpsc::channel(4);
+        let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
+        let rebuilt = stratum::share::Rebuilt::Plain;
+        let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
+        let block = UpstreamShare { block: Some(Box::new(proof)), ..share(&upstream, reply) };
+        session.share(block, now, &mut out, &mut settled);
+        session.end(now, &mut settled);
+        let end = settled.pop().expect("settled");
+        assert_eq!((end.outcome, end.block.map(|proof| proof.header)), (SettledAs::Unresolved, Some([5; 80])));
     }
 
     /// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a pool that takes nothing.
