@@ -13,7 +13,7 @@ use crate::slot::SlotSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// What makes two jobs the same work: everything but the pool's job id and ntime.
+/// What makes two jobs the same work: everything but the pool's job id, and ntime where lanes can be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
     /// The block it builds on. A job on another one is dead.

@@ -462,6 +462,9 @@ impl Carrier {
     /// The pool brought no job for long; another connection has asked whether it lives.
     fn probed(&mut self, alive: bool) -> Result<(), (&'static str, String)> {
         self.probing = false;
+        if alive && !self.has_job {
+            return Err(("no_job", "the pool lives, but this connection never got a job".into()));
+        }
         if !alive {
             self.pools.metrics.alarm("silent");
             return Err(("silent", "no job for long, and a new connection got no answer".into()));

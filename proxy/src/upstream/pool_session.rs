@@ -72,8 +72,10 @@ pub(crate) struct PoolSession {
     mask: Option<VersionMask>,
     authorized: bool,
     subscribed: bool,
-    /// A job that came before the handshake was done.
-    early_job: Option<Job>,
+    /// A job that came before the handshake was done, or before the pool has said a difficulty.
+    early_job: Option<(Job, Instant)>,
+    /// The pool has said a difficulty, or has been waited for long enough.
+    difficulty_said: bool,
     in_flight: VecDeque<InFlight>,
     connected_at: Instant,
     last_answer_at: Instant,
@@ -86,6 +88,8 @@ pub(crate) struct PoolSession {
 
 /// Rejects in a row after which a pool is not mined at: another chain, or a pool that takes nothing (F17).
 const REJECTS_MAX: u32 = 10;
+/// How long a first job waits for the difficulty that belongs to it.
+const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
 /// Unreadable jobs in a row after which it is left (U21).
 const BAD_NOTIFIES_MAX: u32 = 3;
 /// Answers nobody asked for, before the connection counts as broken (U15).
@@ -102,6 +106,7 @@ impl PoolSession {
             authorized: false,
             subscribed: false,
             early_job: None,
+            difficulty_said: false,
             in_flight: VecDeque::new(),
             connected_at: now,
             last_answer_at: now,
@@ -171,9 +176,7 @@ impl PoolSession {
                 self.authorized = true;
                 self.last_job_at = now;
                 events.push(PoolEvent::Authorized);
-                if let Some(job) = self.early_job.take() {
-                    events.push(self.with_terms(job));
-                }
+                self.release_early_job(events);
             }
             ClientEvent::Refused(error) => {
                 events.push(PoolEvent::Dead { reason: "auth_failed", detail: error.to_string() });
@@ -182,11 +185,9 @@ impl PoolSession {
             ClientEvent::Notify(job) => {
                 self.bad_notifies_in_a_row = 0;
                 self.last_job_at = now;
-                if self.authorized {
-                    events.push(self.with_terms(job));
-                } else {
-                    self.early_job = Some(job);
-                }
+                let since = self.early_job.take().map_or(now, |(_, since)| since);
+                self.early_job = Some((job, since));
+                self.release_early_job(events);
             }
             ClientEvent::BadNotify(fault) => {
                 self.bad_notifies_in_a_row += 1;
@@ -204,6 +205,8 @@ impl PoolSession {
                     events.push(PoolEvent::Alarm { what: "difficulty_jump", detail });
                 }
                 self.difficulty = difficulty;
+                self.difficulty_said = true;
+                self.release_early_job(events);
             }
             ClientEvent::BadDifficulty => {
                 events.push(PoolEvent::Alarm { what: "bad_difficulty", detail: "kept the former one".into() });
@@ -235,6 +238,17 @@ impl PoolSession {
             ClientEvent::Fatal(error) => {
                 events.push(PoolEvent::Dead { reason: "unusable", detail: error.to_string() });
             }
+        }
+    }
+
+    /// Hands a job on once it is known who we are there and how hard it is: a job at difficulty 1 sent to a farm would come
+    /// back as a storm.
+    fn release_early_job(&mut self, events: &mut Vec<PoolEvent>) {
+        if self.authorized
+            && self.difficulty_said
+            && let Some((job, _)) = self.early_job.take()
+        {
+            events.push(self.with_terms(job));
         }
     }
 
@@ -331,6 +345,11 @@ impl PoolSession {
             events.push(PoolEvent::Dead { reason: "handshake_timeout", detail: detail.into() });
             return;
         }
+        if self.early_job.as_ref().is_some_and(|(_, since)| now >= *since + DIFFICULTY_PATIENCE) {
+            // Some pools never say one, and mean 1 (or what the configuration says).
+            self.difficulty_said = true;
+            self.release_early_job(events);
+        }
         let Some(oldest) = self.oldest() else { return };
         if now < oldest + self.deadlines.answer {
             return;
@@ -417,7 +436,7 @@ mod tests {
             mask: None,
             seq: 1,
             upstream: upstream.clone(),
-            fingerprint: fingerprint(&job),
+            fingerprint: fingerprint(&job, true),
             job,
         });
         UpstreamShare {
