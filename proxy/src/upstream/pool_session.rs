@@ -452,6 +452,46 @@ mod tests {
         }
     }
 
+    /// Says lines to a session and returns the difficulties of the jobs that come out.
+    fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
+        let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+        for line in lines {
+            session.line(line.as_bytes(), now, &mut out, &mut events, &mut settled);
+        }
+        session.tick(now, &mut events, &mut settled);
+        let difficulty = |event: &PoolEvent| match event {
+            PoolEvent::Job { difficulty, .. } => Some(difficulty.get()),
+            _ => None,
+        };
+        events.iter().filter_map(difficulty).collect()
+    }
+
+    /// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with it, or a second.
+    #[test]
+    fn a_first_job_waits_for_its_difficulty() {
+        const HELLO: [&str; 2] =
+            [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
+        const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
+        let notify = format!(
+            r#"{{"id":null,"method":"mining.notify","params":["j","{}","01","02",[],"20000000","1703ffff","6b49d200",true]}}"#,
+            "00".repeat(32)
+        );
+        let now = origin();
+        let start = || {
+            let mut session = session(now);
+            session.start(&mut Vec::new());
+            session
+        };
+        let mut late = start();
+        assert_eq!(jobs(&mut late, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
+        assert_eq!(jobs(&mut late, &[DIFFICULTY], now), [65536.0]);
+        let mut before = start();
+        assert_eq!(jobs(&mut before, &[HELLO[0], DIFFICULTY, &notify, HELLO[1]], now), [65536.0]);
+        let mut never = start();
+        assert_eq!(jobs(&mut never, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
+        assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
+    }
+
     /// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
     #[test]
     fn a_block_without_an_answer_is_reported_with_its_header() {
