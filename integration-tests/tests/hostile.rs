@@ -76,6 +76,30 @@ async fn s02_an_endless_line_is_cut() {
     site.stop().await;
 }
 
+/// A second worker name on one connection changes nothing about the first one's state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_worker_leaves_the_session_working() {
+    let site = Site::start(Setup::default()).await;
+    let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+    let mut line = String::new();
+    for (request, answer) in [
+        (r#"{"id":1,"method":"mining.subscribe","params":[]}"#, "\"id\":1,"),
+        (r#"{"id":2,"method":"mining.authorize","params":["acme.one","x"]}"#, "mining.notify"),
+        (r#"{"id":3,"method":"mining.authorize","params":["acme.two","x"]}"#, "\"id\":3,"),
+        (r#"{"id":4,"method":"mining.ping","params":[]}"#, "\"id\":4,"),
+    ] {
+        stream.write_all(format!("{request}\n").as_bytes()).await.expect("it reads");
+        line.clear();
+        while !line.contains(answer) {
+            line.clear();
+            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers").expect("readable");
+        }
+    }
+    assert_eq!(site.proxy.sessions()[0].state, "working");
+    drop(stream);
+    site.stop().await;
+}
+
 /// S31: many submits in one segment with one id are all answered. S78: also when the miner has closed its side.
 #[tokio::test(flavor = "multi_thread")]
 async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {

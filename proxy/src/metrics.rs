@@ -110,7 +110,7 @@ impl Metrics {
         let blocks = Counter::default();
         registry.register("blocks", "Shares that met the network target", blocks.clone());
         let blocks_lost = Counter::default();
-        registry.register("blocks_lost", "Such shares that could not be delivered", blocks_lost.clone());
+        registry.register("blocks_lost", "Such shares that were not delivered, or never answered", blocks_lost.clone());
         let generation = Gauge::default();
         registry.register("directive_generation", "Generation of the timeline held", generation.clone());
         let machines_shed = Gauge::default();
@@ -267,6 +267,6 @@ pub struct Counts {
     pub switches: u64,
     /// Shares that met the network target.
     pub blocks: u64,
-    /// Those of them that could not be delivered.
+    /// Those of them that were not delivered, or never answered.
     pub blocks_lost: u64,
 }

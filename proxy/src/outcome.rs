@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use stratum::share::Proof;
+
 /// How a submit ended that was not forwarded. One that was ends as its pool says ([`SettledAs`]); every
 /// submit ends in exactly one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,16 +24,18 @@ pub(crate) enum Outcome {
     Unauthorized,
     /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
     Malformed,
-    /// The queue to its pool is full.
+    /// Too many shares of one job to tell whether it is new.
     Overflow,
 }
 
 /// How a forwarded share ended, for the counters.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settled {
     pub(crate) outcome: SettledAs,
     pub(crate) pool_difficulty: f64,
     pub(crate) latency: Duration,
+    /// The header, when it meets the network target.
+    pub(crate) block: Option<Box<Proof>>,
 }
 
 /// The ends of a forwarded share.

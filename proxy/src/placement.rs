@@ -52,6 +52,8 @@ struct Connection {
     key: SpaceKey,
     /// Counts (connection, extranonce) pairs: a seat taken before a `set_extranonce` frees nothing after it.
     sitting: u64,
+    /// The space from the next job on: the pool has changed our extranonce.
+    next_key: Option<SpaceKey>,
     current: Option<Arc<PoolJob>>,
     next_seq: u64,
     lanes: HashMap<usize, LaneChannel>,
@@ -132,7 +134,7 @@ pub(crate) struct TargetState {
     pub(crate) seated: u32,
 }
 
-/// Spaces kept after their connections are gone; the oldest are forgotten beyond it.
+/// Spaces kept; beyond it those without a connection are forgotten, with what was searched there.
 const SPACES_MAX: usize = 256;
 
 impl Placement {
@@ -190,21 +192,33 @@ impl Placement {
         extranonce1: &[u8],
         extranonce2_size: u8,
     ) -> Result<(), DoesNotFit> {
-        let width = self.lane_width(extranonce2_size)?;
+        self.lane_width(extranonce2_size)?;
         let key = SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
+        self.open_space(inner, &key);
+        inner.next_sitting += 1;
+        let connection = Connection {
+            upstream: upstream.clone(),
+            key,
+            sitting: inner.next_sitting,
+            next_key: None,
+            current: None,
+            next_seq: 1,
+            lanes: HashMap::new(),
+        };
+        inner.connections.insert(upstream.id, connection);
+        Ok(())
+    }
+
+    /// Makes the space of `key` if it is new; forgets spaces without a connection when there are too many.
+    fn open_space(&self, inner: &mut Inner, key: &SpaceKey) {
         if inner.spaces.len() >= SPACES_MAX {
             let used: Vec<&SpaceKey> = inner.connections.values().map(|connection| &connection.key).collect();
             inner.spaces.retain(|key, _| used.contains(&key));
         }
+        let width = self.lane_width(key.extranonce2_size).unwrap_or_default();
         inner.spaces.entry(key.clone()).or_insert_with(|| Space::new(width, self.lane_offset));
-        inner.next_sitting += 1;
-        let sitting = inner.next_sitting;
-        let lanes = HashMap::new();
-        let connection = Connection { upstream: upstream.clone(), key, sitting, current: None, next_seq: 1, lanes };
-        inner.connections.insert(upstream.id, connection);
-        Ok(())
     }
 
     /// Whether a second connection with this extranonce1 would bring any space: without lane bytes it would not.
@@ -218,19 +232,19 @@ impl Placement {
             })
     }
 
-    /// Takes the pool's new extranonce: its former jobs are dead, everybody moves.
+    /// Takes the pool's new extranonce: its former jobs are dead, and everybody moves with the job that comes next.
     pub(crate) fn extranonce(
         &self,
         upstream: &Arc<Upstream>,
         extranonce1: &[u8],
         extranonce2_size: u8,
     ) -> Result<(), DoesNotFit> {
-        let next_seq = self.inner.lock().connections.get(&upstream.id).map_or(1, |connection| connection.next_seq);
-        upstream.retire_below(next_seq);
-        self.connection_down(upstream.id);
-        self.connection_up(upstream, extranonce1, extranonce2_size)?;
-        if let Some(connection) = self.inner.lock().connections.get_mut(&upstream.id) {
-            connection.next_seq = next_seq;
+        self.lane_width(extranonce2_size)?;
+        let mut inner = self.inner.lock();
+        if let Some(connection) = inner.connections.get_mut(&upstream.id) {
+            upstream.retire_below(connection.next_seq);
+            connection.next_key =
+                Some(SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size });
         }
         Ok(())
     }
@@ -258,14 +272,15 @@ impl Placement {
     ) -> Option<NewJob> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
+        let first = inner.connections.get(&id)?.current.is_none();
+        let left = self.change_space(inner, id);
         let connection = inner.connections.get_mut(&id)?;
         let space = inner.spaces.get_mut(&connection.key)?;
-        let fingerprint = fingerprint(&job);
-        let first = connection.current.is_none();
+        let fingerprint = fingerprint(&job, space.has_lane_bytes());
         if let Some(current) = &connection.current
             && current.fingerprint == fingerprint
-            && current.job.job_id == job.job_id
-            && current.difficulty == difficulty
+            && (&current.job.job_id, current.job.ntime) == (&job.job_id, job.ntime)
+            && (current.difficulty, current.mask) == (difficulty, mask)
             && !job.clean
         {
             return Some(NewJob { first, repeated: true, moved: false });
@@ -289,6 +304,9 @@ impl Placement {
             job,
         });
         connection.current = Some(job.clone());
+        for lane in left.values() {
+            lane.state.send_replace(LaneState::Vacate);
+        }
         let lanes = space.job(id, fingerprint);
         for (index, lane) in &mut connection.lanes {
             if lanes.stale.contains(index) {
@@ -299,6 +317,22 @@ impl Placement {
             }
         }
         Some(NewJob { first, repeated: false, moved: !lanes.stale.is_empty() })
+    }
+
+    /// Moves a connection into the space that the pool's new extranonce has opened. Returns the lanes that are left.
+    fn change_space(&self, inner: &mut Inner, id: ConnectionId) -> HashMap<usize, LaneChannel> {
+        let Some(connection) = inner.connections.get_mut(&id) else { return HashMap::new() };
+        let Some(key) = connection.next_key.take() else { return HashMap::new() };
+        if let Some(space) = inner.spaces.get_mut(&connection.key) {
+            space.connection_gone(id);
+        }
+        inner.next_sitting += 1;
+        connection.sitting = inner.next_sitting;
+        connection.key = key.clone();
+        connection.current = None;
+        let left = std::mem::take(&mut connection.lanes);
+        self.open_space(inner, &key);
+        left
     }
 
     /// Has everybody on a connection take a fresh lane for the same job: fresh work for a pool that brings none.

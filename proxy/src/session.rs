@@ -287,16 +287,17 @@ impl Session {
             Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
         };
         let difficulty = issue.difficulty.get();
+        let is_block = work.job.block_target.is_met_by(&proof.hash);
         match self.issues.remember(&work, &proof.hash) {
             issues::Remembered::New => {}
             issues::Remembered::Seen => {
                 return Judgement::reject(Outcome::Duplicate, RejectCode::Duplicate, "duplicate share", target);
             }
+            issues::Remembered::Full if is_block => {}
             issues::Remembered::Full => {
                 return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too many shares for one job", target);
             }
         }
-        let is_block = work.job.block_target.is_met_by(&proof.hash);
         if !work.job.is_live() && !is_block {
             // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
             let counted = Counted { outcome: Outcome::Stale, difficulty: Some(difficulty), target };

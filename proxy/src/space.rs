@@ -5,7 +5,7 @@
 //! space keeps just what that takes: lanes with the slots that sit on them now, and for each job that still lives the
 //! slots that have ever had it there. It outlives connections, because a pool may give the same extranonce1 again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::slot::SlotSet;
 
@@ -13,7 +13,7 @@ use crate::slot::SlotSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// What makes two jobs the same work: everything but the pool's job id and ntime.
+/// What makes two jobs the same work: everything but the pool's job id, and ntime where lanes can be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
     /// The block it builds on. A job on another one is dead.
@@ -41,7 +41,13 @@ pub(crate) struct Space {
     /// Blocks built on lately, newest last: history of older ones is forgotten. Several, because connections that share
     /// the space hear of a block at different moments.
     blocks: Vec<u64>,
+    /// Jobs on record, oldest first.
+    jobs: VecDeque<Fingerprint>,
 }
+
+/// Jobs on record at most: a real pool brings some hundreds a block. Beyond it the oldest is forgotten, so that a pool that
+/// sends thousands a second costs no memory; one that then repeats it gets its own work twice.
+const JOBS_MAX: usize = 4096;
 
 /// How many blocks' history is kept.
 const BLOCKS_KEPT: usize = 4;
@@ -54,7 +60,7 @@ impl Space {
     /// restart does not repeat work).
     pub(crate) fn new(width: usize, offset: u64) -> Self {
         let first = offset & mask_of(width);
-        Self { width, first, lanes: Vec::new(), blocks: Vec::new() }
+        Self { width, first, lanes: Vec::new(), blocks: Vec::new(), jobs: VecDeque::new() }
     }
 
     /// How many lanes there can be.
@@ -100,6 +106,17 @@ impl Space {
             }
             for lane in &mut self.lanes {
                 lane.had.retain(|had, _| self.blocks.contains(&had.prev_hash));
+            }
+            self.jobs.retain(|job| self.blocks.contains(&job.prev_hash));
+        }
+        if !self.jobs.contains(&job) {
+            self.jobs.push_back(job);
+            if self.jobs.len() > JOBS_MAX
+                && let Some(oldest) = self.jobs.pop_front()
+            {
+                for lane in &mut self.lanes {
+                    lane.had.remove(&oldest);
+                }
             }
         }
         let mut lanes = JobLanes::default();
@@ -235,6 +252,18 @@ mod tests {
             space.job(B, Fingerprint { prev_hash, content: 1 });
         }
         assert!(space.lanes.iter().all(|lane| lane.had.is_empty()), "blocks long gone leave no record");
+    }
+
+    #[test]
+    fn a_flood_of_jobs_leaves_a_bounded_record() {
+        let mut space = Space::new(1, 0);
+        space.job(A, job(0));
+        space.seat(A, 1, job(0));
+        for content in 1..10_000 {
+            space.job(A, job(content));
+        }
+        assert_eq!((space.jobs.len(), space.lanes[0].had.len()), (JOBS_MAX, JOBS_MAX));
+        assert_eq!(space.job(A, job(9_000)).stale, [0], "the newest are remembered");
     }
 
     #[derive(Debug, Clone)]

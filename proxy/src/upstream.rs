@@ -28,7 +28,7 @@ pub(crate) use probe::probe_sizes;
 
 use crate::config::Target;
 use crate::metrics::Metrics;
-use crate::outcome::Settled;
+use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::TargetHealth;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
@@ -115,6 +115,11 @@ impl Pools {
         let counters = self.metrics.target(Some(pool.index));
         for settled in settled.drain(..) {
             counters.settle(&settled);
+            if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
+                self.metrics.blocks_lost.inc();
+                let header = const_hex::encode(proof.header);
+                error!(%header, "block_lost: its upstream was lost before it answered");
+            }
         }
     }
 }
@@ -301,11 +306,10 @@ impl Carrier {
         let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
         self.session.share(share, clock::now(), &mut bytes, &mut Vec::new());
         self.outgoing.push_first(&bytes);
+        info!(%header, "share meets the network target: forwarded");
         if let Err(failure) = self.outgoing.write(&self.stream) {
-            self.pools.metrics.blocks_lost.inc();
-            error!(%header, %failure, "block_lost: its upstream's socket failed");
-        } else {
-            info!(%header, "share meets the network target: forwarded");
+            // The connection ends by it and settles the share, with the alarm.
+            warn!(%failure, "its upstream's socket failed");
         }
     }
 
@@ -458,6 +462,9 @@ impl Carrier {
     /// The pool brought no job for long; another connection has asked whether it lives.
     fn probed(&mut self, alive: bool) -> Result<(), (&'static str, String)> {
         self.probing = false;
+        if alive && !self.has_job {
+            return Err(("no_job", "the pool lives, but this connection never got a job".into()));
+        }
         if !alive {
             self.pools.metrics.alarm("silent");
             return Err(("silent", "no job for long, and a new connection got no answer".into()));
@@ -475,13 +482,10 @@ impl Carrier {
         let mut settled = Vec::new();
         self.session.end(clock::now(), &mut settled);
         for share in rest(&mut self.queues.urgent).await {
-            let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
-            self.pools.metrics.blocks_lost.inc();
-            error!(%header, "block_lost: its upstream is gone");
-            settled.push(pool_session::undelivered(&share));
+            settled.push(pool_session::undelivered(share));
         }
         for share in rest(&mut self.queues.submits).await {
-            settled.push(pool_session::undelivered(&share));
+            settled.push(pool_session::undelivered(share));
         }
         self.pools.count(&self.pool, &mut settled);
     }

@@ -119,8 +119,9 @@ impl PoolJob {
     }
 }
 
-/// Tells which work a job is, whatever the pool calls it.
-pub(crate) fn fingerprint(job: &Job) -> Fingerprint {
+/// Tells which work a job is, whatever the pool calls it. With lane bytes a later ntime makes no new work, as miners may
+/// roll it; without, it must: there is no fresh lane to hand the job out on.
+pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
     let hash_of = |parts: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
         parts(&mut hasher);
@@ -130,6 +131,7 @@ pub(crate) fn fingerprint(job: &Job) -> Fingerprint {
         prev_hash: hash_of(&|hasher| job.prev_hash.hash(hasher)),
         content: hash_of(&|hasher| {
             (&job.coinb1, &job.coinb2, &job.branches, job.version, job.nbits).hash(hasher);
+            (!has_lane_bytes).then_some(job.ntime).hash(hasher);
         }),
     }
 }

@@ -64,7 +64,6 @@ async fn serve(settings: Settings, policy: Option<Policy>) -> anyhow::Result<()>
         .allow_plain_from(networks)
         .metrics(Arc::new(std::sync::Mutex::new(registry)))
         .readiness(readiness);
-    info!(listen = %admin.addr(), "http is up");
     tasks.spawn("http", admin.run(tasks.token()));
     if let (Some(handle), Some(control), Some(policy)) = (&site.switchboard, &settings.switchboard, policy) {
         let reload = Reload { path: control.policy.clone(), current: policy, handle: handle.clone(), fault };

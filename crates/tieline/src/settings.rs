@@ -120,13 +120,19 @@ mod tests {
         Settings::from_document(&document).map_err(|mistakes| mistakes.to_string())
     }
 
+    /// Everything in config/ is parsed: settings here, policies of their own where policies are read.
     #[test]
-    fn the_example_is_complete_and_right() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/tieline.toml");
-        let settings =
-            Settings::from_document(&Document::read(&path).unwrap()).unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(settings.proxy.targets.len(), 2);
-        assert!(settings.switchboard.is_some_and(|control| control.policy.ends_with("policy.toml")));
+    fn the_examples_are_complete_and_right() {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        for (folder, targets) in [("", 2), ("compose", 2)] {
+            let path = config.join(folder).join("tieline.toml");
+            let document = Document::read(&path).unwrap();
+            let settings = Settings::from_document(&document).unwrap_or_else(|faults| panic!("{faults}"));
+            assert_eq!(settings.proxy.targets.len(), targets);
+            let policy = config.join(folder).join("policy.toml");
+            switchboard::policy::load(&policy).unwrap_or_else(|faults| panic!("{faults}"));
+            assert!(settings.switchboard.is_some_and(|control| control.policy.ends_with("policy.toml")));
+        }
     }
 
     #[test]

@@ -260,14 +260,17 @@ impl Connection {
     /// The miner has said who it is: it is entered under that name, and given a seat.
     fn authorized(&mut self) {
         let Some(worker) = self.session.worker() else { return };
-        if self.presence.is_none() {
+        let first = self.presence.is_none();
+        if first {
             self.presence = Some(self.shared.machines.enter(MachineId::from(worker), clock::wall));
         }
         let mut view = self.entry.view.lock();
         view.worker_name = Some(worker.to_owned());
         view.user_agent = self.session.user_agent().map(str::to_owned);
         view.version_mask = self.session.version_mask().map(|mask| format!("{:08x}", mask.0));
-        view.state = "waiting";
+        if first {
+            view.state = "waiting";
+        }
         drop(view);
         self.settle(false);
     }

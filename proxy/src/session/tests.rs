@@ -86,7 +86,7 @@ impl FakePool {
             mask: Some(VersionMask::BIP320),
             seq,
             upstream: self.upstream.clone(),
-            fingerprint: fingerprint(&job),
+            fingerprint: fingerprint(&job, true),
             job,
         });
         Arc::new(LaneWork { job_id, job, lane, notify })

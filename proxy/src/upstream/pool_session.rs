@@ -10,6 +10,7 @@ use stratum::client_role::{ClientConfig, ClientEvent, ClientRole};
 use stratum::difficulty::Difficulty;
 use stratum::error::{RejectCode, StratumError};
 use stratum::job::Job;
+use stratum::share::Proof;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
@@ -56,6 +57,8 @@ struct InFlight {
     reply: mpsc::Sender<PoolVerdict>,
     sent_at: Instant,
     pool_difficulty: f64,
+    /// The header, when it meets the network target.
+    block: Option<Box<Proof>>,
     /// Answered already (removed once it is at the front).
     done: bool,
 }
@@ -69,8 +72,10 @@ pub(crate) struct PoolSession {
     mask: Option<VersionMask>,
     authorized: bool,
     subscribed: bool,
-    /// A job that came before the handshake was done.
-    early_job: Option<Job>,
+    /// A job that came before the handshake was done, or before the pool has said a difficulty.
+    early_job: Option<(Job, Instant)>,
+    /// The pool has said a difficulty, or has been waited for long enough.
+    difficulty_said: bool,
     in_flight: VecDeque<InFlight>,
     connected_at: Instant,
     last_answer_at: Instant,
@@ -83,6 +88,8 @@ pub(crate) struct PoolSession {
 
 /// Rejects in a row after which a pool is not mined at: another chain, or a pool that takes nothing (F17).
 const REJECTS_MAX: u32 = 10;
+/// How long a first job waits for the difficulty that belongs to it.
+const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
 /// Unreadable jobs in a row after which it is left (U21).
 const BAD_NOTIFIES_MAX: u32 = 3;
 /// Answers nobody asked for, before the connection counts as broken (U15).
@@ -99,6 +106,7 @@ impl PoolSession {
             authorized: false,
             subscribed: false,
             early_job: None,
+            difficulty_said: false,
             in_flight: VecDeque::new(),
             connected_at: now,
             last_answer_at: now,
@@ -168,9 +176,7 @@ impl PoolSession {
                 self.authorized = true;
                 self.last_job_at = now;
                 events.push(PoolEvent::Authorized);
-                if let Some(job) = self.early_job.take() {
-                    events.push(self.with_terms(job));
-                }
+                self.release_early_job(events);
             }
             ClientEvent::Refused(error) => {
                 events.push(PoolEvent::Dead { reason: "auth_failed", detail: error.to_string() });
@@ -179,11 +185,9 @@ impl PoolSession {
             ClientEvent::Notify(job) => {
                 self.bad_notifies_in_a_row = 0;
                 self.last_job_at = now;
-                if self.authorized {
-                    events.push(self.with_terms(job));
-                } else {
-                    self.early_job = Some(job);
-                }
+                let since = self.early_job.take().map_or(now, |(_, since)| since);
+                self.early_job = Some((job, since));
+                self.release_early_job(events);
             }
             ClientEvent::BadNotify(fault) => {
                 self.bad_notifies_in_a_row += 1;
@@ -201,6 +205,8 @@ impl PoolSession {
                     events.push(PoolEvent::Alarm { what: "difficulty_jump", detail });
                 }
                 self.difficulty = difficulty;
+                self.difficulty_said = true;
+                self.release_early_job(events);
             }
             ClientEvent::BadDifficulty => {
                 events.push(PoolEvent::Alarm { what: "bad_difficulty", detail: "kept the former one".into() });
@@ -232,6 +238,17 @@ impl PoolSession {
             ClientEvent::Fatal(error) => {
                 events.push(PoolEvent::Dead { reason: "unusable", detail: error.to_string() });
             }
+        }
+    }
+
+    /// Hands a job on once it is known who we are there and how hard it is: a job at difficulty 1 sent to a farm would come
+    /// back as a storm.
+    fn release_early_job(&mut self, events: &mut Vec<PoolEvent>) {
+        if self.authorized
+            && self.difficulty_said
+            && let Some((job, _)) = self.early_job.take()
+        {
+            events.push(self.with_terms(job));
         }
     }
 
@@ -287,6 +304,7 @@ impl PoolSession {
             outcome: settled_as,
             pool_difficulty: share.pool_difficulty,
             latency: now.saturating_duration_since(share.sent_at),
+            block: share.block.take(),
         };
         let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
         while self.in_flight.front().is_some_and(|share| share.done) {
@@ -302,7 +320,7 @@ impl PoolSession {
             let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());
             let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
             let pool_difficulty = job.difficulty.get();
-            settled.push(Settled { outcome: SettledAs::Stale, pool_difficulty, latency: Duration::ZERO });
+            settled.push(Settled { outcome: SettledAs::Stale, pool_difficulty, latency: Duration::ZERO, block: None });
             return;
         }
         let slot = [share.slot];
@@ -315,6 +333,7 @@ impl PoolSession {
             reply: share.reply,
             sent_at: now,
             pool_difficulty: job.difficulty.get(),
+            block: share.block,
             done: false,
         });
     }
@@ -325,6 +344,11 @@ impl PoolSession {
             let detail = if self.subscribed { "authorize was never answered" } else { "subscribe was never answered" };
             events.push(PoolEvent::Dead { reason: "handshake_timeout", detail: detail.into() });
             return;
+        }
+        if self.early_job.as_ref().is_some_and(|(_, since)| now >= *since + DIFFICULTY_PATIENCE) {
+            // Some pools never say one, and mean 1 (or what the configuration says).
+            self.difficulty_said = true;
+            self.release_early_job(events);
         }
         let Some(oldest) = self.oldest() else { return };
         if now < oldest + self.deadlines.answer {
@@ -352,12 +376,13 @@ impl PoolSession {
 }
 
 /// Tells a share's session that it never reached the pool.
-pub(super) fn undelivered(share: &UpstreamShare) -> Settled {
+pub(super) fn undelivered(share: UpstreamShare) -> Settled {
     let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
     Settled {
         outcome: SettledAs::Unresolved,
         pool_difficulty: share.work.job.difficulty.get(),
         latency: Duration::ZERO,
+        block: share.block,
     }
 }
 
@@ -411,7 +436,7 @@ mod tests {
             mask: None,
             seq: 1,
             upstream: upstream.clone(),
-            fingerprint: fingerprint(&job),
+            fingerprint: fingerprint(&job, true),
             job,
         });
         UpstreamShare {
@@ -425,6 +450,62 @@ mod tests {
             reply,
             block: None,
         }
+    }
+
+    /// Says lines to a session and returns the difficulties of the jobs that come out.
+    fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
+        let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+        for line in lines {
+            session.line(line.as_bytes(), now, &mut out, &mut events, &mut settled);
+        }
+        session.tick(now, &mut events, &mut settled);
+        let difficulty = |event: &PoolEvent| match event {
+            PoolEvent::Job { difficulty, .. } => Some(difficulty.get()),
+            _ => None,
+        };
+        events.iter().filter_map(difficulty).collect()
+    }
+
+    /// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with it, or a second.
+    #[test]
+    fn a_first_job_waits_for_its_difficulty() {
+        const HELLO: [&str; 2] =
+            [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
+        const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
+        let notify = format!(
+            r#"{{"id":null,"method":"mining.notify","params":["j","{}","01","02",[],"20000000","1703ffff","6b49d200",true]}}"#,
+            "00".repeat(32)
+        );
+        let now = origin();
+        let start = || {
+            let mut session = session(now);
+            session.start(&mut Vec::new());
+            session
+        };
+        let mut late = start();
+        assert_eq!(jobs(&mut late, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
+        assert_eq!(jobs(&mut late, &[DIFFICULTY], now), [65536.0]);
+        let mut before = start();
+        assert_eq!(jobs(&mut before, &[HELLO[0], DIFFICULTY, &notify, HELLO[1]], now), [65536.0]);
+        let mut never = start();
+        assert_eq!(jobs(&mut never, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
+        assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
+    }
+
+    /// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
+    #[test]
+    fn a_block_without_an_answer_is_reported_with_its_header() {
+        let now = origin();
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let (reply, _verdicts) = mpsc::channel(4);
+        let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
+        let rebuilt = stratum::share::Rebuilt::Plain;
+        let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
+        let block = UpstreamShare { block: Some(Box::new(proof)), ..share(&upstream, reply) };
+        session.share(block, now, &mut out, &mut settled);
+        session.end(now, &mut settled);
+        let end = settled.pop().expect("settled");
+        assert_eq!((end.outcome, end.block.map(|proof| proof.header)), (SettledAs::Unresolved, Some([5; 80])));
     }
 
     /// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a pool that takes nothing.
