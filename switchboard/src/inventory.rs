@@ -403,13 +403,20 @@ impl Inventory {
     ) -> Option<Headroom> {
         let node = policy.feed(feed)?;
         let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
-        let below = leases.iter().filter(|lease| policy.is_below(&lease.feed, feed));
-        let draw = |lease: &Lease| {
-            let (watts, _) = self.metered(policy, lease.meter.as_ref()?, wall, now)?;
+        // By meter: a tenant that rents on names the same meter again, and what it draws counts once.
+        let mut rented: BTreeMap<&MeterId, (Watts, Watts)> = BTreeMap::new();
+        for lease in leases.iter().filter(|lease| policy.is_below(&lease.feed, feed)) {
+            let Some(meter) = &lease.meter else { continue };
+            let (largest, together) = rented.entry(meter).or_default();
+            *largest = lease.gross.max(*largest);
+            *together += if lease.reserves(wall) { lease.gross } else { Watts::ZERO };
+        }
+        let draw = |(meter, (largest, together)): (&MeterId, (Watts, Watts))| {
+            let (watts, _) = self.metered(policy, meter, wall, now)?;
             // A tenant that draws more than it rents eats into headroom.
-            Some(watts.min(lease.gross))
+            Some(watts.min(largest.max(together)))
         };
-        let leased = below.filter_map(draw).sum::<Watts>().min(metered);
+        let leased = rented.into_iter().filter_map(draw).sum::<Watts>().min(metered);
         Some(Headroom { watts: node.usable() - (metered - leased), metered, leased, taken_at })
     }
 
