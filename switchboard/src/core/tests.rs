@@ -21,6 +21,8 @@ enum Manner {
     Refuses,
     /// Says that it sleeps and hashes on.
     Lies,
+    /// Says that it sleeps, sends no share, and draws on.
+    Idles,
 }
 
 #[derive(Debug)]
@@ -161,9 +163,21 @@ impl World {
     }
 
     fn commit(&mut self, id: &str, feed: &str, watts: i64, start: i64, end: i64) -> Answer {
+        self.commit_metered(id, feed, watts, start, end, None)
+    }
+
+    fn commit_metered(
+        &mut self,
+        id: &str,
+        feed: &str,
+        watts: i64,
+        start: i64,
+        end: i64,
+        meter: Option<&str>,
+    ) -> Answer {
         let body = json!({
             "id": id, "tenant": "t", "it_kw": Watts(watts).kw(), "feed": feed, "ready_before": "60s",
-            "start": at(start).to_string(), "end": at(end).to_string(),
+            "start": at(start).to_string(), "end": at(end).to_string(), "meter": meter,
         });
         let request: LeaseRequest = serde_json::from_value(body).unwrap();
         self.ask(Command::Commit(request, None))
@@ -189,7 +203,7 @@ impl World {
             match machine.told {
                 Some(since) if self.secs >= since + 4 && machine.manner != Manner::Refuses => {
                     machine.asleep_says = true;
-                    machine.draws = machine.manner == Manner::Lies;
+                    machine.draws = matches!(machine.manner, Manner::Lies | Manner::Idles);
                 }
                 Some(_) => {}
                 None => {
@@ -197,7 +211,7 @@ impl World {
                     machine.draws = true;
                 }
             }
-            if machine.draws && self.secs % 3 == 0 {
+            if machine.draws && !(machine.asleep_says && machine.manner == Manner::Idles) && self.secs % 3 == 0 {
                 machine.last_share = Some(self.secs);
             }
         }
@@ -207,7 +221,11 @@ impl World {
     }
 
     fn active(&self, feed: &str) -> Watts {
-        let open = self.core.state.open().filter(|standing| feed == "root" || standing.lease.feed.as_str() == feed);
+        self.drawn(|lease| feed == "root" || lease.feed.as_str() == feed)
+    }
+
+    fn drawn(&self, which: impl Fn(&Lease) -> bool) -> Watts {
+        let open = self.core.state.open().filter(|standing| which(&standing.lease));
         // A tenant draws all it may from the moment its lease is active.
         let drawn = open.filter(|standing| {
             self.core.commitments[&standing.lease.id].phase == Phase::Active && at(self.secs) < standing.lease.ends()
@@ -246,12 +264,19 @@ impl World {
             taken_at: (!self.meters_silent).then(|| at(self.secs)),
             fault: None,
         });
+        let mut meters = meters.to_vec();
+        meters.push(MeterReport {
+            meter: "tenant".into(),
+            watts: Some(self.drawn(|lease| lease.meter.is_some())),
+            taken_at: Some(at(self.secs)),
+            fault: None,
+        });
         let agent = AgentReport {
             receiver: "agent".into(),
             at: at(self.secs),
             number: self.agent.number(),
             machines: self.machines.iter().filter(|machine| machine.device).map(reading).collect(),
-            meters: meters.to_vec(),
+            meters,
         };
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
@@ -382,6 +407,29 @@ fn refusers_and_liars_are_replaced_in_the_feed_that_is_short() {
     let state = |id: &str| world.core.states[&MachineId::from(id)];
     assert_eq!((state("old.000"), state("old.001")), (MachineState::Disobedient, MachineState::Disobedient));
     assert_eq!(state("old.006"), MachineState::Curtailed);
+}
+
+#[test]
+fn a_lease_that_follows_another_is_proven_in_time_by_what_that_one_leaves() {
+    let mut world = obedient();
+    assert!(matches!(world.commit_metered("l", "a", 20_000, 1000, 1440, Some("tenant")), Answer::Committed(_)));
+    assert!(matches!(world.commit_metered("m", "a", 20_000, 1500, 2000, Some("tenant")), Answer::Committed(_)));
+    world.run_to(1501);
+    assert_eq!(world.phase("m"), Phase::Active);
+    assert_eq!(world.core.commitments["m"].breaches, [], "its watts were free all the time");
+}
+
+#[test]
+fn power_that_is_free_once_proves_one_lease_and_not_two() {
+    // 40 kW are promised at one moment; machines that draw on although they say they sleep leave 31 free.
+    let idles = ["old.000", "old.001", "old.002", "old.003"];
+    let mut world = World::new(|id| if idles.contains(&id) { Manner::Idles } else { Manner::Obeys });
+    world.run_to(20);
+    for lease in ["l", "m"] {
+        assert!(matches!(world.commit(lease, "a", 20_000, 1000, 1500), Answer::Committed(_)));
+    }
+    world.run_to(938);
+    assert_eq!((world.phase("l"), world.phase("m")), (Phase::Shedding, Phase::Shedding));
 }
 
 #[test]
