@@ -469,6 +469,36 @@ fn a_full_ledger_stops_commitments_and_raises_but_no_lowering() {
 }
 
 #[test]
+fn a_commitment_that_failed_alone_does_not_close_the_ledger_for_good() {
+    let mut world = obedient();
+    world.ledger_fails = true;
+    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
+    assert_eq!(world.core.withheld, Some("the ledger has failed"));
+    world.ledger_fails = false;
+    world.run_to(22);
+    assert_eq!(world.core.withheld, None, "nothing waits that could tell that the ledger is back");
+    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Committed(_)));
+}
+
+#[test]
+fn what_became_of_a_promise_outlasts_decisions_while_the_ledger_fails() {
+    let mut outbox = Outbox::default();
+    let entry = |event| Entry { at: at(0), event };
+    let decided = || Event::Decided {
+        number: Generation { epoch: 1, generation: 1 },
+        policy: String::new(),
+        plan: String::new(),
+        selection: None,
+        deficits: vec![],
+        reasons: vec![],
+    };
+    assert!(!outbox.push(entry(Event::Unverified { lease: "l".into(), why: "test".into() }), None));
+    let dropped = (0..10_001).filter(|_| outbox.push(entry(decided()), None)).count();
+    assert_eq!(dropped, 2);
+    assert!(outbox.pending().any(|event| matches!(event, Event::Unverified { .. })));
+}
+
+#[test]
 fn a_starved_lease_is_marked_and_asks_nobody_to_prove_it() {
     let mut world = obedient();
     let body = json!({
