@@ -559,6 +559,18 @@ fn the_same_key_is_answered_again_and_another_request_refused() {
 }
 
 #[test]
+fn a_lease_without_a_name_gets_one_that_nobody_chose() {
+    let mut world = obedient();
+    assert!(matches!(world.commit("lease-2", "a", 1_000, 1000, 1500), Answer::Committed(_)));
+    let (start, end) = (at(1000).to_string(), at(1500).to_string());
+    let request = json!({"tenant": "t", "it_kw": 1.0, "feed": "a", "start": start, "end": end});
+    for name in ["lease-3", "lease-4"] {
+        let answer = world.ask(Command::Commit(serde_json::from_value(request.clone()).unwrap(), None));
+        assert!(matches!(&answer, Answer::Committed(view) if view.id.as_str() == name), "{answer:?}");
+    }
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let mut world = obedient();
     let (entries, state) = (world.ledger.len(), world.core.state.clone());
