@@ -89,8 +89,11 @@ impl Control {
             }
         }
         let now = clock::now();
-        if let Some(permit) = downlink.permit {
-            self.receiver.permit(permit, now);
+        match downlink.permit {
+            Some(permit) => {
+                self.receiver.permit(permit, now);
+            }
+            None => self.receiver.withdraw(),
         }
         let advance = self.receiver.advance(clock::wall(), now);
         store |= !advance.changes.is_empty();

@@ -44,6 +44,8 @@ pub struct Outputs {
     pub timeline: Option<Arc<Timeline>>,
     /// Tell every receiver.
     pub permit: Option<Permit>,
+    /// Take back the permit that was told last.
+    pub withdraw: bool,
     /// Tell every receiver.
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
     /// Append to the ledger in one piece, and say what became of it. Never more than one at a time.
@@ -337,6 +339,10 @@ impl Core {
             if withheld.is_some() {
                 self.tally.permits_withheld += 1;
             }
+        }
+        if withheld.is_some() && self.permitted.take().is_some() {
+            // A permit lives for up to two minutes: what forbids a raise now must not wait for its end.
+            outputs.withdraw = true;
         }
         if !due || withheld.is_some() {
             return;

@@ -135,6 +135,10 @@ impl World {
             self.agent.offer(&timeline);
             self.proxy.offer(&timeline);
         }
+        if outputs.withdraw {
+            self.agent.withdraw();
+            self.proxy.withdraw();
+        }
         if let Some(permit) = outputs.permit {
             assert!(!self.meters_silent || self.secs % 1000 < 15, "no permit while meters are silent");
             assert!(self.core.outbox.failure().is_none(), "no permit while the ledger is known to fail");
@@ -447,6 +451,23 @@ fn silent_meters_prove_nothing_and_stop_raises() {
     world.run_to(1900);
     assert!(world.machines.iter().all(|machine| machine.draws));
     assert_eq!(world.core.state.leases["l"].breaches.len(), 1, "never erased");
+}
+
+#[test]
+fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
+    let mut world = obedient();
+    world.commit("l", "a", 30_000, 1000, 1500);
+    world.run_to(1505);
+    assert!(world.agent.may_raise(world.now()));
+    world.meters_silent = true;
+    // Ten seconds until a measurement counts no more, not two minutes until the permit has died.
+    world.run_to(1517);
+    assert!(!world.agent.may_raise(world.now()) && !world.proxy.may_raise(world.now()));
+    let off = |world: &World| world.machines.iter().filter(|machine| !machine.draws).count();
+    let before = off(&world);
+    world.run_to(1600);
+    assert_eq!(off(&world), before, "nothing rises unmeasured");
+    assert!(before > 0);
 }
 
 #[test]
