@@ -495,6 +495,20 @@ impl Inventory {
         names.into_iter().take(limit).map(view).collect()
     }
 
+    /// Whether `machine` is off, as far as can be told: its device sleeps, or its sessions get no work.
+    #[must_use]
+    pub fn sleeps(&self, machine: &MachineId) -> bool {
+        let asleep = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Asleep);
+        asleep || self.sessions(machine).any(|session| session.serving == directive::Serving::Parked)
+    }
+
+    /// Whether its device or a session of it says what `machine` does.
+    #[must_use]
+    pub fn knows(&self, machine: &MachineId) -> bool {
+        let read = self.device(machine).is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
+        read || self.sessions(machine).any(|session| session.sessions > 0)
+    }
+
     /// Whether `machine` mines again: its device is awake, or a session of it has work.
     #[must_use]
     pub fn mines(&self, machine: &MachineId) -> bool {

@@ -50,6 +50,7 @@ struct World {
     agent: Receiver,
     proxy: Receiver,
     meters_silent: bool,
+    devices_silent: bool,
     ledger_fails: bool,
     last_number: Option<Generation>,
     asked: u64,
@@ -89,6 +90,7 @@ impl World {
             agent: Receiver::default(),
             proxy: Receiver::default(),
             meters_silent: false,
+            devices_silent: false,
             ledger_fails: false,
             last_number: None,
             asked: 0,
@@ -252,7 +254,13 @@ impl World {
     fn report(&mut self) {
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
-            state: if machine.asleep_says { DeviceState::Asleep } else { DeviceState::Awake },
+            state: if self.devices_silent {
+                DeviceState::Unknown
+            } else if machine.asleep_says {
+                DeviceState::Asleep
+            } else {
+                DeviceState::Awake
+            },
             watts: None,
             read_at: Some(at(self.secs)),
             slept_at: machine.told.map(at),
@@ -291,7 +299,7 @@ impl World {
             last_share_at: machine.last_share.map(at),
             still_hashing: 0,
         };
-        let sessions = self.machines.iter().map(session).collect();
+        let sessions = self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
         let proxy = ProxyReport { receiver: "proxy".into(), at: at(self.secs), number: self.proxy.number(), sessions };
         self.input(Input::Report(Report::Agent(agent)));
         self.input(Input::Report(Report::Proxy(proxy)));
@@ -468,6 +476,54 @@ fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
     world.run_to(1600);
     assert_eq!(off(&world), before, "nothing rises unmeasured");
     assert!(before > 0);
+}
+
+/// Most machines that were set free in one second until `secs`.
+fn most_woken_at_once(world: &mut World, secs: i64) -> usize {
+    let told = |world: &World| world.machines.iter().filter(|machine| machine.told.is_some()).count();
+    let mut most = 0;
+    while world.secs < secs {
+        let before = told(world);
+        world.step();
+        most = most.max(before.saturating_sub(told(world)));
+    }
+    most
+}
+
+#[test]
+fn machines_whose_turns_passed_without_a_permit_come_back_few_at_once() {
+    let mut world = obedient();
+    world.commit("l", "a", 30_000, 1000, 1500);
+    world.run_to(1400);
+    world.meters_silent = true;
+    world.run_to(1900);
+    world.meters_silent = false;
+    assert!(most_woken_at_once(&mut world, 2200) <= 2, "as many as a step of the ramp has");
+    assert!(world.machines.iter().all(|machine| machine.draws));
+    assert_eq!(world.phase("l"), Phase::Closed);
+    assert!(world.core.selection.off.is_empty());
+}
+
+#[test]
+fn after_a_switchboard_was_away_machines_come_back_few_at_once() {
+    let mut world = obedient();
+    world.commit("l", "a", 30_000, 1000, 1500);
+    world.run_to(1400);
+    // Nobody is at the switchboard: the receivers go on with what they hold.
+    while world.secs < 1900 {
+        world.secs += 1;
+        let (wall, now) = (at(world.secs), world.now());
+        assert!(world.agent.advance(wall, now).changes.is_empty() || world.secs < 1530);
+        world.proxy.advance(wall, now);
+    }
+    world.restart();
+    // Meters are read sooner than devices, and miners have yet to connect.
+    world.devices_silent = true;
+    assert_eq!(most_woken_at_once(&mut world, 1905), 0);
+    world.devices_silent = false;
+    assert!(most_woken_at_once(&mut world, 2200) <= 2, "as many as a step of the ramp has");
+    assert!(world.machines.iter().all(|machine| machine.draws));
+    assert!(world.core.selection.off.is_empty());
 }
 
 #[test]
