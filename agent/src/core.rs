@@ -173,8 +173,9 @@ impl AgentCore {
         if let Some(timeline) = &downlink.timeline {
             self.offer(timeline, now);
         }
-        if let Some(permit) = downlink.permit {
-            self.permit(permit, now);
+        match downlink.permit {
+            Some(permit) => self.permit(permit, now),
+            None => self.receiver.withdraw(),
         }
         self.tick(wall, now);
     }

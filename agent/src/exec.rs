@@ -118,13 +118,17 @@ impl ExecActuator {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
+        let group = Group::of(&child);
         let Ok(ended) = tokio::time::timeout(self.config.timeout, finish(&mut child)).await else {
             // Killed and reaped here, so that nothing of it is left when the machine gets its next command.
+            drop(group);
             drop(child.kill().await);
             return Err(ActuatorError::Timeout { millis: millis(self.config.timeout) });
         };
+        group.ended();
         let ended = ended.map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
         if ended.status.success() {
             return Ok(ended.stdout);
@@ -166,6 +170,31 @@ fn fill(template: &[String], machine: &MachineId) -> Result<Vec<String>, Actuato
     }
     let filled = template.iter().skip(1).map(|argument| argument.replace(MACHINE, name));
     Ok(template.first().cloned().into_iter().chain(filled).collect())
+}
+
+/// A program with all that it has started: a script's own children would outlive it, and carry out its command after a
+/// newer one. Its drop ends them; it must come before the program is reaped, for then the number may be another's.
+struct Group(Option<rustix::process::Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        Self(pid.and_then(rustix::process::Pid::from_raw))
+    }
+
+    /// The program ended by itself: what it left behind it meant to.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended just now.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
 }
 
 struct Ended {

@@ -29,6 +29,8 @@ pub(crate) struct Control {
     pub(crate) machines: Arc<Machines>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) report_every: Duration,
+    /// Whether the last write of the state failed: it is tried again.
+    pub(crate) unsaved: bool,
 }
 
 /// Takes up what a former life wrote down.
@@ -73,7 +75,7 @@ impl Control {
     }
 
     fn apply(&mut self, downlink: &Downlink) {
-        let mut store = false;
+        let mut store = self.unsaved;
         if let Some(timeline) = &downlink.timeline {
             match self.receiver.offer(timeline) {
                 Offer::Taken => {
@@ -89,8 +91,11 @@ impl Control {
             }
         }
         let now = clock::now();
-        if let Some(permit) = downlink.permit {
-            self.receiver.permit(permit, now);
+        match downlink.permit {
+            Some(permit) => {
+                self.receiver.permit(permit, now);
+            }
+            None => self.receiver.withdraw(),
         }
         let advance = self.receiver.advance(clock::wall(), now);
         store |= !advance.changes.is_empty();
@@ -114,13 +119,14 @@ impl Control {
     }
 
     /// Writes down what is applied, behind the act.
-    fn store(&self) {
+    fn store(&mut self) {
         let Some(state) = &self.state else { return };
         // A few kilobytes a few times a lease; the runtime has other threads for the sessions.
         let stored = tokio::task::block_in_place(|| state.store(self.receiver.saved()));
+        self.unsaved = stored.is_err();
         if let Err(failure) = stored {
             self.metrics.alarm("state_not_written");
-            error!(%failure, "standing not written down: a restart would forget it");
+            error!(%failure, "standing not written down: a restart would forget it, trying again");
         }
     }
 
@@ -135,5 +141,52 @@ impl Control {
         if !link.report(Report::Proxy(report)) {
             self.metrics.reports_dropped.inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use directive::{Action, Generation, Means, Step, Timeline};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_could_not_be_written_down_is_tried_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("late").join("proxy.json");
+        let file = Arc::new(StateFile::new(&path));
+        let (receiver, orders) = restore(None);
+        let directions =
+            watch::channel(Directions { usable: [].into(), orders: Arc::new(orders), release: false, seats: 0 }).0;
+        let mut control = Control {
+            name: "p".into(),
+            receiver,
+            state: Some(file.clone()),
+            directions: Arc::new(directions),
+            machines: Arc::default(),
+            metrics: Metrics::register(&[], &mut Registry::default()),
+            report_every: Duration::from_secs(1),
+            unsaved: false,
+        };
+        let now = clock::wall();
+        let step = Step {
+            at: now,
+            group: "g".into(),
+            action: Action::Drain,
+            means: Means::Starve,
+            machines: vec!["rig".into()],
+            lease: None,
+            reason: String::new(),
+        };
+        let number = Generation { epoch: 1, generation: 1 };
+        let timeline = Timeline { number, issued_at: now, horizon: now, ledger_head: None, steps: vec![step] };
+        let downlink = Downlink { timeline: Some(Arc::new(timeline)), ..Downlink::default() };
+        control.apply(&downlink);
+        assert_eq!(control.receiver.applied().len(), 1, "lowering does not wait for the disk");
+        std::fs::create_dir(dir.path().join("late")).expect("a folder");
+        control.apply(&downlink);
+        let saved: Saved = file.load().expect("readable").expect("written by now");
+        assert_eq!(saved.applied.len(), 1, "a restart knows the machine is off");
     }
 }

@@ -243,6 +243,7 @@ impl Proxy {
                 machines,
                 metrics,
                 report_every: config.report_every,
+                unsaved: false,
             };
             tasks.spawn("control", control.run(link, tasks.token()));
         }

@@ -281,6 +281,8 @@ impl Commitment {
             return;
         }
         let worst = evidence.worst().filter(|(_, missing)| *missing > Watts::ZERO);
+        // While tenants draw, what no meter of theirs shows may be theirs: only what is missing for certain is a breach.
+        let worst = if self.phase == Phase::Active { evidence.short() } else { worst };
         let breach = match (self.phase, worst) {
             (Phase::Active, Some((figure, missing))) if held_short => Breach {
                 at: wall,
@@ -439,6 +441,19 @@ mod tests {
         run.step(1200, &evidence(Some(20_000)));
         run.step(1300, &evidence(Some(19_000)));
         assert_eq!(run.step(1310, &evidence(Some(19_000))).len(), 1, "another shortage is another breach");
+    }
+
+    #[test]
+    fn a_breach_says_what_is_missing_for_certain() {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        for secs in [100, 105, 1000] {
+            run.step(secs, &evidence(Some(20_000)));
+        }
+        // The tenant has no meter: its 20 kW are in what the feed shows, and 3 kW of mining with them.
+        let mut seen = evidence(Some(-3_000));
+        seen.figures[0].unmetered = Watts(20_000);
+        run.step(1100, &seen);
+        assert!(matches!(&run.step(1110, &seen)[..], [Happening::Breached(b)] if b.missing == Watts(3000)));
     }
 
     #[test]

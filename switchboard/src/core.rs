@@ -21,7 +21,7 @@ use crate::facility::Policy;
 use crate::inventory::{Inventory, MachineState};
 use crate::lease::{Lease, later};
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
-use crate::plan::{self, Fleet, Plan, Selection};
+use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use outbox::Outbox;
 
 /// Something that happens to the switchboard.
@@ -44,6 +44,8 @@ pub struct Outputs {
     pub timeline: Option<Arc<Timeline>>,
     /// Tell every receiver.
     pub permit: Option<Permit>,
+    /// Take back the permit that was told last.
+    pub withdraw: bool,
     /// Tell every receiver.
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
     /// Append to the ledger in one piece, and say what became of it. Never more than one at a time.
@@ -97,6 +99,10 @@ pub struct Core {
     states: BTreeMap<MachineId, MachineState>,
     /// Machines that were set free and have yet to mine, and when they are given up, by the lease that held them.
     coming_back: BTreeMap<LeaseId, BTreeMap<MachineId, Timestamp>>,
+    /// Machines whose turn to come back fell into a time without a permit: they get another one, few at once.
+    overdue: BTreeMap<MachineId, Chosen>,
+    /// When this life began.
+    began: Option<Instant>,
     plan: Option<Plan>,
     number: Generation,
     /// The number from which on each lease is in the plan.
@@ -139,6 +145,8 @@ impl Core {
             commitments: BTreeMap::new(),
             states: BTreeMap::new(),
             coming_back: BTreeMap::new(),
+            overdue: BTreeMap::new(),
+            began: None,
             plan: None,
             planned_in: BTreeMap::new(),
             next_edge: None,
@@ -153,6 +161,7 @@ impl Core {
         };
         core.fleet.groups = vec![Vec::new(); core.policy.groups.len()];
         core.take_up_leases();
+        core.remember_overdue(wall);
         if core.state.policy.as_ref() != Some(&core.policy.digest) {
             let event = Event::PolicyLoaded { digest: core.policy.digest.clone(), revision: core.policy.revision };
             core.note(event, wall);
@@ -163,6 +172,7 @@ impl Core {
     /// Decides what follows from `input`.
     pub fn handle(&mut self, input: Input, wall: Timestamp, now: Instant) -> Outputs {
         let mut outputs = Outputs::default();
+        self.began.get_or_insert(now);
         match input {
             Input::Tick => self.unseen = true,
             Input::Report(report) => {
@@ -274,6 +284,9 @@ impl Core {
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let changes = plan::diff(self.plan.as_ref(), &plan);
         self.remember_released(wall);
+        if !self.permitted_at(now) {
+            self.remember_overdue(wall);
+        }
         self.next_edge = plan.next_edge(wall);
         self.selection = plan.selection.clone();
         if !changes.is_empty() {
@@ -325,12 +338,43 @@ impl Core {
         }
     }
 
+    /// Remembers the machines whose time off is over at `wall`, but that nothing has allowed to come back.
+    fn remember_overdue(&mut self, wall: Timestamp) {
+        for (machine, chosen) in self.selection.iter() {
+            if chosen.until.is_some_and(|until| until <= wall) && self.selection.current(machine, wall).is_none() {
+                self.overdue.insert(machine.clone(), chosen.clone());
+            }
+        }
+    }
+
+    /// Gives machines that still sleep though their turn has come a turn from now on: else all of them would rise at
+    /// once under the next permit. Returns whether there are any.
+    fn take_turns_again(&mut self, wall: Timestamp) -> bool {
+        let overdue = std::mem::take(&mut self.overdue);
+        let waits = |(machine, _): &(MachineId, Chosen)| {
+            self.inventory.sleeps(machine) && self.selection.current(machine, wall).is_none()
+        };
+        let waiting: Vec<(MachineId, Chosen)> = overdue.into_iter().filter(waits).collect();
+        let any = !waiting.is_empty();
+        for (machine, chosen) in waiting {
+            let again = Chosen { until: None, passed_on: false, ..chosen };
+            self.selection.off.entry(machine).or_default().insert(0, again);
+        }
+        any
+    }
+
+    /// Whether receivers hold a permit for the newest timeline.
+    fn permitted_at(&self, now: Instant) -> bool {
+        let ttl = self.policy.failsafe.permit_ttl;
+        self.permitted.is_some_and(|(number, at)| number == self.number && now.saturating_duration_since(at) < ttl)
+    }
+
     /// Renews the permit where power may be raised.
     fn permit(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        let failsafe = &self.policy.failsafe;
-        let due = self.permitted.is_none_or(|(number, at)| {
-            number != self.number || now.saturating_duration_since(at) >= failsafe.permit_every
-        });
+        let (ttl, every) = (self.policy.failsafe.permit_ttl, self.policy.failsafe.permit_every);
+        let due = self
+            .permitted
+            .is_none_or(|(number, at)| number != self.number || now.saturating_duration_since(at) >= every);
         let withheld = self.why_not_raise(wall, now);
         if withheld != self.withheld {
             self.withheld = withheld;
@@ -338,13 +382,21 @@ impl Core {
                 self.tally.permits_withheld += 1;
             }
         }
+        if withheld.is_some() && self.permitted.take().is_some() {
+            // A permit lives for up to two minutes: what forbids a raise now must not wait for its end.
+            outputs.withdraw = true;
+        }
         if !due || withheld.is_some() {
+            return;
+        }
+        if self.take_turns_again(wall) {
+            self.replan = true;
             return;
         }
         self.serial += 1;
         self.tally.permits += 1;
         self.permitted = Some((self.number, now));
-        let ttl_ms = u64::try_from(failsafe.permit_ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         outputs.permit = Some(Permit { number: self.number, serial: self.serial, ttl_ms });
     }
 
@@ -361,6 +413,12 @@ impl Core {
         }
         if !self.inventory.meters_fresh(&self.policy, wall, now) {
             return Some("a feed's meter is silent");
+        }
+        let young = self
+            .began
+            .is_none_or(|began| now.saturating_duration_since(began) < self.policy.failsafe.report_stale_after);
+        if young && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
+            return Some("machines that were to come back have not been read yet");
         }
         let short = |feed: &crate::facility::Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);

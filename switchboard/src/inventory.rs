@@ -403,13 +403,20 @@ impl Inventory {
     ) -> Option<Headroom> {
         let node = policy.feed(feed)?;
         let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
-        let below = leases.iter().filter(|lease| policy.is_below(&lease.feed, feed));
-        let draw = |lease: &Lease| {
-            let (watts, _) = self.metered(policy, lease.meter.as_ref()?, wall, now)?;
+        // By meter: a tenant that rents on names the same meter again, and what it draws counts once.
+        let mut rented: BTreeMap<&MeterId, (Watts, Watts)> = BTreeMap::new();
+        for lease in leases.iter().filter(|lease| policy.is_below(&lease.feed, feed)) {
+            let Some(meter) = &lease.meter else { continue };
+            let (largest, together) = rented.entry(meter).or_default();
+            *largest = lease.gross.max(*largest);
+            *together += if lease.reserves(wall) { lease.gross } else { Watts::ZERO };
+        }
+        let draw = |(meter, (largest, together)): (&MeterId, (Watts, Watts))| {
+            let (watts, _) = self.metered(policy, meter, wall, now)?;
             // A tenant that draws more than it rents eats into headroom.
-            Some(watts.min(lease.gross))
+            Some(watts.min(largest.max(together)))
         };
-        let leased = below.filter_map(draw).sum::<Watts>().min(metered);
+        let leased = rented.into_iter().filter_map(draw).sum::<Watts>().min(metered);
         Some(Headroom { watts: node.usable() - (metered - leased), metered, leased, taken_at })
     }
 
@@ -486,6 +493,20 @@ impl Inventory {
             device: self.device(id).map(|(device, _)| device.report.clone()),
         };
         names.into_iter().take(limit).map(view).collect()
+    }
+
+    /// Whether `machine` is off, as far as can be told: its device sleeps, or its sessions get no work.
+    #[must_use]
+    pub fn sleeps(&self, machine: &MachineId) -> bool {
+        let asleep = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Asleep);
+        asleep || self.sessions(machine).any(|session| session.serving == directive::Serving::Parked)
+    }
+
+    /// Whether its device or a session of it says what `machine` does.
+    #[must_use]
+    pub fn knows(&self, machine: &MachineId) -> bool {
+        let read = self.device(machine).is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
+        read || self.sessions(machine).any(|session| session.sessions > 0)
     }
 
     /// Whether `machine` mines again: its device is awake, or a session of it has work.

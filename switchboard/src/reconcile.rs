@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use directive::{Downlink, MachineId, Outlet, Permit, Report, Timeline};
+use directive::{Downlink, MachineId, Outlet, Report, Timeline};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -43,7 +43,6 @@ pub struct Switchboard {
     writing: Option<oneshot::Receiver<Result<Head, WriteError>>>,
     /// What a link that joins must be told.
     timeline: Option<Arc<Timeline>>,
-    permit: Option<Permit>,
     asleep: Arc<BTreeSet<MachineId>>,
 }
 
@@ -119,7 +118,6 @@ impl Switchboard {
             asked: 0,
             writing: None,
             timeline: None,
-            permit: None,
             asleep: Arc::default(),
         };
         Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
@@ -167,8 +165,9 @@ impl Switchboard {
     }
 
     fn join(&mut self, outlet: Outlet) {
-        let (timeline, permit, asleep) = (self.timeline.clone(), self.permit, self.asleep.clone());
-        outlet.update(|down| *down = Downlink { timeline, permit, asleep });
+        // Without a permit: the next renewal is for whoever joins too.
+        let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
+        outlet.update(|down| *down = Downlink { timeline, permit: None, asleep });
         self.outlets.push(outlet);
     }
 
@@ -180,20 +179,22 @@ impl Switchboard {
     }
 
     fn perform(&mut self, outputs: Outputs) {
-        let Outputs { timeline, permit, asleep, append, answers } = outputs;
-        if timeline.is_some() || permit.is_some() || asleep.is_some() {
+        let Outputs { timeline, permit, withdraw, asleep, append, answers } = outputs;
+        if timeline.is_some() || permit.is_some() || withdraw || asleep.is_some() {
             if let Some(timeline) = &timeline {
                 info!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
-                // A permit is for one timeline: the old one is worth nothing now.
-                self.permit = None;
             }
+            // A permit is for one timeline: the old one is worth nothing after it. One that stands is not told again,
+            // for its life would begin anew with whoever has joined since.
+            let permits = withdraw || timeline.is_some() || permit.is_some();
             self.timeline = timeline.or(self.timeline.take());
-            self.permit = permit.or(self.permit);
             self.asleep = asleep.unwrap_or_else(|| self.asleep.clone());
             for outlet in &self.outlets {
                 outlet.update(|down| {
                     down.timeline.clone_from(&self.timeline);
-                    down.permit = self.permit;
+                    if permits {
+                        down.permit = permit;
+                    }
                     down.asleep = self.asleep.clone();
                 });
             }

@@ -96,6 +96,42 @@ async fn a_program_that_does_not_end_is_killed_in_time() {
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "process {pid} is gone");
 }
 
+/// A tool that is slow itself, and what it started writes its number and stays.
+fn slow_script(dir: &Path) -> (ExecActuator, std::path::PathBuf) {
+    let pid_file = dir.join("pid");
+    (script(dir, &format!("sleep 600 & echo $! > {}; wait", pid_file.display())), pid_file)
+}
+
+async fn is_gone(pid_file: &Path) -> bool {
+    let pid = std::fs::read_to_string(pid_file).unwrap();
+    let stat = Path::new("/proc").join(pid.trim()).join("stat");
+    for _ in 0..100 {
+        // An orphan may stay as a zombie where nobody reaps.
+        match std::fs::read_to_string(&stat) {
+            Ok(stat) if !stat.contains(") Z ") => tokio::time::sleep(Duration::from_millis(20)).await,
+            _ => return true,
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn what_a_killed_program_has_started_is_killed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut tool, pid_file) = slow_script(dir.path());
+    tool.config.timeout = Duration::from_secs(1);
+    assert_eq!(tool.wake(&rig()).await, Err(ActuatorError::Timeout { millis: 1000 }));
+    assert!(is_gone(&pid_file).await, "it could still wake the machine");
+}
+
+#[tokio::test]
+async fn a_command_that_is_given_up_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tool, pid_file) = slow_script(dir.path());
+    assert!(tokio::time::timeout(Duration::from_secs(1), tool.sleep(&rig())).await.is_err());
+    assert!(is_gone(&pid_file).await);
+}
+
 #[tokio::test]
 async fn a_child_that_holds_the_pipe_does_not_hold_up_the_answer() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use crate::{MachineId, Permit, Report, Timeline};
 pub struct Downlink {
     /// The newest timeline.
     pub timeline: Option<Arc<Timeline>>,
-    /// The newest permit.
+    /// The newest permit. None when there is none just now: one given earlier is taken back.
     pub permit: Option<Permit>,
     /// Machines that a device has confirmed to be asleep: their sessions need no work.
     pub asleep: Arc<BTreeSet<MachineId>>,

@@ -125,6 +125,11 @@ impl Receiver {
         true
     }
 
+    /// Forgets the permit: the switchboard took it back, and what has not risen waits for the next.
+    pub fn withdraw(&mut self) {
+        self.permit = None;
+    }
+
     /// Whether power may be raised now.
     #[must_use]
     pub fn may_raise(&self, now: Instant) -> bool {

@@ -81,7 +81,8 @@ pub struct Step {
     pub reason: String,
 }
 
-/// The newest ledger entry the sender had written: receivers raise an alarm when it goes back.
+/// The newest ledger entry the sender had written: receivers keep it with the timeline, where it tells later whether the
+/// ledger was cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerHead {
     /// Sequence number of the entry.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::claims::Claims;
 use agent::exec::{ExecActuator, ExecConfig};
@@ -22,6 +23,17 @@ pub struct Registered {
 
 /// Commands that a registered driver is given at once.
 const REGISTERED_IN_FLIGHT: usize = 64;
+
+/// How long the slowest driver may need for an answer: its own time, and twice that for those before it in line.
+#[must_use]
+pub fn answers_within(policy: &Policy) -> Duration {
+    let timeout = |spec: &ActuatorSpec| match spec {
+        ActuatorSpec::Exec { timeout, .. } => *timeout,
+        ActuatorSpec::Registered { .. } => Duration::ZERO,
+    };
+    let slowest = policy.groups.iter().filter_map(|group| group.actuator.as_ref()).map(timeout).max();
+    slowest.unwrap_or_default() * 3
+}
 
 /// Makes the drivers that a policy names.
 ///
@@ -67,4 +79,18 @@ pub fn drivers(policy: &Policy, registered: &Registered) -> anyhow::Result<(Vec<
         meters.push(MeterSetup { id: spec.id.clone(), meter, period: spec.period });
     }
     Ok((actuators, meters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_tool_has_the_time_that_the_policy_gives_it() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/policy.toml");
+        let text = std::fs::read_to_string(path).expect("the example");
+        let slow = text.replacen("timeout = \"10s\"", "timeout = \"2m\"", 1);
+        let policy = switchboard::policy::parse(&slow, "policy.toml").unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(answers_within(&policy), Duration::from_mins(6), "the agent's own 30 s would cut it off");
+    }
 }

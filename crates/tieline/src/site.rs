@@ -19,7 +19,7 @@ use switchboard::facility::Policy;
 use switchboard::ledger::SqliteLedger;
 use switchboard::{Handle, Switchboard};
 
-use crate::drivers::{Registered, drivers};
+use crate::drivers::{Registered, answers_within, drivers};
 
 /// What a site is made of.
 pub struct SiteConfig {
@@ -68,6 +68,7 @@ impl Site {
         let (store, ledger) = SqliteLedger::open(&control.ledger, clock::wall())
             .with_context(|| format!("failed to open ledger {}", control.ledger.display()))?;
         let (actuators, meters) = drivers(&control.policy, &control.registered)?;
+        let answers_within = answers_within(&control.policy);
         let (proxy_link, proxy_outlet) = in_process();
         let (agent_link, agent_outlet) = in_process();
         let outlets = vec![proxy_outlet, agent_outlet];
@@ -79,6 +80,7 @@ impl Site {
         metrics.register(registry);
         let mut agent = AgentConfig::new("agent", config.state_dir.join("agent.json"));
         agent.timing = control.timing;
+        agent.answer_timeout = agent.answer_timeout.max(answers_within);
         let agent = Agent::spawn(agent, actuators, meters, agent_link, metrics, tasks.token())?;
         tasks.spawn("agent", async move {
             if let Err(failure) = agent.ended().await {

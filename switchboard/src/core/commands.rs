@@ -195,10 +195,14 @@ impl Core {
         if promised.len() >= OPEN {
             return Err(Refused::TooManyLeases { limit: OPEN });
         }
+        let taken = |id: &LeaseId| self.state.leases.contains_key(id) || promised.iter().any(|other| other.id == *id);
         let pending = promised.len() - self.leases.len();
         let count = self.state.committed + pending as u64 + 1;
-        let lease = request.check(&self.policy, LeaseId::from(format!("lease-{count}")), wall)?;
-        if self.state.leases.contains_key(&lease.id) || promised.iter().any(|other| other.id == lease.id) {
+        // A client may have chosen such a name itself.
+        let mut made_up = (count..).map(|count| LeaseId::from(format!("lease-{count}")));
+        let fallback = made_up.find(|id| !taken(id)).expect("not every number is taken");
+        let lease = request.check(&self.policy, fallback, wall)?;
+        if taken(&lease.id) {
             return Err(Refused::LeaseExists(lease.id));
         }
         Ok(admit::admit(&self.policy, &self.fleet.population, promised.iter().copied(), lease, wall)?)

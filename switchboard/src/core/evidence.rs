@@ -82,13 +82,16 @@ impl Core {
 
     fn evidence(&self, lease: &Lease, machines: Machines, wall: Timestamp, now: Instant) -> Evidence {
         let path = self.policy.path_up(&lease.feed);
+        // Before it is due the proof is about the moment it is due: leases that are over by then leave it their power,
+        // and those that begin by then need their own beside it.
+        let due_at = wall.max(lease.reserved_from());
         let figures = path.iter().filter(|feed| feed.meter.is_some()).map(|feed| Figure {
             feed: feed.id.clone(),
             headroom: self
                 .inventory
                 .headroom(&self.policy, &self.leases, &feed.id, wall, now)
                 .map(|headroom| headroom.watts),
-            needed: self.reserved_at(&feed.id, wall, Some(lease)),
+            needed: self.reserved_at(&feed.id, due_at, Some(lease)),
             unmetered: self.unmetered(&feed.id, wall, now),
         });
         let planned = self.planned_in.get(&lease.id).copied();

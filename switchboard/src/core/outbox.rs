@@ -34,13 +34,23 @@ impl Outbox {
         if self.waiting.len() <= WAITING {
             return false;
         }
-        let oldest = self.waiting.iter().position(|waiting| waiting.reply.is_none());
+        // A decision is made again when it is lost, and says all; what became of a promise is said only once.
+        let decided =
+            |waiting: &Waiting| waiting.reply.is_none() && matches!(waiting.entry.event, Event::Decided { .. });
+        let oldest = self.waiting.iter().position(decided);
+        let oldest = oldest.or_else(|| self.waiting.iter().position(|waiting| waiting.reply.is_none()));
         oldest.and_then(|oldest| self.waiting.remove(oldest)).is_some()
     }
 
     /// What is to be written next, if nothing is being written.
     pub(super) fn next(&mut self, now: Instant) -> Option<Vec<Entry>> {
-        if !self.in_flight.is_empty() || self.waiting.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+        if !self.in_flight.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        if self.waiting.is_empty() {
+            // What failed was answered as not done and nothing is missing: the next entry will tell how the ledger is.
+            self.failed = None;
+            self.retry_at = None;
             return None;
         }
         self.in_flight = self.waiting.drain(..).collect();

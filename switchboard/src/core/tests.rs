@@ -21,6 +21,8 @@ enum Manner {
     Refuses,
     /// Says that it sleeps and hashes on.
     Lies,
+    /// Says that it sleeps, sends no share, and draws on.
+    Idles,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ struct World {
     agent: Receiver,
     proxy: Receiver,
     meters_silent: bool,
+    devices_silent: bool,
     ledger_fails: bool,
     last_number: Option<Generation>,
     asked: u64,
@@ -87,6 +90,7 @@ impl World {
             agent: Receiver::default(),
             proxy: Receiver::default(),
             meters_silent: false,
+            devices_silent: false,
             ledger_fails: false,
             last_number: None,
             asked: 0,
@@ -133,6 +137,10 @@ impl World {
             self.agent.offer(&timeline);
             self.proxy.offer(&timeline);
         }
+        if outputs.withdraw {
+            self.agent.withdraw();
+            self.proxy.withdraw();
+        }
         if let Some(permit) = outputs.permit {
             assert!(!self.meters_silent || self.secs % 1000 < 15, "no permit while meters are silent");
             assert!(self.core.outbox.failure().is_none(), "no permit while the ledger is known to fail");
@@ -161,9 +169,21 @@ impl World {
     }
 
     fn commit(&mut self, id: &str, feed: &str, watts: i64, start: i64, end: i64) -> Answer {
+        self.commit_metered(id, feed, watts, start, end, None)
+    }
+
+    fn commit_metered(
+        &mut self,
+        id: &str,
+        feed: &str,
+        watts: i64,
+        start: i64,
+        end: i64,
+        meter: Option<&str>,
+    ) -> Answer {
         let body = json!({
             "id": id, "tenant": "t", "it_kw": Watts(watts).kw(), "feed": feed, "ready_before": "60s",
-            "start": at(start).to_string(), "end": at(end).to_string(),
+            "start": at(start).to_string(), "end": at(end).to_string(), "meter": meter,
         });
         let request: LeaseRequest = serde_json::from_value(body).unwrap();
         self.ask(Command::Commit(request, None))
@@ -189,7 +209,7 @@ impl World {
             match machine.told {
                 Some(since) if self.secs >= since + 4 && machine.manner != Manner::Refuses => {
                     machine.asleep_says = true;
-                    machine.draws = machine.manner == Manner::Lies;
+                    machine.draws = matches!(machine.manner, Manner::Lies | Manner::Idles);
                 }
                 Some(_) => {}
                 None => {
@@ -197,7 +217,7 @@ impl World {
                     machine.draws = true;
                 }
             }
-            if machine.draws && self.secs % 3 == 0 {
+            if machine.draws && !(machine.asleep_says && machine.manner == Manner::Idles) && self.secs % 3 == 0 {
                 machine.last_share = Some(self.secs);
             }
         }
@@ -207,7 +227,11 @@ impl World {
     }
 
     fn active(&self, feed: &str) -> Watts {
-        let open = self.core.state.open().filter(|standing| feed == "root" || standing.lease.feed.as_str() == feed);
+        self.drawn(|lease| feed == "root" || lease.feed.as_str() == feed)
+    }
+
+    fn drawn(&self, which: impl Fn(&Lease) -> bool) -> Watts {
+        let open = self.core.state.open().filter(|standing| which(&standing.lease));
         // A tenant draws all it may from the moment its lease is active.
         let drawn = open.filter(|standing| {
             self.core.commitments[&standing.lease.id].phase == Phase::Active && at(self.secs) < standing.lease.ends()
@@ -230,7 +254,13 @@ impl World {
     fn report(&mut self) {
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
-            state: if machine.asleep_says { DeviceState::Asleep } else { DeviceState::Awake },
+            state: if self.devices_silent {
+                DeviceState::Unknown
+            } else if machine.asleep_says {
+                DeviceState::Asleep
+            } else {
+                DeviceState::Awake
+            },
             watts: None,
             read_at: Some(at(self.secs)),
             slept_at: machine.told.map(at),
@@ -246,12 +276,19 @@ impl World {
             taken_at: (!self.meters_silent).then(|| at(self.secs)),
             fault: None,
         });
+        let mut meters = meters.to_vec();
+        meters.push(MeterReport {
+            meter: "tenant".into(),
+            watts: Some(self.drawn(|lease| lease.meter.is_some())),
+            taken_at: Some(at(self.secs)),
+            fault: None,
+        });
         let agent = AgentReport {
             receiver: "agent".into(),
             at: at(self.secs),
             number: self.agent.number(),
             machines: self.machines.iter().filter(|machine| machine.device).map(reading).collect(),
-            meters: meters.to_vec(),
+            meters,
         };
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
@@ -262,7 +299,7 @@ impl World {
             last_share_at: machine.last_share.map(at),
             still_hashing: 0,
         };
-        let sessions = self.machines.iter().map(session).collect();
+        let sessions = self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
         let proxy = ProxyReport { receiver: "proxy".into(), at: at(self.secs), number: self.proxy.number(), sessions };
         self.input(Input::Report(Report::Agent(agent)));
         self.input(Input::Report(Report::Proxy(proxy)));
@@ -385,6 +422,29 @@ fn refusers_and_liars_are_replaced_in_the_feed_that_is_short() {
 }
 
 #[test]
+fn a_lease_that_follows_another_is_proven_in_time_by_what_that_one_leaves() {
+    let mut world = obedient();
+    assert!(matches!(world.commit_metered("l", "a", 20_000, 1000, 1440, Some("tenant")), Answer::Committed(_)));
+    assert!(matches!(world.commit_metered("m", "a", 20_000, 1500, 2000, Some("tenant")), Answer::Committed(_)));
+    world.run_to(1501);
+    assert_eq!(world.phase("m"), Phase::Active);
+    assert_eq!(world.core.commitments["m"].breaches, [], "its watts were free all the time");
+}
+
+#[test]
+fn power_that_is_free_once_proves_one_lease_and_not_two() {
+    // 40 kW are promised at one moment; machines that draw on although they say they sleep leave 31 free.
+    let idles = ["old.000", "old.001", "old.002", "old.003"];
+    let mut world = World::new(|id| if idles.contains(&id) { Manner::Idles } else { Manner::Obeys });
+    world.run_to(20);
+    for lease in ["l", "m"] {
+        assert!(matches!(world.commit(lease, "a", 20_000, 1000, 1500), Answer::Committed(_)));
+    }
+    world.run_to(938);
+    assert_eq!((world.phase("l"), world.phase("m")), (Phase::Shedding, Phase::Shedding));
+}
+
+#[test]
 fn silent_meters_prove_nothing_and_stop_raises() {
     let mut world = obedient();
     world.commit("l", "a", 20_000, 1000, 1500);
@@ -399,6 +459,71 @@ fn silent_meters_prove_nothing_and_stop_raises() {
     world.run_to(1900);
     assert!(world.machines.iter().all(|machine| machine.draws));
     assert_eq!(world.core.state.leases["l"].breaches.len(), 1, "never erased");
+}
+
+#[test]
+fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
+    let mut world = obedient();
+    world.commit("l", "a", 30_000, 1000, 1500);
+    world.run_to(1505);
+    assert!(world.agent.may_raise(world.now()));
+    world.meters_silent = true;
+    // Ten seconds until a measurement counts no more, not two minutes until the permit has died.
+    world.run_to(1517);
+    assert!(!world.agent.may_raise(world.now()) && !world.proxy.may_raise(world.now()));
+    let off = |world: &World| world.machines.iter().filter(|machine| !machine.draws).count();
+    let before = off(&world);
+    world.run_to(1600);
+    assert_eq!(off(&world), before, "nothing rises unmeasured");
+    assert!(before > 0);
+}
+
+/// Most machines that were set free in one second until `secs`.
+fn most_woken_at_once(world: &mut World, secs: i64) -> usize {
+    let told = |world: &World| world.machines.iter().filter(|machine| machine.told.is_some()).count();
+    let mut most = 0;
+    while world.secs < secs {
+        let before = told(world);
+        world.step();
+        most = most.max(before.saturating_sub(told(world)));
+    }
+    most
+}
+
+#[test]
+fn machines_whose_turns_passed_without_a_permit_come_back_few_at_once() {
+    let mut world = obedient();
+    world.commit("l", "a", 30_000, 1000, 1500);
+    world.run_to(1400);
+    world.meters_silent = true;
+    world.run_to(1900);
+    world.meters_silent = false;
+    assert!(most_woken_at_once(&mut world, 2200) <= 2, "as many as a step of the ramp has");
+    assert!(world.machines.iter().all(|machine| machine.draws));
+    assert_eq!(world.phase("l"), Phase::Closed);
+    assert!(world.core.selection.off.is_empty());
+}
+
+#[test]
+fn after_a_switchboard_was_away_machines_come_back_few_at_once() {
+    let mut world = obedient();
+    world.commit("l", "a", 30_000, 1000, 1500);
+    world.run_to(1400);
+    // Nobody is at the switchboard: the receivers go on with what they hold.
+    while world.secs < 1900 {
+        world.secs += 1;
+        let (wall, now) = (at(world.secs), world.now());
+        assert!(world.agent.advance(wall, now).changes.is_empty() || world.secs < 1530);
+        world.proxy.advance(wall, now);
+    }
+    world.restart();
+    // Meters are read sooner than devices, and miners have yet to connect.
+    world.devices_silent = true;
+    assert_eq!(most_woken_at_once(&mut world, 1905), 0);
+    world.devices_silent = false;
+    assert!(most_woken_at_once(&mut world, 2200) <= 2, "as many as a step of the ramp has");
+    assert!(world.machines.iter().all(|machine| machine.draws));
+    assert!(world.core.selection.off.is_empty());
 }
 
 #[test]
@@ -418,6 +543,36 @@ fn a_full_ledger_stops_commitments_and_raises_but_no_lowering() {
     assert!(world.machines.iter().all(|machine| machine.draws));
     let moves = world.ledger.iter().filter(|entry| matches!(entry.event, Event::CommitmentMoved { .. })).count();
     assert!(moves >= 6, "what happened meanwhile was recorded afterwards");
+}
+
+#[test]
+fn a_commitment_that_failed_alone_does_not_close_the_ledger_for_good() {
+    let mut world = obedient();
+    world.ledger_fails = true;
+    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
+    assert_eq!(world.core.withheld, Some("the ledger has failed"));
+    world.ledger_fails = false;
+    world.run_to(22);
+    assert_eq!(world.core.withheld, None, "nothing waits that could tell that the ledger is back");
+    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Committed(_)));
+}
+
+#[test]
+fn what_became_of_a_promise_outlasts_decisions_while_the_ledger_fails() {
+    let mut outbox = Outbox::default();
+    let entry = |event| Entry { at: at(0), event };
+    let decided = || Event::Decided {
+        number: Generation { epoch: 1, generation: 1 },
+        policy: String::new(),
+        plan: String::new(),
+        selection: None,
+        deficits: vec![],
+        reasons: vec![],
+    };
+    assert!(!outbox.push(entry(Event::Unverified { lease: "l".into(), why: "test".into() }), None));
+    let dropped = (0..10_001).filter(|_| outbox.push(entry(decided()), None)).count();
+    assert_eq!(dropped, 2);
+    assert!(outbox.pending().any(|event| matches!(event, Event::Unverified { .. })));
 }
 
 #[test]
@@ -478,6 +633,18 @@ fn the_same_key_is_answered_again_and_another_request_refused() {
     assert!(matches!(world.ask(Command::Commit(request(5.0), key.clone())), Answer::Lease(_)));
     assert!(matches!(world.ask(Command::Commit(request(6.0), key)), Answer::Refused(Refused::KeyReused)));
     assert_eq!(world.core.state.leases.len(), 1);
+}
+
+#[test]
+fn a_lease_without_a_name_gets_one_that_nobody_chose() {
+    let mut world = obedient();
+    assert!(matches!(world.commit("lease-2", "a", 1_000, 1000, 1500), Answer::Committed(_)));
+    let (start, end) = (at(1000).to_string(), at(1500).to_string());
+    let request = json!({"tenant": "t", "it_kw": 1.0, "feed": "a", "start": start, "end": end});
+    for name in ["lease-3", "lease-4"] {
+        let answer = world.ask(Command::Commit(serde_json::from_value(request.clone()).unwrap(), None));
+        assert!(matches!(&answer, Answer::Committed(view) if view.id.as_str() == name), "{answer:?}");
+    }
 }
 
 #[test]

@@ -83,6 +83,18 @@ fn headroom_is_what_the_meter_leaves_and_leases_draw_counts_only_where_it_is_mea
 }
 
 #[test]
+fn what_a_meter_shows_counts_once_however_many_leases_name_it() {
+    let mut seen = Seen::new();
+    let named = |id, watts, start, end| Lease { meter: Some("tenant".into()), ..lease(id, "a", watts, start, end) };
+    let (now, next) = (named("l", 20_000, 0, 900), named("m", 20_000, 900, 1800));
+    seen.agent(100, vec![], vec![meter("m-a", Some(50_000), 100), meter("tenant", Some(20_000), 100)]);
+    assert_eq!(seen.headroom(&[now.clone(), next], 100), Some(20_000), "the same 20 kW, rented on");
+    let beside = named("n", 10_000, 0, 900);
+    seen.agent(101, vec![], vec![meter("m-a", Some(50_000), 101), meter("tenant", Some(40_000), 101)]);
+    assert_eq!(seen.headroom(&[now, beside], 101), Some(30_000), "two at once may draw both");
+}
+
+#[test]
 fn a_meter_that_cannot_be_trusted_says_nothing() {
     for (what, report, secs) in [
         ("no value", meter("m-a", None, 1), 1),

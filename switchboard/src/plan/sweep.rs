@@ -197,6 +197,8 @@ impl<'a> Sweep<'a> {
         for (id, periods) in strangers {
             let named = periods.first().map(|chosen| &chosen.group);
             let group = policy.groups.iter().enumerate().find(|(_, group)| Some(&group.id) == named);
+            // A group may have got another name while nobody planned.
+            let group = group.or_else(|| policy.groups.iter().enumerate().find(|(_, group)| group.claims(&id)));
             sweep.units.push(unit(&id, group, Some(periods), false, false, false, now));
         }
         let order = merit_order(&policy.groups, policy.dispatch.merit);

@@ -166,6 +166,19 @@ fn machines_that_nobody_saw_are_counted_and_not_chosen() {
 }
 
 #[test]
+fn machines_stay_off_when_their_group_has_another_name_and_nobody_has_seen_them_yet() {
+    let leases = [lease("l", "a", 20_000, 1000, 2000)];
+    let before = fresh(&leases);
+    let mut policy = policy();
+    policy.groups[1].id = "elder".into();
+    let unseen = Fleet { groups: vec![Vec::new(); policy.groups.len()], ..Fleet::default() };
+    let after = plan(&policy, &leases, &unseen, &before.selection, at(1100));
+    let timeline = after.timeline(Generation { epoch: 2, generation: 1 }, None);
+    let off: Vec<String> = timeline.standing_at(at(1100)).keys().map(ToString::to_string).collect();
+    assert_eq!(off, machines(&before, "l"));
+}
+
+#[test]
 fn undeclared_sessions_count_at_their_feed() {
     let policy = policy();
     let mut fleet = fleet(&policy);

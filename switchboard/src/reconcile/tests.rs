@@ -53,6 +53,29 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
 }
 
 #[tokio::test]
+async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, state) = ledger(&dir);
+    let (mut first, outlet) = in_process();
+    let mut policy = policy();
+    // Without meters nothing stands against a raise.
+    policy.feeds.iter_mut().for_each(|feed| feed.meter = None);
+    let (switchboard, handle) =
+        Switchboard::new(Arc::new(policy), store, state, vec![outlet], &mut Registry::default()).unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(switchboard.run(stop.clone()));
+    while first.latest().permit.is_none() {
+        first.changed().await.unwrap();
+    }
+    let (mut second, outlet) = in_process();
+    handle.attach(outlet).await.unwrap();
+    timeline(&mut second).await;
+    assert_eq!(second.latest().permit, None, "its life would begin anew");
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
 async fn reports_become_machines_and_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);

@@ -60,6 +60,18 @@ fn a_scheduled_restore_waits_for_a_permit_of_this_generation() {
 }
 
 #[test]
+fn a_permit_taken_back_raises_nothing_and_does_not_return() {
+    let now = origin();
+    let mut receiver = Receiver::default();
+    receiver.offer(&timeline(1, 1, vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])]));
+    receiver.advance(at(1), now);
+    assert!(receiver.permit(permit(1, 1, 1), now));
+    receiver.withdraw();
+    assert!(!receiver.permit(permit(1, 1, 1), now), "the same one does not count again");
+    assert_eq!(receiver.advance(at(30), now).waiting.len(), 1);
+}
+
+#[test]
 fn a_machine_that_a_newer_timeline_drops_is_a_raise_too() {
     let now = origin();
     let mut receiver = Receiver::default();
