@@ -222,7 +222,7 @@ impl WholeSite {
         for (index, (_, machine)) in self.setup.machines().enumerate() {
             let switch = PowerSwitch::new(SleepKind::KeepsTcp);
             let hashing = self.facility.hashing(&machine).expect("it is one of the facility's");
-            tokio::spawn(follow(hashing, switch.clone(), self.sampling.clone()));
+            tokio::spawn(switch.clone().obey(hashing, self.sampling.clone()));
             self.miners.push(TestMiner::start(MinerConfig {
                 hashrate: HASHRATE,
                 switch,
@@ -408,15 +408,4 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, Val
 pub(crate) async fn until_time(at: Timestamp) {
     let left = Duration::try_from(at.duration_since(clock::wall())).unwrap_or_default();
     tokio::time::sleep(left).await;
-}
-
-/// A machine's miner hashes as long as the machine does.
-async fn follow(mut hashing: tokio::sync::watch::Receiver<bool>, switch: PowerSwitch, stop: CancellationToken) {
-    loop {
-        switch.set_awake(*hashing.borrow_and_update());
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = hashing.changed() => if changed.is_err() { return },
-        }
-    }
 }

@@ -9,4 +9,5 @@ pub mod facility;
 pub mod miner;
 pub mod pool;
 pub mod program;
+pub mod wait;
 pub mod wire;

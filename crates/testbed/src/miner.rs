@@ -32,7 +32,7 @@ pub use self::latency::Latencies;
 pub use self::space::SearchSpace;
 pub use self::switch::{PowerSwitch, SleepKind};
 use crate::clock;
-use crate::pool::NotInTime;
+use crate::wait::{self, NotInTime};
 use crate::wire::Direction;
 
 /// A running test miner. Dropping it closes its connection at once; [`TestMiner::stop`] waits for its answers first.
@@ -104,22 +104,9 @@ impl TestMiner {
     pub async fn until(
         &self,
         limit: Duration,
-        mut wanted: impl FnMut(&MinerCounts) -> bool,
+        wanted: impl FnMut(&MinerCounts) -> bool,
     ) -> Result<MinerCounts, NotInTime> {
-        let mut changes = self.shared.changed.subscribe();
-        let mut last = self.counts();
-        let waited = tokio::time::timeout(limit, async {
-            while !wanted(&last) {
-                if changes.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                last = self.counts();
-            }
-        });
-        match waited.await {
-            Ok(()) => Ok(last),
-            Err(_) => Err(NotInTime { waited: limit, last: serde_json::to_string(&self.counts()).unwrap_or_default() }),
-        }
+        wait::until(self.shared.changed.subscribe(), limit, || self.counts(), wanted).await
     }
 
     /// Tells it to stop, without waiting.

@@ -28,6 +28,8 @@ pub use self::config::{
 };
 pub use self::counts::{ConnectionCounts, Counts, Outcome, Tally};
 use self::serve::Hub;
+use crate::wait;
+pub use crate::wait::NotInTime;
 use crate::wire::Direction;
 
 /// Numbers a pool's connections in the order they came, from 1.
@@ -81,16 +83,6 @@ pub enum PoolError {
     },
 }
 
-/// What was waited for did not come.
-#[derive(Debug, thiserror::Error)]
-#[error("not within {waited:?}; last counts: {last}")]
-pub struct NotInTime {
-    /// How long it was waited for.
-    pub waited: Duration,
-    /// The latest counts, as JSON.
-    pub last: String,
-}
-
 /// A running test pool. Dropping it closes its port and its connections.
 #[derive(Debug)]
 pub struct TestPool {
@@ -140,21 +132,8 @@ impl TestPool {
     ///
     /// # Errors
     /// [`NotInTime`] with the counts as they were last.
-    pub async fn until(&self, limit: Duration, mut wanted: impl FnMut(&Counts) -> bool) -> Result<Counts, NotInTime> {
-        let mut changes = self.hub.changes();
-        let mut last = self.counts();
-        let waited = tokio::time::timeout(limit, async {
-            while !wanted(&last) {
-                if changes.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                last = self.counts();
-            }
-        });
-        match waited.await {
-            Ok(()) => Ok(last),
-            Err(_) => Err(NotInTime { waited: limit, last: serde_json::to_string(&self.counts()).unwrap_or_default() }),
-        }
+    pub async fn until(&self, limit: Duration, wanted: impl FnMut(&Counts) -> bool) -> Result<Counts, NotInTime> {
+        wait::until(self.hub.changes(), limit, || self.counts(), wanted).await
     }
 
     /// Drops every connection and refuses new ones until [`Self::come_back`].

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What sleeping firmware does with its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -44,6 +45,17 @@ impl PowerSwitch {
     /// Puts the machine to sleep or wakes it; hashing stops or starts at once.
     pub fn set_awake(&self, awake: bool) {
         self.awake.send_if_modified(|now| std::mem::replace(now, awake) != awake);
+    }
+
+    /// Does what a machine does: on while it hashes, off while it does not. Ends with the machine, or at `stop`.
+    pub async fn obey(self, mut hashing: watch::Receiver<bool>, stop: CancellationToken) {
+        loop {
+            self.set_awake(*hashing.borrow_and_update());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = hashing.changed() => if changed.is_err() { return },
+            }
+        }
     }
 
     /// Follows the switch.

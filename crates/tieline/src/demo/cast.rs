@@ -120,7 +120,7 @@ impl Cast {
             let kind = if index % 2 == 0 { SleepKind::KeepsTcp } else { SleepKind::DropsTcp };
             let switch = PowerSwitch::new(kind);
             if let Some(hashing) = self.facility.hashing(&name) {
-                tokio::spawn(follow(hashing, switch.clone(), stop.clone()));
+                tokio::spawn(switch.clone().obey(hashing, stop.clone()));
             }
             let model = Model::ALL[index % Model::ALL.len()];
             self.miners.push(TestMiner::start(MinerConfig {
@@ -172,17 +172,6 @@ async fn test_pool(extranonce1: usize, extranonce2_size: usize, seed: u64) -> an
         ..PoolConfig::default()
     };
     Ok(TestPool::start(config).await?)
-}
-
-/// A machine's miner hashes as long as the machine does.
-async fn follow(mut hashing: tokio::sync::watch::Receiver<bool>, switch: PowerSwitch, stop: CancellationToken) {
-    loop {
-        switch.set_awake(*hashing.borrow_and_update());
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = hashing.changed() => if changed.is_err() { return },
-        }
-    }
 }
 
 /// The policy, as an operator would write it.
