@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use daemon::clock;
 use daemon::state_file::StateFile;
-use directive::{Downlink, Link, Offer, ProxyReport, Receiver, Report, Saved};
+use directive::{Downlink, Generation, Link, Offer, ProxyReport, Receiver, Report, Saved, WallGuard};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -29,6 +29,12 @@ pub(crate) struct Control {
     pub(crate) machines: Arc<Machines>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) report_every: Duration,
+    /// Guards the timeline against steps of the wall clock.
+    pub(crate) guard: WallGuard,
+    /// The wall clock was stepped and has not come back.
+    pub(crate) stepped: bool,
+    /// The older timeline that was refused last.
+    pub(crate) refused: Option<Generation>,
     /// Whether the last write of the state failed: it is tried again.
     pub(crate) unsaved: bool,
 }
@@ -84,20 +90,31 @@ impl Control {
                     store = true;
                 }
                 Offer::Same => {}
+                // Said once: the downlink is state, and shows it at every look.
+                Offer::Stale { .. } if self.refused == Some(timeline.number) => {}
                 Offer::Stale { have } => {
+                    self.refused = Some(timeline.number);
                     self.metrics.alarm("stale_timeline");
                     warn!(got = %timeline.number, %have, "timeline refused: older than the one held");
                 }
             }
         }
         let now = clock::now();
-        match downlink.permit {
+        let time = self.guard.read(clock::wall(), now);
+        if time.stepped.is_some() != self.stepped {
+            self.stepped = time.stepped.is_some();
+            if let Some(by) = time.stepped {
+                self.metrics.alarm("clock_step");
+                error!(%by, "the wall clock was stepped: nothing rises until it is right again");
+            }
+        }
+        match downlink.permit.filter(|_| !self.stepped) {
             Some(permit) => {
                 self.receiver.permit(permit, now);
             }
             None => self.receiver.withdraw(),
         }
-        let advance = self.receiver.advance(clock::wall(), now);
+        let advance = self.receiver.advance(time.at, now);
         store |= !advance.changes.is_empty();
         let heard = self.receiver.number().is_some();
         let orders = &self.directions.borrow().orders.clone();
@@ -167,6 +184,9 @@ mod tests {
             machines: Arc::default(),
             metrics: Metrics::register(&[], &mut Registry::default()),
             report_every: Duration::from_secs(1),
+            guard: WallGuard::default(),
+            stepped: false,
+            refused: None,
             unsaved: false,
         };
         let now = clock::wall();

@@ -243,6 +243,9 @@ impl Proxy {
                 machines,
                 metrics,
                 report_every: config.report_every,
+                guard: directive::WallGuard::default(),
+                stepped: false,
+                refused: None,
                 unsaved: false,
             };
             tasks.spawn("control", control.run(link, tasks.token()));

@@ -117,6 +117,8 @@ pub struct Evidence {
     pub figures: Vec<Figure>,
     /// No machine is held for it any more, and those that were mine again or had their time to.
     pub released: bool,
+    /// The wall clock was stepped: nothing is over by its word.
+    pub doubtful: bool,
 }
 
 impl Evidence {
@@ -250,7 +252,7 @@ impl Commitment {
             Phase::Releasing => {
                 evidence.released.then(|| (Phase::Closed, "every machine is back or had its time to".to_owned()))
             }
-            _ if over => {
+            _ if over && !evidence.doubtful => {
                 let why = lease
                     .cancelled_at
                     .map_or_else(|| format!("ended at {}", lease.end), |at| format!("cancelled at {at}"));

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline};
+use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline, WallGuard};
 use jiff::Timestamp;
 
 pub use commands::{Answer, Command, Refused};
@@ -79,6 +79,8 @@ pub struct Tally {
     pub breaches: u64,
     /// Reports taken in.
     pub reports: u64,
+    /// Steps of the wall clock.
+    pub clock_steps: u64,
 }
 
 /// The switchboard's mind.
@@ -119,6 +121,10 @@ pub struct Core {
     serial: u64,
     permitted: Option<(Generation, Instant)>,
     withheld: Option<&'static str>,
+    /// Guards schedules against steps of the wall clock.
+    guard: WallGuard,
+    /// Whether the wall clock has been stepped and not come back.
+    stepped: bool,
     tally: Tally,
 }
 
@@ -157,6 +163,8 @@ impl Core {
             serial: 0,
             permitted: None,
             withheld: None,
+            guard: WallGuard::default(),
+            stepped: false,
             tally: Tally::default(),
         };
         core.fleet.groups = vec![Vec::new(); core.policy.groups.len()];
@@ -173,6 +181,13 @@ impl Core {
     pub fn handle(&mut self, input: Input, wall: Timestamp, now: Instant) -> Outputs {
         let mut outputs = Outputs::default();
         self.began.get_or_insert(now);
+        let time = self.guard.read(wall, now);
+        let wall = time.at;
+        if time.stepped.is_some() != self.stepped {
+            self.stepped = time.stepped.is_some();
+            self.tally.clock_steps += u64::from(self.stepped);
+            self.replan = true;
+        }
         match input {
             Input::Tick => self.unseen = true,
             Input::Report(report) => {
@@ -272,6 +287,10 @@ impl Core {
 
     /// Plans, where something changed; what receivers must know gets a new number and goes out.
     fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+        // By a wrong clock leases seem over and machines free: the plan in force stays, and its lowerings with it.
+        if self.stepped {
+            return;
+        }
         let moved = self.plan.as_ref().is_none_or(|plan| {
             plan.made_at > wall
                 || plan.horizon != plan::horizon(&self.policy, wall)
@@ -402,6 +421,9 @@ impl Core {
 
     /// Why no power may be raised just now.
     fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<&'static str> {
+        if self.stepped {
+            return Some("the wall clock was stepped: set it right, or restart to accept it");
+        }
         if self.outbox.failure().is_some() {
             return Some("the ledger has failed");
         }

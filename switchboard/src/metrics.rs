@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     ledger_failures: Counter,
     entries_dropped: Counter,
     breaches: Counter,
+    clock_steps: Counter,
     reports: Counter,
     reports_dropped: Number,
     generation: Number,
@@ -69,6 +70,7 @@ impl Metrics {
         let dropped = "Entries lost while the ledger failed";
         registry.register("tieline_switchboard_ledger_entries_dropped", dropped, m.entries_dropped.clone());
         registry.register("tieline_switchboard_breaches", "Promises not kept", m.breaches.clone());
+        registry.register("tieline_switchboard_clock_steps", "Steps of the wall clock", m.clock_steps.clone());
         registry.register("tieline_switchboard_reports", "Reports taken in", m.reports.clone());
         let dropped = "Reports dropped because the switchboard was slow, over the receivers connected now";
         registry.register("tieline_switchboard_reports_dropped", dropped, m.reports_dropped.clone());
@@ -121,6 +123,7 @@ impl Metrics {
         self.ledger_failures.inc_by(after.ledger_failures.saturating_sub(before.ledger_failures));
         self.entries_dropped.inc_by(after.entries_dropped.saturating_sub(before.entries_dropped));
         self.breaches.inc_by(after.breaches.saturating_sub(before.breaches));
+        self.clock_steps.inc_by(after.clock_steps.saturating_sub(before.clock_steps));
         self.reports.inc_by(after.reports.saturating_sub(before.reports));
     }
 }

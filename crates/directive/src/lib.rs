@@ -5,6 +5,7 @@
 //! the world hides ([`Link`], [`Actuator`], [`Meter`]). It does no IO: the in-process link is a pair of channels.
 
 mod actuator;
+mod guard;
 mod id;
 mod link;
 mod meter;
@@ -14,6 +15,7 @@ mod timeline;
 mod units;
 
 pub use actuator::{Actuator, ActuatorError, DeviceState, Pending, Reading};
+pub use guard::{GuardedTime, WallGuard};
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId};
 pub use link::{Downlink, InProcess, Link, LinkClosed, Outlet, in_process};
 pub use meter::{Meter, MeterError, MeterReading};

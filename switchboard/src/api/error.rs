@@ -76,6 +76,7 @@ impl From<Refused> for ApiError {
             Refused::TooManyLeases { .. } => conflict("too_many_leases"),
             Refused::PolicyShort { .. } => conflict("policy_short"),
             Refused::LedgerFull => failed("ledger_full"),
+            Refused::ClockStepped => failed("clock_step"),
             Refused::LedgerFailed => failed("ledger_failed"),
         }
     }

@@ -119,6 +119,9 @@ pub enum Refused {
         /// Why.
         refusal: Box<Refusal>,
     },
+    /// Nobody can say when the lease would start.
+    #[error("the wall clock was stepped: nothing is committed until it is set right or the process restarted")]
+    ClockStepped,
     /// The ledger's disk is full.
     #[error("the ledger has no room: nothing was committed")]
     LedgerFull,
@@ -191,6 +194,9 @@ impl Core {
     }
 
     fn judge(&self, request: &LeaseRequest, wall: Timestamp) -> Result<Admission, Refused> {
+        if self.stepped {
+            return Err(Refused::ClockStepped);
+        }
         let promised = self.promised();
         if promised.len() >= OPEN {
             return Err(Refused::TooManyLeases { limit: OPEN });

@@ -107,6 +107,7 @@ impl Core {
             metered: path.first().is_some_and(|feed| feed.meter.is_some()),
             figures: figures.collect(),
             released: !machines.held && self.coming_back.get(&lease.id).is_none_or(BTreeMap::is_empty),
+            doubtful: self.stepped,
         }
     }
 

@@ -56,6 +56,8 @@ struct World {
     asked: u64,
     answers: BTreeMap<u64, Answer>,
     rises_allowed: bool,
+    /// By how many seconds the switchboard's wall clock is wrong.
+    wall_off: i64,
 }
 
 impl World {
@@ -96,6 +98,7 @@ impl World {
             asked: 0,
             answers: BTreeMap::new(),
             rises_allowed: true,
+            wall_off: 0,
         };
         world.open();
         world
@@ -126,7 +129,7 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
-        let outputs = self.core.handle(input, at(self.secs), self.now());
+        let outputs = self.core.handle(input, at(self.secs + self.wall_off), self.now());
         self.perform(outputs);
     }
 
@@ -476,6 +479,28 @@ fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
     world.run_to(1600);
     assert_eq!(off(&world), before, "nothing rises unmeasured");
     assert!(before > 0);
+}
+
+#[test]
+fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
+    for off in [-3600, 3600] {
+        let mut world = obedient();
+        world.commit("l", "a", 20_000, 1000, 1500);
+        world.run_to(1100);
+        let asleep = |world: &World| world.machines.iter().filter(|machine| !machine.draws).count();
+        let before = asleep(&world);
+        world.wall_off = off;
+        world.run_to(1300);
+        assert_eq!((world.phase("l"), asleep(&world)), (Phase::Active, before), "{off} s off");
+        assert!(!world.agent.may_raise(world.now()), "{off} s off");
+        assert!(matches!(world.commit("m", "b", 5_000, 4000, 4500), Answer::Refused(Refused::ClockStepped)));
+        world.wall_off = 0;
+        world.run_to(1450);
+        assert_eq!(world.phase("l"), Phase::Active, "{off} s off");
+        world.run_to(1900);
+        assert_eq!((world.phase("l"), asleep(&world)), (Phase::Closed, 0), "{off} s off");
+        assert_eq!(world.core.tally().clock_steps, 1);
+    }
 }
 
 /// Most machines that were set free in one second until `secs`.

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 /// A Stratum V1 pool that judges every share with its own arithmetic, and misbehaves on request.
 ///
 /// Control lines (standard input, or POST /control): die, live, drop, normal, quiet, silent, truthful, reject-all,
-/// accept-all, wrong-ids, delay 500ms, difficulty 0.001, extranonce 08000002|- 4, mask 1fffe000|none, job [clean],
+/// accept-all, wrong-ids, delay 500ms, difficulty 0.001, extranonce 08000002|- 4, mask 1fffe000|none, job (clean),
 /// repeat-job-ids on|off, reuse-extranonce1 on|off, reconnect [host port wait], message text, raw text.
 #[derive(Debug, Parser)]
 #[command(name = "test-pool")]
