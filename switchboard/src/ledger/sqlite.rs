@@ -13,6 +13,7 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 const SCHEMA: i64 = 1;
 
 const CREATE: &str = "
+    BEGIN;
     CREATE TABLE event (
         seq  INTEGER PRIMARY KEY,
         at   TEXT NOT NULL,
@@ -22,6 +23,7 @@ const CREATE: &str = "
         hash BLOB NOT NULL
     ) STRICT;
     PRAGMA user_version = 1;
+    COMMIT;
 ";
 
 /// A ledger in a SQLite file, held by this process.
