@@ -31,9 +31,18 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Configuration(text) | Self::Usage(text) => f.write_str(text.trim_end()),
-            Self::Runtime(error) => write!(f, "{error:#}"),
+            Self::Runtime(error) => f.write_str(&chain(error)),
         }
     }
+}
+
+/// The error with its causes; a cause that the text before it names already is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 impl From<anyhow::Error> for Failure {
@@ -47,5 +56,20 @@ impl From<Mistakes> for Failure {
         use std::io::IsTerminal;
         let terminal = std::io::stderr().is_terminal();
         Self::Configuration(if terminal { mistakes.render(true) } else { mistakes.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("disk on fire");
+        let said = anyhow::Error::new(cause).context("cannot write: disk on fire");
+        assert_eq!(Failure::Runtime(said).to_string(), "cannot write: disk on fire");
+        let silent: anyhow::Result<()> = Err(std::io::Error::other("disk on fire")).context("cannot write");
+        assert_eq!(Failure::Runtime(silent.expect_err("failed")).to_string(), "cannot write: disk on fire");
     }
 }

@@ -34,11 +34,18 @@ pub fn run(path: &Path) -> Result<(), Failure> {
     daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?;
-    runtime.block_on(serve(settings, policy))?;
+    // A runtime of its own: a slow reader of metrics, or a long list of sessions, must not delay a share.
+    let http = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("failed to start the runtime for http")?;
+    runtime.block_on(serve(settings, policy, http.handle()))?;
     Ok(())
 }
 
-async fn serve(settings: Settings, policy: Option<Policy>) -> anyhow::Result<()> {
+async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime::Handle) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let mut registry = Registry::default();
     let policy = policy.map(Arc::new);
@@ -58,13 +65,15 @@ async fn serve(settings: Settings, policy: Option<Policy>) -> anyhow::Result<()>
         move || site.readiness(fault.lock().as_deref())
     };
     let networks = settings.admin_plain_from.iter().filter_map(|network| network.parse().ok()).collect();
-    let admin = Admin::bind(settings.admin_listen, token, site.router())
-        .await?
+    let admin = http
+        .spawn(Admin::bind(settings.admin_listen, token, site.router()))
+        .await
+        .context("failed to start http")??
         .hosts(settings.admin_hosts)
         .allow_plain_from(networks)
         .metrics(Arc::new(std::sync::Mutex::new(registry)))
         .readiness(readiness);
-    tasks.spawn("http", admin.run(tasks.token()));
+    let serving = http.spawn(admin.run(tasks.token()));
     if let (Some(handle), Some(control), Some(policy)) = (&site.switchboard, &settings.switchboard, policy) {
         let reload = Reload { path: control.policy.clone(), current: policy, handle: handle.clone(), fault };
         tasks.spawn("policy", reload.run(tasks.token()));
@@ -73,6 +82,9 @@ async fn serve(settings: Settings, policy: Option<Policy>) -> anyhow::Result<()>
     let signal = daemon::signals::shutdown_requested().await;
     info!(signal, "stopping");
     let left = tasks.shutdown(STOP_GRACE).await;
+    if let Err(failure) = serving.await {
+        error!(%failure, "http ended badly");
+    }
     if !left.is_empty() {
         warn!(?left, "tasks that did not stop in time");
     }
