@@ -138,7 +138,7 @@ impl Connection {
     /// Moves bytes until the connection ends. Returns why, and whether it had become a session.
     async fn carry(mut self, mut mailbox: mpsc::Receiver<PoolVerdict>) -> (&'static str, bool) {
         let shutdown = self.shared.cancel.clone();
-        let mut ending = false;
+        let (mut ending, mut drained) = (false, false);
         let reason = loop {
             self.flush_counts().await;
             if let Err(reason) = self.write() {
@@ -154,6 +154,14 @@ impl Connection {
             if let Some((until, reason)) = self.end_of_input
                 && (now >= until || (self.session.unanswered() == 0 && self.out.bytes.is_empty()))
             {
+                // What has come meanwhile is still answered, once: a miner that goes on would keep us for ever.
+                if reason == "shutdown"
+                    && now < until
+                    && !std::mem::replace(&mut drained, true)
+                    && self.read() == Ok(true)
+                {
+                    continue;
+                }
                 break reason;
             }
             self.refill(now);
@@ -216,17 +224,17 @@ impl Connection {
         self.lines_at = now;
     }
 
-    /// Reads what is there, a bounded amount at a time, and handles each line.
-    fn read(&mut self) -> Result<(), &'static str> {
+    /// Reads what is there, a bounded amount at a time, and handles each line. Returns whether anything was there.
+    fn read(&mut self) -> Result<bool, &'static str> {
         let mut scratch = [0; READ_MAX];
         let read = match self.stream.try_read(&mut scratch) {
             Ok(0) => {
                 // The miner may have half-closed: what is owed is still written (S78).
-                self.end_of_input = Some((clock::now() + Duration::from_secs(20), "closed_by_miner"));
-                return Ok(());
+                self.end_of_input.get_or_insert((clock::now() + Duration::from_secs(20), "closed_by_miner"));
+                return Ok(false);
             }
             Ok(read) => read,
-            Err(failure) if failure.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(failure) if failure.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(failure) if failure.kind() == ErrorKind::ConnectionReset => return Err("reset_by_miner"),
             Err(_) => return Err("read_failed"),
         };
@@ -254,7 +262,7 @@ impl Connection {
         if std::mem::take(&mut self.out.authorized) {
             self.authorized();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The miner has said who it is: it is entered under that name, and given a seat.
