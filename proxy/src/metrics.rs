@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use crate::outcome::{Outcome, Settled, SettledAs};
+use crate::session::Correction;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -34,6 +35,11 @@ struct ReasonLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    step: &'static str,
 }
 
 /// Counters of one target, taken once and counted on without a look-up.
@@ -65,6 +71,7 @@ pub(crate) struct Metrics {
     nowhere: Arc<TargetCounters>,
     sessions: Family<StateLabel, Gauge>,
     closes: Family<ReasonLabel, Counter>,
+    corrections: Family<StepLabel, Counter>,
     alarms: Family<ReasonLabel, Counter>,
     pub(crate) accepts: Counter,
     pub(crate) switches: Counter,
@@ -101,6 +108,8 @@ impl Metrics {
         registry.register("sessions", "Miners' connections by state", sessions.clone());
         let closes = Family::<ReasonLabel, Counter>::default();
         registry.register("session_closes", "Miners' connections that ended, by reason", closes.clone());
+        let corrections = Family::<StepLabel, Counter>::default();
+        registry.register("corrections", "Steps taken with miners whose shares were all bad", corrections.clone());
         let alarms = Family::<ReasonLabel, Counter>::default();
         registry.register("alarms", "What somebody should look at, by reason", alarms.clone());
         let accepts = Counter::default();
@@ -146,6 +155,7 @@ impl Metrics {
             nowhere: counters("none"),
             sessions,
             closes,
+            corrections,
             alarms,
             accepts,
             switches,
@@ -165,6 +175,16 @@ impl Metrics {
     /// Counts a closed session.
     pub(crate) fn closed(&self, reason: &'static str) {
         self.closes.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a step taken with a miner whose shares were all bad.
+    pub(crate) fn corrected(&self, correction: Correction) {
+        let step = match correction {
+            Correction::Renew => "renew",
+            Correction::Reconnect => "reconnect",
+            Correction::Close => "close",
+        };
+        self.corrections.get_or_create(&StepLabel { step }).inc();
     }
 
     /// Counts something that somebody should look at.

@@ -5,6 +5,7 @@
 //! ([`crate::downstream`]).
 
 mod answers;
+mod conduct;
 mod issues;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use stratum::client_message::{Submit, parse_client};
 use stratum::difficulty::Difficulty;
 use stratum::error::RejectCode;
 use stratum::id::Id;
-use stratum::server_message::{NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_set_difficulty};
+use stratum::server_message::{NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_reconnect, write_set_difficulty};
 use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
 use stratum::share::{Proof, Share, decode, mask_for, prove};
 use stratum::version::VersionMask;
@@ -22,6 +23,8 @@ use stratum::version::VersionMask;
 use crate::outcome::Outcome;
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use answers::Answers;
+use conduct::Conduct;
+pub(crate) use conduct::Correction;
 use issues::Issues;
 
 /// What holds for every session of one listener.
@@ -65,6 +68,8 @@ pub(crate) struct Outbox {
     pub(crate) counts: Vec<Counted>,
     /// The miner has just become ready, or has named (another) worker.
     pub(crate) authorized: bool,
+    /// All its shares have been bad for long: what was or is to be done about it.
+    pub(crate) correction: Option<Correction>,
     /// Close the connection once the bytes are written.
     pub(crate) close: Option<&'static str>,
 }
@@ -108,12 +113,10 @@ pub(crate) struct Session {
     connected_at: Instant,
     last_sent: Instant,
     pings: u64,
-    faults: u32,
+    /// What it has done wrong lately; nothing, mostly.
+    conduct: Option<Box<Conduct>>,
     user_agent: Option<Box<str>>,
 }
-
-/// Requests that break the protocol before the session is closed.
-const FAULTS_MAX: u32 = 16;
 
 impl Session {
     /// A session for a connection that has just been accepted and holds `slot`.
@@ -131,7 +134,7 @@ impl Session {
             connected_at: now,
             last_sent: now,
             pings: 0,
-            faults: 0,
+            conduct: None,
             user_agent: None,
         }
     }
@@ -179,7 +182,7 @@ impl Session {
     pub(crate) fn handle(&mut self, input: Input<'_>, now: Instant, out: &mut Outbox) {
         let written = out.bytes.len();
         match input {
-            Input::Line(line) => self.line(line, out),
+            Input::Line(line) => self.line(line, now, out),
             Input::Verdict(verdict) => self.verdict(&verdict, out),
             Input::Work(work) => self.work(work, out),
             Input::Tick => self.tick(now, out),
@@ -189,10 +192,10 @@ impl Session {
         }
     }
 
-    fn line(&mut self, line: &[u8], out: &mut Outbox) {
+    fn line(&mut self, line: &[u8], now: Instant, out: &mut Outbox) {
         let message = match parse_client(line) {
             Ok(Some(message)) => message,
-            Ok(None) => return self.fault("empty_lines", out),
+            Ok(None) => return self.fault("empty_lines", now, out),
             Err(fault) => {
                 out.close = Some(fault.reason());
                 return;
@@ -211,7 +214,7 @@ impl Session {
                 out.authorized |= self.role.is_ready();
             }
             ServerEvent::Authorize { id, worker, password } => {
-                let accepted = valid_worker_name(&worker);
+                let accepted = self.hears_names(now) && valid_worker_name(&worker);
                 self.role.answer_authorize(&id, &worker, accepted, &mut out.bytes);
                 if accepted {
                     if let Some(wanted) = difficulty_in(&password) {
@@ -219,49 +222,98 @@ impl Session {
                     }
                     out.authorized |= self.role.is_ready();
                 } else {
-                    self.fault("bad_worker_name", out);
+                    self.name_refused("worker_name", now, out);
                 }
             }
-            ServerEvent::Submit { id, submit } => self.submit(id, &submit, out),
-            ServerEvent::Abuse(reason) => self.abuse(reason, out),
+            ServerEvent::Submit { id, submit } => self.submit(id, &submit, now, out),
+            ServerEvent::Abuse(reason) => self.abuse(reason, now, out),
             ServerEvent::Close(reason) => out.close = Some(reason),
         }
     }
 
     /// Counts what the handshake refused. Firmware asks for much that nobody knows: only what no honest client does adds up
     /// to a close.
-    fn abuse(&mut self, reason: &'static str, out: &mut Outbox) {
+    fn abuse(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
         let outcome = match reason {
             "submit_malformed" => Outcome::Malformed,
             "submit_before_subscribe" | "submit_unauthorized" => Outcome::Unauthorized,
             "unknown_method" => return,
-            _ => return self.fault(reason, out),
+            "worker_name" | "too_many_workers" => return self.name_refused(reason, now, out),
+            _ => return self.fault(reason, now, out),
         };
         out.counts.push(Counted { outcome, difficulty: None, target: None });
+        self.bad_share(now, out);
     }
 
-    fn fault(&mut self, reason: &'static str, out: &mut Outbox) {
-        self.faults += 1;
-        if self.faults > FAULTS_MAX {
+    fn conduct(&mut self, now: Instant) -> &mut Conduct {
+        self.conduct.get_or_insert_with(|| Box::new(Conduct::new(now)))
+    }
+
+    fn fault(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
+        if self.conduct(now).fault(now) {
             out.close = Some(reason);
         }
     }
 
-    fn submit(&mut self, id: Id, submit: &Submit<'_>, out: &mut Outbox) {
+    fn hears_names(&self, now: Instant) -> bool {
+        self.conduct.as_ref().is_none_or(|conduct| conduct.hears_names(now))
+    }
+
+    /// A name was refused. Those that come before the wait is over are not looked at, and add up to a close.
+    fn name_refused(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
+        if self.hears_names(now) {
+            self.conduct(now).name_refused(now);
+            self.fault(reason, now, out);
+        } else {
+            self.fault("authorize_flood", now, out);
+        }
+    }
+
+    /// Notes a bad share. Only a miner that has live work can be expected to send good ones: one that is parked, or has no
+    /// pool, is left alone.
+    fn bad_share(&mut self, now: Instant, out: &mut Outbox) {
+        if !self.issues.newest().is_some_and(|work| work.job.is_live()) {
+            return;
+        }
+        let Some(correction) = self.conduct(now).bad_share(now) else { return };
+        match correction {
+            Correction::Renew => self.sent_difficulty = None,
+            Correction::Reconnect => write_reconnect(&mut out.bytes),
+            Correction::Close => out.close = Some("bad_shares"),
+        }
+        out.correction = Some(correction);
+    }
+
+    fn good_share(&mut self) {
+        if let Some(conduct) = &mut self.conduct
+            && !conduct.good_share()
+        {
+            self.conduct = None;
+        }
+    }
+
+    fn submit(&mut self, id: Id, submit: &Submit<'_>, now: Instant, out: &mut Outbox) {
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
         match self.judge(submit, ticket) {
             Judgement::Forward(forward) => {
+                self.good_share();
                 self.answers.wait(ticket, id);
                 out.forwards.push(forward);
             }
             Judgement::Credit(counted) => {
+                self.good_share();
                 out.counts.push(counted);
                 self.answers.answer_now(id, answers::Answer::True, &mut out.bytes);
             }
             Judgement::Reject(counted, code, reason) => {
                 out.counts.push(counted);
                 self.answers.answer_now(id, answers::Answer::Error(code, reason.into()), &mut out.bytes);
+                // A good share of a job that its pool has retired meanwhile says nothing against the miner, nor does one too
+                // many to remember.
+                if counted.difficulty.is_none() && counted.outcome != Outcome::Overflow {
+                    self.bad_share(now, out);
+                }
             }
         }
     }
@@ -340,8 +392,9 @@ impl Session {
             self.sent_difficulty = Some(difficulty);
         }
         // Clean unless what the miner works on is still good at the same pool: so a skipped clean job is never lost.
-        let keeps =
-            self.issues.newest().is_some_and(|last| last.job.is_live() && last.job.upstream.id == work.job.upstream.id);
+        let misled = self.conduct.as_ref().is_some_and(|conduct| conduct.is_misled());
+        let last = self.issues.newest().filter(|_| !misled);
+        let keeps = last.is_some_and(|last| last.job.is_live() && last.job.upstream.id == work.job.upstream.id);
         out.bytes.extend_from_slice(&work.notify);
         out.bytes.extend_from_slice(if keeps { NOTIFY_KEEP } else { NOTIFY_CLEAN });
         self.issues.add(work.clone(), difficulty, mask);

@@ -15,14 +15,14 @@ use stratum::client_message::LineFault;
 use stratum::frame::{MINER_LINE_MAX, Splitter};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tracing::{Instrument, debug, error, info_span};
+use tracing::{Instrument, debug, error, info, info_span};
 
 use super::Downstream;
 use crate::directions::{Directions, Serve};
 use crate::machines::{Presence, SessionEntry, SessionView};
 use crate::outcome::Outcome;
 use crate::placement::{NoSeat, Seat, SlotLease};
-use crate::session::{Counted, Forward, Input, Outbox, Session, SessionRules};
+use crate::session::{Correction, Counted, Forward, Input, Outbox, Session, SessionRules};
 use crate::socket;
 use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -262,7 +262,25 @@ impl Connection {
         if std::mem::take(&mut self.out.authorized) {
             self.authorized();
         }
+        if let Some(correction) = self.out.correction.take() {
+            self.correct(correction);
+        }
         Ok(true)
+    }
+
+    /// All of the miner's shares have been bad for long (S45).
+    fn correct(&mut self, correction: Correction) {
+        info!(?correction, worker = ?self.session.worker(), "only bad shares");
+        self.shared.metrics.corrected(correction);
+        if correction != Correction::Renew {
+            return;
+        }
+        // Other work on another lane; where there is none, the next job must do.
+        let Some(target) = self.seat.as_ref().map(|seat| seat.target) else { return };
+        if let Ok(seat) = self.shared.placement.seat(target, self.slot.slot) {
+            self.seat = Some(seat);
+            self.take_work();
+        }
     }
 
     /// The miner has said who it is: it is entered under that name, and given a seat.

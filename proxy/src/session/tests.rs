@@ -1,3 +1,5 @@
+mod bad_input;
+
 use super::*;
 use rand::prelude::*;
 use serde_json::Value;

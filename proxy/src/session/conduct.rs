@@ -1,0 +1,185 @@
+//! What a miner has done wrong lately, and what follows from it.
+//!
+//! Three records: requests that break the protocol (forgiven with time), names that were refused (no further one is looked
+//! at for a while), and shares of which none was good (a ladder: other work, a reconnect, the end). Most miners never have
+//! any of them, so a session holds this in a box that is made at the first fault and thrown away when all is forgiven.
+
+use std::time::{Duration, Instant};
+
+/// A miner's record.
+#[derive(Debug)]
+pub(super) struct Conduct {
+    faults: u32,
+    forgiven_at: Instant,
+    names_refused: u32,
+    /// No name is looked at before.
+    names_from: Instant,
+    streak: Option<Streak>,
+}
+
+/// Bad shares without a good one between them.
+#[derive(Debug)]
+struct Streak {
+    since: Instant,
+    shares: u32,
+    climbed: usize,
+}
+
+/// What is done about a miner whose shares are all bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Correction {
+    /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
+    Renew,
+    /// It is asked to connect again.
+    Reconnect,
+    /// It is closed.
+    Close,
+}
+
+/// Requests that break the protocol before the session is closed.
+const FAULTS_MAX: u32 = 16;
+/// One of them is forgiven after so long.
+const FORGIVE_EVERY: Duration = Duration::from_secs(10);
+/// The first wait after a refused name; it doubles with each further one (ckpool).
+const NAME_WAIT: Duration = Duration::from_secs(3);
+const NAME_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long shares have all been bad at each rung (ckpool).
+const RUNGS: [(Duration, Correction); 3] = [
+    (Duration::from_secs(60), Correction::Renew),
+    (Duration::from_secs(120), Correction::Reconnect),
+    (Duration::from_secs(180), Correction::Close),
+];
+/// Bad shares it takes for each rung besides: a miner with a share an hour is not judged by two of them.
+const RUNG_SHARES: usize = 8;
+
+impl Conduct {
+    /// A clean record.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { faults: 0, forgiven_at: now, names_refused: 0, names_from: now, streak: None }
+    }
+
+    /// Notes a request that breaks the protocol. Returns whether it was one too many.
+    pub(super) fn fault(&mut self, now: Instant) -> bool {
+        let periods = now.saturating_duration_since(self.forgiven_at).as_secs() / FORGIVE_EVERY.as_secs();
+        if periods > 0 || self.faults == 0 {
+            self.faults = self.faults.saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
+            self.forgiven_at = now;
+        }
+        self.faults += 1;
+        self.faults > FAULTS_MAX
+    }
+
+    /// Whether a further name is looked at just now.
+    pub(super) fn hears_names(&self, now: Instant) -> bool {
+        now >= self.names_from
+    }
+
+    /// Notes that a name was looked at and refused.
+    pub(super) fn name_refused(&mut self, now: Instant) {
+        let wait = NAME_WAIT.saturating_mul(1 << self.names_refused.min(16)).min(NAME_WAIT_MAX);
+        self.names_refused = self.names_refused.saturating_add(1);
+        self.names_from = now + wait;
+    }
+
+    /// Notes a bad share. Returns what is due by it.
+    pub(super) fn bad_share(&mut self, now: Instant) -> Option<Correction> {
+        let streak = self.streak.get_or_insert(Streak { since: now, shares: 0, climbed: 0 });
+        streak.shares = streak.shares.saturating_add(1);
+        let (after, correction) = RUNGS.get(streak.climbed)?;
+        let enough = streak.shares as usize >= RUNG_SHARES * (streak.climbed + 1);
+        if !enough || now < streak.since + *after {
+            return None;
+        }
+        streak.climbed += 1;
+        Some(*correction)
+    }
+
+    /// Notes a good share: the ladder begins anew. Returns whether there is anything left on record.
+    pub(super) fn good_share(&mut self) -> bool {
+        self.streak = None;
+        self.faults > 0 || self.names_refused > 0
+    }
+
+    /// Whether its work was renewed and no good share has come since: what it works on cannot be kept.
+    pub(super) fn is_misled(&self) -> bool {
+        self.streak.as_ref().is_some_and(|streak| streak.climbed > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    /// Bad shares at so many a second for so long; `good_every` nth ones are good. Returns what was done, and when.
+    fn mine(per_sec: f64, secs: u64, good_every: Option<u64>) -> Vec<(u64, Correction)> {
+        let start = origin();
+        let mut conduct = Conduct::new(start);
+        let mut done = Vec::new();
+        let mut number = 0;
+        loop {
+            number += 1;
+            let elapsed = Duration::from_secs_f64(number as f64 / per_sec);
+            if elapsed > Duration::from_secs(secs) {
+                return done;
+            }
+            if good_every.is_some_and(|every| number % every == 0) {
+                conduct.good_share();
+            } else if let Some(correction) = conduct.bad_share(start + elapsed) {
+                done.push((elapsed.as_secs(), correction));
+            }
+        }
+    }
+
+    #[test]
+    fn s45_only_bad_shares_climb_the_ladder_at_60_120_and_180_seconds() {
+        use Correction::{Close, Reconnect, Renew};
+        assert_eq!(mine(10.0, 400, None), [(60, Renew), (120, Reconnect), (180, Close)]);
+        assert_eq!(mine(0.1, 400, None), [(80, Renew), (160, Reconnect), (240, Close)], "eight shares a rung at least");
+    }
+
+    #[test]
+    fn s45_a_machine_with_one_share_in_a_hundred_bad_is_not_punished() {
+        for per_sec in [0.01, 1.0, 20.0] {
+            let start = origin();
+            let mut conduct = Conduct::new(start);
+            for number in 1..20_000u32 {
+                if number % 100 == 0 {
+                    let now = start + Duration::from_secs_f64(f64::from(number) / per_sec);
+                    assert_eq!(conduct.bad_share(now), None);
+                } else {
+                    assert!(!conduct.good_share(), "nothing is kept");
+                }
+            }
+        }
+        assert_eq!(mine(1.0, 3600, Some(10)), [], "nor one with nine in ten, if the tenth is good");
+    }
+
+    #[test]
+    fn s22_each_refused_name_doubles_the_wait_up_to_ten_minutes() {
+        let start = origin();
+        let mut conduct = Conduct::new(start);
+        let mut now = start;
+        for wait in [3, 6, 12, 24, 48, 96, 192, 384, 600, 600] {
+            assert!(conduct.hears_names(now));
+            conduct.name_refused(now);
+            assert!(!conduct.hears_names(now + Duration::from_secs(wait) - Duration::from_millis(1)), "{wait} s");
+            now += Duration::from_secs(wait);
+        }
+    }
+
+    #[test]
+    fn faults_are_forgiven_with_time_and_a_burst_is_not() {
+        let start = origin();
+        let mut conduct = Conduct::new(start);
+        for hour in 0..1000 {
+            assert!(!conduct.fault(start + Duration::from_secs(60 * hour)), "one a minute is nothing");
+        }
+        let burst = start + Duration::from_secs(100_000);
+        assert_eq!((0..20).position(|_| conduct.fault(burst)), Some(16));
+    }
+}
