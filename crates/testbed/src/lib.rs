@@ -9,5 +9,6 @@ pub mod facility;
 pub mod miner;
 pub mod pool;
 pub mod program;
+pub mod relay;
 pub mod wait;
 pub mod wire;

@@ -1,0 +1,305 @@
+//! A chaos relay: it stands between two TCP peers and gives the line its weather.
+//!
+//! Bytes are delayed, cut, gathered, changed, slowed down, held up or lost, each way apart; connections are half-closed,
+//! reset, or forgotten as a NAT forgets them. It knows no protocol. What it does by chance comes from a seed; the time at
+//! which bytes come does not.
+
+mod pump;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::wait::{self, NotInTime};
+use pump::Pump;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From the one who connected.
+    There,
+    /// From the one who was connected to.
+    Back,
+}
+
+/// What one way is like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weather {
+    /// How long bytes are on their way.
+    pub delay: Duration,
+    /// How much longer at most, by chance. Order is kept, as TCP keeps it.
+    pub jitter: Duration,
+    /// Most bytes written at a time.
+    pub cut: Option<usize>,
+    /// Bytes wait until so many are together, or the first has waited so long.
+    pub gather: Option<(usize, Duration)>,
+    /// One byte in so many is changed in one bit.
+    pub corrupt_one_in: Option<u32>,
+    /// Bytes a second.
+    pub rate: Option<u32>,
+    /// Whether bytes pass at all.
+    pub flow: Flow,
+}
+
+/// Whether bytes pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// They do.
+    #[default]
+    Open,
+    /// They are not read: the sender's window fills up.
+    Stalled,
+    /// They are read and thrown away: the sender sees nothing amiss.
+    Lost,
+}
+
+impl Weather {
+    /// Bytes pass as they come.
+    pub const FINE: Self = Self {
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+        cut: None,
+        gather: None,
+        corrupt_one_in: None,
+        rate: None,
+        flow: Flow::Open,
+    };
+    /// Nothing comes through, and nobody is told.
+    pub const LOST: Self = Self { flow: Flow::Lost, ..Self::FINE };
+    /// Nothing comes through, and the sender cannot go on.
+    pub const STALLED: Self = Self { flow: Flow::Stalled, ..Self::FINE };
+}
+
+/// What went through a relay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RelayCounts {
+    /// Connections taken.
+    pub connects: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections taken whose other end could not be reached.
+    pub failed: u64,
+    /// Bytes written from the one who connected.
+    pub there: u64,
+    /// Bytes written from the one who was connected to.
+    pub back: u64,
+    /// Bytes thrown away.
+    pub lost: u64,
+    /// Bytes changed.
+    pub corrupted: u64,
+}
+
+/// What becomes of a connection by the relay's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Open,
+    /// Nothing of it passes any more, for ever.
+    Forgotten,
+    /// Both ends get a reset.
+    Reset,
+}
+
+/// A running relay. Dropping it closes its port and its connections.
+#[derive(Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Shared {
+    to: SocketAddr,
+    seed: u64,
+    there: watch::Sender<Weather>,
+    back: watch::Sender<Weather>,
+    counts: Mutex<RelayCounts>,
+    changed: watch::Sender<u64>,
+    lines: Mutex<Vec<Line>>,
+    token: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The handles of one connection.
+#[derive(Debug)]
+struct Line {
+    fate: watch::Sender<Fate>,
+    there: mpsc::UnboundedSender<Extra>,
+    back: mpsc::UnboundedSender<Extra>,
+}
+
+/// What is put into one way beside what is read.
+#[derive(Debug)]
+enum Extra {
+    Bytes(Vec<u8>),
+    /// No more bytes after those that are on their way.
+    End,
+}
+
+impl Relay {
+    /// Starts a relay to `to` on a free local port, in fine weather.
+    ///
+    /// # Errors
+    /// When no port can be listened on.
+    pub async fn start(to: SocketAddr, seed: u64) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            to,
+            seed,
+            there: watch::Sender::new(Weather::FINE),
+            back: watch::Sender::new(Weather::FINE),
+            counts: Mutex::default(),
+            changed: watch::Sender::new(0),
+            lines: Mutex::default(),
+            token: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let task = Arc::clone(&shared).listen(listener);
+        let token = shared.token.clone();
+        shared.tasks.spawn(async move { token.run_until_cancelled(task).await });
+        Ok(Self { shared, addr })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns everything counted so far.
+    #[must_use]
+    pub fn counts(&self) -> RelayCounts {
+        *self.shared.counts.lock()
+    }
+
+    /// Waits until the counts are as wanted, and returns them.
+    ///
+    /// # Errors
+    /// [`NotInTime`] with the counts as they were last.
+    pub async fn until(
+        &self,
+        limit: Duration,
+        wanted: impl FnMut(&RelayCounts) -> bool,
+    ) -> Result<RelayCounts, NotInTime> {
+        wait::until(self.shared.changed.subscribe(), limit, || self.counts(), wanted).await
+    }
+
+    /// Changes the weather of one way, for connections that are and that come.
+    pub fn set(&self, way: Way, weather: Weather) {
+        match way {
+            Way::There => self.shared.there.send_replace(weather),
+            Way::Back => self.shared.back.send_replace(weather),
+        };
+    }
+
+    /// Changes the weather of both ways.
+    pub fn set_both(&self, weather: Weather) {
+        self.set(Way::There, weather);
+        self.set(Way::Back, weather);
+    }
+
+    /// Resets every connection at both ends.
+    pub fn reset(&self) {
+        self.decide(Fate::Reset);
+    }
+
+    /// Loses everything of the connections there are, for ever and without a word, as a NAT does that has forgotten them.
+    /// New ones pass.
+    pub fn forget(&self) {
+        self.decide(Fate::Forgotten);
+    }
+
+    /// Ends one way of every connection after what is on its way; the other stays open.
+    pub fn half_close(&self, way: Way) {
+        self.put(way, || Extra::End);
+    }
+
+    /// Puts bytes into one way of every connection, between what others say.
+    pub fn inject(&self, way: Way, bytes: &[u8]) {
+        self.put(way, || Extra::Bytes(bytes.to_vec()));
+    }
+
+    /// Closes the port and every connection, and waits until they are closed.
+    pub async fn stop(&self) {
+        self.shared.token.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn decide(&self, fate: Fate) {
+        for line in self.shared.lines.lock().iter() {
+            line.fate.send_replace(fate);
+        }
+    }
+
+    fn put(&self, way: Way, extra: impl Fn() -> Extra) {
+        for line in self.shared.lines.lock().iter() {
+            let sender = if way == Way::There { &line.there } else { &line.back };
+            // A way that has ended takes no more.
+            let _ = sender.send(extra());
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.token.cancel();
+    }
+}
+
+impl Shared {
+    fn count(&self, change: impl FnOnce(&mut RelayCounts)) {
+        change(&mut self.counts.lock());
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn listen(self: Arc<Self>, listener: TcpListener) {
+        let mut number = 0;
+        loop {
+            let Ok((client, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            number += 1;
+            let task = Arc::clone(&self).carry(client, number);
+            let token = self.token.clone();
+            self.tasks.spawn(async move { token.run_until_cancelled(task).await });
+        }
+    }
+
+    /// Carries one connection to its end.
+    async fn carry(self: Arc<Self>, client: TcpStream, number: u64) {
+        let server = TcpStream::connect(self.to).await;
+        self.count(|counts| {
+            counts.connects += 1;
+            counts.open += u64::from(server.is_ok());
+            counts.failed += u64::from(server.is_err());
+        });
+        let Ok(server) = server else { return };
+        for stream in [&client, &server] {
+            // Refused only by sockets that are gone, which reading finds out.
+            let _ = stream.set_nodelay(true);
+        }
+        let fate = watch::Sender::new(Fate::Open);
+        let (there, extra_there) = mpsc::unbounded_channel();
+        let (back, extra_back) = mpsc::unbounded_channel();
+        self.lines.lock().push(Line { fate: fate.clone(), there, back });
+        let (client_read, client_write) = client.into_split();
+        let (server_read, server_write) = server.into_split();
+        let one = Pump::new(&self, Way::There, number, fate.clone(), extra_there);
+        let other = Pump::new(&self, Way::Back, number, fate.clone(), extra_back);
+        tokio::join!(one.run(client_read, server_write), other.run(server_read, client_write));
+        self.lines.lock().retain(|line| !line.fate.same_channel(&fate));
+        self.count(|counts| counts.open -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests;
