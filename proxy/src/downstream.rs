@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daemon::clock;
+use daemon::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -42,6 +43,8 @@ pub(crate) struct Downstream {
     /// Closed when the proxy shuts down.
     pub(crate) cancel: CancellationToken,
     pub(crate) tracker: TaskTracker,
+    /// Where the panics of sessions are counted; sessions are too many to be entered there by name.
+    pub(crate) tasks: Tasks,
     pub(crate) shutdown_grace: Duration,
 }
 
@@ -101,3 +104,6 @@ fn admit(stream: TcpStream, peer: SocketAddr, rules: &Arc<SessionRules>, shared:
     let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
     shared.tracker.spawn(connection::run(stream, peer, number, rules.clone(), shared.clone()));
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,6 +206,7 @@ impl Proxy {
             next_session: 1.into(),
             cancel: tasks.token(),
             tracker: tracker.clone(),
+            tasks: tasks.clone(),
             shutdown_grace: config.shutdown_grace,
         });
         let shared = Arc::new(Shared {

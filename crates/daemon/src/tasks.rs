@@ -66,6 +66,11 @@ impl Tasks {
         })
     }
 
+    /// Counts the panic of a task that is not in the book: one of many thousands, say. Call it while the task unwinds.
+    pub fn panicked(&self, task: &str) {
+        self.book.panicked(task);
+    }
+
     /// How many tasks have panicked.
     #[must_use]
     pub fn panics(&self) -> u64 {
@@ -92,6 +97,11 @@ impl Tasks {
 }
 
 impl Book {
+    fn panicked(&self, task: &str) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+        error!(task, "task panicked");
+    }
+
     fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<str>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,8 +126,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.book.live().remove(&self.number);
         if std::thread::panicking() {
-            self.book.panics.fetch_add(1, Ordering::Relaxed);
-            error!(task = %self.name, "task panicked");
+            self.book.panicked(&self.name);
         } else {
             debug!(task = %self.name, "task ended");
         }

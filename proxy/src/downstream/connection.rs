@@ -4,7 +4,7 @@
 //! when the former has been written, so a slow reader gets the newest job and never a queue of old ones.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -93,15 +93,37 @@ pub(super) async fn run(
         end_of_input: None,
         shared,
     };
+    let end = End { shared: connection.shared.clone(), source: peer.ip(), reason: None, was_ready: false };
     async move {
-        let shared = connection.shared.clone();
+        let mut end = end;
         let (reason, was_ready) = connection.carry(mailbox).await;
-        shared.metrics.closed(reason);
-        shared.admission.lock().left(peer.ip(), !was_ready, clock::now());
+        (end.reason, end.was_ready) = (Some(reason), was_ready);
         debug!(reason, "session ended");
     }
     .instrument(span)
     .await;
+}
+
+/// Enters a connection's end in the books, however its task ends (F76).
+struct End {
+    shared: Arc<Downstream>,
+    source: IpAddr,
+    reason: Option<&'static str>,
+    was_ready: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let panicking = std::thread::panicking();
+        if panicking {
+            self.shared.tasks.panicked("session");
+        }
+        let reason = self.reason.unwrap_or(if panicking { "panicked" } else { "aborted" });
+        self.shared.metrics.closed(reason);
+        // A panic is our failure, not the source's.
+        let failed = !self.was_ready && !panicking;
+        self.shared.admission.lock().left(self.source, failed, clock::now());
+    }
 }
 
 struct Connection {
@@ -198,8 +220,6 @@ impl Connection {
         };
         // What stands in the buffer (an error, a last answer) goes out if the socket takes it.
         let _ = self.write();
-        self.set_waiting(false);
-        self.set_served(false);
         (reason, self.session.is_ready())
     }
 
@@ -249,6 +269,8 @@ impl Connection {
         loop {
             match self.splitter.next_line(&mut input) {
                 Ok(Some(line)) => {
+                    #[cfg(test)]
+                    super::tests::failpoint(line);
                     self.lines -= 1.0;
                     self.session.handle(Input::Line(line), now, &mut self.out);
                 }
@@ -500,6 +522,13 @@ impl Connection {
             self.served = served;
             adjust(&self.shared.served, served);
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+        self.set_served(false);
     }
 }
 
