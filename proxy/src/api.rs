@@ -1,13 +1,16 @@
 //! What the proxy shows of itself over HTTP: targets, sessions, workers and counts. Nothing here changes anything.
 
+mod listing;
+mod workers;
+
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use daemon::admin::ApiError;
 use daemon::clock;
-use directive::SessionReport;
 use serde::{Deserialize, Serialize};
 
 use crate::machines::SessionView;
@@ -84,12 +87,10 @@ async fn sessions(
 
 async fn workers(
     State(shared): State<Arc<Shared>>,
-    query: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Listing<SessionReport>>, ApiError> {
-    let page = page(query)?;
-    let mut reports = shared.machines.report(clock::wall());
-    reports.retain(|report| report.machine.as_str().starts_with(&page.worker_name));
-    Ok(Json(page.cut(reports)))
+    query: Result<Query<workers::Query>, QueryRejection>,
+) -> Result<Json<listing::Listing<workers::WorkerView>>, ApiError> {
+    let query = query.map_err(|rejection| ApiError::bad_request("bad_query", rejection.body_text()))?;
+    workers::list(&shared.machines, &query, clock::now()).map(Json)
 }
 
 async fn counts(State(shared): State<Arc<Shared>>) -> Json<Counts> {

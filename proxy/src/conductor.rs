@@ -16,6 +16,7 @@ use crate::Shared;
 use crate::config::NoUpstream;
 use crate::directions::Directions;
 use crate::downstream::Downstream;
+use crate::metrics::STATES_NOWHERE;
 use crate::route::{Decision, Route, TargetHealth};
 use crate::upstream::Pool;
 
@@ -122,10 +123,22 @@ impl Conductor {
     }
 
     fn count_sessions(&self) {
-        let mut states = BTreeMap::from([("handshake", 0), ("working", 0), ("waiting", 0), ("parked", 0)]);
-        self.shared.sessions.each(|view| *states.entry(view.state).or_default() += 1);
-        for (state, count) in states {
-            self.shared.metrics.sessions(state).set(count);
+        let targets = &self.shared.pools.targets;
+        let mut working = vec![0; targets.len()];
+        let mut nowhere: BTreeMap<&'static str, i64> = STATES_NOWHERE.into_iter().map(|state| (state, 0)).collect();
+        self.shared.sessions.each(|view| {
+            let target = view.target.as_ref().filter(|_| view.state == "working");
+            match target.and_then(|name| targets.iter().position(|pool| pool.config.name == *name)) {
+                Some(index) => working[index] += 1,
+                None => *nowhere.entry(view.state).or_default() += 1,
+            }
+        });
+        let metrics = &self.shared.metrics;
+        for (index, count) in working.into_iter().enumerate() {
+            metrics.target(Some(index)).working(count);
+        }
+        for (state, count) in nowhere {
+            metrics.sessions_nowhere(state, count);
         }
     }
 }

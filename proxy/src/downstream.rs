@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::books::Books;
 use crate::directions::Directions;
 use crate::machines::{Machines, Sessions};
-use crate::metrics::Metrics;
 use crate::placement::Placement;
 use crate::session::SessionRules;
 use crate::upstream::Pools;
@@ -30,7 +30,7 @@ use admission::{Admission, Refusal};
 pub(crate) struct Downstream {
     pub(crate) placement: Arc<Placement>,
     pub(crate) pools: Arc<Pools>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) books: Books,
     pub(crate) machines: Arc<Machines>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) directions: watch::Receiver<Directions>,
@@ -82,7 +82,7 @@ pub(crate) async fn listen(listener: TcpListener, rules: Arc<SessionRules>, shar
             }
             Err(failure) => {
                 // Out of descriptors, most likely: trying again at once would spin (F38).
-                shared.metrics.alarm("accept_failed");
+                shared.books.metrics.alarm("accept_failed");
                 warn!(%failure, pause_ms = pause.as_millis(), "accept failed");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
@@ -92,10 +92,10 @@ pub(crate) async fn listen(listener: TcpListener, rules: Arc<SessionRules>, shar
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, rules: &Arc<SessionRules>, shared: &Arc<Downstream>) {
-    shared.metrics.accepts.inc();
+    shared.books.metrics.accepts.inc();
     let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
     if let Err(refusal) = verdict {
-        shared.metrics.closed(match refusal {
+        shared.books.metrics.closed(match refusal {
             Refusal::Full => "full",
             Refusal::TooManyFailures => "too_many_failures",
         });

@@ -6,6 +6,7 @@
 //! machine may work by the switchboard's timeline ([`control`]). Everything else moves bytes.
 
 mod api;
+mod books;
 mod conductor;
 pub mod config;
 mod control;
@@ -27,6 +28,7 @@ mod work;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::clock;
 use daemon::state_file::{StateError, StateFile};
@@ -41,9 +43,10 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 pub use config::Config;
-pub use machines::SessionView;
+pub use machines::{Hashrate, SessionView};
 pub use metrics::Counts;
 
+use books::Books;
 use conductor::Conductor;
 use control::Control;
 use directions::{Directions, Orders};
@@ -70,6 +73,9 @@ struct Shared {
     sessions: Arc<Sessions>,
     active: Mutex<Option<usize>>,
 }
+
+/// How often the machines' hashrates are brought up to date.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +147,7 @@ impl Proxy {
     ) -> Result<Self, StartError> {
         let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
         let metrics = Metrics::register(&names, registry);
+        let books = Books { metrics: metrics.clone() };
         let extranonce2_size = sizes::choose(&config, state_dir.as_deref()).await?;
         let placement = Placement::new(extranonce2_size, rand::random());
         let pools = Arc::new(Pools {
@@ -152,7 +159,7 @@ impl Proxy {
                 .map(|(index, target)| Pool::new(index, target))
                 .collect(),
             placement: placement.clone(),
-            metrics: metrics.clone(),
+            books: books.clone(),
             deadlines: Deadlines {
                 handshake: config.pool.handshake,
                 suspect: config.pool.suspect,
@@ -196,7 +203,7 @@ impl Proxy {
         let downstream = Arc::new(Downstream {
             placement,
             pools: pools.clone(),
-            metrics: metrics.clone(),
+            books,
             machines: machines.clone(),
             sessions: sessions.clone(),
             directions: directed,
@@ -234,6 +241,12 @@ impl Proxy {
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
         let conductor = Conductor::new(route, config.no_upstream, shared.clone(), downstream, directions.clone());
         tasks.spawn("conductor", conductor.run(tasks.token()));
+        let (folded, ended) = (machines.clone(), tasks.token());
+        tasks.spawn("rates", async move {
+            while ended.run_until_cancelled(tokio::time::sleep(FOLD_EVERY)).await.is_some() {
+                folded.fold(clock::now());
+            }
+        });
         let held = directions.clone();
         if let Some(link) = link {
             let control = Control {

@@ -2,61 +2,22 @@
 //!
 //! The maps hold handles. A session takes its handle at authorize and counts on it; no map is touched per share.
 
+mod rates;
+mod stats;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use dashmap::DashMap;
-use directive::{MachineId, Serving, SessionReport};
+use directive::{MachineId, SessionReport};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// What is counted for one worker name.
-#[derive(Debug, Default)]
-pub(crate) struct MachineStats {
-    sessions: AtomicU32,
-    working: AtomicU32,
-    shares: AtomicU64,
-    /// Summed difficulty, the bits of an `f64`.
-    work: AtomicU64,
-    still_hashing: AtomicU64,
-    last_share_ms: AtomicI64,
-    gone_ms: AtomicI64,
-}
-
-impl MachineStats {
-    /// Counts a share that met the difficulty it was asked for.
-    pub(crate) fn share(&self, difficulty: f64, starved: bool, wall: Timestamp) {
-        self.shares.fetch_add(1, Ordering::Relaxed);
-        let _ = self.work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-            Some((f64::from_bits(bits) + difficulty).to_bits())
-        });
-        if starved {
-            self.still_hashing.fetch_add(1, Ordering::Relaxed);
-        }
-        self.last_share_ms.store(wall.as_millisecond(), Ordering::Relaxed);
-    }
-
-    fn report(&self, machine: &MachineId) -> SessionReport {
-        let sessions = self.sessions.load(Ordering::Relaxed);
-        let serving = match (sessions, self.working.load(Ordering::Relaxed)) {
-            (0, _) => Serving::Gone,
-            (_, 0) => Serving::Parked,
-            _ => Serving::Working,
-        };
-        let last_share = self.last_share_ms.load(Ordering::Relaxed);
-        SessionReport {
-            machine: machine.clone(),
-            sessions,
-            serving,
-            shares: self.shares.load(Ordering::Relaxed),
-            work: f64::from_bits(self.work.load(Ordering::Relaxed)),
-            last_share_at: (last_share != 0).then(|| Timestamp::from_millisecond(last_share).ok()).flatten(),
-            still_hashing: self.still_hashing.load(Ordering::Relaxed),
-        }
-    }
-}
+pub use rates::Hashrate;
+pub(crate) use stats::MachineStats;
 
 /// A session's presence under a worker name; dropping it ends it.
 #[derive(Debug)]
@@ -113,6 +74,18 @@ impl Machines {
         let stats = entry.clone();
         drop(entry);
         Presence { machine, stats, working: false, now }
+    }
+
+    /// Handles to every machine: looked at later, without holding up who comes and goes.
+    pub(crate) fn handles(&self) -> Vec<(MachineId, Arc<MachineStats>)> {
+        self.by_name.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
+    }
+
+    /// Brings every machine's estimates up to date.
+    pub(crate) fn fold(&self, now: Instant) {
+        for entry in &self.by_name {
+            entry.value().fold(now);
+        }
     }
 
     /// Reports every machine; forgets those that have been gone for ten minutes.
@@ -205,6 +178,8 @@ impl Drop for SessionEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Worth;
+    use directive::Serving;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
@@ -235,11 +210,12 @@ mod tests {
         let mut first = machines.enter("a".into(), || at(0));
         let second = machines.enter("a".into(), || at(0));
         first.set_working(true);
-        second.stats.share(2.0, false, at(1));
-        first.stats.share(0.5, true, at(2));
+        second.stats.share(Worth { difficulty: 2.0, found: 7.0 }, false, at(1));
+        first.stats.share(Worth { difficulty: 0.5, found: 3.0 }, true, at(2));
         let report = machines.report(at(3)).remove(0);
         assert_eq!((report.sessions, report.serving, report.shares, report.work), (2, Serving::Working, 2, 2.5));
         assert_eq!((report.still_hashing, report.last_share_at), (1, Some(at(2))));
+        assert_eq!(first.stats.best(), Some(7.0));
         drop(first);
         assert_eq!(machines.report(at(3))[0].serving, Serving::Parked);
         drop(second);

@@ -1,20 +1,26 @@
 //! Every metric of the proxy. Their meaning stands in docs/metrics.md.
 //!
-//! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons): never from peers.
+//! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons): never from peers. Series
+//! that are known at the start are made at the start, so that a first event is a step and not an appearance.
+
+mod histogram;
+mod reasons;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use stratum::error::RejectCode;
 
-use crate::outcome::{Outcome, Settled, SettledAs};
+use crate::outcome::Outcome;
 use crate::session::Correction;
+use histogram::Histogram;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -33,7 +39,19 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
+struct RejectLabels {
+    by: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLabel {
+    by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SessionLabels {
+    upstream: String,
     state: &'static str,
 }
 
@@ -45,22 +63,27 @@ struct StepLabel {
 /// Counters of one target, taken once and counted on without a look-up.
 #[derive(Debug)]
 pub(crate) struct TargetCounters {
-    accepted: Counter,
-    local: Counter,
-    at_risk: Counter,
-    pool_rejected: Counter,
-    unresolved: Counter,
-    stale: Counter,
-    duplicate: Counter,
-    low_difficulty: Counter,
-    unauthorized: Counter,
-    malformed: Counter,
-    overflow: Counter,
+    /// Submits by how they ended.
+    ends: [Counter; Outcome::ALL.len()],
     work: Counter<f64, AtomicU64>,
     submit_duration: Histogram,
+    job_delivery: Histogram,
+    job_fanout: Histogram,
+    working: Gauge,
     pub(crate) up: Gauge,
     pub(crate) connections: Gauge,
     pub(crate) reconnects: Counter,
+}
+
+type Histograms = Family<UpstreamLabel, Histogram, fn() -> Histogram>;
+
+/// Who knew the answer to a submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnsweredBy {
+    /// We did.
+    Proxy,
+    /// The pool was asked.
+    Pool,
 }
 
 /// The proxy's metrics.
@@ -69,7 +92,10 @@ pub(crate) struct Metrics {
     targets: Vec<Arc<TargetCounters>>,
     /// For submits whose job, and so target, is not known.
     nowhere: Arc<TargetCounters>,
-    sessions: Family<StateLabel, Gauge>,
+    rejects: Family<RejectLabels, Counter>,
+    answered_here: Histogram,
+    answered_by_pool: Histogram,
+    sessions: Family<SessionLabels, Gauge>,
     closes: Family<ReasonLabel, Counter>,
     corrections: Family<StepLabel, Counter>,
     alarms: Family<ReasonLabel, Counter>,
@@ -82,30 +108,51 @@ pub(crate) struct Metrics {
     pub(crate) reports_dropped: Counter,
 }
 
-/// Answer latencies: from a pool in the next room to one that is about to be given up.
-const SUBMIT_BUCKETS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.2, 0.5, 1.0, 3.0, 5.0, 20.0];
+/// Answer latencies of pools, in microseconds: from one in the next room to one that is about to be given up.
+const SUBMIT_BUCKETS: &[u32] =
+    &[1000, 3000, 10_000, 30_000, 60_000, 100_000, 200_000, 500_000, 1_000_000, 3_000_000, 5_000_000, 20_000_000];
+/// Latencies of our own: from a share judged at once to one that waited for its pool.
+const ANSWER_BUCKETS: &[u32] = &[
+    25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+    20_000_000,
+];
+/// Times until sessions have a job: from the first of a few to the last of very many.
+const DELIVERY_BUCKETS: &[u32] = &[
+    100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000, 300_000, 500_000, 1_000_000,
+    5_000_000,
+];
+/// Where sessions without a target stand.
+const NOWHERE: &str = "none";
 
 impl Metrics {
     pub(crate) fn register(targets: &[&str], registry: &mut Registry) -> Arc<Self> {
         let registry = registry.sub_registry_with_prefix("tieline_proxy");
         let shares = Family::<OutcomeLabels, Counter>::default();
         registry.register("shares", "Submits by how they ended", shares.clone());
+        let rejects = Family::<RejectLabels, Counter>::default();
+        registry.register("share_rejects", "Submits that were refused, by whom and why", rejects.clone());
         let work = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
         registry.register("share_difficulty", "Summed difficulty of shares the pool took", work.clone());
-        let durations = Family::<UpstreamLabel, Histogram>::new_with_constructor(|| Histogram::new(SUBMIT_BUCKETS));
-        registry.register(
-            "submit_duration_seconds",
-            "From a share's forwarding to the pool's answer",
-            durations.clone(),
-        );
+        let durations = Histograms::new_with_constructor(|| Histogram::new(SUBMIT_BUCKETS));
+        let help = "From a share's forwarding to the pool's answer";
+        registry.register("submit_duration_seconds", help, durations.clone());
+        let answers = Family::<ByLabel, Histogram, _>::new_with_constructor(|| Histogram::new(ANSWER_BUCKETS));
+        let help = "From the reading of a submit to its answer's being written, by who knew the answer";
+        registry.register("answer_duration_seconds", help, answers.clone());
+        let deliveries = Histograms::new_with_constructor(|| Histogram::new(DELIVERY_BUCKETS));
+        let help = "From the reading of a pool's job to its being written to a session that worked there";
+        registry.register("job_delivery_seconds", help, deliveries.clone());
+        let fanouts = Histograms::new_with_constructor(|| Histogram::new(DELIVERY_BUCKETS));
+        let help = "The longest such time of each job";
+        registry.register("job_fanout_seconds", help, fanouts.clone());
         let up = Family::<UpstreamLabel, Gauge>::default();
         registry.register("upstream_up", "1 when the target has a job to give", up.clone());
         let connections = Family::<UpstreamLabel, Gauge>::default();
         registry.register("upstream_connections", "Connections to the target that have a job", connections.clone());
         let reconnects = Family::<UpstreamLabel, Counter>::default();
         registry.register("upstream_reconnects", "Connections to the target that ended", reconnects.clone());
-        let sessions = Family::<StateLabel, Gauge>::default();
-        registry.register("sessions", "Miners' connections by state", sessions.clone());
+        let sessions = Family::<SessionLabels, Gauge>::default();
+        registry.register("sessions", "Miners' connections by state and target", sessions.clone());
         let closes = Family::<ReasonLabel, Counter>::default();
         registry.register("session_closes", "Miners' connections that ended, by reason", closes.clone());
         let corrections = Family::<StepLabel, Counter>::default();
@@ -127,32 +174,46 @@ impl Metrics {
         let reports_dropped = Counter::default();
         registry.register("reports_dropped", "Reports the switchboard was too slow to take", reports_dropped.clone());
 
+        for reason in reasons::CLOSES {
+            closes.get_or_create_owned(&ReasonLabel { reason });
+        }
+        for reason in reasons::ALARMS {
+            alarms.get_or_create_owned(&ReasonLabel { reason });
+        }
+        for reason in reasons::REJECTS {
+            rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason });
+        }
+        for code in reasons::CODES {
+            rejects.get_or_create_owned(&RejectLabels { by: "pool", reason: reasons::of_code(code) });
+        }
+        for step in ["renew", "reconnect", "close"] {
+            corrections.get_or_create_owned(&StepLabel { step });
+        }
+        for state in STATES_NOWHERE {
+            sessions.get_or_create_owned(&SessionLabels { upstream: NOWHERE.to_owned(), state });
+        }
         let counters = |upstream: &str| {
-            let count =
-                |outcome| shares.get_or_create(&OutcomeLabels { upstream: upstream.to_owned(), outcome }).clone();
+            let count = |outcome| shares.get_or_create_owned(&OutcomeLabels { upstream: upstream.to_owned(), outcome });
             let label = UpstreamLabel { upstream: upstream.to_owned() };
+            let working = SessionLabels { upstream: upstream.to_owned(), state: "working" };
             Arc::new(TargetCounters {
-                accepted: count("accepted"),
-                local: count("local"),
-                at_risk: count("at_risk"),
-                pool_rejected: count("pool_rejected"),
-                unresolved: count("unresolved"),
-                stale: count("stale"),
-                duplicate: count("duplicate"),
-                low_difficulty: count("low_difficulty"),
-                unauthorized: count("unauthorized"),
-                malformed: count("malformed"),
-                overflow: count("overflow"),
-                work: work.get_or_create(&label).clone(),
-                submit_duration: durations.get_or_create(&label).clone(),
-                up: up.get_or_create(&label).clone(),
-                connections: connections.get_or_create(&label).clone(),
-                reconnects: reconnects.get_or_create(&label).clone(),
+                ends: Outcome::ALL.map(|outcome| count(outcome.as_str())),
+                work: work.get_or_create_owned(&label),
+                submit_duration: durations.get_or_create_owned(&label),
+                job_delivery: deliveries.get_or_create_owned(&label),
+                job_fanout: fanouts.get_or_create_owned(&label),
+                working: sessions.get_or_create_owned(&working),
+                up: up.get_or_create_owned(&label),
+                connections: connections.get_or_create_owned(&label),
+                reconnects: reconnects.get_or_create_owned(&label),
             })
         };
         Arc::new(Self {
             targets: targets.iter().map(|name| counters(name)).collect(),
-            nowhere: counters("none"),
+            nowhere: counters(NOWHERE),
+            rejects,
+            answered_here: answers.get_or_create_owned(&ByLabel { by: "proxy" }),
+            answered_by_pool: answers.get_or_create_owned(&ByLabel { by: "pool" }),
             sessions,
             closes,
             corrections,
@@ -170,6 +231,24 @@ impl Metrics {
     /// The counters of a target.
     pub(crate) fn target(&self, target: Option<usize>) -> &Arc<TargetCounters> {
         target.and_then(|target| self.targets.get(target)).unwrap_or(&self.nowhere)
+    }
+
+    /// Counts a refusal of ours.
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        self.rejects.get_or_create(&RejectLabels { by: "proxy", reason }).inc();
+    }
+
+    /// Counts a refusal of a pool's.
+    pub(crate) fn rejected_by_pool(&self, code: RejectCode) {
+        self.rejects.get_or_create(&RejectLabels { by: "pool", reason: reasons::of_code(code) }).inc();
+    }
+
+    /// Notes how long a miner has waited for an answer.
+    pub(crate) fn answered(&self, by: AnsweredBy, after: Duration) {
+        match by {
+            AnsweredBy::Proxy => self.answered_here.observe(after),
+            AnsweredBy::Pool => self.answered_by_pool.observe(after),
+        }
     }
 
     /// Counts a closed session.
@@ -192,25 +271,26 @@ impl Metrics {
         self.alarms.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Shows how many sessions are in a state.
-    pub(crate) fn sessions(&self, state: &'static str) -> Gauge {
-        self.sessions.get_or_create(&StateLabel { state }).clone()
+    /// Shows how many sessions without a target are in a state.
+    pub(crate) fn sessions_nowhere(&self, state: &'static str, count: i64) {
+        self.sessions.get_or_create(&SessionLabels { upstream: NOWHERE.to_owned(), state }).set(count);
     }
 
     /// Sums all targets.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for target in self.targets.iter().chain([&self.nowhere]) {
-            counts.accepted += target.accepted.get();
+            let ended = |outcome: Outcome| target.ends[outcome as usize].get();
+            counts.accepted += ended(Outcome::Accepted);
             // `at_risk` is a marked part of `local`, not a third count.
-            counts.local += target.local.get() + target.at_risk.get();
-            counts.at_risk += target.at_risk.get();
-            counts.pool_rejected += target.pool_rejected.get();
-            counts.unresolved += target.unresolved.get();
-            counts.stale += target.stale.get();
-            counts.duplicate += target.duplicate.get();
-            counts.low += target.low_difficulty.get();
-            counts.malformed += target.malformed.get() + target.unauthorized.get() + target.overflow.get();
+            counts.local += ended(Outcome::Local) + ended(Outcome::AtRisk);
+            counts.at_risk += ended(Outcome::AtRisk);
+            counts.pool_rejected += ended(Outcome::PoolRejected);
+            counts.unresolved += ended(Outcome::Unresolved);
+            counts.stale += ended(Outcome::Stale);
+            counts.duplicate += ended(Outcome::Duplicate);
+            counts.low += ended(Outcome::LowDifficulty);
+            counts.malformed += ended(Outcome::Malformed) + ended(Outcome::Unauthorized) + ended(Outcome::Overflow);
             counts.reconnects += target.reconnects.get();
         }
         counts.switches = self.switches.get();
@@ -220,43 +300,38 @@ impl Metrics {
     }
 }
 
+/// States of sessions that have no target.
+pub(crate) const STATES_NOWHERE: [&str; 3] = ["handshake", "waiting", "parked"];
+
 impl TargetCounters {
-    /// Counts a submit that ended here.
-    pub(crate) fn count(&self, outcome: Outcome) {
-        let counter = match outcome {
-            Outcome::Local => &self.local,
-            Outcome::AtRisk => &self.at_risk,
-            Outcome::Stale => &self.stale,
-            Outcome::Duplicate => &self.duplicate,
-            Outcome::LowDifficulty => &self.low_difficulty,
-            Outcome::Unauthorized => &self.unauthorized,
-            Outcome::Malformed => &self.malformed,
-            Outcome::Overflow => &self.overflow,
-            Outcome::Unresolved => &self.unresolved,
-        };
-        counter.inc();
+    /// Counts a submit's end.
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        self.ends[outcome as usize].inc();
     }
 
-    /// Counts a submit whose fate the pool decided, or left open.
-    pub(crate) fn settle(&self, settled: &Settled) {
-        match settled.outcome {
-            SettledAs::Accepted => {
-                self.accepted.inc();
-                self.work.inc_by(settled.pool_difficulty);
-            }
-            SettledAs::Rejected => {
-                self.pool_rejected.inc();
-            }
-            SettledAs::Stale => {
-                self.stale.inc();
-                return;
-            }
-            SettledAs::Unresolved => {
-                self.unresolved.inc();
-                return;
-            }
-        }
-        self.submit_duration.observe(settled.latency.as_secs_f64());
+    /// Counts difficulty that the pool credits.
+    pub(crate) fn credited(&self, difficulty: f64) {
+        self.work.inc_by(difficulty);
+    }
+
+    /// Notes how long the pool took to answer.
+    pub(crate) fn answered(&self, after: Duration) {
+        self.submit_duration.observe(after);
+    }
+
+    /// Notes how long a session waited for a job.
+    pub(crate) fn delivered(&self, after: Duration) {
+        self.job_delivery.observe(after);
+    }
+
+    /// Notes how long the last of a job's sessions waited for it.
+    pub(crate) fn fanned_out(&self, after: Duration) {
+        self.job_fanout.observe(after);
+    }
+
+    /// Shows how many sessions work for the target.
+    pub(crate) fn working(&self, count: i64) {
+        self.working.set(count);
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stratum::difficulty::{Difficulty, Target};
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
-use crate::work::{LaneState, LaneWork, PoolJob, Upstream, fingerprint};
+use crate::work::{Arrival, LaneState, LaneWork, PoolJob, Upstream, fingerprint};
 
 /// All placements of one proxy.
 #[derive(Debug)]
@@ -269,6 +270,7 @@ impl Placement {
         job: Job,
         difficulty: Difficulty,
         mask: Option<VersionMask>,
+        now: Instant,
     ) -> Option<NewJob> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -283,7 +285,7 @@ impl Placement {
             && (current.difficulty, current.mask) == (difficulty, mask)
             && !job.clean
         {
-            return Some(NewJob { first, repeated: true, moved: false });
+            return Some(NewJob { first, repeated: true, moved: false, former_took: None });
         }
         let seq = connection.next_seq;
         connection.next_seq += 1;
@@ -301,9 +303,10 @@ impl Placement {
             seq,
             upstream: connection.upstream.clone(),
             fingerprint,
+            arrival: Arrival::new(now),
             job,
         });
-        connection.current = Some(job.clone());
+        let former = connection.current.replace(job.clone());
         for lane in left.values() {
             lane.state.send_replace(LaneState::Vacate);
         }
@@ -316,7 +319,8 @@ impl Placement {
                 lane.state.send_replace(LaneState::Work(lane.work(&job, inner.next_job)));
             }
         }
-        Some(NewJob { first, repeated: false, moved: !lanes.stale.is_empty() })
+        let former_took = former.and_then(|former| former.arrival.longest());
+        Some(NewJob { first, repeated: false, moved: !lanes.stale.is_empty(), former_took })
     }
 
     /// Moves a connection into the space that the pool's new extranonce has opened. Returns the lanes that are left.
@@ -379,6 +383,8 @@ pub(crate) struct NewJob {
     pub(crate) repeated: bool,
     /// Some sessions have had this work: they were told to move.
     pub(crate) moved: bool,
+    /// How long the last of its sessions took to have the job before this one.
+    pub(crate) former_took: Option<Duration>,
 }
 
 impl Connection {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stratum::client_message::{Submit, parse_client};
-use stratum::difficulty::Difficulty;
+use stratum::difficulty::{Difficulty, difficulty_of};
 use stratum::error::RejectCode;
 use stratum::id::Id;
 use stratum::server_message::{NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_reconnect, write_set_difficulty};
@@ -20,7 +20,8 @@ use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
 use stratum::share::{Proof, Share, decode, mask_for, prove};
 use stratum::version::VersionMask;
 
-use crate::outcome::Outcome;
+use crate::metrics::AnsweredBy;
+use crate::outcome::{Counted, Outcome, Worth};
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use answers::Answers;
 use conduct::Conduct;
@@ -66,6 +67,8 @@ pub(crate) struct Outbox {
     pub(crate) forwards: Vec<Forward>,
     /// What to count.
     pub(crate) counts: Vec<Counted>,
+    /// The answers among the bytes: who knew them, and when their submits were read.
+    pub(crate) answered: Vec<(AnsweredBy, Instant)>,
     /// The miner has just become ready, or has named (another) worker.
     pub(crate) authorized: bool,
     /// All its shares have been bad for long: what was or is to be done about it.
@@ -82,20 +85,10 @@ pub(crate) struct Forward {
     /// Version bits as the pool must get them.
     pub(crate) version_bits: Option<u32>,
     pub(crate) ticket: u32,
-    /// The difficulty advertised with the job.
-    pub(crate) difficulty: f64,
+    /// What it proves.
+    pub(crate) worth: Worth,
     /// Present when the share meets the network target.
     pub(crate) block: Option<Box<Proof>>,
-}
-
-/// One submit's end, with the difficulty it is worth.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Counted {
-    pub(crate) outcome: Outcome,
-    /// Difficulty advertised with the job, for outcomes that prove work.
-    pub(crate) difficulty: Option<f64>,
-    /// Index of the target whose job it was, where one is known.
-    pub(crate) target: Option<usize>,
 }
 
 /// One miner.
@@ -241,7 +234,7 @@ impl Session {
             "worker_name" | "too_many_workers" => return self.name_refused(reason, now, out),
             _ => return self.fault(reason, now, out),
         };
-        out.counts.push(Counted { outcome, difficulty: None, target: None });
+        out.counts.push(Counted { outcome, reason: Some(reason), worth: None, target: None });
         self.bad_share(now, out);
     }
 
@@ -298,20 +291,22 @@ impl Session {
         match self.judge(submit, ticket) {
             Judgement::Forward(forward) => {
                 self.good_share();
-                self.answers.wait(ticket, id);
+                self.answers.wait(ticket, id, now);
                 out.forwards.push(forward);
             }
             Judgement::Credit(counted) => {
                 self.good_share();
                 out.counts.push(counted);
-                self.answers.answer_now(id, answers::Answer::True, &mut out.bytes);
+                self.answers.answer_now(id, answers::Answer::True, now, out);
             }
-            Judgement::Reject(counted, code, reason) => {
+            Judgement::Reject(counted, code) => {
+                let bad = counted.worth.is_none() && counted.outcome != Outcome::Overflow;
+                let words = counted.reason.map_or(code.text(), words_of);
                 out.counts.push(counted);
-                self.answers.answer_now(id, answers::Answer::Error(code, reason.into()), &mut out.bytes);
+                self.answers.answer_now(id, answers::Answer::Error(code, words.into()), now, out);
                 // A good share of a job that its pool has retired meanwhile says nothing against the miner, nor does one too
                 // many to remember.
-                if counted.difficulty.is_none() && counted.outcome != Outcome::Overflow {
+                if bad {
                     self.bad_share(now, out);
                 }
             }
@@ -321,7 +316,7 @@ impl Session {
     /// Decides a share's fate. Nothing is answered and nothing sent here.
     fn judge(&mut self, submit: &Submit<'_>, ticket: u32) -> Judgement {
         let Some(issue) = self.issues.find(&submit.job_id) else {
-            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job not found", None);
+            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job_not_found", None);
         };
         let work = issue.work.clone();
         let target = Some(work.job.upstream.target);
@@ -338,32 +333,33 @@ impl Session {
             }
             Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
         };
-        let difficulty = issue.difficulty.get();
+        let worth = Worth { difficulty: issue.difficulty.get(), found: difficulty_of(&proof.hash) };
         let is_block = work.job.block_target.is_met_by(&proof.hash);
         match self.issues.remember(&work, &proof.hash) {
             issues::Remembered::New => {}
             issues::Remembered::Seen => {
-                return Judgement::reject(Outcome::Duplicate, RejectCode::Duplicate, "duplicate share", target);
+                return Judgement::reject(Outcome::Duplicate, RejectCode::Duplicate, "duplicate", target);
             }
             issues::Remembered::Full if is_block => {}
             issues::Remembered::Full => {
-                return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too many shares for one job", target);
+                return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too_many_shares", target);
             }
         }
         if !work.job.is_live() && !is_block {
             // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
-            let counted = Counted { outcome: Outcome::Stale, difficulty: Some(difficulty), target };
-            return Judgement::Reject(counted, RejectCode::JobNotFound, "job is stale");
+            let reason = Some("job_stale");
+            let counted = Counted { outcome: Outcome::Stale, reason, worth: Some(worth), target };
+            return Judgement::Reject(counted, RejectCode::JobNotFound);
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
             // The pool rebuilds the header by its own mask, whatever part of it this miner rolls, if any: some refuse a
             // share without the field once rolling was agreed (DATUM), others clear bits of the job that it leaves out.
             let version_bits = work.job.mask.filter(|mask| !mask.is_empty()).map(|mask| proof.version() & mask.0);
             let block = is_block.then(|| Box::new(proof));
-            return Judgement::Forward(Forward { work, share, version_bits, ticket, difficulty, block });
+            return Judgement::Forward(Forward { work, share, version_bits, ticket, worth, block });
         }
         let outcome = if work.job.upstream.is_suspect() { Outcome::AtRisk } else { Outcome::Local };
-        Judgement::Credit(Counted { outcome, difficulty: Some(difficulty), target })
+        Judgement::Credit(Counted { outcome, reason: None, worth: Some(worth), target })
     }
 
     fn verdict(&mut self, verdict: &PoolVerdict, out: &mut Outbox) {
@@ -372,7 +368,7 @@ impl Session {
             PoolOutcome::Rejected(code, text) => answers::Answer::Error(*code, text.clone()),
             PoolOutcome::Unresolved => answers::Answer::Error(RejectCode::Other, "pool did not answer".into()),
         };
-        self.answers.resolve(verdict.ticket, answer, &mut out.bytes);
+        self.answers.resolve(verdict.ticket, answer, out);
     }
 
     /// Hands out work: the difficulty if it changed, and the job right behind it.
@@ -431,12 +427,23 @@ enum Judgement {
     /// Good, and below the pool's difficulty.
     Credit(Counted),
     /// No.
-    Reject(Counted, RejectCode, &'static str),
+    Reject(Counted, RejectCode),
 }
 
 impl Judgement {
     fn reject(outcome: Outcome, code: RejectCode, reason: &'static str, target: Option<usize>) -> Self {
-        Self::Reject(Counted { outcome, difficulty: None, target }, code, reason)
+        Self::Reject(Counted { outcome, reason: Some(reason), worth: None, target }, code)
+    }
+}
+
+/// What a miner is told for a reason.
+fn words_of(reason: &'static str) -> &'static str {
+    match reason {
+        "job_not_found" => "job not found",
+        "job_stale" => "job is stale",
+        "duplicate" => "duplicate share",
+        "too_many_shares" => "too many shares for one job",
+        other => other,
     }
 }
 

@@ -26,8 +26,8 @@ use tracing::{Instrument, error, info, info_span, warn};
 pub(crate) use pool_session::Deadlines;
 pub(crate) use probe::probe_sizes;
 
+use crate::books::Books;
 use crate::config::Target;
-use crate::metrics::Metrics;
 use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::TargetHealth;
@@ -41,7 +41,7 @@ use pool_session::{PoolEvent, PoolSession};
 pub(crate) struct Pools {
     pub(crate) targets: Vec<Arc<Pool>>,
     pub(crate) placement: Arc<Placement>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) books: Books,
     pub(crate) deadlines: Deadlines,
     /// Told when a target's health may have changed, or seats have become free.
     pub(crate) changed: Notify,
@@ -110,13 +110,12 @@ impl Pools {
         TargetHealth { ready: state.ready > 0, quiet: pool.quiet.load(Ordering::Relaxed), mask: pool.state.lock().mask }
     }
 
-    /// Settles forwarded shares in the target's counters.
+    /// Writes down how forwarded shares ended.
     fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
-        let counters = self.metrics.target(Some(pool.index));
         for settled in settled.drain(..) {
-            counters.settle(&settled);
+            self.books.settled(pool.index, &settled);
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
-                self.metrics.blocks_lost.inc();
+                self.books.metrics.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);
                 error!(%header, "block_lost: its upstream was lost before it answered");
             }
@@ -148,7 +147,7 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
         if cancel.is_cancelled() {
             return;
         }
-        let counters = pools.metrics.target(Some(pool.index));
+        let counters = pools.books.metrics.target(Some(pool.index));
         if ended.worked {
             counters.reconnects.inc();
             backoff.worked();
@@ -357,7 +356,7 @@ impl Carrier {
                 if !self.pools.placement.adds_space(self.pool.index, &extranonce1, extranonce2_size)
                     && self.pools.placement.lane_width(extranonce2_size).is_ok()
                 {
-                    self.pools.metrics.alarm("no_search_space");
+                    self.pools.books.metrics.alarm("no_search_space");
                     let detail = "same extranonce1 as another connection, and no lane bytes".to_owned();
                     return Err(("adds_no_space", detail));
                 }
@@ -377,10 +376,13 @@ impl Carrier {
                     state.difficulty = Some(difficulty.get());
                 }
                 let was_quiet = self.pool.quiet.swap(false, Ordering::Relaxed);
-                let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask);
+                let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask, now);
                 self.refreshed_at = now;
                 if let Some(new) = new {
                     self.has_job = true;
+                    if let Some(after) = new.former_took {
+                        self.pools.books.metrics.target(Some(self.pool.index)).fanned_out(after);
+                    }
                     if new.first {
                         info!(difficulty = difficulty.get(), "upstream has work");
                     }
@@ -400,21 +402,21 @@ impl Carrier {
                     .map_err(|misfit| self.misfit(&misfit))
             }
             PoolEvent::Alarm { what, detail } => {
-                self.pools.metrics.alarm(what);
+                self.pools.books.metrics.alarm(what);
                 warn!(what, detail = ?detail, "pool did something odd");
                 Ok(())
             }
             PoolEvent::Reconnect => {
                 let often = redirected_at.is_some_and(|last| now < last + Duration::from_secs(600));
                 if often {
-                    self.pools.metrics.alarm("reconnect_too_often");
+                    self.pools.books.metrics.alarm("reconnect_too_often");
                     return Ok(());
                 }
                 *redirected_at = Some(now);
                 Err(("reconnect", "the pool asked for it".into()))
             }
             PoolEvent::Dead { reason, detail } => {
-                self.pools.metrics.alarm(reason);
+                self.pools.books.metrics.alarm(reason);
                 Err((reason, detail))
             }
         }
@@ -427,7 +429,7 @@ impl Carrier {
     }
 
     fn misfit(&self, misfit: &crate::placement::DoesNotFit) -> (&'static str, String) {
-        self.pools.metrics.alarm("does_not_fit");
+        self.pools.books.metrics.alarm("does_not_fit");
         error!(%misfit, "target cannot be used");
         ("does_not_fit", misfit.to_string())
     }
@@ -466,11 +468,11 @@ impl Carrier {
             return Err(("no_job", "the pool lives, but this connection never got a job".into()));
         }
         if !alive {
-            self.pools.metrics.alarm("silent");
+            self.pools.books.metrics.alarm("silent");
             return Err(("silent", "no job for long, and a new connection got no answer".into()));
         }
         self.pool.quiet.store(true, Ordering::Relaxed);
-        self.pools.metrics.alarm("quiet");
+        self.pools.books.metrics.alarm("quiet");
         self.pools.changed.notify_one();
         Ok(())
     }

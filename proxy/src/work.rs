@@ -7,6 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stratum::difficulty::{Difficulty, Target};
@@ -16,6 +17,7 @@ use stratum::share::Proof;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
+use crate::machines::MachineStats;
 use crate::space::{ConnectionId, Fingerprint};
 
 /// What sessions know of an upstream connection.
@@ -110,6 +112,37 @@ pub(crate) struct PoolJob {
     pub(crate) seq: u64,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) arrival: Arrival,
+}
+
+/// When a job came, and how long the sessions that were waiting for it took to have it.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
+    /// The longest so far, in microseconds; zero before the first.
+    longest_us: AtomicU64,
+}
+
+impl Arrival {
+    pub(crate) fn new(at: Instant) -> Self {
+        Self { at, longest_us: AtomicU64::new(0) }
+    }
+
+    /// Notes that one more session has it, and returns how long that took.
+    pub(crate) fn delivered(&self, now: Instant) -> Duration {
+        let after = now.saturating_duration_since(self.at);
+        let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).max(1);
+        if us > self.longest_us.load(Ordering::Relaxed) {
+            self.longest_us.fetch_max(us, Ordering::Relaxed);
+        }
+        after
+    }
+
+    /// How long the last session took. `None` when nobody was waiting.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        let us = self.longest_us.load(Ordering::Relaxed);
+        (us > 0).then(|| Duration::from_micros(us))
+    }
 }
 
 impl PoolJob {
@@ -171,6 +204,8 @@ pub(crate) struct UpstreamShare {
     pub(crate) reply: mpsc::Sender<PoolVerdict>,
     /// Kept for shares that meet the network target, for the alarm if they cannot be delivered.
     pub(crate) block: Option<Box<Proof>>,
+    /// The machine it is counted for.
+    pub(crate) machine: Option<Arc<MachineStats>>,
 }
 
 /// What became of a forwarded share.

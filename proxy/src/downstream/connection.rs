@@ -20,11 +20,11 @@ use tracing::{Instrument, debug, error, info, info_span};
 use super::Downstream;
 use crate::directions::{Directions, Serve};
 use crate::machines::{Presence, SessionEntry, SessionView};
-use crate::outcome::Outcome;
+use crate::outcome::{Counted, Outcome, Worth};
 use crate::placement::{NoSeat, Seat, SlotLease};
-use crate::session::{Correction, Counted, Forward, Input, Outbox, Session, SessionRules};
+use crate::session::{Correction, Forward, Input, Outbox, Session, SessionRules};
 use crate::socket;
-use crate::work::{LaneState, PoolOutcome, PoolVerdict, UpstreamShare};
+use crate::work::{LaneState, LaneWork, PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// Submits that may wait for a pool's word; then no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
@@ -88,6 +88,7 @@ pub(super) async fn run(
         waiting: false,
         served: false,
         first_read: true,
+        delivered: None,
         lines: LINES_BURST,
         lines_at: now,
         end_of_input: None,
@@ -119,7 +120,7 @@ impl Drop for End {
             self.shared.tasks.panicked("session");
         }
         let reason = self.reason.unwrap_or(if panicking { "panicked" } else { "aborted" });
-        self.shared.metrics.closed(reason);
+        self.shared.books.metrics.closed(reason);
         // A panic is our failure, not the source's.
         let failed = !self.was_ready && !panicking;
         self.shared.admission.lock().left(self.source, failed, clock::now());
@@ -148,6 +149,8 @@ struct Connection {
     served: bool,
     /// Nothing has been read yet.
     first_read: bool,
+    /// A pool's new job that stands in the buffer.
+    delivered: Option<Arc<LaneWork>>,
     /// The line bucket: it delays reading, it never closes.
     lines: f64,
     lines_at: Instant,
@@ -200,7 +203,7 @@ impl Connection {
                 },
                 _ = self.stream.writable(), if !idle => {}
                 changed = next_state(&mut self.seat), if idle => {
-                    if changed { self.take_work() } else { self.settle(true) }
+                    if changed { self.take_work(true) } else { self.settle(true) }
                 }
                 changed = self.directions.changed() => {
                     if changed.is_err() { break "shutdown" }
@@ -293,7 +296,7 @@ impl Connection {
     /// All of the miner's shares have been bad for long (S45).
     fn correct(&mut self, correction: Correction) {
         info!(?correction, worker = ?self.session.worker(), "only bad shares");
-        self.shared.metrics.corrected(correction);
+        self.shared.books.metrics.corrected(correction);
         if correction != Correction::Renew {
             return;
         }
@@ -301,7 +304,7 @@ impl Connection {
         let Some(target) = self.seat.as_ref().map(|seat| seat.target) else { return };
         if let Ok(seat) = self.shared.placement.seat(target, self.slot.slot) {
             self.seat = Some(seat);
-            self.take_work();
+            self.take_work(false);
         }
     }
 
@@ -360,7 +363,7 @@ impl Connection {
                 Ok(seat) => {
                     self.seat = Some(seat);
                     self.set_waiting(behind);
-                    self.take_work();
+                    self.take_work(false);
                     return;
                 }
                 Err(NoSeat::NoSpace) => self.shared.shortage(usable.target),
@@ -378,13 +381,14 @@ impl Connection {
         self.set_waiting(true);
     }
 
-    /// Takes what the lane has to say.
-    fn take_work(&mut self) {
+    /// Takes what the lane has to say. `awaited` when the session sat there before it was said.
+    fn take_work(&mut self, awaited: bool) {
         let Some(seat) = &mut self.seat else { return };
         let state = seat.state.borrow_and_update().clone();
         match state {
             LaneState::Work(work) => {
                 self.has_worked = true;
+                self.delivered = awaited.then(|| work.clone());
                 self.session.handle(Input::Work(&work), clock::now(), &mut self.out);
                 self.show("working");
             }
@@ -416,37 +420,38 @@ impl Connection {
     /// Counts what the session decided and brings its shares to their upstreams.
     async fn flush_counts(&mut self) {
         for index in 0..self.out.counts.len() {
-            let Counted { outcome, difficulty, target } = self.out.counts[index];
-            self.shared.metrics.target(target).count(outcome);
-            if let Some(difficulty) = difficulty {
-                self.proved(difficulty);
+            let counted = &self.out.counts[index];
+            let machine = self.presence.as_ref().map(|presence| &*presence.stats);
+            self.shared.books.ended(counted, machine);
+            if let Some(worth) = counted.worth {
+                self.proved(worth);
             }
         }
         self.out.counts.clear();
         let mut forwards = std::mem::take(&mut self.out.forwards);
         for forward in forwards.drain(..) {
-            self.proved(forward.difficulty);
+            self.proved(forward.worth);
             self.forward(forward).await;
         }
         self.out.forwards = forwards;
     }
 
     /// Notes that the machine has done this much work.
-    fn proved(&self, difficulty: f64) {
+    fn proved(&self, worth: Worth) {
         if let Some(presence) = &self.presence {
             let starved = self.directions.borrow().orders.starved(&presence.machine);
-            presence.stats.share(difficulty, starved, clock::wall());
+            presence.stats.share(worth, starved, clock::wall());
         }
     }
 
     /// Sends a share to the connection that issued its job. One that cannot be delivered is answered as unresolved.
     async fn forward(&mut self, forward: Forward) {
-        let Forward { work, share, version_bits, ticket, block, difficulty: _ } = forward;
+        let Forward { work, share, version_bits, ticket, block, worth: _ } = forward;
         let upstream = work.job.upstream.clone();
         let target = Some(upstream.target);
         let is_block = block.is_some();
         if is_block {
-            self.shared.metrics.blocks.inc();
+            self.shared.books.metrics.blocks.inc();
         }
         let share = UpstreamShare {
             slot: self.slot.slot,
@@ -457,6 +462,7 @@ impl Connection {
             ticket,
             reply: self.verdicts.clone(),
             block,
+            machine: self.presence.as_ref().map(|presence| presence.stats.clone()),
             work,
         };
         let share = if is_block {
@@ -481,10 +487,11 @@ impl Connection {
         };
         let Some(share) = undelivered else { return };
         if let Some(proof) = &share.block {
-            self.shared.metrics.blocks_lost.inc();
+            self.shared.books.metrics.blocks_lost.inc();
             error!(header = %const_hex::encode(proof.header), "block_lost: its upstream is gone");
         }
-        self.shared.metrics.target(target).count(Outcome::Unresolved);
+        let counted = Counted { outcome: Outcome::Unresolved, reason: Some("unresolved"), worth: None, target };
+        self.shared.books.ended(&counted, share.machine.as_deref());
         let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
         self.session.handle(Input::Verdict(verdict), clock::now(), &mut self.out);
     }
@@ -507,7 +514,23 @@ impl Connection {
         // An idle session keeps no buffer.
         self.out.bytes = Vec::new();
         self.written = 0;
+        self.observe();
         Ok(())
+    }
+
+    /// Notes how long what has just been written was waited for.
+    fn observe(&mut self) {
+        if self.out.answered.is_empty() && self.delivered.is_none() {
+            return;
+        }
+        let now = clock::now();
+        let metrics = &self.shared.books.metrics;
+        for (by, read_at) in self.out.answered.drain(..) {
+            metrics.answered(by, now.saturating_duration_since(read_at));
+        }
+        if let Some(work) = self.delivered.take() {
+            metrics.target(Some(work.job.upstream.target)).delivered(work.job.arrival.delivered(now));
+        }
     }
 
     fn set_waiting(&mut self, waiting: bool) {
@@ -554,7 +577,7 @@ impl Downstream {
         let Some(pool) = self.pools.targets.get(target) else { return };
         let ready = self.placement.target_state(target).ready;
         if !pool.want_another(ready) {
-            self.metrics.alarm("no_search_space");
+            self.books.metrics.alarm("no_search_space");
         }
     }
 }

@@ -5,10 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use stratum::error::RejectCode;
 use stratum::id::Id;
 use stratum::server_message::{write_error, write_true};
+
+use super::Outbox;
+use crate::metrics::AnsweredBy;
 
 /// What a submit is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,9 @@ pub(super) enum Answer {
 struct Owed {
     ticket: u32,
     id: Id,
+    /// When the submit was read.
+    read_at: Instant,
+    by: AnsweredBy,
     /// Known already, but an earlier one with this id is not.
     ready: Option<Answer>,
 }
@@ -38,22 +45,23 @@ impl Answers {
     }
 
     /// Owes an answer to `id` until [`Self::resolve`] is told of `ticket`.
-    pub(super) fn wait(&mut self, ticket: u32, id: Id) {
-        self.owed.push_back(Owed { ticket, id, ready: None });
+    pub(super) fn wait(&mut self, ticket: u32, id: Id, read_at: Instant) {
+        self.owed.push_back(Owed { ticket, id, read_at, by: AnsweredBy::Pool, ready: None });
     }
 
     /// Answers at once, or as soon as all earlier submits with this id are answered.
-    pub(super) fn answer_now(&mut self, id: Id, answer: Answer, out: &mut Vec<u8>) {
+    pub(super) fn answer_now(&mut self, id: Id, answer: Answer, read_at: Instant, out: &mut Outbox) {
+        let by = AnsweredBy::Proxy;
         if self.owed.iter().any(|owed| owed.id == id) {
             // No verdict will ever come for it: it goes out when the one before it does.
-            self.owed.push_back(Owed { ticket: u32::MAX, id, ready: Some(answer) });
+            self.owed.push_back(Owed { ticket: u32::MAX, id, read_at, by, ready: Some(answer) });
         } else {
-            write(&id, &answer, out);
+            write(&id, &answer, by, read_at, out);
         }
     }
 
     /// Takes the answer for `ticket`. One that is not owed (answered already) changes nothing.
-    pub(super) fn resolve(&mut self, ticket: u32, answer: Answer, out: &mut Vec<u8>) {
+    pub(super) fn resolve(&mut self, ticket: u32, answer: Answer, out: &mut Outbox) {
         let Some(index) = self.owed.iter().position(|owed| owed.ticket == ticket && owed.ready.is_none()) else {
             return;
         };
@@ -65,21 +73,27 @@ impl Answers {
                 break;
             }
             let owed = self.owed.remove(first).expect("found just now");
-            write(&owed.id, &owed.ready.expect("checked above"), out);
+            write(&owed.id, &owed.ready.expect("checked above"), owed.by, owed.read_at, out);
         }
     }
 }
 
-fn write(id: &Id, answer: &Answer, out: &mut Vec<u8>) {
+fn write(id: &Id, answer: &Answer, by: AnsweredBy, read_at: Instant, out: &mut Outbox) {
     match answer {
-        Answer::True => write_true(id, out),
-        Answer::Error(code, message) => write_error(id, *code, message, out),
+        Answer::True => write_true(id, &mut out.bytes),
+        Answer::Error(code, message) => write_error(id, *code, message, &mut out.bytes),
     }
+    out.answered.push((by, read_at));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
 
     fn reject() -> Answer {
         Answer::Error(RejectCode::LowDifficulty, "low".into())
@@ -88,37 +102,39 @@ mod tests {
     #[test]
     fn equal_ids_are_answered_in_the_order_of_submits() {
         let mut answers = Answers::default();
-        let mut out = Vec::new();
-        let four = Id::number(4);
-        answers.wait(1, four.clone());
-        answers.wait(2, four.clone());
-        answers.answer_now(four.clone(), reject(), &mut out);
+        let mut out = Outbox::default();
+        let (four, now) = (Id::number(4), origin());
+        answers.wait(1, four.clone(), now);
+        answers.wait(2, four.clone(), now);
+        answers.answer_now(four.clone(), reject(), now, &mut out);
         answers.resolve(2, Answer::True, &mut out);
-        assert!(out.is_empty(), "the first is not known yet");
+        assert!(out.bytes.is_empty(), "the first is not known yet");
         answers.resolve(1, reject(), &mut out);
         let verdicts: Vec<bool> =
-            String::from_utf8(out).unwrap().lines().map(|line| line.contains("\"result\":true")).collect();
+            String::from_utf8(out.bytes).unwrap().lines().map(|line| line.contains("\"result\":true")).collect();
         assert_eq!(verdicts, [false, true, false]);
+        let by: Vec<AnsweredBy> = out.answered.iter().map(|(by, _)| *by).collect();
+        assert_eq!(by, [AnsweredBy::Pool, AnsweredBy::Pool, AnsweredBy::Proxy], "each with its own wait");
         assert_eq!(answers.waiting(), 0);
     }
 
     #[test]
     fn another_id_does_not_wait() {
         let mut answers = Answers::default();
-        let mut out = Vec::new();
-        answers.wait(1, Id::number(10));
-        answers.answer_now(Id::number(11), Answer::True, &mut out);
-        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let mut out = Outbox::default();
+        answers.wait(1, Id::number(10), origin());
+        answers.answer_now(Id::number(11), Answer::True, origin(), &mut out);
+        assert_eq!(out.bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
     }
 
     #[test]
     fn a_second_verdict_changes_nothing() {
         let mut answers = Answers::default();
-        let mut out = Vec::new();
-        answers.wait(1, Id::number(10));
+        let mut out = Outbox::default();
+        answers.wait(1, Id::number(10), origin());
         answers.resolve(1, Answer::True, &mut out);
-        let once = out.len();
+        let once = out.bytes.len();
         answers.resolve(1, reject(), &mut out);
-        assert_eq!(out.len(), once);
+        assert_eq!(out.bytes.len(), once);
     }
 }

@@ -8,7 +8,7 @@ use stratum::server_message::render_notify;
 
 use crate::placement::job_id_text;
 use crate::space::ConnectionId;
-use crate::work::{PoolJob, SubmitQueues, Upstream, fingerprint};
+use crate::work::{Arrival, PoolJob, SubmitQueues, Upstream, fingerprint};
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {
@@ -89,6 +89,7 @@ impl FakePool {
             seq,
             upstream: self.upstream.clone(),
             fingerprint: fingerprint(&job, true),
+            arrival: Arrival::new(origin()),
             job,
         });
         Arc::new(LaneWork { job_id, job, lane, notify })
@@ -323,9 +324,10 @@ fn f65_a_share_on_a_retired_job_is_refused_and_proves_work() {
     let share = grind(&old, difficulty(-24), None, 1);
     assert_eq!(driver.submit(9, "1", share)[0]["error"][0], 21);
     let counted = driver.out.counts.pop().expect("counted");
-    assert_eq!((counted.outcome, counted.difficulty), (Outcome::Stale, Some(difficulty(-24).get())));
+    let difficulty_of = |counted: &Counted| counted.worth.map(|worth| worth.difficulty);
+    assert_eq!((counted.outcome, difficulty_of(&counted)), (Outcome::Stale, Some(difficulty(-24).get())));
     driver.submit(10, "1", share);
-    assert_eq!(driver.out.counts.pop().and_then(|counted| counted.difficulty), None, "once");
+    assert_eq!(driver.out.counts.pop().and_then(|counted| counted.worth), None, "once");
 }
 
 #[test]

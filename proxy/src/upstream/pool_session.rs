@@ -4,6 +4,7 @@
 //! a connection is dead. Sockets and back-off are the business of the task around it ([`super`]).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stratum::client_role::{ClientConfig, ClientEvent, ClientRole};
@@ -14,6 +15,7 @@ use stratum::share::Proof;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
+use crate::machines::MachineStats;
 use crate::outcome::{Settled, SettledAs};
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -59,6 +61,7 @@ struct InFlight {
     pool_difficulty: f64,
     /// The header, when it meets the network target.
     block: Option<Box<Proof>>,
+    machine: Option<Arc<MachineStats>>,
     /// Answered already (removed once it is at the front).
     done: bool,
 }
@@ -295,16 +298,18 @@ impl PoolSession {
     fn settle(&mut self, index: usize, outcome: PoolOutcome, now: Instant) -> Settled {
         let share = &mut self.in_flight[index];
         share.done = true;
-        let settled_as = match &outcome {
-            PoolOutcome::Accepted => SettledAs::Accepted,
-            PoolOutcome::Rejected(..) => SettledAs::Rejected,
-            PoolOutcome::Unresolved => SettledAs::Unresolved,
+        let (settled_as, refusal) = match &outcome {
+            PoolOutcome::Accepted => (SettledAs::Accepted, None),
+            PoolOutcome::Rejected(code, words) => (SettledAs::Rejected, Some((*code, words.clone()))),
+            PoolOutcome::Unresolved => (SettledAs::Unresolved, None),
         };
         let settled = Settled {
             outcome: settled_as,
+            refusal,
             pool_difficulty: share.pool_difficulty,
             latency: now.saturating_duration_since(share.sent_at),
             block: share.block.take(),
+            machine: share.machine.take(),
         };
         let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
         while self.in_flight.front().is_some_and(|share| share.done) {
@@ -320,7 +325,14 @@ impl PoolSession {
             let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());
             let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
             let pool_difficulty = job.difficulty.get();
-            settled.push(Settled { outcome: SettledAs::Stale, pool_difficulty, latency: Duration::ZERO, block: None });
+            settled.push(Settled {
+                outcome: SettledAs::Stale,
+                refusal: None,
+                pool_difficulty,
+                latency: Duration::ZERO,
+                block: None,
+                machine: share.machine,
+            });
             return;
         }
         let slot = [share.slot];
@@ -334,6 +346,7 @@ impl PoolSession {
             sent_at: now,
             pool_difficulty: job.difficulty.get(),
             block: share.block,
+            machine: share.machine,
             done: false,
         });
     }
@@ -380,19 +393,20 @@ pub(super) fn undelivered(share: UpstreamShare) -> Settled {
     let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
     Settled {
         outcome: SettledAs::Unresolved,
+        refusal: None,
         pool_difficulty: share.work.job.difficulty.get(),
         latency: Duration::ZERO,
         block: share.block,
+        machine: share.machine,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use crate::space::ConnectionId;
-    use crate::work::{LaneWork, PoolJob, Upstream, fingerprint};
+    use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn origin() -> Instant {
@@ -437,6 +451,7 @@ mod tests {
             seq: 1,
             upstream: upstream.clone(),
             fingerprint: fingerprint(&job, true),
+            arrival: Arrival::new(origin()),
             job,
         });
         UpstreamShare {
@@ -449,6 +464,7 @@ mod tests {
             ticket: 3,
             reply,
             block: None,
+            machine: None,
         }
     }
 

@@ -325,7 +325,7 @@ fn s50_s51_s53_a_share_is_judged_by_what_was_advertised_with_its_job() {
     driver.input(Input::Work(&third));
     driver.submit(9, "1", grind(&first, easy, Some(difficulty(-24)), 1));
     let forward = driver.out.forwards.pop().expect("S50, S53: taken");
-    assert!((forward.difficulty - easy.get()).abs() < f64::EPSILON, "credited at the old difficulty");
+    assert!((forward.worth.difficulty - easy.get()).abs() < f64::EPSILON, "credited at the old difficulty");
 
     // Lowered again: the third job keeps its own.
     driver.input(Input::Work(&pool.work(4, easier, HARD, false)));
