@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use testbed::clock::parse_span;
 use testbed::miner::{Fleet, FleetConfig, MinerConfig, Model, SleepKind};
 use testbed::program::{ended, write_json};
@@ -30,7 +30,8 @@ struct Options {
     /// Hashes per second of each.
     #[arg(long, default_value_t = 5000.0)]
     hashrate: f64,
-    /// Firmware model: cgminer411, stock-s19, cpuminer, bfgminer or mixed.
+    /// Firmware model, or mixed for all: cgminer411, stock-s19, cpuminer, bfgminer, minerd, stock-s9, stock-s17, stock-s21,
+    /// whatsminer, avalon, braiins-os, lux-os, vnish, esp-miner, nerd-miner, nice-hash, mining-rig-rentals.
     #[arg(long, default_value = "mixed", value_parser = parse_model)]
     model: Choice,
     /// Directory of `<worker>.state` files: `asleep` or `awake`; no file is awake.
@@ -70,7 +71,11 @@ fn parse_model(text: &str) -> Result<Choice, String> {
     if text == "mixed" {
         return Ok(Choice(None));
     }
-    <Model as clap::ValueEnum>::from_str(text, true).map(Some).map(Choice)
+    let names = || Model::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
+    Model::from_str(text, true).map(Some).map(Choice).map_err(|_| {
+        let known: Vec<String> = names().map(|name| name.get_name().to_owned()).collect();
+        format!("no such model: mixed, {}", known.join(", "))
+    })
 }
 
 #[tokio::main]

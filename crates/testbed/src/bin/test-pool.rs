@@ -46,6 +46,9 @@ struct Options {
     /// Rebuild the header's version by OR, as ckpool does, not by BIP310's rule.
     #[arg(long)]
     or_version: bool,
+    /// Take version bits from connections that never configured.
+    #[arg(long)]
+    unasked_rolling: bool,
     /// Block version of the jobs, hex.
     #[arg(long, default_value = "20000000", value_parser = parse_hex)]
     job_version: u32,
@@ -146,6 +149,7 @@ impl Options {
             difficulty: self.difficulty,
             version_mask: self.version_mask.0,
             rolling: if self.or_version { Rolling::Or } else { Rolling::MaskReplace },
+            unasked_rolling: self.unasked_rolling,
             job_version: self.job_version,
             job_interval: self.job_interval,
             clean_every: self.clean_every,

@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use self::mining::Submitted;
 pub(super) use self::mining::TICK;
-use super::config::{MinerConfig, Model};
+use super::config::MinerConfig;
 use super::counts::MinerCounts;
 use super::gap::{GapWatch, Kind};
 use super::lines;
+use super::model::{Model, Reading, Reconnects, Step};
 use super::work::{Job, Position, Variant, Work};
 use crate::wire::{Direction, Envelope, WireLog};
 
@@ -35,6 +36,8 @@ pub(super) struct Brain {
     last_size: Option<usize>,
     /// The next subscribe comes without a user agent.
     bare_subscribe: bool,
+    /// The name of the session before, for firmware that wants it back.
+    last_session: Option<String>,
     /// Where a followed `client.reconnect` points.
     pub(super) moved_to: Option<String>,
     session: Option<Session>,
@@ -45,7 +48,14 @@ pub(super) struct Brain {
 #[derive(Debug)]
 struct Session {
     host: String,
-    stage: Stage,
+    /// Handshake requests written so far.
+    steps: usize,
+    /// Those of them that have no reply yet, with their ids.
+    waiting: VecDeque<(Step, String)>,
+    /// Authorised: it mines.
+    ready: bool,
+    /// Configures repeated because of unasked keys.
+    repeats: u32,
     ending: Option<Ending>,
     heard: Instant,
     next_id: u64,
@@ -61,6 +71,7 @@ struct Session {
     /// Whether the pool still takes shares of the job, as far as its answers told.
     job_usable: bool,
     job_ids: HashSet<String>,
+    ids_since_clean: HashSet<String>,
     job_id_order: VecDeque<String>,
     variants: Vec<Variant>,
     position: Position,
@@ -74,15 +85,6 @@ struct Session {
     /// Submits by id that were answered, for ids used once.
     answered: HashMap<String, u64>,
     answered_order: VecDeque<String>,
-}
-
-/// How far a connection's handshake is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Configuring,
-    Subscribing,
-    Authorizing,
-    Ready,
 }
 
 /// Why a miner closes a connection of its own will.
@@ -111,6 +113,7 @@ impl Brain {
             log: WireLog::new(config.wire_lines),
             last_size: None,
             bare_subscribe: false,
+            last_session: None,
             moved_to: None,
             session: None,
             out: Vec::new(),
@@ -145,14 +148,8 @@ impl Brain {
     pub(super) fn connected(&mut self, host: &str, now: Instant) {
         self.counts.connects += 1;
         self.counts.reconnects += u64::from(self.counts.connects > 1);
-        self.session = Some(Session::new(host, now));
-        match self.config.model.asked_mask(self.config.rolling) {
-            Some(mask) => {
-                let id = self.request_id();
-                self.say(&lines::configure(self.config.model, &id, mask));
-            }
-            None => self.subscribe(),
-        }
+        self.session = Some(Session::new(host, self.config.model.habits().first_id, now));
+        self.proceed();
     }
 
     /// The connection is gone, by whose will `ending` tells.
@@ -201,33 +198,41 @@ impl Brain {
         self.log.push(Direction::In, line);
         let Some(session) = &mut self.session else { return };
         session.heard = now;
-        let stage = session.stage;
         let Ok(message) = Envelope::parse(line) else {
             self.counts.bad_lines += 1;
             return;
         };
-        let known = message.method.as_deref().is_some_and(|method| self.config.model.knows(method));
-        // cpuminer matches answers by id and passes over what it does not know; so does bfgminer with answers to nobody.
-        let lenient = match self.config.model {
-            Model::Cpuminer => message.method.is_some(),
-            Model::Bfgminer => message.method.is_none() && message.id() == "null",
-            Model::Cgminer411 | Model::StockS19 => false,
-        };
-        match stage {
+        let habits = self.config.model.habits();
+        let method = message.method.as_deref();
+        if method.is_some() && habits.wants_id_key && !lines::has_id_key(line) {
+            self.counts.passed_over += 1;
+            return;
+        }
+        let session = self.session.as_ref();
+        let expected =
+            session.and_then(|session| session.waiting.front()).filter(|_| !session.is_some_and(|s| s.ready));
+        let expected = expected.map(|(step, _)| *step);
+        if habits.fears_early_mask && expected.is_some() && method == Some("mining.set_version_mask") {
+            return self.end(Ending::Handshake);
+        }
+        let known = method.is_some_and(|method| self.config.model.knows(method));
+        match (habits.reading, expected) {
+            (_, None) | (Reading::Ids, _) if method.is_none() => self.answered(&message, now),
             // Exactly one line is read as the reply, whatever it is.
-            Stage::Configuring if message.method.is_some() => self.end(Ending::Handshake),
-            Stage::Configuring => self.configured(&message),
-            Stage::Subscribing | Stage::Authorizing if !known && lenient => {}
-            Stage::Subscribing if !known => self.subscribed(&message),
-            // The first line that is no method it knows is taken for the authorize reply.
-            Stage::Authorizing if !known => self.authorized(&message),
-            _ if known => self.told(&message, now),
-            _ if message.method.is_some() => {
-                if message.method.as_deref() == Some("mining.ping") {
-                    self.pinged();
-                }
+            (Reading::Lines | Reading::StrictLines | Reading::LinesToUs, Some(Step::Configure))
+            | (Reading::StrictLines, Some(Step::Subscribe))
+                if method.is_some() =>
+            {
+                self.end(Ending::Handshake);
             }
-            _ => self.answered(&message, now),
+            (Reading::LinesToUs, Some(_)) if method.is_none() && message.id() == "null" => {}
+            // The first line that is no method it knows is taken for the reply.
+            (Reading::Lines | Reading::StrictLines | Reading::LinesToUs, Some(step)) if !known => {
+                self.replied(step, &message);
+            }
+            _ if known => self.told(&message, now),
+            _ if method == Some("mining.ping") => self.pinged(),
+            _ => {}
         }
     }
 
@@ -238,7 +243,7 @@ impl Brain {
             "mining.set_difficulty" => {
                 let told = message.params.get(0).and_then(Value::as_f64).filter(|told| *told > 0.0);
                 match (told, &mut self.session) {
-                    (Some(told), Some(session)) => session.difficulty = told,
+                    (Some(told), Some(session)) => session.set_difficulty(told, &self.config),
                     _ => self.counts.bad_lines += 1,
                 }
             }
@@ -259,7 +264,11 @@ impl Brain {
             }
             "mining.ping" => {
                 self.pinged();
-                self.say(&format!("{{\"id\":{},\"result\":\"pong\",\"error\":null}}", message.id()));
+                let id = message.id();
+                self.say(&match self.config.model {
+                    Model::EspMiner => format!("{{\"id\":{id},\"method\":\"pong\",\"params\":[]}}"),
+                    _ => format!("{{\"id\":{id},\"result\":\"pong\",\"error\":null}}"),
+                });
             }
             "client.get_version" => {
                 let agent = self.config.model.user_agent();
@@ -279,7 +288,13 @@ impl Brain {
 
     fn reconnect(&mut self, params: &Value) {
         let Some(session) = &self.session else { return };
-        if let Some((host, port)) = lines::reconnect_to(params) {
+        let reconnects = self.config.model.habits().reconnects;
+        if reconnects == Reconnects::Ignores {
+            return;
+        }
+        if reconnects == Reconnects::Follows
+            && let Some((host, port)) = lines::reconnect_to(params)
+        {
             if !lines::same_domain(&session.host, &host) {
                 self.counts.reconnects_refused += 1;
                 return;
@@ -311,7 +326,7 @@ impl Brain {
         let session = self.session.as_ref();
         MinerCounts {
             miners: 1,
-            mining: u64::from(session.is_some_and(|session| session.job.is_some() && session.stage == Stage::Ready)),
+            mining: u64::from(session.is_some_and(|session| session.job.is_some() && session.ready)),
             outstanding: session.map_or(0, |session| u64::try_from(session.outstanding.len()).unwrap_or(u64::MAX)),
             first_job_ms: ms(Kind::First),
             wake_gap_ms: ms(Kind::Wake),
@@ -322,13 +337,16 @@ impl Brain {
 }
 
 impl Session {
-    fn new(host: &str, now: Instant) -> Self {
+    fn new(host: &str, first_id: u64, now: Instant) -> Self {
         Self {
             host: host.to_owned(),
-            stage: Stage::Configuring,
+            steps: 0,
+            waiting: VecDeque::new(),
+            ready: false,
+            repeats: 0,
             ending: None,
             heard: now,
-            next_id: 1,
+            next_id: first_id,
             asked: HashSet::new(),
             extranonce1: Vec::new(),
             extranonce2_size: 0,
@@ -338,6 +356,7 @@ impl Session {
             job: None,
             job_usable: false,
             job_ids: HashSet::new(),
+            ids_since_clean: HashSet::new(),
             job_id_order: VecDeque::new(),
             variants: Vec::new(),
             position: Position::default(),

@@ -2,83 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::model::Model;
 use super::space::SearchSpace;
 use super::switch::PowerSwitch;
-
-/// A firmware family, by its habits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Model {
-    /// cgminer 4.11.1: takes the first line it does not know after authorize for the reply; extranonce2 restarts at
-    /// clean jobs; knows neither `set_extranonce` nor `set_version_mask`.
-    Cgminer411,
-    /// Stock Antminer S19: configures first and wants the reply as the very next line; rolls three bits and leaves out
-    /// those the job has; drops shares of work made at a lower difficulty than the newest.
-    StockS19,
-    /// cpuminer-opt: id 4 for every submit; extranonce2 restarts with each job id.
-    Cpuminer,
-    /// bfgminer: string ids in the handshake, `suggest_target` first; extranonce2 restarts at every notify.
-    Bfgminer,
-}
-
-impl Model {
-    /// Every model, in the order a mixed fleet takes them.
-    pub const ALL: [Self; 4] = [Self::Cgminer411, Self::StockS19, Self::Cpuminer, Self::Bfgminer];
-
-    /// How long it waits for a line before it takes the pool for dead.
-    #[must_use]
-    pub const fn idle_timeout(self) -> Duration {
-        match self {
-            Self::Cgminer411 | Self::StockS19 | Self::Bfgminer => Duration::from_secs(90),
-            Self::Cpuminer => Duration::from_secs(120),
-        }
-    }
-
-    /// The user agent of its subscribe.
-    #[must_use]
-    pub const fn user_agent(self) -> &'static str {
-        match self {
-            Self::Cgminer411 => "cgminer/4.11.1",
-            Self::StockS19 => "Antminer S19 Pro/Tue Dec  6 16:12:30 CST 2022",
-            Self::Cpuminer => "cpuminer-opt-26.1-x64L",
-            Self::Bfgminer => "bfgminer/5.5.0",
-        }
-    }
-
-    /// The mask its configure asks for. `None` where it sends none.
-    pub(super) const fn asked_mask(self, rolling: bool) -> Option<u32> {
-        match self {
-            Self::Cgminer411 if rolling => Some(u32::MAX),
-            Self::StockS19 => Some(0x1fff_e000),
-            _ => None,
-        }
-    }
-
-    /// How many version bits it rolls.
-    pub(super) const fn rolled_bits(self) -> u32 {
-        match self {
-            Self::StockS19 => 3,
-            _ => 2,
-        }
-    }
-
-    /// Tells whether it has a handler for a pool's message.
-    pub(super) fn knows(self, method: &str) -> bool {
-        match method {
-            "mining.notify"
-            | "mining.set_difficulty"
-            | "client.reconnect"
-            | "client.get_version"
-            | "client.show_message" => true,
-            "mining.ping" => matches!(self, Self::Cgminer411 | Self::StockS19),
-            "mining.set_extranonce" => !matches!(self, Self::Cgminer411),
-            "mining.set_version_mask" => matches!(self, Self::StockS19),
-            _ => false,
-        }
-    }
-}
 
 /// How firmware takes up a difficulty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +32,10 @@ pub struct MinerConfig {
     pub rolling: bool,
     /// How it takes up a difficulty.
     pub rounding: Rounding,
-    /// Whether a [`Model::StockS19`]'s chip keeps version bits the job has set; others overwrite them.
+    /// Whether a stock Antminer's or Bitaxe's chip keeps version bits the job has set; others overwrite them.
     pub keeps_job_bits: bool,
+    /// What a [`Model::EspMiner`] or [`Model::NerdMiner`] suggests; `None` for a share in about a tenth of a second.
+    pub suggested_difficulty: Option<f64>,
     /// Replaces the model's own time without a line after which it reconnects.
     pub idle_timeout: Option<Duration>,
     /// Pause between connection attempts.
@@ -135,8 +63,12 @@ impl MinerConfig {
             model,
             hashrate: 5000.0,
             rolling: true,
-            rounding: if model == Model::StockS19 { Rounding::PowerOfTwoFloor } else { Rounding::Exact },
+            rounding: match model {
+                Model::StockS19 | Model::StockS21 => Rounding::PowerOfTwoFloor,
+                _ => Rounding::Exact,
+            },
             keeps_job_bits: true,
+            suggested_difficulty: None,
             idle_timeout: None,
             retry: Duration::from_secs(5),
             failback: Duration::from_secs(300),
@@ -146,4 +78,19 @@ impl MinerConfig {
             wire_lines: 256,
         }
     }
+
+    /// The worker name as its firmware keeps it.
+    pub(super) fn kept_name(&self) -> &str {
+        let end = self.worker.char_indices().nth(self.model.habits().name_max).map_or(self.worker.len(), |(at, _)| at);
+        &self.worker[..end]
+    }
+
+    /// What it suggests, where its firmware suggests anything.
+    pub(super) fn suggestion(&self) -> f64 {
+        let hashes_per_difficulty = f64::from(u32::MAX);
+        self.suggested_difficulty.unwrap_or((self.hashrate / 10.0 / hashes_per_difficulty).max(SMALLEST_SUGGESTION))
+    }
 }
+
+/// What test pools take as their lowest difficulty.
+const SMALLEST_SUGGESTION: f64 = 1.0 / (1_u64 << 28) as f64;

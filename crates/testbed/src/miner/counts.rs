@@ -70,6 +70,12 @@ pub struct MinerCounts {
     pub extranonce_changes: u64,
     /// Connections that came with another extranonce2_size than the one before.
     pub extranonce_size_changes: u64,
+    /// Times it rolled no version bits, or left, because the pool did not let it roll what its firmware needs.
+    pub rolling_off: u64,
+    /// Times it configured again because the reply held a key it had not asked for.
+    pub configure_repeats: u64,
+    /// Notifications its firmware passed over: without an `id` key, or a job under an id it had seen.
+    pub passed_over: u64,
     /// Pings received.
     pub pings: u64,
     /// Pings received while it had no job.
@@ -131,6 +137,9 @@ impl MinerCounts {
             (&mut self.shared_work, other.shared_work),
             (&mut self.extranonce_changes, other.extranonce_changes),
             (&mut self.extranonce_size_changes, other.extranonce_size_changes),
+            (&mut self.rolling_off, other.rolling_off),
+            (&mut self.configure_repeats, other.configure_repeats),
+            (&mut self.passed_over, other.passed_over),
             (&mut self.pings, other.pings),
             (&mut self.parked_pings, other.parked_pings),
             (&mut self.sleeps, other.sleeps),

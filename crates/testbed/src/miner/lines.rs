@@ -2,28 +2,48 @@
 
 use serde_json::Value;
 
-use super::config::Model;
+use super::model::Model;
 use crate::arithmetic::parse_bytes;
 use crate::wire::Envelope;
 
 /// Returns the configure line.
 pub(super) fn configure(model: Model, id: &str, mask: u32) -> String {
-    let bits = if model == Model::StockS19 { ",\"version-rolling.min-bit-count\":3" } else { "" };
+    let bits = model
+        .habits()
+        .min_bit_count
+        .map_or_else(String::new, |bits| format!(",\"version-rolling.min-bit-count\":{bits}"));
     format!(
         "{{\"id\":{id},\"method\":\"mining.configure\",\"params\":[[\"version-rolling\"],{{\"version-rolling.mask\":\"{mask:08x}\"{bits}}}]}}"
     )
 }
 
 /// Returns the subscribe line; a second try after a failed handshake comes without a user agent.
-pub(super) fn subscribe(model: Model, id: &str, bare: bool) -> String {
-    let agent = if bare { String::new() } else { format!("\"{}\"", model.user_agent()) };
-    format!("{{\"id\": {id}, \"method\": \"mining.subscribe\", \"params\": [{agent}]}}")
+pub(super) fn subscribe(model: Model, id: &str, bare: bool, session: Option<&str>, host: &str) -> String {
+    let agent = model.user_agent();
+    let params = match (model, session) {
+        _ if bare => serde_json::json!([]),
+        (Model::BraiinsOs, _) => serde_json::json!([agent, null, host, null]),
+        (_, Some(session)) => serde_json::json!([agent, session]),
+        (_, None) => serde_json::json!([agent]),
+    };
+    format!("{{\"id\": {id}, \"method\": \"mining.subscribe\", \"params\": {params}}}")
 }
 
 /// Returns the authorize line.
-pub(super) fn authorize(id: &str, worker: &str, password: &str) -> String {
+pub(super) fn authorize(model: Model, id: &str, worker: &str, password: &str) -> String {
     let params = serde_json::json!([worker, password]);
-    format!("{{\"id\": {id}, \"method\": \"mining.authorize\", \"params\": {params}}}")
+    let ttl = if model == Model::Whatsminer { ", \"ttl\": 2" } else { "" };
+    format!("{{\"id\": {id}, \"method\": \"mining.authorize\", \"params\": {params}{ttl}}}")
+}
+
+/// Returns the line that suggests a difficulty.
+pub(super) fn suggest_difficulty(id: &str, difficulty: f64) -> String {
+    format!("{{\"id\": {id}, \"method\": \"mining.suggest_difficulty\", \"params\": [{difficulty}]}}")
+}
+
+/// Returns what an S9's bmminer says where others configure.
+pub(super) fn multi_version(id: &str) -> String {
+    format!("{{\"id\": {id}, \"method\": \"mining.multi_version\", \"params\": [1]}}")
 }
 
 /// What a bfgminer says before it subscribes; it wants no answer.
@@ -37,7 +57,9 @@ pub(super) const EXTRANONCE_SUBSCRIBE: &str =
 pub(super) fn submit(model: Model, id: &str, params: &[&str]) -> String {
     let params = serde_json::to_string(params).expect("strings");
     match model {
-        Model::Cpuminer => format!("{{\"method\": \"mining.submit\", \"params\": {params}, \"id\":{id}}}"),
+        Model::Cpuminer | Model::Minerd => {
+            format!("{{\"method\": \"mining.submit\", \"params\": {params}, \"id\":{id}}}")
+        }
         _ => format!("{{\"params\": {params}, \"id\": {id}, \"method\": \"mining.submit\"}}"),
     }
 }
@@ -47,6 +69,22 @@ pub(super) fn subscription(reply: &Envelope<'_>) -> Option<(Vec<u8>, usize)> {
     let fields = reply.result.as_array()?;
     let [.., extranonce1, size] = fields.as_slice() else { return None };
     extranonce(extranonce1, size)
+}
+
+/// Reads the session's name out of a subscribe reply whose first pair stands in a list of pairs.
+pub(super) fn session_name<'a>(reply: &'a Envelope<'_>) -> Option<&'a str> {
+    reply.result.get(0)?.get(0)?.get(1)?.as_str()
+}
+
+/// Tells whether a configure reply holds more than version rolling.
+pub(super) fn has_unasked_keys(reply: &Envelope<'_>) -> bool {
+    let asked = ["version-rolling", "version-rolling.mask"];
+    reply.result.as_object().is_some_and(|keys| keys.keys().any(|key| !asked.contains(&key.as_str())))
+}
+
+/// Tells whether a message has an `id` key, null or not.
+pub(super) fn has_id_key(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<String, Value>>(line).is_ok_and(|keys| keys.contains_key("id"))
 }
 
 /// Reads an extranonce1 and a size.

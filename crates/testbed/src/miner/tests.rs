@@ -34,10 +34,26 @@ fn agree(pool: &Counts, miner: &MinerCounts) {
     assert_eq!(miner.answered_true, pool.total.accepted, "{miner:?}\n{pool:?}");
 }
 
-#[tokio::test]
-async fn every_model_mines_and_the_books_agree() {
+/// Runs a check for every model, all of them side by side.
+async fn each_model<F: Future<Output = ()> + Send + 'static>(check: fn(Model) -> F) {
+    let mut checks = tokio::task::JoinSet::new();
     for model in Model::ALL {
-        let pool = pool(PoolConfig { job_interval: Duration::from_millis(150), clean_every: 3, ..easy() }).await;
+        checks.spawn(check(model));
+    }
+    checks.join_all().await;
+}
+
+/// A pool that every model mines at as its settings say.
+fn neutral() -> PoolConfig {
+    PoolConfig { unasked_rolling: true, honour_suggestions: false, ..easy() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_model_mines_and_the_books_agree() {
+    each_model(|model| async move {
+        let unasked_rolling = model == Model::MiningRigRentals;
+        let busy = PoolConfig { job_interval: Duration::from_millis(150), clean_every: 3, ..neutral() };
+        let pool = pool(PoolConfig { unasked_rolling, ..busy }).await;
         let miner = TestMiner::start(config(model, &pool));
         pool.until(LIMIT, |counts| counts.total.accepted >= 20 && counts.jobs >= 8).await.unwrap();
         let (mined, judged) = (miner.stop().await, pool.counts());
@@ -48,8 +64,10 @@ async fn every_model_mines_and_the_books_agree() {
         assert_eq!(judged.stale_late, 0);
         assert_eq!(judged.connections[&1].user_agent.as_deref(), Some(model.user_agent()));
         assert!((mined.work - judged.total.work).abs() < 1e-12);
+        assert_eq!((mined.rolling_off, mined.configure_repeats, mined.passed_over), (0, 0, 0), "{model:?}");
         pool.stop().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -114,10 +132,11 @@ async fn a_quiet_pool_answers_but_brings_no_job() {
     assert_eq!(miner.stop().await.disconnects, 0);
 }
 
+/// On one thread, so that the difficulty and the job behind it go out together: a Bitaxe takes the first up at once.
 #[tokio::test]
 async fn a_changed_difficulty_costs_no_share_of_any_model() {
-    for model in Model::ALL {
-        let pool = pool(easy()).await;
+    each_model(|model| async move {
+        let pool = pool(neutral()).await;
         let miner = TestMiner::start(config(model, &pool));
         for difficulty in [DIFFICULTY, DIFFICULTY / 4.0, DIFFICULTY * 2.0] {
             pool.set_difficulty(difficulty).unwrap();
@@ -128,13 +147,14 @@ async fn a_changed_difficulty_costs_no_share_of_any_model() {
         let mined = miner.stop().await;
         assert_eq!(pool.counts().total.low, 0, "{model:?}");
         agree(&pool.counts(), &mined);
-    }
+    })
+    .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_extranonce_is_followed_by_those_that_know_it() {
-    for model in Model::ALL {
-        let pool = pool(easy()).await;
+    each_model(|model| async move {
+        let pool = pool(neutral()).await;
         let miner = TestMiner::start(config(model, &pool));
         pool.until(LIMIT, |counts| counts.total.accepted > 0).await.unwrap();
         pool.set_extranonce(Some(&[8, 0, 0, 2, 1]), 4).unwrap();
@@ -143,10 +163,11 @@ async fn a_changed_extranonce_is_followed_by_those_that_know_it() {
             .until(LIMIT, |counts| counts.total.accepted > before.accepted + 5 || counts.total.malformed > 5)
             .await
             .unwrap();
-        let follows = model != Model::Cgminer411;
+        let follows = model.follows_set_extranonce();
         assert_eq!(counts.total.malformed == 0, follows, "{model:?}");
         assert_eq!(miner.stop().await.extranonce_changes, u64::from(follows), "{model:?}");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::config::{MinerConfig, Model};
+use super::config::MinerConfig;
+use super::model::{Agreed, Restart, Sent};
 use crate::arithmetic::scan::Scan;
 use crate::arithmetic::{Hash, Header, Target, coinbase, double_sha256, merkle_root};
 use crate::arithmetic::{parse_array, parse_bytes, parse_u32, swap_words};
@@ -59,9 +60,10 @@ impl Job {
         double_sha256(&bytes)
     }
 
-    /// Builds the header of one extranonce2 and version.
-    fn header(&self, extranonce2: &[u8], version: u32) -> Header {
-        let made = coinbase(&self.coinb1, &self.extranonce1, extranonce2, &self.coinb2);
+    /// Builds the header of one extranonce2 and version, of a coinbase cut where the firmware's memory for it ends.
+    fn header(&self, extranonce2: &[u8], version: u32, coinbase_max: usize) -> Header {
+        let mut made = coinbase(&self.coinb1, &self.extranonce1, extranonce2, &self.coinb2);
+        made.truncate(coinbase_max);
         Header {
             version,
             prevhash: self.prevhash,
@@ -99,30 +101,49 @@ impl Position {
         self.variant = usize::MAX;
     }
 
-    /// Makes the next piece of work. `None` when extranonce2 is used up.
+    /// Makes the next piece of work, of `nonces` nonces to be tried. `None` when extranonce2 is used up.
     pub(super) fn next(
         &mut self,
+        config: &MinerConfig,
         job: &Job,
         variants: &[Variant],
-        difficulty: f64,
-        target: Target,
+        (difficulty, target): (f64, Target),
         nonces: u32,
     ) -> Option<Work> {
         if self.variant >= variants.len() {
             self.variant = 0;
             self.extranonce2 += 1;
         }
-        let size = job.extranonce2_size;
-        if size < 8 && self.extranonce2 >> (8 * size) != 0 {
+        let habits = config.model.habits();
+        let fixed = habits.restart == Restart::Fixed;
+        // Only so many bytes are gone through.
+        let rolled = if fixed { 0 } else { job.extranonce2_size.min(habits.extranonce2_rolled) };
+        if rolled < 8 && self.extranonce2 >> (8 * rolled) != 0 {
             return None;
         }
-        let mut extranonce2 = self.extranonce2.to_le_bytes().to_vec();
-        extranonce2.resize(size, 0);
+        let extranonce2 = if fixed {
+            fixed_extranonce2(config, job.extranonce2_size)
+        } else {
+            let mut bytes = self.extranonce2.to_le_bytes().to_vec();
+            bytes.resize(job.extranonce2_size, 0);
+            bytes
+        };
+        let nonces = if fixed { u32::MAX } else { nonces };
         let variant = variants[self.variant];
         self.variant += 1;
-        let scan = Scan::new(&job.header(&extranonce2, variant.version));
+        let scan = Scan::new(&job.header(&extranonce2, variant.version, habits.coinbase_max));
         Some(Work { scan, target, difficulty, extranonce2, version_bits: variant.sent, left: nonces })
     }
+}
+
+/// NerdMiner's only extranonce2: 1, in four bytes where it does not know the size.
+fn fixed_extranonce2(config: &MinerConfig, size: usize) -> Vec<u8> {
+    let size = if config.model.takes_extranonce2(size) { size } else { 4 };
+    let mut bytes = vec![0; size];
+    if let Some(last) = bytes.last_mut() {
+        *last = 1;
+    }
+    bytes
 }
 
 /// A header version and the bits that are submitted for it.
@@ -134,14 +155,19 @@ pub(super) struct Variant {
 
 /// Returns the versions a miner goes through on a job, as its firmware and chip roll them.
 pub(super) fn variants(config: &MinerConfig, job_version: u32, mask: u32) -> Vec<Variant> {
-    let stock = config.model == Model::StockS19;
-    let mask = if stock { mask & 0x1fff_e000 } else { mask };
-    if mask == 0 {
+    let habits = config.model.habits();
+    let without_jobs = habits.sent == Sent::RolledWithoutJobs;
+    let mask = match habits.agreed {
+        Agreed::RollsAnyway if mask == 0 => BIP320,
+        _ if without_jobs => mask & BIP320,
+        _ => mask,
+    };
+    if mask == 0 || habits.sent == Sent::Never {
         return vec![Variant { version: job_version, sent: None }];
     }
     let mut bits = vec![0_u32];
     let mut left = mask;
-    for _ in 0..config.model.rolled_bits() {
+    for _ in 0..habits.rolled_bits {
         let lowest = left & left.wrapping_neg();
         if lowest == 0 {
             break;
@@ -151,8 +177,9 @@ pub(super) fn variants(config: &MinerConfig, job_version: u32, mask: u32) -> Vec
     }
     let mut variants: Vec<Variant> = Vec::new();
     for bits in bits {
-        let version = if stock && config.keeps_job_bits { job_version | bits } else { (job_version & !mask) | bits };
-        let sent = if stock { bits & !job_version } else { bits };
+        let keeps = without_jobs && config.keeps_job_bits;
+        let version = if keeps { job_version | bits } else { (job_version & !mask) | bits };
+        let sent = if without_jobs { bits & !job_version } else { bits };
         // A kept job bit makes two of them one.
         if variants.iter().all(|known| known.version != version) {
             variants.push(Variant { version, sent: Some(sent) });
@@ -161,9 +188,13 @@ pub(super) fn variants(config: &MinerConfig, job_version: u32, mask: u32) -> Vec
     variants
 }
 
+/// The bits that may be rolled.
+const BIP320: u32 = 0x1fff_e000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::miner::model::Model;
 
     fn notify(clean: bool) -> Value {
         let hash = "00".repeat(32);
@@ -209,7 +240,7 @@ mod tests {
         assert_eq!(variants.len(), 8);
         let mut position = Position::default();
         let mut pieces = std::collections::HashSet::new();
-        while let Some(work) = position.next(&job, &variants, 1.0, Target::MAX, 1) {
+        while let Some(work) = position.next(&config, &job, &variants, (1.0, Target::MAX), 1) {
             assert!(pieces.insert((work.extranonce2.clone(), work.version_bits)));
             assert_eq!(work.extranonce2.len(), 1);
         }

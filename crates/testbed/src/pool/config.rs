@@ -20,6 +20,8 @@ pub struct PoolConfig {
     pub version_mask: Option<u32>,
     /// How the header's version is rebuilt from the submitted bits.
     pub rolling: Rolling,
+    /// Take version bits from connections that never configured: MiningRigRentals sends them so.
+    pub unasked_rolling: bool,
     /// The jobs' block version; real pools signal with bits that may lie inside the mask.
     pub job_version: u32,
     /// Time between jobs; zero makes jobs only when told to.
@@ -177,6 +179,7 @@ impl Default for PoolConfig {
             difficulty: 1.0,
             version_mask: Some(0x1fff_e000),
             rolling: Rolling::MaskReplace,
+            unasked_rolling: false,
             job_version: 0x2000_0000,
             job_interval: Duration::from_secs(30),
             clean_every: 10,

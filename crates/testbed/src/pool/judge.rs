@@ -82,7 +82,8 @@ pub(super) fn weigh(
         return Err("Invalid extranonce2 size");
     }
     let ntime = parse_u32(submission.ntime).ok_or("Invalid ntime")?;
-    let nonce = parse_u32(submission.nonce).ok_or("Invalid nonce")?;
+    // Pools read it as a number: NerdMiner writes no leading zeros.
+    let nonce = parse_u32(&format!("{:0>8}", submission.nonce)).ok_or("Invalid nonce")?;
     let job = &*issued.job;
     if ntime < job.ntime || ntime - job.ntime > ntime_window {
         return Err("Ntime out of range");

@@ -4,64 +4,155 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Brain, Ending, Stage};
-use crate::miner::config::Model;
+use super::{Brain, Ending};
 use crate::miner::lines;
+use crate::miner::model::{Agreed, Model, Step};
 use crate::wire::Envelope;
 
+/// Configures a WhatsMiner repeats on one connection before it leaves. A real one never stops.
+const REPEATS_MAX: u32 = 8;
+
 impl Brain {
-    pub(super) fn configured(&mut self, reply: &Envelope<'_>) {
-        let asked = self.config.model.asked_mask(self.config.rolling).unwrap_or(0);
-        let Some(session) = &mut self.session else { return };
-        session.mask = lines::granted_mask(reply) & asked;
-        self.subscribe();
+    /// Asks what comes next; everything that is left where the firmware does not wait.
+    pub(super) fn proceed(&mut self) {
+        let habits = self.config.model.habits();
+        loop {
+            let Some(session) = &mut self.session else { return };
+            let Some(step) = habits.steps.get(session.steps) else { return };
+            session.steps += 1;
+            let asked = self.ask(*step);
+            let last = self.session.as_ref().is_some_and(|session| session.steps == habits.steps.len());
+            if last && habits.pipelined {
+                self.suggest();
+            }
+            if asked && !habits.pipelined {
+                return;
+            }
+        }
     }
 
-    pub(super) fn subscribe(&mut self) {
-        if self.config.model == Model::Bfgminer {
-            self.say(lines::SUGGEST_TARGET);
-        }
-        let id = self.request_id();
+    /// Writes one request of the handshake. `false` where the firmware has none to make.
+    fn ask(&mut self, step: Step) -> bool {
+        let config = Arc::clone(&self.config);
+        let id = match (step, config.model) {
+            (Step::Configure, model) if model.asked_mask(config.rolling).is_none() => return false,
+            (Step::Authorize, Model::Bfgminer) => "\"auth\"".to_owned(),
+            _ => self.session.as_mut().map_or_else(String::new, super::Session::take_id),
+        };
+        let host = self.session.as_ref().map_or_else(String::new, |session| session.host.clone());
+        let line = match step {
+            Step::Configure => {
+                lines::configure(config.model, &id, config.model.asked_mask(config.rolling).unwrap_or(0))
+            }
+            Step::Subscribe => {
+                if config.model == Model::Bfgminer {
+                    self.say(lines::SUGGEST_TARGET);
+                }
+                lines::subscribe(config.model, &id, self.bare_subscribe, self.last_session.as_deref(), &host)
+            }
+            Step::Authorize => lines::authorize(config.model, &id, config.kept_name(), &config.password),
+        };
         if let Some(session) = &mut self.session {
-            session.stage = Stage::Subscribing;
+            session.waiting.push_back((step, id));
         }
-        self.say(&lines::subscribe(self.config.model, &id, self.bare_subscribe));
+        self.say(&line);
+        if step == Step::Authorize && config.model == Model::NerdMiner {
+            self.suggest();
+        }
+        true
     }
 
-    pub(super) fn subscribed(&mut self, reply: &Envelope<'_>) {
+    /// Takes what its firmware holds for the reply to the request that waits longest.
+    pub(super) fn replied(&mut self, step: Step, reply: &Envelope<'_>) {
+        if let Some(session) = &mut self.session
+            && let Some(at) = session.waiting.iter().position(|(waiting, _)| *waiting == step)
+        {
+            session.waiting.remove(at);
+        }
+        match step {
+            Step::Configure => self.configured(reply),
+            Step::Subscribe => self.subscribed(reply),
+            Step::Authorize => self.authorized(reply),
+        }
+    }
+
+    fn configured(&mut self, reply: &Envelope<'_>) {
+        let habits = self.config.model.habits();
+        let config = Arc::clone(&self.config);
+        let Some(session) = &mut self.session else { return };
+        if habits.fears_unasked_keys && lines::has_unasked_keys(reply) {
+            session.repeats += 1;
+            self.counts.configure_repeats += 1;
+            if session.repeats > REPEATS_MAX {
+                return self.end(Ending::Handshake);
+            }
+            self.ask(Step::Configure);
+            return;
+        }
+        let granted = lines::granted_mask(reply) & config.model.asked_mask(config.rolling).unwrap_or(0);
+        let (enough, leaves) = match habits.agreed {
+            Agreed::Needs(bits) => (granted & bits == bits, false),
+            Agreed::Leaves => (granted != 0, true),
+            Agreed::MinesWithout | Agreed::RollsAnyway => (true, false),
+        };
+        self.counts.rolling_off += u64::from(!enough);
+        if !enough && leaves {
+            return self.end(Ending::Handshake);
+        }
+        session.set_mask(if enough { granted } else { 0 }, &config);
+        self.proceed();
+    }
+
+    fn subscribed(&mut self, reply: &Envelope<'_>) {
         let Some((extranonce1, size)) = lines::subscription(reply) else { return self.end(Ending::Handshake) };
+        let model = self.config.model;
+        let name = lines::session_name(reply).map(str::to_owned);
+        // NerdMiner sends shares for a size it does not take; one reads the name and nothing but a nested pair has it there.
+        let leaves = match model {
+            Model::NerdMiner => name.is_none(),
+            _ => !model.takes_extranonce2(size),
+        };
+        if leaves {
+            return self.end(Ending::Handshake);
+        }
+        self.last_session = name.filter(|_| model.habits().resumes);
         let changed = self.last_size.replace(size).is_some_and(|last| last != size);
         self.counts.extranonce_size_changes += u64::from(changed);
-        let id = match self.config.model {
-            Model::Bfgminer => "\"auth\"".to_owned(),
-            _ => self.request_id(),
-        };
         let Some(session) = &mut self.session else { return };
         session.extranonce1 = extranonce1;
         session.extranonce2_size = size;
-        session.stage = Stage::Authorizing;
-        session.asked.insert(id.clone());
-        let config = Arc::clone(&self.config);
-        self.say(&lines::authorize(&id, &config.worker, &config.password));
+        self.proceed();
     }
 
-    pub(super) fn authorized(&mut self, reply: &Envelope<'_>) {
+    fn authorized(&mut self, reply: &Envelope<'_>) {
         if reply.result != Value::Bool(true) {
             return self.end(Ending::Handshake);
         }
         let Some(session) = &mut self.session else { return };
-        session.stage = Stage::Ready;
+        session.ready = true;
         self.bare_subscribe = false;
-        if self.config.model == Model::Cpuminer {
-            session.asked.insert("3".to_owned());
-            // 4 is every submit's.
-            session.next_id = 4;
-            self.say(lines::EXTRANONCE_SUBSCRIBE);
+        match self.config.model {
+            Model::Cpuminer => {
+                session.asked.insert("3".to_owned());
+                self.say(lines::EXTRANONCE_SUBSCRIBE);
+            }
+            // When a real one says it is not known.
+            Model::StockS9 => {
+                let id = self.request_id();
+                self.say(&lines::multi_version(&id));
+            }
+            _ => {}
         }
+        self.proceed();
     }
 
-    /// Takes the next id for a handshake request.
-    pub(super) fn request_id(&mut self) -> String {
+    fn suggest(&mut self) {
+        let id = self.request_id();
+        self.say(&lines::suggest_difficulty(&id, self.config.suggestion()));
+    }
+
+    /// Takes the next id, for a request whose answer means nothing to it.
+    fn request_id(&mut self) -> String {
         let Some(session) = &mut self.session else { return "0".to_owned() };
         let id = session.take_id();
         session.asked.insert(id.clone());

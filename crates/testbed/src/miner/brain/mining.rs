@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Brain, Ending, Session, Stage};
+use super::{Brain, Ending, Session};
 use crate::arithmetic::target::power_of_two_below;
 use crate::arithmetic::{Hash, Target};
-use crate::miner::config::{MinerConfig, Model, Rounding};
+use crate::miner::config::{MinerConfig, Rounding};
 use crate::miner::lines;
+use crate::miner::model::{Difficulties, Ids, Model, Restart};
 use crate::miner::space::Claim;
 use crate::miner::work::{Job, Position, Work, variants};
 use crate::wire::Envelope;
@@ -30,8 +31,6 @@ const CATCH_UP_SECS: f64 = 0.25;
 const IDS_MAX: usize = 8192;
 /// Submits without an answer; at the bound no more is hashed until one comes.
 const OUTSTANDING_MAX: usize = 10_000;
-/// Longest extranonce2 that cgminer-class firmware submits.
-const CGMINER_EXTRANONCE2_MAX: usize = 8;
 
 impl Brain {
     pub(super) fn notify(&mut self, message: &Envelope<'_>, now: Instant) {
@@ -52,15 +51,19 @@ impl Brain {
         self.counts.cleans += u64::from(job.clean);
         let new_id = session.remember_job(&job.id);
         self.counts.repeated_job_ids += u64::from(!new_id);
+        if self.config.model.habits().skips_known_ids && !session.is_new_since_clean(&job) {
+            self.counts.passed_over += 1;
+            return;
+        }
         match self.config.space.claim(self.miner, job.work_key()) {
             Claim::Fresh => {}
             Claim::Own => self.counts.repeated_work += 1,
             Claim::Others => self.counts.shared_work += 1,
         }
-        let restart = match self.config.model {
-            Model::Cgminer411 | Model::StockS19 => job.clean,
-            Model::Cpuminer => session.job.as_ref().is_none_or(|before| before.id != job.id),
-            Model::Bfgminer => true,
+        let restart = match self.config.model.habits().restart {
+            Restart::Clean => job.clean,
+            Restart::NewId => session.job.as_ref().is_none_or(|before| before.id != job.id),
+            Restart::EveryNotify | Restart::Fixed => true,
         };
         if restart {
             session.position = Position::default();
@@ -78,7 +81,7 @@ impl Brain {
         let Some(session) = &mut self.session else { return };
         let passed = now.saturating_duration_since(session.hashed).as_secs_f64().min(CATCH_UP_SECS);
         session.hashed = now;
-        if !self.awake || session.stage != Stage::Ready || session.outstanding.len() >= OUTSTANDING_MAX {
+        if !self.awake || !session.ready || session.outstanding.len() >= OUTSTANDING_MAX {
             return;
         }
         let Some(job) = session.job.clone() else { return };
@@ -97,7 +100,8 @@ impl Brain {
             self.counts.hashes += u64::from(tried);
             let Some((nonce, hash)) = found else { continue };
             let work = work.clone();
-            if self.config.model == Model::StockS19 && work.difficulty < session.difficulty {
+            let filters = self.config.model.habits().difficulties == Difficulties::NextWork;
+            if filters && work.difficulty < session.difficulty {
                 self.counts.filtered += 1;
             } else if withholds(&self.config, &job) {
                 self.counts.withheld += 1;
@@ -115,9 +119,9 @@ impl Brain {
                 return;
             }
             let Some((_, mut submitted, params)) = session.found.pop_front() else { return };
-            submitted.id = match self.config.model {
-                Model::Cpuminer => "4".to_owned(),
-                _ => session.take_id(),
+            submitted.id = match self.config.model.habits().submit_ids {
+                Ids::Four => "4".to_owned(),
+                Ids::Counting => session.take_id(),
             };
             submitted.at = now;
             let params: Vec<&str> = params.iter().map(String::as_str).collect();
@@ -133,6 +137,10 @@ impl Brain {
         let Some(session) = &mut self.session else { return };
         let id = answer.id();
         let Some(index) = session.outstanding.iter().position(|submitted| submitted.id == id) else {
+            let reply_to = session.waiting.iter().find(|(_, asked)| asked == id).map(|(step, _)| *step);
+            if let Some(step) = reply_to {
+                return self.replied(step, answer);
+            }
             if session.asked.remove(id) {
                 return;
             }
@@ -165,7 +173,7 @@ impl Brain {
         if let Some(session) = &mut self.session {
             session.credit = 0.0;
             session.found.iter_mut().for_each(|(due, ..)| *due = now);
-            if session.stage != Stage::Ready {
+            if !session.ready {
                 session.ending.get_or_insert(Ending::Wanted);
             }
         }
@@ -174,23 +182,41 @@ impl Brain {
 
 impl Session {
     fn next_work(&mut self, job: &Job, config: &MinerConfig, nonces: u32) -> Option<Work> {
-        // Stock firmware takes a new difficulty up with the next work, the others with the next job.
-        let difficulty = if config.model == Model::StockS19 { self.difficulty } else { job.difficulty };
-        let rounded = match config.rounding {
-            Rounding::Exact => difficulty,
-            Rounding::PowerOfTwoFloor => power_of_two_below(difficulty),
+        let difficulty = match config.model.habits().difficulties {
+            Difficulties::NextJob => job.difficulty,
+            Difficulties::NextWork | Difficulties::AtOnce => self.difficulty,
         };
-        let target = Target::of_difficulty(rounded)?;
-        self.position.next(job, &self.variants, difficulty, target, nonces)
+        let target = target(config, difficulty)?;
+        self.position.next(config, job, &self.variants, (difficulty, target), nonces)
+    }
+
+    /// Takes up a new difficulty; some firmware judges what it works at by it at once.
+    pub(super) fn set_difficulty(&mut self, difficulty: f64, config: &MinerConfig) {
+        self.difficulty = difficulty;
+        if config.model.habits().difficulties == Difficulties::AtOnce
+            && let (Some(work), Some(target)) = (&mut self.work, target(config, difficulty))
+        {
+            work.difficulty = difficulty;
+            work.target = target;
+        }
+    }
+
+    /// Tells whether no job since the last clean one had this job's id.
+    fn is_new_since_clean(&mut self, job: &Job) -> bool {
+        if job.clean || self.ids_since_clean.len() >= IDS_MAX {
+            self.ids_since_clean.clear();
+        }
+        self.ids_since_clean.insert(job.id.clone())
     }
 
     fn queue(&mut self, config: &MinerConfig, job: &Job, work: &Work, (nonce, _): (u32, Hash), now: Instant) {
         let mut params = vec![
-            config.worker.clone(),
+            config.kept_name().to_owned(),
             job.id.clone(),
             const_hex::encode(&work.extranonce2),
             format!("{:08x}", job.ntime),
-            format!("{nonce:08x}"),
+            // NerdMiner writes no leading zeros.
+            if config.model == Model::NerdMiner { format!("{nonce:x}") } else { format!("{nonce:08x}") },
         ];
         params.extend(work.version_bits.map(|bits| format!("{bits:08x}")));
         let submitted = Submitted { id: String::new(), job_id: job.id.clone(), difficulty: work.difficulty, at: now };
@@ -237,7 +263,15 @@ impl Session {
 
 /// Tells whether the firmware silently keeps its shares to itself.
 fn withholds(config: &MinerConfig, job: &Job) -> bool {
-    matches!(config.model, Model::Cgminer411 | Model::StockS19) && job.extranonce2_size > CGMINER_EXTRANONCE2_MAX
+    job.extranonce2_size > config.model.habits().extranonce2_max
+}
+
+/// The target a firmware compares with at a difficulty.
+fn target(config: &MinerConfig, difficulty: f64) -> Option<Target> {
+    Target::of_difficulty(match config.rounding {
+        Rounding::Exact => difficulty,
+        Rounding::PowerOfTwoFloor => power_of_two_below(difficulty),
+    })
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float-to-int casts saturate")]

@@ -4,6 +4,8 @@ use super::*;
 use crate::clock;
 use crate::miner::{PowerSwitch, SleepKind};
 
+mod firmware;
+
 /// A miner and its pool's words, by hand.
 struct Bench {
     brain: Brain,
@@ -29,13 +31,30 @@ impl Bench {
 
     fn mining(config: MinerConfig) -> Self {
         let mut bench = Self::with(config);
-        if bench.heard()[0].contains("configure") {
-            bench.tell(CONFIGURED);
-        }
-        bench.tell(SUBSCRIBED);
-        bench.tell(AUTHORIZED);
+        bench.shake_hands();
         bench.tell(r#"{"id":null,"method":"mining.set_difficulty","params":[0.0000000002]}"#);
         bench
+    }
+
+    /// Answers its handshake as a plain pool would, in the order of its requests.
+    fn shake_hands(&mut self) -> Vec<String> {
+        let mut asked = self.heard();
+        let mut at = 0;
+        while let Some(line) = asked.get(at) {
+            let request: Value = serde_json::from_str(line).unwrap();
+            let result = match request["method"].as_str().unwrap() {
+                "mining.configure" => r#"{"version-rolling":true,"version-rolling.mask":"1fffe000"}"#,
+                "mining.subscribe" => r#"[[["mining.notify","5e55"]],"0a0b",4]"#,
+                _ => "true",
+            };
+            let answer = format!("{{\"id\":{},\"result\":{result},\"error\":null}}", request["id"]);
+            at += 1;
+            if request["id"].is_null() {
+                continue;
+            }
+            asked.extend(self.tell(&answer));
+        }
+        asked
     }
 
     fn tell(&mut self, line: &str) -> Vec<String> {
@@ -130,8 +149,14 @@ fn an_s19_wants_the_configure_reply_as_the_very_next_line() {
 fn a_cpuminer_uses_id_4_for_every_submit_and_answers_keep_their_order() {
     let mut bench = Bench::new(Model::Cpuminer);
     assert_eq!(bench.heard(), [r#"{"id": 1, "method": "mining.subscribe", "params": ["cpuminer-opt-26.1-x64L"]}"#]);
-    assert_eq!(bench.tell(SUBSCRIBED), [r#"{"id": 2, "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]);
-    assert_eq!(bench.tell(AUTHORIZED), [r#"{"id": 3, "method": "mining.extranonce.subscribe", "params": []}"#]);
+    assert_eq!(
+        bench.tell(r#"{"id":1,"result":[[["mining.notify","1"]],"0a0b",4],"error":null}"#),
+        [r#"{"id": 2, "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]
+    );
+    assert_eq!(
+        bench.tell(r#"{"id":2,"result":true,"error":null}"#),
+        [r#"{"id": 3, "method": "mining.extranonce.subscribe", "params": []}"#]
+    );
     bench.tell(r#"{"id":3,"result":true,"error":null}"#);
     bench.tell(r#"{"id":null,"method":"mining.set_difficulty","params":[0.0000000002]}"#);
     bench.tell(&notify("a", "00000005", true));
@@ -179,7 +204,8 @@ fn extranonce2_restarts_as_each_firmware_has_it() {
         submits[0]["params"][2].as_str().unwrap().to_owned()
     };
     for model in Model::ALL {
-        assert_eq!(after(model, "b", true), "00000000", "{model:?} at a clean job");
+        let first = if model == Model::NerdMiner { "00000001" } else { "00000000" };
+        assert_eq!(after(model, "b", true), first, "{model:?} at a clean job");
     }
     assert_ne!(after(Model::Cgminer411, "b", false), "00000000");
     assert_ne!(after(Model::StockS19, "b", false), "00000000");
@@ -302,7 +328,7 @@ fn a_sleeping_miner_does_not_hash_and_does_not_catch_up() {
 fn garbage_never_panics() {
     use rand::{Rng, SeedableRng, rngs::StdRng};
     for model in Model::ALL {
-        for seed in 0..200 {
+        for seed in 0..50 {
             let mut rng = StdRng::seed_from_u64(seed);
             let mut bench = Bench::mining(MinerConfig::new(model, "pool:3333", "w"));
             let words = [

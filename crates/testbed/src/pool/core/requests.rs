@@ -184,7 +184,9 @@ impl Core {
             return malformed(24, "Unauthorized worker");
         }
         let Some(issued) = connection.issued(submission.job_id) else { return Outcome::UnknownJob };
-        let rule = VersionRule { mask: connection.counts.version_mask, rolling: self.config.rolling };
+        let unasked = connection.asked_mask.is_none() && self.config.unasked_rolling;
+        let mask = if unasked { self.config.version_mask.unwrap_or(0) } else { connection.counts.version_mask };
+        let rule = VersionRule { mask, rolling: self.config.rolling };
         let weighed = match weigh(issued, submission, rule, self.config.ntime_window) {
             Ok(weighed) => weighed,
             Err(why) => return malformed(20, why),

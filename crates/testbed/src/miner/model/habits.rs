@@ -1,0 +1,320 @@
+//! One row for each firmware: what it does differently from the next. Sources are PROTOCOL.md 2.1 to 2.3 and LANES.md 3.
+
+use super::Model;
+
+/// What a firmware does.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::miner) struct Habits {
+    /// What it asks, in this order. It mines once authorised.
+    pub(in crate::miner) steps: &'static [Step],
+    /// It asks everything at once and does not wait for replies in between.
+    pub(in crate::miner) pipelined: bool,
+    /// Its first request's id.
+    pub(in crate::miner) first_id: u64,
+    /// The ids of its submits.
+    pub(in crate::miner) submit_ids: Ids,
+    /// How it finds the reply to a request of its handshake.
+    pub(in crate::miner) reading: Reading,
+    /// The mask its configure asks for.
+    pub(in crate::miner) asked_mask: Option<u32>,
+    /// `version-rolling.min-bit-count` of its configure.
+    pub(in crate::miner) min_bit_count: Option<u32>,
+    /// What it makes of a refusal to let it roll.
+    pub(in crate::miner) agreed: Agreed,
+    /// How many version bits it rolls at most.
+    pub(in crate::miner) rolled_bits: u32,
+    /// Which bits it submits.
+    pub(in crate::miner) sent: Sent,
+    /// When it starts extranonce2 anew.
+    pub(in crate::miner) restart: Restart,
+    /// When a new difficulty holds.
+    pub(in crate::miner) difficulties: Difficulties,
+    /// Longest extranonce2 it submits; shares of longer ones are silently kept.
+    pub(in crate::miner) extranonce2_max: usize,
+    /// Most extranonce2 bytes it goes through; the others stay zero.
+    pub(in crate::miner) extranonce2_rolled: usize,
+    /// Longest coinbase it hashes; longer ones are cut, and their shares are bad.
+    pub(in crate::miner) coinbase_max: usize,
+    /// Pool messages it has a handler for, beside those everybody has.
+    pub(in crate::miner) heard: Heard,
+    /// What it makes of `client.reconnect`.
+    pub(in crate::miner) reconnects: Reconnects,
+    /// It names the session it had before when it subscribes again.
+    pub(in crate::miner) resumes: bool,
+    /// Longest worker name it keeps; the rest is cut off.
+    pub(in crate::miner) name_max: usize,
+    /// It passes over notifications without an `id` key.
+    pub(in crate::miner) wants_id_key: bool,
+    /// It passes over a job id it has seen since the last clean job.
+    pub(in crate::miner) skips_known_ids: bool,
+    /// It leaves when `set_version_mask` comes before the authorize reply.
+    pub(in crate::miner) fears_early_mask: bool,
+    /// It asks again when a configure reply holds more than it asked for.
+    pub(in crate::miner) fears_unasked_keys: bool,
+}
+
+/// A request of the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Step {
+    /// `mining.configure`
+    Configure,
+    /// `mining.subscribe`
+    Subscribe,
+    /// `mining.authorize`
+    Authorize,
+}
+
+/// The ids of submits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Ids {
+    /// One after the other.
+    Counting,
+    /// 4 for every one.
+    Four,
+}
+
+/// How firmware finds the reply to a request of its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Reading {
+    /// The next line is the configure reply, whatever it is; then the first that is no message it knows.
+    Lines,
+    /// As [`Self::Lines`], and the next line is the subscribe reply, whatever it is.
+    StrictLines,
+    /// As [`Self::Lines`], but answers to nobody are passed over.
+    LinesToUs,
+    /// By its id.
+    Ids,
+}
+
+/// What firmware makes of a pool that does not let it roll all the bits it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Agreed {
+    /// It mines without.
+    MinesWithout,
+    /// It mines without where one of these bits is missing, at a fifth less of its power.
+    Needs(u32),
+    /// It leaves.
+    Leaves,
+    /// It rolls all the same: its chips cannot stop.
+    RollsAnyway,
+}
+
+/// Which version bits are submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Sent {
+    /// None: five params.
+    Never,
+    /// Those rolled, as BIP310 says.
+    Rolled,
+    /// Those rolled that the job does not have.
+    RolledWithoutJobs,
+}
+
+/// When extranonce2 starts anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Restart {
+    /// At clean jobs.
+    Clean,
+    /// At a job id other than the one before.
+    NewId,
+    /// At every notify.
+    EveryNotify,
+    /// It is one and the same in each job.
+    Fixed,
+}
+
+/// When a new difficulty holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Difficulties {
+    /// For the jobs that follow.
+    NextJob,
+    /// For the next piece of work; shares of work made at a lower one are dropped.
+    NextWork,
+    /// For whatever it works at.
+    AtOnce,
+}
+
+/// Pool messages a firmware has a handler for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) struct Heard {
+    pub(in crate::miner) ping: bool,
+    pub(in crate::miner) set_extranonce: bool,
+    pub(in crate::miner) set_version_mask: bool,
+}
+
+/// What firmware makes of `client.reconnect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::miner) enum Reconnects {
+    /// It goes where it is told, within the domain it knows.
+    Follows,
+    /// It connects to its configured pool again, wherever it is told to go.
+    GoesHome,
+    /// Nothing.
+    Ignores,
+}
+
+const ANY: usize = usize::MAX;
+const CONFIGURES_FIRST: &[Step] = &[Step::Configure, Step::Subscribe, Step::Authorize];
+const PLAIN: &[Step] = &[Step::Subscribe, Step::Authorize];
+const CONFIGURES_LAST: &[Step] = &[Step::Subscribe, Step::Authorize, Step::Configure];
+
+/// cgminer 4.11.1, from which most firmware comes.
+const CGMINER: Habits = Habits {
+    steps: CONFIGURES_FIRST,
+    pipelined: false,
+    first_id: 1,
+    submit_ids: Ids::Counting,
+    reading: Reading::Lines,
+    asked_mask: Some(u32::MAX),
+    min_bit_count: None,
+    agreed: Agreed::MinesWithout,
+    rolled_bits: 2,
+    sent: Sent::Rolled,
+    restart: Restart::Clean,
+    difficulties: Difficulties::NextJob,
+    extranonce2_max: 8,
+    extranonce2_rolled: ANY,
+    coinbase_max: ANY,
+    heard: Heard { ping: true, set_extranonce: false, set_version_mask: false },
+    reconnects: Reconnects::Follows,
+    resumes: true,
+    name_max: ANY,
+    wants_id_key: false,
+    skips_known_ids: false,
+    fears_early_mask: false,
+    fears_unasked_keys: false,
+};
+
+const STOCK_S19: Habits = Habits {
+    asked_mask: Some(0x1fff_e000),
+    min_bit_count: Some(3),
+    rolled_bits: 3,
+    sent: Sent::RolledWithoutJobs,
+    difficulties: Difficulties::NextWork,
+    heard: Heard { ping: true, set_extranonce: true, set_version_mask: true },
+    resumes: false,
+    ..CGMINER
+};
+
+const STOCK_S9: Habits = Habits {
+    steps: PLAIN,
+    reading: Reading::StrictLines,
+    asked_mask: None,
+    rolled_bits: 0,
+    sent: Sent::Never,
+    heard: Heard { ping: true, set_extranonce: true, set_version_mask: false },
+    ..CGMINER
+};
+
+const STOCK_S17: Habits = Habits {
+    steps: CONFIGURES_LAST,
+    asked_mask: Some(0x00c0_0000),
+    min_bit_count: Some(2),
+    agreed: Agreed::Needs(0x00c0_0000),
+    rolled_bits: 2,
+    sent: Sent::RolledWithoutJobs,
+    ..STOCK_S9
+};
+
+/// cpuminer-opt 26.1; minerd is the same without `extranonce.subscribe`.
+const CPUMINER: Habits = Habits {
+    steps: PLAIN,
+    submit_ids: Ids::Four,
+    reading: Reading::Ids,
+    asked_mask: None,
+    rolled_bits: 0,
+    sent: Sent::Never,
+    restart: Restart::NewId,
+    extranonce2_max: 16,
+    heard: Heard { ping: false, set_extranonce: true, set_version_mask: false },
+    resumes: false,
+    ..CGMINER
+};
+
+pub(super) const fn of(model: Model) -> &'static Habits {
+    match model {
+        Model::Cgminer411 => &CGMINER,
+        Model::StockS19 => &STOCK_S19,
+        Model::StockS21 => &Habits { fears_early_mask: true, ..STOCK_S19 },
+        Model::StockS9 => &STOCK_S9,
+        Model::StockS17 => &STOCK_S17,
+        Model::Cpuminer => &CPUMINER,
+        Model::Minerd => {
+            &Habits { heard: Heard { ping: false, set_extranonce: false, set_version_mask: false }, ..CPUMINER }
+        }
+        Model::Bfgminer => &Habits {
+            steps: PLAIN,
+            reading: Reading::LinesToUs,
+            asked_mask: None,
+            rolled_bits: 0,
+            sent: Sent::Never,
+            restart: Restart::EveryNotify,
+            extranonce2_max: ANY,
+            heard: Heard { ping: false, set_extranonce: true, set_version_mask: false },
+            ..CGMINER
+        },
+        // Whether it has a handler for set_extranonce is not known.
+        Model::Whatsminer => {
+            &Habits { first_id: 196, asked_mask: Some(0x1fff_e000), fears_unasked_keys: true, ..CGMINER }
+        }
+        Model::Avalon => &Habits {
+            steps: PLAIN,
+            asked_mask: None,
+            rolled_bits: 0,
+            sent: Sent::Never,
+            extranonce2_rolled: 4,
+            name_max: 63,
+            ..CGMINER
+        },
+        Model::BraiinsOs => &Habits {
+            reading: Reading::Ids,
+            asked_mask: Some(0x1fff_e000),
+            min_bit_count: Some(2),
+            agreed: Agreed::Leaves,
+            heard: Heard { ping: false, set_extranonce: false, set_version_mask: true },
+            resumes: false,
+            ..CGMINER
+        },
+        Model::LuxOs => &Habits { asked_mask: Some(0x1fff_e000), wants_id_key: true, ..CGMINER },
+        Model::Vnish => &Habits { asked_mask: Some(0x1fff_e000), agreed: Agreed::Leaves, ..CGMINER },
+        Model::EspMiner => &Habits {
+            pipelined: true,
+            reading: Reading::Ids,
+            agreed: Agreed::RollsAnyway,
+            sent: Sent::RolledWithoutJobs,
+            restart: Restart::EveryNotify,
+            difficulties: Difficulties::AtOnce,
+            extranonce2_max: 32,
+            heard: Heard { ping: true, set_extranonce: true, set_version_mask: true },
+            reconnects: Reconnects::GoesHome,
+            resumes: false,
+            skips_known_ids: true,
+            ..CGMINER
+        },
+        Model::NerdMiner => &Habits {
+            steps: PLAIN,
+            reading: Reading::StrictLines,
+            asked_mask: None,
+            rolled_bits: 0,
+            sent: Sent::Never,
+            restart: Restart::Fixed,
+            coinbase_max: 255,
+            heard: Heard { ping: false, set_extranonce: false, set_version_mask: false },
+            reconnects: Reconnects::Ignores,
+            resumes: false,
+            ..CGMINER
+        },
+        Model::NiceHash => &Habits {
+            asked_mask: Some(0x1fff_e000),
+            heard: Heard { ping: false, set_extranonce: true, set_version_mask: true },
+            ..CGMINER
+        },
+        Model::MiningRigRentals => &Habits {
+            steps: PLAIN,
+            asked_mask: None,
+            agreed: Agreed::RollsAnyway,
+            heard: Heard { ping: true, set_extranonce: true, set_version_mask: false },
+            ..CGMINER
+        },
+    }
+}
