@@ -12,4 +12,5 @@ mod process;
 mod programs;
 mod shares;
 mod site;
+mod space;
 mod unverified;

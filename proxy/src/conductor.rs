@@ -114,8 +114,10 @@ impl Conductor {
     fn size(&self, pool: &Pool) {
         let Some(size) = pool.state().extranonce2_size else { return };
         if self.shared.pools.placement.lane_width(size) == Ok(0) {
+            // What sits elsewhere just now must find room here, slot by slot; what sits nowhere yet, at least by numbers.
             let served = self.downstream.served.load(Ordering::Relaxed);
-            let needed = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
+            let served = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
+            let needed = served.max(self.shared.pools.placement.depth());
             if needed > 1 {
                 pool.want_another(needed - 1);
             }

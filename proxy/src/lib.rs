@@ -17,6 +17,7 @@ mod metrics;
 mod outcome;
 mod placement;
 mod route;
+mod seating;
 mod session;
 mod sizes;
 mod slot;

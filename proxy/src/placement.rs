@@ -91,6 +91,8 @@ pub(crate) enum NoSeat {
 #[derive(Debug)]
 pub(crate) struct SlotLease {
     pub(crate) slot: u8,
+    /// How many sessions held the value when it was taken, this one among them.
+    pub(crate) depth: u32,
     placement: Arc<Placement>,
 }
 
@@ -131,6 +133,8 @@ impl Drop for Seat {
 pub(crate) struct TargetState {
     /// Connections with a job.
     pub(crate) ready: u32,
+    /// Those of them that have brought none for long.
+    pub(crate) quiet: u32,
     /// Sessions seated on them.
     pub(crate) seated: u32,
 }
@@ -154,8 +158,8 @@ impl Placement {
 
     /// Takes the slot for a new session.
     pub(crate) fn take_slot(self: &Arc<Self>) -> SlotLease {
-        let slot = self.inner.lock().slots.take();
-        SlotLease { slot, placement: self.clone() }
+        let (slot, depth) = self.inner.lock().slots.take();
+        SlotLease { slot, depth, placement: self.clone() }
     }
 
     /// Seats `slot` at `target`, on a lane where it may work on the current job.
@@ -172,6 +176,10 @@ impl Placement {
         ids.sort_unstable();
         for id in ids {
             let connection = inner.connections.get_mut(&id).expect("listed above under the same lock");
+            // The pool has changed our extranonce: its job so far is dead, and the next is on its way.
+            if connection.next_key.is_some() {
+                continue;
+            }
             let Some(job) = connection.current.clone() else { continue };
             let Some(space) = inner.spaces.get_mut(&connection.key) else { continue };
             let Some(lane) = space.seat(id, slot, job.fingerprint) else {
@@ -222,15 +230,19 @@ impl Placement {
         inner.spaces.entry(key.clone()).or_insert_with(|| Space::new(width, self.lane_offset));
     }
 
-    /// Whether a second connection with this extranonce1 would bring any space: without lane bytes it would not.
-    pub(crate) fn adds_space(&self, target: usize, extranonce1: &[u8], extranonce2_size: u8) -> bool {
-        let Ok(width) = self.lane_width(extranonce2_size) else { return false };
-        width > 0
-            || !self.inner.lock().connections.values().any(|connection| {
-                connection.upstream.target == target
-                    && connection.upstream.is_alive()
-                    && *connection.key.extranonce1 == *extranonce1
-            })
+    /// Whether `upstream` brings any space with this extranonce1: where another connection has it, and no lane bytes or no
+    /// lanes are left, it does not.
+    pub(crate) fn adds_space(&self, upstream: &Upstream, extranonce1: &[u8], extranonce2_size: u8) -> bool {
+        let inner = self.inner.lock();
+        let taken = inner.connections.values().any(|connection| {
+            let key = connection.next_key.as_ref().unwrap_or(&connection.key);
+            connection.upstream.id != upstream.id
+                && connection.upstream.is_alive()
+                && (key.target, &*key.extranonce1, key.extranonce2_size)
+                    == (upstream.target, extranonce1, extranonce2_size)
+        });
+        let key = SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
+        !taken || inner.spaces.get(&key).is_none_or(Space::has_room)
     }
 
     /// Takes the pool's new extranonce: its former jobs are dead, and everybody moves with the job that comes next.
@@ -279,14 +291,19 @@ impl Placement {
         let connection = inner.connections.get_mut(&id)?;
         let space = inner.spaces.get_mut(&connection.key)?;
         let fingerprint = fingerprint(&job, space.has_lane_bytes());
-        if let Some(current) = &connection.current
-            && current.fingerprint == fingerprint
-            && (&current.job.job_id, current.job.ntime) == (&job.job_id, job.ntime)
-            && (current.difficulty, current.mask) == (difficulty, mask)
+        let same_work = connection
+            .current
+            .as_ref()
+            .filter(|current| (current.fingerprint, current.job.ntime, current.mask) == (fingerprint, job.ntime, mask));
+        if let Some(current) = same_work
+            && (&current.job.job_id, current.difficulty) == (&job.job_id, difficulty)
             && !job.clean
         {
-            return Some(NewJob { first, repeated: true, moved: false, former_took: None });
+            return Some(NewJob { first, repeated: true, former_took: None });
         }
+        // The same work once more, by another name or on harder terms: nobody needs to move for it. Easier terms are worth a
+        // move, where there are lanes to move to.
+        let renamed = same_work.filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes()).cloned();
         let seq = connection.next_seq;
         connection.next_seq += 1;
         let clean = job.clean;
@@ -306,21 +323,26 @@ impl Placement {
             arrival: Arrival::new(now),
             job,
         });
-        let former = connection.current.replace(job.clone());
+        let former_took = connection.current.replace(job.clone()).and_then(|former| former.arrival.longest());
         for lane in left.values() {
             lane.state.send_replace(LaneState::Vacate);
+        }
+        if let Some(former) = renamed {
+            for lane in connection.lanes.values_mut() {
+                lane.rename(&former, &job);
+            }
+            return Some(NewJob { first, repeated: false, former_took });
         }
         let lanes = space.job(id, fingerprint);
         for (index, lane) in &mut connection.lanes {
             if lanes.stale.contains(index) {
-                lane.state.send_replace(LaneState::Vacate);
+                lane.state.send_replace(LaneState::Refresh);
             } else if lanes.fresh.contains(index) {
                 inner.next_job += 1;
                 lane.state.send_replace(LaneState::Work(lane.work(&job, inner.next_job)));
             }
         }
-        let former_took = former.and_then(|former| former.arrival.longest());
-        Some(NewJob { first, repeated: false, moved: !lanes.stale.is_empty(), former_took })
+        Some(NewJob { first, repeated: false, former_took })
     }
 
     /// Moves a connection into the space that the pool's new extranonce has opened. Returns the lanes that are left.
@@ -339,14 +361,16 @@ impl Placement {
         left
     }
 
-    /// Has everybody on a connection take a fresh lane for the same job: fresh work for a pool that brings none.
+    /// Has everybody on a connection take a fresh lane for the same job, where there are enough: fresh work for a pool that
+    /// brings none.
     pub(crate) fn refresh(&self, id: ConnectionId) {
-        let inner = self.inner.lock();
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         let Some(connection) = inner.connections.get(&id) else { return };
-        let roomy = inner.spaces.get(&connection.key).is_some_and(Space::has_lane_bytes);
-        if roomy {
+        let Some(space) = inner.spaces.get_mut(&connection.key) else { return };
+        if connection.next_key.is_none() && space.refresh(id) {
             for lane in connection.lanes.values() {
-                lane.state.send_replace(LaneState::Vacate);
+                lane.state.send_replace(LaneState::Refresh);
             }
         }
     }
@@ -358,10 +382,21 @@ impl Placement {
         for (id, connection) in &inner.connections {
             if connection.upstream.target == target && connection.upstream.is_alive() && connection.current.is_some() {
                 state.ready += 1;
+                state.quiet += u32::from(connection.upstream.is_quiet());
                 state.seated += inner.spaces.get(&connection.key).map_or(0, |space| space.seated(*id));
             }
         }
         state
+    }
+
+    /// The most working sessions that hold one slot: so many connections a target without lane bytes needs.
+    pub(crate) fn depth(&self) -> u32 {
+        let inner = self.inner.lock();
+        let mut depths = [0; 256];
+        for space in inner.spaces.values() {
+            space.add_depths(&mut depths);
+        }
+        depths.into_iter().max().unwrap_or_default()
     }
 
     /// Bytes of a lane number under a pool's extranonce2_size.
@@ -381,8 +416,6 @@ pub(crate) struct NewJob {
     pub(crate) first: bool,
     /// It is word for word the job at hand: nothing was sent out.
     pub(crate) repeated: bool,
-    /// Some sessions have had this work: they were told to move.
-    pub(crate) moved: bool,
     /// How long the last of its sessions took to have the job before this one.
     pub(crate) former_took: Option<Duration>,
 }
@@ -411,6 +444,21 @@ impl Connection {
 }
 
 impl LaneChannel {
+    /// Carries `former` on as `job`, under our own job id of it: the miners hear nothing, their shares go out by the pool's
+    /// newer name.
+    fn rename(&mut self, former: &Arc<PoolJob>, job: &Arc<PoolJob>) {
+        let renamed = match &*self.state.borrow() {
+            LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => Arc::new(LaneWork {
+                job_id: work.job_id,
+                job: job.clone(),
+                lane: work.lane.clone(),
+                notify: work.notify.clone(),
+            }),
+            _ => return,
+        };
+        self.state.send_replace(LaneState::Work(renamed));
+    }
+
     fn work(&self, job: &Arc<PoolJob>, job_id: u64) -> Arc<LaneWork> {
         let tail = [&*job.extranonce1, &*self.bytes].concat();
         Arc::new(LaneWork {
@@ -438,3 +486,6 @@ pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
     let job_id = u64::from_str_radix(text, 16).ok()?;
     (job_id_text(job_id) == text).then_some(job_id)
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,8 @@ pub(crate) struct Session {
     pings: u64,
     /// What it has done wrong lately; nothing, mostly.
     conduct: Option<Box<Conduct>>,
+    /// No target will ever have a seat for it: a subscribe is refused.
+    no_room: bool,
     user_agent: Option<Box<str>>,
 }
 
@@ -128,8 +130,14 @@ impl Session {
             last_sent: now,
             pings: 0,
             conduct: None,
+            no_room: false,
             user_agent: None,
         }
+    }
+
+    /// Has the subscribe refused: no target will ever have a seat for it.
+    pub(crate) fn refuse(&mut self) {
+        self.no_room = true;
     }
 
     /// Whether the miner can be given work: subscribed and authorized.
@@ -155,6 +163,11 @@ impl Session {
     /// Difficulty last advertised.
     pub(crate) fn difficulty(&self) -> Option<Difficulty> {
         self.sent_difficulty
+    }
+
+    /// Whether its newest job is one that its pool still takes.
+    pub(crate) fn has_live_work(&self) -> bool {
+        self.issues.newest().is_some_and(|work| work.job.is_live())
     }
 
     /// Submits that still wait for a pool's word.
@@ -199,6 +212,10 @@ impl Session {
             | ServerEvent::Ignored
             | ServerEvent::SuggestDifficulty(_)
             | ServerEvent::Configured(_) => {}
+            ServerEvent::Subscribe { id, .. } if self.no_room => {
+                self.role.refuse_subscription(&id, "no search space", &mut out.bytes);
+                out.close = Some("no_search_space");
+            }
             ServerEvent::Subscribe { id, user_agent } => {
                 self.user_agent = Some(user_agent.into());
                 let name = format!("{:08x}", self.session_name);
@@ -373,7 +390,8 @@ impl Session {
 
     /// Hands out work: the difficulty if it changed, and the job right behind it.
     fn work(&mut self, work: &Arc<LaneWork>, out: &mut Outbox) {
-        if !self.is_ready() {
+        // A job that its pool has only given another name is the same to the miner.
+        if !self.is_ready() || self.issues.rename(work) {
             return;
         }
         // The pool may roll fewer bits than the one before, or more again.

@@ -49,21 +49,26 @@ impl SlotSet {
 #[derive(Debug)]
 pub(crate) struct Slots {
     holders: [u32; 256],
+    /// Where the search begins: a value given back just now comes last, for where a pool leaves no lane bytes its next
+    /// holder gets no work before the next job.
+    next: u8,
 }
 
 impl Default for Slots {
     fn default() -> Self {
-        Self { holders: [0; 256] }
+        Self { holders: [0; 256], next: 0 }
     }
 }
 
 impl Slots {
-    /// Takes the value that the fewest hold.
-    pub(crate) fn take(&mut self) -> u8 {
-        let (slot, holders) =
-            (0..=u8::MAX).zip(&mut self.holders).min_by_key(|(_, holders)| **holders).expect("there are 256 values");
+    /// Takes the value that the fewest hold. Returns how many hold it now, too.
+    pub(crate) fn take(&mut self) -> (u8, u32) {
+        let values = (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset));
+        let slot = values.min_by_key(|slot| self.holders[usize::from(*slot)]).expect("there are 256 values");
+        self.next = slot.wrapping_add(1);
+        let holders = &mut self.holders[usize::from(slot)];
         *holders += 1;
-        slot
+        (slot, *holders)
     }
 
     /// Gives a value back.
@@ -80,10 +85,21 @@ mod tests {
     #[test]
     fn values_are_spread_evenly() {
         let mut slots = Slots::default();
-        let first: std::collections::BTreeSet<u8> = (0..256).map(|_| slots.take()).collect();
+        let first: std::collections::BTreeSet<u8> = (0..256).map(|_| slots.take().0).collect();
         assert_eq!(first.len(), 256, "256 sessions hold 256 different values");
         slots.give_back(77);
-        assert_eq!(slots.take(), 77);
+        assert_eq!(slots.take(), (77, 1));
+        assert_eq!(slots.take().1, 2);
+    }
+
+    #[test]
+    fn a_value_given_back_rests_while_others_are_free() {
+        let mut slots = Slots::default();
+        let (first, _) = slots.take();
+        slots.give_back(first);
+        let later: Vec<u8> = (0..255).map(|_| slots.take().0).collect();
+        assert!(!later.contains(&first));
+        assert_eq!(slots.take(), (first, 1));
     }
 
     #[test]

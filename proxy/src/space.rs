@@ -29,6 +29,9 @@ struct Lane {
     connection: Option<ConnectionId>,
     seated: SlotSet,
     had: HashMap<Fingerprint, SlotSet>,
+    /// Those on it are to move: the job at hand is one they have had here. Nobody joins them, for what is handed to one
+    /// on a lane is handed to all on it.
+    leaving: bool,
 }
 
 /// One search space.
@@ -68,10 +71,21 @@ impl Space {
         mask_of(self.width).saturating_add(1).min(LANES_MAX)
     }
 
+    /// Lanes that nobody has ever sat on.
+    fn unused(&self) -> u64 {
+        self.capacity().saturating_sub(self.lanes.len() as u64)
+    }
+
+    /// Whether a second connection that shares this space would find lanes of its own.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unused() > 0 || self.lanes.iter().any(|lane| lane.connection.is_none())
+    }
+
     /// Seats `slot` on the first lane of `connection` where it may work on `job`. Returns the lane's index.
     pub(crate) fn seat(&mut self, connection: ConnectionId, slot: u8, job: Fingerprint) -> Option<usize> {
-        let fits =
-            |lane: &Lane| !lane.seated.contains(slot) && lane.had.get(&job).is_none_or(|had| !had.contains(slot));
+        let fits = |lane: &Lane| {
+            !lane.leaving && !lane.seated.contains(slot) && lane.had.get(&job).is_none_or(|had| !had.contains(slot))
+        };
         let own = self.lanes.iter().position(|lane| lane.connection == Some(connection) && fits(lane));
         let free = || self.lanes.iter().position(|lane| lane.connection.is_none() && fits(lane));
         let index = own.or_else(free).or_else(|| {
@@ -80,7 +94,8 @@ impl Space {
         })?;
         if index == self.lanes.len() {
             let number = self.first.wrapping_add(index as u64) & mask_of(self.width);
-            self.lanes.push(Lane { number, connection: None, seated: SlotSet::default(), had: HashMap::new() });
+            let (seated, had) = (SlotSet::default(), HashMap::new());
+            self.lanes.push(Lane { number, connection: None, seated, had, leaving: false });
         }
         let lane = &mut self.lanes[index];
         lane.connection = Some(connection);
@@ -93,6 +108,7 @@ impl Space {
     pub(crate) fn leave(&mut self, index: usize, slot: u8) {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.seated.remove(slot);
+            lane.leaving &= !lane.seated.is_empty();
         }
     }
 
@@ -126,7 +142,8 @@ impl Space {
             }
             let seated = lane.seated;
             let had = lane.had.entry(job).or_default();
-            if had.intersects(&seated) {
+            lane.leaving = had.intersects(&seated);
+            if lane.leaving {
                 lanes.stale.push(index);
             } else {
                 had.extend(&seated);
@@ -136,11 +153,25 @@ impl Space {
         lanes
     }
 
+    /// Has everybody on `connection` move to where they have not had the job at hand. `false`, and nothing changed, where
+    /// that would leave too few lanes for those who come.
+    pub(crate) fn refresh(&mut self, connection: ConnectionId) -> bool {
+        let occupied = self.lanes.iter().filter(|lane| lane.connection == Some(connection) && !lane.seated.is_empty());
+        if self.unused() <= occupied.count() as u64 {
+            return false;
+        }
+        for lane in self.lanes.iter_mut().filter(|lane| lane.connection == Some(connection)) {
+            lane.leaving = !lane.seated.is_empty();
+        }
+        true
+    }
+
     /// Lets go of a connection's lanes; their history stays.
     pub(crate) fn connection_gone(&mut self, connection: ConnectionId) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.connection == Some(connection)) {
             lane.connection = None;
             lane.seated = SlotSet::default();
+            lane.leaving = false;
         }
     }
 
@@ -152,6 +183,15 @@ impl Space {
     /// Whether lanes can be changed at all.
     pub(crate) fn has_lane_bytes(&self) -> bool {
         self.width > 0
+    }
+
+    /// Adds to each slot's count the sessions that sit on it.
+    pub(crate) fn add_depths(&self, depths: &mut [u32; 256]) {
+        for lane in &self.lanes {
+            for (slot, depth) in (0..=u8::MAX).zip(&mut *depths) {
+                *depth += u32::from(lane.seated.contains(slot));
+            }
+        }
     }
 
     /// Sessions seated on lanes of `connection`.

@@ -55,7 +55,8 @@ pub(crate) struct Pool {
     pub(crate) config: Target,
     /// Connections wanted; tasks with a higher index rest.
     pub(crate) wanted: watch::Sender<u32>,
-    quiet: AtomicBool,
+    /// A further connection was given the extranonce1 of another, and no lanes are left: it was of no use.
+    adds_none: AtomicBool,
     state: Mutex<PoolState>,
 }
 
@@ -81,7 +82,7 @@ impl Pool {
             index,
             config,
             wanted: watch::Sender::new(1),
-            quiet: AtomicBool::new(false),
+            adds_none: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -104,10 +105,27 @@ impl Pool {
 }
 
 impl Pools {
+    /// Whether some target can ever seat a session whose slot `depth` sessions hold. One that is not known yet may.
+    pub(crate) fn have_room(&self, depth: u32) -> bool {
+        self.targets.iter().any(|pool| {
+            let Some(size) = pool.state.lock().extranonce2_size else { return true };
+            match self.placement.lane_width(size) {
+                Err(_) => false,
+                Ok(0) if pool.adds_none.load(Ordering::Relaxed) => {
+                    depth <= self.placement.target_state(pool.index).ready.max(1)
+                }
+                Ok(0) => depth <= pool.config.max_connections,
+                Ok(_) => true,
+            }
+        })
+    }
+
     /// What the target's connections hold just now.
     pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
         let state = self.placement.target_state(pool.index);
-        TargetHealth { ready: state.ready > 0, quiet: pool.quiet.load(Ordering::Relaxed), mask: pool.state.lock().mask }
+        // One connection that still brings jobs is enough.
+        let quiet = state.ready > 0 && state.quiet == state.ready;
+        TargetHealth { ready: state.ready > 0, quiet, mask: pool.state.lock().mask }
     }
 
     /// Writes down how forwarded shares ended.
@@ -352,14 +370,7 @@ impl Carrier {
     ) -> Result<(), (&'static str, String)> {
         match event {
             PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
-                self.sized(&extranonce1, extranonce2_size);
-                if !self.pools.placement.adds_space(self.pool.index, &extranonce1, extranonce2_size)
-                    && self.pools.placement.lane_width(extranonce2_size).is_ok()
-                {
-                    self.pools.books.metrics.alarm("no_search_space");
-                    let detail = "same extranonce1 as another connection, and no lane bytes".to_owned();
-                    return Err(("adds_no_space", detail));
-                }
+                self.sized(&extranonce1, extranonce2_size)?;
                 self.pools
                     .placement
                     .connection_up(&self.upstream, &extranonce1, extranonce2_size)
@@ -375,7 +386,7 @@ impl Carrier {
                     state.mask = mask;
                     state.difficulty = Some(difficulty.get());
                 }
-                let was_quiet = self.pool.quiet.swap(false, Ordering::Relaxed);
+                let was_quiet = self.upstream.set_quiet(false);
                 let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask, now);
                 self.refreshed_at = now;
                 if let Some(new) = new {
@@ -395,7 +406,7 @@ impl Carrier {
             }
             PoolEvent::Extranonce { extranonce1, extranonce2_size } => {
                 info!(extranonce2_size, "pool changed our extranonce");
-                self.sized(&extranonce1, extranonce2_size);
+                self.sized(&extranonce1, extranonce2_size)?;
                 self.pools
                     .placement
                     .extranonce(&self.upstream, &extranonce1, extranonce2_size)
@@ -422,10 +433,19 @@ impl Carrier {
         }
     }
 
-    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) {
+    /// Notes what the pool has assigned. An error where it brings no space that another connection does not have.
+    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) -> Result<(), (&'static str, String)> {
         let mut state = self.pool.state.lock();
         state.extranonce1_size = Some(extranonce1.len());
         state.extranonce2_size = Some(extranonce2_size);
+        drop(state);
+        let adds = self.pools.placement.adds_space(&self.upstream, extranonce1, extranonce2_size);
+        self.pool.adds_none.store(!adds, Ordering::Relaxed);
+        if adds {
+            return Ok(());
+        }
+        self.pools.books.metrics.alarm("no_search_space");
+        Err(("adds_no_space", "same extranonce1 as another connection, and no lanes left".to_owned()))
     }
 
     fn misfit(&self, misfit: &crate::placement::DoesNotFit) -> (&'static str, String) {
@@ -443,7 +463,7 @@ impl Carrier {
         for event in events {
             self.event(event, now, &mut None)?;
         }
-        if self.session.is_quiet(now) && !self.probing && !self.pool.quiet.load(Ordering::Relaxed) {
+        if self.session.is_quiet(now) && !self.probing && !self.upstream.is_quiet() {
             self.probing = true;
             let target = self.pool.config.clone();
             let probed = probed.clone();
@@ -471,7 +491,12 @@ impl Carrier {
             self.pools.books.metrics.alarm("silent");
             return Err(("silent", "no job for long, and a new connection got no answer".into()));
         }
-        self.pool.quiet.store(true, Ordering::Relaxed);
+        let state = self.pools.placement.target_state(self.pool.index);
+        if state.ready > state.quiet + 1 {
+            // Its neighbours have work: a new connection will too.
+            return Err(("quiet", "no job for long, while other connections of the target had some".into()));
+        }
+        self.upstream.set_quiet(true);
         self.pools.books.metrics.alarm("quiet");
         self.pools.changed.notify_one();
         Ok(())

@@ -29,6 +29,8 @@ pub(crate) struct Upstream {
     alive: AtomicBool,
     /// A share has waited too long for its answer: local shares are marked `at_risk`.
     suspect: AtomicBool,
+    /// It answers, but has brought no job for long.
+    quiet: AtomicBool,
     /// Jobs with a lower sequence are retired by the pool.
     retired_below: AtomicU64,
     /// Shares on their way to the pool.
@@ -58,6 +60,7 @@ impl Upstream {
             target,
             alive: AtomicBool::new(true),
             suspect: AtomicBool::new(false),
+            quiet: AtomicBool::new(false),
             retired_below: AtomicU64::new(0),
             submits,
             urgent,
@@ -79,6 +82,15 @@ impl Upstream {
 
     pub(crate) fn set_suspect(&self, suspect: bool) {
         self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// Returns what it was.
+    pub(crate) fn set_quiet(&self, quiet: bool) -> bool {
+        self.quiet.swap(quiet, Ordering::Relaxed)
     }
 
     /// Retires every job with a sequence below `seq`.
@@ -185,7 +197,9 @@ pub(crate) struct LaneWork {
 pub(crate) enum LaneState {
     /// Work on this.
     Work(Arc<LaneWork>),
-    /// Take another seat: the job is one that somebody here has had, or the connection is gone.
+    /// Take another seat if there is one: the job at hand is one that somebody here has had.
+    Refresh,
+    /// Take another seat: this one is no more.
     Vacate,
 }
 

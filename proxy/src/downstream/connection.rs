@@ -18,13 +18,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, debug, error, info, info_span};
 
 use super::Downstream;
-use crate::directions::{Directions, Serve};
+use crate::directions::Directions;
 use crate::machines::{Presence, SessionEntry, SessionView};
 use crate::outcome::{Counted, Outcome, Worth};
-use crate::placement::{NoSeat, Seat, SlotLease};
+use crate::seating::{Place, Said, Seating};
 use crate::session::{Correction, Forward, Input, Outbox, Session, SessionRules};
 use crate::socket;
-use crate::work::{LaneState, LaneWork, PoolOutcome, PoolVerdict, UpstreamShare};
+use crate::work::{LaneWork, PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// Submits that may wait for a pool's word; then no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
@@ -70,12 +70,16 @@ pub(super) async fn run(
         difficulty: None,
         version_mask: None,
     };
+    let mut session = Session::new(rules, slot.slot, number, now);
+    if !shared.pools.have_room(slot.depth) {
+        shared.books.metrics.alarm("no_search_space");
+        session.refuse();
+    }
     let (verdicts, mailbox) = mpsc::channel(MAILBOX);
     let connection = Connection {
         stream,
-        session: Session::new(rules, slot.slot, number, now),
-        slot,
-        seat: None,
+        session,
+        seating: Seating::new(slot),
         presence: None,
         entry: shared.sessions.enter(view),
         directions: shared.directions.clone(),
@@ -84,7 +88,6 @@ pub(super) async fn run(
         out: Outbox::default(),
         written: 0,
         blocked_since: None,
-        has_worked: false,
         waiting: false,
         served: false,
         first_read: true,
@@ -130,8 +133,7 @@ impl Drop for End {
 struct Connection {
     stream: TcpStream,
     session: Session,
-    slot: SlotLease,
-    seat: Option<Seat>,
+    seating: Seating,
     presence: Option<Presence>,
     entry: SessionEntry,
     directions: watch::Receiver<Directions>,
@@ -141,9 +143,7 @@ struct Connection {
     /// How much of `out.bytes` the socket has taken.
     written: usize,
     blocked_since: Option<Instant>,
-    /// The session was given work on this connection and has not been parked since.
-    has_worked: bool,
-    /// It wants a seat, or a better one than it has.
+    /// It counts among those that wait for a seat.
     waiting: bool,
     /// It counts among those that want work.
     served: bool,
@@ -202,12 +202,13 @@ impl Connection {
                     Err(_) => break "read_failed",
                 },
                 _ = self.stream.writable(), if !idle => {}
-                changed = next_state(&mut self.seat), if idle => {
-                    if changed { self.take_work(true) } else { self.settle(true) }
+                changed = next_state(&mut self.seating), if idle => {
+                    if !changed { self.seating.lose() }
+                    self.take_work(true);
                 }
                 changed = self.directions.changed() => {
                     if changed.is_err() { break "shutdown" }
-                    self.settle(false);
+                    self.settle();
                 }
                 Some(verdict) = mailbox.recv() => self.verdict(verdict),
                 () = shutdown.cancelled(), if !ending => {
@@ -301,9 +302,7 @@ impl Connection {
             return;
         }
         // Other work on another lane; where there is none, the next job must do.
-        let Some(target) = self.seat.as_ref().map(|seat| seat.target) else { return };
-        if let Ok(seat) = self.shared.placement.seat(target, self.slot.slot) {
-            self.seat = Some(seat);
+        if self.seating.renew(&self.shared.placement) {
             self.take_work(false);
         }
     }
@@ -323,76 +322,38 @@ impl Connection {
             view.state = "waiting";
         }
         drop(view);
-        self.settle(false);
+        self.settle();
     }
 
-    /// Finds the place that directions and seats allow: the same, another, or none. `vacated` when the seat is lost.
-    fn settle(&mut self, vacated: bool) {
-        if vacated {
-            self.seat = None;
-        }
+    /// Finds the place that directions and seats allow.
+    fn settle(&mut self) {
         let directions = self.directions.borrow_and_update().clone();
         let Some(presence) = &self.presence else { return };
-        if directions.release && !directions.orders.curtailed(&presence.machine) {
-            self.out.close = Some("released");
-            return;
-        }
-        let serve = directions.orders.serve(&presence.machine, self.has_worked);
-        self.set_served(serve == Serve::Work);
-        if serve == Serve::Park {
-            self.seat = None;
-            // Hold keeps those at work who are at work: one that was taken off stays off until it may run.
-            self.has_worked = false;
-            self.set_waiting(false);
-            self.show("parked");
-            return;
-        }
-        let eligible = directions.usable.iter().filter(|usable| match self.session.version_mask() {
-            // A target that refuses rolling serves only miners that do not roll.
-            Some(mask) if mask.0 != 0 => usable.mask.is_some_and(|granted| granted.0 != 0),
-            _ => true,
+        let (mask, live) = (self.session.version_mask(), self.session.has_live_work());
+        let shared = &self.shared;
+        let place = self.seating.settle(&shared.placement, &directions, &presence.machine, mask, live, |target| {
+            shared.shortage(target);
         });
-        // Behind a better target that has no room just now: work elsewhere beats none, and it asks again.
-        let mut behind = false;
-        for usable in eligible {
-            if self.seat.as_ref().is_some_and(|seat| seat.target == usable.target) {
-                self.set_waiting(behind);
-                return;
-            }
-            match self.shared.placement.seat(usable.target, self.slot.slot) {
-                Ok(seat) => {
-                    self.seat = Some(seat);
-                    self.set_waiting(behind);
-                    self.take_work(false);
-                    return;
-                }
-                Err(NoSeat::NoSpace) => self.shared.shortage(usable.target),
-                Err(NoSeat::NoJob) => {}
-            }
-            behind = true;
+        self.set_waiting(self.seating.is_waiting());
+        self.set_served(matches!(place, Place::Kept | Place::New | Place::Nowhere));
+        match place {
+            Place::Kept => {}
+            Place::New => self.take_work(false),
+            Place::Nowhere => self.show("waiting"),
+            Place::Parked => self.show("parked"),
+            Place::Released => self.out.close = Some("released"),
         }
-        // Without a new seat an old one is kept while its target lives: it is better than none.
-        let keeps =
-            self.seat.as_ref().is_some_and(|seat| directions.usable.iter().any(|one| one.target == seat.target));
-        if !keeps {
-            self.seat = None;
-            self.show("waiting");
-        }
-        self.set_waiting(true);
     }
 
     /// Takes what the lane has to say. `awaited` when the session sat there before it was said.
     fn take_work(&mut self, awaited: bool) {
-        let Some(seat) = &mut self.seat else { return };
-        let state = seat.state.borrow_and_update().clone();
-        match state {
-            LaneState::Work(work) => {
-                self.has_worked = true;
+        match self.seating.listen() {
+            Some(Said::Work(work)) => {
                 self.delivered = awaited.then(|| work.clone());
                 self.session.handle(Input::Work(&work), clock::now(), &mut self.out);
                 self.show("working");
             }
-            LaneState::Vacate => self.settle(true),
+            Some(Said::Settle) | None => self.settle(),
         }
     }
 
@@ -401,7 +362,7 @@ impl Connection {
             presence.set_working(state == "working");
         }
         let mut view = self.entry.view.lock();
-        let target = self.seat.as_ref().map(|seat| seat.target);
+        let target = self.seating.target();
         view.state = state;
         view.difficulty = self.session.difficulty().map(stratum::difficulty::Difficulty::get);
         let name = target.and_then(|target| self.shared.pools.targets.get(target)).map(|pool| &pool.config.name);
@@ -454,7 +415,7 @@ impl Connection {
             self.shared.books.metrics.blocks.inc();
         }
         let share = UpstreamShare {
-            slot: self.slot.slot,
+            slot: self.seating.slot(),
             extranonce2: share.extranonce2,
             ntime: share.ntime,
             nonce: share.nonce,
@@ -564,8 +525,8 @@ fn adjust(count: &std::sync::atomic::AtomicUsize, up: bool) {
 }
 
 /// Waits for the seat's lane to say something new; for ever without a seat. `false` when the lane is no more.
-async fn next_state(seat: &mut Option<Seat>) -> bool {
-    match seat {
+async fn next_state(seating: &mut Seating) -> bool {
+    match &mut seating.seat {
         Some(seat) => seat.state.changed().await.is_ok(),
         None => std::future::pending().await,
     }

@@ -50,6 +50,12 @@ impl Issues {
         self.issues.last().map(|issue| &*issue.work)
     }
 
+    /// Takes the pool's newer name and terms for a job the miner has. `false` for one it has not.
+    pub(super) fn rename(&mut self, work: &Arc<LaneWork>) -> bool {
+        let known = self.issues.iter_mut().rev().find(|issue| issue.work.job_id == work.job_id);
+        known.map(|issue| issue.work = work.clone()).is_some()
+    }
+
     pub(super) fn add(&mut self, work: Arc<LaneWork>, difficulty: Difficulty, mask: Option<VersionMask>) {
         if self.issues.len() >= ISSUES_MAX {
             let oldest = self.issues.iter().position(|issue| !issue.work.job.is_live()).unwrap_or(0);

@@ -177,6 +177,18 @@ fn handshake_works_in_every_order_seen_in_the_field() {
     }
 }
 
+/// S12: a miner that no target can ever seat is told so, and may go to its own backup pool.
+#[test]
+fn s12_without_search_space_a_subscribe_is_refused_with_20() {
+    let mut driver = Driver::new();
+    driver.session.refuse();
+    let configured = driver.say(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{}]}"#);
+    assert_eq!((configured.len(), driver.out.close), (1, None));
+    let answers = driver.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
+    assert_eq!(answers[0]["error"], serde_json::json!([20, "no search space", null]));
+    assert_eq!(driver.out.close, Some("no_search_space"));
+}
+
 #[test]
 fn the_slot_is_the_miners_extranonce1() {
     let mut driver = Driver::new();

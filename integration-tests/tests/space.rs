@@ -1,0 +1,120 @@
+//! Search space from outside: more connections where lanes run out, and clear words where there are no more.
+
+use testbed::pool::{Counts, Extranonce1, PoolConfig};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{PATIENCE, Setup, Site, pool};
+
+/// A miner that takes a seat and never finds a share: a crowd of real ones would only measure the test machine.
+struct Idler(BufReader<TcpStream>);
+
+impl Idler {
+    /// Connects and introduces itself.
+    async fn join(site: &Site, index: usize) -> Self {
+        let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+        let hello = format!(
+            "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"idler\"]}}\n\
+             {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"acme.idler-{index}\",\"x\"]}}\n"
+        );
+        stream.write_all(hello.as_bytes()).await.expect("it reads");
+        Self(stream)
+    }
+
+    /// Waits for a line with `word` in it, and returns it.
+    async fn hears(&mut self, word: &str) -> String {
+        let wanted = async {
+            loop {
+                let mut line = String::new();
+                assert!(self.0.read_line(&mut line).await.expect("readable") > 0, "closed before {word:?}");
+                if line.contains(word) {
+                    return line;
+                }
+            }
+        };
+        timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("never heard {word:?}"))
+    }
+}
+
+async fn crowd(site: &Site, count: usize) -> Vec<Idler> {
+    let mut crowd = Vec::new();
+    for index in 0..count {
+        crowd.push(Idler::join(site, index).await);
+    }
+    crowd
+}
+
+/// Connections that were ever given a job: probes are not.
+fn mined_on(counts: &Counts) -> usize {
+    counts.connections.values().filter(|connection| connection.jobs > 0).count()
+}
+
+/// F27 and DESIGN 2.3: a standby without lane bytes holds as many connections as it must take over, before it must.
+#[tokio::test(flavor = "multi_thread")]
+async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
+    let still = PoolConfig { job_interval: std::time::Duration::ZERO, ..pool(8, 1) };
+    let site = Site::start(Setup { pools: vec![still, pool(4, 2)], ..Setup::default() }).await;
+    let mut idlers = crowd(&site, 600).await;
+    let miners = site.fleet(2);
+    for idler in &mut idlers {
+        idler.hears("mining.notify").await;
+    }
+    site.pools[1].until(PATIENCE, |counts| mined_on(counts) == 3).await.expect("three connections for 602 miners");
+    assert_eq!(site.pools[1].counts().total.accepted, 0, "nobody mines there yet");
+    site.pools[0].die().await;
+    for idler in &mut idlers {
+        idler.hears("mining.notify").await;
+    }
+    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("mined at");
+    let view = &site.proxy.targets()[1];
+    assert_eq!((view.connections, view.sessions), (3, 602));
+    let books = site.settle(miners).await;
+    books.check();
+    assert_eq!((books.fleet.reconnects, books.fleet.extranonce_size_changes), (0, 0), "{books:#?}");
+    site.stop().await;
+}
+
+/// F27, S12: at the cap the next is told so, and nobody else notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
+    let setup =
+        Setup { pools: vec![pool(4, 1)], change: |config| config.targets[0].max_connections = 1, ..Setup::default() };
+    let site = Site::start(setup).await;
+    let miners = site.fleet(2);
+    let mut idlers = crowd(&site, 254).await;
+    for idler in &mut idlers {
+        idler.hears("mining.notify").await;
+    }
+    let refusal = Idler::join(&site, 999).await.hears("\"id\":1,").await;
+    assert!(refusal.contains("[20,\"no search space\""), "{refusal}");
+    // The seat of one that leaves is free again.
+    drop(idlers.pop());
+    loop {
+        let mut next = Idler::join(&site, 1000).await;
+        if next.hears("\"id\":1,").await.contains("mining.notify") {
+            next.hears("\"method\":\"mining.notify\"").await;
+            break;
+        }
+    }
+    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("the others mine");
+    site.settle(miners).await.check();
+    site.stop().await;
+}
+
+/// Braiins serves `00` to everybody: where no lane bytes are left, a second connection would search the same space.
+#[tokio::test(flavor = "multi_thread")]
+async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_not_used() {
+    let same = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..pool(4, 1) };
+    let site = Site::start(Setup { pools: vec![same], ..Setup::default() }).await;
+    let miners = site.fleet(2);
+    let _idlers = crowd(&site, 270).await;
+    // The probe, the one in use, and the one that is of no use.
+    site.pools[0].until(PATIENCE, |counts| counts.connects >= 3 && counts.open == 1).await.expect("tried and left");
+    assert_eq!(mined_on(&site.pools[0].counts()), 1);
+    let refusal = Idler::join(&site, 999).await.hears("\"id\":1,").await;
+    assert!(refusal.contains("no search space"), "it is known by now: {refusal}");
+    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("mined at");
+    site.settle(miners).await.check();
+    site.stop().await;
+}
