@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 pub use self::command::{Command, CommandError};
 pub use self::config::{
     Authorize, ConfigError, DIFFICULTY_MAX, DIFFICULTY_MIN, DifficultyOrder, ErrorForm, Extranonce1,
-    ExtranonceSubscribe, FirstJob, PoolConfig, Rolling, SubscribeReply,
+    ExtranonceSubscribe, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
 };
 pub use self::counts::{ConnectionCounts, Counts, Outcome, Tally};
 use self::serve::Hub;

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use testbed::clock::parse_span;
 use testbed::pool::{
-    Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, PoolConfig, Rolling, SubscribeReply,
+    Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
     TestPool,
 };
 use testbed::program::{ended, write_json};
@@ -28,27 +28,33 @@ struct Options {
     /// Where to listen for miners.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Be like a pool we know, in everything but difficulty, jobs and who may mine.
+    #[arg(long, value_name = "POOL")]
+    like: Option<Like>,
     /// Bytes of extranonce1, a value of its own for each connection.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, conflicts_with = "like")]
     extranonce1_size: usize,
     /// One extranonce1 for all connections, hex (as Braiins serves 00).
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", conflicts_with = "like")]
     extranonce1: Option<String>,
     /// Bytes left to whoever connects, 2 to 8.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, conflicts_with = "like")]
     extranonce2_size: usize,
-    /// Share difficulty at the start, 2^-28 to 2^48.
-    #[arg(long, default_value_t = 1.0)]
-    difficulty: f64,
+    /// Share difficulty at the start, 2^-28 to 2^48: 1 unless `--like` says otherwise.
+    #[arg(long)]
+    difficulty: Option<f64>,
     /// Version bits that may be rolled, hex, or `none`.
-    #[arg(long, default_value = "1fffe000", value_parser = parse_mask)]
+    #[arg(long, default_value = "1fffe000", value_parser = parse_mask, conflicts_with = "like")]
     version_mask: Mask,
     /// Rebuild the header's version by OR, as ckpool does, not by BIP310's rule.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     or_version: bool,
     /// Take version bits from connections that never configured.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     unasked_rolling: bool,
+    /// Take nonces without leading zeros.
+    #[arg(long, conflicts_with = "like")]
+    short_nonces: bool,
     /// Block version of the jobs, hex.
     #[arg(long, default_value = "20000000", value_parser = parse_hex)]
     job_version: u32,
@@ -68,28 +74,28 @@ struct Options {
     #[arg(long, value_name = "NAME")]
     worker: Vec<String>,
     /// Send the first job right after subscribe, before authorize.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     early_job: bool,
     /// Shape of the subscribe reply.
-    #[arg(long, default_value = "one-pair")]
+    #[arg(long, default_value = "one-pair", conflicts_with = "like")]
     subscribe_reply: Reply,
     /// Shape of refusals.
-    #[arg(long, default_value = "array")]
+    #[arg(long, default_value = "array", conflicts_with = "like")]
     errors: Errors,
     /// Leave the `error` key out of good answers.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     omit_error_key: bool,
     /// Send set_difficulty after the notify.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     difficulty_after_job: bool,
     /// Send set_version_mask before the subscribe reply.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     early_version_mask: bool,
     /// Refuse configure after subscribe.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     configure_first: bool,
     /// Ignore suggest_difficulty and `d=` in passwords.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "like")]
     fixed_difficulty: bool,
     /// Make a clean job when a block is found.
     #[arg(long)]
@@ -115,6 +121,7 @@ struct Mask(Option<u32>);
 enum Reply {
     OnePair,
     TwoPairs,
+    TwoPairsNotifyFirst,
     Flat,
 }
 
@@ -124,6 +131,10 @@ enum Errors {
     RejectReason,
     Text,
     Object,
+    TwoElements,
+    StringCode,
+    Negative,
+    Bare,
 }
 
 fn parse_hex(text: &str) -> Result<u32, String> {
@@ -136,6 +147,28 @@ fn parse_mask(text: &str) -> Result<Mask, String> {
 
 impl Options {
     fn config(&self) -> anyhow::Result<PoolConfig> {
+        let shape = match self.like {
+            Some(like) => like.config(),
+            None => self.shape()?,
+        };
+        Ok(PoolConfig {
+            listen: self.listen,
+            difficulty: self.difficulty.unwrap_or(shape.difficulty),
+            job_version: self.job_version,
+            job_interval: self.job_interval,
+            clean_every: self.clean_every,
+            branches: self.branches,
+            nbits: self.nbits,
+            authorize: if self.worker.is_empty() { Authorize::All } else { Authorize::Only(self.worker.clone()) },
+            clean_on_block: self.clean_on_block,
+            seed: self.seed,
+            wire_lines: 0,
+            ..shape
+        })
+    }
+
+    /// What `--like` takes from a pool we know, and what is chosen piece by piece without it.
+    fn shape(&self) -> anyhow::Result<PoolConfig> {
         let extranonce1 = match &self.extranonce1 {
             None => Extranonce1::PerConnection(self.extranonce1_size),
             Some(hex) => Extranonce1::Fixed(
@@ -143,23 +176,17 @@ impl Options {
             ),
         };
         Ok(PoolConfig {
-            listen: self.listen,
             extranonce1,
             extranonce2_size: self.extranonce2_size,
-            difficulty: self.difficulty,
             version_mask: self.version_mask.0,
             rolling: if self.or_version { Rolling::Or } else { Rolling::MaskReplace },
             unasked_rolling: self.unasked_rolling,
-            job_version: self.job_version,
-            job_interval: self.job_interval,
-            clean_every: self.clean_every,
-            branches: self.branches,
-            nbits: self.nbits,
-            authorize: if self.worker.is_empty() { Authorize::All } else { Authorize::Only(self.worker.clone()) },
+            short_nonces: self.short_nonces,
             first_job: if self.early_job { FirstJob::AfterSubscribe } else { FirstJob::AfterAuthorize },
             subscribe_reply: match self.subscribe_reply {
                 Reply::OnePair => SubscribeReply::OnePair,
                 Reply::TwoPairs => SubscribeReply::TwoPairs,
+                Reply::TwoPairsNotifyFirst => SubscribeReply::TwoPairsNotifyFirst,
                 Reply::Flat => SubscribeReply::Flat,
             },
             error_form: match self.errors {
@@ -167,15 +194,16 @@ impl Options {
                 Errors::RejectReason => ErrorForm::RejectReason,
                 Errors::Text => ErrorForm::Text,
                 Errors::Object => ErrorForm::Object,
+                Errors::TwoElements => ErrorForm::TwoElements,
+                Errors::StringCode => ErrorForm::StringCode,
+                Errors::Negative => ErrorForm::Negative,
+                Errors::Bare => ErrorForm::Bare,
             },
             omit_error_key: self.omit_error_key,
             difficulty_order: if self.difficulty_after_job { DifficultyOrder::After } else { DifficultyOrder::Before },
             early_version_mask: self.early_version_mask,
             configure_first: self.configure_first,
             honour_suggestions: !self.fixed_difficulty,
-            clean_on_block: self.clean_on_block,
-            seed: self.seed,
-            wire_lines: 0,
             ..PoolConfig::default()
         })
     }

@@ -45,7 +45,7 @@ async fn each_model<F: Future<Output = ()> + Send + 'static>(check: fn(Model) ->
 
 /// A pool that every model mines at as its settings say.
 fn neutral() -> PoolConfig {
-    PoolConfig { unasked_rolling: true, honour_suggestions: false, ..easy() }
+    PoolConfig { unasked_rolling: true, short_nonces: true, honour_suggestions: false, ..easy() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,12 @@
-//! How a test pool behaves from its start: each field is something a real pool does differently from the next.
+//! How a test pool behaves from its start: each field is something a real pool does differently from the next. What
+//! pools we know do is in [`presets`].
+
+mod presets;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+pub use self::presets::Like;
 use crate::arithmetic::Target;
 
 /// A test pool's settings. [`PoolConfig::default`] is a plain, honest pool on a free local port.
@@ -22,6 +26,8 @@ pub struct PoolConfig {
     pub rolling: Rolling,
     /// Take version bits from connections that never configured: MiningRigRentals sends them so.
     pub unasked_rolling: bool,
+    /// Take nonces without leading zeros, as NerdMiner writes them.
+    pub short_nonces: bool,
     /// The jobs' block version; real pools signal with bits that may lie inside the mask.
     pub job_version: u32,
     /// Time between jobs; zero makes jobs only when told to.
@@ -46,6 +52,26 @@ pub struct PoolConfig {
     pub omit_error_key: bool,
     /// Whether `set_difficulty` comes before or after the notify it belongs to.
     pub difficulty_order: DifficultyOrder,
+    /// Send the first `set_difficulty` before the configure reply, as OCEAN does at times.
+    pub early_difficulty: bool,
+    /// Leave the `id` key out of `set_difficulty`, as AntPool does.
+    pub difficulty_without_id: bool,
+    /// Write difficulties and sizes as `1024.0`, as miningcore does.
+    pub floats: bool,
+    /// Put `"jsonrpc":"2.0"` into every message, as miningcore does.
+    pub jsonrpc: bool,
+    /// Answer every other request a moment after the one behind it, as AntPool does.
+    pub answers_out_of_order: bool,
+    /// Leave what it does not know unanswered, and `mining.ping` too, as ckpool does.
+    pub silent_to_unknown: bool,
+    /// Refuse shares without version bits from connections that configured rolling, as DATUM does.
+    pub wants_version_bits: bool,
+    /// What job ids begin with; ids are opaque to whoever gets them.
+    pub job_id_prefix: String,
+    /// What a share that misses its difficulty is told.
+    pub low_words: &'static str,
+    /// Change everyone's extranonce1 at every so manieth job, as NiceHash may at any time; zero: never.
+    pub extranonce_every: u32,
     /// Send `set_version_mask` right after the configure reply, before the subscribe reply, as Braiins does.
     pub early_version_mask: bool,
     /// Refuse configure after subscribe, as Braiins does.
@@ -108,6 +134,8 @@ pub enum SubscribeReply {
     OnePair,
     /// `[[["mining.set_difficulty","id"],["mining.notify","id"]],"e1",n]`
     TwoPairs,
+    /// `[[["mining.notify","id"],["mining.set_difficulty","id"]],"e1",n]`
+    TwoPairsNotifyFirst,
     /// `[["mining.notify","id"],"e1",n]`
     Flat,
 }
@@ -123,6 +151,14 @@ pub enum ErrorForm {
     Text,
     /// `"result":null,"error":{"code":21,"message":"Job not found"}`
     Object,
+    /// `"result":null,"error":[21,"Job not found"]`
+    TwoElements,
+    /// `"result":null,"error":["21","Job not found",null]`, as Lumerin writes it.
+    StringCode,
+    /// `"result":null,"error":[-21,"Job not found",null]`: codes that mean nothing to miners.
+    Negative,
+    /// `"result":false` and nothing else.
+    Bare,
 }
 
 /// Whether `set_difficulty` comes before or after the notify it belongs to.
@@ -180,6 +216,7 @@ impl Default for PoolConfig {
             version_mask: Some(0x1fff_e000),
             rolling: Rolling::MaskReplace,
             unasked_rolling: false,
+            short_nonces: false,
             job_version: 0x2000_0000,
             job_interval: Duration::from_secs(30),
             clean_every: 10,
@@ -192,6 +229,16 @@ impl Default for PoolConfig {
             error_form: ErrorForm::Array,
             omit_error_key: false,
             difficulty_order: DifficultyOrder::Before,
+            early_difficulty: false,
+            difficulty_without_id: false,
+            floats: false,
+            jsonrpc: false,
+            answers_out_of_order: false,
+            silent_to_unknown: false,
+            wants_version_bits: false,
+            job_id_prefix: String::new(),
+            low_words: "Low difficulty share",
+            extranonce_every: 0,
             early_version_mask: false,
             configure_first: false,
             honour_suggestions: true,

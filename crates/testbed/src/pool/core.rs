@@ -73,6 +73,8 @@ struct Connection {
     authorized: bool,
     /// The difficulty last written to it.
     told: Option<f64>,
+    /// Answers given so far.
+    answers: u64,
     issued: VecDeque<Issued>,
     log: WireLog,
 }
@@ -83,6 +85,8 @@ const ISSUED_MAX: usize = 256;
 const CLOSED_MAX: usize = 4096;
 /// Workers counted by name; the submits of further ones are counted together.
 const WORKERS_MAX: usize = 100_000;
+/// How much later an answer comes that lets the next go first.
+const OUT_OF_ORDER: Duration = Duration::from_millis(20);
 /// The name further workers are counted under.
 const OTHER_WORKERS: &str = "(others)";
 
@@ -148,6 +152,7 @@ impl Core {
             subscribed: false,
             authorized: false,
             told: None,
+            answers: 0,
             issued: VecDeque::new(),
             log: WireLog::new(self.config.wire_lines),
         };
@@ -183,6 +188,10 @@ impl Core {
     /// Makes the job the interval asks for.
     pub(super) fn tick(&mut self, now: Moment) {
         let clean = self.config.clean_every != 0 && self.jobs_since_clean + 1 >= self.config.clean_every;
+        let every = u64::from(self.config.extranonce_every);
+        if every != 0 && (self.counts.jobs + 1).is_multiple_of(every) {
+            return self.change_extranonces(now);
+        }
         self.new_job(clean, now);
     }
 
@@ -209,7 +218,7 @@ impl Core {
             nbits: self.config.nbits,
             ntime: now.ntime(),
         };
-        let id = format!("{:x}", self.job_number);
+        let id = format!("{}{:x}", self.config.job_id_prefix, self.job_number);
         let job = Arc::new(Job::new(id, self.prevhash, self.height, shape, &mut self.rng));
         self.job = Some(Arc::clone(&job));
         let mut rendered: HashMap<usize, Arc<str>> = HashMap::new();
@@ -222,7 +231,9 @@ impl Core {
                 continue;
             }
             let length = connection.extranonce_len();
-            let line = rendered.entry(length).or_insert_with(|| Arc::from(job.notify(length, clean))).clone();
+            let jsonrpc = self.config.jsonrpc;
+            let render = || Arc::from(dressed(jsonrpc, job.notify(length, clean)));
+            let line = rendered.entry(length).or_insert_with(render).clone();
             self.issue(id, &job, line);
         }
     }
@@ -234,7 +245,7 @@ impl Core {
         if self.mood != Mood::Normal || !connection.issued.is_empty() || !connection.ready(self.config.first_job) {
             return;
         }
-        let line = Arc::from(job.notify(connection.extranonce_len(), true));
+        let line = Arc::from(dressed(self.config.jsonrpc, job.notify(connection.extranonce_len(), true)));
         self.issue(id, &job, line);
     }
 
@@ -270,7 +281,16 @@ impl Core {
         if connection.told.replace(difficulty) == Some(difficulty) {
             return;
         }
-        self.send(id, format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}").into());
+        let number = if self.config.floats { format!("{difficulty:?}") } else { difficulty.to_string() };
+        let key = if self.config.difficulty_without_id { "" } else { "\"id\":null," };
+        let line = format!("{{{key}\"method\":\"mining.set_difficulty\",\"params\":[{number}]}}");
+        self.send(id, dressed(self.config.jsonrpc, line).into());
+    }
+
+    /// Sends a notification to one connection. `params` is JSON.
+    fn notification(&mut self, id: ConnectionId, method: &str, params: &serde_json::Value) {
+        let line = format!("{{\"id\":null,\"method\":\"{method}\",\"params\":{params}}}");
+        self.send(id, dressed(self.config.jsonrpc, line).into());
     }
 
     /// Sends a line to everyone connected.
@@ -292,12 +312,16 @@ impl Core {
 
     /// Sends an answer, later if answers are delayed.
     fn reply(&mut self, id: ConnectionId, line: String) {
-        if self.answer_delay.is_zero() {
+        let line = dressed(self.config.jsonrpc, line);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.answers += 1;
+        let waits = self.config.answers_out_of_order && connection.answers % 2 == 1;
+        let delay = if waits { self.answer_delay + OUT_OF_ORDER } else { self.answer_delay };
+        if delay.is_zero() {
             return self.send(id, line.into());
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.log.push(Direction::Out, line.as_bytes());
-        self.outs.push((id, Out::Late(line.into(), self.answer_delay)));
+        self.outs.push((id, Out::Late(line.into(), delay)));
     }
 
     /// Returns everything counted.
@@ -353,6 +377,11 @@ impl Core {
             change(&mut connection.counts.total);
         }
     }
+}
+
+/// Returns the line with the `jsonrpc` key, where a pool has it.
+fn dressed(jsonrpc: bool, line: String) -> String {
+    if jsonrpc { format!("{{\"jsonrpc\":\"2.0\",{}", &line[1..]) } else { line }
 }
 
 impl Connection {

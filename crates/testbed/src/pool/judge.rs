@@ -49,6 +49,23 @@ impl<'a> Submission<'a> {
     }
 }
 
+impl<'a> Submission<'a> {
+    /// Its nonce with the leading zeros it may lack.
+    pub(super) fn padded_nonce(&self) -> String {
+        format!("{:0>8}", self.nonce)
+    }
+
+    /// Returns it with another nonce.
+    pub(super) const fn with_nonce(self, nonce: &'a str) -> Self {
+        Self { nonce, ..self }
+    }
+
+    /// Tells whether it carries version bits.
+    pub(super) const fn has_version_bits(&self) -> bool {
+        self.version_bits.is_some()
+    }
+}
+
 /// Which version bits a connection may set, and how they enter the header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct VersionRule {
@@ -82,8 +99,7 @@ pub(super) fn weigh(
         return Err("Invalid extranonce2 size");
     }
     let ntime = parse_u32(submission.ntime).ok_or("Invalid ntime")?;
-    // Pools read it as a number: NerdMiner writes no leading zeros.
-    let nonce = parse_u32(&format!("{:0>8}", submission.nonce)).ok_or("Invalid nonce")?;
+    let nonce = parse_u32(submission.nonce).ok_or("Invalid nonce")?;
     let job = &*issued.job;
     if ntime < job.ntime || ntime - job.ntime > ntime_window {
         return Err("Ntime out of range");

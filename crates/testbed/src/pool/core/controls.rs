@@ -35,6 +35,16 @@ impl Core {
         if let Some(value) = value {
             check_extranonce1(value.len())?;
         }
+        self.give_extranonces(value, size, now);
+        Ok(())
+    }
+
+    /// Gives everyone an extranonce1 anew, as long as before.
+    pub(super) fn change_extranonces(&mut self, now: Moment) {
+        self.give_extranonces(None, self.config.extranonce2_size, now);
+    }
+
+    fn give_extranonces(&mut self, value: Option<&[u8]>, size: usize, now: Moment) {
         self.config.extranonce2_size = size;
         for id in self.ids() {
             let extranonce1 = value.map_or_else(|| self.fresh_extranonce1(), Arc::from);
@@ -45,14 +55,10 @@ impl Core {
             connection.extranonce1 = extranonce1;
             if connection.subscribed {
                 let params = serde_json::json!([connection.counts.extranonce1, size]);
-                self.send(
-                    id,
-                    format!("{{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":{params}}}").into(),
-                );
+                self.notification(id, "mining.set_extranonce", &params);
             }
         }
         self.new_job(true, now);
-        Ok(())
     }
 
     /// Changes the version mask, at once; `None` forbids rolling.
@@ -68,11 +74,8 @@ impl Core {
 
     pub(super) fn tell_mask(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else { return };
-        let mask = connection.counts.version_mask;
-        self.send(
-            id,
-            format!("{{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"{mask:08x}\"]}}").into(),
-        );
+        let mask = format!("{:08x}", connection.counts.version_mask);
+        self.notification(id, "mining.set_version_mask", &serde_json::json!([mask]));
     }
 
     /// Changes the mood; becoming normal again brings a clean job.
@@ -86,12 +89,16 @@ impl Core {
     /// Tells every connection to go elsewhere.
     pub(in crate::pool) fn reconnect(&mut self, host: &str, port: u16, wait_secs: u32) {
         let params = if host.is_empty() { Value::Array(vec![]) } else { serde_json::json!([host, port, wait_secs]) };
-        self.send_all(&format!("{{\"id\":null,\"method\":\"client.reconnect\",\"params\":{params}}}"));
+        for id in self.ids() {
+            self.notification(id, "client.reconnect", &params);
+        }
     }
 
     /// Shows every connection a text.
     pub(in crate::pool) fn show_message(&mut self, text: &str) {
         let params = serde_json::json!([text]);
-        self.send_all(&format!("{{\"id\":null,\"method\":\"client.show_message\",\"params\":{params}}}"));
+        for id in self.ids() {
+            self.notification(id, "client.show_message", &params);
+        }
     }
 }

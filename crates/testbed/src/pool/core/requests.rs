@@ -39,13 +39,17 @@ impl Core {
             "mining.authorize" => self.authorize(id, &message),
             "mining.extranonce.subscribe" => self.extranonce_subscribe(id, &message),
             "mining.suggest_difficulty" => self.suggest_difficulty(id, &message),
-            "mining.ping" => self.answer(id, message.id(), "\"pong\""),
+            "mining.ping" if !self.config.silent_to_unknown => self.answer(id, message.id(), "\"pong\""),
             "client.get_version" => self.answer(id, message.id(), "\"tieline-test-pool\""),
+            _ if self.config.silent_to_unknown => {}
             _ => self.refuse(id, message.id(), 20, "Unknown method"),
         }
     }
 
     fn configure(&mut self, id: ConnectionId, message: &Envelope<'_>) {
+        if self.config.early_difficulty {
+            self.tell_difficulty(id);
+        }
         let (pool_mask, configure_first) = (self.config.version_mask, self.config.configure_first);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if configure_first && connection.subscribed {
@@ -93,11 +97,13 @@ impl Core {
         let subscriptions = match form {
             SubscribeReply::OnePair => serde_json::json!([notify]),
             SubscribeReply::TwoPairs => serde_json::json!([["mining.set_difficulty", session], notify]),
+            SubscribeReply::TwoPairsNotifyFirst => serde_json::json!([notify, ["mining.set_difficulty", session]]),
             SubscribeReply::Flat => notify,
         };
-        let result =
-            serde_json::json!([subscriptions, connection.counts.extranonce1, connection.counts.extranonce2_size]);
-        self.answer(id, message.id(), &result.to_string());
+        let size = connection.counts.extranonce2_size;
+        let size = if self.config.floats { format!("{size}.0") } else { size.to_string() };
+        let result = format!("[{subscriptions},\"{}\",{size}]", connection.counts.extranonce1);
+        self.answer(id, message.id(), &result);
         self.first_job(id);
     }
 
@@ -139,7 +145,9 @@ impl Core {
     fn suggest_difficulty(&mut self, id: ConnectionId, message: &Envelope<'_>) {
         let wished = message.params.get(0).and_then(Value::as_f64).filter(|wished| *wished > 0.0);
         let (Some(wished), true) = (wished, self.config.honour_suggestions) else {
-            return self.refuse(id, message.id(), 40, "unfit, ignore");
+            // AntPool's words, in AntPool's form.
+            let line = format!("{{\"id\":{},\"result\":null,\"error\":[40,\"unfit, ignore\"]}}", message.id());
+            return self.reply(id, line);
         };
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.counts.difficulty = wished.clamp(DIFFICULTY_MIN, DIFFICULTY_MAX);
@@ -166,6 +174,7 @@ impl Core {
         match (self.verdicts, outcome.refusal()) {
             (Verdicts::WrongIds, _) => self.answer(id, "\"nobody\"", "true"),
             (Verdicts::AcceptAll, _) | (_, None) => self.answer(id, message.id(), "true"),
+            (_, Some((23, _))) => self.refuse(id, message.id(), 23, self.config.low_words),
             (_, Some((code, why))) => self.refuse(id, message.id(), code, why),
         }
         if self.config.clean_on_block && matches!(outcome, Outcome::Accepted { block: true, .. }) {
@@ -186,8 +195,13 @@ impl Core {
         let Some(issued) = connection.issued(submission.job_id) else { return Outcome::UnknownJob };
         let unasked = connection.asked_mask.is_none() && self.config.unasked_rolling;
         let mask = if unasked { self.config.version_mask.unwrap_or(0) } else { connection.counts.version_mask };
+        if mask != 0 && self.config.wants_version_bits && !submission.has_version_bits() && !unasked {
+            return malformed(20, "Version bits missing");
+        }
         let rule = VersionRule { mask, rolling: self.config.rolling };
-        let weighed = match weigh(issued, submission, rule, self.config.ntime_window) {
+        let padded = if self.config.short_nonces { submission.padded_nonce() } else { String::new() };
+        let read = if self.config.short_nonces { submission.with_nonce(&padded) } else { *submission };
+        let weighed = match weigh(issued, &read, rule, self.config.ntime_window) {
             Ok(weighed) => weighed,
             Err(why) => return malformed(20, why),
         };
@@ -221,6 +235,10 @@ impl Core {
             ErrorForm::Array => format!("\"result\":null,\"error\":[{code},\"{why}\",null]"),
             ErrorForm::RejectReason => format!("\"result\":false,\"error\":null,\"reject-reason\":\"{why}\""),
             ErrorForm::Text => format!("\"result\":null,\"error\":\"{why}\""),
+            ErrorForm::TwoElements => format!("\"result\":null,\"error\":[{code},\"{why}\"]"),
+            ErrorForm::StringCode => format!("\"result\":null,\"error\":[\"{code}\",\"{why}\",null]"),
+            ErrorForm::Negative => format!("\"result\":null,\"error\":[-{code},\"{why}\",null]"),
+            ErrorForm::Bare => "\"result\":false".to_owned(),
             ErrorForm::Object => format!("\"result\":null,\"error\":{{\"code\":{code},\"message\":\"{why}\"}}"),
         };
         self.reply(id, format!("{{\"id\":{request},{body}}}"));

@@ -8,6 +8,8 @@ use crate::arithmetic::{Header, Target, coinbase, merkle_root, parse_array, pars
 use crate::clock::moment;
 use crate::pool::config::{Authorize, ErrorForm, ExtranonceSubscribe, Rolling, SubscribeReply};
 
+mod presets;
+
 /// A pool and one connection, talked to by hand.
 struct Bench {
     core: Core,
@@ -247,7 +249,7 @@ fn difficulty_wishes_are_honoured_where_allowed() {
     assert_eq!(find(&lines, "mining.set_difficulty")["params"][0], 2048);
     bench.core.config.honour_suggestions = false;
     let lines = bench.say(r#"{"id":5,"method":"mining.suggest_difficulty","params":[1]}"#);
-    assert_eq!(lines, [r#"{"id":5,"result":null,"error":[40,"unfit, ignore",null]}"#]);
+    assert_eq!(lines, [r#"{"id":5,"result":null,"error":[40,"unfit, ignore"]}"#]);
     assert!((bench.core.counts().connections[&1].difficulty - 2048.0).abs() < f64::EPSILON);
 }
 
