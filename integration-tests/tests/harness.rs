@@ -161,6 +161,7 @@ impl Books {
         }
         assert_eq!((fleet.repeated_work, fleet.shared_work), (0, 0), "no work twice: {self:#?}");
         assert_eq!((fleet.repeated_job_ids, fleet.extranonce_changes), (0, 0), "{self:#?}");
+        assert_eq!((fleet.configure_repeats, fleet.passed_over), (0, 0), "nothing firmware stumbles over: {self:#?}");
         assert_eq!((fleet.disconnects, fleet.failed_handshakes, fleet.timeouts), (0, 0, 0), "{self:#?}");
     }
 }

@@ -1,0 +1,70 @@
+//! Every firmware at every pool: one proxy for each pool model, all miner models at once, and all sides' books compared.
+
+use std::time::Duration;
+
+use stratum::difficulty::Difficulty;
+use testbed::miner::{MinerConfig, Model, TestMiner};
+use testbed::pool::{Like, PoolConfig};
+use tokio::task::JoinSet;
+
+use crate::harness::{PATIENCE, Setup, Site};
+
+/// Hashes per second of each miner: a whole fleet for each pool runs side by side.
+const HASHRATE: f64 = 1000.0;
+/// About eight shares a second from each.
+const EASY: f64 = 1.0 / (1u64 << 25) as f64;
+/// Shares each miner must have answered.
+const SHARES: u64 = 8;
+
+/// A pool as it is known, with jobs and shares that come quickly.
+fn pool(like: Like) -> PoolConfig {
+    // OCEAN's difficulties are no powers of two.
+    let difficulty = if like == Like::Ocean { EASY * 1.5 } else { EASY };
+    PoolConfig { difficulty, job_interval: Duration::from_millis(300), clean_every: 4, ..like.config() }
+}
+
+/// Runs every model that takes the size such a pool leaves at one pool.
+async fn every_firmware_at(like: Like) {
+    let config = pool(like);
+    // The slot takes one byte, and the lane another where there is one to spare.
+    let size = if config.extranonce2_size > 4 { 4 } else { 3 };
+    let setup = Setup {
+        pools: vec![config],
+        change: |config| config.servers[0].difficulty = Difficulty::new(EASY).expect("positive"),
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let models: Vec<Model> = Model::ALL.into_iter().filter(|model| model.takes_extranonce2(size)).collect();
+    let miners: Vec<TestMiner> = models
+        .iter()
+        .map(|model| {
+            let config = site.miner_config(*model, &format!("acme.{model:?}"));
+            TestMiner::start(MinerConfig { hashrate: HASHRATE, ..config })
+        })
+        .collect();
+    for (model, miner) in models.iter().zip(&miners) {
+        if let Err(late) = miner.until(PATIENCE, |counts| counts.answered_true >= SHARES).await {
+            panic!("{model:?} at {like:?}: {late}\n{:#?}\n{:#?}", miner.counts(), miner.wire());
+        }
+    }
+    let books = site.settle(miners).await;
+    books.check();
+    let fleet = &books.fleet;
+    assert_eq!(
+        fleet.refused(),
+        books.pools[0].total.stale + books.proxy.stale,
+        "{like:?}: only stale ones: {books:#?}"
+    );
+    assert_eq!((fleet.reconnects, fleet.rolling_off, fleet.withheld, fleet.bad_lines), (0, 0, 0, 0), "{like:?}");
+    site.stop().await;
+}
+
+/// PROTOCOL 2.3 and 2.4, each row against each. NiceHash leaves 3 bytes, which is one miner's: that is passthrough's.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
+    let mut sites = JoinSet::new();
+    for like in Like::ALL.into_iter().filter(|like| *like != Like::Nicehash) {
+        sites.spawn(every_firmware_at(like));
+    }
+    sites.join_all().await;
+}
