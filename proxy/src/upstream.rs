@@ -4,6 +4,7 @@
 //! [`pool_session`]; who works on what is decided in [`crate::placement`].
 
 mod backoff;
+mod in_flight;
 mod outgoing;
 mod pool_session;
 mod probe;
@@ -509,10 +510,10 @@ impl Carrier {
         let mut settled = Vec::new();
         self.session.end(clock::now(), &mut settled);
         for share in rest(&mut self.queues.urgent).await {
-            settled.push(pool_session::undelivered(share));
+            settled.push(in_flight::undelivered(share));
         }
         for share in rest(&mut self.queues.submits).await {
-            settled.push(pool_session::undelivered(share));
+            settled.push(in_flight::undelivered(share));
         }
         self.pools.count(&self.pool, &mut settled);
     }

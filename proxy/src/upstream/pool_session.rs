@@ -1,21 +1,17 @@
 //! One connection to a pool, as a pure state machine: lines, shares and the time in; bytes and events out.
 //!
-//! It owns the handshake, the pool's difficulty and mask, and the shares in flight with their deadlines. It decides when
+//! It owns the handshake, the pool's difficulty and mask, and the deadlines of the shares [`in_flight`](super::in_flight). It decides when
 //! a connection is dead. Sockets and back-off are the business of the task around it ([`super`]).
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stratum::client_role::{ClientConfig, ClientEvent, ClientRole};
 use stratum::difficulty::Difficulty;
 use stratum::error::{RejectCode, StratumError};
 use stratum::job::Job;
-use stratum::share::Proof;
 use stratum::version::VersionMask;
-use tokio::sync::mpsc;
 
-use crate::machines::MachineStats;
+use super::in_flight::InFlight;
 use crate::outcome::{Settled, SettledAs};
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -51,21 +47,6 @@ pub(crate) enum PoolEvent {
     Dead { reason: &'static str, detail: String },
 }
 
-/// A forwarded share that waits for the pool's word.
-#[derive(Debug)]
-struct InFlight {
-    request: u64,
-    ticket: u32,
-    reply: mpsc::Sender<PoolVerdict>,
-    sent_at: Instant,
-    pool_difficulty: f64,
-    /// The header, when it meets the network target.
-    block: Option<Box<Proof>>,
-    machine: Option<Arc<MachineStats>>,
-    /// Answered already (removed once it is at the front).
-    done: bool,
-}
-
 /// One pool connection.
 #[derive(Debug)]
 pub(crate) struct PoolSession {
@@ -79,7 +60,7 @@ pub(crate) struct PoolSession {
     early_job: Option<(Job, Instant)>,
     /// The pool has said a difficulty, or has been waited for long enough.
     difficulty_said: bool,
-    in_flight: VecDeque<InFlight>,
+    in_flight: InFlight,
     connected_at: Instant,
     last_answer_at: Instant,
     last_job_at: Instant,
@@ -110,7 +91,7 @@ impl PoolSession {
             subscribed: false,
             early_job: None,
             difficulty_said: false,
-            in_flight: VecDeque::new(),
+            in_flight: InFlight::default(),
             connected_at: now,
             last_answer_at: now,
             last_job_at: now,
@@ -128,12 +109,12 @@ impl PoolSession {
 
     /// Shares that wait for the pool's word.
     pub(crate) fn waiting(&self) -> usize {
-        self.in_flight.iter().filter(|share| !share.done).count()
+        self.in_flight.waiting()
     }
 
     /// Whether the oldest share has waited long enough to doubt the upstream.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        self.oldest().is_some_and(|sent_at| now >= sent_at + self.deadlines.suspect)
+        self.in_flight.oldest().is_some_and(|sent_at| now >= sent_at + self.deadlines.suspect)
     }
 
     /// Whether the pool has brought no job for too long.
@@ -144,10 +125,6 @@ impl PoolSession {
     /// How often [`Self::tick`] is needed: often enough to hold the shortest deadline.
     pub(crate) fn tick_every(&self) -> Duration {
         (self.deadlines.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
-    }
-
-    fn oldest(&self) -> Option<Instant> {
-        self.in_flight.iter().find(|share| !share.done).map(|share| share.sent_at)
     }
 
     /// Takes one line of the pool.
@@ -267,9 +244,7 @@ impl PoolSession {
         events: &mut Vec<PoolEvent>,
         settled: &mut Vec<Settled>,
     ) {
-        // Request numbers only rise, so the table is sorted.
-        let Ok(index) = self.in_flight.binary_search_by_key(&request, |share| share.request) else { return };
-        if self.in_flight[index].done {
+        if !self.in_flight.waits(request) {
             return;
         }
         self.last_answer_at = now;
@@ -287,35 +262,11 @@ impl PoolSession {
                 PoolOutcome::Rejected(code, error.message.into())
             }
         };
-        settled.push(self.settle(index, outcome, now));
+        settled.extend(self.in_flight.settle(request, outcome, now));
         if self.rejects_in_a_row >= REJECTS_MAX {
             let detail = format!("{REJECTS_MAX} shares in a row rejected");
             events.push(PoolEvent::Dead { reason: "rejects_all", detail });
         }
-    }
-
-    /// Tells a share's session what became of it. A session that is gone, or owes too much to hear, misses it.
-    fn settle(&mut self, index: usize, outcome: PoolOutcome, now: Instant) -> Settled {
-        let share = &mut self.in_flight[index];
-        share.done = true;
-        let (settled_as, refusal) = match &outcome {
-            PoolOutcome::Accepted => (SettledAs::Accepted, None),
-            PoolOutcome::Rejected(code, words) => (SettledAs::Rejected, Some((*code, words.clone()))),
-            PoolOutcome::Unresolved => (SettledAs::Unresolved, None),
-        };
-        let settled = Settled {
-            outcome: settled_as,
-            refusal,
-            pool_difficulty: share.pool_difficulty,
-            latency: now.saturating_duration_since(share.sent_at),
-            block: share.block.take(),
-            machine: share.machine.take(),
-        };
-        let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
-        while self.in_flight.front().is_some_and(|share| share.done) {
-            self.in_flight.pop_front();
-        }
-        settled
     }
 
     /// Writes a share for the pool. One whose job the pool has retired meanwhile is told so at once.
@@ -339,16 +290,7 @@ impl PoolSession {
         let extranonce2: [&[u8]; 3] = [&share.work.lane, &slot, &share.extranonce2];
         let request =
             self.role.submit(None, &job.job.job_id, &extranonce2, share.ntime, share.nonce, share.version_bits, out);
-        self.in_flight.push_back(InFlight {
-            request,
-            ticket: share.ticket,
-            reply: share.reply,
-            sent_at: now,
-            pool_difficulty: job.difficulty.get(),
-            block: share.block,
-            machine: share.machine,
-            done: false,
-        });
+        self.in_flight.push(request, share, now);
     }
 
     /// Looks at the deadlines.
@@ -363,7 +305,7 @@ impl PoolSession {
             self.difficulty_said = true;
             self.release_early_job(events);
         }
-        let Some(oldest) = self.oldest() else { return };
+        let Some(oldest) = self.in_flight.oldest() else { return };
         if now < oldest + self.deadlines.answer {
             return;
         }
@@ -372,174 +314,14 @@ impl PoolSession {
             events.push(PoolEvent::Dead { reason: "silent", detail });
             return;
         }
-        while let Some(index) = self.in_flight.iter().position(|share| !share.done) {
-            if now < self.in_flight[index].sent_at + self.deadlines.answer {
-                break;
-            }
-            settled.push(self.settle(index, PoolOutcome::Unresolved, now));
-        }
+        self.in_flight.expire(now - self.deadlines.answer, now, settled);
     }
 
     /// Ends the connection: whatever is in flight stays unresolved.
     pub(crate) fn end(&mut self, now: Instant, settled: &mut Vec<Settled>) {
-        while let Some(index) = self.in_flight.iter().position(|share| !share.done) {
-            settled.push(self.settle(index, PoolOutcome::Unresolved, now));
-        }
-    }
-}
-
-/// Tells a share's session that it never reached the pool.
-pub(super) fn undelivered(share: UpstreamShare) -> Settled {
-    let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
-    Settled {
-        outcome: SettledAs::Unresolved,
-        refusal: None,
-        pool_difficulty: share.work.job.difficulty.get(),
-        latency: Duration::ZERO,
-        block: share.block,
-        machine: share.machine,
+        self.in_flight.expire(now, now, settled);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use crate::space::ConnectionId;
-    use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
-
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
-
-    fn session(now: Instant) -> PoolSession {
-        let config = ClientConfig {
-            user_agent: "tieline".into(),
-            worker: "acme".into(),
-            password: "x".into(),
-            mask: None,
-            suggest: None,
-        };
-        let deadlines = Deadlines {
-            handshake: Duration::from_secs(20),
-            suspect: Duration::from_secs(5),
-            answer: Duration::from_secs(20),
-            quiet: Duration::from_secs(120),
-        };
-        PoolSession::new(config, deadlines, Difficulty::ONE, now)
-    }
-
-    fn share(upstream: &Arc<Upstream>, reply: mpsc::Sender<PoolVerdict>) -> UpstreamShare {
-        let job = Job {
-            job_id: "j".into(),
-            prev_hash: [1; 32],
-            coinb1: vec![1],
-            coinb2: vec![2],
-            branches: vec![],
-            version: 0x2000_0000,
-            nbits: 0x1703_ffff,
-            ntime: 1_800_000_000,
-            clean: true,
-        };
-        let job = Arc::new(PoolJob {
-            extranonce1: [0xaa].into(),
-            difficulty: Difficulty::ONE,
-            pool_target: Difficulty::ONE.target(),
-            block_target: job.network_target(),
-            mask: None,
-            seq: 1,
-            upstream: upstream.clone(),
-            fingerprint: fingerprint(&job, true),
-            arrival: Arrival::new(origin()),
-            job,
-        });
-        UpstreamShare {
-            work: Arc::new(LaneWork { job_id: 1, job, lane: [0].into(), notify: bytes::Bytes::new() }),
-            slot: 7,
-            extranonce2: stratum::share::SmallBytes::new(&[0; 4]).expect("four bytes"),
-            ntime: 1_800_000_000,
-            nonce: 1,
-            version_bits: None,
-            ticket: 3,
-            reply,
-            block: None,
-            machine: None,
-        }
-    }
-
-    /// Says lines to a session and returns the difficulties of the jobs that come out.
-    fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
-        let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
-        for line in lines {
-            session.line(line.as_bytes(), now, &mut out, &mut events, &mut settled);
-        }
-        session.tick(now, &mut events, &mut settled);
-        let difficulty = |event: &PoolEvent| match event {
-            PoolEvent::Job { difficulty, .. } => Some(difficulty.get()),
-            _ => None,
-        };
-        events.iter().filter_map(difficulty).collect()
-    }
-
-    /// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with it, or a second.
-    #[test]
-    fn a_first_job_waits_for_its_difficulty() {
-        const HELLO: [&str; 2] =
-            [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
-        const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
-        let notify = format!(
-            r#"{{"id":null,"method":"mining.notify","params":["j","{}","01","02",[],"20000000","1703ffff","6b49d200",true]}}"#,
-            "00".repeat(32)
-        );
-        let now = origin();
-        let start = || {
-            let mut session = session(now);
-            session.start(&mut Vec::new());
-            session
-        };
-        let mut late = start();
-        assert_eq!(jobs(&mut late, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
-        assert_eq!(jobs(&mut late, &[DIFFICULTY], now), [65536.0]);
-        let mut before = start();
-        assert_eq!(jobs(&mut before, &[HELLO[0], DIFFICULTY, &notify, HELLO[1]], now), [65536.0]);
-        let mut never = start();
-        assert_eq!(jobs(&mut never, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
-        assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
-    }
-
-    /// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
-    #[test]
-    fn a_block_without_an_answer_is_reported_with_its_header() {
-        let now = origin();
-        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-        let (reply, _verdicts) = mpsc::channel(4);
-        let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
-        let rebuilt = stratum::share::Rebuilt::Plain;
-        let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
-        let block = UpstreamShare { block: Some(Box::new(proof)), ..share(&upstream, reply) };
-        session.share(block, now, &mut out, &mut settled);
-        session.end(now, &mut settled);
-        let end = settled.pop().expect("settled");
-        assert_eq!((end.outcome, end.block.map(|proof| proof.header)), (SettledAs::Unresolved, Some([5; 80])));
-    }
-
-    /// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a pool that takes nothing.
-    #[test]
-    fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
-        let now = origin();
-        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-        let (reply, mut verdicts) = mpsc::channel(4);
-        let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
-        session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
-        assert!(!out.is_empty() && settled.is_empty() && session.waiting() == 1, "a live one is sent");
-
-        out.clear();
-        upstream.retire_below(2);
-        session.share(share(&upstream, reply), now, &mut out, &mut settled);
-        assert!(out.is_empty() && session.waiting() == 1);
-        assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
-        let verdict = verdicts.try_recv().expect("answered");
-        assert_eq!(verdict.outcome, PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into()));
-    }
-}
+mod tests;

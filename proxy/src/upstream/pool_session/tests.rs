@@ -1,0 +1,143 @@
+use super::*;
+use std::sync::Arc;
+
+use stratum::share::Proof;
+use tokio::sync::mpsc;
+
+use crate::space::ConnectionId;
+use crate::work::{Arrival, LaneWork, PoolJob, PoolVerdict, Upstream, fingerprint};
+
+#[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn session(now: Instant) -> PoolSession {
+    let config = ClientConfig {
+        user_agent: "tieline".into(),
+        worker: "acme".into(),
+        password: "x".into(),
+        mask: None,
+        suggest: None,
+    };
+    let deadlines = Deadlines {
+        handshake: Duration::from_secs(20),
+        suspect: Duration::from_secs(5),
+        answer: Duration::from_secs(20),
+        quiet: Duration::from_secs(120),
+    };
+    PoolSession::new(config, deadlines, Difficulty::ONE, now)
+}
+
+fn share(upstream: &Arc<Upstream>, reply: mpsc::Sender<PoolVerdict>) -> UpstreamShare {
+    let job = Job {
+        job_id: "j".into(),
+        prev_hash: [1; 32],
+        coinb1: vec![1],
+        coinb2: vec![2],
+        branches: vec![],
+        version: 0x2000_0000,
+        nbits: 0x1703_ffff,
+        ntime: 1_800_000_000,
+        clean: true,
+    };
+    let job = Arc::new(PoolJob {
+        extranonce1: [0xaa].into(),
+        difficulty: Difficulty::ONE,
+        pool_target: Difficulty::ONE.target(),
+        block_target: job.network_target(),
+        mask: None,
+        seq: 1,
+        upstream: upstream.clone(),
+        fingerprint: fingerprint(&job, true),
+        arrival: Arrival::new(origin()),
+        job,
+    });
+    UpstreamShare {
+        work: Arc::new(LaneWork { job_id: 1, job, lane: [0].into(), notify: bytes::Bytes::new() }),
+        slot: 7,
+        extranonce2: stratum::share::SmallBytes::new(&[0; 4]).expect("four bytes"),
+        ntime: 1_800_000_000,
+        nonce: 1,
+        version_bits: None,
+        ticket: 3,
+        reply,
+        block: None,
+        machine: None,
+    }
+}
+
+/// Says lines to a session and returns the difficulties of the jobs that come out.
+fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
+    let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+    for line in lines {
+        session.line(line.as_bytes(), now, &mut out, &mut events, &mut settled);
+    }
+    session.tick(now, &mut events, &mut settled);
+    let difficulty = |event: &PoolEvent| match event {
+        PoolEvent::Job { difficulty, .. } => Some(difficulty.get()),
+        _ => None,
+    };
+    events.iter().filter_map(difficulty).collect()
+}
+
+/// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with it, or a second.
+#[test]
+fn a_first_job_waits_for_its_difficulty() {
+    const HELLO: [&str; 2] =
+        [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
+    const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
+    let notify = format!(
+        r#"{{"id":null,"method":"mining.notify","params":["j","{}","01","02",[],"20000000","1703ffff","6b49d200",true]}}"#,
+        "00".repeat(32)
+    );
+    let now = origin();
+    let start = || {
+        let mut session = session(now);
+        session.start(&mut Vec::new());
+        session
+    };
+    let mut late = start();
+    assert_eq!(jobs(&mut late, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
+    assert_eq!(jobs(&mut late, &[DIFFICULTY], now), [65536.0]);
+    let mut before = start();
+    assert_eq!(jobs(&mut before, &[HELLO[0], DIFFICULTY, &notify, HELLO[1]], now), [65536.0]);
+    let mut never = start();
+    assert_eq!(jobs(&mut never, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
+    assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
+}
+
+/// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
+#[test]
+fn a_block_without_an_answer_is_reported_with_its_header() {
+    let now = origin();
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (reply, _verdicts) = mpsc::channel(4);
+    let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
+    let rebuilt = stratum::share::Rebuilt::Plain;
+    let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
+    let block = UpstreamShare { block: Some(Box::new(proof)), ..share(&upstream, reply) };
+    session.share(block, now, &mut out, &mut settled);
+    session.end(now, &mut settled);
+    let end = settled.pop().expect("settled");
+    assert_eq!((end.outcome, end.block.map(|proof| proof.header)), (SettledAs::Unresolved, Some([5; 80])));
+}
+
+/// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a pool that takes nothing.
+#[test]
+fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
+    let now = origin();
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (reply, mut verdicts) = mpsc::channel(4);
+    let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
+    session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
+    assert!(!out.is_empty() && settled.is_empty() && session.waiting() == 1, "a live one is sent");
+
+    out.clear();
+    upstream.retire_below(2);
+    session.share(share(&upstream, reply), now, &mut out, &mut settled);
+    assert!(out.is_empty() && session.waiting() == 1);
+    assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
+    let verdict = verdicts.try_recv().expect("answered");
+    assert_eq!(verdict.outcome, PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into()));
+}
