@@ -37,6 +37,8 @@ RUN groupadd --gid 10001 tieline \
     && install -d -o tieline -g tieline -m 0750 /var/lib/tieline \
     && install -d -o tieline -g tieline /run/site/machines /run/site/meters /run/site
 COPY --from=build /out/ /usr/local/bin/
+# The authorities that pools' certificates are checked with.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 ENV TIELINE_CONFIG=/etc/tieline/tieline.toml \
     TIELINE_TOKEN_FILE=/var/lib/tieline/token
 USER tieline

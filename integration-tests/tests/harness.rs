@@ -24,6 +24,7 @@ pub(crate) struct Site {
     pub(crate) tasks: Tasks,
     /// The switchboard's end of the link, if the proxy has one.
     pub(crate) outlet: Option<Outlet>,
+    registry: Registry,
     _state: tempfile::TempDir,
     space: SearchSpace,
 }
@@ -82,8 +83,13 @@ impl Site {
         }
         let mut config = config(&pools);
         (setup.change)(&mut config);
+        Self::with(pools, config, setup.linked).await
+    }
+
+    /// A site with these pools and this very configuration.
+    pub(crate) async fn with(pools: Vec<TestPool>, config: Config, linked: bool) -> Self {
         let state = tempfile::tempdir().expect("a folder");
-        let (link, outlet): (Option<InProcess>, Option<Outlet>) = if setup.linked {
+        let (link, outlet): (Option<InProcess>, Option<Outlet>) = if linked {
             let (link, outlet) = in_process();
             (Some(link), Some(outlet))
         } else {
@@ -94,7 +100,33 @@ impl Site {
         let proxy = Proxy::start(config, link, Some(state.path().to_owned()), &mut registry, &tasks)
             .await
             .expect("the proxy starts");
-        Self { pools, proxy, tasks, outlet, _state: state, space: SearchSpace::default() }
+        Self { pools, proxy, tasks, outlet, registry, _state: state, space: SearchSpace::default() }
+    }
+
+    /// How often an alarm was raised.
+    pub(crate) fn alarms(&self, reason: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes every byte");
+        let line = format!("tieline_proxy_alarms_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Waits until a target's last connection ended for this reason.
+    pub(crate) async fn fault(&self, target: usize, reason: &str) -> String {
+        let wanted = format!("{reason}: ");
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let fault = self.proxy.targets().swap_remove(target).last_fault;
+                match fault {
+                    Some(fault) if fault.starts_with(&wanted) => return fault,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+        match waited.await {
+            Ok(fault) => fault,
+            Err(_) => panic!("{reason} was waited for: {:#?}", self.proxy.targets().swap_remove(target)),
+        }
     }
 
     /// Settings of a miner of this site; all its miners keep account of work together.

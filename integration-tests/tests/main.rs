@@ -14,4 +14,5 @@ mod programs;
 mod shares;
 mod site;
 mod space;
+mod tls;
 mod unverified;

@@ -3,7 +3,9 @@
 //!
 //! A [`Config`] cannot be wrong; [`read`] makes one from a settings file and reports every mistake with its place.
 
+mod address;
 mod read;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +13,10 @@ use std::time::Duration;
 use daemon::settings::Secret;
 use stratum::difficulty::Difficulty;
 
+pub use address::HostPort;
 pub use read::read;
+
+pub use crate::tls::{Pin, Tls, Trust};
 
 /// All a proxy needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -93,6 +98,8 @@ pub struct Target {
     pub suggest_difficulty: Option<Difficulty>,
     /// Most connections to it. More than one is used only where its extranonce2 has no lane bytes.
     pub max_connections: u32,
+    /// How it is reached by TLS; `None` is plain. There is no way from the one to the other.
+    pub tls: Option<Tls>,
 }
 
 /// What happens to miners when no target can be mined at.
@@ -119,7 +126,14 @@ impl Target {
             start_difficulty: Difficulty::ONE,
             suggest_difficulty: None,
             max_connections: 64,
+            tls: None,
         }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn at(&self) -> HostPort {
+        HostPort { host: self.host.clone(), port: self.port }
     }
 }
 

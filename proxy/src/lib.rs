@@ -23,6 +23,7 @@ mod sizes;
 mod slot;
 mod socket;
 mod space;
+mod tls;
 mod upstream;
 mod work;
 
@@ -41,7 +42,7 @@ use serde::Serialize;
 use stratum::version::VersionMask;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{error, info};
 
 pub use config::Config;
 pub use machines::{Hashrate, SessionView};
@@ -49,6 +50,7 @@ pub use metrics::Counts;
 
 use books::Books;
 use conductor::Conductor;
+use config::{Tls, Trust};
 use control::Control;
 use directions::{Directions, Orders};
 use downstream::Downstream;
@@ -113,6 +115,8 @@ pub struct TargetView {
     pub name: String,
     /// Where it is.
     pub address: String,
+    /// Whom its TLS trusts; `None` for a plain connection.
+    pub tls: Option<Trust>,
     /// Miners are sent here first.
     pub active: bool,
     /// It has a job to give.
@@ -229,6 +233,9 @@ impl Proxy {
         // Pools hear of shares until the last session is done with them.
         let pools_cancel = tokio_util::sync::CancellationToken::new();
         for pool in &pools.targets {
+            if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
+                error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
+            }
             for index in 0..pool.config.max_connections {
                 let name = format!("upstream {} {index}", pool.config.name);
                 tasks.spawn(name, upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone()));
@@ -327,7 +334,8 @@ impl Shared {
                 let PoolState { difficulty, extranonce1_size, extranonce2_size, last_fault, .. } = pool.state();
                 TargetView {
                     name: pool.config.name.clone(),
-                    address: format!("{}:{}", pool.config.host, pool.config.port),
+                    address: pool.config.at().to_string(),
+                    tls: pool.config.tls.as_ref().map(Tls::trust),
                     active: active == Some(pool.index),
                     up: health.ready,
                     quiet: health.quiet,

@@ -4,10 +4,12 @@
 //! [`pool_session`]; who works on what is decided in [`crate::placement`].
 
 mod backoff;
+mod connect;
 mod in_flight;
 mod outgoing;
 mod pool_session;
 mod probe;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +21,6 @@ use serde::Serialize;
 use stratum::client_role::ClientConfig;
 use stratum::frame::{POOL_LINE_MAX, Splitter};
 use stratum::version::VersionMask;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -32,10 +33,12 @@ use crate::config::Target;
 use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::TargetHealth;
+use crate::tls::is_identity;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 use backoff::Backoff;
 use outgoing::Outgoing;
 use pool_session::{PoolEvent, PoolSession};
+use stream::{PoolStream, fault_reason};
 
 /// What all connections of one proxy share.
 #[derive(Debug)]
@@ -142,6 +145,19 @@ impl Pools {
     }
 }
 
+/// Why a connection could not be made.
+#[derive(Debug)]
+struct Fault {
+    reason: &'static str,
+    detail: String,
+}
+
+impl Fault {
+    const fn new(reason: &'static str, detail: String) -> Self {
+        Self { reason, detail }
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug)]
 struct Ended {
@@ -173,13 +189,18 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
         }
         pools.changed.notify_one();
         pool.state.lock().last_fault = Some(format!("{}: {}", ended.reason, ended.detail));
-        let wait = match ended.reason {
-            // A pool that refuses our user, or takes none of our shares, will not change its mind in a second.
-            "auth_failed" | "rejects_all" | "adds_no_space" | "does_not_fit" => Duration::from_secs(60),
-            _ => backoff.next(rand::random()),
-        };
+        if ended.reason.starts_with("tls_") {
+            pools.books.metrics.alarm(ended.reason);
+        }
+        let wait = backoff.after(ended.reason, rand::random());
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        span.in_scope(|| warn!(reason = ended.reason, detail = ?ended.detail, retry_ms = millis, "upstream lost"));
+        span.in_scope(|| {
+            if is_identity(ended.reason) {
+                error!(reason = ended.reason, detail = ?ended.detail, retry_ms = millis, "this is not our pool");
+            } else {
+                warn!(reason = ended.reason, detail = ?ended.detail, retry_ms = millis, "upstream lost");
+            }
+        });
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
@@ -195,11 +216,12 @@ async fn attempt(
     cancel: &CancellationToken,
 ) -> Ended {
     let ended = |reason, detail| Ended { reason, detail, worked: false };
+    let home = pool.config.at();
     let stream = tokio::select! {
         () = cancel.cancelled() => return ended("shutdown", String::new()),
-        connected = probe::connect(&pool.config) => match connected {
+        connected = connect::connect(&pool.config, &home) => match connected {
             Ok(stream) => stream,
-            Err(why) => return ended("connect", why),
+            Err(Fault { reason, detail }) => return ended(reason, detail),
         },
     };
     let id = pools.placement.next_connection_id();
@@ -246,7 +268,7 @@ struct Carrier {
     pool: Arc<Pool>,
     upstream: Arc<Upstream>,
     queues: SubmitQueues,
-    stream: TcpStream,
+    stream: PoolStream,
     splitter: Splitter,
     outgoing: Outgoing,
     session: PoolSession,
@@ -273,8 +295,8 @@ impl Carrier {
         let (probed, mut probe_result) = mpsc::channel(1);
         let mut shares = Vec::with_capacity(64);
         loop {
-            if let Err(failure) = self.outgoing.write(&self.stream) {
-                return ("write", failure.to_string());
+            if let Err(failure) = self.outgoing.write(&mut self.stream) {
+                return (fault_reason(&failure, "write"), failure.to_string());
             }
             let now = clock::now();
             self.upstream.set_suspect(self.session.is_suspect(now));
@@ -296,7 +318,7 @@ impl Carrier {
                     Ok(()) => self.read(redirected_at),
                     Err(failure) => Err(("read", failure.to_string())),
                 },
-                _ = self.stream.writable(), if !self.outgoing.is_empty() => Ok(()),
+                _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
                 _ = self.queues.submits.recv_many(&mut shares, 64), if room => { self.forward(&mut shares); Ok(()) }
                 Some(alive) = probe_result.recv() => self.probed(alive),
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
@@ -325,7 +347,7 @@ impl Carrier {
         self.session.share(share, clock::now(), &mut bytes, &mut Vec::new());
         self.outgoing.push_first(&bytes);
         info!(%header, "share meets the network target: forwarded");
-        if let Err(failure) = self.outgoing.write(&self.stream) {
+        if let Err(failure) = self.outgoing.write(&mut self.stream) {
             // The connection ends by it and settles the share, with the alarm.
             warn!(%failure, "its upstream's socket failed");
         }
@@ -340,7 +362,7 @@ impl Carrier {
                 Ok(0) => return Err(("closed", "the pool closed the connection".into())),
                 Ok(read) => read,
                 Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(failure) => return Err(("read", failure.to_string())),
+                Err(failure) => return Err((fault_reason(&failure, "read"), failure.to_string())),
             };
             let now = clock::now();
             let mut input = &scratch[..read];

@@ -10,5 +10,6 @@ pub mod miner;
 pub mod pool;
 pub mod program;
 pub mod relay;
+pub mod tls;
 pub mod wait;
 pub mod wire;

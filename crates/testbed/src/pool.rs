@@ -27,7 +27,8 @@ pub use self::config::{
     ExtranonceSubscribe, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
 };
 pub use self::counts::{ConnectionCounts, Counts, Outcome, Tally};
-use self::serve::Hub;
+use self::serve::{Handshake, Hub};
+use crate::tls::Identity;
 use crate::wait;
 pub use crate::wait::NotInTime;
 use crate::wire::Direction;
@@ -191,6 +192,16 @@ impl TestPool {
     /// Makes a job now. A clean one is on a new block.
     pub fn new_job(&self, clean: bool) {
         self.hub.act(|core, now| core.new_job(clean, now));
+    }
+
+    /// Changes who it says it is to new connections; `None` speaks plainly.
+    pub fn set_tls(&self, identity: Option<Identity>) {
+        self.hub.set_handshake(identity.map_or(Handshake::None, Handshake::Tls));
+    }
+
+    /// Meets new connections with silence.
+    pub fn stall_handshakes(&self) {
+        self.hub.set_handshake(Handshake::Stalled);
     }
 
     /// Makes the next jobs carry the latest job's id, with other contents.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use daemon::settings::{Secret, Section};
 use stratum::difficulty::Difficulty;
 
-use super::{Config, NoUpstream, PoolPatience, Server, Target};
+use super::address::parse_url;
+use super::tls::{self, PlatformRoots};
+use super::{Config, HostPort, NoUpstream, PoolPatience, Server, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,8 +25,10 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
     if root.has("routing") {
         root.mistake("routing", "[[routing]] is not yet supported: the order of [[target]] is the priority");
     }
+    let roots = PlatformRoots::default();
     let servers: Vec<Option<Server>> = root.tables("server").into_iter().map(read_server).collect();
-    let targets: Vec<Option<Target>> = root.tables("target").into_iter().map(read_target).collect();
+    let targets: Vec<Option<Target>> =
+        root.tables("target").into_iter().map(|target| read_target(target, &roots)).collect();
     for (key, count) in [("server", servers.len()), ("target", targets.len())] {
         if count == 0 {
             root.mistake(key, format!("no [[{key}]]: at least one is needed"));
@@ -114,7 +118,7 @@ fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {
 /// From 2^-28 up to what no machine of this century needs.
 const DIFFICULTY_RANGE: RangeInclusive<f64> = (1.0 / (1u64 << 28) as f64)..=1e15;
 
-fn read_target(section: Section<'_>) -> Option<Target> {
+fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
     section.renamed("user", "user_identity");
     let name = section.required_str("name");
     let url = section.required_str("url").and_then(|url| match parse_url(url) {
@@ -137,6 +141,7 @@ fn read_target(section: Section<'_>) -> Option<Target> {
         }
         None => Secret::new(section.str_or("password", "x")),
     };
+    let tls = tls::read(&section, url.as_ref(), roots);
     let known = Target::new(name.unwrap_or_default(), "", 1, user.unwrap_or_default());
     let target = Target {
         password,
@@ -151,39 +156,10 @@ fn read_target(section: Section<'_>) -> Option<Target> {
         ..known
     };
     section.finish();
-    let (host, port) = url?;
-    (name.is_some() && user.is_some()).then_some(Target { host, port, ..target })
-}
-
-/// Reads `stratum+tcp://host:port` or `host:port`.
-fn parse_url(url: &str) -> Result<(String, u16), String> {
-    let address = match url.split_once("://") {
-        None | Some(("stratum+tcp" | "tcp", _)) => url.rsplit("://").next().unwrap_or(url),
-        Some(("stratum+ssl" | "stratum+tls" | "stratum+tcps", _)) => {
-            return Err("TLS to pools is not yet supported: it must not silently be plain".to_owned());
-        }
-        Some((scheme, _)) => return Err(format!("{scheme:?} is no Stratum scheme: use stratum+tcp://host:port")),
-    };
-    if address.contains(['/', '@', ' ', '?', '#']) || address.chars().any(char::is_control) {
-        return Err(format!("{address:?} must be host:port, without user, path or spaces"));
-    }
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => rest.split_once("]:").ok_or("an IPv6 address is written [::1]:3333")?,
-        None => address.rsplit_once(':').ok_or("missing port: host:port")?,
-    };
-    if host.is_empty() {
-        return Err("missing host: host:port".to_owned());
-    }
-    if host.contains(':') && !address.starts_with('[') {
-        return Err("an IPv6 address is written [::1]:3333".to_owned());
-    }
-    if host.contains('%') {
-        return Err("an address zone is not supported".to_owned());
-    }
-    match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok((host.to_owned(), port)),
-        _ => Err(format!("port {port:?} is not 1 to 65535")),
-    }
+    let (HostPort { host, port }, wants_tls) = url?;
+    // A mistake in its trust must not leave it plain.
+    let complete = name.is_some() && user.is_some() && wants_tls == tls.is_some();
+    complete.then_some(Target { host, port, tls, ..target })
 }
 
 fn read_extranonce2_size(section: &Section<'_>) -> Option<u8> {
@@ -207,6 +183,7 @@ fn read_no_upstream(section: &Section<'_>) -> NoUpstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::Trust;
     use daemon::settings::Document;
 
     fn load(text: &str) -> Result<Config, String> {
@@ -245,11 +222,7 @@ mod tests {
                 "tieline.toml:11:",
                 "round it down to 512",
             ),
-            (
-                "[[target]]\nname = \"b\"\nurl = \"stratum+ssl://p:1\"\nuser_identity = \"u\"\n",
-                "tieline.toml:10:",
-                "not yet supported",
-            ),
+            ("[[target]]\nname = \"b\"\nurl = \"p:1 \"\nuser_identity = \"u\"\n", "tieline.toml:10:", "spaces"),
         ] {
             let mistakes = load(&format!("{GOOD}{extra}")).expect_err(extra);
             assert!(mistakes.contains(place) && mistakes.contains(words), "{extra}: {mistakes}");
@@ -262,9 +235,41 @@ mod tests {
         assert!(mistakes.contains("no [[target]]") && mistakes.contains("no [[server]]"), "{mistakes}");
     }
 
+    const PIN: &str = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+    fn target(keys: &str) -> Result<Target, String> {
+        let text = format!("{GOOD}[[target]]\nname = \"b\"\nuser_identity = \"u\"\n{keys}");
+        load(&text).map(|mut config| config.targets.remove(1))
+    }
+
+    /// U07, U50, P06: whatever is wrong, the answer is a mistake with its place, never a plain or unchecked connection.
     #[test]
-    fn ipv6_addresses_are_written_in_brackets() {
-        assert_eq!(parse_url("[::1]:3333"), Ok(("::1".to_owned(), 3333)));
-        assert!(parse_url("stratum+tcp://[fe80::1%eth0]:3333").is_err());
+    fn u50_mistakes_about_tls_have_their_place_and_never_end_plain() {
+        let tls = "url = \"stratum+ssl://pool.example:443\"";
+        let plain = "url = \"stratum+tcp://pool.example:3333\"";
+        for (keys, place, words) in [
+            (format!("{plain}\ntls_pin = [\"{PIN}\"]"), "tieline.toml:12:", "the url is plain"),
+            (format!("{plain}\ntls_ca_file = \"ca.pem\""), "tieline.toml:12:", "the url is plain"),
+            (format!("{plain}\ntls_verify = \"off\"\nallow_insecure = true"), "tieline.toml:12:", "the url is plain"),
+            (format!("{tls}\ntls_pin = [\"sha256/AAAA\"]"), "tieline.toml:12:", "44 characters"),
+            (format!("{tls}\ntls_pin = []"), "tieline.toml:12:", "must not be empty"),
+            (format!("{tls}\ntls_pin = \"{PIN}\"\ntls_ca_file = \"ca.pem\""), "tieline.toml:13:", "keep one"),
+            (format!("{tls}\ntls_verify = \"off\""), "tieline.toml:12:", "allow_insecure = true"),
+            (format!("{tls}\ntls_verify = \"maybe\""), "tieline.toml:12:", "\"on\", \"off\""),
+            (format!("{tls}\ntls_ca_file = \"/nonexistent/ca.pem\""), "tieline.toml:12:", "/nonexistent/ca.pem"),
+            ("url = \"stratum+ssl://a..b:443\"".to_owned(), "tieline.toml:11:", "no name"),
+        ] {
+            let mistakes = target(&keys).expect_err(&keys);
+            assert!(mistakes.contains(place) && mistakes.contains(words), "{keys}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_as_trusting_as_it_says() {
+        let tls = "url = \"stratum+ssl://pool.example:443\"";
+        let trust = |keys: &str| target(&format!("{tls}\n{keys}")).expect("all right").tls.map(|tls| tls.trust());
+        assert_eq!(trust(&format!("tls_pin = [\"{PIN}\"]")), Some(Trust::Pins));
+        assert_eq!(trust("tls_verify = \"off\"\nallow_insecure = true"), Some(Trust::Anybody));
+        assert!(target("url = \"pool.example:443\"").expect("all right").tls.is_none());
     }
 }

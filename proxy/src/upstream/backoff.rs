@@ -1,11 +1,21 @@
 //! How long to wait before the next attempt: full jitter, so that many proxies that lose one pool do not come back as one.
+//!
+//! What will not change in a second is not asked each second (F10, F17, F19): a pool that refuses our user, takes none of
+//! our shares or is not who it should be is asked again after a minute.
 
 use std::time::Duration;
+
+use crate::tls::is_identity;
 
 /// Shortest upper bound of a wait.
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest upper bound.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// What is waited where the pool, or its identity, is the matter.
+const PATIENT: Duration = Duration::from_secs(60);
+/// Least wait after bytes were changed under way: whoever does it can do it again at once (F60).
+const TAMPERED: Duration = Duration::from_secs(1);
 
 /// Attempts since the last that worked.
 #[derive(Debug, Default)]
@@ -19,8 +29,18 @@ impl Backoff {
         self.attempts = 0;
     }
 
-    /// The next wait; `random` is any number.
-    pub(super) fn next(&mut self, random: u32) -> Duration {
+    /// The wait after a connection that ended for `reason`; `random` is any number.
+    pub(super) fn after(&mut self, reason: &str, random: u32) -> Duration {
+        let jittered = self.next(random);
+        match reason {
+            "auth_failed" | "rejects_all" | "adds_no_space" | "does_not_fit" => PATIENT + jittered / 2,
+            "tls_tampered" => TAMPERED + jittered,
+            reason if is_identity(reason) => PATIENT + jittered / 2,
+            _ => jittered,
+        }
+    }
+
+    fn next(&mut self, random: u32) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.attempts.min(10)).min(LONGEST);
         self.attempts = self.attempts.saturating_add(1);
         // Never quite zero: a pool that accepts and closes at once must not make us spin.
@@ -42,5 +62,25 @@ mod tests {
         assert!(longest.windows(2).all(|pair| pair[0] <= pair[1]));
         backoff.worked();
         assert_eq!(backoff.next(0), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn f10_f17_f19_f60_what_will_not_change_is_not_asked_each_second() {
+        for (reason, least) in [
+            ("auth_failed", 60),
+            ("rejects_all", 60),
+            ("tls_pin_mismatch", 60),
+            ("tls_wrong_name", 60),
+            ("tls_untrusted", 60),
+            ("tls_expired", 60),
+            ("tls_not_yet_valid", 60),
+            ("tls_not_spoken", 60),
+            ("tls_incompatible", 60),
+            ("tls_tampered", 1),
+        ] {
+            let wait = Backoff::default().after(reason, 0);
+            assert!(wait >= Duration::from_secs(least), "{reason}: {wait:?}");
+        }
+        assert!(Backoff::default().after("closed", u32::MAX) <= FIRST, "a pool that was restarted is asked soon");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use tokio::net::TcpStream;
+use super::stream::PoolStream;
 
 /// What is being written, and what comes after it.
 #[derive(Debug, Default)]
@@ -33,13 +33,13 @@ impl Outgoing {
     }
 
     /// Writes as much as the socket takes.
-    pub(super) fn write(&mut self, stream: &TcpStream) -> std::io::Result<()> {
+    pub(super) fn write(&mut self, stream: &mut PoolStream) -> std::io::Result<()> {
         loop {
             if self.written == self.current.len() {
                 self.current.clear();
                 self.written = 0;
                 if self.next.is_empty() {
-                    return Ok(());
+                    return stream.flush();
                 }
                 std::mem::swap(&mut self.current, &mut self.next);
             }

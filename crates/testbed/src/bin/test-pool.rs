@@ -15,6 +15,7 @@ use testbed::pool::{
     TestPool,
 };
 use testbed::program::{ended, write_json};
+use testbed::tls::Identity;
 use tokio::sync::mpsc;
 
 /// A Stratum V1 pool that judges every share with its own arithmetic, and misbehaves on request.
@@ -31,6 +32,15 @@ struct Options {
     /// Be like a pool we know, in everything but difficulty, jobs and who may mine.
     #[arg(long, value_name = "POOL")]
     like: Option<Like>,
+    /// Speak TLS with this certificate (PEM, the chain if there is one) and --tls-key.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate made now for localhost and 127.0.0.1, write it to this file, and tell its pin.
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
+    tls_self_signed: Option<PathBuf>,
     /// Bytes of extranonce1, a value of its own for each connection.
     #[arg(long, default_value_t = 4, conflicts_with = "like")]
     extranonce1_size: usize,
@@ -146,6 +156,23 @@ fn parse_mask(text: &str) -> Result<Mask, String> {
 }
 
 impl Options {
+    fn identity(&self) -> anyhow::Result<Option<Identity>> {
+        let identity = match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
+            (Some(chain), Some(key), _) => {
+                let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
+                Identity::from_pem(&read(chain)?, &read(key)?)?
+            }
+            (_, _, Some(file)) => {
+                let (identity, pem) = Identity::self_signed(&["localhost", "127.0.0.1"])?;
+                std::fs::write(file, pem).with_context(|| file.display().to_string())?;
+                identity
+            }
+            _ => return Ok(None),
+        };
+        eprintln!("test-pool: tls_pin = [{:?}]", identity.pin()?);
+        Ok(Some(identity))
+    }
+
     fn config(&self) -> anyhow::Result<PoolConfig> {
         let shape = match self.like {
             Some(like) => like.config(),
@@ -153,6 +180,7 @@ impl Options {
         };
         Ok(PoolConfig {
             listen: self.listen,
+            tls: self.identity()?,
             difficulty: self.difficulty.unwrap_or(shape.difficulty),
             job_version: self.job_version,
             job_interval: self.job_interval,

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 pub use self::presets::Like;
 use crate::arithmetic::Target;
+use crate::tls::Identity;
 
 /// A test pool's settings. [`PoolConfig::default`] is a plain, honest pool on a free local port.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Who it says it is, by TLS; `None` speaks plainly.
+    pub tls: Option<Identity>,
     /// Where connections get their extranonce1 from.
     pub extranonce1: Extranonce1,
     /// Bytes left to whoever connects, 2 to 8.
@@ -210,6 +213,7 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             extranonce1: Extranonce1::PerConnection(4),
             extranonce2_size: 8,
             difficulty: 1.0,

@@ -177,6 +177,17 @@ impl Core {
         self.close(id);
     }
 
+    /// Counts what a connection sent.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.counts.received_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// Lets a connection go whose TLS handshake failed.
+    pub(super) fn close_unsecured(&mut self, id: ConnectionId) {
+        self.counts.failed_handshakes += 1;
+        self.close(id);
+    }
+
     /// Lets all connections go.
     pub(super) fn close_all(&mut self) {
         for id in self.ids() {

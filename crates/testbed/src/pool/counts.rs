@@ -117,6 +117,10 @@ pub struct Counts {
     pub connects: u64,
     /// Connections open now.
     pub open: u64,
+    /// Bytes of Stratum read, all connections together.
+    pub received_bytes: u64,
+    /// TLS handshakes that failed, or were broken off.
+    pub failed_handshakes: u64,
     /// Jobs made.
     pub jobs: u64,
     /// Longest time by which a stale share came after what retired its job, in ms.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stratum::frame::{MINER_LINE_MAX, Splitter};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,16 +19,29 @@ use super::ConnectionId;
 use super::config::PoolConfig;
 use super::core::{Core, Out};
 use crate::clock::{Moment, moment};
+use crate::tls::Identity;
 
 /// What a pool's tasks share.
 pub(super) struct Hub {
     inner: Mutex<Inner>,
+    handshake: Mutex<Handshake>,
     changed: watch::Sender<u64>,
     /// What is wanted of the listener, and what it is.
     alive: watch::Sender<bool>,
     listening: watch::Sender<bool>,
     token: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// What a new connection meets first.
+#[derive(Debug, Clone)]
+pub(super) enum Handshake {
+    /// Stratum at once.
+    None,
+    /// TLS.
+    Tls(Identity),
+    /// Nothing at all.
+    Stalled,
 }
 
 struct Inner {
@@ -53,8 +67,10 @@ impl std::fmt::Debug for Hub {
 impl Hub {
     pub(super) fn start(config: PoolConfig, listener: TcpListener, addr: SocketAddr) -> Arc<Self> {
         let job_interval = config.job_interval;
+        let handshake = config.tls.clone().map_or(Handshake::None, Handshake::Tls);
         let core = Core::new(config, moment());
         let hub = Arc::new(Self {
+            handshake: Mutex::new(handshake),
             inner: Mutex::new(Inner { core, outboxes: HashMap::new() }),
             changed: watch::Sender::new(0),
             alive: watch::Sender::new(true),
@@ -84,6 +100,11 @@ impl Hub {
         self.token.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Changes what new connections meet.
+    pub(super) fn set_handshake(&self, handshake: Handshake) {
+        *self.handshake.lock() = handshake;
     }
 
     /// Counts changes of state, for those who wait for one.
@@ -180,12 +201,39 @@ impl Hub {
             inner.outboxes.insert(id, outbox);
             id
         };
-        self.spawn(Arc::clone(self).connection(id, stream, outs));
-    }
-
-    async fn connection(self: Arc<Self>, id: ConnectionId, mut stream: TcpStream, mut outs: mpsc::Receiver<Out>) {
         // Refused only by sockets that are gone, which reading finds out.
         let _ = stream.set_nodelay(true);
+        let handshake = self.handshake.lock().clone();
+        match handshake {
+            Handshake::None => self.spawn(Arc::clone(self).connection(id, stream, outs)),
+            Handshake::Tls(identity) => self.spawn(Arc::clone(self).secured(id, stream, identity, outs)),
+            Handshake::Stalled => self.spawn(Arc::clone(self).stalled(id, stream)),
+        }
+    }
+
+    async fn secured(self: Arc<Self>, id: ConnectionId, stream: TcpStream, as_: Identity, outs: mpsc::Receiver<Out>) {
+        match timeout(WRITE_LIMIT, TlsAcceptor::from(as_.config()).accept(stream)).await {
+            Ok(Ok(stream)) => self.connection(id, stream, outs).await,
+            Ok(Err(_)) | Err(_) => self.unsecured(id),
+        }
+    }
+
+    /// Reads the greeting and keeps silent until the other has had enough.
+    async fn stalled(self: Arc<Self>, id: ConnectionId, mut stream: TcpStream) {
+        let mut buffer = vec![0; 8192];
+        while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+        self.unsecured(id);
+    }
+
+    fn unsecured(&self, id: ConnectionId) {
+        self.inner.lock().outboxes.remove(&id);
+        self.act(|core, _| core.close_unsecured(id));
+    }
+
+    async fn connection<S>(self: Arc<Self>, id: ConnectionId, mut stream: S, mut outs: mpsc::Receiver<Out>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         let mut splitter = Splitter::new(MINER_LINE_MAX);
         let mut buffer = vec![0; 8192];
@@ -222,11 +270,14 @@ impl Hub {
                     let Ok(length @ 1..) = read else { break };
                     let mut input = &buffer[..length];
                     let mut broken = false;
-                    self.act(|core, now| loop {
-                        match splitter.next_line(&mut input) {
-                            Ok(Some(line)) => core.line(id, line, now),
-                            Ok(None) => break,
-                            Err(_) => { broken = true; break; }
+                    self.act(|core, now| {
+                        core.received(length);
+                        loop {
+                            match splitter.next_line(&mut input) {
+                                Ok(Some(line)) => core.line(id, line, now),
+                                Ok(None) => break,
+                                Err(_) => { broken = true; break; }
+                            }
                         }
                     });
                     if broken {
@@ -246,11 +297,15 @@ fn push_line(batch: &mut Vec<u8>, line: &str) {
 }
 
 /// Writes and empties `batch`. `false` where the connection is gone or does not read.
-async fn write(stream: &mut TcpStream, batch: &mut Vec<u8>) -> bool {
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, batch: &mut Vec<u8>) -> bool {
     if batch.is_empty() {
         return true;
     }
-    let written = timeout(WRITE_LIMIT, stream.write_all(batch)).await;
+    let written = timeout(WRITE_LIMIT, async {
+        stream.write_all(batch).await?;
+        stream.flush().await
+    });
+    let written = written.await;
     batch.clear();
     matches!(written, Ok(Ok(())))
 }

@@ -1,0 +1,293 @@
+//! Pools by TLS: who is not the pool gets nothing of ours, and miners notice nothing.
+//!
+//! What arrived is judged by the pools' own record: bytes of Stratum read, and for those that cannot speak TLS every byte.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use proxy::config::{Target, Tls};
+use testbed::miner::Model;
+use testbed::pool::{PoolConfig, TestPool};
+use testbed::tls::{Authority, Identity, Validity};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{PATIENCE, Site, config, pool};
+
+/// The name all our pools have.
+const HOST: &str = "127.0.0.1";
+
+fn authority() -> (Authority, Tls) {
+    let authority = Authority::new("test authority").expect("made");
+    let tls = Tls::authorities(authority.pem().as_bytes()).expect("readable");
+    (authority, tls)
+}
+
+fn pinned(identity: &Identity) -> Tls {
+    Tls::pinned(vec![identity.pin().expect("readable").parse().expect("a pin")])
+}
+
+async fn start(identity: Option<Identity>, seed: u64) -> TestPool {
+    TestPool::start(PoolConfig { tls: identity, ..pool(8, seed) }).await.expect("a free port")
+}
+
+fn target(name: &str, port: u16, tls: Option<Tls>) -> Target {
+    Target { tls, ..Target::new(name, HOST, port, "acme") }
+}
+
+/// A server that hears a greeting, answers it with a fixed text, and keeps every byte it ever read.
+struct Scripted {
+    port: u16,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Scripted {
+    async fn start(answer: Vec<u8>) -> Self {
+        let listener = TcpListener::bind((HOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let record = heard.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = vec![0; 4096];
+                let mut answer = Some(&answer);
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    record.lock().extend_from_slice(&buffer[..read]);
+                    if let Some(answer) = answer.take() {
+                        let _ = stream.write_all(answer).await;
+                    }
+                }
+            }
+        });
+        Self { port, heard }
+    }
+
+    fn heard(&self, text: &str) -> bool {
+        self.heard.lock().windows(text.len()).any(|window| window == text.as_bytes())
+    }
+}
+
+/// A ServerHello of TLS 1.1, as a server answers that knows nothing newer.
+fn server_hello_1_1() -> Vec<u8> {
+    let mut hello = vec![3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0xc0, 0x13, 0]);
+    let mut record = vec![22, 3, 2, 0, u8::try_from(hello.len() + 4).expect("short"), 2, 0, 0];
+    record.push(u8::try_from(hello.len()).expect("short"));
+    record.extend(hello);
+    record
+}
+
+/// U50 to U54, P06: each of these ends before a byte of subscribe or authorize is written, under its own name, and is not
+/// tried again for a minute; the target behind them is mined at.
+#[tokio::test(flavor = "multi_thread")]
+async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
+    let (authority, trusted) = authority();
+    let (stranger, _) = self::authority();
+    let (self_signed, _) = Identity::self_signed(&[HOST]).expect("made");
+    let issue = |validity| authority.issue(&[HOST], validity).expect("issued");
+    let good = issue(Validity::Now);
+    let cases = [
+        ("tls_untrusted", stranger.issue(&[HOST], Validity::Now).expect("issued"), trusted.clone()),
+        ("tls_untrusted", self_signed.clone(), trusted.clone()),
+        ("tls_wrong_name", authority.issue(&["pool.example"], Validity::Now).expect("issued"), trusted.clone()),
+        ("tls_expired", issue(Validity::Past), trusted.clone()),
+        ("tls_not_yet_valid", issue(Validity::Future), trusted.clone()),
+        // The chain is in order: with a pin it is not asked.
+        ("tls_pin_mismatch", good.clone(), pinned(&self_signed)),
+        // U53: more than a megabyte of certificates.
+        ("tls_failed", good.padded(3000).expect("made"), trusted.clone()),
+    ];
+    let mut pools = Vec::new();
+    let mut targets = Vec::new();
+    let mut wanted = Vec::new();
+    for (reason, identity, tls) in cases {
+        let pool = start(Some(identity), 10 + pools.len() as u64).await;
+        targets.push(target(&format!("bad-{}", targets.len()), pool.addr().port(), Some(tls)));
+        pools.push(pool);
+        wanted.push(reason);
+    }
+    // U54.
+    let stalled = start(Some(good), 30).await;
+    stalled.stall_handshakes();
+    targets.push(target("stalled", stalled.addr().port(), Some(trusted.clone())));
+    pools.push(stalled);
+    wanted.push("tls_handshake_timeout");
+    // U52 and U51.
+    let text = b"{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"this port is plain\"]}\n".to_vec();
+    let version_alert = vec![21, 3, 1, 0, 2, 2, 70];
+    let mut scripted = Vec::new();
+    for (reason, answer) in
+        [("tls_not_spoken", text), ("tls_incompatible", server_hello_1_1()), ("tls_incompatible", version_alert)]
+    {
+        let server = Scripted::start(answer).await;
+        targets.push(target(&format!("bad-{}", targets.len()), server.port, Some(trusted.clone())));
+        scripted.push(server);
+        wanted.push(reason);
+    }
+    let plain = start(None, 40).await;
+    targets.push(target("plain", plain.addr().port(), None));
+
+    let mut config = config(&[]);
+    config.targets = targets;
+    // Known beforehand, so that nobody is asked for it and every connection counted is one that would be mined on.
+    config.targets.iter_mut().for_each(|target| target.extranonce2_size = Some(8));
+    let site = Site::with(pools, config, false).await;
+    let miner = site.miner(Model::Cgminer411, "acme.rig");
+    plain.until(PATIENCE, |counts| counts.total.accepted > 20).await.expect("the plain one is mined at");
+    for (index, reason) in wanted.iter().enumerate() {
+        let fault = site.fault(index, reason).await;
+        let view = site.proxy.targets().swap_remove(index);
+        assert!(!view.up && view.tls.is_some(), "{fault}: {view:?}");
+    }
+    for reason in ["tls_untrusted", "tls_expired", "tls_pin_mismatch", "tls_handshake_timeout", "tls_not_spoken"] {
+        assert!(site.alarms(reason) > 0, "{reason} is an alarm");
+    }
+    for (pool, reason) in site.pools.iter().zip(&wanted) {
+        let counts = pool.counts();
+        assert_eq!(counts.received_bytes, 0, "{reason}: not a byte of Stratum: {counts:#?}");
+        // Whoever breaks off or cannot finish may do better in a second; an identity does not change so soon.
+        let soon = matches!(*reason, "tls_failed" | "tls_handshake_timeout");
+        assert!(soon || counts.connects == 1, "{reason}: not again within a minute: {counts:#?}");
+    }
+    for server in &scripted {
+        assert!(!server.heard("mining.") && !server.heard("acme"), "nothing in the clear");
+    }
+    assert_eq!(miner.counts().disconnects, 0);
+    miner.stop().await;
+    site.stop().await;
+}
+
+/// F19: a certificate that changes in mid-life ends at the next handshake, and the miners are elsewhere at once. When the
+/// key is back, so are they: the pool is asked again, not banned.
+#[tokio::test(flavor = "multi_thread")]
+async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
+    let (first, _) = Identity::self_signed(&["pool.example"]).expect("made");
+    let (other, _) = Identity::self_signed(&["pool.example"]).expect("made");
+    let pools = vec![start(Some(first.clone()), 1).await, start(None, 2).await];
+    let mut config = config(&pools);
+    config.targets[0].tls = Some(pinned(&first));
+    let site = Site::with(pools, config, false).await;
+    let miners = site.fleet(4);
+    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 20).await.expect("mined at by TLS");
+
+    site.pools[0].set_tls(Some(other));
+    site.pools[0].drop_connections();
+    let fault = site.fault(0, "tls_pin_mismatch").await;
+    assert!(fault.contains("sha256/"), "the new key is named, for an operator who expected it: {fault}");
+    let before = site.pools[1].counts().total.accepted;
+    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+    let at_first = site.pools[0].counts();
+    assert!(at_first.received_bytes > 0, "it would be counted");
+    let books = site.settle(miners).await;
+    books.check();
+    assert_eq!(site.pools[0].counts().received_bytes, at_first.received_bytes, "nothing since");
+    assert!(site.alarms("tls_pin_mismatch") > 0);
+    site.stop().await;
+}
+
+/// F60: bytes changed under way end the connection under their name, at most once a second, and another pool is mined at.
+#[tokio::test(flavor = "multi_thread")]
+async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
+    let (authority, trusted) = authority();
+    let identity = authority.issue(&[HOST], Validity::Now).expect("issued");
+    let busy = PoolConfig { tls: Some(identity), job_interval: Duration::from_millis(100), ..pool(8, 1) };
+    let pools = vec![TestPool::start(busy).await.expect("a free port"), start(None, 2).await];
+    let relay = Relay::start(pools[0].addr().port(), 6000).await;
+    let mut config = config(&pools);
+    config.targets[0].tls = Some(trusted);
+    config.targets[0].port = relay.port;
+    config.targets[0].extranonce2_size = Some(8);
+    config.targets[1].extranonce2_size = Some(8);
+    let site = Site::with(pools, config, false).await;
+    let miners = site.fleet(4);
+    site.fault(0, "tls_tampered").await;
+    site.pools[0].until(PATIENCE, |counts| counts.connects >= 3).await.expect("tried again");
+    let before = site.pools[1].counts().total.accepted;
+    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+    let connects = relay.connects.lock().clone();
+    for pair in connects.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_secs(1), "at most one a second: {connects:?}");
+    }
+    assert!(site.alarms("tls_tampered") >= 2);
+    let books = site.settle(miners).await;
+    let fleet = &books.fleet;
+    assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{books:#?}");
+    assert_eq!((fleet.disconnects, fleet.repeated_work, fleet.shared_work), (0, 0, 0), "{books:#?}");
+    assert!(books.accepted() <= fleet.answered_true + books.proxy.unresolved, "{books:#?}");
+    site.stop().await;
+}
+
+/// U55: a pool that goes without a farewell is gone; what it had not answered is nobody's. TLS changes nothing of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
+    let (authority, trusted) = authority();
+    let identity = authority.issue(&[HOST], Validity::Now).expect("issued");
+    let pools = vec![start(Some(identity), 1).await, start(None, 2).await];
+    let mut config = config(&pools);
+    config.targets[0].tls = Some(trusted);
+    let site = Site::with(pools, config, false).await;
+    let miners = site.fleet(4);
+    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 20).await.expect("mined at by TLS");
+    site.pools[0].set_answer_delay(Duration::from_secs(60));
+    let before = site.pools[0].counts().total.accepted;
+    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 5).await.expect("shares without answers");
+    // Dropped, not shut down: the test pool's TLS says no farewell.
+    site.pools[0].die().await;
+    site.fault(0, "closed").await;
+    let before = site.pools[1].counts().total.accepted;
+    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("the backup is mined at");
+    let books = site.settle(miners).await;
+    assert!(books.proxy.unresolved >= 5, "{books:#?}");
+    let fleet = &books.fleet;
+    assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{books:#?}");
+    assert_eq!(fleet.disconnects, 0);
+    site.stop().await;
+}
+
+/// Passes bytes on, and from the pool's side changes one, so many bytes into each connection.
+struct Relay {
+    port: u16,
+    connects: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Relay {
+    async fn start(to: u16, change_at: u64) -> Self {
+        let listener = TcpListener::bind((HOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let connects = Arc::new(Mutex::new(Vec::new()));
+        let record = connects.clone();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                record.lock().push(daemon::clock::now());
+                let Ok(far) = TcpStream::connect((HOST, to)).await else { continue };
+                tokio::spawn(relay(near, far, change_at));
+            }
+        });
+        Self { port, connects }
+    }
+}
+
+async fn relay(near: TcpStream, far: TcpStream, change_at: u64) {
+    let (mut near_read, mut near_write) = near.into_split();
+    let (mut far_read, mut far_write) = far.into_split();
+    let passed = AtomicU64::new(0);
+    let back = async {
+        let mut buffer = vec![0; 4096];
+        while let Ok(read @ 1..) = far_read.read(&mut buffer).await {
+            let before = passed.fetch_add(read as u64, Ordering::Relaxed);
+            if (before..before + read as u64).contains(&change_at) {
+                buffer[usize::try_from(change_at - before).expect("within the buffer")] ^= 1;
+            }
+            if near_write.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = back => {}
+        _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
+    }
+}

@@ -1,0 +1,208 @@
+//! TLS to pools: whom we trust as a pool, and what a failure is called.
+//!
+//! A [`Tls`] is made once per target while the configuration is read, so that a missing authority or a mistyped pin is a
+//! mistake with a place, not a surprise at night. Moving the bytes is [`crate::upstream`]'s business.
+//!
+//! Versions 1.2 and 1.3 only. Nothing is resumed: a resumed session skips the certificate, and a certificate that has
+//! changed or expired must be noticed at the next connection (F19). Revocation is not asked for: the lists are large, the
+//! answers are seldom there, and a pool that must not be impersonated can be pinned.
+
+mod pin;
+mod trust;
+
+use std::fmt;
+use std::io::BufReader;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+
+pub use pin::Pin;
+pub use trust::Trust;
+
+/// How to reach a target by TLS.
+#[derive(Clone)]
+pub struct Tls {
+    trust: Trust,
+    client: Arc<ClientConfig>,
+}
+
+/// Why there is nobody to trust.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A container without the package, mostly.
+    #[error(
+        "this system has no certificate authorities ({0}): install ca-certificates, or give tls_ca_file or tls_pin"
+    )]
+    NoPlatformRoots(String),
+    /// The file holds something else.
+    #[error("no certificate in it: a file with -----BEGIN CERTIFICATE----- is needed")]
+    NoCertificate,
+    /// A certificate in the file cannot be used.
+    #[error("{0}")]
+    BadCertificate(String),
+}
+
+impl Tls {
+    /// Trusts what this system trusts: certificates that chain to one of its authorities and bear the host's name.
+    ///
+    /// # Errors
+    /// [`TlsError::NoPlatformRoots`].
+    pub fn platform() -> Result<Self, TlsError> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        // Systems carry a few that no library reads; the others count.
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            let why = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+            return Err(TlsError::NoPlatformRoots(why));
+        }
+        Ok(Self::chained(Trust::Platform, roots))
+    }
+
+    /// Trusts these authorities and no others: PEM text.
+    ///
+    /// # Errors
+    /// [`TlsError`] where a certificate is missing or unreadable.
+    pub fn authorities(pem: &[u8]) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_reader_iter(BufReader::new(pem)) {
+            let certificate = certificate.map_err(|fault| TlsError::BadCertificate(fault.to_string()))?;
+            roots.add(certificate).map_err(|fault| TlsError::BadCertificate(fault.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        Ok(Self::chained(Trust::Authorities, roots))
+    }
+
+    /// Trusts whoever holds one of these keys, whatever certificate the key stands in.
+    #[must_use]
+    pub fn pinned(pins: Vec<Pin>) -> Self {
+        Self::verified(Trust::Pins, Arc::new(trust::KeyVerifier::pins(pins, provider())))
+    }
+
+    /// Trusts anybody: what is sent can be read and changed by whoever stands between.
+    #[must_use]
+    pub fn unverified() -> Self {
+        Self::verified(Trust::Anybody, Arc::new(trust::KeyVerifier::anybody(provider())))
+    }
+
+    /// Whom it trusts.
+    #[must_use]
+    pub const fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+
+    fn chained(trust: Trust, roots: RootCertStore) -> Self {
+        let config = builder().with_root_certificates(roots).with_no_client_auth();
+        Self::finished(trust, config)
+    }
+
+    fn verified(trust: Trust, verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        let config = builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        Self::finished(trust, config)
+    }
+
+    fn finished(trust: Trust, mut config: ClientConfig) -> Self {
+        config.resumption = Resumption::disabled();
+        Self { trust, client: Arc::new(config) }
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites for both versions")
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The name a host's certificate must bear; `None` for what is neither a DNS name nor an address.
+pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).ok()
+}
+
+/// What a failure of TLS is called, in alarms and in `last_fault`.
+pub(crate) fn reason(fault: &rustls::Error) -> &'static str {
+    use CertificateError as Certificate;
+    match fault {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => "tls_expired",
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "tls_not_yet_valid",
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "tls_wrong_name",
+            Certificate::Other(other) if other.0.downcast_ref::<trust::PinMismatch>().is_some() => "tls_pin_mismatch",
+            _ => "tls_untrusted",
+        },
+        rustls::Error::NoCertificatesPresented => "tls_untrusted",
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => "tls_not_spoken",
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
+            "tls_incompatible"
+        }
+        rustls::Error::DecryptError
+        | rustls::Error::AlertReceived(
+            AlertDescription::BadRecordMac | AlertDescription::DecryptError | AlertDescription::DecryptionFailed,
+        ) => "tls_tampered",
+        _ => "tls_failed",
+    }
+}
+
+/// Whether a failure says that the peer is not who it should be, or does not speak TLS as we do: trying again at once
+/// will not change that.
+pub(crate) fn is_identity(reason: &str) -> bool {
+    matches!(
+        reason,
+        "tls_untrusted"
+            | "tls_wrong_name"
+            | "tls_expired"
+            | "tls_not_yet_valid"
+            | "tls_pin_mismatch"
+            | "tls_not_spoken"
+            | "tls_incompatible"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_certificate_is_named() {
+        assert!(matches!(Tls::authorities(b"hello"), Err(TlsError::NoCertificate)));
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(Tls::authorities(broken), Err(TlsError::BadCertificate(_))));
+    }
+
+    #[test]
+    fn u59_hosts_that_no_certificate_can_bear_are_no_name() {
+        for host in ["pool.example", "127.0.0.1", "::1"] {
+            assert!(server_name(host).is_some(), "{host}");
+        }
+        for host in ["pool.example ", "", "a_b..c", "x\0y"] {
+            assert!(server_name(host).is_none(), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_trusted_is_told_when_it_is_printed() {
+        let printed = format!("{:?}", Tls::unverified());
+        assert_eq!(printed, "Tls { trust: Anybody, .. }");
+    }
+}

@@ -1,0 +1,142 @@
+//! From a target's address to a connection that may be spoken on: name lookup, TCP, TLS.
+//!
+//! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a dead IPv6 costs a
+//! quarter of a second (F18). The answer holds for this connection only: the next one looks up again (U58).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::Fault;
+use super::stream::PoolStream;
+use crate::config::{HostPort, Target};
+use crate::{socket, tls};
+
+/// How long one address may take to connect, and a name to be looked up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an address has the field to itself.
+const HEAD_START: Duration = Duration::from_millis(250);
+/// How long sent bytes may stay unacknowledged: a black hole is noticed in seconds, not in a quarter of an hour.
+const UNACKED_MAX: Duration = Duration::from_secs(20);
+/// Addresses tried of those a name resolves to (U56).
+const ADDRESSES_MAX: usize = 16;
+
+/// Connects to the target at `at`, which is its own address or one that the operator has listed for it. A target with TLS
+/// is reached by TLS or not at all.
+pub(super) async fn connect(target: &Target, at: &HostPort) -> Result<PoolStream, Fault> {
+    let tcp = tcp(at).await.map_err(|detail| Fault::new("connect", detail))?;
+    if let Err(failure) = socket::tune(&tcp, Some(UNACKED_MAX)) {
+        tracing::debug!(%failure, "socket options not set");
+    }
+    let Some(tls) = &target.tls else { return Ok(PoolStream::plain(tcp)) };
+    let name: ServerName<'static> = tls::server_name(&at.host)
+        .ok_or_else(|| Fault::new("tls_wrong_name", format!("{:?} is no name a certificate can bear", at.host)))?;
+    PoolStream::secure(tcp, tls, name).await
+}
+
+async fn tcp(at: &HostPort) -> Result<TcpStream, String> {
+    let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
+    let found = timeout(CONNECT_TIMEOUT, lookup)
+        .await
+        .map_err(|_| format!("{}: name lookup timed out", at.host))?
+        .map_err(|failure| format!("{}: {failure}", at.host))?;
+    race(in_turns(found)).await.map_err(|why| why.unwrap_or_else(|| format!("{}: no usable address", at.host)))
+}
+
+/// Takes the first address that answers. Each has a head start on the next, which is given up when it fails before.
+async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Option<String>> {
+    let mut running = JoinSet::new();
+    let mut last = None;
+    let mut addresses = addresses.into_iter();
+    loop {
+        let next = addresses.next();
+        match next {
+            Some(address) => {
+                running.spawn(async move {
+                    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                        Ok(Ok(stream)) => Ok(stream),
+                        Ok(Err(failure)) => Err(format!("{address}: {failure}")),
+                        Err(_) => Err(format!("{address}: connect timed out")),
+                    }
+                });
+            }
+            None if running.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(finished) = running.join_next() => match finished {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(why)) => last = Some(why),
+                Err(_) => {}
+            },
+            () = sleep(HEAD_START), if addresses.len() > 0 => {}
+        }
+    }
+}
+
+/// Puts usable addresses in an order where the families take turns, the resolver's first choice first.
+fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let usable: Vec<SocketAddr> = found.filter(is_usable).collect();
+    let first_is_v6 = usable.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (Vec<_>, Vec<_>) = usable.into_iter().partition(|at| at.is_ipv6() == first_is_v6);
+    first.reverse();
+    second.reverse();
+    let mut turns = Vec::new();
+    while turns.len() < ADDRESSES_MAX && !(first.is_empty() && second.is_empty()) {
+        turns.extend(first.pop());
+        turns.extend(second.pop());
+    }
+    turns.truncate(ADDRESSES_MAX);
+    turns
+}
+
+/// Refuses addresses that a name server gives when it lies or fails (F16).
+fn is_usable(address: &SocketAddr) -> bool {
+    match address.ip() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    #[test]
+    fn f18_the_families_take_turns() {
+        let found = addresses(&["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1", "192.0.2.1:1", "192.0.2.2:1"]);
+        let want = addresses(&["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1", "[2001:db8::3]:1"]);
+        assert_eq!(in_turns(found.into_iter()), want);
+    }
+
+    #[test]
+    fn u56_of_500_addresses_16_are_tried_and_nonsense_is_not() {
+        let many = (0..500u32).map(|host| SocketAddr::from((host.to_be_bytes(), 1)));
+        let taken = in_turns(many);
+        assert_eq!((taken.len(), taken[0]), (ADDRESSES_MAX, "0.0.0.1:1".parse().expect("an address")));
+        let nonsense = addresses(&["0.0.0.0:1", "[::]:1", "255.255.255.255:1", "224.0.0.1:1", "[ff02::1]:1"]);
+        assert_eq!(in_turns(nonsense.into_iter()), []);
+    }
+
+    /// F18: an address where nothing answers costs its head start, not its timeout.
+    #[tokio::test]
+    async fn f18_a_dead_address_does_not_keep_the_next_one_waiting() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let alive = listener.local_addr().expect("bound");
+        // Refused at once, then one whose packets go nowhere (RFC 5737), or that is refused too where there is no way out.
+        let refused = "127.0.0.1:1".parse().expect("an address");
+        let dead = "192.0.2.1:9".parse().expect("an address");
+        let raced = timeout(CONNECT_TIMEOUT, race(vec![refused, dead, alive])).await;
+        let stream = raced.expect("before the dead one gives up").expect("connected");
+        assert_eq!(stream.peer_addr().expect("connected"), alive);
+        assert!(race(vec![refused]).await.expect_err("refused").expect("with its address").starts_with("127.0.0.1:1:"));
+    }
+}

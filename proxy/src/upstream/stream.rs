@@ -1,0 +1,190 @@
+//! The bytes to and from a pool, plain or by TLS, behind one narrow interface: ready or not, try to read, try to write.
+//!
+//! TLS is driven without a task or a copy of its own over the same readiness, so that the loop around it is one loop. A
+//! plain stream costs one branch more than the socket itself.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Fault;
+use crate::tls::{self, Tls};
+
+/// A connection to a pool.
+#[derive(Debug)]
+pub(super) struct PoolStream {
+    tcp: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+/// How long a handshake may take (U54).
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that are encrypted ahead of what the socket takes: what is encrypted cannot be overtaken by a block any more.
+const AHEAD_MAX: usize = 16 * 1024;
+
+impl PoolStream {
+    /// A stream without TLS.
+    pub(super) const fn plain(tcp: TcpStream) -> Self {
+        Self { tcp, tls: None }
+    }
+
+    /// Makes sure of the pool's identity. Nothing of ours has been sent when this fails.
+    pub(super) async fn secure(tcp: TcpStream, tls: &Tls, name: ServerName<'static>) -> Result<Self, Fault> {
+        let started = ClientConnection::new(tls.client(), name);
+        let mut connection = started.map_err(|fault| Fault::new(tls::reason(&fault), fault.to_string()))?;
+        connection.set_buffer_limit(Some(AHEAD_MAX));
+        let mut stream = Self { tcp, tls: Some(Box::new(connection)) };
+        match timeout(HANDSHAKE_TIMEOUT, stream.handshake()).await {
+            Ok(Ok(())) => Ok(stream),
+            Ok(Err(failure)) => Err(Fault::new(fault_reason(&failure, "tls_closed"), failure.to_string())),
+            Err(_) => {
+                let detail = format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
+                Err(Fault::new("tls_handshake_timeout", detail))
+            }
+        }
+    }
+
+    async fn handshake(&mut self) -> io::Result<()> {
+        loop {
+            self.flush()?;
+            let Some(tls) = &self.tls else { return Ok(()) };
+            if tls.wants_write() {
+                self.tcp.writable().await?;
+                continue;
+            }
+            if !tls.is_handshaking() {
+                return Ok(());
+            }
+            self.tcp.readable().await?;
+            match self.receive() {
+                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "closed in the handshake")),
+                Ok(_) => {}
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Waits for bytes from the pool.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.tcp.readable().await
+    }
+
+    /// Waits until the socket takes bytes.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        self.tcp.writable().await
+    }
+
+    /// Whether bytes of ours wait for the socket here: answer them with [`Self::writable`] and [`Self::flush`].
+    pub(super) fn wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Reads what is there: at least one byte, or `WouldBlock`; 0 at the end, announced (`close_notify`) or not.
+    pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(tls) = &mut self.tls else { return self.tcp.try_read(buffer) };
+            match tls.reader().read(buffer) {
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
+                // A pool that dies says no farewell. A line cut short by it is no line, so nothing is gained by the cut.
+                Err(failure) if failure.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                read => return read,
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Takes bytes off the socket and through TLS. 0 at the end of the stream.
+    fn receive(&mut self) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return Ok(0) };
+        let read = tls.read_tls(&mut Ready(&self.tcp))?;
+        if let Err(fault) = tls.process_new_packets() {
+            // The peer may as well hear why.
+            let _ = tls.write_tls(&mut Ready(&self.tcp));
+            return Err(io::Error::new(ErrorKind::InvalidData, fault));
+        }
+        Ok(read)
+    }
+
+    /// Writes what the socket takes, or `WouldBlock`.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        let Some(tls) = &mut self.tls else { return self.tcp.try_write(bytes) };
+        if tls.wants_write() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let taken = tls.writer().write(bytes)?;
+        self.flush()?;
+        Ok(taken)
+    }
+
+    /// Gives the socket what waits here, as far as it takes it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while tls.wants_write() {
+            match tls.write_tls(&mut Ready(&self.tcp)) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For the little that is said and awaited in order.
+impl PoolStream {
+    /// Writes all of it.
+    pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            match self.try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => self.tcp.writable().await?,
+                Err(failure) => return Err(failure),
+            }
+            if bytes.is_empty() && !self.wants_write() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads at least one byte; 0 at the end.
+    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.try_read(buffer) {
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => self.tcp.readable().await?,
+                read => return read,
+            }
+        }
+    }
+}
+
+/// What a failed read or write is called; `otherwise` when it is not TLS that failed.
+pub(super) fn fault_reason(failure: &io::Error, otherwise: &'static str) -> &'static str {
+    let inner = failure.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.map_or(otherwise, tls::reason)
+}
+
+/// A socket for those who know readers and writers only.
+struct Ready<'a>(&'a TcpStream);
+
+impl Read for Ready<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Ready<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
