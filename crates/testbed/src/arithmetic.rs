@@ -28,7 +28,12 @@ pub fn coinbase(coinb1: &[u8], extranonce1: &[u8], extranonce2: &[u8], coinb2: &
 /// Folds the coinbase's hash with the branches into the merkle root.
 #[must_use]
 pub fn merkle_root(coinbase: &[u8], merkle_branch: &[Hash]) -> Hash {
-    merkle_branch.iter().fold(double_sha256(coinbase), |left, right| double_sha256(&[left, *right].concat()))
+    merkle_branch.iter().fold(double_sha256(coinbase), |left, right| {
+        let mut pair = [0; 64];
+        pair[..32].copy_from_slice(&left);
+        pair[32..].copy_from_slice(right);
+        double_sha256(&pair)
+    })
 }
 
 /// Turns a notify's `prevhash` into header order, or back: each four-byte word reversed.

@@ -6,6 +6,7 @@
 pub mod arithmetic;
 pub mod clock;
 pub mod facility;
+pub mod load;
 pub mod miner;
 pub mod pool;
 pub mod program;

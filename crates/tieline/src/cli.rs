@@ -1,5 +1,6 @@
 //! The command line. What each command does is in the module of its name.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed while running, 2 wrong use, 78 wrong configuration.";
 
+const BENCH_EXIT_CODES: &str = "Exit codes: 0 measured, 1 the peer could not be reached (with --strict also: it lost shares or \
+    connections), 2 wrong use.";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -28,6 +32,12 @@ pub enum Command {
     /// Tell the whole story in a minute, with two test pools and a simulated fleet: a lease is committed, machines sleep,
     /// a pool dies, the fleet comes back. Needs no configuration.
     Demo(Demo),
+    /// Play thousands of miners and a pool against any Stratum V1 address, and report what lies between them.
+    ///
+    /// The peer under test (this proxy or any other) is started by you, with its upstream pointed at --pool-listen. Shares
+    /// are real and sent by the clock, whether or not answers come. With no --connect the tool measures itself.
+    #[command(after_help = BENCH_EXIT_CODES)]
+    Bench(Box<Bench>),
     /// Read the configuration and the policy it names, report every mistake, and exit.
     Check {
         /// Which configuration.
@@ -186,6 +196,92 @@ pub struct Demo {
     /// Leave both pools alive.
     #[arg(long)]
     pub no_pool_kill: bool,
+}
+
+/// What is played, and against whom.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// The peer under test. Left out: the tool's own pool, which measures the tool.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub connect: Option<String>,
+    /// Measure the tool itself: what is left out of --connect, said aloud.
+    #[arg(long, conflicts_with_all = ["connect", "with_floor", "kill_pool_at"])]
+    pub direct: bool,
+    /// Measure the tool itself first, and show it beside the peer.
+    #[arg(long)]
+    pub with_floor: bool,
+    /// Where the tool's pool listens: the peer's upstream.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:3456")]
+    pub pool_listen: SocketAddr,
+    /// Where a second pool of the tool listens: the peer's backup.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub second_pool_listen: Option<SocketAddr>,
+    /// Close the first pool so long after the first share, to see how the miners get to the second.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen")]
+    pub kill_pool_at: Option<Duration>,
+    /// The difficulty the pools set, such as 2^-26 or 0.001.
+    #[arg(long, value_name = "DIFFICULTY", default_value = "2^-28", value_parser = parse_difficulty)]
+    pub pool_difficulty: f64,
+    /// Time between two jobs; all are clean.
+    #[arg(long, value_name = "DURATION", default_value = "4s", value_parser = parse_duration)]
+    pub job_every: Duration,
+    /// Merkle branches of a job; 12 make a notify of 1.6 kB.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(0..=32))]
+    pub branches: u8,
+    /// Bytes of extranonce2 the pools grant.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub extranonce2_size: u8,
+    /// Let the pools judge every share by its hash; otherwise only its job's age decides.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub pool_validate: bool,
+    /// How many miners. Each takes two of this process's open files.
+    #[arg(long, default_value_t = 9900, value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    pub miners: u32,
+    /// So many of them connect at a time.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connect_window: u32,
+    /// Shares a second, of all miners together.
+    #[arg(long, value_name = "SHARES", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// How long shares are sent, and at least until each miner has sent one.
+    #[arg(long = "for", value_name = "DURATION", default_value = "15s", value_parser = parse_duration)]
+    pub length: Duration,
+    /// How long only jobs are sent, before.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub idle: Duration,
+    /// Do not ask for version rolling.
+    #[arg(long)]
+    pub no_version_rolling: bool,
+    /// A worker's name is this and its number.
+    #[arg(long, value_name = "PREFIX", default_value = "bench.rig-")]
+    pub worker: String,
+    /// The password of all workers.
+    #[arg(long, default_value = "x")]
+    pub password: String,
+    /// A process of the peer, to read its CPU time and memory; may be given more than once. Without, these are left out.
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Measure memory also at so many miners, and report what each further one takes.
+    #[arg(long, value_name = "MINERS", requires = "pid")]
+    pub slope_from: Option<u32>,
+    /// How long the peer may take to hand on a first job.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// Fail when a share was not answered or a connection was lost.
+    #[arg(long)]
+    pub strict: bool,
+    /// Print one JSON object, on one line, and no table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads a difficulty: `1024`, `0.001`, `2^-26`.
+fn parse_difficulty(text: &str) -> Result<f64, String> {
+    let value = match text.strip_prefix("2^") {
+        Some(power) => 2_f64.powi(power.parse().map_err(|_| format!("{power} is no whole number"))?),
+        None => text.parse().map_err(|_| format!("{text} is no number"))?,
+    };
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(format!("{text} is no difficulty")) }
 }
 
 /// Reads `90s`, `5m`, `1h30m`.

@@ -23,6 +23,7 @@ fn perform(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { config } => tieline::run::run(&config.config),
         Command::Demo(demo) => tieline::demo::demo(&demo),
+        Command::Bench(bench) => tieline::bench::bench(&bench),
         Command::Check { config, json } => tieline::check::check(&config.config, json),
         Command::Lease { server, command } => tieline::lease::lease(&server, command),
         Command::Plan { server } => tieline::show::plan(&server),

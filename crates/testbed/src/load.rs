@@ -1,0 +1,373 @@
+//! Load: thousands of miners and a pool played against any Stratum V1 address, to measure what is between them.
+//!
+//! The pool runs on one thread and the miners on another, both on bare readiness, so that as little as possible of what
+//! is measured is the tool. Shares are real and each is unlike any other; they are sent by the clock, whether or not
+//! answers come. What is left of the tool in the figures is told by a run without a peer, the *floor*.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+mod job;
+mod line;
+mod miner;
+mod miners;
+mod pool;
+mod proc;
+mod report;
+
+pub use pool::{PoolCounts, PoolSettings};
+pub use report::{Cpu, Failover, Fanout, Figures, Memory, Oddities, Percentiles, Report, Shares, Slope};
+
+use job::Mark;
+use miner::Habits;
+use miners::Fleet;
+use pool::{PoolBooks, Pools};
+use proc::Usage;
+use report::millis;
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct LoadConfig {
+    /// The tool's pools; the peer's upstream is pointed at them.
+    pub pool: PoolSettings,
+    /// How many miners.
+    pub miners: usize,
+    /// So many of them connect at a time.
+    pub connect_window: usize,
+    /// Shares a second, of all miners together.
+    pub rate: f64,
+    /// How long shares are sent.
+    pub span: Duration,
+    /// How long only jobs are sent, before.
+    pub idle: Duration,
+    /// Measure the peer's memory also when so many have connected and submitted.
+    pub slope_from: Option<usize>,
+    /// Roll version bits, if the peer grants them.
+    pub version_rolling: bool,
+    /// A worker is this and a number.
+    pub worker: String,
+    /// The password of all.
+    pub password: String,
+    /// The peer's processes.
+    pub pids: Vec<u32>,
+    /// How long the peer may take to hand a first job on.
+    pub wait: Duration,
+    /// Close the first pool so long after the first share.
+    pub kill_pool_at: Option<Duration>,
+    /// Measure the tool alone first.
+    pub with_floor: bool,
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A pool's address is taken or not ours.
+    #[error("the pool cannot listen on {listen}: {source}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Nobody listens there.
+    #[error("cannot connect to {connect}: {source}")]
+    Unreachable {
+        /// The peer.
+        connect: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The peer let a miner go before it could work.
+    #[error("{connect}: {fault} ({ready} miners were ready)")]
+    Handshake {
+        /// The peer.
+        connect: SocketAddr,
+        /// What happened.
+        fault: String,
+        /// Miners that were ready by then.
+        ready: usize,
+    },
+    /// The peer asks for work that a load tool cannot do.
+    #[error(
+        "{connect} sets a difficulty above 2^-18: configure it to 2^-26 or easier, so that a share costs about 64 hashes"
+    )]
+    TooHard {
+        /// The peer.
+        connect: SocketAddr,
+    },
+    /// More connections than this process may hold.
+    #[error("{miners} miners need {needed} open files (the pool's side included), and this process may have {limit}")]
+    OpenFiles {
+        /// The miners asked for.
+        miners: usize,
+        /// What they need.
+        needed: u64,
+        /// What there is.
+        limit: u64,
+    },
+    /// A process of the peer is gone, or not ours to look at.
+    #[error("cannot read the CPU time and memory of process {pids:?}")]
+    Process {
+        /// The processes.
+        pids: Vec<u32>,
+    },
+    /// The system let the tool down.
+    #[error("cannot {doing}: {source}")]
+    Tool {
+        /// At what.
+        doing: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// A bench whose pool already listens, so that a peer can be pointed at it.
+#[derive(Debug)]
+pub struct Bench {
+    config: LoadConfig,
+    pools: Pools,
+}
+
+impl Bench {
+    /// Opens the pools.
+    ///
+    /// # Errors
+    /// When an address is taken, or so many miners do not fit into this process.
+    pub fn open(config: LoadConfig) -> Result<Self, LoadError> {
+        let limit = proc::raise_open_files();
+        let needed = 2 * config.miners as u64 + OTHER_FILES;
+        if needed > limit {
+            return Err(LoadError::OpenFiles { miners: config.miners, needed, limit });
+        }
+        let pools = Pools::open(&config.pool)?;
+        Ok(Self { config, pools })
+    }
+
+    /// Where the pools listen.
+    #[must_use]
+    pub fn pool_addrs(&self) -> &[SocketAddr] {
+        &self.pools.addrs
+    }
+
+    /// Plays the miners against `connect`; with none, straight against the tool's own pool. `tell` hears what goes on.
+    ///
+    /// # Errors
+    /// When the peer cannot be reached or does not serve the miners; shares it loses are no error but figures.
+    pub fn run(self, connect: Option<SocketAddr>, mut tell: impl FnMut(&str)) -> Result<Report, LoadError> {
+        let Self { config, pools } = self;
+        let floor = match connect {
+            Some(_) if config.with_floor => Some(floor(&config, &mut tell)?),
+            _ => None,
+        };
+        let run = Run { config: &config, connect: connect.unwrap_or(pools.addrs[0]), tell: &mut tell };
+        Ok(Report { measured: run.measure(pools)?, floor })
+    }
+}
+
+/// Measures the tool alone, with a pool of its own: the peer's stays as it is.
+fn floor(config: &LoadConfig, tell: &mut dyn FnMut(&str)) -> Result<Figures, LoadError> {
+    let any = SocketAddr::new(config.pool.listen.ip(), 0);
+    let pool = PoolSettings { listen: any, second: None, ..config.pool.clone() };
+    let alone = LoadConfig { pids: Vec::new(), slope_from: None, kill_pool_at: None, ..config.clone() };
+    let pools = Pools::open(&pool)?;
+    tell("the tool alone");
+    Run { config: &alone, connect: pools.addrs[0], tell }.measure(pools)
+}
+
+struct Run<'a> {
+    config: &'a LoadConfig,
+    connect: SocketAddr,
+    tell: &'a mut dyn FnMut(&str),
+}
+
+/// What was noted along the way.
+struct Notes {
+    ready: Duration,
+    before: Option<Usage>,
+    slope: Option<(usize, Usage)>,
+    idle_from: Instant,
+    mined_from: Instant,
+    /// The first share of the last phase.
+    first_timed: u64,
+    at_first_share: Option<Usage>,
+    at_last_answer: Option<Usage>,
+}
+
+impl Run<'_> {
+    fn measure(mut self, pools: Pools) -> Result<Figures, LoadError> {
+        let config = self.config;
+        self.probe(&pools)?;
+        let before = self.usage()?;
+        let mut fleet = self.fleet(&pools)?;
+        let mut ready = Duration::ZERO;
+        let mut slope = None;
+        if let Some(first) = config.slope_from.filter(|first| *first < config.miners) {
+            ready = fleet.join(first)?;
+            self.say(format!("{first} miners ready after {:.0} ms", millis(ready)));
+            // As many jobs and shares for each of them as for all later.
+            #[expect(clippy::cast_precision_loss, reason = "miners are bounded by open files")]
+            let rate = config.rate * first as f64 / config.miners as f64;
+            fleet.mine(rate, config.pool.job_every * 2, |_| ())?;
+            fleet.drain(DRAIN, |_, _| true)?;
+            slope = self.usage()?.map(|usage| (first, usage));
+        }
+        ready += fleet.join(config.miners)?;
+        self.say(format!("{} miners ready after {:.0} ms", config.miners, millis(ready)));
+        let idle_from = now();
+        fleet.idle(config.idle)?;
+        let mined_from = now();
+        let first_timed = fleet.books.submitted();
+        let at_first_share = self.usage()?;
+        let mut kill_at = config.kill_pool_at;
+        self.say(format!("{} shares/s for {:.0} s", config.rate, config.span.as_secs_f64()));
+        fleet.mine(config.rate, config.span, |passed| {
+            if kill_at.is_some_and(|at| passed >= at) {
+                kill_at = None;
+                pools.kill_first();
+            }
+        })?;
+        fleet.drain(CATCH_UP, |books, miners| books.newest_was_read_by(miners))?;
+        fleet.drain(DRAIN, |_, _| true)?;
+        let at_last_answer = self.usage()?;
+        let notes = Notes { ready, before, slope, idle_from, mined_from, first_timed, at_first_share, at_last_answer };
+        let books = pools.stop()?;
+        Ok(self.figures(fleet, books, &notes))
+    }
+
+    /// Waits until the peer hands a job on: it may only just have started, or find its pool only now.
+    fn probe(&mut self, pools: &Pools) -> Result<(), LoadError> {
+        let until = now() + self.config.wait;
+        loop {
+            let mut fleet = self.fleet(pools)?;
+            match fleet.join(1) {
+                Ok(_) => return Ok(()),
+                Err(error) if now() >= until => return Err(error),
+                Err(LoadError::Handshake { .. } | LoadError::Unreachable { .. }) => std::thread::sleep(RETRY),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn fleet(&self, pools: &Pools) -> Result<Fleet, LoadError> {
+        let LoadConfig { worker, password, version_rolling, .. } = self.config;
+        let habits = Habits { worker: worker.clone(), password: password.clone(), version_rolling: *version_rolling };
+        Fleet::new(self.connect, pools.run, self.config.connect_window, habits)
+    }
+
+    fn usage(&self) -> Result<Option<Usage>, LoadError> {
+        let pids = &self.config.pids;
+        if pids.is_empty() {
+            return Ok(None);
+        }
+        Usage::read(pids).map(Some).ok_or_else(|| LoadError::Process { pids: pids.clone() })
+    }
+
+    fn say(&mut self, words: String) {
+        (self.tell)(&words);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of one run stay far below 2^52")]
+    fn figures(&self, fleet: Fleet, pool: PoolBooks, notes: &Notes) -> Figures {
+        let config = self.config;
+        let books = &fleet.books;
+        let spans = books.spans(notes.first_timed);
+        let submitted = books.submitted();
+        let timed = submitted - notes.first_timed;
+        let cpu = notes.at_first_share.zip(notes.at_last_answer).map(|(from, until)| {
+            let seconds = until.cpu_seconds - from.cpu_seconds;
+            Cpu { seconds, per_100k_shares: seconds * 100_000.0 / timed.max(1) as f64 }
+        });
+        let memory = notes.before.zip(notes.at_last_answer).map(|(before, after)| {
+            let each = |from: Usage, miners: usize| (after.rss_kib as f64 - from.rss_kib as f64) / miners as f64;
+            let slope = notes.slope.map(|(from_miners, from)| Slope {
+                from_miners,
+                from_kib: from.rss_kib,
+                kib_per_session: each(from, config.miners - from_miners),
+            });
+            Memory {
+                before_kib: before.rss_kib,
+                after_kib: after.rss_kib,
+                kib_per_session: each(before, config.miners),
+                slope,
+            }
+        });
+        let fanout = |from: Instant, until: Option<Instant>| {
+            let (mut whole, mut incomplete) = (Vec::new(), 0);
+            let sent_then = |sent: Instant| sent >= from && until.is_none_or(|until| sent < until);
+            for sent in pool.jobs.iter().filter(|sent| sent_then(sent.from)) {
+                let read = books.job(sent.mark);
+                match (read.first, read.last) {
+                    (Some(first), Some(last)) if read.miners == config.miners => {
+                        whole.push((last.saturating_duration_since(sent.from), last - first));
+                    }
+                    _ if self.is_wanted(sent.mark, sent.from, pool.killed) => incomplete += 1,
+                    _ => {}
+                }
+            }
+            Fanout::of(&whole, incomplete)
+        };
+        let failover = pool.killed.map(|killed| {
+            let read = books.reached(1);
+            let since = |at: Option<Instant>| at.map_or(0.0, |at| millis(at.saturating_duration_since(killed)));
+            Failover { moved: read.miners, first_ms: since(read.first), last_ms: since(read.last) }
+        });
+        Figures {
+            connect: self.connect.to_string(),
+            miners: config.miners,
+            ready_ms: millis(notes.ready),
+            shares: Shares {
+                submitted,
+                timed,
+                answered_true: books.answered_true,
+                refused: books.refused.clone(),
+                stale: books.stale,
+                stale_percent: books.stale as f64 * 100.0 / submitted.max(1) as f64,
+                unanswered: books.unanswered(),
+                unsendable: books.unsendable,
+                odd_answers: books.odd_answers,
+            },
+            answer_ms: Percentiles::of(spans.answers),
+            send_late_ms: Percentiles::of(spans.late),
+            jobs_idle: fanout(notes.idle_from, Some(notes.mined_from)),
+            jobs_loaded: fanout(notes.mined_from, None),
+            disconnects: books.disconnects,
+            pools: pool.counts[..1 + usize::from(config.pool.second.is_some())].to_vec(),
+            cpu,
+            memory,
+            failover,
+            oddities: Oddities {
+                unreadable_lines: books.unreadable,
+                foreign_jobs: books.foreign_jobs,
+                reconnects_asked: books.reconnects_asked,
+            },
+        }
+    }
+
+    /// Tells whether every miner should have got this job: the first pool's until it dies, the second's from then on.
+    fn is_wanted(&self, mark: Mark, sent: Instant, killed: Option<Instant>) -> bool {
+        match killed {
+            None => mark.pool == 0,
+            Some(killed) if mark.pool == 0 => sent + SETTLE < killed,
+            Some(killed) => sent > killed + SETTLE,
+        }
+    }
+}
+
+fn now() -> Instant {
+    crate::clock::now()
+}
+
+/// Open files beside the miners' and the pool's connections.
+const OTHER_FILES: u64 = 64;
+/// Longest wait for answers after the last share: proxies give a share up after twenty seconds or so.
+const DRAIN: Duration = Duration::from_secs(25);
+/// Longest wait for the newest job to reach everybody.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// Pause before the peer is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// Around a pool's death its jobs need not reach everybody.
+const SETTLE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,428 @@
+//! The load tool's pools: one thread that hands out clean jobs by the clock and judges what comes back.
+//!
+//! All a pool knows of a connection is its extranonce1; a share is judged by rebuilding its header from the submit's own
+//! words. A second pool may stand by, to see what happens when the first dies.
+
+use std::io::{self, Read, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde::Serialize;
+
+use super::LoadError;
+use super::job::Mark;
+use super::line::{Line, elements, split, text};
+use judge::{Judge, Verdict};
+
+mod judge;
+
+/// What the tool's pools are like.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// Where the pool listens.
+    pub listen: SocketAddr,
+    /// Where a second one listens, if there is one.
+    pub second: Option<SocketAddr>,
+    /// The difficulty it sets.
+    pub difficulty: f64,
+    /// Time between two jobs; all are clean.
+    pub job_every: Duration,
+    /// Bytes of extranonce2 it grants.
+    pub extranonce2_size: usize,
+    /// Merkle branches of its jobs.
+    pub branches: usize,
+    /// Rebuild and hash each share's header; otherwise only the job's age decides.
+    pub validate: bool,
+}
+
+/// How a pool judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PoolCounts {
+    /// Good shares.
+    pub accepted: u64,
+    /// Shares for a job that a clean one has replaced.
+    pub stale: u64,
+    /// Shares that miss the pool's difficulty.
+    pub low: u64,
+    /// Shares that came before.
+    pub duplicate: u64,
+    /// Shares for a job that never was.
+    pub unknown: u64,
+    /// Submits that cannot be read.
+    pub malformed: u64,
+    /// Connections that were taken.
+    pub connections: u64,
+}
+
+/// A job that was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) mark: Mark,
+    /// Just before the first write.
+    pub(super) from: Instant,
+}
+
+/// What the thread knows at its end.
+#[derive(Debug, Default)]
+pub(super) struct PoolBooks {
+    pub(super) counts: [PoolCounts; POOLS],
+    pub(super) jobs: Vec<Sent>,
+    pub(super) killed: Option<Instant>,
+}
+
+/// Most pools at a time.
+pub(super) const POOLS: usize = 2;
+
+/// The running thread.
+#[derive(Debug)]
+pub(super) struct Pools {
+    pub(super) addrs: Vec<SocketAddr>,
+    /// What marks this run's jobs.
+    pub(super) run: u32,
+    commands: Arc<Commands>,
+    thread: JoinHandle<io::Result<PoolBooks>>,
+}
+
+#[derive(Debug)]
+struct Commands {
+    wanted: AtomicU8,
+    waker: Waker,
+}
+
+const STOP: u8 = 1;
+const KILL_FIRST: u8 = 2;
+
+impl Pools {
+    /// Binds, and starts the thread.
+    pub(super) fn open(settings: &PoolSettings) -> Result<Self, LoadError> {
+        let run = rand::random();
+        let failed = |source| LoadError::Tool { doing: "start the pool", source };
+        let poll = Poll::new().map_err(failed)?;
+        let waker = Waker::new(poll.registry(), WAKE).map_err(failed)?;
+        let mut listeners = Vec::new();
+        let mut addrs = Vec::new();
+        for (index, listen) in std::iter::once(settings.listen).chain(settings.second).enumerate() {
+            let taken = |source| LoadError::Listen { listen, source };
+            let mut listener = TcpListener::bind(listen).map_err(taken)?;
+            poll.registry().register(&mut listener, Token(index), Interest::READABLE).map_err(taken)?;
+            addrs.push(listener.local_addr().map_err(taken)?);
+            listeners.push(Some(listener));
+        }
+        let commands = Arc::new(Commands { wanted: AtomicU8::new(0), waker });
+        let mut thread = Thread {
+            judges: (0..listeners.len())
+                .map(|index| Judge::new(settings, Mark { run, pool: u8::try_from(index).expect("two"), number: 0 }))
+                .collect(),
+            settings: settings.clone(),
+            listeners,
+            conns: Vec::new(),
+            free: Vec::new(),
+            next_extranonce1: 1,
+            books: PoolBooks::default(),
+            rng: StdRng::seed_from_u64(run.into()),
+            line: String::new(),
+        };
+        let told = commands.clone();
+        let thread = std::thread::Builder::new().name("bench-pool".into()).spawn(move || {
+            thread.run(poll, &told)?;
+            Ok(thread.books)
+        });
+        Ok(Self { addrs, run, commands, thread: thread.map_err(failed)? })
+    }
+
+    /// Closes the first pool: its listener and all its connections.
+    pub(super) fn kill_first(&self) {
+        self.tell(KILL_FIRST);
+    }
+
+    /// Ends the thread and returns its books.
+    pub(super) fn stop(self) -> Result<PoolBooks, LoadError> {
+        self.tell(STOP);
+        let failed = |source| LoadError::Tool { doing: "run the pool", source };
+        match self.thread.join() {
+            Ok(books) => books.map_err(failed),
+            Err(_) => Err(failed(io::Error::other("its thread panicked"))),
+        }
+    }
+
+    fn tell(&self, command: u8) {
+        self.commands.wanted.fetch_or(command, Ordering::SeqCst);
+        // A thread that has ended needs no waking.
+        self.commands.waker.wake().ok();
+    }
+}
+
+struct Thread {
+    settings: PoolSettings,
+    listeners: Vec<Option<TcpListener>>,
+    judges: Vec<Judge>,
+    conns: Vec<Option<Conn>>,
+    free: Vec<usize>,
+    next_extranonce1: u32,
+    books: PoolBooks,
+    rng: StdRng,
+    /// The newest job's line.
+    line: String,
+}
+
+struct Conn {
+    stream: TcpStream,
+    pool: usize,
+    extranonce1: [u8; 4],
+    mask: u32,
+    authorized: bool,
+    /// The unfinished end of what was read.
+    partial: Vec<u8>,
+    /// What the socket would not take yet.
+    unsent: Vec<u8>,
+}
+
+impl Thread {
+    fn run(&mut self, mut poll: Poll, commands: &Commands) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut buffer = vec![0; BUFFER];
+        let mut next_job = now();
+        loop {
+            if now() >= next_job {
+                self.new_jobs();
+                next_job += self.settings.job_every;
+            }
+            match poll.poll(&mut events, Some(next_job.saturating_duration_since(now()))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                match event.token() {
+                    WAKE => {}
+                    Token(index) if index < POOLS => self.accept(index, &poll)?,
+                    Token(index) => self.ready(index - POOLS, event.is_writable(), &mut buffer),
+                }
+            }
+            let wanted = commands.wanted.load(Ordering::SeqCst);
+            if wanted & STOP != 0 {
+                return Ok(());
+            }
+            if wanted & KILL_FIRST != 0 && self.books.killed.is_none() {
+                self.books.killed = Some(now());
+                self.listeners[0] = None;
+                for index in 0..self.conns.len() {
+                    if self.conns[index].as_ref().is_some_and(|conn| conn.pool == 0) {
+                        self.close(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands every pool's next job to its sockets, as fast as they take it.
+    fn new_jobs(&mut self) {
+        for pool in 0..self.judges.len() {
+            let judge = &mut self.judges[pool];
+            judge.next_job(&mut self.rng);
+            self.line.clear();
+            judge.job().write_notify(&mut self.line);
+            self.books.jobs.push(Sent { mark: judge.job().mark, from: now() });
+            for index in 0..self.conns.len() {
+                if let Some(conn) = &mut self.conns[index]
+                    && conn.pool == pool
+                    && conn.authorized
+                    && !conn.send(self.line.as_bytes())
+                {
+                    self.close(index);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, pool: usize, poll: &Poll) -> io::Result<()> {
+        let Some(listener) = &self.listeners[pool] else { return Ok(()) };
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // It was gone before it was taken.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            let index = self.free.pop().unwrap_or(self.conns.len());
+            poll.registry().register(&mut stream, Token(POOLS + index), Interest::READABLE | Interest::WRITABLE)?;
+            let conn = Conn {
+                stream,
+                pool,
+                extranonce1: self.next_extranonce1.to_be_bytes(),
+                mask: 0,
+                authorized: false,
+                partial: Vec::new(),
+                unsent: Vec::new(),
+            };
+            self.next_extranonce1 += 1;
+            self.books.counts[pool].connections += 1;
+            if index == self.conns.len() {
+                self.conns.push(Some(conn));
+            } else {
+                self.conns[index] = Some(conn);
+            }
+        }
+    }
+
+    fn ready(&mut self, index: usize, writable: bool, buffer: &mut [u8]) {
+        let Some(conn) = &mut self.conns[index] else { return };
+        let judge = &mut self.judges[conn.pool];
+        let counts = &mut self.books.counts[conn.pool];
+        let open = (!writable || conn.send(b"")) && conn.read(buffer, judge, counts, &self.settings);
+        if !open {
+            self.close(index);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        self.conns[index] = None;
+        self.free.push(index);
+    }
+}
+
+impl Conn {
+    /// Reads all there is and answers it with one write. `false` when the connection is over.
+    fn read(&mut self, buffer: &mut [u8], judge: &mut Judge, counts: &mut PoolCounts, settings: &PoolSettings) -> bool {
+        loop {
+            let len = match self.stream.read(buffer) {
+                Ok(0) => return false,
+                Ok(len) => len,
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            };
+            let mut reply = String::new();
+            let mut partial = std::mem::take(&mut self.partial);
+            let whole = split(&mut partial, &buffer[..len], LINE_MAX, |line| {
+                self.answer(line, judge, counts, settings, &mut reply);
+            });
+            self.partial = partial;
+            if whole.is_none() || !self.send(reply.as_bytes()) {
+                return false;
+            }
+            // What comes after a read that did not fill the buffer raises an event of its own.
+            if len < buffer.len() {
+                return true;
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        line: &[u8],
+        judge: &mut Judge,
+        counts: &mut PoolCounts,
+        settings: &PoolSettings,
+        reply: &mut String,
+    ) {
+        use std::fmt::Write;
+        let Some(line) = Line::parse(line) else { return };
+        let id = str::from_utf8(line.id).unwrap_or("null");
+        let written = match line.method {
+            b"mining.submit" => {
+                let verdict = judge.judge(line.params, self.extranonce1, self.mask);
+                verdict.count(counts);
+                match verdict {
+                    Verdict::Accepted => writeln!(reply, r#"{{"id":{id},"result":true,"error":null}}"#),
+                    refused => {
+                        let (code, why) = refused.why();
+                        writeln!(reply, r#"{{"id":{id},"result":null,"error":[{code},"{why}",null]}}"#)
+                    }
+                }
+            }
+            b"mining.configure" => {
+                let asked = elements(line.params).next().unwrap_or_default();
+                if elements(asked).any(|extension| text(extension) == Some(b"version-rolling")) {
+                    self.mask = MASK;
+                    writeln!(
+                        reply,
+                        r#"{{"id":{id},"result":{{"version-rolling":true,"version-rolling.mask":"{MASK:08x}"}},"error":null}}"#
+                    )
+                } else {
+                    writeln!(reply, r#"{{"id":{id},"result":{{}},"error":null}}"#)
+                }
+            }
+            b"mining.subscribe" => {
+                let (extranonce1, size) = (const_hex::encode(self.extranonce1), settings.extranonce2_size);
+                writeln!(
+                    reply,
+                    r#"{{"id":{id},"result":[[["mining.set_difficulty","d"],["mining.notify","n"]],"{extranonce1}",{size}],"error":null}}"#
+                )
+            }
+            b"mining.authorize" => {
+                let first = !self.authorized;
+                self.authorized = true;
+                let mut written = writeln!(reply, r#"{{"id":{id},"result":true,"error":null}}"#);
+                if first {
+                    let difficulty = settings.difficulty;
+                    written = written.and(writeln!(
+                        reply,
+                        r#"{{"id":null,"method":"mining.set_difficulty","params":[{difficulty}]}}"#
+                    ));
+                    judge.job().write_notify(reply);
+                }
+                written
+            }
+            b"mining.ping" => writeln!(reply, r#"{{"id":{id},"result":"pong","error":null}}"#),
+            _ if line.method.is_empty() || !line.wants_answer() => Ok(()),
+            b"mining.suggest_difficulty" | b"mining.extranonce.subscribe" => {
+                writeln!(reply, r#"{{"id":{id},"result":true,"error":null}}"#)
+            }
+            _ => writeln!(reply, r#"{{"id":{id},"result":null,"error":[20,"unknown method",null]}}"#),
+        };
+        written.expect("a string takes everything");
+    }
+
+    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false` when it is over.
+    fn send(&mut self, bytes: &[u8]) -> bool {
+        if self.unsent.is_empty() {
+            let Some(sent) = write(&mut self.stream, bytes) else { return false };
+            self.unsent.extend_from_slice(&bytes[sent..]);
+            return true;
+        }
+        self.unsent.extend_from_slice(bytes);
+        let Some(sent) = write(&mut self.stream, &self.unsent) else { return false };
+        self.unsent.drain(..sent);
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+        }
+        self.unsent.len() <= UNSENT_MAX
+    }
+}
+
+/// Writes as much as the socket takes. `None` when the connection is over.
+pub(super) fn write(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(len) => sent += len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    Some(sent)
+}
+
+fn now() -> Instant {
+    crate::clock::now()
+}
+
+const WAKE: Token = Token(usize::MAX);
+/// The version bits that are granted to who asks.
+const MASK: u32 = 0x1fff_e000;
+/// Events taken at once: few enough that the clock is looked at every millisecond or so.
+pub(super) const EVENTS: usize = 256;
+/// A read's size; a peer that multiplexes sends many submits at once.
+pub(super) const BUFFER: usize = 64 * 1024;
+/// Longest line taken from anybody.
+pub(super) const LINE_MAX: usize = 64 * 1024;
+/// A connection that leaves more than this unread is closed.
+const UNSENT_MAX: usize = 4 * 1024 * 1024;
