@@ -10,6 +10,7 @@ use proxy::{Counts, Proxy};
 use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
+use testbed::relay::Relay;
 
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,6 +21,8 @@ pub(crate) const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 /// A proxy under test, with its pools.
 pub(crate) struct Site {
     pub(crate) pools: Vec<TestPool>,
+    /// What stands between the proxy and each pool, if wanted.
+    pub(crate) relays: Vec<Relay>,
     pub(crate) proxy: Proxy,
     pub(crate) tasks: Tasks,
     /// The switchboard's end of the link, if the proxy has one.
@@ -33,12 +36,14 @@ pub(crate) struct Site {
 pub(crate) struct Setup {
     pub(crate) pools: Vec<PoolConfig>,
     pub(crate) linked: bool,
+    /// Put a relay between the proxy and each pool.
+    pub(crate) relayed: bool,
     pub(crate) change: fn(&mut Config),
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, change: |_| {} }
+        Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, relayed: false, change: |_| {} }
     }
 }
 
@@ -82,8 +87,14 @@ impl Site {
             pools.push(TestPool::start(config).await.expect("a free port"));
         }
         let mut config = config(&pools);
+        let mut relays = Vec::new();
+        for (pool, target) in pools.iter().zip(&mut config.targets).filter(|_| setup.relayed) {
+            let relay = Relay::start(pool.addr(), u64::from(target.port)).await.expect("a free port");
+            target.port = relay.addr().port();
+            relays.push(relay);
+        }
         (setup.change)(&mut config);
-        Self::with(pools, config, setup.linked).await
+        Self { relays, ..Self::with(pools, config, setup.linked).await }
     }
 
     /// A site with these pools and this very configuration.
@@ -100,15 +111,26 @@ impl Site {
         let proxy = Proxy::start(config, link, Some(state.path().to_owned()), &mut registry, &tasks)
             .await
             .expect("the proxy starts");
-        Self { pools, proxy, tasks, outlet, registry, _state: state, space: SearchSpace::default() }
+        let (relays, space) = (Vec::new(), SearchSpace::default());
+        Self { pools, relays, proxy, tasks, outlet, registry, _state: state, space }
     }
 
     /// How often an alarm was raised.
     pub(crate) fn alarms(&self, reason: &str) -> u64 {
+        self.metric(&format!("tieline_proxy_alarms_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// The value of a metric, by its name with its labels; 0 where there is none.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let line = format!("{name} ");
+        self.metrics().lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// All metrics, as they are shown.
+    pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes every byte");
-        let line = format!("tieline_proxy_alarms_total{{reason=\"{reason}\"}} ");
-        text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+        text
     }
 
     /// Waits until a target's last connection ended for this reason.

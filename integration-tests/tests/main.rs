@@ -3,12 +3,14 @@
 //! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them with the others'.
 
 mod compatibility;
+mod crowds;
 mod curtail;
 mod external;
 mod failover;
 mod harness;
 mod hostile;
 mod lease;
+mod links;
 mod process;
 mod programs;
 mod shares;

@@ -1,0 +1,310 @@
+//! Many miners, rude ones, and pools that change the rules under them: rows F20-F34 of FAULTS 7.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use testbed::miner::{MinerConfig, Model, TestMiner};
+use testbed::pool::{Mood, PoolConfig};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::{PATIENCE, Setup, Site, pool};
+
+const SUBSCRIBE: &str = r#"{"id":1,"method":"mining.subscribe","params":["x"]}"#;
+const AUTHORIZE: &str = r#"{"id":2,"method":"mining.authorize","params":["acme.churn","x"]}"#;
+
+/// A pool that brings no job but its first.
+fn still(extranonce2_size: usize, seed: u64) -> PoolConfig {
+    PoolConfig { job_interval: Duration::ZERO, ..pool(extranonce2_size, seed) }
+}
+
+/// Waits until the proxy holds so many sessions.
+async fn sessions(site: &Site, count: usize) {
+    let freed = async {
+        while site.proxy.sessions().len() != count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, freed).await.unwrap_or_else(|_| panic!("{} sessions are left", site.proxy.sessions().len()));
+}
+
+/// F20: whoever connects while no block is found gets the present job at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn f20_a_late_comer_gets_the_present_job_at_once() {
+    let site = Site::start(Setup { pools: vec![still(8, 1)], ..Setup::default() }).await;
+    let first = site.miner(Model::Cgminer411, "acme.first");
+    first.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let late = site.miner(Model::Cpuminer, "acme.late");
+    let counts = late.until(PATIENCE, |counts| counts.notifies > 0).await.expect("a job");
+    assert!(counts.first_job_ms <= 2000, "{counts:?}");
+    site.settle(vec![first, late]).await.check();
+    site.stop().await;
+}
+
+/// F21: while a pool brings no job, pings keep firmware with a watchdog, and work is made fresh under new job ids on lanes
+/// nobody has searched.
+#[tokio::test(flavor = "multi_thread")]
+async fn f21_without_a_new_job_watchdogs_stay_quiet_and_no_work_is_repeated() {
+    let setup = Setup {
+        pools: vec![still(8, 1)],
+        change: |config| {
+            config.ping_every = Duration::from_millis(200);
+            config.refresh_after = Duration::from_millis(500);
+        },
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let watched = |(index, model): (usize, &Model)| {
+        let config = site.miner_config(*model, &format!("acme.rig-{index}"));
+        TestMiner::start(MinerConfig { idle_timeout: Some(Duration::from_secs(3)), ..config })
+    };
+    let miners: Vec<TestMiner> = Model::ALL.iter().enumerate().map(watched).collect();
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.notifies >= 5).await.expect("fresh work");
+    }
+    for miner in &miners {
+        miner.set_hashrate(0.0);
+    }
+    let pings = miners[0].counts().pings;
+    miners[0].until(PATIENCE, |counts| counts.pings > pings).await.expect("a ping where no share is answered");
+    assert_eq!(site.pools[0].counts().jobs, 1, "all from one job");
+    site.settle(miners).await.check();
+    site.stop().await;
+}
+
+/// F22: miners that vanish at each step of the handshake leave nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
+    let site = Site::start(Setup::default()).await;
+    let honest = site.miner(Model::Cgminer411, "acme.honest");
+    honest.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let addr = site.proxy.addrs()[0];
+    let vanish = async |number: usize| {
+        let mut stream = TcpStream::connect(addr).await.expect("it accepts");
+        let said = match number % 4 {
+            0 => String::new(),
+            1 => SUBSCRIBE[..20].to_owned(),
+            2 => format!("{SUBSCRIBE}\n"),
+            _ => format!("{SUBSCRIBE}\n{AUTHORIZE}\n"),
+        };
+        stream.write_all(said.as_bytes()).await.expect("it reads");
+        if number % 8 < 4 {
+            // A reset, where the others end orderly.
+            stream.set_zero_linger().expect("a socket");
+        }
+    };
+    let crowd = (0..16).map(|first| async move {
+        for number in (first..2400).step_by(16) {
+            vanish(number).await;
+        }
+    });
+    let tasks: Vec<_> = crowd.collect();
+    futures_join(tasks).await;
+    sessions(&site, 1).await;
+    let seated: u32 = site.proxy.targets().iter().map(|target| target.sessions).sum();
+    assert_eq!(seated, 1);
+    let before = honest.counts().answered_true;
+    honest.until(PATIENCE, |counts| counts.answered_true > before + 5).await.expect("it mines on");
+    site.settle(vec![honest]).await.check();
+    site.stop().await;
+}
+
+/// Runs futures side by side on this task.
+async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if futures.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+/// F24: a pool takes version bits away, and at last all, in the middle of everything. Firmware that hears it rolls fewer;
+/// firmware that does not is refused with a reason: `true` is told exactly where the pool said so.
+#[tokio::test(flavor = "multi_thread")]
+async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
+    let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
+    let hears = site.miner(Model::StockS19, "acme.hears");
+    let deaf = site.miner(Model::Cgminer411, "acme.deaf");
+    let plain = site.miner(Model::Cpuminer, "acme.plain");
+    let miners = [hears, deaf, plain];
+    for mask in [Some(0x00ff_e000), Some(0x0000_6000), None] {
+        site.pools[0].set_version_mask(mask);
+        site.pools[0].new_job(true);
+        let before: Vec<u64> = miners.iter().map(|miner| miner.counts().submitted).collect();
+        for (miner, before) in miners.iter().zip(before) {
+            miner.until(PATIENCE, |counts| counts.submitted >= before + 10).await.expect("it goes on");
+        }
+    }
+    let books = site.settle(miners.into()).await;
+    let fleet = &books.fleet;
+    assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "no silent drop: {books:#?}");
+    assert_eq!(fleet.answered_true, books.accepted() + books.proxy.local, "true where the pool said so: {books:#?}");
+    assert_eq!((fleet.double_answers, fleet.disconnects, books.pools[0].total.duplicate), (0, 0, 0), "{books:#?}");
+    site.stop().await;
+}
+
+/// F25: five thousand joins and leaves on one job: nobody ever gets space that somebody had.
+#[tokio::test(flavor = "multi_thread")]
+async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
+    let site = Site::start(Setup { pools: vec![still(8, 1)], ..Setup::default() }).await;
+    let honest = site.miner(Model::Cgminer411, "acme.honest");
+    honest.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let addr = site.proxy.addrs()[0];
+    let join = async || {
+        let mut stream = BufReader::new(TcpStream::connect(addr).await.expect("it accepts"));
+        stream.write_all(format!("{SUBSCRIBE}\n{AUTHORIZE}\n").as_bytes()).await.expect("it reads");
+        let (mut slot, mut line) = (String::new(), String::new());
+        loop {
+            line.clear();
+            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("in time").expect("readable");
+            let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if value["id"] == 1 {
+                value["result"][1].as_str().expect("extranonce1").clone_into(&mut slot);
+            }
+            if value["method"] == "mining.notify" {
+                // coinb1 with the pool's extranonce1 and the lane at its end, then the slot.
+                return format!("{}{slot}", value["params"][2].as_str().expect("coinb1"));
+            }
+        }
+    };
+    let had = std::cell::RefCell::new(HashSet::new());
+    let crowd = (0..16).map(|_| async {
+        for _ in 0..5000 / 16 + 1 {
+            let space = join().await;
+            assert!(had.borrow_mut().insert(space.clone()), "{space} was somebody else's");
+        }
+    });
+    futures_join(crowd.collect()).await;
+    assert!(had.borrow().len() >= 5000);
+    sessions(&site, 1).await;
+    site.settle(vec![honest]).await.check();
+    site.stop().await;
+}
+
+/// F28: the next pool leaves three bytes fewer; miners see neither another extranonce1 nor another size.
+#[tokio::test(flavor = "multi_thread")]
+async fn f28_a_pool_with_a_smaller_extranonce2_changes_nothing_for_miners() {
+    let site = Site::start(Setup { pools: vec![pool(8, 1), pool(5, 2)], ..Setup::default() }).await;
+    let miners = site.fleet(4);
+    for dies in [0, 1] {
+        let before = site.pools[dies].counts().total.accepted;
+        site.pools[dies].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("it is mined at");
+        site.pools[dies].die().await;
+        site.pools[1 - dies].come_back().await;
+    }
+    let before = site.pools[0].counts().total.accepted;
+    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("it is mined at");
+    let books = site.settle(miners).await;
+    books.check();
+    assert_eq!(books.proxy.malformed, 0, "{books:#?}");
+    site.stop().await;
+}
+
+/// F31: a share that meets the network target reaches its pool whatever happens: late, on a retired job, after a switch.
+#[tokio::test(flavor = "multi_thread")]
+async fn f31_every_block_reaches_its_pool() {
+    // One share in thirty-two is a block.
+    let easy = |seed| {
+        let job_interval = Duration::from_millis(200);
+        PoolConfig { nbits: 0x1f03_ffff, job_interval, clean_every: 1, ..pool(8, seed) }
+    };
+    let setup = Setup {
+        pools: vec![easy(1), easy(2)],
+        change: |config| config.pool.quiet = Duration::from_millis(600),
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let late = |index: usize| {
+        let config = site.miner_config(Model::ALL[index % 4], &format!("acme.rig-{index}"));
+        TestMiner::start(MinerConfig { submit_delay: Duration::from_millis(150), ..config })
+    };
+    let miners: Vec<TestMiner> = (0..8).map(late).collect();
+    let found = |counts: &testbed::pool::Counts| counts.total.blocks + counts.stale_blocks;
+    site.pools[0].until(PATIENCE, |counts| found(counts) >= 3).await.expect("blocks");
+    // It brings no job any more, and is left for it: what was found for it still goes there.
+    site.pools[0].set_mood(Mood::Quiet);
+    site.pools[1].until(PATIENCE, |counts| found(counts) >= 3).await.expect("blocks");
+    let books = site.settle(miners).await;
+    let arrived: u64 = books.pools.iter().map(found).sum();
+    assert_eq!((books.proxy.blocks, books.proxy.blocks_lost), (arrived, 0), "{books:#?}");
+    assert!(books.pools.iter().any(|pool| pool.stale_blocks > 0), "some came late, and came: {books:#?}");
+    site.stop().await;
+}
+
+/// F33: one miner sends garbage as fast as it can, on ever new connections; the others' shares are all taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn f33_one_that_sends_garbage_harms_nobody() {
+    let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
+    let others: Vec<TestMiner> = (0..50)
+        .map(|index| {
+            let config = site.miner_config(Model::ALL[index % 4], &format!("acme.rig-{index}"));
+            TestMiner::start(MinerConfig { hashrate: 1000.0, ..config })
+        })
+        .collect();
+    let addr = site.proxy.addrs()[0];
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let rude = tokio::spawn(async move {
+        let submit = r#"{"id":7,"method":"mining.submit","params":["acme.churn","1","zz","1","2"]}"#;
+        let garbage = [
+            format!("{SUBSCRIBE}\n{}", "{\"id\":1,\"method\":\"mining.foo\",\"params\":[]}\n".repeat(2000)),
+            "}{\n".repeat(2000),
+            format!("{SUBSCRIBE}\n{AUTHORIZE}\n{}", [submit, "\n"].concat().repeat(2000)),
+            "\n".repeat(4000),
+        ];
+        let flood = async {
+            for text in garbage.iter().cycle() {
+                let Ok(mut stream) = TcpStream::connect(addr).await else { continue };
+                // It is read slowly, or closed: either is an answer.
+                let _ = timeout(Duration::from_millis(100), stream.write_all(text.as_bytes())).await;
+            }
+        };
+        tokio::select! { () = flood => {}, _ = stopped => {} }
+    });
+    for miner in &others {
+        miner.until(PATIENCE, |counts| counts.answered_true >= 1).await.expect("it mines");
+    }
+    drop(stop);
+    rude.await.expect("it only writes");
+    let books = site.settle(others).await;
+    books.check();
+    // Its submits are malformed and count as such; the others' are taken, but for those late at a clean job.
+    let stale: u64 = books.fleet.answered_error.get("21").copied().unwrap_or_default();
+    assert_eq!(books.fleet.refused(), stale, "{books:#?}");
+    site.stop().await;
+}
+
+/// F34: miners that go while a job is being written to them: nothing loops, nothing panics, nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn f34_miners_that_go_while_jobs_go_out_leave_nothing() {
+    let site = Site::start(Setup::default()).await;
+    let honest = site.miner(Model::Cgminer411, "acme.honest");
+    honest.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let addr = site.proxy.addrs()[0];
+    let crowd = (0..16).map(|number| async move {
+        for _ in 0..20 {
+            let mut stream = BufReader::new(TcpStream::connect(addr).await.expect("it accepts"));
+            stream.write_all(format!("{SUBSCRIBE}\n{AUTHORIZE}\n").as_bytes()).await.expect("it reads");
+            let mut line = String::new();
+            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("in time").expect("readable");
+            if number % 2 == 0 {
+                stream.get_ref().set_zero_linger().expect("a socket");
+            }
+        }
+    });
+    let churn = futures_join(crowd.collect());
+    let jobs = async {
+        loop {
+            site.pools[0].new_job(true);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! { () = churn => {}, () = jobs => {} }
+    sessions(&site, 1).await;
+    let before = honest.counts().answered_true;
+    honest.until(PATIENCE, |counts| counts.answered_true > before + 5).await.expect("it mines on");
+    let books = site.settle(vec![honest]).await;
+    books.check();
+    site.stop().await;
+}
