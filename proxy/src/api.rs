@@ -13,8 +13,8 @@ use daemon::admin::ApiError;
 use daemon::clock;
 use serde::{Deserialize, Serialize};
 
-use crate::machines::SessionView;
 use crate::metrics::Counts;
+use crate::sessions::SessionView;
 use crate::{Shared, TargetView};
 
 /// The proxy's routes.
@@ -80,7 +80,7 @@ async fn sessions(
     query: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Listing<SessionView>>, ApiError> {
     let page = page(query)?;
-    let mut views = shared.sessions.views();
+    let mut views = shared.session_views();
     views.retain(|view| view.worker_name.as_deref().unwrap_or_default().starts_with(&page.worker_name));
     Ok(Json(page.cut(views)))
 }

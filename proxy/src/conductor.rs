@@ -18,6 +18,7 @@ use crate::directions::Directions;
 use crate::downstream::Downstream;
 use crate::metrics::STATES_NOWHERE;
 use crate::route::{Decision, Route, TargetHealth};
+use crate::sessions::SessionState;
 use crate::upstream::Pool;
 
 /// How often health is looked at without being told.
@@ -128,11 +129,12 @@ impl Conductor {
         let targets = &self.shared.pools.targets;
         let mut working = vec![0; targets.len()];
         let mut nowhere: BTreeMap<&'static str, i64> = STATES_NOWHERE.into_iter().map(|state| (state, 0)).collect();
-        self.shared.sessions.each(|view| {
-            let target = view.target.as_ref().filter(|_| view.state == "working");
-            match target.and_then(|name| targets.iter().position(|pool| pool.config.name == *name)) {
-                Some(index) => working[index] += 1,
-                None => *nowhere.entry(view.state).or_default() += 1,
+        self.shared.sessions.each(|session| {
+            let shown = session.shown.lock();
+            let target = shown.target.filter(|_| shown.state == SessionState::Working);
+            match target.and_then(|target| working.get_mut(usize::from(target))) {
+                Some(count) => *count += 1,
+                None => *nowhere.entry(shown.state.name()).or_default() += 1,
             }
         });
         let metrics = &self.shared.metrics;

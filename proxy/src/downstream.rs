@@ -2,11 +2,12 @@
 
 mod admission;
 mod connection;
+pub(crate) mod herald;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use daemon::clock;
 use daemon::tasks::Tasks;
@@ -19,9 +20,10 @@ use tracing::warn;
 
 use crate::books::Books;
 use crate::directions::Directions;
-use crate::machines::{Machines, Sessions};
+use crate::machines::Machines;
 use crate::placement::Placement;
 use crate::session::SessionRules;
+use crate::sessions::Sessions;
 use crate::upstream::Pools;
 use admission::{Admission, Refusal};
 
@@ -42,10 +44,21 @@ pub(crate) struct Downstream {
     pub(crate) next_session: AtomicU64,
     /// Closed when the proxy shuts down.
     pub(crate) cancel: CancellationToken,
+    /// The proxy shuts down: sessions finish what they owe.
+    pub(crate) ending: AtomicBool,
+    /// When the proxy started.
+    pub(crate) started_at: Instant,
     pub(crate) tracker: TaskTracker,
     /// Where the panics of sessions are counted; sessions are too many to be entered there by name.
     pub(crate) tasks: Tasks,
     pub(crate) shutdown_grace: Duration,
+}
+
+impl Downstream {
+    /// An instant in milliseconds of the proxy's life.
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started_at).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Makes a doorkeeper for so many sessions.
@@ -102,7 +115,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, rules: &Arc<SessionRules>, shared:
         return;
     }
     let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
-    shared.tracker.spawn(connection::run(stream, peer, number, rules.clone(), shared.clone()));
+    shared.tracker.spawn(connection::serve(stream, peer, number, rules.clone(), shared));
 }
 
 #[cfg(test)]

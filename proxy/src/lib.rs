@@ -12,13 +12,16 @@ pub mod config;
 mod control;
 mod directions;
 mod downstream;
+mod lane;
 mod machines;
+mod mailbox;
 mod metrics;
 mod outcome;
 mod placement;
 mod route;
 mod seating;
 mod session;
+mod sessions;
 mod sizes;
 mod slot;
 mod socket;
@@ -45,8 +48,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 pub use config::Config;
-pub use machines::{Hashrate, SessionView};
+pub use machines::Hashrate;
 pub use metrics::Counts;
+pub use sessions::SessionView;
 
 use books::Books;
 use conductor::Conductor;
@@ -54,11 +58,12 @@ use config::{Tls, Trust};
 use control::Control;
 use directions::{Directions, Orders};
 use downstream::Downstream;
-use machines::{Machines, Sessions};
+use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
 use route::Route;
 use session::SessionRules;
+use sessions::Sessions;
 use upstream::{Deadlines, Pool, PoolState, Pools};
 
 /// A running proxy. Its tasks end with the [`Tasks`] it was started on.
@@ -217,6 +222,8 @@ impl Proxy {
             served: 0.into(),
             next_session: 1.into(),
             cancel: tasks.token(),
+            ending: false.into(),
+            started_at: clock::now(),
             tracker: tracker.clone(),
             tasks: tasks.clone(),
             shutdown_grace: config.shutdown_grace,
@@ -247,6 +254,7 @@ impl Proxy {
             tasks.spawn(name, downstream::listen(listener, rules, downstream.clone()));
         }
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
+        tasks.spawn("herald", downstream::herald::run(downstream.clone()));
         let conductor = Conductor::new(route, config.no_upstream, shared.clone(), downstream, directions.clone());
         tasks.spawn("conductor", conductor.run(tasks.token()));
         let (folded, ended) = (machines.clone(), tasks.token());
@@ -305,7 +313,7 @@ impl Proxy {
     /// All live sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionView> {
-        self.shared.sessions.views()
+        self.shared.session_views()
     }
 
     /// Routes that show all this.
@@ -323,6 +331,11 @@ impl Proxy {
 }
 
 impl Shared {
+    fn session_views(&self) -> Vec<SessionView> {
+        let names: Vec<&str> = self.pools.targets.iter().map(|pool| pool.config.name.as_str()).collect();
+        self.sessions.views(&names)
+    }
+
     fn targets(&self) -> Vec<TargetView> {
         let active = *self.active.lock();
         self.pools

@@ -1,11 +1,10 @@
-//! Machines as their sessions show them, and the sessions themselves, for reports and for people.
+//! Machines as their sessions show them, for reports and for people.
 //!
-//! The maps hold handles. A session takes its handle at authorize and counts on it; no map is touched per share.
+//! The map holds handles. A session takes its handle at authorize and counts on it; no map is touched per share.
 
 mod rates;
 mod stats;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,8 +12,6 @@ use std::time::Instant;
 use dashmap::DashMap;
 use directive::{MachineId, SessionReport};
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use serde::Serialize;
 
 pub use rates::Hashrate;
 pub(crate) use stats::MachineStats;
@@ -98,80 +95,6 @@ impl Machines {
             self.by_name.iter().map(|entry| entry.value().report(entry.key())).collect();
         reports.sort_by(|one, other| one.machine.cmp(&other.machine));
         reports
-    }
-}
-
-/// A session as people see it.
-#[derive(Debug, Clone, Serialize)]
-pub struct SessionView {
-    /// Its number.
-    pub session: u64,
-    /// Where the miner comes from.
-    pub peer: SocketAddr,
-    /// When it connected.
-    pub connected_at: Timestamp,
-    /// Its slot: the extranonce1 it was given.
-    pub slot: u8,
-    /// `handshake`, `working`, `waiting` (for a seat) or `parked`.
-    pub state: &'static str,
-    /// Who it says it is.
-    pub worker_name: Option<String>,
-    /// What it says it is, cut and escaped.
-    pub user_agent: Option<String>,
-    /// The target it works for.
-    pub target: Option<String>,
-    /// Difficulty last advertised.
-    pub difficulty: Option<f64>,
-    /// Version bits it may roll, hex.
-    pub version_mask: Option<String>,
-}
-
-/// All live sessions.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions {
-    by_number: DashMap<u64, Arc<Mutex<SessionView>>>,
-}
-
-impl Sessions {
-    /// Enters a session; dropping the entry removes it.
-    pub(crate) fn enter(self: &Arc<Self>, view: SessionView) -> SessionEntry {
-        let number = view.session;
-        let view = Arc::new(Mutex::new(view));
-        self.by_number.insert(number, view.clone());
-        SessionEntry { number, view, sessions: self.clone() }
-    }
-
-    /// Live sessions.
-    pub(crate) fn len(&self) -> usize {
-        self.by_number.len()
-    }
-
-    /// Looks at every session.
-    pub(crate) fn each(&self, mut look: impl FnMut(&SessionView)) {
-        for entry in &self.by_number {
-            look(&entry.value().lock());
-        }
-    }
-
-    /// Copies of all views, by number.
-    pub(crate) fn views(&self) -> Vec<SessionView> {
-        let mut views: Vec<SessionView> = self.by_number.iter().map(|entry| entry.value().lock().clone()).collect();
-        views.sort_by_key(|view| view.session);
-        views
-    }
-}
-
-/// A session's entry in [`Sessions`].
-#[derive(Debug)]
-pub(crate) struct SessionEntry {
-    number: u64,
-    pub(crate) view: Arc<Mutex<SessionView>>,
-    sessions: Arc<Sessions>,
-}
-
-impl Drop for SessionEntry {
-    fn drop(&mut self) {
-        self.sessions.by_number.remove(&self.number);
     }
 }
 

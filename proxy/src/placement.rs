@@ -13,11 +13,11 @@ use stratum::difficulty::{Difficulty, Target};
 use stratum::job::Job;
 use stratum::server_message::render_notify;
 use stratum::version::VersionMask;
-use tokio::sync::watch;
 
+use crate::lane::{Lane, LaneState, LaneView};
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
-use crate::work::{Arrival, LaneState, LaneWork, PoolJob, Upstream, fingerprint};
+use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
 
 /// All placements of one proxy.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct Connection {
 
 #[derive(Debug)]
 struct LaneChannel {
-    state: watch::Sender<LaneState>,
+    lane: Arc<Lane>,
     bytes: Arc<[u8]>,
 }
 
@@ -106,11 +106,11 @@ impl Drop for SlotLease {
 #[derive(Debug)]
 pub(crate) struct Seat {
     /// What the lane says; the newest only.
-    pub(crate) state: watch::Receiver<LaneState>,
-    pub(crate) target: usize,
+    pub(crate) lane: LaneView,
     connection: ConnectionId,
     sitting: u64,
-    lane: usize,
+    index: u32,
+    target: u16,
     slot: u8,
     placement: Arc<Placement>,
 }
@@ -123,8 +123,15 @@ impl Drop for Seat {
         if connection.sitting == self.sitting
             && let Some(space) = inner.spaces.get_mut(&connection.key)
         {
-            space.leave(self.lane, self.slot);
+            space.leave(self.index as usize, self.slot);
         }
+    }
+}
+
+impl Seat {
+    /// Index of the target it is at.
+    pub(crate) fn target(&self) -> usize {
+        usize::from(self.target)
     }
 }
 
@@ -187,9 +194,17 @@ impl Placement {
                 continue;
             };
             let next_job = &mut inner.next_job;
-            let state = connection.lane_state(lane, space, &job, next_job);
+            let view = connection.lane_with(lane, space, &job, next_job).view();
             let sitting = connection.sitting;
-            return Ok(Seat { state, target, connection: id, sitting, lane, slot, placement: self.clone() });
+            return Ok(Seat {
+                lane: view,
+                connection: id,
+                sitting,
+                index: u32::try_from(lane).expect("a space has at most 2^14 lanes"),
+                target: u16::try_from(target).expect("a configuration has at most 1000 targets"),
+                slot,
+                placement: self.clone(),
+            });
         }
         Err(refusal)
     }
@@ -271,7 +286,7 @@ impl Placement {
             space.connection_gone(id);
         }
         for lane in connection.lanes.values() {
-            lane.state.send_replace(LaneState::Vacate);
+            lane.lane.publish(LaneState::Vacate);
         }
     }
 
@@ -325,7 +340,7 @@ impl Placement {
         });
         let former_took = connection.current.replace(job.clone()).and_then(|former| former.arrival.longest());
         for lane in left.values() {
-            lane.state.send_replace(LaneState::Vacate);
+            lane.lane.publish(LaneState::Vacate);
         }
         if let Some(former) = renamed {
             for lane in connection.lanes.values_mut() {
@@ -336,10 +351,10 @@ impl Placement {
         let lanes = space.job(id, fingerprint);
         for (index, lane) in &mut connection.lanes {
             if lanes.stale.contains(index) {
-                lane.state.send_replace(LaneState::Refresh);
+                lane.lane.publish(LaneState::Refresh);
             } else if lanes.fresh.contains(index) {
                 inner.next_job += 1;
-                lane.state.send_replace(LaneState::Work(lane.work(&job, inner.next_job)));
+                lane.lane.publish(LaneState::Work(lane.work(&job, inner.next_job)));
             }
         }
         Some(NewJob { first, repeated: false, former_took })
@@ -370,7 +385,7 @@ impl Placement {
         let Some(space) = inner.spaces.get_mut(&connection.key) else { return };
         if connection.next_key.is_none() && space.refresh(id) {
             for lane in connection.lanes.values() {
-                lane.state.send_replace(LaneState::Refresh);
+                lane.lane.publish(LaneState::Refresh);
             }
         }
     }
@@ -421,25 +436,19 @@ pub(crate) struct NewJob {
 }
 
 impl Connection {
-    /// The channel of `lane`, made when it is first used, with `job` on it.
-    fn lane_state(
-        &mut self,
-        lane: usize,
-        space: &Space,
-        job: &Arc<PoolJob>,
-        next_job: &mut u64,
-    ) -> watch::Receiver<LaneState> {
-        let channel = self.lanes.entry(lane).or_insert_with(|| LaneChannel {
-            state: watch::channel(LaneState::Vacate).0,
-            bytes: space.lane_bytes(lane).into(),
-        });
-        let current = matches!(&*channel.state.borrow(), LaneState::Work(work) if Arc::ptr_eq(&work.job, job));
+    /// The lane of this index, made when it is first used, with `job` on it.
+    fn lane_with(&mut self, lane: usize, space: &Space, job: &Arc<PoolJob>, next_job: &mut u64) -> &Arc<Lane> {
+        let channel = self
+            .lanes
+            .entry(lane)
+            .or_insert_with(|| LaneChannel { lane: Lane::new(), bytes: space.lane_bytes(lane).into() });
+        let current = channel.lane.peek(|state| matches!(state, LaneState::Work(work) if Arc::ptr_eq(&work.job, job)));
         if !current {
             *next_job += 1;
             let work = channel.work(job, *next_job);
-            channel.state.send_replace(LaneState::Work(work));
+            channel.lane.publish(LaneState::Work(work));
         }
-        channel.state.subscribe()
+        &channel.lane
     }
 }
 
@@ -447,16 +456,18 @@ impl LaneChannel {
     /// Carries `former` on as `job`, under our own job id of it: the miners hear nothing, their shares go out by the pool's
     /// newer name.
     fn rename(&mut self, former: &Arc<PoolJob>, job: &Arc<PoolJob>) {
-        let renamed = match &*self.state.borrow() {
-            LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => Arc::new(LaneWork {
+        let renamed = self.lane.peek(|state| match state {
+            LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => Some(Arc::new(LaneWork {
                 job_id: work.job_id,
                 job: job.clone(),
                 lane: work.lane.clone(),
                 notify: work.notify.clone(),
-            }),
-            _ => return,
-        };
-        self.state.send_replace(LaneState::Work(renamed));
+            })),
+            _ => None,
+        });
+        if let Some(renamed) = renamed {
+            self.lane.publish(LaneState::Work(renamed));
+        }
     }
 
     fn work(&self, job: &Arc<PoolJob>, job_id: u64) -> Arc<LaneWork> {

@@ -9,8 +9,10 @@ use directive::MachineId;
 use stratum::version::VersionMask;
 
 use crate::directions::{Directions, Serve};
+use crate::lane::LaneState;
 use crate::placement::{NoSeat, Placement, Seat, SlotLease};
-use crate::work::{LaneState, LaneWork};
+use crate::sessions::SessionHandle;
+use crate::work::LaneWork;
 
 /// One session's slot and seat.
 #[derive(Debug)]
@@ -67,7 +69,19 @@ impl Seating {
 
     /// The target it sits at.
     pub(crate) fn target(&self) -> Option<usize> {
-        self.seat.as_ref().map(|seat| seat.target)
+        self.seat.as_ref().map(Seat::target)
+    }
+
+    /// Has the session told of what the lane of its new seat says.
+    pub(crate) fn tell(&mut self, session: &Arc<SessionHandle>) {
+        if let Some(seat) = &mut self.seat {
+            seat.lane.tell(session);
+        }
+    }
+
+    /// Whether the lane has said something that was not taken yet.
+    pub(crate) fn hears(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.lane.has_changed())
     }
 
     /// The lane is no more.
@@ -87,8 +101,7 @@ impl Seating {
 
     /// Takes what the lane has to say.
     pub(crate) fn listen(&mut self) -> Option<Said> {
-        let state = self.seat.as_mut()?.state.borrow_and_update().clone();
-        Some(match state {
+        Some(match self.seat.as_mut()?.lane.take() {
             LaneState::Work(work) => {
                 self.has_worked = true;
                 self.leaving = false;

@@ -77,6 +77,20 @@ pub(crate) struct Outbox {
     pub(crate) close: Option<&'static str>,
 }
 
+impl Outbox {
+    /// Empties it, and gives back memory beyond `kept` bytes.
+    pub(crate) fn clear(&mut self, kept: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(kept);
+        self.forwards.clear();
+        self.counts.clear();
+        self.answered.clear();
+        self.authorized = false;
+        self.correction = None;
+        self.close = None;
+    }
+}
+
 /// A share to forward.
 #[derive(Debug)]
 pub(crate) struct Forward {
@@ -343,7 +357,7 @@ impl Session {
         };
         let mask = mask_for(issue.mask, work.job.mask, &share);
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[self.slot]];
-        let proof = match prove(&work.job.job, &middle, &share, mask, &issue.target) {
+        let proof = match prove(&work.job.job, &middle, &share, mask, &issue.difficulty.target()) {
             Ok(proof) => proof,
             Err(reject) if reject.code == RejectCode::LowDifficulty => {
                 return Judgement::reject(Outcome::LowDifficulty, reject.code, reject.reason, target);

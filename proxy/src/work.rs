@@ -18,6 +18,7 @@ use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
 use crate::machines::MachineStats;
+use crate::sessions::SessionHandle;
 use crate::space::{ConnectionId, Fingerprint};
 
 /// What sessions know of an upstream connection.
@@ -192,17 +193,6 @@ pub(crate) struct LaneWork {
     pub(crate) notify: Bytes,
 }
 
-/// What a lane tells the sessions on it.
-#[derive(Debug, Clone)]
-pub(crate) enum LaneState {
-    /// Work on this.
-    Work(Arc<LaneWork>),
-    /// Take another seat if there is one: the job at hand is one that somebody here has had.
-    Refresh,
-    /// Take another seat: this one is no more.
-    Vacate,
-}
-
 /// A share on its way to a pool.
 #[derive(Debug)]
 pub(crate) struct UpstreamShare {
@@ -215,7 +205,7 @@ pub(crate) struct UpstreamShare {
     /// The number its session gave it.
     pub(crate) ticket: u32,
     /// Where the verdict goes.
-    pub(crate) reply: mpsc::Sender<PoolVerdict>,
+    pub(crate) reply: Arc<SessionHandle>,
     /// Kept for shares that meet the network target, for the alarm if they cannot be delivered.
     pub(crate) block: Option<Box<Proof>>,
     /// The machine it is counted for.

@@ -54,6 +54,10 @@ impl Difficulty {
         let (mantissa, exponent) = parts(self.0);
         // 0xffff · 2^208 / (mantissa · 2^exponent) = (0xffff << shift) / mantissa, by long division from the highest bit.
         let shift = 208 - exponent;
+        if mantissa == 1 {
+            // What we advertise: nothing to divide, and it is asked for with each share.
+            return shifted_one(shift);
+        }
         let mut quotient = [0u8; 32];
         let mut rest = 0u64;
         for bit in (0..16 + shift).rev() {
@@ -74,6 +78,19 @@ impl Difficulty {
         }
         Target(quotient)
     }
+}
+
+/// Returns `0xffff << shift`, at most 2^256 - 1.
+fn shifted_one(shift: i32) -> Target {
+    let mut target = [0u8; 32];
+    for bit in shift..shift + 16 {
+        let Ok(place) = usize::try_from(bit) else { continue };
+        match target.get_mut(place / 8) {
+            Some(byte) => *byte |= 1 << (place % 8),
+            None => return Target([0xff; 32]),
+        }
+    }
+    Target(target)
 }
 
 /// Splits a positive finite value into an odd integer below 2^53 and a power of two.

@@ -190,6 +190,8 @@ impl ServerRole {
             return;
         }
         if !known {
+            // Nearly always the only one.
+            self.workers.reserve_exact(1);
             self.workers.push(worker.into());
         }
         write_true(id, out);

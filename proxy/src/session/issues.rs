@@ -1,9 +1,11 @@
 //! The jobs one miner was given: difficulty belongs to the (session, job id) pair, and so does what was found on it.
+//!
+//! Ten thousand sessions keep these for hours, so an entry is two words and a difficulty, and a share found is one word.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use stratum::difficulty::{Difficulty, Target};
+use stratum::difficulty::Difficulty;
 use stratum::version::VersionMask;
 
 use crate::placement::parse_job_id;
@@ -14,23 +16,24 @@ use crate::work::LaneWork;
 pub(super) struct Issue {
     pub(super) work: Arc<LaneWork>,
     pub(super) difficulty: Difficulty,
-    pub(super) target: Target,
     /// Bits the miner may roll on it, if it negotiated any.
     pub(super) mask: Option<VersionMask>,
-    /// Shortened hashes of the shares that were found.
-    seen: HashSet<u64>,
+    /// Names it in [`Seen`], alone among those kept.
+    tag: u8,
 }
 
 /// The newest jobs of one miner.
 #[derive(Debug, Default)]
 pub(super) struct Issues {
     issues: Vec<Issue>,
+    next_tag: u8,
+    seen: Seen,
 }
 
-/// Jobs kept per miner; the oldest goes first, those already dead before it.
+/// Jobs kept per miner; the oldest goes first.
 const ISSUES_MAX: usize = 32;
-/// Shares remembered per job. A miner at one share a second reaches it after eighteen hours on one job.
-const SEEN_MAX: usize = 65_536;
+/// Jobs kept that their pool has retired: a share of them still proves that its machine hashes, and may be a block.
+const RETIRED_MAX: usize = 3;
 
 /// Whether a share was there before.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,27 +60,128 @@ impl Issues {
     }
 
     pub(super) fn add(&mut self, work: Arc<LaneWork>, difficulty: Difficulty, mask: Option<VersionMask>) {
-        if self.issues.len() >= ISSUES_MAX {
-            let oldest = self.issues.iter().position(|issue| !issue.work.job.is_live()).unwrap_or(0);
-            self.issues.remove(oldest);
+        let mut retired = self.issues.iter().filter(|issue| !issue.work.job.is_live()).count();
+        while retired > RETIRED_MAX || self.issues.len() >= ISSUES_MAX {
+            let oldest = self.issues.iter().position(|issue| !issue.work.job.is_live());
+            let gone = self.issues.remove(oldest.unwrap_or(0));
+            self.seen.forget(gone.tag);
+            retired = retired.saturating_sub(1);
         }
-        self.issues.push(Issue { work, difficulty, target: difficulty.target(), mask, seen: HashSet::new() });
+        // Tags in use are among the latest 33 of 256.
+        self.next_tag = self.next_tag.wrapping_add(1);
+        self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });
     }
 
-    /// Remembers a share by its header's hash, among all jobs of its pool: two job ids of ours may be one header there.
+    /// Remembers a share by its header's hash, among all jobs: two job ids of ours may be one header at the pool.
     pub(super) fn remember(&mut self, work: &LaneWork, hash: &[u8; 32]) -> Remembered {
-        let short = u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes"));
-        let upstream = work.job.upstream.id;
-        if self.issues.iter().any(|issue| issue.work.job.upstream.id == upstream && issue.seen.contains(&short)) {
-            return Remembered::Seen;
+        let tag = self.issues.iter().rev().find(|issue| issue.work.job_id == work.job_id).map(|issue| issue.tag);
+        tag.map_or(Remembered::New, |tag| self.seen.remember(tag, hash))
+    }
+}
+
+/// Shares found, by 56 bits of their hash and the tag of their job in the rest of the word.
+#[derive(Debug)]
+enum Seen {
+    /// Searched from end to end.
+    Few(Vec<u64>),
+    /// The bits, with the tag beside.
+    Many(Box<HashMap<u64, u8>>),
+}
+
+/// Shares from which on they are kept by hash.
+const FEW_MAX: usize = 64;
+/// Shares remembered per miner. One at a share a second reaches it after eighteen hours without a clean job.
+const SEEN_MAX: usize = 65_536;
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Seen {
+    fn remember(&mut self, tag: u8, hash: &[u8; 32]) -> Remembered {
+        let bits = u64::from_le_bytes(hash[..8].try_into().expect("eight of 32 bytes")) & !0xff;
+        match self {
+            Self::Few(few) if few.iter().any(|word| word & !0xff == bits) => Remembered::Seen,
+            Self::Few(few) if few.len() < FEW_MAX => {
+                few.push(bits | u64::from(tag));
+                Remembered::New
+            }
+            Self::Few(few) => {
+                let many = few.iter().map(|word| (word & !0xff, word.to_le_bytes()[0]));
+                let mut many: HashMap<u64, u8> = many.collect();
+                many.insert(bits, tag);
+                *self = Self::Many(Box::new(many));
+                Remembered::New
+            }
+            Self::Many(many) if many.contains_key(&bits) => Remembered::Seen,
+            Self::Many(many) if many.len() >= SEEN_MAX => Remembered::Full,
+            Self::Many(many) => {
+                many.insert(bits, tag);
+                Remembered::New
+            }
         }
-        let Some(issue) = self.issues.iter_mut().find(|issue| issue.work.job_id == work.job_id) else {
-            return Remembered::New;
-        };
-        if issue.seen.len() >= SEEN_MAX {
-            return Remembered::Full;
+    }
+
+    /// Forgets the shares of one job.
+    fn forget(&mut self, tag: u8) {
+        match self {
+            Self::Few(few) => {
+                few.retain(|word| word.to_le_bytes()[0] != tag);
+                if few.is_empty() {
+                    *few = Vec::new();
+                }
+            }
+            Self::Many(many) => {
+                many.retain(|_, of| *of != tag);
+                if many.len() <= FEW_MAX / 2 {
+                    let few = many.iter().map(|(bits, tag)| bits | u64::from(*tag)).collect();
+                    *self = Self::Few(few);
+                }
+            }
         }
-        issue.seen.insert(short);
-        Remembered::New
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: u64) -> [u8; 32] {
+        let mut hash = [0; 32];
+        // The lowest byte is not looked at.
+        hash[1..9].copy_from_slice(&number.to_le_bytes());
+        hash
+    }
+
+    #[test]
+    fn shares_are_remembered_until_their_job_goes_few_or_many() {
+        let mut seen = Seen::default();
+        for number in 0..200 {
+            let tag = u8::try_from(number % 2).expect("0 or 1");
+            assert_eq!(seen.remember(tag, &hash(number)), Remembered::New, "{number}");
+        }
+        for number in 0..200 {
+            assert_eq!(seen.remember(7, &hash(number)), Remembered::Seen, "{number}");
+        }
+        seen.forget(0);
+        assert!(matches!(seen, Seen::Many(_)));
+        assert_eq!(seen.remember(1, &hash(1)), Remembered::Seen);
+        assert_eq!(seen.remember(0, &hash(0)), Remembered::New);
+        seen.forget(1);
+        assert!(matches!(seen, Seen::Few(_)), "few again");
+        assert_eq!(seen.remember(0, &hash(0)), Remembered::Seen);
+        assert_eq!(seen.remember(1, &hash(1)), Remembered::New);
+    }
+
+    #[test]
+    fn at_the_bound_a_share_cannot_be_told_from_a_duplicate() {
+        let mut seen = Seen::default();
+        for number in 0..SEEN_MAX as u64 {
+            assert_eq!(seen.remember(0, &hash(number)), Remembered::New);
+        }
+        assert_eq!(seen.remember(0, &hash(u64::MAX)), Remembered::Full);
+        assert_eq!(seen.remember(0, &hash(5)), Remembered::Seen);
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stratum::share::Proof;
-use tokio::sync::mpsc;
 
 use crate::machines::MachineStats;
 use crate::outcome::{Settled, SettledAs};
+use crate::sessions::SessionHandle;
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// The shares of one connection, in the order they were sent.
@@ -22,7 +22,7 @@ pub(super) struct InFlight {
 struct Waiting {
     request: u64,
     ticket: u32,
-    reply: mpsc::Sender<PoolVerdict>,
+    reply: Arc<SessionHandle>,
     sent_at: Instant,
     pool_difficulty: f64,
     /// The header, when it meets the network target.
@@ -83,7 +83,7 @@ impl InFlight {
         (!self.shares[index].done).then_some(index)
     }
 
-    /// Tells a share's session what became of it. A session that is gone, or owes too much to hear, misses it.
+    /// Tells a share's session what became of it. A session that is gone misses it.
     fn settle_at(&mut self, index: usize, outcome: PoolOutcome, now: Instant) -> Settled {
         let share = &mut self.shares[index];
         share.done = true;
@@ -100,7 +100,7 @@ impl InFlight {
             block: share.block.take(),
             machine: share.machine.take(),
         };
-        let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
+        share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome });
         while self.shares.front().is_some_and(|share| share.done) {
             self.shares.pop_front();
         }
@@ -110,7 +110,7 @@ impl InFlight {
 
 /// Tells a share's session that it never reached the pool.
 pub(super) fn undelivered(share: UpstreamShare) -> Settled {
-    let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
+    share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
     Settled {
         outcome: SettledAs::Unresolved,
         refusal: None,

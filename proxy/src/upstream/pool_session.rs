@@ -274,7 +274,7 @@ impl PoolSession {
         let job = &share.work.job;
         if !job.is_live() && share.block.is_none() {
             let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());
-            let _ = share.reply.try_send(PoolVerdict { ticket: share.ticket, outcome });
+            share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome });
             let pool_difficulty = job.difficulty.get();
             settled.push(Settled {
                 outcome: SettledAs::Stale,

@@ -2,8 +2,8 @@ use super::*;
 use std::sync::Arc;
 
 use stratum::share::Proof;
-use tokio::sync::mpsc;
 
+use crate::sessions::SessionHandle;
 use crate::space::ConnectionId;
 use crate::work::{Arrival, LaneWork, PoolJob, PoolVerdict, Upstream, fingerprint};
 
@@ -29,7 +29,7 @@ fn session(now: Instant) -> PoolSession {
     PoolSession::new(config, deadlines, Difficulty::ONE, now)
 }
 
-fn share(upstream: &Arc<Upstream>, reply: mpsc::Sender<PoolVerdict>) -> UpstreamShare {
+fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {
     let job = Job {
         job_id: "j".into(),
         prev_hash: [1; 32],
@@ -112,7 +112,7 @@ fn a_first_job_waits_for_its_difficulty() {
 fn a_block_without_an_answer_is_reported_with_its_header() {
     let now = origin();
     let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-    let (reply, _verdicts) = mpsc::channel(4);
+    let reply = crate::sessions::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     let rebuilt = stratum::share::Rebuilt::Plain;
     let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
@@ -128,16 +128,16 @@ fn a_block_without_an_answer_is_reported_with_its_header() {
 fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     let now = origin();
     let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-    let (reply, mut verdicts) = mpsc::channel(4);
+    let reply = crate::sessions::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
     assert!(!out.is_empty() && settled.is_empty() && session.waiting() == 1, "a live one is sent");
 
     out.clear();
     upstream.retire_below(2);
-    session.share(share(&upstream, reply), now, &mut out, &mut settled);
+    session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
     assert!(out.is_empty() && session.waiting() == 1);
     assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
-    let verdict = verdicts.try_recv().expect("answered");
+    let verdict = reply.mailbox.take().1.pop().expect("answered");
     assert_eq!(verdict.outcome, PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into()));
 }

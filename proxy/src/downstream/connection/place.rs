@@ -1,0 +1,129 @@
+//! What a session's place ([`crate::seating`]) means for the miner: work to hand out, or none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use daemon::clock;
+use directive::MachineId;
+use tracing::info;
+
+use super::Connection;
+use crate::downstream::Downstream;
+use crate::seating::{Place, Said};
+use crate::session::{Correction, Input, Outbox};
+use crate::sessions::SessionState;
+
+impl Connection {
+    /// The miner has said who it is: it is entered under that name, and given a seat.
+    pub(super) fn authorized(&mut self, now: Instant, out: &mut Outbox) {
+        let Some(worker) = self.session.worker() else { return };
+        self.end.was_ready = true;
+        let first = self.presence.is_none();
+        if first {
+            self.presence = Some(self.shared().machines.enter(MachineId::from(worker), clock::wall));
+        }
+        let mut shown = self.entry.handle.shown.lock();
+        shown.worker = self.presence.as_ref().map(|presence| presence.machine.clone());
+        shown.user_agent = self.session.user_agent().map(Arc::from);
+        shown.version_mask = self.session.version_mask();
+        if first {
+            shown.state = SessionState::Waiting;
+        }
+        drop(shown);
+        self.settle(now, out);
+    }
+
+    /// All of the miner's shares have been bad for long (S45).
+    pub(super) fn correct(&mut self, correction: Correction, now: Instant, out: &mut Outbox) {
+        info!(session = self.entry.handle.number, ?correction, worker = ?self.session.worker(), "only bad shares");
+        self.shared().books.metrics.corrected(correction);
+        if correction != Correction::Renew {
+            return;
+        }
+        // Other work on another lane; where there is none, the next job must do.
+        if self.seating.renew(&self.end.shared.placement) {
+            self.seating.tell(&self.entry.handle);
+            self.take_work(false, now, out);
+        }
+    }
+
+    /// Finds the place that directions and seats allow.
+    pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox) {
+        let directions = self.directions.borrow_and_update().clone();
+        let Some(presence) = &self.presence else { return };
+        let (mask, live) = (self.session.version_mask(), self.session.has_live_work());
+        let shared = &self.end.shared;
+        let place = self.seating.settle(&shared.placement, &directions, &presence.machine, mask, live, |target| {
+            shared.shortage(target);
+        });
+        self.starved = directions.orders.starved(&presence.machine);
+        self.set_waiting(self.seating.is_waiting());
+        self.set_served(matches!(place, Place::Kept | Place::New | Place::Nowhere));
+        match place {
+            Place::Kept => {}
+            Place::New => {
+                self.seating.tell(&self.entry.handle);
+                self.take_work(false, now, out);
+            }
+            Place::Nowhere => self.show(SessionState::Waiting),
+            Place::Parked => self.show(SessionState::Parked),
+            Place::Released => out.close = Some("released"),
+        }
+    }
+
+    /// Takes what the lane has to say. `awaited` when the session sat there before it was said.
+    pub(super) fn take_work(&mut self, awaited: bool, now: Instant, out: &mut Outbox) {
+        match self.seating.listen() {
+            Some(Said::Work(work)) => {
+                self.delivered = awaited.then(|| work.clone());
+                self.session.handle(Input::Work(&work), now, out);
+                self.show(SessionState::Working);
+            }
+            Some(Said::Settle) | None => self.settle(now, out),
+        }
+    }
+
+    fn show(&mut self, state: SessionState) {
+        if let Some(presence) = &mut self.presence {
+            presence.set_working(state == SessionState::Working);
+        }
+        let mut shown = self.entry.handle.shown.lock();
+        shown.state = state;
+        shown.difficulty = self.session.difficulty();
+        shown.target = self.seating.target().and_then(|target| u16::try_from(target).ok());
+    }
+
+    pub(super) fn set_waiting(&mut self, waiting: bool) {
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            adjust(&self.shared().waiting, waiting);
+        }
+    }
+
+    pub(super) fn set_served(&mut self, served: bool) {
+        if self.served != served {
+            self.served = served;
+            adjust(&self.shared().served, served);
+        }
+    }
+}
+
+fn adjust(count: &AtomicUsize, up: bool) {
+    if up {
+        count.fetch_add(1, Ordering::Relaxed);
+    } else {
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Downstream {
+    /// A target has no space for a session: another connection is asked for, up to the cap.
+    fn shortage(&self, target: usize) {
+        let Some(pool) = self.pools.targets.get(target) else { return };
+        let ready = self.placement.target_state(target).ready;
+        if !pool.want_another(ready) {
+            self.books.metrics.alarm("no_search_space");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where a session is left word: a pool's verdicts, and that something it goes by has changed.
+//!
+//! A session's task sleeps on one waker, whatever it waits for; a [`Mailbox`] costs sixty bytes where a channel for each
+//! kind of word costs a kilobyte. State is not carried here: who is told of a change looks for itself.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::work::PoolVerdict;
+
+/// Words for one session, and the waker of its task.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    waker: AtomicWaker,
+    signals: AtomicU8,
+    /// At most as many as submits of the session can be out, which the session bounds: each forwarded share brings one.
+    verdicts: Mutex<Vec<PoolVerdict>>,
+}
+
+/// Something a session goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Signal {
+    /// Its directions have changed.
+    Directions = 1,
+    /// Its lane has something new to say.
+    Lane = 2,
+    /// Something of its own is due.
+    Time = 4,
+    /// The proxy is shutting down.
+    Shutdown = 8,
+}
+
+/// The signals left since the last look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Signals(u8);
+
+impl Signals {
+    pub(crate) fn has(self, signal: Signal) -> bool {
+        self.0 & signal as u8 != 0
+    }
+}
+
+impl Mailbox {
+    /// Leaves a signal, and wakes the session.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // One that is there already has woken the session, which has not looked yet.
+        if self.signals.fetch_or(signal as u8, Ordering::AcqRel) & signal as u8 == 0 {
+            self.waker.wake();
+        }
+    }
+
+    /// Leaves a pool's word on a share, and wakes the session.
+    pub(crate) fn verdict(&self, verdict: PoolVerdict) {
+        let mut verdicts = self.verdicts.lock();
+        verdicts.push(verdict);
+        let first = verdicts.len() == 1;
+        drop(verdicts);
+        if first {
+            self.waker.wake();
+        }
+    }
+
+    /// Has `waker` woken by what is left from now on. Look with [`Self::take`] after it, not before.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Takes out what was left.
+    pub(crate) fn take(&self) -> (Signals, Vec<PoolVerdict>) {
+        let signals = Signals(self.signals.swap(0, Ordering::AcqRel));
+        (signals, std::mem::take(&mut *self.verdicts.lock()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::work::PoolOutcome;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn verdict(ticket: u32) -> PoolVerdict {
+        PoolVerdict { ticket, outcome: PoolOutcome::Accepted }
+    }
+
+    #[test]
+    fn what_is_left_before_a_look_wakes_once() {
+        let woken = Arc::new(Woken::default());
+        let mailbox = Mailbox::default();
+        mailbox.register(&woken.clone().into());
+        mailbox.signal(Signal::Lane);
+        mailbox.signal(Signal::Lane);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        mailbox.register(&woken.clone().into());
+        mailbox.verdict(verdict(1));
+        mailbox.verdict(verdict(2));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+        let (signals, verdicts) = mailbox.take();
+        assert!(signals.has(Signal::Lane) && !signals.has(Signal::Directions));
+        assert_eq!(verdicts, [verdict(1), verdict(2)]);
+        assert_eq!(mailbox.take(), (Signals::default(), Vec::new()));
+    }
+
+    /// A word that comes between the look and the sleep is not slept over.
+    #[test]
+    fn no_word_is_lost_between_threads() {
+        let mailbox = Arc::new(Mailbox::default());
+        let told = mailbox.clone();
+        let telling = std::thread::spawn(move || (0..50_000).for_each(|ticket| told.verdict(verdict(ticket))));
+        let woken = Arc::new(Woken::default());
+        let (mut taken, mut looked) = (0u32, 0);
+        while taken < 50_000 {
+            mailbox.register(&woken.clone().into());
+            let seen = woken.0.load(Ordering::SeqCst);
+            taken += u32::try_from(mailbox.take().1.len()).expect("few");
+            while taken < 50_000 && woken.0.load(Ordering::SeqCst) == seen {
+                looked += 1;
+                assert!(looked < 2_000_000_000, "slept over a verdict");
+                std::hint::spin_loop();
+                if !telling.is_finished() {
+                    continue;
+                }
+                // Nobody will wake any more: what is left must have been announced before.
+                taken += u32::try_from(mailbox.take().1.len()).expect("few");
+            }
+        }
+        telling.join().expect("no panic");
+    }
+}

@@ -1,0 +1,224 @@
+//! All live sessions: how they are reached, and what people see of them.
+//!
+//! The map holds handles. It is touched when a session comes and goes, never per share; a view is made when one is asked for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use directive::MachineId;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use stratum::difficulty::Difficulty;
+use stratum::version::VersionMask;
+
+use crate::mailbox::{Mailbox, Signal};
+
+/// What others hold of a session.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    /// Its number, unique for the life of the process.
+    pub(crate) number: u64,
+    pub(crate) mailbox: Mailbox,
+    /// When something of its own is due, in milliseconds of the proxy's life; [`Self::never`] when nothing is.
+    wake_at_ms: AtomicU64,
+    peer: SocketAddr,
+    connected_at: Timestamp,
+    slot: u8,
+    pub(crate) shown: Mutex<Shown>,
+}
+
+/// The part of a session's view that changes.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) state: SessionState,
+    pub(crate) worker: Option<MachineId>,
+    pub(crate) user_agent: Option<Arc<str>>,
+    /// Index of the target it works for.
+    pub(crate) target: Option<u16>,
+    pub(crate) difficulty: Option<Difficulty>,
+    pub(crate) version_mask: Option<VersionMask>,
+}
+
+/// What a session is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum SessionState {
+    /// Not yet subscribed and authorized.
+    #[default]
+    Handshake,
+    /// It has a job.
+    Working,
+    /// It waits for a seat.
+    Waiting,
+    /// It keeps its connection and gets no work.
+    Parked,
+}
+
+impl SessionState {
+    /// Its name in metrics and answers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Working => "working",
+            Self::Waiting => "waiting",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+/// A session as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionView {
+    /// Its number.
+    pub session: u64,
+    /// Where the miner comes from.
+    pub peer: SocketAddr,
+    /// When it connected.
+    pub connected_at: Timestamp,
+    /// Its slot: the extranonce1 it was given.
+    pub slot: u8,
+    /// `handshake`, `working`, `waiting` (for a seat) or `parked`.
+    pub state: &'static str,
+    /// Who it says it is.
+    pub worker_name: Option<String>,
+    /// What it says it is, cut and escaped.
+    pub user_agent: Option<String>,
+    /// The target it works for.
+    pub target: Option<String>,
+    /// Difficulty last advertised.
+    pub difficulty: Option<f64>,
+    /// Version bits it may roll, hex.
+    pub version_mask: Option<String>,
+}
+
+impl SessionHandle {
+    /// A handle for a connection that has just been accepted.
+    pub(crate) fn new(number: u64, peer: SocketAddr, connected_at: Timestamp, slot: u8) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            mailbox: Mailbox::default(),
+            wake_at_ms: AtomicU64::new(u64::MAX),
+            peer,
+            connected_at,
+            slot,
+            shown: Mutex::default(),
+        })
+    }
+
+    /// Has the session told of the time once `at_ms` has come.
+    pub(crate) fn wake_at(&self, at_ms: u64) {
+        self.wake_at_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// Makes its view; `targets` are the targets' names.
+    pub(crate) fn view(&self, targets: &[&str]) -> SessionView {
+        let shown = self.shown.lock();
+        SessionView {
+            session: self.number,
+            peer: self.peer,
+            connected_at: self.connected_at,
+            slot: self.slot,
+            state: shown.state.name(),
+            worker_name: shown.worker.as_ref().map(|worker| worker.as_str().to_owned()),
+            user_agent: shown.user_agent.as_deref().map(str::to_owned),
+            target: shown.target.and_then(|target| targets.get(usize::from(target))).map(|name| (*name).to_owned()),
+            difficulty: shown.difficulty.map(Difficulty::get),
+            version_mask: shown.version_mask.map(|mask| format!("{:08x}", mask.0)),
+        }
+    }
+}
+
+/// All live sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    by_number: DashMap<u64, Arc<SessionHandle>>,
+}
+
+impl Sessions {
+    /// Enters a session; dropping the entry removes it.
+    pub(crate) fn enter(self: &Arc<Self>, handle: Arc<SessionHandle>) -> SessionEntry {
+        self.by_number.insert(handle.number, handle.clone());
+        SessionEntry { handle, sessions: self.clone() }
+    }
+
+    /// Live sessions.
+    pub(crate) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Looks at every session.
+    pub(crate) fn each(&self, mut look: impl FnMut(&SessionHandle)) {
+        for entry in &self.by_number {
+            look(entry.value());
+        }
+    }
+
+    /// Leaves a signal with every session.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        self.each(|session| session.mailbox.signal(signal));
+    }
+
+    /// Tells those of the time for whom something is due.
+    pub(crate) fn signal_due(&self, now_ms: u64) {
+        self.each(|session| {
+            if session.wake_at_ms.load(Ordering::Relaxed) <= now_ms {
+                session.mailbox.signal(Signal::Time);
+            }
+        });
+    }
+
+    /// All views, by number.
+    pub(crate) fn views(&self, targets: &[&str]) -> Vec<SessionView> {
+        let mut handles: Vec<Arc<SessionHandle>> = self.by_number.iter().map(|entry| entry.value().clone()).collect();
+        handles.sort_unstable_by_key(|handle| handle.number);
+        handles.iter().map(|handle| handle.view(targets)).collect()
+    }
+}
+
+/// A session's entry in [`Sessions`].
+#[derive(Debug)]
+pub(crate) struct SessionEntry {
+    pub(crate) handle: Arc<SessionHandle>,
+    sessions: Arc<Sessions>,
+}
+
+impl Drop for SessionEntry {
+    fn drop(&mut self) {
+        self.sessions.by_number.remove(&self.handle.number);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A handle of a session that does not exist.
+    pub(crate) fn handle(number: u64) -> Arc<SessionHandle> {
+        let at = Timestamp::from_second(1_800_000_000).expect("a plain instant");
+        SessionHandle::new(number, "10.0.0.1:5000".parse().expect("an address"), at, 7)
+    }
+
+    #[test]
+    fn only_sessions_with_something_due_are_told_of_the_time() {
+        let sessions = Arc::new(Sessions::default());
+        let (early, late, idle) = (handle(1), handle(2), handle(3));
+        let _entries = [&early, &late, &idle].map(|handle| sessions.enter(handle.clone()));
+        early.wake_at(1000);
+        late.wake_at(1001);
+        sessions.signal_due(1000);
+        assert!(early.mailbox.take().0.has(Signal::Time));
+        assert!(!late.mailbox.take().0.has(Signal::Time) && !idle.mailbox.take().0.has(Signal::Time));
+    }
+
+    #[test]
+    fn a_session_that_ends_is_gone_from_the_list() {
+        let sessions = Arc::new(Sessions::default());
+        let entry = sessions.enter(handle(1));
+        entry.handle.shown.lock().target = Some(1);
+        assert_eq!(sessions.views(&["a", "b"])[0].target.as_deref(), Some("b"));
+        drop(entry);
+        assert_eq!(sessions.len(), 0);
+    }
+}
