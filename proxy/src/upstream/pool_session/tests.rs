@@ -5,7 +5,7 @@ use stratum::share::Proof;
 
 use crate::sessions::SessionHandle;
 use crate::space::ConnectionId;
-use crate::work::{Arrival, LaneWork, PoolJob, PoolVerdict, Upstream, fingerprint};
+use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {
