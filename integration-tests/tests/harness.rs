@@ -63,11 +63,12 @@ pub(crate) fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
 pub(crate) fn config(pools: &[TestPool]) -> Config {
     let small = Difficulty::new(1.0 / (1u64 << 28) as f64).expect("positive");
     let easy = Difficulty::new(EASY).expect("positive");
+    // Its own tests switch vardiff on; all others want the same shares every time.
     let server = Server {
-        name: "asics".into(),
-        listen: "127.0.0.1:0".parse().expect("an address"),
         difficulty: easy,
         min_difficulty: small,
+        vardiff: false,
+        ..Server::new("asics", "127.0.0.1:0".parse().expect("an address"))
     };
     let targets = pools
         .iter()

@@ -22,6 +22,7 @@ use crate::books::Books;
 use crate::directions::Directions;
 use crate::machines::Machines;
 use crate::placement::Placement;
+use crate::recall::Recall;
 use crate::session::SessionRules;
 use crate::sessions::Sessions;
 use crate::upstream::Pools;
@@ -35,6 +36,8 @@ pub(crate) struct Downstream {
     pub(crate) books: Books,
     pub(crate) machines: Arc<Machines>,
     pub(crate) sessions: Arc<Sessions>,
+    /// How fast machines were that have gone.
+    pub(crate) recall: Mutex<Recall>,
     pub(crate) directions: watch::Receiver<Directions>,
     pub(crate) admission: Mutex<Admission>,
     /// Sessions that want a seat, or a better one than they have.

@@ -18,6 +18,7 @@ mod mailbox;
 mod metrics;
 mod outcome;
 mod placement;
+mod recall;
 mod route;
 mod seating;
 mod session;
@@ -62,7 +63,7 @@ use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
 use route::Route;
-use session::SessionRules;
+use session::{DifficultyRules, Level, SessionRules};
 use sessions::Sessions;
 use upstream::{Deadlines, Pool, PoolState, Pools};
 
@@ -196,8 +197,13 @@ impl Proxy {
             let failed = |source| StartError::Listen { name: server.name.clone(), listen: server.listen, source };
             let listener = downstream::bind(server.listen).map_err(failed)?;
             let rules = SessionRules {
-                difficulty: server.difficulty,
-                min_difficulty: server.min_difficulty,
+                difficulty: DifficultyRules {
+                    start: Level::at_or_below(server.difficulty),
+                    min: Level::at_or_above(server.min_difficulty),
+                    max: Level::at_or_below(server.max_difficulty),
+                    interval: server.vardiff.then_some(server.share_interval.as_secs_f64()),
+                    by_user_agent: server.by_user_agent,
+                },
                 handshake_timeout: config.handshake_timeout,
                 ping_every: config.ping_every,
                 offer: VersionMask::BIP320,
@@ -216,6 +222,7 @@ impl Proxy {
             books,
             machines: machines.clone(),
             sessions: sessions.clone(),
+            recall: Mutex::default(),
             directions: directed,
             admission: Mutex::new(downstream::admission(config.sessions_max)),
             waiting: 0.into(),

@@ -99,6 +99,7 @@ pub(crate) struct Metrics {
     closes: Family<ReasonLabel, Counter>,
     corrections: Family<StepLabel, Counter>,
     alarms: Family<ReasonLabel, Counter>,
+    retargets: Family<ReasonLabel, Counter>,
     pub(crate) accepts: Counter,
     pub(crate) switches: Counter,
     pub(crate) blocks: Counter,
@@ -159,6 +160,8 @@ impl Metrics {
         registry.register("corrections", "Steps taken with miners whose shares were all bad", corrections.clone());
         let alarms = Family::<ReasonLabel, Counter>::default();
         registry.register("alarms", "What somebody should look at, by reason", alarms.clone());
+        let retargets = Family::<ReasonLabel, Counter>::default();
+        registry.register("retargets", "Difficulties that sessions were given, by reason", retargets.clone());
         let accepts = Counter::default();
         registry.register("accepts", "Connections accepted from miners", accepts.clone());
         let switches = Counter::default();
@@ -218,6 +221,7 @@ impl Metrics {
             closes,
             corrections,
             alarms,
+            retargets,
             accepts,
             switches,
             blocks,
@@ -269,6 +273,11 @@ impl Metrics {
     /// Counts something that somebody should look at.
     pub(crate) fn alarm(&self, reason: &'static str) {
         self.alarms.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a session that was given another difficulty.
+    pub(crate) fn retargeted(&self, reason: &'static str) {
+        self.retargets.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Shows how many sessions without a target are in a state.

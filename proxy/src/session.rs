@@ -6,7 +6,10 @@
 
 mod answers;
 mod conduct;
+mod difficulty;
 mod issues;
+mod user_agent;
+mod vardiff;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,15 +29,16 @@ use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use answers::Answers;
 use conduct::Conduct;
 pub(crate) use conduct::Correction;
+use difficulty::{Aim, Limits};
+pub(crate) use difficulty::{DifficultyRules, HASHES};
 use issues::Issues;
+pub(crate) use vardiff::Level;
 
 /// What holds for every session of one listener.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SessionRules {
-    /// Difficulty wanted for miners that ask for none.
-    pub(crate) difficulty: Difficulty,
-    /// Never advertise less.
-    pub(crate) min_difficulty: Difficulty,
+    /// How difficulties are set.
+    pub(crate) difficulty: DifficultyRules,
     /// Subscribed and authorized by then, or closed.
     pub(crate) handshake_timeout: Duration,
     /// A line at least this often, so that firmware does not take us for dead.
@@ -73,6 +77,10 @@ pub(crate) struct Outbox {
     pub(crate) authorized: bool,
     /// All its shares have been bad for long: what was or is to be done about it.
     pub(crate) correction: Option<Correction>,
+    /// Why the session was given another difficulty, if it was.
+    pub(crate) retarget: Option<&'static str>,
+    /// A difficulty is so wrong that it should not wait for the next job: fresh work for the same one is wanted.
+    pub(crate) reissue: bool,
     /// Close the connection once the bytes are written.
     pub(crate) close: Option<&'static str>,
 }
@@ -87,6 +95,8 @@ impl Outbox {
         self.answered.clear();
         self.authorized = false;
         self.correction = None;
+        self.retarget = None;
+        self.reissue = false;
         self.close = None;
     }
 }
@@ -112,8 +122,7 @@ pub(crate) struct Session {
     role: ServerRole,
     slot: u8,
     session_name: u64,
-    wanted: Difficulty,
-    sent_difficulty: Option<Difficulty>,
+    aim: Aim,
     issues: Issues,
     answers: Answers,
     next_ticket: u32,
@@ -132,11 +141,10 @@ impl Session {
     pub(crate) fn new(rules: Arc<SessionRules>, slot: u8, session_name: u64, now: Instant) -> Self {
         Self {
             role: ServerRole::new(rules.offer),
-            wanted: rules.difficulty,
+            aim: Aim::new(&rules.difficulty),
             rules,
             slot,
             session_name,
-            sent_difficulty: None,
             issues: Issues::default(),
             answers: Answers::default(),
             next_ticket: 0,
@@ -176,7 +184,26 @@ impl Session {
 
     /// Difficulty last advertised.
     pub(crate) fn difficulty(&self) -> Option<Difficulty> {
-        self.sent_difficulty
+        self.aim.sent()
+    }
+
+    /// Hashes of difficulty 1 a second, once shares have shown it.
+    pub(crate) fn measured_rate(&self) -> Option<f32> {
+        self.aim.measured_rate(&self.rules.difficulty)
+    }
+
+    /// What the machine did when it was connected last, in hashes of difficulty 1 a second.
+    pub(crate) fn recall(&mut self, work_rate: f32) {
+        self.aim.recall(work_rate, &self.rules.difficulty);
+    }
+
+    /// There is no work for the miner from now on: that no shares come means nothing.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.aim.rest(&self.rules.difficulty, self.age(now));
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.connected_at)
     }
 
     /// Whether its newest job is one that its pool still takes.
@@ -204,7 +231,7 @@ impl Session {
         match input {
             Input::Line(line) => self.line(line, now, out),
             Input::Verdict(verdict) => self.verdict(&verdict, out),
-            Input::Work(work) => self.work(work, out),
+            Input::Work(work) => self.work(work, now, out),
             Input::Tick => self.tick(now, out),
         }
         if out.bytes.len() > written {
@@ -222,15 +249,16 @@ impl Session {
             }
         };
         match self.role.receive(message, &mut out.bytes) {
-            ServerEvent::Answered
-            | ServerEvent::Ignored
-            | ServerEvent::SuggestDifficulty(_)
-            | ServerEvent::Configured(_) => {}
+            ServerEvent::Answered | ServerEvent::Ignored | ServerEvent::Configured(_) => {}
+            ServerEvent::SuggestDifficulty(wished) => {
+                self.aim.suggestion(wished, self.age(now), &self.rules.difficulty);
+            }
             ServerEvent::Subscribe { id, .. } if self.no_room => {
                 self.role.refuse_subscription(&id, "no search space", &mut out.bytes);
                 out.close = Some("no_search_space");
             }
             ServerEvent::Subscribe { id, user_agent } => {
+                self.aim.user_agent(&user_agent, &self.rules.difficulty);
                 self.user_agent = Some(user_agent.into());
                 let name = format!("{:08x}", self.session_name);
                 let size = self.rules.extranonce2_size;
@@ -241,9 +269,7 @@ impl Session {
                 let accepted = self.hears_names(now) && valid_worker_name(&worker);
                 self.role.answer_authorize(&id, &worker, accepted, &mut out.bytes);
                 if accepted {
-                    if let Some(wanted) = difficulty_in(&password) {
-                        self.wanted = wanted;
-                    }
+                    self.aim.password(&password, &self.rules.difficulty);
                     out.authorized |= self.role.is_ready();
                 } else {
                     self.name_refused("worker_name", now, out);
@@ -301,7 +327,7 @@ impl Session {
         }
         let Some(correction) = self.conduct(now).bad_share(now) else { return };
         match correction {
-            Correction::Renew => self.sent_difficulty = None,
+            Correction::Renew => self.aim.say_again(),
             Correction::Reconnect => write_reconnect(&mut out.bytes),
             Correction::Close => out.close = Some("bad_shares"),
         }
@@ -322,15 +348,18 @@ impl Session {
         match self.judge(submit, ticket) {
             Judgement::Forward(forward) => {
                 self.good_share();
+                self.proved(Some(forward.worth), now, out);
                 self.answers.wait(ticket, id, now);
                 out.forwards.push(forward);
             }
             Judgement::Credit(counted) => {
                 self.good_share();
+                self.proved(counted.worth, now, out);
                 out.counts.push(counted);
                 self.answers.answer_now(id, answers::Answer::True, now, out);
             }
             Judgement::Reject(counted, code) => {
+                self.proved(counted.worth, now, out);
                 let bad = counted.worth.is_none() && counted.outcome != Outcome::Overflow;
                 let words = counted.reason.map_or(code.text(), words_of);
                 out.counts.push(counted);
@@ -342,6 +371,22 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A share shows what the machine can do, whatever becomes of it.
+    fn proved(&mut self, worth: Option<Worth>, now: Instant, out: &mut Outbox) {
+        let (Some(worth), Some(limits)) = (worth, self.limits()) else { return };
+        let age = self.age(now);
+        out.reissue |= self.aim.share(worth.difficulty, &limits, &self.rules.difficulty, age);
+    }
+
+    /// What holds for the newest job.
+    fn limits(&self) -> Option<Limits> {
+        self.issues.newest().map(|work| self.limits_of(work))
+    }
+
+    fn limits_of(&self, work: &LaneWork) -> Limits {
+        Limits { pool: work.job.difficulty, hold: None, promised: self.role.minimum_difficulty() }
     }
 
     /// Decides a share's fate. Nothing is answered and nothing sent here.
@@ -403,7 +448,7 @@ impl Session {
     }
 
     /// Hands out work: the difficulty if it changed, and the job right behind it.
-    fn work(&mut self, work: &Arc<LaneWork>, out: &mut Outbox) {
+    fn work(&mut self, work: &Arc<LaneWork>, now: Instant, out: &mut Outbox) {
         // A job that its pool has only given another name is the same to the miner.
         if !self.is_ready() || self.issues.rename(work) {
             return;
@@ -414,28 +459,22 @@ impl Session {
             self.role.change_offer(rolls, &mut out.bytes);
         }
         let mask = self.role.version_mask().map(|granted| granted.and(rolls));
-        let difficulty = self.advertised(work.job.difficulty);
-        if self.sent_difficulty != Some(difficulty) {
+        let limits = self.limits_of(work);
+        let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
+        let difficulty = advertised.level.difficulty();
+        if advertised.changed.is_some() {
             write_set_difficulty(difficulty, &mut out.bytes);
-            self.sent_difficulty = Some(difficulty);
+            out.retarget = advertised.changed;
         }
-        // Clean unless what the miner works on is still good at the same pool: so a skipped clean job is never lost.
+        // Clean unless what the miner works on is still good at the same pool (so a skipped clean job is never lost) and at
+        // the same difficulty: shares of older work would be dropped after a raise (S19), or be found at the new, lower
+        // difficulty and miss that of their job (ESP-Miner). A restart costs a miner some milliseconds.
         let misled = self.conduct.as_ref().is_some_and(|conduct| conduct.is_misled());
-        let last = self.issues.newest().filter(|_| !misled);
+        let last = self.issues.newest().filter(|_| !misled && advertised.changed.is_none());
         let keeps = last.is_some_and(|last| last.job.is_live() && last.job.upstream.id == work.job.upstream.id);
         out.bytes.extend_from_slice(&work.notify);
         out.bytes.extend_from_slice(if keeps { NOTIFY_KEEP } else { NOTIFY_CLEAN });
         self.issues.add(work.clone(), difficulty, mask);
-    }
-
-    /// The lower of what is wanted and the power of two at or below the pool's; never below the listener's floor, nor what
-    /// a configure has promised the miner.
-    fn advertised(&self, pool: Difficulty) -> Difficulty {
-        let advertised = self.wanted.min(pool).power_of_two_at_or_below();
-        let promised = self.role.minimum_difficulty().unwrap_or(self.rules.min_difficulty);
-        let up = if promised.power_of_two_at_or_below() < promised { 2.0 } else { 1.0 };
-        let floor = Difficulty::new(promised.power_of_two_at_or_below().get() * up).unwrap_or(promised);
-        advertised.max(floor).max(self.rules.min_difficulty)
     }
 
     fn tick(&mut self, now: Instant, out: &mut Outbox) {
@@ -449,6 +488,8 @@ impl Session {
             self.pings += 1;
             write_ping(self.pings, &mut out.bytes);
         }
+        let age = self.age(now);
+        out.reissue |= self.limits().is_some_and(|limits| self.aim.starves(&limits, &self.rules.difficulty, age));
     }
 }
 
@@ -477,14 +518,6 @@ fn words_of(reason: &'static str) -> &'static str {
         "too_many_shares" => "too many shares for one job",
         other => other,
     }
-}
-
-/// The difficulty a password asks for: `d=1024`, alone or among other words.
-fn difficulty_in(password: &str) -> Option<Difficulty> {
-    password
-        .split([',', ';', ' '])
-        .find_map(|word| word.trim().strip_prefix("d="))
-        .and_then(|number| Difficulty::new(number.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use stratum::difficulty::Difficulty;
 use stratum::version::VersionMask;
 
 use crate::mailbox::{Mailbox, Signal};
+use crate::session::HASHES;
 
 /// What others hold of a session.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Shown {
     /// Index of the target it works for.
     pub(crate) target: Option<u16>,
     pub(crate) difficulty: Option<Difficulty>,
+    /// Hashes of difficulty 1 a second, as its shares showed at the newest job.
+    pub(crate) work_rate: Option<f32>,
     pub(crate) version_mask: Option<VersionMask>,
 }
 
@@ -89,6 +92,8 @@ pub struct SessionView {
     pub target: Option<String>,
     /// Difficulty last advertised.
     pub difficulty: Option<f64>,
+    /// Hashes a second, as its shares showed at the newest job.
+    pub hashrate: Option<f64>,
     /// Version bits it may roll, hex.
     pub version_mask: Option<String>,
 }
@@ -125,6 +130,7 @@ impl SessionHandle {
             user_agent: shown.user_agent.as_deref().map(str::to_owned),
             target: shown.target.and_then(|target| targets.get(usize::from(target))).map(|name| (*name).to_owned()),
             difficulty: shown.difficulty.map(Difficulty::get),
+            hashrate: shown.work_rate.map(|work_rate| f64::from(work_rate) * HASHES),
             version_mask: shown.version_mask.map(|mask| format!("{:08x}", mask.0)),
         }
     }

@@ -67,11 +67,10 @@ fn settle(config: &Config, sizes: &[u8]) -> Result<u8, StartError> {
 mod tests {
     use super::*;
     use crate::config::Server;
-    use stratum::difficulty::Difficulty;
 
     fn config(targets: usize) -> Config {
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let server = Server { name: "s".into(), listen, difficulty: Difficulty::ONE, min_difficulty: Difficulty::ONE };
+        let server = Server::new("s", listen);
         let targets = (0..targets).map(|index| Target::new(&format!("t{index}"), "pool", 1, "u")).collect();
         Config::new(vec![server], targets)
     }

@@ -12,6 +12,7 @@ use super::tls::{self, PlatformRoots};
 use super::{Config, HostPort, NoUpstream, PoolPatience, Server, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -91,18 +92,34 @@ fn read_server(section: Section<'_>) -> Option<Server> {
             None
         }
     });
-    let min_difficulty = read_power_of_two(&section, "min_difficulty").unwrap_or(Difficulty::ONE);
-    let difficulty = read_power_of_two(&section, "difficulty").unwrap_or_else(default_difficulty);
-    if difficulty.get() < min_difficulty.get() {
-        section.mistake("difficulty", format!("{difficulty} is below min_difficulty {min_difficulty}"));
+    let known = Server::new(name.unwrap_or_default(), listen.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()));
+    let min_difficulty = read_power_of_two(&section, "min_difficulty").unwrap_or(known.min_difficulty);
+    let max_difficulty = read_power_of_two(&section, "max_difficulty").unwrap_or(known.max_difficulty);
+    if max_difficulty < min_difficulty {
+        section.mistake("max_difficulty", format!("{max_difficulty} is below min_difficulty {min_difficulty}"));
     }
+    let said = read_power_of_two(&section, "difficulty");
+    if let Some(said) = said {
+        for (wrong, bound, limit) in
+            [(said < min_difficulty, "below min", min_difficulty), (said > max_difficulty, "above max", max_difficulty)]
+        {
+            if wrong {
+                section.mistake("difficulty", format!("{said} is {bound}_difficulty {limit}"));
+            }
+        }
+    }
+    let server = Server {
+        difficulty: said.unwrap_or(known.difficulty).min(max_difficulty).max(min_difficulty),
+        min_difficulty,
+        max_difficulty,
+        vardiff: section.bool_or("vardiff", known.vardiff),
+        share_interval: section.duration_or("share_interval", SECOND..=10 * MINUTE, known.share_interval),
+        // A difficulty that the operator has given for this port is better than a guess.
+        by_user_agent: section.bool_or("by_user_agent", said.is_none()),
+        ..known
+    };
     section.finish();
-    Some(Server { name: name?.to_owned(), listen: listen?, difficulty, min_difficulty })
-}
-
-/// One share in about three seconds from a machine of 100 TH/s.
-fn default_difficulty() -> Difficulty {
-    Difficulty::new(65_536.0).expect("a positive number")
+    (name.is_some() && listen.is_some()).then_some(server)
 }
 
 fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {

@@ -154,6 +154,9 @@ impl Drop for End {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if let (Some(presence), Some(work_rate)) = (&self.presence, self.session.measured_rate()) {
+            self.shared().recall.lock().note(presence.machine.as_str(), work_rate, clock::now());
+        }
         self.set_waiting(false);
         self.set_served(false);
     }
@@ -220,6 +223,9 @@ impl Connection {
         self.unstick(now, out);
         self.read(cx, read, now, out)?;
         self.deliver(now, out);
+        if std::mem::take(&mut out.reissue) {
+            self.renew(now, out);
+        }
         self.write(cx, out)?;
         // The newest work, once the former is written; and again when it was replaced while this one was.
         while self.pending.is_empty() && out.close.is_none() && self.seating.hears() {

@@ -30,10 +30,9 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     let pool = PoolConfig { difficulty: EASY, job_interval: Duration::from_secs(1), ..PoolConfig::default() };
     let pool = TestPool::start(pool).await.unwrap();
     let server = Server {
-        name: "asics".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
         difficulty: Difficulty::new(EASY).unwrap(),
         min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
+        ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
     };
     let target = Target::new("a", &pool.addr().ip().to_string(), pool.addr().port(), "acme");
     let mut config = Config::new(vec![server], vec![target]);

@@ -1,4 +1,5 @@
 mod bad_input;
+mod difficulty;
 
 use super::*;
 use rand::prelude::*;
@@ -21,8 +22,13 @@ fn difficulty(exponent: i32) -> Difficulty {
 
 fn rules() -> Arc<SessionRules> {
     Arc::new(SessionRules {
-        difficulty: difficulty(-24),
-        min_difficulty: difficulty(-28),
+        difficulty: DifficultyRules {
+            start: Level::at_or_below(difficulty(-24)),
+            min: Level::FLOOR,
+            max: Level::CEILING,
+            interval: None,
+            by_user_agent: false,
+        },
         handshake_timeout: Duration::from_secs(10),
         ping_every: Duration::from_secs(25),
         offer: VersionMask::BIP320,

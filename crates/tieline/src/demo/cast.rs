@@ -86,7 +86,7 @@ impl Cast {
     pub(super) fn proxy(&self, failback_after: Duration) -> anyhow::Result<Config> {
         let difficulty = Difficulty::new(DIFFICULTY).context("a power of two")?;
         let listen = "127.0.0.1:0".parse().context("a loopback address")?;
-        let server = Server { name: "asics".into(), listen, difficulty, min_difficulty: difficulty };
+        let server = Server { difficulty, min_difficulty: difficulty, vardiff: false, ..Server::new("asics", listen) };
         let targets = self
             .pools
             .iter()

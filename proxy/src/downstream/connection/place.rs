@@ -20,7 +20,9 @@ impl Connection {
         let Some(worker) = self.session.worker() else { return };
         self.end.was_ready = true;
         let first = self.presence.is_none();
+        let mut recalled = None;
         if first {
+            recalled = self.shared().recall.lock().of(worker, now);
             self.presence = Some(self.shared().machines.enter(MachineId::from(worker), clock::wall));
         }
         let mut shown = self.entry.handle.shown.lock();
@@ -31,6 +33,9 @@ impl Connection {
             shown.state = SessionState::Waiting;
         }
         drop(shown);
+        if let Some(work_rate) = recalled {
+            self.session.recall(work_rate);
+        }
         self.settle(now, out);
     }
 
@@ -41,7 +46,11 @@ impl Connection {
         if correction != Correction::Renew {
             return;
         }
-        // Other work on another lane; where there is none, the next job must do.
+        self.renew(now, out);
+    }
+
+    /// Hands the job at hand out on another lane; where there is none, the next job must do.
+    pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
         if self.seating.renew(&self.end.shared.placement) {
             self.seating.tell(&self.entry.handle);
             self.take_work(false, now, out);
@@ -66,8 +75,8 @@ impl Connection {
                 self.seating.tell(&self.entry.handle);
                 self.take_work(false, now, out);
             }
-            Place::Nowhere => self.show(SessionState::Waiting),
-            Place::Parked => self.show(SessionState::Parked),
+            Place::Nowhere => self.idle(SessionState::Waiting, now),
+            Place::Parked => self.idle(SessionState::Parked, now),
             Place::Released => out.close = Some("released"),
         }
     }
@@ -78,10 +87,19 @@ impl Connection {
             Some(Said::Work(work)) => {
                 self.delivered = awaited.then(|| work.clone());
                 self.session.handle(Input::Work(&work), now, out);
+                if let Some(reason) = out.retarget.take() {
+                    self.shared().books.metrics.retargeted(reason);
+                }
                 self.show(SessionState::Working);
             }
             Some(Said::Settle) | None => self.settle(now, out),
         }
+    }
+
+    /// There is no work for it: that it finds no shares means nothing.
+    fn idle(&mut self, state: SessionState, now: Instant) {
+        self.session.rest(now);
+        self.show(state);
     }
 
     fn show(&mut self, state: SessionState) {
@@ -91,6 +109,7 @@ impl Connection {
         let mut shown = self.entry.handle.shown.lock();
         shown.state = state;
         shown.difficulty = self.session.difficulty();
+        shown.work_rate = self.session.measured_rate();
         shown.target = self.seating.target().and_then(|target| u16::try_from(target).ok());
     }
 

@@ -1,0 +1,76 @@
+//! How fast machines were that have gone: a fleet that comes back after a restart of the network does not start over.
+//!
+//! Two generations instead of a list by age: the younger takes what is noted; when it is full it becomes the older, and the
+//! one before is forgotten. So what was noted lately is kept, within a bound, and nothing is ever searched through.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+/// Machines by their worker name's hash. One name may stand for many machines: then it is one of them, whose speed is as
+/// good a guess as any.
+#[derive(Debug, Default)]
+pub(crate) struct Recall {
+    younger: HashMap<u64, Noted>,
+    older: HashMap<u64, Noted>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    work_rate: f32,
+    at: Instant,
+}
+
+/// Machines in one generation, at 40 bytes or so each.
+const GENERATION_MAX: usize = 50_000;
+/// After so long a machine may be another one.
+const KEPT: Duration = Duration::from_secs(86_400);
+
+impl Recall {
+    /// Notes what a machine did: hashes of difficulty 1 a second.
+    pub(crate) fn note(&mut self, worker: &str, work_rate: f32, now: Instant) {
+        if self.younger.len() >= GENERATION_MAX {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(self.hasher.hash_one(worker), Noted { work_rate, at: now });
+    }
+
+    /// What a machine did when it was last here, less than a day ago.
+    pub(crate) fn of(&self, worker: &str, now: Instant) -> Option<f32> {
+        let hash = self.hasher.hash_one(worker);
+        let noted = self.younger.get(&hash).or_else(|| self.older.get(&hash))?;
+        (now.saturating_duration_since(noted.at) < KEPT).then_some(noted.work_rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_machine_is_remembered_for_a_day() {
+        let (mut recall, now) = (Recall::default(), origin());
+        recall.note("acme.1", 3.0, now);
+        recall.note("acme.1", 4.0, now + Duration::from_secs(1));
+        assert_eq!(recall.of("acme.1", now + Duration::from_secs(3600)), Some(4.0));
+        assert_eq!(recall.of("acme.2", now), None);
+        assert_eq!(recall.of("acme.1", now + Duration::from_secs(86_401)), None);
+    }
+
+    #[test]
+    fn a_flood_of_names_forgets_the_oldest_and_stays_bounded() {
+        let (mut recall, now) = (Recall::default(), origin());
+        for number in 0..3 * GENERATION_MAX {
+            recall.note(&number.to_string(), 1.0, now);
+        }
+        assert!(recall.younger.len() + recall.older.len() <= 2 * GENERATION_MAX);
+        assert_eq!(recall.of("0", now), None);
+        assert_eq!(recall.of(&(2 * GENERATION_MAX).to_string(), now), Some(1.0));
+    }
+}

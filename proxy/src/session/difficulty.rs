@@ -1,0 +1,232 @@
+//! What difficulty a session is given with its next job: what the machine should have, within what its listener, the pool
+//! and the miner itself allow.
+//!
+//! The bounds, from the strongest: never below the listener's floor nor what a `configure` has promised; never above the
+//! pool's, unless the target holds its miners' difficulty up; never below what the target holds, nor below `md=` of the
+//! password; never above the listener's ceiling. A level goes out only with a job, in one write with it.
+
+use std::time::Duration;
+
+use stratum::difficulty::Difficulty;
+
+use super::user_agent::speed_of;
+use super::vardiff::{Level, Reason, Vardiff, Verdict, Voice};
+
+/// How a listener sets difficulties.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DifficultyRules {
+    /// Where sessions begin of whose machine nothing is known.
+    pub(crate) start: Level,
+    /// Never advertise less.
+    pub(crate) min: Level,
+    /// Never advertise more.
+    pub(crate) max: Level,
+    /// A miner should find a share in so many seconds; `None` leaves every session where it begins.
+    pub(crate) interval: Option<f64>,
+    /// Whether the user agent says where to begin.
+    pub(crate) by_user_agent: bool,
+}
+
+/// What a pool and its target allow with one job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The pool's difficulty.
+    pub(super) pool: Difficulty,
+    /// What miners are held at while the pool's is too low for all of them.
+    pub(super) hold: Option<Level>,
+    /// What a configure has promised the miner.
+    pub(super) promised: Option<Difficulty>,
+}
+
+/// The difficulty of one session.
+#[derive(Debug)]
+pub(super) struct Aim {
+    vardiff: Vardiff,
+    /// The level last advertised.
+    sent: Option<Level>,
+    /// From the password: no less than this, where the pool allows it.
+    miner_min: Level,
+    /// From when on a wish of the miner's is granted, in seconds of the session's age.
+    wish_from: f32,
+    /// A bound kept the session from its level with the last job.
+    bounded: bool,
+}
+
+/// A level to advertise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Advertised {
+    pub(super) level: Level,
+    /// It differs from the one before, for this reason.
+    pub(super) changed: Option<&'static str>,
+}
+
+/// One wish in so long is granted; the first always is.
+const WISH_EVERY_SECS: f32 = 60.0;
+/// How far, in powers of two, a wish may be from what a measured machine needs.
+const WISH_REACH: i32 = 2;
+/// The interval by which rates are measured where none is aimed at.
+const MEASURED_BY: f64 = 10.0;
+/// Hashes behind one share of difficulty 1.
+pub(crate) const HASHES: f64 = (1u64 << 32) as f64;
+
+impl Aim {
+    pub(super) fn new(rules: &DifficultyRules) -> Self {
+        Self {
+            vardiff: Vardiff::new(rules.start, rules.min),
+            sent: None,
+            miner_min: Level::FLOOR,
+            wish_from: 0.0,
+            bounded: false,
+        }
+    }
+
+    /// Difficulty last advertised.
+    pub(super) fn sent(&self) -> Option<Difficulty> {
+        self.sent.map(Level::difficulty)
+    }
+
+    /// The miner may not have heard its difficulty: it is told again with the next job.
+    pub(super) fn say_again(&mut self) {
+        self.sent = None;
+    }
+
+    /// What the miner says it is.
+    pub(super) fn user_agent(&mut self, user_agent: &str, rules: &DifficultyRules) {
+        if rules.by_user_agent
+            && let (Some(interval), Some(speed)) = (rules.interval, speed_of(user_agent))
+        {
+            let level = |hashrate: f64| Level::nearest(hashrate / HASHES, interval);
+            self.vardiff.start(Voice::UserAgent, clamp(level(speed.typical), rules), clamp(level(speed.least), rules));
+        }
+    }
+
+    /// What the miner's password asks for: `d=1024` to begin with, `md=512` at least; alone or among other words.
+    pub(super) fn password(&mut self, password: &str, rules: &DifficultyRules) {
+        let number = |key| {
+            let mut words = password.split([',', ';', ' ']).filter_map(|word| word.trim().strip_prefix(key));
+            words.find_map(|number| Difficulty::new(number.parse().ok()?))
+        };
+        if let Some(min) = number("md=") {
+            self.miner_min = clamp(Level::at_or_above(min), rules);
+        }
+        if let Some(wished) = number("d=") {
+            let level = clamp(Level::at_or_below(wished), rules);
+            self.vardiff.start(Voice::Miner, level, level.moved(-WISH_REACH));
+        }
+    }
+
+    /// The miner suggests a difficulty (S54 to S56): taken once in a minute, within the listener's bounds and, once its rate
+    /// is known, not far from what that needs.
+    pub(super) fn suggestion(&mut self, wished: Difficulty, age: Duration, rules: &DifficultyRules) {
+        let age = age.as_secs_f32();
+        if age < self.wish_from {
+            return;
+        }
+        self.wish_from = age + WISH_EVERY_SECS;
+        let mut level = clamp(Level::at_or_below(wished), rules);
+        if let (true, Some(interval)) = (self.vardiff.measured(), rules.interval) {
+            let needed = Level::nearest(self.vardiff.work_rate(interval), interval);
+            level = level.max(needed.moved(-WISH_REACH)).min(needed.moved(WISH_REACH));
+        }
+        self.vardiff.start(Voice::Miner, level, level.moved(-WISH_REACH));
+        self.bounded = false;
+    }
+
+    /// What the machine did when it was connected last, in hashes of difficulty 1 a second.
+    pub(super) fn recall(&mut self, work_rate: f32, rules: &DifficultyRules) {
+        if let Some(interval) = rules.interval {
+            let level = clamp(Level::nearest(f64::from(work_rate), interval), rules);
+            self.vardiff.start(Voice::Recall, level, level.moved(-WISH_REACH));
+        }
+    }
+
+    /// The level to advertise with a job, and from now on in force.
+    pub(super) fn advertise(&mut self, limits: &Limits, rules: &DifficultyRules, age: Duration) -> Advertised {
+        let reason = self.judge(rules, age);
+        let level = self.within(limits, rules);
+        self.bounded = self.vardiff.level() != level;
+        let former = self.sent.replace(level);
+        let changed = (former != Some(level)).then_some(match (former, reason) {
+            (None, _) => "start",
+            (_, Some(Reason::Fast)) => "fast",
+            (_, Some(Reason::Slow)) => "slow",
+            (_, Some(Reason::Idle)) => "idle",
+            (_, None) if !self.bounded => "wish",
+            (_, None) => "pool",
+        });
+        self.vardiff.put_in_force(level);
+        Advertised { level, changed }
+    }
+
+    /// Judges what has been seen until now.
+    fn judge(&mut self, rules: &DifficultyRules, age: Duration) -> Option<Reason> {
+        self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
+        rules.interval?;
+        let reason = self.vardiff.judge();
+        if reason.is_none() && self.bounded {
+            self.vardiff.follow();
+        }
+        reason
+    }
+
+    /// The machine's level, within all bounds.
+    fn within(&self, limits: &Limits, rules: &DifficultyRules) -> Level {
+        let pool = Level::at_or_below(limits.pool);
+        let ceiling = limits.hold.map_or(pool, |hold| hold.max(pool));
+        let level = self.vardiff.level().min(rules.max).max(self.miner_min).min(ceiling);
+        let held = limits.hold.map_or(level, |hold| level.max(hold.min(rules.max)));
+        held.max(limits.promised.map_or(rules.min, Level::at_or_above)).max(rules.min)
+    }
+
+    /// Counts a share that met `difficulty`. Returns whether shares come so fast that the next level cannot wait.
+    pub(super) fn share(&mut self, difficulty: f64, limits: &Limits, rules: &DifficultyRules, age: Duration) -> bool {
+        // One found at another level (of work from before a change) says nothing of this one.
+        if self.sent.map(Level::get) != Some(difficulty) {
+            return false;
+        }
+        self.vardiff.share(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
+        rules.interval.is_some() && self.vardiff.storms() && self.may_rise(limits, rules)
+    }
+
+    /// Whether anything but the machine's own level keeps it from a higher one.
+    fn may_rise(&self, limits: &Limits, rules: &DifficultyRules) -> bool {
+        let pool = Level::at_or_below(limits.pool);
+        let ceiling = limits.hold.map_or(pool, |hold| hold.max(pool)).min(rules.max);
+        self.sent.is_some_and(|sent| sent < ceiling)
+    }
+
+    /// Whether shares stay away so long that a lower level should not wait for the next job.
+    pub(super) fn starves(&mut self, limits: &Limits, rules: &DifficultyRules, age: Duration) -> bool {
+        let (Some(interval), Some(sent)) = (rules.interval, self.sent) else { return false };
+        self.vardiff.pass(interval, age.as_secs_f64());
+        let Some(Verdict { level, .. }) = self.vardiff.verdict() else { return false };
+        let floor = limits.promised.map_or(rules.min, Level::at_or_above).max(limits.hold.unwrap_or(Level::FLOOR));
+        sent.above(level.max(floor)) >= 2
+    }
+
+    /// There is no work for a while.
+    pub(super) fn rest(&mut self, rules: &DifficultyRules, age: Duration) {
+        self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
+        self.vardiff.rest();
+    }
+
+    /// Hashes of difficulty 1 a second: measured, or as a good voice has said.
+    pub(super) fn work_rate(&self, rules: &DifficultyRules) -> f64 {
+        self.vardiff.work_rate(rules.interval.unwrap_or(MEASURED_BY))
+    }
+
+    /// The same, once shares have shown it.
+    #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+    pub(super) fn measured_rate(&self, rules: &DifficultyRules) -> Option<f32> {
+        self.vardiff.measured().then(|| self.work_rate(rules) as f32)
+    }
+}
+
+fn clamp(level: Level, rules: &DifficultyRules) -> Level {
+    level.min(rules.max).max(rules.min)
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

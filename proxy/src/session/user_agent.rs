@@ -1,0 +1,97 @@
+//! What a user agent says of a machine's speed: good enough for the first minute, and never more than a hint.
+//!
+//! Families, not models: firmware seldom names its machine. `typical` is where a session begins; `least` is the slowest
+//! such machine in use (power-tuned, one board left), below which silence is taken for sleep rather than for slowness.
+
+/// The speed of a family of machines, in hashes a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Speed {
+    pub(super) typical: f64,
+    pub(super) least: f64,
+}
+
+const KH: f64 = 1e3;
+const MH: f64 = 1e6;
+const GH: f64 = 1e9;
+const TH: f64 = 1e12;
+
+/// Families by a word of their user agent in lower case; the first that fits counts, so narrower words stand first.
+const FAMILIES: [(&str, f64, f64); 24] = [
+    // ESP32 boards: 15 kH/s in plain C, 350 kH/s with the hardware SHA of newer releases.
+    ("nerdminer", 60.0 * KH, 10.0 * KH),
+    ("leafminer", 60.0 * KH, 10.0 * KH),
+    ("esp32", 60.0 * KH, 10.0 * KH),
+    // NerdQAxe+ to ++: 2.5 to 4.8 TH/s; OCTAXE twice that; NerdAxe one chip.
+    ("nerdoctaxe", 9.0 * TH, 2.0 * TH),
+    ("nerdqaxe", 4.0 * TH, TH),
+    ("nerdaxe", 0.5 * TH, 0.2 * TH),
+    // Bitaxe Ultra, Supra, Gamma: 0.4 to 1.2 TH/s; `bitaxe/BM1370/v2.12.2`.
+    ("bitaxe", 0.8 * TH, 0.3 * TH),
+    ("esp-miner", 0.8 * TH, 0.3 * TH),
+    // A CPU: 1 MH/s an old core, some hundreds with SHA extensions.
+    ("cpuminer", 20.0 * MH, MH),
+    ("minerd", 5.0 * MH, 0.3 * MH),
+    // Sticks and FPGAs, mostly.
+    ("bfgminer", 10.0 * GH, 5.0 * MH),
+    // Rented: whole farms behind one connection, whose verifiers want 500,000 and more.
+    ("nicehash", 500.0 * TH, 10.0 * TH),
+    ("excavator", 500.0 * TH, 10.0 * TH),
+    ("miningrigrentals", 200.0 * TH, 10.0 * TH),
+    // Farm ASICs. The S9 (13 TH/s) calls itself bmminer, as do the S11 and T9+; one board of three may be left.
+    ("bmminer", 14.0 * TH, 3.0 * TH),
+    ("antminer", 110.0 * TH, 20.0 * TH),
+    ("whatsminer", 110.0 * TH, 20.0 * TH),
+    ("btminer", 110.0 * TH, 20.0 * TH),
+    ("avalon", 90.0 * TH, 3.0 * TH),
+    // Replacement firmware runs on everything from the S9 on, tuned down to a third.
+    ("bosminer", 90.0 * TH, 3.0 * TH),
+    ("braiins", 90.0 * TH, 3.0 * TH),
+    ("luxminer", 90.0 * TH, 3.0 * TH),
+    ("vnish", 90.0 * TH, 3.0 * TH),
+    // S9k and the 17-series say `cgminer/2.0.0`, Avalons and sticks of 300 GH/s `cgminer/4`: a wide family.
+    ("cgminer", 30.0 * TH, 0.1 * TH),
+];
+
+/// The speed that machines with this user agent mostly have.
+pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
+    let name = user_agent.to_ascii_lowercase();
+    FAMILIES.iter().find(|(word, ..)| name.contains(word)).map(|&(_, typical, least)| Speed { typical, least })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The user agents of PROTOCOL 2.1 and 2.3, as they are sent.
+    #[test]
+    fn known_firmware_is_recognised_by_what_it_sends() {
+        for (user_agent, typical) in [
+            ("cgminer/4.11.1", 30.0 * TH),
+            ("cgminer/2.0.0", 30.0 * TH),
+            ("Antminer S19 Pro/Tue Dec  6 16:12:30 CST 2022", 110.0 * TH),
+            ("bmminer/2.0.0", 14.0 * TH),
+            ("whatsminer/v1.0", 110.0 * TH),
+            ("bosminer-plus-am1-s9/0.2.0", 90.0 * TH),
+            ("bitaxe/BM1370/v2.12.2", 0.8 * TH),
+            ("NerdMinerV2", 60.0 * KH),
+            ("NerdQAxe++/BM1370", 4.0 * TH),
+            ("cpuminer-opt-26.1-x64L", 20.0 * MH),
+            ("cpuminer/2.5.1", 20.0 * MH),
+            ("NiceHash/1.0.0", 500.0 * TH),
+        ] {
+            assert_eq!(speed_of(user_agent).map(|speed| speed.typical), Some(typical), "{user_agent}");
+        }
+        for unknown in ["", "sgminer/5", "stratum-proxy"] {
+            assert_eq!(speed_of(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn every_word_is_lower_case_and_the_slowest_is_slower_than_most() {
+        for (index, (word, typical, least)) in FAMILIES.iter().enumerate() {
+            assert!(*word == word.to_ascii_lowercase() && least < typical, "{word}");
+            let hidden = FAMILIES[..index].iter().any(|(former, ..)| word.contains(former));
+            assert!(!hidden, "{word} stands behind a word it contains");
+        }
+    }
+}
