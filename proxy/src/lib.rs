@@ -23,6 +23,8 @@ mod route;
 mod seating;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod simulation;
 mod sizes;
 mod slot;
 mod socket;

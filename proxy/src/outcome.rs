@@ -106,7 +106,7 @@ pub(crate) struct Settled {
 }
 
 /// The ends of a forwarded share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SettledAs {
     Accepted,
     Rejected,

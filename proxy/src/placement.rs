@@ -3,7 +3,7 @@
 //! Everything here happens at joins, moves and new jobs, never per share, so one lock holds it all. Sessions *pull*: they
 //! ask for a [`Seat`] when their directions change; a seat and a slot are given back by dropping them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -57,6 +57,8 @@ struct Connection {
     next_key: Option<SpaceKey>,
     current: Option<Arc<PoolJob>>,
     next_seq: u64,
+    /// The pool's names for its newest jobs, with their sequence. Some give a name twice.
+    names: VecDeque<(String, u64)>,
     lanes: HashMap<usize, LaneChannel>,
 }
 
@@ -146,6 +148,9 @@ pub(crate) struct TargetState {
     pub(crate) seated: u32,
 }
 
+/// Names of a connection's jobs remembered; one that comes again after so many others is not noticed.
+const NAMES_MAX: usize = 64;
+
 /// Spaces kept; beyond it those without a connection are forgotten, with what was searched there.
 const SPACES_MAX: usize = 256;
 
@@ -229,6 +234,7 @@ impl Placement {
             next_key: None,
             current: None,
             next_seq: 1,
+            names: VecDeque::new(),
             lanes: HashMap::new(),
         };
         inner.connections.insert(upstream.id, connection);
@@ -318,13 +324,14 @@ impl Placement {
         }
         // The same work once more, by another name or on harder terms: nobody needs to move for it. Easier terms are worth a
         // move, where there are lanes to move to.
-        let renamed = same_work.filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes()).cloned();
+        let same_work = same_work.cloned();
+        let renamed = same_work.clone().filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
         let seq = connection.next_seq;
         connection.next_seq += 1;
-        let clean = job.clean;
-        if clean {
+        if job.clean {
             connection.upstream.retire_below(seq);
         }
+        connection.name(&job.job_id, seq, same_work.is_none());
         let pool_target = difficulty.target();
         let job = Arc::new(PoolJob {
             extranonce1: connection.key.extranonce1.clone(),
@@ -436,6 +443,20 @@ pub(crate) struct NewJob {
 }
 
 impl Connection {
+    /// Notes the pool's name for a job. Where it was another job's, the pool takes shares of that one no longer for what they
+    /// are: it is retired, with those before it.
+    fn name(&mut self, job_id: &str, seq: u64, new_work: bool) {
+        if let Some((_, former)) = self.names.iter().rev().find(|(name, _)| name == job_id)
+            && new_work
+        {
+            self.upstream.retire_below(former + 1);
+        }
+        if self.names.len() >= NAMES_MAX {
+            self.names.pop_front();
+        }
+        self.names.push_back((job_id.to_owned(), seq));
+    }
+
     /// The lane of this index, made when it is first used, with `job` on it.
     fn lane_with(&mut self, lane: usize, space: &Space, job: &Arc<PoolJob>, next_job: &mut u64) -> &Arc<Lane> {
         let channel = self

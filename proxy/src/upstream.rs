@@ -25,7 +25,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
-pub(crate) use pool_session::Deadlines;
+pub(crate) use in_flight::undelivered;
+pub(crate) use pool_session::{Deadlines, PoolEvent, PoolSession};
 pub(crate) use probe::probe_sizes;
 
 use crate::books::Books;
@@ -37,7 +38,6 @@ use crate::tls::is_identity;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 use backoff::Backoff;
 use outgoing::Outgoing;
-use pool_session::{PoolEvent, PoolSession};
 use stream::{PoolStream, fault_reason};
 
 /// What all connections of one proxy share.
@@ -532,10 +532,10 @@ impl Carrier {
         let mut settled = Vec::new();
         self.session.end(clock::now(), &mut settled);
         for share in rest(&mut self.queues.urgent).await {
-            settled.push(in_flight::undelivered(share));
+            settled.push(undelivered(share));
         }
         for share in rest(&mut self.queues.submits).await {
-            settled.push(in_flight::undelivered(share));
+            settled.push(undelivered(share));
         }
         self.pools.count(&self.pool, &mut settled);
     }

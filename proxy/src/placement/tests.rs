@@ -120,6 +120,22 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
     }
 }
 
+/// F23: the pool would judge a share of the former by the newer.
+#[test]
+fn f23_a_pools_job_id_that_comes_again_for_other_work_retires_what_it_meant_before() {
+    let (placement, upstream, _queues) = connected(4, 8);
+    let mut miner = Miner::new(lease(&placement, 7));
+    let mut works = Vec::new();
+    for (name, content) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
+        send(&placement, &upstream, Job { job_id: name.into(), ..job(1, content, 10, false) });
+        miner.settle(&placement, &[0]);
+        miner.listen(&placement, &[0]);
+        works.push(miner.newest.clone().expect("work"));
+    }
+    let live: Vec<bool> = works.iter().map(|work| work.job.is_live()).collect();
+    assert_eq!(live, [false, false, true, true]);
+}
+
 #[test]
 fn easier_terms_for_the_same_job_move_those_who_can_be_moved() {
     for (d, size, moves) in [(3, 4, false), (4, 8, true)] {

@@ -109,7 +109,7 @@ impl InFlight {
 }
 
 /// Tells a share's session that it never reached the pool.
-pub(super) fn undelivered(share: UpstreamShare) -> Settled {
+pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
     share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
     Settled {
         outcome: SettledAs::Unresolved,
