@@ -26,7 +26,7 @@ use crate::outcome::{Outcome, Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::{Route, TargetHealth};
 use crate::seating::{Place, Said, Seating};
-use crate::session::{Correction, Forward, Input, Outbox, Session, SessionRules};
+use crate::session::{Correction, DifficultyRules, Forward, Input, Level, Outbox, Session, SessionRules};
 use crate::sessions::SessionHandle;
 use crate::upstream::{Deadlines, PoolEvent, PoolSession, undelivered};
 use crate::work::{LaneWork, PoolVerdict, SubmitQueues, Upstream, UpstreamShare};
@@ -67,8 +67,13 @@ impl World {
         let targets = rng.random_range(1..=3);
         let pools: Vec<SimPool> = (0..targets).map(|index| SimPool::new(index, &sizes, &mut rng)).collect();
         let rules = SessionRules {
-            difficulty: Difficulty::new(2f64.powi(-27)).expect("positive"),
-            min_difficulty: Difficulty::FLOOR,
+            difficulty: DifficultyRules {
+                start: Level::at_or_below(Difficulty::new(2f64.powi(-27)).expect("positive")),
+                min: Level::FLOOR,
+                max: Level::CEILING,
+                interval: rng.random_bool(0.5).then_some(1.0),
+                by_user_agent: false,
+            },
             handshake_timeout: Duration::from_secs(10),
             ping_every: Duration::from_secs(25),
             offer: VersionMask::BIP320,
