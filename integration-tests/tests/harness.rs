@@ -6,7 +6,8 @@ use daemon::tasks::Tasks;
 use directive::{InProcess, Outlet, in_process};
 use prometheus_client::registry::Registry;
 use proxy::config::{Config, NoUpstream, Server, Target};
-use proxy::{Counts, Proxy};
+use proxy::{Counts, Proxy, ShareLogConfig};
+use serde_json::Value;
 use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
@@ -28,7 +29,7 @@ pub(crate) struct Site {
     /// The switchboard's end of the link, if the proxy has one.
     pub(crate) outlet: Option<Outlet>,
     registry: Registry,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
     space: SearchSpace,
 }
 
@@ -39,11 +40,13 @@ pub(crate) struct Setup {
     /// Put a relay between the proxy and each pool.
     pub(crate) relayed: bool,
     pub(crate) change: fn(&mut Config),
+    /// Whether the proxy keeps a share log, in [`Site::share_log`].
+    pub(crate) share_log: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, relayed: false, change: |_| {} }
+        Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, relayed: false, change: |_| {}, share_log: false }
     }
 }
 
@@ -94,13 +97,22 @@ impl Site {
             target.port = relay.addr().port();
             relays.push(relay);
         }
+        config.share_log = setup.share_log.then(|| ShareLogConfig {
+            dir: "shares".into(),
+            rotate_bytes: 2000,
+            rotate_every: Duration::from_secs(86_400),
+            keep: 1000,
+        });
         (setup.change)(&mut config);
         Self { relays, ..Self::with(pools, config, setup.linked).await }
     }
 
     /// A site with these pools and this very configuration.
-    pub(crate) async fn with(pools: Vec<TestPool>, config: Config, linked: bool) -> Self {
+    pub(crate) async fn with(pools: Vec<TestPool>, mut config: Config, linked: bool) -> Self {
         let state = tempfile::tempdir().expect("a folder");
+        if let Some(log) = &mut config.share_log {
+            log.dir = state.path().join(&log.dir);
+        }
         let (link, outlet): (Option<InProcess>, Option<Outlet>) = if linked {
             let (link, outlet) = in_process();
             (Some(link), Some(outlet))
@@ -113,7 +125,7 @@ impl Site {
             .await
             .expect("the proxy starts");
         let (relays, space) = (Vec::new(), SearchSpace::default());
-        Self { pools, relays, proxy, tasks, outlet, registry, _state: state, space }
+        Self { pools, relays, proxy, tasks, outlet, registry, state, space }
     }
 
     /// How often an alarm was raised.
@@ -180,10 +192,29 @@ impl Site {
         Books { fleet, pools, proxy: self.proxy.counts() }
     }
 
-    pub(crate) async fn stop(self) {
+    /// The share log's lines so far, over all its files.
+    pub(crate) fn share_log(&self) -> Vec<Value> {
+        let folder = std::fs::read_dir(self.state.path().join("shares")).expect("the folder is there");
+        let mut files: Vec<_> = folder.map(|file| file.expect("readable").path()).collect();
+        // Closed ones by their time, then the one that is written.
+        files.sort();
+        files.sort_by_key(|path| path.ends_with("shares.jsonl"));
+        let lines = files.iter().flat_map(|path| {
+            let text = std::fs::read_to_string(path).expect("text");
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>()
+        });
+        lines.collect()
+    }
+
+    /// Stops the proxy; what it has left behind can still be looked at.
+    pub(crate) async fn halt(&self) {
         assert_eq!(self.tasks.panics(), 0, "no task panicked");
         let left = self.tasks.shutdown(Duration::from_secs(10)).await;
         assert!(left.is_empty(), "tasks that did not stop: {left:?}");
+    }
+
+    pub(crate) async fn stop(self) {
+        self.halt().await;
     }
 }
 

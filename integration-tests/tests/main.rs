@@ -13,6 +13,7 @@ mod lease;
 mod links;
 mod process;
 mod programs;
+mod share_log;
 mod shares;
 mod site;
 mod space;

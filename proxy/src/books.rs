@@ -1,21 +1,26 @@
-//! Where every submit's end is written down: once for its target, once for its machine, from one call, so that the sums
-//! agree. That there is exactly one call for each submit is held by those who decide its fate.
+//! Where every submit's end is written down: for its target, for its machine, and in the share log, from one call, so that the
+//! sums agree. That there is exactly one call for each submit is held by those who decide its fate.
 
 use std::sync::Arc;
+
+use daemon::clock;
+use stratum::error::RejectCode;
 
 use crate::machines::MachineStats;
 use crate::metrics::Metrics;
 use crate::outcome::{Counted, Outcome, Settled, SettledAs};
+use crate::share_log::{Entry, Record, ShareLog, Words};
 
 /// The proxy's side of the books.
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) log: Option<ShareLog>,
 }
 
 impl Books {
     /// Writes down a submit that ended here.
-    pub(crate) fn ended(&self, counted: &Counted, machine: Option<&MachineStats>) {
+    pub(crate) fn ended(&self, mut counted: Counted, machine: Option<&MachineStats>) {
         self.metrics.target(counted.target).ended(counted.outcome);
         if let Some(reason) = counted.reason {
             self.metrics.rejected(reason);
@@ -23,21 +28,32 @@ impl Books {
         if let Some(machine) = machine {
             machine.ended(counted.outcome);
         }
+        if let Some(record) = counted.record.take() {
+            let refusal = counted.reason.map(|reason| (code_of(counted.outcome, reason), Words::Ours(reason)));
+            self.log(record, counted.outcome, refusal);
+        }
     }
 
     /// Writes down a submit whose fate the pool decided, or left open.
-    pub(crate) fn settled(&self, target: usize, settled: &Settled) {
+    pub(crate) fn settled(&self, target: usize, settled: &mut Settled) {
         let outcome = Outcome::from(settled.outcome);
         let counters = self.metrics.target(Some(target));
         counters.ended(outcome);
-        match settled.outcome {
+        let reason = match settled.outcome {
             SettledAs::Accepted => {
                 counters.credited(settled.pool_difficulty);
                 counters.answered(settled.latency);
+                None
             }
-            SettledAs::Rejected => counters.answered(settled.latency),
-            SettledAs::Stale => self.metrics.rejected("job_stale"),
-            SettledAs::Unresolved => self.metrics.rejected("unresolved"),
+            SettledAs::Rejected => {
+                counters.answered(settled.latency);
+                None
+            }
+            SettledAs::Stale => Some("job_stale"),
+            SettledAs::Unresolved => Some("unresolved"),
+        };
+        if let Some(reason) = reason {
+            self.metrics.rejected(reason);
         }
         if let Some((code, _)) = &settled.refusal {
             self.metrics.rejected_by_pool(*code);
@@ -45,5 +61,30 @@ impl Books {
         if let Some(machine) = &settled.machine {
             machine.ended(outcome);
         }
+        if let Some(record) = settled.record.take() {
+            let refusal = match settled.refusal.take() {
+                Some((code, words)) => Some((code, Words::Pools(words))),
+                None => reason.map(|reason| (code_of(outcome, reason), Words::Ours(reason))),
+            };
+            self.log(record, outcome, refusal);
+        }
+    }
+
+    fn log(&self, record: Box<Record>, verdict: Outcome, refusal: Option<(RejectCode, Words)>) {
+        let Some(log) = &self.log else { return };
+        let latency = clock::now().saturating_duration_since(record.read_at);
+        log.write(Entry { at: clock::wall(), record, verdict, refusal, latency });
+    }
+}
+
+/// The code that a miner is told for an end of ours.
+fn code_of(outcome: Outcome, reason: &str) -> RejectCode {
+    match outcome {
+        Outcome::Stale => RejectCode::JobNotFound,
+        Outcome::Duplicate => RejectCode::Duplicate,
+        Outcome::LowDifficulty => RejectCode::LowDifficulty,
+        Outcome::Unauthorized if reason == "submit_before_subscribe" => RejectCode::NotSubscribed,
+        Outcome::Unauthorized => RejectCode::Unauthorized,
+        _ => RejectCode::Other,
     }
 }

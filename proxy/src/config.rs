@@ -18,6 +18,8 @@ pub use read::read;
 
 pub use crate::tls::{Pin, Tls, Trust};
 
+use crate::share_log::ShareLogConfig;
+
 /// All a proxy needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -47,6 +49,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// When a pool counts as suspect, silent or quiet.
     pub pool: PoolPatience,
+    /// The share log, if one is wanted.
+    pub share_log: Option<ShareLogConfig>,
 }
 
 /// How long pools may take.
@@ -183,6 +187,7 @@ impl Config {
             report_every: Duration::from_secs(1),
             shutdown_grace: Duration::from_secs(5),
             pool: PoolPatience::default(),
+            share_log: None,
         }
     }
 }

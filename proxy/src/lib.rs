@@ -23,6 +23,7 @@ mod route;
 mod seating;
 mod session;
 mod sessions;
+mod share_log;
 #[cfg(test)]
 mod simulation;
 mod sizes;
@@ -54,6 +55,7 @@ pub use config::Config;
 pub use machines::Hashrate;
 pub use metrics::Counts;
 pub use sessions::SessionView;
+pub use share_log::ShareLogConfig;
 
 use books::Books;
 use conductor::Conductor;
@@ -67,6 +69,7 @@ use placement::Placement;
 use route::Route;
 use session::{DifficultyRules, Level, SessionRules};
 use sessions::Sessions;
+use share_log::ShareLog;
 use upstream::{Deadlines, Pool, PoolState, Pools};
 
 /// A running proxy. Its tasks end with the [`Tasks`] it was started on.
@@ -104,6 +107,14 @@ pub enum StartError {
     /// What a former life wrote down cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The share log's folder cannot be used.
+    #[error("share log {}: {source}", dir.display())]
+    ShareLog {
+        /// The folder.
+        dir: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A target's extranonce2 cannot hold the slot and the miners' bytes.
     #[error("target {target}: extranonce2_size {size} leaves no room for {miner} bytes of the miner and 1 of the slot")]
     DoesNotFit {
@@ -160,7 +171,15 @@ impl Proxy {
     ) -> Result<Self, StartError> {
         let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
         let metrics = Metrics::register(&names, registry);
-        let books = Books { metrics: metrics.clone() };
+        let log = match &config.share_log {
+            Some(wanted) => {
+                let targets = names.iter().map(|&name| name.to_owned()).collect();
+                let failed = |source| StartError::ShareLog { dir: wanted.dir.clone(), source };
+                Some(ShareLog::open(wanted, &config.name, targets, metrics.clone()).map_err(failed)?)
+            }
+            None => None,
+        };
+        let books = Books { metrics: metrics.clone(), log: log.clone() };
         let extranonce2_size = sizes::choose(&config, state_dir.as_deref()).await?;
         let placement = Placement::new(extranonce2_size, rand::random());
         let pools = Arc::new(Pools {
@@ -210,6 +229,7 @@ impl Proxy {
                 ping_every: config.ping_every,
                 offer: VersionMask::BIP320,
                 extranonce2_size,
+                share_log: log.is_some(),
             };
             listeners.push((listener, Arc::new(rules)));
         }
@@ -248,13 +268,15 @@ impl Proxy {
 
         // Pools hear of shares until the last session is done with them.
         let pools_cancel = tokio_util::sync::CancellationToken::new();
+        let mut upstreams = Vec::new();
         for pool in &pools.targets {
             if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
                 error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
             }
             for index in 0..pool.config.max_connections {
                 let name = format!("upstream {} {index}", pool.config.name);
-                tasks.spawn(name, upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone()));
+                let task = upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone());
+                upstreams.push(tasks.spawn(name, task));
             }
         }
         for (server, (listener, rules)) in config.servers.iter().zip(listeners) {
@@ -297,6 +319,13 @@ impl Proxy {
             tracker.close();
             tracker.wait().await;
             pools_cancel.cancel();
+            // The last ends are written down by then.
+            for upstream in upstreams {
+                let _ = upstream.await;
+            }
+            if let Some(log) = log {
+                log.close().await;
+            }
         });
         Ok(Self { shared })
     }

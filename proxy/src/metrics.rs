@@ -107,6 +107,26 @@ pub(crate) struct Metrics {
     pub(crate) generation: Gauge,
     pub(crate) machines_shed: Gauge,
     pub(crate) reports_dropped: Counter,
+    share_log_dropped: Family<ReasonLabel, Counter>,
+    pub(crate) share_log_failing: Gauge,
+}
+
+/// Why a line of the share log is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Its thread was too slow, or had ended.
+    QueueFull,
+    /// The disk has taken nothing for long.
+    WriteFailed,
+}
+
+impl Lost {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::WriteFailed => "write_failed",
+        }
+    }
 }
 
 /// Answer latencies of pools, in microseconds: from one in the next room to one that is about to be given up.
@@ -176,7 +196,14 @@ impl Metrics {
         registry.register("machines_shed", "Machines that may not run just now", machines_shed.clone());
         let reports_dropped = Counter::default();
         registry.register("reports_dropped", "Reports the switchboard was too slow to take", reports_dropped.clone());
+        let share_log_dropped = Family::<ReasonLabel, Counter>::default();
+        registry.register("share_log_dropped", "Lines missing in the share log, by reason", share_log_dropped.clone());
+        let share_log_failing = Gauge::default();
+        registry.register("share_log_failing", "1 while the share log cannot be written", share_log_failing.clone());
 
+        for lost in [Lost::QueueFull, Lost::WriteFailed] {
+            share_log_dropped.get_or_create_owned(&ReasonLabel { reason: lost.as_str() });
+        }
         for reason in reasons::CLOSES {
             closes.get_or_create_owned(&ReasonLabel { reason });
         }
@@ -229,6 +256,8 @@ impl Metrics {
             generation,
             machines_shed,
             reports_dropped,
+            share_log_dropped,
+            share_log_failing,
         })
     }
 
@@ -268,6 +297,11 @@ impl Metrics {
             Correction::Close => "close",
         };
         self.corrections.get_or_create(&StepLabel { step }).inc();
+    }
+
+    /// Counts a line that the share log lacks.
+    pub(crate) fn share_lost(&self, lost: Lost) {
+        self.share_log_dropped.get_or_create(&ReasonLabel { reason: lost.as_str() }).inc();
     }
 
     /// Counts something that somebody should look at.

@@ -8,6 +8,7 @@ use stratum::error::RejectCode;
 use stratum::share::Proof;
 
 use crate::machines::MachineStats;
+use crate::share_log::Record;
 
 /// How a submit ended. One that was forwarded ends as its pool says ([`SettledAs`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +72,7 @@ impl Outcome {
 }
 
 /// One submit's end that was decided here, with the difficulty it is worth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) outcome: Outcome,
     /// Why it was refused, as a label.
@@ -80,6 +81,8 @@ pub(crate) struct Counted {
     pub(crate) worth: Option<Worth>,
     /// Index of the target whose job it was, where one is known.
     pub(crate) target: Option<usize>,
+    /// Its part of the share log, where there is one.
+    pub(crate) record: Option<Box<Record>>,
 }
 
 /// What a share proves.
@@ -103,6 +106,8 @@ pub(crate) struct Settled {
     pub(crate) block: Option<Box<Proof>>,
     /// The machine it is counted for.
     pub(crate) machine: Option<Arc<MachineStats>>,
+    /// Its part of the share log, where there is one.
+    pub(crate) record: Option<Box<Record>>,
 }
 
 /// The ends of a forwarded share.

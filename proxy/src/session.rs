@@ -20,11 +20,12 @@ use stratum::error::RejectCode;
 use stratum::id::Id;
 use stratum::server_message::{NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_reconnect, write_set_difficulty};
 use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
-use stratum::share::{Proof, Share, decode, mask_for, prove};
+use stratum::share::{Proof, Share, decode, mask_for, proof_of, prove};
 use stratum::version::VersionMask;
 
 use crate::metrics::AnsweredBy;
 use crate::outcome::{Counted, Outcome, Worth};
+use crate::share_log::Record;
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use answers::Answers;
 use conduct::Conduct;
@@ -47,6 +48,8 @@ pub(crate) struct SessionRules {
     pub(crate) offer: VersionMask,
     /// The miner's extranonce2_size.
     pub(crate) extranonce2_size: u8,
+    /// Whether there is a share log to keep records for.
+    pub(crate) share_log: bool,
 }
 
 /// Something that happened to the session.
@@ -113,6 +116,8 @@ pub(crate) struct Forward {
     pub(crate) worth: Worth,
     /// Present when the share meets the network target.
     pub(crate) block: Option<Box<Proof>>,
+    /// Its part of the share log, where there is one.
+    pub(crate) record: Option<Box<Record>>,
 }
 
 /// One miner.
@@ -291,7 +296,8 @@ impl Session {
             "worker_name" | "too_many_workers" => return self.name_refused(reason, now, out),
             _ => return self.fault(reason, now, out),
         };
-        out.counts.push(Counted { outcome, reason: Some(reason), worth: None, target: None });
+        let record = self.record(self.worker(), now);
+        out.counts.push(Counted { outcome, reason: Some(reason), worth: None, target: None, record });
         self.bad_share(now, out);
     }
 
@@ -345,20 +351,24 @@ impl Session {
     fn submit(&mut self, id: Id, submit: &Submit<'_>, now: Instant, out: &mut Outbox) {
         let ticket = self.next_ticket;
         self.next_ticket = self.next_ticket.wrapping_add(1);
-        match self.judge(submit, ticket) {
-            Judgement::Forward(forward) => {
+        let mut record = self.record(Some(&submit.worker), now);
+        match self.judge(submit, ticket, record.as_deref_mut()) {
+            Judgement::Forward(mut forward) => {
+                forward.record = record;
                 self.good_share();
                 self.proved(Some(forward.worth), now, out);
                 self.answers.wait(ticket, id, now);
                 out.forwards.push(forward);
             }
-            Judgement::Credit(counted) => {
+            Judgement::Credit(mut counted) => {
+                counted.record = record;
                 self.good_share();
                 self.proved(counted.worth, now, out);
                 out.counts.push(counted);
                 self.answers.answer_now(id, answers::Answer::True, now, out);
             }
-            Judgement::Reject(counted, code) => {
+            Judgement::Reject(mut counted, code) => {
+                counted.record = record;
                 self.proved(counted.worth, now, out);
                 let bad = counted.worth.is_none() && counted.outcome != Outcome::Overflow;
                 let words = counted.reason.map_or(code.text(), words_of);
@@ -389,13 +399,22 @@ impl Session {
         Limits { pool: work.job.difficulty, hold: None, promised: self.role.minimum_difficulty() }
     }
 
+    /// Begins the submit's part of the share log, if there is one.
+    fn record(&self, worker: Option<&str>, now: Instant) -> Option<Box<Record>> {
+        self.rules.share_log.then(|| Box::new(Record::new(self.session_name, worker, now)))
+    }
+
     /// Decides a share's fate. Nothing is answered and nothing sent here.
-    fn judge(&mut self, submit: &Submit<'_>, ticket: u32) -> Judgement {
+    fn judge(&mut self, submit: &Submit<'_>, ticket: u32, mut record: Option<&mut Record>) -> Judgement {
         let Some(issue) = self.issues.find(&submit.job_id) else {
             return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job_not_found", None);
         };
         let work = issue.work.clone();
         let target = Some(work.job.upstream.target);
+        if let Some(record) = &mut record {
+            record.work = Some(work.clone());
+            record.difficulty = Some(issue.difficulty.get());
+        }
         let share = match decode(submit, self.rules.extranonce2_size) {
             Ok(share) => share,
             Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
@@ -405,12 +424,20 @@ impl Session {
         let proof = match prove(&work.job.job, &middle, &share, mask, &issue.difficulty.target()) {
             Ok(proof) => proof,
             Err(reject) if reject.code == RejectCode::LowDifficulty => {
+                if let Some(record) = record {
+                    let proof = proof_of(&work.job.job, &middle, &share, mask).ok();
+                    record.found = proof.map(|proof| difficulty_of(&proof.hash));
+                }
                 return Judgement::reject(Outcome::LowDifficulty, reject.code, reject.reason, target);
             }
             Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
         };
         let worth = Worth { difficulty: issue.difficulty.get(), found: difficulty_of(&proof.hash) };
         let is_block = work.job.block_target.is_met_by(&proof.hash);
+        if let Some(record) = record {
+            record.found = Some(worth.found);
+            record.block = is_block;
+        }
         match self.issues.remember(&work, &proof.hash) {
             issues::Remembered::New => {}
             issues::Remembered::Seen => {
@@ -424,7 +451,7 @@ impl Session {
         if !work.job.is_live() && !is_block {
             // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
             let reason = Some("job_stale");
-            let counted = Counted { outcome: Outcome::Stale, reason, worth: Some(worth), target };
+            let counted = Counted { outcome: Outcome::Stale, reason, worth: Some(worth), target, record: None };
             return Judgement::Reject(counted, RejectCode::JobNotFound);
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
@@ -432,10 +459,10 @@ impl Session {
             // share without the field once rolling was agreed (DATUM), others clear bits of the job that it leaves out.
             let version_bits = work.job.mask.filter(|mask| !mask.is_empty()).map(|mask| proof.version() & mask.0);
             let block = is_block.then(|| Box::new(proof));
-            return Judgement::Forward(Forward { work, share, version_bits, ticket, worth, block });
+            return Judgement::Forward(Forward { work, share, version_bits, ticket, worth, block, record: None });
         }
         let outcome = if work.job.upstream.is_suspect() { Outcome::AtRisk } else { Outcome::Local };
-        Judgement::Credit(Counted { outcome, reason: None, worth: Some(worth), target })
+        Judgement::Credit(Counted { outcome, reason: None, worth: Some(worth), target, record: None })
     }
 
     fn verdict(&mut self, verdict: &PoolVerdict, out: &mut Outbox) {
@@ -505,7 +532,7 @@ enum Judgement {
 
 impl Judgement {
     fn reject(outcome: Outcome, code: RejectCode, reason: &'static str, target: Option<usize>) -> Self {
-        Self::Reject(Counted { outcome, reason: Some(reason), worth: None, target }, code)
+        Self::Reject(Counted { outcome, reason: Some(reason), worth: None, target, record: None }, code)
     }
 }
 

@@ -134,8 +134,8 @@ impl Pools {
 
     /// Writes down how forwarded shares ended.
     fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
-        for settled in settled.drain(..) {
-            self.books.settled(pool.index, &settled);
+        for mut settled in settled.drain(..) {
+            self.books.settled(pool.index, &mut settled);
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
                 self.books.metrics.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);

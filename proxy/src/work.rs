@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::machines::MachineStats;
 use crate::sessions::SessionHandle;
+use crate::share_log::Record;
 use crate::space::{ConnectionId, Fingerprint};
 
 /// What sessions know of an upstream connection.
@@ -210,6 +211,8 @@ pub(crate) struct UpstreamShare {
     pub(crate) block: Option<Box<Proof>>,
     /// The machine it is counted for.
     pub(crate) machine: Option<Arc<MachineStats>>,
+    /// Its part of the share log, where there is one.
+    pub(crate) record: Option<Box<Record>>,
 }
 
 /// What became of a forwarded share.

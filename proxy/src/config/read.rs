@@ -10,6 +10,7 @@ use stratum::difficulty::Difficulty;
 use super::address::parse_url;
 use super::tls::{self, PlatformRoots};
 use super::{Config, HostPort, NoUpstream, PoolPatience, Server, Target};
+use crate::share_log::ShareLogConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -64,10 +65,24 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
         report_every: section.duration_or("report_every", Duration::from_millis(100)..=HOUR, defaults.report_every),
         shutdown_grace: section.duration_or("shutdown_grace", Duration::ZERO..=HOUR, defaults.shutdown_grace),
         pool,
+        share_log: section.table("share_log").and_then(read_share_log),
         ..defaults
     };
     section.finish();
     Some(config)
+}
+
+fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
+    let enabled = section.bool_or("enabled", false);
+    let dir = section.required_path("dir");
+    // One format so far; the key says what to expect.
+    section.choice_or("format", &[("jsonl", ())], ());
+    let rotate_bytes = section.integer_or("rotate_bytes", 1 << 20..=1 << 40, 256 << 20);
+    let rotate_every = section.duration_or("rotate_every", MINUTE..=31 * DAY, DAY);
+    let keep = section.integer_or("keep", 1..=1_000_000, 400);
+    section.finish();
+    let dir = dir?;
+    enabled.then_some(ShareLogConfig { dir, rotate_bytes, rotate_every, keep })
 }
 
 /// Takes entries that are all right and have different names.
@@ -227,6 +242,8 @@ mod tests {
             ("[[routing]]\nfrom = [\"asics\"]\n", "tieline.toml:8:", "not yet supported"),
             ("[proxy]\nfailback_aftr = \"5s\"\n", "tieline.toml:9:1", "failback_after"),
             ("[proxy]\nextranonce2_size = \"5\"\n", "tieline.toml:9:", "\"auto\", \"3\" or \"4\""),
+            ("[proxy.share_log]\nenabled = true\n", "tieline.toml:8:", "dir"),
+            ("[proxy.share_log]\ndir = \"d\"\nformat = \"csv\"\n", "tieline.toml:10:", "jsonl"),
             ("[proxy.pool]\nsuspect = \"30s\"\n", "tieline.toml:9:", "shorter than `answer`"),
             ("[[target]]\nname = \"b\"\nurl = \"http://x:1\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "scheme"),
             ("[[target]]\nname = \"b\"\nurl = \"pool\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "missing port"),
@@ -244,6 +261,15 @@ mod tests {
             let mistakes = load(&format!("{GOOD}{extra}")).expect_err(extra);
             assert!(mistakes.contains(place) && mistakes.contains(words), "{extra}: {mistakes}");
         }
+    }
+
+    #[test]
+    fn the_share_log_is_there_only_when_it_is_wanted() {
+        let section = "[proxy.share_log]\ndir = \"shares\"\nrotate_every = \"1h\"\nkeep = 7\n";
+        assert_eq!(load(&format!("{GOOD}{section}")).expect("all right").share_log, None);
+        let log = load(&format!("{GOOD}{section}enabled = true\n")).expect("all right").share_log.expect("wanted");
+        assert!(log.dir.ends_with("shares"), "{log:?}");
+        assert_eq!((log.rotate_bytes, log.rotate_every, log.keep), (256 << 20, HOUR, 7));
     }
 
     #[test]

@@ -157,6 +157,7 @@ impl Drop for Connection {
         if let (Some(presence), Some(work_rate)) = (&self.presence, self.session.measured_rate()) {
             self.shared().recall.lock().note(presence.machine.as_str(), work_rate, clock::now());
         }
+        self.abandon();
         self.set_waiting(false);
         self.set_served(false);
     }

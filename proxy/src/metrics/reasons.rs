@@ -40,7 +40,7 @@ pub(super) const CLOSES: [&str; 32] = [
 ];
 
 /// What somebody should look at.
-pub(super) const ALARMS: [&str; 22] = [
+pub(super) const ALARMS: [&str; 24] = [
     "accept_failed",
     "no_upstream",
     "no_search_space",
@@ -63,6 +63,8 @@ pub(super) const ALARMS: [&str; 22] = [
     "stale_timeline",
     "clock_step",
     "state_not_written",
+    "share_log_failed",
+    "share_log_lost",
 ];
 
 /// Why we refuse a submit.

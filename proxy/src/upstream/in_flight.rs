@@ -9,6 +9,7 @@ use stratum::share::Proof;
 use crate::machines::MachineStats;
 use crate::outcome::{Settled, SettledAs};
 use crate::sessions::SessionHandle;
+use crate::share_log::Record;
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// The shares of one connection, in the order they were sent.
@@ -28,6 +29,7 @@ struct Waiting {
     /// The header, when it meets the network target.
     block: Option<Box<Proof>>,
     machine: Option<Arc<MachineStats>>,
+    record: Option<Box<Record>>,
     /// Answered already (removed once it is at the front).
     done: bool,
 }
@@ -43,6 +45,7 @@ impl InFlight {
             pool_difficulty: share.work.job.difficulty.get(),
             block: share.block,
             machine: share.machine,
+            record: share.record,
             done: false,
         });
     }
@@ -99,6 +102,7 @@ impl InFlight {
             latency: now.saturating_duration_since(share.sent_at),
             block: share.block.take(),
             machine: share.machine.take(),
+            record: share.record.take(),
         };
         share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome });
         while self.shares.front().is_some_and(|share| share.done) {
@@ -118,5 +122,6 @@ pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
         latency: Duration::ZERO,
         block: share.block,
         machine: share.machine,
+        record: share.record,
     }
 }

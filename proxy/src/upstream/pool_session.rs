@@ -283,6 +283,7 @@ impl PoolSession {
                 latency: Duration::ZERO,
                 block: None,
                 machine: share.machine,
+                record: share.record,
             });
             return;
         }

@@ -24,15 +24,14 @@ pub(super) struct Stuck {
 impl Connection {
     /// Counts what the session decided and brings its shares to their upstreams.
     pub(super) fn deliver(&mut self, now: Instant, out: &mut Outbox) {
-        for index in 0..out.counts.len() {
-            let counted = &out.counts[index];
+        for counted in out.counts.drain(..) {
+            let worth = counted.worth;
             let machine = self.presence.as_ref().map(|presence| &*presence.stats);
             self.shared().books.ended(counted, machine);
-            if let Some(worth) = counted.worth {
+            if let Some(worth) = worth {
                 self.proved(worth);
             }
         }
-        out.counts.clear();
         let mut forwards = std::mem::take(&mut out.forwards);
         for forward in forwards.drain(..) {
             self.proved(forward.worth);
@@ -50,7 +49,7 @@ impl Connection {
 
     /// Sends a share to the connection that issued its job.
     fn forward(&mut self, forward: Forward, now: Instant, out: &mut Outbox) {
-        let Forward { work, share, version_bits, ticket, block, worth: _ } = forward;
+        let Forward { work, share, version_bits, ticket, block, worth: _, record } = forward;
         let upstream = work.job.upstream.clone();
         let is_block = block.is_some();
         if is_block {
@@ -66,6 +65,7 @@ impl Connection {
             reply: self.entry.handle.clone(),
             block,
             machine: self.presence.as_ref().map(|presence| presence.stats.clone()),
+            record,
             work,
         };
         let share = if is_block {
@@ -79,7 +79,7 @@ impl Connection {
         };
         match upstream.submits().try_send(share) {
             Ok(()) => {}
-            Err(TrySendError::Closed(share)) => self.undelivered(&share, now, out),
+            Err(TrySendError::Closed(share)) => self.undelivered(share, now, out),
             Err(TrySendError::Full(share)) => {
                 let stuck = self
                     .stuck
@@ -106,7 +106,7 @@ impl Connection {
             };
             match refused {
                 TrySendError::Full(share) if now < until => left.push(share),
-                TrySendError::Full(share) | TrySendError::Closed(share) => self.undelivered(&share, now, out),
+                TrySendError::Full(share) | TrySendError::Closed(share) => self.undelivered(share, now, out),
             }
         }
         if !left.is_empty() {
@@ -115,15 +115,27 @@ impl Connection {
     }
 
     /// Answers a share that cannot be brought to its pool: nobody knows what it was worth there.
-    fn undelivered(&mut self, share: &UpstreamShare, now: Instant, out: &mut Outbox) {
+    fn undelivered(&mut self, share: UpstreamShare, now: Instant, out: &mut Outbox) {
+        let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
+        self.unresolved(share);
+        self.session.handle(Input::Verdict(verdict), now, out);
+    }
+
+    /// Writes down the shares that still found no room when the connection ended.
+    pub(super) fn abandon(&mut self) {
+        for share in self.stuck.take().map(|stuck| stuck.shares).unwrap_or_default() {
+            self.unresolved(share);
+        }
+    }
+
+    fn unresolved(&self, share: UpstreamShare) {
         if let Some(proof) = &share.block {
             self.shared().books.metrics.blocks_lost.inc();
             error!(header = %const_hex::encode(proof.header), "block_lost: its upstream is gone");
         }
         let target = Some(share.work.job.upstream.target);
-        let counted = Counted { outcome: Outcome::Unresolved, reason: Some("unresolved"), worth: None, target };
-        self.shared().books.ended(&counted, share.machine.as_deref());
-        let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
-        self.session.handle(Input::Verdict(verdict), now, out);
+        let (outcome, reason) = (Outcome::Unresolved, Some("unresolved"));
+        let counted = Counted { outcome, reason, worth: None, target, record: share.record };
+        self.shared().books.ended(counted, share.machine.as_deref());
     }
 }

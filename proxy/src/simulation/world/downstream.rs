@@ -156,7 +156,7 @@ impl World {
 impl Served {
     /// Brings a share to the connection that issued its job, as the miner's task does.
     pub(super) fn forward(&mut self, forward: Forward, now: Instant) {
-        let Forward { work, share, version_bits, ticket, block, worth: _ } = forward;
+        let Forward { work, share, version_bits, ticket, block, worth: _, record } = forward;
         let upstream = work.job.upstream.clone();
         let share = UpstreamShare {
             slot: self.seating.slot(),
@@ -168,6 +168,7 @@ impl Served {
             reply: self.handle.clone(),
             block,
             machine: None,
+            record,
             work,
         };
         if let Err(refused) = upstream.submits().try_send(share) {

@@ -64,6 +64,7 @@ fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {
         reply,
         block: None,
         machine: None,
+        record: None,
     }
 }
 

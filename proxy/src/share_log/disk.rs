@@ -1,0 +1,186 @@
+//! The share log's files: the one that is written, `shares.jsonl`, and those that are closed, named by the UTC time of their
+//! first line. A closed file is on disk, and comes into being by a rename.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// What the writer needs of its file.
+pub(super) trait Sink {
+    /// Writes some of the bytes at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Returns when all that was written is on disk.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Closes the file and begins another.
+    fn rotate(&mut self, now: Timestamp) -> io::Result<()>;
+    /// Removes the oldest closed files beyond `keep`, and returns their names.
+    fn prune(&mut self, keep: usize) -> io::Result<Vec<String>>;
+    /// Begins another file if somebody has taken this one away. Returns whether that was so.
+    fn reopen(&mut self, now: Timestamp) -> io::Result<bool>;
+    /// Bytes in the file, and when it was begun.
+    fn file(&self) -> (u64, Timestamp);
+}
+
+/// What stood in the file at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) after: &'static str,
+    pub(super) torn_bytes: u64,
+}
+
+/// The folder and the file that is written.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    file: File,
+    size: u64,
+    begun: Timestamp,
+    /// Held for the life of the process: two writers would tear each other's lines.
+    _lock: File,
+}
+
+const ACTIVE: &str = "shares.jsonl";
+const LOCK: &str = "shares.lock";
+/// How far from its end a file is searched for its last line: several of the longest.
+const TAIL: u64 = 64 * 1024;
+
+impl Disk {
+    /// Opens the folder and goes on where the file ends. Half a line at its end is cut off.
+    pub(super) fn open(dir: &Path, now: Timestamp) -> io::Result<(Self, Before)> {
+        fs::create_dir_all(dir)?;
+        let lock = options().open(dir.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process writes there"));
+            }
+            Err(TryLockError::Error(failure)) => return Err(failure),
+        }
+        let mut file = options().read(true).open(dir.join(ACTIVE))?;
+        let (size, before) = repair(&mut file)?;
+        let begun = first_time(&mut file)?.unwrap_or(now);
+        Ok((Self { dir: dir.to_owned(), file, size, begun, _lock: lock }, before))
+    }
+
+    fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+        self.file = options().read(true).open(self.dir.join(ACTIVE))?;
+        self.size = self.file.metadata()?.len();
+        self.begun = now;
+        Ok(())
+    }
+
+    /// A name that is free: two files may have begun in the same millisecond after the clock was set back.
+    fn closed_name(&self) -> PathBuf {
+        let time = self.begun.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+        (0..)
+            .map(|number| match number {
+                0 => self.dir.join(format!("shares-{time}.jsonl")),
+                _ => self.dir.join(format!("shares-{time}-{number}.jsonl")),
+            })
+            .find(|path| !path.exists())
+            .expect("a folder does not hold every number")
+    }
+}
+
+impl Sink for Disk {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(self.dir.join(ACTIVE), self.closed_name())?;
+        self.begin(now)?;
+        // Without this the rename itself may be lost with the power.
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn prune(&mut self, keep: usize) -> io::Result<Vec<String>> {
+        let mut closed = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with("shares-") && name.ends_with(".jsonl") {
+                closed.push(name);
+            }
+        }
+        closed.sort_unstable();
+        closed.truncate(closed.len().saturating_sub(keep));
+        for name in &closed {
+            fs::remove_file(self.dir.join(name))?;
+        }
+        Ok(closed)
+    }
+
+    fn reopen(&mut self, now: Timestamp) -> io::Result<bool> {
+        let written = self.file.metadata()?;
+        let there = match fs::metadata(self.dir.join(ACTIVE)) {
+            Ok(there) => Some((there.dev(), there.ino())),
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => None,
+            Err(failure) => return Err(failure),
+        };
+        if there == Some((written.dev(), written.ino())) {
+            return Ok(false);
+        }
+        fs::create_dir_all(&self.dir)?;
+        self.begin(now)?;
+        Ok(true)
+    }
+
+    fn file(&self) -> (u64, Timestamp) {
+        (self.size, self.begun)
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // Who earned what is not for everybody on the machine.
+    options.append(true).create(true).mode(0o640);
+    options
+}
+
+/// Cuts half a line off the end. Returns the file's size and what its last line says.
+fn repair(file: &mut File) -> io::Result<(u64, Before)> {
+    let size = file.metadata()?.len();
+    let from = size.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let torn_bytes = (tail.len() - whole) as u64;
+    if torn_bytes > 0 {
+        file.set_len(size - torn_bytes)?;
+    }
+    let last = tail[..whole].strip_suffix(b"\n").map(|lines| lines.rsplit(|byte| *byte == b'\n').next());
+    let after = match last.flatten().map(serde_json::from_slice::<Any>) {
+        None if size == 0 => "nothing",
+        Some(Ok(Any { record, .. })) if record == "stop" && torn_bytes == 0 => "stop",
+        _ => "crash",
+    };
+    Ok((size - torn_bytes, Before { after, torn_bytes }))
+}
+
+/// When the file's first line was written.
+fn first_time(file: &mut File) -> io::Result<Option<Timestamp>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut head = Vec::new();
+    file.take(TAIL).read_to_end(&mut head)?;
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(serde_json::from_slice::<Any>(first).ok().map(|line| line.time))
+}
+
+/// What all lines have.
+#[derive(Deserialize)]
+struct Any {
+    record: String,
+    time: Timestamp,
+}

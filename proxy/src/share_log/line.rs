@@ -1,0 +1,95 @@
+//! The lines of the share log: JSON, one object a line. docs/operating.md explains each key.
+//!
+//! What comes from miners and pools (names, job ids, words) is written as JSON strings, where a newline or an escape
+//! sequence stays inside.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Entry;
+use crate::placement::job_id_text;
+
+/// One line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub(super) enum Line<'a> {
+    /// The log begins, or goes on in another file.
+    Start {
+        seq: u64,
+        time: Timestamp,
+        proxy: &'a str,
+        version: &'static str,
+        /// What stood before: `nothing`, `stop`, `rotation`, or `crash`: the last lines before it may be missing.
+        after: &'a str,
+        /// Bytes of half a line that were cut off.
+        torn_bytes: u64,
+    },
+    /// A submit's end.
+    Share {
+        seq: u64,
+        time: Timestamp,
+        session: u64,
+        worker_name: Option<&'a str>,
+        target: Option<&'a str>,
+        job_id: Option<&'a str>,
+        pool_job_id: Option<&'a str>,
+        difficulty: Option<f64>,
+        share_difficulty: Option<f64>,
+        pool_difficulty: Option<f64>,
+        verdict: &'static str,
+        code: Option<i32>,
+        reason: Option<&'a str>,
+        latency_ms: f64,
+        block: bool,
+    },
+    /// Lines are missing here.
+    Gap { seq: u64, time: Timestamp, lost: u64, reason: &'static str },
+    /// The log ends.
+    Stop {
+        seq: u64,
+        time: Timestamp,
+        /// Submits since the start of the process, by verdict, and those that are missing.
+        shares: &'a BTreeMap<&'static str, u64>,
+        lost: u64,
+    },
+}
+
+impl Line<'_> {
+    /// Appends the line.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(&mut *out, self).expect("numbers and text are JSON, and memory does not fail");
+        out.push(b'\n');
+    }
+}
+
+/// Appends an entry's line.
+pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &[String], out: &mut Vec<u8>) {
+    let Entry { at, record, verdict, refusal, latency } = entry;
+    let work = record.work.as_ref();
+    let job_id = work.map(|work| job_id_text(work.job_id));
+    Line::Share {
+        seq,
+        time: millis(*at),
+        session: record.session,
+        worker_name: record.worker_name.as_deref(),
+        target: work.and_then(|work| targets.get(work.job.upstream.target)).map(String::as_str),
+        job_id: job_id.as_deref(),
+        pool_job_id: work.map(|work| &*work.job.job.job_id),
+        difficulty: record.difficulty,
+        share_difficulty: record.found,
+        pool_difficulty: work.map(|work| work.job.difficulty.get()),
+        verdict: verdict.as_str(),
+        code: refusal.as_ref().map(|(code, _)| code.code()),
+        reason: refusal.as_ref().map(|(_, words)| words.as_str()),
+        latency_ms: (latency.as_secs_f64() * 1e6).round() / 1e3,
+        block: record.block,
+    }
+    .write(out);
+}
+
+/// A time without what is below a millisecond.
+pub(super) fn millis(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
+}
