@@ -1,5 +1,6 @@
 //! Test pools, a proxy between, test miners; and the sums that must come out.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::tasks::Tasks;
@@ -64,6 +65,12 @@ pub(crate) fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
 
 /// The proxy's configuration for these pools.
 pub(crate) fn config(pools: &[TestPool]) -> Config {
+    let addrs: Vec<SocketAddr> = pools.iter().map(TestPool::addr).collect();
+    config_for(&addrs)
+}
+
+/// The proxy's configuration for pools at these addresses.
+pub(crate) fn config_for(pools: &[SocketAddr]) -> Config {
     let small = Difficulty::new(1.0 / (1u64 << 28) as f64).expect("positive");
     let easy = Difficulty::new(EASY).expect("positive");
     // Its own tests switch vardiff on; all others want the same shares every time.
@@ -76,7 +83,7 @@ pub(crate) fn config(pools: &[TestPool]) -> Config {
     let targets = pools
         .iter()
         .zip(["a", "b", "c"])
-        .map(|(pool, name)| Target::new(name, &pool.addr().ip().to_string(), pool.addr().port(), "acme"));
+        .map(|(pool, name)| Target::new(name, &pool.ip().to_string(), pool.port(), "acme"));
     let mut config = Config::new(vec![server], targets.collect());
     config.failback_after = Duration::from_secs(2);
     config.report_every = Duration::from_millis(100);

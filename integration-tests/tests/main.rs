@@ -3,6 +3,7 @@
 //! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them with the others'.
 
 mod compatibility;
+mod conformance;
 mod crowds;
 mod curtail;
 mod external;

@@ -76,7 +76,7 @@ pub(crate) struct Outbox {
     pub(crate) counts: Vec<Counted>,
     /// The answers among the bytes: who knew them, and when their submits were read.
     pub(crate) answered: Vec<(AnsweredBy, Instant)>,
-    /// The miner has just become ready, or has named (another) worker.
+    /// The miner has just become ready, has named (another) worker, or has configured anew.
     pub(crate) authorized: bool,
     /// All its shares have been bad for long: what was or is to be done about it.
     pub(crate) correction: Option<Correction>,
@@ -254,7 +254,9 @@ impl Session {
             }
         };
         match self.role.receive(message, &mut out.bytes) {
-            ServerEvent::Answered | ServerEvent::Ignored | ServerEvent::Configured(_) => {}
+            ServerEvent::Answered | ServerEvent::Ignored => {}
+            // The 17-series configures when it works already, perhaps where rolling is refused.
+            ServerEvent::Configured(_) => out.authorized |= self.role.is_ready(),
             ServerEvent::SuggestDifficulty(wished) => {
                 self.aim.suggestion(wished, self.age(now), &self.rules.difficulty);
             }

@@ -41,6 +41,12 @@ impl Like {
         Self::Nicehash,
     ];
 
+    /// Returns the pool of a name as options have it, such as `public-pool`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        <Self as clap::ValueEnum>::from_str(name, true).ok()
+    }
+
     /// Returns its settings, with everything that is not its own as in [`PoolConfig::default`].
     #[must_use]
     pub fn config(self) -> PoolConfig {

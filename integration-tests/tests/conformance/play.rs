@@ -1,0 +1,300 @@
+//! Plays a session against a proxy of its own.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use daemon::tasks::Tasks;
+use prometheus_client::registry::Registry;
+use proxy::Proxy;
+use proxy::config::Config;
+use stratum::difficulty::Difficulty;
+use testbed::pool::{Command, Like, PoolConfig, Rolling, TestPool};
+use testbed::wire::Direction;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::script::{Script, Step, matches};
+use super::share::Miner;
+use crate::harness::{EASY, PATIENCE, config_for};
+
+/// A session being played.
+struct Stage {
+    proxy: Proxy,
+    pool: Pool,
+    /// A plain second pool (`set second`).
+    second: Option<TestPool>,
+    line: Option<BufReader<TcpStream>>,
+    miner: Miner,
+    /// Pings the pool has sent.
+    pings: u32,
+    /// What was said so far, for whoever has to find out what went wrong.
+    said: String,
+}
+
+/// Who the proxy mines at.
+enum Pool {
+    /// A pool with a mind of its own.
+    Test(TestPool),
+    /// The session's words.
+    Scripted { listener: TcpListener, line: Option<BufReader<TcpStream>> },
+}
+
+/// Plays a session. The error names the line of the file at fault.
+pub(super) async fn play(script: &Script) -> Result<(), String> {
+    let tasks = Tasks::new();
+    let mut stage = Stage::set(script, &tasks).await?;
+    let mut result = Ok(());
+    for (number, step) in &script.steps {
+        let done = timeout(PATIENCE, stage.perform(step)).await;
+        if let Err(why) = done.unwrap_or_else(|_| Err("nothing came".into())) {
+            result = Err(format!("{number}: {why}\nso far:\n{}", stage.said));
+            break;
+        }
+    }
+    if result.is_ok() && stage.line.is_some() {
+        let done = timeout(PATIENCE, stage.nothing()).await;
+        result = done
+            .unwrap_or_else(|_| Err("no pong".into()))
+            .map_err(|why| format!("end: {why}\nso far:\n{}", stage.said));
+    }
+    drop(stage);
+    let panics = tasks.panics();
+    tasks.shutdown(PATIENCE).await;
+    result.and_then(|()| if panics == 0 { Ok(()) } else { Err(format!("{panics} tasks panicked")) })
+}
+
+impl Stage {
+    async fn set(script: &Script, tasks: &Tasks) -> Result<Self, String> {
+        let scripted = script.settings.iter().any(|(key, _)| key == "scripted");
+        let like = script.settings.iter().find(|(key, _)| key == "like");
+        let mut settings = match like {
+            Some((_, name)) => Like::named(name).ok_or_else(|| format!("no such pool: {name}"))?.config(),
+            None => PoolConfig::default(),
+        };
+        settings.difficulty = EASY;
+        settings.job_interval = Duration::ZERO;
+        for (key, value) in &script.settings {
+            set_pool(key, value, &mut settings).ok_or_else(|| format!("no such setting: {key} {value}"))?;
+        }
+        let pool = if scripted {
+            let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|why| why.to_string())?;
+            Pool::Scripted { listener, line: None }
+        } else {
+            Pool::Test(TestPool::start(settings).await.map_err(|why| why.to_string())?)
+        };
+        let second = match script.settings.iter().any(|(key, _)| key == "second") {
+            true => Some(
+                TestPool::start(PoolConfig { difficulty: EASY, seed: 2, ..PoolConfig::default() })
+                    .await
+                    .map_err(|why| why.to_string())?,
+            ),
+            false => None,
+        };
+        let addrs: Vec<SocketAddr> = std::iter::once(pool.addr()?).chain(second.as_ref().map(TestPool::addr)).collect();
+        let mut config = config_for(&addrs);
+        if scripted {
+            // Not asked for: the session's first connection is the one that mines.
+            config.targets[0].extranonce2_size = Some(8);
+        }
+        for (key, value) in script.settings.iter().filter(|(key, _)| key.starts_with("server.")) {
+            set_server(key, value, &mut config).ok_or_else(|| format!("no such setting: {key} {value}"))?;
+        }
+        let mut registry = Registry::default();
+        let proxy = Proxy::start(config, None::<directive::InProcess>, None, &mut registry, tasks)
+            .await
+            .map_err(|why| why.to_string())?;
+        let mut stage =
+            Self { proxy, pool, second, line: None, miner: Miner::default(), pings: 0, said: String::new() };
+        let test = if let Pool::Test(pool) = &stage.pool { Some(pool) } else { None };
+        for pool in test.into_iter().chain(&stage.second) {
+            // The probe's connection is done, the other one has its job.
+            pool.until(PATIENCE, |counts| counts.connections.values().any(|one| one.jobs > 0))
+                .await
+                .map_err(|_| "the proxy does not mine at the pool".to_owned())?;
+            has_come(pool, 0).await;
+        }
+        stage.open().await?;
+        Ok(stage)
+    }
+
+    async fn open(&mut self) -> Result<(), String> {
+        let stream = TcpStream::connect(self.proxy.addrs()[0]).await.map_err(|why| why.to_string())?;
+        self.line = Some(BufReader::new(stream));
+        Ok(())
+    }
+
+    async fn perform(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::MinerSays(lines) => {
+                let lines: Vec<String> = lines.iter().map(|line| self.miner.fill(line)).collect();
+                for line in &lines {
+                    self.note(">", line);
+                }
+                self.send(format!("{}\n", lines.join("\n")).as_bytes()).await
+            }
+            Step::MinerSends(bytes) => self.send(bytes).await,
+            Step::MinerHears(pattern) => {
+                let line = self.hear().await?.ok_or("the connection was closed")?;
+                if matches(pattern, &line) { Ok(()) } else { Err(format!("wanted: {pattern}\n      got: {line}")) }
+            }
+            Step::Share(options) => self.miner.mine(options),
+            Step::Nothing => self.nothing().await,
+            Step::Closed => match self.hear().await? {
+                None => {
+                    self.line = None;
+                    Ok(())
+                }
+                Some(line) => Err(format!("not closed, but: {line}")),
+            },
+            Step::Reopen => self.open().await,
+            Step::Control(words) => {
+                self.note("@", words);
+                let Pool::Test(pool) = &self.pool else { return Err("the pool is the session's".into()) };
+                let command = words.parse::<Command>().map_err(|why| why.to_string())?;
+                pool.perform(command).await.map_err(|why| why.to_string())?;
+                self.pings += 1;
+                has_come(pool, self.pings).await;
+                Ok(())
+            }
+            Step::PoolSays(lines) => {
+                let bytes = format!("{}\n", lines.join("\n"));
+                for line in lines {
+                    self.note("pool>", line);
+                }
+                self.scripted().await?.write_all(bytes.as_bytes()).await.map_err(|why| why.to_string())
+            }
+            Step::PoolHears(pattern) => self.pool_hears(pattern).await,
+            Step::PoolClosed => match next(self.scripted().await?).await? {
+                None => Ok(()),
+                Some(line) => Err(format!("not closed, but: {line}")),
+            },
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let line = self.line.as_mut().ok_or("the miner is not connected")?;
+        line.write_all(bytes).await.map_err(|why| why.to_string())
+    }
+
+    async fn hear(&mut self) -> Result<Option<String>, String> {
+        let line = next(self.line.as_mut().ok_or("the miner is not connected")?).await?;
+        if let Some(line) = &line {
+            self.note("<", line);
+            self.miner.hear(line);
+        }
+        Ok(line)
+    }
+
+    /// Whatever came before the answer to a ping is too much.
+    async fn nothing(&mut self) -> Result<(), String> {
+        self.send(b"{\"id\":\"nothing\",\"method\":\"mining.ping\",\"params\":[]}\n").await?;
+        let line = self.hear().await?.ok_or("the connection was closed")?;
+        if line == "{\"id\":\"nothing\",\"result\":\"pong\",\"error\":null}" {
+            return Ok(());
+        }
+        Err(format!("nothing should have come, but: {line}"))
+    }
+
+    async fn pool_hears(&mut self, pattern: &str) -> Result<(), String> {
+        let pattern = &self.miner.fill(pattern);
+        if let Pool::Test(pool) = &self.pool {
+            let heard = || {
+                let ids = pool.connections().into_iter().map(|(id, _)| id);
+                ids.flat_map(|id| pool.wire(id)).filter(|(way, _)| *way == Direction::In).map(|(_, line)| line)
+            };
+            let came = pool.until(PATIENCE, |_| heard().any(|line| matches(pattern, &line))).await;
+            return came.map(|_| ()).map_err(|_| {
+                format!(
+                    "the pool never heard: {pattern}\n      but: {}",
+                    heard().collect::<Vec<_>>().join("\n           ")
+                )
+            });
+        }
+        let line = next(self.scripted().await?).await?.ok_or("the pool's connection was closed")?;
+        self.note("pool<", &line);
+        if matches(pattern, &line) { Ok(()) } else { Err(format!("pool wanted: {pattern}\n           got: {line}")) }
+    }
+
+    /// The proxy's connection to the session's pool.
+    async fn scripted(&mut self) -> Result<&mut BufReader<TcpStream>, String> {
+        let Pool::Scripted { listener, line } = &mut self.pool else { return Err("the pool has its own mind".into()) };
+        if line.is_none() {
+            let (stream, _) = listener.accept().await.map_err(|why| why.to_string())?;
+            *line = Some(BufReader::new(stream));
+        }
+        line.as_mut().ok_or_else(|| "no connection".to_owned())
+    }
+
+    fn note(&mut self, mark: &str, line: &str) {
+        let _ = writeln!(self.said, "  {mark} {line}");
+    }
+}
+
+impl Pool {
+    fn addr(&self) -> Result<SocketAddr, String> {
+        match self {
+            Self::Test(pool) => Ok(pool.addr()),
+            Self::Scripted { listener, .. } => listener.local_addr().map_err(|why| why.to_string()),
+        }
+    }
+}
+
+/// Waits until the proxy has taken in what the pool has said: until it answers a ping that came behind it. The ping is
+/// said again to connections that come meanwhile.
+async fn has_come(pool: &TestPool, number: u32) {
+    let id = format!("\"said-{number}\"");
+    let answered = || {
+        let ids = pool.connections().into_iter().map(|(id, _)| id);
+        ids.flat_map(|id| pool.wire(id)).any(|(way, line)| way == Direction::In && line.contains(&id))
+    };
+    loop {
+        pool.send_raw(None, &format!("{{\"id\":{id},\"method\":\"mining.ping\",\"params\":[]}}"));
+        if pool.until(Duration::from_millis(250), |_| answered()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Reads a line; `None` when the other side has closed.
+async fn next(line: &mut BufReader<TcpStream>) -> Result<Option<String>, String> {
+    let mut text = String::new();
+    match line.read_line(&mut text).await {
+        Ok(0) => Ok(None),
+        Ok(_) if text.ends_with('\n') => Ok(Some(text.trim_end_matches('\n').to_owned())),
+        Ok(_) => Err(format!("half a line: {text}")),
+        Err(why) if why.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+/// Takes a setting of the pool.
+fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
+    match key {
+        "scripted" | "second" | "like" | "server.difficulty" | "server.min_difficulty" => {}
+        "pool.difficulty" => pool.difficulty = value.parse().ok()?,
+        "pool.extranonce2_size" => pool.extranonce2_size = value.parse().ok()?,
+        "pool.mask" if value == "none" => pool.version_mask = None,
+        "pool.mask" => pool.version_mask = Some(u32::from_str_radix(value, 16).ok()?),
+        "pool.job_version" => pool.job_version = u32::from_str_radix(value, 16).ok()?,
+        "pool.or" => pool.rolling = Rolling::Or,
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Takes a setting of the listener.
+fn set_server(key: &str, value: &str, config: &mut Config) -> Option<()> {
+    let difficulty = Difficulty::new(value.parse().ok()?)?;
+    let server = config.servers.first_mut()?;
+    match key {
+        "server.difficulty" => server.difficulty = difficulty,
+        "server.min_difficulty" => {
+            server.min_difficulty = difficulty;
+            server.difficulty = difficulty;
+        }
+        _ => return None,
+    }
+    Some(())
+}
