@@ -68,7 +68,7 @@ use metrics::Metrics;
 use placement::Placement;
 use route::Route;
 use session::{DifficultyRules, Level, SessionRules};
-use sessions::Sessions;
+use sessions::{Names, Sessions};
 use share_log::ShareLog;
 use upstream::{Deadlines, Pool, PoolState, Pools};
 
@@ -85,6 +85,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     machines: Arc<Machines>,
     sessions: Arc<Sessions>,
+    names: Names,
     active: Mutex<Option<usize>>,
 }
 
@@ -214,7 +215,7 @@ impl Proxy {
         let directions = Arc::new(directions);
 
         let mut listeners = Vec::new();
-        for server in &config.servers {
+        for (index, server) in config.servers.iter().enumerate() {
             let failed = |source| StartError::Listen { name: server.name.clone(), listen: server.listen, source };
             let listener = downstream::bind(server.listen).map_err(failed)?;
             let rules = SessionRules {
@@ -229,6 +230,7 @@ impl Proxy {
                 ping_every: config.ping_every,
                 offer: VersionMask::BIP320,
                 extranonce2_size,
+                server: u16::try_from(index).unwrap_or(u16::MAX),
                 share_log: log.is_some(),
             };
             listeners.push((listener, Arc::new(rules)));
@@ -263,6 +265,10 @@ impl Proxy {
             metrics: metrics.clone(),
             machines: machines.clone(),
             sessions,
+            names: Names {
+                targets: config.targets.iter().map(|target| target.name.clone()).collect(),
+                servers: config.servers.iter().map(|server| server.name.clone()).collect(),
+            },
             active: Mutex::new(None),
         });
 
@@ -351,7 +357,7 @@ impl Proxy {
     /// All live sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionView> {
-        self.shared.session_views()
+        self.shared.sessions.views(&self.shared.names)
     }
 
     /// Routes that show all this.
@@ -369,11 +375,6 @@ impl Proxy {
 }
 
 impl Shared {
-    fn session_views(&self) -> Vec<SessionView> {
-        let names: Vec<&str> = self.pools.targets.iter().map(|pool| pool.config.name.as_str()).collect();
-        self.sessions.views(&names)
-    }
-
     fn targets(&self) -> Vec<TargetView> {
         let active = *self.active.lock();
         self.pools

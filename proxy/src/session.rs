@@ -48,6 +48,8 @@ pub(crate) struct SessionRules {
     pub(crate) offer: VersionMask,
     /// The miner's extranonce2_size.
     pub(crate) extranonce2_size: u8,
+    /// Index of the listener.
+    pub(crate) server: u16,
     /// Whether there is a share log to keep records for.
     pub(crate) share_log: bool,
 }

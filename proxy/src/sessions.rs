@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use directive::MachineId;
@@ -26,8 +26,11 @@ pub(crate) struct SessionHandle {
     /// When something of its own is due, in milliseconds of the proxy's life; [`Self::never`] when nothing is.
     wake_at_ms: AtomicU64,
     peer: SocketAddr,
-    connected_at: Timestamp,
+    pub(crate) connected_at: Timestamp,
     slot: u8,
+    /// Index of its listener.
+    pub(crate) server: u16,
+    pub(crate) tally: Tally,
     pub(crate) shown: Mutex<Shown>,
 }
 
@@ -45,6 +48,44 @@ pub(crate) struct Shown {
     pub(crate) version_mask: Option<VersionMask>,
 }
 
+/// What its submits came to. Only its own task counts; others look.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    shares: AtomicU32,
+    rejects: AtomicU32,
+    /// Tenths of a second from connecting to the last share, and one more; zero before the first.
+    last_share: AtomicU32,
+}
+
+impl Tally {
+    /// Counts a share that met the difficulty it was asked for.
+    pub(crate) fn share(&self, connected_at: Timestamp, wall: Timestamp) {
+        let tenths = (wall.as_millisecond() - connected_at.as_millisecond()).max(0) / 100 + 1;
+        self.last_share.store(u32::try_from(tenths).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.shares.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a submit that was refused, by us or by a pool.
+    pub(crate) fn reject(&self) {
+        self.rejects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn shares(&self) -> u32 {
+        self.shares.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn rejects(&self) -> u32 {
+        self.rejects.load(Ordering::Relaxed)
+    }
+}
+
+/// The names behind indices.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) targets: Vec<String>,
+    pub(crate) servers: Vec<String>,
+}
+
 /// What a session is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum SessionState {
@@ -60,6 +101,9 @@ pub(crate) enum SessionState {
 }
 
 impl SessionState {
+    /// Every state.
+    pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Working, Self::Waiting, Self::Parked];
+
     /// Its name in metrics and answers.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -80,6 +124,8 @@ pub struct SessionView {
     pub peer: SocketAddr,
     /// When it connected.
     pub connected_at: Timestamp,
+    /// The listener it came to.
+    pub server: String,
     /// Its slot: the extranonce1 it was given.
     pub slot: u8,
     /// `handshake`, `working`, `waiting` (for a seat) or `parked`.
@@ -96,11 +142,17 @@ pub struct SessionView {
     pub hashrate: Option<f64>,
     /// Version bits it may roll, hex.
     pub version_mask: Option<String>,
+    /// Shares that met the difficulty they were asked for.
+    pub shares: u32,
+    /// Submits refused, by us or by a pool.
+    pub rejects: u32,
+    /// When the last such share came, to a tenth of a second.
+    pub last_share_at: Option<Timestamp>,
 }
 
 impl SessionHandle {
     /// A handle for a connection that has just been accepted.
-    pub(crate) fn new(number: u64, peer: SocketAddr, connected_at: Timestamp, slot: u8) -> Arc<Self> {
+    pub(crate) fn new(number: u64, peer: SocketAddr, connected_at: Timestamp, slot: u8, server: u16) -> Arc<Self> {
         Arc::new(Self {
             number,
             mailbox: Mailbox::default(),
@@ -108,6 +160,8 @@ impl SessionHandle {
             peer,
             connected_at,
             slot,
+            server,
+            tally: Tally::default(),
             shown: Mutex::default(),
         })
     }
@@ -117,21 +171,31 @@ impl SessionHandle {
         self.wake_at_ms.store(at_ms, Ordering::Relaxed);
     }
 
-    /// Makes its view; `targets` are the targets' names.
-    pub(crate) fn view(&self, targets: &[&str]) -> SessionView {
+    /// When its last share came.
+    pub(crate) fn last_share_at(&self) -> Option<Timestamp> {
+        let tenths = self.tally.last_share.load(Ordering::Relaxed).checked_sub(1)?;
+        Timestamp::from_millisecond(self.connected_at.as_millisecond() + i64::from(tenths) * 100).ok()
+    }
+
+    /// Makes its view.
+    pub(crate) fn view(&self, names: &Names) -> SessionView {
         let shown = self.shown.lock();
         SessionView {
             session: self.number,
             peer: self.peer,
             connected_at: self.connected_at,
+            server: names.servers.get(usize::from(self.server)).cloned().unwrap_or_default(),
             slot: self.slot,
             state: shown.state.name(),
             worker_name: shown.worker.as_ref().map(|worker| worker.as_str().to_owned()),
             user_agent: shown.user_agent.as_deref().map(str::to_owned),
-            target: shown.target.and_then(|target| targets.get(usize::from(target))).map(|name| (*name).to_owned()),
+            target: shown.target.and_then(|target| names.targets.get(usize::from(target)).cloned()),
             difficulty: shown.difficulty.map(Difficulty::get),
             hashrate: shown.work_rate.map(|work_rate| f64::from(work_rate) * HASHES),
             version_mask: shown.version_mask.map(|mask| format!("{:08x}", mask.0)),
+            shares: self.tally.shares(),
+            rejects: self.tally.rejects(),
+            last_share_at: self.last_share_at(),
         }
     }
 }
@@ -175,11 +239,16 @@ impl Sessions {
         });
     }
 
+    /// Handles to every session: looked at later, without holding up who comes and goes.
+    pub(crate) fn handles(&self) -> Vec<Arc<SessionHandle>> {
+        self.by_number.iter().map(|entry| entry.value().clone()).collect()
+    }
+
     /// All views, by number.
-    pub(crate) fn views(&self, targets: &[&str]) -> Vec<SessionView> {
-        let mut handles: Vec<Arc<SessionHandle>> = self.by_number.iter().map(|entry| entry.value().clone()).collect();
+    pub(crate) fn views(&self, names: &Names) -> Vec<SessionView> {
+        let mut handles = self.handles();
         handles.sort_unstable_by_key(|handle| handle.number);
-        handles.iter().map(|handle| handle.view(targets)).collect()
+        handles.iter().map(|handle| handle.view(names)).collect()
     }
 }
 
@@ -203,7 +272,7 @@ pub(crate) mod tests {
     /// A handle of a session that does not exist.
     pub(crate) fn handle(number: u64) -> Arc<SessionHandle> {
         let at = Timestamp::from_second(1_800_000_000).expect("a plain instant");
-        SessionHandle::new(number, "10.0.0.1:5000".parse().expect("an address"), at, 7)
+        SessionHandle::new(number, "10.0.0.1:5000".parse().expect("an address"), at, 7, 0)
     }
 
     #[test]
@@ -223,7 +292,8 @@ pub(crate) mod tests {
         let sessions = Arc::new(Sessions::default());
         let entry = sessions.enter(handle(1));
         entry.handle.shown.lock().target = Some(1);
-        assert_eq!(sessions.views(&["a", "b"])[0].target.as_deref(), Some("b"));
+        let names = Names { targets: vec!["a".into(), "b".into()], servers: vec![] };
+        assert_eq!(sessions.views(&names)[0].target.as_deref(), Some("b"));
         drop(entry);
         assert_eq!(sessions.len(), 0);
     }

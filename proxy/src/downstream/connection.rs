@@ -66,7 +66,7 @@ pub(super) fn serve(
     }
     let now = clock::now();
     let slot = shared.placement.take_slot();
-    let handle = SessionHandle::new(number, peer, clock::wall(), slot.slot);
+    let handle = SessionHandle::new(number, peer, clock::wall(), slot.slot, rules.server);
     let mut session = Session::new(rules, slot.slot, number, now);
     if !shared.pools.have_room(slot.depth) {
         shared.books.metrics.alarm("no_search_space");
@@ -371,6 +371,9 @@ impl Connection {
     }
 
     fn verdict(&mut self, verdict: PoolVerdict, now: Instant, out: &mut Outbox) {
+        if verdict.outcome != PoolOutcome::Accepted {
+            self.entry.handle.tally.reject();
+        }
         if let PoolOutcome::Rejected(code, text) = &verdict.outcome {
             debug!(session = self.entry.handle.number, ?code, ?text, "pool rejected a share");
         }

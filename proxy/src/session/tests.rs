@@ -33,6 +33,7 @@ fn rules() -> Arc<SessionRules> {
         ping_every: Duration::from_secs(25),
         offer: VersionMask::BIP320,
         extranonce2_size: 4,
+        server: 0,
         share_log: false,
     })
 }

@@ -78,6 +78,7 @@ impl World {
             ping_every: Duration::from_secs(25),
             offer: VersionMask::BIP320,
             extranonce2_size: miner_size,
+            server: 0,
             share_log: false,
         };
         let miners = (0..rng.random_range(1..=6)).map(|index| SimMiner::new(index, &mut rng)).collect();

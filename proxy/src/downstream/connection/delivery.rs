@@ -26,6 +26,9 @@ impl Connection {
     pub(super) fn deliver(&mut self, now: Instant, out: &mut Outbox) {
         for counted in out.counts.drain(..) {
             let worth = counted.worth;
+            if counted.reason.is_some() {
+                self.entry.handle.tally.reject();
+            }
             let machine = self.presence.as_ref().map(|presence| &*presence.stats);
             self.shared().books.ended(counted, machine);
             if let Some(worth) = worth {
@@ -42,8 +45,10 @@ impl Connection {
 
     /// Notes that the machine has done this much work.
     fn proved(&self, worth: Worth) {
+        let (wall, handle) = (clock::wall(), &self.entry.handle);
+        handle.tally.share(handle.connected_at, wall);
         if let Some(presence) = &self.presence {
-            presence.stats.share(worth, self.starved, clock::wall());
+            presence.stats.share(worth, self.starved, wall);
         }
     }
 
@@ -118,6 +123,7 @@ impl Connection {
     fn undelivered(&mut self, share: UpstreamShare, now: Instant, out: &mut Outbox) {
         let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
         self.unresolved(share);
+        self.entry.handle.tally.reject();
         self.session.handle(Input::Verdict(verdict), now, out);
     }
 

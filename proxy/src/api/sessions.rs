@@ -1,0 +1,163 @@
+//! `/v1/sessions`: miners' connections.
+
+use std::sync::Arc;
+
+use daemon::admin::ApiError;
+use serde::Deserialize;
+use stratum::difficulty::Difficulty;
+
+use super::listing::{Id, Key, Listing, Place, Window};
+use crate::sessions::{Names, SessionHandle, SessionState, SessionView, Sessions, Shown};
+
+/// What may be asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Query {
+    offset: Option<usize>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    sort: Option<String>,
+    /// Only names that begin with this.
+    worker_name: Option<String>,
+    /// Only user agents that begin with this.
+    user_agent: Option<String>,
+    /// Only those in this state.
+    state: Option<String>,
+    /// Only those that work for this target.
+    target: Option<String>,
+    /// Only those of this listener.
+    server: Option<String>,
+}
+
+/// By what can be sorted.
+const KEYS: [&str; 8] =
+    ["session", "worker_name", "connected_at", "difficulty", "hashrate", "shares", "rejects", "last_share_at"];
+
+/// The filters, with their names looked up.
+struct Filters<'q> {
+    worker_name: Option<&'q str>,
+    user_agent: Option<&'q str>,
+    state: Option<SessionState>,
+    target: Option<u16>,
+    server: Option<u16>,
+}
+
+impl<'q> Filters<'q> {
+    fn read(query: &'q Query, names: &Names) -> Result<Self, ApiError> {
+        let state = match query.state.as_deref() {
+            None => None,
+            Some(name) => match SessionState::ALL.into_iter().find(|state| state.name() == name) {
+                Some(state) => Some(state),
+                None => return Err(ApiError::bad_request("bad_query", "no state of sessions").field("state")),
+            },
+        };
+        Ok(Self {
+            worker_name: query.worker_name.as_deref(),
+            user_agent: query.user_agent.as_deref(),
+            state,
+            target: index(query.target.as_deref(), &names.targets, "target")?,
+            server: index(query.server.as_deref(), &names.servers, "server")?,
+        })
+    }
+
+    fn take(&self, session: &SessionHandle, shown: &Shown) -> bool {
+        let begins =
+            |text: Option<&str>, with: Option<&str>| with.is_none_or(|with| text.unwrap_or("").starts_with(with));
+        begins(shown.worker.as_ref().map(directive::MachineId::as_str), self.worker_name)
+            && begins(shown.user_agent.as_deref(), self.user_agent)
+            && self.state.is_none_or(|state| shown.state == state)
+            && self.target.is_none_or(|target| shown.target == Some(target))
+            && self.server.is_none_or(|server| session.server == server)
+    }
+}
+
+fn index(wanted: Option<&str>, names: &[String], field: &str) -> Result<Option<u16>, ApiError> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    match names.iter().position(|name| name == wanted).and_then(|index| u16::try_from(index).ok()) {
+        Some(index) => Ok(Some(index)),
+        None => Err(ApiError::bad_request("bad_query", "no such name in the configuration").field(field)),
+    }
+}
+
+/// Lists sessions.
+pub(super) fn list(sessions: &Sessions, names: &Names, query: &Query) -> Result<Listing<SessionView>, ApiError> {
+    let Query { offset, limit, cursor, sort, .. } = query;
+    let (key, window) = Window::read(sort.as_deref(), &KEYS, *offset, *limit, cursor.as_deref())?;
+    let filters = Filters::read(query, names)?;
+    let entries = sessions
+        .handles()
+        .into_iter()
+        .filter_map(|session| {
+            let place = {
+                let shown = session.shown.lock();
+                filters
+                    .take(&session, &shown)
+                    .then(|| Place(key_of(key, &session, &shown), Id::Session(session.number)))?
+            };
+            Some((place, session))
+        })
+        .collect();
+    window.cut(entries, |session: Arc<SessionHandle>| session.view(names))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an order among counts, not the counts")]
+fn key_of(key: &str, session: &SessionHandle, shown: &Shown) -> Key {
+    Key::number(match key {
+        "worker_name" => return Key::Text(shown.worker.as_ref().map(ToString::to_string).unwrap_or_default()),
+        "connected_at" => Some(session.connected_at.as_millisecond() as f64),
+        "difficulty" => shown.difficulty.map(Difficulty::get),
+        "hashrate" => shown.work_rate.map(f64::from),
+        "shares" => Some(f64::from(session.tally.shares())),
+        "rejects" => Some(f64::from(session.tally.rejects())),
+        "last_share_at" => session.last_share_at().map(|at| at.as_millisecond() as f64),
+        _ => Some(session.number as f64),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::tests::handle;
+
+    fn names() -> Names {
+        Names { targets: vec!["a".into(), "b".into()], servers: vec!["asics".into()] }
+    }
+
+    fn numbers(sessions: &Sessions, query: Query) -> Vec<u64> {
+        list(sessions, &names(), &query).expect("a page").items.iter().map(|view| view.session).collect()
+    }
+
+    #[test]
+    fn sessions_are_filtered_and_sorted_by_what_they_show() {
+        let sessions = Arc::new(Sessions::default());
+        let entries: Vec<_> = (1..=4).map(|number| sessions.enter(handle(number))).collect();
+        for (index, entry) in entries.iter().enumerate().skip(1) {
+            let mut shown = entry.handle.shown.lock();
+            shown.worker = Some(format!("acme.rig-{}", 9 - index).as_str().into());
+            shown.user_agent = Some(if index == 1 { "cgminer/4".into() } else { "bosminer".into() });
+            shown.state = SessionState::Working;
+            shown.target = u16::try_from(index % 2).ok();
+            (0..index).for_each(|_| entry.handle.tally.share(entry.handle.connected_at, entry.handle.connected_at));
+        }
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(numbers(&sessions, Query { sort: some("-shares"), ..Query::default() }), [4, 3, 2, 1]);
+        assert_eq!(numbers(&sessions, Query { sort: some("worker_name"), ..Query::default() }), [1, 4, 3, 2]);
+        assert_eq!(numbers(&sessions, Query { state: some("handshake"), ..Query::default() }), [1]);
+        assert_eq!(numbers(&sessions, Query { target: some("b"), ..Query::default() }), [2, 4]);
+        assert_eq!(
+            numbers(&sessions, Query { user_agent: some("bos"), server: some("asics"), ..Query::default() }),
+            [3, 4]
+        );
+        assert_eq!(numbers(&sessions, Query { worker_name: some("acme.rig-8"), ..Query::default() }), [2]);
+        for query in [
+            Query { target: some("c"), ..Query::default() },
+            Query { state: some("asleep"), ..Query::default() },
+            Query { server: some("x"), ..Query::default() },
+            Query { sort: some("slot"), ..Query::default() },
+        ] {
+            assert_eq!(list(&sessions, &names(), &query).expect_err("nonsense").code, "bad_query");
+        }
+        let view = &list(&sessions, &names(), &Query::default()).expect("a page").items[1];
+        assert_eq!((view.server.as_str(), view.shares, view.last_share_at), ("asics", 1, Some(view.connected_at)));
+    }
+}
