@@ -109,6 +109,19 @@ mod tests {
         }
     }
 
+    /// F12: without any pool, only machines that may run are let go to their own backup pools.
+    #[test]
+    fn f12_whoever_is_kept_off_power_is_never_released() {
+        let machine = MachineId::from("m");
+        for action in [Action::Hold, Action::Drain, Action::Curtail, Action::Lockout] {
+            for (means, asleep) in [(Means::Device, false), (Means::Device, true), (Means::Starve, false)] {
+                assert!(orders(action, means, asleep).curtailed(&machine), "{action:?} {means:?}");
+            }
+        }
+        assert!(!orders(Action::Run, Means::Device, false).curtailed(&machine));
+        assert!(Orders { unheard: true, ..Orders::default() }.curtailed(&machine));
+    }
+
     #[test]
     fn nobody_works_before_a_configured_switchboard_was_heard() {
         let orders = Orders { unheard: true, ..Orders::default() };

@@ -317,7 +317,7 @@ fn the_pool_gets_the_headers_bits_under_its_own_mask() {
 }
 
 #[test]
-fn s36_s49_a_retired_job_is_stale_but_a_block_on_it_is_still_sent() {
+fn s36_s49_f30_a_retired_job_is_stale_but_a_block_on_it_is_still_sent() {
     let mut driver = Driver::ready();
     let mut pool = FakePool::new(0);
     let old = pool.work(1, difficulty(-24), HARD, true);

@@ -1,4 +1,5 @@
-//! How long to wait before the next attempt: full jitter, so that many proxies that lose one pool do not come back as one.
+//! How long to wait before the next attempt: jitter over three quarters of the wait, so that many proxies that lose one pool do
+//! not come back as one.
 //!
 //! What will not change in a second is not asked each second (F10, F17, F19): a pool that refuses our user, takes none of
 //! our shares or is not who it should be is asked again after a minute.
@@ -43,15 +44,17 @@ impl Backoff {
     fn next(&mut self, random: u32) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.attempts.min(10)).min(LONGEST);
         self.attempts = self.attempts.saturating_add(1);
-        // Never quite zero: a pool that accepts and closes at once must not make us spin.
-        let least = Duration::from_millis(100);
-        least + ceiling.saturating_sub(least).mul_f64(f64::from(random) / f64::from(u32::MAX))
+        // Never near zero: bad luck must not make a dozen attempts a minute two (F07), nor a pool that accepts and closes at once
+        // make us spin.
+        let least = ceiling / 4;
+        least + (ceiling - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::prelude::*;
 
     #[test]
     fn f07_waits_grow_to_half_a_minute_and_never_vanish() {
@@ -61,7 +64,43 @@ mod tests {
         assert_eq!(longest[9], LONGEST);
         assert!(longest.windows(2).all(|pair| pair[0] <= pair[1]));
         backoff.worked();
-        assert_eq!(backoff.next(0), Duration::from_millis(100));
+        assert_eq!(backoff.next(0), FIRST / 4);
+    }
+
+    /// When attempts are made in the minute after a pool was lost, in seconds.
+    fn minute(mut random: impl FnMut() -> u32) -> Vec<f64> {
+        let mut backoff = Backoff::default();
+        let waits = std::iter::repeat_with(|| backoff.next(random()).as_secs_f64());
+        waits
+            .scan(0.0, |at, wait| {
+                *at += wait;
+                Some(*at)
+            })
+            .take_while(|at| *at <= 60.0)
+            .collect()
+    }
+
+    #[test]
+    fn f07_a_pool_that_is_down_for_a_minute_sees_twelve_attempts_at_most() {
+        assert_eq!(minute(|| 0).len(), 12, "with the worst of luck");
+        assert_eq!(minute(|| u32::MAX).len(), 6, "with the best");
+    }
+
+    /// Ten proxies that lose one pool at one moment. The first waits are short, as most pools that close are back at once (two
+    /// attempts of each in the first second at most); then they are spread: from the eighth second on four in one are rare.
+    #[test]
+    fn f08_ten_proxies_do_not_come_back_as_one() {
+        let mut crowded = 0;
+        for seed in 0..100 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut bins = [0u32; 61];
+            for at in (0..10).flat_map(|_| minute(|| rng.random())) {
+                bins[at as usize] += 1;
+            }
+            assert!(bins[8..].iter().all(|attempts| *attempts < 8), "seed {seed}: {bins:?}");
+            crowded += bins[8..].iter().filter(|attempts| **attempts > 3).count();
+        }
+        assert!(crowded <= 53, "of 5,300 seconds, {crowded} with more than three attempts");
     }
 
     #[test]

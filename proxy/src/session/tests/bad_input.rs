@@ -398,3 +398,111 @@ fn s65_to_s67_version_bits_are_judged_by_what_was_agreed() {
     assert_eq!(judge(false, r#","20000000""#), 20, "S67: outside 1fffe000");
     assert_eq!(judge(false, ""), 0);
 }
+
+/// F26: a slot's next holder is not credited with what the former found, and what comes late is not sent a second time.
+#[test]
+fn f26_the_next_holder_of_a_slot_gets_nothing_of_the_former() {
+    let pool = &mut FakePool::new(0);
+    let old = pool.work(1, difficulty(-24), HARD, true);
+    let mut former = Driver::working(&old);
+    let share = grind(&old, difficulty(-24), None, 1);
+    assert!(former.submit(9, "1", share).is_empty(), "on its way to the pool");
+    drop(former);
+    let mut next = Driver::working(&pool.work(2, difficulty(-24), HARD, false));
+    assert_eq!(next.submit(9, "1", share)[0]["error"][0], 21, "it never held that job");
+    assert_eq!(next.submit(9, "2", share)[0]["error"][0], 23, "and in its own the share means another header");
+    assert!(next.out.forwards.is_empty());
+}
+
+/// F29: the miner's difficulty goes up sixteenfold and down again, job by job: each share that is good for its job is taken, at
+/// that job's difficulty.
+#[test]
+fn f29_a_share_good_for_its_job_is_never_low_however_difficulty_moves() {
+    let pool = &mut FakePool::new(0);
+    let exponents = [-28, -24, -28, -24, -26, -28];
+    let mut driver = Driver::ready();
+    let mut works = Vec::new();
+    for (job_id, exponent) in (1..).zip(exponents) {
+        let work = pool.work(job_id, difficulty(exponent), HARD, false);
+        driver.input(Input::Work(&work));
+        works.push((work, difficulty(exponent)));
+        // Late ones for every job so far: none was retired.
+        for (work, advertised) in &works {
+            let share = grind(work, *advertised, None, u32::try_from(100 * job_id).expect("small"));
+            let answer = driver.submit(job_id * 100 + work.job_id, &job_id_text(work.job_id), share);
+            assert!(answer.is_empty(), "job {}: {answer:?}", work.job_id);
+            let forward = driver.out.forwards.pop().expect("forwarded");
+            assert!((forward.worth.difficulty - advertised.get()).abs() < f64::EPSILON);
+        }
+    }
+}
+
+/// F32: one share an hour, and nothing else: no kick in two days.
+#[test]
+fn f32_a_very_slow_miner_stays() {
+    let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
+    let mut driver = Driver::working(&work);
+    let start = driver.now;
+    let mut due = start;
+    while driver.now < start + Duration::from_secs(2 * 24 * 3600) {
+        driver.now = driver.session.wake_at();
+        assert_eq!(driver.input(Input::Tick)[0]["method"], "mining.ping");
+        if driver.now >= due {
+            let hour = u32::try_from((driver.now - start).as_secs() / 3600).expect("small");
+            // One in seven is bad, two in a row at that: it is slow, not malicious.
+            let good = hour % 14 > 1;
+            let share = if good { grind(&work, difficulty(-24), None, hour) } else { (hour, 0) };
+            assert_eq!(driver.submit(9, "1", share)[0]["result"] == true, good, "hour {hour}");
+            due += Duration::from_secs(3600);
+        }
+        assert_eq!((driver.out.close, driver.out.correction), (None, None));
+    }
+}
+
+/// F51: the same bytes, however they are cut, get the same bytes back.
+#[test]
+fn f51_any_chunking_of_a_session_gives_the_same_answers() {
+    use stratum::frame::{MINER_LINE_MAX, Splitter};
+    let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
+    let mut bytes =
+        format!("{SUBSCRIBE}\r\n\n{}\n", r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#);
+    let handshake = bytes.len();
+    for from in 0..6 {
+        let (extranonce2, nonce) = texts(grind(&work, difficulty(-24), None, from / 2));
+        bytes.push_str(&format!(
+            r#"{{"id":4,"method":"mining.submit","params":["acme.rig","1",{extranonce2},{NTIME},{nonce}]}}"#
+        ));
+        bytes.push_str(if from % 2 == 0 { "\n" } else { "\r\n" });
+    }
+    let bytes = bytes.into_bytes();
+    let session = |mut cut: Box<dyn FnMut() -> usize>| {
+        let now = origin();
+        let mut session = Session::new(rules(), 0x5c, 1, now);
+        let (mut out, mut splitter, mut at) = (Outbox::default(), Splitter::new(MINER_LINE_MAX), 0);
+        for part in [&bytes[..handshake], &bytes[handshake..]] {
+            let mut rest = part;
+            while !rest.is_empty() {
+                let (mut chunk, later) = rest.split_at(cut().clamp(1, rest.len()));
+                rest = later;
+                while let Some(line) = splitter.next_line(&mut chunk).expect("short lines") {
+                    session.handle(Input::Line(line), now, &mut out);
+                    at += 1;
+                }
+            }
+            if part.len() == handshake {
+                session.handle(Input::Work(&work), now, &mut out);
+            }
+        }
+        assert_eq!((at, out.close), (9, None));
+        (String::from_utf8(out.bytes).expect("JSON"), out.counts.len())
+    };
+    let whole = session(Box::new(|| usize::MAX));
+    assert_eq!((whole.1, whole.0.matches("\"result\":true").count()), (6, 4), "{}", whole.0);
+    for size in 1..200 {
+        assert_eq!(session(Box::new(move || size)), whole, "chunks of {size}");
+    }
+    for seed in 0..200 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        assert_eq!(session(Box::new(move || rng.random_range(1..80))), whole, "seed {seed}");
+    }
+}

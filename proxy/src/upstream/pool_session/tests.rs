@@ -142,3 +142,34 @@ fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     let verdict = reply.mailbox.take().1.pop().expect("answered");
     assert_eq!(verdict.outcome, PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into()));
 }
+
+/// F03, F05: with a share outstanding, a pool that says nothing is dead after the answer's deadline, and suspect long before.
+/// Ticks come once a second: 21 s at most. F32: without one, silence alone says nothing for hours.
+#[test]
+fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
+    let start = origin();
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (reply, mut verdicts) = mpsc::channel(4);
+    let mut session = session(start);
+    let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+    session.start(&mut out);
+    for line in [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#] {
+        session.line(line.as_bytes(), start, &mut out, &mut events, &mut settled);
+    }
+    events.clear();
+    let sent = start + Duration::from_secs(7200);
+    session.tick(sent, &mut events, &mut settled);
+    assert!(events.is_empty() && !session.is_suspect(sent), "nothing is owed");
+
+    session.share(share(&upstream, reply), sent, &mut out, &mut settled);
+    let mut now = sent;
+    while events.is_empty() {
+        now += session.tick_every();
+        assert_eq!(session.is_suspect(now), now >= sent + Duration::from_secs(5));
+        session.tick(now, &mut events, &mut settled);
+        assert!(now <= sent + Duration::from_secs(25), "not found out");
+    }
+    assert!(matches!(events[..], [PoolEvent::Dead { reason: "silent", .. }]), "{events:?}");
+    session.end(now, &mut settled);
+    assert_eq!(verdicts.try_recv().map(|verdict| verdict.outcome), Ok(PoolOutcome::Unresolved));
+}
