@@ -1,5 +1,6 @@
 //! Bytes no honest miner sends: the answer of FAULTS 8.1, and nobody else is harmed.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use testbed::miner::Model;
@@ -25,9 +26,14 @@ async fn answer(site: &Site, bytes: &[u8]) -> Option<String> {
 async fn bad_lines_get_the_answer_of_the_table() {
     let site = Site::start(Setup::default()).await;
     let honest = site.miner(Model::Cgminer411, "acme.honest");
+    let connects = || site.pools.iter().map(|pool| pool.counts().connects).sum::<u64>();
+    honest.until(PATIENCE, |counts| counts.answered_true >= 1).await.expect("it mines");
+    let before = connects();
+    let long = "x".repeat(16_385);
     let nested = format!("{}{}\n", "[".repeat(1000), "]".repeat(1000));
     let deep = "{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[[[[[[[[[1]]]]]]]]]}\n";
     for (id, bytes) in [
+        ("S01", long.as_bytes()),
         ("S05", nested.as_bytes()),
         ("S06", deep.as_bytes()),
         ("S07", b"{\"id\":1,\"id\":2,\"method\":\"mining.subscribe\",\"params\":[]}\n"),
@@ -41,7 +47,10 @@ async fn bad_lines_get_the_answer_of_the_table() {
     ] {
         assert_eq!(answer(&site, bytes).await, None, "{id}: closed without a word that echoes it");
     }
+    assert_eq!(connects(), before, "S15: nothing upstream comes of it");
+    let padded = format!(r#"{{"id":3,"method":"mining.ping","params":[]{}}}"#, " ".repeat(16_384 - 43));
     for (id, line, want) in [
+        ("S03", padded.as_str(), "pong"),
         ("S08", r#"{"id":{},"method":"mining.subscribe","params":[]}"#, r#""id":null"#),
         ("S08", r#"{"id":1.50,"method":"mining.subscribe","params":[]}"#, r#""id":1.50,"#),
         ("S16", r#"{"id":7,"method":"mining.foo","params":[]}"#, "[20,"),
@@ -148,4 +157,109 @@ async fn f36_a_miner_that_does_not_read_harms_nobody() {
     let books = site.settle(vec![honest]).await;
     assert_eq!(books.fleet.disconnects, 0);
     site.stop().await;
+}
+
+/// S25: whoever a miner says it is, the pool hears our own user.
+#[tokio::test(flavor = "multi_thread")]
+async fn s25_a_miners_name_never_reaches_the_pool() {
+    let site = Site::start(Setup::default()).await;
+    let miners = [site.miner(Model::Cgminer411, "bc1qsomebodyelse.rig"), site.miner(Model::Cpuminer, "acme.rig")];
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    }
+    let books = site.settle(miners.into()).await;
+    books.check();
+    for pool in &books.pools {
+        assert!(pool.workers.keys().all(|worker| worker == "acme"), "{:?}", pool.workers);
+    }
+    site.stop().await;
+}
+
+/// S79: a reset in the middle of a line frees all at once. S80: urgent data is no part of any line.
+#[tokio::test(flavor = "multi_thread")]
+async fn s79_s80_a_reset_frees_the_session_and_urgent_data_is_ignored() {
+    let site = Site::start(Setup::default()).await;
+    let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+    stream.write_all(b"{\"id\":1,\"method\":\"mining.subsc").await.expect("it reads");
+    socket2::SockRef::from(stream.get_ref()).send_out_of_band(b"!").expect("a socket");
+    stream.write_all(b"ribe\",\"params\":[]}\n").await.expect("it reads");
+    let mut line = String::new();
+    timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers").expect("readable");
+    assert!(line.starts_with("{\"id\":1,\"result\":[["), "{line}");
+
+    stream.write_all(b"{\"id\":2,\"method\":\"mining.auth").await.expect("it reads");
+    stream.get_ref().set_zero_linger().expect("a socket");
+    drop(stream);
+    let freed = async {
+        while !site.proxy.sessions().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("freed");
+    assert_eq!(site.metric("tieline_proxy_session_closes_total{reason=\"reset_by_miner\"}"), 1, "{}", site.metrics());
+    site.stop().await;
+}
+
+/// What was logged, line by line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic holds it").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// S70, S71, S73, S74: what a miner says of itself is data. It makes no log line, no label and no escape sequence, and a
+/// password is in no log, metric or answer of the API. All is logged here, down to traces, on this one thread.
+#[tokio::test]
+async fn s70_s71_s73_s74_names_stay_data_and_passwords_stay_out() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let site = Site::start(Setup::default()).await;
+    let mut streams = Vec::new();
+    for (number, agent) in
+        ["plain-agent-5417", "\\u001b[2Jclear", "a\\n2026-01-01T00:00:00Z ERROR forged", "{}%s%n"].iter().enumerate()
+    {
+        let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+        let hello = format!(
+            "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"{agent}\"]}}\n\
+             {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"acme.{number}<script>%s\",\"canary-8861,d=0.0001\"]}}\n\
+             {{\"id\":3,\"method\":\"mining.{agent}\",\"params\":[]}}\n\
+             {{\"id\":4,\"method\":\"mining.authorize\",\"params\":[\"b\\nad\",\"canary-8861\"]}}\n"
+        );
+        stream.write_all(hello.as_bytes()).await.expect("it reads");
+        let mut line = String::new();
+        while !line.starts_with("{\"id\":4,") {
+            line.clear();
+            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers").expect("readable");
+            assert!(!line.contains("canary"), "{line}");
+        }
+        streams.push(stream);
+    }
+    let views = serde_json::to_string(&site.proxy.sessions()).expect("JSON");
+    let metrics = site.metrics();
+    assert!(views.contains("plain-agent-5417") && views.contains("<script>%s"), "data, where data belongs: {views}");
+    for (place, text) in [("API", &views), ("metrics", &metrics)] {
+        assert!(!text.contains("canary"), "{place}: {text}");
+    }
+    assert!(!metrics.contains("agent-5417") && !metrics.contains("script"), "no label: {metrics}");
+    drop(streams);
+    site.stop().await;
+    let log = String::from_utf8(log.0.lock().expect("no panic holds it").clone()).expect("text");
+    assert!(log.contains("authorized"), "something was logged: {log}");
+    assert!(!log.contains("canary"), "{log}");
+    assert!(log.chars().all(|char| char == '\n' || !char.is_control()), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
 }

@@ -71,13 +71,18 @@ pub(crate) fn admission(sessions_max: usize) -> Admission {
 
 /// Connections that may wait to be accepted: a farm that comes back after an outage comes all at once.
 const BACKLOG: i32 = 4096;
+/// What the system keeps for a miner that does not read, in bytes (it doubles the figure for its own book-keeping). Left to
+/// itself it keeps up to some megabytes: ten thousand deaf miners would be the end of the machine, and each would look alive
+/// for thousands of jobs (F36).
+const SEND_BUFFER: usize = 64 * 1024;
 
-/// Opens a listener with a long backlog.
+/// Opens a listener with a long backlog. What is set on it holds for the connections it accepts.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

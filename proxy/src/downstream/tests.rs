@@ -1,5 +1,6 @@
-//! What a session's end by our own mistake costs the others: nothing.
+//! What a session's end by our own mistake, or by its miner's silence, costs the others: nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::tasks::Tasks;
@@ -9,6 +10,9 @@ use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 use testbed::relay::{Relay, Way};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 use crate::Proxy;
 use crate::config::{Config, Server, Target};
@@ -23,12 +27,9 @@ pub(super) fn failpoint(line: &[u8]) {
     assert!(line != PANIC, "failpoint: this session panics");
 }
 
-/// F76: a panic ends its session only. It is counted once, what the session held is free again (the fleet is as large as
-/// may be: a lost place would keep the miner out), and the pool's answers to its shares are counted all the same.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
-    let pool = PoolConfig { difficulty: EASY, job_interval: Duration::from_secs(1), ..PoolConfig::default() };
-    let pool = TestPool::start(pool).await.unwrap();
+/// A pool, and a proxy with room for four sessions.
+async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
+    let pool = TestPool::start(PoolConfig { difficulty: EASY, job_interval, ..PoolConfig::default() }).await.unwrap();
     let server = Server {
         difficulty: Difficulty::new(EASY).unwrap(),
         min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
@@ -39,13 +40,81 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     config.sessions_max = 4;
     let (tasks, mut registry) = (Tasks::new(), Registry::default());
     let proxy = Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap();
+    (pool, proxy, tasks, registry)
+}
+
+/// How many connections of miners ended for this reason.
+fn closes(registry: &Registry, reason: &str) -> u64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let line = format!("tieline_proxy_session_closes_total{{reason=\"{reason}\"}} ");
+    text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+}
+
+/// F36: a miner that takes nothing for 30 s is dropped, and not before; one that reads stays.
+#[tokio::test]
+async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
+    let (pool, proxy, tasks, registry) = start(Duration::ZERO).await;
+    let hello = concat!(
+        r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+        "\n",
+        r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#,
+        "\n"
+    );
+    let connect = async |window: u32| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(window).unwrap();
+        let mut stream = socket.connect(proxy.addrs()[0]).await.unwrap();
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        stream
+    };
+    let deaf = connect(2048).await;
+    let mut reads = BufReader::new(connect(1 << 20).await);
+    let mut line = String::new();
+    // Far more than the deaf one's window, and what the system keeps for it.
+    let mut jobs = 0;
+    while jobs < 400 {
+        pool.new_job(true);
+        line.clear();
+        while !line.contains("mining.notify") {
+            line.clear();
+            timeout(PATIENCE, reads.read_line(&mut line)).await.expect("a job").unwrap();
+        }
+        jobs += 1;
+    }
+    for (secs, dropped) in [(20, 0), (11, 1)] {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(secs)).await;
+        tokio::time::resume();
+        if dropped == 1 {
+            let gone = async {
+                while proxy.sessions().len() > 1 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(PATIENCE, gone).await.expect("dropped");
+        }
+        assert_eq!((closes(&registry, "slow_reader"), proxy.sessions().len()), (dropped, 2 - dropped as usize));
+    }
+    pool.new_job(true);
+    line.clear();
+    timeout(PATIENCE, reads.read_line(&mut line)).await.expect("the other is served").unwrap();
+    drop(deaf);
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// F76: a panic ends its session only. It is counted once, what the session held is free again (the fleet is as large as
+/// may be: a lost place would keep the miner out), and the pool's answers to its shares are counted all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
+    let (pool, proxy, tasks, registry) = start(Duration::from_secs(1)).await;
     let relay = Relay::start(proxy.addrs()[0], 76).await.unwrap();
-    let start = |address: std::net::SocketAddr, worker: &str| {
+    let miner = |address: SocketAddr, worker: &str| {
         let retry = Duration::from_millis(200);
         TestMiner::start(MinerConfig { retry, ..MinerConfig::new(Model::Cgminer411, address, worker) })
     };
-    let victim = start(relay.addr(), "acme.victim");
-    let others = ["acme.a", "acme.b", "acme.c"].map(|worker| start(proxy.addrs()[0], worker));
+    let victim = miner(relay.addr(), "acme.victim");
+    let others = ["acme.a", "acme.b", "acme.c"].map(|worker| miner(proxy.addrs()[0], worker));
     for miner in others.iter().chain([&victim]) {
         miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     }
@@ -76,8 +145,6 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
         answered <= ended && ended <= fleet.submitted,
         "but for what the lost session never read: {books:?} {fleet:?}"
     );
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    assert!(text.contains("session_closes_total{reason=\"panicked\"} 1"), "{text}");
+    assert_eq!(closes(&registry, "panicked"), 1);
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
