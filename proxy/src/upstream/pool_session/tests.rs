@@ -149,7 +149,7 @@ fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
 fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     let start = origin();
     let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-    let (reply, mut verdicts) = mpsc::channel(4);
+    let reply = crate::sessions::tests::handle(1);
     let mut session = session(start);
     let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
     session.start(&mut out);
@@ -161,7 +161,7 @@ fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     session.tick(sent, &mut events, &mut settled);
     assert!(events.is_empty() && !session.is_suspect(sent), "nothing is owed");
 
-    session.share(share(&upstream, reply), sent, &mut out, &mut settled);
+    session.share(share(&upstream, reply.clone()), sent, &mut out, &mut settled);
     let mut now = sent;
     while events.is_empty() {
         now += session.tick_every();
@@ -171,5 +171,5 @@ fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     }
     assert!(matches!(events[..], [PoolEvent::Dead { reason: "silent", .. }]), "{events:?}");
     session.end(now, &mut settled);
-    assert_eq!(verdicts.try_recv().map(|verdict| verdict.outcome), Ok(PoolOutcome::Unresolved));
+    assert_eq!(reply.mailbox.take().1.pop().map(|verdict| verdict.outcome), Some(PoolOutcome::Unresolved));
 }
