@@ -14,6 +14,8 @@ mod envelope;
 pub mod error;
 pub mod extranonce;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hex;
 pub mod id;
 pub mod job;
