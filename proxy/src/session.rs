@@ -138,6 +138,8 @@ pub(crate) struct Session {
     pings: u64,
     /// What it has done wrong lately; nothing, mostly.
     conduct: Option<Box<Conduct>>,
+    /// Version bits that may be granted on this connection.
+    offer: VersionMask,
     /// No target will ever have a seat for it: a subscribe is refused.
     no_room: bool,
     user_agent: Option<Box<str>>,
@@ -149,6 +151,7 @@ impl Session {
         Self {
             role: ServerRole::new(rules.offer),
             aim: Aim::new(&rules.difficulty),
+            offer: rules.offer,
             rules,
             slot,
             session_name,
@@ -162,6 +165,12 @@ impl Session {
             no_room: false,
             user_agent: None,
         }
+    }
+
+    /// Has no more than `offer` granted. To be said before the first line: what was granted once should not have to shrink.
+    pub(crate) fn narrow(&mut self, offer: VersionMask) {
+        self.offer = self.rules.offer.and(offer);
+        self.role = ServerRole::new(self.offer);
     }
 
     /// Has the subscribe refused: no target will ever have a seat for it.
@@ -478,14 +487,14 @@ impl Session {
         self.answers.resolve(verdict.ticket, answer, out);
     }
 
-    /// Hands out work: the difficulty if it changed, and the job right behind it.
+    /// Hands out work: the difficulty if it changed or the pool did, and the job right behind it.
     fn work(&mut self, work: &Arc<LaneWork>, now: Instant, out: &mut Outbox) {
         // A job that its pool has only given another name is the same to the miner.
         if !self.is_ready() || self.issues.rename(work) {
             return;
         }
         // The pool may roll fewer bits than the one before, or more again.
-        let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.rules.offer);
+        let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.offer);
         if self.role.version_mask().is_some() {
             self.role.change_offer(rolls, &mut out.bytes);
         }
@@ -493,7 +502,9 @@ impl Session {
         let limits = self.limits_of(work);
         let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
         let difficulty = advertised.level.difficulty();
-        if advertised.changed.is_some() {
+        // Said again at a switch, changed or not (PROTOCOL 2.7).
+        let switched = self.issues.newest().is_some_and(|last| last.job.upstream.target != work.job.upstream.target);
+        if advertised.changed.is_some() || switched {
             write_set_difficulty(difficulty, &mut out.bytes);
             out.retarget = advertised.changed;
         }

@@ -124,6 +124,12 @@ impl Pools {
         })
     }
 
+    /// The version bits to grant to a new session: those that all targets roll, as far as is known. Firmware without a handler
+    /// for `set_version_mask` cannot be told of fewer later.
+    pub(crate) fn common_mask(&self) -> VersionMask {
+        common_mask(self.targets.iter().filter_map(|pool| pool.state.lock().mask))
+    }
+
     /// What the target's connections hold just now.
     pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
         let state = self.placement.target_state(pool.index);
@@ -156,6 +162,16 @@ impl Fault {
     const fn new(reason: &'static str, detail: String) -> Self {
         Self { reason, detail }
     }
+}
+
+/// The bits of all `masks`, but never so few that firmware would stop rolling: an S19 wants three bits, an S17 bits 22 and 23
+/// (PROTOCOL 2.6). A target that would leave less is passed over, and so is one that refuses rolling, for it serves only
+/// miners that do not roll.
+fn common_mask(masks: impl Iterator<Item = VersionMask>) -> VersionMask {
+    masks.map(|mask| mask.and(VersionMask::BIP320)).fold(VersionMask::BIP320, |common, mask| {
+        let both = common.and(mask);
+        if both.bit_count() >= 3 && both.contains(0x00c0_0000) { both } else { common }
+    })
 }
 
 /// Why a connection ended.
@@ -555,6 +571,22 @@ async fn rest<T>(queue: &mut mpsc::Receiver<T>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// PROTOCOL 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
+    #[test]
+    fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
+        for (masks, granted) in [
+            (&[][..], 0x1fff_e000),
+            (&[0x1fff_e000, 0x5fff_e000], 0x1fff_e000),
+            (&[0x1fff_e000, 0x00ff_e000], 0x00ff_e000),
+            (&[0], 0x1fff_e000),
+            (&[0x0001_e000, 0x00ff_e000], 0x00ff_e000),
+            (&[0x00c0_0000], 0x1fff_e000),
+        ] {
+            let common = common_mask(masks.iter().copied().map(VersionMask));
+            assert_eq!(common, VersionMask(granted), "{masks:08x?}");
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_a_closing_queue_took_in_comes_out_again() {

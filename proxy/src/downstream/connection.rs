@@ -68,6 +68,7 @@ pub(super) fn serve(
     let slot = shared.placement.take_slot();
     let handle = SessionHandle::new(number, peer, clock::wall(), slot.slot, rules.server);
     let mut session = Session::new(rules, slot.slot, number, now);
+    session.narrow(shared.pools.common_mask());
     if !shared.pools.have_room(slot.depth) {
         shared.books.metrics.alarm("no_search_space");
         session.refuse();

@@ -286,6 +286,7 @@ fn s35_a_late_share_goes_to_the_pool_that_issued_its_job() {
     let old = a.work(1, difficulty(-24), HARD, true);
     driver.input(Input::Work(&old));
     let lines = driver.input(Input::Work(&b.work(2, difficulty(-24), HARD, false)));
+    assert_eq!(lines[0]["method"], "mining.set_difficulty", "said again, though it is the same");
     assert_eq!(lines.last().unwrap()["params"][8], true, "a switch is always clean for the miner");
     driver.submit(9, "1", grind(&old, difficulty(-24), None, 1));
     assert_eq!(driver.out.forwards.pop().expect("forwarded").work.job.upstream.id, a.upstream.id);
