@@ -85,6 +85,7 @@ enum Seen {
     /// Searched from end to end.
     Few(Vec<u64>),
     /// The bits, with the tag beside.
+    #[expect(clippy::box_collection, reason = "a map is six words, and nearly every session has few")]
     Many(Box<HashMap<u64, u8>>),
 }
 
