@@ -6,6 +6,8 @@
 //! machine may work by the switchboard's timeline ([`control`]). Everything else moves bytes.
 
 mod api;
+#[doc(hidden)]
+pub mod bench_support;
 mod books;
 mod conductor;
 pub mod config;
