@@ -100,6 +100,7 @@ struct WriteLabels {
 impl Metrics {
     /// Registers every metric under its name.
     pub fn register(&self, registry: &mut Registry) {
+        self.begin();
         let registry = registry.sub_registry_with_prefix("tieline_agent");
         registry.register(
             "commands",
@@ -131,6 +132,25 @@ impl Metrics {
             "Machines not taken on because the agent's table is full",
             self.machines_ignored.clone(),
         );
+    }
+
+    /// Makes the series that are known beforehand: a first event is a step then, and not an appearance.
+    fn begin(&self) {
+        use Outcome::{failed, ok, refused, timeout, unreadable};
+        for kind in [KindLabel::sleep, KindLabel::wake, KindLabel::read] {
+            for outcome in [ok, timeout, refused, failed, unreadable] {
+                self.commands.get_or_create_owned(&CommandLabels { kind, outcome });
+            }
+        }
+        for state in [StateLabel::awake, StateLabel::asleep, StateLabel::unknown] {
+            self.machines.get_or_create_owned(&StateLabels { state });
+        }
+        for outcome in [DirectiveOutcome::taken, DirectiveOutcome::same, DirectiveOutcome::stale] {
+            self.directives.get_or_create_owned(&DirectiveLabels { outcome });
+        }
+        for outcome in [ok, failed] {
+            self.state_writes.get_or_create_owned(&WriteLabels { outcome });
+        }
     }
 
     pub(crate) fn command(&self, kind: Kind, outcome: Outcome) {

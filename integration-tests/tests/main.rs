@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod lease;
 mod links;
+mod metrics;
 mod process;
 mod programs;
 mod share_log;

@@ -198,11 +198,13 @@ impl WholeSite {
         let control = ControlConfig { policy: Arc::new(policy), ledger, registered, timing };
         let config = SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
         let tasks = Tasks::new();
-        let site = Site::start(config, &mut Registry::default(), &tasks).await.expect("the site starts");
+        let mut registry = Registry::default();
+        let site = Site::start(config, &mut registry, &tasks).await.expect("the site starts");
         let token = Token::new(Secret::new(TOKEN)).expect("a token");
         let admin = Admin::bind("127.0.0.1:0".parse().expect("an address"), Some(token), site.router())
             .await
-            .expect("a free port");
+            .expect("a free port")
+            .metrics(Arc::new(std::sync::Mutex::new(registry)));
         let http = Http::new(admin.addr());
         tasks.spawn("http", admin.run(tasks.token()));
 

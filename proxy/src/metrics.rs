@@ -204,13 +204,13 @@ impl Metrics {
         for lost in [Lost::QueueFull, Lost::WriteFailed] {
             share_log_dropped.get_or_create_owned(&ReasonLabel { reason: lost.as_str() });
         }
-        for reason in reasons::CLOSES {
+        for &reason in reasons::CLOSES {
             closes.get_or_create_owned(&ReasonLabel { reason });
         }
-        for reason in reasons::ALARMS {
+        for &reason in reasons::ALARMS {
             alarms.get_or_create_owned(&ReasonLabel { reason });
         }
-        for reason in reasons::REJECTS {
+        for &reason in reasons::REJECTS {
             rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason });
         }
         for code in reasons::CODES {
@@ -218,6 +218,9 @@ impl Metrics {
         }
         for step in ["renew", "reconnect", "close"] {
             corrections.get_or_create_owned(&StepLabel { step });
+        }
+        for &reason in reasons::RETARGETS {
+            retargets.get_or_create_owned(&ReasonLabel { reason });
         }
         for state in STATES_NOWHERE {
             sessions.get_or_create_owned(&SessionLabels { upstream: NOWHERE.to_owned(), state });

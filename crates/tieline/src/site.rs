@@ -59,6 +59,7 @@ impl Site {
     pub async fn start(config: SiteConfig, registry: &mut Registry, tasks: &Tasks) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("failed to make {}", config.state_dir.display()))?;
+        daemon::process::register(registry, env!("CARGO_PKG_VERSION"));
         let Some(control) = config.control else {
             let alone: Option<directive::InProcess> = None;
             let proxy = Proxy::start(config.proxy, alone, Some(config.state_dir), registry, tasks).await?;

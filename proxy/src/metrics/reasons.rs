@@ -4,7 +4,7 @@
 use stratum::error::RejectCode;
 
 /// Why a miner's connection ended.
-pub(super) const CLOSES: [&str; 32] = [
+pub(super) const CLOSES: &[&str] = &[
     "closed_by_miner",
     "reset_by_miner",
     "read_failed",
@@ -32,6 +32,7 @@ pub(super) const CLOSES: [&str; 32] = [
     "panicked",
     "aborted",
     "authorize_flood",
+    "no_search_space",
     "bad_shares",
     "full",
     "too_many_failures",
@@ -40,7 +41,7 @@ pub(super) const CLOSES: [&str; 32] = [
 ];
 
 /// What somebody should look at.
-pub(super) const ALARMS: [&str; 24] = [
+pub(super) const ALARMS: &[&str] = &[
     "accept_failed",
     "no_upstream",
     "no_search_space",
@@ -65,10 +66,24 @@ pub(super) const ALARMS: [&str; 24] = [
     "state_not_written",
     "share_log_failed",
     "share_log_lost",
+    "tls_untrusted",
+    "tls_wrong_name",
+    "tls_expired",
+    "tls_not_yet_valid",
+    "tls_pin_mismatch",
+    "tls_not_spoken",
+    "tls_incompatible",
+    "tls_handshake_timeout",
+    "tls_closed",
+    "tls_failed",
+    "tls_tampered",
 ];
 
+/// Why a session was given another difficulty.
+pub(super) const RETARGETS: &[&str] = &["start", "fast", "slow", "idle", "wish", "pool"];
+
 /// Why we refuse a submit.
-pub(super) const REJECTS: [&str; 17] = [
+pub(super) const REJECTS: &[&str] = &[
     "job_not_found",
     "job_stale",
     "duplicate",

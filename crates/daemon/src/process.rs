@@ -1,0 +1,139 @@
+//! What the process costs the machine, and which build it is, as metrics: under the names that every dashboard knows. Read
+//! from /proc at each scrape; what cannot be read there is left out.
+
+use std::fs;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Ticks a second in /proc/self/stat: what Linux tells programs on every architecture we build for.
+const TICKS: f64 = 100.0;
+
+/// Registers `tieline_build_info` and the `process_…` metrics.
+pub fn register(registry: &mut Registry, version: &str) {
+    let labels = vec![("version", version.to_owned())];
+    registry.register("tieline_build", "The build that runs", Info::new(labels));
+    registry.register_collector(Box::new(Process));
+}
+
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        if let Some(stat) = &stat {
+            let seconds = ConstCounter::new(stat.cpu_secs);
+            let help = "User and system CPU time";
+            seconds.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, seconds.metric_type())?)?;
+        }
+        let started = stat.zip(boot_time()).map(|(stat, boot)| boot + stat.started_secs);
+        let gauges = [
+            ("process_resident_memory_bytes", "Memory in RAM", kilobytes(&status, "VmRSS:")),
+            ("process_virtual_memory_bytes", "Address space", kilobytes(&status, "VmSize:")),
+            ("process_threads", "Threads", number_after(&status, "Threads:")),
+            ("process_open_fds", "Open file descriptors", open_fds()),
+            ("process_max_fds", "Most of them there may be", number_after(&limits, "Max open files")),
+            ("process_start_time_seconds", "When the process started, in seconds since 1970", started),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                let gauge = ConstGauge::new(value);
+                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parts of /proc/self/stat that are shown.
+struct Stat {
+    cpu_secs: f64,
+    /// Since the machine was booted.
+    started_secs: f64,
+}
+
+impl Stat {
+    fn parse(text: &str) -> Option<Self> {
+        // The program's name stands in brackets and may hold anything.
+        let fields: Vec<f64> =
+            text.rsplit_once(')')?.1.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
+        // The first here is field 4 of proc(5); user and system time are 14 and 15, the start 22.
+        Some(Self { cpu_secs: (fields.get(10)? + fields.get(11)?) / TICKS, started_secs: fields.get(18)? / TICKS })
+    }
+}
+
+fn boot_time() -> Option<f64> {
+    number_after(&fs::read_to_string("/proc/stat").ok()?, "btime")
+}
+
+fn open_fds() -> Option<f64> {
+    use std::os::unix::fs::MetadataExt as _;
+    // Since Linux 6.2 the folder's size is the count; before that it is 0, and counting ten thousand takes some milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let count = match fs::metadata("/proc/self/fd").ok()?.size() {
+        0 => fs::read_dir("/proc/self/fd").ok()?.count() as f64,
+        size => size as f64,
+    };
+    Some(count)
+}
+
+fn kilobytes(text: &str, key: &str) -> Option<f64> {
+    number_after(text, key).map(|kilobytes| kilobytes * 1024.0)
+}
+
+fn number_after(text: &str, key: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scrape() -> String {
+        let mut registry = Registry::default();
+        register(&mut registry, "1.2.3");
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn value(text: &str, name: &str) -> f64 {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("{name} is missing in:\n{text}")).parse().unwrap()
+    }
+
+    #[test]
+    fn what_the_process_costs_is_shown_as_it_is() {
+        let before = scrape();
+        assert!(before.contains("tieline_build_info{version=\"1.2.3\"} 1"), "{before}");
+        let held: Vec<fs::File> = (0..20).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
+        let memory = std::hint::black_box(vec![7u8; 64 << 20]);
+        let after = scrape();
+        let grown = |name: &str| value(&after, name) - value(&before, name);
+        // Other tests of this program run meanwhile, and open and close files of their own.
+        assert!(grown("process_open_fds") >= 10.0, "{}", grown("process_open_fds"));
+        assert!(grown("process_resident_memory_bytes") > 32e6, "{}", memory.len());
+        assert!(value(&after, "process_max_fds") >= value(&after, "process_open_fds"));
+        assert!(grown("process_cpu_seconds_total") >= 0.0 && value(&after, "process_threads") >= 1.0);
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
+        let now = crate::clock::wall().as_second() as f64;
+        let age = now - value(&after, "process_start_time_seconds");
+        assert!((-2.0..3600.0).contains(&age), "started {age} s ago");
+        drop(held);
+    }
+
+    #[test]
+    fn a_program_may_have_any_name() {
+        let stat =
+            Stat::parse("7 (a) b) S) S 1 7 7 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 3 0 12345 1 1").expect("read");
+        assert_eq!((stat.cpu_secs, stat.started_secs), (4.0, 123.45));
+        assert!(Stat::parse("nothing").is_none());
+    }
+}

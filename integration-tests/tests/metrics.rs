@@ -1,0 +1,182 @@
+//! `/metrics` as a dashboard sees it: what is documented is there, what is there is documented, and miners add nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::harness::PATIENCE;
+use crate::site::{Setup, WholeSite};
+
+/// A metric family: its type, and what labels its series have.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Family {
+    kind: String,
+    labels: BTreeSet<String>,
+}
+
+/// What a scrape shows.
+#[derive(Debug, Default)]
+struct Scrape {
+    families: BTreeMap<String, Family>,
+    /// Every series, with its labels.
+    series: BTreeSet<String>,
+    /// What each label says, by label.
+    values: BTreeMap<String, BTreeSet<String>>,
+}
+
+fn scrape(site: &WholeSite) -> Scrape {
+    let Value::String(text) = site.http.get("/metrics") else { panic!("/metrics is text") };
+    let mut scrape = Scrape::default();
+    let (mut name, mut sample) = (String::new(), String::new());
+    for line in text.lines() {
+        if let Some(said) = line.strip_prefix("# TYPE ") {
+            let (base, kind) = said.split_once(' ').expect("a name and a type");
+            // In OpenMetrics a counter's and an info's samples have a suffix that its name has not.
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            (name, sample) = (format!("{base}{suffix}"), base.to_owned());
+            let family = Family { kind: kind.to_owned(), labels: BTreeSet::new() };
+            assert_eq!(scrape.families.insert(name.clone(), family), None, "{name} is there once");
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(series.starts_with(&sample), "{line} stands under {name}");
+            assert!(scrape.series.insert(series.to_owned()), "{series} is there once");
+            let labels = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            for label in labels.split(',').filter(|label| !label.is_empty() && !label.starts_with("le=")) {
+                let (key, value) = label.split_once('=').expect("a label and its value");
+                scrape.families.get_mut(&name).expect("its type came first").labels.insert(key.to_owned());
+                scrape.values.entry(key.to_owned()).or_default().insert(value.trim_matches('"').to_owned());
+            }
+        }
+    }
+    scrape
+}
+
+/// What the tables of docs/metrics.md say.
+fn documented(page: &str) -> BTreeMap<String, Family> {
+    let mut families = BTreeMap::new();
+    let mut prefix = String::new();
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            prefix = heading.split('`').nth(1).map_or("", |prefix| prefix.trim_end_matches('…')).to_owned();
+        }
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [names, kind, labels, _] = cells[..] else { continue };
+        if !names.starts_with('`') {
+            continue;
+        }
+        for name in quoted(names) {
+            let family = Family { kind: kind.to_owned(), labels: quoted(labels).map(str::to_owned).collect() };
+            assert_eq!(families.insert(format!("{prefix}{name}"), family), None, "{prefix}{name} is there once");
+        }
+    }
+    families
+}
+
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_metrics_and_the_running_program_agree() {
+    let page = std::fs::read_to_string("../docs/metrics.md").expect("the page is there");
+    let site = WholeSite::start(Setup::default()).await;
+    let shown = scrape(&site);
+    let documented = documented(&page);
+    let names = |families: &BTreeMap<String, Family>| families.keys().cloned().collect::<BTreeSet<String>>();
+    let (here, there) = (names(&shown.families), names(&documented));
+    assert_eq!(here.difference(&there).collect::<Vec<_>>(), Vec::<&String>::new(), "shown and not documented");
+    assert_eq!(there.difference(&here).collect::<Vec<_>>(), Vec::<&String>::new(), "documented and not shown");
+    for (name, family) in &documented {
+        assert_eq!(&shown.families[name], family, "{name}");
+    }
+    // Labels from lists in the code: each word is explained.
+    let words: BTreeSet<&str> = quoted(&page).collect();
+    for (label, values) in &shown.values {
+        if ["upstream", "feed", "meter", "version"].contains(&label.as_str()) {
+            continue;
+        }
+        let missing: Vec<&String> = values.iter().filter(|value| !words.contains(value.as_str())).collect();
+        assert!(missing.is_empty(), "values of {label} that the page does not know: {missing:?}");
+    }
+    site.stop().await;
+}
+
+/// A miner that says what it is, mines at nothing, sends a bad share, and stays.
+fn visit(addr: SocketAddr, number: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    // Names and user agents as only somebody who wants to fill a disk would choose them.
+    let mark = number.wrapping_mul(2_654_435_761) % 1_000_003;
+    let agent = format!("evil-{mark}\\n\\u001b[2J{{x=\\\"{mark}\\\"}}");
+    let worker = format!("acme.s75-{mark}");
+    for line in [
+        format!(r#"{{"id":1,"method":"mining.subscribe","params":["{agent}","{mark:08x}"]}}"#),
+        format!(r#"{{"id":2,"method":"mining.authorize","params":["{worker}","canary-s74-{mark}"]}}"#),
+        format!(
+            r#"{{"id":3,"method":"mining.submit","params":["{worker}","{mark:x}ffff","00000000","6b49d200","00000000"]}}"#
+        ),
+    ] {
+        writeln!(stream, "{line}").expect("written");
+    }
+    let mut lines = BufReader::new(stream.try_clone().expect("a second handle")).lines();
+    let answered = lines.find(|line| line.as_ref().expect("an answer").contains("\"id\":3"));
+    assert!(answered.is_some_and(|line| line.expect("an answer").contains("21")));
+    stream
+}
+
+/// S71, S74, S75, L13: two hundred workers of any name make no series more, and nothing of theirs stands in /metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_l13_workers_add_no_series() {
+    let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
+    let addr = site.site.proxy.addrs()[0];
+    let visits = move |numbers: std::ops::Range<usize>| {
+        tokio::task::spawn_blocking(move || numbers.map(|number| visit(addr, number)).collect::<Vec<_>>())
+    };
+    crate::site::until("the meter is read", || {
+        let shown = scrape(&site).series;
+        if shown.iter().any(|series| series.contains("headroom_watts{")) { Ok(()) } else { Err(Value::Null) }
+    })
+    .await;
+    // What a first miner brings with it may appear.
+    let first = visits(0..1).await.expect("served");
+    let before = scrape(&site);
+    let crowd = visits(1..200).await.expect("served");
+    let during = scrape(&site);
+    let workers = site.http.get("/v1/workers?sort=-rejects&limit=150");
+    assert_eq!((&workers["total"], workers["items"].as_array().map(Vec::len)), (&200.into(), Some(150)));
+    assert_eq!(workers["items"][0]["rejects"]["stale"], 1);
+    let rest = site.http.get(&format!(
+        "/v1/workers?sort=-rejects&limit=150&cursor={}",
+        workers["next"].as_str().expect("there is more")
+    ));
+    assert_eq!((rest["items"].as_array().map(Vec::len), &rest["next"]), (Some(50), &Value::Null));
+    let sessions = site.http.get("/v1/sessions?worker_name=acme.s75&state=waiting&limit=1000");
+    let parked = site.http.get("/v1/sessions?worker_name=acme.s75&state=working&limit=1000");
+    assert_eq!(sessions["total"].as_u64().expect("counted") + parked["total"].as_u64().expect("counted"), 200);
+    for odd in ["limit=-1", "limit=1e9", "offset=-5", "cursor=00ff", "sort=name", "limt=5", "state=asleep"] {
+        let (status, answer) = site.http.ask(&format!("/v1/sessions?{odd}"));
+        assert_eq!(status, 400, "H29: {odd}: {answer}");
+    }
+    drop((first, crowd));
+    crate::site::until("all sessions are gone", || {
+        let sessions = site.http.get("/v1/sessions");
+        if sessions["total"] == 0 { Ok(()) } else { Err(sessions["total"].clone()) }
+    })
+    .await;
+    let after = scrape(&site);
+    for (when, later) in [("during", &during), ("after", &after)] {
+        let more: Vec<&String> = later.series.difference(&before.series).collect();
+        assert!(more.is_empty(), "{when}: {more:?}");
+    }
+    let text = site.http.get("/metrics").to_string() + &site.http.get("/v1/workers?limit=1000").to_string();
+    assert!(!text.contains("canary-s74"), "S74");
+    assert!(!site.http.get("/metrics").to_string().contains("evil-"), "S71");
+    site.stop().await;
+}
