@@ -11,6 +11,7 @@ mod external;
 mod failover;
 mod harness;
 mod hostile;
+mod hostile_pools;
 mod lease;
 mod links;
 mod metrics;

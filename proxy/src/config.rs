@@ -132,6 +132,21 @@ pub struct Target {
     pub max_connections: u32,
     /// How it is reached by TLS; `None` is plain. There is no way from the one to the other.
     pub tls: Option<Tls>,
+    /// Where else it may send us by `client.reconnect`.
+    pub reconnect_hosts: Vec<HostPort>,
+    /// What happens when its jobs begin to pay somebody else.
+    pub on_payout_change: OnPayoutChange,
+}
+
+/// What happens when a pool's jobs begin to pay somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPayoutChange {
+    /// An alarm; the new payees are known from then on.
+    Alarm,
+    /// An alarm, and another target is mined at if there is one.
+    FailOver,
+    /// Nothing: for pools whose coinbase pays its miners.
+    Ignore,
 }
 
 /// What happens to miners when no target can be mined at.
@@ -159,6 +174,8 @@ impl Target {
             suggest_difficulty: None,
             max_connections: 64,
             tls: None,
+            reconnect_hosts: Vec::new(),
+            on_payout_change: OnPayoutChange::Alarm,
         }
     }
 

@@ -145,6 +145,8 @@ pub struct TargetView {
     pub up: bool,
     /// It answers but has brought no job for long.
     pub quiet: bool,
+    /// It has misbehaved: mined at only when there is no other.
+    pub quarantined: bool,
     /// Connections with a job.
     pub connections: u32,
     /// Sessions that work for it.
@@ -393,6 +395,7 @@ impl Shared {
                     active: active == Some(pool.index),
                     up: health.ready,
                     quiet: health.quiet,
+                    quarantined: health.quarantined,
                     connections: seats.ready,
                     sessions: seats.seated,
                     difficulty,

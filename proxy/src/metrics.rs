@@ -100,6 +100,7 @@ pub(crate) struct Metrics {
     corrections: Family<StepLabel, Counter>,
     alarms: Family<ReasonLabel, Counter>,
     retargets: Family<ReasonLabel, Counter>,
+    ignored: Family<ReasonLabel, Counter>,
     pub(crate) accepts: Counter,
     pub(crate) switches: Counter,
     pub(crate) blocks: Counter,
@@ -182,6 +183,8 @@ impl Metrics {
         registry.register("alarms", "What somebody should look at, by reason", alarms.clone());
         let retargets = Family::<ReasonLabel, Counter>::default();
         registry.register("retargets", "Difficulties that sessions were given, by reason", retargets.clone());
+        let ignored = Family::<ReasonLabel, Counter>::default();
+        registry.register("pool_lines_ignored", "Lines of pools that mean nothing to us, by reason", ignored.clone());
         let accepts = Counter::default();
         registry.register("accepts", "Connections accepted from miners", accepts.clone());
         let switches = Counter::default();
@@ -209,6 +212,9 @@ impl Metrics {
         }
         for &reason in reasons::ALARMS {
             alarms.get_or_create_owned(&ReasonLabel { reason });
+        }
+        for &reason in reasons::IGNORED {
+            ignored.get_or_create_owned(&ReasonLabel { reason });
         }
         for &reason in reasons::REJECTS {
             rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason });
@@ -252,6 +258,7 @@ impl Metrics {
             corrections,
             alarms,
             retargets,
+            ignored,
             accepts,
             switches,
             blocks,
@@ -305,6 +312,11 @@ impl Metrics {
     /// Counts a line that the share log lacks.
     pub(crate) fn share_lost(&self, lost: Lost) {
         self.share_log_dropped.get_or_create(&ReasonLabel { reason: lost.as_str() }).inc();
+    }
+
+    /// Counts a line of a pool that means nothing to us.
+    pub(crate) fn ignored(&self, reason: &'static str) {
+        self.ignored.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts something that somebody should look at.

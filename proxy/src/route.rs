@@ -11,6 +11,8 @@ use stratum::version::VersionMask;
 pub(crate) struct TargetHealth {
     /// A connection has a job.
     pub(crate) ready: bool,
+    /// It has misbehaved: mined at only when there is no other.
+    pub(crate) quarantined: bool,
     /// It answers, but has brought no job for long.
     pub(crate) quiet: bool,
     /// Version bits it lets us roll; `None` when it refuses to.
@@ -73,15 +75,16 @@ impl Route {
             *failed |= since.is_some() && !health.ready;
             *since = if health.ready { since.or(Some(now)) } else { None };
         }
-        let rank = |target: &usize| (health[*target].quiet, *target);
+        let flaw = |target: usize| (health[target].quarantined, health[target].quiet);
+        let rank = |target: &usize| (flaw(*target), *target);
         let best = (0..health.len()).filter(|target| health[*target].ready).min_by_key(rank);
         let keep = self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
         self.active = match (keep, best) {
-            // A quiet pool is left at once when another brings work, and a better one is returned to when it has held.
+            // A pool that misbehaves or is quiet is left at once when another is better, and a better one is returned to when it has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
-                let starting = now < self.started_at + STARTING && !self.failed[best] && !health[best].quiet;
+                let starting = now < self.started_at + STARTING && !self.failed[best] && flaw(best) == (false, false);
                 let held = starting || self.ready_since[best].is_some_and(|since| now >= since + self.failback_after);
-                let left = health[active].quiet && !health[best].quiet;
+                let left = flaw(best) < flaw(active);
                 Some(if held || left { best } else { active })
             }
             (Some(active), _) => Some(active),
@@ -106,9 +109,9 @@ impl Route {
 mod tests {
     use super::*;
 
-    const UP: TargetHealth = TargetHealth { ready: true, quiet: false, mask: None };
-    const DOWN: TargetHealth = TargetHealth { ready: false, quiet: false, mask: None };
-    const QUIET: TargetHealth = TargetHealth { ready: true, quiet: true, mask: None };
+    const UP: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: false, mask: None };
+    const DOWN: TargetHealth = TargetHealth { ready: false, quarantined: false, quiet: false, mask: None };
+    const QUIET: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: true, mask: None };
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn origin() -> Instant {
@@ -173,6 +176,18 @@ mod tests {
             assert_eq!(order(&route.decide(&[UP], now)), [0]);
             assert_eq!(order(&route.decide(&[DOWN], now)), [0usize; 0]);
         }
+    }
+
+    #[test]
+    fn u08_a_pool_that_misbehaves_is_left_when_there_is_another_and_returned_to_in_time() {
+        const AWFUL: TargetHealth = TargetHealth { quarantined: true, ..UP };
+        let now = origin();
+        let mut route = Route::new(2, Duration::from_secs(120), now);
+        route.decide(&[UP, UP], now);
+        assert_eq!(order(&route.decide(&[AWFUL, UP], now)), [1, 0]);
+        assert_eq!(order(&route.decide(&[AWFUL, QUIET], now)), [1, 0], "better than that");
+        assert_eq!(order(&route.decide(&[AWFUL, DOWN], now)), [0], "better than nothing");
+        assert_eq!(order(&route.decide(&[AWFUL, AWFUL], now)), [0, 1]);
     }
 
     #[test]

@@ -6,10 +6,15 @@
 mod backoff;
 mod connect;
 mod in_flight;
+mod manners;
 mod outgoing;
+mod pace;
 mod pool_session;
 mod probe;
 mod stream;
+mod tripwire;
+mod verdicts;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +25,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use stratum::client_role::ClientConfig;
 use stratum::frame::{POOL_LINE_MAX, Splitter};
+use stratum::job::Job;
 use stratum::version::VersionMask;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,15 +36,17 @@ pub(crate) use pool_session::{Deadlines, PoolEvent, PoolSession};
 pub(crate) use probe::probe_sizes;
 
 use crate::books::Books;
-use crate::config::Target;
+use crate::config::{HostPort, OnPayoutChange, Target};
 use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::TargetHealth;
 use crate::tls::is_identity;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 use backoff::Backoff;
+use manners::{Manners, Reaction, Redirect};
 use outgoing::Outgoing;
 use stream::{PoolStream, fault_reason};
+use tripwire::Tripwire;
 
 /// What all connections of one proxy share.
 #[derive(Debug)]
@@ -62,6 +70,7 @@ pub(crate) struct Pool {
     /// A further connection was given the extranonce1 of another, and no lanes are left: it was of no use.
     adds_none: AtomicBool,
     state: Mutex<PoolState>,
+    tripwire: Mutex<Tripwire>,
 }
 
 /// What is known of a pool.
@@ -78,7 +87,13 @@ pub(crate) struct PoolState {
     pub(crate) extranonce2_size: Option<u8>,
     /// Why the last connection ended.
     pub(crate) last_fault: Option<String>,
+    /// Until when others are mined at instead, if there are any.
+    #[serde(skip)]
+    quarantined_until: Option<Instant>,
 }
+
+/// How long a pool that misbehaves is put aside, each time.
+const QUARANTINE: Duration = Duration::from_secs(600);
 
 impl Pool {
     pub(crate) fn new(index: usize, config: Target) -> Arc<Self> {
@@ -88,6 +103,7 @@ impl Pool {
             wanted: watch::Sender::new(1),
             adds_none: AtomicBool::new(false),
             state: Mutex::default(),
+            tripwire: Mutex::default(),
         })
     }
 
@@ -135,7 +151,19 @@ impl Pools {
         let state = self.placement.target_state(pool.index);
         // One connection that still brings jobs is enough.
         let quiet = state.ready > 0 && state.quiet == state.ready;
-        TargetHealth { ready: state.ready > 0, quiet, mask: pool.state.lock().mask }
+        let pool = pool.state.lock();
+        let quarantined = pool.quarantined_until.is_some_and(|until| clock::now() < until);
+        TargetHealth { ready: state.ready > 0, quarantined, quiet, mask: pool.mask }
+    }
+
+    /// Puts a target aside for a while: others are mined at instead, if there are any.
+    fn quarantine(&self, pool: &Pool, reason: &'static str, now: Instant) {
+        let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
+        if until.is_none_or(|until| until <= now) {
+            self.books.metrics.alarm("quarantined");
+            error!(reason, "put aside: other targets are mined at, if there are any");
+            self.changed.notify_one();
+        }
     }
 
     /// Writes down how forwarded shares ended.
@@ -183,18 +211,27 @@ struct Ended {
     worked: bool,
 }
 
+/// Where a connection's task goes next, and what its pool has asked of it so far.
+#[derive(Debug, Default)]
+struct Course {
+    manners: Manners,
+    /// When to leave for the next connection, and where to.
+    leave: Option<(Instant, Option<HostPort>)>,
+    next: Option<HostPort>,
+}
+
 /// Keeps connection `index` of a target up for as long as it is wanted.
 pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
     let mut wanted = pool.wanted.subscribe();
     let mut backoff = Backoff::default();
-    let mut redirected_at: Option<Instant> = None;
+    let mut course = Course::default();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             enough = wanted.wait_for(|wanted| *wanted > index) => if enough.is_err() { return },
         }
         let span = info_span!("upstream", upstream = %pool.config.name, connection = index);
-        let ended = attempt(&pools, &pool, &mut redirected_at, &cancel).instrument(span.clone()).await;
+        let ended = attempt(&pools, &pool, &mut course, &cancel).instrument(span.clone()).await;
         if cancel.is_cancelled() {
             return;
         }
@@ -225,17 +262,13 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
 }
 
 /// Connects and carries one connection to its end.
-async fn attempt(
-    pools: &Arc<Pools>,
-    pool: &Arc<Pool>,
-    redirected_at: &mut Option<Instant>,
-    cancel: &CancellationToken,
-) -> Ended {
+async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, cancel: &CancellationToken) -> Ended {
     let ended = |reason, detail| Ended { reason, detail, worked: false };
-    let home = pool.config.at();
+    // Only once: when that connection ends, it is the configured place again.
+    let at = course.next.take().unwrap_or_else(|| pool.config.at());
     let stream = tokio::select! {
         () = cancel.cancelled() => return ended("shutdown", String::new()),
-        connected = connect::connect(&pool.config, &home) => match connected {
+        connected = connect::connect(&pool.config, &at) => match connected {
             Ok(stream) => stream,
             Err(Fault { reason, detail }) => return ended(reason, detail),
         },
@@ -251,6 +284,7 @@ async fn attempt(
         splitter: Splitter::new(POOL_LINE_MAX),
         outgoing: Outgoing::default(),
         session: PoolSession::new(
+            id,
             client_config(&pool.config),
             pools.deadlines.clone(),
             pool.config.start_difficulty,
@@ -260,9 +294,13 @@ async fn attempt(
         refreshed_at: clock::now(),
         probing: false,
         tick_at: clock::now(),
+        course: std::mem::take(course),
     };
-    let (reason, detail) = carrier.carry(redirected_at, cancel).await;
+    let (reason, detail) = carrier.carry(cancel).await;
     let worked = carrier.has_job;
+    *course = std::mem::take(&mut carrier.course);
+    // A leave that was still to come belongs to the connection that is gone; its destination does not.
+    course.next = course.next.take().or(course.leave.take().and_then(|(_, to)| to));
     carrier.end().await;
     Ended { reason, detail, worked }
 }
@@ -293,6 +331,7 @@ struct Carrier {
     probing: bool,
     /// When deadlines are next looked at.
     tick_at: Instant,
+    course: Course,
 }
 
 /// Shares are not taken from the queue while so many bytes wait for the pool's socket.
@@ -300,11 +339,7 @@ const OUTGOING_FULL: usize = 16 * 1024;
 
 impl Carrier {
     /// Moves bytes until the connection ends, and says why it did.
-    async fn carry(
-        &mut self,
-        redirected_at: &mut Option<Instant>,
-        cancel: &CancellationToken,
-    ) -> (&'static str, String) {
+    async fn carry(&mut self, cancel: &CancellationToken) -> (&'static str, String) {
         let mut first = Vec::new();
         self.session.start(&mut first);
         self.outgoing.push(&first);
@@ -317,7 +352,8 @@ impl Carrier {
             let now = clock::now();
             self.upstream.set_suspect(self.session.is_suspect(now));
             // By the clock and not by a pause: a busy connection never pauses.
-            if now >= self.tick_at {
+            let look_at = self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
+            if now >= look_at {
                 if let Err(end) = self.tick(&probed) {
                     return end;
                 }
@@ -325,13 +361,13 @@ impl Carrier {
                 continue;
             }
             let room = self.outgoing.len() < OUTGOING_FULL;
-            let wake_at = tokio::time::Instant::from_std(self.tick_at);
+            let wake_at = tokio::time::Instant::from_std(look_at);
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return ("shutdown", String::new()),
                 Some(share) = self.queues.urgent.recv() => { self.urgent(share); Ok(()) }
                 ready = self.stream.readable() => match ready {
-                    Ok(()) => self.read(redirected_at),
+                    Ok(()) => self.read(),
                     Err(failure) => Err(("read", failure.to_string())),
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
@@ -369,7 +405,7 @@ impl Carrier {
         }
     }
 
-    fn read(&mut self, redirected_at: &mut Option<Instant>) -> Result<(), (&'static str, String)> {
+    fn read(&mut self) -> Result<(), (&'static str, String)> {
         let mut scratch = [0; 16 * 1024];
         let mut events = Vec::new();
         let mut settled = Vec::new();
@@ -387,13 +423,16 @@ impl Carrier {
                 match self.splitter.next_line(&mut input) {
                     Ok(Some(line)) => self.session.line(line, now, &mut out, &mut events, &mut settled),
                     Ok(None) => break,
-                    Err(fault) => return Err(("upstream_line_too_long", fault.to_string())),
+                    Err(fault) => {
+                        self.pools.books.metrics.alarm("upstream_line_too_long");
+                        return Err(("upstream_line_too_long", fault.to_string()));
+                    }
                 }
             }
             self.outgoing.push(&out);
             self.pools.count(&self.pool, &mut settled);
             for event in events.drain(..) {
-                self.event(event, now, redirected_at)?;
+                self.event(event, now)?;
             }
             if read < scratch.len() {
                 return Ok(());
@@ -401,12 +440,7 @@ impl Carrier {
         }
     }
 
-    fn event(
-        &mut self,
-        event: PoolEvent,
-        now: Instant,
-        redirected_at: &mut Option<Instant>,
-    ) -> Result<(), (&'static str, String)> {
+    fn event(&mut self, event: PoolEvent, now: Instant) -> Result<(), (&'static str, String)> {
         match event {
             PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
                 self.sized(&extranonce1, extranonce2_size)?;
@@ -420,6 +454,7 @@ impl Carrier {
                 Ok(())
             }
             PoolEvent::Job { job, difficulty, mask } => {
+                self.look(&job, now);
                 {
                     let mut state = self.pool.state.lock();
                     state.mask = mask;
@@ -452,23 +487,69 @@ impl Carrier {
                     .map_err(|misfit| self.misfit(&misfit))
             }
             PoolEvent::Alarm { what, detail } => {
-                self.pools.books.metrics.alarm(what);
-                warn!(what, detail = ?detail, "pool did something odd");
+                self.alarm(what, &detail, now);
                 Ok(())
             }
-            PoolEvent::Reconnect => {
-                let often = redirected_at.is_some_and(|last| now < last + Duration::from_secs(600));
-                if often {
-                    self.pools.books.metrics.alarm("reconnect_too_often");
-                    return Ok(());
-                }
-                *redirected_at = Some(now);
-                Err(("reconnect", "the pool asked for it".into()))
+            PoolEvent::Ignored(what) => {
+                self.pools.books.metrics.ignored(what);
+                Ok(())
+            }
+            PoolEvent::Quarantine { reason } => {
+                self.pools.quarantine(&self.pool, reason, now);
+                Ok(())
+            }
+            PoolEvent::Reconnect(asked) => {
+                self.reconnect(&asked, now);
+                Ok(())
             }
             PoolEvent::Dead { reason, detail } => {
                 self.pools.books.metrics.alarm(reason);
                 Err((reason, detail))
             }
+        }
+    }
+
+    /// Counts something odd, and tells of it unless the like was told of just now.
+    fn alarm(&mut self, what: &'static str, detail: &str, now: Instant) {
+        self.pools.books.metrics.alarm(what);
+        if self.course.manners.is_news(what, now) {
+            warn!(what, ?detail, "pool did something odd");
+        }
+    }
+
+    fn reconnect(&mut self, asked: &Redirect, now: Instant) {
+        let config = &self.pool.config;
+        let random = rand::random();
+        match self.course.manners.reconnect(asked, &config.at(), &config.reconnect_hosts, random, now) {
+            Reaction::Stay(alarm) => self.alarm(alarm, &format!("{asked:?}"), now),
+            Reaction::Leave { to, at } => {
+                info!(to = ?to.as_ref().map(ToString::to_string), wait = ?(at - now), "the pool asks us to connect anew");
+                self.course.leave = Some((at, to));
+            }
+            Reaction::Quarantine => {
+                self.alarm("reconnect_too_often", &format!("{asked:?}"), now);
+                self.pools.quarantine(&self.pool, "reconnect_too_often", now);
+            }
+        }
+    }
+
+    /// Looks at what a job gives away of its pool.
+    fn look(&mut self, job: &Job, now: Instant) {
+        if tripwire::is_time_off(job.ntime, clock::wall().as_second()) {
+            self.alarm("time_off", &format!("a job of {} by Unix time", job.ntime), now);
+        }
+        let policy = self.pool.config.on_payout_change;
+        let Some(extranonce) = self.session.extranonce_len().filter(|_| policy != OnPayoutChange::Ignore) else {
+            return;
+        };
+        let learn = policy == OnPayoutChange::Alarm;
+        let Some(change) = self.pool.tripwire.lock().look(job, extranonce, learn, now) else { return };
+        if change.news {
+            self.pools.books.metrics.alarm("payout_fingerprint_changed");
+            error!(detail = ?change.detail, "payout_fingerprint_changed");
+        }
+        if change.payees && policy == OnPayoutChange::FailOver {
+            self.pools.quarantine(&self.pool, "payout_fingerprint_changed", now);
         }
     }
 
@@ -500,7 +581,11 @@ impl Carrier {
         self.session.tick(now, &mut events, &mut settled);
         self.pools.count(&self.pool, &mut settled);
         for event in events {
-            self.event(event, now, &mut None)?;
+            self.event(event, now)?;
+        }
+        if let Some((_, to)) = self.course.leave.take_if(|(at, _)| now >= *at) {
+            self.course.next = to;
+            return Err(("reconnect", "the pool asked for it".into()));
         }
         if self.session.is_quiet(now) && !self.probing && !self.upstream.is_quiet() {
             self.probing = true;

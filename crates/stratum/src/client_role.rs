@@ -120,7 +120,13 @@ pub enum ClientEvent {
     Reconnect {
         /// The host, escaped: compare it with the configuration, never dial it.
         host: Option<String>,
+        /// The port, if one is named.
+        port: Option<u16>,
+        /// How long to wait before, from 0 to 300 s.
+        wait_secs: u32,
     },
+    /// Something that means nothing to us, by kind: to be counted.
+    Ignored(&'static str),
     /// A message for people, escaped and cut.
     Message(String),
     /// The connection is of no use: close it.
@@ -142,6 +148,13 @@ impl ClientRole {
             outstanding: BTreeMap::new(),
             courtesy: COURTESY_MAX,
         }
+    }
+
+    /// Numbers submits and pings from here on, so that an answer to another connection's is not taken for one of ours (U42).
+    #[must_use]
+    pub const fn numbered_from(mut self, first: u64) -> Self {
+        self.next_request = if first < FIRST_REQUEST { FIRST_REQUEST } else { first };
+        self
     }
 
     /// Opens the conversation: configure, then subscribe, in one write. Braiins refuses the other order.
@@ -173,9 +186,12 @@ impl ClientRole {
             PoolLine::SetDifficulty(Some(difficulty)) => ClientEvent::Difficulty(difficulty),
             PoolLine::SetDifficulty(None) => ClientEvent::BadDifficulty,
             PoolLine::SetExtranonce(extranonce) => self.receive_extranonce(extranonce),
+            PoolLine::SetVersionMask(None) => ClientEvent::Ignored("bad_mask"),
             PoolLine::SetVersionMask(mask) => self.receive_mask(mask),
-            PoolLine::Reconnect { port: Some(Err(_)), .. } => ClientEvent::Nothing,
-            PoolLine::Reconnect { host, .. } => ClientEvent::Reconnect { host },
+            PoolLine::Reconnect { port: Some(Err(_)), .. } => ClientEvent::Ignored("bad_port"),
+            PoolLine::Reconnect { host, port, wait_secs } => {
+                ClientEvent::Reconnect { host, port: port.and_then(Result::ok), wait_secs }
+            }
             PoolLine::ShowMessage(text) => ClientEvent::Message(text),
             PoolLine::GetVersion { id } => {
                 self.answer(&id, |id, out, config| write_text(id, &config.user_agent, out), out);
@@ -187,7 +203,7 @@ impl ClientRole {
             }
             PoolLine::Unknown { id, .. } => {
                 self.answer(&id, |id, out, _| write_error(id, RejectCode::Other, "unknown method", out), out);
-                ClientEvent::Nothing
+                ClientEvent::Ignored("unknown_method")
             }
         })
     }

@@ -194,6 +194,11 @@ impl TestPool {
         self.hub.act(|core, now| core.new_job(clean, now));
     }
 
+    /// Makes the next jobs pay this key hash.
+    pub fn set_payee(&self, payee: [u8; 20]) {
+        self.hub.act(|core, _| core.payee = payee);
+    }
+
     /// Changes who it says it is to new connections; `None` speaks plainly.
     pub fn set_tls(&self, identity: Option<Identity>) {
         self.hub.set_handshake(identity.map_or(Handshake::None, Handshake::Tls));

@@ -18,6 +18,13 @@ impl fmt::Display for HostPort {
     }
 }
 
+impl HostPort {
+    /// Whether both mean the same place. Names do not know upper and lower case; nothing is looked up.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
+}
+
 /// Reads the url of a target: where it is, and whether it is reached by TLS.
 pub(super) fn parse_url(url: &str) -> Result<(HostPort, bool), String> {
     let (address, tls) = match url.split_once("://") {
@@ -34,7 +41,7 @@ pub(super) fn parse_url(url: &str) -> Result<(HostPort, bool), String> {
 }
 
 /// Reads `host:port`.
-fn parse_host_port(address: &str) -> Result<HostPort, String> {
+pub(super) fn parse_host_port(address: &str) -> Result<HostPort, String> {
     if address.contains(['/', '@', ' ', '?', '#']) || address.chars().any(char::is_control) {
         return Err(format!("{address:?} must be host:port, without user, path or spaces"));
     }

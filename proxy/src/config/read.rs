@@ -7,9 +7,9 @@ use std::time::Duration;
 use daemon::settings::{Secret, Section};
 use stratum::difficulty::Difficulty;
 
-use super::address::parse_url;
+use super::address::{parse_host_port, parse_url};
 use super::tls::{self, PlatformRoots};
-use super::{Config, HostPort, NoUpstream, PoolPatience, Server, Target};
+use super::{Config, HostPort, NoUpstream, OnPayoutChange, PoolPatience, Server, Target};
 use crate::share_log::ShareLogConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -185,6 +185,8 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
             .unwrap_or(known.start_difficulty),
         suggest_difficulty: section.optional_float("suggest_difficulty", DIFFICULTY_RANGE).and_then(Difficulty::new),
         max_connections: section.integer_or("max_connections", 1..=4096, known.max_connections),
+        reconnect_hosts: read_reconnect_hosts(&section),
+        on_payout_change: section.choice_or("on_payout_change", &ON_PAYOUT_CHANGE, known.on_payout_change),
         ..known
     };
     section.finish();
@@ -193,6 +195,26 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
     let complete = name.is_some() && user.is_some() && wants_tls == tls.is_some();
     complete.then_some(Target { host, port, tls, ..target })
 }
+
+const ON_PAYOUT_CHANGE: [(&str, OnPayoutChange); 3] =
+    [("alarm", OnPayoutChange::Alarm), ("fail_over", OnPayoutChange::FailOver), ("ignore", OnPayoutChange::Ignore)];
+
+fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
+    let mut hosts = Vec::new();
+    for text in section.strings("reconnect_hosts").unwrap_or_default() {
+        match parse_host_port(text) {
+            Ok(host) => hosts.push(host),
+            Err(why) => section.mistake("reconnect_hosts", format!("{text:?}: {why}")),
+        }
+    }
+    if hosts.len() > RECONNECT_HOSTS_MAX {
+        section.mistake("reconnect_hosts", format!("{} entries; at most {RECONNECT_HOSTS_MAX}", hosts.len()));
+    }
+    hosts
+}
+
+/// Places a pool may send us to.
+const RECONNECT_HOSTS_MAX: usize = 64;
 
 fn read_extranonce2_size(section: &Section<'_>) -> Option<u8> {
     match section.str_or("extranonce2_size", "auto") {
@@ -257,6 +279,11 @@ mod tests {
                 "round it down to 512",
             ),
             ("[[target]]\nname = \"b\"\nurl = \"p:1 \"\nuser_identity = \"u\"\n", "tieline.toml:10:", "spaces"),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"p:1\"\nuser_identity = \"u\"\nreconnect_hosts = [\"p\"]\n",
+                "tieline.toml:12:",
+                "missing port",
+            ),
         ] {
             let mistakes = load(&format!("{GOOD}{extra}")).expect_err(extra);
             assert!(mistakes.contains(place) && mistakes.contains(words), "{extra}: {mistakes}");
@@ -314,5 +341,7 @@ mod tests {
         assert_eq!(trust(&format!("tls_pin = [\"{PIN}\"]")), Some(Trust::Pins));
         assert_eq!(trust("tls_verify = \"off\"\nallow_insecure = true"), Some(Trust::Anybody));
         assert!(target("url = \"pool.example:443\"").expect("all right").tls.is_none());
+        let hosts = target("url = \"p:1\"\nreconnect_hosts = [\"b.example:3333\", \"192.0.2.1:3333\"]");
+        assert_eq!(hosts.expect("all right").reconnect_hosts.len(), 2);
     }
 }

@@ -61,6 +61,11 @@ pub(super) const ALARMS: &[&str] = &[
     "reconnect_too_often",
     "unmatched_answers",
     "pool_message",
+    "rejects_many",
+    "quarantined",
+    "payout_fingerprint_changed",
+    "time_off",
+    "upstream_line_too_long",
     "stale_timeline",
     "clock_step",
     "state_not_written",
@@ -81,6 +86,10 @@ pub(super) const ALARMS: &[&str] = &[
 
 /// Why a session was given another difficulty.
 pub(super) const RETARGETS: &[&str] = &["start", "fast", "slow", "idle", "wish", "pool"];
+
+/// Lines of pools that mean nothing to us.
+pub(super) const IGNORED: &[&str] =
+    &["unmatched_answer", "late_answer", "unknown_method", "question", "bad_mask", "bad_port"];
 
 /// Why we refuse a submit.
 pub(super) const REJECTS: &[&str] = &[

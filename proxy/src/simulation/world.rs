@@ -245,7 +245,7 @@ impl World {
             .map(|target| {
                 let ready = self.placement.target_state(target).ready > 0;
                 let mask = self.carriers.values().find(|carrier| carrier.target == target);
-                TargetHealth { ready, quiet: false, mask: mask.and_then(|carrier| carrier.mask) }
+                TargetHealth { ready, quarantined: false, quiet: false, mask: mask.and_then(|carrier| carrier.mask) }
             })
             .collect();
         self.directions.usable = self.route.decide(&health, self.now).usable.into();

@@ -12,7 +12,12 @@ use stratum::job::Job;
 use stratum::version::VersionMask;
 
 use super::in_flight::InFlight;
+use super::manners::{Courtesy, Redirect};
+use super::pace::{Pace, Terms};
+use super::verdicts::{Finding, Verdicts};
+use super::window::Window;
 use crate::outcome::{Settled, SettledAs};
+use crate::space::ConnectionId;
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// How long things may take.
@@ -41,10 +46,20 @@ pub(crate) enum PoolEvent {
     Extranonce { extranonce1: Vec<u8>, extranonce2_size: u8 },
     /// Something an operator should hear of; the connection goes on.
     Alarm { what: &'static str, detail: String },
-    /// The pool asks to reconnect to where we are: honoured for the configured host only.
-    Reconnect,
+    /// Something that means nothing to us, by kind: counted.
+    Ignored(&'static str),
+    /// The pool asks us to connect anew.
+    Reconnect(Redirect),
+    /// The pool behaves so that it should not be mined at while there is another.
+    Quarantine { reason: &'static str },
     /// The connection is of no use any more.
     Dead { reason: &'static str, detail: String },
+}
+
+impl From<Terms> for PoolEvent {
+    fn from(Terms { job, difficulty, mask }: Terms) -> Self {
+        Self::Job { job, difficulty, mask }
+    }
 }
 
 /// One pool connection.
@@ -64,26 +79,35 @@ pub(crate) struct PoolSession {
     connected_at: Instant,
     last_answer_at: Instant,
     last_job_at: Instant,
-    rejects_in_a_row: u32,
+    verdicts: Verdicts,
     bad_notifies_in_a_row: u32,
-    unmatched: u32,
-    last_message_at: Option<Instant>,
+    unmatched: Window,
+    courtesy: Courtesy,
+    pace: Pace,
 }
 
-/// Rejects in a row after which a pool is not mined at: another chain, or a pool that takes nothing (F17).
-const REJECTS_MAX: u32 = 10;
 /// How long a first job waits for the difficulty that belongs to it.
 const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
 /// Unreadable jobs in a row after which it is left (U21).
 const BAD_NOTIFIES_MAX: u32 = 3;
-/// Answers nobody asked for, before the connection counts as broken (U15).
+/// Answers a minute that nobody asked for, before the connection counts as broken (U15).
 const UNMATCHED_MAX: u32 = 100;
+/// How the requests of one connection are kept apart from those of the next (U42): as many numbers as a connection has
+/// shares in days, and all of them below what pools keep in 31 bits.
+const NUMBERS_EACH: u64 = 1_000_000;
+const NUMBERINGS: u64 = 2000;
 
 impl PoolSession {
-    /// A session on a connection made at `now`. Send what [`Self::start`] writes first.
-    pub(crate) fn new(config: ClientConfig, deadlines: Deadlines, start_difficulty: Difficulty, now: Instant) -> Self {
+    /// A session on the connection `id`, made at `now`. Send what [`Self::start`] writes first.
+    pub(crate) fn new(
+        id: ConnectionId,
+        config: ClientConfig,
+        deadlines: Deadlines,
+        start_difficulty: Difficulty,
+        now: Instant,
+    ) -> Self {
         Self {
-            role: ClientRole::new(config),
+            role: ClientRole::new(config).numbered_from(id.0 % NUMBERINGS * NUMBERS_EACH),
             deadlines,
             difficulty: start_difficulty,
             mask: None,
@@ -95,10 +119,11 @@ impl PoolSession {
             connected_at: now,
             last_answer_at: now,
             last_job_at: now,
-            rejects_in_a_row: 0,
+            verdicts: Verdicts::default(),
             bad_notifies_in_a_row: 0,
-            unmatched: 0,
-            last_message_at: None,
+            unmatched: Window::new(Duration::from_secs(60)),
+            courtesy: Courtesy::new(now),
+            pace: Pace::new(now),
         }
     }
 
@@ -127,6 +152,16 @@ impl PoolSession {
         (self.deadlines.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
+    /// Bytes of both extranonces together, once the pool has said.
+    pub(crate) fn extranonce_len(&self) -> Option<usize> {
+        self.role.extranonce().map(|extranonce| extranonce.extranonce1.len() + usize::from(extranonce.extranonce2_size))
+    }
+
+    /// When a job that came too fast goes on: [`Self::tick`] is needed then.
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        self.pace.due()
+    }
+
     /// Takes one line of the pool.
     pub(crate) fn line(
         &mut self,
@@ -136,8 +171,17 @@ impl PoolSession {
         events: &mut Vec<PoolEvent>,
         settled: &mut Vec<Settled>,
     ) {
+        let written = out.len();
         match self.role.receive(line, out) {
-            Ok(event) => self.event(event, now, events, settled),
+            Ok(event) => {
+                // The only lines that bring no news and an answer of ours are the pool's own questions.
+                let is_question = matches!(event, ClientEvent::Nothing | ClientEvent::Ignored(_));
+                if is_question && out.len() > written && !self.courtesy.allows(now) {
+                    out.truncate(written);
+                    events.push(PoolEvent::Ignored("question"));
+                }
+                self.event(event, now, events, settled);
+            }
             Err(fault) => events.push(PoolEvent::Dead { reason: "malformed", detail: fault.to_string() }),
         }
         while let Some(event) = self.role.poll() {
@@ -156,7 +200,7 @@ impl PoolSession {
                 self.authorized = true;
                 self.last_job_at = now;
                 events.push(PoolEvent::Authorized);
-                self.release_early_job(events);
+                self.release_early_job(now, events);
             }
             ClientEvent::Refused(error) => {
                 events.push(PoolEvent::Dead { reason: "auth_failed", detail: error.to_string() });
@@ -167,7 +211,7 @@ impl PoolSession {
                 self.last_job_at = now;
                 let since = self.early_job.take().map_or(now, |(_, since)| since);
                 self.early_job = Some((job, since));
-                self.release_early_job(events);
+                self.release_early_job(now, events);
             }
             ClientEvent::BadNotify(fault) => {
                 self.bad_notifies_in_a_row += 1;
@@ -186,35 +230,32 @@ impl PoolSession {
                 }
                 self.difficulty = difficulty;
                 self.difficulty_said = true;
-                self.release_early_job(events);
+                self.release_early_job(now, events);
             }
             ClientEvent::BadDifficulty => {
                 events.push(PoolEvent::Alarm { what: "bad_difficulty", detail: "kept the former one".into() });
             }
             ClientEvent::Extranonce { extranonce1, extranonce2_size } => {
+                self.pace.forget();
                 events.push(PoolEvent::Extranonce { extranonce1, extranonce2_size });
             }
             ClientEvent::Answer { request, outcome } => self.answer(request, outcome, now, events, settled),
             ClientEvent::UnmatchedAnswer => {
-                self.unmatched += 1;
-                if self.unmatched > UNMATCHED_MAX {
-                    let detail = format!("{} answers to nothing we asked", self.unmatched);
-                    events.push(PoolEvent::Dead { reason: "unmatched_answers", detail });
+                events.push(PoolEvent::Ignored("unmatched_answer"));
+                let unmatched = self.unmatched.add(now);
+                if unmatched > UNMATCHED_MAX {
+                    let reason = "unmatched_answers";
+                    let detail = format!("{unmatched} answers within a minute to nothing we asked");
+                    events.push(PoolEvent::Quarantine { reason });
+                    events.push(PoolEvent::Dead { reason, detail });
                 }
             }
-            ClientEvent::Reconnect { host } => match host {
-                None => events.push(PoolEvent::Reconnect),
-                Some(host) => {
-                    let detail = host.chars().take(64).flat_map(char::escape_debug).collect();
-                    events.push(PoolEvent::Alarm { what: "redirect_refused", detail });
-                }
-            },
-            ClientEvent::Message(text) => {
-                if self.last_message_at.is_none_or(|last| now >= last + Duration::from_secs(10)) {
-                    self.last_message_at = Some(now);
-                    events.push(PoolEvent::Alarm { what: "pool_message", detail: text });
-                }
+            ClientEvent::Ignored(what) => events.push(PoolEvent::Ignored(what)),
+            ClientEvent::Reconnect { host, port, wait_secs } => {
+                let wait = Duration::from_secs(wait_secs.into());
+                events.push(PoolEvent::Reconnect(Redirect { host, port, wait }));
             }
+            ClientEvent::Message(text) => events.push(PoolEvent::Alarm { what: "pool_message", detail: text }),
             ClientEvent::Fatal(error) => {
                 events.push(PoolEvent::Dead { reason: "unusable", detail: error.to_string() });
             }
@@ -223,17 +264,14 @@ impl PoolSession {
 
     /// Hands a job on once it is known who we are there and how hard it is: a job at difficulty 1 sent to a farm would come
     /// back as a storm.
-    fn release_early_job(&mut self, events: &mut Vec<PoolEvent>) {
+    fn release_early_job(&mut self, now: Instant, events: &mut Vec<PoolEvent>) {
         if self.authorized
             && self.difficulty_said
             && let Some((job, _)) = self.early_job.take()
         {
-            events.push(self.with_terms(job));
+            let terms = Terms { job, difficulty: self.difficulty, mask: self.mask };
+            events.extend(self.pace.take(terms, now).map(PoolEvent::from));
         }
-    }
-
-    fn with_terms(&self, job: Job) -> PoolEvent {
-        PoolEvent::Job { job, difficulty: self.difficulty, mask: self.mask }
     }
 
     fn answer(
@@ -245,27 +283,27 @@ impl PoolSession {
         settled: &mut Vec<Settled>,
     ) {
         if !self.in_flight.waits(request) {
+            // Its miner has been told by now that nobody knows.
+            events.push(PoolEvent::Ignored("late_answer"));
             return;
         }
         self.last_answer_at = now;
+        let refusal = outcome.as_ref().err().map(|error| RejectCode::from_code(error.code));
         let outcome = match outcome {
-            Ok(()) => {
-                self.rejects_in_a_row = 0;
-                PoolOutcome::Accepted
-            }
-            Err(error) => {
-                let code = RejectCode::from_code(error.code);
-                // A stale share says nothing against the pool: it was in flight when the block changed.
-                if code != RejectCode::JobNotFound {
-                    self.rejects_in_a_row += 1;
-                }
-                PoolOutcome::Rejected(code, error.message.into())
-            }
+            Ok(()) => PoolOutcome::Accepted,
+            Err(error) => PoolOutcome::Rejected(RejectCode::from_code(error.code), error.message.into()),
         };
         settled.extend(self.in_flight.settle(request, outcome, now));
-        if self.rejects_in_a_row >= REJECTS_MAX {
-            let detail = format!("{REJECTS_MAX} shares in a row rejected");
-            events.push(PoolEvent::Dead { reason: "rejects_all", detail });
+        match self.verdicts.add(refusal, now) {
+            Finding::Fair => {}
+            Finding::RefusesMany { refused, of } => {
+                let detail = format!("{refused} of {of} shares refused");
+                events.push(PoolEvent::Alarm { what: "rejects_many", detail });
+            }
+            Finding::TakesNothing { refused } => {
+                let detail = format!("{refused} shares in a row rejected");
+                events.push(PoolEvent::Dead { reason: "rejects_all", detail });
+            }
         }
     }
 
@@ -304,8 +342,9 @@ impl PoolSession {
         if self.early_job.as_ref().is_some_and(|(_, since)| now >= *since + DIFFICULTY_PATIENCE) {
             // Some pools never say one, and mean 1 (or what the configuration says).
             self.difficulty_said = true;
-            self.release_early_job(events);
+            self.release_early_job(now, events);
         }
+        events.extend(self.pace.release(now).map(PoolEvent::from));
         let Some(oldest) = self.in_flight.oldest() else { return };
         if now < oldest + self.deadlines.answer {
             return;

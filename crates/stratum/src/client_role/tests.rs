@@ -131,7 +131,7 @@ fn u35_masks_narrow_widen_to_what_we_asked_and_end() {
         pool.say(&format!("{{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"{mask}\"]}}"))
     };
     assert_eq!(set("00c00000"), ClientEvent::Mask(VersionMask(0xc0_0000)));
-    assert_eq!(set("zz"), ClientEvent::Nothing);
+    assert_eq!(set("zz"), ClientEvent::Ignored("bad_mask"));
     assert_eq!(set("ffffffff"), ClientEvent::Mask(VersionMask::BIP320));
     assert_eq!(set("00000000"), ClientEvent::Mask(VersionMask::NONE));
 }
@@ -286,6 +286,26 @@ fn u15_handshake_answers_are_not_taken_twice() {
     assert_eq!(early.say(r#"{"id":3,"result":true}"#), ClientEvent::UnmatchedAnswer);
 }
 
+/// U41, U42: what we never asked on this connection is answered to nobody.
+#[test]
+fn u41_u42_an_answer_to_another_connections_share_is_unmatched() {
+    let mut former = Pool::ready();
+    let old = former.submit();
+    let mut pool = Pool::ready();
+    pool.role = std::mem::replace(&mut pool.role, ClientRole::new(config())).numbered_from(1_000_100);
+    let new = pool.submit();
+    assert_eq!(new, 1_000_100);
+    for id in [old, new + 1] {
+        assert_eq!(pool.say(&format!("{{\"id\":{id},\"result\":true}}")), ClientEvent::UnmatchedAnswer, "{id}");
+    }
+    assert_eq!(pool.role.outstanding(), 1);
+    assert_eq!(
+        ClientRole::new(config()).numbered_from(2).next_request,
+        FIRST_REQUEST,
+        "the handshake's own are not taken"
+    );
+}
+
 #[test]
 fn u16_only_true_accepts_a_share() {
     for result in ["\"true\"", "1", "[]", "{}", "null", "false", "true,\"error\":[20,\"x\",null]"] {
@@ -336,7 +356,8 @@ fn u37_u38_a_pools_questions_are_answered_until_they_are_a_flood() {
     assert_eq!(pool.written(), "{\"id\":\"p\",\"result\":\"pong\",\"error\":null}\n");
     pool.say(r#"{"id":10,"method":"vendor.x","params":[]}"#);
     assert_eq!(pool.written(), "{\"id\":10,\"result\":null,\"error\":[20,\"unknown method\",null]}\n");
-    assert_eq!(pool.say(r#"{"id":null,"method":"mining.set_goal","params":[]}"#), ClientEvent::Nothing);
+    let goal = pool.say(r#"{"id":null,"method":"mining.set_goal","params":[]}"#);
+    assert_eq!((goal, pool.written().as_str()), (ClientEvent::Ignored("unknown_method"), ""), "U39");
     for _ in 0..100 {
         pool.say(r#"{"id":9,"method":"client.get_version","params":[]}"#);
     }
@@ -351,13 +372,13 @@ fn u01_u04_reconnects_name_a_host_and_bad_ports_are_ignored() {
     let mut pool = Pool::ready();
     let mut reconnect =
         |params: &str| pool.say(&format!("{{\"id\":null,\"method\":\"client.reconnect\",\"params\":{params}}}"));
-    assert_eq!(
-        reconnect("[\"evil.example\",3333,0]"),
-        ClientEvent::Reconnect { host: Some("evil.example".to_owned()) }
-    );
-    assert_eq!(reconnect("[]"), ClientEvent::Reconnect { host: None });
-    assert_eq!(reconnect("[\"a\",0]"), ClientEvent::Nothing);
-    assert_eq!(reconnect("[\"a\",65536]"), ClientEvent::Nothing);
+    let to =
+        |host: Option<&str>, port, wait_secs| ClientEvent::Reconnect { host: host.map(str::to_owned), port, wait_secs };
+    assert_eq!(reconnect("[\"evil.example\",3333,0]"), to(Some("evil.example"), Some(3333), 0));
+    assert_eq!(reconnect("[]"), to(None, None, 0));
+    assert_eq!(reconnect("[\"\",\"3334\",1e12]"), to(None, Some(3334), 300), "U03, U05");
+    assert_eq!(reconnect("[\"a\",0]"), ClientEvent::Ignored("bad_port"));
+    assert_eq!(reconnect("[\"a\",65536]"), ClientEvent::Ignored("bad_port"));
 }
 
 #[test]

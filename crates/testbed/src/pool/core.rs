@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use self::seen::SeenHashes;
 use super::config::{DifficultyOrder, Extranonce1, FirstJob, PoolConfig};
 use super::counts::{ConnectionCounts, Counts, Tally};
-use super::job::{Job, Shape, prevhash};
+use super::job::{Job, PAYEE, Shape, prevhash};
 use super::judge::Issued;
 use super::{ConnectionId, Mood, Verdicts};
 use crate::arithmetic::Hash;
@@ -45,6 +45,8 @@ pub(super) struct Core {
     pub(super) answer_delay: Duration,
     /// The next jobs carry the latest job's id.
     pub(super) repeat_job_ids: bool,
+    /// Whom the next jobs pay.
+    pub(super) payee: [u8; 20],
     /// New connections get the extranonce1 of the connection that closed last.
     pub(super) reuse_extranonce1: bool,
     job: Option<Arc<Job>>,
@@ -100,6 +102,7 @@ impl Core {
             verdicts: Verdicts::Truthful,
             answer_delay: Duration::ZERO,
             repeat_job_ids: false,
+            payee: PAYEE,
             reuse_extranonce1: false,
             job: None,
             job_number: 0,
@@ -228,6 +231,7 @@ impl Core {
             version: self.config.job_version,
             nbits: self.config.nbits,
             ntime: now.ntime(),
+            payee: self.payee,
         };
         let id = format!("{}{:x}", self.config.job_id_prefix, self.job_number);
         let job = Arc::new(Job::new(id, self.prevhash, self.height, shape, &mut self.rng));

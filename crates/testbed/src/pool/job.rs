@@ -17,6 +17,8 @@ pub(super) struct Job {
     pub(super) ntime: u32,
     /// The script before the extranonces: height and time.
     script_head: Vec<u8>,
+    /// Whose key hash the reward goes to.
+    payee: [u8; 20],
 }
 
 impl Job {
@@ -29,6 +31,7 @@ impl Job {
             version: shape.version,
             nbits: shape.nbits,
             ntime: shape.ntime,
+            payee: shape.payee,
             script_head: [push(&script_number(height)), push(&rng.random::<[u8; 4]>())].concat(),
         }
     }
@@ -48,14 +51,14 @@ impl Job {
     }
 
     /// Returns the coinbase after the extranonces: tag, sequence, two outputs, lock time.
-    pub(super) fn coinb2() -> Vec<u8> {
+    pub(super) fn coinb2(&self) -> Vec<u8> {
         let mut coinb2 = TAG.to_vec();
         coinb2.extend_from_slice(&[0xff; 4]);
         coinb2.push(2);
         coinb2.extend_from_slice(&312_500_000_u64.to_le_bytes());
         coinb2.push(22);
         coinb2.extend_from_slice(&[0x00, 0x14]);
-        coinb2.extend_from_slice(&[0x75; 20]);
+        coinb2.extend_from_slice(&self.payee);
         coinb2.extend_from_slice(&0_u64.to_le_bytes());
         coinb2.push(38);
         coinb2.extend_from_slice(&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed]);
@@ -74,7 +77,7 @@ impl Job {
                 self.id,
                 const_hex::encode(swap_words(self.prevhash)),
                 const_hex::encode(self.coinb1(extranonce_len)),
-                const_hex::encode(Self::coinb2()),
+                const_hex::encode(self.coinb2()),
                 branches,
                 format!("{:08x}", self.version),
                 format!("{:08x}", self.nbits),
@@ -93,7 +96,11 @@ pub(super) struct Shape {
     pub(super) version: u32,
     pub(super) nbits: u32,
     pub(super) ntime: u32,
+    pub(super) payee: [u8; 20],
 }
+
+/// Who is paid unless the pool is told otherwise.
+pub(super) const PAYEE: [u8; 20] = [0x75; 20];
 
 /// Makes up a block hash with the zeros a real one has.
 pub(super) fn prevhash(rng: &mut StdRng) -> Hash {
@@ -130,7 +137,7 @@ mod tests {
     fn job(seed: u64) -> Job {
         let mut rng = StdRng::seed_from_u64(seed);
         let prevhash = prevhash(&mut rng);
-        let shape = Shape { branches: 3, version: 0x2000_0000, nbits: 0x1d00_ffff, ntime: 5 };
+        let shape = Shape { branches: 3, version: 0x2000_0000, nbits: 0x1d00_ffff, ntime: 5, payee: PAYEE };
         Job::new("1a".into(), prevhash, 850_000, shape, &mut rng)
     }
 
@@ -147,7 +154,7 @@ mod tests {
         let job = job(1);
         for extranonce_len in [3, 12, 24] {
             let coinb1 = job.coinb1(extranonce_len);
-            let whole = [coinb1, vec![0xee; extranonce_len], Job::coinb2()].concat();
+            let whole = [coinb1, vec![0xee; extranonce_len], job.coinb2()].concat();
             let script_len = usize::from(whole[41]);
             assert!((2..=100).contains(&script_len));
             let script = &whole[42..42 + script_len];

@@ -109,7 +109,7 @@ pub(super) fn weigh(
         Some(bits) => rolled(job.version, parse_u32(bits).ok_or("Invalid version bits")?, rule)?,
     };
     let extranonce_len = issued.extranonce1.len() + issued.extranonce2_size;
-    let made = coinbase(&job.coinb1(extranonce_len), &issued.extranonce1, &extranonce2, &Job::coinb2());
+    let made = coinbase(&job.coinb1(extranonce_len), &issued.extranonce1, &extranonce2, &job.coinb2());
     let merkle_root = merkle_root(&made, &job.branches);
     let header = Header { version, prevhash: job.prevhash, merkle_root, ntime, nbits: job.nbits, nonce };
     let hash = header.hash();
@@ -143,7 +143,7 @@ mod tests {
     const RULE: VersionRule = VersionRule { mask: 0x1fff_e000, rolling: Rolling::MaskReplace };
 
     fn issued(difficulty: f64) -> Issued {
-        let shape = Shape { branches: 2, version: 0x2000_2000, nbits: 0x207f_ffff, ntime: 1000 };
+        let shape = Shape { branches: 2, version: 0x2000_2000, nbits: 0x207f_ffff, ntime: 1000, payee: [0x75; 20] };
         let job = Job::new("1".into(), [7; 32], 9, shape, &mut StdRng::seed_from_u64(3));
         Issued { job: Arc::new(job), extranonce1: [1, 2].into(), extranonce2_size: 4, difficulty, retired: None }
     }

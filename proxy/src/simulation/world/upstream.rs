@@ -36,7 +36,7 @@ impl World {
             answer: Duration::from_secs(20),
             quiet: Duration::from_secs(120),
         };
-        let mut session = PoolSession::new(config, deadlines, Difficulty::ONE, self.now);
+        let mut session = PoolSession::new(id, config, deadlines, Difficulty::ONE, self.now);
         let mut bytes = Vec::new();
         session.start(&mut bytes);
         let mut carrier = Carrier { target, upstream, queues, session, mask: None, lines: VecDeque::new(), read: 0 };
@@ -79,14 +79,14 @@ impl World {
                     self.placement.job(upstream.id, job, difficulty, mask, self.now);
                     true
                 }
-                PoolEvent::Authorized | PoolEvent::Alarm { .. } => true,
+                PoolEvent::Authorized | PoolEvent::Alarm { .. } | PoolEvent::Ignored(_) => true,
                 PoolEvent::Dead { reason, detail } => {
                     if reason != "silent" && reason != "handshake_timeout" {
                         self.faults.push(format!("connection {id} is given up: {reason}: {detail}"));
                     }
                     false
                 }
-                PoolEvent::Reconnect => false,
+                PoolEvent::Reconnect(_) | PoolEvent::Quarantine { .. } => false,
             };
             if !fits {
                 return self.carrier_ends(id);

@@ -1,3 +1,5 @@
+mod hostile;
+
 use super::*;
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ fn session(now: Instant) -> PoolSession {
         answer: Duration::from_secs(20),
         quiet: Duration::from_secs(120),
     };
-    PoolSession::new(config, deadlines, Difficulty::ONE, now)
+    PoolSession::new(ConnectionId(1), config, deadlines, Difficulty::ONE, now)
 }
 
 fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {

@@ -1,0 +1,242 @@
+//! What a pool may make us do, and how often: go elsewhere, answer questions, fill the log.
+//!
+//! A pool, or whoever has taken its place, may send `client.reconnect` as often as it likes; a fleet that follows is a
+//! fleet that is stolen (FAULTS 2.1). So a host is never followed unless the operator has listed it with its port, letter by
+//! letter, and then by the target's own TLS or not at all; no request is followed within ten minutes of the last.
+
+use std::time::{Duration, Instant};
+
+use super::window::Window;
+use crate::config::HostPort;
+
+/// A pool's `client.reconnect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Redirect {
+    /// Escaped and cut; `None` where none is named.
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    /// At most [`stratum::pool_message::WAIT_MAX_SECS`].
+    pub(crate) wait: Duration,
+}
+
+/// What follows from a request to reconnect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reaction {
+    /// Nothing, but for the alarm.
+    Stay(&'static str),
+    /// Connect anew at that time, there or, with `None`, where the target is.
+    Leave { to: Option<HostPort>, at: Instant },
+    /// It does not stop asking: mine elsewhere if there is elsewhere.
+    Quarantine,
+}
+
+/// What one task has been asked for by its pool, over all the connections it had.
+#[derive(Debug)]
+pub(super) struct Manners {
+    followed_at: Option<Instant>,
+    refused: Window,
+    told: Vec<(&'static str, Instant)>,
+}
+
+/// One request in so long is followed (U08). A pool that goes down for maintenance asks once.
+const FOLLOW_EVERY: Duration = Duration::from_secs(600);
+/// Requests not followed within that time after which the pool is put aside.
+const REFUSED_MAX: u32 = 10;
+/// What is added to a wait by chance: the pool's other clients go at the same time.
+const JITTER: Duration = Duration::from_secs(5);
+/// An oddity of one kind is told so often; all are counted (U36).
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { followed_at: None, refused: Window::new(FOLLOW_EVERY), told: Vec::new() }
+    }
+}
+
+impl Manners {
+    /// Decides about a request to reconnect. `random` is any number.
+    pub(super) fn reconnect(
+        &mut self,
+        asked: &Redirect,
+        home: &HostPort,
+        listed: &[HostPort],
+        random: u32,
+        now: Instant,
+    ) -> Reaction {
+        let to = match destination(asked, home, listed) {
+            Ok(to) => to,
+            Err(alarm) => return self.refuse(alarm, now),
+        };
+        if self.followed_at.is_some_and(|last| now < last + FOLLOW_EVERY) {
+            return self.refuse("reconnect_too_often", now);
+        }
+        self.followed_at = Some(now);
+        let jitter = JITTER.mul_f64(f64::from(random) / f64::from(u32::MAX));
+        Reaction::Leave { to, at: now + asked.wait + jitter }
+    }
+
+    fn refuse(&mut self, alarm: &'static str, now: Instant) -> Reaction {
+        let refused = self.refused.add(now);
+        if refused == REFUSED_MAX + 1 { Reaction::Quarantine } else { Reaction::Stay(alarm) }
+    }
+
+    /// Whether an oddity of this kind has not been told of just now. Kinds come from lists in the code.
+    pub(super) fn is_news(&mut self, what: &'static str, now: Instant) -> bool {
+        match self.told.iter_mut().find(|(told, _)| *told == what) {
+            Some((_, at)) if now < *at + TELL_EVERY => false,
+            Some((_, at)) => {
+                *at = now;
+                true
+            }
+            None => {
+                self.told.push((what, now));
+                true
+            }
+        }
+    }
+}
+
+/// Where a request leads; `None` is home. An error names the alarm.
+fn destination(asked: &Redirect, home: &HostPort, listed: &[HostPort]) -> Result<Option<HostPort>, &'static str> {
+    let Some(host) = &asked.host else { return Ok(None) };
+    let wanted = HostPort { host: host.clone(), port: asked.port.unwrap_or(home.port) };
+    if wanted.is(home) {
+        return Ok(None);
+    }
+    listed.iter().find(|listed| listed.is(&wanted)).cloned().map(Some).ok_or("redirect_refused")
+}
+
+/// Our answers to a pool's own questions: one a second, and a few at once for the greeting (U37, U38).
+#[derive(Debug)]
+pub(super) struct Courtesy {
+    left: u32,
+    since: Instant,
+}
+
+/// Answers that may be given at once.
+const ANSWERS_AT_ONCE: u32 = 4;
+
+impl Courtesy {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { left: ANSWERS_AT_ONCE, since: now }
+    }
+
+    /// Whether one more may be given.
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        let earned = u32::try_from(now.saturating_duration_since(self.since).as_secs()).unwrap_or(u32::MAX);
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(ANSWERS_AT_ONCE);
+            self.since += Duration::from_secs(earned.into());
+        }
+        self.left.checked_sub(1).map(|left| self.left = left).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn at(host: &str, port: u16) -> HostPort {
+        HostPort { host: host.to_owned(), port }
+    }
+
+    fn redirect(host: &str, port: u16) -> Redirect {
+        Redirect { host: Some(host.to_owned()), port: Some(port), wait: Duration::ZERO }
+    }
+
+    const NOWHERE: Redirect = Redirect { host: None, port: None, wait: Duration::ZERO };
+
+    fn decide(asked: &Redirect, listed: &[HostPort]) -> Reaction {
+        Manners::default().reconnect(asked, &at("stratum.pool.com", 3333), listed, 0, origin())
+    }
+
+    /// U01, U02, U06, F58: what is not listed letter by letter is not followed, whatever it looks like.
+    #[test]
+    fn u01_u02_u06_only_what_is_listed_is_followed() {
+        let listed = [at("backup.pool.com", 3333), at("192.0.2.7", 3333)];
+        for (id, host, port) in [
+            ("U01", "evil.example", 3333),
+            ("U02", "127.0.0.1", 3333),
+            ("U02", "[::1]", 3333),
+            ("U02", "::1", 3333),
+            ("U02", "169.254.169.254", 80),
+            ("U02", "0x7f000001", 3333),
+            ("U02", "user@backup.pool.com", 3333),
+            ("U02", " backup.pool.com", 3333),
+            ("U02", "backup.pool.com\\0", 3333),
+            ("U02", "backup.pool.com\\r\\n", 3333),
+            ("U02", "backup.pool.com.", 3333),
+            ("U02", "xn--bckup-gra.pool.com", 3333),
+            ("U02", "<not a host>", 3333),
+            ("U06", "x.pool.com", 3333),
+            ("U03", "backup.pool.com", 3334),
+            ("U03", "192.0.2.7", 3334),
+            ("U03", "192.0.2.007", 3333),
+            ("U03", "stratum.pool.com", 3334),
+        ] {
+            let reaction = decide(&redirect(host, port), &listed);
+            assert_eq!(reaction, Reaction::Stay("redirect_refused"), "{id}: {host}:{port}");
+        }
+        let now = origin();
+        for (host, port) in [("Backup.Pool.com", 3333), ("192.0.2.7", 3333)] {
+            let to = listed.iter().find(|listed| listed.host.eq_ignore_ascii_case(host)).cloned();
+            let mut manners = Manners::default();
+            let reaction = manners.reconnect(&redirect(host, port), &at("stratum.pool.com", 3333), &listed, 0, now);
+            assert_eq!(reaction, Reaction::Leave { to, at: now }, "U06: {host}:{port}");
+        }
+    }
+
+    #[test]
+    fn u03_u05_without_a_host_it_is_the_configured_one_after_the_wait_and_by_chance_later() {
+        let now = origin();
+        let home = at("stratum.pool.com", 3333);
+        for asked in [NOWHERE, Redirect { port: Some(3334), ..NOWHERE }, redirect("stratum.pool.com", 3333)] {
+            let reaction = Manners::default().reconnect(&asked, &home, &[], 0, now);
+            assert_eq!(reaction, Reaction::Leave { to: None, at: now });
+        }
+        let late = Redirect { wait: 300 * SECOND, ..NOWHERE };
+        let reaction = Manners::default().reconnect(&late, &home, &[], u32::MAX, now);
+        assert_eq!(reaction, Reaction::Leave { to: None, at: now + 300 * SECOND + JITTER });
+    }
+
+    #[test]
+    fn u08_one_request_in_ten_minutes_is_followed_and_who_does_not_stop_is_put_aside() {
+        let start = origin();
+        let home = at("stratum.pool.com", 3333);
+        let mut manners = Manners::default();
+        let reactions: Vec<Reaction> =
+            (0..100).map(|n| manners.reconnect(&NOWHERE, &home, &[], 0, start + n * SECOND * 6 / 10)).collect();
+        let followed = reactions.iter().filter(|reaction| matches!(reaction, Reaction::Leave { .. })).count();
+        let aside = reactions.iter().position(|reaction| *reaction == Reaction::Quarantine);
+        assert_eq!((followed, aside), (1, Some(11)));
+        let mut calm = Manners::default();
+        for n in 0..100 {
+            let reaction = calm.reconnect(&NOWHERE, &home, &[], 0, start + n * FOLLOW_EVERY);
+            assert!(matches!(reaction, Reaction::Leave { .. }), "{n}: {reaction:?}");
+        }
+    }
+
+    #[test]
+    fn u36_a_kind_of_oddity_is_told_every_ten_seconds() {
+        let start = origin();
+        let mut manners = Manners::default();
+        let told =
+            |manners: &mut Manners, what| (0..1000).filter(|n| manners.is_news(what, start + *n * SECOND / 10)).count();
+        assert_eq!((told(&mut manners, "pool_message"), told(&mut manners, "bad_job")), (10, 10));
+    }
+
+    #[test]
+    fn u37_u38_questions_are_answered_once_a_second() {
+        let start = origin();
+        let mut courtesy = Courtesy::new(start);
+        let answered = (0..10_000u32).filter(|n| courtesy.allows(start + *n * SECOND / 1000)).count();
+        assert_eq!(answered, 9 + 4, "ten seconds of a thousand questions each");
+    }
+}

@@ -1,0 +1,342 @@
+//! What a pool may send, by the rows of FAULTS 8.2 that a connection decides about.
+
+use super::*;
+
+/// A session, what it wrote, and what it said since last asked.
+struct Bench {
+    session: PoolSession,
+    now: Instant,
+    out: Vec<u8>,
+    settled: Vec<Settled>,
+}
+
+impl Bench {
+    /// Connected; nothing has been answered.
+    fn new() -> Self {
+        let now = origin();
+        let mut bench = Self { session: session(now), now, out: Vec::new(), settled: Vec::new() };
+        bench.session.start(&mut bench.out);
+        bench
+    }
+
+    /// Ready, at difficulty 1000.
+    fn ready() -> Self {
+        let mut bench = Self::new();
+        bench.say(r#"{"id":2,"result":[[],"aabb",8],"error":null}"#);
+        bench.say(r#"{"id":3,"result":true,"error":null}"#);
+        bench.say(r#"{"id":null,"method":"mining.set_difficulty","params":[1000]}"#);
+        bench.out.clear();
+        bench
+    }
+
+    fn say(&mut self, line: &str) -> Vec<PoolEvent> {
+        let mut events = Vec::new();
+        self.session.line(line.as_bytes(), self.now, &mut self.out, &mut events, &mut self.settled);
+        events
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<PoolEvent> {
+        let mut events = Vec::new();
+        self.now += time;
+        self.session.tick(self.now, &mut events, &mut self.settled);
+        events
+    }
+
+    fn submit(&mut self) -> u64 {
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let reply = crate::sessions::tests::handle(1);
+        self.out.clear();
+        self.session.share(share(&upstream, reply), self.now, &mut self.out, &mut self.settled);
+        let line: serde_json::Value = serde_json::from_slice(&self.out).expect("a submit");
+        line["id"].as_u64().expect("numbered")
+    }
+
+    fn answer(&mut self, request: u64, result: &str) -> Vec<PoolEvent> {
+        self.say(&format!("{{\"id\":{request},{result}}}"))
+    }
+}
+
+const TRUE: &str = r#""result":true,"error":null"#;
+const LOW: &str = r#""result":null,"error":[23,"low",null]"#;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn notify(id: &str, block: u32, clean: bool) -> String {
+    let block = format!("{block:08x}").repeat(8);
+    format!(
+        r#"{{"id":null,"method":"mining.notify","params":["{id}","{block}","01","02",[],"20000000","1703ffff","6b49d200",{clean}]}}"#
+    )
+}
+
+fn dead(events: &[PoolEvent]) -> Option<&'static str> {
+    events.iter().find_map(|event| match event {
+        PoolEvent::Dead { reason, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+fn alarm(events: &[PoolEvent]) -> Option<&'static str> {
+    events.iter().find_map(|event| match event {
+        PoolEvent::Alarm { what, .. } => Some(*what),
+        _ => None,
+    })
+}
+
+fn ignored(events: &[PoolEvent]) -> Option<&'static str> {
+    events.iter().find_map(|event| match event {
+        PoolEvent::Ignored(what) => Some(*what),
+        _ => None,
+    })
+}
+
+fn job_ids(events: &[PoolEvent]) -> Vec<String> {
+    let job = |event: &PoolEvent| match event {
+        PoolEvent::Job { job, .. } => Some(job.job_id.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(job).collect()
+}
+
+/// F09, U18: mute from the start, mute after subscribe.
+#[test]
+fn f09_u18_a_handshake_that_is_not_answered_ends_after_20_s() {
+    for (answered, words) in [(false, "subscribe"), (true, "authorize")] {
+        let mut bench = Bench::new();
+        if answered {
+            bench.say(r#"{"id":2,"result":[[],"aabb",8],"error":null}"#);
+        }
+        assert_eq!(dead(&bench.pass(19 * SECOND)), None);
+        let events = bench.pass(SECOND);
+        assert_eq!(dead(&events), Some("handshake_timeout"));
+        assert!(matches!(&events[0], PoolEvent::Dead { detail, .. } if detail.contains(words)), "{events:?}");
+    }
+}
+
+/// F10: it takes us in, but not our user: its jobs go to nobody.
+#[test]
+fn f10_no_job_of_a_pool_that_refuses_our_user_is_handed_on() {
+    let mut bench = Bench::new();
+    bench.say(r#"{"id":2,"result":[[],"aabb",8],"error":null}"#);
+    bench.say(r#"{"id":null,"method":"mining.set_difficulty","params":[1000]}"#);
+    assert_eq!(job_ids(&bench.say(&notify("a", 1, true))), [""; 0]);
+    let refused = bench.say(r#"{"id":3,"result":false,"error":null}"#);
+    assert_eq!((dead(&refused), job_ids(&refused).len()), (Some("auth_failed"), 0));
+    assert_eq!(job_ids(&bench.pass(2 * SECOND)), [""; 0]);
+}
+
+#[test]
+fn u15_u41_answers_to_nothing_are_counted_and_a_hundred_a_minute_end_it() {
+    let mut bench = Bench::ready();
+    let request = bench.submit();
+    bench.answer(request, TRUE);
+    for line in [
+        format!("{{\"id\":{request},{TRUE}}}"),
+        format!("{{\"id\":{},{TRUE}}}", request + 1),
+        format!("{{\"id\":\"{request}\",{TRUE}}}"),
+        format!("{{\"id\":null,{TRUE}}}"),
+    ] {
+        assert_eq!(ignored(&bench.say(&line)), Some("unmatched_answer"), "{line}");
+    }
+    // Forty a minute for an hour are strange, and no more.
+    for _ in 0..40 * 60 {
+        bench.now += SECOND * 3 / 2;
+        assert_eq!(dead(&bench.say(r#"{"id":7,"result":true}"#)), None);
+    }
+    bench.now += 60 * SECOND;
+    let ends = (0..101).map(|_| bench.say(r#"{"id":7,"result":true}"#)).find(|events| dead(events).is_some());
+    let events = ends.expect("the hundred and first within a minute");
+    assert_eq!(dead(&events), Some("unmatched_answers"));
+    assert!(events.iter().any(|event| matches!(event, PoolEvent::Quarantine { reason: "unmatched_answers" })));
+    assert_eq!(bench.settled.len(), 1, "and none of them was an answer to a share");
+}
+
+/// U21: three in a row are a pool that cannot be mined at; U20 to U29 say in `stratum::job` what a bad one is.
+#[test]
+fn u21_a_bad_job_changes_nothing_and_three_in_a_row_end_it() {
+    let bad = r#"{"id":null,"method":"mining.notify","params":["j","00","01","02",[],"20000000","1703ffff","6b49d200",true]}"#;
+    let mut bench = Bench::ready();
+    for _ in 0..3 {
+        for _ in 0..2 {
+            let events = bench.say(bad);
+            assert_eq!((alarm(&events), job_ids(&events).len()), (Some("bad_job"), 0));
+        }
+        bench.now += SECOND;
+        assert_eq!(job_ids(&bench.say(&notify("good", 1, false))), ["good"]);
+    }
+    bench.say(bad);
+    bench.say(bad);
+    assert_eq!(dead(&bench.say(bad)), Some("bad_jobs"));
+}
+
+/// U28: it is the content that makes a job.
+#[test]
+fn u28_the_same_job_id_with_other_content_is_another_job() {
+    let mut bench = Bench::ready();
+    for block in 1..4 {
+        let events = bench.say(&notify("a", block, true));
+        let PoolEvent::Job { job, .. } = &events[0] else { panic!("{events:?}") };
+        assert_eq!(job.prev_hash, u32::to_le_bytes(block).repeat(8)[..], "{block}");
+    }
+}
+
+#[test]
+fn u30_f79_of_a_thousand_jobs_a_second_five_go_on() {
+    let mut bench = Bench::ready();
+    let mut handed = Vec::new();
+    for ms in 0..4950 {
+        handed.extend(job_ids(&bench.say(&notify(&ms.to_string(), 1, false))));
+        bench.now += Duration::from_millis(1);
+        // The task looks when the session wants to be looked at, and not before.
+        if bench.session.held_until().is_some_and(|due| bench.now >= due) {
+            handed.extend(job_ids(&bench.pass(Duration::ZERO)));
+        }
+    }
+    assert!(handed.len() <= 26, "{}", handed.len());
+    let due = bench.session.held_until().expect("the newest waits");
+    handed.extend(job_ids(&bench.pass(due - bench.now)));
+    assert_eq!(handed.last().map(String::as_str), Some("4949"));
+}
+
+/// A job that was held belongs to the space it came with.
+#[test]
+fn u14_a_held_job_does_not_outlive_its_extranonce() {
+    let mut bench = Bench::ready();
+    assert_eq!(job_ids(&bench.say(&notify("a", 1, true))).len(), 1);
+    assert_eq!(job_ids(&bench.say(&notify("b", 1, false))).len(), 0);
+    bench.say(r#"{"id":null,"method":"mining.set_extranonce","params":["ccdd",4]}"#);
+    assert_eq!(bench.session.held_until(), None);
+    assert_eq!(job_ids(&bench.pass(SECOND)).len(), 0);
+    assert_eq!(bench.session.extranonce_len(), Some(6));
+}
+
+/// U32, U33, U34.
+#[test]
+fn u32_to_u34_difficulties_are_stored_kept_or_told_of() {
+    let set =
+        |difficulty: &str| format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}");
+    let difficulty = |events: &[PoolEvent]| match events {
+        [PoolEvent::Job { difficulty, .. }] => difficulty.get(),
+        other => panic!("{other:?}"),
+    };
+    let mut bench = Bench::ready();
+    assert_eq!(difficulty(&bench.say(&notify("a", 1, true))), 1000.0, "U33: it was said before any job");
+    for bad in ["0", "-5", "\"512\"", "1e308", "null", ""] {
+        assert_eq!(alarm(&bench.say(&set(bad))), Some("bad_difficulty"), "U32: {bad}");
+    }
+    assert_eq!(difficulty(&bench.say(&notify("b", 2, true))), 1000.0, "U32: the former one is kept");
+    assert_eq!(alarm(&bench.say(&set("999999999"))), None);
+    bench.say(&set("1"));
+    assert_eq!(alarm(&bench.say(&set("1000000"))), Some("difficulty_jump"), "U34");
+    assert_eq!(difficulty(&bench.say(&notify("c", 3, true))), 1e6, "U34: and it holds");
+}
+
+/// U37, U38: through the whole session, with jobs and answers between.
+#[test]
+fn u37_u38_a_flood_of_questions_is_answered_once_a_second() {
+    let mut bench = Bench::ready();
+    let mut dropped = 0;
+    for n in 0..10_000u32 {
+        let question = ["client.get_version", "vendor.x", "mining.ping"][n as usize % 3];
+        let events = bench.say(&format!("{{\"id\":{n},\"method\":\"{question}\",\"params\":[]}}"));
+        dropped += events.iter().filter(|event| matches!(event, PoolEvent::Ignored("question"))).count();
+        if n % 100 == 0 {
+            bench.say(&notify("a", n, true));
+        }
+        bench.now += Duration::from_millis(1);
+    }
+    let answers = bench.out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    assert!((9..=14).contains(&answers) && dropped > 0, "{answers} answered, {dropped} not");
+}
+
+#[test]
+fn u39_other_methods_are_counted_and_change_nothing() {
+    let mut bench = Bench::ready();
+    for line in [
+        r#"{"id":null,"method":"mining.set_goal","params":["x"]}"#,
+        r#"{"id":null,"method":"client.exec","params":["rm"]}"#,
+        r#"{"method":"mining.multi_version","params":[1]}"#,
+    ] {
+        assert_eq!(ignored(&bench.say(line)), Some("unknown_method"), "{line}");
+    }
+    assert!(bench.out.is_empty());
+}
+
+/// U42: each connection numbers its requests apart, so that answers to a former one's fit none of ours.
+#[test]
+fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
+    let mut former = Bench::ready();
+    let old = former.submit();
+    let mut bench = Bench::ready();
+    let config = |session: &PoolSession| (session.deadlines.clone(), session.difficulty);
+    let (deadlines, difficulty) = config(&bench.session);
+    let client = ClientConfig {
+        user_agent: "tieline".into(),
+        worker: "acme".into(),
+        password: "x".into(),
+        mask: None,
+        suggest: None,
+    };
+    bench.session = PoolSession::new(ConnectionId(2), client, deadlines, difficulty, bench.now);
+    let new = bench.submit();
+    assert_ne!(old, new);
+    assert_eq!(ignored(&bench.answer(old, TRUE)), Some("unmatched_answer"));
+    assert_eq!((bench.settled.len(), bench.session.waiting()), (0, 1));
+}
+
+/// F59: what can be seen of a pool that lies.
+#[test]
+fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
+    // False to everything.
+    let mut bench = Bench::ready();
+    let mut found = None;
+    for second in 0..60 {
+        let request = bench.submit();
+        found = found.or(dead(&bench.answer(request, LOW)).map(|reason| (second, reason)));
+        bench.pass(SECOND);
+    }
+    assert_eq!(found, Some((9, "rejects_all")));
+
+    // Every fifth.
+    let mut bench = Bench::ready();
+    let mut found = None;
+    for second in 0..60 {
+        let request = bench.submit();
+        let events = bench.answer(request, if second % 5 == 0 { LOW } else { TRUE });
+        found = found.or(alarm(&events).map(|what| (second, what)));
+        bench.pass(SECOND);
+    }
+    assert!(matches!(found, Some((_, "rejects_many"))), "{found:?}");
+
+    // Wrong ids, and right ones after five minutes: to us both are silence.
+    let mut bench = Bench::ready();
+    let mut found = None;
+    for second in 0..60 {
+        let request = bench.submit();
+        bench.answer(request + 1_000_000, TRUE);
+        found = found.or(dead(&bench.pass(SECOND)).map(|reason| (second, reason)));
+    }
+    assert!(matches!(found, Some((0..=25, "silent"))), "{found:?}");
+
+    // Some right, some five minutes late: those are nobody's after 20 s, and late when they come.
+    let mut bench = Bench::ready();
+    let late = bench.submit();
+    for _ in 0..30 {
+        let request = bench.submit();
+        bench.answer(request, TRUE);
+        assert_eq!(dead(&bench.pass(SECOND)), None);
+    }
+    let unresolved = |settled: &[Settled]| settled.iter().filter(|end| end.outcome == SettledAs::Unresolved).count();
+    assert_eq!(unresolved(&bench.settled), 1);
+    let before = bench.settled.len();
+    assert_eq!(ignored(&bench.answer(late, TRUE)), Some("late_answer"));
+    assert_eq!(bench.settled.len(), before, "settled once");
+}
+
+/// U36: however many there are, each is an event of its own to be counted; the log is limited where it is written.
+#[test]
+fn u36_messages_are_cut_and_escaped() {
+    let mut bench = Bench::ready();
+    let line = format!(r#"{{"id":null,"method":"client.show_message","params":["\u001b[2J{}"]}}"#, "x".repeat(50_000));
+    let events = bench.say(&line);
+    let [PoolEvent::Alarm { what: "pool_message", detail }] = &events[..] else { panic!("{events:?}") };
+    assert!(detail.chars().count() <= 256 && !detail.contains('\u{1b}'), "{detail}");
+}
