@@ -14,6 +14,8 @@ pub mod config;
 mod control;
 mod directions;
 mod downstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod lane;
 mod machines;
 mod mailbox;
