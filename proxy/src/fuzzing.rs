@@ -144,7 +144,7 @@ impl Play {
             6 => {
                 let pool = next();
                 let lost = &mut self.pools[pool / 2 % 2];
-                if pool % 2 == 0 {
+                if pool.is_multiple_of(2) {
                     lost.upstream.retire_below(lost.next_seq);
                 } else {
                     lost.upstream.set_dead();
@@ -203,7 +203,7 @@ impl Play {
         let good = |nonce: &u32| prove(&work.job.job, &middle, &share(*nonce), rolls, &floor).is_ok();
         let Some(nonce) = (0..2000).find(good) else { return };
         self.next_id += 1;
-        let id = if id % 2 == 0 { 4 } else { self.next_id };
+        let id = if id.is_multiple_of(2) { 4 } else { self.next_id };
         let bits = if rolls.is_some() { ",\"00000000\"" } else { "" };
         let (job_id, ntime) = (job_id_text(work.job_id), work.job.job.ntime);
         let line = format!(
