@@ -134,8 +134,9 @@ pub(crate) struct Session {
     answers: Answers,
     next_ticket: u32,
     connected_at: Instant,
-    last_sent: Instant,
-    pings: u64,
+    /// When something was last sent to it, in tenths of a second from then.
+    last_sent_tenths: u32,
+    pings: u32,
     /// What it has done wrong lately; nothing, mostly.
     conduct: Option<Box<Conduct>>,
     /// Version bits that may be granted on this connection.
@@ -159,7 +160,7 @@ impl Session {
             answers: Answers::default(),
             next_ticket: 0,
             connected_at: now,
-            last_sent: now,
+            last_sent_tenths: 0,
             pings: 0,
             conduct: None,
             no_room: false,
@@ -193,9 +194,13 @@ impl Session {
         self.role.first_worker()
     }
 
-    /// What it says it is.
-    pub(crate) fn user_agent(&self) -> Option<&str> {
-        self.user_agent.as_deref()
+    /// What it says it is, once.
+    pub(crate) fn take_user_agent(&mut self) -> Option<Box<str>> {
+        self.user_agent.take()
+    }
+
+    fn last_sent(&self) -> Instant {
+        self.connected_at + Duration::from_millis(u64::from(self.last_sent_tenths) * 100)
     }
 
     /// Difficulty last advertised.
@@ -235,7 +240,7 @@ impl Session {
     /// When [`Input::Tick`] is next needed.
     pub(crate) fn wake_at(&self) -> Instant {
         if self.is_ready() {
-            self.last_sent + self.rules.ping_every
+            self.last_sent() + self.rules.ping_every
         } else {
             self.connected_at + self.rules.handshake_timeout
         }
@@ -251,7 +256,8 @@ impl Session {
             Input::Tick => self.tick(now, out),
         }
         if out.bytes.len() > written {
-            self.last_sent = now;
+            let since = now.saturating_duration_since(self.connected_at);
+            self.last_sent_tenths = u32::try_from(since.as_millis() / 100).unwrap_or(u32::MAX);
         }
     }
 
@@ -526,9 +532,9 @@ impl Session {
             }
             return;
         }
-        if now >= self.last_sent + self.rules.ping_every {
-            self.pings += 1;
-            write_ping(self.pings, &mut out.bytes);
+        if now >= self.last_sent() + self.rules.ping_every {
+            self.pings = self.pings.wrapping_add(1);
+            write_ping(u64::from(self.pings), &mut out.bytes);
         }
         let age = self.age(now);
         out.reissue |= self.limits().is_some_and(|limits| self.aim.starves(&limits, &self.rules.difficulty, age));

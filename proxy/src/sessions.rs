@@ -2,6 +2,7 @@
 //!
 //! The map holds handles. It is touched when a session comes and goes, never per share; a view is made when one is asked for.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -25,8 +26,8 @@ pub(crate) struct SessionHandle {
     pub(crate) mailbox: Mailbox,
     /// When something of its own is due, in milliseconds of the proxy's life; [`Self::never`] when nothing is.
     wake_at_ms: AtomicU64,
-    peer: SocketAddr,
-    pub(crate) connected_at: Timestamp,
+    pub(crate) peer: SocketAddr,
+    connected_at_ms: i64,
     slot: u8,
     /// Index of its listener.
     pub(crate) server: u16,
@@ -42,10 +43,23 @@ pub(crate) struct Shown {
     pub(crate) user_agent: Option<Arc<str>>,
     /// Index of the target it works for.
     pub(crate) target: Option<u16>,
-    pub(crate) difficulty: Option<Difficulty>,
+    /// Difficulty last advertised; 0 before the first.
+    difficulty: f64,
     /// Hashes of difficulty 1 a second, as its shares showed at the newest job.
     pub(crate) work_rate: Option<f32>,
     pub(crate) version_mask: Option<VersionMask>,
+}
+
+impl Shown {
+    /// Shows the difficulty last advertised.
+    pub(crate) fn set_difficulty(&mut self, difficulty: Option<Difficulty>) {
+        self.difficulty = difficulty.map_or(0.0, Difficulty::get);
+    }
+
+    /// Difficulty last advertised.
+    pub(crate) fn difficulty(&self) -> Option<f64> {
+        Some(self.difficulty).filter(|difficulty| *difficulty > 0.0)
+    }
 }
 
 /// What its submits came to. Only its own task counts; others look.
@@ -158,7 +172,7 @@ impl SessionHandle {
             mailbox: Mailbox::default(),
             wake_at_ms: AtomicU64::new(u64::MAX),
             peer,
-            connected_at,
+            connected_at_ms: connected_at.as_millisecond(),
             slot,
             server,
             tally: Tally::default(),
@@ -171,10 +185,15 @@ impl SessionHandle {
         self.wake_at_ms.store(at_ms, Ordering::Relaxed);
     }
 
+    /// When it connected.
+    pub(crate) fn connected_at(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.connected_at_ms).expect("made from one")
+    }
+
     /// When its last share came.
     pub(crate) fn last_share_at(&self) -> Option<Timestamp> {
         let tenths = self.tally.last_share.load(Ordering::Relaxed).checked_sub(1)?;
-        Timestamp::from_millisecond(self.connected_at.as_millisecond() + i64::from(tenths) * 100).ok()
+        Timestamp::from_millisecond(self.connected_at_ms + i64::from(tenths) * 100).ok()
     }
 
     /// Makes its view.
@@ -183,14 +202,14 @@ impl SessionHandle {
         SessionView {
             session: self.number,
             peer: self.peer,
-            connected_at: self.connected_at,
+            connected_at: self.connected_at(),
             server: names.servers.get(usize::from(self.server)).cloned().unwrap_or_default(),
             slot: self.slot,
             state: shown.state.name(),
             worker_name: shown.worker.as_ref().map(|worker| worker.as_str().to_owned()),
             user_agent: shown.user_agent.as_deref().map(str::to_owned),
             target: shown.target.and_then(|target| names.targets.get(usize::from(target)).cloned()),
-            difficulty: shown.difficulty.map(Difficulty::get),
+            difficulty: shown.difficulty(),
             hashrate: shown.work_rate.map(|work_rate| f64::from(work_rate) * HASHES),
             version_mask: shown.version_mask.map(|mask| format!("{:08x}", mask.0)),
             shares: self.tally.shares(),
@@ -204,13 +223,30 @@ impl SessionHandle {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_number: DashMap<u64, Arc<SessionHandle>>,
+    user_agents: Mutex<HashSet<Arc<str>>>,
 }
+
+/// User agents kept once for all sessions: a fleet has a handful. Beyond it each session keeps its own.
+const USER_AGENTS_MAX: usize = 256;
 
 impl Sessions {
     /// Enters a session; dropping the entry removes it.
     pub(crate) fn enter(self: &Arc<Self>, handle: Arc<SessionHandle>) -> SessionEntry {
         self.by_number.insert(handle.number, handle.clone());
         SessionEntry { handle, sessions: self.clone() }
+    }
+
+    /// The text of a user agent, shared with other sessions that have it.
+    pub(crate) fn user_agent(&self, text: Box<str>) -> Arc<str> {
+        let mut known = self.user_agents.lock();
+        if let Some(shared) = known.get(&*text) {
+            return shared.clone();
+        }
+        let shared: Arc<str> = text.into();
+        if known.len() < USER_AGENTS_MAX {
+            known.insert(shared.clone());
+        }
+        shared
     }
 
     /// Live sessions.

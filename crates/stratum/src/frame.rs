@@ -36,17 +36,22 @@ pub struct LineTooLong {
 /// ```
 #[derive(Debug)]
 pub struct Splitter {
-    limit: usize,
+    /// Small, as there is one of these for each of ten thousand connections.
+    limit: u32,
     partial: Vec<u8>,
     /// `partial` holds a line that was handed out and goes with the next call.
     handed_out: bool,
 }
 
 impl Splitter {
-    /// Makes a splitter for lines of at most `limit` bytes.
+    /// Makes a splitter for lines of at most `limit` bytes, and of 4 GiB at the very most.
     #[must_use]
-    pub const fn new(limit: usize) -> Self {
-        Self { limit, partial: Vec::new(), handed_out: false }
+    pub fn new(limit: usize) -> Self {
+        Self { limit: u32::try_from(limit).unwrap_or(u32::MAX), partial: Vec::new(), handed_out: false }
+    }
+
+    fn limit(&self) -> usize {
+        self.limit as usize
     }
 
     /// Bytes kept of an unfinished line.
@@ -65,8 +70,8 @@ impl Splitter {
             self.handed_out = false;
         }
         let Some(end) = memchr(b'\n', input) else {
-            if self.partial.len() + input.len() > self.limit {
-                return Err(LineTooLong { limit: self.limit });
+            if self.partial.len() + input.len() > self.limit() {
+                return Err(LineTooLong { limit: self.limit() });
             }
             self.partial.extend_from_slice(input);
             *input = &[];
@@ -74,8 +79,8 @@ impl Splitter {
         };
         let (line, rest) = input.split_at(end);
         *input = &rest[1..];
-        if self.partial.len() + line.len() > self.limit {
-            return Err(LineTooLong { limit: self.limit });
+        if self.partial.len() + line.len() > self.limit() {
+            return Err(LineTooLong { limit: self.limit() });
         }
         if self.partial.is_empty() {
             return Ok(Some(trim(line)));

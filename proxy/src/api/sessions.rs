@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use daemon::admin::ApiError;
 use serde::Deserialize;
-use stratum::difficulty::Difficulty;
 
 use super::listing::{Id, Key, Listing, Place, Window};
 use crate::sessions::{Names, SessionHandle, SessionState, SessionView, Sessions, Shown};
@@ -104,8 +103,8 @@ pub(super) fn list(sessions: &Sessions, names: &Names, query: &Query) -> Result<
 fn key_of(key: &str, session: &SessionHandle, shown: &Shown) -> Key {
     Key::number(match key {
         "worker_name" => return Key::Text(shown.worker.as_ref().map(ToString::to_string).unwrap_or_default()),
-        "connected_at" => Some(session.connected_at.as_millisecond() as f64),
-        "difficulty" => shown.difficulty.map(Difficulty::get),
+        "connected_at" => Some(session.connected_at().as_millisecond() as f64),
+        "difficulty" => shown.difficulty(),
         "hashrate" => shown.work_rate.map(f64::from),
         "shares" => Some(f64::from(session.tally.shares())),
         "rejects" => Some(f64::from(session.tally.rejects())),
@@ -137,7 +136,7 @@ mod tests {
             shown.user_agent = Some(if index == 1 { "cgminer/4".into() } else { "bosminer".into() });
             shown.state = SessionState::Working;
             shown.target = u16::try_from(index % 2).ok();
-            (0..index).for_each(|_| entry.handle.tally.share(entry.handle.connected_at, entry.handle.connected_at));
+            (0..index).for_each(|_| entry.handle.tally.share(entry.handle.connected_at(), entry.handle.connected_at()));
         }
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(numbers(&sessions, Query { sort: some("-shares"), ..Query::default() }), [4, 3, 2, 1]);

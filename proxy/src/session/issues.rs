@@ -33,7 +33,7 @@ pub(super) struct Issues {
 /// Jobs kept per miner; the oldest goes first.
 const ISSUES_MAX: usize = 32;
 /// Jobs kept that their pool has retired: a share of them still proves that its machine hashes, and may be a block.
-const RETIRED_MAX: usize = 3;
+const RETIRED_MAX: usize = 2;
 
 /// Whether a share was there before.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +67,7 @@ impl Issues {
             self.seen.forget(gone.tag);
             retired = retired.saturating_sub(1);
         }
+        self.issues.reserve_exact(1);
         // Tags in use are among the latest 33 of 256.
         self.next_tag = self.next_tag.wrapping_add(1);
         self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });

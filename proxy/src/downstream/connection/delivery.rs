@@ -30,7 +30,7 @@ impl Connection {
                 self.entry.handle.tally.reject();
             }
             let machine = self.presence.as_ref().map(|presence| &*presence.stats);
-            self.shared().books.ended(counted, machine);
+            self.shared.books.ended(counted, machine);
             if let Some(worth) = worth {
                 self.proved(worth);
             }
@@ -46,7 +46,7 @@ impl Connection {
     /// Notes that the machine has done this much work.
     fn proved(&self, worth: Worth) {
         let (wall, handle) = (clock::wall(), &self.entry.handle);
-        handle.tally.share(handle.connected_at, wall);
+        handle.tally.share(handle.connected_at(), wall);
         if let Some(presence) = &self.presence {
             presence.stats.share(worth, self.starved, wall);
         }
@@ -58,7 +58,7 @@ impl Connection {
         let upstream = work.job.upstream.clone();
         let is_block = block.is_some();
         if is_block {
-            self.shared().books.metrics.blocks.inc();
+            self.shared.books.metrics.blocks.inc();
         }
         let share = UpstreamShare {
             slot: self.seating.slot(),
@@ -136,12 +136,12 @@ impl Connection {
 
     fn unresolved(&self, share: UpstreamShare) {
         if let Some(proof) = &share.block {
-            self.shared().books.metrics.blocks_lost.inc();
+            self.shared.books.metrics.blocks_lost.inc();
             error!(header = %const_hex::encode(proof.header), "block_lost: its upstream is gone");
         }
         let target = Some(share.work.job.upstream.target);
         let (outcome, reason) = (Outcome::Unresolved, Some("unresolved"));
         let counted = Counted { outcome, reason, worth: None, target, record: share.record };
-        self.shared().books.ended(counted, share.machine.as_deref());
+        self.shared.books.ended(counted, share.machine.as_deref());
     }
 }

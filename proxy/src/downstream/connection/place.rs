@@ -1,6 +1,5 @@
 //! What a session's place ([`crate::seating`]) means for the miner: work to hand out, or none.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -18,16 +17,17 @@ impl Connection {
     /// The miner has said who it is: it is entered under that name, and given a seat.
     pub(super) fn authorized(&mut self, now: Instant, out: &mut Outbox) {
         let Some(worker) = self.session.worker() else { return };
-        self.end.was_ready = true;
+        self.was_ready = true;
         let first = self.presence.is_none();
         let mut recalled = None;
         if first {
-            recalled = self.shared().recall.lock().of(worker, now);
-            self.presence = Some(self.shared().machines.enter(MachineId::from(worker), clock::wall));
+            recalled = self.shared.recall.lock().of(worker, now);
+            self.presence = Some(self.shared.machines.enter(MachineId::from(worker), clock::wall));
         }
+        let user_agent = self.session.take_user_agent().map(|text| self.shared.sessions.user_agent(text));
         let mut shown = self.entry.handle.shown.lock();
         shown.worker = self.presence.as_ref().map(|presence| presence.machine.clone());
-        shown.user_agent = self.session.user_agent().map(Arc::from);
+        shown.user_agent = user_agent.or(shown.user_agent.take());
         shown.version_mask = self.session.version_mask();
         if first {
             shown.state = SessionState::Waiting;
@@ -42,7 +42,7 @@ impl Connection {
     /// All of the miner's shares have been bad for long (S45).
     pub(super) fn correct(&mut self, correction: Correction, now: Instant, out: &mut Outbox) {
         info!(session = self.entry.handle.number, ?correction, worker = ?self.session.worker(), "only bad shares");
-        self.shared().books.metrics.corrected(correction);
+        self.shared.books.metrics.corrected(correction);
         if correction != Correction::Renew {
             return;
         }
@@ -51,7 +51,7 @@ impl Connection {
 
     /// Hands the job at hand out on another lane; where there is none, the next job must do.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
-        if self.seating.renew(&self.end.shared.placement) {
+        if self.seating.renew(&self.shared.placement) {
             self.seating.tell(&self.entry.handle);
             self.take_work(false, now, out);
         }
@@ -59,10 +59,10 @@ impl Connection {
 
     /// Finds the place that directions and seats allow.
     pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox) {
-        let directions = self.directions.borrow_and_update().clone();
+        let directions = self.shared.directions.borrow().clone();
         let Some(presence) = &self.presence else { return };
         let (mask, live) = (self.session.version_mask(), self.session.has_live_work());
-        let shared = &self.end.shared;
+        let shared = &self.shared;
         let place = self.seating.settle(&shared.placement, &directions, &presence.machine, mask, live, |target| {
             shared.shortage(target);
         });
@@ -88,7 +88,7 @@ impl Connection {
                 self.delivered = awaited.then(|| work.clone());
                 self.session.handle(Input::Work(&work), now, out);
                 if let Some(reason) = out.retarget.take() {
-                    self.shared().books.metrics.retargeted(reason);
+                    self.shared.books.metrics.retargeted(reason);
                 }
                 self.show(SessionState::Working);
             }
@@ -108,7 +108,7 @@ impl Connection {
         }
         let mut shown = self.entry.handle.shown.lock();
         shown.state = state;
-        shown.difficulty = self.session.difficulty();
+        shown.set_difficulty(self.session.difficulty());
         shown.work_rate = self.session.measured_rate();
         shown.target = self.seating.target().and_then(|target| u16::try_from(target).ok());
     }
@@ -116,14 +116,14 @@ impl Connection {
     pub(super) fn set_waiting(&mut self, waiting: bool) {
         if self.waiting != waiting {
             self.waiting = waiting;
-            adjust(&self.shared().waiting, waiting);
+            adjust(&self.shared.waiting, waiting);
         }
     }
 
     pub(super) fn set_served(&mut self, served: bool) {
         if self.served != served {
             self.served = served;
-            adjust(&self.shared().served, served);
+            adjust(&self.shared.served, served);
         }
     }
 }
