@@ -10,17 +10,19 @@ use tokio::task::JoinSet;
 use crate::harness::{PATIENCE, Setup, Site};
 
 /// Hashes per second of each miner: a whole fleet for each pool runs side by side.
-const HASHRATE: f64 = 1000.0;
-/// About eight shares a second from each.
+const HASHRATE: f64 = 500.0;
+/// About four shares a second from each.
 const EASY: f64 = 1.0 / (1u64 << 25) as f64;
 /// Shares each miner must have answered.
-const SHARES: u64 = 8;
+const SHARES: u64 = 4;
+/// Pools at a time.
+const SITES: usize = 3;
 
 /// A pool as it is known, with jobs and shares that come quickly.
 fn pool(like: Like) -> PoolConfig {
     // OCEAN's difficulties are no powers of two.
     let difficulty = if like == Like::Ocean { EASY * 1.5 } else { EASY };
-    PoolConfig { difficulty, job_interval: Duration::from_millis(300), clean_every: 4, ..like.config() }
+    PoolConfig { difficulty, job_interval: Duration::from_secs(1), clean_every: 3, ..like.config() }
 }
 
 /// Runs every model that takes the size such a pool leaves at one pool.
@@ -64,7 +66,54 @@ async fn every_firmware_at(like: Like) {
 async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
     let mut sites = JoinSet::new();
     for like in Like::ALL.into_iter().filter(|like| *like != Like::Nicehash) {
+        if sites.len() == SITES
+            && let Some(done) = sites.join_next().await
+        {
+            done.expect("every firmware mines there");
+        }
         sites.spawn(every_firmware_at(like));
     }
     sites.join_all().await;
+}
+
+/// Pools that differ in everything, one after the other and back again: no firmware loses its connection or stumbles over what
+/// comes at a switch (PROTOCOL 2.8).
+#[tokio::test(flavor = "multi_thread")]
+async fn every_firmware_follows_switches_between_unlike_pools() {
+    let likes = [Like::Braiins, Like::Ocean, Like::Ckpool];
+    let setup = Setup {
+        pools: likes.iter().zip(1..).map(|(like, seed)| PoolConfig { seed, ..pool(*like) }).collect(),
+        change: |config| config.servers[0].difficulty = Difficulty::new(EASY).expect("positive"),
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let miners: Vec<TestMiner> = Model::ALL
+        .iter()
+        .map(|model| {
+            let config = site.miner_config(*model, &format!("acme.{model:?}"));
+            TestMiner::start(MinerConfig { hashrate: HASHRATE, ..config })
+        })
+        .collect();
+    // Down to the last, and back to the first.
+    for (dies, comes_back, at) in [(None, None, 0), (Some(0), None, 1_usize), (Some(1), None, 2), (None, Some(0), 0)] {
+        if let Some(pool) = dies {
+            site.pools[pool].die().await;
+        }
+        if let Some(pool) = comes_back {
+            site.pools[pool].come_back().await;
+        }
+        let before: Vec<u64> = miners.iter().map(|miner| miner.counts().answered_true).collect();
+        let accepted = site.pools[at].counts().total.accepted;
+        let enough = accepted + SHARES * u64::try_from(miners.len()).expect("a few");
+        site.pools[at].until(PATIENCE, |counts| counts.total.accepted > enough).await.expect("the pool is mined at");
+        for ((model, miner), before) in Model::ALL.iter().zip(&miners).zip(before) {
+            let mined = miner.until(PATIENCE, |counts| counts.answered_true > before + 2).await;
+            assert!(mined.is_ok(), "{model:?} at {:?}: {:#?}\n{:#?}", likes[at], miner.counts(), miner.wire());
+        }
+    }
+    let books = site.settle(miners).await;
+    books.check();
+    let fleet = &books.fleet;
+    assert_eq!((fleet.reconnects, fleet.rolling_off, fleet.withheld, fleet.bad_lines), (0, 0, 0, 0), "{books:#?}");
+    site.stop().await;
 }
