@@ -164,6 +164,11 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["healthcheck", "--json"], 0, "\"ready\":true"),
             (&["check", "--config", &config], 0, "all right"),
             (&["status"], 0, "feed a"),
+            (&["status"], 0, "workers: "),
+            (&["workers", "--sort", "-hashrate", "--limit", "3"], 0, "acme.rig-"),
+            (&["sessions", "--worker-name", "acme.rig-", "--state", "working", "--limit", "2"], 0, "cgminer"),
+            (&["sessions", "--state", "asleep"], 1, "state"),
+            (&["workers", "--sort", "luck"], 1, "luck"),
             (&["plan"], 0, "nothing to do"),
             (&["lease", "list"], 0, ""),
             (&["lease", "show", "nobody"], 1, "no lease nobody"),
@@ -200,6 +205,9 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
     assert_eq!(json_of(&["lease", "show", "far"])["gross_watts"], 6000);
     assert_eq!(json_of(&["status"])["site"]["site"], "test");
     assert_eq!(json_of(&["status"])["feeds"][0]["usable"]["watts"], 25_000);
+    let workers = json_of(&["workers", "--sort", "worker_name", "--limit", "2"]);
+    assert_eq!(workers["items"].as_array().map(Vec::len), Some(2), "{workers:#}");
+    assert!(workers["items"][0]["worker_name"].as_str() < workers["items"][1]["worker_name"].as_str());
     let plan = json_of(&["plan"]);
     let drains: BTreeSet<&str> = plan["plan"]["steps"]
         .as_array()

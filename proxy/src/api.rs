@@ -17,7 +17,7 @@ use crate::metrics::Counts;
 use crate::sessions::SessionView;
 use crate::{Shared, TargetView};
 use listing::Listing;
-use workers::WorkerView;
+use workers::Workers;
 
 /// The proxy's routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -43,7 +43,7 @@ async fn sessions(
 async fn workers(
     State(shared): State<Arc<Shared>>,
     query: Result<Query<workers::Query>, QueryRejection>,
-) -> Result<Json<Listing<WorkerView>>, ApiError> {
+) -> Result<Json<Workers>, ApiError> {
     workers::list(&shared.machines, &read(query)?, clock::now()).map(Json)
 }
 

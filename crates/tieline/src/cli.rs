@@ -68,6 +68,30 @@ pub enum Command {
         #[command(flatten)]
         server: Server,
     },
+    /// List workers: connections, hashrate, shares and rejects.
+    Workers {
+        /// Which process.
+        #[command(flatten)]
+        server: Server,
+        /// How many, in which order.
+        #[command(flatten)]
+        listing: Listing,
+        /// Which.
+        #[command(flatten)]
+        filters: WorkerFilters,
+    },
+    /// List sessions: miners' connections.
+    Sessions {
+        /// Which process.
+        #[command(flatten)]
+        server: Server,
+        /// How many, in which order.
+        #[command(flatten)]
+        listing: Listing,
+        /// Which.
+        #[command(flatten)]
+        filters: SessionFilters,
+    },
     /// Look at the ledger's file.
     Ledger {
         /// What to do.
@@ -88,6 +112,48 @@ pub struct ConfigFile {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "config/tieline.toml", env = "TIELINE_CONFIG")]
     pub config: PathBuf,
+}
+
+/// How a long list is shown.
+#[derive(Debug, Args)]
+pub struct Listing {
+    /// What to sort by, such as `hashrate`, `shares`, `rejects` or `last_share_at`; after a `-` the highest first.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Most entries.
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub limit: usize,
+}
+
+/// Which workers.
+#[derive(Debug, Args)]
+pub struct WorkerFilters {
+    /// Those whose name begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub worker_name: Option<String>,
+    /// Those served so: `working`, `parked` or `gone`.
+    #[arg(long)]
+    pub serving: Option<String>,
+}
+
+/// Which sessions.
+#[derive(Debug, Args)]
+pub struct SessionFilters {
+    /// Those whose worker's name begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub worker_name: Option<String>,
+    /// Those whose user agent begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub user_agent: Option<String>,
+    /// Those in this state: `handshake`, `working`, `waiting` or `parked`.
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Those that work for this target.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Those that came to this `[[server]]`.
+    #[arg(long, value_name = "SERVER")]
+    pub listener: Option<String>,
 }
 
 /// Which running process to talk to.

@@ -9,6 +9,7 @@ pub mod drivers;
 pub mod failure;
 pub mod lease;
 pub mod ledger;
+pub mod list;
 pub mod run;
 pub mod settings;
 pub mod show;

@@ -6,6 +6,7 @@ use crate::cli::Server;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::lease::text;
+use crate::list::hashrate;
 
 /// Shows targets, feeds, leases and counts.
 ///
@@ -15,12 +16,16 @@ pub fn status(server: &Server) -> Result<(), Failure> {
     let client = Client::new(server)?;
     let targets = client.require("/v1/targets")?;
     let counts = client.require("/v1/counts")?;
+    let workers = client.require("/v1/workers?sort=-hashrate&limit=5")?;
     // A proxy alone has no switchboard to ask.
     let site = client.get("/v1/status")?;
     let site = (site.status < 400).then_some(site.body);
     let feeds = if site.is_some() { client.require("/v1/feeds")? } else { Value::Null };
     if server.json {
-        println!("{}", json!({ "targets": targets, "counts": counts, "site": site, "feeds": feeds["feeds"] }));
+        println!(
+            "{}",
+            json!({ "targets": targets, "counts": counts, "workers": workers, "site": site, "feeds": feeds["feeds"] })
+        );
         return Ok(());
     }
     for target in targets.as_array().into_iter().flatten() {
@@ -38,6 +43,11 @@ pub fn status(server: &Server) -> Result<(), Failure> {
             target["last_fault"].as_str().unwrap_or("")
         );
     }
+    println!(
+        "workers: {}, together {} over 10 min; `tieline workers` lists them",
+        workers["total"],
+        hashrate(&workers["hashrate"]["m10"])
+    );
     println!(
         "shares: {} accepted, {} local ({} at risk), {} rejected by pools, {} unresolved, {} stale, {} duplicate, {} low",
         counts["accepted"],

@@ -1,5 +1,7 @@
 //! `/v1/workers`: machines by worker name, with what their submits came to.
 
+use std::time::Instant;
+
 use daemon::admin::ApiError;
 use directive::Serving;
 use jiff::Timestamp;
@@ -78,14 +80,19 @@ impl Rejects {
     }
 }
 
+/// A page of workers, and what all that pass the filters do together.
+#[derive(Debug, Serialize)]
+pub(super) struct Workers {
+    #[serde(flatten)]
+    page: Listing<WorkerView>,
+    hashrate: Hashrate,
+}
+
 /// Lists workers.
-pub(super) fn list(
-    machines: &Machines,
-    query: &Query,
-    now: std::time::Instant,
-) -> Result<Listing<WorkerView>, ApiError> {
+pub(super) fn list(machines: &Machines, query: &Query, now: Instant) -> Result<Workers, ApiError> {
     let Query { offset, limit, cursor, sort, worker_name, serving } = query;
     let (key, window) = Window::read(sort.as_deref(), &KEYS, *offset, *limit, cursor.as_deref())?;
+    let mut together = Hashrate::default();
     let entries = machines
         .handles()
         .into_iter()
@@ -93,10 +100,12 @@ pub(super) fn list(
         .filter(|(_, stats)| serving.is_none_or(|wanted| stats.serving() == wanted))
         .map(|(name, stats)| {
             let id = name.as_str().to_owned();
-            (Place(key_of(key, &id, &stats, now), Id::Worker(id)), (name, stats))
+            let hashrate = stats.hashrate(now);
+            together = together + hashrate;
+            (Place(key_of(key, &id, &stats, hashrate), Id::Worker(id)), (name, stats, hashrate))
         })
         .collect();
-    window.cut(entries, |(name, stats)| WorkerView {
+    let page = window.cut(entries, |(name, stats, hashrate)| WorkerView {
         worker_name: name.as_str().to_owned(),
         sessions: stats.sessions(),
         serving: stats.serving(),
@@ -106,17 +115,18 @@ pub(super) fn list(
         local: stats.ends(Outcome::Local) + stats.ends(Outcome::AtRisk),
         at_risk: stats.ends(Outcome::AtRisk),
         rejects: Rejects::of(&stats),
-        hashrate: stats.hashrate(now),
+        hashrate,
         best_difficulty: stats.best(),
         last_share_at: stats.last_share_at(),
         still_hashing: stats.still_hashing(),
-    })
+    })?;
+    Ok(Workers { page, hashrate: together })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "an order among counts, not the counts")]
-fn key_of(key: &str, name: &str, stats: &MachineStats, now: std::time::Instant) -> Key {
+fn key_of(key: &str, name: &str, stats: &MachineStats, hashrate: Hashrate) -> Key {
     Key::number(match key {
-        "hashrate" => Some(stats.hashrate(now).m10),
+        "hashrate" => Some(hashrate.m10),
         "shares" => Some(stats.shares() as f64),
         "rejects" => Some(Rejects::of(stats).total as f64),
         "last_share_at" => stats.last_share_at().map(|at| at.as_millisecond() as f64),
@@ -128,7 +138,7 @@ fn key_of(key: &str, name: &str, stats: &MachineStats, now: std::time::Instant) 
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::outcome::Worth;
@@ -157,7 +167,7 @@ mod tests {
         }
         let later = start + Duration::from_secs(10);
         let query = Query { sort: Some("-hashrate".into()), worker_name: "acme.".into(), ..Query::default() };
-        let page = list(&machines, &query, later).expect("a page");
+        let Workers { page, hashrate: together } = list(&machines, &query, later).expect("a page");
         let names: Vec<&str> = page.items.iter().map(|worker| &*worker.worker_name).collect();
         assert_eq!((names, page.total), (vec!["acme.b", "acme.a"], 2));
         let first = &page.items[0];
@@ -168,5 +178,7 @@ mod tests {
         assert_eq!((first.best_difficulty, first.last_share_at), (Some(5.0), Some(at(7))));
         let hashrate = 1.8 * 4_295_032_833.0;
         assert!((first.hashrate.m1 - hashrate).abs() < hashrate / 1000.0, "{:?}", first.hashrate);
+        let both = hashrate * 12.0 / 9.0;
+        assert!((together.m1 - both).abs() < both / 1000.0, "of those that pass the filters: {together:?}");
     }
 }

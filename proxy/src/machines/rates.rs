@@ -34,6 +34,14 @@ pub struct Hashrate {
     pub h1: f64,
 }
 
+impl std::ops::Add for Hashrate {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { m1: self.m1 + other.m1, m10: self.m10 + other.m10, h1: self.h1 + other.h1 }
+    }
+}
+
 impl Rates {
     /// Begins with the sum of the work so far.
     pub(crate) fn new(work: f64, now: Instant) -> Self {
