@@ -1,13 +1,19 @@
-//! Logs go to standard error as lines of text or JSON. Who reads them may go away: a closed pipe never stops the process.
+//! Logs go to standard error as lines of text or JSON. Who reads them may be slow or go away: neither a full pipe nor a closed
+//! one ever stops the process, or a share.
+
+mod queue;
 
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as lines};
+
+use queue::LineQueue;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,15 +66,45 @@ pub enum LoggingError {
     /// It was set up before in this process.
     #[error("logging is already set up: {0}")]
     AlreadySet(#[from] TryInitError),
+    /// There is no thread for it.
+    #[error("cannot start the thread that writes logs: {0}")]
+    NoThread(std::io::Error),
+}
+
+/// What is written by the process's logger, once there is one.
+static QUEUE: OnceLock<LineQueue> = OnceLock::new();
+
+/// Writes what was logged so far when it is dropped: hold it as long as anything is to be logged.
+#[derive(Debug)]
+#[must_use]
+pub struct Logs {
+    _private: (),
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if let Some(queue) = QUEUE.get() {
+            queue.flush();
+        }
+    }
+}
+
+/// Lines dropped so far because whoever reads the logs was too slow.
+#[must_use]
+pub fn dropped() -> u64 {
+    QUEUE.get().map_or(0, LineQueue::dropped)
 }
 
 /// Sets up logging for the process. `filter` holds directives such as `info,proxy=debug`; the variable `RUST_LOG` replaces
 /// it. Returns an error if the filter cannot be read or logging is set up already.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LoggingError> {
     let chosen = std::env::var("RUST_LOG").ok().filter(|given| !given.trim().is_empty());
     let filter = chosen.as_deref().unwrap_or(filter);
-    tracing_subscriber::registry().with(layer(format, filter, std::io::stderr)?).try_init()?;
-    Ok(())
+    let queue = LineQueue::start(std::io::stderr()).map_err(LoggingError::NoThread)?;
+    let out = queue.clone();
+    tracing_subscriber::registry().with(layer(format, filter, move || out.clone())?).try_init()?;
+    QUEUE.get_or_init(|| queue);
+    Ok(Logs { _private: () })
 }
 
 fn layer<S, W>(format: LogFormat, filter: &str, out: W) -> Result<impl Layer<S>, LoggingError>

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 /// Ticks a second in /proc/self/stat: what Linux tells programs on every architecture we build for.
 const TICKS: f64 = 100.0;
 
-/// Registers `tieline_build_info` and the `process_…` metrics.
+/// Registers `tieline_build_info`, `tieline_log_lines_dropped_total` and the `process_…` metrics.
 pub fn register(registry: &mut Registry, version: &str) {
     let labels = vec![("version", version.to_owned())];
     registry.register("tieline_build", "The build that runs", Info::new(labels));
@@ -25,6 +25,9 @@ struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let dropped = ConstCounter::new(crate::logging::dropped());
+        let help = "Log lines dropped because their reader was too slow";
+        dropped.encode(encoder.encode_descriptor("tieline_log_lines_dropped", help, None, dropped.metric_type())?)?;
         let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

@@ -30,7 +30,7 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
         )));
     }
     // The story has its own lines; the log speaks when something is odd.
-    daemon::logging::init(LogFormat::Text, "error").context("failed to start logging")?;
+    let _logs = daemon::logging::init(LogFormat::Text, "error").context("failed to start logging")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?;
     let books = runtime.block_on(Script::play(options))?;

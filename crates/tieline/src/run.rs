@@ -31,7 +31,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 pub fn run(path: &Path) -> Result<(), Failure> {
     let settings = Settings::load(path)?;
     let policy = settings.switchboard.as_ref().map(|control| switchboard::policy::load(&control.policy)).transpose()?;
-    daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
+    let _logs = daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?;
     // A runtime of its own: a slow reader of metrics, or a long list of sessions, must not delay a share.
