@@ -110,7 +110,7 @@ impl Pools {
         let mut addrs = Vec::new();
         for (index, listen) in std::iter::once(settings.listen).chain(settings.second).enumerate() {
             let taken = |source| LoadError::Listen { listen, source };
-            let mut listener = TcpListener::bind(listen).map_err(taken)?;
+            let mut listener = bind(listen).map_err(taken)?;
             poll.registry().register(&mut listener, Token(index), Interest::READABLE).map_err(taken)?;
             addrs.push(listener.local_addr().map_err(taken)?);
             listeners.push(Some(listener));
@@ -397,6 +397,18 @@ impl Conn {
     }
 }
 
+/// Listens with a queue that a whole window of connections fits into: with a shorter one the system drops some, they try
+/// again a second later, and the tool would measure that.
+fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(listen);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
 /// Writes as much as the socket takes. `None` when the connection is over.
 pub(super) fn write(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
     let mut sent = 0;
@@ -415,6 +427,8 @@ fn now() -> Instant {
     crate::clock::now()
 }
 
+/// Connections that may wait to be taken; the system allows fewer on most machines.
+const BACKLOG: i32 = 65_535;
 const WAKE: Token = Token(usize::MAX);
 /// The version bits that are granted to who asks.
 const MASK: u32 = 0x1fff_e000;
