@@ -78,6 +78,8 @@ pub(crate) fn config_for(pools: &[SocketAddr]) -> Config {
         difficulty: easy,
         min_difficulty: small,
         vardiff: false,
+        // Test miners are a thousand million times slower than what they say they are.
+        by_user_agent: false,
         ..Server::new("asics", "127.0.0.1:0".parse().expect("an address"))
     };
     let targets = pools

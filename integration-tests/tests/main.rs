@@ -7,6 +7,7 @@ mod compatibility;
 mod conformance;
 mod crowds;
 mod curtail;
+mod difficulty;
 mod external;
 mod failover;
 mod harness;

@@ -10,6 +10,7 @@ use stratum::server_message::render_notify;
 use stratum::share::{Share, SmallBytes, prove};
 use stratum::version::VersionMask;
 
+use crate::load::Load;
 use crate::outcome::Outcome;
 use crate::placement::job_id_text;
 use crate::session::{DifficultyRules, Input, Level, Outbox, Session, SessionRules};
@@ -47,7 +48,7 @@ impl SessionBench {
             server: 0,
             share_log: false,
         };
-        let (upstream, queues) = Upstream::new(ConnectionId(1), 0);
+        let (upstream, queues) = Upstream::under(ConnectionId(1), 0, Load::limited(Arc::default(), f64::INFINITY));
         let mut bench = Self {
             session: Session::new(Arc::new(rules), SLOT, 1, now),
             out: Outbox::default(),

@@ -126,8 +126,14 @@ pub struct Target {
     pub extranonce2_size: Option<u8>,
     /// Difficulty assumed until the pool says one.
     pub start_difficulty: Difficulty,
-    /// Difficulty asked of it, if any.
+    /// Difficulty asked of it; `None` asks for what suits the fleet.
     pub suggest_difficulty: Option<Difficulty>,
+    /// Shares a second that suit it: what is asked of it follows.
+    pub shares_per_sec: f64,
+    /// Most shares a second: while its difficulty would let more through, miners are held above it.
+    pub shares_per_sec_max: f64,
+    /// How long at most.
+    pub hold_max: Duration,
     /// Most connections to it. More than one is used only where its extranonce2 has no lane bytes.
     pub max_connections: u32,
     /// How it is reached by TLS; `None` is plain. There is no way from the one to the other.
@@ -172,6 +178,9 @@ impl Target {
             extranonce2_size: None,
             start_difficulty: Difficulty::ONE,
             suggest_difficulty: None,
+            shares_per_sec: 5.0,
+            shares_per_sec_max: 1000.0,
+            hold_max: Duration::from_secs(300),
             max_connections: 64,
             tls: None,
             reconnect_hosts: Vec::new(),

@@ -17,6 +17,7 @@ mod downstream;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod lane;
+mod load;
 mod machines;
 mod mailbox;
 mod metrics;
@@ -207,6 +208,7 @@ impl Proxy {
             },
             changed: Notify::new(),
             refresh_after: config.refresh_after,
+            fleet: Arc::default(),
         });
 
         let state = state_dir.map(|dir| Arc::new(StateFile::new(dir.join("proxy.json"))));

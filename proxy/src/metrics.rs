@@ -73,6 +73,8 @@ pub(crate) struct TargetCounters {
     pub(crate) up: Gauge,
     pub(crate) connections: Gauge,
     pub(crate) reconnects: Counter,
+    held_seconds: Counter<f64, AtomicU64>,
+    held_work: Counter<f64, AtomicU64>,
 }
 
 type Histograms = Family<UpstreamLabel, Histogram, fn() -> Histogram>;
@@ -171,6 +173,12 @@ impl Metrics {
         registry.register("upstream_up", "1 when the target has a job to give", up.clone());
         let connections = Family::<UpstreamLabel, Gauge>::default();
         registry.register("upstream_connections", "Connections to the target that have a job", connections.clone());
+        let held_seconds = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
+        let help = "Time in which miners were held above the target's difficulty";
+        registry.register("held_difficulty_seconds", help, held_seconds.clone());
+        let held_work = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
+        let help = "Work that the target did not credit for it, in hashes of difficulty 1, estimated";
+        registry.register("held_difficulty_work", help, held_work.clone());
         let reconnects = Family::<UpstreamLabel, Counter>::default();
         registry.register("upstream_reconnects", "Connections to the target that ended", reconnects.clone());
         let sessions = Family::<SessionLabels, Gauge>::default();
@@ -245,6 +253,8 @@ impl Metrics {
                 up: up.get_or_create_owned(&label),
                 connections: connections.get_or_create_owned(&label),
                 reconnects: reconnects.get_or_create_owned(&label),
+                held_seconds: held_seconds.get_or_create_owned(&label),
+                held_work: held_work.get_or_create_owned(&label),
             })
         };
         Arc::new(Self {
@@ -362,6 +372,14 @@ impl Metrics {
 pub(crate) const STATES_NOWHERE: [&str; 3] = ["handshake", "waiting", "parked"];
 
 impl TargetCounters {
+    /// Counts time in which miners were held above the target's difficulty, and what it did not credit for it.
+    pub(crate) fn held(&self, seconds: f64, work: f64) {
+        if seconds > 0.0 {
+            self.held_seconds.inc_by(seconds);
+            self.held_work.inc_by(work);
+        }
+    }
+
     /// Counts a submit's end.
     pub(crate) fn ended(&self, outcome: Outcome) {
         self.ends[outcome as usize].inc();

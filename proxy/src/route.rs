@@ -15,6 +15,8 @@ pub(crate) struct TargetHealth {
     pub(crate) quarantined: bool,
     /// It answers, but has brought no job for long.
     pub(crate) quiet: bool,
+    /// Its difficulty is too low to take the fleet, so far.
+    pub(crate) low: bool,
     /// Version bits it lets us roll; `None` when it refuses to.
     pub(crate) mask: Option<VersionMask>,
 }
@@ -51,6 +53,9 @@ pub(crate) struct Route {
 /// So long after the start, which pool answered first means nothing: a better one is taken as soon as it is there.
 const STARTING: Duration = Duration::from_secs(10);
 
+/// So much longer than others a better target is waited for whose difficulty is too low for the fleet.
+const LOW_PATIENCE: Duration = Duration::from_secs(300);
+
 impl Route {
     /// A route over `targets` targets, at `now` all still unknown.
     pub(crate) fn new(targets: usize, failback_after: Duration, now: Instant) -> Self {
@@ -83,7 +88,9 @@ impl Route {
             // A pool that misbehaves or is quiet is left at once when another is better, and a better one is returned to when it has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
                 let starting = now < self.started_at + STARTING && !self.failed[best] && flaw(best) == (false, false);
-                let held = starting || self.ready_since[best].is_some_and(|since| now >= since + self.failback_after);
+                // One whose difficulty is still too low is waited for a while longer: it has been asked for more.
+                let patience = self.failback_after + if health[best].low { LOW_PATIENCE } else { Duration::ZERO };
+                let held = starting || self.ready_since[best].is_some_and(|since| now >= since + patience);
                 let left = flaw(best) < flaw(active);
                 Some(if held || left { best } else { active })
             }
@@ -100,7 +107,11 @@ impl Route {
     /// When the decision may change by time alone.
     pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         let active = self.active?;
-        let due = self.ready_since[..active].iter().flatten().map(|since| *since + self.failback_after);
+        let since = self.ready_since[..active].iter().flatten();
+        let due = since.flat_map(|since| {
+            let due = *since + self.failback_after;
+            [due, due + LOW_PATIENCE]
+        });
         due.filter(|due| *due > now).min()
     }
 }
@@ -109,9 +120,9 @@ impl Route {
 mod tests {
     use super::*;
 
-    const UP: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: false, mask: None };
-    const DOWN: TargetHealth = TargetHealth { ready: false, quarantined: false, quiet: false, mask: None };
-    const QUIET: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: true, mask: None };
+    const UP: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: false, low: false, mask: None };
+    const DOWN: TargetHealth = TargetHealth { ready: false, quarantined: false, quiet: false, low: false, mask: None };
+    const QUIET: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: true, low: false, mask: None };
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn origin() -> Instant {
@@ -198,5 +209,26 @@ mod tests {
         assert_eq!(order(&route.decide(&[QUIET, UP], now)), [1, 0]);
         assert_eq!(order(&route.decide(&[QUIET, QUIET], now)), [1, 0], "no reason to go back");
         assert_eq!(order(&route.decide(&[QUIET, DOWN], now)), [0]);
+    }
+
+    #[test]
+    fn a_better_target_whose_difficulty_is_too_low_is_returned_to_later() {
+        let start = origin();
+        let at = |secs| start + Duration::from_secs(secs);
+        let low = TargetHealth { low: true, ..UP };
+        let mut route = Route::new(2, Duration::from_secs(120), start);
+        route.decide(&[DOWN, UP], at(20));
+        assert_eq!(route.decide(&[low, UP], at(30)).usable[0].target, 1);
+        assert_eq!(route.decide(&[low, UP], at(449)).usable[0].target, 1, "it has been asked for more");
+        assert_eq!(route.next_change(at(449)), Some(at(450)));
+        assert_eq!(route.decide(&[low, UP], at(450)).usable[0].target, 0, "and is not waited for for ever");
+        let mut route = Route::new(2, Duration::from_secs(120), start);
+        route.decide(&[DOWN, UP], at(20));
+        route.decide(&[low, UP], at(30));
+        assert_eq!(route.decide(&[UP, UP], at(150)).usable[0].target, 0, "it has given more");
+        let mut route = Route::new(2, Duration::from_secs(120), start);
+        route.decide(&[DOWN, UP], at(20));
+        route.decide(&[low, UP], at(30));
+        assert_eq!(route.decide(&[low, DOWN], at(31)).usable[0].target, 0, "better than none");
     }
 }

@@ -213,6 +213,11 @@ impl Session {
         self.aim.measured_rate(&self.rules.difficulty)
     }
 
+    /// Hashes of difficulty 1 a second, for the sum of all.
+    pub(crate) fn fleet_rate(&self) -> f32 {
+        self.aim.fleet_rate(&self.rules.difficulty)
+    }
+
     /// What the machine did when it was connected last, in hashes of difficulty 1 a second.
     pub(crate) fn recall(&mut self, work_rate: f32) {
         self.aim.recall(work_rate, &self.rules.difficulty);
@@ -404,9 +409,11 @@ impl Session {
 
     /// A share shows what the machine can do, whatever becomes of it.
     fn proved(&mut self, worth: Option<Worth>, now: Instant, out: &mut Outbox) {
-        let (Some(worth), Some(limits)) = (worth, self.limits()) else { return };
+        let Some(worth) = worth else { return };
         let age = self.age(now);
-        out.reissue |= self.aim.share(worth.difficulty, &limits, &self.rules.difficulty, age);
+        if self.aim.share(worth.difficulty, &self.rules.difficulty, age) {
+            out.reissue |= self.limits().is_some_and(|limits| self.aim.may_rise(&limits, &self.rules.difficulty));
+        }
     }
 
     /// What holds for the newest job.
@@ -415,7 +422,11 @@ impl Session {
     }
 
     fn limits_of(&self, work: &LaneWork) -> Limits {
-        Limits { pool: work.job.difficulty, hold: None, promised: self.role.minimum_difficulty() }
+        let (pool, load) = (work.job.difficulty, work.job.upstream.load());
+        let own = self.aim.work_rate(&self.rules.difficulty);
+        // A listener without vardiff takes no part: its miners' difficulty is what its operator has said.
+        let hold = self.rules.difficulty.interval.and_then(|_| load.hold(pool, own));
+        Limits { pool, hold, promised: self.role.minimum_difficulty() }
     }
 
     /// Begins the submit's part of the share log, if there is one.

@@ -24,12 +24,13 @@ use daemon::clock;
 use parking_lot::Mutex;
 use serde::Serialize;
 use stratum::client_role::ClientConfig;
+use stratum::difficulty::Difficulty;
 use stratum::frame::{POOL_LINE_MAX, Splitter};
 use stratum::job::Job;
 use stratum::version::VersionMask;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 pub(crate) use in_flight::undelivered;
 pub(crate) use pool_session::{Deadlines, PoolEvent, PoolSession};
@@ -37,6 +38,7 @@ pub(crate) use probe::probe_sizes;
 
 use crate::books::Books;
 use crate::config::{HostPort, OnPayoutChange, Target};
+use crate::load::{self, Fleet, Load, LoadRules, Sizing};
 use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::TargetHealth;
@@ -58,6 +60,8 @@ pub(crate) struct Pools {
     /// Told when a target's health may have changed, or seats have become free.
     pub(crate) changed: Notify,
     pub(crate) refresh_after: Duration,
+    /// How much all sessions hash that want work.
+    pub(crate) fleet: Arc<Fleet>,
 }
 
 /// One target: its configuration and what is known of the pool just now.
@@ -111,6 +115,12 @@ impl Pool {
         self.state.lock().clone()
     }
 
+    /// What the target is to see of the fleet.
+    pub(crate) fn load_rules(&self) -> LoadRules {
+        let Target { shares_per_sec, shares_per_sec_max, hold_max, .. } = self.config;
+        LoadRules { shares_per_sec, shares_per_sec_max, hold_max }
+    }
+
     /// Asks for one more connection, up to the target's cap. Returns whether there is room for one.
     pub(crate) fn want_another(&self, than: u32) -> bool {
         let cap = self.config.max_connections;
@@ -151,9 +161,12 @@ impl Pools {
         let state = self.placement.target_state(pool.index);
         // One connection that still brings jobs is enough.
         let quiet = state.ready > 0 && state.quiet == state.ready;
+        let rules = pool.load_rules();
         let pool = pool.state.lock();
         let quarantined = pool.quarantined_until.is_some_and(|until| clock::now() < until);
-        TargetHealth { ready: state.ready > 0, quarantined, quiet, mask: pool.mask }
+        let difficulty = pool.difficulty.and_then(Difficulty::new);
+        let low = difficulty.is_some_and(|difficulty| load::is_low(&rules, &self.fleet, difficulty));
+        TargetHealth { ready: state.ready > 0, quarantined, quiet, low, mask: pool.mask }
     }
 
     /// Puts a target aside for a while: others are mined at instead, if there are any.
@@ -274,7 +287,10 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
         },
     };
     let id = pools.placement.next_connection_id();
-    let (upstream, queues) = Upstream::new(id, pool.index);
+    let load = Load::limited(pools.fleet.clone(), pool.config.shares_per_sec_max);
+    let mut sizing = Sizing::new(pool.load_rules(), load.clone(), clock::now());
+    let suggest = pool.config.suggest_difficulty.or_else(|| sizing.first_ask(clock::now()));
+    let (upstream, queues) = Upstream::under(id, pool.index, load);
     let mut carrier = Carrier {
         pools: pools.clone(),
         pool: pool.clone(),
@@ -285,7 +301,7 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
         outgoing: Outgoing::default(),
         session: PoolSession::new(
             id,
-            client_config(&pool.config),
+            ClientConfig { suggest, ..client_config(&pool.config) },
             pools.deadlines.clone(),
             pool.config.start_difficulty,
             clock::now(),
@@ -295,6 +311,7 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
         probing: false,
         tick_at: clock::now(),
         course: std::mem::take(course),
+        sizing,
     };
     let (reason, detail) = carrier.carry(cancel).await;
     let worked = carrier.has_job;
@@ -332,6 +349,7 @@ struct Carrier {
     /// When deadlines are next looked at.
     tick_at: Instant,
     course: Course,
+    sizing: Sizing,
 }
 
 /// Shares are not taken from the queue while so many bytes wait for the pool's socket.
@@ -602,7 +620,25 @@ impl Carrier {
             self.refreshed_at = now;
             self.pools.placement.refresh(self.upstream.id);
         }
+        self.size(now);
         Ok(())
+    }
+
+    /// Asks for the difficulty that suits the fleet, and counts what miners are held above.
+    fn size(&mut self, now: Instant) {
+        let state = self.pools.placement.target_state(self.pool.index);
+        let may_ask = self.has_job && self.pool.config.suggest_difficulty.is_none();
+        let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
+        // Each connection of the target looks.
+        let part = f64::from(state.ready.max(1));
+        let counters = self.pools.books.metrics.target(Some(self.pool.index));
+        counters.held(look.held.as_secs_f64() / part, look.uncredited / part);
+        if let Some(difficulty) = look.ask {
+            debug!(difficulty = difficulty.get(), "asking the pool for a difficulty");
+            let mut bytes = Vec::new();
+            self.session.suggest(difficulty, &mut bytes);
+            self.outgoing.push(&bytes);
+        }
     }
 
     /// The pool brought no job for long; another connection has asked whether it lives.

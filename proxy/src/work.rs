@@ -17,6 +17,7 @@ use stratum::share::Proof;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
+use crate::load::Load;
 use crate::machines::MachineStats;
 use crate::sessions::SessionHandle;
 use crate::share_log::Record;
@@ -35,6 +36,8 @@ pub(crate) struct Upstream {
     quiet: AtomicBool,
     /// Jobs with a lower sequence are retired by the pool.
     retired_below: AtomicU64,
+    /// What the fleet asks of its difficulty.
+    load: Arc<Load>,
     /// Shares on their way to the pool.
     submits: mpsc::Sender<UpstreamShare>,
     /// Shares that meet the network target: written ahead of any queue.
@@ -54,7 +57,13 @@ pub(crate) struct SubmitQueues {
 }
 
 impl Upstream {
+    /// A connection whose pool is asked for nothing.
+    #[cfg(test)]
     pub(crate) fn new(id: ConnectionId, target: usize) -> (Arc<Self>, SubmitQueues) {
+        Self::under(id, target, Load::none())
+    }
+
+    pub(crate) fn under(id: ConnectionId, target: usize, load: Arc<Load>) -> (Arc<Self>, SubmitQueues) {
         let (submits, submits_rx) = mpsc::channel(SUBMITS_QUEUED);
         let (urgent, urgent_rx) = mpsc::channel(URGENT_QUEUED);
         let upstream = Self {
@@ -64,6 +73,7 @@ impl Upstream {
             suspect: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
             retired_below: AtomicU64::new(0),
+            load,
             submits,
             urgent,
         };
@@ -98,6 +108,10 @@ impl Upstream {
     /// Retires every job with a sequence below `seq`.
     pub(crate) fn retire_below(&self, seq: u64) {
         self.retired_below.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
     }
 
     pub(crate) fn submits(&self) -> &mpsc::Sender<UpstreamShare> {

@@ -184,6 +184,9 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
             .and_then(Difficulty::new)
             .unwrap_or(known.start_difficulty),
         suggest_difficulty: section.optional_float("suggest_difficulty", DIFFICULTY_RANGE).and_then(Difficulty::new),
+        shares_per_sec: section.float_or("shares_per_sec", 0.01..=10_000.0, known.shares_per_sec),
+        shares_per_sec_max: section.float_or("shares_per_sec_max", 0.1..=1e6, known.shares_per_sec_max),
+        hold_max: section.duration_or("hold_max", Duration::ZERO..=HOUR, known.hold_max),
         max_connections: section.integer_or("max_connections", 1..=4096, known.max_connections),
         reconnect_hosts: read_reconnect_hosts(&section),
         on_payout_change: section.choice_or("on_payout_change", &ON_PAYOUT_CHANGE, known.on_payout_change),

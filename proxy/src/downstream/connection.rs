@@ -85,6 +85,7 @@ pub(super) fn serve(
         lines_paid: now,
         ending: None,
         delivered: None,
+        hashing: 0.0,
         waiting: false,
         served: false,
         starved: false,
@@ -115,6 +116,8 @@ pub(super) struct Connection {
     ending: Option<Box<(Instant, &'static str)>>,
     /// A pool's new job that stands in the buffer.
     delivered: Option<Arc<LaneWork>>,
+    /// What it adds to the fleet's work rate.
+    hashing: f32,
     /// It counts among those that wait for a seat.
     waiting: bool,
     /// It counts among those that want work.
@@ -151,6 +154,7 @@ impl Drop for Connection {
         self.abandon();
         self.set_waiting(false);
         self.set_served(false);
+        self.set_hashing(0.0);
     }
 }
 
@@ -212,6 +216,7 @@ impl Connection {
         self.read(cx, read, now, out)?;
         self.deliver(now, out);
         if std::mem::take(&mut out.reissue) {
+            self.set_hashing(self.session.fleet_rate());
             self.renew(now, out);
         }
         self.write(cx, out)?;

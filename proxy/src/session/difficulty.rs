@@ -11,6 +11,7 @@ use stratum::difficulty::Difficulty;
 
 use super::user_agent::speed_of;
 use super::vardiff::{Level, Reason, Vardiff, Verdict, Voice};
+use crate::load::Hold;
 
 /// How a listener sets difficulties.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +34,23 @@ pub(super) struct Limits {
     /// The pool's difficulty.
     pub(super) pool: Difficulty,
     /// What miners are held at while the pool's is too low for all of them.
-    pub(super) hold: Option<Level>,
+    pub(super) hold: Option<Hold>,
     /// What a configure has promised the miner.
     pub(super) promised: Option<Difficulty>,
+}
+
+impl Limits {
+    /// No session is given more, but for the sake of [`Self::least`].
+    fn most(&self, rules: &DifficultyRules) -> Level {
+        let pool = Level::at_or_below(self.pool);
+        self.hold.map_or(pool, |hold| hold.most.max(pool)).min(rules.max)
+    }
+
+    /// No session is given less.
+    fn least(&self, rules: &DifficultyRules) -> Level {
+        let held = self.hold.map_or(Level::FLOOR, |hold| hold.least.min(rules.max));
+        held.max(self.promised.map_or(rules.min, Level::at_or_above)).max(rules.min)
+    }
 }
 
 /// The difficulty of one session.
@@ -171,28 +186,23 @@ impl Aim {
 
     /// The machine's level, within all bounds.
     fn within(&self, limits: &Limits, rules: &DifficultyRules) -> Level {
-        let pool = Level::at_or_below(limits.pool);
-        let ceiling = limits.hold.map_or(pool, |hold| hold.max(pool));
-        let level = self.vardiff.level().min(rules.max).max(self.miner_min).min(ceiling);
-        let held = limits.hold.map_or(level, |hold| level.max(hold.min(rules.max)));
-        held.max(limits.promised.map_or(rules.min, Level::at_or_above)).max(rules.min)
+        let wanted = self.vardiff.level().max(self.miner_min).min(limits.most(rules));
+        wanted.max(limits.least(rules))
     }
 
-    /// Counts a share that met `difficulty`. Returns whether shares come so fast that the next level cannot wait.
-    pub(super) fn share(&mut self, difficulty: f64, limits: &Limits, rules: &DifficultyRules, age: Duration) -> bool {
+    /// Counts a share that met `difficulty`. Returns whether shares come so fast that the next level should not wait.
+    pub(super) fn share(&mut self, difficulty: f64, rules: &DifficultyRules, age: Duration) -> bool {
         // One found at another level (of work from before a change) says nothing of this one.
         if self.sent.map(Level::get) != Some(difficulty) {
             return false;
         }
         self.vardiff.share(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
-        rules.interval.is_some() && self.vardiff.storms() && self.may_rise(limits, rules)
+        rules.interval.is_some() && self.vardiff.storms()
     }
 
     /// Whether anything but the machine's own level keeps it from a higher one.
-    fn may_rise(&self, limits: &Limits, rules: &DifficultyRules) -> bool {
-        let pool = Level::at_or_below(limits.pool);
-        let ceiling = limits.hold.map_or(pool, |hold| hold.max(pool)).min(rules.max);
-        self.sent.is_some_and(|sent| sent < ceiling)
+    pub(super) fn may_rise(&self, limits: &Limits, rules: &DifficultyRules) -> bool {
+        self.sent.is_some_and(|sent| sent < limits.most(rules).max(limits.least(rules)))
     }
 
     /// Whether shares stay away so long that a lower level should not wait for the next job.
@@ -200,14 +210,19 @@ impl Aim {
         let (Some(interval), Some(sent)) = (rules.interval, self.sent) else { return false };
         self.vardiff.pass(interval, age.as_secs_f64());
         let Some(Verdict { level, .. }) = self.vardiff.verdict() else { return false };
-        let floor = limits.promised.map_or(rules.min, Level::at_or_above).max(limits.hold.unwrap_or(Level::FLOOR));
-        sent.above(level.max(floor)) >= 2
+        sent.above(level.max(limits.least(rules))) >= 2
     }
 
     /// There is no work for a while.
     pub(super) fn rest(&mut self, rules: &DifficultyRules, age: Duration) {
         self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
         self.vardiff.rest();
+    }
+
+    /// Hashes of difficulty 1 a second, for the sum of all; nothing where rates are not followed.
+    #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
+    pub(super) fn fleet_rate(&self, rules: &DifficultyRules) -> f32 {
+        if rules.interval.is_some() { self.work_rate(rules) as f32 } else { 0.0 }
     }
 
     /// Hashes of difficulty 1 a second: measured, or as a good voice has said.

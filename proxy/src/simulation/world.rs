@@ -245,7 +245,8 @@ impl World {
             .map(|target| {
                 let ready = self.placement.target_state(target).ready > 0;
                 let mask = self.carriers.values().find(|carrier| carrier.target == target);
-                TargetHealth { ready, quarantined: false, quiet: false, mask: mask.and_then(|carrier| carrier.mask) }
+                let mask = mask.and_then(|carrier| carrier.mask);
+                TargetHealth { ready, quarantined: false, quiet: false, low: false, mask }
             })
             .collect();
         self.directions.usable = self.route.decide(&health, self.now).usable.into();

@@ -132,6 +132,16 @@ impl PoolSession {
         self.role.start(out);
     }
 
+    /// The difficulty of the pool's next job, as far as it has said.
+    pub(crate) fn difficulty(&self) -> Difficulty {
+        self.difficulty
+    }
+
+    /// Asks the pool for a difficulty.
+    pub(crate) fn suggest(&mut self, difficulty: Difficulty, out: &mut Vec<u8>) {
+        self.role.suggest_difficulty(difficulty, out);
+    }
+
     /// Shares that wait for the pool's word.
     pub(crate) fn waiting(&self) -> usize {
         self.in_flight.waiting()

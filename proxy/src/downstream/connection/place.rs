@@ -36,6 +36,8 @@ impl Connection {
         if let Some(work_rate) = recalled {
             self.session.recall(work_rate);
         }
+        // Before it has work: the first difficulty depends on the sum.
+        self.set_hashing(self.session.fleet_rate());
         self.settle(now, out);
     }
 
@@ -106,6 +108,8 @@ impl Connection {
         if let Some(presence) = &mut self.presence {
             presence.set_working(state == SessionState::Working);
         }
+        let parked = state == SessionState::Parked;
+        self.set_hashing(if parked { 0.0 } else { self.session.fleet_rate() });
         let mut shown = self.entry.handle.shown.lock();
         shown.state = state;
         shown.set_difficulty(self.session.difficulty());
@@ -117,6 +121,15 @@ impl Connection {
         if self.waiting != waiting {
             self.waiting = waiting;
             adjust(&self.shared.waiting, waiting);
+        }
+    }
+
+    /// Changes what it adds to the fleet's work rate, where that makes a difference.
+    pub(super) fn set_hashing(&mut self, work_rate: f32) {
+        let near = self.hashing * 0.95..=self.hashing * 1.05;
+        if work_rate == 0.0 || !near.contains(&work_rate) {
+            self.shared.pools.fleet.change(self.hashing, work_rate);
+            self.hashing = work_rate;
         }
     }
 

@@ -162,7 +162,7 @@ impl Machine<'_> {
         }
         self.seen.shares += 1.0;
         let age = self.age(now);
-        self.aim.share(level.get(), &Self::limits(), self.rules, age)
+        self.aim.share(level.get(), self.rules, age) && self.aim.may_rise(&Self::limits(), self.rules)
     }
 }
 

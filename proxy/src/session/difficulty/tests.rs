@@ -31,7 +31,7 @@ fn a_session_costs_fifty_six_bytes() {
 
 #[test]
 fn every_bound_holds_and_the_stronger_wins() {
-    let hold = |level| Limits { hold: Some(level), ..limits(100.0) };
+    let hold = |least, most| Limits { hold: Some(Hold { least, most }), ..limits(100.0) };
     for (password, limits, expected, why) in [
         ("x", limits(1e9), 1024.0, "the listener's"),
         ("x", limits(1000.0), 512.0, "the power of two below the pool's"),
@@ -42,8 +42,10 @@ fn every_bound_holds_and_the_stronger_wins() {
         ("md=3000", limits(1e9), 4096.0, "at least"),
         ("md=3000", limits(2500.0), 2048.0, "never above the pool's"),
         ("d=4 md=64", limits(1e9), 64.0, "at least"),
-        ("x", hold(level(9)), 512.0, "up to what the target holds"),
-        ("x", hold(level(12)), 4096.0, "and no less"),
+        ("x", hold(level(9), Level::CEILING), 1024.0, "its own, above the pool's, while the target holds"),
+        ("x", hold(level(12), Level::CEILING), 4096.0, "and no less than that takes"),
+        ("x", hold(level(8), level(8)), 256.0, "which is given up step by step"),
+        ("x", hold(level(30), Level::CEILING), 1_048_576.0, "the listener's ceiling"),
         ("x", Limits { promised: Some(of(600.0)), ..limits(100.0) }, 1024.0, "what was promised"),
     ] {
         let mut aim = Aim::new(&rules());
@@ -76,7 +78,7 @@ fn s56_a_suggestion_below_what_the_rate_needs_is_clamped() {
     let mut aim = Aim::new(&rules());
     aim.advertise(&limits(1e9), &rules(), at(0));
     for share in 1..=20 {
-        aim.share(1024.0, &limits(1e9), &rules(), at(10 * share));
+        aim.share(1024.0, &rules(), at(10 * share));
     }
     aim.suggestion(of(1.0), at(201), &rules());
     assert_eq!(aim.advertise(&limits(1e9), &rules(), at(201)).level.get(), 256.0);
@@ -108,7 +110,7 @@ fn without_vardiff_a_session_stays_where_it_begins() {
     let mut aim = Aim::new(&fixed);
     aim.advertise(&limits(1e9), &fixed, at(0));
     for second in 1..=1000 {
-        assert!(!aim.share(1024.0, &limits(1e9), &fixed, at(second)));
+        assert!(!aim.share(1024.0, &fixed, at(second)));
     }
     assert_eq!(aim.advertise(&limits(1e9), &fixed, at(1000)), Advertised { level: level(10), changed: None });
     assert!(!aim.starves(&limits(1e9), &fixed, at(90_000)));
@@ -121,7 +123,8 @@ fn a_storm_cannot_be_helped_at_the_pools_difficulty() {
         let mut aim = Aim::new(&rules());
         aim.advertise(&limits(pool), &rules(), at(0));
         let sent = aim.sent().expect("sent");
-        (1..=100).any(|n| aim.share(sent.get(), &limits(pool), &rules(), Duration::from_millis(n)))
+        (1..=100)
+            .any(|n| aim.share(sent.get(), &rules(), Duration::from_millis(n)) && aim.may_rise(&limits(pool), &rules()))
     };
     assert!(storm(1e9) && !storm(1024.0));
 }
@@ -146,7 +149,7 @@ fn every_change_says_why() {
     aim.suggestion(of(16.0), at(2), &rules());
     assert_eq!(change(&mut aim, 1e9, 2), Some("wish"));
     for share in 0..40 {
-        aim.share(16.0, &limits(1e9), &rules(), Duration::from_millis(2000 + 10 * share));
+        aim.share(16.0, &rules(), Duration::from_millis(2000 + 10 * share));
     }
     assert_eq!(change(&mut aim, 1e9, 3), Some("fast"));
     assert_eq!(change(&mut aim, 1e9, 400), Some("idle"));
