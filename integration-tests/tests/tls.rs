@@ -176,7 +176,10 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     site.pools[0].set_tls(Some(other));
     site.pools[0].drop_connections();
     let fault = site.fault(0, "tls_pin_mismatch").await;
-    assert!(fault.contains("sha256/"), "the new key is named, for an operator who expected it: {fault}");
+    assert!(
+        fault.contains("the pool's key is sha256/"),
+        "the new key is named, for an operator who expected it: {fault}"
+    );
     let before = site.pools[1].counts().total.accepted;
     site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
     let at_first = site.pools[0].counts();

@@ -64,6 +64,8 @@ pub struct PoolPatience {
     pub answer: Duration,
     /// For the next job, before another connection asks whether the pool lives.
     pub quiet: Duration,
+    /// Jobs that come faster are held, the newest replacing the one before. Zero holds none.
+    pub job_every: Duration,
 }
 
 /// A listener.
@@ -225,6 +227,7 @@ impl Default for PoolPatience {
             suspect: Duration::from_secs(5),
             answer: Duration::from_secs(20),
             quiet: Duration::from_secs(120),
+            job_every: Duration::from_millis(200),
         }
     }
 }

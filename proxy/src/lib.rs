@@ -205,6 +205,7 @@ impl Proxy {
                 suspect: config.pool.suspect,
                 answer: config.pool.answer,
                 quiet: config.pool.quiet,
+                job_every: config.pool.job_every,
             },
             changed: Notify::new(),
             refresh_after: config.refresh_after,

@@ -164,6 +164,14 @@ pub(crate) fn reason(fault: &rustls::Error) -> &'static str {
     }
 }
 
+/// What a failure of TLS is, in words.
+pub(crate) fn detail(fault: &rustls::Error) -> String {
+    match fault {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.0.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// Whether a failure says that the peer is not who it should be, or does not speak TLS as we do: trying again at once
 /// will not change that.
 pub(crate) fn is_identity(reason: &str) -> bool {

@@ -48,6 +48,7 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
         suspect: patience.duration_or("suspect", Duration::from_millis(100)..=HOUR, defaults.pool.suspect),
         answer: patience.duration_or("answer", Duration::from_millis(500)..=HOUR, defaults.pool.answer),
         quiet: patience.duration_or("quiet", SECOND..=DAY, defaults.pool.quiet),
+        job_every: patience.duration_or("job_every", Duration::ZERO..=5 * SECOND, defaults.pool.job_every),
     };
     if pool.suspect >= pool.answer {
         patience.mistake("suspect", "must be shorter than `answer`");

@@ -38,6 +38,8 @@ async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
     let target = Target::new("a", &pool.addr().ip().to_string(), pool.addr().port(), "acme");
     let mut config = Config::new(vec![server], vec![target]);
     config.sessions_max = 4;
+    // Tests make jobs as fast as they can.
+    config.pool.job_every = Duration::ZERO;
     let (tasks, mut registry) = (Tasks::new(), Registry::default());
     let proxy = Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap();
     (pool, proxy, tasks, registry)

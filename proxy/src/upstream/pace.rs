@@ -1,7 +1,7 @@
 //! How fast a pool's jobs are handed on: a pool that sends a thousand a second must not make us write to each miner a
 //! thousand times a second (U30, F79).
 //!
-//! Up to five jobs a second go on as they come. Faster ones are held, the newest replacing the one before, and the flags
+//! Up to so many jobs a second as the configuration says go on as they come. Faster ones are held, the newest replacing the one before, and the flags
 //! of what was skipped are kept: a `clean` holds for whatever comes after it. Work on a new block does not wait, since all
 //! that is mined meanwhile is lost; nor does a clean job, or one under an id that is in use: what is mined at the former ones
 //! would be refused. But none of them comes by the second, so that a few are let through at once and a flood of them is held like any other.
@@ -24,6 +24,8 @@ pub(super) struct Terms {
 /// The pace of one connection.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// Time between jobs that do not hurry; zero holds none.
+    every: Duration,
     handed_at: Option<Instant>,
     prev_hash: [u8; 32],
     /// The latest job ids that were handed on.
@@ -34,8 +36,6 @@ pub(super) struct Pace {
     earned_at: Instant,
 }
 
-/// Time between jobs that do not hurry.
-const EVERY: Duration = Duration::from_millis(200);
 /// Jobs that hurry and may follow each other at once: a reorganisation, a pool that catches up.
 const AT_ONCE: u32 = 5;
 /// One more may after so long.
@@ -44,8 +44,16 @@ const ONE_MORE: Duration = Duration::from_secs(1);
 const IDS_MAX: usize = 16;
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { handed_at: None, prev_hash: [0; 32], ids: VecDeque::new(), held: None, hurried: AT_ONCE, earned_at: now }
+    pub(super) fn new(every: Duration, now: Instant) -> Self {
+        Self {
+            every,
+            handed_at: None,
+            prev_hash: [0; 32],
+            ids: VecDeque::new(),
+            held: None,
+            hurried: AT_ONCE,
+            earned_at: now,
+        }
     }
 
     /// Takes a job in. Returns it if it goes on now.
@@ -53,7 +61,7 @@ impl Pace {
         if let Some(skipped) = self.held.take() {
             terms.job.clean |= skipped.job.clean;
         }
-        let calm = self.handed_at.is_none_or(|last| now >= last + EVERY);
+        let calm = self.handed_at.is_none_or(|last| now >= last + self.every);
         let Job { job_id, prev_hash, clean, .. } = &terms.job;
         let hurries = *clean || *prev_hash != self.prev_hash || self.ids.contains(job_id);
         if calm || (hurries && self.hurry(now)) {
@@ -66,7 +74,7 @@ impl Pace {
     /// When the job that is held goes on.
     pub(super) fn due(&self) -> Option<Instant> {
         self.held.as_ref()?;
-        self.handed_at.map(|last| last + EVERY)
+        self.handed_at.map(|last| last + self.every)
     }
 
     /// The job that is held, once it is due.
@@ -110,6 +118,7 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const EVERY: Duration = Duration::from_millis(200);
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn origin() -> Instant {
@@ -136,7 +145,7 @@ mod tests {
     /// Lets `count` jobs come a millisecond apart, and returns when which were handed on.
     fn flood(count: u32, job: impl Fn(u32) -> Terms) -> Vec<(u32, String, bool)> {
         let start = origin();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(EVERY, start);
         let mut handed = Vec::new();
         for ms in 0..count {
             let now = start + ms * MS;
@@ -165,9 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_of_zero_holds_nothing() {
+        let start = origin();
+        let mut pace = Pace::new(Duration::ZERO, start);
+        assert!((0..1000).all(|n| pace.take(terms(n, 0, false), start).is_some()));
+    }
+
+    #[test]
     fn a_new_block_does_not_wait_and_a_calm_pool_waits_for_nothing() {
         let start = origin();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(EVERY, start);
         assert!(pace.take(terms(1, 0, true), start).is_some());
         assert!(pace.take(terms(1, 0, true), start + MS).is_some(), "what was before it is stale");
         assert!(pace.take(terms(2, 0, false), start + MS).is_none(), "another template of the same block may wait");
@@ -182,7 +198,7 @@ mod tests {
     #[test]
     fn u28_a_job_under_an_id_in_use_does_not_wait() {
         let start = origin();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(EVERY, start);
         assert!(pace.take(terms(1, 0, true), start).is_some());
         assert!(pace.take(terms(2, 0, false), start + EVERY).is_some());
         assert!(pace.take(terms(1, 0, false), start + EVERY + MS).is_some());
@@ -193,7 +209,7 @@ mod tests {
     #[test]
     fn what_was_skipped_stays_clean() {
         let start = origin();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(EVERY, start);
         for n in 0..6 {
             assert!(pace.take(terms(n, 0, true), start).is_some());
         }

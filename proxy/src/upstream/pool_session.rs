@@ -31,6 +31,8 @@ pub(crate) struct Deadlines {
     pub(crate) answer: Duration,
     /// Without a job for so long the pool is quiet.
     pub(crate) quiet: Duration,
+    /// Jobs that come faster are held.
+    pub(crate) job_every: Duration,
 }
 
 /// What a pool's line meant for the rest of the proxy.
@@ -108,7 +110,6 @@ impl PoolSession {
     ) -> Self {
         Self {
             role: ClientRole::new(config).numbered_from(id.0 % NUMBERINGS * NUMBERS_EACH),
-            deadlines,
             difficulty: start_difficulty,
             mask: None,
             authorized: false,
@@ -123,7 +124,8 @@ impl PoolSession {
             bad_notifies_in_a_row: 0,
             unmatched: Window::new(Duration::from_secs(60)),
             courtesy: Courtesy::new(now),
-            pace: Pace::new(now),
+            pace: Pace::new(deadlines.job_every, now),
+            deadlines,
         }
     }
 

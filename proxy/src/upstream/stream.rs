@@ -40,7 +40,7 @@ impl PoolStream {
         let mut stream = Self { tcp, tls: Some(Box::new(connection)) };
         match timeout(HANDSHAKE_TIMEOUT, stream.handshake()).await {
             Ok(Ok(())) => Ok(stream),
-            Ok(Err(failure)) => Err(Fault::new(fault_reason(&failure, "tls_closed"), failure.to_string())),
+            Ok(Err(failure)) => Err(Fault::new(fault_reason(&failure, "tls_closed"), fault_detail(&failure))),
             Err(_) => {
                 let detail = format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
                 Err(Fault::new("tls_handshake_timeout", detail))
@@ -166,8 +166,15 @@ impl PoolStream {
 
 /// What a failed read or write is called; `otherwise` when it is not TLS that failed.
 pub(super) fn fault_reason(failure: &io::Error, otherwise: &'static str) -> &'static str {
-    let inner = failure.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    inner.map_or(otherwise, tls::reason)
+    of_tls(failure).map_or(otherwise, tls::reason)
+}
+
+fn fault_detail(failure: &io::Error) -> String {
+    of_tls(failure).map_or_else(|| failure.to_string(), tls::detail)
+}
+
+fn of_tls(failure: &io::Error) -> Option<&rustls::Error> {
+    failure.get_ref()?.downcast_ref()
 }
 
 /// A socket for those who know readers and writers only.

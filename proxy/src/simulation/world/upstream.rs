@@ -35,6 +35,7 @@ impl World {
             suspect: Duration::from_secs(5),
             answer: Duration::from_secs(20),
             quiet: Duration::from_secs(120),
+            job_every: Duration::from_millis(200),
         };
         let mut session = PoolSession::new(id, config, deadlines, Difficulty::ONE, self.now);
         let mut bytes = Vec::new();

@@ -27,6 +27,7 @@ fn session(now: Instant) -> PoolSession {
         suspect: Duration::from_secs(5),
         answer: Duration::from_secs(20),
         quiet: Duration::from_secs(120),
+        job_every: Duration::from_millis(200),
     };
     PoolSession::new(ConnectionId(1), config, deadlines, Difficulty::ONE, now)
 }
