@@ -184,3 +184,40 @@ async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     assert_eq!(miner.counts().notifies, notifies, "drained, then held: no work");
     site.stop().await;
 }
+
+/// A miner with a connection of its own to its pool obeys like any other, and stays off when that pool is lost meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() {
+    let setup = Setup {
+        pools: vec![crate::harness::pool(3, 1)],
+        linked: true,
+        change: |config| {
+            config.servers[0].passthrough = Some(0);
+            config.ping_every = Duration::from_millis(500);
+        },
+        ..Setup::default()
+    };
+    let mut site = Site::start(setup).await;
+    let update =
+        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    update(&site, &|down| down.timeline = Some(timeline(1, vec![])));
+    let miner = site.miner(Model::StockS19, "acme.rig");
+    miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    let lockout = step(daemon::clock::wall(), Action::Lockout, Means::Starve, &["acme.rig"]);
+    update(&site, &|down| down.timeline = Some(timeline(2, vec![lockout.clone()])));
+    reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
+    site.pools[0].die().await;
+    let pings = miner.counts().pings;
+    let parked = miner.until(PATIENCE, |counts| counts.pings >= pings + 3).await.expect("it is kept");
+    assert_eq!((parked.connects, parked.disconnects), (1, 0));
+    site.pools[0].come_back().await;
+    update(&site, &|down| {
+        down.timeline = Some(timeline(3, vec![]));
+        down.permit = Some(permit(3, 1));
+    });
+    let before = parked.answered_true;
+    let back = miner.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("it mines again");
+    assert_eq!(back.disconnects, 1, "its pool was lost: it had to come again");
+    site.settle(vec![miner]).await;
+    site.stop().await;
+}

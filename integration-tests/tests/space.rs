@@ -1,5 +1,6 @@
 //! Search space from outside: more connections where lanes run out, and clear words where there are no more.
 
+use testbed::miner::Model;
 use testbed::pool::{Counts, Extranonce1, PoolConfig};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -116,5 +117,102 @@ async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_n
     assert!(refusal.contains("no search space"), "it is known by now: {refusal}");
     site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("mined at");
     site.settle(miners).await.check();
+    site.stop().await;
+}
+
+/// A pool like NiceHash: three bytes for the miner, and a longer extranonce1 of which nobody may take any.
+fn nicehash() -> PoolConfig {
+    PoolConfig { extranonce1: Extranonce1::PerConnection(5), ..pool(3, 1) }
+}
+
+fn passed_through(config: &mut proxy::config::Config) {
+    config.servers[0].passthrough = Some(0);
+}
+
+/// DESIGN 2.1: 3 bytes and fewer only as explicit 1:1 passthrough.
+#[tokio::test(flavor = "multi_thread")]
+async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() {
+    let site = Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() }).await;
+    assert_eq!(site.pools[0].counts().connects, 0, "nothing is asked and nothing stands by");
+    // Whoever is no miner costs the pool nothing.
+    let mut probe = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
+    probe.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("writable");
+    let miners = site.fleet(8);
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("mines");
+    }
+    let counts = site.pools[0].counts();
+    assert_eq!((counts.connects, counts.open), (8, 8));
+    assert!(counts.connections.values().all(|one| one.total.accepted > 0 && one.workers == ["acme"]), "{counts:#?}");
+    let view = &site.proxy.targets()[0];
+    assert_eq!((view.up, view.connections, view.sessions), (true, 8, 8));
+    let books = site.settle(miners).await;
+    books.check();
+    site.pools[0].until(PATIENCE, |counts| counts.open == 0).await.expect("the connection goes with its miner");
+    site.stop().await;
+}
+
+/// U14, DESIGN 4.3: who has asked for `set_extranonce` is taken along, who has not must come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
+    let site = Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() }).await;
+    let mut follows = Idler::join(&site, 1).await;
+    follows
+        .0
+        .write_all(b"{\"id\":3,\"method\":\"mining.extranonce.subscribe\",\"params\":[]}\n")
+        .await
+        .expect("writable");
+    follows.hears("\"id\":3,\"result\":true").await;
+    follows.hears("mining.notify").await;
+    let comes_again = site.miner(Model::Cgminer411, "acme.rig");
+    comes_again.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("mines");
+    site.pools[0].set_extranonce(None, 3).expect("in range");
+    let told = follows.hears("mining.set_extranonce").await;
+    assert!(told.ends_with(",3]}\n"), "{told}");
+    follows.hears("mining.notify").await;
+    comes_again.until(PATIENCE, |counts| counts.disconnects == 1).await.expect("closed to come again");
+    let before = comes_again.counts().answered_true;
+    comes_again.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("mines again");
+    // The size with it, too.
+    site.pools[0].set_extranonce(None, 4).expect("in range");
+    assert!(follows.hears("mining.set_extranonce").await.ends_with(",4]}\n"));
+    let books = site.settle(vec![comes_again]).await;
+    let pool = &books.pools[0].total;
+    assert_eq!((pool.low, pool.duplicate, pool.malformed, books.pools[0].stale_late), (0, 0, 0, 0), "{books:#?}");
+    site.stop().await;
+}
+
+/// At the cap the next is told so; a pool that is lost takes its miners with it, but for those that are to stay off.
+#[tokio::test(flavor = "multi_thread")]
+async fn passed_through_miners_are_capped_and_go_with_their_pool() {
+    let setup = Setup {
+        pools: vec![nicehash()],
+        change: |config| {
+            passed_through(config);
+            config.targets[0].max_connections = 2;
+        },
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let miners = site.fleet(2);
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("mines");
+    }
+    let refusal = Idler::join(&site, 3).await.hears("\"id\":1,").await;
+    assert!(refusal.contains("[20,\"no search space\""), "{refusal}");
+    site.pools[0].die().await;
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.disconnects >= 1).await.expect("closed with its pool");
+    }
+    site.pools[0].come_back().await;
+    for miner in &miners {
+        let before = miner.counts().answered_true;
+        miner.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("mines again");
+    }
+    let books = site.settle(miners).await;
+    let pool = &books.pools[0].total;
+    assert_eq!((pool.low, pool.duplicate, pool.malformed), (0, 0, 0), "{books:#?}");
+    let fleet = &books.fleet;
+    assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused() + fleet.unanswered, "{books:#?}");
     site.stop().await;
 }

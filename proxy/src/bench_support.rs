@@ -134,7 +134,7 @@ impl SessionBench {
             arrival: Arrival::new(self.now),
             job,
         };
-        Arc::new(LaneWork { job_id: self.jobs, job: Arc::new(job), lane, notify })
+        Arc::new(LaneWork { own: None, job_id: self.jobs, job: Arc::new(job), lane, notify })
     }
 }
 

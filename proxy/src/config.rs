@@ -87,6 +87,8 @@ pub struct Server {
     pub share_interval: Duration,
     /// Whether a known user agent says better where to begin than `difficulty`.
     pub by_user_agent: bool,
+    /// Index of the target to which each of its miners has a connection of its own; `None` shares those of all targets.
+    pub passthrough: Option<usize>,
 }
 
 impl Server {
@@ -105,6 +107,7 @@ impl Server {
             vardiff: true,
             share_interval: Duration::from_secs(10),
             by_user_agent: true,
+            passthrough: None,
         }
     }
 }
@@ -198,6 +201,12 @@ impl Target {
 }
 
 impl Config {
+    /// Whether miners have connections of their own to this target: then it is not mined at in any other way.
+    #[must_use]
+    pub fn is_passthrough(&self, target: usize) -> bool {
+        self.servers.iter().any(|server| server.passthrough == Some(target))
+    }
+
     /// A configuration with everything but servers and targets at its default.
     #[must_use]
     pub fn new(servers: Vec<Server>, targets: Vec<Target>) -> Self {

@@ -3,6 +3,7 @@
 mod admission;
 mod connection;
 pub(crate) mod herald;
+mod passthrough;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,8 +26,9 @@ use crate::placement::Placement;
 use crate::recall::Recall;
 use crate::session::SessionRules;
 use crate::sessions::Sessions;
-use crate::upstream::Pools;
+use crate::upstream::{Pool, Pools};
 use admission::{Admission, Refusal};
+use connection::Accepted;
 
 /// What all sessions of one proxy share.
 #[derive(Debug)]
@@ -37,9 +39,9 @@ pub(crate) struct Downstream {
     pub(crate) machines: Arc<Machines>,
     pub(crate) sessions: Arc<Sessions>,
     /// How fast machines were that have gone.
-    pub(crate) recall: Mutex<Recall>,
+    pub(crate) recall: Arc<Mutex<Recall>>,
     pub(crate) directions: watch::Receiver<Directions>,
-    pub(crate) admission: Mutex<Admission>,
+    pub(crate) admission: Arc<Mutex<Admission>>,
     /// Sessions that want a seat, or a better one than they have.
     pub(crate) waiting: AtomicUsize,
     /// Sessions that want work.
@@ -48,7 +50,7 @@ pub(crate) struct Downstream {
     /// Closed when the proxy shuts down.
     pub(crate) cancel: CancellationToken,
     /// The proxy shuts down: sessions finish what they owe.
-    pub(crate) ending: AtomicBool,
+    pub(crate) ending: Arc<AtomicBool>,
     /// When the proxy started.
     pub(crate) started_at: Instant,
     pub(crate) tracker: TaskTracker,
@@ -88,8 +90,16 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// What a listener's miners get.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) rules: Arc<SessionRules>,
+    /// The target to which each has a connection of its own; `None` shares those of all targets.
+    pub(crate) passthrough: Option<Arc<Pool>>,
+}
+
 /// Accepts miners until shutdown.
-pub(crate) async fn listen(listener: TcpListener, rules: Arc<SessionRules>, shared: Arc<Downstream>) {
+pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<Downstream>) {
     let mut pause = Duration::from_millis(5);
     loop {
         let accepted = tokio::select! {
@@ -99,7 +109,7 @@ pub(crate) async fn listen(listener: TcpListener, rules: Arc<SessionRules>, shar
         match accepted {
             Ok((stream, peer)) => {
                 pause = Duration::from_millis(5);
-                admit(stream, peer, &rules, &shared);
+                admit(stream, peer, &service, &shared);
             }
             Err(failure) => {
                 // Out of descriptors, most likely: trying again at once would spin (F38).
@@ -112,7 +122,7 @@ pub(crate) async fn listen(listener: TcpListener, rules: Arc<SessionRules>, shar
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, rules: &Arc<SessionRules>, shared: &Arc<Downstream>) {
+fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Downstream>) {
     shared.books.metrics.accepts.inc();
     let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
     if let Err(refusal) = verdict {
@@ -123,7 +133,11 @@ fn admit(stream: TcpStream, peer: SocketAddr, rules: &Arc<SessionRules>, shared:
         return;
     }
     let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
-    shared.tracker.spawn(connection::serve(stream, peer, number, rules.clone(), shared));
+    let accepted = Accepted { stream, peer, number, rules: service.rules.clone(), shared: shared.clone() };
+    match &service.passthrough {
+        None => shared.tracker.spawn(connection::serve(accepted)),
+        Some(pool) => shared.tracker.spawn(passthrough::serve(accepted, pool.clone())),
+    };
 }
 
 #[cfg(test)]

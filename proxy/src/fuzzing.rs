@@ -278,7 +278,7 @@ impl Play {
             arrival: Arrival::new(self.now),
             job,
         });
-        let work = Arc::new(LaneWork { job_id, job, lane, notify });
+        let work = Arc::new(LaneWork { own: None, job_id, job, lane, notify });
         self.works.push(work.clone());
         self.input(|session, now, out| session.handle(Input::Work(&work), now, out));
     }

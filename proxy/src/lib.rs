@@ -67,7 +67,7 @@ use conductor::Conductor;
 use config::{Tls, Trust};
 use control::Control;
 use directions::{Directions, Orders};
-use downstream::Downstream;
+use downstream::{Downstream, Service};
 use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
@@ -122,7 +122,11 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A target's extranonce2 cannot hold the slot and the miners' bytes.
-    #[error("target {target}: extranonce2_size {size} leaves no room for {miner} bytes of the miner and 1 of the slot")]
+    #[error(
+        "target {target}: extranonce2_size {size} leaves no room for {miner} bytes of the miner and 1 of the slot, together \
+         {need}; leave it out, or give it a [[server]] of its own with passthrough = {target:?}, one connection a miner",
+        need = miner + 1
+    )]
     DoesNotFit {
         /// The target.
         target: String,
@@ -196,7 +200,7 @@ impl Proxy {
                 .iter()
                 .cloned()
                 .enumerate()
-                .map(|(index, target)| Pool::new(index, target))
+                .map(|(index, target)| Pool::new(index, target, config.is_passthrough(index)))
                 .collect(),
             placement: placement.clone(),
             books: books.clone(),
@@ -255,14 +259,14 @@ impl Proxy {
             books,
             machines: machines.clone(),
             sessions: sessions.clone(),
-            recall: Mutex::default(),
+            recall: Arc::default(),
             directions: directed,
-            admission: Mutex::new(downstream::admission(config.sessions_max)),
+            admission: Arc::new(Mutex::new(downstream::admission(config.sessions_max))),
             waiting: 0.into(),
             served: 0.into(),
             next_session: 1.into(),
             cancel: tasks.token(),
-            ending: false.into(),
+            ending: Arc::default(),
             started_at: clock::now(),
             tracker: tracker.clone(),
             tasks: tasks.clone(),
@@ -284,20 +288,25 @@ impl Proxy {
         // Pools hear of shares until the last session is done with them.
         let pools_cancel = tokio_util::sync::CancellationToken::new();
         let mut upstreams = Vec::new();
+        let own = |index: usize| config.is_passthrough(index);
         for pool in &pools.targets {
             if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
                 error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
             }
-            for index in 0..pool.config.max_connections {
+            // One that is passed through is connected to by each miner that comes.
+            for index in 0..if own(pool.index) { 0 } else { pool.config.max_connections } {
                 let name = format!("upstream {} {index}", pool.config.name);
                 let task = upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone());
                 upstreams.push(tasks.spawn(name, task));
             }
         }
         for (server, (listener, rules)) in config.servers.iter().zip(listeners) {
-            info!(server = %server.name, listen = ?listener.local_addr().ok(), extranonce2_size, "listening");
+            let passthrough = server.passthrough.and_then(|target| pools.targets.get(target).cloned());
+            let to = passthrough.as_ref().map(|pool| &pool.config.name);
+            info!(server = %server.name, listen = ?listener.local_addr().ok(), extranonce2_size, passthrough = ?to, "listening");
             let name = format!("listener {}", server.name);
-            tasks.spawn(name, downstream::listen(listener, rules, downstream.clone()));
+            let service = Service { rules, passthrough };
+            tasks.spawn(name, downstream::listen(listener, service, downstream.clone()));
         }
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
         tasks.spawn("herald", downstream::herald::run(downstream.clone()));
@@ -393,16 +402,17 @@ impl Shared {
                 let seats = self.pools.placement.target_state(pool.index);
                 let health = self.pools.health(pool);
                 let PoolState { difficulty, extranonce1_size, extranonce2_size, last_fault, .. } = pool.state();
+                let own = pool.own_connections();
                 TargetView {
                     name: pool.config.name.clone(),
                     address: pool.config.at().to_string(),
                     tls: pool.config.tls.as_ref().map(Tls::trust),
                     active: active == Some(pool.index),
-                    up: health.ready,
+                    up: health.ready || own.is_some_and(|own| own.works),
                     quiet: health.quiet,
                     quarantined: health.quarantined,
-                    connections: seats.ready,
-                    sessions: seats.seated,
+                    connections: own.map_or(seats.ready, |own| own.count),
+                    sessions: own.map_or(seats.seated, |own| own.count),
                     difficulty,
                     extranonce1_size,
                     extranonce2_size,

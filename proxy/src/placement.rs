@@ -17,14 +17,14 @@ use stratum::version::VersionMask;
 use crate::lane::{Lane, LaneState, LaneView};
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
-use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
+use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint};
 
 /// All placements of one proxy.
 #[derive(Debug)]
 pub(crate) struct Placement {
     inner: Mutex<Inner>,
-    /// The miner's extranonce2_size, the same on every target.
-    miner_extranonce2_size: u8,
+    /// The miner's extranonce2_size, the same on every target; `None` leaves one miner the whole of the pool's.
+    miner_extranonce2_size: Option<u8>,
     next_connection: AtomicU64,
     /// Random at each process start: lane numbers count from here.
     lane_offset: u64,
@@ -47,6 +47,14 @@ struct SpaceKey {
     extranonce2_size: u8,
 }
 
+impl SpaceKey {
+    /// The extranonce of a miner that has this space to itself.
+    fn own(&self) -> Option<OwnExtranonce> {
+        let extranonce1 = *self.extranonce1.last()?;
+        Some(OwnExtranonce { extranonce1, extranonce2_size: self.extranonce2_size })
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
     upstream: Arc<Upstream>,
@@ -60,10 +68,14 @@ struct Connection {
     /// The pool's names for its newest jobs, with their sequence. Some give a name twice.
     names: VecDeque<(String, u64)>,
     lanes: HashMap<usize, LaneChannel>,
+    /// It serves one miner, which has the whole of it.
+    is_of_one: bool,
 }
 
 #[derive(Debug)]
 struct LaneChannel {
+    /// For the one miner that has the pool's whole extranonce2.
+    own: Option<OwnExtranonce>,
     lane: Arc<Lane>,
     bytes: Arc<[u8]>,
 }
@@ -72,7 +84,7 @@ struct LaneChannel {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "extranonce2_size {size} leaves no room: miners use {miner} bytes and the slot 1, together {need}; \
-     use a server with smaller miners' extranonce2_size, or leave this target out",
+     leave this target out, or give it a server of its own with `passthrough`",
     need = miner + 1
 )]
 pub(crate) struct DoesNotFit {
@@ -156,6 +168,15 @@ const SPACES_MAX: usize = 256;
 
 impl Placement {
     pub(crate) fn new(miner_extranonce2_size: u8, lane_offset: u64) -> Arc<Self> {
+        Self::with(Some(miner_extranonce2_size), lane_offset)
+    }
+
+    /// A placement for one miner that has a pool connection of its own: there is one seat, and no lanes.
+    pub(crate) fn of_one() -> Arc<Self> {
+        Self::with(None, 0)
+    }
+
+    fn with(miner_extranonce2_size: Option<u8>, lane_offset: u64) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
             miner_extranonce2_size,
@@ -236,6 +257,7 @@ impl Placement {
             next_seq: 1,
             names: VecDeque::new(),
             lanes: HashMap::new(),
+            is_of_one: self.miner_extranonce2_size.is_none(),
         };
         inner.connections.insert(upstream.id, connection);
         Ok(())
@@ -334,7 +356,10 @@ impl Placement {
         connection.name(&job.job_id, seq, same_work.is_none());
         let pool_target = difficulty.target();
         let job = Arc::new(PoolJob {
-            extranonce1: connection.key.extranonce1.clone(),
+            extranonce1: match (self.miner_extranonce2_size, connection.key.extranonce1.split_last()) {
+                (None, Some((_, before))) => before.into(),
+                _ => connection.key.extranonce1.clone(),
+            },
             difficulty,
             pool_target,
             block_target: block_target(job.network_target(), pool_target),
@@ -423,11 +448,17 @@ impl Placement {
 
     /// Bytes of a lane number under a pool's extranonce2_size.
     pub(crate) fn lane_width(&self, extranonce2_size: u8) -> Result<usize, DoesNotFit> {
-        let need = self.miner_extranonce2_size + 1;
-        match extranonce2_size.checked_sub(need) {
+        let Some(miner) = self.miner_extranonce2_size else { return Ok(0) };
+        match extranonce2_size.checked_sub(miner + 1) {
             Some(width) => Ok(usize::from(width)),
-            None => Err(DoesNotFit { size: extranonce2_size, miner: self.miner_extranonce2_size }),
+            None => Err(DoesNotFit { size: extranonce2_size, miner }),
         }
+    }
+
+    /// The extranonce of the one miner, once its pool has given it.
+    pub(crate) fn own_extranonce(&self) -> Option<OwnExtranonce> {
+        let inner = self.inner.lock();
+        inner.connections.values().find_map(|connection| connection.next_key.as_ref().unwrap_or(&connection.key).own())
     }
 }
 
@@ -459,10 +490,12 @@ impl Connection {
 
     /// The lane of this index, made when it is first used, with `job` on it.
     fn lane_with(&mut self, lane: usize, space: &Space, job: &Arc<PoolJob>, next_job: &mut u64) -> &Arc<Lane> {
-        let channel = self
-            .lanes
-            .entry(lane)
-            .or_insert_with(|| LaneChannel { lane: Lane::new(), bytes: space.lane_bytes(lane).into() });
+        let own = self.is_of_one.then(|| self.key.own()).flatten();
+        let channel = self.lanes.entry(lane).or_insert_with(|| LaneChannel {
+            own,
+            lane: Lane::new(),
+            bytes: space.lane_bytes(lane).into(),
+        });
         let current = channel.lane.peek(|state| matches!(state, LaneState::Work(work) if Arc::ptr_eq(&work.job, job)));
         if !current {
             *next_job += 1;
@@ -478,12 +511,9 @@ impl LaneChannel {
     /// newer name.
     fn rename(&mut self, former: &Arc<PoolJob>, job: &Arc<PoolJob>) {
         let renamed = self.lane.peek(|state| match state {
-            LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => Some(Arc::new(LaneWork {
-                job_id: work.job_id,
-                job: job.clone(),
-                lane: work.lane.clone(),
-                notify: work.notify.clone(),
-            })),
+            LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => {
+                Some(Arc::new(LaneWork { job: job.clone(), ..LaneWork::clone(work) }))
+            }
             _ => None,
         });
         if let Some(renamed) = renamed {
@@ -494,6 +524,7 @@ impl LaneChannel {
     fn work(&self, job: &Arc<PoolJob>, job_id: u64) -> Arc<LaneWork> {
         let tail = [&*job.extranonce1, &*self.bytes].concat();
         Arc::new(LaneWork {
+            own: self.own,
             job_id,
             notify: render_notify(&job_id_text(job_id), &job.job, &tail),
             job: job.clone(),

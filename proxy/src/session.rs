@@ -26,7 +26,7 @@ use stratum::version::VersionMask;
 use crate::metrics::AnsweredBy;
 use crate::outcome::{Counted, Outcome, Worth};
 use crate::share_log::Record;
-use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
+use crate::work::{LaneWork, OwnExtranonce, PoolOutcome, PoolVerdict};
 use answers::Answers;
 use conduct::Conduct;
 pub(crate) use conduct::Correction;
@@ -445,12 +445,16 @@ impl Session {
             record.work = Some(work.clone());
             record.difficulty = Some(issue.difficulty.get());
         }
-        let share = match decode(submit, self.rules.extranonce2_size) {
+        let (slot, size) = match work.own {
+            Some(own) => (own.extranonce1, own.extranonce2_size),
+            None => (self.slot, self.rules.extranonce2_size),
+        };
+        let share = match decode(submit, size) {
             Ok(share) => share,
             Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
         };
         let mask = mask_for(issue.mask, work.job.mask, &share);
-        let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[self.slot]];
+        let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[slot]];
         let proof = match prove(&work.job.job, &middle, &share, mask, &issue.difficulty.target()) {
             Ok(proof) => proof,
             Err(reject) if reject.code == RejectCode::LowDifficulty => {
@@ -510,6 +514,11 @@ impl Session {
         if !self.is_ready() || self.issues.rename(work) {
             return;
         }
+        if let Some(own) = work.own
+            && !self.follow(own, out)
+        {
+            return;
+        }
         // The pool may roll fewer bits than the one before, or more again.
         let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.offer);
         if self.role.version_mask().is_some() {
@@ -534,6 +543,21 @@ impl Session {
         out.bytes.extend_from_slice(&work.notify);
         out.bytes.extend_from_slice(if keeps { NOTIFY_KEEP } else { NOTIFY_CLEAN });
         self.issues.add(work.clone(), difficulty, mask);
+    }
+
+    /// Follows its pool to another extranonce: the miner with it, if it can. `false` for one that has to connect anew.
+    fn follow(&mut self, own: OwnExtranonce, out: &mut Outbox) -> bool {
+        let OwnExtranonce { extranonce1, extranonce2_size } = own;
+        if (extranonce1, extranonce2_size) == (self.slot, self.rules.extranonce2_size) {
+            return true;
+        }
+        if !self.role.change_extranonce(&[extranonce1], extranonce2_size, &mut out.bytes) {
+            out.close = Some("extranonce_changed");
+            return false;
+        }
+        self.slot = extranonce1;
+        self.rules = Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&self.rules) });
+        true
     }
 
     fn tick(&mut self, now: Instant, out: &mut Outbox) {

@@ -22,9 +22,12 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
         None => BTreeMap::new(),
     };
     let address = |target: &Target| format!("{}:{}", target.host, target.port);
-    if config.targets.iter().any(|target| target.extranonce2_size.is_none()) {
-        let probed = upstream::probe_sizes(&config.targets, PROBE_TIMEOUT).await;
-        for (target, size) in config.targets.iter().zip(probed) {
+    // One that is passed through gives each miner what it gives.
+    let shared = config.targets.iter().enumerate().filter(|(index, _)| !config.is_passthrough(*index));
+    let targets: Vec<Target> = shared.map(|(_, target)| target.clone()).collect();
+    if targets.iter().any(|target| target.extranonce2_size.is_none()) {
+        let probed = upstream::probe_sizes(&targets, PROBE_TIMEOUT).await;
+        for (target, size) in targets.iter().zip(probed) {
             if let Some(size) = size {
                 known.insert(address(target), size);
             }
@@ -33,24 +36,24 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
             file.store(&known)?;
         }
     }
-    let sizes: Vec<u8> = config
-        .targets
-        .iter()
-        .map(|target| target.extranonce2_size.or_else(|| known.get(&address(target)).copied()).unwrap_or(4))
-        .collect();
-    settle(config, &sizes)
+    let size = |target: &Target| target.extranonce2_size.or_else(|| known.get(&address(target)).copied());
+    let sizes: Vec<u8> = targets.iter().map(|target| size(target).unwrap_or(UNKNOWN)).collect();
+    settle(config.extranonce2_size, &targets, &sizes)
 }
+
+/// What a target is taken to have that never said.
+const UNKNOWN: u8 = 4;
 
 /// The smallest extranonce2_size that leaves room for the slot and three bytes of the miner's.
 const SMALLEST: u8 = 4;
 
 /// Settles the miners' size. A target without room for it is left out, loudly; only if none is left, or the operator has
 /// written down what cannot be, nothing is started.
-fn settle(config: &Config, sizes: &[u8]) -> Result<u8, StartError> {
+fn settle(wanted: Option<u8>, targets: &[Target], sizes: &[u8]) -> Result<u8, StartError> {
     let usable = || sizes.iter().copied().filter(|size| *size >= SMALLEST);
-    let miner = config.extranonce2_size.unwrap_or(if usable().all(|size| size > SMALLEST) { 4 } else { 3 });
+    let miner = wanted.unwrap_or(if usable().all(|size| size > SMALLEST) { 4 } else { 3 });
     let none_fits = !sizes.iter().any(|size| *size > miner);
-    for (target, &size) in config.targets.iter().zip(sizes) {
+    for (target, &size) in targets.iter().zip(sizes) {
         if size > miner {
             continue;
         }
@@ -68,25 +71,65 @@ mod tests {
     use super::*;
     use crate::config::Server;
 
-    fn config(targets: usize) -> Config {
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let server = Server::new("s", listen);
-        let targets = (0..targets).map(|index| Target::new(&format!("t{index}"), "pool", 1, "u")).collect();
-        Config::new(vec![server], targets)
+    fn targets(count: usize) -> Vec<Target> {
+        (0..count).map(|index| Target::new(&format!("t{index}"), "pool", 1, "u")).collect()
     }
 
     #[test]
     fn miners_get_four_bytes_where_every_target_has_room_for_them() {
-        for (sizes, want) in [(vec![8, 6], 4), (vec![5], 4), (vec![8, 4], 3), (vec![4], 3), (vec![8, 3], 4)] {
-            assert_eq!(settle(&config(sizes.len()), &sizes).expect("one fits at least"), want, "{sizes:?}");
+        for (sizes, want) in
+            [(vec![8, 6], 4), (vec![5], 4), (vec![8, 4], 3), (vec![4], 3), (vec![8, 3], 4), (vec![], 4)]
+        {
+            assert_eq!(settle(None, &targets(sizes.len()), &sizes).expect("one fits at least"), want, "{sizes:?}");
         }
     }
 
     #[test]
     fn one_small_pool_does_not_keep_the_others_from_being_mined_at_unless_the_operator_wrote_it_down() {
-        assert!(matches!(settle(&config(1), &[3]), Err(StartError::DoesNotFit { size: 3, miner: 4, .. })));
-        let mut written = config(2);
-        written.targets[1].extranonce2_size = Some(3);
-        assert!(matches!(settle(&written, &[8, 3]), Err(StartError::DoesNotFit { size: 3, .. })));
+        assert!(matches!(settle(None, &targets(1), &[3]), Err(StartError::DoesNotFit { size: 3, miner: 4, .. })));
+        let mut written = targets(2);
+        written[1].extranonce2_size = Some(3);
+        let refused = settle(None, &written, &[8, 3]).expect_err("it cannot be as written").to_string();
+        assert!(refused.contains("extranonce2_size 3 ") && refused.contains("4 bytes of the miner"), "{refused}");
+        assert!(refused.contains("passthrough"), "and what can be done about it: {refused}");
+        assert!(settle(Some(4), &targets(1), &[4]).is_err(), "4 and 1 do not go into 4");
+    }
+
+    /// A pool at this address that answers one subscribe.
+    async fn pool_of_size(size: u8) -> (u16, tokio::task::JoinHandle<()>) {
+        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("asked");
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while !line.contains("mining.subscribe") {
+                line.clear();
+                stream.read_line(&mut line).await.expect("readable");
+            }
+            let answer = format!("{{\"id\":2,\"result\":[[],\"aabb\",{size}],\"error\":null}}\n");
+            stream.write_all(answer.as_bytes()).await.expect("writable");
+        });
+        (port, serving)
+    }
+
+    #[tokio::test]
+    async fn what_a_pool_once_said_is_remembered_and_what_was_never_said_counts_as_four() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let server = Server::new("s", "127.0.0.1:0".parse().expect("an address"));
+        let (port, serving) = pool_of_size(8).await;
+        let config = Config::new(vec![server], vec![Target::new("a", "127.0.0.1", port, "u")]);
+        assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4);
+        serving.await.expect("asked once");
+        // Nobody answers there any more.
+        assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4, "remembered");
+        assert_eq!(choose(&config, None).await.expect("fits"), 3, "never heard: counts as four");
+        let mut written = config.clone();
+        written.targets[0].extranonce2_size = Some(6);
+        assert_eq!(choose(&written, None).await.expect("fits"), 4, "the configuration says more");
+        let mut passed = config;
+        passed.servers[0].passthrough = Some(0);
+        assert_eq!(choose(&passed, None).await.expect("nobody is asked"), 4, "a passthrough has no part in it");
     }
 }

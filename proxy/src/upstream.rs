@@ -73,8 +73,18 @@ pub(crate) struct Pool {
     pub(crate) wanted: watch::Sender<u32>,
     /// A further connection was given the extranonce1 of another, and no lanes are left: it was of no use.
     adds_none: AtomicBool,
+    /// Connections that miners have to themselves; `None` where they share them.
+    own: Option<Mutex<OwnConnections>>,
     state: Mutex<PoolState>,
     tripwire: Mutex<Tripwire>,
+}
+
+/// The connections to a target that miners have to themselves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnConnections {
+    pub(crate) count: u32,
+    /// The last that was tried could be made, or none was tried.
+    pub(crate) works: bool,
 }
 
 /// What is known of a pool.
@@ -100,12 +110,14 @@ pub(crate) struct PoolState {
 const QUARANTINE: Duration = Duration::from_secs(600);
 
 impl Pool {
-    pub(crate) fn new(index: usize, config: Target) -> Arc<Self> {
+    /// `is_own` where each miner gets a connection of its own.
+    pub(crate) fn new(index: usize, config: Target, is_own: bool) -> Arc<Self> {
         Arc::new(Self {
             index,
             config,
             wanted: watch::Sender::new(1),
             adds_none: AtomicBool::new(false),
+            own: is_own.then(|| Mutex::new(OwnConnections { count: 0, works: true })),
             state: Mutex::default(),
             tripwire: Mutex::default(),
         })
@@ -119,6 +131,22 @@ impl Pool {
     pub(crate) fn load_rules(&self) -> LoadRules {
         let Target { shares_per_sec, shares_per_sec_max, hold_max, .. } = self.config;
         LoadRules { shares_per_sec, shares_per_sec_max, hold_max }
+    }
+
+    /// The connections that miners have to themselves, where they do.
+    pub(crate) fn own_connections(&self) -> Option<OwnConnections> {
+        self.own.as_ref().map(|own| *own.lock())
+    }
+
+    /// Takes the place of a connection that a miner will have to itself. `None` at the cap.
+    pub(crate) fn own_place(self: &Arc<Self>) -> Option<OwnPlace> {
+        let mut own = self.own.as_ref()?.lock();
+        if own.count >= self.config.max_connections {
+            return None;
+        }
+        own.count += 1;
+        drop(own);
+        Some(OwnPlace { pool: self.clone() })
     }
 
     /// Asks for one more connection, up to the target's cap. Returns whether there is room for one.
@@ -190,6 +218,41 @@ impl Pools {
             }
         }
     }
+}
+
+/// The place of a connection that a miner has to itself, given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct OwnPlace {
+    pool: Arc<Pool>,
+}
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        if let Some(own) = &self.pool.own {
+            own.lock().count -= 1;
+        }
+    }
+}
+
+/// Carries one connection that a miner has to itself to its end, and returns why it ended.
+pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) -> &'static str {
+    let ended = attempt(&pools, &pool, &mut Course::default(), &cancel).await;
+    if cancel.is_cancelled() {
+        return ended.reason;
+    }
+    if let Some(own) = &pool.own {
+        own.lock().works = ended.worked;
+    }
+    pool.state.lock().last_fault = Some(format!("{}: {}", ended.reason, ended.detail));
+    if ended.reason.starts_with("tls_") {
+        pools.books.metrics.alarm(ended.reason);
+    }
+    if is_identity(ended.reason) {
+        error!(upstream = %pool.config.name, reason = ended.reason, detail = ?ended.detail, "this is not our pool");
+    } else {
+        warn!(upstream = %pool.config.name, reason = ended.reason, detail = ?ended.detail, "a miner's own upstream lost");
+    }
+    ended.reason
 }
 
 /// Why a connection could not be made.
@@ -465,7 +528,13 @@ impl Carrier {
                 self.pools
                     .placement
                     .connection_up(&self.upstream, &extranonce1, extranonce2_size)
-                    .map_err(|misfit| self.misfit(&misfit))
+                    .map_err(|misfit| self.misfit(&misfit))?;
+                if let Some(own) = &self.pool.own {
+                    own.lock().works = true;
+                    // The miner's subscribe waits for it.
+                    self.pools.changed.notify_one();
+                }
+                Ok(())
             }
             PoolEvent::Authorized => {
                 info!(user = ?self.pool.config.user, "authorized");

@@ -198,14 +198,24 @@ pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
 }
 
 /// A job on a lane, as all sessions there get it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LaneWork {
+    /// The miner's extranonce where it has the pool's all to itself; `None` where it has its slot and the common size.
+    pub(crate) own: Option<OwnExtranonce>,
     /// Our own job id, unique for the life of the process.
     pub(crate) job_id: u64,
     pub(crate) job: Arc<PoolJob>,
     pub(crate) lane: Arc<[u8]>,
     /// The notify without its last part, `clean_jobs`.
     pub(crate) notify: Bytes,
+}
+
+/// The end of a pool's extranonce1, which a miner with a connection of its own sees as its extranonce1, and the pool's
+/// extranonce2_size. What stands before that byte goes into coinb1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnExtranonce {
+    pub(crate) extranonce1: u8,
+    pub(crate) extranonce2_size: u8,
 }
 
 /// A share on its way to a pool.

@@ -13,8 +13,8 @@ use crate::error::{RejectCode, StratumError};
 use crate::extranonce::SmallBytes;
 use crate::id::Id;
 use crate::server_message::{
-    Granted, write_configured, write_error, write_error_code, write_set_version_mask, write_subscribed, write_text,
-    write_true,
+    Granted, write_configured, write_error, write_error_code, write_set_extranonce, write_set_version_mask,
+    write_subscribed, write_text, write_true,
 };
 use crate::version::VersionMask;
 
@@ -33,6 +33,8 @@ pub struct ServerRole {
     requested: Option<VersionMask>,
     granted: Option<VersionMask>,
     minimum_difficulty: Option<Difficulty>,
+    /// The miner has said that it follows `mining.set_extranonce`.
+    takes_extranonce: bool,
     subscription: Subscription,
     /// Calls since the start, or since a subscribe was refused.
     unsubscribed_calls: u8,
@@ -103,6 +105,7 @@ impl ServerRole {
             requested: None,
             granted: None,
             minimum_difficulty: None,
+            takes_extranonce: false,
             subscription: Subscription::None,
             unsubscribed_calls: 0,
             workers: Vec::new(),
@@ -132,7 +135,10 @@ impl ServerRole {
             Call::Configure(configure) => self.receive_configure(&id, &configure, out),
             Call::SuggestDifficulty(value) => suggest(&id, value.and_then(Difficulty::new), "not a difficulty", out),
             Call::SuggestTarget(difficulty) => suggest(&id, difficulty, "not a target", out),
-            Call::ExtranonceSubscribe => answer_true(&id, out),
+            Call::ExtranonceSubscribe => {
+                self.takes_extranonce = true;
+                answer_true(&id, out)
+            }
             Call::MultiVersion | Call::Capabilities if id.is_null() => ServerEvent::Ignored,
             Call::MultiVersion | Call::Capabilities => answer_true(&id, out),
             Call::Ping => {
@@ -209,6 +215,22 @@ impl ServerRole {
             self.granted = Some(granted);
             write_set_version_mask(granted, out);
         }
+    }
+
+    /// Gives a subscribed miner another extranonce, from the next job on. `false`, and nothing written, for one that has not
+    /// said that it follows: it must connect anew.
+    pub fn change_extranonce(&mut self, extranonce1: &[u8], extranonce2_size: u8, out: &mut Vec<u8>) -> bool {
+        let (Subscription::Made(made), Some(extranonce1)) = (&mut self.subscription, SmallBytes::new(extranonce1))
+        else {
+            return false;
+        };
+        if !self.takes_extranonce {
+            return false;
+        }
+        made.extranonce1 = extranonce1;
+        made.extranonce2_size = extranonce2_size;
+        write_set_extranonce(extranonce1.as_slice(), extranonce2_size, out);
+        true
     }
 
     /// Says whether a subscribe was accepted.
@@ -317,7 +339,8 @@ impl ServerRole {
                     }
                 }
                 Extension::MinimumDifficulty(difficulty) => self.minimum_difficulty = *difficulty,
-                Extension::SubscribeExtranonce | Extension::Unknown(_) => {}
+                Extension::SubscribeExtranonce => self.takes_extranonce = true,
+                Extension::Unknown(_) => {}
             }
         }
         let granted = configure.extensions.iter().map(|extension| match extension {

@@ -28,9 +28,11 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
         root.mistake("routing", "[[routing]] is not yet supported: the order of [[target]] is the priority");
     }
     let roots = PlatformRoots::default();
-    let servers: Vec<Option<Server>> = root.tables("server").into_iter().map(read_server).collect();
     let targets: Vec<Option<Target>> =
         root.tables("target").into_iter().map(|target| read_target(target, &roots)).collect();
+    let names: Vec<&str> = targets.iter().map(|target| target.as_ref().map_or("", |target| &*target.name)).collect();
+    let servers: Vec<Option<Server>> =
+        root.tables("server").into_iter().map(|server| read_server(server, &names)).collect();
     for (key, count) in [("server", servers.len()), ("target", targets.len())] {
         if count == 0 {
             root.mistake(key, format!("no [[{key}]]: at least one is needed"));
@@ -41,6 +43,12 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
     let servers = unique(root, "server", servers, |server| &server.name)?;
     let targets = unique(root, "target", targets, |target| &target.name)?;
     let defaults = Config::new(servers, targets);
+    let shared = defaults.servers.iter().find(|server| server.passthrough.is_none());
+    if let Some(server) = shared
+        && (0..defaults.targets.len()).all(|target| defaults.is_passthrough(target))
+    {
+        root.mistake("server", format!("{:?} has no target: each is the passthrough of a server", server.name));
+    }
     let section = root.table_or_empty("proxy");
     let patience = section.table_or_empty("pool");
     let pool = PoolPatience {
@@ -99,7 +107,7 @@ fn unique<T>(root: &Section<'_>, key: &str, entries: Vec<Option<T>>, name: impl 
     Some(entries)
 }
 
-fn read_server(section: Section<'_>) -> Option<Server> {
+fn read_server(section: Section<'_>, targets: &[&str]) -> Option<Server> {
     let name = section.required_str("name");
     let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
@@ -132,10 +140,23 @@ fn read_server(section: Section<'_>) -> Option<Server> {
         share_interval: section.duration_or("share_interval", SECOND..=10 * MINUTE, known.share_interval),
         // A difficulty that the operator has given for this port is better than a guess.
         by_user_agent: section.bool_or("by_user_agent", said.is_none()),
+        passthrough: read_passthrough(&section, targets),
         ..known
     };
     section.finish();
     (name.is_some() && listen.is_some()).then_some(server)
+}
+
+fn read_passthrough(section: &Section<'_>, targets: &[&str]) -> Option<usize> {
+    if !section.has("passthrough") {
+        return None;
+    }
+    let name = section.required_str("passthrough")?;
+    let target = targets.iter().position(|target| *target == name && !name.is_empty());
+    if target.is_none() {
+        section.mistake("passthrough", format!("no [[target]] is named {name:?}"));
+    }
+    target
 }
 
 fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {
@@ -301,6 +322,20 @@ mod tests {
         let log = load(&format!("{GOOD}{section}enabled = true\n")).expect("all right").share_log.expect("wanted");
         assert!(log.dir.ends_with("shares"), "{log:?}");
         assert_eq!((log.rotate_bytes, log.rotate_every, log.keep), (256 << 20, HOUR, 7));
+    }
+
+    #[test]
+    fn a_passthrough_names_its_target_and_leaves_others_to_the_other_servers() {
+        let small = "[[target]]\nname = \"small\"\nurl = \"p:1\"\nuser_identity = \"u\"\n";
+        let rented = "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"small\"\n";
+        let config = load(&format!("{GOOD}{small}{rented}")).expect("all right");
+        assert_eq!(config.servers[1].passthrough, Some(1));
+        assert_eq!([0, 1].map(|target| config.is_passthrough(target)), [false, true]);
+        let unknown = load(&format!("{GOOD}{rented}")).expect_err("no such target");
+        assert!(unknown.contains("no [[target]] is named \"small\""), "{unknown}");
+        let taken =
+            load(&format!("{GOOD}{}", rented.replace("small", "a"))).expect_err("nothing is left for the first");
+        assert!(taken.contains("\"asics\" has no target"), "{taken}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tracing::debug;
 use super::Downstream;
 use crate::machines::Presence;
 use crate::mailbox::Signal;
+use crate::placement::SlotLease;
 use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
 use crate::sessions::{SessionEntry, SessionHandle};
@@ -52,23 +53,34 @@ const LINES_AHEAD: Duration = Duration::from_secs(5);
 /// How long a miner that has closed its side is owed its answers.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(20);
 
+/// A connection that has just been accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) number: u64,
+    pub(super) rules: Arc<SessionRules>,
+    pub(super) shared: Arc<Downstream>,
+}
+
 /// Serves one miner until either side has enough.
-pub(super) fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    number: u64,
-    rules: Arc<SessionRules>,
-    shared: &Arc<Downstream>,
-) -> Connection {
+pub(super) fn serve(accepted: Accepted) -> Connection {
+    let slot = accepted.shared.placement.take_slot();
+    let has_room = accepted.shared.pools.have_room(slot.depth);
+    let extranonce1 = slot.slot;
+    open(accepted, slot, extranonce1, has_room)
+}
+
+/// Makes the connection of a miner whose extranonce1 is given. Without room its subscribe will be refused.
+pub(super) fn open(accepted: Accepted, slot: SlotLease, extranonce1: u8, has_room: bool) -> Connection {
+    let Accepted { stream, peer, number, rules, shared } = accepted;
     if let Err(failure) = socket::tune(&stream, None) {
         debug!(%failure, "socket options not set");
     }
     let now = clock::now();
-    let slot = shared.placement.take_slot();
-    let handle = SessionHandle::new(number, peer, clock::wall(), slot.slot, rules.server);
-    let mut session = Session::new(rules, slot.slot, number, now);
+    let handle = SessionHandle::new(number, peer, clock::wall(), extranonce1, rules.server);
+    let mut session = Session::new(rules, extranonce1, number, now);
     session.narrow(shared.pools.common_mask());
-    if !shared.pools.have_room(slot.depth) {
+    if !has_room {
         shared.books.metrics.alarm("no_search_space");
         session.refuse();
     }
@@ -93,7 +105,7 @@ pub(super) fn serve(
         drained: false,
         was_ready: false,
         reason: None,
-        shared: shared.clone(),
+        shared,
     }
 }
 
@@ -237,6 +249,28 @@ impl Connection {
         Ok(())
     }
 
+    /// What others hold of it.
+    pub(super) fn handle(&self) -> Arc<SessionHandle> {
+        self.entry.handle.clone()
+    }
+
+    /// Hears what was read before the connection was opened, and answers it at its first turn.
+    pub(super) fn begin(&mut self, said: &[u8]) -> Result<(), &'static str> {
+        let (mut out, now) = (Outbox::default(), clock::now());
+        let heard = self.hear(said, now, &mut out);
+        self.deliver(now, &mut out);
+        self.pending = out.bytes;
+        match out.close {
+            // A refusal is still to be written.
+            Some(reason) => self.ending = Some(Box::new((now + HALF_CLOSED_MAX, reason))),
+            None => {
+                self.reason = heard.err();
+                heard?;
+            }
+        }
+        Ok(())
+    }
+
     /// When something is due by time alone.
     fn wake_at(&self, now: Instant) -> Instant {
         let mut at = self.session.wake_at();
@@ -331,7 +365,12 @@ impl Connection {
             Poll::Ready(Err(failure)) if failure.kind() == ErrorKind::ConnectionReset => return Err("reset_by_miner"),
             Poll::Ready(Err(_)) => return Err("read_failed"),
         }
-        let mut input = read.filled();
+        self.hear(read.filled(), now, out)?;
+        Ok(Some(()))
+    }
+
+    /// Handles each line of what was read.
+    fn hear(&mut self, mut input: &[u8], now: Instant, out: &mut Outbox) -> Result<(), &'static str> {
         if std::mem::take(&mut self.first_read)
             && let Some(fault) = LineFault::sniff(input)
         {
@@ -356,7 +395,7 @@ impl Connection {
         if let Some(correction) = out.correction.take() {
             self.correct(correction, now, out);
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     fn verdict(&mut self, verdict: PoolVerdict, now: Instant, out: &mut Outbox) {

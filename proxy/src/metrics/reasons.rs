@@ -37,6 +37,8 @@ pub(super) const CLOSES: &[&str] = &[
     "full",
     "too_many_failures",
     "released",
+    "extranonce_changed",
+    "upstream_lost",
     "shutdown",
 ];
 
@@ -46,6 +48,7 @@ pub(super) const ALARMS: &[&str] = &[
     "no_upstream",
     "no_search_space",
     "does_not_fit",
+    "odd_extranonce2_size",
     "auth_failed",
     "handshake_timeout",
     "silent",

@@ -9,7 +9,7 @@ use stratum::server_message::render_notify;
 
 use crate::placement::job_id_text;
 use crate::space::ConnectionId;
-use crate::work::{Arrival, PoolJob, SubmitQueues, Upstream, fingerprint};
+use crate::work::{Arrival, OwnExtranonce, PoolJob, SubmitQueues, Upstream, fingerprint};
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {
@@ -100,7 +100,7 @@ impl FakePool {
             arrival: Arrival::new(origin()),
             job,
         });
-        Arc::new(LaneWork { job_id, job, lane, notify })
+        Arc::new(LaneWork { own: None, job_id, job, lane, notify })
     }
 }
 
@@ -182,6 +182,38 @@ fn handshake_works_in_every_order_seen_in_the_field() {
         }
         assert!(driver.session.is_ready(), "{order:?}");
         assert_eq!(driver.session.version_mask(), Some(VersionMask::BIP320));
+    }
+}
+
+/// A miner with a connection of its own has the pool's whole extranonce2, behind the last byte of its extranonce1.
+#[test]
+fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_again() {
+    for asks in [true, false] {
+        let (mut pool, mut driver) = (FakePool::new(0), Driver::ready());
+        let mut own = |job_id, extranonce1, extranonce2_size| {
+            let work = LaneWork::clone(&pool.work(job_id, difficulty(-26), HARD, true));
+            Arc::new(LaneWork { own: Some(OwnExtranonce { extranonce1, extranonce2_size }), lane: [].into(), ..work })
+        };
+        if asks {
+            driver.say(r#"{"id":5,"method":"mining.extranonce.subscribe","params":[]}"#);
+        }
+        let same = driver.input(Input::Work(&own(1, 0x5c, 4)));
+        assert_eq!(same.last().expect("a job")["method"], "mining.notify");
+        let lines = driver.input(Input::Work(&own(2, 0x77, 3)));
+        if !asks {
+            assert_eq!((lines.len(), driver.out.close), (0, Some("extranonce_changed")));
+            continue;
+        }
+        assert_eq!(lines[0]["params"], serde_json::json!(["77", 3]), "before the job it is for");
+        assert_eq!(lines.last().expect("a job")["method"], "mining.notify");
+        // Each job is judged by the extranonce it was given with.
+        for (job, extranonce2, want) in [("2", "000000", true), ("2", "00000000", false), ("1", "00000000", true)] {
+            let line = format!(
+                r#"{{"id":9,"method":"mining.submit","params":["acme.rig","{job}","{extranonce2}","6b49d200","00000001"]}}"#
+            );
+            let code = driver.say(&line)[0]["error"][0].as_i64();
+            assert_eq!(code != Some(20), want, "job {job} with {extranonce2}: {code:?}");
+        }
     }
 }
 

@@ -338,7 +338,9 @@ impl PoolSession {
             return;
         }
         let slot = [share.slot];
-        let extranonce2: [&[u8]; 3] = [&share.work.lane, &slot, &share.extranonce2];
+        // A miner that has the whole of it has the slot in its pool's extranonce1.
+        let slot: &[u8] = if share.work.own.is_some() { &[] } else { &slot };
+        let extranonce2: [&[u8]; 3] = [&share.work.lane, slot, &share.extranonce2];
         let request =
             self.role.submit(None, &job.job.job_id, &extranonce2, share.ntime, share.nonce, share.version_bits, out);
         self.in_flight.push(request, share, now);

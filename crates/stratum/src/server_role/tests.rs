@@ -304,6 +304,24 @@ fn a_changed_offer_is_told_only_to_those_it_changes() {
     assert_eq!(miner.written(), "{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"00000000\"]}\n");
 }
 
+/// cgminer 4.11, minerd and NerdMiner have no handler for it.
+#[test]
+fn set_extranonce_goes_to_those_who_asked_for_it() {
+    for asks in [
+        r#"{"id":1,"method":"mining.extranonce.subscribe","params":[]}"#,
+        r#"{"id":1,"method":"mining.configure","params":[["subscribe-extranonce"],{}]}"#,
+    ] {
+        let mut miner = Miner::ready();
+        assert!(!miner.role.change_extranonce(&[7], 3, &mut miner.out));
+        miner.send(asks);
+        miner.written();
+        assert!(miner.role.change_extranonce(&[7], 3, &mut miner.out));
+        assert_eq!(miner.written(), "{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":[\"07\",3]}\n");
+        miner.send(r#"{"id":9,"method":"mining.subscribe","params":[]}"#);
+        assert!(miner.written().contains("\"07\",3]"), "a repeated subscribe is answered with what holds");
+    }
+}
+
 #[test]
 fn s76_s77_the_small_methods_get_their_documented_answers() {
     let mut miner = Miner::ready();

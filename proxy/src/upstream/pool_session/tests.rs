@@ -57,7 +57,7 @@ fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {
         job,
     });
     UpstreamShare {
-        work: Arc::new(LaneWork { job_id: 1, job, lane: [0].into(), notify: bytes::Bytes::new() }),
+        work: Arc::new(LaneWork { own: None, job_id: 1, job, lane: [0].into(), notify: bytes::Bytes::new() }),
         slot: 7,
         extranonce2: stratum::share::SmallBytes::new(&[0; 4]).expect("four bytes"),
         ntime: 1_800_000_000,

@@ -1,0 +1,222 @@
+//! Miners that have a connection to their pool to themselves, for pools that leave no room to share one: NiceHash gives 3 bytes.
+//!
+//! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares are judged here, orders are
+//! followed. The miner's extranonce1 is the last byte of the pool's, the rest of it goes into coinb1, and its size is the pool's:
+//!
+//! ```text
+//! pool's coinbase     coinb1 | extranonce1                           | extranonce2 | coinb2
+//! miner sees          [ coinb1'                  ] [ extranonce1 (1) ] [ extranonce2 ] [ coinb2 ]
+//! ```
+//!
+//! So the miner's subscribe waits for the pool's answer to ours, and nothing is said before. A pool that changes that byte or the
+//! size takes the miner along by `mining.set_extranonce`, or, where its firmware has not asked for that, by a reconnect: the named
+//! exception to keeping connections. When the pool is lost the miner is closed, unless it is to be kept without work.
+
+use std::sync::Arc;
+
+use daemon::clock;
+use stratum::client_message::{ClientLine, LineFault, parse_client};
+use stratum::frame::MINER_LINE_MAX;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Downstream;
+use super::connection::{self, Accepted};
+use crate::directions::Directions;
+use crate::mailbox::Signal;
+use crate::placement::Placement;
+use crate::route::Usable;
+use crate::session::SessionRules;
+use crate::upstream::{self, Pool, Pools};
+use crate::work::OwnExtranonce;
+
+/// Serves one miner on a connection of its own to `pool`.
+pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
+    let deadline = Instant::from_std(clock::now() + accepted.rules.handshake_timeout);
+    let mut newcomer = Newcomer { accepted: Some(accepted), reason: "aborted" };
+    // A probe, or whoever speaks another language, costs the pool nothing.
+    let said = match timeout_at(deadline, first_words(newcomer.stream())).await {
+        Ok(Ok(said)) => said,
+        Ok(Err(reason)) => return newcomer.reason = reason,
+        Err(_) => return newcomer.reason = "handshake_timeout",
+    };
+    let Some(_place) = pool.own_place() else {
+        let accepted = newcomer.opened();
+        let slot = accepted.shared.placement.take_slot();
+        let mut connection = connection::open(accepted, slot, 0, false);
+        if connection.begin(&said).is_ok() {
+            connection.await;
+        }
+        return;
+    };
+    let shared = newcomer.shared().clone();
+    let pools = Arc::new(Pools {
+        targets: Vec::new(),
+        placement: Placement::of_one(),
+        books: shared.books.clone(),
+        deadlines: shared.pools.deadlines.clone(),
+        changed: Notify::new(),
+        refresh_after: shared.pools.refresh_after,
+        // This one miner is all that the pool is to be sized for.
+        fleet: Arc::default(),
+    });
+    let cancel = CancellationToken::new();
+    let _ends_with_us = cancel.clone().drop_guard();
+    let mut upstream = tokio::spawn(upstream::run_own(pools.clone(), pool.clone(), cancel.clone()));
+    match extranonce(&pools, &mut upstream, deadline, &shared.cancel).await {
+        Ok(own) => {
+            if !(3..=8).contains(&own.extranonce2_size) {
+                // With two bytes a fast machine runs out of work between jobs; with more than eight much firmware submits nothing.
+                shared.books.metrics.alarm("odd_extranonce2_size");
+                warn!(upstream = %pool.config.name, extranonce2_size = own.extranonce2_size, "not a size that suits miners");
+            }
+            carry(newcomer.opened(), &said, own, &pools, &pool, &mut upstream).await;
+        }
+        Err(reason) => newcomer.reason = reason,
+    }
+    cancel.cancel();
+    if !upstream.is_finished() {
+        // Why it ended, it has said itself.
+        let _ = upstream.await;
+    }
+}
+
+/// A miner that was let in and has no session yet. If it gets none, its end is entered in the books.
+struct Newcomer {
+    accepted: Option<Accepted>,
+    reason: &'static str,
+}
+
+impl Newcomer {
+    fn stream(&mut self) -> &mut TcpStream {
+        &mut self.accepted.as_mut().expect("taken only by `opened`, which ends it").stream
+    }
+
+    fn shared(&self) -> &Arc<Downstream> {
+        &self.accepted.as_ref().expect("taken only by `opened`, which ends it").shared
+    }
+
+    /// It gets a session, which has an end of its own.
+    fn opened(mut self) -> Accepted {
+        self.accepted.take().expect("taken only here")
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        let Some(Accepted { peer, shared, .. }) = self.accepted.take() else { return };
+        shared.books.metrics.closed(self.reason);
+        // That a pool is down says nothing against a miner.
+        let failed = !matches!(self.reason, "upstream_lost" | "shutdown" | "aborted");
+        shared.admission.lock().left(peer.ip(), failed, clock::now());
+    }
+}
+
+/// Reads until there is one line that a miner may say.
+async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, &'static str> {
+    let mut said = Vec::new();
+    loop {
+        if stream.read_buf(&mut said).await.map_err(|_| "read_failed")? == 0 {
+            return Err("closed_by_miner");
+        }
+        if let Some(fault) = LineFault::sniff(&said) {
+            return Err(fault.reason());
+        }
+        if let Some(end) = said.iter().position(|byte| *byte == b'\n') {
+            return match parse_client(&said[..end]) {
+                Ok(Some(ClientLine::Call { call: Ok(_), .. })) => Ok(said),
+                Ok(_) => Err("malformed"),
+                Err(fault) => Err(fault.reason()),
+            };
+        }
+        if said.len() > MINER_LINE_MAX {
+            return Err("line_too_long");
+        }
+    }
+}
+
+/// Waits for what the pool gives.
+async fn extranonce(
+    pools: &Pools,
+    upstream: &mut JoinHandle<&'static str>,
+    deadline: Instant,
+    shutdown: &CancellationToken,
+) -> Result<OwnExtranonce, &'static str> {
+    loop {
+        if let Some(own) = pools.placement.own_extranonce() {
+            return Ok(own);
+        }
+        tokio::select! {
+            () = pools.changed.notified() => {}
+            _ = &mut *upstream => return Err("upstream_lost"),
+            () = tokio::time::sleep_until(deadline) => return Err("handshake_timeout"),
+            () = shutdown.cancelled() => return Err("shutdown"),
+        }
+    }
+}
+
+/// Serves the miner until it goes, or its pool does.
+async fn carry(
+    mut accepted: Accepted,
+    said: &[u8],
+    own: OwnExtranonce,
+    pools: &Arc<Pools>,
+    pool: &Arc<Pool>,
+    upstream: &mut JoinHandle<&'static str>,
+) {
+    let mut common = accepted.shared.directions.clone();
+    let orders = common.borrow_and_update().orders.clone();
+    let (directions, directed) = watch::channel(Directions { usable: [].into(), orders, release: false, seats: 0 });
+    let extranonce2_size = own.extranonce2_size;
+    accepted.rules = Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&accepted.rules) });
+    accepted.shared = of_its_own(&accepted.shared, pools.clone(), directed);
+    let slot = pools.placement.take_slot();
+    let mut connection = connection::open(accepted, slot, own.extranonce1, true);
+    if connection.begin(said).is_err() {
+        return;
+    }
+    let handle = connection.handle();
+    let (mut lost, mut ending) = (false, false);
+    loop {
+        let ready = !lost && pools.placement.target_state(pool.index).ready > 0;
+        let usable: Vec<Usable> =
+            ready.then(|| Usable { target: pool.index, mask: pool.state().mask }).into_iter().collect();
+        let orders = common.borrow_and_update().orders.clone();
+        directions.send_replace(Directions { usable: usable.into(), orders, release: lost, seats: 0 });
+        handle.mailbox.signal(Signal::Directions);
+        tokio::select! {
+            () = &mut connection => return,
+            () = pools.changed.notified() => {}
+            changed = common.changed(), if !ending => ending = changed.is_err(),
+            _ = &mut *upstream, if !lost => lost = true,
+        }
+    }
+}
+
+/// What sessions share, for a session that shares neither seats nor pools.
+fn of_its_own(shared: &Downstream, pools: Arc<Pools>, directions: watch::Receiver<Directions>) -> Arc<Downstream> {
+    Arc::new(Downstream {
+        placement: pools.placement.clone(),
+        pools,
+        books: shared.books.clone(),
+        machines: shared.machines.clone(),
+        sessions: shared.sessions.clone(),
+        recall: shared.recall.clone(),
+        directions,
+        admission: shared.admission.clone(),
+        waiting: 0.into(),
+        served: 0.into(),
+        next_session: 0.into(),
+        cancel: shared.cancel.clone(),
+        ending: shared.ending.clone(),
+        started_at: shared.started_at,
+        tracker: shared.tracker.clone(),
+        tasks: shared.tasks.clone(),
+        shutdown_grace: shared.shutdown_grace,
+    })
+}
