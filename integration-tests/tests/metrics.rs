@@ -87,6 +87,21 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 async fn the_page_of_metrics_and_the_running_program_agree() {
     let page = std::fs::read_to_string("../docs/metrics.md").expect("the page is there");
     let site = WholeSite::start(Setup::default()).await;
+    crate::site::until("waits are measured", || {
+        let text = site.http.get("/metrics").as_str().expect("text").to_owned();
+        // The test pools bring a job each second; the miners' shares are all for the pool.
+        let missing: Vec<&str> = [
+            "answer_duration_seconds_count{by=\"pool\"}",
+            "submit_duration_seconds_count{upstream=\"a\"}",
+            "job_delivery_seconds_count{upstream=\"a\"}",
+            "job_fanout_seconds_count{upstream=\"a\"}",
+        ]
+        .into_iter()
+        .filter(|series| text.contains(&format!("tieline_proxy_{series} 0\n")) || !text.contains(series))
+        .collect();
+        if missing.is_empty() { Ok(()) } else { Err(serde_json::json!(missing)) }
+    })
+    .await;
     let shown = scrape(&site);
     let documented = documented(&page);
     let names = |families: &BTreeMap<String, Family>| families.keys().cloned().collect::<BTreeSet<String>>();

@@ -316,6 +316,7 @@ impl Proxy {
         tasks.spawn("rates", async move {
             while ended.run_until_cancelled(tokio::time::sleep(FOLD_EVERY)).await.is_some() {
                 folded.fold(clock::now());
+                folded.forget(clock::wall());
             }
         });
         let held = directions.clone();
