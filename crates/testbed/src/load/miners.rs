@@ -157,7 +157,9 @@ impl Fleet {
             if passed >= span && sent >= order.len() as u64 {
                 return Ok(());
             }
-            while due(sent, rate) <= now() - from {
+            // A tool that is behind must still read: answers would seem late that are only unread.
+            let most = sent + BURST;
+            while sent < most && due(sent, rate) <= now() - from {
                 let index = order[usize::try_from(sent % order.len() as u64).expect("below the number of miners")];
                 self.share(index, from + due(sent, rate))?;
                 sent += 1;
@@ -397,6 +399,8 @@ fn now() -> Instant {
     crate::clock::now()
 }
 
+/// Shares written before answers are looked at again: some milliseconds' worth at most.
+const BURST: u64 = 64;
 /// Without a further ready miner for so long, it is given up.
 const STUCK: Duration = Duration::from_secs(20);
 
