@@ -119,6 +119,8 @@ fn read_configure(mut params: Params<'_>) -> Result<Result<Call<'_>, StratumErro
                 field("minimum-difficulty.value").and_then(number).and_then(Difficulty::new),
             ),
             "subscribe-extranonce" => Extension::SubscribeExtranonce,
+            // It goes back to whoever sent it, as a key of the answer.
+            _ if shown(name.clone()) != name => return Ok(Err(other("an extension's name must be short plain text"))),
             _ => Extension::Unknown(name),
         };
         if !extensions.contains(&extension) {

@@ -315,6 +315,11 @@ fn s68_s69_configures_are_read_extension_by_extension() {
         ],
     );
     is(r#"[["minimum-difficulty"],{"minimum-difficulty.value":"2048"}]"#, &[Extension::MinimumDifficulty(None)]);
+    // Found by fuzzing: a name is a key of our answer, so it must be fit for one.
+    let long = format!("[[\"{}\"]]", "x".repeat(65));
+    for bad in ["[[\"inf\u{7f}\"],{}]", "[[\"\\u001b[2J\"]]", "[[\"\u{202e}x\"]]", "[[\"a\\\"b\"]]", &long] {
+        extensions(bad, |read| assert_eq!(read, Err(20), "{bad}"));
+    }
     for bad in ["[]", "[[7],{}]", "[\"version-rolling\"]"] {
         extensions(bad, |read| assert_eq!(read, Err(20), "{bad}"));
     }
