@@ -181,7 +181,7 @@ impl Pools {
     /// The version bits to grant to a new session: those that all targets roll, as far as is known. Firmware without a handler
     /// for `set_version_mask` cannot be told of fewer later.
     pub(crate) fn common_mask(&self) -> VersionMask {
-        common_mask(self.targets.iter().filter_map(|pool| pool.state.lock().mask))
+        common_mask(self.targets.iter().map(|pool| pool.state.lock().mask))
     }
 
     /// What the target's connections hold just now.
@@ -268,14 +268,20 @@ impl Fault {
     }
 }
 
-/// The bits of all `masks`, but never so few that firmware would stop rolling: an S19 wants three bits, an S17 bits 22 and 23
-/// (PROTOCOL 2.6). A target that would leave less is passed over, and so is one that refuses rolling, for it serves only
-/// miners that do not roll.
-fn common_mask(masks: impl Iterator<Item = VersionMask>) -> VersionMask {
-    masks.map(|mask| mask.and(VersionMask::BIP320)).fold(VersionMask::BIP320, |common, mask| {
+/// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop rolling: an S19 wants three
+/// bits, an S17 bits 22 and 23 (PROTOCOL 2.6). A target that would leave less is passed over, and so is one that refuses
+/// rolling, for it serves only miners that do not roll. Where all refuse, nobody is to roll: whoever does could not mine.
+fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
+    let (mut common, mut all_refuse) = (VersionMask::BIP320, true);
+    for mask in masks {
+        let mask = mask.unwrap_or(VersionMask::BIP320).and(VersionMask::BIP320);
+        all_refuse &= mask.is_empty();
         let both = common.and(mask);
-        if both.bit_count() >= 3 && both.contains(0x00c0_0000) { both } else { common }
-    })
+        if both.bit_count() >= 3 && both.contains(0x00c0_0000) {
+            common = both;
+        }
+    }
+    if all_refuse { VersionMask::NONE } else { common }
 }
 
 /// Why a connection ended.
@@ -766,14 +772,16 @@ mod tests {
     #[test]
     fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
         for (masks, granted) in [
-            (&[][..], 0x1fff_e000),
-            (&[0x1fff_e000, 0x5fff_e000], 0x1fff_e000),
-            (&[0x1fff_e000, 0x00ff_e000], 0x00ff_e000),
-            (&[0], 0x1fff_e000),
-            (&[0x0001_e000, 0x00ff_e000], 0x00ff_e000),
-            (&[0x00c0_0000], 0x1fff_e000),
+            (&[None][..], 0x1fff_e000),
+            (&[Some(0x1fff_e000), Some(0x5fff_e000)], 0x1fff_e000),
+            (&[Some(0x1fff_e000), Some(0x00ff_e000)], 0x00ff_e000),
+            (&[Some(0x0001_e000), Some(0x00ff_e000)], 0x00ff_e000),
+            (&[Some(0x00c0_0000)], 0x1fff_e000),
+            (&[Some(0), None], 0x1fff_e000),
+            (&[Some(0), Some(0x00ff_e000)], 0x00ff_e000),
+            (&[Some(0), Some(0)], 0),
         ] {
-            let common = common_mask(masks.iter().copied().map(VersionMask));
+            let common = common_mask(masks.iter().map(|mask| mask.map(VersionMask)));
             assert_eq!(common, VersionMask(granted), "{masks:08x?}");
         }
     }

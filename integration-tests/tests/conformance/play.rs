@@ -29,6 +29,10 @@ struct Stage {
     miner: Miner,
     /// Pings the pool has sent.
     pings: u32,
+    /// The pool was told something since the miner heard anything: the proxy may not know of it yet.
+    unheard: bool,
+    /// Names of the session for the ids of our requests.
+    requests: Vec<(String, String)>,
     /// What was said so far, for whoever has to find out what went wrong.
     said: String,
 }
@@ -105,8 +109,17 @@ impl Stage {
         let proxy = Proxy::start(config, None::<directive::InProcess>, None, &mut registry, tasks)
             .await
             .map_err(|why| why.to_string())?;
-        let mut stage =
-            Self { proxy, pool, second, line: None, miner: Miner::default(), pings: 0, said: String::new() };
+        let mut stage = Self {
+            proxy,
+            pool,
+            second,
+            line: None,
+            miner: Miner::default(),
+            pings: 0,
+            unheard: false,
+            requests: Vec::new(),
+            said: String::new(),
+        };
         let test = if let Pool::Test(pool) = &stage.pool { Some(pool) } else { None };
         for pool in test.into_iter().chain(&stage.second) {
             // The probe's connection is done, the other one has its job.
@@ -154,21 +167,24 @@ impl Stage {
                 let Pool::Test(pool) = &self.pool else { return Err("the pool is the session's".into()) };
                 let command = words.parse::<Command>().map_err(|why| why.to_string())?;
                 pool.perform(command).await.map_err(|why| why.to_string())?;
-                self.pings += 1;
                 // A dead pool says nothing.
-                if words != "die" {
-                    has_come(pool, self.pings).await;
-                }
+                self.unheard = words != "die";
                 Ok(())
             }
             Step::PoolSays(lines) => {
+                let lines: Vec<String> = lines.iter().map(|line| self.named(line)).collect();
                 let bytes = format!("{}\n", lines.join("\n"));
-                for line in lines {
+                for line in &lines {
                     self.note("pool>", line);
                 }
                 self.scripted().await?.write_all(bytes.as_bytes()).await.map_err(|why| why.to_string())
             }
             Step::PoolHears(pattern) => self.pool_hears(pattern).await,
+            Step::Unsaid(pattern) => {
+                let Pool::Test(pool) = &self.pool else { return Err("the pool is the session's".into()) };
+                let said = heard(pool).into_iter().find(|line| matches(pattern, line));
+                said.map_or(Ok(()), |line| Err(format!("the pool did get: {line}")))
+            }
             Step::PoolClosed => match next(self.scripted().await?).await? {
                 None => Ok(()),
                 Some(line) => Err(format!("not closed, but: {line}")),
@@ -177,12 +193,17 @@ impl Stage {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if let (true, Pool::Test(pool)) = (std::mem::take(&mut self.unheard), &self.pool) {
+            self.pings += 1;
+            has_come(pool, self.pings).await;
+        }
         let line = self.line.as_mut().ok_or("the miner is not connected")?;
         line.write_all(bytes).await.map_err(|why| why.to_string())
     }
 
     async fn hear(&mut self) -> Result<Option<String>, String> {
         let line = next(self.line.as_mut().ok_or("the miner is not connected")?).await?;
+        self.unheard = false;
         if let Some(line) = &line {
             self.note("<", line);
             self.miner.hear(line);
@@ -201,23 +222,30 @@ impl Stage {
     }
 
     async fn pool_hears(&mut self, pattern: &str) -> Result<(), String> {
-        let pattern = &self.miner.fill(pattern);
+        let pattern = self.named(&self.miner.fill(pattern));
         if let Pool::Test(pool) = &self.pool {
-            let heard = || {
-                let ids = pool.connections().into_iter().map(|(id, _)| id);
-                ids.flat_map(|id| pool.wire(id)).filter(|(way, _)| *way == Direction::In).map(|(_, line)| line)
-            };
-            let came = pool.until(PATIENCE, |_| heard().any(|line| matches(pattern, &line))).await;
-            return came.map(|_| ()).map_err(|_| {
-                format!(
-                    "the pool never heard: {pattern}\n      but: {}",
-                    heard().collect::<Vec<_>>().join("\n           ")
-                )
-            });
+            let came = pool.until(PATIENCE, |_| heard(pool).iter().any(|line| matches(&pattern, line))).await;
+            let but = || format!("the pool never heard: {pattern}\n      but: {}", heard(pool).join("\n           "));
+            return came.map(|_| ()).map_err(|_| but());
         }
         let line = next(self.scripted().await?).await?.ok_or("the pool's connection was closed")?;
         self.note("pool<", &line);
-        if matches(pattern, &line) { Ok(()) } else { Err(format!("pool wanted: {pattern}\n           got: {line}")) }
+        // The id of a request of ours gets its name where it first comes.
+        let name = pattern.split("\"id\":").nth(1).and_then(|rest| rest.get(..4)).filter(|name| name.starts_with("$r"));
+        let wanted = name.map_or_else(|| pattern.clone(), |name| pattern.replacen(name, "*", 1));
+        if !matches(&wanted, &line) {
+            return Err(format!("pool wanted: {pattern}\n           got: {line}"));
+        }
+        if let Some(name) = name {
+            let message: serde_json::Value = serde_json::from_str(&line).map_err(|why| why.to_string())?;
+            self.requests.push((name.to_owned(), message["id"].to_string()));
+        }
+        Ok(())
+    }
+
+    /// Puts the ids of our requests for their names.
+    fn named(&self, line: &str) -> String {
+        self.requests.iter().fold(line.to_owned(), |line, (name, id)| line.replace(name, id))
     }
 
     /// The proxy's connection to the session's pool.
@@ -244,17 +272,20 @@ impl Pool {
     }
 }
 
+/// What a pool has got on all its connections.
+fn heard(pool: &TestPool) -> Vec<String> {
+    let ids = pool.connections().into_iter().map(|(id, _)| id);
+    ids.flat_map(|id| pool.wire(id)).filter(|(way, _)| *way == Direction::In).map(|(_, line)| line).collect()
+}
+
 /// Waits until the proxy has taken in what the pool has said: until it answers a ping that came behind it. The ping is
-/// said again to connections that come meanwhile.
+/// said again, for connections that come meanwhile, but seldom: a pool's questions are answered once a second.
 async fn has_come(pool: &TestPool, number: u32) {
     let id = format!("\"said-{number}\"");
-    let answered = || {
-        let ids = pool.connections().into_iter().map(|(id, _)| id);
-        ids.flat_map(|id| pool.wire(id)).any(|(way, line)| way == Direction::In && line.contains(&id))
-    };
+    let answered = || heard(pool).iter().any(|line| line.contains(&id));
     loop {
         pool.send_raw(None, &format!("{{\"id\":{id},\"method\":\"mining.ping\",\"params\":[]}}"));
-        if pool.until(Duration::from_millis(250), |_| answered()).await.is_ok() {
+        if pool.until(Duration::from_secs(2), |_| answered()).await.is_ok() {
             return;
         }
     }

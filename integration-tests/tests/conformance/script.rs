@@ -13,7 +13,9 @@
 //! ! reopen                                  the miner connects again
 //! @ job clean                               a control line for the test pool
 //! pool> {"id":1,…}                          the pool sends a line (`set scripted`: the pool is the session's)
-//! pool< {"id":1,…}                          what the pool gets: the next line if it is the session's, else any
+//! pool< {"id":1,…}                          what the pool gets: the next line if it is the session's, else any; `$r00` to
+//!                                           `$r99` stand for the ids of our requests, from where they first come
+//! ! unsaid {"id":1,…}                       the pool has not got this so far
 //! ! pool closed                             the proxy has closed the pool's connection
 //! ```
 
@@ -42,6 +44,7 @@ pub(super) enum Step {
     Control(String),
     PoolSays(Vec<String>),
     PoolHears(String),
+    Unsaid(String),
     PoolClosed,
 }
 
@@ -104,7 +107,7 @@ impl Step {
                 "closed" => Some(Self::Closed),
                 "reopen" => Some(Self::Reopen),
                 "pool closed" => Some(Self::PoolClosed),
-                _ => None,
+                words => words.strip_prefix("unsaid ").map(|pattern| Self::Unsaid(pattern.to_owned())),
             };
         }
         if let Some(words) = line.strip_prefix("share") {
