@@ -214,6 +214,10 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
         on_payout_change: section.choice_or("on_payout_change", &ON_PAYOUT_CHANGE, known.on_payout_change),
         ..known
     };
+    if target.shares_per_sec_max < 4.0 * target.shares_per_sec {
+        // Its difficulty may be off by four times before it is asked for another.
+        section.mistake("shares_per_sec_max", "must be at least four times `shares_per_sec`");
+    }
     section.finish();
     let (HostPort { host, port }, wants_tls) = url?;
     // A mistake in its trust must not leave it plain.
@@ -302,6 +306,26 @@ mod tests {
                 "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\ndifficulty = 1000\n",
                 "tieline.toml:11:",
                 "round it down to 512",
+            ),
+            (
+                "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\nmin_difficulty = 8\ndifficulty = 4\n",
+                "tieline.toml:12:",
+                "4 is below min_difficulty 8",
+            ),
+            (
+                "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\nmin_difficulty = 8\nmax_difficulty = 4\n",
+                "tieline.toml:12:",
+                "4 is below min_difficulty 8",
+            ),
+            (
+                "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\nshare_interval = \"11m\"\n",
+                "tieline.toml:11:",
+                "10",
+            ),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"p:1\"\nuser_identity = \"u\"\nshares_per_sec_max = 19.0\n",
+                "tieline.toml:12:",
+                "four times `shares_per_sec`",
             ),
             ("[[target]]\nname = \"b\"\nurl = \"p:1 \"\nuser_identity = \"u\"\n", "tieline.toml:10:", "spaces"),
             (
