@@ -120,7 +120,8 @@ impl Stage {
             requests: Vec::new(),
             said: String::new(),
         };
-        let test = if let Pool::Test(pool) = &stage.pool { Some(pool) } else { None };
+        let passed_through = script.settings.iter().any(|(key, _)| key == "server.passthrough");
+        let test = if let (Pool::Test(pool), false) = (&stage.pool, passed_through) { Some(pool) } else { None };
         for pool in test.into_iter().chain(&stage.second) {
             // The probe's connection is done, the other one has its job.
             pool.until(PATIENCE, |counts| counts.connections.values().any(|one| one.jobs > 0))
@@ -306,7 +307,7 @@ async fn next(line: &mut BufReader<TcpStream>) -> Result<Option<String>, String>
 /// Takes a setting of the pool.
 fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
     match key {
-        "scripted" | "second" | "like" | "server.difficulty" | "server.min_difficulty" => {}
+        "scripted" | "second" | "like" | "server.passthrough" | "server.difficulty" | "server.min_difficulty" => {}
         "pool.difficulty" => pool.difficulty = value.parse().ok()?,
         "pool.extranonce2_size" => pool.extranonce2_size = value.parse().ok()?,
         "pool.mask" if value == "none" => pool.version_mask = None,
@@ -320,6 +321,10 @@ fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
 
 /// Takes a setting of the listener.
 fn set_server(key: &str, value: &str, config: &mut Config) -> Option<()> {
+    if key == "server.passthrough" {
+        config.servers.first_mut()?.passthrough = Some(0);
+        return Some(());
+    }
     let difficulty = Difficulty::new(value.parse().ok()?)?;
     let server = config.servers.first_mut()?;
     match key {
