@@ -195,7 +195,7 @@ impl WholeSite {
             ..Timing::default()
         };
         let ledger = state.path().join("ledger.db");
-        let control = ControlConfig { policy: Arc::new(policy), ledger, registered, timing };
+        let control = ControlConfig { policy: Arc::new(policy), ledger, registered, timing, runtime: None };
         let config = SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
         let tasks = Tasks::new();
         let mut registry = Registry::default();

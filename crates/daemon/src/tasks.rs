@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,11 +47,21 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        self.spawn_on(name, task, &Handle::current())
+    }
+
+    /// Spawns a task as [`Self::spawn`] does, on another runtime than the caller's.
+    pub fn spawn_on<F>(&self, name: impl Into<Arc<str>>, task: F, runtime: &Handle) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         let entry = Entry::new(self.book.clone(), name.into());
-        self.tracker.spawn(async move {
+        let named = async move {
             let _entry = entry;
             task.await
-        })
+        };
+        self.tracker.spawn_on(named, runtime)
     }
 
     /// Spawns blocking work on the threads for it.

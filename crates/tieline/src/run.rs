@@ -32,17 +32,26 @@ pub fn run(path: &Path) -> Result<(), Failure> {
     let settings = Settings::load(path)?;
     let policy = settings.switchboard.as_ref().map(|control| switchboard::policy::load(&control.policy)).transpose()?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?;
-    // A runtime of its own: a slow reader of metrics, or a long list of sessions, must not delay a share.
-    let http = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("http")
+    let runtime = start_runtime("miners", settings.proxy.threads.unwrap_or_else(default_threads))?;
+    // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not delay a share.
+    let other = start_runtime("control", 1)?;
+    runtime.block_on(serve(settings, policy, other.handle()))?;
+    Ok(())
+}
+
+fn start_runtime(name: &str, threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
         .enable_all()
         .build()
-        .context("failed to start the runtime for http")?;
-    runtime.block_on(serve(settings, policy, http.handle()))?;
-    Ok(())
+        .with_context(|| format!("failed to start the threads of {name}"))
+}
+
+/// Half of the processors: the kernel does as much for each share as we do, and threads that wake each other for every
+/// share cost more than they bring.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime::Handle) -> anyhow::Result<()> {
@@ -54,6 +63,7 @@ async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime
         ledger: control.ledger.clone(),
         registered: Registered::default(),
         timing: Timing::default(),
+        runtime: Some(http.clone()),
     });
     let config = SiteConfig { proxy: settings.proxy, control, state_dir: settings.state_dir };
     let token = settings.token_file.as_deref().map(load_token).transpose()?;

@@ -41,6 +41,9 @@ pub struct ControlConfig {
     pub registered: Registered,
     /// How often the agent does things.
     pub timing: Timing,
+    /// Where the switchboard thinks: apart from the threads of the miners, as a plan may take tens of milliseconds. `None`
+    /// for where the caller runs.
+    pub runtime: Option<tokio::runtime::Handle>,
 }
 
 /// A running site. Its tasks end with the [`Tasks`] it was started on.
@@ -75,7 +78,8 @@ impl Site {
         let outlets = vec![proxy_outlet, agent_outlet];
         let (switchboard, handle) = Switchboard::new(control.policy, store, ledger, outlets, registry)
             .context("failed to start the ledger's thread")?;
-        tasks.spawn("switchboard", switchboard.run(tasks.token()));
+        let runtime = control.runtime.unwrap_or_else(tokio::runtime::Handle::current);
+        tasks.spawn_on("switchboard", switchboard.run(tasks.token()), &runtime);
 
         let metrics = agent::metrics::Metrics::default();
         metrics.register(registry);

@@ -68,6 +68,7 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
         failback_after: section.duration_or("failback_after", Duration::ZERO..=DAY, defaults.failback_after),
         no_upstream: read_no_upstream(&section),
         sessions_max: section.integer_or("sessions_max", 1..=1_000_000, defaults.sessions_max),
+        threads: section.optional_integer("threads", 1..=64),
         handshake_timeout: section.duration_or("handshake_timeout", SECOND..=HOUR, defaults.handshake_timeout),
         ping_every: section.duration_or("ping_every", SECOND..=Duration::from_secs(60), defaults.ping_every),
         refresh_after: section.duration_or("refresh_after", SECOND..=HOUR, defaults.refresh_after),

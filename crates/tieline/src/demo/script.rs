@@ -66,6 +66,7 @@ impl Script {
             ledger: state.path().join("ledger.db"),
             registered: cast.drivers(),
             timing,
+            runtime: None,
         };
         let config = SiteConfig {
             proxy: cast.proxy(options.length.mul_f64(FAILBACK))?,
