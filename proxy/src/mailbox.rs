@@ -56,6 +56,10 @@ impl Mailbox {
     /// Leaves a pool's word on a share, and wakes the session.
     pub(crate) fn verdict(&self, verdict: PoolVerdict) {
         let mut verdicts = self.verdicts.lock();
+        if verdicts.is_empty() {
+            // Mostly it is taken out before there is another.
+            verdicts.reserve_exact(1);
+        }
         verdicts.push(verdict);
         let first = verdicts.len() == 1;
         drop(verdicts);

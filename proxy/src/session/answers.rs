@@ -46,6 +46,10 @@ impl Answers {
 
     /// Owes an answer to `id` until [`Self::resolve`] is told of `ticket`.
     pub(super) fn wait(&mut self, ticket: u32, id: Id, read_at: Instant) {
+        if self.owed.is_empty() {
+            // Mostly it stays the only one.
+            self.owed.reserve_exact(1);
+        }
         self.owed.push_back(Owed { ticket, id, read_at, by: AnsweredBy::Pool, ready: None });
     }
 
