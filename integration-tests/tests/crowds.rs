@@ -121,7 +121,8 @@ async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
 }
 
 /// F24: a pool takes version bits away, and at last all, in the middle of everything. Firmware that hears it rolls fewer;
-/// firmware that does not is refused with a reason: `true` is told exactly where the pool said so.
+/// firmware that does not connects anew within half a minute, or is refused with a reason: `true` is told exactly where the
+/// pool said so.
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
@@ -139,9 +140,11 @@ async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
     }
     let books = site.settle(miners.into()).await;
     let fleet = &books.fleet;
-    assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "no silent drop: {books:#?}");
+    let answered = fleet.answered_true + fleet.refused();
+    assert_eq!(fleet.submitted, answered + fleet.unanswered, "no silent drop: {books:#?}");
     assert_eq!(fleet.answered_true, books.accepted() + books.proxy.local, "true where the pool said so: {books:#?}");
-    assert_eq!((fleet.double_answers, fleet.disconnects, books.pools[0].total.duplicate), (0, 0, 0), "{books:#?}");
+    assert!(fleet.disconnects <= 1, "only the deaf one comes again: {books:#?}");
+    assert_eq!((fleet.double_answers, books.pools[0].total.duplicate), (0, 0), "{books:#?}");
     site.stop().await;
 }
 

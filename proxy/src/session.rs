@@ -137,12 +137,16 @@ pub(crate) struct Session {
     /// When something was last sent to it, in tenths of a second from then.
     last_sent_tenths: u32,
     pings: u32,
+    /// When it is to connect anew, in tenths of a second from then; 0 for never.
+    leave_tenths: u32,
     /// What it has done wrong lately; nothing, mostly.
     conduct: Option<Box<Conduct>>,
     /// Version bits that may be granted on this connection.
     offer: VersionMask,
     /// No target will ever have a seat for it: a subscribe is refused.
     no_room: bool,
+    /// Its firmware can be told to roll other bits.
+    hears_mask: bool,
     user_agent: Option<Box<str>>,
 }
 
@@ -162,8 +166,10 @@ impl Session {
             connected_at: now,
             last_sent_tenths: 0,
             pings: 0,
+            leave_tenths: 0,
             conduct: None,
             no_room: false,
+            hears_mask: false,
             user_agent: None,
         }
     }
@@ -245,7 +251,8 @@ impl Session {
     /// When [`Input::Tick`] is next needed.
     pub(crate) fn wake_at(&self) -> Instant {
         if self.is_ready() {
-            self.last_sent() + self.rules.ping_every
+            let ping_at = self.last_sent() + self.rules.ping_every;
+            self.leave_at().map_or(ping_at, |leave_at| leave_at.min(ping_at))
         } else {
             self.connected_at + self.rules.handshake_timeout
         }
@@ -288,6 +295,7 @@ impl Session {
             }
             ServerEvent::Subscribe { id, user_agent } => {
                 self.aim.user_agent(&user_agent, &self.rules.difficulty);
+                self.hears_mask = user_agent::hears_version_mask(&user_agent);
                 self.user_agent = Some(user_agent.into());
                 let name = format!("{:08x}", self.session_name);
                 let size = self.rules.extranonce2_size;
@@ -521,9 +529,16 @@ impl Session {
         }
         // The pool may roll fewer bits than the one before, or more again.
         let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.offer);
-        if self.role.version_mask().is_some() {
-            self.role.change_offer(rolls, &mut out.bytes);
+        if let Some(granted) = self.role.version_mask() {
+            let shrinks = !rolls.contains(granted.0);
+            if self.hears_mask {
+                self.role.change_offer(rolls, &mut out.bytes);
+            } else if shrinks && suits_firmware(rolls) {
+                return self.leave_soon(now);
+            }
+            // Deaf firmware that may roll more than it does goes on as it is; one that nobody would grant these bits, too.
         }
+        self.leave_tenths = 0;
         let mask = self.role.version_mask().map(|granted| granted.and(rolls));
         let limits = self.limits_of(work);
         let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
@@ -543,6 +558,21 @@ impl Session {
         out.bytes.extend_from_slice(&work.notify);
         out.bytes.extend_from_slice(if keeps { NOTIFY_KEEP } else { NOTIFY_CLEAN });
         self.issues.add(work.clone(), difficulty, mask);
+    }
+
+    /// Has a miner connect anew that cannot be told to roll fewer bits: it will be granted what there is. Not all at once, and
+    /// until then it is given nothing that it would answer wrongly.
+    fn leave_soon(&mut self, now: Instant) {
+        if self.leave_tenths == 0 {
+            let spread = u32::try_from(self.session_name.wrapping_mul(0x9e37_79b9) % LEAVE_SPREAD_TENTHS).unwrap_or(0);
+            let age = u32::try_from(self.age(now).as_millis() / 100).unwrap_or(u32::MAX / 2);
+            self.leave_tenths = age + 1 + spread;
+        }
+    }
+
+    /// When it is to connect anew, if it is.
+    fn leave_at(&self) -> Option<Instant> {
+        (self.leave_tenths > 0).then(|| self.connected_at + Duration::from_millis(u64::from(self.leave_tenths) * 100))
     }
 
     /// Follows its pool to another extranonce: the miner with it, if it can. `false` for one that has to connect anew.
@@ -571,6 +601,12 @@ impl Session {
             self.pings = self.pings.wrapping_add(1);
             write_ping(u64::from(self.pings), &mut out.bytes);
         }
+        if let Some(leave_at) = self.leave_at()
+            && now >= leave_at
+            && (self.answers.waiting() == 0 || now >= leave_at + LEAVE_PATIENCE)
+        {
+            out.close = Some("mask_shrank");
+        }
         let age = self.age(now);
         out.reissue |= self.limits().is_some_and(|limits| self.aim.starves(&limits, &self.rules.difficulty, age));
     }
@@ -590,6 +626,16 @@ impl Judgement {
     fn reject(outcome: Outcome, code: RejectCode, reason: &'static str, target: Option<usize>) -> Self {
         Self::Reject(Counted { outcome, reason: Some(reason), worth: None, target, record: None }, code)
     }
+}
+
+/// Over how long those are spread that must connect anew: a farm that does so at once is a storm.
+const LEAVE_SPREAD_TENTHS: u64 = 300;
+/// How long answers are waited for before.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a miner that connects anew would be granted these bits: see `common_mask` of the pools.
+pub(crate) fn suits_firmware(mask: VersionMask) -> bool {
+    mask.bit_count() >= 3 && mask.contains(0x00c0_0000)
 }
 
 /// What a miner is told for a reason.

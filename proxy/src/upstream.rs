@@ -42,6 +42,7 @@ use crate::load::{self, Fleet, Load, LoadRules, Sizing};
 use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::TargetHealth;
+use crate::session::suits_firmware;
 use crate::tls::is_identity;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 use backoff::Backoff;
@@ -272,12 +273,14 @@ impl Fault {
 /// bits, an S17 bits 22 and 23 (PROTOCOL 2.6). A target that would leave less is passed over, and so is one that refuses
 /// rolling, for it serves only miners that do not roll. Where all refuse, nobody is to roll: whoever does could not mine.
 fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
-    let (mut common, mut all_refuse) = (VersionMask::BIP320, true);
+    let mut masks = masks.peekable();
+    // A miner with a connection of its own shares no target.
+    let (mut common, mut all_refuse) = (VersionMask::BIP320, masks.peek().is_some());
     for mask in masks {
         let mask = mask.unwrap_or(VersionMask::BIP320).and(VersionMask::BIP320);
         all_refuse &= mask.is_empty();
         let both = common.and(mask);
-        if both.bit_count() >= 3 && both.contains(0x00c0_0000) {
+        if suits_firmware(both) {
             common = both;
         }
     }

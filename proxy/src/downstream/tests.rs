@@ -33,6 +33,8 @@ async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
     let server = Server {
         difficulty: Difficulty::new(EASY).unwrap(),
         min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
+        // It is to have several shares in flight.
+        vardiff: false,
         ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
     };
     let target = Target::new("a", &pool.addr().ip().to_string(), pool.addr().port(), "acme");

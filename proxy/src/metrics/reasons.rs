@@ -39,6 +39,7 @@ pub(super) const CLOSES: &[&str] = &[
     "released",
     "extranonce_changed",
     "upstream_lost",
+    "mask_shrank",
     "shutdown",
 ];
 

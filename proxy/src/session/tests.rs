@@ -43,12 +43,14 @@ struct FakePool {
     upstream: Arc<Upstream>,
     _queues: SubmitQueues,
     next_seq: u64,
+    /// Version bits it lets us roll.
+    mask: VersionMask,
 }
 
 impl FakePool {
     fn new(id: u64) -> Self {
         let (upstream, queues) = Upstream::new(ConnectionId(id), usize::try_from(id).expect("small"));
-        Self { upstream, _queues: queues, next_seq: 1 }
+        Self { upstream, _queues: queues, next_seq: 1, mask: VersionMask::BIP320 }
     }
 
     /// A job under our id `job_id`, as a lane would carry it.
@@ -93,7 +95,7 @@ impl FakePool {
             difficulty: pool_difficulty,
             pool_target: pool_difficulty.target(),
             block_target: job.network_target(),
-            mask: Some(VersionMask::BIP320),
+            mask: Some(self.mask),
             seq,
             upstream: self.upstream.clone(),
             fingerprint: fingerprint(&job, true),
@@ -214,6 +216,37 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
             let code = driver.say(&line)[0]["error"][0].as_i64();
             assert_eq!(code != Some(20), want, "job {job} with {extranonce2}: {code:?}");
         }
+    }
+}
+
+/// DESIGN 4.3: firmware that cannot be told to roll fewer bits comes again; PROTOCOL 2.3 says which can.
+#[test]
+fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew() {
+    for (user_agent, hears) in [
+        ("Antminer S19 Pro/Tue Dec  6 16:12:30 CST 2022", true),
+        ("Antminer S17/Tue Dec  3 16:12:30 CST 2019", false),
+        ("bitaxe/BM1370/v2.12.2", true),
+        ("cgminer/4.11.1", false),
+        ("", false),
+    ] {
+        let (mut pool, mut driver) = (FakePool::new(0), Driver::new());
+        driver.say(r#"{"id":0,"method":"mining.configure","params":[["version-rolling"],{}]}"#);
+        driver.say(&format!(r#"{{"id":1,"method":"mining.subscribe","params":["{user_agent}"]}}"#));
+        driver.say(r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#);
+        let mut narrowed = |job_id, mask| {
+            pool.mask = VersionMask(mask);
+            pool.work(job_id, difficulty(-26), HARD, true)
+        };
+        let methods = |lines: &[Value]| -> Vec<String> {
+            lines.iter().map(|line| line["method"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        assert!(methods(&driver.input(Input::Work(&narrowed(1, 0x1fff_e000)))).contains(&"mining.notify".into()));
+        let lines = methods(&driver.input(Input::Work(&narrowed(2, 0x00ff_e000))));
+        assert_eq!(lines.contains(&"mining.set_version_mask".into()), hears, "{user_agent}");
+        assert_eq!(lines.contains(&"mining.notify".into()), hears, "{user_agent}: no work it would do wrong");
+        driver.now += Duration::from_secs(31);
+        driver.input(Input::Tick);
+        assert_eq!(driver.out.close, (!hears).then_some("mask_shrank"), "{user_agent}");
     }
 }
 

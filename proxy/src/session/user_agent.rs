@@ -58,6 +58,16 @@ pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
     FAMILIES.iter().find(|(word, ..)| name.contains(word)).map(|&(_, typical, least)| Speed { typical, least })
 }
 
+/// Whether firmware follows `mining.set_version_mask` (PROTOCOL 2.3): stock Antminers since 2022, which end their user agent
+/// with the time of their build, ESP-Miner and its kin, Braiins OS and LuxOS. Older stock firmware and cgminer 4.11 do not.
+pub(super) fn hears_version_mask(user_agent: &str) -> bool {
+    let built = user_agent.rsplit(' ').next().and_then(|year| year.parse::<u32>().ok());
+    (user_agent.starts_with("Antminer") && built.is_some_and(|year| (2022..2100).contains(&year)))
+        || ["bitaxe", "ESP-Miner", "NerdQAxe", "NerdAxe", "bosminer", "BOS", "LUX"]
+            .iter()
+            .any(|name| user_agent.contains(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
