@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_examples_are_complete_and_right() {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-        for (folder, targets) in [("", 2), ("compose", 2)] {
+        for (folder, targets) in [("", 3), ("compose", 2)] {
             let path = config.join(folder).join("tieline.toml");
             let document = Document::read(&path).unwrap();
             let settings = Settings::from_document(&document).unwrap_or_else(|faults| panic!("{faults}"));
