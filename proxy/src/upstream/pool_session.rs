@@ -109,7 +109,7 @@ impl PoolSession {
         now: Instant,
     ) -> Self {
         Self {
-            role: ClientRole::new(config).numbered_from(id.0 % NUMBERINGS * NUMBERS_EACH),
+            role: ClientRole::new(config).numbered_from(id.0.wrapping_sub(1) % NUMBERINGS * NUMBERS_EACH),
             difficulty: start_difficulty,
             mask: None,
             authorized: false,
