@@ -104,7 +104,7 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     let primary = site.proxy.targets().remove(0);
     assert!(primary.quarantined && !primary.active, "{primary:?}");
     assert_eq!(site.alarms("quarantined"), 1, "told once");
-    // One of the hundred is followed, within five seconds: it is no flapping.
+    // One of the hundred is followed, within two seconds: it is no flapping.
     site.pools[0].until(PATIENCE, |counts| counts.connects >= 3).await.expect("probe, first and second");
     site.settle(miners).await.check();
 

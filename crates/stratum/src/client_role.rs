@@ -125,6 +125,8 @@ pub enum ClientEvent {
         /// How long to wait before, from 0 to 300 s.
         wait_secs: u32,
     },
+    /// The pool asked who we are. The answer is written.
+    AskedVersion,
     /// Something that means nothing to us, by kind: to be counted.
     Ignored(&'static str),
     /// A message for people, escaped and cut.
@@ -195,7 +197,7 @@ impl ClientRole {
             PoolLine::ShowMessage(text) => ClientEvent::Message(text),
             PoolLine::GetVersion { id } => {
                 self.answer(&id, |id, out, config| write_text(id, &config.user_agent, out), out);
-                ClientEvent::Nothing
+                ClientEvent::AskedVersion
             }
             PoolLine::Ping { id } => {
                 self.answer(&id, |id, out, _| write_text(id, "pong", out), out);

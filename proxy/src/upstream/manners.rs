@@ -43,7 +43,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(600);
 /// Requests not followed within that time after which the pool is put aside.
 const REFUSED_MAX: u32 = 10;
 /// What is added to a wait by chance: the pool's other clients go at the same time.
-const JITTER: Duration = Duration::from_secs(5);
+const JITTER: Duration = Duration::from_secs(2);
 /// An oddity of one kind is told so often; all are counted (U36).
 const TELL_EVERY: Duration = Duration::from_secs(10);
 

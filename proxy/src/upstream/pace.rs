@@ -1,10 +1,11 @@
 //! How fast a pool's jobs are handed on: a pool that sends a thousand a second must not make us write to each miner a
 //! thousand times a second (U30, F79).
 //!
-//! Up to so many jobs a second as the configuration says go on as they come. Faster ones are held, the newest replacing the one before, and the flags
-//! of what was skipped are kept: a `clean` holds for whatever comes after it. Work on a new block does not wait, since all
-//! that is mined meanwhile is lost; nor does a clean job, or one under an id that is in use: what is mined at the former ones
-//! would be refused. But none of them comes by the second, so that a few are let through at once and a flood of them is held like any other.
+//! Up to so many jobs a second as the configuration says go on as they come. Faster ones are held, the newest replacing the
+//! one before, and the flags of what was skipped are kept: a `clean` holds for whatever comes after it. Work on a new block
+//! does not wait, since all that is mined meanwhile is lost; nor does a clean job, one under an id that is in use, or the
+//! first under another mask: what is mined at the former ones would be refused. But none of them comes by the second, so
+//! that a few are let through at once and a flood of them is held like any other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub(super) struct Pace {
     every: Duration,
     handed_at: Option<Instant>,
     prev_hash: [u8; 32],
+    mask: Option<VersionMask>,
     /// The latest job ids that were handed on.
     ids: VecDeque<String>,
     held: Option<Box<Terms>>,
@@ -49,6 +51,7 @@ impl Pace {
             every,
             handed_at: None,
             prev_hash: [0; 32],
+            mask: None,
             ids: VecDeque::new(),
             held: None,
             hurried: AT_ONCE,
@@ -63,7 +66,8 @@ impl Pace {
         }
         let calm = self.handed_at.is_none_or(|last| now >= last + self.every);
         let Job { job_id, prev_hash, clean, .. } = &terms.job;
-        let hurries = *clean || *prev_hash != self.prev_hash || self.ids.contains(job_id);
+        let other_rules = terms.mask != self.mask || self.ids.contains(job_id);
+        let hurries = *clean || *prev_hash != self.prev_hash || other_rules;
         if calm || (hurries && self.hurry(now)) {
             return Some(self.hand(terms, now));
         }
@@ -98,6 +102,7 @@ impl Pace {
         }
         self.ids.push_back(terms.job.job_id.clone());
         self.prev_hash = terms.job.prev_hash;
+        self.mask = terms.mask;
         terms
     }
 
@@ -203,6 +208,8 @@ mod tests {
         assert!(pace.take(terms(2, 0, false), start + EVERY).is_some());
         assert!(pace.take(terms(1, 0, false), start + EVERY + MS).is_some());
         assert!(pace.take(terms(3, 0, false), start + EVERY + 2 * MS).is_none());
+        let narrower = Terms { mask: Some(VersionMask(0x6000)), ..terms(4, 0, false) };
+        assert!(pace.take(narrower, start + EVERY + 3 * MS).is_some(), "nor one whose mask is another");
         assert!(flood(10_000, |_| terms(1, 0, false)).len() <= 52 + 5 + 10);
     }
 

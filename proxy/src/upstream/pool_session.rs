@@ -186,8 +186,8 @@ impl PoolSession {
         let written = out.len();
         match self.role.receive(line, out) {
             Ok(event) => {
-                // The only lines that bring no news and an answer of ours are the pool's own questions.
-                let is_question = matches!(event, ClientEvent::Nothing | ClientEvent::Ignored(_));
+                // Not pings: a pool that hears no answer to one takes us for dead.
+                let is_question = matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
                 if is_question && out.len() > written && !self.courtesy.allows(now) {
                     out.truncate(written);
                     events.push(PoolEvent::Ignored("question"));
@@ -203,7 +203,7 @@ impl PoolSession {
 
     fn event(&mut self, event: ClientEvent, now: Instant, events: &mut Vec<PoolEvent>, settled: &mut Vec<Settled>) {
         match event {
-            ClientEvent::Nothing => {}
+            ClientEvent::Nothing | ClientEvent::AskedVersion => {}
             ClientEvent::Subscribed { extranonce1, extranonce2_size } => {
                 self.subscribed = true;
                 events.push(PoolEvent::Subscribed { extranonce1, extranonce2_size });
