@@ -41,18 +41,20 @@ pub(crate) struct Space {
     width: usize,
     first: u64,
     lanes: Vec<Lane>,
-    /// Blocks built on lately, newest last: history of older ones is forgotten. Several, because connections that share
-    /// the space hear of a block at different moments.
+    /// The job each connection has now, on which it still seats people: never forgotten, however far ahead others are.
+    at_hand: HashMap<ConnectionId, Fingerprint>,
+    /// Blocks on record, newest last: those built on lately and those of jobs at hand. Several, because connections that
+    /// share the space hear of a block at different moments.
     blocks: Vec<u64>,
     /// Jobs on record, oldest first.
     jobs: VecDeque<Fingerprint>,
 }
 
-/// Jobs on record at most: a real pool brings some hundreds a block. Beyond it the oldest is forgotten, so that a pool that
-/// sends thousands a second costs no memory; one that then repeats it gets its own work twice.
+/// Jobs on record at most: a real pool brings some hundreds a block. Beyond it the oldest that nobody has at hand is forgotten,
+/// so that a pool that sends thousands a second costs no memory; one that then repeats it gets its own work twice.
 const JOBS_MAX: usize = 4096;
 
-/// How many blocks' history is kept.
+/// How many blocks' history is kept besides that of jobs at hand.
 const BLOCKS_KEPT: usize = 4;
 
 /// Most lanes of one space: 16,384 × 256 sessions. Beyond it no seat is given.
@@ -63,7 +65,8 @@ impl Space {
     /// restart does not repeat work).
     pub(crate) fn new(width: usize, offset: u64) -> Self {
         let first = offset & mask_of(width);
-        Self { width, first, lanes: Vec::new(), blocks: Vec::new(), jobs: VecDeque::new() }
+        let (lanes, at_hand) = (Vec::new(), HashMap::new());
+        Self { width, first, lanes, at_hand, blocks: Vec::new(), jobs: VecDeque::new() }
     }
 
     /// How many lanes there can be.
@@ -112,29 +115,11 @@ impl Space {
         }
     }
 
-    /// Tells of a new job on `connection`; forgets jobs that build on another block. Returns the lanes with somebody on
+    /// Tells of a new job on `connection`; forgets jobs that build on blocks long gone. Returns the lanes with somebody on
     /// them: those where all may go on with the job (now on record), and those where somebody has had it before.
     pub(crate) fn job(&mut self, connection: ConnectionId, job: Fingerprint) -> JobLanes {
-        if !self.blocks.contains(&job.prev_hash) {
-            self.blocks.push(job.prev_hash);
-            if self.blocks.len() > BLOCKS_KEPT {
-                self.blocks.remove(0);
-            }
-            for lane in &mut self.lanes {
-                lane.had.retain(|had, _| self.blocks.contains(&had.prev_hash));
-            }
-            self.jobs.retain(|job| self.blocks.contains(&job.prev_hash));
-        }
-        if !self.jobs.contains(&job) {
-            self.jobs.push_back(job);
-            if self.jobs.len() > JOBS_MAX
-                && let Some(oldest) = self.jobs.pop_front()
-            {
-                for lane in &mut self.lanes {
-                    lane.had.remove(&oldest);
-                }
-            }
-        }
+        self.at_hand.insert(connection, job);
+        self.record(job);
         let mut lanes = JobLanes::default();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if lane.connection != Some(connection) || lane.seated.is_empty() {
@@ -153,6 +138,35 @@ impl Space {
         lanes
     }
 
+    /// Puts a job on record, and forgets what falls off it.
+    fn record(&mut self, job: Fingerprint) {
+        if !self.blocks.contains(&job.prev_hash) {
+            self.blocks.push(job.prev_hash);
+            let mut old = self.blocks.len().saturating_sub(BLOCKS_KEPT);
+            self.blocks.retain(|block| {
+                let recent = old == 0;
+                old = old.saturating_sub(1);
+                recent || self.at_hand.values().any(|at_hand| at_hand.prev_hash == *block)
+            });
+            for lane in &mut self.lanes {
+                lane.had.retain(|had, _| self.blocks.contains(&had.prev_hash));
+            }
+            self.jobs.retain(|job| self.blocks.contains(&job.prev_hash));
+        }
+        if self.jobs.contains(&job) {
+            return;
+        }
+        self.jobs.push_back(job);
+        if self.jobs.len() > JOBS_MAX
+            && let Some(oldest) = self.jobs.iter().position(|job| self.at_hand.values().all(|at_hand| at_hand != job))
+            && let Some(oldest) = self.jobs.remove(oldest)
+        {
+            for lane in &mut self.lanes {
+                lane.had.remove(&oldest);
+            }
+        }
+    }
+
     /// Has everybody on `connection` move to where they have not had the job at hand. `false`, and nothing changed, where
     /// that would leave too few lanes for those who come.
     pub(crate) fn refresh(&mut self, connection: ConnectionId) -> bool {
@@ -168,6 +182,7 @@ impl Space {
 
     /// Lets go of a connection's lanes; their history stays.
     pub(crate) fn connection_gone(&mut self, connection: ConnectionId) {
+        self.at_hand.remove(&connection);
         for lane in self.lanes.iter_mut().filter(|lane| lane.connection == Some(connection)) {
             lane.connection = None;
             lane.seated = SlotSet::default();
@@ -304,6 +319,35 @@ mod tests {
         }
         assert_eq!((space.jobs.len(), space.lanes[0].had.len()), (JOBS_MAX, JOBS_MAX));
         assert_eq!(space.job(A, job(9_000)).stale, [0], "the newest are remembered");
+    }
+
+    /// Of connections that share the space one may hear of blocks late or not at all, and still seats people on what it has.
+    #[test]
+    fn what_a_connection_has_at_hand_is_remembered_however_far_others_are_ahead() {
+        for ahead in [false, true] {
+            let mut space = Space::new(1, 0);
+            space.job(A, job(0));
+            let first = space.seat(A, 5, job(0)).expect("room");
+            space.leave(first, 5);
+            space.job(B, job(1));
+            space.seat(B, 5, job(1));
+            for later in 2..10_000 {
+                let prev_hash = if ahead { later } else { 1 };
+                space.job(B, Fingerprint { prev_hash, content: later });
+            }
+            let again = space.seat(A, 5, job(0)).expect("room");
+            assert_ne!(first, again, "others on later blocks: {ahead}");
+            assert_eq!(space.job(A, job(0)).stale, [again]);
+            assert!(space.blocks.len() <= BLOCKS_KEPT + 1 && space.jobs.len() <= JOBS_MAX, "the record stays bounded");
+            space.connection_gone(A);
+            for prev_hash in 20_000..20_010 {
+                space.job(B, Fingerprint { prev_hash, content: 0 });
+            }
+            assert!(
+                space.lanes.iter().all(|lane| !lane.had.contains_key(&job(0))),
+                "its connection is gone, and so is it"
+            );
+        }
     }
 
     #[derive(Debug, Clone)]

@@ -241,6 +241,27 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     assert_eq!(placement.depth(), 3, "what a standby must hold");
 }
 
+/// Two connections of one extranonce1: the one hears of five blocks while the other still has the first.
+#[test]
+fn a_connection_that_is_blocks_behind_hands_nothing_out_twice() {
+    let (placement, behind, _queues) = connected(4, 6);
+    let (ahead, _ends) = Upstream::new(placement.next_connection_id(), 0);
+    placement.connection_up(&ahead, &[0xaa], 6).expect("fits");
+    send(&placement, &behind, job(1, 0, 10, false));
+    let mut first = Miner::new(lease(&placement, 0));
+    first.settle(&placement, &[0]);
+    let given = first.listen(&placement, &[0]).expect("work");
+    drop(first);
+    for block in 1..=6 {
+        send(&placement, &ahead, job(block, 0, 10, true));
+    }
+    let mut second = Miner::new(lease(&placement, 0));
+    second.settle(&placement, &[0]);
+    let again = second.listen(&placement, &[0]).expect("work");
+    assert_eq!((given.2, again.2), (1, 1), "both sit on the connection that is behind");
+    assert_ne!(given, again);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Join(u8),
@@ -295,7 +316,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
     /// Whatever joins, leaves, moves, returns, repeats and breaks, and whenever sessions come to hear of it: nothing that a
     /// pool would take for the same work is handed out twice, neither to two sessions nor to one.
