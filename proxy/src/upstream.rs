@@ -382,6 +382,7 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
         refreshed_at: clock::now(),
         probing: false,
         tick_at: clock::now(),
+        gather_until: clock::now(),
         course: std::mem::take(course),
         sizing,
     };
@@ -420,10 +421,17 @@ struct Carrier {
     probing: bool,
     /// When deadlines are next looked at.
     tick_at: Instant,
+    /// Shares that come before go out together.
+    gather_until: Instant,
     course: Course,
     sizing: Sizing,
 }
 
+/// Most shares of one write.
+const BATCH_MAX: usize = 256;
+/// How long further shares are gathered after some were written. One that comes alone goes at once; of a crowd, each write
+/// and each answer carries several. A block never waits.
+const GATHER: Duration = Duration::from_millis(1);
 /// Shares are not taken from the queue while so many bytes wait for the pool's socket.
 const OUTGOING_FULL: usize = 16 * 1024;
 
@@ -434,7 +442,7 @@ impl Carrier {
         self.session.start(&mut first);
         self.outgoing.push(&first);
         let (probed, mut probe_result) = mpsc::channel(1);
-        let mut shares = Vec::with_capacity(64);
+        let mut shares = Vec::with_capacity(BATCH_MAX);
         loop {
             if let Err(failure) = self.outgoing.write(&mut self.stream) {
                 return (fault_reason(&failure, "write"), failure.to_string());
@@ -450,8 +458,10 @@ impl Carrier {
                 self.tick_at = now + self.session.tick_every();
                 continue;
             }
-            let room = self.outgoing.len() < OUTGOING_FULL;
-            let wake_at = tokio::time::Instant::from_std(look_at);
+            let gathering = now < self.gather_until;
+            let room = self.outgoing.len() < OUTGOING_FULL && !gathering;
+            let wake_at = if gathering { look_at.min(self.gather_until) } else { look_at };
+            let wake_at = tokio::time::Instant::from_std(wake_at);
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return ("shutdown", String::new()),
@@ -461,7 +471,7 @@ impl Carrier {
                     Err(failure) => Err(("read", failure.to_string())),
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
-                _ = self.queues.submits.recv_many(&mut shares, 64), if room => { self.forward(&mut shares); Ok(()) }
+                _ = self.queues.submits.recv_many(&mut shares, BATCH_MAX), if room => { self.forward(&mut shares); Ok(()) }
                 Some(alive) = probe_result.recv() => self.probed(alive),
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
             };
@@ -480,6 +490,7 @@ impl Carrier {
         }
         self.pools.count(&self.pool, &mut settled);
         self.outgoing.push(&bytes);
+        self.gather_until = now + GATHER;
     }
 
     /// A share that meets the network target goes ahead of everything that is not yet on the wire.

@@ -32,7 +32,6 @@ use crate::placement::SlotLease;
 use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
 use crate::sessions::{SessionEntry, SessionHandle};
-use crate::socket;
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use delivery::Stuck;
 
@@ -73,9 +72,6 @@ pub(super) fn serve(accepted: Accepted) -> Connection {
 /// Makes the connection of a miner whose extranonce1 is given. Without room its subscribe will be refused.
 pub(super) fn open(accepted: Accepted, slot: SlotLease, extranonce1: u8, has_room: bool) -> Connection {
     let Accepted { stream, peer, number, rules, shared } = accepted;
-    if let Err(failure) = socket::tune(&stream, None) {
-        debug!(%failure, "socket options not set");
-    }
     let now = clock::now();
     let handle = SessionHandle::new(number, peer, clock::wall(), extranonce1, rules.server);
     let mut session = Session::new(rules, extranonce1, number, now);

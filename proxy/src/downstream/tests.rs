@@ -152,3 +152,18 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     assert_eq!(closes(&registry, "panicked"), 1);
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
+
+/// What is set on the listener once is not set on each of ten thousand connections: they must have it all the same.
+#[tokio::test]
+async fn accepted_connections_have_the_options_of_their_listener() {
+    let listener = super::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let _miner = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let socket = socket2::SockRef::from(&stream);
+    assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+    assert_eq!(
+        (socket.tcp_keepalive_interval().unwrap(), socket.tcp_keepalive_retries().unwrap()),
+        (Duration::from_secs(10), 3)
+    );
+}

@@ -4,15 +4,30 @@
 //! plain stream costs one branch more than the socket itself.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Fault;
 use crate::tls::{self, Tls};
+
+/// Reads what the socket has. Unlike `try_read`, a read that does not fill the buffer also ends the readiness: the next wait
+/// is for new bytes, and no read is wasted on finding that there are none.
+fn read_plain(tcp: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut read = ReadBuf::new(buffer);
+    match Pin::new(tcp).poll_read(&mut Context::from_waker(Waker::noop()), &mut read) {
+        Poll::Ready(Ok(())) => Ok(read.filled().len()),
+        Poll::Ready(Err(failure)) => Err(failure),
+        // Whoever waits does so by `readable`, which this does not disturb.
+        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+    }
+}
 
 /// A connection to a pool.
 #[derive(Debug)]
@@ -87,7 +102,7 @@ impl PoolStream {
     /// Reads what is there: at least one byte, or `WouldBlock`; 0 at the end, announced (`close_notify`) or not.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Some(tls) = &mut self.tls else { return self.tcp.try_read(buffer) };
+            let Some(tls) = &mut self.tls else { return read_plain(&mut self.tcp, buffer) };
             match tls.reader().read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
                 // A pool that dies says no farewell. A line cut short by it is no line, so nothing is gained by the cut.
