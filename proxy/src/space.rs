@@ -190,9 +190,13 @@ impl Space {
         }
     }
 
-    /// The lane's bytes as they stand in the coinbase, big-endian.
+    /// The lane's bytes as they stand in the coinbase, big-endian. A pool may leave more than the eight of the number: zeros
+    /// stand before it then.
     pub(crate) fn lane_bytes(&self, index: usize) -> Vec<u8> {
-        self.lanes[index].number.to_be_bytes()[8 - self.width..].to_vec()
+        let number = self.lanes[index].number.to_be_bytes();
+        let mut bytes = vec![0; self.width.saturating_sub(number.len())];
+        bytes.extend_from_slice(&number[number.len().saturating_sub(self.width)..]);
+        bytes
     }
 
     /// Whether lanes can be changed at all.

@@ -213,6 +213,22 @@ fn u14_an_extranonce_that_leaves_no_room_is_refused_with_the_arithmetic() {
     assert!(refused.to_string().contains("4 bytes and the slot 1, together 5"), "{refused}");
 }
 
+/// Pools may give up to 16 bytes; a lane number has eight, and the rest stands before it.
+#[test]
+fn every_size_that_a_pool_may_give_is_filled_whole() {
+    for size in 2..=16 {
+        for d in 1..size {
+            let (placement, upstream, _queues) = connected(d, size);
+            send(&placement, &upstream, job(1, 1, 10, true));
+            let mut miner = Miner::new(lease(&placement, 7));
+            miner.settle(&placement, &[0]);
+            miner.listen(&placement, &[0]).expect("work");
+            let work = miner.newest.expect("work");
+            assert_eq!(work.lane.len() + 1 + usize::from(d), usize::from(size));
+        }
+    }
+}
+
 /// F27: 257 miners need a second connection where no lane bytes are left, 600 a third.
 #[test]
 fn f27_without_lane_bytes_each_connection_seats_256() {
