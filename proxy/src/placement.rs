@@ -34,6 +34,8 @@ pub(crate) struct Placement {
 struct Inner {
     slots: Slots,
     spaces: HashMap<SpaceKey, Space>,
+    /// Those of them that no connection has, the one left last at the end.
+    left: VecDeque<SpaceKey>,
     connections: HashMap<ConnectionId, Connection>,
     next_job: u64,
     next_sitting: u64,
@@ -163,7 +165,7 @@ pub(crate) struct TargetState {
 /// Names of a connection's jobs remembered; one that comes again after so many others is not noticed.
 const NAMES_MAX: usize = 64;
 
-/// Spaces kept; beyond it those without a connection are forgotten, with what was searched there.
+/// Spaces kept; beyond it the one that has been without a connection for longest is forgotten, with what was searched there.
 const SPACES_MAX: usize = 256;
 
 impl Placement {
@@ -263,11 +265,14 @@ impl Placement {
         Ok(())
     }
 
-    /// Makes the space of `key` if it is new; forgets spaces without a connection when there are too many.
+    /// Makes the space of `key` if it is new; forgets those longest without a connection when there are too many.
     fn open_space(&self, inner: &mut Inner, key: &SpaceKey) {
-        if inner.spaces.len() >= SPACES_MAX {
-            let used: Vec<&SpaceKey> = inner.connections.values().map(|connection| &connection.key).collect();
-            inner.spaces.retain(|key, _| used.contains(&key));
+        inner.left.retain(|left| left != key);
+        while inner.spaces.len() >= SPACES_MAX
+            && !inner.spaces.contains_key(key)
+            && let Some(oldest) = inner.left.pop_front()
+        {
+            inner.spaces.remove(&oldest);
         }
         let width = self.lane_width(key.extranonce2_size).unwrap_or_default();
         inner.spaces.entry(key.clone()).or_insert_with(|| Space::new(width, self.lane_offset));
@@ -310,9 +315,7 @@ impl Placement {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let Some(connection) = inner.connections.remove(&id) else { return };
-        if let Some(space) = inner.spaces.get_mut(&connection.key) {
-            space.connection_gone(id);
-        }
+        inner.leave_space(id, connection.key);
         for lane in connection.lanes.values() {
             lane.lane.publish(LaneState::Vacate);
         }
@@ -396,14 +399,12 @@ impl Placement {
     fn change_space(&self, inner: &mut Inner, id: ConnectionId) -> HashMap<usize, LaneChannel> {
         let Some(connection) = inner.connections.get_mut(&id) else { return HashMap::new() };
         let Some(key) = connection.next_key.take() else { return HashMap::new() };
-        if let Some(space) = inner.spaces.get_mut(&connection.key) {
-            space.connection_gone(id);
-        }
         inner.next_sitting += 1;
         connection.sitting = inner.next_sitting;
-        connection.key = key.clone();
+        let former = std::mem::replace(&mut connection.key, key.clone());
         connection.current = None;
         let left = std::mem::take(&mut connection.lanes);
+        inner.leave_space(id, former);
         self.open_space(inner, &key);
         left
     }
@@ -471,6 +472,17 @@ pub(crate) struct NewJob {
     pub(crate) repeated: bool,
     /// How long the last of its sessions took to have the job before this one.
     pub(crate) former_took: Option<Duration>,
+}
+
+impl Inner {
+    /// Notes that a connection is in a space no more.
+    fn leave_space(&mut self, id: ConnectionId, key: SpaceKey) {
+        let Some(space) = self.spaces.get_mut(&key) else { return };
+        space.connection_gone(id);
+        if self.connections.values().all(|connection| connection.key != key) {
+            self.left.push_back(key);
+        }
+    }
 }
 
 impl Connection {

@@ -213,6 +213,33 @@ fn u14_an_extranonce_that_leaves_no_room_is_refused_with_the_arithmetic() {
     assert!(refused.to_string().contains("4 bytes and the slot 1, together 5"), "{refused}");
 }
 
+/// One pool gives a new extranonce1 at each connect, hundreds of times; the other always the same, and its job has not changed.
+#[test]
+fn a_space_left_just_now_is_remembered_however_many_were_opened_before() {
+    let placement = Placement::new(4, 0);
+    let connect = |target, extranonce1: &[u8]| {
+        let (upstream, queues) = Upstream::new(placement.next_connection_id(), target);
+        placement.connection_up(&upstream, extranonce1, 6).expect("fits");
+        (upstream, queues)
+    };
+    let mut searched = HashSet::new();
+    for round in 0..4u8 {
+        let (steady, _ends) = connect(0, &[0xaa]);
+        send(&placement, &steady, job(1, 1, 10, true));
+        let mut miner = Miner::new(lease(&placement, 7));
+        miner.settle(&placement, &[0]);
+        let work = miner.listen(&placement, &[0]).expect("work");
+        assert!(searched.insert(work.clone()), "handed out twice: {work:?}");
+        drop(miner);
+        placement.connection_down(steady.id);
+        for attempt in 0..200u8 {
+            let (flapping, _ends) = connect(1, &[round, attempt]);
+            placement.connection_down(flapping.id);
+        }
+        assert!(placement.inner.lock().spaces.len() <= SPACES_MAX);
+    }
+}
+
 /// Pools may give up to 16 bytes; a lane number has eight, and the rest stands before it.
 #[test]
 fn every_size_that_a_pool_may_give_is_filled_whole() {
