@@ -45,6 +45,8 @@ const READS_MAX: usize = 8;
 const OUTGOING_MAX: usize = 64 * 1024;
 /// A miner that takes none of them for so long is dropped.
 const BLOCKED_MAX: Duration = Duration::from_secs(30);
+/// So is one that takes so little that more than this waits: pings, moves and verdicts are written whether it reads or not.
+const PENDING_MAX: usize = 4 * OUTGOING_MAX;
 /// What a line costs, and how far ahead of the clock a miner may be: 200 lines a second are read without delay, and 1000
 /// at once. It delays reading, it never closes.
 const LINE_COST: Duration = Duration::from_millis(5);
@@ -221,7 +223,7 @@ impl Connection {
             self.session.handle(Input::Tick, now, out);
         }
         self.unstick(now, out);
-        self.read(cx, read, now, out)?;
+        let more = self.read(cx, read, now, out)?;
         self.deliver(now, out);
         if std::mem::take(&mut out.reissue) {
             self.set_hashing(self.session.fleet_rate());
@@ -237,10 +239,14 @@ impl Connection {
         if let Some(reason) = out.close {
             return Err(reason);
         }
-        if self.blocked_since.is_some_and(|since| now >= since + BLOCKED_MAX) {
+        if is_slow(self.blocked_since, self.pending.len(), now) {
             return Err("slow_reader");
         }
         self.end(cx, now, out)?;
+        if more && self.is_readable(now, out) {
+            // The socket does not say again what it has said. Where something else keeps us from reading, its end wakes us.
+            cx.waker().wake_by_ref();
+        }
         self.entry.handle.wake_at(self.shared.millis(self.wake_at(now)));
         Ok(())
     }
@@ -320,21 +326,24 @@ impl Connection {
             && self.may_read_lines(now)
     }
 
+    /// Reads what may be read in one turn. Returns whether there may be more, of which nobody will tell.
     fn read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8; READ_MAX],
         now: Instant,
         out: &mut Outbox,
-    ) -> Result<(), &'static str> {
+    ) -> Result<bool, &'static str> {
         for _ in 0..READS_MAX {
-            if out.close.is_some() || !self.is_readable(now, out) || self.read_once(cx, buffer, now, out)?.is_none() {
-                return Ok(());
+            if out.close.is_some() || !self.is_readable(now, out) {
+                return Ok(true);
+            }
+            if self.read_once(cx, buffer, now, out)?.is_none() {
+                return Ok(false);
             }
             self.deliver(now, out);
         }
-        cx.waker().wake_by_ref();
-        Ok(())
+        Ok(true)
     }
 
     fn may_read_lines(&self, now: Instant) -> bool {
@@ -409,12 +418,12 @@ impl Connection {
         if !self.pending.is_empty() {
             self.pending.append(&mut out.bytes);
             let taken = push(&mut self.stream, cx, &self.pending)?;
-            self.took(taken);
             self.pending.drain(..taken);
             if self.pending.is_empty() {
                 // An idle session keeps no buffer.
                 self.pending = Vec::new();
             }
+            self.took(taken);
             return Ok(());
         }
         if out.bytes.is_empty() {
@@ -447,14 +456,24 @@ impl Connection {
         }
     }
 
-    /// Notes whether the miner takes what it is sent.
+    /// Notes whether the miner takes what it is sent: so many bytes just now.
     fn took(&mut self, bytes: usize) {
-        if self.pending.len() <= bytes {
-            self.blocked_since = None;
-        } else if bytes > 0 || self.blocked_since.is_none() {
-            self.blocked_since = Some(clock::now());
-        }
+        self.blocked_since = blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);
     }
+}
+
+/// Since when a miner takes nothing, of whose bytes so many were taken just now and so many are left.
+fn blocked_since(former: Option<Instant>, taken: usize, left: usize, now: impl FnOnce() -> Instant) -> Option<Instant> {
+    match (left, taken) {
+        (0, _) => None,
+        (_, 0) => former.or_else(|| Some(now())),
+        _ => Some(now()),
+    }
+}
+
+/// Whether a miner takes too little to be kept.
+fn is_slow(blocked_since: Option<Instant>, pending: usize, now: Instant) -> bool {
+    pending > PENDING_MAX || blocked_since.is_some_and(|since| now >= since + BLOCKED_MAX)
 }
 
 /// Writes until all is taken or the socket takes no more. Returns how much it took.
@@ -473,6 +492,21 @@ fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<us
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// F36: half a write counts from then on, even if nothing else happens; and a trickle does not make up for a flood.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn f36_a_miner_is_slow_from_the_first_byte_it_does_not_take() {
+        let start = Instant::now();
+        let (soon, late) = (start + Duration::from_secs(10), start + BLOCKED_MAX);
+        let since = blocked_since(None, 60, 40, || start);
+        assert_eq!(since, Some(start), "more was taken than is left");
+        assert_eq!(blocked_since(since, 0, 40, || soon), since);
+        assert!(!is_slow(since, 40, soon) && is_slow(since, 40, late));
+        assert_eq!(blocked_since(since, 1, 39, || soon), Some(soon));
+        assert_eq!(blocked_since(since, 40, 0, || soon), None);
+        assert!(!is_slow(since, PENDING_MAX, soon) && is_slow(since, PENDING_MAX + 1, soon));
+    }
 
     /// Ten thousand of them are alive at once (DESIGN 5: 2.0 kB a session, all told). With what the runtime adds, 648 bytes
     /// make a task of 768.

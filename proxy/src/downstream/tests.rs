@@ -20,6 +20,13 @@ use crate::config::{Config, Server, Target};
 const PATIENCE: Duration = Duration::from_secs(30);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
+const HELLO: &str = concat!(
+    r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
+    "\n",
+    r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#,
+    "\n"
+);
+
 /// A line that no peer sends in earnest, and at which the session that reads it panics. It is in test builds only.
 const PANIC: &[u8] = br#"{"id":76,"method":"test.panic"}"#;
 
@@ -59,17 +66,11 @@ fn closes(registry: &Registry, reason: &str) -> u64 {
 #[tokio::test]
 async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     let (pool, proxy, tasks, registry) = start(Duration::ZERO).await;
-    let hello = concat!(
-        r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
-        "\n",
-        r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#,
-        "\n"
-    );
     let connect = async |window: u32| {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(window).unwrap();
         let mut stream = socket.connect(proxy.addrs()[0]).await.unwrap();
-        stream.write_all(hello.as_bytes()).await.unwrap();
+        stream.write_all(HELLO.as_bytes()).await.unwrap();
         stream
     };
     let deaf = connect(2048).await;
@@ -104,6 +105,31 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     line.clear();
     timeout(PATIENCE, reads.read_line(&mut line)).await.expect("the other is served").unwrap();
     drop(deaf);
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// A miner whose requests' answers are longer than they are: what is not read because answers wait is read as soon as its
+/// socket has taken them, though nothing else happens.
+#[tokio::test]
+async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
+    const REQUESTS: usize = 900;
+    let (_pool, proxy, tasks, _registry) = start(Duration::from_secs(3600)).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // All of them are to be there at once.
+    socket.set_send_buffer_size(1 << 20).unwrap();
+    let (reads, mut writes) = socket.connect(proxy.addrs()[0]).await.unwrap().into_split();
+    let mut lines = BufReader::new(reads).lines();
+    // A ping would wake it, later.
+    let mut hear = async || timeout(PATIENCE / 3, lines.next_line()).await.expect("a line").unwrap().expect("kept");
+    writes.write_all(HELLO.as_bytes()).await.unwrap();
+    while !hear().await.contains("mining.notify") {}
+    // What the start brings would wake it as well.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let requests: String = (0..REQUESTS).map(|n| format!("{{\"id\":\"{n:060}\",\"method\":\"m\"}}\n")).collect();
+    writes.write_all(requests.as_bytes()).await.unwrap();
+    for number in 0..REQUESTS {
+        while !hear().await.contains(&format!("{number:060}")) {}
+    }
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
