@@ -385,6 +385,7 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
         gather_until: clock::now(),
         course: std::mem::take(course),
         sizing,
+        settled: Vec::new(),
     };
     let (reason, detail) = carrier.carry(cancel).await;
     let worked = carrier.has_job;
@@ -425,6 +426,8 @@ struct Carrier {
     gather_until: Instant,
     course: Course,
     sizing: Sizing,
+    /// How shares have ended that are to be written down.
+    settled: Vec<Settled>,
 }
 
 /// Most shares of one write.
@@ -434,6 +437,10 @@ const BATCH_MAX: usize = 256;
 const GATHER: Duration = Duration::from_millis(1);
 /// Shares are not taken from the queue while so many bytes wait for the pool's socket.
 const OUTGOING_FULL: usize = 16 * 1024;
+/// A pool for which so many wait asks much and reads nothing: it is left.
+const OUTGOING_MAX: usize = 256 * 1024;
+/// Reads in a row: then shares, answers and other tasks have their turn, however much the pool says.
+const READS_MAX: u32 = 8;
 
 impl Carrier {
     /// Moves bytes until the connection ends, and says why it did.
@@ -443,9 +450,14 @@ impl Carrier {
         self.outgoing.push(&first);
         let (probed, mut probe_result) = mpsc::channel(1);
         let mut shares = Vec::with_capacity(BATCH_MAX);
+        let mut reads = 0;
         loop {
             if let Err(failure) = self.outgoing.write(&mut self.stream) {
                 return (fault_reason(&failure, "write"), failure.to_string());
+            }
+            if self.outgoing.len() > OUTGOING_MAX {
+                self.pools.books.metrics.alarm("not_reading");
+                return ("not_reading", format!("{} bytes wait for the pool to read them", self.outgoing.len()));
             }
             let now = clock::now();
             self.upstream.set_suspect(self.session.is_suspect(now));
@@ -462,18 +474,23 @@ impl Carrier {
             let room = self.outgoing.len() < OUTGOING_FULL && !gathering;
             let wake_at = if gathering { look_at.min(self.gather_until) } else { look_at };
             let wake_at = tokio::time::Instant::from_std(wake_at);
+            let in_a_row = std::mem::take(&mut reads);
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return ("shutdown", String::new()),
                 Some(share) = self.queues.urgent.recv() => { self.urgent(share); Ok(()) }
-                ready = self.stream.readable() => match ready {
-                    Ok(()) => self.read(),
+                ready = self.stream.readable(), if in_a_row < READS_MAX => match ready {
+                    Ok(()) => {
+                        reads = in_a_row + 1;
+                        self.read()
+                    }
                     Err(failure) => Err(("read", failure.to_string())),
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
                 _ = self.queues.submits.recv_many(&mut shares, BATCH_MAX), if room => { self.forward(&mut shares); Ok(()) }
                 Some(alive) = probe_result.recv() => self.probed(alive),
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
+                () = tokio::task::yield_now(), if in_a_row >= READS_MAX => Ok(()),
             };
             if let Err(end) = outcome {
                 return end;
@@ -506,39 +523,37 @@ impl Carrier {
         }
     }
 
+    /// Reads once, and hears each line.
     fn read(&mut self) -> Result<(), (&'static str, String)> {
         let mut scratch = [0; 16 * 1024];
-        let mut events = Vec::new();
-        let mut settled = Vec::new();
-        loop {
-            let read = match self.stream.try_read(&mut scratch) {
-                Ok(0) => return Err(("closed", "the pool closed the connection".into())),
-                Ok(read) => read,
-                Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(failure) => return Err((fault_reason(&failure, "read"), failure.to_string())),
-            };
-            let now = clock::now();
-            let mut input = &scratch[..read];
-            let mut out = Vec::new();
-            loop {
-                match self.splitter.next_line(&mut input) {
-                    Ok(Some(line)) => self.session.line(line, now, &mut out, &mut events, &mut settled),
-                    Ok(None) => break,
-                    Err(fault) => {
-                        self.pools.books.metrics.alarm("upstream_line_too_long");
-                        return Err(("upstream_line_too_long", fault.to_string()));
-                    }
+        let read = match self.stream.try_read(&mut scratch) {
+            Ok(0) => return Err(("closed", "the pool closed the connection".into())),
+            Ok(read) => read,
+            Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(failure) => return Err((fault_reason(&failure, "read"), failure.to_string())),
+        };
+        let now = clock::now();
+        let mut input = &scratch[..read];
+        let (mut out, mut events) = (Vec::new(), Vec::new());
+        let fault = loop {
+            match self.splitter.next_line(&mut input) {
+                Ok(Some(line)) => {
+                    #[cfg(test)]
+                    tests::failpoint(line);
+                    self.session.line(line, now, &mut out, &mut events, &mut self.settled);
                 }
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
             }
-            self.outgoing.push(&out);
-            self.pools.count(&self.pool, &mut settled);
-            for event in events.drain(..) {
-                self.event(event, now)?;
-            }
-            if read < scratch.len() {
-                return Ok(());
-            }
+        };
+        self.outgoing.push(&out);
+        self.pools.count(&self.pool, &mut self.settled);
+        for event in events {
+            self.event(event, now)?;
         }
+        let Some(fault) = fault else { return Ok(()) };
+        self.pools.books.metrics.alarm("upstream_line_too_long");
+        Err(("upstream_line_too_long", fault.to_string()))
     }
 
     fn event(&mut self, event: PoolEvent, now: Instant) -> Result<(), (&'static str, String)> {
@@ -753,10 +768,8 @@ impl Carrier {
 
     /// Lets everybody go: sessions move, shares in flight and in the queue stay unresolved.
     async fn end(&mut self) {
-        self.upstream.set_dead();
-        self.pools.placement.connection_down(self.upstream.id);
+        self.let_go();
         let mut settled = Vec::new();
-        self.session.end(clock::now(), &mut settled);
         for share in rest(&mut self.queues.urgent).await {
             settled.push(undelivered(share));
         }
@@ -764,6 +777,32 @@ impl Carrier {
             settled.push(undelivered(share));
         }
         self.pools.count(&self.pool, &mut settled);
+    }
+
+    fn let_go(&mut self) {
+        self.upstream.set_dead();
+        self.pools.placement.connection_down(self.upstream.id);
+        self.session.end(clock::now(), &mut self.settled);
+        self.pools.count(&self.pool, &mut self.settled);
+    }
+}
+
+/// However its task ends, by a panic too (F76): its sessions must not sit on it for ever, nor wait for its answers.
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if !self.upstream.is_alive() {
+            return;
+        }
+        self.let_go();
+        let mut settled = Vec::new();
+        for queue in [&mut self.queues.urgent, &mut self.queues.submits] {
+            queue.close();
+            while let Ok(share) = queue.try_recv() {
+                settled.push(undelivered(share));
+            }
+        }
+        self.pools.count(&self.pool, &mut settled);
+        self.pools.changed.notify_one();
     }
 }
 
@@ -779,36 +818,4 @@ async fn rest<T>(queue: &mut mpsc::Receiver<T>) -> Vec<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// PROTOCOL 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
-    #[test]
-    fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
-        for (masks, granted) in [
-            (&[None][..], 0x1fff_e000),
-            (&[Some(0x1fff_e000), Some(0x5fff_e000)], 0x1fff_e000),
-            (&[Some(0x1fff_e000), Some(0x00ff_e000)], 0x00ff_e000),
-            (&[Some(0x0001_e000), Some(0x00ff_e000)], 0x00ff_e000),
-            (&[Some(0x00c0_0000)], 0x1fff_e000),
-            (&[Some(0), None], 0x1fff_e000),
-            (&[Some(0), Some(0x00ff_e000)], 0x00ff_e000),
-            (&[Some(0), Some(0)], 0),
-        ] {
-            let common = common_mask(masks.iter().map(|mask| mask.map(VersionMask)));
-            assert_eq!(common, VersionMask(granted), "{masks:08x?}");
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_a_closing_queue_took_in_comes_out_again() {
-        for round in 0..2000 {
-            let (sender, mut queue) = mpsc::channel::<u32>(64);
-            let sending =
-                tokio::spawn(async move { (0..64).take_while(|item| sender.try_send(*item).is_ok()).count() });
-            tokio::task::yield_now().await;
-            let taken = rest(&mut queue).await.len();
-            assert_eq!(taken, sending.await.expect("no panic"), "round {round}");
-        }
-    }
-}
+mod tests;

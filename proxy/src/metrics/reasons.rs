@@ -70,6 +70,7 @@ pub(super) const ALARMS: &[&str] = &[
     "payout_fingerprint_changed",
     "time_off",
     "upstream_line_too_long",
+    "not_reading",
     "stale_timeline",
     "clock_step",
     "state_not_written",

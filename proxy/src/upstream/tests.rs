@@ -1,0 +1,167 @@
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::atomic::AtomicU64;
+
+use daemon::tasks::Tasks;
+use directive::InProcess;
+use prometheus_client::registry::Registry;
+use testbed::miner::{MinerConfig, Model, TestMiner};
+use testbed::pool::{PoolConfig, TestPool};
+use tokio::time::timeout;
+
+use super::*;
+use crate::Proxy;
+use crate::config::{Config, Server};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const EASY: f64 = 1.0 / (1u64 << 23) as f64;
+
+/// A line at which the task that reads it panics. It is in test builds only.
+const PANIC: &str = r#"{"id":null,"method":"test.panic","params":[]}"#;
+
+pub(super) fn failpoint(line: &[u8]) {
+    assert!(line != PANIC.as_bytes(), "failpoint: this connection panics");
+}
+
+async fn start(pools: &[std::net::SocketAddr]) -> (Proxy, Tasks) {
+    let server = Server {
+        difficulty: Difficulty::new(EASY).unwrap(),
+        min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
+        vardiff: false,
+        ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
+    };
+    let targets = pools.iter().enumerate();
+    let targets = targets.map(|(n, at)| Target::new(&format!("pool-{n}"), &at.ip().to_string(), at.port(), "acme"));
+    let (tasks, mut registry) = (Tasks::new(), Registry::default());
+    let mut config = Config::new(vec![server], targets.collect());
+    // Some of these pools answer nothing.
+    config.shutdown_grace = Duration::from_millis(200);
+    (Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap(), tasks)
+}
+
+/// PROTOCOL 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
+#[test]
+fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
+    for (masks, granted) in [
+        (&[None][..], 0x1fff_e000),
+        (&[Some(0x1fff_e000), Some(0x5fff_e000)], 0x1fff_e000),
+        (&[Some(0x1fff_e000), Some(0x00ff_e000)], 0x00ff_e000),
+        (&[Some(0x0001_e000), Some(0x00ff_e000)], 0x00ff_e000),
+        (&[Some(0x00c0_0000)], 0x1fff_e000),
+        (&[Some(0), None], 0x1fff_e000),
+        (&[Some(0), Some(0x00ff_e000)], 0x00ff_e000),
+        (&[Some(0), Some(0)], 0),
+    ] {
+        let common = common_mask(masks.iter().map(|mask| mask.map(VersionMask)));
+        assert_eq!(common, VersionMask(granted), "{masks:08x?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_closing_queue_took_in_comes_out_again() {
+    for round in 0..2000 {
+        let (sender, mut queue) = mpsc::channel::<u32>(64);
+        let sending = tokio::spawn(async move { (0..64).take_while(|item| sender.try_send(*item).is_ok()).count() });
+        tokio::task::yield_now().await;
+        let taken = rest(&mut queue).await.len();
+        assert_eq!(taken, sending.await.expect("no panic"), "round {round}");
+    }
+}
+
+/// Work that every miner can do.
+fn job() -> String {
+    let zeros = "0".repeat(64);
+    format!(
+        r#"{{"id":null,"method":"mining.notify","params":["1","{zeros}","01","02",[],"20000000","1703ffff","6b49d200",false]}}"#
+    )
+}
+
+/// A pool that greets us, gives work, and then says `lines` as fast as it can. It counts the submits it reads, if it does.
+/// One connection after the other.
+fn flood(lines: &str, submits: Option<Arc<AtomicU64>>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let lines = format!("{lines}\n").repeat(2000);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut requests = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            for request in requests.by_ref() {
+                let id = request.split(['"', ':', ',', ' ']).find(|word| word.parse::<u32>().is_ok()).unwrap_or("0");
+                let result = match &request {
+                    request if request.contains("configure") => {
+                        r#"{"version-rolling":true,"version-rolling.mask":"1fffe000"}"#
+                    }
+                    request if request.contains("subscribe") => r#"[[],"00000001",8]"#,
+                    _ => "true",
+                };
+                let _ = writeln!(stream, r#"{{"id":{id},"result":{result},"error":null}}"#);
+                if request.contains("authorize") {
+                    break;
+                }
+            }
+            let _ = writeln!(stream, r#"{{"id":null,"method":"mining.set_difficulty","params":[{EASY:e}]}}"#);
+            let _ = writeln!(stream, "{}", job());
+            if let Some(submits) = submits.clone() {
+                std::thread::spawn(move || {
+                    let submitted = requests.filter(|request| request.contains("submit"));
+                    submitted.for_each(|_| _ = submits.fetch_add(1, Ordering::Relaxed));
+                });
+            }
+            while stream.write_all(lines.as_bytes()).is_ok() {}
+        }
+    });
+    address
+}
+
+async fn until(mut wanted: impl FnMut() -> bool) {
+    let waited = async {
+        while !wanted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waited).await.expect("in time");
+}
+
+/// Answers are owed to pings, one for each job, but not without end: a pool that does not read them is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_asks_and_does_not_read_is_left() {
+    let ping = format!(r#"{{"id":"{}","method":"mining.ping","params":[]}}"#, "7".repeat(60));
+    let (proxy, tasks) = start(&[flood(&[job(), ping].join("\n"), None)]).await;
+    until(|| proxy.targets()[0].last_fault.as_ref().is_some_and(|fault| fault.starts_with("not_reading"))).await;
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// A pool that never pauses holds nobody's shares up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shares_go_out_to_a_pool_that_never_pauses() {
+    let submits = Arc::<AtomicU64>::default();
+    let (proxy, tasks) =
+        start(&[flood(r#"{"id":null,"method":"mining.goal","params":[]}"#, Some(submits.clone()))]).await;
+    let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
+    until(|| submits.load(Ordering::Relaxed) >= 5).await;
+    miner.stop().await;
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// F76: a panic in the task of a pool's connection. Its miners go on at the next target, and every share is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
+    let pool =
+        async |seed| TestPool::start(PoolConfig { difficulty: EASY, seed, ..PoolConfig::default() }).await.unwrap();
+    let (first, second) = (pool(1).await, pool(2).await);
+    let (proxy, tasks) = start(&[first.addr(), second.addr()]).await;
+    let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
+    first.until(PATIENCE, |counts| counts.total.accepted >= 3).await.expect("mined at");
+    first.set_answer_delay(Duration::from_secs(60));
+    miner.until(PATIENCE, |counts| counts.outstanding >= 5).await.expect("shares are in flight");
+    first.send_raw(None, PANIC);
+    second.until(PATIENCE, |counts| counts.total.accepted >= 3).await.expect("the next target is mined at");
+    let counts = miner.stop().await;
+    assert_eq!((counts.disconnects, counts.unanswered), (0, 0), "{counts:?}");
+    assert_eq!(tasks.panics(), 1);
+    let books = proxy.counts();
+    assert_eq!(books.accepted, counts.answered_true, "{books:?}");
+    assert!(books.unresolved > 0, "{books:?}");
+    assert!(!proxy.targets()[0].up);
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
