@@ -68,8 +68,11 @@ impl Issues {
             retired = retired.saturating_sub(1);
         }
         self.issues.reserve_exact(1);
-        // Tags in use are among the latest 33 of 256.
+        // At most 31 of 256 are in use, and not only the latest: a job lives on while its pool brings no clean one.
         self.next_tag = self.next_tag.wrapping_add(1);
+        while self.issues.iter().any(|issue| issue.tag == self.next_tag) {
+            self.next_tag = self.next_tag.wrapping_add(1);
+        }
         self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });
     }
 

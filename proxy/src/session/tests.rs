@@ -318,6 +318,21 @@ fn p01_true_means_the_pool_said_so_or_the_share_was_below_its_difficulty() {
     assert_eq!((&answer[0]["id"], &answer[0]["error"][0]), (&12.into(), &21.into()));
 }
 
+/// A pool that is left and lives on, without a clean job, still takes shares of its last one.
+#[test]
+fn a_share_of_a_job_that_lives_long_is_a_duplicate_however_many_jobs_came_since() {
+    let (mut driver, mut left, mut pool) = (Driver::ready(), FakePool::new(1), FakePool::new(2));
+    let old = left.work(1, difficulty(-22), HARD, true);
+    driver.input(Input::Work(&old));
+    let share = grind(&old, difficulty(-24), Some(difficulty(-22)), 1);
+    assert_eq!(driver.submit(10, "1", share)[0]["result"], true);
+    for job_id in 2..300 {
+        let work = pool.work(job_id, difficulty(-22), HARD, true);
+        driver.input(Input::Work(&work));
+    }
+    assert_eq!(driver.submit(11, "1", share)[0]["error"][0], 22);
+}
+
 #[test]
 fn s40_s41_the_same_share_in_any_spelling_is_a_duplicate() {
     let mut driver = Driver::ready();
