@@ -24,7 +24,8 @@ fn read_plain(tcp: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     match Pin::new(tcp).poll_read(&mut Context::from_waker(Waker::noop()), &mut read) {
         Poll::Ready(Ok(())) => Ok(read.filled().len()),
         Poll::Ready(Err(failure)) => Err(failure),
-        // Whoever waits does so by `readable`, which this does not disturb.
+        // Whoever waits does so by `readable`, which this does not disturb. It is also what a task gets that has used up its
+        // turn, although there are bytes and `readable` says so: it has to yield, or it waits for ever.
         Poll::Pending => Err(ErrorKind::WouldBlock.into()),
     }
 }
@@ -171,6 +172,8 @@ impl PoolStream {
     /// Reads at least one byte; 0 at the end.
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            // Neither a ready socket nor waiting for it gives others their turn, or a timeout its.
+            tokio::task::consume_budget().await;
             match self.try_read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => self.tcp.readable().await?,
                 read => return read,

@@ -68,6 +68,9 @@ async fn what_a_closing_queue_took_in_comes_out_again() {
     }
 }
 
+/// What means nothing to us, and is not answered.
+const GOAL: &str = r#"{"id":null,"method":"mining.goal","params":[]}"#;
+
 /// Work that every miner can do.
 fn job() -> String {
     let zeros = "0".repeat(64);
@@ -135,12 +138,28 @@ async fn a_pool_that_asks_and_does_not_read_is_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shares_go_out_to_a_pool_that_never_pauses() {
     let submits = Arc::<AtomicU64>::default();
-    let (proxy, tasks) =
-        start(&[flood(r#"{"id":null,"method":"mining.goal","params":[]}"#, Some(submits.clone()))]).await;
+    let (proxy, tasks) = start(&[flood(GOAL, Some(submits.clone()))]).await;
     let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
     until(|| submits.load(Ordering::Relaxed) >= 5).await;
     miner.stop().await;
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// Whoever is only asked for its sizes, and talks without end instead, is left when time is up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_of_a_pool_that_never_pauses_ends_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let lines = format!("{GOAL}\n").repeat(20_000);
+        while let Ok((mut stream, _)) = listener.accept() {
+            while stream.write_all(lines.as_bytes()).is_ok() {}
+        }
+    });
+    let target = Target::new("endless", &at.ip().to_string(), at.port(), "acme");
+    let probe = tokio::spawn(async move { probe::extranonce_size(&target, Duration::from_millis(500)).await });
+    let fault = timeout(PATIENCE / 3, probe).await.expect("in time").unwrap().unwrap_err();
+    assert_eq!(fault.reason, "handshake_timeout");
 }
 
 /// F76: a panic in the task of a pool's connection. Its miners go on at the next target, and every share is answered.
