@@ -120,27 +120,23 @@ mod tests {
         assert_eq!(mailbox.take(), (Signals::default(), Vec::new()));
     }
 
-    /// A word that comes between the look and the sleep is not slept over.
+    /// A word that comes between the look and the sleep is not slept over: whoever sleeps after the last was left has been
+    /// woken for it.
     #[test]
     fn no_word_is_lost_between_threads() {
         let mailbox = Arc::new(Mailbox::default());
         let told = mailbox.clone();
         let telling = std::thread::spawn(move || (0..50_000).for_each(|ticket| told.verdict(verdict(ticket))));
         let woken = Arc::new(Woken::default());
-        let (mut taken, mut looked) = (0u32, 0);
+        let mut taken = 0;
         while taken < 50_000 {
-            mailbox.register(&woken.clone().into());
             let seen = woken.0.load(Ordering::SeqCst);
-            taken += u32::try_from(mailbox.take().1.len()).expect("few");
+            mailbox.register(&woken.clone().into());
+            taken += mailbox.take().1.len();
             while taken < 50_000 && woken.0.load(Ordering::SeqCst) == seen {
-                looked += 1;
-                assert!(looked < 2_000_000_000, "slept over a verdict");
-                std::hint::spin_loop();
-                if !telling.is_finished() {
-                    continue;
-                }
-                // Nobody will wake any more: what is left must have been announced before.
-                taken += u32::try_from(mailbox.take().1.len()).expect("few");
+                let all_told = telling.is_finished();
+                assert!(!all_told || woken.0.load(Ordering::SeqCst) != seen, "slept over a verdict: {taken} taken");
+                std::thread::yield_now();
             }
         }
         telling.join().expect("no panic");
