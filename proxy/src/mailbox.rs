@@ -120,22 +120,32 @@ mod tests {
         assert_eq!(mailbox.take(), (Signals::default(), Vec::new()));
     }
 
-    /// A word that comes between the look and the sleep is not slept over: whoever sleeps after the last was left has been
-    /// woken for it.
+    /// A word that comes between the look and the sleep is not slept over. The teller leaves two at a time and waits until
+    /// both were taken, so that each pair finds the other side about to sleep.
     #[test]
     fn no_word_is_lost_between_threads() {
-        let mailbox = Arc::new(Mailbox::default());
-        let told = mailbox.clone();
-        let telling = std::thread::spawn(move || (0..50_000).for_each(|ticket| told.verdict(verdict(ticket))));
+        const ALL: usize = 20_000;
+        let (mailbox, taken) = (Arc::new(Mailbox::default()), Arc::new(AtomicUsize::new(0)));
+        let (told, heard) = (mailbox.clone(), taken.clone());
+        let telling = std::thread::spawn(move || {
+            for pair in 0..ALL / 2 {
+                told.verdict(verdict(0));
+                told.verdict(verdict(1));
+                while heard.load(Ordering::SeqCst) < 2 * pair + 2 {
+                    std::thread::yield_now();
+                }
+            }
+        });
         let woken = Arc::new(Woken::default());
-        let mut taken = 0;
-        while taken < 50_000 {
+        while taken.load(Ordering::SeqCst) < ALL {
             let seen = woken.0.load(Ordering::SeqCst);
             mailbox.register(&woken.clone().into());
-            taken += mailbox.take().1.len();
-            while taken < 50_000 && woken.0.load(Ordering::SeqCst) == seen {
-                let all_told = telling.is_finished();
-                assert!(!all_told || woken.0.load(Ordering::SeqCst) != seen, "slept over a verdict: {taken} taken");
+            let some = mailbox.take().1.len();
+            let all = taken.fetch_add(some, Ordering::SeqCst) + some;
+            let asleep = daemon::clock::now();
+            while all < ALL && woken.0.load(Ordering::SeqCst) == seen {
+                let slept = daemon::clock::now().duration_since(asleep);
+                assert!(slept < std::time::Duration::from_secs(20), "slept over a verdict: {all} taken");
                 std::thread::yield_now();
             }
         }
