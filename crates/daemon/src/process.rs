@@ -99,39 +99,6 @@ fn number_after(text: &str, key: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn scrape() -> String {
-        let mut registry = Registry::default();
-        register(&mut registry, "1.2.3");
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        text
-    }
-
-    fn value(text: &str, name: &str) -> f64 {
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        found.unwrap_or_else(|| panic!("{name} is missing in:\n{text}")).parse().unwrap()
-    }
-
-    #[test]
-    fn what_the_process_costs_is_shown_as_it_is() {
-        let before = scrape();
-        assert!(before.contains("tieline_build_info{version=\"1.2.3\"} 1"), "{before}");
-        let held: Vec<fs::File> = (0..20).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
-        let memory = std::hint::black_box(vec![7u8; 64 << 20]);
-        let after = scrape();
-        let grown = |name: &str| value(&after, name) - value(&before, name);
-        // Other tests of this program run meanwhile, and open and close files of their own.
-        assert!(grown("process_open_fds") >= 10.0, "{}", grown("process_open_fds"));
-        assert!(grown("process_resident_memory_bytes") > 32e6, "{}", memory.len());
-        assert!(value(&after, "process_max_fds") >= value(&after, "process_open_fds"));
-        assert!(grown("process_cpu_seconds_total") >= 0.0 && value(&after, "process_threads") >= 1.0);
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
-        let now = crate::clock::wall().as_second() as f64;
-        let age = now - value(&after, "process_start_time_seconds");
-        assert!((-2.0..3600.0).contains(&age), "started {age} s ago");
-        drop(held);
-    }
-
     #[test]
     fn a_program_may_have_any_name() {
         let stat =
