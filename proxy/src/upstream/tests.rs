@@ -1,10 +1,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use daemon::tasks::Tasks;
 use directive::InProcess;
 use prometheus_client::registry::Registry;
+use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 use tokio::time::timeout;
@@ -37,35 +39,6 @@ async fn start(pools: &[std::net::SocketAddr]) -> (Proxy, Tasks) {
     // Some of these pools answer nothing.
     config.shutdown_grace = Duration::from_millis(200);
     (Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap(), tasks)
-}
-
-/// PROTOCOL 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
-#[test]
-fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
-    for (masks, granted) in [
-        (&[None][..], 0x1fff_e000),
-        (&[Some(0x1fff_e000), Some(0x5fff_e000)], 0x1fff_e000),
-        (&[Some(0x1fff_e000), Some(0x00ff_e000)], 0x00ff_e000),
-        (&[Some(0x0001_e000), Some(0x00ff_e000)], 0x00ff_e000),
-        (&[Some(0x00c0_0000)], 0x1fff_e000),
-        (&[Some(0), None], 0x1fff_e000),
-        (&[Some(0), Some(0x00ff_e000)], 0x00ff_e000),
-        (&[Some(0), Some(0)], 0),
-    ] {
-        let common = common_mask(masks.iter().map(|mask| mask.map(VersionMask)));
-        assert_eq!(common, VersionMask(granted), "{masks:08x?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_closing_queue_took_in_comes_out_again() {
-    for round in 0..2000 {
-        let (sender, mut queue) = mpsc::channel::<u32>(64);
-        let sending = tokio::spawn(async move { (0..64).take_while(|item| sender.try_send(*item).is_ok()).count() });
-        tokio::task::yield_now().await;
-        let taken = rest(&mut queue).await.len();
-        assert_eq!(taken, sending.await.expect("no panic"), "round {round}");
-    }
 }
 
 /// What means nothing to us, and is not answered.

@@ -1,0 +1,486 @@
+//! The task that carries one connection: it moves bytes between a pool's socket, its [`PoolSession`] and the queue of
+//! shares, and does what the pool's lines ask of the rest of the proxy.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use daemon::clock;
+use stratum::client_role::ClientConfig;
+use stratum::frame::{POOL_LINE_MAX, Splitter};
+use stratum::job::Job;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::in_flight::undelivered;
+use super::manners::{Reaction, Redirect};
+use super::outgoing::Outgoing;
+use super::pool_session::{PoolEvent, PoolSession};
+use super::pools::{Pool, Pools};
+use super::stream::{PoolStream, fault_reason};
+use super::{Course, client_config, probe, tripwire};
+use crate::config::OnPayoutChange;
+use crate::load::{Load, Sizing};
+use crate::outcome::Settled;
+use crate::work::{SubmitQueues, Upstream, UpstreamShare};
+
+/// The state of one connection's task.
+pub(super) struct Carrier {
+    pools: Arc<Pools>,
+    pool: Arc<Pool>,
+    upstream: Arc<Upstream>,
+    queues: SubmitQueues,
+    stream: PoolStream,
+    splitter: Splitter,
+    outgoing: Outgoing,
+    session: PoolSession,
+    /// It has had work: the pool is of use.
+    pub(super) has_job: bool,
+    refreshed_at: Instant,
+    probing: bool,
+    /// When deadlines are next looked at.
+    tick_at: Instant,
+    /// Shares that come before go out together.
+    gather_until: Instant,
+    pub(super) course: Course,
+    sizing: Sizing,
+    /// How shares have ended that are to be written down.
+    settled: Vec<Settled>,
+}
+
+/// Most shares of one write.
+const BATCH_MAX: usize = 256;
+/// How long further shares are gathered after some were written. One that comes alone goes at once; of a crowd, each write
+/// and each answer carries several. A block never waits.
+const GATHER: Duration = Duration::from_millis(1);
+/// Shares are not taken from the queue while so many bytes wait for the pool's socket.
+const OUTGOING_FULL: usize = 16 * 1024;
+/// A pool for which so many wait asks much and reads nothing: it is left.
+const OUTGOING_MAX: usize = 256 * 1024;
+/// Reads in a row: then shares, answers and other tasks have their turn, however much the pool says.
+const READS_MAX: u32 = 8;
+
+impl Carrier {
+    pub(super) fn new(pools: &Arc<Pools>, pool: &Arc<Pool>, stream: PoolStream, course: Course) -> Self {
+        let id = pools.placement.next_connection_id();
+        let load = Load::limited(pools.fleet.clone(), pool.config.shares_per_sec_max);
+        let mut sizing = Sizing::new(pool.load_rules(), load.clone(), clock::now());
+        let suggest = pool.config.suggest_difficulty.or_else(|| sizing.first_ask(clock::now()));
+        let (upstream, queues) = Upstream::under(id, pool.index, load);
+        Self {
+            pools: pools.clone(),
+            pool: pool.clone(),
+            upstream,
+            queues,
+            stream,
+            splitter: Splitter::new(POOL_LINE_MAX),
+            outgoing: Outgoing::default(),
+            session: PoolSession::new(
+                id,
+                ClientConfig { suggest, ..client_config(&pool.config) },
+                pools.deadlines.clone(),
+                pool.config.start_difficulty,
+                clock::now(),
+            ),
+            has_job: false,
+            refreshed_at: clock::now(),
+            probing: false,
+            tick_at: clock::now(),
+            gather_until: clock::now(),
+            course,
+            sizing,
+            settled: Vec::new(),
+        }
+    }
+
+    /// Moves bytes until the connection ends, and says why it did.
+    pub(super) async fn carry(&mut self, cancel: &CancellationToken) -> (&'static str, String) {
+        let mut first = Vec::new();
+        self.session.start(&mut first);
+        self.outgoing.push(&first);
+        let (probed, mut probe_result) = mpsc::channel(1);
+        let mut shares = Vec::with_capacity(BATCH_MAX);
+        let mut reads = 0;
+        loop {
+            if let Err(failure) = self.outgoing.write(&mut self.stream) {
+                return (fault_reason(&failure, "write"), failure.to_string());
+            }
+            if self.outgoing.len() > OUTGOING_MAX {
+                self.pools.books.metrics.alarm("not_reading");
+                return ("not_reading", format!("{} bytes wait for the pool to read them", self.outgoing.len()));
+            }
+            let now = clock::now();
+            self.upstream.set_suspect(self.session.is_suspect(now));
+            // By the clock and not by a pause: a busy connection never pauses.
+            let look_at = self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
+            if now >= look_at {
+                if let Err(end) = self.tick(&probed) {
+                    return end;
+                }
+                self.tick_at = now + self.session.tick_every();
+                continue;
+            }
+            let gathering = now < self.gather_until;
+            let room = self.outgoing.len() < OUTGOING_FULL && !gathering;
+            let wake_at = if gathering { look_at.min(self.gather_until) } else { look_at };
+            let wake_at = tokio::time::Instant::from_std(wake_at);
+            let in_a_row = std::mem::take(&mut reads);
+            let outcome = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return ("shutdown", String::new()),
+                Some(share) = self.queues.urgent.recv() => { self.urgent(share); Ok(()) }
+                ready = self.stream.readable(), if in_a_row < READS_MAX => match ready {
+                    Ok(()) => {
+                        reads = in_a_row + 1;
+                        self.read()
+                    }
+                    Err(failure) => Err(("read", failure.to_string())),
+                },
+                _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
+                _ = self.queues.submits.recv_many(&mut shares, BATCH_MAX), if room => { self.forward(&mut shares); Ok(()) }
+                Some(alive) = probe_result.recv() => self.probed(alive),
+                () = tokio::time::sleep_until(wake_at) => Ok(()),
+                () = tokio::task::yield_now(), if in_a_row >= READS_MAX => Ok(()),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    fn forward(&mut self, shares: &mut Vec<UpstreamShare>) {
+        let now = clock::now();
+        let mut bytes = Vec::with_capacity(160 * shares.len());
+        let mut settled = Vec::new();
+        for share in shares.drain(..) {
+            self.session.share(share, now, &mut bytes, &mut settled);
+        }
+        self.pools.count(&self.pool, &mut settled);
+        self.outgoing.push(&bytes);
+        self.gather_until = now + GATHER;
+    }
+
+    /// A share that meets the network target goes ahead of everything that is not yet on the wire.
+    fn urgent(&mut self, share: UpstreamShare) {
+        let mut bytes = Vec::new();
+        let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
+        self.session.share(share, clock::now(), &mut bytes, &mut Vec::new());
+        self.outgoing.push_first(&bytes);
+        info!(%header, "share meets the network target: forwarded");
+        if let Err(failure) = self.outgoing.write(&mut self.stream) {
+            // The connection ends by it and settles the share, with the alarm.
+            warn!(%failure, "its upstream's socket failed");
+        }
+    }
+
+    /// Reads once, and hears each line.
+    fn read(&mut self) -> Result<(), (&'static str, String)> {
+        let mut scratch = [0; 16 * 1024];
+        let read = match self.stream.try_read(&mut scratch) {
+            Ok(0) => return Err(("closed", "the pool closed the connection".into())),
+            Ok(read) => read,
+            Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(failure) => return Err((fault_reason(&failure, "read"), failure.to_string())),
+        };
+        let now = clock::now();
+        let mut input = &scratch[..read];
+        let (mut out, mut events) = (Vec::new(), Vec::new());
+        let fault = loop {
+            match self.splitter.next_line(&mut input) {
+                Ok(Some(line)) => {
+                    #[cfg(test)]
+                    super::tests::failpoint(line);
+                    self.session.line(line, now, &mut out, &mut events, &mut self.settled);
+                }
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
+            }
+        };
+        self.outgoing.push(&out);
+        self.pools.count(&self.pool, &mut self.settled);
+        for event in events {
+            self.event(event, now)?;
+        }
+        let Some(fault) = fault else { return Ok(()) };
+        self.pools.books.metrics.alarm("upstream_line_too_long");
+        Err(("upstream_line_too_long", fault.to_string()))
+    }
+
+    fn event(&mut self, event: PoolEvent, now: Instant) -> Result<(), (&'static str, String)> {
+        match event {
+            PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
+                self.sized(&extranonce1, extranonce2_size)?;
+                self.pools
+                    .placement
+                    .connection_up(&self.upstream, &extranonce1, extranonce2_size)
+                    .map_err(|misfit| self.misfit(&misfit))?;
+                if let Some(own) = &self.pool.own {
+                    own.lock().works = true;
+                    // The miner's subscribe waits for it.
+                    self.pools.changed.notify_one();
+                }
+                Ok(())
+            }
+            PoolEvent::Authorized => {
+                info!(user = ?self.pool.config.user, "authorized");
+                Ok(())
+            }
+            PoolEvent::Job { job, difficulty, mask } => {
+                self.look(&job, now);
+                {
+                    let mut state = self.pool.state.lock();
+                    state.mask = mask;
+                    state.difficulty = Some(difficulty.get());
+                }
+                let was_quiet = self.upstream.set_quiet(false);
+                let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask, now);
+                self.refreshed_at = now;
+                if let Some(new) = new {
+                    self.has_job = true;
+                    if let Some(after) = new.former_took {
+                        self.pools.books.metrics.target(Some(self.pool.index)).fanned_out(after);
+                    }
+                    if new.first {
+                        info!(difficulty = difficulty.get(), "upstream has work");
+                    }
+                    // Sessions that wait for a seat may find one on a new job.
+                    if new.first || was_quiet || !new.repeated {
+                        self.pools.changed.notify_one();
+                    }
+                }
+                Ok(())
+            }
+            PoolEvent::Extranonce { extranonce1, extranonce2_size } => {
+                info!(extranonce2_size, "pool changed our extranonce");
+                self.sized(&extranonce1, extranonce2_size)?;
+                self.pools
+                    .placement
+                    .extranonce(&self.upstream, &extranonce1, extranonce2_size)
+                    .map_err(|misfit| self.misfit(&misfit))
+            }
+            PoolEvent::Alarm { what, detail } => {
+                self.alarm(what, &detail, now);
+                Ok(())
+            }
+            PoolEvent::Ignored(what) => {
+                self.pools.books.metrics.ignored(what);
+                Ok(())
+            }
+            PoolEvent::Quarantine { reason } => {
+                self.pools.quarantine(&self.pool, reason, now);
+                Ok(())
+            }
+            PoolEvent::Reconnect(asked) => {
+                self.reconnect(&asked, now);
+                Ok(())
+            }
+            PoolEvent::Dead { reason, detail } => {
+                self.pools.books.metrics.alarm(reason);
+                Err((reason, detail))
+            }
+        }
+    }
+
+    /// Counts something odd, and tells of it unless the like was told of just now.
+    fn alarm(&mut self, what: &'static str, detail: &str, now: Instant) {
+        self.pools.books.metrics.alarm(what);
+        if self.course.manners.is_news(what, now) {
+            warn!(what, ?detail, "pool did something odd");
+        }
+    }
+
+    fn reconnect(&mut self, asked: &Redirect, now: Instant) {
+        let config = &self.pool.config;
+        let random = rand::random();
+        match self.course.manners.reconnect(asked, &config.at(), &config.reconnect_hosts, random, now) {
+            Reaction::Stay(alarm) => self.alarm(alarm, &format!("{asked:?}"), now),
+            Reaction::Leave { to, at } => {
+                info!(to = ?to.as_ref().map(ToString::to_string), wait = ?(at - now), "the pool asks us to connect anew");
+                self.course.leave = Some((at, to));
+            }
+            Reaction::Quarantine => {
+                self.alarm("reconnect_too_often", &format!("{asked:?}"), now);
+                self.pools.quarantine(&self.pool, "reconnect_too_often", now);
+            }
+        }
+    }
+
+    /// Looks at what a job gives away of its pool.
+    fn look(&mut self, job: &Job, now: Instant) {
+        if tripwire::is_time_off(job.ntime, clock::wall().as_second()) {
+            self.alarm("time_off", &format!("a job of {} by Unix time", job.ntime), now);
+        }
+        let policy = self.pool.config.on_payout_change;
+        let Some(extranonce) = self.session.extranonce_len().filter(|_| policy != OnPayoutChange::Ignore) else {
+            return;
+        };
+        let learn = policy == OnPayoutChange::Alarm;
+        let Some(change) = self.pool.tripwire.lock().look(job, extranonce, learn, now) else { return };
+        if change.news {
+            self.pools.books.metrics.alarm("payout_fingerprint_changed");
+            error!(detail = ?change.detail, "payout_fingerprint_changed");
+        }
+        if change.payees && policy == OnPayoutChange::FailOver {
+            self.pools.quarantine(&self.pool, "payout_fingerprint_changed", now);
+        }
+    }
+
+    /// Notes what the pool has assigned. An error where it brings no space that another connection does not have.
+    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) -> Result<(), (&'static str, String)> {
+        let mut state = self.pool.state.lock();
+        state.extranonce1_size = Some(extranonce1.len());
+        state.extranonce2_size = Some(extranonce2_size);
+        drop(state);
+        let adds = self.pools.placement.adds_space(&self.upstream, extranonce1, extranonce2_size);
+        self.pool.adds_none.store(!adds, Ordering::Relaxed);
+        if adds {
+            return Ok(());
+        }
+        self.pools.books.metrics.alarm("no_search_space");
+        Err(("adds_no_space", "same extranonce1 as another connection, and no lanes left".to_owned()))
+    }
+
+    fn misfit(&self, misfit: &crate::placement::DoesNotFit) -> (&'static str, String) {
+        self.pools.books.metrics.alarm("does_not_fit");
+        error!(%misfit, "target cannot be used");
+        ("does_not_fit", misfit.to_string())
+    }
+
+    fn tick(&mut self, probed: &mpsc::Sender<bool>) -> Result<(), (&'static str, String)> {
+        let now = clock::now();
+        let mut events = Vec::new();
+        let mut settled = Vec::new();
+        self.session.tick(now, &mut events, &mut settled);
+        self.pools.count(&self.pool, &mut settled);
+        for event in events {
+            self.event(event, now)?;
+        }
+        if let Some((_, to)) = self.course.leave.take_if(|(at, _)| now >= *at) {
+            self.course.next = to;
+            return Err(("reconnect", "the pool asked for it".into()));
+        }
+        if self.session.is_quiet(now) && !self.probing && !self.upstream.is_quiet() {
+            self.probing = true;
+            let target = self.pool.config.clone();
+            let probed = probed.clone();
+            let deadline = self.pools.deadlines.handshake;
+            // Awaited through the channel; it ends by its own deadline.
+            tokio::spawn(async move {
+                let alive = probe::extranonce_size(&target, deadline).await.is_ok();
+                let _ = probed.send(alive).await;
+            });
+        }
+        if self.has_job && now >= self.refreshed_at + self.pools.refresh_after {
+            self.refreshed_at = now;
+            self.pools.placement.refresh(self.upstream.id);
+        }
+        self.size(now);
+        Ok(())
+    }
+
+    /// Asks for the difficulty that suits the fleet, and counts what miners are held above.
+    fn size(&mut self, now: Instant) {
+        let state = self.pools.placement.target_state(self.pool.index);
+        let may_ask = self.has_job && self.pool.config.suggest_difficulty.is_none();
+        let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
+        // Each connection of the target looks.
+        let part = f64::from(state.ready.max(1));
+        let counters = self.pools.books.metrics.target(Some(self.pool.index));
+        counters.held(look.held.as_secs_f64() / part, look.uncredited / part);
+        if let Some(difficulty) = look.ask {
+            debug!(difficulty = difficulty.get(), "asking the pool for a difficulty");
+            let mut bytes = Vec::new();
+            self.session.suggest(difficulty, &mut bytes);
+            self.outgoing.push(&bytes);
+        }
+    }
+
+    /// The pool brought no job for long; another connection has asked whether it lives.
+    fn probed(&mut self, alive: bool) -> Result<(), (&'static str, String)> {
+        self.probing = false;
+        if alive && !self.has_job {
+            return Err(("no_job", "the pool lives, but this connection never got a job".into()));
+        }
+        if !alive {
+            self.pools.books.metrics.alarm("silent");
+            return Err(("silent", "no job for long, and a new connection got no answer".into()));
+        }
+        let state = self.pools.placement.target_state(self.pool.index);
+        if state.ready > state.quiet + 1 {
+            // Its neighbours have work: a new connection will too.
+            return Err(("quiet", "no job for long, while other connections of the target had some".into()));
+        }
+        self.upstream.set_quiet(true);
+        self.pools.books.metrics.alarm("quiet");
+        self.pools.changed.notify_one();
+        Ok(())
+    }
+
+    /// Lets everybody go: sessions move, shares in flight and in the queue stay unresolved.
+    pub(super) async fn end(&mut self) {
+        self.let_go();
+        let mut settled = Vec::new();
+        for share in rest(&mut self.queues.urgent).await {
+            settled.push(undelivered(share));
+        }
+        for share in rest(&mut self.queues.submits).await {
+            settled.push(undelivered(share));
+        }
+        self.pools.count(&self.pool, &mut settled);
+    }
+
+    fn let_go(&mut self) {
+        self.upstream.set_dead();
+        self.pools.placement.connection_down(self.upstream.id);
+        self.session.end(clock::now(), &mut self.settled);
+        self.pools.count(&self.pool, &mut self.settled);
+    }
+}
+
+/// However its task ends, by a panic too (F76): its sessions must not sit on it for ever, nor wait for its answers.
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if !self.upstream.is_alive() {
+            return;
+        }
+        self.let_go();
+        let mut settled = Vec::new();
+        for queue in [&mut self.queues.urgent, &mut self.queues.submits] {
+            queue.close();
+            while let Ok(share) = queue.try_recv() {
+                settled.push(undelivered(share));
+            }
+        }
+        self.pools.count(&self.pool, &mut settled);
+        self.pools.changed.notify_one();
+    }
+}
+
+/// Closes a queue and takes out what is in it, or is being put in just now: `try_recv` would miss the latter, and its
+/// submit would never be answered.
+async fn rest<T>(queue: &mut mpsc::Receiver<T>) -> Vec<T> {
+    queue.close();
+    let mut rest = Vec::new();
+    while let Some(item) = queue.recv().await {
+        rest.push(item);
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_closing_queue_took_in_comes_out_again() {
+        for round in 0..2000 {
+            let (sender, mut queue) = mpsc::channel::<u32>(64);
+            let sending =
+                tokio::spawn(async move { (0..64).take_while(|item| sender.try_send(*item).is_ok()).count() });
+            tokio::task::yield_now().await;
+            let taken = rest(&mut queue).await.len();
+            assert_eq!(taken, sending.await.expect("no panic"), "round {round}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What is known of each pool, and the rules that hold over all of a target's connections: health, quarantine, which
+//! version bits are granted, how many connections are wanted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use daemon::clock;
+use parking_lot::Mutex;
+use serde::Serialize;
+use stratum::difficulty::Difficulty;
+use stratum::version::VersionMask;
+use tokio::sync::{Notify, watch};
+use tracing::error;
+
+use super::pool_session::Deadlines;
+use super::tripwire::Tripwire;
+use crate::books::Books;
+use crate::config::Target;
+use crate::load::{self, Fleet, LoadRules};
+use crate::outcome::{Settled, SettledAs};
+use crate::placement::Placement;
+use crate::route::TargetHealth;
+use crate::session::suits_firmware;
+
+/// What all connections of one proxy share.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) targets: Vec<Arc<Pool>>,
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) books: Books,
+    pub(crate) deadlines: Deadlines,
+    /// Told when a target's health may have changed, or seats have become free.
+    pub(crate) changed: Notify,
+    pub(crate) refresh_after: Duration,
+    /// How much all sessions hash that want work.
+    pub(crate) fleet: Arc<Fleet>,
+}
+
+/// One target: its configuration and what is known of the pool just now.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) index: usize,
+    pub(crate) config: Target,
+    /// Connections wanted; tasks with a higher index rest.
+    pub(crate) wanted: watch::Sender<u32>,
+    /// A further connection was given the extranonce1 of another, and no lanes are left: it was of no use.
+    pub(super) adds_none: AtomicBool,
+    /// Connections that miners have to themselves; `None` where they share them.
+    pub(super) own: Option<Mutex<OwnConnections>>,
+    pub(super) state: Mutex<PoolState>,
+    pub(super) tripwire: Mutex<Tripwire>,
+}
+
+/// The connections to a target that miners have to themselves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnConnections {
+    pub(crate) count: u32,
+    /// The last that was tried could be made, or none was tried.
+    pub(crate) works: bool,
+}
+
+/// What is known of a pool.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct PoolState {
+    /// Version bits it lets us roll, as last told.
+    #[serde(skip)]
+    pub(crate) mask: Option<VersionMask>,
+    /// Its difficulty at the newest job.
+    pub(crate) difficulty: Option<f64>,
+    /// Length of its extranonce1.
+    pub(crate) extranonce1_size: Option<usize>,
+    /// Its extranonce2_size.
+    pub(crate) extranonce2_size: Option<u8>,
+    /// Why the last connection ended.
+    pub(crate) last_fault: Option<String>,
+    /// Until when others are mined at instead, if there are any.
+    #[serde(skip)]
+    quarantined_until: Option<Instant>,
+}
+
+/// How long a pool that misbehaves is put aside, each time.
+const QUARANTINE: Duration = Duration::from_secs(600);
+
+impl Pool {
+    /// `is_own` where each miner gets a connection of its own.
+    pub(crate) fn new(index: usize, config: Target, is_own: bool) -> Arc<Self> {
+        Arc::new(Self {
+            index,
+            config,
+            wanted: watch::Sender::new(1),
+            adds_none: AtomicBool::new(false),
+            own: is_own.then(|| Mutex::new(OwnConnections { count: 0, works: true })),
+            state: Mutex::default(),
+            tripwire: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn state(&self) -> PoolState {
+        self.state.lock().clone()
+    }
+
+    /// What the target is to see of the fleet.
+    pub(crate) fn load_rules(&self) -> LoadRules {
+        let Target { shares_per_sec, shares_per_sec_max, hold_max, .. } = self.config;
+        LoadRules { shares_per_sec, shares_per_sec_max, hold_max }
+    }
+
+    /// The connections that miners have to themselves, where they do.
+    pub(crate) fn own_connections(&self) -> Option<OwnConnections> {
+        self.own.as_ref().map(|own| *own.lock())
+    }
+
+    /// Takes the place of a connection that a miner will have to itself. `None` at the cap.
+    pub(crate) fn own_place(self: &Arc<Self>) -> Option<OwnPlace> {
+        let mut own = self.own.as_ref()?.lock();
+        if own.count >= self.config.max_connections {
+            return None;
+        }
+        own.count += 1;
+        drop(own);
+        Some(OwnPlace { pool: self.clone() })
+    }
+
+    /// Asks for one more connection, up to the target's cap. Returns whether there is room for one.
+    pub(crate) fn want_another(&self, than: u32) -> bool {
+        let cap = self.config.max_connections;
+        self.wanted.send_if_modified(|wanted| {
+            let more = (than + 1).min(cap);
+            let changed = more > *wanted;
+            *wanted = more.max(*wanted);
+            changed
+        });
+        than < cap
+    }
+}
+
+impl Pools {
+    /// Whether some target can ever seat a session whose slot `depth` sessions hold. One that is not known yet may.
+    pub(crate) fn have_room(&self, depth: u32) -> bool {
+        self.targets.iter().any(|pool| {
+            let Some(size) = pool.state.lock().extranonce2_size else { return true };
+            match self.placement.lane_width(size) {
+                Err(_) => false,
+                Ok(0) if pool.adds_none.load(Ordering::Relaxed) => {
+                    depth <= self.placement.target_state(pool.index).ready.max(1)
+                }
+                Ok(0) => depth <= pool.config.max_connections,
+                Ok(_) => true,
+            }
+        })
+    }
+
+    /// The version bits to grant to a new session: those that all targets roll, as far as is known. Firmware without a handler
+    /// for `set_version_mask` cannot be told of fewer later.
+    pub(crate) fn common_mask(&self) -> VersionMask {
+        common_mask(self.targets.iter().map(|pool| pool.state.lock().mask))
+    }
+
+    /// What the target's connections hold just now.
+    pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
+        let state = self.placement.target_state(pool.index);
+        // One connection that still brings jobs is enough.
+        let quiet = state.ready > 0 && state.quiet == state.ready;
+        let rules = pool.load_rules();
+        let pool = pool.state.lock();
+        let quarantined = pool.quarantined_until.is_some_and(|until| clock::now() < until);
+        let difficulty = pool.difficulty.and_then(Difficulty::new);
+        let low = difficulty.is_some_and(|difficulty| load::is_low(&rules, &self.fleet, difficulty));
+        TargetHealth { ready: state.ready > 0, quarantined, quiet, low, mask: pool.mask }
+    }
+
+    /// Puts a target aside for a while: others are mined at instead, if there are any.
+    pub(super) fn quarantine(&self, pool: &Pool, reason: &'static str, now: Instant) {
+        let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
+        if until.is_none_or(|until| until <= now) {
+            self.books.metrics.alarm("quarantined");
+            error!(reason, "put aside: other targets are mined at, if there are any");
+            self.changed.notify_one();
+        }
+    }
+
+    /// Writes down how forwarded shares ended.
+    pub(super) fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
+        for mut settled in settled.drain(..) {
+            self.books.settled(pool.index, &mut settled);
+            if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
+                self.books.metrics.blocks_lost.inc();
+                let header = const_hex::encode(proof.header);
+                error!(%header, "block_lost: its upstream was lost before it answered");
+            }
+        }
+    }
+}
+
+/// The place of a connection that a miner has to itself, given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct OwnPlace {
+    pool: Arc<Pool>,
+}
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        if let Some(own) = &self.pool.own {
+            own.lock().count -= 1;
+        }
+    }
+}
+/// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop rolling: an S19 wants three
+/// bits, an S17 bits 22 and 23 (PROTOCOL 2.6). A target that would leave less is passed over, and so is one that refuses
+/// rolling, for it serves only miners that do not roll. Where all refuse, nobody is to roll: whoever does could not mine.
+fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
+    let mut masks = masks.peekable();
+    // A miner with a connection of its own shares no target.
+    let (mut common, mut all_refuse) = (VersionMask::BIP320, masks.peek().is_some());
+    for mask in masks {
+        let mask = mask.unwrap_or(VersionMask::BIP320).and(VersionMask::BIP320);
+        all_refuse &= mask.is_empty();
+        let both = common.and(mask);
+        if suits_firmware(both) {
+            common = both;
+        }
+    }
+    if all_refuse { VersionMask::NONE } else { common }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PROTOCOL 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
+    #[test]
+    fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
+        for (masks, granted) in [
+            (&[None][..], 0x1fff_e000),
+            (&[Some(0x1fff_e000), Some(0x5fff_e000)], 0x1fff_e000),
+            (&[Some(0x1fff_e000), Some(0x00ff_e000)], 0x00ff_e000),
+            (&[Some(0x0001_e000), Some(0x00ff_e000)], 0x00ff_e000),
+            (&[Some(0x00c0_0000)], 0x1fff_e000),
+            (&[Some(0), None], 0x1fff_e000),
+            (&[Some(0), Some(0x00ff_e000)], 0x00ff_e000),
+            (&[Some(0), Some(0)], 0),
+        ] {
+            let common = common_mask(masks.iter().map(|mask| mask.map(VersionMask)));
+            assert_eq!(common, VersionMask(granted), "{masks:08x?}");
+        }
+    }
+}
