@@ -214,6 +214,7 @@ impl Proxy {
             changed: Notify::new(),
             refresh_after: config.refresh_after,
             fleet: Arc::default(),
+            tasks: tasks.clone(),
         });
 
         let state = state_dir.map(|dir| Arc::new(StateFile::new(dir.join("proxy.json"))));

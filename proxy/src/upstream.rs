@@ -22,6 +22,7 @@ mod window;
 use std::sync::Arc;
 use std::time::Instant;
 
+use daemon::clock;
 use stratum::client_role::ClientConfig;
 use stratum::version::VersionMask;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,10 @@ use manners::Manners;
 
 /// Carries one connection that a miner has to itself to its end, and returns why it ended.
 pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) -> &'static str {
-    let ended = attempt(&pools, &pool, &mut Course::default(), &cancel).await;
+    let mut course = Course::default();
+    let name = format!("upstream {} of one miner", pool.config.name);
+    let attempt = attempt(&pools, &pool, &mut course, &cancel);
+    let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
     if cancel.is_cancelled() {
         return ended.reason;
     }
@@ -71,6 +75,15 @@ struct Ended {
     worked: bool,
 }
 
+impl Ended {
+    fn by_panic() -> Self {
+        Self { reason: PANICKED, detail: "our own failure: see the log".to_owned(), worked: false }
+    }
+}
+
+/// Our own failure, most likely over something the pool said.
+const PANICKED: &str = "panicked";
+
 /// Where a connection's task goes next, and what its pool has asked of it so far.
 #[derive(Debug, Default)]
 struct Course {
@@ -80,8 +93,10 @@ struct Course {
     next: Option<HostPort>,
 }
 
-/// Keeps connection `index` of a target up for as long as it is wanted.
+/// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a connection, not the target:
+/// a pool that says one thing we fail over is connected to again, and put aside meanwhile if there are others (F76).
 pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
+    let name = format!("upstream {} {index}", pool.config.name);
     let mut wanted = pool.wanted.subscribe();
     let mut backoff = Backoff::default();
     let mut course = Course::default();
@@ -91,7 +106,8 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
             enough = wanted.wait_for(|wanted| *wanted > index) => if enough.is_err() { return },
         }
         let span = info_span!("upstream", upstream = %pool.config.name, connection = index);
-        let ended = attempt(&pools, &pool, &mut course, &cancel).instrument(span.clone()).await;
+        let attempt = attempt(&pools, &pool, &mut course, &cancel).instrument(span.clone());
+        let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
         if cancel.is_cancelled() {
             return;
         }
@@ -99,6 +115,9 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
         if ended.worked {
             counters.reconnects.inc();
             backoff.worked();
+        }
+        if ended.reason == PANICKED {
+            span.in_scope(|| pools.quarantine(&pool, PANICKED, clock::now()));
         }
         pools.changed.notify_one();
         pool.state.lock().last_fault = Some(format!("{}: {}", ended.reason, ended.detail));
@@ -124,8 +143,10 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
 /// Connects and carries one connection to its end.
 async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, cancel: &CancellationToken) -> Ended {
     let ended = |reason, detail| Ended { reason, detail, worked: false };
+    // A leave that was still to come belonged to the connection that is gone; its destination did not.
+    let asked = course.leave.take().and_then(|(_, to)| to);
     // Only once: when that connection ends, it is the configured place again.
-    let at = course.next.take().unwrap_or_else(|| pool.config.at());
+    let at = course.next.take().or(asked).unwrap_or_else(|| pool.config.at());
     let stream = tokio::select! {
         () = cancel.cancelled() => return ended("shutdown", String::new()),
         connected = connect::connect(&pool.config, &at) => match connected {
@@ -133,12 +154,9 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
             Err(Fault { reason, detail }) => return ended(reason, detail),
         },
     };
-    let mut carrier = Carrier::new(pools, pool, stream, std::mem::take(course));
+    let mut carrier = Carrier::new(pools, pool, stream, course);
     let (reason, detail) = carrier.carry(cancel).await;
     let worked = carrier.has_job;
-    *course = std::mem::take(&mut carrier.course);
-    // A leave that was still to come belongs to the connection that is gone; its destination does not.
-    course.next = course.next.take().or(course.leave.take().and_then(|(_, to)| to));
     carrier.end().await;
     Ended { reason, detail, worked }
 }

@@ -2,9 +2,12 @@
 //! its name and counted; what that means for the process is left to the caller.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -75,6 +78,22 @@ impl Tasks {
             let _entry = entry;
             work()
         })
+    }
+
+    /// Runs a part of a task whose panic is not to end the task: it is counted and logged as one of `task`, what the part
+    /// held has been dropped, and `None` comes back. Whoever starts it again should wait before.
+    pub async fn catch_panic<F: Future>(&self, task: &str, part: F) -> Option<F::Output> {
+        let mut part = pin!(part);
+        // What the part has changed outside itself is as a task's panic leaves it to other tasks.
+        let mut caught = |cx: &mut Context<'_>| panic::catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(cx)));
+        poll_fn(|cx| match caught(cx) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => {
+                self.panicked(task);
+                Poll::Ready(None)
+            }
+        })
+        .await
     }
 
     /// Counts the panic of a task that is not in the book: one of many thousands, say. Call it while the task unwinds.
@@ -172,6 +191,22 @@ mod tests {
         assert!(blocked.await.unwrap_err().is_panic());
         assert_eq!((tasks.panics(), tasks.running().len()), (2, 0));
         assert!(tasks.shutdown(Duration::from_secs(1)).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_outlives_the_panic_of_its_part() {
+        let tasks = Tasks::new();
+        let held = Arc::new(());
+        let of_part = held.clone();
+        let part = async move {
+            let of_part = of_part;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(Arc::strong_count(&of_part), 0, "on purpose");
+        };
+        assert_eq!(tasks.catch_panic("fragile", part).await, None);
+        assert_eq!((tasks.panics(), Arc::strong_count(&held)), (1, 1), "counted, and what it held is free");
+        assert_eq!(tasks.catch_panic("sound", async { 7 }).await, Some(7));
+        assert_eq!(tasks.panics(), 1);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -148,15 +149,17 @@ pub(super) struct Connection {
 /// Enters the connection's end in the books, however its task ends (F76).
 impl Drop for Connection {
     fn drop(&mut self) {
-        let panicking = std::thread::panicking();
+        let (panicking, now) = (std::thread::panicking(), clock::now());
         if panicking {
             self.shared.tasks.panicked("session");
+        }
+        if panicking {
+            self.settle_accounts(now);
         }
         let reason = self.reason.unwrap_or(if panicking { "panicked" } else { "aborted" });
         self.shared.books.metrics.closed(reason);
         // A panic is our failure, not the source's.
         let failed = !self.was_ready && !panicking;
-        let now = clock::now();
         self.shared.admission.lock().left(self.entry.handle.peer.ip(), failed, now);
         if let (Some(presence), Some(work_rate)) = (&self.presence, self.session.measured_rate()) {
             self.shared.recall.lock().note(presence.machine.as_str(), work_rate, now);
@@ -204,6 +207,18 @@ impl Future for Connection {
 }
 
 impl Connection {
+    /// Counts and forwards what was decided in a turn before it panicked: the shares it had judged by then are good. The
+    /// thread's scratch holds nothing else, as each turn leaves nothing in it.
+    fn settle_accounts(&mut self, now: Instant) {
+        let decided = SCRATCH.try_with(|scratch| Some(std::mem::take(&mut scratch.try_borrow_mut().ok()?.out)));
+        let Ok(Some(mut decided)) = decided else { return };
+        // What failed once may fail again, and a panic out of a `drop` would end the process.
+        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(now, &mut decided)));
+        if delivered.is_err() {
+            self.shared.tasks.panicked("session");
+        }
+    }
+
     /// Does what there is to do. Returns why the connection ends, if it does.
     fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), &'static str> {
         let Scratch { out, read } = scratch;

@@ -64,6 +64,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
         refresh_after: shared.pools.refresh_after,
         // This one miner is all that the pool is to be sized for.
         fleet: Arc::default(),
+        tasks: shared.tasks.clone(),
     });
     let cancel = CancellationToken::new();
     let _ends_with_us = cancel.clone().drop_guard();

@@ -148,7 +148,7 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     for miner in others.iter().chain([&victim]) {
         miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     }
-    pool.set_answer_delay(Duration::from_millis(500));
+    pool.set_answer_delay(Duration::from_secs(2));
     victim.until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
     relay.inject(Way::There, &[PANIC, b"\n"].concat());
     let before = victim.until(PATIENCE, |counts| counts.disconnects == 1).await.expect("closed").answered_true;
@@ -176,6 +176,37 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
         "but for what the lost session never read: {books:?} {fleet:?}"
     );
     assert_eq!(closes(&registry, "panicked"), 1);
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// F76: what was judged in the turn that panicked is counted, whatever it was.
+#[tokio::test]
+async fn f76_what_was_decided_before_a_panic_is_counted() {
+    const BEFORE: usize = 5;
+    let (_pool, proxy, tasks, registry) = start(Duration::from_secs(3600)).await;
+    let mut stream = tokio::net::TcpStream::connect(proxy.addrs()[0]).await.unwrap();
+    stream.write_all(HELLO.as_bytes()).await.unwrap();
+    let mut reads = BufReader::new(&mut stream);
+    let mut line = String::new();
+    while !line.contains("mining.notify") {
+        line.clear();
+        timeout(PATIENCE, reads.read_line(&mut line)).await.expect("a job").unwrap();
+    }
+    // Of no job of ours: each is refused at once.
+    let submit = r#"{"id":7,"method":"mining.submit","params":["acme.rig","none","00000000","6b49d200","00000000"]}"#;
+    let mut words = format!("{submit}\n").repeat(BEFORE).into_bytes();
+    words.extend_from_slice(PANIC);
+    words.push(b'\n');
+    stream.write_all(&words).await.unwrap();
+    let gone = async {
+        while !proxy.sessions().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("it ends");
+    assert_eq!((tasks.panics(), closes(&registry, "panicked")), (1, 1));
+    let books = proxy.counts();
+    assert_eq!(books.stale as usize, BEFORE, "{books:?}");
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 

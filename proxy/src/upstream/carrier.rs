@@ -26,7 +26,7 @@ use crate::outcome::Settled;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 
 /// The state of one connection's task.
-pub(super) struct Carrier {
+pub(super) struct Carrier<'c> {
     pools: Arc<Pools>,
     pool: Arc<Pool>,
     upstream: Arc<Upstream>,
@@ -43,7 +43,10 @@ pub(super) struct Carrier {
     tick_at: Instant,
     /// Shares that come before go out together.
     gather_until: Instant,
-    pub(super) course: Course,
+    /// Shares taken from the queue, the next one last.
+    batch: Vec<UpstreamShare>,
+    /// It outlives the connection.
+    course: &'c mut Course,
     sizing: Sizing,
     /// How shares have ended that are to be written down.
     settled: Vec<Settled>,
@@ -61,8 +64,8 @@ const OUTGOING_MAX: usize = 256 * 1024;
 /// Reads in a row: then shares, answers and other tasks have their turn, however much the pool says.
 const READS_MAX: u32 = 8;
 
-impl Carrier {
-    pub(super) fn new(pools: &Arc<Pools>, pool: &Arc<Pool>, stream: PoolStream, course: Course) -> Self {
+impl<'c> Carrier<'c> {
+    pub(super) fn new(pools: &Arc<Pools>, pool: &Arc<Pool>, stream: PoolStream, course: &'c mut Course) -> Self {
         let id = pools.placement.next_connection_id();
         let load = Load::limited(pools.fleet.clone(), pool.config.shares_per_sec_max);
         let mut sizing = Sizing::new(pool.load_rules(), load.clone(), clock::now());
@@ -88,10 +91,16 @@ impl Carrier {
             probing: false,
             tick_at: clock::now(),
             gather_until: clock::now(),
+            batch: Vec::with_capacity(BATCH_MAX),
             course,
             sizing,
             settled: Vec::new(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
     }
 
     /// Moves bytes until the connection ends, and says why it did.
@@ -100,7 +109,6 @@ impl Carrier {
         self.session.start(&mut first);
         self.outgoing.push(&first);
         let (probed, mut probe_result) = mpsc::channel(1);
-        let mut shares = Vec::with_capacity(BATCH_MAX);
         let mut reads = 0;
         loop {
             if let Err(failure) = self.outgoing.write(&mut self.stream) {
@@ -138,7 +146,7 @@ impl Carrier {
                     Err(failure) => Err(("read", failure.to_string())),
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
-                _ = self.queues.submits.recv_many(&mut shares, BATCH_MAX), if room => { self.forward(&mut shares); Ok(()) }
+                _ = self.queues.submits.recv_many(&mut self.batch, BATCH_MAX), if room => { self.forward(); Ok(()) }
                 Some(alive) = probe_result.recv() => self.probed(alive),
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
                 () = tokio::task::yield_now(), if in_a_row >= READS_MAX => Ok(()),
@@ -149,14 +157,16 @@ impl Carrier {
         }
     }
 
-    fn forward(&mut self, shares: &mut Vec<UpstreamShare>) {
+    fn forward(&mut self) {
         let now = clock::now();
-        let mut bytes = Vec::with_capacity(160 * shares.len());
-        let mut settled = Vec::new();
-        for share in shares.drain(..) {
-            self.session.share(share, now, &mut bytes, &mut settled);
+        let mut bytes = Vec::with_capacity(160 * self.batch.len());
+        self.batch.reverse();
+        while let Some(share) = self.batch.pop() {
+            #[cfg(test)]
+            super::tests::failpoint(share.work.job.job.job_id.as_bytes());
+            self.session.share(share, now, &mut bytes, &mut self.settled);
         }
-        self.pools.count(&self.pool, &mut settled);
+        self.pools.count(&self.pool, &mut self.settled);
         self.outgoing.push(&bytes);
         self.gather_until = now + GATHER;
     }
@@ -365,9 +375,11 @@ impl Carrier {
             let target = self.pool.config.clone();
             let probed = probed.clone();
             let deadline = self.pools.deadlines.handshake;
+            let tasks = self.pools.tasks.clone();
             // Awaited through the channel; it ends by its own deadline.
             tokio::spawn(async move {
-                let alive = probe::extranonce_size(&target, deadline).await.is_ok();
+                let probe = probe::extranonce_size(&target, deadline);
+                let alive = tasks.catch_panic("probe", probe).await.is_some_and(|size| size.is_ok());
                 let _ = probed.send(alive).await;
             });
         }
@@ -439,13 +451,13 @@ impl Carrier {
 }
 
 /// However its task ends, by a panic too (F76): its sessions must not sit on it for ever, nor wait for its answers.
-impl Drop for Carrier {
+impl Drop for Carrier<'_> {
     fn drop(&mut self) {
         if !self.upstream.is_alive() {
             return;
         }
         self.let_go();
-        let mut settled = Vec::new();
+        let mut settled: Vec<Settled> = self.batch.drain(..).map(undelivered).collect();
         for queue in [&mut self.queues.urgent, &mut self.queues.submits] {
             queue.close();
             while let Ok(share) = queue.try_recv() {

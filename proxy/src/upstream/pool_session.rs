@@ -378,4 +378,4 @@ impl PoolSession {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

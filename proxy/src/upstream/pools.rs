@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use daemon::clock;
+use daemon::tasks::Tasks;
 use parking_lot::Mutex;
 use serde::Serialize;
 use stratum::difficulty::Difficulty;
@@ -35,6 +36,8 @@ pub(crate) struct Pools {
     pub(crate) refresh_after: Duration,
     /// How much all sessions hash that want work.
     pub(crate) fleet: Arc<Fleet>,
+    /// Where the panics of connections are counted.
+    pub(crate) tasks: Tasks,
 }
 
 /// One target: its configuration and what is known of the pool just now.

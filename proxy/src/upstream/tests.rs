@@ -9,20 +9,29 @@ use prometheus_client::registry::Registry;
 use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::pool_session::tests::share_of;
+use super::stream::PoolStream;
 use super::*;
 use crate::Proxy;
+use crate::books::Books;
 use crate::config::{Config, Server};
+use crate::metrics::Metrics;
+use crate::placement::Placement;
+use crate::work::UpstreamShare;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
-/// A line at which the task that reads it panics. It is in test builds only.
+/// A line, and a name of a job, at which the task that reads or submits it panics. They are in test builds only.
 const PANIC: &str = r#"{"id":null,"method":"test.panic","params":[]}"#;
+const PANIC_JOB: &str = "test.panic";
 
-pub(super) fn failpoint(line: &[u8]) {
-    assert!(line != PANIC.as_bytes(), "failpoint: this connection panics");
+pub(super) fn failpoint(met: &[u8]) {
+    assert!(met != PANIC.as_bytes() && met != PANIC_JOB.as_bytes(), "failpoint: this connection panics");
 }
 
 async fn start(pools: &[std::net::SocketAddr]) -> (Proxy, Tasks) {
@@ -135,7 +144,8 @@ async fn a_probe_of_a_pool_that_never_pauses_ends_in_time() {
     assert_eq!(fault.reason, "handshake_timeout");
 }
 
-/// F76: a panic in the task of a pool's connection. Its miners go on at the next target, and every share is answered.
+/// F76: a panic in the task of a pool's connection. Its miners go on at the next target, every share is answered, and the
+/// pool is connected to again, to be mined at when there is no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
     let pool =
@@ -154,6 +164,70 @@ async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
     let books = proxy.counts();
     assert_eq!(books.accepted, counts.answered_true, "{books:?}");
     assert!(books.unresolved > 0, "{books:?}");
-    assert!(!proxy.targets()[0].up);
+    first.set_answer_delay(Duration::ZERO);
+    until(|| proxy.targets()[0].up).await;
+    assert!(proxy.targets()[0].quarantined, "put aside");
+
+    second.die().await;
+    let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
+    let before = first.counts().total.accepted;
+    first.until(PATIENCE, |counts| counts.total.accepted >= before + 3).await.expect("mined at again");
+    miner.stop().await;
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// F76: a pool that says it again each time we come is come to ever more slowly.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f76_a_connection_that_panics_each_time_does_not_spin() {
+    let started = clock::now();
+    let (proxy, tasks) = start(&[flood(PANIC, None)]).await;
+    until(|| tasks.panics() >= 4).await;
+    // The shortest that the first three waits may be.
+    let took = clock::now() - started;
+    assert!(took >= Duration::from_millis(125 + 250 + 500), "{took:?}");
+    until(|| proxy.targets()[0].last_fault.as_ref().is_some_and(|fault| fault.starts_with("panicked"))).await;
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+    assert!(tasks.panics() < 8, "{} panics", tasks.panics());
+}
+
+/// F76: of the shares that were taken from the queue together, only the one it failed over is lost.
+#[tokio::test]
+async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let target = Target::new("pool", &at.ip().to_string(), at.port(), "acme");
+    let (metrics, tasks) = (Metrics::register(&["pool"], &mut Registry::default()), Tasks::new());
+    let pools = Arc::new(Pools {
+        targets: vec![Pool::new(0, target, false)],
+        placement: Placement::new(4, 0),
+        books: Books { metrics: metrics.clone(), log: None },
+        deadlines: Deadlines {
+            handshake: PATIENCE,
+            suspect: PATIENCE,
+            answer: PATIENCE,
+            quiet: PATIENCE,
+            job_every: Duration::ZERO,
+        },
+        changed: Notify::new(),
+        refresh_after: PATIENCE,
+        fleet: Arc::default(),
+        tasks: tasks.clone(),
+    });
+    let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
+    let mut course = Course::default();
+    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut course);
+    let upstream = carrier.upstream().clone();
+    let reply = crate::sessions::tests::handle(1);
+    for (ticket, job) in (0..).zip(["a", "b", PANIC_JOB, "c", "d"]) {
+        let share = UpstreamShare { ticket, ..share_of(job, &upstream, reply.clone()) };
+        upstream.submits().try_send(share).expect("room");
+    }
+    let cancel = CancellationToken::new();
+    let part = async move { carrier.carry(&cancel).await };
+    assert!(timeout(PATIENCE, tasks.catch_panic("upstream", part)).await.expect("in time").is_none());
+    assert!(!upstream.is_alive() && tasks.panics() == 1);
+    let mut answered: Vec<u32> = reply.mailbox.take().1.iter().map(|verdict| verdict.ticket).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [0, 1, 3, 4]);
+    assert_eq!(metrics.counts().unresolved, 4);
 }

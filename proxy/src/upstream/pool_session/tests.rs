@@ -33,8 +33,17 @@ fn session(now: Instant) -> PoolSession {
 }
 
 fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {
+    share_of("j", upstream, reply)
+}
+
+/// A share of the pool's job of this name.
+pub(in crate::upstream) fn share_of(
+    job_id: &str,
+    upstream: &Arc<Upstream>,
+    reply: Arc<SessionHandle>,
+) -> UpstreamShare {
     let job = Job {
-        job_id: "j".into(),
+        job_id: job_id.into(),
         prev_hash: [1; 32],
         coinb1: vec![1],
         coinb2: vec![2],
