@@ -24,8 +24,9 @@ const AUTHORIZE: u64 = 3;
 const SUGGEST: u64 = 4;
 /// The first id of submits and pings.
 const FIRST_REQUEST: u64 = 100;
-/// Most requests remembered as unanswered. Past it the oldest is forgotten: its answer would come as unmatched.
-pub const OUTSTANDING_MAX: usize = 65_536;
+/// Most requests remembered as unanswered, for a pool that never answers some. Past it the oldest is forgotten: its answer
+/// comes as [`ClientEvent::LateAnswer`]. It is twice what whoever uses this should let wait at a time.
+pub const OUTSTANDING_MAX: usize = 524_288;
 /// Answers to a pool's own questions that may be given ahead of any notify or answer of its own; each of those earns one more.
 /// A flood of questions goes unanswered.
 const COURTESY_MAX: u8 = 8;
@@ -55,7 +56,10 @@ pub struct ClientRole {
     extranonce: Option<Extranonce>,
     /// A notify that came before the subscribe's reply.
     early: Option<Box<Result<Job, BadNotify>>>,
+    first_request: u64,
     next_request: u64,
+    /// Requests below it that are not outstanding may have been forgotten.
+    forgotten_below: u64,
     outstanding: BTreeMap<u64, Request>,
     courtesy: u8,
 }
@@ -114,6 +118,8 @@ pub enum ClientEvent {
         /// Accepted, or why not. Any answer to a ping, an error too, is a sign of life.
         outcome: Result<(), StratumError>,
     },
+    /// The answer to a request so old that it was forgotten. The pool is slow, and has done nothing wrong.
+    LateAnswer,
     /// An answer to nothing we asked, or to what was answered before.
     UnmatchedAnswer,
     /// The pool asks to connect elsewhere, or again where no host is named.
@@ -146,7 +152,9 @@ impl ClientRole {
             mask: None,
             extranonce: None,
             early: None,
+            first_request: FIRST_REQUEST,
             next_request: FIRST_REQUEST,
+            forgotten_below: FIRST_REQUEST,
             outstanding: BTreeMap::new(),
             courtesy: COURTESY_MAX,
         }
@@ -155,7 +163,9 @@ impl ClientRole {
     /// Numbers submits and pings from here on, so that an answer to another connection's is not taken for one of ours (U42).
     #[must_use]
     pub const fn numbered_from(mut self, first: u64) -> Self {
-        self.next_request = if first < FIRST_REQUEST { FIRST_REQUEST } else { first };
+        self.first_request = if first < FIRST_REQUEST { FIRST_REQUEST } else { first };
+        self.next_request = self.first_request;
+        self.forgotten_below = self.first_request;
         self
     }
 
@@ -305,6 +315,7 @@ impl ClientRole {
                     self.earn_courtesy();
                     ClientEvent::Answer { request, outcome: verdict(asked, outcome) }
                 }
+                None if (self.first_request..self.forgotten_below).contains(&request) => ClientEvent::LateAnswer,
                 None => ClientEvent::UnmatchedAnswer,
             },
             None => ClientEvent::UnmatchedAnswer,
@@ -431,8 +442,10 @@ impl ClientRole {
     fn remember(&mut self, request: Request) -> u64 {
         let number = self.next_request;
         self.next_request += 1;
-        if self.outstanding.len() >= OUTSTANDING_MAX {
-            self.outstanding.pop_first();
+        if self.outstanding.len() >= OUTSTANDING_MAX
+            && let Some((oldest, _)) = self.outstanding.pop_first()
+        {
+            self.forgotten_below = oldest + 1;
         }
         self.outstanding.insert(number, request);
         number

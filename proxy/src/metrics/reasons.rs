@@ -71,6 +71,7 @@ pub(super) const ALARMS: &[&str] = &[
     "time_off",
     "upstream_line_too_long",
     "not_reading",
+    "in_flight_full",
     "stale_timeline",
     "clock_step",
     "state_not_written",

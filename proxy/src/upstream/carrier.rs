@@ -99,8 +99,8 @@ impl<'c> Carrier<'c> {
     }
 
     #[cfg(test)]
-    pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.upstream
+    pub(super) fn parts(&mut self) -> (Arc<Upstream>, &mut PoolSession) {
+        (self.upstream.clone(), &mut self.session)
     }
 
     /// Moves bytes until the connection ends, and says why it did.
@@ -130,14 +130,20 @@ impl<'c> Carrier<'c> {
                 continue;
             }
             let gathering = now < self.gather_until;
-            let room = self.outgoing.len() < OUTGOING_FULL && !gathering;
+            let in_flight = self.session.room();
+            if in_flight == 0 && self.course.manners.is_news("in_flight_full", now) {
+                self.pools.books.metrics.alarm("in_flight_full");
+                warn!(waiting = self.session.waiting(), "the pool answers more slowly than shares come");
+            }
+            let room = in_flight > 0 && self.outgoing.len() < OUTGOING_FULL && !gathering;
+            let for_block = self.session.has_room_for_block();
             let wake_at = if gathering { look_at.min(self.gather_until) } else { look_at };
             let wake_at = tokio::time::Instant::from_std(wake_at);
             let in_a_row = std::mem::take(&mut reads);
             let outcome = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return ("shutdown", String::new()),
-                Some(share) = self.queues.urgent.recv() => { self.urgent(share); Ok(()) }
+                Some(share) = self.queues.urgent.recv(), if for_block => { self.urgent(share); Ok(()) }
                 ready = self.stream.readable(), if in_a_row < READS_MAX => match ready {
                     Ok(()) => {
                         reads = in_a_row + 1;
@@ -146,7 +152,7 @@ impl<'c> Carrier<'c> {
                     Err(failure) => Err(("read", failure.to_string())),
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
-                _ = self.queues.submits.recv_many(&mut self.batch, BATCH_MAX), if room => { self.forward(); Ok(()) }
+                _ = self.queues.submits.recv_many(&mut self.batch, BATCH_MAX.min(in_flight)), if room => { self.forward(); Ok(()) }
                 Some(alive) = probe_result.recv() => self.probed(alive),
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
                 () = tokio::task::yield_now(), if in_a_row >= READS_MAX => Ok(()),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use stratum::client_role::OUTSTANDING_MAX;
 use stratum::share::Proof;
 
 use crate::machines::MachineStats;
@@ -13,10 +14,23 @@ use crate::share_log::Record;
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// The shares of one connection, in the order they were sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InFlight {
     shares: VecDeque<Waiting>,
+    /// How many of them are not answered yet.
+    waiting: usize,
+    max: usize,
 }
+
+/// Shares that may wait for one connection's pool at a time: 16 s of 16,000 a second, which leaves a pool room to be 10 s late.
+/// Further ones wait in the connection's queue, and then with their sessions.
+const IN_FLIGHT_MAX: usize = 262_144;
+/// Shares that meet the network target may be so many more.
+const BLOCKS_MORE: usize = 1024;
+// None of them is forgotten where answers are matched, with as many again that were given up and may be answered yet.
+const _: () = assert!(IN_FLIGHT_MAX + BLOCKS_MORE < OUTSTANDING_MAX);
+/// Answered shares that are kept behind one that is not, beyond as many as wait.
+const ANSWERED_KEPT: usize = 1024;
 
 /// A forwarded share that waits for the pool's word.
 #[derive(Debug)]
@@ -34,9 +48,30 @@ struct Waiting {
     done: bool,
 }
 
+impl Default for InFlight {
+    fn default() -> Self {
+        Self::bounded(IN_FLIGHT_MAX)
+    }
+}
+
 impl InFlight {
+    pub(super) const fn bounded(max: usize) -> Self {
+        Self { shares: VecDeque::new(), waiting: 0, max }
+    }
+
+    /// How many more may be sent.
+    pub(super) const fn room(&self) -> usize {
+        self.max.saturating_sub(self.waiting)
+    }
+
+    /// Whether one that meets the network target may be sent.
+    pub(super) const fn has_room_for_block(&self) -> bool {
+        self.waiting < self.max + BLOCKS_MORE
+    }
+
     /// Takes in a share that was sent as `request`. Requests only rise.
     pub(super) fn push(&mut self, request: u64, share: UpstreamShare, now: Instant) {
+        self.waiting += 1;
         self.shares.push_back(Waiting {
             request,
             ticket: share.ticket,
@@ -51,8 +86,8 @@ impl InFlight {
     }
 
     /// How many wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.shares.iter().filter(|share| !share.done).count()
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// When the oldest was sent.
@@ -90,6 +125,7 @@ impl InFlight {
     fn settle_at(&mut self, index: usize, outcome: PoolOutcome, now: Instant) -> Settled {
         let share = &mut self.shares[index];
         share.done = true;
+        self.waiting -= 1;
         let (settled_as, refusal) = match &outcome {
             PoolOutcome::Accepted => (SettledAs::Accepted, None),
             PoolOutcome::Rejected(code, words) => (SettledAs::Rejected, Some((*code, words.clone()))),
@@ -108,6 +144,10 @@ impl InFlight {
         while self.shares.front().is_some_and(|share| share.done) {
             self.shares.pop_front();
         }
+        // One that is never answered must not keep all that came after it.
+        if self.shares.len() > 2 * self.waiting + ANSWERED_KEPT {
+            self.shares.retain(|share| !share.done);
+        }
         settled
     }
 }
@@ -123,5 +163,33 @@ pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
         block: share.block,
         machine: share.machine,
         record: share.record,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::ConnectionId;
+    use crate::upstream::pool_session::tests::share;
+    use crate::work::Upstream;
+
+    /// A pool that loses one answer among very many costs no more than that one until it is given up.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn one_share_that_is_never_answered_keeps_no_others() {
+        let (start, mut settled) = (Instant::now(), Vec::new());
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let reply = crate::sessions::tests::handle(1);
+        let mut in_flight = InFlight::bounded(4);
+        in_flight.push(0, share(&upstream, reply.clone()), start);
+        for request in 1..=4000 {
+            in_flight.push(request, share(&upstream, reply.clone()), start);
+            assert_eq!((in_flight.waiting(), in_flight.room()), (2, 2));
+            assert!(in_flight.settle(request, PoolOutcome::Accepted, start).is_some());
+            assert!(!in_flight.waits(request) && in_flight.waits(0));
+            assert!(in_flight.shares.len() <= 2 + ANSWERED_KEPT, "{}", in_flight.shares.len());
+        }
+        in_flight.expire(start, start, &mut settled);
+        assert_eq!((settled.len(), in_flight.waiting(), in_flight.shares.len()), (1, 0, 0));
     }
 }

@@ -149,6 +149,22 @@ impl PoolSession {
         self.in_flight.waiting()
     }
 
+    /// How many more may be given to [`Self::share`] before the pool has answered some.
+    pub(crate) fn room(&self) -> usize {
+        self.in_flight.room()
+    }
+
+    /// Whether a share that meets the network target may.
+    pub(crate) fn has_room_for_block(&self) -> bool {
+        self.in_flight.has_room_for_block()
+    }
+
+    /// Lets no more wait for the pool at a time. Before the first share.
+    #[cfg(test)]
+    pub(crate) fn bound(&mut self, max: usize) {
+        self.in_flight = InFlight::bounded(max);
+    }
+
     /// Whether the oldest share has waited long enough to doubt the upstream.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
         self.in_flight.oldest().is_some_and(|sent_at| now >= sent_at + self.deadlines.suspect)
@@ -252,6 +268,7 @@ impl PoolSession {
                 events.push(PoolEvent::Extranonce { extranonce1, extranonce2_size });
             }
             ClientEvent::Answer { request, outcome } => self.answer(request, outcome, now, events, settled),
+            ClientEvent::LateAnswer => events.push(PoolEvent::Ignored("late_answer")),
             ClientEvent::UnmatchedAnswer => {
                 events.push(PoolEvent::Ignored("unmatched_answer"));
                 let unmatched = self.unmatched.add(now);

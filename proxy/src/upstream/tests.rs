@@ -7,6 +7,7 @@ use daemon::tasks::Tasks;
 use directive::InProcess;
 use prometheus_client::registry::Registry;
 use stratum::difficulty::Difficulty;
+use stratum::share::{Proof, Rebuilt};
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 use tokio::net::TcpStream;
@@ -190,17 +191,20 @@ async fn f76_a_connection_that_panics_each_time_does_not_spin() {
     assert!(tasks.panics() < 8, "{} panics", tasks.panics());
 }
 
-/// F76: of the shares that were taken from the queue together, only the one it failed over is lost.
-#[tokio::test]
-async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
+fn listener() -> (TcpListener, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
+    (listener, at)
+}
+
+/// What the connections to the one pool there share.
+fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
     let target = Target::new("pool", &at.ip().to_string(), at.port(), "acme");
     let (metrics, tasks) = (Metrics::register(&["pool"], &mut Registry::default()), Tasks::new());
-    let pools = Arc::new(Pools {
+    let pools = Pools {
         targets: vec![Pool::new(0, target, false)],
         placement: Placement::new(4, 0),
-        books: Books { metrics: metrics.clone(), log: None },
+        books: Books { metrics, log: None },
         deadlines: Deadlines {
             handshake: PATIENCE,
             suspect: PATIENCE,
@@ -212,11 +216,19 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
         refresh_after: PATIENCE,
         fleet: Arc::default(),
         tasks: tasks.clone(),
-    });
+    };
+    (Arc::new(pools), tasks)
+}
+
+/// F76: of the shares that were taken from the queue together, only the one it failed over is lost.
+#[tokio::test]
+async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
+    let (_listener, at) = listener();
+    let (pools, tasks) = pools_at(at);
     let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
     let mut course = Course::default();
     let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut course);
-    let upstream = carrier.upstream().clone();
+    let (upstream, _) = carrier.parts();
     let reply = crate::sessions::tests::handle(1);
     for (ticket, job) in (0..).zip(["a", "b", PANIC_JOB, "c", "d"]) {
         let share = UpstreamShare { ticket, ..share_of(job, &upstream, reply.clone()) };
@@ -229,5 +241,75 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     let mut answered: Vec<u32> = reply.mailbox.take().1.iter().map(|verdict| verdict.ticket).collect();
     answered.sort_unstable();
     assert_eq!(answered, [0, 1, 3, 4]);
-    assert_eq!(metrics.counts().unresolved, 4);
+    assert_eq!(pools.books.metrics.counts().unresolved, 4);
+}
+
+/// Shares beyond those that may be in flight wait until the pool has answered some; a block does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
+    const MAX: usize = 4;
+    const SHARES: u32 = 10;
+    let (listener, at) = listener();
+    let (pools, _tasks) = pools_at(at);
+    let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
+    let (mut pool, _) = listener.accept().unwrap();
+    let mut course = Course::default();
+    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut course);
+    let (upstream, session) = carrier.parts();
+    session.bound(MAX);
+    let reply = crate::sessions::tests::handle(1);
+    let share = |ticket| UpstreamShare { ticket, ..share_of("j", &upstream, reply.clone()) };
+    for ticket in 0..SHARES {
+        upstream.submits().try_send(share(ticket)).expect("room");
+    }
+    let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt: Rebuilt::Plain };
+    let block = UpstreamShare { block: Some(Box::new(proof)), ..share(SHARES) };
+
+    // It tells how many it has been asked when it has heard nothing for a while: by then all has come that comes.
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (order, orders) = std::sync::mpsc::channel();
+    let late_pool = std::thread::spawn(move || {
+        pool.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let (mut lines, mut line, mut asked) = (BufReader::new(pool.try_clone().unwrap()), String::new(), Vec::new());
+        loop {
+            match lines.read_line(&mut line) {
+                Ok(0) => return,
+                Ok(_) => {
+                    let request: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    asked.extend((request["method"] == "mining.submit").then(|| request["id"].clone()));
+                    line.clear();
+                }
+                Err(_) if asked.is_empty() => {}
+                Err(_) => {
+                    let _ = tell.send(asked.len());
+                    if orders.recv().unwrap_or(Order::Answer) == Order::Answer {
+                        for id in asked.drain(..) {
+                            writeln!(pool, r#"{{"id":{id},"result":true,"error":null}}"#).unwrap();
+                        }
+                    }
+                }
+            }
+        }
+    });
+    let cancel = CancellationToken::new();
+    let watch = async {
+        assert_eq!(told.recv().await, Some(MAX));
+        upstream.urgent().try_send(block).expect("room");
+        order.send(Order::ListenOn).unwrap();
+        for asked in [MAX + 1, MAX, 2] {
+            assert_eq!(told.recv().await, Some(asked));
+            order.send(Order::Answer).unwrap();
+        }
+        until(|| pools.books.metrics.counts().accepted == u64::from(SHARES) + 1).await;
+        cancel.cancel();
+    };
+    timeout(PATIENCE, async { tokio::join!(carrier.carry(&cancel), watch) }).await.expect("in time");
+    drop(carrier);
+    late_pool.join().unwrap();
+}
+
+#[derive(PartialEq)]
+enum Order {
+    ListenOn,
+    Answer,
 }

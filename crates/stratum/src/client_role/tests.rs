@@ -340,11 +340,14 @@ fn unanswered_requests_are_bounded_and_the_oldest_goes_first() {
         pool.out.clear();
     }
     assert_eq!(pool.role.outstanding(), OUTSTANDING_MAX);
-    assert_eq!(pool.say(&format!("{{\"id\":{first},\"result\":true}}")), ClientEvent::UnmatchedAnswer);
+    // We forgot it: that is nothing against the pool.
+    assert_eq!(pool.say(&format!("{{\"id\":{first},\"result\":true}}")), ClientEvent::LateAnswer);
+    assert_eq!(pool.say(&format!("{{\"id\":{},\"result\":true}}", first - 1)), ClientEvent::UnmatchedAnswer);
     assert_eq!(
         pool.say(&format!("{{\"id\":{second},\"result\":true}}")),
         ClientEvent::Answer { request: second, outcome: Ok(()) }
     );
+    assert_eq!(pool.say(&format!("{{\"id\":{second},\"result\":true}}")), ClientEvent::UnmatchedAnswer, "twice");
 }
 
 #[test]

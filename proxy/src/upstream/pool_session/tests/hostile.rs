@@ -340,3 +340,52 @@ fn u36_messages_are_cut_and_escaped() {
     let [PoolEvent::Alarm { what: "pool_message", detail }] = &events[..] else { panic!("{events:?}") };
     assert!(detail.chars().count() <= 256 && !detail.contains('\u{1b}'), "{detail}");
 }
+
+/// A pool that is ten seconds late at 16,000 shares a second is slow, and nothing else: each answer finds its share, and there
+/// is room for more. What was given up meanwhile is late when it is answered at last.
+#[test]
+fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
+    const A_TENTH: u64 = 1600;
+    let mut bench = Bench::ready();
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let reply = crate::sessions::tests::handle(1);
+    let UpstreamShare { work, extranonce2, .. } = share(&upstream, reply.clone());
+    let first = bench.submit();
+    bench.answer(first, TRUE);
+    for _ in 0..100 {
+        for _ in 0..A_TENTH {
+            let (work, reply) = (work.clone(), reply.clone());
+            let (slot, ntime, nonce, version_bits, ticket) = (7, 1_800_000_000, 1, None, 3);
+            let (block, machine, record) = (None, None, None);
+            let share = UpstreamShare {
+                work,
+                slot,
+                extranonce2,
+                ntime,
+                nonce,
+                version_bits,
+                ticket,
+                reply,
+                block,
+                machine,
+                record,
+            };
+            bench.out.clear();
+            bench.session.share(share, bench.now, &mut bench.out, &mut bench.settled);
+        }
+        assert!(bench.pass(SECOND / 10).is_empty());
+    }
+    let sent = 100 * A_TENTH;
+    assert_eq!(bench.session.waiting() as u64, sent);
+    assert!(bench.session.room() > 0);
+    // Half of them are answered, and half never in time.
+    for request in first + 1..=first + sent / 2 {
+        assert!(bench.answer(request, TRUE).is_empty(), "{request}");
+    }
+    assert!(bench.settled.drain(..).all(|end| end.outcome == SettledAs::Accepted));
+    assert!(bench.pass(21 * SECOND).is_empty(), "it has answered lately");
+    assert_eq!(bench.settled.drain(..).filter(|end| end.outcome == SettledAs::Unresolved).count() as u64, sent / 2);
+    for request in (first + sent / 2 + 1..=first + sent).step_by(100) {
+        assert_eq!(ignored(&bench.answer(request, TRUE)), Some("late_answer"), "{request}");
+    }
+}
