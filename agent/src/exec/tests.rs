@@ -3,12 +3,15 @@ use std::sync::Arc;
 
 use super::*;
 
+/// Longer than any of these programs takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn argv(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn config(argv: Vec<String>) -> ExecConfig {
-    ExecConfig { sleep: argv.clone(), wake: argv.clone(), read: argv, timeout: Duration::from_secs(20), concurrency: 4 }
+    ExecConfig { sleep: argv.clone(), wake: argv.clone(), read: argv, timeout: PATIENCE, concurrency: 4 }
 }
 
 /// An actuator whose every command is this shell script, with the machine's name as `$1`.
@@ -90,8 +93,8 @@ async fn a_program_that_does_not_end_is_killed_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let mut tool = script(dir.path(), &format!("echo $$ > {}; exec sleep 600", pid_file.display()));
-    tool.config.timeout = Duration::from_secs(2);
-    assert_eq!(tool.sleep(&rig()).await, Err(ActuatorError::Timeout { millis: 2000 }));
+    let ended = timed_out_once_started(&mut tool, &pid_file, async |tool| tool.sleep(&rig()).await).await;
+    assert!(matches!(ended, Err(ActuatorError::Timeout { .. })), "{ended:?}");
     let pid = std::fs::read_to_string(&pid_file).unwrap();
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "process {pid} is gone");
 }
@@ -102,25 +105,45 @@ fn slow_script(dir: &Path) -> (ExecActuator, std::path::PathBuf) {
     (script(dir, &format!("sleep 600 & echo $! > {}; wait", pid_file.display())), pid_file)
 }
 
+fn is_written(pid_file: &Path) -> bool {
+    std::fs::read_to_string(pid_file).is_ok_and(|pid| pid.ends_with('\n'))
+}
+
+/// Runs a command with ever more time, until its program came as far as to write its number: how long that takes is the
+/// machine's business.
+async fn timed_out_once_started<T>(
+    tool: &mut ExecActuator,
+    pid_file: &Path,
+    run: impl AsyncFn(&ExecActuator) -> Result<T, ActuatorError>,
+) -> Result<T, ActuatorError> {
+    for secs in [1, 4, 16, 64] {
+        tool.config.timeout = Duration::from_secs(secs);
+        let ended = run(tool).await;
+        if is_written(pid_file) || ended.is_ok() {
+            return ended;
+        }
+    }
+    panic!("it never started");
+}
+
 async fn is_gone(pid_file: &Path) -> bool {
     let pid = std::fs::read_to_string(pid_file).unwrap();
     let stat = Path::new("/proc").join(pid.trim()).join("stat");
-    for _ in 0..100 {
+    let gone = async {
         // An orphan may stay as a zombie where nobody reaps.
-        match std::fs::read_to_string(&stat) {
-            Ok(stat) if !stat.contains(") Z ") => tokio::time::sleep(Duration::from_millis(20)).await,
-            _ => return true,
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-    false
+    };
+    tokio::time::timeout(PATIENCE, gone).await.is_ok()
 }
 
 #[tokio::test]
 async fn what_a_killed_program_has_started_is_killed_too() {
     let dir = tempfile::tempdir().unwrap();
     let (mut tool, pid_file) = slow_script(dir.path());
-    tool.config.timeout = Duration::from_secs(1);
-    assert_eq!(tool.wake(&rig()).await, Err(ActuatorError::Timeout { millis: 1000 }));
+    let ended = timed_out_once_started(&mut tool, &pid_file, async |tool| tool.wake(&rig()).await).await;
+    assert!(matches!(ended, Err(ActuatorError::Timeout { .. })), "{ended:?}");
     assert!(is_gone(&pid_file).await, "it could still wake the machine");
 }
 
@@ -128,7 +151,16 @@ async fn what_a_killed_program_has_started_is_killed_too() {
 async fn a_command_that_is_given_up_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (tool, pid_file) = slow_script(dir.path());
-    assert!(tokio::time::timeout(Duration::from_secs(1), tool.sleep(&rig())).await.is_err());
+    let started = async {
+        while !is_written(&pid_file) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let rig = rig();
+    tokio::select! {
+        ended = tool.sleep(&rig) => panic!("it waits: {ended:?}"),
+        started = tokio::time::timeout(PATIENCE, started) => started.expect("it starts"),
+    }
     assert!(is_gone(&pid_file).await);
 }
 

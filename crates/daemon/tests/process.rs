@@ -31,5 +31,5 @@ fn what_the_process_costs_is_shown_as_it_is() {
     assert!(grown("process_cpu_seconds_total") >= 0.0 && value(&after, "process_threads") >= 1.0);
     let now = daemon::clock::wall().as_second() as f64;
     let age = now - value(&after, "process_start_time_seconds");
-    assert!((-2.0..3600.0).contains(&age), "started {age} s ago");
+    assert!((-60.0..3600.0).contains(&age), "started {age} s ago");
 }

@@ -118,7 +118,8 @@ mod tests {
             .map(|line| String::from_utf8(line).expect("text"))
             .collect();
         assert_eq!(lines[LINES - 1], format!("{}\n", LINES - 1), "whole, in their order, the oldest first");
-        assert!(queue.flush(), "all is written");
+        // It waits a second at most, which a busy machine may need for less.
+        assert!((0..120).any(|_| queue.flush()), "all is written");
         queue.write_all(b"after\n").expect("never fails");
         assert_eq!(seen.recv().expect("it writes again"), b"after\n");
     }

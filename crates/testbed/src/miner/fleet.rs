@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::pool::{PoolConfig, TestPool};
 
-    const LIMIT: Duration = Duration::from_secs(20);
+    const LIMIT: Duration = Duration::from_secs(120);
 
     #[tokio::test]
     async fn a_mixed_fleet_mines_and_sleeps_by_its_files() {

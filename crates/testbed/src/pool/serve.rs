@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use stratum::frame::{MINER_LINE_MAX, Splitter};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -53,9 +53,11 @@ struct Inner {
 const OUTBOX_MAX: usize = 4096;
 /// Answers held back for one connection; at the bound no more is read from it until one goes out.
 const DELAYED_MAX: usize = 65_536;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How long a write may take before the connection is given up.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// Pause between attempts to listen again.
+/// Pause before the next attempt at the listener.
 const REBIND_PAUSE: Duration = Duration::from_millis(20);
 
 impl std::fmt::Debug for Hub {
@@ -163,23 +165,27 @@ impl Hub {
 
     async fn listen(self: Arc<Self>, listener: TcpListener, addr: SocketAddr) {
         let mut alive = self.alive.subscribe();
-        let mut listener = Some(listener);
+        let mut port = Port::Open(listener);
         loop {
             let wanted = *alive.borrow_and_update();
-            if !wanted {
-                listener = None;
-            } else if listener.is_none() {
-                let Ok(again) = TcpListener::bind(addr).await else {
-                    sleep(REBIND_PAUSE).await;
-                    continue;
-                };
-                listener = Some(again);
+            port = match (port, wanted) {
+                (Port::Open(listener), false) => {
+                    drop(listener);
+                    Port::Closed
+                }
+                (Port::Closed, _) => keep(addr).map_or(Port::Closed, Port::Kept),
+                (Port::Kept(socket), true) => socket.listen(BACKLOG).map_or(Port::Closed, Port::Open),
+                (port, _) => port,
+            };
+            if matches!(port, Port::Closed) || wanted != matches!(port, Port::Open(_)) {
+                sleep(REBIND_PAUSE).await;
+                continue;
             }
-            self.listening.send_replace(listener.is_some());
+            self.listening.send_replace(wanted);
             let accepted = async {
-                match &listener {
-                    Some(listener) => listener.accept().await,
-                    None => std::future::pending().await,
+                match &port {
+                    Port::Open(listener) => listener.accept().await,
+                    Port::Kept(_) | Port::Closed => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -289,6 +295,24 @@ impl Hub {
         self.inner.lock().outboxes.remove(&id);
         self.act(|core, _| core.close(id));
     }
+}
+
+/// What has become of a pool's port.
+enum Port {
+    Open(TcpListener),
+    /// Whoever connects is refused. It is held on to: a port given back is soon another's, who would then be taken for the pool.
+    Kept(TcpSocket),
+    /// Neither, for the moment.
+    Closed,
+}
+
+/// Takes hold of an address without listening there.
+fn keep(addr: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of the former listener may still be closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
 }
 
 fn push_line(batch: &mut Vec<u8>, line: &str) {
