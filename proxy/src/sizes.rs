@@ -95,7 +95,8 @@ mod tests {
         assert!(settle(Some(4), &targets(1), &[4]).is_err(), "4 and 1 do not go into 4");
     }
 
-    /// A pool at this address that answers one subscribe.
+    /// A pool that answers one subscribe, and from then on closes every connection: its port stays its own, where another test's
+    /// pool could answer in its place.
     async fn pool_of_size(size: u8) -> (u16, tokio::task::JoinHandle<()>) {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -110,6 +111,8 @@ mod tests {
             }
             let answer = format!("{{\"id\":2,\"result\":[[],\"aabb\",{size}],\"error\":null}}\n");
             stream.write_all(answer.as_bytes()).await.expect("writable");
+            drop(stream);
+            while listener.accept().await.is_ok() {}
         });
         (port, serving)
     }
@@ -121,7 +124,6 @@ mod tests {
         let (port, serving) = pool_of_size(8).await;
         let config = Config::new(vec![server], vec![Target::new("a", "127.0.0.1", port, "u")]);
         assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4);
-        serving.await.expect("asked once");
         // Nobody answers there any more.
         assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4, "remembered");
         assert_eq!(choose(&config, None).await.expect("fits"), 3, "never heard: counts as four");
@@ -131,5 +133,6 @@ mod tests {
         let mut passed = config;
         passed.servers[0].passthrough = Some(0);
         assert_eq!(choose(&passed, None).await.expect("nobody is asked"), 4, "a passthrough has no part in it");
+        serving.abort();
     }
 }

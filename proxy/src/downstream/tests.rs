@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
-use testbed::relay::{Relay, Way};
+use testbed::relay::{Relay, Way, Weather};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use crate::Proxy;
 use crate::config::{Config, Server, Target};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
 const HELLO: &str = concat!(
@@ -36,7 +37,17 @@ pub(super) fn failpoint(line: &[u8]) {
 
 /// A pool, and a proxy with room for four sessions.
 async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
-    let pool = TestPool::start(PoolConfig { difficulty: EASY, job_interval, ..PoolConfig::default() }).await.unwrap();
+    let pool = pool(job_interval).await;
+    let (proxy, tasks, registry) = start_at(pool.addr()).await;
+    (pool, proxy, tasks, registry)
+}
+
+async fn pool(job_interval: Duration) -> TestPool {
+    TestPool::start(PoolConfig { difficulty: EASY, job_interval, ..PoolConfig::default() }).await.unwrap()
+}
+
+/// A proxy with room for four sessions, whose pool is there.
+async fn start_at(pool: SocketAddr) -> (Proxy, Tasks, Registry) {
     let server = Server {
         difficulty: Difficulty::new(EASY).unwrap(),
         min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
@@ -44,14 +55,14 @@ async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
         vardiff: false,
         ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
     };
-    let target = Target::new("a", &pool.addr().ip().to_string(), pool.addr().port(), "acme");
+    let target = Target::new("a", &pool.ip().to_string(), pool.port(), "acme");
     let mut config = Config::new(vec![server], vec![target]);
     config.sessions_max = 4;
     // Tests make jobs as fast as they can.
     config.pool.job_every = Duration::ZERO;
     let (tasks, mut registry) = (Tasks::new(), Registry::default());
     let proxy = Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap();
-    (pool, proxy, tasks, registry)
+    (proxy, tasks, registry)
 }
 
 /// How many connections of miners ended for this reason.
@@ -76,6 +87,7 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     let deaf = connect(2048).await;
     let mut reads = BufReader::new(connect(1 << 20).await);
     let mut line = String::new();
+    let start = daemon::clock::now();
     // Far more than the deaf one's window, and what the system keeps for it.
     let mut jobs = 0;
     while jobs < 400 {
@@ -87,20 +99,25 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
         }
         jobs += 1;
     }
-    for (secs, dropped) in [(20, 0), (11, 1)] {
+    let pass = async |secs: u64| {
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(secs)).await;
         tokio::time::resume();
-        if dropped == 1 {
-            let gone = async {
-                while proxy.sessions().len() > 1 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            timeout(PATIENCE, gone).await.expect("dropped");
-        }
-        assert_eq!((closes(&registry, "slow_reader"), proxy.sessions().len()), (dropped, 2 - dropped as usize));
+    };
+    pass(20).await;
+    let (slow, sessions) = (closes(&registry, "slow_reader"), proxy.sessions().len());
+    // On a machine that takes ten seconds for those jobs it may have been deaf for long enough.
+    if daemon::clock::now() - start < Duration::from_secs(30) {
+        assert_eq!((slow, sessions), (0, 2));
     }
+    pass(11).await;
+    let gone = async {
+        while proxy.sessions().len() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("dropped");
+    assert_eq!((closes(&registry, "slow_reader"), proxy.sessions().len()), (1, 1));
     pool.new_job(true);
     line.clear();
     timeout(PATIENCE, reads.read_line(&mut line)).await.expect("the other is served").unwrap();
@@ -120,7 +137,8 @@ async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
     let (reads, mut writes) = socket.connect(proxy.addrs()[0]).await.unwrap().into_split();
     let mut lines = BufReader::new(reads).lines();
     // A ping would wake it, later.
-    let mut hear = async || timeout(PATIENCE / 3, lines.next_line()).await.expect("a line").unwrap().expect("kept");
+    const SOON: Duration = Duration::from_secs(20);
+    let mut hear = async || timeout(SOON, lines.next_line()).await.expect("a line").unwrap().expect("kept");
     writes.write_all(HELLO.as_bytes()).await.unwrap();
     while !hear().await.contains("mining.notify") {}
     // What the start brings would wake it as well.
@@ -137,7 +155,9 @@ async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
 /// may be: a lost place would keep the miner out), and the pool's answers to its shares are counted all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
-    let (pool, proxy, tasks, registry) = start(Duration::from_secs(1)).await;
+    let pool = pool(Duration::from_secs(1)).await;
+    let answers = Relay::start(pool.addr(), 75).await.unwrap();
+    let (proxy, tasks, registry) = start_at(answers.addr()).await;
     let relay = Relay::start(proxy.addrs()[0], 76).await.unwrap();
     let miner = |address: SocketAddr, worker: &str| {
         let retry = Duration::from_millis(200);
@@ -148,11 +168,11 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     for miner in others.iter().chain([&victim]) {
         miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     }
-    pool.set_answer_delay(Duration::from_secs(2));
+    answers.set(Way::Back, Weather::STALLED);
     victim.until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
     relay.inject(Way::There, &[PANIC, b"\n"].concat());
     let before = victim.until(PATIENCE, |counts| counts.disconnects == 1).await.expect("closed").answered_true;
-    pool.set_answer_delay(Duration::ZERO);
+    answers.set(Way::Back, Weather::FINE);
     let after =
         victim.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("it is back, and mines");
     assert!(after.unanswered > 0, "the answers of the lost session are lost: {after:?}");

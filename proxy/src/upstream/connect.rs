@@ -131,12 +131,23 @@ mod tests {
     async fn f18_a_dead_address_does_not_keep_the_next_one_waiting() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let alive = listener.local_addr().expect("bound");
-        // Refused at once, then one whose packets go nowhere (RFC 5737), or that is refused too where there is no way out.
-        let refused = "127.0.0.1:1".parse().expect("an address");
-        let dead = "192.0.2.1:9".parse().expect("an address");
+        // Held, so that nobody listens there: refused at once.
+        let held = tokio::net::TcpSocket::new_v4().expect("a socket");
+        held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let refused = held.local_addr().expect("bound");
+        // Its queue has room for two connections, and more than that wait: packets to there go nowhere.
+        let full = tokio::net::TcpSocket::new_v4().expect("a socket");
+        full.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let full = full.listen(1).expect("a listener");
+        let dead = full.local_addr().expect("bound");
+        let waiting: Vec<_> = (0..8).map(|_| tokio::spawn(TcpStream::connect(dead))).collect();
+        while waiting.iter().filter(|one| one.is_finished()).count() < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
         let raced = timeout(CONNECT_TIMEOUT, race(vec![refused, dead, alive])).await;
         let stream = raced.expect("before the dead one gives up").expect("connected");
         assert_eq!(stream.peer_addr().expect("connected"), alive);
-        assert!(race(vec![refused]).await.expect_err("refused").expect("with its address").starts_with("127.0.0.1:1:"));
+        let error = race(vec![refused]).await.expect_err("refused").expect("with its address");
+        assert!(error.starts_with(&format!("{refused}:")), "{error}");
     }
 }

@@ -24,7 +24,8 @@ use crate::metrics::Metrics;
 use crate::placement::Placement;
 use crate::work::UpstreamShare;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// A line, and a name of a job, at which the task that reads or submits it panics. They are in test builds only.
