@@ -57,7 +57,7 @@ async fn with_proxy(config: Config, during: impl AsyncFnOnce(&Proxy)) -> Counts 
         .expect("the proxy starts");
     during(&proxy).await;
     assert_eq!(tasks.panics(), 0, "no task panicked");
-    let left = tasks.shutdown(Duration::from_secs(10)).await;
+    let left = tasks.shutdown(PATIENCE).await;
     assert!(left.is_empty(), "tasks that did not stop: {left:?}");
     proxy.counts()
 }

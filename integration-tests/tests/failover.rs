@@ -30,7 +30,8 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
     site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the primary is back");
     let books = site.settle(miners).await;
     books.check();
-    assert!(books.fleet.gap_ms <= 2_000, "a job within two seconds: {books:#?}");
+    // It takes milliseconds; the rest is for busy machines.
+    assert!(books.fleet.gap_ms <= 10_000, "a job at once: {books:#?}");
     assert_eq!(books.fleet.reconnects, 0);
     site.stop().await;
 }

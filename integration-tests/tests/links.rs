@@ -51,16 +51,18 @@ async fn mined(site: &Site, pool: usize, shares: u64) {
 /// what was on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
-    let site = Site::start(Setup { pools: vec![pool(8, 1)], ..relayed() }).await;
+    const CLOSES: u64 = 30;
+    // With the deadlines of the field: what is late on a busy machine is no loss.
+    let site = Site::start(Setup { pools: vec![pool(8, 1)], relayed: true, ..Setup::default() }).await;
     let miners = site.fleet(4);
     mined(&site, 0, 10).await;
     let first = site.relays[0].counts().connects;
-    for closed in 1..=10 {
+    for closed in 1..=CLOSES {
         site.pools[0].drop_connections();
         site.relays[0].until(PATIENCE, |counts| counts.connects == first + closed).await.expect("it comes back");
-        mined(&site, 0, 5).await;
+        mined(&site, 0, 1).await;
     }
-    assert_eq!(site.relays[0].counts().connects, first + 10, "one attempt for each loss");
+    assert_eq!(site.relays[0].counts().connects, first + CLOSES, "one attempt for each loss");
     site.settle(miners).await.check_lossy();
     site.stop().await;
 }
@@ -142,12 +144,12 @@ async fn f35_a_dribble_of_bytes_does_not_extend_the_handshake() {
         Site::start(Setup { change: |config| config.handshake_timeout = Duration::from_secs(1), ..Setup::default() })
             .await;
     let relay = Relay::start(site.proxy.addrs()[0], 35).await.expect("a free port");
-    relay.set(Way::There, Weather { cut: Some(1), rate: Some(10), ..Weather::FINE });
+    relay.set(Way::There, Weather { cut: Some(1), rate: Some(4), ..Weather::FINE });
     let mut stream = TcpStream::connect(relay.addr()).await.expect("it accepts");
     let hello = [r#"{"id":1,"method":"mining.subscribe","params":[]}"#, "\n"].concat().repeat(100);
     stream.write_all(hello.as_bytes()).await.expect("the relay takes it all");
     let mut answer = Vec::new();
-    // Nothing but the close: after a second some ten bytes of the first line are there.
+    // Nothing but the close: after a second some four bytes of the first line are there.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("closed");
     assert_eq!(answer, b"");
     assert!(relay.counts().there < 48, "{:?}", relay.counts());

@@ -144,7 +144,7 @@ async fn f42_shares_in_flight_at_shutdown_are_answered() {
     miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     site.pools[0].set_answer_delay(Duration::from_secs(1));
     miner.until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
-    let left = site.tasks.shutdown(Duration::from_secs(10)).await;
+    let left = site.tasks.shutdown(PATIENCE).await;
     assert!(left.is_empty(), "tasks that did not stop: {left:?}");
     assert_eq!(site.proxy.counts().unresolved, 0, "{:#?}", site.proxy.counts());
 }

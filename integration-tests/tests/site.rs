@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{self, Books, pool};
 
 /// Longer than any step of a lease's life here takes, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// What changes through the API must carry.
 pub(crate) const TOKEN: &str = "0123456789abcdef-of-the-test-site-0123456789";
 /// What the house draws.
@@ -318,7 +318,7 @@ impl WholeSite {
         self.miners.clear();
         self.sampling.cancel();
         assert_eq!(self.tasks.panics(), 0, "no task panicked");
-        let left = self.tasks.shutdown(Duration::from_secs(10)).await;
+        let left = self.tasks.shutdown(PATIENCE).await;
         assert!(left.is_empty(), "tasks that did not stop: {left:?}");
     }
 }
@@ -341,11 +341,8 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(addr: SocketAddr) -> Self {
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(20)))
-            .http_status_as_error(false)
-            .build()
-            .into();
+        let agent =
+            ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
         Self { agent, url: format!("http://{addr}") }
     }
 
