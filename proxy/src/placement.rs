@@ -149,6 +149,11 @@ impl Seat {
     pub(crate) fn target(&self) -> usize {
         usize::from(self.target)
     }
+
+    /// The connection whose lane it is on.
+    pub(crate) const fn connection(&self) -> ConnectionId {
+        self.connection
+    }
 }
 
 /// What a target's connections hold, for health and for people.

@@ -12,6 +12,7 @@ use crate::directions::{Directions, Serve};
 use crate::lane::LaneState;
 use crate::placement::{NoSeat, Placement, Seat, SlotLease};
 use crate::sessions::SessionHandle;
+use crate::space::ConnectionId;
 use crate::work::LaneWork;
 
 /// One session's slot and seat.
@@ -70,6 +71,11 @@ impl Seating {
     /// The target it sits at.
     pub(crate) fn target(&self) -> Option<usize> {
         self.seat.as_ref().map(Seat::target)
+    }
+
+    /// The connection whose work it has.
+    pub(crate) fn connection(&self) -> Option<ConnectionId> {
+        self.seat.as_ref().map(Seat::connection)
     }
 
     /// Has the session told of what the lane of its new seat says.

@@ -32,6 +32,8 @@ use tracing::{Instrument, error, info_span, warn};
 pub(crate) use in_flight::undelivered;
 pub(crate) use pool_session::Deadlines;
 #[cfg(test)]
+pub(crate) use pool_session::tests::share;
+#[cfg(test)]
 pub(crate) use pool_session::{PoolEvent, PoolSession};
 pub(crate) use pools::{Pool, PoolState, Pools};
 pub(crate) use probe::probe_sizes;

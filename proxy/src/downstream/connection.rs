@@ -7,6 +7,7 @@
 
 mod delivery;
 mod place;
+mod stuck;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -34,7 +35,7 @@ use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
 use crate::sessions::{SessionEntry, SessionHandle};
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
-use delivery::Stuck;
+use stuck::Stuck;
 
 /// Submits that may wait for a pool's word; then no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
@@ -335,7 +336,7 @@ impl Connection {
     /// Whether more may be read from the miner just now.
     fn is_readable(&self, now: Instant, out: &Outbox) -> bool {
         self.ending.is_none()
-            && self.stuck.is_none()
+            && !self.stuck.as_ref().is_some_and(|stuck| stuck.holds_up(self.seating.connection()))
             && self.session.unanswered() < UNANSWERED_MAX
             && self.pending.len() + out.bytes.len() < OUTGOING_MAX
             && self.may_read_lines(now)

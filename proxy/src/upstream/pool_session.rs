@@ -395,4 +395,4 @@ impl PoolSession {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

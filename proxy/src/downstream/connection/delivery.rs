@@ -1,25 +1,15 @@
 //! Counting what the session decided, and bringing its shares to the upstreams that issued their jobs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use daemon::clock;
-use tokio::sync::mpsc::error::TrySendError;
 use tracing::error;
 
 use super::Connection;
+use super::stuck::Stuck;
 use crate::outcome::{Counted, Outcome, Worth};
 use crate::session::{Forward, Input, Outbox};
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
-
-/// How long a share may wait for room in its upstream's queue.
-const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Shares that found no room in their upstream's queue: for a pool that takes them slower than they come. Nothing more is
-/// read from the miner while there are any, so there are no more than one read brings.
-pub(super) struct Stuck {
-    shares: Vec<UpstreamShare>,
-    until: Instant,
-}
 
 impl Connection {
     /// Counts what the session decided and brings its shares to their upstreams.
@@ -55,9 +45,7 @@ impl Connection {
     /// Sends a share to the connection that issued its job.
     fn forward(&mut self, forward: Forward, now: Instant, out: &mut Outbox) {
         let Forward { work, share, version_bits, ticket, block, worth: _, record } = forward;
-        let upstream = work.job.upstream.clone();
-        let is_block = block.is_some();
-        if is_block {
+        if block.is_some() {
             self.shared.books.metrics.blocks.inc();
         }
         let share = UpstreamShare {
@@ -73,49 +61,20 @@ impl Connection {
             record,
             work,
         };
-        let share = if is_block {
-            match upstream.urgent().try_send(share) {
-                Ok(()) => return,
-                // It takes its turn rather than be lost.
-                Err(TrySendError::Full(share) | TrySendError::Closed(share)) => share,
-            }
-        } else {
-            share
-        };
-        match upstream.submits().try_send(share) {
-            Ok(()) => {}
-            Err(TrySendError::Closed(share)) => self.undelivered(share, now, out),
-            Err(TrySendError::Full(share)) => {
-                let stuck = self
-                    .stuck
-                    .get_or_insert_with(|| Box::new(Stuck { shares: Vec::new(), until: now + QUEUE_PATIENCE }));
-                stuck.shares.push(share);
-            }
+        if let Err(share) = Stuck::bring(&mut self.stuck, share, now) {
+            self.undelivered(share, now, out);
         }
     }
 
     /// Tries again to bring the shares that found no room; gives them up when that has taken too long.
     pub(super) fn unstick(&mut self, now: Instant, out: &mut Outbox) {
-        let Some(stuck) = self.stuck.take() else { return };
-        let until = stuck.until;
-        let mut left = Vec::new();
-        for share in stuck.shares {
-            // In their order: one that finds no room keeps the others behind it.
-            let refused = if left.is_empty() {
-                match share.work.job.upstream.clone().submits().try_send(share) {
-                    Ok(()) => continue,
-                    Err(refused) => refused,
-                }
-            } else {
-                TrySendError::Full(share)
-            };
-            match refused {
-                TrySendError::Full(share) if now < until => left.push(share),
-                TrySendError::Full(share) | TrySendError::Closed(share) => self.undelivered(share, now, out),
-            }
+        if self.stuck.is_none() {
+            return;
         }
-        if !left.is_empty() {
-            self.stuck = Some(Box::new(Stuck { shares: left, until }));
+        let mut lost = Vec::new();
+        Stuck::retry(&mut self.stuck, now, &mut lost);
+        for share in lost {
+            self.undelivered(share, now, out);
         }
     }
 
@@ -129,7 +88,7 @@ impl Connection {
 
     /// Writes down the shares that still found no room when the connection ended.
     pub(super) fn abandon(&mut self) {
-        for share in self.stuck.take().map(|stuck| stuck.shares).unwrap_or_default() {
+        for share in self.stuck.take().into_iter().flat_map(|stuck| stuck.into_shares()) {
             self.unresolved(share);
         }
     }

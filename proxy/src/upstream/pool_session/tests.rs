@@ -32,7 +32,7 @@ fn session(now: Instant) -> PoolSession {
     PoolSession::new(ConnectionId(1), config, deadlines, Difficulty::ONE, now)
 }
 
-pub(in crate::upstream) fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {
+pub(crate) fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {
     share_of("j", upstream, reply)
 }
 
