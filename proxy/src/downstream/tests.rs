@@ -208,7 +208,7 @@ async fn f76_what_was_decided_before_a_panic_is_counted() {
     stream.write_all(HELLO.as_bytes()).await.unwrap();
     let mut reads = BufReader::new(&mut stream);
     let mut line = String::new();
-    while !line.contains("mining.notify") {
+    while !line.contains("\"mining.notify\",\"params") {
         line.clear();
         timeout(PATIENCE, reads.read_line(&mut line)).await.expect("a job").unwrap();
     }
@@ -227,6 +227,49 @@ async fn f76_what_was_decided_before_a_panic_is_counted() {
     assert_eq!((tasks.panics(), closes(&registry, "panicked")), (1, 1));
     let books = proxy.counts();
     assert_eq!(books.stale as usize, BEFORE, "{books:?}");
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// Another name for what the miner has brings it nothing, and so is no delivery, nor one that took long.
+#[tokio::test]
+async fn a_job_by_another_name_is_not_delivered() {
+    let (pool, proxy, tasks, registry) = start(Duration::from_secs(3600)).await;
+    let mut stream = tokio::net::TcpStream::connect(proxy.addrs()[0]).await.unwrap();
+    stream.write_all(HELLO.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(&mut stream).lines();
+    let mut notified =
+        async || while !lines.next_line().await.unwrap().expect("kept").contains("\"mining.notify\",\"params") {};
+    timeout(PATIENCE, notified()).await.expect("a job");
+    pool.new_job(true);
+    timeout(PATIENCE, notified()).await.expect("the next");
+    let delivered = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let name = "tieline_proxy_job_delivery_seconds_count{upstream=\"a\"} ";
+        text.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok()).expect("registered")
+    };
+    let until = async |wanted: &dyn Fn() -> bool| {
+        while !wanted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, until(&|| delivered() == 1)).await.expect("counted");
+
+    let (connection, _) = pool.connections().into_iter().find(|(_, counts)| counts.open).expect("connected");
+    let wire = pool.wire(connection);
+    let notify = |line: &str| line.contains("\"mining.notify\"") && !line.contains("result");
+    let (_, line) = wire.iter().rev().find(|(_, line)| notify(line)).expect("it sent them");
+    let mut renamed: serde_json::Value = serde_json::from_str(line).unwrap();
+    renamed["params"][0] = "other".into();
+    // On harder terms: by them one sees that it has come.
+    pool.send_raw(None, &format!(r#"{{"id":null,"method":"mining.set_difficulty","params":[{:e}]}}"#, 2.0 * EASY));
+    pool.send_raw(None, &renamed.to_string());
+    timeout(PATIENCE, until(&|| proxy.targets()[0].difficulty == Some(2.0 * EASY))).await.expect("taken in");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(delivered(), 1);
+    pool.new_job(true);
+    timeout(PATIENCE, notified()).await.expect("a third");
+    timeout(PATIENCE, until(&|| delivered() == 2)).await.expect("counted");
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 

@@ -87,8 +87,12 @@ impl Connection {
     pub(super) fn take_work(&mut self, awaited: bool, now: Instant, out: &mut Outbox) {
         match self.seating.listen() {
             Some(Said::Work(work)) => {
-                self.delivered = awaited.then(|| work.clone());
+                let written = out.bytes.len();
                 self.session.handle(Input::Work(&work), now, out);
+                // A new name of what the miner has brings it nothing.
+                if out.bytes.len() > written {
+                    self.delivered = awaited.then(|| work.clone());
+                }
                 if let Some(reason) = out.retarget.take() {
                     self.shared.books.metrics.retargeted(reason);
                 }
