@@ -129,6 +129,7 @@ impl SessionBench {
             block_target: job.network_target(),
             mask: Some(VersionMask::BIP320),
             seq: self.jobs,
+            work_seq: self.jobs,
             upstream: self.upstream.clone(),
             fingerprint: fingerprint(&job, true),
             arrival: Arrival::new(self.now),

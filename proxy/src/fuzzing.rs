@@ -273,6 +273,7 @@ impl Play {
             block_target: job.network_target(),
             mask: [Some(VersionMask::BIP320), Some(VersionMask(0x6000)), None][(like >> 4 & 3) % 3],
             seq,
+            work_seq: seq,
             upstream: pool.upstream.clone(),
             fingerprint: fingerprint(&job, true),
             arrival: Arrival::new(self.now),

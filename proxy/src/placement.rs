@@ -358,8 +358,11 @@ impl Placement {
         let renamed = same_work.clone().filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
         let seq = connection.next_seq;
         connection.next_seq += 1;
+        // On harder terms, shares that met the former would be refused.
+        let same_terms = renamed.as_ref().filter(|current| difficulty <= current.difficulty);
+        let work_seq = same_terms.map_or(seq, |current| current.work_seq);
         if job.clean {
-            connection.upstream.retire_below(seq);
+            connection.upstream.retire_below(work_seq);
         }
         connection.name(&job.job_id, seq, same_work.is_none());
         let pool_target = difficulty.target();
@@ -373,6 +376,7 @@ impl Placement {
             block_target: block_target(job.network_target(), pool_target),
             mask,
             seq,
+            work_seq,
             upstream: connection.upstream.clone(),
             fingerprint,
             arrival: Arrival::new(now),
@@ -398,6 +402,11 @@ impl Placement {
             }
         }
         Some(NewJob { first, repeated: false, former_took })
+    }
+
+    /// The job that a connection's pool brought last.
+    pub(crate) fn current(&self, id: ConnectionId) -> Option<Arc<PoolJob>> {
+        self.inner.lock().connections.get(&id)?.current.clone()
     }
 
     /// Moves a connection into the space that the pool's new extranonce has opened. Returns the lanes that are left.

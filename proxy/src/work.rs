@@ -138,6 +138,9 @@ pub(crate) struct PoolJob {
     pub(crate) mask: Option<VersionMask>,
     /// Position in its connection's order of jobs.
     pub(crate) seq: u64,
+    /// The position of the first that was the same work on the same terms: its pool has only given it other names since, and
+    /// shares of the earlier ones go out by the newest.
+    pub(crate) work_seq: u64,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) arrival: Arrival,
@@ -174,7 +177,13 @@ impl Arrival {
 }
 
 impl PoolJob {
-    /// Whether the pool still takes shares of it: until its own clean job, its set_extranonce or its loss.
+    /// Whether it gives another name to what `former` is.
+    pub(crate) fn renames(&self, former: &Self) -> bool {
+        self.seq > former.seq && self.work_seq == former.work_seq && Arc::ptr_eq(&self.upstream, &former.upstream)
+    }
+
+    /// Whether the pool still takes shares of it, by this name or a newer: until its own clean job, its set_extranonce or its
+    /// loss.
     pub(crate) fn is_live(&self) -> bool {
         self.upstream.is_alive() && self.seq >= self.upstream.retired_below.load(Ordering::Acquire)
     }

@@ -112,11 +112,25 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
         let first = miner.newest.clone().expect("work");
         let again = Job { job_id: "other".into(), ..job(1, 1, 10, true) };
         assert!(!send(&placement, &upstream, again).repeated);
-        assert!(!first.job.is_live(), "the pool has retired the former name");
+        // Between the pool's word and the session's next turn shares of it are as good as ever.
+        assert!(first.job.is_live(), "the pool has retired a name, not the work");
+        assert!(placement.current(upstream.id).expect("a job").renames(&first.job));
         assert_eq!(miner.listen(&placement, &[0]), None, "nothing is new to the miner");
         let newest = miner.newest.clone().expect("work");
         assert_eq!((newest.job_id, &*newest.job.job.job_id), (first.job_id, "other"), "S = {size}");
         assert!(newest.job.is_live());
+
+        let harder = Difficulty::new(2.0).expect("positive");
+        let on_harder_terms = Job { job_id: "third".into(), ..job(1, 1, 10, true) };
+        placement.job(upstream.id, on_harder_terms, harder, None, origin());
+        assert!(!newest.job.is_live(), "the pool would refuse shares that met the former difficulty");
+        miner.listen(&placement, &[0]);
+        assert_eq!(miner.newest.as_ref().map(|work| work.job_id), Some(first.job_id), "nor is that new to the miner");
+        send(&placement, &upstream, job(2, 1, 11, true));
+        assert!(
+            ![&first, &newest].iter().any(|work| work.job.is_live()) && !miner.live(),
+            "other work retires all of it"
+        );
     }
 }
 

@@ -97,6 +97,7 @@ impl FakePool {
             block_target: job.network_target(),
             mask: Some(self.mask),
             seq,
+            work_seq: seq,
             upstream: self.upstream.clone(),
             fingerprint: fingerprint(&job, true),
             arrival: Arrival::new(origin()),

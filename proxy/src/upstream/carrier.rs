@@ -251,6 +251,7 @@ impl<'c> Carrier<'c> {
                 }
                 let was_quiet = self.upstream.set_quiet(false);
                 let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask, now);
+                self.session.note_name(self.pools.placement.current(self.upstream.id));
                 self.refreshed_at = now;
                 if let Some(new) = new {
                     self.has_job = true;

@@ -3,6 +3,8 @@
 //! It owns the handshake, the pool's difficulty and mask, and the deadlines of the shares [`in_flight`](super::in_flight). It decides when
 //! a connection is dead. Sockets and back-off are the business of the task around it ([`super`]).
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stratum::client_role::{ClientConfig, ClientEvent, ClientRole};
@@ -18,7 +20,7 @@ use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
 use crate::outcome::{Settled, SettledAs};
 use crate::space::ConnectionId;
-use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
+use crate::work::{LaneWork, PoolJob, PoolOutcome, PoolVerdict, UpstreamShare};
 
 /// How long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub(crate) struct PoolSession {
     subscribed: bool,
     /// A job that came before the handshake was done, or before the pool has said a difficulty.
     early_job: Option<(Job, Instant)>,
+    /// The newest names of work that still lives and was given one, the latest last.
+    renamed: VecDeque<Arc<PoolJob>>,
     /// The pool has said a difficulty, or has been waited for long enough.
     difficulty_said: bool,
     in_flight: InFlight,
@@ -90,6 +94,8 @@ pub(crate) struct PoolSession {
 
 /// How long a first job waits for the difficulty that belongs to it.
 const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
+/// Works remembered with their newest names: more than one miner keeps of jobs.
+const RENAMED_MAX: usize = 64;
 /// Unreadable jobs in a row after which it is left (U21).
 const BAD_NOTIFIES_MAX: u32 = 3;
 /// Answers a minute that nobody asked for, before the connection counts as broken (U15).
@@ -115,6 +121,7 @@ impl PoolSession {
             authorized: false,
             subscribed: false,
             early_job: None,
+            renamed: VecDeque::new(),
             difficulty_said: false,
             in_flight: InFlight::default(),
             connected_at: now,
@@ -264,7 +271,9 @@ impl PoolSession {
                 events.push(PoolEvent::Alarm { what: "bad_difficulty", detail: "kept the former one".into() });
             }
             ClientEvent::Extranonce { extranonce1, extranonce2_size } => {
+                // It holds from the next notify on: those before are dead, whether they were handed on or not.
                 self.pace.forget();
+                self.early_job = None;
                 events.push(PoolEvent::Extranonce { extranonce1, extranonce2_size });
             }
             ClientEvent::Answer { request, outcome } => self.answer(request, outcome, now, events, settled),
@@ -336,8 +345,29 @@ impl PoolSession {
         }
     }
 
+    /// Takes note of what was made of the pool's latest job: where it is a new name for work that we have, shares of that
+    /// go out by it.
+    pub(crate) fn note_name(&mut self, job: Option<Arc<PoolJob>>) {
+        let Some(job) = job.filter(|job| job.seq != job.work_seq) else { return };
+        self.renamed.retain(|former| former.is_live() && former.work_seq != job.work_seq);
+        if self.renamed.len() >= RENAMED_MAX {
+            self.renamed.pop_front();
+        }
+        self.renamed.push_back(job);
+    }
+
     /// Writes a share for the pool. One whose job the pool has retired meanwhile is told so at once.
-    pub(crate) fn share(&mut self, share: UpstreamShare, now: Instant, out: &mut Vec<u8>, settled: &mut Vec<Settled>) {
+    pub(crate) fn share(
+        &mut self,
+        mut share: UpstreamShare,
+        now: Instant,
+        out: &mut Vec<u8>,
+        settled: &mut Vec<Settled>,
+    ) {
+        if let Some(newest) = self.renamed.iter().find(|newest| newest.renames(&share.work.job)) {
+            // It was found, or judged, before its session had heard of the new name.
+            share.work = Arc::new(LaneWork { job: newest.clone(), ..LaneWork::clone(&share.work) });
+        }
         let job = &share.work.job;
         if !job.is_live() && share.block.is_none() {
             let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());

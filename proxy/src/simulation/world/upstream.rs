@@ -78,6 +78,7 @@ impl World {
                     carrier.mask = mask;
                     upstream.set_quiet(false);
                     self.placement.job(upstream.id, job, difficulty, mask, self.now);
+                    carrier.session.note_name(self.placement.current(upstream.id));
                     true
                 }
                 PoolEvent::Authorized | PoolEvent::Alarm { .. } | PoolEvent::Ignored(_) => true,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use stratum::share::Proof;
 
+use crate::lane::LaneState;
+use crate::placement::Placement;
 use crate::sessions::SessionHandle;
 use crate::space::ConnectionId;
 use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
@@ -60,6 +62,7 @@ pub(in crate::upstream) fn share_of(
         block_target: job.network_target(),
         mask: None,
         seq: 1,
+        work_seq: 1,
         upstream: upstream.clone(),
         fingerprint: fingerprint(&job, true),
         arrival: Arrival::new(origin()),
@@ -94,17 +97,20 @@ fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
     events.iter().filter_map(difficulty).collect()
 }
 
+const HELLO: [&str; 2] = [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
+const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
+
+fn notify() -> String {
+    format!(
+        r#"{{"id":null,"method":"mining.notify","params":["j","{}","01","02",[],"20000000","1703ffff","6b49d200",true]}}"#,
+        "00".repeat(32)
+    )
+}
+
 /// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with it, or a second.
 #[test]
 fn a_first_job_waits_for_its_difficulty() {
-    const HELLO: [&str; 2] =
-        [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
-    const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
-    let notify = format!(
-        r#"{{"id":null,"method":"mining.notify","params":["j","{}","01","02",[],"20000000","1703ffff","6b49d200",true]}}"#,
-        "00".repeat(32)
-    );
-    let now = origin();
+    let (now, notify) = (origin(), notify());
     let start = || {
         let mut session = session(now);
         session.start(&mut Vec::new());
@@ -118,6 +124,64 @@ fn a_first_job_waits_for_its_difficulty() {
     let mut never = start();
     assert_eq!(jobs(&mut never, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
     assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
+}
+
+/// PROTOCOL: a set_extranonce works from the next notify on. A job that still waits for its difficulty came before it.
+#[test]
+fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
+    const EXTRANONCE: &str = r#"{"id":null,"method":"mining.set_extranonce","params":["ccdd",8]}"#;
+    let now = origin();
+    for late in [HELLO[1], DIFFICULTY] {
+        let mut session = session(now);
+        session.start(&mut Vec::new());
+        let before: Vec<&str> = [HELLO[0], HELLO[1], DIFFICULTY].into_iter().filter(|line| *line != late).collect();
+        assert_eq!(jobs(&mut session, &before, now), [0.0; 0]);
+        assert_eq!(jobs(&mut session, &[&notify(), EXTRANONCE, late], now), [0.0; 0], "before {late}");
+        assert_eq!(jobs(&mut session, &[], now + DIFFICULTY_PATIENCE), [0.0; 0]);
+        assert_eq!(
+            jobs(&mut session, &[&notify()], now),
+            [65536.0],
+            "the same job again is one under the new extranonce"
+        );
+    }
+}
+
+/// Between the pool's line and its session's next turn, and in the queue, a share has the former name.
+#[test]
+fn a_share_goes_out_by_the_newest_name_of_its_work() {
+    let now = origin();
+    let placement = Placement::new(4, 0);
+    let (upstream, _queues) = Upstream::new(placement.next_connection_id(), 0);
+    placement.connection_up(&upstream, &[0xaa], 8).expect("fits");
+    let reply = crate::sessions::tests::handle(1);
+    let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
+    let bring = |session: &mut PoolSession, job_id: &str, ntime, clean| {
+        let job =
+            Job { job_id: job_id.into(), ntime, clean, ..Job::clone(&share(&upstream, reply.clone()).work.job.job) };
+        placement.job(upstream.id, job, Difficulty::ONE, None, now).expect("connected");
+        session.note_name(placement.current(upstream.id));
+    };
+    bring(&mut session, "first", 1, true);
+    let LaneState::Work(work) = placement.seat(0, 7).expect("room").lane.take() else { panic!("a seat has work") };
+    let mut submit = |session: &mut PoolSession| {
+        out.clear();
+        session.share(
+            UpstreamShare { work: work.clone(), ..share(&upstream, reply.clone()) },
+            now,
+            &mut out,
+            &mut settled,
+        );
+        String::from_utf8(out.clone()).unwrap()
+    };
+    for name in ["second", "third"] {
+        bring(&mut session, name, 1, true);
+        assert!(submit(&mut session).contains(&format!("\"{name}\"")));
+    }
+    bring(&mut session, "fourth", 2, false);
+    assert!(submit(&mut session).contains("\"third\""), "other work beside it");
+    bring(&mut session, "fifth", 3, true);
+    assert_eq!(submit(&mut session), "", "other work instead of it");
+    assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
 }
 
 /// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
