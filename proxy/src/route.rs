@@ -42,6 +42,8 @@ pub(crate) struct Decision {
 pub(crate) struct Route {
     failback_after: Duration,
     active: Option<usize>,
+    /// Since when it has been mined at.
+    active_since: Instant,
     /// Since when each has been ready without a break.
     ready_since: Vec<Option<Instant>>,
     /// Which have been ready and then not.
@@ -62,6 +64,7 @@ impl Route {
         Self {
             failback_after,
             active: None,
+            active_since: now,
             ready_since: vec![None; targets],
             failed: vec![false; targets],
             down_since: Some(now),
@@ -82,23 +85,36 @@ impl Route {
         }
         let flaw = |target: usize| (health[target].quarantined, health[target].quiet);
         let rank = |target: &usize| (flaw(*target), *target);
-        let best = (0..health.len()).filter(|target| health[*target].ready).min_by_key(rank);
+        let ready = || (0..health.len()).filter(|target| health[*target].ready);
+        let best = ready().min_by_key(rank);
+        // Whoever must go goes where the fleet is credited in full: at a pool whose difficulty is too low it is held.
+        let refuge = ready().min_by_key(|target| (flaw(*target), health[*target].low, *target));
         let keep = self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
-        self.active = match (keep, best) {
+        let active = match (keep, best) {
             // A pool that misbehaves or is quiet is left at once when another is better, and a better one is returned to when it has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
                 let starting = now < self.started_at + STARTING && !self.failed[best] && flaw(best) == (false, false);
                 // One whose difficulty is still too low is waited for a while longer: it has been asked for more.
-                let patience = self.failback_after + if health[best].low { LOW_PATIENCE } else { Duration::ZERO };
-                let held = starting || self.ready_since[best].is_some_and(|since| now >= since + patience);
-                let left = flaw(best) < flaw(active);
-                Some(if held || left { best } else { active })
+                let low = health[best].low;
+                let patience = self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
+                // It may have been there for long, and was passed over for it.
+                let since = self.ready_since[best].map(|since| if low { since.max(self.active_since) } else { since });
+                let held = starting || since.is_some_and(|since| now >= since + patience);
+                match flaw(best) < flaw(active) {
+                    true => refuge,
+                    false if held => Some(best),
+                    false => Some(active),
+                }
             }
             (Some(active), _) => Some(active),
-            (None, best) => best,
+            (None, _) => refuge,
         };
+        if active != self.active {
+            self.active_since = now;
+        }
+        self.active = active;
         self.down_since = if self.active.is_some() { None } else { self.down_since.or(Some(now)) };
-        let mut order: Vec<usize> = (0..health.len()).filter(|target| health[*target].ready).collect();
+        let mut order: Vec<usize> = ready().collect();
         order.sort_by_key(|target| (Some(*target) != self.active, rank(target)));
         let usable = order.into_iter().map(|target| Usable { target, mask: health[target].mask }).collect();
         Decision { usable, down_since: self.down_since }
@@ -110,7 +126,7 @@ impl Route {
         let since = self.ready_since[..active].iter().flatten();
         let due = since.flat_map(|since| {
             let due = *since + self.failback_after;
-            [due, due + LOW_PATIENCE]
+            [due, due.max(self.active_since + self.failback_after) + LOW_PATIENCE]
         });
         due.filter(|due| *due > now).min()
     }
@@ -230,5 +246,38 @@ mod tests {
         route.decide(&[DOWN, UP], at(20));
         route.decide(&[low, UP], at(30));
         assert_eq!(route.decide(&[low, DOWN], at(31)).usable[0].target, 0, "better than none");
+    }
+
+    #[test]
+    fn a_fleet_that_must_go_passes_over_a_pool_whose_difficulty_is_too_low_for_it() {
+        const QUARANTINED: TargetHealth = TargetHealth { quarantined: true, ..UP };
+        let start = origin();
+        let at = |secs| start + Duration::from_secs(secs);
+        let low = TargetHealth { low: true, ..UP };
+        // The first is lost, or is left: the second has stood by for an hour.
+        for first in [DOWN, QUIET, QUARANTINED] {
+            let mut route = Route::new(3, Duration::from_secs(120), start);
+            route.decide(&[UP, low, UP], start);
+            assert_eq!(order(&route.decide(&[first, low, UP], at(3600)))[0], 2, "{first:?}");
+            assert_eq!(order(&route.decide(&[first, low, UP], at(4019)))[0], 2);
+            assert_eq!(route.next_change(at(4019)), Some(at(4020)));
+            assert_eq!(
+                order(&route.decide(&[first, low, UP], at(4020)))[0],
+                1,
+                "the order is the operator's after all"
+            );
+            assert_eq!(order(&route.decide(&[first, low, UP], at(4021)))[0], 1, "and there it stays");
+        }
+        // It is returned to as soon as its difficulty is high enough.
+        let mut route = Route::new(3, Duration::from_secs(120), start);
+        route.decide(&[UP, low, UP], start);
+        route.decide(&[DOWN, low, UP], at(3600));
+        assert_eq!(order(&route.decide(&[DOWN, UP, UP], at(3610)))[0], 1);
+        // All are low, or the only other one misbehaves.
+        for others in [[low, low], [low, QUARANTINED], [low, DOWN]] {
+            let mut route = Route::new(3, Duration::from_secs(120), start);
+            route.decide(&[UP, others[0], others[1]], start);
+            assert_eq!(order(&route.decide(&[DOWN, others[0], others[1]], at(3600)))[0], 1, "{others:?}");
+        }
     }
 }
