@@ -166,7 +166,7 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["status"], 0, "feed a"),
             (&["status"], 0, "workers: "),
             (&["workers", "--sort", "-hashrate", "--limit", "3"], 0, "acme.rig-"),
-            (&["sessions", "--worker-name", "acme.rig-", "--state", "working", "--limit", "2"], 0, "cgminer"),
+            (&["sessions", "--worker-name", "acme.rig-1", "--state", "working", "--limit", "2"], 0, "cgminer"),
             (&["sessions", "--state", "asleep"], 1, "state"),
             (&["workers", "--sort", "luck"], 1, "luck"),
             (&["plan"], 0, "nothing to do"),

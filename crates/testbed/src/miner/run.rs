@@ -19,8 +19,8 @@ use crate::clock;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a write may take before the connection is given up.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a stopping miner waits for its answers.
-const FINISH_LIMIT: Duration = Duration::from_secs(2);
+/// How long a stopping miner waits for its answers: longer than a busy machine takes, and than a proxy waits for its pool.
+const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(shared: Arc<Shared>) {
     let abort = shared.abort.clone();
