@@ -36,6 +36,19 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
     site.stop().await;
 }
 
+/// F11, U56: a name that nobody knows is passed over. This one is longer than any can be, so that no name server is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
+    let setup = Setup { change: |config| config.targets[0].host = "x".repeat(64), ..Setup::default() };
+    let site = Site::start(setup).await;
+    let miners = site.fleet(2);
+    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("the next one is mined at");
+    let fault = site.fault(0, "connect").await;
+    assert!(fault.contains(&"x".repeat(64)), "{fault}");
+    site.settle(miners).await.check();
+    site.stop().await;
+}
+
 /// LANES runs Z and V: coming back to an unchanged job must not repeat its work.
 #[tokio::test(flavor = "multi_thread")]
 async fn returning_to_an_unchanged_job_repeats_nothing() {

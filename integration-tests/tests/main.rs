@@ -2,6 +2,7 @@
 //!
 //! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them with the others'.
 
+mod alone;
 mod bench;
 mod compatibility;
 mod conformance;

@@ -1,7 +1,7 @@
 //! `/metrics` as a dashboard sees it: what is documented is there, what is there is documented, and miners add nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -193,5 +193,43 @@ async fn s75_l13_workers_add_no_series() {
     let text = site.http.get("/metrics").to_string() + &site.http.get("/v1/workers?limit=1000").to_string();
     assert!(!text.contains("canary-s74"), "S74");
     assert!(!site.http.get("/metrics").to_string().contains("evil-"), "S71");
+    site.stop().await;
+}
+
+/// Asks for a page as a dashboard does. Who is one too many is told so, or cut off.
+fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// F75: as many callers as may be, who say half of what they want, or ask on and on and read nothing. Miners do not notice, and
+/// whoever comes next is served as soon as the first of them are cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
+    let mut site = WholeSite::start(Setup::default()).await;
+    let addr = site.http.addr();
+    let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut hanging = Vec::new();
+    for number in 0..daemon::admin::CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(addr).expect("it listens");
+        stream.set_nonblocking(true).expect("a socket");
+        let said = if number % 2 == 0 { request.repeat(400) } else { request[..20].to_owned() };
+        // One that is one too many, since the test itself has asked before, is cut off at once.
+        let _ = stream.write(said.as_bytes());
+        hanging.push(stream);
+    }
+    site.until_all_mine().await;
+    site.until_all_mine().await;
+    crate::site::until("served again", || match ask(addr, "/metrics") {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n") => Ok(()),
+        other => Err(format!("{other:.60?}").into()),
+    })
+    .await;
+    drop(hanging);
+    site.settle().await.check();
     site.stop().await;
 }

@@ -358,7 +358,7 @@ fn counts<T: serde::de::DeserializeOwned>(path: &str) -> Option<T> {
 }
 
 /// An address that nobody else gets: below the ports that the system gives away, so that it is there again after a kill.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + u16::try_from(std::process::id() % 100).expect("below 100") * 100;
     loop {
@@ -371,7 +371,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// A program of the workspace, built as these tests are: same target folder, same profile.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let own = std::env::current_exe().expect("a running program has a path");
@@ -429,7 +429,7 @@ fn finish(mut command: Command) -> Said {
 }
 
 /// Waits for a program's end, and returns its exit code; -1 when a signal ended it.
-async fn ended(child: &mut Child) -> i32 {
+pub(crate) async fn ended(child: &mut Child) -> i32 {
     until("ended", || match child.try_wait().expect("it can be waited for") {
         Some(status) => Ok(status.code().unwrap_or(-1)),
         None => Err(Value::Null),
@@ -438,7 +438,7 @@ async fn ended(child: &mut Child) -> i32 {
 }
 
 /// Sends a signal by the shell's own `kill`: without unsafe code there is no nearer way.
-fn signal(name: &str, child: &Child) {
+pub(crate) fn signal(name: &str, child: &Child) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
     assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent");
 }

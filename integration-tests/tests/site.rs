@@ -336,6 +336,7 @@ pub(crate) struct Lease {
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     agent: ureq::Agent,
+    addr: SocketAddr,
     url: String,
 }
 
@@ -343,7 +344,11 @@ impl Http {
     pub(crate) fn new(addr: SocketAddr) -> Self {
         let agent =
             ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
-        Self { agent, url: format!("http://{addr}") }
+        Self { agent, addr, url: format!("http://{addr}") }
+    }
+
+    pub(crate) const fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Asks for something that must be there.

@@ -9,6 +9,7 @@ mod carrier;
 mod connect;
 mod in_flight;
 mod manners;
+mod names;
 mod outgoing;
 mod pace;
 mod pool_session;
@@ -151,7 +152,7 @@ async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, canc
     let at = course.next.take().or(asked).unwrap_or_else(|| pool.config.at());
     let stream = tokio::select! {
         () = cancel.cancelled() => return ended("shutdown", String::new()),
-        connected = connect::connect(&pool.config, &at) => match connected {
+        connected = connect::connect(&pool.config, &at, &pool.names) => match connected {
             Ok(stream) => stream,
             Err(Fault { reason, detail }) => return ended(reason, detail),
         },

@@ -117,7 +117,7 @@ impl TestMiner {
         self.shared.finish.cancel();
     }
 
-    /// Stops hashing, waits up to two seconds for outstanding answers, closes, and returns the final counts.
+    /// Stops hashing, waits up to half a minute for outstanding answers, closes, and returns the final counts.
     pub async fn stop(&self) -> MinerCounts {
         self.finish();
         let task = self.task.lock().take();

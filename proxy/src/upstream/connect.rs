@@ -1,17 +1,22 @@
 //! From a target's address to a connection that may be spoken on: name lookup, TCP, TLS.
 //!
 //! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a dead IPv6 costs a
-//! quarter of a second (F18). The answer holds for this connection only: the next one looks up again (U58).
+//! quarter of a second (F18). The answer holds for this connection only: the next one looks up again (U58), and what it does where
+//! that fails is [`names`](super::names)' to say.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use daemon::clock;
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Fault;
+use super::names::Names;
 use super::stream::PoolStream;
 use crate::config::{HostPort, Target};
 use crate::{socket, tls};
@@ -27,8 +32,9 @@ const ADDRESSES_MAX: usize = 16;
 
 /// Connects to the target at `at`, which is its own address or one that the operator has listed for it. A target with TLS
 /// is reached by TLS or not at all.
-pub(super) async fn connect(target: &Target, at: &HostPort) -> Result<PoolStream, Fault> {
-    let tcp = tcp(at).await.map_err(|detail| Fault::new("connect", detail))?;
+pub(super) async fn connect(target: &Target, at: &HostPort, names: &Mutex<Names>) -> Result<PoolStream, Fault> {
+    let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
+    let tcp = tcp(at, names, lookup).await.map_err(|detail| Fault::new("connect", detail))?;
     if let Err(failure) = socket::tune(&tcp, Some(UNACKED_MAX)) {
         tracing::debug!(%failure, "socket options not set");
     }
@@ -38,13 +44,22 @@ pub(super) async fn connect(target: &Target, at: &HostPort) -> Result<PoolStream
     PoolStream::secure(tcp, tls, name).await
 }
 
-async fn tcp(at: &HostPort) -> Result<TcpStream, String> {
-    let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
-    let found = timeout(CONNECT_TIMEOUT, lookup)
-        .await
-        .map_err(|_| format!("{}: name lookup timed out", at.host))?
-        .map_err(|failure| format!("{}: {failure}", at.host))?;
-    race(in_turns(found)).await.map_err(|why| why.unwrap_or_else(|| format!("{}: no usable address", at.host)))
+async fn tcp(
+    at: &HostPort,
+    names: &Mutex<Names>,
+    lookup: impl Future<Output = io::Result<impl Iterator<Item = SocketAddr>>>,
+) -> Result<TcpStream, String> {
+    let found = match timeout(CONNECT_TIMEOUT, lookup).await {
+        Ok(Ok(found)) => match in_turns(found) {
+            none if none.is_empty() => Err("no usable address".to_owned()),
+            some => Ok(some),
+        },
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(_) => Err("name lookup timed out".to_owned()),
+    };
+    let settled = names.lock().settle(at, found, clock::now());
+    let addresses = settled.map_err(|why| format!("{}: {why}", at.host))?;
+    race(addresses).await.map_err(|why| why.unwrap_or_else(|| format!("{}: no connection", at.host)))
 }
 
 /// Takes the first address that answers. Each has a head start on the next, which is given up when it fails before.
@@ -124,6 +139,54 @@ mod tests {
         assert_eq!((taken.len(), taken[0]), (ADDRESSES_MAX, "0.0.0.1:1".parse().expect("an address")));
         let nonsense = addresses(&["0.0.0.0:1", "[::]:1", "255.255.255.255:1", "224.0.0.1:1", "[ff02::1]:1"]);
         assert_eq!(in_turns(nonsense.into_iter()), []);
+    }
+
+    /// Connects to a name for which the resolver has this to say.
+    async fn reach(names: &Mutex<Names>, said: Result<Vec<SocketAddr>, io::ErrorKind>) -> Result<SocketAddr, String> {
+        let at = HostPort { host: "pool.example".into(), port: 3333 };
+        let lookup = async { said.map(Vec::into_iter).map_err(io::Error::from) };
+        tcp(&at, names, lookup).await.map(|stream| stream.peer_addr().expect("connected"))
+    }
+
+    async fn listener() -> (tokio::net::TcpListener, SocketAddr) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        (listener, address)
+    }
+
+    /// F16, U58: each connection goes where the name is by then; where it is nowhere, or a nonsense, where it was last.
+    #[tokio::test]
+    async fn f16_u58_a_name_is_looked_up_for_each_connection_and_a_failure_costs_nothing() {
+        let ((_first, first), (_second, second)) = (listener().await, listener().await);
+        let names = Mutex::default();
+        assert_eq!(reach(&names, Ok(vec![first])).await, Ok(first));
+        assert_eq!(reach(&names, Ok(vec![second])).await, Ok(second), "it has moved");
+        assert_eq!(reach(&names, Err(io::ErrorKind::NotFound)).await, Ok(second), "SERVFAIL");
+        let nonsense = addresses(&["0.0.0.0:3333", "[::]:3333", "224.0.0.1:3333"]);
+        assert_eq!(reach(&names, Ok(nonsense)).await, Ok(second), "a resolver that lies");
+        assert_eq!(reach(&names, Ok(vec![])).await, Ok(second));
+        assert_eq!(reach(&names, Ok(vec![first])).await, Ok(first), "it is told of again");
+    }
+
+    /// U56: what was never resolved is a fault that names it, so that the next target has its turn.
+    #[tokio::test]
+    async fn u56_a_name_that_never_resolved_is_a_fault() {
+        for said in [Err(io::ErrorKind::NotFound), Ok(vec![]), Ok(addresses(&["0.0.0.0:1"]))] {
+            let fault = reach(&Mutex::default(), said).await.expect_err("nowhere to go");
+            assert!(fault.starts_with("pool.example: "), "{fault}");
+        }
+    }
+
+    /// U56: five hundred addresses, of which the seventeenth would answer: it is not tried.
+    #[tokio::test]
+    async fn u56_of_500_addresses_the_first_sixteen_are_connected_to() {
+        let (_alive, alive) = listener().await;
+        let held = tokio::net::TcpSocket::new_v4().expect("a socket");
+        held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let refused = held.local_addr().expect("bound");
+        let at = |place: usize| (0..500).map(|index| if index == place { alive } else { refused }).collect::<Vec<_>>();
+        assert_eq!(reach(&Mutex::default(), Ok(at(15))).await, Ok(alive));
+        assert!(reach(&Mutex::default(), Ok(at(16))).await.is_err());
     }
 
     /// F18: an address where nothing answers costs its head start, not its timeout.

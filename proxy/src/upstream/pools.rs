@@ -14,6 +14,7 @@ use stratum::version::VersionMask;
 use tokio::sync::{Notify, watch};
 use tracing::error;
 
+use super::names::Names;
 use super::pool_session::Deadlines;
 use super::tripwire::Tripwire;
 use crate::books::Books;
@@ -53,6 +54,7 @@ pub(crate) struct Pool {
     pub(super) own: Option<Mutex<OwnConnections>>,
     pub(super) state: Mutex<PoolState>,
     pub(super) tripwire: Mutex<Tripwire>,
+    pub(super) names: Mutex<Names>,
 }
 
 /// The connections to a target that miners have to themselves.
@@ -96,6 +98,7 @@ impl Pool {
             own: is_own.then(|| Mutex::new(OwnConnections { count: 0, works: true })),
             state: Mutex::default(),
             tripwire: Mutex::default(),
+            names: Mutex::default(),
         })
     }
 

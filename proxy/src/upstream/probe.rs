@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use stratum::client_role::{ClientEvent, ClientRole};
 use stratum::frame::{POOL_LINE_MAX, Splitter};
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use crate::config::Target;
 pub(super) async fn extranonce_size(target: &Target, within: Duration) -> Result<u8, Fault> {
     let broken = |failure: std::io::Error| Fault::new("connect", failure.to_string());
     timeout(within, async {
-        let mut stream = connect(target, &target.at()).await?;
+        let mut stream = connect(target, &target.at(), &Mutex::default()).await?;
         let mut role = ClientRole::new(client_config(target));
         let mut out = Vec::new();
         role.start(&mut out);

@@ -1,0 +1,91 @@
+//! What a target's names have resolved to, so that a name server that fails does not take a pool with it that is still there (F16).
+//!
+//! Each connection looks its name up anew. Where that brings no usable address, those of the last answer hold for an hour more:
+//! the pool was reached by them a moment ago, and with TLS it must still prove to be itself.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::config::HostPort;
+
+/// How long the last answer holds, from the first that failed to come.
+const HOLDS: Duration = Duration::from_secs(3600);
+
+/// The last answers for the places of one target: its own and those that its operator has listed.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    at: HostPort,
+    addresses: Vec<SocketAddr>,
+    failing_since: Option<Instant>,
+}
+
+impl Names {
+    /// Takes the outcome of a lookup: its usable addresses, or why there is none. Returns those to connect to.
+    pub(super) fn settle(
+        &mut self,
+        at: &HostPort,
+        found: Result<Vec<SocketAddr>, String>,
+        now: Instant,
+    ) -> Result<Vec<SocketAddr>, String> {
+        let known = self.known.iter_mut().find(|known| known.at == *at);
+        match (found, known) {
+            (Ok(addresses), known) => {
+                let fresh = Known { at: at.clone(), addresses: addresses.clone(), failing_since: None };
+                match known {
+                    Some(known) => *known = fresh,
+                    None => self.known.push(fresh),
+                }
+                Ok(addresses)
+            }
+            (Err(why), Some(known)) => {
+                let since = *known.failing_since.get_or_insert(now);
+                if now >= since + HOLDS {
+                    return Err(why);
+                }
+                warn!(host = ?at.host, why, addresses = ?known.addresses, "name not resolved: its last addresses are used");
+                Ok(known.addresses.clone())
+            }
+            (Err(why), None) => Err(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn addresses(text: &str) -> Vec<SocketAddr> {
+        vec![text.parse().expect("an address")]
+    }
+
+    #[test]
+    fn f16_a_name_that_no_longer_resolves_has_its_last_addresses_for_an_hour() {
+        let at = HostPort { host: "pool.example".into(), port: 3333 };
+        let other = HostPort { port: 443, ..at.clone() };
+        let (old, new) = (addresses("192.0.2.1:3333"), addresses("192.0.2.2:3333"));
+        let failed = || Err::<Vec<SocketAddr>, _>("no such name".to_owned());
+        let (mut names, start) = (Names::default(), origin());
+        assert_eq!(names.settle(&at, failed(), start), failed(), "never heard of");
+        assert_eq!(names.settle(&at, Ok(old.clone()), start), Ok(old.clone()));
+        // The hour counts from the first failure, however long the connection before it lasted.
+        let lost = start + 24 * HOLDS;
+        assert_eq!(names.settle(&at, failed(), lost), Ok(old.clone()));
+        assert_eq!(names.settle(&at, failed(), lost + HOLDS - Duration::from_secs(1)), Ok(old));
+        assert_eq!(names.settle(&at, failed(), lost + HOLDS), failed());
+        assert_eq!(names.settle(&other, failed(), lost), failed(), "another place's answer is not this one's");
+        assert_eq!(names.settle(&at, Ok(new.clone()), lost + 2 * HOLDS), Ok(new.clone()), "it moved");
+        assert_eq!(names.settle(&at, failed(), lost + 3 * HOLDS), Ok(new), "and has an hour anew");
+    }
+}
