@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testbed::miner::Model;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Setup, Site};
@@ -156,6 +156,37 @@ async fn f36_a_miner_that_does_not_read_harms_nobody() {
     honest.until(PATIENCE, |counts| counts.answered_true > before + 10).await.expect("the honest one mines on");
     let books = site.settle(vec![honest]).await;
     assert_eq!(books.fleet.disconnects, 0);
+    site.stop().await;
+}
+
+/// S22: whoever tries names on ever new connections is stopped at the door, and nobody but this source.
+#[tokio::test(flavor = "multi_thread")]
+async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
+    let setup = Setup { change: |config| config.sessions_max = 100, ..Setup::default() };
+    let site = Site::start(setup).await;
+    let honest = site.miner(Model::Cgminer411, "acme.honest");
+    honest.until(PATIENCE, |counts| counts.answered_true >= 1).await.expect("it mines");
+    let names = "{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"a b\",\"x\"]}\n".repeat(30);
+    let flood = format!("{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}}\n{names}");
+    let refused = || site.metric("tieline_proxy_session_closes_total{reason=\"too_many_failures\"}");
+    let tried = async {
+        while refused() == 0 {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind("127.0.0.2:0".parse().expect("an address")).expect("another address of this machine");
+            let Ok(mut stream) = socket.connect(site.proxy.addrs()[0]).await else { continue };
+            // It is closed before all is written, or read.
+            let _ = stream.write_all(flood.as_bytes()).await;
+            while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
+        }
+    };
+    timeout(PATIENCE, tried).await.expect("let in without end");
+    assert!(site.metric("tieline_proxy_session_closes_total{reason=\"authorize_flood\"}") >= 100);
+    let another = site.miner(Model::Cgminer411, "acme.another");
+    for miner in [&honest, &another] {
+        let before = miner.counts().answered_true;
+        miner.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("others mine");
+    }
+    site.settle(vec![honest, another]).await.check();
     site.stop().await;
 }
 
