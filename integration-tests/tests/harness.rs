@@ -8,6 +8,7 @@ use directive::{InProcess, Outlet, in_process};
 use prometheus_client::registry::Registry;
 use proxy::config::{Config, NoUpstream, Server, Target};
 use proxy::{Counts, Proxy, ShareLogConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
@@ -49,6 +50,14 @@ impl Default for Setup {
     fn default() -> Self {
         Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, relayed: false, change: |_| {}, share_log: false }
     }
+}
+
+/// Raises this process's limit of open files as far as it goes: both ends of every line of a crowd are here, and many systems
+/// begin at 1,024.
+pub(crate) fn raise_open_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where the system does not let us, what there is may do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// A test pool's settings: a new job each second, every third clean, all shares easy.
@@ -118,6 +127,7 @@ impl Site {
 
     /// A site with these pools and this very configuration.
     pub(crate) async fn with(pools: Vec<TestPool>, mut config: Config, linked: bool) -> Self {
+        raise_open_files();
         let state = tempfile::tempdir().expect("a folder");
         if let Some(log) = &mut config.share_log {
             log.dir = state.path().join(&log.dir);

@@ -22,8 +22,8 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     let mut programs = Programs::start().await;
     programs.until_all_mine().await;
     // 6.5 kW asked, 0.5 free: three machines of 2.97 kW go.
-    let start = clock::wall() + Duration::from_secs(14);
-    let end = start + Duration::from_secs(14);
+    let start = clock::wall() + Duration::from_secs(18);
+    let end = start + Duration::from_secs(20);
     let (from, to) = (start.to_string(), end.to_string());
     let lease = ["--tenant", "Nebula", "--feed", "a", "--it-kw", "6.5", "--start", &from, "--end", &to];
     let added = programs.change(&[&["lease", "add", "--id", "nebula-1", "--ready-before", "1s"][..], &lease].concat());

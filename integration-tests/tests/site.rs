@@ -135,7 +135,7 @@ impl Setup {
 
     /// From the commitment of a lease to a start for which there is time enough, also on a slow machine.
     pub(crate) fn notice(&self) -> Duration {
-        self.margin + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 2) + READY_BEFORE
+        self.margin + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 5) + READY_BEFORE
     }
 
     fn machines(&self) -> impl Iterator<Item = (&Group, MachineId)> {
@@ -163,6 +163,7 @@ pub(crate) struct WholeSite {
 impl WholeSite {
     /// Starts everything and waits until every machine mines.
     pub(crate) async fn start(setup: Setup) -> Self {
+        harness::raise_open_files();
         let pools = vec![
             TestPool::start(pool(8, 1)).await.expect("a free port"),
             TestPool::start(pool(6, 2)).await.expect("a free port"),

@@ -12,7 +12,7 @@ use crate::site::{Group, Lease, RESIDUAL, Setup, WholeSite, until, until_time};
 
 /// Time for a liar to be found out by its shares and replaced, before the proof is due.
 fn patient() -> Setup {
-    Setup { margin: Duration::from_secs(8), ..Setup::default() }
+    Setup { margin: Duration::from_secs(14), ..Setup::default() }
 }
 
 fn flags(view: &Value) -> (bool, bool) {
