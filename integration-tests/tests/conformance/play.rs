@@ -98,6 +98,8 @@ impl Stage {
         };
         let addrs: Vec<SocketAddr> = std::iter::once(pool.addr()?).chain(second.as_ref().map(TestPool::addr)).collect();
         let mut config = config_for(&addrs);
+        // A session says what comes of each job: none is held back for a while because another has just come.
+        config.pool.job_every = Duration::ZERO;
         if scripted {
             // Not asked for: the session's first connection is the one that mines.
             config.targets[0].extranonce2_size = Some(8);
