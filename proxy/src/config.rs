@@ -37,8 +37,9 @@ pub struct Config {
     pub no_upstream: NoUpstream,
     /// Most sessions at a time; further ones are refused.
     pub sessions_max: usize,
-    /// Threads that serve miners and pools; `None` lets the processors decide. It is for whoever makes the runtime.
-    pub threads: Option<usize>,
+    /// Threads that serve miners: one always, which serves pools as well, the others when there is much to do at once. The first
+    /// is of the runtime that the proxy is started on.
+    pub threads: usize,
     /// Subscribed and authorized by then, or closed.
     pub handshake_timeout: Duration,
     /// A line to each miner at least this often.
@@ -220,7 +221,7 @@ impl Config {
             failback_after: Duration::from_secs(120),
             no_upstream: NoUpstream::ReleaseAfter(Duration::from_secs(120)),
             sessions_max: 10_000,
-            threads: None,
+            threads: 1,
             handshake_timeout: Duration::from_secs(10),
             ping_every: Duration::from_secs(25),
             refresh_after: Duration::from_secs(60),

@@ -136,9 +136,12 @@ fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Do
     let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
     let accepted = Accepted { stream, peer, number, rules: service.rules.clone(), shared: shared.clone() };
     match &service.passthrough {
-        None => shared.tracker.spawn(connection::serve(accepted)),
-        Some(pool) => shared.tracker.spawn(passthrough::serve(accepted, pool.clone())),
-    };
+        None => {
+            let session = shared.tracker.track_future(connection::serve(accepted));
+            shared.pools.executor.spawn(session);
+        }
+        Some(pool) => drop(shared.tracker.spawn(passthrough::serve(accepted, pool.clone()))),
+    }
 }
 
 #[cfg(test)]

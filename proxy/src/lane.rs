@@ -48,14 +48,22 @@ impl Lane {
 
     /// Replaces what the lane says and tells everybody on it.
     pub(crate) fn publish(&self, state: LaneState) {
-        {
-            let mut current = self.state.lock();
-            current.0 += 1;
-            current.1 = state;
-        }
+        self.say(state);
         for session in &*self.told.lock() {
             session.mailbox.signal(Signal::Lane);
         }
+    }
+
+    /// Replaces what the lane says, and adds to `untold` who is to be told.
+    pub(crate) fn announce(&self, state: LaneState, untold: &mut Vec<Arc<SessionHandle>>) {
+        self.say(state);
+        untold.extend(self.told.lock().iter().cloned());
+    }
+
+    fn say(&self, state: LaneState) {
+        let mut current = self.state.lock();
+        current.0 += 1;
+        current.1 = state;
     }
 
     /// Looks at what it says just now.

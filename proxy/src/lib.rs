@@ -14,6 +14,7 @@ pub mod config;
 mod control;
 mod directions;
 mod downstream;
+mod executor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod lane;
@@ -68,6 +69,7 @@ use config::{Tls, Trust};
 use control::Control;
 use directions::{Directions, Orders};
 use downstream::{Downstream, Service};
+use executor::Executor;
 use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
@@ -110,6 +112,9 @@ pub enum StartError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The system gives us no further thread.
+    #[error("cannot start a thread for miners: {0}")]
+    Thread(#[source] std::io::Error),
     /// What a former life wrote down cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -194,6 +199,7 @@ impl Proxy {
         let books = Books { metrics: metrics.clone(), log: log.clone() };
         let extranonce2_size = sizes::choose(&config, state_dir.as_deref()).await?;
         let placement = Placement::new(extranonce2_size, rand::random());
+        let executor = Arc::new(Executor::default());
         let pools = Arc::new(Pools {
             targets: config
                 .targets
@@ -214,6 +220,7 @@ impl Proxy {
             changed: Notify::new(),
             refresh_after: config.refresh_after,
             fleet: Arc::default(),
+            executor: executor.clone(),
             tasks: tasks.clone(),
         });
 
@@ -286,6 +293,8 @@ impl Proxy {
             active: Mutex::new(None),
         });
 
+        executor.start_helpers(config.threads.saturating_sub(1)).map_err(StartError::Thread)?;
+
         // Pools hear of shares until the last session is done with them.
         let pools_cancel = tokio_util::sync::CancellationToken::new();
         let mut upstreams = Vec::new();
@@ -310,6 +319,7 @@ impl Proxy {
             tasks.spawn(name, downstream::listen(listener, service, downstream.clone()));
         }
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
+        tasks.spawn("executor", executor.worker());
         tasks.spawn("herald", downstream::herald::run(downstream.clone()));
         let conductor = Conductor::new(route, config.no_upstream, shared.clone(), downstream, directions.clone());
         tasks.spawn("conductor", conductor.run(tasks.token()));
@@ -344,6 +354,8 @@ impl Proxy {
             ending.cancelled().await;
             tracker.close();
             tracker.wait().await;
+            // Nobody is left; the helpers go too.
+            executor.close();
             pools_cancel.cancel();
             // The last ends are written down by then.
             for upstream in upstreams {

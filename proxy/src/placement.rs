@@ -15,6 +15,7 @@ use stratum::server_message::render_notify;
 use stratum::version::VersionMask;
 
 use crate::lane::{Lane, LaneState, LaneView};
+use crate::sessions::SessionHandle;
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
 use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint};
@@ -350,7 +351,7 @@ impl Placement {
             && (&current.job.job_id, current.difficulty) == (&job.job_id, difficulty)
             && !job.clean
         {
-            return Some(NewJob { first, repeated: true, former_took: None });
+            return Some(NewJob { first, repeated: true, former_took: None, untold: Vec::new() });
         }
         // The same work once more, by another name or on harder terms: nobody needs to move for it. Easier terms are worth a
         // move, where there are lanes to move to.
@@ -386,11 +387,12 @@ impl Placement {
         for lane in left.values() {
             lane.lane.publish(LaneState::Vacate);
         }
+        let mut untold = Vec::new();
         if let Some(former) = renamed {
             for lane in connection.lanes.values_mut() {
                 lane.rename(&former, &job);
             }
-            return Some(NewJob { first, repeated: false, former_took });
+            return Some(NewJob { first, repeated: false, former_took, untold });
         }
         let lanes = space.job(id, fingerprint);
         for (index, lane) in &mut connection.lanes {
@@ -398,10 +400,10 @@ impl Placement {
                 lane.lane.publish(LaneState::Refresh);
             } else if lanes.fresh.contains(index) {
                 inner.next_job += 1;
-                lane.lane.publish(LaneState::Work(lane.work(&job, inner.next_job)));
+                lane.lane.announce(LaneState::Work(lane.work(&job, inner.next_job)), &mut untold);
             }
         }
-        Some(NewJob { first, repeated: false, former_took })
+        Some(NewJob { first, repeated: false, former_took, untold })
     }
 
     /// The job that a connection's pool brought last.
@@ -478,7 +480,7 @@ impl Placement {
 }
 
 /// What a notify changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct NewJob {
     /// It is the connection's first: the target can be used from now on.
     pub(crate) first: bool,
@@ -486,6 +488,8 @@ pub(crate) struct NewJob {
     pub(crate) repeated: bool,
     /// How long the last of its sessions took to have the job before this one.
     pub(crate) former_took: Option<Duration>,
+    /// Sessions that are to be told of it.
+    pub(crate) untold: Vec<Arc<SessionHandle>>,
 }
 
 impl Inner {

@@ -32,26 +32,22 @@ pub fn run(path: &Path) -> Result<(), Failure> {
     let settings = Settings::load(path)?;
     let policy = settings.switchboard.as_ref().map(|control| switchboard::policy::load(&control.policy)).transpose()?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
-    let runtime = start_runtime("miners", settings.proxy.threads.unwrap_or_else(default_threads))?;
+    let runtime = start_runtime("miners")?;
     // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not delay a share.
-    let other = start_runtime("control", 1)?;
+    let other = start_runtime("control")?;
     runtime.block_on(serve(settings, policy, other.handle()))?;
     Ok(())
 }
 
-fn start_runtime(name: &str, threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(1)
+        // A turn of the sessions' executor is many sessions' turns.
+        .event_interval(8)
         .thread_name(name)
         .enable_all()
         .build()
-        .with_context(|| format!("failed to start the threads of {name}"))
-}
-
-/// Half of the processors: the kernel does as much for each share as we do, and threads that wake each other for every
-/// share cost more than they bring.
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+        .with_context(|| format!("failed to start the thread of {name}"))
 }
 
 async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime::Handle) -> anyhow::Result<()> {

@@ -68,7 +68,7 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
         failback_after: section.duration_or("failback_after", Duration::ZERO..=DAY, defaults.failback_after),
         no_upstream: read_no_upstream(&section),
         sessions_max: section.integer_or("sessions_max", 1..=1_000_000, defaults.sessions_max),
-        threads: section.optional_integer("threads", 1..=64),
+        threads: section.integer_or("threads", 1..=64, default_threads()),
         handshake_timeout: section.duration_or("handshake_timeout", SECOND..=HOUR, defaults.handshake_timeout),
         ping_every: section.duration_or("ping_every", SECOND..=Duration::from_secs(60), defaults.ping_every),
         refresh_after: section.duration_or("refresh_after", SECOND..=HOUR, defaults.refresh_after),
@@ -245,6 +245,12 @@ fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
 
 /// Places a pool may send us to.
 const RECONNECT_HOSTS_MAX: usize = 64;
+
+/// All processors, up to eight: besides one, threads only take part where there is much to do at once, most of all a new job
+/// to ten thousand miners.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(8))
+}
 
 fn read_extranonce2_size(section: &Section<'_>) -> Option<u8> {
     match section.str_or("extranonce2_size", "auto") {

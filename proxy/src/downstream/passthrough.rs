@@ -64,6 +64,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
         refresh_after: shared.pools.refresh_after,
         // This one miner is all that the pool is to be sized for.
         fleet: Arc::default(),
+        executor: shared.pools.executor.clone(),
         tasks: shared.tasks.clone(),
     });
     let cancel = CancellationToken::new();

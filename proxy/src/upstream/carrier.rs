@@ -254,6 +254,7 @@ impl<'c> Carrier<'c> {
                 self.session.note_name(self.pools.placement.current(self.upstream.id));
                 self.refreshed_at = now;
                 if let Some(new) = new {
+                    self.pools.executor.tell(new.untold);
                     self.has_job = true;
                     if let Some(after) = new.former_took {
                         self.pools.books.metrics.target(Some(self.pool.index)).fanned_out(after);

@@ -37,6 +37,7 @@ pub(crate) struct Pools {
     pub(crate) refresh_after: Duration,
     /// How much all sessions hash that want work.
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) executor: Arc<crate::executor::Executor>,
     /// Where the panics of connections are counted.
     pub(crate) tasks: Tasks,
 }

@@ -217,6 +217,7 @@ fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
         changed: Notify::new(),
         refresh_after: PATIENCE,
         fleet: Arc::default(),
+        executor: Arc::default(),
         tasks: tasks.clone(),
     };
     (Arc::new(pools), tasks)

@@ -1,0 +1,202 @@
+//! Runs the sessions: one worker always, helpers when there is much to do at once.
+//!
+//! The worker is a task on the runtime of the miners, beside the tasks of the pools: shares that come one by one are handled
+//! on the thread that waits for their sockets, and no thread wakes another. A new job for ten thousand miners, though, is ten
+//! thousand writes. Then the queue is long, and helpers, threads that sleep otherwise, take from it too.
+//!
+//! Who is to be told of a job waits behind those that have a share or a verdict in hand, and whoever is woken meanwhile takes
+//! the job along. So an answer does not wait for the writes to ten thousand others.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_task::Runnable;
+use atomic_waker::AtomicWaker;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::mailbox::Signal;
+use crate::sessions::SessionHandle;
+
+/// Sessions to be told of a job for which one helper is called: their writes take longer than waking it does.
+const TELLINGS_A_HELPER: usize = 64;
+/// Sessions that were woken for something else for which one is called. Many more, because much of it is making sessions, and
+/// what several threads allocate takes more memory than what one does.
+const TURNS_A_HELPER: usize = 1024;
+/// Turns the worker takes in a row: then sockets are looked at, and pools have their turn.
+const TURNS_IN_A_ROW: u32 = 16;
+/// After so many turns one that is to be told of a job comes first, whoever else waits: a flood must not keep jobs back.
+const TURNS_A_TELLING: u32 = 4;
+
+/// The queue of sessions that have something to do, and those who work on it.
+#[derive(Debug, Default)]
+pub(crate) struct Executor {
+    queue: Mutex<Queue>,
+    /// Wakes the task that is the worker.
+    worker: AtomicWaker,
+    /// Where helpers sleep.
+    called: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Sessions that were woken.
+    woken: VecDeque<Runnable>,
+    /// Sessions that are to be told of something new on their lane.
+    untold: VecDeque<Arc<SessionHandle>>,
+    /// Turns since one was told.
+    turns: u32,
+    /// The worker is up, or was woken.
+    worker_is_up: bool,
+    /// Helpers asleep.
+    asleep: usize,
+    /// Helpers called that have not woken yet.
+    calls: usize,
+    closed: bool,
+}
+
+enum Next {
+    Turn(Runnable),
+    Tell(Arc<SessionHandle>),
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<Next> {
+        if self.turns < TURNS_A_TELLING || self.untold.is_empty() {
+            self.turns += 1;
+            if let Some(turn) = self.woken.pop_front() {
+                return Some(Next::Turn(turn));
+            }
+        }
+        self.turns = 0;
+        self.untold.pop_front().map(Next::Tell)
+    }
+}
+
+impl Executor {
+    /// Starts so many helpers. They end when it is closed.
+    pub(crate) fn start_helpers(self: &Arc<Self>, helpers: usize) -> std::io::Result<()> {
+        for index in 1..=helpers {
+            let executor = self.clone();
+            std::thread::Builder::new().name(format!("miners-{index}")).spawn(move || executor.help())?;
+        }
+        Ok(())
+    }
+
+    /// The worker. It ends when the executor is closed; dropping it closes that.
+    pub(crate) fn worker(self: &Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
+        // What one session has read is no reason to keep the next from reading.
+        tokio::task::coop::unconstrained(Worker { executor: self.clone() })
+    }
+
+    /// Runs a session to its end.
+    pub(crate) fn spawn(self: &Arc<Self>, session: impl Future<Output = ()> + Send + 'static) {
+        let executor = self.clone();
+        let (turn, session) = async_task::spawn(session, move |turn| executor.woken(turn));
+        session.detach();
+        turn.schedule();
+    }
+
+    /// Has sessions told that their lane says something new, once those had their turn that have something in hand.
+    pub(crate) fn tell(&self, sessions: Vec<Arc<SessionHandle>>) {
+        let mut queue = self.queue.lock();
+        if !queue.closed && !sessions.is_empty() {
+            queue.untold.extend(sessions);
+            self.call(queue);
+        }
+    }
+
+    fn woken(&self, turn: Runnable) {
+        let mut queue = self.queue.lock();
+        // Dropped with the turn, after the lock, the session ends.
+        if !queue.closed {
+            queue.woken.push_back(turn);
+            self.call(queue);
+        }
+    }
+
+    /// Wakes whoever is needed for what is in the queue.
+    fn call(&self, mut queue: MutexGuard<'_, Queue>) {
+        let worker = !std::mem::replace(&mut queue.worker_is_up, true);
+        let wanted = queue.untold.len() / TELLINGS_A_HELPER + queue.woken.len() / TURNS_A_HELPER;
+        let helpers = wanted.min(queue.asleep).saturating_sub(queue.calls);
+        queue.calls += helpers;
+        drop(queue);
+        if worker {
+            self.worker.wake();
+        }
+        for _ in 0..helpers {
+            self.called.notify_one();
+        }
+    }
+
+    /// Does what is next. Where there is nothing, the queue comes back, before anybody can put something in.
+    fn step(&self) -> Option<MutexGuard<'_, Queue>> {
+        let mut queue = self.queue.lock();
+        let Some(next) = queue.next() else { return Some(queue) };
+        drop(queue);
+        match next {
+            // A panic ends the session, which has entered it in the books by then.
+            Next::Turn(turn) => drop(catch_unwind(AssertUnwindSafe(|| turn.run()))),
+            // It takes its turn with those that are woken, unless it has taken the job along already.
+            Next::Tell(session) => session.mailbox.signal(Signal::Lane),
+        }
+        None
+    }
+
+    fn help(&self) {
+        loop {
+            let Some(mut queue) = self.step() else { continue };
+            if queue.closed {
+                return;
+            }
+            queue.asleep += 1;
+            self.called.wait(&mut queue);
+            queue.asleep -= 1;
+            queue.calls = queue.calls.saturating_sub(1);
+        }
+    }
+
+    /// Ends the sessions that have something to do, and those that are woken from now on; then the workers.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        let left = (std::mem::take(&mut queue.woken), std::mem::take(&mut queue.untold));
+        drop(queue);
+        drop(left);
+        self.called.notify_all();
+        self.worker.wake();
+    }
+}
+
+struct Worker {
+    executor: Arc<Executor>,
+}
+
+impl Future for Worker {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.executor.worker.register(cx.waker());
+        for _ in 0..TURNS_IN_A_ROW {
+            if let Some(mut queue) = self.executor.step() {
+                queue.worker_is_up = false;
+                return if queue.closed { Poll::Ready(()) } else { Poll::Pending };
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.executor.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

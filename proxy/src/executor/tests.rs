@@ -1,0 +1,135 @@
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::*;
+use crate::sessions::tests::handle;
+
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// A session that sleeps on its mailbox and writes down each turn it has.
+fn sleeper(session: Arc<SessionHandle>, log: Log) -> impl Future<Output = ()> + Send + 'static {
+    poll_fn(move |cx| {
+        session.mailbox.register(cx.waker());
+        let told = session.mailbox.take().0.has(Signal::Lane);
+        log.lock().push(format!("{}{}", session.number, if told { " told" } else { "" }));
+        Poll::Pending
+    })
+}
+
+/// Works until there is nothing to do.
+fn run(executor: &Executor) {
+    while executor.step().is_none() {}
+}
+
+#[test]
+fn who_has_something_in_hand_goes_before_those_to_be_told_but_does_not_keep_them_back() {
+    let executor = Arc::new(Executor::default());
+    let log = Log::default();
+    let sessions: Vec<_> = (1..=12).map(handle).collect();
+    for session in &sessions {
+        executor.spawn(sleeper(session.clone(), log.clone()));
+    }
+    run(&executor);
+    assert_eq!(log.lock().drain(..).count(), 12, "each has a first turn");
+    executor.tell(sessions[..2].to_vec());
+    for session in &sessions[2..] {
+        session.mailbox.signal(Signal::Time);
+    }
+    run(&executor);
+    let order: Vec<String> = log.lock().drain(..).collect();
+    let place = |entry: &str| order.iter().position(|found| found == entry).expect(entry);
+    assert_eq!(order.len(), 12, "{order:?}");
+    assert!(place("1 told") > place("6") && place("2 told") < 12, "{order:?}");
+    // With ten turns to take, the first telling does not wait for all of them.
+    let mut flood = Executor::default();
+    let flood = flood.queue.get_mut();
+    flood.untold.push_back(handle(1));
+    let (turn, _task) = async_task::spawn(std::future::ready(()), |_| {});
+    flood.woken.push_back(turn);
+    flood.turns = TURNS_A_TELLING;
+    assert!(matches!(flood.next(), Some(Next::Tell(_))) && matches!(flood.next(), Some(Next::Turn(_))));
+}
+
+#[test]
+fn a_panic_ends_one_session_and_no_worker() {
+    let executor = Arc::new(Executor::default());
+    let log = Log::default();
+    let (one, held) = (handle(1), Arc::new(()));
+    let holds = held.clone();
+    executor.spawn(async move {
+        let _holds = holds;
+        panic!("on purpose");
+    });
+    executor.spawn(sleeper(one, log.clone()));
+    run(&executor);
+    assert_eq!((log.lock().len(), Arc::strong_count(&held)), (1, 1));
+}
+
+#[tokio::test]
+async fn closing_ends_sessions_and_workers() {
+    let executor = Arc::new(Executor::default());
+    executor.start_helpers(2).unwrap();
+    let worker = tokio::spawn(executor.worker());
+    let (log, asleep, ready) = (Log::default(), handle(1), handle(2));
+    executor.spawn(sleeper(asleep.clone(), log.clone()));
+    while log.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    executor.close();
+    timeout(PATIENCE, worker).await.expect("the worker ends").unwrap();
+    executor.spawn(sleeper(ready.clone(), log.clone()));
+    assert_eq!(Arc::strong_count(&ready), 1, "a newcomer is gone at once");
+    asleep.mailbox.signal(Signal::Time);
+    assert_eq!(Arc::strong_count(&asleep), 1, "so is one that is woken");
+    // The last that holds it is this test once the helpers are gone.
+    let gone = async {
+        while Arc::strong_count(&executor) > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("the helpers end");
+}
+
+/// Ten thousand sessions that are told at once are told by several threads, each once, and none is slept over.
+#[tokio::test]
+async fn helpers_take_part_when_there_is_much_to_do() {
+    const SESSIONS: u64 = 10_000;
+    let executor = Arc::new(Executor::default());
+    executor.start_helpers(2).unwrap();
+    let worker = tokio::spawn(executor.worker());
+    let threads = Arc::new(Mutex::new(HashSet::new()));
+    let told = Arc::new(Mutex::new(0_u64));
+    let sessions: Vec<_> = (1..=SESSIONS).map(handle).collect();
+    for session in &sessions {
+        let (session, threads, told) = (session.clone(), threads.clone(), told.clone());
+        executor.spawn(poll_fn(move |cx| {
+            session.mailbox.register(cx.waker());
+            if session.mailbox.take().0.has(Signal::Lane) {
+                threads.lock().insert(std::thread::current().id());
+                *told.lock() += 1;
+            }
+            Poll::Pending
+        }));
+    }
+    let mut rounds = 0;
+    while threads.lock().len() < 3 {
+        rounds += 1;
+        executor.tell(sessions.clone());
+        let all = async {
+            while *told.lock() < rounds * SESSIONS {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("all are told");
+        assert!(rounds < 1000, "the helpers never came");
+    }
+    assert_eq!(*told.lock(), rounds * SESSIONS);
+    executor.close();
+    worker.await.unwrap();
+}
