@@ -99,6 +99,7 @@ pub(crate) fn config_for(pools: &[SocketAddr]) -> Config {
     config.failback_after = Duration::from_secs(2);
     config.report_every = Duration::from_millis(100);
     config.no_upstream = NoUpstream::Hold;
+    config.threads = 3;
     config
 }
 

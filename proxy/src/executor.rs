@@ -18,6 +18,7 @@ use async_task::Runnable;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::lane::{Lane, Untold};
 use crate::mailbox::Signal;
 use crate::sessions::SessionHandle;
 
@@ -45,8 +46,10 @@ pub(crate) struct Executor {
 struct Queue {
     /// Sessions that were woken.
     woken: VecDeque<Runnable>,
-    /// Sessions that are to be told of something new on their lane.
-    untold: VecDeque<Arc<SessionHandle>>,
+    /// Lanes on which sessions are to be told of something new.
+    untold: VecDeque<Arc<Lane>>,
+    /// How many sessions that is, about.
+    untold_sessions: usize,
     /// Turns since one was told.
     turns: u32,
     /// The worker is up, or was woken.
@@ -72,7 +75,15 @@ impl Queue {
             }
         }
         self.turns = 0;
-        self.untold.pop_front().map(Next::Tell)
+        while let Some(lane) = self.untold.front() {
+            if let Some(session) = lane.next_to_tell() {
+                self.untold_sessions = self.untold_sessions.saturating_sub(1);
+                return Some(Next::Tell(session));
+            }
+            self.untold.pop_front();
+        }
+        self.untold_sessions = 0;
+        self.woken.pop_front().map(Next::Turn)
     }
 }
 
@@ -101,10 +112,11 @@ impl Executor {
     }
 
     /// Has sessions told that their lane says something new, once those had their turn that have something in hand.
-    pub(crate) fn tell(&self, sessions: Vec<Arc<SessionHandle>>) {
+    pub(crate) fn tell(&self, untold: Untold) {
         let mut queue = self.queue.lock();
-        if !queue.closed && !sessions.is_empty() {
-            queue.untold.extend(sessions);
+        if !queue.closed && untold.sessions > 0 {
+            queue.untold.extend(untold.lanes);
+            queue.untold_sessions += untold.sessions;
             self.call(queue);
         }
     }
@@ -121,7 +133,7 @@ impl Executor {
     /// Wakes whoever is needed for what is in the queue.
     fn call(&self, mut queue: MutexGuard<'_, Queue>) {
         let worker = !std::mem::replace(&mut queue.worker_is_up, true);
-        let wanted = queue.untold.len() / TELLINGS_A_HELPER + queue.woken.len() / TURNS_A_HELPER;
+        let wanted = queue.untold_sessions / TELLINGS_A_HELPER + queue.woken.len() / TURNS_A_HELPER;
         let helpers = wanted.min(queue.asleep).saturating_sub(queue.calls);
         queue.calls += helpers;
         drop(queue);

@@ -28,7 +28,34 @@ pub(crate) struct Lane {
     /// Counts what was said; with it the newest.
     state: Mutex<(u64, LaneState)>,
     /// Apart from the state: whoever is told reads that at once.
-    told: Mutex<Vec<Arc<SessionHandle>>>,
+    told: Mutex<Told>,
+}
+
+/// Who is told of what a lane says.
+#[derive(Debug, Default)]
+struct Told {
+    sessions: Vec<Arc<SessionHandle>>,
+    /// So many of the first of them are still to be told.
+    left: usize,
+}
+
+/// Lanes on which sessions are to be told of something.
+#[derive(Debug, Default)]
+pub(crate) struct Untold {
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    /// How many sessions that is.
+    pub(crate) sessions: usize,
+}
+
+impl Untold {
+    /// Has a lane say something, of which everybody on it is to be told.
+    pub(crate) fn announce(&mut self, lane: &Arc<Lane>, state: LaneState) {
+        let sessions = lane.announce(state);
+        if sessions > 0 {
+            self.lanes.push(lane.clone());
+            self.sessions += sessions;
+        }
+    }
 }
 
 /// A seat's view of its lane. Dropping it ends the telling.
@@ -49,15 +76,28 @@ impl Lane {
     /// Replaces what the lane says and tells everybody on it.
     pub(crate) fn publish(&self, state: LaneState) {
         self.say(state);
-        for session in &*self.told.lock() {
+        let sessions = self.told.lock().sessions.clone();
+        for session in sessions {
             session.mailbox.signal(Signal::Lane);
         }
     }
 
-    /// Replaces what the lane says, and adds to `untold` who is to be told.
-    pub(crate) fn announce(&self, state: LaneState, untold: &mut Vec<Arc<SessionHandle>>) {
+    /// Replaces what the lane says. Whoever calls this sees to it that [`Self::next_to_tell`] is asked for everybody on it;
+    /// returns for how many, which is none where somebody is at it already.
+    fn announce(&self, state: LaneState) -> usize {
         self.say(state);
-        untold.extend(self.told.lock().iter().cloned());
+        let mut told = self.told.lock();
+        let all = told.sessions.len();
+        let former = std::mem::replace(&mut told.left, all);
+        if former == 0 { all } else { 0 }
+    }
+
+    /// The next session that is to be told of what was announced.
+    pub(crate) fn next_to_tell(&self) -> Option<Arc<SessionHandle>> {
+        let mut told = self.told.lock();
+        // From the last to the first: when one leaves, the last takes its place, and that has been told.
+        told.left = told.left.min(told.sessions.len()).checked_sub(1)?;
+        told.sessions.get(told.left).cloned()
     }
 
     fn say(&self, state: LaneState) {
@@ -81,7 +121,7 @@ impl LaneView {
     /// Has `session` told of what the lane says from now on.
     pub(crate) fn tell(&mut self, session: &Arc<SessionHandle>) {
         self.session = session.number;
-        self.lane.told.lock().push(session.clone());
+        self.lane.told.lock().sessions.push(session.clone());
     }
 
     /// Whether the lane has said something since [`Self::take`].
@@ -103,8 +143,8 @@ impl Drop for LaneView {
             return;
         }
         let mut told = self.lane.told.lock();
-        if let Some(index) = told.iter().position(|session| session.number == self.session) {
-            told.swap_remove(index);
+        if let Some(index) = told.sessions.iter().position(|session| session.number == self.session) {
+            told.sessions.swap_remove(index);
         }
     }
 }
@@ -128,5 +168,36 @@ mod tests {
         lane.publish(LaneState::Refresh);
         assert!(one.mailbox.take().0.has(Signal::Lane) && view.has_changed());
         assert!(!other.mailbox.take().0.has(Signal::Lane));
+    }
+
+    /// While sessions are told one after the other, others leave and come, and the lane says more: nobody is passed over.
+    #[test]
+    fn whoever_leaves_meanwhile_nobody_is_passed_over() {
+        for leaver in 0..6 {
+            for after in 0..6 {
+                let lane = Lane::new();
+                let sessions: Vec<_> = (1..=6).map(handle).collect();
+                let mut views: Vec<_> = sessions.iter().map(|_| Some(lane.view())).collect();
+                for (view, session) in views.iter_mut().flatten().zip(&sessions) {
+                    view.tell(session);
+                }
+                assert_eq!(lane.announce(LaneState::Refresh), 6);
+                let mut told: Vec<u64> = (0..after).filter_map(|_| lane.next_to_tell()).map(|one| one.number).collect();
+                views[leaver] = None;
+                let again = lane.announce(LaneState::Refresh);
+                assert_eq!(again, 0, "it is being told of already");
+                told.clear();
+                told.extend(std::iter::from_fn(|| lane.next_to_tell()).map(|one| one.number));
+                told.sort_unstable();
+                let there: Vec<u64> = (1..=6).filter(|number| *number != leaver as u64 + 1).collect();
+                assert_eq!(told, there, "{leaver} left after {after}");
+                assert_eq!(lane.announce(LaneState::Refresh), 5);
+                drop(lane.next_to_tell());
+                views[(leaver + 1) % 6] = None;
+                let mut rest: Vec<u64> = std::iter::from_fn(|| lane.next_to_tell()).map(|one| one.number).collect();
+                rest.dedup();
+                assert!(rest.len() >= 3, "{rest:?}");
+            }
+        }
     }
 }

@@ -14,8 +14,7 @@ use stratum::job::Job;
 use stratum::server_message::render_notify;
 use stratum::version::VersionMask;
 
-use crate::lane::{Lane, LaneState, LaneView};
-use crate::sessions::SessionHandle;
+use crate::lane::{Lane, LaneState, LaneView, Untold};
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
 use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint};
@@ -351,7 +350,7 @@ impl Placement {
             && (&current.job.job_id, current.difficulty) == (&job.job_id, difficulty)
             && !job.clean
         {
-            return Some(NewJob { first, repeated: true, former_took: None, untold: Vec::new() });
+            return Some(NewJob { first, repeated: true, former_took: None, untold: Untold::default() });
         }
         // The same work once more, by another name or on harder terms: nobody needs to move for it. Easier terms are worth a
         // move, where there are lanes to move to.
@@ -387,7 +386,7 @@ impl Placement {
         for lane in left.values() {
             lane.lane.publish(LaneState::Vacate);
         }
-        let mut untold = Vec::new();
+        let mut untold = Untold::default();
         if let Some(former) = renamed {
             for lane in connection.lanes.values_mut() {
                 lane.rename(&former, &job);
@@ -400,7 +399,7 @@ impl Placement {
                 lane.lane.publish(LaneState::Refresh);
             } else if lanes.fresh.contains(index) {
                 inner.next_job += 1;
-                lane.lane.announce(LaneState::Work(lane.work(&job, inner.next_job)), &mut untold);
+                untold.announce(&lane.lane, LaneState::Work(lane.work(&job, inner.next_job)));
             }
         }
         Some(NewJob { first, repeated: false, former_took, untold })
@@ -489,7 +488,7 @@ pub(crate) struct NewJob {
     /// How long the last of its sessions took to have the job before this one.
     pub(crate) former_took: Option<Duration>,
     /// Sessions that are to be told of it.
-    pub(crate) untold: Vec<Arc<SessionHandle>>,
+    pub(crate) untold: Untold,
 }
 
 impl Inner {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
+use crate::lane::{LaneState, LaneView};
 use crate::sessions::tests::handle;
 
 /// Longer than anything here takes, even on a busy machine.
@@ -22,6 +23,25 @@ fn sleeper(session: Arc<SessionHandle>, log: Log) -> impl Future<Output = ()> + 
     })
 }
 
+/// A lane on which these sessions are.
+fn lane(sessions: &[Arc<SessionHandle>]) -> (Arc<Lane>, Vec<LaneView>) {
+    let lane = Lane::new();
+    let views = sessions.iter().map(|session| {
+        let mut view = lane.view();
+        view.tell(session);
+        view
+    });
+    let views = views.collect();
+    (lane, views)
+}
+
+/// Has a lane say something.
+fn untold(lane: &Arc<Lane>) -> Untold {
+    let mut untold = Untold::default();
+    untold.announce(lane, LaneState::Refresh);
+    untold
+}
+
 /// Works until there is nothing to do.
 fn run(executor: &Executor) {
     while executor.step().is_none() {}
@@ -37,7 +57,8 @@ fn who_has_something_in_hand_goes_before_those_to_be_told_but_does_not_keep_them
     }
     run(&executor);
     assert_eq!(log.lock().drain(..).count(), 12, "each has a first turn");
-    executor.tell(sessions[..2].to_vec());
+    let (lane, _views) = lane(&sessions[..2]);
+    executor.tell(untold(&lane));
     for session in &sessions[2..] {
         session.mailbox.signal(Signal::Time);
     }
@@ -46,10 +67,11 @@ fn who_has_something_in_hand_goes_before_those_to_be_told_but_does_not_keep_them
     let place = |entry: &str| order.iter().position(|found| found == entry).expect(entry);
     assert_eq!(order.len(), 12, "{order:?}");
     assert!(place("1 told") > place("6") && place("2 told") < 12, "{order:?}");
-    // With ten turns to take, the first telling does not wait for all of them.
+    // The next telling does not wait for all who are woken.
+    untold(&lane);
     let mut flood = Executor::default();
     let flood = flood.queue.get_mut();
-    flood.untold.push_back(handle(1));
+    flood.untold.push_back(lane);
     let (turn, _task) = async_task::spawn(std::future::ready(()), |_| {});
     flood.woken.push_back(turn);
     flood.turns = TURNS_A_TELLING;
@@ -117,10 +139,15 @@ async fn helpers_take_part_when_there_is_much_to_do() {
             Poll::Pending
         }));
     }
+    let lanes: Vec<_> = sessions.chunks(256).map(lane).collect();
     let mut rounds = 0;
     while threads.lock().len() < 3 {
         rounds += 1;
-        executor.tell(sessions.clone());
+        let mut untold = Untold::default();
+        for (lane, _) in &lanes {
+            untold.announce(lane, LaneState::Refresh);
+        }
+        executor.tell(untold);
         let all = async {
             while *told.lock() < rounds * SESSIONS {
                 tokio::time::sleep(Duration::from_millis(1)).await;
