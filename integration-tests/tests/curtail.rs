@@ -173,6 +173,9 @@ async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     let now = daemon::clock::wall();
     update(&site, 2, vec![step(now, Action::Drain, Means::Starve, &["acme.rig"])]);
     reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
+    // A job that was on its way is read by then.
+    let next = steady.counts().notifies + 2;
+    steady.until(PATIENCE, |counts| counts.notifies >= next).await.expect("it is not concerned");
     let notifies = miner.counts().notifies;
     let now = daemon::clock::wall();
     site.outlet.as_ref().expect("linked").update(|down| {

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -157,7 +159,7 @@ impl Admin {
         let Self { listener, addr, token, routes, hosts, plain_from, metrics, readiness } = self;
         let guard = Guard::new(addr.ip(), hosts, plain_from);
         let routes = routes.merge(own_routes(metrics, readiness)).layer(DefaultBodyLimit::max(BODY_MAX));
-        let routes = with_token(guard::guarded(routes, guard), token);
+        let routes = with_token(guard::guarded(routes, guard), token).layer(middleware::from_fn(close_unread));
         info!(%addr, "admin listening");
         let mut connections = JoinSet::new();
         loop {
@@ -195,6 +197,17 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("addr", &self.addr).field("token", &self.token).finish_non_exhaustive()
     }
+}
+
+/// Says that a connection ends whose request was refused, perhaps before its body was read: what is left of it would be
+/// taken for the next request, and a caller that is not told so sends its next one into a connection that has gone.
+async fn close_unread(request: Request, next: Next) -> Response {
+    let has_body = !request.body().is_end_stream();
+    let mut response = next.run(request).await;
+    if has_body && response.status().is_client_error() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn own_routes(metrics: Option<Metrics>, readiness: Option<Readiness>) -> Router {

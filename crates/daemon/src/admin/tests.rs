@@ -245,6 +245,18 @@ async fn bodies_too_long_are_cut_off() {
     assert!(status(&answer) == 413 && answer.contains("connection: close"), "{answer}");
 }
 
+/// The caller is told that its connection ends: the body it is still sending would be taken for its next request.
+#[tokio::test]
+async fn a_connection_ends_with_a_refusal_that_leaves_a_body_unread() {
+    let served = served().await;
+    let refused = format!("POST /v1/leases HTTP/1.1\r\nhost: localhost\r\n{}content-length: 8\r\n\r\n", bearer("x"));
+    let answer = served.raw(refused).await;
+    assert!(status(&answer) == 401 && answer.contains("connection: close"), "{answer}");
+    let bodiless = "GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let both = served.raw(format!("{bodiless}{}", bodiless.replace("/nothing", "/livez"))).await;
+    assert!(status(&both) == 404 && both.contains("200 OK") && !both.contains("connection: close"), "{both}");
+}
+
 #[tokio::test]
 async fn requests_that_are_no_http_1_1_are_refused() {
     let served = served().await;
