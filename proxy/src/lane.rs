@@ -96,8 +96,10 @@ impl Lane {
     pub(crate) fn next_to_tell(&self) -> Option<Arc<SessionHandle>> {
         let mut told = self.told.lock();
         // From the last to the first: when one leaves, the last takes its place, and that has been told.
-        told.left = told.left.min(told.sessions.len()).checked_sub(1)?;
-        told.sessions.get(told.left).cloned()
+        // Also where all have left: a lane that stays in the telling here, and in no queue, is never told of again.
+        let left = told.left.min(told.sessions.len());
+        told.left = left.saturating_sub(1);
+        (left > 0).then(|| told.sessions[told.left].clone())
     }
 
     fn say(&self, state: LaneState) {
@@ -168,6 +170,26 @@ mod tests {
         lane.publish(LaneState::Refresh);
         assert!(one.mailbox.take().0.has(Signal::Lane) && view.has_changed());
         assert!(!other.mailbox.take().0.has(Signal::Lane));
+    }
+
+    /// A lane that all have left while they were being told is told of again to whoever comes.
+    #[test]
+    fn a_lane_that_all_have_left_meanwhile_is_told_of_again() {
+        for after in 0..3 {
+            let lane = Lane::new();
+            let mut views: Vec<_> = (0..3).map(|_| lane.view()).collect();
+            for (view, number) in views.iter_mut().zip(1..) {
+                view.tell(&handle(number));
+            }
+            assert_eq!(lane.announce(LaneState::Refresh), 3);
+            assert_eq!((0..after).filter_map(|_| lane.next_to_tell()).count(), after);
+            views.clear();
+            assert!(lane.next_to_tell().is_none());
+            let mut comes = lane.view();
+            comes.tell(&handle(4));
+            assert_eq!(lane.announce(LaneState::Refresh), 1, "after {after}");
+            assert_eq!(lane.next_to_tell().map(|one| one.number), Some(4));
+        }
     }
 
     /// While sessions are told one after the other, others leave and come, and the lane says more: nobody is passed over.

@@ -321,6 +321,8 @@ impl Placement {
         let inner = &mut *guard;
         let Some(connection) = inner.connections.remove(&id) else { return };
         inner.leave_space(id, connection.key);
+        drop(guard);
+        // Unlocked: where the executor has gone before them, those that are told end here and now, and give back their seats.
         for lane in connection.lanes.values() {
             lane.lane.publish(LaneState::Vacate);
         }

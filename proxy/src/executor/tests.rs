@@ -2,11 +2,15 @@ use std::collections::HashSet;
 use std::future::poll_fn;
 use std::time::Duration;
 
+use stratum::difficulty::Difficulty;
+use stratum::job::Job;
 use tokio::time::timeout;
 
 use super::*;
 use crate::lane::{LaneState, LaneView};
+use crate::placement::Placement;
 use crate::sessions::tests::handle;
+use crate::work::Upstream;
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -116,6 +120,48 @@ async fn closing_ends_sessions_and_workers() {
         }
     };
     timeout(PATIENCE, gone).await.expect("the helpers end");
+}
+
+/// Where the runtime goes before its sessions, as it does when they take too long to stop, a connection that is lost by it
+/// ends the sessions that it wakes: while they give back their seats nobody may hold what they need for it.
+#[test]
+fn a_lost_connection_ends_sessions_of_a_closed_executor() {
+    let executor = Arc::new(Executor::default());
+    let placement = Placement::new(4, 0);
+    let (upstream, _queues) = Upstream::new(placement.next_connection_id(), 0);
+    placement.connection_up(&upstream, &[0xaa], 8).expect("fits");
+    let job = Job {
+        job_id: "1".into(),
+        prev_hash: [1; 32],
+        coinb1: vec![1],
+        coinb2: vec![2],
+        branches: vec![],
+        version: 0x2000_0000,
+        nbits: 0x1703_ffff,
+        ntime: 10,
+        clean: true,
+    };
+    placement.job(upstream.id, job, Difficulty::ONE, None, daemon::clock::now());
+    let session = handle(1);
+    let mut seat = placement.seat(0, 7).expect("room");
+    seat.lane.tell(&session);
+    let log = Log::default();
+    let asleep = sleeper(session.clone(), log.clone());
+    executor.spawn(async move {
+        let _seat = seat;
+        asleep.await;
+    });
+    run(&executor);
+    assert_eq!((log.lock().len(), placement.target_state(0).seated), (1, 1));
+    executor.close();
+    let (ended, end) = std::sync::mpsc::channel();
+    let id = upstream.id;
+    std::thread::spawn(move || {
+        placement.connection_down(id);
+        ended.send(placement.target_state(0).seated).expect("it is waited for");
+    });
+    assert_eq!(end.recv_timeout(PATIENCE), Ok(0), "the loss waits for itself");
+    assert_eq!(Arc::strong_count(&session), 1, "it is gone");
 }
 
 /// Ten thousand sessions that are told at once are told by several threads, each once, and none is slept over.
