@@ -153,6 +153,8 @@ impl Drop for LaneView {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sessions::tests::handle;
 
@@ -219,6 +221,76 @@ mod tests {
                 let mut rest: Vec<u64> = std::iter::from_fn(|| lane.next_to_tell()).map(|one| one.number).collect();
                 rest.dedup();
                 assert!(rest.len() >= 3, "{rest:?}");
+            }
+        }
+    }
+
+    /// What may happen to a lane of five sessions, in any order.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Comes(usize),
+        Leaves(usize),
+        /// Its session has a turn, for whatever reason, and takes what the lane says.
+        Looks(usize),
+        Announce,
+        Publish,
+        /// The executor tells the next.
+        Tell,
+    }
+
+    proptest! {
+        /// Once all is told, whoever has not taken the newest has been woken for it.
+        #[test]
+        fn nobody_sleeps_over_what_its_lane_says(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    2 => (0..5usize).prop_map(Step::Comes),
+                    3 => (0..5usize).prop_map(Step::Leaves),
+                    1 => (0..5usize).prop_map(Step::Looks),
+                    2 => Just(Step::Announce),
+                    1 => Just(Step::Publish),
+                    3 => Just(Step::Tell),
+                ],
+                1..60,
+            )
+        ) {
+            let lane = Lane::new();
+            let handles: Vec<_> = (1..=5).map(handle).collect();
+            let mut views: Vec<Option<LaneView>> = (0..5).map(|_| None).collect();
+            let mut queued = 0;
+            let tell = |queued: &mut u32| match lane.next_to_tell() {
+                Some(session) => session.mailbox.signal(Signal::Lane),
+                None => *queued -= 1,
+            };
+            for step in steps {
+                match step {
+                    Step::Comes(who) => {
+                        let view = views[who].get_or_insert_with(|| {
+                            let mut view = lane.view();
+                            view.tell(&handles[who]);
+                            view
+                        });
+                        view.take();
+                    }
+                    Step::Leaves(who) => views[who] = None,
+                    Step::Looks(who) => {
+                        handles[who].mailbox.take();
+                        if let Some(view) = &mut views[who] {
+                            view.take();
+                        }
+                    }
+                    Step::Announce => queued += u32::from(lane.announce(LaneState::Refresh) > 0),
+                    Step::Publish => lane.publish(LaneState::Refresh),
+                    Step::Tell if queued > 0 => tell(&mut queued),
+                    Step::Tell => {}
+                }
+            }
+            while queued > 0 {
+                tell(&mut queued);
+            }
+            for (view, handle) in views.iter().zip(&handles) {
+                let asleep = !handle.mailbox.take().0.has(Signal::Lane);
+                prop_assert!(!(asleep && view.as_ref().is_some_and(LaneView::has_changed)), "{}", handle.number);
             }
         }
     }
