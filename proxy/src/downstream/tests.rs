@@ -273,6 +273,31 @@ async fn a_job_by_another_name_is_not_delivered() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
+/// A runtime that is dropped while sessions are at work, as when they take longer to stop than the process waits for them: that
+/// ends, and they end with it.
+#[test]
+fn a_runtime_that_goes_first_takes_its_sessions_along() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (ours, theirs) = (runtime(), runtime());
+    let pool = theirs.block_on(pool(Duration::from_secs(1)));
+    let (proxy, _tasks, _registry) = ours.block_on(start_at(pool.addr()));
+    let mut miners = Vec::new();
+    theirs.block_on(async {
+        for worker in ["acme.one", "acme.other"] {
+            let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], worker));
+            miner.until(PATIENCE, |counts| counts.answered_true >= 1).await.expect("it mines");
+            miners.push(miner);
+        }
+    });
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(ours);
+        ended.send(()).expect("it is waited for");
+    });
+    end.recv_timeout(PATIENCE).expect("it ends");
+    assert_eq!(proxy.sessions().len(), 0);
+}
+
 /// What is set on the listener once is not set on each of ten thousand connections: they must have it all the same.
 #[tokio::test]
 async fn accepted_connections_have_the_options_of_their_listener() {
