@@ -133,6 +133,37 @@ async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
     site.stop().await;
 }
 
+/// Who waits for power to be free need not wait for the next report: there is one as soon as the last machine is parked.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
+    let setup = Setup {
+        linked: true,
+        // Within the test there is only the report of the start.
+        change: |config| config.report_every = Duration::from_secs(3600),
+        ..Setup::default()
+    };
+    let mut site = Site::start(setup).await;
+    let update =
+        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    update(&site, &|down| down.timeline = Some(timeline(1, vec![])));
+    let miners = ["acme.starved", "acme.asleep"].map(|name| site.miner(Model::Cgminer411, name));
+    for miner in &miners {
+        miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
+    }
+    let now = daemon::clock::wall();
+    let starve = step(now, Action::Drain, Means::Starve, &["acme.starved"]);
+    let sleep = step(now, Action::Drain, Means::Device, &["acme.asleep"]);
+    update(&site, &|down| down.timeline = Some(timeline(2, vec![starve.clone(), sleep.clone()])));
+    reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked).await;
+    // The other works until it is known to sleep; that ends its work as a step does.
+    update(&site, &|down| down.asleep = Arc::new([MachineId::from("acme.asleep")].into()));
+    reported(&mut site, "acme.asleep", |session| session.serving == Serving::Parked).await;
+    for miner in miners {
+        miner.stop().await;
+    }
+    site.stop().await;
+}
+
 /// Hold: those at work stay at work, newcomers are parked. An older timeline changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn hold_parks_newcomers_and_old_timelines_change_nothing() {

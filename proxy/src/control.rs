@@ -3,19 +3,22 @@
 //! Lowering steps are applied when they are due, heard or not; what may rise is decided by [`directive::Receiver`]. What
 //! was applied is written down behind the act, so that a restart knows it.
 
+mod cadence;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::clock;
 use daemon::state_file::StateFile;
-use directive::{Downlink, Generation, Link, Offer, ProxyReport, Receiver, Report, Saved, WallGuard};
+use directive::{Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, Saved, WallGuard};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::directions::{Directions, Orders};
+use crate::directions::{Directions, Orders, Serve};
 use crate::machines::Machines;
 use crate::metrics::Metrics;
+use cadence::Cadence;
 
 /// Looks at the wall clock at least this often: it may jump.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -52,24 +55,28 @@ impl Control {
     pub(crate) async fn run(mut self, mut link: impl Link, cancel: CancellationToken) {
         let mut downlink = link.latest();
         let mut linked = true;
-        let mut report_at = clock::now();
+        let mut cadence = Cadence::new(self.report_every, clock::now());
+        let mut apply_at = clock::now();
         loop {
-            self.apply(&downlink);
+            // It walks over all that the timeline names: not at each look at who is parked.
+            if clock::now() >= apply_at {
+                let parking = self.apply(&downlink);
+                let now = clock::now();
+                cadence.parking(parking, now);
+                apply_at = now + self.until_due().min(LOOK_EVERY);
+            }
             let now = clock::now();
-            if now >= report_at {
-                report_at = now + self.report_every;
+            if cadence.is_due(now, |machine| self.machines.works(machine)) {
                 self.report(&link);
             }
-            let wait = LOOK_EVERY.min(report_at.saturating_duration_since(now)).max(Duration::from_millis(5));
-            let due = self.receiver.saved().timeline.as_ref().and_then(|timeline| timeline.next_due(clock::wall()));
-            let wait = due.map_or(wait, |due| {
-                let until = due.duration_since(clock::wall());
-                wait.min(Duration::try_from(until).unwrap_or_default() + Duration::from_millis(1))
-            });
+            let wait = apply_at.saturating_duration_since(now).min(cadence.wait(now).max(Duration::from_millis(5)));
             tokio::select! {
                 () = cancel.cancelled() => return,
                 changed = link.changed(), if linked => match changed {
-                    Ok(newer) => downlink = newer,
+                    Ok(newer) => {
+                        downlink = newer;
+                        apply_at = clock::now();
+                    }
                     Err(closed) => {
                         linked = false;
                         warn!(%closed, "following the last timeline");
@@ -80,7 +87,18 @@ impl Control {
         }
     }
 
-    fn apply(&mut self, downlink: &Downlink) {
+    /// How long no step of the timeline is due, and a moment more.
+    fn until_due(&self) -> Duration {
+        let wall = clock::wall();
+        let due = self.receiver.saved().timeline.as_ref().and_then(|timeline| timeline.next_due(wall));
+        due.map_or(Duration::MAX, |due| {
+            Duration::try_from(due.duration_since(wall)).unwrap_or_default() + Duration::from_millis(1)
+        })
+    }
+
+    /// Takes up what the switchboard says and what is due. Returns the machines that are to be parked by it.
+    fn apply(&mut self, downlink: &Downlink) -> Vec<MachineId> {
+        let mut parking = Vec::new();
         let mut store = self.unsaved;
         if let Some(timeline) = &downlink.timeline {
             match self.receiver.offer(timeline) {
@@ -117,8 +135,8 @@ impl Control {
         let advance = self.receiver.advance(time.at, now);
         store |= !advance.changes.is_empty();
         let heard = self.receiver.number().is_some();
-        let orders = &self.directions.borrow().orders.clone();
-        if !advance.changes.is_empty() || orders.unheard == heard || orders.asleep != downlink.asleep {
+        let former = self.directions.borrow().orders.clone();
+        if !advance.changes.is_empty() || former.unheard == heard || former.asleep != downlink.asleep {
             if !advance.changes.is_empty() {
                 info!(changes = advance.changes.len(), waiting = advance.waiting.len(), "machines changed standing");
             }
@@ -127,12 +145,17 @@ impl Control {
                 standing: self.receiver.applied().clone(),
                 asleep: downlink.asleep.clone(),
             });
+            let parks = |machine: &&MachineId| orders.serve(machine, true) == Serve::Park;
+            let lowered = advance.changes.iter().map(|change| &change.machine);
+            let fell_asleep = orders.asleep.difference(&former.asleep);
+            parking.extend(lowered.chain(fell_asleep).filter(parks).cloned());
             self.metrics.machines_shed.set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
             self.directions.send_modify(|directions| directions.orders = orders);
         }
         if store {
             self.store();
         }
+        parking
     }
 
     /// Writes down what is applied, behind the act.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use dashmap::DashMap;
-use directive::{MachineId, SessionReport};
+use directive::{MachineId, Serving, SessionReport};
 use jiff::Timestamp;
 
 pub use rates::Hashrate;
@@ -73,6 +73,11 @@ impl Machines {
         Presence { machine, stats, working: false, now }
     }
 
+    /// Whether a session of `machine` has work.
+    pub(crate) fn works(&self, machine: &MachineId) -> bool {
+        self.by_name.get(machine).is_some_and(|stats| stats.serving() == Serving::Working)
+    }
+
     /// Handles to every machine: looked at later, without holding up who comes and goes.
     pub(crate) fn handles(&self) -> Vec<(MachineId, Arc<MachineStats>)> {
         self.by_name.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
@@ -107,7 +112,6 @@ impl Machines {
 mod tests {
     use super::*;
     use crate::outcome::Worth;
-    use directive::Serving;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")

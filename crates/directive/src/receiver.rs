@@ -3,7 +3,7 @@
 //! Load may always be lowered; it is raised only with a fresh permit. A receiver persists [`Receiver::saved`] whenever
 //! it changed, so that a restart neither forgets a machine that was off nor accepts an older timeline.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -139,29 +139,28 @@ impl Receiver {
     /// Applies what is due: every lowering, and the raises that a permit allows.
     pub fn advance(&mut self, wall: Timestamp, now: Instant) -> Advance {
         let Some(timeline) = &self.saved.timeline else { return Advance::default() };
-        let wanted = timeline.standing_at(wall);
+        let wanted = timeline.wanted_at(wall);
         let next_due = timeline.next_due(wall);
         // The timeline's own order first, so that the machines it lists first are dealt with first.
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::with_capacity(wanted.len());
         let ordered = timeline.steps.iter().flat_map(|step| &step.machines).chain(self.saved.applied.keys());
-        let machines: Vec<MachineId> = ordered.filter(|machine| seen.insert((*machine).clone())).cloned().collect();
         let may_raise = self.may_raise(now);
 
         let mut lowered = Vec::new();
         let mut raised = Vec::new();
         let mut waiting = Vec::new();
-        for machine in machines {
-            let from = self.saved.applied.get(&machine).copied().unwrap_or_default();
-            let to = wanted.get(&machine).copied().unwrap_or_default();
+        for machine in ordered.filter(|machine| seen.insert(*machine)) {
+            let from = self.saved.applied.get(machine).copied().unwrap_or_default();
+            let to = wanted.get(machine).copied().unwrap_or_default();
             if from == to {
                 continue;
             }
             if to.action >= from.action {
-                lowered.push(Change { machine, from, to });
+                lowered.push(Change { machine: machine.clone(), from, to });
             } else if may_raise {
-                raised.push(Change { machine, from, to });
+                raised.push(Change { machine: machine.clone(), from, to });
             } else {
-                waiting.push(machine);
+                waiting.push(machine.clone());
             }
         }
         let changes: Vec<Change> = lowered.into_iter().chain(raised).collect();

@@ -3,7 +3,7 @@
 //! A timeline is state, not a list of changes: the newest step at or before an instant tells what a machine may do then,
 //! and a machine that no step names may run. So losing or repeating one loses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -110,13 +110,18 @@ impl Timeline {
     /// What every named machine may do at `at`. A machine that is not in the map may run.
     #[must_use]
     pub fn standing_at(&self, at: Timestamp) -> BTreeMap<MachineId, Standing> {
-        let mut standing = BTreeMap::new();
+        self.wanted_at(at).into_iter().map(|(machine, standing)| (machine.clone(), standing)).collect()
+    }
+
+    /// The same without copying names: receivers ask twice a second, for all machines of a site.
+    pub(crate) fn wanted_at(&self, at: Timestamp) -> HashMap<&MachineId, Standing> {
+        let mut standing = HashMap::new();
         for step in self.steps.iter().filter(|step| step.at <= at) {
             for machine in &step.machines {
                 if step.action == Action::Run {
                     standing.remove(machine);
                 } else {
-                    standing.insert(machine.clone(), Standing { action: step.action, means: step.means });
+                    standing.insert(machine, Standing { action: step.action, means: step.means });
                 }
             }
         }
