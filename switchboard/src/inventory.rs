@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use directive::{
     AgentReport, DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId, MeterReport, ProxyReport,
-    Report, SessionReport, Watts,
+    Report, Serving, SessionReport, Watts,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -66,6 +66,8 @@ struct Receiver {
     heard: Instant,
     at: Timestamp,
     number: Option<Generation>,
+    /// Machines by how their sessions are served; counted once a report.
+    serving: BTreeMap<Serving, u32>,
     view: View,
 }
 
@@ -104,6 +106,9 @@ pub struct ReceiverView {
     pub fresh: bool,
     /// The timeline it holds.
     pub number: Option<Generation>,
+    /// A proxy's machines by how their sessions are served.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub serving: BTreeMap<Serving, u32>,
 }
 
 /// A machine, for people.
@@ -147,9 +152,13 @@ impl Inventory {
         let receiver = match report {
             Report::Proxy(ProxyReport { at, number, sessions, .. }) => {
                 self.ignored += sessions.len().saturating_sub(ENTRIES) as u64;
+                let mut serving = BTreeMap::new();
+                for session in sessions.iter().take(ENTRIES) {
+                    *serving.entry(session.serving).or_insert(0) += 1;
+                }
                 let sessions =
                     sessions.into_iter().take(ENTRIES).map(|session| (session.machine.clone(), session)).collect();
-                Receiver { heard: now, at, number, view: View::Proxy(sessions) }
+                Receiver { heard: now, at, number, serving, view: View::Proxy(sessions) }
             }
             Report::Agent(report) => self.agent(&name, report, now),
         };
@@ -192,7 +201,7 @@ impl Inventory {
             machines: machines.into_iter().take(ENTRIES).map(device).collect(),
             meters: meters.into_iter().take(ENTRIES).map(measured).collect(),
         };
-        Receiver { heard: now, at, number, view }
+        Receiver { heard: now, at, number, serving: BTreeMap::new(), view }
     }
 
     /// Sorts all machines into the groups of another policy.
@@ -458,6 +467,7 @@ impl Inventory {
                 age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
                 fresh: age <= policy.failsafe.report_stale_after,
                 number: receiver.number,
+                serving: receiver.serving.clone(),
             }
         };
         self.receivers.iter().map(view).collect()
@@ -499,7 +509,7 @@ impl Inventory {
     #[must_use]
     pub fn sleeps(&self, machine: &MachineId) -> bool {
         let asleep = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Asleep);
-        asleep || self.sessions(machine).any(|session| session.serving == directive::Serving::Parked)
+        asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
     }
 
     /// Whether its device or a session of it says what `machine` does.
@@ -513,7 +523,7 @@ impl Inventory {
     #[must_use]
     pub fn mines(&self, machine: &MachineId) -> bool {
         let awake = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Awake);
-        awake && self.sessions(machine).any(|session| session.serving == directive::Serving::Working)
+        awake && self.sessions(machine).any(|session| session.serving == Serving::Working)
     }
 }
 

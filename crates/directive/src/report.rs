@@ -29,7 +29,7 @@ pub struct ProxyReport {
 }
 
 /// How a machine's session is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Serving {
     /// It has work.

@@ -8,6 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 mod job;
 mod line;
 mod miner;
@@ -331,6 +333,7 @@ impl Run<'_> {
             send_late_ms: Percentiles::of(spans.late),
             jobs_idle: fanout(notes.idle_from, Some(notes.mined_from)),
             jobs_loaded: fanout(notes.mined_from, None),
+            last_notify_at: books.last_notify.map(wall_of),
             disconnects: books.disconnects,
             pools: pool.counts[..1 + usize::from(config.pool.second.is_some())].to_vec(),
             cpu,
@@ -352,6 +355,12 @@ impl Run<'_> {
             Some(killed) => sent > killed + SETTLE,
         }
     }
+}
+
+/// When `at` was, by the wall clock.
+fn wall_of(at: Instant) -> Timestamp {
+    let moment = crate::clock::moment();
+    moment.wall.checked_sub(moment.at.saturating_duration_since(at)).unwrap_or(Timestamp::MIN)
 }
 
 fn now() -> Instant {

@@ -157,6 +157,28 @@ fn shares_convict_a_device_that_says_it_sleeps() {
 }
 
 #[test]
+fn a_proxys_machines_are_counted_by_how_they_are_served() {
+    let mut seen = Seen::new();
+    let session = |name: &str, serving| SessionReport {
+        machine: name.into(),
+        sessions: 1,
+        serving,
+        shares: 0,
+        work: 0.0,
+        last_share_at: None,
+        still_hashing: 0,
+    };
+    let sessions = vec![session("a", Serving::Parked), session("b", Serving::Working), session("c", Serving::Parked)];
+    let report = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions };
+    seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
+    seen.agent(0, vec![device(DeviceState::Awake, 0, 0, 0)], vec![]);
+    let views = seen.inventory.receivers(&seen.policy, seen.origin);
+    let serving = |role: &str| views.iter().find(|view| view.role == role).map(|view| view.serving.clone());
+    assert_eq!(serving("proxy"), Some([(Serving::Working, 1), (Serving::Parked, 2)].into()));
+    assert_eq!(serving("agent"), Some(BTreeMap::new()), "an agent serves nobody");
+}
+
+#[test]
 fn receivers_beyond_the_bound_are_ignored_and_counted() {
     let mut seen = Seen::new();
     for i in 0..RECEIVERS + 3 {

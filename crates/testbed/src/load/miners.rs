@@ -332,6 +332,7 @@ impl Fleet {
                     return;
                 };
                 member.miner.take(job);
+                self.books.last_notify = Some(read_at);
                 let Some(newest) = member.newest.get_mut(usize::from(mark.pool)).filter(|_| mark.run == self.run)
                 else {
                     self.books.foreign_jobs += 1;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::pool::PoolCounts;
@@ -37,6 +38,8 @@ pub struct Figures {
     pub jobs_idle: Fanout,
     /// Jobs while shares were sent.
     pub jobs_loaded: Fanout,
+    /// When any miner last read a job: a peer may have stopped handing out work.
+    pub last_notify_at: Option<Timestamp>,
     /// Ready miners whose connection ended.
     pub disconnects: u64,
     /// What the pools counted.

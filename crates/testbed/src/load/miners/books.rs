@@ -27,6 +27,8 @@ pub(in crate::load) struct Books {
     pub(in crate::load) unreadable: u64,
     pub(in crate::load) foreign_jobs: u64,
     pub(in crate::load) reconnects_asked: u64,
+    /// When any miner last read a job, be it one that it had.
+    pub(in crate::load) last_notify: Option<Instant>,
     /// For each pool and job.
     jobs: [Vec<Read>; POOLS],
     /// For each pool: who has ever had a job of it.
@@ -83,6 +85,7 @@ impl Books {
             unreadable: 0,
             foreign_jobs: 0,
             reconnects_asked: 0,
+            last_notify: None,
             jobs: [const { Vec::new() }; POOLS],
             reached: [Read { first: None, last: None, miners: 0 }; POOLS],
         }
