@@ -32,6 +32,7 @@ fn load(second: bool) -> LoadConfig {
         pids: Vec::new(),
         wait: Duration::from_secs(60),
         kill_pool_at: second.then_some(Duration::from_millis(1000)),
+        pool_dies_every: None,
         with_floor: false,
     }
 }
@@ -72,7 +73,7 @@ async fn when_the_first_pool_dies_every_miner_gets_to_the_second_on_its_connecti
     let (report, proxy) = play(load(true)).await;
     let measured = &report.measured;
     assert_eq!((measured.disconnects, measured.shares.unanswered), (0, 0), "{report:#?}");
-    let failover = measured.failover.expect("the first pool was closed");
+    let failover = measured.failovers.first().expect("the first pool was closed");
     assert_eq!(failover.moved, 50, "{report:#?}");
     assert!(failover.first_ms <= failover.last_ms, "{report:#?}");
     // Shares the dead pool took and could not answer are unresolved: refused here, and accepted there.

@@ -57,6 +57,8 @@ pub struct LoadConfig {
     pub wait: Duration,
     /// Close the first pool so long after the first share.
     pub kill_pool_at: Option<Duration>,
+    /// Close the pool that is mined at each time so much has passed, the first and the second in turn; half of it later it is back.
+    pub pool_dies_every: Option<Duration>,
     /// Measure the tool alone first.
     pub with_floor: bool,
 }
@@ -171,7 +173,8 @@ impl Bench {
 fn floor(config: &LoadConfig, tell: &mut dyn FnMut(&str)) -> Result<Figures, LoadError> {
     let any = SocketAddr::new(config.pool.listen.ip(), 0);
     let pool = PoolSettings { listen: any, second: None, ..config.pool.clone() };
-    let alone = LoadConfig { pids: Vec::new(), slope_from: None, kill_pool_at: None, ..config.clone() };
+    let alone =
+        LoadConfig { pids: Vec::new(), slope_from: None, kill_pool_at: None, pool_dies_every: None, ..config.clone() };
     let pools = Pools::open(&pool)?;
     tell("the tool alone");
     Run { config: &alone, connect: pools.addrs[0], tell }.measure(pools)
@@ -221,13 +224,10 @@ impl Run<'_> {
         let mined_from = now();
         let first_timed = fleet.books.submitted();
         let at_first_share = self.usage()?;
-        let mut kill_at = config.kill_pool_at;
+        let mut deaths = Deaths::of(config);
         self.say(format!("{} shares/s for {:.0} s", config.rate, config.span.as_secs_f64()));
         fleet.mine(config.rate, config.span, |passed| {
-            if kill_at.is_some_and(|at| passed >= at) {
-                kill_at = None;
-                pools.kill_first();
-            }
+            deaths.pass(passed, &pools);
         })?;
         fleet.drain(CATCH_UP, |books, miners| books.newest_was_read_by(miners))?;
         fleet.drain(DRAIN, |_, _| true)?;
@@ -303,17 +303,22 @@ impl Run<'_> {
                     (Some(first), Some(last)) if read.miners == config.miners => {
                         whole.push((last.saturating_duration_since(sent.from), last - first));
                     }
-                    _ if self.is_wanted(sent.mark, sent.from, pool.killed) => incomplete += 1,
+                    _ if is_wanted(sent.mark, sent.from, &pool.deaths) => incomplete += 1,
                     _ => {}
                 }
             }
             Fanout::of(&whole, incomplete)
         };
-        let failover = pool.killed.map(|killed| {
-            let read = books.reached(1);
-            let since = |at: Option<Instant>| at.map_or(0.0, |at| millis(at.saturating_duration_since(killed)));
-            Failover { moved: read.miners, first_ms: since(read.first), last_ms: since(read.last) }
-        });
+        let failovers: Vec<Failover> = pool
+            .deaths
+            .iter()
+            .zip(books.moves().map(Some).chain(std::iter::repeat(None)))
+            .map(|(&(_, died), moved)| {
+                let read = moved.unwrap_or_default();
+                let since = |at: Option<Instant>| at.map_or(0.0, |at| millis(at.saturating_duration_since(died)));
+                Failover { moved: read.miners, first_ms: since(read.first), last_ms: since(read.last) }
+            })
+            .collect();
         Figures {
             connect: self.connect.to_string(),
             miners: config.miners,
@@ -338,7 +343,7 @@ impl Run<'_> {
             pools: pool.counts[..1 + usize::from(config.pool.second.is_some())].to_vec(),
             cpu,
             memory,
-            failover,
+            failovers,
             oddities: Oddities {
                 unreadable_lines: books.unreadable,
                 foreign_jobs: books.foreign_jobs,
@@ -346,13 +351,44 @@ impl Run<'_> {
             },
         }
     }
+}
 
-    /// Tells whether every miner should have got this job: the first pool's until it dies, the second's from then on.
-    fn is_wanted(&self, mark: Mark, sent: Instant, killed: Option<Instant>) -> bool {
-        match killed {
-            None => mark.pool == 0,
-            Some(killed) if mark.pool == 0 => sent + SETTLE < killed,
-            Some(killed) => sent > killed + SETTLE,
+/// Tells whether every miner should have got this job: the first pool's until it dies, the second's until that does, and so on.
+fn is_wanted(mark: Mark, sent: Instant, deaths: &[(usize, Instant)]) -> bool {
+    let near = |died: Instant| sent < died + SETTLE && died < sent + SETTLE;
+    let live = deaths.iter().rfind(|(_, died)| *died <= sent).map_or(0, |(dead, _)| 1 - dead);
+    usize::from(mark.pool) == live && !deaths.iter().any(|(_, died)| near(*died))
+}
+
+/// When pools die and come back.
+struct Deaths {
+    at: Option<Duration>,
+    every: Option<Duration>,
+    /// How many have died.
+    count: u32,
+    /// The one that is dead and is to come back.
+    dead: Option<usize>,
+}
+
+impl Deaths {
+    fn of(config: &LoadConfig) -> Self {
+        let every = config.pool_dies_every;
+        Self { at: config.kill_pool_at.or(every), every, count: 0, dead: None }
+    }
+
+    fn pass(&mut self, passed: Duration, pools: &Pools) {
+        if let (Some(dead), Some(every)) = (self.dead, self.every)
+            && passed >= every * self.count + every / 2
+        {
+            self.dead = None;
+            pools.revive(dead);
+        }
+        if self.at.is_some_and(|at| passed >= at) {
+            let pool = self.count as usize % pool::POOLS;
+            pools.kill(pool);
+            self.count += 1;
+            self.dead = Some(pool);
+            self.at = self.every.map(|every| every * (self.count + 1));
         }
     }
 }

@@ -71,6 +71,7 @@ fn config(options: &Bench) -> LoadConfig {
         pids: options.pid.clone(),
         wait: options.wait,
         kill_pool_at: options.kill_pool_at,
+        pool_dies_every: options.pool_dies_every,
         with_floor: options.with_floor,
     }
 }

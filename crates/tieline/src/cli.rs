@@ -285,6 +285,9 @@ pub struct Bench {
     /// Close the first pool so long after the first share, to see how the miners get to the second.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen")]
     pub kill_pool_at: Option<Duration>,
+    /// Close the pool that is mined at this often, the first and the second in turn; each is back half of it later.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen", conflicts_with_all = ["direct", "kill_pool_at"])]
+    pub pool_dies_every: Option<Duration>,
     /// The difficulty the pools set, such as 2^-26 or 0.001.
     #[arg(long, value_name = "DIFFICULTY", default_value = "2^-28", value_parser = parse_difficulty)]
     pub pool_difficulty: f64,

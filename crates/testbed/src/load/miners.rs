@@ -56,6 +56,8 @@ struct Member {
     unsent: Vec<u8>,
     /// One more than the newest job read, for each pool.
     newest: [u32; POOLS],
+    /// Whose job it works on.
+    pool: Option<u8>,
 }
 
 /// Each different notify is read once, however many miners get it.
@@ -197,6 +199,7 @@ impl Fleet {
             partial: Vec::new(),
             unsent: Vec::new(),
             newest: [0; POOLS],
+            pool: None,
         });
         Ok(())
     }
@@ -339,9 +342,11 @@ impl Fleet {
                     return;
                 };
                 if mark.number >= *newest {
-                    let first_of_pool = *newest == 0;
                     *newest = mark.number + 1;
-                    self.books.read_job(mark, first_of_pool, read_at);
+                    self.books.read_job(mark, read_at);
+                }
+                if member.pool.replace(mark.pool).is_some_and(|former| former != mark.pool) {
+                    self.books.moved(mark.pool, read_at);
                 }
             }
             b"client.reconnect" => self.books.reconnects_asked += 1,

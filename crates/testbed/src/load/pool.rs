@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,8 @@ pub(super) struct Sent {
 pub(super) struct PoolBooks {
     pub(super) counts: [PoolCounts; POOLS],
     pub(super) jobs: Vec<Sent>,
-    pub(super) killed: Option<Instant>,
+    /// Which pool died, and when.
+    pub(super) deaths: Vec<(usize, Instant)>,
 }
 
 /// Most pools at a time.
@@ -86,18 +87,17 @@ pub(super) struct Pools {
     pub(super) addrs: Vec<SocketAddr>,
     /// What marks this run's jobs.
     pub(super) run: u32,
-    commands: Arc<Commands>,
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
     thread: JoinHandle<io::Result<PoolBooks>>,
 }
 
-#[derive(Debug)]
-struct Commands {
-    wanted: AtomicU8,
-    waker: Waker,
+#[derive(Debug, Clone, Copy)]
+enum Command {
+    Stop,
+    Kill(usize),
+    Revive(usize),
 }
-
-const STOP: u8 = 1;
-const KILL_FIRST: u8 = 2;
 
 impl Pools {
     /// Binds, and starts the thread.
@@ -115,12 +115,13 @@ impl Pools {
             addrs.push(listener.local_addr().map_err(taken)?);
             listeners.push(Some(listener));
         }
-        let commands = Arc::new(Commands { wanted: AtomicU8::new(0), waker });
+        let (commands, told) = mpsc::channel();
         let mut thread = Thread {
             judges: (0..listeners.len())
                 .map(|index| Judge::new(settings, Mark { run, pool: u8::try_from(index).expect("two"), number: 0 }))
                 .collect(),
             settings: settings.clone(),
+            addrs: addrs.clone(),
             listeners,
             conns: Vec::new(),
             free: Vec::new(),
@@ -129,22 +130,26 @@ impl Pools {
             rng: StdRng::seed_from_u64(run.into()),
             line: String::new(),
         };
-        let told = commands.clone();
         let thread = std::thread::Builder::new().name("bench-pool".into()).spawn(move || {
             thread.run(poll, &told)?;
             Ok(thread.books)
         });
-        Ok(Self { addrs, run, commands, thread: thread.map_err(failed)? })
+        Ok(Self { addrs, run, commands, waker: Arc::new(waker), thread: thread.map_err(failed)? })
     }
 
-    /// Closes the first pool: its listener and all its connections.
-    pub(super) fn kill_first(&self) {
-        self.tell(KILL_FIRST);
+    /// Closes a pool: its listener and all its connections.
+    pub(super) fn kill(&self, pool: usize) {
+        self.tell(Command::Kill(pool));
+    }
+
+    /// Has a pool that was closed listen again.
+    pub(super) fn revive(&self, pool: usize) {
+        self.tell(Command::Revive(pool));
     }
 
     /// Ends the thread and returns its books.
     pub(super) fn stop(self) -> Result<PoolBooks, LoadError> {
-        self.tell(STOP);
+        self.tell(Command::Stop);
         let failed = |source| LoadError::Tool { doing: "run the pool", source };
         match self.thread.join() {
             Ok(books) => books.map_err(failed),
@@ -152,15 +157,16 @@ impl Pools {
         }
     }
 
-    fn tell(&self, command: u8) {
-        self.commands.wanted.fetch_or(command, Ordering::SeqCst);
-        // A thread that has ended needs no waking.
-        self.commands.waker.wake().ok();
+    fn tell(&self, command: Command) {
+        // A thread that has ended needs no telling.
+        self.commands.send(command).ok();
+        self.waker.wake().ok();
     }
 }
 
 struct Thread {
     settings: PoolSettings,
+    addrs: Vec<SocketAddr>,
     listeners: Vec<Option<TcpListener>>,
     judges: Vec<Judge>,
     conns: Vec<Option<Conn>>,
@@ -185,7 +191,7 @@ struct Conn {
 }
 
 impl Thread {
-    fn run(&mut self, mut poll: Poll, commands: &Commands) -> io::Result<()> {
+    fn run(&mut self, mut poll: Poll, commands: &Receiver<Command>) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; BUFFER];
         let mut next_job = now();
@@ -205,18 +211,26 @@ impl Thread {
                     Token(index) => self.ready(index - POOLS, event.is_writable(), &mut buffer),
                 }
             }
-            let wanted = commands.wanted.load(Ordering::SeqCst);
-            if wanted & STOP != 0 {
-                return Ok(());
-            }
-            if wanted & KILL_FIRST != 0 && self.books.killed.is_none() {
-                self.books.killed = Some(now());
-                self.listeners[0] = None;
-                for index in 0..self.conns.len() {
-                    if self.conns[index].as_ref().is_some_and(|conn| conn.pool == 0) {
-                        self.close(index);
+            while let Ok(command) = commands.try_recv() {
+                match command {
+                    Command::Stop => return Ok(()),
+                    Command::Kill(pool) => self.kill(pool),
+                    Command::Revive(pool) => {
+                        let mut listener = bind(self.addrs[pool])?;
+                        poll.registry().register(&mut listener, Token(pool), Interest::READABLE)?;
+                        self.listeners[pool] = Some(listener);
                     }
                 }
+            }
+        }
+    }
+
+    fn kill(&mut self, pool: usize) {
+        self.books.deaths.push((pool, now()));
+        self.listeners[pool] = None;
+        for index in 0..self.conns.len() {
+            if self.conns[index].as_ref().is_some_and(|conn| conn.pool == pool) {
+                self.close(index);
             }
         }
     }

@@ -48,8 +48,8 @@ pub struct Figures {
     pub cpu: Option<Cpu>,
     /// Memory of the peer, if its processes were named.
     pub memory: Option<Memory>,
-    /// What happened when the first pool died, if it did.
-    pub failover: Option<Failover>,
+    /// What happened when pools died, one by one.
+    pub failovers: Vec<Failover>,
     /// Lines that could not be read, jobs that are none of ours, and requests to reconnect.
     pub oddities: Oddities,
 }

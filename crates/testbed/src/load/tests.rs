@@ -25,6 +25,7 @@ fn config(miners: usize) -> LoadConfig {
         pids: Vec::new(),
         wait: Duration::from_secs(60),
         kill_pool_at: None,
+        pool_dies_every: None,
         with_floor: false,
     }
 }
@@ -68,7 +69,7 @@ fn a_dead_pool_loses_its_miners() {
     let measured = Bench::open(config).unwrap().run(None, |_| ()).unwrap().measured;
     assert_eq!(measured.disconnects, 10, "{measured:#?}");
     assert!(measured.shares.unsendable > 0 && !measured.nothing_lost(), "{measured:#?}");
-    assert_eq!(measured.failover.unwrap().moved, 0, "nobody was there to move them");
+    assert_eq!(measured.failovers[0].moved, 0, "nobody was there to move them");
 }
 
 #[test]

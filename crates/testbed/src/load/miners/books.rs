@@ -31,8 +31,8 @@ pub(in crate::load) struct Books {
     pub(in crate::load) last_notify: Option<Instant>,
     /// For each pool and job.
     jobs: [Vec<Read>; POOLS],
-    /// For each pool: who has ever had a job of it.
-    reached: [Read; POOLS],
+    /// For each time the miners went from one pool to the other: to which, and who has gone.
+    moves: Vec<(u8, Read)>,
 }
 
 /// One share; instants are nanoseconds since the books were opened.
@@ -87,7 +87,7 @@ impl Books {
             reconnects_asked: 0,
             last_notify: None,
             jobs: [const { Vec::new() }; POOLS],
-            reached: [Read { first: None, last: None, miners: 0 }; POOLS],
+            moves: Vec::new(),
         }
     }
 
@@ -140,16 +140,24 @@ impl Books {
         true
     }
 
-    pub(super) fn read_job(&mut self, mark: Mark, first_of_pool: bool, at: Instant) {
-        let pool = usize::from(mark.pool);
-        let jobs = &mut self.jobs[pool];
+    pub(super) fn read_job(&mut self, mark: Mark, at: Instant) {
+        let jobs = &mut self.jobs[usize::from(mark.pool)];
         let index = mark.number as usize;
         if index >= jobs.len() {
             jobs.resize(index + 1, Read::default());
         }
         jobs[index].by_one_more(at);
-        if first_of_pool {
-            self.reached[pool].by_one_more(at);
+    }
+
+    /// A miner that had jobs of the other pool has one of this.
+    pub(super) fn moved(&mut self, to: u8, at: Instant) {
+        match self.moves.last_mut() {
+            Some((pool, read)) if *pool == to => read.by_one_more(at),
+            _ => {
+                let mut read = Read::default();
+                read.by_one_more(at);
+                self.moves.push((to, read));
+            }
         }
     }
 
@@ -163,9 +171,9 @@ impl Books {
         self.jobs.iter().all(|jobs| jobs.last().is_none_or(|read| read.miners >= miners))
     }
 
-    /// Who has ever had a job of a pool.
-    pub(in crate::load) const fn reached(&self, pool: usize) -> Read {
-        self.reached[pool]
+    /// Who went from one pool to the other, the first time and so on.
+    pub(in crate::load) fn moves(&self) -> impl Iterator<Item = Read> {
+        self.moves.iter().map(|(_, read)| *read)
     }
 
     /// The spans of all shares from number `from` on.
@@ -236,18 +244,28 @@ mod tests {
     }
 
     #[test]
+    fn miners_that_go_to_and_fro_are_counted_each_time() {
+        let from = crate::clock::now();
+        let mut books = Books::new(from);
+        for (pool, after) in [(1, 1), (1, 5), (0, 9)] {
+            books.moved(pool, from + Duration::from_millis(after));
+        }
+        let moves: Vec<_> = books.moves().map(|read| (read.miners, read.last.unwrap() - from)).collect();
+        assert_eq!(moves, [(2, Duration::from_millis(5)), (1, Duration::from_millis(9))]);
+    }
+
+    #[test]
     fn a_job_is_read_when_the_last_has_it() {
         let from = crate::clock::now();
         let mut books = Books::new(from);
         let mark = Mark { run: 1, pool: 1, number: 2 };
         assert!(books.newest_was_read_by(2));
-        books.read_job(mark, true, from);
+        books.read_job(mark, from);
         assert!(!books.newest_was_read_by(2));
-        books.read_job(mark, true, from + Duration::from_millis(4));
+        books.read_job(mark, from + Duration::from_millis(4));
         assert!(books.newest_was_read_by(2));
         let read = books.job(mark);
         assert_eq!((read.miners, read.last.unwrap() - read.first.unwrap()), (2, Duration::from_millis(4)));
-        assert_eq!((books.reached(1).miners, books.reached(0).miners), (2, 0));
         assert_eq!(books.job(Mark { number: 9, ..mark }).miners, 0);
     }
 }

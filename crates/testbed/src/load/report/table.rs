@@ -66,10 +66,12 @@ const ROWS: &[(&str, Cell)] = &[
         (unknown + bad > 0).then(|| format!("{unknown} / {bad}"))
     }),
     ("pool: connections", |of| Some(of.pools.iter().map(|pool| pool.connections).sum::<u64>().to_string())),
-    ("pool dies -> first / last miner moved (ms)", |of| {
-        Some(format!("{:.1} / {:.1}", of.failover?.first_ms, of.failover?.last_ms))
+    ("pools that died", |of| some(of.failovers.len() as u64)),
+    ("pool dies -> first / last miner moved, worst (ms)", |of| {
+        let worst = of.failovers.iter().max_by(|one, other| one.last_ms.total_cmp(&other.last_ms))?;
+        Some(format!("{:.1} / {:.1}", worst.first_ms, worst.last_ms))
     }),
-    ("miners moved", |of| Some(of.failover?.moved.to_string())),
+    ("miners moved, fewest", |of| Some(of.failovers.iter().map(|failover| failover.moved).min()?.to_string())),
     ("lines that could not be read", |of| some(of.oddities.unreadable_lines)),
     ("jobs that no pool of this run has made", |of| some(of.oddities.foreign_jobs)),
     ("requests to connect elsewhere", |of| some(of.oddities.reconnects_asked)),
