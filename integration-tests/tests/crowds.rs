@@ -111,6 +111,82 @@ async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
     site.stop().await;
 }
 
+/// Miners that never say anything hear every job by itself, also while others come and go on their lanes and pools die: nothing
+/// else would wake their sessions before the next ping, which is a minute away.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
+    const MINERS: usize = 300;
+    const SOON: Duration = Duration::from_secs(25);
+    let setup = Setup {
+        pools: vec![still(8, 1), still(8, 2)],
+        change: |config| {
+            config.ping_every = Duration::from_secs(60);
+            config.refresh_after = Duration::from_secs(3600);
+            config.failback_after = Duration::from_secs(3600);
+            config.pool.job_every = Duration::ZERO;
+        },
+        ..Setup::default()
+    };
+    let site = Site::start(setup).await;
+    let addr = site.proxy.addrs()[0];
+    let join = async || {
+        let mut miner = BufReader::new(TcpStream::connect(addr).await.expect("it accepts"));
+        miner.write_all(format!("{SUBSCRIBE}\n{AUTHORIZE}\n").as_bytes()).await.expect("it reads");
+        miner
+    };
+    let hear = async |miner: &mut BufReader<TcpStream>| {
+        let mut line = String::new();
+        while !line.contains("mining.notify") {
+            line.clear();
+            let read = timeout(SOON, miner.read_line(&mut line)).await.expect("a job by itself").expect("kept");
+            assert!(read > 0, "kept");
+        }
+    };
+    let mut miners = Vec::new();
+    for _ in 0..MINERS {
+        let mut miner = join().await;
+        hear(&mut miner).await;
+        miners.push(miner);
+    }
+    for round in 0..12 {
+        let pool = &site.pools[round / 6];
+        // Some leave and others come while the job goes round; who comes may hear it, or have had it as its first.
+        let leavers = miners.split_off(MINERS - 60);
+        pool.new_job(true);
+        drop(leavers);
+        let mut comers = Vec::new();
+        for _ in 0..60 {
+            comers.push(join().await);
+        }
+        for miner in &mut miners {
+            hear(miner).await;
+        }
+        for miner in &mut comers {
+            hear(miner).await;
+        }
+        miners.append(&mut comers);
+        if round == 5 {
+            // All are told to leave their lanes at once.
+            site.pools[0].die().await;
+            for miner in &mut miners {
+                hear(miner).await;
+            }
+        }
+        // What a comer has heard twice is not to pass for the next round's job.
+        quiet(&mut miners).await;
+    }
+    drop(miners);
+    site.stop().await;
+}
+
+/// Reads what is there already.
+async fn quiet(miners: &mut [BufReader<TcpStream>]) {
+    for miner in miners {
+        let mut line = String::new();
+        while timeout(Duration::from_millis(2), miner.read_line(&mut line)).await.is_ok() {}
+    }
+}
+
 /// Runs futures side by side on this task.
 async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();

@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::site::{ControlConfig, Site, SiteConfig};
 
-/// How long tasks may take to stop.
+/// How long tasks may take to stop, beside what miners' answers are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Runs until SIGINT or SIGTERM.
@@ -61,6 +61,7 @@ async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime
         timing: Timing::default(),
         runtime: Some(http.clone()),
     });
+    let grace = settings.proxy.shutdown_grace + STOP_GRACE;
     let config = SiteConfig { proxy: settings.proxy, control, state_dir: settings.state_dir };
     let token = settings.token_file.as_deref().map(load_token).transpose()?;
     let site = Arc::new(Site::start(config, &mut registry, &tasks).await?);
@@ -87,7 +88,7 @@ async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime
 
     let signal = daemon::signals::shutdown_requested().await;
     info!(signal, "stopping");
-    let left = tasks.shutdown(STOP_GRACE).await;
+    let left = tasks.shutdown(grace).await;
     if let Err(failure) = serving.await {
         error!(%failure, "http ended badly");
     }
