@@ -299,12 +299,14 @@ impl Run<'_> {
             let sent_then = |sent: Instant| sent >= from && until.is_none_or(|until| sent < until);
             for sent in pool.jobs.iter().filter(|sent| sent_then(sent.from)) {
                 let read = books.job(sent.mark);
+                if !is_wanted(sent.mark, sent.from, &pool.deaths) {
+                    continue;
+                }
                 match (read.first, read.last) {
                     (Some(first), Some(last)) if read.miners == config.miners => {
                         whole.push((last.saturating_duration_since(sent.from), last - first));
                     }
-                    _ if is_wanted(sent.mark, sent.from, &pool.deaths) => incomplete += 1,
-                    _ => {}
+                    _ => incomplete += 1,
                 }
             }
             Fanout::of(&whole, incomplete)
@@ -312,9 +314,9 @@ impl Run<'_> {
         let failovers: Vec<Failover> = pool
             .deaths
             .iter()
-            .zip(books.moves().map(Some).chain(std::iter::repeat(None)))
-            .map(|(&(_, died), moved)| {
-                let read = moved.unwrap_or_default();
+            .map(|&(dead, died)| {
+                let mut moves = books.moves().filter(|(to, _)| *to != dead).map(|(_, read)| read);
+                let read = moves.find(|read| read.first.is_some_and(|first| first >= died)).unwrap_or_default();
                 let since = |at: Option<Instant>| at.map_or(0.0, |at| millis(at.saturating_duration_since(died)));
                 Failover { moved: read.miners, first_ms: since(read.first), last_ms: since(read.last) }
             })

@@ -171,9 +171,9 @@ impl Books {
         self.jobs.iter().all(|jobs| jobs.last().is_none_or(|read| read.miners >= miners))
     }
 
-    /// Who went from one pool to the other, the first time and so on.
-    pub(in crate::load) fn moves(&self) -> impl Iterator<Item = Read> {
-        self.moves.iter().map(|(_, read)| *read)
+    /// To which pool miners went from the other, and who: the first time and so on.
+    pub(in crate::load) fn moves(&self) -> impl Iterator<Item = (usize, Read)> {
+        self.moves.iter().map(|(to, read)| (usize::from(*to), *read))
     }
 
     /// The spans of all shares from number `from` on.
@@ -250,8 +250,8 @@ mod tests {
         for (pool, after) in [(1, 1), (1, 5), (0, 9)] {
             books.moved(pool, from + Duration::from_millis(after));
         }
-        let moves: Vec<_> = books.moves().map(|read| (read.miners, read.last.unwrap() - from)).collect();
-        assert_eq!(moves, [(2, Duration::from_millis(5)), (1, Duration::from_millis(9))]);
+        let moves: Vec<_> = books.moves().map(|(to, read)| (to, read.miners, read.last.unwrap() - from)).collect();
+        assert_eq!(moves, [(1, 2, Duration::from_millis(5)), (0, 1, Duration::from_millis(9))]);
     }
 
     #[test]
