@@ -402,7 +402,7 @@ impl<'c> Carrier<'c> {
     /// Asks for the difficulty that suits the fleet, and counts what miners are held above.
     fn size(&mut self, now: Instant) {
         let state = self.pools.placement.target_state(self.pool.index);
-        let may_ask = self.has_job && self.pool.config.suggest_difficulty.is_none();
+        let may_ask = self.session.is_settled(now) && self.pool.config.suggest_difficulty.is_none();
         let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
         // Each connection of the target looks.
         let part = f64::from(state.ready.max(1));

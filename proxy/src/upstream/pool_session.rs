@@ -81,6 +81,8 @@ pub(crate) struct PoolSession {
     renamed: VecDeque<Arc<PoolJob>>,
     /// The pool has said a difficulty, or has been waited for long enough.
     difficulty_said: bool,
+    /// The difficulty of its newest job, and since when its jobs have had it.
+    works_at: Option<(Difficulty, Instant)>,
     in_flight: InFlight,
     connected_at: Instant,
     last_answer_at: Instant,
@@ -94,6 +96,8 @@ pub(crate) struct PoolSession {
 
 /// How long a first job waits for the difficulty that belongs to it.
 const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
+/// How long miners may still come with shares of the job before: they finish what their chips have.
+const CHANGE_SETTLES: Duration = Duration::from_secs(2);
 /// Works remembered with their newest names: more than one miner keeps of jobs.
 const RENAMED_MAX: usize = 64;
 /// Unreadable jobs in a row after which it is left (U21).
@@ -123,6 +127,7 @@ impl PoolSession {
             early_job: None,
             renamed: VecDeque::new(),
             difficulty_said: false,
+            works_at: None,
             in_flight: InFlight::default(),
             connected_at: now,
             last_answer_at: now,
@@ -144,6 +149,13 @@ impl PoolSession {
     /// The difficulty of the pool's next job, as far as it has said.
     pub(crate) fn difficulty(&self) -> Difficulty {
         self.difficulty
+    }
+
+    /// Whether the pool's last change of difficulty has come to the miners. Pools remember the difficulty before the present
+    /// one and no other (ckpool, para): if we had it changed again before, the shares of older jobs would be measured by one
+    /// they were not mined at.
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.works_at.is_some_and(|(at, since)| at == self.difficulty && now >= since + CHANGE_SETTLES)
     }
 
     /// Asks the pool for a difficulty.
@@ -307,6 +319,9 @@ impl PoolSession {
             && self.difficulty_said
             && let Some((job, _)) = self.early_job.take()
         {
+            if self.works_at.is_none_or(|(at, _)| at != self.difficulty) {
+                self.works_at = Some((self.difficulty, now));
+            }
             let terms = Terms { job, difficulty: self.difficulty, mask: self.mask };
             events.extend(self.pace.take(terms, now).map(PoolEvent::from));
         }

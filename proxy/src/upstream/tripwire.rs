@@ -25,6 +25,8 @@ const TELL_EVERY: Duration = Duration::from_secs(3600);
 const TAG_MIN: usize = 6;
 /// Longest tag kept.
 const TAG_MAX: usize = 64;
+/// Bytes of a number beside a word that may be printable by chance, and then look like a part of it.
+const BESIDE_MAX: usize = 4;
 
 /// What was new about a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(super) struct Change {
 #[derive(Debug, Default)]
 pub(super) struct Tripwire {
     payees: VecDeque<[u8; 32]>,
-    tags: VecDeque<String>,
+    tags: VecDeque<Vec<String>>,
     told_at: Option<Instant>,
 }
 
@@ -51,7 +53,7 @@ impl Tripwire {
         let coinbase = Coinbase::parse(job, extranonce_len)?;
         let first = self.payees.is_empty();
         let payees = !self.payees.contains(&coinbase.payees);
-        let tag = !self.tags.contains(&coinbase.tag);
+        let tag = !self.tags.iter().any(|known| is_same_tag(known, &coinbase.tag));
         if payees && (first || learn) {
             remember(&mut self.payees, coinbase.payees);
         }
@@ -66,7 +68,8 @@ impl Tripwire {
             self.told_at = Some(now);
         }
         let what = if payees { "pays others" } else { "has another tag" };
-        let detail = format!("the coinbase {what} than before: {} outputs, tag {:?}", coinbase.outputs, coinbase.tag);
+        let words = coinbase.tag.join(" ");
+        let detail = format!("the coinbase {what} than before: {} outputs, tag {words:?}", coinbase.outputs);
         Some(Change { payees, news, detail })
     }
 }
@@ -89,7 +92,7 @@ struct Coinbase {
     /// Digest of the set of scripts that are paid.
     payees: [u8; 32],
     outputs: usize,
-    tag: String,
+    tag: Vec<String>,
 }
 
 impl Coinbase {
@@ -116,7 +119,7 @@ impl Coinbase {
 const MERGE_MINING: [u8; 4] = [0xfa, 0xbe, b'm', b'm'];
 
 /// The words in a coinbase's script, with each number as `0`.
-fn tag(script: &[u8]) -> String {
+fn tag(script: &[u8]) -> Vec<String> {
     let mut script = script.to_vec();
     if let Some(at) = script.windows(4).position(|window| window == MERGE_MINING) {
         let end = script.len().min(at + 4 + 40);
@@ -124,6 +127,7 @@ fn tag(script: &[u8]) -> String {
     }
     let printable = |byte: &u8| matches!(byte, b' '..=b'~');
     let mut words: Vec<String> = Vec::new();
+    let mut room = TAG_MAX;
     for run in script.split(|byte| !printable(byte)).filter(|run| run.len() >= TAG_MIN) {
         let mut word = String::new();
         for byte in run {
@@ -132,9 +136,29 @@ fn tag(script: &[u8]) -> String {
                 word.push(next);
             }
         }
+        word.truncate(room);
+        room -= word.len();
         words.push(word);
     }
-    words.join(" ").chars().take(TAG_MAX).collect()
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Whether two tags have the same words, but for what numbers beside them put on: para 0.6.0 writes the time right behind
+/// its `|parasite|`, and in one second of three that is a character more.
+fn is_same_tag(known: &[String], new: &[String]) -> bool {
+    known.len() == new.len() && known.iter().zip(new).all(|(known, new)| known == new || is_same_word(known, new))
+}
+
+/// Whether two words have all in common but a few characters at their ends, and enough to be words.
+fn is_same_word(known: &str, new: &str) -> bool {
+    let fits = |front: usize, back: usize| {
+        let core = known.len().checked_sub(back).and_then(|end| known.get(front..end));
+        core.filter(|core| core.len() >= TAG_MIN).is_some_and(|core| {
+            new.find(core).is_some_and(|at| at <= BESIDE_MAX && new.len() - at - core.len() <= BESIDE_MAX)
+        })
+    };
+    (0..=BESIDE_MAX).any(|front| (0..=BESIDE_MAX).any(|back| fits(front, back)))
 }
 
 #[cfg(test)]
@@ -183,6 +207,25 @@ mod tests {
             ntime: 1_800_000_000,
             clean: true,
         }
+    }
+
+    /// As para 0.6.0 builds its coinbase; seen as an alarm at its second block.
+    #[test]
+    fn u40_a_time_beside_the_tag_is_not_a_part_of_it() {
+        let mut wire = Tripwire::default();
+        let text = |time: u32, number: u8| {
+            [&b"|parasite|"[..], &time.to_le_bytes(), &[0; 4], &[number; 4], b"/mined by us/"].concat()
+        };
+        for second in 0..600 {
+            let time = 0x6b08_b900 + second;
+            let job = job(900_000 + second, &text(time, (second % 256) as u8), &[(312_500_000, OURS)]);
+            assert_eq!(wire.look(&job, 12, true, origin()), None, "second {second}");
+        }
+        let job = job(900_600, &[&b"|leech|"[..], &[0; 12], b"/mined by us/"].concat(), &[(312_500_000, OURS)]);
+        assert!(
+            wire.look(&job, 12, true, origin()).is_some_and(|change| !change.payees),
+            "other words are another tag"
+        );
     }
 
     #[test]

@@ -126,6 +126,29 @@ fn a_first_job_waits_for_its_difficulty() {
     assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
 }
 
+/// para 0.6.0 measures a share of an older job by the lower of its two latest difficulties. Asked to lower one that it had
+/// raised within the same job, it refused shares that met the first.
+#[test]
+fn a_change_of_difficulty_settles_before_another_is_asked_for() {
+    let (now, notify) = (origin(), notify());
+    let later = now + CHANGE_SETTLES;
+    let raised = r#"{"id":null,"method":"mining.set_difficulty","params":[131072]}"#;
+    let mut session = session(now);
+    session.start(&mut Vec::new());
+    jobs(&mut session, &[HELLO[0], HELLO[1], DIFFICULTY], now);
+    assert!(!session.is_settled(later), "it has brought no job");
+    jobs(&mut session, &[&notify], now);
+    assert!(!session.is_settled(now) && session.is_settled(later));
+    jobs(&mut session, &[DIFFICULTY], later);
+    assert!(session.is_settled(later), "nothing has changed");
+    jobs(&mut session, &[raised], later);
+    assert!(!session.is_settled(later + CHANGE_SETTLES), "no job has it yet");
+    jobs(&mut session, &[&notify], later);
+    assert!(!session.is_settled(later), "shares of the job before may still come");
+    jobs(&mut session, &[&notify], later + CHANGE_SETTLES);
+    assert!(session.is_settled(later + CHANGE_SETTLES), "a further job has no further change");
+}
+
 /// PROTOCOL: a set_extranonce works from the next notify on. A job that still waits for its difficulty came before it.
 #[test]
 fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
