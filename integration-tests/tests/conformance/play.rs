@@ -309,7 +309,8 @@ async fn next(line: &mut BufReader<TcpStream>) -> Result<Option<String>, String>
 /// Takes a setting of the pool.
 fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
     match key {
-        "scripted" | "second" | "like" | "server.passthrough" | "server.difficulty" | "server.min_difficulty" => {}
+        "scripted" | "second" | "like" => {}
+        "server.passthrough" | "server.vardiff" | "server.difficulty" | "server.min_difficulty" => {}
         "pool.difficulty" => pool.difficulty = value.parse().ok()?,
         "pool.extranonce2_size" => pool.extranonce2_size = value.parse().ok()?,
         "pool.mask" if value == "none" => pool.version_mask = None,
@@ -325,6 +326,10 @@ fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
 fn set_server(key: &str, value: &str, config: &mut Config) -> Option<()> {
     if key == "server.passthrough" {
         config.servers.first_mut()?.passthrough = Some(0);
+        return Some(());
+    }
+    if key == "server.vardiff" {
+        config.servers.first_mut()?.vardiff = value == "on";
         return Some(());
     }
     let difficulty = Difficulty::new(value.parse().ok()?)?;

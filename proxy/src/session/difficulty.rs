@@ -225,9 +225,12 @@ impl Aim {
         if rules.interval.is_some() { self.work_rate(rules) as f32 } else { 0.0 }
     }
 
-    /// Hashes of difficulty 1 a second: measured, or as a good voice has said.
+    /// Hashes of difficulty 1 a second: measured, or as a good voice has said. A miner's own word counts for no more than the
+    /// listener's difficulty: pools are sized and miners held by this, and bfgminer on a processor asks for difficulty 1.
     pub(super) fn work_rate(&self, rules: &DifficultyRules) -> f64 {
-        self.vardiff.work_rate(rules.interval.unwrap_or(MEASURED_BY))
+        let interval = rules.interval.unwrap_or(MEASURED_BY);
+        let work_rate = self.vardiff.work_rate(interval);
+        if self.vardiff.is_hearsay() { work_rate.min(rules.start.get() / interval) } else { work_rate }
     }
 
     /// The same, once shares have shown it.

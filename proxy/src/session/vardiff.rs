@@ -206,6 +206,11 @@ impl Vardiff {
         self.measured && self.estimate.shares >= SHARES_MIN
     }
 
+    /// Whether nothing but the miner's own word tells how fast the machine is.
+    pub(crate) fn is_hearsay(&self) -> bool {
+        self.voice == Voice::Miner && !self.measured()
+    }
+
     /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good voice has said.
     pub(crate) fn work_rate(&self, interval: f64) -> f64 {
         f64::from(self.estimate.rate()) * self.in_force.get() / interval

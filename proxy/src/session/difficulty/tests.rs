@@ -54,6 +54,28 @@ fn every_bound_holds_and_the_stronger_wins() {
     }
 }
 
+/// Else one miner that claims much has all the others held above their pool's difficulty, and itself.
+#[test]
+fn a_miners_word_counts_for_no_more_than_the_listeners_difficulty_until_it_is_measured() {
+    let heard = |say: &dyn Fn(&mut Aim)| {
+        let mut aim = Aim::new(&rules());
+        say(&mut aim);
+        aim.advertise(&limits(1e9), &rules(), at(0));
+        aim
+    };
+    let listeners = 1024.0 / 10.0;
+    assert_eq!(heard(&|_| {}).work_rate(&rules()), listeners);
+    assert_eq!(heard(&|aim| aim.password("d=1048576", &rules())).work_rate(&rules()), listeners);
+    assert_eq!(heard(&|aim| aim.suggestion(of(1e9), at(0), &rules())).work_rate(&rules()), listeners);
+    assert_eq!(heard(&|aim| aim.password("d=16", &rules())).work_rate(&rules()), 1.6, "less is believed");
+    assert_eq!(heard(&|aim| aim.recall(99_000.0, &rules())).work_rate(&rules()), 104_857.6, "it was measured once");
+    let mut fast = heard(&|aim| aim.password("d=1048576", &rules()));
+    for second in (10..400).step_by(10) {
+        fast.share(1_048_576.0, &rules(), at(second));
+    }
+    assert!(fast.work_rate(&rules()) > 90_000.0, "measured: {}", fast.work_rate(&rules()));
+}
+
 #[test]
 fn s54_a_suggestion_is_clamped_to_the_listeners_bounds() {
     for (wished, expected) in [(1e300, 1_048_576.0), (1e-300, 1.0), (1000.0, 512.0)] {
