@@ -104,9 +104,9 @@ impl Executor {
     }
 
     /// Runs a session to its end.
-    pub(crate) fn spawn(self: &Arc<Self>, session: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(self: &Arc<Self>, session: impl Future<Output = ()> + Send + Unpin + 'static) {
         let executor = self.clone();
-        let (turn, session) = async_task::spawn(session, move |turn| executor.woken(turn));
+        let (turn, session) = async_task::spawn(Guarded(Some(session)), move |turn| executor.woken(turn));
         session.detach();
         turn.schedule();
     }
@@ -181,6 +181,23 @@ impl Executor {
         drop(left);
         self.called.notify_all();
         self.worker.wake();
+    }
+}
+
+/// A session whose end may panic like one of its turns: it would take the process along otherwise.
+struct Guarded<F>(Option<F>);
+
+impl<F: Future<Output = ()> + Unpin> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Ready(()), |session| Pin::new(session).poll(cx))
+    }
+}
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        drop(catch_unwind(AssertUnwindSafe(|| drop(self.0.take()))));
     }
 }
 

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// A session that sleeps on its mailbox and writes down each turn it has.
-fn sleeper(session: Arc<SessionHandle>, log: Log) -> impl Future<Output = ()> + Send + 'static {
+fn sleeper(session: Arc<SessionHandle>, log: Log) -> impl Future<Output = ()> + Send + Unpin + 'static {
     poll_fn(move |cx| {
         session.mailbox.register(cx.waker());
         let told = session.mailbox.take().0.has(Signal::Lane);
@@ -88,13 +88,45 @@ fn a_panic_ends_one_session_and_no_worker() {
     let log = Log::default();
     let (one, held) = (handle(1), Arc::new(()));
     let holds = held.clone();
-    executor.spawn(async move {
+    executor.spawn(Box::pin(async move {
         let _holds = holds;
         panic!("on purpose");
-    });
+    }));
     executor.spawn(sleeper(one, log.clone()));
     run(&executor);
     assert_eq!((log.lock().len(), Arc::strong_count(&held)), (1, 1));
+}
+
+/// One whose end panics too, after its last turn or while it unwinds, and one that is ended by the closing.
+#[test]
+fn a_panic_of_a_sessions_end_is_its_own() {
+    struct Falls;
+    impl Drop for Falls {
+        fn drop(&mut self) {
+            panic!("on purpose, at the end");
+        }
+    }
+    let executor = Arc::new(Executor::default());
+    let (log, one) = (Log::default(), handle(1));
+    let falls = Falls;
+    executor.spawn(poll_fn(move |_| {
+        let _held = &falls;
+        Poll::Ready(())
+    }));
+    let falls = Falls;
+    executor.spawn(poll_fn(move |_| -> Poll<()> {
+        let _held = &falls;
+        panic!("on purpose");
+    }));
+    executor.spawn(sleeper(one, log.clone()));
+    run(&executor);
+    assert_eq!(log.lock().len(), 1);
+    let falls = Falls;
+    executor.spawn(poll_fn(move |_| {
+        let _held = &falls;
+        Poll::Pending
+    }));
+    executor.close();
 }
 
 #[tokio::test]
@@ -147,10 +179,10 @@ fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     seat.lane.tell(&session);
     let log = Log::default();
     let asleep = sleeper(session.clone(), log.clone());
-    executor.spawn(async move {
+    executor.spawn(Box::pin(async move {
         let _seat = seat;
         asleep.await;
-    });
+    }));
     run(&executor);
     assert_eq!((log.lock().len(), placement.target_state(0).seated), (1, 1));
     executor.close();
