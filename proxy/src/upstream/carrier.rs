@@ -52,8 +52,8 @@ pub(super) struct Carrier<'c> {
     settled: Vec<Settled>,
 }
 
-/// Most shares of one write.
-const BATCH_MAX: usize = 256;
+/// Most shares of one write: some pools (NOMP and its kin) take more than 10 KiB at once for an attack, and hang up.
+const BATCH_MAX: usize = 64;
 /// How long further shares are gathered after some were written. One that comes alone goes at once; of a crowd, each write
 /// and each answer carries several. A block never waits.
 const GATHER: Duration = Duration::from_millis(1);
