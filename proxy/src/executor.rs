@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use async_task::Runnable;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tracing::error;
 
 use crate::lane::{Lane, Untold};
 use crate::mailbox::Signal;
@@ -197,7 +198,9 @@ impl<F: Future<Output = ()> + Unpin> Future for Guarded<F> {
 
 impl<F> Drop for Guarded<F> {
     fn drop(&mut self) {
-        drop(catch_unwind(AssertUnwindSafe(|| drop(self.0.take()))));
+        if catch_unwind(AssertUnwindSafe(|| drop(self.0.take()))).is_err() {
+            error!("a session panicked at its end");
+        }
     }
 }
 

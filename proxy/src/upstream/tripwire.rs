@@ -44,7 +44,9 @@ pub(super) struct Change {
 pub(super) struct Tripwire {
     payees: VecDeque<[u8; 32]>,
     tags: VecDeque<Vec<String>>,
-    told_at: Option<Instant>,
+    /// When a change of payees was last told of, and one of the tag alone: the lesser must not silence the other.
+    payees_told_at: Option<Instant>,
+    tag_told_at: Option<Instant>,
 }
 
 impl Tripwire {
@@ -63,9 +65,10 @@ impl Tripwire {
         if first || !(payees || tag) {
             return None;
         }
-        let news = self.told_at.is_none_or(|last| now >= last + TELL_EVERY);
+        let told_at = if payees { &mut self.payees_told_at } else { &mut self.tag_told_at };
+        let news = told_at.is_none_or(|last| now >= last + TELL_EVERY);
         if news {
-            self.told_at = Some(now);
+            *told_at = Some(now);
         }
         let what = if payees { "pays others" } else { "has another tag" };
         let words = coinbase.tag.join(" ");
@@ -281,6 +284,9 @@ mod tests {
         wire.look(&job(900_000, b"/OurPool/", &[(1, OURS)]), 12, true, now);
         let change = wire.look(&job(900_000, b"/Other Pool/", &[(1, OURS)]), 12, true, now).expect("new");
         assert!(!change.payees && change.detail.contains("/Other Pool/"), "{change:?}");
+        // Who changes the tag first is found out all the same.
+        let change = wire.look(&job(900_000, b"/Other Pool/", &[(1, THEIRS)]), 12, true, now).expect("new");
+        assert!(change.payees && change.news, "{change:?}");
     }
 
     #[test]
