@@ -30,7 +30,7 @@ const TELLINGS_A_HELPER: usize = 64;
 const TURNS_A_HELPER: usize = 1024;
 /// Turns the worker takes in a row: then sockets are looked at, and pools have their turn.
 const TURNS_IN_A_ROW: u32 = 16;
-/// After so many turns one that is to be told of a job comes first, whoever else waits: a flood must not keep jobs back.
+/// After so many turns one that is to be told of a job is put in line, however many wait: a flood must not keep jobs back.
 const TURNS_A_TELLING: u32 = 4;
 
 /// The queue of sessions that have something to do, and those who work on it.
