@@ -1,4 +1,5 @@
-//! Which driver reaches which machine: by name, or by a glob over names. The first driver that claims a machine has it.
+//! Which driver reaches which machine: by name, or by a glob over names. The first driver that
+//! claims a machine has it.
 
 use std::collections::BTreeSet;
 
@@ -39,8 +40,10 @@ mod tests {
 
     #[test]
     fn a_machine_is_claimed_by_glob_or_by_name() {
-        let claims =
-            Claims { globs: vec!["acme.rig-*".into(), "x?".into()], machines: [MachineId::from("lone")].into() };
+        let claims = Claims {
+            globs: vec!["acme.rig-*".into(), "x?".into()],
+            machines: [MachineId::from("lone")].into(),
+        };
         for (machine, want) in [
             ("acme.rig-7", true),
             ("acme.sig-7", false),

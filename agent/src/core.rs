@@ -1,17 +1,19 @@
-//! What an agent decides: which machine gets which command when, what must be remembered, and what is reported.
+//! What an agent decides: which machine gets which command when, what must be remembered, and what
+//! is reported.
 //!
-//! Pure: the time, what the switchboard said and what drivers answered go in, [`Output`]s come out. [`directive::Receiver`]
-//! says what each machine may do. Lowering acts at once and in the timeline's order; a wake needs a live permit at the
-//! moment it is issued, the raise durably recorded, and that this agent put the machine to sleep. Nothing is given up:
-//! what is not confirmed asleep is told again, with backoff, and counted. Proving watts is left to meters and the
-//! switchboard.
+//! Pure: the time, what the switchboard said and what drivers answered go in, [`Output`]s come out.
+//! [`directive::Receiver`] says what each machine may do. Lowering acts at once and in the
+//! timeline's order; a wake needs a live permit at the moment it is issued, the raise durably
+//! recorded, and that this agent put the machine to sleep. Nothing is given up: what is not
+//! confirmed asleep is told again, with backoff, and counted. Proving watts is left to meters and
+//! the switchboard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use directive::{
-    ActuatorError, AgentReport, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading, Offer, Permit,
-    Reading, Receiver, Standing, Timeline,
+    ActuatorError, AgentReport, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading,
+    Offer, Permit, Reading, Receiver, Standing, Timeline,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info, warn};
@@ -59,7 +61,8 @@ pub struct DriverLimits {
 /// What the task is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Have driver number `driver` do it; answer with [`AgentCore::commanded`] or [`AgentCore::read`].
+    /// Have driver number `driver` do it; answer with [`AgentCore::commanded`] or
+    /// [`AgentCore::read`].
     Command {
         /// Index into [`CoreConfig::drivers`].
         driver: usize,
@@ -93,10 +96,12 @@ pub struct AgentCore {
     config: CoreConfig,
     receiver: Receiver,
     machines: BTreeMap<MachineId, Machine>,
-    /// What a former life left of machines that no driver claims now: kept for the day one does again.
+    /// What a former life left of machines that no driver claims now: kept for the day one does
+    /// again.
     orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
-    /// Machines that we put to sleep and that may run: a permit or a durable write may set them going.
+    /// Machines that we put to sleep and that may run: a permit or a durable write may set them
+    /// going.
     to_wake: BTreeSet<MachineId>,
     meters: Meters,
     outputs: VecDeque<Output>,
@@ -114,7 +119,8 @@ pub struct AgentCore {
     news: bool,
 }
 
-/// A wall clock that differs by more than this from what the monotonic one says has stepped (FAULTS 5.2).
+/// A wall clock that differs by more than this from what the monotonic one says has stepped (FAULTS
+/// 5.2).
 const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 /// The core is called at least this often, so that steps of the wall clock are noticed.
 const TICK_MAX: Duration = Duration::from_secs(1);
@@ -122,7 +128,8 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 impl AgentCore {
-    /// Takes up where a former life stopped: its standings hold, every device is read first, nothing is woken.
+    /// Takes up where a former life stopped: its standings hold, every device is read first,
+    /// nothing is woken.
     #[must_use]
     pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
         config.timing = config.timing.bounded();
@@ -149,8 +156,12 @@ impl AgentCore {
             news: false,
             config,
         };
-        let declared: Vec<MachineId> =
-            core.config.drivers.iter().flat_map(|driver| driver.claims.machines.iter().cloned()).collect();
+        let declared: Vec<MachineId> = core
+            .config
+            .drivers
+            .iter()
+            .flat_map(|driver| driver.claims.machines.iter().cloned())
+            .collect();
         let standing: Vec<MachineId> = core.receiver.applied().keys().cloned().collect();
         let marked: Vec<MachineId> = core.orphans.keys().cloned().collect();
         for machine in standing.into_iter().chain(marked).chain(declared) {
@@ -232,12 +243,23 @@ impl AgentCore {
             let ahead = Duration::try_from(due.duration_since(wall)).unwrap_or_default();
             next = next.min(now + ahead.min(TICK_MAX));
         }
-        let others = self.queues.iter().filter_map(Queue::next).chain(self.meters.next()).chain(self.write_retry_at);
+        let others = self
+            .queues
+            .iter()
+            .filter_map(Queue::next)
+            .chain(self.meters.next())
+            .chain(self.write_retry_at);
         others.fold(next, Instant::min).max(now)
     }
 
     /// A driver answered [`Kind::Sleep`] or [`Kind::Wake`].
-    pub fn commanded(&mut self, machine: &MachineId, kind: Kind, result: Result<(), ActuatorError>, now: Instant) {
+    pub fn commanded(
+        &mut self,
+        machine: &MachineId,
+        kind: Kind,
+        result: Result<(), ActuatorError>,
+        now: Instant,
+    ) {
         let Some(known) = self.machines.get_mut(machine) else { return };
         if let Err(error) = &result {
             warn!(%machine, %kind, %error, "command failed");
@@ -250,7 +272,12 @@ impl AgentCore {
     }
 
     /// A driver answered [`Kind::Read`].
-    pub fn read(&mut self, machine: &MachineId, result: Result<Reading, ActuatorError>, now: Instant) {
+    pub fn read(
+        &mut self,
+        machine: &MachineId,
+        result: Result<Reading, ActuatorError>,
+        now: Instant,
+    ) {
         let Some(known) = self.machines.get_mut(machine) else { return };
         let (face, mark) = (known.face(), known.mark());
         self.queues[known.driver].ended(Kind::Read);
@@ -291,7 +318,9 @@ impl AgentCore {
     #[must_use]
     pub fn state(&self) -> AgentState {
         let mut marks = self.orphans.clone();
-        marks.extend(self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))));
+        marks.extend(
+            self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))),
+        );
         AgentState { saved: self.receiver.saved().clone(), marks }
     }
 
@@ -301,18 +330,23 @@ impl AgentCore {
         self.durable == self.version
     }
 
-    /// Returns the time that schedules go by. It does not run backward by little, so that no step is undone and done
-    /// again; a step of the clock is believed, but nothing rises on it before the switchboard has said so anew.
+    /// Returns the time that schedules go by. It does not run backward by little, so that no step
+    /// is undone and done again; a step of the clock is believed, but nothing rises on it before
+    /// the switchboard has said so anew.
     fn watch_clock(&mut self, wall: Timestamp, now: Instant) -> Timestamp {
         let last = self.clock.replace((wall, now));
         let Some((last_wall, last_now)) = last else {
             self.wall_high = wall;
             return wall;
         };
-        let passed = SignedDuration::try_from(now.saturating_duration_since(last_now)).unwrap_or(SignedDuration::MAX);
+        let passed = SignedDuration::try_from(now.saturating_duration_since(last_now))
+            .unwrap_or(SignedDuration::MAX);
         let step = wall.duration_since(last_wall).saturating_sub(passed);
         if step.abs() > CLOCK_STEP {
-            error!(step_secs = step.as_secs(), "the wall clock stepped, raises wait for a new permit");
+            error!(
+                step_secs = step.as_secs(),
+                "the wall clock stepped, raises wait for a new permit"
+            );
             self.raise_hold = true;
             self.outputs.push_back(Output::ClockStepped);
             self.next_due = self.receiver.number().map(|_| Timestamp::MIN);
@@ -368,12 +402,17 @@ impl AgentCore {
         }
         self.write_retry_at = None;
         self.written = self.version;
-        self.outputs.push_back(Output::Persist { version: self.version, state: Box::new(self.state()) });
+        self.outputs
+            .push_back(Output::Persist { version: self.version, state: Box::new(self.state()) });
     }
 
     fn next_report(&self, now: Instant) -> Instant {
         let timing = &self.config.timing;
-        let wait = if self.news { timing.report_gap.min(timing.report_every) } else { timing.report_every };
+        let wait = if self.news {
+            timing.report_gap.min(timing.report_every)
+        } else {
+            timing.report_every
+        };
         self.reported.map_or(now, |at| at + wait)
     }
 
@@ -386,7 +425,8 @@ impl AgentCore {
         let machines = self.machines.iter().map(|(id, machine)| machine.report(id)).collect();
         let number: Option<Generation> = self.receiver.number();
         let receiver = self.config.name.clone();
-        let report = AgentReport { receiver, at: wall, number, machines, meters: self.meters.reports() };
+        let report =
+            AgentReport { receiver, at: wall, number, machines, meters: self.meters.reports() };
         self.outputs.push_back(Output::Report(report));
     }
 

@@ -1,8 +1,10 @@
-//! An actuator that runs a program per command: the way to reach any device for which a site has a tool.
+//! An actuator that runs a program per command: the way to reach any device for which a site has a
+//! tool.
 //!
-//! No shell is involved: a command is a list of arguments in which `{machine}` stands for the machine's name. Names come
-//! from miners and are checked before they reach a program. What the program prints is read up to a limit, the rest is
-//! thrown away. Exit status 0 means *sent*; whether the machine sleeps, only [`directive::Actuator::read`] tells.
+//! No shell is involved: a command is a list of arguments in which `{machine}` stands for the
+//! machine's name. Names come from miners and are checked before they reach a program. What the
+//! program prints is read up to a limit, the rest is thrown away. Exit status 0 means *sent*;
+//! whether the machine sleeps, only [`directive::Actuator::read`] tells.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -26,8 +28,8 @@ pub struct ExecConfig {
     pub read: Vec<String>,
     /// How long any of them may take; then it is killed.
     pub timeout: Duration,
-    /// How many may run at once. Reads take at most half of it (rounded down, but one), so that a command need not queue
-    /// behind reads of devices that do not answer.
+    /// How many may run at once. Reads take at most half of it (rounded down, but one), so that a
+    /// command need not queue behind reads of devices that do not answer.
     pub concurrency: usize,
 }
 
@@ -83,10 +85,15 @@ impl ExecActuator {
     /// An actuator that runs these commands.
     ///
     /// # Errors
-    /// When a command has no program, does not say where the machine's name goes, or a limit is zero.
+    /// When a command has no program, does not say where the machine's name goes, or a limit is
+    /// zero.
     pub fn new(config: ExecConfig) -> Result<Self, ExecConfigError> {
-        for (command, argv) in [("sleep", &config.sleep), ("wake", &config.wake), ("read", &config.read)] {
-            let Some((program, arguments)) = argv.split_first() else { return Err(ExecConfigError::Empty { command }) };
+        for (command, argv) in
+            [("sleep", &config.sleep), ("wake", &config.wake), ("read", &config.read)]
+        {
+            let Some((program, arguments)) = argv.split_first() else {
+                return Err(ExecConfigError::Empty { command });
+            };
             if program.is_empty() {
                 return Err(ExecConfigError::Empty { command });
             }
@@ -109,7 +116,11 @@ impl ExecActuator {
     }
 
     /// Runs one command to its end. The time it waits for its turn does not count as its own.
-    async fn run(&self, template: &[String], machine: &MachineId) -> Result<Vec<u8>, ActuatorError> {
+    async fn run(
+        &self,
+        template: &[String],
+        machine: &MachineId,
+    ) -> Result<Vec<u8>, ActuatorError> {
         let argv = fill(template, machine)?;
         let _turn = self.running.acquire().await.expect("the semaphore is never closed");
         let mut child = Command::new(&argv[0])
@@ -123,13 +134,15 @@ impl ExecActuator {
             .map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
         let group = Group::of(&child);
         let Ok(ended) = tokio::time::timeout(self.config.timeout, finish(&mut child)).await else {
-            // Killed and reaped here, so that nothing of it is left when the machine gets its next command.
+            // Killed and reaped here, so that nothing of it is left when the machine gets its next
+            // command.
             drop(group);
             drop(child.kill().await);
             return Err(ActuatorError::Timeout { millis: millis(self.config.timeout) });
         };
         group.ended();
-        let ended = ended.map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
+        let ended = ended
+            .map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
         if ended.status.success() {
             return Ok(ended.stdout);
         }
@@ -158,7 +171,8 @@ impl Actuator for ExecActuator {
 /// Puts the machine's name into the arguments.
 fn fill(template: &[String], machine: &MachineId) -> Result<Vec<String>, ActuatorError> {
     let name = machine.as_str();
-    let refused = |why: &str| ActuatorError::Failed { why: format!("machine name {}: {why}", shown(name)) };
+    let refused =
+        |why: &str| ActuatorError::Failed { why: format!("machine name {}: {why}", shown(name)) };
     if name.is_empty() || name.len() > NAME_MAX {
         return Err(refused("must have 1 to 128 characters"));
     }
@@ -172,8 +186,9 @@ fn fill(template: &[String], machine: &MachineId) -> Result<Vec<String>, Actuato
     Ok(template.first().cloned().into_iter().chain(filled).collect())
 }
 
-/// A program with all that it has started: a script's own children would outlive it, and carry out its command after a
-/// newer one. Its drop ends them; it must come before the program is reaped, for then the number may be another's.
+/// A program with all that it has started: a script's own children would outlive it, and carry out
+/// its command after a newer one. Its drop ends them; it must come before the program is reaped,
+/// for then the number may be another's.
 struct Group(Option<rustix::process::Pid>);
 
 impl Group {
@@ -208,7 +223,8 @@ async fn finish(child: &mut Child) -> std::io::Result<Ended> {
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let status = {
-        let pipes = async { tokio::join!(keep_some(out, &mut stdout), keep_some(err, &mut stderr)) };
+        let pipes =
+            async { tokio::join!(keep_some(out, &mut stdout), keep_some(err, &mut stderr)) };
         tokio::pin!(pipes);
         let mut closed = false;
         let status = loop {
@@ -226,7 +242,8 @@ async fn finish(child: &mut Child) -> std::io::Result<Ended> {
     Ok(Ended { status, stdout, stderr })
 }
 
-/// Reads to the end, keeping one byte more than allowed (so that too much can be told from just enough).
+/// Reads to the end, keeping one byte more than allowed (so that too much can be told from just
+/// enough).
 async fn keep_some(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut pipe) = pipe else { return };
     let mut scratch = [0u8; 1024];

@@ -1,6 +1,6 @@
-//! A meter in a file: whatever polls the real meter rewrites one line, `KW [TIME]`, and this reads it. The file is from
-//! outside: any content is either a measurement or an error that says why not. Whether a measurement is too old is judged
-//! by who uses it; this only says when it was taken.
+//! A meter in a file: whatever polls the real meter rewrites one line, `KW [TIME]`, and this reads
+//! it. The file is from outside: any content is either a measurement or an error that says why not.
+//! Whether a measurement is too old is judged by who uses it; this only says when it was taken.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use directive::{Meter, MeterError, MeterReading, Pending, Watts};
 use jiff::Timestamp;
 
-/// A file with a number in kW, optionally followed by the RFC 3339 time of measurement (else the file's own time counts).
+/// A file with a number in kW, optionally followed by the RFC 3339 time of measurement (else the
+/// file's own time counts).
 #[derive(Debug, Clone)]
 pub struct FileMeter {
     path: PathBuf,
@@ -17,7 +18,8 @@ pub struct FileMeter {
 
 /// A line is shorter than 64 bytes; more than this is not a meter.
 const FILE_MAX_BYTES: u64 = 4096;
-/// How far below zero an idle meter's noise may reach; it then counts as zero, so that headroom is never overestimated.
+/// How far below zero an idle meter's noise may reach; it then counts as zero, so that headroom is
+/// never overestimated.
 const NOISE_KW: f64 = 1.0;
 
 impl FileMeter {
@@ -39,12 +41,15 @@ impl Meter for FileMeter {
 }
 
 fn measure(path: &Path) -> Result<MeterReading, MeterError> {
-    let unreachable = |why: String| MeterError::Unreachable { why: format!("{}: {why}", path.display()) };
+    let unreachable =
+        |why: String| MeterError::Unreachable { why: format!("{}: {why}", path.display()) };
     let (text, modified) = read_small(path).map_err(|error| unreachable(error.to_string()))?;
-    parse(&text, modified).map_err(|why| MeterError::Unreadable { why: format!("{}: {why}", path.display()) })
+    parse(&text, modified)
+        .map_err(|why| MeterError::Unreadable { why: format!("{}: {why}", path.display()) })
 }
 
-/// Reads at most one byte more than a meter's file may have. A pipe or device in its place is not even opened.
+/// Reads at most one byte more than a meter's file may have. A pipe or device in its place is not
+/// even opened.
 fn read_small(path: &Path) -> io::Result<(Vec<u8>, Timestamp)> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));

@@ -1,5 +1,5 @@
-//! The numbers an agent exports, all under `tieline_agent_`. Machines are never labels; meters are, because the policy
-//! names them and there are few.
+//! The numbers an agent exports, all under `tieline_agent_`. Machines are never labels; meters are,
+//! because the policy names them and there are few.
 
 use std::sync::atomic::AtomicU64;
 
@@ -117,16 +117,36 @@ impl Metrics {
             "Machines whose last command failed or was not followed",
             self.failing.clone(),
         );
-        registry.register("meter_up", "Whether the meter's last reading was a measurement", self.meter_up.clone());
+        registry.register(
+            "meter_up",
+            "Whether the meter's last reading was a measurement",
+            self.meter_up.clone(),
+        );
         registry.register(
             "reports_dropped",
             "Reports dropped because the switchboard was slow or away",
             self.reports_dropped.clone(),
         );
-        registry.register("directives", "Timelines offered, by what became of them", self.directives.clone());
-        registry.register("directive_generation", "Generation of the timeline held", self.generation.clone());
-        registry.register("state_writes", "Writes of the state file, by outcome", self.state_writes.clone());
-        registry.register("clock_steps", "Steps of the wall clock by more than two seconds", self.clock_steps.clone());
+        registry.register(
+            "directives",
+            "Timelines offered, by what became of them",
+            self.directives.clone(),
+        );
+        registry.register(
+            "directive_generation",
+            "Generation of the timeline held",
+            self.generation.clone(),
+        );
+        registry.register(
+            "state_writes",
+            "Writes of the state file, by outcome",
+            self.state_writes.clone(),
+        );
+        registry.register(
+            "clock_steps",
+            "Steps of the wall clock by more than two seconds",
+            self.clock_steps.clone(),
+        );
         registry.register(
             "machines_ignored",
             "Machines not taken on because the agent's table is full",
@@ -134,7 +154,8 @@ impl Metrics {
         );
     }
 
-    /// Makes the series that are known beforehand: a first event is a step then, and not an appearance.
+    /// Makes the series that are known beforehand: a first event is a step then, and not an
+    /// appearance.
     fn begin(&self) {
         use Outcome::{failed, ok, refused, timeout, unreadable};
         for kind in [KindLabel::sleep, KindLabel::wake, KindLabel::read] {
@@ -194,7 +215,9 @@ impl Metrics {
                 DeviceState::Unknown => 2,
             }] += 1;
         }
-        for (state, count) in [StateLabel::awake, StateLabel::asleep, StateLabel::unknown].into_iter().zip(counts) {
+        for (state, count) in
+            [StateLabel::awake, StateLabel::asleep, StateLabel::unknown].into_iter().zip(counts)
+        {
             self.machines.get_or_create(&StateLabels { state }).set(count);
         }
         self.failing.set(failing);
@@ -231,8 +254,13 @@ mod tests {
             fault: None,
         };
         let at = Timestamp::UNIX_EPOCH;
-        let report =
-            AgentReport { receiver: "agent".into(), at, number: None, machines: vec![machine], meters: Vec::new() };
+        let report = AgentReport {
+            receiver: "agent".into(),
+            at,
+            number: None,
+            machines: vec![machine],
+            meters: Vec::new(),
+        };
         metrics.reported(&report, false);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

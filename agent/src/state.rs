@@ -1,7 +1,7 @@
 //! What an agent must remember across a restart, and the file it lies in.
 //!
-//! A file that cannot be understood is refused, never overwritten: it is the only record of which machines this agent put
-//! to sleep.
+//! A file that cannot be understood is refused, never overwritten: it is the only record of which
+//! machines this agent put to sleep.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,9 @@ impl StateFile {
         let file = daemon::state_file::StateFile::new(path);
         let state = match file.load::<Found>()? {
             Some(Found { format: FORMAT, state }) => state,
-            Some(Found { format: found, .. }) => return Err(StateError::Format { path: path.into(), found }),
+            Some(Found { format: found, .. }) => {
+                return Err(StateError::Format { path: path.into(), found });
+            }
             None => AgentState::default(),
         };
         Ok((Self { file }, state))
@@ -114,7 +116,10 @@ mod tests {
         let (file, empty) = StateFile::open(&path).unwrap();
         assert_eq!(empty, AgentState::default());
         let mut state = AgentState::default();
-        state.marks.insert("a.1".into(), Mark { asleep_by: AsleepBy::Us, slept_at: Some(Timestamp::UNIX_EPOCH) });
+        state.marks.insert(
+            "a.1".into(),
+            Mark { asleep_by: AsleepBy::Us, slept_at: Some(Timestamp::UNIX_EPOCH) },
+        );
         file.save(&state).unwrap();
         assert_eq!(StateFile::open(&path).unwrap().1, state);
     }
@@ -123,7 +128,12 @@ mod tests {
     fn a_file_that_is_no_state_is_refused_by_name_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.json");
-        for bad in ["", "{", "[]", r#"{"format":2,"state":{"saved":{"timeline":null,"applied":{}},"marks":{}}}"#] {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            r#"{"format":2,"state":{"saved":{"timeline":null,"applied":{}},"marks":{}}}"#,
+        ] {
             fs::write(&path, bad).unwrap();
             let error = StateFile::open(&path).unwrap_err();
             assert!(error.to_string().contains("agent.json"), "{error}");

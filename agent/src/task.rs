@@ -1,5 +1,6 @@
-//! The task around [`AgentCore`]: it hears the link, runs drivers and meters, keeps the state file and sends the reports.
-//! It decides nothing. A driver that hangs or panics costs its own machine a failure, nothing else.
+//! The task around [`AgentCore`]: it hears the link, runs drivers and meters, keeps the state file
+//! and sends the reports. It decides nothing. A driver that hangs or panics costs its own machine a
+//! failure, nothing else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Actuator, ActuatorError, Downlink, Link, LinkClosed, MachineId, Meter, MeterError, MeterId, MeterReading, Offer,
-    Reading, Report,
+    Actuator, ActuatorError, Downlink, Link, LinkClosed, MachineId, Meter, MeterError, MeterId,
+    MeterReading, Offer, Reading, Report,
 };
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,8 @@ pub struct AgentConfig {
     pub timing: Timing,
     /// Most machines looked after at once.
     pub machines_max: usize,
-    /// A driver or meter that has not answered after this long is given up, whatever its own timeout.
+    /// A driver or meter that has not answered after this long is given up, whatever its own
+    /// timeout.
     pub answer_timeout: Duration,
 }
 
@@ -56,7 +58,8 @@ pub struct DriverSetup {
     pub claims: Claims,
     /// The driver.
     pub actuator: Arc<dyn Actuator>,
-    /// Most commands, and most reads, that it is given at once. For an exec actuator: its concurrency.
+    /// Most commands, and most reads, that it is given at once. For an exec actuator: its
+    /// concurrency.
     pub in_flight: usize,
 }
 
@@ -92,12 +95,14 @@ pub struct Agent {
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 impl Agent {
-    /// Reads the state file and starts the agent. It runs until `stop` is cancelled; if the link closes, it goes on with
-    /// the timeline it holds (lowering steps are due with or without a switchboard). [`Link::changed`] is dropped and
-    /// called again between other events, so it must lose nothing when it is.
+    /// Reads the state file and starts the agent. It runs until `stop` is cancelled; if the link
+    /// closes, it goes on with the timeline it holds (lowering steps are due with or without a
+    /// switchboard). [`Link::changed`] is dropped and called again between other events, so it must
+    /// lose nothing when it is.
     ///
     /// # Errors
-    /// When the state file exists and cannot be read (it is not overwritten), or two meters have one name.
+    /// When the state file exists and cannot be read (it is not overwritten), or two meters have
+    /// one name.
     pub fn spawn<L: Link>(
         config: AgentConfig,
         drivers: Vec<DriverSetup>,
@@ -111,7 +116,10 @@ impl Agent {
             return Err(StartError::MeterTwice(twice.id.clone()));
         }
         let (file, state) = StateFile::open(&config.state_path)?;
-        let limits = |driver: &DriverSetup| DriverLimits { claims: driver.claims.clone(), in_flight: driver.in_flight };
+        let limits = |driver: &DriverSetup| DriverLimits {
+            claims: driver.claims.clone(),
+            in_flight: driver.in_flight,
+        };
         let core = CoreConfig {
             name: config.name.clone(),
             timing: config.timing,
@@ -232,9 +240,13 @@ impl Running {
     }
 
     fn command(&mut self, driver: usize, machine: MachineId, kind: Kind) {
-        let (actuator, limit, job) = (self.actuators[driver].clone(), self.answer_timeout, machine.clone());
-        let late =
-            move |_| Err(ActuatorError::Timeout { millis: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
+        let (actuator, limit, job) =
+            (self.actuators[driver].clone(), self.answer_timeout, machine.clone());
+        let late = move |_| {
+            Err(ActuatorError::Timeout {
+                millis: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            })
+        };
         let task = self.work.spawn(async move {
             match kind {
                 Kind::Sleep => {
@@ -248,7 +260,9 @@ impl Running {
                 Kind::Read => {
                     let read = tokio::time::timeout(limit, actuator.read(&machine)).await;
                     Answer::Read(read.unwrap_or_else(|_| {
-                        Err(ActuatorError::Timeout { millis: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) })
+                        Err(ActuatorError::Timeout {
+                            millis: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                        })
                     }))
                 }
             }
@@ -261,7 +275,11 @@ impl Running {
         let limit = self.answer_timeout;
         let task = self.work.spawn(async move {
             let measured = tokio::time::timeout(limit, meter.read()).await;
-            let late = |_| Err(MeterError::Unreachable { why: format!("no answer within {} ms", limit.as_millis()) });
+            let late = |_| {
+                Err(MeterError::Unreachable {
+                    why: format!("no answer within {} ms", limit.as_millis()),
+                })
+            };
             Answer::Measured(measured.unwrap_or_else(late))
         });
         self.jobs.insert(task.id(), Job::Measure(id));
@@ -298,7 +316,12 @@ impl Running {
                 self.core.measured(&meter, result, clock::wall(), now);
             }
             (Job::Measure(meter), Answer::Broke(why)) => {
-                self.core.measured(&meter, Err(MeterError::Unreachable { why }), clock::wall(), now);
+                self.core.measured(
+                    &meter,
+                    Err(MeterError::Unreachable { why }),
+                    clock::wall(),
+                    now,
+                );
             }
             (Job::Write(version), Answer::Written(Ok(()))) => {
                 self.metrics.state_written(true);
@@ -332,8 +355,9 @@ impl Running {
         if !self.core.is_durable() {
             let (file, state) = (self.file.clone(), self.core.state());
             let saved = task::spawn_blocking(move || file.save(&state)).await;
-            if let Err(error) =
-                saved.map_err(|error| error.to_string()).and_then(|saved| saved.map_err(|e| e.to_string()))
+            if let Err(error) = saved
+                .map_err(|error| error.to_string())
+                .and_then(|saved| saved.map_err(|e| e.to_string()))
             {
                 error!(error, "state not written at the end");
             }

@@ -1,5 +1,6 @@
-//! A proxy as a process of its own, between a test pool and test miners, whose disk is full, whose log nobody reads, or that is
-//! killed: rows F41, F53 and F57 of FAULTS 7, for what a proxy writes down.
+//! A proxy as a process of its own, between a test pool and test miners, whose disk is full, whose
+//! log nobody reads, or that is killed: rows F41, F53 and F57 of FAULTS 7, for what a proxy writes
+//! down.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -27,7 +28,8 @@ struct Alone {
 }
 
 impl Alone {
-    /// Starts it and waits until it has work for miners. What it logs goes to a file, or into a pipe that nobody reads.
+    /// Starts it and waits until it has work for miners. What it logs goes to a file, or into a
+    /// pipe that nobody reads.
     async fn start(log_is_read: bool) -> Self {
         let pool = TestPool::start(pool(8, 1)).await.expect("a free port");
         let dir = tempfile::tempdir().expect("a folder");
@@ -49,9 +51,15 @@ impl Alone {
     async fn until_ready(&self) {
         let url = format!("http://{}", self.admin);
         until("ready", || {
-            let asked =
-                Command::new(program("tieline")).args(["healthcheck", "--url", &url]).output().expect("it starts");
-            if asked.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&asked.stderr).into()) }
+            let asked = Command::new(program("tieline"))
+                .args(["healthcheck", "--url", &url])
+                .output()
+                .expect("it starts");
+            if asked.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&asked.stderr).into())
+            }
         })
         .await;
     }
@@ -60,15 +68,21 @@ impl Alone {
         let retry = Duration::from_millis(200);
         let miner = |index: usize| {
             let worker = format!("acme.rig-{index}");
-            TestMiner::start(MinerConfig { retry, ..MinerConfig::new(Model::ALL[index % 4], self.miners, worker) })
+            TestMiner::start(MinerConfig {
+                retry,
+                ..MinerConfig::new(Model::ALL[index % 4], self.miners, worker)
+            })
         };
         (0..4).map(miner).collect()
     }
 
     /// A metric without labels.
     fn metric(&self, name: &str) -> u64 {
-        let Value::String(text) = Http::new(self.admin).get("/metrics") else { panic!("/metrics is text") };
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        let Value::String(text) = Http::new(self.admin).get("/metrics") else {
+            panic!("/metrics is text")
+        };
+        let found =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         found.unwrap_or_else(|| panic!("{name} is missing"))
     }
 
@@ -88,7 +102,10 @@ impl Alone {
     fn lines(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.share_log()).expect("text");
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        text[..whole].lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line:?}"))).collect()
+        text[..whole]
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line:?}")))
+            .collect()
     }
 
     fn shares(&self) -> usize {
@@ -124,7 +141,11 @@ fn spawn(dir: &tempfile::TempDir, log_is_read: bool) -> Child {
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program("tieline"));
     command.args(["run", "--config"]).arg(dir.path().join("tieline.toml"));
     if log_is_read {
-        let log = File::options().create(true).append(true).open(dir.path().join("tieline.log")).expect("a log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(dir.path().join("tieline.log"))
+            .expect("a log");
         command.env_remove("RUST_LOG").stderr(log);
     } else {
         command.env("RUST_LOG", "trace").stderr(Stdio::piped());
@@ -135,7 +156,10 @@ fn spawn(dir: &tempfile::TempDir, log_is_read: bool) -> Child {
 async fn mine(miners: &[TestMiner], shares: u64) {
     for miner in miners {
         let before = miner.counts().answered_true;
-        miner.until(PATIENCE, |counts| counts.answered_true >= before + shares).await.expect("it mines");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= before + shares)
+            .await
+            .expect("it mines");
     }
 }
 
@@ -147,14 +171,16 @@ async fn stop(miners: Vec<TestMiner>) -> MinerCounts {
     fleet
 }
 
-/// F53, P22: the disk takes some hundred bytes more, most likely half a line at their end, and then nothing. Mining goes on, it is told of, and when there is room again the line
-/// goes on where it stopped: none is missing, cut or there twice.
+/// F53, P22: the disk takes some hundred bytes more, most likely half a line at their end, and then
+/// nothing. Mining goes on, it is told of, and when there is room again the line goes on where it
+/// stopped: none is missing, cut or there twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn f53_a_full_disk_costs_the_share_log_nothing_once_there_is_room_again() {
     let mut proxy = Alone::start(true).await;
     let miners = proxy.fleet();
     mine(&miners, 5).await;
-    until("lines on the disk", || if proxy.shares() > 10 { Ok(()) } else { Err(Value::Null) }).await;
+    until("lines on the disk", || if proxy.shares() > 10 { Ok(()) } else { Err(Value::Null) })
+        .await;
     let written = fs::metadata(proxy.share_log()).expect("it is there").len();
     proxy.limit_files(Some(written + 777));
     proxy.until_metric("tieline_proxy_share_log_failing", |failing| failing == 1).await;
@@ -168,15 +194,20 @@ async fn f53_a_full_disk_costs_the_share_log_nothing_once_there_is_room_again() 
     let fleet = stop(miners).await;
     assert_eq!(proxy.terminate().await, 0);
     let lines = proxy.lines();
-    let numbers: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().expect("numbered")).collect();
-    assert!(numbers.iter().copied().eq(1..=lines.len() as u64), "in order, none missing: {numbers:?}");
+    let numbers: Vec<u64> =
+        lines.iter().map(|line| line["seq"].as_u64().expect("numbered")).collect();
+    assert!(
+        numbers.iter().copied().eq(1..=lines.len() as u64),
+        "in order, none missing: {numbers:?}"
+    );
     assert!(lines.iter().all(|line| line["record"] != "gap"));
     assert_eq!(proxy.shares() as u64, fleet.submitted, "one line for each submit");
     assert_eq!((fleet.unanswered, fleet.disconnects), (0, 0), "{fleet:?}");
     assert_eq!(lines.last().expect("a last line")["record"], "stop");
 }
 
-/// F41: what the share log had on its disk before a kill is there after it, half a line is cut off, and what ended is told.
+/// F41: what the share log had on its disk before a kill is there after it, half a line is cut off,
+/// and what ended is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn f41_a_kill_costs_the_share_log_its_last_second() {
     let mut proxy = Alone::start(true).await;
@@ -184,15 +215,26 @@ async fn f41_a_kill_costs_the_share_log_its_last_second() {
     mine(&miners, 5).await;
     // A line is written for whatever was answered, a second later at most.
     let answered: u64 = miners.iter().map(|miner| miner.counts().answered_true).sum();
-    until("lines on the disk", || if proxy.shares() as u64 >= answered { Ok(()) } else { Err(Value::Null) }).await;
+    until("lines on the disk", || {
+        if proxy.shares() as u64 >= answered { Ok(()) } else { Err(Value::Null) }
+    })
+    .await;
     proxy.child.kill().expect("it runs");
     proxy.child.wait().expect("it ran");
     let before = proxy.shares();
-    let torn =
-        fs::read(proxy.share_log()).expect("readable").split(|byte| *byte == b'\n').next_back().map_or(0, <[u8]>::len);
+    let torn = fs::read(proxy.share_log())
+        .expect("readable")
+        .split(|byte| *byte == b'\n')
+        .next_back()
+        .map_or(0, <[u8]>::len);
     // As the power leaves it.
     let half = b"{\"record\":\"sh";
-    OpenOptions::new().append(true).open(proxy.share_log()).expect("there").write_all(half).expect("written");
+    OpenOptions::new()
+        .append(true)
+        .open(proxy.share_log())
+        .expect("there")
+        .write_all(half)
+        .expect("written");
 
     proxy.child = spawn(&proxy.dir, true);
     proxy.until_ready().await;
@@ -205,14 +247,18 @@ async fn f41_a_kill_costs_the_share_log_its_last_second() {
     let cut = (torn + half.len()) as u64;
     assert_eq!((&start["after"], &start["torn_bytes"]), (&json!("crash"), &json!(cut)), "{start}");
     let at = lines.iter().rposition(|line| line["record"] == "start").expect("two starts");
-    assert_eq!(lines[..at].iter().filter(|line| line["record"] == "share").count(), before, "nothing went with it");
+    assert_eq!(
+        lines[..at].iter().filter(|line| line["record"] == "share").count(),
+        before,
+        "nothing went with it"
+    );
     let after = lines[at..].iter().filter(|line| line["record"] == "share").count() as u64;
     assert!(after >= fleet.answered_true - back, "{after} lines: {fleet:?}");
     assert!(proxy.shares() as u64 <= fleet.submitted, "and none twice: {fleet:?}");
 }
 
-/// F57: everything is logged, and nobody reads it. Lines are dropped and counted; mining, the answers to people, and the end of
-/// the process wait for nothing.
+/// F57: everything is logged, and nobody reads it. Lines are dropped and counted; mining, the
+/// answers to people, and the end of the process wait for nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn f57_a_log_that_nobody_reads_holds_nothing_up() {
     let mut proxy = Alone::start(false).await;

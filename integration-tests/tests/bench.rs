@@ -1,4 +1,5 @@
-//! The load tool with a proxy between its miners and its pools: what the miners, the proxy and the pools count must agree.
+//! The load tool with a proxy between its miners and its pools: what the miners, the proxy and the
+//! pools count must agree.
 
 use std::time::Duration;
 
@@ -37,14 +38,19 @@ fn load(second: bool) -> LoadConfig {
     }
 }
 
-/// Runs the load against a proxy of its own, and hands back what the proxy counted beside the report.
+/// Runs the load against a proxy of its own, and hands back what the proxy counted beside the
+/// report.
 async fn play(load: LoadConfig) -> (Report, proxy::Counts) {
     let bench = Bench::open(load).expect("free ports");
     let addrs = bench.pool_addrs().iter().zip(["a", "b"]);
-    let targets = addrs.map(|(addr, name)| Target::new(name, &addr.ip().to_string(), addr.port(), "acme")).collect();
+    let targets = addrs
+        .map(|(addr, name)| Target::new(name, &addr.ip().to_string(), addr.port(), "acme"))
+        .collect();
     let mut server = config(&[]).servers.swap_remove(0);
     server.difficulty = Difficulty::FLOOR;
-    let site = Site::with(Vec::new(), Config { targets, ..Config::new(vec![server], Vec::new()) }, false).await;
+    let site =
+        Site::with(Vec::new(), Config { targets, ..Config::new(vec![server], Vec::new()) }, false)
+            .await;
     let connect = site.proxy.addrs()[0];
     let ran = tokio::task::spawn_blocking(move || bench.run(Some(connect), |_| ()));
     let report = ran.await.expect("no panic").expect("the proxy serves");
@@ -60,12 +66,28 @@ async fn miners_proxy_and_pool_agree_on_every_share() {
     // How many is the machine's business.
     assert!(measured.shares.submitted >= 50, "{report:#?}");
     assert!(measured.nothing_lost() && measured.shares.odd_answers == 0, "{report:#?}");
-    assert_eq!(measured.shares.answered_true, pool.accepted + proxy.local, "{report:#?} {proxy:#?}");
-    assert_eq!(measured.shares.refused.values().sum::<u64>(), measured.shares.stale, "only stale ones: {report:#?}");
+    assert_eq!(
+        measured.shares.answered_true,
+        pool.accepted + proxy.local,
+        "{report:#?} {proxy:#?}"
+    );
+    assert_eq!(
+        measured.shares.refused.values().sum::<u64>(),
+        measured.shares.stale,
+        "only stale ones: {report:#?}"
+    );
     assert_eq!(measured.shares.stale, pool.stale + proxy.stale, "{report:#?} {proxy:#?}");
-    assert_eq!((pool.low, pool.duplicate, pool.unknown, pool.malformed), (0, 0, 0, 0), "{report:#?}");
+    assert_eq!(
+        (pool.low, pool.duplicate, pool.unknown, pool.malformed),
+        (0, 0, 0, 0),
+        "{report:#?}"
+    );
     assert!(measured.jobs_idle.jobs >= 1 && measured.jobs_loaded.jobs >= 1, "{report:#?}");
-    assert_eq!(measured.oddities.unreadable_lines + measured.oddities.foreign_jobs, 0, "{report:#?}");
+    assert_eq!(
+        measured.oddities.unreadable_lines + measured.oddities.foreign_jobs,
+        0,
+        "{report:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,9 +98,13 @@ async fn when_the_first_pool_dies_every_miner_gets_to_the_second_on_its_connecti
     let failover = measured.failovers.first().expect("the first pool was closed");
     assert_eq!(failover.moved, 50, "{report:#?}");
     assert!(failover.first_ms <= failover.last_ms, "{report:#?}");
-    // Shares the dead pool took and could not answer are unresolved: refused here, and accepted there.
+    // Shares the dead pool took and could not answer are unresolved: refused here, and accepted
+    // there.
     let accepted: u64 = measured.pools.iter().map(|pool| pool.accepted).sum();
     let told_true = measured.shares.answered_true;
-    assert!((told_true..=told_true + proxy.unresolved).contains(&(accepted + proxy.local)), "{report:#?} {proxy:#?}");
+    assert!(
+        (told_true..=told_true + proxy.unresolved).contains(&(accepted + proxy.local)),
+        "{report:#?} {proxy:#?}"
+    );
     assert!(measured.pools[1].accepted > 0, "the second pool was mined at: {report:#?}");
 }

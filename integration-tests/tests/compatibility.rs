@@ -1,4 +1,5 @@
-//! Every firmware at every pool: one proxy for each pool model, all miner models at once, and all sides' books compared.
+//! Every firmware at every pool: one proxy for each pool model, all miner models at once, and all
+//! sides' books compared.
 
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ async fn every_firmware_at(like: Like) {
         ..Setup::default()
     };
     let site = Site::start(setup).await;
-    let models: Vec<Model> = Model::ALL.into_iter().filter(|model| model.takes_extranonce2(size)).collect();
+    let models: Vec<Model> =
+        Model::ALL.into_iter().filter(|model| model.takes_extranonce2(size)).collect();
     let miners: Vec<TestMiner> = models
         .iter()
         .map(|model| {
@@ -57,11 +59,16 @@ async fn every_firmware_at(like: Like) {
         books.pools[0].total.stale + books.proxy.stale,
         "{like:?}: only stale ones: {books:#?}"
     );
-    assert_eq!((fleet.reconnects, fleet.rolling_off, fleet.withheld, fleet.bad_lines), (0, 0, 0, 0), "{like:?}");
+    assert_eq!(
+        (fleet.reconnects, fleet.rolling_off, fleet.withheld, fleet.bad_lines),
+        (0, 0, 0, 0),
+        "{like:?}"
+    );
     site.stop().await;
 }
 
-/// PROTOCOL 2.3 and 2.4, each row against each. NiceHash leaves 3 bytes, which is one miner's: that is passthrough's.
+/// PROTOCOL 2.3 and 2.4, each row against each. NiceHash leaves 3 bytes, which is one miner's: that
+/// is passthrough's.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
     let mut sites = JoinSet::new();
@@ -76,13 +83,17 @@ async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
     sites.join_all().await;
 }
 
-/// Pools that differ in everything, one after the other and back again: no firmware loses its connection or stumbles over what
-/// comes at a switch (PROTOCOL 2.8).
+/// Pools that differ in everything, one after the other and back again: no firmware loses its
+/// connection or stumbles over what comes at a switch (PROTOCOL 2.8).
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_follows_switches_between_unlike_pools() {
     let likes = [Like::Braiins, Like::Ocean, Like::Ckpool];
     let setup = Setup {
-        pools: likes.iter().zip(1..).map(|(like, seed)| PoolConfig { seed, ..pool(*like) }).collect(),
+        pools: likes
+            .iter()
+            .zip(1..)
+            .map(|(like, seed)| PoolConfig { seed, ..pool(*like) })
+            .collect(),
         change: |config| config.servers[0].difficulty = Difficulty::new(EASY).expect("positive"),
         ..Setup::default()
     };
@@ -95,7 +106,9 @@ async fn every_firmware_follows_switches_between_unlike_pools() {
         })
         .collect();
     // Down to the last, and back to the first.
-    for (dies, comes_back, at) in [(None, None, 0), (Some(0), None, 1_usize), (Some(1), None, 2), (None, Some(0), 0)] {
+    for (dies, comes_back, at) in
+        [(None, None, 0), (Some(0), None, 1_usize), (Some(1), None, 2), (None, Some(0), 0)]
+    {
         if let Some(pool) = dies {
             site.pools[pool].die().await;
         }
@@ -105,15 +118,28 @@ async fn every_firmware_follows_switches_between_unlike_pools() {
         let before: Vec<u64> = miners.iter().map(|miner| miner.counts().answered_true).collect();
         let accepted = site.pools[at].counts().total.accepted;
         let enough = accepted + SHARES * u64::try_from(miners.len()).expect("a few");
-        site.pools[at].until(PATIENCE, |counts| counts.total.accepted > enough).await.expect("the pool is mined at");
+        site.pools[at]
+            .until(PATIENCE, |counts| counts.total.accepted > enough)
+            .await
+            .expect("the pool is mined at");
         for ((model, miner), before) in Model::ALL.iter().zip(&miners).zip(before) {
             let mined = miner.until(PATIENCE, |counts| counts.answered_true > before + 2).await;
-            assert!(mined.is_ok(), "{model:?} at {:?}: {:#?}\n{:#?}", likes[at], miner.counts(), miner.wire());
+            assert!(
+                mined.is_ok(),
+                "{model:?} at {:?}: {:#?}\n{:#?}",
+                likes[at],
+                miner.counts(),
+                miner.wire()
+            );
         }
     }
     let books = site.settle(miners).await;
     books.check();
     let fleet = &books.fleet;
-    assert_eq!((fleet.reconnects, fleet.rolling_off, fleet.withheld, fleet.bad_lines), (0, 0, 0, 0), "{books:#?}");
+    assert_eq!(
+        (fleet.reconnects, fleet.rolling_off, fleet.withheld, fleet.bad_lines),
+        (0, 0, 0, 0),
+        "{books:#?}"
+    );
     site.stop().await;
 }

@@ -1,8 +1,9 @@
 //! Sessions of firmware and pools, word by word, replayed over real sockets against a proxy.
 //!
-//! Each file under `conformance/` is one session: what one side says, byte for byte, and what must come back, in which
-//! order. It quotes the fact it stands for and where that is known from. [`script`] reads files, [`play`] plays them,
-//! [`share`] mines the shares they submit. `docs/compatibility.md` names every file.
+//! Each file under `conformance/` is one session: what one side says, byte for byte, and what must
+//! come back, in which order. It quotes the fact it stands for and where that is known from.
+//! [`script`] reads files, [`play`] plays them, [`share`] mines the shares they submit.
+//! `docs/compatibility.md` names every file.
 
 mod play;
 mod script;
@@ -48,7 +49,9 @@ async fn every_session_goes_as_written() {
         while playing.len() < AT_ONCE
             && let Some((name, script)) = left.pop()
         {
-            playing.spawn(async move { play::play(&script).await.map_err(|failure| format!("{name}:{failure}")) });
+            playing.spawn(async move {
+                play::play(&script).await.map_err(|failure| format!("{name}:{failure}"))
+            });
         }
         match playing.join_next().await {
             Some(Ok(Ok(()))) => {}
@@ -57,10 +60,16 @@ async fn every_session_goes_as_written() {
             None => break,
         }
     }
-    assert!(failures.is_empty(), "{} sessions failed:\n\n{}", failures.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} sessions failed:\n\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
 }
 
-/// The player finds what is wrong: another answer, one too many, one that never comes, a connection that stays.
+/// The player finds what is wrong: another answer, one too many, one that never comes, a connection
+/// that stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_goes_otherwise_fails_at_its_line() {
     let ping = "> {\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
@@ -79,7 +88,8 @@ async fn a_session_that_goes_otherwise_fails_at_its_line() {
         };
         let why = play::play(&script).await.expect_err("it must fail");
         assert!(
-            why.starts_with(failure) || (rest.contains("closed") && why.starts_with("4: not closed")),
+            why.starts_with(failure)
+                || (rest.contains("closed") && why.starts_with("4: not closed")),
             "{rest}: {why}"
         );
     }
@@ -91,8 +101,14 @@ fn every_session_quotes_its_fact_and_stands_in_the_table() {
     let table = std::fs::read_to_string(table).expect("docs/compatibility.md");
     let sessions = sessions();
     for (name, script) in &sessions {
-        assert!(!script.facts.is_empty() && !script.sources.is_empty(), "{name}: quotes no fact, or no source");
-        assert!(table.contains(&format!("`{name}`")), "{name} is not named in docs/compatibility.md");
+        assert!(
+            !script.facts.is_empty() && !script.sources.is_empty(),
+            "{name}: quotes no fact, or no source"
+        );
+        assert!(
+            table.contains(&format!("`{name}`")),
+            "{name} is not named in docs/compatibility.md"
+        );
     }
     for named in table.split('`').filter(|word| word.ends_with(".session")) {
         assert!(

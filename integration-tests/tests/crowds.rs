@@ -26,7 +26,9 @@ async fn sessions(site: &Site, count: usize) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, freed).await.unwrap_or_else(|_| panic!("{} sessions are left", site.proxy.sessions().len()));
+    timeout(PATIENCE, freed)
+        .await
+        .unwrap_or_else(|_| panic!("{} sessions are left", site.proxy.sessions().len()));
 }
 
 /// F20: whoever connects while no block is found gets the present job at once.
@@ -43,8 +45,8 @@ async fn f20_a_late_comer_gets_the_present_job_at_once() {
     site.stop().await;
 }
 
-/// F21: while a pool brings no job, pings keep firmware with a watchdog, and work is made fresh under new job ids on lanes
-/// nobody has searched.
+/// F21: while a pool brings no job, pings keep firmware with a watchdog, and work is made fresh
+/// under new job ids on lanes nobody has searched.
 #[tokio::test(flavor = "multi_thread")]
 async fn f21_without_a_new_job_watchdogs_stay_quiet_and_no_work_is_repeated() {
     let setup = Setup {
@@ -68,7 +70,10 @@ async fn f21_without_a_new_job_watchdogs_stay_quiet_and_no_work_is_repeated() {
         miner.set_hashrate(0.0);
     }
     let pings = miners[0].counts().pings;
-    miners[0].until(PATIENCE, |counts| counts.pings > pings).await.expect("a ping where no share is answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.pings > pings)
+        .await
+        .expect("a ping where no share is answered");
     assert_eq!(site.pools[0].counts().jobs, 1, "all from one job");
     site.settle(miners).await.check();
     site.stop().await;
@@ -111,8 +116,9 @@ async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
     site.stop().await;
 }
 
-/// Miners that never say anything hear every job by itself, also while others come and go on their lanes and pools die: nothing
-/// else would wake their sessions before the next ping, which is a minute away.
+/// Miners that never say anything hear every job by itself, also while others come and go on their
+/// lanes and pools die: nothing else would wake their sessions before the next ping, which is a
+/// minute away.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
     const MINERS: usize = 300;
@@ -138,7 +144,10 @@ async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
         let mut line = String::new();
         while !line.contains("mining.notify") {
             line.clear();
-            let read = timeout(SOON, miner.read_line(&mut line)).await.expect("a job by itself").expect("kept");
+            let read = timeout(SOON, miner.read_line(&mut line))
+                .await
+                .expect("a job by itself")
+                .expect("kept");
             assert!(read > 0, "kept");
         }
     };
@@ -150,7 +159,8 @@ async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
     }
     for round in 0..12 {
         let pool = &site.pools[round / 6];
-        // Some leave and others come while the job goes round; who comes may hear it, or have had it as its first.
+        // Some leave and others come while the job goes round; who comes may hear it, or have had
+        // it as its first.
         let leavers = miners.split_off(MINERS - 60);
         pool.new_job(true);
         drop(leavers);
@@ -197,9 +207,9 @@ async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
     .await;
 }
 
-/// F24: a pool takes version bits away, and at last all, in the middle of everything. Firmware that hears it rolls fewer;
-/// firmware that does not connects anew within half a minute, or is refused with a reason: `true` is told exactly where the
-/// pool said so.
+/// F24: a pool takes version bits away, and at last all, in the middle of everything. Firmware that
+/// hears it rolls fewer; firmware that does not connects anew within half a minute, or is refused
+/// with a reason: `true` is told exactly where the pool said so.
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
@@ -212,14 +222,21 @@ async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
         site.pools[0].new_job(true);
         let before: Vec<u64> = miners.iter().map(|miner| miner.counts().submitted).collect();
         for (miner, before) in miners.iter().zip(before) {
-            miner.until(PATIENCE, |counts| counts.submitted >= before + 10).await.expect("it goes on");
+            miner
+                .until(PATIENCE, |counts| counts.submitted >= before + 10)
+                .await
+                .expect("it goes on");
         }
     }
     let books = site.settle(miners.into()).await;
     let fleet = &books.fleet;
     let answered = fleet.answered_true + fleet.refused();
     assert_eq!(fleet.submitted, answered + fleet.unanswered, "no silent drop: {books:#?}");
-    assert_eq!(fleet.answered_true, books.accepted() + books.proxy.local, "true where the pool said so: {books:#?}");
+    assert_eq!(
+        fleet.answered_true,
+        books.accepted() + books.proxy.local,
+        "true where the pool said so: {books:#?}"
+    );
     assert!(fleet.disconnects <= 1, "only the deaf one comes again: {books:#?}");
     assert_eq!((fleet.double_answers, books.pools[0].total.duplicate), (0, 0), "{books:#?}");
     site.stop().await;
@@ -238,7 +255,10 @@ async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
         let (mut slot, mut line) = (String::new(), String::new());
         loop {
             line.clear();
-            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("in time").expect("readable");
+            timeout(PATIENCE, stream.read_line(&mut line))
+                .await
+                .expect("in time")
+                .expect("readable");
             let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
             if value["id"] == 1 {
                 value["result"][1].as_str().expect("extranonce1").clone_into(&mut slot);
@@ -263,26 +283,34 @@ async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
     site.stop().await;
 }
 
-/// F28: the next pool leaves three bytes fewer; miners see neither another extranonce1 nor another size.
+/// F28: the next pool leaves three bytes fewer; miners see neither another extranonce1 nor another
+/// size.
 #[tokio::test(flavor = "multi_thread")]
 async fn f28_a_pool_with_a_smaller_extranonce2_changes_nothing_for_miners() {
     let site = Site::start(Setup { pools: vec![pool(8, 1), pool(5, 2)], ..Setup::default() }).await;
     let miners = site.fleet(4);
     for dies in [0, 1] {
         let before = site.pools[dies].counts().total.accepted;
-        site.pools[dies].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("it is mined at");
+        site.pools[dies]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+            .await
+            .expect("it is mined at");
         site.pools[dies].die().await;
         site.pools[1 - dies].come_back().await;
     }
     let before = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("it is mined at");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+        .await
+        .expect("it is mined at");
     let books = site.settle(miners).await;
     books.check();
     assert_eq!(books.proxy.malformed, 0, "{books:#?}");
     site.stop().await;
 }
 
-/// F31: a share that meets the network target reaches its pool whatever happens: late, on a retired job, after a switch.
+/// F31: a share that meets the network target reaches its pool whatever happens: late, on a retired
+/// job, after a switch.
 #[tokio::test(flavor = "multi_thread")]
 async fn f31_every_block_reaches_its_pool() {
     // One share in thirty-two is a block.
@@ -309,11 +337,15 @@ async fn f31_every_block_reaches_its_pool() {
     let books = site.settle(miners).await;
     let arrived: u64 = books.pools.iter().map(found).sum();
     assert_eq!((books.proxy.blocks, books.proxy.blocks_lost), (arrived, 0), "{books:#?}");
-    assert!(books.pools.iter().any(|pool| pool.stale_blocks > 0), "some came late, and came: {books:#?}");
+    assert!(
+        books.pools.iter().any(|pool| pool.stale_blocks > 0),
+        "some came late, and came: {books:#?}"
+    );
     site.stop().await;
 }
 
-/// F33: one miner sends garbage as fast as it can, on ever new connections; the others' shares are all taken.
+/// F33: one miner sends garbage as fast as it can, on ever new connections; the others' shares are
+/// all taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn f33_one_that_sends_garbage_harms_nobody() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
@@ -326,9 +358,13 @@ async fn f33_one_that_sends_garbage_harms_nobody() {
     let addr = site.proxy.addrs()[0];
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let rude = tokio::spawn(async move {
-        let submit = r#"{"id":7,"method":"mining.submit","params":["acme.churn","1","zz","1","2"]}"#;
+        let submit =
+            r#"{"id":7,"method":"mining.submit","params":["acme.churn","1","zz","1","2"]}"#;
         let garbage = [
-            format!("{SUBSCRIBE}\n{}", "{\"id\":1,\"method\":\"mining.foo\",\"params\":[]}\n".repeat(2000)),
+            format!(
+                "{SUBSCRIBE}\n{}",
+                "{\"id\":1,\"method\":\"mining.foo\",\"params\":[]}\n".repeat(2000)
+            ),
             "}{\n".repeat(2000),
             format!("{SUBSCRIBE}\n{AUTHORIZE}\n{}", [submit, "\n"].concat().repeat(2000)),
             "\n".repeat(4000),
@@ -337,7 +373,8 @@ async fn f33_one_that_sends_garbage_harms_nobody() {
             for text in garbage.iter().cycle() {
                 let Ok(mut stream) = TcpStream::connect(addr).await else { continue };
                 // It is read slowly, or closed: either is an answer.
-                let _ = timeout(Duration::from_millis(100), stream.write_all(text.as_bytes())).await;
+                let _ =
+                    timeout(Duration::from_millis(100), stream.write_all(text.as_bytes())).await;
             }
         };
         tokio::select! { () = flood => {}, _ = stopped => {} }
@@ -349,13 +386,15 @@ async fn f33_one_that_sends_garbage_harms_nobody() {
     rude.await.expect("it only writes");
     let books = site.settle(others).await;
     books.check();
-    // Its submits are malformed and count as such; the others' are taken, but for those late at a clean job.
+    // Its submits are malformed and count as such; the others' are taken, but for those late at a
+    // clean job.
     let stale: u64 = books.fleet.answered_error.get("21").copied().unwrap_or_default();
     assert_eq!(books.fleet.refused(), stale, "{books:#?}");
     site.stop().await;
 }
 
-/// F34: miners that go while a job is being written to them: nothing loops, nothing panics, nothing is left.
+/// F34: miners that go while a job is being written to them: nothing loops, nothing panics, nothing
+/// is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn f34_miners_that_go_while_jobs_go_out_leave_nothing() {
     let site = Site::start(Setup::default()).await;
@@ -365,9 +404,15 @@ async fn f34_miners_that_go_while_jobs_go_out_leave_nothing() {
     let crowd = (0..16).map(|number| async move {
         for _ in 0..20 {
             let mut stream = BufReader::new(TcpStream::connect(addr).await.expect("it accepts"));
-            stream.write_all(format!("{SUBSCRIBE}\n{AUTHORIZE}\n").as_bytes()).await.expect("it reads");
+            stream
+                .write_all(format!("{SUBSCRIBE}\n{AUTHORIZE}\n").as_bytes())
+                .await
+                .expect("it reads");
             let mut line = String::new();
-            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("in time").expect("readable");
+            timeout(PATIENCE, stream.read_line(&mut line))
+                .await
+                .expect("in time")
+                .expect("readable");
             if number % 2 == 0 {
                 stream.get_ref().set_zero_linger().expect("a socket");
             }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use directive::{Action, Generation, GroupId, MachineId, Means, Permit, Report, Serving, Step, Timeline};
+use directive::{
+    Action, Generation, GroupId, MachineId, Means, Permit, Report, Serving, Step, Timeline,
+};
 use jiff::Timestamp;
 use testbed::miner::Model;
 
@@ -37,12 +39,20 @@ fn permit(generation: u64, serial: u64) -> Permit {
 }
 
 /// Waits for a report in which `machine` is as wanted.
-async fn reported(site: &mut Site, machine: &str, wanted: impl Fn(&directive::SessionReport) -> bool) {
+async fn reported(
+    site: &mut Site,
+    machine: &str,
+    wanted: impl Fn(&directive::SessionReport) -> bool,
+) {
     let outlet = site.outlet.as_mut().expect("linked");
     let found = tokio::time::timeout(PATIENCE, async {
         loop {
             let Some(Report::Proxy(report)) = outlet.report().await else { continue };
-            if report.sessions.iter().any(|session| session.machine.as_str() == machine && wanted(session)) {
+            if report
+                .sessions
+                .iter()
+                .any(|session| session.machine.as_str() == machine && wanted(session))
+            {
                 return;
             }
         }
@@ -62,14 +72,19 @@ async fn nobody_works_before_the_switchboard_was_heard() {
     site.stop().await;
 }
 
-/// Drain with an actuator: work until sleep is confirmed, then parked on the same connection; back only with a permit.
+/// Drain with an actuator: work until sleep is confirmed, then parked on the same connection; back
+/// only with a permit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
-    let setup =
-        Setup { linked: true, change: |config| config.ping_every = Duration::from_millis(500), ..Setup::default() };
+    let setup = Setup {
+        linked: true,
+        change: |config| config.ping_every = Duration::from_millis(500),
+        ..Setup::default()
+    };
     let mut site = Site::start(setup).await;
-    let outlet =
-        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    let outlet = |site: &Site, change: &dyn Fn(&mut directive::Downlink)| {
+        site.outlet.as_ref().expect("linked").update(change);
+    };
     outlet(&site, &|down| down.timeline = Some(timeline(1, vec![])));
     let drained = site.miner(Model::StockS19, "acme.drained");
     let other = site.miner(Model::StockS19, "acme.other");
@@ -81,7 +96,8 @@ async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
     let before = drained.counts();
     let after = drained
         .until(PATIENCE, |counts| {
-            counts.answered_true >= before.answered_true + 10 && counts.notifies > before.notifies + 1
+            counts.answered_true >= before.answered_true + 10
+                && counts.notifies > before.notifies + 1
         })
         .await
         .expect("it is served until it sleeps");
@@ -91,7 +107,10 @@ async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
     outlet(&site, &|down| down.asleep = Arc::new([MachineId::from("acme.drained")].into()));
     reported(&mut site, "acme.drained", |session| session.serving == Serving::Parked).await;
     let parked = drained.counts();
-    drained.until(PATIENCE, |counts| counts.pings >= parked.pings + 3).await.expect("kept alive by pings");
+    drained
+        .until(PATIENCE, |counts| counts.pings >= parked.pings + 3)
+        .await
+        .expect("kept alive by pings");
     assert_eq!(drained.counts().notifies, parked.notifies, "no new work while parked");
 
     // The restore is in the timeline, but without a permit nothing rises.
@@ -105,12 +124,16 @@ async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
     assert_eq!(drained.counts().notifies, parked.notifies, "no permit, no raise");
     outlet(&site, &|down| down.permit = Some(permit(3, 1)));
     drained.set_awake(true);
-    drained.until(PATIENCE, |counts| counts.answered_true >= parked.answered_true + 10).await.expect("it mines again");
+    drained
+        .until(PATIENCE, |counts| counts.answered_true >= parked.answered_true + 10)
+        .await
+        .expect("it mines again");
     site.settle(vec![drained, other]).await.check();
     site.stop().await;
 }
 
-/// Drain without an actuator: no new work from the due moment, and shares that come all the same are counted.
+/// Drain without an actuator: no new work from the due moment, and shares that come all the same
+/// are counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
     let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
@@ -120,20 +143,30 @@ async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
     miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     let due = daemon::clock::wall() + jiff::SignedDuration::from_millis(700);
     let steps = vec![step(due, Action::Drain, Means::Starve, &["acme.starved"])];
-    site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(2, steps.clone())));
-    reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked && session.still_hashing > 0)
-        .await;
+    site.outlet
+        .as_ref()
+        .expect("linked")
+        .update(|down| down.timeline = Some(timeline(2, steps.clone())));
+    reported(&mut site, "acme.starved", |session| {
+        session.serving == Serving::Parked && session.still_hashing > 0
+    })
+    .await;
     assert!(daemon::clock::wall() >= due, "not before it was due");
     let at = miner.counts().notifies;
     reported(&mut site, "acme.starved", |session| session.still_hashing > 5).await;
     assert_eq!(miner.counts().notifies, at, "no new work");
     assert_eq!(miner.counts().disconnects, 0);
     let books = site.settle(vec![miner]).await;
-    assert_eq!(books.fleet.submitted, books.fleet.answered_true + books.fleet.refused(), "{books:#?}");
+    assert_eq!(
+        books.fleet.submitted,
+        books.fleet.answered_true + books.fleet.refused(),
+        "{books:#?}"
+    );
     site.stop().await;
 }
 
-/// Who waits for power to be free need not wait for the next report: there is one as soon as the last machine is parked.
+/// Who waits for power to be free need not wait for the next report: there is one as soon as the
+/// last machine is parked.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
     let setup = Setup {
@@ -143,8 +176,9 @@ async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
         ..Setup::default()
     };
     let mut site = Site::start(setup).await;
-    let update =
-        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    let update = |site: &Site, change: &dyn Fn(&mut directive::Downlink)| {
+        site.outlet.as_ref().expect("linked").update(change);
+    };
     update(&site, &|down| down.timeline = Some(timeline(1, vec![])));
     let miners = ["acme.starved", "acme.asleep"].map(|name| site.miner(Model::Cgminer411, name));
     for miner in &miners {
@@ -171,8 +205,12 @@ async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
     site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(5, vec![])));
     let present = site.miner(Model::Cgminer411, "acme.present");
     present.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
-    let hold = step(daemon::clock::wall(), Action::Hold, Means::Device, &["acme.present", "acme.new"]);
-    site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(6, vec![hold.clone()])));
+    let hold =
+        step(daemon::clock::wall(), Action::Hold, Means::Device, &["acme.present", "acme.new"]);
+    site.outlet
+        .as_ref()
+        .expect("linked")
+        .update(|down| down.timeline = Some(timeline(6, vec![hold.clone()])));
     tokio::time::sleep(Duration::from_millis(300)).await;
     let new = site.miner(Model::Cgminer411, "acme.new");
     reported(&mut site, "acme.new", |session| session.serving == Serving::Parked).await;
@@ -181,7 +219,10 @@ async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
         down.permit = Some(permit(4, 1));
     });
     let before = present.counts().answered_true;
-    present.until(PATIENCE, |counts| counts.answered_true >= before + 20).await.expect("the present one works on");
+    present
+        .until(PATIENCE, |counts| counts.answered_true >= before + 20)
+        .await
+        .expect("the present one works on");
     assert_eq!(new.counts().notifies, 0, "the newcomer still waits");
     new.stop().await;
     site.settle(vec![present]).await.check();
@@ -193,7 +234,10 @@ async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
 async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
     let update = |site: &Site, number, steps| {
-        site.outlet.as_ref().expect("linked").update(|down| down.timeline = Some(timeline(number, steps)));
+        site.outlet
+            .as_ref()
+            .expect("linked")
+            .update(|down| down.timeline = Some(timeline(number, steps)));
     };
     update(&site, 1, vec![]);
     let miner = site.miner(Model::Cgminer411, "acme.rig");
@@ -210,16 +254,23 @@ async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     let notifies = miner.counts().notifies;
     let now = daemon::clock::wall();
     site.outlet.as_ref().expect("linked").update(|down| {
-        down.timeline = Some(timeline(3, vec![step(now, Action::Hold, Means::Starve, &["acme.rig", "acme.steady"])]));
+        down.timeline = Some(timeline(
+            3,
+            vec![step(now, Action::Hold, Means::Starve, &["acme.rig", "acme.steady"])],
+        ));
         down.permit = Some(permit(3, 1));
     });
     let before = steady.counts().notifies;
-    steady.until(PATIENCE, |counts| counts.notifies >= before + 3).await.expect("held, it works on");
+    steady
+        .until(PATIENCE, |counts| counts.notifies >= before + 3)
+        .await
+        .expect("held, it works on");
     assert_eq!(miner.counts().notifies, notifies, "drained, then held: no work");
     site.stop().await;
 }
 
-/// A miner with a connection of its own to its pool obeys like any other, and stays off when that pool is lost meanwhile.
+/// A miner with a connection of its own to its pool obeys like any other, and stays off when that
+/// pool is lost meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() {
     let setup = Setup {
@@ -232,8 +283,9 @@ async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() 
         ..Setup::default()
     };
     let mut site = Site::start(setup).await;
-    let update =
-        |site: &Site, change: &dyn Fn(&mut directive::Downlink)| site.outlet.as_ref().expect("linked").update(change);
+    let update = |site: &Site, change: &dyn Fn(&mut directive::Downlink)| {
+        site.outlet.as_ref().expect("linked").update(change);
+    };
     update(&site, &|down| down.timeline = Some(timeline(1, vec![])));
     let miner = site.miner(Model::StockS19, "acme.rig");
     miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
@@ -243,7 +295,8 @@ async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() 
     site.pools[0].die().await;
     // It hashes on at what it has, and is answered.
     let before = miner.counts().refused();
-    let parked = miner.until(PATIENCE, |counts| counts.refused() >= before + 20).await.expect("it is kept");
+    let parked =
+        miner.until(PATIENCE, |counts| counts.refused() >= before + 20).await.expect("it is kept");
     assert_eq!((parked.connects, parked.disconnects), (1, 0));
     site.pools[0].come_back().await;
     update(&site, &|down| {
@@ -251,7 +304,10 @@ async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() 
         down.permit = Some(permit(3, 1));
     });
     let before = parked.answered_true;
-    let back = miner.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("it mines again");
+    let back = miner
+        .until(PATIENCE, |counts| counts.answered_true >= before + 5)
+        .await
+        .expect("it mines again");
     assert_eq!(back.disconnects, 1, "its pool was lost: it had to come again");
     site.settle(vec![miner]).await;
     site.stop().await;

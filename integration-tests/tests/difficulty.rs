@@ -42,7 +42,8 @@ async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
     .await;
     // 5 kH/s suit 2^-19.7.
     let miner = site.miner(Model::StockS19, "acme.rig");
-    let settled = until_advertised(&site, &miner, |level| (power(-21)..=power(-18)).contains(&level)).await;
+    let settled =
+        until_advertised(&site, &miner, |level| (power(-21)..=power(-18)).contains(&level)).await;
     miner.set_hashrate(80_000.0);
     let raised = until_advertised(&site, &miner, |level| level >= settled * 4.0).await;
     miner.set_hashrate(5_000.0);
@@ -56,8 +57,8 @@ async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
 /// Shares a second that either pool may see.
 const MOST: f64 = 20.0;
 
-/// Two pools whose difficulty starts 10,000 times too low for the fleet. The first listens to what it is asked for; the
-/// second takes no notice, and gets the fleet all at once when the first dies.
+/// Two pools whose difficulty starts 10,000 times too low for the fleet. The first listens to what
+/// it is asked for; the second takes no notice, and gets the fleet all at once when the first dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     let low = power(-27);
@@ -86,23 +87,37 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
         })
         .collect();
     for miner in &miners {
-        miner.until(PATIENCE, |counts| counts.answered_true >= 3).await.expect("shares are answered");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= 3)
+            .await
+            .expect("shares are answered");
     }
     let difficulty_at = |pool: usize| {
         let connections = site.pools[pool].connections();
         connections.iter().map(|(_, connection)| connection.difficulty).fold(0.0, f64::max)
     };
-    let asked = miners[0].until(PATIENCE, |_| (power(-16)..=power(-12)).contains(&difficulty_at(0))).await;
-    assert!(asked.is_ok(), "it was asked, and has raised its difficulty: 2^{}", difficulty_at(0).log2());
+    let asked =
+        miners[0].until(PATIENCE, |_| (power(-16)..=power(-12)).contains(&difficulty_at(0))).await;
+    assert!(
+        asked.is_ok(),
+        "it was asked, and has raised its difficulty: 2^{}",
+        difficulty_at(0).log2()
+    );
 
     site.pools[0].die().await;
     let before = clock::now();
-    site.pools[1].until(PATIENCE, |counts| counts.total.judged() >= 60).await.expect("the fleet has moved");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.judged() >= 60)
+        .await
+        .expect("the fleet has moved");
     let secs = clock::now().duration_since(before).as_secs_f64();
-    for (session, held) in site.proxy.sessions().iter().map(|session| (session.session, session.difficulty)) {
+    for (session, held) in
+        site.proxy.sessions().iter().map(|session| (session.session, session.difficulty))
+    {
         assert!(held >= Some(power(-19)), "session {session} is at {held:?}");
     }
-    // Its own vardiff catches up, to ten shares a second of this fleet: miners are at or below it again.
+    // Its own vardiff catches up, to ten shares a second of this fleet: miners are at or below it
+    // again.
     site.pools[1].set_difficulty(power(-17)).expect("in range");
     site.pools[1].new_job(false);
     let caught_up = |_: &testbed::miner::MinerCounts| {
@@ -111,7 +126,8 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     miners[0].until(PATIENCE, caught_up).await.expect("no longer held");
     let books = site.settle(miners).await;
     for pool in &books.pools {
-        // Over the whole life of the test, and with room for chance: a storm would be 10,000 a second.
+        // Over the whole life of the test, and with room for chance: a storm would be 10,000 a
+        // second.
         assert!((pool.total.judged() as f64) < 3.0 * MOST * (secs + 10.0), "{books:#?}");
     }
     assert!(60.0 / secs < 2.0 * MOST, "{secs} s for 60 shares");

@@ -42,7 +42,8 @@ fn parsed<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 fn difficulty(name: &str) -> Difficulty {
     let number = parsed(name).unwrap_or(EASY);
-    let difficulty = Difficulty::new(number).unwrap_or_else(|| panic!("{name}: {number} is no difficulty"));
+    let difficulty =
+        Difficulty::new(number).unwrap_or_else(|| panic!("{name}: {number} is no difficulty"));
     assert_eq!(difficulty.power_of_two_at_or_below(), difficulty, "{name}: must be a power of two");
     difficulty
 }
@@ -52,9 +53,15 @@ async fn with_proxy(config: Config, during: impl AsyncFnOnce(&Proxy)) -> Counts 
     let tasks = Tasks::new();
     let state = tempfile::tempdir().expect("a folder");
     let alone: Option<directive::InProcess> = None;
-    let proxy = Proxy::start(config, alone, Some(state.path().to_owned()), &mut Registry::default(), &tasks)
-        .await
-        .expect("the proxy starts");
+    let proxy = Proxy::start(
+        config,
+        alone,
+        Some(state.path().to_owned()),
+        &mut Registry::default(),
+        &tasks,
+    )
+    .await
+    .expect("the proxy starts");
     during(&proxy).await;
     assert_eq!(tasks.panics(), 0, "no task panicked");
     let left = tasks.shutdown(PATIENCE).await;
@@ -76,8 +83,10 @@ async fn an_external_pool_is_mined_at() {
     let difficulty = difficulty("TIELINE_TEST_POOL_DIFFICULTY");
     let mut config = harness::config(&[]);
     config.servers[0].difficulty = difficulty;
-    config.targets =
-        vec![Target { suggest_difficulty: Some(difficulty), ..Target::new("external", host, port, &user) }];
+    config.targets = vec![Target {
+        suggest_difficulty: Some(difficulty),
+        ..Target::new("external", host, port, &user)
+    }];
     let mut fleet = MinerCounts::default();
     let counts = with_proxy(config, async |proxy| {
         let space = SearchSpace::default();
@@ -85,12 +94,19 @@ async fn an_external_pool_is_mined_at() {
             TestMiner::start(MinerConfig {
                 space: space.clone(),
                 retry: Duration::from_secs(1),
-                ..MinerConfig::new(Model::ALL[index % Model::ALL.len()], proxy.addrs()[0], format!("rig-{index}"))
+                ..MinerConfig::new(
+                    Model::ALL[index % Model::ALL.len()],
+                    proxy.addrs()[0],
+                    format!("rig-{index}"),
+                )
             })
         };
         let miners: Vec<TestMiner> = (0..8).map(miner).collect();
         for miner in &miners {
-            miner.until(PATIENCE, |counts| counts.notifies > 0).await.expect("every miner gets work");
+            miner
+                .until(PATIENCE, |counts| counts.notifies > 0)
+                .await
+                .expect("every miner gets work");
         }
         tokio::time::sleep(WORK).await;
         for miner in &miners {
@@ -107,11 +123,14 @@ async fn an_external_pool_is_mined_at() {
     assert_eq!(ours, (0, 0, 0, 0), "no work twice, no connection lost");
 }
 
-/// Whatever miners somebody points at us, the pools see good shares only. The pools take turns meanwhile.
+/// Whatever miners somebody points at us, the pools see good shares only. The pools take turns
+/// meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn external_miners_are_carried() {
     let Some(listen) = parsed::<SocketAddr>("TIELINE_TEST_MINERS_LISTEN") else {
-        println!("skipped: TIELINE_TEST_MINERS_LISTEN names no address for miners (such as 0.0.0.0:3333)");
+        println!(
+            "skipped: TIELINE_TEST_MINERS_LISTEN names no address for miners (such as 0.0.0.0:3333)"
+        );
         return;
     };
     let seconds = parsed("TIELINE_TEST_MINERS_SECONDS").unwrap_or(60);
@@ -139,7 +158,8 @@ async fn external_miners_are_carried() {
     let books: Vec<testbed::pool::Counts> = pools.iter().map(TestPool::counts).collect();
     println!("the pools counted {books:#?}\nthe proxy counted {counts:#?}");
     for pool in &books {
-        let bad = (pool.total.duplicate, pool.total.low, pool.total.unknown_job, pool.total.malformed);
+        let bad =
+            (pool.total.duplicate, pool.total.low, pool.total.unknown_job, pool.total.malformed);
         assert_eq!(bad, (0, 0, 0, 0), "the pools see good shares only");
     }
     assert!(books.iter().map(|pool| pool.total.accepted).sum::<u64>() > 0, "no share came");

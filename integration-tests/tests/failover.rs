@@ -1,4 +1,5 @@
-//! Pools that die, fall silent, come back, change their extranonce or repeat themselves: the miners notice nothing.
+//! Pools that die, fall silent, come back, change their extranonce or repeat themselves: the miners
+//! notice nothing.
 
 use std::time::Duration;
 
@@ -27,7 +28,10 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
         site.pools[0].come_back().await;
     }
     let before = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the primary is back");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("the primary is back");
     let books = site.settle(miners).await;
     books.check();
     // It takes milliseconds; the rest is for busy machines.
@@ -36,13 +40,18 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
     site.stop().await;
 }
 
-/// F11, U56: a name that nobody knows is passed over. This one is longer than any can be, so that no name server is asked.
+/// F11, U56: a name that nobody knows is passed over. This one is longer than any can be, so that
+/// no name server is asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
-    let setup = Setup { change: |config| config.targets[0].host = "x".repeat(64), ..Setup::default() };
+    let setup =
+        Setup { change: |config| config.targets[0].host = "x".repeat(64), ..Setup::default() };
     let site = Site::start(setup).await;
     let miners = site.fleet(2);
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("the next one is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > 10)
+        .await
+        .expect("the next one is mined at");
     let fault = site.fault(0, "connect").await;
     assert!(fault.contains(&"x".repeat(64)), "{fault}");
     site.settle(miners).await.check();
@@ -53,21 +62,30 @@ async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn returning_to_an_unchanged_job_repeats_nothing() {
     let still = |size, seed| PoolConfig { job_interval: Duration::ZERO, ..pool(size, seed) };
-    let site = Site::start(Setup { pools: vec![still(8, 1), still(6, 2)], ..Setup::default() }).await;
+    let site =
+        Site::start(Setup { pools: vec![still(8, 1), still(6, 2)], ..Setup::default() }).await;
     let miners = site.fleet(8);
     for _ in 0..3 {
         let before = site.pools[0].counts().total.accepted;
-        site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 30).await.expect("mined at");
-        // The pool's connection stays up for us to come back to the same job on: only its jobs dry up for a while.
+        site.pools[0]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 30)
+            .await
+            .expect("mined at");
+        // The pool's connection stays up for us to come back to the same job on: only its jobs dry
+        // up for a while.
         site.pools[0].drop_connections();
         let before = site.pools[1].counts().total.accepted;
-        site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 30).await.expect("mined at");
+        site.pools[1]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 30)
+            .await
+            .expect("mined at");
     }
     site.settle(miners).await.check();
     site.stop().await;
 }
 
-/// As above, with a pool that gives the same extranonce1 and the same job again to whoever reconnects.
+/// As above, with a pool that gives the same extranonce1 and the same job again to whoever
+/// reconnects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -76,16 +94,23 @@ async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     let miners = site.fleet(4);
     for _ in 0..4 {
         let before = site.pools[0].counts().total.accepted;
-        site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("mined at");
+        site.pools[0]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+            .await
+            .expect("mined at");
         site.pools[0].drop_connections();
     }
     let before = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("mined at");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("mined at");
     site.settle(miners).await.check();
     site.stop().await;
 }
 
-/// LANES run X: a miner that restarts on a live job gets its slot's neighbour or a fresh lane, never its old work.
+/// LANES run X: a miner that restarts on a live job gets its slot's neighbour or a fresh lane,
+/// never its old work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_miner_repeats_nothing() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -93,7 +118,10 @@ async fn a_restarted_miner_repeats_nothing() {
     let mut fleet = Vec::new();
     for round in 0..6 {
         let miner = site.miner(Model::ALL[round % 4], "acme.rig");
-        miner.until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= 10)
+            .await
+            .expect("shares are answered");
         miner.stop().await;
         fleet.push(miner);
     }
@@ -107,12 +135,18 @@ async fn f23_equal_job_ids_and_a_changed_extranonce_confuse_nobody() {
     let site = Site::start(Setup { pools: vec![pool(8, 7), pool(8, 8)], ..Setup::default() }).await;
     site.pools[0].repeat_job_ids(true);
     let miners = site.fleet(4);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 10)
+        .await
+        .expect("shares are answered");
     for size in [6, 8, 5] {
         site.pools[0].set_extranonce(None, size).expect("in range");
         site.pools[0].new_job(true);
         let before = site.pools[0].counts().total.accepted;
-        site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("shares arrive");
+        site.pools[0]
+            .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+            .await
+            .expect("shares arrive");
     }
     let books = site.settle(miners).await;
     assert_eq!(
@@ -135,10 +169,16 @@ async fn f03_a_silent_pool_is_left_when_its_answers_stay_out() {
     };
     let site = Site::start(setup).await;
     let miners = site.fleet(4);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 10)
+        .await
+        .expect("shares are answered");
     site.pools[0].set_mood(Mood::Silent);
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("the backup is mined at");
     let books = site.settle(miners).await;
     let fleet = &books.fleet;
     assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{books:#?}");
@@ -152,23 +192,40 @@ async fn f03_a_silent_pool_is_left_when_its_answers_stay_out() {
 async fn f17_a_pool_that_takes_nothing_is_left() {
     let site = Site::start(Setup::default()).await;
     let miners = site.fleet(4);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 10)
+        .await
+        .expect("shares are answered");
     site.pools[0].set_verdicts(Verdicts::RejectAll);
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("the backup is mined at");
     let books = site.settle(miners).await;
-    assert_eq!(books.fleet.submitted, books.fleet.answered_true + books.fleet.refused(), "{books:#?}");
+    assert_eq!(
+        books.fleet.submitted,
+        books.fleet.answered_true + books.fleet.refused(),
+        "{books:#?}"
+    );
     assert!(books.pools[0].rejected_by_order >= 10, "{books:#?}");
     site.stop().await;
 }
 
-/// F12: when nothing works, miners are held, hear pings, and are never told `true`; then they go on.
+/// F12: when nothing works, miners are held, hear pings, and are never told `true`; then they go
+/// on.
 #[tokio::test(flavor = "multi_thread")]
 async fn f12_without_any_pool_miners_are_held() {
-    let setup = Setup { change: |config| config.ping_every = Duration::from_millis(500), ..Setup::default() };
+    let setup = Setup {
+        change: |config| config.ping_every = Duration::from_millis(500),
+        ..Setup::default()
+    };
     let site = Site::start(setup).await;
     let miners = site.fleet(4);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 10)
+        .await
+        .expect("shares are answered");
     for pool in &site.pools {
         pool.die().await;
     }
@@ -176,13 +233,19 @@ async fn f12_without_any_pool_miners_are_held() {
         miner.set_hashrate(0.0);
     }
     let pings = miners[0].counts().pings;
-    miners[0].until(PATIENCE, |counts| counts.pings >= pings + 3).await.expect("pings while nothing else comes");
+    miners[0]
+        .until(PATIENCE, |counts| counts.pings >= pings + 3)
+        .await
+        .expect("pings while nothing else comes");
     for miner in &miners {
         miner.set_hashrate(5000.0);
     }
     site.pools[1].come_back().await;
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("mining goes on");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+        .await
+        .expect("mining goes on");
     let books = site.settle(miners).await;
     books.check();
     site.stop().await;
@@ -194,15 +257,26 @@ async fn f58_redirects_and_messages_are_not_passed_on() {
     let site = Site::start(Setup::default()).await;
     let thief = testbed::pool::TestPool::start(pool(8, 9)).await.expect("a free port");
     let miners = site.fleet(2);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 5)
+        .await
+        .expect("shares are answered");
     site.pools[0].send_reconnect("127.0.0.1", thief.addr().port(), 0);
     site.pools[0].show_message("\u{1b}[2Jyour farm is mine");
     site.pools[0].send_raw(None, r#"{"id":null,"method":"client.exec","params":["rm"]}"#);
     let before = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("mining goes on here");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("mining goes on here");
     for miner in &miners {
         for (_, line) in miner.wire() {
-            assert!(!line.contains("reconnect") && !line.contains("farm is mine") && !line.contains("exec"), "{line}");
+            assert!(
+                !line.contains("reconnect")
+                    && !line.contains("farm is mine")
+                    && !line.contains("exec"),
+                "{line}"
+            );
         }
     }
     site.settle(miners).await.check();
@@ -213,13 +287,20 @@ async fn f58_redirects_and_messages_are_not_passed_on() {
 /// DESIGN 2.3: a pool that answers but brings no job is quiet, and left when another brings work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_pool_is_left_for_one_that_brings_work() {
-    let setup = Setup { change: |config| config.pool.quiet = Duration::from_secs(2), ..Setup::default() };
+    let setup =
+        Setup { change: |config| config.pool.quiet = Duration::from_secs(2), ..Setup::default() };
     let site = Site::start(setup).await;
     let miners = site.fleet(4);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 10)
+        .await
+        .expect("shares are answered");
     site.pools[0].set_mood(Mood::Quiet);
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+        .await
+        .expect("the backup is mined at");
     let primary = site.proxy.targets().remove(0);
     assert!(primary.up && primary.quiet, "alive, and known to be quiet: {primary:?}");
     site.settle(miners).await.check();
@@ -242,7 +323,10 @@ async fn without_any_pool_for_long_miners_are_released() {
     for pool in &site.pools {
         pool.die().await;
     }
-    backup.until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("the miner's own backup has it");
+    backup
+        .until(PATIENCE, |counts| counts.total.accepted > 10)
+        .await
+        .expect("the miner's own backup has it");
     miner.stop().await;
     site.stop().await;
 }

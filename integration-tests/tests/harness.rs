@@ -48,12 +48,18 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { pools: vec![pool(8, 1), pool(6, 2)], linked: false, relayed: false, change: |_| {}, share_log: false }
+        Self {
+            pools: vec![pool(8, 1), pool(6, 2)],
+            linked: false,
+            relayed: false,
+            change: |_| {},
+            share_log: false,
+        }
     }
 }
 
-/// Raises this process's limit of open files as far as it goes: both ends of every line of a crowd are here, and many systems
-/// begin at 1,024.
+/// Raises this process's limit of open files as far as it goes: both ends of every line of a crowd
+/// are here, and many systems begin at 1,024.
 pub(crate) fn raise_open_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Where the system does not let us, what there is may do.
@@ -112,7 +118,8 @@ impl Site {
         let mut config = config(&pools);
         let mut relays = Vec::new();
         for (pool, target) in pools.iter().zip(&mut config.targets).filter(|_| setup.relayed) {
-            let relay = Relay::start(pool.addr(), u64::from(target.port)).await.expect("a free port");
+            let relay =
+                Relay::start(pool.addr(), u64::from(target.port)).await.expect("a free port");
             target.port = relay.addr().port();
             relays.push(relay);
         }
@@ -141,9 +148,10 @@ impl Site {
         };
         let tasks = Tasks::new();
         let mut registry = Registry::default();
-        let proxy = Proxy::start(config, link, Some(state.path().to_owned()), &mut registry, &tasks)
-            .await
-            .expect("the proxy starts");
+        let proxy =
+            Proxy::start(config, link, Some(state.path().to_owned()), &mut registry, &tasks)
+                .await
+                .expect("the proxy starts");
         let (relays, space) = (Vec::new(), SearchSpace::default());
         Self { pools, relays, proxy, tasks, outlet, registry, state, space }
     }
@@ -156,13 +164,17 @@ impl Site {
     /// The value of a metric, by its name with its labels; 0 where there is none.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let line = format!("{name} ");
-        self.metrics().lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+        self.metrics()
+            .lines()
+            .find_map(|found| found.strip_prefix(&line)?.parse().ok())
+            .unwrap_or(0)
     }
 
     /// All metrics, as they are shown.
     pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("a String takes every byte");
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("a String takes every byte");
         text
     }
 
@@ -180,7 +192,9 @@ impl Site {
         });
         match waited.await {
             Ok(fault) => fault,
-            Err(_) => panic!("{reason} was waited for: {:#?}", self.proxy.targets().swap_remove(target)),
+            Err(_) => {
+                panic!("{reason} was waited for: {:#?}", self.proxy.targets().swap_remove(target))
+            }
         }
     }
 
@@ -199,10 +213,15 @@ impl Site {
 
     /// One miner of each model.
     pub(crate) fn fleet(&self, count: usize) -> Vec<TestMiner> {
-        (0..count).map(|index| self.miner(Model::ALL[index % Model::ALL.len()], &format!("acme.rig-{index}"))).collect()
+        (0..count)
+            .map(|index| {
+                self.miner(Model::ALL[index % Model::ALL.len()], &format!("acme.rig-{index}"))
+            })
+            .collect()
     }
 
-    /// Stops the miners, waits for their answers, and returns all counts: the miners', the pools' together, the proxy's.
+    /// Stops the miners, waits for their answers, and returns all counts: the miners', the pools'
+    /// together, the proxy's.
     pub(crate) async fn settle(&self, miners: Vec<TestMiner>) -> Books {
         let mut fleet = MinerCounts::default();
         for miner in &miners {
@@ -214,14 +233,17 @@ impl Site {
 
     /// The share log's lines so far, over all its files.
     pub(crate) fn share_log(&self) -> Vec<Value> {
-        let folder = std::fs::read_dir(self.state.path().join("shares")).expect("the folder is there");
+        let folder =
+            std::fs::read_dir(self.state.path().join("shares")).expect("the folder is there");
         let mut files: Vec<_> = folder.map(|file| file.expect("readable").path()).collect();
         // Closed ones by their time, then the one that is written.
         files.sort();
         files.sort_by_key(|path| path.ends_with("shares.jsonl"));
         let lines = files.iter().flat_map(|path| {
             let text = std::fs::read_to_string(path).expect("text");
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>()
+            text.lines()
+                .map(|line| serde_json::from_str(line).expect("JSON"))
+                .collect::<Vec<Value>>()
         });
         lines.collect()
     }
@@ -255,20 +277,44 @@ impl Books {
     pub(crate) fn check(&self) {
         let fleet = &self.fleet;
         assert!(fleet.submitted > 0, "nothing was tested: {self:#?}");
-        assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "every submit is answered: {self:#?}");
-        assert_eq!((fleet.double_answers, fleet.unknown_answers), (0, 0), "exactly once: {self:#?}");
+        assert_eq!(
+            fleet.submitted,
+            fleet.answered_true + fleet.refused(),
+            "every submit is answered: {self:#?}"
+        );
+        assert_eq!(
+            (fleet.double_answers, fleet.unknown_answers),
+            (0, 0),
+            "exactly once: {self:#?}"
+        );
         let taken = self.accepted() + self.proxy.local;
         assert!(fleet.answered_true <= taken, "true only when it was true: {self:#?}");
-        assert!(taken <= fleet.answered_true + self.proxy.unresolved, "nothing good was refused: {self:#?}");
+        assert!(
+            taken <= fleet.answered_true + self.proxy.unresolved,
+            "nothing good was refused: {self:#?}"
+        );
         for pool in &self.pools {
-            let bad = (pool.total.duplicate, pool.total.low, pool.total.unknown_job, pool.total.malformed);
+            let bad = (
+                pool.total.duplicate,
+                pool.total.low,
+                pool.total.unknown_job,
+                pool.total.malformed,
+            );
             assert_eq!(bad, (0, 0, 0, 0), "the pool never sees a bad share: {self:#?}");
             // How soon is the simulation's to judge: a busy machine lets a miner wait for its turn.
             assert!(pool.stale_age_ms_max <= 10_000, "stale only after a clean job: {self:#?}");
         }
         assert_eq!((fleet.repeated_work, fleet.shared_work), (0, 0), "no work twice: {self:#?}");
         assert_eq!((fleet.repeated_job_ids, fleet.extranonce_changes), (0, 0), "{self:#?}");
-        assert_eq!((fleet.configure_repeats, fleet.passed_over), (0, 0), "nothing firmware stumbles over: {self:#?}");
-        assert_eq!((fleet.disconnects, fleet.failed_handshakes, fleet.timeouts), (0, 0, 0), "{self:#?}");
+        assert_eq!(
+            (fleet.configure_repeats, fleet.passed_over),
+            (0, 0),
+            "nothing firmware stumbles over: {self:#?}"
+        );
+        assert_eq!(
+            (fleet.disconnects, fleet.failed_handshakes, fleet.timeouts),
+            (0, 0, 0),
+            "{self:#?}"
+        );
     }
 }

@@ -10,9 +10,11 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Setup, Site};
 
-/// Sends `bytes` on a fresh connection and returns the first line that comes back; `None` when it is closed instead.
+/// Sends `bytes` on a fresh connection and returns the first line that comes back; `None` when it
+/// is closed instead.
 async fn answer(site: &Site, bytes: &[u8]) -> Option<String> {
-    let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+    let mut stream =
+        BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
     // A peer that has had enough may close before all is written.
     let _ = stream.write_all(bytes).await;
     let mut line = String::new();
@@ -37,7 +39,10 @@ async fn bad_lines_get_the_answer_of_the_table() {
         ("S05", nested.as_bytes()),
         ("S06", deep.as_bytes()),
         ("S07", b"{\"id\":1,\"id\":2,\"method\":\"mining.subscribe\",\"params\":[]}\n"),
-        ("S09", b"{\"id\":\"\\u0000\\n\\u001b[2J\",\"method\":\"mining.subscribe\",\"params\":[]}\n"),
+        (
+            "S09",
+            b"{\"id\":\"\\u0000\\n\\u001b[2J\",\"method\":\"mining.subscribe\",\"params\":[]}\n",
+        ),
         ("S10", b"{\"id\":1,\"method\":\"\xc0\x80\",\"params\":[]}\n"),
         ("S11", b"{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}{}\n"),
         ("S13", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"),
@@ -48,13 +53,18 @@ async fn bad_lines_get_the_answer_of_the_table() {
         assert_eq!(answer(&site, bytes).await, None, "{id}: closed without a word that echoes it");
     }
     assert_eq!(connects(), before, "S15: nothing upstream comes of it");
-    let padded = format!(r#"{{"id":3,"method":"mining.ping","params":[]{}}}"#, " ".repeat(16_384 - 43));
+    let padded =
+        format!(r#"{{"id":3,"method":"mining.ping","params":[]{}}}"#, " ".repeat(16_384 - 43));
     for (id, line, want) in [
         ("S03", padded.as_str(), "pong"),
         ("S08", r#"{"id":{},"method":"mining.subscribe","params":[]}"#, r#""id":null"#),
         ("S08", r#"{"id":1.50,"method":"mining.subscribe","params":[]}"#, r#""id":1.50,"#),
         ("S16", r#"{"id":7,"method":"mining.foo","params":[]}"#, "[20,"),
-        ("S27", r#"{"id":8,"method":"mining.submit","params":["a","1","00000000","00000000","00000000"]}"#, "[25,"),
+        (
+            "S27",
+            r#"{"id":8,"method":"mining.submit","params":["a","1","00000000","00000000","00000000"]}"#,
+            "[25,",
+        ),
         ("S21", r#"{"id":9,"method":"mining.authorize","params":[]}"#, "[24,"),
         ("S24", r#"{"id":9,"method":"mining.authorize","params":["a\r\nb","x"]}"#, "[24,"),
         ("S76", r#"{"id":9,"method":"mining.get_transactions","params":["0"]}"#, "[20,"),
@@ -63,12 +73,16 @@ async fn bad_lines_get_the_answer_of_the_table() {
         let got = answer(&site, format!("{line}\n").as_bytes()).await;
         assert!(got.as_deref().is_some_and(|got| got.contains(want)), "{id}: {line} -> {got:?}");
     }
-    honest.until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("the honest one mines on");
+    honest
+        .until(PATIENCE, |counts| counts.answered_true >= 10)
+        .await
+        .expect("the honest one mines on");
     site.settle(vec![honest]).await.check();
     site.stop().await;
 }
 
-/// S02: a stream without a newline is cut at the cap, whatever its length. (64 MiB here; the cap is 16 KiB.)
+/// S02: a stream without a newline is cut at the cap, whatever its length. (64 MiB here; the cap is
+/// 16 KiB.)
 #[tokio::test(flavor = "multi_thread")]
 async fn s02_an_endless_line_is_cut() {
     let site = Site::start(Setup::default()).await;
@@ -89,7 +103,8 @@ async fn s02_an_endless_line_is_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_leaves_the_session_working() {
     let site = Site::start(Setup::default()).await;
-    let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+    let mut stream =
+        BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
     let mut line = String::new();
     for (request, answer) in [
         (r#"{"id":1,"method":"mining.subscribe","params":[]}"#, "\"id\":1,"),
@@ -101,7 +116,10 @@ async fn a_second_worker_leaves_the_session_working() {
         line.clear();
         while !line.contains(answer) {
             line.clear();
-            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers").expect("readable");
+            timeout(PATIENCE, stream.read_line(&mut line))
+                .await
+                .expect("it answers")
+                .expect("readable");
         }
     }
     assert_eq!(site.proxy.sessions()[0].state, "working");
@@ -109,7 +127,8 @@ async fn a_second_worker_leaves_the_session_working() {
     site.stop().await;
 }
 
-/// S31: many submits in one segment with one id are all answered. S78: also when the miner has closed its side.
+/// S31: many submits in one segment with one id are all answered. S78: also when the miner has
+/// closed its side.
 #[tokio::test(flavor = "multi_thread")]
 async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
     let site = Site::start(Setup::default()).await;
@@ -130,8 +149,14 @@ async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
     stream.write_all(bytes.as_bytes()).await.expect("it reads");
     stream.shutdown().await.expect("half-closed");
     let mut text = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("it closes").expect("readable");
-    assert_eq!(text.lines().filter(|line| line.contains("\"id\":4") && line.contains("[21,")).count(), 500);
+    timeout(PATIENCE, stream.read_to_string(&mut text))
+        .await
+        .expect("it closes")
+        .expect("readable");
+    assert_eq!(
+        text.lines().filter(|line| line.contains("\"id\":4") && line.contains("[21,")).count(),
+        500
+    );
     site.stop().await;
 }
 
@@ -153,26 +178,34 @@ async fn f36_a_miner_that_does_not_read_harms_nobody() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let before = honest.counts().answered_true;
-    honest.until(PATIENCE, |counts| counts.answered_true > before + 10).await.expect("the honest one mines on");
+    honest
+        .until(PATIENCE, |counts| counts.answered_true > before + 10)
+        .await
+        .expect("the honest one mines on");
     let books = site.settle(vec![honest]).await;
     assert_eq!(books.fleet.disconnects, 0);
     site.stop().await;
 }
 
-/// S22: whoever tries names on ever new connections is stopped at the door, and nobody but this source.
+/// S22: whoever tries names on ever new connections is stopped at the door, and nobody but this
+/// source.
 #[tokio::test(flavor = "multi_thread")]
 async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
     let setup = Setup { change: |config| config.sessions_max = 100, ..Setup::default() };
     let site = Site::start(setup).await;
     let honest = site.miner(Model::Cgminer411, "acme.honest");
     honest.until(PATIENCE, |counts| counts.answered_true >= 1).await.expect("it mines");
-    let names = "{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"a b\",\"x\"]}\n".repeat(30);
+    let names =
+        "{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"a b\",\"x\"]}\n".repeat(30);
     let flood = format!("{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}}\n{names}");
-    let refused = || site.metric("tieline_proxy_session_closes_total{reason=\"too_many_failures\"}");
+    let refused =
+        || site.metric("tieline_proxy_session_closes_total{reason=\"too_many_failures\"}");
     let tried = async {
         while refused() == 0 {
             let socket = TcpSocket::new_v4().expect("a socket");
-            socket.bind("127.0.0.2:0".parse().expect("an address")).expect("another address of this machine");
+            socket
+                .bind("127.0.0.2:0".parse().expect("an address"))
+                .expect("another address of this machine");
             let Ok(mut stream) = socket.connect(site.proxy.addrs()[0]).await else { continue };
             // It is closed before all is written, or read.
             let _ = stream.write_all(flood.as_bytes()).await;
@@ -184,7 +217,10 @@ async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
     let another = site.miner(Model::Cgminer411, "acme.another");
     for miner in [&honest, &another] {
         let before = miner.counts().answered_true;
-        miner.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("others mine");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= before + 5)
+            .await
+            .expect("others mine");
     }
     site.settle(vec![honest, another]).await.check();
     site.stop().await;
@@ -194,7 +230,10 @@ async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s25_a_miners_name_never_reaches_the_pool() {
     let site = Site::start(Setup::default()).await;
-    let miners = [site.miner(Model::Cgminer411, "bc1qsomebodyelse.rig"), site.miner(Model::Cpuminer, "acme.rig")];
+    let miners = [
+        site.miner(Model::Cgminer411, "bc1qsomebodyelse.rig"),
+        site.miner(Model::Cpuminer, "acme.rig"),
+    ];
     for miner in &miners {
         miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     }
@@ -206,19 +245,27 @@ async fn s25_a_miners_name_never_reaches_the_pool() {
     site.stop().await;
 }
 
-/// S79: a reset in the middle of a line frees all at once. S80: urgent data is no part of any line. (What follows it in the same
-/// read may wait for the miner's next bytes: that costs nobody but whoever sends such things.)
+/// S79: a reset in the middle of a line frees all at once. S80: urgent data is no part of any line.
+/// (What follows it in the same read may wait for the miner's next bytes: that costs nobody but
+/// whoever sends such things.)
 #[tokio::test(flavor = "multi_thread")]
 async fn s79_s80_a_reset_frees_the_session_and_urgent_data_is_ignored() {
     let site = Site::start(Setup::default()).await;
-    let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+    let mut stream =
+        BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
     stream.write_all(b"{\"id\":1,\"method\":\"mining.subsc").await.expect("it reads");
     socket2::SockRef::from(stream.get_ref()).send_out_of_band(b"!").expect("a socket");
     stream.write_all(b"ribe\",\"params\":[]}\n").await.expect("it reads");
     let mut line = String::new();
     for _ in 0..100 {
-        stream.write_all(b"{\"id\":7,\"method\":\"mining.ping\",\"params\":[]}\n").await.expect("it reads");
-        if timeout(Duration::from_millis(200), stream.read_line(&mut line)).await.is_ok_and(|read| read.is_ok()) {
+        stream
+            .write_all(b"{\"id\":7,\"method\":\"mining.ping\",\"params\":[]}\n")
+            .await
+            .expect("it reads");
+        if timeout(Duration::from_millis(200), stream.read_line(&mut line))
+            .await
+            .is_ok_and(|read| read.is_ok())
+        {
             break;
         }
     }
@@ -233,7 +280,12 @@ async fn s79_s80_a_reset_frees_the_session_and_urgent_data_is_ignored() {
         }
     };
     timeout(PATIENCE, freed).await.expect("freed");
-    assert_eq!(site.metric("tieline_proxy_session_closes_total{reason=\"reset_by_miner\"}"), 1, "{}", site.metrics());
+    assert_eq!(
+        site.metric("tieline_proxy_session_closes_total{reason=\"reset_by_miner\"}"),
+        1,
+        "{}",
+        site.metrics()
+    );
     site.stop().await;
 }
 
@@ -252,8 +304,9 @@ impl std::io::Write for Log {
     }
 }
 
-/// S70, S71, S73, S74: what a miner says of itself is data. It makes no log line, no label and no escape sequence, and a
-/// password is in no log, metric or answer of the API. All is logged here, down to traces, on this one thread.
+/// S70, S71, S73, S74: what a miner says of itself is data. It makes no log line, no label and no
+/// escape sequence, and a password is in no log, metric or answer of the API. All is logged here,
+/// down to traces, on this one thread.
 #[tokio::test]
 async fn s70_s71_s73_s74_names_stay_data_and_passwords_stay_out() {
     let log = Log::default();
@@ -264,15 +317,18 @@ async fn s70_s71_s73_s74_names_stay_data_and_passwords_stay_out() {
         .with_writer(move || writer.clone())
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
-    // With a single one, tracing asks the thread that first meets a callsite whether anybody listens: tests beside this one would
-    // say no for it. With two it asks them all.
+    // With a single one, tracing asks the thread that first meets a callsite whether anybody
+    // listens: tests beside this one would say no for it. With two it asks them all.
     let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let site = Site::start(Setup::default()).await;
     let mut streams = Vec::new();
     for (number, agent) in
-        ["plain-agent-5417", "\\u001b[2Jclear", "a\\n2026-01-01T00:00:00Z ERROR forged", "{}%s%n"].iter().enumerate()
+        ["plain-agent-5417", "\\u001b[2Jclear", "a\\n2026-01-01T00:00:00Z ERROR forged", "{}%s%n"]
+            .iter()
+            .enumerate()
     {
-        let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+        let mut stream =
+            BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
         let hello = format!(
             "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"{agent}\"]}}\n\
              {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"acme.{number}<script>%s\",\"canary-8861,d=0.0001\"]}}\n\
@@ -283,14 +339,20 @@ async fn s70_s71_s73_s74_names_stay_data_and_passwords_stay_out() {
         let mut line = String::new();
         while !line.starts_with("{\"id\":4,") {
             line.clear();
-            timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers").expect("readable");
+            timeout(PATIENCE, stream.read_line(&mut line))
+                .await
+                .expect("it answers")
+                .expect("readable");
             assert!(!line.contains("canary"), "{line}");
         }
         streams.push(stream);
     }
     let views = serde_json::to_string(&site.proxy.sessions()).expect("JSON");
     let metrics = site.metrics();
-    assert!(views.contains("plain-agent-5417") && views.contains("<script>%s"), "data, where data belongs: {views}");
+    assert!(
+        views.contains("plain-agent-5417") && views.contains("<script>%s"),
+        "data, where data belongs: {views}"
+    );
     for (place, text) in [("API", &views), ("metrics", &metrics)] {
         assert!(!text.contains("canary"), "{place}: {text}");
     }

@@ -1,5 +1,6 @@
-//! Pools that would take our hashrate elsewhere, or write more than anybody can read: FAULTS 8.2, as miners and pools see it.
-//! What a connection decides by itself stands in `proxy::upstream` with its ids.
+//! Pools that would take our hashrate elsewhere, or write more than anybody can read: FAULTS 8.2,
+//! as miners and pools see it. What a connection decides by itself stands in `proxy::upstream` with
+//! its ids.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ fn at(host: &str, port: u16) -> HostPort {
     HostPort { host: host.to_owned(), port }
 }
 
-/// U07, F58, P05: what is not listed is not dialled; what is listed is reached by the target's TLS or not at all, and when that
-/// fails, home is where it was.
+/// U07, F58, P05: what is not listed is not dialled; what is listed is reached by the target's TLS
+/// or not at all, and when that fails, home is where it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn u07_f58_a_redirect_never_leads_out_of_tls() {
     let (identity, _) = Identity::self_signed(&["pool.example"]).expect("made");
@@ -42,12 +43,18 @@ async fn u07_f58_a_redirect_never_leads_out_of_tls() {
     site.pools[0].send_reconnect("127.0.0.1", trap, 0);
     site.fault(0, "tls_closed").await;
     let before = site.pools[0].counts();
-    site.pools[0].until(PATIENCE, |counts| counts.connects > before.connects).await.expect("home again");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.connects > before.connects)
+        .await
+        .expect("home again");
     assert_eq!(thief.counts().connects, 0, "not listed");
     assert!(site.alarms("redirect_refused") > 0);
     let heard = heard.lock().clone();
     assert_eq!(heard.first(), Some(&22), "a TLS greeting, and nothing else");
-    assert!(!heard.windows(4).any(|window| window == b"mini" || window == b"acme"), "nothing in the clear");
+    assert!(
+        !heard.windows(4).any(|window| window == b"mini" || window == b"acme"),
+        "nothing in the clear"
+    );
     let books = site.settle(miners).await;
     assert_eq!((books.fleet.disconnects, books.fleet.extranonce_changes), (0, 0), "{books:#?}");
     site.stop().await;
@@ -70,7 +77,8 @@ async fn plain_trap() -> (u16, Arc<Mutex<Vec<u8>>>) {
     (port, heard)
 }
 
-/// U06: a place that the operator has listed is gone to; when it dies, the next connection is the configured place's.
+/// U06: a place that the operator has listed is gone to; when it dies, the next connection is the
+/// configured place's.
 #[tokio::test(flavor = "multi_thread")]
 async fn u06_a_listed_place_is_followed_and_left_for_home() {
     let twin = TestPool::start(pool(8, 3)).await.expect("a free port");
@@ -84,13 +92,17 @@ async fn u06_a_listed_place_is_followed_and_left_for_home() {
     twin.until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("followed");
     twin.die().await;
     let before = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("home again");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+        .await
+        .expect("home again");
     let books = site.settle(miners).await;
     assert_eq!((books.fleet.disconnects, books.fleet.repeated_work), (0, 0), "{books:#?}");
     site.stop().await;
 }
 
-/// U08: a pool that does not stop asking is mined at no more while there is another. U10: nor one that does not end its line.
+/// U08: a pool that does not stop asking is mined at no more while there is another. U10: nor one
+/// that does not end its line.
 #[tokio::test(flavor = "multi_thread")]
 async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     let site = Site::start(Setup::default()).await;
@@ -100,12 +112,18 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
         site.pools[0].send_reconnect("", 0, 0);
     }
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+        .await
+        .expect("the backup is mined at");
     let primary = site.proxy.targets().remove(0);
     assert!(primary.quarantined && !primary.active, "{primary:?}");
     assert_eq!(site.alarms("quarantined"), 1, "told once");
     // One of the hundred is followed, within two seconds: it is no flapping.
-    site.pools[0].until(PATIENCE, |counts| counts.connects >= 3).await.expect("probe, first and second");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.connects >= 3)
+        .await
+        .expect("probe, first and second");
     site.settle(miners).await.check();
 
     let miner = site.miner(Model::Cgminer411, "acme.rig");
@@ -120,31 +138,42 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
 /// U40: jobs that pay somebody else are told of, and left where the operator wants it so.
 #[tokio::test(flavor = "multi_thread")]
 async fn u40_jobs_that_pay_somebody_else_are_left() {
-    let setup =
-        Setup { change: |config| config.targets[0].on_payout_change = OnPayoutChange::FailOver, ..Setup::default() };
+    let setup = Setup {
+        change: |config| config.targets[0].on_payout_change = OnPayoutChange::FailOver,
+        ..Setup::default()
+    };
     let site = Site::start(setup).await;
     let miners = site.fleet(4);
     for pool in &site.pools {
-        pool.until(PATIENCE, |counts| counts.connections.values().any(|made| made.jobs > 1)).await.expect("has jobs");
+        pool.until(PATIENCE, |counts| counts.connections.values().any(|made| made.jobs > 1))
+            .await
+            .expect("has jobs");
     }
     assert_eq!(site.alarms("payout_fingerprint_changed"), 0, "jobs change, the payee does not");
     site.pools[0].set_payee([0xee; 20]);
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("the backup is mined at");
     assert_eq!(site.alarms("payout_fingerprint_changed"), 1, "told once");
     assert!(site.proxy.targets()[0].quarantined);
     site.settle(miners).await.check();
     site.stop().await;
 }
 
-/// U30, F79: a thousand jobs a second reach the miners as a handful, and the last one is among them.
+/// U30, F79: a thousand jobs a second reach the miners as a handful, and the last one is among
+/// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn u30_f79_a_flood_of_jobs_reaches_the_miners_as_a_handful() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
     let site = Site::start(Setup { pools: vec![still], ..Setup::default() }).await;
     let miners = site.fleet(4);
     for miner in &miners {
-        miner.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("shares are answered");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= 5)
+            .await
+            .expect("shares are answered");
     }
     let notifies = miners[0].counts().notifies;
     let start = daemon::clock::now();
@@ -153,16 +182,24 @@ async fn u30_f79_a_flood_of_jobs_reaches_the_miners_as_a_handful() {
         tokio::task::yield_now().await;
     }
     let accepted = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > accepted + 40).await.expect("mined on");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > accepted + 40)
+        .await
+        .expect("mined on");
     let lasted = daemon::clock::now() - start;
     let came = miners[0].counts().notifies - notifies;
     let most = 6 + 5 * (lasted.as_secs() + 1);
     assert!((1..=most).contains(&came), "{came} of 2,000 in {lasted:?}");
-    // The pool forgets all but its last few hundred jobs, so that its own count of unknown ones says nothing here.
+    // The pool forgets all but its last few hundred jobs, so that its own count of unknown ones
+    // says nothing here.
     let books = site.settle(miners).await;
     let fleet = &books.fleet;
     assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{books:#?}");
     assert!(fleet.answered_true <= books.accepted() + books.proxy.local, "{books:#?}");
-    assert_eq!((fleet.disconnects, fleet.repeated_work, fleet.shared_work), (0, 0, 0), "{books:#?}");
+    assert_eq!(
+        (fleet.disconnects, fleet.repeated_work, fleet.shared_work),
+        (0, 0, 0),
+        "{books:#?}"
+    );
     site.stop().await;
 }

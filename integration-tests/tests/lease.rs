@@ -1,4 +1,5 @@
-//! Leases from outside: what is drained, proven and brought back is judged by what the machines really draw.
+//! Leases from outside: what is drained, proven and brought back is judged by what the machines
+//! really draw.
 
 use std::time::Duration;
 
@@ -16,26 +17,47 @@ async fn leases_are_drained_for_and_given_back() {
     );
 }
 
-/// 8 kW where 500 W are free: three of the old machines go, whoever nothing reaches stays, and all come back.
+/// 8 kW where 500 W are free: three of the old machines go, whoever nothing reaches stays, and all
+/// come back.
 async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
     let mut site = WholeSite::start(Setup::default()).await;
-    let lease = site.lease("nebula-1", 6.4, Duration::from_secs(4), |body| body["pue"] = json!(1.25)).await;
+    let lease =
+        site.lease("nebula-1", 6.4, Duration::from_secs(4), |body| body["pue"] = json!(1.25)).await;
     assert_eq!(lease.gross, Watts(8000));
     assert!(site.asleep().is_empty(), "nobody goes before it must");
 
     let view = site.until_state(&lease, "active").await;
-    assert_eq!((&view["unverified"], &view["breached"]), (&json!(false), &json!(false)), "{view:#}");
+    assert_eq!(
+        (&view["unverified"], &view["breached"]),
+        (&json!(false), &json!(false)),
+        "{view:#}"
+    );
     let asleep: Vec<String> = site.asleep().into_iter().collect();
-    assert_eq!(asleep.len(), 3, "three machines of 2,970 W free the 7,500 W that are missing: {asleep:?}");
-    assert!(asleep.iter().all(|name| name.starts_with("old-")), "the least efficient that can be reached: {asleep:?}");
+    assert_eq!(
+        asleep.len(),
+        3,
+        "three machines of 2,970 W free the 7,500 W that are missing: {asleep:?}"
+    );
+    assert!(
+        asleep.iter().all(|name| name.starts_with("old-")),
+        "the least efficient that can be reached: {asleep:?}"
+    );
     assert_eq!(view["machines"], json!({ "curtailed": 3 }), "{view:#}");
 
     let view = site.until_state(&lease, "closed").await;
-    let proven: jiff::Timestamp = view["proven_at"].as_str().expect("proven").parse().expect("a time");
+    let proven: jiff::Timestamp =
+        view["proven_at"].as_str().expect("proven").parse().expect("a time");
     assert!(proven <= lease.start - crate::site::READY_BEFORE, "in time: {view:#}");
     let least = site.headroom(&lease);
-    assert!(least.watts >= lease.gross && least.samples > 10, "what was promised was there: {least:?}");
-    assert_eq!((&view["unverified"], &view["breached"]), (&json!(false), &json!(false)), "{view:#}");
+    assert!(
+        least.watts >= lease.gross && least.samples > 10,
+        "what was promised was there: {least:?}"
+    );
+    assert_eq!(
+        (&view["unverified"], &view["breached"]),
+        (&json!(false), &json!(false)),
+        "{view:#}"
+    );
 
     site.until_asleep(&[]).await;
     site.until_all_mine().await;
@@ -45,7 +67,8 @@ async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
     site.stop().await;
 }
 
-/// A lease that is cancelled while its machines sleep gives them back; an active one only with force.
+/// A lease that is cancelled while its machines sleep gives them back; an active one only with
+/// force.
 async fn a_cancelled_lease_gives_its_machines_back() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(600), |_| {}).await;
@@ -101,15 +124,26 @@ async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written
         answer["error"].clone()
     };
 
-    // Usable 31,000 − house 500 − residual 8 × 30 − unsheddable 2 × 3,000 = 24,260; with starving 30,200.
+    // Usable 31,000 − house 500 − residual 8 × 30 − unsheddable 2 × 3,000 = 24,260; with starving
+    // 30,200.
     let error = refused("does_not_fit", &|body| body["it_kw"] = json!(30.3));
     assert_eq!(error["feed"], "a", "{error:#}");
     assert_eq!(error["shortfall_watts"], 6040, "{error:#}");
-    assert!(error["from"].as_str() < error["to"].as_str() && error["from"].is_string(), "{error:#}");
-    assert!(error["message"].as_str().is_some_and(|text| text.contains("short 6.040 kW")), "{error:#}");
+    assert!(
+        error["from"].as_str() < error["to"].as_str() && error["from"].is_string(),
+        "{error:#}"
+    );
+    assert!(
+        error["message"].as_str().is_some_and(|text| text.contains("short 6.040 kW")),
+        "{error:#}"
+    );
 
     let error = refused("needs_accept_unverified", &|body| body["it_kw"] = json!(25.0));
-    assert_eq!((&error["feed"], &error["shortfall_watts"]), (&json!("a"), &json!(740)), "{error:#}");
+    assert_eq!(
+        (&error["feed"], &error["shortfall_watts"]),
+        (&json!("a"), &json!(740)),
+        "{error:#}"
+    );
     let (status, fits) = site.http.post(
         "/v1/admit",
         &request(|body| {
@@ -121,7 +155,10 @@ async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written
 
     let soon = daemon::clock::wall() + Duration::from_secs(2);
     let error = refused("too_late", &|body| body["start"] = json!(soon));
-    assert!(error["missing_secs"].as_u64().is_some_and(|secs| (1..60).contains(&secs)), "{error:#}");
+    assert!(
+        error["missing_secs"].as_u64().is_some_and(|secs| (1..60).contains(&secs)),
+        "{error:#}"
+    );
 
     assert_eq!(site.http.get("/v1/ledger/head"), before, "nothing was written");
     assert_eq!(site.http.get("/v1/leases")["leases"], json!([]));
@@ -163,13 +200,19 @@ async fn bad_requests_get_the_answer_of_the_table() {
         ("webhook", json!("http://169.254.169.254/")),
     ];
     for (field, value) in table {
-        let (status, answer) = site.http.post("/v1/leases", &request(|body| body[field] = value.clone()));
-        assert_eq!((status, &answer["error"]["field"]), (400, &json!(field)), "{field} = {value}: {answer}");
+        let (status, answer) =
+            site.http.post("/v1/leases", &request(|body| body[field] = value.clone()));
+        assert_eq!(
+            (status, &answer["error"]["field"]),
+            (400, &json!(field)),
+            "{field} = {value}: {answer}"
+        );
     }
 
     let sound = request(|_| {}).to_string();
-    let post =
-        |body: &str, kind: Option<&str>, token: Option<&str>| site.http.post_text("/v1/leases", body, kind, token);
+    let post = |body: &str, kind: Option<&str>, token: Option<&str>| {
+        site.http.post_text("/v1/leases", body, kind, token)
+    };
     let json_kind = Some("application/json");
     let nested = format!("{{\"id\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
     let twice = sound.replacen("{", "{\"tenant\":\"Other\",", 1);

@@ -1,5 +1,6 @@
-//! Lines between the proxy and its pools, and to its miners, that are cut, lost, slow or lie: rows F02-F06, F35, F50-F52 of
-//! FAULTS 7. The deadlines are shorter than in the field, their order is the same; miners' and pools' counts are the judges.
+//! Lines between the proxy and its pools, and to its miners, that are cut, lost, slow or lie: rows
+//! F02-F06, F35, F50-F52 of FAULTS 7. The deadlines are shorter than in the field, their order is
+//! the same; miners' and pools' counts are the judges.
 
 use std::time::Duration;
 
@@ -25,16 +26,28 @@ fn relayed() -> Setup {
 }
 
 impl Books {
-    /// What must hold also where the line to a pool, or from it, is lost: each submit is answered once, and what was told
-    /// `true` was true. Shares on the way when it happened are nobody's.
+    /// What must hold also where the line to a pool, or from it, is lost: each submit is answered
+    /// once, and what was told `true` was true. Shares on the way when it happened are nobody's.
     fn check_lossy(&self) {
         let fleet = &self.fleet;
-        assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "every submit is answered: {self:#?}");
-        assert_eq!((fleet.double_answers, fleet.unknown_answers), (0, 0), "exactly once: {self:#?}");
+        assert_eq!(
+            fleet.submitted,
+            fleet.answered_true + fleet.refused(),
+            "every submit is answered: {self:#?}"
+        );
+        assert_eq!(
+            (fleet.double_answers, fleet.unknown_answers),
+            (0, 0),
+            "exactly once: {self:#?}"
+        );
         let taken = self.accepted() + self.proxy.local;
         assert!(fleet.answered_true <= taken, "true only when it was true: {self:#?}");
-        assert!(taken <= fleet.answered_true + self.proxy.unresolved, "nothing good was refused: {self:#?}");
-        let duplicates: u64 = self.pools.iter().map(|pool| pool.total.duplicate + pool.total.low).sum();
+        assert!(
+            taken <= fleet.answered_true + self.proxy.unresolved,
+            "nothing good was refused: {self:#?}"
+        );
+        let duplicates: u64 =
+            self.pools.iter().map(|pool| pool.total.duplicate + pool.total.low).sum();
         assert_eq!((duplicates, fleet.repeated_work, fleet.shared_work), (0, 0, 0), "{self:#?}");
         assert_eq!((fleet.disconnects, fleet.timeouts), (0, 0), "miners stay connected: {self:#?}");
     }
@@ -47,19 +60,23 @@ async fn mined(site: &Site, pool: usize, shares: u64) {
     site.pools[pool].until(PATIENCE, more).await.expect("it is mined at");
 }
 
-/// F02: a pool that closes its connection again and again is connected to once for each time, and nothing is lost but
-/// what was on the way.
+/// F02: a pool that closes its connection again and again is connected to once for each time, and
+/// nothing is lost but what was on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
     const CLOSES: u64 = 30;
     // With the deadlines of the field: what is late on a busy machine is no loss.
-    let site = Site::start(Setup { pools: vec![pool(8, 1)], relayed: true, ..Setup::default() }).await;
+    let site =
+        Site::start(Setup { pools: vec![pool(8, 1)], relayed: true, ..Setup::default() }).await;
     let miners = site.fleet(4);
     mined(&site, 0, 10).await;
     let first = site.relays[0].counts().connects;
     for closed in 1..=CLOSES {
         site.pools[0].drop_connections();
-        site.relays[0].until(PATIENCE, |counts| counts.connects == first + closed).await.expect("it comes back");
+        site.relays[0]
+            .until(PATIENCE, |counts| counts.connects == first + closed)
+            .await
+            .expect("it comes back");
         mined(&site, 0, 1).await;
     }
     assert_eq!(site.relays[0].counts().connects, first + CLOSES, "one attempt for each loss");
@@ -67,8 +84,8 @@ async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
     site.stop().await;
 }
 
-/// A line to the primary that is lost without a word: found out by answers that stay out, left for the backup, and
-/// returned to when it carries again.
+/// A line to the primary that is lost without a word: found out by answers that stay out, left for
+/// the backup, and returned to when it carries again.
 async fn lost(break_it: impl Fn(&Relay)) {
     let site = Site::start(relayed()).await;
     let miners = site.fleet(4);
@@ -102,7 +119,10 @@ async fn f04_a_forgotten_flow_is_replaced_by_a_new_one() {
     mined(&site, 0, 20).await;
     let before = site.relays[0].counts().connects;
     site.relays[0].forget();
-    site.relays[0].until(PATIENCE, |counts| counts.connects > before).await.expect("a new connection");
+    site.relays[0]
+        .until(PATIENCE, |counts| counts.connects > before)
+        .await
+        .expect("a new connection");
     mined(&site, 0, 20).await;
     let books = site.settle(miners).await;
     books.check_lossy();
@@ -110,11 +130,12 @@ async fn f04_a_forgotten_flow_is_replaced_by_a_new_one() {
     site.stop().await;
 }
 
-/// F06: the answers to fifty shares and more are held up, then the connection is reset: just these are unresolved, and
-/// their miners are told so.
+/// F06: the answers to fifty shares and more are held up, then the connection is reset: just these
+/// are unresolved, and their miners are told so.
 #[tokio::test(flavor = "multi_thread")]
 async fn f06_shares_in_flight_at_a_reset_are_unresolved_and_their_miners_are_told() {
-    let site = Site::start(Setup { relayed: true, pools: vec![pool(8, 1)], ..Setup::default() }).await;
+    let site =
+        Site::start(Setup { relayed: true, pools: vec![pool(8, 1)], ..Setup::default() }).await;
     let miners = site.fleet(8);
     mined(&site, 0, 20).await;
     site.relays[0].set(Way::Back, Weather::STALLED);
@@ -140,9 +161,11 @@ async fn f06_shares_in_flight_at_a_reset_are_unresolved_and_their_miners_are_tol
 /// F35: a byte now and then does not extend the handshake.
 #[tokio::test(flavor = "multi_thread")]
 async fn f35_a_dribble_of_bytes_does_not_extend_the_handshake() {
-    let site =
-        Site::start(Setup { change: |config| config.handshake_timeout = Duration::from_secs(1), ..Setup::default() })
-            .await;
+    let site = Site::start(Setup {
+        change: |config| config.handshake_timeout = Duration::from_secs(1),
+        ..Setup::default()
+    })
+    .await;
     let relay = Relay::start(site.proxy.addrs()[0], 35).await.expect("a free port");
     relay.set(Way::There, Weather { cut: Some(1), rate: Some(4), ..Weather::FINE });
     let mut stream = TcpStream::connect(relay.addr()).await.expect("it accepts");
@@ -163,13 +186,17 @@ async fn f35_a_dribble_of_bytes_does_not_extend_the_handshake() {
     site.stop().await;
 }
 
-/// Stops hashing and waits until every submit is answered: on a slow line that takes longer than a miner waits when it stops.
+/// Stops hashing and waits until every submit is answered: on a slow line that takes longer than a
+/// miner waits when it stops.
 async fn answered(miners: &[TestMiner]) {
     for miner in miners {
         miner.set_hashrate(0.0);
     }
     for miner in miners {
-        miner.until(PATIENCE, |counts| counts.outstanding == 0).await.expect("every submit is answered");
+        miner
+            .until(PATIENCE, |counts| counts.outstanding == 0)
+            .await
+            .expect("every submit is answered");
     }
 }
 
@@ -189,7 +216,12 @@ fn behind(site: &Site, relay: &Relay, count: usize) -> Vec<TestMiner> {
 async fn f50_a_narrow_link_with_stalls_is_slower_and_not_wrong() {
     let site = Site::start(Setup { relayed: true, ..Setup::default() }).await;
     let downlink = Relay::start(site.proxy.addrs()[0], 50).await.expect("a free port");
-    let narrow = Weather { rate: Some(32_000), jitter: Duration::from_millis(40), cut: Some(1400), ..Weather::FINE };
+    let narrow = Weather {
+        rate: Some(32_000),
+        jitter: Duration::from_millis(40),
+        cut: Some(1400),
+        ..Weather::FINE
+    };
     let lines = [&site.relays[0], &site.relays[1], &downlink];
     for relay in lines {
         relay.set_both(narrow);
@@ -217,11 +249,15 @@ async fn f50_a_narrow_link_with_stalls_is_slower_and_not_wrong() {
 /// F51: bytes one by one, and many together, both ways and on both sides: the same books as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
-    let gathered = Weather { gather: Some((64 * 1024, Duration::from_millis(30))), ..Weather::FINE };
-    for weather in [Weather { cut: Some(1), ..Weather::FINE }, Weather { cut: Some(3), ..gathered }, gathered] {
+    let gathered =
+        Weather { gather: Some((64 * 1024, Duration::from_millis(30))), ..Weather::FINE };
+    for weather in
+        [Weather { cut: Some(1), ..Weather::FINE }, Weather { cut: Some(3), ..gathered }, gathered]
+    {
         // Few bytes: each takes a system call at four places.
         let slow = PoolConfig { job_interval: Duration::from_secs(2), branches: 1, ..pool(8, 1) };
-        let site = Site::start(Setup { pools: vec![slow], relayed: true, ..Setup::default() }).await;
+        let site =
+            Site::start(Setup { pools: vec![slow], relayed: true, ..Setup::default() }).await;
         let downlink = Relay::start(site.proxy.addrs()[0], 51).await.expect("a free port");
         downlink.set_both(weather);
         site.relays[0].set_both(weather);
@@ -242,8 +278,9 @@ async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
     }
 }
 
-/// F52: one byte in ten thousand is changed, both ways, to pools and to miners: connections end by it, nothing panics, and
-/// credit is wrong by no more than the changed bytes themselves can make it.
+/// F52: one byte in ten thousand is changed, both ways, to pools and to miners: connections end by
+/// it, nothing panics, and credit is wrong by no more than the changed bytes themselves can make
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn f52_changed_bytes_end_connections_and_make_no_credit() {
     let site = Site::start(relayed()).await;
@@ -255,7 +292,8 @@ async fn f52_changed_bytes_end_connections_and_make_no_credit() {
     }
     let miners = behind(&site, &downlink, 8);
     let corrupted = || lines.iter().map(|relay| relay.counts().corrupted).sum::<u64>();
-    let so_far = |miners: &[TestMiner]| miners.iter().map(|miner| miner.counts().answered_true).sum::<u64>();
+    let so_far =
+        |miners: &[TestMiner]| miners.iter().map(|miner| miner.counts().answered_true).sum::<u64>();
     while so_far(&miners) < 200 || corrupted() < 10 {
         miners[0]
             .until(PATIENCE, {
@@ -268,7 +306,10 @@ async fn f52_changed_bytes_end_connections_and_make_no_credit() {
     let books = site.settle(miners).await;
     let corrupted = corrupted();
     let fleet = &books.fleet;
-    assert!(fleet.answered_true <= books.accepted() + books.proxy.local + corrupted, "{corrupted}: {books:#?}");
+    assert!(
+        fleet.answered_true <= books.accepted() + books.proxy.local + corrupted,
+        "{corrupted}: {books:#?}"
+    );
     let duplicates: u64 = books.pools.iter().map(|pool| pool.total.duplicate).sum();
     assert!(duplicates <= corrupted, "{corrupted}: {books:#?}");
     site.stop().await;

@@ -1,6 +1,8 @@
-//! The end-to-end suite, one binary: real sockets on loopback, the test pool's and the test miner's own counts.
+//! The end-to-end suite, one binary: real sockets on loopback, the test pool's and the test miner's
+//! own counts.
 //!
-//! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them with the others'.
+//! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them
+//! with the others'.
 
 mod alone;
 mod bench;

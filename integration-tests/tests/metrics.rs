@@ -1,4 +1,5 @@
-//! `/metrics` as a dashboard sees it: what is documented is there, what is there is documented, and miners add nothing.
+//! `/metrics` as a dashboard sees it: what is documented is there, what is there is documented, and
+//! miners add nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -47,11 +48,23 @@ fn scrape(site: &WholeSite) -> Scrape {
             assert!(value.parse::<f64>().is_ok(), "{line}");
             assert!(series.starts_with(&sample), "{line} stands under {name}");
             assert!(scrape.series.insert(series.to_owned()), "{series} is there once");
-            let labels = series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
-            for label in labels.split(',').filter(|label| !label.is_empty() && !label.starts_with("le=")) {
+            let labels =
+                series.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+            for label in
+                labels.split(',').filter(|label| !label.is_empty() && !label.starts_with("le="))
+            {
                 let (key, value) = label.split_once('=').expect("a label and its value");
-                scrape.families.get_mut(&name).expect("its type came first").labels.insert(key.to_owned());
-                scrape.values.entry(key.to_owned()).or_default().insert(value.trim_matches('"').to_owned());
+                scrape
+                    .families
+                    .get_mut(&name)
+                    .expect("its type came first")
+                    .labels
+                    .insert(key.to_owned());
+                scrape
+                    .values
+                    .entry(key.to_owned())
+                    .or_default()
+                    .insert(value.trim_matches('"').to_owned());
             }
         }
     }
@@ -64,7 +77,11 @@ fn documented(page: &str) -> BTreeMap<String, Family> {
     let mut prefix = String::new();
     for line in page.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
-            prefix = heading.split('`').nth(1).map_or("", |prefix| prefix.trim_end_matches('…')).to_owned();
+            prefix = heading
+                .split('`')
+                .nth(1)
+                .map_or("", |prefix| prefix.trim_end_matches('…'))
+                .to_owned();
         }
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [names, kind, labels, _] = cells[..] else { continue };
@@ -72,8 +89,15 @@ fn documented(page: &str) -> BTreeMap<String, Family> {
             continue;
         }
         for name in quoted(names) {
-            let family = Family { kind: kind.to_owned(), labels: quoted(labels).map(str::to_owned).collect() };
-            assert_eq!(families.insert(format!("{prefix}{name}"), family), None, "{prefix}{name} is there once");
+            let family = Family {
+                kind: kind.to_owned(),
+                labels: quoted(labels).map(str::to_owned).collect(),
+            };
+            assert_eq!(
+                families.insert(format!("{prefix}{name}"), family),
+                None,
+                "{prefix}{name} is there once"
+            );
         }
     }
     families
@@ -97,17 +121,29 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
             "job_fanout_seconds_count{upstream=\"a\"}",
         ]
         .into_iter()
-        .filter(|series| text.contains(&format!("tieline_proxy_{series} 0\n")) || !text.contains(series))
+        .filter(|series| {
+            text.contains(&format!("tieline_proxy_{series} 0\n")) || !text.contains(series)
+        })
         .collect();
         if missing.is_empty() { Ok(()) } else { Err(serde_json::json!(missing)) }
     })
     .await;
     let shown = scrape(&site);
     let documented = documented(&page);
-    let names = |families: &BTreeMap<String, Family>| families.keys().cloned().collect::<BTreeSet<String>>();
+    let names = |families: &BTreeMap<String, Family>| {
+        families.keys().cloned().collect::<BTreeSet<String>>()
+    };
     let (here, there) = (names(&shown.families), names(&documented));
-    assert_eq!(here.difference(&there).collect::<Vec<_>>(), Vec::<&String>::new(), "shown and not documented");
-    assert_eq!(there.difference(&here).collect::<Vec<_>>(), Vec::<&String>::new(), "documented and not shown");
+    assert_eq!(
+        here.difference(&there).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "shown and not documented"
+    );
+    assert_eq!(
+        there.difference(&here).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "documented and not shown"
+    );
     for (name, family) in &documented {
         assert_eq!(&shown.families[name], family, "{name}");
     }
@@ -117,7 +153,8 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
         if ["upstream", "feed", "meter", "version"].contains(&label.as_str()) {
             continue;
         }
-        let missing: Vec<&String> = values.iter().filter(|value| !words.contains(value.as_str())).collect();
+        let missing: Vec<&String> =
+            values.iter().filter(|value| !words.contains(value.as_str())).collect();
         assert!(missing.is_empty(), "values of {label} that the page does not know: {missing:?}");
     }
     site.stop().await;
@@ -133,7 +170,9 @@ fn visit(addr: SocketAddr, number: usize) -> TcpStream {
     let worker = format!("acme.s75-{mark}");
     for line in [
         format!(r#"{{"id":1,"method":"mining.subscribe","params":["{agent}","{mark:08x}"]}}"#),
-        format!(r#"{{"id":2,"method":"mining.authorize","params":["{worker}","canary-s74-{mark}"]}}"#),
+        format!(
+            r#"{{"id":2,"method":"mining.authorize","params":["{worker}","canary-s74-{mark}"]}}"#
+        ),
         format!(
             r#"{{"id":3,"method":"mining.submit","params":["{worker}","{mark:x}ffff","00000000","6b49d200","00000000"]}}"#
         ),
@@ -146,17 +185,24 @@ fn visit(addr: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// S71, S74, S75, L13: two hundred workers of any name make no series more, and nothing of theirs stands in /metrics.
+/// S71, S74, S75, L13: two hundred workers of any name make no series more, and nothing of theirs
+/// stands in /metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_l13_workers_add_no_series() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
     let addr = site.site.proxy.addrs()[0];
     let visits = move |numbers: std::ops::Range<usize>| {
-        tokio::task::spawn_blocking(move || numbers.map(|number| visit(addr, number)).collect::<Vec<_>>())
+        tokio::task::spawn_blocking(move || {
+            numbers.map(|number| visit(addr, number)).collect::<Vec<_>>()
+        })
     };
     crate::site::until("the meter is read", || {
         let shown = scrape(&site).series;
-        if shown.iter().any(|series| series.contains("headroom_watts{")) { Ok(()) } else { Err(Value::Null) }
+        if shown.iter().any(|series| series.contains("headroom_watts{")) {
+            Ok(())
+        } else {
+            Err(Value::Null)
+        }
     })
     .await;
     // What a first miner brings with it may appear.
@@ -165,7 +211,10 @@ async fn s75_l13_workers_add_no_series() {
     let crowd = visits(1..200).await.expect("served");
     let during = scrape(&site);
     let workers = site.http.get("/v1/workers?sort=-rejects&limit=150");
-    assert_eq!((&workers["total"], workers["items"].as_array().map(Vec::len)), (&200.into(), Some(150)));
+    assert_eq!(
+        (&workers["total"], workers["items"].as_array().map(Vec::len)),
+        (&200.into(), Some(150))
+    );
     assert_eq!(workers["items"][0]["rejects"]["stale"], 1);
     let rest = site.http.get(&format!(
         "/v1/workers?sort=-rejects&limit=150&cursor={}",
@@ -174,8 +223,13 @@ async fn s75_l13_workers_add_no_series() {
     assert_eq!((rest["items"].as_array().map(Vec::len), &rest["next"]), (Some(50), &Value::Null));
     let sessions = site.http.get("/v1/sessions?worker_name=acme.s75&state=waiting&limit=1000");
     let parked = site.http.get("/v1/sessions?worker_name=acme.s75&state=working&limit=1000");
-    assert_eq!(sessions["total"].as_u64().expect("counted") + parked["total"].as_u64().expect("counted"), 200);
-    for odd in ["limit=-1", "limit=1e9", "offset=-5", "cursor=00ff", "sort=name", "limt=5", "state=asleep"] {
+    assert_eq!(
+        sessions["total"].as_u64().expect("counted") + parked["total"].as_u64().expect("counted"),
+        200
+    );
+    for odd in
+        ["limit=-1", "limit=1e9", "offset=-5", "cursor=00ff", "sort=name", "limt=5", "state=asleep"]
+    {
         let (status, answer) = site.http.ask(&format!("/v1/sessions?{odd}"));
         assert_eq!(status, 400, "H29: {odd}: {answer}");
     }
@@ -190,7 +244,8 @@ async fn s75_l13_workers_add_no_series() {
         let more: Vec<&String> = later.series.difference(&before.series).collect();
         assert!(more.is_empty(), "{when}: {more:?}");
     }
-    let text = site.http.get("/metrics").to_string() + &site.http.get("/v1/workers?limit=1000").to_string();
+    let text = site.http.get("/metrics").to_string()
+        + &site.http.get("/v1/workers?limit=1000").to_string();
     assert!(!text.contains("canary-s74"), "S74");
     assert!(!site.http.get("/metrics").to_string().contains("evil-"), "S71");
     site.stop().await;
@@ -206,8 +261,9 @@ fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// F75: as many callers as may be, who say half of what they want, or ask on and on and read nothing. Miners do not notice, and
-/// whoever comes next is served as soon as the first of them are cut off.
+/// F75: as many callers as may be, who say half of what they want, or ask on and on and read
+/// nothing. Miners do not notice, and whoever comes next is served as soon as the first of them are
+/// cut off.
 #[tokio::test(flavor = "multi_thread")]
 async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
     let mut site = WholeSite::start(Setup::default()).await;

@@ -1,7 +1,9 @@
-//! The real programs as processes, with files between them, as an operator runs them: killed, restarted, misconfigured.
+//! The real programs as processes, with files between them, as an operator runs them: killed,
+//! restarted, misconfigured.
 //!
-//! What is judged: files that stand for devices, the feed's meter file, exit codes, what is printed, HTTP answers, and the
-//! miners' and pools' own counts. How programs are found and started is in [`crate::programs`].
+//! What is judged: files that stand for devices, the feed's meter file, exit codes, what is
+//! printed, HTTP answers, and the miners' and pools' own counts. How programs are found and started
+//! is in [`crate::programs`].
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +18,8 @@ use crate::site::until;
 const USABLE_KW: f64 = 25.0;
 const MACHINES: u64 = 8;
 
-/// F41, F44: killed in the middle of a lease and started again, nothing wakes, and the lease goes on to its end.
+/// F41, F44: killed in the middle of a lease and started again, nothing wakes, and the lease goes
+/// on to its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     let mut programs = Programs::start().await;
@@ -25,8 +28,11 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     let start = clock::wall() + Duration::from_secs(18);
     let end = start + Duration::from_secs(20);
     let (from, to) = (start.to_string(), end.to_string());
-    let lease = ["--tenant", "Nebula", "--feed", "a", "--it-kw", "6.5", "--start", &from, "--end", &to];
-    let added = programs.change(&[&["lease", "add", "--id", "nebula-1", "--ready-before", "1s"][..], &lease].concat());
+    let lease =
+        ["--tenant", "Nebula", "--feed", "a", "--it-kw", "6.5", "--start", &from, "--end", &to];
+    let added = programs.change(
+        &[&["lease", "add", "--id", "nebula-1", "--ready-before", "1s"][..], &lease].concat(),
+    );
     assert_eq!(added.code, 0, "{added:?}");
     programs.until_lease("nebula-1", "active").await;
     let asleep = programs.asleep();
@@ -38,7 +44,11 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     programs.run().await;
     let view = programs.until_lease("nebula-1", "active").await;
     assert!(clock::wall() < end, "the kill was meant to fall into the lease");
-    assert_eq!((&view["breached"], &view["unverified"]), (&json!(false), &json!(false)), "{view:#}");
+    assert_eq!(
+        (&view["breached"], &view["unverified"]),
+        (&json!(false), &json!(false)),
+        "{view:#}"
+    );
     // The others reconnect and mine; those asleep do not.
     programs.until_mining(MACHINES - 3).await;
     assert_eq!(programs.asleep(), asleep, "whoever slept sleeps on");
@@ -52,9 +62,13 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     .await;
     programs.until_all_mine().await;
     let watched = programs.watched();
-    assert!(watched.first_wake.is_some_and(|at| at >= end), "nothing woke before {end}: {watched:?}");
+    assert!(
+        watched.first_wake.is_some_and(|at| at >= end),
+        "nothing woke before {end}: {watched:?}"
+    );
     assert_eq!(watched.slept, asleep, "and nobody else slept: {watched:?}");
-    // From when it was to be free until its end the meter never showed more than the lease leaves over.
+    // From when it was to be free until its end the meter never showed more than the lease leaves
+    // over.
     let most = watched.most_kw(start - Duration::from_secs(1), end).expect("the meter was read");
     assert!(most <= USABLE_KW - 6.5, "{most} kW were drawn");
 
@@ -65,7 +79,11 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     // A submit that is on the wire when the connection closes can be answered by nobody.
     let unanswered = after.unanswered - before.unanswered;
     assert!(unanswered <= 1, "SIGTERM leaves no submit unanswered that had come: {after:?}");
-    assert_eq!((after.double_answers, after.repeated_work, after.shared_work), (0, 0, 0), "{after:?}");
+    assert_eq!(
+        (after.double_answers, after.repeated_work, after.shared_work),
+        (0, 0, 0),
+        "{after:?}"
+    );
     let pool = programs.pool_counts().await;
     let bad = (pool.total.duplicate, pool.total.low, pool.total.unknown_job, pool.total.malformed);
     assert_eq!(bad, (0, 0, 0, 0), "{pool:?}");
@@ -83,7 +101,8 @@ fn a_tampered_ledger_is_refused(programs: &mut Programs, ledger: &str) {
     let seq: i64 = file
         .query_row("SELECT seq FROM event WHERE kind = 'lease_committed'", [], |row| row.get(0))
         .expect("the lease is there");
-    let edited = file.execute("UPDATE event SET body = replace(body, 'Nebula', 'Nobody') WHERE seq = ?1", [seq]);
+    let edited = file
+        .execute("UPDATE event SET body = replace(body, 'Nebula', 'Nobody') WHERE seq = ?1", [seq]);
     assert_eq!(edited.expect("it writes"), 1);
     drop(file);
     let verified = programs.tieline(&["ledger", "verify", ledger, "--json"]);
@@ -97,8 +116,8 @@ fn a_tampered_ledger_is_refused(programs: &mut Programs, ledger: &str) {
     assert!(refused.err.contains(&format!("entry {seq} ")), "{refused:?}");
 }
 
-/// T01, F71: a policy with a mistake changes nothing and is told of with its place; a good edit comes into force, by the
-/// file alone or by SIGHUP alone.
+/// T01, F71: a policy with a mistake changes nothing and is told of with its place; a good edit
+/// comes into force, by the file alone or by SIGHUP alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn f71_a_broken_policy_never_replaces_a_good_one() {
     let mut programs = Programs::start().await;
@@ -119,7 +138,10 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
         assert!(programs.log().contains(word), "{word} in the log");
     }
     let status = programs.get("/v1/status");
-    assert_eq!((&status["policy_digest"], &status["policy_revision"]), (&first["policy_digest"], &json!(1)));
+    assert_eq!(
+        (&status["policy_digest"], &status["policy_revision"]),
+        (&first["policy_digest"], &json!(1))
+    );
     let checked = programs.tieline(&["check", "--config", &programs.config()]);
     assert_eq!(checked.code, 78, "{checked:?}");
     assert!(checked.err.contains(&format!("policy.toml:{line}:1")), "{checked:?}");
@@ -150,11 +172,17 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
         for (arguments, code, words) in table {
             let said = programs.change(arguments);
             assert_eq!(said.code, *code, "{arguments:?}: {said:?}");
-            assert!(format!("{}{}", said.out, said.err).contains(words), "{arguments:?} says {words:?}: {said:?}");
+            assert!(
+                format!("{}{}", said.out, said.err).contains(words),
+                "{arguments:?} says {words:?}: {said:?}"
+            );
         }
     };
     let lease = |kw: &'static str, start: &'static str, end: &'static str| {
-        ["lease", "add", "--tenant", "Nebula", "--feed", "a", "--it-kw", kw, "--start", start, "--end", end]
+        [
+            "lease", "add", "--tenant", "Nebula", "--feed", "a", "--it-kw", kw, "--start", start,
+            "--end", end,
+        ]
     };
     let config = programs.config();
     codes(
@@ -166,7 +194,11 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["status"], 0, "feed a"),
             (&["status"], 0, "workers: "),
             (&["workers", "--sort", "-hashrate", "--limit", "3"], 0, "acme.rig-"),
-            (&["sessions", "--worker-name", "acme.rig-1", "--state", "working", "--limit", "2"], 0, "cgminer"),
+            (
+                &["sessions", "--worker-name", "acme.rig-1", "--state", "working", "--limit", "2"],
+                0,
+                "cgminer",
+            ),
             (&["sessions", "--state", "asleep"], 1, "state"),
             (&["workers", "--sort", "luck"], 1, "luck"),
             (&["plan"], 0, "nothing to do"),
@@ -186,7 +218,8 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["ledger", "verify", "/nowhere/ledger.db", "--head", "x"], 2, "SEQ:HASH"),
         ],
     );
-    let without = programs.tieline(&[&lease("6", "+1h", "+2h")[..], &["--url", &programs.url()]].concat());
+    let without =
+        programs.tieline(&[&lease("6", "+1h", "+2h")[..], &["--url", &programs.url()]].concat());
     assert_eq!(without.code, 1, "{without:?}");
     assert!(without.err.contains("token"), "{without:?}");
     let dead = programs.tieline(&["healthcheck", "--url", "http://127.0.0.1:9"]);
@@ -194,7 +227,8 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
 
     let dry = programs.change(&[&lease("6", "+1h", "+2h")[..], &["--dry-run"]].concat());
     assert!(dry.code == 0 && dry.out.contains("it fits"), "{dry:?}");
-    let added = programs.change(&[&lease("6", "+1h", "+2h")[..], &["--id", "far", "--json"]].concat());
+    let added =
+        programs.change(&[&lease("6", "+1h", "+2h")[..], &["--id", "far", "--json"]].concat());
     assert_eq!((added.code, &added.json()["id"]), (0, &json!("far")), "{added:?}");
     let json_of = |arguments: &[&str]| -> Value {
         let said: Said = programs.change(&[arguments, &["--json"]].concat());
@@ -207,14 +241,18 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
     assert_eq!(json_of(&["status"])["feeds"][0]["usable"]["watts"], 25_000);
     let workers = json_of(&["workers", "--sort", "worker_name", "--limit", "2"]);
     assert_eq!(workers["items"].as_array().map(Vec::len), Some(2), "{workers:#}");
-    assert!(workers["items"][0]["worker_name"].as_str() < workers["items"][1]["worker_name"].as_str());
+    assert!(
+        workers["items"][0]["worker_name"].as_str() < workers["items"][1]["worker_name"].as_str()
+    );
     let plan = json_of(&["plan"]);
     let drains: BTreeSet<&str> = plan["plan"]["steps"]
         .as_array()
         .into_iter()
         .flatten()
         .filter(|step| step["action"] == "drain")
-        .flat_map(|step| step["machines"].as_array().into_iter().flatten().filter_map(Value::as_str))
+        .flat_map(|step| {
+            step["machines"].as_array().into_iter().flatten().filter_map(Value::as_str)
+        })
         .collect();
     assert_eq!(drains.len(), 2, "5.5 kW by two machines: {plan:#}");
     let cancelled = programs.change(&["lease", "cancel", "far"]);

@@ -1,5 +1,6 @@
-//! The programs of an installation as processes: `tieline run` between a test pool and test miners, devices and meters as
-//! files, everything in one folder. What is tested with them is left to [`crate::process`].
+//! The programs of an installation as processes: `tieline run` between a test pool and test miners,
+//! devices and meters as files, everything in one folder. What is tested with them is left to
+//! [`crate::process`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -84,7 +85,8 @@ impl Programs {
             "test-facility",
             &path("facility.log"),
             &[
-                &["--dir", &devices, "--machines", "acme.rig-*:8:3000:30", "--feed-meter", &meter][..],
+                &["--dir", &devices, "--machines", "acme.rig-*:8:3000:30", "--feed-meter", &meter]
+                    [..],
                 &["--house-kw", "0.5", "--sleep-time", "300ms", "--wake-time", "500ms"],
             ]
             .concat(),
@@ -93,24 +95,43 @@ impl Programs {
         let pool = start(
             "test-pool",
             &path("pool.log"),
-            &["--listen", &pool, "--difficulty", &difficulty, "--job-interval", "1s", "--clean-every", "3"]
-                .into_iter()
-                .chain(["--counts-file", &counts])
-                .collect::<Vec<_>>(),
+            &[
+                "--listen",
+                &pool,
+                "--difficulty",
+                &difficulty,
+                "--job-interval",
+                "1s",
+                "--clean-every",
+                "3",
+            ]
+            .into_iter()
+            .chain(["--counts-file", &counts])
+            .collect::<Vec<_>>(),
         );
         let counts = path("miners.json");
         let miners = start(
             "test-miner",
             &path("miners.log"),
             &[
-                &["--connect", &connect, "--count", "8", "--name-prefix", "acme.rig-", "--hashrate", "600"][..],
+                &[
+                    "--connect",
+                    &connect,
+                    "--count",
+                    "8",
+                    "--name-prefix",
+                    "acme.rig-",
+                    "--hashrate",
+                    "600",
+                ][..],
                 &["--devices", &devices, "--retry", "300ms", "--counts-file", &counts],
             ]
             .concat(),
         );
         let watched = Arc::new(Mutex::new(Watched::default()));
         let watcher = tokio::spawn(watch(devices.into(), meter.into(), watched.clone()));
-        let mut programs = Self { dir, admin, tieline: None, miners, pool, facility, watched, watcher };
+        let mut programs =
+            Self { dir, admin, tieline: None, miners, pool, facility, watched, watcher };
         programs.run().await;
         programs
     }
@@ -118,7 +139,8 @@ impl Programs {
     /// Starts `tieline run`, and waits until its health check says so.
     pub(crate) async fn run(&mut self) {
         let config = self.config();
-        self.tieline = Some(start("tieline", &self.path("tieline.log"), &["run", "--config", &config]));
+        self.tieline =
+            Some(start("tieline", &self.path("tieline.log"), &["run", "--config", &config]));
         until("ready", || {
             let said = self.change(&["healthcheck"]);
             if said.code == 0 { Ok(()) } else { Err(format!("{said:?}\n{}", self.log()).into()) }
@@ -183,7 +205,11 @@ impl Programs {
     pub(crate) async fn until_revision(&self, revision: u32) {
         until("in force", || {
             let status = self.get("/v1/status");
-            if status["policy_revision"] == revision { Ok(()) } else { Err(format!("{status}\n{}", self.log()).into()) }
+            if status["policy_revision"] == revision {
+                Ok(())
+            } else {
+                Err(format!("{status}\n{}", self.log()).into())
+            }
         })
         .await;
     }
@@ -213,7 +239,8 @@ impl Programs {
         let path = self.path("miners.json");
         let written = || fs::metadata(&path).and_then(|facts| facts.modified()).ok();
         let before = written();
-        until("miners' counts", || if written() == before { Err(Value::Null) } else { Ok(()) }).await;
+        until("miners' counts", || if written() == before { Err(Value::Null) } else { Ok(()) })
+            .await;
         counts(&path).expect("written whole")
     }
 
@@ -277,7 +304,9 @@ impl Programs {
 impl Drop for Programs {
     fn drop(&mut self) {
         self.watcher.abort();
-        for child in self.tieline.iter_mut().chain([&mut self.miners, &mut self.pool, &mut self.facility]) {
+        for child in
+            self.tieline.iter_mut().chain([&mut self.miners, &mut self.pool, &mut self.facility])
+        {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
@@ -300,7 +329,9 @@ fn config(admin: SocketAddr, miners: SocketAddr, pool: SocketAddr, difficulty: &
 fn policy(dir: &Path) -> String {
     let program = program("test-facility").display().to_string();
     let devices = dir.join("devices").display().to_string();
-    let set = |state: &str| format!("[{program:?}, \"set\", \"--dir\", {devices:?}, \"{{machine}}\", \"{state}\"]");
+    let set = |state: &str| {
+        format!("[{program:?}, \"set\", \"--dir\", {devices:?}, \"{{machine}}\", \"{state}\"]")
+    };
     format!(
         "schema = \"tieline.policy/1\"\nrevision = 1\n\
          [site]\nname = \"test\"\n\
@@ -357,7 +388,8 @@ fn counts<T: serde::de::DeserializeOwned>(path: &str) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// An address that nobody else gets: below the ports that the system gives away, so that it is there again after a kill.
+/// An address that nobody else gets: below the ports that the system gives away, so that it is
+/// there again after a kill.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + u16::try_from(std::process::id() % 100).expect("below 100") * 100;
@@ -378,12 +410,15 @@ pub(crate) fn program(name: &str) -> PathBuf {
         // FOLDER/deps/all-HASH
         let folder = own.parent().and_then(Path::parent).expect("cargo's layout").to_owned();
         let target = folder.parent().expect("cargo's layout");
-        // Whoever has built them with all the rest says so: alone they are built with fewer features, anew from the ground.
+        // Whoever has built them with all the rest says so: alone they are built with fewer
+        // features, anew from the ground.
         if std::env::var_os("TIELINE_TEST_PROGRAMS_ARE_BUILT").is_some() {
             return folder;
         }
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "-p", "tieline", "-p", "testbed", "--bins", "--target-dir"]).arg(target);
+        build
+            .args(["build", "--quiet", "-p", "tieline", "-p", "testbed", "--bins", "--target-dir"])
+            .arg(target);
         if folder.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
         }
@@ -398,13 +433,21 @@ pub(crate) fn program(name: &str) -> PathBuf {
 fn start(name: &str, log: &str, arguments: &[&str]) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(program(name));
-    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a handle"))
+        .stderr(log);
     command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn tieline(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("tieline"));
-    command.args(arguments).env_remove("TIELINE_URL").env_remove("TIELINE_TOKEN_FILE").env_remove("TIELINE_CONFIG");
+    command
+        .args(arguments)
+        .env_remove("TIELINE_URL")
+        .env_remove("TIELINE_TOKEN_FILE")
+        .env_remove("TIELINE_CONFIG");
     command
 }
 

@@ -1,4 +1,5 @@
-//! The share log, summed up as somebody who settles by it would, and compared with the pools' and the miners' own counts.
+//! The share log, summed up as somebody who settles by it would, and compared with the pools' and
+//! the miners' own counts.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +17,27 @@ fn count<'l>(lines: &[&'l Value], key: &str) -> BTreeMap<&'l str, u64> {
     counts
 }
 
-/// Shares of all kinds, a pool that dies with some in flight and comes back, and files closed under way: every submit has
-/// one line, and the sums are those of the others' books.
+/// Shares of all kinds, a pool that dies with some in flight and comes back, and files closed under
+/// way: every submit has one line, and the sums are those of the others' books.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_share_log_agrees_with_everybodys_books() {
     let harder = testbed::pool::PoolConfig { difficulty: EASY * 3.0, ..pool(8, 1) };
-    let site = Site::start(Setup { pools: vec![harder, pool(6, 2)], share_log: true, ..Setup::default() }).await;
+    let site =
+        Site::start(Setup { pools: vec![harder, pool(6, 2)], share_log: true, ..Setup::default() })
+            .await;
     let miners = site.fleet(8);
     for miner in &miners {
-        miner.until(PATIENCE, |counts| counts.answered_true >= 10).await.expect("shares are answered");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= 10)
+            .await
+            .expect("shares are answered");
     }
     // Longer than a share that is answered here is ever out.
     site.pools[0].set_answer_delay(PATIENCE);
-    miners[0].until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
+    miners[0]
+        .until(PATIENCE, |counts| counts.outstanding >= 3)
+        .await
+        .expect("shares are in flight");
     site.pools[0].die().await;
     let before = site.pools[1].counts().total.accepted;
     site.pools[1]
@@ -45,15 +54,24 @@ async fn the_share_log_agrees_with_everybodys_books() {
     site.halt().await;
 
     let lines = site.share_log();
-    let numbers: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().expect("numbered")).collect();
-    assert!(numbers.iter().copied().eq(1..=lines.len() as u64), "in order, none missing, over all files");
+    let numbers: Vec<u64> =
+        lines.iter().map(|line| line["seq"].as_u64().expect("numbered")).collect();
+    assert!(
+        numbers.iter().copied().eq(1..=lines.len() as u64),
+        "in order, none missing, over all files"
+    );
     let shares: Vec<&Value> = lines.iter().filter(|line| line["record"] == "share").collect();
-    assert!(lines.iter().filter(|line| line["after"] == "rotation").count() > 0, "files were closed under way");
+    assert!(
+        lines.iter().filter(|line| line["after"] == "rotation").count() > 0,
+        "files were closed under way"
+    );
     assert!(lines.iter().all(|line| line["record"] != "gap"));
 
     assert_eq!(shares.len() as u64, books.fleet.submitted, "one line for each submit");
-    let by_worker: BTreeMap<String, u64> =
-        count(&shares, "worker_name").into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    let by_worker: BTreeMap<String, u64> = count(&shares, "worker_name")
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect();
     assert_eq!(by_worker, submitted, "each under the name it was submitted by");
     let verdicts = count(&shares, "verdict");
     let of = |verdict: &str| verdicts.get(verdict).copied().unwrap_or(0);
@@ -67,7 +85,14 @@ async fn the_share_log_agrees_with_everybodys_books() {
             of("stale"),
             of("duplicate")
         ),
-        (proxy.accepted, proxy.local, proxy.pool_rejected, proxy.unresolved, proxy.stale, proxy.duplicate),
+        (
+            proxy.accepted,
+            proxy.local,
+            proxy.pool_rejected,
+            proxy.unresolved,
+            proxy.stale,
+            proxy.duplicate
+        ),
         "{verdicts:?}"
     );
     assert!(proxy.local > 0 && proxy.unresolved > 0, "of several kinds: {verdicts:?}");
@@ -79,25 +104,34 @@ async fn the_share_log_agrees_with_everybodys_books() {
     assert!(verdicts.iter().all(|(verdict, count)| stop["shares"][verdict] == *count), "{stop}");
 
     for (index, target) in ["a", "b"].into_iter().enumerate() {
-        let taken = shares.iter().filter(|line| line["target"] == target && line["verdict"] == "accepted");
+        let taken =
+            shares.iter().filter(|line| line["target"] == target && line["verdict"] == "accepted");
         let (count, work) = taken.fold((0, 0.0), |(count, work), line| {
             assert!(line["pool_job_id"].is_string() && line["job_id"].is_string(), "{line}");
             let found = line["share_difficulty"].as_f64().expect("known");
             let wanted = line["pool_difficulty"].as_f64().expect("known");
-            assert!(found >= wanted && line["difficulty"].as_f64().expect("known") <= found, "{line}");
+            assert!(
+                found >= wanted && line["difficulty"].as_f64().expect("known") <= found,
+                "{line}"
+            );
             (count + 1, work + wanted)
         });
-        let unresolved =
-            shares.iter().filter(|line| line["target"] == target && line["verdict"] == "unresolved").count() as u64;
+        let unresolved = shares
+            .iter()
+            .filter(|line| line["target"] == target && line["verdict"] == "unresolved")
+            .count() as u64;
         let pool = &books.pools[index].total;
-        assert!(count <= pool.accepted && pool.accepted <= count + unresolved, "{target}: {count} of {pool:?}");
+        assert!(
+            count <= pool.accepted && pool.accepted <= count + unresolved,
+            "{target}: {count} of {pool:?}"
+        );
         if unresolved == 0 {
             assert!((work - pool.work).abs() <= pool.work * 1e-9, "{target}: {work} of {pool:?}");
         }
     }
-    let refused = shares
-        .iter()
-        .filter(|line| !["accepted", "local", "at_risk"].contains(&line["verdict"].as_str().expect("text")));
+    let refused = shares.iter().filter(|line| {
+        !["accepted", "local", "at_risk"].contains(&line["verdict"].as_str().expect("text"))
+    });
     assert!(refused.clone().all(|line| line["code"].is_i64() && line["reason"].is_string()));
     assert_eq!(refused.count() as u64, books.fleet.refused(), "the miners heard the same");
 }
@@ -137,7 +171,9 @@ async fn submits_that_cannot_be_read_have_their_line_too() {
     let shares: Vec<&Value> = lines.iter().filter(|line| line["record"] == "share").collect();
     assert_eq!(shares.len() as u64, books.fleet.submitted + 4);
     let reasons = count(&shares, "reason");
-    for reason in ["submit_before_subscribe", "submit_unauthorized", "job_not_found", "submit_malformed"] {
+    for reason in
+        ["submit_before_subscribe", "submit_unauthorized", "job_not_found", "submit_malformed"]
+    {
         assert!(reasons.get(reason).is_some_and(|count| *count >= 1), "{reason}: {reasons:?}");
     }
     let text: String = lines.iter().map(Value::to_string).collect();

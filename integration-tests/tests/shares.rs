@@ -9,10 +9,16 @@ use crate::harness::{EASY, PATIENCE, Setup, Site, pool};
 
 async fn mine(setup: Setup, models: &[Model], at_least: u64) -> crate::harness::Books {
     let site = Site::start(setup).await;
-    let miners: Vec<TestMiner> =
-        models.iter().enumerate().map(|(index, model)| site.miner(*model, &format!("acme.rig-{index}"))).collect();
+    let miners: Vec<TestMiner> = models
+        .iter()
+        .enumerate()
+        .map(|(index, model)| site.miner(*model, &format!("acme.rig-{index}")))
+        .collect();
     for miner in &miners {
-        miner.until(PATIENCE, |counts| counts.answered_true >= at_least).await.expect("shares are answered");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= at_least)
+            .await
+            .expect("shares are answered");
     }
     let books = site.settle(miners).await;
     books.check();
@@ -23,10 +29,15 @@ async fn mine(setup: Setup, models: &[Model], at_least: u64) -> crate::harness::
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_mines_and_every_share_is_accounted_for() {
     let books = mine(Setup::default(), &[Model::ALL, Model::ALL].concat(), 20).await;
-    assert_eq!(books.fleet.refused(), books.pools[0].total.stale + books.proxy.stale, "only stale ones: {books:#?}");
+    assert_eq!(
+        books.fleet.refused(),
+        books.pools[0].total.stale + books.proxy.stale,
+        "only stale ones: {books:#?}"
+    );
 }
 
-/// Both ways in which pools put a version together, with a job that has a bit inside the mask (PROTOCOL 2.6).
+/// Both ways in which pools put a version together, with a job that has a bit inside the mask
+/// (PROTOCOL 2.6).
 #[tokio::test(flavor = "multi_thread")]
 async fn version_rolling_goes_through_to_pools_of_either_kind() {
     for rolling in [Rolling::MaskReplace, Rolling::Or] {
@@ -35,8 +46,10 @@ async fn version_rolling_goes_through_to_pools_of_either_kind() {
         let books = mine(setup, &[Model::StockS19, Model::Cgminer411], 20).await;
         assert!(books.accepted() > 30, "{rolling:?}: {books:#?}");
     }
-    // The chip keeps the job's bit: only a header with it is right, and both kinds of pool rebuild that one.
-    let config = PoolConfig { rolling: Rolling::MaskReplace, job_version: 0x2040_0000, ..pool(8, 1) };
+    // The chip keeps the job's bit: only a header with it is right, and both kinds of pool rebuild
+    // that one.
+    let config =
+        PoolConfig { rolling: Rolling::MaskReplace, job_version: 0x2040_0000, ..pool(8, 1) };
     mine(Setup { pools: vec![config], ..Setup::default() }, &[Model::StockS19], 20).await;
 }
 
@@ -51,14 +64,21 @@ async fn a_pool_that_refuses_rolling_serves_only_miners_that_do_not_roll() {
     }
     let books = site.settle(vec![rolling, plain]).await;
     books.check();
-    assert!(books.pools[0].total.accepted > 0 && books.pools[1].total.accepted > 0, "each at its own: {books:#?}");
+    assert!(
+        books.pools[0].total.accepted > 0 && books.pools[1].total.accepted > 0,
+        "each at its own: {books:#?}"
+    );
     site.stop().await;
 }
 
-/// The pool's difficulty is no power of two and above the miners': what lies between is answered here.
+/// The pool's difficulty is no power of two and above the miners': what lies between is answered
+/// here.
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_between_two_difficulties_are_local() {
-    let setup = Setup { pools: vec![PoolConfig { difficulty: EASY * 3.0, ..pool(8, 1) }], ..Setup::default() };
+    let setup = Setup {
+        pools: vec![PoolConfig { difficulty: EASY * 3.0, ..pool(8, 1) }],
+        ..Setup::default()
+    };
     let site = Site::start(setup).await;
     let miner = TestMiner::start(testbed::miner::MinerConfig {
         rounding: Rounding::PowerOfTwoFloor,
@@ -75,12 +95,18 @@ async fn shares_between_two_difficulties_are_local() {
 async fn a_pools_change_of_difficulty_rides_on_the_next_job() {
     let site = Site::start(Setup::default()).await;
     let miners = site.fleet(4);
-    miners[0].until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("shares are answered");
+    miners[0]
+        .until(PATIENCE, |counts| counts.answered_true >= 5)
+        .await
+        .expect("shares are answered");
     for factor in [4.0, 0.5, 2.0] {
         let before = site.pools[0].counts().total.accepted;
         site.pools[0].set_difficulty(EASY * factor).expect("in range");
         site.pools[0].new_job(false);
-        site.pools[0].until(PATIENCE, |counts| counts.total.accepted >= before + 5).await.expect("shares arrive");
+        site.pools[0]
+            .until(PATIENCE, |counts| counts.total.accepted >= before + 5)
+            .await
+            .expect("shares arrive");
     }
     site.settle(miners).await.check();
     site.stop().await;
@@ -89,14 +115,29 @@ async fn a_pools_change_of_difficulty_rides_on_the_next_job() {
 /// A pool with one extranonce1 for all, and one with no room but for the slot and three bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_extranonce_sizes_are_absorbed() {
-    let braiins = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), configure_first: true, ..pool(6, 1) };
-    mine(Setup { pools: vec![braiins], ..Setup::default() }, &[Model::StockS19, Model::Cpuminer], 10).await;
+    let braiins = PoolConfig {
+        extranonce1: Extranonce1::Fixed(vec![0]),
+        configure_first: true,
+        ..pool(6, 1)
+    };
+    mine(
+        Setup { pools: vec![braiins], ..Setup::default() },
+        &[Model::StockS19, Model::Cpuminer],
+        10,
+    )
+    .await;
     let tight = pool(4, 2);
-    let books = mine(Setup { pools: vec![tight], ..Setup::default() }, &[Model::Cgminer411, Model::StockS19], 10).await;
+    let books = mine(
+        Setup { pools: vec![tight], ..Setup::default() },
+        &[Model::Cgminer411, Model::StockS19],
+        10,
+    )
+    .await;
     assert!(books.accepted() > 0);
 }
 
-/// 257 sessions on a pool whose connection carries 256 (F27): a second connection is opened, nobody is turned away.
+/// 257 sessions on a pool whose connection carries 256 (F27): a second connection is opened, nobody
+/// is turned away.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_full_connection_brings_another() {
     let site = Site::start(Setup { pools: vec![pool(4, 1)], ..Setup::default() }).await;
@@ -116,7 +157,8 @@ async fn f27_a_full_connection_brings_another() {
     site.stop().await;
 }
 
-/// A pool that gives every connection the same extranonce1 and no lane bytes has room for 256: the others work elsewhere.
+/// A pool that gives every connection the same extranonce1 and no lane bytes has room for 256: the
+/// others work elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_without_room_at_the_first_target_work_at_the_next() {
     let full = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..pool(4, 1) };

@@ -1,7 +1,9 @@
-//! A whole site in one process: every role, simulated machines and meters, test pools, test miners, and the real HTTP API.
+//! A whole site in one process: every role, simulated machines and meters, test pools, test miners,
+//! and the real HTTP API.
 //!
-//! What is promised is judged by what the simulated machines really draw ([`SimFacility`]), by the pools' and the miners'
-//! own counts, and by what the API answers; nothing here looks into the roles. How a lease goes is left to the tests.
+//! What is promised is judged by what the simulated machines really draw ([`SimFacility`]), by the
+//! pools' and the miners' own counts, and by what the API answers; nothing here looks into the
+//! roles. How a lease goes is left to the tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,7 +20,9 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use testbed::facility::{FacilitySpec, Headroom, MachineSpec, SimFacility, SimMeter, TenantSpec};
-use testbed::miner::{MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner};
+use testbed::miner::{
+    MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner,
+};
 use testbed::pool::TestPool;
 use tieline::drivers::Registered;
 use tieline::site::{ControlConfig, Site, SiteConfig};
@@ -54,7 +58,8 @@ pub(crate) struct Setup {
     pub(crate) usable: Watts,
     /// Whether the feed has a meter.
     pub(crate) metered: bool,
-    /// Slack before the latest safe start: time for machines that do not obey to be found out and replaced.
+    /// Slack before the latest safe start: time for machines that do not obey to be found out and
+    /// replaced.
     pub(crate) margin: Duration,
     /// Whether there are miners at all.
     pub(crate) miners: bool,
@@ -72,8 +77,8 @@ const PROVE_SECS: u64 = 1;
 pub(crate) const READY_BEFORE: Duration = Duration::from_secs(1);
 
 impl Default for Setup {
-    /// Four old machines and four new ones that an actuator reaches, and two still older ones that nothing reaches: 30 kW,
-    /// on a feed that carries them, the house and 500 W more.
+    /// Four old machines and four new ones that an actuator reaches, and two still older ones that
+    /// nothing reaches: 30 kW, on a feed that carries them, the house and 500 W more.
     fn default() -> Self {
         let group = |name, machines, joules_per_terahash, reachable| Group {
             name,
@@ -83,7 +88,11 @@ impl Default for Setup {
             reachable,
         };
         Self {
-            groups: vec![group("old", 4, 38.0, true), group("new", 4, 17.5, true), group("stuck", 2, 45.0, false)],
+            groups: vec![
+                group("old", 4, 38.0, true),
+                group("new", 4, 17.5, true),
+                group("stuck", 2, 45.0, false),
+            ],
             usable: Watts(31_000),
             metered: true,
             margin: Duration::from_secs(1),
@@ -133,14 +142,18 @@ impl Setup {
         text
     }
 
-    /// From the commitment of a lease to a start for which there is time enough, also on a slow machine.
+    /// From the commitment of a lease to a start for which there is time enough, also on a slow
+    /// machine.
     pub(crate) fn notice(&self) -> Duration {
-        self.margin + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 5) + READY_BEFORE
+        self.margin
+            + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 5)
+            + READY_BEFORE
     }
 
     fn machines(&self) -> impl Iterator<Item = (&Group, MachineId)> {
         self.groups.iter().flat_map(|group| {
-            (1..=group.machines).map(move |number| (group, format!("{}-{number}", group.name).into()))
+            (1..=group.machines)
+                .map(move |number| (group, format!("{}-{number}", group.name).into()))
         })
     }
 }
@@ -174,15 +187,18 @@ impl WholeSite {
             wake_time: Duration::from_millis(500),
             ..MachineSpec::new(id, Watts(group.watts), RESIDUAL)
         });
-        let spec = FacilitySpec { machines: specs.collect(), house: HOUSE, tenants: BTreeMap::new() };
-        let facility = SimFacility::new(spec, testbed::clock::moment()).expect("machines have names of their own");
+        let spec =
+            FacilitySpec { machines: specs.collect(), house: HOUSE, tenants: BTreeMap::new() };
+        let facility = SimFacility::new(spec, testbed::clock::moment())
+            .expect("machines have names of their own");
         let meter = facility.feed_meter();
         let mut registered = Registered::default();
         registered.actuators.insert("simulated".into(), Arc::new(facility.actuator()));
         registered.meters.insert("feed".into(), Arc::new(meter.clone()));
         registered.meters.insert("tenant".into(), Arc::new(facility.tenant_meter("tenant".into())));
 
-        let policy = switchboard::policy::parse(&setup.policy(1), "policy.toml").expect("a sound policy");
+        let policy =
+            switchboard::policy::parse(&setup.policy(1), "policy.toml").expect("a sound policy");
         let state = tempfile::tempdir().expect("a folder");
         let proxy = harness::config(&pools);
         let timing = Timing {
@@ -196,23 +212,36 @@ impl WholeSite {
             ..Timing::default()
         };
         let ledger = state.path().join("ledger.db");
-        let control = ControlConfig { policy: Arc::new(policy), ledger, registered, timing, runtime: None };
-        let config = SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
+        let control =
+            ControlConfig { policy: Arc::new(policy), ledger, registered, timing, runtime: None };
+        let config =
+            SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
         let tasks = Tasks::new();
         let mut registry = Registry::default();
         let site = Site::start(config, &mut registry, &tasks).await.expect("the site starts");
         let token = Token::new(Secret::new(TOKEN)).expect("a token");
-        let admin = Admin::bind("127.0.0.1:0".parse().expect("an address"), Some(token), site.router())
-            .await
-            .expect("a free port")
-            .metrics(Arc::new(std::sync::Mutex::new(registry)));
+        let admin =
+            Admin::bind("127.0.0.1:0".parse().expect("an address"), Some(token), site.router())
+                .await
+                .expect("a free port")
+                .metrics(Arc::new(std::sync::Mutex::new(registry)));
         let http = Http::new(admin.addr());
         tasks.spawn("http", admin.run(tasks.token()));
 
         let sampling = CancellationToken::new();
         drop(facility.spawn_sampler(sampling.clone()));
-        let mut whole =
-            Self { setup, pools, facility, meter, site, miners: Vec::new(), http, tasks, sampling, _state: state };
+        let mut whole = Self {
+            setup,
+            pools,
+            facility,
+            meter,
+            site,
+            miners: Vec::new(),
+            http,
+            tasks,
+            sampling,
+            _state: state,
+        };
         whole.bring_miners_in().await;
         whole
     }
@@ -232,16 +261,30 @@ impl WholeSite {
                 space: space.clone(),
                 retry: Duration::from_millis(200),
                 wire_lines: 0,
-                ..MinerConfig::new(Model::ALL[index % Model::ALL.len()], self.site.proxy.addrs()[0], machine.as_str())
+                ..MinerConfig::new(
+                    Model::ALL[index % Model::ALL.len()],
+                    self.site.proxy.addrs()[0],
+                    machine.as_str(),
+                )
             }));
         }
         for miner in &self.miners {
-            miner.until(PATIENCE, |counts| counts.answered_true > 0).await.expect("every miner mines");
+            miner
+                .until(PATIENCE, |counts| counts.answered_true > 0)
+                .await
+                .expect("every miner mines");
         }
     }
 
-    /// Commits `it_kw` for a while from now, with its tenant. Returns the lease as the API answers, and its times.
-    pub(crate) async fn lease(&self, id: &str, it_kw: f64, lasts: Duration, change: impl FnOnce(&mut Value)) -> Lease {
+    /// Commits `it_kw` for a while from now, with its tenant. Returns the lease as the API answers,
+    /// and its times.
+    pub(crate) async fn lease(
+        &self,
+        id: &str,
+        it_kw: f64,
+        lasts: Duration,
+        change: impl FnOnce(&mut Value),
+    ) -> Lease {
         let start = clock::wall() + self.setup.notice();
         let end = start + lasts;
         let mut body = json!({
@@ -260,7 +303,12 @@ impl WholeSite {
     }
 
     /// Waits until the API shows `lease` as wanted.
-    pub(crate) async fn until(&self, lease: &Lease, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until(
+        &self,
+        lease: &Lease,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let path = format!("/v1/leases/{}", lease.id);
         until(what, || {
             let view = self.http.get(&path);
@@ -277,12 +325,16 @@ impl WholeSite {
     /// The least that was really left of the feed for tenants while `lease` was promised it.
     pub(crate) fn headroom(&self, lease: &Lease) -> Headroom {
         let from = lease.start - READY_BEFORE;
-        self.facility.min_headroom(self.setup.usable, from, lease.end).expect("the sampler has looked")
+        self.facility
+            .min_headroom(self.setup.usable, from, lease.end)
+            .expect("the sampler has looked")
     }
 
     /// The machines that really do not hash.
     pub(crate) fn asleep(&self) -> BTreeSet<String> {
-        let hashes = |machine: &MachineId| self.facility.hashing(machine).is_some_and(|hashing| *hashing.borrow());
+        let hashes = |machine: &MachineId| {
+            self.facility.hashing(machine).is_some_and(|hashing| *hashing.borrow())
+        };
         let machines = self.facility.machines();
         machines.iter().filter(|machine| !hashes(machine)).map(ToString::to_string).collect()
     }
@@ -301,7 +353,10 @@ impl WholeSite {
     pub(crate) async fn until_all_mine(&self) {
         for miner in &self.miners {
             let before = miner.counts().answered_true;
-            miner.until(PATIENCE, |counts| counts.answered_true > before).await.expect("every machine mines again");
+            miner
+                .until(PATIENCE, |counts| counts.answered_true > before)
+                .await
+                .expect("every machine mines again");
         }
     }
 
@@ -343,8 +398,11 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(addr: SocketAddr) -> Self {
-        let agent =
-            ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .build()
+            .into();
         Self { agent, addr, url: format!("http://{addr}") }
     }
 
@@ -370,7 +428,13 @@ impl Http {
     }
 
     /// Posts whatever it is given.
-    pub(crate) fn post_text(&self, path: &str, body: &str, kind: Option<&str>, token: Option<&str>) -> (u16, Value) {
+    pub(crate) fn post_text(
+        &self,
+        path: &str,
+        body: &str,
+        kind: Option<&str>,
+        token: Option<&str>,
+    ) -> (u16, Value) {
         let mut request = self.agent.post(format!("{}{path}", self.url));
         if let Some(kind) = kind {
             request = request.content_type(kind);

@@ -1,4 +1,5 @@
-//! Search space from outside: more connections where lanes run out, and clear words where there are no more.
+//! Search space from outside: more connections where lanes run out, and clear words where there are
+//! no more.
 
 use testbed::miner::Model;
 use testbed::pool::{Counts, Extranonce1, PoolConfig};
@@ -8,13 +9,15 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Setup, Site, pool};
 
-/// A miner that takes a seat and never finds a share: a crowd of real ones would only measure the test machine.
+/// A miner that takes a seat and never finds a share: a crowd of real ones would only measure the
+/// test machine.
 struct Idler(BufReader<TcpStream>);
 
 impl Idler {
     /// Connects and introduces itself.
     async fn join(site: &Site, index: usize) -> Self {
-        let mut stream = BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
+        let mut stream =
+            BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
         let hello = format!(
             "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[\"idler\"]}}\n\
              {{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"acme.idler-{index}\",\"x\"]}}\n"
@@ -28,7 +31,10 @@ impl Idler {
         let wanted = async {
             loop {
                 let mut line = String::new();
-                assert!(self.0.read_line(&mut line).await.expect("readable") > 0, "closed before {word:?}");
+                assert!(
+                    self.0.read_line(&mut line).await.expect("readable") > 0,
+                    "closed before {word:?}"
+                );
                 if line.contains(word) {
                     return line;
                 }
@@ -51,7 +57,8 @@ fn mined_on(counts: &Counts) -> usize {
     counts.connections.values().filter(|connection| connection.jobs > 0).count()
 }
 
-/// F27 and DESIGN 2.3: a standby without lane bytes holds as many connections as it must take over, before it must.
+/// F27 and DESIGN 2.3: a standby without lane bytes holds as many connections as it must take over,
+/// before it must.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
     let still = PoolConfig { job_interval: std::time::Duration::ZERO, ..pool(8, 1) };
@@ -61,7 +68,10 @@ async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
     for idler in &mut idlers {
         idler.hears("mining.notify").await;
     }
-    site.pools[1].until(PATIENCE, |counts| mined_on(counts) == 3).await.expect("three connections for 602 miners");
+    site.pools[1]
+        .until(PATIENCE, |counts| mined_on(counts) == 3)
+        .await
+        .expect("three connections for 602 miners");
     assert_eq!(site.pools[1].counts().total.accepted, 0, "nobody mines there yet");
     site.pools[0].die().await;
     for idler in &mut idlers {
@@ -79,8 +89,11 @@ async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
 /// F27, S12: at the cap the next is told so, and nobody else notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
-    let setup =
-        Setup { pools: vec![pool(4, 1)], change: |config| config.targets[0].max_connections = 1, ..Setup::default() };
+    let setup = Setup {
+        pools: vec![pool(4, 1)],
+        change: |config| config.targets[0].max_connections = 1,
+        ..Setup::default()
+    };
     let site = Site::start(setup).await;
     let miners = site.fleet(2);
     let mut idlers = crowd(&site, 254).await;
@@ -98,12 +111,16 @@ async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
             break;
         }
     }
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("the others mine");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > 10)
+        .await
+        .expect("the others mine");
     site.settle(miners).await.check();
     site.stop().await;
 }
 
-/// Braiins serves `00` to everybody: where no lane bytes are left, a second connection would search the same space.
+/// Braiins serves `00` to everybody: where no lane bytes are left, a second connection would search
+/// the same space.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_not_used() {
     let same = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..pool(4, 1) };
@@ -111,7 +128,10 @@ async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_n
     let miners = site.fleet(2);
     let _idlers = crowd(&site, 270).await;
     // The probe, the one in use, and the one that is of no use.
-    site.pools[0].until(PATIENCE, |counts| counts.connects >= 3 && counts.open == 1).await.expect("tried and left");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.connects >= 3 && counts.open == 1)
+        .await
+        .expect("tried and left");
     assert_eq!(mined_on(&site.pools[0].counts()), 1);
     let refusal = Idler::join(&site, 999).await.hears("\"id\":1,").await;
     assert!(refusal.contains("no search space"), "it is known by now: {refusal}");
@@ -120,7 +140,8 @@ async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_n
     site.stop().await;
 }
 
-/// A pool like NiceHash: three bytes for the miner, and a longer extranonce1 of which nobody may take any.
+/// A pool like NiceHash: three bytes for the miner, and a longer extranonce1 of which nobody may
+/// take any.
 fn nicehash() -> PoolConfig {
     PoolConfig { extranonce1: Extranonce1::PerConnection(5), ..pool(3, 1) }
 }
@@ -132,7 +153,9 @@ fn passed_through(config: &mut proxy::config::Config) {
 /// DESIGN 2.1: 3 bytes and fewer only as explicit 1:1 passthrough.
 #[tokio::test(flavor = "multi_thread")]
 async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() {
-    let site = Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() }).await;
+    let site =
+        Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() })
+            .await;
     assert_eq!(site.pools[0].counts().connects, 0, "nothing is asked and nothing stands by");
     // Whoever is no miner costs the pool nothing.
     let mut probe = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
@@ -143,19 +166,27 @@ async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() 
     }
     let counts = site.pools[0].counts();
     assert_eq!((counts.connects, counts.open), (8, 8));
-    assert!(counts.connections.values().all(|one| one.total.accepted > 0 && one.workers == ["acme"]), "{counts:#?}");
+    assert!(
+        counts.connections.values().all(|one| one.total.accepted > 0 && one.workers == ["acme"]),
+        "{counts:#?}"
+    );
     let view = &site.proxy.targets()[0];
     assert_eq!((view.up, view.connections, view.sessions), (true, 8, 8));
     let books = site.settle(miners).await;
     books.check();
-    site.pools[0].until(PATIENCE, |counts| counts.open == 0).await.expect("the connection goes with its miner");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.open == 0)
+        .await
+        .expect("the connection goes with its miner");
     site.stop().await;
 }
 
 /// U14, DESIGN 4.3: who has asked for `set_extranonce` is taken along, who has not must come again.
 #[tokio::test(flavor = "multi_thread")]
 async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
-    let site = Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() }).await;
+    let site =
+        Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() })
+            .await;
     let mut follows = Idler::join(&site, 1).await;
     follows
         .0
@@ -170,9 +201,15 @@ async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     let told = follows.hears("mining.set_extranonce").await;
     assert!(told.ends_with(",3]}\n"), "{told}");
     follows.hears("mining.notify").await;
-    comes_again.until(PATIENCE, |counts| counts.disconnects == 1).await.expect("closed to come again");
+    comes_again
+        .until(PATIENCE, |counts| counts.disconnects == 1)
+        .await
+        .expect("closed to come again");
     let before = comes_again.counts().answered_true;
-    comes_again.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("mines again");
+    comes_again
+        .until(PATIENCE, |counts| counts.answered_true >= before + 5)
+        .await
+        .expect("mines again");
     // The size with it, too.
     site.pools[0].set_extranonce(None, 4).expect("in range");
     assert!(follows.hears("mining.set_extranonce").await.ends_with(",4]}\n"));
@@ -183,7 +220,8 @@ async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     site.stop().await;
 }
 
-/// At the cap the next is told so; a pool that is lost takes its miners with it, but for those that are to stay off.
+/// At the cap the next is told so; a pool that is lost takes its miners with it, but for those that
+/// are to stay off.
 #[tokio::test(flavor = "multi_thread")]
 async fn passed_through_miners_are_capped_and_go_with_their_pool() {
     let setup = Setup {
@@ -203,17 +241,27 @@ async fn passed_through_miners_are_capped_and_go_with_their_pool() {
     assert!(refusal.contains("[20,\"no search space\""), "{refusal}");
     site.pools[0].die().await;
     for miner in &miners {
-        miner.until(PATIENCE, |counts| counts.disconnects >= 1).await.expect("closed with its pool");
+        miner
+            .until(PATIENCE, |counts| counts.disconnects >= 1)
+            .await
+            .expect("closed with its pool");
     }
     site.pools[0].come_back().await;
     for miner in &miners {
         let before = miner.counts().answered_true;
-        miner.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("mines again");
+        miner
+            .until(PATIENCE, |counts| counts.answered_true >= before + 5)
+            .await
+            .expect("mines again");
     }
     let books = site.settle(miners).await;
     let pool = &books.pools[0].total;
     assert_eq!((pool.low, pool.duplicate, pool.malformed), (0, 0, 0), "{books:#?}");
     let fleet = &books.fleet;
-    assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused() + fleet.unanswered, "{books:#?}");
+    assert_eq!(
+        fleet.submitted,
+        fleet.answered_true + fleet.refused() + fleet.unanswered,
+        "{books:#?}"
+    );
     site.stop().await;
 }

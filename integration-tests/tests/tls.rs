@@ -1,6 +1,7 @@
 //! Pools by TLS: who is not the pool gets nothing of ours, and miners notice nothing.
 //!
-//! What arrived is judged by the pools' own record: bytes of Stratum read, and for those that cannot speak TLS every byte.
+//! What arrived is judged by the pools' own record: bytes of Stratum read, and for those that
+//! cannot speak TLS every byte.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,8 +81,8 @@ fn server_hello_1_1() -> Vec<u8> {
     record
 }
 
-/// U50 to U54, P06: each of these ends before a byte of subscribe or authorize is written, under its own name, and is not
-/// tried again for a minute; the target behind them is mined at.
+/// U50 to U54, P06: each of these ends before a byte of subscribe or authorize is written, under
+/// its own name, and is not tried again for a minute; the target behind them is mined at.
 #[tokio::test(flavor = "multi_thread")]
 async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     let (authority, trusted) = authority();
@@ -92,7 +93,11 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     let cases = [
         ("tls_untrusted", stranger.issue(&[HOST], Validity::Now).expect("issued"), trusted.clone()),
         ("tls_untrusted", self_signed.clone(), trusted.clone()),
-        ("tls_wrong_name", authority.issue(&["pool.example"], Validity::Now).expect("issued"), trusted.clone()),
+        (
+            "tls_wrong_name",
+            authority.issue(&["pool.example"], Validity::Now).expect("issued"),
+            trusted.clone(),
+        ),
         ("tls_expired", issue(Validity::Past), trusted.clone()),
         ("tls_not_yet_valid", issue(Validity::Future), trusted.clone()),
         // The chain is in order: with a pin it is not asked.
@@ -116,12 +121,16 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     pools.push(stalled);
     wanted.push("tls_handshake_timeout");
     // U52 and U51.
-    let text = b"{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"this port is plain\"]}\n".to_vec();
+    let text =
+        b"{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"this port is plain\"]}\n"
+            .to_vec();
     let version_alert = vec![21, 3, 1, 0, 2, 2, 70];
     let mut scripted = Vec::new();
-    for (reason, answer) in
-        [("tls_not_spoken", text), ("tls_incompatible", server_hello_1_1()), ("tls_incompatible", version_alert)]
-    {
+    for (reason, answer) in [
+        ("tls_not_spoken", text),
+        ("tls_incompatible", server_hello_1_1()),
+        ("tls_incompatible", version_alert),
+    ] {
         let server = Scripted::start(answer).await;
         targets.push(target(&format!("bad-{}", targets.len()), server.port, Some(trusted.clone())));
         scripted.push(server);
@@ -132,27 +141,41 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
 
     let mut config = config(&[]);
     config.targets = targets;
-    // Known beforehand, so that nobody is asked for it and every connection counted is one that would be mined on.
+    // Known beforehand, so that nobody is asked for it and every connection counted is one that
+    // would be mined on.
     config.targets.iter_mut().for_each(|target| target.extranonce2_size = Some(8));
     let start = daemon::clock::now();
     let site = Site::with(pools, config, false).await;
     let miner = site.miner(Model::Cgminer411, "acme.rig");
-    plain.until(PATIENCE, |counts| counts.total.accepted > 20).await.expect("the plain one is mined at");
+    plain
+        .until(PATIENCE, |counts| counts.total.accepted > 20)
+        .await
+        .expect("the plain one is mined at");
     for (index, reason) in wanted.iter().enumerate() {
         let fault = site.fault(index, reason).await;
         let view = site.proxy.targets().swap_remove(index);
         assert!(!view.up && view.tls.is_some(), "{fault}: {view:?}");
     }
-    for reason in ["tls_untrusted", "tls_expired", "tls_pin_mismatch", "tls_handshake_timeout", "tls_not_spoken"] {
+    for reason in [
+        "tls_untrusted",
+        "tls_expired",
+        "tls_pin_mismatch",
+        "tls_handshake_timeout",
+        "tls_not_spoken",
+    ] {
         assert!(site.alarms(reason) > 0, "{reason} is an alarm");
     }
     for (pool, reason) in site.pools.iter().zip(&wanted) {
         let counts = pool.counts();
         assert_eq!(counts.received_bytes, 0, "{reason}: not a byte of Stratum: {counts:#?}");
-        // Whoever breaks off or cannot finish may do better in a second; an identity does not change so soon.
+        // Whoever breaks off or cannot finish may do better in a second; an identity does not
+        // change so soon.
         let soon = matches!(*reason, "tls_failed" | "tls_handshake_timeout");
         let again = daemon::clock::now() - start > Duration::from_secs(60);
-        assert!(soon || again || counts.connects == 1, "{reason}: not again within a minute: {counts:#?}");
+        assert!(
+            soon || again || counts.connects == 1,
+            "{reason}: not again within a minute: {counts:#?}"
+        );
     }
     for server in &scripted {
         assert!(!server.heard("mining.") && !server.heard("acme"), "nothing in the clear");
@@ -162,8 +185,8 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     site.stop().await;
 }
 
-/// F19: a certificate that changes in mid-life ends at the next handshake, and the miners are elsewhere at once. When the
-/// key is back, so are they: the pool is asked again, not banned.
+/// F19: a certificate that changes in mid-life ends at the next handshake, and the miners are
+/// elsewhere at once. When the key is back, so are they: the pool is asked again, not banned.
 #[tokio::test(flavor = "multi_thread")]
 async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     let (first, _) = Identity::self_signed(&["pool.example"]).expect("made");
@@ -173,7 +196,10 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     config.targets[0].tls = Some(pinned(&first));
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 20).await.expect("mined at by TLS");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > 20)
+        .await
+        .expect("mined at by TLS");
 
     site.pools[0].set_tls(Some(other));
     site.pools[0].drop_connections();
@@ -183,7 +209,10 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
         "the new key is named, for an operator who expected it: {fault}"
     );
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("the backup is mined at");
     let at_first = site.pools[0].counts();
     assert!(at_first.received_bytes > 0, "it would be counted");
     let books = site.settle(miners).await;
@@ -193,12 +222,14 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     site.stop().await;
 }
 
-/// F60: bytes changed under way end the connection under their name, at most once a second, and another pool is mined at.
+/// F60: bytes changed under way end the connection under their name, at most once a second, and
+/// another pool is mined at.
 #[tokio::test(flavor = "multi_thread")]
 async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
     let (authority, trusted) = authority();
     let identity = authority.issue(&[HOST], Validity::Now).expect("issued");
-    let busy = PoolConfig { tls: Some(identity), job_interval: Duration::from_millis(100), ..pool(8, 1) };
+    let busy =
+        PoolConfig { tls: Some(identity), job_interval: Duration::from_millis(100), ..pool(8, 1) };
     let pools = vec![TestPool::start(busy).await.expect("a free port"), start(None, 2).await];
     let relay = Relay::start(pools[0].addr().port(), 6000).await;
     let mut config = config(&pools);
@@ -212,20 +243,29 @@ async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
     site.fault(0, "tls_tampered").await;
     site.pools[0].until(PATIENCE, |counts| counts.connects >= 3).await.expect("tried again");
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 20).await.expect("the backup is mined at");
-    // Seen from here, two may come closer to each other than they were made: this machine may be busy.
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 20)
+        .await
+        .expect("the backup is mined at");
+    // Seen from here, two may come closer to each other than they were made: this machine may be
+    // busy.
     let (connects, lasted) = (*relay.connects.lock(), daemon::clock::now() - start);
     assert!(connects <= lasted.as_secs() + 1, "at most one a second: {connects} in {lasted:?}");
     assert!(site.alarms("tls_tampered") >= 2);
     let books = site.settle(miners).await;
     let fleet = &books.fleet;
     assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{books:#?}");
-    assert_eq!((fleet.disconnects, fleet.repeated_work, fleet.shared_work), (0, 0, 0), "{books:#?}");
+    assert_eq!(
+        (fleet.disconnects, fleet.repeated_work, fleet.shared_work),
+        (0, 0, 0),
+        "{books:#?}"
+    );
     assert!(books.accepted() <= fleet.answered_true + books.proxy.unresolved, "{books:#?}");
     site.stop().await;
 }
 
-/// U55: a pool that goes without a farewell is gone; what it had not answered is nobody's. TLS changes nothing of that.
+/// U55: a pool that goes without a farewell is gone; what it had not answered is nobody's. TLS
+/// changes nothing of that.
 #[tokio::test(flavor = "multi_thread")]
 async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
     let (authority, trusted) = authority();
@@ -235,15 +275,24 @@ async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
     config.targets[0].tls = Some(trusted);
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 20).await.expect("mined at by TLS");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > 20)
+        .await
+        .expect("mined at by TLS");
     site.pools[0].set_answer_delay(Duration::from_secs(60));
     let before = site.pools[0].counts().total.accepted;
-    site.pools[0].until(PATIENCE, |counts| counts.total.accepted > before + 5).await.expect("shares without answers");
+    site.pools[0]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 5)
+        .await
+        .expect("shares without answers");
     // Dropped, not shut down: the test pool's TLS says no farewell.
     site.pools[0].die().await;
     site.fault(0, "closed").await;
     let before = site.pools[1].counts().total.accepted;
-    site.pools[1].until(PATIENCE, |counts| counts.total.accepted > before + 10).await.expect("the backup is mined at");
+    site.pools[1]
+        .until(PATIENCE, |counts| counts.total.accepted > before + 10)
+        .await
+        .expect("the backup is mined at");
     let books = site.settle(miners).await;
     assert!(books.proxy.unresolved >= 5, "{books:#?}");
     let fleet = &books.fleet;

@@ -1,4 +1,5 @@
-//! Machines that do not do as told, power that nobody measures, and what may be said about it all the same.
+//! Machines that do not do as told, power that nobody measures, and what may be said about it all
+//! the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,15 @@ fn flags(view: &Value) -> (bool, bool) {
     (view["unverified"].as_bool().expect("a flag"), view["breached"].as_bool().expect("a flag"))
 }
 
-// Leases take their time and next to no work, so those of one kind run side by side, each on a site of its own.
+// Leases take their time and next to no work, so those of one kind run side by side, each on a site
+// of its own.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn starving_machines_proves_nothing() {
-    tokio::join!(a_starve_only_lease_ends_unverified(), a_meter_that_sees_starved_machines_draw_says_so());
+    tokio::join!(
+        a_starve_only_lease_ends_unverified(),
+        a_meter_that_sees_starved_machines_draw_says_so()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,14 +52,25 @@ async fn silent_meters_prove_nothing_and_let_nothing_rise() {
 
 /// A site whose machines can only be starved of work.
 async fn starved(metered: bool) -> (WholeSite, Lease) {
-    let groups = vec![Group { name: "stuck", machines: 4, watts: 3000, joules_per_terahash: 45.0, reachable: false }];
+    let groups = vec![Group {
+        name: "stuck",
+        machines: 4,
+        watts: 3000,
+        joules_per_terahash: 45.0,
+        reachable: false,
+    }];
     let setup = Setup { groups, usable: Watts(20_000), metered, ..Setup::default() };
     let site = WholeSite::start(setup).await;
-    // Committed while there is room beside all machines; then the feed is derated, and some should go.
-    let lease =
-        site.lease("nebula-1", 6.0, Duration::from_secs(3), |body| body["accept_unverified"] = json!(true)).await;
+    // Committed while there is room beside all machines; then the feed is derated, and some should
+    // go.
+    let lease = site
+        .lease("nebula-1", 6.0, Duration::from_secs(3), |body| {
+            body["accept_unverified"] = json!(true);
+        })
+        .await;
     let derated = Setup { usable: Watts(15_000), ..site.setup.clone() };
-    let policy = switchboard::policy::parse(&derated.policy(2), "policy.toml").expect("a sound policy");
+    let policy =
+        switchboard::policy::parse(&derated.policy(2), "policy.toml").expect("a sound policy");
     let handle = site.site.switchboard.clone().expect("a switchboard");
     let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
     assert!(matches!(answer, switchboard::core::Answer::Done), "{answer:?}");
@@ -68,7 +84,9 @@ async fn a_starve_only_lease_ends_unverified() {
     assert_eq!(flags(&view), (true, false), "{view:#}");
     // 3,500 W are missing: two machines are given no work, and hash on with what they have.
     assert_eq!(view["plan"]["starved"], 2, "{view:#}");
-    let served = |state: &str| site.site.proxy.sessions().iter().filter(|session| session.state == state).count();
+    let served = |state: &str| {
+        site.site.proxy.sessions().iter().filter(|session| session.state == state).count()
+    };
     assert_eq!((served("parked"), served("working")), (2, 2));
     assert!(site.asleep().is_empty());
     let view = site.until_state(&lease, "closed").await;
@@ -93,7 +111,8 @@ async fn a_meter_that_sees_starved_machines_draw_says_so() {
     site.stop().await;
 }
 
-/// F65: it says yes, reads asleep, and hashes on at full power. Its shares give it away, and another goes in its place.
+/// F65: it says yes, reads asleep, and hashes on at full power. Its shares give it away, and
+/// another goes in its place.
 async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     let mut site = WholeSite::start(patient()).await;
     let liar = MachineId::from("old-1");
@@ -104,9 +123,15 @@ async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     assert_eq!(view["machines"], json!({ "curtailed": 3, "disobedient": 1 }), "{view:#}");
     site.until_asleep(&["old-2", "old-3", "old-4"]).await;
     let page = site.http.get("/v1/machines");
-    let seen = page["machines"].as_array().and_then(|all| all.iter().find(|one| one["machine"] == "old-1"));
+    let seen = page["machines"]
+        .as_array()
+        .and_then(|all| all.iter().find(|one| one["machine"] == "old-1"));
     let seen = seen.expect("it is listed");
-    assert_eq!((&seen["device"]["state"], &seen["state"]), (&json!("asleep"), &json!("disobedient")), "{seen:#}");
+    assert_eq!(
+        (&seen["device"]["state"], &seen["state"]),
+        (&json!("asleep"), &json!("disobedient")),
+        "{seen:#}"
+    );
 
     let view = site.until_state(&lease, "closed").await;
     assert_eq!(flags(&view), (false, false), "{view:#}");
@@ -117,9 +142,16 @@ async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     site.stop().await;
 }
 
-/// The same where nobody is left to go in its place: the promise is not kept, and the record says by how much.
+/// The same where nobody is left to go in its place: the promise is not kept, and the record says
+/// by how much.
 async fn a_liar_that_nobody_replaces_is_a_breach() {
-    let groups = vec![Group { name: "old", machines: 4, watts: 3000, joules_per_terahash: 38.0, reachable: true }];
+    let groups = vec![Group {
+        name: "old",
+        machines: 4,
+        watts: 3000,
+        joules_per_terahash: 38.0,
+        reachable: true,
+    }];
     let setup = Setup { groups, usable: Watts(13_000), ..patient() };
     let mut site = WholeSite::start(setup).await;
     site.facility.set_behaviour(&MachineId::from("old-3"), Behaviour::Lies, moment());
@@ -127,7 +159,10 @@ async fn a_liar_that_nobody_replaces_is_a_breach() {
     let lease = site.lease("nebula-1", 11.7, Duration::from_secs(4), |_| {}).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
     assert_eq!(view["breaches"][0]["measured"], true, "{view:#}");
-    assert_eq!(view["breaches"][0]["missing"], 2290, "11,700 - (12,500 - 3,000 - 3 x 30): {view:#}");
+    assert_eq!(
+        view["breaches"][0]["missing"], 2290,
+        "11,700 - (12,500 - 3,000 - 3 x 30): {view:#}"
+    );
     assert_ne!(view["state"], "active", "a firm lease does not start unproven: {view:#}");
     site.until_asleep(&["old-1", "old-2", "old-4"]).await;
     let view = site.until_state(&lease, "closed").await;
@@ -164,12 +199,16 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
     let draws = || site.facility.machine_watts(&woken, moment()).expect("it is there");
     site.facility.switch_by_hand(&woken, true, moment());
     for (what, wanted) in [("on its way up", false), ("put back to sleep", true)] {
-        until(what, || if (draws() == RESIDUAL) == wanted { Ok(()) } else { Err(json!(draws())) }).await;
+        until(what, || if (draws() == RESIDUAL) == wanted { Ok(()) } else { Err(json!(draws())) })
+            .await;
     }
     assert!(daemon::clock::wall() < lease.end, "while the lease runs");
     until("told of, and down again", || {
         let page = site.http.get("/v1/machines");
-        let old = page["machines"].as_array().and_then(|all| all.iter().find(|one| one["machine"] == "old-2")).cloned();
+        let old = page["machines"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["machine"] == "old-2"))
+            .cloned();
         let old = old.expect("it is listed");
         let seen = old["device"]["fault"] == "woke by itself" && old["state"] == "curtailed";
         if seen { Ok(()) } else { Err(old) }
@@ -183,7 +222,8 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
     site.stop().await;
 }
 
-/// F67: without its meter nothing is proven and nothing rises, not even what the lease's end gives back.
+/// F67: without its meter nothing is proven and nothing rises, not even what the lease's end gives
+/// back.
 async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: MeterFault) {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(3), |_| {}).await;
@@ -191,9 +231,17 @@ async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: Meter
     // Lowering waits for no meter.
     site.until_asleep(&["old-1", "old-2", "old-3"]).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
-    assert_eq!((&view["breaches"][0]["measured"], &view["proven_at"]), (&json!(false), &Value::Null), "{view:#}");
+    assert_eq!(
+        (&view["breaches"][0]["measured"], &view["proven_at"]),
+        (&json!(false), &Value::Null),
+        "{view:#}"
+    );
     let feed = &site.http.get("/v1/feeds")["feeds"][0];
-    assert_eq!((&feed["headroom"], &feed["metered"]), (&Value::Null, &Value::Null), "unknown, not none: {feed:#}");
+    assert_eq!(
+        (&feed["headroom"], &feed["metered"]),
+        (&Value::Null, &Value::Null),
+        "unknown, not none: {feed:#}"
+    );
     site.until_state(&lease, "releasing").await;
     until_time(lease.end + Duration::from_secs(4)).await;
     assert_eq!(site.asleep().len(), 3, "the lease is over, and yet nobody woke");
@@ -208,7 +256,8 @@ async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: Meter
     site.stop().await;
 }
 
-/// A meter that falls silent in the middle of a lease: what was proven stays as it is, and nobody wakes.
+/// A meter that falls silent in the middle of a lease: what was proven stays as it is, and nobody
+/// wakes.
 async fn a_meter_that_falls_silent_while_active_changes_nothing() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(9), |_| {}).await;

@@ -1,4 +1,5 @@
-//! What one submit costs a session: its line in, the verdict, the answer out. Sixteen shares a job, as machines find them.
+//! What one submit costs a session: its line in, the verdict, the answer out. Sixteen shares a job,
+//! as machines find them.
 
 use std::hint::black_box;
 
@@ -10,7 +11,9 @@ const SHARES: usize = 16;
 fn step(c: &mut Criterion) {
     let mut group = c.benchmark_group("session");
     group.throughput(Throughput::Elements(SHARES as u64));
-    for (name, forwarded) in [("16 shares, local", false), ("16 shares, forwarded and answered", true)] {
+    for (name, forwarded) in
+        [("16 shares, local", false), ("16 shares, forwarded and answered", true)]
+    {
         group.bench_function(name, |b| {
             let setup = || {
                 let mut session = SessionBench::new(forwarded, daemon::clock::now());
@@ -19,7 +22,9 @@ fn step(c: &mut Criterion) {
             };
             b.iter_batched_ref(
                 setup,
-                |(session, lines)| lines.iter().map(|line| session.submit(black_box(line))).sum::<usize>(),
+                |(session, lines)| {
+                    lines.iter().map(|line| session.submit(black_box(line))).sum::<usize>()
+                },
                 BatchSize::SmallInput,
             );
         });

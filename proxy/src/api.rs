@@ -1,4 +1,5 @@
-//! What the proxy shows of itself over HTTP: targets, sessions, workers and counts. Nothing here changes anything.
+//! What the proxy shows of itself over HTTP: targets, sessions, workers and counts. Nothing here
+//! changes anything.
 
 mod listing;
 mod sessions;
@@ -48,7 +49,9 @@ async fn workers(
 }
 
 fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    query.map(|Query(query)| query).map_err(|rejection| ApiError::bad_request("bad_query", rejection.body_text()))
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| ApiError::bad_request("bad_query", rejection.body_text()))
 }
 
 async fn counts(State(shared): State<Arc<Shared>>) -> Json<Counts> {

@@ -1,5 +1,5 @@
-//! One session with a job in hand, for the benchmarks and the allocation test: they stand outside the crate, and a session is
-//! none of its interface. Not meant for anything else.
+//! One session with a job in hand, for the benchmarks and the allocation test: they stand outside
+//! the crate, and a session is none of its interface. Not meant for anything else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,9 @@ use crate::outcome::Outcome;
 use crate::placement::job_id_text;
 use crate::session::{DifficultyRules, Input, Level, Outbox, Session, SessionRules};
 use crate::space::ConnectionId;
-use crate::work::{Arrival, LaneWork, PoolJob, PoolOutcome, PoolVerdict, SubmitQueues, Upstream, fingerprint};
+use crate::work::{
+    Arrival, LaneWork, PoolJob, PoolOutcome, PoolVerdict, SubmitQueues, Upstream, fingerprint,
+};
 
 /// A ready session and the pool behind it.
 #[derive(Debug)]
@@ -48,7 +50,8 @@ impl SessionBench {
             server: 0,
             share_log: false,
         };
-        let (upstream, queues) = Upstream::under(ConnectionId(1), 0, Load::limited(Arc::default(), f64::INFINITY));
+        let (upstream, queues) =
+            Upstream::under(ConnectionId(1), 0, Load::limited(Arc::default(), f64::INFINITY));
         let mut bench = Self {
             session: Session::new(Arc::new(rules), SLOT, 1, now),
             out: Outbox::default(),
@@ -64,7 +67,8 @@ impl SessionBench {
         bench
     }
 
-    /// A clean job for the session, with twelve branches, and the lines of `count` good shares of it.
+    /// A clean job for the session, with twelve branches, and the lines of `count` good shares of
+    /// it.
     pub fn job(&mut self, count: usize) -> Vec<String> {
         let work = self.work();
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[SLOT]];
@@ -72,7 +76,9 @@ impl SessionBench {
         let good = (0..u32::MAX).filter(|nonce| {
             let share = Share { extranonce2, ntime: NTIME, nonce: *nonce, version_bits: None };
             let proof = prove(&work.job.job, &middle, &share, None, &Difficulty::FLOOR.target());
-            proof.is_ok_and(|proof| !self.pool.target().is_met_by(&proof.hash) || self.pool == Difficulty::FLOOR)
+            proof.is_ok_and(|proof| {
+                !self.pool.target().is_met_by(&proof.hash) || self.pool == Difficulty::FLOOR
+            })
         });
         let job = job_id_text(work.job_id);
         let line = |nonce| {
@@ -87,14 +93,19 @@ impl SessionBench {
         lines
     }
 
-    /// One submit: its line in, the answer out; a forwarded one gets the pool's word at once. Returns the bytes written.
+    /// One submit: its line in, the answer out; a forwarded one gets the pool's word at once.
+    /// Returns the bytes written.
     pub fn submit(&mut self, line: &str) -> usize {
         self.session.handle(Input::Line(line.as_bytes()), self.now, &mut self.out);
         if let Some(forward) = self.out.forwards.pop() {
             let verdict = PoolVerdict { ticket: forward.ticket, outcome: PoolOutcome::Accepted };
             self.session.handle(Input::Verdict(verdict), self.now, &mut self.out);
         } else {
-            assert!(self.out.counts.iter().all(|counted| counted.outcome == Outcome::Local), "{:?}", self.out.counts);
+            assert!(
+                self.out.counts.iter().all(|counted| counted.outcome == Outcome::Local),
+                "{:?}",
+                self.out.counts
+            );
         }
         let written = self.out.bytes.len();
         self.out.clear(KEPT);
@@ -121,7 +132,8 @@ impl SessionBench {
             clean: true,
         };
         let (extranonce1, lane): (Arc<[u8]>, Arc<[u8]>) = ([0xaa; 4].into(), [1, 2, 3].into());
-        let notify = render_notify(&job_id_text(self.jobs), &job, &[&*extranonce1, &*lane].concat());
+        let notify =
+            render_notify(&job_id_text(self.jobs), &job, &[&*extranonce1, &*lane].concat());
         let job = PoolJob {
             extranonce1,
             difficulty: self.pool,

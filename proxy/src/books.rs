@@ -1,5 +1,6 @@
-//! Where every submit's end is written down: for its target, for its machine, and in the share log, from one call, so that the
-//! sums agree. That there is exactly one call for each submit is held by those who decide its fate.
+//! Where every submit's end is written down: for its target, for its machine, and in the share log,
+//! from one call, so that the sums agree. That there is exactly one call for each submit is held by
+//! those who decide its fate.
 
 use std::sync::Arc;
 
@@ -29,7 +30,9 @@ impl Books {
             machine.ended(counted.outcome);
         }
         if let Some(record) = counted.record.take() {
-            let refusal = counted.reason.map(|reason| (code_of(counted.outcome, reason), Words::Ours(reason)));
+            let refusal = counted
+                .reason
+                .map(|reason| (code_of(counted.outcome, reason), Words::Ours(reason)));
             self.log(record, counted.outcome, refusal);
         }
     }

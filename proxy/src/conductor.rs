@@ -1,6 +1,7 @@
 //! The task that decides which target is mined at, and tells the sessions.
 //!
-//! What follows from the targets' health is decided in [`crate::route`]; sessions find their own seats.
+//! What follows from the targets' health is decided in [`crate::route`]; sessions find their own
+//! seats.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ impl Conductor {
         loop {
             let now = clock::now();
             self.look(now);
-            let wait = self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
+            let wait =
+                self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.shared.pools.changed.notified() => {}
@@ -62,7 +64,8 @@ impl Conductor {
 
     fn look(&mut self, now: Instant) {
         let pools = &self.shared.pools;
-        let health: Vec<TargetHealth> = pools.targets.iter().map(|pool| pools.health(pool)).collect();
+        let health: Vec<TargetHealth> =
+            pools.targets.iter().map(|pool| pools.health(pool)).collect();
         let former = self.route.active();
         let Decision { usable, down_since } = self.route.decide(&health, now);
         if self.route.active() != former {
@@ -101,7 +104,9 @@ impl Conductor {
         let active = self.route.active();
         *self.shared.active.lock() = active;
         self.shared.metrics.switches.inc();
-        let name = |target: Option<usize>| target.map_or("none", |index| &self.shared.pools.targets[index].config.name);
+        let name = |target: Option<usize>| {
+            target.map_or("none", |index| &self.shared.pools.targets[index].config.name)
+        };
         match active {
             Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
             None => {
@@ -111,11 +116,13 @@ impl Conductor {
         }
     }
 
-    /// A target without lane bytes needs a connection for each 256 sessions, also while it only stands by.
+    /// A target without lane bytes needs a connection for each 256 sessions, also while it only
+    /// stands by.
     fn size(&self, pool: &Pool) {
         let Some(size) = pool.state().extranonce2_size else { return };
         if self.shared.pools.placement.lane_width(size) == Ok(0) {
-            // What sits elsewhere just now must find room here, slot by slot; what sits nowhere yet, at least by numbers.
+            // What sits elsewhere just now must find room here, slot by slot; what sits nowhere
+            // yet, at least by numbers.
             let served = self.downstream.served.load(Ordering::Relaxed);
             let served = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
             let needed = served.max(self.shared.pools.placement.depth());
@@ -128,7 +135,8 @@ impl Conductor {
     fn count_sessions(&self) {
         let targets = &self.shared.pools.targets;
         let mut working = vec![0; targets.len()];
-        let mut nowhere: BTreeMap<&'static str, i64> = STATES_NOWHERE.into_iter().map(|state| (state, 0)).collect();
+        let mut nowhere: BTreeMap<&'static str, i64> =
+            STATES_NOWHERE.into_iter().map(|state| (state, 0)).collect();
         self.shared.sessions.each(|session| {
             let shown = session.shown.lock();
             let target = shown.target.filter(|_| shown.state == SessionState::Working);

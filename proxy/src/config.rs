@@ -1,7 +1,8 @@
-//! The proxy's configuration, in the words of Braiins Farm Proxy: `[[server]]` is a listener, `[[target]]` a pool to mine
-//! at. The order of targets is their priority.
+//! The proxy's configuration, in the words of Braiins Farm Proxy: `[[server]]` is a listener,
+//! `[[target]]` a pool to mine at. The order of targets is their priority.
 //!
-//! A [`Config`] cannot be wrong; [`read`] makes one from a settings file and reports every mistake with its place.
+//! A [`Config`] cannot be wrong; [`read`] makes one from a settings file and reports every mistake
+//! with its place.
 
 mod address;
 mod read;
@@ -37,8 +38,8 @@ pub struct Config {
     pub no_upstream: NoUpstream,
     /// Most sessions at a time; further ones are refused.
     pub sessions_max: usize,
-    /// Threads that serve miners: one always, which serves pools as well, the others when there is much to do at once. The first
-    /// is of the runtime that the proxy is started on.
+    /// Threads that serve miners: one always, which serves pools as well, the others when there is
+    /// much to do at once. The first is of the runtime that the proxy is started on.
     pub threads: usize,
     /// Subscribed and authorized by then, or closed.
     pub handshake_timeout: Duration,
@@ -90,15 +91,17 @@ pub struct Server {
     pub share_interval: Duration,
     /// Whether a known user agent says better where to begin than `difficulty`.
     pub by_user_agent: bool,
-    /// Index of the target to which each of its miners has a connection of its own; `None` shares those of all targets.
+    /// Index of the target to which each of its miners has a connection of its own; `None` shares
+    /// those of all targets.
     pub passthrough: Option<usize>,
 }
 
 impl Server {
     /// A listener with everything but its address at its default.
     ///
-    /// The share interval: a machine that stops is known to have stopped within a minute (six shares missing happen by
-    /// chance once in 400 minutes), and 10,000 machines bring 1,000 shares a second.
+    /// The share interval: a machine that stops is known to have stopped within a minute (six
+    /// shares missing happen by chance once in 400 minutes), and 10,000 machines bring 1,000 shares
+    /// a second.
     #[must_use]
     pub fn new(name: &str, listen: SocketAddr) -> Self {
         Self {
@@ -204,7 +207,8 @@ impl Target {
 }
 
 impl Config {
-    /// Whether miners have connections of their own to this target: then it is not mined at in any other way.
+    /// Whether miners have connections of their own to this target: then it is not mined at in any
+    /// other way.
     #[must_use]
     pub fn is_passthrough(&self, target: usize) -> bool {
         self.servers.iter().any(|server| server.passthrough == Some(target))
@@ -245,6 +249,6 @@ impl Default for PoolPatience {
     }
 }
 
-/// What we say we are, unless a target says otherwise. Pools that size their coinbase by the user agent take an unknown
-/// one for an old machine, which is what an S19 behind us needs.
+/// What we say we are, unless a target says otherwise. Pools that size their coinbase by the user
+/// agent take an unknown one for an old machine, which is what an S19 behind us needs.
 const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

@@ -1,7 +1,8 @@
 //! The proxy's end of the link: it follows the switchboard's timeline and tells what it sees.
 //!
-//! Lowering steps are applied when they are due, heard or not; what may rise is decided by [`directive::Receiver`]. What
-//! was applied is written down behind the act, so that a restart knows it.
+//! Lowering steps are applied when they are due, heard or not; what may rise is decided by
+//! [`directive::Receiver`]. What was applied is written down behind the act, so that a restart
+//! knows it.
 
 mod cadence;
 
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use daemon::clock;
 use daemon::state_file::StateFile;
-use directive::{Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, Saved, WallGuard};
+use directive::{
+    Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, Saved, WallGuard,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -46,7 +49,8 @@ pub(crate) struct Control {
 pub(crate) fn restore(saved: Option<Saved>) -> (Receiver, Orders) {
     let heard = saved.as_ref().is_some_and(|saved| saved.timeline.is_some());
     let receiver = saved.map(Receiver::restore).unwrap_or_default();
-    let orders = Orders { unheard: !heard, standing: receiver.applied().clone(), ..Orders::default() };
+    let orders =
+        Orders { unheard: !heard, standing: receiver.applied().clone(), ..Orders::default() };
     (receiver, orders)
 }
 
@@ -69,7 +73,9 @@ impl Control {
             if cadence.is_due(now, |machine| self.machines.works(machine)) {
                 self.report(&link);
             }
-            let wait = apply_at.saturating_duration_since(now).min(cadence.wait(now).max(Duration::from_millis(5)));
+            let wait = apply_at
+                .saturating_duration_since(now)
+                .min(cadence.wait(now).max(Duration::from_millis(5)));
             tokio::select! {
                 () = cancel.cancelled() => return,
                 changed = link.changed(), if linked => match changed {
@@ -90,13 +96,16 @@ impl Control {
     /// How long no step of the timeline is due, and a moment more.
     fn until_due(&self) -> Duration {
         let wall = clock::wall();
-        let due = self.receiver.saved().timeline.as_ref().and_then(|timeline| timeline.next_due(wall));
+        let due =
+            self.receiver.saved().timeline.as_ref().and_then(|timeline| timeline.next_due(wall));
         due.map_or(Duration::MAX, |due| {
-            Duration::try_from(due.duration_since(wall)).unwrap_or_default() + Duration::from_millis(1)
+            Duration::try_from(due.duration_since(wall)).unwrap_or_default()
+                + Duration::from_millis(1)
         })
     }
 
-    /// Takes up what the switchboard says and what is due. Returns the machines that are to be parked by it.
+    /// Takes up what the switchboard says and what is due. Returns the machines that are to be
+    /// parked by it.
     fn apply(&mut self, downlink: &Downlink) -> Vec<MachineId> {
         let mut parking = Vec::new();
         let mut store = self.unsaved;
@@ -104,7 +113,9 @@ impl Control {
             match self.receiver.offer(timeline) {
                 Offer::Taken => {
                     info!(generation = %timeline.number, steps = timeline.steps.len(), "timeline taken");
-                    self.metrics.generation.set(i64::try_from(timeline.number.generation).unwrap_or(i64::MAX));
+                    self.metrics
+                        .generation
+                        .set(i64::try_from(timeline.number.generation).unwrap_or(i64::MAX));
                     store = true;
                 }
                 Offer::Same => {}
@@ -136,9 +147,16 @@ impl Control {
         store |= !advance.changes.is_empty();
         let heard = self.receiver.number().is_some();
         let former = self.directions.borrow().orders.clone();
-        if !advance.changes.is_empty() || former.unheard == heard || former.asleep != downlink.asleep {
+        if !advance.changes.is_empty()
+            || former.unheard == heard
+            || former.asleep != downlink.asleep
+        {
             if !advance.changes.is_empty() {
-                info!(changes = advance.changes.len(), waiting = advance.waiting.len(), "machines changed standing");
+                info!(
+                    changes = advance.changes.len(),
+                    waiting = advance.waiting.len(),
+                    "machines changed standing"
+                );
             }
             let orders = Arc::new(Orders {
                 unheard: !heard,
@@ -149,7 +167,9 @@ impl Control {
             let lowered = advance.changes.iter().map(|change| &change.machine);
             let fell_asleep = orders.asleep.difference(&former.asleep);
             parking.extend(lowered.chain(fell_asleep).filter(parks).cloned());
-            self.metrics.machines_shed.set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
+            self.metrics
+                .machines_shed
+                .set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
             self.directions.send_modify(|directions| directions.orders = orders);
         }
         if store {
@@ -197,8 +217,13 @@ mod tests {
         let path = dir.path().join("late").join("proxy.json");
         let file = Arc::new(StateFile::new(&path));
         let (receiver, orders) = restore(None);
-        let directions =
-            watch::channel(Directions { usable: [].into(), orders: Arc::new(orders), release: false, seats: 0 }).0;
+        let directions = watch::channel(Directions {
+            usable: [].into(),
+            orders: Arc::new(orders),
+            release: false,
+            seats: 0,
+        })
+        .0;
         let mut control = Control {
             name: "p".into(),
             receiver,
@@ -223,7 +248,8 @@ mod tests {
             reason: String::new(),
         };
         let number = Generation { epoch: 1, generation: 1 };
-        let timeline = Timeline { number, issued_at: now, horizon: now, ledger_head: None, steps: vec![step] };
+        let timeline =
+            Timeline { number, issued_at: now, horizon: now, ledger_head: None, steps: vec![step] };
         let downlink = Downlink { timeline: Some(Arc::new(timeline)), ..Downlink::default() };
         control.apply(&downlink);
         assert_eq!(control.receiver.applied().len(), 1, "lowering does not wait for the disk");

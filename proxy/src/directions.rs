@@ -1,6 +1,7 @@
 //! What every session goes by: which targets can be mined at, and which machines may work.
 //!
-//! One snapshot for all, replaced whole; a session looks up what concerns it when the snapshot changes.
+//! One snapshot for all, replaced whole; a session looks up what concerns it when the snapshot
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,8 @@ pub(crate) struct Directions {
 /// What machines may do, and which are known to sleep.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    /// A switchboard is configured and nothing has been heard of it in this life or a former one: nobody works.
+    /// A switchboard is configured and nothing has been heard of it in this life or a former one:
+    /// nobody works.
     pub(crate) unheard: bool,
     /// Machines that may not simply run.
     pub(crate) standing: BTreeMap<MachineId, Standing>,
@@ -48,8 +50,8 @@ impl Orders {
         self.standing.get(machine).copied().unwrap_or_default()
     }
 
-    /// How a session of `machine` is served; `has_worked` when it was given work on this connection and
-    /// not parked since.
+    /// How a session of `machine` is served; `has_worked` when it was given work on this connection
+    /// and not parked since.
     pub(crate) fn serve(&self, machine: &MachineId, has_worked: bool) -> Serve {
         if self.unheard {
             return Serve::Park;
@@ -58,8 +60,11 @@ impl Orders {
         let work = match (standing.action, standing.means) {
             (Action::Run, _) => true,
             (Action::Hold, _) => has_worked,
-            // Work is served until sleep is confirmed: starving earlier saves nothing and burns shares (POWER 1.4).
-            (Action::Drain | Action::Curtail, Means::Device) => has_worked && !self.asleep.contains(machine),
+            // Work is served until sleep is confirmed: starving earlier saves nothing and burns
+            // shares (POWER 1.4).
+            (Action::Drain | Action::Curtail, Means::Device) => {
+                has_worked && !self.asleep.contains(machine)
+            }
             (Action::Drain | Action::Curtail, Means::Starve) | (Action::Lockout, _) => false,
         };
         if work { Serve::Work } else { Serve::Park }
@@ -84,7 +89,11 @@ mod tests {
     fn orders(action: Action, means: Means, asleep: bool) -> Orders {
         let machine = MachineId::from("m");
         let asleep = asleep.then(|| machine.clone()).into_iter().collect();
-        Orders { unheard: false, standing: [(machine, Standing { action, means })].into(), asleep: Arc::new(asleep) }
+        Orders {
+            unheard: false,
+            standing: [(machine, Standing { action, means })].into(),
+            asleep: Arc::new(asleep),
+        }
     }
 
     /// The table of DESIGN 2.5, row by row.
@@ -103,8 +112,16 @@ mod tests {
         ] {
             let orders = orders(action, means, asleep);
             let machine = MachineId::from("m");
-            assert_eq!(orders.serve(&machine, true), present, "{action:?} {means:?} asleep {asleep}, present");
-            assert_eq!(orders.serve(&machine, false), new, "{action:?} {means:?} asleep {asleep}, new");
+            assert_eq!(
+                orders.serve(&machine, true),
+                present,
+                "{action:?} {means:?} asleep {asleep}, present"
+            );
+            assert_eq!(
+                orders.serve(&machine, false),
+                new,
+                "{action:?} {means:?} asleep {asleep}, new"
+            );
             assert_eq!(orders.serve(&MachineId::from("other"), false), Work);
         }
     }
@@ -114,7 +131,9 @@ mod tests {
     fn f12_whoever_is_kept_off_power_is_never_released() {
         let machine = MachineId::from("m");
         for action in [Action::Hold, Action::Drain, Action::Curtail, Action::Lockout] {
-            for (means, asleep) in [(Means::Device, false), (Means::Device, true), (Means::Starve, false)] {
+            for (means, asleep) in
+                [(Means::Device, false), (Means::Device, true), (Means::Starve, false)]
+            {
                 assert!(orders(action, means, asleep).curtailed(&machine), "{action:?} {means:?}");
             }
         }

@@ -71,11 +71,12 @@ pub(crate) fn admission(sessions_max: usize) -> Admission {
     Admission::new(sessions_max)
 }
 
-/// Connections that may wait to be accepted: a farm that comes back after an outage comes all at once.
+/// Connections that may wait to be accepted: a farm that comes back after an outage comes all at
+/// once.
 const BACKLOG: i32 = 4096;
-/// What the system keeps for a miner that does not read, in bytes (it doubles the figure for its own book-keeping). Left to
-/// itself it keeps up to some megabytes: ten thousand deaf miners would be the end of the machine, and each would look alive
-/// for thousands of jobs (F36).
+/// What the system keeps for a miner that does not read, in bytes (it doubles the figure for its
+/// own book-keeping). Left to itself it keeps up to some megabytes: ten thousand deaf miners would
+/// be the end of the machine, and each would look alive for thousands of jobs (F36).
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Opens a listener with a long backlog. What is set on it holds for the connections it accepts.
@@ -134,7 +135,8 @@ fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Do
         return;
     }
     let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
-    let accepted = Accepted { stream, peer, number, rules: service.rules.clone(), shared: shared.clone() };
+    let accepted =
+        Accepted { stream, peer, number, rules: service.rules.clone(), shared: shared.clone() };
     match &service.passthrough {
         None => {
             let session = shared.tracker.track_future(connection::serve(accepted));

@@ -1,11 +1,13 @@
 //! Runs the sessions: one worker always, helpers when there is much to do at once.
 //!
-//! The worker is a task on the runtime of the miners, beside the tasks of the pools: shares that come one by one are handled
-//! on the thread that waits for their sockets, and no thread wakes another. A new job for ten thousand miners, though, is ten
-//! thousand writes. Then the queue is long, and helpers, threads that sleep otherwise, take from it too.
+//! The worker is a task on the runtime of the miners, beside the tasks of the pools: shares that
+//! come one by one are handled on the thread that waits for their sockets, and no thread wakes
+//! another. A new job for ten thousand miners, though, is ten thousand writes. Then the queue is
+//! long, and helpers, threads that sleep otherwise, take from it too.
 //!
-//! Who is to be told of a job waits behind those that have a share or a verdict in hand, and whoever is woken meanwhile takes
-//! the job along. So an answer does not wait for the writes to ten thousand others.
+//! Who is to be told of a job waits behind those that have a share or a verdict in hand, and
+//! whoever is woken meanwhile takes the job along. So an answer does not wait for the writes to ten
+//! thousand others.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,14 +25,16 @@ use crate::lane::{Lane, Untold};
 use crate::mailbox::Signal;
 use crate::sessions::SessionHandle;
 
-/// Sessions to be told of a job for which one helper is called: their writes take longer than waking it does.
+/// Sessions to be told of a job for which one helper is called: their writes take longer than
+/// waking it does.
 const TELLINGS_A_HELPER: usize = 64;
-/// Sessions that were woken for something else for which one is called. Many more, because much of it is making sessions, and
-/// what several threads allocate takes more memory than what one does.
+/// Sessions that were woken for something else for which one is called. Many more, because much of
+/// it is making sessions, and what several threads allocate takes more memory than what one does.
 const TURNS_A_HELPER: usize = 1024;
 /// Turns the worker takes in a row: then sockets are looked at, and pools have their turn.
 const TURNS_IN_A_ROW: u32 = 16;
-/// After so many turns one that is to be told of a job is put in line, however many wait: a flood must not keep jobs back.
+/// After so many turns one that is to be told of a job is put in line, however many wait: a flood
+/// must not keep jobs back.
 const TURNS_A_TELLING: u32 = 4;
 
 /// The queue of sessions that have something to do, and those who work on it.
@@ -93,7 +97,9 @@ impl Executor {
     pub(crate) fn start_helpers(self: &Arc<Self>, helpers: usize) -> std::io::Result<()> {
         for index in 1..=helpers {
             let executor = self.clone();
-            std::thread::Builder::new().name(format!("miners-{index}")).spawn(move || executor.help())?;
+            std::thread::Builder::new()
+                .name(format!("miners-{index}"))
+                .spawn(move || executor.help())?;
         }
         Ok(())
     }
@@ -105,14 +111,19 @@ impl Executor {
     }
 
     /// Runs a session to its end.
-    pub(crate) fn spawn(self: &Arc<Self>, session: impl Future<Output = ()> + Send + Unpin + 'static) {
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        session: impl Future<Output = ()> + Send + Unpin + 'static,
+    ) {
         let executor = self.clone();
-        let (turn, session) = async_task::spawn(Guarded(Some(session)), move |turn| executor.woken(turn));
+        let (turn, session) =
+            async_task::spawn(Guarded(Some(session)), move |turn| executor.woken(turn));
         session.detach();
         turn.schedule();
     }
 
-    /// Has sessions told that their lane says something new, once those had their turn that have something in hand.
+    /// Has sessions told that their lane says something new, once those had their turn that have
+    /// something in hand.
     pub(crate) fn tell(&self, untold: Untold) {
         let mut queue = self.queue.lock();
         if !queue.closed && untold.sessions > 0 {
@@ -146,7 +157,8 @@ impl Executor {
         }
     }
 
-    /// Does what is next. Where there is nothing, the queue comes back, before anybody can put something in.
+    /// Does what is next. Where there is nothing, the queue comes back, before anybody can put
+    /// something in.
     fn step(&self) -> Option<MutexGuard<'_, Queue>> {
         let mut queue = self.queue.lock();
         let Some(next) = queue.next() else { return Some(queue) };
@@ -154,7 +166,8 @@ impl Executor {
         match next {
             // A panic ends the session, which has entered it in the books by then.
             Next::Turn(turn) => drop(catch_unwind(AssertUnwindSafe(|| turn.run()))),
-            // It takes its turn with those that are woken, unless it has taken the job along already.
+            // It takes its turn with those that are woken, unless it has taken the job along
+            // already.
             Next::Tell(session) => session.mailbox.signal(Signal::Lane),
         }
         None
@@ -173,7 +186,8 @@ impl Executor {
         }
     }
 
-    /// Ends the sessions that have something to do, and those that are woken from now on; then the workers.
+    /// Ends the sessions that have something to do, and those that are woken from now on; then the
+    /// workers.
     pub(crate) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.closed = true;

@@ -1,7 +1,9 @@
-//! The session machine under any sequence of inputs: bytes are read as what a miner, its pools and the time do to a session.
+//! The session machine under any sequence of inputs: bytes are read as what a miner, its pools and
+//! the time do to a session.
 //!
-//! The body stands here so that two callers share it: the target under `fuzz/`, and a test on stable that replays its corpus
-//! and some thousands of mutants. It panics where something does not hold. In no build but these is any of it.
+//! The body stands here so that two callers share it: the target under `fuzz/`, and a test on
+//! stable that replays its corpus and some thousands of mutants. It panics where something does not
+//! hold. In no build but these is any of it.
 //!
 //! ```text
 //! rules (1) | step (1) what it takes | step (1) …      a step is its byte modulo 8
@@ -28,17 +30,20 @@ use stratum::version::VersionMask;
 use crate::placement::job_id_text;
 use crate::session::{DifficultyRules, Input, Level, Outbox, Session, SessionRules};
 use crate::space::ConnectionId;
-use crate::work::{Arrival, LaneWork, PoolJob, PoolOutcome, PoolVerdict, SubmitQueues, Upstream, fingerprint};
+use crate::work::{
+    Arrival, LaneWork, PoolJob, PoolOutcome, PoolVerdict, SubmitQueues, Upstream, fingerprint,
+};
 
 /// Steps of one input at most, and good shares among them: each takes some hashing.
 const STEPS_MAX: usize = 400;
 const SHARES_MAX: usize = 60;
-/// Bytes one input may bring a miner at most: a job, a difficulty, a mask, and the answers that were waiting for one.
+/// Bytes one input may bring a miner at most: a job, a difficulty, a mask, and the answers that
+/// were waiting for one.
 const BYTES_MAX: usize = 32 * 1024;
 const SLOT: u8 = 0x5c;
 
-/// Plays a session: every submit is answered at most once, and in the end once; what goes to the miner is lines of JSON and
-/// bounded; a submit is either counted or forwarded.
+/// Plays a session: every submit is answered at most once, and in the end once; what goes to the
+/// miner is lines of JSON and bounded; a submit is either counted or forwarded.
 pub fn session_machine(data: &[u8]) {
     let mut bytes = data.iter().copied();
     let Some(rules) = bytes.next() else { return };
@@ -163,7 +168,8 @@ impl Play {
         assert!(text.is_empty() || text.ends_with('\n'), "whole lines: {text:?}");
         for line in text.lines() {
             assert!(!line.chars().any(char::is_control), "{line:?}");
-            serde_json::from_str::<&RawValue>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            serde_json::from_str::<&RawValue>(line)
+                .unwrap_or_else(|error| panic!("{error}: {line}"));
             self.answers += usize::from(!line.contains("\"method\":"));
         }
         assert!(self.answers <= self.lines, "more answers than lines: {text}");
@@ -200,7 +206,8 @@ impl Play {
         };
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[SLOT]];
         let floor = Difficulty::FLOOR.target();
-        let good = |nonce: &u32| prove(&work.job.job, &middle, &share(*nonce), rolls, &floor).is_ok();
+        let good =
+            |nonce: &u32| prove(&work.job.job, &middle, &share(*nonce), rolls, &floor).is_ok();
         let Some(nonce) = (0..2000).find(good) else { return };
         self.next_id += 1;
         let id = if id.is_multiple_of(2) { 4 } else { self.next_id };
@@ -245,7 +252,8 @@ impl Play {
         let difficulty = match like >> 2 & 3 {
             0 => Difficulty::FLOOR,
             1 => Difficulty::ONE,
-            exponent => Difficulty::new(2f64.powi(-20 - i32::try_from(exponent).expect("small"))).expect("positive"),
+            exponent => Difficulty::new(2f64.powi(-20 - i32::try_from(exponent).expect("small")))
+                .expect("positive"),
         };
         let pool = &mut self.pools[pool % 2];
         let seq = pool.next_seq;
@@ -290,7 +298,12 @@ impl Play {
             self.verdict(0, 0);
         }
         assert_eq!(self.session.unanswered(), 0, "owed to the miner for ever");
-        assert!(self.answers >= self.shares, "{} good shares, {} answers", self.shares, self.answers);
+        assert!(
+            self.answers >= self.shares,
+            "{} good shares, {} answers",
+            self.shares,
+            self.answers
+        );
     }
 }
 

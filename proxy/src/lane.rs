@@ -1,7 +1,7 @@
 //! A lane as its sessions see it: the newest work, and who is told when there is newer.
 //!
-//! One rendering serves everybody on the lane, at most 256 sessions. A session that is still writing the former job skips
-//! to the newest; nothing is queued.
+//! One rendering serves everybody on the lane, at most 256 sessions. A session that is still
+//! writing the former job skips to the newest; nothing is queued.
 
 use std::sync::Arc;
 
@@ -82,8 +82,9 @@ impl Lane {
         }
     }
 
-    /// Replaces what the lane says. Whoever calls this sees to it that [`Self::next_to_tell`] is asked for everybody on it;
-    /// returns for how many, which is none where somebody is at it already.
+    /// Replaces what the lane says. Whoever calls this sees to it that [`Self::next_to_tell`] is
+    /// asked for everybody on it; returns for how many, which is none where somebody is at it
+    /// already.
     fn announce(&self, state: LaneState) -> usize {
         self.say(state);
         let mut told = self.told.lock();
@@ -95,8 +96,9 @@ impl Lane {
     /// The next session that is to be told of what was announced.
     pub(crate) fn next_to_tell(&self) -> Option<Arc<SessionHandle>> {
         let mut told = self.told.lock();
-        // From the last to the first: when one leaves, the last takes its place, and that has been told.
-        // Also where all have left: a lane that stays in the telling here, and in no queue, is never told of again.
+        // From the last to the first: when one leaves, the last takes its place, and that has been
+        // told. Also where all have left: a lane that stays in the telling here, and in no queue,
+        // is never told of again.
         let left = told.left.min(told.sessions.len());
         told.left = left.saturating_sub(1);
         (left > 0).then(|| told.sessions[told.left].clone())
@@ -145,7 +147,8 @@ impl Drop for LaneView {
             return;
         }
         let mut told = self.lane.told.lock();
-        if let Some(index) = told.sessions.iter().position(|session| session.number == self.session) {
+        if let Some(index) = told.sessions.iter().position(|session| session.number == self.session)
+        {
             told.sessions.swap_remove(index);
         }
     }
@@ -194,7 +197,8 @@ mod tests {
         }
     }
 
-    /// While sessions are told one after the other, others leave and come, and the lane says more: nobody is passed over.
+    /// While sessions are told one after the other, others leave and come, and the lane says more:
+    /// nobody is passed over.
     #[test]
     fn whoever_leaves_meanwhile_nobody_is_passed_over() {
         for leaver in 0..6 {
@@ -206,19 +210,22 @@ mod tests {
                     view.tell(session);
                 }
                 assert_eq!(lane.announce(LaneState::Refresh), 6);
-                let mut told: Vec<u64> = (0..after).filter_map(|_| lane.next_to_tell()).map(|one| one.number).collect();
+                let mut told: Vec<u64> =
+                    (0..after).filter_map(|_| lane.next_to_tell()).map(|one| one.number).collect();
                 views[leaver] = None;
                 let again = lane.announce(LaneState::Refresh);
                 assert_eq!(again, 0, "it is being told of already");
                 told.clear();
                 told.extend(std::iter::from_fn(|| lane.next_to_tell()).map(|one| one.number));
                 told.sort_unstable();
-                let there: Vec<u64> = (1..=6).filter(|number| *number != leaver as u64 + 1).collect();
+                let there: Vec<u64> =
+                    (1..=6).filter(|number| *number != leaver as u64 + 1).collect();
                 assert_eq!(told, there, "{leaver} left after {after}");
                 assert_eq!(lane.announce(LaneState::Refresh), 5);
                 drop(lane.next_to_tell());
                 views[(leaver + 1) % 6] = None;
-                let mut rest: Vec<u64> = std::iter::from_fn(|| lane.next_to_tell()).map(|one| one.number).collect();
+                let mut rest: Vec<u64> =
+                    std::iter::from_fn(|| lane.next_to_tell()).map(|one| one.number).collect();
                 rest.dedup();
                 assert!(rest.len() >= 3, "{rest:?}");
             }

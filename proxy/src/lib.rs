@@ -1,9 +1,11 @@
-//! The data plane: miners on one side, pools on the other, and between them the trick that makes a pool switch free.
+//! The data plane: miners on one side, pools on the other, and between them the trick that makes a
+//! pool switch free.
 //!
-//! A miner keeps its extranonce1 (its *slot*) for the life of its connection; the pool's extranonce1 and a *lane* go into
-//! coinb1. So moving a miner to another pool is one write of difficulty and job ([`placement`], [`space`]). A share's fate
-//! is decided in [`session`], a pool connection's in [`upstream`], which target is mined at in [`route`], and which
-//! machine may work by the switchboard's timeline ([`control`]). Everything else moves bytes.
+//! A miner keeps its extranonce1 (its *slot*) for the life of its connection; the pool's
+//! extranonce1 and a *lane* go into coinb1. So moving a miner to another pool is one write of
+//! difficulty and job ([`placement`], [`space`]). A share's fate is decided in [`session`], a pool
+//! connection's in [`upstream`], which target is mined at in [`route`], and which machine may work
+//! by the switchboard's timeline ([`control`]). Everything else moves bytes.
 
 mod api;
 #[doc(hidden)]
@@ -174,8 +176,8 @@ pub struct TargetView {
 }
 
 impl Proxy {
-    /// Starts listening and connecting. With a `link`, nobody works until a timeline was heard (in this life or, if
-    /// `state_dir` remembers it, a former one); without, everybody does.
+    /// Starts listening and connecting. With a `link`, nobody works until a timeline was heard (in
+    /// this life or, if `state_dir` remembers it, a former one); without, everybody does.
     ///
     /// # Errors
     /// When an address cannot be bound, remembered state cannot be read, or a target cannot fit.
@@ -192,7 +194,10 @@ impl Proxy {
             Some(wanted) => {
                 let targets = names.iter().map(|&name| name.to_owned()).collect();
                 let failed = |source| StartError::ShareLog { dir: wanted.dir.clone(), source };
-                Some(ShareLog::open(wanted, &config.name, targets, metrics.clone()).map_err(failed)?)
+                Some(
+                    ShareLog::open(wanted, &config.name, targets, metrics.clone())
+                        .map_err(failed)?,
+                )
             }
             None => None,
         };
@@ -231,13 +236,21 @@ impl Proxy {
         };
         let (receiver, orders) = control::restore(saved);
         let orders = if link.is_some() { orders } else { Orders::default() };
-        let (directions, directed) =
-            watch::channel(Directions { usable: [].into(), orders: Arc::new(orders), release: false, seats: 0 });
+        let (directions, directed) = watch::channel(Directions {
+            usable: [].into(),
+            orders: Arc::new(orders),
+            release: false,
+            seats: 0,
+        });
         let directions = Arc::new(directions);
 
         let mut listeners = Vec::new();
         for (index, server) in config.servers.iter().enumerate() {
-            let failed = |source| StartError::Listen { name: server.name.clone(), listen: server.listen, source };
+            let failed = |source| StartError::Listen {
+                name: server.name.clone(),
+                listen: server.listen,
+                source,
+            };
             let listener = downstream::bind(server.listen).map_err(failed)?;
             let rules = SessionRules {
                 difficulty: DifficultyRules {
@@ -256,7 +269,8 @@ impl Proxy {
             };
             listeners.push((listener, Arc::new(rules)));
         }
-        let addrs = listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+        let addrs =
+            listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
 
         let machines = Arc::new(Machines::default());
         let sessions = Arc::new(Sessions::default());
@@ -311,7 +325,8 @@ impl Proxy {
             }
         }
         for (server, (listener, rules)) in config.servers.iter().zip(listeners) {
-            let passthrough = server.passthrough.and_then(|target| pools.targets.get(target).cloned());
+            let passthrough =
+                server.passthrough.and_then(|target| pools.targets.get(target).cloned());
             let to = passthrough.as_ref().map(|pool| &pool.config.name);
             info!(server = %server.name, listen = ?listener.local_addr().ok(), extranonce2_size, passthrough = ?to, "listening");
             let name = format!("listener {}", server.name);
@@ -321,7 +336,13 @@ impl Proxy {
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
         tasks.spawn("executor", executor.worker());
         tasks.spawn("herald", downstream::herald::run(downstream.clone()));
-        let conductor = Conductor::new(route, config.no_upstream, shared.clone(), downstream, directions.clone());
+        let conductor = Conductor::new(
+            route,
+            config.no_upstream,
+            shared.clone(),
+            downstream,
+            directions.clone(),
+        );
         tasks.spawn("conductor", conductor.run(tasks.token()));
         let (folded, ended) = (machines.clone(), tasks.token());
         tasks.spawn("rates", async move {
@@ -349,7 +370,8 @@ impl Proxy {
         }
         let ending = tasks.token();
         tasks.spawn("sessions", async move {
-            // Sessions take the end of their directions for the end of everything: it comes after their last answer.
+            // Sessions take the end of their directions for the end of everything: it comes after
+            // their last answer.
             let _held = held;
             ending.cancelled().await;
             tracker.close();
@@ -415,7 +437,9 @@ impl Shared {
             .map(|pool| {
                 let seats = self.pools.placement.target_state(pool.index);
                 let health = self.pools.health(pool);
-                let PoolState { difficulty, extranonce1_size, extranonce2_size, last_fault, .. } = pool.state();
+                let PoolState {
+                    difficulty, extranonce1_size, extranonce2_size, last_fault, ..
+                } = pool.state();
                 let own = pool.own_connections();
                 TargetView {
                     name: pool.config.name.clone(),

@@ -1,9 +1,10 @@
 //! What the fleet asks of a pool's difficulty, and what is done until the pool's is high enough.
 //!
-//! All miners' shares come together at the pool, so its difficulty must suit the fleet and not one machine. A pool is asked
-//! for what suits (`mining.suggest_difficulty`), also while it only stands by. Where its difficulty would let more shares
-//! through than it is to see, miners keep their own while the pool's catches up: for a bounded time, and what the pool does
-//! not credit meanwhile is counted. Pure, but for the two numbers that sessions read.
+//! All miners' shares come together at the pool, so its difficulty must suit the fleet and not one
+//! machine. A pool is asked for what suits (`mining.suggest_difficulty`), also while it only stands
+//! by. Where its difficulty would let more shares through than it is to see, miners keep their own
+//! while the pool's catches up: for a bounded time, and what the pool does not credit meanwhile is
+//! counted. Pure, but for the two numbers that sessions read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -21,7 +22,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A session that hashed at one work rate hashes at another. Give back what was last given: the sum then never drifts.
+    /// A session that hashed at one work rate hashes at another. Give back what was last given: the
+    /// sum then never drifts.
     pub(crate) fn change(&self, from: f32, to: f32) {
         let (from, to) = (hashes(from), hashes(to));
         if to >= from {
@@ -38,8 +40,8 @@ impl Fleet {
     }
 }
 
-/// No session counts for more than 2^50 hashes a second (1.1 PH/s): one that claims more is a mistake or a lie, and 16,384
-/// of them fit the sum.
+/// No session counts for more than 2^50 hashes a second (1.1 PH/s): one that claims more is a
+/// mistake or a lie, and 16,384 of them fit the sum.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
 fn hashes(work_rate: f32) -> u64 {
     (f64::from(work_rate) * HASHES).clamp(0.0, (1u64 << 50) as f64) as u64
@@ -86,7 +88,8 @@ impl Load {
         Arc::new(Self { fleet, shares_per_sec_max, given_up: AtomicU8::new(0) })
     }
 
-    /// What holds at a pool of this difficulty, for a session that itself does `own` hashes of difficulty 1 a second.
+    /// What holds at a pool of this difficulty, for a session that itself does `own` hashes of
+    /// difficulty 1 a second.
     pub(crate) fn hold(&self, pool: Difficulty, own: f64) -> Option<Hold> {
         let work_rate = self.fleet.work_rate().max(own);
         hold(work_rate / self.shares_per_sec_max, pool, self.given_up.load(Ordering::Relaxed))
@@ -138,7 +141,8 @@ pub(crate) struct Look {
     pub(crate) uncredited: f64,
 }
 
-/// A pool is asked again no sooner than this, and after twice as long each time it takes no notice …
+/// A pool is asked again no sooner than this, and after twice as long each time it takes no notice
+/// …
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// … up to this.
 const ASK_EVERY_MAX: Duration = Duration::from_secs(3600);
@@ -165,8 +169,15 @@ impl Sizing {
         (work_rate > 0.0).then(|| Level::nearest(work_rate / self.rules.shares_per_sec, 1.0))
     }
 
-    /// Looks at the pool's difficulty. `at_work` when sessions work on this connection; `may_ask` when the pool listens.
-    pub(crate) fn look(&mut self, pool: Difficulty, at_work: bool, may_ask: bool, now: Instant) -> Look {
+    /// Looks at the pool's difficulty. `at_work` when sessions work on this connection; `may_ask`
+    /// when the pool listens.
+    pub(crate) fn look(
+        &mut self,
+        pool: Difficulty,
+        at_work: bool,
+        may_ask: bool,
+        now: Instant,
+    ) -> Look {
         let passed = now.saturating_duration_since(self.looked_at);
         self.looked_at = now;
         let work_rate = self.load.fleet.work_rate();
@@ -184,7 +195,8 @@ impl Sizing {
         let mut look = Look::default();
         if let (true, Some(hold)) = (at_work, self.load.hold(pool, 0.0)) {
             look.held = passed;
-            look.uncredited = work_rate * passed.as_secs_f64() * (1.0 - pool.get() / hold.least.get()).max(0.0);
+            look.uncredited =
+                work_rate * passed.as_secs_f64() * (1.0 - pool.get() / hold.least.get()).max(0.0);
         }
         if may_ask {
             look.ask = self.ask(pool, now);
@@ -238,7 +250,8 @@ mod tests {
         LoadRules { shares_per_sec: 5.0, shares_per_sec_max: 1000.0, hold_max: secs(300) }
     }
 
-    /// A fleet of 1,000 machines of 100 TH/s (23 million hashes of difficulty 1 a second), and a connection for it.
+    /// A fleet of 1,000 machines of 100 TH/s (23 million hashes of difficulty 1 a second), and a
+    /// connection for it.
     fn farm(now: Instant) -> (Arc<Fleet>, Arc<Load>, Sizing) {
         let fleet = Arc::new(Fleet::default());
         for _ in 0..1000 {
@@ -270,7 +283,11 @@ mod tests {
         // 23.3 million / 5 is 4.66 million: 2^22.
         let ask = sizing.look(of(1.0), false, true, start).ask;
         assert_eq!(ask, Some(of(4_194_304.0)));
-        assert_eq!(sizing.look(of(2_000_000.0), false, true, start + secs(120)).ask, None, "near enough");
+        assert_eq!(
+            sizing.look(of(2_000_000.0), false, true, start + secs(120)).ask,
+            None,
+            "near enough"
+        );
         for _ in 0..980 {
             fleet.change((1e14 / HASHES) as f32, 0.0);
         }
@@ -282,8 +299,9 @@ mod tests {
     fn a_pool_that_takes_no_notice_is_asked_more_and_more_seldom() {
         let start = origin();
         let (_fleet, _, mut sizing) = farm(start);
-        let asked: Vec<u64> =
-            (0..20_000).filter(|at| sizing.look(of(1.0), false, true, start + secs(*at)).ask.is_some()).collect();
+        let asked: Vec<u64> = (0..20_000)
+            .filter(|at| sizing.look(of(1.0), false, true, start + secs(*at)).ask.is_some())
+            .collect();
         assert_eq!(asked, [0, 60, 180, 420, 900, 1860, 3780, 7380, 10_980, 14_580, 18_180]);
     }
 
@@ -296,7 +314,8 @@ mod tests {
         assert_eq!(load.hold(of(1.0), 0.0), None);
     }
 
-    /// The pool starts 10,000 times too low and never moves: held in full for five minutes, then given up step by step.
+    /// The pool starts 10,000 times too low and never moves: held in full for five minutes, then
+    /// given up step by step.
     #[test]
     fn a_hold_is_bounded_and_given_up_gradually() {
         let start = origin();
@@ -310,14 +329,21 @@ mod tests {
             let hold = load.hold(pool, 0.0);
             if second < 300 {
                 // 23,283 shares a second at difficulty 1,000 are too many; 32,768 lets 710 through.
-                assert_eq!(hold.map(|hold| (hold.least.get(), hold.most)), Some((32_768.0, Level::CEILING)));
+                assert_eq!(
+                    hold.map(|hold| (hold.least.get(), hold.most)),
+                    Some((32_768.0, Level::CEILING))
+                );
             }
             leasts.push(hold.map(|hold| hold.least.get()));
         }
         leasts.dedup();
         let steps: Vec<f64> = leasts.iter().flatten().copied().collect();
         assert_eq!(steps, [32_768.0, 16_384.0, 8192.0, 4096.0, 2048.0, 1024.0, 512.0]);
-        assert_eq!(leasts.last(), Some(&None), "in the end the pool gets what its difficulty lets through");
+        assert_eq!(
+            leasts.last(),
+            Some(&None),
+            "in the end the pool gets what its difficulty lets through"
+        );
         assert!((350.0..=370.0).contains(&counted.0), "{counted:?}");
         assert!(counted.1 > 300.0 * 23e6 * 0.98, "nearly all of the work meanwhile: {counted:?}");
     }
@@ -333,7 +359,11 @@ mod tests {
         let look = sizing.look(of(30_000.0), true, false, start + secs(300));
         assert_eq!((look.held, look.uncredited), (Duration::ZERO, 0.0));
         sizing.look(of(419.0), true, false, start + secs(301));
-        assert_eq!(load.hold(of(419.0), 0.0).map(|hold| hold.least.get()), Some(32_768.0), "another time, in full");
+        assert_eq!(
+            load.hold(of(419.0), 0.0).map(|hold| hold.least.get()),
+            Some(32_768.0),
+            "another time, in full"
+        );
     }
 
     #[test]
@@ -341,7 +371,10 @@ mod tests {
         let start = origin();
         let (_fleet, load, mut sizing) = farm(start);
         for second in 0..5000 {
-            assert_eq!(sizing.look(of(1.0), false, false, start + secs(second)).held, Duration::ZERO);
+            assert_eq!(
+                sizing.look(of(1.0), false, false, start + secs(second)).held,
+                Duration::ZERO
+            );
         }
         assert!(load.hold(of(1.0), 0.0).is_some_and(|hold| hold.most == Level::CEILING));
     }

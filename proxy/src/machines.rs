@@ -1,6 +1,7 @@
 //! Machines as their sessions show them, for reports and for people.
 //!
-//! The map holds handles. A session takes its handle at authorize and counts on it; no map is touched per share.
+//! The map holds handles. A session takes its handle at authorize and counts on it; no map is
+//! touched per share.
 
 mod rates;
 mod stats;
@@ -64,8 +65,8 @@ impl Machines {
         if self.by_name.len() >= MACHINES_MAX {
             self.by_name.retain(|_, stats| stats.sessions.load(Ordering::Relaxed) > 0);
         }
-        // Counted before the entry is let go: a report that came between would forget a machine that is just arriving, and
-        // not show it until its next connection.
+        // Counted before the entry is let go: a report that came between would forget a machine
+        // that is just arriving, and not show it until its next connection.
         let entry = self.by_name.entry(machine.clone()).or_default();
         entry.sessions.fetch_add(1, Ordering::Relaxed);
         let stats = entry.clone();
@@ -94,7 +95,8 @@ impl Machines {
     pub(crate) fn forget(&self, wall: Timestamp) {
         let too_old = wall.as_millisecond() - GONE_KEPT_MS;
         self.by_name.retain(|_, stats| {
-            stats.sessions.load(Ordering::Relaxed) > 0 || stats.gone_ms.load(Ordering::Relaxed) > too_old
+            stats.sessions.load(Ordering::Relaxed) > 0
+                || stats.gone_ms.load(Ordering::Relaxed) > too_old
         });
     }
 
@@ -128,7 +130,8 @@ mod tests {
                 }
             });
             let lost = (0..20_000).find(|number| {
-                let presence = machines.enter(MachineId::from(format!("m{}", number % 7).as_str()), || at(0));
+                let presence =
+                    machines.enter(MachineId::from(format!("m{}", number % 7).as_str()), || at(0));
                 !machines.by_name.contains_key(&presence.machine)
             });
             done.store(true, Ordering::Relaxed);
@@ -161,7 +164,10 @@ mod tests {
         second.stats.share(Worth { difficulty: 2.0, found: 7.0 }, false, at(1));
         first.stats.share(Worth { difficulty: 0.5, found: 3.0 }, true, at(2));
         let report = machines.report(at(3)).remove(0);
-        assert_eq!((report.sessions, report.serving, report.shares, report.work), (2, Serving::Working, 2, 2.5));
+        assert_eq!(
+            (report.sessions, report.serving, report.shares, report.work),
+            (2, Serving::Working, 2, 2.5)
+        );
         assert_eq!((report.still_hashing, report.last_share_at), (1, Some(at(2))));
         assert_eq!(first.stats.best(), Some(7.0));
         drop(first);

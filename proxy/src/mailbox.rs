@@ -1,7 +1,8 @@
 //! Where a session is left word: a pool's verdicts, and that something it goes by has changed.
 //!
-//! A session's task sleeps on one waker, whatever it waits for; a [`Mailbox`] costs sixty bytes where a channel for each
-//! kind of word costs a kilobyte. State is not carried here: who is told of a change looks for itself.
+//! A session's task sleeps on one waker, whatever it waits for; a [`Mailbox`] costs sixty bytes
+//! where a channel for each kind of word costs a kilobyte. State is not carried here: who is told
+//! of a change looks for itself.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
@@ -16,7 +17,8 @@ use crate::work::PoolVerdict;
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     signals: AtomicU8,
-    /// At most as many as submits of the session can be out, which the session bounds: each forwarded share brings one.
+    /// At most as many as submits of the session can be out, which the session bounds: each
+    /// forwarded share brings one.
     verdicts: Mutex<Vec<PoolVerdict>>,
 }
 
@@ -68,7 +70,8 @@ impl Mailbox {
         }
     }
 
-    /// Has `waker` woken by what is left from now on. Look with [`Self::take`] after it, not before.
+    /// Has `waker` woken by what is left from now on. Look with [`Self::take`] after it, not
+    /// before.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -120,8 +123,9 @@ mod tests {
         assert_eq!(mailbox.take(), (Signals::default(), Vec::new()));
     }
 
-    /// A word that comes between the look and the sleep is not slept over. The teller leaves two at a time and waits until
-    /// both were taken, so that each pair finds the other side about to sleep.
+    /// A word that comes between the look and the sleep is not slept over. The teller leaves two at
+    /// a time and waits until both were taken, so that each pair finds the other side about to
+    /// sleep.
     #[test]
     fn no_word_is_lost_between_threads() {
         const ALL: usize = 20_000;
@@ -145,7 +149,10 @@ mod tests {
             let asleep = daemon::clock::now();
             while all < ALL && woken.0.load(Ordering::SeqCst) == seen {
                 let slept = daemon::clock::now().duration_since(asleep);
-                assert!(slept < std::time::Duration::from_secs(20), "slept over a verdict: {all} taken");
+                assert!(
+                    slept < std::time::Duration::from_secs(20),
+                    "slept over a verdict: {all} taken"
+                );
                 std::thread::yield_now();
             }
         }

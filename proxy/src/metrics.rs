@@ -1,7 +1,8 @@
 //! Every metric of the proxy. Their meaning stands in docs/metrics.md.
 //!
-//! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons): never from peers. Series
-//! that are known at the start are made at the start, so that a first event is a step and not an appearance.
+//! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons):
+//! never from peers. Series that are known at the start are made at the start, so that a first
+//! event is a step and not an appearance.
 
 mod histogram;
 mod reasons;
@@ -132,18 +133,21 @@ impl Lost {
     }
 }
 
-/// Answer latencies of pools, in microseconds: from one in the next room to one that is about to be given up.
-const SUBMIT_BUCKETS: &[u32] =
-    &[1000, 3000, 10_000, 30_000, 60_000, 100_000, 200_000, 500_000, 1_000_000, 3_000_000, 5_000_000, 20_000_000];
+/// Answer latencies of pools, in microseconds: from one in the next room to one that is about to be
+/// given up.
+const SUBMIT_BUCKETS: &[u32] = &[
+    1000, 3000, 10_000, 30_000, 60_000, 100_000, 200_000, 500_000, 1_000_000, 3_000_000, 5_000_000,
+    20_000_000,
+];
 /// Latencies of our own: from a share judged at once to one that waited for its pool.
 const ANSWER_BUCKETS: &[u32] = &[
-    25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
-    20_000_000,
+    25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000, 20_000_000,
 ];
 /// Times until sessions have a job: from the first of a few to the last of very many.
 const DELIVERY_BUCKETS: &[u32] = &[
-    100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000, 300_000, 500_000, 1_000_000,
-    5_000_000,
+    100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000, 300_000,
+    500_000, 1_000_000, 5_000_000,
 ];
 /// Where sessions without a target stand.
 const NOWHERE: &str = "none";
@@ -154,17 +158,29 @@ impl Metrics {
         let shares = Family::<OutcomeLabels, Counter>::default();
         registry.register("shares", "Submits by how they ended", shares.clone());
         let rejects = Family::<RejectLabels, Counter>::default();
-        registry.register("share_rejects", "Submits that were refused, by whom and why", rejects.clone());
+        registry.register(
+            "share_rejects",
+            "Submits that were refused, by whom and why",
+            rejects.clone(),
+        );
         let work = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
-        registry.register("share_difficulty", "Summed difficulty of shares the pool took", work.clone());
+        registry.register(
+            "share_difficulty",
+            "Summed difficulty of shares the pool took",
+            work.clone(),
+        );
         let durations = Histograms::new_with_constructor(|| Histogram::new(SUBMIT_BUCKETS));
         let help = "From a share's forwarding to the pool's answer";
         registry.register("submit_duration_seconds", help, durations.clone());
-        let answers = Family::<ByLabel, Histogram, _>::new_with_constructor(|| Histogram::new(ANSWER_BUCKETS));
-        let help = "From the reading of a submit to its answer's being written, by who knew the answer";
+        let answers = Family::<ByLabel, Histogram, _>::new_with_constructor(|| {
+            Histogram::new(ANSWER_BUCKETS)
+        });
+        let help =
+            "From the reading of a submit to its answer's being written, by who knew the answer";
         registry.register("answer_duration_seconds", help, answers.clone());
         let deliveries = Histograms::new_with_constructor(|| Histogram::new(DELIVERY_BUCKETS));
-        let help = "From the reading of a pool's job to its being written to a session that worked there";
+        let help =
+            "From the reading of a pool's job to its being written to a session that worked there";
         registry.register("job_delivery_seconds", help, deliveries.clone());
         let fanouts = Histograms::new_with_constructor(|| Histogram::new(DELIVERY_BUCKETS));
         let help = "The longest such time of each job";
@@ -172,27 +188,52 @@ impl Metrics {
         let up = Family::<UpstreamLabel, Gauge>::default();
         registry.register("upstream_up", "1 when the target has a job to give", up.clone());
         let connections = Family::<UpstreamLabel, Gauge>::default();
-        registry.register("upstream_connections", "Connections to the target that have a job", connections.clone());
+        registry.register(
+            "upstream_connections",
+            "Connections to the target that have a job",
+            connections.clone(),
+        );
         let held_seconds = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
         let help = "Time in which miners were held above the target's difficulty";
         registry.register("held_difficulty_seconds", help, held_seconds.clone());
         let held_work = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
-        let help = "Work that the target did not credit for it, in hashes of difficulty 1, estimated";
+        let help =
+            "Work that the target did not credit for it, in hashes of difficulty 1, estimated";
         registry.register("held_difficulty_work", help, held_work.clone());
         let reconnects = Family::<UpstreamLabel, Counter>::default();
-        registry.register("upstream_reconnects", "Connections to the target that ended", reconnects.clone());
+        registry.register(
+            "upstream_reconnects",
+            "Connections to the target that ended",
+            reconnects.clone(),
+        );
         let sessions = Family::<SessionLabels, Gauge>::default();
         registry.register("sessions", "Miners' connections by state and target", sessions.clone());
         let closes = Family::<ReasonLabel, Counter>::default();
-        registry.register("session_closes", "Miners' connections that ended, by reason", closes.clone());
+        registry.register(
+            "session_closes",
+            "Miners' connections that ended, by reason",
+            closes.clone(),
+        );
         let corrections = Family::<StepLabel, Counter>::default();
-        registry.register("corrections", "Steps taken with miners whose shares were all bad", corrections.clone());
+        registry.register(
+            "corrections",
+            "Steps taken with miners whose shares were all bad",
+            corrections.clone(),
+        );
         let alarms = Family::<ReasonLabel, Counter>::default();
         registry.register("alarms", "What somebody should look at, by reason", alarms.clone());
         let retargets = Family::<ReasonLabel, Counter>::default();
-        registry.register("retargets", "Difficulties that sessions were given, by reason", retargets.clone());
+        registry.register(
+            "retargets",
+            "Difficulties that sessions were given, by reason",
+            retargets.clone(),
+        );
         let ignored = Family::<ReasonLabel, Counter>::default();
-        registry.register("pool_lines_ignored", "Lines of pools that mean nothing to us, by reason", ignored.clone());
+        registry.register(
+            "pool_lines_ignored",
+            "Lines of pools that mean nothing to us, by reason",
+            ignored.clone(),
+        );
         let accepts = Counter::default();
         registry.register("accepts", "Connections accepted from miners", accepts.clone());
         let switches = Counter::default();
@@ -200,17 +241,41 @@ impl Metrics {
         let blocks = Counter::default();
         registry.register("blocks", "Shares that met the network target", blocks.clone());
         let blocks_lost = Counter::default();
-        registry.register("blocks_lost", "Such shares that were not delivered, or never answered", blocks_lost.clone());
+        registry.register(
+            "blocks_lost",
+            "Such shares that were not delivered, or never answered",
+            blocks_lost.clone(),
+        );
         let generation = Gauge::default();
-        registry.register("directive_generation", "Generation of the timeline held", generation.clone());
+        registry.register(
+            "directive_generation",
+            "Generation of the timeline held",
+            generation.clone(),
+        );
         let machines_shed = Gauge::default();
-        registry.register("machines_shed", "Machines that may not run just now", machines_shed.clone());
+        registry.register(
+            "machines_shed",
+            "Machines that may not run just now",
+            machines_shed.clone(),
+        );
         let reports_dropped = Counter::default();
-        registry.register("reports_dropped", "Reports the switchboard was too slow to take", reports_dropped.clone());
+        registry.register(
+            "reports_dropped",
+            "Reports the switchboard was too slow to take",
+            reports_dropped.clone(),
+        );
         let share_log_dropped = Family::<ReasonLabel, Counter>::default();
-        registry.register("share_log_dropped", "Lines missing in the share log, by reason", share_log_dropped.clone());
+        registry.register(
+            "share_log_dropped",
+            "Lines missing in the share log, by reason",
+            share_log_dropped.clone(),
+        );
         let share_log_failing = Gauge::default();
-        registry.register("share_log_failing", "1 while the share log cannot be written", share_log_failing.clone());
+        registry.register(
+            "share_log_failing",
+            "1 while the share log cannot be written",
+            share_log_failing.clone(),
+        );
 
         for lost in [Lost::QueueFull, Lost::WriteFailed] {
             share_log_dropped.get_or_create_owned(&ReasonLabel { reason: lost.as_str() });
@@ -228,7 +293,8 @@ impl Metrics {
             rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason });
         }
         for code in reasons::CODES {
-            rejects.get_or_create_owned(&RejectLabels { by: "pool", reason: reasons::of_code(code) });
+            rejects
+                .get_or_create_owned(&RejectLabels { by: "pool", reason: reasons::of_code(code) });
         }
         for step in ["renew", "reconnect", "close"] {
             corrections.get_or_create_owned(&StepLabel { step });
@@ -240,7 +306,10 @@ impl Metrics {
             sessions.get_or_create_owned(&SessionLabels { upstream: NOWHERE.to_owned(), state });
         }
         let counters = |upstream: &str| {
-            let count = |outcome| shares.get_or_create_owned(&OutcomeLabels { upstream: upstream.to_owned(), outcome });
+            let count = |outcome| {
+                shares
+                    .get_or_create_owned(&OutcomeLabels { upstream: upstream.to_owned(), outcome })
+            };
             let label = UpstreamLabel { upstream: upstream.to_owned() };
             let working = SessionLabels { upstream: upstream.to_owned(), state: "working" };
             Arc::new(TargetCounters {
@@ -293,7 +362,9 @@ impl Metrics {
 
     /// Counts a refusal of a pool's.
     pub(crate) fn rejected_by_pool(&self, code: RejectCode) {
-        self.rejects.get_or_create(&RejectLabels { by: "pool", reason: reasons::of_code(code) }).inc();
+        self.rejects
+            .get_or_create(&RejectLabels { by: "pool", reason: reasons::of_code(code) })
+            .inc();
     }
 
     /// Notes how long a miner has waited for an answer.
@@ -341,7 +412,9 @@ impl Metrics {
 
     /// Shows how many sessions without a target are in a state.
     pub(crate) fn sessions_nowhere(&self, state: &'static str, count: i64) {
-        self.sessions.get_or_create(&SessionLabels { upstream: NOWHERE.to_owned(), state }).set(count);
+        self.sessions
+            .get_or_create(&SessionLabels { upstream: NOWHERE.to_owned(), state })
+            .set(count);
     }
 
     /// Sums all targets.
@@ -358,7 +431,8 @@ impl Metrics {
             counts.stale += ended(Outcome::Stale);
             counts.duplicate += ended(Outcome::Duplicate);
             counts.low += ended(Outcome::LowDifficulty);
-            counts.malformed += ended(Outcome::Malformed) + ended(Outcome::Unauthorized) + ended(Outcome::Overflow);
+            counts.malformed +=
+                ended(Outcome::Malformed) + ended(Outcome::Unauthorized) + ended(Outcome::Overflow);
             counts.reconnects += target.reconnects.get();
         }
         counts.switches = self.switches.get();
@@ -372,7 +446,8 @@ impl Metrics {
 pub(crate) const STATES_NOWHERE: [&str; 3] = ["handshake", "waiting", "parked"];
 
 impl TargetCounters {
-    /// Counts time in which miners were held above the target's difficulty, and what it did not credit for it.
+    /// Counts time in which miners were held above the target's difficulty, and what it did not
+    /// credit for it.
     pub(crate) fn held(&self, seconds: f64, work: f64) {
         if seconds > 0.0 {
             self.held_seconds.inc_by(seconds);

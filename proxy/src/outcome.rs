@@ -1,5 +1,5 @@
-//! How submits end. Every submit ends in exactly one way, and each way has its counter ([`crate::metrics`]); where an end
-//! is written down is left to [`crate::books`].
+//! How submits end. Every submit ends in exactly one way, and each way has its counter
+//! ([`crate::metrics`]); where an end is written down is left to [`crate::books`].
 
 use std::sync::Arc;
 use std::time::Duration;

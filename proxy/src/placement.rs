@@ -1,7 +1,8 @@
 //! Who sits where: targets, their connections, lanes, and the sessions on them.
 //!
-//! Everything here happens at joins, moves and new jobs, never per share, so one lock holds it all. Sessions *pull*: they
-//! ask for a [`Seat`] when their directions change; a seat and a slot are given back by dropping them.
+//! Everything here happens at joins, moves and new jobs, never per share, so one lock holds it all.
+//! Sessions *pull*: they ask for a [`Seat`] when their directions change; a seat and a slot are
+//! given back by dropping them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerpri
 #[derive(Debug)]
 pub(crate) struct Placement {
     inner: Mutex<Inner>,
-    /// The miner's extranonce2_size, the same on every target; `None` leaves one miner the whole of the pool's.
+    /// The miner's extranonce2_size, the same on every target; `None` leaves one miner the whole of
+    /// the pool's.
     miner_extranonce2_size: Option<u8>,
     next_connection: AtomicU64,
     /// Random at each process start: lane numbers count from here.
@@ -61,7 +63,8 @@ impl SpaceKey {
 struct Connection {
     upstream: Arc<Upstream>,
     key: SpaceKey,
-    /// Counts (connection, extranonce) pairs: a seat taken before a `set_extranonce` frees nothing after it.
+    /// Counts (connection, extranonce) pairs: a seat taken before a `set_extranonce` frees nothing
+    /// after it.
     sitting: u64,
     /// The space from the next job on: the pool has changed our extranonce.
     next_key: Option<SpaceKey>,
@@ -167,10 +170,12 @@ pub(crate) struct TargetState {
     pub(crate) seated: u32,
 }
 
-/// Names of a connection's jobs remembered; one that comes again after so many others is not noticed.
+/// Names of a connection's jobs remembered; one that comes again after so many others is not
+/// noticed.
 const NAMES_MAX: usize = 64;
 
-/// Spaces kept; beyond it the one that has been without a connection for longest is forgotten, with what was searched there.
+/// Spaces kept; beyond it the one that has been without a connection for longest is forgotten, with
+/// what was searched there.
 const SPACES_MAX: usize = 256;
 
 impl Placement {
@@ -178,7 +183,8 @@ impl Placement {
         Self::with(Some(miner_extranonce2_size), lane_offset)
     }
 
-    /// A placement for one miner that has a pool connection of its own: there is one seat, and no lanes.
+    /// A placement for one miner that has a pool connection of its own: there is one seat, and no
+    /// lanes.
     pub(crate) fn of_one() -> Arc<Self> {
         Self::with(None, 0)
     }
@@ -210,13 +216,17 @@ impl Placement {
         let mut ids: Vec<ConnectionId> = inner
             .connections
             .iter()
-            .filter(|(_, connection)| connection.upstream.target == target && connection.upstream.is_alive())
+            .filter(|(_, connection)| {
+                connection.upstream.target == target && connection.upstream.is_alive()
+            })
             .map(|(id, _)| *id)
             .collect();
         ids.sort_unstable();
         for id in ids {
-            let connection = inner.connections.get_mut(&id).expect("listed above under the same lock");
-            // The pool has changed our extranonce: its job so far is dead, and the next is on its way.
+            let connection =
+                inner.connections.get_mut(&id).expect("listed above under the same lock");
+            // The pool has changed our extranonce: its job so far is dead, and the next is on its
+            // way.
             if connection.next_key.is_some() {
                 continue;
             }
@@ -250,7 +260,8 @@ impl Placement {
         extranonce2_size: u8,
     ) -> Result<(), DoesNotFit> {
         self.lane_width(extranonce2_size)?;
-        let key = SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
+        let key =
+            SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         self.open_space(inner, &key);
@@ -270,7 +281,8 @@ impl Placement {
         Ok(())
     }
 
-    /// Makes the space of `key` if it is new; forgets those longest without a connection when there are too many.
+    /// Makes the space of `key` if it is new; forgets those longest without a connection when there
+    /// are too many.
     fn open_space(&self, inner: &mut Inner, key: &SpaceKey) {
         inner.left.retain(|left| left != key);
         while inner.spaces.len() >= SPACES_MAX
@@ -283,9 +295,14 @@ impl Placement {
         inner.spaces.entry(key.clone()).or_insert_with(|| Space::new(width, self.lane_offset));
     }
 
-    /// Whether `upstream` brings any space with this extranonce1: where another connection has it, and no lane bytes or no
-    /// lanes are left, it does not.
-    pub(crate) fn adds_space(&self, upstream: &Upstream, extranonce1: &[u8], extranonce2_size: u8) -> bool {
+    /// Whether `upstream` brings any space with this extranonce1: where another connection has it,
+    /// and no lane bytes or no lanes are left, it does not.
+    pub(crate) fn adds_space(
+        &self,
+        upstream: &Upstream,
+        extranonce1: &[u8],
+        extranonce2_size: u8,
+    ) -> bool {
         let inner = self.inner.lock();
         let taken = inner.connections.values().any(|connection| {
             let key = connection.next_key.as_ref().unwrap_or(&connection.key);
@@ -294,11 +311,13 @@ impl Placement {
                 && (key.target, &*key.extranonce1, key.extranonce2_size)
                     == (upstream.target, extranonce1, extranonce2_size)
         });
-        let key = SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
+        let key =
+            SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size };
         !taken || inner.spaces.get(&key).is_none_or(Space::has_room)
     }
 
-    /// Takes the pool's new extranonce: its former jobs are dead, and everybody moves with the job that comes next.
+    /// Takes the pool's new extranonce: its former jobs are dead, and everybody moves with the job
+    /// that comes next.
     pub(crate) fn extranonce(
         &self,
         upstream: &Arc<Upstream>,
@@ -309,8 +328,11 @@ impl Placement {
         let mut inner = self.inner.lock();
         if let Some(connection) = inner.connections.get_mut(&upstream.id) {
             upstream.retire_below(connection.next_seq);
-            connection.next_key =
-                Some(SpaceKey { target: upstream.target, extranonce1: extranonce1.into(), extranonce2_size });
+            connection.next_key = Some(SpaceKey {
+                target: upstream.target,
+                extranonce1: extranonce1.into(),
+                extranonce2_size,
+            });
         }
         Ok(())
     }
@@ -322,13 +344,15 @@ impl Placement {
         let Some(connection) = inner.connections.remove(&id) else { return };
         inner.leave_space(id, connection.key);
         drop(guard);
-        // Unlocked: where the executor has gone before them, those that are told end here and now, and give back their seats.
+        // Unlocked: where the executor has gone before them, those that are told end here and now,
+        // and give back their seats.
         for lane in connection.lanes.values() {
             lane.lane.publish(LaneState::Vacate);
         }
     }
 
-    /// Takes a pool's job and hands it to every lane of its connection. Returns whether it is the connection's first.
+    /// Takes a pool's job and hands it to every lane of its connection. Returns whether it is the
+    /// connection's first.
     pub(crate) fn job(
         &self,
         id: ConnectionId,
@@ -344,20 +368,26 @@ impl Placement {
         let connection = inner.connections.get_mut(&id)?;
         let space = inner.spaces.get_mut(&connection.key)?;
         let fingerprint = fingerprint(&job, space.has_lane_bytes());
-        let same_work = connection
-            .current
-            .as_ref()
-            .filter(|current| (current.fingerprint, current.job.ntime, current.mask) == (fingerprint, job.ntime, mask));
+        let same_work = connection.current.as_ref().filter(|current| {
+            (current.fingerprint, current.job.ntime, current.mask) == (fingerprint, job.ntime, mask)
+        });
         if let Some(current) = same_work
             && (&current.job.job_id, current.difficulty) == (&job.job_id, difficulty)
             && !job.clean
         {
-            return Some(NewJob { first, repeated: true, former_took: None, untold: Untold::default() });
+            return Some(NewJob {
+                first,
+                repeated: true,
+                former_took: None,
+                untold: Untold::default(),
+            });
         }
-        // The same work once more, by another name or on harder terms: nobody needs to move for it. Easier terms are worth a
-        // move, where there are lanes to move to.
+        // The same work once more, by another name or on harder terms: nobody needs to move for it.
+        // Easier terms are worth a move, where there are lanes to move to.
         let same_work = same_work.cloned();
-        let renamed = same_work.clone().filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
+        let renamed = same_work
+            .clone()
+            .filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
         let seq = connection.next_seq;
         connection.next_seq += 1;
         // On harder terms, shares that met the former would be refused.
@@ -369,7 +399,10 @@ impl Placement {
         connection.name(&job.job_id, seq, same_work.is_none());
         let pool_target = difficulty.target();
         let job = Arc::new(PoolJob {
-            extranonce1: match (self.miner_extranonce2_size, connection.key.extranonce1.split_last()) {
+            extranonce1: match (
+                self.miner_extranonce2_size,
+                connection.key.extranonce1.split_last(),
+            ) {
                 (None, Some((_, before))) => before.into(),
                 _ => connection.key.extranonce1.clone(),
             },
@@ -384,7 +417,8 @@ impl Placement {
             arrival: Arrival::new(now),
             job,
         });
-        let former_took = connection.current.replace(job.clone()).and_then(|former| former.arrival.longest());
+        let former_took =
+            connection.current.replace(job.clone()).and_then(|former| former.arrival.longest());
         for lane in left.values() {
             lane.lane.publish(LaneState::Vacate);
         }
@@ -412,7 +446,8 @@ impl Placement {
         self.inner.lock().connections.get(&id)?.current.clone()
     }
 
-    /// Moves a connection into the space that the pool's new extranonce has opened. Returns the lanes that are left.
+    /// Moves a connection into the space that the pool's new extranonce has opened. Returns the
+    /// lanes that are left.
     fn change_space(&self, inner: &mut Inner, id: ConnectionId) -> HashMap<usize, LaneChannel> {
         let Some(connection) = inner.connections.get_mut(&id) else { return HashMap::new() };
         let Some(key) = connection.next_key.take() else { return HashMap::new() };
@@ -426,8 +461,8 @@ impl Placement {
         left
     }
 
-    /// Has everybody on a connection take a fresh lane for the same job, where there are enough: fresh work for a pool that
-    /// brings none.
+    /// Has everybody on a connection take a fresh lane for the same job, where there are enough:
+    /// fresh work for a pool that brings none.
     pub(crate) fn refresh(&self, id: ConnectionId) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -445,16 +480,21 @@ impl Placement {
         let inner = self.inner.lock();
         let mut state = TargetState::default();
         for (id, connection) in &inner.connections {
-            if connection.upstream.target == target && connection.upstream.is_alive() && connection.current.is_some() {
+            if connection.upstream.target == target
+                && connection.upstream.is_alive()
+                && connection.current.is_some()
+            {
                 state.ready += 1;
                 state.quiet += u32::from(connection.upstream.is_quiet());
-                state.seated += inner.spaces.get(&connection.key).map_or(0, |space| space.seated(*id));
+                state.seated +=
+                    inner.spaces.get(&connection.key).map_or(0, |space| space.seated(*id));
             }
         }
         state
     }
 
-    /// The most working sessions that hold one slot: so many connections a target without lane bytes needs.
+    /// The most working sessions that hold one slot: so many connections a target without lane
+    /// bytes needs.
     pub(crate) fn depth(&self) -> u32 {
         let inner = self.inner.lock();
         let mut depths = [0; 256];
@@ -476,7 +516,10 @@ impl Placement {
     /// The extranonce of the one miner, once its pool has given it.
     pub(crate) fn own_extranonce(&self) -> Option<OwnExtranonce> {
         let inner = self.inner.lock();
-        inner.connections.values().find_map(|connection| connection.next_key.as_ref().unwrap_or(&connection.key).own())
+        inner
+            .connections
+            .values()
+            .find_map(|connection| connection.next_key.as_ref().unwrap_or(&connection.key).own())
     }
 }
 
@@ -505,8 +548,8 @@ impl Inner {
 }
 
 impl Connection {
-    /// Notes the pool's name for a job. Where it was another job's, the pool takes shares of that one no longer for what they
-    /// are: it is retired, with those before it.
+    /// Notes the pool's name for a job. Where it was another job's, the pool takes shares of that
+    /// one no longer for what they are: it is retired, with those before it.
     fn name(&mut self, job_id: &str, seq: u64, new_work: bool) {
         if let Some((_, former)) = self.names.iter().rev().find(|(name, _)| name == job_id)
             && new_work
@@ -520,14 +563,22 @@ impl Connection {
     }
 
     /// The lane of this index, made when it is first used, with `job` on it.
-    fn lane_with(&mut self, lane: usize, space: &Space, job: &Arc<PoolJob>, next_job: &mut u64) -> &Arc<Lane> {
+    fn lane_with(
+        &mut self,
+        lane: usize,
+        space: &Space,
+        job: &Arc<PoolJob>,
+        next_job: &mut u64,
+    ) -> &Arc<Lane> {
         let own = self.is_of_one.then(|| self.key.own()).flatten();
         let channel = self.lanes.entry(lane).or_insert_with(|| LaneChannel {
             own,
             lane: Lane::new(),
             bytes: space.lane_bytes(lane).into(),
         });
-        let current = channel.lane.peek(|state| matches!(state, LaneState::Work(work) if Arc::ptr_eq(&work.job, job)));
+        let current = channel
+            .lane
+            .peek(|state| matches!(state, LaneState::Work(work) if Arc::ptr_eq(&work.job, job)));
         if !current {
             *next_job += 1;
             let work = channel.work(job, *next_job);
@@ -538,8 +589,8 @@ impl Connection {
 }
 
 impl LaneChannel {
-    /// Carries `former` on as `job`, under our own job id of it: the miners hear nothing, their shares go out by the pool's
-    /// newer name.
+    /// Carries `former` on as `job`, under our own job id of it: the miners hear nothing, their
+    /// shares go out by the pool's newer name.
     fn rename(&mut self, former: &Arc<PoolJob>, job: &Arc<PoolJob>) {
         let renamed = self.lane.peek(|state| match state {
             LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => {
@@ -564,8 +615,9 @@ impl LaneChannel {
     }
 }
 
-/// The network's target where a share that meets it is something special. On a test network every share of the pool's
-/// would be a block, and shares below the pool's difficulty too, which it would only reject.
+/// The network's target where a share that meets it is something special. On a test network every
+/// share of the pool's would be a block, and shares below the pool's difficulty too, which it would
+/// only reject.
 fn block_target(network: Target, pool: Target) -> Target {
     if network < pool { network } else { Target::NEVER }
 }
@@ -575,7 +627,8 @@ pub(crate) fn job_id_text(job_id: u64) -> String {
     format!("{job_id:x}")
 }
 
-/// Reads back what [`job_id_text`] wrote, exactly: other spellings of the same number are no job of ours.
+/// Reads back what [`job_id_text`] wrote, exactly: other spellings of the same number are no job of
+/// ours.
 pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
     let job_id = u64::from_str_radix(text, 16).ok()?;
     (job_id_text(job_id) == text).then_some(job_id)

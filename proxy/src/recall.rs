@@ -1,14 +1,16 @@
-//! How fast machines were that have gone: a fleet that comes back after a restart of the network does not start over.
+//! How fast machines were that have gone: a fleet that comes back after a restart of the network
+//! does not start over.
 //!
-//! Two generations instead of a list by age: the younger takes what is noted; when it is full it becomes the older, and the
-//! one before is forgotten. So what was noted lately is kept, within a bound, and nothing is ever searched through.
+//! Two generations instead of a list by age: the younger takes what is noted; when it is full it
+//! becomes the older, and the one before is forgotten. So what was noted lately is kept, within a
+//! bound, and nothing is ever searched through.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// Machines by their worker name's hash. One name may stand for many machines: then it is one of them, whose speed is as
-/// good a guess as any.
+/// Machines by their worker name's hash. One name may stand for many machines: then it is one of
+/// them, whose speed is as good a guess as any.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
     younger: HashMap<u64, Noted>,

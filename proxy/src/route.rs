@@ -1,6 +1,8 @@
-//! Which target is mined at: the order of the configuration is the priority, with hysteresis on the way back.
+//! Which target is mined at: the order of the configuration is the priority, with hysteresis on the
+//! way back.
 //!
-//! Pure: what the targets' connections hold and the time go in, the order of usable targets comes out.
+//! Pure: what the targets' connections hold and the time go in, the order of usable targets comes
+//! out.
 
 use std::time::{Duration, Instant};
 
@@ -52,10 +54,12 @@ pub(crate) struct Route {
     started_at: Instant,
 }
 
-/// So long after the start, which pool answered first means nothing: a better one is taken as soon as it is there.
+/// So long after the start, which pool answered first means nothing: a better one is taken as soon
+/// as it is there.
 const STARTING: Duration = Duration::from_secs(10);
 
-/// So much longer than others a better target is waited for whose difficulty is too low for the fleet.
+/// So much longer than others a better target is waited for whose difficulty is too low for the
+/// fleet.
 const LOW_PATIENCE: Duration = Duration::from_secs(300);
 
 impl Route {
@@ -79,7 +83,9 @@ impl Route {
 
     /// Looks at the targets' health.
     pub(crate) fn decide(&mut self, health: &[TargetHealth], now: Instant) -> Decision {
-        for ((since, failed), health) in self.ready_since.iter_mut().zip(&mut self.failed).zip(health) {
+        for ((since, failed), health) in
+            self.ready_since.iter_mut().zip(&mut self.failed).zip(health)
+        {
             *failed |= since.is_some() && !health.ready;
             *since = if health.ready { since.or(Some(now)) } else { None };
         }
@@ -87,18 +93,26 @@ impl Route {
         let rank = |target: &usize| (flaw(*target), *target);
         let ready = || (0..health.len()).filter(|target| health[*target].ready);
         let best = ready().min_by_key(rank);
-        // Whoever must go goes where the fleet is credited in full: at a pool whose difficulty is too low it is held.
+        // Whoever must go goes where the fleet is credited in full: at a pool whose difficulty is
+        // too low it is held.
         let refuge = ready().min_by_key(|target| (flaw(*target), health[*target].low, *target));
-        let keep = self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
+        let keep =
+            self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
         let active = match (keep, best) {
-            // A pool that misbehaves or is quiet is left at once when another is better, and a better one is returned to when it has held.
+            // A pool that misbehaves or is quiet is left at once when another is better, and a
+            // better one is returned to when it has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
-                let starting = now < self.started_at + STARTING && !self.failed[best] && flaw(best) == (false, false);
-                // One whose difficulty is still too low is waited for a while longer: it has been asked for more.
+                let starting = now < self.started_at + STARTING
+                    && !self.failed[best]
+                    && flaw(best) == (false, false);
+                // One whose difficulty is still too low is waited for a while longer: it has been
+                // asked for more.
                 let low = health[best].low;
-                let patience = self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
+                let patience =
+                    self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
                 // It may have been there for long, and was passed over for it.
-                let since = self.ready_since[best].map(|since| if low { since.max(self.active_since) } else { since });
+                let since = self.ready_since[best]
+                    .map(|since| if low { since.max(self.active_since) } else { since });
                 let held = starting || since.is_some_and(|since| now >= since + patience);
                 match flaw(best) < flaw(active) {
                     true => refuge,
@@ -116,7 +130,8 @@ impl Route {
         self.down_since = if self.active.is_some() { None } else { self.down_since.or(Some(now)) };
         let mut order: Vec<usize> = ready().collect();
         order.sort_by_key(|target| (Some(*target) != self.active, rank(target)));
-        let usable = order.into_iter().map(|target| Usable { target, mask: health[target].mask }).collect();
+        let usable =
+            order.into_iter().map(|target| Usable { target, mask: health[target].mask }).collect();
         Decision { usable, down_since: self.down_since }
     }
 
@@ -136,9 +151,12 @@ impl Route {
 mod tests {
     use super::*;
 
-    const UP: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: false, low: false, mask: None };
-    const DOWN: TargetHealth = TargetHealth { ready: false, quarantined: false, quiet: false, low: false, mask: None };
-    const QUIET: TargetHealth = TargetHealth { ready: true, quarantined: false, quiet: true, low: false, mask: None };
+    const UP: TargetHealth =
+        TargetHealth { ready: true, quarantined: false, quiet: false, low: false, mask: None };
+    const DOWN: TargetHealth =
+        TargetHealth { ready: false, quarantined: false, quiet: false, low: false, mask: None };
+    const QUIET: TargetHealth =
+        TargetHealth { ready: true, quarantined: false, quiet: true, low: false, mask: None };
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn origin() -> Instant {
@@ -235,9 +253,17 @@ mod tests {
         let mut route = Route::new(2, Duration::from_secs(120), start);
         route.decide(&[DOWN, UP], at(20));
         assert_eq!(route.decide(&[low, UP], at(30)).usable[0].target, 1);
-        assert_eq!(route.decide(&[low, UP], at(449)).usable[0].target, 1, "it has been asked for more");
+        assert_eq!(
+            route.decide(&[low, UP], at(449)).usable[0].target,
+            1,
+            "it has been asked for more"
+        );
         assert_eq!(route.next_change(at(449)), Some(at(450)));
-        assert_eq!(route.decide(&[low, UP], at(450)).usable[0].target, 0, "and is not waited for for ever");
+        assert_eq!(
+            route.decide(&[low, UP], at(450)).usable[0].target,
+            0,
+            "and is not waited for for ever"
+        );
         let mut route = Route::new(2, Duration::from_secs(120), start);
         route.decide(&[DOWN, UP], at(20));
         route.decide(&[low, UP], at(30));
@@ -266,7 +292,11 @@ mod tests {
                 1,
                 "the order is the operator's after all"
             );
-            assert_eq!(order(&route.decide(&[first, low, UP], at(4021)))[0], 1, "and there it stays");
+            assert_eq!(
+                order(&route.decide(&[first, low, UP], at(4021)))[0],
+                1,
+                "and there it stays"
+            );
         }
         // It is returned to as soon as its difficulty is high enough.
         let mut route = Route::new(3, Duration::from_secs(120), start);
@@ -277,7 +307,11 @@ mod tests {
         for others in [[low, low], [low, QUARANTINED], [low, DOWN]] {
             let mut route = Route::new(3, Duration::from_secs(120), start);
             route.decide(&[UP, others[0], others[1]], start);
-            assert_eq!(order(&route.decide(&[DOWN, others[0], others[1]], at(3600)))[0], 1, "{others:?}");
+            assert_eq!(
+                order(&route.decide(&[DOWN, others[0], others[1]], at(3600)))[0],
+                1,
+                "{others:?}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A session's place: which target and lane it works on, and what it does when it loses it.
 //!
-//! Pure but for [`Placement`]'s lock: directions and what the lane said go in, a [`Place`] comes out. What a place means for the
-//! miner's bytes is the business of the task around it.
+//! Pure but for [`Placement`]'s lock: directions and what the lane said go in, a [`Place`] comes
+//! out. What a place means for the miner's bytes is the business of the task around it.
 
 use std::sync::Arc;
 
@@ -124,8 +124,8 @@ impl Seating {
         })
     }
 
-    /// Finds the place that directions and seats allow. `mask` is what the miner rolls; `live` says that it has work its
-    /// pool still takes; `shortage` hears of targets without room.
+    /// Finds the place that directions and seats allow. `mask` is what the miner rolls; `live` says
+    /// that it has work its pool still takes; `shortage` hears of targets without room.
     pub(crate) fn settle(
         &mut self,
         placement: &Arc<Placement>,
@@ -140,7 +140,8 @@ impl Seating {
         }
         if directions.orders.serve(machine, self.has_worked) == Serve::Park {
             self.lose();
-            // Hold keeps those at work who are at work: one that was taken off stays off until it may run.
+            // Hold keeps those at work who are at work: one that was taken off stays off until it
+            // may run.
             self.has_worked = false;
             self.waiting = false;
             return Place::Parked;
@@ -150,7 +151,8 @@ impl Seating {
             Some(mask) if mask.0 != 0 => usable.mask.is_some_and(|granted| granted.0 != 0),
             _ => true,
         });
-        // Behind a better target that has no room just now: work elsewhere beats none, and it asks again.
+        // Behind a better target that has no room just now: work elsewhere beats none, and it asks
+        // again.
         let mut behind = false;
         for usable in eligible {
             let here = self.target() == Some(usable.target);
@@ -176,7 +178,10 @@ impl Seating {
         }
         self.waiting = true;
         // Without a new seat an old one is kept while its target lives: it is better than none.
-        if self.target().is_some_and(|target| directions.usable.iter().any(|usable| usable.target == target)) {
+        if self
+            .target()
+            .is_some_and(|target| directions.usable.iter().any(|usable| usable.target == target))
+        {
             return Place::Kept;
         }
         self.lose();

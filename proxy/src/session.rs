@@ -1,8 +1,9 @@
-//! One miner, as a pure state machine: lines, verdicts, work and the time in; bytes, shares and events out.
+//! One miner, as a pure state machine: lines, verdicts, work and the time in; bytes, shares and
+//! events out.
 //!
-//! It owns the handshake, the jobs this miner was given with the difficulty each was given at, and the order of answers.
-//! Only here is a share's fate decided. Sockets, seats and orders are the business of the task around it
-//! ([`crate::downstream`]).
+//! It owns the handshake, the jobs this miner was given with the difficulty each was given at, and
+//! the order of answers. Only here is a share's fate decided. Sockets, seats and orders are the
+//! business of the task around it ([`crate::downstream`]).
 
 mod answers;
 mod conduct;
@@ -18,7 +19,9 @@ use stratum::client_message::{Submit, parse_client};
 use stratum::difficulty::{Difficulty, difficulty_of};
 use stratum::error::RejectCode;
 use stratum::id::Id;
-use stratum::server_message::{NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_reconnect, write_set_difficulty};
+use stratum::server_message::{
+    NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_reconnect, write_set_difficulty,
+};
 use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
 use stratum::share::{Proof, Share, decode, mask_for, proof_of, prove};
 use stratum::version::VersionMask;
@@ -84,7 +87,8 @@ pub(crate) struct Outbox {
     pub(crate) correction: Option<Correction>,
     /// Why the session was given another difficulty, if it was.
     pub(crate) retarget: Option<&'static str>,
-    /// A difficulty is so wrong that it should not wait for the next job: fresh work for the same one is wanted.
+    /// A difficulty is so wrong that it should not wait for the next job: fresh work for the same
+    /// one is wanted.
     pub(crate) reissue: bool,
     /// Close the connection once the bytes are written.
     pub(crate) close: Option<&'static str>,
@@ -174,7 +178,8 @@ impl Session {
         }
     }
 
-    /// Has no more than `offer` granted. To be said before the first line: what was granted once should not have to shrink.
+    /// Has no more than `offer` granted. To be said before the first line: what was granted once
+    /// should not have to shrink.
     pub(crate) fn narrow(&mut self, offer: VersionMask) {
         self.offer = self.rules.offer.and(offer);
         self.role = ServerRole::new(self.offer);
@@ -318,8 +323,8 @@ impl Session {
         }
     }
 
-    /// Counts what the handshake refused. Firmware asks for much that nobody knows: only what no honest client does adds up
-    /// to a close.
+    /// Counts what the handshake refused. Firmware asks for much that nobody knows: only what no
+    /// honest client does adds up to a close.
     fn abuse(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
         let outcome = match reason {
             "submit_malformed" => Outcome::Malformed,
@@ -329,7 +334,13 @@ impl Session {
             _ => return self.fault(reason, now, out),
         };
         let record = self.record(self.worker(), now);
-        out.counts.push(Counted { outcome, reason: Some(reason), worth: None, target: None, record });
+        out.counts.push(Counted {
+            outcome,
+            reason: Some(reason),
+            worth: None,
+            target: None,
+            record,
+        });
         self.bad_share(now, out);
     }
 
@@ -347,7 +358,8 @@ impl Session {
         self.conduct.as_ref().is_none_or(|conduct| conduct.hears_names(now))
     }
 
-    /// A name was refused. Those that come before the wait is over are not looked at, and add up to a close.
+    /// A name was refused. Those that come before the wait is over are not looked at, and add up to
+    /// a close.
     fn name_refused(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
         if self.hears_names(now) {
             self.conduct(now).name_refused(now);
@@ -357,8 +369,8 @@ impl Session {
         }
     }
 
-    /// Notes a bad share. Only a miner that has live work can be expected to send good ones: one that is parked, or has no
-    /// pool, is left alone.
+    /// Notes a bad share. Only a miner that has live work can be expected to send good ones: one
+    /// that is parked, or has no pool, is left alone.
     fn bad_share(&mut self, now: Instant, out: &mut Outbox) {
         if !self.issues.newest().is_some_and(|work| work.job.is_live()) {
             return;
@@ -406,8 +418,8 @@ impl Session {
                 let words = counted.reason.map_or(code.text(), words_of);
                 out.counts.push(counted);
                 self.answers.answer_now(id, answers::Answer::Error(code, words.into()), now, out);
-                // A good share of a job that its pool has retired meanwhile says nothing against the miner, nor does one too
-                // many to remember.
+                // A good share of a job that its pool has retired meanwhile says nothing against
+                // the miner, nor does one too many to remember.
                 if bad {
                     self.bad_share(now, out);
                 }
@@ -420,7 +432,9 @@ impl Session {
         let Some(worth) = worth else { return };
         let age = self.age(now);
         if self.aim.share(worth.difficulty, &self.rules.difficulty, age) {
-            out.reissue |= self.limits().is_some_and(|limits| self.aim.may_rise(&limits, &self.rules.difficulty));
+            out.reissue |= self
+                .limits()
+                .is_some_and(|limits| self.aim.may_rise(&limits, &self.rules.difficulty));
         }
     }
 
@@ -432,7 +446,8 @@ impl Session {
     fn limits_of(&self, work: &LaneWork) -> Limits {
         let (pool, load) = (work.job.difficulty, work.job.upstream.load());
         let own = self.aim.work_rate(&self.rules.difficulty);
-        // A listener without vardiff takes no part: its miners' difficulty is what its operator has said.
+        // A listener without vardiff takes no part: its miners' difficulty is what its operator has
+        // said.
         let hold = self.rules.difficulty.interval.and_then(|_| load.hold(pool, own));
         Limits { pool, hold, promised: self.role.minimum_difficulty() }
     }
@@ -443,9 +458,19 @@ impl Session {
     }
 
     /// Decides a share's fate. Nothing is answered and nothing sent here.
-    fn judge(&mut self, submit: &Submit<'_>, ticket: u32, mut record: Option<&mut Record>) -> Judgement {
+    fn judge(
+        &mut self,
+        submit: &Submit<'_>,
+        ticket: u32,
+        mut record: Option<&mut Record>,
+    ) -> Judgement {
         let Some(issue) = self.issues.find(&submit.job_id) else {
-            return Judgement::reject(Outcome::Stale, RejectCode::JobNotFound, "job_not_found", None);
+            return Judgement::reject(
+                Outcome::Stale,
+                RejectCode::JobNotFound,
+                "job_not_found",
+                None,
+            );
         };
         let work = issue.work.clone();
         let target = Some(work.job.upstream.target);
@@ -459,7 +484,9 @@ impl Session {
         };
         let share = match decode(submit, size) {
             Ok(share) => share,
-            Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
+            Err(reject) => {
+                return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target);
+            }
         };
         let mask = mask_for(issue.mask, work.job.mask, &share);
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[slot]];
@@ -470,9 +497,16 @@ impl Session {
                     let proof = proof_of(&work.job.job, &middle, &share, mask).ok();
                     record.found = proof.map(|proof| difficulty_of(&proof.hash));
                 }
-                return Judgement::reject(Outcome::LowDifficulty, reject.code, reject.reason, target);
+                return Judgement::reject(
+                    Outcome::LowDifficulty,
+                    reject.code,
+                    reject.reason,
+                    target,
+                );
             }
-            Err(reject) => return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target),
+            Err(reject) => {
+                return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target);
+            }
         };
         let worth = Worth { difficulty: issue.difficulty.get(), found: difficulty_of(&proof.hash) };
         let is_block = work.job.block_target.is_met_by(&proof.hash);
@@ -483,35 +517,70 @@ impl Session {
         match self.issues.remember(&work, &proof.hash) {
             issues::Remembered::New => {}
             issues::Remembered::Seen => {
-                return Judgement::reject(Outcome::Duplicate, RejectCode::Duplicate, "duplicate", target);
+                return Judgement::reject(
+                    Outcome::Duplicate,
+                    RejectCode::Duplicate,
+                    "duplicate",
+                    target,
+                );
             }
             issues::Remembered::Full if is_block => {}
             issues::Remembered::Full => {
-                return Judgement::reject(Outcome::Overflow, RejectCode::Other, "too_many_shares", target);
+                return Judgement::reject(
+                    Outcome::Overflow,
+                    RejectCode::Other,
+                    "too_many_shares",
+                    target,
+                );
             }
         }
         if !work.job.is_live() && !is_block {
-            // Worth nothing to the pool, and yet proof that the machine hashes: it may have been told to sleep.
+            // Worth nothing to the pool, and yet proof that the machine hashes: it may have been
+            // told to sleep.
             let reason = Some("job_stale");
-            let counted = Counted { outcome: Outcome::Stale, reason, worth: Some(worth), target, record: None };
+            let counted = Counted {
+                outcome: Outcome::Stale,
+                reason,
+                worth: Some(worth),
+                target,
+                record: None,
+            };
             return Judgement::Reject(counted, RejectCode::JobNotFound);
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
-            // The pool rebuilds the header by its own mask, whatever part of it this miner rolls, if any: some refuse a
-            // share without the field once rolling was agreed (DATUM), others clear bits of the job that it leaves out.
-            let version_bits = work.job.mask.filter(|mask| !mask.is_empty()).map(|mask| proof.version() & mask.0);
+            // The pool rebuilds the header by its own mask, whatever part of it this miner rolls,
+            // if any: some refuse a share without the field once rolling was agreed (DATUM), others
+            // clear bits of the job that it leaves out.
+            let version_bits =
+                work.job.mask.filter(|mask| !mask.is_empty()).map(|mask| proof.version() & mask.0);
             let block = is_block.then(|| Box::new(proof));
-            return Judgement::Forward(Forward { work, share, version_bits, ticket, worth, block, record: None });
+            return Judgement::Forward(Forward {
+                work,
+                share,
+                version_bits,
+                ticket,
+                worth,
+                block,
+                record: None,
+            });
         }
         let outcome = if work.job.upstream.is_suspect() { Outcome::AtRisk } else { Outcome::Local };
-        Judgement::Credit(Counted { outcome, reason: None, worth: Some(worth), target, record: None })
+        Judgement::Credit(Counted {
+            outcome,
+            reason: None,
+            worth: Some(worth),
+            target,
+            record: None,
+        })
     }
 
     fn verdict(&mut self, verdict: &PoolVerdict, out: &mut Outbox) {
         let answer = match &verdict.outcome {
             PoolOutcome::Accepted => answers::Answer::True,
             PoolOutcome::Rejected(code, text) => answers::Answer::Error(*code, text.clone()),
-            PoolOutcome::Unresolved => answers::Answer::Error(RejectCode::Other, "pool did not answer".into()),
+            PoolOutcome::Unresolved => {
+                answers::Answer::Error(RejectCode::Other, "pool did not answer".into())
+            }
         };
         self.answers.resolve(verdict.ticket, answer, out);
     }
@@ -536,7 +605,8 @@ impl Session {
             } else if shrinks && suits_firmware(rolls) {
                 return self.leave_soon(now);
             }
-            // Deaf firmware that may roll more than it does goes on as it is; one that nobody would grant these bits, too.
+            // Deaf firmware that may roll more than it does goes on as it is; one that nobody would
+            // grant these bits, too.
         }
         self.leave_tenths = 0;
         let mask = self.role.version_mask().map(|granted| granted.and(rolls));
@@ -544,27 +614,34 @@ impl Session {
         let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
         let difficulty = advertised.level.difficulty();
         // Said again at a switch, changed or not (PROTOCOL 2.7).
-        let switched = self.issues.newest().is_some_and(|last| last.job.upstream.target != work.job.upstream.target);
+        let switched = self
+            .issues
+            .newest()
+            .is_some_and(|last| last.job.upstream.target != work.job.upstream.target);
         if advertised.changed.is_some() || switched {
             write_set_difficulty(difficulty, &mut out.bytes);
             out.retarget = advertised.changed;
         }
-        // Clean unless what the miner works on is still good at the same pool (so a skipped clean job is never lost) and at
-        // the same difficulty: shares of older work would be dropped after a raise (S19), or be found at the new, lower
-        // difficulty and miss that of their job (ESP-Miner). A restart costs a miner some milliseconds.
+        // Clean unless what the miner works on is still good at the same pool (so a skipped clean
+        // job is never lost) and at the same difficulty: shares of older work would be dropped
+        // after a raise (S19), or be found at the new, lower difficulty and miss that of their job
+        // (ESP-Miner). A restart costs a miner some milliseconds.
         let misled = self.conduct.as_ref().is_some_and(|conduct| conduct.is_misled());
         let last = self.issues.newest().filter(|_| !misled && advertised.changed.is_none());
-        let keeps = last.is_some_and(|last| last.job.is_live() && last.job.upstream.id == work.job.upstream.id);
+        let keeps = last
+            .is_some_and(|last| last.job.is_live() && last.job.upstream.id == work.job.upstream.id);
         out.bytes.extend_from_slice(&work.notify);
         out.bytes.extend_from_slice(if keeps { NOTIFY_KEEP } else { NOTIFY_CLEAN });
         self.issues.add(work.clone(), difficulty, mask);
     }
 
-    /// Has a miner connect anew that cannot be told to roll fewer bits: it will be granted what there is. Not all at once, and
-    /// until then it is given nothing that it would answer wrongly.
+    /// Has a miner connect anew that cannot be told to roll fewer bits: it will be granted what
+    /// there is. Not all at once, and until then it is given nothing that it would answer wrongly.
     fn leave_soon(&mut self, now: Instant) {
         if self.leave_tenths == 0 {
-            let spread = u32::try_from(self.session_name.wrapping_mul(0x9e37_79b9) % LEAVE_SPREAD_TENTHS).unwrap_or(0);
+            let spread =
+                u32::try_from(self.session_name.wrapping_mul(0x9e37_79b9) % LEAVE_SPREAD_TENTHS)
+                    .unwrap_or(0);
             let age = u32::try_from(self.age(now).as_millis() / 100).unwrap_or(u32::MAX / 2);
             self.leave_tenths = age + 1 + spread;
         }
@@ -572,10 +649,12 @@ impl Session {
 
     /// When it is to connect anew, if it is.
     fn leave_at(&self) -> Option<Instant> {
-        (self.leave_tenths > 0).then(|| self.connected_at + Duration::from_millis(u64::from(self.leave_tenths) * 100))
+        (self.leave_tenths > 0)
+            .then(|| self.connected_at + Duration::from_millis(u64::from(self.leave_tenths) * 100))
     }
 
-    /// Follows its pool to another extranonce: the miner with it, if it can. `false` for one that has to connect anew.
+    /// Follows its pool to another extranonce: the miner with it, if it can. `false` for one that
+    /// has to connect anew.
     fn follow(&mut self, own: OwnExtranonce, out: &mut Outbox) -> bool {
         let OwnExtranonce { extranonce1, extranonce2_size } = own;
         if (extranonce1, extranonce2_size) == (self.slot, self.rules.extranonce2_size) {
@@ -586,7 +665,8 @@ impl Session {
             return false;
         }
         self.slot = extranonce1;
-        self.rules = Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&self.rules) });
+        self.rules =
+            Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&self.rules) });
         true
     }
 
@@ -608,7 +688,9 @@ impl Session {
             out.close = Some("mask_shrank");
         }
         let age = self.age(now);
-        out.reissue |= self.limits().is_some_and(|limits| self.aim.starves(&limits, &self.rules.difficulty, age));
+        out.reissue |= self
+            .limits()
+            .is_some_and(|limits| self.aim.starves(&limits, &self.rules.difficulty, age));
     }
 }
 
@@ -623,8 +705,16 @@ enum Judgement {
 }
 
 impl Judgement {
-    fn reject(outcome: Outcome, code: RejectCode, reason: &'static str, target: Option<usize>) -> Self {
-        Self::Reject(Counted { outcome, reason: Some(reason), worth: None, target, record: None }, code)
+    fn reject(
+        outcome: Outcome,
+        code: RejectCode,
+        reason: &'static str,
+        target: Option<usize>,
+    ) -> Self {
+        Self::Reject(
+            Counted { outcome, reason: Some(reason), worth: None, target, record: None },
+            code,
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! All live sessions: how they are reached, and what people see of them.
 //!
-//! The map holds handles. It is touched when a session comes and goes, never per share; a view is made when one is asked for.
+//! The map holds handles. It is touched when a session comes and goes, never per share; a view is
+//! made when one is asked for.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -24,7 +25,8 @@ pub(crate) struct SessionHandle {
     /// Its number, unique for the life of the process.
     pub(crate) number: u64,
     pub(crate) mailbox: Mailbox,
-    /// When something of its own is due, in milliseconds of the proxy's life; [`Self::never`] when nothing is.
+    /// When something of its own is due, in milliseconds of the proxy's life; [`Self::never`] when
+    /// nothing is.
     wake_at_ms: AtomicU64,
     pub(crate) peer: SocketAddr,
     connected_at_ms: i64,
@@ -166,7 +168,13 @@ pub struct SessionView {
 
 impl SessionHandle {
     /// A handle for a connection that has just been accepted.
-    pub(crate) fn new(number: u64, peer: SocketAddr, connected_at: Timestamp, slot: u8, server: u16) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u64,
+        peer: SocketAddr,
+        connected_at: Timestamp,
+        slot: u8,
+        server: u16,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             mailbox: Mailbox::default(),
@@ -226,7 +234,8 @@ pub(crate) struct Sessions {
     user_agents: Mutex<HashSet<Arc<str>>>,
 }
 
-/// User agents kept once for all sessions: a fleet has a handful. Beyond it each session keeps its own.
+/// User agents kept once for all sessions: a fleet has a handful. Beyond it each session keeps its
+/// own.
 const USER_AGENTS_MAX: usize = 256;
 
 impl Sessions {
@@ -320,7 +329,9 @@ pub(crate) mod tests {
         late.wake_at(1001);
         sessions.signal_due(1000);
         assert!(early.mailbox.take().0.has(Signal::Time));
-        assert!(!late.mailbox.take().0.has(Signal::Time) && !idle.mailbox.take().0.has(Signal::Time));
+        assert!(
+            !late.mailbox.take().0.has(Signal::Time) && !idle.mailbox.take().0.has(Signal::Time)
+        );
     }
 
     #[test]

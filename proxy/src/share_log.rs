@@ -1,9 +1,10 @@
-//! The share log: one line for each submit, for settlement. Whoever decides a share's fate hands an [`Entry`] to the queue of
-//! one writing thread and goes on; nothing here ever makes a share wait.
+//! The share log: one line for each submit, for settlement. Whoever decides a share's fate hands an
+//! [`Entry`] to the queue of one writing thread and goes on; nothing here ever makes a share wait.
 //!
-//! What finds no room in the queue, or cannot be written for long, is lost, counted, and leaves a line that says how many
-//! are missing: a reader always knows whether the sums are whole. The lines are made in [`line`], what happens when is
-//! decided in [`writer`], the file is the business of [`disk`].
+//! What finds no room in the queue, or cannot be written for long, is lost, counted, and leaves a
+//! line that says how many are missing: a reader always knows whether the sums are whole. The lines
+//! are made in [`line`], what happens when is decided in [`writer`], the file is the business of
+//! [`disk`].
 
 mod disk;
 mod line;
@@ -66,7 +67,15 @@ impl Record {
     /// Begins with what is known as soon as a submit was read.
     pub(crate) fn new(session: u64, worker_name: Option<&str>, read_at: Instant) -> Self {
         let worker_name = worker_name.map(Into::into);
-        Self { read_at, session, worker_name, work: None, difficulty: None, found: None, block: false }
+        Self {
+            read_at,
+            session,
+            worker_name,
+            work: None,
+            difficulty: None,
+            found: None,
+            block: false,
+        }
     }
 }
 
@@ -129,9 +138,12 @@ impl ShareLog {
     ) -> std::io::Result<Self> {
         let (disk, before) = Disk::open(&config.dir, daemon::clock::wall())?;
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer::new(disk, before, config, proxy, targets, lost.clone(), metrics.clone());
+        let writer =
+            Writer::new(disk, before, config, proxy, targets, lost.clone(), metrics.clone());
         let (queue, entries) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("share-log".into()).spawn(move || writer.run(&entries))?;
+        let thread = std::thread::Builder::new()
+            .name("share-log".into())
+            .spawn(move || writer.run(&entries))?;
         Ok(Self { queue, lost, metrics, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 

@@ -1,5 +1,5 @@
-//! Thousands of small sites, each from a seed: real sessions, seats and pool connections, simulated miners and pools, and every
-//! order of events the dice give.
+//! Thousands of small sites, each from a seed: real sessions, seats and pool connections, simulated
+//! miners and pools, and every order of events the dice give.
 //!
 //! `TIELINE_SIM_SEED=n` plays one seed, `TIELINE_SIM_SEEDS=n` so many from 0.
 
@@ -70,9 +70,12 @@ fn whatever_happens_every_submit_is_answered_truly_and_no_pool_sees_a_bad_share(
     let total = total.into_inner();
     println!("{seeds} seeds: {total:?}");
     let Seen { submitted, local, accepted, stale, unresolved, issued } = total;
-    for (what, count, least) in
-        [("submitted", submitted, 10), ("local", local, 1), ("accepted", accepted, 1), ("issued", issued, 5)]
-    {
+    for (what, count, least) in [
+        ("submitted", submitted, 10),
+        ("local", local, 1),
+        ("accepted", accepted, 1),
+        ("issued", issued, 5),
+    ] {
         assert!(count >= least * seeds, "{what}: {count} in {seeds} seeds tests nothing");
     }
     assert!(stale > 0 && unresolved > 0, "the rare ends were never seen");

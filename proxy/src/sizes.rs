@@ -13,8 +13,9 @@ use crate::{StartError, upstream};
 /// How long the pools' sizes are waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Settles the miners' extranonce2_size: 4 where every target has room for it, else 3. A target that was never asked
-/// counts as having 4 bytes, unless the configuration or a former life knows better.
+/// Settles the miners' extranonce2_size: 4 where every target has room for it, else 3. A target
+/// that was never asked counts as having 4 bytes, unless the configuration or a former life knows
+/// better.
 pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<u8, StartError> {
     let file = state_dir.map(|dir| StateFile::new(dir.join("extranonce.json")));
     let mut known: BTreeMap<String, u8> = match &file {
@@ -23,7 +24,8 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
     };
     let address = |target: &Target| format!("{}:{}", target.host, target.port);
     // One that is passed through gives each miner what it gives.
-    let shared = config.targets.iter().enumerate().filter(|(index, _)| !config.is_passthrough(*index));
+    let shared =
+        config.targets.iter().enumerate().filter(|(index, _)| !config.is_passthrough(*index));
     let targets: Vec<Target> = shared.map(|(_, target)| target.clone()).collect();
     if targets.iter().any(|target| target.extranonce2_size.is_none()) {
         let probed = upstream::probe_sizes(&targets, PROBE_TIMEOUT).await;
@@ -36,7 +38,8 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
             file.store(&known)?;
         }
     }
-    let size = |target: &Target| target.extranonce2_size.or_else(|| known.get(&address(target)).copied());
+    let size =
+        |target: &Target| target.extranonce2_size.or_else(|| known.get(&address(target)).copied());
     let sizes: Vec<u8> = targets.iter().map(|target| size(target).unwrap_or(UNKNOWN)).collect();
     settle(config.extranonce2_size, &targets, &sizes)
 }
@@ -47,8 +50,8 @@ const UNKNOWN: u8 = 4;
 /// The smallest extranonce2_size that leaves room for the slot and three bytes of the miner's.
 const SMALLEST: u8 = 4;
 
-/// Settles the miners' size. A target without room for it is left out, loudly; only if none is left, or the operator has
-/// written down what cannot be, nothing is started.
+/// Settles the miners' size. A target without room for it is left out, loudly; only if none is
+/// left, or the operator has written down what cannot be, nothing is started.
 fn settle(wanted: Option<u8>, targets: &[Target], sizes: &[u8]) -> Result<u8, StartError> {
     let usable = || sizes.iter().copied().filter(|size| *size >= SMALLEST);
     let miner = wanted.unwrap_or(if usable().all(|size| size > SMALLEST) { 4 } else { 3 });
@@ -77,26 +80,43 @@ mod tests {
 
     #[test]
     fn miners_get_four_bytes_where_every_target_has_room_for_them() {
-        for (sizes, want) in
-            [(vec![8, 6], 4), (vec![5], 4), (vec![8, 4], 3), (vec![4], 3), (vec![8, 3], 4), (vec![], 4)]
-        {
-            assert_eq!(settle(None, &targets(sizes.len()), &sizes).expect("one fits at least"), want, "{sizes:?}");
+        for (sizes, want) in [
+            (vec![8, 6], 4),
+            (vec![5], 4),
+            (vec![8, 4], 3),
+            (vec![4], 3),
+            (vec![8, 3], 4),
+            (vec![], 4),
+        ] {
+            assert_eq!(
+                settle(None, &targets(sizes.len()), &sizes).expect("one fits at least"),
+                want,
+                "{sizes:?}"
+            );
         }
     }
 
     #[test]
-    fn one_small_pool_does_not_keep_the_others_from_being_mined_at_unless_the_operator_wrote_it_down() {
-        assert!(matches!(settle(None, &targets(1), &[3]), Err(StartError::DoesNotFit { size: 3, miner: 4, .. })));
+    fn one_small_pool_does_not_keep_the_others_from_being_mined_at_unless_the_operator_wrote_it_down()
+     {
+        assert!(matches!(
+            settle(None, &targets(1), &[3]),
+            Err(StartError::DoesNotFit { size: 3, miner: 4, .. })
+        ));
         let mut written = targets(2);
         written[1].extranonce2_size = Some(3);
-        let refused = settle(None, &written, &[8, 3]).expect_err("it cannot be as written").to_string();
-        assert!(refused.contains("extranonce2_size 3 ") && refused.contains("4 bytes of the miner"), "{refused}");
+        let refused =
+            settle(None, &written, &[8, 3]).expect_err("it cannot be as written").to_string();
+        assert!(
+            refused.contains("extranonce2_size 3 ") && refused.contains("4 bytes of the miner"),
+            "{refused}"
+        );
         assert!(refused.contains("passthrough"), "and what can be done about it: {refused}");
         assert!(settle(Some(4), &targets(1), &[4]).is_err(), "4 and 1 do not go into 4");
     }
 
-    /// A pool that answers one subscribe, and from then on closes every connection: its port stays its own, where another test's
-    /// pool could answer in its place.
+    /// A pool that answers one subscribe, and from then on closes every connection: its port stays
+    /// its own, where another test's pool could answer in its place.
     async fn pool_of_size(size: u8) -> (u16, tokio::task::JoinHandle<()>) {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -132,7 +152,11 @@ mod tests {
         assert_eq!(choose(&written, None).await.expect("fits"), 4, "the configuration says more");
         let mut passed = config;
         passed.servers[0].passthrough = Some(0);
-        assert_eq!(choose(&passed, None).await.expect("nobody is asked"), 4, "a passthrough has no part in it");
+        assert_eq!(
+            choose(&passed, None).await.expect("nobody is asked"),
+            4,
+            "a passthrough has no part in it"
+        );
         serving.abort();
     }
 }

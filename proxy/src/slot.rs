@@ -5,9 +5,9 @@
 //! pool sees    extranonce2 = lane (S-1-d) | slot (1) | miner's (d)
 //! ```
 //!
-//! A slot value may be held by many sessions at once, each on another lane. [`Slots`] hands out the value that the fewest
-//! live sessions hold, so that few lanes are needed; that a value's new holder never meets its former holder's work is the
-//! business of [`crate::space`].
+//! A slot value may be held by many sessions at once, each on another lane. [`Slots`] hands out the
+//! value that the fewest live sessions hold, so that few lanes are needed; that a value's new
+//! holder never meets its former holder's work is the business of [`crate::space`].
 
 /// A set of slot values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl SlotSet {
 #[derive(Debug)]
 pub(crate) struct Slots {
     holders: [u32; 256],
-    /// Where the search begins: a value given back just now comes last, for where a pool leaves no lane bytes its next
-    /// holder gets no work before the next job.
+    /// Where the search begins: a value given back just now comes last, for where a pool leaves no
+    /// lane bytes its next holder gets no work before the next job.
     next: u8,
 }
 
@@ -64,7 +64,9 @@ impl Slots {
     /// Takes the value that the fewest hold. Returns how many hold it now, too.
     pub(crate) fn take(&mut self) -> (u8, u32) {
         let values = (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset));
-        let slot = values.min_by_key(|slot| self.holders[usize::from(*slot)]).expect("there are 256 values");
+        let slot = values
+            .min_by_key(|slot| self.holders[usize::from(*slot)])
+            .expect("there are 256 values");
         self.next = slot.wrapping_add(1);
         let holders = &mut self.holders[usize::from(slot)];
         *holders += 1;

@@ -1,9 +1,11 @@
-//! The search space of one (target, extranonce1, extranonce2_size): which slot has searched which lane of which job.
+//! The search space of one (target, extranonce1, extranonce2_size): which slot has searched which
+//! lane of which job.
 //!
-//! Firmware restarts its extranonce2 whenever it likes, so work handed out twice is work done twice. The rule that
-//! prevents it is one sentence: *a slot gets a job only on a lane where no holder of that slot has had that job.* The
-//! space keeps just what that takes: lanes with the slots that sit on them now, and for each job that still lives the
-//! slots that have ever had it there. It outlives connections, because a pool may give the same extranonce1 again.
+//! Firmware restarts its extranonce2 whenever it likes, so work handed out twice is work done
+//! twice. The rule that prevents it is one sentence: *a slot gets a job only on a lane where no
+//! holder of that slot has had that job.* The space keeps just what that takes: lanes with the
+//! slots that sit on them now, and for each job that still lives the slots that have ever had it
+//! there. It outlives connections, because a pool may give the same extranonce1 again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,7 +15,8 @@ use crate::slot::SlotSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// What makes two jobs the same work: everything but the pool's job id, and ntime where lanes can be changed.
+/// What makes two jobs the same work: everything but the pool's job id, and ntime where lanes can
+/// be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
     /// The block it builds on. A job on another one is dead.
@@ -29,8 +32,8 @@ struct Lane {
     connection: Option<ConnectionId>,
     seated: SlotSet,
     had: HashMap<Fingerprint, SlotSet>,
-    /// Those on it are to move: the job at hand is one they have had here. Nobody joins them, for what is handed to one
-    /// on a lane is handed to all on it.
+    /// Those on it are to move: the job at hand is one they have had here. Nobody joins them, for
+    /// what is handed to one on a lane is handed to all on it.
     leaving: bool,
 }
 
@@ -41,17 +44,19 @@ pub(crate) struct Space {
     width: usize,
     first: u64,
     lanes: Vec<Lane>,
-    /// The job each connection has now, on which it still seats people: never forgotten, however far ahead others are.
+    /// The job each connection has now, on which it still seats people: never forgotten, however
+    /// far ahead others are.
     at_hand: HashMap<ConnectionId, Fingerprint>,
-    /// Blocks on record, newest last: those built on lately and those of jobs at hand. Several, because connections that
-    /// share the space hear of a block at different moments.
+    /// Blocks on record, newest last: those built on lately and those of jobs at hand. Several,
+    /// because connections that share the space hear of a block at different moments.
     blocks: Vec<u64>,
     /// Jobs on record, oldest first.
     jobs: VecDeque<Fingerprint>,
 }
 
-/// Jobs on record at most: a real pool brings some hundreds a block. Beyond it the oldest that nobody has at hand is forgotten,
-/// so that a pool that sends thousands a second costs no memory; one that then repeats it gets its own work twice.
+/// Jobs on record at most: a real pool brings some hundreds a block. Beyond it the oldest that
+/// nobody has at hand is forgotten, so that a pool that sends thousands a second costs no memory;
+/// one that then repeats it gets its own work twice.
 const JOBS_MAX: usize = 4096;
 
 /// How many blocks' history is kept besides that of jobs at hand.
@@ -61,8 +66,8 @@ const BLOCKS_KEPT: usize = 4;
 const LANES_MAX: u64 = 1 << 14;
 
 impl Space {
-    /// Makes the space for lane numbers of `width` bytes, counting from `offset` (random at each process start, so that a
-    /// restart does not repeat work).
+    /// Makes the space for lane numbers of `width` bytes, counting from `offset` (random at each
+    /// process start, so that a restart does not repeat work).
     pub(crate) fn new(width: usize, offset: u64) -> Self {
         let first = offset & mask_of(width);
         let (lanes, at_hand) = (Vec::new(), HashMap::new());
@@ -84,12 +89,21 @@ impl Space {
         self.unused() > 0 || self.lanes.iter().any(|lane| lane.connection.is_none())
     }
 
-    /// Seats `slot` on the first lane of `connection` where it may work on `job`. Returns the lane's index.
-    pub(crate) fn seat(&mut self, connection: ConnectionId, slot: u8, job: Fingerprint) -> Option<usize> {
+    /// Seats `slot` on the first lane of `connection` where it may work on `job`. Returns the
+    /// lane's index.
+    pub(crate) fn seat(
+        &mut self,
+        connection: ConnectionId,
+        slot: u8,
+        job: Fingerprint,
+    ) -> Option<usize> {
         let fits = |lane: &Lane| {
-            !lane.leaving && !lane.seated.contains(slot) && lane.had.get(&job).is_none_or(|had| !had.contains(slot))
+            !lane.leaving
+                && !lane.seated.contains(slot)
+                && lane.had.get(&job).is_none_or(|had| !had.contains(slot))
         };
-        let own = self.lanes.iter().position(|lane| lane.connection == Some(connection) && fits(lane));
+        let own =
+            self.lanes.iter().position(|lane| lane.connection == Some(connection) && fits(lane));
         let free = || self.lanes.iter().position(|lane| lane.connection.is_none() && fits(lane));
         let index = own.or_else(free).or_else(|| {
             let next = self.lanes.len() as u64;
@@ -115,8 +129,9 @@ impl Space {
         }
     }
 
-    /// Tells of a new job on `connection`; forgets jobs that build on blocks long gone. Returns the lanes with somebody on
-    /// them: those where all may go on with the job (now on record), and those where somebody has had it before.
+    /// Tells of a new job on `connection`; forgets jobs that build on blocks long gone. Returns the
+    /// lanes with somebody on them: those where all may go on with the job (now on record), and
+    /// those where somebody has had it before.
     pub(crate) fn job(&mut self, connection: ConnectionId, job: Fingerprint) -> JobLanes {
         self.at_hand.insert(connection, job);
         self.record(job);
@@ -158,7 +173,8 @@ impl Space {
         }
         self.jobs.push_back(job);
         if self.jobs.len() > JOBS_MAX
-            && let Some(oldest) = self.jobs.iter().position(|job| self.at_hand.values().all(|at_hand| at_hand != job))
+            && let Some(oldest) =
+                self.jobs.iter().position(|job| self.at_hand.values().all(|at_hand| at_hand != job))
             && let Some(oldest) = self.jobs.remove(oldest)
         {
             for lane in &mut self.lanes {
@@ -167,10 +183,13 @@ impl Space {
         }
     }
 
-    /// Has everybody on `connection` move to where they have not had the job at hand. `false`, and nothing changed, where
-    /// that would leave too few lanes for those who come.
+    /// Has everybody on `connection` move to where they have not had the job at hand. `false`, and
+    /// nothing changed, where that would leave too few lanes for those who come.
     pub(crate) fn refresh(&mut self, connection: ConnectionId) -> bool {
-        let occupied = self.lanes.iter().filter(|lane| lane.connection == Some(connection) && !lane.seated.is_empty());
+        let occupied = self
+            .lanes
+            .iter()
+            .filter(|lane| lane.connection == Some(connection) && !lane.seated.is_empty());
         if self.unused() <= occupied.count() as u64 {
             return false;
         }
@@ -190,8 +209,8 @@ impl Space {
         }
     }
 
-    /// The lane's bytes as they stand in the coinbase, big-endian. A pool may leave more than the eight of the number: zeros
-    /// stand before it then.
+    /// The lane's bytes as they stand in the coinbase, big-endian. A pool may leave more than the
+    /// eight of the number: zeros stand before it then.
     pub(crate) fn lane_bytes(&self, index: usize) -> Vec<u8> {
         let number = self.lanes[index].number.to_be_bytes();
         let mut bytes = vec![0; self.width.saturating_sub(number.len())];
@@ -215,7 +234,11 @@ impl Space {
 
     /// Sessions seated on lanes of `connection`.
     pub(crate) fn seated(&self, connection: ConnectionId) -> u32 {
-        self.lanes.iter().filter(|lane| lane.connection == Some(connection)).map(|lane| lane.seated.len()).sum()
+        self.lanes
+            .iter()
+            .filter(|lane| lane.connection == Some(connection))
+            .map(|lane| lane.seated.len())
+            .sum()
     }
 }
 
@@ -310,7 +333,10 @@ mod tests {
         for prev_hash in 2..10 {
             space.job(B, Fingerprint { prev_hash, content: 1 });
         }
-        assert!(space.lanes.iter().all(|lane| lane.had.is_empty()), "blocks long gone leave no record");
+        assert!(
+            space.lanes.iter().all(|lane| lane.had.is_empty()),
+            "blocks long gone leave no record"
+        );
     }
 
     #[test]
@@ -325,7 +351,8 @@ mod tests {
         assert_eq!(space.job(A, job(9_000)).stale, [0], "the newest are remembered");
     }
 
-    /// Of connections that share the space one may hear of blocks late or not at all, and still seats people on what it has.
+    /// Of connections that share the space one may hear of blocks late or not at all, and still
+    /// seats people on what it has.
     #[test]
     fn what_a_connection_has_at_hand_is_remembered_however_far_others_are_ahead() {
         for ahead in [false, true] {
@@ -342,7 +369,10 @@ mod tests {
             let again = space.seat(A, 5, job(0)).expect("room");
             assert_ne!(first, again, "others on later blocks: {ahead}");
             assert_eq!(space.job(A, job(0)).stale, [again]);
-            assert!(space.blocks.len() <= BLOCKS_KEPT + 1 && space.jobs.len() <= JOBS_MAX, "the record stays bounded");
+            assert!(
+                space.blocks.len() <= BLOCKS_KEPT + 1 && space.jobs.len() <= JOBS_MAX,
+                "the record stays bounded"
+            );
             space.connection_gone(A);
             for prev_hash in 20_000..20_010 {
                 space.job(B, Fingerprint { prev_hash, content: 0 });
@@ -373,7 +403,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever joins, leaves, returns and repeats: no (job, lane, slot) is ever handed out twice.
+        /// Whatever joins, leaves, returns and repeats: no (job, lane, slot) is ever handed out
+        /// twice.
         #[test]
         fn nothing_is_searched_twice(moves in moves(), width in 0usize..3) {
             let mut space = Space::new(width, 250);

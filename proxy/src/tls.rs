@@ -1,11 +1,13 @@
 //! TLS to pools: whom we trust as a pool, and what a failure is called.
 //!
-//! A [`Tls`] is made once per target while the configuration is read, so that a missing authority or a mistyped pin is a
-//! mistake with a place, not a surprise at night. Moving the bytes is [`crate::upstream`]'s business.
+//! A [`Tls`] is made once per target while the configuration is read, so that a missing authority
+//! or a mistyped pin is a mistake with a place, not a surprise at night. Moving the bytes is
+//! [`crate::upstream`]'s business.
 //!
-//! Versions 1.2 and 1.3 only. Nothing is resumed: a resumed session skips the certificate, and a certificate that has
-//! changed or expired must be noticed at the next connection (F19). Revocation is not asked for: the lists are large, the
-//! answers are seldom there, and a pool that must not be impersonated can be pinned.
+//! Versions 1.2 and 1.3 only. Nothing is resumed: a resumed session skips the certificate, and a
+//! certificate that has changed or expired must be noticed at the next connection (F19). Revocation
+//! is not asked for: the lists are large, the answers are seldom there, and a pool that must not be
+//! impersonated can be pinned.
 
 mod pin;
 mod trust;
@@ -48,7 +50,8 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// Trusts what this system trusts: certificates that chain to one of its authorities and bear the host's name.
+    /// Trusts what this system trusts: certificates that chain to one of its authorities and bear
+    /// the host's name.
     ///
     /// # Errors
     /// [`TlsError::NoPlatformRoots`].
@@ -58,7 +61,8 @@ impl Tls {
         // Systems carry a few that no library reads; the others count.
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
-            let why = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+            let why =
+                found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
             return Err(TlsError::NoPlatformRoots(why));
         }
         Ok(Self::chained(Trust::Platform, roots))
@@ -71,7 +75,8 @@ impl Tls {
     pub fn authorities(pem: &[u8]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_reader_iter(BufReader::new(pem)) {
-            let certificate = certificate.map_err(|fault| TlsError::BadCertificate(fault.to_string()))?;
+            let certificate =
+                certificate.map_err(|fault| TlsError::BadCertificate(fault.to_string()))?;
             roots.add(certificate).map_err(|fault| TlsError::BadCertificate(fault.to_string()))?;
         }
         if roots.is_empty() {
@@ -108,7 +113,8 @@ impl Tls {
     }
 
     fn verified(trust: Trust, verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        let config = builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        let config =
+            builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         Self::finished(trust, config)
     }
 
@@ -145,20 +151,30 @@ pub(crate) fn reason(fault: &rustls::Error) -> &'static str {
     match fault {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             Certificate::Expired | Certificate::ExpiredContext { .. } => "tls_expired",
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => "tls_not_yet_valid",
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "tls_wrong_name",
-            Certificate::Other(other) if other.0.downcast_ref::<trust::PinMismatch>().is_some() => "tls_pin_mismatch",
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "tls_not_yet_valid"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "tls_wrong_name"
+            }
+            Certificate::Other(other) if other.0.downcast_ref::<trust::PinMismatch>().is_some() => {
+                "tls_pin_mismatch"
+            }
             _ => "tls_untrusted",
         },
         rustls::Error::NoCertificatesPresented => "tls_untrusted",
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => "tls_not_spoken",
-        rustls::Error::PeerIncompatible(_)
-        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure) => {
-            "tls_incompatible"
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            "tls_not_spoken"
         }
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(
+            AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
+        ) => "tls_incompatible",
         rustls::Error::DecryptError
         | rustls::Error::AlertReceived(
-            AlertDescription::BadRecordMac | AlertDescription::DecryptError | AlertDescription::DecryptionFailed,
+            AlertDescription::BadRecordMac
+            | AlertDescription::DecryptError
+            | AlertDescription::DecryptionFailed,
         ) => "tls_tampered",
         _ => "tls_failed",
     }
@@ -172,8 +188,8 @@ pub(crate) fn detail(fault: &rustls::Error) -> String {
     }
 }
 
-/// Whether a failure says that the peer is not who it should be, or does not speak TLS as we do: trying again at once
-/// will not change that.
+/// Whether a failure says that the peer is not who it should be, or does not speak TLS as we do:
+/// trying again at once will not change that.
 pub(crate) fn is_identity(reason: &str) -> bool {
     matches!(
         reason,

@@ -1,8 +1,9 @@
-//! The tasks that carry work and shares between pools and sessions: they connect, move bytes, and try again.
+//! The tasks that carry work and shares between pools and sessions: they connect, move bytes, and
+//! try again.
 //!
-//! One task owns one connection: it makes it here and moves its bytes in [`carrier`]. What a pool's lines mean and when a
-//! connection is dead is decided in [`pool_session`]; what is known of each pool stands in [`pools`]; who works on what is
-//! decided in [`crate::placement`].
+//! One task owns one connection: it makes it here and moves its bytes in [`carrier`]. What a pool's
+//! lines mean and when a connection is dead is decided in [`pool_session`]; what is known of each
+//! pool stands in [`pools`]; who works on what is decided in [`crate::placement`].
 
 mod backoff;
 mod carrier;
@@ -46,7 +47,11 @@ use carrier::Carrier;
 use manners::Manners;
 
 /// Carries one connection that a miner has to itself to its end, and returns why it ended.
-pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) -> &'static str {
+pub(crate) async fn run_own(
+    pools: Arc<Pools>,
+    pool: Arc<Pool>,
+    cancel: CancellationToken,
+) -> &'static str {
     let mut course = Course::default();
     let name = format!("upstream {} of one miner", pool.config.name);
     let attempt = attempt(&pools, &pool, &mut course, &cancel);
@@ -96,8 +101,9 @@ struct Course {
     next: Option<HostPort>,
 }
 
-/// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a connection, not the target:
-/// a pool that says one thing we fail over is connected to again, and put aside meanwhile if there are others (F76).
+/// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a
+/// connection, not the target: a pool that says one thing we fail over is connected to again, and
+/// put aside meanwhile if there are others (F76).
 pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
     let name = format!("upstream {} {index}", pool.config.name);
     let mut wanted = pool.wanted.subscribe();
@@ -144,9 +150,15 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
 }
 
 /// Connects and carries one connection to its end.
-async fn attempt(pools: &Arc<Pools>, pool: &Arc<Pool>, course: &mut Course, cancel: &CancellationToken) -> Ended {
+async fn attempt(
+    pools: &Arc<Pools>,
+    pool: &Arc<Pool>,
+    course: &mut Course,
+    cancel: &CancellationToken,
+) -> Ended {
     let ended = |reason, detail| Ended { reason, detail, worked: false };
-    // A leave that was still to come belonged to the connection that is gone; its destination did not.
+    // A leave that was still to come belonged to the connection that is gone; its destination did
+    // not.
     let asked = course.leave.take().and_then(|(_, to)| to);
     // Only once: when that connection ends, it is the configured place again.
     let at = course.next.take().or(asked).unwrap_or_else(|| pool.config.at());

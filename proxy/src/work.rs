@@ -1,8 +1,9 @@
 //! Work as it travels from a pool's notify to the sessions, shared and immutable.
 //!
-//! A [`PoolJob`] is one notify of one connection with everything that held when it came. A [`LaneWork`] is that job on
-//! one lane, rendered once for all sessions that sit there. What changes under way (is the connection alive, has the
-//! pool retired the job) are atomics of the [`Upstream`] handle, so that judging a share takes no lock.
+//! A [`PoolJob`] is one notify of one connection with everything that held when it came. A
+//! [`LaneWork`] is that job on one lane, rendered once for all sessions that sit there. What
+//! changes under way (is the connection alive, has the pool retired the job) are atomics of the
+//! [`Upstream`] handle, so that judging a share takes no lock.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub(crate) struct Upstream {
 
 /// Shares that may wait for one upstream connection; the session that brings a further one waits.
 pub(crate) const SUBMITS_QUEUED: usize = 8192;
-/// Block shares that may wait ahead of the others; a further one takes its turn. There is one in ten minutes.
+/// Block shares that may wait ahead of the others; a further one takes its turn. There is one in
+/// ten minutes.
 pub(crate) const URGENT_QUEUED: usize = 64;
 
 /// The receiving ends that a connection's task holds.
@@ -63,7 +65,11 @@ impl Upstream {
         Self::under(id, target, Load::none())
     }
 
-    pub(crate) fn under(id: ConnectionId, target: usize, load: Arc<Load>) -> (Arc<Self>, SubmitQueues) {
+    pub(crate) fn under(
+        id: ConnectionId,
+        target: usize,
+        load: Arc<Load>,
+    ) -> (Arc<Self>, SubmitQueues) {
         let (submits, submits_rx) = mpsc::channel(SUBMITS_QUEUED);
         let (urgent, urgent_rx) = mpsc::channel(URGENT_QUEUED);
         let upstream = Self {
@@ -138,8 +144,8 @@ pub(crate) struct PoolJob {
     pub(crate) mask: Option<VersionMask>,
     /// Position in its connection's order of jobs.
     pub(crate) seq: u64,
-    /// The position of the first that was the same work on the same terms: its pool has only given it other names since, and
-    /// shares of the earlier ones go out by the newest.
+    /// The position of the first that was the same work on the same terms: its pool has only given
+    /// it other names since, and shares of the earlier ones go out by the newest.
     pub(crate) work_seq: u64,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) fingerprint: Fingerprint,
@@ -179,18 +185,21 @@ impl Arrival {
 impl PoolJob {
     /// Whether it gives another name to what `former` is.
     pub(crate) fn renames(&self, former: &Self) -> bool {
-        self.seq > former.seq && self.work_seq == former.work_seq && Arc::ptr_eq(&self.upstream, &former.upstream)
+        self.seq > former.seq
+            && self.work_seq == former.work_seq
+            && Arc::ptr_eq(&self.upstream, &former.upstream)
     }
 
-    /// Whether the pool still takes shares of it, by this name or a newer: until its own clean job, its set_extranonce or its
-    /// loss.
+    /// Whether the pool still takes shares of it, by this name or a newer: until its own clean job,
+    /// its set_extranonce or its loss.
     pub(crate) fn is_live(&self) -> bool {
         self.upstream.is_alive() && self.seq >= self.upstream.retired_below.load(Ordering::Acquire)
     }
 }
 
-/// Tells which work a job is, whatever the pool calls it. With lane bytes a later ntime makes no new work, as miners may
-/// roll it; without, it must: there is no fresh lane to hand the job out on.
+/// Tells which work a job is, whatever the pool calls it. With lane bytes a later ntime makes no
+/// new work, as miners may roll it; without, it must: there is no fresh lane to hand the job out
+/// on.
 pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
     let hash_of = |parts: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
@@ -209,7 +218,8 @@ pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
 /// A job on a lane, as all sessions there get it.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneWork {
-    /// The miner's extranonce where it has the pool's all to itself; `None` where it has its slot and the common size.
+    /// The miner's extranonce where it has the pool's all to itself; `None` where it has its slot
+    /// and the common size.
     pub(crate) own: Option<OwnExtranonce>,
     /// Our own job id, unique for the life of the process.
     pub(crate) job_id: u64,
@@ -219,8 +229,8 @@ pub(crate) struct LaneWork {
     pub(crate) notify: Bytes,
 }
 
-/// The end of a pool's extranonce1, which a miner with a connection of its own sees as its extranonce1, and the pool's
-/// extranonce2_size. What stands before that byte goes into coinb1.
+/// The end of a pool's extranonce1, which a miner with a connection of its own sees as its
+/// extranonce1, and the pool's extranonce2_size. What stands before that byte goes into coinb1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OwnExtranonce {
     pub(crate) extranonce1: u8,

@@ -1,4 +1,5 @@
-//! A submit's way through a session allocates next to nothing: what it does is bounded here, so that it does not creep up.
+//! A submit's way through a session allocates next to nothing: what it does is bounded here, so
+//! that it does not creep up.
 
 use allocation_counter::measure;
 use proxy::bench_support::SessionBench;
@@ -28,5 +29,6 @@ fn a_submit_through_a_session_allocates_next_to_nothing() {
 
 /// One, and now and then one more where what is remembered of the job's shares has to grow.
 const LOCAL_MAX: f64 = 1.5;
-/// And one for what is owed, whose queue is given back when nothing is: ten thousand idle sessions count for more.
+/// And one for what is owed, whose queue is given back when nothing is: ten thousand idle sessions
+/// count for more.
 const FORWARDED_MAX: f64 = 2.5;

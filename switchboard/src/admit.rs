@@ -1,5 +1,6 @@
-//! Admission: whether the feeds can carry one more lease, in every interval of it, with the arithmetic in figures.
-//! Pure, and nothing is written on a refusal. Choosing the machines is left to [`crate::plan`].
+//! Admission: whether the feeds can carry one more lease, in every interval of it, with the
+//! arithmetic in figures. Pure, and nothing is written on a refusal. Choosing the machines is left
+//! to [`crate::plan`].
 
 use std::time::Duration;
 
@@ -94,13 +95,21 @@ impl Lead {
             .fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// The lead for taking `shed` off through groups whose slowest needs `shed_p95`. Where nothing must go, only the proof takes time.
+    /// The lead for taking `shed` off through groups whose slowest needs `shed_p95`. Where nothing
+    /// must go, only the proof takes time.
     #[must_use]
     pub fn new(policy: &Policy, shed: Watts, shed_p95: Duration) -> Self {
         let dispatch = &policy.dispatch;
         let shed_p95 = if shed > Watts::ZERO { shed_p95 } else { Duration::ZERO };
         let (settle, prove_for, margin) = (dispatch.settle, dispatch.prove_for, dispatch.margin);
-        Self { shed, ramp: ramp_time(shed, policy.ramp.down_per_min), shed_p95, settle, prove_for, margin }
+        Self {
+            shed,
+            ramp: ramp_time(shed, policy.ramp.down_per_min),
+            shed_p95,
+            settle,
+            prove_for,
+            margin,
+        }
     }
 }
 
@@ -154,7 +163,9 @@ pub enum Refusal {
         arithmetic: Vec<Line>,
     },
     /// The feed has no meter, so that headroom could never be proven.
-    #[error("feed {feed} has no meter, so that its headroom cannot be proven: it would need accept_unverified")]
+    #[error(
+        "feed {feed} has no meter, so that its headroom cannot be proven: it would need accept_unverified"
+    )]
     NotProvable {
         /// The feed.
         feed: FeedId,
@@ -171,8 +182,8 @@ pub enum Refusal {
     },
 }
 
-/// What counts as a shed time where none was measured: stock firmware without work powers down within ten minutes, if at
-/// all (POWER F1).
+/// What counts as a shed time where none was measured: stock firmware without work powers down
+/// within ten minutes, if at all (POWER F1).
 pub const UNMEASURED_SHED: Duration = Duration::from_mins(10);
 
 /// Judges whether `lease` fits beside `leases` (open ones; one with the same id is left out).
@@ -202,7 +213,11 @@ pub fn admit<'l>(
 ///
 /// # Errors
 /// The first lease that does not fit, with the refusal.
-pub fn carries(policy: &Policy, population: &Population, leases: &[Lease]) -> Result<(), Box<(Lease, Refusal)>> {
+pub fn carries(
+    policy: &Policy,
+    population: &Population,
+    leases: &[Lease],
+) -> Result<(), Box<(Lease, Refusal)>> {
     let tree = Tree::new(policy);
     for lease in leases {
         if tree.of(&lease.feed).is_none() {
@@ -219,10 +234,12 @@ pub fn carries(policy: &Policy, population: &Population, leases: &[Lease]) -> Re
                 available: Watts::ZERO,
                 asked: lease.gross,
             };
-            let refusal = Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] };
+            let refusal =
+                Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] };
             return Err(Box::new((lease.clone(), refusal)));
         }
-        carry(&tree, population, leases, lease).map_err(|refusal| Box::new((lease.clone(), refusal)))?;
+        carry(&tree, population, leases, lease)
+            .map_err(|refusal| Box::new((lease.clone(), refusal)))?;
     }
     Ok(())
 }
@@ -266,14 +283,21 @@ fn carry<'l>(
         (Some(worst), Some(_)) => Err(Refusal::DoesNotFit { worst, arithmetic: firm }),
         (None, Some(worst)) => Err(Refusal::DoesNotFit { worst, arithmetic: any }),
         (None, None) => match tree.policy.feed(&lease.feed) {
-            Some(feed) if feed.meter.is_none() => Err(Refusal::NotProvable { feed: feed.id.clone() }),
+            Some(feed) if feed.meter.is_none() => {
+                Err(Refusal::NotProvable { feed: feed.id.clone() })
+            }
             _ => Ok(firm),
         },
     }
 }
 
 fn worst(lines: &[Line]) -> Option<Box<Line>> {
-    lines.iter().filter(|line| line.short() > Watts::ZERO).max_by_key(|line| line.short()).cloned().map(Box::new)
+    lines
+        .iter()
+        .filter(|line| line.short() > Watts::ZERO)
+        .max_by_key(|line| line.short())
+        .cloned()
+        .map(Box::new)
 }
 
 /// The tightest interval of each feed from the lease's to the root.
@@ -293,10 +317,9 @@ fn lines<'l>(
     path.map(|&node| {
         let usable = tree.feed(node).usable();
         let fixed = house[node] + residual[node] + unsheddable[node] + unassigned[node];
-        let others = leases
-            .clone()
-            .into_iter()
-            .filter(|other| other.id != lease.id && tier.counts(other) && tree.path(&other.feed).contains(&node));
+        let others = leases.clone().into_iter().filter(|other| {
+            other.id != lease.id && tier.counts(other) && tree.path(&other.feed).contains(&node)
+        });
         let (committed, from, to) = peak(others, lease.reserved_from(), lease.ends());
         Line {
             feed: tree.feed(node).id.clone(),
@@ -315,8 +338,13 @@ fn lines<'l>(
     .collect()
 }
 
-/// The most that `leases` reserve at once inside `[from, to)`, and the first interval in which they do.
-fn peak<'l>(leases: impl Iterator<Item = &'l Lease>, from: Timestamp, to: Timestamp) -> (Watts, Timestamp, Timestamp) {
+/// The most that `leases` reserve at once inside `[from, to)`, and the first interval in which they
+/// do.
+fn peak<'l>(
+    leases: impl Iterator<Item = &'l Lease>,
+    from: Timestamp,
+    to: Timestamp,
+) -> (Watts, Timestamp, Timestamp) {
     let mut edges: Vec<(Timestamp, Watts)> = Vec::new();
     for lease in leases {
         let (begin, end) = (lease.reserved_from().max(from), lease.ends().min(to));
@@ -347,7 +375,8 @@ fn peak<'l>(leases: impl Iterator<Item = &'l Lease>, from: Timestamp, to: Timest
     most
 }
 
-/// An upper bound of the time that freeing the lease's power needs: the plan may find that less has to go.
+/// An upper bound of the time that freeing the lease's power needs: the plan may find that less has
+/// to go.
 fn lead<'l>(
     tree: &Tree<'_>,
     population: &Population,
@@ -357,7 +386,9 @@ fn lead<'l>(
     let full = tree.machines(population, |group| group.watts);
     let mut shed = Watts::ZERO;
     let mut widest = None;
-    for (line, &node) in lines(tree, population, leases, lease, Tier::Any).iter().zip(tree.path(&lease.feed)) {
+    for (line, &node) in
+        lines(tree, population, leases, lease, Tier::Any).iter().zip(tree.path(&lease.feed))
+    {
         let mining = line.usable - line.house - line.unassigned - line.committed - full[node];
         let short = (line.asked - mining).min(line.asked);
         if short > Watts::ZERO {
@@ -366,8 +397,12 @@ fn lead<'l>(
         }
     }
     let Some(widest) = widest else { return Lead::new(tree.policy, Watts::ZERO, Duration::ZERO) };
-    let candidates = tree.policy.groups.iter().filter(|group| tree.path(&group.feed).contains(&widest));
-    let shed_p95 = candidates.filter(|group| lease.accept_unverified || group.backs_firm()).map(shed_time).max();
+    let candidates =
+        tree.policy.groups.iter().filter(|group| tree.path(&group.feed).contains(&widest));
+    let shed_p95 = candidates
+        .filter(|group| lease.accept_unverified || group.backs_firm())
+        .map(shed_time)
+        .max();
     let with_make_up = shed.scale(1.0 + tree.policy.dispatch.make_up_pct / 100.0);
     Lead::new(tree.policy, with_make_up, shed_p95.unwrap_or_default())
 }
@@ -400,10 +435,15 @@ mod tests {
     #[test]
     fn what_fits_to_the_watt_is_taken_and_one_more_is_refused() {
         assert!(ask(&[], lease("l", "a", 48_580, 9000, 9999)).is_ok());
-        let Err(Refusal::DoesNotFit { worst, arithmetic }) = ask(&[], lease("l", "a", 48_581, 9000, 9999)) else {
+        let Err(Refusal::DoesNotFit { worst, arithmetic }) =
+            ask(&[], lease("l", "a", 48_581, 9000, 9999))
+        else {
             panic!("one watt too many was taken")
         };
-        assert_eq!((worst.feed.as_str(), worst.short(), worst.available), ("a", Watts(1), Watts(48_580)));
+        assert_eq!(
+            (worst.feed.as_str(), worst.short(), worst.available),
+            ("a", Watts(1), Watts(48_580))
+        );
         assert_eq!(arithmetic.len(), 2, "one line per feed on the path");
     }
 
@@ -418,7 +458,9 @@ mod tests {
     #[test]
     fn the_feed_above_may_be_the_short_one() {
         let others = [lease("x", "a", 45_000, 9000, 20_000)];
-        let Err(refusal) = ask(&others, lease("y", "b", 34_500, 8000, 30_000)) else { panic!("must be refused") };
+        let Err(refusal) = ask(&others, lease("y", "b", 34_500, 8000, 30_000)) else {
+            panic!("must be refused")
+        };
         let Refusal::NeedsUnverified { worst, .. } = &refusal else { panic!("{refusal}") };
         assert_eq!((worst.feed.as_str(), worst.short()), ("root", Watts(160)));
         assert_eq!((worst.from, worst.to), (at(8940), at(20_000)), "only while both run");
@@ -428,7 +470,9 @@ mod tests {
     fn leases_that_follow_each_other_do_not_add_up() {
         let others = [lease("x", "a", 45_000, 1000, 5000)];
         assert!(ask(&others, lease("y", "a", 45_000, 5060, 9000)).is_ok());
-        let Err(Refusal::DoesNotFit { worst, .. }) = ask(&others, lease("y", "a", 45_000, 5059, 9000)) else {
+        let Err(Refusal::DoesNotFit { worst, .. }) =
+            ask(&others, lease("y", "a", 45_000, 5059, 9000))
+        else {
             panic!("one second of overlap was taken")
         };
         assert_eq!((worst.from, worst.to, worst.short()), (at(4999), at(5000), Watts(41_420)));
@@ -436,9 +480,12 @@ mod tests {
 
     #[test]
     fn starving_backs_only_those_who_accept_it() {
-        // Feed b with its five starved machines off: 50,000 − 13 × 30 = 49,610; firm only: 50,000 − 240 − 15,000 = 34,760.
+        // Feed b with its five starved machines off: 50,000 − 13 × 30 = 49,610; firm only: 50,000 −
+        // 240 − 15,000 = 34,760.
         let mut asked = lease("l", "b", 40_000, 90_000, 99_999);
-        let Err(Refusal::NeedsUnverified { worst, .. }) = ask(&[], asked.clone()) else { panic!("must need it") };
+        let Err(Refusal::NeedsUnverified { worst, .. }) = ask(&[], asked.clone()) else {
+            panic!("must need it")
+        };
         assert_eq!(worst.available, Watts(34_760));
         asked.accept_unverified = true;
         assert!(ask(&[], asked.clone()).is_ok());
@@ -448,9 +495,11 @@ mod tests {
 
     #[test]
     fn a_start_that_shedding_cannot_reach_is_refused_with_the_seconds() {
-        // On a all 14 machines mine 42 kW of 50: 1 kW house leaves 7 free, so that 30 kW asked means 23 kW to shed:
-        // 46 s at 30 kW/min + 20 + 10 + 5 + 30 = 111 s before start − 60 s.
-        let Err(Refusal::TooLate { missing, lead, .. }) = ask(&[], lease("l", "a", 30_000, 170, 999)) else {
+        // On a all 14 machines mine 42 kW of 50: 1 kW house leaves 7 free, so that 30 kW asked
+        // means 23 kW to shed: 46 s at 30 kW/min + 20 + 10 + 5 + 30 = 111 s before start − 60 s.
+        let Err(Refusal::TooLate { missing, lead, .. }) =
+            ask(&[], lease("l", "a", 30_000, 170, 999))
+        else {
             panic!("must be late")
         };
         assert_eq!((missing, lead.total()), (Duration::from_secs(1), Duration::from_secs(111)));
@@ -460,7 +509,11 @@ mod tests {
     #[test]
     fn free_power_needs_time_for_proof_only() {
         let admission = ask(&[], lease("l", "a", 7_000, 105, 999)).unwrap();
-        assert_eq!(admission.lead.total(), Duration::from_secs(45), "settle 10 + proof 5 + margin 30");
+        assert_eq!(
+            admission.lead.total(),
+            Duration::from_secs(45),
+            "settle 10 + proof 5 + margin 30"
+        );
         assert!(ask(&[], lease("l", "a", 7_000, 104, 999)).is_err());
     }
 
@@ -468,7 +521,8 @@ mod tests {
     fn a_firm_lease_needs_a_meter() {
         let mut policy = policy();
         policy.feeds[1].meter = None;
-        let refused = admit(&policy, &Population::default(), &[], lease("l", "a", 1000, 9000, 9999), at(0));
+        let refused =
+            admit(&policy, &Population::default(), &[], lease("l", "a", 1000, 9000, 9999), at(0));
         assert!(matches!(refused, Err(Refusal::NotProvable { .. })));
     }
 
@@ -488,7 +542,9 @@ mod tests {
         policy.feeds[1].limit = Watts(40_000);
         let (lease, refusal) = *carries(&policy, &Population::default(), &leases).unwrap_err();
         assert_eq!(lease.id.as_str(), "x");
-        assert!(matches!(refusal, Refusal::DoesNotFit { worst, .. } if worst.short() == Watts(1_420)));
+        assert!(
+            matches!(refusal, Refusal::DoesNotFit { worst, .. } if worst.short() == Watts(1_420))
+        );
         policy.feeds.remove(1);
         assert!(carries(&policy, &Population::default(), &leases).is_err());
     }

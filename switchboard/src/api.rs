@@ -1,5 +1,5 @@
-//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. Who holds
-//! the token, and the bounds on connections, are left to [`daemon::admin`].
+//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. Who
+//! holds the token, and the bounds on connections, are left to [`daemon::admin`].
 
 mod error;
 
@@ -156,10 +156,13 @@ async fn machines(
     if !(1..=PAGE).contains(&limit) {
         return Err(ApiError::bad("limit", &format!("must lie between 1 and {PAGE}, not {limit}")));
     }
-    let answer =
-        handle.ask(Command::Machines { after: page.after, limit }).await.map_err(|_| ApiError::unavailable())?;
+    let answer = handle
+        .ask(Command::Machines { after: page.after, limit })
+        .await
+        .map_err(|_| ApiError::unavailable())?;
     let Answer::Machines(views) = answer else { return Err(ApiError::unavailable()) };
-    let next = if views.len() >= limit { views.last().map(|view| view.machine.clone()) } else { None };
+    let next =
+        if views.len() >= limit { views.last().map(|view| view.machine.clone()) } else { None };
     Ok(Json(json!({ "machines": views, "next": next })).into_response())
 }
 
@@ -167,12 +170,21 @@ async fn admit(State(handle): State<Handle>, ApiJson(request): ApiJson<LeaseRequ
     ask(&handle, Command::Admit(request)).await
 }
 
-async fn commit(State(handle): State<Handle>, headers: HeaderMap, ApiJson(request): ApiJson<LeaseRequest>) -> Answered {
+async fn commit(
+    State(handle): State<Handle>,
+    headers: HeaderMap,
+    ApiJson(request): ApiJson<LeaseRequest>,
+) -> Answered {
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(value) => {
             let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY);
-            let wrong = || ApiError::bad("idempotency-key", &format!("must be 1 to {KEY} printable ASCII characters"));
+            let wrong = || {
+                ApiError::bad(
+                    "idempotency-key",
+                    &format!("must be 1 to {KEY} printable ASCII characters"),
+                )
+            };
             Some(key.ok_or_else(wrong)?.to_owned())
         }
     };
@@ -191,7 +203,8 @@ async fn cancel(
     Path(id): Path<String>,
     query: Result<Query<Cancel>, axum::extract::rejection::QueryRejection>,
 ) -> Answered {
-    let Query(Cancel { force }) = query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
+    let Query(Cancel { force }) =
+        query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
     ask(&handle, Command::Cancel { lease: LeaseId::from(id), force }).await
 }
 

@@ -1,5 +1,6 @@
-//! One lease's way from being planned to being over, as a pure state machine: evidence in, moves out. A flag that stands
-//! is never taken back. Where evidence comes from is left to [`crate::core`].
+//! One lease's way from being planned to being over, as a pure state machine: evidence in, moves
+//! out. A flag that stands is never taken back. Where evidence comes from is left to
+//! [`crate::core`].
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,15 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 7] =
-        [Self::Planned, Self::Armed, Self::Shedding, Self::Proven, Self::Active, Self::Releasing, Self::Closed];
+    pub const ALL: [Self; 7] = [
+        Self::Planned,
+        Self::Armed,
+        Self::Shedding,
+        Self::Proven,
+        Self::Active,
+        Self::Releasing,
+        Self::Closed,
+    ];
 
     /// Its name.
     #[must_use]
@@ -72,7 +80,8 @@ pub struct Figure {
     pub headroom: Option<Watts>,
     /// What is committed here and below, this lease included.
     pub needed: Watts,
-    /// What active tenants without a meter may draw: headroom is estimated low by at most this much.
+    /// What active tenants without a meter may draw: headroom is estimated low by at most this
+    /// much.
     #[serde(default)]
     pub unmetered: Watts,
 }
@@ -94,7 +103,9 @@ impl Figure {
 impl std::fmt::Display for Figure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.headroom {
-            Some(headroom) => write!(f, "{}: headroom {headroom}, needed {}", self.feed, self.needed),
+            Some(headroom) => {
+                write!(f, "{}: headroom {headroom}, needed {}", self.feed, self.needed)
+            }
             None => write!(f, "{}: not measured, needed {}", self.feed, self.needed),
         }
     }
@@ -107,7 +118,8 @@ pub struct Evidence {
     pub acked: bool,
     /// The first machine is due to go, or none needs to and the time of proof has come.
     pub due: bool,
-    /// Every machine that a device takes off is confirmed down, those replaced for disobedience aside.
+    /// Every machine that a device takes off is confirmed down, those replaced for disobedience
+    /// aside.
     pub confirmed: bool,
     /// Some machine of it is only starved.
     pub starved: bool,
@@ -136,7 +148,8 @@ impl Evidence {
 
     /// The figure that lacks most for certain, if one does.
     fn short(&self) -> Option<(&Figure, Watts)> {
-        let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.surely_missing()?)));
+        let measured =
+            self.figures.iter().filter_map(|figure| Some((figure, figure.surely_missing()?)));
         measured.filter(|(_, missing)| *missing > Watts::ZERO).max_by_key(|(_, missing)| *missing)
     }
 
@@ -166,7 +179,8 @@ pub enum Happening {
     Breached(Breach),
 }
 
-/// Where a lease stands. `phase` and the flags live in the ledger; the two clocks begin anew after a restart.
+/// Where a lease stands. `phase` and the flags live in the ledger; the two clocks begin anew after
+/// a restart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Commitment {
     /// How far it has come.
@@ -189,7 +203,12 @@ const BREACHES: usize = 100;
 impl Commitment {
     /// Takes up what the ledger says.
     #[must_use]
-    pub fn restore(phase: Phase, unverified: bool, breaches: Vec<Breach>, proven_at: Option<Timestamp>) -> Self {
+    pub fn restore(
+        phase: Phase,
+        unverified: bool,
+        breaches: Vec<Breach>,
+        proven_at: Option<Timestamp>,
+    ) -> Self {
         let reported = !breaches.is_empty() && phase < Phase::Proven;
         Self { phase, unverified, breaches, proven_at, reported, ..Self::default() }
     }
@@ -200,8 +219,9 @@ impl Commitment {
         self.phase == Phase::Closed
     }
 
-    /// Judges the evidence and moves on as far as it carries. `prove_for` is how long headroom must hold, `settle` how
-    /// long a shortage may show that is only two meters read at different moments.
+    /// Judges the evidence and moves on as far as it carries. `prove_for` is how long headroom must
+    /// hold, `settle` how long a shortage may show that is only two meters read at different
+    /// moments.
     pub fn advance(
         &mut self,
         lease: &Lease,
@@ -213,12 +233,17 @@ impl Commitment {
         let mut happenings = Vec::new();
         let free = evidence.free() && evidence.confirmed;
         self.free_since = if free { self.free_since.or(Some(now)) } else { None };
-        let held_free = self.free_since.is_some_and(|since| now.saturating_duration_since(since) >= prove_for);
+        let held_free =
+            self.free_since.is_some_and(|since| now.saturating_duration_since(since) >= prove_for);
         let short = evidence.short();
         self.short_since = short.and(self.short_since.or(Some(now)));
-        let held_short = self.short_since.is_some_and(|since| now.saturating_duration_since(since) >= settle);
+        let held_short =
+            self.short_since.is_some_and(|since| now.saturating_duration_since(since) >= settle);
         // A missed deadline is one record until the proof has come; a later shortage is another.
-        if short.is_none() && evidence.measured() && matches!(self.phase, Phase::Proven | Phase::Active) {
+        if short.is_none()
+            && evidence.measured()
+            && matches!(self.phase, Phase::Proven | Phase::Active)
+        {
             self.reported = false;
         }
         if evidence.starved && !self.unverified && self.phase < Phase::Releasing {
@@ -226,7 +251,10 @@ impl Commitment {
         }
         while let Some((to, why)) = self.next(lease, evidence, held_free, held_short, wall) {
             if to == Phase::Active && self.phase != Phase::Proven && !self.unverified {
-                self.flag_unverified("not proven at its start, which the tenant accepts".to_owned(), &mut happenings);
+                self.flag_unverified(
+                    "not proven at its start, which the tenant accepts".to_owned(),
+                    &mut happenings,
+                );
             }
             happenings.push(Happening::Moved { from: self.phase, to, why });
             if to == Phase::Proven {
@@ -249,20 +277,29 @@ impl Commitment {
         let over = wall >= lease.ends();
         match self.phase {
             Phase::Closed => None,
-            Phase::Releasing => {
-                evidence.released.then(|| (Phase::Closed, "every machine is back or had its time to".to_owned()))
-            }
+            Phase::Releasing => evidence
+                .released
+                .then(|| (Phase::Closed, "every machine is back or had its time to".to_owned())),
             _ if over && !evidence.doubtful => {
-                let why = lease
-                    .cancelled_at
-                    .map_or_else(|| format!("ended at {}", lease.end), |at| format!("cancelled at {at}"));
+                let why = lease.cancelled_at.map_or_else(
+                    || format!("ended at {}", lease.end),
+                    |at| format!("cancelled at {at}"),
+                );
                 Some((Phase::Releasing, why))
             }
-            Phase::Planned => evidence.acked.then(|| (Phase::Armed, "every receiver holds the timeline".to_owned())),
-            Phase::Armed if evidence.due => Some((Phase::Shedding, "the first step is due".to_owned())),
+            Phase::Planned => evidence
+                .acked
+                .then(|| (Phase::Armed, "every receiver holds the timeline".to_owned())),
+            Phase::Armed if evidence.due => {
+                Some((Phase::Shedding, "the first step is due".to_owned()))
+            }
             Phase::Shedding if held_free => Some((Phase::Proven, words(evidence))),
-            Phase::Proven if wall >= lease.start => Some((Phase::Active, format!("started at {}", lease.start))),
-            Phase::Proven if held_short => Some((Phase::Shedding, format!("headroom was lost: {}", words(evidence)))),
+            Phase::Proven if wall >= lease.start => {
+                Some((Phase::Active, format!("started at {}", lease.start)))
+            }
+            Phase::Proven if held_short => {
+                Some((Phase::Shedding, format!("headroom was lost: {}", words(evidence))))
+            }
             Phase::Armed | Phase::Shedding if lease.accept_unverified && wall >= lease.start => {
                 Some((Phase::Active, "started unverified, as accepted".to_owned()))
             }
@@ -283,7 +320,8 @@ impl Commitment {
             return;
         }
         let worst = evidence.worst().filter(|(_, missing)| *missing > Watts::ZERO);
-        // While tenants draw, what no meter of theirs shows may be theirs: only what is missing for certain is a breach.
+        // While tenants draw, what no meter of theirs shows may be theirs: only what is missing for
+        // certain is a breach.
         let worst = if self.phase == Phase::Active { evidence.short() } else { worst };
         let breach = match (self.phase, worst) {
             (Phase::Active, Some((figure, missing))) if held_short => Breach {
@@ -293,15 +331,23 @@ impl Commitment {
                 why: format!("headroom fell below what is committed at {figure}"),
             },
             (Phase::Active | Phase::Proven, _) => return,
-            (_, Some((figure, missing))) => {
-                Breach { at: wall, missing, measured: true, why: format!("not proven in time at {figure}") }
-            }
+            (_, Some((figure, missing))) => Breach {
+                at: wall,
+                missing,
+                measured: true,
+                why: format!("not proven in time at {figure}"),
+            },
             // What the tenant accepted not to be proven is no breach until a meter says so.
             (_, None) if lease.accept_unverified => return,
             (phase, None) => {
                 let why = format!("not proven in time: {}; {}", phase.as_str(), words(evidence));
                 let measured = evidence.free();
-                Breach { at: wall, missing: if measured { Watts::ZERO } else { lease.gross }, measured, why }
+                Breach {
+                    at: wall,
+                    missing: if measured { Watts::ZERO } else { lease.gross },
+                    measured,
+                    why,
+                }
             }
         };
         self.reported = true;
@@ -322,8 +368,11 @@ fn words(evidence: &Evidence) -> String {
         return "no feed on its path has a meter".to_owned();
     }
     let figures: Vec<String> = evidence.figures.iter().map(ToString::to_string).collect();
-    let confirmed =
-        if evidence.confirmed { "every machine confirmed down" } else { "not every machine confirmed down" };
+    let confirmed = if evidence.confirmed {
+        "every machine confirmed down"
+    } else {
+        "not every machine confirmed down"
+    };
     format!("{}; {confirmed}", figures.join("; "))
 }
 
@@ -335,8 +384,12 @@ mod tests {
     const WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 
     fn evidence(headroom: Option<i64>) -> Evidence {
-        let figure =
-            Figure { feed: "a".into(), headroom: headroom.map(Watts), needed: Watts(20_000), unmetered: Watts::ZERO };
+        let figure = Figure {
+            feed: "a".into(),
+            headroom: headroom.map(Watts),
+            needed: Watts(20_000),
+            unmetered: Watts::ZERO,
+        };
         Evidence {
             acked: true,
             due: true,
@@ -373,7 +426,10 @@ mod tests {
         run.step(105, &evidence(Some(20_000)));
         assert_eq!(run.commitment.phase, Phase::Shedding, "four seconds are not five");
         run.step(106, &evidence(Some(20_000)));
-        assert_eq!((run.commitment.phase, run.commitment.proven_at), (Phase::Proven, Some(at(106))));
+        assert_eq!(
+            (run.commitment.phase, run.commitment.proven_at),
+            (Phase::Proven, Some(at(106)))
+        );
         run.step(1000, &evidence(Some(20_000)));
         assert_eq!(run.commitment.phase, Phase::Active);
         run.step(2000, &evidence(Some(20_000)));
@@ -420,7 +476,8 @@ mod tests {
 
     #[test]
     fn an_accepting_one_does_and_is_marked() {
-        let mut run = Run::new(Lease { accept_unverified: true, ..lease("l", "a", 20_000, 1000, 2000) });
+        let mut run =
+            Run::new(Lease { accept_unverified: true, ..lease("l", "a", 20_000, 1000, 2000) });
         let seen = Evidence { starved: true, metered: false, figures: vec![], ..evidence(None) };
         run.step(100, &seen);
         assert!(run.commitment.unverified);
@@ -442,7 +499,11 @@ mod tests {
         );
         run.step(1200, &evidence(Some(20_000)));
         run.step(1300, &evidence(Some(19_000)));
-        assert_eq!(run.step(1310, &evidence(Some(19_000))).len(), 1, "another shortage is another breach");
+        assert_eq!(
+            run.step(1310, &evidence(Some(19_000))).len(),
+            1,
+            "another shortage is another breach"
+        );
     }
 
     #[test]
@@ -451,16 +512,20 @@ mod tests {
         for secs in [100, 105, 1000] {
             run.step(secs, &evidence(Some(20_000)));
         }
-        // The tenant has no meter: its 20 kW are in what the feed shows, and 3 kW of mining with them.
+        // The tenant has no meter: its 20 kW are in what the feed shows, and 3 kW of mining with
+        // them.
         let mut seen = evidence(Some(-3_000));
         seen.figures[0].unmetered = Watts(20_000);
         run.step(1100, &seen);
-        assert!(matches!(&run.step(1110, &seen)[..], [Happening::Breached(b)] if b.missing == Watts(3000)));
+        assert!(
+            matches!(&run.step(1110, &seen)[..], [Happening::Breached(b)] if b.missing == Watts(3000))
+        );
     }
 
     #[test]
     fn a_cancelled_one_is_released_from_any_phase() {
-        let mut run = Run::new(Lease { cancelled_at: Some(at(50)), ..lease("l", "a", 20_000, 1000, 2000) });
+        let mut run =
+            Run::new(Lease { cancelled_at: Some(at(50)), ..lease("l", "a", 20_000, 1000, 2000) });
         run.step(51, &Evidence { released: true, ..Evidence::default() });
         assert!(run.commitment.is_closed());
     }

@@ -1,5 +1,6 @@
-//! Everything the switchboard decides, without a clock, a socket or a disk: an input and the time go in, outputs come
-//! out. [`crate::reconcile`] moves the bytes around it; the same inputs at the same times always give the same outputs.
+//! Everything the switchboard decides, without a clock, a socket or a disk: an input and the time
+//! go in, outputs come out. [`crate::reconcile`] moves the bytes around it; the same inputs at the
+//! same times always give the same outputs.
 
 mod commands;
 mod evidence;
@@ -99,9 +100,11 @@ pub struct Core {
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
-    /// Machines that were set free and have yet to mine, and when they are given up, by the lease that held them.
+    /// Machines that were set free and have yet to mine, and when they are given up, by the lease
+    /// that held them.
     coming_back: BTreeMap<LeaseId, BTreeMap<MachineId, Timestamp>>,
-    /// Machines whose turn to come back fell into a time without a permit: they get another one, few at once.
+    /// Machines whose turn to come back fell into a time without a permit: they get another one,
+    /// few at once.
     overdue: BTreeMap<MachineId, Chosen>,
     /// When this life began.
     began: Option<Instant>,
@@ -171,7 +174,10 @@ impl Core {
         core.take_up_leases();
         core.remember_overdue(wall);
         if core.state.policy.as_ref() != Some(&core.policy.digest) {
-            let event = Event::PolicyLoaded { digest: core.policy.digest.clone(), revision: core.policy.revision };
+            let event = Event::PolicyLoaded {
+                digest: core.policy.digest.clone(),
+                revision: core.policy.revision,
+            };
             core.note(event, wall);
         }
         core
@@ -195,10 +201,14 @@ impl Core {
                 self.inventory.take(&self.policy, report, now);
                 self.unseen = true;
             }
-            Input::Command(number, command) => self.command(number, *command, wall, now, &mut outputs),
+            Input::Command(number, command) => {
+                self.command(number, *command, wall, now, &mut outputs);
+            }
             Input::Written(result) => self.written(result, now, &mut outputs),
         }
-        if self.unseen && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY) {
+        if self.unseen
+            && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
+        {
             self.look(wall, now, &mut outputs);
         }
         self.decide(wall, now, &mut outputs);
@@ -287,7 +297,8 @@ impl Core {
 
     /// Plans, where something changed; what receivers must know gets a new number and goes out.
     fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        // By a wrong clock leases seem over and machines free: the plan in force stays, and its lowerings with it.
+        // By a wrong clock leases seem over and machines free: the plan in force stays, and its
+        // lowerings with it.
         if self.stepped {
             return;
         }
@@ -344,30 +355,40 @@ impl Core {
         self.note(event, wall);
     }
 
-    /// Remembers the machines whose time off is over at `wall`: their lease is not over until they mine, or had the time.
+    /// Remembers the machines whose time off is over at `wall`: their lease is not over until they
+    /// mine, or had the time.
     fn remember_released(&mut self, wall: Timestamp) {
         for (machine, chosen) in self.selection.iter() {
             let (Some(lease), Some(until)) = (&chosen.lease, chosen.until) else { continue };
-            if until > wall || self.selection.current(machine, wall).is_some() || !self.commitments.contains_key(lease)
+            if until > wall
+                || self.selection.current(machine, wall).is_some()
+                || !self.commitments.contains_key(lease)
             {
                 continue;
             }
-            let restore = self.policy.group(&chosen.group).map_or(Duration::ZERO, |group| group.restore_p95);
-            self.coming_back.entry(lease.clone()).or_default().insert(machine.clone(), later(until, restore));
+            let restore =
+                self.policy.group(&chosen.group).map_or(Duration::ZERO, |group| group.restore_p95);
+            self.coming_back
+                .entry(lease.clone())
+                .or_default()
+                .insert(machine.clone(), later(until, restore));
         }
     }
 
-    /// Remembers the machines whose time off is over at `wall`, but that nothing has allowed to come back.
+    /// Remembers the machines whose time off is over at `wall`, but that nothing has allowed to
+    /// come back.
     fn remember_overdue(&mut self, wall: Timestamp) {
         for (machine, chosen) in self.selection.iter() {
-            if chosen.until.is_some_and(|until| until <= wall) && self.selection.current(machine, wall).is_none() {
+            if chosen.until.is_some_and(|until| until <= wall)
+                && self.selection.current(machine, wall).is_none()
+            {
                 self.overdue.insert(machine.clone(), chosen.clone());
             }
         }
     }
 
-    /// Gives machines that still sleep though their turn has come a turn from now on: else all of them would rise at
-    /// once under the next permit. Returns whether there are any.
+    /// Gives machines that still sleep though their turn has come a turn from now on: else all of
+    /// them would rise at once under the next permit. Returns whether there are any.
     fn take_turns_again(&mut self, wall: Timestamp) -> bool {
         let overdue = std::mem::take(&mut self.overdue);
         let waits = |(machine, _): &(MachineId, Chosen)| {
@@ -385,15 +406,17 @@ impl Core {
     /// Whether receivers hold a permit for the newest timeline.
     fn permitted_at(&self, now: Instant) -> bool {
         let ttl = self.policy.failsafe.permit_ttl;
-        self.permitted.is_some_and(|(number, at)| number == self.number && now.saturating_duration_since(at) < ttl)
+        self.permitted.is_some_and(|(number, at)| {
+            number == self.number && now.saturating_duration_since(at) < ttl
+        })
     }
 
     /// Renews the permit where power may be raised.
     fn permit(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         let (ttl, every) = (self.policy.failsafe.permit_ttl, self.policy.failsafe.permit_every);
-        let due = self
-            .permitted
-            .is_none_or(|(number, at)| number != self.number || now.saturating_duration_since(at) >= every);
+        let due = self.permitted.is_none_or(|(number, at)| {
+            number != self.number || now.saturating_duration_since(at) >= every
+        });
         let withheld = self.why_not_raise(wall, now);
         if withheld != self.withheld {
             self.withheld = withheld;
@@ -402,7 +425,8 @@ impl Core {
             }
         }
         if withheld.is_some() && self.permitted.take().is_some() {
-            // A permit lives for up to two minutes: what forbids a raise now must not wait for its end.
+            // A permit lives for up to two minutes: what forbids a raise now must not wait for its
+            // end.
             outputs.withdraw = true;
         }
         if !due || withheld.is_some() {
@@ -436,16 +460,17 @@ impl Core {
         if !self.inventory.meters_fresh(&self.policy, wall, now) {
             return Some("a feed's meter is silent");
         }
-        let young = self
-            .began
-            .is_none_or(|began| now.saturating_duration_since(began) < self.policy.failsafe.report_stale_after);
+        let young = self.began.is_none_or(|began| {
+            now.saturating_duration_since(began) < self.policy.failsafe.report_stale_after
+        });
         if young && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
             return Some("machines that were to come back have not been read yet");
         }
         let short = |feed: &crate::facility::Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
             headroom.is_some_and(|headroom| {
-                headroom.watts + self.unmetered(&feed.id, wall, now) < self.reserved_at(&feed.id, wall, None)
+                headroom.watts + self.unmetered(&feed.id, wall, now)
+                    < self.reserved_at(&feed.id, wall, None)
             })
         };
         self.policy.feeds.iter().any(short).then_some("a feed has less headroom than is committed")

@@ -1,5 +1,6 @@
-//! The facility as the planner sees it: a tree of feeds, groups of machines below them, meters, and the rules of
-//! dispatch. Plain data with every name resolved and every limit checked: the loader makes it, nothing else does.
+//! The facility as the planner sees it: a tree of feeds, groups of machines below them, meters, and
+//! the rules of dispatch. Plain data with every name resolved and every limit checked: the loader
+//! makes it, nothing else does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,7 +84,8 @@ pub struct Group {
     pub residual: Watts,
     /// How it is taken off; `None` means that only starving is left.
     pub actuator: Option<ActuatorSpec>,
-    /// Measured time from command to sleep, 95th percentile; without it the group backs no firm lease.
+    /// Measured time from command to sleep, 95th percentile; without it the group backs no firm
+    /// lease.
     pub shed_p95: Option<Duration>,
     /// Measured time from wake command to full load, 95th percentile.
     pub restore_p95: Duration,
@@ -116,7 +118,8 @@ impl Group {
 /// The driver that reaches a group's machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ActuatorSpec {
-    /// A program per command, without a shell. `{machine}` in an argument stands for the machine's name.
+    /// A program per command, without a shell. `{machine}` in an argument stands for the machine's
+    /// name.
     Exec {
         /// Command that puts a machine to sleep.
         sleep: Vec<String>,
@@ -152,7 +155,8 @@ pub struct MeterSpec {
 /// Where a measurement comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeterSource {
-    /// A file that something else rewrites: a number in kW, optionally followed by the RFC 3339 time of measurement.
+    /// A file that something else rewrites: a number in kW, optionally followed by the RFC 3339
+    /// time of measurement.
     File {
         /// Its path.
         path: std::path::PathBuf,
@@ -232,7 +236,10 @@ impl Policy {
     /// The feed itself and everything above it, bottom-up.
     #[must_use]
     pub fn path_up(&self, id: &FeedId) -> Vec<&Feed> {
-        std::iter::successors(self.feed(id), |feed| feed.parent.as_ref().and_then(|parent| self.feed(parent))).collect()
+        std::iter::successors(self.feed(id), |feed| {
+            feed.parent.as_ref().and_then(|parent| self.feed(parent))
+        })
+        .collect()
     }
 
     /// Whether `feed` is `above` or hangs below it.

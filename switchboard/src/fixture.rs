@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use directive::{FeedId, LeaseId, MeterId, Watts};
 use jiff::Timestamp;
 
-use crate::facility::{ActuatorSpec, Dispatch, Failsafe, Feed, Group, Merit, MeterSource, MeterSpec, Policy, Ramp};
+use crate::facility::{
+    ActuatorSpec, Dispatch, Failsafe, Feed, Group, Merit, MeterSource, MeterSpec, Policy, Ramp,
+};
 use crate::lease::{Class, Lease};
 
 /// An instant: seconds after an arbitrary origin.
@@ -33,8 +35,15 @@ fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Feed {
     }
 }
 
-/// A group of machines of 3,000 W on `feed`; `firm` groups have an actuator and a measured shed time of 20 s.
-pub(crate) fn group(id: &str, feed: &str, machines: u32, joules_per_terahash: f64, firm: bool) -> Group {
+/// A group of machines of 3,000 W on `feed`; `firm` groups have an actuator and a measured shed
+/// time of 20 s.
+pub(crate) fn group(
+    id: &str,
+    feed: &str,
+    machines: u32,
+    joules_per_terahash: f64,
+    firm: bool,
+) -> Group {
     Group {
         id: id.into(),
         feed: feed.into(),
@@ -51,8 +60,9 @@ pub(crate) fn group(id: &str, feed: &str, machines: u32, joules_per_terahash: f6
     }
 }
 
-/// `root` 100 kW (house 4 kW) over `a` 50 kW (house 1 kW) and `b` 50 kW. On `a`: 10 old firm machines (`old`), 4 new
-/// firm ones (`new`). On `b`: 8 firm machines (`far`) and 5 that can only be starved (`dumb`).
+/// `root` 100 kW (house 4 kW) over `a` 50 kW (house 1 kW) and `b` 50 kW. On `a`: 10 old firm
+/// machines (`old`), 4 new firm ones (`new`). On `b`: 8 firm machines (`far`) and 5 that can only
+/// be starved (`dumb`).
 pub(crate) fn policy() -> Policy {
     let feeds = vec![
         feed("root", None, 100_000, 4_000),
@@ -130,7 +140,12 @@ pub(crate) fn lease(id: &str, feed: &str, watts: i64, start: i64, end: i64) -> L
 pub(crate) fn fleet(policy: &Policy) -> crate::plan::Fleet {
     let known = |group: &Group| {
         let name = |i: u32| directive::MachineId::from(format!("{}.{i:03}", group.id));
-        (0..group.machines).map(|i| crate::plan::Known { id: name(i), reached: true, failing: false }).collect()
+        (0..group.machines)
+            .map(|i| crate::plan::Known { id: name(i), reached: true, failing: false })
+            .collect()
     };
-    crate::plan::Fleet { groups: policy.groups.iter().map(known).collect(), population: crate::Population::default() }
+    crate::plan::Fleet {
+        groups: policy.groups.iter().map(known).collect(),
+        population: crate::Population::default(),
+    }
 }

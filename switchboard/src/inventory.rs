@@ -1,12 +1,13 @@
-//! What is: the newest reports of proxies and agents, with their age, and what follows from them: which machines are
-//! known, what state each is in, and how much headroom a meter proves. What should be is left to [`crate::plan`].
+//! What is: the newest reports of proxies and agents, with their age, and what follows from them:
+//! which machines are known, what state each is in, and how much headroom a meter proves. What
+//! should be is left to [`crate::plan`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use directive::{
-    AgentReport, DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId, MeterReport, ProxyReport,
-    Report, Serving, SessionReport, Watts,
+    AgentReport, DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId,
+    MeterReport, ProxyReport, Report, Serving, SessionReport, Watts,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -156,14 +157,19 @@ impl Inventory {
                 for session in sessions.iter().take(ENTRIES) {
                     *serving.entry(session.serving).or_insert(0) += 1;
                 }
-                let sessions =
-                    sessions.into_iter().take(ENTRIES).map(|session| (session.machine.clone(), session)).collect();
+                let sessions = sessions
+                    .into_iter()
+                    .take(ENTRIES)
+                    .map(|session| (session.machine.clone(), session))
+                    .collect();
                 Receiver { heard: now, at, number, serving, view: View::Proxy(sessions) }
             }
             Report::Agent(report) => self.agent(&name, report, now),
         };
         let names: Vec<MachineId> = match &receiver.view {
-            View::Proxy(sessions) => sessions.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect(),
+            View::Proxy(sessions) => {
+                sessions.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
+            }
             View::Agent { machines, .. } => {
                 machines.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
             }
@@ -180,7 +186,8 @@ impl Inventory {
 
     fn agent(&mut self, name: &str, report: AgentReport, now: Instant) -> Receiver {
         let AgentReport { at, number, machines, meters, .. } = report;
-        self.ignored += (machines.len().saturating_sub(ENTRIES) + meters.len().saturating_sub(ENTRIES)) as u64;
+        self.ignored +=
+            (machines.len().saturating_sub(ENTRIES) + meters.len().saturating_sub(ENTRIES)) as u64;
         let before = self.receivers.remove(name).map(|receiver| receiver.view);
         let (old_machines, old_meters) = match before {
             Some(View::Agent { machines, meters }) => (machines, meters),
@@ -189,11 +196,15 @@ impl Inventory {
         let device = |report: MachineReport| {
             let since = old_machines.get(&report.machine).and_then(|old| old.asleep_since);
             let asleep = report.state == DeviceState::Asleep;
-            let device = Device { asleep_since: if asleep { since.or(report.read_at) } else { None }, report };
+            let device = Device {
+                asleep_since: if asleep { since.or(report.read_at) } else { None },
+                report,
+            };
             (device.report.machine.clone(), device)
         };
         let measured = |report: MeterReport| {
-            let old = old_meters.get(&report.meter).filter(|old| old.report.taken_at == report.taken_at);
+            let old =
+                old_meters.get(&report.meter).filter(|old| old.report.taken_at == report.taken_at);
             let moved = old.map_or(now, |old| old.moved);
             (report.meter.clone(), Measured { report, moved })
         };
@@ -225,7 +236,8 @@ impl Inventory {
             match &receiver.view {
                 View::Proxy(sessions) => {
                     for (id, session) in sessions {
-                        // One that merely was here is not counted, but can still be told to stay away.
+                        // One that merely was here is not counted, but can still be told to stay
+                        // away.
                         if session.sessions > 0 || self.group(policy, id).is_some() {
                             names.entry(id).or_insert(false);
                         }
@@ -234,7 +246,10 @@ impl Inventory {
                 View::Agent { machines, .. } => names.extend(machines.keys().map(|id| (id, true))),
             }
         }
-        let mut fleet = Fleet { groups: vec![Vec::new(); policy.groups.len()], population: Population::default() };
+        let mut fleet = Fleet {
+            groups: vec![Vec::new(); policy.groups.len()],
+            population: Population::default(),
+        };
         for (id, reached) in names {
             let Some(group) = self.group(policy, id) else { continue };
             let failing = self.fails(policy, id, held, wall, now);
@@ -252,7 +267,12 @@ impl Inventory {
         for receiver in self.receivers.values() {
             match &receiver.view {
                 View::Proxy(sessions) => {
-                    names.extend(sessions.iter().filter(|(_, session)| session.sessions > 0).map(|(id, _)| id));
+                    names.extend(
+                        sessions
+                            .iter()
+                            .filter(|(_, session)| session.sessions > 0)
+                            .map(|(id, _)| id),
+                    );
                 }
                 View::Agent { machines, .. } => names.extend(machines.keys()),
             }
@@ -260,7 +280,9 @@ impl Inventory {
         let mut population = Population::default();
         for id in names {
             let count = match self.group(policy, id) {
-                Some(group) => population.groups.entry(policy.groups[group].id.clone()).or_insert(0),
+                Some(group) => {
+                    population.groups.entry(policy.groups[group].id.clone()).or_insert(0)
+                }
                 None => &mut population.unassigned,
             };
             *count = count.saturating_add(1);
@@ -279,7 +301,9 @@ impl Inventory {
         let of = |receiver| -> Option<(&Device, &Receiver)> {
             let receiver: &Receiver = receiver;
             match &receiver.view {
-                View::Agent { machines, .. } => machines.get(machine).map(|device| (device, receiver)),
+                View::Agent { machines, .. } => {
+                    machines.get(machine).map(|device| (device, receiver))
+                }
                 View::Proxy(_) => None,
             }
         };
@@ -299,17 +323,31 @@ impl Inventory {
 
     /// Whether shares come from a machine that says it sleeps.
     fn lies(&self, machine: &MachineId, device: &Device, wall: Timestamp) -> bool {
-        let (Some(share), Some(asleep)) = (self.last_share(machine), device.asleep_since) else { return false };
-        device.report.state == DeviceState::Asleep && share > later(asleep, SHARE_GRACE) && later(share, QUIET) > wall
+        let (Some(share), Some(asleep)) = (self.last_share(machine), device.asleep_since) else {
+            return false;
+        };
+        device.report.state == DeviceState::Asleep
+            && share > later(asleep, SHARE_GRACE)
+            && later(share, QUIET) > wall
     }
 
-    fn fails(&self, policy: &Policy, machine: &MachineId, held: &Selection, wall: Timestamp, now: Instant) -> bool {
+    fn fails(
+        &self,
+        policy: &Policy,
+        machine: &MachineId,
+        held: &Selection,
+        wall: Timestamp,
+        now: Instant,
+    ) -> bool {
         match held.current(machine, wall) {
-            Some(chosen) => self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient,
-            // Before it is told anything only its own word counts: commands that fail, one after the other.
-            None => {
-                self.device(machine).is_some_and(|(device, _)| device.report.failures >= policy.failsafe.retries.max(1))
+            Some(chosen) => {
+                self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient
             }
+            // Before it is told anything only its own word counts: commands that fail, one after
+            // the other.
+            None => self.device(machine).is_some_and(|(device, _)| {
+                device.report.failures >= policy.failsafe.retries.max(1)
+            }),
         }
     }
 
@@ -323,14 +361,16 @@ impl Inventory {
         wall: Timestamp,
         now: Instant,
     ) -> MachineState {
-        let Some(chosen) = chosen.filter(|chosen| chosen.covers(wall)) else { return MachineState::Running };
+        let Some(chosen) = chosen.filter(|chosen| chosen.covers(wall)) else {
+            return MachineState::Running;
+        };
         let allowed = policy.group(&chosen.group).map_or(Duration::ZERO, shed_time);
         let in_time = wall < later(later(chosen.at, allowed), policy.dispatch.settle);
         let waiting = if in_time { MachineState::Commanded } else { MachineState::Unknown };
         if chosen.means == Means::Starve {
-            let hashing = self
-                .last_share(machine)
-                .is_some_and(|share| share > later(chosen.at, allowed) && later(share, QUIET) > wall);
+            let hashing = self.last_share(machine).is_some_and(|share| {
+                share > later(chosen.at, allowed) && later(share, QUIET) > wall
+            });
             return if hashing { MachineState::Disobedient } else { MachineState::Starved };
         }
         let Some((device, receiver)) = self.device(machine) else { return waiting };
@@ -338,7 +378,8 @@ impl Inventory {
         if self.lies(machine, device, wall) || report.failures >= policy.failsafe.retries.max(1) {
             return MachineState::Disobedient;
         }
-        let fresh = now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+        let fresh =
+            now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
         let told = report.slept_at.unwrap_or(chosen.at).max(if report.slept_at.is_some() {
             Timestamp::MIN
         } else {
@@ -360,14 +401,22 @@ impl Inventory {
 
     /// The machines of the selection that their devices have confirmed to be asleep.
     #[must_use]
-    pub fn asleep(&self, policy: &Policy, held: &Selection, wall: Timestamp, now: Instant) -> BTreeSet<MachineId> {
+    pub fn asleep(
+        &self,
+        policy: &Policy,
+        held: &Selection,
+        wall: Timestamp,
+        now: Instant,
+    ) -> BTreeSet<MachineId> {
         let confirmed = |machine: &MachineId| {
             let chosen = held.current(machine, wall)?;
             let (device, receiver) = self.device(machine)?;
             let report = &device.report;
-            let fresh = now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+            let fresh =
+                now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
             let told = report.slept_at.unwrap_or(chosen.at);
-            let asleep = report.state == DeviceState::Asleep && report.read_at.is_some_and(|read| read >= told);
+            let asleep = report.state == DeviceState::Asleep
+                && report.read_at.is_some_and(|read| read >= told);
             (fresh && asleep && chosen.means == Means::Device).then(|| machine.clone())
         };
         held.off.keys().filter_map(confirmed).collect()
@@ -393,14 +442,16 @@ impl Inventory {
         let limit = SignedDuration::try_from(stale_after).unwrap_or(SignedDuration::MAX);
         let ahead = SignedDuration::try_from(CLOCK_TOLERANCE).unwrap_or(SignedDuration::ZERO);
         let fresh = now.saturating_duration_since(measured.moved) <= stale_after
-            && now.saturating_duration_since(receiver.heard) <= stale_after.max(policy.failsafe.report_stale_after)
+            && now.saturating_duration_since(receiver.heard)
+                <= stale_after.max(policy.failsafe.report_stale_after)
             && age <= limit
             && age >= -ahead;
         (fresh && watts >= Watts::ZERO && watts <= Watts::LIMIT).then_some((watts, taken_at))
     }
 
-    /// How much of `feed` the meters prove to be free of everything but leases. `None` when its meter does not say: then
-    /// nothing is proven. A lease without a fresh meter counts as drawing nothing, so that headroom is estimated low.
+    /// How much of `feed` the meters prove to be free of everything but leases. `None` when its
+    /// meter does not say: then nothing is proven. A lease without a fresh meter counts as drawing
+    /// nothing, so that headroom is estimated low.
     #[must_use]
     pub fn headroom(
         &self,
@@ -412,7 +463,8 @@ impl Inventory {
     ) -> Option<Headroom> {
         let node = policy.feed(feed)?;
         let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
-        // By meter: a tenant that rents on names the same meter again, and what it draws counts once.
+        // By meter: a tenant that rents on names the same meter again, and what it draws counts
+        // once.
         let mut rented: BTreeMap<&MeterId, (Watts, Watts)> = BTreeMap::new();
         for lease in leases.iter().filter(|lease| policy.is_below(&lease.feed, feed)) {
             let Some(meter) = &lease.meter else { continue };
@@ -439,12 +491,13 @@ impl Inventory {
             .all(|meter| self.metered(policy, meter, wall, now).is_some())
     }
 
-    /// Whether every receiver that still counts holds `number` or a newer timeline, and there is a proxy or agent to do
-    /// what is planned: an agent where `devices` must be reached.
+    /// Whether every receiver that still counts holds `number` or a newer timeline, and there is a
+    /// proxy or agent to do what is planned: an agent where `devices` must be reached.
     #[must_use]
     pub fn acked(&self, policy: &Policy, number: Generation, devices: bool, now: Instant) -> bool {
-        let live =
-            |receiver: &&Receiver| now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+        let live = |receiver: &&Receiver| {
+            now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after
+        };
         let mut live = self.receivers.values().filter(live).peekable();
         let any = live.peek().is_some();
         let mut agent = false;
@@ -486,12 +539,15 @@ impl Inventory {
     ) -> Vec<MachineView> {
         let mut names: BTreeSet<&MachineId> = BTreeSet::new();
         let wanted = |id: &&MachineId| after.is_none_or(|after| id.as_str() > after);
-        // Every source is in order: its first `limit` names are all that can be among the first `limit` of all.
+        // Every source is in order: its first `limit` names are all that can be among the first
+        // `limit` of all.
         names.extend(held.off.keys().filter(wanted).take(limit));
         for receiver in self.receivers.values() {
             match &receiver.view {
                 View::Proxy(sessions) => names.extend(sessions.keys().filter(wanted).take(limit)),
-                View::Agent { machines, .. } => names.extend(machines.keys().filter(wanted).take(limit)),
+                View::Agent { machines, .. } => {
+                    names.extend(machines.keys().filter(wanted).take(limit));
+                }
             }
         }
         let view = |id: &MachineId| MachineView {
@@ -499,30 +555,40 @@ impl Inventory {
             group: self.group(policy, id).map(|group| policy.groups[group].id.clone()),
             state: self.state(policy, id, held.current(id, wall), wall, now),
             chosen: held.off.get(id).cloned().unwrap_or_default(),
-            session: self.sessions(id).max_by_key(|session| (session.sessions, session.last_share_at)).cloned(),
+            session: self
+                .sessions(id)
+                .max_by_key(|session| (session.sessions, session.last_share_at))
+                .cloned(),
             device: self.device(id).map(|(device, _)| device.report.clone()),
         };
         names.into_iter().take(limit).map(view).collect()
     }
 
-    /// Whether `machine` is off, as far as can be told: its device sleeps, or its sessions get no work.
+    /// Whether `machine` is off, as far as can be told: its device sleeps, or its sessions get no
+    /// work.
     #[must_use]
     pub fn sleeps(&self, machine: &MachineId) -> bool {
-        let asleep = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Asleep);
+        let asleep = self
+            .device(machine)
+            .is_some_and(|(device, _)| device.report.state == DeviceState::Asleep);
         asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
     }
 
     /// Whether its device or a session of it says what `machine` does.
     #[must_use]
     pub fn knows(&self, machine: &MachineId) -> bool {
-        let read = self.device(machine).is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
+        let read = self
+            .device(machine)
+            .is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
         read || self.sessions(machine).any(|session| session.sessions > 0)
     }
 
     /// Whether `machine` mines again: its device is awake, or a session of it has work.
     #[must_use]
     pub fn mines(&self, machine: &MachineId) -> bool {
-        let awake = self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Awake);
+        let awake = self
+            .device(machine)
+            .is_some_and(|(device, _)| device.report.state == DeviceState::Awake);
         awake && self.sessions(machine).any(|session| session.serving == Serving::Working)
     }
 }

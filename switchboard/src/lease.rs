@@ -1,6 +1,6 @@
-//! A lease: power committed to an AI tenant for a time. Its data, and the checks a request must pass before anybody asks
-//! whether it fits. Whether the feeds can carry it is left to [`crate::admit`]; what became of it to
-//! [`crate::commitment`].
+//! A lease: power committed to an AI tenant for a time. Its data, and the checks a request must
+//! pass before anybody asks whether it fits. Whether the feeds can carry it is left to
+//! [`crate::admit`]; what became of it to [`crate::commitment`].
 
 use std::time::Duration;
 
@@ -72,7 +72,8 @@ impl Lease {
     }
 }
 
-/// What a request asks for, as it came: any field may be wrong. Every mistake is found by [`LeaseRequest::check`].
+/// What a request asks for, as it came: any field may be wrong. Every mistake is found by
+/// [`LeaseRequest::check`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
@@ -133,7 +134,12 @@ impl LeaseRequest {
     ///
     /// # Errors
     /// [`BadRequest`] naming the first field that is wrong.
-    pub fn check(&self, policy: &Policy, fallback: LeaseId, now: Timestamp) -> Result<Lease, BadRequest> {
+    pub fn check(
+        &self,
+        policy: &Policy,
+        fallback: LeaseId,
+        now: Timestamp,
+    ) -> Result<Lease, BadRequest> {
         let id = match &self.id {
             None => fallback,
             Some(value) => LeaseId::from(name("id", value)?),
@@ -146,7 +152,10 @@ impl LeaseRequest {
         }
         let it_kw = number("it_kw", required("it_kw", self.it_kw.as_ref())?)?;
         let it = Watts::from_kw(it_kw).filter(|it| *it > Watts::ZERO).ok_or_else(|| {
-            bad("it_kw", format!("must be above 0 and at most {} kW, not {it_kw}", Watts::LIMIT.kw()))
+            bad(
+                "it_kw",
+                format!("must be above 0 and at most {} kW, not {it_kw}", Watts::LIMIT.kw()),
+            )
         })?;
         let pue = self.pue.as_ref().map_or(Ok(1.0), |value| number("pue", value))?;
         if !(1.0..=3.0).contains(&pue) {
@@ -155,7 +164,10 @@ impl LeaseRequest {
         let feed = FeedId::from(text("feed", required("feed", self.feed.as_ref())?)?);
         if policy.feed(&feed).is_none() {
             let known: Vec<&str> = policy.feeds.iter().map(|feed| feed.id.as_str()).collect();
-            return Err(bad("feed", format!("no feed {:?}; there are: {}", cut(feed.as_str()), known.join(", "))));
+            return Err(bad(
+                "feed",
+                format!("no feed {:?}; there are: {}", cut(feed.as_str()), known.join(", ")),
+            ));
         }
         let start = instant("start", required("start", self.start.as_ref())?)?;
         let end = instant("end", required("end", self.end.as_ref())?)?;
@@ -166,22 +178,34 @@ impl LeaseRequest {
         if end <= start {
             return Err(bad("end", format!("{end} is not after the start, {start}")));
         }
-        if end.duration_since(now) > SignedDuration::try_from(LONGEST).unwrap_or(SignedDuration::MAX) {
+        if end.duration_since(now)
+            > SignedDuration::try_from(LONGEST).unwrap_or(SignedDuration::MAX)
+        {
             return Err(bad("end", format!("{end} is more than 100 years away")));
         }
         let accept_unverified = match &self.accept_unverified {
             None => false,
             Some(Value::Bool(value)) => *value,
-            Some(other) => return Err(bad("accept_unverified", format!("must be true or false, not {other}"))),
+            Some(other) => {
+                return Err(bad(
+                    "accept_unverified",
+                    format!("must be true or false, not {other}"),
+                ));
+            }
         };
-        let meter = self.meter.as_ref().map(|value| text("meter", value).map(MeterId::from)).transpose()?;
+        let meter =
+            self.meter.as_ref().map(|value| text("meter", value).map(MeterId::from)).transpose()?;
         if let Some(meter) = meter.as_ref().filter(|meter| !policy.meters.contains_key(*meter)) {
             return Err(bad("meter", format!("no meter {:?}", cut(meter.as_str()))));
         }
-        if let Some(taken) =
-            meter.as_ref().and_then(|own| policy.feeds.iter().find(|feed| feed.meter.as_ref() == Some(own)))
+        if let Some(taken) = meter
+            .as_ref()
+            .and_then(|own| policy.feeds.iter().find(|feed| feed.meter.as_ref() == Some(own)))
         {
-            return Err(bad("meter", format!("is feed {}'s own meter, not the tenant's", taken.id)));
+            return Err(bad(
+                "meter",
+                format!("is feed {}'s own meter, not the tenant's", taken.id),
+            ));
         }
         let gross = it.scale(pue);
         Ok(Lease {
@@ -226,7 +250,10 @@ fn text<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest
 
 fn words<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest> {
     let text = text(field, value)?;
-    if text.trim().is_empty() || text.chars().count() > LONGEST_NAME || text.chars().any(char::is_control) {
+    if text.trim().is_empty()
+        || text.chars().count() > LONGEST_NAME
+        || text.chars().any(char::is_control)
+    {
         return Err(bad(field, format!("must be 1 to {LONGEST_NAME} printable characters")));
     }
     Ok(text)
@@ -235,7 +262,11 @@ fn words<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadReques
 fn name<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest> {
     let text = text(field, value)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if text.is_empty() || text.len() > LONGEST_NAME || text.starts_with('.') || !text.bytes().all(plain) {
+    if text.is_empty()
+        || text.len() > LONGEST_NAME
+        || text.starts_with('.')
+        || !text.bytes().all(plain)
+    {
         return Err(bad(field, format!("must be 1 to {LONGEST_NAME} of a-z A-Z 0-9 - _ .")));
     }
     Ok(text)
@@ -250,14 +281,17 @@ fn number(field: &'static str, value: &Value) -> Result<f64, BadRequest> {
 
 fn instant(field: &'static str, value: &Value) -> Result<Timestamp, BadRequest> {
     let text = text(field, value)?;
-    text.parse().map_err(|_| bad(field, format!("{:?} is no RFC 3339 time with an offset", cut(text))))
+    text.parse()
+        .map_err(|_| bad(field, format!("{:?} is no RFC 3339 time with an offset", cut(text))))
 }
 
 fn duration(value: &Value) -> Result<Duration, BadRequest> {
     const FIELD: &str = "ready_before";
     let wanted = || bad(FIELD, format!("must be a duration such as \"30m\", not {}", shown(value)));
-    let span: SignedDuration = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(wanted)?;
-    let duration = Duration::try_from(span).map_err(|_| bad(FIELD, "must not be negative".to_owned()))?;
+    let span: SignedDuration =
+        value.as_str().and_then(|text| text.parse().ok()).ok_or_else(wanted)?;
+    let duration =
+        Duration::try_from(span).map_err(|_| bad(FIELD, "must not be negative".to_owned()))?;
     if duration > LONGEST_READY_BEFORE {
         return Err(bad(FIELD, "must be at most a year".to_owned()));
     }

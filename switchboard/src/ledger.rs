@@ -1,5 +1,6 @@
-//! The ledger: append-only events, each hashed over the one before, and the state that is a fold over them. Where events
-//! are kept is left to a [`LedgerStore`] ([`SqliteLedger`] here); what they lead to, to [`crate::core`].
+//! The ledger: append-only events, each hashed over the one before, and the state that is a fold
+//! over them. Where events are kept is left to a [`LedgerStore`] ([`SqliteLedger`] here); what they
+//! lead to, to [`crate::core`].
 
 mod sqlite;
 mod state;
@@ -155,7 +156,8 @@ impl Head {
         LedgerHead { seq: self.seq, hash: const_hex::encode(self.hash) }
     }
 
-    /// The head after one more entry. Lengths are hashed too, so that no byte can move from one column to the next.
+    /// The head after one more entry. Lengths are hashed too, so that no byte can move from one
+    /// column to the next.
     #[must_use]
     pub(crate) fn next(&self, at: &str, kind: &str, body: &str) -> Self {
         let seq = self.seq + 1;
@@ -224,7 +226,9 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// A later version wrote it.
-    #[error("the ledger has schema {found}, this program knows up to {known}: use the newer program")]
+    #[error(
+        "the ledger has schema {found}, this program knows up to {known}: use the newer program"
+    )]
     NewerSchema {
         /// Its schema.
         found: i64,

@@ -1,4 +1,5 @@
-//! The switchboard's metrics, every name in one place. Labels are feeds, lease states and outcomes: short, known lists.
+//! The switchboard's metrics, every name in one place. Labels are feeds, lease states and outcomes:
+//! short, known lists.
 
 use std::sync::atomic::AtomicI64;
 
@@ -56,31 +57,88 @@ impl Metrics {
         let metrics = Self::default();
         let m = &metrics;
         registry.register("tieline_switchboard_leases", "Leases by state", m.leases.clone());
-        registry.register("tieline_switchboard_directives", "Timelines by outcome", m.directives.clone());
-        registry.register("tieline_switchboard_permits", "Permits sent, and times one was withheld", m.permits.clone());
-        registry.register("tieline_switchboard_lease_requests", "Lease requests by outcome", m.requests.clone());
-        registry.register("tieline_switchboard_policy_reloads", "Policies by outcome", m.reloads.clone());
+        registry.register(
+            "tieline_switchboard_directives",
+            "Timelines by outcome",
+            m.directives.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_permits",
+            "Permits sent, and times one was withheld",
+            m.permits.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_lease_requests",
+            "Lease requests by outcome",
+            m.requests.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_policy_reloads",
+            "Policies by outcome",
+            m.reloads.clone(),
+        );
         let headroom = "Headroom that the feed's meter proves; absent while it is silent";
         registry.register("tieline_switchboard_headroom_watts", headroom, m.headroom.clone());
-        registry.register("tieline_switchboard_committed_watts", "What leases reserve now", m.committed.clone());
-        registry.register("tieline_switchboard_usable_watts", "What may be planned", m.usable.clone());
-        registry.register("tieline_switchboard_ledger_head_seq", "The ledger's newest entry", m.head_seq.clone());
-        registry.register("tieline_switchboard_ledger_up", "1 while the ledger takes entries", m.ledger_up.clone());
-        registry.register("tieline_switchboard_ledger_failures", "Appends that failed", m.ledger_failures.clone());
+        registry.register(
+            "tieline_switchboard_committed_watts",
+            "What leases reserve now",
+            m.committed.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_usable_watts",
+            "What may be planned",
+            m.usable.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_ledger_head_seq",
+            "The ledger's newest entry",
+            m.head_seq.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_ledger_up",
+            "1 while the ledger takes entries",
+            m.ledger_up.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_ledger_failures",
+            "Appends that failed",
+            m.ledger_failures.clone(),
+        );
         let dropped = "Entries lost while the ledger failed";
-        registry.register("tieline_switchboard_ledger_entries_dropped", dropped, m.entries_dropped.clone());
+        registry.register(
+            "tieline_switchboard_ledger_entries_dropped",
+            dropped,
+            m.entries_dropped.clone(),
+        );
         registry.register("tieline_switchboard_breaches", "Promises not kept", m.breaches.clone());
-        registry.register("tieline_switchboard_clock_steps", "Steps of the wall clock", m.clock_steps.clone());
+        registry.register(
+            "tieline_switchboard_clock_steps",
+            "Steps of the wall clock",
+            m.clock_steps.clone(),
+        );
         registry.register("tieline_switchboard_reports", "Reports taken in", m.reports.clone());
-        let dropped = "Reports dropped because the switchboard was slow, over the receivers connected now";
-        registry.register("tieline_switchboard_reports_dropped", dropped, m.reports_dropped.clone());
+        let dropped =
+            "Reports dropped because the switchboard was slow, over the receivers connected now";
+        registry.register(
+            "tieline_switchboard_reports_dropped",
+            dropped,
+            m.reports_dropped.clone(),
+        );
         registry.register(
             "tieline_switchboard_directive_generation",
             "The newest timeline's generation",
             m.generation.clone(),
         );
-        registry.register("tieline_switchboard_deficits", "Feeds that the plan cannot relieve", m.deficits.clone());
-        registry.register("tieline_switchboard_unassigned", "Sessions that no group declares", m.unassigned.clone());
+        registry.register(
+            "tieline_switchboard_deficits",
+            "Feeds that the plan cannot relieve",
+            m.deficits.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_unassigned",
+            "Sessions that no group declares",
+            m.unassigned.clone(),
+        );
         metrics
     }
 

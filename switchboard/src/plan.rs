@@ -1,8 +1,10 @@
-//! The plan: which machines are off when, so that every feed carries what is committed, and why. Pure: policy, leases,
-//! fleet, what earlier plans chose and the time go in; a [`Plan`] comes out, the same for the same input.
+//! The plan: which machines are off when, so that every feed carries what is committed, and why.
+//! Pure: policy, leases, fleet, what earlier plans chose and the time go in; a [`Plan`] comes out,
+//! the same for the same input.
 //!
-//! It is made in three movements: `sweep` walks the edges of the leases and chooses machines, `schedule` gives the
-//! choices their times, `steps` puts them into words. Whether power was really freed is left to [`crate::commitment`].
+//! It is made in three movements: `sweep` walks the edges of the leases and chooses machines,
+//! `schedule` gives the choices their times, `steps` puts them into words. Whether power was really
+//! freed is left to [`crate::commitment`].
 
 mod schedule;
 mod steps;
@@ -10,7 +12,9 @@ mod sweep;
 
 use std::collections::BTreeMap;
 
-use directive::{FeedId, Generation, GroupId, LeaseId, LedgerHead, MachineId, Means, Step, Timeline, Watts};
+use directive::{
+    FeedId, Generation, GroupId, LeaseId, LedgerHead, MachineId, Means, Step, Timeline, Watts,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -86,27 +90,41 @@ impl Selection {
 
     /// Every choice.
     pub fn iter(&self) -> impl Iterator<Item = (&MachineId, &Chosen)> {
-        self.off.iter().flat_map(|(machine, periods)| periods.iter().map(move |chosen| (machine, chosen)))
+        self.off
+            .iter()
+            .flat_map(|(machine, periods)| periods.iter().map(move |chosen| (machine, chosen)))
     }
 
     /// The choices that make room for `lease`.
-    pub fn of_lease<'a>(&'a self, lease: &'a LeaseId) -> impl Iterator<Item = (&'a MachineId, &'a Chosen)> {
+    pub fn of_lease<'a>(
+        &'a self,
+        lease: &'a LeaseId,
+    ) -> impl Iterator<Item = (&'a MachineId, &'a Chosen)> {
         self.iter().filter(move |(_, chosen)| chosen.lease.as_ref() == Some(lease))
     }
 
-    /// Moves what is over at `now` out of the choices; machines set free are remembered for their shortest time awake.
+    /// Moves what is over at `now` out of the choices; machines set free are remembered for their
+    /// shortest time awake.
     pub fn age(&mut self, policy: &Policy, now: Timestamp) {
         let woken = &mut self.woken;
         self.off.retain(|machine, periods| {
-            let last_end = periods.iter().filter_map(|chosen| chosen.until).filter(|until| *until <= now).max();
-            // One time off that another one followed at once: the machine is off since the first began.
+            let last_end = periods
+                .iter()
+                .filter_map(|chosen| chosen.until)
+                .filter(|until| *until <= now)
+                .max();
+            // One time off that another one followed at once: the machine is off since the first
+            // began.
             for i in 1..periods.len() {
-                if periods[i].at <= now && periods[i - 1].until.is_some_and(|until| periods[i].at <= until) {
+                if periods[i].at <= now
+                    && periods[i - 1].until.is_some_and(|until| periods[i].at <= until)
+                {
                     periods[i].at = periods[i - 1].at;
                 }
             }
             periods.retain(|chosen| chosen.until.is_none_or(|until| now < until));
-            if let Some(until) = last_end.filter(|_| !periods.iter().any(|chosen| chosen.at <= now)) {
+            if let Some(until) = last_end.filter(|_| !periods.iter().any(|chosen| chosen.at <= now))
+            {
                 woken.insert(machine.clone(), until);
             }
             !periods.is_empty()
@@ -186,7 +204,13 @@ pub struct Plan {
 
 /// Makes the plan as of `now`. `leases` are the open ones; `held` is what earlier plans chose.
 #[must_use]
-pub fn plan(policy: &Policy, leases: &[Lease], fleet: &Fleet, held: &Selection, now: Timestamp) -> Plan {
+pub fn plan(
+    policy: &Policy,
+    leases: &[Lease],
+    fleet: &Fleet,
+    held: &Selection,
+    now: Timestamp,
+) -> Plan {
     let tree = Tree::new(policy);
     let mut held = held.clone();
     held.age(policy, now);
@@ -207,7 +231,8 @@ pub fn plan(policy: &Policy, leases: &[Lease], fleet: &Fleet, held: &Selection, 
     }
 }
 
-/// How far a plan made `now` reaches. It moves in steps of a sixteenth, so that time alone makes few new plans.
+/// How far a plan made `now` reaches. It moves in steps of a sixteenth, so that time alone makes
+/// few new plans.
 #[must_use]
 pub fn horizon(policy: &Policy, now: Timestamp) -> Timestamp {
     let reach = i64::try_from(policy.failsafe.plan_horizon.as_secs()).unwrap_or(i64::MAX).max(60);
@@ -253,16 +278,27 @@ pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
         })
         .map(|(machine, _)| machine.clone())
         .collect();
-    let gone = old.iter().filter(|(machine, periods)| !new.contains_key(*machine) && !spans(Some(*periods)).is_empty());
+    let gone = old.iter().filter(|(machine, periods)| {
+        !new.contains_key(*machine) && !spans(Some(*periods)).is_empty()
+    });
     machines.extend(gone.map(|(machine, _)| machine.clone()));
-    Changes { machines, horizon: previous.horizon != next.horizon || previous.fallback != next.fallback }
+    Changes {
+        machines,
+        horizon: previous.horizon != next.horizon || previous.fallback != next.fallback,
+    }
 }
 
 impl Plan {
     /// The plan as receivers get it.
     #[must_use]
     pub fn timeline(&self, number: Generation, ledger_head: Option<LedgerHead>) -> Timeline {
-        Timeline { number, issued_at: self.made_at, horizon: self.horizon, ledger_head, steps: self.steps.clone() }
+        Timeline {
+            number,
+            issued_at: self.made_at,
+            horizon: self.horizon,
+            ledger_head,
+            steps: self.steps.clone(),
+        }
     }
 
     /// SHA-256 over what the plan makes happen, hex.

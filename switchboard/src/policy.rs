@@ -1,6 +1,7 @@
-//! The policy file: what exists, how to decide, what is safe. Reads it into a [`Policy`] that cannot be wrong, or into
-//! every mistake with its line and key. A policy is a file alone: no environment variable changes it, so that its digest
-//! stands for all of it. Whether the leases in the ledger still fit it is left to the ledger.
+//! The policy file: what exists, how to decide, what is safe. Reads it into a [`Policy`] that
+//! cannot be wrong, or into every mistake with its line and key. A policy is a file alone: no
+//! environment variable changes it, so that its digest stands for all of it. Whether the leases in
+//! the ledger still fit it is left to the ledger.
 
 mod feeds;
 mod groups;
@@ -19,12 +20,14 @@ use crate::facility::Policy;
 /// The one schema this version reads.
 pub const SCHEMA: &str = "tieline.policy/1";
 
-/// Reads the policy file. Returns all mistakes if there are any; nothing of a faulty policy is used.
+/// Reads the policy file. Returns all mistakes if there are any; nothing of a faulty policy is
+/// used.
 pub fn load(path: &Path) -> Result<Policy, Mistakes> {
     read(&Document::read(path)?)
 }
 
-/// Reads a policy from text. `file_name` stands for it in mistakes, and relative paths start from its folder.
+/// Reads a policy from text. `file_name` stands for it in mistakes, and relative paths start from
+/// its folder.
 pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
     read(&Document::parse(file_name, text)?)
 }
@@ -69,7 +72,8 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     })
 }
 
-/// Names that other sections may refer to, whether or not what they name is sound: a fault in it is told there, once.
+/// Names that other sections may refer to, whether or not what they name is sound: a fault in it is
+/// told there, once.
 struct Names {
     feeds: Vec<String>,
     meters: Vec<String>,
@@ -95,7 +99,11 @@ fn reference<'a>(
         return Some(name);
     }
     let meant = document.suggest(name, known.iter().map(String::as_str));
-    document.report(&section.spot(key), format!("there is no [{kind}.{}]", name.escape_debug()), meant);
+    document.report(
+        &section.spot(key),
+        format!("there is no [{kind}.{}]", name.escape_debug()),
+        meant,
+    );
     None
 }
 
@@ -115,27 +123,47 @@ struct Site {
     unassigned_feed: FeedId,
 }
 
-fn read_site(document: &Document, root: &Section<'_>, names: &Names, root_feed: Option<FeedId>) -> Option<Site> {
+fn read_site(
+    document: &Document,
+    root: &Section<'_>,
+    names: &Names,
+    root_feed: Option<FeedId>,
+) -> Option<Site> {
     let section = root.required_table("site");
     section.renamed("unassigned_w", "unassigned_kw");
     let name = section.required_str("name").map(str::to_owned);
-    if name.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control)) {
-        section.mistake("name", format!("must be at most {NAME_MAX} bytes without control characters"));
+    if name.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control))
+    {
+        section.mistake(
+            "name",
+            format!("must be at most {NAME_MAX} bytes without control characters"),
+        );
     }
     let timezone = read_timezone(document, &section);
     let unassigned = section.kw_or("unassigned_kw", UNASSIGNED);
-    let feed = reference(document, &section, "unassigned_feed", "feed", &names.feeds).map(FeedId::from);
+    let feed =
+        reference(document, &section, "unassigned_feed", "feed", &names.feeds).map(FeedId::from);
     section.finish();
-    Some(Site { name: name?, timezone: timezone?, unassigned, unassigned_feed: feed.or(root_feed)? })
+    Some(Site {
+        name: name?,
+        timezone: timezone?,
+        unassigned,
+        unassigned_feed: feed.or(root_feed)?,
+    })
 }
 
 fn read_timezone(document: &Document, section: &Section<'_>) -> Option<TimeZone> {
     let name = section.str_or("timezone", "UTC");
     TimeZone::get(name)
         .map_err(|_| {
-            let known: Vec<String> = jiff::tz::db().available().map(|known| known.to_string()).collect();
+            let known: Vec<String> =
+                jiff::tz::db().available().map(|known| known.to_string()).collect();
             let meant = nearest(name, known.iter().map(String::as_str));
-            document.report(&section.spot("timezone"), format!("{name:?} is no time zone this machine knows"), meant);
+            document.report(
+                &section.spot("timezone"),
+                format!("{name:?} is no time zone this machine knows"),
+                meant,
+            );
         })
         .ok()
 }

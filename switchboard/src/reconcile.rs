@@ -1,5 +1,5 @@
-//! The switchboard's task: it owns the core and the receivers' links, reads the clocks, and only moves bytes. What is
-//! decided is left to [`crate::core`].
+//! The switchboard's task: it owns the core and the receivers' links, reads the clocks, and only
+//! moves bytes. What is decided is left to [`crate::core`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future as _;
@@ -75,7 +75,8 @@ impl Handle {
         answered.await.map_err(|_| Stopped)
     }
 
-    /// Puts another policy into force, unless it does not carry what is committed: then the answer says why.
+    /// Puts another policy into force, unless it does not carry what is committed: then the answer
+    /// says why.
     ///
     /// # Errors
     /// [`Stopped`] when there is nobody to answer any more.
@@ -123,7 +124,8 @@ impl Switchboard {
         Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
     }
 
-    /// Runs until `stop`. Receivers go on with what they were told; nobody is given a permit any more.
+    /// Runs until `stop`. Receivers go on with what they were told; nobody is given a permit any
+    /// more.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -184,8 +186,8 @@ impl Switchboard {
             if let Some(timeline) = &timeline {
                 info!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
             }
-            // A permit is for one timeline: the old one is worth nothing after it. One that stands is not told again,
-            // for its life would begin anew with whoever has joined since.
+            // A permit is for one timeline: the old one is worth nothing after it. One that stands
+            // is not told again, for its life would begin anew with whoever has joined since.
             let permits = withdraw || timeline.is_some() || permit.is_some();
             self.timeline = timeline.or(self.timeline.take());
             self.asleep = asleep.unwrap_or_else(|| self.asleep.clone());
@@ -214,7 +216,11 @@ impl Switchboard {
     fn show(&self) {
         let (wall, now) = (daemon::clock::wall(), daemon::clock::now());
         let dropped = self.outlets.iter().map(Outlet::dropped).sum();
-        self.metrics.show(&self.core.status_view(wall, now), &self.core.feed_views(wall, now), dropped);
+        self.metrics.show(
+            &self.core.status_view(wall, now),
+            &self.core.feed_views(wall, now),
+            dropped,
+        );
     }
 
     /// Writes what is left and lets the ledger go.
@@ -230,14 +236,17 @@ impl Switchboard {
     }
 }
 
-async fn written(writing: &mut Option<oneshot::Receiver<Result<Head, WriteError>>>) -> Result<Head, WriteError> {
+async fn written(
+    writing: &mut Option<oneshot::Receiver<Result<Head, WriteError>>>,
+) -> Result<Head, WriteError> {
     match writing {
         Some(writing) => writing.await.unwrap_or(Err(WriteError::Closed)),
         None => std::future::pending().await,
     }
 }
 
-/// The next report of any link, or that one closed. Nothing is lost when this is dropped while it waits.
+/// The next report of any link, or that one closed. Nothing is lost when this is dropped while it
+/// waits.
 async fn next_report(outlets: &mut [Outlet]) -> (usize, Option<Report>) {
     std::future::poll_fn(|context| {
         for (i, outlet) in outlets.iter_mut().enumerate() {

@@ -1,5 +1,6 @@
-//! The facility's feeds by number, so that sums over them cost no name lookups; and how many machines count below them.
-//! Which watts are sheddable, committed or chosen is left to [`crate::admit`] and [`crate::plan`].
+//! The facility's feeds by number, so that sums over them cost no name lookups; and how many
+//! machines count below them. Which watts are sheddable, committed or chosen is left to
+//! [`crate::admit`] and [`crate::plan`].
 
 use std::collections::BTreeMap;
 
@@ -38,8 +39,10 @@ impl<'a> Tree<'a> {
             policy.feeds.iter().enumerate().map(|(i, feed)| (feed.id.as_str(), i)).collect();
         let mut paths: Vec<Vec<usize>> = Vec::with_capacity(policy.feeds.len());
         for (i, feed) in policy.feeds.iter().enumerate() {
-            let parent = feed.parent.as_ref().and_then(|parent| index.get(parent.as_str())).copied();
-            // Parents come first, so that the path above is known; one that does not is treated as a root.
+            let parent =
+                feed.parent.as_ref().and_then(|parent| index.get(parent.as_str())).copied();
+            // Parents come first, so that the path above is known; one that does not is treated as
+            // a root.
             let above = parent.and_then(|parent| paths.get(parent)).cloned().unwrap_or_default();
             paths.push(std::iter::once(i).chain(above).collect());
         }
@@ -87,12 +90,20 @@ impl<'a> Tree<'a> {
     /// What the sessions that nobody declared are counted at.
     pub(crate) fn unassigned(&self, population: &Population) -> Vec<Watts> {
         let mut sums = vec![Watts::ZERO; self.len()];
-        self.add(&mut sums, &self.policy.unassigned_feed, times(self.policy.unassigned, population.unassigned));
+        self.add(
+            &mut sums,
+            &self.policy.unassigned_feed,
+            times(self.policy.unassigned, population.unassigned),
+        );
         sums
     }
 
     /// Sums `of(group)` per machine over the groups at and below each feed.
-    pub(crate) fn machines(&self, population: &Population, of: impl Fn(&Group) -> Watts) -> Vec<Watts> {
+    pub(crate) fn machines(
+        &self,
+        population: &Population,
+        of: impl Fn(&Group) -> Watts,
+    ) -> Vec<Watts> {
         let mut sums = vec![Watts::ZERO; self.len()];
         for group in &self.policy.groups {
             self.add(&mut sums, &group.feed, times(of(group), population.machines(group)));
@@ -115,14 +126,20 @@ mod tests {
     fn what_is_drawn_below_counts_above() {
         let policy = fixture::policy();
         let tree = Tree::new(&policy);
-        let (root, a, b) =
-            (tree.of(&"root".into()).unwrap(), tree.of(&"a".into()).unwrap(), tree.of(&"b".into()).unwrap());
+        let (root, a, b) = (
+            tree.of(&"root".into()).unwrap(),
+            tree.of(&"a".into()).unwrap(),
+            tree.of(&"b".into()).unwrap(),
+        );
         let house = tree.house();
         assert_eq!((house[root], house[a], house[b]), (Watts(5000), Watts(1000), Watts(0)));
         let mut seen = Population { groups: BTreeMap::new(), unassigned: 2 };
         seen.groups.insert("old".into(), 12);
         let full = tree.machines(&seen, |group| group.watts);
-        assert_eq!((full[a], full[b], full[root]), (Watts(16 * 3000), Watts(13 * 3000), Watts(29 * 3000)));
+        assert_eq!(
+            (full[a], full[b], full[root]),
+            (Watts(16 * 3000), Watts(13 * 3000), Watts(29 * 3000))
+        );
         assert_eq!(tree.unassigned(&seen)[root], Watts(7000));
         assert_eq!(tree.unassigned(&seen)[a], Watts::ZERO);
     }

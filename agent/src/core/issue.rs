@@ -1,5 +1,5 @@
-//! From what each machine needs next to commands: who waits in which line, and who goes now. A wake is checked twice, when
-//! it is put in line and when it goes.
+//! From what each machine needs next to commands: who waits in which line, and who goes now. A wake
+//! is checked twice, when it is put in line and when it goes.
 
 use std::time::Instant;
 
@@ -27,7 +27,9 @@ impl AgentCore {
         let (kind, at) = machine.next(&self.config.timing, self.may_wake(machine, now), now);
         let next = machine.busy.is_none().then_some((kind, at, machine.order));
         let (driver, queued) = (machine.driver, machine.queued);
-        let due = |waits: Option<(Kind, Instant, u64)>| waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind);
+        let due = |waits: Option<(Kind, Instant, u64)>| {
+            waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind)
+        };
         // One that is already in line for the same keeps its place.
         if queued == next || (due(queued).is_some() && due(queued) == due(next)) {
             return;

@@ -1,9 +1,11 @@
-//! One machine: what is wanted of it, what it says, what it was told, and so what comes next. It leaves to the core when
-//! there is room for the next command, and whether a wake is allowed.
+//! One machine: what is wanted of it, what it says, what it was told, and so what comes next. It
+//! leaves to the core when there is room for the next command, and whether a wake is allowed.
 
 use std::time::{Duration, Instant};
 
-use directive::{Action, ActuatorError, DeviceState, MachineId, MachineReport, Means, Reading, Standing, Watts};
+use directive::{
+    Action, ActuatorError, DeviceState, MachineId, MachineReport, Means, Reading, Standing, Watts,
+};
 use jiff::Timestamp;
 
 use super::{Kind, Timing};
@@ -21,7 +23,8 @@ pub(super) enum Want {
 }
 
 impl Want {
-    /// Only a machine that a device reaches is put to sleep, and only one that we put to sleep is woken.
+    /// Only a machine that a device reaches is put to sleep, and only one that we put to sleep is
+    /// woken.
     pub(super) fn of(standing: Standing, asleep_by: Option<AsleepBy>) -> Self {
         match (standing.action, standing.means) {
             (action, Means::Device) if action.sheds() => Self::Asleep,
@@ -123,8 +126,9 @@ impl Machine {
         self.failures = 0;
         self.command_fault = None;
         self.woke_by_itself = false;
-        // Told at once, except: one that sleeps already is verified instead, and one that was never read is read before
-        // an ordinary drain, so that we know whether somebody else had put it to sleep. A curtailment does not wait for that.
+        // Told at once, except: one that sleeps already is verified instead, and one that was never
+        // read is read before an ordinary drain, so that we know whether somebody else had put it
+        // to sleep. A curtailment does not wait for that.
         let never_read = self.touched.is_none() && standing.action == Action::Drain;
         self.read_first = want == Want::Asleep && (never_read || self.says(DeviceState::Asleep));
     }
@@ -144,7 +148,8 @@ impl Machine {
 
     /// What comes next, and when. `may_wake` tells whether a wake is allowed now.
     pub(super) fn next(&self, timing: &Timing, may_wake: bool, now: Instant) -> (Kind, Instant) {
-        let read_after = |period: Duration| (Kind::Read, self.touched.map_or(now, |at| at + period));
+        let read_after =
+            |period: Duration| (Kind::Read, self.touched.map_or(now, |at| at + period));
         let command = match self.want {
             Want::Leave => return read_after(timing.read_at_rest),
             Want::Awake if !may_wake => return read_after(timing.read_at_rest),
@@ -175,14 +180,21 @@ impl Machine {
                 self.fresh = false;
                 self.slept = Some(now);
                 self.slept_at = Some(wall);
-                // One that somebody else put to sleep stays theirs; an awake one clears that mark when it is read.
+                // One that somebody else put to sleep stays theirs; an awake one clears that mark
+                // when it is read.
                 self.asleep_by.get_or_insert(AsleepBy::Us);
             }
         }
     }
 
     /// The driver answered a sleep or wake.
-    pub(super) fn commanded(&mut self, kind: Kind, result: Result<(), ActuatorError>, timing: &Timing, now: Instant) {
+    pub(super) fn commanded(
+        &mut self,
+        kind: Kind,
+        result: Result<(), ActuatorError>,
+        timing: &Timing,
+        now: Instant,
+    ) {
         self.busy = None;
         self.touched = Some(now);
         let wanted = match self.want {
@@ -203,7 +215,12 @@ impl Machine {
     }
 
     /// The driver answered a read. Returns whether the machine woke although it must sleep.
-    pub(super) fn read(&mut self, result: Result<Reading, ActuatorError>, timing: &Timing, now: Instant) -> bool {
+    pub(super) fn read(
+        &mut self,
+        result: Result<Reading, ActuatorError>,
+        timing: &Timing,
+        now: Instant,
+    ) -> bool {
         let slept_before = self.want == Want::Asleep && self.says(DeviceState::Asleep);
         self.busy = None;
         self.touched = Some(now);
@@ -241,7 +258,11 @@ impl Machine {
             && now >= by
         {
             let kind = if self.want == Want::Awake { Kind::Wake } else { Kind::Sleep };
-            self.failed(format!("{kind}: not followed within {} s", timing.follow(kind).as_secs()), timing, now);
+            self.failed(
+                format!("{kind}: not followed within {} s", timing.follow(kind).as_secs()),
+                timing,
+                now,
+            );
         }
         false
     }
@@ -251,8 +272,11 @@ impl Machine {
         match (self.state, self.asleep_by) {
             (DeviceState::Asleep, None) => self.asleep_by = Some(AsleepBy::Other),
             (DeviceState::Awake, Some(AsleepBy::Other)) => self.asleep_by = None,
-            // A sleep command may still take effect after it was overtaken by a release: it stays ours until it cannot.
-            (DeviceState::Awake, Some(AsleepBy::Us)) if self.want != Want::Asleep && settled => self.asleep_by = None,
+            // A sleep command may still take effect after it was overtaken by a release: it stays
+            // ours until it cannot.
+            (DeviceState::Awake, Some(AsleepBy::Us)) if self.want != Want::Asleep && settled => {
+                self.asleep_by = None;
+            }
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
-//! The meters as last read. Each has its own period and at most one reading under way, so that none waits for another.
-//! Whether a measurement is too old or has frozen is judged by who uses it.
+//! The meters as last read. Each has its own period and at most one reading under way, so that none
+//! waits for another. Whether a measurement is too old or has frozen is judged by who uses it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -90,7 +90,8 @@ impl Meters {
                 Some(Ok(reading)) => (Some(reading), None),
                 Some(Err(fault)) => (None, Some(fault.clone())),
             };
-            let (watts, taken_at) = (reading.map(|reading| reading.watts), reading.map(|reading| reading.taken_at));
+            let (watts, taken_at) =
+                (reading.map(|reading| reading.watts), reading.map(|reading| reading.taken_at));
             MeterReport { meter: id.clone(), watts, taken_at, fault }
         };
         self.meters.iter().map(report).collect()

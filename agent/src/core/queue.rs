@@ -1,5 +1,5 @@
-//! Who waits for a driver: sleeps before wakes, each in order of time and then of the timeline; reads apart, so that a slow
-//! device that is only being read never delays a command.
+//! Who waits for a driver: sleeps before wakes, each in order of time and then of the timeline;
+//! reads apart, so that a slow device that is only being read never delays a command.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -79,7 +79,9 @@ impl Queue {
         let room = |under_way: usize, waiting: &BTreeSet<(Instant, u64, MachineId)>| {
             waiting.first().filter(|_| under_way < self.in_flight).map(|(at, ..)| *at)
         };
-        let commands = room(self.commanding, &self.sleeps).into_iter().chain(room(self.commanding, &self.wakes));
+        let commands = room(self.commanding, &self.sleeps)
+            .into_iter()
+            .chain(room(self.commanding, &self.wakes));
         commands.chain(room(self.reading, &self.reads)).min()
     }
 }

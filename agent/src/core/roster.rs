@@ -1,5 +1,6 @@
-//! Which machines are looked after: those a driver claims and that are declared, remembered or named by a timeline. The
-//! table has a bound; a machine that runs and that nothing names any more makes room.
+//! Which machines are looked after: those a driver claims and that are declared, remembered or
+//! named by a timeline. The table has a bound; a machine that runs and that nothing names any more
+//! makes room.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -14,7 +15,8 @@ impl AgentCore {
     /// Takes on the machines that the timeline names: they are read before they are due.
     pub(super) fn meet_named(&mut self, now: Instant) {
         let Some(timeline) = &self.receiver.saved().timeline else { return };
-        let named: BTreeSet<MachineId> = timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
+        let named: BTreeSet<MachineId> =
+            timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
         for machine in named {
             self.meet(&machine, now);
         }
@@ -25,7 +27,10 @@ impl AgentCore {
         if self.machines.contains_key(id) {
             return;
         }
-        let Some(driver) = self.config.drivers.iter().position(|driver| driver.claims.claims(id)) else { return };
+        let Some(driver) = self.config.drivers.iter().position(|driver| driver.claims.claims(id))
+        else {
+            return;
+        };
         if self.machines.len() >= self.config.machines_max && !self.forget_one() {
             error!(machine = %id, max = self.config.machines_max, "too many machines, this one is not looked after");
             self.outputs.push_back(Output::Ignored(id.clone()));
@@ -39,11 +44,19 @@ impl AgentCore {
     /// Makes room: a machine that runs and that the timeline does not name can be met again.
     pub(super) fn forget_one(&mut self) -> bool {
         let timeline = self.receiver.saved().timeline.as_ref();
-        let named: BTreeSet<&MachineId> =
-            timeline.iter().flat_map(|timeline| &timeline.steps).flat_map(|step| &step.machines).collect();
-        let declared = |id: &MachineId| self.config.drivers.iter().any(|driver| driver.claims.machines.contains(id));
+        let named: BTreeSet<&MachineId> = timeline
+            .iter()
+            .flat_map(|timeline| &timeline.steps)
+            .flat_map(|step| &step.machines)
+            .collect();
+        let declared = |id: &MachineId| {
+            self.config.drivers.iter().any(|driver| driver.claims.machines.contains(id))
+        };
         let stranger = self.machines.iter().find(|(id, machine)| {
-            machine.is_forgettable() && !named.contains(id) && !declared(id) && self.standing(id) == Standing::default()
+            machine.is_forgettable()
+                && !named.contains(id)
+                && !declared(id)
+                && self.standing(id) == Standing::default()
         });
         let Some(id) = stranger.map(|(id, _)| id.clone()) else { return false };
         if let Some(machine) = self.machines.remove(&id)

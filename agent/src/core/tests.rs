@@ -17,12 +17,26 @@ fn at(millis: u64) -> Timestamp {
 
 fn step(due: u64, action: Action, means: Means, machines: &[&str]) -> Step {
     let machines = machines.iter().map(|name| MachineId::from(*name)).collect();
-    Step { at: at(due), group: GroupId::from("g"), action, means, machines, lease: None, reason: "test".into() }
+    Step {
+        at: at(due),
+        group: GroupId::from("g"),
+        action,
+        means,
+        machines,
+        lease: None,
+        reason: "test".into(),
+    }
 }
 
 fn timeline(generation: u64, steps: Vec<Step>) -> Arc<Timeline> {
     let number = Generation { epoch: 1, generation };
-    Arc::new(Timeline { number, issued_at: at(0), horizon: at(86_400_000), ledger_head: None, steps })
+    Arc::new(Timeline {
+        number,
+        issued_at: at(0),
+        horizon: at(86_400_000),
+        ledger_head: None,
+        steps,
+    })
 }
 
 fn permit(generation: u64, serial: u64) -> Permit {
@@ -64,7 +78,11 @@ impl Bench {
         self.start + Duration::from_millis(self.now)
     }
 
-    fn hear(&mut self, timeline: Option<Arc<Timeline>>, permit: Option<Permit>) -> Vec<(String, Kind)> {
+    fn hear(
+        &mut self,
+        timeline: Option<Arc<Timeline>>,
+        permit: Option<Permit>,
+    ) -> Vec<(String, Kind)> {
         let downlink = Downlink { timeline, permit, ..Downlink::default() };
         self.core.downlink(&downlink, at(self.now), self.instant());
         self.collect()
@@ -110,7 +128,12 @@ impl Bench {
 
     fn report_of(&mut self, machine: &str) -> directive::MachineReport {
         let report = self.reports.last().expect("a report went out");
-        report.machines.iter().find(|report| report.machine.as_str() == machine).expect("it is reported").clone()
+        report
+            .machines
+            .iter()
+            .find(|report| report.machine.as_str() == machine)
+            .expect("it is reported")
+            .clone()
     }
 }
 
@@ -133,7 +156,10 @@ fn slept() -> Bench {
 #[test]
 fn lowering_goes_in_the_timelines_order_with_bounded_concurrency() {
     let mut bench = Bench::new(config(&["*"], 2), AgentState::default());
-    bench.hear(Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["c", "a", "b"])])), None);
+    bench.hear(
+        Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["c", "a", "b"])])),
+        None,
+    );
     for machine in ["a", "b", "c"] {
         bench.says(machine, DeviceState::Awake);
     }
@@ -152,7 +178,10 @@ fn a_restore_needs_a_permit_and_is_on_record_before_the_wake() {
     let downlink = Downlink { permit: Some(permit(2, 1)), ..Downlink::default() };
     bench.core.downlink(&downlink, at(3000), bench.instant());
     let outputs: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-    assert!(!outputs.iter().any(|output| matches!(output, Output::Command { kind: Kind::Wake, .. })), "{outputs:?}");
+    assert!(
+        !outputs.iter().any(|output| matches!(output, Output::Command { kind: Kind::Wake, .. })),
+        "{outputs:?}"
+    );
     let version = outputs.iter().find_map(|output| match output {
         Output::Persist { version, .. } => Some(*version),
         _ => None,
@@ -170,13 +199,21 @@ fn a_failed_write_holds_wakes_but_not_sleeps() {
     let downlink = Downlink { timeline: Some(timeline(1, steps)), ..Downlink::default() };
     bench.core.downlink(&downlink, at(0), bench.instant());
     let outputs: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-    assert!(outputs.iter().any(|output| matches!(output, Output::Command { kind: Kind::Sleep, .. })), "{outputs:?}");
-    let Some(Output::Persist { version, .. }) = outputs.iter().find(|o| matches!(o, Output::Persist { .. })) else {
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Command { kind: Kind::Sleep, .. })),
+        "{outputs:?}"
+    );
+    let Some(Output::Persist { version, .. }) =
+        outputs.iter().find(|o| matches!(o, Output::Persist { .. }))
+    else {
         panic!("{outputs:?}")
     };
     bench.core.persisted(*version, false, bench.instant());
     bench.core.tick(at(500), bench.start + Duration::from_millis(500));
-    assert!(bench.core.poll_output().is_none_or(|output| !matches!(output, Output::Persist { .. })), "not at once");
+    assert!(
+        bench.core.poll_output().is_none_or(|output| !matches!(output, Output::Persist { .. })),
+        "not at once"
+    );
     assert!(!bench.core.is_durable());
     bench.tick_at(1100);
     assert!(bench.core.is_durable(), "tried again after a second");
@@ -185,7 +222,10 @@ fn a_failed_write_holds_wakes_but_not_sleeps() {
 #[test]
 fn a_machine_that_slept_before_us_is_neither_told_nor_woken() {
     let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
-    let shed = vec![step(1000, Action::Drain, Means::Device, &["a"]), step(60_000, Action::Run, Means::Device, &["a"])];
+    let shed = vec![
+        step(1000, Action::Drain, Means::Device, &["a"]),
+        step(60_000, Action::Run, Means::Device, &["a"]),
+    ];
     bench.hear(Some(timeline(1, shed)), Some(permit(1, 1)));
     bench.says("a", DeviceState::Asleep);
     assert_eq!(bench.tick_at(1000), [told("a", Kind::Read)], "verified, not told");
@@ -203,7 +243,8 @@ fn a_machine_that_slept_before_us_is_neither_told_nor_woken() {
 fn starved_machines_are_never_told_anything() {
     let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
     let mut reads = 0;
-    let mut commands = bench.hear(Some(timeline(1, vec![step(0, Action::Lockout, Means::Starve, &["a"])])), None);
+    let mut commands =
+        bench.hear(Some(timeline(1, vec![step(0, Action::Lockout, Means::Starve, &["a"])])), None);
     for second in 1..60 {
         for (machine, kind) in commands {
             assert_eq!(kind, Kind::Read);
@@ -257,7 +298,10 @@ fn a_refusal_and_a_lie_are_retried_with_backoff_and_counted() {
     }
     assert_eq!(sleeps.len(), 2);
     for (machine, times) in sleeps {
-        assert!((5..40).contains(&times.len()), "{machine}: not given up and not hammered: {times:?}");
+        assert!(
+            (5..40).contains(&times.len()),
+            "{machine}: not given up and not hammered: {times:?}"
+        );
         let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps.windows(2).all(|pair| pair[1] + 1500 >= pair[0]), "{machine}: {gaps:?} grow");
         let report = bench.report_of(&machine);
@@ -270,7 +314,11 @@ fn a_refusal_and_a_lie_are_retried_with_backoff_and_counted() {
 fn a_machine_that_does_not_answer_is_unknown_not_asleep() {
     let mut bench = slept();
     assert_eq!(bench.tick_at(12_000), [told("a", Kind::Read)]);
-    assert_eq!(bench.does_not_say("a"), [told("a", Kind::Sleep)], "what is not confirmed is told again");
+    assert_eq!(
+        bench.does_not_say("a"),
+        [told("a", Kind::Sleep)],
+        "what is not confirmed is told again"
+    );
     bench.tick_at(12_200);
     let report = bench.report_of("a");
     assert_eq!(report.state, DeviceState::Unknown);
@@ -281,13 +329,19 @@ fn a_machine_that_does_not_answer_is_unknown_not_asleep() {
 #[test]
 fn after_a_restart_devices_are_read_first_and_nothing_wakes_without_a_new_permit() {
     let mut bench = slept();
-    let release =
-        vec![step(1000, Action::Drain, Means::Device, &["a"]), step(5000, Action::Run, Means::Device, &["a"])];
+    let release = vec![
+        step(1000, Action::Drain, Means::Device, &["a"]),
+        step(5000, Action::Run, Means::Device, &["a"]),
+    ];
     bench.hear(Some(timeline(2, release)), Some(permit(2, 1)));
     bench.tick_at(4000);
     let mut bench = Bench::new(config(&["*"], 8), bench.saved);
     assert_eq!(bench.tick_at(6000), [told("a", Kind::Read)]);
-    assert_eq!(bench.says("a", DeviceState::Asleep), [], "its release fell due meanwhile and waits");
+    assert_eq!(
+        bench.says("a", DeviceState::Asleep),
+        [],
+        "its release fell due meanwhile and waits"
+    );
     assert!(bench.tick_at(40_000).iter().all(|(_, kind)| *kind == Kind::Read));
     bench.says("a", DeviceState::Asleep);
     assert_eq!(bench.hear(None, Some(permit(2, 2))), [told("a", Kind::Wake)]);
@@ -313,8 +367,10 @@ fn a_sleeper_whose_driver_was_unconfigured_for_a_while_is_not_forgotten() {
 #[test]
 fn a_step_of_the_clock_holds_raises_until_a_new_permit() {
     let mut bench = slept();
-    let release =
-        vec![step(1000, Action::Drain, Means::Device, &["a"]), step(900_000, Action::Run, Means::Device, &["a"])];
+    let release = vec![
+        step(1000, Action::Drain, Means::Device, &["a"]),
+        step(900_000, Action::Run, Means::Device, &["a"]),
+    ];
     bench.hear(Some(timeline(2, release)), Some(permit(2, 1)));
     // The wall clock jumps an hour ahead; the monotonic one went on by a second.
     let now = bench.start + Duration::from_secs(4);
@@ -329,7 +385,9 @@ fn a_step_of_the_clock_holds_raises_until_a_new_permit() {
     }
     bench.core.tick(at(3_602_000), now + Duration::from_secs(2));
     let later: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-    let wakes = |outputs: &[Output]| outputs.iter().any(|o| matches!(o, Output::Command { kind: Kind::Wake, .. }));
+    let wakes = |outputs: &[Output]| {
+        outputs.iter().any(|o| matches!(o, Output::Command { kind: Kind::Wake, .. }))
+    };
     assert!(!wakes(&outputs) && !wakes(&later), "{outputs:?} {later:?}");
     let downlink = Downlink { permit: Some(permit(2, 2)), ..Downlink::default() };
     bench.core.downlink(&downlink, at(3_603_000), now + Duration::from_secs(3));
@@ -339,15 +397,22 @@ fn a_step_of_the_clock_holds_raises_until_a_new_permit() {
 
 #[test]
 fn a_full_table_forgets_strangers_and_names_whom_it_cannot_take() {
-    let mut bench = Bench::new(CoreConfig { machines_max: 2, ..config(&["*"], 8) }, AgentState::default());
-    bench.hear(Some(timeline(1, vec![step(90_000, Action::Drain, Means::Device, &["a", "b"])])), None);
+    let mut bench =
+        Bench::new(CoreConfig { machines_max: 2, ..config(&["*"], 8) }, AgentState::default());
+    bench.hear(
+        Some(timeline(1, vec![step(90_000, Action::Drain, Means::Device, &["a", "b"])])),
+        None,
+    );
     bench.says("a", DeviceState::Awake);
     bench.says("b", DeviceState::Awake);
     bench.hear(Some(timeline(2, vec![step(90_000, Action::Drain, Means::Device, &["c"])])), None);
     assert_eq!(bench.core.machines.len(), 2);
     assert!(bench.core.machines.contains_key("c"), "a stranger made room");
     let downlink = Downlink {
-        timeline: Some(timeline(3, vec![step(90_000, Action::Drain, Means::Device, &["b", "c", "d"])])),
+        timeline: Some(timeline(
+            3,
+            vec![step(90_000, Action::Drain, Means::Device, &["b", "c", "d"])],
+        )),
         ..Downlink::default()
     };
     bench.core.downlink(&downlink, at(bench.now), bench.instant());
@@ -357,7 +422,8 @@ fn a_full_table_forgets_strangers_and_names_whom_it_cannot_take() {
 
 #[test]
 fn a_meter_that_hangs_does_not_delay_another_and_the_future_is_no_measurement() {
-    let meters = vec![("hangs".into(), Duration::from_secs(1)), ("feed".into(), Duration::from_secs(1))];
+    let meters =
+        vec![("hangs".into(), Duration::from_secs(1)), ("feed".into(), Duration::from_secs(1))];
     let mut bench = Bench::new(CoreConfig { meters, ..config(&[], 1) }, AgentState::default());
     let mut asked: BTreeMap<MeterId, u32> = BTreeMap::new();
     for second in 0..10u64 {
@@ -403,9 +469,15 @@ fn periods_of_zero_do_not_spin_and_endless_ones_do_not_overflow() {
             report_gap: period,
         };
         let meters = vec![("feed".into(), period)];
-        let mut bench = Bench::new(CoreConfig { timing, meters, ..config(&["*"], 8) }, AgentState::default());
+        let mut bench =
+            Bench::new(CoreConfig { timing, meters, ..config(&["*"], 8) }, AgentState::default());
         bench.hear(Some(timeline(1, vec![step(0, Action::Curtail, Means::Device, &["a"])])), None);
-        bench.core.commanded(&"a".into(), Kind::Sleep, Err(ActuatorError::Timeout { millis: 1 }), bench.instant());
+        bench.core.commanded(
+            &"a".into(),
+            Kind::Sleep,
+            Err(ActuatorError::Timeout { millis: 1 }),
+            bench.instant(),
+        );
         bench.tick_at(0);
         let next = bench.core.next_tick(at(0), bench.instant());
         assert!(next >= bench.instant() + Duration::from_millis(10), "{period:?}");
@@ -415,7 +487,10 @@ fn periods_of_zero_do_not_spin_and_endless_ones_do_not_overflow() {
 #[test]
 fn a_machine_in_line_keeps_its_place_when_its_drain_becomes_a_curtailment() {
     let mut bench = Bench::new(config(&["*"], 1), AgentState::default());
-    bench.hear(Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["c", "b", "a"])])), None);
+    bench.hear(
+        Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["c", "b", "a"])])),
+        None,
+    );
     for _ in 0..2 {
         for machine in ["a", "b", "c"] {
             bench.says(machine, DeviceState::Awake);

@@ -28,7 +28,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often things happen and how long they may take. Values outside 10 ms to one day are brought to that.
+/// How often things happen and how long they may take. Values outside 10 ms to one day are brought
+/// to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
     /// How often a machine is read that does as wanted.
@@ -65,7 +66,8 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Periods of zero would spin and endless ones overflow: everything is brought to between 10 ms and a day.
+    /// Periods of zero would spin and endless ones overflow: everything is brought to between 10 ms
+    /// and a day.
     pub(super) fn bounded(self) -> Self {
         let bound = |period: Duration| period.clamp(PERIOD_MIN, PERIOD_MAX);
         Self {

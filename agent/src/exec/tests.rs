@@ -11,7 +11,13 @@ fn argv(words: &[&str]) -> Vec<String> {
 }
 
 fn config(argv: Vec<String>) -> ExecConfig {
-    ExecConfig { sleep: argv.clone(), wake: argv.clone(), read: argv, timeout: PATIENCE, concurrency: 4 }
+    ExecConfig {
+        sleep: argv.clone(),
+        wake: argv.clone(),
+        read: argv,
+        timeout: PATIENCE,
+        concurrency: 4,
+    }
 }
 
 /// An actuator whose every command is this shell script, with the machine's name as `$1`.
@@ -35,7 +41,10 @@ fn commands_that_cannot_work_are_refused_by_name() {
             ExecConfig { wake: argv(&["/opt/{machine}", "{machine}"]), ..good.clone() },
             "wake[0]: the program may not contain {machine}",
         ),
-        (ExecConfig { read: argv(&["/bin/true", "x"]), ..good.clone() }, "read: no argument contains {machine}"),
+        (
+            ExecConfig { read: argv(&["/bin/true", "x"]), ..good.clone() },
+            "read: no argument contains {machine}",
+        ),
         (ExecConfig { timeout: Duration::ZERO, ..good.clone() }, "timeout: must be more than 0"),
         (ExecConfig { concurrency: 0, ..good.clone() }, "concurrency: must be more than 0"),
     ] {
@@ -47,7 +56,10 @@ fn commands_that_cannot_work_are_refused_by_name() {
 #[test]
 fn the_name_goes_into_each_argument_and_is_not_expanded_again() {
     let template = argv(&["tool", "--dir=/x/{machine}", "{machine}", "plain"]);
-    assert_eq!(fill(&template, &rig()).unwrap(), ["tool", "--dir=/x/acme.rig-1", "acme.rig-1", "plain"]);
+    assert_eq!(
+        fill(&template, &rig()).unwrap(),
+        ["tool", "--dir=/x/acme.rig-1", "acme.rig-1", "plain"]
+    );
     let odd = MachineId::from("a{machine}$(id);");
     assert_eq!(fill(&argv(&["tool", "{machine}"]), &odd).unwrap(), ["tool", "a{machine}$(id);"]);
 }
@@ -73,17 +85,28 @@ async fn an_exit_status_of_zero_is_sent_and_any_other_is_refused() {
     assert_eq!(yes.sleep(&rig()).await, Ok(()));
     assert_eq!(yes.wake(&rig()).await, Ok(()));
     let no = ExecActuator::new(config(argv(&["/bin/false", "{machine}"]))).unwrap();
-    assert_eq!(no.sleep(&rig()).await, Err(ActuatorError::Refused { why: "exit status: 1".into() }));
+    assert_eq!(
+        no.sleep(&rig()).await,
+        Err(ActuatorError::Refused { why: "exit status: 1".into() })
+    );
     let none = ExecActuator::new(config(argv(&["/no/such/tool", "{machine}"]))).unwrap();
     let error = none.sleep(&rig()).await.unwrap_err();
-    assert!(matches!(&error, ActuatorError::Failed { why } if why.contains("/no/such/tool")), "{error}");
+    assert!(
+        matches!(&error, ActuatorError::Failed { why } if why.contains("/no/such/tool")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_refusal_carries_the_programs_words_cut_and_escaped() {
     let dir = tempfile::tempdir().unwrap();
-    let tool = script(dir.path(), "printf 'no \\033[31m%s\\nmore' \"$1\" >&2; head -c 100000 /dev/zero >&2; exit 3");
-    let Err(ActuatorError::Refused { why }) = tool.sleep(&rig()).await else { panic!("it exits with 3") };
+    let tool = script(
+        dir.path(),
+        "printf 'no \\033[31m%s\\nmore' \"$1\" >&2; head -c 100000 /dev/zero >&2; exit 3",
+    );
+    let Err(ActuatorError::Refused { why }) = tool.sleep(&rig()).await else {
+        panic!("it exits with 3")
+    };
     assert!(why.starts_with("exit status: 3: no \\u{1b}[31macme.rig-1\\nmore"), "{why}");
     assert!(why.len() < 300 && !why.chars().any(char::is_control), "{why}");
 }
@@ -93,7 +116,8 @@ async fn a_program_that_does_not_end_is_killed_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let mut tool = script(dir.path(), &format!("echo $$ > {}; exec sleep 600", pid_file.display()));
-    let ended = timed_out_once_started(&mut tool, &pid_file, async |tool| tool.sleep(&rig()).await).await;
+    let ended =
+        timed_out_once_started(&mut tool, &pid_file, async |tool| tool.sleep(&rig()).await).await;
     assert!(matches!(ended, Err(ActuatorError::Timeout { .. })), "{ended:?}");
     let pid = std::fs::read_to_string(&pid_file).unwrap();
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "process {pid} is gone");
@@ -109,8 +133,8 @@ fn is_written(pid_file: &Path) -> bool {
     std::fs::read_to_string(pid_file).is_ok_and(|pid| pid.ends_with('\n'))
 }
 
-/// Runs a command with ever more time, until its program came as far as to write its number: how long that takes is the
-/// machine's business.
+/// Runs a command with ever more time, until its program came as far as to write its number: how
+/// long that takes is the machine's business.
 async fn timed_out_once_started<T>(
     tool: &mut ExecActuator,
     pid_file: &Path,
@@ -142,7 +166,8 @@ async fn is_gone(pid_file: &Path) -> bool {
 async fn what_a_killed_program_has_started_is_killed_too() {
     let dir = tempfile::tempdir().unwrap();
     let (mut tool, pid_file) = slow_script(dir.path());
-    let ended = timed_out_once_started(&mut tool, &pid_file, async |tool| tool.wake(&rig()).await).await;
+    let ended =
+        timed_out_once_started(&mut tool, &pid_file, async |tool| tool.wake(&rig()).await).await;
     assert!(matches!(ended, Err(ActuatorError::Timeout { .. })), "{ended:?}");
     assert!(is_gone(&pid_file).await, "it could still wake the machine");
 }
@@ -197,11 +222,24 @@ fn readings_are_parsed_strictly() {
         ("asleep 30\n", DeviceState::Asleep, Some(Watts(30))),
         ("awake 3400.4", DeviceState::Awake, Some(Watts(3400))),
     ] {
-        assert_eq!(parse(text.as_bytes(), at), Ok(Reading { state, watts, read_at: at }), "{text:?}");
+        assert_eq!(
+            parse(text.as_bytes(), at),
+            Ok(Reading { state, watts, read_at: at }),
+            "{text:?}"
+        );
     }
-    for bad in
-        ["", "\n", "Asleep", "off", "asleep -3", "asleep NaN", "asleep inf", "asleep 1e30", "asleep 30 W", "asleep x"]
-    {
+    for bad in [
+        "",
+        "\n",
+        "Asleep",
+        "off",
+        "asleep -3",
+        "asleep NaN",
+        "asleep inf",
+        "asleep 1e30",
+        "asleep 30 W",
+        "asleep x",
+    ] {
         assert!(parse(bad.as_bytes(), at).is_err(), "{bad:?}");
     }
     assert!(parse(b"\xff", at).is_err());
@@ -212,8 +250,9 @@ async fn no_more_programs_run_at_once_than_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().display();
     // Each run counts the runs alive beside it.
-    let body =
-        format!("touch {here}/$1.live; ls {here} | grep -c live >> {here}/counts; sleep 0.05; rm {here}/$1.live");
+    let body = format!(
+        "touch {here}/$1.live; ls {here} | grep -c live >> {here}/counts; sleep 0.05; rm {here}/$1.live"
+    );
     let mut tool = script(dir.path(), &body);
     tool.running = Semaphore::new(3);
     let tool = Arc::new(tool);

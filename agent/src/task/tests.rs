@@ -3,8 +3,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use directive::{
-    Action, AgentReport, DeviceState, Generation, GroupId, InProcess, Means, Outlet, Pending, Permit, Step, Timeline,
-    Watts, in_process,
+    Action, AgentReport, DeviceState, Generation, GroupId, InProcess, Means, Outlet, Pending,
+    Permit, Step, Timeline, Watts, in_process,
 };
 use jiff::SignedDuration;
 
@@ -52,7 +52,11 @@ impl Actuator for Devices {
     fn read<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<Reading, ActuatorError>> {
         Box::pin(async move {
             self.reach(machine).await;
-            let state = if self.is_asleep(machine.as_str()) { DeviceState::Asleep } else { DeviceState::Awake };
+            let state = if self.is_asleep(machine.as_str()) {
+                DeviceState::Asleep
+            } else {
+                DeviceState::Awake
+            };
             Ok(Reading { state, watts: None, read_at: clock::wall() })
         })
     }
@@ -93,14 +97,17 @@ fn config(dir: &Path) -> AgentConfig {
 }
 
 fn start(dir: &Path, devices: &Arc<Devices>, link: InProcess) -> (Agent, CancellationToken) {
-    let driver = DriverSetup { claims: Claims::globs(["*"]), actuator: devices.clone(), in_flight: 4 };
+    let driver =
+        DriverSetup { claims: Claims::globs(["*"]), actuator: devices.clone(), in_flight: 4 };
     let period = Duration::from_millis(20);
     let meters = vec![
         MeterSetup { id: "hangs".into(), meter: Arc::new(HangingMeter), period },
         MeterSetup { id: "feed".into(), meter: Arc::new(Fixed(Watts(4200))), period },
     ];
     let stop = CancellationToken::new();
-    let agent = Agent::spawn(config(dir), vec![driver], meters, link, Metrics::default(), stop.clone()).unwrap();
+    let agent =
+        Agent::spawn(config(dir), vec![driver], meters, link, Metrics::default(), stop.clone())
+            .unwrap();
     (agent, stop)
 }
 
@@ -117,7 +124,13 @@ fn drain(generation: u64, machines: &[&str]) -> Arc<Timeline> {
     };
     let steps = if machines.is_empty() { Vec::new() } else { vec![step] };
     let number = Generation { epoch: 1, generation };
-    Arc::new(Timeline { number, issued_at: at, horizon: at + SignedDuration::from_hours(1), ledger_head: None, steps })
+    Arc::new(Timeline {
+        number,
+        issued_at: at,
+        horizon: at + SignedDuration::from_hours(1),
+        ledger_head: None,
+        steps,
+    })
 }
 
 fn permit(generation: u64, serial: u64) -> Permit {
@@ -128,7 +141,11 @@ fn permit(generation: u64, serial: u64) -> Permit {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for a report of which `wanted` holds.
-async fn until(outlet: &mut Outlet, what: &str, wanted: impl Fn(&AgentReport) -> bool) -> AgentReport {
+async fn until(
+    outlet: &mut Outlet,
+    what: &str,
+    wanted: impl Fn(&AgentReport) -> bool,
+) -> AgentReport {
     let search = async {
         loop {
             match outlet.report().await {
@@ -146,7 +163,11 @@ fn state_of(report: &AgentReport, machine: &str) -> Option<DeviceState> {
 }
 
 fn failures_of(report: &AgentReport, machine: &str) -> u32 {
-    report.machines.iter().find(|found| found.machine.as_str() == machine).map_or(0, |found| found.failures)
+    report
+        .machines
+        .iter()
+        .find(|found| found.machine.as_str() == machine)
+        .map_or(0, |found| found.failures)
 }
 
 #[tokio::test]
@@ -165,18 +186,24 @@ async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
     assert_eq!(state_of(&report, "panics"), Some(DeviceState::Unknown));
     assert_eq!(report.receiver, "agent-1");
     let report = until(&mut outlet, "the hanging meter is lost", |report| {
-        report.meters.iter().any(|meter| meter.fault.as_deref().is_some_and(|fault| fault.contains("no answer")))
+        report
+            .meters
+            .iter()
+            .any(|meter| meter.fault.as_deref().is_some_and(|fault| fault.contains("no answer")))
     })
     .await;
     let feed = report.meters.iter().find(|meter| meter.meter.as_str() == "feed").unwrap();
     assert_eq!(feed.watts, Some(Watts(4200)), "the other meter reads on");
 
     outlet.update(|down| down.timeline = Some(drain(2, &[])));
-    until(&mut outlet, "the release is known", |report| report.number.is_some_and(|number| number.generation == 2))
-        .await;
+    until(&mut outlet, "the release is known", |report| {
+        report.number.is_some_and(|number| number.generation == 2)
+    })
+    .await;
     assert!(devices.is_asleep("a"), "no permit, no wake");
     outlet.update(|down| down.permit = Some(permit(2, 1)));
-    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake)).await;
+    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake))
+        .await;
     stop.cancel();
     agent.ended().await.unwrap();
 }
@@ -188,21 +215,27 @@ async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
     let (link, mut outlet) = in_process();
     let (agent, stop) = start(dir.path(), &devices, link);
     outlet.update(|down| down.timeline = Some(drain(1, &["a"])));
-    until(&mut outlet, "a sleeps", |report| state_of(report, "a") == Some(DeviceState::Asleep)).await;
+    until(&mut outlet, "a sleeps", |report| state_of(report, "a") == Some(DeviceState::Asleep))
+        .await;
     stop.cancel();
     agent.ended().await.unwrap();
 
-    // It wakes while nobody looks, and the switchboard is away: the standing that was persisted still holds.
+    // It wakes while nobody looks, and the switchboard is away: the standing that was persisted
+    // still holds.
     devices.asleep.lock().unwrap().clear();
     let (link, mut outlet) = in_process();
     let (agent, stop) = start(dir.path(), &devices, link);
-    until(&mut outlet, "a sleeps again", |report| state_of(report, "a") == Some(DeviceState::Asleep)).await;
+    until(&mut outlet, "a sleeps again", |report| {
+        state_of(report, "a") == Some(DeviceState::Asleep)
+    })
+    .await;
     assert_eq!(devices.wakes.lock().unwrap().len(), 0);
     outlet.update(|down| {
         down.timeline = Some(drain(2, &[]));
         down.permit = Some(permit(2, 1));
     });
-    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake)).await;
+    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake))
+        .await;
     stop.cancel();
     agent.ended().await.unwrap();
 }
@@ -243,7 +276,9 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let tool = dir.path().join("tool.sh");
     std::fs::write(&tool, body).unwrap();
     std::fs::write(dir.path().join("feed.kw"), "3.4\n").unwrap();
-    let argv = |verb: &str| ["/bin/sh", tool.to_str().unwrap(), verb, "{machine}"].map(str::to_owned).to_vec();
+    let argv = |verb: &str| {
+        ["/bin/sh", tool.to_str().unwrap(), verb, "{machine}"].map(str::to_owned).to_vec()
+    };
     let exec = crate::exec::ExecConfig {
         sleep: argv("sleep"),
         wake: argv("wake"),
@@ -258,11 +293,13 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let (link, mut outlet) = in_process();
     let stop = CancellationToken::new();
     let config = AgentConfig { answer_timeout: PATIENCE, ..config(dir.path()) };
-    let agent = Agent::spawn(config, drivers, meters, link, Metrics::default(), stop.clone()).unwrap();
+    let agent =
+        Agent::spawn(config, drivers, meters, link, Metrics::default(), stop.clone()).unwrap();
 
     outlet.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));
     let shed = until(&mut outlet, "it sleeps and the meter shows it", |report| {
-        state_of(report, "acme.rig-1") == Some(DeviceState::Asleep) && report.meters[0].watts == Some(Watts(30))
+        state_of(report, "acme.rig-1") == Some(DeviceState::Asleep)
+            && report.meters[0].watts == Some(Watts(30))
     })
     .await;
     assert_eq!(shed.machines.len(), 1, "a machine without a driver is not reported");
@@ -272,7 +309,8 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
         down.permit = Some(permit(2, 1));
     });
     until(&mut outlet, "it is back", |report| {
-        state_of(report, "acme.rig-1") == Some(DeviceState::Awake) && report.meters[0].watts == Some(Watts(3400))
+        state_of(report, "acme.rig-1") == Some(DeviceState::Awake)
+            && report.meters[0].watts == Some(Watts(3400))
     })
     .await;
     stop.cancel();
@@ -285,6 +323,7 @@ async fn an_unreadable_memory_stops_the_start_and_names_the_file() {
     std::fs::write(dir.path().join("agent.json"), "?").unwrap();
     let (link, _outlet) = in_process();
     let stop = CancellationToken::new();
-    let error = Agent::spawn(config(dir.path()), vec![], vec![], link, Metrics::default(), stop).unwrap_err();
+    let error = Agent::spawn(config(dir.path()), vec![], vec![], link, Metrics::default(), stop)
+        .unwrap_err();
     assert!(error.to_string().contains("agent.json"), "{error}");
 }

@@ -1,6 +1,6 @@
-//! The HTTP listener for operators and other roles: `/metrics`, `/livez`, `/readyz`, and the routes a role brings. It
-//! bounds what a caller may hold on to, and keeps browsers' pages of other sites out. What the routes do is left to the
-//! role; TLS is left to a proxy in front.
+//! The HTTP listener for operators and other roles: `/metrics`, `/livez`, `/readyz`, and the routes
+//! a role brings. It bounds what a caller may hold on to, and keeps browsers' pages of other sites
+//! out. What the routes do is left to the role; TLS is left to a proxy in front.
 //!
 //! | bound | at it |
 //! | --- | --- |
@@ -91,7 +91,9 @@ pub struct Admin {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// Others could reach it without a token.
-    #[error("{addr} can be reached from other machines: configure a token, or listen on a loopback address")]
+    #[error(
+        "{addr} can be reached from other machines: configure a token, or listen on a loopback address"
+    )]
     TokenNeeded {
         /// The address asked for.
         addr: SocketAddr,
@@ -108,20 +110,38 @@ pub enum AdminError {
 
 /// Checks, before anything starts, that an address other machines can reach has a token.
 pub fn check_listen(addr: SocketAddr, has_token: bool) -> Result<(), AdminError> {
-    if has_token || addr.ip().to_canonical().is_loopback() { Ok(()) } else { Err(AdminError::TokenNeeded { addr }) }
+    if has_token || addr.ip().to_canonical().is_loopback() {
+        Ok(())
+    } else {
+        Err(AdminError::TokenNeeded { addr })
+    }
 }
 
 impl Admin {
-    /// Binds the address. `routes` must not define `/metrics`, `/livez`, `/healthz` or `/readyz`. Without a
-    /// token, routes behind [`require_token`] answer 401 to everybody. Returns an error if the address can be reached from
-    /// other machines and there is no token, or if the system refuses it.
-    pub async fn bind(addr: SocketAddr, token: Option<Token>, routes: Router) -> Result<Self, AdminError> {
+    /// Binds the address. `routes` must not define `/metrics`, `/livez`, `/healthz` or `/readyz`.
+    /// Without a token, routes behind [`require_token`] answer 401 to everybody. Returns an error
+    /// if the address can be reached from other machines and there is no token, or if the system
+    /// refuses it.
+    pub async fn bind(
+        addr: SocketAddr,
+        token: Option<Token>,
+        routes: Router,
+    ) -> Result<Self, AdminError> {
         check_listen(addr, token.is_some())?;
         let refused = |source| AdminError::Bind { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(refused)?;
         let addr = listener.local_addr().map_err(refused)?;
         let (hosts, plain_from) = (Vec::new(), Vec::new());
-        Ok(Self { listener, addr, token, routes, hosts, plain_from, metrics: None, readiness: None })
+        Ok(Self {
+            listener,
+            addr,
+            token,
+            routes,
+            hosts,
+            plain_from,
+            metrics: None,
+            readiness: None,
+        })
     }
 
     /// The address it listens on, with the port that was chosen.
@@ -136,7 +156,8 @@ impl Admin {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// Asks `readiness` at each `/readyz`; without it the answer is always ready. It must not block.
+    /// Asks `readiness` at each `/readyz`; without it the answer is always ready. It must not
+    /// block.
     #[must_use]
     pub fn readiness(self, readiness: impl Fn() -> (bool, Value) + Send + Sync + 'static) -> Self {
         Self { readiness: Some(Arc::new(readiness)), ..self }
@@ -148,7 +169,8 @@ impl Admin {
         Self { hosts: names.into_iter().map(|name| name.to_ascii_lowercase()).collect(), ..self }
     }
 
-    /// Lets these networks read without a token (mutating routes still need it). Else only loopback may.
+    /// Lets these networks read without a token (mutating routes still need it). Else only loopback
+    /// may.
     #[must_use]
     pub fn allow_plain_from(self, networks: Vec<Network>) -> Self {
         Self { plain_from: networks, ..self }
@@ -158,8 +180,10 @@ impl Admin {
     pub async fn run(self, cancel: CancellationToken) {
         let Self { listener, addr, token, routes, hosts, plain_from, metrics, readiness } = self;
         let guard = Guard::new(addr.ip(), hosts, plain_from);
-        let routes = routes.merge(own_routes(metrics, readiness)).layer(DefaultBodyLimit::max(BODY_MAX));
-        let routes = with_token(guard::guarded(routes, guard), token).layer(middleware::from_fn(close_unread));
+        let routes =
+            routes.merge(own_routes(metrics, readiness)).layer(DefaultBodyLimit::max(BODY_MAX));
+        let routes = with_token(guard::guarded(routes, guard), token)
+            .layer(middleware::from_fn(close_unread));
         info!(%addr, "admin listening");
         let mut connections = JoinSet::new();
         loop {
@@ -175,7 +199,8 @@ impl Admin {
                     }
                     Err(err) => {
                         warn!(%err, "admin accept failed");
-                        // Out of file descriptors: the connection stays in the queue, so do not spin.
+                        // Out of file descriptors: the connection stays in the queue, so do not
+                        // spin.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -195,12 +220,16 @@ impl Admin {
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").field("addr", &self.addr).field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("Admin")
+            .field("addr", &self.addr)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 
-/// Says that a connection ends whose request was refused, perhaps before its body was read: what is left of it would be
-/// taken for the next request, and a caller that is not told so sends its next one into a connection that has gone.
+/// Says that a connection ends whose request was refused, perhaps before its body was read: what is
+/// left of it would be taken for the next request, and a caller that is not told so sends its next
+/// one into a connection that has gone.
 async fn close_unread(request: Request, next: Next) -> Response {
     let has_body = !request.body().is_end_stream();
     let mut response = next.run(request).await;
@@ -212,8 +241,9 @@ async fn close_unread(request: Request, next: Next) -> Response {
 
 fn own_routes(metrics: Option<Metrics>, readiness: Option<Readiness>) -> Router {
     let show = move || std::future::ready(show_metrics(metrics.as_ref()));
-    let ready =
-        move |Extension(trusted): Extension<Trusted>| std::future::ready(show_ready(readiness.as_ref(), trusted));
+    let ready = move |Extension(trusted): Extension<Trusted>| {
+        std::future::ready(show_ready(readiness.as_ref(), trusted))
+    };
     Router::new()
         .route("/metrics", get(show))
         .route("/readyz", get(ready))
@@ -231,20 +261,30 @@ fn show_metrics(metrics: Option<&Metrics>) -> Response {
     } else {
         text.push_str("# EOF\n");
     }
-    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        .into_response()
 }
 
 fn show_ready(readiness: Option<&Readiness>, trusted: Trusted) -> Response {
     let (ready, detail) = readiness.map_or((true, Value::Null), |ask| ask());
-    let status = if ready { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
-    let body = if trusted.0 { json!({ "ready": ready, "detail": detail }) } else { json!({ "ready": ready }) };
+    let status = if ready {
+        axum::http::StatusCode::OK
+    } else {
+        axum::http::StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = if trusted.0 {
+        json!({ "ready": ready, "detail": detail })
+    } else {
+        json!({ "ready": ready })
+    };
     (status, Json(body)).into_response()
 }
 
 /// Says no to a connection too many, without waiting for it to read that.
 fn refuse(stream: TcpStream) {
     debug!("admin connection refused: too many");
-    let answer = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let answer =
+        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     let _ = stream.try_write(answer);
 }
 

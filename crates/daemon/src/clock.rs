@@ -1,11 +1,13 @@
-//! The clocks. This is the only file that reads them: everything else takes `now` as an argument, so that decisions can
-//! be simulated and replayed. What to do about a clock that jumps is left to the callers.
+//! The clocks. This is the only file that reads them: everything else takes `now` as an argument,
+//! so that decisions can be simulated and replayed. What to do about a clock that jumps is left to
+//! the callers.
 
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-/// Reads the monotonic clock. It follows tokio's clock, so that tasks under paused time see the time they wait for.
+/// Reads the monotonic clock. It follows tokio's clock, so that tasks under paused time see the
+/// time they wait for.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
 pub fn now() -> Instant {

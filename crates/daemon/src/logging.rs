@@ -1,5 +1,5 @@
-//! Logs go to standard error as lines of text or JSON. Who reads them may be slow or go away: neither a full pipe nor a closed
-//! one ever stops the process, or a share.
+//! Logs go to standard error as lines of text or JSON. Who reads them may be slow or go away:
+//! neither a full pipe nor a closed one ever stops the process, or a share.
 
 mod queue;
 
@@ -95,8 +95,9 @@ pub fn dropped() -> u64 {
     QUEUE.get().map_or(0, LineQueue::dropped)
 }
 
-/// Sets up logging for the process. `filter` holds directives such as `info,proxy=debug`; the variable `RUST_LOG` replaces
-/// it. Returns an error if the filter cannot be read or logging is set up already.
+/// Sets up logging for the process. `filter` holds directives such as `info,proxy=debug`; the
+/// variable `RUST_LOG` replaces it. Returns an error if the filter cannot be read or logging is set
+/// up already.
 pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LoggingError> {
     let chosen = std::env::var("RUST_LOG").ok().filter(|given| !given.trim().is_empty());
     let filter = chosen.as_deref().unwrap_or(filter);
@@ -112,9 +113,10 @@ where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'w> lines::MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|source| LoggingError::BadFilter { filter: filter.to_owned(), source })?;
-    // A failed write would otherwise be told on standard error by a macro that panics if that is closed.
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|source| LoggingError::BadFilter { filter: filter.to_owned(), source })?;
+    // A failed write would otherwise be told on standard error by a macro that panics if that is
+    // closed.
     let base = lines::layer().with_writer(out).log_internal_errors(false);
     let layer = match format {
         LogFormat::Text => base.with_ansi(std::io::stderr().is_terminal()).boxed(),
@@ -175,7 +177,9 @@ mod tests {
     fn a_closed_pipe_stops_nothing() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let layer = layer(format, "info", || Closed).unwrap();
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || info!("into the void"));
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                info!("into the void");
+            });
         }
     }
 
@@ -186,7 +190,10 @@ mod tests {
             "log format \"xml\" is none of \"text\", \"json\""
         );
         assert_eq!("json".parse::<LogFormat>().unwrap().to_string(), "json");
-        let err = layer::<tracing_subscriber::Registry, _>(LogFormat::Text, "proxy=loud", io::stderr).err().unwrap();
+        let err =
+            layer::<tracing_subscriber::Registry, _>(LogFormat::Text, "proxy=loud", io::stderr)
+                .err()
+                .unwrap();
         assert!(err.to_string().starts_with("log filter \"proxy=loud\": "), "{err}");
     }
 }

@@ -1,5 +1,5 @@
-//! What the process costs the machine, and which build it is, as metrics: under the names that every dashboard knows. Read
-//! from /proc at each scrape; what cannot be read there is left out.
+//! What the process costs the machine, and which build it is, as metrics: under the names that
+//! every dashboard knows. Read from /proc at each scrape; what cannot be read there is left out.
 
 use std::fs;
 
@@ -27,14 +27,24 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let dropped = ConstCounter::new(crate::logging::dropped());
         let help = "Log lines dropped because their reader was too slow";
-        dropped.encode(encoder.encode_descriptor("tieline_log_lines_dropped", help, None, dropped.metric_type())?)?;
+        dropped.encode(encoder.encode_descriptor(
+            "tieline_log_lines_dropped",
+            help,
+            None,
+            dropped.metric_type(),
+        )?)?;
         let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         if let Some(stat) = &stat {
             let seconds = ConstCounter::new(stat.cpu_secs);
             let help = "User and system CPU time";
-            seconds.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, seconds.metric_type())?)?;
+            seconds.encode(encoder.encode_descriptor(
+                "process_cpu_seconds",
+                help,
+                None,
+                seconds.metric_type(),
+            )?)?;
         }
         let started = stat.zip(boot_time()).map(|(stat, boot)| boot + stat.started_secs);
         let gauges = [
@@ -42,13 +52,26 @@ impl Collector for Process {
             ("process_virtual_memory_bytes", "Address space", kilobytes(&status, "VmSize:")),
             ("process_threads", "Threads", number_after(&status, "Threads:")),
             ("process_open_fds", "Open file descriptors", open_fds()),
-            ("process_max_fds", "Most of them there may be", number_after(&limits, "Max open files")),
-            ("process_start_time_seconds", "When the process started, in seconds since 1970", started),
+            (
+                "process_max_fds",
+                "Most of them there may be",
+                number_after(&limits, "Max open files"),
+            ),
+            (
+                "process_start_time_seconds",
+                "When the process started, in seconds since 1970",
+                started,
+            ),
         ];
         for (name, help, value) in gauges {
             if let Some(value) = value {
                 let gauge = ConstGauge::new(value);
-                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+                gauge.encode(encoder.encode_descriptor(
+                    name,
+                    help,
+                    None,
+                    gauge.metric_type(),
+                )?)?;
             }
         }
         Ok(())
@@ -65,10 +88,18 @@ struct Stat {
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
         // The program's name stands in brackets and may hold anything.
-        let fields: Vec<f64> =
-            text.rsplit_once(')')?.1.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
+        let fields: Vec<f64> = text
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .skip(1)
+            .map_while(|field| field.parse().ok())
+            .collect();
         // The first here is field 4 of proc(5); user and system time are 14 and 15, the start 22.
-        Some(Self { cpu_secs: (fields.get(10)? + fields.get(11)?) / TICKS, started_secs: fields.get(18)? / TICKS })
+        Some(Self {
+            cpu_secs: (fields.get(10)? + fields.get(11)?) / TICKS,
+            started_secs: fields.get(18)? / TICKS,
+        })
     }
 }
 
@@ -78,7 +109,8 @@ fn boot_time() -> Option<f64> {
 
 fn open_fds() -> Option<f64> {
     use std::os::unix::fs::MetadataExt as _;
-    // Since Linux 6.2 the folder's size is the count; before that it is 0, and counting ten thousand takes some milliseconds.
+    // Since Linux 6.2 the folder's size is the count; before that it is 0, and counting ten
+    // thousand takes some milliseconds.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let count = match fs::metadata("/proc/self/fd").ok()?.size() {
         0 => fs::read_dir("/proc/self/fd").ok()?.count() as f64,
@@ -102,7 +134,8 @@ mod tests {
     #[test]
     fn a_program_may_have_any_name() {
         let stat =
-            Stat::parse("7 (a) b) S) S 1 7 7 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 3 0 12345 1 1").expect("read");
+            Stat::parse("7 (a) b) S) S 1 7 7 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 3 0 12345 1 1")
+                .expect("read");
         assert_eq!((stat.cpu_secs, stat.started_secs), (4.0, 123.45));
         assert!(Stat::parse("nothing").is_none());
     }

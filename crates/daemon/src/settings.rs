@@ -1,6 +1,7 @@
-//! Settings: a TOML file becomes typed values, and every mistake in it is collected with its file, line, column and key,
-//! so that an operator mends them in one go. Environment variables can lie over the file; a mistake in one of those names
-//! the variable. What the keys mean, and how they depend on each other, is left to the loaders of each role.
+//! Settings: a TOML file becomes typed values, and every mistake in it is collected with its file,
+//! line, column and key, so that an operator mends them in one go. Environment variables can lie
+//! over the file; a mistake in one of those names the variable. What the keys mean, and how they
+//! depend on each other, is left to the loaders of each role.
 //!
 //! A loader reads a [`Document`], walks it with [`Section`]s, and ends with [`Document::conclude`]:
 //!
@@ -48,15 +49,17 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads and parses a file. Returns a single mistake if there is no readable regular file of at most [`FILE_MAX`]
-    /// bytes, and several if its TOML is broken in several places.
+    /// Reads and parses a file. Returns a single mistake if there is no readable regular file of at
+    /// most [`FILE_MAX`] bytes, and several if its TOML is broken in several places.
     pub fn read(path: &Path) -> Result<Self, Mistakes> {
         let name = path.display().to_string();
-        let bytes = file::read_regular(path, FILE_MAX).map_err(|why| Mistakes::whole_file(&name, why))?;
+        let bytes =
+            file::read_regular(path, FILE_MAX).map_err(|why| Mistakes::whole_file(&name, why))?;
         Self::from_bytes(&name, &bytes)
     }
 
-    /// Parses bytes that were read elsewhere. Returns the offset of the first byte that is not UTF-8.
+    /// Parses bytes that were read elsewhere. Returns the offset of the first byte that is not
+    /// UTF-8.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Mistakes> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(name, text),
@@ -65,12 +68,18 @@ impl Document {
                 let at = good.len();
                 let source = Source::new(name, &good);
                 let message = format!("not UTF-8 at byte offset {at}");
-                Err(Mistakes::from(vec![source.mistake(&Place::File(at..at), String::new(), message, None)]))
+                Err(Mistakes::from(vec![source.mistake(
+                    &Place::File(at..at),
+                    String::new(),
+                    message,
+                    None,
+                )]))
             }
         }
     }
 
-    /// Parses TOML text; `name` stands for the file in mistakes, and relative paths start from its folder.
+    /// Parses TOML text; `name` stands for the file in mistakes, and relative paths start from its
+    /// folder.
     pub fn parse(name: &str, text: &str) -> Result<Self, Mistakes> {
         if text.len() > FILE_MAX {
             let why = format!("is {} bytes long, more than the {FILE_MAX} allowed", text.len());
@@ -85,7 +94,8 @@ impl Document {
         Ok(Self { source, folder, root, found: RefCell::default(), beyond: Cell::new(0) })
     }
 
-    /// Lays the process's variables `PREFIX__SECTION__KEY` over the file. Their mistakes come out of [`Self::conclude`].
+    /// Lays the process's variables `PREFIX__SECTION__KEY` over the file. Their mistakes come out
+    /// of [`Self::conclude`].
     #[must_use]
     pub fn with_environment(self, prefix: &str) -> Self {
         self.with_variables(prefix, std::env::vars_os())
@@ -93,7 +103,11 @@ impl Document {
 
     /// Lays the given variables over the file, as [`Self::with_environment`] does.
     #[must_use]
-    pub fn with_variables<K, V>(mut self, prefix: &str, variables: impl IntoIterator<Item = (K, V)>) -> Self
+    pub fn with_variables<K, V>(
+        mut self,
+        prefix: &str,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self
     where
         K: Into<std::ffi::OsString>,
         V: Into<std::ffi::OsString>,
@@ -122,15 +136,20 @@ impl Document {
         self.source.named.inner()
     }
 
-    /// Records a mistake at a spot that [`Section::spot`] gave earlier, for checks between sections.
+    /// Records a mistake at a spot that [`Section::spot`] gave earlier, for checks between
+    /// sections.
     pub fn report(&self, spot: &Spot, message: impl Into<String>, suggestion: Option<String>) {
         self.add(self.source.mistake(&spot.place, spot.key.clone(), message.into(), suggestion));
     }
 
-    /// The candidate that `name` was probably meant to be, as [`nearest`] finds it; `None` once so many mistakes were recorded
-    /// that no more are shown.
+    /// The candidate that `name` was probably meant to be, as [`nearest`] finds it; `None` once so
+    /// many mistakes were recorded that no more are shown.
     #[must_use]
-    pub fn suggest<'c>(&self, name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
+    pub fn suggest<'c>(
+        &self,
+        name: &str,
+        candidates: impl Iterator<Item = &'c str>,
+    ) -> Option<String> {
         (self.found.borrow().len() < MISTAKES_MAX).then(|| nearest(name, candidates)).flatten()
     }
 
@@ -140,7 +159,8 @@ impl Document {
         !self.found.borrow().is_empty()
     }
 
-    /// Ends the reading: returns the value if there was no mistake, else all of them in the order of the file.
+    /// Ends the reading: returns the value if there was no mistake, else all of them in the order
+    /// of the file.
     pub fn conclude<T>(&self, value: Option<T>) -> Result<T, Mistakes> {
         let mut found = self.found.borrow().clone();
         match value {
@@ -148,7 +168,12 @@ impl Document {
             _ => {
                 if found.is_empty() {
                     let message = "could not be understood".to_owned();
-                    found.push(self.source.mistake(&Place::File(0..0), String::new(), message, None));
+                    found.push(self.source.mistake(
+                        &Place::File(0..0),
+                        String::new(),
+                        message,
+                        None,
+                    ));
                 }
                 found.sort_by_key(Mistake::rank);
                 Err(Mistakes::new(found, self.beyond.get()))
@@ -176,7 +201,8 @@ struct Source {
 
 impl Source {
     fn new(name: &str, text: &str) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let lines =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { named: Arc::new(NamedSource::new(name, text.to_owned())), name: name.into(), lines }
     }
 
@@ -188,14 +214,24 @@ impl Source {
         let line = self.lines.partition_point(|start| *start <= offset).max(1);
         let start = self.lines[line - 1];
         // A byte order mark takes no column.
-        let before = self.text().get(start..offset).unwrap_or_default().trim_start_matches('\u{feff}');
+        let before =
+            self.text().get(start..offset).unwrap_or_default().trim_start_matches('\u{feff}');
         Position { line, column: before.chars().count() + 1 }
     }
 
-    fn mistake(&self, place: &Place, key: String, message: String, suggestion: Option<String>) -> Mistake {
+    fn mistake(
+        &self,
+        place: &Place,
+        key: String,
+        message: String,
+        suggestion: Option<String>,
+    ) -> Mistake {
         match place {
             Place::File(span) => Mistake {
-                origin: Origin::File { file: self.name.clone(), position: Some(self.position(span.start)) },
+                origin: Origin::File {
+                    file: self.name.clone(),
+                    position: Some(self.position(span.start)),
+                },
                 key,
                 message,
                 suggestion,

@@ -5,7 +5,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
-/// Waits until the process is asked to stop. Returns the signal's name. Where signals cannot be received, waits for ever.
+/// Waits until the process is asked to stop. Returns the signal's name. Where signals cannot be
+/// received, waits for ever.
 pub async fn shutdown_requested() -> &'static str {
     let name = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
@@ -47,7 +48,10 @@ mod tests {
 
     fn send(signal: &str) {
         // The shell's own: a small system has no program of that name.
-        let sent = Command::new("sh").args(["-c", &format!("kill {signal} {}", std::process::id())]).status().unwrap();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill {signal} {}", std::process::id())])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 

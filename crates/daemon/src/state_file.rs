@@ -1,5 +1,6 @@
-//! A small piece of state that must survive the process: a JSON file replaced as a whole, so that a crash at any moment
-//! leaves the old one or the new one. What the state means, and what to do without it, is left to its owner.
+//! A small piece of state that must survive the process: a JSON file replaced as a whole, so that a
+//! crash at any moment leaves the old one or the new one. What the state means, and what to do
+//! without it, is left to its owner.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -71,7 +72,8 @@ impl StateFile {
         &self.path
     }
 
-    /// Reads the state. Returns `None` if there is no file, and an error naming it if it cannot be understood.
+    /// Reads the state. Returns `None` if there is no file, and an error naming it if it cannot be
+    /// understood.
     pub fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, StateError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
@@ -112,8 +114,14 @@ impl StateFile {
         file.sync_all().map_err(|err| self.io("sync", err))?;
         fs::rename(temporary, &self.path).map_err(|err| self.io("rename", err))?;
         // Without this the rename itself may be lost with the power.
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|err| self.io("sync the folder", err))
+        let folder = self
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|err| self.io("sync the folder", err))
     }
 
     /// Stands beside the file: a rename does not cross file systems.
@@ -142,7 +150,8 @@ mod tests {
         file.store(&vec![1, 2, 3]).unwrap();
         file.store(&vec![4]).unwrap();
         assert_eq!(file.load::<Vec<u32>>().unwrap(), Some(vec![4]));
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["state.json"]);
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
     }

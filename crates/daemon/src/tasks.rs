@@ -1,5 +1,6 @@
-//! Long-lived tasks by name: what is spawned here is told when to stop, and waited for. A task that panics is logged with
-//! its name and counted; what that means for the process is left to the caller.
+//! Long-lived tasks by name: what is spawned here is told when to stop, and waited for. A task that
+//! panics is logged with its name and counted; what that means for the process is left to the
+//! caller.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -54,7 +55,12 @@ impl Tasks {
     }
 
     /// Spawns a task as [`Self::spawn`] does, on another runtime than the caller's.
-    pub fn spawn_on<F>(&self, name: impl Into<Arc<str>>, task: F, runtime: &Handle) -> JoinHandle<F::Output>
+    pub fn spawn_on<F>(
+        &self,
+        name: impl Into<Arc<str>>,
+        task: F,
+        runtime: &Handle,
+    ) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -80,12 +86,14 @@ impl Tasks {
         })
     }
 
-    /// Runs a part of a task whose panic is not to end the task: it is counted and logged as one of `task`, what the part
-    /// held has been dropped, and `None` comes back. Whoever starts it again should wait before.
+    /// Runs a part of a task whose panic is not to end the task: it is counted and logged as one of
+    /// `task`, what the part held has been dropped, and `None` comes back. Whoever starts it again
+    /// should wait before.
     pub async fn catch_panic<F: Future>(&self, task: &str, part: F) -> Option<F::Output> {
         let mut part = pin!(part);
         // What the part has changed outside itself is as a task's panic leaves it to other tasks.
-        let mut caught = |cx: &mut Context<'_>| panic::catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(cx)));
+        let mut caught =
+            |cx: &mut Context<'_>| panic::catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(cx)));
         poll_fn(|cx| match caught(cx) {
             Ok(polled) => polled.map(Some),
             Err(_) => {
@@ -96,7 +104,8 @@ impl Tasks {
         .await
     }
 
-    /// Counts the panic of a task that is not in the book: one of many thousands, say. Call it while the task unwinds.
+    /// Counts the panic of a task that is not in the book: one of many thousands, say. Call it
+    /// while the task unwinds.
     pub fn panicked(&self, task: &str) {
         self.book.panicked(task);
     }
@@ -113,7 +122,8 @@ impl Tasks {
         self.book.live().values().map(ToString::to_string).collect()
     }
 
-    /// Tells all tasks to stop and waits for them. Returns the names of those that did not stop in time.
+    /// Tells all tasks to stop and waits for them. Returns the names of those that did not stop in
+    /// time.
     pub async fn shutdown(&self, grace: Duration) -> Vec<String> {
         self.stop.cancel();
         self.tracker.close();
@@ -204,7 +214,11 @@ mod tests {
             assert_eq!(Arc::strong_count(&of_part), 0, "on purpose");
         };
         assert_eq!(tasks.catch_panic("fragile", part).await, None);
-        assert_eq!((tasks.panics(), Arc::strong_count(&held)), (1, 1), "counted, and what it held is free");
+        assert_eq!(
+            (tasks.panics(), Arc::strong_count(&held)),
+            (1, 1),
+            "counted, and what it held is free"
+        );
         assert_eq!(tasks.catch_panic("sound", async { 7 }).await, Some(7));
         assert_eq!(tasks.panics(), 1);
     }

@@ -1,5 +1,6 @@
-//! Tells when a file was changed, by whatever way an editor or a deployment does that: in place, by rename, or by a new
-//! target of a link. Reading it again, and keeping the old content if the new one is bad, is left to the caller.
+//! Tells when a file was changed, by whatever way an editor or a deployment does that: in place, by
+//! rename, or by a new target of a link. Reading it again, and keeping the old content if the new
+//! one is bad, is left to the caller.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,12 @@ use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, ne
 use tokio::sync::Notify;
 use tracing::warn;
 
-/// How long a file must be left alone before its change is told: a writer without rename may be half-way.
+/// How long a file must be left alone before its change is told: a writer without rename may be
+/// half-way.
 pub const QUIET: Duration = Duration::from_millis(500);
 
-/// How often the file is looked at where the system does not tell of changes (network file systems, exhausted watches).
+/// How often the file is looked at where the system does not tell of changes (network file systems,
+/// exhausted watches).
 pub const POLL: Duration = Duration::from_secs(2);
 
 /// Looks in a row at a file that never comes to rest; then its change is told all the same.
@@ -58,8 +61,9 @@ impl FileWatch {
         &self.path
     }
 
-    /// Waits until the file is another than it was at the making of the watch or at the last return, and is at rest.
-    /// Several changes in a row are one. Removal counts as a change. Cancel-safe.
+    /// Waits until the file is another than it was at the making of the watch or at the last
+    /// return, and is at rest. Several changes in a row are one. Removal counts as a change.
+    /// Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
             let mut now = Print::of(&self.path);
@@ -89,7 +93,11 @@ impl FileWatch {
 impl Print {
     fn of(path: &Path) -> Option<Self> {
         let facts = std::fs::metadata(path).ok()?;
-        Some(Self { modified: (facts.mtime(), facts.mtime_nsec()), len: facts.len(), inode: facts.ino() })
+        Some(Self {
+            modified: (facts.mtime(), facts.mtime_nsec()),
+            len: facts.len(),
+            inode: facts.ino(),
+        })
     }
 }
 
@@ -98,8 +106,10 @@ fn watch_folder(
     path: &Path,
     hint: Arc<Notify>,
 ) -> notify_debouncer_full::notify::Result<Debouncer<RecommendedWatcher, RecommendedCache>> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut watcher = new_debouncer(QUIET / 5, None, move |_: DebounceEventResult| hint.notify_one())?;
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut watcher =
+        new_debouncer(QUIET / 5, None, move |_: DebounceEventResult| hint.notify_one())?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
@@ -146,7 +156,8 @@ mod tests {
         let path = folder.path().join("policy.toml");
         fs::write(&path, "a = 1").unwrap();
         let seen = Print::of(&path);
-        let mut watch = FileWatch { path: path.clone(), seen, hint: Arc::default(), _watcher: None };
+        let mut watch =
+            FileWatch { path: path.clone(), seen, hint: Arc::default(), _watcher: None };
         assert!(!within(&mut watch, 10).await);
         for text in ["a = 22", "a = 333", "a = 4444"] {
             fs::write(&path, text).unwrap();

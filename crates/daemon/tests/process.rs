@@ -1,4 +1,5 @@
-//! What the process costs, in a process of its own: beside other tests its files and memory would come and go.
+//! What the process costs, in a process of its own: beside other tests its files and memory would
+//! come and go.
 
 use std::fs;
 
@@ -25,7 +26,11 @@ fn what_the_process_costs_is_shown_as_it_is() {
     let memory = std::hint::black_box(vec![7u8; 64 << 20]);
     let after = scrape();
     let grown = |name: &str| value(&after, name) - value(&before, name);
-    assert!((grown("process_open_fds") - held.len() as f64).abs() < 1.0, "{}", grown("process_open_fds"));
+    assert!(
+        (grown("process_open_fds") - held.len() as f64).abs() < 1.0,
+        "{}",
+        grown("process_open_fds")
+    );
     assert!(grown("process_resident_memory_bytes") > 32e6, "{}", memory.len());
     assert!(value(&after, "process_max_fds") >= value(&after, "process_open_fds"));
     assert!(grown("process_cpu_seconds_total") >= 0.0 && value(&after, "process_threads") >= 1.0);

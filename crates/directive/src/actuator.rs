@@ -63,7 +63,8 @@ pub enum ActuatorError {
     },
 }
 
-/// A driver of machines. `Ok(())` from [`Actuator::sleep`] means *sent*, never *down*: only a reading tells.
+/// A driver of machines. `Ok(())` from [`Actuator::sleep`] means *sent*, never *down*: only a
+/// reading tells.
 pub trait Actuator: Send + Sync + 'static {
     /// Tells the machine to sleep.
     fn sleep<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>>;

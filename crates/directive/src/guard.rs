@@ -1,8 +1,9 @@
 //! Time for schedules: the wall clock, guarded against its jumps.
 //!
-//! Schedules stand in wall time, and wall clocks get stepped: by a time server that comes back, or by a hand. A step must
-//! neither make a lowering late nor an end come early. So while the wall clock disagrees with the monotonic one, schedules
-//! go by the later of the two (nothing is lowered late), and whoever asks is told to raise nothing (nothing ends early).
+//! Schedules stand in wall time, and wall clocks get stepped: by a time server that comes back, or
+//! by a hand. A step must neither make a lowering late nor an end come early. So while the wall
+//! clock disagrees with the monotonic one, schedules go by the later of the two (nothing is lowered
+//! late), and whoever asks is told to raise nothing (nothing ends early).
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,10 @@ mod tests {
         let (start, mut guard) = (origin(), WallGuard::default());
         assert_eq!(guard.read(at(0), start), GuardedTime { at: at(0), stepped: None });
         let later = guard.read(at(10 - 3600), start + Duration::from_secs(10));
-        assert_eq!(later, GuardedTime { at: at(10), stepped: Some(SignedDuration::from_hours(-1)) });
+        assert_eq!(
+            later,
+            GuardedTime { at: at(10), stepped: Some(SignedDuration::from_hours(-1)) }
+        );
         let back = guard.read(at(20), start + Duration::from_secs(20));
         assert_eq!(back, GuardedTime { at: at(20), stepped: None });
     }
@@ -70,7 +74,10 @@ mod tests {
         let (start, mut guard) = (origin(), WallGuard::default());
         guard.read(at(0), start);
         let later = guard.read(at(10 + 3600), start + Duration::from_secs(10));
-        assert_eq!(later, GuardedTime { at: at(3610), stepped: Some(SignedDuration::from_hours(1)) });
+        assert_eq!(
+            later,
+            GuardedTime { at: at(3610), stepped: Some(SignedDuration::from_hours(1)) }
+        );
     }
 
     #[test]
@@ -78,7 +85,8 @@ mod tests {
         let (start, mut guard) = (origin(), WallGuard::default());
         for minute in 0..600 {
             let drifted = at(minute * 60 + minute);
-            let reading = guard.read(drifted, start + Duration::from_secs(60 * minute.unsigned_abs()));
+            let reading =
+                guard.read(drifted, start + Duration::from_secs(60 * minute.unsigned_abs()));
             assert_eq!(reading, GuardedTime { at: drifted, stepped: None });
         }
     }

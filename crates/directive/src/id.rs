@@ -53,7 +53,8 @@ macro_rules! id {
 }
 
 id! {
-    /// A machine is named by the worker name it authorizes with: groups match it, agents address it, directives list it.
+    /// A machine is named by the worker name it authorizes with: groups match it, agents address
+    /// it, directives list it.
     MachineId
 }
 id! {
@@ -74,11 +75,12 @@ id! {
 }
 
 impl MachineId {
-    /// Whether the name matches a glob of `*` (any run) and `?` (any one character), in time linear in the name for each
-    /// `*`, so that a hostile name or pattern costs nothing.
+    /// Whether the name matches a glob of `*` (any run) and `?` (any one character), in time linear
+    /// in the name for each `*`, so that a hostile name or pattern costs nothing.
     #[must_use]
     pub fn matches(&self, glob: &str) -> bool {
-        let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), self.0.chars().collect());
+        let (glob, name): (Vec<char>, Vec<char>) =
+            (glob.chars().collect(), self.0.chars().collect());
         let (mut g, mut n) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
         while n < name.len() {

@@ -1,8 +1,9 @@
 //! What Tieline's roles say to each other.
 //!
-//! The switchboard decides; proxies and agents execute. This crate holds the plain data that travels between them
-//! ([`Timeline`], [`Permit`], [`Report`]), the rules every receiver follows ([`Receiver`]), and the traits behind which
-//! the world hides ([`Link`], [`Actuator`], [`Meter`]). It does no IO: the in-process link is a pair of channels.
+//! The switchboard decides; proxies and agents execute. This crate holds the plain data that
+//! travels between them ([`Timeline`], [`Permit`], [`Report`]), the rules every receiver follows
+//! ([`Receiver`]), and the traits behind which the world hides ([`Link`], [`Actuator`], [`Meter`]).
+//! It does no IO: the in-process link is a pair of channels.
 
 mod actuator;
 mod guard;
@@ -20,6 +21,8 @@ pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId};
 pub use link::{Downlink, InProcess, Link, LinkClosed, Outlet, in_process};
 pub use meter::{Meter, MeterError, MeterReading};
 pub use receiver::{Advance, Change, Offer, Receiver, Saved, Standing};
-pub use report::{AgentReport, MachineReport, MeterReport, ProxyReport, Report, Serving, SessionReport};
+pub use report::{
+    AgentReport, MachineReport, MeterReport, ProxyReport, Report, Serving, SessionReport,
+};
 pub use timeline::{Action, Generation, LedgerHead, Means, Permit, Step, Timeline};
 pub use units::Watts;

@@ -1,7 +1,8 @@
 //! The seam between the switchboard and one receiver.
 //!
-//! Downward travels *state* (the newest timeline, permit and list of sleepers: a receiver that was away misses nothing by
-//! reading only the latest); upward travel reports, which are repeated and so may be dropped when the switchboard is slow.
+//! Downward travels *state* (the newest timeline, permit and list of sleepers: a receiver that was
+//! away misses nothing by reading only the latest); upward travel reports, which are repeated and
+//! so may be dropped when the switchboard is slow.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -34,7 +35,8 @@ pub trait Link: Send + 'static {
     fn changed(&mut self) -> impl Future<Output = Result<Downlink, LinkClosed>> + Send;
     /// What was last received, without waiting.
     fn latest(&mut self) -> Downlink;
-    /// Reports upward. Never waits: `false` means that the report was dropped (a later one will say the same).
+    /// Reports upward. Never waits: `false` means that the report was dropped (a later one will say
+    /// the same).
     fn report(&self, report: Report) -> bool;
 }
 
@@ -63,7 +65,10 @@ pub fn in_process() -> (InProcess, Outlet) {
     let (down_tx, down_rx) = watch::channel(Downlink::default());
     let (up_tx, up_rx) = mpsc::channel(REPORTS_QUEUED);
     let dropped = Arc::new(AtomicU64::new(0));
-    (InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() }, Outlet { down: down_tx, up: up_rx, dropped })
+    (
+        InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() },
+        Outlet { down: down_tx, up: up_rx, dropped },
+    )
 }
 
 impl Link for InProcess {

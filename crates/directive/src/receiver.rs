@@ -1,7 +1,8 @@
 //! The rules every receiver of a timeline follows, as one pure state machine.
 //!
-//! Load may always be lowered; it is raised only with a fresh permit. A receiver persists [`Receiver::saved`] whenever
-//! it changed, so that a restart neither forgets a machine that was off nor accepts an older timeline.
+//! Load may always be lowered; it is raised only with a fresh permit. A receiver persists
+//! [`Receiver::saved`] whenever it changed, so that a restart neither forgets a machine that was
+//! off nor accepts an older timeline.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -73,7 +74,8 @@ pub struct Receiver {
     last_serial: Option<(u64, u64)>,
 }
 
-/// Bounds of a permit's life (DESIGN 3.3): shorter is noise, longer would outlive a lost switchboard.
+/// Bounds of a permit's life (DESIGN 3.3): shorter is noise, longer would outlive a lost
+/// switchboard.
 const PERMIT_TTL: std::ops::RangeInclusive<u64> = 5_000..=120_000;
 
 impl Receiver {
@@ -113,7 +115,8 @@ impl Receiver {
         }
     }
 
-    /// Takes a permit. Returns whether it counts: it must be for the timeline held, new, and of a sane life.
+    /// Takes a permit. Returns whether it counts: it must be for the timeline held, new, and of a
+    /// sane life.
     pub fn permit(&mut self, permit: Permit, now: Instant) -> bool {
         let serial = (permit.number.epoch, permit.serial);
         let fresh = self.last_serial.is_none_or(|last| serial > last);
@@ -133,7 +136,8 @@ impl Receiver {
     /// Whether power may be raised now.
     #[must_use]
     pub fn may_raise(&self, now: Instant) -> bool {
-        self.permit.is_some_and(|(permit, until)| now < until && Some(permit.number) == self.number())
+        self.permit
+            .is_some_and(|(permit, until)| now < until && Some(permit.number) == self.number())
     }
 
     /// Applies what is due: every lowering, and the raises that a permit allows.
@@ -143,7 +147,8 @@ impl Receiver {
         let next_due = timeline.next_due(wall);
         // The timeline's own order first, so that the machines it lists first are dealt with first.
         let mut seen = HashSet::with_capacity(wanted.len());
-        let ordered = timeline.steps.iter().flat_map(|step| &step.machines).chain(self.saved.applied.keys());
+        let ordered =
+            timeline.steps.iter().flat_map(|step| &step.machines).chain(self.saved.applied.keys());
         let may_raise = self.may_raise(now);
 
         let mut lowered = Vec::new();

@@ -1,7 +1,8 @@
 //! The directive: a numbered timeline of what each machine may do until the horizon.
 //!
-//! A timeline is state, not a list of changes: the newest step at or before an instant tells what a machine may do then,
-//! and a machine that no step names may run. So losing or repeating one loses nothing.
+//! A timeline is state, not a list of changes: the newest step at or before an instant tells what a
+//! machine may do then, and a machine that no step names may run. So losing or repeating one loses
+//! nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -26,8 +27,11 @@ impl fmt::Display for Generation {
     }
 }
 
-/// What a machine may do. Ordered from free to forbidden: a later one is a *lowering* of power, an earlier one a *raising*.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// What a machine may do. Ordered from free to forbidden: a later one is a *lowering* of power, an
+/// earlier one a *raising*.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Served with work.
@@ -52,7 +56,9 @@ impl Action {
 }
 
 /// By what means a machine is taken off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Means {
     /// An actuator puts it to sleep: it is served work until it is confirmed asleep.
@@ -81,8 +87,8 @@ pub struct Step {
     pub reason: String,
 }
 
-/// The newest ledger entry the sender had written: receivers keep it with the timeline, where it tells later whether the
-/// ledger was cut off.
+/// The newest ledger entry the sender had written: receivers keep it with the timeline, where it
+/// tells later whether the ledger was cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerHead {
     /// Sequence number of the entry.
@@ -110,7 +116,10 @@ impl Timeline {
     /// What every named machine may do at `at`. A machine that is not in the map may run.
     #[must_use]
     pub fn standing_at(&self, at: Timestamp) -> BTreeMap<MachineId, Standing> {
-        self.wanted_at(at).into_iter().map(|(machine, standing)| (machine.clone(), standing)).collect()
+        self.wanted_at(at)
+            .into_iter()
+            .map(|(machine, standing)| (machine.clone(), standing))
+            .collect()
     }
 
     /// The same without copying names: receivers ask twice a second, for all machines of a site.
@@ -135,13 +144,15 @@ impl Timeline {
     }
 }
 
-/// The right to raise power for a while. Without a fresh one nothing rises, scheduled restores included.
+/// The right to raise power for a while. Without a fresh one nothing rises, scheduled restores
+/// included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permit {
     /// The timeline it is for.
     pub number: Generation,
     /// Counts permits of one switchboard life, so that one is used once.
     pub serial: u64,
-    /// How long it lives on the receiver's monotonic clock, from arrival, in milliseconds: 5,000 to 120,000.
+    /// How long it lives on the receiver's monotonic clock, from arrival, in milliseconds: 5,000 to
+    /// 120,000.
     pub ttl_ms: u64,
 }

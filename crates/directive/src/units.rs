@@ -7,17 +7,21 @@ use std::ops::{Add, AddAssign, Sub};
 use serde::{Deserialize, Serialize};
 
 /// Electrical power in whole watts. May be negative where it is a difference (headroom, shortfall).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Watts(pub i64);
 
 impl Watts {
     /// No power.
     pub const ZERO: Self = Self(0);
-    /// More power than any grid connection carries (1 TW): values from outside above it are refused.
+    /// More power than any grid connection carries (1 TW): values from outside above it are
+    /// refused.
     pub const LIMIT: Self = Self(1_000_000_000_000);
 
-    /// Converts kilowatts, rounding to the nearest watt. `None` for NaN, infinities and magnitudes beyond [`Self::LIMIT`].
+    /// Converts kilowatts, rounding to the nearest watt. `None` for NaN, infinities and magnitudes
+    /// beyond [`Self::LIMIT`].
     #[must_use]
     pub fn from_kw(kw: f64) -> Option<Self> {
         let watts = (kw * 1000.0).round();
@@ -42,9 +46,14 @@ impl Watts {
         Self((self.0.saturating_sub(other.0)).max(0))
     }
 
-    /// Multiplies by a factor such as PUE or a continuous rating, rounding to the nearest watt and saturating.
+    /// Multiplies by a factor such as PUE or a continuous rating, rounding to the nearest watt and
+    /// saturating.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "float-to-int casts saturate")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "float-to-int casts saturate"
+    )]
     pub fn scale(self, factor: f64) -> Self {
         Self((self.0 as f64 * factor).round() as i64)
     }

@@ -1,4 +1,5 @@
-//! What one share and one job cost: the submit line read, the share judged, the notify read and rendered.
+//! What one share and one job cost: the submit line read, the share judged, the notify read and
+//! rendered.
 
 use std::hint::black_box;
 
@@ -30,14 +31,17 @@ fn job() -> Job {
 
 fn read(line: &[u8]) -> Share {
     match parse_client(line) {
-        Ok(Some(ClientLine::Call { call: Ok(Call::Submit(submit)), .. })) => decode(&submit, 4).expect("all hex"),
+        Ok(Some(ClientLine::Call { call: Ok(Call::Submit(submit)), .. })) => {
+            decode(&submit, 4).expect("all hex")
+        }
         other => panic!("{other:?} is no submit"),
     }
 }
 
 fn judge(job: &Job, share: &Share, target: &Target) -> Proof {
     let middle: [&[u8]; 3] = [&[0xaa; 4], &[1, 2, 3], &[0x5c]];
-    prove(job, &middle, share, Some(VersionMask::BIP320), target).expect("every hash is good enough")
+    prove(job, &middle, share, Some(VersionMask::BIP320), target)
+        .expect("every hash is good enough")
 }
 
 fn share(c: &mut Criterion) {
@@ -49,7 +53,9 @@ fn share(c: &mut Criterion) {
     c.bench_function("validate a share, 12 branches", |b| {
         b.iter(|| judge(black_box(&job), black_box(&share), &target));
     });
-    c.bench_function("submit line to proof", |b| b.iter(|| judge(black_box(&job), &read(black_box(SUBMIT)), &target)));
+    c.bench_function("submit line to proof", |b| {
+        b.iter(|| judge(black_box(&job), &read(black_box(SUBMIT)), &target));
+    });
 }
 
 fn notify(c: &mut Criterion) {
@@ -57,7 +63,9 @@ fn notify(c: &mut Criterion) {
     let mut line = render_notify("4b1d0f2a", &job, &[]).to_vec();
     line.extend_from_slice(b"true]}");
     assert!(parse_pool(&line).is_ok_and(|line| line.is_some()), "a notify is read back");
-    c.bench_function("render a notify", |b| b.iter(|| render_notify(black_box("4b1d0f2a"), black_box(&job), &[9; 7])));
+    c.bench_function("render a notify", |b| {
+        b.iter(|| render_notify(black_box("4b1d0f2a"), black_box(&job), &[9; 7]));
+    });
     c.bench_function("read a notify", |b| b.iter(|| parse_pool(black_box(&line))));
 }
 

@@ -1,8 +1,9 @@
 //! What miners send, read tolerantly.
 //!
-//! A line is a call, the reply to one of ours, or a fault that closes the connection. A call whose method is known but whose
-//! params make no sense is still a call: it gets an answer. What an answer is, and in which order calls may come, is decided by
-//! [`crate::server_role`]; what a share is worth, by [`crate::share`].
+//! A line is a call, the reply to one of ours, or a fault that closes the connection. A call whose
+//! method is known but whose params make no sense is still a call: it gets an answer. What an
+//! answer is, and in which order calls may come, is decided by [`crate::server_role`]; what a share
+//! is worth, by [`crate::share`].
 
 use std::borrow::Cow;
 
@@ -58,7 +59,8 @@ pub enum Call<'a> {
     },
     /// `mining.submit`.
     Submit(Submit<'a>),
-    /// A `mining.submit` without the fields of one, and the error to answer with. Apart, because every submit is counted.
+    /// A `mining.submit` without the fields of one, and the error to answer with. Apart, because
+    /// every submit is counted.
     BadSubmit(StratumError),
     /// `mining.extranonce.subscribe`.
     ExtranonceSubscribe,
@@ -161,7 +163,9 @@ pub fn parse_client(line: &[u8]) -> Result<Option<ClientLine<'_>>, LineFault> {
     };
     let call = match method {
         Some(Value::Text(method)) => call::read(method, params)?,
-        None | Some(Value::Null) if result.is_some() || error.is_some() => return Ok(Some(ClientLine::Reply { id })),
+        None | Some(Value::Null) if result.is_some() || error.is_some() => {
+            return Ok(Some(ClientLine::Reply { id }));
+        }
         _ => Err(call::other("method must be a string")),
     };
     Ok(Some(ClientLine::Call { id, call }))

@@ -1,7 +1,8 @@
 //! The pool-facing side as a pure state machine: we are the client.
 //!
-//! It speaks first ([`ClientRole::start`]), follows the handshake, gives each request an id of our own that is never used twice,
-//! and turns the pool's lines into events. Deadlines, reconnecting, and what a job or an answer is worth, are the proxy's.
+//! It speaks first ([`ClientRole::start`]), follows the handshake, gives each request an id of our
+//! own that is never used twice, and turns the pool's lines into events. Deadlines, reconnecting,
+//! and what a job or an answer is worth, are the proxy's.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -24,11 +25,12 @@ const AUTHORIZE: u64 = 3;
 const SUGGEST: u64 = 4;
 /// The first id of submits and pings.
 const FIRST_REQUEST: u64 = 100;
-/// Most requests remembered as unanswered, for a pool that never answers some. Past it the oldest is forgotten: its answer
-/// comes as [`ClientEvent::LateAnswer`]. It is twice what whoever uses this should let wait at a time.
+/// Most requests remembered as unanswered, for a pool that never answers some. Past it the oldest
+/// is forgotten: its answer comes as [`ClientEvent::LateAnswer`]. It is twice what whoever uses
+/// this should let wait at a time.
 pub const OUTSTANDING_MAX: usize = 524_288;
-/// Answers to a pool's own questions that may be given ahead of any notify or answer of its own; each of those earns one more.
-/// A flood of questions goes unanswered.
+/// Answers to a pool's own questions that may be given ahead of any notify or answer of its own;
+/// each of those earns one more. A flood of questions goes unanswered.
 const COURTESY_MAX: u8 = 8;
 
 /// How to present ourselves to a pool.
@@ -118,7 +120,8 @@ pub enum ClientEvent {
         /// Accepted, or why not. Any answer to a ping, an error too, is a sign of life.
         outcome: Result<(), StratumError>,
     },
-    /// The answer to a request so old that it was forgotten. The pool is slow, and has done nothing wrong.
+    /// The answer to a request so old that it was forgotten. The pool is slow, and has done nothing
+    /// wrong.
     LateAnswer,
     /// An answer to nothing we asked, or to what was answered before.
     UnmatchedAnswer,
@@ -160,7 +163,8 @@ impl ClientRole {
         }
     }
 
-    /// Numbers submits and pings from here on, so that an answer to another connection's is not taken for one of ours (U42).
+    /// Numbers submits and pings from here on, so that an answer to another connection's is not
+    /// taken for one of ours (U42).
     #[must_use]
     pub const fn numbered_from(mut self, first: u64) -> Self {
         self.first_request = if first < FIRST_REQUEST { FIRST_REQUEST } else { first };
@@ -169,7 +173,8 @@ impl ClientRole {
         self
     }
 
-    /// Opens the conversation: configure, then subscribe, in one write. Braiins refuses the other order.
+    /// Opens the conversation: configure, then subscribe, in one write. Braiins refuses the other
+    /// order.
     pub fn start(&mut self, out: &mut Vec<u8>) {
         if let Some(mask) = self.config.mask {
             writeln!(
@@ -184,7 +189,8 @@ impl ClientRole {
         close(out);
     }
 
-    /// Takes a line, appends what is to be answered to `out`, and says what it means. Call [`Self::poll`] after it.
+    /// Takes a line, appends what is to be answered to `out`, and says what it means. Call
+    /// [`Self::poll`] after it.
     ///
     /// # Errors
     /// A [`LineFault`] for a line that is no Stratum message.
@@ -214,20 +220,25 @@ impl ClientRole {
                 ClientEvent::Nothing
             }
             PoolLine::Unknown { id, .. } => {
-                self.answer(&id, |id, out, _| write_error(id, RejectCode::Other, "unknown method", out), out);
+                self.answer(
+                    &id,
+                    |id, out, _| write_error(id, RejectCode::Other, "unknown method", out),
+                    out,
+                );
                 ClientEvent::Ignored("unknown_method")
             }
         })
     }
 
-    /// Returns an event that had to wait for another: a notify that came before the subscribe's reply.
+    /// Returns an event that had to wait for another: a notify that came before the subscribe's
+    /// reply.
     pub fn poll(&mut self) -> Option<ClientEvent> {
         self.extranonce.as_ref()?;
         self.early.take().map(|job| notify(*job))
     }
 
-    /// Submits a share and returns the number its answer will carry. `extranonce2` goes out part after part: lane, slot, the
-    /// miner's. Without a `worker` the configured name is used.
+    /// Submits a share and returns the number its answer will carry. `extranonce2` goes out part
+    /// after part: lane, slot, the miner's. Without a `worker` the configured name is used.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of the message")]
     pub fn submit<'w>(
         &mut self,
@@ -258,14 +269,16 @@ impl ClientRole {
         request
     }
 
-    /// Asks for a sign of life and returns the number its answer will carry. Some pools never answer it.
+    /// Asks for a sign of life and returns the number its answer will carry. Some pools never
+    /// answer it.
     pub fn ping(&mut self, out: &mut Vec<u8>) -> u64 {
         let request = self.remember(Request::Ping);
         write_request(request, "mining.ping", out);
         request
     }
 
-    /// Suggests a difficulty. The answer, if any, means nothing: what counts is the `set_difficulty` that follows.
+    /// Suggests a difficulty. The answer, if any, means nothing: what counts is the
+    /// `set_difficulty` that follows.
     pub fn suggest_difficulty(&mut self, difficulty: Difficulty, out: &mut Vec<u8>) {
         open(SUGGEST, "mining.suggest_difficulty", out);
         write!(out, "{difficulty}").expect("a Vec takes every byte");
@@ -307,29 +320,39 @@ impl ClientRole {
                 self.configured = true;
                 self.receive_configured(&outcome)
             }
-            Some(SUBSCRIBE) if self.phase == Phase::Subscribing => self.receive_subscribed(outcome, out),
-            Some(AUTHORIZE) if self.phase == Phase::Authorizing => self.receive_authorized(outcome, out),
+            Some(SUBSCRIBE) if self.phase == Phase::Subscribing => {
+                self.receive_subscribed(outcome, out)
+            }
+            Some(AUTHORIZE) if self.phase == Phase::Authorizing => {
+                self.receive_authorized(outcome, out)
+            }
             Some(SUGGEST) => ClientEvent::Nothing,
             Some(request) => match self.outstanding.remove(&request) {
                 Some(asked) => {
                     self.earn_courtesy();
                     ClientEvent::Answer { request, outcome: verdict(asked, outcome) }
                 }
-                None if (self.first_request..self.forgotten_below).contains(&request) => ClientEvent::LateAnswer,
+                None if (self.first_request..self.forgotten_below).contains(&request) => {
+                    ClientEvent::LateAnswer
+                }
                 None => ClientEvent::UnmatchedAnswer,
             },
             None => ClientEvent::UnmatchedAnswer,
         }
     }
 
-    /// A pool that does not answer yes, with a mask, does not roll: unless it set a mask by notification before.
+    /// A pool that does not answer yes, with a mask, does not roll: unless it set a mask by
+    /// notification before.
     fn receive_configured(&mut self, outcome: &Result<PoolResult, StratumError>) -> ClientEvent {
         let granted = match outcome {
             Ok(PoolResult::Json(raw)) => {
                 let fields = Value::fields(raw, 64);
-                let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+                let field =
+                    |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value);
                 match (field("version-rolling"), field("version-rolling.mask")) {
-                    (Some(Value::Bool(true)), Some(Value::Text(digits))) => VersionMask::parse(digits),
+                    (Some(Value::Bool(true)), Some(Value::Text(digits))) => {
+                        VersionMask::parse(digits)
+                    }
                     _ => None,
                 }
             }
@@ -351,7 +374,11 @@ impl ClientRole {
         ClientEvent::Mask(mask)
     }
 
-    fn receive_subscribed(&mut self, outcome: Result<PoolResult, StratumError>, out: &mut Vec<u8>) -> ClientEvent {
+    fn receive_subscribed(
+        &mut self,
+        outcome: Result<PoolResult, StratumError>,
+        out: &mut Vec<u8>,
+    ) -> ClientEvent {
         let extranonce = match outcome {
             Ok(PoolResult::Json(raw)) if raw.starts_with('[') => {
                 let items = Value::items(&raw, 3);
@@ -378,8 +405,13 @@ impl ClientRole {
         }
     }
 
-    /// The suggestion waits for this reply: ckpool drops a client that sends one before it is authorized.
-    fn receive_authorized(&mut self, outcome: Result<PoolResult, StratumError>, out: &mut Vec<u8>) -> ClientEvent {
+    /// The suggestion waits for this reply: ckpool drops a client that sends one before it is
+    /// authorized.
+    fn receive_authorized(
+        &mut self,
+        outcome: Result<PoolResult, StratumError>,
+        out: &mut Vec<u8>,
+    ) -> ClientEvent {
         match verdict(Request::Submit, outcome) {
             Ok(()) => {
                 self.phase = Phase::Ready;
@@ -427,7 +459,12 @@ impl ClientRole {
         }
     }
 
-    fn answer(&mut self, id: &Id, write: impl FnOnce(&Id, &mut Vec<u8>, &ClientConfig), out: &mut Vec<u8>) {
+    fn answer(
+        &mut self,
+        id: &Id,
+        write: impl FnOnce(&Id, &mut Vec<u8>, &ClientConfig),
+        out: &mut Vec<u8>,
+    ) {
         if id.is_null() || self.courtesy == 0 {
             return;
         }
@@ -463,12 +500,15 @@ fn notify(job: Result<Job, BadNotify>) -> ClientEvent {
 fn verdict(asked: Request, outcome: Result<PoolResult, StratumError>) -> Result<(), StratumError> {
     match (outcome?, asked) {
         (PoolResult::True, _) | (PoolResult::Json(_), Request::Ping) => Ok(()),
-        (PoolResult::Json(_), Request::Submit) => Err(StratumError::of(RejectCode::Other, "result is not true")),
+        (PoolResult::Json(_), Request::Submit) => {
+            Err(StratumError::of(RejectCode::Other, "result is not true"))
+        }
     }
 }
 
 fn open(request: u64, method: &str, out: &mut Vec<u8>) {
-    write!(out, "{{\"id\":{request},\"method\":\"{method}\",\"params\":[").expect("a Vec takes every byte");
+    write!(out, "{{\"id\":{request},\"method\":\"{method}\",\"params\":[")
+        .expect("a Vec takes every byte");
 }
 
 fn close(out: &mut Vec<u8>) {

@@ -1,7 +1,8 @@
 //! Difficulty, what people set, and target, what hashes are compared with.
 //!
-//! All pools count from the same constant: difficulty 1 is the target `00000000ffff0000…` ("truediffone"). Conversions are exact
-//! integer arithmetic on the difficulty's binary value, so that we, the pool and the miner draw the line at the same hash.
+//! All pools count from the same constant: difficulty 1 is the target `00000000ffff0000…`
+//! ("truediffone"). Conversions are exact integer arithmetic on the difficulty's binary value, so
+//! that we, the pool and the miner draw the line at the same hash.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,7 +15,8 @@ pub struct Difficulty(f64);
 impl Difficulty {
     /// Difficulty 1: one share in about 2^32 hashes.
     pub const ONE: Self = Self(1.0);
-    /// 2^-28, the lowest difficulty that is advertised or taken from a pool: one share in about 16 hashes.
+    /// 2^-28, the lowest difficulty that is advertised or taken from a pool: one share in about 16
+    /// hashes.
     pub const FLOOR: Self = Self(1.0 / (1u64 << 28) as f64);
     /// 2^64, the highest difficulty taken from a pool, far above any network's.
     pub const CEILING: Self = Self((1u64 << 32) as f64 * (1u64 << 32) as f64);
@@ -37,8 +39,8 @@ impl Difficulty {
         self.0
     }
 
-    /// Returns the largest power of two at or below it, and at least [`Self::FLOOR`]: firmware rounds other values down by itself
-    /// and then sends shares that miss.
+    /// Returns the largest power of two at or below it, and at least [`Self::FLOOR`]: firmware
+    /// rounds other values down by itself and then sends shares that miss.
     #[must_use]
     pub fn power_of_two_at_or_below(self) -> Self {
         const MANTISSA: u64 = (1 << 52) - 1;
@@ -48,11 +50,13 @@ impl Difficulty {
         Self(f64::from_bits(self.0.to_bits() & !MANTISSA))
     }
 
-    /// Returns the target a share of this difficulty must meet: `floor(0xffff · 2^208 / difficulty)`, at most 2^256 - 1.
+    /// Returns the target a share of this difficulty must meet: `floor(0xffff · 2^208 /
+    /// difficulty)`, at most 2^256 - 1.
     #[must_use]
     pub fn target(self) -> Target {
         let (mantissa, exponent) = parts(self.0);
-        // 0xffff · 2^208 / (mantissa · 2^exponent) = (0xffff << shift) / mantissa, by long division from the highest bit.
+        // 0xffff · 2^208 / (mantissa · 2^exponent) = (0xffff << shift) / mantissa, by long division
+        // from the highest bit.
         let shift = 208 - exponent;
         if mantissa == 1 {
             // What we advertise: nothing to divide, and it is asked for with each share.
@@ -98,7 +102,8 @@ fn parts(value: f64) -> (u64, i32) {
     let bits = value.to_bits();
     let biased = i32::try_from(bits >> 52 & 0x7ff).expect("eleven bits");
     let fraction = bits & ((1 << 52) - 1);
-    let (mantissa, exponent) = if biased == 0 { (fraction, -1074) } else { (fraction | 1 << 52, biased - 1075) };
+    let (mantissa, exponent) =
+        if biased == 0 { (fraction, -1074) } else { (fraction | 1 << 52, biased - 1075) };
     let zeros = mantissa.trailing_zeros();
     (mantissa >> zeros, exponent + i32::try_from(zeros).expect("at most 52"))
 }
@@ -123,7 +128,8 @@ impl Hash for Difficulty {
     }
 }
 
-/// Writes integers without a point, fractions in the fewest digits that read back as the same value; never an exponent.
+/// Writes integers without a point, fractions in the fewest digits that read back as the same
+/// value; never an exponent.
 impl fmt::Display for Difficulty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -156,18 +162,22 @@ impl Target {
         self.0
     }
 
-    /// Reads a header's `nbits`. Returns `None` where the network would: negative, zero, overflowing, or above the limit of
-    /// regtest (`207fffff`), the highest of any network.
+    /// Reads a header's `nbits`. Returns `None` where the network would: negative, zero,
+    /// overflowing, or above the limit of regtest (`207fffff`), the highest of any network.
     #[must_use]
     pub fn from_nbits(nbits: u32) -> Option<Self> {
         let size = nbits >> 24;
         let mantissa = nbits & 0x7f_ffff;
         let negative = nbits & 0x80_0000 != 0;
-        let overflow = size > 34 || (size > 33 && mantissa > 0xff) || (size > 32 && mantissa > 0xffff);
+        let overflow =
+            size > 34 || (size > 33 && mantissa > 0xff) || (size > 32 && mantissa > 0xffff);
         if mantissa == 0 || negative || overflow {
             return None;
         }
-        let target = Self(bitcoin::Target::from_compact(bitcoin::CompactTarget::from_consensus(nbits)).to_le_bytes());
+        let target = Self(
+            bitcoin::Target::from_compact(bitcoin::CompactTarget::from_consensus(nbits))
+                .to_le_bytes(),
+        );
         let mut limit = [0; 32];
         limit[29..].copy_from_slice(&[0xff, 0xff, 0x7f]);
         (target != Self::NEVER && target <= Self(limit)).then_some(target)
@@ -207,12 +217,14 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Returns the difficulty a hash would have met, for reports: correct to about 15 digits. The zero hash has the largest value.
+/// Returns the difficulty a hash would have met, for reports: correct to about 15 digits. The zero
+/// hash has the largest value.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a report needs no more than a double holds")]
 pub fn difficulty_of(hash: &[u8; 32]) -> f64 {
     let value = hash.rchunks_exact(8).fold(0.0, |sum, word| {
-        sum * 18_446_744_073_709_551_616.0 + u64::from_le_bytes(word.try_into().expect("eight bytes")) as f64
+        sum * 18_446_744_073_709_551_616.0
+            + u64::from_le_bytes(word.try_into().expect("eight bytes")) as f64
     });
     let one = 65_535.0 * 2f64.powi(208);
     if value == 0.0 { f64::MAX } else { one / value }

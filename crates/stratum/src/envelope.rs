@@ -1,7 +1,8 @@
 //! The JSON of a line, one level deep, and the faults that close a connection.
 //!
-//! `serde_json` does the parsing; what it lets pass is caught here: duplicate keys (it takes the last) and depth (it allows 128).
-//! Values are borrowed from the line ([`value`]). What the fields mean is left to the message modules.
+//! `serde_json` does the parsing; what it lets pass is caught here: duplicate keys (it takes the
+//! last) and depth (it allows 128). Values are borrowed from the line ([`value`]). What the fields
+//! mean is left to the message modules.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -117,7 +118,8 @@ fn is_too_deep(line: &[u8]) -> bool {
     false
 }
 
-/// An envelope and the fault found on the way, kept apart because a visitor's own errors are all alike.
+/// An envelope and the fault found on the way, kept apart because a visitor's own errors are all
+/// alike.
 struct Line<'a> {
     envelope: Envelope<'a>,
     fault: Option<LineFault>,

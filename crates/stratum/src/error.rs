@@ -1,7 +1,7 @@
 //! Reject codes, and the errors that peers send in a dozen shapes.
 //!
-//! A [`StratumError`] is what any of those shapes comes down to. What a line does to a connection is in
-//! [`crate::client_message::LineFault`].
+//! A [`StratumError`] is what any of those shapes comes down to. What a line does to a connection
+//! is in [`crate::client_message::LineFault`].
 
 use crate::envelope::Value;
 
@@ -69,7 +69,10 @@ impl RejectCode {
             ("Worker mismatch", RejectCode::Unauthorized),
             ("Failed subscription", RejectCode::NotSubscribed),
         ];
-        KNOWN.iter().find(|(known, _)| known.eq_ignore_ascii_case(words)).map_or(Self::Other, |(_, code)| *code)
+        KNOWN
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(words))
+            .map_or(Self::Other, |(_, code)| *code)
     }
 }
 

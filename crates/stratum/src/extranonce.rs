@@ -65,7 +65,10 @@ pub struct Extranonce {
 
 impl Extranonce {
     /// Reads the pair as it stands in a subscribe reply and in `mining.set_extranonce`.
-    pub(crate) fn read(extranonce1: Option<&Value<'_>>, size: Option<&Value<'_>>) -> Result<Self, StratumError> {
+    pub(crate) fn read(
+        extranonce1: Option<&Value<'_>>,
+        size: Option<&Value<'_>>,
+    ) -> Result<Self, StratumError> {
         let bad = |message: String| StratumError::new(RejectCode::Other.code(), &message);
         let Some(Value::Text(text)) = extranonce1 else {
             return Err(bad("extranonce1 is not a string".to_owned()));
@@ -79,7 +82,10 @@ impl Extranonce {
         let Some(Value::Number(number)) = size else {
             return Err(bad("extranonce2_size is not a number".to_owned()));
         };
-        let size = number.parse::<f64>().ok().filter(|size| size.fract() == 0.0 && (2.0..=16.0).contains(size));
+        let size = number
+            .parse::<f64>()
+            .ok()
+            .filter(|size| size.fract() == 0.0 && (2.0..=16.0).contains(size));
         let Some(size) = size else {
             return Err(bad(format!("extranonce2_size is not 2 to 16: {number}")));
         };
@@ -102,7 +108,9 @@ mod tests {
 
     #[test]
     fn u11_sizes_that_cannot_be_meant_are_refused() {
-        for bad in ["0", "1", "-1", "17", "255", "2147483648", "4.5", "\"8\"", "null", "1e400", "[4]"] {
+        for bad in
+            ["0", "1", "-1", "17", "255", "2147483648", "4.5", "\"8\"", "null", "1e400", "[4]"]
+        {
             assert!(read("\"08000002\"", bad).is_err(), "{bad}");
         }
         for (good, size) in [("2", 2), ("8", 8), ("16", 16), ("4.0", 4)] {
@@ -118,7 +126,10 @@ mod tests {
             assert!(read(bad, "8").is_err(), "{bad}");
         }
         assert_eq!(read("\"00\"", "6").unwrap().extranonce1, [0]);
-        assert_eq!(read("\"0102030405060708090a0b0c0d0e0f10\"", "6").unwrap().extranonce1.len(), 16);
+        assert_eq!(
+            read("\"0102030405060708090a0b0c0d0e0f10\"", "6").unwrap().extranonce1.len(),
+            16
+        );
     }
 
     #[test]

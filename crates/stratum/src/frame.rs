@@ -1,16 +1,18 @@
 //! Lines out of bytes, bounded.
 //!
-//! A [`Splitter`] keeps only the unfinished part of a line, and nothing at all while a connection is idle: with ten
-//! thousand sessions the reader's buffers decide how much memory a proxy takes.
+//! A [`Splitter`] keeps only the unfinished part of a line, and nothing at all while a connection
+//! is idle: with ten thousand sessions the reader's buffers decide how much memory a proxy takes.
 
 use memchr::memchr;
 
 /// Longest line taken from a miner, in bytes without its newline.
 pub const MINER_LINE_MAX: usize = 16 * 1024;
-/// Longest line taken from a pool: a notify with a large coinbase and 32 branches fits many times over.
+/// Longest line taken from a pool: a notify with a large coinbase and 32 branches fits many times
+/// over.
 pub const POOL_LINE_MAX: usize = 64 * 1024;
 
-/// A line went on past its bound. The connection cannot be trusted to be in step any more: close it.
+/// A line went on past its bound. The connection cannot be trusted to be in step any more: close
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("line longer than {limit} bytes")]
 pub struct LineTooLong {
@@ -47,7 +49,11 @@ impl Splitter {
     /// Makes a splitter for lines of at most `limit` bytes, and of 4 GiB at the very most.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit: u32::try_from(limit).unwrap_or(u32::MAX), partial: Vec::new(), handed_out: false }
+        Self {
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            partial: Vec::new(),
+            handed_out: false,
+        }
     }
 
     fn limit(&self) -> usize {
@@ -60,11 +66,15 @@ impl Splitter {
         if self.handed_out { 0 } else { self.partial.len() }
     }
 
-    /// Takes the next whole line off `input`, without its newline and carriage return. `None` when `input` is used up.
+    /// Takes the next whole line off `input`, without its newline and carriage return. `None` when
+    /// `input` is used up.
     ///
     /// # Errors
     /// [`LineTooLong`] at the byte past the bound, whether or not a newline ever comes.
-    pub fn next_line<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<&'s [u8]>, LineTooLong> {
+    pub fn next_line<'s, 'i: 's>(
+        &'s mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<&'s [u8]>, LineTooLong> {
         if self.handed_out {
             self.partial = Vec::new();
             self.handed_out = false;

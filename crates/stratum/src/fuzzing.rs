@@ -1,7 +1,8 @@
 //! What is fuzzed: any bytes, and what must hold for all of them.
 //!
-//! The bodies stand here so that two callers share them: the targets under `fuzz/`, and a test on stable that replays their
-//! corpus and some thousands of mutants. A body panics where something does not hold. In no build but these is any of it.
+//! The bodies stand here so that two callers share them: the targets under `fuzz/`, and a test on
+//! stable that replays their corpus and some thousands of mutants. A body panics where something
+//! does not hold. In no build but these is any of it.
 
 mod mutant;
 
@@ -46,7 +47,13 @@ pub fn down_line(line: &[u8]) {
             for size in [3, 4, 16] {
                 if let Ok(share) = decode(&submit, size) {
                     assert_eq!(share.extranonce2.len(), usize::from(size));
-                    let read = prove(&job(), &[&[7]], &share, Some(VersionMask::BIP320), &Difficulty::FLOOR.target());
+                    let read = prove(
+                        &job(),
+                        &[&[7]],
+                        &share,
+                        Some(VersionMask::BIP320),
+                        &Difficulty::FLOOR.target(),
+                    );
                     let best = proof_of(&job(), &[&[7]], &share, Some(VersionMask::BIP320));
                     assert!(read.is_err() || best.is_ok(), "what is a share has a header");
                 }
@@ -59,7 +66,8 @@ pub fn down_line(line: &[u8]) {
     }
 }
 
-/// A pool's line: a job that is taken is bounded, can be rendered, and is read again as the same job.
+/// A pool's line: a job that is taken is bounded, can be rendered, and is read again as the same
+/// job.
 pub fn up_line(line: &[u8]) {
     let Ok(Some(message)) = parse_pool(line) else { return };
     match message {
@@ -67,8 +75,12 @@ pub fn up_line(line: &[u8]) {
         PoolLine::Reply { outcome: Err(error), .. } | PoolLine::SetExtranonce(Err(error)) => {
             check_shown(&error.message);
         }
-        PoolLine::SetDifficulty(Some(difficulty)) => assert!(difficulty.get() > 0.0 && difficulty.get().is_finite()),
-        PoolLine::GetVersion { id } | PoolLine::Ping { id } | PoolLine::Unknown { id, .. } => check_id(&id),
+        PoolLine::SetDifficulty(Some(difficulty)) => {
+            assert!(difficulty.get() > 0.0 && difficulty.get().is_finite());
+        }
+        PoolLine::GetVersion { id } | PoolLine::Ping { id } | PoolLine::Unknown { id, .. } => {
+            check_id(&id);
+        }
         PoolLine::ShowMessage(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
         PoolLine::Reconnect { host, wait_secs, .. } => {
             assert!(wait_secs <= 300);
@@ -78,8 +90,8 @@ pub fn up_line(line: &[u8]) {
     }
 }
 
-/// A stream in chunks: the first byte gives the limit, each chunk's first its length. However it is cut, the lines are the
-/// same, and no more is kept than the limit.
+/// A stream in chunks: the first byte gives the limit, each chunk's first its length. However it is
+/// cut, the lines are the same, and no more is kept than the limit.
 pub fn splitter(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
     let limit = usize::from(first) * 8;
@@ -95,7 +107,8 @@ pub fn splitter(data: &[u8]) {
     assert_eq!(lines(&single, limit), lines(&[&whole], limit));
 }
 
-/// A miner's lines: each call is answered at most once, with one line of JSON under its own id; names and state stay bounded.
+/// A miner's lines: each call is answered at most once, with one line of JSON under its own id;
+/// names and state stay bounded.
 pub fn server_role(data: &[u8]) {
     let mut role = ServerRole::new(VersionMask::BIP320);
     for line in data.split(|byte| *byte == b'\n').take(256) {
@@ -111,7 +124,9 @@ pub fn server_role(data: &[u8]) {
         let mut out = Vec::new();
         let event = role.receive(message, &mut out);
         match &event {
-            ServerEvent::Subscribe { id, .. } => role.accept_subscription(id, "s", &[7], 4, &mut out),
+            ServerEvent::Subscribe { id, .. } => {
+                role.accept_subscription(id, "s", &[7], 4, &mut out);
+            }
             ServerEvent::Authorize { id, worker, .. } => {
                 assert!(valid_worker_name(worker));
                 role.answer_authorize(id, worker, true, &mut out);
@@ -127,7 +142,10 @@ pub fn server_role(data: &[u8]) {
         assert!(answers.len() <= 1, "{answers:?}");
         if let Some(answer) = answers.first() {
             let asked = asked.expect("only calls are answered");
-            assert!(answer.starts_with(&format!("{{\"id\":{},\"result\":", asked.as_raw())), "{answer}");
+            assert!(
+                answer.starts_with(&format!("{{\"id\":{},\"result\":", asked.as_raw())),
+                "{answer}"
+            );
         }
         if let Some(mask) = role.version_mask() {
             assert_eq!(mask.and(VersionMask::BIP320), mask, "no more is granted than is offered");
@@ -139,8 +157,8 @@ pub fn server_role(data: &[u8]) {
     assert!(check_lines(&out).len() <= 1);
 }
 
-/// A pool's lines, with a share of ours between any two: what we say is JSON, each share is answered once at most, and the
-/// table of open requests stays bounded.
+/// A pool's lines, with a share of ours between any two: what we say is JSON, each share is
+/// answered once at most, and the table of open requests stays bounded.
 pub fn client_role(data: &[u8]) {
     let mut role = ClientRole::new(ClientConfig {
         user_agent: "tieline".into(),
@@ -158,10 +176,15 @@ pub fn client_role(data: &[u8]) {
             match event {
                 ClientEvent::Subscribed { extranonce1, extranonce2_size }
                 | ClientEvent::Extranonce { extranonce1, extranonce2_size } => {
-                    assert!((1..=16).contains(&extranonce1.len()) && (2..=16).contains(&extranonce2_size));
+                    assert!(
+                        (1..=16).contains(&extranonce1.len())
+                            && (2..=16).contains(&extranonce2_size)
+                    );
                 }
                 ClientEvent::Notify(job) => check_job(job),
-                ClientEvent::Answer { request, .. } => assert!(open.remove(&request), "answered twice, or never asked"),
+                ClientEvent::Answer { request, .. } => {
+                    assert!(open.remove(&request), "answered twice, or never asked");
+                }
                 ClientEvent::Fatal(_) => return,
                 _ => {}
             }
@@ -201,7 +224,8 @@ fn check_lines(bytes: &[u8]) -> Vec<String> {
         .map(|line| {
             assert!(!line.chars().any(char::is_control), "{line:?}");
             // Raw: an id may be a number beyond what is held, and is echoed all the same.
-            serde_json::from_str::<&RawValue>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            serde_json::from_str::<&RawValue>(line)
+                .unwrap_or_else(|error| panic!("{error}: {line}"));
             line.to_owned()
         })
         .collect()
@@ -222,7 +246,9 @@ fn check_job(job: Job) {
     let _ = job.network_target();
     let line = [&render_notify(&job.job_id, &job, &[0xaa; 8])[..], NOTIFY_CLEAN].concat();
     assert_eq!(check_lines(&line).len(), 1);
-    let Ok(Some(PoolLine::Notify(Ok(again)))) = parse_pool(line.strip_suffix(b"\n").expect("a line")) else {
+    let Ok(Some(PoolLine::Notify(Ok(again)))) =
+        parse_pool(line.strip_suffix(b"\n").expect("a line"))
+    else {
         // With our bytes at its end the coinbase may be longer than is taken.
         assert!(job.coinb1.len() + 8 > crate::job::COINBASE_PART_MAX, "it cannot be read again");
         return;

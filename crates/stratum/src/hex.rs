@@ -1,12 +1,13 @@
-//! Strict hexadecimal: no prefix, no spaces, no sign. `const_hex` does the work; it also takes a `0x` prefix, which no Stratum
-//! field has, so the checks here come first.
+//! Strict hexadecimal: no prefix, no spaces, no sign. `const_hex` does the work; it also takes a
+//! `0x` prefix, which no Stratum field has, so the checks here come first.
 
 /// Says whether `text` is made of hex digits only. Empty text is.
 pub(crate) fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Fills `out` from exactly twice as many digits. Returns `None` for any other length and for what is not a digit.
+/// Fills `out` from exactly twice as many digits. Returns `None` for any other length and for what
+/// is not a digit.
 pub(crate) fn fill(text: &str, out: &mut [u8]) -> Option<()> {
     (text.len() == out.len() * 2 && is_hex(text)).then_some(())?;
     const_hex::decode_to_slice(text, out).ok()

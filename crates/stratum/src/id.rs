@@ -1,7 +1,8 @@
 //! The `id` of a message, kept as the JSON text it came as.
 //!
-//! Miners send integers, floats, strings and null, and compare what comes back byte for byte: so nothing is converted. What an
-//! id of the wrong kind means to a session is left to the message parsers.
+//! Miners send integers, floats, strings and null, and compare what comes back byte for byte: so
+//! nothing is converted. What an id of the wrong kind means to a session is left to the message
+//! parsers.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,7 +10,8 @@ use std::hash::{Hash, Hasher};
 /// Longest string id, in characters, and longest number, in digits.
 pub const ID_MAX: usize = 64;
 
-/// The raw JSON of a request's id: a number of any form, a string of at most 64 printable ASCII characters, or null.
+/// The raw JSON of a request's id: a number of any form, a string of at most 64 printable ASCII
+/// characters, or null.
 ///
 /// Ids of up to 22 bytes are kept inline; longer ones cost an allocation.
 #[derive(Clone)]
@@ -98,7 +100,8 @@ impl Id {
     }
 }
 
-/// Says whether a JSON string means at most 64 printable ASCII characters. The text may say so with escapes.
+/// Says whether a JSON string means at most 64 printable ASCII characters. The text may say so with
+/// escapes.
 fn is_plain(raw: &str) -> bool {
     let inner = raw.trim_matches('"');
     if raw.len() == inner.len() + 2 && !inner.contains('\\') {
@@ -106,8 +109,9 @@ fn is_plain(raw: &str) -> bool {
     }
     // Six characters of text at most stand for one: longer text cannot mean a short enough id.
     raw.len() <= ID_MAX * 6 + 2
-        && serde_json::from_str::<String>(raw)
-            .is_ok_and(|id| id.len() <= ID_MAX && id.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+        && serde_json::from_str::<String>(raw).is_ok_and(|id| {
+            id.len() <= ID_MAX && id.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        })
 }
 
 impl PartialEq for Id {

@@ -75,13 +75,15 @@ pub enum BadNotify {
 }
 
 impl Job {
-    /// Returns the network's target. [`Target::NEVER`] for a job made by hand with impossible `nbits`; a pool's were checked.
+    /// Returns the network's target. [`Target::NEVER`] for a job made by hand with impossible
+    /// `nbits`; a pool's were checked.
     #[must_use]
     pub fn network_target(&self) -> Target {
         Target::from_nbits(self.nbits).unwrap_or(Target::NEVER)
     }
 
-    /// Returns the merkle root of the block whose coinbase has `extranonce`, part after part, between its halves.
+    /// Returns the merkle root of the block whose coinbase has `extranonce`, part after part,
+    /// between its halves.
     #[must_use]
     pub fn merkle_root(&self, extranonce: &[&[u8]]) -> [u8; 32] {
         let mut engine = sha256d::Hash::engine();
@@ -122,7 +124,9 @@ impl Job {
             _ => return Err(bad("job_id")),
         };
         let mut prev_hash = [0; 32];
-        text(&params.take(1)).and_then(|digits| hex::fill(digits, &mut prev_hash)).ok_or(bad("prevhash"))?;
+        text(&params.take(1))
+            .and_then(|digits| hex::fill(digits, &mut prev_hash))
+            .ok_or(bad("prevhash"))?;
         swap_words(&mut prev_hash);
         let coinb1 = coinbase_part(&params.take(2)).ok_or(bad("coinb1"))?;
         let coinb2 = coinbase_part(&params.take(3)).ok_or(bad("coinb2"))?;
@@ -140,8 +144,9 @@ pub(crate) fn swap_words(hash: &mut [u8; 32]) {
     hash.chunks_exact_mut(4).for_each(<[u8]>::reverse);
 }
 
-/// Finds the clean flag: the ninth param, or the last where a pool put others before it (as ESP-Miner reads it). What is neither
-/// true nor false counts as clean, which costs work but never a share.
+/// Finds the clean flag: the ninth param, or the last where a pool put others before it (as
+/// ESP-Miner reads it). What is neither true nor false counts as clean, which costs work but never
+/// a share.
 fn read_clean(params: &Params<'_>) -> Option<bool> {
     let Params::List { items, total } = params else {
         return None;
@@ -183,7 +188,9 @@ fn is_job_id(job_id: &str) -> bool {
 }
 
 fn coinbase_part(value: &Value<'_>) -> Option<Vec<u8>> {
-    text(value).and_then(|digits| hex::bytes(digits, COINBASE_PART_MAX)).filter(|part| !part.is_empty())
+    text(value)
+        .and_then(|digits| hex::bytes(digits, COINBASE_PART_MAX))
+        .filter(|part| !part.is_empty())
 }
 
 /// Reads exactly eight digits.

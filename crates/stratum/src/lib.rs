@@ -1,11 +1,13 @@
 //! Stratum V1 without IO.
 //!
-//! Bytes become lines ([`frame`]), lines become messages ([`client_message`], [`pool_message`]), and messages drive one of two
-//! pure state machines: [`server_role`] towards miners, [`client_role`] towards pools. Jobs, shares and the arithmetic that
-//! judges them stand in [`job`], [`share`] and [`difficulty`]. Sockets, clocks and the accounting of shares are the caller's.
+//! Bytes become lines ([`frame`]), lines become messages ([`client_message`], [`pool_message`]),
+//! and messages drive one of two pure state machines: [`server_role`] towards miners,
+//! [`client_role`] towards pools. Jobs, shares and the arithmetic that judges them stand in
+//! [`job`], [`share`] and [`difficulty`]. Sockets, clocks and the accounting of shares are the
+//! caller's.
 //!
-//! The crate is tolerant in what it reads and canonical in what it writes. Nothing a peer sends is passed on unparsed, and no
-//! bytes make it panic.
+//! The crate is tolerant in what it reads and canonical in what it writes. Nothing a peer sends is
+//! passed on unparsed, and no bytes make it panic.
 
 pub mod client_message;
 pub mod client_role;

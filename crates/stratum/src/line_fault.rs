@@ -1,4 +1,5 @@
-//! The faults of a line that close its connection, and the other protocols a line may turn out to be.
+//! The faults of a line that close its connection, and the other protocols a line may turn out to
+//! be.
 //!
 //! What is wrong inside a well-formed message is no fault: it is answered ([`crate::error`]).
 
@@ -55,13 +56,23 @@ impl LineFault {
         }
     }
 
-    /// Recognises other protocols by their first bytes. A TLS hello may hold no newline: callers that care look at a
-    /// connection's first chunk with this before there is a line.
+    /// Recognises other protocols by their first bytes. A TLS hello may hold no newline: callers
+    /// that care look at a connection's first chunk with this before there is a line.
     #[must_use]
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
-        const METHODS: [&[u8]; 9] =
-            [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"PRI * HTTP"];
-        // The version 2 signature is `\r\n\r\n\0\r\nQUIT\n`: seen as lines, two empty ones, a NUL and a QUIT.
+        const METHODS: [&[u8]; 9] = [
+            b"GET ",
+            b"POST ",
+            b"HEAD ",
+            b"PUT ",
+            b"DELETE ",
+            b"OPTIONS ",
+            b"CONNECT ",
+            b"PATCH ",
+            b"PRI * HTTP",
+        ];
+        // The version 2 signature is `\r\n\r\n\0\r\nQUIT\n`: seen as lines, two empty ones, a NUL
+        // and a QUIT.
         const PROXY: [&[u8]; 4] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n", b"\0", b"QUIT"];
         if bytes.starts_with(&[0x16, 0x03]) {
             return Some(Self::TlsOnPlain);
@@ -69,7 +80,11 @@ impl LineFault {
         if METHODS.iter().any(|method| bytes.starts_with(method)) {
             return Some(Self::Http);
         }
-        if bytes.starts_with(PROXY[0]) || bytes.starts_with(PROXY[1]) || bytes == PROXY[2] || bytes == PROXY[3] {
+        if bytes.starts_with(PROXY[0])
+            || bytes.starts_with(PROXY[1])
+            || bytes == PROXY[2]
+            || bytes == PROXY[3]
+        {
             return Some(Self::ProxyHeader);
         }
         bytes.starts_with(b"SSH-").then_some(Self::Ssh)

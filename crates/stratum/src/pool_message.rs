@@ -1,7 +1,8 @@
 //! What pools send, read tolerantly and trusted in nothing.
 //!
-//! Replies come down to a result or an error, whatever form they have; notifications to values within bounds, or to "bad".
-//! What a reply answers, and what follows from it, is decided by [`crate::client_role`].
+//! Replies come down to a result or an error, whatever form they have; notifications to values
+//! within bounds, or to "bad". What a reply answers, and what follows from it, is decided by
+//! [`crate::client_role`].
 
 use crate::difficulty::Difficulty;
 use crate::envelope::{Envelope, Params, Value};
@@ -86,7 +87,9 @@ pub struct BadPort;
 /// # Errors
 /// A [`LineFault`] for a line that is no Stratum message at all.
 pub fn parse_pool(line: &[u8]) -> Result<Option<PoolLine>, LineFault> {
-    let Some(Envelope { id, method, mut params, result, error, reject_reason }) = Envelope::read(line)? else {
+    let Some(Envelope { id, method, mut params, result, error, reject_reason }) =
+        Envelope::read(line)?
+    else {
         return Ok(None);
     };
     let Some(Value::Text(method)) = method else {
@@ -99,7 +102,9 @@ pub fn parse_pool(line: &[u8]) -> Result<Option<PoolLine>, LineFault> {
     let id = id.and_then(|id| Id::from_raw(id).ok()).unwrap_or(Id::NULL);
     Ok(Some(match method.as_ref() {
         "mining.notify" => PoolLine::Notify(Job::read(&mut params)),
-        "mining.set_difficulty" => PoolLine::SetDifficulty(number(&params.take(0)).and_then(Difficulty::plausible)),
+        "mining.set_difficulty" => {
+            PoolLine::SetDifficulty(number(&params.take(0)).and_then(Difficulty::plausible))
+        }
         "mining.set_extranonce" => {
             PoolLine::SetExtranonce(Extranonce::read(Some(&params.take(0)), Some(&params.take(1))))
         }
@@ -118,7 +123,8 @@ pub fn parse_pool(line: &[u8]) -> Result<Option<PoolLine>, LineFault> {
     }))
 }
 
-/// Brings a reply down to one thing: an error wins over any result, and a result must say something.
+/// Brings a reply down to one thing: an error wins over any result, and a result must say
+/// something.
 fn outcome(
     result: Option<&Value<'_>>,
     error: Option<&Value<'_>>,
@@ -129,8 +135,12 @@ fn outcome(
     }
     match result {
         Some(Value::Bool(true)) => Ok(PoolResult::True),
-        Some(Value::Array(raw) | Value::Object(raw) | Value::Number(raw)) => Ok(PoolResult::Json((*raw).into())),
-        Some(Value::Text(text)) => Ok(PoolResult::Json(serde_json::Value::from(text.as_ref()).to_string().into())),
+        Some(Value::Array(raw) | Value::Object(raw) | Value::Number(raw)) => {
+            Ok(PoolResult::Json((*raw).into()))
+        }
+        Some(Value::Text(text)) => {
+            Ok(PoolResult::Json(serde_json::Value::from(text.as_ref()).to_string().into()))
+        }
         Some(Value::Bool(false)) => Err(reject_reason
             .and_then(StratumError::read)
             .unwrap_or_else(|| StratumError::of(RejectCode::Other, "refused without a reason"))),
@@ -158,7 +168,11 @@ fn read_reconnect(params: &mut Params<'_>) -> PoolLine {
         Value::Text(digits) => digits.parse().unwrap_or(0.0),
         _ => 0.0f64,
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=300; NaN becomes 0")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 0..=300; NaN becomes 0"
+    )]
     let wait_secs = wait.clamp(0.0, f64::from(WAIT_MAX_SECS)) as u32;
     PoolLine::Reconnect { host, port, wait_secs }
 }

@@ -1,7 +1,8 @@
 //! What we send to miners, in the one form every firmware reads.
 //!
-//! Each function appends one whole line. Notifications always carry `"id":null`: LuxOS drops those without. A job is rendered
-//! once for all miners of a lane; the order of messages is for [`crate::server_role`] and the proxy.
+//! Each function appends one whole line. Notifications always carry `"id":null`: LuxOS drops those
+//! without. A job is rendered once for all miners of a lane; the order of messages is for
+//! [`crate::server_role`] and the proxy.
 
 use std::io::Write as _;
 
@@ -60,7 +61,13 @@ pub(crate) fn write_error_code(id: &Id, code: i32, message: &str, out: &mut Vec<
 }
 
 /// Answers a subscribe in the two-pair form.
-pub fn write_subscribed(id: &Id, session: &str, extranonce1: &[u8], extranonce2_size: u8, out: &mut Vec<u8>) {
+pub fn write_subscribed(
+    id: &Id,
+    session: &str,
+    extranonce1: &[u8],
+    extranonce2_size: u8,
+    out: &mut Vec<u8>,
+) {
     open(id, out);
     out.extend_from_slice(b"[[[\"mining.set_difficulty\",");
     string(session, out);
@@ -74,7 +81,11 @@ pub fn write_subscribed(id: &Id, session: &str, extranonce1: &[u8], extranonce2_
 }
 
 /// Answers a configure: only what was asked, for some firmware asks again for ever when told more.
-pub fn write_configured<'a>(id: &Id, granted: impl IntoIterator<Item = Granted<'a>>, out: &mut Vec<u8>) {
+pub fn write_configured<'a>(
+    id: &Id,
+    granted: impl IntoIterator<Item = Granted<'a>>,
+    out: &mut Vec<u8>,
+) {
     open(id, out);
     out.push(b'{');
     for (at, granted) in granted.into_iter().enumerate() {
@@ -96,7 +107,8 @@ pub fn write_configured<'a>(id: &Id, granted: impl IntoIterator<Item = Granted<'
     out.extend_from_slice(b"},\"error\":null}\n");
 }
 
-/// Sets the difficulty of the jobs that follow. Integers go out as integers; fractions so that parsing gives the same value.
+/// Sets the difficulty of the jobs that follow. Integers go out as integers; fractions so that
+/// parsing gives the same value.
 pub fn write_set_difficulty(difficulty: Difficulty, out: &mut Vec<u8>) {
     notification("mining.set_difficulty", out);
     write!(out, "{difficulty}").expect("a Vec takes every byte");
@@ -144,11 +156,13 @@ pub fn write_show_message(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"]}\n");
 }
 
-/// Renders a notify up to its last part, which is [`NOTIFY_CLEAN`] or [`NOTIFY_KEEP`]. `coinb1_tail` is what the miner sees as
-/// the end of coinb1: the pool's extranonce1 and the lane.
+/// Renders a notify up to its last part, which is [`NOTIFY_CLEAN`] or [`NOTIFY_KEEP`].
+/// `coinb1_tail` is what the miner sees as the end of coinb1: the pool's extranonce1 and the lane.
 #[must_use]
 pub fn render_notify(job_id: &str, job: &Job, coinb1_tail: &[u8]) -> Bytes {
-    let room = 300 + 2 * (job.coinb1.len() + coinb1_tail.len() + job.coinb2.len()) + 67 * job.branches.len();
+    let room = 300
+        + 2 * (job.coinb1.len() + coinb1_tail.len() + job.coinb2.len())
+        + 67 * job.branches.len();
     let mut out = Vec::with_capacity(room);
     notification("mining.notify", &mut out);
     string(job_id, &mut out);
@@ -211,7 +225,8 @@ fn flag(name: &str, value: bool, out: &mut Vec<u8>) {
 
 /// Appends a JSON string.
 pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a string always has a JSON form, and a Vec takes every byte");
+    serde_json::to_writer(out, text)
+        .expect("a string always has a JSON form, and a Vec takes every byte");
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The miner-facing handshake as a pure state machine: we are the server.
 //!
-//! Every request is answered exactly once: most of them here, the four that need a decision (subscribe, authorize, submit, and
-//! what to do about a suggestion) by way of an event. Slots, jobs and verdicts are the proxy's, and so is *when* things are
-//! written: between a subscribe or configure and its answer nothing else may go out, because firmware takes the next line for
-//! the answer.
+//! Every request is answered exactly once: most of them here, the four that need a decision
+//! (subscribe, authorize, submit, and what to do about a suggestion) by way of an event. Slots,
+//! jobs and verdicts are the proxy's, and so is *when* things are written: between a subscribe or
+//! configure and its answer nothing else may go out, because firmware takes the next line for the
+//! answer.
 
 use std::borrow::Cow;
 
@@ -13,8 +14,8 @@ use crate::error::{RejectCode, StratumError};
 use crate::extranonce::SmallBytes;
 use crate::id::Id;
 use crate::server_message::{
-    Granted, write_configured, write_error, write_error_code, write_set_extranonce, write_set_version_mask,
-    write_subscribed, write_text, write_true,
+    Granted, write_configured, write_error, write_error_code, write_set_extranonce,
+    write_set_version_mask, write_subscribed, write_text, write_true,
 };
 use crate::version::VersionMask;
 
@@ -78,7 +79,8 @@ pub enum ServerEvent<'a> {
         /// The password, which may be a secret.
         password: Cow<'a, str>,
     },
-    /// Answer with `write_true` or `write_error`. The session is subscribed and the worker authorized.
+    /// Answer with `write_true` or `write_error`. The session is subscribed and the worker
+    /// authorized.
     Submit {
         /// The id to answer under.
         id: Id,
@@ -89,8 +91,8 @@ pub enum ServerEvent<'a> {
     SuggestDifficulty(Difficulty),
     /// Answered; the mask now granted.
     Configured(Option<VersionMask>),
-    /// Answered with an error, and to be counted under this reason. A submit that gets no further comes as one of
-    /// `submit_malformed`, `submit_before_subscribe`, `submit_unauthorized`.
+    /// Answered with an error, and to be counted under this reason. A submit that gets no further
+    /// comes as one of `submit_malformed`, `submit_before_subscribe`, `submit_unauthorized`.
     Abuse(&'static str),
     /// To be closed, for this reason.
     Close(&'static str),
@@ -131,9 +133,13 @@ impl ServerRole {
             Call::Submit(submit) => self.receive_submit(id, submit, out),
             Call::BadSubmit(error) => refuse(&id, &error, "submit_malformed", out),
             Call::Subscribe { user_agent, .. } => self.receive_subscribe(id, user_agent, out),
-            Call::Authorize { worker, password } => self.receive_authorize(id, worker, password, out),
+            Call::Authorize { worker, password } => {
+                self.receive_authorize(id, worker, password, out)
+            }
             Call::Configure(configure) => self.receive_configure(&id, &configure, out),
-            Call::SuggestDifficulty(value) => suggest(&id, value.and_then(Difficulty::new), "not a difficulty", out),
+            Call::SuggestDifficulty(value) => {
+                suggest(&id, value.and_then(Difficulty::new), "not a difficulty", out)
+            }
             Call::SuggestTarget(difficulty) => suggest(&id, difficulty, "not a target", out),
             Call::ExtranonceSubscribe => {
                 self.takes_extranonce = true;
@@ -156,7 +162,11 @@ impl ServerRole {
             }
             Call::Unknown(method) => {
                 write_error(&id, RejectCode::Other, "unknown method", out);
-                ServerEvent::Abuse(if is_server_method(&method) { "server_method" } else { "unknown_method" })
+                ServerEvent::Abuse(if is_server_method(&method) {
+                    "server_method"
+                } else {
+                    "unknown_method"
+                })
             }
         }
     }
@@ -177,8 +187,11 @@ impl ServerRole {
         };
         write_subscribed(id, session, &extranonce1, extranonce2_size, out);
         self.unsubscribed_calls = 0;
-        self.subscription =
-            Subscription::Made(Box::new(Subscribed { session: session.into(), extranonce1, extranonce2_size }));
+        self.subscription = Subscription::Made(Box::new(Subscribed {
+            session: session.into(),
+            extranonce1,
+            extranonce2_size,
+        }));
     }
 
     /// Answers a [`ServerEvent::Subscribe`] with error 20. The miner may ask again.
@@ -203,8 +216,9 @@ impl ServerRole {
         write_true(id, out);
     }
 
-    /// Changes the offer for a session whose pool rolls other bits now, and tells a miner whose grant changes by it. Send it
-    /// after authorize only: older firmware takes an unknown method there for the answer.
+    /// Changes the offer for a session whose pool rolls other bits now, and tells a miner whose
+    /// grant changes by it. Send it after authorize only: older firmware takes an unknown method
+    /// there for the answer.
     pub fn change_offer(&mut self, offer: VersionMask, out: &mut Vec<u8>) {
         self.offer = offer;
         let Some(requested) = self.requested else {
@@ -217,10 +231,16 @@ impl ServerRole {
         }
     }
 
-    /// Gives a subscribed miner another extranonce, from the next job on. `false`, and nothing written, for one that has not
-    /// said that it follows: it must connect anew.
-    pub fn change_extranonce(&mut self, extranonce1: &[u8], extranonce2_size: u8, out: &mut Vec<u8>) -> bool {
-        let (Subscription::Made(made), Some(extranonce1)) = (&mut self.subscription, SmallBytes::new(extranonce1))
+    /// Gives a subscribed miner another extranonce, from the next job on. `false`, and nothing
+    /// written, for one that has not said that it follows: it must connect anew.
+    pub fn change_extranonce(
+        &mut self,
+        extranonce1: &[u8],
+        extranonce2_size: u8,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let (Subscription::Made(made), Some(extranonce1)) =
+            (&mut self.subscription, SmallBytes::new(extranonce1))
         else {
             return false;
         };
@@ -275,7 +295,12 @@ impl ServerRole {
         self.workers.first().map(AsRef::as_ref)
     }
 
-    fn receive_subscribe<'a>(&mut self, id: Id, user_agent: Cow<'a, str>, out: &mut Vec<u8>) -> ServerEvent<'a> {
+    fn receive_subscribe<'a>(
+        &mut self,
+        id: Id,
+        user_agent: Cow<'a, str>,
+        out: &mut Vec<u8>,
+    ) -> ServerEvent<'a> {
         match &self.subscription {
             Subscription::Made(made) => {
                 write_subscribed(&id, &made.session, &made.extranonce1, made.extranonce2_size, out);
@@ -325,14 +350,21 @@ impl ServerRole {
         ServerEvent::Abuse(reason)
     }
 
-    fn receive_configure<'a>(&mut self, id: &Id, configure: &Configure<'a>, out: &mut Vec<u8>) -> ServerEvent<'a> {
+    fn receive_configure<'a>(
+        &mut self,
+        id: &Id,
+        configure: &Configure<'a>,
+        out: &mut Vec<u8>,
+    ) -> ServerEvent<'a> {
         for extension in &configure.extensions {
             match extension {
                 Extension::VersionRolling(request) => {
                     self.requested = request.map(|request| request.mask);
                     self.granted = request
                         .map(|request| (request.mask.and(self.offer), request.min_bit_count))
-                        .filter(|(mask, min_bit_count)| !mask.is_empty() && mask.bit_count() >= *min_bit_count)
+                        .filter(|(mask, min_bit_count)| {
+                            !mask.is_empty() && mask.bit_count() >= *min_bit_count
+                        })
                         .map(|(mask, _)| mask);
                     if self.granted.is_none() {
                         self.requested = None;
@@ -345,7 +377,9 @@ impl ServerRole {
         }
         let granted = configure.extensions.iter().map(|extension| match extension {
             Extension::VersionRolling(_) => Granted::VersionRolling(self.granted),
-            Extension::MinimumDifficulty(difficulty) => Granted::MinimumDifficulty(difficulty.is_some()),
+            Extension::MinimumDifficulty(difficulty) => {
+                Granted::MinimumDifficulty(difficulty.is_some())
+            }
             Extension::SubscribeExtranonce => Granted::SubscribeExtranonce(true),
             Extension::Unknown(name) => Granted::Unknown(name),
         });
@@ -354,8 +388,8 @@ impl ServerRole {
     }
 }
 
-/// Says whether a worker's name is taken: 1 to 128 printable ASCII characters without spaces or quotes. Names are data all the
-/// same: never a path, a label or a format.
+/// Says whether a worker's name is taken: 1 to 128 printable ASCII characters without spaces or
+/// quotes. Names are data all the same: never a path, a label or a format.
 #[must_use]
 pub fn valid_worker_name(name: &str) -> bool {
     (1..=WORKER_NAME_MAX).contains(&name.len())
@@ -376,14 +410,24 @@ fn is_server_method(method: &str) -> bool {
     METHODS.contains(&method)
 }
 
-fn refuse<'a>(id: &Id, error: &StratumError, reason: &'static str, out: &mut Vec<u8>) -> ServerEvent<'a> {
+fn refuse<'a>(
+    id: &Id,
+    error: &StratumError,
+    reason: &'static str,
+    out: &mut Vec<u8>,
+) -> ServerEvent<'a> {
     write_error_code(id, error.code, &error.message, out);
     ServerEvent::Abuse(reason)
 }
 
-/// Answers a suggestion. Without an id it is a notification: bfgminer sends one right before its subscribe, and would take an
-/// answer for the subscribe's.
-fn suggest<'a>(id: &Id, difficulty: Option<Difficulty>, complaint: &str, out: &mut Vec<u8>) -> ServerEvent<'a> {
+/// Answers a suggestion. Without an id it is a notification: bfgminer sends one right before its
+/// subscribe, and would take an answer for the subscribe's.
+fn suggest<'a>(
+    id: &Id,
+    difficulty: Option<Difficulty>,
+    complaint: &str,
+    out: &mut Vec<u8>,
+) -> ServerEvent<'a> {
     match difficulty {
         _ if id.is_null() => {}
         Some(_) => write_true(id, out),

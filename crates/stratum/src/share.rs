@@ -1,7 +1,9 @@
-//! A share: the fields a miner submitted, decoded strictly, and the proof of work they make with a job.
+//! A share: the fields a miner submitted, decoded strictly, and the proof of work they make with a
+//! job.
 //!
-//! Decoding gives one value for every spelling, so that duplicates are found on the decoded header. Which job and which target a
-//! share is judged by, whether it is a duplicate, and where it goes, is the proxy's.
+//! Decoding gives one value for every spelling, so that duplicates are found on the decoded header.
+//! Which job and which target a share is judged by, whether it is a duplicate, and where it goes,
+//! is the proxy's.
 
 use bitcoin::hashes::{Hash, sha256d};
 
@@ -35,8 +37,8 @@ pub struct Share {
 pub struct Reject {
     /// The code to answer with.
     pub code: RejectCode,
-    /// The reason label: `bad_hex`, `bad_extranonce2`, `bad_ntime`, `bad_nonce`, `bad_version_bits`, `ntime`, `version_mask`,
-    /// `version_missing` or `low_difficulty`.
+    /// The reason label: `bad_hex`, `bad_extranonce2`, `bad_ntime`, `bad_nonce`,
+    /// `bad_version_bits`, `ntime`, `version_mask`, `version_missing` or `low_difficulty`.
     pub reason: &'static str,
 }
 
@@ -48,7 +50,8 @@ impl Reject {
     const LOW: Self = Self { code: RejectCode::LowDifficulty, reason: "low_difficulty" };
 }
 
-/// Decodes a submit. Words of fewer than eight digits are zero-padded (NerdMiner), numbers taken as their value.
+/// Decodes a submit. Words of fewer than eight digits are zero-padded (NerdMiner), numbers taken as
+/// their value.
 ///
 /// # Errors
 /// A [`Reject`] with code 20 for what is not hex, or not of the right length.
@@ -64,7 +67,11 @@ pub fn decode(submit: &Submit<'_>, extranonce2_size: u8) -> Result<Share, Reject
         extranonce2: SmallBytes::new(room).expect("cut from sixteen bytes"),
         ntime: word(&submit.ntime, "bad_ntime")?,
         nonce: word(&submit.nonce, "bad_nonce")?,
-        version_bits: submit.version_bits.as_ref().map(|bits| word(bits, "bad_version_bits")).transpose()?,
+        version_bits: submit
+            .version_bits
+            .as_ref()
+            .map(|bits| word(bits, "bad_version_bits"))
+            .transpose()?,
     })
 }
 
@@ -76,10 +83,14 @@ fn word(word: &Word<'_>, reason: &'static str) -> Result<u32, Reject> {
     }
 }
 
-/// Returns the mask to judge a share by: what its session negotiated; or, where a miner sends bits unasked (MRR does), the
-/// BIP320 bits its pool rolls; or none.
+/// Returns the mask to judge a share by: what its session negotiated; or, where a miner sends bits
+/// unasked (MRR does), the BIP320 bits its pool rolls; or none.
 #[must_use]
-pub fn mask_for(negotiated: Option<VersionMask>, pool: Option<VersionMask>, share: &Share) -> Option<VersionMask> {
+pub fn mask_for(
+    negotiated: Option<VersionMask>,
+    pool: Option<VersionMask>,
+    share: &Share,
+) -> Option<VersionMask> {
     negotiated.or_else(|| share.version_bits.and(pool).map(|mask| mask.and(VersionMask::BIP320)))
 }
 
@@ -118,11 +129,13 @@ pub enum Rebuilt {
 
 /// Judges a share by a job: the header it means must hash to `target` or below.
 ///
-/// `middle` is what stands between `coinb1` and the miner's extranonce2: the pool's extranonce1, lane, slot. With a mask, a share
-/// must carry version bits, inside it. Where the job has set bits inside the mask, both readings of the miner's bits are tried.
+/// `middle` is what stands between `coinb1` and the miner's extranonce2: the pool's extranonce1,
+/// lane, slot. With a mask, a share must carry version bits, inside it. Where the job has set bits
+/// inside the mask, both readings of the miner's bits are tried.
 ///
 /// # Errors
-/// A [`Reject`] with code 20 for a time or version bits out of bounds, 23 for a hash above the target.
+/// A [`Reject`] with code 20 for a time or version bits out of bounds, 23 for a hash above the
+/// target.
 pub fn prove(
     job: &Job,
     middle: &[&[u8]],
@@ -138,21 +151,29 @@ pub fn prove(
     readings.second().filter(|second| target.is_met_by(&second.hash)).ok_or(Reject::LOW)
 }
 
-/// Returns the header a share means whatever its hash: of two readings the one with the lower hash. For reports on shares that
-/// miss their target.
+/// Returns the header a share means whatever its hash: of two readings the one with the lower hash.
+/// For reports on shares that miss their target.
 ///
 /// # Errors
 /// A [`Reject`] with code 20 for a time or version bits out of bounds.
-pub fn proof_of(job: &Job, middle: &[&[u8]], share: &Share, mask: Option<VersionMask>) -> Result<Proof, Reject> {
+pub fn proof_of(
+    job: &Job,
+    middle: &[&[u8]],
+    share: &Share,
+    mask: Option<VersionMask>,
+) -> Result<Proof, Reject> {
     let readings = Readings::new(job, middle, share, mask)?;
     let first = readings.first();
     Ok(match readings.second() {
-        Some(second) if Target::from_le_bytes(first.hash) > Target::from_le_bytes(second.hash) => second,
+        Some(second) if Target::from_le_bytes(first.hash) > Target::from_le_bytes(second.hash) => {
+            second
+        }
         _ => first,
     })
 }
 
-/// The one or two headers a share may mean. They differ in their version only, so the merkle root is computed once.
+/// The one or two headers a share may mean. They differ in their version only, so the merkle root
+/// is computed once.
 struct Readings<'j> {
     job: &'j Job,
     merkle_root: [u8; 32],
@@ -163,22 +184,39 @@ struct Readings<'j> {
 }
 
 impl<'j> Readings<'j> {
-    fn new(job: &'j Job, middle: &[&[u8]], share: &Share, mask: Option<VersionMask>) -> Result<Self, Reject> {
+    fn new(
+        job: &'j Job,
+        middle: &[&[u8]],
+        share: &Share,
+        mask: Option<VersionMask>,
+    ) -> Result<Self, Reject> {
         if share.ntime < job.ntime || share.ntime - job.ntime > NTIME_ROLL_MAX_SECS {
             return Err(Reject::other("ntime"));
         }
         let mask = mask.filter(|mask| !mask.is_empty());
         let (replaced, ored) = match (share.version_bits, mask) {
-            (Some(bits), Some(mask)) if mask.contains(bits) => (job.version & !mask.0 | bits, job.version | bits),
+            (Some(bits), Some(mask)) if mask.contains(bits) => {
+                (job.version & !mask.0 | bits, job.version | bits)
+            }
             (None, Some(_)) => return Err(Reject::other("version_missing")),
             (None | Some(0), None) => (job.version, job.version),
             (Some(_), _) => return Err(Reject::other("version_mask")),
         };
-        Ok(Self { job, merkle_root: merkle_root(job, middle, &share.extranonce2), share: *share, mask, replaced, ored })
+        Ok(Self {
+            job,
+            merkle_root: merkle_root(job, middle, &share.extranonce2),
+            share: *share,
+            mask,
+            replaced,
+            ored,
+        })
     }
 
     fn first(&self) -> Proof {
-        self.hash(self.replaced, if self.replaced == self.ored { Rebuilt::Plain } else { Rebuilt::Replaced })
+        self.hash(
+            self.replaced,
+            if self.replaced == self.ored { Rebuilt::Plain } else { Rebuilt::Replaced },
+        )
     }
 
     fn second(&self) -> Option<Proof> {
@@ -186,7 +224,8 @@ impl<'j> Readings<'j> {
     }
 
     fn hash(&self, version: u32, rebuilt: Rebuilt) -> Proof {
-        let header = self.job.header(&self.merkle_root, version, self.share.ntime, self.share.nonce);
+        let header =
+            self.job.header(&self.merkle_root, version, self.share.ntime, self.share.nonce);
         let hash = sha256d::Hash::hash(&header).to_byte_array();
         Proof { header, hash, version_bits: self.mask.map(|mask| version & mask.0), rebuilt }
     }

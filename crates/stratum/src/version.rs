@@ -1,6 +1,7 @@
 //! Version rolling masks (BIP310, BIP320).
 //!
-//! Which header a share's bits make is decided in [`crate::share`]; which mask a session gets, in the two roles.
+//! Which header a share's bits make is decided in [`crate::share`]; which mask a session gets, in
+//! the two roles.
 
 use std::fmt;
 

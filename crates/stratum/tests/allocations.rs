@@ -1,4 +1,5 @@
-//! A share is read and judged without an allocation: ten thousand miners send thousands of them a second.
+//! A share is read and judged without an allocation: ten thousand miners send thousands of them a
+//! second.
 
 use allocation_counter::measure;
 use stratum::client_message::{Call, ClientLine, parse_client};
@@ -26,7 +27,10 @@ fn job(branches: usize) -> Job {
 
 /// Reads and judges; tells whether the share was good.
 fn validate(line: &[u8], job: &Job, target: &Target) -> bool {
-    let Ok(Some(ClientLine::Call { call: Ok(Call::Submit(submit)), .. })) = parse_client(line) else { return false };
+    let Ok(Some(ClientLine::Call { call: Ok(Call::Submit(submit)), .. })) = parse_client(line)
+    else {
+        return false;
+    };
     let Ok(share) = decode(&submit, 4) else { return false };
     let middle: [&[u8]; 3] = [&[0xaa; 4], &[1, 2, 3], &[0x5c]];
     prove(job, &middle, &share, Some(VersionMask::BIP320), target).is_ok()

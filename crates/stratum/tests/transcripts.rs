@@ -1,7 +1,9 @@
-//! Recorded sessions of real miners, proxies and pools, judged by our own arithmetic: what they agreed on, we must agree on.
+//! Recorded sessions of real miners, proxies and pools, judged by our own arithmetic: what they
+//! agreed on, we must agree on.
 //!
-//! Each recording is cut into lines as it was read from the socket, each line goes through the crate's parsers, and each share
-//! is rebuilt from the pool's notify. Shares are counted, so that nothing passes by being skipped.
+//! Each recording is cut into lines as it was read from the socket, each line goes through the
+//! crate's parsers, and each share is rebuilt from the pool's notify. Shares are counted, so that
+//! nothing passes by being skipped.
 
 #![expect(clippy::unwrap_used, reason = "a test target: a panic is a failed test")]
 
@@ -35,7 +37,12 @@ fn chunks(file: &str) -> Vec<Chunk> {
         let chunk: Value = serde_json::from_str(line).unwrap();
         let connection = chunk.get("session").unwrap_or(&chunk["conn"]).to_string();
         // Bytes stand in the recordings as latin-1: one character is one byte.
-        let data = chunk["data"].as_str().unwrap().chars().map(|byte| u8::try_from(u32::from(byte)).unwrap()).collect();
+        let data = chunk["data"]
+            .as_str()
+            .unwrap()
+            .chars()
+            .map(|byte| u8::try_from(u32::from(byte)).unwrap())
+            .collect();
         Chunk { connection, direction: chunk["dir"].as_str().unwrap().to_owned(), data }
     };
     text.lines().map(chunk).collect()
@@ -72,14 +79,16 @@ struct Connection {
     role: Option<ServerRole>,
 }
 
-/// Replays a recording between miners and one server: returns the shares in the order of their answers.
+/// Replays a recording between miners and one server: returns the shares in the order of their
+/// answers.
 fn replay(file: &str) -> Vec<Judged> {
     let mut connections: HashMap<String, Connection> = HashMap::new();
     let mut judged = Vec::new();
     for Chunk { connection, direction, data } in chunks(file) {
         let connection = connections.entry(connection).or_default();
         let limit = if direction == "c2s" { MINER_LINE_MAX } else { POOL_LINE_MAX };
-        let mut splitter = connection.splitters.remove(&direction).unwrap_or_else(|| Splitter::new(limit));
+        let mut splitter =
+            connection.splitters.remove(&direction).unwrap_or_else(|| Splitter::new(limit));
         let mut input = &data[..];
         while let Some(line) = splitter.next_line(&mut input).unwrap() {
             match direction.as_str() {
@@ -100,9 +109,13 @@ impl Connection {
     fn client_line(&mut self, line: &[u8]) {
         let line = match parse_client(line) {
             Ok(line) => line.expect("no miner sent an empty line"),
-            // bfgminer tries TLS first; what follows the hello's first newline byte is no text either.
+            // bfgminer tries TLS first; what follows the hello's first newline byte is no text
+            // either.
             Err(fault) => {
-                assert!(matches!(fault, LineFault::TlsOnPlain | LineFault::NotUtf8 | LineFault::Json), "{fault}");
+                assert!(
+                    matches!(fault, LineFault::TlsOnPlain | LineFault::NotUtf8 | LineFault::Json),
+                    "{fault}"
+                );
                 return;
             }
         };
@@ -118,7 +131,8 @@ impl Connection {
     }
 
     fn take_submit(&self, submit: &Submit<'_>) -> Judged {
-        let (job, difficulty) = self.jobs.get(submit.job_id.as_ref()).expect("the miner was given this job").clone();
+        let (job, difficulty) =
+            self.jobs.get(submit.job_id.as_ref()).expect("the miner was given this job").clone();
         Judged {
             share: decode(submit, self.extranonce2_size).unwrap(),
             job,
@@ -129,16 +143,23 @@ impl Connection {
         }
     }
 
-    /// Plays the line to our own server side, which must make the same of it as the recorded one did.
+    /// Plays the line to our own server side, which must make the same of it as the recorded one
+    /// did.
     fn play(&mut self, line: ClientLine<'_>) {
         let is_submit = matches!(&line, ClientLine::Call { call: Ok(Call::Submit(_)), .. });
         let role = self.role.get_or_insert_with(|| ServerRole::new(VersionMask::BIP320));
         let mut out = Vec::new();
         match role.receive(line, &mut out) {
-            ServerEvent::Subscribe { id, .. } => role.accept_subscription(&id, "s", &[1], 4, &mut out),
-            ServerEvent::Authorize { id, worker, .. } => role.answer_authorize(&id, &worker, true, &mut out),
+            ServerEvent::Subscribe { id, .. } => {
+                role.accept_subscription(&id, "s", &[1], 4, &mut out);
+            }
+            ServerEvent::Authorize { id, worker, .. } => {
+                role.answer_authorize(&id, &worker, true, &mut out);
+            }
             ServerEvent::Submit { .. } => assert!(is_submit),
-            ServerEvent::Answered | ServerEvent::Ignored | ServerEvent::Configured(Some(VersionMask::BIP320)) => {
+            ServerEvent::Answered
+            | ServerEvent::Ignored
+            | ServerEvent::Configured(Some(VersionMask::BIP320)) => {
                 assert!(!is_submit);
             }
             event => panic!("{event:?}"),
@@ -165,10 +186,17 @@ impl Connection {
         None
     }
 
-    /// Answers come in the order of the submits, which is all there is to go by: cpuminer uses one id for all of them.
-    fn server_reply(&mut self, raw_id: &str, outcome: Result<PoolResult, StratumError>) -> Option<Judged> {
+    /// Answers come in the order of the submits, which is all there is to go by: cpuminer uses one
+    /// id for all of them.
+    fn server_reply(
+        &mut self,
+        raw_id: &str,
+        outcome: Result<PoolResult, StratumError>,
+    ) -> Option<Judged> {
         if let Ok(PoolResult::Json(raw)) = &outcome {
-            if self.subscribe_id.as_ref().is_some_and(|id| id.as_raw() == raw_id) && raw.starts_with('[') {
+            if self.subscribe_id.as_ref().is_some_and(|id| id.as_raw() == raw_id)
+                && raw.starts_with('[')
+            {
                 let result: Value = serde_json::from_str(raw).unwrap();
                 self.extranonce1 = const_hex::decode(result[1].as_str().unwrap()).unwrap();
                 self.extranonce2_size = result[2].as_u64().unwrap().try_into().unwrap();
@@ -219,7 +247,13 @@ fn no_recorded_share_stands_after_any_field_is_changed() {
             bytes[0] ^= 1;
             extranonce2.extranonce2 = SmallBytes::new(&bytes).unwrap();
             for changed in [nonce, ntime, extranonce2] {
-                let verdict = prove(&share.job, &[&share.extranonce1], &changed, None, &share.difficulty.target());
+                let verdict = prove(
+                    &share.job,
+                    &[&share.extranonce1],
+                    &changed,
+                    None,
+                    &share.difficulty.target(),
+                );
                 assert_eq!(verdict.unwrap_err().code, RejectCode::LowDifficulty, "{file}");
             }
         }
@@ -255,8 +289,9 @@ fn the_recorded_regtest_block_meets_its_network_target() {
     assert_eq!(shares.len(), 2);
 }
 
-/// The load tool behind these recordings does not hash: its shares miss difficulty 1 either way, and ckproxy (the variant without
-/// difficulty) said `true` to all. What they prove is that it forwards *another* header than the miner meant.
+/// The load tool behind these recordings does not hash: its shares miss difficulty 1 either way,
+/// and ckproxy (the variant without difficulty) said `true` to all. What they prove is that it
+/// forwards *another* header than the miner meant.
 #[test]
 fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
     let below = replay("versionroll-miner-ckproxy");
@@ -275,13 +310,17 @@ fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
         );
         assert_eq!(meant.header[4..], sent.header[4..]);
         assert_ne!(meant.hash, sent.hash);
-        // The job was sent under difficulty 1,000,000, the shares under 1: they miss both, with the bits and without.
+        // The job was sent under difficulty 1,000,000, the shares under 1: they miss both, with the
+        // bits and without.
         assert_eq!(below.difficulty.get(), 1_000_000.0);
         assert_eq!((below.newest_difficulty, above.difficulty), (Difficulty::ONE, Difficulty::ONE));
         let low = Err(RejectCode::LowDifficulty);
         assert_eq!(below.verdict(mask, Difficulty::ONE).map_err(|reject| reject.code), low);
         assert_eq!(above.verdict(None, Difficulty::ONE).map_err(|reject| reject.code), low);
-        assert_eq!(below.verdict(None, Difficulty::ONE).map_err(|reject| reject.reason), Err("version_mask"));
+        assert_eq!(
+            below.verdict(None, Difficulty::ONE).map_err(|reject| reject.reason),
+            Err("version_mask")
+        );
     }
 }
 
@@ -321,7 +360,8 @@ fn every_reply_of_ckpool_to_odd_input_is_understood() {
         }
     }
     let rejected = |id: &str| {
-        let mut found = replies.iter().filter(|(session, reply, _)| session.contains("rejects") && reply == id);
+        let mut found =
+            replies.iter().filter(|(session, reply, _)| session.contains("rejects") && reply == id);
         found.next().unwrap().2.clone().unwrap_err()
     };
     for (id, code, message) in [
@@ -342,7 +382,8 @@ fn every_reply_of_ckpool_to_odd_input_is_understood() {
         assert_eq!(rejected(id), (code, message.to_owned()), "{id}");
     }
     let others = replies.iter().filter(|(session, ..)| !session.contains("rejects"));
-    let others: Vec<(i32, String)> = others.filter_map(|(_, _, outcome)| outcome.clone().err()).collect();
+    let others: Vec<(i32, String)> =
+        others.filter_map(|(_, _, outcome)| outcome.clone().err()).collect();
     assert_eq!(
         others,
         [
@@ -351,12 +392,15 @@ fn every_reply_of_ckpool_to_odd_input_is_understood() {
             (20, "-1:params not found".to_owned())
         ]
     );
-    let configured = replies.iter().find(|(session, ..)| session.contains("configure-all")).unwrap();
+    let configured =
+        replies.iter().find(|(session, ..)| session.contains("configure-all")).unwrap();
     assert_eq!(configured.2, Ok("{\"version-rolling\":t".to_owned()));
     assert_eq!((replies.len(), notifications), (36, 24));
 }
 
 fn hashes(file: &str) -> Vec<[u8; 32]> {
-    let hash = |share: &Judged| proof_of(&share.job, &[&share.extranonce1], &share.share, None).unwrap().hash;
+    let hash = |share: &Judged| {
+        proof_of(&share.job, &[&share.extranonce1], &share.share, None).unwrap().hash
+    };
     replay(file).iter().map(hash).collect()
 }

@@ -1,7 +1,8 @@
 //! The arithmetic of proof of work, on SHA-256 alone: coinbase, merkle root, header, share hash.
 //!
-//! It judges what the crates under test say, so it shares no line with them; real blocks and a share recorded from an
-//! unmodified pool pin it. Difficulties and targets are in [`target`]; fast hashing for the test miner in [`scan`].
+//! It judges what the crates under test say, so it shares no line with them; real blocks and a
+//! share recorded from an unmodified pool pin it. Difficulties and targets are in [`target`]; fast
+//! hashing for the test miner in [`scan`].
 
 use sha2::{Digest, Sha256};
 
@@ -120,7 +121,9 @@ pub(crate) mod tests {
         Header {
             version: 1,
             prevhash: [0; 32],
-            merkle_root: displayed("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b"),
+            merkle_root: displayed(
+                "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b",
+            ),
             ntime: 1_231_006_505,
             nbits: 0x1d00_ffff,
             nonce: 2_083_236_893,
@@ -131,7 +134,9 @@ pub(crate) mod tests {
         Header {
             version: 1,
             prevhash: displayed("000000000002d01c1fccc21636b607dfd930d31d01c3a62104612a1719011250"),
-            merkle_root: displayed("f3e94742aca4b5ef85488dc37c06c3282295ffec960994b2c0d5ac2a25a95766"),
+            merkle_root: displayed(
+                "f3e94742aca4b5ef85488dc37c06c3282295ffec960994b2c0d5ac2a25a95766",
+            ),
             ntime: 1_293_623_863,
             nbits: 0x1b04_864c,
             nonce: 274_148_111,
@@ -140,7 +145,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_genesis_block_hashes_to_its_hash() {
-        let expected = displayed("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f");
+        let expected =
+            displayed("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f");
         assert_eq!(genesis().hash(), expected);
     }
 
@@ -148,7 +154,12 @@ pub(crate) mod tests {
     fn the_genesis_coinbase_gives_its_merkle_root_wherever_it_is_cut() {
         let whole = parse_bytes(GENESIS_COINBASE).unwrap();
         for (first, second, third) in [(42, 46, 54), (60, 61, 65), (0, 1, 203)] {
-            let made = coinbase(&whole[..first], &whole[first..second], &whole[second..third], &whole[third..]);
+            let made = coinbase(
+                &whole[..first],
+                &whole[first..second],
+                &whole[second..third],
+                &whole[third..],
+            );
             assert_eq!(merkle_root(&made, &[]), genesis().merkle_root);
         }
     }
@@ -165,7 +176,8 @@ pub(crate) mod tests {
         let far = double_sha256(&[transactions[2], transactions[3]].concat());
         let near = double_sha256(&[transactions[0], transactions[1]].concat());
         assert_eq!(double_sha256(&[near, far].concat()), block_100_000().merkle_root);
-        let expected = displayed("000000000003ba27aa200b1cecaad478d2b00432346c3f1f3986da1afd33e506");
+        let expected =
+            displayed("000000000003ba27aa200b1cecaad478d2b00432346c3f1f3986da1afd33e506");
         assert_eq!(block_100_000().hash(), expected);
     }
 
@@ -173,18 +185,21 @@ pub(crate) mod tests {
     fn branches_fold_in_order() {
         let made = coinbase(b"a", b"b", b"c", b"d");
         let (one, two) = ([1; 32], [2; 32]);
-        let by_hand = double_sha256(&[double_sha256(&[double_sha256(b"abcd"), one].concat()), two].concat());
+        let by_hand =
+            double_sha256(&[double_sha256(&[double_sha256(b"abcd"), one].concat()), two].concat());
         assert_eq!(merkle_root(&made, &[one, two]), by_hand);
     }
 
     #[test]
     fn prevhash_words_are_swapped_as_pools_send_them() {
-        let sent = parse_array("0a8ce26f72b3f1b646a2a6c14ff763ae65831e939c085ae10019d66800000000").unwrap();
+        let sent = parse_array("0a8ce26f72b3f1b646a2a6c14ff763ae65831e939c085ae10019d66800000000")
+            .unwrap();
         assert_eq!(swap_words(sent), genesis().hash());
         assert_eq!(swap_words(genesis().hash()), sent);
     }
 
-    /// minerd 2.5.1 against an unmodified ckpool, recorded: the pool said true at difficulty 0.0005.
+    /// minerd 2.5.1 against an unmodified ckpool, recorded: the pool said true at difficulty
+    /// 0.0005.
     #[test]
     fn a_recorded_share_is_what_the_pool_said_it_is() {
         let coinb1 = "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff2b01020004f9ca026b0434306f130c";
@@ -207,7 +222,10 @@ pub(crate) mod tests {
             };
             assert!(Target::of_difficulty(0.0005).unwrap().met_by(&header.hash()), "nonce {nonce}");
             let other = Header { nonce: header.nonce ^ 1, ..header };
-            assert!(!Target::of_difficulty(0.0005).unwrap().met_by(&other.hash()), "nonce {nonce} with a bit flipped");
+            assert!(
+                !Target::of_difficulty(0.0005).unwrap().met_by(&other.hash()),
+                "nonce {nonce} with a bit flipped"
+            );
         }
     }
 

@@ -50,7 +50,8 @@ pub fn wall() -> Timestamp {
 /// # Errors
 /// Says in words what is wrong: not a span, or a negative one.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|error| format!("span `{text}`: {error}"))?;
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error| format!("span `{text}`: {error}"))?;
     Duration::try_from(span).map_err(|_| format!("span `{text}` is negative"))
 }
 

@@ -1,8 +1,9 @@
 //! A simulated facility: machines that draw power, a house, AI tenants, and the meters over them.
 //!
-//! It stands where real devices stand, so it keeps its own truth: what a machine *says* and what it *draws* are two things,
-//! and a judge reads the second from [`SimFacility::trace`]. All of it takes the time as an argument; only the drivers
-//! ([`SimActuator`], [`SimMeter`]) and the sampler read the testbed's clock. It knows nothing of Tieline's decisions.
+//! It stands where real devices stand, so it keeps its own truth: what a machine *says* and what it
+//! *draws* are two things, and a judge reads the second from [`SimFacility::trace`]. All of it
+//! takes the time as an argument; only the drivers ([`SimActuator`], [`SimMeter`]) and the sampler
+//! read the testbed's clock. It knows nothing of Tieline's decisions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -112,7 +113,8 @@ impl SimFacility {
                 return Err(SpecError::MachineTwice(id));
             }
         }
-        let inner = Inner { machines, house: spec.house, tenants: spec.tenants, trace: Trace::default() };
+        let inner =
+            Inner { machines, house: spec.house, tenants: spec.tenants, trace: Trace::default() };
         Ok(Self { inner: Arc::new(Mutex::new(inner)) })
     }
 
@@ -202,19 +204,22 @@ impl SimFacility {
         inner.trace.push(Sample { at: now.wall, power });
     }
 
-    /// The samples taken so far, oldest first: the truth that a judge holds against what was promised.
+    /// The samples taken so far, oldest first: the truth that a judge holds against what was
+    /// promised.
     #[must_use]
     pub fn trace(&self) -> Vec<Sample> {
         self.inner.lock().trace.samples().copied().collect()
     }
 
-    /// The least headroom (`usable` less everything but the tenants) in `from..=to`; `None` without a sample there.
+    /// The least headroom (`usable` less everything but the tenants) in `from..=to`; `None` without
+    /// a sample there.
     #[must_use]
     pub fn min_headroom(&self, usable: Watts, from: Timestamp, to: Timestamp) -> Option<Headroom> {
         self.inner.lock().trace.min_headroom(usable, from, to)
     }
 
-    /// Samples ten times a second until `stop` is cancelled. It also moves the [`Self::hashing`] flags on.
+    /// Samples ten times a second until `stop` is cancelled. It also moves the [`Self::hashing`]
+    /// flags on.
     #[must_use]
     pub fn spawn_sampler(&self, stop: CancellationToken) -> JoinHandle<()> {
         let facility = self.clone();
@@ -248,7 +253,11 @@ impl SimFacility {
         SimMeter::of_tenant(self.clone(), tenant)
     }
 
-    fn reach<T>(&self, id: &MachineId, act: impl FnOnce(&mut SimMachine) -> T) -> Result<T, ActuatorError> {
+    fn reach<T>(
+        &self,
+        id: &MachineId,
+        act: impl FnOnce(&mut SimMachine) -> T,
+    ) -> Result<T, ActuatorError> {
         match self.inner.lock().machines.get_mut(id) {
             Some(machine) if machine.is_reachable() => Ok(act(machine)),
             Some(_) => Err(ActuatorError::Failed { why: format!("no actuator reaches {id}") }),

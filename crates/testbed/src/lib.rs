@@ -1,7 +1,8 @@
 //! What Tieline is tested against: a pool that judges, miners that really hash.
 //!
-//! Each part is a library, so that a test holds its handles, and a program, so that a demo can run it apart. What judges
-//! here is written from the protocol alone and shares no arithmetic with the crates under test.
+//! Each part is a library, so that a test holds its handles, and a program, so that a demo can run
+//! it apart. What judges here is written from the protocol alone and shares no arithmetic with the
+//! crates under test.
 
 pub mod arithmetic;
 pub mod clock;

@@ -1,8 +1,10 @@
-//! Load: thousands of miners and a pool played against any Stratum V1 address, to measure what is between them.
+//! Load: thousands of miners and a pool played against any Stratum V1 address, to measure what is
+//! between them.
 //!
-//! The pool runs on one thread and the miners on another, both on bare readiness, so that as little as possible of what
-//! is measured is the tool. Shares are real and each is unlike any other; they are sent by the clock, whether or not
-//! answers come. What is left of the tool in the figures is told by a run without a peer, the *floor*.
+//! The pool runs on one thread and the miners on another, both on bare readiness, so that as little
+//! as possible of what is measured is the tool. Shares are real and each is unlike any other; they
+//! are sent by the clock, whether or not answers come. What is left of the tool in the figures is
+//! told by a run without a peer, the *floor*.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +21,9 @@ mod proc;
 mod report;
 
 pub use pool::{PoolCounts, PoolSettings};
-pub use report::{Cpu, Failover, Fanout, Figures, Memory, Oddities, Percentiles, Report, Shares, Slope};
+pub use report::{
+    Cpu, Failover, Fanout, Figures, Memory, Oddities, Percentiles, Report, Shares, Slope,
+};
 
 use job::Mark;
 use miner::Habits;
@@ -57,7 +61,8 @@ pub struct LoadConfig {
     pub wait: Duration,
     /// Close the first pool so long after the first share.
     pub kill_pool_at: Option<Duration>,
-    /// Close the pool that is mined at each time so much has passed, the first and the second in turn; half of it later it is back.
+    /// Close the pool that is mined at each time so much has passed, the first and the second in
+    /// turn; half of it later it is back.
     pub pool_dies_every: Option<Duration>,
     /// Measure the tool alone first.
     pub with_floor: bool,
@@ -101,7 +106,9 @@ pub enum LoadError {
         connect: SocketAddr,
     },
     /// More connections than this process may hold.
-    #[error("{miners} miners need {needed} open files (the pool's side included), and this process may have {limit}")]
+    #[error(
+        "{miners} miners need {needed} open files (the pool's side included), and this process may have {limit}"
+    )]
     OpenFiles {
         /// The miners asked for.
         miners: usize,
@@ -154,17 +161,24 @@ impl Bench {
         &self.pools.addrs
     }
 
-    /// Plays the miners against `connect`; with none, straight against the tool's own pool. `tell` hears what goes on.
+    /// Plays the miners against `connect`; with none, straight against the tool's own pool. `tell`
+    /// hears what goes on.
     ///
     /// # Errors
-    /// When the peer cannot be reached or does not serve the miners; shares it loses are no error but figures.
-    pub fn run(self, connect: Option<SocketAddr>, mut tell: impl FnMut(&str)) -> Result<Report, LoadError> {
+    /// When the peer cannot be reached or does not serve the miners; shares it loses are no error
+    /// but figures.
+    pub fn run(
+        self,
+        connect: Option<SocketAddr>,
+        mut tell: impl FnMut(&str),
+    ) -> Result<Report, LoadError> {
         let Self { config, pools } = self;
         let floor = match connect {
             Some(_) if config.with_floor => Some(floor(&config, &mut tell)?),
             _ => None,
         };
-        let run = Run { config: &config, connect: connect.unwrap_or(pools.addrs[0]), tell: &mut tell };
+        let run =
+            Run { config: &config, connect: connect.unwrap_or(pools.addrs[0]), tell: &mut tell };
         Ok(Report { measured: run.measure(pools)?, floor })
     }
 }
@@ -173,8 +187,13 @@ impl Bench {
 fn floor(config: &LoadConfig, tell: &mut dyn FnMut(&str)) -> Result<Figures, LoadError> {
     let any = SocketAddr::new(config.pool.listen.ip(), 0);
     let pool = PoolSettings { listen: any, second: None, ..config.pool.clone() };
-    let alone =
-        LoadConfig { pids: Vec::new(), slope_from: None, kill_pool_at: None, pool_dies_every: None, ..config.clone() };
+    let alone = LoadConfig {
+        pids: Vec::new(),
+        slope_from: None,
+        kill_pool_at: None,
+        pool_dies_every: None,
+        ..config.clone()
+    };
     let pools = Pools::open(&pool)?;
     tell("the tool alone");
     Run { config: &alone, connect: pools.addrs[0], tell }.measure(pools)
@@ -232,12 +251,22 @@ impl Run<'_> {
         fleet.drain(CATCH_UP, |books, miners| books.newest_was_read_by(miners))?;
         fleet.drain(DRAIN, |_, _| true)?;
         let at_last_answer = self.usage()?;
-        let notes = Notes { ready, before, slope, idle_from, mined_from, first_timed, at_first_share, at_last_answer };
+        let notes = Notes {
+            ready,
+            before,
+            slope,
+            idle_from,
+            mined_from,
+            first_timed,
+            at_first_share,
+            at_last_answer,
+        };
         let books = pools.stop()?;
         Ok(self.figures(fleet, books, &notes))
     }
 
-    /// Waits until the peer hands a job on: it may only just have started, or find its pool only now.
+    /// Waits until the peer hands a job on: it may only just have started, or find its pool only
+    /// now.
     fn probe(&mut self, pools: &Pools) -> Result<(), LoadError> {
         let until = now() + self.config.wait;
         loop {
@@ -245,7 +274,9 @@ impl Run<'_> {
             match fleet.join(1) {
                 Ok(_) => return Ok(()),
                 Err(error) if now() >= until => return Err(error),
-                Err(LoadError::Handshake { .. } | LoadError::Unreachable { .. }) => std::thread::sleep(RETRY),
+                Err(LoadError::Handshake { .. } | LoadError::Unreachable { .. }) => {
+                    std::thread::sleep(RETRY);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -253,7 +284,11 @@ impl Run<'_> {
 
     fn fleet(&self, pools: &Pools) -> Result<Fleet, LoadError> {
         let LoadConfig { worker, password, version_rolling, .. } = self.config;
-        let habits = Habits { worker: worker.clone(), password: password.clone(), version_rolling: *version_rolling };
+        let habits = Habits {
+            worker: worker.clone(),
+            password: password.clone(),
+            version_rolling: *version_rolling,
+        };
         Fleet::new(self.connect, pools.run, self.config.connect_window, habits)
     }
 
@@ -281,7 +316,9 @@ impl Run<'_> {
             Cpu { seconds, per_100k_shares: seconds * 100_000.0 / timed.max(1) as f64 }
         });
         let memory = notes.before.zip(notes.at_last_answer).map(|(before, after)| {
-            let each = |from: Usage, miners: usize| (after.rss_kib as f64 - from.rss_kib as f64) / miners as f64;
+            let each = |from: Usage, miners: usize| {
+                (after.rss_kib as f64 - from.rss_kib as f64) / miners as f64
+            };
             let slope = notes.slope.map(|(from_miners, from)| Slope {
                 from_miners,
                 from_kib: from.rss_kib,
@@ -316,9 +353,17 @@ impl Run<'_> {
             .iter()
             .map(|&(dead, died)| {
                 let mut moves = books.moves().filter(|(to, _)| *to != dead).map(|(_, read)| read);
-                let read = moves.find(|read| read.first.is_some_and(|first| first >= died)).unwrap_or_default();
-                let since = |at: Option<Instant>| at.map_or(0.0, |at| millis(at.saturating_duration_since(died)));
-                Failover { moved: read.miners, first_ms: since(read.first), last_ms: since(read.last) }
+                let read = moves
+                    .find(|read| read.first.is_some_and(|first| first >= died))
+                    .unwrap_or_default();
+                let since = |at: Option<Instant>| {
+                    at.map_or(0.0, |at| millis(at.saturating_duration_since(died)))
+                };
+                Failover {
+                    moved: read.miners,
+                    first_ms: since(read.first),
+                    last_ms: since(read.last),
+                }
             })
             .collect();
         Figures {
@@ -355,7 +400,8 @@ impl Run<'_> {
     }
 }
 
-/// Tells whether every miner should have got this job: the first pool's until it dies, the second's until that does, and so on.
+/// Tells whether every miner should have got this job: the first pool's until it dies, the second's
+/// until that does, and so on.
 fn is_wanted(mark: Mark, sent: Instant, deaths: &[(usize, Instant)]) -> bool {
     let near = |died: Instant| sent < died + SETTLE && died < sent + SETTLE;
     let live = deaths.iter().rfind(|(_, died)| *died <= sent).map_or(0, |(dead, _)| 1 - dead);
@@ -407,7 +453,8 @@ fn now() -> Instant {
 
 /// Open files beside the miners' and the pool's connections.
 const OTHER_FILES: u64 = 64;
-/// Longest wait for answers after the last share: proxies give a share up after twenty seconds or so.
+/// Longest wait for answers after the last share: proxies give a share up after twenty seconds or
+/// so.
 const DRAIN: Duration = Duration::from_secs(25);
 /// Longest wait for the newest job to reach everybody.
 const CATCH_UP: Duration = Duration::from_secs(2);

@@ -1,8 +1,10 @@
-//! The test miner: a Stratum V1 client that really hashes, at a set rate, with the habits of real firmware.
+//! The test miner: a Stratum V1 client that really hashes, at a set rate, with the habits of real
+//! firmware.
 //!
-//! A [`TestMiner`] checks from the outside what a proxy promises: each submit answered once, no work twice, no
-//! connection lost; its [`MinerCounts`] are the miner's side of the books. It sleeps and wakes by a [`PowerSwitch`],
-//! which a simulated device may hold too. Whether shares are good is judged by the pool.
+//! A [`TestMiner`] checks from the outside what a proxy promises: each submit answered once, no
+//! work twice, no connection lost; its [`MinerCounts`] are the miner's side of the books. It sleeps
+//! and wakes by a [`PowerSwitch`], which a simulated device may hold too. Whether shares are good
+//! is judged by the pool.
 
 mod brain;
 mod config;
@@ -37,7 +39,8 @@ use crate::clock;
 use crate::wait::{self, NotInTime};
 use crate::wire::Direction;
 
-/// A running test miner. Dropping it closes its connection at once; [`TestMiner::stop`] waits for its answers first.
+/// A running test miner. Dropping it closes its connection at once; [`TestMiner::stop`] waits for
+/// its answers first.
 #[derive(Debug)]
 pub struct TestMiner {
     shared: Arc<Shared>,
@@ -117,7 +120,8 @@ impl TestMiner {
         self.shared.finish.cancel();
     }
 
-    /// Stops hashing, waits up to half a minute for outstanding answers, closes, and returns the final counts.
+    /// Stops hashing, waits up to half a minute for outstanding answers, closes, and returns the
+    /// final counts.
     pub async fn stop(&self) -> MinerCounts {
         self.finish();
         let task = self.task.lock().take();

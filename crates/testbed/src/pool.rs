@@ -1,8 +1,9 @@
-//! The test pool: a Stratum V1 server that judges every share with its own arithmetic, and misbehaves on request.
+//! The test pool: a Stratum V1 server that judges every share with its own arithmetic, and
+//! misbehaves on request.
 //!
-//! A [`TestPool`] listens on a port of its own; its [`Counts`] are the pool's side of the books. What it does wrong is
-//! chosen by [`PoolConfig`] at the start and by its methods, or [`Command`]s, while it runs. It knows nothing of lanes,
-//! leases or proxies: to it, whoever connects is a miner.
+//! A [`TestPool`] listens on a port of its own; its [`Counts`] are the pool's side of the books.
+//! What it does wrong is chosen by [`PoolConfig`] at the start and by its methods, or [`Command`]s,
+//! while it runs. It knows nothing of lanes, leases or proxies: to it, whoever connects is a miner.
 
 mod command;
 mod config;
@@ -23,8 +24,8 @@ use tokio::net::TcpListener;
 
 pub use self::command::{Command, CommandError};
 pub use self::config::{
-    Authorize, ConfigError, DIFFICULTY_MAX, DIFFICULTY_MIN, DifficultyOrder, ErrorForm, Extranonce1,
-    ExtranonceSubscribe, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
+    Authorize, ConfigError, DIFFICULTY_MAX, DIFFICULTY_MIN, DifficultyOrder, ErrorForm,
+    Extranonce1, ExtranonceSubscribe, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
 };
 pub use self::counts::{ConnectionCounts, Counts, Outcome, Tally};
 use self::serve::{Handshake, Hub};
@@ -120,7 +121,11 @@ impl TestPool {
     /// Returns the connections, closed ones included, in the order they came.
     #[must_use]
     pub fn connections(&self) -> Vec<(ConnectionId, ConnectionCounts)> {
-        self.counts().connections.into_iter().map(|(id, counts)| (ConnectionId(id), counts)).collect()
+        self.counts()
+            .connections
+            .into_iter()
+            .map(|(id, counts)| (ConnectionId(id), counts))
+            .collect()
     }
 
     /// Returns the latest lines of a connection, open or closed.
@@ -133,7 +138,11 @@ impl TestPool {
     ///
     /// # Errors
     /// [`NotInTime`] with the counts as they were last.
-    pub async fn until(&self, limit: Duration, wanted: impl FnMut(&Counts) -> bool) -> Result<Counts, NotInTime> {
+    pub async fn until(
+        &self,
+        limit: Duration,
+        wanted: impl FnMut(&Counts) -> bool,
+    ) -> Result<Counts, NotInTime> {
         wait::until(self.hub.changes(), limit, || self.counts(), wanted).await
     }
 
@@ -175,8 +184,8 @@ impl TestPool {
         self.hub.act(|core, _| core.set_difficulty(difficulty))
     }
 
-    /// Gives every connection a new extranonce1 (`None`: one of its own each) and size, then a clean job on it.
-    /// Jobs from before are retired.
+    /// Gives every connection a new extranonce1 (`None`: one of its own each) and size, then a
+    /// clean job on it. Jobs from before are retired.
     ///
     /// # Errors
     /// [`ConfigError`] for lengths no client takes.
@@ -184,7 +193,8 @@ impl TestPool {
         self.hub.act(|core, now| core.set_extranonce(value, size, now))
     }
 
-    /// Changes the version mask at once; `None` forbids rolling. Connections that configured are told.
+    /// Changes the version mask at once; `None` forbids rolling. Connections that configured are
+    /// told.
     pub fn set_version_mask(&self, mask: Option<u32>) {
         self.hub.act(|core, _| core.set_version_mask(mask));
     }
@@ -263,7 +273,8 @@ impl TestPool {
         Ok(())
     }
 
-    /// Serves `GET /counts` and `POST /control` (command lines) as plain HTTP until the pool ends. Returns the address.
+    /// Serves `GET /counts` and `POST /control` (command lines) as plain HTTP until the pool ends.
+    /// Returns the address.
     ///
     /// # Errors
     /// [`PoolError::Listen`].

@@ -35,7 +35,8 @@ pub async fn ended(span: Option<Duration>) -> anyhow::Result<()> {
 pub async fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let json = serde_json::to_vec(value).with_context(|| format!("cannot serialise {}", path.display()))?;
+    let json = serde_json::to_vec(value)
+        .with_context(|| format!("cannot serialise {}", path.display()))?;
     let failed = || format!("cannot write {}", path.display());
     tokio::fs::write(&beside, json).await.with_context(failed)?;
     tokio::fs::rename(&beside, path).await.with_context(failed)

@@ -1,8 +1,8 @@
 //! A chaos relay: it stands between two TCP peers and gives the line its weather.
 //!
-//! Bytes are delayed, cut, gathered, changed, slowed down, held up or lost, each way apart; connections are half-closed,
-//! reset, or forgotten as a NAT forgets them. It knows no protocol. What it does by chance comes from a seed; the time at
-//! which bytes come does not.
+//! Bytes are delayed, cut, gathered, changed, slowed down, held up or lost, each way apart;
+//! connections are half-closed, reset, or forgotten as a NAT forgets them. It knows no protocol.
+//! What it does by chance comes from a seed; the time at which bytes come does not.
 
 mod pump;
 
@@ -210,8 +210,8 @@ impl Relay {
         self.decide(Fate::Reset);
     }
 
-    /// Loses everything of the connections there are, for ever and without a word, as a NAT does that has forgotten them.
-    /// New ones pass.
+    /// Loses everything of the connections there are, for ever and without a word, as a NAT does
+    /// that has forgotten them. New ones pass.
     pub fn forget(&self) {
         self.decide(Fate::Forgotten);
     }

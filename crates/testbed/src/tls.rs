@@ -72,11 +72,15 @@ impl Identity {
         Self::new(chain, PrivateKeyDer::from_pem_slice(key)?)
     }
 
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_single_cert(chain.clone(), key.clone_key())?;
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+                .with_no_client_auth()
+                .with_single_cert(chain.clone(), key.clone_key())?;
         Ok(Self { chain, key: Arc::new(key), config: Arc::new(config) })
     }
 
@@ -94,7 +98,9 @@ impl Identity {
     /// # Errors
     /// [`TlsError::Use`] for a certificate that cannot be read.
     pub fn pin(&self) -> Result<String, TlsError> {
-        let [leaf, ..] = &self.chain[..] else { return Err(rustls::Error::NoCertificatesPresented.into()) };
+        let [leaf, ..] = &self.chain[..] else {
+            return Err(rustls::Error::NoCertificatesPresented.into());
+        };
         let key = ParsedCertificate::try_from(leaf)?.subject_public_key_info();
         Ok(format!("sha256/{}", STANDARD.encode(Sha256::digest(key.as_ref()))))
     }

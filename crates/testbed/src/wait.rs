@@ -33,6 +33,9 @@ pub(crate) async fn until<T: Serialize>(
     });
     match waited.await {
         Ok(()) => Ok(last),
-        Err(_) => Err(NotInTime { waited: limit, last: serde_json::to_string(&read()).unwrap_or_default() }),
+        Err(_) => Err(NotInTime {
+            waited: limit,
+            last: serde_json::to_string(&read()).unwrap_or_default(),
+        }),
     }
 }

@@ -1,4 +1,5 @@
-//! Lines as the testbed reads and keeps them: a lenient envelope, and a bounded record of what was said.
+//! Lines as the testbed reads and keeps them: a lenient envelope, and a bounded record of what was
+//! said.
 //!
 //! What a message means is left to the pool and the miner.
 

@@ -12,8 +12,9 @@ use crate::failure::Failure;
 /// Measures and reports.
 ///
 /// # Errors
-/// [`Failure::Usage`] when so many miners do not fit or an address cannot be listened on; [`Failure::Runtime`] when the
-/// peer cannot be reached, and with `--strict` also when it lost something.
+/// [`Failure::Usage`] when so many miners do not fit or an address cannot be listened on;
+/// [`Failure::Runtime`] when the peer cannot be reached, and with `--strict` also when it lost
+/// something.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
     if options.job_every.is_zero() {
         return Err(Failure::Usage("--job-every must be longer than 0".to_owned()));
@@ -42,8 +43,9 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
 }
 
 fn resolve(connect: &str) -> Result<SocketAddr, Failure> {
-    let mut addresses =
-        connect.to_socket_addrs().map_err(|error| Failure::Usage(format!("--connect {connect}: {error}")))?;
+    let mut addresses = connect
+        .to_socket_addrs()
+        .map_err(|error| Failure::Usage(format!("--connect {connect}: {error}")))?;
     Ok(addresses.next().with_context(|| format!("{connect} has no address"))?)
 }
 

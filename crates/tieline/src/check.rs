@@ -1,4 +1,5 @@
-//! `tieline check`: every mistake in the configuration and the policy it names, without starting anything.
+//! `tieline check`: every mistake in the configuration and the policy it names, without starting
+//! anything.
 
 use std::path::Path;
 
@@ -16,7 +17,8 @@ use crate::settings::Settings;
 pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     let checked = read(path);
     if as_json {
-        let mistakes: Vec<Value> = checked.as_ref().err().into_iter().flat_map(Mistakes::list).map(describe).collect();
+        let mistakes: Vec<Value> =
+            checked.as_ref().err().into_iter().flat_map(Mistakes::list).map(describe).collect();
         println!("{}", json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }));
     }
     let (settings, policy) = checked?;
@@ -38,7 +40,11 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
 
 fn read(path: &Path) -> Result<(Settings, Option<Policy>), Mistakes> {
     let settings = Settings::load(path)?;
-    let policy = settings.switchboard.as_ref().map(|control| switchboard::policy::load(&control.policy)).transpose()?;
+    let policy = settings
+        .switchboard
+        .as_ref()
+        .map(|control| switchboard::policy::load(&control.policy))
+        .transpose()?;
     Ok((settings, policy))
 }
 

@@ -15,7 +15,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed while running, 2 wrong use, 78 wrong configuration.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 ok, 1 failed while running, 2 wrong use, 78 wrong configuration.";
 
 const BENCH_EXIT_CODES: &str = "Exit codes: 0 measured, 1 the peer could not be reached (with --strict also: it lost shares or \
     connections), 2 wrong use.";
@@ -23,19 +24,22 @@ const BENCH_EXIT_CODES: &str = "Exit codes: 0 measured, 1 the peer could not be 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run all roles in one process: proxy, and with a [switchboard] section also switchboard and agent.
+    /// Run all roles in one process: proxy, and with a [switchboard] section also switchboard and
+    /// agent.
     Run {
         /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Tell the whole story in a minute, with two test pools and a simulated fleet: a lease is committed, machines sleep,
-    /// a pool dies, the fleet comes back. Needs no configuration.
+    /// Tell the whole story in a minute, with two test pools and a simulated fleet: a lease is
+    /// committed, machines sleep, a pool dies, the fleet comes back. Needs no configuration.
     Demo(Demo),
-    /// Play thousands of miners and a pool against any Stratum V1 address, and report what lies between them.
+    /// Play thousands of miners and a pool against any Stratum V1 address, and report what lies
+    /// between them.
     ///
-    /// The peer under test (this proxy or any other) is started by you, with its upstream pointed at --pool-listen. Shares
-    /// are real and sent by the clock, whether or not answers come. With no --connect the tool measures itself.
+    /// The peer under test (this proxy or any other) is started by you, with its upstream pointed
+    /// at --pool-listen. Shares are real and sent by the clock, whether or not answers come. With
+    /// no --connect the tool measures itself.
     #[command(after_help = BENCH_EXIT_CODES)]
     Bench(Box<Bench>),
     /// Read the configuration and the policy it names, report every mistake, and exit.
@@ -110,14 +114,21 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ConfigFile {
     /// The configuration file.
-    #[arg(short, long, value_name = "FILE", default_value = "config/tieline.toml", env = "TIELINE_CONFIG")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "config/tieline.toml",
+        env = "TIELINE_CONFIG"
+    )]
     pub config: PathBuf,
 }
 
 /// How a long list is shown.
 #[derive(Debug, Args)]
 pub struct Listing {
-    /// What to sort by, such as `hashrate`, `shares`, `rejects` or `last_share_at`; after a `-` the highest first.
+    /// What to sort by, such as `hashrate`, `shares`, `rejects` or `last_share_at`; after a `-` the
+    /// highest first.
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub sort: Option<String>,
     /// Most entries.
@@ -160,7 +171,13 @@ pub struct SessionFilters {
 #[derive(Debug, Args)]
 pub struct Server {
     /// Where the process's HTTP is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "TIELINE_URL", global = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        env = "TIELINE_URL",
+        global = true
+    )]
     pub url: String,
     /// The file with the bearer token, needed for changes.
     #[arg(long, value_name = "FILE", env = "TIELINE_TOKEN_FILE", global = true)]
@@ -233,7 +250,8 @@ pub struct LeaseAdd {
 /// What can be done with a ledger's file.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Check the hash chain: finds edits, removals, insertions and reorderings; with --head also a cut-off end.
+    /// Check the hash chain: finds edits, removals, insertions and reorderings; with --head also a
+    /// cut-off end.
     Verify {
         /// The ledger's file.
         #[arg(value_name = "FILE")]
@@ -285,7 +303,8 @@ pub struct Bench {
     /// Close the first pool so long after the first share, to see how the miners get to the second.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen")]
     pub kill_pool_at: Option<Duration>,
-    /// Close the pool that is mined at this often, the first and the second in turn; each is back half of it later.
+    /// Close the pool that is mined at this often, the first and the second in turn; each is back
+    /// half of it later.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen", conflicts_with_all = ["direct", "kill_pool_at"])]
     pub pool_dies_every: Option<Duration>,
     /// The difficulty the pools set, such as 2^-26 or 0.001.
@@ -327,7 +346,8 @@ pub struct Bench {
     /// The password of all workers.
     #[arg(long, default_value = "x")]
     pub password: String,
-    /// A process of the peer, to read its CPU time and memory; may be given more than once. Without, these are left out.
+    /// A process of the peer, to read its CPU time and memory; may be given more than once.
+    /// Without, these are left out.
     #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// Measure memory also at so many miners, and report what each further one takes.
@@ -347,14 +367,21 @@ pub struct Bench {
 /// Reads a difficulty: `1024`, `0.001`, `2^-26`.
 fn parse_difficulty(text: &str) -> Result<f64, String> {
     let value = match text.strip_prefix("2^") {
-        Some(power) => 2_f64.powi(power.parse().map_err(|_| format!("{power} is no whole number"))?),
+        Some(power) => {
+            2_f64.powi(power.parse().map_err(|_| format!("{power} is no whole number"))?)
+        }
         None => text.parse().map_err(|_| format!("{text} is no number"))?,
     };
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(format!("{text} is no difficulty")) }
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err(format!("{text} is no difficulty"))
+    }
 }
 
 /// Reads `90s`, `5m`, `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: jiff::SignedDuration = text.parse().map_err(|why: jiff::Error| why.to_string())?;
+    let duration: jiff::SignedDuration =
+        text.parse().map_err(|why: jiff::Error| why.to_string())?;
     Duration::try_from(duration).map_err(|_| format!("{text} is negative"))
 }

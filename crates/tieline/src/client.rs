@@ -90,17 +90,26 @@ impl Client {
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("failed to read token file {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read token file {}", path.display()))?;
     Ok(text.trim().to_owned())
 }
 
-fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>, url: &str) -> anyhow::Result<Answer> {
+fn read(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    url: &str,
+) -> anyhow::Result<Answer> {
     let mut response = response.with_context(|| format!("failed to reach {url}"))?;
     let status = response.status().as_u16();
-    let text = response.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
-    let body =
-        if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+    let text = response
+        .body_mut()
+        .read_to_string()
+        .with_context(|| format!("failed to read the answer of {url}"))?;
+    let body = if text.trim().is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    };
     Ok(Answer { status, body })
 }
 

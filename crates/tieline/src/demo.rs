@@ -1,8 +1,9 @@
 //! `tieline demo`: the whole story in a minute, in one process and without configuration.
 //!
-//! Two test pools with different extranonces, a simulated fleet below one transformer, a simulated AI tenant, and the real
-//! proxy, switchboard and agent between them. Nothing runs faster than the clock on the wall; durations are only short.
-//! What is claimed at the end is read from the pools', the miners' and the meters' own books.
+//! Two test pools with different extranonces, a simulated fleet below one transformer, a simulated
+//! AI tenant, and the real proxy, switchboard and agent between them. Nothing runs faster than the
+//! clock on the wall; durations are only short. What is claimed at the end is read from the pools',
+//! the miners' and the meters' own books.
 
 mod cast;
 mod script;
@@ -30,9 +31,12 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
         )));
     }
     // The story has its own lines; the log speaks when something is odd.
-    let _logs = daemon::logging::init(LogFormat::Text, "error").context("failed to start logging")?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")?;
+    let _logs =
+        daemon::logging::init(LogFormat::Text, "error").context("failed to start logging")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
     let books = runtime.block_on(Script::play(options))?;
     if options.json {
         println!("{}", json!(books));

@@ -24,14 +24,16 @@ pub struct Registered {
 /// Commands that a registered driver is given at once.
 const REGISTERED_IN_FLIGHT: usize = 64;
 
-/// How long the slowest driver may need for an answer: its own time, and twice that for those before it in line.
+/// How long the slowest driver may need for an answer: its own time, and twice that for those
+/// before it in line.
 #[must_use]
 pub fn answers_within(policy: &Policy) -> Duration {
     let timeout = |spec: &ActuatorSpec| match spec {
         ActuatorSpec::Exec { timeout, .. } => *timeout,
         ActuatorSpec::Registered { .. } => Duration::ZERO,
     };
-    let slowest = policy.groups.iter().filter_map(|group| group.actuator.as_ref()).map(timeout).max();
+    let slowest =
+        policy.groups.iter().filter_map(|group| group.actuator.as_ref()).map(timeout).max();
     slowest.unwrap_or_default() * 3
 }
 
@@ -39,7 +41,10 @@ pub fn answers_within(policy: &Policy) -> Duration {
 ///
 /// # Errors
 /// When a command cannot be used, or no driver is registered under a name.
-pub fn drivers(policy: &Policy, registered: &Registered) -> anyhow::Result<(Vec<DriverSetup>, Vec<MeterSetup>)> {
+pub fn drivers(
+    policy: &Policy,
+    registered: &Registered,
+) -> anyhow::Result<(Vec<DriverSetup>, Vec<MeterSetup>)> {
     let mut actuators = Vec::new();
     for group in &policy.groups {
         let Some(spec) = &group.actuator else { continue };
@@ -57,14 +62,17 @@ pub fn drivers(policy: &Policy, registered: &Registered) -> anyhow::Result<(Vec<
                 (Arc::new(driver), *concurrency)
             }
             ActuatorSpec::Registered { name } => {
-                let driver = registered
-                    .actuators
-                    .get(name)
-                    .with_context(|| format!("group {}: no actuator is registered as {name:?}", group.id))?;
+                let driver = registered.actuators.get(name).with_context(|| {
+                    format!("group {}: no actuator is registered as {name:?}", group.id)
+                })?;
                 (driver.clone(), REGISTERED_IN_FLIGHT)
             }
         };
-        actuators.push(DriverSetup { claims: Claims::globs(group.matches.clone()), actuator, in_flight });
+        actuators.push(DriverSetup {
+            claims: Claims::globs(group.matches.clone()),
+            actuator,
+            in_flight,
+        });
     }
     let mut meters = Vec::new();
     for spec in policy.meters.values() {
@@ -87,10 +95,16 @@ mod tests {
 
     #[test]
     fn a_slow_tool_has_the_time_that_the_policy_gives_it() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/policy.toml");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/policy.toml");
         let text = std::fs::read_to_string(path).expect("the example");
         let slow = text.replacen("timeout = \"10s\"", "timeout = \"2m\"", 1);
-        let policy = switchboard::policy::parse(&slow, "policy.toml").unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(answers_within(&policy), Duration::from_mins(6), "the agent's own 30 s would cut it off");
+        let policy = switchboard::policy::parse(&slow, "policy.toml")
+            .unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(
+            answers_within(&policy),
+            Duration::from_mins(6),
+            "the agent's own 30 s would cut it off"
+        );
     }
 }

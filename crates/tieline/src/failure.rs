@@ -69,7 +69,11 @@ mod tests {
         let cause = std::io::Error::other("disk on fire");
         let said = anyhow::Error::new(cause).context("cannot write: disk on fire");
         assert_eq!(Failure::Runtime(said).to_string(), "cannot write: disk on fire");
-        let silent: anyhow::Result<()> = Err(std::io::Error::other("disk on fire")).context("cannot write");
-        assert_eq!(Failure::Runtime(silent.expect_err("failed")).to_string(), "cannot write: disk on fire");
+        let silent: anyhow::Result<()> =
+            Err(std::io::Error::other("disk on fire")).context("cannot write");
+        assert_eq!(
+            Failure::Runtime(silent.expect_err("failed")).to_string(),
+            "cannot write: disk on fire"
+        );
     }
 }

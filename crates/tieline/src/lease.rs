@@ -11,14 +11,17 @@ use crate::failure::Failure;
 /// Does what the command line says.
 ///
 /// # Errors
-/// [`Failure::Usage`] for times that cannot be read, [`Failure::Runtime`] for a refusal or a process that does not answer.
+/// [`Failure::Usage`] for times that cannot be read, [`Failure::Runtime`] for a refusal or a
+/// process that does not answer.
 pub fn lease(server: &Server, command: LeaseCommand) -> Result<(), Failure> {
     let client = Client::new(server)?;
     match command {
         LeaseCommand::Add(add) => return commit(&client, &add, server.json),
         LeaseCommand::List => {
             let body = client.require("/v1/leases")?;
-            print(server.json, &body, |body| body["leases"].as_array().into_iter().flatten().for_each(print_line));
+            print(server.json, &body, |body| {
+                body["leases"].as_array().into_iter().flatten().for_each(print_line);
+            });
         }
         LeaseCommand::Show { id } => {
             let body = client.require(&format!("/v1/leases/{}", encode(&id)))?;
@@ -26,7 +29,9 @@ pub fn lease(server: &Server, command: LeaseCommand) -> Result<(), Failure> {
         }
         LeaseCommand::Cancel { id, force } => {
             let answer = client.delete(&format!("/v1/leases/{}?force={force}", encode(&id)))?;
-            finish(server.json, &answer, |_| println!("lease {id}: cancelled; its machines come back"))?;
+            finish(server.json, &answer, |_| {
+                println!("lease {id}: cancelled; its machines come back");
+            })?;
         }
     }
     Ok(())
@@ -66,7 +71,8 @@ fn commit(client: &Client, add: &LeaseAdd, as_json: bool) -> Result<(), Failure>
 }
 
 fn number(value: f64) -> Value {
-    serde_json::Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+    serde_json::Number::from_f64(value)
+        .map_or_else(|| Value::String(value.to_string()), Value::Number)
 }
 
 /// Reads RFC 3339, or `+10m` from `now`.
@@ -84,7 +90,9 @@ fn finish(as_json: bool, answer: &Answer, show: impl FnOnce(&Value)) -> anyhow::
         println!("{}", answer.body);
     }
     if answer.status == 401 {
-        bail!("refused: changes need the token that the process has in its token_file: give it with --token-file");
+        bail!(
+            "refused: changes need the token that the process has in its token_file: give it with --token-file"
+        );
     }
     if answer.status >= 400 {
         bail!("refused: {}", message_of(&answer.body));
@@ -127,7 +135,8 @@ fn print_lease(lease: &Value) {
         lease["proven_at"].as_str().unwrap_or("-")
     );
     if let Some(machines) = lease["machines"].as_object().filter(|machines| !machines.is_empty()) {
-        let states: Vec<String> = machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let states: Vec<String> =
+            machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
         println!("  machines: {}", states.join(", "));
     }
     for breach in lease["breaches"].as_array().into_iter().flatten() {
@@ -162,7 +171,9 @@ pub(crate) fn text(value: &Value) -> String {
 pub(crate) fn encode(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             _ => format!("%{byte:02X}"),
         })
         .collect()
@@ -191,7 +202,10 @@ mod tests {
     fn times_are_absolute_or_from_now() {
         let now: Timestamp = "2026-12-01T06:00:00Z".parse().expect("a time");
         assert_eq!(time("--start", "+90s", now).expect("a span"), "2026-12-01T06:01:30Z");
-        assert_eq!(time("--start", "2027-01-01T00:00:00Z", now).expect("a time"), "2027-01-01T00:00:00Z");
+        assert_eq!(
+            time("--start", "2027-01-01T00:00:00Z", now).expect("a time"),
+            "2027-01-01T00:00:00Z"
+        );
         assert!(matches!(time("--start", "+soon", now), Err(Failure::Usage(_))));
     }
 

@@ -10,7 +10,8 @@ use crate::failure::Failure;
 /// Checks the hash chain, and that a head seen earlier is still in it.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a head that cannot be read, [`Failure::Runtime`] for a ledger that is not as it was written.
+/// [`Failure::Usage`] for a head that cannot be read, [`Failure::Runtime`] for a ledger that is not
+/// as it was written.
 pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let known = head.map(parse_head).transpose()?;
     match verify(path, known) {
@@ -19,7 +20,12 @@ pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(),
             if as_json {
                 println!("{}", json!({ "ok": true, "seq": head.seq, "hash": hash }));
             } else {
-                println!("{}: {} entries, unbroken; head {}:{hash}", path.display(), head.seq, head.seq);
+                println!(
+                    "{}: {} entries, unbroken; head {}:{hash}",
+                    path.display(),
+                    head.seq,
+                    head.seq
+                );
             }
             Ok(())
         }
@@ -33,7 +39,11 @@ pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(),
 }
 
 fn parse_head(text: &str) -> Result<Head, Failure> {
-    let wrong = || Failure::Usage(format!("--head {text:?}: must be SEQ:HASH, as `tieline ledger verify` prints it"));
+    let wrong = || {
+        Failure::Usage(format!(
+            "--head {text:?}: must be SEQ:HASH, as `tieline ledger verify` prints it"
+        ))
+    };
     let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
     let mut head = Head { seq: seq.parse().map_err(|_| wrong())?, ..Head::default() };
     const_hex::decode_to_slice(hash, &mut head.hash).map_err(|_| wrong())?;

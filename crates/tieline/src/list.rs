@@ -1,4 +1,5 @@
-//! `tieline workers` and `tieline sessions`: who mines here, as long lists in the order that is asked for.
+//! `tieline workers` and `tieline sessions`: who mines here, as long lists in the order that is
+//! asked for.
 
 use serde_json::{Value, json};
 
@@ -48,7 +49,11 @@ pub fn workers(server: &Server, listing: &Listing, filters: &WorkerFilters) -> R
 ///
 /// # Errors
 /// When the process does not answer, or does not understand a filter.
-pub fn sessions(server: &Server, listing: &Listing, filters: &SessionFilters) -> Result<(), Failure> {
+pub fn sessions(
+    server: &Server,
+    listing: &Listing,
+    filters: &SessionFilters,
+) -> Result<(), Failure> {
     let filters = [
         ("worker_name", &filters.worker_name),
         ("user_agent", &filters.user_agent),
@@ -84,7 +89,8 @@ pub fn sessions(server: &Server, listing: &Listing, filters: &SessionFilters) ->
     Ok(())
 }
 
-/// Asks for pages until there are as many entries as wanted. What the first page says stands beside all items.
+/// Asks for pages until there are as many entries as wanted. What the first page says stands beside
+/// all items.
 fn fetch(
     server: &Server,
     path: &str,
@@ -92,13 +98,16 @@ fn fetch(
     filters: &[(&str, &Option<String>)],
 ) -> Result<Value, Failure> {
     let client = Client::new(server)?;
-    let mut query = listing.sort.as_ref().map_or(String::new(), |sort| format!("&sort={}", encode(sort)));
+    let mut query =
+        listing.sort.as_ref().map_or(String::new(), |sort| format!("&sort={}", encode(sort)));
     for (key, value) in filters {
         if let Some(value) = value {
             query.push_str(&format!("&{key}={}", encode(value)));
         }
     }
-    let page = |left: usize, cursor: &str| client.require(&format!("{path}?limit={}{query}{cursor}", left.min(PAGE)));
+    let page = |left: usize, cursor: &str| {
+        client.require(&format!("{path}?limit={}{query}{cursor}", left.min(PAGE)))
+    };
     let mut list = page(listing.limit, "")?;
     let mut items = list["items"].as_array().cloned().unwrap_or_default();
     let mut next = list["next"].clone();
@@ -161,6 +170,9 @@ mod tests {
         ] {
             assert_eq!(hashrate(&json!(number)), written);
         }
-        assert_eq!((hashrate(&Value::Null).as_str(), short(&json!(65536)).as_str()), ("-", "65.5k"));
+        assert_eq!(
+            (hashrate(&Value::Null).as_str(), short(&json!(65536)).as_str()),
+            ("-", "65.5k")
+        );
     }
 }

@@ -28,8 +28,12 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Lease { server, command } => tieline::lease::lease(&server, command),
         Command::Plan { server } => tieline::show::plan(&server),
         Command::Status { server } => tieline::show::status(&server),
-        Command::Workers { server, listing, filters } => tieline::list::workers(&server, &listing, &filters),
-        Command::Sessions { server, listing, filters } => tieline::list::sessions(&server, &listing, &filters),
+        Command::Workers { server, listing, filters } => {
+            tieline::list::workers(&server, &listing, &filters)
+        }
+        Command::Sessions { server, listing, filters } => {
+            tieline::list::sessions(&server, &listing, &filters)
+        }
         Command::Ledger { command: LedgerCommand::Verify { path, head, json } } => {
             tieline::ledger::verify_file(&path, head.as_deref(), json)
         }

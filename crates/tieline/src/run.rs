@@ -30,10 +30,16 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
 pub fn run(path: &Path) -> Result<(), Failure> {
     let settings = Settings::load(path)?;
-    let policy = settings.switchboard.as_ref().map(|control| switchboard::policy::load(&control.policy)).transpose()?;
-    let _logs = daemon::logging::init(settings.log_format, &settings.log_filter).context("failed to start logging")?;
+    let policy = settings
+        .switchboard
+        .as_ref()
+        .map(|control| switchboard::policy::load(&control.policy))
+        .transpose()?;
+    let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
+        .context("failed to start logging")?;
     let runtime = start_runtime("miners")?;
-    // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not delay a share.
+    // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
+    // delay a share.
     let other = start_runtime("control")?;
     runtime.block_on(serve(settings, policy, other.handle()))?;
     Ok(())
@@ -50,17 +56,22 @@ fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
         .with_context(|| format!("failed to start the thread of {name}"))
 }
 
-async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime::Handle) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    policy: Option<Policy>,
+    http: &tokio::runtime::Handle,
+) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let mut registry = Registry::default();
     let policy = policy.map(Arc::new);
-    let control = settings.switchboard.as_ref().zip(policy.clone()).map(|(control, policy)| ControlConfig {
-        policy,
-        ledger: control.ledger.clone(),
-        registered: Registered::default(),
-        timing: Timing::default(),
-        runtime: Some(http.clone()),
-    });
+    let control =
+        settings.switchboard.as_ref().zip(policy.clone()).map(|(control, policy)| ControlConfig {
+            policy,
+            ledger: control.ledger.clone(),
+            registered: Registered::default(),
+            timing: Timing::default(),
+            runtime: Some(http.clone()),
+        });
     let grace = settings.proxy.shutdown_grace + STOP_GRACE;
     let config = SiteConfig { proxy: settings.proxy, control, state_dir: settings.state_dir };
     let token = settings.token_file.as_deref().map(load_token).transpose()?;
@@ -71,7 +82,8 @@ async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime
         let (site, fault) = (site.clone(), fault.clone());
         move || site.readiness(fault.lock().as_deref())
     };
-    let networks = settings.admin_plain_from.iter().filter_map(|network| network.parse().ok()).collect();
+    let networks =
+        settings.admin_plain_from.iter().filter_map(|network| network.parse().ok()).collect();
     let admin = http
         .spawn(Admin::bind(settings.admin_listen, token, site.router()))
         .await
@@ -81,8 +93,11 @@ async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime
         .metrics(Arc::new(std::sync::Mutex::new(registry)))
         .readiness(readiness);
     let serving = http.spawn(admin.run(tasks.token()));
-    if let (Some(handle), Some(control), Some(policy)) = (&site.switchboard, &settings.switchboard, policy) {
-        let reload = Reload { path: control.policy.clone(), current: policy, handle: handle.clone(), fault };
+    if let (Some(handle), Some(control), Some(policy)) =
+        (&site.switchboard, &settings.switchboard, policy)
+    {
+        let reload =
+            Reload { path: control.policy.clone(), current: policy, handle: handle.clone(), fault };
         tasks.spawn("policy", reload.run(tasks.token()));
     }
 
@@ -100,7 +115,8 @@ async fn serve(settings: Settings, policy: Option<Policy>, http: &tokio::runtime
 
 fn load_token(path: &Path) -> anyhow::Result<Token> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("failed to make {}", folder.display()))?;
     }
     Token::load_or_create(path).context("failed to load the token")
 }
@@ -164,7 +180,9 @@ impl Reload {
     async fn attempt(&mut self) -> Result<bool, String> {
         let path = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || switchboard::policy::load(&path)).await;
-        let policy = loaded.map_err(|failure| failure.to_string())?.map_err(|mistakes| mistakes.to_string())?;
+        let policy = loaded
+            .map_err(|failure| failure.to_string())?
+            .map_err(|mistakes| mistakes.to_string())?;
         if policy.digest == self.current.digest {
             return Ok(false);
         }
@@ -186,7 +204,11 @@ impl Reload {
 /// Whether the agent would need other drivers.
 fn drivers_differ(one: &Policy, other: &Policy) -> bool {
     let reached = |policy: &Policy| -> Vec<_> {
-        policy.groups.iter().map(|group| (group.id.clone(), group.matches.clone(), group.actuator.clone())).collect()
+        policy
+            .groups
+            .iter()
+            .map(|group| (group.id.clone(), group.matches.clone(), group.actuator.clone()))
+            .collect()
     };
     one.meters != other.meters || reached(one) != reached(other)
 }

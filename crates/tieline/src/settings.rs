@@ -1,4 +1,5 @@
-//! `tieline.toml`: what a process is made of. The proxy's part is read by the proxy; the policy is a file of its own.
+//! `tieline.toml`: what a process is made of. The proxy's part is read by the proxy; the policy is
+//! a file of its own.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,9 +63,14 @@ impl Settings {
         let listen = admin.str_or("listen", "127.0.0.1:8080");
         let admin_listen = listen.parse::<SocketAddr>().ok();
         if admin_listen.is_none() {
-            admin.mistake("listen", format!("{listen:?} is no address with a port, such as \"127.0.0.1:8080\""));
+            admin.mistake(
+                "listen",
+                format!("{listen:?} is no address with a port, such as \"127.0.0.1:8080\""),
+            );
         }
-        let owned = |texts: Option<Vec<&str>>| texts.unwrap_or_default().into_iter().map(str::to_owned).collect();
+        let owned = |texts: Option<Vec<&str>>| {
+            texts.unwrap_or_default().into_iter().map(str::to_owned).collect()
+        };
         let admin_hosts = owned(admin.strings("hosts"));
         let admin_plain_from: Vec<String> = owned(admin.strings("allow_plain_from"));
         for network in &admin_plain_from {
@@ -80,10 +86,12 @@ impl Settings {
         }
         admin.finish();
 
-        let state_dir = root.optional_path("state_dir").unwrap_or_else(|| document.folder().join("state"));
+        let state_dir =
+            root.optional_path("state_dir").unwrap_or_else(|| document.folder().join("state"));
         let switchboard = root.table("switchboard").map(|section| {
             let policy = section.required_path("policy");
-            let ledger = section.optional_path("ledger").unwrap_or_else(|| state_dir.join("ledger.db"));
+            let ledger =
+                section.optional_path("ledger").unwrap_or_else(|| state_dir.join("ledger.db"));
             section.finish();
             policy.map(|policy| SwitchboardSettings { policy, ledger })
         });
@@ -115,23 +123,28 @@ mod tests {
         [[target]]\nname = \"a\"\nurl = \"pool.example:3333\"\nuser_identity = \"acme\"\n";
 
     fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, String> {
-        let document = Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
+        let document =
+            Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
         let document = document.with_variables(ENVIRONMENT, variables.iter().copied());
         Settings::from_document(&document).map_err(|mistakes| mistakes.to_string())
     }
 
-    /// Everything in config/ is parsed: settings here, policies of their own where policies are read.
+    /// Everything in config/ is parsed: settings here, policies of their own where policies are
+    /// read.
     #[test]
     fn the_examples_are_complete_and_right() {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
         for (folder, targets) in [("", 3), ("compose", 2)] {
             let path = config.join(folder).join("tieline.toml");
             let document = Document::read(&path).unwrap();
-            let settings = Settings::from_document(&document).unwrap_or_else(|faults| panic!("{faults}"));
+            let settings =
+                Settings::from_document(&document).unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(settings.proxy.targets.len(), targets);
             let policy = config.join(folder).join("policy.toml");
             switchboard::policy::load(&policy).unwrap_or_else(|faults| panic!("{faults}"));
-            assert!(settings.switchboard.is_some_and(|control| control.policy.ends_with("policy.toml")));
+            assert!(
+                settings.switchboard.is_some_and(|control| control.policy.ends_with("policy.toml"))
+            );
         }
     }
 
@@ -145,13 +158,15 @@ mod tests {
 
     #[test]
     fn t11_http_for_others_needs_a_token() {
-        let mistakes = load(&format!("{GOOD}[admin]\nlisten = \"0.0.0.0:8080\"\n"), &[]).expect_err("no token");
+        let mistakes = load(&format!("{GOOD}[admin]\nlisten = \"0.0.0.0:8080\"\n"), &[])
+            .expect_err("no token");
         assert!(mistakes.contains("tieline.toml:10:") && mistakes.contains("token"), "{mistakes}");
     }
 
     #[test]
     fn an_unknown_section_is_named_with_the_nearest_known_one() {
-        let mistakes = load(&format!("{GOOD}[swichboard]\npolicy = \"p.toml\"\n"), &[]).expect_err("a typo");
+        let mistakes =
+            load(&format!("{GOOD}[swichboard]\npolicy = \"p.toml\"\n"), &[]).expect_err("a typo");
         assert!(mistakes.contains("switchboard"), "{mistakes}");
     }
 }

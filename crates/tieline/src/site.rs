@@ -1,7 +1,7 @@
 //! All roles in one process: proxy, switchboard and agent, joined by in-process links.
 //!
-//! The order of starting is the order of caution: the ledger first (what is promised), then the receivers with what they
-//! remember, and the listeners for miners last.
+//! The order of starting is the order of caution: the ledger first (what is promised), then the
+//! receivers with what they remember, and the listeners for miners last.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ pub struct ControlConfig {
     pub registered: Registered,
     /// How often the agent does things.
     pub timing: Timing,
-    /// Where the switchboard thinks: apart from the threads of the miners, as a plan may take tens of milliseconds. `None`
-    /// for where the caller runs.
+    /// Where the switchboard thinks: apart from the threads of the miners, as a plan may take tens
+    /// of milliseconds. `None` for where the caller runs.
     pub runtime: Option<tokio::runtime::Handle>,
 }
 
@@ -58,14 +58,20 @@ impl Site {
     /// Starts every role.
     ///
     /// # Errors
-    /// When the ledger is held, broken or tampered with, a driver cannot be made, or an address cannot be bound.
-    pub async fn start(config: SiteConfig, registry: &mut Registry, tasks: &Tasks) -> anyhow::Result<Self> {
+    /// When the ledger is held, broken or tampered with, a driver cannot be made, or an address
+    /// cannot be bound.
+    pub async fn start(
+        config: SiteConfig,
+        registry: &mut Registry,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("failed to make {}", config.state_dir.display()))?;
         daemon::process::register(registry, env!("CARGO_PKG_VERSION"));
         let Some(control) = config.control else {
             let alone: Option<directive::InProcess> = None;
-            let proxy = Proxy::start(config.proxy, alone, Some(config.state_dir), registry, tasks).await?;
+            let proxy =
+                Proxy::start(config.proxy, alone, Some(config.state_dir), registry, tasks).await?;
             return Ok(Self { proxy, switchboard: None });
         };
 
@@ -76,8 +82,9 @@ impl Site {
         let (proxy_link, proxy_outlet) = in_process();
         let (agent_link, agent_outlet) = in_process();
         let outlets = vec![proxy_outlet, agent_outlet];
-        let (switchboard, handle) = Switchboard::new(control.policy, store, ledger, outlets, registry)
-            .context("failed to start the ledger's thread")?;
+        let (switchboard, handle) =
+            Switchboard::new(control.policy, store, ledger, outlets, registry)
+                .context("failed to start the ledger's thread")?;
         let runtime = control.runtime.unwrap_or_else(tokio::runtime::Handle::current);
         tasks.spawn_on("switchboard", switchboard.run(tasks.token()), &runtime);
 
@@ -92,7 +99,9 @@ impl Site {
                 tracing::error!(%failure, "the agent ended badly");
             }
         });
-        let proxy = Proxy::start(config.proxy, Some(proxy_link), Some(config.state_dir), registry, tasks).await?;
+        let proxy =
+            Proxy::start(config.proxy, Some(proxy_link), Some(config.state_dir), registry, tasks)
+                .await?;
         Ok(Self { proxy, switchboard: Some(handle) })
     }
 

@@ -29,7 +29,8 @@ struct Stage {
     miner: Miner,
     /// Pings the pool has sent.
     pings: u32,
-    /// The pool was told something since the miner heard anything: the proxy may not know of it yet.
+    /// The pool was told something since the miner heard anything: the proxy may not know of it
+    /// yet.
     unheard: bool,
     /// Names of the session for the ids of our requests.
     requests: Vec<(String, String)>,
@@ -74,13 +75,16 @@ impl Stage {
         let scripted = script.settings.iter().any(|(key, _)| key == "scripted");
         let like = script.settings.iter().find(|(key, _)| key == "like");
         let mut settings = match like {
-            Some((_, name)) => Like::named(name).ok_or_else(|| format!("no such pool: {name}"))?.config(),
+            Some((_, name)) => {
+                Like::named(name).ok_or_else(|| format!("no such pool: {name}"))?.config()
+            }
             None => PoolConfig::default(),
         };
         settings.difficulty = EASY;
         settings.job_interval = Duration::ZERO;
         for (key, value) in &script.settings {
-            set_pool(key, value, &mut settings).ok_or_else(|| format!("no such setting: {key} {value}"))?;
+            set_pool(key, value, &mut settings)
+                .ok_or_else(|| format!("no such setting: {key} {value}"))?;
         }
         let pool = if scripted {
             let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|why| why.to_string())?;
@@ -96,16 +100,19 @@ impl Stage {
             ),
             false => None,
         };
-        let addrs: Vec<SocketAddr> = std::iter::once(pool.addr()?).chain(second.as_ref().map(TestPool::addr)).collect();
+        let addrs: Vec<SocketAddr> =
+            std::iter::once(pool.addr()?).chain(second.as_ref().map(TestPool::addr)).collect();
         let mut config = config_for(&addrs);
-        // A session says what comes of each job: none is held back for a while because another has just come.
+        // A session says what comes of each job: none is held back for a while because another has
+        // just come.
         config.pool.job_every = Duration::ZERO;
         if scripted {
             // Not asked for: the session's first connection is the one that mines.
             config.targets[0].extranonce2_size = Some(8);
         }
         for (key, value) in script.settings.iter().filter(|(key, _)| key.starts_with("server.")) {
-            set_server(key, value, &mut config).ok_or_else(|| format!("no such setting: {key} {value}"))?;
+            set_server(key, value, &mut config)
+                .ok_or_else(|| format!("no such setting: {key} {value}"))?;
         }
         let mut registry = Registry::default();
         let proxy = Proxy::start(config, None::<directive::InProcess>, None, &mut registry, tasks)
@@ -123,7 +130,11 @@ impl Stage {
             said: String::new(),
         };
         let passed_through = script.settings.iter().any(|(key, _)| key == "server.passthrough");
-        let test = if let (Pool::Test(pool), false) = (&stage.pool, passed_through) { Some(pool) } else { None };
+        let test = if let (Pool::Test(pool), false) = (&stage.pool, passed_through) {
+            Some(pool)
+        } else {
+            None
+        };
         for pool in test.into_iter().chain(&stage.second) {
             // The probe's connection is done, the other one has its job.
             pool.until(PATIENCE, |counts| counts.connections.values().any(|one| one.jobs > 0))
@@ -136,7 +147,8 @@ impl Stage {
     }
 
     async fn open(&mut self) -> Result<(), String> {
-        let stream = TcpStream::connect(self.proxy.addrs()[0]).await.map_err(|why| why.to_string())?;
+        let stream =
+            TcpStream::connect(self.proxy.addrs()[0]).await.map_err(|why| why.to_string())?;
         self.line = Some(BufReader::new(stream));
         Ok(())
     }
@@ -153,7 +165,11 @@ impl Stage {
             Step::MinerSends(bytes) => self.send(bytes).await,
             Step::MinerHears(pattern) => {
                 let line = self.hear().await?.ok_or("the connection was closed")?;
-                if matches(pattern, &line) { Ok(()) } else { Err(format!("wanted: {pattern}\n      got: {line}")) }
+                if matches(pattern, &line) {
+                    Ok(())
+                } else {
+                    Err(format!("wanted: {pattern}\n      got: {line}"))
+                }
             }
             Step::Share(options) => self.miner.mine(options),
             Step::Nothing => self.nothing().await,
@@ -167,7 +183,9 @@ impl Stage {
             Step::Reopen => self.open().await,
             Step::Control(words) => {
                 self.note("@", words);
-                let Pool::Test(pool) = &self.pool else { return Err("the pool is the session's".into()) };
+                let Pool::Test(pool) = &self.pool else {
+                    return Err("the pool is the session's".into());
+                };
                 let command = words.parse::<Command>().map_err(|why| why.to_string())?;
                 pool.perform(command).await.map_err(|why| why.to_string())?;
                 // A dead pool says nothing.
@@ -180,11 +198,17 @@ impl Stage {
                 for line in &lines {
                     self.note("pool>", line);
                 }
-                self.scripted().await?.write_all(bytes.as_bytes()).await.map_err(|why| why.to_string())
+                self.scripted()
+                    .await?
+                    .write_all(bytes.as_bytes())
+                    .await
+                    .map_err(|why| why.to_string())
             }
             Step::PoolHears(pattern) => self.pool_hears(pattern).await,
             Step::Unsaid(pattern) => {
-                let Pool::Test(pool) = &self.pool else { return Err("the pool is the session's".into()) };
+                let Pool::Test(pool) = &self.pool else {
+                    return Err("the pool is the session's".into());
+                };
                 let said = heard(pool).into_iter().find(|line| matches(pattern, line));
                 said.map_or(Ok(()), |line| Err(format!("the pool did get: {line}")))
             }
@@ -227,20 +251,32 @@ impl Stage {
     async fn pool_hears(&mut self, pattern: &str) -> Result<(), String> {
         let pattern = self.named(&self.miner.fill(pattern));
         if let Pool::Test(pool) = &self.pool {
-            let came = pool.until(PATIENCE, |_| heard(pool).iter().any(|line| matches(&pattern, line))).await;
-            let but = || format!("the pool never heard: {pattern}\n      but: {}", heard(pool).join("\n           "));
+            let came = pool
+                .until(PATIENCE, |_| heard(pool).iter().any(|line| matches(&pattern, line)))
+                .await;
+            let but = || {
+                format!(
+                    "the pool never heard: {pattern}\n      but: {}",
+                    heard(pool).join("\n           ")
+                )
+            };
             return came.map(|_| ()).map_err(|_| but());
         }
         let line = next(self.scripted().await?).await?.ok_or("the pool's connection was closed")?;
         self.note("pool<", &line);
         // The id of a request of ours gets its name where it first comes.
-        let name = pattern.split("\"id\":").nth(1).and_then(|rest| rest.get(..4)).filter(|name| name.starts_with("$r"));
+        let name = pattern
+            .split("\"id\":")
+            .nth(1)
+            .and_then(|rest| rest.get(..4))
+            .filter(|name| name.starts_with("$r"));
         let wanted = name.map_or_else(|| pattern.clone(), |name| pattern.replacen(name, "*", 1));
         if !matches(&wanted, &line) {
             return Err(format!("pool wanted: {pattern}\n           got: {line}"));
         }
         if let Some(name) = name {
-            let message: serde_json::Value = serde_json::from_str(&line).map_err(|why| why.to_string())?;
+            let message: serde_json::Value =
+                serde_json::from_str(&line).map_err(|why| why.to_string())?;
             self.requests.push((name.to_owned(), message["id"].to_string()));
         }
         Ok(())
@@ -253,7 +289,9 @@ impl Stage {
 
     /// The proxy's connection to the session's pool.
     async fn scripted(&mut self) -> Result<&mut BufReader<TcpStream>, String> {
-        let Pool::Scripted { listener, line } = &mut self.pool else { return Err("the pool has its own mind".into()) };
+        let Pool::Scripted { listener, line } = &mut self.pool else {
+            return Err("the pool has its own mind".into());
+        };
         if line.is_none() {
             let (stream, _) = listener.accept().await.map_err(|why| why.to_string())?;
             *line = Some(BufReader::new(stream));
@@ -278,11 +316,15 @@ impl Pool {
 /// What a pool has got on all its connections.
 fn heard(pool: &TestPool) -> Vec<String> {
     let ids = pool.connections().into_iter().map(|(id, _)| id);
-    ids.flat_map(|id| pool.wire(id)).filter(|(way, _)| *way == Direction::In).map(|(_, line)| line).collect()
+    ids.flat_map(|id| pool.wire(id))
+        .filter(|(way, _)| *way == Direction::In)
+        .map(|(_, line)| line)
+        .collect()
 }
 
-/// Waits until the proxy has taken in what the pool has said: until it answers a ping that came behind it. The ping is
-/// said again, for connections that come meanwhile, but seldom: a pool's questions are answered once a second.
+/// Waits until the proxy has taken in what the pool has said: until it answers a ping that came
+/// behind it. The ping is said again, for connections that come meanwhile, but seldom: a pool's
+/// questions are answered once a second.
 async fn has_come(pool: &TestPool, number: u32) {
     let id = format!("\"said-{number}\"");
     let answered = || heard(pool).iter().any(|line| line.contains(&id));
@@ -310,7 +352,8 @@ async fn next(line: &mut BufReader<TcpStream>) -> Result<Option<String>, String>
 fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
     match key {
         "scripted" | "second" | "like" => {}
-        "server.passthrough" | "server.vardiff" | "server.difficulty" | "server.min_difficulty" => {}
+        "server.passthrough" | "server.vardiff" | "server.difficulty" | "server.min_difficulty" => {
+        }
         "pool.difficulty" => pool.difficulty = value.parse().ok()?,
         "pool.extranonce2_size" => pool.extranonce2_size = value.parse().ok()?,
         "pool.mask" if value == "none" => pool.version_mask = None,

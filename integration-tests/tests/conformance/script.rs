@@ -107,7 +107,9 @@ impl Step {
                 "closed" => Some(Self::Closed),
                 "reopen" => Some(Self::Reopen),
                 "pool closed" => Some(Self::PoolClosed),
-                words => words.strip_prefix("unsaid ").map(|pattern| Self::Unsaid(pattern.to_owned())),
+                words => {
+                    words.strip_prefix("unsaid ").map(|pattern| Self::Unsaid(pattern.to_owned()))
+                }
             };
         }
         if let Some(words) = line.strip_prefix("share") {
@@ -165,8 +167,10 @@ mod tests {
 
     #[test]
     fn lines_in_a_row_are_one_segment_and_nonsense_is_named() {
-        let script =
-            Script::parse("# fact: f\n# source: s\nset like ckpool\n> a\n> b\n< c\n\nshare or=2 kept\n").unwrap();
+        let script = Script::parse(
+            "# fact: f\n# source: s\nset like ckpool\n> a\n> b\n< c\n\nshare or=2 kept\n",
+        )
+        .unwrap();
         assert_eq!(script.settings, [("like".to_owned(), "ckpool".to_owned())]);
         assert_eq!(script.steps[0], (4, Step::MinerSays(vec!["a".into(), "b".into()])));
         assert_eq!(script.steps.len(), 3);

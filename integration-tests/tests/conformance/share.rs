@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use testbed::arithmetic::scan::Scan;
-use testbed::arithmetic::{Header, Target, coinbase, merkle_root, parse_array, parse_bytes, parse_u32, swap_words};
+use testbed::arithmetic::{
+    Header, Target, coinbase, merkle_root, parse_array, parse_bytes, parse_u32, swap_words,
+};
 
 /// What the miner knows.
 #[derive(Debug, Default)]
@@ -25,10 +27,13 @@ impl Miner {
         let Ok(message) = serde_json::from_str::<Value>(line) else { return };
         match message["method"].as_str() {
             Some("mining.notify") => self.job = Some(message["params"].clone()),
-            Some("mining.set_difficulty") => self.difficulty = message["params"][0].as_f64().unwrap_or(1.0),
+            Some("mining.set_difficulty") => {
+                self.difficulty = message["params"][0].as_f64().unwrap_or(1.0);
+            }
             Some(_) => {}
             None => {
-                if let (Some(extranonce1), Some(size)) = (message["result"][1].as_str(), message["result"][2].as_u64())
+                if let (Some(extranonce1), Some(size)) =
+                    (message["result"][1].as_str(), message["result"][2].as_u64())
                 {
                     self.extranonce1 = parse_bytes(extranonce1).unwrap_or_default();
                     self.extranonce2_size = usize::try_from(size).unwrap_or(0);
@@ -39,23 +44,28 @@ impl Miner {
 
     /// Mines a share, for [`Self::fill`].
     ///
-    /// `replace=BITS` and `or=BITS` say how the chip makes the header's version of the job's; `at=D` mines to another
-    /// difficulty than the one told, `below=D` wants the hash to miss a higher one; `odd` wants a nonce with an odd number
-    /// of digits.
+    /// `replace=BITS` and `or=BITS` say how the chip makes the header's version of the job's;
+    /// `at=D` mines to another difficulty than the one told, `below=D` wants the hash to miss a
+    /// higher one; `odd` wants a nonce with an odd number of digits.
     pub(super) fn mine(&mut self, options: &[(String, String)]) -> Result<(), String> {
         let job = self.job.as_ref().ok_or("the miner has no job")?;
-        let option = |key: &str| options.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        let option = |key: &str| {
+            options.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+        };
         let text = |at: usize| job[at].as_str().unwrap_or_default();
         let word = |at: usize| parse_u32(text(at)).ok_or_else(|| format!("job field {at}"));
         let number = |key: &str| {
-            option(key).map(|value| value.parse::<f64>().map_err(|why| format!("{key}: {why}"))).transpose()
+            option(key)
+                .map(|value| value.parse::<f64>().map_err(|why| format!("{key}: {why}")))
+                .transpose()
         };
         let bits = |key: &str| option(key).and_then(parse_u32);
         self.shares += 1;
         let mut extranonce2 = self.shares.to_be_bytes().to_vec();
         extranonce2.drain(..extranonce2.len().saturating_sub(self.extranonce2_size));
         let branches = job[4].as_array().into_iter().flatten();
-        let branches: Option<Vec<_>> = branches.map(|branch| parse_array(branch.as_str()?)).collect();
+        let branches: Option<Vec<_>> =
+            branches.map(|branch| parse_array(branch.as_str()?)).collect();
         let coinb = |at: usize| parse_bytes(text(at)).ok_or_else(|| format!("job field {at}"));
         let made = coinbase(&coinb(2)?, &self.extranonce1, &extranonce2, &coinb(3)?);
         let base = word(5)?;
@@ -72,13 +82,16 @@ impl Miner {
             nbits: word(6)?,
             nonce: 0,
         };
-        let target = Target::of_difficulty(number("at")?.unwrap_or(self.difficulty)).ok_or("difficulty")?;
+        let target =
+            Target::of_difficulty(number("at")?.unwrap_or(self.difficulty)).ok_or("difficulty")?;
         let missed = number("below")?.and_then(Target::of_difficulty);
         let nonce = loop {
             let (found, _) = Scan::new(&header).run(&target, u32::MAX);
             let (nonce, hash) = found.ok_or("no share in four billion")?;
             let digits = format!("{nonce:x}").len();
-            if missed.is_none_or(|missed| !missed.met_by(&hash)) && (option("odd").is_none() || digits % 2 == 1) {
+            if missed.is_none_or(|missed| !missed.met_by(&hash))
+                && (option("odd").is_none() || digits % 2 == 1)
+            {
                 break nonce;
             }
             header.nonce = nonce + 1;

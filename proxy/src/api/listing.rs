@@ -1,5 +1,6 @@
-//! Long lists in pages: sorted by a key that may change under way, and by the entry's own id among equals, so that joins and
-//! leaves between two pages shift nothing. What is listed, and by which keys, is left to the routes.
+//! Long lists in pages: sorted by a key that may change under way, and by the entry's own id among
+//! equals, so that joins and leaves between two pages shift nothing. What is listed, and by which
+//! keys, is left to the routes.
 
 use std::cmp::Ordering;
 
@@ -72,7 +73,8 @@ pub(super) struct Listing<T> {
 }
 
 impl Window {
-    /// Reads what a query says of it. `sort` is one of `keys`, after a `-` when the highest is to come first.
+    /// Reads what a query says of it. `sort` is one of `keys`, after a `-` when the highest is to
+    /// come first.
     pub(super) fn read<'k>(
         sort: Option<&str>,
         keys: &[&'k str],
@@ -88,7 +90,11 @@ impl Window {
         };
         let after = cursor.map(parse).transpose()?;
         if after.is_some() && offset.is_some() {
-            return Err(ApiError::bad_request("bad_query", "given beside offset: keep one of them").field("cursor"));
+            return Err(ApiError::bad_request(
+                "bad_query",
+                "given beside offset: keep one of them",
+            )
+            .field("cursor"));
         }
         let limit = limit.unwrap_or(LIMIT).min(LIMIT_MAX);
         Ok((key, Self { descending, offset: offset.unwrap_or(0), limit, after }))
@@ -109,7 +115,9 @@ impl Window {
                 if !of_this_list {
                     return Err(bad_cursor());
                 }
-                entries.partition_point(|(place, _)| place.compare(after, self.descending) != Ordering::Greater)
+                entries.partition_point(|(place, _)| {
+                    place.compare(after, self.descending) != Ordering::Greater
+                })
             }
         };
         let end = start.saturating_add(self.limit).min(total);
@@ -148,7 +156,10 @@ mod tests {
     use super::*;
 
     fn entries(rates: &[(u64, f64)]) -> Vec<(Place, u64)> {
-        rates.iter().map(|(id, rate)| (Place(Key::number(Some(*rate)), Id::Session(*id)), *id)).collect()
+        rates
+            .iter()
+            .map(|(id, rate)| (Place(Key::number(Some(*rate)), Id::Session(*id)), *id))
+            .collect()
     }
 
     fn window(sort: &str, limit: usize, cursor: Option<&str>) -> Window {
@@ -157,12 +168,14 @@ mod tests {
 
     #[test]
     fn numbers_sort_as_numbers_and_the_unknown_stand_first() {
-        let mut keys: Vec<Key> = [Some(3.0), Some(0.0), None, Some(-1.0), Some(1e300)].map(Key::number).into();
+        let mut keys: Vec<Key> =
+            [Some(3.0), Some(0.0), None, Some(-1.0), Some(1e300)].map(Key::number).into();
         keys.sort();
         assert_eq!(keys, [None, Some(-1.0), Some(0.0), Some(3.0), Some(1e300)].map(Key::number));
     }
 
-    /// Between two pages one entry left, one came, and none of those that stayed is missed or shown twice.
+    /// Between two pages one entry left, one came, and none of those that stayed is missed or shown
+    /// twice.
     #[test]
     fn pages_do_not_shift_when_entries_come_and_go() {
         let first = window("-hashrate", 2, None)
@@ -179,18 +192,24 @@ mod tests {
     #[test]
     fn h29_odd_windows_are_bounded_or_refused() {
         let all: Vec<(u64, f64)> = (0..3000u32).map(|id| (u64::from(id), f64::from(id))).collect();
-        let page = window("hashrate", 1_000_000_000, None).cut(entries(&all), |id| id).expect("a page");
+        let page =
+            window("hashrate", 1_000_000_000, None).cut(entries(&all), |id| id).expect("a page");
         assert_eq!(page.items.len(), LIMIT_MAX);
         let beyond = Window { offset: usize::MAX, ..window("hashrate", usize::MAX, None) };
         assert!(beyond.cut(entries(&all), |id| id).expect("a page").items.is_empty());
         for forged in ["zz", "00", &"ab".repeat(5000), &const_hex::encode("[{\"n\":1}]")] {
-            let refused = Window::read(None, &["hashrate"], None, None, Some(forged)).expect_err(forged);
+            let refused =
+                Window::read(None, &["hashrate"], None, None, Some(forged)).expect_err(forged);
             assert_eq!(refused.code, "bad_cursor");
         }
         // One of another list.
         let other = write(&Place(Key::Text("a".into()), Id::Session(1)));
-        assert_eq!(window("hashrate", 5, Some(&other)).cut(entries(&all), |id| id).expect_err("").code, "bad_cursor");
-        let refused = Window::read(Some("-speed"), &["hashrate"], None, None, None).expect_err("no such key");
+        assert_eq!(
+            window("hashrate", 5, Some(&other)).cut(entries(&all), |id| id).expect_err("").code,
+            "bad_cursor"
+        );
+        let refused =
+            Window::read(Some("-speed"), &["hashrate"], None, None, None).expect_err("no such key");
         assert!(refused.message.contains("hashrate"), "{refused:?}");
     }
 }

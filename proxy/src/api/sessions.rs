@@ -29,8 +29,16 @@ pub(super) struct Query {
 }
 
 /// By what can be sorted.
-const KEYS: [&str; 8] =
-    ["session", "worker_name", "connected_at", "difficulty", "hashrate", "shares", "rejects", "last_share_at"];
+const KEYS: [&str; 8] = [
+    "session",
+    "worker_name",
+    "connected_at",
+    "difficulty",
+    "hashrate",
+    "shares",
+    "rejects",
+    "last_share_at",
+];
 
 /// The filters, with their names looked up.
 struct Filters<'q> {
@@ -47,7 +55,11 @@ impl<'q> Filters<'q> {
             None => None,
             Some(name) => match SessionState::ALL.into_iter().find(|state| state.name() == name) {
                 Some(state) => Some(state),
-                None => return Err(ApiError::bad_request("bad_query", "no state of sessions").field("state")),
+                None => {
+                    return Err(
+                        ApiError::bad_request("bad_query", "no state of sessions").field("state")
+                    );
+                }
             },
         };
         Ok(Self {
@@ -60,8 +72,9 @@ impl<'q> Filters<'q> {
     }
 
     fn take(&self, session: &SessionHandle, shown: &Shown) -> bool {
-        let begins =
-            |text: Option<&str>, with: Option<&str>| with.is_none_or(|with| text.unwrap_or("").starts_with(with));
+        let begins = |text: Option<&str>, with: Option<&str>| {
+            with.is_none_or(|with| text.unwrap_or("").starts_with(with))
+        };
         begins(shown.worker.as_ref().map(directive::MachineId::as_str), self.worker_name)
             && begins(shown.user_agent.as_deref(), self.user_agent)
             && self.state.is_none_or(|state| shown.state == state)
@@ -74,12 +87,19 @@ fn index(wanted: Option<&str>, names: &[String], field: &str) -> Result<Option<u
     let Some(wanted) = wanted else { return Ok(None) };
     match names.iter().position(|name| name == wanted).and_then(|index| u16::try_from(index).ok()) {
         Some(index) => Ok(Some(index)),
-        None => Err(ApiError::bad_request("bad_query", "no such name in the configuration").field(field)),
+        None => {
+            Err(ApiError::bad_request("bad_query", "no such name in the configuration")
+                .field(field))
+        }
     }
 }
 
 /// Lists sessions.
-pub(super) fn list(sessions: &Sessions, names: &Names, query: &Query) -> Result<Listing<SessionView>, ApiError> {
+pub(super) fn list(
+    sessions: &Sessions,
+    names: &Names,
+    query: &Query,
+) -> Result<Listing<SessionView>, ApiError> {
     let Query { offset, limit, cursor, sort, .. } = query;
     let (key, window) = Window::read(sort.as_deref(), &KEYS, *offset, *limit, cursor.as_deref())?;
     let filters = Filters::read(query, names)?;
@@ -102,7 +122,9 @@ pub(super) fn list(sessions: &Sessions, names: &Names, query: &Query) -> Result<
 #[expect(clippy::cast_precision_loss, reason = "an order among counts, not the counts")]
 fn key_of(key: &str, session: &SessionHandle, shown: &Shown) -> Key {
     Key::number(match key {
-        "worker_name" => return Key::Text(shown.worker.as_ref().map(ToString::to_string).unwrap_or_default()),
+        "worker_name" => {
+            return Key::Text(shown.worker.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
         "connected_at" => Some(session.connected_at().as_millisecond() as f64),
         "difficulty" => shown.difficulty(),
         "hashrate" => shown.work_rate.map(f64::from),
@@ -123,7 +145,12 @@ mod tests {
     }
 
     fn numbers(sessions: &Sessions, query: Query) -> Vec<u64> {
-        list(sessions, &names(), &query).expect("a page").items.iter().map(|view| view.session).collect()
+        list(sessions, &names(), &query)
+            .expect("a page")
+            .items
+            .iter()
+            .map(|view| view.session)
+            .collect()
     }
 
     #[test]
@@ -133,21 +160,36 @@ mod tests {
         for (index, entry) in entries.iter().enumerate().skip(1) {
             let mut shown = entry.handle.shown.lock();
             shown.worker = Some(format!("acme.rig-{}", 9 - index).as_str().into());
-            shown.user_agent = Some(if index == 1 { "cgminer/4".into() } else { "bosminer".into() });
+            shown.user_agent =
+                Some(if index == 1 { "cgminer/4".into() } else { "bosminer".into() });
             shown.state = SessionState::Working;
             shown.target = u16::try_from(index % 2).ok();
-            (0..index).for_each(|_| entry.handle.tally.share(entry.handle.connected_at(), entry.handle.connected_at()));
+            (0..index).for_each(|_| {
+                entry.handle.tally.share(entry.handle.connected_at(), entry.handle.connected_at());
+            });
         }
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(numbers(&sessions, Query { sort: some("-shares"), ..Query::default() }), [4, 3, 2, 1]);
-        assert_eq!(numbers(&sessions, Query { sort: some("worker_name"), ..Query::default() }), [1, 4, 3, 2]);
+        assert_eq!(
+            numbers(&sessions, Query { sort: some("-shares"), ..Query::default() }),
+            [4, 3, 2, 1]
+        );
+        assert_eq!(
+            numbers(&sessions, Query { sort: some("worker_name"), ..Query::default() }),
+            [1, 4, 3, 2]
+        );
         assert_eq!(numbers(&sessions, Query { state: some("handshake"), ..Query::default() }), [1]);
         assert_eq!(numbers(&sessions, Query { target: some("b"), ..Query::default() }), [2, 4]);
         assert_eq!(
-            numbers(&sessions, Query { user_agent: some("bos"), server: some("asics"), ..Query::default() }),
+            numbers(
+                &sessions,
+                Query { user_agent: some("bos"), server: some("asics"), ..Query::default() }
+            ),
             [3, 4]
         );
-        assert_eq!(numbers(&sessions, Query { worker_name: some("acme.rig-8"), ..Query::default() }), [2]);
+        assert_eq!(
+            numbers(&sessions, Query { worker_name: some("acme.rig-8"), ..Query::default() }),
+            [2]
+        );
         for query in [
             Query { target: some("c"), ..Query::default() },
             Query { state: some("asleep"), ..Query::default() },
@@ -157,6 +199,9 @@ mod tests {
             assert_eq!(list(&sessions, &names(), &query).expect_err("nonsense").code, "bad_query");
         }
         let view = &list(&sessions, &names(), &Query::default()).expect("a page").items[1];
-        assert_eq!((view.server.as_str(), view.shares, view.last_share_at), ("asics", 1, Some(view.connected_at)));
+        assert_eq!(
+            (view.server.as_str(), view.shares, view.last_share_at),
+            ("asics", 1, Some(view.connected_at))
+        );
     }
 }

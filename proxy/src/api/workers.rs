@@ -27,8 +27,15 @@ pub(super) struct Query {
 }
 
 /// By what can be sorted.
-const KEYS: [&str; 7] =
-    ["worker_name", "hashrate", "shares", "rejects", "last_share_at", "sessions", "best_difficulty"];
+const KEYS: [&str; 7] = [
+    "worker_name",
+    "hashrate",
+    "shares",
+    "rejects",
+    "last_share_at",
+    "sessions",
+    "best_difficulty",
+];
 
 /// A worker as people see it.
 #[derive(Debug, Serialize)]
@@ -156,7 +163,9 @@ mod tests {
     fn workers_are_sorted_filtered_and_shown_with_their_sums() {
         let machines = Machines::default();
         let start = origin();
-        let present: Vec<_> = ["acme.a", "acme.b", "other.c"].map(|name| machines.enter(name.into(), || at(0))).into();
+        let present: Vec<_> = ["acme.a", "acme.b", "other.c"]
+            .map(|name| machines.enter(name.into(), || at(0)))
+            .into();
         machines.fold(start);
         for (shares, presence) in [3, 9, 1].into_iter().zip(&present) {
             for _ in 0..shares {
@@ -166,7 +175,11 @@ mod tests {
             presence.stats.ended(Outcome::Stale);
         }
         let later = start + Duration::from_secs(10);
-        let query = Query { sort: Some("-hashrate".into()), worker_name: "acme.".into(), ..Query::default() };
+        let query = Query {
+            sort: Some("-hashrate".into()),
+            worker_name: "acme.".into(),
+            ..Query::default()
+        };
         let Workers { page, hashrate: together } = list(&machines, &query, later).expect("a page");
         let names: Vec<&str> = page.items.iter().map(|worker| &*worker.worker_name).collect();
         assert_eq!((names, page.total), (vec!["acme.b", "acme.a"], 2));
@@ -179,6 +192,9 @@ mod tests {
         let hashrate = 1.8 * 4_295_032_833.0;
         assert!((first.hashrate.m1 - hashrate).abs() < hashrate / 1000.0, "{:?}", first.hashrate);
         let both = hashrate * 12.0 / 9.0;
-        assert!((together.m1 - both).abs() < both / 1000.0, "of those that pass the filters: {together:?}");
+        assert!(
+            (together.m1 - both).abs() < both / 1000.0,
+            "of those that pass the filters: {together:?}"
+        );
     }
 }

@@ -19,7 +19,8 @@ impl fmt::Display for HostPort {
 }
 
 impl HostPort {
-    /// Whether both mean the same place. Names do not know upper and lower case; nothing is looked up.
+    /// Whether both mean the same place. Names do not know upper and lower case; nothing is looked
+    /// up.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
     }
@@ -98,7 +99,12 @@ mod tests {
 
     #[test]
     fn u59_spaces_and_control_characters_are_no_part_of_a_host() {
-        for url in ["pool.example :3333", "pool.example:3333 ", " pool.example:3333", "pool.example\u{7f}:3333"] {
+        for url in [
+            "pool.example :3333",
+            "pool.example:3333 ",
+            " pool.example:3333",
+            "pool.example\u{7f}:3333",
+        ] {
             assert!(parse_url(url).is_err(), "{url:?}");
         }
     }

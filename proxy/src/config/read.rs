@@ -20,17 +20,21 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Servers and targets one file may name.
 const ENTRIES_MAX: usize = 1000;
 
-/// Reads the proxy's part of a settings file. Mistakes are collected in the file's document; `None` when there are any
-/// that leave nothing to start.
+/// Reads the proxy's part of a settings file. Mistakes are collected in the file's document; `None`
+/// when there are any that leave nothing to start.
 #[must_use]
 pub fn read(root: &Section<'_>) -> Option<Config> {
     if root.has("routing") {
-        root.mistake("routing", "[[routing]] is not yet supported: the order of [[target]] is the priority");
+        root.mistake(
+            "routing",
+            "[[routing]] is not yet supported: the order of [[target]] is the priority",
+        );
     }
     let roots = PlatformRoots::default();
     let targets: Vec<Option<Target>> =
         root.tables("target").into_iter().map(|target| read_target(target, &roots)).collect();
-    let names: Vec<&str> = targets.iter().map(|target| target.as_ref().map_or("", |target| &*target.name)).collect();
+    let names: Vec<&str> =
+        targets.iter().map(|target| target.as_ref().map_or("", |target| &*target.name)).collect();
     let servers: Vec<Option<Server>> =
         root.tables("server").into_iter().map(|server| read_server(server, &names)).collect();
     for (key, count) in [("server", servers.len()), ("target", targets.len())] {
@@ -47,16 +51,31 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
     if let Some(server) = shared
         && (0..defaults.targets.len()).all(|target| defaults.is_passthrough(target))
     {
-        root.mistake("server", format!("{:?} has no target: each is the passthrough of a server", server.name));
+        root.mistake(
+            "server",
+            format!("{:?} has no target: each is the passthrough of a server", server.name),
+        );
     }
     let section = root.table_or_empty("proxy");
     let patience = section.table_or_empty("pool");
     let pool = PoolPatience {
         handshake: patience.duration_or("handshake", SECOND..=HOUR, defaults.pool.handshake),
-        suspect: patience.duration_or("suspect", Duration::from_millis(100)..=HOUR, defaults.pool.suspect),
-        answer: patience.duration_or("answer", Duration::from_millis(500)..=HOUR, defaults.pool.answer),
+        suspect: patience.duration_or(
+            "suspect",
+            Duration::from_millis(100)..=HOUR,
+            defaults.pool.suspect,
+        ),
+        answer: patience.duration_or(
+            "answer",
+            Duration::from_millis(500)..=HOUR,
+            defaults.pool.answer,
+        ),
         quiet: patience.duration_or("quiet", SECOND..=DAY, defaults.pool.quiet),
-        job_every: patience.duration_or("job_every", Duration::ZERO..=5 * SECOND, defaults.pool.job_every),
+        job_every: patience.duration_or(
+            "job_every",
+            Duration::ZERO..=5 * SECOND,
+            defaults.pool.job_every,
+        ),
     };
     if pool.suspect >= pool.answer {
         patience.mistake("suspect", "must be shorter than `answer`");
@@ -65,15 +84,35 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
     let config = Config {
         name: section.str_or("name", &defaults.name).to_owned(),
         extranonce2_size: read_extranonce2_size(&section),
-        failback_after: section.duration_or("failback_after", Duration::ZERO..=DAY, defaults.failback_after),
+        failback_after: section.duration_or(
+            "failback_after",
+            Duration::ZERO..=DAY,
+            defaults.failback_after,
+        ),
         no_upstream: read_no_upstream(&section),
         sessions_max: section.integer_or("sessions_max", 1..=1_000_000, defaults.sessions_max),
         threads: section.integer_or("threads", 1..=64, default_threads()),
-        handshake_timeout: section.duration_or("handshake_timeout", SECOND..=HOUR, defaults.handshake_timeout),
-        ping_every: section.duration_or("ping_every", SECOND..=Duration::from_secs(60), defaults.ping_every),
+        handshake_timeout: section.duration_or(
+            "handshake_timeout",
+            SECOND..=HOUR,
+            defaults.handshake_timeout,
+        ),
+        ping_every: section.duration_or(
+            "ping_every",
+            SECOND..=Duration::from_secs(60),
+            defaults.ping_every,
+        ),
         refresh_after: section.duration_or("refresh_after", SECOND..=HOUR, defaults.refresh_after),
-        report_every: section.duration_or("report_every", Duration::from_millis(100)..=HOUR, defaults.report_every),
-        shutdown_grace: section.duration_or("shutdown_grace", Duration::ZERO..=HOUR, defaults.shutdown_grace),
+        report_every: section.duration_or(
+            "report_every",
+            Duration::from_millis(100)..=HOUR,
+            defaults.report_every,
+        ),
+        shutdown_grace: section.duration_or(
+            "shutdown_grace",
+            Duration::ZERO..=HOUR,
+            defaults.shutdown_grace,
+        ),
         pool,
         share_log: section.table("share_log").and_then(read_share_log),
         ..defaults
@@ -96,7 +135,12 @@ fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
 }
 
 /// Takes entries that are all right and have different names.
-fn unique<T>(root: &Section<'_>, key: &str, entries: Vec<Option<T>>, name: impl Fn(&T) -> &String) -> Option<Vec<T>> {
+fn unique<T>(
+    root: &Section<'_>,
+    key: &str,
+    entries: Vec<Option<T>>,
+    name: impl Fn(&T) -> &String,
+) -> Option<Vec<T>> {
     let entries: Option<Vec<T>> = entries.into_iter().collect();
     let entries = entries.filter(|entries| !entries.is_empty())?;
     for (index, entry) in entries.iter().enumerate() {
@@ -113,21 +157,31 @@ fn read_server(section: Section<'_>, targets: &[&str]) -> Option<Server> {
     let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
         Err(_) => {
-            section.mistake("listen", format!("{text:?} is no address with a port, such as \"0.0.0.0:3333\""));
+            section.mistake(
+                "listen",
+                format!("{text:?} is no address with a port, such as \"0.0.0.0:3333\""),
+            );
             None
         }
     });
-    let known = Server::new(name.unwrap_or_default(), listen.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()));
-    let min_difficulty = read_power_of_two(&section, "min_difficulty").unwrap_or(known.min_difficulty);
-    let max_difficulty = read_power_of_two(&section, "max_difficulty").unwrap_or(known.max_difficulty);
+    let known =
+        Server::new(name.unwrap_or_default(), listen.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()));
+    let min_difficulty =
+        read_power_of_two(&section, "min_difficulty").unwrap_or(known.min_difficulty);
+    let max_difficulty =
+        read_power_of_two(&section, "max_difficulty").unwrap_or(known.max_difficulty);
     if max_difficulty < min_difficulty {
-        section.mistake("max_difficulty", format!("{max_difficulty} is below min_difficulty {min_difficulty}"));
+        section.mistake(
+            "max_difficulty",
+            format!("{max_difficulty} is below min_difficulty {min_difficulty}"),
+        );
     }
     let said = read_power_of_two(&section, "difficulty");
     if let Some(said) = said {
-        for (wrong, bound, limit) in
-            [(said < min_difficulty, "below min", min_difficulty), (said > max_difficulty, "above max", max_difficulty)]
-        {
+        for (wrong, bound, limit) in [
+            (said < min_difficulty, "below min", min_difficulty),
+            (said > max_difficulty, "above max", max_difficulty),
+        ] {
             if wrong {
                 section.mistake("difficulty", format!("{said} is {bound}_difficulty {limit}"));
             }
@@ -138,7 +192,11 @@ fn read_server(section: Section<'_>, targets: &[&str]) -> Option<Server> {
         min_difficulty,
         max_difficulty,
         vardiff: section.bool_or("vardiff", known.vardiff),
-        share_interval: section.duration_or("share_interval", SECOND..=10 * MINUTE, known.share_interval),
+        share_interval: section.duration_or(
+            "share_interval",
+            SECOND..=10 * MINUTE,
+            known.share_interval,
+        ),
         // A difficulty that the operator has given for this port is better than a guess.
         by_user_agent: section.bool_or("by_user_agent", said.is_none()),
         passthrough: read_passthrough(&section, targets),
@@ -165,7 +223,10 @@ fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {
     let difficulty = Difficulty::new(number)?;
     let floor = difficulty.power_of_two_at_or_below();
     if floor != difficulty {
-        section.mistake(key, format!("{difficulty} is no power of two: firmware would round it down to {floor}"));
+        section.mistake(
+            key,
+            format!("{difficulty} is no power of two: firmware would round it down to {floor}"),
+        );
     }
     Some(floor)
 }
@@ -206,13 +267,23 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
             .optional_float("start_difficulty", DIFFICULTY_RANGE)
             .and_then(Difficulty::new)
             .unwrap_or(known.start_difficulty),
-        suggest_difficulty: section.optional_float("suggest_difficulty", DIFFICULTY_RANGE).and_then(Difficulty::new),
+        suggest_difficulty: section
+            .optional_float("suggest_difficulty", DIFFICULTY_RANGE)
+            .and_then(Difficulty::new),
         shares_per_sec: section.float_or("shares_per_sec", 0.01..=10_000.0, known.shares_per_sec),
-        shares_per_sec_max: section.float_or("shares_per_sec_max", 0.1..=1e6, known.shares_per_sec_max),
+        shares_per_sec_max: section.float_or(
+            "shares_per_sec_max",
+            0.1..=1e6,
+            known.shares_per_sec_max,
+        ),
         hold_max: section.duration_or("hold_max", Duration::ZERO..=HOUR, known.hold_max),
         max_connections: section.integer_or("max_connections", 1..=4096, known.max_connections),
         reconnect_hosts: read_reconnect_hosts(&section),
-        on_payout_change: section.choice_or("on_payout_change", &ON_PAYOUT_CHANGE, known.on_payout_change),
+        on_payout_change: section.choice_or(
+            "on_payout_change",
+            &ON_PAYOUT_CHANGE,
+            known.on_payout_change,
+        ),
         ..known
     };
     if target.shares_per_sec_max < 4.0 * target.shares_per_sec {
@@ -226,8 +297,11 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
     complete.then_some(Target { host, port, tls, ..target })
 }
 
-const ON_PAYOUT_CHANGE: [(&str, OnPayoutChange); 3] =
-    [("alarm", OnPayoutChange::Alarm), ("fail_over", OnPayoutChange::FailOver), ("ignore", OnPayoutChange::Ignore)];
+const ON_PAYOUT_CHANGE: [(&str, OnPayoutChange); 3] = [
+    ("alarm", OnPayoutChange::Alarm),
+    ("fail_over", OnPayoutChange::FailOver),
+    ("ignore", OnPayoutChange::Ignore),
+];
 
 fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
     let mut hosts = Vec::new();
@@ -238,7 +312,10 @@ fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
         }
     }
     if hosts.len() > RECONNECT_HOSTS_MAX {
-        section.mistake("reconnect_hosts", format!("{} entries; at most {RECONNECT_HOSTS_MAX}", hosts.len()));
+        section.mistake(
+            "reconnect_hosts",
+            format!("{} entries; at most {RECONNECT_HOSTS_MAX}", hosts.len()),
+        );
     }
     hosts
 }
@@ -246,8 +323,8 @@ fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
 /// Places a pool may send us to.
 const RECONNECT_HOSTS_MAX: usize = 64;
 
-/// All processors, up to eight: besides one, threads only take part where there is much to do at once, most of all a new job
-/// to ten thousand miners.
+/// All processors, up to eight: besides one, threads only take part where there is much to do at
+/// once, most of all a new job to ten thousand miners.
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().min(8))
 }
@@ -258,7 +335,8 @@ fn read_extranonce2_size(section: &Section<'_>) -> Option<u8> {
         "3" => Some(3),
         "4" => Some(4),
         other => {
-            section.mistake("extranonce2_size", format!("{other:?} is not \"auto\", \"3\" or \"4\""));
+            section
+                .mistake("extranonce2_size", format!("{other:?} is not \"auto\", \"3\" or \"4\""));
             None
         }
     }
@@ -266,7 +344,8 @@ fn read_extranonce2_size(section: &Section<'_>) -> Option<u8> {
 
 fn read_no_upstream(section: &Section<'_>) -> NoUpstream {
     let after = section.duration_or("release_after", SECOND..=DAY, Duration::from_secs(120));
-    let release = section.choice_or("no_upstream", &[("hold", false), ("release_after", true)], true);
+    let release =
+        section.choice_or("no_upstream", &[("hold", false), ("release_after", true)], true);
     if release { NoUpstream::ReleaseAfter(after) } else { NoUpstream::Hold }
 }
 
@@ -277,7 +356,8 @@ mod tests {
     use daemon::settings::Document;
 
     fn load(text: &str) -> Result<Config, String> {
-        let document = Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
+        let document =
+            Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
         let root = document.root();
         let config = read(&root);
         root.finish();
@@ -290,7 +370,10 @@ mod tests {
     #[test]
     fn a_small_file_is_enough() {
         let config = load(GOOD).expect("all right");
-        assert_eq!((config.targets[0].host.as_str(), config.targets[0].port), ("pool.example", 3333));
+        assert_eq!(
+            (config.targets[0].host.as_str(), config.targets[0].port),
+            ("pool.example", 3333)
+        );
         assert_eq!(config.servers[0].min_difficulty, Difficulty::ONE);
     }
 
@@ -303,12 +386,36 @@ mod tests {
             ("[proxy.share_log]\nenabled = true\n", "tieline.toml:8:", "dir"),
             ("[proxy.share_log]\ndir = \"d\"\nformat = \"csv\"\n", "tieline.toml:10:", "jsonl"),
             ("[proxy.pool]\nsuspect = \"30s\"\n", "tieline.toml:9:", "shorter than `answer`"),
-            ("[[target]]\nname = \"b\"\nurl = \"http://x:1\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "scheme"),
-            ("[[target]]\nname = \"b\"\nurl = \"pool\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "missing port"),
-            ("[[target]]\nname = \"b\"\nurl = \"p:65536\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "65535"),
-            ("[[target]]\nname = \"b\"\nurl = \"::1:3333\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "[::1]:3333"),
-            ("[[target]]\nname = \"b\"\nurl = \"a b:1\"\nuser_identity = \"u\"\n", "tieline.toml:10:", "spaces"),
-            ("[[target]]\nname = \"a\"\nurl = \"p:1\"\nuser_identity = \"u\"\n", "tieline.toml:", "two [[target]]"),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"http://x:1\"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "scheme",
+            ),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"pool\"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "missing port",
+            ),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"p:65536\"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "65535",
+            ),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"::1:3333\"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "[::1]:3333",
+            ),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"a b:1\"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "spaces",
+            ),
+            (
+                "[[target]]\nname = \"a\"\nurl = \"p:1\"\nuser_identity = \"u\"\n",
+                "tieline.toml:",
+                "two [[target]]",
+            ),
             (
                 "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\ndifficulty = 1000\n",
                 "tieline.toml:11:",
@@ -334,7 +441,11 @@ mod tests {
                 "tieline.toml:12:",
                 "four times `shares_per_sec`",
             ),
-            ("[[target]]\nname = \"b\"\nurl = \"p:1 \"\nuser_identity = \"u\"\n", "tieline.toml:10:", "spaces"),
+            (
+                "[[target]]\nname = \"b\"\nurl = \"p:1 \"\nuser_identity = \"u\"\n",
+                "tieline.toml:10:",
+                "spaces",
+            ),
             (
                 "[[target]]\nname = \"b\"\nurl = \"p:1\"\nuser_identity = \"u\"\nreconnect_hosts = [\"p\"]\n",
                 "tieline.toml:12:",
@@ -350,7 +461,10 @@ mod tests {
     fn the_share_log_is_there_only_when_it_is_wanted() {
         let section = "[proxy.share_log]\ndir = \"shares\"\nrotate_every = \"1h\"\nkeep = 7\n";
         assert_eq!(load(&format!("{GOOD}{section}")).expect("all right").share_log, None);
-        let log = load(&format!("{GOOD}{section}enabled = true\n")).expect("all right").share_log.expect("wanted");
+        let log = load(&format!("{GOOD}{section}enabled = true\n"))
+            .expect("all right")
+            .share_log
+            .expect("wanted");
         assert!(log.dir.ends_with("shares"), "{log:?}");
         assert_eq!((log.rotate_bytes, log.rotate_every, log.keep), (256 << 20, HOUR, 7));
     }
@@ -358,21 +472,25 @@ mod tests {
     #[test]
     fn a_passthrough_names_its_target_and_leaves_others_to_the_other_servers() {
         let small = "[[target]]\nname = \"small\"\nurl = \"p:1\"\nuser_identity = \"u\"\n";
-        let rented = "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"small\"\n";
+        let rented =
+            "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"small\"\n";
         let config = load(&format!("{GOOD}{small}{rented}")).expect("all right");
         assert_eq!(config.servers[1].passthrough, Some(1));
         assert_eq!([0, 1].map(|target| config.is_passthrough(target)), [false, true]);
         let unknown = load(&format!("{GOOD}{rented}")).expect_err("no such target");
         assert!(unknown.contains("no [[target]] is named \"small\""), "{unknown}");
-        let taken =
-            load(&format!("{GOOD}{}", rented.replace("small", "a"))).expect_err("nothing is left for the first");
+        let taken = load(&format!("{GOOD}{}", rented.replace("small", "a")))
+            .expect_err("nothing is left for the first");
         assert!(taken.contains("\"asics\" has no target"), "{taken}");
     }
 
     #[test]
     fn a_file_without_pools_is_refused() {
         let mistakes = load("# nothing\n").expect_err("no pools");
-        assert!(mistakes.contains("no [[target]]") && mistakes.contains("no [[server]]"), "{mistakes}");
+        assert!(
+            mistakes.contains("no [[target]]") && mistakes.contains("no [[server]]"),
+            "{mistakes}"
+        );
     }
 
     const PIN: &str = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
@@ -382,7 +500,8 @@ mod tests {
         load(&text).map(|mut config| config.targets.remove(1))
     }
 
-    /// U07, U50, P06: whatever is wrong, the answer is a mistake with its place, never a plain or unchecked connection.
+    /// U07, U50, P06: whatever is wrong, the answer is a mistake with its place, never a plain or
+    /// unchecked connection.
     #[test]
     fn u50_mistakes_about_tls_have_their_place_and_never_end_plain() {
         let tls = "url = \"stratum+ssl://pool.example:443\"";
@@ -390,13 +509,25 @@ mod tests {
         for (keys, place, words) in [
             (format!("{plain}\ntls_pin = [\"{PIN}\"]"), "tieline.toml:12:", "the url is plain"),
             (format!("{plain}\ntls_ca_file = \"ca.pem\""), "tieline.toml:12:", "the url is plain"),
-            (format!("{plain}\ntls_verify = \"off\"\nallow_insecure = true"), "tieline.toml:12:", "the url is plain"),
+            (
+                format!("{plain}\ntls_verify = \"off\"\nallow_insecure = true"),
+                "tieline.toml:12:",
+                "the url is plain",
+            ),
             (format!("{tls}\ntls_pin = [\"sha256/AAAA\"]"), "tieline.toml:12:", "44 characters"),
             (format!("{tls}\ntls_pin = []"), "tieline.toml:12:", "must not be empty"),
-            (format!("{tls}\ntls_pin = \"{PIN}\"\ntls_ca_file = \"ca.pem\""), "tieline.toml:13:", "keep one"),
+            (
+                format!("{tls}\ntls_pin = \"{PIN}\"\ntls_ca_file = \"ca.pem\""),
+                "tieline.toml:13:",
+                "keep one",
+            ),
             (format!("{tls}\ntls_verify = \"off\""), "tieline.toml:12:", "allow_insecure = true"),
             (format!("{tls}\ntls_verify = \"maybe\""), "tieline.toml:12:", "\"on\", \"off\""),
-            (format!("{tls}\ntls_ca_file = \"/nonexistent/ca.pem\""), "tieline.toml:12:", "/nonexistent/ca.pem"),
+            (
+                format!("{tls}\ntls_ca_file = \"/nonexistent/ca.pem\""),
+                "tieline.toml:12:",
+                "/nonexistent/ca.pem",
+            ),
             ("url = \"stratum+ssl://a..b:443\"".to_owned(), "tieline.toml:11:", "no name"),
         ] {
             let mistakes = target(&keys).expect_err(&keys);
@@ -407,11 +538,14 @@ mod tests {
     #[test]
     fn a_target_is_as_trusting_as_it_says() {
         let tls = "url = \"stratum+ssl://pool.example:443\"";
-        let trust = |keys: &str| target(&format!("{tls}\n{keys}")).expect("all right").tls.map(|tls| tls.trust());
+        let trust = |keys: &str| {
+            target(&format!("{tls}\n{keys}")).expect("all right").tls.map(|tls| tls.trust())
+        };
         assert_eq!(trust(&format!("tls_pin = [\"{PIN}\"]")), Some(Trust::Pins));
         assert_eq!(trust("tls_verify = \"off\"\nallow_insecure = true"), Some(Trust::Anybody));
         assert!(target("url = \"pool.example:443\"").expect("all right").tls.is_none());
-        let hosts = target("url = \"p:1\"\nreconnect_hosts = [\"b.example:3333\", \"192.0.2.1:3333\"]");
+        let hosts =
+            target("url = \"p:1\"\nreconnect_hosts = [\"b.example:3333\", \"192.0.2.1:3333\"]");
         assert_eq!(hosts.expect("all right").reconnect_hosts.len(), 2);
     }
 }

@@ -1,4 +1,5 @@
-//! The keys of a `[[target]]` that say whom to trust by TLS. There is no way from a mistake in them to a plain connection.
+//! The keys of a `[[target]]` that say whom to trust by TLS. There is no way from a mistake in them
+//! to a plain connection.
 
 use std::cell::OnceCell;
 
@@ -21,7 +22,11 @@ impl PlatformRoots {
 const KEYS: [&str; 3] = ["tls_pin", "tls_ca_file", "tls_verify"];
 
 /// Reads how a target is reached by TLS; `None` for a plain one, and after a mistake.
-pub(super) fn read(section: &Section<'_>, url: Option<&(HostPort, bool)>, roots: &PlatformRoots) -> Option<Tls> {
+pub(super) fn read(
+    section: &Section<'_>,
+    url: Option<&(HostPort, bool)>,
+    roots: &PlatformRoots,
+) -> Option<Tls> {
     let pins = read_pins(section);
     let authorities = section.optional_path("tls_ca_file");
     let verify = section.choice_or("tls_verify", &[("on", true), ("off", false)], true);
@@ -49,8 +54,7 @@ pub(super) fn read(section: &Section<'_>, url: Option<&(HostPort, bool)>, roots:
     }
     if section.has("tls_pin") {
         if authorities.is_some() {
-            let why =
-                "a pin is checked instead of the authorities, not beside them: keep one of tls_pin and tls_ca_file";
+            let why = "a pin is checked instead of the authorities, not beside them: keep one of tls_pin and tls_ca_file";
             section.mistake("tls_ca_file", why);
         }
         return Some(Tls::pinned(pins?));

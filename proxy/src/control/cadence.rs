@@ -1,10 +1,12 @@
-//! When the switchboard is told: at regular intervals, and out of turn as soon as the sessions that are to be parked are.
+//! When the switchboard is told: at regular intervals, and out of turn as soon as the sessions that
+//! are to be parked are.
 
 use std::time::{Duration, Instant};
 
 use directive::MachineId;
 
-/// While sessions are to be parked it is looked whether they are, this often: a look ends at the first that is not.
+/// While sessions are to be parked it is looked whether they are, this often: a look ends at the
+/// first that is not.
 const PARKING_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Those that are not parked by then are told of in their turn.
 const PARKING_MAX: Duration = Duration::from_secs(2);
@@ -42,7 +44,8 @@ impl Cadence {
         self.parking = Some(Parking { left, look_at: now, until: now + PARKING_MAX });
     }
 
-    /// Whether a report is due; the next one then is an interval later. `works` tells whether a machine still has work.
+    /// Whether a report is due; the next one then is an interval later. `works` tells whether a
+    /// machine still has work.
     pub(super) fn is_due(&mut self, now: Instant, works: impl Fn(&MachineId) -> bool) -> bool {
         let due = self.have_parked(now, works) || now >= self.report_at;
         if due {
@@ -53,7 +56,9 @@ impl Cadence {
 
     /// Whether the last of those that are to be parked is, and was not when last looked.
     fn have_parked(&mut self, now: Instant, works: impl Fn(&MachineId) -> bool) -> bool {
-        let Some(parking) = self.parking.as_mut().filter(|parking| now >= parking.look_at) else { return false };
+        let Some(parking) = self.parking.as_mut().filter(|parking| now >= parking.look_at) else {
+            return false;
+        };
         parking.look_at = now + PARKING_LOOK_EVERY;
         // Each is looked at until it has no work, and not again.
         while parking.left.pop_if(|machine| !works(machine)).is_some() {}
@@ -66,7 +71,10 @@ impl Cadence {
 
     /// How long nothing is due.
     pub(super) fn wait(&self, now: Instant) -> Duration {
-        let next = self.parking.as_ref().map_or(self.report_at, |parking| parking.look_at.min(self.report_at));
+        let next = self
+            .parking
+            .as_ref()
+            .map_or(self.report_at, |parking| parking.look_at.min(self.report_at));
         next.saturating_duration_since(now)
     }
 }

@@ -1,7 +1,7 @@
 //! Who may connect: as many as the fleet has, and from no source that only fails.
 //!
-//! Farms sit behind one address, so success costs nothing: only handshakes that failed or never ended drain a source's
-//! bucket.
+//! Farms sit behind one address, so success costs nothing: only handshakes that failed or never
+//! ended drain a source's bucket.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -121,7 +121,11 @@ mod tests {
             admission.left(source, true, now);
         }
         assert_eq!(admission.admit(source, now), Err(Refusal::TooManyFailures));
-        assert_eq!(admission.admit(IpAddr::from([10, 0, 0, 2]), now), Ok(()), "others are not concerned");
+        assert_eq!(
+            admission.admit(IpAddr::from([10, 0, 0, 2]), now),
+            Ok(()),
+            "others are not concerned"
+        );
         assert_eq!(admission.admit(source, now + Duration::from_secs(1)), Ok(()));
     }
 

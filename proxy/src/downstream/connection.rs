@@ -1,9 +1,11 @@
-//! One miner's connection: it owns the socket and the session, and only moves bytes between them and the rest.
+//! One miner's connection: it owns the socket and the session, and only moves bytes between them
+//! and the rest.
 //!
-//! It is a future written by hand, because ten thousand of them are alive at once: one waker for everything it waits for
-//! (the socket, and its [`crate::mailbox::Mailbox`]), no timer of its own ([`super::herald`] tells it when something is
-//! due), no buffer while it is idle (what a turn reads and writes stands in the thread's [`Scratch`]). Work is taken from
-//! the lane only when the former has been written, so a slow reader gets the newest job and never a queue of old ones.
+//! It is a future written by hand, because ten thousand of them are alive at once: one waker for
+//! everything it waits for (the socket, and its [`crate::mailbox::Mailbox`]), no timer of its own
+//! ([`super::herald`] tells it when something is due), no buffer while it is idle (what a turn
+//! reads and writes stands in the thread's [`Scratch`]). Work is taken from the lane only when the
+//! former has been written, so a slow reader gets the newest job and never a queue of old ones.
 
 mod delivery;
 mod place;
@@ -47,10 +49,11 @@ const READS_MAX: usize = 8;
 const OUTGOING_MAX: usize = 64 * 1024;
 /// A miner that takes none of them for so long is dropped.
 const BLOCKED_MAX: Duration = Duration::from_secs(30);
-/// So is one that takes so little that more than this waits: pings, moves and verdicts are written whether it reads or not.
+/// So is one that takes so little that more than this waits: pings, moves and verdicts are written
+/// whether it reads or not.
 const PENDING_MAX: usize = 4 * OUTGOING_MAX;
-/// What a line costs, and how far ahead of the clock a miner may be: 200 lines a second are read without delay, and 1000
-/// at once. It delays reading, it never closes.
+/// What a line costs, and how far ahead of the clock a miner may be: 200 lines a second are read
+/// without delay, and 1000 at once. It delays reading, it never closes.
 const LINE_COST: Duration = Duration::from_millis(5);
 const LINES_AHEAD: Duration = Duration::from_secs(5);
 /// How long a miner that has closed its side is owed its answers.
@@ -73,8 +76,14 @@ pub(super) fn serve(accepted: Accepted) -> Connection {
     open(accepted, slot, extranonce1, has_room)
 }
 
-/// Makes the connection of a miner whose extranonce1 is given. Without room its subscribe will be refused.
-pub(super) fn open(accepted: Accepted, slot: SlotLease, extranonce1: u8, has_room: bool) -> Connection {
+/// Makes the connection of a miner whose extranonce1 is given. Without room its subscribe will be
+/// refused.
+pub(super) fn open(
+    accepted: Accepted,
+    slot: SlotLease,
+    extranonce1: u8,
+    has_room: bool,
+) -> Connection {
     let Accepted { stream, peer, number, rules, shared } = accepted;
     let now = clock::now();
     let handle = SessionHandle::new(number, peer, clock::wall(), extranonce1, rules.server);
@@ -124,7 +133,8 @@ pub(super) struct Connection {
     stuck: Option<Box<Stuck>>,
     /// Until when the lines read so far are paid for; see [`LINES_AHEAD`].
     lines_paid: Instant,
-    /// The miner has closed its side (or we shut down): answers that are owed are still written until then.
+    /// The miner has closed its side (or we shut down): answers that are owed are still written
+    /// until then.
     ending: Option<Box<(Instant, &'static str)>>,
     /// A pool's new job that stands in the buffer.
     delivered: Option<Arc<LaneWork>>,
@@ -196,7 +206,8 @@ impl Future for Connection {
             match self.turn(cx, scratch) {
                 Ok(()) => Poll::Pending,
                 Err(reason) => {
-                    // What is to be said last (an error, an answer) goes out if the socket takes it.
+                    // What is to be said last (an error, an answer) goes out if the socket takes
+                    // it.
                     let _ = self.write(cx, &mut scratch.out);
                     self.reason = Some(reason);
                     debug!(session = self.entry.handle.number, reason, "session ended");
@@ -208,10 +219,12 @@ impl Future for Connection {
 }
 
 impl Connection {
-    /// Counts and forwards what was decided in a turn before it panicked: the shares it had judged by then are good. The
-    /// thread's scratch holds nothing else, as each turn leaves nothing in it.
+    /// Counts and forwards what was decided in a turn before it panicked: the shares it had judged
+    /// by then are good. The thread's scratch holds nothing else, as each turn leaves nothing in
+    /// it.
     fn settle_accounts(&mut self, now: Instant) {
-        let decided = SCRATCH.try_with(|scratch| Some(std::mem::take(&mut scratch.try_borrow_mut().ok()?.out)));
+        let decided = SCRATCH
+            .try_with(|scratch| Some(std::mem::take(&mut scratch.try_borrow_mut().ok()?.out)));
         let Ok(Some(mut decided)) = decided else { return };
         // What failed once may fail again, and a panic out of a `drop` would end the process.
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(now, &mut decided)));
@@ -246,7 +259,8 @@ impl Connection {
             self.renew(now, out);
         }
         self.write(cx, out)?;
-        // The newest work, once the former is written; and again when it was replaced while this one was.
+        // The newest work, once the former is written; and again when it was replaced while this
+        // one was.
         while self.pending.is_empty() && out.close.is_none() && self.seating.hears() {
             self.take_work(true, now, out);
             self.write(cx, out)?;
@@ -260,7 +274,8 @@ impl Connection {
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
-            // The socket does not say again what it has said. Where something else keeps us from reading, its end wakes us.
+            // The socket does not say again what it has said. Where something else keeps us from
+            // reading, its end wakes us.
             cx.waker().wake_by_ref();
         }
         self.entry.handle.wake_at(self.shared.millis(self.wake_at(now)));
@@ -313,14 +328,21 @@ impl Connection {
     }
 
     /// Ends a connection that is to end, once all is answered and written, or time is up.
-    fn end(&mut self, cx: &mut Context<'_>, now: Instant, out: &mut Outbox) -> Result<(), &'static str> {
+    fn end(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), &'static str> {
         let Some(ending) = &self.ending else { return Ok(()) };
         let (until, reason) = **ending;
-        let owes = self.session.unanswered() > 0 || !self.pending.is_empty() || self.stuck.is_some();
+        let owes =
+            self.session.unanswered() > 0 || !self.pending.is_empty() || self.stuck.is_some();
         if now < until && owes {
             return Ok(());
         }
-        // What has come meanwhile is still answered, once: a miner that goes on would keep us for ever.
+        // What has come meanwhile is still answered, once: a miner that goes on would keep us for
+        // ever.
         if reason == "shutdown" && now < until && !std::mem::replace(&mut self.drained, true) {
             let mut read = [0; READ_MAX];
             if self.read_once(cx, &mut read, now, out)?.is_some() {
@@ -342,7 +364,8 @@ impl Connection {
             && self.may_read_lines(now)
     }
 
-    /// Reads what may be read in one turn. Returns whether there may be more, of which nobody will tell.
+    /// Reads what may be read in one turn. Returns whether there may be more, of which nobody will
+    /// tell.
     fn read(
         &mut self,
         cx: &mut Context<'_>,
@@ -379,11 +402,14 @@ impl Connection {
             Poll::Pending => return Ok(None),
             Poll::Ready(Ok(())) if read.filled().is_empty() => {
                 // The miner may have half-closed: what is owed is still written (S78).
-                self.ending.get_or_insert_with(|| Box::new((now + HALF_CLOSED_MAX, "closed_by_miner")));
+                self.ending
+                    .get_or_insert_with(|| Box::new((now + HALF_CLOSED_MAX, "closed_by_miner")));
                 return Ok(None);
             }
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(failure)) if failure.kind() == ErrorKind::ConnectionReset => return Err("reset_by_miner"),
+            Poll::Ready(Err(failure)) if failure.kind() == ErrorKind::ConnectionReset => {
+                return Err("reset_by_miner");
+            }
             Poll::Ready(Err(_)) => return Err("read_failed"),
         }
         self.hear(read.filled(), now, out)?;
@@ -391,7 +417,12 @@ impl Connection {
     }
 
     /// Handles each line of what was read.
-    fn hear(&mut self, mut input: &[u8], now: Instant, out: &mut Outbox) -> Result<(), &'static str> {
+    fn hear(
+        &mut self,
+        mut input: &[u8],
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<(), &'static str> {
         if std::mem::take(&mut self.first_read)
             && let Some(fault) = LineFault::sniff(input)
         {
@@ -454,8 +485,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Notes how long what stands in the socket by now was waited for. What a slow reader keeps waiting is noted when it
-    /// is through, answers when they were given to it.
+    /// Notes how long what stands in the socket by now was waited for. What a slow reader keeps
+    /// waiting is noted when it is through, answers when they were given to it.
     fn observe(&mut self, out: &mut Outbox) {
         if out.answered.is_empty() && self.delivered.is_none() {
             return;
@@ -468,18 +499,27 @@ impl Connection {
         if self.pending.is_empty()
             && let Some(work) = self.delivered.take()
         {
-            metrics.target(Some(work.job.upstream.target)).delivered(work.job.arrival.delivered(now));
+            metrics
+                .target(Some(work.job.upstream.target))
+                .delivered(work.job.arrival.delivered(now));
         }
     }
 
     /// Notes whether the miner takes what it is sent: so many bytes just now.
     fn took(&mut self, bytes: usize) {
-        self.blocked_since = blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);
+        self.blocked_since =
+            blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);
     }
 }
 
-/// Since when a miner takes nothing, of whose bytes so many were taken just now and so many are left.
-fn blocked_since(former: Option<Instant>, taken: usize, left: usize, now: impl FnOnce() -> Instant) -> Option<Instant> {
+/// Since when a miner takes nothing, of whose bytes so many were taken just now and so many are
+/// left.
+fn blocked_since(
+    former: Option<Instant>,
+    taken: usize,
+    left: usize,
+    now: impl FnOnce() -> Instant,
+) -> Option<Instant> {
     match (left, taken) {
         (0, _) => None,
         (_, 0) => former.or_else(|| Some(now())),
@@ -509,7 +549,8 @@ fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<us
 mod tests {
     use super::*;
 
-    /// F36: half a write counts from then on, even if nothing else happens; and a trickle does not make up for a flood.
+    /// F36: half a write counts from then on, even if nothing else happens; and a trickle does not
+    /// make up for a flood.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn f36_a_miner_is_slow_from_the_first_byte_it_does_not_take() {
@@ -524,8 +565,8 @@ mod tests {
         assert!(!is_slow(since, PENDING_MAX, soon) && is_slow(since, PENDING_MAX + 1, soon));
     }
 
-    /// Ten thousand of them are alive at once (DESIGN 5: 2.0 kB a session, all told). With what the runtime adds, 648 bytes
-    /// make a task of 768.
+    /// Ten thousand of them are alive at once (DESIGN 5: 2.0 kB a session, all told). With what the
+    /// runtime adds, 648 bytes make a task of 768.
     #[test]
     fn a_connection_is_small() {
         assert!(size_of::<Connection>() <= 648, "{} bytes", size_of::<Connection>());

@@ -1,8 +1,9 @@
-//! The task that tells sessions of what concerns them all: new directions, the passing of time, the end.
+//! The task that tells sessions of what concerns them all: new directions, the passing of time, the
+//! end.
 //!
-//! Sessions hold no timer and wait on no channel of their own; each says when something of its own is due, and this task
-//! looks every half second. Nothing a miner sees is finer than that: handshakes end after ten seconds, pings come every
-//! twenty-five.
+//! Sessions hold no timer and wait on no channel of their own; each says when something of its own
+//! is due, and this task looks every half second. Nothing a miner sees is finer than that:
+//! handshakes end after ten seconds, pings come every twenty-five.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

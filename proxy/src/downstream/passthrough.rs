@@ -1,16 +1,19 @@
-//! Miners that have a connection to their pool to themselves, for pools that leave no room to share one: NiceHash gives 3 bytes.
+//! Miners that have a connection to their pool to themselves, for pools that leave no room to share
+//! one: NiceHash gives 3 bytes.
 //!
-//! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares are judged here, orders are
-//! followed. The miner's extranonce1 is the last byte of the pool's, the rest of it goes into coinb1, and its size is the pool's:
+//! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares
+//! are judged here, orders are followed. The miner's extranonce1 is the last byte of the pool's,
+//! the rest of it goes into coinb1, and its size is the pool's:
 //!
 //! ```text
 //! pool's coinbase     coinb1 | extranonce1                           | extranonce2 | coinb2
 //! miner sees          [ coinb1'                  ] [ extranonce1 (1) ] [ extranonce2 ] [ coinb2 ]
 //! ```
 //!
-//! So the miner's subscribe waits for the pool's answer to ours, and nothing is said before. A pool that changes that byte or the
-//! size takes the miner along by `mining.set_extranonce`, or, where its firmware has not asked for that, by a reconnect: the named
-//! exception to keeping connections. When the pool is lost the miner is closed, unless it is to be kept without work.
+//! So the miner's subscribe waits for the pool's answer to ours, and nothing is said before. A pool
+//! that changes that byte or the size takes the miner along by `mining.set_extranonce`, or, where
+//! its firmware has not asked for that, by a reconnect: the named exception to keeping connections.
+//! When the pool is lost the miner is closed, unless it is to be kept without work.
 
 use std::sync::Arc;
 
@@ -73,7 +76,8 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     match extranonce(&pools, &mut upstream, deadline, &shared.cancel).await {
         Ok(own) => {
             if !(3..=8).contains(&own.extranonce2_size) {
-                // With two bytes a fast machine runs out of work between jobs; with more than eight much firmware submits nothing.
+                // With two bytes a fast machine runs out of work between jobs; with more than eight
+                // much firmware submits nothing.
                 shared.books.metrics.alarm("odd_extranonce2_size");
                 warn!(upstream = %pool.config.name, extranonce2_size = own.extranonce2_size, "not a size that suits miners");
             }
@@ -88,7 +92,8 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     }
 }
 
-/// A miner that was let in and has no session yet. If it gets none, its end is entered in the books.
+/// A miner that was let in and has no session yet. If it gets none, its end is entered in the
+/// books.
 struct Newcomer {
     accepted: Option<Accepted>,
     reason: &'static str,
@@ -173,9 +178,11 @@ async fn carry(
 ) {
     let mut common = accepted.shared.directions.clone();
     let orders = common.borrow_and_update().orders.clone();
-    let (directions, directed) = watch::channel(Directions { usable: [].into(), orders, release: false, seats: 0 });
+    let (directions, directed) =
+        watch::channel(Directions { usable: [].into(), orders, release: false, seats: 0 });
     let extranonce2_size = own.extranonce2_size;
-    accepted.rules = Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&accepted.rules) });
+    accepted.rules =
+        Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&accepted.rules) });
     accepted.shared = of_its_own(&accepted.shared, pools.clone(), directed);
     let slot = pools.placement.take_slot();
     let mut connection = connection::open(accepted, slot, own.extranonce1, true);
@@ -186,10 +193,17 @@ async fn carry(
     let (mut lost, mut ending) = (false, false);
     loop {
         let ready = !lost && pools.placement.target_state(pool.index).ready > 0;
-        let usable: Vec<Usable> =
-            ready.then(|| Usable { target: pool.index, mask: pool.state().mask }).into_iter().collect();
+        let usable: Vec<Usable> = ready
+            .then(|| Usable { target: pool.index, mask: pool.state().mask })
+            .into_iter()
+            .collect();
         let orders = common.borrow_and_update().orders.clone();
-        directions.send_replace(Directions { usable: usable.into(), orders, release: lost, seats: 0 });
+        directions.send_replace(Directions {
+            usable: usable.into(),
+            orders,
+            release: lost,
+            seats: 0,
+        });
         handle.mailbox.signal(Signal::Directions);
         tokio::select! {
             () = &mut connection => return,
@@ -201,7 +215,11 @@ async fn carry(
 }
 
 /// What sessions share, for a session that shares neither seats nor pools.
-fn of_its_own(shared: &Downstream, pools: Arc<Pools>, directions: watch::Receiver<Directions>) -> Arc<Downstream> {
+fn of_its_own(
+    shared: &Downstream,
+    pools: Arc<Pools>,
+    directions: watch::Receiver<Directions>,
+) -> Arc<Downstream> {
     Arc::new(Downstream {
         placement: pools.placement.clone(),
         pools,

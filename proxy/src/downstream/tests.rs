@@ -28,7 +28,8 @@ const HELLO: &str = concat!(
     "\n"
 );
 
-/// A line that no peer sends in earnest, and at which the session that reads it panics. It is in test builds only.
+/// A line that no peer sends in earnest, and at which the session that reads it panics. It is in
+/// test builds only.
 const PANIC: &[u8] = br#"{"id":76,"method":"test.panic"}"#;
 
 pub(super) fn failpoint(line: &[u8]) {
@@ -43,7 +44,9 @@ async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
 }
 
 async fn pool(job_interval: Duration) -> TestPool {
-    TestPool::start(PoolConfig { difficulty: EASY, job_interval, ..PoolConfig::default() }).await.unwrap()
+    TestPool::start(PoolConfig { difficulty: EASY, job_interval, ..PoolConfig::default() })
+        .await
+        .unwrap()
 }
 
 /// A proxy with room for four sessions, whose pool is there.
@@ -125,8 +128,8 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// A miner whose requests' answers are longer than they are: what is not read because answers wait is read as soon as its
-/// socket has taken them, though nothing else happens.
+/// A miner whose requests' answers are longer than they are: what is not read because answers wait
+/// is read as soon as its socket has taken them, though nothing else happens.
 #[tokio::test]
 async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
     const REQUESTS: usize = 900;
@@ -138,12 +141,14 @@ async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
     let mut lines = BufReader::new(reads).lines();
     // A ping would wake it, later.
     const SOON: Duration = Duration::from_secs(20);
-    let mut hear = async || timeout(SOON, lines.next_line()).await.expect("a line").unwrap().expect("kept");
+    let mut hear =
+        async || timeout(SOON, lines.next_line()).await.expect("a line").unwrap().expect("kept");
     writes.write_all(HELLO.as_bytes()).await.unwrap();
     while !hear().await.contains("mining.notify") {}
     // What the start brings would wake it as well.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let requests: String = (0..REQUESTS).map(|n| format!("{{\"id\":\"{n:060}\",\"method\":\"m\"}}\n")).collect();
+    let requests: String =
+        (0..REQUESTS).map(|n| format!("{{\"id\":\"{n:060}\",\"method\":\"m\"}}\n")).collect();
     writes.write_all(requests.as_bytes()).await.unwrap();
     for number in 0..REQUESTS {
         while !hear().await.contains(&format!("{number:060}")) {}
@@ -151,8 +156,9 @@ async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// F76: a panic ends its session only. It is counted once, what the session held is free again (the fleet is as large as
-/// may be: a lost place would keep the miner out), and the pool's answers to its shares are counted all the same.
+/// F76: a panic ends its session only. It is counted once, what the session held is free again (the
+/// fleet is as large as may be: a lost place would keep the miner out), and the pool's answers to
+/// its shares are counted all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     let pool = pool(Duration::from_secs(1)).await;
@@ -161,7 +167,10 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     let relay = Relay::start(proxy.addrs()[0], 76).await.unwrap();
     let miner = |address: SocketAddr, worker: &str| {
         let retry = Duration::from_millis(200);
-        TestMiner::start(MinerConfig { retry, ..MinerConfig::new(Model::Cgminer411, address, worker) })
+        TestMiner::start(MinerConfig {
+            retry,
+            ..MinerConfig::new(Model::Cgminer411, address, worker)
+        })
     };
     let victim = miner(relay.addr(), "acme.victim");
     let others = ["acme.a", "acme.b", "acme.c"].map(|worker| miner(proxy.addrs()[0], worker));
@@ -171,10 +180,16 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     answers.set(Way::Back, Weather::STALLED);
     victim.until(PATIENCE, |counts| counts.outstanding >= 3).await.expect("shares are in flight");
     relay.inject(Way::There, &[PANIC, b"\n"].concat());
-    let before = victim.until(PATIENCE, |counts| counts.disconnects == 1).await.expect("closed").answered_true;
+    let before = victim
+        .until(PATIENCE, |counts| counts.disconnects == 1)
+        .await
+        .expect("closed")
+        .answered_true;
     answers.set(Way::Back, Weather::FINE);
-    let after =
-        victim.until(PATIENCE, |counts| counts.answered_true >= before + 5).await.expect("it is back, and mines");
+    let after = victim
+        .until(PATIENCE, |counts| counts.answered_true >= before + 5)
+        .await
+        .expect("it is back, and mines");
     assert!(after.unanswered > 0, "the answers of the lost session are lost: {after:?}");
 
     assert_eq!((tasks.panics(), proxy.sessions().len()), (1, 4));
@@ -230,15 +245,23 @@ async fn f76_what_was_decided_before_a_panic_is_counted() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// Another name for what the miner has brings it nothing, and so is no delivery, nor one that took long.
+/// Another name for what the miner has brings it nothing, and so is no delivery, nor one that took
+/// long.
 #[tokio::test]
 async fn a_job_by_another_name_is_not_delivered() {
     let (pool, proxy, tasks, registry) = start(Duration::from_secs(3600)).await;
     let mut stream = tokio::net::TcpStream::connect(proxy.addrs()[0]).await.unwrap();
     stream.write_all(HELLO.as_bytes()).await.unwrap();
     let mut lines = BufReader::new(&mut stream).lines();
-    let mut notified =
-        async || while !lines.next_line().await.unwrap().expect("kept").contains("\"mining.notify\",\"params") {};
+    let mut notified = async || {
+        while !lines
+            .next_line()
+            .await
+            .unwrap()
+            .expect("kept")
+            .contains("\"mining.notify\",\"params")
+        {}
+    };
     timeout(PATIENCE, notified()).await.expect("a job");
     pool.new_job(true);
     timeout(PATIENCE, notified()).await.expect("the next");
@@ -246,7 +269,9 @@ async fn a_job_by_another_name_is_not_delivered() {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let name = "tieline_proxy_job_delivery_seconds_count{upstream=\"a\"} ";
-        text.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok()).expect("registered")
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok())
+            .expect("registered")
     };
     let until = async |wanted: &dyn Fn() -> bool| {
         while !wanted() {
@@ -255,16 +280,22 @@ async fn a_job_by_another_name_is_not_delivered() {
     };
     timeout(PATIENCE, until(&|| delivered() == 1)).await.expect("counted");
 
-    let (connection, _) = pool.connections().into_iter().find(|(_, counts)| counts.open).expect("connected");
+    let (connection, _) =
+        pool.connections().into_iter().find(|(_, counts)| counts.open).expect("connected");
     let wire = pool.wire(connection);
     let notify = |line: &str| line.contains("\"mining.notify\"") && !line.contains("result");
     let (_, line) = wire.iter().rev().find(|(_, line)| notify(line)).expect("it sent them");
     let mut renamed: serde_json::Value = serde_json::from_str(line).unwrap();
     renamed["params"][0] = "other".into();
     // On harder terms: by them one sees that it has come.
-    pool.send_raw(None, &format!(r#"{{"id":null,"method":"mining.set_difficulty","params":[{:e}]}}"#, 2.0 * EASY));
+    pool.send_raw(
+        None,
+        &format!(r#"{{"id":null,"method":"mining.set_difficulty","params":[{:e}]}}"#, 2.0 * EASY),
+    );
     pool.send_raw(None, &renamed.to_string());
-    timeout(PATIENCE, until(&|| proxy.targets()[0].difficulty == Some(2.0 * EASY))).await.expect("taken in");
+    timeout(PATIENCE, until(&|| proxy.targets()[0].difficulty == Some(2.0 * EASY)))
+        .await
+        .expect("taken in");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(delivered(), 1);
     pool.new_job(true);
@@ -273,18 +304,21 @@ async fn a_job_by_another_name_is_not_delivered() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// A runtime that is dropped while sessions are at work, as when they take longer to stop than the process waits for them: that
-/// ends, and they end with it.
+/// A runtime that is dropped while sessions are at work, as when they take longer to stop than the
+/// process waits for them: that ends, and they end with it.
 #[test]
 fn a_runtime_that_goes_first_takes_its_sessions_along() {
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    };
     let (ours, theirs) = (runtime(), runtime());
     let pool = theirs.block_on(pool(Duration::from_secs(1)));
     let (proxy, _tasks, _registry) = ours.block_on(start_at(pool.addr()));
     let mut miners = Vec::new();
     theirs.block_on(async {
         for worker in ["acme.one", "acme.other"] {
-            let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], worker));
+            let miner =
+                TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], worker));
             miner.until(PATIENCE, |counts| counts.answered_true >= 1).await.expect("it mines");
             miners.push(miner);
         }
@@ -298,7 +332,8 @@ fn a_runtime_that_goes_first_takes_its_sessions_along() {
     assert_eq!(proxy.sessions().len(), 0);
 }
 
-/// What is set on the listener once is not set on each of ten thousand connections: they must have it all the same.
+/// What is set on the listener once is not set on each of ten thousand connections: they must have
+/// it all the same.
 #[tokio::test]
 async fn accepted_connections_have_the_options_of_their_listener() {
     let listener = super::bind("127.0.0.1:0".parse().unwrap()).unwrap();

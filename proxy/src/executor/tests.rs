@@ -18,7 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// A session that sleeps on its mailbox and writes down each turn it has.
-fn sleeper(session: Arc<SessionHandle>, log: Log) -> impl Future<Output = ()> + Send + Unpin + 'static {
+fn sleeper(
+    session: Arc<SessionHandle>,
+    log: Log,
+) -> impl Future<Output = ()> + Send + Unpin + 'static {
     poll_fn(move |cx| {
         session.mailbox.register(cx.waker());
         let told = session.mailbox.take().0.has(Signal::Lane);
@@ -79,7 +82,9 @@ fn who_has_something_in_hand_goes_before_those_to_be_told_but_does_not_keep_them
     let (turn, _task) = async_task::spawn(std::future::ready(()), |_| {});
     flood.woken.push_back(turn);
     flood.turns = TURNS_A_TELLING;
-    assert!(matches!(flood.next(), Some(Next::Tell(_))) && matches!(flood.next(), Some(Next::Turn(_))));
+    assert!(
+        matches!(flood.next(), Some(Next::Tell(_))) && matches!(flood.next(), Some(Next::Turn(_)))
+    );
 }
 
 #[test]
@@ -97,7 +102,8 @@ fn a_panic_ends_one_session_and_no_worker() {
     assert_eq!((log.lock().len(), Arc::strong_count(&held)), (1, 1));
 }
 
-/// One whose end panics too, after its last turn or while it unwinds, and one that is ended by the closing.
+/// One whose end panics too, after its last turn or while it unwinds, and one that is ended by the
+/// closing.
 #[test]
 fn a_panic_of_a_sessions_end_is_its_own() {
     struct Falls;
@@ -154,8 +160,9 @@ async fn closing_ends_sessions_and_workers() {
     timeout(PATIENCE, gone).await.expect("the helpers end");
 }
 
-/// Where the runtime goes before its sessions, as it does when they take too long to stop, a connection that is lost by it
-/// ends the sessions that it wakes: while they give back their seats nobody may hold what they need for it.
+/// Where the runtime goes before its sessions, as it does when they take too long to stop, a
+/// connection that is lost by it ends the sessions that it wakes: while they give back their seats
+/// nobody may hold what they need for it.
 #[test]
 fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     let executor = Arc::new(Executor::default());
@@ -196,7 +203,8 @@ fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     assert_eq!(Arc::strong_count(&session), 1, "it is gone");
 }
 
-/// Ten thousand sessions that are told at once are told by several threads, each once, and none is slept over.
+/// Ten thousand sessions that are told at once are told by several threads, each once, and none is
+/// slept over.
 #[tokio::test]
 async fn helpers_take_part_when_there_is_much_to_do() {
     const SESSIONS: u64 = 10_000;

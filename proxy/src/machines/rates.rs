@@ -1,6 +1,8 @@
-//! How fast a machine hashes, by the work its shares prove: averages that forget, over a minute, ten, and an hour.
+//! How fast a machine hashes, by the work its shares prove: averages that forget, over a minute,
+//! ten, and an hour.
 //!
-//! Nothing is done per share: the sum of the work is looked at now and then, as a load average looks at the run queue.
+//! Nothing is done per share: the sum of the work is looked at now and then, as a load average
+//! looks at the run queue.
 
 use std::time::Instant;
 
@@ -97,7 +99,8 @@ mod tests {
         let start = origin();
         let mut rates = Rates::new(1000.0, start);
         for look in 1..=3u32 {
-            rates = rates.fold(1000.0 + 10.0 * f64::from(look), start + Duration::from_secs(5) * look);
+            rates =
+                rates.fold(1000.0 + 10.0 * f64::from(look), start + Duration::from_secs(5) * look);
             let Hashrate { m1, m10, h1 } = rates.hashrate();
             for window in [m1, m10, h1] {
                 assert!(close(window, 2.0 * HASHES), "look {look}: {window}");
@@ -124,10 +127,16 @@ mod tests {
         for second in 1..=300u32 {
             often = often.fold(f64::from(second) * 4.0, start + Duration::from_secs(1) * second);
         }
-        let (often, seldom) = (often.hashrate(), seldom.fold(1200.0, start + Duration::from_secs(300)).hashrate());
-        for (one, other) in [(often.m1, seldom.m1), (often.m10, seldom.m10), (often.h1, seldom.h1)] {
+        let (often, seldom) =
+            (often.hashrate(), seldom.fold(1200.0, start + Duration::from_secs(300)).hashrate());
+        for (one, other) in [(often.m1, seldom.m1), (often.m10, seldom.m10), (often.h1, seldom.h1)]
+        {
             assert!(close(one, other), "{often:?} {seldom:?}");
         }
-        assert_eq!(Rates::new(5.0, start).fold(5.0, start).hashrate(), Hashrate::default(), "no time, no rate");
+        assert_eq!(
+            Rates::new(5.0, start).fold(5.0, start).hashrate(),
+            Hashrate::default(),
+            "no time, no rate"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is counted for one worker name: handles that sessions and upstreams count on without a lock or a look-up.
+//! What is counted for one worker name: handles that sessions and upstreams count on without a lock
+//! or a look-up.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -17,7 +18,8 @@ pub(crate) struct MachineStats {
     pub(super) working: AtomicU32,
     /// Submits by how they ended.
     ends: [AtomicU32; Outcome::ALL.len()],
-    /// The best difficulty found, the bits of an `f32`: those of positive floats sort as the floats do.
+    /// The best difficulty found, the bits of an `f32`: those of positive floats sort as the floats
+    /// do.
     best: AtomicU32,
     shares: AtomicU64,
     /// Summed difficulty, the bits of an `f64`.
@@ -33,9 +35,13 @@ impl MachineStats {
     /// Counts a share that met the difficulty it was asked for.
     pub(crate) fn share(&self, worth: Worth, starved: bool, wall: Timestamp) {
         self.shares.fetch_add(1, Relaxed);
-        let _ =
-            self.work.fetch_update(Relaxed, Relaxed, |bits| Some((f64::from_bits(bits) + worth.difficulty).to_bits()));
-        #[expect(clippy::cast_possible_truncation, reason = "a record for people: seven digits of it")]
+        let _ = self.work.fetch_update(Relaxed, Relaxed, |bits| {
+            Some((f64::from_bits(bits) + worth.difficulty).to_bits())
+        });
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a record for people: seven digits of it"
+        )]
         let found = worth.found as f32;
         if found.to_bits() > self.best.load(Relaxed) {
             self.best.fetch_max(found.to_bits(), Relaxed);

@@ -1,5 +1,5 @@
-//! A histogram of durations that many threads count into without a lock. The one of prometheus-client takes a mutex for
-//! each observation; here it is two additions.
+//! A histogram of durations that many threads count into without a lock. The one of
+//! prometheus-client takes a mutex for each observation; here it is two additions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -44,7 +44,8 @@ impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
         let Inner { bounds, counts, sum_us } = &*self.inner;
         let uppers = bounds.iter().map(|bound| f64::from(*bound) / 1e6).chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = uppers.zip(counts.iter().map(|count| count.load(Relaxed))).collect();
+        let buckets: Vec<(f64, u64)> =
+            uppers.zip(counts.iter().map(|count| count.load(Relaxed))).collect();
         // Summed from what is shown, so that the last bucket and the count are one number.
         let count = buckets.iter().map(|(_, count)| count).sum();
         #[expect(clippy::cast_precision_loss, reason = "fifteen digits of a sum are enough")]
@@ -71,7 +72,9 @@ mod tests {
     #[test]
     fn buckets_are_cumulative_and_hold_their_bound() {
         let histogram = Histogram::new(&[1000, 20_000_000]);
-        for duration in [Duration::from_micros(1000), Duration::from_micros(1001), Duration::from_secs(60)] {
+        for duration in
+            [Duration::from_micros(1000), Duration::from_micros(1001), Duration::from_secs(60)]
+        {
             histogram.observe(duration);
         }
         let mut registry = Registry::default();

@@ -1,5 +1,6 @@
-//! The reasons that stand as labels. A reason that is missing here is still counted, from its first event on; one that is
-//! here shows as zero before. docs/metrics.md lists them all, which a test checks.
+//! The reasons that stand as labels. A reason that is missing here is still counted, from its first
+//! event on; one that is here shows as zero before. docs/metrics.md lists them all, which a test
+//! checks.
 
 use stratum::error::RejectCode;
 

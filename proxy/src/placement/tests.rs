@@ -27,7 +27,8 @@ fn job(block: u8, content: u8, ntime: u32, clean: bool) -> Job {
     }
 }
 
-/// A placement for miners with `d` bytes, and a connection of target 0 whose extranonce1 is `aa` and size `size`.
+/// A placement for miners with `d` bytes, and a connection of target 0 whose extranonce1 is `aa`
+/// and size `size`.
 fn connected(d: u8, size: u8) -> (Arc<Placement>, Arc<Upstream>, crate::work::SubmitQueues) {
     let placement = Placement::new(d, 0);
     let (upstream, queues) = Upstream::new(placement.next_connection_id(), 0);
@@ -70,7 +71,14 @@ impl Miner {
 
     fn settle(&mut self, placement: &Arc<Placement>, targets: &[usize]) -> Place {
         let live = self.live();
-        self.seating.settle(placement, &directions(targets), &MachineId::from("m"), None, live, |_| {})
+        self.seating.settle(
+            placement,
+            &directions(targets),
+            &MachineId::from("m"),
+            None,
+            live,
+            |_| {},
+        )
     }
 
     /// Takes what its lane says, and returns the work if it is new to it.
@@ -123,9 +131,16 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
         let harder = Difficulty::new(2.0).expect("positive");
         let on_harder_terms = Job { job_id: "third".into(), ..job(1, 1, 10, true) };
         placement.job(upstream.id, on_harder_terms, harder, None, origin());
-        assert!(!newest.job.is_live(), "the pool would refuse shares that met the former difficulty");
+        assert!(
+            !newest.job.is_live(),
+            "the pool would refuse shares that met the former difficulty"
+        );
         miner.listen(&placement, &[0]);
-        assert_eq!(miner.newest.as_ref().map(|work| work.job_id), Some(first.job_id), "nor is that new to the miner");
+        assert_eq!(
+            miner.newest.as_ref().map(|work| work.job_id),
+            Some(first.job_id),
+            "nor is that new to the miner"
+        );
         send(&placement, &upstream, job(2, 1, 11, true));
         assert!(
             ![&first, &newest].iter().any(|work| work.job.is_live()) && !miner.live(),
@@ -165,7 +180,8 @@ fn easier_terms_for_the_same_job_move_those_who_can_be_moved() {
     }
 }
 
-/// What is handed to one on a lane is handed to all on it: nobody may join those who are still to leave.
+/// What is handed to one on a lane is handed to all on it: nobody may join those who are still to
+/// leave.
 #[test]
 fn nobody_joins_a_lane_whose_sessions_are_to_leave_it() {
     let (placement, upstream, _queues) = connected(4, 6);
@@ -177,12 +193,17 @@ fn nobody_joins_a_lane_whose_sessions_are_to_leave_it() {
         searched.extend(miner.listen(&placement, &[0]));
     }
     placement.refresh(upstream.id);
-    // Slot 8 is alone on the first lane: the second has room for it, but its holder of slot 7 has not left yet.
+    // Slot 8 is alone on the first lane: the second has room for it, but its holder of slot 7 has
+    // not left yet.
     for index in [2, 0, 1, 0, 1, 2] {
         searched.extend(all[index].listen(&placement, &[0]));
     }
     let given: usize = all.iter().map(|miner| miner.given.len()).sum();
-    assert_eq!((given, searched.len()), (6, 6), "everybody was given work twice, and none of it was the same");
+    assert_eq!(
+        (given, searched.len()),
+        (6, 6),
+        "everybody was given work twice, and none of it was the same"
+    );
 }
 
 #[test]
@@ -216,7 +237,11 @@ fn u14_a_changed_extranonce_kills_the_jobs_before_it_and_moves_everybody_with_th
     // NiceHash: the new extranonce holds from the next notify on, even with the same job.
     send(&placement, &upstream, job(1, 1, 10, false));
     let (_, before, ..) = miner.listen(&placement, &[0]).expect("moved");
-    assert_eq!((before.len(), &before[..2], before[3]), (4, &[0xbb, 0xcc][..], 7), "S = 6: one lane byte");
+    assert_eq!(
+        (before.len(), &before[..2], before[3]),
+        (4, &[0xbb, 0xcc][..], 7),
+        "S = 6: one lane byte"
+    );
     assert!(miner.live());
 }
 
@@ -227,7 +252,8 @@ fn u14_an_extranonce_that_leaves_no_room_is_refused_with_the_arithmetic() {
     assert!(refused.to_string().contains("4 bytes and the slot 1, together 5"), "{refused}");
 }
 
-/// One pool gives a new extranonce1 at each connect, hundreds of times; the other always the same, and its job has not changed.
+/// One pool gives a new extranonce1 at each connect, hundreds of times; the other always the same,
+/// and its job has not changed.
 #[test]
 fn a_space_left_just_now_is_remembered_however_many_were_opened_before() {
     let placement = Placement::new(4, 0);
@@ -288,7 +314,10 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     let mut queues = Vec::new();
     for (extranonce1, want) in [(0xbb, 512), (0xcc, 600)] {
         let (upstream, ends) = Upstream::new(placement.next_connection_id(), 0);
-        assert!(!placement.adds_space(&upstream, &[0xaa], 4), "the same extranonce1 once more brings nothing");
+        assert!(
+            !placement.adds_space(&upstream, &[0xaa], 4),
+            "the same extranonce1 once more brings nothing"
+        );
         assert!(placement.adds_space(&upstream, &[extranonce1], 4));
         placement.connection_up(&upstream, &[extranonce1], 4).expect("fits");
         send(&placement, &upstream, job(1, 1, 10, true));
@@ -298,7 +327,8 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     assert_eq!(placement.depth(), 3, "what a standby must hold");
 }
 
-/// Two connections of one extranonce1: the one hears of five blocks while the other still has the first.
+/// Two connections of one extranonce1: the one hears of five blocks while the other still has the
+/// first.
 #[test]
 fn a_connection_that_is_blocks_behind_hands_nothing_out_twice() {
     let (placement, behind, _queues) = connected(4, 6);
@@ -375,8 +405,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
-    /// Whatever joins, leaves, moves, returns, repeats and breaks, and whenever sessions come to hear of it: nothing that a
-    /// pool would take for the same work is handed out twice, neither to two sessions nor to one.
+    /// Whatever joins, leaves, moves, returns, repeats and breaks, and whenever sessions come to
+    /// hear of it: nothing that a pool would take for the same work is handed out twice, neither to
+    /// two sessions nor to one.
     #[test]
     fn no_work_is_handed_out_twice(steps in steps()) {
         let placement = Placement::new(4, 250);

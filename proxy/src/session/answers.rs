@@ -1,7 +1,8 @@
 //! Every submit is answered exactly once, and submits with one id in the order in which they came.
 //!
-//! cpuminer sends every submit with id 4 and can only match answers by their order; other clients use an id once. So
-//! order is kept among equal ids only, and a share that needs no pool does not wait for one that does.
+//! cpuminer sends every submit with id 4 and can only match answers by their order; other clients
+//! use an id once. So order is kept among equal ids only, and a share that needs no pool does not
+//! wait for one that does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,7 +55,13 @@ impl Answers {
     }
 
     /// Answers at once, or as soon as all earlier submits with this id are answered.
-    pub(super) fn answer_now(&mut self, id: Id, answer: Answer, read_at: Instant, out: &mut Outbox) {
+    pub(super) fn answer_now(
+        &mut self,
+        id: Id,
+        answer: Answer,
+        read_at: Instant,
+        out: &mut Outbox,
+    ) {
         let by = AnsweredBy::Proxy;
         if self.owed.iter().any(|owed| owed.id == id) {
             // No verdict will ever come for it: it goes out when the one before it does.
@@ -66,12 +73,15 @@ impl Answers {
 
     /// Takes the answer for `ticket`. One that is not owed (answered already) changes nothing.
     pub(super) fn resolve(&mut self, ticket: u32, answer: Answer, out: &mut Outbox) {
-        let Some(index) = self.owed.iter().position(|owed| owed.ticket == ticket && owed.ready.is_none()) else {
+        let Some(index) =
+            self.owed.iter().position(|owed| owed.ticket == ticket && owed.ready.is_none())
+        else {
             return;
         };
         let id = self.owed[index].id.clone();
         self.owed[index].ready = Some(answer);
-        // Write what is now first among its equals, and all of them behind it that were only waiting for it.
+        // Write what is now first among its equals, and all of them behind it that were only
+        // waiting for it.
         while let Some(first) = self.owed.iter().position(|owed| owed.id == id) {
             if self.owed[first].ready.is_none() {
                 break;
@@ -118,11 +128,18 @@ mod tests {
         answers.resolve(2, Answer::True, &mut out);
         assert!(out.bytes.is_empty(), "the first is not known yet");
         answers.resolve(1, reject(), &mut out);
-        let verdicts: Vec<bool> =
-            String::from_utf8(out.bytes).unwrap().lines().map(|line| line.contains("\"result\":true")).collect();
+        let verdicts: Vec<bool> = String::from_utf8(out.bytes)
+            .unwrap()
+            .lines()
+            .map(|line| line.contains("\"result\":true"))
+            .collect();
         assert_eq!(verdicts, [false, true, false]);
         let by: Vec<AnsweredBy> = out.answered.iter().map(|(by, _)| *by).collect();
-        assert_eq!(by, [AnsweredBy::Pool, AnsweredBy::Pool, AnsweredBy::Proxy], "each with its own wait");
+        assert_eq!(
+            by,
+            [AnsweredBy::Pool, AnsweredBy::Pool, AnsweredBy::Proxy],
+            "each with its own wait"
+        );
         assert_eq!(answers.waiting(), 0);
     }
 

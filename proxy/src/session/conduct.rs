@@ -1,8 +1,9 @@
 //! What a miner has done wrong lately, and what follows from it.
 //!
-//! Three records: requests that break the protocol (forgiven with time), names that were refused (no further one is looked
-//! at for a while), and shares of which none was good (a ladder: other work, a reconnect, the end). Most miners never have
-//! any of them, so a session holds this in a box that is made at the first fault and thrown away when all is forgiven.
+//! Three records: requests that break the protocol (forgiven with time), names that were refused
+//! (no further one is looked at for a while), and shares of which none was good (a ladder: other
+//! work, a reconnect, the end). Most miners never have any of them, so a session holds this in a
+//! box that is made at the first fault and thrown away when all is forgiven.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,8 @@ const RUNGS: [(Duration, Correction); 3] = [
     (Duration::from_secs(120), Correction::Reconnect),
     (Duration::from_secs(180), Correction::Close),
 ];
-/// Bad shares it takes for each rung besides: a miner with a share an hour is not judged by two of them.
+/// Bad shares it takes for each rung besides: a miner with a share an hour is not judged by two of
+/// them.
 const RUNG_SHARES: usize = 8;
 
 impl Conduct {
@@ -60,7 +62,8 @@ impl Conduct {
 
     /// Notes a request that breaks the protocol. Returns whether it was one too many.
     pub(super) fn fault(&mut self, now: Instant) -> bool {
-        let periods = now.saturating_duration_since(self.forgiven_at).as_secs() / FORGIVE_EVERY.as_secs();
+        let periods =
+            now.saturating_duration_since(self.forgiven_at).as_secs() / FORGIVE_EVERY.as_secs();
         if periods > 0 || self.faults == 0 {
             self.faults = self.faults.saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
             self.forgiven_at = now;
@@ -94,13 +97,15 @@ impl Conduct {
         Some(*correction)
     }
 
-    /// Notes a good share: the ladder begins anew. Returns whether there is anything left on record.
+    /// Notes a good share: the ladder begins anew. Returns whether there is anything left on
+    /// record.
     pub(super) fn good_share(&mut self) -> bool {
         self.streak = None;
         self.faults > 0 || self.names_refused > 0
     }
 
-    /// Whether its work was renewed and no good share has come since: what it works on cannot be kept.
+    /// Whether its work was renewed and no good share has come since: what it works on cannot be
+    /// kept.
     pub(super) fn is_misled(&self) -> bool {
         self.streak.as_ref().is_some_and(|streak| streak.climbed > 0)
     }
@@ -115,7 +120,8 @@ mod tests {
         Instant::now()
     }
 
-    /// Bad shares at so many a second for so long; `good_every` nth ones are good. Returns what was done, and when.
+    /// Bad shares at so many a second for so long; `good_every` nth ones are good. Returns what was
+    /// done, and when.
     fn mine(per_sec: f64, secs: u64, good_every: Option<u64>) -> Vec<(u64, Correction)> {
         let start = origin();
         let mut conduct = Conduct::new(start);
@@ -139,7 +145,11 @@ mod tests {
     fn s45_only_bad_shares_climb_the_ladder_at_60_120_and_180_seconds() {
         use Correction::{Close, Reconnect, Renew};
         assert_eq!(mine(10.0, 400, None), [(60, Renew), (120, Reconnect), (180, Close)]);
-        assert_eq!(mine(0.1, 400, None), [(80, Renew), (160, Reconnect), (240, Close)], "eight shares a rung at least");
+        assert_eq!(
+            mine(0.1, 400, None),
+            [(80, Renew), (160, Reconnect), (240, Close)],
+            "eight shares a rung at least"
+        );
     }
 
     #[test]
@@ -167,7 +177,10 @@ mod tests {
         for wait in [3, 6, 12, 24, 48, 96, 192, 384, 600, 600] {
             assert!(conduct.hears_names(now));
             conduct.name_refused(now);
-            assert!(!conduct.hears_names(now + Duration::from_secs(wait) - Duration::from_millis(1)), "{wait} s");
+            assert!(
+                !conduct.hears_names(now + Duration::from_secs(wait) - Duration::from_millis(1)),
+                "{wait} s"
+            );
             now += Duration::from_secs(wait);
         }
     }
@@ -177,7 +190,10 @@ mod tests {
         let start = origin();
         let mut conduct = Conduct::new(start);
         for hour in 0..1000 {
-            assert!(!conduct.fault(start + Duration::from_secs(60 * hour)), "one a minute is nothing");
+            assert!(
+                !conduct.fault(start + Duration::from_secs(60 * hour)),
+                "one a minute is nothing"
+            );
         }
         let burst = start + Duration::from_secs(100_000);
         assert_eq!((0..20).position(|_| conduct.fault(burst)), Some(16));

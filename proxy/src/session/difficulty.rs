@@ -1,9 +1,10 @@
-//! What difficulty a session is given with its next job: what the machine should have, within what its listener, the pool
-//! and the miner itself allow.
+//! What difficulty a session is given with its next job: what the machine should have, within what
+//! its listener, the pool and the miner itself allow.
 //!
-//! The bounds, from the strongest: never below the listener's floor nor what a `configure` has promised; never above the
-//! pool's, unless the target holds its miners' difficulty up; never below what the target holds, nor below `md=` of the
-//! password; never above the listener's ceiling. A level goes out only with a job, in one write with it.
+//! The bounds, from the strongest: never below the listener's floor nor what a `configure` has
+//! promised; never above the pool's, unless the target holds its miners' difficulty up; never below
+//! what the target holds, nor below `md=` of the password; never above the listener's ceiling. A
+//! level goes out only with a job, in one write with it.
 
 use std::time::Duration;
 
@@ -111,14 +112,20 @@ impl Aim {
             && let (Some(interval), Some(speed)) = (rules.interval, speed_of(user_agent))
         {
             let level = |hashrate: f64| Level::nearest(hashrate / HASHES, interval);
-            self.vardiff.start(Voice::UserAgent, clamp(level(speed.typical), rules), clamp(level(speed.least), rules));
+            self.vardiff.start(
+                Voice::UserAgent,
+                clamp(level(speed.typical), rules),
+                clamp(level(speed.least), rules),
+            );
         }
     }
 
-    /// What the miner's password asks for: `d=1024` to begin with, `md=512` at least; alone or among other words.
+    /// What the miner's password asks for: `d=1024` to begin with, `md=512` at least; alone or
+    /// among other words.
     pub(super) fn password(&mut self, password: &str, rules: &DifficultyRules) {
         let number = |key| {
-            let mut words = password.split([',', ';', ' ']).filter_map(|word| word.trim().strip_prefix(key));
+            let mut words =
+                password.split([',', ';', ' ']).filter_map(|word| word.trim().strip_prefix(key));
             words.find_map(|number| Difficulty::new(number.parse().ok()?))
         };
         if let Some(min) = number("md=") {
@@ -130,9 +137,14 @@ impl Aim {
         }
     }
 
-    /// The miner suggests a difficulty (S54 to S56): taken once in a minute, within the listener's bounds and, once its rate
-    /// is known, not far from what that needs.
-    pub(super) fn suggestion(&mut self, wished: Difficulty, age: Duration, rules: &DifficultyRules) {
+    /// The miner suggests a difficulty (S54 to S56): taken once in a minute, within the listener's
+    /// bounds and, once its rate is known, not far from what that needs.
+    pub(super) fn suggestion(
+        &mut self,
+        wished: Difficulty,
+        age: Duration,
+        rules: &DifficultyRules,
+    ) {
         let age = age.as_secs_f32();
         if age < self.wish_from {
             return;
@@ -156,7 +168,12 @@ impl Aim {
     }
 
     /// The level to advertise with a job, and from now on in force.
-    pub(super) fn advertise(&mut self, limits: &Limits, rules: &DifficultyRules, age: Duration) -> Advertised {
+    pub(super) fn advertise(
+        &mut self,
+        limits: &Limits,
+        rules: &DifficultyRules,
+        age: Duration,
+    ) -> Advertised {
         let reason = self.judge(rules, age);
         let level = self.within(limits, rules);
         self.bounded = self.vardiff.level() != level;
@@ -190,8 +207,14 @@ impl Aim {
         wanted.max(limits.least(rules))
     }
 
-    /// Counts a share that met `difficulty`. Returns whether shares come so fast that the next level should not wait.
-    pub(super) fn share(&mut self, difficulty: f64, rules: &DifficultyRules, age: Duration) -> bool {
+    /// Counts a share that met `difficulty`. Returns whether shares come so fast that the next
+    /// level should not wait.
+    pub(super) fn share(
+        &mut self,
+        difficulty: f64,
+        rules: &DifficultyRules,
+        age: Duration,
+    ) -> bool {
         // One found at another level (of work from before a change) says nothing of this one.
         if self.sent.map(Level::get) != Some(difficulty) {
             return false;
@@ -206,7 +229,12 @@ impl Aim {
     }
 
     /// Whether shares stay away so long that a lower level should not wait for the next job.
-    pub(super) fn starves(&mut self, limits: &Limits, rules: &DifficultyRules, age: Duration) -> bool {
+    pub(super) fn starves(
+        &mut self,
+        limits: &Limits,
+        rules: &DifficultyRules,
+        age: Duration,
+    ) -> bool {
         let (Some(interval), Some(sent)) = (rules.interval, self.sent) else { return false };
         self.vardiff.pass(interval, age.as_secs_f64());
         let Some(Verdict { level, .. }) = self.vardiff.verdict() else { return false };
@@ -225,12 +253,17 @@ impl Aim {
         if rules.interval.is_some() { self.work_rate(rules) as f32 } else { 0.0 }
     }
 
-    /// Hashes of difficulty 1 a second: measured, or as a good voice has said. A miner's own word counts for no more than the
-    /// listener's difficulty: pools are sized and miners held by this, and bfgminer on a processor asks for difficulty 1.
+    /// Hashes of difficulty 1 a second: measured, or as a good voice has said. A miner's own word
+    /// counts for no more than the listener's difficulty: pools are sized and miners held by this,
+    /// and bfgminer on a processor asks for difficulty 1.
     pub(super) fn work_rate(&self, rules: &DifficultyRules) -> f64 {
         let interval = rules.interval.unwrap_or(MEASURED_BY);
         let work_rate = self.vardiff.work_rate(interval);
-        if self.vardiff.is_hearsay() { work_rate.min(rules.start.get() / interval) } else { work_rate }
+        if self.vardiff.is_hearsay() {
+            work_rate.min(rules.start.get() / interval)
+        } else {
+            work_rate
+        }
     }
 
     /// The same, once shares have shown it.

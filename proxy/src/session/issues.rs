@@ -1,6 +1,8 @@
-//! The jobs one miner was given: difficulty belongs to the (session, job id) pair, and so does what was found on it.
+//! The jobs one miner was given: difficulty belongs to the (session, job id) pair, and so does what
+//! was found on it.
 //!
-//! Ten thousand sessions keep these for hours, so an entry is two words and a difficulty, and a share found is one word.
+//! Ten thousand sessions keep these for hours, so an entry is two words and a difficulty, and a
+//! share found is one word.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +34,8 @@ pub(super) struct Issues {
 
 /// Jobs kept per miner; the oldest goes first.
 const ISSUES_MAX: usize = 32;
-/// Jobs kept that their pool has retired: a share of them still proves that its machine hashes, and may be a block.
+/// Jobs kept that their pool has retired: a share of them still proves that its machine hashes, and
+/// may be a block.
 const RETIRED_MAX: usize = 2;
 
 /// Whether a share was there before.
@@ -59,7 +62,12 @@ impl Issues {
         known.map(|issue| issue.work = work.clone()).is_some()
     }
 
-    pub(super) fn add(&mut self, work: Arc<LaneWork>, difficulty: Difficulty, mask: Option<VersionMask>) {
+    pub(super) fn add(
+        &mut self,
+        work: Arc<LaneWork>,
+        difficulty: Difficulty,
+        mask: Option<VersionMask>,
+    ) {
         let mut retired = self.issues.iter().filter(|issue| !issue.work.job.is_live()).count();
         while retired > RETIRED_MAX || self.issues.len() >= ISSUES_MAX {
             let oldest = self.issues.iter().position(|issue| !issue.work.job.is_live());
@@ -68,7 +76,8 @@ impl Issues {
             retired = retired.saturating_sub(1);
         }
         self.issues.reserve_exact(1);
-        // At most 31 of 256 are in use, and not only the latest: a job lives on while its pool brings no clean one.
+        // At most 31 of 256 are in use, and not only the latest: a job lives on while its pool
+        // brings no clean one.
         self.next_tag = self.next_tag.wrapping_add(1);
         while self.issues.iter().any(|issue| issue.tag == self.next_tag) {
             self.next_tag = self.next_tag.wrapping_add(1);
@@ -76,9 +85,15 @@ impl Issues {
         self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });
     }
 
-    /// Remembers a share by its header's hash, among all jobs: two job ids of ours may be one header at the pool.
+    /// Remembers a share by its header's hash, among all jobs: two job ids of ours may be one
+    /// header at the pool.
     pub(super) fn remember(&mut self, work: &LaneWork, hash: &[u8; 32]) -> Remembered {
-        let tag = self.issues.iter().rev().find(|issue| issue.work.job_id == work.job_id).map(|issue| issue.tag);
+        let tag = self
+            .issues
+            .iter()
+            .rev()
+            .find(|issue| issue.work.job_id == work.job_id)
+            .map(|issue| issue.tag);
         tag.map_or(Remembered::New, |tag| self.seen.remember(tag, hash))
     }
 }
@@ -89,13 +104,17 @@ enum Seen {
     /// Searched from end to end.
     Few(Vec<u64>),
     /// The bits, with the tag beside.
-    #[expect(clippy::box_collection, reason = "a map is six words, and nearly every session has few")]
+    #[expect(
+        clippy::box_collection,
+        reason = "a map is six words, and nearly every session has few"
+    )]
     Many(Box<HashMap<u64, u8>>),
 }
 
 /// Shares from which on they are kept by hash.
 const FEW_MAX: usize = 64;
-/// Shares remembered per miner. One at a share a second reaches it after eighteen hours without a clean job.
+/// Shares remembered per miner. One at a share a second reaches it after eighteen hours without a
+/// clean job.
 const SEEN_MAX: usize = 65_536;
 
 impl Default for Seen {

@@ -49,12 +49,19 @@ struct FakePool {
 
 impl FakePool {
     fn new(id: u64) -> Self {
-        let (upstream, queues) = Upstream::new(ConnectionId(id), usize::try_from(id).expect("small"));
+        let (upstream, queues) =
+            Upstream::new(ConnectionId(id), usize::try_from(id).expect("small"));
         Self { upstream, _queues: queues, next_seq: 1, mask: VersionMask::BIP320 }
     }
 
     /// A job under our id `job_id`, as a lane would carry it.
-    fn work(&mut self, job_id: u64, pool_difficulty: Difficulty, nbits: u32, clean: bool) -> Arc<LaneWork> {
+    fn work(
+        &mut self,
+        job_id: u64,
+        pool_difficulty: Difficulty,
+        nbits: u32,
+        clean: bool,
+    ) -> Arc<LaneWork> {
         self.job(job_id, 0x2000_0000, pool_difficulty, nbits, clean)
     }
 
@@ -140,7 +147,11 @@ impl Driver {
     fn input(&mut self, input: Input<'_>) -> Vec<Value> {
         self.session.handle(input, self.now, &mut self.out);
         let bytes = std::mem::take(&mut self.out.bytes);
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     fn submit(&mut self, id: u64, job: &str, (extranonce2, nonce): (u32, u32)) -> Vec<Value> {
@@ -151,17 +162,25 @@ impl Driver {
 }
 
 /// Looks for a share of `work` that meets `at_least` and, if given, misses `below`.
-fn grind(work: &LaneWork, at_least: Difficulty, below: Option<Difficulty>, from: u32) -> (u32, u32) {
+fn grind(
+    work: &LaneWork,
+    at_least: Difficulty,
+    below: Option<Difficulty>,
+    from: u32,
+) -> (u32, u32) {
     let extranonce2 = from;
     for nonce in 0..u32::MAX {
         let share = Share {
-            extranonce2: stratum::share::SmallBytes::new(&extranonce2.to_be_bytes()).expect("four bytes"),
+            extranonce2: stratum::share::SmallBytes::new(&extranonce2.to_be_bytes())
+                .expect("four bytes"),
             ntime: work.job.job.ntime,
             nonce,
             version_bits: None,
         };
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[0x5c]];
-        let Ok(proof) = prove(&work.job.job, &middle, &share, None, &at_least.target()) else { continue };
+        let Ok(proof) = prove(&work.job.job, &middle, &share, None, &at_least.target()) else {
+            continue;
+        };
         if below.is_none_or(|below| !below.target().is_met_by(&proof.hash)) {
             return (extranonce2, nonce);
         }
@@ -180,7 +199,11 @@ fn handshake_works_in_every_order_seen_in_the_field() {
         let mut driver = Driver::new();
         for index in order {
             let answers = driver.say(lines[index]);
-            assert_eq!(answers.len(), 1, "{order:?}: one answer and nothing else beside it: {answers:?}");
+            assert_eq!(
+                answers.len(),
+                1,
+                "{order:?}: one answer and nothing else beside it: {answers:?}"
+            );
             assert_eq!(answers[0]["id"], index + 1);
         }
         assert!(driver.session.is_ready(), "{order:?}");
@@ -188,14 +211,19 @@ fn handshake_works_in_every_order_seen_in_the_field() {
     }
 }
 
-/// A miner with a connection of its own has the pool's whole extranonce2, behind the last byte of its extranonce1.
+/// A miner with a connection of its own has the pool's whole extranonce2, behind the last byte of
+/// its extranonce1.
 #[test]
 fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_again() {
     for asks in [true, false] {
         let (mut pool, mut driver) = (FakePool::new(0), Driver::ready());
         let mut own = |job_id, extranonce1, extranonce2_size| {
             let work = LaneWork::clone(&pool.work(job_id, difficulty(-26), HARD, true));
-            Arc::new(LaneWork { own: Some(OwnExtranonce { extranonce1, extranonce2_size }), lane: [].into(), ..work })
+            Arc::new(LaneWork {
+                own: Some(OwnExtranonce { extranonce1, extranonce2_size }),
+                lane: [].into(),
+                ..work
+            })
         };
         if asks {
             driver.say(r#"{"id":5,"method":"mining.extranonce.subscribe","params":[]}"#);
@@ -210,7 +238,9 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
         assert_eq!(lines[0]["params"], serde_json::json!(["77", 3]), "before the job it is for");
         assert_eq!(lines.last().expect("a job")["method"], "mining.notify");
         // Each job is judged by the extranonce it was given with.
-        for (job, extranonce2, want) in [("2", "000000", true), ("2", "00000000", false), ("1", "00000000", true)] {
+        for (job, extranonce2, want) in
+            [("2", "000000", true), ("2", "00000000", false), ("1", "00000000", true)]
+        {
             let line = format!(
                 r#"{{"id":9,"method":"mining.submit","params":["acme.rig","{job}","{extranonce2}","6b49d200","00000001"]}}"#
             );
@@ -220,7 +250,8 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
     }
 }
 
-/// DESIGN 4.3: firmware that cannot be told to roll fewer bits comes again; PROTOCOL 2.3 says which can.
+/// DESIGN 4.3: firmware that cannot be told to roll fewer bits comes again; PROTOCOL 2.3 says which
+/// can.
 #[test]
 fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew() {
     for (user_agent, hears) in [
@@ -239,12 +270,22 @@ fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew
             pool.work(job_id, difficulty(-26), HARD, true)
         };
         let methods = |lines: &[Value]| -> Vec<String> {
-            lines.iter().map(|line| line["method"].as_str().unwrap_or_default().to_owned()).collect()
+            lines
+                .iter()
+                .map(|line| line["method"].as_str().unwrap_or_default().to_owned())
+                .collect()
         };
-        assert!(methods(&driver.input(Input::Work(&narrowed(1, 0x1fff_e000)))).contains(&"mining.notify".into()));
+        assert!(
+            methods(&driver.input(Input::Work(&narrowed(1, 0x1fff_e000))))
+                .contains(&"mining.notify".into())
+        );
         let lines = methods(&driver.input(Input::Work(&narrowed(2, 0x00ff_e000))));
         assert_eq!(lines.contains(&"mining.set_version_mask".into()), hears, "{user_agent}");
-        assert_eq!(lines.contains(&"mining.notify".into()), hears, "{user_agent}: no work it would do wrong");
+        assert_eq!(
+            lines.contains(&"mining.notify".into()),
+            hears,
+            "{user_agent}: no work it would do wrong"
+        );
         driver.now += Duration::from_secs(31);
         driver.input(Input::Tick);
         assert_eq!(driver.out.close, (!hears).then_some("mask_shrank"), "{user_agent}");
@@ -256,7 +297,8 @@ fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew
 fn s12_without_search_space_a_subscribe_is_refused_with_20() {
     let mut driver = Driver::new();
     driver.session.refuse();
-    let configured = driver.say(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{}]}"#);
+    let configured =
+        driver.say(r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{}]}"#);
     assert_eq!((configured.len(), driver.out.close), (1, None));
     let answers = driver.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
     assert_eq!(answers[0]["error"], serde_json::json!([20, "no search space", null]));
@@ -278,7 +320,10 @@ fn difficulty_comes_right_before_the_job_and_is_a_power_of_two_at_or_below_the_p
     let lines = driver.input(Input::Work(&pool.work(1, pools, HARD, true)));
     assert_eq!(lines[0]["method"], "mining.set_difficulty");
     assert_eq!(lines[0]["params"][0], 2f64.powi(-25));
-    assert_eq!((&lines[1]["method"], &lines[1]["params"][0]), (&"mining.notify".into(), &"1".into()));
+    assert_eq!(
+        (&lines[1]["method"], &lines[1]["params"][0]),
+        (&"mining.notify".into(), &"1".into())
+    );
     assert_eq!(lines[1]["params"][8], true);
     let lines = driver.input(Input::Work(&pool.work(2, pools, HARD, false)));
     assert_eq!(lines.len(), 1, "an unchanged difficulty is not repeated");
@@ -373,7 +418,8 @@ fn s35_a_late_share_goes_to_the_pool_that_issued_its_job() {
     assert_eq!(driver.out.forwards.pop().expect("forwarded").work.job.upstream.id, a.upstream.id);
 }
 
-/// The pool rolls 1fffe000 and the job has bit 22 set; this miner rolls nothing, and another only bits 13 to 16.
+/// The pool rolls 1fffe000 and the job has bit 22 set; this miner rolls nothing, and another only
+/// bits 13 to 16.
 #[test]
 fn the_pool_gets_the_headers_bits_under_its_own_mask() {
     for mask in [None, Some("0001e000")] {
@@ -415,7 +461,8 @@ fn s36_s49_f30_a_retired_job_is_stale_but_a_block_on_it_is_still_sent() {
     assert!(driver.out.forwards.pop().expect("forwarded").block.is_some());
 }
 
-/// F65: a machine that says it sleeps, and works on at a job its pool has retired, must still be seen to hash.
+/// F65: a machine that says it sleeps, and works on at a job its pool has retired, must still be
+/// seen to hash.
 #[test]
 fn f65_a_share_on_a_retired_job_is_refused_and_proves_work() {
     let mut driver = Driver::ready();
@@ -427,7 +474,10 @@ fn f65_a_share_on_a_retired_job_is_refused_and_proves_work() {
     assert_eq!(driver.submit(9, "1", share)[0]["error"][0], 21);
     let counted = driver.out.counts.pop().expect("counted");
     let difficulty_of = |counted: &Counted| counted.worth.map(|worth| worth.difficulty);
-    assert_eq!((counted.outcome, difficulty_of(&counted)), (Outcome::Stale, Some(difficulty(-24).get())));
+    assert_eq!(
+        (counted.outcome, difficulty_of(&counted)),
+        (Outcome::Stale, Some(difficulty(-24).get()))
+    );
     driver.submit(10, "1", share);
     assert_eq!(driver.out.counts.pop().and_then(|counted| counted.worth), None, "once");
 }
@@ -460,7 +510,8 @@ fn f35_a_handshake_that_never_ends_is_closed() {
     assert_eq!(driver.out.close, Some("handshake_timeout"));
 }
 
-/// Random submits, verdicts and jobs: every submit is answered once, and equal ids in the order of submits.
+/// Random submits, verdicts and jobs: every submit is answered once, and equal ids in the order of
+/// submits.
 #[test]
 fn p02_random_sessions_answer_every_submit_exactly_once() {
     for seed in 0..40u64 {
@@ -475,13 +526,20 @@ fn p02_random_sessions_answer_every_submit_exactly_once() {
             let lines = match rng.random_range(0..4) {
                 0 => {
                     let job_id = works.len() as u64 + 1;
-                    let work = pools[rng.random_range(0..2)].work(job_id, difficulty(-26), HARD, rng.random_bool(0.3));
+                    let work = pools[rng.random_range(0..2)].work(
+                        job_id,
+                        difficulty(-26),
+                        HARD,
+                        rng.random_bool(0.3),
+                    );
                     works.push(work.clone());
                     driver.input(Input::Work(&work))
                 }
                 1 if !owed.is_empty() => {
                     let ticket = owed.swap_remove(rng.random_range(0..owed.len()));
-                    let outcome = [PoolOutcome::Accepted, PoolOutcome::Unresolved][rng.random_range(0..2)].clone();
+                    let outcome = [PoolOutcome::Accepted, PoolOutcome::Unresolved]
+                        [rng.random_range(0..2)]
+                    .clone();
                     driver.input(Input::Verdict(PoolVerdict { ticket, outcome }))
                 }
                 _ => {
@@ -492,11 +550,18 @@ fn p02_random_sessions_answer_every_submit_exactly_once() {
                 }
             };
             owed.extend(driver.out.forwards.drain(..).map(|forward| forward.ticket));
-            answered.extend(lines.iter().filter(|line| line.get("method").is_none()).map(|line| line["id"].clone()));
+            answered.extend(
+                lines
+                    .iter()
+                    .filter(|line| line.get("method").is_none())
+                    .map(|line| line["id"].clone()),
+            );
         }
         for ticket in owed {
             let verdict = PoolVerdict { ticket, outcome: PoolOutcome::Accepted };
-            answered.extend(driver.input(Input::Verdict(verdict)).iter().map(|line| line["id"].clone()));
+            answered.extend(
+                driver.input(Input::Verdict(verdict)).iter().map(|line| line["id"].clone()),
+            );
         }
         assert_eq!((answered.len(), driver.session.unanswered()), (submitted, 0), "seed {seed}");
     }

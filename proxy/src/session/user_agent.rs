@@ -1,7 +1,9 @@
-//! What a user agent says of a machine's speed: good enough for the first minute, and never more than a hint.
+//! What a user agent says of a machine's speed: good enough for the first minute, and never more
+//! than a hint.
 //!
-//! Families, not models: firmware seldom names its machine. `typical` is where a session begins; `least` is the slowest
-//! such machine in use (power-tuned, one board left), below which silence is taken for sleep rather than for slowness.
+//! Families, not models: firmware seldom names its machine. `typical` is where a session begins;
+//! `least` is the slowest such machine in use (power-tuned, one board left), below which silence is
+//! taken for sleep rather than for slowness.
 
 /// The speed of a family of machines, in hashes a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,7 +17,8 @@ const MH: f64 = 1e6;
 const GH: f64 = 1e9;
 const TH: f64 = 1e12;
 
-/// Families by a word of their user agent in lower case; the first that fits counts, so narrower words stand first.
+/// Families by a word of their user agent in lower case; the first that fits counts, so narrower
+/// words stand first.
 const FAMILIES: [(&str, f64, f64); 24] = [
     // ESP32 boards: 15 kH/s in plain C, 350 kH/s with the hardware SHA of newer releases.
     ("nerdminer", 60.0 * KH, 10.0 * KH),
@@ -37,7 +40,8 @@ const FAMILIES: [(&str, f64, f64); 24] = [
     ("nicehash", 500.0 * TH, 10.0 * TH),
     ("excavator", 500.0 * TH, 10.0 * TH),
     ("miningrigrentals", 200.0 * TH, 10.0 * TH),
-    // Farm ASICs. The S9 (13 TH/s) calls itself bmminer, as do the S11 and T9+; one board of three may be left.
+    // Farm ASICs. The S9 (13 TH/s) calls itself bmminer, as do the S11 and T9+; one board of three
+    // may be left.
     ("bmminer", 14.0 * TH, 3.0 * TH),
     ("antminer", 110.0 * TH, 20.0 * TH),
     ("whatsminer", 110.0 * TH, 20.0 * TH),
@@ -48,18 +52,23 @@ const FAMILIES: [(&str, f64, f64); 24] = [
     ("braiins", 90.0 * TH, 3.0 * TH),
     ("luxminer", 90.0 * TH, 3.0 * TH),
     ("vnish", 90.0 * TH, 3.0 * TH),
-    // S9k and the 17-series say `cgminer/2.0.0`, Avalons and sticks of 300 GH/s `cgminer/4`: a wide family.
+    // S9k and the 17-series say `cgminer/2.0.0`, Avalons and sticks of 300 GH/s `cgminer/4`: a wide
+    // family.
     ("cgminer", 30.0 * TH, 0.1 * TH),
 ];
 
 /// The speed that machines with this user agent mostly have.
 pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
     let name = user_agent.to_ascii_lowercase();
-    FAMILIES.iter().find(|(word, ..)| name.contains(word)).map(|&(_, typical, least)| Speed { typical, least })
+    FAMILIES
+        .iter()
+        .find(|(word, ..)| name.contains(word))
+        .map(|&(_, typical, least)| Speed { typical, least })
 }
 
-/// Whether firmware follows `mining.set_version_mask` (PROTOCOL 2.3): stock Antminers since 2022, which end their user agent
-/// with the time of their build, ESP-Miner and its kin, Braiins OS and LuxOS. Older stock firmware and cgminer 4.11 do not.
+/// Whether firmware follows `mining.set_version_mask` (PROTOCOL 2.3): stock Antminers since 2022,
+/// which end their user agent with the time of their build, ESP-Miner and its kin, Braiins OS and
+/// LuxOS. Older stock firmware and cgminer 4.11 do not.
 pub(super) fn hears_version_mask(user_agent: &str) -> bool {
     let built = user_agent.rsplit(' ').next().and_then(|year| year.parse::<u32>().ok());
     (user_agent.starts_with("Antminer") && built.is_some_and(|year| (2022..2100).contains(&year)))
@@ -89,7 +98,11 @@ mod tests {
             ("cpuminer/2.5.1", 20.0 * MH),
             ("NiceHash/1.0.0", 500.0 * TH),
         ] {
-            assert_eq!(speed_of(user_agent).map(|speed| speed.typical), Some(typical), "{user_agent}");
+            assert_eq!(
+                speed_of(user_agent).map(|speed| speed.typical),
+                Some(typical),
+                "{user_agent}"
+            );
         }
         for unknown in ["", "sgminer/5", "stratum-proxy"] {
             assert_eq!(speed_of(unknown), None, "{unknown}");

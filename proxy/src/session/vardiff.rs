@@ -1,12 +1,14 @@
 //! How hard a miner's shares should be: one share in an interval, judged by how many came.
 //!
-//! Shares are a Poisson process, so a count says nothing by itself: three where one was due may be luck, thirty are not.
-//! The evidence against the level in force is its log-likelihood ratio (how much better the count fits the rate that was
-//! seen than the nearest rate the level is still right for), gathered over the stretch that speaks loudest. Strong evidence
-//! is enough within seconds, weak evidence takes minutes, and a machine whose rate lies between two levels keeps the one it
+//! Shares are a Poisson process, so a count says nothing by itself: three where one was due may be
+//! luck, thirty are not. The evidence against the level in force is its log-likelihood ratio (how
+//! much better the count fits the rate that was seen than the nearest rate the level is still right
+//! for), gathered over the stretch that speaks loudest. Strong evidence is enough within seconds,
+//! weak evidence takes minutes, and a machine whose rate lies between two levels keeps the one it
 //! has: the band in which a level is kept is wider than a factor of two.
 //!
-//! Pure and small (48 bytes a session). It only judges; when a new level goes out is decided by [`super::difficulty`].
+//! Pure and small (48 bytes a session). It only judges; when a new level goes out is decided by
+//! [`super::difficulty`].
 
 use stratum::difficulty::Difficulty;
 
@@ -31,8 +33,8 @@ impl Level {
         if below.difficulty() < difficulty { below.moved(1) } else { below }
     }
 
-    /// The level nearest to a machine that proves `work` (hashes of difficulty 1) a second and should find a share in
-    /// `interval` seconds.
+    /// The level nearest to a machine that proves `work` (hashes of difficulty 1) a second and
+    /// should find a share in `interval` seconds.
     pub(crate) fn nearest(work: f64, interval: f64) -> Self {
         Self::rounded((work * interval).log2().round())
     }
@@ -64,7 +66,8 @@ impl Level {
     }
 }
 
-/// Who said at which level a session should begin. A later voice counts only if it is at least as good.
+/// Who said at which level a session should begin. A later voice counts only if it is at least as
+/// good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Voice {
     /// The listener's difficulty, for all alike.
@@ -119,7 +122,8 @@ pub(crate) struct Vardiff {
     silence: f32,
     level: Level,
     in_force: Level,
-    /// Below this the machine is not believed to be; silence leads there at once, and only slowly further down.
+    /// Below this the machine is not believed to be; silence leads there at once, and only slowly
+    /// further down.
     lowest: Level,
     /// Steps taken below `lowest`.
     steps: u8,
@@ -129,10 +133,12 @@ pub(crate) struct Vardiff {
     measured: bool,
 }
 
-/// A level is right for rates up to this many shares an interval, and down to its inverse. 1.6² is more than two, so that a
-/// machine which has just been moved lies well inside the band of its new level.
+/// A level is right for rates up to this many shares an interval, and down to its inverse. 1.6² is
+/// more than two, so that a machine which has just been moved lies well inside the band of its new
+/// level.
 const BAND: f32 = 1.6;
-/// Evidence needed, in nats: a stretch misleads once in e^5 times at the band's very edge, and practically never inside it.
+/// Evidence needed, in nats: a stretch misleads once in e^5 times at the band's very edge, and
+/// practically never inside it.
 const EVIDENCE: f32 = 5.0;
 /// Shares that a raise needs however fast they came: three gaps between four shares.
 const SHARES_MIN: f32 = 4.0;
@@ -142,23 +148,26 @@ const WEIGHED_MIN: f32 = 24.0;
 const WEIGHED_ERRORS: f32 = 1.0;
 /// Shares that the estimate remembers.
 const REMEMBERED: f32 = 64.0;
-/// Longest silence, in seconds, whose shares may come in one burst: firmware keeps shares for two minutes while its network
-/// is gone.
+/// Longest silence, in seconds, whose shares may come in one burst: firmware keeps shares for two
+/// minutes while its network is gone.
 const BURST_SECS: f32 = 120.0;
-/// Intervals of silence that one share makes up for: a little more than its own, so that ordinary silences are soon forgotten.
+/// Intervals of silence that one share makes up for: a little more than its own, so that ordinary
+/// silences are soon forgotten.
 const MADE_UP: f32 = 1.25;
 /// A storm: so many shares …
 const STORM_SHARES: f32 = 64.0;
 /// … at so many times the rate.
 const STORM_FACTOR: f32 = 16.0;
-/// Powers of two that one step of idle decay goes down: silence of six intervals speaks for a sixth of the rate, or less.
+/// Powers of two that one step of idle decay goes down: silence of six intervals speaks for a sixth
+/// of the rate, or less.
 const IDLE_STEP: i32 = 3;
-/// And where nothing is known of the machine: a step too far may wake a machine that finds 2^16 shares an interval, some
-/// hundreds before it is heard.
+/// And where nothing is known of the machine: a step too far may wake a machine that finds 2^16
+/// shares an interval, some hundreds before it is heard.
 const UNKNOWN_STEP_MAX: i32 = 16;
 /// Silence is not believed so soon then, nor are one or two shares.
 const UNKNOWN_PATIENCE: f32 = 1.5;
-/// Below the lowest that is believed of a machine, silence doubles with each step, up to so many doublings.
+/// Below the lowest that is believed of a machine, silence doubles with each step, up to so many
+/// doublings.
 const IDLE_STEPS_MAX: u8 = 10;
 
 impl Vardiff {
@@ -180,8 +189,8 @@ impl Vardiff {
         }
     }
 
-    /// Begins at `level`, on the word of `voice`, with a machine that is not believed to be below `lowest`. Ignored once
-    /// shares have told more, or when a better voice was heard.
+    /// Begins at `level`, on the word of `voice`, with a machine that is not believed to be below
+    /// `lowest`. Ignored once shares have told more, or when a better voice was heard.
     pub(crate) fn start(&mut self, voice: Voice, level: Level, lowest: Level) {
         if voice < self.voice || (self.measured && voice != Voice::Miner) {
             return;
@@ -211,7 +220,8 @@ impl Vardiff {
         self.voice == Voice::Miner && !self.measured()
     }
 
-    /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good voice has said.
+    /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good voice has
+    /// said.
     pub(crate) fn work_rate(&self, interval: f64) -> f64 {
         f64::from(self.estimate.rate()) * self.in_force.get() / interval
     }
@@ -224,7 +234,8 @@ impl Vardiff {
     /// Lets the time pass until `age`, in seconds.
     pub(crate) fn pass(&mut self, interval: f64, age: f64) {
         #[expect(clippy::cast_possible_truncation, reason = "a count of intervals")]
-        let intervals = if self.resting { 0.0 } else { ((age - self.seen_until).max(0.0) / interval) as f32 };
+        let intervals =
+            if self.resting { 0.0 } else { ((age - self.seen_until).max(0.0) / interval) as f32 };
         self.seen_until = age;
         self.estimate.intervals += intervals;
         self.up.intervals += intervals;
@@ -241,7 +252,8 @@ impl Vardiff {
         #[expect(clippy::cast_possible_truncation, reason = "a count of intervals")]
         let silence = self.silence.min(BURST_SECS / interval as f32);
         if self.up.shares <= BAND * self.up.intervals {
-            // Nothing so far speaks for more: begin again, with the silence whose shares may be coming now.
+            // Nothing so far speaks for more: begin again, with the silence whose shares may be
+            // coming now.
             self.up = Count { shares: 0.0, intervals: silence };
         }
         self.silence = (silence - MADE_UP).max(0.0);
@@ -261,16 +273,19 @@ impl Vardiff {
         }
     }
 
-    /// Whether shares come so fast that a higher level should not wait for the next job. Says so once in 32 shares.
+    /// Whether shares come so fast that a higher level should not wait for the next job. Says so
+    /// once in 32 shares.
     pub(crate) fn storms(&mut self) -> bool {
-        let storms = self.up.shares >= STORM_SHARES && self.up.shares >= STORM_FACTOR * self.up.intervals;
+        let storms =
+            self.up.shares >= STORM_SHARES && self.up.shares >= STORM_FACTOR * self.up.intervals;
         if storms {
             self.up.forget(STORM_SHARES / 2.0);
         }
         storms
     }
 
-    /// Judges the evidence, and changes the level where it is strong enough. Evidence that has changed it is spent.
+    /// Judges the evidence, and changes the level where it is strong enough. Evidence that has
+    /// changed it is spent.
     pub(crate) fn judge(&mut self) -> Option<Reason> {
         let Verdict { level, reason, estimate } = self.verdict()?;
         self.level = level;
@@ -311,14 +326,17 @@ impl Vardiff {
         }
         if self.down.shares > 0.0 {
             // One or two shares would say that it is slow, and hardly how slow.
-            if self.down.shares < SHARES_MIN - 1.0 && self.down.deficit() < EVIDENCE * UNKNOWN_PATIENCE {
+            if self.down.shares < SHARES_MIN - 1.0
+                && self.down.deficit() < EVIDENCE * UNKNOWN_PATIENCE
+            {
                 return None;
             }
             let estimate = Count { shares: self.down.shares + 0.5, ..self.down };
             let level = self.in_force.moved(estimate.powers().min(-1));
             return Some(Verdict { level, reason: Reason::Slow, estimate: Some(estimate) });
         }
-        // Halve the distance (in powers of two) to the slowest such machine; below it, slower with each step.
+        // Halve the distance (in powers of two) to the slowest such machine; below it, slower with
+        // each step.
         let distance = self.in_force.above(self.lowest);
         let (step, patience) = if distance <= 0 {
             (IDLE_STEP, f32::from(1u16 << self.steps.min(IDLE_STEPS_MAX)))
@@ -333,7 +351,8 @@ impl Vardiff {
         enough.then_some(Verdict { level, reason: Reason::Idle, estimate: Some(estimate) })
     }
 
-    /// An estimate of many shares that lies beyond the middle between two levels by more than its own error.
+    /// An estimate of many shares that lies beyond the middle between two levels by more than its
+    /// own error.
     fn off(&self) -> Option<Verdict> {
         if self.estimate.shares < WEIGHED_MIN {
             return None;
@@ -358,7 +377,8 @@ impl Vardiff {
         self.in_force = level;
     }
 
-    /// Follows the machine while something else (a pool's difficulty, a floor) keeps it from its level. Call it only then.
+    /// Follows the machine while something else (a pool's difficulty, a floor) keeps it from its
+    /// level. Call it only then.
     pub(crate) fn follow(&mut self) {
         if self.measured() && self.estimate.shares >= 2.0 * SHARES_MIN {
             self.level = self.in_force.moved(self.estimate.powers());

@@ -1,5 +1,5 @@
-//! The share log's files: the one that is written, `shares.jsonl`, and those that are closed, named by the UTC time of their
-//! first line. A closed file is on disk, and comes into being by a rename.
+//! The share log's files: the one that is written, `shares.jsonl`, and those that are closed, named
+//! by the UTC time of their first line. A closed file is on disk, and comes into being by a rename.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -56,7 +56,10 @@ impl Disk {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process writes there"));
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    "another process writes there",
+                ));
             }
             Err(TryLockError::Error(failure)) => return Err(failure),
         }
@@ -73,7 +76,8 @@ impl Disk {
         Ok(())
     }
 
-    /// A name that is free: two files may have begun in the same millisecond after the clock was set back.
+    /// A name that is free: two files may have begun in the same millisecond after the clock was
+    /// set back.
     fn closed_name(&self) -> PathBuf {
         let time = self.begun.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
         (0..)
@@ -160,7 +164,8 @@ fn repair(file: &mut File) -> io::Result<(u64, Before)> {
     if torn_bytes > 0 {
         file.set_len(size - torn_bytes)?;
     }
-    let last = tail[..whole].strip_suffix(b"\n").map(|lines| lines.rsplit(|byte| *byte == b'\n').next());
+    let last =
+        tail[..whole].strip_suffix(b"\n").map(|lines| lines.rsplit(|byte| *byte == b'\n').next());
     let after = match last.flatten().map(serde_json::from_slice::<Any>) {
         None if size == 0 => "nothing",
         Some(Ok(Any { record, .. })) if record == "stop" && torn_bytes == 0 => "stop",

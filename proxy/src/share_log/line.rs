@@ -1,7 +1,7 @@
 //! The lines of the share log: JSON, one object a line. docs/operating.md explains each key.
 //!
-//! What comes from miners and pools (names, job ids, words) is written as JSON strings, where a newline or an escape
-//! sequence stays inside.
+//! What comes from miners and pools (names, job ids, words) is written as JSON strings, where a
+//! newline or an escape sequence stays inside.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,8 @@ pub(super) enum Line<'a> {
         time: Timestamp,
         proxy: &'a str,
         version: &'static str,
-        /// What stood before: `nothing`, `stop`, `rotation`, or `crash`: the last lines before it may be missing.
+        /// What stood before: `nothing`, `stop`, `rotation`, or `crash`: the last lines before it
+        /// may be missing.
         after: &'a str,
         /// Bytes of half a line that were cut off.
         torn_bytes: u64,
@@ -59,7 +60,8 @@ pub(super) enum Line<'a> {
 impl Line<'_> {
     /// Appends the line.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(&mut *out, self).expect("numbers and text are JSON, and memory does not fail");
+        serde_json::to_writer(&mut *out, self)
+            .expect("numbers and text are JSON, and memory does not fail");
         out.push(b'\n');
     }
 }

@@ -13,14 +13,25 @@ fn at(secs: i64) -> Timestamp {
 }
 
 fn entry(worker: &str, verdict: Outcome) -> Entry {
-    let refusal =
-        (verdict == Outcome::PoolRejected).then(|| (RejectCode::Other, Words::Pools("no \"thanks\"\n".into())));
+    let refusal = (verdict == Outcome::PoolRejected)
+        .then(|| (RejectCode::Other, Words::Pools("no \"thanks\"\n".into())));
     let record = Record { found: Some(3.5), ..Record::new(7, Some(worker), daemon::clock::now()) };
-    Entry { at: at(0), record: Box::new(record), verdict, refusal, latency: Duration::from_micros(1234) }
+    Entry {
+        at: at(0),
+        record: Box::new(record),
+        verdict,
+        refusal,
+        latency: Duration::from_micros(1234),
+    }
 }
 
 fn config(dir: &Path) -> ShareLogConfig {
-    ShareLogConfig { dir: dir.to_owned(), rotate_bytes: 1 << 20, rotate_every: Duration::from_secs(86_400), keep: 3 }
+    ShareLogConfig {
+        dir: dir.to_owned(),
+        rotate_bytes: 1 << 20,
+        rotate_every: Duration::from_secs(86_400),
+        keep: 3,
+    }
 }
 
 fn metrics() -> Arc<Metrics> {
@@ -29,7 +40,9 @@ fn metrics() -> Arc<Metrics> {
 
 fn lines(bytes: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(bytes).expect("text");
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line:?}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line:?}")))
+        .collect()
 }
 
 fn records(lines: &[Value]) -> Vec<&str> {
@@ -105,14 +118,19 @@ fn f56_a_full_disk_costs_lines_only_beyond_the_bound_and_leaves_a_gap_record() {
     let gaps: Vec<&Value> = lines.iter().filter(|line| line["record"] == "gap").collect();
     assert_eq!((gaps.len(), &gaps[0]["reason"]), (1, &"write_failed".into()), "{gaps:?}");
     let kept = lines.iter().filter(|line| line["verdict"] == "local").count() as u64;
-    assert_eq!(kept + gaps[0]["lost"].as_u64().expect("a number"), taken, "each is there or told of");
+    assert_eq!(
+        kept + gaps[0]["lost"].as_u64().expect("a number"),
+        taken,
+        "each is there or told of"
+    );
     assert!(kept > 3000, "the buffer holds what it can: {kept}");
     let stop = lines.last().expect("a last line");
     assert_eq!(
         (&stop["record"], &stop["lost"], &stop["shares"]["accepted"]),
         (&"stop".into(), &gaps[0]["lost"], &1.into())
     );
-    let numbers: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().expect("numbered")).collect();
+    let numbers: Vec<u64> =
+        lines.iter().map(|line| line["seq"].as_u64().expect("numbered")).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no number is missing or twice");
 }
 
@@ -142,16 +160,19 @@ fn a_line_cut_when_the_file_was_taken_away_is_written_again_whole() {
     (log.sink_for_tests().gone, log.sink_for_tests().room) = (true, usize::MAX);
     log.finish();
     drop(log);
-    // Of the first file a whole start line and a share, and half of another share, are gone with it.
+    // Of the first file a whole start line and a share, and half of another share, are gone with
+    // it.
     assert_eq!(records(&lines(&disk.bytes)), ["share", "share", "stop"]);
 }
 
-/// S73: names and words may say what they like; a line stays one line, and what it says stays in its key.
+/// S73: names and words may say what they like; a line stays one line, and what it says stays in
+/// its key.
 #[test]
 fn s73_what_peers_say_stays_inside_its_string() {
     let mut disk = Fickle { room: usize::MAX, ..Fickle::default() };
     let mut log = writer(&mut disk, 0);
-    let evil = "a\",\"verdict\":\"accepted\"}\n{\"record\":\"share\",\"verdict\":\"accepted\"\u{1b}[2J";
+    let evil =
+        "a\",\"verdict\":\"accepted\"}\n{\"record\":\"share\",\"verdict\":\"accepted\"\u{1b}[2J";
     log.take(&entry(evil, Outcome::PoolRejected));
     log.finish();
     drop(log);
@@ -176,7 +197,8 @@ async fn a_restart_goes_on_in_the_same_file_and_says_how_the_last_one_ended() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("shares.jsonl");
     for _ in 0..2 {
-        let log = ShareLog::open(&config(dir.path()), "p", vec!["a".into()], metrics()).expect("opened");
+        let log =
+            ShareLog::open(&config(dir.path()), "p", vec!["a".into()], metrics()).expect("opened");
         let second = ShareLog::open(&config(dir.path()), "p", vec![], metrics());
         assert!(second.is_err(), "two writers would tear each other's lines");
         log.write(entry("rig", Outcome::Local));
@@ -200,7 +222,8 @@ async fn a_restart_goes_on_in_the_same_file_and_says_how_the_last_one_ended() {
     assert_eq!((&lines[6]["after"], &lines[6]["torn_bytes"]), (&"crash".into(), &13.into()));
 }
 
-/// Files are closed by size and by UTC interval, named by their first line, and the oldest beyond `keep` go.
+/// Files are closed by size and by UTC interval, named by their first line, and the oldest beyond
+/// `keep` go.
 #[test]
 fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -223,12 +246,18 @@ fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
         .map(|file| file.expect("there").file_name().into_string().expect("text"))
         .collect();
     names.sort();
-    let closed: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.starts_with("shares-")).collect();
+    let closed: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| name.starts_with("shares-")).collect();
     assert_eq!(closed.len(), 3, "{names:?}");
-    assert!(closed[0].starts_with("shares-20270116T01") && closed[1].starts_with("shares-20270117T01"), "{closed:?}");
+    assert!(
+        closed[0].starts_with("shares-20270116T01") && closed[1].starts_with("shares-20270117T01"),
+        "{closed:?}"
+    );
     let counts: Vec<usize> = closed
         .iter()
-        .map(|name| read(&dir.path().join(name)).iter().filter(|line| line["record"] == "share").count())
+        .map(|name| {
+            read(&dir.path().join(name)).iter().filter(|line| line["record"] == "share").count()
+        })
         .collect();
     assert_eq!(counts, [2, 2, 20], "a line lies where it was written");
     assert_eq!(read(&dir.path().join("shares.jsonl"))[0]["after"], "rotation");
@@ -247,5 +276,8 @@ fn a_full_queue_drops_and_counts() {
     assert_eq!((log.lost.load(Ordering::Relaxed), entries.try_iter().count()), (4, 1));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
-    assert!(text.contains("tieline_proxy_share_log_dropped_total{reason=\"queue_full\"} 4"), "{text}");
+    assert!(
+        text.contains("tieline_proxy_share_log_dropped_total{reason=\"queue_full\"} 4"),
+        "{text}"
+    );
 }

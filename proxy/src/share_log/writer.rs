@@ -1,4 +1,5 @@
-//! When the share log's lines are written, when a file is closed, and what happens when the disk takes nothing.
+//! When the share log's lines are written, when a file is closed, and what happens when the disk
+//! takes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::metrics::{Lost, Metrics};
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// And when there are so many bytes of them.
 const FLUSH_BYTES: usize = 64 * 1024;
-/// Bytes of lines that wait for a disk that takes nothing; further entries are lost. Half a minute of a large farm.
+/// Bytes of lines that wait for a disk that takes nothing; further entries are lost. Half a minute
+/// of a large farm.
 const BUFFER_MAX: usize = 16 * 1024 * 1024;
 
 /// The state of the writing thread.
@@ -150,7 +152,8 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    /// Brings the buffer to the disk. What could not be written stays, from the very byte on: no line is cut.
+    /// Brings the buffer to the disk. What could not be written stays, from the very byte on: no
+    /// line is cut.
     fn drain(&mut self) -> std::io::Result<()> {
         while self.written < self.buffer.len() {
             match self.sink.append(&self.buffer[self.written..]) {
@@ -198,7 +201,8 @@ impl<S: Sink> Writer<S> {
         self.seq += 1;
         let Before { after, torn_bytes } = before;
         let (seq, time, proxy) = (self.seq, millis(wall), &*self.proxy);
-        Line::Start { seq, time, proxy, version: env!("CARGO_PKG_VERSION"), after, torn_bytes }.write(&mut self.buffer);
+        Line::Start { seq, time, proxy, version: env!("CARGO_PKG_VERSION"), after, torn_bytes }
+            .write(&mut self.buffer);
     }
 
     /// Writes the last line. What a failing disk does not take now is lost.
@@ -206,7 +210,8 @@ impl<S: Sink> Writer<S> {
         let wall = clock::wall();
         self.flush(wall, clock::now());
         self.seq += 1;
-        Line::Stop { seq: self.seq, time: millis(wall), shares: &self.shares, lost: self.lost }.write(&mut self.buffer);
+        Line::Stop { seq: self.seq, time: millis(wall), shares: &self.shares, lost: self.lost }
+            .write(&mut self.buffer);
         if let Err(failure) = self.drain().and_then(|()| self.sink.sync()) {
             error!(%failure, bytes = self.buffer.len() - self.written, "share log's last lines are lost");
         }

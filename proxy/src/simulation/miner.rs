@@ -1,5 +1,5 @@
-//! A simulated miner: it finds real shares of tiny difficulty, keeps account of what it submits, and finds fault with what it
-//! is answered.
+//! A simulated miner: it finds real shares of tiny difficulty, keeps account of what it submits,
+//! and finds fault with what it is answered.
 
 use std::collections::VecDeque;
 
@@ -79,7 +79,11 @@ impl SimMiner {
     pub(super) fn new(index: usize, rng: &mut StdRng) -> Self {
         Self {
             name: format!("rig-{index}"),
-            restarts: if rng.random_bool(0.5) { Restarts::EveryNotify } else { Restarts::CleanOnly },
+            restarts: if rng.random_bool(0.5) {
+                Restarts::EveryNotify
+            } else {
+                Restarts::CleanOnly
+            },
             one_id: rng.random_bool(0.3),
             rolls: rng.random_bool(0.5),
             extranonce1: Vec::new(),
@@ -103,11 +107,14 @@ impl SimMiner {
     pub(super) fn connect(&mut self) {
         self.disconnected();
         if self.rolls {
-            let mask = json!({"version-rolling.mask": "1fffe000", "version-rolling.min-bit-count": 2});
+            let mask =
+                json!({"version-rolling.mask": "1fffe000", "version-rolling.min-bit-count": 2});
             self.say(json!({"id": CONFIGURE, "method": "mining.configure", "params": [["version-rolling"], mask]}));
         }
         self.say(json!({"id": SUBSCRIBE, "method": "mining.subscribe", "params": ["sim/1"]}));
-        self.say(json!({"id": AUTHORIZE, "method": "mining.authorize", "params": [self.name, "x"]}));
+        self.say(
+            json!({"id": AUTHORIZE, "method": "mining.authorize", "params": [self.name, "x"]}),
+        );
     }
 
     /// Its connection is gone, and what it submitted there with it.
@@ -143,7 +150,11 @@ impl SimMiner {
             0x80_0000 + self.late
         };
         let extranonce2 = &extranonce2.to_le_bytes()[..self.size];
-        let bits = if job.mask == 0 { None } else { Some([0, 0x2000, 0x4000][rng.random_range(0..3)] & job.mask) };
+        let bits = if job.mask == 0 {
+            None
+        } else {
+            Some([0, 0x2000, 0x4000][rng.random_range(0..3)] & job.mask)
+        };
         let header = Header {
             version: (job.version & !job.mask) | bits.unwrap_or(job.version & job.mask),
             prevhash: job.prevhash,
@@ -167,7 +178,9 @@ impl SimMiner {
         match (rng.random_range(0..3), self.last.clone()) {
             (0, Some(line)) => {
                 // The same once more. The id may be owed already, which answers in order then.
-                let id = serde_json::from_str::<Value>(&line).expect("ours")["id"].as_u64().expect("a number");
+                let id = serde_json::from_str::<Value>(&line).expect("ours")["id"]
+                    .as_u64()
+                    .expect("a number");
                 self.submitted += 1;
                 self.owed.push_back(Submitted { id, hash: None, line: line.clone() });
                 self.lines.push_back(line);
@@ -175,12 +188,25 @@ impl SimMiner {
             (1, _) => self.submit(&job, "00", 1, None, None),
             _ => {
                 let extranonce2 = const_hex::encode(&rng.random::<[u8; 8]>()[..self.size]);
-                self.submit(&Job { id: "ffffff".into(), ..job }, &extranonce2, rng.random(), None, None);
+                self.submit(
+                    &Job { id: "ffffff".into(), ..job },
+                    &extranonce2,
+                    rng.random(),
+                    None,
+                    None,
+                );
             }
         }
     }
 
-    fn submit(&mut self, job: &Job, extranonce2: &str, nonce: u32, bits: Option<u32>, hash: Option<Hash>) {
+    fn submit(
+        &mut self,
+        job: &Job,
+        extranonce2: &str,
+        nonce: u32,
+        bits: Option<u32>,
+        hash: Option<Hash>,
+    ) {
         let id = self.next_id;
         if !self.one_id {
             self.next_id += 1;
@@ -208,7 +234,9 @@ impl SimMiner {
         let params = &message["params"];
         match message["method"].as_str() {
             Some("mining.notify") => self.notify(params),
-            Some("mining.set_difficulty") => self.difficulty = params[0].as_f64().expect("a number"),
+            Some("mining.set_difficulty") => {
+                self.difficulty = params[0].as_f64().expect("a number");
+            }
             Some("mining.set_version_mask") => {
                 self.mask = params[0].as_str().and_then(parse_u32).expect("a mask");
             }
@@ -249,11 +277,16 @@ impl SimMiner {
         let id = message["id"].as_u64().expect("our ids are numbers");
         match id {
             CONFIGURE => {
-                self.mask = message["result"]["version-rolling.mask"].as_str().and_then(parse_u32).unwrap_or(0);
+                self.mask = message["result"]["version-rolling.mask"]
+                    .as_str()
+                    .and_then(parse_u32)
+                    .unwrap_or(0);
             }
             SUBSCRIBE => {
-                self.extranonce1 = parse_bytes(message["result"][1].as_str().expect("text")).expect("bytes");
-                self.size = usize::try_from(message["result"][2].as_u64().expect("a number")).expect("small");
+                self.extranonce1 =
+                    parse_bytes(message["result"][1].as_str().expect("text")).expect("bytes");
+                self.size = usize::try_from(message["result"][2].as_u64().expect("a number"))
+                    .expect("small");
             }
             AUTHORIZE => {}
             _ => self.verdict(id, message, line),
@@ -273,7 +306,9 @@ impl SimMiner {
             // Retired meanwhile, by the pool's word or ours; or nobody knows.
             (Some(_), false) if code == Some(21) => {}
             (Some(_), false) if code == Some(20) && line.contains("pool did not answer") => {}
-            (Some(_), false) => self.faults.push(format!("a good share was refused: {} -> {line}", owed.line)),
+            (Some(_), false) => {
+                self.faults.push(format!("a good share was refused: {} -> {line}", owed.line));
+            }
             (None, false) => {}
         }
     }

@@ -1,5 +1,5 @@
-//! A simulated pool: it makes jobs up, judges every submit with the test bed's arithmetic, and finds fault with what no proxy
-//! may send.
+//! A simulated pool: it makes jobs up, judges every submit with the test bed's arithmetic, and
+//! finds fault with what no proxy may send.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -7,7 +7,9 @@ use std::rc::Rc;
 use rand::prelude::*;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use testbed::arithmetic::{Hash, Header, Target, coinbase, merkle_root, parse_bytes, parse_u32, swap_words};
+use testbed::arithmetic::{
+    Hash, Header, Target, coinbase, merkle_root, parse_bytes, parse_u32, swap_words,
+};
 
 /// How connections come to their extranonce1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +98,14 @@ impl SimPool {
         let mut pool = Self {
             alive: true,
             size: *sizes.choose(rng).expect("some"),
-            extranonce1: *[Extranonce1::Unique, Extranonce1::Unique, Extranonce1::Fixed, Extranonce1::Reused]
-                .choose(rng)
-                .expect("four"),
+            extranonce1: *[
+                Extranonce1::Unique,
+                Extranonce1::Unique,
+                Extranonce1::Fixed,
+                Extranonce1::Reused,
+            ]
+            .choose(rng)
+            .expect("four"),
             mask: if rng.random_bool(0.7) { 0x1fff_e000 } else { 0 },
             difficulty: 0.0,
             work: Rc::new(work),
@@ -119,7 +126,9 @@ impl SimPool {
     pub(super) fn connect(&mut self, id: u64) {
         let extranonce1 = match self.extranonce1 {
             Extranonce1::Fixed => vec![0],
-            Extranonce1::Reused if self.given_back.is_some() => self.given_back.take().expect("just seen"),
+            Extranonce1::Reused if self.given_back.is_some() => {
+                self.given_back.take().expect("just seen")
+            }
             _ => self.fresh_extranonce1(),
         };
         let connection = Connection {
@@ -221,25 +230,44 @@ impl SimPool {
             issued.retired_by.get_or_insert(sent_as);
         }
         let (extranonce1, size) = (connection.extranonce1.clone(), connection.size);
-        connection.issued.push(Issued { work, extranonce1, size, difficulty, sent_as, retired_by: None });
+        connection.issued.push(Issued {
+            work,
+            extranonce1,
+            size,
+            difficulty,
+            sent_as,
+            retired_by: None,
+        });
     }
 
     fn tell_difficulty(&mut self, id: u64) {
         let difficulty = self.difficulty;
-        let Some(connection) = self.connections.get_mut(&id).filter(|connection| connection.ready) else { return };
+        let Some(connection) = self.connections.get_mut(&id).filter(|connection| connection.ready)
+        else {
+            return;
+        };
         if connection.told.replace(difficulty) != Some(difficulty) {
-            connection.send(format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}"));
+            connection.send(format!(
+                "{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}"
+            ));
         }
     }
 
-    /// Changes a connection's extranonce: its jobs so far are dead. The next comes at once, or when it comes.
+    /// Changes a connection's extranonce: its jobs so far are dead. The next comes at once, or when
+    /// it comes.
     pub(super) fn set_extranonce(&mut self, id: u64, size: u8, at_once: bool) {
-        let extranonce1 = if self.extranonce1 == Extranonce1::Fixed { vec![0] } else { self.fresh_extranonce1() };
-        let Some(connection) = self.connections.get_mut(&id).filter(|connection| connection.ready) else { return };
+        let extranonce1 =
+            if self.extranonce1 == Extranonce1::Fixed { vec![0] } else { self.fresh_extranonce1() };
+        let Some(connection) = self.connections.get_mut(&id).filter(|connection| connection.ready)
+        else {
+            return;
+        };
         connection.extranonce1 = extranonce1;
         connection.size = size;
         let params = json!([const_hex::encode(&connection.extranonce1), size]);
-        connection.send(format!("{{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":{params}}}"));
+        connection.send(format!(
+            "{{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":{params}}}"
+        ));
         let retired_by = connection.sent;
         for issued in &mut connection.issued {
             issued.retired_by.get_or_insert(retired_by);
@@ -268,8 +296,11 @@ impl SimPool {
                 connection.answer(&request, &granted);
             }
             "mining.subscribe" => {
-                let result =
-                    json!([[["mining.notify", "s"]], const_hex::encode(&connection.extranonce1), connection.size]);
+                let result = json!([
+                    [["mining.notify", "s"]],
+                    const_hex::encode(&connection.extranonce1),
+                    connection.size
+                ]);
                 connection.answer(&request, &result);
             }
             "mining.authorize" => {
@@ -307,7 +338,8 @@ impl SimPool {
         let named = |issued: &&Issued| issued.work.id == text(1) && issued.sent_as <= read;
         let issued = connection.issued.iter().rev().find(named).ok_or((20, "never issued"))?;
         if let Some(retired_by) = issued.retired_by {
-            // In flight when it was retired: nobody's fault. Written after the proxy had read that: its fault.
+            // In flight when it was retired: nobody's fault. Written after the proxy had read that:
+            // its fault.
             return Err(if read < retired_by { (21, "stale") } else { (20, "stale for long") });
         }
         if extranonce2.len() != usize::from(issued.size) {
@@ -333,7 +365,9 @@ impl SimPool {
         let hash = header.hash();
         // One job under one name on changed terms: pools take the easier of them.
         let same = |other: &&Issued| {
-            other.work.id == work.id && other.work.prevhash == work.prevhash && other.work.coinb1 == work.coinb1
+            other.work.id == work.id
+                && other.work.prevhash == work.prevhash
+                && other.work.coinb1 == work.coinb1
         };
         let terms = connection.issued.iter().filter(same).map(|other| other.difficulty);
         let difficulty = terms.fold(issued.difficulty, f64::min);

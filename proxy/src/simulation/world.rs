@@ -1,7 +1,8 @@
-//! A simulated site: real sessions, seats, routes and pool connections between simulated miners and pools. Every line and every
-//! notice is under way until the dice deliver it.
+//! A simulated site: real sessions, seats, routes and pool connections between simulated miners and
+//! pools. Every line and every notice is under way until the dice deliver it.
 //!
-//! What the tasks of [`crate::downstream`] and [`crate::upstream`] do around the state machines is done here without sockets.
+//! What the tasks of [`crate::downstream`] and [`crate::upstream`] do around the state machines is
+//! done here without sockets.
 
 mod downstream;
 mod rules;
@@ -26,7 +27,9 @@ use crate::outcome::{Outcome, Settled, SettledAs};
 use crate::placement::Placement;
 use crate::route::{Route, TargetHealth};
 use crate::seating::{Place, Said, Seating};
-use crate::session::{Correction, DifficultyRules, Forward, Input, Level, Outbox, Session, SessionRules};
+use crate::session::{
+    Correction, DifficultyRules, Forward, Input, Level, Outbox, Session, SessionRules,
+};
 use crate::sessions::SessionHandle;
 use crate::upstream::{Deadlines, PoolEvent, PoolSession, undelivered};
 use crate::work::{LaneWork, PoolVerdict, SubmitQueues, Upstream, UpstreamShare};
@@ -65,7 +68,8 @@ impl World {
         let miner_size = rng.random_range(3..=4);
         let sizes = [miner_size + 1, miner_size + 2, 8];
         let targets = rng.random_range(1..=3);
-        let pools: Vec<SimPool> = (0..targets).map(|index| SimPool::new(index, &sizes, &mut rng)).collect();
+        let pools: Vec<SimPool> =
+            (0..targets).map(|index| SimPool::new(index, &sizes, &mut rng)).collect();
         let rules = SessionRules {
             difficulty: DifficultyRules {
                 start: Level::at_or_below(Difficulty::new(2f64.powi(-27)).expect("positive")),
@@ -81,11 +85,17 @@ impl World {
             server: 0,
             share_log: false,
         };
-        let miners = (0..rng.random_range(1..=6)).map(|index| SimMiner::new(index, &mut rng)).collect();
+        let miners =
+            (0..rng.random_range(1..=6)).map(|index| SimMiner::new(index, &mut rng)).collect();
         Self {
             placement: Placement::new(miner_size, rng.random()),
             route: Route::new(pools.len(), Duration::from_secs(rng.random_range(0..30)), now),
-            directions: Directions { usable: [].into(), orders: Arc::new(Orders::default()), release: false, seats: 0 },
+            directions: Directions {
+                usable: [].into(),
+                orders: Arc::new(Orders::default()),
+                release: false,
+                seats: 0,
+            },
             rules: Arc::new(rules),
             wanted: vec![1; pools.len()],
             pools,
@@ -254,10 +264,13 @@ impl World {
     }
 
     fn order(&mut self) {
-        let machine = MachineId::from(self.miners.choose(&mut self.rng).expect("one at least").name.as_str());
+        let machine =
+            MachineId::from(self.miners.choose(&mut self.rng).expect("one at least").name.as_str());
         let mut standing = self.directions.orders.standing.clone();
         if standing.remove(&machine).is_none() {
-            let action = *[Action::Hold, Action::Drain, Action::Lockout].choose(&mut self.rng).expect("three");
+            let action = *[Action::Hold, Action::Drain, Action::Lockout]
+                .choose(&mut self.rng)
+                .expect("three");
             standing.insert(machine, Standing { action, means: Means::Starve });
         }
         self.directions.orders = Arc::new(Orders { standing, ..Orders::default() });

@@ -1,4 +1,5 @@
-//! A pin: the SHA-256 of a public key, written as `sha256/` and base64, as curl, HPKP and browsers write it.
+//! A pin: the SHA-256 of a public key, written as `sha256/` and base64, as curl, HPKP and browsers
+//! write it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,7 +54,11 @@ mod tests {
     fn a_pin_is_read_as_it_is_written() {
         let text = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
         let pin: Pin = text.parse().expect("a pin");
-        assert_eq!(pin, Pin::of(&SubjectPublicKeyInfoDer::from(Vec::new())), "the SHA-256 of nothing");
+        assert_eq!(
+            pin,
+            Pin::of(&SubjectPublicKeyInfoDer::from(Vec::new())),
+            "the SHA-256 of nothing"
+        );
         assert_eq!(pin.to_string(), text);
     }
 

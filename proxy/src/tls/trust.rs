@@ -32,9 +32,9 @@ pub(super) struct PinMismatch {
     seen: Pin,
 }
 
-/// Takes a peer by its key alone. That it holds the key is proven by the handshake's signature, which is always checked;
-/// name, dates and issuer of the certificate are not asked, as with the host key of SSH: pools that sign for themselves
-/// can be pinned, and a pin means the same for all.
+/// Takes a peer by its key alone. That it holds the key is proven by the handshake's signature,
+/// which is always checked; name, dates and issuer of the certificate are not asked, as with the
+/// host key of SSH: pools that sign for themselves can be pinned, and a pin means the same for all.
 #[derive(Debug)]
 pub(super) struct KeyVerifier {
     /// `None` takes any key.

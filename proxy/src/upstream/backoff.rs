@@ -1,8 +1,8 @@
-//! How long to wait before the next attempt: jitter over three quarters of the wait, so that many proxies that lose one pool do
-//! not come back as one.
+//! How long to wait before the next attempt: jitter over three quarters of the wait, so that many
+//! proxies that lose one pool do not come back as one.
 //!
-//! What will not change in a second is not asked each second (F10, F17, F19): a pool that refuses our user, takes none of
-//! our shares or is not who it should be is asked again after a minute.
+//! What will not change in a second is not asked each second (F10, F17, F19): a pool that refuses
+//! our user, takes none of our shares or is not who it should be is asked again after a minute.
 
 use std::time::Duration;
 
@@ -34,7 +34,9 @@ impl Backoff {
     pub(super) fn after(&mut self, reason: &str, random: u32) -> Duration {
         let jittered = self.next(random);
         match reason {
-            "auth_failed" | "rejects_all" | "adds_no_space" | "does_not_fit" => PATIENT + jittered / 2,
+            "auth_failed" | "rejects_all" | "adds_no_space" | "does_not_fit" => {
+                PATIENT + jittered / 2
+            }
             "tls_tampered" => TAMPERED + jittered,
             reason if is_identity(reason) => PATIENT + jittered / 2,
             _ => jittered,
@@ -44,8 +46,8 @@ impl Backoff {
     fn next(&mut self, random: u32) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.attempts.min(10)).min(LONGEST);
         self.attempts = self.attempts.saturating_add(1);
-        // Never near zero: bad luck must not make a dozen attempts a minute two (F07), nor a pool that accepts and closes at once
-        // make us spin.
+        // Never near zero: bad luck must not make a dozen attempts a minute two (F07), nor a pool
+        // that accepts and closes at once make us spin.
         let least = ceiling / 4;
         least + (ceiling - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
@@ -86,8 +88,9 @@ mod tests {
         assert_eq!(minute(|| u32::MAX).len(), 6, "with the best");
     }
 
-    /// Ten proxies that lose one pool at one moment. The first waits are short, as most pools that close are back at once (two
-    /// attempts of each in the first second at most); then they are spread: from the eighth second on four in one are rare.
+    /// Ten proxies that lose one pool at one moment. The first waits are short, as most pools that
+    /// close are back at once (two attempts of each in the first second at most); then they are
+    /// spread: from the eighth second on four in one are rare.
     #[test]
     fn f08_ten_proxies_do_not_come_back_as_one() {
         let mut crowded = 0;
@@ -120,6 +123,9 @@ mod tests {
             let wait = Backoff::default().after(reason, 0);
             assert!(wait >= Duration::from_secs(least), "{reason}: {wait:?}");
         }
-        assert!(Backoff::default().after("closed", u32::MAX) <= FIRST, "a pool that was restarted is asked soon");
+        assert!(
+            Backoff::default().after("closed", u32::MAX) <= FIRST,
+            "a pool that was restarted is asked soon"
+        );
     }
 }

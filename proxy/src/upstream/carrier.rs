@@ -1,5 +1,6 @@
-//! The task that carries one connection: it moves bytes between a pool's socket, its [`PoolSession`] and the queue of
-//! shares, and does what the pool's lines ask of the rest of the proxy.
+//! The task that carries one connection: it moves bytes between a pool's socket, its
+//! [`PoolSession`] and the queue of shares, and does what the pool's lines ask of the rest of the
+//! proxy.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,20 +53,27 @@ pub(super) struct Carrier<'c> {
     settled: Vec<Settled>,
 }
 
-/// Most shares of one write: some pools (NOMP and its kin) take more than 10 KiB at once for an attack, and hang up.
+/// Most shares of one write: some pools (NOMP and its kin) take more than 10 KiB at once for an
+/// attack, and hang up.
 const BATCH_MAX: usize = 64;
-/// How long further shares are gathered after some were written. One that comes alone goes at once; of a crowd, each write
-/// and each answer carries several. A block never waits.
+/// How long further shares are gathered after some were written. One that comes alone goes at once;
+/// of a crowd, each write and each answer carries several. A block never waits.
 const GATHER: Duration = Duration::from_millis(1);
 /// Shares are not taken from the queue while so many bytes wait for the pool's socket.
 const OUTGOING_FULL: usize = 16 * 1024;
 /// A pool for which so many wait asks much and reads nothing: it is left.
 const OUTGOING_MAX: usize = 256 * 1024;
-/// Reads in a row: then shares, answers and other tasks have their turn, however much the pool says.
+/// Reads in a row: then shares, answers and other tasks have their turn, however much the pool
+/// says.
 const READS_MAX: u32 = 8;
 
 impl<'c> Carrier<'c> {
-    pub(super) fn new(pools: &Arc<Pools>, pool: &Arc<Pool>, stream: PoolStream, course: &'c mut Course) -> Self {
+    pub(super) fn new(
+        pools: &Arc<Pools>,
+        pool: &Arc<Pool>,
+        stream: PoolStream,
+        course: &'c mut Course,
+    ) -> Self {
         let id = pools.placement.next_connection_id();
         let load = Load::limited(pools.fleet.clone(), pool.config.shares_per_sec_max);
         let mut sizing = Sizing::new(pool.load_rules(), load.clone(), clock::now());
@@ -116,12 +124,16 @@ impl<'c> Carrier<'c> {
             }
             if self.outgoing.len() > OUTGOING_MAX {
                 self.pools.books.metrics.alarm("not_reading");
-                return ("not_reading", format!("{} bytes wait for the pool to read them", self.outgoing.len()));
+                return (
+                    "not_reading",
+                    format!("{} bytes wait for the pool to read them", self.outgoing.len()),
+                );
             }
             let now = clock::now();
             self.upstream.set_suspect(self.session.is_suspect(now));
             // By the clock and not by a pause: a busy connection never pauses.
-            let look_at = self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
+            let look_at =
+                self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
             if now >= look_at {
                 if let Err(end) = self.tick(&probed) {
                     return end;
@@ -133,7 +145,10 @@ impl<'c> Carrier<'c> {
             let in_flight = self.session.room();
             if in_flight == 0 && self.course.manners.is_news("in_flight_full", now) {
                 self.pools.books.metrics.alarm("in_flight_full");
-                warn!(waiting = self.session.waiting(), "the pool answers more slowly than shares come");
+                warn!(
+                    waiting = self.session.waiting(),
+                    "the pool answers more slowly than shares come"
+                );
             }
             let room = in_flight > 0 && self.outgoing.len() < OUTGOING_FULL && !gathering;
             let for_block = self.session.has_room_for_block();
@@ -180,7 +195,8 @@ impl<'c> Carrier<'c> {
     /// A share that meets the network target goes ahead of everything that is not yet on the wire.
     fn urgent(&mut self, share: UpstreamShare) {
         let mut bytes = Vec::new();
-        let header = share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
+        let header =
+            share.block.as_ref().map(|proof| const_hex::encode(proof.header)).unwrap_or_default();
         self.session.share(share, clock::now(), &mut bytes, &mut Vec::new());
         self.outgoing.push_first(&bytes);
         info!(%header, "share meets the network target: forwarded");
@@ -311,7 +327,13 @@ impl<'c> Carrier<'c> {
     fn reconnect(&mut self, asked: &Redirect, now: Instant) {
         let config = &self.pool.config;
         let random = rand::random();
-        match self.course.manners.reconnect(asked, &config.at(), &config.reconnect_hosts, random, now) {
+        match self.course.manners.reconnect(
+            asked,
+            &config.at(),
+            &config.reconnect_hosts,
+            random,
+            now,
+        ) {
             Reaction::Stay(alarm) => self.alarm(alarm, &format!("{asked:?}"), now),
             Reaction::Leave { to, at } => {
                 info!(to = ?to.as_ref().map(ToString::to_string), wait = ?(at - now), "the pool asks us to connect anew");
@@ -330,11 +352,15 @@ impl<'c> Carrier<'c> {
             self.alarm("time_off", &format!("a job of {} by Unix time", job.ntime), now);
         }
         let policy = self.pool.config.on_payout_change;
-        let Some(extranonce) = self.session.extranonce_len().filter(|_| policy != OnPayoutChange::Ignore) else {
+        let Some(extranonce) =
+            self.session.extranonce_len().filter(|_| policy != OnPayoutChange::Ignore)
+        else {
             return;
         };
         let learn = policy == OnPayoutChange::Alarm;
-        let Some(change) = self.pool.tripwire.lock().look(job, extranonce, learn, now) else { return };
+        let Some(change) = self.pool.tripwire.lock().look(job, extranonce, learn, now) else {
+            return;
+        };
         if change.news {
             self.pools.books.metrics.alarm("payout_fingerprint_changed");
             error!(detail = ?change.detail, "payout_fingerprint_changed");
@@ -344,8 +370,13 @@ impl<'c> Carrier<'c> {
         }
     }
 
-    /// Notes what the pool has assigned. An error where it brings no space that another connection does not have.
-    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) -> Result<(), (&'static str, String)> {
+    /// Notes what the pool has assigned. An error where it brings no space that another connection
+    /// does not have.
+    fn sized(
+        &self,
+        extranonce1: &[u8],
+        extranonce2_size: u8,
+    ) -> Result<(), (&'static str, String)> {
         let mut state = self.pool.state.lock();
         state.extranonce1_size = Some(extranonce1.len());
         state.extranonce2_size = Some(extranonce2_size);
@@ -356,7 +387,10 @@ impl<'c> Carrier<'c> {
             return Ok(());
         }
         self.pools.books.metrics.alarm("no_search_space");
-        Err(("adds_no_space", "same extranonce1 as another connection, and no lanes left".to_owned()))
+        Err((
+            "adds_no_space",
+            "same extranonce1 as another connection, and no lanes left".to_owned(),
+        ))
     }
 
     fn misfit(&self, misfit: &crate::placement::DoesNotFit) -> (&'static str, String) {
@@ -387,7 +421,8 @@ impl<'c> Carrier<'c> {
             // Awaited through the channel; it ends by its own deadline.
             tokio::spawn(async move {
                 let probe = probe::extranonce_size(&target, deadline);
-                let alive = tasks.catch_panic("probe", probe).await.is_some_and(|size| size.is_ok());
+                let alive =
+                    tasks.catch_panic("probe", probe).await.is_some_and(|size| size.is_ok());
                 let _ = probed.send(alive).await;
             });
         }
@@ -429,7 +464,10 @@ impl<'c> Carrier<'c> {
         let state = self.pools.placement.target_state(self.pool.index);
         if state.ready > state.quiet + 1 {
             // Its neighbours have work: a new connection will too.
-            return Err(("quiet", "no job for long, while other connections of the target had some".into()));
+            return Err((
+                "quiet",
+                "no job for long, while other connections of the target had some".into(),
+            ));
         }
         self.upstream.set_quiet(true);
         self.pools.books.metrics.alarm("quiet");
@@ -458,7 +496,8 @@ impl<'c> Carrier<'c> {
     }
 }
 
-/// However its task ends, by a panic too (F76): its sessions must not sit on it for ever, nor wait for its answers.
+/// However its task ends, by a panic too (F76): its sessions must not sit on it for ever, nor wait
+/// for its answers.
 impl Drop for Carrier<'_> {
     fn drop(&mut self) {
         if !self.upstream.is_alive() {
@@ -477,8 +516,8 @@ impl Drop for Carrier<'_> {
     }
 }
 
-/// Closes a queue and takes out what is in it, or is being put in just now: `try_recv` would miss the latter, and its
-/// submit would never be answered.
+/// Closes a queue and takes out what is in it, or is being put in just now: `try_recv` would miss
+/// the latter, and its submit would never be answered.
 async fn rest<T>(queue: &mut mpsc::Receiver<T>) -> Vec<T> {
     queue.close();
     let mut rest = Vec::new();
@@ -496,8 +535,9 @@ mod tests {
     async fn what_a_closing_queue_took_in_comes_out_again() {
         for round in 0..2000 {
             let (sender, mut queue) = mpsc::channel::<u32>(64);
-            let sending =
-                tokio::spawn(async move { (0..64).take_while(|item| sender.try_send(*item).is_ok()).count() });
+            let sending = tokio::spawn(async move {
+                (0..64).take_while(|item| sender.try_send(*item).is_ok()).count()
+            });
             tokio::task::yield_now().await;
             let taken = rest(&mut queue).await.len();
             assert_eq!(taken, sending.await.expect("no panic"), "round {round}");

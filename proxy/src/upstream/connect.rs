@@ -1,8 +1,8 @@
 //! From a target's address to a connection that may be spoken on: name lookup, TCP, TLS.
 //!
-//! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a dead IPv6 costs a
-//! quarter of a second (F18). The answer holds for this connection only: the next one looks up again (U58), and what it does where
-//! that fails is [`names`](super::names)' to say.
+//! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a
+//! dead IPv6 costs a quarter of a second (F18). The answer holds for this connection only: the next
+//! one looks up again (U58), and what it does where that fails is [`names`](super::names)' to say.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,22 +25,28 @@ use crate::{socket, tls};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an address has the field to itself.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How long sent bytes may stay unacknowledged: a black hole is noticed in seconds, not in a quarter of an hour.
+/// How long sent bytes may stay unacknowledged: a black hole is noticed in seconds, not in a
+/// quarter of an hour.
 const UNACKED_MAX: Duration = Duration::from_secs(20);
 /// Addresses tried of those a name resolves to (U56).
 const ADDRESSES_MAX: usize = 16;
 
-/// Connects to the target at `at`, which is its own address or one that the operator has listed for it. A target with TLS
-/// is reached by TLS or not at all.
-pub(super) async fn connect(target: &Target, at: &HostPort, names: &Mutex<Names>) -> Result<PoolStream, Fault> {
+/// Connects to the target at `at`, which is its own address or one that the operator has listed for
+/// it. A target with TLS is reached by TLS or not at all.
+pub(super) async fn connect(
+    target: &Target,
+    at: &HostPort,
+    names: &Mutex<Names>,
+) -> Result<PoolStream, Fault> {
     let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
     let tcp = tcp(at, names, lookup).await.map_err(|detail| Fault::new("connect", detail))?;
     if let Err(failure) = socket::tune(&tcp, Some(UNACKED_MAX)) {
         tracing::debug!(%failure, "socket options not set");
     }
     let Some(tls) = &target.tls else { return Ok(PoolStream::plain(tcp)) };
-    let name: ServerName<'static> = tls::server_name(&at.host)
-        .ok_or_else(|| Fault::new("tls_wrong_name", format!("{:?} is no name a certificate can bear", at.host)))?;
+    let name: ServerName<'static> = tls::server_name(&at.host).ok_or_else(|| {
+        Fault::new("tls_wrong_name", format!("{:?} is no name a certificate can bear", at.host))
+    })?;
     PoolStream::secure(tcp, tls, name).await
 }
 
@@ -59,10 +65,13 @@ async fn tcp(
     };
     let settled = names.lock().settle(at, found, clock::now());
     let addresses = settled.map_err(|why| format!("{}: {why}", at.host))?;
-    race(addresses).await.map_err(|why| why.unwrap_or_else(|| format!("{}: no connection", at.host)))
+    race(addresses)
+        .await
+        .map_err(|why| why.unwrap_or_else(|| format!("{}: no connection", at.host)))
 }
 
-/// Takes the first address that answers. Each has a head start on the next, which is given up when it fails before.
+/// Takes the first address that answers. Each has a head start on the next, which is given up when
+/// it fails before.
 async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Option<String>> {
     let mut running = JoinSet::new();
     let mut last = None;
@@ -93,11 +102,13 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Option<String>> {
     }
 }
 
-/// Puts usable addresses in an order where the families take turns, the resolver's first choice first.
+/// Puts usable addresses in an order where the families take turns, the resolver's first choice
+/// first.
 fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let usable: Vec<SocketAddr> = found.filter(is_usable).collect();
     let first_is_v6 = usable.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut first, mut second): (Vec<_>, Vec<_>) = usable.into_iter().partition(|at| at.is_ipv6() == first_is_v6);
+    let (mut first, mut second): (Vec<_>, Vec<_>) =
+        usable.into_iter().partition(|at| at.is_ipv6() == first_is_v6);
     first.reverse();
     second.reverse();
     let mut turns = Vec::new();
@@ -127,8 +138,20 @@ mod tests {
 
     #[test]
     fn f18_the_families_take_turns() {
-        let found = addresses(&["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1", "192.0.2.1:1", "192.0.2.2:1"]);
-        let want = addresses(&["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1", "[2001:db8::3]:1"]);
+        let found = addresses(&[
+            "[2001:db8::1]:1",
+            "[2001:db8::2]:1",
+            "[2001:db8::3]:1",
+            "192.0.2.1:1",
+            "192.0.2.2:1",
+        ]);
+        let want = addresses(&[
+            "[2001:db8::1]:1",
+            "192.0.2.1:1",
+            "[2001:db8::2]:1",
+            "192.0.2.2:1",
+            "[2001:db8::3]:1",
+        ]);
         assert_eq!(in_turns(found.into_iter()), want);
     }
 
@@ -136,13 +159,20 @@ mod tests {
     fn u56_of_500_addresses_16_are_tried_and_nonsense_is_not() {
         let many = (0..500u32).map(|host| SocketAddr::from((host.to_be_bytes(), 1)));
         let taken = in_turns(many);
-        assert_eq!((taken.len(), taken[0]), (ADDRESSES_MAX, "0.0.0.1:1".parse().expect("an address")));
-        let nonsense = addresses(&["0.0.0.0:1", "[::]:1", "255.255.255.255:1", "224.0.0.1:1", "[ff02::1]:1"]);
+        assert_eq!(
+            (taken.len(), taken[0]),
+            (ADDRESSES_MAX, "0.0.0.1:1".parse().expect("an address"))
+        );
+        let nonsense =
+            addresses(&["0.0.0.0:1", "[::]:1", "255.255.255.255:1", "224.0.0.1:1", "[ff02::1]:1"]);
         assert_eq!(in_turns(nonsense.into_iter()), []);
     }
 
     /// Connects to a name for which the resolver has this to say.
-    async fn reach(names: &Mutex<Names>, said: Result<Vec<SocketAddr>, io::ErrorKind>) -> Result<SocketAddr, String> {
+    async fn reach(
+        names: &Mutex<Names>,
+        said: Result<Vec<SocketAddr>, io::ErrorKind>,
+    ) -> Result<SocketAddr, String> {
         let at = HostPort { host: "pool.example".into(), port: 3333 };
         let lookup = async { said.map(Vec::into_iter).map_err(io::Error::from) };
         tcp(&at, names, lookup).await.map(|stream| stream.peer_addr().expect("connected"))
@@ -154,7 +184,8 @@ mod tests {
         (listener, address)
     }
 
-    /// F16, U58: each connection goes where the name is by then; where it is nowhere, or a nonsense, where it was last.
+    /// F16, U58: each connection goes where the name is by then; where it is nowhere, or a
+    /// nonsense, where it was last.
     #[tokio::test]
     async fn f16_u58_a_name_is_looked_up_for_each_connection_and_a_failure_costs_nothing() {
         let ((_first, first), (_second, second)) = (listener().await, listener().await);
@@ -184,7 +215,9 @@ mod tests {
         let held = tokio::net::TcpSocket::new_v4().expect("a socket");
         held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let refused = held.local_addr().expect("bound");
-        let at = |place: usize| (0..500).map(|index| if index == place { alive } else { refused }).collect::<Vec<_>>();
+        let at = |place: usize| {
+            (0..500).map(|index| if index == place { alive } else { refused }).collect::<Vec<_>>()
+        };
         assert_eq!(reach(&Mutex::default(), Ok(at(15))).await, Ok(alive));
         assert!(reach(&Mutex::default(), Ok(at(16))).await.is_err());
     }
@@ -198,7 +231,8 @@ mod tests {
         let held = tokio::net::TcpSocket::new_v4().expect("a socket");
         held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let refused = held.local_addr().expect("bound");
-        // Its queue has room for two connections, and more than that wait: packets to there go nowhere.
+        // Its queue has room for two connections, and more than that wait: packets to there go
+        // nowhere.
         let full = tokio::net::TcpSocket::new_v4().expect("a socket");
         full.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let full = full.listen(1).expect("a listener");

@@ -22,12 +22,14 @@ pub(super) struct InFlight {
     max: usize,
 }
 
-/// Shares that may wait for one connection's pool at a time: 16 s of 16,000 a second, which leaves a pool room to be 10 s late.
-/// Further ones wait in the connection's queue, and then with their sessions.
+/// Shares that may wait for one connection's pool at a time: 16 s of 16,000 a second, which leaves
+/// a pool room to be 10 s late. Further ones wait in the connection's queue, and then with their
+/// sessions.
 const IN_FLIGHT_MAX: usize = 262_144;
 /// Shares that meet the network target may be so many more.
 const BLOCKS_MORE: usize = 1024;
-// None of them is forgotten where answers are matched, with as many again that were given up and may be answered yet.
+// None of them is forgotten where answers are matched, with as many again that were given up and
+// may be answered yet.
 const _: () = assert!(IN_FLIGHT_MAX + BLOCKS_MORE < OUTSTANDING_MAX);
 /// Answered shares that are kept behind one that is not, beyond as many as wait.
 const ANSWERED_KEPT: usize = 1024;
@@ -101,7 +103,12 @@ impl InFlight {
     }
 
     /// Ends one share by the pool's word. `None` when it does not wait.
-    pub(super) fn settle(&mut self, request: u64, outcome: PoolOutcome, now: Instant) -> Option<Settled> {
+    pub(super) fn settle(
+        &mut self,
+        request: u64,
+        outcome: PoolOutcome,
+        now: Instant,
+    ) -> Option<Settled> {
         self.find(request).map(|index| self.settle_at(index, outcome, now))
     }
 
@@ -128,7 +135,9 @@ impl InFlight {
         self.waiting -= 1;
         let (settled_as, refusal) = match &outcome {
             PoolOutcome::Accepted => (SettledAs::Accepted, None),
-            PoolOutcome::Rejected(code, words) => (SettledAs::Rejected, Some((*code, words.clone()))),
+            PoolOutcome::Rejected(code, words) => {
+                (SettledAs::Rejected, Some((*code, words.clone())))
+            }
             PoolOutcome::Unresolved => (SettledAs::Unresolved, None),
         };
         let settled = Settled {
@@ -154,7 +163,10 @@ impl InFlight {
 
 /// Tells a share's session that it never reached the pool.
 pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
-    share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
+    share
+        .reply
+        .mailbox
+        .verdict(PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved });
     Settled {
         outcome: SettledAs::Unresolved,
         refusal: None,
@@ -173,7 +185,8 @@ mod tests {
     use crate::upstream::pool_session::tests::share;
     use crate::work::Upstream;
 
-    /// A pool that loses one answer among very many costs no more than that one until it is given up.
+    /// A pool that loses one answer among very many costs no more than that one until it is given
+    /// up.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn one_share_that_is_never_answered_keeps_no_others() {

@@ -1,8 +1,9 @@
 //! What a pool may make us do, and how often: go elsewhere, answer questions, fill the log.
 //!
-//! A pool, or whoever has taken its place, may send `client.reconnect` as often as it likes; a fleet that follows is a
-//! fleet that is stolen (FAULTS 2.1). So a host is never followed unless the operator has listed it with its port, letter by
-//! letter, and then by the target's own TLS or not at all; no request is followed within ten minutes of the last.
+//! A pool, or whoever has taken its place, may send `client.reconnect` as often as it likes; a
+//! fleet that follows is a fleet that is stolen (FAULTS 2.1). So a host is never followed unless
+//! the operator has listed it with its port, letter by letter, and then by the target's own TLS or
+//! not at all; no request is followed within ten minutes of the last.
 
 use std::time::{Duration, Instant};
 
@@ -80,7 +81,8 @@ impl Manners {
         if refused == REFUSED_MAX + 1 { Reaction::Quarantine } else { Reaction::Stay(alarm) }
     }
 
-    /// Whether an oddity of this kind has not been told of just now. Kinds come from lists in the code.
+    /// Whether an oddity of this kind has not been told of just now. Kinds come from lists in the
+    /// code.
     pub(super) fn is_news(&mut self, what: &'static str, now: Instant) -> bool {
         match self.told.iter_mut().find(|(told, _)| *told == what) {
             Some((_, at)) if now < *at + TELL_EVERY => false,
@@ -97,7 +99,11 @@ impl Manners {
 }
 
 /// Where a request leads; `None` is home. An error names the alarm.
-fn destination(asked: &Redirect, home: &HostPort, listed: &[HostPort]) -> Result<Option<HostPort>, &'static str> {
+fn destination(
+    asked: &Redirect,
+    home: &HostPort,
+    listed: &[HostPort],
+) -> Result<Option<HostPort>, &'static str> {
     let Some(host) = &asked.host else { return Ok(None) };
     let wanted = HostPort { host: host.clone(), port: asked.port.unwrap_or(home.port) };
     if wanted.is(home) {
@@ -106,7 +112,8 @@ fn destination(asked: &Redirect, home: &HostPort, listed: &[HostPort]) -> Result
     listed.iter().find(|listed| listed.is(&wanted)).cloned().map(Some).ok_or("redirect_refused")
 }
 
-/// Our answers to a pool's own questions: one a second, and a few at once for the greeting (U37, U38).
+/// Our answers to a pool's own questions: one a second, and a few at once for the greeting (U37,
+/// U38).
 #[derive(Debug)]
 pub(super) struct Courtesy {
     left: u32,
@@ -123,7 +130,8 @@ impl Courtesy {
 
     /// Whether one more may be given.
     pub(super) fn allows(&mut self, now: Instant) -> bool {
-        let earned = u32::try_from(now.saturating_duration_since(self.since).as_secs()).unwrap_or(u32::MAX);
+        let earned =
+            u32::try_from(now.saturating_duration_since(self.since).as_secs()).unwrap_or(u32::MAX);
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(ANSWERS_AT_ONCE);
             self.since += Duration::from_secs(earned.into());
@@ -157,7 +165,8 @@ mod tests {
         Manners::default().reconnect(asked, &at("stratum.pool.com", 3333), listed, 0, origin())
     }
 
-    /// U01, U02, U06, F58: what is not listed letter by letter is not followed, whatever it looks like.
+    /// U01, U02, U06, F58: what is not listed letter by letter is not followed, whatever it looks
+    /// like.
     #[test]
     fn u01_u02_u06_only_what_is_listed_is_followed() {
         let listed = [at("backup.pool.com", 3333), at("192.0.2.7", 3333)];
@@ -188,7 +197,13 @@ mod tests {
         for (host, port) in [("Backup.Pool.com", 3333), ("192.0.2.7", 3333)] {
             let to = listed.iter().find(|listed| listed.host.eq_ignore_ascii_case(host)).cloned();
             let mut manners = Manners::default();
-            let reaction = manners.reconnect(&redirect(host, port), &at("stratum.pool.com", 3333), &listed, 0, now);
+            let reaction = manners.reconnect(
+                &redirect(host, port),
+                &at("stratum.pool.com", 3333),
+                &listed,
+                0,
+                now,
+            );
             assert_eq!(reaction, Reaction::Leave { to, at: now }, "U06: {host}:{port}");
         }
     }
@@ -197,7 +212,9 @@ mod tests {
     fn u03_u05_without_a_host_it_is_the_configured_one_after_the_wait_and_by_chance_later() {
         let now = origin();
         let home = at("stratum.pool.com", 3333);
-        for asked in [NOWHERE, Redirect { port: Some(3334), ..NOWHERE }, redirect("stratum.pool.com", 3333)] {
+        for asked in
+            [NOWHERE, Redirect { port: Some(3334), ..NOWHERE }, redirect("stratum.pool.com", 3333)]
+        {
             let reaction = Manners::default().reconnect(&asked, &home, &[], 0, now);
             assert_eq!(reaction, Reaction::Leave { to: None, at: now });
         }
@@ -211,9 +228,11 @@ mod tests {
         let start = origin();
         let home = at("stratum.pool.com", 3333);
         let mut manners = Manners::default();
-        let reactions: Vec<Reaction> =
-            (0..100).map(|n| manners.reconnect(&NOWHERE, &home, &[], 0, start + n * SECOND * 6 / 10)).collect();
-        let followed = reactions.iter().filter(|reaction| matches!(reaction, Reaction::Leave { .. })).count();
+        let reactions: Vec<Reaction> = (0..100)
+            .map(|n| manners.reconnect(&NOWHERE, &home, &[], 0, start + n * SECOND * 6 / 10))
+            .collect();
+        let followed =
+            reactions.iter().filter(|reaction| matches!(reaction, Reaction::Leave { .. })).count();
         let aside = reactions.iter().position(|reaction| *reaction == Reaction::Quarantine);
         assert_eq!((followed, aside), (1, Some(11)));
         let mut calm = Manners::default();
@@ -227,8 +246,9 @@ mod tests {
     fn u36_a_kind_of_oddity_is_told_every_ten_seconds() {
         let start = origin();
         let mut manners = Manners::default();
-        let told =
-            |manners: &mut Manners, what| (0..1000).filter(|n| manners.is_news(what, start + *n * SECOND / 10)).count();
+        let told = |manners: &mut Manners, what| {
+            (0..1000).filter(|n| manners.is_news(what, start + *n * SECOND / 10)).count()
+        };
         assert_eq!((told(&mut manners, "pool_message"), told(&mut manners, "bad_job")), (10, 10));
     }
 
@@ -236,7 +256,8 @@ mod tests {
     fn u37_u38_questions_are_answered_once_a_second() {
         let start = origin();
         let mut courtesy = Courtesy::new(start);
-        let answered = (0..10_000u32).filter(|n| courtesy.allows(start + *n * SECOND / 1000)).count();
+        let answered =
+            (0..10_000u32).filter(|n| courtesy.allows(start + *n * SECOND / 1000)).count();
         assert_eq!(answered, 9 + 4, "ten seconds of a thousand questions each");
     }
 }

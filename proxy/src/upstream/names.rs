@@ -1,7 +1,9 @@
-//! What a target's names have resolved to, so that a name server that fails does not take a pool with it that is still there (F16).
+//! What a target's names have resolved to, so that a name server that fails does not take a pool
+//! with it that is still there (F16).
 //!
-//! Each connection looks its name up anew. Where that brings no usable address, those of the last answer hold for an hour more:
-//! the pool was reached by them a moment ago, and with TLS it must still prove to be itself.
+//! Each connection looks its name up anew. Where that brings no usable address, those of the last
+//! answer hold for an hour more: the pool was reached by them a moment ago, and with TLS it must
+//! still prove to be itself.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -27,7 +29,8 @@ struct Known {
 }
 
 impl Names {
-    /// Takes the outcome of a lookup: its usable addresses, or why there is none. Returns those to connect to.
+    /// Takes the outcome of a lookup: its usable addresses, or why there is none. Returns those to
+    /// connect to.
     pub(super) fn settle(
         &mut self,
         at: &HostPort,
@@ -37,7 +40,8 @@ impl Names {
         let known = self.known.iter_mut().find(|known| known.at == *at);
         match (found, known) {
             (Ok(addresses), known) => {
-                let fresh = Known { at: at.clone(), addresses: addresses.clone(), failing_since: None };
+                let fresh =
+                    Known { at: at.clone(), addresses: addresses.clone(), failing_since: None };
                 match known {
                     Some(known) => *known = fresh,
                     None => self.known.push(fresh),
@@ -84,8 +88,16 @@ mod tests {
         assert_eq!(names.settle(&at, failed(), lost), Ok(old.clone()));
         assert_eq!(names.settle(&at, failed(), lost + HOLDS - Duration::from_secs(1)), Ok(old));
         assert_eq!(names.settle(&at, failed(), lost + HOLDS), failed());
-        assert_eq!(names.settle(&other, failed(), lost), failed(), "another place's answer is not this one's");
-        assert_eq!(names.settle(&at, Ok(new.clone()), lost + 2 * HOLDS), Ok(new.clone()), "it moved");
+        assert_eq!(
+            names.settle(&other, failed(), lost),
+            failed(),
+            "another place's answer is not this one's"
+        );
+        assert_eq!(
+            names.settle(&at, Ok(new.clone()), lost + 2 * HOLDS),
+            Ok(new.clone()),
+            "it moved"
+        );
         assert_eq!(names.settle(&at, failed(), lost + 3 * HOLDS), Ok(new), "and has an hour anew");
     }
 }

@@ -4,8 +4,9 @@ use std::io::ErrorKind;
 
 use super::stream::PoolStream;
 
-/// Whole lines, of which the socket has taken some, and of one perhaps a part. Nothing else is committed: what comes first
-/// waits for the rest of that one line, and for what the stream below holds (the system's buffer, and with TLS one record).
+/// Whole lines, of which the socket has taken some, and of one perhaps a part. Nothing else is
+/// committed: what comes first waits for the rest of that one line, and for what the stream below
+/// holds (the system's buffer, and with TLS one record).
 ///
 /// ```text
 /// lines   taken already | rest of a line | blocks, as they came | the others, as they came
@@ -33,7 +34,8 @@ impl Outgoing {
         self.lines.extend_from_slice(lines);
     }
 
-    /// Puts whole lines before everything but a line of which the socket has a part, and what was put first before.
+    /// Puts whole lines before everything but a line of which the socket has a part, and what was
+    /// put first before.
     pub(super) fn push_first(&mut self, lines: &[u8]) {
         let at = self.line_start().max(self.first_until);
         self.lines.splice(at..at, lines.iter().copied());
@@ -68,7 +70,10 @@ impl Outgoing {
         if self.written <= self.lines.len() / 2 {
             return;
         }
-        let end = self.lines[..self.written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let end = self.lines[..self.written]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
         self.lines.drain(..end);
         self.written -= end;
         self.first_until = self.first_until.saturating_sub(end);
@@ -96,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_block_goes_before_what_waits_and_blocks_keep_their_order() {
-        // However much of two lines the socket has taken, and whether there is room given back or not.
+        // However much of two lines the socket has taken, and whether there is room given back or
+        // not.
         for taken in 0..=8 {
             let mut outgoing = Outgoing::default();
             outgoing.push(b"one\ntwo\nthree\n");
@@ -118,14 +124,16 @@ mod tests {
         }
     }
 
-    /// The pool does not read, its socket is full: of what waits for it, the rest of one line goes before a block.
+    /// The pool does not read, its socket is full: of what waits for it, the rest of one line goes
+    /// before a block.
     #[tokio::test]
     async fn a_block_waits_for_the_rest_of_one_line_when_the_socket_is_full() {
         const LINE: usize = 160;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_send_buffer_size(4096).unwrap();
-        let mut stream = PoolStream::plain(socket.connect(listener.local_addr().unwrap()).await.unwrap());
+        let mut stream =
+            PoolStream::plain(socket.connect(listener.local_addr().unwrap()).await.unwrap());
         let (pool, _) = listener.accept().unwrap();
         pool.set_nonblocking(true).unwrap();
         let pool = TcpStream::from_std(pool).unwrap();
@@ -159,6 +167,9 @@ mod tests {
         };
         let read = timeout(Duration::from_secs(20), read_all).await.expect("in time");
         let at = read.windows(6).position(|bytes| bytes == b"block\n").expect("it arrives");
-        assert!(at % LINE == 0 && at >= taken && at < taken + LINE, "after {at} bytes, of which {taken} were taken");
+        assert!(
+            at % LINE == 0 && at >= taken && at < taken + LINE,
+            "after {at} bytes, of which {taken} were taken"
+        );
     }
 }

@@ -1,11 +1,12 @@
-//! How fast a pool's jobs are handed on: a pool that sends a thousand a second must not make us write to each miner a
-//! thousand times a second (U30, F79).
+//! How fast a pool's jobs are handed on: a pool that sends a thousand a second must not make us
+//! write to each miner a thousand times a second (U30, F79).
 //!
-//! Up to so many jobs a second as the configuration says go on as they come. Faster ones are held, the newest replacing the
-//! one before, and the flags of what was skipped are kept: a `clean` holds for whatever comes after it. Work on a new block
-//! does not wait, since all that is mined meanwhile is lost; nor does a clean job, one under an id that is in use, or the
-//! first under another mask: what is mined at the former ones would be refused. But none of them comes by the second, so
-//! that a few are let through at once and a flood of them is held like any other.
+//! Up to so many jobs a second as the configuration says go on as they come. Faster ones are held,
+//! the newest replacing the one before, and the flags of what was skipped are kept: a `clean` holds
+//! for whatever comes after it. Work on a new block does not wait, since all that is mined
+//! meanwhile is lost; nor does a clean job, one under an id that is in use, or the first under
+//! another mask: what is mined at the former ones would be refused. But none of them comes by the
+//! second, so that a few are let through at once and a flood of them is held like any other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -154,7 +155,8 @@ mod tests {
         let mut handed = Vec::new();
         for ms in 0..count {
             let now = start + ms * MS;
-            let out = pace.release(now).into_iter().chain(pace.take(job(ms), now)).collect::<Vec<_>>();
+            let out =
+                pace.release(now).into_iter().chain(pace.take(job(ms), now)).collect::<Vec<_>>();
             handed.extend(out.into_iter().map(|terms| (ms, terms.job.job_id, terms.job.clean)));
         }
         let due = pace.due().map(|due| due.max(start + count * MS));
@@ -168,7 +170,10 @@ mod tests {
         let handed = flood(10_000, |n| terms(n, 0, false));
         assert!(handed.len() <= 52, "{}", handed.len());
         assert_eq!(handed.last().map(|(_, id, _)| id.as_str()), Some("9999"));
-        assert!(handed.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200 || pair[1].0 == 10_000), "{handed:?}");
+        assert!(
+            handed.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200 || pair[1].0 == 10_000),
+            "{handed:?}"
+        );
     }
 
     #[test]
@@ -191,7 +196,10 @@ mod tests {
         let mut pace = Pace::new(EVERY, start);
         assert!(pace.take(terms(1, 0, true), start).is_some());
         assert!(pace.take(terms(1, 0, true), start + MS).is_some(), "what was before it is stale");
-        assert!(pace.take(terms(2, 0, false), start + MS).is_none(), "another template of the same block may wait");
+        assert!(
+            pace.take(terms(2, 0, false), start + MS).is_none(),
+            "another template of the same block may wait"
+        );
         assert!(pace.take(terms(3, 1, true), start + 2 * MS).is_some(), "a new block may not");
         assert!(pace.due().is_none(), "and it replaces the one that waited");
         for n in 0..20 {
@@ -199,7 +207,8 @@ mod tests {
         }
     }
 
-    /// The pool judges shares of that id by its newest content: whoever mines at the former is refused.
+    /// The pool judges shares of that id by its newest content: whoever mines at the former is
+    /// refused.
     #[test]
     fn u28_a_job_under_an_id_in_use_does_not_wait() {
         let start = origin();
@@ -209,7 +218,10 @@ mod tests {
         assert!(pace.take(terms(1, 0, false), start + EVERY + MS).is_some());
         assert!(pace.take(terms(3, 0, false), start + EVERY + 2 * MS).is_none());
         let narrower = Terms { mask: Some(VersionMask(0x6000)), ..terms(4, 0, false) };
-        assert!(pace.take(narrower, start + EVERY + 3 * MS).is_some(), "nor one whose mask is another");
+        assert!(
+            pace.take(narrower, start + EVERY + 3 * MS).is_some(),
+            "nor one whose mask is another"
+        );
         assert!(flood(10_000, |_| terms(1, 0, false)).len() <= 52 + 5 + 10);
     }
 

@@ -1,7 +1,9 @@
-//! One connection to a pool, as a pure state machine: lines, shares and the time in; bytes and events out.
+//! One connection to a pool, as a pure state machine: lines, shares and the time in; bytes and
+//! events out.
 //!
-//! It owns the handshake, the pool's difficulty and mask, and the deadlines of the shares [`in_flight`](super::in_flight). It decides when
-//! a connection is dead. Sockets and back-off are the business of the task around it ([`super`]).
+//! It owns the handshake, the pool's difficulty and mask, and the deadlines of the shares
+//! [`in_flight`](super::in_flight). It decides when a connection is dead. Sockets and back-off are
+//! the business of the task around it ([`super`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -104,8 +106,8 @@ const RENAMED_MAX: usize = 64;
 const BAD_NOTIFIES_MAX: u32 = 3;
 /// Answers a minute that nobody asked for, before the connection counts as broken (U15).
 const UNMATCHED_MAX: u32 = 100;
-/// How the requests of one connection are kept apart from those of the next (U42): as many numbers as a connection has
-/// shares in days, and all of them below what pools keep in 31 bits.
+/// How the requests of one connection are kept apart from those of the next (U42): as many numbers
+/// as a connection has shares in days, and all of them below what pools keep in 31 bits.
 const NUMBERS_EACH: u64 = 1_000_000;
 const NUMBERINGS: u64 = 2000;
 
@@ -119,7 +121,8 @@ impl PoolSession {
         now: Instant,
     ) -> Self {
         Self {
-            role: ClientRole::new(config).numbered_from(id.0.wrapping_sub(1) % NUMBERINGS * NUMBERS_EACH),
+            role: ClientRole::new(config)
+                .numbered_from(id.0.wrapping_sub(1) % NUMBERINGS * NUMBERS_EACH),
             difficulty: start_difficulty,
             mask: None,
             authorized: false,
@@ -151,11 +154,12 @@ impl PoolSession {
         self.difficulty
     }
 
-    /// Whether the pool's last change of difficulty has come to the miners. Pools remember the difficulty before the present
-    /// one and no other (ckpool, para): if we had it changed again before, the shares of older jobs would be measured by one
-    /// they were not mined at.
+    /// Whether the pool's last change of difficulty has come to the miners. Pools remember the
+    /// difficulty before the present one and no other (ckpool, para): if we had it changed again
+    /// before, the shares of older jobs would be measured by one they were not mined at.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
-        self.works_at.is_some_and(|(at, since)| at == self.difficulty && now >= since + CHANGE_SETTLES)
+        self.works_at
+            .is_some_and(|(at, since)| at == self.difficulty && now >= since + CHANGE_SETTLES)
     }
 
     /// Asks the pool for a difficulty.
@@ -201,7 +205,9 @@ impl PoolSession {
 
     /// Bytes of both extranonces together, once the pool has said.
     pub(crate) fn extranonce_len(&self) -> Option<usize> {
-        self.role.extranonce().map(|extranonce| extranonce.extranonce1.len() + usize::from(extranonce.extranonce2_size))
+        self.role.extranonce().map(|extranonce| {
+            extranonce.extranonce1.len() + usize::from(extranonce.extranonce2_size)
+        })
     }
 
     /// When a job that came too fast goes on: [`Self::tick`] is needed then.
@@ -222,21 +228,30 @@ impl PoolSession {
         match self.role.receive(line, out) {
             Ok(event) => {
                 // Not pings: a pool that hears no answer to one takes us for dead.
-                let is_question = matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
+                let is_question =
+                    matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
                 if is_question && out.len() > written && !self.courtesy.allows(now) {
                     out.truncate(written);
                     events.push(PoolEvent::Ignored("question"));
                 }
                 self.event(event, now, events, settled);
             }
-            Err(fault) => events.push(PoolEvent::Dead { reason: "malformed", detail: fault.to_string() }),
+            Err(fault) => {
+                events.push(PoolEvent::Dead { reason: "malformed", detail: fault.to_string() });
+            }
         }
         while let Some(event) = self.role.poll() {
             self.event(event, now, events, settled);
         }
     }
 
-    fn event(&mut self, event: ClientEvent, now: Instant, events: &mut Vec<PoolEvent>, settled: &mut Vec<Settled>) {
+    fn event(
+        &mut self,
+        event: ClientEvent,
+        now: Instant,
+        events: &mut Vec<PoolEvent>,
+        settled: &mut Vec<Settled>,
+    ) {
         match event {
             ClientEvent::Nothing | ClientEvent::AskedVersion => {}
             ClientEvent::Subscribed { extranonce1, extranonce2_size } => {
@@ -280,15 +295,21 @@ impl PoolSession {
                 self.release_early_job(now, events);
             }
             ClientEvent::BadDifficulty => {
-                events.push(PoolEvent::Alarm { what: "bad_difficulty", detail: "kept the former one".into() });
+                events.push(PoolEvent::Alarm {
+                    what: "bad_difficulty",
+                    detail: "kept the former one".into(),
+                });
             }
             ClientEvent::Extranonce { extranonce1, extranonce2_size } => {
-                // It holds from the next notify on: those before are dead, whether they were handed on or not.
+                // It holds from the next notify on: those before are dead, whether they were handed
+                // on or not.
                 self.pace.forget();
                 self.early_job = None;
                 events.push(PoolEvent::Extranonce { extranonce1, extranonce2_size });
             }
-            ClientEvent::Answer { request, outcome } => self.answer(request, outcome, now, events, settled),
+            ClientEvent::Answer { request, outcome } => {
+                self.answer(request, outcome, now, events, settled);
+            }
             ClientEvent::LateAnswer => events.push(PoolEvent::Ignored("late_answer")),
             ClientEvent::UnmatchedAnswer => {
                 events.push(PoolEvent::Ignored("unmatched_answer"));
@@ -305,15 +326,17 @@ impl PoolSession {
                 let wait = Duration::from_secs(wait_secs.into());
                 events.push(PoolEvent::Reconnect(Redirect { host, port, wait }));
             }
-            ClientEvent::Message(text) => events.push(PoolEvent::Alarm { what: "pool_message", detail: text }),
+            ClientEvent::Message(text) => {
+                events.push(PoolEvent::Alarm { what: "pool_message", detail: text });
+            }
             ClientEvent::Fatal(error) => {
                 events.push(PoolEvent::Dead { reason: "unusable", detail: error.to_string() });
             }
         }
     }
 
-    /// Hands a job on once it is known who we are there and how hard it is: a job at difficulty 1 sent to a farm would come
-    /// back as a storm.
+    /// Hands a job on once it is known who we are there and how hard it is: a job at difficulty 1
+    /// sent to a farm would come back as a storm.
     fn release_early_job(&mut self, now: Instant, events: &mut Vec<PoolEvent>) {
         if self.authorized
             && self.difficulty_said
@@ -344,7 +367,9 @@ impl PoolSession {
         let refusal = outcome.as_ref().err().map(|error| RejectCode::from_code(error.code));
         let outcome = match outcome {
             Ok(()) => PoolOutcome::Accepted,
-            Err(error) => PoolOutcome::Rejected(RejectCode::from_code(error.code), error.message.into()),
+            Err(error) => {
+                PoolOutcome::Rejected(RejectCode::from_code(error.code), error.message.into())
+            }
         };
         settled.extend(self.in_flight.settle(request, outcome, now));
         match self.verdicts.add(refusal, now) {
@@ -360,8 +385,8 @@ impl PoolSession {
         }
     }
 
-    /// Takes note of what was made of the pool's latest job: where it is a new name for work that we have, shares of that
-    /// go out by it.
+    /// Takes note of what was made of the pool's latest job: where it is a new name for work that
+    /// we have, shares of that go out by it.
     pub(crate) fn note_name(&mut self, job: Option<Arc<PoolJob>>) {
         let Some(job) = job.filter(|job| job.seq != job.work_seq) else { return };
         self.renamed.retain(|former| former.is_live() && former.work_seq != job.work_seq);
@@ -371,7 +396,8 @@ impl PoolSession {
         self.renamed.push_back(job);
     }
 
-    /// Writes a share for the pool. One whose job the pool has retired meanwhile is told so at once.
+    /// Writes a share for the pool. One whose job the pool has retired meanwhile is told so at
+    /// once.
     pub(crate) fn share(
         &mut self,
         mut share: UpstreamShare,
@@ -403,15 +429,31 @@ impl PoolSession {
         // A miner that has the whole of it has the slot in its pool's extranonce1.
         let slot: &[u8] = if share.work.own.is_some() { &[] } else { &slot };
         let extranonce2: [&[u8]; 3] = [&share.work.lane, slot, &share.extranonce2];
-        let request =
-            self.role.submit(None, &job.job.job_id, &extranonce2, share.ntime, share.nonce, share.version_bits, out);
+        let request = self.role.submit(
+            None,
+            &job.job.job_id,
+            &extranonce2,
+            share.ntime,
+            share.nonce,
+            share.version_bits,
+            out,
+        );
         self.in_flight.push(request, share, now);
     }
 
     /// Looks at the deadlines.
-    pub(crate) fn tick(&mut self, now: Instant, events: &mut Vec<PoolEvent>, settled: &mut Vec<Settled>) {
+    pub(crate) fn tick(
+        &mut self,
+        now: Instant,
+        events: &mut Vec<PoolEvent>,
+        settled: &mut Vec<Settled>,
+    ) {
         if !self.authorized && now >= self.connected_at + self.deadlines.handshake {
-            let detail = if self.subscribed { "authorize was never answered" } else { "subscribe was never answered" };
+            let detail = if self.subscribed {
+                "authorize was never answered"
+            } else {
+                "subscribe was never answered"
+            };
             events.push(PoolEvent::Dead { reason: "handshake_timeout", detail: detail.into() });
             return;
         }
@@ -426,7 +468,11 @@ impl PoolSession {
             return;
         }
         if self.last_answer_at <= oldest {
-            let detail = format!("{} shares unanswered for {} s", self.waiting(), self.deadlines.answer.as_secs());
+            let detail = format!(
+                "{} shares unanswered for {} s",
+                self.waiting(),
+                self.deadlines.answer.as_secs()
+            );
             events.push(PoolEvent::Dead { reason: "silent", detail });
             return;
         }

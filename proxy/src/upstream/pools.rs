@@ -1,5 +1,5 @@
-//! What is known of each pool, and the rules that hold over all of a target's connections: health, quarantine, which
-//! version bits are granted, how many connections are wanted.
+//! What is known of each pool, and the rules that hold over all of a target's connections: health,
+//! quarantine, which version bits are granted, how many connections are wanted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,8 @@ pub(crate) struct Pool {
     pub(crate) config: Target,
     /// Connections wanted; tasks with a higher index rest.
     pub(crate) wanted: watch::Sender<u32>,
-    /// A further connection was given the extranonce1 of another, and no lanes are left: it was of no use.
+    /// A further connection was given the extranonce1 of another, and no lanes are left: it was of
+    /// no use.
     pub(super) adds_none: AtomicBool,
     /// Connections that miners have to themselves; `None` where they share them.
     pub(super) own: Option<Mutex<OwnConnections>>,
@@ -143,7 +144,8 @@ impl Pool {
 }
 
 impl Pools {
-    /// Whether some target can ever seat a session whose slot `depth` sessions hold. One that is not known yet may.
+    /// Whether some target can ever seat a session whose slot `depth` sessions hold. One that is
+    /// not known yet may.
     pub(crate) fn have_room(&self, depth: u32) -> bool {
         self.targets.iter().any(|pool| {
             let Some(size) = pool.state.lock().extranonce2_size else { return true };
@@ -158,8 +160,8 @@ impl Pools {
         })
     }
 
-    /// The version bits to grant to a new session: those that all targets roll, as far as is known. Firmware without a handler
-    /// for `set_version_mask` cannot be told of fewer later.
+    /// The version bits to grant to a new session: those that all targets roll, as far as is known.
+    /// Firmware without a handler for `set_version_mask` cannot be told of fewer later.
     pub(crate) fn common_mask(&self) -> VersionMask {
         common_mask(self.targets.iter().map(|pool| pool.state.lock().mask))
     }
@@ -173,7 +175,8 @@ impl Pools {
         let pool = pool.state.lock();
         let quarantined = pool.quarantined_until.is_some_and(|until| clock::now() < until);
         let difficulty = pool.difficulty.and_then(Difficulty::new);
-        let low = difficulty.is_some_and(|difficulty| load::is_low(&rules, &self.fleet, difficulty));
+        let low =
+            difficulty.is_some_and(|difficulty| load::is_low(&rules, &self.fleet, difficulty));
         TargetHealth { ready: state.ready > 0, quarantined, quiet, low, mask: pool.mask }
     }
 
@@ -213,9 +216,10 @@ impl Drop for OwnPlace {
         }
     }
 }
-/// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop rolling: an S19 wants three
-/// bits, an S17 bits 22 and 23 (PROTOCOL 2.6). A target that would leave less is passed over, and so is one that refuses
-/// rolling, for it serves only miners that do not roll. Where all refuse, nobody is to roll: whoever does could not mine.
+/// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop
+/// rolling: an S19 wants three bits, an S17 bits 22 and 23 (PROTOCOL 2.6). A target that would
+/// leave less is passed over, and so is one that refuses rolling, for it serves only miners that do
+/// not roll. Where all refuse, nobody is to roll: whoever does could not mine.
 fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
     let mut masks = masks.peekable();
     // A miner with a connection of its own shares no target.

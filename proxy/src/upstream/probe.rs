@@ -31,10 +31,16 @@ pub(super) async fn extranonce_size(target: &Target, within: Duration) -> Result
             let mut input = &scratch[..read];
             let mut ignored = Vec::new();
             let malformed = |fault: String| Fault::new("malformed", fault);
-            while let Some(line) = splitter.next_line(&mut input).map_err(|fault| malformed(fault.to_string()))? {
+            while let Some(line) =
+                splitter.next_line(&mut input).map_err(|fault| malformed(fault.to_string()))?
+            {
                 match role.receive(line, &mut ignored) {
-                    Ok(ClientEvent::Subscribed { extranonce2_size, .. }) => return Ok(extranonce2_size),
-                    Ok(ClientEvent::Fatal(error)) => return Err(Fault::new("unusable", error.to_string())),
+                    Ok(ClientEvent::Subscribed { extranonce2_size, .. }) => {
+                        return Ok(extranonce2_size);
+                    }
+                    Ok(ClientEvent::Fatal(error)) => {
+                        return Err(Fault::new("unusable", error.to_string()));
+                    }
                     Ok(_) => {}
                     Err(fault) => return Err(malformed(fault.to_string())),
                 }

@@ -1,7 +1,8 @@
-//! The bytes to and from a pool, plain or by TLS, behind one narrow interface: ready or not, try to read, try to write.
+//! The bytes to and from a pool, plain or by TLS, behind one narrow interface: ready or not, try to
+//! read, try to write.
 //!
-//! TLS is driven without a task or a copy of its own over the same readiness, so that the loop around it is one loop. A
-//! plain stream costs one branch more than the socket itself.
+//! TLS is driven without a task or a copy of its own over the same readiness, so that the loop
+//! around it is one loop. A plain stream costs one branch more than the socket itself.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -17,15 +18,16 @@ use tokio::time::timeout;
 use super::Fault;
 use crate::tls::{self, Tls};
 
-/// Reads what the socket has. Unlike `try_read`, a read that does not fill the buffer also ends the readiness: the next wait
-/// is for new bytes, and no read is wasted on finding that there are none.
+/// Reads what the socket has. Unlike `try_read`, a read that does not fill the buffer also ends the
+/// readiness: the next wait is for new bytes, and no read is wasted on finding that there are none.
 fn read_plain(tcp: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut read = ReadBuf::new(buffer);
     match Pin::new(tcp).poll_read(&mut Context::from_waker(Waker::noop()), &mut read) {
         Poll::Ready(Ok(())) => Ok(read.filled().len()),
         Poll::Ready(Err(failure)) => Err(failure),
-        // Whoever waits does so by `readable`, which this does not disturb. It is also what a task gets that has used up its
-        // turn, although there are bytes and `readable` says so: it has to yield, or it waits for ever.
+        // Whoever waits does so by `readable`, which this does not disturb. It is also what a task
+        // gets that has used up its turn, although there are bytes and `readable` says so: it has
+        // to yield, or it waits for ever.
         Poll::Pending => Err(ErrorKind::WouldBlock.into()),
     }
 }
@@ -39,7 +41,8 @@ pub(super) struct PoolStream {
 
 /// How long a handshake may take (U54).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that are encrypted ahead of what the socket takes: what is encrypted cannot be overtaken by a block any more.
+/// Bytes that are encrypted ahead of what the socket takes: what is encrypted cannot be overtaken
+/// by a block any more.
 const AHEAD_MAX: usize = 16 * 1024;
 
 impl PoolStream {
@@ -49,14 +52,21 @@ impl PoolStream {
     }
 
     /// Makes sure of the pool's identity. Nothing of ours has been sent when this fails.
-    pub(super) async fn secure(tcp: TcpStream, tls: &Tls, name: ServerName<'static>) -> Result<Self, Fault> {
+    pub(super) async fn secure(
+        tcp: TcpStream,
+        tls: &Tls,
+        name: ServerName<'static>,
+    ) -> Result<Self, Fault> {
         let started = ClientConnection::new(tls.client(), name);
-        let mut connection = started.map_err(|fault| Fault::new(tls::reason(&fault), fault.to_string()))?;
+        let mut connection =
+            started.map_err(|fault| Fault::new(tls::reason(&fault), fault.to_string()))?;
         connection.set_buffer_limit(Some(AHEAD_MAX));
         let mut stream = Self { tcp, tls: Some(Box::new(connection)) };
         match timeout(HANDSHAKE_TIMEOUT, stream.handshake()).await {
             Ok(Ok(())) => Ok(stream),
-            Ok(Err(failure)) => Err(Fault::new(fault_reason(&failure, "tls_closed"), fault_detail(&failure))),
+            Ok(Err(failure)) => {
+                Err(Fault::new(fault_reason(&failure, "tls_closed"), fault_detail(&failure)))
+            }
             Err(_) => {
                 let detail = format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
                 Err(Fault::new("tls_handshake_timeout", detail))
@@ -77,7 +87,12 @@ impl PoolStream {
             }
             self.tcp.readable().await?;
             match self.receive() {
-                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "closed in the handshake")),
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        ErrorKind::UnexpectedEof,
+                        "closed in the handshake",
+                    ));
+                }
                 Ok(_) => {}
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
                 Err(failure) => return Err(failure),
@@ -95,18 +110,21 @@ impl PoolStream {
         self.tcp.writable().await
     }
 
-    /// Whether bytes of ours wait for the socket here: answer them with [`Self::writable`] and [`Self::flush`].
+    /// Whether bytes of ours wait for the socket here: answer them with [`Self::writable`] and
+    /// [`Self::flush`].
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Reads what is there: at least one byte, or `WouldBlock`; 0 at the end, announced (`close_notify`) or not.
+    /// Reads what is there: at least one byte, or `WouldBlock`; 0 at the end, announced
+    /// (`close_notify`) or not.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(tls) = &mut self.tls else { return read_plain(&mut self.tcp, buffer) };
             match tls.reader().read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
-                // A pool that dies says no farewell. A line cut short by it is no line, so nothing is gained by the cut.
+                // A pool that dies says no farewell. A line cut short by it is no line, so nothing
+                // is gained by the cut.
                 Err(failure) if failure.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
@@ -160,7 +178,9 @@ impl PoolStream {
         loop {
             match self.try_write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
-                Err(failure) if failure.kind() == ErrorKind::WouldBlock => self.tcp.writable().await?,
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => {
+                    self.tcp.writable().await?;
+                }
                 Err(failure) => return Err(failure),
             }
             if bytes.is_empty() && !self.wants_write() {
@@ -175,7 +195,9 @@ impl PoolStream {
             // Neither a ready socket nor waiting for it gives others their turn, or a timeout its.
             tokio::task::consume_budget().await;
             match self.try_read(buffer) {
-                Err(failure) if failure.kind() == ErrorKind::WouldBlock => self.tcp.readable().await?,
+                Err(failure) if failure.kind() == ErrorKind::WouldBlock => {
+                    self.tcp.readable().await?;
+                }
                 read => return read,
             }
         }

@@ -28,12 +28,16 @@ use crate::work::UpstreamShare;
 const PATIENCE: Duration = Duration::from_secs(120);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
-/// A line, and a name of a job, at which the task that reads or submits it panics. They are in test builds only.
+/// A line, and a name of a job, at which the task that reads or submits it panics. They are in test
+/// builds only.
 const PANIC: &str = r#"{"id":null,"method":"test.panic","params":[]}"#;
 const PANIC_JOB: &str = "test.panic";
 
 pub(super) fn failpoint(met: &[u8]) {
-    assert!(met != PANIC.as_bytes() && met != PANIC_JOB.as_bytes(), "failpoint: this connection panics");
+    assert!(
+        met != PANIC.as_bytes() && met != PANIC_JOB.as_bytes(),
+        "failpoint: this connection panics"
+    );
 }
 
 async fn start(pools: &[std::net::SocketAddr]) -> (Proxy, Tasks) {
@@ -44,7 +48,8 @@ async fn start(pools: &[std::net::SocketAddr]) -> (Proxy, Tasks) {
         ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
     };
     let targets = pools.iter().enumerate();
-    let targets = targets.map(|(n, at)| Target::new(&format!("pool-{n}"), &at.ip().to_string(), at.port(), "acme"));
+    let targets = targets
+        .map(|(n, at)| Target::new(&format!("pool-{n}"), &at.ip().to_string(), at.port(), "acme"));
     let (tasks, mut registry) = (Tasks::new(), Registry::default());
     let mut config = Config::new(vec![server], targets.collect());
     // Some of these pools answer nothing.
@@ -63,17 +68,21 @@ fn job() -> String {
     )
 }
 
-/// A pool that greets us, gives work, and then says `lines` as fast as it can. It counts the submits it reads, if it does.
-/// One connection after the other.
+/// A pool that greets us, gives work, and then says `lines` as fast as it can. It counts the
+/// submits it reads, if it does. One connection after the other.
 fn flood(lines: &str, submits: Option<Arc<AtomicU64>>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let lines = format!("{lines}\n").repeat(2000);
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            let mut requests = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let mut requests =
+                BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             for request in requests.by_ref() {
-                let id = request.split(['"', ':', ',', ' ']).find(|word| word.parse::<u32>().is_ok()).unwrap_or("0");
+                let id = request
+                    .split(['"', ':', ',', ' '])
+                    .find(|word| word.parse::<u32>().is_ok())
+                    .unwrap_or("0");
                 let result = match &request {
                     request if request.contains("configure") => {
                         r#"{"version-rolling":true,"version-rolling.mask":"1fffe000"}"#
@@ -86,7 +95,10 @@ fn flood(lines: &str, submits: Option<Arc<AtomicU64>>) -> std::net::SocketAddr {
                     break;
                 }
             }
-            let _ = writeln!(stream, r#"{{"id":null,"method":"mining.set_difficulty","params":[{EASY:e}]}}"#);
+            let _ = writeln!(
+                stream,
+                r#"{{"id":null,"method":"mining.set_difficulty","params":[{EASY:e}]}}"#
+            );
             let _ = writeln!(stream, "{}", job());
             if let Some(submits) = submits.clone() {
                 std::thread::spawn(move || {
@@ -109,12 +121,16 @@ async fn until(mut wanted: impl FnMut() -> bool) {
     timeout(PATIENCE, waited).await.expect("in time");
 }
 
-/// Answers are owed to pings, one for each job, but not without end: a pool that does not read them is left.
+/// Answers are owed to pings, one for each job, but not without end: a pool that does not read them
+/// is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_that_asks_and_does_not_read_is_left() {
     let ping = format!(r#"{{"id":"{}","method":"mining.ping","params":[]}}"#, "7".repeat(60));
     let (proxy, tasks) = start(&[flood(&[job(), ping].join("\n"), None)]).await;
-    until(|| proxy.targets()[0].last_fault.as_ref().is_some_and(|fault| fault.starts_with("not_reading"))).await;
+    until(|| {
+        proxy.targets()[0].last_fault.as_ref().is_some_and(|fault| fault.starts_with("not_reading"))
+    })
+    .await;
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
@@ -142,17 +158,23 @@ async fn a_probe_of_a_pool_that_never_pauses_ends_in_time() {
         }
     });
     let target = Target::new("endless", &at.ip().to_string(), at.port(), "acme");
-    let probe = tokio::spawn(async move { probe::extranonce_size(&target, Duration::from_millis(500)).await });
+    let probe =
+        tokio::spawn(
+            async move { probe::extranonce_size(&target, Duration::from_millis(500)).await },
+        );
     let fault = timeout(PATIENCE / 3, probe).await.expect("in time").unwrap().unwrap_err();
     assert_eq!(fault.reason, "handshake_timeout");
 }
 
-/// F76: a panic in the task of a pool's connection. Its miners go on at the next target, every share is answered, and the
-/// pool is connected to again, to be mined at when there is no other.
+/// F76: a panic in the task of a pool's connection. Its miners go on at the next target, every
+/// share is answered, and the pool is connected to again, to be mined at when there is no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
-    let pool =
-        async |seed| TestPool::start(PoolConfig { difficulty: EASY, seed, ..PoolConfig::default() }).await.unwrap();
+    let pool = async |seed| {
+        TestPool::start(PoolConfig { difficulty: EASY, seed, ..PoolConfig::default() })
+            .await
+            .unwrap()
+    };
     let (first, second) = (pool(1).await, pool(2).await);
     let (proxy, tasks) = start(&[first.addr(), second.addr()]).await;
     let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
@@ -160,7 +182,10 @@ async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
     first.set_answer_delay(Duration::from_secs(60));
     miner.until(PATIENCE, |counts| counts.outstanding >= 5).await.expect("shares are in flight");
     first.send_raw(None, PANIC);
-    second.until(PATIENCE, |counts| counts.total.accepted >= 3).await.expect("the next target is mined at");
+    second
+        .until(PATIENCE, |counts| counts.total.accepted >= 3)
+        .await
+        .expect("the next target is mined at");
     let counts = miner.stop().await;
     assert_eq!((counts.disconnects, counts.unanswered), (0, 0), "{counts:?}");
     assert_eq!(tasks.panics(), 1);
@@ -174,7 +199,10 @@ async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
     second.die().await;
     let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
     let before = first.counts().total.accepted;
-    first.until(PATIENCE, |counts| counts.total.accepted >= before + 3).await.expect("mined at again");
+    first
+        .until(PATIENCE, |counts| counts.total.accepted >= before + 3)
+        .await
+        .expect("mined at again");
     miner.stop().await;
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
@@ -188,7 +216,10 @@ async fn f76_a_connection_that_panics_each_time_does_not_spin() {
     // The shortest that the first three waits may be.
     let took = clock::now() - started;
     assert!(took >= Duration::from_millis(125 + 250 + 500), "{took:?}");
-    until(|| proxy.targets()[0].last_fault.as_ref().is_some_and(|fault| fault.starts_with("panicked"))).await;
+    until(|| {
+        proxy.targets()[0].last_fault.as_ref().is_some_and(|fault| fault.starts_with("panicked"))
+    })
+    .await;
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
     assert!(tasks.panics() < 8, "{} panics", tasks.panics());
 }
@@ -239,15 +270,19 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     }
     let cancel = CancellationToken::new();
     let part = async move { carrier.carry(&cancel).await };
-    assert!(timeout(PATIENCE, tasks.catch_panic("upstream", part)).await.expect("in time").is_none());
+    assert!(
+        timeout(PATIENCE, tasks.catch_panic("upstream", part)).await.expect("in time").is_none()
+    );
     assert!(!upstream.is_alive() && tasks.panics() == 1);
-    let mut answered: Vec<u32> = reply.mailbox.take().1.iter().map(|verdict| verdict.ticket).collect();
+    let mut answered: Vec<u32> =
+        reply.mailbox.take().1.iter().map(|verdict| verdict.ticket).collect();
     answered.sort_unstable();
     assert_eq!(answered, [0, 1, 3, 4]);
     assert_eq!(pools.books.metrics.counts().unresolved, 4);
 }
 
-/// Shares beyond those that may be in flight wait until the pool has answered some; a block does not.
+/// Shares beyond those that may be in flight wait until the pool has answered some; a block does
+/// not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
     const MAX: usize = 4;
@@ -265,21 +300,26 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
     for ticket in 0..SHARES {
         upstream.submits().try_send(share(ticket)).expect("room");
     }
-    let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt: Rebuilt::Plain };
+    let proof =
+        Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt: Rebuilt::Plain };
     let block = UpstreamShare { block: Some(Box::new(proof)), ..share(SHARES) };
 
-    // It tells how many it has been asked when it has heard nothing for a while: by then all has come that comes.
+    // It tells how many it has been asked when it has heard nothing for a while: by then all has
+    // come that comes.
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let (order, orders) = std::sync::mpsc::channel();
     let late_pool = std::thread::spawn(move || {
         pool.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let (mut lines, mut line, mut asked) = (BufReader::new(pool.try_clone().unwrap()), String::new(), Vec::new());
+        let (mut lines, mut line, mut asked) =
+            (BufReader::new(pool.try_clone().unwrap()), String::new(), Vec::new());
         loop {
             match lines.read_line(&mut line) {
                 Ok(0) => return,
                 Ok(_) => {
                     let request: serde_json::Value = serde_json::from_str(&line).unwrap();
-                    asked.extend((request["method"] == "mining.submit").then(|| request["id"].clone()));
+                    asked.extend(
+                        (request["method"] == "mining.submit").then(|| request["id"].clone()),
+                    );
                     line.clear();
                 }
                 Err(_) if asked.is_empty() => {}
@@ -306,7 +346,9 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
         until(|| pools.books.metrics.counts().accepted == u64::from(SHARES) + 1).await;
         cancel.cancel();
     };
-    timeout(PATIENCE, async { tokio::join!(carrier.carry(&cancel), watch) }).await.expect("in time");
+    timeout(PATIENCE, async { tokio::join!(carrier.carry(&cancel), watch) })
+        .await
+        .expect("in time");
     drop(carrier);
     late_pool.join().unwrap();
 }

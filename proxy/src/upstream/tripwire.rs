@@ -1,11 +1,13 @@
-//! What a pool's job gives away: whom it pays, and what its pool calls itself (U40), and what time the pool thinks it is (U27).
+//! What a pool's job gives away: whom it pays, and what its pool calls itself (U40), and what time
+//! the pool thinks it is (U27).
 //!
-//! Who takes a pool's place and its name must still be paid: the coinbase's outputs then change. So the payees and the tag
-//! of each target's jobs are remembered, and the first that are new are told of. Amounts are not looked at, nor outputs that
-//! pay nobody (commitments), nor numbers in the tag: they change with each block. What cannot be parsed as a coinbase is not
-//! judged.
+//! Who takes a pool's place and its name must still be paid: the coinbase's outputs then change. So
+//! the payees and the tag of each target's jobs are remembered, and the first that are new are told
+//! of. Amounts are not looked at, nor outputs that pay nobody (commitments), nor numbers in the
+//! tag: they change with each block. What cannot be parsed as a coinbase is not judged.
 //!
-//! Remembered is what this process has seen: a thief who is there before it starts is not noticed by this.
+//! Remembered is what this process has seen: a thief who is there before it starts is not noticed
+//! by this.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -25,7 +27,8 @@ const TELL_EVERY: Duration = Duration::from_secs(3600);
 const TAG_MIN: usize = 6;
 /// Longest tag kept.
 const TAG_MAX: usize = 64;
-/// Bytes of a number beside a word that may be printable by chance, and then look like a part of it.
+/// Bytes of a number beside a word that may be printable by chance, and then look like a part of
+/// it.
 const BESIDE_MAX: usize = 4;
 
 /// What was new about a job.
@@ -44,14 +47,21 @@ pub(super) struct Change {
 pub(super) struct Tripwire {
     payees: VecDeque<[u8; 32]>,
     tags: VecDeque<Vec<String>>,
-    /// When a change of payees was last told of, and one of the tag alone: the lesser must not silence the other.
+    /// When a change of payees was last told of, and one of the tag alone: the lesser must not
+    /// silence the other.
     payees_told_at: Option<Instant>,
     tag_told_at: Option<Instant>,
 }
 
 impl Tripwire {
     /// Looks at a job. With `learn` new payees are known from then on; without, they stay new.
-    pub(super) fn look(&mut self, job: &Job, extranonce_len: usize, learn: bool, now: Instant) -> Option<Change> {
+    pub(super) fn look(
+        &mut self,
+        job: &Job,
+        extranonce_len: usize,
+        learn: bool,
+        now: Instant,
+    ) -> Option<Change> {
         let coinbase = Coinbase::parse(job, extranonce_len)?;
         let first = self.payees.is_empty();
         let payees = !self.payees.contains(&coinbase.payees);
@@ -72,7 +82,8 @@ impl Tripwire {
         }
         let what = if payees { "pays others" } else { "has another tag" };
         let words = coinbase.tag.join(" ");
-        let detail = format!("the coinbase {what} than before: {} outputs, tag {words:?}", coinbase.outputs);
+        let detail =
+            format!("the coinbase {what} than before: {} outputs, tag {words:?}", coinbase.outputs);
         Some(Change { payees, news, detail })
     }
 }
@@ -114,7 +125,11 @@ impl Coinbase {
             digest.update(u64::try_from(script.len()).unwrap_or(u64::MAX).to_le_bytes());
             digest.update(script);
         }
-        Some(Self { payees: digest.finalize().into(), outputs: scripts.len(), tag: tag(input.script_sig.as_bytes()) })
+        Some(Self {
+            payees: digest.finalize().into(),
+            outputs: scripts.len(),
+            tag: tag(input.script_sig.as_bytes()),
+        })
     }
 }
 
@@ -147,10 +162,11 @@ fn tag(script: &[u8]) -> Vec<String> {
     words
 }
 
-/// Whether two tags have the same words, but for what numbers beside them put on: para 0.6.0 writes the time right behind
-/// its `|parasite|`, and in one second of three that is a character more.
+/// Whether two tags have the same words, but for what numbers beside them put on: para 0.6.0 writes
+/// the time right behind its `|parasite|`, and in one second of three that is a character more.
 fn is_same_tag(known: &[String], new: &[String]) -> bool {
-    known.len() == new.len() && known.iter().zip(new).all(|(known, new)| known == new || is_same_word(known, new))
+    known.len() == new.len()
+        && known.iter().zip(new).all(|(known, new)| known == new || is_same_word(known, new))
 }
 
 /// Whether two words have all in common but a few characters at their ends, and enough to be words.
@@ -158,7 +174,8 @@ fn is_same_word(known: &str, new: &str) -> bool {
     let fits = |front: usize, back: usize| {
         let core = known.len().checked_sub(back).and_then(|end| known.get(front..end));
         core.filter(|core| core.len() >= TAG_MIN).is_some_and(|core| {
-            new.find(core).is_some_and(|at| at <= BESIDE_MAX && new.len() - at - core.len() <= BESIDE_MAX)
+            new.find(core)
+                .is_some_and(|at| at <= BESIDE_MAX && new.len() - at - core.len() <= BESIDE_MAX)
         })
     };
     (0..=BESIDE_MAX).any(|front| (0..=BESIDE_MAX).any(|back| fits(front, back)))
@@ -175,18 +192,21 @@ mod tests {
 
     const OURS: &str = "0014aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const THEIRS: &str = "0014bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-    const NOTHING: &str = "6a24aa21a9edcccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+    const NOTHING: &str =
+        "6a24aa21a9edcccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
-    /// A job whose coinbase has this height and text in its script and these outputs: sats and script.
+    /// A job whose coinbase has this height and text in its script and these outputs: sats and
+    /// script.
     fn job(height: u32, text: &[u8], outputs: &[(u64, &str)]) -> Job {
         let mut script = vec![3];
         script.extend_from_slice(&height.to_le_bytes()[..3]);
         let extranonce_at = script.len();
         script.extend([0; 12]);
         script.extend_from_slice(text);
-        let mut coinb1 =
-            const_hex::decode("01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff")
-                .expect("hex");
+        let mut coinb1 = const_hex::decode(
+            "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff",
+        )
+        .expect("hex");
         coinb1.push(u8::try_from(script.len()).expect("short"));
         coinb1.extend_from_slice(&script[..extranonce_at]);
         let mut coinb2 = script[extranonce_at + 12..].to_vec();
@@ -217,14 +237,20 @@ mod tests {
     fn u40_a_time_beside_the_tag_is_not_a_part_of_it() {
         let mut wire = Tripwire::default();
         let text = |time: u32, number: u8| {
-            [&b"|parasite|"[..], &time.to_le_bytes(), &[0; 4], &[number; 4], b"/mined by us/"].concat()
+            [&b"|parasite|"[..], &time.to_le_bytes(), &[0; 4], &[number; 4], b"/mined by us/"]
+                .concat()
         };
         for second in 0..600 {
             let time = 0x6b08_b900 + second;
-            let job = job(900_000 + second, &text(time, (second % 256) as u8), &[(312_500_000, OURS)]);
+            let job =
+                job(900_000 + second, &text(time, (second % 256) as u8), &[(312_500_000, OURS)]);
             assert_eq!(wire.look(&job, 12, true, origin()), None, "second {second}");
         }
-        let job = job(900_600, &[&b"|leech|"[..], &[0; 12], b"/mined by us/"].concat(), &[(312_500_000, OURS)]);
+        let job = job(
+            900_600,
+            &[&b"|leech|"[..], &[0; 12], b"/mined by us/"].concat(),
+            &[(312_500_000, OURS)],
+        );
         assert!(
             wire.look(&job, 12, true, origin()).is_some_and(|change| !change.payees),
             "other words are another tag"
@@ -236,7 +262,11 @@ mod tests {
         let mut wire = Tripwire::default();
         let now = origin();
         let first = job(900_000, b"/OurPool 17/", &[(312_500_000, OURS), (0, NOTHING)]);
-        let next = job(900_001, b"/OurPool 1804/", &[(313_000_000, OURS), (0, &NOTHING.replace('c', "d"))]);
+        let next = job(
+            900_001,
+            b"/OurPool 1804/",
+            &[(313_000_000, OURS), (0, &NOTHING.replace('c', "d"))],
+        );
         assert_eq!(wire.look(&first, 12, true, now), None, "the first is how it is");
         assert_eq!(wire.look(&next, 12, true, now), None);
         let mut merge_mined = b"/OurPool 17/".to_vec();
@@ -260,7 +290,12 @@ mod tests {
         let both = job(900_000, b"/OurPool/", &[(312_500_000, OURS), (1000, THEIRS)]);
         let third = wire.look(&both, 12, true, now).expect("new again");
         assert!(third.payees && !third.news, "but told of within the hour: {third:?}");
-        let later = wire.look(&job(1, b"/OurPool/", &[(1, &THEIRS.replace('b', "e"))]), 12, true, now + TELL_EVERY);
+        let later = wire.look(
+            &job(1, b"/OurPool/", &[(1, &THEIRS.replace('b', "e"))]),
+            12,
+            true,
+            now + TELL_EVERY,
+        );
         assert!(later.is_some_and(|change| change.news));
     }
 
@@ -282,10 +317,12 @@ mod tests {
         let mut wire = Tripwire::default();
         let now = origin();
         wire.look(&job(900_000, b"/OurPool/", &[(1, OURS)]), 12, true, now);
-        let change = wire.look(&job(900_000, b"/Other Pool/", &[(1, OURS)]), 12, true, now).expect("new");
+        let change =
+            wire.look(&job(900_000, b"/Other Pool/", &[(1, OURS)]), 12, true, now).expect("new");
         assert!(!change.payees && change.detail.contains("/Other Pool/"), "{change:?}");
         // Who changes the tag first is found out all the same.
-        let change = wire.look(&job(900_000, b"/Other Pool/", &[(1, THEIRS)]), 12, true, now).expect("new");
+        let change =
+            wire.look(&job(900_000, b"/Other Pool/", &[(1, THEIRS)]), 12, true, now).expect("new");
         assert!(change.payees && change.news, "{change:?}");
     }
 
@@ -294,7 +331,11 @@ mod tests {
         let mut wire = Tripwire::default();
         let now = origin();
         let mut odd = job(900_000, b"/OurPool/", &[(1, OURS)]);
-        assert_eq!(wire.look(&odd, 11, true, now), None, "an extranonce of another length does not fit");
+        assert_eq!(
+            wire.look(&odd, 11, true, now),
+            None,
+            "an extranonce of another length does not fit"
+        );
         odd.coinb2.truncate(10);
         assert_eq!(wire.look(&odd, 12, true, now), None);
         assert!(wire.payees.is_empty());
@@ -307,9 +348,13 @@ mod tests {
 
     #[test]
     fn u27_a_time_two_hours_off_is_told_of() {
-        for (ntime, off) in
-            [(0, true), (u32::MAX, true), (1_800_007_200, false), (1_799_992_799, true), (1_800_000_000, false)]
-        {
+        for (ntime, off) in [
+            (0, true),
+            (u32::MAX, true),
+            (1_800_007_200, false),
+            (1_799_992_799, true),
+            (1_800_000_000, false),
+        ] {
             assert_eq!(is_time_off(ntime, 1_800_000_000), off, "{ntime}");
         }
     }

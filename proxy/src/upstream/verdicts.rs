@@ -1,11 +1,13 @@
 //! What a pool's answers say about the pool (F59, F17).
 //!
-//! Ten refusals in a row, or half a minute of nothing but refusals, and it is left: another chain, or a pool that takes
-//! nothing. More than a tenth refused is an alarm: somebody may have taken the session over (FAULTS 2.1, WireGhost). Stale
-//! ones count in the tenth, but not in the ten: they come in bursts at each new block.
+//! Ten refusals in a row, or half a minute of nothing but refusals, and it is left: another chain,
+//! or a pool that takes nothing. More than a tenth refused is an alarm: somebody may have taken the
+//! session over (FAULTS 2.1, WireGhost). Stale ones count in the tenth, but not in the ten: they
+//! come in bursts at each new block.
 //!
-//! What cannot be seen here: a pool that says true to everything. Only a share that is known to be bad would tell, and we
-//! never send one; what it credits and pays must be compared with our counts by other means.
+//! What cannot be seen here: a pool that says true to everything. Only a share that is known to be
+//! bad would tell, and we never send one; what it credits and pays must be compared with our counts
+//! by other means.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +50,8 @@ impl Verdicts {
             }
             Some(code) => {
                 self.refused += 1;
-                // A stale share says little against the pool: it was in flight when the block changed.
+                // A stale share says little against the pool: it was in flight when the block
+                // changed.
                 self.refused_in_a_row += u32::from(code != RejectCode::JobNotFound);
             }
         }
@@ -76,7 +79,8 @@ mod tests {
         Instant::now()
     }
 
-    /// Lets answers come once a second, and returns what was found first, and after how many seconds.
+    /// Lets answers come once a second, and returns what was found first, and after how many
+    /// seconds.
     fn first(answer: impl Fn(u32) -> Option<RejectCode>) -> Option<(u32, Finding)> {
         let start = origin();
         let mut verdicts = Verdicts::default();

@@ -1,4 +1,5 @@
-//! How many times something happened lately: for what is forgiven once, and not a hundred times a minute.
+//! How many times something happened lately: for what is forgiven once, and not a hundred times a
+//! minute.
 
 use std::time::{Duration, Instant};
 

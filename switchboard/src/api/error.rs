@@ -1,4 +1,5 @@
-//! Errors as the API says them: a status, and `{"error": {"code", "message", "field"}}` with what else a program needs.
+//! Errors as the API says them: a status, and `{"error": {"code", "message", "field"}}` with what
+//! else a program needs.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -37,7 +38,11 @@ impl ApiError {
 
     /// The switchboard does not answer.
     pub(super) fn unavailable() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the switchboard is too busy or stopping: try again")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the switchboard is too busy or stopping: try again",
+        )
     }
 
     fn short(code: &'static str, message: &str, worst: &Line, lines: &[Line]) -> Self {
@@ -59,11 +64,15 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::BadRequest(bad) => Self::bad(bad.field, &bad.what),
             Refused::Refusal(refusal) => match refusal {
-                Refusal::DoesNotFit { worst, arithmetic } => Self::short("does_not_fit", &message, &worst, &arithmetic),
+                Refusal::DoesNotFit { worst, arithmetic } => {
+                    Self::short("does_not_fit", &message, &worst, &arithmetic)
+                }
                 Refusal::NeedsUnverified { worst, arithmetic } => {
                     Self::short("needs_accept_unverified", &message, &worst, &arithmetic)
                 }
-                Refusal::NotProvable { feed } => conflict("not_provable").with("feed", feed.as_str()),
+                Refusal::NotProvable { feed } => {
+                    conflict("not_provable").with("feed", feed.as_str())
+                }
                 Refusal::TooLate { missing, latest_safe_start, .. } => conflict("too_late")
                     .with("missing_secs", missing.as_secs())
                     .with("latest_safe_start", latest_safe_start.to_string()),

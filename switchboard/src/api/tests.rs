@@ -28,16 +28,25 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, state) = SqliteLedger::open(&dir.path().join("ledger.db"), at(0)).unwrap();
         let registry = &mut Registry::default();
-        let (switchboard, handle) = Switchboard::new(Arc::new(policy()), ledger, state, vec![], registry).unwrap();
+        let (switchboard, handle) =
+            Switchboard::new(Arc::new(policy()), ledger, state, vec![], registry).unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(switchboard.run(stop.clone()));
         let token = Token::new(Secret::new(TOKEN.to_owned())).unwrap();
         Self { routes: with_token(router(handle), Some(token)), stop, task, dir }
     }
 
-    async fn call(&self, method: &str, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> (u16, Value) {
-        let mut request =
-            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"));
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        headers: &[(&str, &str)],
+    ) -> (u16, Value) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {TOKEN}"));
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }
@@ -65,15 +74,23 @@ impl Served {
 fn body(id: &str, it_kw: f64) -> String {
     let start = crate::lease::later(daemon::clock::wall(), std::time::Duration::from_secs(7200));
     let end = crate::lease::later(start, std::time::Duration::from_secs(3600));
-    json!({"id": id, "tenant": "Nebula", "it_kw": it_kw, "feed": "a", "start": start, "end": end}).to_string()
+    json!({"id": id, "tenant": "Nebula", "it_kw": it_kw, "feed": "a", "start": start, "end": end})
+        .to_string()
 }
 
 #[tokio::test]
 async fn a_lease_is_committed_shown_and_cancelled_and_survives_in_the_ledger() {
     let served = Served::new();
     let (status, lease) = served.call("POST", "/v1/leases", Some(&body("n-7", 20.0)), &[]).await;
-    assert_eq!((status, &lease["state"], &lease["gross_watts"]), (201, &json!("planned"), &json!(20_000)), "{lease}");
-    assert!(lease["arithmetic"][0]["text"].as_str().unwrap().contains("usable 50.000 kW"), "{lease}");
+    assert_eq!(
+        (status, &lease["state"], &lease["gross_watts"]),
+        (201, &json!("planned"), &json!(20_000)),
+        "{lease}"
+    );
+    assert!(
+        lease["arithmetic"][0]["text"].as_str().unwrap().contains("usable 50.000 kW"),
+        "{lease}"
+    );
     let (status, lease) = served.call("GET", "/v1/leases/n-7", None, &[]).await;
     assert_eq!((status, &lease["tenant"]), (200, &json!("Nebula")));
     let (_, all) = served.call("GET", "/v1/leases", None, &[]).await;
@@ -96,10 +113,16 @@ async fn what_does_not_fit_is_refused_with_the_arithmetic_and_writes_nothing() {
     for path in ["/v1/admit", "/v1/leases"] {
         let (status, answer) = served.call("POST", path, Some(&body("x", 60.0)), &[]).await;
         let error = &answer["error"];
-        assert_eq!((status, &error["code"], &error["feed"]), (409, &json!("does_not_fit"), &json!("a")), "{answer}");
+        assert_eq!(
+            (status, &error["code"], &error["feed"]),
+            (409, &json!("does_not_fit"), &json!("a")),
+            "{answer}"
+        );
         assert_eq!(error["shortfall_kw"], json!(11.42));
         assert_eq!(error["arithmetic"].as_array().unwrap().len(), 2);
-        assert!(error["from"].is_string() && error["to"].is_string() && error["message"].is_string());
+        assert!(
+            error["from"].is_string() && error["to"].is_string() && error["message"].is_string()
+        );
     }
     assert_eq!(served.call("GET", "/v1/leases", None, &[]).await.1, before);
 }
@@ -108,7 +131,10 @@ async fn what_does_not_fit_is_refused_with_the_arithmetic_and_writes_nothing() {
 async fn a_dry_run_says_what_it_would_need() {
     let served = Served::new();
     let (status, answer) = served.call("POST", "/v1/admit", Some(&body("x", 20.0)), &[]).await;
-    assert_eq!((status, &answer["fits"], &answer["gross_watts"]), (200, &json!(true), &json!(20_000)));
+    assert_eq!(
+        (status, &answer["fits"], &answer["gross_watts"]),
+        (200, &json!(true), &json!(20_000))
+    );
     assert!(answer["lead_secs"].as_f64().unwrap() > 60.0);
 }
 
@@ -116,10 +142,17 @@ async fn a_dry_run_says_what_it_would_need() {
 async fn mutations_need_the_token_and_reads_do_not() {
     let served = Served::new();
     for (method, path) in [("POST", "/v1/leases"), ("DELETE", "/v1/leases/x")] {
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-        assert_eq!(served.send(request.body(Body::from(body("x", 1.0))).unwrap()).await.0, 401, "{method} {path}");
+        let request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        assert_eq!(
+            served.send(request.body(Body::from(body("x", 1.0))).unwrap()).await.0,
+            401,
+            "{method} {path}"
+        );
     }
-    for path in ["/v1/leases", "/v1/plan", "/v1/status", "/v1/feeds", "/v1/machines", "/v1/ledger/head"] {
+    for path in
+        ["/v1/leases", "/v1/plan", "/v1/status", "/v1/feeds", "/v1/machines", "/v1/ledger/head"]
+    {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         assert_eq!(served.send(request).await.0, 200, "{path}");
     }
@@ -148,9 +181,14 @@ async fn bad_requests_name_their_field() {
     assert_eq!(served.call("POST", "/v1/leases", Some(&long), &[]).await.0, 413);
     assert_eq!(served.call("POST", "/v1/leases", Some("{\"tenant\":"), &[]).await.0, 400);
     for query in ["limit=0", "limit=1001", "limit=-1", "limit=x", "page=2"] {
-        assert_eq!(served.call("GET", &format!("/v1/machines?{query}"), None, &[]).await.0, 400, "{query}");
+        assert_eq!(
+            served.call("GET", &format!("/v1/machines?{query}"), None, &[]).await.0,
+            400,
+            "{query}"
+        );
     }
-    let plain = Request::builder().method("POST").uri("/v1/admit").header("content-type", "text/plain");
+    let plain =
+        Request::builder().method("POST").uri("/v1/admit").header("content-type", "text/plain");
     assert_eq!(served.send(plain.body(Body::from(body("x", 1.0))).unwrap()).await.0, 415);
 }
 
@@ -163,5 +201,8 @@ async fn a_repeated_key_is_answered_again() {
     assert_eq!(served.call("POST", "/v1/leases", Some(&asked), &key).await.0, 200);
     let (status, answer) = served.call("POST", "/v1/leases", Some(&body("y", 5.0)), &key).await;
     assert_eq!((status, &answer["error"]["code"]), (409, &json!("idempotency_key_reused")));
-    assert_eq!(served.call("POST", "/v1/leases", Some(&asked), &[("idempotency-key", "")]).await.0, 400);
+    assert_eq!(
+        served.call("POST", "/v1/leases", Some(&asked), &[("idempotency-key", "")]).await.0,
+        400
+    );
 }

@@ -1,5 +1,5 @@
-//! What people and programs ask of the switchboard, and the answers. What changes something is answered when it is
-//! durable; a refusal writes nothing.
+//! What people and programs ask of the switchboard, and the answers. What changes something is
+//! answered when it is durable; a refusal writes nothing.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +22,8 @@ use crate::ledger::{Entry, Event, Origin, WriteError};
 pub enum Command {
     /// Would this lease fit?
     Admit(LeaseRequest),
-    /// Commit power to this lease. The same key with the same request is answered again, not committed twice.
+    /// Commit power to this lease. The same key with the same request is answered again, not
+    /// committed twice.
     Commit(LeaseRequest, Option<String>),
     /// Cancel a lease; one that is active only with `force`.
     Cancel {
@@ -120,7 +121,9 @@ pub enum Refused {
         refusal: Box<Refusal>,
     },
     /// Nobody can say when the lease would start.
-    #[error("the wall clock was stepped: nothing is committed until it is set right or the process restarted")]
+    #[error(
+        "the wall clock was stepped: nothing is committed until it is set right or the process restarted"
+    )]
     ClockStepped,
     /// The ledger's disk is full.
     #[error("the ledger has no room: nothing was committed")]
@@ -158,16 +161,23 @@ impl Core {
             }),
             Command::Commit(request, key) => self.commit(number, &request, key, wall),
             Command::Cancel { lease, force } => self.cancel(number, &lease, force, wall),
-            Command::Leases => {
-                Some(Answer::Leases(self.state.leases.keys().filter_map(|id| self.lease_view(id)).collect()))
-            }
+            Command::Leases => Some(Answer::Leases(
+                self.state.leases.keys().filter_map(|id| self.lease_view(id)).collect(),
+            )),
             Command::Lease(id) => Some(self.committed(&id, false)),
             Command::Plan => Some(Answer::Plan(Box::new(self.plan_view()))),
             Command::Status => Some(Answer::Status(Box::new(self.status_view(wall, now)))),
             Command::Feeds => Some(Answer::Feeds(self.feed_views(wall, now))),
             Command::Machines { after, limit } => {
                 let (policy, held) = (&self.policy, &self.selection);
-                Some(Answer::Machines(self.inventory.machines(policy, held, after.as_deref(), limit, wall, now)))
+                Some(Answer::Machines(self.inventory.machines(
+                    policy,
+                    held,
+                    after.as_deref(),
+                    limit,
+                    wall,
+                    now,
+                )))
             }
             Command::Head => Some(Answer::Head(self.head.published())),
             Command::Policy(policy) => Some(self.change_policy(policy, wall)),
@@ -201,7 +211,9 @@ impl Core {
         if promised.len() >= OPEN {
             return Err(Refused::TooManyLeases { limit: OPEN });
         }
-        let taken = |id: &LeaseId| self.state.leases.contains_key(id) || promised.iter().any(|other| other.id == *id);
+        let taken = |id: &LeaseId| {
+            self.state.leases.contains_key(id) || promised.iter().any(|other| other.id == *id)
+        };
         let pending = promised.len() - self.leases.len();
         let count = self.state.committed + pending as u64 + 1;
         // A client may have chosen such a name itself.
@@ -211,15 +223,33 @@ impl Core {
         if taken(&lease.id) {
             return Err(Refused::LeaseExists(lease.id));
         }
-        Ok(admit::admit(&self.policy, &self.fleet.population, promised.iter().copied(), lease, wall)?)
+        Ok(admit::admit(
+            &self.policy,
+            &self.fleet.population,
+            promised.iter().copied(),
+            lease,
+            wall,
+        )?)
     }
 
-    fn commit(&mut self, number: u64, request: &LeaseRequest, key: Option<String>, wall: Timestamp) -> Option<Answer> {
-        let digest = const_hex::encode(Sha256::digest(serde_json::to_vec(request).expect("plain data becomes JSON")));
+    fn commit(
+        &mut self,
+        number: u64,
+        request: &LeaseRequest,
+        key: Option<String>,
+        wall: Timestamp,
+    ) -> Option<Answer> {
+        let digest = const_hex::encode(Sha256::digest(
+            serde_json::to_vec(request).expect("plain data becomes JSON"),
+        ));
         if let Some(key) = &key {
             if let Some((lease, asked)) = self.state.by_key(key) {
                 let same = asked == digest;
-                return Some(if same { self.committed(lease, false) } else { Answer::Refused(Refused::KeyReused) });
+                return Some(if same {
+                    self.committed(lease, false)
+                } else {
+                    Answer::Refused(Refused::KeyReused)
+                });
             }
             let in_use = |event: &Event| matches!(event, Event::LeaseCommitted { origin: Some(origin), .. } if origin.key == *key);
             if self.outbox.pending().any(in_use) {
@@ -233,8 +263,10 @@ impl Core {
         match judged {
             Ok(Admission { lease, arithmetic, .. }) => {
                 let origin = key.map(|key| Origin { key, digest });
-                self.outbox
-                    .push(Entry { at: wall, event: Event::LeaseCommitted { lease, arithmetic, origin } }, Some(number));
+                self.outbox.push(
+                    Entry { at: wall, event: Event::LeaseCommitted { lease, arithmetic, origin } },
+                    Some(number),
+                );
                 None
             }
             Err(refused) => {
@@ -244,7 +276,13 @@ impl Core {
         }
     }
 
-    fn cancel(&mut self, number: u64, id: &LeaseId, force: bool, wall: Timestamp) -> Option<Answer> {
+    fn cancel(
+        &mut self,
+        number: u64,
+        id: &LeaseId,
+        force: bool,
+        wall: Timestamp,
+    ) -> Option<Answer> {
         let Some(standing) = self.state.leases.get(id) else {
             return Some(Answer::Refused(Refused::UnknownLease(id.clone())));
         };
@@ -268,8 +306,10 @@ impl Core {
             return Answer::Done;
         }
         let promised = self.promised().into_iter();
-        let running: Vec<Lease> =
-            promised.filter(|lease| lease.reserved_from() < lease.ends() && wall < lease.ends()).cloned().collect();
+        let running: Vec<Lease> = promised
+            .filter(|lease| lease.reserved_from() < lease.ends() && wall < lease.ends())
+            .cloned()
+            .collect();
         self.inventory.regroup(&policy);
         let fleet = self.inventory.fleet_of(&policy);
         if let Err(short) = admit::carries(&policy, &fleet, &running) {
@@ -277,18 +317,27 @@ impl Core {
             self.inventory.regroup(&self.policy.clone());
             self.tally.policies_refused += 1;
             let shortfall = match &refusal {
-                Refusal::DoesNotFit { worst, .. } | Refusal::NeedsUnverified { worst, .. } => worst.short(),
+                Refusal::DoesNotFit { worst, .. } | Refusal::NeedsUnverified { worst, .. } => {
+                    worst.short()
+                }
                 Refusal::NotProvable { .. } | Refusal::TooLate { .. } => Watts::ZERO,
             };
             let refused = Refused::PolicyShort { lease: lease.id, refusal: Box::new(refusal) };
             self.note(
-                Event::PolicyRefused { digest: policy.digest.clone(), why: refused.to_string(), shortfall },
+                Event::PolicyRefused {
+                    digest: policy.digest.clone(),
+                    why: refused.to_string(),
+                    shortfall,
+                },
                 wall,
             );
             return Answer::Refused(refused);
         }
         self.tally.policies_loaded += 1;
-        self.note(Event::PolicyLoaded { digest: policy.digest.clone(), revision: policy.revision }, wall);
+        self.note(
+            Event::PolicyLoaded { digest: policy.digest.clone(), revision: policy.revision },
+            wall,
+        );
         self.policy = policy;
         self.fleet.groups = vec![Vec::new(); self.policy.groups.len()];
         self.fleet.population = fleet;

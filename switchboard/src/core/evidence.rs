@@ -30,13 +30,20 @@ impl Core {
         let waits = (self.policy.dispatch.prove_for, self.policy.dispatch.settle);
         let mut notes = Vec::new();
         for lease in self.leases.clone() {
-            let evidence = self.evidence(&lease, machines.get(&lease.id).cloned().unwrap_or_default(), wall, now);
+            let evidence = self.evidence(
+                &lease,
+                machines.get(&lease.id).cloned().unwrap_or_default(),
+                wall,
+                now,
+            );
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
             let figures = &evidence.figures;
             for happening in commitment.advance(&lease, &evidence, waits, wall, now) {
                 let (lease, figures) = (lease.id.clone(), figures.clone());
                 notes.push(match happening {
-                    Happening::Moved { from, to, why } => Event::CommitmentMoved { lease, from, to, why, figures },
+                    Happening::Moved { from, to, why } => {
+                        Event::CommitmentMoved { lease, from, to, why, figures }
+                    }
                     Happening::Unverified { why } => Event::Unverified { lease, why },
                     Happening::Breached(breach) => {
                         self.tally.breaches += 1;
@@ -70,7 +77,10 @@ impl Core {
             sum.starved |= chosen.means == Means::Starve;
             let state = self.states.get(machine).copied().unwrap_or(MachineState::Commanded);
             // One that does not obey was replaced: the meter judges whether that was enough.
-            let settled = matches!(state, MachineState::Curtailed | MachineState::Starved | MachineState::Disobedient);
+            let settled = matches!(
+                state,
+                MachineState::Curtailed | MachineState::Starved | MachineState::Disobedient
+            );
             sum.unconfirmed |= !settled;
         }
         let inventory = &self.inventory;
@@ -80,10 +90,16 @@ impl Core {
         by_lease
     }
 
-    fn evidence(&self, lease: &Lease, machines: Machines, wall: Timestamp, now: Instant) -> Evidence {
+    fn evidence(
+        &self,
+        lease: &Lease,
+        machines: Machines,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Evidence {
         let path = self.policy.path_up(&lease.feed);
-        // Before it is due the proof is about the moment it is due: leases that are over by then leave it their power,
-        // and those that begin by then need their own beside it.
+        // Before it is due the proof is about the moment it is due: leases that are over by then
+        // leave it their power, and those that begin by then need their own beside it.
         let due_at = wall.max(lease.reserved_from());
         let figures = path.iter().filter(|feed| feed.meter.is_some()).map(|feed| Figure {
             feed: feed.id.clone(),
@@ -97,22 +113,36 @@ impl Core {
         let planned = self.planned_in.get(&lease.id).copied();
         let devices = machines.held && !machines.starved;
         // Where nothing has to go the proof itself is what is due.
-        let lead = self.plan.as_ref().and_then(|plan| plan.leases.get(&lease.id)).map(|plan| plan.lead.total());
-        let first = machines.first.unwrap_or_else(|| earlier(lease.reserved_from(), lead.unwrap_or_default()));
+        let lead = self
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.leases.get(&lease.id))
+            .map(|plan| plan.lead.total());
+        let first = machines
+            .first
+            .unwrap_or_else(|| earlier(lease.reserved_from(), lead.unwrap_or_default()));
         Evidence {
-            acked: planned.is_some_and(|number| self.inventory.acked(&self.policy, number, devices, now)),
+            acked: planned
+                .is_some_and(|number| self.inventory.acked(&self.policy, number, devices, now)),
             due: first <= wall,
             confirmed: !machines.unconfirmed,
             starved: machines.starved,
             metered: path.first().is_some_and(|feed| feed.meter.is_some()),
             figures: figures.collect(),
-            released: !machines.held && self.coming_back.get(&lease.id).is_none_or(BTreeMap::is_empty),
+            released: !machines.held
+                && self.coming_back.get(&lease.id).is_none_or(BTreeMap::is_empty),
             doubtful: self.stepped,
         }
     }
 
-    /// What must be free at `feed` at `at`: the leases here and below that reserve power then, and `besides`.
-    pub(super) fn reserved_at(&self, feed: &FeedId, at: Timestamp, besides: Option<&Lease>) -> Watts {
+    /// What must be free at `feed` at `at`: the leases here and below that reserve power then, and
+    /// `besides`.
+    pub(super) fn reserved_at(
+        &self,
+        feed: &FeedId,
+        at: Timestamp,
+        besides: Option<&Lease>,
+    ) -> Watts {
         let counts = |lease: &&Lease| {
             let asked = besides.is_some_and(|besides| besides.id == lease.id) && at < lease.ends();
             (asked || lease.reserves(at)) && self.policy.is_below(&lease.feed, feed)
@@ -123,11 +153,13 @@ impl Core {
     /// What active tenants here and below may draw that no meter of their own shows.
     pub(super) fn unmetered(&self, feed: &FeedId, wall: Timestamp, now: Instant) -> Watts {
         let draws = |lease: &&Lease| {
-            let active = self.commitments.get(&lease.id).is_some_and(|commitment| commitment.phase == Phase::Active);
-            let metered = lease
-                .meter
-                .as_ref()
-                .is_some_and(|meter| self.inventory.metered(&self.policy, meter, wall, now).is_some());
+            let active = self
+                .commitments
+                .get(&lease.id)
+                .is_some_and(|commitment| commitment.phase == Phase::Active);
+            let metered = lease.meter.as_ref().is_some_and(|meter| {
+                self.inventory.metered(&self.policy, meter, wall, now).is_some()
+            });
             active && !metered && self.policy.is_below(&lease.feed, feed)
         };
         self.leases.iter().filter(draws).map(|lease| lease.gross).sum()

@@ -1,5 +1,5 @@
-//! What waits to be written to the ledger, in order. Commitments are answered when they are durable, or given up when
-//! that fails; what merely happened is kept and tried again.
+//! What waits to be written to the ledger, in order. Commitments are answered when they are
+//! durable, or given up when that fails; what merely happened is kept and tried again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::{Answer, Core, Outputs, Refused};
 use crate::ledger::{Entry, Event, Head, WriteError};
 
-/// Entries that may wait while the ledger fails; beyond it the oldest that nobody waits for is dropped and counted.
+/// Entries that may wait while the ledger fails; beyond it the oldest that nobody waits for is
+/// dropped and counted.
 const WAITING: usize = 10_000;
 /// A failed ledger is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,11 +35,14 @@ impl Outbox {
         if self.waiting.len() <= WAITING {
             return false;
         }
-        // A decision is made again when it is lost, and says all; what became of a promise is said only once.
-        let decided =
-            |waiting: &Waiting| waiting.reply.is_none() && matches!(waiting.entry.event, Event::Decided { .. });
+        // A decision is made again when it is lost, and says all; what became of a promise is said
+        // only once.
+        let decided = |waiting: &Waiting| {
+            waiting.reply.is_none() && matches!(waiting.entry.event, Event::Decided { .. })
+        };
         let oldest = self.waiting.iter().position(decided);
-        let oldest = oldest.or_else(|| self.waiting.iter().position(|waiting| waiting.reply.is_none()));
+        let oldest =
+            oldest.or_else(|| self.waiting.iter().position(|waiting| waiting.reply.is_none()));
         oldest.and_then(|oldest| self.waiting.remove(oldest)).is_some()
     }
 
@@ -48,7 +52,8 @@ impl Outbox {
             return None;
         }
         if self.waiting.is_empty() {
-            // What failed was answered as not done and nothing is missing: the next entry will tell how the ledger is.
+            // What failed was answered as not done and nothing is missing: the next entry will tell
+            // how the ledger is.
             self.failed = None;
             self.retry_at = None;
             return None;
@@ -64,7 +69,10 @@ impl Outbox {
 
     /// Whether a decision is not durable yet.
     pub(super) fn decision_waits(&self) -> bool {
-        self.in_flight.iter().chain(&self.waiting).any(|waiting| matches!(waiting.entry.event, Event::Decided { .. }))
+        self.in_flight
+            .iter()
+            .chain(&self.waiting)
+            .any(|waiting| matches!(waiting.entry.event, Event::Decided { .. }))
     }
 
     /// The entries that wait or are being written.
@@ -75,7 +83,12 @@ impl Outbox {
 
 impl Core {
     /// Takes in what became of the last write.
-    pub(super) fn written(&mut self, result: Result<Head, WriteError>, now: Instant, outputs: &mut Outputs) {
+    pub(super) fn written(
+        &mut self,
+        result: Result<Head, WriteError>,
+        now: Instant,
+        outputs: &mut Outputs,
+    ) {
         let batch = std::mem::take(&mut self.outbox.in_flight);
         match result {
             Ok(head) => {
@@ -88,7 +101,9 @@ impl Core {
                     debug_assert_eq!(applied, Ok(()), "only what fits the state is written");
                     leases_changed |= matches!(
                         entry.event,
-                        Event::LeaseCommitted { .. } | Event::LeaseCancelled { .. } | Event::CommitmentMoved { .. }
+                        Event::LeaseCommitted { .. }
+                            | Event::LeaseCancelled { .. }
+                            | Event::CommitmentMoved { .. }
                     );
                     if let Some(reply) = reply {
                         let answer = self.durable(&entry.event);
@@ -104,7 +119,9 @@ impl Core {
                 self.outbox.retry_at = Some(now + RETRY);
                 for waiting in batch.into_iter().rev() {
                     match waiting.reply {
-                        Some(reply) => outputs.answers.push((reply, Answer::Refused(Refused::from(&error)))),
+                        Some(reply) => {
+                            outputs.answers.push((reply, Answer::Refused(Refused::from(&error))));
+                        }
                         None => self.outbox.waiting.push_front(waiting),
                     }
                 }

@@ -1,9 +1,10 @@
-//! A simulated facility around the core: machines that obey, refuse or lie, meters that fall silent, restarts, and the
-//! real rules of receivers. The world keeps the truth; the core sees reports only.
+//! A simulated facility around the core: machines that obey, refuse or lie, meters that fall
+//! silent, restarts, and the real rules of receivers. The world keeps the truth; the core sees
+//! reports only.
 
 use directive::{
-    Action, AgentReport, DeviceState, MachineReport, Means, MeterReport, ProxyReport, Receiver, Serving, SessionReport,
-    Watts,
+    Action, AgentReport, DeviceState, MachineReport, Means, MeterReport, ProxyReport, Receiver,
+    Serving, SessionReport, Watts,
 };
 use rand::prelude::*;
 use serde_json::json;
@@ -135,7 +136,10 @@ impl World {
 
     fn perform(&mut self, outputs: Outputs) {
         if let Some(timeline) = outputs.timeline {
-            assert!(self.last_number.is_none_or(|last| last < timeline.number), "numbers only grow");
+            assert!(
+                self.last_number.is_none_or(|last| last < timeline.number),
+                "numbers only grow"
+            );
             self.last_number = Some(timeline.number);
             self.agent.offer(&timeline);
             self.proxy.offer(&timeline);
@@ -145,8 +149,14 @@ impl World {
             self.proxy.withdraw();
         }
         if let Some(permit) = outputs.permit {
-            assert!(!self.meters_silent || self.secs % 1000 < 15, "no permit while meters are silent");
-            assert!(self.core.outbox.failure().is_none(), "no permit while the ledger is known to fail");
+            assert!(
+                !self.meters_silent || self.secs % 1000 < 15,
+                "no permit while meters are silent"
+            );
+            assert!(
+                self.core.outbox.failure().is_none(),
+                "no permit while the ledger is known to fail"
+            );
             self.agent.permit(permit, self.now());
             self.proxy.permit(permit, self.now());
         }
@@ -198,8 +208,10 @@ impl World {
         let (wall, now) = (at(self.secs), self.now());
         for change in self.agent.advance(wall, now).changes {
             let sleeps = change.to.action.sheds();
-            if let Some(machine) =
-                self.machines.iter_mut().find(|machine| machine.id == change.machine && machine.device)
+            if let Some(machine) = self
+                .machines
+                .iter_mut()
+                .find(|machine| machine.id == change.machine && machine.device)
             {
                 machine.told = sleeps.then_some(self.secs);
                 if !sleeps {
@@ -220,7 +232,10 @@ impl World {
                     machine.draws = true;
                 }
             }
-            if machine.draws && !(machine.asleep_says && machine.manner == Manner::Idles) && self.secs % 3 == 0 {
+            if machine.draws
+                && !(machine.asleep_says && machine.manner == Manner::Idles)
+                && self.secs % 3 == 0
+            {
                 machine.last_share = Some(self.secs);
             }
         }
@@ -237,7 +252,8 @@ impl World {
         let open = self.core.state.open().filter(|standing| which(&standing.lease));
         // A tenant draws all it may from the moment its lease is active.
         let drawn = open.filter(|standing| {
-            self.core.commitments[&standing.lease.id].phase == Phase::Active && at(self.secs) < standing.lease.ends()
+            self.core.commitments[&standing.lease.id].phase == Phase::Active
+                && at(self.secs) < standing.lease.ends()
         });
         drawn.map(|standing| standing.lease.gross).sum()
     }
@@ -251,7 +267,9 @@ impl World {
             0
         };
         let below = self.machines.iter().filter(|machine| feed == "root" || machine.feed == feed);
-        Watts(house) + below.map(|machine| Watts(if machine.draws { 3000 } else { 30 })).sum() + self.active(feed)
+        Watts(house)
+            + below.map(|machine| Watts(if machine.draws { 3000 } else { 30 })).sum()
+            + self.active(feed)
     }
 
     fn report(&mut self) {
@@ -268,7 +286,9 @@ impl World {
             read_at: Some(at(self.secs)),
             slept_at: machine.told.map(at),
             failures: match machine.told {
-                Some(since) if machine.manner == Manner::Refuses => u32::try_from((self.secs - since) / 5).unwrap(),
+                Some(since) if machine.manner == Manner::Refuses => {
+                    u32::try_from((self.secs - since) / 5).unwrap()
+                }
                 _ => 0,
             },
             fault: None,
@@ -303,7 +323,12 @@ impl World {
             still_hashing: 0,
         };
         let sessions = self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
-        let proxy = ProxyReport { receiver: "proxy".into(), at: at(self.secs), number: self.proxy.number(), sessions };
+        let proxy = ProxyReport {
+            receiver: "proxy".into(),
+            at: at(self.secs),
+            number: self.proxy.number(),
+            sessions,
+        };
         self.input(Input::Report(Report::Agent(agent)));
         self.input(Input::Report(Report::Proxy(proxy)));
     }
@@ -311,14 +336,27 @@ impl World {
     fn check(&self) {
         // The physical truth: whoever lies, no feed is ever overloaded.
         for (feed, usable) in [("root", 100_000), ("a", 50_000), ("b", 50_000)] {
-            assert!(self.load(feed) <= Watts(usable), "{feed} carries {} at {}", self.load(feed), self.secs);
+            assert!(
+                self.load(feed) <= Watts(usable),
+                "{feed} carries {} at {}",
+                self.load(feed),
+                self.secs
+            );
         }
-        // What is off stays told off until it may come back: nothing is raised that the plan still wants down.
+        // What is off stays told off until it may come back: nothing is raised that the plan still
+        // wants down.
         for (machine, chosen) in self.core.selection.iter() {
             // What was decided this very second is applied in the next.
-            if chosen.covers(at(self.secs)) && chosen.at < at(self.secs) && self.agent.number() == self.last_number {
+            if chosen.covers(at(self.secs))
+                && chosen.at < at(self.secs)
+                && self.agent.number() == self.last_number
+            {
                 let standing = self.agent.applied().get(machine).copied().unwrap_or_default();
-                assert!(standing.action >= Action::Drain, "{machine} runs at {}: {chosen:?}", self.secs);
+                assert!(
+                    standing.action >= Action::Drain,
+                    "{machine} runs at {}: {chosen:?}",
+                    self.secs
+                );
             }
         }
         let mut replayed = LedgerState::default();
@@ -326,7 +364,10 @@ impl World {
             for entry in &self.ledger {
                 replayed.apply(entry.at, &entry.event).unwrap();
             }
-            assert_eq!(replayed.leases, self.core.state.leases, "the ledger replays to what is in memory");
+            assert_eq!(
+                replayed.leases, self.core.state.leases,
+                "the ledger replays to what is in memory"
+            );
             assert_eq!(replayed.selection, self.core.state.selection);
         }
     }
@@ -339,7 +380,10 @@ impl World {
 
     fn phase(&self, lease: &str) -> Phase {
         let id = LeaseId::from(lease);
-        self.core.commitments.get(&id).map_or_else(|| self.core.state.leases[&id].phase, |live| live.phase)
+        self.core
+            .commitments
+            .get(&id)
+            .map_or_else(|| self.core.state.leases[&id].phase, |live| live.phase)
     }
 
     fn chosen(&self) -> BTreeMap<MachineId, Vec<Chosen>> {
@@ -372,7 +416,10 @@ fn a_lease_goes_all_the_way_and_every_machine_comes_back() {
     assert_eq!(world.phase("l"), Phase::Closed);
     assert!(world.machines.iter().all(|machine| machine.draws && machine.told.is_none()));
     assert!(world.core.selection.off.is_empty());
-    assert!(world.core.state.leases["l"].breaches.is_empty() && !world.core.state.leases["l"].unverified);
+    assert!(
+        world.core.state.leases["l"].breaches.is_empty()
+            && !world.core.state.leases["l"].unverified
+    );
 }
 
 #[test]
@@ -420,15 +467,24 @@ fn refusers_and_liars_are_replaced_in_the_feed_that_is_short() {
     let off: Vec<String> = world.chosen().keys().map(ToString::to_string).collect();
     assert_eq!(off, ["old.000", "old.001", "old.002", "old.003", "old.004", "old.005", "old.006"]);
     let state = |id: &str| world.core.states[&MachineId::from(id)];
-    assert_eq!((state("old.000"), state("old.001")), (MachineState::Disobedient, MachineState::Disobedient));
+    assert_eq!(
+        (state("old.000"), state("old.001")),
+        (MachineState::Disobedient, MachineState::Disobedient)
+    );
     assert_eq!(state("old.006"), MachineState::Curtailed);
 }
 
 #[test]
 fn a_lease_that_follows_another_is_proven_in_time_by_what_that_one_leaves() {
     let mut world = obedient();
-    assert!(matches!(world.commit_metered("l", "a", 20_000, 1000, 1440, Some("tenant")), Answer::Committed(_)));
-    assert!(matches!(world.commit_metered("m", "a", 20_000, 1500, 2000, Some("tenant")), Answer::Committed(_)));
+    assert!(matches!(
+        world.commit_metered("l", "a", 20_000, 1000, 1440, Some("tenant")),
+        Answer::Committed(_)
+    ));
+    assert!(matches!(
+        world.commit_metered("m", "a", 20_000, 1500, 2000, Some("tenant")),
+        Answer::Committed(_)
+    ));
     world.run_to(1501);
     assert_eq!(world.phase("m"), Phase::Active);
     assert_eq!(world.core.commitments["m"].breaches, [], "its watts were free all the time");
@@ -436,9 +492,11 @@ fn a_lease_that_follows_another_is_proven_in_time_by_what_that_one_leaves() {
 
 #[test]
 fn power_that_is_free_once_proves_one_lease_and_not_two() {
-    // 40 kW are promised at one moment; machines that draw on although they say they sleep leave 31 free.
+    // 40 kW are promised at one moment; machines that draw on although they say they sleep leave 31
+    // free.
     let idles = ["old.000", "old.001", "old.002", "old.003"];
-    let mut world = World::new(|id| if idles.contains(&id) { Manner::Idles } else { Manner::Obeys });
+    let mut world =
+        World::new(|id| if idles.contains(&id) { Manner::Idles } else { Manner::Obeys });
     world.run_to(20);
     for lease in ["l", "m"] {
         assert!(matches!(world.commit(lease, "a", 20_000, 1000, 1500), Answer::Committed(_)));
@@ -457,7 +515,10 @@ fn silent_meters_prove_nothing_and_stop_raises() {
     assert_eq!(world.phase("l"), Phase::Shedding, "never silently active");
     assert_eq!(world.core.commitments["l"].breaches.len(), 1);
     world.run_to(1700);
-    assert!(world.machines.iter().filter(|machine| !machine.draws).count() == 5, "no machine comes back unseen");
+    assert!(
+        world.machines.iter().filter(|machine| !machine.draws).count() == 5,
+        "no machine comes back unseen"
+    );
     world.meters_silent = false;
     world.run_to(1900);
     assert!(world.machines.iter().all(|machine| machine.draws));
@@ -493,7 +554,10 @@ fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
         world.run_to(1300);
         assert_eq!((world.phase("l"), asleep(&world)), (Phase::Active, before), "{off} s off");
         assert!(!world.agent.may_raise(world.now()), "{off} s off");
-        assert!(matches!(world.commit("m", "b", 5_000, 4000, 4500), Answer::Refused(Refused::ClockStepped)));
+        assert!(matches!(
+            world.commit("m", "b", 5_000, 4000, 4500),
+            Answer::Refused(Refused::ClockStepped)
+        ));
         world.wall_off = 0;
         world.run_to(1450);
         assert_eq!(world.phase("l"), Phase::Active, "{off} s off");
@@ -505,7 +569,8 @@ fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
 
 /// Most machines that were set free in one second until `secs`.
 fn most_woken_at_once(world: &mut World, secs: i64) -> usize {
-    let told = |world: &World| world.machines.iter().filter(|machine| machine.told.is_some()).count();
+    let told =
+        |world: &World| world.machines.iter().filter(|machine| machine.told.is_some()).count();
     let mut most = 0;
     while world.secs < secs {
         let before = told(world);
@@ -557,16 +622,30 @@ fn a_full_ledger_stops_commitments_and_raises_but_no_lowering() {
     world.commit("l", "a", 20_000, 1000, 1500);
     world.run_to(800);
     world.ledger_fails = true;
-    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
-    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
+    assert!(matches!(
+        world.commit("m", "b", 5_000, 1000, 1500),
+        Answer::Refused(Refused::LedgerFull)
+    ));
+    assert!(matches!(
+        world.commit("m", "b", 5_000, 1000, 1500),
+        Answer::Refused(Refused::LedgerFull)
+    ));
     world.run_to(1100);
     assert_eq!(world.machines.iter().filter(|machine| !machine.draws).count(), 5);
     world.run_to(1700);
-    assert_eq!(world.machines.iter().filter(|machine| !machine.draws).count(), 5, "no raise is on record");
+    assert_eq!(
+        world.machines.iter().filter(|machine| !machine.draws).count(),
+        5,
+        "no raise is on record"
+    );
     world.ledger_fails = false;
     world.run_to(1900);
     assert!(world.machines.iter().all(|machine| machine.draws));
-    let moves = world.ledger.iter().filter(|entry| matches!(entry.event, Event::CommitmentMoved { .. })).count();
+    let moves = world
+        .ledger
+        .iter()
+        .filter(|entry| matches!(entry.event, Event::CommitmentMoved { .. }))
+        .count();
     assert!(moves >= 6, "what happened meanwhile was recorded afterwards");
 }
 
@@ -574,7 +653,10 @@ fn a_full_ledger_stops_commitments_and_raises_but_no_lowering() {
 fn a_commitment_that_failed_alone_does_not_close_the_ledger_for_good() {
     let mut world = obedient();
     world.ledger_fails = true;
-    assert!(matches!(world.commit("m", "b", 5_000, 1000, 1500), Answer::Refused(Refused::LedgerFull)));
+    assert!(matches!(
+        world.commit("m", "b", 5_000, 1000, 1500),
+        Answer::Refused(Refused::LedgerFull)
+    ));
     assert_eq!(world.core.withheld, Some("the ledger has failed"));
     world.ledger_fails = false;
     world.run_to(22);
@@ -612,7 +694,8 @@ fn a_starved_lease_is_marked_and_asks_nobody_to_prove_it() {
     world.run_to(1900);
     assert!(world.core.commitments["u"].unverified);
     assert!(world.core.selection.iter().any(|(_, chosen)| chosen.means == Means::Starve));
-    // What is starved draws on in this world: the meter says so, and it is on record as a breach, not as proven.
+    // What is starved draws on in this world: the meter says so, and it is on record as a breach,
+    // not as proven.
     world.secs = 1995;
     assert_ne!(world.phase("u"), Phase::Proven);
 }
@@ -624,8 +707,14 @@ fn two_requests_for_the_last_watts_get_one_yes() {
     let first = world.commit("x", "a", 40_000, 1000, 1500);
     let second = world.commit("y", "a", 40_000, 1000, 1500);
     assert!(matches!(first, Answer::Committed(_)));
-    assert!(matches!(second, Answer::Refused(Refused::Refusal(crate::admit::Refusal::DoesNotFit { .. }))));
-    assert!(matches!(world.commit("x", "a", 100, 1000, 1500), Answer::Refused(Refused::LeaseExists(_))));
+    assert!(matches!(
+        second,
+        Answer::Refused(Refused::Refusal(crate::admit::Refusal::DoesNotFit { .. }))
+    ));
+    assert!(matches!(
+        world.commit("x", "a", 100, 1000, 1500),
+        Answer::Refused(Refused::LeaseExists(_))
+    ));
 }
 
 #[test]
@@ -638,11 +727,20 @@ fn a_commitment_that_is_being_written_counts_already() {
         serde_json::from_value(json!({"id": id, "tenant": "t", "it_kw": 40.0, "feed": "a", "start": start, "end": end}))
             .unwrap()
     };
-    let first = core.handle(Input::Command(1, Box::new(Command::Commit(request("x"), Some("k".into())))), at(0), start);
+    let first = core.handle(
+        Input::Command(1, Box::new(Command::Commit(request("x"), Some("k".into())))),
+        at(0),
+        start,
+    );
     assert!(first.answers.is_empty(), "not durable yet");
-    let second = core.handle(Input::Command(2, Box::new(Command::Commit(request("y"), None))), at(0), start);
+    let second =
+        core.handle(Input::Command(2, Box::new(Command::Commit(request("y"), None))), at(0), start);
     assert!(matches!(second.answers[..], [(2, Answer::Refused(Refused::Refusal(_)))]));
-    let again = core.handle(Input::Command(3, Box::new(Command::Commit(request("x"), Some("k".into())))), at(0), start);
+    let again = core.handle(
+        Input::Command(3, Box::new(Command::Commit(request("x"), Some("k".into())))),
+        at(0),
+        start,
+    );
     assert!(matches!(again.answers[..], [(3, Answer::Refused(Refused::KeyPending))]));
 }
 
@@ -651,12 +749,18 @@ fn the_same_key_is_answered_again_and_another_request_refused() {
     let mut world = obedient();
     let request = |kw: f64| -> LeaseRequest {
         let (start, end) = (at(1000).to_string(), at(1500).to_string());
-        serde_json::from_value(json!({"tenant": "t", "it_kw": kw, "feed": "a", "start": start, "end": end})).unwrap()
+        serde_json::from_value(
+            json!({"tenant": "t", "it_kw": kw, "feed": "a", "start": start, "end": end}),
+        )
+        .unwrap()
     };
     let key = Some("k-1".to_owned());
     assert!(matches!(world.ask(Command::Commit(request(5.0), key.clone())), Answer::Committed(_)));
     assert!(matches!(world.ask(Command::Commit(request(5.0), key.clone())), Answer::Lease(_)));
-    assert!(matches!(world.ask(Command::Commit(request(6.0), key)), Answer::Refused(Refused::KeyReused)));
+    assert!(matches!(
+        world.ask(Command::Commit(request(6.0), key)),
+        Answer::Refused(Refused::KeyReused)
+    ));
     assert_eq!(world.core.state.leases.len(), 1);
 }
 
@@ -667,8 +771,12 @@ fn a_lease_without_a_name_gets_one_that_nobody_chose() {
     let (start, end) = (at(1000).to_string(), at(1500).to_string());
     let request = json!({"tenant": "t", "it_kw": 1.0, "feed": "a", "start": start, "end": end});
     for name in ["lease-3", "lease-4"] {
-        let answer = world.ask(Command::Commit(serde_json::from_value(request.clone()).unwrap(), None));
-        assert!(matches!(&answer, Answer::Committed(view) if view.id.as_str() == name), "{answer:?}");
+        let answer =
+            world.ask(Command::Commit(serde_json::from_value(request.clone()).unwrap(), None));
+        assert!(
+            matches!(&answer, Answer::Committed(view) if view.id.as_str() == name),
+            "{answer:?}"
+        );
     }
 }
 
@@ -678,7 +786,10 @@ fn a_dry_run_changes_nothing() {
     let (entries, state) = (world.ledger.len(), world.core.state.clone());
     let (start, end) = (at(1000).to_string(), at(1500).to_string());
     let request = json!({"tenant": "t", "it_kw": 5.0, "feed": "a", "start": start, "end": end});
-    assert!(matches!(world.ask(Command::Admit(serde_json::from_value(request).unwrap())), Answer::Admitted(_)));
+    assert!(matches!(
+        world.ask(Command::Admit(serde_json::from_value(request).unwrap())),
+        Answer::Admitted(_)
+    ));
     assert_eq!((world.ledger.len(), &world.core.state), (entries, &state));
 }
 
@@ -689,7 +800,9 @@ fn an_active_lease_is_cancelled_by_force_only() {
     world.run_to(1100);
     let cancel = |force| Command::Cancel { lease: "l".into(), force };
     assert!(matches!(world.ask(cancel(false)), Answer::Refused(Refused::LeaseActive(_))));
-    assert!(matches!(world.ask(cancel(true)), Answer::Lease(view) if view.cancelled_at == Some(at(1100))));
+    assert!(
+        matches!(world.ask(cancel(true)), Answer::Lease(view) if view.cancelled_at == Some(at(1100)))
+    );
     world.run_to(1300);
     assert_eq!(world.phase("l"), Phase::Closed);
     assert!(world.machines.iter().all(|machine| machine.draws));
@@ -705,17 +818,25 @@ fn a_policy_that_does_not_carry_what_is_committed_is_refused() {
         policy.digest = digest.into();
         Command::Policy(Arc::new(policy))
     };
-    assert!(matches!(world.ask(changed(40_000, "bad")), Answer::Refused(Refused::PolicyShort { .. })));
+    assert!(matches!(
+        world.ask(changed(40_000, "bad")),
+        Answer::Refused(Refused::PolicyShort { .. })
+    ));
     assert_eq!(world.core.policy.digest, "00");
     assert!(matches!(world.ask(changed(48_000, "good")), Answer::Done));
     assert_eq!(world.core.policy.digest, "good");
-    let kinds: Vec<_> =
-        world.ledger.iter().map(|entry| entry.event.kind()).filter(|kind| kind.starts_with("policy")).collect();
+    let kinds: Vec<_> = world
+        .ledger
+        .iter()
+        .map(|entry| entry.event.kind())
+        .filter(|kind| kind.starts_with("policy"))
+        .collect();
     assert_eq!(kinds, ["policy_loaded", "policy_refused", "policy_loaded"]);
 }
 
-/// Random leases, cancellations, restarts, liars, refusers, silent meters and ledger failures. The world's own load
-/// never exceeds a feed, numbers only grow, the ledger replays to what is in memory, and in the end all is given back.
+/// Random leases, cancellations, restarts, liars, refusers, silent meters and ledger failures. The
+/// world's own load never exceeds a feed, numbers only grow, the ledger replays to what is in
+/// memory, and in the end all is given back.
 #[test]
 fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
     for seed in 0..4 {
@@ -726,8 +847,9 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
                 (format!("old.{:03}", random.random_range(0..10)), manner)
             })
             .collect();
-        let mut world =
-            World::new(|id| bad.iter().find(|(name, _)| name == id).map_or(Manner::Obeys, |(_, manner)| *manner));
+        let mut world = World::new(|id| {
+            bad.iter().find(|(name, _)| name == id).map_or(Manner::Obeys, |(_, manner)| *manner)
+        });
         println!("seed {seed}");
         world.run_to(20);
         let mut count = 0;
@@ -736,9 +858,17 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
                 0..3 => {
                     count += 1;
                     let start = world.secs + random.random_range(100..1500);
-                    let (feed, watts) =
-                        (*["a", "b", "root"].choose(&mut random).unwrap(), random.random_range(1000..35_000));
-                    world.commit(&format!("l{count}"), feed, watts, start, start + random.random_range(50..1500));
+                    let (feed, watts) = (
+                        *["a", "b", "root"].choose(&mut random).unwrap(),
+                        random.random_range(1000..35_000),
+                    );
+                    world.commit(
+                        &format!("l{count}"),
+                        feed,
+                        watts,
+                        start,
+                        start + random.random_range(50..1500),
+                    );
                 }
                 3 => {
                     let known: Vec<LeaseId> = world.core.state.leases.keys().cloned().collect();
@@ -768,7 +898,11 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
         let last = world.core.state.leases.values().map(|standing| standing.lease.ends()).max();
         let quiet = last.map_or(0, |last| last.as_second() - at(0).as_second()).max(3000) + 900;
         world.run_to(quiet);
-        assert!(world.core.state.open().next().is_none(), "seed {seed}: {:?}", world.core.commitments);
+        assert!(
+            world.core.state.open().next().is_none(),
+            "seed {seed}: {:?}",
+            world.core.commitments
+        );
         assert!(world.core.selection.off.is_empty(), "seed {seed}");
         assert!(world.machines.iter().all(|machine| machine.draws), "seed {seed}");
         assert!(count > 5, "seed {seed}: something happened");

@@ -198,7 +198,8 @@ impl Core {
     /// How it all stands.
     #[must_use]
     pub fn status_view(&self, wall: Timestamp, now: Instant) -> StatusView {
-        let mut leases: BTreeMap<Phase, u32> = Phase::ALL.into_iter().map(|phase| (phase, 0)).collect();
+        let mut leases: BTreeMap<Phase, u32> =
+            Phase::ALL.into_iter().map(|phase| (phase, 0)).collect();
         for (id, standing) in &self.state.leases {
             let phase = self.commitments.get(id).map_or(standing.phase, |live| live.phase);
             *leases.entry(phase).or_insert(0) += 1;

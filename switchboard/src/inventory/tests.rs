@@ -4,12 +4,25 @@ use super::*;
 use crate::fixture::{at, lease, origin, policy};
 
 fn meter(id: &str, watts: Option<i64>, taken: i64) -> MeterReport {
-    MeterReport { meter: id.into(), watts: watts.map(Watts), taken_at: Some(at(taken)), fault: None }
+    MeterReport {
+        meter: id.into(),
+        watts: watts.map(Watts),
+        taken_at: Some(at(taken)),
+        fault: None,
+    }
 }
 
 fn device(state: DeviceState, read: i64, slept: i64, failures: u32) -> MachineReport {
     let (read_at, slept_at) = (Some(at(read)), Some(at(slept)));
-    MachineReport { machine: "old.000".into(), state, watts: None, read_at, slept_at, failures, fault: None }
+    MachineReport {
+        machine: "old.000".into(),
+        state,
+        watts: None,
+        read_at,
+        slept_at,
+        failures,
+        fault: None,
+    }
 }
 
 struct Seen {
@@ -28,7 +41,8 @@ impl Seen {
     }
 
     fn agent(&mut self, secs: i64, machines: Vec<MachineReport>, meters: Vec<MeterReport>) {
-        let report = AgentReport { receiver: "agent".into(), at: at(secs), number: None, machines, meters };
+        let report =
+            AgentReport { receiver: "agent".into(), at: at(secs), number: None, machines, meters };
         self.inventory.take(&self.policy, Report::Agent(report), self.now(secs));
     }
 
@@ -42,12 +56,18 @@ impl Seen {
             last_share_at: Some(at(last_share)),
             still_hashing: 0,
         };
-        let report = ProxyReport { receiver: "proxy".into(), at: at(secs), number: None, sessions: vec![session] };
+        let report = ProxyReport {
+            receiver: "proxy".into(),
+            at: at(secs),
+            number: None,
+            sessions: vec![session],
+        };
         self.inventory.take(&self.policy, Report::Proxy(report), self.now(secs));
     }
 
     fn headroom(&self, leases: &[Lease], secs: i64) -> Option<i64> {
-        let headroom = self.inventory.headroom(&self.policy, leases, &"a".into(), at(secs), self.now(secs));
+        let headroom =
+            self.inventory.headroom(&self.policy, leases, &"a".into(), at(secs), self.now(secs));
         headroom.map(|headroom| headroom.watts.0)
     }
 
@@ -62,7 +82,13 @@ impl Seen {
             means: Means::Device,
             passed_on: false,
         };
-        self.inventory.state(&self.policy, &"old.000".into(), Some(&chosen), at(secs), self.now(secs))
+        self.inventory.state(
+            &self.policy,
+            &"old.000".into(),
+            Some(&chosen),
+            at(secs),
+            self.now(secs),
+        )
     }
 }
 
@@ -77,7 +103,11 @@ fn headroom_is_what_the_meter_leaves_and_leases_draw_counts_only_where_it_is_mea
     assert_eq!(seen.headroom(&[blind], 1), Some(5_000), "estimated low");
     assert_eq!(seen.headroom(std::slice::from_ref(&metered), 1), Some(20_000));
     seen.agent(2, vec![], vec![meter("m-a", Some(45_000), 2), meter("tenant", Some(30_000), 2)]);
-    assert_eq!(seen.headroom(std::slice::from_ref(&metered), 2), Some(25_000), "no more than is rented");
+    assert_eq!(
+        seen.headroom(std::slice::from_ref(&metered), 2),
+        Some(25_000),
+        "no more than is rented"
+    );
     seen.agent(3, vec![], vec![meter("m-a", Some(45_000), 3)]);
     assert_eq!(seen.headroom(&[metered], 3), Some(5_000));
 }
@@ -85,12 +115,23 @@ fn headroom_is_what_the_meter_leaves_and_leases_draw_counts_only_where_it_is_mea
 #[test]
 fn what_a_meter_shows_counts_once_however_many_leases_name_it() {
     let mut seen = Seen::new();
-    let named = |id, watts, start, end| Lease { meter: Some("tenant".into()), ..lease(id, "a", watts, start, end) };
+    let named = |id, watts, start, end| Lease {
+        meter: Some("tenant".into()),
+        ..lease(id, "a", watts, start, end)
+    };
     let (now, next) = (named("l", 20_000, 0, 900), named("m", 20_000, 900, 1800));
-    seen.agent(100, vec![], vec![meter("m-a", Some(50_000), 100), meter("tenant", Some(20_000), 100)]);
+    seen.agent(
+        100,
+        vec![],
+        vec![meter("m-a", Some(50_000), 100), meter("tenant", Some(20_000), 100)],
+    );
     assert_eq!(seen.headroom(&[now.clone(), next], 100), Some(20_000), "the same 20 kW, rented on");
     let beside = named("n", 10_000, 0, 900);
-    seen.agent(101, vec![], vec![meter("m-a", Some(50_000), 101), meter("tenant", Some(40_000), 101)]);
+    seen.agent(
+        101,
+        vec![],
+        vec![meter("m-a", Some(50_000), 101), meter("tenant", Some(40_000), 101)],
+    );
     assert_eq!(seen.headroom(&[now, beside], 101), Some(30_000), "two at once may draw both");
 }
 
@@ -151,7 +192,11 @@ fn shares_convict_a_device_that_says_it_sleeps() {
     assert_eq!(seen.state(112), MachineState::Curtailed, "that one was on its way");
     seen.agent(118, vec![device(DeviceState::Asleep, 118, 101, 0)], vec![]);
     seen.share(118, 117);
-    assert_eq!(seen.state(118), MachineState::Disobedient, "the sleep began at 110, not with the newest reading");
+    assert_eq!(
+        seen.state(118),
+        MachineState::Disobedient,
+        "the sleep began at 110, not with the newest reading"
+    );
     seen.agent(238, vec![device(DeviceState::Asleep, 238, 101, 0)], vec![]);
     assert_eq!(seen.state(238), MachineState::Curtailed, "quiet for long enough");
 }
@@ -168,12 +213,17 @@ fn a_proxys_machines_are_counted_by_how_they_are_served() {
         last_share_at: None,
         still_hashing: 0,
     };
-    let sessions = vec![session("a", Serving::Parked), session("b", Serving::Working), session("c", Serving::Parked)];
+    let sessions = vec![
+        session("a", Serving::Parked),
+        session("b", Serving::Working),
+        session("c", Serving::Parked),
+    ];
     let report = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions };
     seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
     seen.agent(0, vec![device(DeviceState::Awake, 0, 0, 0)], vec![]);
     let views = seen.inventory.receivers(&seen.policy, seen.origin);
-    let serving = |role: &str| views.iter().find(|view| view.role == role).map(|view| view.serving.clone());
+    let serving =
+        |role: &str| views.iter().find(|view| view.role == role).map(|view| view.serving.clone());
     assert_eq!(serving("proxy"), Some([(Serving::Working, 1), (Serving::Parked, 2)].into()));
     assert_eq!(serving("agent"), Some(BTreeMap::new()), "an agent serves nobody");
 }
@@ -182,7 +232,8 @@ fn a_proxys_machines_are_counted_by_how_they_are_served() {
 fn receivers_beyond_the_bound_are_ignored_and_counted() {
     let mut seen = Seen::new();
     for i in 0..RECEIVERS + 3 {
-        let report = ProxyReport { receiver: format!("p{i}"), at: at(0), number: None, sessions: vec![] };
+        let report =
+            ProxyReport { receiver: format!("p{i}"), at: at(0), number: None, sessions: vec![] };
         seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
     }
     assert_eq!((seen.inventory.receivers.len(), seen.inventory.ignored()), (RECEIVERS, 3));

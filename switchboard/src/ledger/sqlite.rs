@@ -1,5 +1,5 @@
-//! The ledger in one SQLite file, which operators can read with `sqlite3`: write-ahead log, every commit synced, one
-//! process at a time by a lock file beside it.
+//! The ledger in one SQLite file, which operators can read with `sqlite3`: write-ahead log, every
+//! commit synced, one process at a time by a lock file beside it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -35,12 +35,12 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Opens the ledger, or begins one: locks it, checks every entry, folds them, and counts one more epoch. What
-    /// follows carries that epoch, so that a former holder's word is older.
+    /// Opens the ledger, or begins one: locks it, checks every entry, folds them, and counts one
+    /// more epoch. What follows carries that epoch, so that a former holder's word is older.
     ///
     /// # Errors
-    /// [`LedgerError`] when another process holds it, a later version wrote it, an entry was tampered with, or the file
-    /// cannot be used.
+    /// [`LedgerError`] when another process holds it, a later version wrote it, an entry was
+    /// tampered with, or the file cannot be used.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, LedgerState), LedgerError> {
         let lock = lock(path)?;
         let connection = Connection::open(path).map_err(|error| database(&error))?;
@@ -55,7 +55,9 @@ impl SqliteLedger {
         let mut ledger = Self { connection, head, _lock: lock };
         let opened = Entry { at: now, event: Event::Opened { epoch: state.epoch + 1 } };
         ledger.append(std::slice::from_ref(&opened))?;
-        state.apply(opened.at, &opened.event).map_err(|what| Tampered { seq: head.seq + 1, what })?;
+        state
+            .apply(opened.at, &opened.event)
+            .map_err(|what| Tampered { seq: head.seq + 1, what })?;
         Ok((ledger, state))
     }
 }
@@ -70,10 +72,11 @@ impl LedgerStore for SqliteLedger {
                 .map_err(|error| database(&error))?;
             for entry in entries {
                 let (at, kind) = (entry.at.to_string(), entry.event.kind());
-                let body =
-                    serde_json::to_string(&entry.event).map_err(|error| LedgerError::Database(error.to_string()))?;
+                let body = serde_json::to_string(&entry.event)
+                    .map_err(|error| LedgerError::Database(error.to_string()))?;
                 let next = head.next(&at, kind, &body);
-                let seq = i64::try_from(next.seq).map_err(|_| LedgerError::Full("2^63 entries".to_owned()))?;
+                let seq = i64::try_from(next.seq)
+                    .map_err(|_| LedgerError::Full("2^63 entries".to_owned()))?;
                 insert
                     .execute(params![seq, at, kind, body, &head.hash[..], &next.hash[..]])
                     .map_err(|error| database(&error))?;
@@ -90,8 +93,9 @@ impl LedgerStore for SqliteLedger {
     }
 }
 
-/// Checks a ledger from its first entry to its last without changing it: edits, removals, reorderings and additions by
-/// hand. That its end was cut off shows only against `known`, a head that was published earlier.
+/// Checks a ledger from its first entry to its last without changing it: edits, removals,
+/// reorderings and additions by hand. That its end was cut off shows only against `known`, a head
+/// that was published earlier.
 ///
 /// # Errors
 /// [`LedgerError::Tampered`] naming the first entry that is not as it was written.
@@ -100,8 +104,8 @@ pub fn verify(path: &Path, known: Option<Head>) -> Result<Head, LedgerError> {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
         return Err(LedgerError::File { path: path.to_owned(), source });
     }
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| database(&error))?;
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|error| database(&error))?;
     if schema(&connection)? == 0 {
         return Err(LedgerError::Database("is no ledger: it has no schema version".to_owned()));
     }
@@ -119,7 +123,10 @@ pub fn verify(path: &Path, known: Option<Head>) -> Result<Head, LedgerError> {
         (false, Some(known)) => {
             let what = match wrong {
                 Some(_) => "its hash is not the published head's: history was rewritten".to_owned(),
-                None => format!("missing: the ledger ends at {}, a head of {} was published", head.seq, known.seq),
+                None => format!(
+                    "missing: the ledger ends at {}, a head of {} was published",
+                    head.seq, known.seq
+                ),
             };
             Err(Tampered { seq: wrong.unwrap_or(head.seq + 1), what }.into())
         }
@@ -153,7 +160,8 @@ fn walk_heads(
         let read = || -> rusqlite::Result<Row> {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
         };
-        let (seq, at, kind, body, prev, hash) = read().map_err(|error| tampered(format!("unreadable: {error}")))?;
+        let (seq, at, kind, body, prev, hash) =
+            read().map_err(|error| tampered(format!("unreadable: {error}")))?;
         if u64::try_from(seq) != Ok(want) {
             return Err(tampered(format!("missing: the next entry is {seq}")).into());
         }
@@ -164,7 +172,8 @@ fn walk_heads(
         if hash != next.hash {
             return Err(tampered("its content does not match its hash".to_owned()).into());
         }
-        let event: Event = serde_json::from_str(&body).map_err(|error| tampered(format!("unreadable: {error}")))?;
+        let event: Event = serde_json::from_str(&body)
+            .map_err(|error| tampered(format!("unreadable: {error}")))?;
         let at: Timestamp = at.parse().map_err(|_| tampered(format!("its time {at:?} is none")))?;
         if event.kind() != kind {
             return Err(tampered(format!("it is called {kind} and is {}", event.kind())).into());
@@ -176,8 +185,9 @@ fn walk_heads(
 }
 
 fn schema(connection: &Connection) -> Result<i64, LedgerError> {
-    let found: i64 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|error| database(&error))?;
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| database(&error))?;
     if found > SCHEMA { Err(LedgerError::NewerSchema { found, known: SCHEMA }) } else { Ok(found) }
 }
 
@@ -186,7 +196,8 @@ fn lock(ledger: &Path) -> Result<File, LedgerError> {
     name.push(".lock");
     let path = PathBuf::from(name);
     let failed = |source| LedgerError::File { path: path.clone(), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LedgerError::Locked { path }),

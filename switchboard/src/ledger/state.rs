@@ -1,4 +1,5 @@
-//! What the events add up to. The same events always give the same state: a restart takes up where they stop.
+//! What the events add up to. The same events always give the same state: a restart takes up where
+//! they stop.
 
 use std::collections::BTreeMap;
 
@@ -119,7 +120,8 @@ impl LedgerState {
             Event::Unverified { lease, .. } => self.standing(lease)?.unverified = true,
             Event::Breached { lease, breach, .. } => {
                 let breaches = &mut self.standing(lease)?.breaches;
-                // A promise that is never kept must not grow without end here; the ledger has all of them.
+                // A promise that is never kept must not grow without end here; the ledger has all
+                // of them.
                 if breaches.len() < 100 {
                     breaches.push(breach.clone());
                 }
@@ -146,7 +148,8 @@ impl LedgerState {
     }
 
     fn forget_old(&mut self) {
-        let closed = self.leases.values().filter(|standing| standing.phase == Phase::Closed).count();
+        let closed =
+            self.leases.values().filter(|standing| standing.phase == Phase::Closed).count();
         // In blocks, so that the search is rare.
         if closed < CLOSED_KEPT + CLOSED_KEPT / 10 {
             return;

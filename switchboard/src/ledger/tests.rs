@@ -12,7 +12,11 @@ fn file(dir: &tempfile::TempDir) -> PathBuf {
 fn committed(id: &str) -> Entry {
     Entry {
         at: at(1),
-        event: Event::LeaseCommitted { lease: lease(id, "a", 1000, 100, 200), arithmetic: vec![], origin: None },
+        event: Event::LeaseCommitted {
+            lease: lease(id, "a", 1000, 100, 200),
+            arithmetic: vec![],
+            origin: None,
+        },
     }
 }
 
@@ -21,7 +25,10 @@ fn written(dir: &tempfile::TempDir) -> Head {
     let (mut ledger, _) = SqliteLedger::open(&file(dir), at(0)).unwrap();
     ledger.append(&[committed("x"), committed("y")]).unwrap();
     ledger
-        .append(&[committed("z"), Entry { at: at(2), event: Event::Unverified { lease: "x".into(), why: "w".into() } }])
+        .append(&[
+            committed("z"),
+            Entry { at: at(2), event: Event::Unverified { lease: "x".into(), why: "w".into() } },
+        ])
         .unwrap()
 }
 
@@ -48,7 +55,10 @@ fn a_ledger_nobody_touched_verifies_and_folds_to_the_same_state() {
     assert!(state.leases["x"].unverified);
     assert_eq!(ledger.head().seq, 6, "a new life is an entry of its own");
     drop(ledger);
-    assert!(verify(&file(&dir), Some(head)).is_ok(), "an older published head is part of the same history");
+    assert!(
+        verify(&file(&dir), Some(head)).is_ok(),
+        "an older published head is part of the same history"
+    );
 }
 
 #[test]
@@ -102,10 +112,13 @@ fn a_rewritten_history_differs_from_a_published_head() {
 fn an_entry_with_a_right_hash_and_a_wrong_meaning_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let head = written(&dir);
-    let body = serde_json::to_string(&Event::Unverified { lease: "nobody".into(), why: String::new() }).unwrap();
+    let body =
+        serde_json::to_string(&Event::Unverified { lease: "nobody".into(), why: String::new() })
+            .unwrap();
     let next = head.next("2027-01-15T08:00:09Z", "unverified", &body);
     let connection = Connection::open(file(&dir)).unwrap();
-    let row = params![6, "2027-01-15T08:00:09Z", "unverified", body, &head.hash[..], &next.hash[..]];
+    let row =
+        params![6, "2027-01-15T08:00:09Z", "unverified", body, &head.hash[..], &next.hash[..]];
     connection.execute("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row).unwrap();
     drop(connection);
     assert!(tampered(verify(&file(&dir), None)).what.contains("never committed"));
@@ -125,7 +138,10 @@ fn a_newer_schema_is_refused_by_its_number() {
     let dir = tempfile::tempdir().unwrap();
     written(&dir);
     tamper(&file(&dir), "PRAGMA user_version = 7");
-    assert!(matches!(SqliteLedger::open(&file(&dir), at(0)), Err(LedgerError::NewerSchema { found: 7, known: 1 })));
+    assert!(matches!(
+        SqliteLedger::open(&file(&dir), at(0)),
+        Err(LedgerError::NewerSchema { found: 7, known: 1 })
+    ));
     assert!(matches!(verify(&file(&dir), None), Err(LedgerError::NewerSchema { found: 7, .. })));
 }
 
@@ -152,7 +168,8 @@ async fn batches_are_answered_when_durable() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
     let writer = LedgerWriter::spawn(ledger).unwrap();
-    let answers: Vec<_> = (0..50).map(|i| writer.append(vec![committed(&format!("l{i}"))])).collect();
+    let answers: Vec<_> =
+        (0..50).map(|i| writer.append(vec![committed(&format!("l{i}"))])).collect();
     for answer in answers {
         answer.await.unwrap().unwrap();
     }

@@ -1,5 +1,5 @@
-//! The one thread that writes the ledger. What waits when it comes round goes into one commit, so that many answers
-//! share one sync of the disk.
+//! The one thread that writes the ledger. What waits when it comes round goes into one commit, so
+//! that many answers share one sync of the disk.
 
 use std::thread::JoinHandle;
 
@@ -48,11 +48,14 @@ impl LedgerWriter {
     /// When the system gives no thread.
     pub fn spawn(store: impl LedgerStore) -> std::io::Result<Self> {
         let (batches, waiting) = mpsc::channel(WAITING);
-        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || write(store, waiting))?;
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || write(store, waiting))?;
         Ok(Self { batches, thread: Some(thread) })
     }
 
-    /// Appends `entries`; the answer comes when they are durable. All of them are in the ledger then, or none.
+    /// Appends `entries`; the answer comes when they are durable. All of them are in the ledger
+    /// then, or none.
     #[must_use]
     pub fn append(&self, entries: Vec<Entry>) -> oneshot::Receiver<Result<Head, WriteError>> {
         let (done, answer) = oneshot::channel();

@@ -1,5 +1,5 @@
-//! Gives the chosen machines their times: down just early enough for the proof, no faster than the ramp; up in small
-//! steps. A time that an earlier plan set and that has come is never moved.
+//! Gives the chosen machines their times: down just early enough for the proof, no faster than the
+//! ramp; up in small steps. A time that an earlier plan set and that has come is never moved.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,14 +60,19 @@ pub(super) fn schedule(
     for &u in &swept.fallback {
         let unit = &swept.units[u];
         if let Some(group) = unit.group {
-            fallback.push((unit.id.clone(), group, later(horizon, ramp_time(watts, policy.ramp.down_per_min))));
+            fallback.push((
+                unit.id.clone(),
+                group,
+                later(horizon, ramp_time(watts, policy.ramp.down_per_min)),
+            ));
             watts += policy.groups[group].freed();
         }
     }
     Timed { leases: plans, fallback }
 }
 
-/// Sets the times at which machines go for their leases: backward from the moment headroom must be proven.
+/// Sets the times at which machines go for their leases: backward from the moment headroom must be
+/// proven.
 fn lower(
     policy: &Policy,
     leases: &[Lease],
@@ -86,7 +91,8 @@ fn lower(
         let group = |u: usize| swept.units[u].group.map(|group| &policy.groups[group]);
         let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
         let shed: Watts = places.iter().map(|&(u, _)| frees(u)).sum();
-        let slowest = places.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max().unwrap_or_default();
+        let slowest =
+            places.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max().unwrap_or_default();
         let lead = Lead::new(policy, shed, slowest);
         let rest = lead.total().saturating_sub(lead.ramp);
         let done_by = earlier(lease.reserved_from(), rest).min(busy_from);
@@ -96,8 +102,12 @@ fn lower(
         let mut times = Vec::with_capacity(places.len());
         for &(u, p) in places.iter().rev() {
             after += frees(u);
-            let before = u64::try_from(ramp_time(after, policy.ramp.down_per_min).as_millis()).unwrap_or(u64::MAX);
-            let natural = earlier(done_by, Duration::from_millis(before.div_ceil(grain).saturating_mul(grain)));
+            let before = u64::try_from(ramp_time(after, policy.ramp.down_per_min).as_millis())
+                .unwrap_or(u64::MAX);
+            let natural = earlier(
+                done_by,
+                Duration::from_millis(before.div_ceil(grain).saturating_mul(grain)),
+            );
             first = natural;
             times.push(((u, p), natural));
         }
@@ -119,7 +129,10 @@ fn lower(
         if waits {
             busy_from = first;
         }
-        let starved = places.iter().filter(|&&(u, p)| swept.units[u].periods[p].means == Means::Starve).count();
+        let starved = places
+            .iter()
+            .filter(|&&(u, p)| swept.units[u].periods[p].means == Means::Starve)
+            .count();
         plans.insert(
             lease.id.clone(),
             LeasePlan {
@@ -153,8 +166,8 @@ struct Turn {
     given: Option<Timestamp>,
 }
 
-/// Sets the times at which machines that were set free come back: few at once, best margin first. A turn that was given
-/// stays as long as the same end gives it.
+/// Sets the times at which machines that were set free come back: few at once, best margin first. A
+/// turn that was given stays as long as the same end gives it.
 fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
     let ramp = &policy.ramp;
     let per_step = usize::try_from(ramp.up_step_machines).unwrap_or(usize::MAX).max(1);
@@ -172,13 +185,16 @@ fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
             let joins = |turn: &Turn| match (first.given, turn.given) {
                 (given @ Some(_), next) => given == next,
                 (None, Some(_)) => false,
-                (None, None) => step.len() < per_step && turn.ready <= at && raised + turn.watts <= most,
+                (None, None) => {
+                    step.len() < per_step && turn.ready <= at && raised + turn.watts <= most
+                }
             };
             let Some(next) = queue.next_if(joins) else { break };
             raised += next.watts;
             step.push(next.place);
         }
-        cursor = cursor.max(later(at, ramp.up_step_interval.max(ramp_time(raised, ramp.up_per_min))));
+        cursor =
+            cursor.max(later(at, ramp.up_step_interval.max(ramp_time(raised, ramp.up_per_min))));
         for (u, p) in step {
             swept.units[u].periods[p].until = Some(at);
         }
@@ -196,7 +212,8 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
             let rested = later(period.at, group.map_or(Duration::ZERO, |group| group.min_down));
             let held = period.held.as_ref().filter(|held| held.edge == Some(edge));
             let given = held.and_then(|held| held.until).filter(|until| *until >= rested);
-            // A time off that only ends because the next one begins was given no turn. It needs none while that stands.
+            // A time off that only ends because the next one begins was given no turn. It needs
+            // none while that stands.
             let begins = |until: &Timestamp| unit.periods.iter().any(|other| other.at == *until);
             let began = |until: &Timestamp| {
                 let mut others = unit.periods.iter().filter_map(|other| other.held.as_ref());
@@ -217,7 +234,8 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
     turns
 }
 
-/// Joins times off that leave less than `min_up` between them: the machine stays off, each lease keeps its part.
+/// Joins times off that leave less than `min_up` between them: the machine stays off, each lease
+/// keeps its part.
 fn join(periods: &mut Vec<super::sweep::Period>, min_up: Duration) {
     let mut i = 0;
     while i + 1 < periods.len() {

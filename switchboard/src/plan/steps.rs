@@ -9,7 +9,8 @@ use super::sweep::{Swept, margin};
 use crate::facility::{Group, Policy};
 use crate::lease::Lease;
 
-/// What makes machines share a step; raises sort before lowerings of the same instant, so that the lowering holds.
+/// What makes machines share a step; raises sort before lowerings of the same instant, so that the
+/// lowering holds.
 type Key = (Timestamp, bool, usize, bool, Option<LeaseId>);
 
 pub(super) fn steps(
@@ -21,14 +22,19 @@ pub(super) fn steps(
 ) -> Vec<Step> {
     let mut buckets: BTreeMap<Key, Vec<MachineId>> = BTreeMap::new();
     let mut put = |at, lowers, group, starve, lease: &Option<LeaseId>, machine: &MachineId| {
-        buckets.entry((at, lowers, group, starve, lease.clone())).or_default().push(machine.clone());
+        buckets
+            .entry((at, lowers, group, starve, lease.clone()))
+            .or_default()
+            .push(machine.clone());
     };
     for unit in &swept.units {
         let Some(group) = unit.group else { continue };
         for (i, period) in unit.periods.iter().enumerate() {
             put(period.at, true, group, period.means == Means::Starve, &period.lease, &unit.id);
-            let goes_on = |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
-            if let Some(until) = period.until.filter(|until| *until <= horizon && !goes_on(*until)) {
+            let goes_on =
+                |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
+            if let Some(until) = period.until.filter(|until| *until <= horizon && !goes_on(*until))
+            {
                 put(until, false, group, false, &period.lease, &unit.id);
             }
         }
@@ -65,7 +71,10 @@ fn why_down(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usi
             group.id,
             group.feed,
         ),
-        None => format!("feed {} is short by itself: {machines} × {} free {freed} ({worth})", group.feed, group.id),
+        None => format!(
+            "feed {} is short by itself: {machines} × {} free {freed} ({worth})",
+            group.feed, group.id
+        ),
     }
 }
 
@@ -82,7 +91,10 @@ fn why_up(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize
             group.feed,
         ),
         None => {
-            format!("feed {} is not short any more: {machines} × {} may mine again ({worth})", group.feed, group.id)
+            format!(
+                "feed {} is not short any more: {machines} × {} may mine again ({worth})",
+                group.feed, group.id
+            )
         }
     }
 }
@@ -94,22 +106,40 @@ fn worth(policy: &Policy, group: &Group) -> String {
     )
 }
 
-/// The steps at and after the horizon: where a firm lease runs, load falls to the default constraint.
-fn run_out(policy: &Policy, fallback: &[(MachineId, usize, Timestamp)], horizon: Timestamp) -> Vec<Step> {
+/// The steps at and after the horizon: where a firm lease runs, load falls to the default
+/// constraint.
+fn run_out(
+    policy: &Policy,
+    fallback: &[(MachineId, usize, Timestamp)],
+    horizon: Timestamp,
+) -> Vec<Step> {
     let mut buckets: BTreeMap<(Timestamp, usize), Vec<MachineId>> = BTreeMap::new();
     for (machine, group, at) in fallback {
         buckets.entry((*at, *group)).or_default().push(machine.clone());
     }
     let ceiling = |feed: &FeedId| -> String {
         let path = policy.path_up(feed);
-        let found = path.iter().find_map(|feed| feed.default_constraint.map(|watts| format!("{watts} at {}", feed.id)));
+        let found = path.iter().find_map(|feed| {
+            feed.default_constraint.map(|watts| format!("{watts} at {}", feed.id))
+        });
         found.unwrap_or_default()
     };
     let step = |((at, number), machines): ((Timestamp, usize), Vec<MachineId>)| {
         let group = &policy.groups[number];
         let means = if group.backs_firm() { Means::Device } else { Means::Starve };
-        let reason = format!("the plan ends at {horizon} and firm leases run on: down to {}", ceiling(&group.feed));
-        Step { at, group: group.id.clone(), action: Action::Drain, means, machines, lease: None, reason }
+        let reason = format!(
+            "the plan ends at {horizon} and firm leases run on: down to {}",
+            ceiling(&group.feed)
+        );
+        Step {
+            at,
+            group: group.id.clone(),
+            action: Action::Drain,
+            means,
+            machines,
+            lease: None,
+            reason,
+        }
     };
     buckets.into_iter().map(step).collect()
 }

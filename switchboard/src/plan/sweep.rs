@@ -1,5 +1,6 @@
-//! Walks the leases' edges in order of time and chooses machines: at a beginning those that must go, inside the feed
-//! that is short, least worth first; at an end those that may come back. Times are left to [`super::schedule`].
+//! Walks the leases' edges in order of time and chooses machines: at a beginning those that must
+//! go, inside the feed that is short, least worth first; at an end those that may come back. Times
+//! are left to [`super::schedule`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -114,7 +115,10 @@ pub(super) fn sweep(
     let reach = later(horizon, sweep.longest_lead());
     let mut edges: Vec<(Timestamp, Edge, &Lease)> = Vec::new();
     for lease in leases {
-        if lease.reserved_from() < lease.ends() && lease.reserved_from() <= reach && now < lease.ends() {
+        if lease.reserved_from() < lease.ends()
+            && lease.reserved_from() <= reach
+            && now < lease.ends()
+        {
             edges.push((lease.reserved_from(), Edge::Start, lease));
         }
         if now < lease.ends() && lease.ends() <= horizon {
@@ -162,7 +166,8 @@ impl<'a> Sweep<'a> {
         let policy = tree.policy;
         let full = tree.machines(&fleet.population, |group| group.watts);
         let (house, unassigned) = (tree.house(), tree.unassigned(&fleet.population));
-        let fixed = (0..tree.len()).map(|node| house[node] + unassigned[node] + full[node]).collect();
+        let fixed =
+            (0..tree.len()).map(|node| house[node] + unassigned[node] + full[node]).collect();
         let mut bottom_up: Vec<usize> = (0..tree.len()).collect();
         bottom_up.sort_by_key(|node| std::cmp::Reverse(tree.depth(*node)));
         let mut sweep = Self {
@@ -182,7 +187,10 @@ impl<'a> Sweep<'a> {
             let group = &policy.groups[number];
             for known in machines {
                 let before = strangers.remove(&known.id);
-                let woken = held.woken.get(&known.id).is_some_and(|since| later(*since, group.min_up) > now);
+                let woken = held
+                    .woken
+                    .get(&known.id)
+                    .is_some_and(|since| later(*since, group.min_up) > now);
                 sweep.units.push(unit(
                     &known.id,
                     Some((number, group)),
@@ -196,9 +204,11 @@ impl<'a> Sweep<'a> {
         }
         for (id, periods) in strangers {
             let named = periods.first().map(|chosen| &chosen.group);
-            let group = policy.groups.iter().enumerate().find(|(_, group)| Some(&group.id) == named);
+            let group =
+                policy.groups.iter().enumerate().find(|(_, group)| Some(&group.id) == named);
             // A group may have got another name while nobody planned.
-            let group = group.or_else(|| policy.groups.iter().enumerate().find(|(_, group)| group.claims(&id)));
+            let group = group
+                .or_else(|| policy.groups.iter().enumerate().find(|(_, group)| group.claims(&id)));
             sweep.units.push(unit(&id, group, Some(periods), false, false, false, now));
         }
         let order = merit_order(&policy.groups, policy.dispatch.merit);
@@ -220,7 +230,9 @@ impl<'a> Sweep<'a> {
     }
 
     fn path(&self, unit: usize) -> &'a [usize] {
-        self.units[unit].group.map_or(&[], |group| self.tree.path(&self.tree.policy.groups[group].feed))
+        self.units[unit]
+            .group
+            .map_or(&[], |group| self.tree.path(&self.tree.policy.groups[group].feed))
     }
 
     fn take_off(&mut self, unit: usize, period: usize) {
@@ -245,7 +257,9 @@ impl<'a> Sweep<'a> {
 
     fn take_off_what_is_off(&mut self) {
         for unit in 0..self.units.len() {
-            if let Some(period) = self.units[unit].periods.iter().rposition(|period| period.at <= self.now) {
+            if let Some(period) =
+                self.units[unit].periods.iter().rposition(|period| period.at <= self.now)
+            {
                 self.take_off(unit, period);
             }
         }
@@ -262,13 +276,16 @@ impl<'a> Sweep<'a> {
 
     /// Takes machines off until no feed is short, `lease` having begun at `at`.
     fn shed(&mut self, lease: Option<&Lease>, unverified: &[&Lease], at: Timestamp) {
-        // What an earlier plan chose for this lease stays chosen, unless it failed before it was told.
+        // What an earlier plan chose for this lease stays chosen, unless it failed before it was
+        // told.
         for unit in 0..self.units.len() {
             if lease.is_none() || self.units[unit].active.is_some() || self.units[unit].failing {
                 continue;
             }
             let held = |period: &Period| {
-                period.lease.as_ref() == lease.map(|lease| &lease.id) && period.at > self.now && !period.passed_on
+                period.lease.as_ref() == lease.map(|lease| &lease.id)
+                    && period.at > self.now
+                    && !period.passed_on
             };
             if let Some(period) = self.units[unit].periods.iter().position(held) {
                 self.take_off(unit, period);
@@ -295,9 +312,14 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Picks machines below `node`, least worth first, until `target` is freed there. `whose` says for which lease a
-    /// machine goes, or that it must not.
-    fn pick(&mut self, node: usize, target: Watts, whose: impl Fn(&Self, usize) -> Option<Option<LeaseId>>) {
+    /// Picks machines below `node`, least worth first, until `target` is freed there. `whose` says
+    /// for which lease a machine goes, or that it must not.
+    fn pick(
+        &mut self,
+        node: usize,
+        target: Watts,
+        whose: impl Fn(&Self, usize) -> Option<Option<LeaseId>>,
+    ) {
         for unit in 0..self.units.len() {
             if self.freed[node] >= target {
                 return;
@@ -311,18 +333,28 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let Some(lease) = whose(self, unit) else { continue };
-            let Some(group) = self.units[unit].group.map(|group| self.tree.policy.groups[group].id.clone()) else {
+            let Some(group) =
+                self.units[unit].group.map(|group| self.tree.policy.groups[group].id.clone())
+            else {
                 continue;
             };
             let means = if self.units[unit].firm { Means::Device } else { Means::Starve };
-            let planned = self.units[unit]
-                .periods
-                .iter()
-                .position(|period| period.at > self.now && period.lease == lease && !period.passed_on);
+            let planned = self.units[unit].periods.iter().position(|period| {
+                period.at > self.now && period.lease == lease && !period.passed_on
+            });
             let period = planned.unwrap_or_else(|| {
                 let (at, used) = (Timestamp::MAX, true);
-                let period =
-                    Period { lease, held: None, edge: None, at, until: None, means, group, used, passed_on: false };
+                let period = Period {
+                    lease,
+                    held: None,
+                    edge: None,
+                    at,
+                    until: None,
+                    means,
+                    group,
+                    used,
+                    passed_on: false,
+                };
                 self.units[unit].periods.push(period);
                 self.units[unit].periods.len() - 1
             });
@@ -331,7 +363,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// A lease begins: what it needs goes.
-    fn begin<'l>(&mut self, lease: &'l Lease, running: &mut BTreeSet<&'l LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) {
+    fn begin<'l>(
+        &mut self,
+        lease: &'l Lease,
+        running: &mut BTreeSet<&'l LeaseId>,
+        all: &BTreeMap<&LeaseId, &Lease>,
+    ) {
         self.tree.add(&mut self.committed, &lease.feed, lease.gross);
         running.insert(&lease.id);
         let running = running.iter().filter_map(|id| all.get(*id)).copied();
@@ -339,8 +376,9 @@ impl<'a> Sweep<'a> {
         self.shed(Some(lease), &unverified, lease.reserved_from());
     }
 
-    /// Sets free what leases held that are over by now, or unknown, and goes on setting free what an earlier plan began
-    /// to. The edge is the lease's own end, so that a turn to come back does not move away with each new plan.
+    /// Sets free what leases held that are over by now, or unknown, and goes on setting free what
+    /// an earlier plan began to. The edge is the lease's own end, so that a turn to come back does
+    /// not move away with each new plan.
     fn settle_what_ended(
         &mut self,
         coming: &[(Timestamp, Edge, &Lease)],
@@ -352,24 +390,40 @@ impl<'a> Sweep<'a> {
         let last_end = over.max();
         for ended_only in [true, false] {
             for unit in (0..self.units.len()).rev() {
-                let Some(period) = self.units[unit].active.map(|active| &self.units[unit].periods[active]) else {
+                let Some(period) =
+                    self.units[unit].active.map(|active| &self.units[unit].periods[active])
+                else {
                     continue;
                 };
                 if period.at > now {
                     continue;
                 }
                 let needed = period.lease.as_ref().is_some_and(|lease| running.contains(lease));
-                let waits =
-                    period.lease.as_ref().and_then(|lease| all.get(lease)).is_some_and(|lease| now < lease.ends());
+                let waits = period
+                    .lease
+                    .as_ref()
+                    .and_then(|lease| all.get(lease))
+                    .is_some_and(|lease| now < lease.ends());
                 if ended_only == (needed || waits) || (needed && self.units[unit].failing) {
                     continue;
                 }
-                let begun = period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= now);
-                let ended = period.lease.as_ref().and_then(|lease| all.get(lease)).map(|lease| lease.ends());
-                // A running lease gives back what another one's end made needless, but nothing without such an end.
-                let end = if ended_only { ended.or(Some(now)) } else { last_end.filter(|end| *end > period.at) };
+                let begun =
+                    period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= now);
+                let ended = period
+                    .lease
+                    .as_ref()
+                    .and_then(|lease| all.get(lease))
+                    .map(|lease| lease.ends());
+                // A running lease gives back what another one's end made needless, but nothing
+                // without such an end.
+                let end = if ended_only {
+                    ended.or(Some(now))
+                } else {
+                    last_end.filter(|end| *end > period.at)
+                };
                 let Some(edge) = begun.or(end) else { continue };
-                // What was begun goes on unless a lease that counted then needs it; what begins looks ahead from now.
+                // What was begun goes on unless a lease that counted then needs it; what begins
+                // looks ahead from now.
                 let from = if begun.is_some() { edge } else { now };
                 let need = self.needed_until(later(from, self.look_ahead()).max(now), coming);
                 if self.spare(unit, &need) {
@@ -383,7 +437,10 @@ impl<'a> Sweep<'a> {
     /// What is committed now, and what the leases that begin before `until` will need.
     fn needed_until(&self, until: Timestamp, coming: &[(Timestamp, Edge, &Lease)]) -> Vec<Watts> {
         let mut need = self.committed.clone();
-        let soon = coming.iter().take_while(|(at, ..)| *at < until).filter(|(_, edge, _)| *edge == Edge::Start);
+        let soon = coming
+            .iter()
+            .take_while(|(at, ..)| *at < until)
+            .filter(|(_, edge, _)| *edge == Edge::Start);
         for (.., lease) in soon {
             self.tree.add(&mut need, &lease.feed, lease.gross);
         }
@@ -399,16 +456,22 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// Sets free at `at` what is off and not needed: first what ended leases held, best margin first.
+    /// Sets free at `at` what is off and not needed: first what ended leases held, best margin
+    /// first.
     fn release(&mut self, at: Timestamp, committed: &[Watts], running: &BTreeSet<&LeaseId>) {
         for ended_only in [true, false] {
             for unit in (0..self.units.len()).rev() {
-                let Some(period) = self.units[unit].active.map(|active| &self.units[unit].periods[active]) else {
+                let Some(period) =
+                    self.units[unit].active.map(|active| &self.units[unit].periods[active])
+                else {
                     continue;
                 };
                 let needed = period.lease.as_ref().is_some_and(|lease| running.contains(lease));
                 // A machine that does not obey stays told to as long as its lease runs.
-                if ended_only == needed || (needed && self.units[unit].failing) || !self.spare(unit, committed) {
+                if ended_only == needed
+                    || (needed && self.units[unit].failing)
+                    || !self.spare(unit, committed)
+                {
                     continue;
                 }
                 self.give_back(unit, at);
@@ -417,7 +480,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// What an ended lease held and others still need belongs to one of them from now on.
-    fn pass_on(&mut self, at: Timestamp, running: &BTreeSet<&LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) {
+    fn pass_on(
+        &mut self,
+        at: Timestamp,
+        running: &BTreeSet<&LeaseId>,
+        all: &BTreeMap<&LeaseId, &Lease>,
+    ) {
         for unit in 0..self.units.len() {
             let Some(active) = self.units[unit].active else { continue };
             let lease = self.units[unit].periods[active].lease.as_ref();
@@ -428,9 +496,12 @@ impl<'a> Sweep<'a> {
             }
             let path = self.path(unit);
             let near = |lease: &&&LeaseId| {
-                all.get(**lease).and_then(|lease| self.tree.of(&lease.feed)).is_some_and(|node| path.contains(&node))
+                all.get(**lease)
+                    .and_then(|lease| self.tree.of(&lease.feed))
+                    .is_some_and(|node| path.contains(&node))
             };
-            let heir = running.iter().find(near).or_else(|| running.first()).map(|lease| (*lease).clone());
+            let heir =
+                running.iter().find(near).or_else(|| running.first()).map(|lease| (*lease).clone());
             if at <= self.now {
                 // It is off already: only whom it serves changes.
                 self.units[unit].periods[active].lease = heir;
@@ -441,29 +512,42 @@ impl<'a> Sweep<'a> {
             ended.edge = Some(at);
             ended.until = Some(at);
             // An earlier plan may have passed it on alike.
-            let alike =
-                |period: &&mut Period| period.passed_on && !period.used && period.at == at && period.lease == heir;
-            let held = self.units[unit].periods.iter_mut().find(alike).and_then(|period| period.held.take());
+            let alike = |period: &&mut Period| {
+                period.passed_on && !period.used && period.at == at && period.lease == heir
+            };
+            let held = self.units[unit]
+                .periods
+                .iter_mut()
+                .find(alike)
+                .and_then(|period| period.held.take());
             let (edge, until, used, passed_on) = (None, None, true, true);
-            let period = Period { lease: heir, held, edge, at, until, means, group, used, passed_on };
+            let period =
+                Period { lease: heir, held, edge, at, until, means, group, used, passed_on };
             self.units[unit].periods.push(period);
             self.units[unit].active = Some(self.units[unit].periods.len() - 1);
         }
     }
 
-    /// Machines that go when the plan runs out: where a firm lease runs, the feed falls to its default constraint.
-    fn fallback(&self, running: &BTreeSet<&LeaseId>, all: &BTreeMap<&LeaseId, &Lease>) -> Vec<usize> {
+    /// Machines that go when the plan runs out: where a firm lease runs, the feed falls to its
+    /// default constraint.
+    fn fallback(
+        &self,
+        running: &BTreeSet<&LeaseId>,
+        all: &BTreeMap<&LeaseId, &Lease>,
+    ) -> Vec<usize> {
         let mut freed = self.freed.clone();
         let mut off: Vec<bool> = self.units.iter().map(|unit| unit.active.is_some()).collect();
         let mut picked = Vec::new();
         for &node in &self.bottom_up {
             let Some(ceiling) = self.tree.feed(node).default_constraint else { continue };
-            let firm =
-                |lease: &&LeaseId| all.get(*lease).is_some_and(|lease| self.tree.path(&lease.feed).contains(&node));
+            let firm = |lease: &&LeaseId| {
+                all.get(*lease).is_some_and(|lease| self.tree.path(&lease.feed).contains(&node))
+            };
             if !running.iter().any(firm) {
                 continue;
             }
-            let over = self.over(node, self.committed[node], ceiling.min(self.tree.feed(node).usable()));
+            let over =
+                self.over(node, self.committed[node], ceiling.min(self.tree.feed(node).usable()));
             for (unit, off) in off.iter_mut().enumerate() {
                 if freed[node] >= over {
                     break;
@@ -490,13 +574,21 @@ impl<'a> Sweep<'a> {
             let other = self.fixed[node] - self.full[node];
             let left = feed.usable() - other - self.committed[node];
             let mining = self.full[node] - self.freed[node];
-            self.rooms.push(Room { feed: feed.id.clone(), from, to, committed: self.committed[node], left, mining });
+            self.rooms.push(Room {
+                feed: feed.id.clone(),
+                from,
+                to,
+                committed: self.committed[node],
+                left,
+                mining,
+            });
         }
     }
 
     /// No machine is set free that would have to go again before its shortest time awake.
     fn look_ahead(&self) -> Duration {
-        let awake = self.tree.policy.groups.iter().map(|group| group.min_up + group.restore_p95).max();
+        let awake =
+            self.tree.policy.groups.iter().map(|group| group.min_up + group.restore_p95).max();
         awake.unwrap_or_default() + self.longest_lead()
     }
 
@@ -548,18 +640,22 @@ fn unit(
 
 /// What a group's machines earn above their power, USD per MWh, if prices are known.
 pub(super) fn margin(policy: &crate::facility::Policy, group: &Group) -> Option<f64> {
-    let earned = policy.dispatch.hashprice_usd_per_ph_day? * 1000.0 / (24.0 * group.joules_per_terahash);
+    let earned =
+        policy.dispatch.hashprice_usd_per_ph_day? * 1000.0 / (24.0 * group.joules_per_terahash);
     Some(earned - policy.dispatch.power_usd_per_mwh.unwrap_or(0.0))
 }
 
-/// Each group's place in the order of going. At one hashprice and one power price the margin per kW falls exactly as the
-/// joules per terahash rise, so that both rules give one order, and no price need be known.
+/// Each group's place in the order of going. At one hashprice and one power price the margin per kW
+/// falls exactly as the joules per terahash rise, so that both rules give one order, and no price
+/// need be known.
 fn merit_order(groups: &[Group], merit: Merit) -> Vec<usize> {
     let mut order: Vec<usize> = (0..groups.len()).collect();
     match merit {
         Merit::Listed => {}
         Merit::MarginPerKw | Merit::JoulesPerTerahash => {
-            order.sort_by(|a, b| groups[*b].joules_per_terahash.total_cmp(&groups[*a].joules_per_terahash));
+            order.sort_by(|a, b| {
+                groups[*b].joules_per_terahash.total_cmp(&groups[*a].joules_per_terahash)
+            });
         }
     }
     let mut place = vec![0; groups.len()];

@@ -25,7 +25,8 @@ fn downs(plan: &Plan) -> Vec<Timestamp> {
     plan.steps.iter().filter(|step| step.action == Action::Drain).map(|step| step.at).collect()
 }
 
-// On a: house 1 + mining 42 + lease 20 = 63 kW of 50: 13 kW short, which takes five machines of 2.97 kW.
+// On a: house 1 + mining 42 + lease 20 = 63 kW of 50: 13 kW short, which takes five machines of
+// 2.97 kW.
 #[test]
 fn exactly_enough_goes_in_the_feed_that_is_short_least_worth_first() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
@@ -34,7 +35,8 @@ fn exactly_enough_goes_in_the_feed_that_is_short_least_worth_first() {
     assert_eq!(plan.leases["l"].shed, Watts(14_850));
 }
 
-// 940 is when it must be proven; 65 s of shedding, settling, proof and margin before; 500 W/s before that.
+// 940 is when it must be proven; 65 s of shedding, settling, proof and margin before; 500 W/s
+// before that.
 #[test]
 fn lowering_begins_at_the_latest_safe_start_and_keeps_to_the_ramp() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
@@ -48,7 +50,10 @@ fn raising_comes_after_the_end_in_small_steps() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
     let ups: Vec<_> = plan.steps.iter().filter(|step| step.action == Action::Run).collect();
     // 12 kW a minute is one machine in 15 s; two at once would be too much.
-    assert_eq!(ups.iter().map(|step| step.at).collect::<Vec<_>>(), [2000, 2015, 2030, 2045, 2060].map(at));
+    assert_eq!(
+        ups.iter().map(|step| step.at).collect::<Vec<_>>(),
+        [2000, 2015, 2030, 2045, 2060].map(at)
+    );
     assert!(ups.iter().all(|step| step.machines.len() == 1));
 }
 
@@ -65,7 +70,9 @@ fn the_best_earning_machines_come_back_first() {
 fn reasons_say_lease_feed_figures_and_worth() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
     let reason = &plan.steps[0].reason;
-    for part in ["lease l takes 20.000 kW at a", "1 × old on a free 2.970 kW", "30.0 J/TH, 10.56 USD/MWh"] {
+    for part in
+        ["lease l takes 20.000 kW at a", "1 × old on a free 2.970 kW", "30.0 J/TH, 10.56 USD/MWh"]
+    {
         assert!(reason.contains(part), "{part}: {reason}");
     }
 }
@@ -86,8 +93,13 @@ fn for_one_who_accepts_it_they_go_after_all_others() {
     assert_eq!(chosen.iter().filter(|machine| machine.starts_with("far.")).count(), 8);
     assert_eq!(chosen.iter().filter(|machine| machine.starts_with("dumb.")).count(), 2);
     assert_eq!(plan.leases["l"].starved, 2);
-    let starve = plan.steps.iter().filter(|step| step.means == Means::Starve && step.action == Action::Drain);
-    assert!(starve.flat_map(|step| &step.machines).all(|machine| machine.as_str().starts_with("dumb.")));
+    let starve = plan
+        .steps
+        .iter()
+        .filter(|step| step.means == Means::Starve && step.action == Action::Drain);
+    assert!(
+        starve.flat_map(|step| &step.machines).all(|machine| machine.as_str().starts_with("dumb."))
+    );
 }
 
 #[test]
@@ -112,7 +124,10 @@ fn a_machine_that_fails_is_replaced_and_the_others_stay() {
     fleet.groups[1][2].failing = true;
     let after = plan(&policy, &leases, &fleet, &before.selection, at(900));
     // The one that failed stays told to go.
-    assert_eq!(machines(&after, "l"), ["old.000", "old.001", "old.002", "old.003", "old.004", "old.005"]);
+    assert_eq!(
+        machines(&after, "l"),
+        ["old.000", "old.001", "old.002", "old.003", "old.004", "old.005"]
+    );
     assert_eq!(after.selection.off[&MachineId::from("old.005")][0].at, at(900), "at once");
     // Before it was told anything it is simply passed over.
     let early = plan(&policy, &leases, &fleet, &before.selection, at(100));
@@ -126,7 +141,13 @@ fn a_machine_that_fails_is_replaced_and_the_others_stay() {
 fn make_up_machines_go_beyond_what_is_short() {
     let mut policy = policy();
     policy.dispatch.make_up_pct = 20.0;
-    let plan = plan(&policy, &[lease("l", "a", 20_000, 1000, 2000)], &fleet(&policy), &Selection::default(), at(0));
+    let plan = plan(
+        &policy,
+        &[lease("l", "a", 20_000, 1000, 2000)],
+        &fleet(&policy),
+        &Selection::default(),
+        at(0),
+    );
     assert_eq!(machines(&plan, "l").len(), 6, "13 kW and a fifth are 15.6");
 }
 
@@ -159,10 +180,14 @@ fn machines_that_nobody_saw_are_counted_and_not_chosen() {
     let mut fleet = fleet(&policy);
     fleet.groups[1].truncate(2);
     fleet.groups[0].clear();
-    let plan = plan(&policy, &[lease("l", "a", 20_000, 1000, 2000)], &fleet, &Selection::default(), at(0));
+    let plan =
+        plan(&policy, &[lease("l", "a", 20_000, 1000, 2000)], &fleet, &Selection::default(), at(0));
     // Two are all that can go on a; the root, 60 W short still, takes one elsewhere.
     assert_eq!(machines(&plan, "l"), ["far.000", "old.000", "old.001"]);
-    assert_eq!(plan.deficits, [Deficit { feed: "a".into(), from: at(940), short: Watts(13_000 - 2 * 2970) }]);
+    assert_eq!(
+        plan.deficits,
+        [Deficit { feed: "a".into(), from: at(940), short: Watts(13_000 - 2 * 2970) }]
+    );
 }
 
 #[test]
@@ -193,10 +218,21 @@ fn undeclared_sessions_count_at_their_feed() {
 fn the_shortest_time_asleep_is_kept() {
     let mut policy = policy();
     policy.groups[1].min_down = Duration::from_secs(7200);
-    let plan = plan(&policy, &[lease("l", "a", 4_000, 1000, 1100)], &fleet(&policy), &Selection::default(), at(0));
+    let plan = plan(
+        &policy,
+        &[lease("l", "a", 4_000, 1000, 1100)],
+        &fleet(&policy),
+        &Selection::default(),
+        at(0),
+    );
     assert!(plan.selection.off.is_empty(), "4 kW are free");
-    let plan =
-        super::plan(&policy, &[lease("l", "a", 9_000, 1000, 1100)], &fleet(&policy), &Selection::default(), at(0));
+    let plan = super::plan(
+        &policy,
+        &[lease("l", "a", 9_000, 1000, 1100)],
+        &fleet(&policy),
+        &Selection::default(),
+        at(0),
+    );
     let chosen = &plan.selection.off.values().next().unwrap()[0];
     assert_eq!(chosen.until, Some(later(chosen.at, Duration::from_secs(7200))));
 }
@@ -237,13 +273,14 @@ fn two_leases_at_once_share_the_ramp() {
     let window = Duration::from_secs(30);
     for (from, _) in &steps {
         let until = later(*from, window);
-        let sum: i64 = steps.iter().filter(|(at, _)| from <= at && *at < until).map(|(_, watts)| watts).sum();
+        let sum: i64 =
+            steps.iter().filter(|(at, _)| from <= at && *at < until).map(|(_, watts)| watts).sum();
         assert!(sum <= 15_000 + 2970, "{sum} W within 30 s of {from}");
     }
 }
 
-/// Random policies and admitted leases: at every instant of the horizon what is planned fits under every feed, however
-/// often it is planned anew.
+/// Random policies and admitted leases: at every instant of the horizon what is planned fits under
+/// every feed, however often it is planned anew.
 #[test]
 fn planned_load_and_commitments_never_exceed_what_is_usable() {
     for seed in 0..60 {
@@ -267,7 +304,9 @@ fn planned_load_and_commitments_never_exceed_what_is_usable() {
                     start,
                     start + random.random_range(10..8000),
                 );
-                if let Ok(admission) = admit::admit(&policy, &fleet.population, &leases, asked, at(now)) {
+                if let Ok(admission) =
+                    admit::admit(&policy, &fleet.population, &leases, asked, at(now))
+                {
                     leases.push(admission.lease);
                 }
             }
@@ -289,16 +328,28 @@ fn planned_load_and_commitments_never_exceed_what_is_usable() {
     }
 }
 
-/// Planning again at the same instant moves nothing that is off just now, and soon moves nothing at all: what is meant for
-/// later may be improved once, when times that were joined free a place in the queue of those coming back.
-fn settle(policy: &Policy, leases: &[Lease], fleet: &Fleet, mut plan: Plan, now: i64, seed: u64) -> Plan {
+/// Planning again at the same instant moves nothing that is off just now, and soon moves nothing at
+/// all: what is meant for later may be improved once, when times that were joined free a place in
+/// the queue of those coming back.
+fn settle(
+    policy: &Policy,
+    leases: &[Lease],
+    fleet: &Fleet,
+    mut plan: Plan,
+    now: i64,
+    seed: u64,
+) -> Plan {
     let off = |plan: &Plan| -> BTreeSet<MachineId> {
         let off = plan.selection.iter().filter(|(_, chosen)| chosen.covers(at(now)));
         off.map(|(machine, _)| machine.clone()).collect()
     };
     for _ in 0..4 {
         let again = super::plan(policy, leases, fleet, &plan.selection, at(now));
-        assert_eq!(off(&plan), off(&again), "seed {seed} at {now}: planning again moves nothing that is off");
+        assert_eq!(
+            off(&plan),
+            off(&again),
+            "seed {seed} at {now}: planning again moves nothing that is off"
+        );
         if diff(Some(&plan), &again).is_empty() {
             return again;
         }
@@ -316,7 +367,8 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
         .filter(|t| *t >= at(now) && *t <= plan.horizon)
         .collect();
     for instant in instants {
-        // What was told to go by the slowest shed time before is down by now; what may run counts in full at once.
+        // What was told to go by the slowest shed time before is down by now; what may run counts
+        // in full at once.
         let told = timeline.standing_at(instant - Duration::from_secs(20));
         let standing = timeline.standing_at(instant);
         for feed in &policy.feeds {
@@ -324,17 +376,25 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
             for other in policy.feeds.iter().filter(|other| policy.is_below(&other.id, &feed.id)) {
                 load += other.house;
             }
-            for lease in leases.iter().filter(|lease| policy.is_below(&lease.feed, &feed.id) && lease.reserves(instant))
+            for lease in leases
+                .iter()
+                .filter(|lease| policy.is_below(&lease.feed, &feed.id) && lease.reserves(instant))
             {
                 load += lease.gross;
             }
-            for group in policy.groups.iter().filter(|group| policy.is_below(&group.feed, &feed.id)) {
-                let down = told.keys().filter(|id| standing.contains_key(*id) && group.claims(id)).count();
+            for group in policy.groups.iter().filter(|group| policy.is_below(&group.feed, &feed.id))
+            {
+                let down =
+                    told.keys().filter(|id| standing.contains_key(*id) && group.claims(id)).count();
                 let down = u32::try_from(down).unwrap();
-                load +=
-                    crate::tree::times(group.residual, down) + crate::tree::times(group.watts, group.machines - down);
+                load += crate::tree::times(group.residual, down)
+                    + crate::tree::times(group.watts, group.machines - down);
             }
-            assert!(load <= feed.usable(), "seed {seed}: {load} on {} at {instant}, planned at {now}", feed.id);
+            assert!(
+                load <= feed.usable(),
+                "seed {seed}: {load} on {} at {instant}, planned at {now}",
+                feed.id
+            );
         }
     }
 }
@@ -346,8 +406,9 @@ fn a_large_fleet_is_planned_quickly_enough_to_be_planned_at_all() {
     policy.feeds[1].limit = Watts(80_000_000);
     policy.groups = vec![group("big", "a", 20_000, 25.0, true)];
     policy.ramp.down_per_min = Watts(20_000_000);
-    let leases: Vec<Lease> =
-        (0..20).map(|i| lease(&format!("l{i}"), "a", 3_000_000, 3600 + i * 300, 9000 + i * 300)).collect();
+    let leases: Vec<Lease> = (0..20)
+        .map(|i| lease(&format!("l{i}"), "a", 3_000_000, 3600 + i * 300, 9000 + i * 300))
+        .collect();
     let fleet = fleet(&policy);
     let plan = plan(&policy, &leases, &fleet, &Selection::default(), at(0));
     assert!(plan.deficits.is_empty());

@@ -28,8 +28,10 @@ pub(super) fn read(
         return None;
     }
     let count = sections.len();
-    let read: Vec<Read> =
-        sections.into_iter().filter_map(|(name, section)| read_one(document, &name, section, names)).collect();
+    let read: Vec<Read> = sections
+        .into_iter()
+        .filter_map(|(name, section)| read_one(document, &name, section, names))
+        .collect();
     if read.len() < count {
         return None;
     }
@@ -71,11 +73,14 @@ fn read_one(document: &Document, name: &str, section: Section<'_>, names: &Names
         meter: meter.map(MeterId::from),
     };
     if feed.house + feed.reserve > feed.limit {
-        let message = format!("house {house} + reserve {reserve} is more than the limit {}", feed.limit);
+        let message =
+            format!("house {house} + reserve {reserve} is more than the limit {}", feed.limit);
         document.report(&limit_spot, message, None);
     } else if feed.usable() <= Watts::ZERO {
         let (limit, usable) = (feed.limit, feed.usable());
-        let message = format!("nothing is usable: {limit} x {continuous_factor} - reserve {reserve} = {usable}");
+        let message = format!(
+            "nothing is usable: {limit} x {continuous_factor} - reserve {reserve} = {usable}"
+        );
         document.report(&limit_spot, message, None);
     }
     // A name that leads nowhere was told; without it the tree cannot be judged.
@@ -87,7 +92,8 @@ fn read_one(document: &Document, name: &str, section: Section<'_>, names: &Names
 
 /// Orders the feeds from the one root down, in the order of the file where that leaves a choice.
 fn order(document: &Document, read: &[Read]) -> Option<Vec<usize>> {
-    let index: BTreeMap<&FeedId, usize> = read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
+    let index: BTreeMap<&FeedId, usize> =
+        read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); read.len()];
     let mut roots = Vec::new();
     for (at, one) in read.iter().enumerate() {
@@ -106,8 +112,10 @@ fn order(document: &Document, read: &[Read]) -> Option<Vec<usize>> {
     let circles = report_circles(document, read, &index, &reached);
     if let Some((first, more)) = roots.split_first() {
         for other in more {
-            let message =
-                format!("a second feed without a parent: [feed.{}] is the root already", read[*first].feed.id);
+            let message = format!(
+                "a second feed without a parent: [feed.{}] is the root already",
+                read[*first].feed.id
+            );
             document.report(&read[*other].parent_spot, message, None);
         }
     }
@@ -121,7 +129,8 @@ fn report_circles(
     index: &BTreeMap<&FeedId, usize>,
     reached: &BTreeSet<usize>,
 ) -> bool {
-    let parent_of = |at: usize| read[at].feed.parent.as_ref().and_then(|parent| index.get(parent)).copied();
+    let parent_of =
+        |at: usize| read[at].feed.parent.as_ref().and_then(|parent| index.get(parent)).copied();
     let mut seen = reached.clone();
     let mut found = false;
     for start in 0..read.len() {
@@ -146,7 +155,11 @@ fn report_circles(
             .map(|at| read[*at].feed.id.as_str())
             .collect();
         shown.push(if circle.len() > SHOWN_MAX { "..." } else { read[first].feed.id.as_str() });
-        document.report(&read[first].parent_spot, format!("the feeds form a circle: {}", shown.join(" -> ")), None);
+        document.report(
+            &read[first].parent_spot,
+            format!("the feeds form a circle: {}", shown.join(" -> ")),
+            None,
+        );
         found = true;
     }
     found
@@ -154,27 +167,39 @@ fn report_circles(
 
 /// House load counts at every feed above it: it must fit each one, and its default constraint.
 fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
-    let index: BTreeMap<&FeedId, usize> = read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
-    // One feed's load is at most 1 TW and a file holds far fewer than 9 million feeds, but none of this may wrap.
+    let index: BTreeMap<&FeedId, usize> =
+        read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
+    // One feed's load is at most 1 TW and a file holds far fewer than 9 million feeds, but none of
+    // this may wrap.
     let mut house: Vec<Option<Watts>> = read.iter().map(|read| Some(read.feed.house)).collect();
     for at in order.iter().rev() {
-        let Some(parent) = read[*at].feed.parent.as_ref().and_then(|parent| index.get(parent)) else { continue };
-        house[*parent] = house[*parent].zip(house[*at]).and_then(|(a, b)| a.0.checked_add(b.0)).map(Watts);
+        let Some(parent) = read[*at].feed.parent.as_ref().and_then(|parent| index.get(parent))
+        else {
+            continue;
+        };
+        house[*parent] =
+            house[*parent].zip(house[*at]).and_then(|(a, b)| a.0.checked_add(b.0)).map(Watts);
     }
     for at in order {
         let Read { feed, house_spot, constraint_spot, .. } = &read[*at];
         let (usable, Some(house)) = (feed.usable(), house[*at]) else {
-            document.report(house_spot, "the house load below this feed adds up to no number", None);
+            document.report(
+                house_spot,
+                "the house load below this feed adds up to no number",
+                None,
+            );
             continue;
         };
         if feed.house + feed.reserve <= feed.limit && usable > Watts::ZERO && house > usable {
-            let message = format!("the house load here and below, {house}, is more than the usable {usable}");
+            let message =
+                format!("the house load here and below, {house}, is more than the usable {usable}");
             document.report(house_spot, message, None);
             continue;
         }
         match feed.default_constraint {
             Some(constraint) if constraint < house => {
-                let message = format!("{constraint} is less than the house load here and below, {house}");
+                let message =
+                    format!("{constraint} is less than the house load here and below, {house}");
                 document.report(constraint_spot, message, None);
             }
             Some(constraint) if constraint > usable => {

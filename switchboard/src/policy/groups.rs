@@ -9,7 +9,8 @@ use directive::{FeedId, GroupId, Watts};
 use super::{Names, reference};
 use crate::facility::{ActuatorSpec, Group};
 
-/// Reads all groups in the order of the file. `lacking` names the feeds without a default constraint.
+/// Reads all groups in the order of the file. `lacking` names the feeds without a default
+/// constraint.
 pub(super) fn read(
     document: &Document,
     root: &Section<'_>,
@@ -18,7 +19,10 @@ pub(super) fn read(
     lacking: BTreeMap<String, Spot>,
 ) -> Option<Vec<Group>> {
     if sections.is_empty() {
-        root.mistake("group", "no groups: write a [group.NAME] section for each kind of machine at each feed");
+        root.mistake(
+            "group",
+            "no groups: write a [group.NAME] section for each kind of machine at each feed",
+        );
         return None;
     }
     let count = sections.len();
@@ -31,7 +35,10 @@ pub(super) fn read(
         let drawn = group.watts.0.checked_mul(i64::from(group.machines));
         fleet = fleet.zip(drawn).and_then(|(sum, drawn)| sum.0.checked_add(drawn)).map(Watts);
         if fleet.is_none_or(|sum| sum > Watts::LIMIT) {
-            let message = format!("the groups up to here draw more than {}, which no site does", Watts::LIMIT);
+            let message = format!(
+                "the groups up to here draw more than {}, which no site does",
+                Watts::LIMIT
+            );
             document.report(&machines_spot, message, None);
             return None;
         }
@@ -57,10 +64,12 @@ impl Reader<'_> {
             section.required_str("feed");
         }
         let feed = reference(self.document, &section, "feed", "feed", &self.names.feeds);
-        // A feed that carries groups needs a ceiling for when the plan has run out. Told once for each feed.
+        // A feed that carries groups needs a ceiling for when the plan has run out. Told once for
+        // each feed.
         if let Some(spot) = feed.and_then(|feed| self.lacking.remove(feed)) {
-            let message =
-                format!("missing: [group.{name}] hangs here and needs a ceiling for when the plan has run out");
+            let message = format!(
+                "missing: [group.{name}] hangs here and needs a ceiling for when the plan has run out"
+            );
             self.document.report(&spot, message, None);
         }
         let matches = section.required_strings("match");
@@ -110,11 +119,14 @@ fn read_actuator(section: Section<'_>) -> Option<ActuatorSpec> {
         Registered,
     }
     // Of an unknown kind no key can be judged.
-    let kind = section.required_choice("kind", &[("exec", Kind::Exec), ("registered", Kind::Registered)])?;
+    let kind = section
+        .required_choice("kind", &[("exec", Kind::Exec), ("registered", Kind::Registered)])?;
     let actuator = match kind {
         Kind::Exec => {
-            let [sleep, wake, read] = ["sleep", "wake", "read"].map(|key| read_command(&section, key));
-            let timeout = section.duration_or("timeout", Duration::from_millis(100)..=TIMEOUT_MAX, TIMEOUT);
+            let [sleep, wake, read] =
+                ["sleep", "wake", "read"].map(|key| read_command(&section, key));
+            let timeout =
+                section.duration_or("timeout", Duration::from_millis(100)..=TIMEOUT_MAX, TIMEOUT);
             let concurrency = section.integer_or("concurrency", 1..=1024_u16, 8);
             sleep.zip(wake).zip(read).map(|((sleep, wake), read)| ActuatorSpec::Exec {
                 sleep,
@@ -124,31 +136,39 @@ fn read_actuator(section: Section<'_>) -> Option<ActuatorSpec> {
                 concurrency: usize::from(concurrency),
             })
         }
-        Kind::Registered => section.required_str("name").map(|name| ActuatorSpec::Registered { name: name.to_owned() }),
+        Kind::Registered => section
+            .required_str("name")
+            .map(|name| ActuatorSpec::Registered { name: name.to_owned() }),
     };
     section.finish();
     actuator
 }
 
-/// Reads a program with its arguments. The machine's name comes from a miner: it may fill an argument, never choose the
-/// program.
+/// Reads a program with its arguments. The machine's name comes from a miner: it may fill an
+/// argument, never choose the program.
 fn read_command(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
     let command = section.required_strings(key)?;
     let (program, arguments) = command.split_first()?;
-    if program.contains("{machine}") || (arguments.is_empty() && program.contains(char::is_whitespace)) {
-        let how = "write a list, the program first: [\"/usr/local/bin/miner\", \"sleep\", \"{machine}\"]";
+    if program.contains("{machine}")
+        || (arguments.is_empty() && program.contains(char::is_whitespace))
+    {
+        let how =
+            "write a list, the program first: [\"/usr/local/bin/miner\", \"sleep\", \"{machine}\"]";
         section.mistake(key, format!("{program:?} is no program; {how}"));
         return None;
     }
     if !arguments.iter().any(|argument| argument.contains("{machine}")) {
-        section.mistake(key, "no argument holds {machine}, so the command could not tell the machines apart");
+        section.mistake(
+            key,
+            "no argument holds {machine}, so the command could not tell the machines apart",
+        );
         return None;
     }
     Some(command.into_iter().map(str::to_owned).collect())
 }
 
-/// Which group took which pattern. The first group in the file that matches wins, so a repeated pattern, and any after a
-/// `*`, would never match.
+/// Which group took which pattern. The first group in the file that matches wins, so a repeated
+/// pattern, and any after a `*`, would never match.
 #[derive(Default)]
 struct Claims {
     taken: BTreeMap<String, String>,
@@ -158,16 +178,23 @@ struct Claims {
 impl Claims {
     fn check(&mut self, name: &str, section: &Section<'_>, patterns: &[&str]) {
         if let Some(above) = &self.catch_all {
-            section.mistake("match", format!("never reached: [group.{above}] above takes every worker"));
+            section.mistake(
+                "match",
+                format!("never reached: [group.{above}] above takes every worker"),
+            );
             return;
         }
         for pattern in patterns {
             if pattern.len() > PATTERN_MAX || pattern.chars().any(char::is_control) {
-                let message = format!("a pattern is at most {PATTERN_MAX} bytes without control characters");
+                let message =
+                    format!("a pattern is at most {PATTERN_MAX} bytes without control characters");
                 section.mistake("match", message);
             }
             if let Some(other) = self.taken.insert((*pattern).to_owned(), name.to_owned()) {
-                section.mistake("match", format!("the pattern {pattern:?} stands in [group.{other}] already"));
+                section.mistake(
+                    "match",
+                    format!("the pattern {pattern:?} stands in [group.{other}] already"),
+                );
             }
             if pattern.chars().all(|c| c == '*') {
                 self.catch_all = Some(name.to_owned());

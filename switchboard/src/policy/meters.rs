@@ -26,15 +26,22 @@ fn read_one(id: MeterId, section: Section<'_>) -> Option<MeterSpec> {
         Registered,
     }
     // Of an unknown kind no key can be judged.
-    let kind = section.required_choice("kind", &[("file", Kind::File), ("registered", Kind::Registered)])?;
+    let kind = section
+        .required_choice("kind", &[("file", Kind::File), ("registered", Kind::Registered)])?;
     let source = match kind {
         Kind::File => section.required_path("path").map(|path| MeterSource::File { path }),
-        Kind::Registered => section.required_str("name").map(|name| MeterSource::Registered { name: name.to_owned() }),
+        Kind::Registered => section
+            .required_str("name")
+            .map(|name| MeterSource::Registered { name: name.to_owned() }),
     };
     let period = section.duration_or("period", PERIOD_MIN..=PERIOD_MAX, PERIOD);
-    let stale_after = section.duration_or("stale_after", PERIOD_MIN..=STALE_MAX, STALE.max(period * 3));
+    let stale_after =
+        section.duration_or("stale_after", PERIOD_MIN..=STALE_MAX, STALE.max(period * 3));
     if stale_after <= period {
-        section.mistake("stale_after", "must be longer than the period, or every measurement is stale before the next");
+        section.mistake(
+            "stale_after",
+            "must be longer than the period, or every measurement is stale before the next",
+        );
     }
     section.finish();
     Some(MeterSpec { id, source: source?, period, stale_after })

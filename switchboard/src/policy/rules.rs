@@ -1,5 +1,5 @@
-//! `[dispatch]`, `[ramp]` and `[failsafe]`: how to choose machines, how fast load may move, and what holds when something
-//! is lost. Every key has a default.
+//! `[dispatch]`, `[ramp]` and `[failsafe]`: how to choose machines, how fast load may move, and
+//! what holds when something is lost. Every key has a default.
 
 use std::time::Duration;
 
@@ -9,8 +9,11 @@ use directive::Watts;
 use crate::facility::{Dispatch, Failsafe, Merit, Ramp};
 
 pub(super) fn read_dispatch(section: &Section<'_>) -> Option<Dispatch> {
-    let merits =
-        [("margin-per-kw", Merit::MarginPerKw), ("j-per-th", Merit::JoulesPerTerahash), ("listed", Merit::Listed)];
+    let merits = [
+        ("margin-per-kw", Merit::MarginPerKw),
+        ("j-per-th", Merit::JoulesPerTerahash),
+        ("listed", Merit::Listed),
+    ];
     let dispatch = Dispatch {
         merit: section.choice_or("merit", &merits, Merit::MarginPerKw),
         make_up_pct: section.float_or("make_up_pct", 0.0..=100.0, 3.0),
@@ -46,14 +49,19 @@ pub(super) fn read_ramp(section: &Section<'_>) -> Option<Ramp> {
 pub(super) fn read_failsafe(section: &Section<'_>) -> Option<Failsafe> {
     let plan_horizon = section.duration_or("plan_horizon", hours(1)..=hours(14 * 24), hours(72));
     let permit_ttl = section.duration_or("permit_ttl", secs(5)..=secs(120), secs(120));
-    let permit_every = section.duration_or("permit_every", secs(1)..=secs(120), secs(30).min(permit_ttl / 4));
+    let permit_every =
+        section.duration_or("permit_every", secs(1)..=secs(120), secs(30).min(permit_ttl / 4));
     // Two renewals in a row may get lost before power that is up counts as unpermitted.
     if permit_every > permit_ttl / 3 {
         let key = if section.has("permit_every") { "permit_every" } else { "permit_ttl" };
         let most = permit_ttl.as_secs_f64() / 3.0;
-        section.mistake(key, format!("permit_every must be at most a third of permit_ttl, {most:.1} s"));
+        section.mistake(
+            key,
+            format!("permit_every must be at most a third of permit_ttl, {most:.1} s"),
+        );
     }
-    let report_stale_after = section.duration_or("report_stale_after", secs(1)..=secs(600), secs(30));
+    let report_stale_after =
+        section.duration_or("report_stale_after", secs(1)..=secs(600), secs(30));
     let retries = section.integer_or("retries", 1..=100, 3);
     section.finish();
     Some(Failsafe { plan_horizon, permit_ttl, permit_every, report_stale_after, retries })

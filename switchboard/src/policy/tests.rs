@@ -1,4 +1,5 @@
-//! What operators get wrong in a policy, and that each mistake names its line, column, key and what was meant.
+//! What operators get wrong in a policy, and that each mistake names its line, column, key and what
+//! was meant.
 
 use std::time::Duration;
 
@@ -75,16 +76,31 @@ fn a_sound_policy_is_read_into_watts_with_its_defaults() {
     assert_eq!(policy.feeds[1].default_constraint, Some(Watts(300_000)));
     let old = policy.group(&GroupId::from("old")).unwrap();
     assert_eq!((old.watts, old.residual, old.machines), (Watts(3000), Watts(50), 100));
-    assert_eq!((old.shed_p95, old.min_up), (Some(Duration::from_secs(25)), Duration::from_secs(600)));
+    assert_eq!(
+        (old.shed_p95, old.min_up),
+        (Some(Duration::from_secs(25)), Duration::from_secs(600))
+    );
     assert!(old.backs_firm());
-    let Some(ActuatorSpec::Exec { sleep, timeout, concurrency, .. }) = &old.actuator else { panic!("{old:?}") };
-    assert_eq!((sleep.join(" ").as_str(), timeout.as_secs(), *concurrency), ("minerctl sleep {machine}", 10, 8));
+    let Some(ActuatorSpec::Exec { sleep, timeout, concurrency, .. }) = &old.actuator else {
+        panic!("{old:?}")
+    };
+    assert_eq!(
+        (sleep.join(" ").as_str(), timeout.as_secs(), *concurrency),
+        ("minerctl sleep {machine}", 10, 8)
+    );
     assert!(!policy.groups[1].backs_firm());
     let meter = &policy.meters[&MeterId::from("a")];
     assert_eq!(meter.source, MeterSource::File { path: "etc/a.kw".into() });
     assert_eq!((meter.period.as_secs(), meter.stale_after.as_secs()), (5, 30));
-    assert_eq!((policy.dispatch.merit, policy.dispatch.settle.as_secs()), (Merit::JoulesPerTerahash, 20));
-    assert_eq!(policy.failsafe.permit_every, Duration::from_secs(15), "a quarter of the permit's life");
+    assert_eq!(
+        (policy.dispatch.merit, policy.dispatch.settle.as_secs()),
+        (Merit::JoulesPerTerahash, 20)
+    );
+    assert_eq!(
+        policy.failsafe.permit_every,
+        Duration::from_secs(15),
+        "a quarter of the permit's life"
+    );
     assert_eq!(policy.ramp.up_per_min, Watts(5_000_000));
 }
 
@@ -98,7 +114,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "tieline.policy/2",
             "p.toml:1:10: schema: \"tieline.policy/2\" is no schema this version reads, did you mean \"tieline.policy/1\"?",
         ),
-        ("[dispatch]", "[dispach]", "p.toml:36:2: dispach: unknown key, did you mean \"dispatch\"?"),
+        (
+            "[dispatch]",
+            "[dispach]",
+            "p.toml:36:2: dispach: unknown key, did you mean \"dispatch\"?",
+        ),
         // The site.
         ("name = \"demo\"", "", "p.toml:2:1: site.name: missing"),
         (
@@ -123,7 +143,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "parent = \"pio\"",
             "p.toml:6:10: feed.xfmr-a.parent: there is no [feed.pio], did you mean \"poi\"?",
         ),
-        ("parent = \"poi\"", "parent = \"grid\"", "p.toml:6:10: feed.xfmr-a.parent: there is no [feed.grid]"),
+        (
+            "parent = \"poi\"",
+            "parent = \"grid\"",
+            "p.toml:6:10: feed.xfmr-a.parent: there is no [feed.grid]",
+        ),
         (
             "parent = \"poi\"",
             "",
@@ -140,7 +164,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "p.toml:6:10: feed.xfmr-a.parent: the feeds form a circle: xfmr-a -> xfmr-a",
         ),
         ("limit_kw = 500", "limit_kv = 500", "p.toml:5:1: feed.xfmr-a.limit_kw: missing"),
-        ("limit_kw = 500", "limit_kw = nan", "p.toml:7:12: feed.xfmr-a.limit_kw: NaN is not a finite number"),
+        (
+            "limit_kw = 500",
+            "limit_kw = nan",
+            "p.toml:7:12: feed.xfmr-a.limit_kw: NaN is not a finite number",
+        ),
         ("limit_kw = 500", "limit_kw = -1", "p.toml:7:12: feed.xfmr-a.limit_kw: -1 kW is negative"),
         (
             "limit_kw = 1000",
@@ -225,8 +253,16 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "\"**\"",
             "p.toml:32:9: group.new.match: never reached: [group.old] above takes every worker",
         ),
-        ("machines = 100", "machines = 0", "p.toml:20:12: group.old.machines: 0 is outside 1 to 1000000"),
-        ("machines = 100", "machines = 1.5", "p.toml:20:12: group.old.machines: expected an integer, found a float"),
+        (
+            "machines = 100",
+            "machines = 0",
+            "p.toml:20:12: group.old.machines: 0 is outside 1 to 1000000",
+        ),
+        (
+            "machines = 100",
+            "machines = 1.5",
+            "p.toml:20:12: group.old.machines: expected an integer, found a float",
+        ),
         (
             "asic_kw = 3\n",
             "asic_kw = 100_000_000\n",
@@ -259,7 +295,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "kind = \"snmp\"",
             "p.toml:26:8: group.old.actuator.kind: \"snmp\" is none of \"exec\", \"registered\"",
         ),
-        ("[\"minerctl\", \"sleep\", \"{machine}\"]", "[]", "p.toml:27:9: group.old.actuator.sleep: must not be empty"),
+        (
+            "[\"minerctl\", \"sleep\", \"{machine}\"]",
+            "[]",
+            "p.toml:27:9: group.old.actuator.sleep: must not be empty",
+        ),
         (
             "[\"minerctl\", \"sleep\", \"{machine}\"]",
             "[\"minerctl\", \"sleep\", \"{machin}\"]",
@@ -272,7 +312,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "p.toml:27:9: group.old.actuator.sleep: \"minerctl sleep {machine}\" is no program; write a list, the program \
              first: [\"/usr/local/bin/miner\", \"sleep\", \"{machine}\"]",
         ),
-        ("read = [\"minerctl\", \"read\", \"{machine}\"]", "", "p.toml:25:1: group.old.actuator.read: missing"),
+        (
+            "read = [\"minerctl\", \"read\", \"{machine}\"]",
+            "",
+            "p.toml:25:1: group.old.actuator.read: missing",
+        ),
         // Rules.
         (
             "merit = \"j-per-th\"",
@@ -327,9 +371,11 @@ fn a_site_without_feeds_or_groups_is_refused() {
 
 #[test]
 fn all_mistakes_come_at_once_in_the_order_of_the_file() {
-    let text = broken("asic_kw = 3.5", "asic_kw = inf").replace("parent = \"poi\"", "parent = \"pio\"");
+    let text =
+        broken("asic_kw = 3.5", "asic_kw = inf").replace("parent = \"poi\"", "parent = \"pio\"");
     let text = text.replace("permit_ttl", "permit_tll");
-    let lines: Vec<String> = told(&text).iter().map(|line| line.split(": ").nth(1).unwrap().to_owned()).collect();
+    let lines: Vec<String> =
+        told(&text).iter().map(|line| line.split(": ").nth(1).unwrap().to_owned()).collect();
     assert_eq!(lines, ["feed.xfmr-a.parent", "group.new.asic_kw", "failsafe.permit_tll"]);
 }
 
@@ -337,7 +383,10 @@ fn all_mistakes_come_at_once_in_the_order_of_the_file() {
 fn a_long_circle_is_told_once_and_cut_short() {
     let mut text = GOOD.to_owned();
     for n in 0..50 {
-        text.push_str(&format!("[feed.ring{n}]\nparent = \"ring{}\"\nlimit_kw = 5\n", (n + 1) % 50));
+        text.push_str(&format!(
+            "[feed.ring{n}]\nparent = \"ring{}\"\nlimit_kw = 5\n",
+            (n + 1) % 50
+        ));
     }
     text.push_str("[feed.tail]\nparent = \"ring7\"\nlimit_kw = 5\n");
     let want = "p.toml:41:10: feed.ring0.parent: the feeds form a circle: ring0 -> ring1 -> ring2 -> ring3 -> ring4 -> \
@@ -350,7 +399,9 @@ fn a_deep_tree_and_many_groups_are_read() {
     let mut text = GOOD.to_owned();
     for n in 0..2000 {
         let parent = if n == 0 { "poi".to_owned() } else { format!("f{}", n - 1) };
-        text.push_str(&format!("[feed.f{n}]\nparent = \"{parent}\"\nlimit_kw = 5\ndefault_constraint_kw = 1\n"));
+        text.push_str(&format!(
+            "[feed.f{n}]\nparent = \"{parent}\"\nlimit_kw = 5\ndefault_constraint_kw = 1\n"
+        ));
         let group = "machines = 1\nasic_kw = 1\nj_per_th = 20\n";
         text.push_str(&format!("[group.g{n}]\nfeed = \"f{n}\"\nmatch = \"g{n}-*\"\n{group}"));
     }
@@ -402,11 +453,17 @@ fn every_default_in_the_commented_policy_is_the_programs() {
     let full = load(&config.join("policy.toml")).unwrap();
     assert_eq!(small.ramp, full.ramp);
     assert_eq!(small.failsafe, full.failsafe);
-    let priceless =
-        crate::facility::Dispatch { hashprice_usd_per_ph_day: None, power_usd_per_mwh: None, ..full.dispatch.clone() };
+    let priceless = crate::facility::Dispatch {
+        hashprice_usd_per_ph_day: None,
+        power_usd_per_mwh: None,
+        ..full.dispatch.clone()
+    };
     assert_eq!(small.dispatch, priceless);
     let nebula = &full.meters[&MeterId::from("nebula-hall")];
-    assert_eq!((nebula.period, nebula.stale_after), (Duration::from_secs(5), Duration::from_secs(30)));
+    assert_eq!(
+        (nebula.period, nebula.stale_after),
+        (Duration::from_secs(5), Duration::from_secs(30))
+    );
 }
 
 proptest! {

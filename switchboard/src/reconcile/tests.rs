@@ -44,7 +44,8 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
     assert_eq!(state.epoch, 2);
     let (mut third, outlet) = in_process();
     let (switchboard, _handle) =
-        Switchboard::new(Arc::new(policy()), store, state, vec![outlet], &mut Registry::default()).unwrap();
+        Switchboard::new(Arc::new(policy()), store, state, vec![outlet], &mut Registry::default())
+            .unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(switchboard.run(stop.clone()));
     assert_eq!(timeline(&mut third).await.number.epoch, 2);
@@ -61,7 +62,8 @@ async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
     // Without meters nothing stands against a raise.
     policy.feeds.iter_mut().for_each(|feed| feed.meter = None);
     let (switchboard, handle) =
-        Switchboard::new(Arc::new(policy), store, state, vec![outlet], &mut Registry::default()).unwrap();
+        Switchboard::new(Arc::new(policy), store, state, vec![outlet], &mut Registry::default())
+            .unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(switchboard.run(stop.clone()));
     while first.latest().permit.is_none() {
@@ -96,7 +98,8 @@ async fn reports_become_machines_and_metrics() {
         still_hashing: 0,
     };
     let sessions = ["old.000", "old.001", "stranger"].map(session).to_vec();
-    let report = ProxyReport { receiver: "p".into(), at: daemon::clock::wall(), number: None, sessions };
+    let report =
+        ProxyReport { receiver: "p".into(), at: daemon::clock::wall(), number: None, sessions };
     assert!(link.report(Report::Proxy(report)));
     let machines = loop {
         match handle.ask(Command::Machines { after: None, limit: 2 }).await.unwrap() {

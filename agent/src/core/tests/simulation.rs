@@ -1,5 +1,5 @@
-//! Random facilities under random directives, failures and restarts: what must always hold is checked at every command,
-//! against bookkeeping of its own.
+//! Random facilities under random directives, failures and restarts: what must always hold is
+//! checked at every command, against bookkeeping of its own.
 
 use super::*;
 
@@ -64,10 +64,16 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let devices = (0..rng.random_range(1..12))
             .map(|number| {
-                let behaviour =
-                    if rng.random_bool(0.5) { Behaviour::Obeys } else { *BEHAVIOURS.choose(&mut rng).unwrap() };
+                let behaviour = if rng.random_bool(0.5) {
+                    Behaviour::Obeys
+                } else {
+                    *BEHAVIOURS.choose(&mut rng).unwrap()
+                };
                 let asleep = behaviour == Behaviour::AsleepBefore;
-                (format!("m{number}"), Device { behaviour, asleep, falls: None, asked: false, due_since: None })
+                (
+                    format!("m{number}"),
+                    Device { behaviour, asleep, falls: None, asked: false, due_since: None },
+                )
             })
             .collect();
         let bench = Bench::new(config(&["m*"], 3), AgentState::default());
@@ -91,11 +97,13 @@ impl World {
         self.generation += 1;
         let mut steps = Vec::new();
         for (name, device) in &self.devices {
-            let means = if device.behaviour == Behaviour::Starved { Means::Starve } else { Means::Device };
+            let means =
+                if device.behaviour == Behaviour::Starved { Means::Starve } else { Means::Device };
             let mut due = self.bench.now.saturating_sub(1000);
             for _ in 0..self.rng.random_range(0..4) {
                 due += self.rng.random_range(0..20_000);
-                let actions = [Action::Run, Action::Hold, Action::Drain, Action::Curtail, Action::Lockout];
+                let actions =
+                    [Action::Run, Action::Hold, Action::Drain, Action::Curtail, Action::Lockout];
                 steps.push(step(due, *actions.choose(&mut self.rng).unwrap(), means, &[name]));
             }
         }
@@ -108,7 +116,8 @@ impl World {
     fn new_permit(&mut self) {
         self.serial += 1;
         // Now and then one for another timeline: it must not count.
-        let generation = if self.rng.random_bool(0.2) { self.generation + 1 } else { self.generation };
+        let generation =
+            if self.rng.random_bool(0.2) { self.generation + 1 } else { self.generation };
         let ttl_ms = self.rng.random_range(5_000..30_000);
         if generation == self.generation && self.held.is_some() {
             self.permitted = Some((generation, self.bench.now + ttl_ms));
@@ -122,7 +131,8 @@ impl World {
         self.outputs();
     }
 
-    /// The process dies: commands under way may or may not have reached their devices, writes under way are lost.
+    /// The process dies: commands under way may or may not have reached their devices, writes under
+    /// way are lost.
     fn restart(&mut self) {
         for (_, name, kind) in std::mem::take(&mut self.open) {
             if self.rng.random_bool(0.5) {
@@ -140,12 +150,17 @@ impl World {
     }
 
     fn outputs(&mut self) {
-        let mut busy: BTreeSet<String> = self.open.iter().map(|(_, name, _)| name.clone()).collect();
+        let mut busy: BTreeSet<String> =
+            self.open.iter().map(|(_, name, _)| name.clone()).collect();
         while let Some(output) = self.bench.core.poll_output() {
             match output {
                 Output::Command { machine, kind, .. } => {
                     let name = machine.to_string();
-                    assert!(busy.insert(name.clone()), "seed {}: {name} has two commands under way", self.seed);
+                    assert!(
+                        busy.insert(name.clone()),
+                        "seed {}: {name} has two commands under way",
+                        self.seed
+                    );
                     self.check(&name, kind);
                     let latency = self.rng.random_range(0..800);
                     self.open.push((self.bench.now + latency, name, kind));
@@ -174,19 +189,36 @@ impl World {
             return;
         }
         let applied = self.bench.core.receiver().applied().get(name).copied().unwrap_or_default();
-        if device.behaviour == Behaviour::AsleepBefore && !device.asked && applied.action >= Action::Curtail {
-            // A curtailment does not wait to learn who put it to sleep; from then on it counts as ours.
+        if device.behaviour == Behaviour::AsleepBefore
+            && !device.asked
+            && applied.action >= Action::Curtail
+        {
+            // A curtailment does not wait to learn who put it to sleep; from then on it counts as
+            // ours.
             device.behaviour = Behaviour::Obeys;
         }
         let behaviour = device.behaviour;
-        assert_ne!(behaviour, Behaviour::Starved, "seed {seed}: a starved machine is told to {kind} at {now}");
-        assert_ne!(behaviour, Behaviour::AsleepBefore, "seed {seed}: an operator's sleeper is told to {kind} at {now}");
+        assert_ne!(
+            behaviour,
+            Behaviour::Starved,
+            "seed {seed}: a starved machine is told to {kind} at {now}"
+        );
+        assert_ne!(
+            behaviour,
+            Behaviour::AsleepBefore,
+            "seed {seed}: an operator's sleeper is told to {kind} at {now}"
+        );
         if kind == Kind::Wake {
-            let live = self.permitted.is_some_and(|(of, until)| of == self.generation && now < until);
+            let live =
+                self.permitted.is_some_and(|(of, until)| of == self.generation && now < until);
             assert!(live, "seed {seed}: {name} is woken without a permit at {now}");
             let held = self.held.as_ref().expect("a permit names a timeline");
             let standing = held.standing_at(at(now)).get(name).copied().unwrap_or_default();
-            assert_eq!(standing.action, Action::Run, "seed {seed}: {name} is woken against its timeline at {now}");
+            assert_eq!(
+                standing.action,
+                Action::Run,
+                "seed {seed}: {name} is woken against its timeline at {now}"
+            );
         }
     }
 
@@ -210,7 +242,8 @@ impl World {
                 device.asleep = true;
             }
         }
-        let (ready, open) = std::mem::take(&mut self.open).into_iter().partition(|(due, ..)| *due <= now);
+        let (ready, open) =
+            std::mem::take(&mut self.open).into_iter().partition(|(due, ..)| *due <= now);
         self.open = open;
         for (_, name, kind) in Vec::from_iter::<Vec<(u64, String, Kind)>>(ready) {
             let machine = MachineId::from(name.as_str());
@@ -226,8 +259,16 @@ impl World {
             self.effect(&name, kind);
             match kind {
                 Kind::Read => {
-                    let state = if self.devices[&name].asleep { DeviceState::Asleep } else { DeviceState::Awake };
-                    self.bench.core.read(&machine, Ok(Reading { state, watts: None, read_at: at(now) }), instant);
+                    let state = if self.devices[&name].asleep {
+                        DeviceState::Asleep
+                    } else {
+                        DeviceState::Awake
+                    };
+                    self.bench.core.read(
+                        &machine,
+                        Ok(Reading { state, watts: None, read_at: at(now) }),
+                        instant,
+                    );
                 }
                 Kind::Sleep if behaviour == Behaviour::Refuses => {
                     let refused = ActuatorError::Refused { why: "no".into() };
@@ -249,13 +290,21 @@ impl World {
     fn check_sleepers(&mut self) {
         let now = self.bench.now;
         for (name, device) in &mut self.devices {
-            let applied = self.bench.core.receiver().applied().get(name.as_str()).copied().unwrap_or_default();
+            let applied = self
+                .bench
+                .core
+                .receiver()
+                .applied()
+                .get(name.as_str())
+                .copied()
+                .unwrap_or_default();
             let due = applied.action.sheds() && applied.means == Means::Device;
             device.due_since = due.then_some(device.due_since.unwrap_or(now));
             if let Some(since) = device.due_since
                 && device.behaviour == Behaviour::Obeys
             {
-                // 12 machines at 3 in flight and up to 0.8 s + a tick each, and a read that was under way before.
+                // 12 machines at 3 in flight and up to 0.8 s + a tick each, and a read that was
+                // under way before.
                 assert!(
                     device.asleep || now < since + 8_000,
                     "seed {}: {name} is awake at {now}, due at {since}",
@@ -278,7 +327,10 @@ impl World {
             self.restart();
         }
         for device in self.devices.values_mut() {
-            if device.behaviour == Behaviour::WakesByItself && device.asleep && self.rng.random_bool(0.02) {
+            if device.behaviour == Behaviour::WakesByItself
+                && device.asleep
+                && self.rng.random_bool(0.02)
+            {
                 device.asleep = false;
             }
         }
@@ -287,7 +339,8 @@ impl World {
         self.check_sleepers();
     }
 
-    /// Everything is released for good: what was put to sleep wakes again, except what an operator put to sleep.
+    /// Everything is released for good: what was put to sleep wakes again, except what an operator
+    /// put to sleep.
     fn settle(&mut self) {
         self.generation += 1;
         self.held = Some(timeline(self.generation, Vec::new()));
@@ -315,8 +368,8 @@ impl World {
         }
     }
 
-    /// A sleep that went out in the milliseconds before a crash, before it was written, looks like an operator's. It stays
-    /// asleep: the safe side.
+    /// A sleep that went out in the milliseconds before a crash, before it was written, looks like
+    /// an operator's. It stays asleep: the safe side.
     fn lost_in_a_crash(&self, name: &str) -> bool {
         self.bench.core.machines[name].asleep_by() == Some(AsleepBy::Other)
     }
@@ -353,7 +406,10 @@ fn without_restarts_and_disk_errors_nothing_is_forgotten_asleep() {
         for (name, device) in &world.devices {
             // Also those that refuse and lie: they never slept.
             let obeys = !matches!(device.behaviour, Behaviour::AsleepBefore);
-            assert!(!obeys || !device.asleep, "seed {seed}: {name} sleeps although everything was released");
+            assert!(
+                !obeys || !device.asleep,
+                "seed {seed}: {name} sleeps although everything was released"
+            );
         }
     }
 }

@@ -15,8 +15,9 @@ use super::guard::{Peer, is_mutating};
 use super::{ApiError, Token};
 use crate::clock;
 
-/// Puts the bearer token before every mutating route (all but GET, HEAD and OPTIONS) of a router. The token is the one of
-/// the [`super::Admin`] (or [`with_token`]) that serves it; without one everybody is refused.
+/// Puts the bearer token before every mutating route (all but GET, HEAD and OPTIONS) of a router.
+/// The token is the one of the [`super::Admin`] (or [`with_token`]) that serves it; without one
+/// everybody is refused.
 pub fn require_token<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     if !routes.has_routes() {
         return routes;
@@ -31,7 +32,8 @@ pub fn require_token<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Rou
     }))
 }
 
-/// Gives a router the token that [`require_token`] asks for. [`super::Admin`] does it by itself; tests of a router need it.
+/// Gives a router the token that [`require_token`] asks for. [`super::Admin`] does it by itself;
+/// tests of a router need it.
 pub fn with_token(routes: Router, token: Option<Token>) -> Router {
     routes.layer(Extension(Access { token, failures: Arc::default() }))
 }
@@ -57,8 +59,12 @@ impl Access {
     /// Whether the request carries the token.
     pub(super) fn holds(&self, request: &Request) -> bool {
         let mut given = request.headers().get_all(header::AUTHORIZATION).iter();
-        let (Some(one), None, Some(token)) = (given.next(), given.next(), &self.token) else { return false };
-        let Some((scheme, text)) = one.to_str().unwrap_or_default().split_once(' ') else { return false };
+        let (Some(one), None, Some(token)) = (given.next(), given.next(), &self.token) else {
+            return false;
+        };
+        let Some((scheme, text)) = one.to_str().unwrap_or_default().split_once(' ') else {
+            return false;
+        };
         scheme.eq_ignore_ascii_case("bearer") && token.matches(text)
     }
 
@@ -68,7 +74,9 @@ impl Access {
             return Ok(());
         }
         let remote = request.extensions().get::<Peer>().map(|peer| peer.remote.ip());
-        if request.headers().contains_key(header::AUTHORIZATION) && self.fails_too_often(remote, clock::now()) {
+        if request.headers().contains_key(header::AUTHORIZATION)
+            && self.fails_too_often(remote, clock::now())
+        {
             let message = "too many wrong tokens, wait a minute";
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message));
         }
@@ -81,7 +89,8 @@ impl Access {
         let over = |entry: &Failures| now.saturating_duration_since(entry.since) >= FAILURE_WINDOW;
         if failures.len() >= SOURCES_MAX && !failures.contains_key(&remote) {
             failures.retain(|_, entry| !over(entry));
-            // Still full: more sources fail at once than any site has; none of the new ones gets a chance.
+            // Still full: more sources fail at once than any site has; none of the new ones gets a
+            // chance.
             if failures.len() >= SOURCES_MAX {
                 return true;
             }

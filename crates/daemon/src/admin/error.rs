@@ -24,7 +24,11 @@ pub struct ApiError {
 impl ApiError {
     /// Makes an error.
     #[must_use]
-    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
         Self { status, code: code.into(), message: message.into(), field: None }
     }
 

@@ -1,6 +1,7 @@
-//! What a request must pass before a route sees it: a `Host` that is ours (else a page of another site could reach a
-//! loopback listener by DNS rebinding), no foreign `Origin`, no token in the query, JSON where it changes something, and
-//! the bearer token where one is needed. Browsers get no CORS headers.
+//! What a request must pass before a route sees it: a `Host` that is ours (else a page of another
+//! site could reach a loopback listener by DNS rebinding), no foreign `Origin`, no token in the
+//! query, JSON where it changes something, and the bearer token where one is needed. Browsers get
+//! no CORS headers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -95,7 +96,8 @@ impl Guard {
     }
 
     fn is_near(&self, remote: IpAddr) -> bool {
-        remote.to_canonical().is_loopback() || self.plain_from.iter().any(|network| network.contains(remote))
+        remote.to_canonical().is_loopback()
+            || self.plain_from.iter().any(|network| network.contains(remote))
     }
 
     fn check_host(&self, request: &Request, peer: Option<Peer>) -> Result<Authority, ApiError> {
@@ -104,7 +106,13 @@ impl Guard {
             return Err(ApiError::bad_request("bad_host", "send exactly one host header"));
         };
         let host: Option<Authority> = host.to_str().ok().and_then(|host| host.parse().ok());
-        let foreign = || ApiError::new(StatusCode::MISDIRECTED_REQUEST, "foreign_host", "this host is not served here");
+        let foreign = || {
+            ApiError::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "foreign_host",
+                "this host is not served here",
+            )
+        };
         let host = host.filter(|host| self.is_ours(host, peer)).ok_or_else(foreign)?;
         // A request in absolute form names its host twice.
         if request.uri().authority().is_some_and(|named| !self.is_ours(named, peer)) {
@@ -123,7 +131,10 @@ impl Guard {
             Ok(ip) => {
                 let ip = ip.to_canonical();
                 let local = peer.map(|peer| peer.local.ip().to_canonical());
-                ip.is_loopback() || ip == self.bound || Some(ip) == local || self.hosts.contains(&name)
+                ip.is_loopback()
+                    || ip == self.bound
+                    || Some(ip) == local
+                    || self.hosts.contains(&name)
             }
             Err(_) => name == "localhost" || self.hosts.contains(&name),
         }
@@ -139,7 +150,11 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
     if headers.get_all(header::ORIGIN).iter().all(ours) {
         return Ok(());
     }
-    Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", "requests from pages of other sites are refused"))
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "foreign_origin",
+        "requests from pages of other sites are refused",
+    ))
 }
 
 /// A token in an address ends up in logs and histories; telling at once is kinder than taking it.
@@ -154,7 +169,8 @@ fn check_query(query: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-const TOKEN_NAMES: [&str; 6] = ["token", "access_token", "api_token", "api_key", "apikey", "authorization"];
+const TOKEN_NAMES: [&str; 6] =
+    ["token", "access_token", "api_token", "api_key", "apikey", "authorization"];
 
 /// Nothing here unpacks bodies, so that no small body becomes a large one.
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -176,7 +192,9 @@ fn in_our_shape(response: Response) -> Response {
     let bare = response.body().size_hint().exact() == Some(0);
     let (code, message) = match response.status() {
         StatusCode::NOT_FOUND if bare => ("not_found", "there is nothing here"),
-        StatusCode::METHOD_NOT_ALLOWED if bare => ("method_not_allowed", "this method does nothing here"),
+        StatusCode::METHOD_NOT_ALLOWED if bare => {
+            ("method_not_allowed", "this method does nothing here")
+        }
         _ => return response,
     };
     let mut shaped = ApiError::new(response.status(), code, message).into_response();

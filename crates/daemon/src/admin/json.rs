@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::ApiError;
 
-/// A request body as JSON. What the type refuses (unknown fields with `deny_unknown_fields`, duplicate and missing fields,
-/// numbers out of range) is a 400 that names the field; another content type is a 415, a body too long a 413.
+/// A request body as JSON. What the type refuses (unknown fields with `deny_unknown_fields`,
+/// duplicate and missing fields, numbers out of range) is a 400 that names the field; another
+/// content type is a 415, a body too long a 413.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiJson<T>(
     /// The body.
@@ -23,14 +24,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
         if !is_json(request.headers()) {
             return Err(wrong_type());
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", "the body is too long")
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| {
+                match rejection.into_response().status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        "body_too_long",
+                        "the body is too long",
+                    ),
+                    _ => ApiError::bad_request("unreadable_body", "the body could not be read"),
                 }
-                _ => ApiError::bad_request("unreadable_body", "the body could not be read"),
-            }
-        })?;
+            })?;
         from_json(&bytes).map(Self)
     }
 }
@@ -48,11 +52,13 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The path of the field. serde reports a missing or repeated field at the object that should hold it once, and names the
-/// field in words only.
+/// The path of the field. serde reports a missing or repeated field at the object that should hold
+/// it once, and names the field in words only.
 fn full_path(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
-    let named = ["missing field `", "duplicate field `"].iter().find_map(|start| message.strip_prefix(start));
+    let named = ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| message.strip_prefix(start));
     match named.and_then(|rest| rest.split('`').next()) {
         Some(name) if path.is_empty() => name.to_owned(),
         Some(name) => format!("{path}.{name}"),

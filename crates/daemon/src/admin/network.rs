@@ -44,7 +44,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let malformed = || NetworkError::Malformed { text: text.to_owned() };
-        let (base, bits) = text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let (base, bits) =
+            text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
         let base: IpAddr = base.parse().map_err(|_| malformed())?;
         let most = if base.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(most), |bits| bits.parse().map_err(|_| malformed()))?;
@@ -103,10 +104,20 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_networks_are_refused() {
-        for text in
-            ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "::/129", "localhost", "10.0.0.0/8/8", "fe80::1%eth0"]
-        {
-            assert_eq!(text.parse::<Network>(), Err(NetworkError::Malformed { text: text.to_owned() }));
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0/8",
+            "::/129",
+            "localhost",
+            "10.0.0.0/8/8",
+            "fe80::1%eth0",
+        ] {
+            assert_eq!(
+                text.parse::<Network>(),
+                Err(NetworkError::Malformed { text: text.to_owned() })
+            );
         }
         let told = "10.1.0.0/8".parse::<Network>().unwrap_err().to_string();
         assert_eq!(told, "\"10.1.0.0/8\" has bits set behind its length; did you mean 10.0.0.0/8?");

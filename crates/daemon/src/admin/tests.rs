@@ -1,4 +1,5 @@
-//! The listener against callers that are slow, hostile or mistaken (FAULTS rows H), over real sockets.
+//! The listener against callers that are slow, hostile or mistaken (FAULTS rows H), over real
+//! sockets.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +32,12 @@ fn routes() -> Router {
     let write = post(async |ApiJson(lease): ApiJson<Lease>| Json(json!({ "took": lease.kw })));
     Router::new()
         .route("/v1/leases", write.get(async || Json(json!([]))))
-        .route("/v1/fail", post(async || ApiError::conflict("shortfall", "short by 5 kW").field("kw").into_response()))
+        .route(
+            "/v1/fail",
+            post(async || {
+                ApiError::conflict("shortfall", "short by 5 kW").field("kw").into_response()
+            }),
+        )
         .route("/large", get(async || "x".repeat(64 * 1024 * 1024)))
         .route("/ticks", get(async || Body::new(Ticks::new())))
         .route("/panics", get(async || -> &'static str { panic!("on purpose") }))
@@ -126,7 +132,11 @@ async fn the_right_token_and_json_pass() {
     let served = served().await;
     let answer = served.post(&bearer(TOKEN), "{\"kw\":5}").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("{\"took\":5}"), "{answer}");
-    assert_eq!(status(&served.ask("GET /v1/leases", "", "").await), 200, "reading nearby needs no token");
+    assert_eq!(
+        status(&served.ask("GET /v1/leases", "", "").await),
+        200,
+        "reading nearby needs no token"
+    );
 }
 
 #[tokio::test]
@@ -135,8 +145,12 @@ async fn wrong_tokens_get_401_that_tells_nothing_and_then_429() {
     let answer = served.post(JSON, "{\"kw\":5}").await;
     assert_eq!(status(&answer), 401);
     assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
-    assert!(answer.ends_with("{\"error\":{\"code\":\"unauthorized\",\"message\":\"unauthorized\"}}"), "{answer}");
-    let wrong = ["", &TOKEN[..31], &format!("{TOKEN}0"), &TOKEN.to_uppercase(), &"x".repeat(10_000)];
+    assert!(
+        answer.ends_with("{\"error\":{\"code\":\"unauthorized\",\"message\":\"unauthorized\"}}"),
+        "{answer}"
+    );
+    let wrong =
+        ["", &TOKEN[..31], &format!("{TOKEN}0"), &TOKEN.to_uppercase(), &"x".repeat(10_000)];
     for given in wrong {
         assert_eq!(status(&served.post(&bearer(given), "{}").await), 401, "{given:.40}");
     }
@@ -145,7 +159,11 @@ async fn wrong_tokens_get_401_that_tells_nothing_and_then_429() {
     assert_eq!(status(&served.post(&basic, "{}").await), 429);
     let twice = format!("authorization: Bearer {TOKEN}\r\n{}", bearer(TOKEN));
     assert_eq!(status(&served.post(&twice, "{}").await), 429);
-    assert_eq!(status(&served.post(&bearer(TOKEN), "{\"kw\":1}").await), 200, "the right one still passes");
+    assert_eq!(
+        status(&served.post(&bearer(TOKEN), "{\"kw\":1}").await),
+        200,
+        "the right one still passes"
+    );
 }
 
 #[tokio::test]
@@ -158,7 +176,9 @@ async fn without_a_token_nobody_may_change_anything() {
 #[tokio::test]
 async fn a_token_in_the_address_is_refused() {
     let served = served().await;
-    for head in ["GET /v1/leases?token=x", "GET /v1/leases?a=b&Access_Token=x", "GET /readyz?authorization"] {
+    for head in
+        ["GET /v1/leases?token=x", "GET /v1/leases?a=b&Access_Token=x", "GET /readyz?authorization"]
+    {
         let answer = served.ask(head, "", "").await;
         assert_eq!(status(&answer), 400, "{head}");
         assert!(answer.contains("\"token_in_query\""), "{answer}");
@@ -167,7 +187,8 @@ async fn a_token_in_the_address_is_refused() {
 
 #[tokio::test]
 async fn pages_of_other_sites_cannot_reach_it() {
-    let served = serve_with(Some(token()), |admin| admin.hosts(["Switchboard.example".to_owned()])).await;
+    let served =
+        serve_with(Some(token()), |admin| admin.hosts(["Switchboard.example".to_owned()])).await;
     let port = served.addr.port();
     for (host, want) in [
         (format!("127.0.0.1:{port}"), 200),
@@ -181,10 +202,14 @@ async fn pages_of_other_sites_cannot_reach_it() {
         ("a@localhost".to_owned(), 421),
         ("".to_owned(), 421),
     ] {
-        let answer = served.raw(format!("GET /livez HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await;
+        let answer = served
+            .raw(format!("GET /livez HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
+            .await;
         assert_eq!(status(&answer), want, "{host:?}: {answer}");
     }
-    let answer = served.raw("GET http://evil.com/livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    let answer = served
+        .raw("GET http://evil.com/livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await;
     assert_eq!(status(&answer), 421, "{answer}");
     for (origin, want) in [
         (format!("http://127.0.0.1:{port}"), 200),
@@ -193,7 +218,8 @@ async fn pages_of_other_sites_cannot_reach_it() {
         (format!("http://localhost:{port}"), 403),
         ("null".to_owned(), 403),
     ] {
-        let answer = served.post(&format!("origin: {origin}\r\n{}", bearer(TOKEN)), "{\"kw\":1}").await;
+        let answer =
+            served.post(&format!("origin: {origin}\r\n{}", bearer(TOKEN)), "{\"kw\":1}").await;
         assert_eq!(status(&answer), want, "{origin}");
     }
     let answer = served.ask("OPTIONS /v1/leases", "origin: https://evil\r\n", "").await;
@@ -204,8 +230,11 @@ async fn pages_of_other_sites_cannot_reach_it() {
 #[tokio::test]
 async fn only_json_changes_anything() {
     let served = served().await;
-    for kind in ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n"] {
-        let answer = served.post(&format!("authorization: Bearer {TOKEN}\r\n{kind}"), "{\"kw\":5}").await;
+    for kind in
+        ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n"]
+    {
+        let answer =
+            served.post(&format!("authorization: Bearer {TOKEN}\r\n{kind}"), "{\"kw\":5}").await;
         assert_eq!(status(&answer), 415, "{kind}");
     }
     let packed = format!("content-encoding: gzip\r\n{}", bearer(TOKEN));
@@ -218,18 +247,32 @@ async fn errors_have_one_shape() {
     let served = served().await;
     let answer = served.post(&bearer(TOKEN), "{\"kw\":-1}").await;
     assert_eq!(status(&answer), 400);
-    assert!(answer.contains("\"code\":\"invalid_body\"") && answer.contains("\"field\":\"kw\""), "{answer}");
+    assert!(
+        answer.contains("\"code\":\"invalid_body\"") && answer.contains("\"field\":\"kw\""),
+        "{answer}"
+    );
     let answer = served.ask("POST /v1/fail", &bearer(TOKEN), "").await;
-    let want = "{\"error\":{\"code\":\"shortfall\",\"field\":\"kw\",\"message\":\"short by 5 kW\"}}";
+    let want =
+        "{\"error\":{\"code\":\"shortfall\",\"field\":\"kw\",\"message\":\"short by 5 kW\"}}";
     assert!(answer.starts_with("HTTP/1.1 409") && answer.ends_with(want), "{answer}");
-    for path in ["/nothing", "/v1/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//", "/v1/%00", "/v1/%c0%ae"] {
+    for path in [
+        "/nothing",
+        "/v1/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "//",
+        "/v1/%00",
+        "/v1/%c0%ae",
+    ] {
         let answer = served.ask(&format!("GET {path}"), "", "").await;
         assert_eq!(status(&answer), 404, "{path}");
         assert!(answer.contains("{\"error\":{\"code\":\"not_found\""), "{answer}");
     }
     let answer = served.ask("GET /v1/fail", "x-http-method-override: POST\r\n", "").await;
     assert_eq!(status(&answer), 405);
-    assert!(answer.contains("allow: POST") && answer.contains("\"method_not_allowed\""), "{answer}");
+    assert!(
+        answer.contains("allow: POST") && answer.contains("\"method_not_allowed\""),
+        "{answer}"
+    );
     assert!(answer.contains("content-security-policy: default-src 'self'"), "{answer}");
 }
 
@@ -245,16 +288,23 @@ async fn bodies_too_long_are_cut_off() {
     assert!(status(&answer) == 413 && answer.contains("connection: close"), "{answer}");
 }
 
-/// The caller is told that its connection ends: the body it is still sending would be taken for its next request.
+/// The caller is told that its connection ends: the body it is still sending would be taken for its
+/// next request.
 #[tokio::test]
 async fn a_connection_ends_with_a_refusal_that_leaves_a_body_unread() {
     let served = served().await;
-    let refused = format!("POST /v1/leases HTTP/1.1\r\nhost: localhost\r\n{}content-length: 8\r\n\r\n", bearer("x"));
+    let refused = format!(
+        "POST /v1/leases HTTP/1.1\r\nhost: localhost\r\n{}content-length: 8\r\n\r\n",
+        bearer("x")
+    );
     let answer = served.raw(refused).await;
     assert!(status(&answer) == 401 && answer.contains("connection: close"), "{answer}");
     let bodiless = "GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let both = served.raw(format!("{bodiless}{}", bodiless.replace("/nothing", "/livez"))).await;
-    assert!(status(&both) == 404 && both.contains("200 OK") && !both.contains("connection: close"), "{both}");
+    assert!(
+        status(&both) == 404 && both.contains("200 OK") && !both.contains("connection: close"),
+        "{both}"
+    );
 }
 
 #[tokio::test]
@@ -309,17 +359,26 @@ async fn metrics_and_readiness_are_shown() {
     let asked = ready.clone();
     let served = serve_with(Some(token()), |admin| {
         admin.metrics(metrics).readiness(move || {
-            (asked.load(std::sync::atomic::Ordering::Relaxed), json!({ "policy": "policy.toml:1:1: broken" }))
+            (
+                asked.load(std::sync::atomic::Ordering::Relaxed),
+                json!({ "policy": "policy.toml:1:1: broken" }),
+            )
         })
     })
     .await;
     let answer = served.ask("GET /metrics", "", "").await;
     assert!(answer.contains("application/openmetrics-text"), "{answer}");
-    assert!(answer.contains("tieline_test_things_total 1") && answer.ends_with("# EOF\n"), "{answer}");
+    assert!(
+        answer.contains("tieline_test_things_total 1") && answer.ends_with("# EOF\n"),
+        "{answer}"
+    );
     assert!(!answer.contains(TOKEN));
     let answer = served.ask("GET /readyz", "", "").await;
     assert_eq!(status(&answer), 503);
-    assert!(answer.ends_with("{\"detail\":{\"policy\":\"policy.toml:1:1: broken\"},\"ready\":false}"), "{answer}");
+    assert!(
+        answer.ends_with("{\"detail\":{\"policy\":\"policy.toml:1:1: broken\"},\"ready\":false}"),
+        "{answer}"
+    );
     ready.store(true, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(status(&served.ask("GET /readyz", "", "").await), 200);
     assert_eq!(status(&served.ask("GET /livez", "", "").await), 200);
@@ -327,11 +386,13 @@ async fn metrics_and_readiness_are_shown() {
 
 #[tokio::test]
 async fn from_afar_everything_but_bare_health_needs_the_token() {
-    let far = Peer { remote: "192.0.2.7:9".parse().unwrap(), local: "192.0.2.1:80".parse().unwrap() };
+    let far =
+        Peer { remote: "192.0.2.7:9".parse().unwrap(), local: "192.0.2.1:80".parse().unwrap() };
     let ask = async |path: &str, given: Option<&str>, networks: &[&str]| {
         let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
         let guard = Guard::new("0.0.0.0".parse().unwrap(), Vec::new(), networks);
-        let routes = require_token(routes()).merge(own_routes(None, Some(Arc::new(|| (true, json!("detail"))))));
+        let routes = require_token(routes())
+            .merge(own_routes(None, Some(Arc::new(|| (true, json!("detail"))))));
         let routes = with_token(guard::guarded(routes, guard), Some(token()));
         let mut request = Request::builder().uri(path).header("host", "192.0.2.1").extension(far);
         if let Some(given) = given {
@@ -369,8 +430,8 @@ async fn an_address_others_can_reach_needs_a_token() {
     assert!(matches!(refused, Err(AdminError::Bind { .. })));
 }
 
-/// Reads `head`, in real time: what is on its way between two sockets is no rest, over which a paused clock would leap. Time is
-/// paused from then on.
+/// Reads `head`, in real time: what is on its way between two sockets is no rest, over which a
+/// paused clock would leap. Time is paused from then on.
 async fn read_head_then_pause(stream: &mut TcpStream, head: &str) {
     let mut some = vec![0; head.len()];
     stream.read_exact(&mut some).await.unwrap();
@@ -404,7 +465,10 @@ async fn slow_headers_and_silence_are_closed_after_5_s() {
 async fn a_slow_body_gets_408_after_10_s() {
     let served = served().await;
     let lengths = "content-length: 9\r\nexpect: 100-continue";
-    let head = format!("POST /v1/leases HTTP/1.1\r\nhost: localhost\r\n{}{lengths}\r\n\r\n{{", bearer(TOKEN));
+    let head = format!(
+        "POST /v1/leases HTTP/1.1\r\nhost: localhost\r\n{}{lengths}\r\n\r\n{{",
+        bearer(TOKEN)
+    );
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     read_head_then_pause(&mut stream, "HTTP/1.1 100 Continue\r\n\r\n").await;
@@ -435,7 +499,10 @@ async fn a_reader_that_does_not_read_is_cut_after_30_s_and_others_are_served() {
 async fn a_stream_outlasts_the_deadlines() {
     let served = served().await;
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
-    stream.write_all(b"GET /ticks HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /ticks HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     read_head_then_pause(&mut stream, "HTTP/1.1 200").await;
     let answer = read_all(&mut stream).await;
     assert_eq!(answer.matches("tick").count(), 3, "{answer}");
@@ -453,7 +520,8 @@ async fn the_65th_connection_is_told_so_and_room_comes_back() {
         assert_eq!(&some, b"HTTP/1.1 200");
         held.push(stream);
     }
-    // Nothing is sent: bytes unread at the close could reset the connection before the answer is seen.
+    // Nothing is sent: bytes unread at the close could reset the connection before the answer is
+    // seen.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     assert_eq!(status(&read_all(&mut stream).await), 503);
     drop(held);
@@ -485,7 +553,10 @@ async fn an_ordinary_client_keeps_its_connection() {
             })
             .collect::<Vec<_>>()
     });
-    assert_eq!(answers.await.unwrap(), [json!({ "took": 0 }), json!({ "took": 1 }), json!({ "took": 2 })]);
+    assert_eq!(
+        answers.await.unwrap(),
+        [json!({ "took": 0 }), json!({ "took": 1 }), json!({ "took": 2 })]
+    );
 }
 
 #[tokio::test]

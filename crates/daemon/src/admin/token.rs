@@ -68,7 +68,8 @@ impl Token {
         Self::new(secret_file(path)?)
     }
 
-    /// Reads the token in a file, or makes a random one there that only the owner may read. Its folder must exist.
+    /// Reads the token in a file, or makes a random one there that only the owner may read. Its
+    /// folder must exist.
     pub fn load_or_create(path: &Path) -> Result<Self, TokenError> {
         if !path.exists() {
             match create(path) {
@@ -103,15 +104,23 @@ impl fmt::Debug for Token {
 /// Fewest different characters: a random hex token of 32 practically always has more.
 const DISTINCT_MIN: usize = 6;
 
-/// Writes beside and links into place, so that nobody reads half a token and no existing one is replaced.
+/// Writes beside and links into place, so that nobody reads half a token and no existing one is
+/// replaced.
 fn create(path: &Path) -> std::io::Result<()> {
-    let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let token: String =
+        rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = path.with_file_name(name);
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    let linked =
-        writeln!(file, "{token}").and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&temporary, path));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    let linked = writeln!(file, "{token}")
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::hard_link(&temporary, path));
     fs::remove_file(&temporary)?;
     linked
 }
@@ -127,7 +136,10 @@ mod tests {
         for (text, want) in [
             ("", "the token has 0 characters; it needs 32 or more"),
             ("changeme", "the token has 8 characters; it needs 32 or more"),
-            (&"ab".repeat(20), "the token repeats the same few characters; make one with: openssl rand -hex 32"),
+            (
+                &"ab".repeat(20),
+                "the token repeats the same few characters; make one with: openssl rand -hex 32",
+            ),
             (&"abc def ".repeat(5), "the token holds spaces or characters outside printable ASCII"),
             (&"äbcdefg".repeat(5), "the token holds spaces or characters outside printable ASCII"),
         ] {
@@ -153,7 +165,12 @@ mod tests {
     fn only_the_whole_token_matches() {
         let token = Token::new(Secret::new("0123456789abcdef0123456789abcdef")).unwrap();
         assert!(token.matches("0123456789abcdef0123456789abcdef"));
-        for given in ["", "0123456789abcdef", "0123456789abcdef0123456789abcdef0", "0123456789abcdef0123456789abcdeF"] {
+        for given in [
+            "",
+            "0123456789abcdef",
+            "0123456789abcdef0123456789abcdef0",
+            "0123456789abcdef0123456789abcdeF",
+        ] {
             assert!(!token.matches(given), "{given}");
         }
     }

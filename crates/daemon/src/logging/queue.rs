@@ -1,5 +1,6 @@
-//! Lines on their way to a reader who may be slow, or asleep. Whoever logs leaves its line in a bounded queue and goes on; one
-//! thread writes. Without room a line is dropped and counted: mining does not wait for a full pipe (F57).
+//! Lines on their way to a reader who may be slow, or asleep. Whoever logs leaves its line in a
+//! bounded queue and goes on; one thread writes. Without room a line is dropped and counted: mining
+//! does not wait for a full pipe (F57).
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -117,7 +118,11 @@ mod tests {
             .take(usize::try_from(kept).expect("small"))
             .map(|line| String::from_utf8(line).expect("text"))
             .collect();
-        assert_eq!(lines[LINES - 1], format!("{}\n", LINES - 1), "whole, in their order, the oldest first");
+        assert_eq!(
+            lines[LINES - 1],
+            format!("{}\n", LINES - 1),
+            "whole, in their order, the oldest first"
+        );
         // It waits a second at most, which a busy machine may need for less.
         assert!((0..120).any(|_| queue.flush()), "all is written");
         queue.write_all(b"after\n").expect("never fails");

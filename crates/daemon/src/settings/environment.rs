@@ -1,6 +1,7 @@
-//! Environment variables over the file: `TIELINE__API__LISTEN` sets `listen` in `[api]`, `TIELINE__TARGET__0__URL` sets `url`
-//! in the first `[[target]]`. The `config` crate splits the names; the values stay text until a section asks for a kind,
-//! so that a pool password of `12` does not become a number.
+//! Environment variables over the file: `TIELINE__API__LISTEN` sets `listen` in `[api]`,
+//! `TIELINE__TARGET__0__URL` sets `url` in the first `[[target]]`. The `config` crate splits the
+//! names; the values stay text until a section asks for a kind, so that a pool password of `12`
+//! does not become a number.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use config::{Environment, Source as _};
 use super::mistake::{Mistake, Origin};
 use super::tree::{Entry, Node, Place, Table, Value, join};
 
-/// Sets every variable that starts with `prefix__` in the tree. Returns those that could not be set.
+/// Sets every variable that starts with `prefix__` in the tree. Returns those that could not be
+/// set.
 pub(super) fn lay_over(
     root: &mut Table,
     prefix: &str,
@@ -27,7 +29,9 @@ pub(super) fn lay_over(
     for (name, value) in ours {
         let place = Arc::<str>::from(name.as_str());
         let outcome = match value.into_string() {
-            Ok(value) if value.contains('\0') => Err((String::new(), "must not hold a NUL character".to_owned())),
+            Ok(value) if value.contains('\0') => {
+                Err((String::new(), "must not hold a NUL character".to_owned()))
+            }
             Ok(value) => split(prefix, &name).and_then(|keys| set(root, &keys, value, &place)),
             Err(_) => Err((String::new(), "is not UTF-8".to_owned())),
         };
@@ -71,7 +75,12 @@ fn set(root: &mut Table, keys: &[String], value: String, place: &Arc<str>) -> Re
                 let index = above.next().map(String::as_str).unwrap_or_default();
                 let item = index.parse().ok().and_then(|index: usize| items.get_mut(index));
                 let Some(item) = item else {
-                    return Err((path, format!("there is no entry {index:?}: the file has {count}, counted from 0")));
+                    return Err((
+                        path,
+                        format!(
+                            "there is no entry {index:?}: the file has {count}, counted from 0"
+                        ),
+                    ));
                 };
                 path = format!("{path}[{index}]");
                 match &mut item.value {
@@ -91,7 +100,12 @@ fn set(root: &mut Table, keys: &[String], value: String, place: &Arc<str>) -> Re
 }
 
 /// Finds the entry, whatever the case of its key (variables are written in capitals), or makes it.
-fn entry<'a>(table: &'a mut Table, key: &str, place: &Arc<str>, make: impl FnOnce() -> Value) -> &'a mut Node {
+fn entry<'a>(
+    table: &'a mut Table,
+    key: &str,
+    place: &Arc<str>,
+    make: impl FnOnce() -> Value,
+) -> &'a mut Node {
     let at = table.entries.iter().position(|entry| entry.key.eq_ignore_ascii_case(key));
     let at = at.unwrap_or_else(|| {
         let place = Place::Variable(place.clone());

@@ -1,4 +1,5 @@
-//! Reading a file that an operator named: bounded, and never a pipe or device that would hang the process.
+//! Reading a file that an operator named: bounded, and never a pipe or device that would hang the
+//! process.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};

@@ -1,11 +1,13 @@
-//! A mistake in the settings: where it stands, what is wrong, and what was probably meant. Shown as one line each, or
-//! with the lines of the file around it for a terminal.
+//! A mistake in the settings: where it stands, what is wrong, and what was probably meant. Shown as
+//! one line each, or with the lines of the file around it for a terminal.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
 
 /// A place in a text, both counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +39,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, position: None } => write!(f, "{file}"),
-            Self::File { file, position: Some(at) } => write!(f, "{file}:{}:{}", at.line, at.column),
+            Self::File { file, position: Some(at) } => {
+                write!(f, "{file}:{}:{}", at.line, at.column)
+            }
             Self::Environment { variable } => write!(f, "{variable}"),
         }
     }
@@ -48,8 +52,9 @@ impl fmt::Display for Origin {
 pub struct Mistake {
     /// Where it stands.
     pub origin: Origin,
-    /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Parts that are not bare keys are quoted and escaped, so that
-    /// no control character of a file reaches a terminal. Empty if no key is at fault.
+    /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Parts that are not bare keys are
+    /// quoted and escaped, so that no control character of a file reaches a terminal. Empty if no
+    /// key is at fault.
     pub key: String,
     /// What is wrong.
     pub message: String,
@@ -115,7 +120,13 @@ impl Mistakes {
     #[must_use]
     pub fn whole_file(name: &str, why: impl Into<String>) -> Self {
         let origin = Origin::File { file: name.into(), position: None };
-        Self::from(vec![Mistake { origin, key: String::new(), message: why.into(), suggestion: None, snippet: None }])
+        Self::from(vec![Mistake {
+            origin,
+            key: String::new(),
+            message: why.into(),
+            suggestion: None,
+            snippet: None,
+        }])
     }
 
     /// The mistakes, in the order of the file.
@@ -124,7 +135,8 @@ impl Mistakes {
         &self.list
     }
 
-    /// Draws them with the lines around each, for a terminal; `color` adds colours and line drawing.
+    /// Draws them with the lines around each, for a terminal; `color` adds colours and line
+    /// drawing.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
@@ -183,7 +195,10 @@ impl std::error::Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.suggestion.as_ref().map(|meant| Box::new(format!("did you mean {meant:?}?")) as Box<dyn fmt::Display>)
+        self.0
+            .suggestion
+            .as_ref()
+            .map(|meant| Box::new(format!("did you mean {meant:?}?")) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -192,6 +207,9 @@ impl Diagnostic for Shown<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let (_, span) = self.0.snippet.as_ref()?;
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".to_owned()), span.clone()))))
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(
+            Some("here".to_owned()),
+            span.clone(),
+        ))))
     }
 }

@@ -68,12 +68,15 @@ pub enum SecretError {
     },
 }
 
-/// Reads a secret: one line of text, trimmed, not empty, in a regular file of at most [`SECRET_MAX`] bytes. Warns if group
-/// or others may read the file; returns an error if everybody may write it.
+/// Reads a secret: one line of text, trimmed, not empty, in a regular file of at most
+/// [`SECRET_MAX`] bytes. Warns if group or others may read the file; returns an error if everybody
+/// may write it.
 pub fn secret_file(path: &Path) -> Result<Secret, SecretError> {
     let unreadable = |why: String| SecretError::Unreadable { path: path.to_owned(), why };
     let bytes = read_regular(path, SECRET_MAX).map_err(unreadable)?;
-    let mode = std::fs::metadata(path).map_err(|err| unreadable(err.to_string()))?.permissions().mode() & 0o777;
+    let mode =
+        std::fs::metadata(path).map_err(|err| unreadable(err.to_string()))?.permissions().mode()
+            & 0o777;
     if mode & 0o002 != 0 {
         return Err(SecretError::WorldWritable { path: path.to_owned(), mode });
     }
@@ -125,7 +128,12 @@ mod tests {
         let (_folder, path) = file(b"fine", 0o606);
         assert_eq!(secret_file(&path), Err(SecretError::WorldWritable { path, mode: 0o606 }));
         let (_folder, path) = file(&[b'x'; SECRET_MAX + 1], 0o600);
-        assert!(secret_file(&path).unwrap_err().to_string().ends_with("is longer than the 4096 bytes allowed"));
+        assert!(
+            secret_file(&path)
+                .unwrap_err()
+                .to_string()
+                .ends_with("is longer than the 4096 bytes allowed")
+        );
         let missing = path.with_file_name("missing");
         assert!(secret_file(&missing).unwrap_err().to_string().ends_with("missing does not exist"));
     }

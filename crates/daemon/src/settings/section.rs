@@ -1,9 +1,10 @@
-//! A cursor over one table: it hands out typed values by key, records what is wrong with them, and in the end reports the
-//! keys that nobody asked for, with the name that was probably meant.
+//! A cursor over one table: it hands out typed values by key, records what is wrong with them, and
+//! in the end reports the keys that nobody asked for, with the name that was probably meant.
 //!
-//! `required_…` records a mistake when the key is missing and returns `None`; `optional_…` returns `None` for a missing
-//! key; `…_or` returns the default for it. A value of the wrong kind or out of range is always a mistake; then the first
-//! two return `None` and the third the default. A loader can therefore go on and find the other mistakes too.
+//! `required_…` records a mistake when the key is missing and returns `None`; `optional_…` returns
+//! `None` for a missing key; `…_or` returns the default for it. A value of the wrong kind or out of
+//! range is always a mistake; then the first two return `None` and the third the default. A loader
+//! can therefore go on and find the other mistakes too.
 
 mod tables;
 mod values;
@@ -43,7 +44,8 @@ pub struct Section<'a> {
     table: &'a Table,
     path: String,
     place: Place,
-    /// Set where the table is not one, which has been reported: nothing more is said about its keys.
+    /// Set where the table is not one, which has been reported: nothing more is said about its
+    /// keys.
     muted: bool,
     asked: RefCell<Vec<String>>,
     renamed: RefCell<Vec<(String, String)>>,
@@ -55,7 +57,15 @@ impl<'a> Section<'a> {
     }
 
     fn new(document: &'a Document, table: &'a Table, path: String, place: Place) -> Self {
-        Self { document, table, path, place, muted: false, asked: RefCell::default(), renamed: RefCell::default() }
+        Self {
+            document,
+            table,
+            path,
+            place,
+            muted: false,
+            asked: RefCell::default(),
+            renamed: RefCell::default(),
+        }
     }
 
     /// The table's path from the top, such as `feed.xfmr-a`; empty for the root.
@@ -183,17 +193,30 @@ impl<'a> Section<'a> {
     }
 
     /// A span of time such as `"25s"` or `"1h30m"` within the range, required.
-    pub fn required_duration(&self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub fn required_duration(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         self.required(key, |value| values::duration(value, &range))
     }
 
     /// A span of time such as `"25s"` or `"1h30m"` within the range.
-    pub fn optional_duration(&self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub fn optional_duration(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         self.optional(key, |value| values::duration(value, &range))
     }
 
     /// A span of time within the range, or the default.
-    pub fn duration_or(&self, key: &str, range: RangeInclusive<Duration>, default: Duration) -> Duration {
+    pub fn duration_or(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
         self.optional_duration(key, range).unwrap_or(default)
     }
 
@@ -229,7 +252,8 @@ impl<'a> Section<'a> {
         self.optional_choice(key, choices).unwrap_or(default)
     }
 
-    /// A list of texts, none empty; a single text counts as a list of one. A variable separates them by commas.
+    /// A list of texts, none empty; a single text counts as a list of one. A variable separates
+    /// them by commas.
     pub fn strings(&self, key: &str) -> Option<Vec<&'a str>> {
         self.optional(key, values::texts)
     }
@@ -291,14 +315,22 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn required<T>(&self, key: &str, convert: impl FnOnce(&'a Value) -> Result<T, String>) -> Option<T> {
+    fn required<T>(
+        &self,
+        key: &str,
+        convert: impl FnOnce(&'a Value) -> Result<T, String>,
+    ) -> Option<T> {
         if !self.has(key) {
             self.missing(key);
         }
         self.optional(key, convert)
     }
 
-    fn optional<T>(&self, key: &str, convert: impl FnOnce(&'a Value) -> Result<T, String>) -> Option<T> {
+    fn optional<T>(
+        &self,
+        key: &str,
+        convert: impl FnOnce(&'a Value) -> Result<T, String>,
+    ) -> Option<T> {
         let node = self.node(key)?;
         convert(&node.value).map_err(|message| self.mistake(key, message)).ok()
     }
@@ -334,7 +366,9 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
     let allowed = 1 + name.chars().count() / 5;
     // A slip changes the length by one at most, in bytes by up to four.
     let near = candidates
-        .filter(|candidate| candidate.len() <= NEAREST_MAX && candidate.len().abs_diff(name.len()) <= 4 * allowed)
+        .filter(|candidate| {
+            candidate.len() <= NEAREST_MAX && candidate.len().abs_diff(name.len()) <= 4 * allowed
+        })
         .filter(|candidate| *candidate != name)
         .take(NEAREST_OF)
         .map(|candidate| (strsim::osa_distance(name, candidate), candidate));

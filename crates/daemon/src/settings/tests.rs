@@ -19,7 +19,11 @@ fn read(document: &Document) -> Option<(String, u16, Watts, Duration)> {
     api.finish();
     let power = root.table_or_empty("power");
     let limit = power.optional_kw("limit_kw").unwrap_or(Watts(1000));
-    let settle = power.duration_or("settle", Duration::ZERO..=Duration::from_secs(600), Duration::from_secs(20));
+    let settle = power.duration_or(
+        "settle",
+        Duration::ZERO..=Duration::from_secs(600),
+        Duration::from_secs(20),
+    );
     power.float_or("factor", 0.0..=1.0, 0.8);
     power.bool_or("strict", false);
     power.choice_or("merit", &[("listed", 1), ("margin-per-kw", 2)], 1);
@@ -38,7 +42,8 @@ fn read(document: &Document) -> Option<(String, u16, Watts, Duration)> {
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    let outcome = Document::parse("t.toml", text).and_then(|document| document.conclude(read(&document)));
+    let outcome =
+        Document::parse("t.toml", text).and_then(|document| document.conclude(read(&document)));
     outcome.unwrap_err().to_string().lines().map(str::to_owned).collect()
 }
 
@@ -50,7 +55,9 @@ fn with(more: &str) -> String {
 
 #[test]
 fn good_settings_give_their_values() {
-    let text = with("[power]\nlimit_kw = 1.5\nsettle = \"1m 30s\"\nmatch = \"a*\"\n[feed.a]\nlimit_kw = 5\n");
+    let text = with(
+        "[power]\nlimit_kw = 1.5\nsettle = \"1m 30s\"\nmatch = \"a*\"\n[feed.a]\nlimit_kw = 5\n",
+    );
     let document = Document::parse("t.toml", &text).unwrap();
     let value = document.conclude(read(&document)).unwrap();
     assert_eq!(value, ("::1".to_owned(), 8080, Watts(1500), Duration::from_secs(90)));
@@ -59,7 +66,10 @@ fn good_settings_give_their_values() {
 #[test]
 fn each_mistake_names_line_column_key_and_what_was_meant() {
     for (more, want) in [
-        ("[power]\nlimit_kv = 1\n", "t.toml:5:1: power.limit_kv: unknown key, did you mean \"limit_kw\"?"),
+        (
+            "[power]\nlimit_kv = 1\n",
+            "t.toml:5:1: power.limit_kv: unknown key, did you mean \"limit_kw\"?",
+        ),
         ("[pwoer]\n", "t.toml:4:2: pwoer: unknown key, did you mean \"power\"?"),
         ("[power]\nqqqqqqqq = 1\n", "t.toml:5:1: power.qqqqqqqq: unknown key"),
         ("[power]\nlimit_kw = nan\n", "t.toml:5:12: power.limit_kw: NaN is not a finite number"),
@@ -69,8 +79,14 @@ fn each_mistake_names_line_column_key_and_what_was_meant() {
             "[power]\nlimit_kw = 1e18\n",
             "t.toml:5:12: power.limit_kw: 1000000000000000000 kW is more than 1000000000 kW, which no site draws",
         ),
-        ("[power]\nlimit_kw = 12345678901234567890\n", "t.toml:5:12: power.limit_kw: the number is too large"),
-        ("[power]\nlimit_kw = \"5\"\n", "t.toml:5:12: power.limit_kw: expected a number, found a string"),
+        (
+            "[power]\nlimit_kw = 12345678901234567890\n",
+            "t.toml:5:12: power.limit_kw: the number is too large",
+        ),
+        (
+            "[power]\nlimit_kw = \"5\"\n",
+            "t.toml:5:12: power.limit_kw: expected a number, found a string",
+        ),
         (
             "[power]\nsettle = 20\n",
             "t.toml:5:10: power.settle: expected a duration, found an integer; write a number with its unit, such as \
@@ -84,7 +100,10 @@ fn each_mistake_names_line_column_key_and_what_was_meant() {
         ("[power]\nsettle = \"-20s\"\n", "t.toml:5:10: power.settle: \"-20s\" is negative"),
         ("[power]\nsettle = \"11m\"\n", "t.toml:5:10: power.settle: \"11m\" is outside 0s to 10m"),
         ("[power]\nfactor = 1.01\n", "t.toml:5:10: power.factor: 1.01 is outside 0 to 1"),
-        ("[power]\nstrict = 1\n", "t.toml:5:10: power.strict: expected true or false, found an integer"),
+        (
+            "[power]\nstrict = 1\n",
+            "t.toml:5:10: power.strict: expected true or false, found an integer",
+        ),
         (
             "[power]\nmerit = \"margin-per-kW\"\n",
             "t.toml:5:9: power.merit: \"margin-per-kW\" is none of \"listed\", \"margin-per-kw\", did you mean \
@@ -95,15 +114,27 @@ fn each_mistake_names_line_column_key_and_what_was_meant() {
             "t.toml:5:9: power.match: expected a list of strings, found an integer in it",
         ),
         ("[power]\nmatch = [\"\"]\n", "t.toml:5:9: power.match: must not hold an empty string"),
-        ("[power]\nmatch = 1979-05-27\n", "t.toml:5:9: power.match: expected a list of strings, found a date"),
+        (
+            "[power]\nmatch = 1979-05-27\n",
+            "t.toml:5:9: power.match: expected a list of strings, found a date",
+        ),
         (
             "[power]\nmatch = [\"ä\", \"a\\u0000\"]\n",
             "t.toml:5:15: power.match[1]: a string must not hold a NUL character",
         ),
-        ("[power]\n\"a\\u0007\" = 1\n", "t.toml:5:1: power.\"a\\u{7}\": a key must not hold control characters"),
+        (
+            "[power]\n\"a\\u0007\" = 1\n",
+            "t.toml:5:1: power.\"a\\u{7}\": a key must not hold control characters",
+        ),
         ("[[target]]\nurl = \"a\"\n[[target]]\n", "t.toml:6:1: target[1].url: missing"),
-        ("[target]\n", "t.toml:4:1: target: expected an array of tables: write [[target]], found a table"),
-        ("[feed.\"a b\"]\n", "t.toml:4:7: feed.\"a b\": a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -"),
+        (
+            "[target]\n",
+            "t.toml:4:1: target: expected an array of tables: write [[target]], found a table",
+        ),
+        (
+            "[feed.\"a b\"]\n",
+            "t.toml:4:7: feed.\"a b\": a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -",
+        ),
         ("[feed]\na = 1\n", "t.toml:5:1: feed.a: expected a table [feed.NAME], found an integer"),
         ("[feed.a]\n", "t.toml:4:1: feed.a.limit_kw: missing"),
     ] {
@@ -166,7 +197,10 @@ fn syntax_errors_have_a_place() {
 
 #[test]
 fn columns_count_characters_and_skip_the_byte_order_mark() {
-    assert_eq!(mistakes("\u{feff}x = zzz\n")[0], "t.toml:1:5: string values must be quoted, expected literal string");
+    assert_eq!(
+        mistakes("\u{feff}x = zzz\n")[0],
+        "t.toml:1:5: string values must be quoted, expected literal string"
+    );
     let text = with("[power]\nmatch = [\"äöü\", 1]\nlimit_kw = 1\r\nsettle = 1\n");
     assert!(mistakes(&text)[1].starts_with("t.toml:7:10: power.settle:"), "{:?}", mistakes(&text));
 }
@@ -224,7 +258,11 @@ fn relative_paths_and_secrets_start_from_the_files_folder() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("pool.secret"), "letmein\n").unwrap();
     let file = folder.path().join("t.toml");
-    fs::write(&file, "secret_file = \"pool.secret\"\nother_file = \"gone.secret\"\nlog = \"/var/log/x\"\n").unwrap();
+    fs::write(
+        &file,
+        "secret_file = \"pool.secret\"\nother_file = \"gone.secret\"\nlog = \"/var/log/x\"\n",
+    )
+    .unwrap();
     let document = Document::read(&file).unwrap();
     let root = document.root();
     assert_eq!(root.secret_file("secret_file").unwrap().reveal(), "letmein");
@@ -232,12 +270,18 @@ fn relative_paths_and_secrets_start_from_the_files_folder() {
     assert_eq!(root.secret_file("other_file"), None);
     root.finish();
     let told = document.conclude(Some(())).unwrap_err().to_string();
-    assert!(told.contains(":2:14: other_file: secret file") && told.ends_with("gone.secret does not exist"), "{told}");
+    assert!(
+        told.contains(":2:14: other_file: secret file")
+            && told.ends_with("gone.secret does not exist"),
+        "{told}"
+    );
 }
 
 #[test]
 fn variables_lie_over_the_file() {
-    let document = Document::parse("t.toml", &with("[[target]]\nurl = \"a\"\n[feed.Xfmr-A]\nlimit_kw = 5\n")).unwrap();
+    let document =
+        Document::parse("t.toml", &with("[[target]]\nurl = \"a\"\n[feed.Xfmr-A]\nlimit_kw = 5\n"))
+            .unwrap();
     let document = document.with_variables(
         "TIELINE",
         [
@@ -253,7 +297,10 @@ fn variables_lie_over_the_file() {
         ],
     );
     let (listen, port, limit, settle) = document.conclude(read(&document)).unwrap();
-    assert_eq!((listen.as_str(), port, limit, settle), ("::1", 9090, Watts(2500), Duration::from_secs(5)));
+    assert_eq!(
+        (listen.as_str(), port, limit, settle),
+        ("::1", 9090, Watts(2500), Duration::from_secs(5))
+    );
     let root = document.root();
     assert_eq!(root.tables("target")[0].required_str("url"), Some("b"));
     assert_eq!(root.named_tables("feed")[0].1.required_kw("limit_kw"), Some(Watts(7000)));
@@ -262,18 +309,19 @@ fn variables_lie_over_the_file() {
 
 #[test]
 fn a_mistake_in_a_variable_names_the_variable() {
-    let document = Document::parse("t.toml", &with("[[target]]\nurl = \"a\"\n")).unwrap().with_variables(
-        "TIELINE",
-        [
-            ("TIELINE__API__PORT", "many"),
-            ("TIELINE__API__PROT", "1"),
-            ("TIELINE__API__PORT__X", "1"),
-            ("TIELINE__POWER__LIMIT_KW", "nan"),
-            ("TIELINE__TARGET__1__URL", "b"),
-            ("TIELINE__API", "b"),
-            ("TIELINE__API__", "b"),
-        ],
-    );
+    let document =
+        Document::parse("t.toml", &with("[[target]]\nurl = \"a\"\n")).unwrap().with_variables(
+            "TIELINE",
+            [
+                ("TIELINE__API__PORT", "many"),
+                ("TIELINE__API__PROT", "1"),
+                ("TIELINE__API__PORT__X", "1"),
+                ("TIELINE__POWER__LIMIT_KW", "nan"),
+                ("TIELINE__TARGET__1__URL", "b"),
+                ("TIELINE__API", "b"),
+                ("TIELINE__API__", "b"),
+            ],
+        );
     let told = document.conclude(read(&document)).unwrap_err().to_string();
     let want = [
         "TIELINE__API: api: is a table: set the keys in it",
@@ -291,7 +339,9 @@ fn a_mistake_in_a_variable_names_the_variable() {
 fn a_terminal_sees_the_lines_around_the_mistake() {
     let document = Document::parse("t.toml", &with("[power]\nlimit_kv = 1\n")).unwrap();
     let shown = document.conclude(read(&document)).unwrap_err().render(false);
-    for part in ["power.limit_kv: unknown key", "t.toml:5:1", "limit_kv = 1", "did you mean \"limit_kw\"?"] {
+    for part in
+        ["power.limit_kv: unknown key", "t.toml:5:1", "limit_kv = 1", "did you mean \"limit_kw\"?"]
+    {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     assert!(!shown.contains('\u{1b}'), "no colours were asked for: {shown}");
@@ -299,7 +349,9 @@ fn a_terminal_sees_the_lines_around_the_mistake() {
 
 #[test]
 fn suggestions_are_only_made_for_near_names() {
-    for (name, want) in [("xfrm-a", Some("xfmr-a")), ("xfmr-aa", Some("xfmr-a")), ("poi", None), ("", None)] {
+    for (name, want) in
+        [("xfrm-a", Some("xfmr-a")), ("xfmr-aa", Some("xfmr-a")), ("poi", None), ("", None)]
+    {
         assert_eq!(nearest(name, ["xfmr-a", "xfmr-b"].into_iter()).as_deref(), want, "{name}");
     }
     assert_eq!(nearest(&"x".repeat(100_000), ["x"].into_iter()), None);

@@ -1,5 +1,6 @@
-//! The parsed settings as an owned tree in which every value knows where it came from. Turns the `toml` crate's spanned
-//! tree into it; numbers are brought into range here, meaning is given to nothing.
+//! The parsed settings as an owned tree in which every value knows where it came from. Turns the
+//! `toml` crate's spanned tree into it; numbers are brought into range here, meaning is given to
+//! nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -81,7 +82,8 @@ pub(super) fn parse(source: &Source) -> (Table, Vec<Mistake>) {
     let mut walk = Walk { source, mistakes: Vec::new() };
     let mut line = None;
     for err in errors {
-        // One broken place makes the parser stumble again nearby: the first complaint on a line is the useful one.
+        // One broken place makes the parser stumble again nearby: the first complaint on a line is
+        // the useful one.
         let span = err.span().unwrap_or(0..0);
         let here = source.position(span.start).line;
         if line.replace(here) != Some(here) && walk.mistakes.len() < SYNTAX_MAX {
@@ -118,7 +120,10 @@ impl Walk<'_> {
                 continue;
             }
             let node = self.node(value, &path);
-            entries.push((key.span().start, Entry { key: key.get_ref().to_string(), key_place: place, node }));
+            entries.push((
+                key.span().start,
+                Entry { key: key.get_ref().to_string(), key_place: place, node },
+            ));
         }
         entries.sort_by_key(|(start, _)| *start);
         Table { entries: entries.into_iter().map(|(_, entry)| entry).collect() }
@@ -133,18 +138,22 @@ impl Walk<'_> {
                 }
                 Value::Str(text.to_string())
             }
-            DeValue::Integer(digits) => {
-                Value::Int(i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
+            DeValue::Integer(digits) => Value::Int(
+                i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
                     self.mistake(&place, path, "the number is too large".to_owned());
                     0
-                }))
-            }
+                }),
+            ),
             DeValue::Float(digits) => Value::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(value) => Value::Bool(*value),
             DeValue::Datetime(_) => Value::Datetime,
             DeValue::Array(items) => {
                 let items = items.iter().enumerate();
-                Value::Array(items.map(|(index, item)| self.node(item, &format!("{path}[{index}]"))).collect())
+                Value::Array(
+                    items
+                        .map(|(index, item)| self.node(item, &format!("{path}[{index}]")))
+                        .collect(),
+                )
             }
             DeValue::Table(table) => Value::Table(self.table(table, path)),
         };
@@ -160,7 +169,8 @@ impl Walk<'_> {
 
 /// The path of `key` inside `path`. A key that is not bare is quoted, as TOML would.
 pub(super) fn join(path: &str, key: &str) -> String {
-    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let bare =
+        !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }

@@ -19,7 +19,13 @@ fn step(secs: i64, action: Action, machines: &[&str]) -> Step {
 }
 
 fn timeline(epoch: u64, generation: u64, steps: Vec<Step>) -> Timeline {
-    Timeline { number: Generation { epoch, generation }, issued_at: at(0), horizon: at(3600), ledger_head: None, steps }
+    Timeline {
+        number: Generation { epoch, generation },
+        issued_at: at(0),
+        horizon: at(3600),
+        ledger_head: None,
+        steps,
+    }
 }
 
 fn permit(epoch: u64, generation: u64, serial: u64) -> Permit {
@@ -35,10 +41,14 @@ fn origin() -> Instant {
 #[test]
 fn lowering_happens_on_time_without_a_permit() {
     let mut receiver = Receiver::default();
-    assert_eq!(receiver.offer(&timeline(1, 1, vec![step(10, Action::Drain, &["b", "a"])])), Offer::Taken);
+    assert_eq!(
+        receiver.offer(&timeline(1, 1, vec![step(10, Action::Drain, &["b", "a"])])),
+        Offer::Taken
+    );
     assert!(receiver.advance(at(9), origin()).changes.is_empty());
     let advance = receiver.advance(at(10), origin());
-    let names: Vec<_> = advance.changes.iter().map(|change| change.machine.as_str().to_owned()).collect();
+    let names: Vec<_> =
+        advance.changes.iter().map(|change| change.machine.as_str().to_owned()).collect();
     assert_eq!(names, ["b", "a"], "in the timeline's order");
 }
 
@@ -46,7 +56,11 @@ fn lowering_happens_on_time_without_a_permit() {
 fn a_scheduled_restore_waits_for_a_permit_of_this_generation() {
     let now = origin();
     let mut receiver = Receiver::default();
-    receiver.offer(&timeline(1, 1, vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])]));
+    receiver.offer(&timeline(
+        1,
+        1,
+        vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])],
+    ));
     receiver.advance(at(1), now);
     assert_eq!(receiver.advance(at(30), now).waiting, [MachineId::from("a")]);
     assert!(!receiver.permit(permit(1, 2, 1), now), "a permit for another timeline does not count");
@@ -63,7 +77,11 @@ fn a_scheduled_restore_waits_for_a_permit_of_this_generation() {
 fn a_permit_taken_back_raises_nothing_and_does_not_return() {
     let now = origin();
     let mut receiver = Receiver::default();
-    receiver.offer(&timeline(1, 1, vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])]));
+    receiver.offer(&timeline(
+        1,
+        1,
+        vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])],
+    ));
     receiver.advance(at(1), now);
     assert!(receiver.permit(permit(1, 1, 1), now));
     receiver.withdraw();
@@ -88,9 +106,15 @@ fn older_timelines_change_nothing_also_after_a_restart() {
     receiver.advance(at(1), origin());
     let saved = serde_json::to_string(receiver.saved()).expect("plain data");
     let mut receiver = Receiver::restore(serde_json::from_str(&saved).expect("what was written"));
-    assert_eq!(receiver.offer(&timeline(1, 9, vec![])), Offer::Stale { have: Generation { epoch: 2, generation: 5 } });
+    assert_eq!(
+        receiver.offer(&timeline(1, 9, vec![])),
+        Offer::Stale { have: Generation { epoch: 2, generation: 5 } }
+    );
     assert_eq!(receiver.offer(&timeline(2, 5, vec![])), Offer::Same);
-    assert!(receiver.advance(at(2), origin()).changes.is_empty(), "the machine stays off and nothing moves");
+    assert!(
+        receiver.advance(at(2), origin()).changes.is_empty(),
+        "the machine stays off and nothing moves"
+    );
     assert_eq!(receiver.applied().len(), 1);
 }
 
@@ -104,7 +128,8 @@ fn permits_of_absurd_life_are_refused() {
     }
 }
 
-/// Random timelines, permits, restarts and times: power never rises without a live permit, and what is due to be lowered is.
+/// Random timelines, permits, restarts and times: power never rises without a live permit, and what
+/// is due to be lowered is.
 #[test]
 fn random_histories_keep_the_rules() {
     for seed in 0..2_000u64 {
@@ -116,15 +141,29 @@ fn random_histories_keep_the_rules() {
         for _ in 0..60 {
             match rng.random_range(0..5) {
                 0 => {
-                    let actions = [Action::Run, Action::Hold, Action::Drain, Action::Curtail, Action::Lockout];
+                    let actions = [
+                        Action::Run,
+                        Action::Hold,
+                        Action::Drain,
+                        Action::Curtail,
+                        Action::Lockout,
+                    ];
                     let mut steps: Vec<Step> = (0..rng.random_range(0..6))
                         .map(|_| {
                             let name = ["a", "b", "c"][rng.random_range(0..3)];
-                            step(wall + rng.random_range(-30..60), actions[rng.random_range(0..5)], &[name])
+                            step(
+                                wall + rng.random_range(-30..60),
+                                actions[rng.random_range(0..5)],
+                                &[name],
+                            )
                         })
                         .collect();
                     steps.sort_by_key(|step| step.at);
-                    receiver.offer(&timeline(rng.random_range(1..3), rng.random_range(1..9), steps));
+                    receiver.offer(&timeline(
+                        rng.random_range(1..3),
+                        rng.random_range(1..9),
+                        steps,
+                    ));
                 }
                 1 => {
                     serial += 1;
@@ -145,16 +184,23 @@ fn random_histories_keep_the_rules() {
             let advance = receiver.advance(at(wall), mono);
             for change in &advance.changes {
                 let raise = change.to.action < change.from.action;
-                let allowed = permitted_until.is_some_and(|(of, until)| Some(of) == number && mono < until);
+                let allowed =
+                    permitted_until.is_some_and(|(of, until)| Some(of) == number && mono < until);
                 assert!(!raise || allowed, "seed {seed}: {change:?} rose without a permit");
             }
             if let Some(timeline) = &receiver.saved().timeline {
                 for (machine, wanted) in timeline.standing_at(at(wall)) {
                     let have = receiver.applied().get(&machine).copied().unwrap_or_default();
-                    assert!(have.action >= wanted.action, "seed {seed}: {machine} is due to be lowered");
+                    assert!(
+                        have.action >= wanted.action,
+                        "seed {seed}: {machine} is due to be lowered"
+                    );
                 }
             }
-            assert!(receiver.advance(at(wall), mono).changes.is_empty(), "seed {seed}: applying twice changes nothing");
+            assert!(
+                receiver.advance(at(wall), mono).changes.is_empty(),
+                "seed {seed}: applying twice changes nothing"
+            );
         }
     }
 }

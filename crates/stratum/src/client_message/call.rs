@@ -1,10 +1,13 @@
 //! The params of a miner's calls, method by method.
 //!
-//! A field of the wrong kind gives the error to answer with; only what no miner does by mistake closes. Hex stays text here.
+//! A field of the wrong kind gives the error to answer with; only what no miner does by mistake
+//! closes. Hex stays text here.
 
 use std::borrow::Cow;
 
-use super::{Call, Configure, Extension, LineFault, RollingRequest, STRING_MAX, Submit, USER_AGENT_MAX, Word};
+use super::{
+    Call, Configure, Extension, LineFault, RollingRequest, STRING_MAX, Submit, USER_AGENT_MAX, Word,
+};
 use crate::difficulty::{Difficulty, Target};
 use crate::envelope::{PARAMS_MAX, Params, Value};
 use crate::error::{RejectCode, StratumError, escape};
@@ -12,9 +15,14 @@ use crate::hex;
 use crate::version::VersionMask;
 
 /// Reads a call. The inner error is answered, the outer one closes.
-pub(super) fn read<'a>(method: Cow<'a, str>, params: Params<'a>) -> Result<Result<Call<'a>, StratumError>, LineFault> {
+pub(super) fn read<'a>(
+    method: Cow<'a, str>,
+    params: Params<'a>,
+) -> Result<Result<Call<'a>, StratumError>, LineFault> {
     Ok(match method.as_ref() {
-        "mining.submit" => with_list(params, read_submit).or_else(|error| Ok(Call::BadSubmit(error))),
+        "mining.submit" => {
+            with_list(params, read_submit).or_else(|error| Ok(Call::BadSubmit(error)))
+        }
         "mining.subscribe" => with_list(params, read_subscribe),
         "mining.authorize" => with_list(params, read_authorize),
         "mining.configure" => return with_list_or_fault(params, read_configure),
@@ -22,7 +30,9 @@ pub(super) fn read<'a>(method: Cow<'a, str>, params: Params<'a>) -> Result<Resul
         "mining.suggest_difficulty" => {
             with_list(params, |mut params| Ok(Call::SuggestDifficulty(number(&params.take(0)))))
         }
-        "mining.suggest_target" => with_list(params, |mut params| Ok(Call::SuggestTarget(target(&params.take(0))))),
+        "mining.suggest_target" => {
+            with_list(params, |mut params| Ok(Call::SuggestTarget(target(&params.take(0)))))
+        }
         "mining.multi_version" => Ok(Call::MultiVersion),
         "mining.ping" | "ping" => Ok(Call::Ping),
         "mining.pong" | "pong" => Ok(Call::Pong),
@@ -71,13 +81,15 @@ fn read_submit(mut params: Params<'_>) -> Result<Call<'_>, StratumError> {
 
 fn read_subscribe(mut params: Params<'_>) -> Result<Call<'_>, StratumError> {
     let user_agent = shown(text(params.take(0)).unwrap_or_default());
-    let session = text(params.take(1)).filter(|session| !session.is_empty() && session.len() <= STRING_MAX);
+    let session =
+        text(params.take(1)).filter(|session| !session.is_empty() && session.len() <= STRING_MAX);
     Ok(Call::Subscribe { user_agent, session })
 }
 
 fn read_authorize(mut params: Params<'_>) -> Result<Call<'_>, StratumError> {
     let unauthorized = |words| StratumError::of(RejectCode::Unauthorized, words);
-    let worker = text(params.take(0)).ok_or_else(|| unauthorized("worker name must be a string"))?;
+    let worker =
+        text(params.take(0)).ok_or_else(|| unauthorized("worker name must be a string"))?;
     let password = match params.take(1) {
         Value::Text(password) => password,
         Value::Number(digits) => Cow::Borrowed(digits),
@@ -120,7 +132,9 @@ fn read_configure(mut params: Params<'_>) -> Result<Result<Call<'_>, StratumErro
             ),
             "subscribe-extranonce" => Extension::SubscribeExtranonce,
             // It goes back to whoever sent it, as a key of the answer.
-            _ if shown(name.clone()) != name => return Ok(Err(other("an extension's name must be short plain text"))),
+            _ if shown(name.clone()) != name => {
+                return Ok(Err(other("an extension's name must be short plain text")));
+            }
             _ => Extension::Unknown(name),
         };
         if !extensions.contains(&extension) {
@@ -144,10 +158,17 @@ fn rolling(mask: Option<&Value<'_>>, min_bit_count: Option<&Value<'_>>) -> Optio
     Some(RollingRequest { mask, min_bit_count })
 }
 
-/// Reads `mining.suggest_difficulty(1000)`, the value inside the method's name, as old proxies sent it.
+/// Reads `mining.suggest_difficulty(1000)`, the value inside the method's name, as old proxies sent
+/// it.
 fn legacy_suggestion(method: &str) -> Option<Option<f64>> {
     let value = method.strip_prefix("mining.suggest_difficulty(")?.strip_suffix(')')?;
-    Some(value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.').then(|| value.parse().ok()).flatten())
+    Some(
+        value
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+            .then(|| value.parse().ok())
+            .flatten(),
+    )
 }
 
 fn text(value: Value<'_>) -> Option<Cow<'_, str>> {

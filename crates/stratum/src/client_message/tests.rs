@@ -32,7 +32,11 @@ fn s04_empty_lines_are_nothing() {
 fn s05_s06_deep_json_closes() {
     assert_eq!(fault("[".repeat(200).as_bytes()), "json_depth");
     let nested = |depth: usize| {
-        format!("{{\"id\":1,\"method\":\"x\",\"x\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
+        format!(
+            "{{\"id\":1,\"method\":\"x\",\"x\":{}{}}}",
+            "[".repeat(depth - 1),
+            "]".repeat(depth - 1)
+        )
     };
     assert_eq!(fault(nested(9).as_bytes()), "json_depth");
     assert!(parse_client(nested(8).as_bytes()).is_ok());
@@ -61,7 +65,9 @@ fn s07_duplicate_keys_close() {
 fn s08_ids_are_kept_as_written() {
     for id in ["1e400", "123456789012345678901234567890", "1.5", "null", "\"auth\"", "-0"] {
         let text = format!("{{\"id\":{id},\"method\":\"mining.ping\",\"params\":[]}}");
-        let ClientLine::Call { id: kept, call: Ok(Call::Ping) } = line(&text) else { panic!("{id}") };
+        let ClientLine::Call { id: kept, call: Ok(Call::Ping) } = line(&text) else {
+            panic!("{id}")
+        };
         assert_eq!(kept.as_raw(), id);
     }
     for id in ["{}", "[1]", "true"] {
@@ -74,7 +80,10 @@ fn s08_ids_are_kept_as_written() {
 #[test]
 fn s09_ids_that_are_no_plain_text_close() {
     assert_eq!(fault(br#"{"id":"\u0000\n\u001b[2J","method":"mining.ping"}"#), "bad_id");
-    assert_eq!(fault(format!("{{\"id\":\"{}\",\"method\":\"mining.ping\"}}", "x".repeat(65)).as_bytes()), "bad_id");
+    assert_eq!(
+        fault(format!("{{\"id\":\"{}\",\"method\":\"mining.ping\"}}", "x".repeat(65)).as_bytes()),
+        "bad_id"
+    );
 }
 
 #[test]
@@ -110,14 +119,17 @@ fn s13_other_protocols_are_named() {
 #[test]
 fn s18_params_that_are_no_array_get_error_20_and_too_many_close() {
     for params in ["null", "{}", "\"x\"", "7", "true", "-1", "1.5"] {
-        for method in ["subscribe", "authorize", "configure", "suggest_difficulty", "suggest_target"] {
+        for method in
+            ["subscribe", "authorize", "configure", "suggest_difficulty", "suggest_target"]
+        {
             let text = format!("{{\"id\":1,\"method\":\"mining.{method}\",\"params\":{params}}}");
             assert_eq!(call(&text).unwrap_err().code, 20, "{text}");
         }
     }
     assert_eq!(call(r#"{"id":1,"method":"mining.subscribe"}"#).unwrap_err().code, 20);
-    let many =
-        |count: usize| format!("{{\"id\":1,\"method\":\"mining.foo\",\"params\":[{}0]}}", "0,".repeat(count - 1));
+    let many = |count: usize| {
+        format!("{{\"id\":1,\"method\":\"mining.foo\",\"params\":[{}0]}}", "0,".repeat(count - 1))
+    };
     assert!(parse_client(many(16).as_bytes()).is_ok());
     assert_eq!(fault(many(17).as_bytes()), "too_many_params");
     assert_eq!(fault(many(1000).as_bytes()), "too_many_params");
@@ -127,8 +139,12 @@ fn s18_params_that_are_no_array_get_error_20_and_too_many_close() {
 
 #[test]
 fn s21_authorize_takes_any_password_and_only_text_as_a_name() {
-    let of = |params: &str| match call(&format!("{{\"id\":1,\"method\":\"mining.authorize\",\"params\":{params}}}")) {
-        Ok(Call::Authorize { worker, password }) => Ok((worker.into_owned(), password.into_owned())),
+    let of = |params: &str| match call(&format!(
+        "{{\"id\":1,\"method\":\"mining.authorize\",\"params\":{params}}}"
+    )) {
+        Ok(Call::Authorize { worker, password }) => {
+            Ok((worker.into_owned(), password.into_owned()))
+        }
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.code),
     };
@@ -145,7 +161,9 @@ fn s21_authorize_takes_any_password_and_only_text_as_a_name() {
 
 #[test]
 fn s29_s30_submits_without_their_fields_are_kept_apart() {
-    let of = |params: &str| match call(&format!("{{\"id\":1,\"method\":\"mining.submit\",\"params\":{params}}}")) {
+    let of = |params: &str| match call(&format!(
+        "{{\"id\":1,\"method\":\"mining.submit\",\"params\":{params}}}"
+    )) {
         Ok(Call::Submit(submit)) => Ok(submit.job_id.into_owned()),
         Ok(Call::BadSubmit(error)) => Err(error.code),
         other => panic!("{other:?}"),
@@ -165,8 +183,7 @@ fn s29_s30_submits_without_their_fields_are_kept_apart() {
 
 #[test]
 fn a_submit_is_borrowed_and_keeps_its_fields() {
-    let text =
-        r#"{"method":"mining.submit","params":["u.w","ab","00000001","6b02d5f5",17,"00002000"],"id":4,"worker":"x"}"#;
+    let text = r#"{"method":"mining.submit","params":["u.w","ab","00000001","6b02d5f5",17,"00002000"],"id":4,"worker":"x"}"#;
     let Ok(Call::Submit(submit)) = call(text) else { panic!() };
     let expected = Submit {
         worker: "u.w".into(),
@@ -178,11 +195,15 @@ fn a_submit_is_borrowed_and_keeps_its_fields() {
     };
     assert_eq!(submit, expected);
     assert!(matches!(submit.worker, Cow::Borrowed(_)) && matches!(submit.job_id, Cow::Borrowed(_)));
-    let Ok(Call::Submit(five)) = call(r#"{"id":4,"method":"mining.submit","params":["u","j\/1","","1",1.5,null]}"#)
+    let Ok(Call::Submit(five)) =
+        call(r#"{"id":4,"method":"mining.submit","params":["u","j\/1","","1",1.5,null]}"#)
     else {
         panic!()
     };
-    assert_eq!((five.job_id.as_ref(), five.nonce, five.version_bits), ("j/1", Word::Number(None), None));
+    assert_eq!(
+        (five.job_id.as_ref(), five.nonce, five.version_bits),
+        ("j/1", Word::Number(None), None)
+    );
 }
 
 #[test]
@@ -203,14 +224,21 @@ fn numbers_are_words_when_they_are_whole() {
 
 #[test]
 fn subscribes_of_every_firmware_are_read() {
-    let of = |params: &str| match call(&format!("{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":{params}}}")) {
-        Ok(Call::Subscribe { user_agent, session }) => (user_agent.into_owned(), session.map(Cow::into_owned)),
+    let of = |params: &str| match call(&format!(
+        "{{\"id\":1,\"method\":\"mining.subscribe\",\"params\":{params}}}"
+    )) {
+        Ok(Call::Subscribe { user_agent, session }) => {
+            (user_agent.into_owned(), session.map(Cow::into_owned))
+        }
         other => panic!("{other:?}"),
     };
     let plain = |user_agent: &str| (user_agent.to_owned(), None);
     assert_eq!(of("[]"), plain(""));
     assert_eq!(of("[\"cgminer/4.11.1\"]"), plain("cgminer/4.11.1"));
-    assert_eq!(of("[\"whatsminer/v1.0\",\"0badc0de\"]"), ("whatsminer/v1.0".to_owned(), Some("0badc0de".to_owned())));
+    assert_eq!(
+        of("[\"whatsminer/v1.0\",\"0badc0de\"]"),
+        ("whatsminer/v1.0".to_owned(), Some("0badc0de".to_owned()))
+    );
     assert_eq!(of("[\"bosminer\",null,\"host\",null]"), plain("bosminer"));
     assert_eq!(
         of("[\"Antminer S19 Pro/Tue Dec  6 16:12:30 CST 2022\"]").0,
@@ -314,10 +342,15 @@ fn s68_s69_configures_are_read_extension_by_extension() {
             Extension::Unknown("info".into()),
         ],
     );
-    is(r#"[["minimum-difficulty"],{"minimum-difficulty.value":"2048"}]"#, &[Extension::MinimumDifficulty(None)]);
+    is(
+        r#"[["minimum-difficulty"],{"minimum-difficulty.value":"2048"}]"#,
+        &[Extension::MinimumDifficulty(None)],
+    );
     // Found by fuzzing: a name is a key of our answer, so it must be fit for one.
     let long = format!("[[\"{}\"]]", "x".repeat(65));
-    for bad in ["[[\"inf\u{7f}\"],{}]", "[[\"\\u001b[2J\"]]", "[[\"\u{202e}x\"]]", "[[\"a\\\"b\"]]", &long] {
+    for bad in
+        ["[[\"inf\u{7f}\"],{}]", "[[\"\\u001b[2J\"]]", "[[\"\u{202e}x\"]]", "[[\"a\\\"b\"]]", &long]
+    {
         extensions(bad, |read| assert_eq!(read, Err(20), "{bad}"));
     }
     for bad in ["[]", "[[7],{}]", "[\"version-rolling\"]"] {
@@ -349,7 +382,11 @@ fn methods_without_a_form_of_their_own_are_known_or_shown() {
         ("mining.foo", Call::Unknown("mining.foo".into())),
         ("a\\u001bb", Call::Unknown("a\\u{1b}b".into())),
     ] {
-        assert_eq!(call(&format!("{{\"id\":1,\"method\":\"{method}\",\"params\":[]}}")), Ok(expected), "{method}");
+        assert_eq!(
+            call(&format!("{{\"id\":1,\"method\":\"{method}\",\"params\":[]}}")),
+            Ok(expected),
+            "{method}"
+        );
     }
     assert_eq!(call(r#"{"id":1,"method":7}"#).unwrap_err().code, 20);
     assert_eq!(call(r#"{"id":1}"#).unwrap_err().code, 20);

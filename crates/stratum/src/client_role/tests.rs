@@ -2,8 +2,8 @@ use super::*;
 use crate::client_message::parse_client;
 use crate::job::Job;
 use crate::server_message::{
-    NOTIFY_CLEAN, NOTIFY_KEEP, render_notify, write_ping, write_set_difficulty, write_set_extranonce,
-    write_set_version_mask, write_subscribed, write_true,
+    NOTIFY_CLEAN, NOTIFY_KEEP, render_notify, write_ping, write_set_difficulty,
+    write_set_extranonce, write_set_version_mask, write_subscribed, write_true,
 };
 use crate::server_role::{ServerEvent, ServerRole};
 use proptest::prelude::*;
@@ -99,19 +99,31 @@ fn configure_goes_before_subscribe_and_authorize_after_it() {
     );
     assert_eq!(pool.written(), "");
     assert_eq!(pool.say(SUBSCRIBED), subscribed());
-    assert_eq!(pool.written(), "{\"id\":3,\"method\":\"mining.authorize\",\"params\":[\"farm.1\",\"x\"]}\n");
+    assert_eq!(
+        pool.written(),
+        "{\"id\":3,\"method\":\"mining.authorize\",\"params\":[\"farm.1\",\"x\"]}\n"
+    );
     assert!(!pool.role.is_ready());
     assert_eq!(pool.say(r#"{"id":3,"result":true,"error":null}"#), ClientEvent::Authorized);
-    assert_eq!(pool.written(), "{\"id\":4,\"method\":\"mining.suggest_difficulty\",\"params\":[0.5]}\n");
+    assert_eq!(
+        pool.written(),
+        "{\"id\":4,\"method\":\"mining.suggest_difficulty\",\"params\":[0.5]}\n"
+    );
     assert!(pool.role.is_ready());
-    assert_eq!(pool.say(r#"{"id":4,"result":null,"error":[40,"unfit, ignore"]}"#), ClientEvent::Nothing);
+    assert_eq!(
+        pool.say(r#"{"id":4,"result":null,"error":[40,"unfit, ignore"]}"#),
+        ClientEvent::Nothing
+    );
     assert_eq!(pool.role.extranonce().map(|extranonce| extranonce.extranonce2_size), Some(8));
 }
 
 #[test]
 fn without_a_mask_nothing_is_configured_and_no_mask_is_taken() {
     let mut pool = Pool::with(ClientConfig { mask: None, suggest: None, ..config() });
-    assert_eq!(pool.written(), "{\"id\":2,\"method\":\"mining.subscribe\",\"params\":[\"tieline/1\"]}\n");
+    assert_eq!(
+        pool.written(),
+        "{\"id\":2,\"method\":\"mining.subscribe\",\"params\":[\"tieline/1\"]}\n"
+    );
     assert_eq!(
         pool.say(r#"{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}"#),
         ClientEvent::Nothing
@@ -128,7 +140,9 @@ fn without_a_mask_nothing_is_configured_and_no_mask_is_taken() {
 fn u35_masks_narrow_widen_to_what_we_asked_and_end() {
     let mut pool = Pool::started();
     let mut set = |mask: &str| {
-        pool.say(&format!("{{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"{mask}\"]}}"))
+        pool.say(&format!(
+            "{{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"{mask}\"]}}"
+        ))
     };
     assert_eq!(set("00c00000"), ClientEvent::Mask(VersionMask(0xc0_0000)));
     assert_eq!(set("zz"), ClientEvent::Ignored("bad_mask"));
@@ -159,7 +173,11 @@ fn subscribe_replies_of_every_shape_are_read() {
         r#"[["mining.notify","x"],"0badc0de",8.0]"#,
         r#"[null,"0BADC0DE",8]"#,
     ] {
-        assert_eq!(Pool::started().say(&format!("{{\"id\":2,\"result\":{result}}}")), subscribed(), "{result}");
+        assert_eq!(
+            Pool::started().say(&format!("{{\"id\":2,\"result\":{result}}}")),
+            subscribed(),
+            "{result}"
+        );
     }
 }
 
@@ -182,11 +200,17 @@ fn u11_to_u13_subscriptions_that_cannot_be_mined_are_fatal() {
         r#""result":[[],"0badc0de",8],"error":[20,"both",null]"#,
     ] {
         let mut pool = Pool::started();
-        assert!(matches!(pool.say(&format!("{{\"id\":2,{reply}}}")), ClientEvent::Fatal(_)), "{reply}");
+        assert!(
+            matches!(pool.say(&format!("{{\"id\":2,{reply}}}")), ClientEvent::Fatal(_)),
+            "{reply}"
+        );
         assert_eq!(pool.written(), "", "{reply}");
     }
     let deep = format!("{{\"id\":2,\"result\":{}{}}}", "[".repeat(50), "]".repeat(50));
-    assert_eq!(Pool::started().role.receive(deep.as_bytes(), &mut Vec::new()), Err(LineFault::TooDeep));
+    assert_eq!(
+        Pool::started().role.receive(deep.as_bytes(), &mut Vec::new()),
+        Err(LineFault::TooDeep)
+    );
 }
 
 #[test]
@@ -195,7 +219,10 @@ fn u14_set_extranonce_counts_once_subscribed() {
     let line = r#"{"id":null,"method":"mining.set_extranonce","params":["08000002",4]}"#;
     assert_eq!(pool.say(line), ClientEvent::Nothing);
     pool.say(SUBSCRIBED);
-    assert_eq!(pool.say(line), ClientEvent::Extranonce { extranonce1: vec![8, 0, 0, 2], extranonce2_size: 4 });
+    assert_eq!(
+        pool.say(line),
+        ClientEvent::Extranonce { extranonce1: vec![8, 0, 0, 2], extranonce2_size: 4 }
+    );
     assert_eq!(pool.role.extranonce().unwrap().extranonce2_size, 4);
     let bad = r#"{"id":null,"method":"mining.set_extranonce","params":["08000002",1]}"#;
     assert!(matches!(pool.say(bad), ClientEvent::Fatal(_)));
@@ -211,7 +238,9 @@ fn refusals_are_told_from_acceptance() {
     ] {
         let mut pool = Pool::started();
         pool.say(SUBSCRIBED);
-        let ClientEvent::Refused(error) = pool.say(&format!("{{\"id\":3,{reply}}}")) else { panic!("{reply}") };
+        let ClientEvent::Refused(error) = pool.say(&format!("{{\"id\":3,{reply}}}")) else {
+            panic!("{reply}")
+        };
         assert_eq!(error.code, code, "{reply}");
         assert!(!pool.role.is_ready());
     }
@@ -257,16 +286,23 @@ fn answers_are_matched_once_in_any_order() {
     let mut pool = Pool::ready();
     let (first, second, third) = (pool.submit(), pool.submit(), pool.submit());
     let accepted = |request| ClientEvent::Answer { request, outcome: Ok(()) };
-    assert_eq!(pool.say(&format!("{{\"id\":{second},\"result\":true,\"error\":null}}")), accepted(second));
+    assert_eq!(
+        pool.say(&format!("{{\"id\":{second},\"result\":true,\"error\":null}}")),
+        accepted(second)
+    );
     assert_eq!(pool.say(&format!("{{\"result\":true,\"id\":{first}}}")), accepted(first));
-    let ClientEvent::Answer { request, outcome: Err(error) } =
-        pool.say(&format!("{{\"reject-reason\":\"Above target\",\"result\":false,\"error\":null,\"id\":{third}}}"))
-    else {
+    let ClientEvent::Answer { request, outcome: Err(error) } = pool.say(&format!(
+        "{{\"reject-reason\":\"Above target\",\"result\":false,\"error\":null,\"id\":{third}}}"
+    )) else {
         panic!()
     };
     assert_eq!((request, error.code, error.message.as_str()), (third, 23, "Above target"));
     for again in [first, second, third, 7, 99, third + 1] {
-        assert_eq!(pool.say(&format!("{{\"id\":{again},\"result\":true}}")), ClientEvent::UnmatchedAnswer, "{again}");
+        assert_eq!(
+            pool.say(&format!("{{\"id\":{again},\"result\":true}}")),
+            ClientEvent::UnmatchedAnswer,
+            "{again}"
+        );
     }
     assert_eq!(pool.role.outstanding(), 0);
 }
@@ -292,11 +328,16 @@ fn u41_u42_an_answer_to_another_connections_share_is_unmatched() {
     let mut former = Pool::ready();
     let old = former.submit();
     let mut pool = Pool::ready();
-    pool.role = std::mem::replace(&mut pool.role, ClientRole::new(config())).numbered_from(1_000_100);
+    pool.role =
+        std::mem::replace(&mut pool.role, ClientRole::new(config())).numbered_from(1_000_100);
     let new = pool.submit();
     assert_eq!(new, 1_000_100);
     for id in [old, new + 1] {
-        assert_eq!(pool.say(&format!("{{\"id\":{id},\"result\":true}}")), ClientEvent::UnmatchedAnswer, "{id}");
+        assert_eq!(
+            pool.say(&format!("{{\"id\":{id},\"result\":true}}")),
+            ClientEvent::UnmatchedAnswer,
+            "{id}"
+        );
     }
     assert_eq!(pool.role.outstanding(), 1);
     assert_eq!(
@@ -320,13 +361,18 @@ fn u16_only_true_accepts_a_share() {
 fn any_answer_to_a_ping_is_an_answer() {
     let mut pool = Pool::ready();
     let request = pool.role.ping(&mut pool.out);
-    assert_eq!(pool.written(), format!("{{\"id\":{request},\"method\":\"mining.ping\",\"params\":[]}}\n"));
+    assert_eq!(
+        pool.written(),
+        format!("{{\"id\":{request},\"method\":\"mining.ping\",\"params\":[]}}\n")
+    );
     assert_eq!(
         pool.say(&format!("{{\"id\":{request},\"result\":\"pong\"}}")),
         ClientEvent::Answer { request, outcome: Ok(()) }
     );
     let request = pool.role.ping(&mut pool.out);
-    let event = pool.say(&format!("{{\"id\":{request},\"result\":null,\"error\":[20,\"unknown method\",null]}}"));
+    let event = pool.say(&format!(
+        "{{\"id\":{request},\"result\":null,\"error\":[20,\"unknown method\",null]}}"
+    ));
     assert!(matches!(event, ClientEvent::Answer { outcome: Err(_), .. }));
 }
 
@@ -342,12 +388,19 @@ fn unanswered_requests_are_bounded_and_the_oldest_goes_first() {
     assert_eq!(pool.role.outstanding(), OUTSTANDING_MAX);
     // We forgot it: that is nothing against the pool.
     assert_eq!(pool.say(&format!("{{\"id\":{first},\"result\":true}}")), ClientEvent::LateAnswer);
-    assert_eq!(pool.say(&format!("{{\"id\":{},\"result\":true}}", first - 1)), ClientEvent::UnmatchedAnswer);
+    assert_eq!(
+        pool.say(&format!("{{\"id\":{},\"result\":true}}", first - 1)),
+        ClientEvent::UnmatchedAnswer
+    );
     assert_eq!(
         pool.say(&format!("{{\"id\":{second},\"result\":true}}")),
         ClientEvent::Answer { request: second, outcome: Ok(()) }
     );
-    assert_eq!(pool.say(&format!("{{\"id\":{second},\"result\":true}}")), ClientEvent::UnmatchedAnswer, "twice");
+    assert_eq!(
+        pool.say(&format!("{{\"id\":{second},\"result\":true}}")),
+        ClientEvent::UnmatchedAnswer,
+        "twice"
+    );
 }
 
 #[test]
@@ -358,9 +411,16 @@ fn u37_u38_a_pools_questions_are_answered_until_they_are_a_flood() {
     pool.say(r#"{"id":"p","method":"mining.ping","params":[]}"#);
     assert_eq!(pool.written(), "{\"id\":\"p\",\"result\":\"pong\",\"error\":null}\n");
     pool.say(r#"{"id":10,"method":"vendor.x","params":[]}"#);
-    assert_eq!(pool.written(), "{\"id\":10,\"result\":null,\"error\":[20,\"unknown method\",null]}\n");
+    assert_eq!(
+        pool.written(),
+        "{\"id\":10,\"result\":null,\"error\":[20,\"unknown method\",null]}\n"
+    );
     let goal = pool.say(r#"{"id":null,"method":"mining.set_goal","params":[]}"#);
-    assert_eq!((goal, pool.written().as_str()), (ClientEvent::Ignored("unknown_method"), ""), "U39");
+    assert_eq!(
+        (goal, pool.written().as_str()),
+        (ClientEvent::Ignored("unknown_method"), ""),
+        "U39"
+    );
     for _ in 0..100 {
         pool.say(r#"{"id":9,"method":"client.get_version","params":[]}"#);
     }
@@ -373,10 +433,14 @@ fn u37_u38_a_pools_questions_are_answered_until_they_are_a_flood() {
 #[test]
 fn u01_u04_reconnects_name_a_host_and_bad_ports_are_ignored() {
     let mut pool = Pool::ready();
-    let mut reconnect =
-        |params: &str| pool.say(&format!("{{\"id\":null,\"method\":\"client.reconnect\",\"params\":{params}}}"));
-    let to =
-        |host: Option<&str>, port, wait_secs| ClientEvent::Reconnect { host: host.map(str::to_owned), port, wait_secs };
+    let mut reconnect = |params: &str| {
+        pool.say(&format!("{{\"id\":null,\"method\":\"client.reconnect\",\"params\":{params}}}"))
+    };
+    let to = |host: Option<&str>, port, wait_secs| ClientEvent::Reconnect {
+        host: host.map(str::to_owned),
+        port,
+        wait_secs,
+    };
     assert_eq!(reconnect("[\"evil.example\",3333,0]"), to(Some("evil.example"), Some(3333), 0));
     assert_eq!(reconnect("[]"), to(None, None, 0));
     assert_eq!(reconnect("[\"\",\"3334\",1e12]"), to(None, Some(3334), 300), "U03, U05");
@@ -387,7 +451,10 @@ fn u01_u04_reconnects_name_a_host_and_bad_ports_are_ignored() {
 #[test]
 fn notifications_that_make_no_sense_leave_what_was() {
     let mut pool = Pool::ready();
-    assert_eq!(pool.say(r#"{"id":null,"method":"mining.set_difficulty","params":[0]}"#), ClientEvent::BadDifficulty);
+    assert_eq!(
+        pool.say(r#"{"id":null,"method":"mining.set_difficulty","params":[0]}"#),
+        ClientEvent::BadDifficulty
+    );
     assert_eq!(
         pool.say(r#"{"id":null,"method":"mining.notify","params":[]}"#),
         ClientEvent::BadNotify(BadNotify::ParamCount { count: 0 })
@@ -426,7 +493,10 @@ fn both_roles_complete_a_handshake_and_a_share_with_each_other() {
                 ServerEvent::Configured(mask) => assert_eq!(mask, Some(VersionMask::BIP320)),
                 ServerEvent::Submit { id, submit } => {
                     let share = crate::share::decode(&submit, 4).unwrap();
-                    assert_eq!((share.extranonce2.as_slice(), share.ntime, share.nonce), (&[1, 2, 3, 4][..], 5, 6));
+                    assert_eq!(
+                        (share.extranonce2.as_slice(), share.ntime, share.nonce),
+                        (&[1, 2, 3, 4][..], 5, 6)
+                    );
                     assert_eq!((share.version_bits, submit.job_id.as_ref()), (Some(0x2000), "a"));
                     write_true(&id, &mut down);
                 }
@@ -458,12 +528,22 @@ fn both_roles_complete_a_handshake_and_a_share_with_each_other() {
 
 /// What a pool may say at any moment, sensible or not.
 fn lines() -> impl Strategy<Value = Vec<u8>> {
-    let id = prop_oneof![Just(Id::NULL), (0u64..8).prop_map(Id::number), (100u64..110).prop_map(Id::number)];
+    let id = prop_oneof![
+        Just(Id::NULL),
+        (0u64..8).prop_map(Id::number),
+        (100u64..110).prop_map(Id::number)
+    ];
     let written = (id, 0u8..8, any::<f64>(), any::<u32>()).prop_map(|(id, kind, value, word)| {
         let mut out = Vec::new();
         match kind {
             0 => write_true(&id, &mut out),
-            1 => write_subscribed(&id, "s", &word.to_be_bytes(), word.to_be_bytes()[0] % 20, &mut out),
+            1 => write_subscribed(
+                &id,
+                "s",
+                &word.to_be_bytes(),
+                word.to_be_bytes()[0] % 20,
+                &mut out,
+            ),
             2 => write_error(&id, RejectCode::Other, "x", &mut out),
             3 => write_set_difficulty(Difficulty::new(value).unwrap_or(Difficulty::ONE), &mut out),
             4 => write_set_extranonce(&word.to_be_bytes(), 4, &mut out),

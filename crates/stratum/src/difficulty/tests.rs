@@ -37,7 +37,8 @@ fn s52_a_hash_exactly_on_target_is_met_and_one_above_is_not() {
         (1.0 / 268_435_456.0, "0ffff00000000000000000000000000000000000000000000000000000000000"),
         // 2^-32 is the lowest difficulty whose target still fits; below it every hash is met.
         (1.0 / 4_294_967_296.0, "ffff000000000000000000000000000000000000000000000000000000000000"),
-        // Not powers of two: floor(0xffff << 208, divided) worked out with another program's big integers.
+        // Not powers of two: floor(0xffff << 208, divided) worked out with another program's big
+        // integers.
         (3.0, "0000000055550000000000000000000000000000000000000000000000000000"),
         (16_383.75, "0000000000040000000000000000000000000000000000000000000000000000"),
         (0.0005, "000007cff82ffffffff4480bb80000001193ee6bffffffe5a21a5e000000278c"),
@@ -64,7 +65,10 @@ fn targets_at_the_ends_saturate() {
 fn nbits_of_difficulty_one_is_the_target_of_difficulty_one() {
     assert_eq!(Target::from_nbits(0x1d00_ffff), Some(Difficulty::ONE.target()));
     let regtest = Target::from_nbits(0x207f_ffff).unwrap();
-    assert_eq!(regtest.to_le_bytes(), big_endian("7fffff0000000000000000000000000000000000000000000000000000000000"));
+    assert_eq!(
+        regtest.to_le_bytes(),
+        big_endian("7fffff0000000000000000000000000000000000000000000000000000000000")
+    );
     // Block 125552 (nbits 1a44b9f2) was mined at 244112.48777434.
     let mined = difficulty_of(&Target::from_nbits(0x1a44_b9f2).unwrap().to_le_bytes());
     assert!((mined - 244_112.487_774_34).abs() < 1e-8, "{mined}");

@@ -1,7 +1,7 @@
 //! JSON values borrowed from a line, one level at a time.
 //!
-//! Numbers stay text, so that an id can be echoed and a difficulty read to its last bit; arrays and objects stay text until someone
-//! asks, and then give no more than a bounded number of items.
+//! Numbers stay text, so that an id can be echoed and a difficulty read to its last bit; arrays and
+//! objects stay text until someone asks, and then give no more than a bounded number of items.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,7 +28,8 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Takes valid JSON text apart. `None` for a string that means no text, such as a lone surrogate.
+    /// Takes valid JSON text apart. `None` for a string that means no text, such as a lone
+    /// surrogate.
     pub(crate) fn from_raw(raw: &'a str) -> Option<Self> {
         Some(match *raw.as_bytes().first()? {
             b'n' => Self::Null,
@@ -37,7 +38,9 @@ impl<'a> Value<'a> {
             b'[' => Self::Array(raw),
             b'{' => Self::Object(raw),
             b'"' => match raw.strip_prefix('"')?.strip_suffix('"')? {
-                plain if memchr::memchr(b'\\', plain.as_bytes()).is_none() => Self::Text(Cow::Borrowed(plain)),
+                plain if memchr::memchr(b'\\', plain.as_bytes()).is_none() => {
+                    Self::Text(Cow::Borrowed(plain))
+                }
                 _ => Self::Text(Cow::Owned(serde_json::from_str(raw).ok()?)),
             },
             _ => Self::Number(raw),
@@ -54,7 +57,13 @@ impl<'a> Value<'a> {
         match serde_json::from_str::<List<'a>>(raw) {
             Ok(List { mut items, total }) => {
                 items.truncate(max);
-                (items.into_iter().map(|raw| Self::from_raw(raw.get()).unwrap_or_default()).collect(), total)
+                (
+                    items
+                        .into_iter()
+                        .map(|raw| Self::from_raw(raw.get()).unwrap_or_default())
+                        .collect(),
+                    total,
+                )
             }
             Err(_) => (Vec::new(), 0),
         }
@@ -65,7 +74,10 @@ impl<'a> Value<'a> {
         match serde_json::from_str::<Fields<'a>>(raw) {
             Ok(Fields(mut fields)) => {
                 fields.truncate(max);
-                fields.into_iter().map(|(key, raw)| (key, Self::from_raw(raw.get()).unwrap_or_default())).collect()
+                fields
+                    .into_iter()
+                    .map(|(key, raw)| (key, Self::from_raw(raw.get()).unwrap_or_default()))
+                    .collect()
             }
             Err(_) => Vec::new(),
         }
@@ -112,7 +124,8 @@ struct List<'a> {
     total: usize,
 }
 
-/// Most items kept of a nested array, and most fields of a nested object: a notify's branches are the longest there are.
+/// Most items kept of a nested array, and most fields of a nested object: a notify's branches are
+/// the longest there are.
 const LIST_MAX: usize = 64;
 
 impl<'de> Deserialize<'de> for List<'de> {

@@ -33,7 +33,11 @@ fn the_corpus_and_its_mutants_hold() {
             let other = &corpus[mutants.below(corpus.len())].1;
             let mutant = mutants.of(data, other);
             let ran = std::panic::catch_unwind(|| body(&mutant));
-            assert!(ran.is_ok(), "{target}: mutant {number} of {path:?}: {:?}", String::from_utf8_lossy(&mutant));
+            assert!(
+                ran.is_ok(),
+                "{target}: mutant {number} of {path:?}: {:?}",
+                String::from_utf8_lossy(&mutant)
+            );
         }
     }
 }

@@ -2,7 +2,8 @@ use super::*;
 use crate::pool_message::{PoolLine, parse_pool};
 use bitcoin::hashes::hex::FromHex;
 
-/// Block 1's coinbase, which no pool split: all of it stands before the extranonce, and its last byte stands in for coinb2.
+/// Block 1's coinbase, which no pool split: all of it stands before the extranonce, and its last
+/// byte stands in for coinb2.
 const BLOCK_1_COINBASE: &str = "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff0704ffff001d0104ffffffff0100f2052a0100000043410496b538e853519c726a2c91e61ec11600ae1390813a627c66fb8be7947be63c52da7589379515d4e0a604f8141781e62294721166bf621e73a82cbf2342c858eeac00000000";
 const BLOCK_1_HEADER: &str = "010000006fe28c0ab6f1b372c1a6a246ae63f74f931e8365e15a089c68d6190000000000982051fd1e4ba744bbbe680e1fee14677ba1a3c3540bf7b1cdb606e857233e0e61bc6649ffff001d01e36299";
 /// Block 170 holds the first payment: two transactions, so one branch.
@@ -22,7 +23,8 @@ fn word(header: &[u8; 80], at: usize) -> u32 {
     u32::from_le_bytes(header[at..at + 4].try_into().unwrap())
 }
 
-/// The job a pool would have handed out for a block, with an extranonce of four bytes cut from the middle of its coinbase.
+/// The job a pool would have handed out for a block, with an extranonce of four bytes cut from the
+/// middle of its coinbase.
 fn job_of(header: &[u8; 80], coinbase: &[u8], branches: Vec<[u8; 32]>) -> (Job, [u8; 4]) {
     let job = Job {
         job_id: "1".to_owned(),
@@ -56,7 +58,12 @@ fn the_genesis_block_is_rebuilt_from_its_coinbase() {
     let header: [u8; 80] = bitcoin::consensus::serialize(&genesis.header).try_into().unwrap();
     let coinbase = bitcoin::consensus::serialize(&genesis.txdata[0]);
     let (job, extranonce) = job_of(&header, &coinbase, Vec::new());
-    assert_mined(&job, &[&extranonce], &header, "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f");
+    assert_mined(
+        &job,
+        &[&extranonce],
+        &header,
+        "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+    );
 }
 
 #[test]
@@ -65,14 +72,20 @@ fn block_1_is_rebuilt_from_its_coinbase() {
     let hash = "00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048";
     assert_mined(&job, &[&extranonce], &header(BLOCK_1_HEADER), hash);
     // However the extranonce is divided, the coinbase is the same.
-    assert_mined(&job, &[&extranonce[..1], &extranonce[1..3], &[], &extranonce[3..]], &header(BLOCK_1_HEADER), hash);
+    assert_mined(
+        &job,
+        &[&extranonce[..1], &extranonce[1..3], &[], &extranonce[3..]],
+        &header(BLOCK_1_HEADER),
+        hash,
+    );
 }
 
 #[test]
 fn block_170_is_rebuilt_through_a_merkle_branch() {
     let mut branch: [u8; 32] = bytes(BLOCK_170_PAYMENT).try_into().unwrap();
     branch.reverse();
-    let (job, extranonce) = job_of(&header(BLOCK_170_HEADER), &bytes(BLOCK_170_COINBASE), vec![branch]);
+    let (job, extranonce) =
+        job_of(&header(BLOCK_170_HEADER), &bytes(BLOCK_170_COINBASE), vec![branch]);
     assert_mined(
         &job,
         &[&extranonce],
@@ -83,8 +96,12 @@ fn block_170_is_rebuilt_through_a_merkle_branch() {
 
 #[test]
 fn block_125552_hashes_to_what_the_network_recorded() {
-    let root: [u8; 32] = bytes("e320b6c2fffc8d750423db8b1eb942ae710e951ed797f7affc8892b0f1fc122b").try_into().unwrap();
-    let prev_hash = bytes("81cd02ab7e569e8bcd9317e2fe99f2de44d49ab2b8851ba4a308000000000000").try_into().unwrap();
+    let root: [u8; 32] = bytes("e320b6c2fffc8d750423db8b1eb942ae710e951ed797f7affc8892b0f1fc122b")
+        .try_into()
+        .unwrap();
+    let prev_hash = bytes("81cd02ab7e569e8bcd9317e2fe99f2de44d49ab2b8851ba4a308000000000000")
+        .try_into()
+        .unwrap();
     let job = Job {
         job_id: "1".to_owned(),
         prev_hash,
@@ -161,7 +178,10 @@ fn u20_only_nine_params_and_known_extensions_are_a_job() {
     let many: Vec<(usize, &str)> = (9..40).map(|at| (at, "true")).collect();
     assert_eq!(notify(&many), Err(BadNotify::ParamCount { count: 40 }));
     let line = br#"{"id":null,"method":"mining.notify"}"#;
-    assert_eq!(parse_pool(line).unwrap().unwrap(), PoolLine::Notify(Err(BadNotify::ParamCount { count: 0 })));
+    assert_eq!(
+        parse_pool(line).unwrap().unwrap(),
+        PoolLine::Notify(Err(BadNotify::ParamCount { count: 0 }))
+    );
 }
 
 #[test]
@@ -176,7 +196,11 @@ fn u21_to_u24_fields_of_the_wrong_length_or_alphabet_bring_no_job() {
         (2, "coinb1", &["\"\"", "\"abc\"", "\"zz\"", "null", &huge]),
         (3, "coinb2", &["\"\"", "\"abc\"", "\"0x00\"", "[]", &huge]),
         (4, "merkle_branch", &[&branch, "\"\"", "null", "[null]", "[[]]"]),
-        (5, "version", &["\"2000000\"", "\"200000000\"", "\"2000000g\"", "536870912", "\"0x200000\""]),
+        (
+            5,
+            "version",
+            &["\"2000000\"", "\"200000000\"", "\"2000000g\"", "536870912", "\"0x200000\""],
+        ),
         (6, "nbits", &["\"1703255\"", "\"01703255b\"", "\"+703255b\"", "null"]),
         (7, "ntime", &["\"6b02d5f\"", "\"06b02d5f2\"", "\" b02d5f2\"", "1"]),
     ];
@@ -189,7 +213,8 @@ fn u21_to_u24_fields_of_the_wrong_length_or_alphabet_bring_no_job() {
 
 #[test]
 fn u22_up_to_32_branches_are_taken() {
-    let list = |count: usize| format!("[{}]", vec![format!("\"{}\"", "cd".repeat(32)); count].join(","));
+    let list =
+        |count: usize| format!("[{}]", vec![format!("\"{}\"", "cd".repeat(32)); count].join(","));
     assert_eq!(notify(&[(4, "[]")]).unwrap().branches.len(), 0);
     assert_eq!(notify(&[(4, &list(32))]).unwrap().branches.len(), 32);
     for count in [33, 64, 65, 10_000] {
@@ -199,9 +224,12 @@ fn u22_up_to_32_branches_are_taken() {
 
 #[test]
 fn u25_impossible_targets_bring_no_job() {
-    for (digits, nbits) in
-        [("00000000", 0), ("1d80ffff", 0x1d80_ffff), ("ff123456", 0xff12_3456), ("217fffff", 0x217f_ffff)]
-    {
+    for (digits, nbits) in [
+        ("00000000", 0),
+        ("1d80ffff", 0x1d80_ffff),
+        ("ff123456", 0xff12_3456),
+        ("217fffff", 0x217f_ffff),
+    ] {
         assert_eq!(notify(&[(6, &format!("\"{digits}\""))]), Err(BadNotify::Nbits { nbits }));
     }
 }

@@ -23,16 +23,26 @@ fn replies_of_every_pool_come_down_to_a_result_or_an_error() {
     assert_eq!(reply(r#""jsonrpc":"2.0","id":4,"result":true,"error":[]"#), (Some(4), Err(20)));
     assert_eq!(reply(r#""id":4,"result":null,"error":[23,"high-hash",null]"#), (Some(4), Err(23)));
     assert_eq!(reply(r#""id":4,"error":{"code":21,"message":"x"}"#), (Some(4), Err(21)));
-    assert_eq!(reply(r#""reject-reason":"Above target","result":false,"error":null,"id":10"#), (Some(10), Err(23)));
+    assert_eq!(
+        reply(r#""reject-reason":"Above target","result":false,"error":null,"id":10"#),
+        (Some(10), Err(23))
+    );
     assert_eq!(reply(r#""result":false,"error":"No nonce","id":16"#), (Some(16), Err(20)));
     assert_eq!(reply(r#""result":false,"id":16"#), (Some(16), Err(20)));
-    assert_eq!(reply(r#""id":1,"result":{"a":1},"error":null"#), (Some(1), Ok(PoolResult::Json("{\"a\":1}".into()))));
+    assert_eq!(
+        reply(r#""id":1,"result":{"a":1},"error":null"#),
+        (Some(1), Ok(PoolResult::Json("{\"a\":1}".into())))
+    );
 }
 
 #[test]
 fn u15_ids_we_would_not_use_are_no_request() {
     for id in ["\"4\"", "null", "4.0", "-4", "1e3", "[4]", "{}", "true", "99999999999999999999"] {
-        assert_eq!(reply(&format!("\"id\":{id},\"result\":true")), (None, Ok(PoolResult::True)), "{id}");
+        assert_eq!(
+            reply(&format!("\"id\":{id},\"result\":true")),
+            (None, Ok(PoolResult::True)),
+            "{id}"
+        );
     }
     assert_eq!(reply("\"result\":true").0, None);
 }
@@ -42,15 +52,33 @@ fn u16_true_beside_an_error_is_an_error_and_so_is_neither() {
     assert_eq!(reply(r#""id":4,"result":true,"error":[20,"x",null]"#).1, Err(20));
     assert_eq!(reply(r#""id":4,"result":null,"error":null"#).1, Err(20));
     assert_eq!(reply(r#""id":4,"error":null"#).1, Err(20));
-    assert_eq!(reply(r#""id":4,"result":"true","error":null"#).1, Ok(PoolResult::Json("\"true\"".into())));
+    assert_eq!(
+        reply(r#""id":4,"result":"true","error":null"#).1,
+        Ok(PoolResult::Json("\"true\"".into()))
+    );
 }
 
 #[test]
 fn u32_difficulties_that_cannot_be_meant_are_bad() {
-    for bad in
-        ["[0]", "[-5]", "[\"NaN\"]", "[1e308]", "[1e400]", "[\"512\"]", "[]", "[1e-9]", "[null]", "[[1]]", "{}", "null"]
-    {
-        assert_eq!(notification("mining.set_difficulty", bad), PoolLine::SetDifficulty(None), "{bad}");
+    for bad in [
+        "[0]",
+        "[-5]",
+        "[\"NaN\"]",
+        "[1e308]",
+        "[1e400]",
+        "[\"512\"]",
+        "[]",
+        "[1e-9]",
+        "[null]",
+        "[[1]]",
+        "{}",
+        "null",
+    ] {
+        assert_eq!(
+            notification("mining.set_difficulty", bad),
+            PoolLine::SetDifficulty(None),
+            "{bad}"
+        );
     }
     for (good, value) in [
         ("[1]", 1.0),
@@ -70,7 +98,11 @@ fn u32_difficulties_that_cannot_be_meant_are_bad() {
 #[test]
 fn u35_masks_are_digits() {
     for bad in ["[\"zz\"]", "[]", "[7]", "[\"1fffe00000\"]", "[\"\"]"] {
-        assert_eq!(notification("mining.set_version_mask", bad), PoolLine::SetVersionMask(None), "{bad}");
+        assert_eq!(
+            notification("mining.set_version_mask", bad),
+            PoolLine::SetVersionMask(None),
+            "{bad}"
+        );
     }
     assert_eq!(
         notification("mining.set_version_mask", "[\"1fffe000\"]"),
@@ -80,12 +112,17 @@ fn u35_masks_are_digits() {
 
 #[test]
 fn extranonces_are_read_or_named_bad() {
-    let PoolLine::SetExtranonce(Ok(extranonce)) = notification("mining.set_extranonce", "[\"08000002\",4]") else {
+    let PoolLine::SetExtranonce(Ok(extranonce)) =
+        notification("mining.set_extranonce", "[\"08000002\",4]")
+    else {
         panic!()
     };
     assert_eq!((extranonce.extranonce1, extranonce.extranonce2_size), (vec![8, 0, 0, 2], 4));
     for bad in ["[]", "[\"08000002\"]", "[\"0\",4]", "[\"08000002\",1]", "null"] {
-        assert!(matches!(notification("mining.set_extranonce", bad), PoolLine::SetExtranonce(Err(_))), "{bad}");
+        assert!(
+            matches!(notification("mining.set_extranonce", bad), PoolLine::SetExtranonce(Err(_))),
+            "{bad}"
+        );
     }
 }
 
@@ -95,7 +132,10 @@ fn u01_to_u05_reconnects_are_bounded_and_escaped() {
         PoolLine::Reconnect { host, port, wait_secs } => (host, port, wait_secs),
         other => panic!("{other:?}"),
     };
-    assert_eq!(of("[\"evil.example\",3333,0]"), (Some("evil.example".to_owned()), Some(Ok(3333)), 0));
+    assert_eq!(
+        of("[\"evil.example\",3333,0]"),
+        (Some("evil.example".to_owned()), Some(Ok(3333)), 0)
+    );
     for none in ["[]", "null", "[\"\",3333]"] {
         assert_eq!(of(none).0, None, "{none}");
     }
@@ -103,7 +143,9 @@ fn u01_to_u05_reconnects_are_bounded_and_escaped() {
         assert_eq!(of(&format!("[\"a\",{bad}]")).1, Some(Err(BadPort)), "{bad}");
     }
     assert_eq!(of("[\"a\",\"22\"]").1, Some(Ok(22)));
-    for (wait, secs) in [("-1", 0), ("1e12", 300), ("\"soon\"", 0), ("\"NaN\"", 0), ("30", 30), ("1e999", 300)] {
+    for (wait, secs) in
+        [("-1", 0), ("1e12", 300), ("\"soon\"", 0), ("\"NaN\"", 0), ("30", 30), ("1e999", 300)]
+    {
         assert_eq!(of(&format!("[\"a\",1,{wait}]")).2, secs, "{wait}");
     }
     let host = of(&format!("[\"\\u0000\\r\\n{}\"]", "x".repeat(10_000))).0.unwrap();
@@ -124,7 +166,10 @@ fn u36_messages_are_cut_and_escaped() {
 
 #[test]
 fn u38_u39_other_methods_are_named_and_keep_their_id() {
-    assert_eq!(read(r#"{"id":5,"method":"mining.ping","params":[]}"#), PoolLine::Ping { id: Id::number(5) });
+    assert_eq!(
+        read(r#"{"id":5,"method":"mining.ping","params":[]}"#),
+        PoolLine::Ping { id: Id::number(5) }
+    );
     assert_eq!(
         read(r#"{"id":6,"method":"client.get_version","params":[]}"#),
         PoolLine::GetVersion { id: Id::number(6) }

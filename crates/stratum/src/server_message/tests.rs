@@ -31,7 +31,10 @@ fn job() -> Job {
 #[test]
 fn answers_echo_the_id_and_always_have_three_keys() {
     let id = Id::from_raw("\"auth\"").unwrap();
-    assert_eq!(written(|out| write_true(&id, out)), "{\"id\":\"auth\",\"result\":true,\"error\":null}\n");
+    assert_eq!(
+        written(|out| write_true(&id, out)),
+        "{\"id\":\"auth\",\"result\":true,\"error\":null}\n"
+    );
     assert_eq!(
         written(|out| write_error(&Id::number(4), RejectCode::JobNotFound, "Job not found", out)),
         "{\"id\":4,\"result\":null,\"error\":[21,\"Job not found\",null]}\n"
@@ -72,7 +75,10 @@ fn a_configure_is_answered_key_by_key() {
 #[test]
 fn notifications_carry_a_null_id_and_requests_a_number() {
     let of = |value| written(|out| write_set_difficulty(Difficulty::new(value).unwrap(), out));
-    assert_eq!(of(1024.0), "{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[1024]}\n");
+    assert_eq!(
+        of(1024.0),
+        "{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[1024]}\n"
+    );
     assert_eq!(of(0.5), "{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[0.5]}\n");
     assert_eq!(
         written(|out| write_set_version_mask(VersionMask::BIP320, out)),
@@ -82,12 +88,18 @@ fn notifications_carry_a_null_id_and_requests_a_number() {
         written(|out| write_set_extranonce(&[8, 0, 0, 2], 4, out)),
         "{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":[\"08000002\",4]}\n"
     );
-    assert_eq!(written(write_reconnect), "{\"id\":null,\"method\":\"client.reconnect\",\"params\":[]}\n");
+    assert_eq!(
+        written(write_reconnect),
+        "{\"id\":null,\"method\":\"client.reconnect\",\"params\":[]}\n"
+    );
     assert_eq!(
         written(|out| write_show_message("hi \"you\"", out)),
         "{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"hi \\\"you\\\"\"]}\n"
     );
-    assert_eq!(written(|out| write_ping(7, out)), "{\"id\":7,\"method\":\"mining.ping\",\"params\":[]}\n");
+    assert_eq!(
+        written(|out| write_ping(7, out)),
+        "{\"id\":7,\"method\":\"mining.ping\",\"params\":[]}\n"
+    );
     assert_eq!(
         written(|out| write_get_version(8, out)),
         "{\"id\":8,\"method\":\"client.get_version\",\"params\":[]}\n"
@@ -99,7 +111,8 @@ fn a_rendered_notify_reads_back_as_the_job_with_its_longer_coinb1() {
     for (end, clean) in [(NOTIFY_CLEAN, true), (NOTIFY_KEEP, false)] {
         let mut line = render_notify("t-17", &job(), &[0xe1, 0x1a]).to_vec();
         line.extend_from_slice(end);
-        let expected = Job { job_id: "t-17".to_owned(), coinb1: vec![1, 2, 3, 0xe1, 0x1a], clean, ..job() };
+        let expected =
+            Job { job_id: "t-17".to_owned(), coinb1: vec![1, 2, 3, 0xe1, 0x1a], clean, ..job() };
         assert_eq!(read(&String::from_utf8(line).unwrap()), PoolLine::Notify(Ok(expected)));
     }
     let text = String::from_utf8(render_notify("t", &job(), &[]).to_vec()).unwrap();

@@ -42,19 +42,22 @@ impl Miner {
     }
 
     fn authorize(&mut self, worker: &str) {
-        let text = format!("{{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"{worker}\",\"x\"]}}");
-        let ServerEvent::Authorize { id, worker, .. } = self.send(&text) else { panic!("{worker}") };
+        let text =
+            format!("{{\"id\":2,\"method\":\"mining.authorize\",\"params\":[\"{worker}\",\"x\"]}}");
+        let ServerEvent::Authorize { id, worker, .. } = self.send(&text) else {
+            panic!("{worker}")
+        };
         self.role.answer_authorize(&id, &worker, true, &mut self.out);
     }
 }
 
-const SUBMIT: &str = r#"{"id":4,"method":"mining.submit","params":["u.w","j","00000000","6b02d5f5","00000001"]}"#;
+const SUBMIT: &str =
+    r#"{"id":4,"method":"mining.submit","params":["u.w","j","00000000","6b02d5f5","00000001"]}"#;
 
 #[test]
 fn a_handshake_in_one_segment_is_answered_in_order() {
     let mut miner = Miner::new();
-    let configure =
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#;
+    let configure = r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#;
     assert_eq!(miner.send(configure), ServerEvent::Configured(Some(VersionMask::BIP320)));
     miner.subscribe();
     miner.authorize("u.w");
@@ -65,7 +68,10 @@ fn a_handshake_in_one_segment_is_answered_in_order() {
          {\"id\":2,\"result\":true,\"error\":null}\n"
     );
     assert!(miner.role.is_ready());
-    assert_eq!((miner.role.first_worker(), miner.role.version_mask()), (Some("u.w"), Some(VersionMask::BIP320)));
+    assert_eq!(
+        (miner.role.first_worker(), miner.role.version_mask()),
+        (Some("u.w"), Some(VersionMask::BIP320))
+    );
 }
 
 #[test]
@@ -83,10 +89,19 @@ fn authorize_may_come_before_subscribe_and_configure_after_both() {
 fn s14_the_fifth_message_before_a_subscribe_is_answered_closes() {
     let mut miner = Miner::new();
     for _ in 0..3 {
-        assert_eq!(miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#), ServerEvent::Answered);
+        assert_eq!(
+            miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#),
+            ServerEvent::Answered
+        );
     }
-    assert!(matches!(miner.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#), ServerEvent::Subscribe { .. }));
-    assert_eq!(miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#), ServerEvent::Close("prehandshake_queue"));
+    assert!(matches!(
+        miner.send(r#"{"id":1,"method":"mining.subscribe","params":[]}"#),
+        ServerEvent::Subscribe { .. }
+    ));
+    assert_eq!(
+        miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#),
+        ServerEvent::Close("prehandshake_queue")
+    );
     miner.role.accept_subscription(&Id::number(1), "s", &[7], 4, &mut Vec::new());
     assert_eq!(miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#), ServerEvent::Answered);
 }
@@ -95,12 +110,16 @@ fn s14_the_fifth_message_before_a_subscribe_is_answered_closes() {
 fn s12_a_refused_subscribe_may_be_tried_again() {
     let mut miner = Miner::new();
     for _ in 0..20 {
-        let ServerEvent::Subscribe { id, .. } = miner.send(r#"{"id":9,"method":"mining.subscribe","params":[]}"#)
+        let ServerEvent::Subscribe { id, .. } =
+            miner.send(r#"{"id":9,"method":"mining.subscribe","params":[]}"#)
         else {
             panic!()
         };
         miner.role.refuse_subscription(&id, "no search space", &mut miner.out);
-        assert_eq!(miner.written(), "{\"id\":9,\"result\":null,\"error\":[20,\"no search space\",null]}\n");
+        assert_eq!(
+            miner.written(),
+            "{\"id\":9,\"result\":null,\"error\":[20,\"no search space\",null]}\n"
+        );
         assert!(!miner.role.is_subscribed());
     }
     miner.subscribe();
@@ -110,9 +129,17 @@ fn s12_a_refused_subscribe_may_be_tried_again() {
 #[test]
 fn s16_s17_unknown_methods_are_answered_and_server_methods_are_abuse() {
     let mut miner = Miner::ready();
-    assert_eq!(miner.send(r#"{"id":5,"method":"mining.foo","params":[]}"#), ServerEvent::Abuse("unknown_method"));
-    assert_eq!(miner.written(), "{\"id\":5,\"result\":null,\"error\":[20,\"unknown method\",null]}\n");
-    for method in ["mining.notify", "mining.set_difficulty", "client.reconnect", "mining.set_extranonce"] {
+    assert_eq!(
+        miner.send(r#"{"id":5,"method":"mining.foo","params":[]}"#),
+        ServerEvent::Abuse("unknown_method")
+    );
+    assert_eq!(
+        miner.written(),
+        "{\"id\":5,\"result\":null,\"error\":[20,\"unknown method\",null]}\n"
+    );
+    for method in
+        ["mining.notify", "mining.set_difficulty", "client.reconnect", "mining.set_extranonce"]
+    {
         let text = format!("{{\"id\":5,\"method\":\"{method}\",\"params\":[]}}");
         assert_eq!(miner.send(&text), ServerEvent::Abuse("server_method"), "{method}");
         assert!(miner.written().contains("[20,"));
@@ -149,8 +176,14 @@ fn s23_eight_names_are_taken_and_repeats_are_free() {
         miner.send(r#"{"id":2,"method":"mining.authorize","params":["u.9","x"]}"#),
         ServerEvent::Abuse("too_many_workers")
     );
-    assert_eq!(miner.written(), "{\"id\":2,\"result\":null,\"error\":[24,\"Unauthorized worker\",null]}\n");
-    assert_eq!(miner.send(r#"{"id":2,"method":"mining.authorize","params":["u.7","y"]}"#), ServerEvent::Answered);
+    assert_eq!(
+        miner.written(),
+        "{\"id\":2,\"result\":null,\"error\":[24,\"Unauthorized worker\",null]}\n"
+    );
+    assert_eq!(
+        miner.send(r#"{"id":2,"method":"mining.authorize","params":["u.7","y"]}"#),
+        ServerEvent::Answered
+    );
     assert_eq!(miner.written(), "{\"id\":2,\"result\":true,\"error\":null}\n");
     // Eight more that were asked for before any was answered do not slip through.
     miner.role.answer_authorize(&Id::number(3), "u.late", true, &mut miner.out);
@@ -160,11 +193,33 @@ fn s23_eight_names_are_taken_and_repeats_are_free() {
 #[test]
 fn s24_worker_names_are_short_plain_ascii() {
     let long = "x".repeat(128);
-    for good in ["a", "../../etc/passwd", "a.b.c.d", "%n%s", "{{7*7}}", "<script>", "x+1000000", "x.d=1", &long] {
+    for good in [
+        "a",
+        "../../etc/passwd",
+        "a.b.c.d",
+        "%n%s",
+        "{{7*7}}",
+        "<script>",
+        "x+1000000",
+        "x.d=1",
+        &long,
+    ] {
         assert!(valid_worker_name(good), "{good}");
     }
     let longer = "x".repeat(129);
-    for bad in ["", "a b", "name\r\nX", "';DROP", "\"", "emoji😀", "\u{202e}x", "a\0b", "tab\t", "\u{7f}", &longer] {
+    for bad in [
+        "",
+        "a b",
+        "name\r\nX",
+        "';DROP",
+        "\"",
+        "emoji😀",
+        "\u{202e}x",
+        "a\0b",
+        "tab\t",
+        "\u{7f}",
+        &longer,
+    ] {
         assert!(!valid_worker_name(bad), "{bad:?}");
     }
     let mut miner = Miner::new();
@@ -184,7 +239,10 @@ fn a_refused_worker_gets_24_and_is_not_known() {
         panic!()
     };
     miner.role.answer_authorize(&id, &worker, false, &mut miner.out);
-    assert_eq!(miner.written(), "{\"id\":\"a\",\"result\":null,\"error\":[24,\"Unauthorized worker\",null]}\n");
+    assert_eq!(
+        miner.written(),
+        "{\"id\":\"a\",\"result\":null,\"error\":[24,\"Unauthorized worker\",null]}\n"
+    );
     assert!(!miner.role.is_authorized());
 }
 
@@ -192,7 +250,10 @@ fn a_refused_worker_gets_24_and_is_not_known() {
 fn s27_to_s29_submits_out_of_turn_are_answered_and_named() {
     let mut miner = Miner::new();
     assert_eq!(miner.send(SUBMIT), ServerEvent::Abuse("submit_before_subscribe"));
-    assert_eq!(miner.written(), "{\"id\":4,\"result\":null,\"error\":[25,\"Not subscribed\",null]}\n");
+    assert_eq!(
+        miner.written(),
+        "{\"id\":4,\"result\":null,\"error\":[25,\"Not subscribed\",null]}\n"
+    );
     miner.subscribe();
     miner.written();
     assert_eq!(miner.send(SUBMIT), ServerEvent::Abuse("submit_unauthorized"));
@@ -214,8 +275,14 @@ fn s27_to_s29_submits_out_of_turn_are_answered_and_named() {
 #[test]
 fn s18_malformed_calls_are_answered_once() {
     let mut miner = Miner::ready();
-    assert_eq!(miner.send(r#"{"id":7,"method":"mining.authorize","params":{}}"#), ServerEvent::Abuse("malformed"));
-    assert_eq!(miner.written(), "{\"id\":7,\"result\":null,\"error\":[20,\"params must be an array\",null]}\n");
+    assert_eq!(
+        miner.send(r#"{"id":7,"method":"mining.authorize","params":{}}"#),
+        ServerEvent::Abuse("malformed")
+    );
+    assert_eq!(
+        miner.written(),
+        "{\"id\":7,\"result\":null,\"error\":[20,\"params must be an array\",null]}\n"
+    );
     assert_eq!(miner.send(r#"{"id":{},"method":"mining.ping"}"#), ServerEvent::Abuse("malformed"));
     assert!(miner.written().starts_with("{\"id\":null,"));
 }
@@ -230,16 +297,25 @@ fn s54_suggestions_are_answered_unless_they_have_no_id() {
     );
     assert_eq!(miner.written(), "{\"id\":5,\"result\":true,\"error\":null}\n");
     for bad in ["0", "-1", "\"NaN\"", "\"1000\"", "true", "1e400"] {
-        let text = format!("{{\"id\":5,\"method\":\"mining.suggest_difficulty\",\"params\":[{bad}]}}");
+        let text =
+            format!("{{\"id\":5,\"method\":\"mining.suggest_difficulty\",\"params\":[{bad}]}}");
         assert_eq!(miner.send(&text), ServerEvent::Answered, "{bad}");
         assert!(miner.written().contains("[20,"), "{bad}");
     }
-    let target =
-        format!("{{\"id\":null,\"method\":\"mining.suggest_target\",\"params\":[\"00000000ffff{}\"]}}", "0".repeat(52));
+    let target = format!(
+        "{{\"id\":null,\"method\":\"mining.suggest_target\",\"params\":[\"00000000ffff{}\"]}}",
+        "0".repeat(52)
+    );
     assert_eq!(miner.send(&target), ServerEvent::SuggestDifficulty(Difficulty::ONE));
-    assert_eq!(miner.send(r#"{"id":null,"method":"mining.suggest_target","params":["x"]}"#), ServerEvent::Ignored);
+    assert_eq!(
+        miner.send(r#"{"id":null,"method":"mining.suggest_target","params":["x"]}"#),
+        ServerEvent::Ignored
+    );
     assert_eq!(miner.written(), "");
-    assert_eq!(miner.send(r#"{"id":5,"method":"mining.suggest_target","params":["x"]}"#), ServerEvent::Answered);
+    assert_eq!(
+        miner.send(r#"{"id":5,"method":"mining.suggest_target","params":["x"]}"#),
+        ServerEvent::Answered
+    );
     assert!(miner.written().contains("[20,"));
 }
 
@@ -250,28 +326,45 @@ fn s68_configure_grants_what_is_asked_and_offered_and_answers_nothing_else() {
         let text = format!("{{\"id\":1,\"method\":\"mining.configure\",\"params\":{params}}}");
         assert!(matches!(miner.send(&text), ServerEvent::Configured(_)), "{params}");
         let written = miner.written();
-        written.strip_prefix("{\"id\":1,\"result\":").unwrap().strip_suffix(",\"error\":null}\n").unwrap().to_owned()
+        written
+            .strip_prefix("{\"id\":1,\"result\":")
+            .unwrap()
+            .strip_suffix(",\"error\":null}\n")
+            .unwrap()
+            .to_owned()
     };
-    let yes = |mask: &str| format!("{{\"version-rolling\":true,\"version-rolling.mask\":\"{mask}\"}}");
+    let yes =
+        |mask: &str| format!("{{\"version-rolling\":true,\"version-rolling.mask\":\"{mask}\"}}");
     let no = "{\"version-rolling\":false}";
-    assert_eq!(configure(r#"[["version-rolling"],{"version-rolling.mask":"ffffffff"}]"#), yes("1fffe000"));
     assert_eq!(
-        configure(r#"[["version-rolling"],{"version-rolling.mask":"00c00000","version-rolling.min-bit-count":2}]"#),
+        configure(r#"[["version-rolling"],{"version-rolling.mask":"ffffffff"}]"#),
+        yes("1fffe000")
+    );
+    assert_eq!(
+        configure(
+            r#"[["version-rolling"],{"version-rolling.mask":"00c00000","version-rolling.min-bit-count":2}]"#
+        ),
         yes("00c00000")
     );
     assert_eq!(configure(r#"[["version-rolling"],{"version-rolling.mask":"00000000"}]"#), no);
     assert_eq!(configure(r#"[["version-rolling"],{"version-rolling.mask":"zz"}]"#), no);
     assert_eq!(configure(r#"[["version-rolling"],{"version-rolling.mask":"1fffe00000"}]"#), no);
     assert_eq!(
-        configure(r#"[["version-rolling"],{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":33}]"#),
+        configure(
+            r#"[["version-rolling"],{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":33}]"#
+        ),
         no
     );
     assert_eq!(
-        configure(r#"[["version-rolling"],{"version-rolling.mask":"00c00000","version-rolling.min-bit-count":3}]"#),
+        configure(
+            r#"[["version-rolling"],{"version-rolling.mask":"00c00000","version-rolling.min-bit-count":3}]"#
+        ),
         no
     );
     assert_eq!(
-        configure(r#"[["minimum-difficulty","subscribe-extranonce","info"],{"minimum-difficulty.value":"2048"}]"#),
+        configure(
+            r#"[["minimum-difficulty","subscribe-extranonce","info"],{"minimum-difficulty.value":"2048"}]"#
+        ),
         "{\"minimum-difficulty\":false,\"subscribe-extranonce\":true,\"info\":false}"
     );
     assert_eq!(configure("[[],{}]"), "{}");
@@ -299,9 +392,15 @@ fn a_changed_offer_is_told_only_to_those_it_changes() {
     miner.role.change_offer(VersionMask(0xc0_0000), &mut miner.out);
     assert_eq!(miner.written(), "");
     miner.role.change_offer(VersionMask::BIP320, &mut miner.out);
-    assert_eq!(miner.written(), "{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"00ffe000\"]}\n");
+    assert_eq!(
+        miner.written(),
+        "{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"00ffe000\"]}\n"
+    );
     miner.role.change_offer(VersionMask::NONE, &mut miner.out);
-    assert_eq!(miner.written(), "{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"00000000\"]}\n");
+    assert_eq!(
+        miner.written(),
+        "{\"id\":null,\"method\":\"mining.set_version_mask\",\"params\":[\"00000000\"]}\n"
+    );
 }
 
 /// cgminer 4.11, minerd and NerdMiner have no handler for it.
@@ -316,9 +415,15 @@ fn set_extranonce_goes_to_those_who_asked_for_it() {
         miner.send(asks);
         miner.written();
         assert!(miner.role.change_extranonce(&[7], 3, &mut miner.out));
-        assert_eq!(miner.written(), "{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":[\"07\",3]}\n");
+        assert_eq!(
+            miner.written(),
+            "{\"id\":null,\"method\":\"mining.set_extranonce\",\"params\":[\"07\",3]}\n"
+        );
         miner.send(r#"{"id":9,"method":"mining.subscribe","params":[]}"#);
-        assert!(miner.written().contains("\"07\",3]"), "a repeated subscribe is answered with what holds");
+        assert!(
+            miner.written().contains("\"07\",3]"),
+            "a repeated subscribe is answered with what holds"
+        );
     }
 }
 
@@ -333,13 +438,21 @@ fn s76_s77_the_small_methods_get_their_documented_answers() {
     ] {
         let text = format!("{{\"id\":\"q\",\"method\":\"{method}\",\"params\":[1]}}");
         assert_eq!(miner.send(&text), ServerEvent::Answered);
-        assert_eq!(miner.written(), format!("{{\"id\":\"q\",\"result\":{answer},\"error\":null}}\n"));
+        assert_eq!(
+            miner.written(),
+            format!("{{\"id\":\"q\",\"result\":{answer},\"error\":null}}\n")
+        );
     }
-    assert_eq!(miner.send(r#"{"id":1,"method":"mining.get_transactions","params":["j"]}"#), ServerEvent::Answered);
+    assert_eq!(
+        miner.send(r#"{"id":1,"method":"mining.get_transactions","params":["j"]}"#),
+        ServerEvent::Answered
+    );
     assert!(miner.written().contains("[20,"));
     assert_eq!(miner.send(r#"{"id":1,"method":"client.get_version"}"#), ServerEvent::Answered);
     assert!(miner.written().contains("\"tieline/"));
-    for ignored in [r#"{"id":1,"method":"pong","params":[]}"#, r#"{"id":1,"result":"pong","error":null}"#] {
+    for ignored in
+        [r#"{"id":1,"method":"pong","params":[]}"#, r#"{"id":1,"result":"pong","error":null}"#]
+    {
         assert_eq!(miner.send(ignored), ServerEvent::Ignored);
     }
     assert_eq!(miner.written(), "");

@@ -40,7 +40,12 @@ fn job() -> Job {
 }
 
 fn share(nonce: u32, version_bits: Option<u32>) -> Share {
-    Share { extranonce2: SmallBytes::new(&[1, 2, 3, 4]).unwrap(), ntime: 1_000_000, nonce, version_bits }
+    Share {
+        extranonce2: SmallBytes::new(&[1, 2, 3, 4]).unwrap(),
+        ntime: 1_000_000,
+        nonce,
+        version_bits,
+    }
 }
 
 const MASK: Option<VersionMask> = Some(VersionMask::BIP320);
@@ -54,8 +59,10 @@ fn hash_of(version: u32, nonce: u32) -> [u8; 32] {
 
 /// A nonce with which the first version's hash is lower than the second's.
 fn nonce_for(lower: u32, higher: u32) -> u32 {
-    let is_lower =
-        |nonce: &u32| Target::from_le_bytes(hash_of(lower, *nonce)) < Target::from_le_bytes(hash_of(higher, *nonce));
+    let is_lower = |nonce: &u32| {
+        Target::from_le_bytes(hash_of(lower, *nonce))
+            < Target::from_le_bytes(hash_of(higher, *nonce))
+    };
     (0..100).find(is_lower).unwrap()
 }
 
@@ -86,7 +93,10 @@ fn s43_extranonce2_of_another_length_is_refused() {
         assert_eq!(reason(&submit(bad, "1", "1")), "bad_extranonce2", "{bad}");
     }
     assert_eq!(decode(&submit(&"00".repeat(16), "1", "1"), 16).unwrap().extranonce2.len(), 16);
-    assert_eq!(decode(&submit(&"00".repeat(17), "1", "1"), 17).unwrap_err().reason, "bad_extranonce2");
+    assert_eq!(
+        decode(&submit(&"00".repeat(17), "1", "1"), 17).unwrap_err().reason,
+        "bad_extranonce2"
+    );
 }
 
 #[test]
@@ -141,14 +151,16 @@ fn s52_a_share_exactly_on_target_is_accepted_and_one_above_is_not() {
     let borrow = below.iter().position(|byte| *byte > 0).unwrap();
     below[borrow] -= 1;
     below[..borrow].fill(0xff);
-    let reject = prove(&job(), &[&[9, 9]], &share(7, None), None, &Target::from_le_bytes(below)).unwrap_err();
+    let reject = prove(&job(), &[&[9, 9]], &share(7, None), None, &Target::from_le_bytes(below))
+        .unwrap_err();
     assert_eq!((reject.code, reject.reason), (RejectCode::LowDifficulty, "low_difficulty"));
 }
 
 #[test]
 fn s45_random_nonces_miss_difficulty_one() {
     for nonce in 0..1000 {
-        let reject = prove(&job(), &[], &share(nonce, None), None, &Difficulty::ONE.target()).unwrap_err();
+        let reject =
+            prove(&job(), &[], &share(nonce, None), None, &Difficulty::ONE.target()).unwrap_err();
         assert_eq!(reject.code.code(), 23);
     }
 }
@@ -156,7 +168,9 @@ fn s45_random_nonces_miss_difficulty_one() {
 #[test]
 fn s65_to_s67_version_bits_must_fit_what_was_negotiated() {
     let judge = |bits, mask| {
-        prove(&job(), &[], &share(0, bits), mask, &ANY).map(|proof| proof.version_bits).map_err(|reject| reject.reason)
+        prove(&job(), &[], &share(0, bits), mask, &ANY)
+            .map(|proof| proof.version_bits)
+            .map_err(|reject| reject.reason)
     };
     assert_eq!(judge(Some(0xe000_0000), MASK), Err("version_mask"));
     assert_eq!(judge(Some(0x0000_1000), MASK), Err("version_mask"));
@@ -175,7 +189,10 @@ fn bits_sent_unasked_are_judged_by_what_the_pool_rolls() {
     assert_eq!(mask_for(None, pool, &share(0, Some(0x2000))), MASK);
     assert_eq!(mask_for(None, pool, &share(0, None)), None);
     assert_eq!(mask_for(None, None, &share(0, Some(0x2000))), None);
-    assert_eq!(mask_for(Some(VersionMask(0xc0_0000)), pool, &share(0, None)), Some(VersionMask(0xc0_0000)));
+    assert_eq!(
+        mask_for(Some(VersionMask(0xc0_0000)), pool, &share(0, None)),
+        Some(VersionMask(0xc0_0000))
+    );
 }
 
 #[test]
@@ -188,8 +205,8 @@ fn bits_that_replace_the_jobs_are_found_and_forwarded() {
     assert_eq!(proof_of(&job(), &[&[9, 9]], &share(nonce, Some(0x2000)), MASK), Ok(proof));
 }
 
-/// Stock Antminers leave out the bits the job has set: only by adding can the header be rebuilt, and what is forwarded must hold
-/// those bits again, so that both kinds of pool rebuild it.
+/// Stock Antminers leave out the bits the job has set: only by adding can the header be rebuilt,
+/// and what is forwarded must hold those bits again, so that both kinds of pool rebuild it.
 #[test]
 fn bits_that_add_to_the_jobs_are_found_and_forwarded_with_the_jobs_own() {
     let nonce = nonce_for(0x2080_2000, 0x2000_2000);
@@ -199,7 +216,8 @@ fn bits_that_add_to_the_jobs_are_found_and_forwarded_with_the_jobs_own() {
     assert_eq!(proof.header[..4], 0x2080_2000_u32.to_le_bytes());
     assert_eq!(proof_of(&job(), &[&[9, 9]], &share(nonce, Some(0x2000)), MASK), Ok(proof));
     // What is forwarded makes the same header at a pool that replaces and at one that adds.
-    let forwarded = prove(&job(), &[&[9, 9]], &share(nonce, proof.version_bits), MASK, &target).unwrap();
+    let forwarded =
+        prove(&job(), &[&[9, 9]], &share(nonce, proof.version_bits), MASK, &target).unwrap();
     assert_eq!((forwarded.header, forwarded.rebuilt), (proof.header, Rebuilt::Plain));
 }
 
@@ -217,7 +235,9 @@ fn a_share_whose_bits_fit_no_header_is_low_both_ways() {
     let mut below = best.hash;
     below[31] = below[31].saturating_sub(1);
     assert!(below != best.hash);
-    let reject = prove(&job(), &[&[9, 9]], &share(1, Some(0x2000)), MASK, &Target::from_le_bytes(below)).unwrap_err();
+    let reject =
+        prove(&job(), &[&[9, 9]], &share(1, Some(0x2000)), MASK, &Target::from_le_bytes(below))
+            .unwrap_err();
     assert_eq!(reject.code, RejectCode::LowDifficulty);
 }
 

@@ -1,7 +1,7 @@
 //! Trying nonces fast: what a test miner spends its time on.
 //!
-//! The header's first 64 bytes are hashed once per scan; each nonce then costs two compressions. A found nonce is
-//! handed out with its hash, which the slow way must agree with.
+//! The header's first 64 bytes are hashed once per scan; each nonce then costs two compressions. A
+//! found nonce is handed out with its hash, which the slow way must agree with.
 
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
@@ -37,7 +37,8 @@ impl Scan {
         self.nonce
     }
 
-    /// Tries up to `count` nonces and stops at the first that meets `target`. Returns it, if any, and how many were tried.
+    /// Tries up to `count` nonces and stops at the first that meets `target`. Returns it, if any,
+    /// and how many were tried.
     pub fn run(&mut self, target: &Target, count: u32) -> (Option<(u32, Hash)>, u32) {
         let top = target.top();
         for tried in 1..=count {
@@ -71,8 +72,16 @@ impl Scan {
 }
 
 /// SHA-256's initial state, FIPS 180-4 section 5.3.3.
-const START: [u32; 8] =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+const START: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
 
 fn digest(state: &[u32; 8]) -> Hash {
     let mut bytes = [0; 32];

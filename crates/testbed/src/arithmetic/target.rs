@@ -15,8 +15,8 @@ impl Target {
     /// The easiest target there is.
     pub const MAX: Self = Self([0xff; 32]);
 
-    /// Returns `floor(0xffff << 208 / difficulty)`, exactly. `None` unless `difficulty` is a finite number above zero;
-    /// difficulties too small for 256 bits give [`Self::MAX`].
+    /// Returns `floor(0xffff << 208 / difficulty)`, exactly. `None` unless `difficulty` is a finite
+    /// number above zero; difficulties too small for 256 bits give [`Self::MAX`].
     #[must_use]
     pub fn of_difficulty(difficulty: f64) -> Option<Self> {
         if !difficulty.is_finite() || difficulty < f64::MIN_POSITIVE {
@@ -61,7 +61,8 @@ impl Target {
         }
         let mut bytes = [0; 32];
         for (place, byte) in mantissa.to_be_bytes()[1..].iter().enumerate() {
-            // The mantissa's first byte is the number's byte `size - 1`, counted from its least significant.
+            // The mantissa's first byte is the number's byte `size - 1`, counted from its least
+            // significant.
             let Some(weight) = (size + 2).checked_sub(place + 3) else { continue };
             match 31_usize.checked_sub(weight) {
                 Some(index) => bytes[index] = *byte,
@@ -159,7 +160,10 @@ mod tests {
     #[test]
     fn compact_targets_are_read_as_the_network_does() {
         assert_eq!(Target::of_nbits(0x1d00_ffff), Target::of_difficulty(1.0));
-        assert_eq!(hex(Target::of_nbits(0x1b04_04cb)), format!("00000000000404cb{}", "0".repeat(48)));
+        assert_eq!(
+            hex(Target::of_nbits(0x1b04_04cb)),
+            format!("00000000000404cb{}", "0".repeat(48))
+        );
         assert_eq!(hex(Target::of_nbits(0x207f_ffff)), format!("7fffff{}", "0".repeat(58)));
         let difficulty = Target::of_nbits(0x1b04_04cb).unwrap().difficulty();
         assert!((difficulty - 16_307.420_938_523_983).abs() < 1e-6, "{difficulty}");
@@ -176,7 +180,11 @@ mod tests {
         for header in [genesis(), block_100_000()] {
             let target = Target::of_nbits(header.nbits).unwrap();
             assert!(target.met_by(&header.hash()));
-            assert!(!Target::of_difficulty(target.difficulty() * 65536.0).unwrap().met_by(&header.hash()));
+            assert!(
+                !Target::of_difficulty(target.difficulty() * 65536.0)
+                    .unwrap()
+                    .met_by(&header.hash())
+            );
             let reached = difficulty_of_hash(&header.hash());
             assert!(Target::of_difficulty(reached * 0.999_999).unwrap().met_by(&header.hash()));
             assert!(!Target::of_difficulty(reached * 1.000_001).unwrap().met_by(&header.hash()));
@@ -197,8 +205,13 @@ mod tests {
 
     #[test]
     fn firmware_rounds_down_to_a_power_of_two() {
-        for (difficulty, rounded) in [(1.0, 1.0), (1023.9, 512.0), (0.0005, 2_f64.powi(-11)), (3e-9, 2_f64.powi(-29))] {
-            assert!((power_of_two_below(difficulty) - rounded).abs() < f64::EPSILON * rounded, "{difficulty}");
+        for (difficulty, rounded) in
+            [(1.0, 1.0), (1023.9, 512.0), (0.0005, 2_f64.powi(-11)), (3e-9, 2_f64.powi(-29))]
+        {
+            assert!(
+                (power_of_two_below(difficulty) - rounded).abs() < f64::EPSILON * rounded,
+                "{difficulty}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A simulated facility as a program: machines that follow files, meters that are files. Beside it, the two commands that
-//! an exec actuator is configured with. Everything it does is in `testbed::facility::files`; this parses and waits.
+//! A simulated facility as a program: machines that follow files, meters that are files. Beside it,
+//! the two commands that an exec actuator is configured with. Everything it does is in
+//! `testbed::facility::files`; this parses and waits.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Simulates a facility's machines and meters through files in a folder.
 #[derive(Debug, Parser)]
-#[command(name = "test-facility", args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "test-facility",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -114,7 +119,9 @@ fn main() -> ExitCode {
             files::set(dir, &MachineId::from(machine.as_str()), state).map_err(Into::into)
         }
         Some(Command::Read { dir, machine }) => {
-            files::read(dir, &MachineId::from(machine.as_str())).map(|says| println!("{says}")).map_err(Into::into)
+            files::read(dir, &MachineId::from(machine.as_str()))
+                .map(|says| println!("{says}"))
+                .map_err(Into::into)
         }
         None => run(cli),
     };
@@ -130,7 +137,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let now = clock::moment();
     let dir = cli.dir.context("--dir is missing")?;
-    let mut machines: Vec<MachineSpec> = cli.machines.into_iter().flat_map(|machines| machines.0).collect();
+    let mut machines: Vec<MachineSpec> =
+        cli.machines.into_iter().flat_map(|machines| machines.0).collect();
     for machine in &mut machines {
         machine.sleep_time = cli.sleep_time;
         machine.wake_time = cli.wake_time;
@@ -141,7 +149,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         end: cli.tenant_end.map(|end| end.from(now.wall)).transpose().context("--tenant-end")?,
         ramp: cli.tenant_ramp,
     };
-    let meters = MeterFiles { feed: cli.feed_meter.unwrap_or_else(|| dir.join("feed.kw")), tenant: cli.tenant_meter };
+    let meters = MeterFiles {
+        feed: cli.feed_meter.unwrap_or_else(|| dir.join("feed.kw")),
+        tenant: cli.tenant_meter,
+    };
     let spec = FacilitySpec { machines, house: cli.house_kw, ..FacilitySpec::default() };
     let facility = FileFacility::open(&dir, spec, Some(tenant), meters, now)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -168,7 +179,8 @@ async fn follow(mut facility: FileFacility, run_for: Option<Duration>) -> anyhow
             _ = every.tick() => {}
         }
         // A bad file is told once, and the facility goes on: it is what the test is about.
-        let said = facility.step(clock::moment()).err().map(|error| error.to_string()).unwrap_or_default();
+        let said =
+            facility.step(clock::moment()).err().map(|error| error.to_string()).unwrap_or_default();
         if said != complaint && !said.is_empty() {
             eprintln!("test-facility: {said}");
         }
@@ -184,7 +196,8 @@ fn machines(text: &str) -> Result<MachineSpecs, String> {
     else {
         return Err(wanted());
     };
-    let (Ok(residual), Ok(watts), Ok(count)) = (residual.parse::<u32>(), watts.parse::<u32>(), count.parse::<u32>())
+    let (Ok(residual), Ok(watts), Ok(count)) =
+        (residual.parse::<u32>(), watts.parse::<u32>(), count.parse::<u32>())
     else {
         return Err(wanted());
     };
@@ -195,7 +208,11 @@ fn machines(text: &str) -> Result<MachineSpecs, String> {
         return Err(format!("`{name}` needs a `*` to name {count} machines"));
     }
     let one = |number: u32| {
-        MachineSpec::new(name.replacen('*', &number.to_string(), 1), Watts(watts.into()), Watts(residual.into()))
+        MachineSpec::new(
+            name.replacen('*', &number.to_string(), 1),
+            Watts(watts.into()),
+            Watts(residual.into()),
+        )
     };
     Ok(MachineSpecs((1..=count).map(one).collect()))
 }
@@ -220,10 +237,24 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-        let run = ["test-facility", "--dir", "d", "--machines", "acme.rig-*:12:3400:30", "--tenant-start", "+30s"];
+        let run = [
+            "test-facility",
+            "--dir",
+            "d",
+            "--machines",
+            "acme.rig-*:12:3400:30",
+            "--tenant-start",
+            "+30s",
+        ];
         assert_eq!(Cli::try_parse_from(run).unwrap().machines[0].0.len(), 12);
-        assert!(Cli::try_parse_from(["test-facility", "set", "--dir", "d", "acme.rig-1", "asleep"]).is_ok());
-        assert!(Cli::try_parse_from(["test-facility", "set", "--dir", "d", "acme.rig-1", "off"]).is_err());
+        assert!(
+            Cli::try_parse_from(["test-facility", "set", "--dir", "d", "acme.rig-1", "asleep"])
+                .is_ok()
+        );
+        assert!(
+            Cli::try_parse_from(["test-facility", "set", "--dir", "d", "acme.rig-1", "off"])
+                .is_err()
+        );
         assert!(Cli::try_parse_from(["test-facility"]).is_err());
     }
 

@@ -30,8 +30,9 @@ struct Options {
     /// Hashes per second of each.
     #[arg(long, default_value_t = 5000.0)]
     hashrate: f64,
-    /// Firmware model, or mixed for all: cgminer411, stock-s19, cpuminer, bfgminer, minerd, stock-s9, stock-s17, stock-s21,
-    /// whatsminer, avalon, braiins-os, lux-os, vnish, esp-miner, nerd-miner, nice-hash, mining-rig-rentals.
+    /// Firmware model, or mixed for all: cgminer411, stock-s19, cpuminer, bfgminer, minerd,
+    /// stock-s9, stock-s17, stock-s21, whatsminer, avalon, braiins-os, lux-os, vnish, esp-miner,
+    /// nerd-miner, nice-hash, mining-rig-rentals.
     #[arg(long, default_value = "mixed", value_parser = parse_model)]
     model: Choice,
     /// Directory of `<worker>.state` files: `asleep` or `awake`; no file is awake.

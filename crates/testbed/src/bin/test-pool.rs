@@ -1,5 +1,5 @@
-//! A test pool as a program: takes its settings as options, control lines on standard input or over HTTP, and writes
-//! its counts where it is told to. See `testbed::pool`.
+//! A test pool as a program: takes its settings as options, control lines on standard input or over
+//! HTTP, and writes its counts where it is told to. See `testbed::pool`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use anyhow::Context;
 use clap::Parser;
 use testbed::clock::parse_span;
 use testbed::pool::{
-    Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
-    TestPool,
+    Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, Like, PoolConfig,
+    Rolling, SubscribeReply, TestPool,
 };
 use testbed::program::{ended, write_json};
 use testbed::tls::Identity;
@@ -20,9 +20,10 @@ use tokio::sync::mpsc;
 
 /// A Stratum V1 pool that judges every share with its own arithmetic, and misbehaves on request.
 ///
-/// Control lines (standard input, or POST /control): die, live, drop, normal, quiet, silent, truthful, reject-all,
-/// accept-all, wrong-ids, delay 500ms, difficulty 0.001, extranonce 08000002|- 4, mask 1fffe000|none, job (clean),
-/// repeat-job-ids on|off, reuse-extranonce1 on|off, reconnect [host port wait], message text, raw text.
+/// Control lines (standard input, or POST /control): die, live, drop, normal, quiet, silent,
+/// truthful, reject-all, accept-all, wrong-ids, delay 500ms, difficulty 0.001, extranonce
+/// 08000002|- 4, mask 1fffe000|none, job (clean), repeat-job-ids on|off, reuse-extranonce1 on|off,
+/// reconnect [host port wait], message text, raw text.
 #[derive(Debug, Parser)]
 #[command(name = "test-pool")]
 struct Options {
@@ -38,7 +39,8 @@ struct Options {
     /// The certificate's private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Speak TLS with a certificate made now for localhost and 127.0.0.1, write it to this file, and tell its pin.
+    /// Speak TLS with a certificate made now for localhost and 127.0.0.1, write it to this file,
+    /// and tell its pin.
     #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
     tls_self_signed: Option<PathBuf>,
     /// Bytes of extranonce1, a value of its own for each connection.
@@ -159,7 +161,9 @@ impl Options {
     fn identity(&self) -> anyhow::Result<Option<Identity>> {
         let identity = match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
             (Some(chain), Some(key), _) => {
-                let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
+                let read = |path: &PathBuf| {
+                    std::fs::read(path).with_context(|| path.display().to_string())
+                };
                 Identity::from_pem(&read(chain)?, &read(key)?)?
             }
             (_, _, Some(file)) => {
@@ -187,7 +191,11 @@ impl Options {
             clean_every: self.clean_every,
             branches: self.branches,
             nbits: self.nbits,
-            authorize: if self.worker.is_empty() { Authorize::All } else { Authorize::Only(self.worker.clone()) },
+            authorize: if self.worker.is_empty() {
+                Authorize::All
+            } else {
+                Authorize::Only(self.worker.clone())
+            },
             clean_on_block: self.clean_on_block,
             seed: self.seed,
             wire_lines: 0,
@@ -200,7 +208,8 @@ impl Options {
         let extranonce1 = match &self.extranonce1 {
             None => Extranonce1::PerConnection(self.extranonce1_size),
             Some(hex) => Extranonce1::Fixed(
-                testbed::arithmetic::parse_bytes(hex).with_context(|| format!("--extranonce1 {hex}: not hex"))?,
+                testbed::arithmetic::parse_bytes(hex)
+                    .with_context(|| format!("--extranonce1 {hex}: not hex"))?,
             ),
         };
         Ok(PoolConfig {
@@ -210,7 +219,11 @@ impl Options {
             rolling: if self.or_version { Rolling::Or } else { Rolling::MaskReplace },
             unasked_rolling: self.unasked_rolling,
             short_nonces: self.short_nonces,
-            first_job: if self.early_job { FirstJob::AfterSubscribe } else { FirstJob::AfterAuthorize },
+            first_job: if self.early_job {
+                FirstJob::AfterSubscribe
+            } else {
+                FirstJob::AfterAuthorize
+            },
             subscribe_reply: match self.subscribe_reply {
                 Reply::OnePair => SubscribeReply::OnePair,
                 Reply::TwoPairs => SubscribeReply::TwoPairs,
@@ -228,7 +241,11 @@ impl Options {
                 Errors::Bare => ErrorForm::Bare,
             },
             omit_error_key: self.omit_error_key,
-            difficulty_order: if self.difficulty_after_job { DifficultyOrder::After } else { DifficultyOrder::Before },
+            difficulty_order: if self.difficulty_after_job {
+                DifficultyOrder::After
+            } else {
+                DifficultyOrder::Before
+            },
             early_version_mask: self.early_version_mask,
             configure_first: self.configure_first,
             honour_suggestions: !self.fixed_difficulty,

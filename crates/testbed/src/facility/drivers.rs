@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use directive::{Actuator, ActuatorError, MachineId, Meter, MeterError, MeterId, MeterReading, Pending, Reading};
+use directive::{
+    Actuator, ActuatorError, MachineId, Meter, MeterError, MeterId, MeterReading, Pending, Reading,
+};
 use parking_lot::Mutex;
 
 use super::SimFacility;
@@ -94,7 +96,9 @@ impl SimMeter {
         };
         let reading = match (state.fault, state.last.clone()) {
             (MeterFault::Silent, _) => {
-                return Err(MeterError::Unreachable { why: "the simulated meter is silent".into() });
+                return Err(MeterError::Unreachable {
+                    why: "the simulated meter is silent".into(),
+                });
             }
             (MeterFault::NotANumber, _) => {
                 return Err(MeterError::Unreadable { why: "\"NaN\" is no power in kW".into() });

@@ -1,8 +1,9 @@
 //! The simulated facility behind files, for a facility and an agent that are separate processes.
 //!
-//! In one folder each machine has `NAME.state` (`awake` or `asleep`: what it was told; absent is `awake`), `NAME.now` (what
-//! it says of itself: `asleep 30`) and, where it is not to obey, `NAME.behaviour`. A command ([`set`], [`read`]) touches
-//! only these files; [`FileFacility::step`] follows them, moves the simulation on and rewrites the meters.
+//! In one folder each machine has `NAME.state` (`awake` or `asleep`: what it was told; absent is
+//! `awake`), `NAME.now` (what it says of itself: `asleep 30`) and, where it is not to obey,
+//! `NAME.behaviour`. A command ([`set`], [`read`]) touches only these files; [`FileFacility::step`]
+//! follows them, moves the simulation on and rewrites the meters.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +52,8 @@ pub enum FilesError {
 /// Tells a machine to sleep or wake by writing its state file.
 ///
 /// # Errors
-/// When the name is no file name, the file cannot be written, or the machine's behaviour is to refuse.
+/// When the name is no file name, the file cannot be written, or the machine's behaviour is to
+/// refuse.
 pub fn set(dir: &Path, machine: &MachineId, state: DeviceState) -> Result<(), FilesError> {
     let path = file(dir, machine, "state")?;
     if state == DeviceState::Asleep && behaviour(dir, machine)? == Behaviour::Refuses {
@@ -60,7 +62,8 @@ pub fn set(dir: &Path, machine: &MachineId, state: DeviceState) -> Result<(), Fi
     replace(&path, word(state))
 }
 
-/// Reads what a machine says of itself: `asleep 30`, or only the state while no facility has looked at it yet.
+/// Reads what a machine says of itself: `asleep 30`, or only the state while no facility has looked
+/// at it yet.
 ///
 /// # Errors
 /// When the name is no file name or the file cannot be read.
@@ -71,12 +74,14 @@ pub fn read(dir: &Path, machine: &MachineId) -> Result<String, FilesError> {
     }
 }
 
-/// Whether a machine really hashes, for a test miner in a process of its own: a liar does, whatever it says.
+/// Whether a machine really hashes, for a test miner in a process of its own: a liar does, whatever
+/// it says.
 ///
 /// # Errors
 /// When the name is no file name or a file cannot be read.
 pub fn is_hashing(dir: &Path, machine: &MachineId) -> Result<bool, FilesError> {
-    Ok(behaviour(dir, machine)? == Behaviour::Lies || read(dir, machine)?.starts_with(word(DeviceState::Awake)))
+    Ok(behaviour(dir, machine)? == Behaviour::Lies
+        || read(dir, machine)?.starts_with(word(DeviceState::Awake)))
 }
 
 /// Where the meters are written.
@@ -109,10 +114,12 @@ struct Followed {
 const FILE_MAX_BYTES: u64 = 256;
 
 impl FileFacility {
-    /// Opens the folder, making it if need be. Machines whose state file says so are asleep from the beginning.
+    /// Opens the folder, making it if need be. Machines whose state file says so are asleep from
+    /// the beginning.
     ///
     /// # Errors
-    /// When a machine's name is no file name, a file cannot be read or written, or the machines cannot be built.
+    /// When a machine's name is no file name, a file cannot be read or written, or the machines
+    /// cannot be built.
     pub fn open(
         dir: &Path,
         mut spec: FacilitySpec,
@@ -149,7 +156,8 @@ impl FileFacility {
     /// Follows the files and writes what is true at `now`.
     ///
     /// # Errors
-    /// When a file cannot be read or written, or holds nonsense. The others have then still been followed.
+    /// When a file cannot be read or written, or holds nonsense. The others have then still been
+    /// followed.
     pub fn step(&mut self, now: Moment) -> Result<(), FilesError> {
         let mut result = Ok(());
         for (machine, followed) in &mut self.followed {
@@ -196,7 +204,9 @@ fn follow(
     if says != followed.says {
         replace(&file(dir, machine, "now")?, &says)?;
         // One that woke by itself forgot what it was told: the next command counts anew.
-        let woke = says.starts_with("awake") && followed.says.starts_with("asleep") && told == DeviceState::Asleep;
+        let woke = says.starts_with("awake")
+            && followed.says.starts_with("asleep")
+            && told == DeviceState::Asleep;
         followed.says = says;
         if woke {
             followed.told = DeviceState::Awake;
@@ -224,10 +234,13 @@ fn behaviour(dir: &Path, machine: &MachineId) -> Result<Behaviour, FilesError> {
         (Some("refuses"), None, None) => Some(Behaviour::Refuses),
         (Some("lies"), None, None) => Some(Behaviour::Lies),
         (Some("slow"), None, None) => Some(Behaviour::SlowSleeper),
-        (Some("wakes"), Some(after), None) => parse_span(after).ok().map(|after| Behaviour::WakesByItself { after }),
+        (Some("wakes"), Some(after), None) => {
+            parse_span(after).ok().map(|after| Behaviour::WakesByItself { after })
+        }
         _ => None,
     };
-    behaviour.ok_or_else(|| content(path, &text, "`obeys`, `refuses`, `lies`, `slow` or `wakes SPAN`"))
+    behaviour
+        .ok_or_else(|| content(path, &text, "`obeys`, `refuses`, `lies`, `slow` or `wakes SPAN`"))
 }
 
 fn word(state: DeviceState) -> &'static str {
@@ -251,7 +264,10 @@ fn file(dir: &Path, machine: &MachineId, kind: &str) -> Result<PathBuf, FilesErr
 fn text(path: &Path) -> Result<Option<String>, FilesError> {
     let read = || -> io::Result<String> {
         let mut text = String::new();
-        io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, FILE_MAX_BYTES), &mut text)?;
+        io::Read::read_to_string(
+            &mut io::Read::take(fs::File::open(path)?, FILE_MAX_BYTES),
+            &mut text,
+        )?;
         Ok(text.trim().to_owned())
     };
     match read() {
@@ -261,7 +277,8 @@ fn text(path: &Path) -> Result<Option<String>, FilesError> {
     }
 }
 
-/// Replaces a file whole, so that a reader never sees half a line. Two writers do not share the file beside it.
+/// Replaces a file whole, so that a reader never sees half a line. Two writers do not share the
+/// file beside it.
 fn replace(path: &Path, line: &str) -> Result<(), FilesError> {
     let io = |source| FilesError::Io { path: path.into(), source };
     let mut beside = path.to_path_buf().into_os_string();

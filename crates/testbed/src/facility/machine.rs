@@ -83,7 +83,15 @@ impl SimMachine {
     pub(super) fn new(spec: MachineSpec, now: Instant) -> Self {
         let awake = !spec.asleep;
         let from = if awake { spec.awake } else { spec.residual };
-        Self { awake, from, since: now, until: now, told_asleep: false, hashing: watch::Sender::new(awake), spec }
+        Self {
+            awake,
+            from,
+            since: now,
+            until: now,
+            told_asleep: false,
+            hashing: watch::Sender::new(awake),
+            spec,
+        }
     }
 
     pub(super) fn is_reachable(&self) -> bool {
@@ -102,9 +110,13 @@ impl SimMachine {
 
     pub(super) fn sleep(&mut self, now: Instant) -> Result<(), ActuatorError> {
         match self.spec.behaviour {
-            Behaviour::Refuses => return Err(ActuatorError::Refused { why: "the simulated device says no".into() }),
+            Behaviour::Refuses => {
+                return Err(ActuatorError::Refused { why: "the simulated device says no".into() });
+            }
             Behaviour::Lies => self.told_asleep = true,
-            Behaviour::Obeys | Behaviour::SlowSleeper | Behaviour::WakesByItself { .. } => self.switch(false, now),
+            Behaviour::Obeys | Behaviour::SlowSleeper | Behaviour::WakesByItself { .. } => {
+                self.switch(false, now);
+            }
         }
         Ok(())
     }
@@ -162,7 +174,8 @@ impl SimMachine {
         if now >= self.until {
             return to;
         }
-        let done = now.saturating_duration_since(self.since).as_secs_f64() / (self.until - self.since).as_secs_f64();
+        let done = now.saturating_duration_since(self.since).as_secs_f64()
+            / (self.until - self.since).as_secs_f64();
         self.from + (to - self.from).scale(done)
     }
 
@@ -172,7 +185,8 @@ impl SimMachine {
         if self.spec.behaviour == Behaviour::Lies && self.told_asleep {
             return (DeviceState::Asleep, self.spec.residual);
         }
-        let state = if !self.awake && now >= self.until { DeviceState::Asleep } else { DeviceState::Awake };
+        let state =
+            if !self.awake && now >= self.until { DeviceState::Asleep } else { DeviceState::Awake };
         (state, draws)
     }
 }

@@ -46,9 +46,17 @@ mod tests {
         let at = |secs: i64| Timestamp::from_second(1_800_000_000 + secs).unwrap();
         let ramp = Duration::from_secs(10);
         let tenant = TenantSpec { watts: Watts(1000), start: at(100), end: Some(at(200)), ramp };
-        for (secs, watts) in
-            [(0, 0), (99, 0), (100, 0), (105, 500), (110, 1000), (200, 1000), (205, 500), (210, 0), (999, 0)]
-        {
+        for (secs, watts) in [
+            (0, 0),
+            (99, 0),
+            (100, 0),
+            (105, 500),
+            (110, 1000),
+            (200, 1000),
+            (205, 500),
+            (210, 0),
+            (999, 0),
+        ] {
             assert_eq!(tenant.watts(at(secs)), Watts(watts), "at {secs} s");
         }
         let at_once = TenantSpec { ramp: Duration::ZERO, end: None, ..tenant };

@@ -13,7 +13,8 @@ fn rig(name: &str) -> MachineSpec {
 }
 
 fn facility(machines: Vec<MachineSpec>, now: Moment) -> SimFacility {
-    SimFacility::new(FacilitySpec { machines, house: Watts(1000), ..FacilitySpec::default() }, now).unwrap()
+    SimFacility::new(FacilitySpec { machines, house: Watts(1000), ..FacilitySpec::default() }, now)
+        .unwrap()
 }
 
 fn id(name: &str) -> MachineId {
@@ -51,7 +52,11 @@ fn a_machine_may_turn_round_on_its_way() {
     let facility = facility(vec![rig("a")], now);
     facility.sleep(&id("a"), now).unwrap();
     facility.wake(&id("a"), now.after(secs(0.5))).unwrap();
-    assert_eq!(facility.machine_watts(&id("a"), now.after(secs(0.5))), Some(Watts(1715)), "no jump");
+    assert_eq!(
+        facility.machine_watts(&id("a"), now.after(secs(0.5))),
+        Some(Watts(1715)),
+        "no jump"
+    );
     assert_eq!(facility.machine_watts(&id("a"), now.after(secs(2.5))), Some(Watts(3400)));
 }
 
@@ -69,8 +74,10 @@ fn behaviours_are_what_they_are_called() {
         ],
         now,
     );
-    let watts = |name: &str, after: f64| facility.machine_watts(&id(name), now.after(secs(after))).unwrap();
-    let says = |name: &str, after: f64| facility.read(&id(name), now.after(secs(after))).unwrap().state;
+    let watts =
+        |name: &str, after: f64| facility.machine_watts(&id(name), now.after(secs(after))).unwrap();
+    let says =
+        |name: &str, after: f64| facility.read(&id(name), now.after(secs(after))).unwrap().state;
     assert!(matches!(facility.sleep(&id("refuses"), now), Err(ActuatorError::Refused { .. })));
     assert!(matches!(facility.sleep(&id("starved"), now), Err(ActuatorError::Failed { .. })));
     assert!(matches!(facility.sleep(&id("nobody"), now), Err(ActuatorError::Failed { .. })));
@@ -89,7 +96,8 @@ fn behaviours_are_what_they_are_called() {
 fn the_trace_tells_the_least_headroom_of_an_interval() {
     let now = start();
     let facility = facility(vec![rig("a")], now);
-    let tenant = TenantSpec { watts: Watts(2000), start: now.wall, end: None, ramp: Duration::ZERO };
+    let tenant =
+        TenantSpec { watts: Watts(2000), start: now.wall, end: None, ramp: Duration::ZERO };
     facility.set_tenant("gpu".into(), tenant);
     facility.sample(now);
     facility.sleep(&id("a"), now).unwrap();
@@ -101,9 +109,14 @@ fn the_trace_tells_the_least_headroom_of_an_interval() {
         (Watts(600), now.wall, 3),
         "the tenant's own load does not count"
     );
-    let later = facility.min_headroom(Watts(5000), now.after(secs(1.0)).wall, now.after(secs(2.0)).wall).unwrap();
+    let later = facility
+        .min_headroom(Watts(5000), now.after(secs(1.0)).wall, now.after(secs(2.0)).wall)
+        .unwrap();
     assert_eq!(later.watts, Watts(3970));
-    assert_eq!(facility.min_headroom(Watts(5000), now.after(secs(3.0)).wall, now.after(secs(4.0)).wall), None);
+    assert_eq!(
+        facility.min_headroom(Watts(5000), now.after(secs(3.0)).wall, now.after(secs(4.0)).wall),
+        None
+    );
 }
 
 #[test]
@@ -142,7 +155,10 @@ fn meters_fail_as_they_are_told() {
 #[test]
 fn specifications_that_cannot_be_are_refused() {
     let twice = FacilitySpec { machines: vec![rig("a"), rig("a")], ..FacilitySpec::default() };
-    assert_eq!(SimFacility::new(twice, start()).unwrap_err().to_string(), "machine a: declared twice");
+    assert_eq!(
+        SimFacility::new(twice, start()).unwrap_err().to_string(),
+        "machine a: declared twice"
+    );
     let hot = MachineSpec::new("a", Watts(10), Watts(20));
     let spec = FacilitySpec { machines: vec![hot], ..FacilitySpec::default() };
     assert!(matches!(SimFacility::new(spec, start()), Err(SpecError::Residual { .. })));

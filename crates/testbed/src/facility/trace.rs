@@ -49,7 +49,8 @@ impl Trace {
         self.samples.iter()
     }
 
-    /// The least headroom (`usable` less everything but the tenants) in `from..=to`; `None` without a sample there.
+    /// The least headroom (`usable` less everything but the tenants) in `from..=to`; `None` without
+    /// a sample there.
     #[must_use]
     pub fn min_headroom(&self, usable: Watts, from: Timestamp, to: Timestamp) -> Option<Headroom> {
         let within = || self.samples.iter().filter(|sample| (from..=to).contains(&sample.at));

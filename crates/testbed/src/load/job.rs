@@ -1,7 +1,7 @@
 //! The jobs of the load tool's pool, and what its miners make of the jobs they are given.
 //!
-//! A job is marked in `prevhash`, which every proxy hands on unchanged: so a miner knows which job of which pool it has
-//! read, whatever name the proxy gave it.
+//! A job is marked in `prevhash`, which every proxy hands on unchanged: so a miner knows which job
+//! of which pool it has read, whatever name the proxy gave it.
 
 use std::fmt::Write;
 
@@ -9,7 +9,9 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::line::{elements, text};
-use crate::arithmetic::{Hash, Header, merkle_root, parse_array, parse_bytes, parse_u32, swap_words};
+use crate::arithmetic::{
+    Hash, Header, merkle_root, parse_array, parse_bytes, parse_u32, swap_words,
+};
 
 /// Which job of which pool of which run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,8 @@ impl Mark {
     }
 
     fn read(sent: &Hash) -> Self {
-        let word = |at: usize| u32::from_be_bytes([sent[at], sent[at + 1], sent[at + 2], sent[at + 3]]);
+        let word =
+            |at: usize| u32::from_be_bytes([sent[at], sent[at + 1], sent[at + 2], sent[at + 3]]);
         Self { run: word(0), pool: sent[4], number: word(5) }
     }
 }
@@ -53,8 +56,15 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Makes a job up, with `branches` merkle branches and room for `extranonce_len` bytes of extranonces.
-    pub(super) fn new(mark: Mark, branches: usize, extranonce_len: usize, ntime: u32, rng: &mut StdRng) -> Self {
+    /// Makes a job up, with `branches` merkle branches and room for `extranonce_len` bytes of
+    /// extranonces.
+    pub(super) fn new(
+        mark: Mark,
+        branches: usize,
+        extranonce_len: usize,
+        ntime: u32,
+        rng: &mut StdRng,
+    ) -> Self {
         let mut sent: Hash = rng.random();
         mark.write(&mut sent);
         // A block hash has zeros at its end, which notify writes last.
@@ -81,7 +91,8 @@ impl Job {
         let sent: Hash = parse_array(next_text()?)?;
         let coinb1 = parse_bytes(next_text()?)?;
         let coinb2 = parse_bytes(next_text()?)?;
-        let branches = elements(parts.next()?).map(|branch| parse_array(str::from_utf8(text(branch)?).ok()?));
+        let branches =
+            elements(parts.next()?).map(|branch| parse_array(str::from_utf8(text(branch)?).ok()?));
         let branches = branches.collect::<Option<_>>()?;
         let mut next_number = || parse_u32(str::from_utf8(text(parts.next()?)?).ok()?);
         Some(Self {
@@ -100,7 +111,8 @@ impl Job {
     /// Appends the notify line, always clean.
     pub(super) fn write_notify(&self, line: &mut String) {
         let hex = |bytes: &[u8]| const_hex::encode(bytes);
-        let branches: Vec<String> = self.branches.iter().map(|branch| format!("\"{}\"", hex(branch))).collect();
+        let branches: Vec<String> =
+            self.branches.iter().map(|branch| format!("\"{}\"", hex(branch))).collect();
         let written = writeln!(
             line,
             r#"{{"id":null,"method":"mining.notify","params":["{}","{}","{}","{}",[{}],"{:08x}","{:08x}","{:08x}",true]}}"#,
@@ -141,8 +153,9 @@ pub(super) fn peek(params: &[u8]) -> Option<(&[u8], Mark)> {
     Some((id, Mark::read(&sent)))
 }
 
-/// A plausible coinbase around the extranonces: height in the script, a payout, and a large commitment as merge-mining
-/// pools send it, so that a notify with twelve branches has about 1.6 kB.
+/// A plausible coinbase around the extranonces: height in the script, a payout, and a large
+/// commitment as merge-mining pools send it, so that a notify with twelve branches has about 1.6
+/// kB.
 fn coinbase(height: u32, extranonce_len: usize) -> (Vec<u8>, Vec<u8>) {
     const TAG: &[u8] = b"\x07/bench/";
     let height = (0x000d_0000 + height % 0x0001_0000).to_le_bytes();
@@ -151,7 +164,9 @@ fn coinbase(height: u32, extranonce_len: usize) -> (Vec<u8>, Vec<u8>) {
     coinb1.push(u8::try_from(script_len).expect("at most 24 bytes of extranonces"));
     coinb1.extend_from_slice(&[3, height[0], height[1], height[2]]);
     coinb1.push(u8::try_from(extranonce_len).expect("at most 24 bytes of extranonces"));
-    let mut coinb2 = [TAG, &[0xff; 4], &[4], &312_500_000_u64.to_le_bytes(), &[22, 0x00, 0x14], &[0x75; 20]].concat();
+    let mut coinb2 =
+        [TAG, &[0xff; 4], &[4], &312_500_000_u64.to_le_bytes(), &[22, 0x00, 0x14], &[0x75; 20]]
+            .concat();
     for length in [36_u8, 75, 75] {
         coinb2.extend_from_slice(&0_u64.to_le_bytes());
         coinb2.extend_from_slice(&[length + 2, 0x6a, length]);
@@ -199,7 +214,8 @@ mod tests {
     #[test]
     fn the_root_is_that_of_the_whole_coinbase() {
         let job = job();
-        let by_hand = merkle_root(&coinbase(&job.coinb1, &[1; 4], &[2; 8], &job.coinb2), &job.branches);
+        let by_hand =
+            merkle_root(&coinbase(&job.coinb1, &[1; 4], &[2; 8], &job.coinb2), &job.branches);
         assert_eq!(job.merkle_root([&[1; 4], &[2; 8]], &mut vec![9]), by_hand);
     }
 

@@ -1,5 +1,6 @@
-//! Reads the few things the load tool wants of a line, without building a tree: a tool that measures must not be what
-//! is measured. Values are handed out as they are written; what is no JSON object reads as `None`.
+//! Reads the few things the load tool wants of a line, without building a tree: a tool that
+//! measures must not be what is measured. Values are handed out as they are written; what is no
+//! JSON object reads as `None`.
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -83,9 +84,14 @@ pub(super) fn number(value: &[u8]) -> Option<u64> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Takes whole lines off `input` and hands each to `each`; the unfinished end goes to `partial`, at most `limit` bytes.
-/// `None` past the limit.
-pub(super) fn split(partial: &mut Vec<u8>, mut input: &[u8], limit: usize, mut each: impl FnMut(&[u8])) -> Option<()> {
+/// Takes whole lines off `input` and hands each to `each`; the unfinished end goes to `partial`, at
+/// most `limit` bytes. `None` past the limit.
+pub(super) fn split(
+    partial: &mut Vec<u8>,
+    mut input: &[u8],
+    limit: usize,
+    mut each: impl FnMut(&[u8]),
+) -> Option<()> {
     while let Some(end) = memchr(b'\n', input) {
         let (line, rest) = (&input[..end], &input[end + 1..]);
         if partial.is_empty() {
@@ -148,7 +154,10 @@ fn value_len(bytes: &[u8]) -> Option<usize> {
             }
         }
         _ => {
-            let len = bytes.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ')).unwrap_or(bytes.len());
+            let len = bytes
+                .iter()
+                .position(|byte| matches!(byte, b',' | b'}' | b']' | b' '))
+                .unwrap_or(bytes.len());
             (len > 0).then_some(len)
         }
     }
@@ -171,11 +180,22 @@ mod tests {
 
     #[test]
     fn parts_are_found_in_any_order_and_form() {
-        let line = Line::parse(br#" { "error" : null ,"result":{"a":[1,"}"]},  "id" : 17 } "#).unwrap();
-        assert_eq!((line.number(), line.error, line.result), (Some(17), &b"null"[..], &br#"{"a":[1,"}"]}"#[..]));
-        let line = Line::parse(br#"{"reject-reason":"Above target","result":false,"error":null,"id":10}"#).unwrap();
-        assert_eq!((line.reject_reason, line.result, line.number()), (&b"Above target"[..], &b"false"[..], Some(10)));
-        let line = Line::parse(br#"{"method":"mining.notify","id":null,"params":["a\"]","b",[],true]}"#).unwrap();
+        let line =
+            Line::parse(br#" { "error" : null ,"result":{"a":[1,"}"]},  "id" : 17 } "#).unwrap();
+        assert_eq!(
+            (line.number(), line.error, line.result),
+            (Some(17), &b"null"[..], &br#"{"a":[1,"}"]}"#[..])
+        );
+        let line =
+            Line::parse(br#"{"reject-reason":"Above target","result":false,"error":null,"id":10}"#)
+                .unwrap();
+        assert_eq!(
+            (line.reject_reason, line.result, line.number()),
+            (&b"Above target"[..], &b"false"[..], Some(10))
+        );
+        let line =
+            Line::parse(br#"{"method":"mining.notify","id":null,"params":["a\"]","b",[],true]}"#)
+                .unwrap();
         assert!(!line.wants_answer());
         let parts: Vec<&[u8]> = elements(line.params).collect();
         assert_eq!(parts, [&br#""a\"]""#[..], br#""b""#, b"[]", b"true"]);
@@ -186,9 +206,18 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_none() {
-        for bytes in
-            ["", "{", "{\"id\"", "{\"id\":", "{\"id\":\"", "{\"id\":[1}", "[]", "HTTP/1.1 400", "{\"a\\", "{,}"]
-        {
+        for bytes in [
+            "",
+            "{",
+            "{\"id\"",
+            "{\"id\":",
+            "{\"id\":\"",
+            "{\"id\":[1}",
+            "[]",
+            "HTTP/1.1 400",
+            "{\"a\\",
+            "{,}",
+        ] {
             assert_eq!(Line::parse(bytes.as_bytes()), None, "{bytes}");
         }
     }

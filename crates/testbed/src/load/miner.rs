@@ -1,4 +1,5 @@
-//! One miner of the load tool, without its socket: what it says, and what it makes of what it hears.
+//! One miner of the load tool, without its socket: what it says, and what it makes of what it
+//! hears.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -117,7 +118,9 @@ impl Miner {
             }
             (Stage::Subscribing, Some(SUBSCRIBE)) => {
                 let mut parts = elements(line.result).skip(1);
-                let Some(given) = Extranonce::read(parts.next(), parts.next()) else { return Step::Refused };
+                let Some(given) = Extranonce::read(parts.next(), parts.next()) else {
+                    return Step::Refused;
+                };
                 self.extranonce = given;
                 self.stage = Stage::Authorizing;
                 let Habits { worker, password, .. } = habits;
@@ -145,7 +148,8 @@ impl Miner {
         let mut params = elements(line.params);
         match line.method {
             b"mining.set_difficulty" => {
-                let difficulty = params.next().and_then(|number| str::from_utf8(number).ok()?.parse().ok());
+                let difficulty =
+                    params.next().and_then(|number| str::from_utf8(number).ok()?.parse().ok());
                 self.target = difficulty.and_then(Target::of_difficulty).or(self.target);
             }
             b"mining.set_extranonce" => {
@@ -187,7 +191,8 @@ impl Miner {
         let extranonce2 = [0; EXTRANONCE2_MAX];
         let extranonce2 = &extranonce2[..self.extranonce.size];
         let Some(Work { job, target, root }) = &mut self.work else { return Err(NoShare::NoWork) };
-        let root = *root.get_or_insert_with(|| job.merkle_root([&self.extranonce.first, extranonce2], scratch));
+        let root = *root
+            .get_or_insert_with(|| job.merkle_root([&self.extranonce.first, extranonce2], scratch));
         // The two lowest bits it may roll change from share to share.
         let lowest = self.mask & self.mask.wrapping_neg();
         let second = self.mask & !lowest & (self.mask & !lowest).wrapping_neg();
@@ -199,8 +204,12 @@ impl Miner {
         let Some((nonce, _)) = found else { return Err(NoShare::TooHard) };
         self.shares += 1;
         let worker = &habits.worker;
-        write!(out, r#"{{"id":{id},"method":"mining.submit","params":["{worker}{}","{}",""#, self.number, job.id)
-            .expect(TAKES);
+        write!(
+            out,
+            r#"{{"id":{id},"method":"mining.submit","params":["{worker}{}","{}",""#,
+            self.number, job.id
+        )
+        .expect(TAKES);
         out.extend(std::iter::repeat_n(b'0', 2 * self.extranonce.size));
         write!(out, r#"","{:08x}","{nonce:08x}""#, job.ntime).expect(TAKES);
         if self.mask != 0 {
@@ -212,7 +221,12 @@ impl Miner {
 
     fn subscribe(&mut self, out: &mut Vec<u8>) {
         self.stage = Stage::Subscribing;
-        say(out, format_args!(r#"{{"id":{SUBSCRIBE},"method":"mining.subscribe","params":["bench/1"]}}"#));
+        say(
+            out,
+            format_args!(
+                r#"{{"id":{SUBSCRIBE},"method":"mining.subscribe","params":["bench/1"]}}"#
+            ),
+        );
     }
 }
 
@@ -286,15 +300,22 @@ mod tests {
         let mut out = Vec::new();
         miner.greet(habits, &mut out);
         if habits.version_rolling {
-            let granted =
-                r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"0fffe000"},"error":null}"#;
+            let granted = r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"0fffe000"},"error":null}"#;
             assert!(hear(&mut miner, granted, habits).contains("mining.subscribe"));
         }
-        let authorize = hear(&mut miner, r#"{"id":2,"result":[[],"01020304",8],"error":null}"#, habits);
-        assert_eq!(authorize, "{\"id\":3,\"method\":\"mining.authorize\",\"params\":[\"w.7\",\"x\"]}\n");
+        let authorize =
+            hear(&mut miner, r#"{"id":2,"result":[[],"01020304",8],"error":null}"#, habits);
+        assert_eq!(
+            authorize,
+            "{\"id\":3,\"method\":\"mining.authorize\",\"params\":[\"w.7\",\"x\"]}\n"
+        );
         assert!(!miner.is_ready());
         hear(&mut miner, r#"{"id":3,"result":true,"error":null}"#, habits);
-        hear(&mut miner, r#"{"method":"mining.set_difficulty","params":[0.0000000037252902984619140625]}"#, habits);
+        hear(
+            &mut miner,
+            r#"{"method":"mining.set_difficulty","params":[0.0000000037252902984619140625]}"#,
+            habits,
+        );
         miner.take(job(1));
         assert!(miner.is_ready());
         miner
@@ -316,9 +337,13 @@ mod tests {
                 miner.share(id, &habits, &mut Vec::new(), &mut out).unwrap();
                 let message: serde_json::Value = serde_json::from_slice(&out).unwrap();
                 let text = |index: usize| message["params"][index].as_str();
-                assert_eq!((text(0), text(1), text(2)), (Some("w.7"), Some("1"), Some("0000000000000000")));
+                assert_eq!(
+                    (text(0), text(1), text(2)),
+                    (Some("w.7"), Some("1"), Some("0000000000000000"))
+                );
                 let number = |index: usize| parse_u32(text(index).unwrap()).unwrap();
-                let version = if rolling { (0x2000_0000 & !0x0fff_e000) | number(5) } else { 0x2000_0000 };
+                let version =
+                    if rolling { (0x2000_0000 & !0x0fff_e000) | number(5) } else { 0x2000_0000 };
                 assert_eq!(text(5).is_some(), rolling);
                 let extranonce2 = parse_bytes(text(2).unwrap()).unwrap();
                 let root = job(1).merkle_root([&[1, 2, 3, 4], &extranonce2], &mut Vec::new());
@@ -347,7 +372,11 @@ mod tests {
         let mut miner = ready(&habits);
         let pong = hear(&mut miner, r#"{"id":"a","method":"mining.ping","params":[]}"#, &habits);
         assert_eq!(pong, "{\"id\":\"a\",\"result\":\"pong\",\"error\":null}\n");
-        hear(&mut miner, r#"{"id":null,"method":"mining.set_version_mask","params":["00006000"]}"#, &habits);
+        hear(
+            &mut miner,
+            r#"{"id":null,"method":"mining.set_version_mask","params":["00006000"]}"#,
+            &habits,
+        );
         assert_eq!(miner.mask, 0x6000);
         let refused = Line::parse(br#"{"id":3,"result":false}"#).unwrap();
         let mut new = Miner { stage: Stage::Authorizing, ..Miner::new(1) };

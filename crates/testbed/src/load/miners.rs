@@ -1,7 +1,8 @@
-//! The load tool's miners: all sockets on one thread, shares by the clock whether or not answers come.
+//! The load tool's miners: all sockets on one thread, shares by the clock whether or not answers
+//! come.
 //!
-//! The thread looks at the clock between batches of events, so that a burst of jobs delays sends by about a millisecond;
-//! how late sends were is kept, and told beside the peer's figures.
+//! The thread looks at the clock between batches of events, so that a burst of jobs delays sends by
+//! about a millisecond; how late sends were is kept, and told beside the peer's figures.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -91,8 +92,14 @@ impl Works {
 }
 
 impl Fleet {
-    pub(super) fn new(connect: SocketAddr, run: u32, window: usize, habits: Habits) -> Result<Self, LoadError> {
-        let poll = Poll::new().map_err(|source| LoadError::Tool { doing: "start the miners", source })?;
+    pub(super) fn new(
+        connect: SocketAddr,
+        run: u32,
+        window: usize,
+        habits: Habits,
+    ) -> Result<Self, LoadError> {
+        let poll =
+            Poll::new().map_err(|source| LoadError::Tool { doing: "start the miners", source })?;
         Ok(Self {
             connect,
             habits,
@@ -126,13 +133,21 @@ impl Fleet {
             }
             self.turn(Duration::from_millis(100))?;
             if let Some(fault) = self.fault.take() {
-                return Err(LoadError::Handshake { connect: self.connect, fault, ready: self.ready });
+                return Err(LoadError::Handshake {
+                    connect: self.connect,
+                    fault,
+                    ready: self.ready,
+                });
             }
             if self.ready > last {
                 (last, at) = (self.ready, now());
             } else if now() - at > STUCK {
                 let fault = format!("no further miner got a job within {} s", STUCK.as_secs());
-                return Err(LoadError::Handshake { connect: self.connect, fault, ready: self.ready });
+                return Err(LoadError::Handshake {
+                    connect: self.connect,
+                    fault,
+                    ready: self.ready,
+                });
             }
         }
         Ok(now() - from)
@@ -147,9 +162,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Sends `rate` shares a second, all miners in turn, for `span` or until every miner has sent one, whichever is later.
-    /// `watch` is called between turns with the time since the start.
-    pub(super) fn mine(&mut self, rate: f64, span: Duration, mut watch: impl FnMut(Duration)) -> Result<(), LoadError> {
+    /// Sends `rate` shares a second, all miners in turn, for `span` or until every miner has sent
+    /// one, whichever is later. `watch` is called between turns with the time since the start.
+    pub(super) fn mine(
+        &mut self,
+        rate: f64,
+        span: Duration,
+        mut watch: impl FnMut(Duration),
+    ) -> Result<(), LoadError> {
         let order = shuffled(self.members.len());
         let from = now();
         let mut sent = 0_u64;
@@ -162,7 +182,8 @@ impl Fleet {
             // A tool that is behind must still read: answers would seem late that are only unread.
             let most = sent + BURST;
             while sent < most && due(sent, rate) <= now() - from {
-                let index = order[usize::try_from(sent % order.len() as u64).expect("below the number of miners")];
+                let index = order[usize::try_from(sent % order.len() as u64)
+                    .expect("below the number of miners")];
                 self.share(index, from + due(sent, rate))?;
                 sent += 1;
             }
@@ -232,7 +253,9 @@ impl Fleet {
     fn turn(&mut self, most: Duration) -> Result<(), LoadError> {
         match self.poll.poll(&mut self.events, Some(most)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            polled => polled.map_err(|source| LoadError::Tool { doing: "run the miners", source })?,
+            polled => {
+                polled.map_err(|source| LoadError::Tool { doing: "run the miners", source })?;
+            }
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -285,7 +308,9 @@ impl Fleet {
             let read_at = now();
             let mut partial = std::mem::take(&mut member.partial);
             self.out.clear();
-            let whole = split(&mut partial, &buffer[..len], LINE_MAX, |line| self.line(index, line, read_at));
+            let whole = split(&mut partial, &buffer[..len], LINE_MAX, |line| {
+                self.line(index, line, read_at);
+            });
             let member = &mut self.members[index];
             member.partial = partial;
             if whole.is_none() {
@@ -321,7 +346,8 @@ impl Fleet {
                 }
                 _ => {
                     if member.miner.answered(&line, &self.habits, &mut self.out) == Step::Refused {
-                        self.fault = Some(format!("the peer answered {}", String::from_utf8_lossy(bytes)));
+                        self.fault =
+                            Some(format!("the peer answered {}", String::from_utf8_lossy(bytes)));
                     }
                 }
             },
@@ -336,7 +362,8 @@ impl Fleet {
                 };
                 member.miner.take(job);
                 self.books.last_notify = Some(read_at);
-                let Some(newest) = member.newest.get_mut(usize::from(mark.pool)).filter(|_| mark.run == self.run)
+                let Some(newest) =
+                    member.newest.get_mut(usize::from(mark.pool)).filter(|_| mark.run == self.run)
                 else {
                     self.books.foreign_jobs += 1;
                     return;
@@ -370,7 +397,8 @@ impl Fleet {
 }
 
 impl Member {
-    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false` when it is over.
+    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false`
+    /// when it is over.
     fn send(&mut self, bytes: &[u8]) -> bool {
         let Some(stream) = &mut self.stream else { return true };
         if self.unsent.is_empty() {
@@ -430,7 +458,8 @@ mod tests {
         let line = |number: u32| {
             let mut line = String::new();
             let mark = Mark { run: 1, pool: 0, number };
-            Job::new(mark, 2, 12, 7, &mut rand::rngs::StdRng::seed_from_u64(number.into())).write_notify(&mut line);
+            Job::new(mark, 2, 12, 7, &mut rand::rngs::StdRng::seed_from_u64(number.into()))
+                .write_notify(&mut line);
             line
         };
         let mut take = |text: &str| {

@@ -1,7 +1,9 @@
-//! The load tool's pools: one thread that hands out clean jobs by the clock and judges what comes back.
+//! The load tool's pools: one thread that hands out clean jobs by the clock and judges what comes
+//! back.
 //!
-//! All a pool knows of a connection is its extranonce1; a share is judged by rebuilding its header from the submit's own
-//! words. A second pool may stand by, to see what happens when the first dies.
+//! All a pool knows of a connection is its extranonce1; a share is judged by rebuilding its header
+//! from the submit's own words. A second pool may stand by, to see what happens when the first
+//! dies.
 
 use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
@@ -111,14 +113,21 @@ impl Pools {
         for (index, listen) in std::iter::once(settings.listen).chain(settings.second).enumerate() {
             let taken = |source| LoadError::Listen { listen, source };
             let mut listener = bind(listen).map_err(taken)?;
-            poll.registry().register(&mut listener, Token(index), Interest::READABLE).map_err(taken)?;
+            poll.registry()
+                .register(&mut listener, Token(index), Interest::READABLE)
+                .map_err(taken)?;
             addrs.push(listener.local_addr().map_err(taken)?);
             listeners.push(Some(listener));
         }
         let (commands, told) = mpsc::channel();
         let mut thread = Thread {
             judges: (0..listeners.len())
-                .map(|index| Judge::new(settings, Mark { run, pool: u8::try_from(index).expect("two"), number: 0 }))
+                .map(|index| {
+                    Judge::new(
+                        settings,
+                        Mark { run, pool: u8::try_from(index).expect("two"), number: 0 },
+                    )
+                })
                 .collect(),
             settings: settings.clone(),
             addrs: addrs.clone(),
@@ -267,7 +276,11 @@ impl Thread {
             };
             stream.set_nodelay(true)?;
             let index = self.free.pop().unwrap_or(self.conns.len());
-            poll.registry().register(&mut stream, Token(POOLS + index), Interest::READABLE | Interest::WRITABLE)?;
+            poll.registry().register(
+                &mut stream,
+                Token(POOLS + index),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
             let conn = Conn {
                 stream,
                 pool,
@@ -291,7 +304,8 @@ impl Thread {
         let Some(conn) = &mut self.conns[index] else { return };
         let judge = &mut self.judges[conn.pool];
         let counts = &mut self.books.counts[conn.pool];
-        let open = (!writable || conn.send(b"")) && conn.read(buffer, judge, counts, &self.settings);
+        let open =
+            (!writable || conn.send(b"")) && conn.read(buffer, judge, counts, &self.settings);
         if !open {
             self.close(index);
         }
@@ -305,7 +319,13 @@ impl Thread {
 
 impl Conn {
     /// Reads all there is and answers it with one write. `false` when the connection is over.
-    fn read(&mut self, buffer: &mut [u8], judge: &mut Judge, counts: &mut PoolCounts, settings: &PoolSettings) -> bool {
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        judge: &mut Judge,
+        counts: &mut PoolCounts,
+        settings: &PoolSettings,
+    ) -> bool {
         loop {
             let len = match self.stream.read(buffer) {
                 Ok(0) => return false,
@@ -344,10 +364,15 @@ impl Conn {
                 let verdict = judge.judge(line.params, self.extranonce1, self.mask);
                 verdict.count(counts);
                 match verdict {
-                    Verdict::Accepted => writeln!(reply, r#"{{"id":{id},"result":true,"error":null}}"#),
+                    Verdict::Accepted => {
+                        writeln!(reply, r#"{{"id":{id},"result":true,"error":null}}"#)
+                    }
                     refused => {
                         let (code, why) = refused.why();
-                        writeln!(reply, r#"{{"id":{id},"result":null,"error":[{code},"{why}",null]}}"#)
+                        writeln!(
+                            reply,
+                            r#"{{"id":{id},"result":null,"error":[{code},"{why}",null]}}"#
+                        )
                     }
                 }
             }
@@ -364,7 +389,8 @@ impl Conn {
                 }
             }
             b"mining.subscribe" => {
-                let (extranonce1, size) = (const_hex::encode(self.extranonce1), settings.extranonce2_size);
+                let (extranonce1, size) =
+                    (const_hex::encode(self.extranonce1), settings.extranonce2_size);
                 writeln!(
                     reply,
                     r#"{{"id":{id},"result":[[["mining.set_difficulty","d"],["mining.notify","n"]],"{extranonce1}",{size}],"error":null}}"#
@@ -389,12 +415,15 @@ impl Conn {
             b"mining.suggest_difficulty" | b"mining.extranonce.subscribe" => {
                 writeln!(reply, r#"{{"id":{id},"result":true,"error":null}}"#)
             }
-            _ => writeln!(reply, r#"{{"id":{id},"result":null,"error":[20,"unknown method",null]}}"#),
+            _ => {
+                writeln!(reply, r#"{{"id":{id},"result":null,"error":[20,"unknown method",null]}}"#)
+            }
         };
         written.expect("a string takes everything");
     }
 
-    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false` when it is over.
+    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false`
+    /// when it is over.
     fn send(&mut self, bytes: &[u8]) -> bool {
         if self.unsent.is_empty() {
             let Some(sent) = write(&mut self.stream, bytes) else { return false };
@@ -411,8 +440,8 @@ impl Conn {
     }
 }
 
-/// Listens with a queue that a whole window of connections fits into: with a shorter one the system drops some, they try
-/// again a second later, and the tool would measure that.
+/// Listens with a queue that a whole window of connections fits into: with a shorter one the system
+/// drops some, they try again a second later, and the tool would measure that.
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(listen);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;

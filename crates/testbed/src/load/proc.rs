@@ -1,4 +1,5 @@
-//! What the system says about processes: the CPU time and memory of the peer, and how many connections fit into us.
+//! What the system says about processes: the CPU time and memory of the peer, and how many
+//! connections fit into us.
 
 use std::fs;
 
@@ -16,7 +17,10 @@ impl Usage {
     /// Reads /proc. `None` where one of the processes is gone or not ours to look at.
     pub(super) fn read(pids: &[u32]) -> Option<Self> {
         pids.iter().try_fold(Self::default(), |sum, pid| {
-            Some(Self { cpu_seconds: sum.cpu_seconds + cpu_seconds(*pid)?, rss_kib: sum.rss_kib + rss_kib(*pid)? })
+            Some(Self {
+                cpu_seconds: sum.cpu_seconds + cpu_seconds(*pid)?,
+                rss_kib: sum.rss_kib + rss_kib(*pid)?,
+            })
         })
     }
 }
@@ -38,20 +42,25 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
     Some(ticks as f64 / per_second as f64)
 }
 
-/// User and system ticks; the program's name before them may hold anything, also spaces and brackets.
+/// User and system ticks; the program's name before them may hold anything, also spaces and
+/// brackets.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// The rollup counts page by page; the cheaper `status` lags behind it by some pages for each thread.
+/// The rollup counts page by page; the cheaper `status` lags behind it by some pages for each
+/// thread.
 fn rss_kib(pid: u32) -> Option<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| field(&text, "Rss:"));
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+        .ok()
+        .and_then(|text| field(&text, "Rss:"));
     rollup.or_else(|| field(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:"))
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse().ok())
 }
 
 #[cfg(test)]

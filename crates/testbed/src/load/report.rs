@@ -26,7 +26,8 @@ pub struct Figures {
     pub connect: String,
     /// How many.
     pub miners: usize,
-    /// From the first connection until all were authorized with a job; with a slope, both parts together.
+    /// From the first connection until all were authorized with a job; with a slope, both parts
+    /// together.
     pub ready_ms: f64,
     /// Shares and their fates, as the miners saw them.
     pub shares: Shares,

@@ -39,14 +39,29 @@ fn miners_and_pool_agree_on_every_share() {
         let (shares, pool) = (&measured.shares, &measured.pools[0]);
         // How many is the machine's business.
         assert!(shares.submitted >= 50, "{measured:#?}");
-        assert_eq!(shares.submitted, shares.answered_true + shares.refused.values().sum::<u64>(), "{measured:#?}");
-        assert_eq!((shares.answered_true, shares.stale), (pool.accepted, pool.stale), "{measured:#?}");
-        assert_eq!((pool.low, pool.duplicate, pool.unknown, pool.malformed), (0, 0, 0, 0), "{measured:#?}");
+        assert_eq!(
+            shares.submitted,
+            shares.answered_true + shares.refused.values().sum::<u64>(),
+            "{measured:#?}"
+        );
+        assert_eq!(
+            (shares.answered_true, shares.stale),
+            (pool.accepted, pool.stale),
+            "{measured:#?}"
+        );
+        assert_eq!(
+            (pool.low, pool.duplicate, pool.unknown, pool.malformed),
+            (0, 0, 0, 0),
+            "{measured:#?}"
+        );
         assert_eq!(pool.connections, 51, "the miners' and the one that came before");
         assert!(measured.nothing_lost() && shares.odd_answers == 0, "{measured:#?}");
         assert!(measured.jobs_idle.jobs >= 1 && measured.jobs_loaded.jobs >= 1, "{measured:#?}");
         assert_eq!(measured.jobs_idle.incomplete, 0, "{measured:#?}");
-        assert!(measured.answer_ms.p50 > 0.0 && measured.answer_ms.p50 <= measured.answer_ms.max, "{measured:#?}");
+        assert!(
+            measured.answer_ms.p50 > 0.0 && measured.answer_ms.p50 <= measured.answer_ms.max,
+            "{measured:#?}"
+        );
     }
 }
 
@@ -59,7 +74,10 @@ fn a_slope_is_measured_between_two_sizes() {
     assert_eq!(slope.from_miners, 5);
     assert!(slope.from_kib > 0 && memory.after_kib > 0, "{memory:?}");
     assert!(measured.cpu.unwrap().seconds >= 0.0);
-    assert!(measured.shares.timed < measured.shares.submitted, "the first five had submitted before");
+    assert!(
+        measured.shares.timed < measured.shares.submitted,
+        "the first five had submitted before"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A test miner's mind: one firmware's habits on one connection after the other, with lines in and lines out.
+//! A test miner's mind: one firmware's habits on one connection after the other, with lines in and
+//! lines out.
 //!
 //! It holds no socket and reads no clock; [`super::run`] moves its bytes. How it comes to its
 //! first job is in [`handshake`], what it does with jobs and shares in [`mining`].
@@ -133,7 +134,9 @@ impl Brain {
 
     /// Tells whether answers are still to come.
     pub(super) fn waits_for_answers(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| !session.outstanding.is_empty() || !session.found.is_empty())
+        self.session
+            .as_ref()
+            .is_some_and(|session| !session.outstanding.is_empty() || !session.found.is_empty())
     }
 
     pub(super) fn connect_failed(&mut self) {
@@ -182,9 +185,11 @@ impl Brain {
         }
     }
 
-    /// Time went on: hashes what the rate allows, writes shares that are due, gives a silent pool up.
+    /// Time went on: hashes what the rate allows, writes shares that are due, gives a silent pool
+    /// up.
     pub(super) fn tick(&mut self, now: Instant) {
-        let idle_timeout = self.config.idle_timeout.unwrap_or_else(|| self.config.model.idle_timeout());
+        let idle_timeout =
+            self.config.idle_timeout.unwrap_or_else(|| self.config.model.idle_timeout());
         let Some(session) = &mut self.session else { return };
         if now.saturating_duration_since(session.heard) >= idle_timeout {
             session.ending.get_or_insert(Ending::Silence);
@@ -209,10 +214,14 @@ impl Brain {
             return;
         }
         let session = self.session.as_ref();
-        let expected =
-            session.and_then(|session| session.waiting.front()).filter(|_| !session.is_some_and(|s| s.ready));
+        let expected = session
+            .and_then(|session| session.waiting.front())
+            .filter(|_| !session.is_some_and(|s| s.ready));
         let expected = expected.map(|(step, _)| *step);
-        if habits.fears_early_mask && expected.is_some() && method == Some("mining.set_version_mask") {
+        if habits.fears_early_mask
+            && expected.is_some()
+            && method == Some("mining.set_version_mask")
+        {
             return self.end(Ending::Handshake);
         }
         let known = method.is_some_and(|method| self.config.model.knows(method));
@@ -249,7 +258,11 @@ impl Brain {
             }
             "mining.set_extranonce" => {
                 let params = (message.params.get(0), message.params.get(1));
-                let told = if let (Some(value), Some(size)) = params { lines::extranonce(value, size) } else { None };
+                let told = if let (Some(value), Some(size)) = params {
+                    lines::extranonce(value, size)
+                } else {
+                    None
+                };
                 match (told, &mut self.session) {
                     (Some(told), Some(session)) => session.next_extranonce = Some(told),
                     _ => self.counts.bad_lines += 1,
@@ -272,7 +285,10 @@ impl Brain {
             }
             "client.get_version" => {
                 let agent = self.config.model.user_agent();
-                self.say(&format!("{{\"id\":{},\"result\":\"{agent}\",\"error\":null}}", message.id()));
+                self.say(&format!(
+                    "{{\"id\":{},\"result\":\"{agent}\",\"error\":null}}",
+                    message.id()
+                ));
             }
             "client.reconnect" => self.reconnect(&message.params),
             // client.show_message is for people.
@@ -326,8 +342,11 @@ impl Brain {
         let session = self.session.as_ref();
         MinerCounts {
             miners: 1,
-            mining: u64::from(session.is_some_and(|session| session.job.is_some() && session.ready)),
-            outstanding: session.map_or(0, |session| u64::try_from(session.outstanding.len()).unwrap_or(u64::MAX)),
+            mining: u64::from(
+                session.is_some_and(|session| session.job.is_some() && session.ready),
+            ),
+            outstanding: session
+                .map_or(0, |session| u64::try_from(session.outstanding.len()).unwrap_or(u64::MAX)),
             first_job_ms: ms(Kind::First),
             wake_gap_ms: ms(Kind::Wake),
             gap_ms: ms(Kind::Lost),

@@ -11,7 +11,8 @@ use super::switch::PowerSwitch;
 pub enum Rounding {
     /// As told.
     Exact,
-    /// The power of two at or below it: shares then miss any other difficulty one time in four or so.
+    /// The power of two at or below it: shares then miss any other difficulty one time in four or
+    /// so.
     PowerOfTwoFloor,
 }
 
@@ -32,9 +33,11 @@ pub struct MinerConfig {
     pub rolling: bool,
     /// How it takes up a difficulty.
     pub rounding: Rounding,
-    /// Whether a stock Antminer's or Bitaxe's chip keeps version bits the job has set; others overwrite them.
+    /// Whether a stock Antminer's or Bitaxe's chip keeps version bits the job has set; others
+    /// overwrite them.
     pub keeps_job_bits: bool,
-    /// What a [`Model::EspMiner`] or [`Model::NerdMiner`] suggests; `None` for a share in about a tenth of a second.
+    /// What a [`Model::EspMiner`] or [`Model::NerdMiner`] suggests; `None` for a share in about a
+    /// tenth of a second.
     pub suggested_difficulty: Option<f64>,
     /// Replaces the model's own time without a line after which it reconnects.
     pub idle_timeout: Option<Duration>,
@@ -81,14 +84,19 @@ impl MinerConfig {
 
     /// The worker name as its firmware keeps it.
     pub(super) fn kept_name(&self) -> &str {
-        let end = self.worker.char_indices().nth(self.model.habits().name_max).map_or(self.worker.len(), |(at, _)| at);
+        let end = self
+            .worker
+            .char_indices()
+            .nth(self.model.habits().name_max)
+            .map_or(self.worker.len(), |(at, _)| at);
         &self.worker[..end]
     }
 
     /// What it suggests, where its firmware suggests anything.
     pub(super) fn suggestion(&self) -> f64 {
         let hashes_per_difficulty = f64::from(u32::MAX);
-        self.suggested_difficulty.unwrap_or((self.hashrate / 10.0 / hashes_per_difficulty).max(SMALLEST_SUGGESTION))
+        self.suggested_difficulty
+            .unwrap_or((self.hashrate / 10.0 / hashes_per_difficulty).max(SMALLEST_SUGGESTION))
     }
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Latencies;
 
-/// A miner's side of the books. `submitted` is `answered_true`, all of `answered_error`, `unanswered` and
-/// `outstanding` together.
+/// A miner's side of the books. `submitted` is `answered_true`, all of `answered_error`,
+/// `unanswered` and `outstanding` together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MinerCounts {
@@ -31,8 +31,9 @@ pub struct MinerCounts {
     pub double_answers: u64,
     /// Answers to nothing it asked.
     pub unknown_answers: u64,
-    /// Difficulty its work was made at, summed over the shares answered true. Stock S19s take a new difficulty up in the
-    /// middle of a job, so a pool, which credits the job's, may sum to something else.
+    /// Difficulty its work was made at, summed over the shares answered true. Stock S19s take a new
+    /// difficulty up in the middle of a job, so a pool, which credits the job's, may sum to
+    /// something else.
     pub work: f64,
     /// Shares dropped because their work was made at a lower difficulty than the newest.
     pub filtered: u64,
@@ -70,11 +71,13 @@ pub struct MinerCounts {
     pub extranonce_changes: u64,
     /// Connections that came with another extranonce2_size than the one before.
     pub extranonce_size_changes: u64,
-    /// Times it rolled no version bits, or left, because the pool did not let it roll what its firmware needs.
+    /// Times it rolled no version bits, or left, because the pool did not let it roll what its
+    /// firmware needs.
     pub rolling_off: u64,
     /// Times it configured again because the reply held a key it had not asked for.
     pub configure_repeats: u64,
-    /// Notifications its firmware passed over: without an `id` key, or a job under an id it had seen.
+    /// Notifications its firmware passed over: without an `id` key, or a job under an id it had
+    /// seen.
     pub passed_over: u64,
     /// Pings received.
     pub pings: u64,
@@ -183,7 +186,9 @@ mod tests {
             match key.as_str() {
                 "latency" => {}
                 "answered_error" => assert_eq!(value["21"], 2),
-                "first_job_ms" | "gap_ms" | "wake_gap_ms" => assert_eq!(value.as_f64(), Some(1.0), "{key}"),
+                "first_job_ms" | "gap_ms" | "wake_gap_ms" => {
+                    assert_eq!(value.as_f64(), Some(1.0), "{key}");
+                }
                 _ => assert_eq!(value.as_f64(), Some(2.0), "{key}"),
             }
         }

@@ -1,4 +1,5 @@
-//! A fleet of test miners in one process, with the state files by which simulated devices in another put them to sleep.
+//! A fleet of test miners in one process, with the state files by which simulated devices in
+//! another put them to sleep.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,10 +71,14 @@ impl Fleet {
         counts
     }
 
-    /// Follows `DIR/<worker>.state` files for ever: `asleep` puts the miner to sleep, `awake` or no file wakes it.
+    /// Follows `DIR/<worker>.state` files for ever: `asleep` puts the miner to sleep, `awake` or no
+    /// file wakes it.
     pub async fn follow(&self, dir: &Path) {
-        let files: Vec<(PathBuf, &PowerSwitch)> =
-            self.miners.iter().map(|(worker, miner)| (dir.join(format!("{worker}.state")), miner.switch())).collect();
+        let files: Vec<(PathBuf, &PowerSwitch)> = self
+            .miners
+            .iter()
+            .map(|(worker, miner)| (dir.join(format!("{worker}.state")), miner.switch()))
+            .collect();
         loop {
             for (file, switch) in &files {
                 let state = std::fs::read_to_string(file);
@@ -123,7 +128,8 @@ mod tests {
             () = fleet.follow(dir.path()) => {}
             asleep = third.until(LIMIT, |counts| counts.sleeps == 1) => { asleep.unwrap(); }
         }
-        let awake: usize = fleet.miners().iter().filter(|(_, miner)| miner.switch().is_awake()).count();
+        let awake: usize =
+            fleet.miners().iter().filter(|(_, miner)| miner.switch().is_awake()).count();
         assert_eq!(awake, 7);
         std::fs::remove_file(&file).unwrap();
         let mut woken = third.switch().subscribe();

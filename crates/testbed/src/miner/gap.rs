@@ -26,7 +26,13 @@ pub(super) enum Kind {
 
 impl GapWatch {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { wants: true, has: false, kind: Kind::First, since: Some(now), longest: [Duration::ZERO; 3] }
+        Self {
+            wants: true,
+            has: false,
+            kind: Kind::First,
+            since: Some(now),
+            longest: [Duration::ZERO; 3],
+        }
     }
 
     /// It fell asleep or woke.
@@ -49,7 +55,8 @@ impl GapWatch {
 
     /// Returns the longest gap of a kind, the running one included.
     pub(super) fn longest(&self, kind: Kind, now: Instant) -> Duration {
-        let running = self.since.filter(|_| self.kind == kind).map_or(Duration::ZERO, |since| now - since);
+        let running =
+            self.since.filter(|_| self.kind == kind).map_or(Duration::ZERO, |since| now - since);
         self.longest[kind as usize].max(running)
     }
 
@@ -87,7 +94,11 @@ mod tests {
         watch.has(false, at(10_000));
         let ms = |kind| watch.longest(kind, at(10_200)).as_millis();
         assert_eq!((ms(Kind::First), ms(Kind::Wake), ms(Kind::Lost)), (100, 50, 300));
-        assert_eq!(watch.longest(Kind::Lost, at(10_500)).as_millis(), 500, "the running gap counts");
+        assert_eq!(
+            watch.longest(Kind::Lost, at(10_500)).as_millis(),
+            500,
+            "the running gap counts"
+        );
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Latencies {
         self.max_us as f64 / 1000.0
     }
 
-    /// Returns the time that `share` of them (0 to 1) did not exceed, in ms, rounded up to its bucket's end.
+    /// Returns the time that `share` of them (0 to 1) did not exceed, in ms, rounded up to its
+    /// bucket's end.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts of interest are far below 2^53")]
     pub fn quantile_ms(&self, share: f64) -> f64 {
@@ -81,7 +82,8 @@ fn bucket(us: u64) -> usize {
     let doubling = us.ilog2();
     // The three bits after the leading one.
     let part = (us << 3 >> doubling) & 7;
-    usize::try_from(u64::from(doubling) * 8 + part).map_or(BUCKETS - 1, |index| index.min(BUCKETS - 1))
+    usize::try_from(u64::from(doubling) * 8 + part)
+        .map_or(BUCKETS - 1, |index| index.min(BUCKETS - 1))
 }
 
 fn bucket_end_us(index: usize) -> f64 {
@@ -98,15 +100,25 @@ impl From<Latencies> for Summary {
             p50_ms: times.quantile_ms(0.5),
             p99_ms: times.quantile_ms(0.99),
             max_ms: times.max_ms(),
-            buckets: times.buckets.into_iter().enumerate().filter(|(_, count)| *count > 0).collect(),
+            buckets: times
+                .buckets
+                .into_iter()
+                .enumerate()
+                .filter(|(_, count)| *count > 0)
+                .collect(),
         }
     }
 }
 
 impl From<Summary> for Latencies {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float-to-int casts saturate")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "float-to-int casts saturate"
+    )]
     fn from(summary: Summary) -> Self {
-        let mut times = Self { max_us: (summary.max_ms * 1000.0).round() as u64, ..Self::default() };
+        let mut times =
+            Self { max_us: (summary.max_ms * 1000.0).round() as u64, ..Self::default() };
         for (index, count) in summary.buckets {
             times.buckets[index.min(BUCKETS - 1)] += count;
         }

@@ -18,7 +18,13 @@ pub(super) fn configure(model: Model, id: &str, mask: u32) -> String {
 }
 
 /// Returns the subscribe line; a second try after a failed handshake comes without a user agent.
-pub(super) fn subscribe(model: Model, id: &str, bare: bool, session: Option<&str>, host: &str) -> String {
+pub(super) fn subscribe(
+    model: Model,
+    id: &str,
+    bare: bool,
+    session: Option<&str>,
+    host: &str,
+) -> String {
     let agent = model.user_agent();
     let params = match (model, session) {
         _ if bare => serde_json::json!([]),
@@ -38,7 +44,9 @@ pub(super) fn authorize(model: Model, id: &str, worker: &str, password: &str) ->
 
 /// Returns the line that suggests a difficulty.
 pub(super) fn suggest_difficulty(id: &str, difficulty: f64) -> String {
-    format!("{{\"id\": {id}, \"method\": \"mining.suggest_difficulty\", \"params\": [{difficulty}]}}")
+    format!(
+        "{{\"id\": {id}, \"method\": \"mining.suggest_difficulty\", \"params\": [{difficulty}]}}"
+    )
 }
 
 /// Returns what an S9's bmminer says where others configure.
@@ -53,7 +61,8 @@ pub(super) const SUGGEST_TARGET: &str = "{\"id\": null, \"method\": \"mining.sug
 pub(super) const EXTRANONCE_SUBSCRIBE: &str =
     "{\"id\": 3, \"method\": \"mining.extranonce.subscribe\", \"params\": []}";
 
-/// Returns the submit line. `params` are worker, job, extranonce2, ntime, nonce and perhaps version bits.
+/// Returns the submit line. `params` are worker, job, extranonce2, ntime, nonce and perhaps version
+/// bits.
 pub(super) fn submit(model: Model, id: &str, params: &[&str]) -> String {
     let params = serde_json::to_string(params).expect("strings");
     match model {
@@ -79,12 +88,16 @@ pub(super) fn session_name<'a>(reply: &'a Envelope<'_>) -> Option<&'a str> {
 /// Tells whether a configure reply holds more than version rolling.
 pub(super) fn has_unasked_keys(reply: &Envelope<'_>) -> bool {
     let asked = ["version-rolling", "version-rolling.mask"];
-    reply.result.as_object().is_some_and(|keys| keys.keys().any(|key| !asked.contains(&key.as_str())))
+    reply
+        .result
+        .as_object()
+        .is_some_and(|keys| keys.keys().any(|key| !asked.contains(&key.as_str())))
 }
 
 /// Tells whether a message has an `id` key, null or not.
 pub(super) fn has_id_key(line: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Map<String, Value>>(line).is_ok_and(|keys| keys.contains_key("id"))
+    serde_json::from_slice::<serde_json::Map<String, Value>>(line)
+        .is_ok_and(|keys| keys.contains_key("id"))
 }
 
 /// Reads an extranonce1 and a size.
@@ -125,7 +138,8 @@ pub(super) fn reconnect_to(params: &Value) -> Option<(String, u16)> {
     Some((host.to_owned(), u16::try_from(port).ok()?))
 }
 
-/// Tells whether firmware follows from one host to another: what stands after the first dot must be the same.
+/// Tells whether firmware follows from one host to another: what stands after the first dot must be
+/// the same.
 pub(super) fn same_domain(from: &str, to: &str) -> bool {
     match (from.split_once('.'), to.split_once('.')) {
         (Some((_, from)), Some((_, to))) => from == to,

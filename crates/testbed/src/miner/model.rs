@@ -1,7 +1,7 @@
 //! Which firmware a test miner behaves like, and where that is known from.
 //!
-//! A [`Model`] is a name; what its firmware does differently from the next stands in one row of [`habits`]. What a row cannot
-//! say (the words of its lines) is in [`super::lines`].
+//! A [`Model`] is a name; what its firmware does differently from the next stands in one row of
+//! [`habits`]. What a row cannot say (the words of its lines) is in [`super::lines`].
 
 mod habits;
 
@@ -10,35 +10,42 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::habits::Habits;
-pub(super) use self::habits::{Agreed, Difficulties, Ids, Reading, Reconnects, Restart, Sent, Step};
+pub(super) use self::habits::{
+    Agreed, Difficulties, Ids, Reading, Reconnects, Restart, Sent, Step,
+};
 
 /// A firmware family, by its habits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
-    /// cgminer 4.11.1: takes the first line it does not know after authorize for the reply; extranonce2 restarts at
-    /// clean jobs; knows neither `set_extranonce` nor `set_version_mask`.
+    /// cgminer 4.11.1: takes the first line it does not know after authorize for the reply;
+    /// extranonce2 restarts at clean jobs; knows neither `set_extranonce` nor `set_version_mask`.
     Cgminer411,
-    /// Stock Antminer S19: configures first and wants the reply as the very next line; rolls three bits and leaves out
-    /// those the job has; drops shares of work made at a lower difficulty than the newest.
+    /// Stock Antminer S19: configures first and wants the reply as the very next line; rolls three
+    /// bits and leaves out those the job has; drops shares of work made at a lower difficulty than
+    /// the newest.
     StockS19,
     /// cpuminer-opt: id 4 for every submit; extranonce2 restarts with each job id.
     Cpuminer,
-    /// bfgminer: string ids in the handshake, `suggest_target` first; extranonce2 restarts at every notify.
+    /// bfgminer: string ids in the handshake, `suggest_target` first; extranonce2 restarts at every
+    /// notify.
     Bfgminer,
     /// minerd, pooler's cpuminer: ids 1, 2 and 4 and nothing else.
     Minerd,
-    /// bmminer of an S9, S11 or T9+: wants the subscribe reply as the very next line; `multi_version` instead of configure.
+    /// bmminer of an S9, S11 or T9+: wants the subscribe reply as the very next line;
+    /// `multi_version` instead of configure.
     StockS9,
-    /// Stock Antminer S17 and T17: says `cgminer/2.0.0`, wants the subscribe reply as the very next line, configures after
-    /// authorize; without bits 22 and 23 it turns its version rolling off.
+    /// Stock Antminer S17 and T17: says `cgminer/2.0.0`, wants the subscribe reply as the very next
+    /// line, configures after authorize; without bits 22 and 23 it turns its version rolling off.
     StockS17,
-    /// Stock Antminer S21: an S19 that leaves when `set_version_mask` comes before the authorize reply.
+    /// Stock Antminer S21: an S19 that leaves when `set_version_mask` comes before the authorize
+    /// reply.
     StockS21,
-    /// WhatsMiner (btminer): ids from 196, names its old session; asks again and again when a configure reply holds a key it
-    /// did not ask for.
+    /// WhatsMiner (btminer): ids from 196, names its old session; asks again and again when a
+    /// configure reply holds a key it did not ask for.
     Whatsminer,
-    /// Avalon, cgminer based: takes no extranonce2 below 3 bytes, and rolls 4 at most of longer ones.
+    /// Avalon, cgminer based: takes no extranonce2 below 3 bytes, and rolls 4 at most of longer
+    /// ones.
     Avalon,
     /// Braiins OS (bosminer): four subscribe params; does not mine without version rolling.
     BraiinsOs,
@@ -46,11 +53,11 @@ pub enum Model {
     LuxOs,
     /// VNish (xminer): does not mine without version rolling.
     Vnish,
-    /// ESP-Miner (Bitaxe): says its whole handshake at once; a new difficulty holds at once; passes over job ids it has
-    /// seen; cannot stop rolling.
+    /// ESP-Miner (Bitaxe): says its whole handshake at once; a new difficulty holds at once; passes
+    /// over job ids it has seen; cannot stop rolling.
     EspMiner,
-    /// NerdMiner v2: one fixed extranonce2 a job, of 2, 4 or 8 bytes; nonces without leading zeros; no coinbase above 255
-    /// bytes.
+    /// NerdMiner v2: one fixed extranonce2 a job, of 2, 4 or 8 bytes; nonces without leading zeros;
+    /// no coinbase above 255 bytes.
     NerdMiner,
     /// A NiceHash buyer: takes no extranonce2 below 4 bytes.
     NiceHash,
@@ -80,7 +87,8 @@ impl Model {
         Self::MiningRigRentals,
     ];
 
-    /// How long it waits for a line before it takes the pool for dead; [`Duration::MAX`] where it waits for ever.
+    /// How long it waits for a line before it takes the pool for dead; [`Duration::MAX`] where it
+    /// waits for ever.
     #[must_use]
     pub const fn idle_timeout(self) -> Duration {
         match self {
@@ -117,7 +125,8 @@ impl Model {
         }
     }
 
-    /// Tells whether it takes an extranonce2 of so many bytes. Those that do not leave, or send shares no pool can judge.
+    /// Tells whether it takes an extranonce2 of so many bytes. Those that do not leave, or send
+    /// shares no pool can judge.
     #[must_use]
     pub const fn takes_extranonce2(self, size: usize) -> bool {
         match self {

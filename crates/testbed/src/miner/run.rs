@@ -1,4 +1,5 @@
-//! A test miner's task: connects, moves bytes between socket and [`Brain`], and follows the power switch.
+//! A test miner's task: connects, moves bytes between socket and [`Brain`], and follows the power
+//! switch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use crate::clock;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a write may take before the connection is given up.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a stopping miner waits for its answers: longer than a busy machine takes, and than a proxy waits for its pool.
+/// How long a stopping miner waits for its answers: longer than a busy machine takes, and than a
+/// proxy waits for its pool.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -45,7 +47,9 @@ async fn live(shared: &Shared) {
         let configured = config.addresses.get(pool).cloned().unwrap_or_default();
         let address = shared.with(|brain, _| brain.moved_to.clone()).unwrap_or(configured);
         let ending = match timeout(CONNECT_LIMIT, TcpStream::connect(&address)).await {
-            Ok(Ok(stream)) => connection(shared, &config, &mut power, stream, &address, pool != 0).await,
+            Ok(Ok(stream)) => {
+                connection(shared, &config, &mut power, stream, &address, pool != 0).await
+            }
             _ => {
                 shared.with(|brain, _| brain.connect_failed());
                 Ending::Lost
@@ -100,7 +104,9 @@ async fn converse(
     });
     loop {
         let out = shared.brain.lock().take_out();
-        if !out.is_empty() && !matches!(timeout(WRITE_LIMIT, stream.write_all(&out)).await, Ok(Ok(()))) {
+        if !out.is_empty()
+            && !matches!(timeout(WRITE_LIMIT, stream.write_all(&out)).await, Ok(Ok(())))
+        {
             return Ending::Lost;
         }
         if let Some(ending) = shared.brain.lock().ending() {

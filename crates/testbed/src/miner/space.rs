@@ -1,4 +1,5 @@
-//! The fleet's account of work handed out: finds a miner given the same work again, and two miners given the same.
+//! The fleet's account of work handed out: finds a miner given the same work again, and two miners
+//! given the same.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use parking_lot::Mutex;
 
 use crate::arithmetic::Hash;
 
-/// Work handed out to a fleet; clones are the same account. Bounded: past a million pieces the oldest is forgotten.
+/// Work handed out to a fleet; clones are the same account. Bounded: past a million pieces the
+/// oldest is forgotten.
 #[derive(Debug, Clone, Default)]
 pub struct SearchSpace {
     inner: Arc<Mutex<Inner>>,

@@ -1,4 +1,5 @@
-//! The switch between a machine's power and its miner: whoever holds it puts the miner to sleep or wakes it.
+//! The switch between a machine's power and its miner: whoever holds it puts the miner to sleep or
+//! wakes it.
 
 use std::sync::Arc;
 
@@ -47,7 +48,8 @@ impl PowerSwitch {
         self.awake.send_if_modified(|now| std::mem::replace(now, awake) != awake);
     }
 
-    /// Does what a machine does: on while it hashes, off while it does not. Ends with the machine, or at `stop`.
+    /// Does what a machine does: on while it hashes, off while it does not. Ends with the machine,
+    /// or at `stop`.
     pub async fn obey(self, mut hashing: watch::Receiver<bool>, stop: CancellationToken) {
         loop {
             self.set_awake(*hashing.borrow_and_update());

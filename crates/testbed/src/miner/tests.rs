@@ -1,4 +1,5 @@
-//! Miners against a pool, without a proxy between them: what each counts, and that both sides of the books agree.
+//! Miners against a pool, without a proxy between them: what each counts, and that both sides of
+//! the books agree.
 
 use std::time::Duration;
 
@@ -52,20 +53,37 @@ fn neutral() -> PoolConfig {
 async fn every_model_mines_and_the_books_agree() {
     each_model(|model| async move {
         let unasked_rolling = model == Model::MiningRigRentals;
-        let busy = PoolConfig { job_interval: Duration::from_millis(150), clean_every: 3, ..neutral() };
+        let busy =
+            PoolConfig { job_interval: Duration::from_millis(150), clean_every: 3, ..neutral() };
         let pool = pool(PoolConfig { unasked_rolling, ..busy }).await;
         let miner = TestMiner::start(config(model, &pool));
         pool.until(LIMIT, |counts| counts.total.accepted >= 20 && counts.jobs >= 8).await.unwrap();
         let (mined, judged) = (miner.stop().await, pool.counts());
         agree(&judged, &mined);
-        assert_eq!((judged.total.low, judged.total.malformed, judged.total.unknown_job), (0, 0, 0), "{model:?}");
-        assert_eq!((judged.total.duplicate, mined.repeated_work, mined.repeated_job_ids), (0, 0, 0), "{model:?}");
-        assert_eq!((mined.disconnects, mined.failed_handshakes, mined.timeouts), (0, 0, 0), "{model:?}");
+        assert_eq!(
+            (judged.total.low, judged.total.malformed, judged.total.unknown_job),
+            (0, 0, 0),
+            "{model:?}"
+        );
+        assert_eq!(
+            (judged.total.duplicate, mined.repeated_work, mined.repeated_job_ids),
+            (0, 0, 0),
+            "{model:?}"
+        );
+        assert_eq!(
+            (mined.disconnects, mined.failed_handshakes, mined.timeouts),
+            (0, 0, 0),
+            "{model:?}"
+        );
         // It hears of the new job at once, but a busy machine may let it wait for its turn.
         assert!(judged.stale_age_ms_max <= 20_000, "{judged:?}");
         assert_eq!(judged.connections[&1].user_agent.as_deref(), Some(model.user_agent()));
         assert!((mined.work - judged.total.work).abs() < 1e-12);
-        assert_eq!((mined.rolling_off, mined.configure_repeats, mined.passed_over), (0, 0, 0), "{model:?}");
+        assert_eq!(
+            (mined.rolling_off, mined.configure_repeats, mined.passed_over),
+            (0, 0, 0),
+            "{model:?}"
+        );
         pool.stop().await;
     })
     .await;
@@ -94,8 +112,10 @@ async fn a_dropped_connection_is_made_again() {
     let miner = TestMiner::start(config(Model::Cpuminer, &pool));
     pool.until(LIMIT, |counts| counts.total.accepted > 0).await.unwrap();
     pool.drop_connections();
-    let counts =
-        pool.until(LIMIT, |counts| counts.connects == 2 && counts.connections[&2].total.accepted > 0).await.unwrap();
+    let counts = pool
+        .until(LIMIT, |counts| counts.connects == 2 && counts.connections[&2].total.accepted > 0)
+        .await
+        .unwrap();
     assert_ne!(counts.connections[&1].extranonce1, counts.connections[&2].extranonce1);
     assert_eq!(miner.stop().await.disconnects, 1);
 }
@@ -133,7 +153,8 @@ async fn a_quiet_pool_answers_but_brings_no_job() {
     assert_eq!(miner.stop().await.disconnects, 0);
 }
 
-/// On one thread, so that the difficulty and the job behind it go out together: a Bitaxe takes the first up at once.
+/// On one thread, so that the difficulty and the job behind it go out together: a Bitaxe takes the
+/// first up at once.
 #[tokio::test]
 async fn a_changed_difficulty_costs_no_share_of_any_model() {
     each_model(|model| async move {
@@ -161,7 +182,9 @@ async fn a_changed_extranonce_is_followed_by_those_that_know_it() {
         pool.set_extranonce(Some(&[8, 0, 0, 2, 1]), 4).unwrap();
         let before = pool.counts().total;
         let counts = pool
-            .until(LIMIT, |counts| counts.total.accepted > before.accepted + 5 || counts.total.malformed > 5)
+            .until(LIMIT, |counts| {
+                counts.total.accepted > before.accepted + 5 || counts.total.malformed > 5
+            })
             .await
             .unwrap();
         let follows = model.follows_set_extranonce();
@@ -180,8 +203,15 @@ async fn a_shrunk_mask_is_followed_by_an_s19_and_refused_to_a_cgminer() {
         pool.set_version_mask(Some(0x00c0_0000));
         let since = || {
             let wire = miner.wire();
-            let news = wire.iter().position(|(_, line)| line.contains("set_version_mask")).unwrap_or(wire.len());
-            let submits = wire.into_iter().skip(news).map(|(_, line)| line).filter(|line| line.contains("submit"));
+            let news = wire
+                .iter()
+                .position(|(_, line)| line.contains("set_version_mask"))
+                .unwrap_or(wire.len());
+            let submits = wire
+                .into_iter()
+                .skip(news)
+                .map(|(_, line)| line)
+                .filter(|line| line.contains("submit"));
             submits.collect::<Vec<_>>()
         };
         // A cgminer's few that the pool takes are those it did not roll.
@@ -229,7 +259,12 @@ async fn the_same_work_twice_is_noticed_and_every_share_of_it_a_duplicate() {
     let miner = TestMiner::start(config(Model::Cgminer411, &pool));
     pool.until(LIMIT, |counts| counts.total.accepted > 15).await.unwrap();
     let lines = pool.wire(ConnectionId(1));
-    let notify = lines.iter().find(|(_, line)| line.contains(r#""method":"mining.notify""#)).unwrap().1.clone();
+    let notify = lines
+        .iter()
+        .find(|(_, line)| line.contains(r#""method":"mining.notify""#))
+        .unwrap()
+        .1
+        .clone();
     pool.send_raw(None, &notify);
     let counts = pool.until(LIMIT, |counts| counts.total.duplicate > 10).await.unwrap();
     assert_eq!(counts.total.stale + counts.total.low, 0);
@@ -244,7 +279,9 @@ async fn two_miners_on_one_extranonce1_are_noticed() {
     let pool = pool(PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..easy() }).await;
     let space = SearchSpace::default();
     let miners: Vec<_> = (0..2)
-        .map(|_| TestMiner::start(MinerConfig { space: space.clone(), ..config(Model::Cpuminer, &pool) }))
+        .map(|_| {
+            TestMiner::start(MinerConfig { space: space.clone(), ..config(Model::Cpuminer, &pool) })
+        })
         .collect();
     pool.until(LIMIT, |counts| counts.total.duplicate > 5).await.unwrap();
     let mut fleet = MinerCounts::default();
@@ -275,9 +312,16 @@ async fn sleep_stops_the_hashing_and_keeps_the_connection() {
     let asleep = miner.until(LIMIT, |counts| counts.sleeps == 1).await.unwrap();
     let notifies = asleep.notifies;
     pool.send_raw(None, r#"{"id":77,"method":"mining.ping","params":[]}"#);
-    let later = miner.until(LIMIT, |counts| counts.pings == 1 && counts.notifies > notifies + 3).await.unwrap();
+    let later = miner
+        .until(LIMIT, |counts| counts.pings == 1 && counts.notifies > notifies + 3)
+        .await
+        .unwrap();
     assert_eq!(later.hashes, asleep.hashes);
-    assert!(pool.wire(ConnectionId(1)).iter().any(|(_, line)| line == r#"{"id":77,"result":"pong","error":null}"#));
+    assert!(
+        pool.wire(ConnectionId(1))
+            .iter()
+            .any(|(_, line)| line == r#"{"id":77,"result":"pong","error":null}"#)
+    );
     miner.set_awake(true);
     miner.until(LIMIT, |counts| counts.answered_true > later.answered_true).await.unwrap();
     let counts = miner.stop().await;
@@ -288,12 +332,17 @@ async fn sleep_stops_the_hashing_and_keeps_the_connection() {
 async fn sleep_that_drops_tcp_is_no_disconnect() {
     let pool = pool(easy()).await;
     let switch = PowerSwitch::new(SleepKind::DropsTcp);
-    let miner = TestMiner::start(MinerConfig { switch: switch.clone(), ..config(Model::Cgminer411, &pool) });
+    let miner = TestMiner::start(MinerConfig {
+        switch: switch.clone(),
+        ..config(Model::Cgminer411, &pool)
+    });
     pool.until(LIMIT, |counts| counts.total.accepted > 0).await.unwrap();
     switch.set_awake(false);
     pool.until(LIMIT, |counts| counts.open == 0).await.unwrap();
     switch.set_awake(true);
-    pool.until(LIMIT, |counts| counts.connects == 2 && counts.connections[&2].total.accepted > 0).await.unwrap();
+    pool.until(LIMIT, |counts| counts.connects == 2 && counts.connections[&2].total.accepted > 0)
+        .await
+        .unwrap();
     let counts = miner.stop().await;
     assert_eq!((counts.disconnects, counts.reconnects, counts.sleeps, counts.gap_ms), (0, 1, 1, 0));
 }
@@ -320,7 +369,10 @@ async fn slow_and_lying_pools_are_seen_through() {
     let miner = TestMiner::start(config(Model::Cgminer411, &pool));
     pool.set_answer_delay(Duration::from_millis(200));
     let counts = miner.until(LIMIT, |counts| counts.answered_true > 3).await.unwrap();
-    assert!(counts.latency.max_ms() >= 200.0 && counts.latency.quantile_ms(0.5) >= 200.0, "{counts:?}");
+    assert!(
+        counts.latency.max_ms() >= 200.0 && counts.latency.quantile_ms(0.5) >= 200.0,
+        "{counts:?}"
+    );
     pool.set_answer_delay(Duration::ZERO);
     pool.set_verdicts(Verdicts::RejectAll);
     miner.until(LIMIT, |counts| counts.answered_error.contains_key("20")).await.unwrap();
@@ -361,5 +413,10 @@ async fn hostile_words_change_nothing() {
     pool.until(LIMIT, |counts| counts.connects == 2).await.unwrap();
     let counts = miner.stop().await;
     assert_eq!((counts.reconnects_followed, counts.disconnects), (1, 0));
-    assert!(miner.wire().iter().any(|(_, line)| line.contains("Antminer S19 Pro") && line.contains("\"id\":5")));
+    assert!(
+        miner
+            .wire()
+            .iter()
+            .any(|(_, line)| line.contains("Antminer S19 Pro") && line.contains("\"id\":5"))
+    );
 }

@@ -28,7 +28,11 @@ pub(super) struct Job {
 
 impl Job {
     /// Reads a notify's parameters. `None` where they are no job.
-    pub(super) fn parse(params: &Value, extranonce: (&[u8], usize), difficulty: f64) -> Option<Self> {
+    pub(super) fn parse(
+        params: &Value,
+        extranonce: (&[u8], usize),
+        difficulty: f64,
+    ) -> Option<Self> {
         let text = |index: usize| params.get(index).and_then(Value::as_str);
         let branches = params.get(4)?.as_array()?;
         Some(Self {
@@ -36,7 +40,10 @@ impl Job {
             prevhash: swap_words(parse_array(text(1)?)?),
             coinb1: parse_bytes(text(2)?)?,
             coinb2: parse_bytes(text(3)?)?,
-            branches: branches.iter().map(|branch| parse_array(branch.as_str()?)).collect::<Option<_>>()?,
+            branches: branches
+                .iter()
+                .map(|branch| parse_array(branch.as_str()?))
+                .collect::<Option<_>>()?,
             version: parse_u32(text(5)?)?,
             nbits: parse_u32(text(6)?)?,
             ntime: parse_u32(text(7)?)?,
@@ -47,7 +54,8 @@ impl Job {
         })
     }
 
-    /// Names the work this job hands out: equal for two jobs exactly when the same extranonce2 gives the same header.
+    /// Names the work this job hands out: equal for two jobs exactly when the same extranonce2
+    /// gives the same header.
     pub(super) fn work_key(&self) -> Hash {
         let mut bytes = [self.coinb1.as_slice(), &self.extranonce1].concat();
         bytes.extend_from_slice(&u64::try_from(self.extranonce2_size).unwrap_or(0).to_le_bytes());
@@ -60,7 +68,8 @@ impl Job {
         double_sha256(&bytes)
     }
 
-    /// Builds the header of one extranonce2 and version, of a coinbase cut where the firmware's memory for it ends.
+    /// Builds the header of one extranonce2 and version, of a coinbase cut where the firmware's
+    /// memory for it ends.
     fn header(&self, extranonce2: &[u8], version: u32, coinbase_max: usize) -> Header {
         let mut made = coinbase(&self.coinb1, &self.extranonce1, extranonce2, &self.coinb2);
         made.truncate(coinbase_max);
@@ -101,7 +110,8 @@ impl Position {
         self.variant = usize::MAX;
     }
 
-    /// Makes the next piece of work, of `nonces` nonces to be tried. `None` when extranonce2 is used up.
+    /// Makes the next piece of work, of `nonces` nonces to be tried. `None` when extranonce2 is
+    /// used up.
     pub(super) fn next(
         &mut self,
         config: &MinerConfig,
@@ -132,7 +142,14 @@ impl Position {
         let variant = variants[self.variant];
         self.variant += 1;
         let scan = Scan::new(&job.header(&extranonce2, variant.version, habits.coinbase_max));
-        Some(Work { scan, target, difficulty, extranonce2, version_bits: variant.sent, left: nonces })
+        Some(Work {
+            scan,
+            target,
+            difficulty,
+            extranonce2,
+            version_bits: variant.sent,
+            left: nonces,
+        })
     }
 }
 
@@ -198,7 +215,17 @@ mod tests {
 
     fn notify(clean: bool) -> Value {
         let hash = "00".repeat(32);
-        serde_json::json!(["1", hash, "aa", "bb", [hash], "20000000", "207fffff", "00000005", clean])
+        serde_json::json!([
+            "1",
+            hash,
+            "aa",
+            "bb",
+            [hash],
+            "20000000",
+            "207fffff",
+            "00000005",
+            clean
+        ])
     }
 
     fn job(extranonce1: &[u8], size: usize) -> Job {
@@ -216,7 +243,11 @@ mod tests {
         assert_ne!(Job::parse(&later, (&[1], 4), 1.0).unwrap().work_key(), key);
         let mut renamed = notify(false);
         renamed[0] = "2".into();
-        assert_eq!(Job::parse(&renamed, (&[1], 4), 9.0).unwrap().work_key(), key, "another name, the same work");
+        assert_eq!(
+            Job::parse(&renamed, (&[1], 4), 9.0).unwrap().work_key(),
+            key,
+            "another name, the same work"
+        );
         // The same bytes cut elsewhere: what was extranonce1 is in coinb1 now.
         let mut cut = notify(true);
         cut[2] = "aa01".into();
@@ -225,7 +256,9 @@ mod tests {
 
     #[test]
     fn jobs_that_cannot_be_read_are_none() {
-        for (index, wrong) in [(0, 1.into()), (1, "00".into()), (2, "zz".into()), (4, "".into()), (8, "true".into())] {
+        for (index, wrong) in
+            [(0, 1.into()), (1, "00".into()), (2, "zz".into()), (4, "".into()), (8, "true".into())]
+        {
             let mut params = notify(true);
             params[index] = wrong;
             assert!(Job::parse(&params, (&[1], 4), 1.0).is_none(), "field {index}");
@@ -259,6 +292,9 @@ mod tests {
         assert!(overwriting.contains(&Variant { version: 0x2000_4000, sent: Some(0x4000) }));
         let cgminer = MinerConfig::new(Model::Cgminer411, "x:1", "w");
         assert_eq!(variants(&cgminer, 0x2000_0000, 0x1fff_e000).len(), 4);
-        assert_eq!(variants(&cgminer, 0x2000_0000, 0), [Variant { version: 0x2000_0000, sent: None }]);
+        assert_eq!(
+            variants(&cgminer, 0x2000_0000, 0),
+            [Variant { version: 0x2000_0000, sent: None }]
+        );
     }
 }

@@ -7,7 +7,8 @@ use super::{Mood, Verdicts};
 use crate::arithmetic::{parse_bytes, parse_u32};
 use crate::clock::parse_span;
 
-/// One order to a running pool. Its text form is the control protocol of the program: a word and its arguments.
+/// One order to a running pool. Its text form is the control protocol of the program: a word and
+/// its arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// `die`: drop every connection and refuse new ones.
@@ -84,7 +85,9 @@ impl FromStr for Command {
             "mask" => (mask(rest), "mask 1fffe000|none"),
             "job" => (job(rest), "job [clean]"),
             "repeat-job-ids" => (switch(rest).map(Self::RepeatJobIds), "repeat-job-ids on|off"),
-            "reuse-extranonce1" => (switch(rest).map(Self::ReuseExtranonce1), "reuse-extranonce1 on|off"),
+            "reuse-extranonce1" => {
+                (switch(rest).map(Self::ReuseExtranonce1), "reuse-extranonce1 on|off")
+            }
             "reconnect" => (reconnect(rest), "reconnect [host port wait]"),
             other => return Err(CommandError::Unknown(other.chars().take(64).collect())),
         };
@@ -123,7 +126,8 @@ fn reconnect(rest: &str) -> Option<Command> {
         return Some(Command::Reconnect(None));
     }
     let mut words = rest.split_whitespace();
-    let (host, port, wait) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (host, port, wait) =
+        (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     Some(Command::Reconnect(Some((host.to_owned(), port, wait))))
 }
 
@@ -137,7 +141,10 @@ mod tests {
         assert_eq!(read(" die "), Ok(Command::Die));
         assert_eq!(read("delay 500ms"), Ok(Command::Delay(Duration::from_millis(500))));
         assert_eq!(read("difficulty 0.001"), Ok(Command::Difficulty(0.001)));
-        assert_eq!(read("extranonce 08000002 4"), Ok(Command::Extranonce(Some(vec![8, 0, 0, 2]), 4)));
+        assert_eq!(
+            read("extranonce 08000002 4"),
+            Ok(Command::Extranonce(Some(vec![8, 0, 0, 2]), 4))
+        );
         assert_eq!(read("extranonce - 4"), Ok(Command::Extranonce(None, 4)));
         assert_eq!(read("mask none"), Ok(Command::VersionMask(None)));
         assert_eq!(read("mask 1fffe000"), Ok(Command::VersionMask(Some(0x1fff_e000))));

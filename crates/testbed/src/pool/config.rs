@@ -1,5 +1,5 @@
-//! How a test pool behaves from its start: each field is something a real pool does differently from the next. What
-//! pools we know do is in [`presets`].
+//! How a test pool behaves from its start: each field is something a real pool does differently
+//! from the next. What pools we know do is in [`presets`].
 
 mod presets;
 
@@ -73,9 +73,11 @@ pub struct PoolConfig {
     pub job_id_prefix: String,
     /// What a share that misses its difficulty is told.
     pub low_words: &'static str,
-    /// Change everyone's extranonce1 at every so manieth job, as NiceHash may at any time; zero: never.
+    /// Change everyone's extranonce1 at every so manieth job, as NiceHash may at any time; zero:
+    /// never.
     pub extranonce_every: u32,
-    /// Send `set_version_mask` right after the configure reply, before the subscribe reply, as Braiins does.
+    /// Send `set_version_mask` right after the configure reply, before the subscribe reply, as
+    /// Braiins does.
     pub early_version_mask: bool,
     /// Refuse configure after subscribe, as Braiins does.
     pub configure_first: bool,
@@ -100,8 +102,8 @@ pub enum Extranonce1 {
     Fixed(Vec<u8>),
 }
 
-/// How the header's version is rebuilt from the submitted bits; the two differ where the job's version has a bit
-/// inside the mask.
+/// How the header's version is rebuilt from the submitted bits; the two differ where the job's
+/// version has a bit inside the mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rolling {
     /// `(job & !mask) | bits`, BIP310.
@@ -310,6 +312,9 @@ mod tests {
         assert_eq!(refused(|config| config.difficulty = 0.0), ConfigError::Difficulty(0.0));
         assert_eq!(refused(|config| config.branches = 33), ConfigError::Branches(33));
         assert_eq!(refused(|config| config.nbits = 0), ConfigError::Nbits(0));
-        assert!(matches!(refused(|config| config.difficulty = f64::NAN), ConfigError::Difficulty(_)));
+        assert!(matches!(
+            refused(|config| config.difficulty = f64::NAN),
+            ConfigError::Difficulty(_)
+        ));
     }
 }

@@ -1,7 +1,7 @@
 //! A test pool's mind: connections, jobs, counts and switches, with lines in and lines out.
 //!
-//! It holds no socket and reads no clock; [`super::serve`] moves its bytes. What a connection asks is answered in
-//! [`requests`], what it is told to do is done in [`controls`].
+//! It holds no socket and reads no clock; [`super::serve`] moves its bytes. What a connection asks
+//! is answered in [`requests`], what it is told to do is done in [`controls`].
 
 mod controls;
 mod requests;
@@ -201,7 +201,8 @@ impl Core {
 
     /// Makes the job the interval asks for.
     pub(super) fn tick(&mut self, now: Moment) {
-        let clean = self.config.clean_every != 0 && self.jobs_since_clean + 1 >= self.config.clean_every;
+        let clean =
+            self.config.clean_every != 0 && self.jobs_since_clean + 1 >= self.config.clean_every;
         let every = u64::from(self.config.extranonce_every);
         if every != 0 && (self.counts.jobs + 1).is_multiple_of(every) {
             return self.change_extranonces(now);
@@ -209,7 +210,8 @@ impl Core {
         self.new_job(clean, now);
     }
 
-    /// Makes a job and sends it to everyone ready for it. A clean one is on a new block and retires those before.
+    /// Makes a job and sends it to everyone ready for it. A clean one is on a new block and retires
+    /// those before.
     pub(super) fn new_job(&mut self, clean: bool, now: Moment) {
         if self.mood != Mood::Normal {
             return;
@@ -257,10 +259,14 @@ impl Core {
     fn first_job(&mut self, id: ConnectionId) {
         let Some(job) = self.job.clone() else { return };
         let Some(connection) = self.connections.get(&id) else { return };
-        if self.mood != Mood::Normal || !connection.issued.is_empty() || !connection.ready(self.config.first_job) {
+        if self.mood != Mood::Normal
+            || !connection.issued.is_empty()
+            || !connection.ready(self.config.first_job)
+        {
             return;
         }
-        let line = Arc::from(dressed(self.config.jsonrpc, job.notify(connection.extranonce_len(), true)));
+        let line =
+            Arc::from(dressed(self.config.jsonrpc, job.notify(connection.extranonce_len(), true)));
         self.issue(id, &job, line);
     }
 
@@ -296,7 +302,8 @@ impl Core {
         if connection.told.replace(difficulty) == Some(difficulty) {
             return;
         }
-        let number = if self.config.floats { format!("{difficulty:?}") } else { difficulty.to_string() };
+        let number =
+            if self.config.floats { format!("{difficulty:?}") } else { difficulty.to_string() };
         let key = if self.config.difficulty_without_id { "" } else { "\"id\":null," };
         let line = format!("{{{key}\"method\":\"mining.set_difficulty\",\"params\":[{number}]}}");
         self.send(id, dressed(self.config.jsonrpc, line).into());
@@ -342,7 +349,8 @@ impl Core {
     /// Returns everything counted.
     pub(super) fn counts(&self) -> Counts {
         let closed = self.closed.iter().map(|(id, counts, _)| (id.0, counts.clone()));
-        let open = self.connections.iter().map(|(id, connection)| (id.0, connection.counts.clone()));
+        let open =
+            self.connections.iter().map(|(id, connection)| (id.0, connection.counts.clone()));
         Counts {
             workers: self.workers.clone(),
             connections: closed.chain(open).collect(),
@@ -356,7 +364,10 @@ impl Core {
         if let Some(connection) = self.connections.get(&id) {
             return connection.log.lines();
         }
-        self.closed.iter().find(|(closed, ..)| *closed == id).map_or_else(Vec::new, |(_, _, log)| log.lines())
+        self.closed
+            .iter()
+            .find(|(closed, ..)| *closed == id)
+            .map_or_else(Vec::new, |(_, _, log)| log.lines())
     }
 
     fn ids(&self) -> Vec<ConnectionId> {
@@ -387,7 +398,9 @@ impl Core {
     fn tally(&mut self, id: ConnectionId, worker: &str, change: impl Fn(&mut Tally)) {
         change(&mut self.counts.total);
         let known = self.workers.contains_key(worker) || self.workers.len() < WORKERS_MAX;
-        change(self.workers.entry(if known { worker } else { OTHER_WORKERS }.to_owned()).or_default());
+        change(
+            self.workers.entry(if known { worker } else { OTHER_WORKERS }.to_owned()).or_default(),
+        );
         if let Some(connection) = self.connections.get_mut(&id) {
             change(&mut connection.counts.total);
         }

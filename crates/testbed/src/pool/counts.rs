@@ -172,7 +172,9 @@ mod tests {
     #[test]
     fn counts_survive_json_with_their_keys_on_top() {
         let mut counts = Counts { connects: 3, ..Counts::default() };
-        counts.total.add(&Outcome::Accepted { difficulty: 0.5, block: true }, Timestamp::UNIX_EPOCH);
+        counts
+            .total
+            .add(&Outcome::Accepted { difficulty: 0.5, block: true }, Timestamp::UNIX_EPOCH);
         counts.total.add(&Outcome::Stale { age_ms: 5, block: false }, Timestamp::UNIX_EPOCH);
         counts.workers.insert("acme.rig-1".into(), counts.total.clone());
         counts.connections.insert(
@@ -191,9 +193,14 @@ mod tests {
             },
         );
         let json = serde_json::to_value(&counts).unwrap();
-        for (key, value) in
-            [("accepted", 1), ("stale", 1), ("duplicate", 0), ("low", 0), ("unknown_job", 0), ("malformed", 0)]
-        {
+        for (key, value) in [
+            ("accepted", 1),
+            ("stale", 1),
+            ("duplicate", 0),
+            ("low", 0),
+            ("unknown_job", 0),
+            ("malformed", 0),
+        ] {
             assert_eq!(json[key], value, "{key}");
         }
         assert_eq!(serde_json::from_str::<Counts>(&json.to_string()).unwrap(), counts);

@@ -1,4 +1,5 @@
-//! A few lines of HTTP for demos: the pool's counts out, control lines in. One request a connection, nothing clever.
+//! A few lines of HTTP for demos: the pool's counts out, control lines in. One request a
+//! connection, nothing clever.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -67,9 +68,10 @@ async fn respond(pool: &TestPool, head: &str, body: &str) -> (&'static str, Stri
     let error = |why: String| serde_json::json!({ "error": why }).to_string();
     let mut words = head.split_whitespace();
     match (words.next(), words.next()) {
-        (Some("GET"), Some("/counts")) => {
-            ("200 OK", serde_json::to_string(&pool.counts()).unwrap_or_else(|cause| error(cause.to_string())))
-        }
+        (Some("GET"), Some("/counts")) => (
+            "200 OK",
+            serde_json::to_string(&pool.counts()).unwrap_or_else(|cause| error(cause.to_string())),
+        ),
         (Some("POST"), Some("/control")) => {
             for line in body.lines().filter(|line| !line.trim().is_empty()) {
                 let done = match line.parse::<Command>() {
@@ -115,7 +117,8 @@ mod tests {
     async fn counts_are_served_and_orders_taken() {
         let pool = Arc::new(TestPool::start(PoolConfig::default()).await.unwrap());
         let addr = pool.serve_http("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let answer = ask(addr, "POST /control HTTP/1.1\r\nContent-Length: 9\r\n\r\njob clean").await;
+        let answer =
+            ask(addr, "POST /control HTTP/1.1\r\nContent-Length: 9\r\n\r\njob clean").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         let answer = ask(addr, "GET /counts HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -1,4 +1,5 @@
-//! Jobs a test pool makes up: plausible coinbases, random branches, and the notify lines that carry them.
+//! Jobs a test pool makes up: plausible coinbases, random branches, and the notify lines that carry
+//! them.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -23,7 +24,13 @@ pub(super) struct Job {
 
 impl Job {
     /// Makes a job up on `prevhash` at `height`.
-    pub(super) fn new(id: String, prevhash: Hash, height: u32, shape: Shape, rng: &mut StdRng) -> Self {
+    pub(super) fn new(
+        id: String,
+        prevhash: Hash,
+        height: u32,
+        shape: Shape,
+        rng: &mut StdRng,
+    ) -> Self {
         Self {
             id,
             prevhash,
@@ -44,7 +51,10 @@ impl Job {
         coinb1.push(1);
         coinb1.extend_from_slice(&[0; 32]);
         coinb1.extend_from_slice(&[0xff; 4]);
-        coinb1.push(u8::try_from(script_len).expect("height, time, at most 24 bytes and the tag stay below 100"));
+        coinb1.push(
+            u8::try_from(script_len)
+                .expect("height, time, at most 24 bytes and the tag stay below 100"),
+        );
         coinb1.extend_from_slice(&self.script_head);
         coinb1.push(u8::try_from(extranonce_len).expect("at most 24 bytes"));
         coinb1
@@ -67,7 +77,8 @@ impl Job {
         coinb2
     }
 
-    /// Returns the notify line, without its newline. `clean` is said apart: a job may be the first of a connection.
+    /// Returns the notify line, without its newline. `clean` is said apart: a job may be the first
+    /// of a connection.
     pub(super) fn notify(&self, extranonce_len: usize, clean: bool) -> String {
         let branches: Vec<String> = self.branches.iter().map(const_hex::encode).collect();
         serde_json::json!({
@@ -137,7 +148,8 @@ mod tests {
     fn job(seed: u64) -> Job {
         let mut rng = StdRng::seed_from_u64(seed);
         let prevhash = prevhash(&mut rng);
-        let shape = Shape { branches: 3, version: 0x2000_0000, nbits: 0x1d00_ffff, ntime: 5, payee: PAYEE };
+        let shape =
+            Shape { branches: 3, version: 0x2000_0000, nbits: 0x1d00_ffff, ntime: 5, payee: PAYEE };
         Job::new("1a".into(), prevhash, 850_000, shape, &mut rng)
     }
 
@@ -146,7 +158,11 @@ mod tests {
         assert_eq!(script_number(850_000), [0x50, 0xf8, 0x0c]);
         assert_eq!(script_number(128), [0x80, 0x00]);
         assert_eq!(script_number(0), [0]);
-        assert_eq!(script_number(227_836), [0xfc, 0x79, 0x03], "block 227,836, the first under BIP34's rule");
+        assert_eq!(
+            script_number(227_836),
+            [0xfc, 0x79, 0x03],
+            "block 227,836, the first under BIP34's rule"
+        );
     }
 
     #[test]

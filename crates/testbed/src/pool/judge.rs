@@ -1,6 +1,7 @@
 //! Judging one submit from its own words: rebuild the header, hash it, compare.
 //!
-//! Pure arithmetic over what was issued; whether the job is retired and whether the header came before is the caller's.
+//! Pure arithmetic over what was issued; whether the job is retired and whether the header came
+//! before is the caller's.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -109,9 +110,11 @@ pub(super) fn weigh(
         Some(bits) => rolled(job.version, parse_u32(bits).ok_or("Invalid version bits")?, rule)?,
     };
     let extranonce_len = issued.extranonce1.len() + issued.extranonce2_size;
-    let made = coinbase(&job.coinb1(extranonce_len), &issued.extranonce1, &extranonce2, &job.coinb2());
+    let made =
+        coinbase(&job.coinb1(extranonce_len), &issued.extranonce1, &extranonce2, &job.coinb2());
     let merkle_root = merkle_root(&made, &job.branches);
-    let header = Header { version, prevhash: job.prevhash, merkle_root, ntime, nbits: job.nbits, nonce };
+    let header =
+        Header { version, prevhash: job.prevhash, merkle_root, ntime, nbits: job.nbits, nonce };
     let hash = header.hash();
     let meets = |target: Option<Target>| target.is_some_and(|target| target.met_by(&hash));
     Ok(Weighed {
@@ -143,25 +146,48 @@ mod tests {
     const RULE: VersionRule = VersionRule { mask: 0x1fff_e000, rolling: Rolling::MaskReplace };
 
     fn issued(difficulty: f64) -> Issued {
-        let shape = Shape { branches: 2, version: 0x2000_2000, nbits: 0x207f_ffff, ntime: 1000, payee: [0x75; 20] };
+        let shape = Shape {
+            branches: 2,
+            version: 0x2000_2000,
+            nbits: 0x207f_ffff,
+            ntime: 1000,
+            payee: [0x75; 20],
+        };
         let job = Job::new("1".into(), [7; 32], 9, shape, &mut StdRng::seed_from_u64(3));
-        Issued { job: Arc::new(job), extranonce1: [1, 2].into(), extranonce2_size: 4, difficulty, retired: None }
+        Issued {
+            job: Arc::new(job),
+            extranonce1: [1, 2].into(),
+            extranonce2_size: 4,
+            difficulty,
+            retired: None,
+        }
     }
 
-    fn submission<'a>(extranonce2: &'a str, ntime: &'a str, nonce: &'a str, bits: Option<&'a str>) -> Submission<'a> {
+    fn submission<'a>(
+        extranonce2: &'a str,
+        ntime: &'a str,
+        nonce: &'a str,
+        bits: Option<&'a str>,
+    ) -> Submission<'a> {
         Submission { worker: "w", job_id: "1", extranonce2, ntime, nonce, version_bits: bits }
     }
 
     /// The header put together once more, by hand from the notify line.
     fn by_hand(version: u32, extranonce2: [u8; 4], ntime: u32, nonce: u32) -> Hash {
-        let notify: serde_json::Value = serde_json::from_str(&issued(1.0).job.notify(6, true)).unwrap();
+        let notify: serde_json::Value =
+            serde_json::from_str(&issued(1.0).job.notify(6, true)).unwrap();
         let bytes = |index: usize| parse_bytes(notify["params"][index].as_str().unwrap()).unwrap();
-        let mut root = double_sha256(&[bytes(2), vec![1, 2], extranonce2.to_vec(), bytes(3)].concat());
+        let mut root =
+            double_sha256(&[bytes(2), vec![1, 2], extranonce2.to_vec(), bytes(3)].concat());
         for branch in notify["params"][4].as_array().unwrap() {
-            root = double_sha256(&[root.to_vec(), parse_bytes(branch.as_str().unwrap()).unwrap()].concat());
+            root = double_sha256(
+                &[root.to_vec(), parse_bytes(branch.as_str().unwrap()).unwrap()].concat(),
+            );
         }
         let mut header = version.to_le_bytes().to_vec();
-        header.extend(bytes(1).chunks(4).flat_map(|word| word.iter().rev().copied().collect::<Vec<u8>>()));
+        header.extend(
+            bytes(1).chunks(4).flat_map(|word| word.iter().rev().copied().collect::<Vec<u8>>()),
+        );
         header.extend(root);
         for number in [ntime, 0x207f_ffff, nonce] {
             header.extend(number.to_le_bytes());
@@ -181,7 +207,9 @@ mod tests {
         let share = submission("00000005", "000003e8", "0000002a", Some("00004000"));
         let replaced = weigh(&issued(1.0), &share, RULE, 7000).unwrap();
         assert_eq!(replaced.hash, by_hand(0x2000_4000, [0, 0, 0, 5], 1000, 42));
-        let joined = weigh(&issued(1.0), &share, VersionRule { rolling: Rolling::Or, ..RULE }, 7000).unwrap();
+        let joined =
+            weigh(&issued(1.0), &share, VersionRule { rolling: Rolling::Or, ..RULE }, 7000)
+                .unwrap();
         assert_eq!(joined.hash, by_hand(0x2000_6000, [0, 0, 0, 5], 1000, 42));
     }
 
@@ -196,15 +224,39 @@ mod tests {
     #[test]
     fn what_cannot_be_judged_is_named() {
         let refused = |share| weigh(&issued(1.0), &share, RULE, 7000).unwrap_err();
-        assert_eq!(refused(submission("000005", "000003e8", "0000002a", None)), "Invalid extranonce2 size");
-        assert_eq!(refused(submission("0000000005", "000003e8", "0000002a", None)), "Invalid extranonce2 size");
-        assert_eq!(refused(submission("0000000g", "000003e8", "0000002a", None)), "Invalid extranonce2");
+        assert_eq!(
+            refused(submission("000005", "000003e8", "0000002a", None)),
+            "Invalid extranonce2 size"
+        );
+        assert_eq!(
+            refused(submission("0000000005", "000003e8", "0000002a", None)),
+            "Invalid extranonce2 size"
+        );
+        assert_eq!(
+            refused(submission("0000000g", "000003e8", "0000002a", None)),
+            "Invalid extranonce2"
+        );
         assert_eq!(refused(submission("00000005", "3e8", "0000002a", None)), "Invalid ntime");
-        assert_eq!(refused(submission("00000005", "000003e7", "0000002a", None)), "Ntime out of range");
-        assert_eq!(refused(submission("00000005", "00001f41", "0000002a", None)), "Ntime out of range");
+        assert_eq!(
+            refused(submission("00000005", "000003e7", "0000002a", None)),
+            "Ntime out of range"
+        );
+        assert_eq!(
+            refused(submission("00000005", "00001f41", "0000002a", None)),
+            "Ntime out of range"
+        );
         assert_eq!(refused(submission("00000005", "000003e8", "2a", None)), "Invalid nonce");
-        assert_eq!(refused(submission("00000005", "000003e8", "0000002a", Some("20000000"))), "Invalid version mask");
-        assert_eq!(refused(submission("00000005", "000003e8", "0000002a", Some("zz"))), "Invalid version bits");
-        assert!(weigh(&issued(1.0), &submission("00000005", "00001f40", "0000002a", None), RULE, 7000).is_ok());
+        assert_eq!(
+            refused(submission("00000005", "000003e8", "0000002a", Some("20000000"))),
+            "Invalid version mask"
+        );
+        assert_eq!(
+            refused(submission("00000005", "000003e8", "0000002a", Some("zz"))),
+            "Invalid version bits"
+        );
+        assert!(
+            weigh(&issued(1.0), &submission("00000005", "00001f40", "0000002a", None), RULE, 7000)
+                .is_ok()
+        );
     }
 }

@@ -174,7 +174,9 @@ impl Hub {
                     Port::Closed
                 }
                 (Port::Closed, _) => keep(addr).map_or(Port::Closed, Port::Kept),
-                (Port::Kept(socket), true) => socket.listen(BACKLOG).map_or(Port::Closed, Port::Open),
+                (Port::Kept(socket), true) => {
+                    socket.listen(BACKLOG).map_or(Port::Closed, Port::Open)
+                }
                 (port, _) => port,
             };
             if matches!(port, Port::Closed) || wanted != matches!(port, Port::Open(_)) {
@@ -212,12 +214,20 @@ impl Hub {
         let handshake = self.handshake.lock().clone();
         match handshake {
             Handshake::None => self.spawn(Arc::clone(self).connection(id, stream, outs)),
-            Handshake::Tls(identity) => self.spawn(Arc::clone(self).secured(id, stream, identity, outs)),
+            Handshake::Tls(identity) => {
+                self.spawn(Arc::clone(self).secured(id, stream, identity, outs));
+            }
             Handshake::Stalled => self.spawn(Arc::clone(self).stalled(id, stream)),
         }
     }
 
-    async fn secured(self: Arc<Self>, id: ConnectionId, stream: TcpStream, as_: Identity, outs: mpsc::Receiver<Out>) {
+    async fn secured(
+        self: Arc<Self>,
+        id: ConnectionId,
+        stream: TcpStream,
+        as_: Identity,
+        outs: mpsc::Receiver<Out>,
+    ) {
         match timeout(WRITE_LIMIT, TlsAcceptor::from(as_.config()).accept(stream)).await {
             Ok(Ok(stream)) => self.connection(id, stream, outs).await,
             Ok(Err(_)) | Err(_) => self.unsecured(id),
@@ -236,8 +246,12 @@ impl Hub {
         self.act(|core, _| core.close_unsecured(id));
     }
 
-    async fn connection<S>(self: Arc<Self>, id: ConnectionId, mut stream: S, mut outs: mpsc::Receiver<Out>)
-    where
+    async fn connection<S>(
+        self: Arc<Self>,
+        id: ConnectionId,
+        mut stream: S,
+        mut outs: mpsc::Receiver<Out>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
@@ -300,7 +314,8 @@ impl Hub {
 /// What has become of a pool's port.
 enum Port {
     Open(TcpListener),
-    /// Whoever connects is refused. It is held on to: a port given back is soon another's, who would then be taken for the pool.
+    /// Whoever connects is refused. It is held on to: a port given back is soon another's, who
+    /// would then be taken for the pool.
     Kept(TcpSocket),
     /// Neither, for the moment.
     Closed,

@@ -42,7 +42,8 @@ impl Pump {
         extra: mpsc::UnboundedReceiver<Extra>,
     ) -> Self {
         let weather = if way == Way::There { &shared.there } else { &shared.back };
-        let seed = shared.seed ^ (number << 1 | u64::from(way == Way::Back)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = shared.seed
+            ^ (number << 1 | u64::from(way == Way::Back)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             shared: Arc::clone(shared),
             way,
@@ -76,7 +77,11 @@ impl Pump {
         let _ = to.shutdown().await;
     }
 
-    async fn carry(&mut self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    async fn carry(
+        &mut self,
+        from: &mut OwnedReadHalf,
+        to: &mut OwnedWriteHalf,
+    ) -> std::io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let weather = *self.weather.borrow_and_update();
@@ -91,7 +96,9 @@ impl Pump {
                 return Ok(());
             }
             let due = self.due(&weather);
-            let reads = !self.ended && weather.flow != Flow::Stalled && self.bytes_under_way < UNDER_WAY_MAX;
+            let reads = !self.ended
+                && weather.flow != Flow::Stalled
+                && self.bytes_under_way < UNDER_WAY_MAX;
             tokio::select! {
                 changed = self.weather.changed() => if changed.is_err() { return Ok(()) },
                 changed = self.changed_fate.changed() => if changed.is_err() { return Ok(()) },

@@ -52,7 +52,10 @@ async fn whatever_the_weather_bytes_arrive_whole_and_in_order() {
         server.write_all(&sent).await.unwrap();
         assert_eq!(read(&mut server, 2000).await, sent, "{weather:?}");
         assert_eq!(read(&mut client, 2000).await, sent, "{weather:?}");
-        let counts = relay.until(PATIENCE, |counts| counts.back == 2000 && counts.there == 2000).await.unwrap();
+        let counts = relay
+            .until(PATIENCE, |counts| counts.back == 2000 && counts.there == 2000)
+            .await
+            .unwrap();
         assert_eq!((counts.lost, counts.corrupted), (0, 0));
         relay.stop().await;
     }
@@ -70,7 +73,10 @@ async fn delay_and_rate_take_their_time() {
     let start = now();
     server.write_all(&pattern(1000)).await.unwrap();
     read(&mut client, 1000).await;
-    assert!(now() - start >= Duration::from_millis(85), "a tenth of a second, but for the last piece");
+    assert!(
+        now() - start >= Duration::from_millis(85),
+        "a tenth of a second, but for the last piece"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +101,9 @@ async fn a_black_hole_swallows_and_a_stall_holds_up() {
     // A full window: the sender notices, and nothing is lost.
     let big = pattern(16 << 20);
     let mut sent = 0;
-    while let Ok(wrote) = tokio::time::timeout(Duration::from_millis(200), client.write(&big[sent..])).await {
+    while let Ok(wrote) =
+        tokio::time::timeout(Duration::from_millis(200), client.write(&big[sent..])).await
+    {
         sent += wrote.unwrap();
     }
     assert!(sent < big.len());

@@ -29,10 +29,32 @@ pub(super) const PUE: f64 = 1.25;
 
 /// The fleet's three groups, as shares of it.
 const GROUPS: [Group; 3] = [
-    Group { name: "s19", share: 0.45, watts: 3250, residual: 30, joules_per_terahash: 29.5, reachable: true },
-    Group { name: "s21", share: 0.40, watts: 3500, residual: 25, joules_per_terahash: 17.5, reachable: true },
-    // The worst machines of all, and the first to go by merit; but nothing reaches them, so they back no firm lease.
-    Group { name: "s17", share: 0.15, watts: 2800, residual: 40, joules_per_terahash: 45.0, reachable: false },
+    Group {
+        name: "s19",
+        share: 0.45,
+        watts: 3250,
+        residual: 30,
+        joules_per_terahash: 29.5,
+        reachable: true,
+    },
+    Group {
+        name: "s21",
+        share: 0.40,
+        watts: 3500,
+        residual: 25,
+        joules_per_terahash: 17.5,
+        reachable: true,
+    },
+    // The worst machines of all, and the first to go by merit; but nothing reaches them, so they
+    // back no firm lease.
+    Group {
+        name: "s17",
+        share: 0.15,
+        watts: 2800,
+        residual: 40,
+        joules_per_terahash: 45.0,
+        reachable: false,
+    },
 ];
 
 struct Group {
@@ -69,29 +91,45 @@ impl Cast {
                 ..MachineSpec::new(machine(group, index), Watts(group.watts), Watts(group.residual))
             })
         });
-        let mining: Watts = GROUPS.iter().zip(counts).map(|(group, count)| Watts(group.watts * i64::from(count))).sum();
+        let mining: Watts = GROUPS
+            .iter()
+            .zip(counts)
+            .map(|(group, count)| Watts(group.watts * i64::from(count)))
+            .sum();
         let house = Watts(HOUSE_PER_MACHINE * i64::from(miners));
         let spec = FacilitySpec { machines: machines.collect(), house, tenants: BTreeMap::new() };
         let facility = SimFacility::new(spec, testbed::clock::moment())?;
-        // The transformer is as large as the farm needs and hardly larger: whoever leases power here takes it from mining.
+        // The transformer is as large as the farm needs and hardly larger: whoever leases power
+        // here takes it from mining.
         let feed_usable = (mining + house).scale(1.02);
         let it = mining.scale(LEASED / PUE);
         let text = policy(counts, feed_usable, house);
-        let policy =
-            switchboard::policy::parse(&text, "demo-policy.toml").map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-        Ok(Self { pools, facility, policy: Arc::new(policy), miners: Vec::new(), feed_usable, it, counts })
+        let policy = switchboard::policy::parse(&text, "demo-policy.toml")
+            .map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+        Ok(Self {
+            pools,
+            facility,
+            policy: Arc::new(policy),
+            miners: Vec::new(),
+            feed_usable,
+            it,
+            counts,
+        })
     }
 
     /// The proxy's configuration.
     pub(super) fn proxy(&self, failback_after: Duration) -> anyhow::Result<Config> {
         let difficulty = Difficulty::new(DIFFICULTY).context("a power of two")?;
         let listen = "127.0.0.1:0".parse().context("a loopback address")?;
-        let server = Server { difficulty, min_difficulty: difficulty, vardiff: false, ..Server::new("asics", listen) };
-        let targets = self
-            .pools
-            .iter()
-            .zip(["pool-a", "pool-b"])
-            .map(|(pool, name)| Target::new(name, &pool.addr().ip().to_string(), pool.addr().port(), "acme.demo"));
+        let server = Server {
+            difficulty,
+            min_difficulty: difficulty,
+            vardiff: false,
+            ..Server::new("asics", listen)
+        };
+        let targets = self.pools.iter().zip(["pool-a", "pool-b"]).map(|(pool, name)| {
+            Target::new(name, &pool.addr().ip().to_string(), pool.addr().port(), "acme.demo")
+        });
         let mut config = Config::new(vec![server], targets.collect());
         config.failback_after = failback_after;
         config.no_upstream = NoUpstream::Hold;
@@ -143,7 +181,11 @@ impl Cast {
     /// How many machines are awake by their own account of power, not by what they say.
     pub(super) fn hashing(&self) -> usize {
         let all = self.facility.machines();
-        all.iter().filter(|machine| self.facility.hashing(machine).is_some_and(|hashing| *hashing.borrow())).count()
+        all.iter()
+            .filter(|machine| {
+                self.facility.hashing(machine).is_some_and(|hashing| *hashing.borrow())
+            })
+            .count()
     }
 }
 
@@ -159,7 +201,11 @@ fn group_sizes(miners: u32) -> [u32; 3] {
     [first, second, miners - first - second]
 }
 
-async fn test_pool(extranonce1: usize, extranonce2_size: usize, seed: u64) -> anyhow::Result<TestPool> {
+async fn test_pool(
+    extranonce1: usize,
+    extranonce2_size: usize,
+    seed: u64,
+) -> anyhow::Result<TestPool> {
     let config = PoolConfig {
         extranonce1: testbed::pool::Extranonce1::PerConnection(extranonce1),
         extranonce2_size,
@@ -205,7 +251,9 @@ fn policy(counts: [u32; 3], usable: Watts, house: Watts) -> String {
             Watts(group.residual).kw(),
         ));
         if group.reachable {
-            text.push_str("shed_p95 = \"3s\"\nactuator = { kind = \"registered\", name = \"simulated\" }\n");
+            text.push_str(
+                "shed_p95 = \"3s\"\nactuator = { kind = \"registered\", name = \"simulated\" }\n",
+            );
         }
     }
     text
@@ -221,7 +269,8 @@ mod tests {
             let counts = group_sizes(miners);
             assert_eq!(counts.iter().sum::<u32>(), miners);
             let text = policy(counts, Watts(200_000 * i64::from(miners)), Watts(1000));
-            switchboard::policy::parse(&text, "demo-policy.toml").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            switchboard::policy::parse(&text, "demo-policy.toml")
+                .unwrap_or_else(|mistakes| panic!("{mistakes}"));
         }
     }
 }

@@ -119,7 +119,10 @@ impl Script {
             self.say("pool-a comes back, and is trusted again after a while".into());
             self.wait_telling(&lease.id, LEASE_ENDS - 0.01).await?;
             let after = self.fleet();
-            switch = PoolSwitch { reconnects: after.reconnects - before.reconnects, gap_ms: after.gap_ms };
+            switch = PoolSwitch {
+                reconnects: after.reconnects - before.reconnects,
+                gap_ms: after.gap_ms,
+            };
             self.say(format!("mining at {}", self.active()));
         }
         self.wait_telling(&lease.id, FLEET_IS_BACK).await?;
@@ -257,8 +260,9 @@ impl Script {
         restored: bool,
     ) -> anyhow::Result<Books> {
         let lease = self.lease(&committed.id).await?;
-        let ready =
-            lease.start - SignedDuration::try_from(self.length.mul_f64(READY_BEFORE)).context("a short time")?;
+        let ready = lease.start
+            - SignedDuration::try_from(self.length.mul_f64(READY_BEFORE))
+                .context("a short time")?;
         let headroom = self.cast.facility.min_headroom(self.cast.feed_usable, ready, lease.end);
         let headroom = headroom.context("the sampler has looked at the feed")?;
         let unverified = self.starved().await?;
@@ -289,14 +293,17 @@ impl Script {
 
     /// Machines of the lease that were only starved of work.
     async fn starved(&self) -> anyhow::Result<u32> {
-        let Answer::Lease(view) = self.switchboard.ask(Command::Lease(LeaseId::from("nebula-1"))).await? else {
+        let Answer::Lease(view) =
+            self.switchboard.ask(Command::Lease(LeaseId::from("nebula-1"))).await?
+        else {
             bail!("the lease is gone");
         };
         Ok(view.plan.map_or(0, |plan| plan.starved))
     }
 
     fn everybody_works(&self) -> bool {
-        let working = self.site.proxy.sessions().iter().filter(|session| session.state == "working").count();
+        let working =
+            self.site.proxy.sessions().iter().filter(|session| session.state == "working").count();
         working == self.cast.miners.len()
     }
 
@@ -310,7 +317,10 @@ impl Script {
 
     fn active(&self) -> String {
         let targets = self.site.proxy.targets();
-        targets.into_iter().find(|target| target.active).map_or_else(|| "nothing".into(), |target| target.name)
+        targets
+            .into_iter()
+            .find(|target| target.active)
+            .map_or_else(|| "nothing".into(), |target| target.name)
     }
 
     async fn wait(&self, part: f64) {
@@ -319,7 +329,10 @@ impl Script {
     }
 
     fn at(&self, part: f64) -> Timestamp {
-        let at = self.began_wall.checked_add(self.length.mul_f64(part)).and_then(|at| at.round(Unit::Second));
+        let at = self
+            .began_wall
+            .checked_add(self.length.mul_f64(part))
+            .and_then(|at| at.round(Unit::Second));
         at.unwrap_or(Timestamp::MAX)
     }
 

@@ -97,29 +97,44 @@ pub(super) struct LeaseBooks {
 impl Books {
     /// The promises that these books break, in words.
     pub(super) fn broken(&self) -> Vec<String> {
-        let (miners, pools, proxy, lease) = (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
+        let (miners, pools, proxy, lease) =
+            (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
         let taken = pools.accepted + proxy.local;
         let checks = [
             (miners.submitted > 0, "somebody mined"),
-            (miners.submitted == miners.answered_true + miners.answered_error, "every submit is answered"),
+            (
+                miners.submitted == miners.answered_true + miners.answered_error,
+                "every submit is answered",
+            ),
             (miners.answered_true <= taken, "true is said only when it is true"),
             (taken <= miners.answered_true + proxy.unresolved, "nothing good is refused"),
             (pools.duplicate == 0, "no pool sees a duplicate"),
             (pools.low + pools.unknown_job + pools.malformed == 0, "no pool sees a bad share"),
             (pools.stale_late == 0, "shares are stale only within a second of a clean job"),
-            (self.miner_disconnects == 0 && self.pool_switch.reconnects == 0, "no miner loses its connection"),
-            (lease.headroom_min_kw >= lease.committed_kw, "the power is free from ready_before to the end"),
+            (
+                self.miner_disconnects == 0 && self.pool_switch.reconnects == 0,
+                "no miner loses its connection",
+            ),
+            (
+                lease.headroom_min_kw >= lease.committed_kw,
+                "the power is free from ready_before to the end",
+            ),
             (lease.ready_before_met, "it is proven in time"),
             (!lease.breached, "no breach"),
             (lease.unverified_machines == 0, "nothing rests on starving"),
             (self.restored, "the fleet comes back"),
         ];
-        checks.into_iter().filter(|(kept, _)| !kept).map(|(_, promise)| promise.to_owned()).collect()
+        checks
+            .into_iter()
+            .filter(|(kept, _)| !kept)
+            .map(|(_, promise)| promise.to_owned())
+            .collect()
     }
 
     /// Tells the books to people.
     pub(super) fn tell(&self) {
-        let (miners, pools, proxy, lease) = (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
+        let (miners, pools, proxy, lease) =
+            (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
         println!();
         println!(
             "The miners' books:  {} submitted, {} answered true, {} refused",
@@ -127,7 +142,12 @@ impl Books {
         );
         println!(
             "The pools' books:   {} accepted, {} stale, {} duplicate, {} low, {} unknown, {} malformed",
-            pools.accepted, pools.stale, pools.duplicate, pools.low, pools.unknown_job, pools.malformed
+            pools.accepted,
+            pools.stale,
+            pools.duplicate,
+            pools.low,
+            pools.unknown_job,
+            pools.malformed
         );
         println!(
             "The proxy's books:  {} local ({} at risk), {} stale, {} unresolved",
@@ -141,7 +161,9 @@ impl Books {
             "The lease:          {:.1} kW committed, never less than {:.1} kW free; proven {} ({})",
             lease.committed_kw,
             lease.headroom_min_kw,
-            lease.proven_at.map_or_else(|| "never".into(), |at| at.strftime("at %H:%M:%S UTC").to_string()),
+            lease
+                .proven_at
+                .map_or_else(|| "never".into(), |at| at.strftime("at %H:%M:%S UTC").to_string()),
             if lease.ready_before_met { "in time" } else { "TOO LATE" }
         );
         println!("The fleet:          {}", if self.restored { "is back" } else { "IS NOT BACK" });

@@ -1,4 +1,5 @@
-//! Counting what the session decided, and bringing its shares to the upstreams that issued their jobs.
+//! Counting what the session decided, and bringing its shares to the upstreams that issued their
+//! jobs.
 
 use std::time::Instant;
 
@@ -66,7 +67,8 @@ impl Connection {
         }
     }
 
-    /// Tries again to bring the shares that found no room; gives them up when that has taken too long.
+    /// Tries again to bring the shares that found no room; gives them up when that has taken too
+    /// long.
     pub(super) fn unstick(&mut self, now: Instant, out: &mut Outbox) {
         if self.stuck.is_none() {
             return;

@@ -24,7 +24,8 @@ impl Connection {
             recalled = self.shared.recall.lock().of(worker, now);
             self.presence = Some(self.shared.machines.enter(MachineId::from(worker), clock::wall));
         }
-        let user_agent = self.session.take_user_agent().map(|text| self.shared.sessions.user_agent(text));
+        let user_agent =
+            self.session.take_user_agent().map(|text| self.shared.sessions.user_agent(text));
         let mut shown = self.entry.handle.shown.lock();
         shown.worker = self.presence.as_ref().map(|presence| presence.machine.clone());
         shown.user_agent = user_agent.or(shown.user_agent.take());
@@ -65,9 +66,16 @@ impl Connection {
         let Some(presence) = &self.presence else { return };
         let (mask, live) = (self.session.version_mask(), self.session.has_live_work());
         let shared = &self.shared;
-        let place = self.seating.settle(&shared.placement, &directions, &presence.machine, mask, live, |target| {
-            shared.shortage(target);
-        });
+        let place = self.seating.settle(
+            &shared.placement,
+            &directions,
+            &presence.machine,
+            mask,
+            live,
+            |target| {
+                shared.shortage(target);
+            },
+        );
         self.starved = directions.orders.starved(&presence.machine);
         self.set_waiting(self.seating.is_waiting());
         self.set_served(matches!(place, Place::Kept | Place::New | Place::Nowhere));

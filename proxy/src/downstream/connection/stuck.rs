@@ -1,8 +1,10 @@
-//! Shares of one miner that found no room in their upstream's queue: for a pool that takes them more slowly than they come.
+//! Shares of one miner that found no room in their upstream's queue: for a pool that takes them
+//! more slowly than they come.
 //!
-//! Each waits for room for a while, behind those before it of the same upstream and no others: a pool that is slow must not
-//! make shares of another late, and a later share must not overtake an earlier one. Nothing more is read from the miner
-//! while it works for an upstream that has some here: what it finds next waits in its socket, and may still be in time.
+//! Each waits for room for a while, behind those before it of the same upstream and no others: a
+//! pool that is slow must not make shares of another late, and a later share must not overtake an
+//! earlier one. Nothing more is read from the miner while it works for an upstream that has some
+//! here: what it finds next waits in its socket, and may still be in time.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,8 @@ use crate::work::{Upstream, UpstreamShare};
 
 /// How long a share may wait for room in its upstream's queue.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So many are here at most, with what one more read brings: they are late shares of a pool that the miner has left.
+/// So many are here at most, with what one more read brings: they are late shares of a pool that
+/// the miner has left.
 const STUCK_MAX: usize = 64;
 
 /// The shares, the oldest first, and until when each waits.
@@ -23,7 +26,8 @@ pub(super) struct Stuck {
 }
 
 impl Stuck {
-    /// Brings a share to its upstream; where there is no room, or others wait for it, it waits in `stuck`.
+    /// Brings a share to its upstream; where there is no room, or others wait for it, it waits in
+    /// `stuck`.
     ///
     /// # Errors
     /// The share, when its upstream is gone.
@@ -44,7 +48,11 @@ impl Stuck {
     }
 
     /// Tries again with all of them. Those that are given up go to `lost`.
-    pub(super) fn retry(stuck: &mut Option<Box<Self>>, now: Instant, lost: &mut Vec<UpstreamShare>) {
+    pub(super) fn retry(
+        stuck: &mut Option<Box<Self>>,
+        now: Instant,
+        lost: &mut Vec<UpstreamShare>,
+    ) {
         let Some(mut waiting) = stuck.take() else { return };
         let mut full: Vec<ConnectionId> = Vec::new();
         for (share, until) in std::mem::take(&mut waiting.shares) {
@@ -76,7 +84,8 @@ impl Stuck {
     }
 }
 
-/// Offers a share to its upstream, unless others are to go first: a share that meets the network target waits for nobody.
+/// Offers a share to its upstream, unless others are to go first: a share that meets the network
+/// target waits for nobody.
 fn offer(share: UpstreamShare, is_behind: bool) -> Result<(), TrySendError<UpstreamShare>> {
     let upstream: &Upstream = &share.work.job.upstream.clone();
     let share = if share.block.is_some() {
@@ -155,7 +164,9 @@ mod tests {
         assert_eq!(queued(&mut bench.b.1), [1, 3, 5]);
         let stuck = bench.stuck.as_ref().unwrap();
         assert!(
-            stuck.holds_up(Some(ConnectionId(1))) && !stuck.holds_up(Some(ConnectionId(2))) && !stuck.holds_up(None)
+            stuck.holds_up(Some(ConnectionId(1)))
+                && !stuck.holds_up(Some(ConnectionId(2)))
+                && !stuck.holds_up(None)
         );
 
         // Nor when they are tried again together: `b` was full as well for a moment.
@@ -199,14 +210,18 @@ mod tests {
         bench.bring(0, 3, start);
         bench.a.1.submits.close();
         assert_eq!(bench.retry(start), [2, 3]);
-        assert!(Stuck::bring(&mut bench.stuck, of(&bench.a.0, 4), start).is_err() && bench.stuck.is_none());
+        assert!(
+            Stuck::bring(&mut bench.stuck, of(&bench.a.0, 4), start).is_err()
+                && bench.stuck.is_none()
+        );
     }
 
     #[test]
     fn a_block_waits_for_no_share_and_there_are_so_many_at_most() {
         let (mut bench, start) = (Bench::new(), origin());
         let rebuilt = stratum::share::Rebuilt::Plain;
-        let proof = stratum::share::Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
+        let proof =
+            stratum::share::Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
         bench.bring(0, 0, start);
         let block = UpstreamShare { block: Some(Box::new(proof)), ..of(&bench.a.0, 1) };
         Stuck::bring(&mut bench.stuck, block, start).expect("it lives");

@@ -1,7 +1,8 @@
 //! Machines of every size against the real [`Aim`], and the table of docs/difficulty.md.
 //!
-//! A machine finds shares as a Poisson process of its work rate over the difficulty it was given. It gets a job about every
-//! 30 seconds and, when the session asks for it, at once; its firmware takes a new difficulty as its family does.
+//! A machine finds shares as a Poisson process of its work rate over the difficulty it was given.
+//! It gets a job about every 30 seconds and, when the session asks for it, at once; its firmware
+//! takes a new difficulty as its family does.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,7 +24,8 @@ enum Firmware {
 
 /// Seconds that work already in the chips goes on after a clean job.
 const PIPELINE: f64 = 0.1;
-/// Seconds between an ESP-Miner's reading of a difficulty and of the job behind it: parsing, on a small processor.
+/// Seconds between an ESP-Miner's reading of a difficulty and of the job behind it: parsing, on a
+/// small processor.
 const LINES_APART: f64 = 0.005;
 /// Seconds of hashing that a clean job costs.
 const RESTART: f64 = 0.02;
@@ -78,7 +80,8 @@ struct Machine<'a> {
     former: Level,
     former_until: f64,
     changes: u32,
-    /// When the rate last changed (or it started), and whether it has been within a factor of two since.
+    /// When the rate last changed (or it started), and whether it has been within a factor of two
+    /// since.
     since: f64,
     converged: bool,
     seen: Seen,
@@ -146,14 +149,18 @@ impl Machine<'_> {
                     self.seen.lost += self.level.get();
                     return false;
                 }
-                Firmware::AtOnce if self.level < self.former && now < self.former_until - PIPELINE + LINES_APART => {
+                Firmware::AtOnce
+                    if self.level < self.former
+                        && now < self.former_until - PIPELINE + LINES_APART =>
+                {
                     // Found at the new difficulty, on a job that still has the former, higher one.
                     self.seen.shares += 1.0;
                     self.seen.rejects += 1.0;
                     return false;
                 }
                 Firmware::AtOnce => {
-                    // A clean job makes it forget all work before, so that none is found at another's difficulty.
+                    // A clean job makes it forget all work before, so that none is found at
+                    // another's difficulty.
                     self.seen.lost += self.level.get();
                     return false;
                 }
@@ -162,7 +169,8 @@ impl Machine<'_> {
         }
         self.seen.shares += 1.0;
         let age = self.age(now);
-        self.aim.share(level.get(), self.rules, age) && self.aim.may_rise(&Self::limits(), self.rules)
+        self.aim.share(level.get(), self.rules, age)
+            && self.aim.may_rise(&Self::limits(), self.rules)
     }
 }
 
@@ -224,7 +232,8 @@ fn live(
                 recent.pop_front();
             }
             if now > machine.former_until {
-                machine.seen.burst = machine.seen.burst.max(u32::try_from(recent.len()).unwrap_or(u32::MAX));
+                machine.seen.burst =
+                    machine.seen.burst.max(u32::try_from(recent.len()).unwrap_or(u32::MAX));
             }
             if machine.share(now) {
                 next_job = next_job.min(now + RTT);
@@ -357,15 +366,29 @@ fn grid() -> impl Iterator<Item = f64> {
 const FIRMWARE: [Firmware; 3] = [Firmware::NextWork, Firmware::DropsOlder, Firmware::AtOnce];
 
 /// Every machine of the grid in one situation.
-fn fleet(seeds: u64, secs: f64, user_agent: &dyn Fn(f64) -> &'static str, events: &[(f64, Event)]) -> Seen {
+fn fleet(
+    seeds: u64,
+    secs: f64,
+    user_agent: &dyn Fn(f64) -> &'static str,
+    events: &[(f64, Event)],
+) -> Seen {
     let rules = rules();
     let mut all = Seen::default();
     for (index, hashrate) in grid().enumerate() {
         for seed in 0..seeds {
             // Anywhere between two powers of two.
-            let hashrate = hashrate * 10f64.powf(0.2 * StdRng::seed_from_u64(seed + 7 * index as u64).random::<f64>());
+            let hashrate = hashrate
+                * 10f64.powf(0.2 * StdRng::seed_from_u64(seed + 7 * index as u64).random::<f64>());
             let firmware = FIRMWARE[(index + usize::try_from(seed).expect("few")) % FIRMWARE.len()];
-            all.add(&live(&rules, firmware, hashrate, user_agent(hashrate), events, secs, seed * 1000 + index as u64));
+            all.add(&live(
+                &rules,
+                firmware,
+                hashrate,
+                user_agent(hashrate),
+                events,
+                secs,
+                seed * 1000 + index as u64,
+            ));
         }
     }
     all
@@ -401,7 +424,12 @@ fn what_docs_difficulty_publishes_holds() {
         ("16 times faster after 1 h", &family, &step(Event::Speed(16.0)), 2.5 * HOUR),
         ("16 times slower", &family, &step(Event::Speed(1.0 / 16.0)), 2.5 * HOUR),
         ("reconnect", &family, &step(Event::Reconnect), 1.5 * HOUR),
-        ("asleep for 20 min, with work", &family, &[(HOUR, Event::Sleep), (HOUR + 1200.0, Event::Wake)], 2.0 * HOUR),
+        (
+            "asleep for 20 min, with work",
+            &family,
+            &[(HOUR, Event::Sleep), (HOUR + 1200.0, Event::Wake)],
+            2.0 * HOUR,
+        ),
     ] {
         let seen = fleet(2, secs, user_agent, events);
         println!("{}", seen.row(name));

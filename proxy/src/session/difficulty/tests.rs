@@ -9,7 +9,13 @@ fn of(value: f64) -> Difficulty {
 }
 
 fn rules() -> DifficultyRules {
-    DifficultyRules { start: level(10), min: level(0), max: level(20), interval: Some(10.0), by_user_agent: true }
+    DifficultyRules {
+        start: level(10),
+        min: level(0),
+        max: level(20),
+        interval: Some(10.0),
+        by_user_agent: true,
+    }
 }
 
 fn at(secs: u64) -> Duration {
@@ -42,7 +48,12 @@ fn every_bound_holds_and_the_stronger_wins() {
         ("md=3000", limits(1e9), 4096.0, "at least"),
         ("md=3000", limits(2500.0), 2048.0, "never above the pool's"),
         ("d=4 md=64", limits(1e9), 64.0, "at least"),
-        ("x", hold(level(9), Level::CEILING), 1024.0, "its own, above the pool's, while the target holds"),
+        (
+            "x",
+            hold(level(9), Level::CEILING),
+            1024.0,
+            "its own, above the pool's, while the target holds",
+        ),
         ("x", hold(level(12), Level::CEILING), 4096.0, "and no less than that takes"),
         ("x", hold(level(8), level(8)), 256.0, "which is given up step by step"),
         ("x", hold(level(30), Level::CEILING), 1_048_576.0, "the listener's ceiling"),
@@ -54,7 +65,8 @@ fn every_bound_holds_and_the_stronger_wins() {
     }
 }
 
-/// Else one miner that claims much has all the others held above their pool's difficulty, and itself.
+/// Else one miner that claims much has all the others held above their pool's difficulty, and
+/// itself.
 #[test]
 fn a_miners_word_counts_for_no_more_than_the_listeners_difficulty_until_it_is_measured() {
     let heard = |say: &dyn Fn(&mut Aim)| {
@@ -66,9 +78,20 @@ fn a_miners_word_counts_for_no_more_than_the_listeners_difficulty_until_it_is_me
     let listeners = 1024.0 / 10.0;
     assert_eq!(heard(&|_| {}).work_rate(&rules()), listeners);
     assert_eq!(heard(&|aim| aim.password("d=1048576", &rules())).work_rate(&rules()), listeners);
-    assert_eq!(heard(&|aim| aim.suggestion(of(1e9), at(0), &rules())).work_rate(&rules()), listeners);
-    assert_eq!(heard(&|aim| aim.password("d=16", &rules())).work_rate(&rules()), 1.6, "less is believed");
-    assert_eq!(heard(&|aim| aim.recall(99_000.0, &rules())).work_rate(&rules()), 104_857.6, "it was measured once");
+    assert_eq!(
+        heard(&|aim| aim.suggestion(of(1e9), at(0), &rules())).work_rate(&rules()),
+        listeners
+    );
+    assert_eq!(
+        heard(&|aim| aim.password("d=16", &rules())).work_rate(&rules()),
+        1.6,
+        "less is believed"
+    );
+    assert_eq!(
+        heard(&|aim| aim.recall(99_000.0, &rules())).work_rate(&rules()),
+        104_857.6,
+        "it was measured once"
+    );
     let mut fast = heard(&|aim| aim.password("d=1048576", &rules()));
     for second in (10..400).step_by(10) {
         fast.share(1_048_576.0, &rules(), at(second));
@@ -88,7 +111,8 @@ fn s54_a_suggestion_is_clamped_to_the_listeners_bounds() {
 #[test]
 fn s55_one_suggestion_in_a_minute_is_granted() {
     let mut aim = Aim::new(&rules());
-    for (secs, wished, expected) in [(1, 4.0, 4.0), (2, 8.0, 4.0), (60, 16.0, 4.0), (61, 32.0, 32.0), (120, 64.0, 32.0)]
+    for (secs, wished, expected) in
+        [(1, 4.0, 4.0), (2, 8.0, 4.0), (60, 16.0, 4.0), (61, 32.0, 32.0), (120, 64.0, 32.0)]
     {
         aim.suggestion(of(wished), at(secs), &rules());
         assert_eq!(advertised(&mut aim, limits(1e9)), expected, "at {secs} s");
@@ -134,7 +158,10 @@ fn without_vardiff_a_session_stays_where_it_begins() {
     for second in 1..=1000 {
         assert!(!aim.share(1024.0, &fixed, at(second)));
     }
-    assert_eq!(aim.advertise(&limits(1e9), &fixed, at(1000)), Advertised { level: level(10), changed: None });
+    assert_eq!(
+        aim.advertise(&limits(1e9), &fixed, at(1000)),
+        Advertised { level: level(10), changed: None }
+    );
     assert!(!aim.starves(&limits(1e9), &fixed, at(90_000)));
     assert!(aim.measured_rate(&fixed).is_some(), "it is measured all the same");
 }
@@ -145,8 +172,10 @@ fn a_storm_cannot_be_helped_at_the_pools_difficulty() {
         let mut aim = Aim::new(&rules());
         aim.advertise(&limits(pool), &rules(), at(0));
         let sent = aim.sent().expect("sent");
-        (1..=100)
-            .any(|n| aim.share(sent.get(), &rules(), Duration::from_millis(n)) && aim.may_rise(&limits(pool), &rules()))
+        (1..=100).any(|n| {
+            aim.share(sent.get(), &rules(), Duration::from_millis(n))
+                && aim.may_rise(&limits(pool), &rules())
+        })
     };
     assert!(storm(1e9) && !storm(1024.0));
 }
@@ -164,7 +193,8 @@ fn a_machine_that_would_not_find_a_share_for_minutes_does_not_wait_for_a_job() {
 #[test]
 fn every_change_says_why() {
     let mut aim = Aim::new(&rules());
-    let change = |aim: &mut Aim, pool: f64, secs| aim.advertise(&limits(pool), &rules(), at(secs)).changed;
+    let change =
+        |aim: &mut Aim, pool: f64, secs| aim.advertise(&limits(pool), &rules(), at(secs)).changed;
     assert_eq!(change(&mut aim, 1e9, 0), Some("start"));
     assert_eq!(change(&mut aim, 1e9, 1), None);
     assert_eq!(change(&mut aim, 512.0, 2), Some("pool"));

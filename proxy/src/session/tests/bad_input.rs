@@ -1,4 +1,5 @@
-//! Rows of FAULTS 8.1 that a session decides, by their ids. Rows of single lines and shares stand with their parsers.
+//! Rows of FAULTS 8.1 that a session decides, by their ids. Rows of single lines and shares stand
+//! with their parsers.
 
 use super::*;
 
@@ -12,7 +13,8 @@ impl Driver {
         driver
     }
 
-    /// Says a line often, until the session is closed. Returns how often it was said, and why it was closed.
+    /// Says a line often, until the session is closed. Returns how often it was said, and why it
+    /// was closed.
     fn say_until_closed(&mut self, line: &str, most: usize) -> (usize, Option<&'static str>) {
         for said in 1..=most {
             self.say(line);
@@ -23,7 +25,8 @@ impl Driver {
         (most, None)
     }
 
-    /// Submits with fields as they stand, and returns the answer's error code; 0 for `true`, -1 while there is none.
+    /// Submits with fields as they stand, and returns the answer's error code; 0 for `true`, -1
+    /// while there is none.
     fn code(&mut self, job: &str, extranonce2: &str, ntime: &str, nonce: &str, rest: &str) -> i64 {
         let line = format!(
             r#"{{"id":9,"method":"mining.submit","params":["acme.rig",{job},{extranonce2},{ntime},{nonce}{rest}]}}"#
@@ -48,7 +51,8 @@ fn texts((extranonce2, nonce): (u32, u32)) -> (String, String) {
 
 const NTIME: &str = "\"6b49d200\"";
 
-/// S04, S08, S14, S17, S18: what no honest client does adds up to a close, and unknown methods do not.
+/// S04, S08, S14, S17, S18: what no honest client does adds up to a close, and unknown methods do
+/// not.
 #[test]
 fn requests_that_break_the_protocol_add_up_to_a_close() {
     for (id, line, closes) in [
@@ -57,8 +61,16 @@ fn requests_that_break_the_protocol_add_up_to_a_close() {
         ("S08", r#"{"id":{},"method":"mining.ping","params":[]}"#, Some((17, "malformed"))),
         ("S16", r#"{"id":7,"method":"mining.foo","params":[]}"#, None),
         ("S17", r#"{"id":7,"method":"mining.notify","params":[]}"#, Some((17, "server_method"))),
-        ("S17", r#"{"id":7,"method":"mining.set_difficulty","params":[1]}"#, Some((17, "server_method"))),
-        ("S17", r#"{"id":7,"method":"client.reconnect","params":["evil",1]}"#, Some((17, "server_method"))),
+        (
+            "S17",
+            r#"{"id":7,"method":"mining.set_difficulty","params":[1]}"#,
+            Some((17, "server_method")),
+        ),
+        (
+            "S17",
+            r#"{"id":7,"method":"client.reconnect","params":["evil",1]}"#,
+            Some((17, "server_method")),
+        ),
         ("S18", r#"{"id":7,"method":"mining.subscribe","params":{}}"#, Some((17, "malformed"))),
         ("S77", r#"{"id":7,"method":"mining.ping","params":[]}"#, None),
     ] {
@@ -73,7 +85,8 @@ fn requests_that_break_the_protocol_add_up_to_a_close() {
 
 #[test]
 fn s03_a_line_of_the_longest_length_is_processed() {
-    let line = format!(r#"{{"id":1,"method":"mining.ping","params":[]{}}}"#, " ".repeat(16_384 - 43));
+    let line =
+        format!(r#"{{"id":1,"method":"mining.ping","params":[]{}}}"#, " ".repeat(16_384 - 43));
     assert_eq!(line.len(), stratum::frame::MINER_LINE_MAX);
     assert_eq!(Driver::ready().say(&line)[0]["result"], "pong");
 }
@@ -82,11 +95,14 @@ fn s03_a_line_of_the_longest_length_is_processed() {
 #[test]
 fn s19_s20_no_subscribe_gives_another_slot_than_the_connections_own() {
     let now = origin();
-    let mut other = Driver { session: Session::new(rules(), 0x77, 2, now), now, out: Outbox::default() };
+    let mut other =
+        Driver { session: Session::new(rules(), 0x77, 2, now), now, out: Outbox::default() };
     let hers = other.say(SUBSCRIBE)[0]["result"].clone();
     let mut driver = Driver::ready();
     let session = hers[0][0][1].as_str().expect("a session id");
-    let resume = format!(r#"{{"id":3,"method":"mining.subscribe","params":["cgminer/4.11.1","{session}"]}}"#);
+    let resume = format!(
+        r#"{{"id":3,"method":"mining.subscribe","params":["cgminer/4.11.1","{session}"]}}"#
+    );
     assert_eq!(driver.say(&resume)[0]["result"][1], "5c", "one that is subscribed already");
     let mut fresh = Driver::new();
     let answer = fresh.say(&resume);
@@ -119,13 +135,15 @@ fn s26_a_difficulty_in_a_name_is_part_of_the_name() {
         driver.say(SUBSCRIBE);
         driver.say(&format!(r#"{{"id":2,"method":"mining.authorize","params":["{name}","x"]}}"#));
         assert_eq!(driver.session.worker(), Some(name));
-        let lines = driver.input(Input::Work(&FakePool::new(0).work(1, difficulty(10), HARD, true)));
+        let lines =
+            driver.input(Input::Work(&FakePool::new(0).work(1, difficulty(10), HARD, true)));
         let got = lines[0]["params"][0].as_f64().expect("a number");
         assert!((got * 2f64.powi(24) - 1.0).abs() < 1e-9, "{name}: {got}");
     }
 }
 
-/// S28, S29, S30, S33, S42, S43, S46, S47, S62, S63: a submit's fields, each spoilt alone, the others good.
+/// S28, S29, S30, S33, S42, S43, S46, S47, S62, S63: a submit's fields, each spoilt alone, the
+/// others good.
 #[test]
 fn a_submit_with_one_bad_field_gets_the_code_of_the_table() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
@@ -169,9 +187,11 @@ fn a_submit_with_one_bad_field_gets_the_code_of_the_table() {
         assert_eq!(driver.outcomes().len(), 1, "{id}: counted once");
     }
     let [job, extranonce2, ntime, nonce] = good;
-    let other = driver.say(r#"{"id":9,"method":"mining.submit","params":["acme.two","1","00","1","2"]}"#);
+    let other =
+        driver.say(r#"{"id":9,"method":"mining.submit","params":["acme.two","1","00","1","2"]}"#);
     assert_eq!(other[0]["error"][0], 24, "S28");
-    let four = driver.say(r#"{"id":9,"method":"mining.submit","params":["acme.rig","1","00000000","1"]}"#);
+    let four =
+        driver.say(r#"{"id":9,"method":"mining.submit","params":["acme.rig","1","00000000","1"]}"#);
     assert_eq!(four[0]["error"][0], 20, "S29");
     assert!(driver.out.forwards.is_empty() && driver.out.close.is_none());
     let long = format!("\"{}\"", "1".repeat(10_000));
@@ -187,14 +207,19 @@ fn a_submit_with_one_bad_field_gets_the_code_of_the_table() {
 #[test]
 fn s30_s46_numbers_and_short_words_are_taken_as_their_value() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
-    let from =
-        (0..).find(|from| grind(&work, difficulty(-24), None, *from).1 < 0x1000_0000).expect("nonces start at 0");
+    let from = (0..)
+        .find(|from| grind(&work, difficulty(-24), None, *from).1 < 0x1000_0000)
+        .expect("nonces start at 0");
     let (extranonce2, nonce) = grind(&work, difficulty(-24), None, from);
     let extranonce2 = format!("\"{extranonce2:08x}\"");
     let mut driver = Driver::working(&work);
     assert_eq!(driver.code("\"1\"", &extranonce2, "1800000000", &nonce.to_string(), ""), 0);
     let again = format!("\"{nonce:x}\"");
-    assert_eq!(driver.code("\"1\"", &extranonce2, NTIME, &again, ""), 22, "the same header in other words");
+    assert_eq!(
+        driver.code("\"1\"", &extranonce2, NTIME, &again, ""),
+        22,
+        "the same header in other words"
+    );
 }
 
 #[test]
@@ -220,8 +245,9 @@ fn s34_a_job_of_another_session_is_not_known() {
     assert_eq!(driver.outcomes(), [Outcome::Stale]);
 }
 
-/// S38: time alone retires nothing, the pool does (DESIGN 2.2): a job superseded 150 s ago is good until its pool's clean
-/// one, and 21 from then on, 150 s later as at once. S39: so it is after a change of extranonce.
+/// S38: time alone retires nothing, the pool does (DESIGN 2.2): a job superseded 150 s ago is good
+/// until its pool's clean one, and 21 from then on, 150 s later as at once. S39: so it is after a
+/// change of extranonce.
 #[test]
 fn s38_s39_a_job_is_good_until_its_pool_retires_it() {
     let pool = &mut FakePool::new(0);
@@ -246,7 +272,8 @@ fn s44_anothers_share_is_no_share_here() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
     let share = grind(&work, difficulty(-22), None, 1);
     let now = origin();
-    let mut thief = Driver { session: Session::new(rules(), 0x77, 2, now), now, out: Outbox::default() };
+    let mut thief =
+        Driver { session: Session::new(rules(), 0x77, 2, now), now, out: Outbox::default() };
     thief.say(SUBSCRIBE);
     thief.say(r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#);
     thief.input(Input::Work(&work));
@@ -270,7 +297,11 @@ fn s45_random_nonces_get_23_and_climb_the_ladder() {
         }
         if let Some(correction) = driver.out.correction.take() {
             steps.push(((driver.now - start).as_secs(), correction));
-            assert_eq!(correction == Correction::Reconnect, lines.len() == 2, "the answer and client.reconnect");
+            assert_eq!(
+                correction == Correction::Reconnect,
+                lines.len() == 2,
+                "the answer and client.reconnect"
+            );
         }
     }
     assert!(low > 950, "one in 256 is a share by chance and begins the ladder anew: {low}");
@@ -293,7 +324,10 @@ fn s45_work_is_sent_again_clean_and_a_parked_miner_is_left_alone() {
     let first = (0..40).find_map(|_| bad(&mut driver));
     assert_eq!(first, Some(Correction::Renew));
     let lines = driver.input(Input::Work(&pool.work(2, difficulty(10), HARD, false)));
-    assert_eq!((&lines[0]["method"], &lines[1]["params"][8]), (&"mining.set_difficulty".into(), &true.into()));
+    assert_eq!(
+        (&lines[0]["method"], &lines[1]["params"][8]),
+        (&"mining.set_difficulty".into(), &true.into())
+    );
 
     let mut parked = Driver::working(&pool.work(3, difficulty(10), HARD, false));
     pool.upstream.set_dead();
@@ -311,7 +345,8 @@ fn s48_a_block_is_forwarded_once() {
     assert!(driver.out.forwards[0].block.is_some());
 }
 
-/// S50, S51, S53: difficulty belongs to the (session, job) pair. The pools' is far above: only the miner's own counts here.
+/// S50, S51, S53: difficulty belongs to the (session, job) pair. The pools' is far above: only the
+/// miner's own counts here.
 #[test]
 fn s50_s51_s53_a_share_is_judged_by_what_was_advertised_with_its_job() {
     let pool = &mut FakePool::new(0);
@@ -325,7 +360,10 @@ fn s50_s51_s53_a_share_is_judged_by_what_was_advertised_with_its_job() {
     driver.input(Input::Work(&third));
     driver.submit(9, "1", grind(&first, easy, Some(difficulty(-24)), 1));
     let forward = driver.out.forwards.pop().expect("S50, S53: taken");
-    assert!((forward.worth.difficulty - easy.get()).abs() < f64::EPSILON, "credited at the old difficulty");
+    assert!(
+        (forward.worth.difficulty - easy.get()).abs() < f64::EPSILON,
+        "credited at the old difficulty"
+    );
 
     // Lowered again: the third job keeps its own.
     driver.input(Input::Work(&pool.work(4, easier, HARD, false)));
@@ -359,10 +397,17 @@ fn s61_s64_ntime_may_be_rolled_for_7000_seconds() {
             nonce,
             version_bits: None,
         };
-        let meets =
-            |nonce: &u32| prove(&work.job.job, &middle, &share(*nonce), None, &difficulty(-28).target()).is_ok();
+        let meets = |nonce: &u32| {
+            prove(&work.job.job, &middle, &share(*nonce), None, &difficulty(-28).target()).is_ok()
+        };
         let nonce = if second <= 7000 { (0..u32::MAX).find(meets).expect("one in 16") } else { 0 };
-        let code = driver.code("\"1\"", "\"00000000\"", &format!("\"{ntime:08x}\""), &format!("\"{nonce:08x}\""), "");
+        let code = driver.code(
+            "\"1\"",
+            "\"00000000\"",
+            &format!("\"{ntime:08x}\""),
+            &format!("\"{nonce:08x}\""),
+            "",
+        );
         if second > 7000 {
             assert_eq!(code, 20, "{second} s");
             continue;
@@ -376,8 +421,7 @@ fn s61_s64_ntime_may_be_rolled_for_7000_seconds() {
 /// S65, S66, S67: bits outside the mask, no bits where rolling was agreed, bits where it was not.
 #[test]
 fn s65_to_s67_version_bits_are_judged_by_what_was_agreed() {
-    let configure =
-        r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}"#;
+    let configure = r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}"#;
     let pool = &mut FakePool::new(0);
     let work = pool.work(1, difficulty(10), HARD, true);
     let (extranonce2, nonce) = texts(grind(&work, difficulty(-24), None, 1));
@@ -399,7 +443,8 @@ fn s65_to_s67_version_bits_are_judged_by_what_was_agreed() {
     assert_eq!(judge(false, ""), 0);
 }
 
-/// F26: a slot's next holder is not credited with what the former found, and what comes late is not sent a second time.
+/// F26: a slot's next holder is not credited with what the former found, and what comes late is not
+/// sent a second time.
 #[test]
 fn f26_the_next_holder_of_a_slot_gets_nothing_of_the_former() {
     let pool = &mut FakePool::new(0);
@@ -410,12 +455,16 @@ fn f26_the_next_holder_of_a_slot_gets_nothing_of_the_former() {
     drop(former);
     let mut next = Driver::working(&pool.work(2, difficulty(-24), HARD, false));
     assert_eq!(next.submit(9, "1", share)[0]["error"][0], 21, "it never held that job");
-    assert_eq!(next.submit(9, "2", share)[0]["error"][0], 23, "and in its own the share means another header");
+    assert_eq!(
+        next.submit(9, "2", share)[0]["error"][0],
+        23,
+        "and in its own the share means another header"
+    );
     assert!(next.out.forwards.is_empty());
 }
 
-/// F29: the miner's difficulty goes up sixteenfold and down again, job by job: each share that is good for its job is taken, at
-/// that job's difficulty.
+/// F29: the miner's difficulty goes up sixteenfold and down again, job by job: each share that is
+/// good for its job is taken, at that job's difficulty.
 #[test]
 fn f29_a_share_good_for_its_job_is_never_low_however_difficulty_moves() {
     let pool = &mut FakePool::new(0);
@@ -429,7 +478,8 @@ fn f29_a_share_good_for_its_job_is_never_low_however_difficulty_moves() {
         // Late ones for every job so far: none was retired.
         for (work, advertised) in &works {
             let share = grind(work, *advertised, None, u32::try_from(100 * job_id).expect("small"));
-            let answer = driver.submit(job_id * 100 + work.job_id, &job_id_text(work.job_id), share);
+            let answer =
+                driver.submit(job_id * 100 + work.job_id, &job_id_text(work.job_id), share);
             assert!(answer.is_empty(), "job {}: {answer:?}", work.job_id);
             let forward = driver.out.forwards.pop().expect("forwarded");
             assert!((forward.worth.difficulty - advertised.get()).abs() < f64::EPSILON);
@@ -464,8 +514,10 @@ fn f32_a_very_slow_miner_stays() {
 fn f51_any_chunking_of_a_session_gives_the_same_answers() {
     use stratum::frame::{MINER_LINE_MAX, Splitter};
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
-    let mut bytes =
-        format!("{SUBSCRIBE}\r\n\n{}\n", r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#);
+    let mut bytes = format!(
+        "{SUBSCRIBE}\r\n\n{}\n",
+        r#"{"id":2,"method":"mining.authorize","params":["acme.rig","x"]}"#
+    );
     let handshake = bytes.len();
     for from in 0..6 {
         let (extranonce2, nonce) = texts(grind(&work, difficulty(-24), None, from / 2));

@@ -1,4 +1,5 @@
-//! Difficulty belongs to the (session, job id) pair, whatever is advertised since (S50 to S58, F29).
+//! Difficulty belongs to the (session, job id) pair, whatever is advertised since (S50 to S58,
+//! F29).
 
 use super::*;
 
@@ -57,7 +58,8 @@ fn s54_nonsense_changes_nothing() {
     let (mut driver, mut pool, _) = with_first_job();
     for wish in ["0", "-1", "\"NaN\"", "\"1000\"", "[]", "true", "null"] {
         driver.now += Duration::from_secs(61);
-        driver.say(&format!(r#"{{"id":7,"method":"mining.suggest_difficulty","params":[{wish}]}}"#));
+        driver
+            .say(&format!(r#"{{"id":7,"method":"mining.suggest_difficulty","params":[{wish}]}}"#));
         let job = pool.next_seq + 1;
         let lines = driver.input(Input::Work(&pool.work(job, FREE, HARD, false)));
         assert_eq!(lines[0]["method"], "mining.notify", "{wish}");
@@ -80,7 +82,8 @@ fn another_difficulty_comes_with_a_clean_job() {
     }
 }
 
-/// F29: sixteen times faster, then as slow as before; every share that meets its job's difficulty is good.
+/// F29: sixteen times faster, then as slow as before; every share that meets its job's difficulty
+/// is good.
 #[test]
 fn f29_a_machine_that_changes_its_speed_loses_nothing() {
     let mut rules = SessionRules::clone(&rules());
@@ -109,7 +112,8 @@ fn f29_a_machine_that_changes_its_speed_loses_nothing() {
             let (work, level) = &issued[issued.len() - 1 - back];
             let share = grind(work, *level, None, submitted * 64);
             assert_eq!(driver.submit(9, &job_id_text(work.job_id), share)[0]["result"], true);
-            let worth = driver.out.counts.pop().and_then(|counted| counted.worth).expect("it proves work");
+            let worth =
+                driver.out.counts.pop().and_then(|counted| counted.worth).expect("it proves work");
             assert_eq!(worth.difficulty, level.get());
         }
         driver.now = until;

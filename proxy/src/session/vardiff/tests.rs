@@ -37,7 +37,10 @@ fn a_session_costs_forty_eight_bytes() {
 #[test]
 fn levels_are_powers_of_two_and_stay_in_range() {
     let of = |value: f64| Difficulty::new(value).expect("positive");
-    assert_eq!((Level::at_or_below(of(1000.0)), Level::at_or_above(of(1000.0))), (level(9), level(10)));
+    assert_eq!(
+        (Level::at_or_below(of(1000.0)), Level::at_or_above(of(1000.0))),
+        (level(9), level(10))
+    );
     assert_eq!((Level::at_or_below(of(0.3)), Level::at_or_above(of(0.25))), (level(-2), level(-2)));
     assert_eq!(level(3).difficulty(), of(8.0));
     assert_eq!((level(0).moved(1000), level(0).moved(-1000)), (Level::CEILING, Level::FLOOR));
@@ -58,10 +61,14 @@ fn a_rate_between_two_levels_keeps_the_one_it_has() {
 
 #[test]
 fn strong_evidence_is_heard_at_once_and_weak_evidence_in_minutes() {
-    for (every, seconds, powers) in [(0.01, 1.0, 10), (0.6, 12.0, 4), (4.0, 600.0, 1), (25.0, 1200.0, -1)] {
+    for (every, seconds, powers) in
+        [(0.01, 1.0, 10), (0.6, 12.0, 4), (4.0, 600.0, 1), (25.0, 1200.0, -1)]
+    {
         let mut vardiff = fresh();
         let changes = mine(&mut vardiff, every, 0.0, seconds);
-        let (found, _) = *changes.first().unwrap_or_else(|| panic!("a share in {every} s: nothing in {seconds} s"));
+        let (found, _) = *changes
+            .first()
+            .unwrap_or_else(|| panic!("a share in {every} s: nothing in {seconds} s"));
         assert!(found.above(level(powers)).abs() <= 1, "a share in {every} s: {changes:?}");
     }
 }
@@ -128,7 +135,11 @@ fn a_storm_is_told_once_in_thirty_two_shares() {
 fn the_better_voice_counts_and_shares_count_more() {
     let mut vardiff = Vardiff::new(level(16), level(0));
     vardiff.start(Voice::UserAgent, level(10), level(5));
-    assert_eq!((vardiff.level(), vardiff.work_rate(INTERVAL)), (level(10), 6553.6), "a guess sizes no pool");
+    assert_eq!(
+        (vardiff.level(), vardiff.work_rate(INTERVAL)),
+        (level(10), 6553.6),
+        "a guess sizes no pool"
+    );
     vardiff.start(Voice::Recall, level(12), level(10));
     vardiff.start(Voice::Miner, level(3), level(0));
     assert_eq!((vardiff.level(), vardiff.work_rate(INTERVAL)), (level(12), 409.6));
@@ -152,6 +163,9 @@ fn a_session_kept_from_its_level_follows_the_machine_all_the_same() {
         }
         vardiff.level()
     };
-    assert!(at(&mut vardiff, 0.1, 0.0, 60.0).above(level(7)).abs() <= 1, "a hundred shares an interval");
+    assert!(
+        at(&mut vardiff, 0.1, 0.0, 60.0).above(level(7)).abs() <= 1,
+        "a hundred shares an interval"
+    );
     assert!(at(&mut vardiff, 1.3, 60.0, 300.0).above(level(3)).abs() <= 1);
 }

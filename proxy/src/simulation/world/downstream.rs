@@ -59,7 +59,11 @@ impl World {
     }
 
     /// Does something with a session, and then what its task does after each thing.
-    pub(super) fn session(&mut self, index: usize, act: impl FnOnce(&mut Served, Instant, &Arc<Placement>)) {
+    pub(super) fn session(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Served, Instant, &Arc<Placement>),
+    ) {
         let Some(mut served) = self.served.remove(&index) else { return };
         act(&mut served, self.now, &self.placement);
         loop {
@@ -67,11 +71,14 @@ impl World {
                 served.machine = served.session.worker().map(MachineId::from);
                 served.unread = true;
             }
-            if served.out.correction.take() == Some(Correction::Renew) && served.seating.renew(&self.placement) {
+            if served.out.correction.take() == Some(Correction::Renew)
+                && served.seating.renew(&self.placement)
+            {
                 self.listen(&mut served);
             }
             for counted in served.out.counts.drain(..) {
-                self.local += u64::from(matches!(counted.outcome, Outcome::Local | Outcome::AtRisk));
+                self.local +=
+                    u64::from(matches!(counted.outcome, Outcome::Local | Outcome::AtRisk));
             }
             let forwards = std::mem::take(&mut served.out.forwards);
             if forwards.is_empty() {
@@ -101,7 +108,10 @@ impl World {
     }
 
     pub(super) fn miner_reads(&mut self, index: usize) {
-        let Some(line) = self.served.get_mut(&index).and_then(|served| served.lines.pop_front()) else { return };
+        let Some(line) = self.served.get_mut(&index).and_then(|served| served.lines.pop_front())
+        else {
+            return;
+        };
         note(&mut self.wire, || format!("miner {index} < {line}"));
         self.miners[index].line(&line);
     }
@@ -114,7 +124,8 @@ impl World {
         });
     }
 
-    /// A session looks at its directions or at what its lane says. With bytes unwritten it takes no work.
+    /// A session looks at its directions or at what its lane says. With bytes unwritten it takes no
+    /// work.
     pub(super) fn session_looks(&mut self, index: usize) {
         let Some(mut served) = self.served.remove(&index) else { return };
         if std::mem::take(&mut served.unread) {
@@ -130,10 +141,11 @@ impl World {
         let Some(machine) = &served.machine else { return };
         let (mask, live) = (served.session.version_mask(), served.session.has_live_work());
         let (wanted, placement) = (&mut self.wanted, &self.placement);
-        let place = served.seating.settle(placement, &self.directions, machine, mask, live, |target| {
-            let ready = usize::try_from(placement.target_state(target).ready).expect("few");
-            wanted[target] = wanted[target].max((ready + 1).min(CONNECTIONS_MAX));
-        });
+        let place =
+            served.seating.settle(placement, &self.directions, machine, mask, live, |target| {
+                let ready = usize::try_from(placement.target_state(target).ready).expect("few");
+                wanted[target] = wanted[target].max((ready + 1).min(CONNECTIONS_MAX));
+            });
         if place == Place::New {
             self.listen(served);
         }
@@ -142,9 +154,13 @@ impl World {
     pub(super) fn listen(&mut self, served: &mut Served) {
         match served.seating.listen() {
             Some(Said::Work(work)) => {
-                if served.given.insert(work.job_id) && !self.searched.insert(searched(&work, served.seating.slot())) {
-                    self.faults
-                        .push(format!("work was handed out twice: {:?}", searched(&work, served.seating.slot())));
+                if served.given.insert(work.job_id)
+                    && !self.searched.insert(searched(&work, served.seating.slot()))
+                {
+                    self.faults.push(format!(
+                        "work was handed out twice: {:?}",
+                        searched(&work, served.seating.slot())
+                    ));
                 }
                 served.session.handle(Input::Work(&work), self.now, &mut served.out);
             }
@@ -183,5 +199,13 @@ fn searched(work: &LaneWork, slot: u8) -> Searched {
     let job = &work.job.job;
     let before = [&*work.job.extranonce1, &work.lane, &[slot]].concat();
     let ntime = work.lane.is_empty().then_some(job.ntime);
-    (work.job.upstream.target, before, job.prev_hash, job.coinb1.clone(), job.branches.clone(), job.version, ntime)
+    (
+        work.job.upstream.target,
+        before,
+        job.prev_hash,
+        job.coinb1.clone(),
+        job.branches.clone(),
+        job.version,
+        ntime,
+    )
 }

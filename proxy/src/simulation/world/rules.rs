@@ -21,7 +21,8 @@ impl World {
                 self.faults.push(format!("{} is owed {owed} answers", self.miners[index].name));
             }
         }
-        let accepted: HashSet<Hash> = self.pools.iter().flat_map(|pool| pool.accepted.iter().copied()).collect();
+        let accepted: HashSet<Hash> =
+            self.pools.iter().flat_map(|pool| pool.accepted.iter().copied()).collect();
         let mut credited = HashSet::new();
         let mut by_us = 0;
         for hash in self.miners.iter().flat_map(|miner| &miner.credited) {
@@ -31,8 +32,10 @@ impl World {
             by_us += u64::from(!accepted.contains(hash));
         }
         if by_us > self.local {
-            self.faults
-                .push(format!("{by_us} shares were said true that no pool took, and only {} were local", self.local));
+            self.faults.push(format!(
+                "{by_us} shares were said true that no pool took, and only {} were local",
+                self.local
+            ));
         }
         self.everybody_works();
     }
@@ -60,12 +63,15 @@ impl World {
             carrier.target == target && self.pools[target].size > self.rules.extranonce2_size + 1
         };
         let has_lanes = (0..self.pools.len()).any(|target| {
-            self.carriers.values().any(|carrier| roomy(target, carrier) && carrier.mask.is_some_and(|mask| mask.0 != 0))
+            self.carriers.values().any(|carrier| {
+                roomy(target, carrier) && carrier.mask.is_some_and(|mask| mask.0 != 0)
+            })
         });
         for index in self.sessions() {
             let served = &self.served[&index];
             if has_lanes && served.session.is_ready() && !served.session.has_live_work() {
-                self.faults.push(format!("{} has no work: {:?}", self.miners[index].name, served.seating));
+                self.faults
+                    .push(format!("{} has no work: {:?}", self.miners[index].name, served.seating));
             }
         }
         self.look_for_faults();

@@ -9,7 +9,8 @@ pub(super) struct Carrier {
     pub(super) queues: SubmitQueues,
     pub(super) session: PoolSession,
     pub(super) mask: Option<VersionMask>,
-    /// Lines on their way to the pool, with how many of its lines had been read when they were written.
+    /// Lines on their way to the pool, with how many of its lines had been read when they were
+    /// written.
     pub(super) lines: VecDeque<(String, u64)>,
     pub(super) read: u64,
 }
@@ -40,7 +41,15 @@ impl World {
         let mut session = PoolSession::new(id, config, deadlines, Difficulty::ONE, self.now);
         let mut bytes = Vec::new();
         session.start(&mut bytes);
-        let mut carrier = Carrier { target, upstream, queues, session, mask: None, lines: VecDeque::new(), read: 0 };
+        let mut carrier = Carrier {
+            target,
+            upstream,
+            queues,
+            session,
+            mask: None,
+            lines: VecDeque::new(),
+            read: 0,
+        };
         carrier.write(&bytes);
         self.pools[target].connect(id.0);
         self.carriers.insert(id.0, carrier);
@@ -68,11 +77,17 @@ impl World {
             let fits = match event {
                 PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
                     self.placement.adds_space(&upstream, &extranonce1, extranonce2_size)
-                        && self.placement.connection_up(&upstream, &extranonce1, extranonce2_size).is_ok()
+                        && self
+                            .placement
+                            .connection_up(&upstream, &extranonce1, extranonce2_size)
+                            .is_ok()
                 }
                 PoolEvent::Extranonce { extranonce1, extranonce2_size } => {
                     self.placement.adds_space(&upstream, &extranonce1, extranonce2_size)
-                        && self.placement.extranonce(&upstream, &extranonce1, extranonce2_size).is_ok()
+                        && self
+                            .placement
+                            .extranonce(&upstream, &extranonce1, extranonce2_size)
+                            .is_ok()
                 }
                 PoolEvent::Job { job, difficulty, mask } => {
                     carrier.mask = mask;
@@ -84,7 +99,8 @@ impl World {
                 PoolEvent::Authorized | PoolEvent::Alarm { .. } | PoolEvent::Ignored(_) => true,
                 PoolEvent::Dead { reason, detail } => {
                     if reason != "silent" && reason != "handshake_timeout" {
-                        self.faults.push(format!("connection {id} is given up: {reason}: {detail}"));
+                        self.faults
+                            .push(format!("connection {id} is given up: {reason}: {detail}"));
                     }
                     false
                 }
@@ -99,7 +115,9 @@ impl World {
     pub(super) fn carrier_forwards(&mut self, id: u64) {
         let Some(carrier) = self.carriers.get_mut(&id) else { return };
         let (mut bytes, mut settled) = (Vec::new(), Vec::new());
-        while let Ok(share) = carrier.queues.urgent.try_recv().or_else(|_| carrier.queues.submits.try_recv()) {
+        while let Ok(share) =
+            carrier.queues.urgent.try_recv().or_else(|_| carrier.queues.submits.try_recv())
+        {
             carrier.session.share(share, self.now, &mut bytes, &mut settled);
         }
         carrier.write(&bytes);
@@ -122,7 +140,9 @@ impl World {
         self.pools[carrier.target].disconnect(id);
         let mut settled = Vec::new();
         carrier.session.end(self.now, &mut settled);
-        while let Ok(share) = carrier.queues.urgent.try_recv().or_else(|_| carrier.queues.submits.try_recv()) {
+        while let Ok(share) =
+            carrier.queues.urgent.try_recv().or_else(|_| carrier.queues.submits.try_recv())
+        {
             settled.push(undelivered(share));
         }
         self.settled(settled);
@@ -131,7 +151,9 @@ impl World {
     pub(super) fn settled(&mut self, settled: Vec<Settled>) {
         for end in settled {
             *self.settled.entry(end.outcome).or_default() += 1;
-            if end.outcome == SettledAs::Rejected && end.refusal.is_none_or(|(_, words)| &*words != "stale") {
+            if end.outcome == SettledAs::Rejected
+                && end.refusal.is_none_or(|(_, words)| &*words != "stale")
+            {
                 self.faults.push("a pool refused a share".into());
             }
         }
@@ -153,7 +175,9 @@ impl World {
             self.pool_events(id, events);
         }
         for index in self.sessions() {
-            self.session(index, |served, now, _| served.session.handle(Input::Tick, now, &mut served.out));
+            self.session(index, |served, now, _| {
+                served.session.handle(Input::Tick, now, &mut served.out);
+            });
         }
     }
 }

@@ -69,7 +69,13 @@ pub(in crate::upstream) fn share_of(
         job,
     });
     UpstreamShare {
-        work: Arc::new(LaneWork { own: None, job_id: 1, job, lane: [0].into(), notify: bytes::Bytes::new() }),
+        work: Arc::new(LaneWork {
+            own: None,
+            job_id: 1,
+            job,
+            lane: [0].into(),
+            notify: bytes::Bytes::new(),
+        }),
         slot: 7,
         extranonce2: stratum::share::SmallBytes::new(&[0; 4]).expect("four bytes"),
         ntime: 1_800_000_000,
@@ -97,7 +103,8 @@ fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
     events.iter().filter_map(difficulty).collect()
 }
 
-const HELLO: [&str; 2] = [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
+const HELLO: [&str; 2] =
+    [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#];
 const DIFFICULTY: &str = r#"{"id":null,"method":"mining.set_difficulty","params":[65536]}"#;
 
 fn notify() -> String {
@@ -107,7 +114,8 @@ fn notify() -> String {
     )
 }
 
-/// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with it, or a second.
+/// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with
+/// it, or a second.
 #[test]
 fn a_first_job_waits_for_its_difficulty() {
     let (now, notify) = (origin(), notify());
@@ -123,11 +131,15 @@ fn a_first_job_waits_for_its_difficulty() {
     assert_eq!(jobs(&mut before, &[HELLO[0], DIFFICULTY, &notify, HELLO[1]], now), [65536.0]);
     let mut never = start();
     assert_eq!(jobs(&mut never, &[HELLO[0], HELLO[1], &notify], now), [0.0; 0]);
-    assert_eq!(jobs(&mut never, &[], now + DIFFICULTY_PATIENCE), [1.0], "as the configuration says");
+    assert_eq!(
+        jobs(&mut never, &[], now + DIFFICULTY_PATIENCE),
+        [1.0],
+        "as the configuration says"
+    );
 }
 
-/// para 0.6.0 measures a share of an older job by the lower of its two latest difficulties. Asked to lower one that it had
-/// raised within the same job, it refused shares that met the first.
+/// para 0.6.0 measures a share of an older job by the lower of its two latest difficulties. Asked
+/// to lower one that it had raised within the same job, it refused shares that met the first.
 #[test]
 fn a_change_of_difficulty_settles_before_another_is_asked_for() {
     let (now, notify) = (origin(), notify());
@@ -149,7 +161,8 @@ fn a_change_of_difficulty_settles_before_another_is_asked_for() {
     assert!(session.is_settled(later + CHANGE_SETTLES), "a further job has no further change");
 }
 
-/// PROTOCOL: a set_extranonce works from the next notify on. A job that still waits for its difficulty came before it.
+/// PROTOCOL: a set_extranonce works from the next notify on. A job that still waits for its
+/// difficulty came before it.
 #[test]
 fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
     const EXTRANONCE: &str = r#"{"id":null,"method":"mining.set_extranonce","params":["ccdd",8]}"#;
@@ -157,9 +170,14 @@ fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
     for late in [HELLO[1], DIFFICULTY] {
         let mut session = session(now);
         session.start(&mut Vec::new());
-        let before: Vec<&str> = [HELLO[0], HELLO[1], DIFFICULTY].into_iter().filter(|line| *line != late).collect();
+        let before: Vec<&str> =
+            [HELLO[0], HELLO[1], DIFFICULTY].into_iter().filter(|line| *line != late).collect();
         assert_eq!(jobs(&mut session, &before, now), [0.0; 0]);
-        assert_eq!(jobs(&mut session, &[&notify(), EXTRANONCE, late], now), [0.0; 0], "before {late}");
+        assert_eq!(
+            jobs(&mut session, &[&notify(), EXTRANONCE, late], now),
+            [0.0; 0],
+            "before {late}"
+        );
         assert_eq!(jobs(&mut session, &[], now + DIFFICULTY_PATIENCE), [0.0; 0]);
         assert_eq!(
             jobs(&mut session, &[&notify()], now),
@@ -169,7 +187,8 @@ fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
     }
 }
 
-/// Between the pool's line and its session's next turn, and in the queue, a share has the former name.
+/// Between the pool's line and its session's next turn, and in the queue, a share has the former
+/// name.
 #[test]
 fn a_share_goes_out_by_the_newest_name_of_its_work() {
     let now = origin();
@@ -179,13 +198,19 @@ fn a_share_goes_out_by_the_newest_name_of_its_work() {
     let reply = crate::sessions::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     let bring = |session: &mut PoolSession, job_id: &str, ntime, clean| {
-        let job =
-            Job { job_id: job_id.into(), ntime, clean, ..Job::clone(&share(&upstream, reply.clone()).work.job.job) };
+        let job = Job {
+            job_id: job_id.into(),
+            ntime,
+            clean,
+            ..Job::clone(&share(&upstream, reply.clone()).work.job.job)
+        };
         placement.job(upstream.id, job, Difficulty::ONE, None, now).expect("connected");
         session.note_name(placement.current(upstream.id));
     };
     bring(&mut session, "first", 1, true);
-    let LaneState::Work(work) = placement.seat(0, 7).expect("room").lane.take() else { panic!("a seat has work") };
+    let LaneState::Work(work) = placement.seat(0, 7).expect("room").lane.take() else {
+        panic!("a seat has work")
+    };
     let mut submit = |session: &mut PoolSession| {
         out.clear();
         session.share(
@@ -220,10 +245,14 @@ fn a_block_without_an_answer_is_reported_with_its_header() {
     session.share(block, now, &mut out, &mut settled);
     session.end(now, &mut settled);
     let end = settled.pop().expect("settled");
-    assert_eq!((end.outcome, end.block.map(|proof| proof.header)), (SettledAs::Unresolved, Some([5; 80])));
+    assert_eq!(
+        (end.outcome, end.block.map(|proof| proof.header)),
+        (SettledAs::Unresolved, Some([5; 80]))
+    );
 }
 
-/// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a pool that takes nothing.
+/// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a
+/// pool that takes nothing.
 #[test]
 fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     let now = origin();
@@ -239,11 +268,15 @@ fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     assert!(out.is_empty() && session.waiting() == 1);
     assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
     let verdict = reply.mailbox.take().1.pop().expect("answered");
-    assert_eq!(verdict.outcome, PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into()));
+    assert_eq!(
+        verdict.outcome,
+        PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into())
+    );
 }
 
-/// F03, F05: with a share outstanding, a pool that says nothing is dead after the answer's deadline, and suspect long before.
-/// Ticks come once a second: 21 s at most. F32: without one, silence alone says nothing for hours.
+/// F03, F05: with a share outstanding, a pool that says nothing is dead after the answer's
+/// deadline, and suspect long before. Ticks come once a second: 21 s at most. F32: without one,
+/// silence alone says nothing for hours.
 #[test]
 fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     let start = origin();
@@ -252,7 +285,10 @@ fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     let mut session = session(start);
     let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
     session.start(&mut out);
-    for line in [r#"{"id":2,"result":[[],"aabb",8],"error":null}"#, r#"{"id":3,"result":true,"error":null}"#] {
+    for line in [
+        r#"{"id":2,"result":[[],"aabb",8],"error":null}"#,
+        r#"{"id":3,"result":true,"error":null}"#,
+    ] {
         session.line(line.as_bytes(), start, &mut out, &mut events, &mut settled);
     }
     events.clear();
@@ -270,5 +306,8 @@ fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     }
     assert!(matches!(events[..], [PoolEvent::Dead { reason: "silent", .. }]), "{events:?}");
     session.end(now, &mut settled);
-    assert_eq!(reply.mailbox.take().1.pop().map(|verdict| verdict.outcome), Some(PoolOutcome::Unresolved));
+    assert_eq!(
+        reply.mailbox.take().1.pop().map(|verdict| verdict.outcome),
+        Some(PoolOutcome::Unresolved)
+    );
 }

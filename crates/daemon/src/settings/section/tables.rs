@@ -14,7 +14,8 @@ impl<'a> Section<'a> {
         Some(self.child(table, join(&self.path, key), node.place.clone()))
     }
 
-    /// The table under the key; an empty one if it is missing, for sections in which every key has a default.
+    /// The table under the key; an empty one if it is missing, for sections in which every key has
+    /// a default.
     pub fn table_or_empty(&self, key: &str) -> Self {
         self.table(key).unwrap_or_else(|| self.empty(key))
     }
@@ -22,7 +23,10 @@ impl<'a> Section<'a> {
     /// The table under the key, required; an empty one after the mistake is recorded.
     pub fn required_table(&self, key: &str) -> Self {
         if !self.has(key) {
-            self.report(&self.here_for(key), format!("missing; write a [{}] section", join(&self.path, key)));
+            self.report(
+                &self.here_for(key),
+                format!("missing; write a [{}] section", join(&self.path, key)),
+            );
         }
         let mut table = self.table_or_empty(key);
         table.muted |= !self.has(key);
@@ -51,8 +55,8 @@ impl<'a> Section<'a> {
         tables
     }
 
-    /// The tables below a key by name, such as every `[feed.NAME]`, in the order of the file; none if the key is missing.
-    /// Names are 1 to 64 of letters, digits, `.`, `_` and `-`.
+    /// The tables below a key by name, such as every `[feed.NAME]`, in the order of the file; none
+    /// if the key is missing. Names are 1 to 64 of letters, digits, `.`, `_` and `-`.
     pub fn named_tables(&self, key: &str) -> Vec<(String, Self)> {
         let Some(above) = self.table(key) else { return Vec::new() };
         let mut tables = Vec::with_capacity(above.table.entries.len());
@@ -65,10 +69,14 @@ impl<'a> Section<'a> {
                     self.report(&spot, message);
                 }
                 Value::Table(table) => {
-                    tables.push((entry.key.clone(), self.child(table, path, entry.node.place.clone())));
+                    tables.push((
+                        entry.key.clone(),
+                        self.child(table, path, entry.node.place.clone()),
+                    ));
                 }
                 other => {
-                    let message = format!("expected a table [{}.NAME], found {}", above.path, other.kind());
+                    let message =
+                        format!("expected a table [{}.NAME], found {}", above.path, other.kind());
                     self.report(&spot, message);
                 }
             }
@@ -89,5 +97,6 @@ impl<'a> Section<'a> {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -1,5 +1,5 @@
-//! From a value of the tree to the kind that was asked for, or to the words that say why not. The text of a variable
-//! becomes any kind that it spells.
+//! From a value of the tree to the kind that was asked for, or to the words that say why not. The
+//! text of a variable becomes any kind that it spells.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -12,7 +12,9 @@ use jiff::SignedDuration;
 use super::super::tree::Value;
 
 pub(super) fn text(value: &Value) -> Result<&str, String> {
-    let (Value::Str(text) | Value::Text(text)) = value else { return Err(expected("a string", value)) };
+    let (Value::Str(text) | Value::Text(text)) = value else {
+        return Err(expected("a string", value));
+    };
     if text.is_empty() {
         return Err("must not be empty".to_owned());
     }
@@ -72,15 +74,21 @@ pub(super) fn kilowatts(value: &Value) -> Result<Watts, String> {
     if kw < 0.0 {
         return Err(format!("{kw} kW is negative"));
     }
-    Watts::from_kw(kw).ok_or_else(|| format!("{kw} kW is more than {} kW, which no site draws", Watts::LIMIT.kw()))
+    Watts::from_kw(kw).ok_or_else(|| {
+        format!("{kw} kW is more than {} kW, which no site draws", Watts::LIMIT.kw())
+    })
 }
 
-pub(super) fn duration(value: &Value, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+pub(super) fn duration(
+    value: &Value,
+    range: &RangeInclusive<Duration>,
+) -> Result<Duration, String> {
     let how = "write a number with its unit, such as \"25s\", \"9m\" or \"1h30m\"";
     let (Value::Str(text) | Value::Text(text)) = value else {
         return Err(format!("{}; {how}", expected("a duration", value)));
     };
-    let signed: SignedDuration = text.parse().map_err(|_| format!("{text:?} is not a duration; {how}"))?;
+    let signed: SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is not a duration; {how}"))?;
     let duration = Duration::try_from(signed).map_err(|_| format!("{text:?} is negative"))?;
     if !range.contains(&duration) {
         let [low, high] = [*range.start(), *range.end()].map(shown);
@@ -91,13 +99,17 @@ pub(super) fn duration(value: &Value, range: &RangeInclusive<Duration>) -> Resul
 
 /// A duration as an operator would write it.
 fn shown(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
 fn number(value: &Value) -> Result<f64, String> {
     let number = match value {
         Value::Float(number) => *number,
-        #[expect(clippy::cast_precision_loss, reason = "settings far above 2^53 are refused by their ranges")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "settings far above 2^53 are refused by their ranges"
+        )]
         Value::Int(number) => *number as f64,
         Value::Text(text) => spelled(text, "a number")?,
         other => return Err(expected("a number", other)),

@@ -15,8 +15,10 @@ fn secs(secs: f64) -> Duration {
 }
 
 fn open(dir: &Path, now: Moment) -> FileFacility {
-    let machines = ["acme.rig-1", "acme.rig-2"].map(|name| MachineSpec::new(name, Watts(3400), Watts(30)));
-    let spec = FacilitySpec { machines: machines.into(), house: Watts(1000), ..FacilitySpec::default() };
+    let machines =
+        ["acme.rig-1", "acme.rig-2"].map(|name| MachineSpec::new(name, Watts(3400), Watts(30)));
+    let spec =
+        FacilitySpec { machines: machines.into(), house: Watts(1000), ..FacilitySpec::default() };
     let tenant = TenantSpec { watts: Watts(5000), start: now.wall, end: None, ramp: secs(10.0) };
     let meters = MeterFiles { feed: dir.join("feed-a.kw"), tenant: Some(dir.join("gpu.kw")) };
     FileFacility::open(dir, spec, Some(tenant), meters, now).unwrap()
@@ -72,7 +74,11 @@ fn behaviours_come_from_files_too() {
     facility.step(now.after(secs(1.0))).unwrap();
     assert_eq!(read(dir, &one).unwrap(), "asleep 30", "so it says");
     assert!(is_hashing(dir, &one).unwrap());
-    assert_eq!(facility.facility().machine_watts(&one, now.after(secs(1.0))), Some(Watts(3400)), "so it is");
+    assert_eq!(
+        facility.facility().machine_watts(&one, now.after(secs(1.0))),
+        Some(Watts(3400)),
+        "so it is"
+    );
     assert_eq!(read(dir, &two).unwrap(), "asleep 30");
     facility.step(now.after(secs(9.0))).unwrap();
     assert_eq!(read(dir, &two).unwrap(), "awake 3400", "it woke by itself");
@@ -96,7 +102,10 @@ fn nonsense_in_a_file_is_named_and_the_others_go_on() {
     assert!(error.contains("acme.rig-1.state") && error.contains("sleepy"), "{error}");
     assert!(meter(dir, "feed-a.kw").starts_with("4.930 "));
     fs::write(dir.join("acme.rig-2.behaviour"), "dances").unwrap();
-    assert!(matches!(set(dir, &MachineId::from("acme.rig-2"), DeviceState::Asleep), Err(FilesError::Content { .. })));
+    assert!(matches!(
+        set(dir, &MachineId::from("acme.rig-2"), DeviceState::Asleep),
+        Err(FilesError::Content { .. })
+    ));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What the miners keep of shares and jobs: when sent, when answered and how; who has read which job when.
+//! What the miners keep of shares and jobs: when sent, when answered and how; who has read which
+//! job when.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -112,15 +113,28 @@ impl Books {
 
     pub(super) fn sent(&mut self, miner: usize, due: Instant, at: Instant) {
         let miner = u32::try_from(miner).expect("bounded by open files");
-        self.shares.push(Share { due: self.nanos(due), sent: self.nanos(at), answered: None, miner });
+        self.shares.push(Share {
+            due: self.nanos(due),
+            sent: self.nanos(at),
+            answered: None,
+            miner,
+        });
         self.unanswered += 1;
     }
 
     /// Takes an answer. `false` where none was awaited.
-    pub(super) fn answered(&mut self, miner: usize, share: u64, line: &Line<'_>, at: Instant) -> bool {
+    pub(super) fn answered(
+        &mut self,
+        miner: usize,
+        share: u64,
+        line: &Line<'_>,
+        at: Instant,
+    ) -> bool {
         let nanos = self.nanos(at).max(1);
         let share = usize::try_from(share).ok().and_then(|share| self.shares.get_mut(share));
-        let Some(share) = share.filter(|share| share.miner as usize == miner && share.answered.is_none()) else {
+        let Some(share) =
+            share.filter(|share| share.miner as usize == miner && share.answered.is_none())
+        else {
             self.odd_answers += 1;
             return false;
         };
@@ -131,7 +145,10 @@ impl Books {
             return true;
         }
         let why = refusal(line);
-        if why.starts_with("21 ") || mentions(why.as_bytes(), "stale") || mentions(why.as_bytes(), "job not found") {
+        if why.starts_with("21 ")
+            || mentions(why.as_bytes(), "stale")
+            || mentions(why.as_bytes(), "job not found")
+        {
             self.stale += 1;
         }
         // A peer that puts a number into its words must not fill our memory.
@@ -216,7 +233,12 @@ mod tests {
     use super::*;
 
     fn answer(books: &mut Books, share: u64, line: &str) {
-        books.answered(3, share, &Line::parse(line.as_bytes()).unwrap(), books.from + Duration::from_millis(5));
+        books.answered(
+            3,
+            share,
+            &Line::parse(line.as_bytes()).unwrap(),
+            books.from + Duration::from_millis(5),
+        );
     }
 
     #[test]
@@ -233,14 +255,24 @@ mod tests {
         answer(&mut books, 4, r#"{"result":null,"error":{"code":23,"message":"low"},"id":20}"#);
         assert_eq!((books.answered_true, books.stale, books.unanswered()), (1, 2, 1));
         let refused: Vec<&str> = books.refused.keys().map(String::as_str).collect();
-        assert_eq!(refused, ["21 job not found", "No nonce", "Stale", r#"{"code":23,"message":"low"}"#]);
+        assert_eq!(
+            refused,
+            ["21 job not found", "No nonce", "Stale", r#"{"code":23,"message":"low"}"#]
+        );
         answer(&mut books, 4, r#"{"id":20,"result":true}"#);
         answer(&mut books, 99, r#"{"id":115,"result":true}"#);
         books.answered(4, 5, &Line::parse(br#"{"id":21,"result":true}"#).unwrap(), from);
-        assert_eq!((books.odd_answers, books.unanswered()), (3, 1), "twice, to nothing, to another");
+        assert_eq!(
+            (books.odd_answers, books.unanswered()),
+            (3, 1),
+            "twice, to nothing, to another"
+        );
         let spans = books.spans(1);
         assert_eq!((spans.answers.len(), spans.late.len()), (4, 5));
-        assert_eq!((spans.answers[0], spans.late[0]), (Duration::from_millis(3), Duration::from_millis(2)));
+        assert_eq!(
+            (spans.answers[0], spans.late[0]),
+            (Duration::from_millis(3), Duration::from_millis(2))
+        );
     }
 
     #[test]
@@ -250,7 +282,8 @@ mod tests {
         for (pool, after) in [(1, 1), (1, 5), (0, 9)] {
             books.moved(pool, from + Duration::from_millis(after));
         }
-        let moves: Vec<_> = books.moves().map(|(to, read)| (to, read.miners, read.last.unwrap() - from)).collect();
+        let moves: Vec<_> =
+            books.moves().map(|(to, read)| (to, read.miners, read.last.unwrap() - from)).collect();
         assert_eq!(moves, [(1, 2, Duration::from_millis(5)), (0, 1, Duration::from_millis(9))]);
     }
 
@@ -265,7 +298,10 @@ mod tests {
         books.read_job(mark, from + Duration::from_millis(4));
         assert!(books.newest_was_read_by(2));
         let read = books.job(mark);
-        assert_eq!((read.miners, read.last.unwrap() - read.first.unwrap()), (2, Duration::from_millis(4)));
+        assert_eq!(
+            (read.miners, read.last.unwrap() - read.first.unwrap()),
+            (2, Duration::from_millis(4))
+        );
         assert_eq!(books.job(Mark { number: 9, ..mark }).miners, 0);
     }
 }

@@ -1,4 +1,5 @@
-//! Judges submits for one pool: which job, is it still the newest, is the work there, was it there before.
+//! Judges submits for one pool: which job, is it still the newest, is the work there, was it there
+//! before.
 
 use std::collections::HashSet;
 
@@ -54,7 +55,8 @@ pub(super) struct Judge {
     extranonce2_size: usize,
     validate: bool,
     target: Target,
-    /// Parts of the hashes of all shares of the newest job: of an older one no share is good any more.
+    /// Parts of the hashes of all shares of the newest job: of an older one no share is good any
+    /// more.
     seen: HashSet<u64>,
     scratch: Vec<u8>,
 }
@@ -91,12 +93,14 @@ impl Judge {
 
     /// Judges a submit's parameters.
     pub(super) fn judge(&mut self, params: &[u8], extranonce1: [u8; 4], mask: u32) -> Verdict {
-        let mut texts = elements(params).map(|part| text(part).and_then(|text| str::from_utf8(text).ok()));
+        let mut texts =
+            elements(params).map(|part| text(part).and_then(|text| str::from_utf8(text).ok()));
         let mut next = || texts.next().flatten();
         let (Some(_worker), Some(job_id), Some(extranonce2)) = (next(), next(), next()) else {
             return Verdict::Malformed;
         };
-        let (Some(ntime), Some(nonce)) = (next().and_then(parse_u32), next().and_then(parse_u32)) else {
+        let (Some(ntime), Some(nonce)) = (next().and_then(parse_u32), next().and_then(parse_u32))
+        else {
             return Verdict::Malformed;
         };
         let bits = match texts.next() {
@@ -126,7 +130,11 @@ impl Judge {
             return Verdict::Low;
         }
         let (part, _) = hash.split_first_chunk().expect("a hash is longer");
-        if self.seen.insert(u64::from_le_bytes(*part)) { Verdict::Accepted } else { Verdict::Duplicate }
+        if self.seen.insert(u64::from_le_bytes(*part)) {
+            Verdict::Accepted
+        } else {
+            Verdict::Duplicate
+        }
     }
 }
 
@@ -154,7 +162,10 @@ mod tests {
     }
 
     fn submit(judge: &Judge, job: &str, nonce: u32) -> String {
-        format!(r#"["w","{job}","0000000000000001","{:08x}","{nonce:08x}","00002000"]"#, judge.job.ntime)
+        format!(
+            r#"["w","{job}","0000000000000001","{:08x}","{nonce:08x}","00002000"]"#,
+            judge.job.ntime
+        )
     }
 
     #[test]
@@ -183,11 +194,25 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_malformed() {
         let mut judge = judge(f64::MIN_POSITIVE);
-        for params in ["[]", "null", r#"["w","5"]"#, r#"["w","5","00","00000001","00000001"]"#, r#"["w","5",1,2,3]"#] {
-            assert_eq!(judge.judge(params.as_bytes(), [1; 4], MASK), Verdict::Malformed, "{params}");
+        for params in [
+            "[]",
+            "null",
+            r#"["w","5"]"#,
+            r#"["w","5","00","00000001","00000001"]"#,
+            r#"["w","5",1,2,3]"#,
+        ] {
+            assert_eq!(
+                judge.judge(params.as_bytes(), [1; 4], MASK),
+                Verdict::Malformed,
+                "{params}"
+            );
         }
         let share = submit(&judge, "5", 1);
-        assert_eq!(judge.judge(share.as_bytes(), [1; 4], 0), Verdict::Malformed, "bits that were not granted");
+        assert_eq!(
+            judge.judge(share.as_bytes(), [1; 4], 0),
+            Verdict::Malformed,
+            "bits that were not granted"
+        );
     }
 
     const MASK: u32 = 0x1fff_e000;

@@ -21,7 +21,8 @@ impl Brain {
             let Some(step) = habits.steps.get(session.steps) else { return };
             session.steps += 1;
             let asked = self.ask(*step);
-            let last = self.session.as_ref().is_some_and(|session| session.steps == habits.steps.len());
+            let last =
+                self.session.as_ref().is_some_and(|session| session.steps == habits.steps.len());
             if last && habits.pipelined {
                 self.suggest();
             }
@@ -41,16 +42,26 @@ impl Brain {
         };
         let host = self.session.as_ref().map_or_else(String::new, |session| session.host.clone());
         let line = match step {
-            Step::Configure => {
-                lines::configure(config.model, &id, config.model.asked_mask(config.rolling).unwrap_or(0))
-            }
+            Step::Configure => lines::configure(
+                config.model,
+                &id,
+                config.model.asked_mask(config.rolling).unwrap_or(0),
+            ),
             Step::Subscribe => {
                 if config.model == Model::Bfgminer {
                     self.say(lines::SUGGEST_TARGET);
                 }
-                lines::subscribe(config.model, &id, self.bare_subscribe, self.last_session.as_deref(), &host)
+                lines::subscribe(
+                    config.model,
+                    &id,
+                    self.bare_subscribe,
+                    self.last_session.as_deref(),
+                    &host,
+                )
             }
-            Step::Authorize => lines::authorize(config.model, &id, config.kept_name(), &config.password),
+            Step::Authorize => {
+                lines::authorize(config.model, &id, config.kept_name(), &config.password)
+            }
         };
         if let Some(session) = &mut self.session {
             session.waiting.push_back((step, id));
@@ -89,7 +100,8 @@ impl Brain {
             self.ask(Step::Configure);
             return;
         }
-        let granted = lines::granted_mask(reply) & config.model.asked_mask(config.rolling).unwrap_or(0);
+        let granted =
+            lines::granted_mask(reply) & config.model.asked_mask(config.rolling).unwrap_or(0);
         let (enough, leaves) = match habits.agreed {
             Agreed::Needs(bits) => (granted & bits == bits, false),
             Agreed::Leaves => (granted != 0, true),
@@ -104,10 +116,13 @@ impl Brain {
     }
 
     fn subscribed(&mut self, reply: &Envelope<'_>) {
-        let Some((extranonce1, size)) = lines::subscription(reply) else { return self.end(Ending::Handshake) };
+        let Some((extranonce1, size)) = lines::subscription(reply) else {
+            return self.end(Ending::Handshake);
+        };
         let model = self.config.model;
         let name = lines::session_name(reply).map(str::to_owned);
-        // NerdMiner sends shares for a size it does not take; one reads the name and nothing but a nested pair has it there.
+        // NerdMiner sends shares for a size it does not take; one reads the name and nothing but a
+        // nested pair has it there.
         let leaves = match model {
             Model::NerdMiner => name.is_none(),
             _ => !model.takes_extranonce2(size),

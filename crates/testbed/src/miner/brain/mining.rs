@@ -36,7 +36,8 @@ impl Brain {
     pub(super) fn notify(&mut self, message: &Envelope<'_>, now: Instant) {
         let Some(session) = &mut self.session else { return };
         if let Some((extranonce1, size)) = session.next_extranonce.take() {
-            let changed = (extranonce1.as_slice(), size) != (session.extranonce1.as_slice(), session.extranonce2_size);
+            let changed = (extranonce1.as_slice(), size)
+                != (session.extranonce1.as_slice(), session.extranonce2_size);
             self.counts.extranonce_changes += u64::from(changed);
             session.extranonce1 = extranonce1;
             session.extranonce2_size = size;
@@ -91,7 +92,8 @@ impl Brain {
         session.credit -= f64::from(quota);
         while quota > 0 {
             if session.work.as_ref().is_none_or(|work| work.left == 0) {
-                session.work = session.next_work(&job, &self.config, whole(rate / PIECES_PER_SECOND).max(1));
+                session.work =
+                    session.next_work(&job, &self.config, whole(rate / PIECES_PER_SECOND).max(1));
             }
             let Some(work) = &mut session.work else { return };
             let (found, tried) = work.scan.run(&work.target, quota.min(work.left));
@@ -136,8 +138,10 @@ impl Brain {
     pub(super) fn answered(&mut self, answer: &Envelope<'_>, now: Instant) {
         let Some(session) = &mut self.session else { return };
         let id = answer.id();
-        let Some(index) = session.outstanding.iter().position(|submitted| submitted.id == id) else {
-            let reply_to = session.waiting.iter().find(|(_, asked)| asked == id).map(|(step, _)| *step);
+        let Some(index) = session.outstanding.iter().position(|submitted| submitted.id == id)
+        else {
+            let reply_to =
+                session.waiting.iter().find(|(_, asked)| asked == id).map(|(step, _)| *step);
             if let Some(step) = reply_to {
                 return self.replied(step, answer);
             }
@@ -158,7 +162,8 @@ impl Brain {
             return;
         }
         let code = lines::refusal(answer);
-        let lost = code == "21" && session.job.as_ref().is_some_and(|job| job.id == submitted.job_id);
+        let lost =
+            code == "21" && session.job.as_ref().is_some_and(|job| job.id == submitted.job_id);
         *self.counts.answered_error.entry(code).or_default() += 1;
         if lost {
             session.job_usable = false;
@@ -209,17 +214,33 @@ impl Session {
         self.ids_since_clean.insert(job.id.clone())
     }
 
-    fn queue(&mut self, config: &MinerConfig, job: &Job, work: &Work, (nonce, _): (u32, Hash), now: Instant) {
+    fn queue(
+        &mut self,
+        config: &MinerConfig,
+        job: &Job,
+        work: &Work,
+        (nonce, _): (u32, Hash),
+        now: Instant,
+    ) {
         let mut params = vec![
             config.kept_name().to_owned(),
             job.id.clone(),
             const_hex::encode(&work.extranonce2),
             format!("{:08x}", job.ntime),
             // NerdMiner writes no leading zeros.
-            if config.model == Model::NerdMiner { format!("{nonce:x}") } else { format!("{nonce:08x}") },
+            if config.model == Model::NerdMiner {
+                format!("{nonce:x}")
+            } else {
+                format!("{nonce:08x}")
+            },
         ];
         params.extend(work.version_bits.map(|bits| format!("{bits:08x}")));
-        let submitted = Submitted { id: String::new(), job_id: job.id.clone(), difficulty: work.difficulty, at: now };
+        let submitted = Submitted {
+            id: String::new(),
+            job_id: job.id.clone(),
+            difficulty: work.difficulty,
+            at: now,
+        };
         self.found.push_back((now + config.submit_delay, submitted, params));
     }
 
@@ -274,7 +295,11 @@ fn target(config: &MinerConfig, difficulty: f64) -> Option<Target> {
     })
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float-to-int casts saturate")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "float-to-int casts saturate"
+)]
 fn whole(number: f64) -> u32 {
     number as u32
 }

@@ -12,7 +12,8 @@ struct Bench {
     now: Instant,
 }
 
-const CONFIGURED: &str = r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}"#;
+const CONFIGURED: &str =
+    r#"{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}"#;
 const SUBSCRIBED: &str = r#"{"id":2,"result":[[["mining.notify","1"]],"0a0b",4],"error":null}"#;
 const AUTHORIZED: &str = r#"{"id":3,"result":true,"error":null}"#;
 const MASK: &str = r#"{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}"#;
@@ -43,7 +44,9 @@ impl Bench {
         while let Some(line) = asked.get(at) {
             let request: Value = serde_json::from_str(line).unwrap();
             let result = match request["method"].as_str().unwrap() {
-                "mining.configure" => r#"{"version-rolling":true,"version-rolling.mask":"1fffe000"}"#,
+                "mining.configure" => {
+                    r#"{"version-rolling":true,"version-rolling.mask":"1fffe000"}"#
+                }
                 "mining.subscribe" => r#"[[["mining.notify","5e55"]],"0a0b",4]"#,
                 _ => "true",
             };
@@ -90,10 +93,18 @@ fn a_cgminer_configures_only_when_it_rolls_and_sends_params_first() {
     let mut bench = Bench::new(Model::Cgminer411);
     assert_eq!(
         bench.heard(),
-        [r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#]
+        [
+            r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#
+        ]
     );
-    assert_eq!(bench.tell(CONFIGURED), [r#"{"id": 2, "method": "mining.subscribe", "params": ["cgminer/4.11.1"]}"#]);
-    assert_eq!(bench.tell(SUBSCRIBED), [r#"{"id": 3, "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]);
+    assert_eq!(
+        bench.tell(CONFIGURED),
+        [r#"{"id": 2, "method": "mining.subscribe", "params": ["cgminer/4.11.1"]}"#]
+    );
+    assert_eq!(
+        bench.tell(SUBSCRIBED),
+        [r#"{"id": 3, "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]
+    );
     assert!(bench.tell(AUTHORIZED).is_empty());
     bench.tell(r#"{"id":null,"method":"mining.set_difficulty","params":[0.0000000002]}"#);
     bench.tell(&notify("a", "00000005", true));
@@ -103,7 +114,8 @@ fn a_cgminer_configures_only_when_it_rolls_and_sends_params_first() {
             && submits[0].ends_with(r#","00000000"], "id": 4, "method": "mining.submit"}"#),
         "{submits:?}"
     );
-    let plain = MinerConfig { rolling: false, ..MinerConfig::new(Model::Cgminer411, "pool:3333", "w") };
+    let plain =
+        MinerConfig { rolling: false, ..MinerConfig::new(Model::Cgminer411, "pool:3333", "w") };
     assert!(Bench::with(plain).heard()[0].contains("mining.subscribe"));
 }
 
@@ -148,7 +160,10 @@ fn an_s19_wants_the_configure_reply_as_the_very_next_line() {
 #[test]
 fn a_cpuminer_uses_id_4_for_every_submit_and_answers_keep_their_order() {
     let mut bench = Bench::new(Model::Cpuminer);
-    assert_eq!(bench.heard(), [r#"{"id": 1, "method": "mining.subscribe", "params": ["cpuminer-opt-26.1-x64L"]}"#]);
+    assert_eq!(
+        bench.heard(),
+        [r#"{"id": 1, "method": "mining.subscribe", "params": ["cpuminer-opt-26.1-x64L"]}"#]
+    );
     assert_eq!(
         bench.tell(r#"{"id":1,"result":[[["mining.notify","1"]],"0a0b",4],"error":null}"#),
         [r#"{"id": 2, "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]
@@ -162,9 +177,9 @@ fn a_cpuminer_uses_id_4_for_every_submit_and_answers_keep_their_order() {
     bench.tell(&notify("a", "00000005", true));
     let submits = bench.pass(Duration::from_millis(100));
     assert!(submits.len() > 2, "{submits:?}");
-    assert!(
-        submits.iter().all(|line| line.starts_with(r#"{"method": "mining.submit""#) && line.ends_with("\"id\":4}"))
-    );
+    assert!(submits.iter().all(
+        |line| line.starts_with(r#"{"method": "mining.submit""#) && line.ends_with("\"id\":4}")
+    ));
     for _ in &submits {
         bench.tell(r#"{"id":4,"result":true,"error":null}"#);
     }
@@ -182,10 +197,18 @@ fn a_bfgminer_suggests_a_target_first_and_authorises_with_a_string_id() {
     let mut bench = Bench::new(Model::Bfgminer);
     let lines = bench.heard();
     assert!(lines[0].starts_with(r#"{"id": null, "method": "mining.suggest_target""#), "{lines:?}");
-    assert_eq!(lines[1], r#"{"id": 1, "method": "mining.subscribe", "params": ["bfgminer/5.5.0"]}"#);
-    assert!(bench.tell(r#"{"id":null,"result":null,"error":[20,"Unknown method",null]}"#).is_empty());
+    assert_eq!(
+        lines[1],
+        r#"{"id": 1, "method": "mining.subscribe", "params": ["bfgminer/5.5.0"]}"#
+    );
+    assert!(
+        bench.tell(r#"{"id":null,"result":null,"error":[20,"Unknown method",null]}"#).is_empty()
+    );
     let lines = bench.tell(SUBSCRIBED);
-    assert_eq!(lines, [r#"{"id": "auth", "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]);
+    assert_eq!(
+        lines,
+        [r#"{"id": "auth", "method": "mining.authorize", "params": ["acme.rig-1","x"]}"#]
+    );
     bench.tell(r#"{"id":"auth","result":true,"error":null}"#);
     assert_eq!(bench.brain.ending(), None);
 }
@@ -199,8 +222,11 @@ fn extranonce2_restarts_as_each_firmware_has_it() {
             bench.pass(Duration::from_millis(100));
         }
         bench.tell(&notify(id, "00000006", clean));
-        let submits: Vec<Value> =
-            bench.pass(Duration::from_millis(50)).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let submits: Vec<Value> = bench
+            .pass(Duration::from_millis(50))
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         submits[0]["params"][2].as_str().unwrap().to_owned()
     };
     for model in Model::ALL {
@@ -216,7 +242,8 @@ fn extranonce2_restarts_as_each_firmware_has_it() {
 
 #[test]
 fn an_s19_drops_shares_below_a_new_difficulty() {
-    let config = MinerConfig { hashrate: 1000.0, ..MinerConfig::new(Model::StockS19, "pool:3333", "w") };
+    let config =
+        MinerConfig { hashrate: 1000.0, ..MinerConfig::new(Model::StockS19, "pool:3333", "w") };
     let mut bench = Bench::mining(config);
     bench.tell(&notify("a", "00000005", true));
     assert!(!bench.pass(Duration::from_millis(20)).is_empty());
@@ -256,7 +283,9 @@ fn work_and_ids_that_come_again_are_counted() {
 #[test]
 fn set_extranonce_holds_from_the_next_job_and_cgminer_does_not_know_it() {
     let told = r#"{"id":null,"method":"mining.set_extranonce","params":["0c",2]}"#;
-    for (model, changes, length) in [(Model::StockS19, 1, 4), (Model::Cpuminer, 1, 4), (Model::Cgminer411, 0, 8)] {
+    for (model, changes, length) in
+        [(Model::StockS19, 1, 4), (Model::Cpuminer, 1, 4), (Model::Cgminer411, 0, 8)]
+    {
         let mut bench = Bench::mining(MinerConfig::new(model, "pool:3333", "w"));
         bench.tell(told);
         assert_eq!(bench.counts().extranonce_changes, 0);
@@ -357,7 +386,10 @@ fn garbage_never_panics() {
                 let counts = bench.counts();
                 assert_eq!(
                     counts.submitted,
-                    counts.answered_true + counts.refused() + counts.unanswered + counts.outstanding,
+                    counts.answered_true
+                        + counts.refused()
+                        + counts.unanswered
+                        + counts.outstanding,
                     "{model:?} seed {seed} step {step}"
                 );
             }
@@ -367,7 +399,8 @@ fn garbage_never_panics() {
 
 #[test]
 fn a_very_slow_miner_saves_up_for_a_hash() {
-    let config = MinerConfig { hashrate: 2.0, ..MinerConfig::new(Model::Cpuminer, "pool:3333", "w") };
+    let config =
+        MinerConfig { hashrate: 2.0, ..MinerConfig::new(Model::Cpuminer, "pool:3333", "w") };
     let mut bench = Bench::mining(config);
     bench.tell(&notify("a", "00000005", true));
     for _ in 0..40 {

@@ -1,4 +1,5 @@
-//! One row for each firmware: what it does differently from the next. Sources are PROTOCOL.md 2.1 to 2.3 and LANES.md 3.
+//! One row for each firmware: what it does differently from the next. Sources are PROTOCOL.md 2.1
+//! to 2.3 and LANES.md 3.
 
 use super::Model;
 
@@ -76,7 +77,8 @@ pub(in crate::miner) enum Ids {
 /// How firmware finds the reply to a request of its handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Reading {
-    /// The next line is the configure reply, whatever it is; then the first that is no message it knows.
+    /// The next line is the configure reply, whatever it is; then the first that is no message it
+    /// knows.
     Lines,
     /// As [`Self::Lines`], and the next line is the subscribe reply, whatever it is.
     StrictLines,
@@ -239,9 +241,10 @@ pub(super) const fn of(model: Model) -> &'static Habits {
         Model::StockS9 => &STOCK_S9,
         Model::StockS17 => &STOCK_S17,
         Model::Cpuminer => &CPUMINER,
-        Model::Minerd => {
-            &Habits { heard: Heard { ping: false, set_extranonce: false, set_version_mask: false }, ..CPUMINER }
-        }
+        Model::Minerd => &Habits {
+            heard: Heard { ping: false, set_extranonce: false, set_version_mask: false },
+            ..CPUMINER
+        },
         Model::Bfgminer => &Habits {
             steps: PLAIN,
             reading: Reading::LinesToUs,
@@ -254,9 +257,12 @@ pub(super) const fn of(model: Model) -> &'static Habits {
             ..CGMINER
         },
         // Whether it has a handler for set_extranonce is not known.
-        Model::Whatsminer => {
-            &Habits { first_id: 196, asked_mask: Some(0x1fff_e000), fears_unasked_keys: true, ..CGMINER }
-        }
+        Model::Whatsminer => &Habits {
+            first_id: 196,
+            asked_mask: Some(0x1fff_e000),
+            fears_unasked_keys: true,
+            ..CGMINER
+        },
         Model::Avalon => &Habits {
             steps: PLAIN,
             asked_mask: None,
@@ -276,7 +282,9 @@ pub(super) const fn of(model: Model) -> &'static Habits {
             ..CGMINER
         },
         Model::LuxOs => &Habits { asked_mask: Some(0x1fff_e000), wants_id_key: true, ..CGMINER },
-        Model::Vnish => &Habits { asked_mask: Some(0x1fff_e000), agreed: Agreed::Leaves, ..CGMINER },
+        Model::Vnish => {
+            &Habits { asked_mask: Some(0x1fff_e000), agreed: Agreed::Leaves, ..CGMINER }
+        }
         Model::EspMiner => &Habits {
             pipelined: true,
             reading: Reading::Ids,

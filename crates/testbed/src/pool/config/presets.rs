@@ -1,30 +1,35 @@
 //! Pools we know, as settings of the test pool (PROTOCOL.md 2.4).
 //!
-//! What is not known of a pool is left as the plain pool does it. Addresses, difficulty, jobs and seed are the caller's.
+//! What is not known of a pool is left as the plain pool does it. Addresses, difficulty, jobs and
+//! seed are the caller's.
 
-use super::{ErrorForm, Extranonce1, ExtranonceSubscribe, FirstJob, PoolConfig, Rolling, SubscribeReply};
+use super::{
+    ErrorForm, Extranonce1, ExtranonceSubscribe, FirstJob, PoolConfig, Rolling, SubscribeReply,
+};
 
 /// A pool to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Like {
-    /// ckpool and its solo instances: job and difficulty before authorize; refusals by `reject-reason`; version bits by OR;
-    /// no word to what it does not know.
+    /// ckpool and its solo instances: job and difficulty before authorize; refusals by
+    /// `reject-reason`; version bits by OR; no word to what it does not know.
     Ckpool,
-    /// Braiins, 2024: one extranonce1, `00`, for all, and 6 bytes; configure must come before subscribe, and the mask is told
-    /// before the subscribe reply.
+    /// Braiins, 2024: one extranonce1, `00`, for all, and 6 bytes; configure must come before
+    /// subscribe, and the mask is told before the subscribe reply.
     Braiins,
-    /// AntPool, 2024: 8 bytes; answers out of the order of requests; `set_difficulty` without an `id`.
+    /// AntPool, 2024: 8 bytes; answers out of the order of requests; `set_difficulty` without an
+    /// `id`.
     Antpool,
     /// AntPool, 2020: 4 bytes, mask `5fffe000`, no `error` key.
     Antpool2020,
-    /// OCEAN: difficulties that are no powers of two, told before the configure reply; version bits by OR, and wanted;
-    /// `high-hash`.
+    /// OCEAN: difficulties that are no powers of two, told before the configure reply; version bits
+    /// by OR, and wanted; `high-hash`.
     Ocean,
     /// public-pool: 4 bytes.
     PublicPool,
     /// miningcore: 4 bytes, `jsonrpc`, numbers as floats, no `error` key.
     Miningcore,
-    /// NiceHash: 3 bytes, which is no room for more than one miner, and a new extranonce1 at any time.
+    /// NiceHash: 3 bytes, which is no room for more than one miner, and a new extranonce1 at any
+    /// time.
     Nicehash,
 }
 
@@ -141,7 +146,13 @@ impl PoolConfig {
     /// Returns [`Like::Miningcore`].
     #[must_use]
     pub fn miningcore() -> Self {
-        Self { extranonce2_size: 4, jsonrpc: true, floats: true, omit_error_key: true, ..Self::default() }
+        Self {
+            extranonce2_size: 4,
+            jsonrpc: true,
+            floats: true,
+            omit_error_key: true,
+            ..Self::default()
+        }
     }
 
     /// Returns [`Like::Nicehash`].

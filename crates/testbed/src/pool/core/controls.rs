@@ -24,7 +24,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gives everyone a new extranonce1 and size, with a clean job on it. `None` gives each a value of its own.
+    /// Gives everyone a new extranonce1 and size, with a clean job on it. `None` gives each a value
+    /// of its own.
     pub(in crate::pool) fn set_extranonce(
         &mut self,
         value: Option<&[u8]>,
@@ -88,7 +89,11 @@ impl Core {
 
     /// Tells every connection to go elsewhere.
     pub(in crate::pool) fn reconnect(&mut self, host: &str, port: u16, wait_secs: u32) {
-        let params = if host.is_empty() { Value::Array(vec![]) } else { serde_json::json!([host, port, wait_secs]) };
+        let params = if host.is_empty() {
+            Value::Array(vec![])
+        } else {
+            serde_json::json!([host, port, wait_secs])
+        };
         for id in self.ids() {
             self.notification(id, "client.reconnect", &params);
         }

@@ -39,7 +39,9 @@ impl Core {
             "mining.authorize" => self.authorize(id, &message),
             "mining.extranonce.subscribe" => self.extranonce_subscribe(id, &message),
             "mining.suggest_difficulty" => self.suggest_difficulty(id, &message),
-            "mining.ping" if !self.config.silent_to_unknown => self.answer(id, message.id(), "\"pong\""),
+            "mining.ping" if !self.config.silent_to_unknown => {
+                self.answer(id, message.id(), "\"pong\"");
+            }
             "client.get_version" => self.answer(id, message.id(), "\"tieline-test-pool\""),
             _ if self.config.silent_to_unknown => {}
             _ => self.refuse(id, message.id(), 20, "Unknown method"),
@@ -68,7 +70,8 @@ impl Core {
                     connection.counts.version_mask = granted;
                     result.insert("version-rolling".into(), (granted != 0).into());
                     if granted != 0 {
-                        result.insert("version-rolling.mask".into(), format!("{granted:08x}").into());
+                        result
+                            .insert("version-rolling.mask".into(), format!("{granted:08x}").into());
                     }
                 }
                 "subscribe-extranonce" => {
@@ -91,13 +94,18 @@ impl Core {
         let form = self.config.subscribe_reply;
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.subscribed = true;
-        connection.counts.user_agent = message.text(0).map(|agent| agent.chars().take(USER_AGENT_MAX).collect());
+        connection.counts.user_agent =
+            message.text(0).map(|agent| agent.chars().take(USER_AGENT_MAX).collect());
         let session = format!("{:08x}", id.0);
         let notify = serde_json::json!(["mining.notify", session]);
         let subscriptions = match form {
             SubscribeReply::OnePair => serde_json::json!([notify]),
-            SubscribeReply::TwoPairs => serde_json::json!([["mining.set_difficulty", session], notify]),
-            SubscribeReply::TwoPairsNotifyFirst => serde_json::json!([notify, ["mining.set_difficulty", session]]),
+            SubscribeReply::TwoPairs => {
+                serde_json::json!([["mining.set_difficulty", session], notify])
+            }
+            SubscribeReply::TwoPairsNotifyFirst => {
+                serde_json::json!([notify, ["mining.set_difficulty", session]])
+            }
             SubscribeReply::Flat => notify,
         };
         let size = connection.counts.extranonce2_size;
@@ -108,7 +116,9 @@ impl Core {
     }
 
     fn authorize(&mut self, id: ConnectionId, message: &Envelope<'_>) {
-        let Some(worker) = message.text(0) else { return self.refuse(id, message.id(), 24, "Unauthorized worker") };
+        let Some(worker) = message.text(0) else {
+            return self.refuse(id, message.id(), 24, "Unauthorized worker");
+        };
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let known = connection.counts.workers.iter().any(|known| known == worker);
         let allowed = match &self.config.authorize {
@@ -123,7 +133,10 @@ impl Core {
             connection.counts.workers.push(worker.to_owned());
         }
         connection.authorized = true;
-        let wished = message.text(1).and_then(password_difficulty).filter(|_| self.config.honour_suggestions);
+        let wished = message
+            .text(1)
+            .and_then(password_difficulty)
+            .filter(|_| self.config.honour_suggestions);
         if let Some(wished) = wished {
             connection.counts.difficulty = wished;
         }
@@ -146,7 +159,10 @@ impl Core {
         let wished = message.params.get(0).and_then(Value::as_f64).filter(|wished| *wished > 0.0);
         let (Some(wished), true) = (wished, self.config.honour_suggestions) else {
             // AntPool's words, in AntPool's form.
-            let line = format!("{{\"id\":{},\"result\":null,\"error\":[40,\"unfit, ignore\"]}}", message.id());
+            let line = format!(
+                "{{\"id\":{},\"result\":null,\"error\":[40,\"unfit, ignore\"]}}",
+                message.id()
+            );
             return self.reply(id, line);
         };
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -165,7 +181,9 @@ impl Core {
         }
         let submission = Submission::of(message);
         let outcome = self.judge(id, submission.as_ref(), now);
-        self.tally(id, submission.map_or("", |submission| submission.worker), |tally| tally.add(&outcome, now.wall));
+        self.tally(id, submission.map_or("", |submission| submission.worker), |tally| {
+            tally.add(&outcome, now.wall);
+        });
         if let Outcome::Stale { age_ms, block } = outcome {
             self.counts.stale_age_ms_max = self.counts.stale_age_ms_max.max(age_ms);
             self.counts.stale_late += u64::from(age_ms > 1000);
@@ -182,9 +200,16 @@ impl Core {
         }
     }
 
-    fn judge(&mut self, id: ConnectionId, submission: Option<&Submission<'_>>, now: Moment) -> Outcome {
+    fn judge(
+        &mut self,
+        id: ConnectionId,
+        submission: Option<&Submission<'_>>,
+        now: Moment,
+    ) -> Outcome {
         let malformed = |code, why| Outcome::Malformed { code, why };
-        let Some(connection) = self.connections.get(&id) else { return malformed(25, "Not subscribed") };
+        let Some(connection) = self.connections.get(&id) else {
+            return malformed(25, "Not subscribed");
+        };
         let Some(submission) = submission else { return malformed(20, "Invalid submit") };
         if !connection.subscribed {
             return malformed(25, "Not subscribed");
@@ -194,19 +219,27 @@ impl Core {
         }
         let Some(issued) = connection.issued(submission.job_id) else { return Outcome::UnknownJob };
         let unasked = connection.asked_mask.is_none() && self.config.unasked_rolling;
-        let mask = if unasked { self.config.version_mask.unwrap_or(0) } else { connection.counts.version_mask };
-        if mask != 0 && self.config.wants_version_bits && !submission.has_version_bits() && !unasked {
+        let mask = if unasked {
+            self.config.version_mask.unwrap_or(0)
+        } else {
+            connection.counts.version_mask
+        };
+        if mask != 0 && self.config.wants_version_bits && !submission.has_version_bits() && !unasked
+        {
             return malformed(20, "Version bits missing");
         }
         let rule = VersionRule { mask, rolling: self.config.rolling };
-        let padded = if self.config.short_nonces { submission.padded_nonce() } else { String::new() };
-        let read = if self.config.short_nonces { submission.with_nonce(&padded) } else { *submission };
+        let padded =
+            if self.config.short_nonces { submission.padded_nonce() } else { String::new() };
+        let read =
+            if self.config.short_nonces { submission.with_nonce(&padded) } else { *submission };
         let weighed = match weigh(issued, &read, rule, self.config.ntime_window) {
             Ok(weighed) => weighed,
             Err(why) => return malformed(20, why),
         };
         if let Some(retired) = issued.retired {
-            let age_ms = u64::try_from(now.at.saturating_duration_since(retired).as_millis()).unwrap_or(u64::MAX);
+            let age_ms = u64::try_from(now.at.saturating_duration_since(retired).as_millis())
+                .unwrap_or(u64::MAX);
             return Outcome::Stale { age_ms, block: weighed.block };
         }
         if !weighed.good {
@@ -226,20 +259,31 @@ impl Core {
     }
 
     fn answer_unauthorized(&mut self, id: ConnectionId, request: &str) {
-        self.reply(id, format!("{{\"id\":{request},\"result\":false,\"error\":[24,\"Unauthorized worker\",null]}}"));
+        self.reply(
+            id,
+            format!(
+                "{{\"id\":{request},\"result\":false,\"error\":[24,\"Unauthorized worker\",null]}}"
+            ),
+        );
     }
 
     /// Writes a refusal in this pool's form. `why` is plain words without quotes.
     fn refuse(&mut self, id: ConnectionId, request: &str, code: i32, why: &str) {
         let body = match self.config.error_form {
             ErrorForm::Array => format!("\"result\":null,\"error\":[{code},\"{why}\",null]"),
-            ErrorForm::RejectReason => format!("\"result\":false,\"error\":null,\"reject-reason\":\"{why}\""),
+            ErrorForm::RejectReason => {
+                format!("\"result\":false,\"error\":null,\"reject-reason\":\"{why}\"")
+            }
             ErrorForm::Text => format!("\"result\":null,\"error\":\"{why}\""),
             ErrorForm::TwoElements => format!("\"result\":null,\"error\":[{code},\"{why}\"]"),
-            ErrorForm::StringCode => format!("\"result\":null,\"error\":[\"{code}\",\"{why}\",null]"),
+            ErrorForm::StringCode => {
+                format!("\"result\":null,\"error\":[\"{code}\",\"{why}\",null]")
+            }
             ErrorForm::Negative => format!("\"result\":null,\"error\":[-{code},\"{why}\",null]"),
             ErrorForm::Bare => "\"result\":false".to_owned(),
-            ErrorForm::Object => format!("\"result\":null,\"error\":{{\"code\":{code},\"message\":\"{why}\"}}"),
+            ErrorForm::Object => {
+                format!("\"result\":null,\"error\":{{\"code\":{code},\"message\":\"{why}\"}}")
+            }
         };
         self.reply(id, format!("{{\"id\":{request},{body}}}"));
     }
@@ -247,7 +291,8 @@ impl Core {
 
 /// Reads the mask a configure asks for: all bits where it names none, `None` where it is no mask.
 fn asked_mask(parameters: Option<&Value>) -> Option<u32> {
-    let Some(mask) = parameters.and_then(|parameters| parameters.get("version-rolling.mask")) else {
+    let Some(mask) = parameters.and_then(|parameters| parameters.get("version-rolling.mask"))
+    else {
         return Some(u32::MAX);
     };
     u32::from_str_radix(mask.as_str()?, 16).ok()
@@ -255,6 +300,7 @@ fn asked_mask(parameters: Option<&Value>) -> Option<u32> {
 
 /// Reads `d=` out of a password such as `x,d=0.001`.
 fn password_difficulty(password: &str) -> Option<f64> {
-    let wished: f64 = password.split([',', ';']).find_map(|part| part.trim().strip_prefix("d="))?.parse().ok()?;
+    let wished: f64 =
+        password.split([',', ';']).find_map(|part| part.trim().strip_prefix("d="))?.parse().ok()?;
     (wished > 0.0).then(|| wished.clamp(DIFFICULTY_MIN, DIFFICULTY_MAX))
 }

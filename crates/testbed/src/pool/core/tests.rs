@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::arithmetic::scan::Scan;
-use crate::arithmetic::{Header, Target, coinbase, merkle_root, parse_array, parse_bytes, parse_u32, swap_words};
+use crate::arithmetic::{
+    Header, Target, coinbase, merkle_root, parse_array, parse_bytes, parse_u32, swap_words,
+};
 use crate::clock::moment;
 use crate::pool::config::{Authorize, ErrorForm, ExtranonceSubscribe, Rolling, SubscribeReply};
 
@@ -54,10 +56,21 @@ impl Bench {
     }
 
     /// Mines one share on a notify by hand and returns its submit line.
-    fn mine(&self, notify: &Value, extranonce2: &[u8], bits: Option<u32>, difficulty: f64) -> String {
+    fn mine(
+        &self,
+        notify: &Value,
+        extranonce2: &[u8],
+        bits: Option<u32>,
+        difficulty: f64,
+    ) -> String {
         let text = |index: usize| notify["params"][index].as_str().unwrap();
         let extranonce1 = self.core.extranonce1(self.id).unwrap();
-        let made = coinbase(&parse_bytes(text(2)).unwrap(), &extranonce1, extranonce2, &parse_bytes(text(3)).unwrap());
+        let made = coinbase(
+            &parse_bytes(text(2)).unwrap(),
+            &extranonce1,
+            extranonce2,
+            &parse_bytes(text(3)).unwrap(),
+        );
         let branches: Vec<Hash> = notify["params"][4]
             .as_array()
             .unwrap()
@@ -75,7 +88,12 @@ impl Bench {
         };
         let target = Target::of_difficulty(difficulty).unwrap();
         let nonce = Scan::new(&header).run(&target, u32::MAX).0.unwrap().0;
-        let mut params = vec!["w".to_owned(), text(0).to_owned(), const_hex::encode(extranonce2), text(7).to_owned()];
+        let mut params = vec![
+            "w".to_owned(),
+            text(0).to_owned(),
+            const_hex::encode(extranonce2),
+            text(7).to_owned(),
+        ];
         params.push(format!("{nonce:08x}"));
         params.extend(bits.map(|bits| format!("{bits:08x}")));
         serde_json::json!({ "id": 9, "method": "mining.submit", "params": params }).to_string()
@@ -87,7 +105,9 @@ const DIFFICULTY: f64 = 1.0 / 65536.0;
 
 fn find(lines: &[String], method: &str) -> Value {
     let all: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    all.into_iter().find(|line| line["method"] == method).unwrap_or_else(|| panic!("no {method} in {lines:?}"))
+    all.into_iter()
+        .find(|line| line["method"] == method)
+        .unwrap_or_else(|| panic!("no {method} in {lines:?}"))
 }
 
 const GOOD: &str = r#"{"id":9,"result":true,"error":null}"#;
@@ -97,7 +117,10 @@ fn a_share_is_accepted_once() {
     let (mut bench, notify) = Bench::mining(Bench::easy());
     let submit = bench.mine(&notify, &[0; 8], None, DIFFICULTY);
     assert_eq!(bench.say(&submit), [GOOD]);
-    assert_eq!(bench.say(&submit), [r#"{"id":9,"result":null,"error":[22,"Duplicate share",null]}"#]);
+    assert_eq!(
+        bench.say(&submit),
+        [r#"{"id":9,"result":null,"error":[22,"Duplicate share",null]}"#]
+    );
     let rolled = bench.mine(&notify, &[0; 8], Some(0x0000_2000), DIFFICULTY);
     assert_eq!(bench.say(&rolled), [GOOD]);
     let counts = bench.core.counts();
@@ -117,7 +140,10 @@ fn a_share_is_judged_at_the_difficulty_of_its_job() {
     bench.core.new_job(false, bench.now);
     let notify = find(&bench.heard(), "mining.notify");
     let submit = bench.mine(&notify, &[1; 8], None, DIFFICULTY);
-    assert_eq!(bench.say(&submit), [r#"{"id":9,"result":null,"error":[23,"Low difficulty share",null]}"#]);
+    assert_eq!(
+        bench.say(&submit),
+        [r#"{"id":9,"result":null,"error":[23,"Low difficulty share",null]}"#]
+    );
     assert_eq!(bench.core.counts().total.low, 1);
 }
 
@@ -153,7 +179,10 @@ fn a_mask_that_shrinks_holds_at_once() {
     let submit = bench.mine(&notify, &[3; 8], Some(0x1000_0000), DIFFICULTY);
     bench.core.set_version_mask(Some(0x00ff_e000));
     assert_eq!(find(&bench.heard(), "mining.set_version_mask")["params"][0], "00ffe000");
-    assert_eq!(bench.say(&submit), [r#"{"id":9,"result":null,"error":[20,"Invalid version mask",null]}"#]);
+    assert_eq!(
+        bench.say(&submit),
+        [r#"{"id":9,"result":null,"error":[20,"Invalid version mask",null]}"#]
+    );
     bench.core.set_version_mask(None);
     assert_eq!(find(&bench.heard(), "mining.set_version_mask")["params"][0], "00000000");
 }
@@ -207,7 +236,10 @@ fn handshakes_take_the_configured_forms() {
     );
     let lines = bench.say(r#"{"id":2,"method":"mining.subscribe","params":["agent/1"]}"#);
     assert_eq!(lines[0], r#"{"id":2,"result":[["mining.notify","00000001"],"00",6]}"#);
-    assert!(lines[1].contains("mining.notify") && lines[2].contains("mining.set_difficulty"), "{lines:?}");
+    assert!(
+        lines[1].contains("mining.notify") && lines[2].contains("mining.set_difficulty"),
+        "{lines:?}"
+    );
     assert!(bench.say(configure)[0].contains("ConfigurationOutOfOrder"));
     let other = bench.core.open("127.0.0.1:2".parse().unwrap());
     assert_eq!(bench.core.extranonce1(other), bench.core.extranonce1(bench.id));
@@ -234,7 +266,8 @@ fn only_listed_workers_may_mine() {
     let refused = bench.say(r#"{"id":3,"method":"mining.authorize","params":["bad","x"]}"#);
     assert_eq!(refused, [r#"{"id":3,"result":false,"error":[24,"Unauthorized worker",null]}"#]);
     assert_eq!(bench.say(r#"{"id":4,"method":"mining.authorize","params":["good","x"]}"#).len(), 3);
-    let submit = bench.say(r#"{"id":5,"method":"mining.submit","params":["bad","1","00","00","00"]}"#);
+    let submit =
+        bench.say(r#"{"id":5,"method":"mining.submit","params":["bad","1","00","00","00"]}"#);
     assert!(submit[0].contains("[24,"));
     assert_eq!(bench.core.counts().total.malformed, 1);
 }
@@ -264,9 +297,14 @@ fn refusals_take_the_configured_form() {
         r#"{"id":7,"result":false,"error":null,"reject-reason":"Unknown method"}"#
     );
     assert_eq!(ask(ErrorForm::Text), r#"{"id":7,"result":null,"error":"Unknown method"}"#);
-    assert_eq!(ask(ErrorForm::Object), r#"{"id":7,"result":null,"error":{"code":20,"message":"Unknown method"}}"#);
-    let mut bench =
-        Bench::new(PoolConfig { extranonce_subscribe: ExtranonceSubscribe::Silence, ..PoolConfig::default() });
+    assert_eq!(
+        ask(ErrorForm::Object),
+        r#"{"id":7,"result":null,"error":{"code":20,"message":"Unknown method"}}"#
+    );
+    let mut bench = Bench::new(PoolConfig {
+        extranonce_subscribe: ExtranonceSubscribe::Silence,
+        ..PoolConfig::default()
+    });
     assert!(bench.say(r#"{"id":7,"method":"mining.extranonce.subscribe","params":[]}"#).is_empty());
     assert_eq!(
         bench.say(r#"{"id":8,"method":"mining.ping","params":[]}"#),
@@ -277,10 +315,15 @@ fn refusals_take_the_configured_form() {
 #[test]
 fn moods_and_verdicts_change_what_is_said_but_not_what_is_counted() {
     let (mut bench, notify) = Bench::mining(Bench::easy());
-    let submits: Vec<String> = (0..4_u8).map(|n| bench.mine(&notify, &[n; 8], None, DIFFICULTY)).collect();
+    let submits: Vec<String> =
+        (0..4_u8).map(|n| bench.mine(&notify, &[n; 8], None, DIFFICULTY)).collect();
     bench.core.set_mood(Mood::Quiet, bench.now);
     bench.core.new_job(true, bench.now);
-    assert_eq!(bench.say(&submits[0]), [GOOD], "quiet: answers, no job came that could retire this one");
+    assert_eq!(
+        bench.say(&submits[0]),
+        [GOOD],
+        "quiet: answers, no job came that could retire this one"
+    );
     bench.core.set_mood(Mood::Silent, bench.now);
     assert!(bench.say(&submits[1]).is_empty());
     bench.core.mood = Mood::Normal;
@@ -299,8 +342,10 @@ fn moods_and_verdicts_change_what_is_said_but_not_what_is_counted() {
 fn or_pools_keep_the_jobs_bits() {
     let config = PoolConfig { job_version: 0x2000_2000, rolling: Rolling::Or, ..Bench::easy() };
     let (mut bench, notify) = Bench::mining(config);
-    // Mined with the bits 0x6000; the job's own 0x2000 is left out of what is sent, as stock firmware does.
-    let submit = bench.mine(&notify, &[1; 8], Some(0x6000), DIFFICULTY).replace("00006000", "00004000");
+    // Mined with the bits 0x6000; the job's own 0x2000 is left out of what is sent, as stock
+    // firmware does.
+    let submit =
+        bench.mine(&notify, &[1; 8], Some(0x6000), DIFFICULTY).replace("00006000", "00004000");
     assert_eq!(bench.say(&submit), [GOOD]);
 }
 

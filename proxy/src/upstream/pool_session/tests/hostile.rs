@@ -107,7 +107,10 @@ fn f09_u18_a_handshake_that_is_not_answered_ends_after_20_s() {
         assert_eq!(dead(&bench.pass(19 * SECOND)), None);
         let events = bench.pass(SECOND);
         assert_eq!(dead(&events), Some("handshake_timeout"));
-        assert!(matches!(&events[0], PoolEvent::Dead { detail, .. } if detail.contains(words)), "{events:?}");
+        assert!(
+            matches!(&events[0], PoolEvent::Dead { detail, .. } if detail.contains(words)),
+            "{events:?}"
+        );
     }
 }
 
@@ -142,14 +145,21 @@ fn u15_u41_answers_to_nothing_are_counted_and_a_hundred_a_minute_end_it() {
         assert_eq!(dead(&bench.say(r#"{"id":7,"result":true}"#)), None);
     }
     bench.now += 60 * SECOND;
-    let ends = (0..101).map(|_| bench.say(r#"{"id":7,"result":true}"#)).find(|events| dead(events).is_some());
+    let ends = (0..101)
+        .map(|_| bench.say(r#"{"id":7,"result":true}"#))
+        .find(|events| dead(events).is_some());
     let events = ends.expect("the hundred and first within a minute");
     assert_eq!(dead(&events), Some("unmatched_answers"));
-    assert!(events.iter().any(|event| matches!(event, PoolEvent::Quarantine { reason: "unmatched_answers" })));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, PoolEvent::Quarantine { reason: "unmatched_answers" }))
+    );
     assert_eq!(bench.settled.len(), 1, "and none of them was an answer to a share");
 }
 
-/// U21: three in a row are a pool that cannot be mined at; U20 to U29 say in `stratum::job` what a bad one is.
+/// U21: three in a row are a pool that cannot be mined at; U20 to U29 say in `stratum::job` what a
+/// bad one is.
 #[test]
 fn u21_a_bad_job_changes_nothing_and_three_in_a_row_end_it() {
     let bad = r#"{"id":null,"method":"mining.notify","params":["j","00","01","02",[],"20000000","1703ffff","6b49d200",true]}"#;
@@ -211,18 +221,27 @@ fn u14_a_held_job_does_not_outlive_its_extranonce() {
 /// U32, U33, U34.
 #[test]
 fn u32_to_u34_difficulties_are_stored_kept_or_told_of() {
-    let set =
-        |difficulty: &str| format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}");
+    let set = |difficulty: &str| {
+        format!("{{\"id\":null,\"method\":\"mining.set_difficulty\",\"params\":[{difficulty}]}}")
+    };
     let difficulty = |events: &[PoolEvent]| match events {
         [PoolEvent::Job { difficulty, .. }] => difficulty.get(),
         other => panic!("{other:?}"),
     };
     let mut bench = Bench::ready();
-    assert_eq!(difficulty(&bench.say(&notify("a", 1, true))), 1000.0, "U33: it was said before any job");
+    assert_eq!(
+        difficulty(&bench.say(&notify("a", 1, true))),
+        1000.0,
+        "U33: it was said before any job"
+    );
     for bad in ["0", "-5", "\"512\"", "1e308", "null", ""] {
         assert_eq!(alarm(&bench.say(&set(bad))), Some("bad_difficulty"), "U32: {bad}");
     }
-    assert_eq!(difficulty(&bench.say(&notify("b", 2, true))), 1000.0, "U32: the former one is kept");
+    assert_eq!(
+        difficulty(&bench.say(&notify("b", 2, true))),
+        1000.0,
+        "U32: the former one is kept"
+    );
     assert_eq!(alarm(&bench.say(&set("999999999"))), None);
     bench.say(&set("1"));
     assert_eq!(alarm(&bench.say(&set("1000000"))), Some("difficulty_jump"), "U34");
@@ -237,7 +256,8 @@ fn u37_u38_a_flood_of_questions_is_answered_once_a_second() {
     for n in 0..10_000u32 {
         let question = ["client.get_version", "vendor.x"][n as usize % 2];
         let events = bench.say(&format!("{{\"id\":{n},\"method\":\"{question}\",\"params\":[]}}"));
-        dropped += events.iter().filter(|event| matches!(event, PoolEvent::Ignored("question"))).count();
+        dropped +=
+            events.iter().filter(|event| matches!(event, PoolEvent::Ignored("question"))).count();
         if n % 100 == 0 {
             bench.say(&notify("a", n, true));
         }
@@ -260,7 +280,8 @@ fn u39_other_methods_are_counted_and_change_nothing() {
     assert!(bench.out.is_empty());
 }
 
-/// U42: each connection numbers its requests apart, so that answers to a former one's fit none of ours.
+/// U42: each connection numbers its requests apart, so that answers to a former one's fit none of
+/// ours.
 #[test]
 fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
     let mut former = Bench::ready();
@@ -324,25 +345,34 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
         bench.answer(request, TRUE);
         assert_eq!(dead(&bench.pass(SECOND)), None);
     }
-    let unresolved = |settled: &[Settled]| settled.iter().filter(|end| end.outcome == SettledAs::Unresolved).count();
+    let unresolved = |settled: &[Settled]| {
+        settled.iter().filter(|end| end.outcome == SettledAs::Unresolved).count()
+    };
     assert_eq!(unresolved(&bench.settled), 1);
     let before = bench.settled.len();
     assert_eq!(ignored(&bench.answer(late, TRUE)), Some("late_answer"));
     assert_eq!(bench.settled.len(), before, "settled once");
 }
 
-/// U36: however many there are, each is an event of its own to be counted; the log is limited where it is written.
+/// U36: however many there are, each is an event of its own to be counted; the log is limited where
+/// it is written.
 #[test]
 fn u36_messages_are_cut_and_escaped() {
     let mut bench = Bench::ready();
-    let line = format!(r#"{{"id":null,"method":"client.show_message","params":["\u001b[2J{}"]}}"#, "x".repeat(50_000));
+    let line = format!(
+        r#"{{"id":null,"method":"client.show_message","params":["\u001b[2J{}"]}}"#,
+        "x".repeat(50_000)
+    );
     let events = bench.say(&line);
-    let [PoolEvent::Alarm { what: "pool_message", detail }] = &events[..] else { panic!("{events:?}") };
+    let [PoolEvent::Alarm { what: "pool_message", detail }] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert!(detail.chars().count() <= 256 && !detail.contains('\u{1b}'), "{detail}");
 }
 
-/// A pool that is ten seconds late at 16,000 shares a second is slow, and nothing else: each answer finds its share, and there
-/// is room for more. What was given up meanwhile is late when it is answered at last.
+/// A pool that is ten seconds late at 16,000 shares a second is slow, and nothing else: each answer
+/// finds its share, and there is room for more. What was given up meanwhile is late when it is
+/// answered at last.
 #[test]
 fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
     const A_TENTH: u64 = 1600;
@@ -384,7 +414,10 @@ fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
     }
     assert!(bench.settled.drain(..).all(|end| end.outcome == SettledAs::Accepted));
     assert!(bench.pass(21 * SECOND).is_empty(), "it has answered lately");
-    assert_eq!(bench.settled.drain(..).filter(|end| end.outcome == SettledAs::Unresolved).count() as u64, sent / 2);
+    assert_eq!(
+        bench.settled.drain(..).filter(|end| end.outcome == SettledAs::Unresolved).count() as u64,
+        sent / 2
+    );
     for request in (first + sent / 2 + 1..=first + sent).step_by(100) {
         assert_eq!(ignored(&bench.answer(request, TRUE)), Some("late_answer"), "{request}");
     }

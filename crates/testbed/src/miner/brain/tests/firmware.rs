@@ -71,9 +71,14 @@ fn an_esp_miner_says_all_at_once_and_takes_the_replies_by_their_ids() {
     let methods: Vec<String> = bench
         .heard()
         .iter()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned()
+        })
         .collect();
-    assert_eq!(methods, ["mining.configure", "mining.subscribe", "mining.authorize", "mining.suggest_difficulty"]);
+    assert_eq!(
+        methods,
+        ["mining.configure", "mining.subscribe", "mining.authorize", "mining.suggest_difficulty"]
+    );
     for line in [
         r#"{"id":null,"method":"mining.set_difficulty","params":[0.0000000002]}"#,
         AUTHORIZED,
@@ -86,7 +91,10 @@ fn an_esp_miner_says_all_at_once_and_takes_the_replies_by_their_ids() {
     }
     assert_eq!(bench.brain.ending(), None);
     let submit = submit(&mut bench);
-    assert_eq!((submit["params"][1].as_str(), submit["params"].as_array().map(Vec::len)), (Some("b"), Some(6)));
+    assert_eq!(
+        (submit["params"][1].as_str(), submit["params"].as_array().map(Vec::len)),
+        (Some("b"), Some(6))
+    );
 }
 
 #[test]
@@ -122,7 +130,8 @@ fn an_esp_miner_rolls_even_where_it_may_not() {
     bench.tell(AUTHORIZED);
     bench.tell(r#"{"id":null,"method":"mining.set_difficulty","params":[0.0000000002]}"#);
     bench.tell(&notify("a", "00000005", true));
-    let submits: Vec<String> = (0..10).flat_map(|_| bench.pass(Duration::from_millis(50))).collect();
+    let submits: Vec<String> =
+        (0..10).flat_map(|_| bench.pass(Duration::from_millis(50))).collect();
     assert!(submits.iter().any(|line| line.contains("\"00002000\"")), "{submits:?}");
 }
 
@@ -135,7 +144,10 @@ fn a_whatsminer_configures_again_when_told_what_it_did_not_ask() {
     for _ in 0..8 {
         bench.tell(told);
     }
-    assert_eq!((bench.brain.ending(), bench.counts().configure_repeats), (Some(Ending::Handshake), 9));
+    assert_eq!(
+        (bench.brain.ending(), bench.counts().configure_repeats),
+        (Some(Ending::Handshake), 9)
+    );
 }
 
 #[test]
@@ -180,7 +192,11 @@ fn an_s17_wants_the_subscribe_reply_next_and_mines_before_it_configures() {
     let mut bench = Bench::new(Model::StockS17);
     bench.heard();
     bench.tell(&notify("a", "00000005", true));
-    assert_eq!(bench.brain.ending(), Some(Ending::Handshake), "a notify before the subscribe reply");
+    assert_eq!(
+        bench.brain.ending(),
+        Some(Ending::Handshake),
+        "a notify before the subscribe reply"
+    );
 
     let mut bench = Bench::new(Model::StockS17);
     bench.heard();
@@ -221,9 +237,13 @@ fn a_luxos_passes_over_notifications_without_an_id_key() {
 #[test]
 fn a_nerdminer_writes_short_nonces_and_one_extranonce2() {
     let mut bench = at_work(Model::NerdMiner);
-    let submits: Vec<Value> =
-        bench.pass(Duration::from_millis(100)).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let fields = |at: usize| submits.iter().map(move |submit| submit["params"][at].as_str().unwrap());
+    let submits: Vec<Value> = bench
+        .pass(Duration::from_millis(100))
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let fields =
+        |at: usize| submits.iter().map(move |submit| submit["params"][at].as_str().unwrap());
     assert!(fields(4).any(|nonce| nonce.len() < 8), "{submits:?}");
     assert!(fields(2).all(|extranonce2| extranonce2 == "00000001"), "{submits:?}");
     assert!(submits.iter().all(|submit| submit["params"].as_array().map(Vec::len) == Some(5)));
@@ -243,9 +263,13 @@ fn sizes_of_extranonce2_are_taken_as_each_firmware_takes_them() {
             if line.contains("configure") {
                 bench.tell(CONFIGURED);
                 bench.heard();
-                bench.tell(&format!(r#"{{"id":2,"result":[[["mining.notify","1"]],"0a0b",{size}],"error":null}}"#));
+                bench.tell(&format!(
+                    r#"{{"id":2,"result":[[["mining.notify","1"]],"0a0b",{size}],"error":null}}"#
+                ));
             } else {
-                bench.tell(&format!(r#"{{"id":{id},"result":[[["mining.notify","1"]],"0a0b",{size}],"error":null}}"#));
+                bench.tell(&format!(
+                    r#"{{"id":{id},"result":[[["mining.notify","1"]],"0a0b",{size}],"error":null}}"#
+                ));
             }
         }
         bench.brain.ending()
@@ -264,7 +288,8 @@ fn an_avalon_rolls_four_bytes_and_cuts_long_names() {
     let mut bench = Bench::with(config);
     bench.heard();
     let lines = bench.tell(r#"{"id":1,"result":[[["mining.notify","1"]],"0a0b",8],"error":null}"#);
-    let name = serde_json::from_str::<Value>(&lines[0]).unwrap()["params"][0].as_str().unwrap().len();
+    let name =
+        serde_json::from_str::<Value>(&lines[0]).unwrap()["params"][0].as_str().unwrap().len();
     assert_eq!(name, 63);
     bench.tell(r#"{"id":2,"result":true,"error":null}"#);
     bench.tell(r#"{"id":null,"method":"mining.set_difficulty","params":[0.0000000002]}"#);
@@ -275,7 +300,8 @@ fn an_avalon_rolls_four_bytes_and_cuts_long_names() {
 #[test]
 fn a_mining_rig_rentals_buyer_sends_bits_it_never_asked_for() {
     let mut bench = at_work(Model::MiningRigRentals);
-    let submits: Vec<String> = (0..10).flat_map(|_| bench.pass(Duration::from_millis(50))).collect();
+    let submits: Vec<String> =
+        (0..10).flat_map(|_| bench.pass(Duration::from_millis(50))).collect();
     assert!(submits.iter().any(|line| line.contains("\"00002000\"")), "{submits:?}");
 }
 
@@ -289,6 +315,10 @@ fn a_nerdminer_ignores_a_reconnect_and_an_esp_miner_goes_home() {
     ] {
         let mut bench = at_work(model);
         bench.tell(elsewhere);
-        assert_eq!((bench.brain.ending(), bench.brain.moved_to.clone()), (ending, moved), "{model:?}");
+        assert_eq!(
+            (bench.brain.ending(), bench.brain.moved_to.clone()),
+            (ending, moved),
+            "{model:?}"
+        );
     }
 }

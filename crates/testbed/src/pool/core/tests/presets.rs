@@ -3,8 +3,7 @@
 use super::*;
 use crate::pool::config::Like;
 
-const CONFIGURE: &str =
-    r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#;
+const CONFIGURE: &str = r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}"#;
 const SUBSCRIBE: &str = r#"{"id":2,"method":"mining.subscribe","params":["bench/1"]}"#;
 const AUTHORIZE: &str = r#"{"id":3,"method":"mining.authorize","params":["w","x"]}"#;
 
@@ -17,7 +16,9 @@ fn methods(lines: &[String]) -> Vec<String> {
         .iter()
         .map(|line| {
             let message: Value = serde_json::from_str(line).unwrap();
-            message["method"].as_str().map_or_else(|| format!("reply {}", message["id"]), str::to_owned)
+            message["method"]
+                .as_str()
+                .map_or_else(|| format!("reply {}", message["id"]), str::to_owned)
         })
         .collect()
 }
@@ -27,7 +28,9 @@ fn braiins_tells_the_mask_before_the_subscribe_reply_and_wants_configure_first()
     let mut bench = bench(Like::Braiins);
     assert_eq!(methods(&bench.say(CONFIGURE)), ["reply 1", "mining.set_version_mask"]);
     let lines = bench.say(SUBSCRIBE);
-    assert!(lines[0].contains(r#"[["mining.set_difficulty","00000001"],["mining.notify","00000001"]],"00",6]"#));
+    assert!(lines[0].contains(
+        r#"[["mining.set_difficulty","00000001"],["mining.notify","00000001"]],"00",6]"#
+    ));
     let late = bench.say(CONFIGURE);
     assert!(late[0].contains(r#"[21,"ConfigurationOutOfOrder",null]"#), "{late:?}");
 }
@@ -36,9 +39,15 @@ fn braiins_tells_the_mask_before_the_subscribe_reply_and_wants_configure_first()
 fn ckpool_brings_a_job_before_authorize_and_says_nothing_to_what_it_does_not_know() {
     let mut bench = bench(Like::Ckpool);
     bench.say(CONFIGURE);
-    assert_eq!(methods(&bench.say(SUBSCRIBE)), ["reply 2", "mining.set_difficulty", "mining.notify"]);
+    assert_eq!(
+        methods(&bench.say(SUBSCRIBE)),
+        ["reply 2", "mining.set_difficulty", "mining.notify"]
+    );
     for line in ["mining.ping", "mining.extranonce.subscribe", "mining.foo"] {
-        assert!(bench.say(&format!("{{\"id\":9,\"method\":\"{line}\",\"params\":[]}}")).is_empty(), "{line}");
+        assert!(
+            bench.say(&format!("{{\"id\":9,\"method\":\"{line}\",\"params\":[]}}")).is_empty(),
+            "{line}"
+        );
     }
 }
 
@@ -57,7 +66,10 @@ fn antpool_answers_late_what_it_was_asked_first() {
         assert!(refused[0].ends_with(r#""error":[40,"unfit, ignore"]}"#), "{refused:?}");
     }
     let lines = bench(Like::Antpool2020).say(CONFIGURE);
-    assert!(lines[0].contains(r#""version-rolling.mask":"5fffe000""#) && !lines[0].contains("error"), "{lines:?}");
+    assert!(
+        lines[0].contains(r#""version-rolling.mask":"5fffe000""#) && !lines[0].contains("error"),
+        "{lines:?}"
+    );
 }
 
 #[test]
