@@ -52,7 +52,6 @@ pub struct CoreConfig {
 /// One driver as the core sees it.
 #[derive(Debug, Clone)]
 pub struct DriverLimits {
-    /// Its machines.
     pub claims: Claims,
     /// Most sleep and wake commands, and most reads, under way at once.
     pub in_flight: usize,
@@ -66,9 +65,7 @@ pub enum Output {
     Command {
         /// Index into [`CoreConfig::drivers`].
         driver: usize,
-        /// Which machine.
         machine: MachineId,
-        /// What.
         kind: Kind,
     },
     /// Measure; answer with [`AgentCore::measured`].
@@ -77,10 +74,8 @@ pub enum Output {
     Persist {
         /// Which version of the state it is.
         version: u64,
-        /// The state.
         state: Box<AgentState>,
     },
-    /// Send this upward.
     Report(AgentReport),
     /// A timeline was offered, with this result.
     Offered(Offer),
@@ -90,7 +85,6 @@ pub enum Output {
     Ignored(MachineId),
 }
 
-/// The agent's mind.
 #[derive(Debug)]
 pub struct AgentCore {
     config: CoreConfig,
@@ -291,7 +285,6 @@ impl AgentCore {
         self.restand(machine, now);
     }
 
-    /// A meter answered.
     pub fn measured(
         &mut self,
         meter: &MeterId,

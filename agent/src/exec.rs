@@ -22,7 +22,6 @@ use daemon::clock;
 pub struct ExecConfig {
     /// Puts a machine to sleep.
     pub sleep: Vec<String>,
-    /// Wakes it.
     pub wake: Vec<String>,
     /// Prints `awake` or `asleep`, optionally followed by the watts it draws, on one line.
     pub read: Vec<String>,
@@ -38,28 +37,16 @@ pub struct ExecConfig {
 pub enum ExecConfigError {
     /// There is no program to run.
     #[error("{command}: empty")]
-    Empty {
-        /// Which command.
-        command: &'static str,
-    },
+    Empty { command: &'static str },
     /// A name from outside would choose the program.
     #[error("{command}[0]: the program may not contain {{machine}}")]
-    MachineInProgram {
-        /// Which command.
-        command: &'static str,
-    },
+    MachineInProgram { command: &'static str },
     /// The command would not know which machine is meant.
     #[error("{command}: no argument contains {{machine}}")]
-    NoMachine {
-        /// Which command.
-        command: &'static str,
-    },
+    NoMachine { command: &'static str },
     /// A limit is zero.
     #[error("{key}: must be more than 0")]
-    Zero {
-        /// Which key.
-        key: &'static str,
-    },
+    Zero { key: &'static str },
 }
 
 /// Runs a program per command.

@@ -84,11 +84,9 @@ struct DirectiveLabels {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the label values")]
 pub(crate) enum DirectiveOutcome {
-    /// It was newer.
     taken,
     /// It is the one held.
     same,
-    /// It was older.
     stale,
 }
 

@@ -34,7 +34,6 @@ pub struct Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AsleepBy {
-    /// This agent.
     Us,
     /// Somebody else: it slept before we had a reason to tell it.
     Other,
@@ -49,7 +48,6 @@ pub enum StateError {
     /// It comes from a later version.
     #[error("state file {}: format {found}, this version knows {FORMAT}", path.display())]
     Format {
-        /// The file.
         path: PathBuf,
         /// The format's number in it.
         found: u32,

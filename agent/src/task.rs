@@ -56,19 +56,15 @@ impl AgentConfig {
 pub struct DriverSetup {
     /// The machines it reaches. The first driver that claims a machine has it.
     pub claims: Claims,
-    /// The driver.
     pub actuator: Arc<dyn Actuator>,
     /// Most commands, and most reads, that it is given at once. For an exec actuator: its
     /// concurrency.
     pub in_flight: usize,
 }
 
-/// One meter.
 #[derive(Clone)]
 pub struct MeterSetup {
-    /// Its name.
     pub id: MeterId,
-    /// The driver.
     pub meter: Arc<dyn Meter>,
     /// How often it is read.
     pub period: Duration,
@@ -85,7 +81,6 @@ pub enum StartError {
     MeterTwice(MeterId),
 }
 
-/// A running agent.
 #[derive(Debug)]
 pub struct Agent {
     task: JoinHandle<()>,

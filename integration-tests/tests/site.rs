@@ -158,7 +158,6 @@ impl Setup {
     }
 }
 
-/// A running site.
 pub(crate) struct WholeSite {
     pub(crate) setup: Setup,
     pub(crate) pools: Vec<TestPool>,
@@ -379,7 +378,6 @@ impl WholeSite {
     }
 }
 
-/// A committed lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
     pub(crate) id: String,
@@ -388,7 +386,6 @@ pub(crate) struct Lease {
     pub(crate) gross: Watts,
 }
 
-/// The site's HTTP.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     agent: ureq::Agent,

@@ -20,7 +20,6 @@ use crate::{Shared, TargetView};
 use listing::Listing;
 use workers::Workers;
 
-/// The proxy's routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/targets", get(targets))

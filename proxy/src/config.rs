@@ -72,12 +72,9 @@ pub struct PoolPatience {
     pub job_every: Duration,
 }
 
-/// A listener.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
-    /// Its name.
     pub name: String,
-    /// Where it listens.
     pub listen: SocketAddr,
     /// Where miners begin of which nothing better is known, a power of two.
     pub difficulty: Difficulty,
@@ -121,11 +118,8 @@ impl Server {
 /// A pool to mine at.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its name.
     pub name: String,
-    /// Its host.
     pub host: String,
-    /// Its port.
     pub port: u16,
     /// Who we are there.
     pub user: String,
@@ -169,7 +163,6 @@ pub enum OnPayoutChange {
 /// What happens to miners when no target can be mined at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoUpstream {
-    /// They stay.
     Hold,
     /// Those that are not curtailed are closed after this time, to use their own backup pools.
     ReleaseAfter(Duration),
@@ -199,7 +192,6 @@ impl Target {
         }
     }
 
-    /// Where it is.
     #[must_use]
     pub fn at(&self) -> HostPort {
         HostPort { host: self.host.clone(), port: self.port }

@@ -10,7 +10,6 @@ use directive::{Action, MachineId, Means, Standing};
 
 use crate::route::Usable;
 
-/// The present snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Directions {
     /// Targets to sit at, the active one first.
@@ -38,7 +37,6 @@ pub(crate) struct Orders {
 /// How a session is to be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serve {
-    /// It gets work.
     Work,
     /// It keeps its connection and gets none.
     Park,

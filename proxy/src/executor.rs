@@ -43,7 +43,6 @@ pub(crate) struct Executor {
     queue: Mutex<Queue>,
     /// Wakes the task that is the worker.
     worker: AtomicWaker,
-    /// Where helpers sleep.
     called: Condvar,
 }
 
@@ -59,7 +58,6 @@ struct Queue {
     turns: u32,
     /// The worker is up, or was woken.
     worker_is_up: bool,
-    /// Helpers asleep.
     asleep: usize,
     /// Helpers called that have not woken yet.
     calls: usize,

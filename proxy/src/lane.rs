@@ -14,7 +14,6 @@ use crate::work::LaneWork;
 /// What a lane tells the sessions on it.
 #[derive(Debug, Clone)]
 pub(crate) enum LaneState {
-    /// Work on this.
     Work(Arc<LaneWork>),
     /// Take another seat if there is one: the job at hand is one that somebody here has had.
     Refresh,

@@ -106,14 +106,7 @@ const FOLD_EVERY: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// A listener's address is taken or not ours.
     #[error("server {name}: cannot listen on {listen}: {source}")]
-    Listen {
-        /// The server's name.
-        name: String,
-        /// Its address.
-        listen: SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    Listen { name: String, listen: SocketAddr, source: std::io::Error },
     /// The system gives us no further thread.
     #[error("cannot start a thread for miners: {0}")]
     Thread(#[source] std::io::Error),
@@ -122,12 +115,7 @@ pub enum StartError {
     State(#[from] StateError),
     /// The share log's folder cannot be used.
     #[error("share log {}: {source}", dir.display())]
-    ShareLog {
-        /// The folder.
-        dir: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    ShareLog { dir: PathBuf, source: std::io::Error },
     /// A target's extranonce2 cannot hold the slot and the miners' bytes.
     #[error(
         "target {target}: extranonce2_size {size} leaves no room for {miner} bytes of the miner and 1 of the slot, together \
@@ -135,7 +123,6 @@ pub enum StartError {
         need = miner + 1
     )]
     DoesNotFit {
-        /// The target.
         target: String,
         /// Its extranonce2_size.
         size: u8,
@@ -147,9 +134,7 @@ pub enum StartError {
 /// A target as people see it.
 #[derive(Debug, Clone, Serialize)]
 pub struct TargetView {
-    /// Its name.
     pub name: String,
-    /// Where it is.
     pub address: String,
     /// Whom its TLS trusts; `None` for a plain connection.
     pub tls: Option<Trust>,
@@ -408,7 +393,6 @@ impl Proxy {
         self.shared.targets()
     }
 
-    /// All live sessions.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionView> {
         self.shared.sessions.views(&self.shared.names)

@@ -17,7 +17,6 @@ use crate::session::{HASHES, Level};
 /// How much the sessions that want work hash, all together.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    /// Hashes a second.
     hashrate: AtomicU64,
 }
 

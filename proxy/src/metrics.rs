@@ -83,13 +83,11 @@ type Histograms = Family<UpstreamLabel, Histogram, fn() -> Histogram>;
 /// Who knew the answer to a submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnsweredBy {
-    /// We did.
     Proxy,
     /// The pool was asked.
     Pool,
 }
 
-/// The proxy's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     targets: Vec<Arc<TargetCounters>>,
@@ -417,7 +415,6 @@ impl Metrics {
             .set(count);
     }
 
-    /// Sums all targets.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for target in self.targets.iter().chain([&self.nowhere]) {
@@ -501,7 +498,6 @@ pub struct Counts {
     pub unresolved: u64,
     /// For a job not held any more, or retired by its pool.
     pub stale: u64,
-    /// Searched before.
     pub duplicate: u64,
     /// Missed the advertised difficulty.
     pub low: u64,

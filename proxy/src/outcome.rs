@@ -25,7 +25,6 @@ pub(crate) enum Outcome {
     Unresolved,
     /// A job we no longer hold, or that its pool has retired.
     Stale,
-    /// Searched before.
     Duplicate,
     /// The hash misses the difficulty advertised with the job.
     LowDifficulty,

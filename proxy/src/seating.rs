@@ -31,7 +31,6 @@ pub(crate) struct Seating {
 /// Where a session finds itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Where it was.
     Kept,
     /// On another seat, with work to be taken.
     New,
@@ -46,7 +45,6 @@ pub(crate) enum Place {
 /// What a lane said.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// Hand this out.
     Work(Arc<LaneWork>),
     /// Look for another place: [`Seating::settle`].
     Settle,

@@ -66,7 +66,6 @@ pub(crate) enum Input<'a> {
     Verdict(PoolVerdict),
     /// Work to hand out.
     Work(&'a Arc<LaneWork>),
-    /// Time went by.
     Tick,
 }
 
@@ -77,7 +76,6 @@ pub(crate) struct Outbox {
     pub(crate) bytes: Vec<u8>,
     /// Shares for the pool.
     pub(crate) forwards: Vec<Forward>,
-    /// What to count.
     pub(crate) counts: Vec<Counted>,
     /// The answers among the bytes: who knew them, and when their submits were read.
     pub(crate) answered: Vec<(AnsweredBy, Instant)>,
@@ -118,7 +116,6 @@ pub(crate) struct Forward {
     /// Version bits as the pool must get them.
     pub(crate) version_bits: Option<u32>,
     pub(crate) ticket: u32,
-    /// What it proves.
     pub(crate) worth: Worth,
     /// Present when the share meets the network target.
     pub(crate) block: Option<Box<Proof>>,
@@ -126,7 +123,6 @@ pub(crate) struct Forward {
     pub(crate) record: Option<Box<Record>>,
 }
 
-/// One miner.
 #[derive(Debug)]
 pub(crate) struct Session {
     rules: Arc<SessionRules>,
@@ -214,7 +210,6 @@ impl Session {
         self.connected_at + Duration::from_millis(u64::from(self.last_sent_tenths) * 100)
     }
 
-    /// Difficulty last advertised.
     pub(crate) fn difficulty(&self) -> Option<Difficulty> {
         self.aim.sent()
     }
@@ -700,7 +695,6 @@ enum Judgement {
     Forward(Forward),
     /// Good, and below the pool's difficulty.
     Credit(Counted),
-    /// No.
     Reject(Counted, RejectCode),
 }
 

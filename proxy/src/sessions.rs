@@ -58,7 +58,6 @@ impl Shown {
         self.difficulty = difficulty.map_or(0.0, Difficulty::get);
     }
 
-    /// Difficulty last advertised.
     pub(crate) fn difficulty(&self) -> Option<f64> {
         Some(self.difficulty).filter(|difficulty| *difficulty > 0.0)
     }
@@ -117,7 +116,6 @@ pub(crate) enum SessionState {
 }
 
 impl SessionState {
-    /// Every state.
     pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Working, Self::Waiting, Self::Parked];
 
     /// Its name in metrics and answers.
@@ -134,11 +132,9 @@ impl SessionState {
 /// A session as people see it.
 #[derive(Debug, Clone, Serialize)]
 pub struct SessionView {
-    /// Its number.
     pub session: u64,
     /// Where the miner comes from.
     pub peer: SocketAddr,
-    /// When it connected.
     pub connected_at: Timestamp,
     /// The listener it came to.
     pub server: String,
@@ -152,7 +148,6 @@ pub struct SessionView {
     pub user_agent: Option<String>,
     /// The target it works for.
     pub target: Option<String>,
-    /// Difficulty last advertised.
     pub difficulty: Option<f64>,
     /// Hashes a second, as its shares showed at the newest job.
     pub hashrate: Option<f64>,
@@ -193,7 +188,6 @@ impl SessionHandle {
         self.wake_at_ms.store(at_ms, Ordering::Relaxed);
     }
 
-    /// When it connected.
     pub(crate) fn connected_at(&self) -> Timestamp {
         Timestamp::from_millisecond(self.connected_at_ms).expect("made from one")
     }
@@ -204,7 +198,6 @@ impl SessionHandle {
         Timestamp::from_millisecond(self.connected_at_ms + i64::from(tenths) * 100).ok()
     }
 
-    /// Makes its view.
     pub(crate) fn view(&self, names: &Names) -> SessionView {
         let shown = self.shown.lock();
         SessionView {
@@ -227,7 +220,6 @@ impl SessionHandle {
     }
 }
 
-/// All live sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_number: DashMap<u64, Arc<SessionHandle>>,
@@ -258,7 +250,6 @@ impl Sessions {
         shared
     }
 
-    /// Live sessions.
     pub(crate) fn len(&self) -> usize {
         self.by_number.len()
     }

@@ -32,7 +32,6 @@ use writer::Writer;
 /// What the operator wants of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareLogConfig {
-    /// The folder.
     pub dir: PathBuf,
     /// A file that has reached this is closed, and another begun.
     pub rotate_bytes: u64,

@@ -37,7 +37,6 @@ struct Lane {
     leaving: bool,
 }
 
-/// One search space.
 #[derive(Debug)]
 pub(crate) struct Space {
     /// Bytes of a lane number: extranonce2_size − 1 − d.

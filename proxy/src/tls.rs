@@ -97,7 +97,6 @@ impl Tls {
         Self::verified(Trust::Anybody, Arc::new(trust::KeyVerifier::anybody(provider())))
     }
 
-    /// Whom it trusts.
     #[must_use]
     pub const fn trust(&self) -> Trust {
         self.trust

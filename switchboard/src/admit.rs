@@ -15,11 +15,8 @@ use crate::tree::{Population, Tree};
 /// The arithmetic of one feed over one interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// The feed.
     pub feed: FeedId,
-    /// From when.
     pub from: Timestamp,
-    /// Until when.
     pub to: Timestamp,
     /// Limit × continuous factor − reserve.
     pub usable: Watts,
@@ -35,7 +32,6 @@ pub struct Line {
     pub unassigned: Watts,
     /// What remains of it; negative when the feed is short already.
     pub available: Watts,
-    /// What is asked.
     pub asked: Watts,
 }
 
@@ -82,7 +78,6 @@ pub struct Lead {
     pub settle: Duration,
     /// How long headroom must then hold.
     pub prove_for: Duration,
-    /// Slack.
     pub margin: Duration,
 }
 
@@ -133,7 +128,6 @@ impl std::fmt::Display for Lead {
 /// A lease that fits, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admission {
-    /// The lease.
     pub lease: Lease,
     /// The tightest interval of every feed on its path.
     pub arithmetic: Vec<Line>,
@@ -166,10 +160,7 @@ pub enum Refusal {
     #[error(
         "feed {feed} has no meter, so that its headroom cannot be proven: it would need accept_unverified"
     )]
-    NotProvable {
-        /// The feed.
-        feed: FeedId,
-    },
+    NotProvable { feed: FeedId },
     /// Shedding should have begun already.
     #[error("too late by {} s: shedding should have begun at {latest_safe_start}; it needs {lead}", .missing.as_secs())]
     TooLate {

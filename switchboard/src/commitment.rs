@@ -14,12 +14,10 @@ use crate::lease::Lease;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// In the plan.
     #[default]
     Planned,
     /// Every receiver holds the timeline that frees its power.
     Armed,
-    /// Machines are going.
     Shedding,
     /// Meters show that its power is free.
     Proven,
@@ -43,7 +41,6 @@ impl Phase {
         Self::Closed,
     ];
 
-    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,14 +64,12 @@ pub struct Breach {
     pub missing: Watts,
     /// Whether that was measured.
     pub measured: bool,
-    /// Why, in words.
     pub why: String,
 }
 
 /// What one feed shows against what it must keep free.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The feed.
     pub feed: FeedId,
     /// Headroom that its meter proves.
     pub headroom: Option<Watts>,
@@ -161,18 +156,13 @@ impl Evidence {
 /// What happened to a commitment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
-    /// It moved on.
     Moved {
-        /// From here.
         from: Phase,
-        /// To there.
         to: Phase,
-        /// Why, in words.
         why: String,
     },
     /// It rests on something that proves nothing.
     Unverified {
-        /// On what.
         why: String,
     },
     /// The promise is not kept.

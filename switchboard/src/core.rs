@@ -28,9 +28,7 @@ use outbox::Outbox;
 /// Something that happens to the switchboard.
 #[derive(Debug)]
 pub enum Input {
-    /// Time passed.
     Tick,
-    /// A receiver reported.
     Report(Report),
     /// Somebody asks; the answer carries the same number.
     Command(u64, Box<Command>),
@@ -41,36 +39,26 @@ pub enum Input {
 /// What the switchboard wants done.
 #[derive(Debug, Default)]
 pub struct Outputs {
-    /// Tell every receiver.
     pub timeline: Option<Arc<Timeline>>,
-    /// Tell every receiver.
     pub permit: Option<Permit>,
     /// Take back the permit that was told last.
     pub withdraw: bool,
-    /// Tell every receiver.
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
     /// Append to the ledger in one piece, and say what became of it. Never more than one at a time.
     pub append: Option<Vec<Entry>>,
-    /// Answers to commands.
     pub answers: Vec<(u64, Answer)>,
 }
 
 /// What was counted since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Timelines sent out.
     pub directives: u64,
-    /// Permits sent out.
     pub permits: u64,
     /// Times at which a permit was due and withheld.
     pub permits_withheld: u64,
-    /// Leases committed.
     pub committed: u64,
-    /// Lease requests refused.
     pub refused: u64,
-    /// Policies taken.
     pub policies_loaded: u64,
-    /// Policies refused.
     pub policies_refused: u64,
     /// Appends to the ledger that failed.
     pub ledger_failures: u64,
@@ -78,13 +66,11 @@ pub struct Tally {
     pub entries_dropped: u64,
     /// Breaches put on record.
     pub breaches: u64,
-    /// Reports taken in.
     pub reports: u64,
     /// Steps of the wall clock.
     pub clock_steps: u64,
 }
 
-/// The switchboard's mind.
 #[derive(Debug)]
 pub struct Core {
     policy: Arc<Policy>,

@@ -10,7 +10,6 @@ use directive::{FeedId, GroupId, MachineId, MeterId, Watts};
 /// A policy that cannot be wrong: what exists, how to decide, what is safe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// The facility's name.
     pub site: String,
     /// The operator's count of edits (`revision`), if the file carries one.
     pub revision: Option<u64>,
@@ -26,7 +25,6 @@ pub struct Policy {
     pub feeds: Vec<Feed>,
     /// Groups in the order of the file.
     pub groups: Vec<Group>,
-    /// Meters by name.
     pub meters: BTreeMap<MeterId, MeterSpec>,
     /// How to choose machines and when to call a shed proven.
     pub dispatch: Dispatch,
@@ -36,24 +34,19 @@ pub struct Policy {
     pub failsafe: Failsafe,
 }
 
-/// One electrical node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feed {
-    /// Its name.
     pub id: FeedId,
     /// The node that feeds it; `None` for the root.
     pub parent: Option<FeedId>,
-    /// Its rating.
     pub limit: Watts,
     /// The share of the rating that may be drawn continuously (0, 1].
     pub continuous_factor: f64,
-    /// Never planned into.
     pub reserve: Watts,
     /// What the house itself draws here (cooling, lights).
     pub house: Watts,
     /// Ceiling on this feed's total load when the plan has run out.
     pub default_constraint: Option<Watts>,
-    /// What measures it.
     pub meter: Option<MeterId>,
 }
 
@@ -68,7 +61,6 @@ impl Feed {
 /// Machines that are planned alike.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// Its name.
     pub id: GroupId,
     /// The feed its machines hang on.
     pub feed: FeedId,
@@ -78,7 +70,6 @@ pub struct Group {
     pub machines: u32,
     /// What one draws when it hashes.
     pub watts: Watts,
-    /// Its efficiency.
     pub joules_per_terahash: f64,
     /// What one draws when it sleeps.
     pub residual: Watts,
@@ -89,9 +80,7 @@ pub struct Group {
     pub shed_p95: Option<Duration>,
     /// Measured time from wake command to full load, 95th percentile.
     pub restore_p95: Duration,
-    /// Shortest time awake.
     pub min_up: Duration,
-    /// Shortest time asleep.
     pub min_down: Duration,
 }
 
@@ -133,18 +122,13 @@ pub enum ActuatorSpec {
         concurrency: usize,
     },
     /// A driver that the program registers itself under this name (the demo's simulated machines).
-    Registered {
-        /// The name.
-        name: String,
-    },
+    Registered { name: String },
 }
 
 /// A meter and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeterSpec {
-    /// Its name.
     pub id: MeterId,
-    /// The driver.
     pub source: MeterSource,
     /// How often it is read.
     pub period: Duration,
@@ -157,15 +141,9 @@ pub struct MeterSpec {
 pub enum MeterSource {
     /// A file that something else rewrites: a number in kW, optionally followed by the RFC 3339
     /// time of measurement.
-    File {
-        /// Its path.
-        path: std::path::PathBuf,
-    },
+    File { path: std::path::PathBuf },
     /// A driver that the program registers itself under this name.
-    Registered {
-        /// The name.
-        name: String,
-    },
+    Registered { name: String },
 }
 
 /// In what order machines go.

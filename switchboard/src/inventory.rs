@@ -33,7 +33,6 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
-    /// It may mine.
     Running,
     /// It was told to go and has time left to.
     Commanded,
@@ -95,7 +94,6 @@ struct Measured {
 /// A receiver, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReceiverView {
-    /// Its name.
     pub receiver: String,
     /// `proxy` or `agent`.
     pub role: &'static str,
@@ -115,7 +113,6 @@ pub struct ReceiverView {
 /// A machine, for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MachineView {
-    /// Its name.
     pub machine: MachineId,
     /// The group that claims it.
     pub group: Option<directive::GroupId>,
@@ -129,7 +126,6 @@ pub struct MachineView {
     pub device: Option<MachineReport>,
 }
 
-/// The newest reports.
 #[derive(Debug, Default)]
 pub struct Inventory {
     receivers: BTreeMap<String, Receiver>,

@@ -23,13 +23,10 @@ pub enum Class {
 /// Power committed to a tenant. Made by [`LeaseRequest::check`] only, so its figures are sane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Its name.
     pub id: LeaseId,
-    /// Who rents it.
     pub tenant: String,
     /// How strongly it is promised.
     pub class: Class,
-    /// Critical IT load.
     pub it: Watts,
     /// What the building adds to each watt of IT.
     pub pue: f64,
@@ -39,7 +36,6 @@ pub struct Lease {
     pub feed: FeedId,
     /// From when it may be drawn.
     pub start: Timestamp,
-    /// Until when.
     pub end: Timestamp,
     /// How long before the start headroom must be proven.
     pub ready_before: Duration,
@@ -80,7 +76,6 @@ pub struct LeaseRequest {
     /// The lease's name; made up when absent.
     #[serde(default)]
     pub id: Option<Value>,
-    /// Who rents it.
     #[serde(default)]
     pub tenant: Option<Value>,
     /// `firm`.

@@ -22,7 +22,6 @@ use crate::commitment::{Breach, Figure, Phase};
 use crate::lease::Lease;
 use crate::plan::{Deficit, Selection};
 
-/// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
@@ -31,11 +30,8 @@ pub enum Event {
         /// One more than the last.
         epoch: u64,
     },
-    /// Power was committed.
     LeaseCommitted {
-        /// The lease.
         lease: Lease,
-        /// Why it fits.
         arithmetic: Vec<Line>,
         /// The request it came from, where the client gave it a key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +39,6 @@ pub enum Event {
     },
     /// A lease was cancelled.
     LeaseCancelled {
-        /// Which.
         lease: LeaseId,
         /// From when it counts no more.
         cancelled_at: Timestamp,
@@ -52,7 +47,6 @@ pub enum Event {
     },
     /// A plan was sent out.
     Decided {
-        /// Its number.
         number: Generation,
         /// SHA-256 of the policy it was made under.
         policy: String,
@@ -68,29 +62,18 @@ pub enum Event {
     },
     /// A lease's power came a step further.
     CommitmentMoved {
-        /// Whose.
         lease: LeaseId,
-        /// From here.
         from: Phase,
-        /// To there.
         to: Phase,
-        /// Why, in words.
         why: String,
         /// What the meters showed.
         figures: Vec<Figure>,
     },
     /// A lease rests on something that proves nothing.
-    Unverified {
-        /// Which.
-        lease: LeaseId,
-        /// On what.
-        why: String,
-    },
+    Unverified { lease: LeaseId, why: String },
     /// A promise was not kept.
     Breached {
-        /// To whom.
         lease: LeaseId,
-        /// What is missing.
         breach: Breach,
         /// What the meters showed.
         figures: Vec<Figure>,
@@ -106,7 +89,6 @@ pub enum Event {
     PolicyRefused {
         /// SHA-256 of the file.
         digest: String,
-        /// Why, in words.
         why: String,
         /// Watts missing for what is committed already.
         shortfall: Watts,
@@ -134,9 +116,7 @@ impl Event {
 /// An event and when it happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// When.
     pub at: Timestamp,
-    /// What.
     pub event: Event,
 }
 
@@ -202,7 +182,6 @@ pub trait LedgerStore: Send + 'static {
     /// [`LedgerError`] when they could not be made durable: then none of them is there.
     fn append(&mut self, entries: &[Entry]) -> Result<Head, LedgerError>;
 
-    /// The newest entry.
     fn head(&self) -> Head;
 }
 
@@ -221,37 +200,23 @@ pub struct Tampered {
 pub enum LedgerError {
     /// Somebody else holds it.
     #[error("{path} is held by another process: only one switchboard may use a ledger")]
-    Locked {
-        /// The lock's file.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// A later version wrote it.
     #[error(
         "the ledger has schema {found}, this program knows up to {known}: use the newer program"
     )]
-    NewerSchema {
-        /// Its schema.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
+    NewerSchema { found: i64, known: i64 },
     /// It is not as it was written.
     #[error(transparent)]
     Tampered(#[from] Tampered),
     /// The disk is full.
     #[error("no room for the ledger: {0}")]
     Full(String),
-    /// SQLite failed otherwise.
     #[error("ledger database: {0}")]
     Database(String),
     /// A file around it failed.
     #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
 }
 
 #[cfg(test)]

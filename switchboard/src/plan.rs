@@ -29,14 +29,12 @@ use crate::tree::{Population, Tree};
 pub struct Fleet {
     /// Machines seen, for each group in the policy's order.
     pub groups: Vec<Vec<Known>>,
-    /// Machines to count.
     pub population: Population,
 }
 
 /// A machine that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Its name.
     pub id: MachineId,
     /// Whether an actuator reaches it.
     pub reached: bool,
@@ -47,7 +45,6 @@ pub struct Known {
 /// One time for which a machine is off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
-    /// The machine's group.
     pub group: GroupId,
     /// The lease it makes room for; none when the feed is short by itself.
     pub lease: Option<LeaseId>,
@@ -88,7 +85,6 @@ impl Selection {
         self.off.get(machine)?.iter().rev().find(|chosen| chosen.covers(at))
     }
 
-    /// Every choice.
     pub fn iter(&self) -> impl Iterator<Item = (&MachineId, &Chosen)> {
         self.off
             .iter()
@@ -137,11 +133,8 @@ impl Selection {
 /// Room at one feed over one interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Room {
-    /// The feed.
     pub feed: FeedId,
-    /// From when.
     pub from: Timestamp,
-    /// Until when.
     pub to: Timestamp,
     /// Leases here and below.
     pub committed: Watts,
@@ -154,11 +147,8 @@ pub struct Room {
 /// A feed that the plan cannot bring below its limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deficit {
-    /// The feed.
     pub feed: FeedId,
-    /// From when.
     pub from: Timestamp,
-    /// Watts missing.
     pub short: Watts,
 }
 
@@ -186,14 +176,12 @@ pub struct Plan {
     pub horizon: Timestamp,
     /// The policy it was made under.
     pub policy: String,
-    /// The machines chosen.
     #[serde(skip)]
     pub selection: Selection,
     /// What happens, in order of time.
     pub steps: Vec<Step>,
     /// Room by feed and interval.
     pub rooms: Vec<Room>,
-    /// By lease.
     pub leases: BTreeMap<LeaseId, LeasePlan>,
     /// Feeds that stay short.
     pub deficits: Vec<Deficit>,

@@ -12,9 +12,7 @@ const PERIOD_MAX: Duration = Duration::from_secs(86_400);
 pub enum Kind {
     /// Put it to sleep.
     Sleep,
-    /// Wake it.
     Wake,
-    /// Read it back.
     Read,
 }
 

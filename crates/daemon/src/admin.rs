@@ -103,7 +103,6 @@ pub enum AdminError {
     Bind {
         /// The address asked for.
         addr: SocketAddr,
-        /// The system's error.
         source: std::io::Error,
     },
 }

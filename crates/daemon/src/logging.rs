@@ -18,7 +18,6 @@ use queue::LineQueue;
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
     #[default]
     Text,
     /// One JSON object per line, for collectors.
@@ -51,14 +50,10 @@ impl fmt::Display for LogFormat {
 pub enum LoggingError {
     /// Neither `text` nor `json`.
     #[error("log format {format:?} is none of \"text\", \"json\"")]
-    UnknownFormat {
-        /// The word given.
-        format: String,
-    },
+    UnknownFormat { format: String },
     /// The filter is not one.
     #[error("log filter {filter:?}: {source}")]
     BadFilter {
-        /// The filter given.
         filter: String,
         /// What is wrong with it.
         source: ParseError,

@@ -27,36 +27,16 @@ pub struct StateFile {
 pub enum StateError {
     /// The file system said no. Trying again may help.
     #[error("state file {}: {action}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
+    Io { path: PathBuf, action: &'static str, source: io::Error },
     /// It is there, but is not what was stored. Trying again does not help.
     #[error("state file {} is corrupt: {source}; move it away to start without it", path.display())]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
+    Corrupt { path: PathBuf, source: serde_json::Error },
     /// Longer than [`STATE_MAX`].
     #[error("state file {} is longer than {STATE_MAX} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
+    TooLong { path: PathBuf },
     /// The value cannot be written as JSON.
     #[error("state for {} cannot be written as JSON: {source}", path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    Unwritable { path: PathBuf, source: serde_json::Error },
 }
 
 impl StateFile {
@@ -66,7 +46,6 @@ impl StateFile {
         Self { path: path.into(), writing: Mutex::new(()) }
     }
 
-    /// The file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

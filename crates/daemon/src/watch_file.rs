@@ -55,7 +55,6 @@ impl FileWatch {
         Self { path, seen, hint, _watcher: watcher }
     }
 
-    /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

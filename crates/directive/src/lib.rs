@@ -5,6 +5,8 @@
 //! ([`Receiver`]), and the traits behind which the world hides ([`Link`], [`Actuator`], [`Meter`]).
 //! It does no IO: the in-process link is a pair of channels.
 
+#![warn(missing_docs)]
+
 mod actuator;
 mod guard;
 mod id;

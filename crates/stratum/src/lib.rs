@@ -9,6 +9,8 @@
 //! The crate is tolerant in what it reads and canonical in what it writes. Nothing a peer sends is
 //! passed on unparsed, and no bytes make it panic.
 
+#![warn(missing_docs)]
+
 pub mod client_message;
 pub mod client_role;
 pub mod difficulty;

@@ -53,11 +53,8 @@ pub struct Header {
     pub prevhash: Hash,
     /// Root over all transactions.
     pub merkle_root: Hash,
-    /// Time, unix seconds.
     pub ntime: u32,
-    /// Network target, compact.
     pub nbits: u32,
-    /// What is searched.
     pub nonce: u32,
 }
 

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// For measuring.
     pub at: Instant,
     /// For `ntime` and for people.
     pub wall: Timestamp,
@@ -27,7 +26,6 @@ impl Moment {
     }
 }
 
-/// Reads both clocks.
 #[must_use]
 pub fn moment() -> Moment {
     Moment { at: now(), wall: wall() }

@@ -34,7 +34,6 @@ use machine::SimMachine;
 /// What is to be simulated below one feed.
 #[derive(Debug, Clone, Default)]
 pub struct FacilitySpec {
-    /// The machines.
     pub machines: Vec<MachineSpec>,
     /// What the house draws.
     pub house: Watts,
@@ -45,11 +44,8 @@ pub struct FacilitySpec {
 /// What is drawn at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Power {
-    /// By the machines.
     pub mining: Watts,
-    /// By all tenants.
     pub tenants: Watts,
-    /// By the house.
     pub house: Watts,
 }
 
@@ -70,7 +66,6 @@ pub enum SpecError {
     /// A machine would draw more asleep than awake.
     #[error("machine {machine}: residual {residual} is more than its {awake} awake")]
     Residual {
-        /// Which.
         machine: MachineId,
         /// What it would draw asleep.
         residual: Watts,
@@ -142,7 +137,6 @@ impl SimFacility {
         self.inner.lock().machines.get(machine).map(SimMachine::hashing)
     }
 
-    /// The machines' names.
     #[must_use]
     pub fn machines(&self) -> Vec<MachineId> {
         self.inner.lock().machines.keys().cloned().collect()

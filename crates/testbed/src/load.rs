@@ -37,7 +37,6 @@ use report::millis;
 pub struct LoadConfig {
     /// The tool's pools; the peer's upstream is pointed at them.
     pub pool: PoolSettings,
-    /// How many miners.
     pub miners: usize,
     /// So many of them connect at a time.
     pub connect_window: usize,
@@ -55,7 +54,6 @@ pub struct LoadConfig {
     pub worker: String,
     /// The password of all.
     pub password: String,
-    /// The peer's processes.
     pub pids: Vec<u32>,
     /// How long the peer may take to hand a first job on.
     pub wait: Duration,
@@ -73,26 +71,13 @@ pub struct LoadConfig {
 pub enum LoadError {
     /// A pool's address is taken or not ours.
     #[error("the pool cannot listen on {listen}: {source}")]
-    Listen {
-        /// The address.
-        listen: SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// Nobody listens there.
+    Listen { listen: SocketAddr, source: io::Error },
     #[error("cannot connect to {connect}: {source}")]
-    Unreachable {
-        /// The peer.
-        connect: SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
+    Unreachable { connect: SocketAddr, source: io::Error },
     /// The peer let a miner go before it could work.
     #[error("{connect}: {fault} ({ready} miners were ready)")]
     Handshake {
-        /// The peer.
         connect: SocketAddr,
-        /// What happened.
         fault: String,
         /// Miners that were ready by then.
         ready: usize,
@@ -101,10 +86,7 @@ pub enum LoadError {
     #[error(
         "{connect} sets a difficulty above 2^-18: configure it to 2^-26 or easier, so that a share costs about 64 hashes"
     )]
-    TooHard {
-        /// The peer.
-        connect: SocketAddr,
-    },
+    TooHard { connect: SocketAddr },
     /// More connections than this process may hold.
     #[error(
         "{miners} miners need {needed} open files (the pool's side included), and this process may have {limit}"
@@ -112,25 +94,15 @@ pub enum LoadError {
     OpenFiles {
         /// The miners asked for.
         miners: usize,
-        /// What they need.
         needed: u64,
-        /// What there is.
         limit: u64,
     },
     /// A process of the peer is gone, or not ours to look at.
     #[error("cannot read the CPU time and memory of process {pids:?}")]
-    Process {
-        /// The processes.
-        pids: Vec<u32>,
-    },
+    Process { pids: Vec<u32> },
     /// The system let the tool down.
     #[error("cannot {doing}: {source}")]
-    Tool {
-        /// At what.
-        doing: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
+    Tool { doing: &'static str, source: io::Error },
 }
 
 /// A bench whose pool already listens, so that a peer can be pointed at it.

@@ -55,7 +55,6 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// Stop hashing and end when all is answered.
     finish: CancellationToken,
-    /// End now.
     abort: CancellationToken,
 }
 
@@ -86,7 +85,6 @@ impl TestMiner {
         self.shared.brain.lock().wire()
     }
 
-    /// Its power switch.
     #[must_use]
     pub const fn switch(&self) -> &PowerSwitch {
         &self.switch

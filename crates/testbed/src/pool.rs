@@ -48,7 +48,6 @@ impl fmt::Display for ConnectionId {
 /// How much a pool says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// Everything.
     Normal,
     /// It answers, but brings no job.
     Quiet,
@@ -59,7 +58,6 @@ pub enum Mood {
 /// How true its answers to submits are. The counts are true in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdicts {
-    /// As judged.
     Truthful,
     /// A refusal for every submit, unjudged.
     RejectAll,
@@ -78,7 +76,6 @@ pub enum PoolError {
     /// Its address cannot be listened on.
     #[error("cannot listen on {addr}")]
     Listen {
-        /// The address.
         addr: SocketAddr,
         /// What the system says.
         source: std::io::Error,
@@ -106,7 +103,6 @@ impl TestPool {
         Ok(Self { hub: Hub::start(config, listener, addr), addr })
     }
 
-    /// Where it listens.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr

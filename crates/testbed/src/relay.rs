@@ -42,16 +42,13 @@ pub struct Weather {
     pub gather: Option<(usize, Duration)>,
     /// One byte in so many is changed in one bit.
     pub corrupt_one_in: Option<u32>,
-    /// Bytes a second.
     pub rate: Option<u32>,
     /// Whether bytes pass at all.
     pub flow: Flow,
 }
 
-/// Whether bytes pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Flow {
-    /// They do.
     #[default]
     Open,
     /// They are not read: the sender's window fills up.
@@ -80,9 +77,7 @@ impl Weather {
 /// What went through a relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RelayCounts {
-    /// Connections taken.
     pub connects: u64,
-    /// Connections open now.
     pub open: u64,
     /// Connections taken whose other end could not be reached.
     pub failed: u64,
@@ -90,9 +85,7 @@ pub struct RelayCounts {
     pub there: u64,
     /// Bytes written from the one who was connected to.
     pub back: u64,
-    /// Bytes thrown away.
     pub lost: u64,
-    /// Bytes changed.
     pub corrupted: u64,
 }
 
@@ -167,7 +160,6 @@ impl Relay {
         Ok(Self { shared, addr })
     }
 
-    /// Where it listens.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr

@@ -37,7 +37,6 @@ pub struct Identity {
 /// When a certificate holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// Now.
     Now,
     /// Until the year 2000.
     Past,

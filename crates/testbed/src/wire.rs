@@ -13,9 +13,7 @@ use serde_json::value::RawValue;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// It was received.
     In,
-    /// It was sent.
     Out,
 }
 
@@ -60,7 +58,6 @@ pub struct Envelope<'a> {
     /// What is asked or told.
     #[serde(default)]
     pub method: Option<String>,
-    /// Its arguments.
     #[serde(default)]
     pub params: Value,
     /// An answer's result; a missing one reads as null.

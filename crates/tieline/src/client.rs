@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::cli::Server;
 
-/// A process's HTTP.
 #[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
@@ -16,12 +15,9 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// What came back.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body.
     pub body: Value,
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use daemon::settings::Mistakes;
 
-/// A failed command.
 #[derive(Debug)]
 pub enum Failure {
     /// The configuration or policy is wrong: exit 78, so that a supervisor does not try again.

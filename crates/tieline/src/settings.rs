@@ -14,7 +14,6 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// What is logged, in the words of `RUST_LOG`.
     pub log_filter: String,
-    /// Where HTTP listens.
     pub admin_listen: SocketAddr,
     /// Further names under which HTTP may be asked for.
     pub admin_hosts: Vec<String>,
@@ -24,7 +23,6 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Where what must survive a restart is kept.
     pub state_dir: PathBuf,
-    /// The proxy.
     pub proxy: proxy::Config,
     /// The switchboard, if this process has one.
     pub switchboard: Option<SwitchboardSettings>,
@@ -33,9 +31,7 @@ pub struct Settings {
 /// Where the switchboard's files are.
 #[derive(Debug, Clone)]
 pub struct SwitchboardSettings {
-    /// The policy.
     pub policy: PathBuf,
-    /// The ledger.
     pub ledger: PathBuf,
 }
 

@@ -23,7 +23,6 @@ use crate::drivers::{Registered, answers_within, drivers};
 
 /// What a site is made of.
 pub struct SiteConfig {
-    /// The proxy.
     pub proxy: proxy::Config,
     /// The control plane, if this process has one.
     pub control: Option<ControlConfig>,
@@ -35,7 +34,6 @@ pub struct SiteConfig {
 pub struct ControlConfig {
     /// The policy to start with.
     pub policy: Arc<Policy>,
-    /// The ledger's file.
     pub ledger: PathBuf,
     /// Drivers that the program brings along.
     pub registered: Registered,
@@ -48,7 +46,6 @@ pub struct ControlConfig {
 
 /// A running site. Its tasks end with the [`Tasks`] it was started on.
 pub struct Site {
-    /// The data plane.
     pub proxy: Proxy,
     /// The control plane, if there is one.
     pub switchboard: Option<Handle>,

@@ -42,8 +42,10 @@ struct Stage {
 enum Pool {
     /// A pool with a mind of its own.
     Test(TestPool),
-    /// The session's words.
-    Scripted { listener: TcpListener, line: Option<BufReader<TcpStream>> },
+    Scripted {
+        listener: TcpListener,
+        line: Option<BufReader<TcpStream>>,
+    },
 }
 
 /// Plays a session. The error names the line of the file at fault.

@@ -21,7 +21,6 @@
 
 use std::fmt;
 
-/// A session.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Script {
     pub(super) facts: Vec<String>,
@@ -62,7 +61,6 @@ impl fmt::Display for Mistake {
 }
 
 impl Script {
-    /// Reads a file.
     pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
         let mut script = Self::default();
         for (index, line) in text.lines().enumerate() {

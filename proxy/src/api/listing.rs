@@ -61,7 +61,6 @@ pub(super) struct Window {
     pub(super) after: Option<Place>,
 }
 
-/// One page.
 #[derive(Debug, Serialize)]
 pub(super) struct Listing<T> {
     /// Entries that pass the filters, over all pages.

@@ -94,7 +94,6 @@ fn index(wanted: Option<&str>, names: &[String], field: &str) -> Result<Option<u
     }
 }
 
-/// Lists sessions.
 pub(super) fn list(
     sessions: &Sessions,
     names: &Names,

@@ -95,7 +95,6 @@ pub(super) struct Workers {
     hashrate: Hashrate,
 }
 
-/// Lists workers.
 pub(super) fn list(machines: &Machines, query: &Query, now: Instant) -> Result<Workers, ApiError> {
     let Query { offset, limit, cursor, sort, worker_name, serving } = query;
     let (key, window) = Window::read(sort.as_deref(), &KEYS, *offset, *limit, cursor.as_deref())?;

@@ -16,7 +16,6 @@ pub(crate) enum Refusal {
     TooManyFailures,
 }
 
-/// The doorkeeper.
 #[derive(Debug)]
 pub(crate) struct Admission {
     sessions_max: usize,

@@ -152,7 +152,6 @@ pub(super) struct Connection {
     drained: bool,
     /// It was subscribed and authorized once.
     was_ready: bool,
-    /// Why it ended.
     reason: Option<&'static str>,
     shared: Arc<Downstream>,
 }

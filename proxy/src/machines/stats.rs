@@ -67,7 +67,6 @@ impl MachineStats {
         self.shares.load(Relaxed)
     }
 
-    /// Their summed difficulty.
     pub(crate) fn work(&self) -> f64 {
         f64::from_bits(self.work.load(Relaxed))
     }
@@ -89,7 +88,6 @@ impl MachineStats {
         self.still_hashing.load(Relaxed)
     }
 
-    /// Live sessions.
     pub(crate) fn sessions(&self) -> u32 {
         self.sessions.load(Relaxed)
     }

@@ -30,7 +30,6 @@ impl Histogram {
         Self { inner: Arc::new(Inner { bounds, counts, sum_us: AtomicU64::new(0) }) }
     }
 
-    /// Counts a duration.
     pub(crate) fn observe(&self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let Inner { bounds, counts, sum_us } = &*self.inner;

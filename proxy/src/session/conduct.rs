@@ -7,7 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-/// A miner's record.
 #[derive(Debug)]
 pub(super) struct Conduct {
     faults: u32,
@@ -33,7 +32,6 @@ pub(crate) enum Correction {
     Renew,
     /// It is asked to connect again.
     Reconnect,
-    /// It is closed.
     Close,
 }
 
@@ -55,7 +53,6 @@ const RUNGS: [(Duration, Correction); 3] = [
 const RUNG_SHARES: usize = 8;
 
 impl Conduct {
-    /// A clean record.
     pub(super) fn new(now: Instant) -> Self {
         Self { faults: 0, forgiven_at: now, names_refused: 0, names_from: now, streak: None }
     }

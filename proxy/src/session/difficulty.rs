@@ -19,9 +19,7 @@ use crate::load::Hold;
 pub(crate) struct DifficultyRules {
     /// Where sessions begin of whose machine nothing is known.
     pub(crate) start: Level,
-    /// Never advertise less.
     pub(crate) min: Level,
-    /// Never advertise more.
     pub(crate) max: Level,
     /// A miner should find a share in so many seconds; `None` leaves every session where it begins.
     pub(crate) interval: Option<f64>,
@@ -32,7 +30,6 @@ pub(crate) struct DifficultyRules {
 /// What a pool and its target allow with one job.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The pool's difficulty.
     pub(super) pool: Difficulty,
     /// What miners are held at while the pool's is too low for all of them.
     pub(super) hold: Option<Hold>,
@@ -96,7 +93,6 @@ impl Aim {
         }
     }
 
-    /// Difficulty last advertised.
     pub(super) fn sent(&self) -> Option<Difficulty> {
         self.sent.map(Level::difficulty)
     }

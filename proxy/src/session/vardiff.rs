@@ -39,7 +39,6 @@ impl Level {
         Self::rounded((work * interval).log2().round())
     }
 
-    /// Its difficulty.
     pub(crate) fn difficulty(self) -> Difficulty {
         Difficulty::new(self.get()).unwrap_or(Difficulty::ONE)
     }
@@ -87,7 +86,6 @@ pub(crate) enum Reason {
     Fast,
     /// Shares came, but slower than they should.
     Slow,
-    /// No shares came.
     Idle,
 }
 
@@ -387,7 +385,6 @@ impl Vardiff {
 }
 
 impl Count {
-    /// Shares an interval.
     fn rate(self) -> f32 {
         self.shares / self.intervals.max(f32::MIN_POSITIVE)
     }

@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::Entry;
 use crate::placement::job_id_text;
 
-/// One line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub(super) enum Line<'a> {
@@ -27,7 +26,6 @@ pub(super) enum Line<'a> {
         /// Bytes of half a line that were cut off.
         torn_bytes: u64,
     },
-    /// A submit's end.
     Share {
         seq: u64,
         time: Timestamp,
@@ -47,7 +45,6 @@ pub(super) enum Line<'a> {
     },
     /// Lines are missing here.
     Gap { seq: u64, time: Timestamp, lost: u64, reason: &'static str },
-    /// The log ends.
     Stop {
         seq: u64,
         time: Timestamp,
@@ -58,7 +55,6 @@ pub(super) enum Line<'a> {
 }
 
 impl Line<'_> {
-    /// Appends the line.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         serde_json::to_writer(&mut *out, self)
             .expect("numbers and text are JSON, and memory does not fail");

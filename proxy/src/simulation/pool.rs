@@ -46,7 +46,6 @@ struct Issued {
     retired_by: Option<u64>,
 }
 
-/// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     extranonce1: Vec<u8>,
@@ -61,7 +60,6 @@ pub(super) struct Connection {
     sent: u64,
 }
 
-/// One pool.
 #[derive(Debug)]
 pub(super) struct SimPool {
     pub(super) alive: bool,

@@ -36,7 +36,6 @@ use crate::work::{LaneWork, PoolVerdict, SubmitQueues, Upstream, UpstreamShare};
 use downstream::{Searched, Served};
 use upstream::Carrier;
 
-/// The whole site.
 pub(super) struct World {
     rng: StdRng,
     now: Instant,
@@ -326,7 +325,6 @@ pub(super) struct Seen {
     pub(super) issued: u64,
 }
 
-/// Lines kept.
 const WIRE_MAX: usize = 200;
 
 fn note(wire: &mut VecDeque<String>, line: impl FnOnce() -> String) {

@@ -21,7 +21,6 @@ pub enum Trust {
     Authorities,
     /// The holder of a pinned key.
     Pins,
-    /// Anybody.
     Anybody,
 }
 

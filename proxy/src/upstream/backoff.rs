@@ -10,7 +10,6 @@ use crate::tls::is_identity;
 
 /// Shortest upper bound of a wait.
 const FIRST: Duration = Duration::from_millis(500);
-/// Longest upper bound.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// What is waited where the pool, or its identity, is the matter.

@@ -87,7 +87,6 @@ impl InFlight {
         });
     }
 
-    /// How many wait.
     pub(super) const fn waiting(&self) -> usize {
         self.waiting
     }

@@ -20,7 +20,6 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Bytes that wait.
     pub(super) const fn len(&self) -> usize {
         self.lines.len() - self.written
     }
@@ -29,7 +28,6 @@ impl Outgoing {
         self.len() == 0
     }
 
-    /// Appends whole lines.
     pub(super) fn push(&mut self, lines: &[u8]) {
         self.lines.extend_from_slice(lines);
     }

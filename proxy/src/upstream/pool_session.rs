@@ -68,7 +68,6 @@ impl From<Terms> for PoolEvent {
     }
 }
 
-/// One pool connection.
 #[derive(Debug)]
 pub(crate) struct PoolSession {
     role: ClientRole,

@@ -25,7 +25,6 @@ const KNOWN_MAX: usize = 32;
 const TELL_EVERY: Duration = Duration::from_secs(3600);
 /// Printable characters in a row that make a tag: fewer come by chance in the numbers beside it.
 const TAG_MIN: usize = 6;
-/// Longest tag kept.
 const TAG_MAX: usize = 64;
 /// Bytes of a number beside a word that may be printable by chance, and then look like a part of
 /// it.
@@ -38,7 +37,6 @@ pub(super) struct Change {
     pub(super) payees: bool,
     /// To be told of, and not only acted upon.
     pub(super) news: bool,
-    /// In words.
     pub(super) detail: String,
 }
 

@@ -16,12 +16,15 @@ use stratum::error::RejectCode;
 /// What the answers so far come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nothing amiss.
     Fair,
     /// More than a tenth were refused.
-    RefusesMany { refused: u32, of: u32 },
-    /// It takes nothing.
-    TakesNothing { refused: u32 },
+    RefusesMany {
+        refused: u32,
+        of: u32,
+    },
+    TakesNothing {
+        refused: u32,
+    },
 }
 
 /// The answers of one connection.

@@ -17,7 +17,6 @@ use crate::inventory::MachineView;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
 
-/// What is asked.
 #[derive(Debug)]
 pub enum Command {
     /// Would this lease fit?
@@ -27,14 +26,11 @@ pub enum Command {
     Commit(LeaseRequest, Option<String>),
     /// Cancel a lease; one that is active only with `force`.
     Cancel {
-        /// Which.
         lease: LeaseId,
         /// Whether to cancel it although the tenant draws its power.
         force: bool,
     },
-    /// All leases.
     Leases,
-    /// One lease.
     Lease(LeaseId),
     /// The plan in force.
     Plan,
@@ -55,28 +51,20 @@ pub enum Command {
     Policy(Arc<Policy>),
 }
 
-/// What is answered.
 #[derive(Debug)]
 pub enum Answer {
-    /// It would fit.
     Admitted(Box<Admission>),
     /// It is committed, durably.
     Committed(Box<LeaseView>),
-    /// One lease.
     Lease(Box<LeaseView>),
-    /// All leases.
     Leases(Vec<LeaseView>),
-    /// The plan.
     Plan(Box<PlanView>),
     /// How it all stands.
     Status(Box<StatusView>),
-    /// The feeds.
     Feeds(Vec<FeedView>),
-    /// Machines.
     Machines(Vec<MachineView>),
     /// The ledger's newest entry.
     Head(LedgerHead),
-    /// It is done.
     Done,
     /// It is not done.
     Refused(Refused),
@@ -117,7 +105,6 @@ pub enum Refused {
     PolicyShort {
         /// The first lease that does not fit.
         lease: LeaseId,
-        /// Why.
         refusal: Box<Refusal>,
     },
     /// Nobody can say when the lease would start.
@@ -128,7 +115,6 @@ pub enum Refused {
     /// The ledger's disk is full.
     #[error("the ledger has no room: nothing was committed")]
     LedgerFull,
-    /// The ledger failed.
     #[error("the ledger failed: nothing was committed")]
     LedgerFailed,
 }

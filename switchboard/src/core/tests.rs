@@ -202,7 +202,6 @@ impl World {
         self.ask(Command::Commit(request, None))
     }
 
-    /// One second passes.
     fn step(&mut self) {
         self.secs += 1;
         let (wall, now) = (at(self.secs), self.now());

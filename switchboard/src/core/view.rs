@@ -16,7 +16,6 @@ use crate::plan::{Deficit, LeasePlan, Plan};
 /// One figure in both units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Figures {
-    /// Kilowatts, for people.
     pub kw: f64,
     /// Whole watts, for programs.
     pub watts: i64,
@@ -31,9 +30,7 @@ impl From<Watts> for Figures {
 /// A lease and where it stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct LeaseView {
-    /// Its name.
     pub id: LeaseId,
-    /// Who rents it.
     pub tenant: String,
     /// Critical IT load, kW.
     pub it_kw: f64,
@@ -45,11 +42,8 @@ pub struct LeaseView {
     pub gross_kw: f64,
     /// What the feed carries, watts.
     pub gross_watts: i64,
-    /// Where.
     pub feed: FeedId,
-    /// From when.
     pub start: Timestamp,
-    /// Until when.
     pub end: Timestamp,
     /// How long before the start it must be proven.
     pub ready_before_secs: u64,
@@ -77,7 +71,6 @@ pub struct LeaseView {
     pub machines: BTreeMap<MachineState, u32>,
     /// What is planned for it.
     pub plan: Option<LeasePlan>,
-    /// Why it fitted.
     #[serde(skip)]
     pub arithmetic: Vec<Line>,
 }
@@ -85,18 +78,14 @@ pub struct LeaseView {
 /// The plan and its number.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanView {
-    /// Its number.
     pub number: Generation,
     /// The plan, once there is one.
     pub plan: Option<Plan>,
 }
 
-/// The ledger's health.
 #[derive(Debug, Clone, Serialize)]
 pub struct LedgerView {
-    /// Its newest entry.
     pub seq: u64,
-    /// That entry's hash.
     pub hash: String,
     /// Why it does not take entries, if so.
     pub failure: Option<String>,
@@ -105,25 +94,19 @@ pub struct LedgerView {
 /// How it all stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusView {
-    /// The facility.
     pub site: String,
     /// The time it is.
     pub now: Timestamp,
     /// SHA-256 of the policy in force.
     pub policy_digest: String,
-    /// Its revision.
     pub policy_revision: Option<u64>,
-    /// The newest timeline.
     pub number: Generation,
     /// Until when it reaches.
     pub horizon: Option<Timestamp>,
-    /// The ledger.
     pub ledger: LedgerView,
     /// Why power may not be raised just now, if it may not.
     pub raises_withheld: Option<&'static str>,
-    /// Proxies and agents.
     pub receivers: Vec<ReceiverView>,
-    /// Leases by state.
     pub leases: BTreeMap<Phase, u32>,
     /// Machines that are off, by state.
     pub machines: BTreeMap<MachineState, u32>,
@@ -136,9 +119,7 @@ pub struct StatusView {
 /// A feed, with what is committed and measured now.
 #[derive(Debug, Clone, Serialize)]
 pub struct FeedView {
-    /// Its name.
     pub feed: FeedId,
-    /// What feeds it.
     pub parent: Option<FeedId>,
     /// What may be planned.
     pub usable: Figures,

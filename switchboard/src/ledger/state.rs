@@ -25,9 +25,7 @@ pub struct Origin {
 /// A lease and what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
-    /// The lease.
     pub lease: Lease,
-    /// Why it fitted.
     pub arithmetic: Vec<Line>,
     /// When it was committed.
     pub committed_at: Timestamp,

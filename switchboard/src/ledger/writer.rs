@@ -18,10 +18,8 @@ pub enum WriteError {
     /// The disk is full.
     #[error("the ledger has no room: {0}")]
     Full(String),
-    /// It failed otherwise.
     #[error("the ledger failed: {0}")]
     Failed(String),
-    /// Too much waits.
     #[error("the ledger is busy: {WAITING} batches wait")]
     Busy,
     /// The writer is gone.

@@ -80,7 +80,6 @@ struct Sweep<'a> {
     tree: &'a Tree<'a>,
     now: Timestamp,
     units: Vec<Unit>,
-    /// Feeds, deepest first.
     bottom_up: Vec<usize>,
     /// House, undeclared sessions and every machine at full draw.
     fixed: Vec<Watts>,

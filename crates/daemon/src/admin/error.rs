@@ -11,7 +11,6 @@ use serde_json::json;
 /// An error as the API answers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// The HTTP status.
     pub status: StatusCode,
     /// A word for programs, such as `shortfall`.
     pub code: Cow<'static, str>,
@@ -22,7 +21,6 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// Makes an error.
     #[must_use]
     pub fn new(
         status: StatusCode,

@@ -22,7 +22,6 @@ use super::{ApiError, Network, REQUEST_TIMEOUT};
 /// Both ends of the connection that a request came on, as a request extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// The caller.
     pub remote: SocketAddr,
     /// Our address as the caller reached it.
     pub local: SocketAddr,

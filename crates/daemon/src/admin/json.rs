@@ -12,10 +12,7 @@ use super::ApiError;
 /// duplicate and missing fields, numbers out of range) is a 400 that names the field; another
 /// content type is a 415, a body too long a 413.
 #[derive(Debug, Clone, Copy)]
-pub struct ApiJson<T>(
-    /// The body.
-    pub T,
-);
+pub struct ApiJson<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;

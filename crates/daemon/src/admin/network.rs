@@ -16,14 +16,10 @@ pub struct Network {
 pub enum NetworkError {
     /// Not an address with an optional length.
     #[error("{text:?} is not a network such as 10.0.0.0/8")]
-    Malformed {
-        /// The text.
-        text: String,
-    },
+    Malformed { text: String },
     /// Bits behind the length are set: most likely a slip.
     #[error("{text:?} has bits set behind its length; did you mean {meant}?")]
     HostBits {
-        /// The text.
         text: String,
         /// The network that holds it.
         meant: Network,

@@ -22,10 +22,7 @@ pub struct Token(Secret);
 pub enum TokenError {
     /// Too short to be safe from guessing.
     #[error("the token has {got} characters; it needs {TOKEN_MIN} or more")]
-    TooShort {
-        /// Its length.
-        got: usize,
-    },
+    TooShort { got: usize },
     /// The same few characters again and again.
     #[error("the token repeats the same few characters; make one with: openssl rand -hex 32")]
     TooPlain,
@@ -37,12 +34,7 @@ pub enum TokenError {
     File(#[from] SecretError),
     /// Its file cannot be made.
     #[error("token file {}: {source}", path.display())]
-    Create {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    Create { path: PathBuf, source: std::io::Error },
 }
 
 impl Token {

@@ -12,9 +12,7 @@ use miette::{
 /// A place in a text, both counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The line.
     pub line: usize,
-    /// The column.
     pub column: usize,
 }
 
@@ -25,12 +23,9 @@ pub enum Origin {
     File {
         /// Its name as given.
         file: Arc<str>,
-        /// The place.
         position: Option<Position>,
     },
-    /// An environment variable.
     Environment {
-        /// Its name.
         variable: Arc<str>,
     },
 }
@@ -47,16 +42,13 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One mistake.
 #[derive(Debug, Clone)]
 pub struct Mistake {
-    /// Where it stands.
     pub origin: Origin,
     /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Parts that are not bare keys are
     /// quoted and escaped, so that no control character of a file reaches a terminal. Empty if no
     /// key is at fault.
     pub key: String,
-    /// What is wrong.
     pub message: String,
     /// What was probably meant.
     pub suggestion: Option<String>,

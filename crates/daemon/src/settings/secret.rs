@@ -16,7 +16,6 @@ pub const SECRET_MAX: usize = 4096;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -40,32 +39,16 @@ impl fmt::Debug for Secret {
 pub enum SecretError {
     /// The file cannot be read.
     #[error("secret file {} {why}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    Unreadable { path: PathBuf, why: String },
     /// Everybody may write it, so that anybody may have chosen the secret.
     #[error("secret file {} is writable by everybody (mode {mode:03o}); chmod 600 it", path.display())]
-    WorldWritable {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    WorldWritable { path: PathBuf, mode: u32 },
     /// Nothing but white space.
     #[error("secret file {} is empty", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
+    Empty { path: PathBuf },
     /// It holds bytes that no secret has.
     #[error("secret file {} holds more than one line of text", path.display())]
-    NotOneLine {
-        /// The file.
-        path: PathBuf,
-    },
+    NotOneLine { path: PathBuf },
 }
 
 /// Reads a secret: one line of text, trimmed, not empty, in a regular file of at most

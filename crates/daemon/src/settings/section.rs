@@ -109,7 +109,6 @@ impl<'a> Section<'a> {
         self.required(key, values::text)
     }
 
-    /// Text, not empty.
     pub fn optional_str(&self, key: &str) -> Option<&'a str> {
         self.optional(key, values::text)
     }
@@ -273,7 +272,6 @@ impl<'a> Section<'a> {
         self.optional_str(key).map(|path| self.document.folder().join(path))
     }
 
-    /// A path, required.
     pub fn required_path(&self, key: &str) -> Option<PathBuf> {
         self.required_str(key).map(|path| self.document.folder().join(path))
     }

@@ -15,7 +15,6 @@ use super::{Mistake, Source};
 pub(super) enum Place {
     /// Bytes of the file.
     File(Range<usize>),
-    /// An environment variable.
     Variable(Arc<str>),
 }
 

@@ -39,7 +39,6 @@ impl Actuator for SimActuator {
 /// What is wrong with a meter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MeterFault {
-    /// Nothing.
     #[default]
     None,
     /// It does not answer.

@@ -20,12 +20,7 @@ use crate::clock::{Moment, parse_span};
 pub enum FilesError {
     /// The file system said no.
     #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
     /// A name that cannot be a file's.
     #[error(
         "machine name {0:?}: must be 1 to 128 printable ASCII characters without spaces and slashes, and not start with a dot"
@@ -34,11 +29,9 @@ pub enum FilesError {
     /// A file holds something else than it should.
     #[error("{}: {found:?} is not {wanted}", path.display())]
     Content {
-        /// The file.
         path: PathBuf,
         /// What stands there, cut.
         found: String,
-        /// What should.
         wanted: &'static str,
     },
     /// The machine's behaviour is to say no.
@@ -87,7 +80,6 @@ pub fn is_hashing(dir: &Path, machine: &MachineId) -> Result<bool, FilesError> {
 /// Where the meters are written.
 #[derive(Debug, Clone)]
 pub struct MeterFiles {
-    /// The feed's.
     pub feed: PathBuf,
     /// The tenant's, if it has one.
     pub tenant: Option<PathBuf>,

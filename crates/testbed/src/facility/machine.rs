@@ -37,7 +37,6 @@ pub struct MachineSpec {
     pub sleep_time: Duration,
     /// From the command until it hashes. Its power rises evenly meanwhile.
     pub wake_time: Duration,
-    /// How it answers.
     pub behaviour: Behaviour,
     /// Whether an actuator reaches it. One that nothing reaches mines on at full power.
     pub reachable: bool,

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 pub struct TenantSpec {
     /// What it draws when it is fully up.
     pub watts: Watts,
-    /// When it begins.
     pub start: Timestamp,
     /// When it begins to leave; `None` stays.
     pub end: Option<Timestamp>,

@@ -10,9 +10,7 @@ use super::Power;
 /// What was drawn at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// When.
     pub at: Timestamp,
-    /// What.
     pub power: Power,
 }
 

@@ -8,7 +8,6 @@ use memchr::{memchr, memchr2, memmem};
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line<'a> {
     pub(super) id: &'a [u8],
-    /// Without its quotes.
     pub(super) method: &'a [u8],
     pub(super) params: &'a [u8],
     pub(super) result: &'a [u8],

@@ -170,7 +170,6 @@ impl Miner {
         }
     }
 
-    /// Takes a job.
     pub(super) fn take(&mut self, job: Rc<Job>) {
         // A pool that sets no difficulty means 1.
         let target = self.target.or_else(|| Target::of_difficulty(1.0)).unwrap_or(Target::MAX);

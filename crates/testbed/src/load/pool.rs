@@ -47,7 +47,6 @@ pub struct PoolSettings {
 /// How a pool judged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PoolCounts {
-    /// Good shares.
     pub accepted: u64,
     /// Shares for a job that a clean one has replaced.
     pub stale: u64,
@@ -83,7 +82,6 @@ pub(super) struct PoolBooks {
 /// Most pools at a time.
 pub(super) const POOLS: usize = 2;
 
-/// The running thread.
 #[derive(Debug)]
 pub(super) struct Pools {
     pub(super) addrs: Vec<SocketAddr>,

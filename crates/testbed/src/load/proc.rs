@@ -8,7 +8,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// CPU time and memory of some processes together.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
-    /// User and system.
     pub(super) cpu_seconds: f64,
     pub(super) rss_kib: u64,
 }

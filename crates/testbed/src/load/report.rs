@@ -24,7 +24,6 @@ pub struct Report {
 pub struct Figures {
     /// Where the miners connected.
     pub connect: String,
-    /// How many.
     pub miners: usize,
     /// From the first connection until all were authorized with a job; with a slope, both parts
     /// together.
@@ -58,11 +57,9 @@ pub struct Figures {
 /// Shares and their fates.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shares {
-    /// Written to sockets.
     pub submitted: u64,
     /// Of these, the ones whose answers are judged below: those of the last phase.
     pub timed: u64,
-    /// Answered true.
     pub answered_true: u64,
     /// Answered otherwise, by code and words.
     pub refused: BTreeMap<String, u64>,
@@ -87,7 +84,6 @@ pub struct Percentiles {
     pub p99: f64,
     /// 999 of 1,000.
     pub p999: f64,
-    /// All.
     pub max: f64,
 }
 

@@ -45,7 +45,6 @@ pub(super) struct Brain {
     out: Vec<u8>,
 }
 
-/// One connection's state.
 #[derive(Debug)]
 struct Session {
     host: String,
@@ -53,7 +52,6 @@ struct Session {
     steps: usize,
     /// Those of them that have no reply yet, with their ids.
     waiting: VecDeque<(Step, String)>,
-    /// Authorised: it mines.
     ready: bool,
     /// Configures repeated because of unasked keys.
     repeats: u32,

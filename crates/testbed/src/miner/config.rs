@@ -9,7 +9,6 @@ use super::switch::PowerSwitch;
 /// How firmware takes up a difficulty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
-    /// As told.
     Exact,
     /// The power of two at or below it: shares then miss any other difficulty one time in four or
     /// so.
@@ -21,9 +20,7 @@ pub enum Rounding {
 pub struct MinerConfig {
     /// `host:port` of its pools, the first preferred.
     pub addresses: Vec<String>,
-    /// Its worker name.
     pub worker: String,
-    /// Its password.
     pub password: String,
     /// The firmware it behaves like.
     pub model: Model,
@@ -47,11 +44,9 @@ pub struct MinerConfig {
     pub failback: Duration,
     /// Time a found share waits before it is written; makes shares late at a switch.
     pub submit_delay: Duration,
-    /// Its power switch.
     pub switch: PowerSwitch,
     /// Where the fleet keeps account of work handed out, to find two miners on the same.
     pub space: SearchSpace,
-    /// Lines remembered.
     pub wire_lines: usize,
 }
 

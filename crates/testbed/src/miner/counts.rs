@@ -15,11 +15,8 @@ pub struct MinerCounts {
     pub miners: u64,
     /// Miners with a job on a live connection now.
     pub mining: u64,
-    /// Hashes tried.
     pub hashes: u64,
-    /// Submits written.
     pub submitted: u64,
-    /// Submits answered true.
     pub answered_true: u64,
     /// Submits refused, by the error's code or word.
     pub answered_error: BTreeMap<String, u64>,
@@ -39,11 +36,9 @@ pub struct MinerCounts {
     pub filtered: u64,
     /// Shares not submitted because extranonce2 is too long for the firmware.
     pub withheld: u64,
-    /// Connections made.
     pub connects: u64,
     /// Connections made after the first.
     pub reconnects: u64,
-    /// Attempts that failed.
     pub connect_errors: u64,
     /// Connections the other side closed.
     pub disconnects: u64,
@@ -55,7 +50,6 @@ pub struct MinerCounts {
     pub reconnects_followed: u64,
     /// `client.reconnect`s it refused: another domain.
     pub reconnects_refused: u64,
-    /// Jobs received.
     pub notifies: u64,
     /// Clean ones of them.
     pub cleans: u64,
@@ -79,7 +73,6 @@ pub struct MinerCounts {
     /// Notifications its firmware passed over: without an `id` key, or a job under an id it had
     /// seen.
     pub passed_over: u64,
-    /// Pings received.
     pub pings: u64,
     /// Pings received while it had no job.
     pub parked_pings: u64,

@@ -11,7 +11,6 @@ use super::{MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind
 /// What a fleet's miners have in common.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
-    /// How many.
     pub count: usize,
     /// A worker is this and its number, from 1.
     pub name_prefix: String,
@@ -25,7 +24,6 @@ pub struct FleetConfig {
     pub miner: MinerConfig,
 }
 
-/// Running miners.
 #[derive(Debug, Default)]
 pub struct Fleet {
     miners: Vec<(String, TestMiner)>,

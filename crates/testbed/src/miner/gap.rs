@@ -18,7 +18,6 @@ pub(super) struct GapWatch {
 pub(super) enum Kind {
     /// The start: no job ever.
     First = 0,
-    /// Sleep.
     Wake = 1,
     /// A job that it could use.
     Lost = 2,

@@ -34,7 +34,6 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Adds one time.
     pub fn add(&mut self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.buckets[bucket(us)] += 1;

@@ -25,7 +25,6 @@ struct Inner {
 /// Whether work is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// Nobody had it.
     Fresh,
     /// The same miner had it.
     Own,

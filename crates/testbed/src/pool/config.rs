@@ -43,7 +43,6 @@ pub struct PoolConfig {
     pub nbits: u32,
     /// Seconds by which a share's `ntime` may be ahead of its job's.
     pub ntime_window: u32,
-    /// Who may mine.
     pub authorize: Authorize,
     /// What must have happened before the first job is sent.
     pub first_job: FirstJob,
@@ -112,14 +111,10 @@ pub enum Rolling {
     Or,
 }
 
-/// Who may mine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authorize {
-    /// Everybody.
     All,
-    /// Only these workers.
     Only(Vec<String>),
-    /// Nobody.
     Nobody,
 }
 
@@ -128,7 +123,6 @@ pub enum Authorize {
 pub enum FirstJob {
     /// Subscribe, as with ckpool: before the authorize reply.
     AfterSubscribe,
-    /// Subscribe and authorize.
     AfterAuthorize,
 }
 
@@ -169,9 +163,7 @@ pub enum ErrorForm {
 /// Whether `set_difficulty` comes before or after the notify it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DifficultyOrder {
-    /// As pools should.
     Before,
-    /// The job first.
     After,
 }
 
@@ -182,7 +174,6 @@ pub enum ExtranonceSubscribe {
     Accept,
     /// `[20,"Not supported.",null]`
     Refuse,
-    /// Nothing.
     Silence,
 }
 
@@ -206,7 +197,6 @@ pub enum ConfigError {
     /// More than a block can need.
     #[error("{0} merkle branches: at most 32")]
     Branches(usize),
-    /// Not a target.
     #[error("nbits {0:08x}: zero, negative or past 256 bits")]
     Nbits(u32),
 }

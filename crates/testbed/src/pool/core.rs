@@ -28,7 +28,6 @@ use crate::wire::{Direction, WireLog};
 /// Something for a connection's task to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Out {
-    /// Write a line.
     Line(Arc<str>),
     /// Write a line, but only after a while.
     Late(Arc<str>, Duration),
@@ -346,7 +345,6 @@ impl Core {
         self.outs.push((id, Out::Late(line.into(), delay)));
     }
 
-    /// Returns everything counted.
     pub(super) fn counts(&self) -> Counts {
         let closed = self.closed.iter().map(|(id, counts, _)| (id.0, counts.clone()));
         let open =

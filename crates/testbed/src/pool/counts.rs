@@ -24,7 +24,6 @@ pub struct Tally {
     pub malformed: u64,
     /// Accepted ones that met the network target.
     pub blocks: u64,
-    /// Difficulty accepted, summed.
     pub work: f64,
     /// When the latest accepted share came.
     pub last_share: Option<Timestamp>,
@@ -37,7 +36,6 @@ impl Tally {
         self.accepted + self.stale + self.duplicate + self.low + self.unknown_job + self.malformed
     }
 
-    /// Adds one submit.
     pub(super) fn add(&mut self, outcome: &Outcome, wall: Timestamp) {
         match outcome {
             Outcome::Accepted { difficulty, block } => {
@@ -67,7 +65,6 @@ pub enum Outcome {
     },
     /// Its job was retired before.
     Stale {
-        /// Milliseconds since then.
         age_ms: u64,
         /// It would have been a block.
         block: bool,
@@ -80,7 +77,6 @@ pub enum Outcome {
     UnknownJob,
     /// Could not be judged.
     Malformed {
-        /// Stratum's error code.
         code: i32,
         /// Why, in the answer's words.
         why: &'static str,
@@ -115,13 +111,11 @@ pub struct Counts {
     pub connections: BTreeMap<u64, ConnectionCounts>,
     /// Connections taken since the start.
     pub connects: u64,
-    /// Connections open now.
     pub open: u64,
     /// Bytes of Stratum read, all connections together.
     pub received_bytes: u64,
     /// TLS handshakes that failed, or were broken off.
     pub failed_handshakes: u64,
-    /// Jobs made.
     pub jobs: u64,
     /// Longest time by which a stale share came after what retired its job, in ms.
     pub stale_age_ms_max: u64,
@@ -160,7 +154,6 @@ pub struct ConnectionCounts {
     pub version_mask: u32,
     /// Jobs sent to it.
     pub jobs: u64,
-    /// Its submits.
     #[serde(flatten)]
     pub total: Tally,
 }

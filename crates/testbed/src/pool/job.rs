@@ -10,7 +10,6 @@ use crate::arithmetic::{Hash, swap_words};
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) id: String,
-    /// Header order.
     pub(super) prevhash: Hash,
     pub(super) branches: Vec<Hash>,
     pub(super) version: u32,

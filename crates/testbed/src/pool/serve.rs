@@ -36,11 +36,8 @@ pub(super) struct Hub {
 /// What a new connection meets first.
 #[derive(Debug, Clone)]
 pub(super) enum Handshake {
-    /// Stratum at once.
     None,
-    /// TLS.
     Tls(Identity),
-    /// Nothing at all.
     Stalled,
 }
 

@@ -117,7 +117,6 @@ impl Cast {
         })
     }
 
-    /// The proxy's configuration.
     pub(super) fn proxy(&self, failback_after: Duration) -> anyhow::Result<Config> {
         let difficulty = Difficulty::new(DIFFICULTY).context("a power of two")?;
         let listen = "127.0.0.1:0".parse().context("a loopback address")?;

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use switchboard::commitment::Phase;
 
-/// Everybody's counts.
 #[derive(Debug, Serialize)]
 pub(super) struct Books {
     pub(super) miners: u64,
@@ -80,7 +79,6 @@ pub(super) struct PoolSwitch {
     pub(super) gap_ms: u64,
 }
 
-/// The lease.
 #[derive(Debug, Serialize)]
 pub(super) struct LeaseBooks {
     pub(super) committed_kw: f64,

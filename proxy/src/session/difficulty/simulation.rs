@@ -42,7 +42,6 @@ enum Event {
     Reconnect,
     /// It hashes no more (its hash boards are off), and still has work.
     Sleep,
-    /// It hashes again.
     Wake,
 }
 
@@ -57,7 +56,6 @@ struct Seen {
     excess: Vec<f64>,
     /// Retargets until within a factor of two, one per start or step.
     retargets: Vec<u32>,
-    /// Seconds until then.
     times: Vec<f64>,
     /// Retargets while settled, and for how many seconds.
     wander: (u32, f64),

@@ -10,7 +10,6 @@ use crate::arithmetic::{Target, parse_u32};
 use crate::load::job::{Job, Mark};
 use crate::load::line::{elements, text};
 
-/// A share's fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Accepted,
@@ -76,7 +75,6 @@ impl Judge {
         }
     }
 
-    /// The newest job.
     pub(super) const fn job(&self) -> &Job {
         &self.job
     }

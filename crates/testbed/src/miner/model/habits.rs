@@ -84,18 +84,15 @@ pub(in crate::miner) enum Reading {
     StrictLines,
     /// As [`Self::Lines`], but answers to nobody are passed over.
     LinesToUs,
-    /// By its id.
     Ids,
 }
 
 /// What firmware makes of a pool that does not let it roll all the bits it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Agreed {
-    /// It mines without.
     MinesWithout,
     /// It mines without where one of these bits is missing, at a fifth less of its power.
     Needs(u32),
-    /// It leaves.
     Leaves,
     /// It rolls all the same: its chips cannot stop.
     RollsAnyway,
@@ -104,7 +101,6 @@ pub(in crate::miner) enum Agreed {
 /// Which version bits are submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Sent {
-    /// None: five params.
     Never,
     /// Those rolled, as BIP310 says.
     Rolled,
@@ -115,11 +111,9 @@ pub(in crate::miner) enum Sent {
 /// When extranonce2 starts anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Restart {
-    /// At clean jobs.
     Clean,
     /// At a job id other than the one before.
     NewId,
-    /// At every notify.
     EveryNotify,
     /// It is one and the same in each job.
     Fixed,
@@ -151,7 +145,6 @@ pub(in crate::miner) enum Reconnects {
     Follows,
     /// It connects to its configured pool again, wherever it is told to go.
     GoesHome,
-    /// Nothing.
     Ignores,
 }
 

@@ -11,7 +11,6 @@ pub(super) struct SeenHashes {
     order: VecDeque<Hash>,
 }
 
-/// Hashes remembered.
 const LIMIT: usize = 1 << 20;
 
 impl SeenHashes {
