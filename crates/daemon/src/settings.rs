@@ -34,7 +34,7 @@ use miette::NamedSource;
 pub use file::FILE_MAX;
 pub use mistake::{Mistake, Mistakes, Origin, Position};
 pub use secret::{SECRET_MAX, Secret, SecretError, secret_file};
-pub use section::{Section, Spot, nearest};
+pub use section::{Raw, Section, Spot, nearest};
 
 use tree::{Place, Table};
 

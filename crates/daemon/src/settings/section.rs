@@ -19,7 +19,9 @@ use directive::Watts;
 
 use super::Document;
 use super::secret::{Secret, secret_file};
-use super::tree::{Node, Place, Table, Value, join};
+use super::tree::{Node, Place, Table, join};
+
+pub use values::Raw;
 
 /// A place in the settings to which a later mistake can point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +104,29 @@ impl<'a> Section<'a> {
         if !self.muted {
             self.document.report(spot, message, None);
         }
+    }
+
+    /// A value that only the caller knows how to read, required. What `convert` returns as an error
+    /// is recorded as the mistake.
+    pub fn required<T>(
+        &self,
+        key: &str,
+        convert: impl FnOnce(Raw<'a>) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.missing(key);
+        }
+        self.optional(key, convert)
+    }
+
+    /// A value that only the caller knows how to read.
+    pub fn optional<T>(
+        &self,
+        key: &str,
+        convert: impl FnOnce(Raw<'a>) -> Result<T, String>,
+    ) -> Option<T> {
+        let node = self.node(key)?;
+        convert(Raw(&node.value)).map_err(|message| self.mistake(key, message)).ok()
     }
 
     /// Text that is there and not empty.
@@ -311,26 +336,6 @@ impl<'a> Section<'a> {
                 self.document.report(&spot, "unknown key", meant);
             }
         }
-    }
-
-    fn required<T>(
-        &self,
-        key: &str,
-        convert: impl FnOnce(&'a Value) -> Result<T, String>,
-    ) -> Option<T> {
-        if !self.has(key) {
-            self.missing(key);
-        }
-        self.optional(key, convert)
-    }
-
-    fn optional<T>(
-        &self,
-        key: &str,
-        convert: impl FnOnce(&'a Value) -> Result<T, String>,
-    ) -> Option<T> {
-        let node = self.node(key)?;
-        convert(&node.value).map_err(|message| self.mistake(key, message)).ok()
     }
 
     fn node(&self, key: &str) -> Option<&'a Node> {

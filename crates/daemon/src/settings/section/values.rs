@@ -11,7 +11,29 @@ use jiff::SignedDuration;
 
 use super::super::tree::Value;
 
-pub(super) fn text(value: &Value) -> Result<&str, String> {
+/// A value as it stands in the settings, for a key whose meaning only the caller knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw<'a>(pub(super) &'a Value);
+
+impl<'a> Raw<'a> {
+    /// Returns the text, which is not empty.
+    ///
+    /// # Errors
+    /// Says what was found instead.
+    pub fn text(self) -> Result<&'a str, String> {
+        text(self)
+    }
+
+    /// Returns the finite number; integers count too.
+    ///
+    /// # Errors
+    /// Says what was found instead.
+    pub fn number(self) -> Result<f64, String> {
+        number(self)
+    }
+}
+
+pub(super) fn text(Raw(value): Raw<'_>) -> Result<&str, String> {
     let (Value::Str(text) | Value::Text(text)) = value else {
         return Err(expected("a string", value));
     };
@@ -21,9 +43,9 @@ pub(super) fn text(value: &Value) -> Result<&str, String> {
     Ok(text)
 }
 
-pub(super) fn texts(value: &Value) -> Result<Vec<&str>, String> {
+pub(super) fn texts(Raw(value): Raw<'_>) -> Result<Vec<&str>, String> {
     match value {
-        Value::Str(_) => text(value).map(|text| vec![text]),
+        Value::Str(_) => text(Raw(value)).map(|text| vec![text]),
         Value::Text(list) => list.split(',').map(str::trim).map(not_empty).collect(),
         Value::Array(items) => items
             .iter()
@@ -40,7 +62,7 @@ fn not_empty(text: &str) -> Result<&str, String> {
     if text.is_empty() { Err("must not hold an empty string".to_owned()) } else { Ok(text) }
 }
 
-pub(super) fn boolean(value: &Value) -> Result<bool, String> {
+pub(super) fn boolean(Raw(value): Raw<'_>) -> Result<bool, String> {
     match value {
         Value::Bool(value) => Ok(*value),
         Value::Text(text) => spelled(text, "true or false"),
@@ -48,7 +70,7 @@ pub(super) fn boolean(value: &Value) -> Result<bool, String> {
     }
 }
 
-pub(super) fn integer<T>(value: &Value, range: &RangeInclusive<T>) -> Result<T, String>
+pub(super) fn integer<T>(Raw(value): Raw<'_>, range: &RangeInclusive<T>) -> Result<T, String>
 where
     T: TryFrom<i64> + PartialOrd + Display,
 {
@@ -61,16 +83,16 @@ where
     T::try_from(number).ok().filter(|number| range.contains(number)).ok_or_else(outside)
 }
 
-pub(super) fn float(value: &Value, range: &RangeInclusive<f64>) -> Result<f64, String> {
-    let number = number(value)?;
+pub(super) fn float(raw: Raw<'_>, range: &RangeInclusive<f64>) -> Result<f64, String> {
+    let number = number(raw)?;
     if !range.contains(&number) {
         return Err(format!("{number} is outside {} to {}", range.start(), range.end()));
     }
     Ok(number)
 }
 
-pub(super) fn kilowatts(value: &Value) -> Result<Watts, String> {
-    let kw = number(value)?;
+pub(super) fn kilowatts(raw: Raw<'_>) -> Result<Watts, String> {
+    let kw = number(raw)?;
     if kw < 0.0 {
         return Err(format!("{kw} kW is negative"));
     }
@@ -80,7 +102,7 @@ pub(super) fn kilowatts(value: &Value) -> Result<Watts, String> {
 }
 
 pub(super) fn duration(
-    value: &Value,
+    Raw(value): Raw<'_>,
     range: &RangeInclusive<Duration>,
 ) -> Result<Duration, String> {
     let how = "write a number with its unit, such as \"25s\", \"9m\" or \"1h30m\"";
@@ -103,7 +125,7 @@ fn shown(duration: Duration) -> String {
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
-fn number(value: &Value) -> Result<f64, String> {
+fn number(Raw(value): Raw<'_>) -> Result<f64, String> {
     let number = match value {
         Value::Float(number) => *number,
         #[expect(
