@@ -6,6 +6,7 @@
 mod feeds;
 mod groups;
 mod meters;
+mod power;
 mod rules;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::facility::Policy;
+use power::Kilowatts as _;
 
 /// The one schema this version reads.
 pub const SCHEMA: &str = "tieline.policy/1";

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, MeterId, Watts};
 
+use super::power::Kilowatts as _;
 use super::{Names, reference};
 use crate::facility::Feed;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, GroupId, Watts};
 
+use super::power::Kilowatts as _;
 use super::{Names, reference};
 use crate::facility::{ActuatorSpec, Group};
 

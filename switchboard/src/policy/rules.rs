@@ -6,6 +6,7 @@ use std::time::Duration;
 use daemon::settings::Section;
 use directive::Watts;
 
+use super::power::Kilowatts as _;
 use crate::facility::{Dispatch, Failsafe, Merit, Ramp};
 
 pub(super) fn read_dispatch(section: &Section<'_>) -> Option<Dispatch> {

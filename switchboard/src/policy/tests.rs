@@ -171,6 +171,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
         ),
         ("limit_kw = 500", "limit_kw = -1", "p.toml:7:12: feed.xfmr-a.limit_kw: -1 kW is negative"),
         (
+            "limit_kw = 500",
+            "limit_kw = 1e18",
+            "p.toml:7:12: feed.xfmr-a.limit_kw: 1000000000000000000 kW is more than 1000000000 kW, which no site draws",
+        ),
+        (
             "limit_kw = 1000",
             "limit_kw = 0",
             "p.toml:12:12: feed.poi.limit_kw: house 0.000 kW + reserve 50.000 kW is more than the limit 0.000 kW",

@@ -15,8 +15,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use directive::Watts;
-
 use super::Document;
 use super::secret::{Secret, secret_file};
 use super::tree::{Node, Place, Table, join};
@@ -199,21 +197,6 @@ impl<'a> Section<'a> {
     /// A finite number within the range, or the default.
     pub fn float_or(&self, key: &str, range: RangeInclusive<f64>, default: f64) -> f64 {
         self.optional_float(key, range).unwrap_or(default)
-    }
-
-    /// Power in kW, required; never negative.
-    pub fn required_kw(&self, key: &str) -> Option<Watts> {
-        self.required(key, values::kilowatts)
-    }
-
-    /// Power in kW; never negative.
-    pub fn optional_kw(&self, key: &str) -> Option<Watts> {
-        self.optional(key, values::kilowatts)
-    }
-
-    /// Power in kW, or the default.
-    pub fn kw_or(&self, key: &str, default: Watts) -> Watts {
-        self.optional_kw(key).unwrap_or(default)
     }
 
     /// A span of time such as `"25s"` or `"1h30m"` within the range, required.

@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use directive::Watts;
 use jiff::SignedDuration;
 
 use super::super::tree::Value;
@@ -89,16 +88,6 @@ pub(super) fn float(raw: Raw<'_>, range: &RangeInclusive<f64>) -> Result<f64, St
         return Err(format!("{number} is outside {} to {}", range.start(), range.end()));
     }
     Ok(number)
-}
-
-pub(super) fn kilowatts(raw: Raw<'_>) -> Result<Watts, String> {
-    let kw = number(raw)?;
-    if kw < 0.0 {
-        return Err(format!("{kw} kW is negative"));
-    }
-    Watts::from_kw(kw).ok_or_else(|| {
-        format!("{kw} kW is more than {} kW, which no site draws", Watts::LIMIT.kw())
-    })
 }
 
 pub(super) fn duration(
