@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The test command of the README: format, lints, docs, dependency rules, all tests.
+# The test command of the README: format, dependency rules, image, lints, docs, all tests.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,6 +10,9 @@ cargo fmt --all --check
 
 step "dependency rules"
 ./scripts/check-dependencies
+
+step "image"
+./scripts/check-image
 
 step "clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings
