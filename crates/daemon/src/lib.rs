@@ -8,5 +8,6 @@ pub mod process;
 pub mod settings;
 pub mod signals;
 pub mod state_file;
+pub mod stdio;
 pub mod tasks;
 pub mod watch_file;

@@ -1,9 +1,11 @@
-//! What the testbed's programs share: when to end, and files that are never half-written.
+//! What the testbed's programs share: when to end, what they print at the end, and files that are
+//! never half-written.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use daemon::stdio;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,6 +28,19 @@ pub async fn ended(span: Option<Duration>) -> anyhow::Result<()> {
         () = over => {}
     }
     Ok(())
+}
+
+/// Prints `text` to standard output. A reader that has gone, as behind `| head -1`, is no failure.
+///
+/// # Errors
+/// Where standard output cannot be written to for another reason, such as a full disk.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match stdio::print(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes `value` as JSON to `path`: readers see the old file or the new, never a part.

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use daemon::stdio::complain;
 use directive::{DeviceState, MachineId, Watts};
 use jiff::Timestamp;
 use testbed::clock;
 use testbed::facility::files::{self, FileFacility, MeterFiles};
 use testbed::facility::{FacilitySpec, MachineSpec, TenantSpec};
+use testbed::program::print;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Simulates a facility's machines and meters through files in a folder.
@@ -120,15 +122,15 @@ fn main() -> ExitCode {
         }
         Some(Command::Read { dir, machine }) => {
             files::read(dir, &MachineId::from(machine.as_str()))
-                .map(|says| println!("{says}"))
                 .map_err(Into::into)
+                .and_then(|says| print(&says.to_string()))
         }
         None => run(cli),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("test-facility: {error:#}");
+            complain(&format!("test-facility: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -182,7 +184,7 @@ async fn follow(mut facility: FileFacility, run_for: Option<Duration>) -> anyhow
         let said =
             facility.step(clock::moment()).err().map(|error| error.to_string()).unwrap_or_default();
         if said != complaint && !said.is_empty() {
-            eprintln!("test-facility: {said}");
+            complain(&format!("test-facility: {said}"));
         }
         complaint = said;
     }

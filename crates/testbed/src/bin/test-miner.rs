@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use daemon::stdio::complain;
 use testbed::clock::parse_span;
 use testbed::miner::{Fleet, FleetConfig, MinerConfig, Model, SleepKind};
-use testbed::program::{ended, write_json};
+use testbed::program::{ended, print, write_json};
 
 /// Miners that really hash, at a set rate, with the habits of real firmware.
 ///
@@ -84,11 +85,11 @@ async fn main() -> ExitCode {
     match run(&Options::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            eprintln!("test-miner: no miner ever got a job");
+            complain("test-miner: no miner ever got a job");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("test-miner: {error:#}");
+            complain(&format!("test-miner: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -134,7 +135,7 @@ async fn run(options: &Options) -> anyhow::Result<bool> {
     if let Some(path) = &options.counts_file {
         write_json(path, &counts).await?;
     }
-    println!("{}", serde_json::to_string(&counts)?);
+    print(&serde_json::to_string(&counts)?)?;
     result.map(|()| counts.notifies > 0)
 }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use daemon::stdio::complain;
 use testbed::clock::parse_span;
 use testbed::pool::{
     Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, Like, PoolConfig,
     Rolling, SubscribeReply, TestPool,
 };
-use testbed::program::{ended, write_json};
+use testbed::program::{ended, print, write_json};
 use testbed::tls::Identity;
 use tokio::sync::mpsc;
 
@@ -173,7 +174,7 @@ impl Options {
             }
             _ => return Ok(None),
         };
-        eprintln!("test-pool: tls_pin = [{:?}]", identity.pin()?);
+        complain(&format!("test-pool: tls_pin = [{:?}]", identity.pin()?));
         Ok(Some(identity))
     }
 
@@ -259,7 +260,7 @@ async fn main() -> ExitCode {
     match run(&Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("test-pool: {error:#}");
+            complain(&format!("test-pool: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -267,9 +268,9 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options) -> anyhow::Result<()> {
     let pool = Arc::new(TestPool::start(options.config()?).await?);
-    eprintln!("test-pool: listening on {}", pool.addr());
+    complain(&format!("test-pool: listening on {}", pool.addr()));
     if let Some(addr) = options.http {
-        eprintln!("test-pool: http on {}", pool.serve_http(addr).await?);
+        complain(&format!("test-pool: http on {}", pool.serve_http(addr).await?));
     }
     let control = tokio::spawn(control(Arc::clone(&pool)));
     let result = tokio::select! {
@@ -282,7 +283,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(path) = &options.counts_file {
         write_json(path, &counts).await?;
     }
-    println!("{}", serde_json::to_string(&counts)?);
+    print(&serde_json::to_string(&counts)?)?;
     result
 }
 
@@ -306,8 +307,8 @@ async fn control(pool: Arc<TestPool>) {
             Err(error) => Err(error.to_string()),
         };
         match done {
-            Ok(()) => eprintln!("test-pool: done: {}", line.trim().escape_debug()),
-            Err(why) => eprintln!("test-pool: refused: {why}"),
+            Ok(()) => complain(&format!("test-pool: done: {}", line.trim().escape_debug())),
+            Err(why) => complain(&format!("test-pool: refused: {why}")),
         }
     }
 }
