@@ -14,3 +14,4 @@ pub mod run;
 pub mod settings;
 pub mod show;
 pub mod site;
+pub mod table;
