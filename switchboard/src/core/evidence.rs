@@ -69,10 +69,13 @@ impl Core {
                 None => by_lease.entry(lease.clone()).or_default(),
             };
             sum.held = true;
-            sum.first = Some(sum.first.map_or(chosen.at, |first| first.min(chosen.at)));
-            if chosen.at > wall {
-                sum.unconfirmed = true;
-                continue;
+            // One that is off for another lease until then shows now whether it is down.
+            if !(chosen.passed_on && chosen.at > wall) {
+                sum.first = Some(sum.first.map_or(chosen.at, |first| first.min(chosen.at)));
+                if chosen.at > wall {
+                    sum.unconfirmed = true;
+                    continue;
+                }
             }
             sum.starved |= chosen.means == Means::Starve;
             let state = self.states.get(machine).copied().unwrap_or(MachineState::Commanded);

@@ -2,6 +2,8 @@
 //! silent, restarts, and the real rules of receivers. The world keeps the truth; the core sees
 //! reports only.
 
+mod phases;
+
 use directive::{
     Action, AgentReport, DeviceState, MachineReport, Means, MeterReport, ProxyReport, Receiver,
     Serving, SessionReport, Watts,

@@ -91,16 +91,19 @@ fn lower(
         let group = |u: usize| swept.units[u].group.map(|group| &policy.groups[group]);
         let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
         let shed: Watts = places.iter().map(|&(u, _)| frees(u)).sum();
+        // Machines that are off for another lease until this one has them need no time to go.
+        let going: Vec<Place> =
+            places.iter().copied().filter(|&(u, p)| !swept.units[u].periods[p].passed_on).collect();
         let slowest =
-            places.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max().unwrap_or_default();
-        let lead = Lead::new(policy, shed, slowest);
+            going.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max().unwrap_or_default();
+        let lead = Lead::new(policy, going.iter().map(|&(u, _)| frees(u)).sum(), slowest);
         let rest = lead.total().saturating_sub(lead.ramp);
         let done_by = earlier(lease.reserved_from(), rest).min(busy_from);
         let grain = (u64::try_from(lead.ramp.as_millis()).unwrap_or(u64::MAX) / STEPS).max(1000);
         let mut after = Watts::ZERO;
         let mut first = done_by;
-        let mut times = Vec::with_capacity(places.len());
-        for &(u, p) in places.iter().rev() {
+        let mut times = Vec::with_capacity(going.len());
+        for &(u, p) in going.iter().rev() {
             after += frees(u);
             let before = u64::try_from(ramp_time(after, policy.ramp.down_per_min).as_millis())
                 .unwrap_or(u64::MAX);
@@ -114,9 +117,6 @@ fn lower(
         let mut waits = false;
         for ((u, p), natural) in times.into_iter().rev() {
             let period = &mut swept.units[u].periods[p];
-            if period.passed_on {
-                continue;
-            }
             match period.held.as_ref().map(|held| held.at) {
                 Some(at) if at <= now => period.at = at,
                 Some(at) if natural >= now => period.at = at.min(natural),

@@ -11,7 +11,16 @@ use crate::lease::Lease;
 
 /// What makes machines share a step; raises sort before lowerings of the same instant, so that the
 /// lowering holds.
-type Key = (Timestamp, bool, usize, bool, Option<LeaseId>);
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    at: Timestamp,
+    lowers: bool,
+    group: usize,
+    starve: bool,
+    /// It is off for another lease until then.
+    passed_on: bool,
+    lease: Option<LeaseId>,
+}
 
 pub(super) fn steps(
     policy: &Policy,
@@ -21,31 +30,38 @@ pub(super) fn steps(
     horizon: Timestamp,
 ) -> Vec<Step> {
     let mut buckets: BTreeMap<Key, Vec<MachineId>> = BTreeMap::new();
-    let mut put = |at, lowers, group, starve, lease: &Option<LeaseId>, machine: &MachineId| {
-        buckets
-            .entry((at, lowers, group, starve, lease.clone()))
-            .or_default()
-            .push(machine.clone());
+    let mut put = |key: Key, machine: &MachineId| {
+        buckets.entry(key).or_default().push(machine.clone());
     };
     for unit in &swept.units {
         let Some(group) = unit.group else { continue };
         for (i, period) in unit.periods.iter().enumerate() {
-            put(period.at, true, group, period.means == Means::Starve, &period.lease, &unit.id);
+            let down = Key {
+                at: period.at,
+                lowers: true,
+                group,
+                starve: period.means == Means::Starve,
+                passed_on: period.passed_on,
+                lease: period.lease.clone(),
+            };
+            put(down, &unit.id);
             let goes_on =
                 |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
             if let Some(until) = period.until.filter(|until| *until <= horizon && !goes_on(*until))
             {
-                put(until, false, group, false, &period.lease, &unit.id);
+                let lease = period.lease.clone();
+                let (lowers, starve, passed_on) = (false, false, false);
+                put(Key { at: until, lowers, group, starve, passed_on, lease }, &unit.id);
             }
         }
     }
     let by_id: BTreeMap<&LeaseId, &Lease> = leases.iter().map(|lease| (&lease.id, lease)).collect();
     let mut steps: Vec<Step> = Vec::with_capacity(buckets.len());
-    for ((at, lowers, number, starve, lease), machines) in buckets {
-        let group = &policy.groups[number];
+    for (Key { at, lowers, group, starve, passed_on, lease }, machines) in buckets {
+        let group = &policy.groups[group];
         let known = lease.as_ref().and_then(|id| by_id.get(id).copied());
         let reason = if lowers {
-            why_down(policy, group, known, machines.len())
+            why_down(policy, group, known, machines.len(), passed_on)
         } else {
             why_up(policy, group, known, machines.len())
         };
@@ -57,12 +73,19 @@ pub(super) fn steps(
     steps
 }
 
-fn why_down(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize) -> String {
+fn why_down(
+    policy: &Policy,
+    group: &Group,
+    lease: Option<&Lease>,
+    machines: usize,
+    passed_on: bool,
+) -> String {
     let worth = worth(policy, group);
+    let verb = if passed_on { " stay off and" } else { "" };
     let freed = Watts(group.freed().0.saturating_mul(i64::try_from(machines).unwrap_or(i64::MAX)));
     match lease {
         Some(lease) => format!(
-            "lease {} takes {} at {} from {} and needs them proven free by {}: {machines} × {} on {} free {freed} ({worth})",
+            "lease {} takes {} at {} from {} and needs it proven free by {}: {machines} × {} on {}{verb} free {freed} ({worth})",
             lease.id,
             lease.gross,
             lease.feed,

@@ -2,6 +2,8 @@
 //! go, inside the feed that is short, least worth first; at an end those that may come back. Times
 //! are left to [`super::schedule`].
 
+mod passing_on;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -146,7 +148,7 @@ pub(super) fn sweep(
                 }
                 let need = sweep.needed_until(later(*at, sweep.look_ahead()), &edges[i + 1..]);
                 sweep.release(*at, &need, &running);
-                sweep.pass_on(*at, &running, &all);
+                sweep.pass_on(*at, &running, &edges[i + 1..], &all);
             }
         }
         let until = edges.get(i + 1).map_or(horizon, |(next, ..)| (*next).min(horizon));
@@ -430,7 +432,7 @@ impl<'a> Sweep<'a> {
                 }
             }
         }
-        self.pass_on(now, running, all);
+        self.pass_on(now, running, coming, all);
     }
 
     /// What is committed now, and what the leases that begin before `until` will need.
@@ -448,10 +450,15 @@ impl<'a> Sweep<'a> {
 
     /// Whether every feed can do without `unit` being off.
     fn spare(&self, unit: usize, committed: &[Watts]) -> bool {
-        let freed = self.freed_by(unit);
+        self.spare_of(unit, &self.freed, committed)
+    }
+
+    /// The same where machines that are off free `freed`.
+    fn spare_of(&self, unit: usize, freed: &[Watts], committed: &[Watts]) -> bool {
+        let own = self.freed_by(unit);
         self.path(unit).iter().all(|&node| {
             let over = self.over(node, committed[node], self.tree.feed(node).usable());
-            self.freed[node] - freed >= self.with_make_up(over) || freed == Watts::ZERO
+            freed[node] - own >= self.with_make_up(over) || own == Watts::ZERO
         })
     }
 
@@ -475,55 +482,6 @@ impl<'a> Sweep<'a> {
                 }
                 self.give_back(unit, at);
             }
-        }
-    }
-
-    /// What an ended lease held and others still need belongs to one of them from now on.
-    fn pass_on(
-        &mut self,
-        at: Timestamp,
-        running: &BTreeSet<&LeaseId>,
-        all: &BTreeMap<&LeaseId, &Lease>,
-    ) {
-        for unit in 0..self.units.len() {
-            let Some(active) = self.units[unit].active else { continue };
-            let lease = self.units[unit].periods[active].lease.as_ref();
-            let over = |lease: &LeaseId| all.get(lease).is_none_or(|lease| lease.ends() <= at);
-            let ended = lease.is_some_and(|lease| !running.contains(lease) && over(lease));
-            if !ended {
-                continue;
-            }
-            let path = self.path(unit);
-            let near = |lease: &&&LeaseId| {
-                all.get(**lease)
-                    .and_then(|lease| self.tree.of(&lease.feed))
-                    .is_some_and(|node| path.contains(&node))
-            };
-            let heir =
-                running.iter().find(near).or_else(|| running.first()).map(|lease| (*lease).clone());
-            if at <= self.now {
-                // It is off already: only whom it serves changes.
-                self.units[unit].periods[active].lease = heir;
-                continue;
-            }
-            let ended = &mut self.units[unit].periods[active];
-            let (means, group) = (ended.means, ended.group.clone());
-            ended.edge = Some(at);
-            ended.until = Some(at);
-            // An earlier plan may have passed it on alike.
-            let alike = |period: &&mut Period| {
-                period.passed_on && !period.used && period.at == at && period.lease == heir
-            };
-            let held = self.units[unit]
-                .periods
-                .iter_mut()
-                .find(alike)
-                .and_then(|period| period.held.take());
-            let (edge, until, used, passed_on) = (None, None, true, true);
-            let period =
-                Period { lease: heir, held, edge, at, until, means, group, used, passed_on };
-            self.units[unit].periods.push(period);
-            self.units[unit].active = Some(self.units[unit].periods.len() - 1);
         }
     }
 

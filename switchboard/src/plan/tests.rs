@@ -4,6 +4,8 @@ use std::time::Duration;
 use directive::Action;
 use rand::prelude::*;
 
+mod passing_on;
+
 use super::*;
 use crate::admit;
 use crate::fixture::{at, fleet, group, lease, policy};
