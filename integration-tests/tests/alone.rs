@@ -1,6 +1,6 @@
 //! A proxy as a process of its own, between a test pool and test miners, whose disk is full, whose
-//! log nobody reads, or that is killed: rows F41, F53 and F57 of FAULTS 7, for what a proxy writes
-//! down.
+//! log nobody reads, or that is killed: rows F41, F53 and F57 of docs/faults.md, for what a proxy
+//! writes down.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;

@@ -67,8 +67,8 @@ async fn every_firmware_at(like: Like) {
     site.stop().await;
 }
 
-/// PROTOCOL 2.3 and 2.4, each row against each. NiceHash leaves 3 bytes, which is one miner's: that
-/// is passthrough's.
+/// docs/protocol.md 2.3 and 2.4, each row against each. NiceHash leaves 3 bytes, which is one
+/// miner's: that is passthrough's.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
     let mut sites = JoinSet::new();
@@ -84,7 +84,7 @@ async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
 }
 
 /// Pools that differ in everything, one after the other and back again: no firmware loses its
-/// connection or stumbles over what comes at a switch (PROTOCOL 2.8).
+/// connection or stumbles over what comes at a switch (docs/protocol.md 2.8).
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_follows_switches_between_unlike_pools() {
     let likes = [Like::Braiins, Like::Ocean, Like::Ckpool];

@@ -1,4 +1,5 @@
-//! Many miners, rude ones, and pools that change the rules under them: rows F20-F34 of FAULTS 7.
+//! Many miners, rude ones, and pools that change the rules under them: rows F20-F34 of
+//! docs/faults.md.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Curtailed sessions, driven by a timeline over the link: the table of DESIGN 2.5 from outside.
+//! Curtailed sessions, driven by a timeline over the link: "Curtailed sessions" of ARCHITECTURE.md,
+//! from outside.
 
 use std::sync::Arc;
 use std::time::Duration;

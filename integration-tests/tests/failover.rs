@@ -58,7 +58,7 @@ async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
     site.stop().await;
 }
 
-/// LANES runs Z and V: coming back to an unchanged job must not repeat its work.
+/// docs/protocol.md 3.1, runs Z and V: coming back to an unchanged job must not repeat its work.
 #[tokio::test(flavor = "multi_thread")]
 async fn returning_to_an_unchanged_job_repeats_nothing() {
     let still = |size, seed| PoolConfig { job_interval: Duration::ZERO, ..pool(size, seed) };
@@ -109,8 +109,8 @@ async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     site.stop().await;
 }
 
-/// LANES run X: a miner that restarts on a live job gets its slot's neighbour or a fresh lane,
-/// never its old work.
+/// docs/protocol.md 3.1, run X1: a miner that restarts on a live job gets its slot's neighbour or a
+/// fresh lane, never its old work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_miner_repeats_nothing() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -284,7 +284,7 @@ async fn f58_redirects_and_messages_are_not_passed_on() {
     site.stop().await;
 }
 
-/// DESIGN 2.3: a pool that answers but brings no job is quiet, and left when another brings work.
+/// A pool that answers but brings no job is quiet, and left when another brings work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_pool_is_left_for_one_that_brings_work() {
     let setup =
@@ -307,7 +307,7 @@ async fn a_quiet_pool_is_left_for_one_that_brings_work() {
     site.stop().await;
 }
 
-/// DESIGN 2.3: after `release_after` without any pool, miners may use their own backup pools.
+/// After `release_after` without any pool, miners may use their own backup pools.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_any_pool_for_long_miners_are_released() {
     let setup = Setup {

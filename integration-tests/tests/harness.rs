@@ -273,7 +273,7 @@ impl Books {
         self.pools.iter().map(|pool| pool.total.accepted).sum()
     }
 
-    /// What must hold whatever happened (FAULTS I1, I2, I4).
+    /// What must hold whatever happened (docs/faults.md, P01 to P03).
     pub(crate) fn check(&self) {
         let fleet = &self.fleet;
         assert!(fleet.submitted > 0, "nothing was tested: {self:#?}");

@@ -1,4 +1,4 @@
-//! Bytes no honest miner sends: the answer of FAULTS 8.1, and nobody else is harmed.
+//! Bytes no honest miner sends: the answer of docs/faults.md, S, and nobody else is harmed.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Pools that would take our hashrate elsewhere, or write more than anybody can read: FAULTS 8.2,
-//! as miners and pools see it. What a connection decides by itself stands in `proxy::upstream` with
-//! its ids.
+//! Pools that would take our hashrate elsewhere, or write more than anybody can read:
+//! docs/faults.md, U, as miners and pools see it. What a connection decides by itself stands in
+//! `proxy::upstream` with its ids.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -165,7 +165,7 @@ async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written
     site.stop().await;
 }
 
-/// FAULTS 8.4: bad requests name their field, need the token, and leave no trace.
+/// docs/faults.md, H: bad requests name their field, need the token, and leave no trace.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_get_the_answer_of_the_table() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;

@@ -1,6 +1,6 @@
 //! Lines between the proxy and its pools, and to its miners, that are cut, lost, slow or lie: rows
-//! F02-F06, F35, F50-F52 of FAULTS 7. The deadlines are shorter than in the field, their order is
-//! the same; miners' and pools' counts are the judges.
+//! F02-F06, F35, F50-F52 of docs/faults.md. The deadlines are shorter than in the field, their
+//! order is the same; miners' and pools' counts are the judges.
 
 use std::time::Duration;
 

@@ -185,10 +185,10 @@ fn visit(addr: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// S71, S74, S75, L13: two hundred workers of any name make no series more, and nothing of theirs
+/// S71, S74, S75: two hundred workers of any name make no series more, and nothing of theirs
 /// stands in /metrics.
 #[tokio::test(flavor = "multi_thread")]
-async fn s75_l13_workers_add_no_series() {
+async fn s75_workers_add_no_series() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
     let addr = site.site.proxy.addrs()[0];
     let visits = move |numbers: std::ops::Range<usize>| {

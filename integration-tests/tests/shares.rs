@@ -37,7 +37,7 @@ async fn every_firmware_mines_and_every_share_is_accounted_for() {
 }
 
 /// Both ways in which pools put a version together, with a job that has a bit inside the mask
-/// (PROTOCOL 2.6).
+/// (docs/protocol.md 2.6).
 #[tokio::test(flavor = "multi_thread")]
 async fn version_rolling_goes_through_to_pools_of_either_kind() {
     for rolling in [Rolling::MaskReplace, Rolling::Or] {

@@ -57,7 +57,7 @@ fn mined_on(counts: &Counts) -> usize {
     counts.connections.values().filter(|connection| connection.jobs > 0).count()
 }
 
-/// F27 and DESIGN 2.3: a standby without lane bytes holds as many connections as it must take over,
+/// F27: a standby without lane bytes holds as many connections as it must take over,
 /// before it must.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
@@ -150,7 +150,7 @@ fn passed_through(config: &mut proxy::config::Config) {
     config.servers[0].passthrough = Some(0);
 }
 
-/// DESIGN 2.1: 3 bytes and fewer only as explicit 1:1 passthrough.
+/// U13 and ADR 7: 3 bytes and fewer only as explicit 1:1 passthrough.
 #[tokio::test(flavor = "multi_thread")]
 async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() {
     let site =
@@ -181,7 +181,7 @@ async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() 
     site.stop().await;
 }
 
-/// U14, DESIGN 4.3: who has asked for `set_extranonce` is taken along, who has not must come again.
+/// U14: who has asked for `set_extranonce` is taken along, who has not must come again.
 #[tokio::test(flavor = "multi_thread")]
 async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     let site =

@@ -59,7 +59,7 @@ impl Orders {
             (Action::Run, _) => true,
             (Action::Hold, _) => has_worked,
             // Work is served until sleep is confirmed: starving earlier saves nothing and burns
-            // shares (POWER 1.4).
+            // shares (docs/protocol.md 2.9).
             (Action::Drain | Action::Curtail, Means::Device) => {
                 has_worked && !self.asleep.contains(machine)
             }
@@ -94,7 +94,7 @@ mod tests {
         }
     }
 
-    /// The table of DESIGN 2.5, row by row.
+    /// The table "Curtailed sessions" of ARCHITECTURE.md, row by row.
     #[test]
     fn sessions_are_served_as_their_action_says() {
         use Serve::{Park, Work};

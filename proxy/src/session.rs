@@ -608,7 +608,7 @@ impl Session {
         let limits = self.limits_of(work);
         let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
         let difficulty = advertised.level.difficulty();
-        // Said again at a switch, changed or not (PROTOCOL 2.7).
+        // Said again at a switch, changed or not (docs/protocol.md 2.7).
         let switched = self
             .issues
             .newest()

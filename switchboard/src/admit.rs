@@ -174,7 +174,7 @@ pub enum Refusal {
 }
 
 /// What counts as a shed time where none was measured: stock firmware without work powers down
-/// within ten minutes, if at all (POWER F1).
+/// within ten minutes, if at all (docs/protocol.md 2.9).
 pub const UNMEASURED_SHED: Duration = Duration::from_mins(10);
 
 /// Judges whether `lease` fits beside `leases` (open ones; one with the same id is left out).

@@ -74,7 +74,7 @@ pub struct Receiver {
     last_serial: Option<(u64, u64)>,
 }
 
-/// Bounds of a permit's life (DESIGN 3.3): shorter is noise, longer would outlive a lost
+/// Bounds of a permit's life: shorter is noise, longer would outlive a lost
 /// switchboard.
 const PERMIT_TTL: std::ops::RangeInclusive<u64> = 5_000..=120_000;
 

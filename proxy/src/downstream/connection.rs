@@ -564,7 +564,7 @@ mod tests {
         assert!(!is_slow(since, PENDING_MAX, soon) && is_slow(since, PENDING_MAX + 1, soon));
     }
 
-    /// Ten thousand of them are alive at once (DESIGN 5: 2.0 kB a session, all told). With what the
+    /// Ten thousand of them are alive at once (ADR 8: 2 kB a session, all told). With what the
     /// runtime adds, 648 bytes make a task of 768.
     #[test]
     fn a_connection_is_small() {

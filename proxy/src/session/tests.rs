@@ -250,8 +250,8 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
     }
 }
 
-/// DESIGN 4.3: firmware that cannot be told to roll fewer bits comes again; PROTOCOL 2.3 says which
-/// can.
+/// Invariant 3 of ARCHITECTURE.md: firmware that cannot be told to roll fewer bits comes again;
+/// docs/protocol.md 2.3 says which can.
 #[test]
 fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew() {
     for (user_agent, hears) in [

@@ -66,9 +66,9 @@ pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
         .map(|&(_, typical, least)| Speed { typical, least })
 }
 
-/// Whether firmware follows `mining.set_version_mask` (PROTOCOL 2.3): stock Antminers since 2022,
-/// which end their user agent with the time of their build, ESP-Miner and its kin, Braiins OS and
-/// LuxOS. Older stock firmware and cgminer 4.11 do not.
+/// Whether firmware follows `mining.set_version_mask` (docs/protocol.md 2.3): stock Antminers since
+/// 2022, which end their user agent with the time of their build, ESP-Miner and its kin, Braiins OS
+/// and LuxOS. Older stock firmware and cgminer 4.11 do not.
 pub(super) fn hears_version_mask(user_agent: &str) -> bool {
     let built = user_agent.rsplit(' ').next().and_then(|year| year.parse::<u32>().ok());
     (user_agent.starts_with("Antminer") && built.is_some_and(|year| (2022..2100).contains(&year)))
@@ -81,7 +81,7 @@ pub(super) fn hears_version_mask(user_agent: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The user agents of PROTOCOL 2.1 and 2.3, as they are sent.
+    /// The user agents of docs/protocol.md 2.1 and 2.3, as they are sent.
     #[test]
     fn known_firmware_is_recognised_by_what_it_sends() {
         for (user_agent, typical) in [

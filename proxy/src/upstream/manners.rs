@@ -1,9 +1,9 @@
 //! What a pool may make us do, and how often: go elsewhere, answer questions, fill the log.
 //!
 //! A pool, or whoever has taken its place, may send `client.reconnect` as often as it likes; a
-//! fleet that follows is a fleet that is stolen (FAULTS 2.1). So a host is never followed unless
-//! the operator has listed it with its port, letter by letter, and then by the target's own TLS or
-//! not at all; no request is followed within ten minutes of the last.
+//! fleet that follows is a fleet that is stolen (docs/faults.md, "Theft of hashrate"). So a host is
+//! never followed unless the operator has listed it with its port, letter by letter, and then by
+//! the target's own TLS or not at all; no request is followed within ten minutes of the last.
 
 use std::time::{Duration, Instant};
 

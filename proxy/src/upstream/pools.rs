@@ -217,9 +217,9 @@ impl Drop for OwnPlace {
     }
 }
 /// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop
-/// rolling: an S19 wants three bits, an S17 bits 22 and 23 (PROTOCOL 2.6). A target that would
-/// leave less is passed over, and so is one that refuses rolling, for it serves only miners that do
-/// not roll. Where all refuse, nobody is to roll: whoever does could not mine.
+/// rolling: an S19 wants three bits, an S17 bits 22 and 23 (docs/protocol.md 2.6). A target that
+/// would leave less is passed over, and so is one that refuses rolling, for it serves only miners
+/// that do not roll. Where all refuse, nobody is to roll: whoever does could not mine.
 fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
     let mut masks = masks.peekable();
     // A miner with a connection of its own shares no target.
@@ -239,7 +239,7 @@ fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask 
 mod tests {
     use super::*;
 
-    /// PROTOCOL 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
+    /// docs/protocol.md 2.6: never a sub-mask that lacks bits 22 and 23, nor fewer than 3 bits.
     #[test]
     fn a_mask_that_all_targets_roll_is_granted_unless_firmware_would_stop_rolling() {
         for (masks, granted) in [

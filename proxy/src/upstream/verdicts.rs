@@ -2,8 +2,8 @@
 //!
 //! Ten refusals in a row, or half a minute of nothing but refusals, and it is left: another chain,
 //! or a pool that takes nothing. More than a tenth refused is an alarm: somebody may have taken the
-//! session over (FAULTS 2.1, WireGhost). Stale ones count in the tenth, but not in the ten: they
-//! come in bursts at each new block.
+//! session over (docs/faults.md, "Theft of hashrate"). Stale ones count in the tenth, but not in
+//! the ten: they come in bursts at each new block.
 //!
 //! What cannot be seen here: a pool that says true to everything. Only a share that is known to be
 //! bad would tell, and we never send one; what it credits and pays must be compared with our counts

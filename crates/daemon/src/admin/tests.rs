@@ -1,4 +1,4 @@
-//! The listener against callers that are slow, hostile or mistaken (FAULTS rows H), over real
+//! The listener against callers that are slow, hostile or mistaken (docs/faults.md, H), over real
 //! sockets.
 
 use std::future::Future;

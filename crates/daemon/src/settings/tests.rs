@@ -1,4 +1,4 @@
-//! What operators get wrong, and that they are told where and what (FAULTS rows T).
+//! What operators get wrong, and that they are told where and what (docs/faults.md, T).
 
 use std::fs;
 use std::time::Duration;

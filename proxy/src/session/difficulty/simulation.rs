@@ -11,7 +11,7 @@ use rand::prelude::*;
 
 use super::*;
 
-/// How firmware takes another difficulty (PROTOCOL 2.3).
+/// How firmware takes another difficulty (docs/protocol.md 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Firmware {
     /// With the work it makes next; what is under way keeps its own (cgminer).

@@ -1,5 +1,5 @@
-//! Rows of FAULTS 8.1 that a session decides, by their ids. Rows of single lines and shares stand
-//! with their parsers.
+//! Rows S of docs/faults.md that a session decides, by their ids. Rows of single lines and shares
+//! stand with their parsers.
 
 use super::*;
 
@@ -245,7 +245,7 @@ fn s34_a_job_of_another_session_is_not_known() {
     assert_eq!(driver.outcomes(), [Outcome::Stale]);
 }
 
-/// S38: time alone retires nothing, the pool does (DESIGN 2.2): a job superseded 150 s ago is good
+/// S38: time alone retires nothing, the pool does: a job superseded 150 s ago is good
 /// until its pool's clean one, and 21 from then on, 150 s later as at once. S39: so it is after a
 /// change of extranonce.
 #[test]

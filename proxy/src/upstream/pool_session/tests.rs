@@ -161,7 +161,7 @@ fn a_change_of_difficulty_settles_before_another_is_asked_for() {
     assert!(session.is_settled(later + CHANGE_SETTLES), "a further job has no further change");
 }
 
-/// PROTOCOL: a set_extranonce works from the next notify on. A job that still waits for its
+/// docs/protocol.md: a set_extranonce works from the next notify on. A job that still waits for its
 /// difficulty came before it.
 #[test]
 fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {

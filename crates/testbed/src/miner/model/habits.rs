@@ -1,5 +1,5 @@
-//! One row for each firmware: what it does differently from the next. Sources are PROTOCOL.md 2.1
-//! to 2.3 and LANES.md 3.
+//! One row for each firmware: what it does differently from the next. Sources are docs/protocol.md
+//! 2.1 to 2.3 and 3.2.
 
 use super::Model;
 

@@ -1,4 +1,4 @@
-//! Pools we know, as settings of the test pool (PROTOCOL.md 2.4).
+//! Pools we know, as settings of the test pool (docs/protocol.md 2.4).
 //!
 //! What is not known of a pool is left as the plain pool does it. Addresses, difficulty, jobs and
 //! seed are the caller's.

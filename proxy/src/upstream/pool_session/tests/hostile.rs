@@ -1,4 +1,4 @@
-//! What a pool may send, by the rows of FAULTS 8.2 that a connection decides about.
+//! What a pool may send, by the rows U of docs/faults.md that a connection decides about.
 
 use super::*;
 

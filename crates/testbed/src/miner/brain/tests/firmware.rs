@@ -1,4 +1,4 @@
-//! What each firmware says and minds that the others do not (PROTOCOL.md 2.1 to 2.3, LANES.md 3).
+//! What each firmware says and minds that the others do not (docs/protocol.md 2.1 to 2.3, 3.2).
 
 use super::*;
 
