@@ -14,6 +14,9 @@ step "dependency rules"
 step "image"
 ./scripts/check-image
 
+step "references"
+./scripts/check-references
+
 step "clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
