@@ -42,7 +42,7 @@ async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
         asleep.iter().all(|name| name.starts_with("old-")),
         "the least efficient that can be reached: {asleep:?}"
     );
-    assert_eq!(view["machines"], json!({ "curtailed": 3 }), "{view:#}");
+    assert_eq!(view["machines_by_state"], json!({ "curtailed": 3 }), "{view:#}");
 
     let view = site.until_state(&lease, "closed").await;
     let proven: jiff::Timestamp =
@@ -128,7 +128,7 @@ async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written
     // 30,200.
     let error = refused("does_not_fit", &|body| body["it_kw"] = json!(30.3));
     assert_eq!(error["feed"], "a", "{error:#}");
-    assert_eq!(error["shortfall_watts"], 6040, "{error:#}");
+    assert_eq!(error["missing_watts"], 6040, "{error:#}");
     assert!(
         error["from"].as_str() < error["to"].as_str() && error["from"].is_string(),
         "{error:#}"
@@ -139,11 +139,7 @@ async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written
     );
 
     let error = refused("needs_accept_unverified", &|body| body["it_kw"] = json!(25.0));
-    assert_eq!(
-        (&error["feed"], &error["shortfall_watts"]),
-        (&json!("a"), &json!(740)),
-        "{error:#}"
-    );
+    assert_eq!((&error["feed"], &error["missing_watts"]), (&json!("a"), &json!(740)), "{error:#}");
     let (status, fits) = site.http.post(
         "/v1/admit",
         &request(|body| {

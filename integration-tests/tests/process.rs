@@ -238,7 +238,7 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
     assert_eq!(json_of(&["lease", "list"])["leases"][0]["id"], "far");
     assert_eq!(json_of(&["lease", "show", "far"])["gross_watts"], 6000);
     assert_eq!(json_of(&["status"])["site"]["site"], "test");
-    assert_eq!(json_of(&["status"])["feeds"][0]["usable"]["watts"], 25_000);
+    assert_eq!(json_of(&["status"])["feeds"][0]["usable_watts"], 25_000);
     let workers = json_of(&["workers", "--sort", "worker_name", "--limit", "2"]);
     assert_eq!(workers["items"].as_array().map(Vec::len), Some(2), "{workers:#}");
     assert!(
@@ -251,7 +251,7 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
         .flatten()
         .filter(|step| step["action"] == "drain")
         .flat_map(|step| {
-            step["machines"].as_array().into_iter().flatten().filter_map(Value::as_str)
+            step["machine_names"].as_array().into_iter().flatten().filter_map(Value::as_str)
         })
         .collect();
     assert_eq!(drains.len(), 2, "5.5 kW by two machines: {plan:#}");

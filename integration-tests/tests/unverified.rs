@@ -83,7 +83,7 @@ async fn a_starve_only_lease_ends_unverified() {
     let view = site.until_state(&lease, "active").await;
     assert_eq!(flags(&view), (true, false), "{view:#}");
     // 3,500 W are missing: two machines are given no work, and hash on with what they have.
-    assert_eq!(view["plan"]["starved"], 2, "{view:#}");
+    assert_eq!(view["lease_plan"]["machines_starved"], 2, "{view:#}");
     let served = |state: &str| {
         site.site.proxy.sessions().iter().filter(|session| session.state == state).count()
     };
@@ -120,7 +120,7 @@ async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(4), |_| {}).await;
     let view = site.until_state(&lease, "active").await;
     assert_eq!(flags(&view), (false, false), "proven in time all the same: {view:#}");
-    assert_eq!(view["machines"], json!({ "curtailed": 3, "disobedient": 1 }), "{view:#}");
+    assert_eq!(view["machines_by_state"], json!({ "curtailed": 3, "disobedient": 1 }), "{view:#}");
     site.until_asleep(&["old-2", "old-3", "old-4"]).await;
     let page = site.http.get("/v1/machines");
     let seen = page["machines"]
@@ -238,7 +238,7 @@ async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: Meter
     );
     let feed = &site.http.get("/v1/feeds")["feeds"][0];
     assert_eq!(
-        (&feed["headroom"], &feed["metered"]),
+        (&feed["headroom_watts"], &feed["metered_watts"]),
         (&Value::Null, &Value::Null),
         "unknown, not none: {feed:#}"
     );
@@ -265,7 +265,7 @@ async fn a_meter_that_falls_silent_while_active_changes_nothing() {
     site.meter.set_fault(MeterFault::Stale);
     until("headroom unknown", || {
         let feed = site.http.get("/v1/feeds")["feeds"][0].clone();
-        if feed["headroom"].is_null() { Ok(()) } else { Err(feed) }
+        if feed["headroom_watts"].is_null() { Ok(()) } else { Err(feed) }
     })
     .await;
     site.until_state(&lease, "releasing").await;

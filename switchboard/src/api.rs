@@ -1,5 +1,6 @@
-//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. Who
-//! holds the token, and the bounds on connections, are left to [`daemon::admin`].
+//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. What
+//! an answer looks like stands in [`crate::view`]; the token and the bounds on connections are left
+//! to [`daemon::admin`].
 
 mod error;
 
@@ -12,11 +13,9 @@ use axum::routing::{delete, get, post};
 use daemon::admin::{ApiJson, require_token};
 use directive::LeaseId;
 use serde::Deserialize;
-use serde_json::json;
 
 pub use error::ApiError;
 
-use crate::admit::Line;
 use crate::core::{Answer, Command};
 use crate::lease::LeaseRequest;
 use crate::reconcile::Handle;
@@ -62,57 +61,20 @@ type Answered = Result<Response, ApiError>;
 async fn ask(handle: &Handle, command: Command) -> Answered {
     let answer = handle.ask(command).await.map_err(|_| ApiError::unavailable())?;
     Ok(match answer {
-        Answer::Admitted(admission) => Json(json!({
-            "fits": true,
-            "gross_kw": admission.lease.gross.kw(),
-            "gross_watts": admission.lease.gross.0,
-            "latest_safe_start": admission.latest_safe_start,
-            "lead_secs": admission.lead.total().as_secs_f64(),
-            "lead": admission.lead.to_string(),
-            "arithmetic": admission.arithmetic.iter().map(arithmetic).collect::<Vec<_>>(),
-        }))
-        .into_response(),
-        Answer::Committed(view) => {
-            let place = format!("/v1/leases/{}", view.id);
-            let mut body = json!(view);
-            body["arithmetic"] = view.arithmetic.iter().map(arithmetic).collect();
-            (StatusCode::CREATED, [(header::LOCATION, place)], Json(body)).into_response()
+        Answer::Admitted(answer) => Json(answer).into_response(),
+        Answer::Committed(answer) => {
+            let place = format!("/v1/leases/{}", answer.lease.id);
+            (StatusCode::CREATED, [(header::LOCATION, place)], Json(answer)).into_response()
         }
-        Answer::Lease(view) => {
-            let mut body = json!(view);
-            body["arithmetic"] = view.arithmetic.iter().map(arithmetic).collect();
-            Json(body).into_response()
-        }
-        Answer::Leases(views) => Json(json!({ "leases": views })).into_response(),
+        Answer::Lease(answer) => Json(answer).into_response(),
+        Answer::Leases(answer) => Json(answer).into_response(),
         Answer::Plan(view) => Json(view).into_response(),
         Answer::Status(view) => Json(view).into_response(),
-        Answer::Feeds(views) => Json(json!({ "feeds": views })).into_response(),
-        Answer::Machines(views) => Json(json!({ "machines": views })).into_response(),
-        Answer::Head(head) => Json(head).into_response(),
+        Answer::Feeds(answer) => Json(answer).into_response(),
+        Answer::Machines(answer) => Json(answer).into_response(),
+        Answer::Head(answer) => Json(answer).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),
         Answer::Refused(refused) => return Err(refused.into()),
-    })
-}
-
-/// One line of arithmetic, in words and figures.
-fn arithmetic(line: &Line) -> serde_json::Value {
-    json!({
-        "text": line.to_string(),
-        "feed": line.feed,
-        "from": line.from,
-        "to": line.to,
-        "usable_kw": line.usable.kw(),
-        "house_kw": line.house.kw(),
-        "committed_kw": line.committed.kw(),
-        "residual_kw": line.residual.kw(),
-        "unsheddable_kw": line.unsheddable.kw(),
-        "unassigned_kw": line.unassigned.kw(),
-        "available_kw": line.available.kw(),
-        "available_watts": line.available.0,
-        "asked_kw": line.asked.kw(),
-        "asked_watts": line.asked.0,
-        "short_kw": line.short().kw(),
-        "short_watts": line.short().0,
     })
 }
 
@@ -156,14 +118,7 @@ async fn machines(
     if !(1..=PAGE).contains(&limit) {
         return Err(ApiError::bad("limit", &format!("must lie between 1 and {PAGE}, not {limit}")));
     }
-    let answer = handle
-        .ask(Command::Machines { after: page.after, limit })
-        .await
-        .map_err(|_| ApiError::unavailable())?;
-    let Answer::Machines(views) = answer else { return Err(ApiError::unavailable()) };
-    let next =
-        if views.len() >= limit { views.last().map(|view| view.machine.clone()) } else { None };
-    Ok(Json(json!({ "machines": views, "next": next })).into_response())
+    ask(&handle, Command::Machines { after: page.after, limit }).await
 }
 
 async fn admit(State(handle): State<Handle>, ApiJson(request): ApiJson<LeaseRequest>) -> Answered {

@@ -15,7 +15,6 @@ use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline, WallGu
 use jiff::Timestamp;
 
 pub use commands::{Answer, Command, Refused};
-pub use view::{FeedView, Figures, LeaseView, LedgerView, PlanView, StatusView};
 
 use crate::commitment::Commitment;
 use crate::facility::Policy;

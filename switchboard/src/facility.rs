@@ -205,6 +205,12 @@ pub struct Failsafe {
 }
 
 impl Policy {
+    /// The name of the site's time zone.
+    #[must_use]
+    pub fn timezone_name(&self) -> &str {
+        self.timezone.iana_name().unwrap_or("UTC")
+    }
+
     /// The feed of that name.
     #[must_use]
     pub fn feed(&self, id: &FeedId) -> Option<&Feed> {

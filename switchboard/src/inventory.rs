@@ -10,13 +10,14 @@ use directive::{
     MeterReport, ProxyReport, Report, Serving, SessionReport, Watts,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::admit::shed_time;
 use crate::facility::Policy;
 use crate::lease::{Lease, later};
 use crate::plan::{Chosen, Fleet, Known, Selection};
 use crate::tree::Population;
+use crate::view::{MachineView, ReceiverRole, ReceiverView};
 
 /// Receivers whose reports are kept; a further one is ignored and counted.
 const RECEIVERS: usize = 64;
@@ -30,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(120);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// The state of one machine against what is planned for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
     Running,
@@ -49,7 +50,7 @@ pub enum MachineState {
 }
 
 /// Headroom that a meter proves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
     /// Usable power less what the meter shows without the leases' own draw.
     pub watts: Watts,
@@ -89,41 +90,6 @@ struct Measured {
     report: MeterReport,
     /// When its time of measurement last moved on.
     moved: Instant,
-}
-
-/// A receiver, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReceiverView {
-    pub receiver: String,
-    /// `proxy` or `agent`.
-    pub role: &'static str,
-    /// When its last report was made.
-    pub at: Timestamp,
-    /// How long ago that came, in milliseconds.
-    pub age_ms: u64,
-    /// Whether it still counts.
-    pub fresh: bool,
-    /// The timeline it holds.
-    pub number: Option<Generation>,
-    /// A proxy's machines by how their sessions are served.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub serving: BTreeMap<Serving, u32>,
-}
-
-/// A machine, for people.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MachineView {
-    pub machine: MachineId,
-    /// The group that claims it.
-    pub group: Option<directive::GroupId>,
-    /// What state it is in.
-    pub state: MachineState,
-    /// Why it is off, or is going to be.
-    pub chosen: Vec<Chosen>,
-    /// How its sessions are served.
-    pub session: Option<SessionReport>,
-    /// What its device says.
-    pub device: Option<MachineReport>,
 }
 
 #[derive(Debug, Default)]
@@ -511,12 +477,15 @@ impl Inventory {
             let age = now.saturating_duration_since(receiver.heard);
             ReceiverView {
                 receiver: name.clone(),
-                role: if matches!(receiver.view, View::Proxy(_)) { "proxy" } else { "agent" },
+                role: match receiver.view {
+                    View::Proxy(_) => ReceiverRole::Proxy,
+                    View::Agent { .. } => ReceiverRole::Agent,
+                },
                 at: receiver.at,
-                age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                age_secs: age.as_secs_f64(),
                 fresh: age <= policy.failsafe.report_stale_after,
                 number: receiver.number,
-                serving: receiver.serving.clone(),
+                machines_by_serving: receiver.serving.clone(),
             }
         };
         self.receivers.iter().map(view).collect()

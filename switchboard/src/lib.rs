@@ -18,6 +18,7 @@ pub mod plan;
 pub mod policy;
 pub mod reconcile;
 mod tree;
+pub mod view;
 
 pub use reconcile::{Handle, Stopped, Switchboard};
 pub use tree::Population;

@@ -9,7 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::core::{FeedView, StatusView, Tally};
+use crate::core::Tally;
+use crate::view::{FeedView, StatusView};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -143,7 +144,7 @@ impl Metrics {
     }
 
     pub(crate) fn show(&self, status: &StatusView, feeds: &[FeedView], reports_dropped: u64) {
-        for (phase, count) in &status.leases {
+        for (phase, count) in &status.leases_by_state {
             self.leases.get_or_create(&State { state: phase.as_str() }).set(i64::from(*count));
         }
         // A feed that left the policy, or whose meter is silent, must not keep its last value.
@@ -152,10 +153,10 @@ impl Metrics {
         self.usable.clear();
         for view in feeds {
             let feed = OfFeed { feed: view.feed.to_string() };
-            self.committed.get_or_create(&feed).set(view.committed.watts);
-            self.usable.get_or_create(&feed).set(view.usable.watts);
+            self.committed.get_or_create(&feed).set(view.committed.0);
+            self.usable.get_or_create(&feed).set(view.usable.0);
             if let Some(headroom) = view.headroom {
-                self.headroom.get_or_create(&feed).set(headroom.watts);
+                self.headroom.get_or_create(&feed).set(headroom.0);
             }
         }
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -163,7 +164,7 @@ impl Metrics {
         self.ledger_up.set(i64::from(status.ledger.failure.is_none()));
         self.generation.set(whole(status.number.generation));
         self.deficits.set(i64::try_from(status.deficits.len()).unwrap_or(i64::MAX));
-        self.unassigned.set(i64::from(status.unassigned));
+        self.unassigned.set(i64::from(status.unassigned.count));
         self.reports_dropped.set(whole(reports_dropped));
     }
 

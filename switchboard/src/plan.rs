@@ -131,7 +131,7 @@ impl Selection {
 }
 
 /// Room at one feed over one interval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     pub feed: FeedId,
     pub from: Timestamp,
@@ -153,7 +153,7 @@ pub struct Deficit {
 }
 
 /// What the plan does for one lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeasePlan {
     /// Machines that go for it.
     pub machines: u32,
@@ -168,7 +168,7 @@ pub struct LeasePlan {
 }
 
 /// Everything that is to happen until the horizon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// When it was made.
     pub made_at: Timestamp,
@@ -176,7 +176,6 @@ pub struct Plan {
     pub horizon: Timestamp,
     /// The policy it was made under.
     pub policy: String,
-    #[serde(skip)]
     pub selection: Selection,
     /// What happens, in order of time.
     pub steps: Vec<Step>,
@@ -186,7 +185,6 @@ pub struct Plan {
     /// Feeds that stay short.
     pub deficits: Vec<Deficit>,
     /// Machines that go when the plan runs out, and when.
-    #[serde(skip)]
     pub fallback: BTreeMap<MachineId, Timestamp>,
 }
 

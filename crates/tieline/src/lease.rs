@@ -134,7 +134,9 @@ fn print_lease(lease: &Value) {
         lease["ready_before_secs"],
         lease["proven_at"].as_str().unwrap_or("-")
     );
-    if let Some(machines) = lease["machines"].as_object().filter(|machines| !machines.is_empty()) {
+    if let Some(machines) =
+        lease["machines_by_state"].as_object().filter(|machines| !machines.is_empty())
+    {
         let states: Vec<String> =
             machines.iter().map(|(state, count)| format!("{count} {state}")).collect();
         println!("  machines: {}", states.join(", "));

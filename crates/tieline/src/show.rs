@@ -70,13 +70,15 @@ pub fn status(server: &Server) -> Result<(), Failure> {
         println!(
             "feed {:<12} usable {:>10.3} kW  committed {:>10.3}  metered {:>10}  headroom {:>10}",
             text(&feed["feed"]),
-            feed["usable"]["kw"].as_f64().unwrap_or_default(),
-            feed["committed"]["kw"].as_f64().unwrap_or_default(),
-            kw(&feed["metered"]),
-            kw(&feed["headroom"])
+            feed["usable_kw"].as_f64().unwrap_or_default(),
+            feed["committed_kw"].as_f64().unwrap_or_default(),
+            kw(&feed["metered_kw"]),
+            kw(&feed["headroom_kw"])
         );
     }
-    for (what, counts) in [("leases", &site["leases"]), ("machines off", &site["machines"])] {
+    for (what, counts) in
+        [("leases", &site["leases_by_state"]), ("machines off", &site["machines_off_by_state"])]
+    {
         let some = counts.as_object().into_iter().flatten().filter(|(_, count)| **count != 0);
         let some: Vec<String> = some.map(|(state, count)| format!("{count} {state}")).collect();
         if !some.is_empty() {
@@ -105,7 +107,7 @@ pub fn plan(server: &Server) -> Result<(), Failure> {
         println!("nothing to do: every machine may run");
     }
     for step in steps {
-        let machines = step["machines"].as_array().map_or(0, Vec::len);
+        let machines = step["machine_names"].as_array().map_or(0, Vec::len);
         println!(
             "{}  {:<8} {machines:>5} of {:<14} {}",
             text(&step["at"]),
@@ -117,8 +119,8 @@ pub fn plan(server: &Server) -> Result<(), Failure> {
     Ok(())
 }
 
-fn kw(figures: &Value) -> String {
-    figures["kw"].as_f64().map_or_else(|| "-".to_owned(), |kw| format!("{kw:.3}"))
+fn kw(figure: &Value) -> String {
+    figure.as_f64().map_or_else(|| "-".to_owned(), |kw| format!("{kw:.3}"))
 }
 
 fn number(number: &Value) -> String {

@@ -1,34 +1,33 @@
-//! Errors as the API says them: a status, and `{"error": {"code", "message", "field"}}` with what
-//! else a program needs.
+//! Which status and which [`ErrorView`] a refusal becomes.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
 
-use super::arithmetic;
 use crate::admit::{Line, Refusal};
 use crate::core::Refused;
+use crate::view::{ErrorAnswer, ErrorView, LineView};
 
-/// An error on its way to the client: what every role says, and the figures of a refusal.
+/// An error on its way to the client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
-    error: daemon::admin::ApiError,
-    figures: Map<String, Value>,
+    status: StatusCode,
+    error: ErrorView,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: &str) -> Self {
-        Self { error: daemon::admin::ApiError::new(status, code, message), figures: Map::new() }
+    fn new(status: StatusCode, code: &str, message: &str) -> Self {
+        let (code, message) = (code.to_owned(), message.to_owned());
+        Self { status, error: ErrorView { code, message, ..ErrorView::default() } }
     }
 
-    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.figures.insert(key.to_owned(), value.into());
+    fn with(mut self, fill: impl FnOnce(&mut ErrorView)) -> Self {
+        fill(&mut self.error);
         self
     }
 
     fn field(self, field: &str) -> Self {
-        Self { error: self.error.field(field), ..self }
+        self.with(|error| error.field = Some(field.to_owned()))
     }
 
     /// A field of the request is wrong.
@@ -45,22 +44,23 @@ impl ApiError {
         )
     }
 
-    fn short(code: &'static str, message: &str, worst: &Line, lines: &[Line]) -> Self {
-        Self::new(StatusCode::CONFLICT, code, message)
-            .with("feed", worst.feed.as_str())
-            .with("from", worst.from.to_string())
-            .with("to", worst.to.to_string())
-            .with("shortfall_kw", worst.short().kw())
-            .with("shortfall_watts", worst.short().0)
-            .with("arithmetic", lines.iter().map(arithmetic).collect::<Vec<_>>())
+    fn short(code: &str, message: &str, worst: &Line, lines: &[Line]) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message).with(|error| {
+            error.feed = Some(worst.feed.clone());
+            error.from = Some(worst.from);
+            error.to = Some(worst.to);
+            error.missing_kw = Some(worst.short().kw());
+            error.missing_watts = Some(worst.short());
+            error.arithmetic = lines.iter().map(LineView::from).collect();
+        })
     }
 }
 
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         let message = refused.to_string();
-        let conflict = |code| Self::new(StatusCode::CONFLICT, code, &message);
-        let failed = |code| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, &message);
+        let conflict = |code: &str| Self::new(StatusCode::CONFLICT, code, &message);
+        let failed = |code: &str| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, &message);
         match refused {
             Refused::BadRequest(bad) => Self::bad(bad.field, &bad.what),
             Refused::Refusal(refusal) => match refusal {
@@ -71,11 +71,14 @@ impl From<Refused> for ApiError {
                     Self::short("needs_accept_unverified", &message, &worst, &arithmetic)
                 }
                 Refusal::NotProvable { feed } => {
-                    conflict("not_provable").with("feed", feed.as_str())
+                    conflict("not_provable").with(|error| error.feed = Some(feed))
                 }
-                Refusal::TooLate { missing, latest_safe_start, .. } => conflict("too_late")
-                    .with("missing_secs", missing.as_secs())
-                    .with("latest_safe_start", latest_safe_start.to_string()),
+                Refusal::TooLate { missing, latest_safe_start, .. } => {
+                    conflict("too_late").with(|error| {
+                        error.missing_secs = Some(missing.as_secs());
+                        error.latest_safe_start = Some(latest_safe_start);
+                    })
+                }
             },
             Refused::UnknownLease(_) => Self::new(StatusCode::NOT_FOUND, "unknown_lease", &message),
             Refused::LeaseExists(_) => conflict("lease_exists").field("id"),
@@ -93,12 +96,6 @@ impl From<Refused> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.figures.is_empty() {
-            return self.error.into_response();
-        }
-        let mut error = self.figures;
-        error.insert("code".to_owned(), self.error.code.into());
-        error.insert("message".to_owned(), self.error.message.into());
-        (self.error.status, Json(json!({ "error": error }))).into_response()
+        (self.status, Json(ErrorAnswer { error: self.error })).into_response()
     }
 }

@@ -5,7 +5,7 @@ use axum::http::Request;
 use daemon::admin::{Token, with_token};
 use daemon::settings::Secret;
 use prometheus_client::registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -118,7 +118,7 @@ async fn what_does_not_fit_is_refused_with_the_arithmetic_and_writes_nothing() {
             (409, &json!("does_not_fit"), &json!("a")),
             "{answer}"
         );
-        assert_eq!(error["shortfall_kw"], json!(11.42));
+        assert_eq!(error["missing_kw"], json!(11.42));
         assert_eq!(error["arithmetic"].as_array().unwrap().len(), 2);
         assert!(
             error["from"].is_string() && error["to"].is_string() && error["message"].is_string()
@@ -135,7 +135,7 @@ async fn a_dry_run_says_what_it_would_need() {
         (status, &answer["fits"], &answer["gross_watts"]),
         (200, &json!(true), &json!(20_000))
     );
-    assert!(answer["lead_secs"].as_f64().unwrap() > 60.0);
+    assert!(answer["lead"]["total_secs"].as_f64().unwrap() > 60.0);
 }
 
 #[tokio::test]
@@ -205,4 +205,41 @@ async fn a_repeated_key_is_answered_again() {
         served.call("POST", "/v1/leases", Some(&asked), &[("idempotency-key", "")]).await.0,
         400
     );
+}
+
+/// The answer of `GET path`, read into its type; nothing is lost on the way.
+async fn typed<T: serde::Serialize + serde::de::DeserializeOwned>(
+    served: &Served,
+    path: &str,
+) -> T {
+    let (status, answer) = served.call("GET", path, None, &[]).await;
+    assert_eq!(status, 200, "{path}");
+    let typed: T = serde_json::from_value(answer.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&typed).unwrap(), answer, "{path}");
+    typed
+}
+
+#[tokio::test]
+async fn answers_are_read_back_into_their_types() {
+    use crate::view::{
+        AdmissionAnswer, ErrorAnswer, FeedsAnswer, HeadAnswer, LeaseAnswer, LeasesAnswer,
+        MachinesAnswer, PlanView, StatusView,
+    };
+    let served = Served::new();
+    let (status, answer) = served.call("POST", "/v1/admit", Some(&body("n-7", 20.0)), &[]).await;
+    let admission: AdmissionAnswer = serde_json::from_value(answer).unwrap();
+    assert_eq!((status, admission.fits, admission.timezone.as_str()), (200, true, "UTC"));
+    let (_, answer) = served.call("POST", "/v1/admit", Some(&body("n-7", 60.0)), &[]).await;
+    let refused: ErrorAnswer = serde_json::from_value(answer).unwrap();
+    assert_eq!(refused.error.missing_watts, Some(directive::Watts(11_420)));
+
+    served.call("POST", "/v1/leases", Some(&body("n-7", 20.0)), &[]).await;
+    let one: LeaseAnswer = typed(&served, "/v1/leases/n-7").await;
+    assert_eq!((one.lease.gross.0, one.arithmetic.len()), (20_000, 2));
+    assert_eq!(typed::<LeasesAnswer>(&served, "/v1/leases").await.leases, [one.lease]);
+    assert!(typed::<PlanView>(&served, "/v1/plan").await.plan.is_some());
+    assert_eq!(typed::<StatusView>(&served, "/v1/status").await.site, "test");
+    assert_eq!(typed::<FeedsAnswer>(&served, "/v1/feeds").await.feeds.len(), 3);
+    assert_eq!(typed::<MachinesAnswer>(&served, "/v1/machines").await.next, None);
+    assert!(typed::<HeadAnswer>(&served, "/v1/ledger/head").await.head.seq > 0);
 }

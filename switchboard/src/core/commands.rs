@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use directive::{LeaseId, LedgerHead, Watts};
+use directive::{LeaseId, Watts};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::view::{FeedView, LeaseView, PlanView, StatusView};
 use super::{Core, Outputs};
 use crate::admit::{self, Admission, Refusal};
 use crate::commitment::Phase;
 use crate::facility::Policy;
-use crate::inventory::MachineView;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
+use crate::view::{
+    AdmissionAnswer, FeedsAnswer, HeadAnswer, LeaseAnswer, LeasesAnswer, MachinesAnswer, PlanView,
+    StatusView,
+};
 
 #[derive(Debug)]
 pub enum Command {
@@ -53,18 +55,18 @@ pub enum Command {
 
 #[derive(Debug)]
 pub enum Answer {
-    Admitted(Box<Admission>),
+    Admitted(Box<AdmissionAnswer>),
     /// It is committed, durably.
-    Committed(Box<LeaseView>),
-    Lease(Box<LeaseView>),
-    Leases(Vec<LeaseView>),
+    Committed(Box<LeaseAnswer>),
+    Lease(Box<LeaseAnswer>),
+    Leases(LeasesAnswer),
     Plan(Box<PlanView>),
     /// How it all stands.
     Status(Box<StatusView>),
-    Feeds(Vec<FeedView>),
-    Machines(Vec<MachineView>),
+    Feeds(FeedsAnswer),
+    Machines(MachinesAnswer),
     /// The ledger's newest entry.
-    Head(LedgerHead),
+    Head(HeadAnswer),
     Done,
     /// It is not done.
     Refused(Refused),
@@ -142,30 +144,21 @@ impl Core {
     ) {
         let answer = match command {
             Command::Admit(request) => Some(match self.judge(&request, wall) {
-                Ok(admission) => Answer::Admitted(Box::new(admission)),
+                Ok(admission) => Answer::Admitted(Box::new(self.admission_answer(&admission))),
                 Err(refused) => Answer::Refused(refused),
             }),
             Command::Commit(request, key) => self.commit(number, &request, key, wall),
             Command::Cancel { lease, force } => self.cancel(number, &lease, force, wall),
-            Command::Leases => Some(Answer::Leases(
-                self.state.leases.keys().filter_map(|id| self.lease_view(id)).collect(),
-            )),
+            Command::Leases => Some(Answer::Leases(self.leases_answer())),
             Command::Lease(id) => Some(self.committed(&id, false)),
             Command::Plan => Some(Answer::Plan(Box::new(self.plan_view()))),
             Command::Status => Some(Answer::Status(Box::new(self.status_view(wall, now)))),
-            Command::Feeds => Some(Answer::Feeds(self.feed_views(wall, now))),
+            Command::Feeds => Some(Answer::Feeds(self.feeds_answer(wall, now))),
             Command::Machines { after, limit } => {
-                let (policy, held) = (&self.policy, &self.selection);
-                Some(Answer::Machines(self.inventory.machines(
-                    policy,
-                    held,
-                    after.as_deref(),
-                    limit,
-                    wall,
-                    now,
-                )))
+                let answer = self.machines_answer(after.as_deref(), limit, wall, now);
+                Some(Answer::Machines(answer))
             }
-            Command::Head => Some(Answer::Head(self.head.published())),
+            Command::Head => Some(Answer::Head(self.head_answer())),
             Command::Policy(policy) => Some(self.change_policy(policy, wall)),
         };
         outputs.answers.extend(answer.map(|answer| (number, answer)));
@@ -173,9 +166,9 @@ impl Core {
 
     /// The lease as it stands; `fresh` when it was committed just now.
     pub(super) fn committed(&self, id: &LeaseId, fresh: bool) -> Answer {
-        match self.lease_view(id) {
-            Some(view) if fresh => Answer::Committed(Box::new(view)),
-            Some(view) => Answer::Lease(Box::new(view)),
+        match self.lease_answer(id) {
+            Some(answer) if fresh => Answer::Committed(Box::new(answer)),
+            Some(answer) => Answer::Lease(Box::new(answer)),
             None => Answer::Refused(Refused::UnknownLease(id.clone())),
         }
     }

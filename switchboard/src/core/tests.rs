@@ -775,7 +775,7 @@ fn a_lease_without_a_name_gets_one_that_nobody_chose() {
         let answer =
             world.ask(Command::Commit(serde_json::from_value(request.clone()).unwrap(), None));
         assert!(
-            matches!(&answer, Answer::Committed(view) if view.id.as_str() == name),
+            matches!(&answer, Answer::Committed(answer) if answer.lease.id.as_str() == name),
             "{answer:?}"
         );
     }
@@ -802,7 +802,7 @@ fn an_active_lease_is_cancelled_by_force_only() {
     let cancel = |force| Command::Cancel { lease: "l".into(), force };
     assert!(matches!(world.ask(cancel(false)), Answer::Refused(Refused::LeaseActive(_))));
     assert!(
-        matches!(world.ask(cancel(true)), Answer::Lease(view) if view.cancelled_at == Some(at(1100)))
+        matches!(world.ask(cancel(true)), Answer::Lease(answer) if answer.lease.cancelled_at == Some(at(1100)))
     );
     world.run_to(1300);
     assert_eq!(world.phase("l"), Phase::Closed);

@@ -1,137 +1,22 @@
-//! What the switchboard shows: plain data with kilowatts for people and whole watts for programs.
+//! Fills the views that the API answers with, from what the core knows.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use directive::{FeedId, Generation, LeaseId, MeterId, Watts};
+use directive::LeaseId;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::Core;
-use crate::admit::Line;
-use crate::commitment::{Breach, Phase};
-use crate::inventory::{MachineState, ReceiverView};
-use crate::plan::{Deficit, LeasePlan, Plan};
-
-/// One figure in both units.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Figures {
-    pub kw: f64,
-    /// Whole watts, for programs.
-    pub watts: i64,
-}
-
-impl From<Watts> for Figures {
-    fn from(watts: Watts) -> Self {
-        Self { kw: watts.kw(), watts: watts.0 }
-    }
-}
-
-/// A lease and where it stands.
-#[derive(Debug, Clone, Serialize)]
-pub struct LeaseView {
-    pub id: LeaseId,
-    pub tenant: String,
-    /// Critical IT load, kW.
-    pub it_kw: f64,
-    /// Critical IT load, watts.
-    pub it_watts: i64,
-    /// What the building adds.
-    pub pue: f64,
-    /// What the feed carries, kW.
-    pub gross_kw: f64,
-    /// What the feed carries, watts.
-    pub gross_watts: i64,
-    pub feed: FeedId,
-    pub start: Timestamp,
-    pub end: Timestamp,
-    /// How long before the start it must be proven.
-    pub ready_before_secs: u64,
-    /// Whether starving machines is enough.
-    pub accept_unverified: bool,
-    /// The tenant's own meter.
-    pub meter: Option<MeterId>,
-    /// When it was committed.
-    pub committed_at: Timestamp,
-    /// When it was cancelled.
-    pub cancelled_at: Option<Timestamp>,
-    /// How far it has come.
-    pub state: Phase,
-    /// Whether it rests on something that proves nothing.
-    pub unverified: bool,
-    /// Whether the promise was ever not kept.
-    pub breached: bool,
-    /// How it was not kept.
-    pub breaches: Vec<Breach>,
-    /// When it was first proven.
-    pub proven_at: Option<Timestamp>,
-    /// When it was closed.
-    pub closed_at: Option<Timestamp>,
-    /// Its machines by state.
-    pub machines: BTreeMap<MachineState, u32>,
-    /// What is planned for it.
-    pub plan: Option<LeasePlan>,
-    #[serde(skip)]
-    pub arithmetic: Vec<Line>,
-}
-
-/// The plan and its number.
-#[derive(Debug, Clone, Serialize)]
-pub struct PlanView {
-    pub number: Generation,
-    /// The plan, once there is one.
-    pub plan: Option<Plan>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct LedgerView {
-    pub seq: u64,
-    pub hash: String,
-    /// Why it does not take entries, if so.
-    pub failure: Option<String>,
-}
-
-/// How it all stands.
-#[derive(Debug, Clone, Serialize)]
-pub struct StatusView {
-    pub site: String,
-    /// The time it is.
-    pub now: Timestamp,
-    /// SHA-256 of the policy in force.
-    pub policy_digest: String,
-    pub policy_revision: Option<u64>,
-    pub number: Generation,
-    /// Until when it reaches.
-    pub horizon: Option<Timestamp>,
-    pub ledger: LedgerView,
-    /// Why power may not be raised just now, if it may not.
-    pub raises_withheld: Option<&'static str>,
-    pub receivers: Vec<ReceiverView>,
-    pub leases: BTreeMap<Phase, u32>,
-    /// Machines that are off, by state.
-    pub machines: BTreeMap<MachineState, u32>,
-    /// Sessions that nobody declared.
-    pub unassigned: u32,
-    /// Feeds that stay short.
-    pub deficits: Vec<Deficit>,
-}
-
-/// A feed, with what is committed and measured now.
-#[derive(Debug, Clone, Serialize)]
-pub struct FeedView {
-    pub feed: FeedId,
-    pub parent: Option<FeedId>,
-    /// What may be planned.
-    pub usable: Figures,
-    /// What leases reserve here and below now.
-    pub committed: Figures,
-    /// What its meter shows.
-    pub metered: Option<Figures>,
-    /// What its meter proves to be free of everything but leases.
-    pub headroom: Option<Figures>,
-    /// When that was measured.
-    pub measured_at: Option<Timestamp>,
-}
+use crate::admit::{Admission, Line};
+use crate::commitment::Phase;
+use crate::inventory::MachineState;
+use crate::plan::Deficit;
+use crate::tree::times;
+use crate::view::{
+    API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, HeadAnswer, LeaseAnswer,
+    LeaseView, LeasesAnswer, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody,
+    PlanView, Shortage, StatusView, UnassignedView,
+};
 
 impl Core {
     pub(super) fn lease_view(&self, id: &LeaseId) -> Option<LeaseView> {
@@ -147,11 +32,9 @@ impl Core {
         Some(LeaseView {
             id: lease.id.clone(),
             tenant: lease.tenant.clone(),
-            it_kw: lease.it.kw(),
-            it_watts: lease.it.0,
+            it: lease.it,
             pue: lease.pue,
-            gross_kw: lease.gross.kw(),
-            gross_watts: lease.gross.0,
+            gross: lease.gross,
             feed: lease.feed.clone(),
             start: lease.start,
             end: lease.end,
@@ -163,17 +46,89 @@ impl Core {
             state: live.map_or(standing.phase, |live| live.phase),
             unverified: live.map_or(standing.unverified, |live| live.unverified),
             breached: !breaches.is_empty(),
-            breaches: breaches.clone(),
+            breaches: breaches.iter().map(BreachView::from).collect(),
             proven_at: live.map_or(standing.proven_at, |live| live.proven_at),
             closed_at: standing.closed_at,
-            machines,
-            plan: self.plan.as_ref().and_then(|plan| plan.leases.get(id)).cloned(),
-            arithmetic: standing.arithmetic.clone(),
+            short: None,
+            machines_by_state: machines,
+            lease_plan: self.plan.as_ref().and_then(|plan| plan.leases.get(id)).map(Into::into),
         })
     }
 
+    pub(super) fn lease_answer(&self, id: &LeaseId) -> Option<LeaseAnswer> {
+        let standing = self.state.leases.get(id)?;
+        Some(LeaseAnswer {
+            api_version: API_VERSION,
+            timezone: self.timezone(),
+            lease: self.lease_view(id)?,
+            arithmetic: lines(&standing.arithmetic),
+        })
+    }
+
+    pub(super) fn leases_answer(&self) -> LeasesAnswer {
+        LeasesAnswer {
+            api_version: API_VERSION,
+            timezone: self.timezone(),
+            leases: self.state.leases.keys().filter_map(|id| self.lease_view(id)).collect(),
+        }
+    }
+
+    pub(super) fn admission_answer(&self, admission: &Admission) -> AdmissionAnswer {
+        AdmissionAnswer {
+            api_version: API_VERSION,
+            timezone: self.timezone(),
+            fits: true,
+            gross: admission.lease.gross,
+            latest_safe_start: admission.latest_safe_start,
+            lead: admission.lead.into(),
+            short: None,
+            arithmetic: lines(&admission.arithmetic),
+        }
+    }
+
     pub(super) fn plan_view(&self) -> PlanView {
-        PlanView { number: self.number, plan: self.plan.clone() }
+        PlanView {
+            api_version: API_VERSION,
+            timezone: self.timezone(),
+            number: self.number,
+            plan: self.plan.as_ref().map(|plan| PlanBody::new(plan, self.deficits())),
+            short_leases: Vec::new(),
+        }
+    }
+
+    pub(super) fn machines_answer(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        wall: Timestamp,
+        now: Instant,
+    ) -> MachinesAnswer {
+        let (policy, held) = (&self.policy, &self.selection);
+        let machines = self.inventory.machines(policy, held, after, limit, wall, now);
+        let full = machines.len() >= limit;
+        let next = machines.last().filter(|_| full).map(|view| view.machine.clone());
+        MachinesAnswer { api_version: API_VERSION, timezone: self.timezone(), machines, next }
+    }
+
+    pub(super) fn head_answer(&self) -> HeadAnswer {
+        HeadAnswer { api_version: API_VERSION, head: self.head.published() }
+    }
+
+    fn timezone(&self) -> String {
+        self.policy.timezone_name().to_owned()
+    }
+
+    fn deficits(&self) -> Vec<Shortage> {
+        let shortage = |deficit: &Deficit| Shortage {
+            feed: deficit.feed.clone(),
+            from: deficit.from,
+            to: None,
+            missing: deficit.short,
+            machines_seen: 0,
+            machines_declared: 0,
+            known_since: None,
+        };
+        self.plan.iter().flat_map(|plan| &plan.deficits).map(shortage).collect()
     }
 
     /// How it all stands.
@@ -190,10 +145,14 @@ impl Core {
             *machines.entry(*state).or_insert(0) += 1;
         }
         StatusView {
+            api_version: API_VERSION,
             site: self.policy.site.clone(),
+            timezone: self.timezone(),
             now: wall,
             policy_digest: self.policy.digest.clone(),
             policy_revision: self.policy.revision,
+            policy_refused: None,
+            configuration_not_applied: None,
             number: self.number,
             horizon: self.plan.as_ref().map(|plan| plan.horizon),
             ledger: LedgerView {
@@ -201,12 +160,20 @@ impl Core {
                 hash: const_hex::encode(self.head.hash),
                 failure: self.outbox.failure().map(ToString::to_string),
             },
-            raises_withheld: self.withheld,
+            raises_withheld: self.withheld.map(str::to_owned),
             receivers: self.inventory.receivers(&self.policy, now),
-            leases,
-            machines,
-            unassigned: self.fleet.population.unassigned,
-            deficits: self.plan.as_ref().map_or_else(Vec::new, |plan| plan.deficits.clone()),
+            leases_by_state: leases,
+            short_leases: Vec::new(),
+            deficits: self.deficits(),
+            machines_off_by_state: machines,
+            machine_counts: MachineCounts::default(),
+            groups: Vec::new(),
+            unassigned: UnassignedView {
+                count: self.fleet.population.unassigned,
+                examples: Vec::new(),
+                feed: self.policy.unassigned_feed.clone(),
+                counted: times(self.policy.unassigned, self.fleet.population.unassigned),
+            },
         }
     }
 
@@ -218,13 +185,25 @@ impl Core {
             FeedView {
                 feed: feed.id.clone(),
                 parent: feed.parent.clone(),
-                usable: feed.usable().into(),
-                committed: self.reserved_at(&feed.id, wall, None).into(),
-                metered: headroom.map(|headroom| headroom.metered.into()),
-                headroom: headroom.map(|headroom| headroom.watts.into()),
+                usable: feed.usable(),
+                committed: self.reserved_at(&feed.id, wall, None),
+                metered: headroom.map(|headroom| headroom.metered),
+                headroom: headroom.map(|headroom| headroom.watts),
                 measured_at: headroom.map(|headroom| headroom.taken_at),
             }
         };
         self.policy.feeds.iter().map(view).collect()
     }
+
+    pub(super) fn feeds_answer(&self, wall: Timestamp, now: Instant) -> FeedsAnswer {
+        FeedsAnswer {
+            api_version: API_VERSION,
+            timezone: self.timezone(),
+            feeds: self.feed_views(wall, now),
+        }
+    }
+}
+
+fn lines(arithmetic: &[Line]) -> Vec<LineView> {
+    arithmetic.iter().map(LineView::from).collect()
 }

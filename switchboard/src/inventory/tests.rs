@@ -222,10 +222,14 @@ fn a_proxys_machines_are_counted_by_how_they_are_served() {
     seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
     seen.agent(0, vec![device(DeviceState::Awake, 0, 0, 0)], vec![]);
     let views = seen.inventory.receivers(&seen.policy, seen.origin);
-    let serving =
-        |role: &str| views.iter().find(|view| view.role == role).map(|view| view.serving.clone());
-    assert_eq!(serving("proxy"), Some([(Serving::Working, 1), (Serving::Parked, 2)].into()));
-    assert_eq!(serving("agent"), Some(BTreeMap::new()), "an agent serves nobody");
+    let serving = |role| {
+        views.iter().find(|view| view.role == role).map(|view| view.machines_by_serving.clone())
+    };
+    assert_eq!(
+        serving(ReceiverRole::Proxy),
+        Some([(Serving::Working, 1), (Serving::Parked, 2)].into())
+    );
+    assert_eq!(serving(ReceiverRole::Agent), Some(BTreeMap::new()), "an agent serves nobody");
 }
 
 #[test]

@@ -103,7 +103,7 @@ async fn reports_become_machines_and_metrics() {
     assert!(link.report(Report::Proxy(report)));
     let machines = loop {
         match handle.ask(Command::Machines { after: None, limit: 2 }).await.unwrap() {
-            Answer::Machines(machines) if machines.len() == 2 => break machines,
+            Answer::Machines(answer) if answer.machines.len() == 2 => break answer.machines,
             _ => tokio::task::yield_now().await,
         }
     };

@@ -11,8 +11,9 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use switchboard::Handle;
 use switchboard::commitment::Phase;
-use switchboard::core::{Answer, Command, LeaseView};
+use switchboard::core::{Answer, Command};
 use switchboard::lease::LeaseRequest;
+use switchboard::view::{LeaseAnswer, LeaseView};
 use testbed::facility::TenantSpec;
 use testbed::miner::MinerCounts;
 use tokio_util::sync::CancellationToken;
@@ -163,25 +164,26 @@ impl Script {
             "ready_before": format!("{} ms", self.length.mul_f64(READY_BEFORE).as_millis()),
             "meter": TENANT_METER,
         }))?;
-        let view = match self.switchboard.ask(Command::Commit(request, None)).await? {
-            Answer::Committed(view) => *view,
+        let committed = self.switchboard.ask(Command::Commit(request, None)).await?;
+        let LeaseAnswer { lease: view, arithmetic, .. } = match committed {
+            Answer::Committed(answer) => *answer,
             Answer::Refused(refused) => bail!("the lease was refused: {refused}"),
             other => bail!("unexpected answer {other:?}"),
         };
         self.say(format!(
             "lease {} is committed: {:.3} kW of IT x PUE {PUE} = {:.3} kW from {}, proven {:.0} s before",
             view.id,
-            view.it_kw,
-            view.gross_kw,
+            view.it.kw(),
+            view.gross.kw(),
             clock_of(start),
             self.length.mul_f64(READY_BEFORE).as_secs_f64()
         ));
-        for line in &view.arithmetic {
-            self.say(format!("  {line}"));
+        for line in &arithmetic {
+            self.say(format!("  {}", line.text));
         }
         // The tenant takes its power up at its start, as a hall full of GPUs does.
         let ramp = self.length.mul_f64(0.05);
-        let tenant = TenantSpec { watts: Watts(view.gross_watts), start, end: Some(end), ramp };
+        let tenant = TenantSpec { watts: view.gross, start, end: Some(end), ramp };
         self.cast.facility.set_tenant(MeterId::from(TENANT_METER), tenant);
         Ok(view)
     }
@@ -220,11 +222,11 @@ impl Script {
         };
         self.say(format!("lease {} {text}", view.id));
         if view.state == Phase::Shedding
-            && let Some(plan) = &view.plan
+            && let Some(plan) = &view.lease_plan
         {
             self.say(format!(
                 "  {} machines are to go; {} is the latest safe start",
-                plan.machines,
+                plan.machines_planned,
                 clock_of(plan.latest_safe_start)
             ));
         }
@@ -247,7 +249,7 @@ impl Script {
 
     async fn lease(&self, id: &LeaseId) -> anyhow::Result<LeaseView> {
         match self.switchboard.ask(Command::Lease(id.clone())).await? {
-            Answer::Lease(view) => Ok(*view),
+            Answer::Lease(answer) => Ok(answer.lease),
             other => bail!("unexpected answer {other:?}"),
         }
     }
@@ -293,12 +295,12 @@ impl Script {
 
     /// Machines of the lease that were only starved of work.
     async fn starved(&self) -> anyhow::Result<u32> {
-        let Answer::Lease(view) =
+        let Answer::Lease(answer) =
             self.switchboard.ask(Command::Lease(LeaseId::from("nebula-1"))).await?
         else {
             bail!("the lease is gone");
         };
-        Ok(view.plan.map_or(0, |plan| plan.starved))
+        Ok(answer.lease.lease_plan.map_or(0, |plan| plan.machines_starved))
     }
 
     fn everybody_works(&self) -> bool {

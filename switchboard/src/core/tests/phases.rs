@@ -1,13 +1,14 @@
 //! What phase a lease is in, and whose machines are whose.
 
 use super::*;
+use crate::view::LeaseView;
 
 fn view(world: &World, lease: &str) -> LeaseView {
     world.core.lease_view(&lease.into()).expect("it is known")
 }
 
 fn machines(world: &World, lease: &str) -> u32 {
-    view(world, lease).machines.values().sum()
+    view(world, lease).machines_by_state.values().sum()
 }
 
 #[test]

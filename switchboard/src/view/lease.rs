@@ -1,0 +1,225 @@
+//! Leases as the API shows them: what was promised, how far it has come, what it lacks.
+
+use std::collections::BTreeMap;
+
+use directive::{FeedId, LeaseId, MeterId, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Shortage, power};
+use crate::admit::{Lead, Line};
+use crate::commitment::{Breach, Phase};
+use crate::inventory::MachineState;
+use crate::plan::LeasePlan;
+
+/// A lease and where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeaseView {
+    pub id: LeaseId,
+    pub tenant: String,
+    /// Critical IT load.
+    #[serde(flatten, with = "power::it")]
+    pub it: Watts,
+    /// What the building adds to each watt of IT.
+    pub pue: f64,
+    /// What the feed carries: IT × PUE.
+    #[serde(flatten, with = "power::gross")]
+    pub gross: Watts,
+    pub feed: FeedId,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// How long before the start its power must be proven free.
+    pub ready_before_secs: u64,
+    /// Whether machines that can only be starved of work are enough.
+    pub accept_unverified: bool,
+    /// The tenant's own meter.
+    pub meter: Option<MeterId>,
+    pub committed_at: Timestamp,
+    pub cancelled_at: Option<Timestamp>,
+    pub state: Phase,
+    /// Whether it rests on machines that can only be starved of work, which proves nothing.
+    pub unverified: bool,
+    /// Whether there are `breaches`.
+    pub breached: bool,
+    /// When and by how much the promise was not kept.
+    pub breaches: Vec<BreachView>,
+    /// When its power was first proven free.
+    pub proven_at: Option<Timestamp>,
+    pub closed_at: Option<Timestamp>,
+    /// The power it will lack with the machines known now, or null.
+    pub short: Option<Shortage>,
+    /// The machines chosen for it, by their state.
+    pub machines_by_state: BTreeMap<MachineState, u32>,
+    /// What the plan does for it; null while it lies beyond the plan's horizon.
+    pub lease_plan: Option<LeasePlanView>,
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BreachView {
+    pub at: Timestamp,
+    #[serde(flatten, with = "power::missing")]
+    pub missing: Watts,
+    /// Whether a meter measured it; otherwise `missing` is all that was promised.
+    pub measured: bool,
+    pub why: String,
+}
+
+impl From<&Breach> for BreachView {
+    fn from(breach: &Breach) -> Self {
+        Self {
+            at: breach.at,
+            missing: breach.missing,
+            measured: breach.measured,
+            why: breach.why.clone(),
+        }
+    }
+}
+
+/// What the plan does for one lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeasePlanView {
+    /// Machines that go for it.
+    pub machines_planned: u32,
+    /// Of these, those that can only be starved of work.
+    pub machines_starved: u32,
+    /// What their going frees.
+    #[serde(flatten, with = "power::shed")]
+    pub shed: Watts,
+    pub lead: LeadView,
+    /// When the first of them must go at the latest.
+    pub latest_safe_start: Timestamp,
+}
+
+impl From<&LeasePlan> for LeasePlanView {
+    fn from(plan: &LeasePlan) -> Self {
+        Self {
+            machines_planned: plan.machines,
+            machines_starved: plan.starved,
+            shed: plan.shed,
+            lead: plan.lead.into(),
+            latest_safe_start: plan.latest_safe_start,
+        }
+    }
+}
+
+/// The time that freeing power takes, and its parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeadView {
+    /// The sum in words.
+    pub text: String,
+    pub total_secs: f64,
+    /// What has to be taken off.
+    #[serde(flatten, with = "power::shed")]
+    pub shed: Watts,
+    pub ramp_secs: f64,
+    pub shed_p95_secs: f64,
+    pub settle_secs: f64,
+    pub prove_for_secs: f64,
+    pub margin_secs: f64,
+}
+
+impl From<Lead> for LeadView {
+    fn from(lead: Lead) -> Self {
+        Self {
+            text: lead.to_string(),
+            total_secs: lead.total().as_secs_f64(),
+            shed: lead.shed,
+            ramp_secs: lead.ramp.as_secs_f64(),
+            shed_p95_secs: lead.shed_p95.as_secs_f64(),
+            settle_secs: lead.settle.as_secs_f64(),
+            prove_for_secs: lead.prove_for.as_secs_f64(),
+            margin_secs: lead.margin.as_secs_f64(),
+        }
+    }
+}
+
+/// Admission's arithmetic for one feed, over the interval that is tightest there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineView {
+    /// The whole line in words.
+    pub text: String,
+    pub feed: FeedId,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    #[serde(flatten, with = "power::usable")]
+    pub usable: Watts,
+    #[serde(flatten, with = "power::house")]
+    pub house: Watts,
+    /// Other leases here and below.
+    #[serde(flatten, with = "power::committed")]
+    pub committed: Watts,
+    /// What the machines that can go still draw asleep.
+    #[serde(flatten, with = "power::residual")]
+    pub residual: Watts,
+    /// Machines that cannot go for this lease.
+    #[serde(flatten, with = "power::unsheddable")]
+    pub unsheddable: Watts,
+    /// Sessions that no group claims.
+    #[serde(flatten, with = "power::unassigned")]
+    pub unassigned: Watts,
+    /// What is left; negative when the feed is short without the lease.
+    #[serde(flatten, with = "power::available")]
+    pub available: Watts,
+    #[serde(flatten, with = "power::asked")]
+    pub asked: Watts,
+    /// Zero when it fits.
+    #[serde(flatten, with = "power::missing")]
+    pub missing: Watts,
+}
+
+impl From<&Line> for LineView {
+    fn from(line: &Line) -> Self {
+        Self {
+            text: line.to_string(),
+            feed: line.feed.clone(),
+            from: line.from,
+            to: line.to,
+            usable: line.usable,
+            house: line.house,
+            committed: line.committed,
+            residual: line.residual,
+            unsheddable: line.unsheddable,
+            unassigned: line.unassigned,
+            available: line.available,
+            asked: line.asked,
+            missing: line.short(),
+        }
+    }
+}
+
+/// One lease: the answer of `GET` and `DELETE /v1/leases/{id}` and of `POST /v1/leases`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeaseAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    #[serde(flatten)]
+    pub lease: LeaseView,
+    /// Admission's arithmetic when it was committed.
+    pub arithmetic: Vec<LineView>,
+}
+
+/// `GET /v1/leases`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeasesAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    pub leases: Vec<LeaseView>,
+}
+
+/// `POST /v1/admit`: the lease fits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdmissionAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    /// Always true: a lease that does not fit is an error.
+    pub fits: bool,
+    #[serde(flatten, with = "power::gross")]
+    pub gross: Watts,
+    pub latest_safe_start: Timestamp,
+    pub lead: LeadView,
+    /// The power it would lack with the machines known now, or null. Admission counts the machines
+    /// that the policy declares: a lease can fit and still be short.
+    pub short: Option<Shortage>,
+    pub arithmetic: Vec<LineView>,
+}

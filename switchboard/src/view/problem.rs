@@ -1,0 +1,42 @@
+//! Errors as the API says them: a code for programs, a message for people, and the figures of a
+//! refusal.
+
+use directive::{FeedId, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::LineView;
+
+/// Any answer that is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    pub error: ErrorView,
+}
+
+/// What is wrong. Fields that say nothing are left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorView {
+    pub code: String,
+    pub message: String,
+    /// The field of the request that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The feed that cannot carry the lease, and the interval in which it lacks most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<FeedId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_kw: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_watts: Option<Watts>,
+    /// How much the lease is too late, rounded up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_secs: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_safe_start: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arithmetic: Vec<LineView>,
+}

@@ -1,0 +1,189 @@
+//! The site as the API shows it: how it all stands, its feeds and its machines.
+
+use std::collections::BTreeMap;
+
+use directive::{
+    FeedId, Generation, GroupId, LedgerHead, MachineId, MachineReport, Serving, SessionReport,
+    Watts,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ShortLease, Shortage, power};
+use crate::commitment::Phase;
+use crate::inventory::MachineState;
+use crate::plan::Chosen;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    pub api_version: u32,
+    pub site: String,
+    pub timezone: String,
+    /// The time it is.
+    pub now: Timestamp,
+    /// SHA-256 of the policy in force.
+    pub policy_digest: String,
+    pub policy_revision: Option<u64>,
+    /// Why the newest policy file is not in force, or null.
+    pub policy_refused: Option<FileNotice>,
+    /// Why the newest configuration file is not in force, or null.
+    pub configuration_not_applied: Option<FileNotice>,
+    pub number: Generation,
+    /// How far the plan reaches.
+    pub horizon: Option<Timestamp>,
+    pub ledger: LedgerView,
+    /// Why power may not be raised just now, or null.
+    pub raises_withheld: Option<String>,
+    pub receivers: Vec<ReceiverView>,
+    pub leases_by_state: BTreeMap<Phase, u32>,
+    /// Leases that cannot be kept with the machines known now.
+    pub short_leases: Vec<ShortLease>,
+    /// Feeds that the plan cannot bring below their usable power.
+    pub deficits: Vec<Shortage>,
+    /// Machines that are to be off now, by their state.
+    pub machines_off_by_state: BTreeMap<MachineState, u32>,
+    /// The machines of all groups.
+    pub machine_counts: MachineCounts,
+    pub groups: Vec<GroupView>,
+    pub unassigned: UnassignedView,
+}
+
+/// A file that was changed and is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileNotice {
+    /// When it was read.
+    pub at: Timestamp,
+    pub file: String,
+    pub why: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerView {
+    pub seq: u64,
+    pub hash: String,
+    /// Why it takes no entries, or null.
+    pub failure: Option<String>,
+}
+
+/// Five counts of machines, none of which stands for another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineCounts {
+    /// In the policy.
+    pub declared: u32,
+    /// In the newest report of a proxy or an agent.
+    pub seen: u32,
+    /// With a live session that has work.
+    pub hashing: u32,
+    /// Asleep by their device's word.
+    pub asleep: u32,
+    /// Not doing as told, or failing commands.
+    pub failing: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    pub group: GroupId,
+    pub feed: FeedId,
+    pub machine_counts: MachineCounts,
+}
+
+/// Machines with a live session that no group claims.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnassignedView {
+    pub count: u32,
+    /// At most three of their names.
+    pub examples: Vec<MachineId>,
+    /// Where they are counted, and at what power together.
+    pub feed: FeedId,
+    #[serde(flatten, with = "power::counted")]
+    pub counted: Watts,
+}
+
+/// What a receiver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiverRole {
+    Proxy,
+    Agent,
+}
+
+/// A proxy or an agent, by its newest report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverView {
+    pub receiver: String,
+    pub role: ReceiverRole,
+    /// When its newest report was made.
+    pub at: Timestamp,
+    /// How long ago that report arrived.
+    pub age_secs: f64,
+    /// Whether the report still counts.
+    pub fresh: bool,
+    /// The timeline it holds.
+    pub number: Option<Generation>,
+    /// A proxy's machines by how their sessions are served.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machines_by_serving: BTreeMap<Serving, u32>,
+}
+
+/// A feed, with what is committed and measured now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeedView {
+    pub feed: FeedId,
+    pub parent: Option<FeedId>,
+    /// Limit × continuous factor − reserve.
+    #[serde(flatten, with = "power::usable")]
+    pub usable: Watts,
+    /// What leases here and below reserve now.
+    #[serde(flatten, with = "power::committed")]
+    pub committed: Watts,
+    /// What its meter shows; null while it is silent.
+    #[serde(flatten, with = "power::metered")]
+    pub metered: Option<Watts>,
+    /// What its meter proves to be free of everything but leases; null while it is silent.
+    #[serde(flatten, with = "power::headroom")]
+    pub headroom: Option<Watts>,
+    /// When that was measured.
+    pub measured_at: Option<Timestamp>,
+}
+
+/// A machine and its state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineView {
+    pub machine: MachineId,
+    /// The group that claims it.
+    pub group: Option<GroupId>,
+    pub state: MachineState,
+    /// The times for which it is off, and for what.
+    pub chosen: Vec<Chosen>,
+    /// How its sessions are served.
+    pub session: Option<SessionReport>,
+    /// What its device says.
+    pub device: Option<MachineReport>,
+}
+
+/// `GET /v1/feeds`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeedsAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    pub feeds: Vec<FeedView>,
+}
+
+/// `GET /v1/machines`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachinesAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    pub machines: Vec<MachineView>,
+    /// What to ask for in `after`, or null at the end.
+    pub next: Option<MachineId>,
+}
+
+/// `GET /v1/ledger/head`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadAnswer {
+    pub api_version: u32,
+    #[serde(flatten)]
+    pub head: LedgerHead,
+}
