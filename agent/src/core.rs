@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use directive::{
     ActuatorError, AgentReport, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading,
-    Offer, Permit, Reading, Receiver, Standing, Timeline,
+    Offer, Permit, Reading, Receiver, SEEN_EVERY, Standing, Timeline,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use crate::claims::Claims;
@@ -79,7 +79,7 @@ pub enum Output {
     Report(AgentReport),
     /// A timeline was offered, with this result.
     Offered(Offer),
-    /// The wall clock stepped; raises wait for a new permit.
+    /// The wall clock was stepped: nothing is woken until it is right again.
     ClockStepped,
     /// The table of machines is full: this one is not looked after.
     Ignored(MachineId),
@@ -99,23 +99,21 @@ pub struct AgentCore {
     to_wake: BTreeSet<MachineId>,
     meters: Meters,
     outputs: VecDeque<Output>,
-    next_due: Option<Timestamp>,
-    clock: Option<(Timestamp, Instant)>,
-    wall_high: Timestamp,
-    /// After a clock step nothing rises until a new permit has come.
-    raise_hold: bool,
+    /// When the timeline's next step is due.
+    next_due: Option<Instant>,
+    /// Whether the wall clock is stepped, as far as it was told.
+    stepped: bool,
     order: u64,
     version: u64,
     written: u64,
     durable: u64,
     write_retry_at: Option<Instant>,
+    /// When the state was last given out to be written.
+    written_at: Option<Instant>,
     reported: Option<Instant>,
     news: bool,
 }
 
-/// A wall clock that differs by more than this from what the monotonic one says has stepped (FAULTS
-/// 5.2).
-const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 /// The core is called at least this often, so that steps of the wall clock are noticed.
 const TICK_MAX: Duration = Duration::from_secs(1);
 /// The wait after a write of the state failed.
@@ -138,14 +136,13 @@ impl AgentCore {
             meters,
             outputs: VecDeque::new(),
             next_due: None,
-            clock: None,
-            wall_high: Timestamp::MIN,
-            raise_hold: false,
+            stepped: false,
             order: 0,
             version: 0,
             written: 0,
             durable: 0,
             write_retry_at: None,
+            written_at: None,
             reported: None,
             news: false,
             config,
@@ -162,8 +159,6 @@ impl AgentCore {
             core.meet(&machine, now);
         }
         core.meet_named(now);
-        // The schedule is looked at on the first tick.
-        core.next_due = core.receiver.number().map(|_| Timestamp::MIN);
         core
     }
 
@@ -179,7 +174,7 @@ impl AgentCore {
             self.offer(timeline, now);
         }
         match downlink.permit {
-            Some(permit) => self.permit(permit, now),
+            Some(permit) => self.permit(permit, wall, now),
             None => self.receiver.withdraw(),
         }
         self.tick(wall, now);
@@ -192,7 +187,6 @@ impl AgentCore {
                 info!(number = %timeline.number, steps = timeline.steps.len(), "timeline taken");
                 self.version += 1;
                 self.news = true;
-                self.next_due = Some(Timestamp::MIN);
                 self.meet_named(now);
             }
             Offer::Stale { have } => warn!(got = %timeline.number, %have, "stale timeline refused"),
@@ -201,20 +195,15 @@ impl AgentCore {
         self.outputs.push_back(Output::Offered(offer));
     }
 
-    fn permit(&mut self, permit: Permit, now: Instant) {
-        if self.receiver.permit(permit, now) {
-            self.raise_hold = false;
-            self.next_due = Some(Timestamp::MIN);
+    fn permit(&mut self, permit: Permit, wall: Timestamp, now: Instant) {
+        if self.receiver.permit(permit, wall, now) {
             self.requeue_wakes(now);
         }
     }
 
     /// Does what is due.
     pub fn tick(&mut self, wall: Timestamp, now: Instant) {
-        let wall = self.watch_clock(wall, now);
-        if self.next_due.is_some_and(|due| due <= wall) {
-            self.advance(wall, now);
-        }
+        self.advance(wall, now);
         self.issue(wall, now);
         // Lowering never waits for this: the task writes and commands side by side.
         self.persist(now);
@@ -231,16 +220,13 @@ impl AgentCore {
 
     /// When [`Self::tick`] is to be called next, at the latest.
     #[must_use]
-    pub fn next_tick(&self, wall: Timestamp, now: Instant) -> Instant {
-        let mut next = self.next_report(now).min(now + TICK_MAX);
-        if let Some(due) = self.next_due {
-            let ahead = Duration::try_from(due.duration_since(wall)).unwrap_or_default();
-            next = next.min(now + ahead.min(TICK_MAX));
-        }
+    pub fn next_tick(&self, now: Instant) -> Instant {
+        let next = self.next_report(now).min(now + TICK_MAX);
         let others = self
             .queues
             .iter()
             .filter_map(Queue::next)
+            .chain(self.next_due)
             .chain(self.meters.next())
             .chain(self.write_retry_at);
         others.fold(next, Instant::min).max(now)
@@ -323,36 +309,27 @@ impl AgentCore {
         self.durable == self.version
     }
 
-    /// Returns the time that schedules go by. It does not run backward by little, so that no step
-    /// is undone and done again; a step of the clock is believed, but nothing rises on it before
-    /// the switchboard has said so anew.
-    fn watch_clock(&mut self, wall: Timestamp, now: Instant) -> Timestamp {
-        let last = self.clock.replace((wall, now));
-        let Some((last_wall, last_now)) = last else {
-            self.wall_high = wall;
-            return wall;
-        };
-        let passed = SignedDuration::try_from(now.saturating_duration_since(last_now))
-            .unwrap_or(SignedDuration::MAX);
-        let step = wall.duration_since(last_wall).saturating_sub(passed);
-        if step.abs() > CLOCK_STEP {
-            error!(
-                step_secs = step.as_secs(),
-                "the wall clock stepped, raises wait for a new permit"
-            );
-            self.raise_hold = true;
-            self.outputs.push_back(Output::ClockStepped);
-            self.next_due = self.receiver.number().map(|_| Timestamp::MIN);
-            self.wall_high = wall;
-        }
-        self.wall_high = self.wall_high.max(wall);
-        self.wall_high
+    /// Whether a last write is due when the agent ends: also for the time alone, with which the next
+    /// life compares its clock.
+    #[must_use]
+    pub fn wants_last_write(&self) -> bool {
+        !self.is_durable() || self.receiver.number().is_some()
+    }
+
+    /// Tells when the wall clock is stepped, once a step.
+    fn watch_clock(&mut self) {
+        let off = self.receiver.stepped();
+        let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
+        let Some(off) = off.filter(|_| !was_stepped) else { return };
+        error!(off_secs = off.as_secs(), "wall clock stepped, nothing is woken until it is right");
+        self.outputs.push_back(Output::ClockStepped);
     }
 
     /// Applies what the rules say is due.
     fn advance(&mut self, wall: Timestamp, now: Instant) {
         let advance = self.receiver.advance(wall, now);
-        self.next_due = advance.next_due;
+        self.watch_clock();
+        self.next_due = advance.wait.map(|wait| now + wait.min(TICK_MAX));
         if advance.changes.is_empty() {
             return;
         }
@@ -388,12 +365,21 @@ impl AgentCore {
     }
 
     fn persist(&mut self, now: Instant) {
+        // A restart compares the wall clock with the time that was written last.
+        let since = *self.written_at.get_or_insert(now);
+        if self.receiver.number().is_some()
+            && self.is_durable()
+            && now.saturating_duration_since(since) >= SEEN_EVERY
+        {
+            self.version += 1;
+        }
         let writing = self.written > self.durable;
         let waiting = self.write_retry_at.is_some_and(|at| now < at);
         if self.is_durable() || writing || waiting {
             return;
         }
         self.write_retry_at = None;
+        self.written_at = Some(now);
         self.written = self.version;
         self.outputs
             .push_back(Output::Persist { version: self.version, state: Box::new(self.state()) });

@@ -185,7 +185,7 @@ impl Running {
             while let Some(output) = self.core.poll_output() {
                 self.perform(output, &link);
             }
-            let next = self.core.next_tick(clock::wall(), clock::now());
+            let next = self.core.next_tick(clock::now());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -347,7 +347,7 @@ impl Running {
         if tokio::time::timeout(STOP_GRACE, drained).await.is_err() {
             self.work.shutdown().await;
         }
-        if !self.core.is_durable() {
+        if self.core.wants_last_write() {
             let (file, state) = (self.file.clone(), self.core.state());
             let saved = task::spawn_blocking(move || file.save(&state)).await;
             if let Err(error) = saved

@@ -7,13 +7,14 @@
 mod cadence;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::clock;
 use daemon::state_file::StateFile;
 use directive::{
-    Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, Saved, WallGuard,
+    Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, SEEN_EVERY, Saved,
 };
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -35,14 +36,23 @@ pub(crate) struct Control {
     pub(crate) machines: Arc<Machines>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) report_every: Duration,
-    /// Guards the timeline against steps of the wall clock.
-    pub(crate) guard: WallGuard,
-    /// The wall clock was stepped and has not come back.
+    /// Whether the wall clock is stepped, as far as it was told.
     pub(crate) stepped: bool,
     /// The older timeline that was refused last.
     pub(crate) refused: Option<Generation>,
     /// Whether the last write of the state failed: it is tried again.
     pub(crate) unsaved: bool,
+    /// When the state was last written.
+    pub(crate) saved_at: Option<Instant>,
+}
+
+/// What followed from a look at the timeline.
+#[derive(Debug, Default)]
+struct Applied {
+    /// The machines that are to be parked by it.
+    parking: Vec<MachineId>,
+    /// How long no step is due.
+    wait: Option<Duration>,
 }
 
 /// Takes up what a former life wrote down.
@@ -64,10 +74,10 @@ impl Control {
         loop {
             // It walks over all that the timeline names: not at each look at who is parked.
             if clock::now() >= apply_at {
-                let parking = self.apply(&downlink);
+                let applied = self.apply(&downlink, clock::wall(), clock::now());
                 let now = clock::now();
-                cadence.parking(parking, now);
-                apply_at = now + self.until_due().min(LOOK_EVERY);
+                cadence.parking(applied.parking, now);
+                apply_at = now + applied.wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
             }
             let now = clock::now();
             if cadence.is_due(now, |machine| self.machines.works(machine)) {
@@ -77,7 +87,12 @@ impl Control {
                 .saturating_duration_since(now)
                 .min(cadence.wait(now).max(Duration::from_millis(5)));
             tokio::select! {
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => {
+                    if self.receiver.number().is_some() {
+                        self.store();
+                    }
+                    return;
+                }
                 changed = link.changed(), if linked => match changed {
                     Ok(newer) => {
                         downlink = newer;
@@ -93,20 +108,8 @@ impl Control {
         }
     }
 
-    /// How long no step of the timeline is due, and a moment more.
-    fn until_due(&self) -> Duration {
-        let wall = clock::wall();
-        let due =
-            self.receiver.saved().timeline.as_ref().and_then(|timeline| timeline.next_due(wall));
-        due.map_or(Duration::MAX, |due| {
-            Duration::try_from(due.duration_since(wall)).unwrap_or_default()
-                + Duration::from_millis(1)
-        })
-    }
-
-    /// Takes up what the switchboard says and what is due. Returns the machines that are to be
-    /// parked by it.
-    fn apply(&mut self, downlink: &Downlink) -> Vec<MachineId> {
+    /// Takes up what the switchboard says and what is due.
+    fn apply(&mut self, downlink: &Downlink, wall: Timestamp, now: Instant) -> Applied {
         let mut parking = Vec::new();
         let mut store = self.unsaved;
         if let Some(timeline) = &downlink.timeline {
@@ -128,22 +131,14 @@ impl Control {
                 }
             }
         }
-        let now = clock::now();
-        let time = self.guard.read(clock::wall(), now);
-        if time.stepped.is_some() != self.stepped {
-            self.stepped = time.stepped.is_some();
-            if let Some(by) = time.stepped {
-                self.metrics.alarm("clock_step");
-                error!(%by, "the wall clock was stepped: nothing rises until it is right again");
-            }
-        }
-        match downlink.permit.filter(|_| !self.stepped) {
+        match downlink.permit {
             Some(permit) => {
-                self.receiver.permit(permit, now);
+                self.receiver.permit(permit, wall, now);
             }
             None => self.receiver.withdraw(),
         }
-        let advance = self.receiver.advance(time.at, now);
+        let advance = self.receiver.advance(wall, now);
+        self.watch_clock();
         store |= !advance.changes.is_empty();
         let heard = self.receiver.number().is_some();
         let former = self.directions.borrow().orders.clone();
@@ -154,7 +149,7 @@ impl Control {
             if !advance.changes.is_empty() {
                 info!(
                     changes = advance.changes.len(),
-                    waiting = advance.waiting.len(),
+                    waiting = self.receiver.waiting().len(),
                     "machines changed standing"
                 );
             }
@@ -172,10 +167,24 @@ impl Control {
                 .set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
             self.directions.send_modify(|directions| directions.orders = orders);
         }
+        // A restart compares the wall clock with the time that was written last.
+        let since = *self.saved_at.get_or_insert(now);
+        store |= heard && now.saturating_duration_since(since) >= SEEN_EVERY;
         if store {
+            self.saved_at = Some(now);
             self.store();
         }
-        parking
+        Applied { parking, wait: advance.wait }
+    }
+
+    /// Tells when the wall clock is stepped, once a step.
+    fn watch_clock(&mut self) {
+        let off = self.receiver.stepped();
+        let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
+        if let Some(by) = off.filter(|_| !was_stepped) {
+            self.metrics.alarm("clock_step");
+            error!(%by, "the wall clock was stepped: nothing rises until it is right again");
+        }
     }
 
     /// Writes down what is applied, behind the act.
@@ -206,17 +215,14 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    use directive::{Action, Generation, Means, Step, Timeline};
+    use directive::{Action, Generation, Means, Permit, Step, Timeline};
+    use jiff::SignedDuration;
     use prometheus_client::registry::Registry;
 
     use super::*;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_could_not_be_written_down_is_tried_again() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("late").join("proxy.json");
-        let file = Arc::new(StateFile::new(&path));
-        let (receiver, orders) = restore(None);
+    fn control(saved: Option<Saved>, state: Option<Arc<StateFile>>) -> Control {
+        let (receiver, orders) = restore(saved);
         let directions = watch::channel(Directions {
             usable: [].into(),
             orders: Arc::new(orders),
@@ -224,38 +230,114 @@ mod tests {
             seats: 0,
         })
         .0;
-        let mut control = Control {
+        Control {
             name: "p".into(),
             receiver,
-            state: Some(file.clone()),
+            state,
             directions: Arc::new(directions),
             machines: Arc::default(),
             metrics: Metrics::register(&[], &mut Registry::default()),
             report_every: Duration::from_secs(1),
-            guard: WallGuard::default(),
             stepped: false,
             refused: None,
             unsaved: false,
-        };
-        let now = clock::wall();
-        let step = Step {
-            at: now,
+            saved_at: None,
+        }
+    }
+
+    /// A timeline with one machine.
+    fn timeline(steps: &[(Timestamp, Action)]) -> Arc<Timeline> {
+        let (issued_at, number) = (steps[0].0, Generation { epoch: 1, generation: 1 });
+        let step = |(at, action): &(Timestamp, Action)| Step {
+            at: *at,
             group: "g".into(),
-            action: Action::Drain,
+            action: *action,
             means: Means::Starve,
             machines: vec!["rig".into()],
             lease: None,
             reason: String::new(),
         };
-        let number = Generation { epoch: 1, generation: 1 };
-        let timeline =
-            Timeline { number, issued_at: now, horizon: now, ledger_head: None, steps: vec![step] };
-        let downlink = Downlink { timeline: Some(Arc::new(timeline)), ..Downlink::default() };
-        control.apply(&downlink);
+        let steps = steps.iter().map(step).collect();
+        Arc::new(Timeline { number, issued_at, horizon: issued_at, ledger_head: None, steps })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_could_not_be_written_down_is_tried_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("late").join("proxy.json");
+        let file = Arc::new(StateFile::new(&path));
+        let mut control = control(None, Some(file.clone()));
+        let timeline = timeline(&[(clock::wall(), Action::Drain)]);
+        let downlink = Downlink { timeline: Some(timeline), ..Downlink::default() };
+        control.apply(&downlink, clock::wall(), clock::now());
         assert_eq!(control.receiver.applied().len(), 1, "lowering does not wait for the disk");
         std::fs::create_dir(dir.path().join("late")).expect("a folder");
-        control.apply(&downlink);
+        control.apply(&downlink, clock::wall(), clock::now());
         let saved: Saved = file.load().expect("readable").expect("written by now");
         assert_eq!(saved.applied.len(), 1, "a restart knows the machine is off");
+    }
+
+    /// The second at which the machine is parked, and at which it has work again, with a wall clock
+    /// that is `off(second)` wrong. It is to be parked from 60 s to 120 s.
+    fn parked(control: &mut Control, off: impl Fn(i64) -> i64) -> (Option<i64>, Option<i64>) {
+        let (begin, start) = (Timestamp::UNIX_EPOCH, clock::now());
+        let at = |secs| begin + SignedDuration::from_secs(secs);
+        let timeline = timeline(&[(at(60), Action::Drain), (at(120), Action::Run)]);
+        let (mut parked, mut back) = (None, None);
+        for secs in 0..300_i64 {
+            let serial = secs.unsigned_abs() / 30 + 1;
+            let permit = Permit { number: timeline.number, serial, ttl_ms: 60_000 };
+            let downlink = Downlink {
+                timeline: Some(timeline.clone()),
+                permit: Some(permit),
+                ..Downlink::default()
+            };
+            let now = start + Duration::from_secs(secs.unsigned_abs());
+            control.apply(&downlink, at(secs + off(secs)), now);
+            let orders = control.directions.borrow().orders.clone();
+            let is_parked = orders.serve(&"rig".into(), true) == Serve::Park;
+            if is_parked {
+                parked.get_or_insert(secs);
+            } else if parked.is_some() {
+                back.get_or_insert(secs);
+            }
+        }
+        (parked, back)
+    }
+
+    #[test]
+    fn f46_a_stepped_clock_parks_nobody_late_and_gives_nobody_work() {
+        for by in [-86_400, -3_600, -60, -1, 0, 1, 60, 3_600, 86_400] {
+            for stepped_at in [1, 59, 61, 119] {
+                let mut control = control(None, None);
+                let off = |secs| if secs >= stepped_at { by } else { 0 };
+                let (parked, back) = parked(&mut control, off);
+                let case = format!("{by} s at {stepped_at} s: {parked:?} to {back:?}");
+                if by.abs() <= 1 {
+                    assert!(parked.is_some_and(|at| (59..=61).contains(&at)), "{case}");
+                    assert!(back.is_some_and(|at| (119..=121).contains(&at)), "{case}");
+                } else {
+                    assert!(parked.is_some_and(|at| at <= 60), "{case}");
+                    assert_eq!(back, None, "{case}");
+                }
+                assert_eq!(control.stepped, by.abs() > 1, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn f46_a_clock_that_was_stepped_during_a_restart_gives_nobody_work() {
+        let mut former = control(None, None);
+        parked(&mut former, |_| 0);
+        let mut saved = former.receiver.saved().clone();
+        let steps = saved.timeline.take().expect("it holds one").steps;
+        saved.timeline = Some(Timeline::clone(&timeline(&[(steps[0].at, Action::Drain)])));
+        saved.applied.insert(
+            "rig".into(),
+            directive::Standing { action: Action::Drain, means: Means::Starve },
+        );
+        let mut control = control(Some(saved), None);
+        let (first, back) = parked(&mut control, |_| -3_600);
+        assert_eq!((first, back), (Some(0), None));
     }
 }

@@ -346,10 +346,10 @@ impl Proxy {
                 machines,
                 metrics,
                 report_every: config.report_every,
-                guard: directive::WallGuard::default(),
                 stepped: false,
                 refused: None,
                 unsaved: false,
+                saved_at: None,
             };
             tasks.spawn("control", control.run(link, tasks.token()));
         }

@@ -173,7 +173,7 @@ impl Core {
         let mut outputs = Outputs::default();
         self.began.get_or_insert(now);
         let time = self.guard.read(wall, now);
-        let wall = time.at;
+        let wall = time.later;
         if time.stepped.is_some() != self.stepped {
             self.stepped = time.stepped.is_some();
             self.tally.clock_steps += u64::from(self.stepped);

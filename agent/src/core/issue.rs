@@ -12,7 +12,7 @@ use super::{AgentCore, Kind, Output};
 impl AgentCore {
     /// Whether this machine may be woken at this moment.
     pub(super) fn may_wake(&self, machine: &Machine, now: Instant) -> bool {
-        !self.raise_hold && machine.raised_in <= self.durable && self.receiver.may_raise(now)
+        machine.raised_in <= self.durable && self.receiver.may_raise(now)
     }
 
     pub(super) fn requeue_wakes(&mut self, now: Instant) {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use directive::{Action, DeviceState, GroupId, Means, Step, Watts};
+use jiff::SignedDuration;
 use rand::prelude::*;
 
 use super::*;
@@ -365,37 +366,6 @@ fn a_sleeper_whose_driver_was_unconfigured_for_a_while_is_not_forgotten() {
 }
 
 #[test]
-fn a_step_of_the_clock_holds_raises_until_a_new_permit() {
-    let mut bench = slept();
-    let release = vec![
-        step(1000, Action::Drain, Means::Device, &["a"]),
-        step(900_000, Action::Run, Means::Device, &["a"]),
-    ];
-    bench.hear(Some(timeline(2, release)), Some(permit(2, 1)));
-    // The wall clock jumps an hour ahead; the monotonic one went on by a second.
-    let now = bench.start + Duration::from_secs(4);
-    bench.core.tick(at(3_600_000), now);
-    bench.core.tick(at(3_601_000), now + Duration::from_secs(1));
-    let outputs: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-    assert!(outputs.contains(&Output::ClockStepped), "{outputs:?}");
-    for output in &outputs {
-        if let Output::Persist { version, .. } = output {
-            bench.core.persisted(*version, true, now);
-        }
-    }
-    bench.core.tick(at(3_602_000), now + Duration::from_secs(2));
-    let later: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-    let wakes = |outputs: &[Output]| {
-        outputs.iter().any(|o| matches!(o, Output::Command { kind: Kind::Wake, .. }))
-    };
-    assert!(!wakes(&outputs) && !wakes(&later), "{outputs:?} {later:?}");
-    let downlink = Downlink { permit: Some(permit(2, 2)), ..Downlink::default() };
-    bench.core.downlink(&downlink, at(3_603_000), now + Duration::from_secs(3));
-    let last: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-    assert!(wakes(&last), "{last:?}");
-}
-
-#[test]
 fn a_full_table_forgets_strangers_and_names_whom_it_cannot_take() {
     let mut bench =
         Bench::new(CoreConfig { machines_max: 2, ..config(&["*"], 8) }, AgentState::default());
@@ -479,7 +449,7 @@ fn periods_of_zero_do_not_spin_and_endless_ones_do_not_overflow() {
             bench.instant(),
         );
         bench.tick_at(0);
-        let next = bench.core.next_tick(at(0), bench.instant());
+        let next = bench.core.next_tick(bench.instant());
         assert!(next >= bench.instant() + Duration::from_millis(10), "{period:?}");
     }
 }
@@ -509,4 +479,5 @@ fn a_machine_in_line_keeps_its_place_when_its_drain_becomes_a_curtailment() {
     assert!(next.contains(&told("b", Kind::Sleep)), "{next:?}");
 }
 
+mod clock;
 mod simulation;

@@ -1,93 +1,95 @@
-//! Time for schedules: the wall clock, guarded against its jumps.
+//! The time for schedules: the wall clock, guarded against steps.
 //!
-//! Schedules stand in wall time, and wall clocks get stepped: by a time server that comes back, or
-//! by a hand. A step must neither make a lowering late nor an end come early. So while the wall
-//! clock disagrees with the monotonic one, schedules go by the later of the two (nothing is lowered
-//! late), and whoever asks is told to raise nothing (nothing ends early).
+//! Schedules stand in wall time, and wall clocks are stepped: by a time server, or by hand. A step
+//! must neither make a lowering late nor a raise early. So a lowering is due as soon as either
+//! clock says so, a raise only when both do, and while the two clocks disagree nothing is raised.
+//!
+//! Steps within [`STEP`] are what time servers do every day. They are followed slowly, so that no
+//! schedule jumps, and raises go on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A wall clock may drift this far from the monotonic one between two looks: more is a step.
+/// The clocks disagree when they differ by more than this: the wall clock was stepped.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
 
+/// A wall clock within [`STEP`] is followed at one part in this many of the time that passes, which
+/// is faster than time servers slew. Without this bound, many small steps would add up to a large
+/// one that nobody notices.
+const SLEW: i32 = 10;
+
 /// Follows both clocks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct WallGuard {
-    /// When the two last agreed.
-    anchor: Option<(Timestamp, Instant)>,
+    /// A time that has passed for certain, from a former life.
+    floor: Option<Timestamp>,
+    anchor: Option<Anchor>,
+    /// The latest time given out while the clocks agreed.
+    latest: Timestamp,
+}
+
+/// What the monotonic clock counts from.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    at: Timestamp,
+    since: Instant,
+    /// It may have been later than `at`: the wall clock was behind the floor, and nobody knows how
+    /// long the process was down.
+    or_later: bool,
 }
 
 /// What time it is for schedules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardedTime {
-    /// The time that lowerings go by.
-    pub at: Timestamp,
-    /// By how much the wall clock has been stepped and not come back: raise nothing.
+    /// The later of the two clocks. What is lowered by this time is not lowered too late.
+    pub later: Timestamp,
+    /// The time by the monotonic clock, counted from when the two last agreed. It never runs
+    /// backward and is never after `later`.
+    pub steady: Timestamp,
+    /// By how much the wall clock is off, if it was stepped: nothing may be raised.
     pub stepped: Option<SignedDuration>,
 }
 
 impl WallGuard {
-    /// Takes both clocks' reading. Small differences are followed, as time servers make them.
+    /// Begins after a restart, where a former life saw the time `seen`. A wall clock that is behind
+    /// it was stepped while the process was down. One that is ahead of it is believed, because
+    /// nobody knows how long that was.
+    #[must_use]
+    pub fn resume(seen: Option<Timestamp>) -> Self {
+        Self { floor: seen, ..Self::default() }
+    }
+
+    /// Takes the reading of both clocks.
     pub fn read(&mut self, wall: Timestamp, now: Instant) -> GuardedTime {
-        let (agreed, since) = *self.anchor.get_or_insert((wall, now));
-        let passed: Duration = now.saturating_duration_since(since);
-        let steady = agreed.checked_add(passed).unwrap_or(Timestamp::MAX);
+        let mut anchor = self.anchor.unwrap_or_else(|| self.begin(wall, now));
+        let passed = SignedDuration::try_from(now.saturating_duration_since(anchor.since))
+            .unwrap_or(SignedDuration::MAX);
+        let steady = anchor.at.checked_add(passed).unwrap_or(Timestamp::MAX);
         let off = wall.duration_since(steady);
-        if off.abs() <= STEP {
-            self.anchor = Some((wall, now));
-            return GuardedTime { at: wall, stepped: None };
+        if anchor.or_later && off >= SignedDuration::ZERO {
+            anchor = Anchor { at: wall, since: now, or_later: false };
+        } else if off.abs() <= STEP {
+            let slew = passed / SLEW;
+            let at = steady.checked_add(off.clamp(-slew, slew)).unwrap_or(steady);
+            anchor = Anchor { at, since: now, or_later: anchor.or_later };
+        } else {
+            self.anchor = Some(Anchor { at: steady, since: now, ..anchor });
+            let later = wall.max(steady).max(self.latest);
+            return GuardedTime { later, steady, stepped: Some(off) };
         }
-        GuardedTime { at: wall.max(steady), stepped: Some(off) }
+        self.anchor = Some(anchor);
+        self.latest = self.latest.max(anchor.at).max(wall);
+        GuardedTime { later: self.latest, steady: anchor.at, stepped: None }
+    }
+
+    fn begin(&self, wall: Timestamp, now: Instant) -> Anchor {
+        match self.floor {
+            Some(floor) if wall < floor => Anchor { at: floor, since: now, or_later: true },
+            _ => Anchor { at: wall, since: now, or_later: false },
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
-
-    fn at(secs: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
-    }
-
-    #[test]
-    fn f46_a_step_back_holds_schedules_where_they_were() {
-        let (start, mut guard) = (origin(), WallGuard::default());
-        assert_eq!(guard.read(at(0), start), GuardedTime { at: at(0), stepped: None });
-        let later = guard.read(at(10 - 3600), start + Duration::from_secs(10));
-        assert_eq!(
-            later,
-            GuardedTime { at: at(10), stepped: Some(SignedDuration::from_hours(-1)) }
-        );
-        let back = guard.read(at(20), start + Duration::from_secs(20));
-        assert_eq!(back, GuardedTime { at: at(20), stepped: None });
-    }
-
-    #[test]
-    fn f46_a_step_forward_makes_no_lowering_late_and_says_to_raise_nothing() {
-        let (start, mut guard) = (origin(), WallGuard::default());
-        guard.read(at(0), start);
-        let later = guard.read(at(10 + 3600), start + Duration::from_secs(10));
-        assert_eq!(
-            later,
-            GuardedTime { at: at(3610), stepped: Some(SignedDuration::from_hours(1)) }
-        );
-    }
-
-    #[test]
-    fn a_clock_that_drifts_is_followed() {
-        let (start, mut guard) = (origin(), WallGuard::default());
-        for minute in 0..600 {
-            let drifted = at(minute * 60 + minute);
-            let reading =
-                guard.read(drifted, start + Duration::from_secs(60 * minute.unsigned_abs()));
-            assert_eq!(reading, GuardedTime { at: drifted, stepped: None });
-        }
-    }
-}
+mod tests;

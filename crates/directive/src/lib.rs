@@ -22,7 +22,7 @@ pub use guard::{GuardedTime, WallGuard};
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId};
 pub use link::{Downlink, InProcess, Link, LinkClosed, Outlet, in_process};
 pub use meter::{Meter, MeterError, MeterReading};
-pub use receiver::{Advance, Change, Offer, Receiver, Saved, Standing};
+pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved, Standing};
 pub use report::{
     AgentReport, MachineReport, MeterReport, ProxyReport, Report, Serving, SessionReport,
 };

@@ -1,16 +1,20 @@
 //! The rules every receiver of a timeline follows, as one pure state machine.
 //!
-//! Load may always be lowered; it is raised only with a fresh permit. A receiver persists
+//! Load may always be lowered; it is raised only with a fresh permit. The owner persists
 //! [`Receiver::saved`] whenever it changed, so that a restart neither forgets a machine that was
 //! off nor accepts an older timeline.
+//!
+//! A receiver is given both clocks and guards its schedule against steps of the wall clock itself
+//! ([`crate::WallGuard`]): lowerings are due by the later of the two clocks, raises by both, and
+//! nothing is raised while they disagree.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Generation, MachineId, Means, Permit, Timeline};
+use crate::{Action, Generation, GuardedTime, MachineId, Means, Permit, Timeline, WallGuard};
 
 /// What a machine may do just now, as applied. Machines without one may run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,10 +55,8 @@ pub struct Change {
 pub struct Advance {
     /// Changes, lowerings before raises; lowerings in the timeline's order.
     pub changes: Vec<Change>,
-    /// Machines whose raise waits for a permit.
-    pub waiting: Vec<MachineId>,
-    /// When the timeline's next step is due.
-    pub next_due: Option<Timestamp>,
+    /// How long no step of the timeline is due, if one is to come and no clock is stepped before.
+    pub wait: Option<Duration>,
 }
 
 /// What survives a restart.
@@ -64,16 +66,39 @@ pub struct Saved {
     pub timeline: Option<Timeline>,
     /// The standings as applied.
     pub applied: BTreeMap<MachineId, Standing>,
+    /// The newest time that is known to have passed. A wall clock behind it after a restart was
+    /// stepped meanwhile. Files of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Timestamp>,
 }
 
 /// One receiver: feed it timelines, permits and the time; do what its changes say.
 #[derive(Debug, Default)]
 pub struct Receiver {
     saved: Saved,
+    guard: WallGuard,
+    stepped: Option<SignedDuration>,
     permit: Option<(Permit, Instant)>,
     last_serial: Option<(u64, u64)>,
+    waiting: Vec<MachineId>,
+    /// What was applied last; none if something other than the time has changed since.
+    settled: Option<Settled>,
 }
 
+/// A moment at which everything due was applied. Until one of these times nothing else is.
+#[derive(Debug, Clone, Copy)]
+struct Settled {
+    later: Timestamp,
+    /// The next step after `later`, where lowerings are due.
+    lowering: Timestamp,
+    /// The next step after the steady time, where raises are due.
+    raising: Timestamp,
+}
+
+/// The owner of a receiver that holds a timeline writes [`Receiver::saved`] at least this often, and
+/// when it ends: a wall clock that is stepped back while the process is down is noticed as far as
+/// it is behind [`Saved::seen`].
+pub const SEEN_EVERY: Duration = Duration::from_secs(300);
 /// Bounds of a permit's life: shorter is noise, longer would outlive a lost
 /// switchboard.
 const PERMIT_TTL: std::ops::RangeInclusive<u64> = 5_000..=120_000;
@@ -82,7 +107,8 @@ impl Receiver {
     /// Takes up where a former life stopped.
     #[must_use]
     pub fn restore(saved: Saved) -> Self {
-        Self { saved, permit: None, last_serial: None }
+        let guard = WallGuard::resume(saved.seen);
+        Self { saved, guard, ..Self::default() }
     }
 
     /// What must survive a restart.
@@ -103,6 +129,18 @@ impl Receiver {
         &self.saved.applied
     }
 
+    /// By how much the wall clock was off at the last call, if it was stepped and has not come back.
+    #[must_use]
+    pub fn stepped(&self) -> Option<SignedDuration> {
+        self.stepped
+    }
+
+    /// The machines whose raise waits for a permit, or for the clocks to agree.
+    #[must_use]
+    pub fn waiting(&self) -> &[MachineId] {
+        &self.waiting
+    }
+
     /// Takes a timeline if it is newer than the one held. Call [`Self::advance`] afterwards.
     pub fn offer(&mut self, timeline: &Timeline) -> Offer {
         match self.number() {
@@ -110,21 +148,29 @@ impl Receiver {
             Some(have) if timeline.number == have => Offer::Same,
             _ => {
                 self.saved.timeline = Some(timeline.clone());
+                self.settled = None;
                 Offer::Taken
             }
         }
     }
 
     /// Takes a permit. Returns whether it counts: it must be for the timeline held, new, and of a
-    /// sane life.
-    pub fn permit(&mut self, permit: Permit, now: Instant) -> bool {
+    /// sane life. One that comes while the clocks disagree is used up and never counts.
+    pub fn permit(&mut self, permit: Permit, wall: Timestamp, now: Instant) -> bool {
+        self.look(wall, now);
         let serial = (permit.number.epoch, permit.serial);
         let fresh = self.last_serial.is_none_or(|last| serial > last);
         if !fresh || Some(permit.number) != self.number() || !PERMIT_TTL.contains(&permit.ttl_ms) {
             return false;
         }
         self.last_serial = Some(serial);
+        if self.stepped.is_some() {
+            return false;
+        }
         self.permit = Some((permit, now + Duration::from_millis(permit.ttl_ms)));
+        if !self.waiting.is_empty() {
+            self.settled = None;
+        }
         true
     }
 
@@ -136,20 +182,48 @@ impl Receiver {
     /// Whether power may be raised now.
     #[must_use]
     pub fn may_raise(&self, now: Instant) -> bool {
-        self.permit
-            .is_some_and(|(permit, until)| now < until && Some(permit.number) == self.number())
+        self.stepped.is_none()
+            && self
+                .permit
+                .is_some_and(|(permit, until)| now < until && Some(permit.number) == self.number())
     }
 
-    /// Applies what is due: every lowering, and the raises that a permit allows.
+    /// Applies what is due: every lowering, and the raises that a permit allows. Call it at least
+    /// once a second, so that a step of the wall clock is noticed: when nothing is due it costs
+    /// next to nothing.
     pub fn advance(&mut self, wall: Timestamp, now: Instant) -> Advance {
-        let Some(timeline) = &self.saved.timeline else { return Advance::default() };
-        let wanted = timeline.wanted_at(wall);
-        let next_due = timeline.next_due(wall);
+        let time = self.look(wall, now);
+        let is_settled = self.settled.is_some_and(|settled| {
+            time.later >= settled.later
+                && time.later < settled.lowering
+                && time.steady < settled.raising
+        });
+        let changes = if is_settled { Vec::new() } else { self.apply(time, now) };
+        Advance { changes, wait: self.settled.and_then(|settled| settled.wait(time)) }
+    }
+
+    /// Reads the clocks.
+    fn look(&mut self, wall: Timestamp, now: Instant) -> GuardedTime {
+        let time = self.guard.read(wall, now);
+        if time.stepped.is_some() {
+            self.permit = None;
+        }
+        if time.stepped.is_some() != self.stepped.is_some() {
+            self.settled = None;
+        }
+        self.stepped = time.stepped;
+        self.saved.seen = Some(time.steady);
+        time
+    }
+
+    fn apply(&mut self, time: GuardedTime, now: Instant) -> Vec<Change> {
+        let may_raise = self.may_raise(now);
+        let Some(timeline) = &self.saved.timeline else { return Vec::new() };
+        let wanted = wanted(timeline, time);
         // The timeline's own order first, so that the machines it lists first are dealt with first.
         let mut seen = HashSet::with_capacity(wanted.len());
         let ordered =
             timeline.steps.iter().flat_map(|step| &step.machines).chain(self.saved.applied.keys());
-        let may_raise = self.may_raise(now);
 
         let mut lowered = Vec::new();
         let mut raised = Vec::new();
@@ -169,6 +243,12 @@ impl Receiver {
             }
         }
         let changes: Vec<Change> = lowered.into_iter().chain(raised).collect();
+        self.settled = Some(Settled {
+            later: time.later,
+            lowering: timeline.next_due(time.later).unwrap_or(Timestamp::MAX),
+            raising: timeline.next_due(time.steady).unwrap_or(Timestamp::MAX),
+        });
+        self.waiting = waiting;
         for change in &changes {
             if change.to.action == Action::Run {
                 self.saved.applied.remove(&change.machine);
@@ -176,7 +256,35 @@ impl Receiver {
                 self.saved.applied.insert(change.machine.clone(), change.to);
             }
         }
-        Advance { changes, waiting, next_due }
+        changes
+    }
+}
+
+/// What is wanted of every machine that may not run: by the later of two clocks, or by the steady
+/// one where that allows less. So a wall clock that jumped past the end of a lease ends nothing.
+fn wanted(timeline: &Timeline, time: GuardedTime) -> HashMap<&MachineId, Standing> {
+    let mut wanted = timeline.wanted_at(time.later);
+    let agree = timeline.steps.iter().all(|step| step.at <= time.steady || step.at > time.later);
+    if !agree {
+        for (machine, standing) in timeline.wanted_at(time.steady) {
+            let held = wanted.entry(machine).or_insert(standing);
+            if standing.action > held.action {
+                *held = standing;
+            }
+        }
+    }
+    wanted
+}
+
+impl Settled {
+    fn wait(self, time: GuardedTime) -> Option<Duration> {
+        let until = |due: Timestamp, clock: Timestamp| {
+            (due != Timestamp::MAX)
+                .then(|| Duration::try_from(due.duration_since(clock)).unwrap_or_default())
+        };
+        let lowering = until(self.lowering, time.later);
+        let raising = until(self.raising, time.steady);
+        lowering.into_iter().chain(raising).min()
     }
 }
 

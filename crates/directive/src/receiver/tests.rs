@@ -38,93 +38,115 @@ fn origin() -> Instant {
     Instant::now()
 }
 
+/// A receiver whose two clocks agree, `secs` after the start.
+struct Bench {
+    receiver: Receiver,
+    start: Instant,
+}
+
+impl Bench {
+    fn new(receiver: Receiver) -> Self {
+        Self { receiver, start: origin() }
+    }
+
+    fn instant(&self, secs: i64) -> Instant {
+        self.start + Duration::from_secs(secs.unsigned_abs())
+    }
+
+    fn holding(steps: Vec<Step>) -> Self {
+        let mut bench = Self::new(Receiver::default());
+        assert_eq!(bench.receiver.offer(&timeline(1, 1, steps)), Offer::Taken);
+        bench
+    }
+
+    fn advance(&mut self, secs: i64) -> Vec<Change> {
+        self.receiver.advance(at(secs), self.instant(secs)).changes
+    }
+
+    fn permit(&mut self, permit: Permit, secs: i64) -> bool {
+        self.receiver.permit(permit, at(secs), self.instant(secs))
+    }
+}
+
+fn off_and_on() -> Vec<Step> {
+    vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])]
+}
+
 #[test]
 fn lowering_happens_on_time_without_a_permit() {
-    let mut receiver = Receiver::default();
-    assert_eq!(
-        receiver.offer(&timeline(1, 1, vec![step(10, Action::Drain, &["b", "a"])])),
-        Offer::Taken
-    );
-    assert!(receiver.advance(at(9), origin()).changes.is_empty());
-    let advance = receiver.advance(at(10), origin());
-    let names: Vec<_> =
-        advance.changes.iter().map(|change| change.machine.as_str().to_owned()).collect();
+    let mut bench = Bench::holding(vec![step(10, Action::Drain, &["b", "a"])]);
+    assert_eq!(bench.advance(9), []);
+    let changes = bench.advance(10);
+    let names: Vec<_> = changes.iter().map(|change| change.machine.as_str()).collect();
     assert_eq!(names, ["b", "a"], "in the timeline's order");
 }
 
 #[test]
 fn a_scheduled_restore_waits_for_a_permit_of_this_generation() {
-    let now = origin();
-    let mut receiver = Receiver::default();
-    receiver.offer(&timeline(
-        1,
-        1,
-        vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])],
-    ));
-    receiver.advance(at(1), now);
-    assert_eq!(receiver.advance(at(30), now).waiting, [MachineId::from("a")]);
-    assert!(!receiver.permit(permit(1, 2, 1), now), "a permit for another timeline does not count");
-    assert!(receiver.permit(permit(1, 1, 1), now));
-    assert!(!receiver.permit(permit(1, 1, 1), now), "a permit counts once");
-    let later = now + Duration::from_secs(121);
-    assert_eq!(receiver.advance(at(30), later).waiting.len(), 1, "it has expired");
-    assert!(receiver.permit(permit(1, 1, 2), later));
-    assert_eq!(receiver.advance(at(30), later).changes.len(), 1);
-    assert!(receiver.applied().is_empty());
+    let mut bench = Bench::holding(off_and_on());
+    bench.advance(1);
+    assert_eq!(bench.advance(30), []);
+    assert_eq!(bench.receiver.waiting(), [MachineId::from("a")]);
+    assert!(!bench.permit(permit(1, 2, 1), 30), "a permit for another timeline does not count");
+    assert!(bench.permit(permit(1, 1, 1), 30));
+    assert!(!bench.permit(permit(1, 1, 1), 30), "a permit counts once");
+    assert_eq!(bench.advance(151), [], "it has expired");
+    assert!(bench.permit(permit(1, 1, 2), 151));
+    assert_eq!(bench.advance(151).len(), 1);
+    assert!(bench.receiver.applied().is_empty() && bench.receiver.waiting().is_empty());
 }
 
 #[test]
 fn a_permit_taken_back_raises_nothing_and_does_not_return() {
-    let now = origin();
-    let mut receiver = Receiver::default();
-    receiver.offer(&timeline(
-        1,
-        1,
-        vec![step(0, Action::Drain, &["a"]), step(20, Action::Run, &["a"])],
-    ));
-    receiver.advance(at(1), now);
-    assert!(receiver.permit(permit(1, 1, 1), now));
-    receiver.withdraw();
-    assert!(!receiver.permit(permit(1, 1, 1), now), "the same one does not count again");
-    assert_eq!(receiver.advance(at(30), now).waiting.len(), 1);
+    let mut bench = Bench::holding(off_and_on());
+    bench.advance(1);
+    assert!(bench.permit(permit(1, 1, 1), 1));
+    bench.receiver.withdraw();
+    assert!(!bench.permit(permit(1, 1, 1), 2), "the same one does not count again");
+    assert_eq!(bench.advance(30), []);
+    assert_eq!(bench.receiver.waiting().len(), 1);
 }
 
 #[test]
 fn a_machine_that_a_newer_timeline_drops_is_a_raise_too() {
-    let now = origin();
-    let mut receiver = Receiver::default();
-    receiver.offer(&timeline(1, 1, vec![step(0, Action::Lockout, &["a"])]));
-    receiver.advance(at(1), now);
-    receiver.offer(&timeline(1, 2, vec![]));
-    assert_eq!(receiver.advance(at(2), now).waiting.len(), 1);
+    let mut bench = Bench::holding(vec![step(0, Action::Lockout, &["a"])]);
+    bench.advance(1);
+    bench.receiver.offer(&timeline(1, 2, vec![]));
+    assert_eq!(bench.advance(2), []);
+    assert_eq!(bench.receiver.waiting().len(), 1);
 }
 
 #[test]
 fn older_timelines_change_nothing_also_after_a_restart() {
-    let mut receiver = Receiver::default();
-    receiver.offer(&timeline(2, 5, vec![step(0, Action::Drain, &["a"])]));
-    receiver.advance(at(1), origin());
-    let saved = serde_json::to_string(receiver.saved()).expect("plain data");
-    let mut receiver = Receiver::restore(serde_json::from_str(&saved).expect("what was written"));
+    let mut bench = Bench::new(Receiver::default());
+    bench.receiver.offer(&timeline(2, 5, vec![step(0, Action::Drain, &["a"])]));
+    bench.advance(1);
+    let saved = serde_json::to_string(bench.receiver.saved()).expect("plain data");
+    let saved = serde_json::from_str(&saved).expect("what was written");
+    let mut bench = Bench::new(Receiver::restore(saved));
     assert_eq!(
-        receiver.offer(&timeline(1, 9, vec![])),
+        bench.receiver.offer(&timeline(1, 9, vec![])),
         Offer::Stale { have: Generation { epoch: 2, generation: 5 } }
     );
-    assert_eq!(receiver.offer(&timeline(2, 5, vec![])), Offer::Same);
-    assert!(
-        receiver.advance(at(2), origin()).changes.is_empty(),
-        "the machine stays off and nothing moves"
-    );
-    assert_eq!(receiver.applied().len(), 1);
+    assert_eq!(bench.receiver.offer(&timeline(2, 5, vec![])), Offer::Same);
+    assert_eq!(bench.advance(2), [], "the machine stays off and nothing moves");
+    assert_eq!(bench.receiver.applied().len(), 1);
 }
 
 #[test]
 fn permits_of_absurd_life_are_refused() {
-    let now = origin();
-    let mut receiver = Receiver::default();
-    receiver.offer(&timeline(1, 1, vec![]));
+    let mut bench = Bench::holding(vec![]);
     for ttl_ms in [0, 10, 4_999, 120_001, u64::MAX] {
-        assert!(!receiver.permit(Permit { ttl_ms, ..permit(1, 1, 1) }, now), "{ttl_ms}");
+        assert!(!bench.permit(Permit { ttl_ms, ..permit(1, 1, 1) }, 0), "{ttl_ms}");
+    }
+}
+
+#[test]
+fn it_says_how_long_nothing_is_due() {
+    let mut bench = Bench::holding(off_and_on());
+    for (secs, wait) in [(-5, Some(5)), (0, Some(20)), (7, Some(13)), (21, None)] {
+        let advance = bench.receiver.advance(at(secs), bench.instant(secs + 5));
+        assert_eq!(advance.wait, wait.map(Duration::from_secs), "at {secs} s");
     }
 }
 
@@ -168,7 +190,11 @@ fn random_histories_keep_the_rules() {
                 1 => {
                     serial += 1;
                     if let Some(number) = receiver.number()
-                        && receiver.permit(Permit { number, serial, ttl_ms: 30_000 }, mono)
+                        && receiver.permit(
+                            Permit { number, serial, ttl_ms: 30_000 },
+                            at(wall),
+                            mono,
+                        )
                     {
                         permitted_until = Some((number, mono + Duration::from_secs(30)));
                     }
@@ -204,3 +230,5 @@ fn random_histories_keep_the_rules() {
         }
     }
 }
+
+mod clock;

@@ -1,0 +1,93 @@
+//! The wall clock of the site is stepped while a lease is on its way.
+
+use super::*;
+
+fn off(world: &World) -> BTreeSet<MachineId> {
+    let off = world.machines.iter().filter(|machine| machine.told.is_some());
+    off.map(|machine| machine.id.clone()).collect()
+}
+
+/// A lease from 1000 s to 1500 s that frees its power from about 850 s on.
+fn leased() -> World {
+    let mut world = obedient();
+    assert!(matches!(world.commit("l", "a", 20_000, 1000, 1500), Answer::Committed(_)));
+    world
+}
+
+#[test]
+fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
+    for off in [-3600, 3600] {
+        let mut world = obedient();
+        world.commit("l", "a", 20_000, 1000, 1500);
+        world.run_to(1100);
+        let asleep = |world: &World| world.machines.iter().filter(|machine| !machine.draws).count();
+        let before = asleep(&world);
+        world.wall_off = off;
+        world.run_to(1300);
+        assert_eq!((world.phase("l"), asleep(&world)), (Phase::Active, before), "{off} s off");
+        assert!(!world.agent.may_raise(world.now()), "{off} s off");
+        assert!(matches!(
+            world.commit("m", "b", 5_000, 4000, 4500),
+            Answer::Refused(Refused::ClockStepped)
+        ));
+        world.wall_off = 0;
+        world.run_to(1450);
+        assert_eq!(world.phase("l"), Phase::Active, "{off} s off");
+        world.run_to(1900);
+        assert_eq!((world.phase("l"), asleep(&world)), (Phase::Closed, 0), "{off} s off");
+        assert_eq!(world.core.tally().clock_steps, 1);
+    }
+}
+
+/// The whole site has one clock, and it is wrong for a while: at every second no feed carries too
+/// much (which the world checks), and nothing rises.
+#[test]
+fn f46_a_site_whose_clock_is_stepped_keeps_its_leases() {
+    let mut undisturbed = leased();
+    let mut in_time = BTreeMap::new();
+    while undisturbed.secs < 1_500 {
+        undisturbed.step();
+        in_time.insert(undisturbed.secs, off(&undisturbed));
+    }
+    for by in [-86_400, -3_600, -60, 60, 3_600, 86_400] {
+        for stepped_at in [848, 1_250, 1_499] {
+            let case = format!("{by} s at {stepped_at} s");
+            let mut world = leased();
+            world.run_to(stepped_at);
+            (world.wall_off, world.receivers_off) = (by, by);
+            let mut before = off(&world);
+            while world.secs < stepped_at + 120 {
+                world.step();
+                let (now, secs) = (off(&world), world.secs);
+                assert!(now.is_superset(&before), "{case}: {:?} rose", before.difference(&now));
+                let due = in_time.get(&secs).map_or(0, BTreeSet::len);
+                assert!(now.len() >= due, "{case}: {} of {due} are off at {secs} s", now.len());
+                before = now;
+            }
+            (world.wall_off, world.receivers_off) = (0, 0);
+            world.run_to(2_000);
+            assert_eq!(world.phase("l"), Phase::Closed, "{case}: {:?}", off(&world));
+            assert_eq!(off(&world), BTreeSet::new(), "{case}");
+        }
+    }
+}
+
+#[test]
+fn f46_a_second_more_or_less_changes_nothing() {
+    for by in [-1, 1] {
+        let mut world = leased();
+        world.run_to(900);
+        let before = off(&world);
+        for secs in 901..1_400 {
+            // A time server that cannot decide.
+            let wrong = if secs % 20 < 10 { by } else { 0 };
+            (world.wall_off, world.receivers_off) = (wrong, wrong);
+            world.step();
+            assert_eq!(off(&world), before, "{by} s, at {secs} s");
+        }
+        (world.wall_off, world.receivers_off) = (0, 0);
+        assert_eq!((world.core.tally().clock_steps, world.phase("l")), (0, Phase::Active));
+        world.run_to(1_900);
+        assert_eq!((world.phase("l"), off(&world)), (Phase::Closed, BTreeSet::new()));
+    }
+}
