@@ -18,7 +18,7 @@ pub use commands::{Answer, Command, Refused};
 
 use crate::commitment::Commitment;
 use crate::facility::Policy;
-use crate::inventory::{Inventory, MachineState};
+use crate::inventory::{Inventory, MachineState, Overflow};
 use crate::lease::{Lease, later};
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
@@ -68,6 +68,7 @@ pub struct Tally {
     pub reports: u64,
     /// Steps of the wall clock.
     pub clock_steps: u64,
+    pub overflow: Overflow,
 }
 
 #[derive(Debug)]
@@ -184,6 +185,7 @@ impl Core {
             Input::Report(report) => {
                 self.tally.reports += 1;
                 self.inventory.take(&self.policy, report, now);
+                self.tally.overflow = self.inventory.overflow();
                 self.unseen = true;
             }
             Input::Command(number, command) => {

@@ -23,6 +23,9 @@ use crate::view::{MachineView, ReceiverRole, ReceiverView};
 const RECEIVERS: usize = 64;
 /// Machines or meters of one report; what exceeds it is ignored and counted.
 const ENTRIES: usize = 100_000;
+/// Names whose group is remembered, four times what one report may hold. Above this, names that no
+/// newest report has are forgotten and counted: such a name is matched again when it returns.
+const NAMES: usize = 4 * ENTRIES;
 /// A share this long after a machine was read asleep was not on its way any more: it hashes.
 const SHARE_GRACE: Duration = Duration::from_secs(5);
 /// A machine that lied is believed again after this long without a share.
@@ -97,7 +100,27 @@ pub struct Inventory {
     receivers: BTreeMap<String, Receiver>,
     /// Which group claims a machine, so that globs are matched once per name.
     groups: HashMap<MachineId, Option<usize>>,
-    ignored: u64,
+    overflow: Overflow,
+}
+
+/// What was dropped because there was too much of it, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overflow {
+    /// Reports of receivers above the bound.
+    pub reports: u64,
+    /// Machines and meters of one report above the bound.
+    pub entries: u64,
+    /// Names above the bound, whose group was forgotten.
+    pub names: u64,
+}
+
+impl View {
+    fn names(&self, machine: &MachineId) -> bool {
+        match self {
+            Self::Proxy(sessions) => sessions.contains_key(machine),
+            Self::Agent { machines, .. } => machines.contains_key(machine),
+        }
+    }
 }
 
 impl Inventory {
@@ -108,13 +131,13 @@ impl Inventory {
             Report::Agent(report) => &report.receiver,
         };
         if !self.receivers.contains_key(name) && self.receivers.len() >= RECEIVERS {
-            self.ignored += 1;
+            self.overflow.reports += 1;
             return;
         }
         let name = name.clone();
         let receiver = match report {
             Report::Proxy(ProxyReport { at, number, sessions, .. }) => {
-                self.ignored += sessions.len().saturating_sub(ENTRIES) as u64;
+                self.overflow.entries += sessions.len().saturating_sub(ENTRIES) as u64;
                 let mut serving = BTreeMap::new();
                 for session in sessions.iter().take(ENTRIES) {
                     *serving.entry(session.serving).or_insert(0) += 1;
@@ -136,19 +159,26 @@ impl Inventory {
                 machines.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
             }
         };
-        if self.groups.len() + names.len() > RECEIVERS.max(4) * ENTRIES / 16 {
-            self.groups.clear();
+        self.receivers.insert(name, receiver);
+        if self.groups.len() + names.len() > NAMES {
+            self.forget_names();
         }
         for id in names {
             let group = policy.groups.iter().position(|group| group.claims(&id));
             self.groups.insert(id, group);
         }
-        self.receivers.insert(name, receiver);
+    }
+
+    fn forget_names(&mut self) {
+        let before = self.groups.len();
+        let receivers = &self.receivers;
+        self.groups.retain(|id, _| receivers.values().any(|receiver| receiver.view.names(id)));
+        self.overflow.names += (before - self.groups.len()) as u64;
     }
 
     fn agent(&mut self, name: &str, report: AgentReport, now: Instant) -> Receiver {
         let AgentReport { at, number, machines, meters, .. } = report;
-        self.ignored +=
+        self.overflow.entries +=
             (machines.len().saturating_sub(ENTRIES) + meters.len().saturating_sub(ENTRIES)) as u64;
         let before = self.receivers.remove(name).map(|receiver| receiver.view);
         let (old_machines, old_meters) = match before {
@@ -184,10 +214,10 @@ impl Inventory {
         }
     }
 
-    /// Entries and receivers that were ignored because there were too many.
+    /// What was dropped because there was too much of it.
     #[must_use]
-    pub fn ignored(&self) -> u64 {
-        self.ignored
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
     }
 
     /// The machines that can be chosen, and how many must be counted.
@@ -342,12 +372,7 @@ impl Inventory {
         }
         let fresh =
             now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
-        let told = report.slept_at.unwrap_or(chosen.at).max(if report.slept_at.is_some() {
-            Timestamp::MIN
-        } else {
-            chosen.at
-        });
-        let newer = report.read_at.is_some_and(|read| read >= told);
+        let newer = read_since_told(report, chosen);
         match report.state {
             DeviceState::Asleep if fresh && newer => {
                 let quiet = self.last_share(machine).is_none_or(|share| {
@@ -376,9 +401,7 @@ impl Inventory {
             let report = &device.report;
             let fresh =
                 now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
-            let told = report.slept_at.unwrap_or(chosen.at);
-            let asleep = report.state == DeviceState::Asleep
-                && report.read_at.is_some_and(|read| read >= told);
+            let asleep = report.state == DeviceState::Asleep && read_since_told(report, chosen);
             (fresh && asleep && chosen.means == Means::Device).then(|| machine.clone())
         };
         held.off.keys().filter_map(confirmed).collect()
@@ -556,6 +579,13 @@ impl Inventory {
             .is_some_and(|(device, _)| device.report.state == DeviceState::Awake);
         awake && self.sessions(machine).any(|session| session.serving == Serving::Working)
     }
+}
+
+/// Whether the device was read after it was last told to sleep: by its agent, or, if the agent does
+/// not know when, by the plan.
+fn read_since_told(report: &MachineReport, chosen: &Chosen) -> bool {
+    let told = report.slept_at.unwrap_or(chosen.at);
+    report.read_at.is_some_and(|read| read >= told)
 }
 
 #[cfg(test)]

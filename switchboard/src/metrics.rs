@@ -27,6 +27,11 @@ struct OfFeed {
     feed: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: &'static str,
+}
+
 type Number = Gauge<i64, AtomicI64>;
 
 /// Handles to every metric.
@@ -51,6 +56,7 @@ pub(crate) struct Metrics {
     generation: Number,
     deficits: Number,
     unassigned: Number,
+    overflow: Family<What, Counter>,
 }
 
 impl Metrics {
@@ -140,6 +146,11 @@ impl Metrics {
             "Sessions that no group declares",
             m.unassigned.clone(),
         );
+        registry.register(
+            "tieline_switchboard_inventory_overflow",
+            "What reports held beyond the bounds of the inventory",
+            m.overflow.clone(),
+        );
         metrics
     }
 
@@ -184,5 +195,13 @@ impl Metrics {
         self.breaches.inc_by(after.breaches.saturating_sub(before.breaches));
         self.clock_steps.inc_by(after.clock_steps.saturating_sub(before.clock_steps));
         self.reports.inc_by(after.reports.saturating_sub(before.reports));
+        let (before, after) = (before.overflow, after.overflow);
+        for (what, before, after) in [
+            ("reports", before.reports, after.reports),
+            ("entries", before.entries, after.entries),
+            ("names", before.names, after.names),
+        ] {
+            self.overflow.get_or_create(&What { what }).inc_by(after.saturating_sub(before));
+        }
     }
 }

@@ -240,5 +240,37 @@ fn receivers_beyond_the_bound_are_ignored_and_counted() {
             ProxyReport { receiver: format!("p{i}"), at: at(0), number: None, sessions: vec![] };
         seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
     }
-    assert_eq!((seen.inventory.receivers.len(), seen.inventory.ignored()), (RECEIVERS, 3));
+    assert_eq!((seen.inventory.receivers.len(), seen.inventory.overflow().reports), (RECEIVERS, 3));
+}
+
+#[test]
+fn names_beyond_the_bound_are_forgotten_but_not_those_that_are_there() {
+    let mut seen = Seen::new();
+    let session = |machine: String| SessionReport {
+        machine: machine.into(),
+        sessions: 1,
+        serving: Serving::Working,
+        shares: 0,
+        work: 0.0,
+        last_share_at: None,
+        still_hashing: 0,
+    };
+    // One proxy's miners have new names in every report.
+    let report = |name: &str, sessions| {
+        Report::Proxy(ProxyReport { receiver: name.into(), at: at(0), number: None, sessions })
+    };
+    seen.inventory.take(
+        &seen.policy,
+        report("still", vec![session("old.000".into())]),
+        seen.now(0),
+    );
+    for round in 0..5 {
+        let sessions = (0..ENTRIES).map(|i| session(format!("r{round}.{i}"))).collect();
+        seen.inventory.take(&seen.policy, report("churns", sessions), seen.now(round));
+        assert!(seen.inventory.groups.len() <= NAMES);
+    }
+    let group = seen.policy.groups.iter().position(|group| group.id.as_str() == "old");
+    assert_eq!(seen.inventory.groups.get("old.000"), Some(&group));
+    // The fourth report does not fit beside the machine that stayed; the fifth fits again.
+    assert_eq!(seen.inventory.overflow().names, 3 * ENTRIES as u64);
 }
