@@ -3,7 +3,6 @@
 //! What follows from the targets' health is decided in [`crate::route`]; sessions find their own
 //! seats.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -135,14 +134,16 @@ impl Conductor {
     fn count_sessions(&self) {
         let targets = &self.shared.pools.targets;
         let mut working = vec![0; targets.len()];
-        let mut nowhere: BTreeMap<&'static str, i64> =
-            STATES_NOWHERE.into_iter().map(|state| (state, 0)).collect();
+        let mut nowhere = STATES_NOWHERE.map(|state| (state, 0));
         self.shared.sessions.each(|session| {
             let shown = session.shown.lock();
             let target = shown.target.filter(|_| shown.state == SessionState::Working);
             match target.and_then(|target| working.get_mut(usize::from(target))) {
                 Some(count) => *count += 1,
-                None => *nowhere.entry(shown.state.name()).or_default() += 1,
+                None => {
+                    let same = nowhere.iter_mut().filter(|(state, _)| *state == shown.state);
+                    same.for_each(|(_, count)| *count += 1);
+                }
             }
         });
         let metrics = &self.shared.metrics;

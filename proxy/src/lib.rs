@@ -19,6 +19,7 @@ mod downstream;
 mod executor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod label;
 mod lane;
 mod load;
 mod machines;
@@ -26,6 +27,7 @@ mod mailbox;
 mod metrics;
 mod outcome;
 mod placement;
+mod reasons;
 mod recall;
 mod route;
 mod seating;

@@ -19,8 +19,11 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use stratum::error::RejectCode;
 
+use crate::label::{Label as _, labels};
 use crate::outcome::Outcome;
+use crate::reasons::{IgnoredLine, Retarget};
 use crate::session::Correction;
+use crate::sessions::SessionState;
 use histogram::Histogram;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,7 +68,7 @@ struct StepLabel {
 #[derive(Debug)]
 pub(crate) struct TargetCounters {
     /// Submits by how they ended.
-    ends: [Counter; Outcome::ALL.len()],
+    ends: [Counter; Outcome::COUNT],
     work: Counter<f64, AtomicU64>,
     submit_duration: Histogram,
     job_delivery: Histogram,
@@ -113,21 +116,13 @@ pub(crate) struct Metrics {
     pub(crate) share_log_failing: Gauge,
 }
 
-/// Why a line of the share log is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
-    /// Its thread was too slow, or had ended.
-    QueueFull,
-    /// The disk has taken nothing for long.
-    WriteFailed,
-}
-
-impl Lost {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::WriteFailed => "write_failed",
-        }
+labels! {
+    /// Why a line of the share log is missing.
+    pub(crate) enum Lost {
+        /// Its thread was too slow, or had ended.
+        QueueFull = "queue_full",
+        /// The disk has taken nothing for long.
+        WriteFailed = "write_failed",
     }
 }
 
@@ -275,8 +270,8 @@ impl Metrics {
             share_log_failing.clone(),
         );
 
-        for lost in [Lost::QueueFull, Lost::WriteFailed] {
-            share_log_dropped.get_or_create_owned(&ReasonLabel { reason: lost.as_str() });
+        for reason in Lost::labels() {
+            share_log_dropped.get_or_create_owned(&ReasonLabel { reason });
         }
         for &reason in reasons::CLOSES {
             closes.get_or_create_owned(&ReasonLabel { reason });
@@ -284,7 +279,7 @@ impl Metrics {
         for &reason in reasons::ALARMS {
             alarms.get_or_create_owned(&ReasonLabel { reason });
         }
-        for &reason in reasons::IGNORED {
+        for reason in IgnoredLine::labels() {
             ignored.get_or_create_owned(&ReasonLabel { reason });
         }
         for &reason in reasons::REJECTS {
@@ -294,13 +289,14 @@ impl Metrics {
             rejects
                 .get_or_create_owned(&RejectLabels { by: "pool", reason: reasons::of_code(code) });
         }
-        for step in ["renew", "reconnect", "close"] {
+        for step in Correction::labels() {
             corrections.get_or_create_owned(&StepLabel { step });
         }
-        for &reason in reasons::RETARGETS {
+        for reason in Retarget::labels() {
             retargets.get_or_create_owned(&ReasonLabel { reason });
         }
         for state in STATES_NOWHERE {
+            let state = state.name();
             sessions.get_or_create_owned(&SessionLabels { upstream: NOWHERE.to_owned(), state });
         }
         let counters = |upstream: &str| {
@@ -309,9 +305,12 @@ impl Metrics {
                     .get_or_create_owned(&OutcomeLabels { upstream: upstream.to_owned(), outcome })
             };
             let label = UpstreamLabel { upstream: upstream.to_owned() };
-            let working = SessionLabels { upstream: upstream.to_owned(), state: "working" };
+            let working = SessionLabels {
+                upstream: upstream.to_owned(),
+                state: SessionState::Working.name(),
+            };
             Arc::new(TargetCounters {
-                ends: Outcome::ALL.map(|outcome| count(outcome.as_str())),
+                ends: Outcome::LABELS.map(count),
                 work: work.get_or_create_owned(&label),
                 submit_duration: durations.get_or_create_owned(&label),
                 job_delivery: deliveries.get_or_create_owned(&label),
@@ -380,22 +379,17 @@ impl Metrics {
 
     /// Counts a step taken with a miner whose shares were all bad.
     pub(crate) fn corrected(&self, correction: Correction) {
-        let step = match correction {
-            Correction::Renew => "renew",
-            Correction::Reconnect => "reconnect",
-            Correction::Close => "close",
-        };
-        self.corrections.get_or_create(&StepLabel { step }).inc();
+        self.corrections.get_or_create(&StepLabel { step: correction.label() }).inc();
     }
 
     /// Counts a line that the share log lacks.
     pub(crate) fn share_lost(&self, lost: Lost) {
-        self.share_log_dropped.get_or_create(&ReasonLabel { reason: lost.as_str() }).inc();
+        self.share_log_dropped.get_or_create(&ReasonLabel { reason: lost.label() }).inc();
     }
 
     /// Counts a line of a pool that means nothing to us.
-    pub(crate) fn ignored(&self, reason: &'static str) {
-        self.ignored.get_or_create(&ReasonLabel { reason }).inc();
+    pub(crate) fn ignored(&self, line: IgnoredLine) {
+        self.ignored.get_or_create(&ReasonLabel { reason: line.label() }).inc();
     }
 
     /// Counts something that somebody should look at.
@@ -404,14 +398,14 @@ impl Metrics {
     }
 
     /// Counts a session that was given another difficulty.
-    pub(crate) fn retargeted(&self, reason: &'static str) {
-        self.retargets.get_or_create(&ReasonLabel { reason }).inc();
+    pub(crate) fn retargeted(&self, retarget: Retarget) {
+        self.retargets.get_or_create(&ReasonLabel { reason: retarget.label() }).inc();
     }
 
     /// Shows how many sessions without a target are in a state.
-    pub(crate) fn sessions_nowhere(&self, state: &'static str, count: i64) {
+    pub(crate) fn sessions_nowhere(&self, state: SessionState, count: i64) {
         self.sessions
-            .get_or_create(&SessionLabels { upstream: NOWHERE.to_owned(), state })
+            .get_or_create(&SessionLabels { upstream: NOWHERE.to_owned(), state: state.name() })
             .set(count);
     }
 
@@ -440,7 +434,8 @@ impl Metrics {
 }
 
 /// States of sessions that have no target.
-pub(crate) const STATES_NOWHERE: [&str; 3] = ["handshake", "waiting", "parked"];
+pub(crate) const STATES_NOWHERE: [SessionState; 3] =
+    [SessionState::Handshake, SessionState::Waiting, SessionState::Parked];
 
 impl TargetCounters {
     /// Counts time in which miners were held above the target's difficulty, and what it did not

@@ -7,67 +7,40 @@ use std::time::Duration;
 use stratum::error::RejectCode;
 use stratum::share::Proof;
 
+use crate::label::labels;
 use crate::machines::MachineStats;
 use crate::share_log::Record;
 
-/// How a submit ended. One that was forwarded ends as its pool says ([`SettledAs`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Outcome {
-    /// The pool said true.
-    Accepted,
-    /// Below the pool's difficulty: good for us, not for it.
-    Local,
-    /// As [`Outcome::Local`], while the upstream owed an answer.
-    AtRisk,
-    /// The pool said no.
-    PoolRejected,
-    /// It could not be brought to its pool, or the pool said nothing: nobody knows.
-    Unresolved,
-    /// A job we no longer hold, or that its pool has retired.
-    Stale,
-    Duplicate,
-    /// The hash misses the difficulty advertised with the job.
-    LowDifficulty,
-    /// Not authorized, or not for this worker.
-    Unauthorized,
-    /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
-    Malformed,
-    /// Too many shares of one job to tell whether it is new.
-    Overflow,
+labels! {
+    /// How a submit ended. One that was forwarded ends as its pool says ([`SettledAs`]).
+    pub(crate) enum Outcome {
+        /// The pool said true.
+        Accepted = "accepted",
+        /// Below the pool's difficulty: good for us, not for it.
+        Local = "local",
+        /// As [`Outcome::Local`], while the upstream owed an answer.
+        AtRisk = "at_risk",
+        /// The pool said no.
+        PoolRejected = "pool_rejected",
+        /// It could not be brought to its pool, or the pool said nothing: nobody knows.
+        Unresolved = "unresolved",
+        /// A job we no longer hold, or that its pool has retired.
+        Stale = "stale",
+        Duplicate = "duplicate",
+        /// The hash misses the difficulty advertised with the job.
+        LowDifficulty = "low_difficulty",
+        /// Not authorized, or not for this worker.
+        Unauthorized = "unauthorized",
+        /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
+        Malformed = "malformed",
+        /// Too many shares of one job to tell whether it is new.
+        Overflow = "overflow",
+    }
 }
 
 impl Outcome {
-    /// Every way, in the order of their numbers.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Accepted,
-        Self::Local,
-        Self::AtRisk,
-        Self::PoolRejected,
-        Self::Unresolved,
-        Self::Stale,
-        Self::Duplicate,
-        Self::LowDifficulty,
-        Self::Unauthorized,
-        Self::Malformed,
-        Self::Overflow,
-    ];
-
-    /// Its name in metrics and logs.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Local => "local",
-            Self::AtRisk => "at_risk",
-            Self::PoolRejected => "pool_rejected",
-            Self::Unresolved => "unresolved",
-            Self::Stale => "stale",
-            Self::Duplicate => "duplicate",
-            Self::LowDifficulty => "low_difficulty",
-            Self::Unauthorized => "unauthorized",
-            Self::Malformed => "malformed",
-            Self::Overflow => "overflow",
-        }
-    }
+    /// How many outcomes there are. Counters of outcomes stand at `outcome as usize`.
+    pub(crate) const COUNT: usize = Self::LABELS.len();
 }
 
 /// One submit's end that was decided here, with the difficulty it is worth.
@@ -126,18 +99,6 @@ impl From<SettledAs> for Outcome {
             SettledAs::Rejected => Self::PoolRejected,
             SettledAs::Stale => Self::Stale,
             SettledAs::Unresolved => Self::Unresolved,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_outcome_stands_at_the_place_of_its_number() {
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, index, "{}", outcome.as_str());
         }
     }
 }

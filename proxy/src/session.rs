@@ -28,6 +28,7 @@ use stratum::version::VersionMask;
 
 use crate::metrics::AnsweredBy;
 use crate::outcome::{Counted, Outcome, Worth};
+use crate::reasons::Retarget;
 use crate::share_log::Record;
 use crate::work::{LaneWork, OwnExtranonce, PoolOutcome, PoolVerdict};
 use answers::Answers;
@@ -84,7 +85,7 @@ pub(crate) struct Outbox {
     /// All its shares have been bad for long: what was or is to be done about it.
     pub(crate) correction: Option<Correction>,
     /// Why the session was given another difficulty, if it was.
-    pub(crate) retarget: Option<&'static str>,
+    pub(crate) retarget: Option<Retarget>,
     /// A difficulty is so wrong that it should not wait for the next job: fresh work for the same
     /// one is wanted.
     pub(crate) reissue: bool,

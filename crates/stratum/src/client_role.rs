@@ -136,12 +136,23 @@ pub enum ClientEvent {
     },
     /// The pool asked who we are. The answer is written.
     AskedVersion,
-    /// Something that means nothing to us, by kind: to be counted.
-    Ignored(&'static str),
+    /// Something that means nothing to us: to be counted by its kind.
+    Ignored(Ignored),
     /// A message for people, escaped and cut.
     Message(String),
     /// The connection is of no use: close it.
     Fatal(StratumError),
+}
+
+/// A line of a pool that is read and not acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// A method we do not know. If it was a request, it was answered with an error.
+    UnknownMethod,
+    /// A `mining.set_version_mask` without a mask.
+    BadMask,
+    /// A `client.reconnect` to a port that does not exist.
+    BadPort,
 }
 
 impl ClientRole {
@@ -204,9 +215,11 @@ impl ClientRole {
             PoolLine::SetDifficulty(Some(difficulty)) => ClientEvent::Difficulty(difficulty),
             PoolLine::SetDifficulty(None) => ClientEvent::BadDifficulty,
             PoolLine::SetExtranonce(extranonce) => self.receive_extranonce(extranonce),
-            PoolLine::SetVersionMask(None) => ClientEvent::Ignored("bad_mask"),
+            PoolLine::SetVersionMask(None) => ClientEvent::Ignored(Ignored::BadMask),
             PoolLine::SetVersionMask(mask) => self.receive_mask(mask),
-            PoolLine::Reconnect { port: Some(Err(_)), .. } => ClientEvent::Ignored("bad_port"),
+            PoolLine::Reconnect { port: Some(Err(_)), .. } => {
+                ClientEvent::Ignored(Ignored::BadPort)
+            }
             PoolLine::Reconnect { host, port, wait_secs } => {
                 ClientEvent::Reconnect { host, port: port.and_then(Result::ok), wait_secs }
             }
@@ -225,7 +238,7 @@ impl ClientRole {
                     |id, out, _| write_error(id, RejectCode::Other, "unknown method", out),
                     out,
                 );
-                ClientEvent::Ignored("unknown_method")
+                ClientEvent::Ignored(Ignored::UnknownMethod)
             }
         })
     }

@@ -72,9 +72,8 @@ struct Rejects {
 
 impl Rejects {
     fn of(stats: &MachineStats) -> Self {
-        let refused = &Outcome::ALL[Outcome::PoolRejected as usize..];
         Self {
-            total: refused.iter().map(|outcome| stats.ends(*outcome)).sum(),
+            total: stats.refused(),
             pool_rejected: stats.ends(Outcome::PoolRejected),
             unresolved: stats.ends(Outcome::Unresolved),
             stale: stats.ends(Outcome::Stale),

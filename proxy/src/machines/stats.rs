@@ -17,7 +17,7 @@ pub(crate) struct MachineStats {
     pub(super) sessions: AtomicU32,
     pub(super) working: AtomicU32,
     /// Submits by how they ended.
-    ends: [AtomicU32; Outcome::ALL.len()],
+    ends: [AtomicU32; Outcome::COUNT],
     /// The best difficulty found, the bits of an `f32`: those of positive floats sort as the floats
     /// do.
     best: AtomicU32,
@@ -60,6 +60,13 @@ impl MachineStats {
     /// How many submits ended so.
     pub(crate) fn ends(&self, outcome: Outcome) -> u64 {
         u64::from(self.ends[outcome as usize].load(Relaxed))
+    }
+
+    /// How many submits were refused, by us or by a pool, or stay unresolved: the outcomes from
+    /// [`Outcome::PoolRejected`] on.
+    pub(crate) fn refused(&self) -> u64 {
+        let refused = &self.ends[Outcome::PoolRejected as usize..];
+        refused.iter().map(|count| u64::from(count.load(Relaxed))).sum()
     }
 
     /// Shares that met their difficulty, whatever became of them.

@@ -91,13 +91,6 @@ pub(super) const ALARMS: &[&str] = &[
     "tls_tampered",
 ];
 
-/// Why a session was given another difficulty.
-pub(super) const RETARGETS: &[&str] = &["start", "fast", "slow", "idle", "wish", "pool"];
-
-/// Lines of pools that mean nothing to us.
-pub(super) const IGNORED: &[&str] =
-    &["unmatched_answer", "late_answer", "unknown_method", "question", "bad_mask", "bad_port"];
-
 /// Why we refuse a submit.
 pub(super) const REJECTS: &[&str] = &[
     "job_not_found",

@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::label::labels;
+
 #[derive(Debug)]
 pub(super) struct Conduct {
     faults: u32,
@@ -25,14 +27,15 @@ struct Streak {
     climbed: usize,
 }
 
-/// What is done about a miner whose shares are all bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Correction {
-    /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
-    Renew,
-    /// It is asked to connect again.
-    Reconnect,
-    Close,
+labels! {
+    /// What is done about a miner whose shares are all bad.
+    pub(crate) enum Correction {
+        /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
+        Renew = "renew",
+        /// It is asked to connect again.
+        Reconnect = "reconnect",
+        Close = "close",
+    }
 }
 
 /// Requests that break the protocol before the session is closed.

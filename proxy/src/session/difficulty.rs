@@ -13,6 +13,7 @@ use stratum::difficulty::Difficulty;
 use super::user_agent::speed_of;
 use super::vardiff::{Level, Reason, Vardiff, Verdict, Voice};
 use crate::load::Hold;
+use crate::reasons::Retarget;
 
 /// How a listener sets difficulties.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +71,7 @@ pub(super) struct Aim {
 pub(super) struct Advertised {
     pub(super) level: Level,
     /// It differs from the one before, for this reason.
-    pub(super) changed: Option<&'static str>,
+    pub(super) changed: Option<Retarget>,
 }
 
 /// One wish in so long is granted; the first always is.
@@ -175,12 +176,12 @@ impl Aim {
         self.bounded = self.vardiff.level() != level;
         let former = self.sent.replace(level);
         let changed = (former != Some(level)).then_some(match (former, reason) {
-            (None, _) => "start",
-            (_, Some(Reason::Fast)) => "fast",
-            (_, Some(Reason::Slow)) => "slow",
-            (_, Some(Reason::Idle)) => "idle",
-            (_, None) if !self.bounded => "wish",
-            (_, None) => "pool",
+            (None, _) => Retarget::Start,
+            (_, Some(Reason::Fast)) => Retarget::Fast,
+            (_, Some(Reason::Slow)) => Retarget::Slow,
+            (_, Some(Reason::Idle)) => Retarget::Idle,
+            (_, None) if !self.bounded => Retarget::Wish,
+            (_, None) => Retarget::Pool,
         });
         self.vardiff.put_in_force(level);
         Advertised { level, changed }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Entry;
+use crate::label::Label as _;
 use crate::placement::job_id_text;
 
 #[derive(Debug, Serialize)]
@@ -78,7 +79,7 @@ pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &[String], out: &mut
         difficulty: record.difficulty,
         share_difficulty: record.found,
         pool_difficulty: work.map(|work| work.job.difficulty.get()),
-        verdict: verdict.as_str(),
+        verdict: verdict.label(),
         code: refusal.as_ref().map(|(code, _)| code.code()),
         reason: refusal.as_ref().map(|(_, words)| words.as_str()),
         latency_ms: (latency.as_secs_f64() * 1e6).round() / 1e3,

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::disk::{Before, Sink};
 use super::line::{Line, millis, write_entry};
 use super::{Entry, Message, ShareLogConfig};
+use crate::label::Label as _;
 use crate::metrics::{Lost, Metrics};
 
 /// Lines are written at least this often.
@@ -105,7 +106,7 @@ impl<S: Sink> Writer<S> {
             return;
         }
         self.seq += 1;
-        *self.shares.entry(entry.verdict.as_str()).or_default() += 1;
+        *self.shares.entry(entry.verdict.label()).or_default() += 1;
         write_entry(entry, self.seq, &self.targets, &mut self.buffer);
     }
 
@@ -142,11 +143,11 @@ impl<S: Sink> Writer<S> {
             self.written = whole.map_or(0, |end| end + 1);
         }
         let queue_lost = self.queue_lost.swap(0, Ordering::Relaxed);
-        self.gap(queue_lost, "queue_full", wall);
+        self.gap(queue_lost, Lost::QueueFull, wall);
         self.drain()?;
         let buffer_lost = std::mem::take(&mut self.buffer_lost);
         if buffer_lost > 0 {
-            self.gap(buffer_lost, "write_failed", wall);
+            self.gap(buffer_lost, Lost::WriteFailed, wall);
             self.drain()?;
         }
         Ok(())
@@ -169,12 +170,13 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    fn gap(&mut self, lost: u64, reason: &'static str, wall: Timestamp) {
+    fn gap(&mut self, lost: u64, reason: Lost, wall: Timestamp) {
         if lost == 0 {
             return;
         }
         self.lost += lost;
         self.seq += 1;
+        let reason = reason.label();
         Line::Gap { seq: self.seq, time: millis(wall), lost, reason }.write(&mut self.buffer);
         self.metrics.alarm("share_log_lost");
         warn!(lost, reason, "share log has a gap");

@@ -297,8 +297,8 @@ impl<'c> Carrier<'c> {
                 self.alarm(what, &detail, now);
                 Ok(())
             }
-            PoolEvent::Ignored(what) => {
-                self.pools.books.metrics.ignored(what);
+            PoolEvent::Ignored(line) => {
+                self.pools.books.metrics.ignored(line);
                 Ok(())
             }
             PoolEvent::Quarantine { reason } => {

@@ -21,6 +21,7 @@ use super::pace::{Pace, Terms};
 use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
 use crate::outcome::{Settled, SettledAs};
+use crate::reasons::IgnoredLine;
 use crate::space::ConnectionId;
 use crate::work::{LaneWork, PoolJob, PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -52,8 +53,8 @@ pub(crate) enum PoolEvent {
     Extranonce { extranonce1: Vec<u8>, extranonce2_size: u8 },
     /// Something an operator should hear of; the connection goes on.
     Alarm { what: &'static str, detail: String },
-    /// Something that means nothing to us, by kind: counted.
-    Ignored(&'static str),
+    /// Something that means nothing to us: counted.
+    Ignored(IgnoredLine),
     /// The pool asks us to connect anew.
     Reconnect(Redirect),
     /// The pool behaves so that it should not be mined at while there is another.
@@ -231,7 +232,7 @@ impl PoolSession {
                     matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
                 if is_question && out.len() > written && !self.courtesy.allows(now) {
                     out.truncate(written);
-                    events.push(PoolEvent::Ignored("question"));
+                    events.push(PoolEvent::Ignored(IgnoredLine::Question));
                 }
                 self.event(event, now, events, settled);
             }
@@ -309,9 +310,11 @@ impl PoolSession {
             ClientEvent::Answer { request, outcome } => {
                 self.answer(request, outcome, now, events, settled);
             }
-            ClientEvent::LateAnswer => events.push(PoolEvent::Ignored("late_answer")),
+            ClientEvent::LateAnswer => {
+                events.push(PoolEvent::Ignored(IgnoredLine::LateAnswer));
+            }
             ClientEvent::UnmatchedAnswer => {
-                events.push(PoolEvent::Ignored("unmatched_answer"));
+                events.push(PoolEvent::Ignored(IgnoredLine::UnmatchedAnswer));
                 let unmatched = self.unmatched.add(now);
                 if unmatched > UNMATCHED_MAX {
                     let reason = "unmatched_answers";
@@ -320,7 +323,9 @@ impl PoolSession {
                     events.push(PoolEvent::Dead { reason, detail });
                 }
             }
-            ClientEvent::Ignored(what) => events.push(PoolEvent::Ignored(what)),
+            ClientEvent::Ignored(line) => {
+                events.push(PoolEvent::Ignored(IgnoredLine::Line(line)));
+            }
             ClientEvent::Reconnect { host, port, wait_secs } => {
                 let wait = Duration::from_secs(wait_secs.into());
                 events.push(PoolEvent::Reconnect(Redirect { host, port, wait }));
@@ -359,7 +364,7 @@ impl PoolSession {
     ) {
         if !self.in_flight.waits(request) {
             // Its miner has been told by now that nobody knows.
-            events.push(PoolEvent::Ignored("late_answer"));
+            events.push(PoolEvent::Ignored(IgnoredLine::LateAnswer));
             return;
         }
         self.last_answer_at = now;

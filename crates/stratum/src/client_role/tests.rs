@@ -145,7 +145,7 @@ fn u35_masks_narrow_widen_to_what_we_asked_and_end() {
         ))
     };
     assert_eq!(set("00c00000"), ClientEvent::Mask(VersionMask(0xc0_0000)));
-    assert_eq!(set("zz"), ClientEvent::Ignored("bad_mask"));
+    assert_eq!(set("zz"), ClientEvent::Ignored(Ignored::BadMask));
     assert_eq!(set("ffffffff"), ClientEvent::Mask(VersionMask::BIP320));
     assert_eq!(set("00000000"), ClientEvent::Mask(VersionMask::NONE));
 }
@@ -418,7 +418,7 @@ fn u37_u38_a_pools_questions_are_answered_until_they_are_a_flood() {
     let goal = pool.say(r#"{"id":null,"method":"mining.set_goal","params":[]}"#);
     assert_eq!(
         (goal, pool.written().as_str()),
-        (ClientEvent::Ignored("unknown_method"), ""),
+        (ClientEvent::Ignored(Ignored::UnknownMethod), ""),
         "U39"
     );
     for _ in 0..100 {
@@ -444,8 +444,8 @@ fn u01_u04_reconnects_name_a_host_and_bad_ports_are_ignored() {
     assert_eq!(reconnect("[\"evil.example\",3333,0]"), to(Some("evil.example"), Some(3333), 0));
     assert_eq!(reconnect("[]"), to(None, None, 0));
     assert_eq!(reconnect("[\"\",\"3334\",1e12]"), to(None, Some(3334), 300), "U03, U05");
-    assert_eq!(reconnect("[\"a\",0]"), ClientEvent::Ignored("bad_port"));
-    assert_eq!(reconnect("[\"a\",65536]"), ClientEvent::Ignored("bad_port"));
+    assert_eq!(reconnect("[\"a\",0]"), ClientEvent::Ignored(Ignored::BadPort));
+    assert_eq!(reconnect("[\"a\",65536]"), ClientEvent::Ignored(Ignored::BadPort));
 }
 
 #[test]

@@ -195,14 +195,14 @@ fn every_change_says_why() {
     let mut aim = Aim::new(&rules());
     let change =
         |aim: &mut Aim, pool: f64, secs| aim.advertise(&limits(pool), &rules(), at(secs)).changed;
-    assert_eq!(change(&mut aim, 1e9, 0), Some("start"));
+    assert_eq!(change(&mut aim, 1e9, 0), Some(Retarget::Start));
     assert_eq!(change(&mut aim, 1e9, 1), None);
-    assert_eq!(change(&mut aim, 512.0, 2), Some("pool"));
+    assert_eq!(change(&mut aim, 512.0, 2), Some(Retarget::Pool));
     aim.suggestion(of(16.0), at(2), &rules());
-    assert_eq!(change(&mut aim, 1e9, 2), Some("wish"));
+    assert_eq!(change(&mut aim, 1e9, 2), Some(Retarget::Wish));
     for share in 0..40 {
         aim.share(16.0, &rules(), Duration::from_millis(2000 + 10 * share));
     }
-    assert_eq!(change(&mut aim, 1e9, 3), Some("fast"));
-    assert_eq!(change(&mut aim, 1e9, 400), Some("idle"));
+    assert_eq!(change(&mut aim, 1e9, 3), Some(Retarget::Fast));
+    assert_eq!(change(&mut aim, 1e9, 400), Some(Retarget::Idle));
 }

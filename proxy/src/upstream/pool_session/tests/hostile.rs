@@ -1,5 +1,7 @@
 //! What a pool may send, by the rows U of docs/faults.md that a connection decides about.
 
+use stratum::client_role::Ignored;
+
 use super::*;
 
 /// A session, what it wrote, and what it said since last asked.
@@ -81,7 +83,7 @@ fn alarm(events: &[PoolEvent]) -> Option<&'static str> {
     })
 }
 
-fn ignored(events: &[PoolEvent]) -> Option<&'static str> {
+fn ignored(events: &[PoolEvent]) -> Option<IgnoredLine> {
     events.iter().find_map(|event| match event {
         PoolEvent::Ignored(what) => Some(*what),
         _ => None,
@@ -137,7 +139,7 @@ fn u15_u41_answers_to_nothing_are_counted_and_a_hundred_a_minute_end_it() {
         format!("{{\"id\":\"{request}\",{TRUE}}}"),
         format!("{{\"id\":null,{TRUE}}}"),
     ] {
-        assert_eq!(ignored(&bench.say(&line)), Some("unmatched_answer"), "{line}");
+        assert_eq!(ignored(&bench.say(&line)), Some(IgnoredLine::UnmatchedAnswer), "{line}");
     }
     // Forty a minute for an hour are strange, and no more.
     for _ in 0..40 * 60 {
@@ -256,8 +258,10 @@ fn u37_u38_a_flood_of_questions_is_answered_once_a_second() {
     for n in 0..10_000u32 {
         let question = ["client.get_version", "vendor.x"][n as usize % 2];
         let events = bench.say(&format!("{{\"id\":{n},\"method\":\"{question}\",\"params\":[]}}"));
-        dropped +=
-            events.iter().filter(|event| matches!(event, PoolEvent::Ignored("question"))).count();
+        dropped += events
+            .iter()
+            .filter(|event| matches!(event, PoolEvent::Ignored(IgnoredLine::Question)))
+            .count();
         if n % 100 == 0 {
             bench.say(&notify("a", n, true));
         }
@@ -275,7 +279,11 @@ fn u39_other_methods_are_counted_and_change_nothing() {
         r#"{"id":null,"method":"client.exec","params":["rm"]}"#,
         r#"{"method":"mining.multi_version","params":[1]}"#,
     ] {
-        assert_eq!(ignored(&bench.say(line)), Some("unknown_method"), "{line}");
+        assert_eq!(
+            ignored(&bench.say(line)),
+            Some(IgnoredLine::Line(Ignored::UnknownMethod)),
+            "{line}"
+        );
     }
     assert!(bench.out.is_empty());
 }
@@ -299,7 +307,7 @@ fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
     bench.session = PoolSession::new(ConnectionId(2), client, deadlines, difficulty, bench.now);
     let new = bench.submit();
     assert_ne!(old, new);
-    assert_eq!(ignored(&bench.answer(old, TRUE)), Some("unmatched_answer"));
+    assert_eq!(ignored(&bench.answer(old, TRUE)), Some(IgnoredLine::UnmatchedAnswer));
     assert_eq!((bench.settled.len(), bench.session.waiting()), (0, 1));
 }
 
@@ -350,7 +358,7 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
     };
     assert_eq!(unresolved(&bench.settled), 1);
     let before = bench.settled.len();
-    assert_eq!(ignored(&bench.answer(late, TRUE)), Some("late_answer"));
+    assert_eq!(ignored(&bench.answer(late, TRUE)), Some(IgnoredLine::LateAnswer));
     assert_eq!(bench.settled.len(), before, "settled once");
 }
 
@@ -419,6 +427,10 @@ fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
         sent / 2
     );
     for request in (first + sent / 2 + 1..=first + sent).step_by(100) {
-        assert_eq!(ignored(&bench.answer(request, TRUE)), Some("late_answer"), "{request}");
+        assert_eq!(
+            ignored(&bench.answer(request, TRUE)),
+            Some(IgnoredLine::LateAnswer),
+            "{request}"
+        );
     }
 }
