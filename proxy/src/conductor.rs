@@ -17,6 +17,7 @@ use crate::config::NoUpstream;
 use crate::directions::Directions;
 use crate::downstream::Downstream;
 use crate::metrics::STATES_NOWHERE;
+use crate::reasons::Alarm;
 use crate::route::{Decision, Route, TargetHealth};
 use crate::sessions::SessionState;
 use crate::upstream::Pool;
@@ -109,7 +110,7 @@ impl Conductor {
         match active {
             Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
             None => {
-                self.shared.metrics.alarm("no_upstream");
+                self.shared.metrics.alarm(Alarm::NoUpstream);
                 warn!(from = name(former), "no target can be mined at");
             }
         }

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::directions::{Directions, Orders, Serve};
 use crate::machines::Machines;
 use crate::metrics::Metrics;
+use crate::reasons::Alarm;
 use cadence::Cadence;
 
 /// Looks at the wall clock at least this often: it may jump.
@@ -126,7 +127,7 @@ impl Control {
                 Offer::Stale { .. } if self.refused == Some(timeline.number) => {}
                 Offer::Stale { have } => {
                     self.refused = Some(timeline.number);
-                    self.metrics.alarm("stale_timeline");
+                    self.metrics.alarm(Alarm::StaleTimeline);
                     warn!(got = %timeline.number, %have, "timeline refused: older than the one held");
                 }
             }
@@ -182,7 +183,7 @@ impl Control {
         let off = self.receiver.stepped();
         let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
         if let Some(by) = off.filter(|_| !was_stepped) {
-            self.metrics.alarm("clock_step");
+            self.metrics.alarm(Alarm::ClockStep);
             error!(%by, "the wall clock was stepped: nothing rises until it is right again");
         }
     }
@@ -194,7 +195,7 @@ impl Control {
         let stored = tokio::task::block_in_place(|| state.store(self.receiver.saved()));
         self.unsaved = stored.is_err();
         if let Err(failure) = stored {
-            self.metrics.alarm("state_not_written");
+            self.metrics.alarm(Alarm::StateNotWritten);
             error!(%failure, "standing not written down: a restart would forget it, trying again");
         }
     }

@@ -23,6 +23,7 @@ use crate::books::Books;
 use crate::directions::Directions;
 use crate::machines::Machines;
 use crate::placement::Placement;
+use crate::reasons::Alarm;
 use crate::recall::Recall;
 use crate::session::SessionRules;
 use crate::sessions::Sessions;
@@ -115,7 +116,7 @@ pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<
             }
             Err(failure) => {
                 // Out of descriptors, most likely: trying again at once would spin (F38).
-                shared.books.metrics.alarm("accept_failed");
+                shared.books.metrics.alarm(Alarm::AcceptFailed);
                 warn!(%failure, pause_ms = pause.as_millis(), "accept failed");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));

@@ -21,7 +21,7 @@ use stratum::error::RejectCode;
 
 use crate::label::{Label as _, labels};
 use crate::outcome::Outcome;
-use crate::reasons::{IgnoredLine, Retarget};
+use crate::reasons::{Alarm, IgnoredLine, Retarget};
 use crate::session::Correction;
 use crate::sessions::SessionState;
 use histogram::Histogram;
@@ -276,7 +276,7 @@ impl Metrics {
         for &reason in reasons::CLOSES {
             closes.get_or_create_owned(&ReasonLabel { reason });
         }
-        for &reason in reasons::ALARMS {
+        for reason in Alarm::labels() {
             alarms.get_or_create_owned(&ReasonLabel { reason });
         }
         for reason in IgnoredLine::labels() {
@@ -393,8 +393,8 @@ impl Metrics {
     }
 
     /// Counts something that somebody should look at.
-    pub(crate) fn alarm(&self, reason: &'static str) {
-        self.alarms.get_or_create(&ReasonLabel { reason }).inc();
+    pub(crate) fn alarm(&self, alarm: Alarm) {
+        self.alarms.get_or_create(&ReasonLabel { reason: alarm.label() }).inc();
     }
 
     /// Counts a session that was given another difficulty.

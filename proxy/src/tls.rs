@@ -9,6 +9,7 @@
 //! is not asked for: the lists are large, the answers are seldom there, and a pool that must not be
 //! impersonated can be pinned.
 
+mod fault;
 mod pin;
 mod trust;
 
@@ -21,8 +22,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 
+pub(crate) use fault::{TlsFault, detail};
 pub use pin::Pin;
 pub use trust::Trust;
 
@@ -142,64 +144,6 @@ fn provider() -> Arc<CryptoProvider> {
 /// The name a host's certificate must bear; `None` for what is neither a DNS name nor an address.
 pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).ok()
-}
-
-/// What a failure of TLS is called, in alarms and in `last_fault`.
-pub(crate) fn reason(fault: &rustls::Error) -> &'static str {
-    use CertificateError as Certificate;
-    match fault {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
-            Certificate::Expired | Certificate::ExpiredContext { .. } => "tls_expired",
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                "tls_not_yet_valid"
-            }
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                "tls_wrong_name"
-            }
-            Certificate::Other(other) if other.0.downcast_ref::<trust::PinMismatch>().is_some() => {
-                "tls_pin_mismatch"
-            }
-            _ => "tls_untrusted",
-        },
-        rustls::Error::NoCertificatesPresented => "tls_untrusted",
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
-            "tls_not_spoken"
-        }
-        rustls::Error::PeerIncompatible(_)
-        | rustls::Error::AlertReceived(
-            AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
-        ) => "tls_incompatible",
-        rustls::Error::DecryptError
-        | rustls::Error::AlertReceived(
-            AlertDescription::BadRecordMac
-            | AlertDescription::DecryptError
-            | AlertDescription::DecryptionFailed,
-        ) => "tls_tampered",
-        _ => "tls_failed",
-    }
-}
-
-/// What a failure of TLS is, in words.
-pub(crate) fn detail(fault: &rustls::Error) -> String {
-    match fault {
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.0.to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// Whether a failure says that the peer is not who it should be, or does not speak TLS as we do:
-/// trying again at once will not change that.
-pub(crate) fn is_identity(reason: &str) -> bool {
-    matches!(
-        reason,
-        "tls_untrusted"
-            | "tls_wrong_name"
-            | "tls_expired"
-            | "tls_not_yet_valid"
-            | "tls_pin_mismatch"
-            | "tls_not_spoken"
-            | "tls_incompatible"
-    )
 }
 
 #[cfg(test)]

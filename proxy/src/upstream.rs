@@ -8,6 +8,7 @@
 mod backoff;
 mod carrier;
 mod connect;
+mod end;
 mod in_flight;
 mod manners;
 mod names;
@@ -30,6 +31,7 @@ use stratum::version::VersionMask;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
+pub(crate) use end::End;
 #[cfg(test)]
 pub(crate) use in_flight::undelivered;
 pub(crate) use pool_session::Deadlines;
@@ -41,56 +43,56 @@ pub(crate) use pools::{Pool, PoolState, Pools};
 pub(crate) use probe::probe_sizes;
 
 use crate::config::{HostPort, Target};
-use crate::tls::is_identity;
+use crate::label::Label as _;
 use backoff::Backoff;
 use carrier::Carrier;
+use end::Fault;
 use manners::Manners;
 
-/// Carries one connection that a miner has to itself to its end, and returns why it ended.
-pub(crate) async fn run_own(
-    pools: Arc<Pools>,
-    pool: Arc<Pool>,
-    cancel: CancellationToken,
-) -> &'static str {
+/// Carries one connection that a miner has to itself to its end.
+pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) {
     let mut course = Course::default();
     let name = format!("upstream {} of one miner", pool.config.name);
     let attempt = attempt(&pools, &pool, &mut course, &cancel);
     let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
     if cancel.is_cancelled() {
-        return ended.reason;
+        return;
     }
     if let Some(own) = &pool.own {
         own.lock().works = ended.worked;
     }
-    pool.state.lock().last_fault = Some(format!("{}: {}", ended.reason, ended.detail));
-    if ended.reason.starts_with("tls_") {
-        pools.books.metrics.alarm(ended.reason);
-    }
-    if is_identity(ended.reason) {
-        error!(upstream = %pool.config.name, reason = ended.reason, detail = ?ended.detail, "this is not our pool");
+    let Fault { end, detail } = &ended.fault;
+    note(&pools, &pool, &ended.fault);
+    let (upstream, reason, blame) = (&pool.config.name, end.label(), end.blame().label());
+    if end.is_identity() {
+        error!(%upstream, reason, blame, ?detail, "this is not our pool");
     } else {
-        warn!(upstream = %pool.config.name, reason = ended.reason, detail = ?ended.detail, "a miner's own upstream lost");
+        warn!(%upstream, reason, blame, ?detail, "a miner's own upstream lost");
     }
-    ended.reason
 }
 
-/// Why a connection ended.
+/// Raises a fault's alarm, and shows it as the target's last.
+fn note(pools: &Pools, pool: &Pool, fault: &Fault) {
+    if let Some(alarm) = fault.end.alarm() {
+        pools.books.metrics.alarm(alarm);
+    }
+    pool.state.lock().last_fault = Some(format!("{}: {}", fault.end.label(), fault.detail));
+}
+
+/// How a connection ended.
 #[derive(Debug)]
 struct Ended {
-    reason: &'static str,
-    detail: String,
+    fault: Fault,
     /// It had a job: the next attempt may come soon.
     worked: bool,
 }
 
 impl Ended {
     fn by_panic() -> Self {
-        Self { reason: PANICKED, detail: "our own failure: see the log".to_owned(), worked: false }
+        let fault = Fault::new(End::Panicked, "our own failure: see the log");
+        Self { fault, worked: false }
     }
 }
-
-/// Our own failure, most likely over something the pool said.
-const PANICKED: &str = "panicked";
 
 /// Where a connection's task goes next, and what its pool has asked of it so far.
 #[derive(Debug, Default)]
@@ -125,21 +127,22 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
             counters.reconnects.inc();
             backoff.worked();
         }
-        if ended.reason == PANICKED {
-            span.in_scope(|| pools.quarantine(&pool, PANICKED, clock::now()));
+        let Fault { end, detail } = &ended.fault;
+        if *end == End::Panicked {
+            span.in_scope(|| pools.quarantine(&pool, *end, clock::now()));
         }
+        note(&pools, &pool, &ended.fault);
         pools.changed.notify_one();
-        pool.state.lock().last_fault = Some(format!("{}: {}", ended.reason, ended.detail));
-        if ended.reason.starts_with("tls_") {
-            pools.books.metrics.alarm(ended.reason);
-        }
-        let wait = backoff.after(ended.reason, rand::random());
+        let wait = backoff.after(end.retry(), rand::random());
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         span.in_scope(|| {
-            if is_identity(ended.reason) {
-                error!(reason = ended.reason, detail = ?ended.detail, retry_ms = millis, "this is not our pool");
+            let (reason, blame) = (end.label(), end.blame().label());
+            if end.is_identity() {
+                error!(reason, blame, ?detail, retry_ms = millis, "this is not our pool");
+            } else if *end == End::DoesNotFit {
+                error!(reason, blame, ?detail, retry_ms = millis, "target cannot be used");
             } else {
-                warn!(reason = ended.reason, detail = ?ended.detail, retry_ms = millis, "upstream lost");
+                warn!(reason, blame, ?detail, retry_ms = millis, "upstream lost");
             }
         });
         tokio::select! {
@@ -156,24 +159,24 @@ async fn attempt(
     course: &mut Course,
     cancel: &CancellationToken,
 ) -> Ended {
-    let ended = |reason, detail| Ended { reason, detail, worked: false };
+    let unmade = |fault| Ended { fault, worked: false };
     // A leave that was still to come belonged to the connection that is gone; its destination did
     // not.
     let asked = course.leave.take().and_then(|(_, to)| to);
     // Only once: when that connection ends, it is the configured place again.
     let at = course.next.take().or(asked).unwrap_or_else(|| pool.config.at());
     let stream = tokio::select! {
-        () = cancel.cancelled() => return ended("shutdown", String::new()),
+        () = cancel.cancelled() => return unmade(Fault::new(End::Shutdown, "")),
         connected = connect::connect(&pool.config, &at, &pool.names) => match connected {
             Ok(stream) => stream,
-            Err(Fault { reason, detail }) => return ended(reason, detail),
+            Err(fault) => return unmade(fault),
         },
     };
     let mut carrier = Carrier::new(pools, pool, stream, course);
-    let (reason, detail) = carrier.carry(cancel).await;
+    let fault = carrier.carry(cancel).await;
     let worked = carrier.has_job;
     carrier.end().await;
-    Ended { reason, detail, worked }
+    Ended { fault, worked }
 }
 
 /// How we introduce ourselves to a target.
@@ -184,19 +187,6 @@ fn client_config(target: &Target) -> ClientConfig {
         password: target.password.reveal().to_owned(),
         mask: Some(VersionMask::BIP320),
         suggest: target.suggest_difficulty,
-    }
-}
-
-/// Why a connection could not be made.
-#[derive(Debug)]
-struct Fault {
-    reason: &'static str,
-    detail: String,
-}
-
-impl Fault {
-    const fn new(reason: &'static str, detail: String) -> Self {
-        Self { reason, detail }
     }
 }
 

@@ -33,6 +33,7 @@ use super::Downstream;
 use crate::machines::Presence;
 use crate::mailbox::Signal;
 use crate::placement::SlotLease;
+use crate::reasons::Alarm;
 use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
 use crate::sessions::{SessionEntry, SessionHandle};
@@ -90,7 +91,7 @@ pub(super) fn open(
     let mut session = Session::new(rules, extranonce1, number, now);
     session.narrow(shared.pools.common_mask());
     if !has_room {
-        shared.books.metrics.alarm("no_search_space");
+        shared.books.metrics.alarm(Alarm::NoSearchSpace);
         session.refuse();
     }
     Connection {

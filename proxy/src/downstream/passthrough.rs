@@ -33,6 +33,7 @@ use super::connection::{self, Accepted};
 use crate::directions::Directions;
 use crate::mailbox::Signal;
 use crate::placement::Placement;
+use crate::reasons::Alarm;
 use crate::route::Usable;
 use crate::session::SessionRules;
 use crate::upstream::{self, Pool, Pools};
@@ -78,7 +79,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
             if !(3..=8).contains(&own.extranonce2_size) {
                 // With two bytes a fast machine runs out of work between jobs; with more than eight
                 // much firmware submits nothing.
-                shared.books.metrics.alarm("odd_extranonce2_size");
+                shared.books.metrics.alarm(Alarm::OddExtranonce2Size);
                 warn!(upstream = %pool.config.name, extranonce2_size = own.extranonce2_size, "not a size that suits miners");
             }
             carry(newcomer.opened(), &said, own, &pools, &pool, &mut upstream).await;
@@ -150,7 +151,7 @@ async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, &'static str> {
 /// Waits for what the pool gives.
 async fn extranonce(
     pools: &Pools,
-    upstream: &mut JoinHandle<&'static str>,
+    upstream: &mut JoinHandle<()>,
     deadline: Instant,
     shutdown: &CancellationToken,
 ) -> Result<OwnExtranonce, &'static str> {
@@ -174,7 +175,7 @@ async fn carry(
     own: OwnExtranonce,
     pools: &Arc<Pools>,
     pool: &Arc<Pool>,
-    upstream: &mut JoinHandle<&'static str>,
+    upstream: &mut JoinHandle<()>,
 ) {
     let mut common = accepted.shared.directions.clone();
     let orders = common.borrow_and_update().orders.clone();

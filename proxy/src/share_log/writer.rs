@@ -16,6 +16,7 @@ use super::line::{Line, millis, write_entry};
 use super::{Entry, Message, ShareLogConfig};
 use crate::label::Label as _;
 use crate::metrics::{Lost, Metrics};
+use crate::reasons::Alarm;
 
 /// Lines are written at least this often.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -122,7 +123,7 @@ impl<S: Sink> Writer<S> {
             Ok(()) => {}
             Err(failure) if !self.failing => {
                 self.failing = true;
-                self.metrics.alarm("share_log_failed");
+                self.metrics.alarm(Alarm::ShareLogFailed);
                 error!(%failure, "share log cannot be written: lines wait, then get lost; mining goes on");
             }
             Err(_) => {}
@@ -178,7 +179,7 @@ impl<S: Sink> Writer<S> {
         self.seq += 1;
         let reason = reason.label();
         Line::Gap { seq: self.seq, time: millis(wall), lost, reason }.write(&mut self.buffer);
-        self.metrics.alarm("share_log_lost");
+        self.metrics.alarm(Alarm::ShareLogLost);
         warn!(lost, reason, "share log has a gap");
     }
 

@@ -17,6 +17,7 @@ use rand::prelude::*;
 use rand::rngs::StdRng;
 use stratum::client_role::ClientConfig;
 use stratum::difficulty::Difficulty;
+use stratum::error::RejectCode;
 use stratum::version::VersionMask;
 use testbed::arithmetic::Hash;
 
@@ -31,7 +32,7 @@ use crate::session::{
     Correction, DifficultyRules, Forward, Input, Level, Outbox, Session, SessionRules,
 };
 use crate::sessions::SessionHandle;
-use crate::upstream::{Deadlines, PoolEvent, PoolSession, undelivered};
+use crate::upstream::{Deadlines, End, PoolEvent, PoolSession, undelivered};
 use crate::work::{LaneWork, PoolVerdict, SubmitQueues, Upstream, UpstreamShare};
 use downstream::{Searched, Served};
 use upstream::Carrier;

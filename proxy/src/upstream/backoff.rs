@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::tls::is_identity;
+use super::end::Retry;
 
 /// Shortest upper bound of a wait.
 const FIRST: Duration = Duration::from_millis(500);
@@ -29,16 +29,13 @@ impl Backoff {
         self.attempts = 0;
     }
 
-    /// The wait after a connection that ended for `reason`; `random` is any number.
-    pub(super) fn after(&mut self, reason: &str, random: u32) -> Duration {
+    /// The wait before the next attempt; `random` is any number.
+    pub(super) fn after(&mut self, retry: Retry, random: u32) -> Duration {
         let jittered = self.next(random);
-        match reason {
-            "auth_failed" | "rejects_all" | "adds_no_space" | "does_not_fit" => {
-                PATIENT + jittered / 2
-            }
-            "tls_tampered" => TAMPERED + jittered,
-            reason if is_identity(reason) => PATIENT + jittered / 2,
-            _ => jittered,
+        match retry {
+            Retry::Soon => jittered,
+            Retry::Tampered => TAMPERED + jittered,
+            Retry::Patient => PATIENT + jittered / 2,
         }
     }
 
@@ -55,6 +52,8 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::TlsFault;
+    use crate::upstream::end::End;
     use rand::prelude::*;
 
     #[test]
@@ -107,24 +106,26 @@ mod tests {
 
     #[test]
     fn f10_f17_f19_f60_what_will_not_change_is_not_asked_each_second() {
-        for (reason, least) in [
-            ("auth_failed", 60),
-            ("rejects_all", 60),
-            ("tls_pin_mismatch", 60),
-            ("tls_wrong_name", 60),
-            ("tls_untrusted", 60),
-            ("tls_expired", 60),
-            ("tls_not_yet_valid", 60),
-            ("tls_not_spoken", 60),
-            ("tls_incompatible", 60),
-            ("tls_tampered", 1),
+        for (end, least) in [
+            (End::AuthFailed, 60),
+            (End::RejectsAll, 60),
+            (End::AddsNoSpace, 60),
+            (End::DoesNotFit, 60),
+            (End::Tls(TlsFault::PinMismatch), 60),
+            (End::Tls(TlsFault::WrongName), 60),
+            (End::Tls(TlsFault::Untrusted), 60),
+            (End::Tls(TlsFault::Expired), 60),
+            (End::Tls(TlsFault::NotYetValid), 60),
+            (End::Tls(TlsFault::NotSpoken), 60),
+            (End::Tls(TlsFault::Incompatible), 60),
+            (End::Tls(TlsFault::Tampered), 1),
         ] {
-            let wait = Backoff::default().after(reason, 0);
-            assert!(wait >= Duration::from_secs(least), "{reason}: {wait:?}");
+            let wait = Backoff::default().after(end.retry(), 0);
+            assert!(wait >= Duration::from_secs(least), "{end:?}: {wait:?}");
         }
-        assert!(
-            Backoff::default().after("closed", u32::MAX) <= FIRST,
-            "a pool that was restarted is asked soon"
-        );
+        for end in [End::Closed, End::Tls(TlsFault::Closed), End::Tls(TlsFault::HandshakeTimeout)] {
+            let wait = Backoff::default().after(end.retry(), u32::MAX);
+            assert!(wait <= FIRST, "a pool that was restarted is asked soon: {end:?}");
+        }
     }
 }

@@ -14,16 +14,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::end::{End, Fault};
 use super::in_flight::undelivered;
 use super::manners::{Reaction, Redirect};
 use super::outgoing::Outgoing;
 use super::pool_session::{PoolEvent, PoolSession};
 use super::pools::{Pool, Pools};
-use super::stream::{PoolStream, fault_reason};
+use super::stream::{PoolStream, fault};
 use super::{Course, client_config, probe, tripwire};
 use crate::config::OnPayoutChange;
+use crate::label::Label as _;
 use crate::load::{Load, Sizing};
 use crate::outcome::Settled;
+use crate::reasons::Alarm;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 
 /// The state of one connection's task.
@@ -112,7 +115,7 @@ impl<'c> Carrier<'c> {
     }
 
     /// Moves bytes until the connection ends, and says why it did.
-    pub(super) async fn carry(&mut self, cancel: &CancellationToken) -> (&'static str, String) {
+    pub(super) async fn carry(&mut self, cancel: &CancellationToken) -> Fault {
         let mut first = Vec::new();
         self.session.start(&mut first);
         self.outgoing.push(&first);
@@ -120,14 +123,12 @@ impl<'c> Carrier<'c> {
         let mut reads = 0;
         loop {
             if let Err(failure) = self.outgoing.write(&mut self.stream) {
-                return (fault_reason(&failure, "write"), failure.to_string());
+                return fault(&failure, End::Write);
             }
             if self.outgoing.len() > OUTGOING_MAX {
-                self.pools.books.metrics.alarm("not_reading");
-                return (
-                    "not_reading",
-                    format!("{} bytes wait for the pool to read them", self.outgoing.len()),
-                );
+                let waiting = self.outgoing.len();
+                let detail = format!("{waiting} bytes wait for the pool to read them");
+                return Fault::new(End::NotReading, detail);
             }
             let now = clock::now();
             self.upstream.set_suspect(self.session.is_suspect(now));
@@ -135,16 +136,16 @@ impl<'c> Carrier<'c> {
             let look_at =
                 self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
             if now >= look_at {
-                if let Err(end) = self.tick(&probed) {
-                    return end;
+                if let Err(fault) = self.tick(&probed) {
+                    return fault;
                 }
                 self.tick_at = now + self.session.tick_every();
                 continue;
             }
             let gathering = now < self.gather_until;
             let in_flight = self.session.room();
-            if in_flight == 0 && self.course.manners.is_news("in_flight_full", now) {
-                self.pools.books.metrics.alarm("in_flight_full");
+            if in_flight == 0 && self.course.manners.is_news(Alarm::InFlightFull, now) {
+                self.pools.books.metrics.alarm(Alarm::InFlightFull);
                 warn!(
                     waiting = self.session.waiting(),
                     "the pool answers more slowly than shares come"
@@ -157,14 +158,14 @@ impl<'c> Carrier<'c> {
             let in_a_row = std::mem::take(&mut reads);
             let outcome = tokio::select! {
                 biased;
-                () = cancel.cancelled() => return ("shutdown", String::new()),
+                () = cancel.cancelled() => return Fault::new(End::Shutdown, ""),
                 Some(share) = self.queues.urgent.recv(), if for_block => { self.urgent(share); Ok(()) }
                 ready = self.stream.readable(), if in_a_row < READS_MAX => match ready {
                     Ok(()) => {
                         reads = in_a_row + 1;
                         self.read()
                     }
-                    Err(failure) => Err(("read", failure.to_string())),
+                    Err(failure) => Err(Fault::new(End::Read, failure.to_string())),
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
                 _ = self.queues.submits.recv_many(&mut self.batch, BATCH_MAX.min(in_flight)), if room => { self.forward(); Ok(()) }
@@ -172,8 +173,8 @@ impl<'c> Carrier<'c> {
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
                 () = tokio::task::yield_now(), if in_a_row >= READS_MAX => Ok(()),
             };
-            if let Err(end) = outcome {
-                return end;
+            if let Err(fault) = outcome {
+                return fault;
             }
         }
     }
@@ -207,18 +208,18 @@ impl<'c> Carrier<'c> {
     }
 
     /// Reads once, and hears each line.
-    fn read(&mut self) -> Result<(), (&'static str, String)> {
+    fn read(&mut self) -> Result<(), Fault> {
         let mut scratch = [0; 16 * 1024];
         let read = match self.stream.try_read(&mut scratch) {
-            Ok(0) => return Err(("closed", "the pool closed the connection".into())),
+            Ok(0) => return Err(Fault::new(End::Closed, "the pool closed the connection")),
             Ok(read) => read,
             Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            Err(failure) => return Err((fault_reason(&failure, "read"), failure.to_string())),
+            Err(failure) => return Err(fault(&failure, End::Read)),
         };
         let now = clock::now();
         let mut input = &scratch[..read];
         let (mut out, mut events) = (Vec::new(), Vec::new());
-        let fault = loop {
+        let too_long = loop {
             match self.splitter.next_line(&mut input) {
                 Ok(Some(line)) => {
                     #[cfg(test)]
@@ -226,7 +227,7 @@ impl<'c> Carrier<'c> {
                     self.session.line(line, now, &mut out, &mut events, &mut self.settled);
                 }
                 Ok(None) => break None,
-                Err(fault) => break Some(fault),
+                Err(too_long) => break Some(too_long),
             }
         };
         self.outgoing.push(&out);
@@ -234,19 +235,17 @@ impl<'c> Carrier<'c> {
         for event in events {
             self.event(event, now)?;
         }
-        let Some(fault) = fault else { return Ok(()) };
-        self.pools.books.metrics.alarm("upstream_line_too_long");
-        Err(("upstream_line_too_long", fault.to_string()))
+        too_long.map_or(Ok(()), |too_long| Err(Fault::new(End::LineTooLong, too_long.to_string())))
     }
 
-    fn event(&mut self, event: PoolEvent, now: Instant) -> Result<(), (&'static str, String)> {
+    fn event(&mut self, event: PoolEvent, now: Instant) -> Result<(), Fault> {
         match event {
             PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
                 self.sized(&extranonce1, extranonce2_size)?;
                 self.pools
                     .placement
                     .connection_up(&self.upstream, &extranonce1, extranonce2_size)
-                    .map_err(|misfit| self.misfit(&misfit))?;
+                    .map_err(|misfit| Fault::new(End::DoesNotFit, misfit.to_string()))?;
                 if let Some(own) = &self.pool.own {
                     own.lock().works = true;
                     // The miner's subscribe waits for it.
@@ -291,10 +290,10 @@ impl<'c> Carrier<'c> {
                 self.pools
                     .placement
                     .extranonce(&self.upstream, &extranonce1, extranonce2_size)
-                    .map_err(|misfit| self.misfit(&misfit))
+                    .map_err(|misfit| Fault::new(End::DoesNotFit, misfit.to_string()))
             }
-            PoolEvent::Alarm { what, detail } => {
-                self.alarm(what, &detail, now);
+            PoolEvent::Alarm { alarm, detail } => {
+                self.alarm(alarm, &detail, now);
                 Ok(())
             }
             PoolEvent::Ignored(line) => {
@@ -309,18 +308,15 @@ impl<'c> Carrier<'c> {
                 self.reconnect(&asked, now);
                 Ok(())
             }
-            PoolEvent::Dead { reason, detail } => {
-                self.pools.books.metrics.alarm(reason);
-                Err((reason, detail))
-            }
+            PoolEvent::Dead { end, detail } => Err(Fault::new(end, detail)),
         }
     }
 
     /// Counts something odd, and tells of it unless the like was told of just now.
-    fn alarm(&mut self, what: &'static str, detail: &str, now: Instant) {
-        self.pools.books.metrics.alarm(what);
-        if self.course.manners.is_news(what, now) {
-            warn!(what, ?detail, "pool did something odd");
+    fn alarm(&mut self, alarm: Alarm, detail: &str, now: Instant) {
+        self.pools.books.metrics.alarm(alarm);
+        if self.course.manners.is_news(alarm, now) {
+            warn!(what = alarm.label(), ?detail, "pool did something odd");
         }
     }
 
@@ -340,8 +336,8 @@ impl<'c> Carrier<'c> {
                 self.course.leave = Some((at, to));
             }
             Reaction::Quarantine => {
-                self.alarm("reconnect_too_often", &format!("{asked:?}"), now);
-                self.pools.quarantine(&self.pool, "reconnect_too_often", now);
+                self.alarm(Alarm::ReconnectTooOften, &format!("{asked:?}"), now);
+                self.pools.quarantine(&self.pool, Alarm::ReconnectTooOften, now);
             }
         }
     }
@@ -349,7 +345,7 @@ impl<'c> Carrier<'c> {
     /// Looks at what a job gives away of its pool.
     fn look(&mut self, job: &Job, now: Instant) {
         if tripwire::is_time_off(job.ntime, clock::wall().as_second()) {
-            self.alarm("time_off", &format!("a job of {} by Unix time", job.ntime), now);
+            self.alarm(Alarm::TimeOff, &format!("a job of {} by Unix time", job.ntime), now);
         }
         let policy = self.pool.config.on_payout_change;
         let Some(extranonce) =
@@ -362,21 +358,17 @@ impl<'c> Carrier<'c> {
             return;
         };
         if change.news {
-            self.pools.books.metrics.alarm("payout_fingerprint_changed");
+            self.pools.books.metrics.alarm(Alarm::PayoutFingerprintChanged);
             error!(detail = ?change.detail, "payout_fingerprint_changed");
         }
         if change.payees && policy == OnPayoutChange::FailOver {
-            self.pools.quarantine(&self.pool, "payout_fingerprint_changed", now);
+            self.pools.quarantine(&self.pool, Alarm::PayoutFingerprintChanged, now);
         }
     }
 
     /// Notes what the pool has assigned. An error where it brings no space that another connection
     /// does not have.
-    fn sized(
-        &self,
-        extranonce1: &[u8],
-        extranonce2_size: u8,
-    ) -> Result<(), (&'static str, String)> {
+    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) -> Result<(), Fault> {
         let mut state = self.pool.state.lock();
         state.extranonce1_size = Some(extranonce1.len());
         state.extranonce2_size = Some(extranonce2_size);
@@ -386,20 +378,11 @@ impl<'c> Carrier<'c> {
         if adds {
             return Ok(());
         }
-        self.pools.books.metrics.alarm("no_search_space");
-        Err((
-            "adds_no_space",
-            "same extranonce1 as another connection, and no lanes left".to_owned(),
-        ))
+        let detail = "same extranonce1 as another connection, and no lanes left";
+        Err(Fault::new(End::AddsNoSpace, detail))
     }
 
-    fn misfit(&self, misfit: &crate::placement::DoesNotFit) -> (&'static str, String) {
-        self.pools.books.metrics.alarm("does_not_fit");
-        error!(%misfit, "target cannot be used");
-        ("does_not_fit", misfit.to_string())
-    }
-
-    fn tick(&mut self, probed: &mpsc::Sender<bool>) -> Result<(), (&'static str, String)> {
+    fn tick(&mut self, probed: &mpsc::Sender<bool>) -> Result<(), Fault> {
         let now = clock::now();
         let mut events = Vec::new();
         let mut settled = Vec::new();
@@ -410,7 +393,7 @@ impl<'c> Carrier<'c> {
         }
         if let Some((_, to)) = self.course.leave.take_if(|(at, _)| now >= *at) {
             self.course.next = to;
-            return Err(("reconnect", "the pool asked for it".into()));
+            return Err(Fault::new(End::Reconnect, "the pool asked for it"));
         }
         if self.session.is_quiet(now) && !self.probing && !self.upstream.is_quiet() {
             self.probing = true;
@@ -452,25 +435,24 @@ impl<'c> Carrier<'c> {
     }
 
     /// The pool brought no job for long; another connection has asked whether it lives.
-    fn probed(&mut self, alive: bool) -> Result<(), (&'static str, String)> {
+    fn probed(&mut self, alive: bool) -> Result<(), Fault> {
         self.probing = false;
         if alive && !self.has_job {
-            return Err(("no_job", "the pool lives, but this connection never got a job".into()));
+            let detail = "the pool lives, but this connection never got a job";
+            return Err(Fault::new(End::NoJob, detail));
         }
         if !alive {
-            self.pools.books.metrics.alarm("silent");
-            return Err(("silent", "no job for long, and a new connection got no answer".into()));
+            let detail = "no job for long, and a new connection got no answer";
+            return Err(Fault::new(End::Silent, detail));
         }
         let state = self.pools.placement.target_state(self.pool.index);
         if state.ready > state.quiet + 1 {
             // Its neighbours have work: a new connection will too.
-            return Err((
-                "quiet",
-                "no job for long, while other connections of the target had some".into(),
-            ));
+            let detail = "no job for long, while other connections of the target had some";
+            return Err(Fault::new(End::Quiet, detail));
         }
         self.upstream.set_quiet(true);
-        self.pools.books.metrics.alarm("quiet");
+        self.pools.books.metrics.alarm(Alarm::Quiet);
         self.pools.changed.notify_one();
         Ok(())
     }

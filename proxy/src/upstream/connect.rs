@@ -15,10 +15,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::Fault;
+use super::end::{End, Fault};
 use super::names::Names;
 use super::stream::PoolStream;
 use crate::config::{HostPort, Target};
+use crate::tls::TlsFault;
 use crate::{socket, tls};
 
 /// How long one address may take to connect, and a name to be looked up.
@@ -39,13 +40,14 @@ pub(super) async fn connect(
     names: &Mutex<Names>,
 ) -> Result<PoolStream, Fault> {
     let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
-    let tcp = tcp(at, names, lookup).await.map_err(|detail| Fault::new("connect", detail))?;
+    let tcp = tcp(at, names, lookup).await.map_err(|detail| Fault::new(End::Connect, detail))?;
     if let Err(failure) = socket::tune(&tcp, Some(UNACKED_MAX)) {
         tracing::debug!(%failure, "socket options not set");
     }
     let Some(tls) = &target.tls else { return Ok(PoolStream::plain(tcp)) };
     let name: ServerName<'static> = tls::server_name(&at.host).ok_or_else(|| {
-        Fault::new("tls_wrong_name", format!("{:?} is no name a certificate can bear", at.host))
+        let detail = format!("{:?} is no name a certificate can bear", at.host);
+        Fault::new(End::Tls(TlsFault::WrongName), detail)
     })?;
     PoolStream::secure(tcp, tls, name).await
 }

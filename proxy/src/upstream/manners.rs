@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::window::Window;
 use crate::config::HostPort;
+use crate::reasons::Alarm;
 
 /// A pool's `client.reconnect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) struct Redirect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reaction {
     /// Nothing, but for the alarm.
-    Stay(&'static str),
+    Stay(Alarm),
     /// Connect anew at that time, there or, with `None`, where the target is.
     Leave { to: Option<HostPort>, at: Instant },
     /// It does not stop asking: mine elsewhere if there is elsewhere.
@@ -36,7 +37,7 @@ pub(super) enum Reaction {
 pub(super) struct Manners {
     followed_at: Option<Instant>,
     refused: Window,
-    told: Vec<(&'static str, Instant)>,
+    told: Vec<(Alarm, Instant)>,
 }
 
 /// One request in so long is followed (U08). A pool that goes down for maintenance asks once.
@@ -69,21 +70,20 @@ impl Manners {
             Err(alarm) => return self.refuse(alarm, now),
         };
         if self.followed_at.is_some_and(|last| now < last + FOLLOW_EVERY) {
-            return self.refuse("reconnect_too_often", now);
+            return self.refuse(Alarm::ReconnectTooOften, now);
         }
         self.followed_at = Some(now);
         let jitter = JITTER.mul_f64(f64::from(random) / f64::from(u32::MAX));
         Reaction::Leave { to, at: now + asked.wait + jitter }
     }
 
-    fn refuse(&mut self, alarm: &'static str, now: Instant) -> Reaction {
+    fn refuse(&mut self, alarm: Alarm, now: Instant) -> Reaction {
         let refused = self.refused.add(now);
         if refused == REFUSED_MAX + 1 { Reaction::Quarantine } else { Reaction::Stay(alarm) }
     }
 
-    /// Whether an oddity of this kind has not been told of just now. Kinds come from lists in the
-    /// code.
-    pub(super) fn is_news(&mut self, what: &'static str, now: Instant) -> bool {
+    /// Whether an oddity of this kind has not been told of just now.
+    pub(super) fn is_news(&mut self, what: Alarm, now: Instant) -> bool {
         match self.told.iter_mut().find(|(told, _)| *told == what) {
             Some((_, at)) if now < *at + TELL_EVERY => false,
             Some((_, at)) => {
@@ -103,13 +103,13 @@ fn destination(
     asked: &Redirect,
     home: &HostPort,
     listed: &[HostPort],
-) -> Result<Option<HostPort>, &'static str> {
+) -> Result<Option<HostPort>, Alarm> {
     let Some(host) = &asked.host else { return Ok(None) };
     let wanted = HostPort { host: host.clone(), port: asked.port.unwrap_or(home.port) };
     if wanted.is(home) {
         return Ok(None);
     }
-    listed.iter().find(|listed| listed.is(&wanted)).cloned().map(Some).ok_or("redirect_refused")
+    listed.iter().find(|listed| listed.is(&wanted)).cloned().map(Some).ok_or(Alarm::RedirectRefused)
 }
 
 /// Our answers to a pool's own questions: one a second, and a few at once for the greeting (U37,
@@ -191,7 +191,7 @@ mod tests {
             ("U03", "stratum.pool.com", 3334),
         ] {
             let reaction = decide(&redirect(host, port), &listed);
-            assert_eq!(reaction, Reaction::Stay("redirect_refused"), "{id}: {host}:{port}");
+            assert_eq!(reaction, Reaction::Stay(Alarm::RedirectRefused), "{id}: {host}:{port}");
         }
         let now = origin();
         for (host, port) in [("Backup.Pool.com", 3333), ("192.0.2.7", 3333)] {
@@ -249,7 +249,10 @@ mod tests {
         let told = |manners: &mut Manners, what| {
             (0..1000).filter(|n| manners.is_news(what, start + *n * SECOND / 10)).count()
         };
-        assert_eq!((told(&mut manners, "pool_message"), told(&mut manners, "bad_job")), (10, 10));
+        assert_eq!(
+            (told(&mut manners, Alarm::PoolMessage), told(&mut manners, Alarm::BadJob)),
+            (10, 10)
+        );
     }
 
     #[test]

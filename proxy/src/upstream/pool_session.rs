@@ -15,13 +15,14 @@ use stratum::error::{RejectCode, StratumError};
 use stratum::job::Job;
 use stratum::version::VersionMask;
 
+use super::end::End;
 use super::in_flight::InFlight;
 use super::manners::{Courtesy, Redirect};
 use super::pace::{Pace, Terms};
 use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
 use crate::outcome::{Settled, SettledAs};
-use crate::reasons::IgnoredLine;
+use crate::reasons::{Alarm, IgnoredLine};
 use crate::space::ConnectionId;
 use crate::work::{LaneWork, PoolJob, PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -52,15 +53,15 @@ pub(crate) enum PoolEvent {
     /// The pool changed our extranonce: its jobs so far are dead.
     Extranonce { extranonce1: Vec<u8>, extranonce2_size: u8 },
     /// Something an operator should hear of; the connection goes on.
-    Alarm { what: &'static str, detail: String },
+    Alarm { alarm: Alarm, detail: String },
     /// Something that means nothing to us: counted.
     Ignored(IgnoredLine),
     /// The pool asks us to connect anew.
     Reconnect(Redirect),
     /// The pool behaves so that it should not be mined at while there is another.
-    Quarantine { reason: &'static str },
+    Quarantine { reason: Alarm },
     /// The connection is of no use any more.
-    Dead { reason: &'static str, detail: String },
+    Dead { end: End, detail: String },
 }
 
 impl From<Terms> for PoolEvent {
@@ -237,7 +238,7 @@ impl PoolSession {
                 self.event(event, now, events, settled);
             }
             Err(fault) => {
-                events.push(PoolEvent::Dead { reason: "malformed", detail: fault.to_string() });
+                events.push(PoolEvent::Dead { end: End::Malformed, detail: fault.to_string() });
             }
         }
         while let Some(event) = self.role.poll() {
@@ -265,7 +266,7 @@ impl PoolSession {
                 self.release_early_job(now, events);
             }
             ClientEvent::Refused(error) => {
-                events.push(PoolEvent::Dead { reason: "auth_failed", detail: error.to_string() });
+                events.push(PoolEvent::Dead { end: End::AuthFailed, detail: error.to_string() });
             }
             ClientEvent::Mask(mask) => self.mask = Some(mask),
             ClientEvent::Notify(job) => {
@@ -279,16 +280,16 @@ impl PoolSession {
                 self.bad_notifies_in_a_row += 1;
                 let detail = fault.to_string();
                 events.push(if self.bad_notifies_in_a_row >= BAD_NOTIFIES_MAX {
-                    PoolEvent::Dead { reason: "bad_jobs", detail }
+                    PoolEvent::Dead { end: End::BadJobs, detail }
                 } else {
-                    PoolEvent::Alarm { what: "bad_job", detail }
+                    PoolEvent::Alarm { alarm: Alarm::BadJob, detail }
                 });
             }
             ClientEvent::Difficulty(difficulty) => {
                 let factor = difficulty.get() / self.difficulty.get();
                 if self.authorized && factor >= 1e6 {
                     let detail = format!("{} to {difficulty}", self.difficulty);
-                    events.push(PoolEvent::Alarm { what: "difficulty_jump", detail });
+                    events.push(PoolEvent::Alarm { alarm: Alarm::DifficultyJump, detail });
                 }
                 self.difficulty = difficulty;
                 self.difficulty_said = true;
@@ -296,7 +297,7 @@ impl PoolSession {
             }
             ClientEvent::BadDifficulty => {
                 events.push(PoolEvent::Alarm {
-                    what: "bad_difficulty",
+                    alarm: Alarm::BadDifficulty,
                     detail: "kept the former one".into(),
                 });
             }
@@ -317,10 +318,9 @@ impl PoolSession {
                 events.push(PoolEvent::Ignored(IgnoredLine::UnmatchedAnswer));
                 let unmatched = self.unmatched.add(now);
                 if unmatched > UNMATCHED_MAX {
-                    let reason = "unmatched_answers";
                     let detail = format!("{unmatched} answers within a minute to nothing we asked");
-                    events.push(PoolEvent::Quarantine { reason });
-                    events.push(PoolEvent::Dead { reason, detail });
+                    events.push(PoolEvent::Quarantine { reason: Alarm::UnmatchedAnswers });
+                    events.push(PoolEvent::Dead { end: End::UnmatchedAnswers, detail });
                 }
             }
             ClientEvent::Ignored(line) => {
@@ -331,10 +331,10 @@ impl PoolSession {
                 events.push(PoolEvent::Reconnect(Redirect { host, port, wait }));
             }
             ClientEvent::Message(text) => {
-                events.push(PoolEvent::Alarm { what: "pool_message", detail: text });
+                events.push(PoolEvent::Alarm { alarm: Alarm::PoolMessage, detail: text });
             }
             ClientEvent::Fatal(error) => {
-                events.push(PoolEvent::Dead { reason: "unusable", detail: error.to_string() });
+                events.push(PoolEvent::Dead { end: End::Unusable, detail: error.to_string() });
             }
         }
     }
@@ -380,11 +380,11 @@ impl PoolSession {
             Finding::Fair => {}
             Finding::RefusesMany { refused, of } => {
                 let detail = format!("{refused} of {of} shares refused");
-                events.push(PoolEvent::Alarm { what: "rejects_many", detail });
+                events.push(PoolEvent::Alarm { alarm: Alarm::RejectsMany, detail });
             }
             Finding::TakesNothing { refused } => {
                 let detail = format!("{refused} shares in a row rejected");
-                events.push(PoolEvent::Dead { reason: "rejects_all", detail });
+                events.push(PoolEvent::Dead { end: End::RejectsAll, detail });
             }
         }
     }
@@ -458,7 +458,7 @@ impl PoolSession {
             } else {
                 "subscribe was never answered"
             };
-            events.push(PoolEvent::Dead { reason: "handshake_timeout", detail: detail.into() });
+            events.push(PoolEvent::Dead { end: End::HandshakeTimeout, detail: detail.into() });
             return;
         }
         if self.early_job.as_ref().is_some_and(|(_, since)| now >= *since + DIFFICULTY_PATIENCE) {
@@ -477,7 +477,7 @@ impl PoolSession {
                 self.waiting(),
                 self.deadlines.answer.as_secs()
             );
-            events.push(PoolEvent::Dead { reason: "silent", detail });
+            events.push(PoolEvent::Dead { end: End::Silent, detail });
             return;
         }
         self.in_flight.expire(now - self.deadlines.answer, now, settled);

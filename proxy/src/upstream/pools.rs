@@ -19,9 +19,11 @@ use super::pool_session::Deadlines;
 use super::tripwire::Tripwire;
 use crate::books::Books;
 use crate::config::Target;
+use crate::label::Label;
 use crate::load::{self, Fleet, LoadRules};
 use crate::outcome::{Settled, SettledAs};
 use crate::placement::Placement;
+use crate::reasons::Alarm;
 use crate::route::TargetHealth;
 use crate::session::suits_firmware;
 
@@ -181,11 +183,14 @@ impl Pools {
     }
 
     /// Puts a target aside for a while: others are mined at instead, if there are any.
-    pub(super) fn quarantine(&self, pool: &Pool, reason: &'static str, now: Instant) {
+    pub(super) fn quarantine(&self, pool: &Pool, reason: impl Label, now: Instant) {
         let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
         if until.is_none_or(|until| until <= now) {
-            self.books.metrics.alarm("quarantined");
-            error!(reason, "put aside: other targets are mined at, if there are any");
+            self.books.metrics.alarm(Alarm::Quarantined);
+            error!(
+                reason = reason.label(),
+                "put aside: other targets are mined at, if there are any"
+            );
             self.changed.notify_one();
         }
     }

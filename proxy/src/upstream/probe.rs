@@ -8,13 +8,15 @@ use stratum::client_role::{ClientEvent, ClientRole};
 use stratum::frame::{POOL_LINE_MAX, Splitter};
 use tokio::time::timeout;
 
+use super::client_config;
 use super::connect::connect;
-use super::{Fault, client_config};
+use super::end::{End, Fault};
 use crate::config::Target;
+use crate::label::Label as _;
 
 /// Asks one target for its extranonce2_size on a connection of its own.
 pub(super) async fn extranonce_size(target: &Target, within: Duration) -> Result<u8, Fault> {
-    let broken = |failure: std::io::Error| Fault::new("connect", failure.to_string());
+    let broken = |failure: std::io::Error| Fault::new(End::Connect, failure.to_string());
     timeout(within, async {
         let mut stream = connect(target, &target.at(), &Mutex::default()).await?;
         let mut role = ClientRole::new(client_config(target));
@@ -26,11 +28,11 @@ pub(super) async fn extranonce_size(target: &Target, within: Duration) -> Result
         loop {
             let read = stream.read(&mut scratch).await.map_err(broken)?;
             if read == 0 {
-                return Err(Fault::new("closed", "closed before subscribe was answered".into()));
+                return Err(Fault::new(End::Closed, "closed before subscribe was answered"));
             }
             let mut input = &scratch[..read];
             let mut ignored = Vec::new();
-            let malformed = |fault: String| Fault::new("malformed", fault);
+            let malformed = |fault: String| Fault::new(End::Malformed, fault);
             while let Some(line) =
                 splitter.next_line(&mut input).map_err(|fault| malformed(fault.to_string()))?
             {
@@ -39,7 +41,7 @@ pub(super) async fn extranonce_size(target: &Target, within: Duration) -> Result
                         return Ok(extranonce2_size);
                     }
                     Ok(ClientEvent::Fatal(error)) => {
-                        return Err(Fault::new("unusable", error.to_string()));
+                        return Err(Fault::new(End::Unusable, error.to_string()));
                     }
                     Ok(_) => {}
                     Err(fault) => return Err(malformed(fault.to_string())),
@@ -48,7 +50,7 @@ pub(super) async fn extranonce_size(target: &Target, within: Duration) -> Result
         }
     })
     .await
-    .unwrap_or_else(|_| Err(Fault::new("handshake_timeout", "no answer in time".into())))
+    .unwrap_or_else(|_| Err(Fault::new(End::HandshakeTimeout, "no answer in time")))
 }
 
 /// Asks all targets at once. An entry is `None` where a target did not answer in time.
@@ -61,8 +63,8 @@ pub(crate) async fn probe_sizes(targets: &[Target], within: Duration) -> Vec<Opt
             tokio::spawn(async move {
                 match extranonce_size(&target, within).await {
                     Ok(size) => Some(size),
-                    Err(Fault { reason, detail }) => {
-                        tracing::warn!(upstream = %target.name, reason, ?detail, "extranonce2_size not learned");
+                    Err(Fault { end, detail }) => {
+                        tracing::warn!(upstream = %target.name, reason = end.label(), ?detail, "extranonce2_size not learned");
                         None
                     }
                 }

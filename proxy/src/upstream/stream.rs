@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Fault;
-use crate::tls::{self, Tls};
+use super::end::{End, Fault};
+use crate::tls::{self, Tls, TlsFault};
 
 /// Reads what the socket has. Unlike `try_read`, a read that does not fill the buffer also ends the
 /// readiness: the next wait is for new bytes, and no read is wasted on finding that there are none.
@@ -58,18 +58,16 @@ impl PoolStream {
         name: ServerName<'static>,
     ) -> Result<Self, Fault> {
         let started = ClientConnection::new(tls.client(), name);
-        let mut connection =
-            started.map_err(|fault| Fault::new(tls::reason(&fault), fault.to_string()))?;
+        let mut connection = started
+            .map_err(|fault| Fault::new(End::Tls(TlsFault::of(&fault)), fault.to_string()))?;
         connection.set_buffer_limit(Some(AHEAD_MAX));
         let mut stream = Self { tcp, tls: Some(Box::new(connection)) };
         match timeout(HANDSHAKE_TIMEOUT, stream.handshake()).await {
             Ok(Ok(())) => Ok(stream),
-            Ok(Err(failure)) => {
-                Err(Fault::new(fault_reason(&failure, "tls_closed"), fault_detail(&failure)))
-            }
+            Ok(Err(failure)) => Err(fault(&failure, End::Tls(TlsFault::Closed))),
             Err(_) => {
                 let detail = format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
-                Err(Fault::new("tls_handshake_timeout", detail))
+                Err(Fault::new(End::Tls(TlsFault::HandshakeTimeout), detail))
             }
         }
     }
@@ -204,17 +202,13 @@ impl PoolStream {
     }
 }
 
-/// What a failed read or write is called; `otherwise` when it is not TLS that failed.
-pub(super) fn fault_reason(failure: &io::Error, otherwise: &'static str) -> &'static str {
-    of_tls(failure).map_or(otherwise, tls::reason)
-}
-
-fn fault_detail(failure: &io::Error) -> String {
-    of_tls(failure).map_or_else(|| failure.to_string(), tls::detail)
-}
-
-fn of_tls(failure: &io::Error) -> Option<&rustls::Error> {
-    failure.get_ref()?.downcast_ref()
+/// The end that a failed read or write is: `otherwise` where it is not TLS that failed.
+pub(super) fn fault(failure: &io::Error, otherwise: End) -> Fault {
+    let of_tls: Option<&rustls::Error> = failure.get_ref().and_then(|inner| inner.downcast_ref());
+    match of_tls {
+        Some(error) => Fault::new(End::Tls(TlsFault::of(error)), tls::detail(error)),
+        None => Fault::new(otherwise, failure.to_string()),
+    }
 }
 
 /// A socket for those who know readers and writers only.

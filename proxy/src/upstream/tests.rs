@@ -163,7 +163,7 @@ async fn a_probe_of_a_pool_that_never_pauses_ends_in_time() {
             async move { probe::extranonce_size(&target, Duration::from_millis(500)).await },
         );
     let fault = timeout(PATIENCE / 3, probe).await.expect("in time").unwrap().unwrap_err();
-    assert_eq!(fault.reason, "handshake_timeout");
+    assert_eq!(fault.end, End::HandshakeTimeout);
 }
 
 /// F76: a panic in the task of a pool's connection. Its miners go on at the next target, every

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::Connection;
 use crate::downstream::Downstream;
+use crate::reasons::Alarm;
 use crate::seating::{Place, Said};
 use crate::session::{Correction, Input, Outbox};
 use crate::sessions::SessionState;
@@ -167,7 +168,7 @@ impl Downstream {
         let Some(pool) = self.pools.targets.get(target) else { return };
         let ready = self.placement.target_state(target).ready;
         if !pool.want_another(ready) {
-            self.books.metrics.alarm("no_search_space");
+            self.books.metrics.alarm(Alarm::NoSearchSpace);
         }
     }
 }

@@ -97,11 +97,9 @@ impl World {
                     true
                 }
                 PoolEvent::Authorized | PoolEvent::Alarm { .. } | PoolEvent::Ignored(_) => true,
-                PoolEvent::Dead { reason, detail } => {
-                    if reason != "silent" && reason != "handshake_timeout" {
-                        self.faults
-                            .push(format!("connection {id} is given up: {reason}: {detail}"));
-                    }
+                PoolEvent::Dead { end: End::Silent | End::HandshakeTimeout, .. } => false,
+                PoolEvent::Dead { end, detail } => {
+                    self.faults.push(format!("connection {id} is given up: {end:?}: {detail}"));
                     false
                 }
                 PoolEvent::Reconnect(_) | PoolEvent::Quarantine { .. } => false,
@@ -152,7 +150,7 @@ impl World {
         for end in settled {
             *self.settled.entry(end.outcome).or_default() += 1;
             if end.outcome == SettledAs::Rejected
-                && end.refusal.is_none_or(|(_, words)| &*words != "stale")
+                && end.refusal.is_none_or(|(code, _)| code != RejectCode::JobNotFound)
             {
                 self.faults.push("a pool refused a share".into());
             }

@@ -304,7 +304,7 @@ fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
         session.tick(now, &mut events, &mut settled);
         assert!(now <= sent + Duration::from_secs(25), "not found out");
     }
-    assert!(matches!(events[..], [PoolEvent::Dead { reason: "silent", .. }]), "{events:?}");
+    assert!(matches!(events[..], [PoolEvent::Dead { end: End::Silent, .. }]), "{events:?}");
     session.end(now, &mut settled);
     assert_eq!(
         reply.mailbox.take().1.pop().map(|verdict| verdict.outcome),

@@ -69,16 +69,16 @@ fn notify(id: &str, block: u32, clean: bool) -> String {
     )
 }
 
-fn dead(events: &[PoolEvent]) -> Option<&'static str> {
+fn dead(events: &[PoolEvent]) -> Option<End> {
     events.iter().find_map(|event| match event {
-        PoolEvent::Dead { reason, .. } => Some(*reason),
+        PoolEvent::Dead { end, .. } => Some(*end),
         _ => None,
     })
 }
 
-fn alarm(events: &[PoolEvent]) -> Option<&'static str> {
+fn alarm(events: &[PoolEvent]) -> Option<Alarm> {
     events.iter().find_map(|event| match event {
-        PoolEvent::Alarm { what, .. } => Some(*what),
+        PoolEvent::Alarm { alarm, .. } => Some(*alarm),
         _ => None,
     })
 }
@@ -108,7 +108,7 @@ fn f09_u18_a_handshake_that_is_not_answered_ends_after_20_s() {
         }
         assert_eq!(dead(&bench.pass(19 * SECOND)), None);
         let events = bench.pass(SECOND);
-        assert_eq!(dead(&events), Some("handshake_timeout"));
+        assert_eq!(dead(&events), Some(End::HandshakeTimeout));
         assert!(
             matches!(&events[0], PoolEvent::Dead { detail, .. } if detail.contains(words)),
             "{events:?}"
@@ -124,7 +124,7 @@ fn f10_no_job_of_a_pool_that_refuses_our_user_is_handed_on() {
     bench.say(r#"{"id":null,"method":"mining.set_difficulty","params":[1000]}"#);
     assert_eq!(job_ids(&bench.say(&notify("a", 1, true))), [""; 0]);
     let refused = bench.say(r#"{"id":3,"result":false,"error":null}"#);
-    assert_eq!((dead(&refused), job_ids(&refused).len()), (Some("auth_failed"), 0));
+    assert_eq!((dead(&refused), job_ids(&refused).len()), (Some(End::AuthFailed), 0));
     assert_eq!(job_ids(&bench.pass(2 * SECOND)), [""; 0]);
 }
 
@@ -151,11 +151,12 @@ fn u15_u41_answers_to_nothing_are_counted_and_a_hundred_a_minute_end_it() {
         .map(|_| bench.say(r#"{"id":7,"result":true}"#))
         .find(|events| dead(events).is_some());
     let events = ends.expect("the hundred and first within a minute");
-    assert_eq!(dead(&events), Some("unmatched_answers"));
+    assert_eq!(dead(&events), Some(End::UnmatchedAnswers));
     assert!(
-        events
-            .iter()
-            .any(|event| matches!(event, PoolEvent::Quarantine { reason: "unmatched_answers" }))
+        events.iter().any(|event| matches!(
+            event,
+            PoolEvent::Quarantine { reason: Alarm::UnmatchedAnswers }
+        ))
     );
     assert_eq!(bench.settled.len(), 1, "and none of them was an answer to a share");
 }
@@ -169,14 +170,14 @@ fn u21_a_bad_job_changes_nothing_and_three_in_a_row_end_it() {
     for _ in 0..3 {
         for _ in 0..2 {
             let events = bench.say(bad);
-            assert_eq!((alarm(&events), job_ids(&events).len()), (Some("bad_job"), 0));
+            assert_eq!((alarm(&events), job_ids(&events).len()), (Some(Alarm::BadJob), 0));
         }
         bench.now += SECOND;
         assert_eq!(job_ids(&bench.say(&notify("good", 1, false))), ["good"]);
     }
     bench.say(bad);
     bench.say(bad);
-    assert_eq!(dead(&bench.say(bad)), Some("bad_jobs"));
+    assert_eq!(dead(&bench.say(bad)), Some(End::BadJobs));
 }
 
 /// U28: it is the content that makes a job.
@@ -237,7 +238,7 @@ fn u32_to_u34_difficulties_are_stored_kept_or_told_of() {
         "U33: it was said before any job"
     );
     for bad in ["0", "-5", "\"512\"", "1e308", "null", ""] {
-        assert_eq!(alarm(&bench.say(&set(bad))), Some("bad_difficulty"), "U32: {bad}");
+        assert_eq!(alarm(&bench.say(&set(bad))), Some(Alarm::BadDifficulty), "U32: {bad}");
     }
     assert_eq!(
         difficulty(&bench.say(&notify("b", 2, true))),
@@ -246,7 +247,7 @@ fn u32_to_u34_difficulties_are_stored_kept_or_told_of() {
     );
     assert_eq!(alarm(&bench.say(&set("999999999"))), None);
     bench.say(&set("1"));
-    assert_eq!(alarm(&bench.say(&set("1000000"))), Some("difficulty_jump"), "U34");
+    assert_eq!(alarm(&bench.say(&set("1000000"))), Some(Alarm::DifficultyJump), "U34");
     assert_eq!(difficulty(&bench.say(&notify("c", 3, true))), 1e6, "U34: and it holds");
 }
 
@@ -322,7 +323,7 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
         found = found.or(dead(&bench.answer(request, LOW)).map(|reason| (second, reason)));
         bench.pass(SECOND);
     }
-    assert_eq!(found, Some((9, "rejects_all")));
+    assert_eq!(found, Some((9, End::RejectsAll)));
 
     // Every fifth.
     let mut bench = Bench::ready();
@@ -333,7 +334,7 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
         found = found.or(alarm(&events).map(|what| (second, what)));
         bench.pass(SECOND);
     }
-    assert!(matches!(found, Some((_, "rejects_many"))), "{found:?}");
+    assert!(matches!(found, Some((_, Alarm::RejectsMany))), "{found:?}");
 
     // Wrong ids, and right ones after five minutes: to us both are silence.
     let mut bench = Bench::ready();
@@ -343,7 +344,7 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
         bench.answer(request + 1_000_000, TRUE);
         found = found.or(dead(&bench.pass(SECOND)).map(|reason| (second, reason)));
     }
-    assert!(matches!(found, Some((0..=25, "silent"))), "{found:?}");
+    assert!(matches!(found, Some((0..=25, End::Silent))), "{found:?}");
 
     // Some right, some five minutes late: those are nobody's after 20 s, and late when they come.
     let mut bench = Bench::ready();
@@ -372,7 +373,7 @@ fn u36_messages_are_cut_and_escaped() {
         "x".repeat(50_000)
     );
     let events = bench.say(&line);
-    let [PoolEvent::Alarm { what: "pool_message", detail }] = &events[..] else {
+    let [PoolEvent::Alarm { alarm: Alarm::PoolMessage, detail }] = &events[..] else {
         panic!("{events:?}")
     };
     assert!(detail.chars().count() <= 256 && !detail.contains('\u{1b}'), "{detail}");
