@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use daemon::clock;
-use stratum::error::RejectCode;
 
 use crate::machines::MachineStats;
 use crate::metrics::Metrics;
 use crate::outcome::{Counted, Outcome, Settled, SettledAs};
-use crate::share_log::{Entry, Record, ShareLog, Words};
+use crate::reasons::Reject;
+use crate::share_log::{Entry, Record, Refusal, ShareLog};
 
 /// The proxy's side of the books.
 #[derive(Debug, Clone)]
@@ -23,17 +23,14 @@ impl Books {
     /// Writes down a submit that ended here.
     pub(crate) fn ended(&self, mut counted: Counted, machine: Option<&MachineStats>) {
         self.metrics.target(counted.target).ended(counted.outcome);
-        if let Some(reason) = counted.reason {
-            self.metrics.rejected(reason);
+        if let Some(reject) = counted.reject {
+            self.metrics.rejected(reject);
         }
         if let Some(machine) = machine {
             machine.ended(counted.outcome);
         }
         if let Some(record) = counted.record.take() {
-            let refusal = counted
-                .reason
-                .map(|reason| (code_of(counted.outcome, reason), Words::Ours(reason)));
-            self.log(record, counted.outcome, refusal);
+            self.log(record, counted.outcome, counted.reject.map(Refusal::Ours));
         }
     }
 
@@ -42,7 +39,7 @@ impl Books {
         let outcome = Outcome::from(settled.outcome);
         let counters = self.metrics.target(Some(target));
         counters.ended(outcome);
-        let reason = match settled.outcome {
+        let reject = match settled.outcome {
             SettledAs::Accepted => {
                 counters.credited(settled.pool_difficulty);
                 counters.answered(settled.latency);
@@ -52,11 +49,11 @@ impl Books {
                 counters.answered(settled.latency);
                 None
             }
-            SettledAs::Stale => Some("job_stale"),
-            SettledAs::Unresolved => Some("unresolved"),
+            SettledAs::Stale => Some(Reject::JobStale),
+            SettledAs::Unresolved => Some(Reject::Unresolved),
         };
-        if let Some(reason) = reason {
-            self.metrics.rejected(reason);
+        if let Some(reject) = reject {
+            self.metrics.rejected(reject);
         }
         if let Some((code, _)) = &settled.refusal {
             self.metrics.rejected_by_pool(*code);
@@ -66,28 +63,16 @@ impl Books {
         }
         if let Some(record) = settled.record.take() {
             let refusal = match settled.refusal.take() {
-                Some((code, words)) => Some((code, Words::Pools(words))),
-                None => reason.map(|reason| (code_of(outcome, reason), Words::Ours(reason))),
+                Some((code, words)) => Some(Refusal::Pools(code, words)),
+                None => reject.map(Refusal::Ours),
             };
             self.log(record, outcome, refusal);
         }
     }
 
-    fn log(&self, record: Box<Record>, verdict: Outcome, refusal: Option<(RejectCode, Words)>) {
+    fn log(&self, record: Box<Record>, verdict: Outcome, refusal: Option<Refusal>) {
         let Some(log) = &self.log else { return };
         let latency = clock::now().saturating_duration_since(record.read_at);
         log.write(Entry { at: clock::wall(), record, verdict, refusal, latency });
-    }
-}
-
-/// The code that a miner is told for an end of ours.
-fn code_of(outcome: Outcome, reason: &str) -> RejectCode {
-    match outcome {
-        Outcome::Stale => RejectCode::JobNotFound,
-        Outcome::Duplicate => RejectCode::Duplicate,
-        Outcome::LowDifficulty => RejectCode::LowDifficulty,
-        Outcome::Unauthorized if reason == "submit_before_subscribe" => RejectCode::NotSubscribed,
-        Outcome::Unauthorized => RejectCode::Unauthorized,
-        _ => RejectCode::Other,
     }
 }

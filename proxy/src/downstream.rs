@@ -23,7 +23,7 @@ use crate::books::Books;
 use crate::directions::Directions;
 use crate::machines::Machines;
 use crate::placement::Placement;
-use crate::reasons::Alarm;
+use crate::reasons::{Alarm, CloseReason};
 use crate::recall::Recall;
 use crate::session::SessionRules;
 use crate::sessions::Sessions;
@@ -130,8 +130,8 @@ fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Do
     let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
     if let Err(refusal) = verdict {
         shared.books.metrics.closed(match refusal {
-            Refusal::Full => "full",
-            Refusal::TooManyFailures => "too_many_failures",
+            Refusal::Full => CloseReason::Full,
+            Refusal::TooManyFailures => CloseReason::TooManyFailures,
         });
         return;
     }

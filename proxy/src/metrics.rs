@@ -5,7 +5,6 @@
 //! event is a step and not an appearance.
 
 mod histogram;
-mod reasons;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,9 +18,9 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use stratum::error::RejectCode;
 
-use crate::label::{Label as _, labels};
+use crate::label::{Label, labels};
 use crate::outcome::Outcome;
-use crate::reasons::{Alarm, IgnoredLine, Retarget};
+use crate::reasons::{Alarm, CloseReason, IgnoredLine, Reject, Retarget};
 use crate::session::Correction;
 use crate::sessions::SessionState;
 use histogram::Histogram;
@@ -96,7 +95,9 @@ pub(crate) struct Metrics {
     targets: Vec<Arc<TargetCounters>>,
     /// For submits whose job, and so target, is not known.
     nowhere: Arc<TargetCounters>,
-    rejects: Family<RejectLabels, Counter>,
+    /// Our refusals, by the number of their reason: one is counted without a look-up.
+    rejects: [Counter; Reject::LABELS.len()],
+    rejects_by_pool: Family<RejectLabels, Counter>,
     answered_here: Histogram,
     answered_by_pool: Histogram,
     sessions: Family<SessionLabels, Gauge>,
@@ -273,7 +274,7 @@ impl Metrics {
         for reason in Lost::labels() {
             share_log_dropped.get_or_create_owned(&ReasonLabel { reason });
         }
-        for &reason in reasons::CLOSES {
+        for reason in CloseReason::labels() {
             closes.get_or_create_owned(&ReasonLabel { reason });
         }
         for reason in Alarm::labels() {
@@ -282,12 +283,8 @@ impl Metrics {
         for reason in IgnoredLine::labels() {
             ignored.get_or_create_owned(&ReasonLabel { reason });
         }
-        for &reason in reasons::REJECTS {
-            rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason });
-        }
-        for code in reasons::CODES {
-            rejects
-                .get_or_create_owned(&RejectLabels { by: "pool", reason: reasons::of_code(code) });
+        for reason in RejectCode::labels() {
+            rejects.get_or_create_owned(&RejectLabels { by: "pool", reason });
         }
         for step in Correction::labels() {
             corrections.get_or_create_owned(&StepLabel { step });
@@ -326,7 +323,9 @@ impl Metrics {
         Arc::new(Self {
             targets: targets.iter().map(|name| counters(name)).collect(),
             nowhere: counters(NOWHERE),
-            rejects,
+            rejects: Reject::LABELS
+                .map(|reason| rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason })),
+            rejects_by_pool: rejects,
             answered_here: answers.get_or_create_owned(&ByLabel { by: "proxy" }),
             answered_by_pool: answers.get_or_create_owned(&ByLabel { by: "pool" }),
             sessions,
@@ -353,15 +352,14 @@ impl Metrics {
     }
 
     /// Counts a refusal of ours.
-    pub(crate) fn rejected(&self, reason: &'static str) {
-        self.rejects.get_or_create(&RejectLabels { by: "proxy", reason }).inc();
+    pub(crate) fn rejected(&self, reject: Reject) {
+        self.rejects[reject as usize].inc();
     }
 
     /// Counts a refusal of a pool's.
     pub(crate) fn rejected_by_pool(&self, code: RejectCode) {
-        self.rejects
-            .get_or_create(&RejectLabels { by: "pool", reason: reasons::of_code(code) })
-            .inc();
+        let labels = RejectLabels { by: "pool", reason: code.label() };
+        self.rejects_by_pool.get_or_create(&labels).inc();
     }
 
     /// Notes how long a miner has waited for an answer.
@@ -373,8 +371,8 @@ impl Metrics {
     }
 
     /// Counts a closed session.
-    pub(crate) fn closed(&self, reason: &'static str) {
-        self.closes.get_or_create(&ReasonLabel { reason }).inc();
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.closes.get_or_create(&ReasonLabel { reason: reason.label() }).inc();
     }
 
     /// Counts a step taken with a miner whose shares were all bad.
@@ -507,3 +505,6 @@ pub struct Counts {
     /// Those of them that were not delivered, or never answered.
     pub blocks_lost: u64,
 }
+
+#[cfg(test)]
+mod tests;

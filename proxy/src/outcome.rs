@@ -9,6 +9,7 @@ use stratum::share::Proof;
 
 use crate::label::labels;
 use crate::machines::MachineStats;
+use crate::reasons::Reject;
 use crate::share_log::Record;
 
 labels! {
@@ -47,14 +48,22 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) outcome: Outcome,
-    /// Why it was refused, as a label.
-    pub(crate) reason: Option<&'static str>,
+    /// Why it was refused, if it was.
+    pub(crate) reject: Option<Reject>,
     /// What it proves, for outcomes that prove work.
     pub(crate) worth: Option<Worth>,
     /// Index of the target whose job it was, where one is known.
     pub(crate) target: Option<usize>,
     /// Its part of the share log, where there is one.
     pub(crate) record: Option<Box<Record>>,
+}
+
+impl Counted {
+    /// A submit that is refused.
+    pub(crate) fn refused(reject: Reject, target: Option<usize>) -> Self {
+        let outcome = reject.outcome();
+        Self { outcome, reject: Some(reject), worth: None, target, record: None }
+    }
 }
 
 /// What a share proves.

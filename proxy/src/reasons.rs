@@ -4,10 +4,208 @@
 //! Why a pool's connection ends stands in [`crate::upstream`], as it also decides when the next one
 //! is made.
 
+use stratum::client_message::LineFault;
 use stratum::client_role::Ignored;
+use stratum::error::RejectCode;
+use stratum::server_role::SubmitFault;
+use stratum::share::ShareFault;
 
-use crate::label::{labels, labels_of};
+use crate::label::{Label as _, labels, labels_of};
+use crate::outcome::Outcome;
 use crate::tls::TlsFault;
+
+labels! {
+    /// Why a miner's connection ends.
+    pub(crate) enum CloseReason {
+        ClosedByMiner = "closed_by_miner",
+        ResetByMiner = "reset_by_miner",
+        ReadFailed = "read_failed",
+        WriteFailed = "write_failed",
+        /// It takes nothing of what we send, or too little.
+        SlowReader = "slow_reader",
+        /// Not subscribed and authorized in time.
+        HandshakeTimeout = "handshake_timeout",
+        /// Too many calls before a subscribe was answered.
+        PrehandshakeQueue = "prehandshake_queue",
+        LineTooLong = "line_too_long",
+        /// Too many empty lines.
+        EmptyLines = "empty_lines",
+        /// Too many calls that make no sense.
+        Malformed = "malformed",
+        /// Too many calls of methods that only servers send.
+        ServerMethod = "server_method",
+        /// Too many worker names that cannot be taken.
+        WorkerName = "worker_name",
+        /// Too many worker names.
+        TooManyWorkers = "too_many_workers",
+        /// Too many names within the wait that a refused one costs.
+        AuthorizeFlood = "authorize_flood",
+        /// All its shares have been bad for minutes.
+        BadShares = "bad_shares",
+        /// As many sessions as configured.
+        Full = "full",
+        /// Its address has failed too often lately.
+        TooManyFailures = "too_many_failures",
+        /// No pool has room for it.
+        NoSearchSpace = "no_search_space",
+        /// Every pool is down: it may use its own.
+        Released = "released",
+        /// It cannot be told to roll fewer version bits.
+        MaskShrank = "mask_shrank",
+        /// It cannot be told of its pool's new extranonce.
+        ExtranonceChanged = "extranonce_changed",
+        /// The pool that it has to itself cannot be reached.
+        UpstreamLost = "upstream_lost",
+        /// We stop.
+        Shutdown = "shutdown",
+        /// Its task panicked.
+        Panicked = "panicked",
+        /// Its task was dropped.
+        Aborted = "aborted",
+        ;
+        /// A line that is no message.
+        Line(LineFault),
+    }
+}
+
+labels_of! {
+    LineFault {
+        NotUtf8 = "not_utf8",
+        Json = "json",
+        TooDeep = "json_depth",
+        DuplicateKey = "json_duplicate_key",
+        BadId = "bad_id",
+        TooManyParams = "too_many_params",
+        TlsOnPlain = "tls_on_plain",
+        Http = "http",
+        ProxyHeader = "proxy_header",
+        Ssh = "ssh",
+    }
+}
+
+labels! {
+    /// Why we refuse a submit.
+    pub(crate) enum Reject {
+        /// We do not hold its job any more, or never gave it.
+        JobNotFound = "job_not_found",
+        /// Its pool has retired the job.
+        JobStale = "job_stale",
+        Duplicate = "duplicate",
+        /// Too many shares of one job to tell whether it is new.
+        TooManyShares = "too_many_shares",
+        LowDifficulty = "low_difficulty",
+        BadHex = "bad_hex",
+        BadExtranonce2 = "bad_extranonce2",
+        BadNtime = "bad_ntime",
+        BadNonce = "bad_nonce",
+        BadVersionBits = "bad_version_bits",
+        /// The time is before the job's, or too far ahead of it.
+        NtimeOutOfRange = "ntime",
+        /// Version bits outside the mask.
+        OutsideMask = "version_mask",
+        VersionMissing = "version_missing",
+        SubmitMalformed = "submit_malformed",
+        SubmitBeforeSubscribe = "submit_before_subscribe",
+        SubmitUnauthorized = "submit_unauthorized",
+        /// The pool never said.
+        Unresolved = "unresolved",
+    }
+}
+
+impl Reject {
+    /// The code that the miner is told.
+    pub(crate) const fn code(self) -> RejectCode {
+        match self {
+            Self::JobNotFound | Self::JobStale => RejectCode::JobNotFound,
+            Self::Duplicate => RejectCode::Duplicate,
+            Self::LowDifficulty => RejectCode::LowDifficulty,
+            Self::SubmitBeforeSubscribe => RejectCode::NotSubscribed,
+            Self::SubmitUnauthorized => RejectCode::Unauthorized,
+            Self::TooManyShares
+            | Self::BadHex
+            | Self::BadExtranonce2
+            | Self::BadNtime
+            | Self::BadNonce
+            | Self::BadVersionBits
+            | Self::NtimeOutOfRange
+            | Self::OutsideMask
+            | Self::VersionMissing
+            | Self::SubmitMalformed
+            | Self::Unresolved => RejectCode::Other,
+        }
+    }
+
+    /// How the submit is counted.
+    pub(crate) const fn outcome(self) -> Outcome {
+        match self {
+            Self::JobNotFound | Self::JobStale => Outcome::Stale,
+            Self::Duplicate => Outcome::Duplicate,
+            Self::TooManyShares => Outcome::Overflow,
+            Self::LowDifficulty => Outcome::LowDifficulty,
+            Self::SubmitBeforeSubscribe | Self::SubmitUnauthorized => Outcome::Unauthorized,
+            Self::Unresolved => Outcome::Unresolved,
+            Self::BadHex
+            | Self::BadExtranonce2
+            | Self::BadNtime
+            | Self::BadNonce
+            | Self::BadVersionBits
+            | Self::NtimeOutOfRange
+            | Self::OutsideMask
+            | Self::VersionMissing
+            | Self::SubmitMalformed => Outcome::Malformed,
+        }
+    }
+
+    /// The words that the miner is told.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::JobNotFound => "job not found",
+            Self::JobStale => "job is stale",
+            Self::Duplicate => "duplicate share",
+            Self::TooManyShares => "too many shares for one job",
+            Self::Unresolved => "pool did not answer",
+            other => other.label(),
+        }
+    }
+}
+
+impl From<ShareFault> for Reject {
+    fn from(fault: ShareFault) -> Self {
+        match fault {
+            ShareFault::BadHex => Self::BadHex,
+            ShareFault::BadExtranonce2 => Self::BadExtranonce2,
+            ShareFault::BadNtime => Self::BadNtime,
+            ShareFault::BadNonce => Self::BadNonce,
+            ShareFault::BadVersionBits => Self::BadVersionBits,
+            ShareFault::NtimeOutOfRange => Self::NtimeOutOfRange,
+            ShareFault::OutsideMask => Self::OutsideMask,
+            ShareFault::VersionMissing => Self::VersionMissing,
+            ShareFault::LowDifficulty => Self::LowDifficulty,
+        }
+    }
+}
+
+impl From<SubmitFault> for Reject {
+    fn from(fault: SubmitFault) -> Self {
+        match fault {
+            SubmitFault::Malformed => Self::SubmitMalformed,
+            SubmitFault::UnknownJob => Self::JobNotFound,
+            SubmitFault::BeforeSubscribe => Self::SubmitBeforeSubscribe,
+            SubmitFault::Unauthorized => Self::SubmitUnauthorized,
+        }
+    }
+}
+
+labels_of! {
+    RejectCode {
+        JobNotFound = "job_not_found",
+        Duplicate = "duplicate",
+        LowDifficulty = "low_difficulty",
+        Unauthorized = "unauthorized",
+        NotSubscribed = "not_subscribed",
+        Other = "other",
+    }
+}
 
 labels! {
     /// What somebody should look at.

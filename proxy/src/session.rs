@@ -17,18 +17,17 @@ use std::time::{Duration, Instant};
 
 use stratum::client_message::{Submit, parse_client};
 use stratum::difficulty::{Difficulty, difficulty_of};
-use stratum::error::RejectCode;
 use stratum::id::Id;
 use stratum::server_message::{
     NOTIFY_CLEAN, NOTIFY_KEEP, write_ping, write_reconnect, write_set_difficulty,
 };
-use stratum::server_role::{ServerEvent, ServerRole, valid_worker_name};
-use stratum::share::{Proof, Share, decode, mask_for, proof_of, prove};
+use stratum::server_role::{Abuse, ServerEvent, ServerRole, valid_worker_name};
+use stratum::share::{Proof, Share, ShareFault, decode, mask_for, proof_of, prove};
 use stratum::version::VersionMask;
 
 use crate::metrics::AnsweredBy;
 use crate::outcome::{Counted, Outcome, Worth};
-use crate::reasons::Retarget;
+use crate::reasons::{CloseReason, Reject, Retarget};
 use crate::share_log::Record;
 use crate::work::{LaneWork, OwnExtranonce, PoolOutcome, PoolVerdict};
 use answers::Answers;
@@ -90,7 +89,7 @@ pub(crate) struct Outbox {
     /// one is wanted.
     pub(crate) reissue: bool,
     /// Close the connection once the bytes are written.
-    pub(crate) close: Option<&'static str>,
+    pub(crate) close: Option<CloseReason>,
 }
 
 impl Outbox {
@@ -277,9 +276,9 @@ impl Session {
     fn line(&mut self, line: &[u8], now: Instant, out: &mut Outbox) {
         let message = match parse_client(line) {
             Ok(Some(message)) => message,
-            Ok(None) => return self.fault("empty_lines", now, out),
+            Ok(None) => return self.fault(CloseReason::EmptyLines, now, out),
             Err(fault) => {
-                out.close = Some(fault.reason());
+                out.close = Some(CloseReason::Line(fault));
                 return;
             }
         };
@@ -292,7 +291,7 @@ impl Session {
             }
             ServerEvent::Subscribe { id, .. } if self.no_room => {
                 self.role.refuse_subscription(&id, "no search space", &mut out.bytes);
-                out.close = Some("no_search_space");
+                out.close = Some(CloseReason::NoSearchSpace);
             }
             ServerEvent::Subscribe { id, user_agent } => {
                 self.aim.user_agent(&user_agent, &self.rules.difficulty);
@@ -310,33 +309,32 @@ impl Session {
                     self.aim.password(&password, &self.rules.difficulty);
                     out.authorized |= self.role.is_ready();
                 } else {
-                    self.name_refused("worker_name", now, out);
+                    self.name_refused(CloseReason::WorkerName, now, out);
                 }
             }
             ServerEvent::Submit { id, submit } => self.submit(id, &submit, now, out),
-            ServerEvent::Abuse(reason) => self.abuse(reason, now, out),
-            ServerEvent::Close(reason) => out.close = Some(reason),
+            ServerEvent::BadSubmit(fault) => self.bad_submit(fault.into(), now, out),
+            ServerEvent::Abuse(abuse) => self.abuse(abuse, now, out),
+            ServerEvent::TooManyCalls => out.close = Some(CloseReason::PrehandshakeQueue),
         }
     }
 
-    /// Counts what the handshake refused. Firmware asks for much that nobody knows: only what no
-    /// honest client does adds up to a close.
-    fn abuse(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
-        let outcome = match reason {
-            "submit_malformed" => Outcome::Malformed,
-            "submit_before_subscribe" | "submit_unauthorized" => Outcome::Unauthorized,
-            "unknown_method" => return,
-            "worker_name" | "too_many_workers" => return self.name_refused(reason, now, out),
-            _ => return self.fault(reason, now, out),
-        };
+    /// Notes a call that was refused. Firmware asks for much that nobody knows: only what no honest
+    /// client does adds up to a close.
+    fn abuse(&mut self, abuse: Abuse, now: Instant, out: &mut Outbox) {
+        match abuse {
+            Abuse::UnknownMethod => {}
+            Abuse::Malformed => self.fault(CloseReason::Malformed, now, out),
+            Abuse::ServerMethod => self.fault(CloseReason::ServerMethod, now, out),
+            Abuse::WorkerName => self.name_refused(CloseReason::WorkerName, now, out),
+            Abuse::TooManyWorkers => self.name_refused(CloseReason::TooManyWorkers, now, out),
+        }
+    }
+
+    /// Counts a submit that was refused before it was looked at.
+    fn bad_submit(&mut self, reject: Reject, now: Instant, out: &mut Outbox) {
         let record = self.record(self.worker(), now);
-        out.counts.push(Counted {
-            outcome,
-            reason: Some(reason),
-            worth: None,
-            target: None,
-            record,
-        });
+        out.counts.push(Counted { record, ..Counted::refused(reject, None) });
         self.bad_share(now, out);
     }
 
@@ -344,7 +342,7 @@ impl Session {
         self.conduct.get_or_insert_with(|| Box::new(Conduct::new(now)))
     }
 
-    fn fault(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
+    fn fault(&mut self, reason: CloseReason, now: Instant, out: &mut Outbox) {
         if self.conduct(now).fault(now) {
             out.close = Some(reason);
         }
@@ -356,12 +354,12 @@ impl Session {
 
     /// A name was refused. Those that come before the wait is over are not looked at, and add up to
     /// a close.
-    fn name_refused(&mut self, reason: &'static str, now: Instant, out: &mut Outbox) {
+    fn name_refused(&mut self, reason: CloseReason, now: Instant, out: &mut Outbox) {
         if self.hears_names(now) {
             self.conduct(now).name_refused(now);
             self.fault(reason, now, out);
         } else {
-            self.fault("authorize_flood", now, out);
+            self.fault(CloseReason::AuthorizeFlood, now, out);
         }
     }
 
@@ -375,7 +373,7 @@ impl Session {
         match correction {
             Correction::Renew => self.aim.say_again(),
             Correction::Reconnect => write_reconnect(&mut out.bytes),
-            Correction::Close => out.close = Some("bad_shares"),
+            Correction::Close => out.close = Some(CloseReason::BadShares),
         }
         out.correction = Some(correction);
     }
@@ -407,13 +405,12 @@ impl Session {
                 out.counts.push(counted);
                 self.answers.answer_now(id, answers::Answer::True, now, out);
             }
-            Judgement::Reject(mut counted, code) => {
-                counted.record = record;
-                self.proved(counted.worth, now, out);
-                let bad = counted.worth.is_none() && counted.outcome != Outcome::Overflow;
-                let words = counted.reason.map_or(code.text(), words_of);
-                out.counts.push(counted);
-                self.answers.answer_now(id, answers::Answer::Error(code, words.into()), now, out);
+            Judgement::Reject { reject, target, worth } => {
+                self.proved(worth, now, out);
+                let bad = worth.is_none() && reject != Reject::TooManyShares;
+                out.counts.push(Counted { worth, record, ..Counted::refused(reject, target) });
+                let answer = answers::Answer::Error(reject.code(), reject.words().into());
+                self.answers.answer_now(id, answer, now, out);
                 // A good share of a job that its pool has retired meanwhile says nothing against
                 // the miner, nor does one too many to remember.
                 if bad {
@@ -461,12 +458,7 @@ impl Session {
         mut record: Option<&mut Record>,
     ) -> Judgement {
         let Some(issue) = self.issues.find(&submit.job_id) else {
-            return Judgement::reject(
-                Outcome::Stale,
-                RejectCode::JobNotFound,
-                "job_not_found",
-                None,
-            );
+            return Judgement::reject(Reject::JobNotFound, None);
         };
         let work = issue.work.clone();
         let target = Some(work.job.upstream.target);
@@ -480,28 +472,20 @@ impl Session {
         };
         let share = match decode(submit, size) {
             Ok(share) => share,
-            Err(reject) => {
-                return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target);
-            }
+            Err(fault) => return Judgement::reject(fault.into(), target),
         };
         let mask = mask_for(issue.mask, work.job.mask, &share);
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[slot]];
         let proof = match prove(&work.job.job, &middle, &share, mask, &issue.difficulty.target()) {
             Ok(proof) => proof,
-            Err(reject) if reject.code == RejectCode::LowDifficulty => {
-                if let Some(record) = record {
+            Err(fault) => {
+                if fault == ShareFault::LowDifficulty
+                    && let Some(record) = record
+                {
                     let proof = proof_of(&work.job.job, &middle, &share, mask).ok();
                     record.found = proof.map(|proof| difficulty_of(&proof.hash));
                 }
-                return Judgement::reject(
-                    Outcome::LowDifficulty,
-                    reject.code,
-                    reject.reason,
-                    target,
-                );
-            }
-            Err(reject) => {
-                return Judgement::reject(Outcome::Malformed, reject.code, reject.reason, target);
+                return Judgement::reject(fault.into(), target);
             }
         };
         let worth = Worth { difficulty: issue.difficulty.get(), found: difficulty_of(&proof.hash) };
@@ -513,35 +497,17 @@ impl Session {
         match self.issues.remember(&work, &proof.hash) {
             issues::Remembered::New => {}
             issues::Remembered::Seen => {
-                return Judgement::reject(
-                    Outcome::Duplicate,
-                    RejectCode::Duplicate,
-                    "duplicate",
-                    target,
-                );
+                return Judgement::reject(Reject::Duplicate, target);
             }
             issues::Remembered::Full if is_block => {}
             issues::Remembered::Full => {
-                return Judgement::reject(
-                    Outcome::Overflow,
-                    RejectCode::Other,
-                    "too_many_shares",
-                    target,
-                );
+                return Judgement::reject(Reject::TooManyShares, target);
             }
         }
         if !work.job.is_live() && !is_block {
             // Worth nothing to the pool, and yet proof that the machine hashes: it may have been
             // told to sleep.
-            let reason = Some("job_stale");
-            let counted = Counted {
-                outcome: Outcome::Stale,
-                reason,
-                worth: Some(worth),
-                target,
-                record: None,
-            };
-            return Judgement::Reject(counted, RejectCode::JobNotFound);
+            return Judgement::Reject { reject: Reject::JobStale, target, worth: Some(worth) };
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
             // The pool rebuilds the header by its own mask, whatever part of it this miner rolls,
@@ -563,7 +529,7 @@ impl Session {
         let outcome = if work.job.upstream.is_suspect() { Outcome::AtRisk } else { Outcome::Local };
         Judgement::Credit(Counted {
             outcome,
-            reason: None,
+            reject: None,
             worth: Some(worth),
             target,
             record: None,
@@ -575,7 +541,8 @@ impl Session {
             PoolOutcome::Accepted => answers::Answer::True,
             PoolOutcome::Rejected(code, text) => answers::Answer::Error(*code, text.clone()),
             PoolOutcome::Unresolved => {
-                answers::Answer::Error(RejectCode::Other, "pool did not answer".into())
+                let reject = Reject::Unresolved;
+                answers::Answer::Error(reject.code(), reject.words().into())
             }
         };
         self.answers.resolve(verdict.ticket, answer, out);
@@ -657,7 +624,7 @@ impl Session {
             return true;
         }
         if !self.role.change_extranonce(&[extranonce1], extranonce2_size, &mut out.bytes) {
-            out.close = Some("extranonce_changed");
+            out.close = Some(CloseReason::ExtranonceChanged);
             return false;
         }
         self.slot = extranonce1;
@@ -669,7 +636,7 @@ impl Session {
     fn tick(&mut self, now: Instant, out: &mut Outbox) {
         if !self.is_ready() {
             if now >= self.connected_at + self.rules.handshake_timeout {
-                out.close = Some("handshake_timeout");
+                out.close = Some(CloseReason::HandshakeTimeout);
             }
             return;
         }
@@ -681,7 +648,7 @@ impl Session {
             && now >= leave_at
             && (self.answers.waiting() == 0 || now >= leave_at + LEAVE_PATIENCE)
         {
-            out.close = Some("mask_shrank");
+            out.close = Some(CloseReason::MaskShrank);
         }
         let age = self.age(now);
         out.reissue |= self
@@ -696,20 +663,17 @@ enum Judgement {
     Forward(Forward),
     /// Good, and below the pool's difficulty.
     Credit(Counted),
-    Reject(Counted, RejectCode),
+    Reject {
+        reject: Reject,
+        target: Option<usize>,
+        /// What it proves all the same.
+        worth: Option<Worth>,
+    },
 }
 
 impl Judgement {
-    fn reject(
-        outcome: Outcome,
-        code: RejectCode,
-        reason: &'static str,
-        target: Option<usize>,
-    ) -> Self {
-        Self::Reject(
-            Counted { outcome, reason: Some(reason), worth: None, target, record: None },
-            code,
-        )
+    fn reject(reject: Reject, target: Option<usize>) -> Self {
+        Self::Reject { reject, target, worth: None }
     }
 }
 
@@ -721,17 +685,6 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// Whether a miner that connects anew would be granted these bits: see `common_mask` of the pools.
 pub(crate) fn suits_firmware(mask: VersionMask) -> bool {
     mask.bit_count() >= 3 && mask.contains(0x00c0_0000)
-}
-
-/// What a miner is told for a reason.
-fn words_of(reason: &'static str) -> &'static str {
-    match reason {
-        "job_not_found" => "job not found",
-        "job_stale" => "job is stale",
-        "duplicate" => "duplicate share",
-        "too_many_shares" => "too many shares for one job",
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -23,8 +23,10 @@ use parking_lot::Mutex;
 use stratum::error::RejectCode;
 use tracing::error;
 
+use crate::label::Label as _;
 use crate::metrics::{Lost, Metrics};
 use crate::outcome::Outcome;
+use crate::reasons::Reject;
 use crate::work::LaneWork;
 use disk::Disk;
 use writer::Writer;
@@ -84,24 +86,30 @@ pub(crate) struct Entry {
     pub(crate) at: Timestamp,
     pub(crate) record: Box<Record>,
     pub(crate) verdict: Outcome,
-    /// The code and the words of a refusal.
-    pub(crate) refusal: Option<(RejectCode, Words)>,
+    pub(crate) refusal: Option<Refusal>,
     /// From the reading to the end.
     pub(crate) latency: Duration,
 }
 
-/// Why a submit was refused: our label, or a pool's words.
+/// Why a submit was refused: our reason, or a pool's code and words.
 #[derive(Debug, Clone)]
-pub(crate) enum Words {
-    Ours(&'static str),
-    Pools(Arc<str>),
+pub(crate) enum Refusal {
+    Ours(Reject),
+    Pools(RejectCode, Arc<str>),
 }
 
-impl Words {
-    fn as_str(&self) -> &str {
+impl Refusal {
+    fn code(&self) -> RejectCode {
         match self {
-            Self::Ours(words) => words,
-            Self::Pools(words) => words,
+            Self::Ours(reject) => reject.code(),
+            Self::Pools(code, _) => *code,
+        }
+    }
+
+    fn words(&self) -> &str {
+        match self {
+            Self::Ours(reject) => reject.label(),
+            Self::Pools(_, words) => words,
         }
     }
 }

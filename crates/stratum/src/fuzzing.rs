@@ -135,7 +135,7 @@ pub fn server_role(data: &[u8]) {
                 assert!(role.is_ready() && role.knows_worker(&submit.worker));
                 write_true(id, &mut out);
             }
-            ServerEvent::Close(_) => return,
+            ServerEvent::TooManyCalls => return,
             _ => {}
         }
         let answers = check_lines(&out);

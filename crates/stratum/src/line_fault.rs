@@ -39,23 +39,6 @@ pub enum LineFault {
 }
 
 impl LineFault {
-    /// Returns the reason label for logs and metrics.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::NotUtf8 => "not_utf8",
-            Self::Json => "json",
-            Self::TooDeep => "json_depth",
-            Self::DuplicateKey => "json_duplicate_key",
-            Self::BadId => "bad_id",
-            Self::TooManyParams => "too_many_params",
-            Self::TlsOnPlain => "tls_on_plain",
-            Self::Http => "http",
-            Self::ProxyHeader => "proxy_header",
-            Self::Ssh => "ssh",
-        }
-    }
-
     /// Recognises other protocols by their first bytes. A TLS hello may hold no newline: callers
     /// that care look at a connection's first chunk with this before there is a line.
     #[must_use]

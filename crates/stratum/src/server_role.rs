@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use crate::client_message::{Call, ClientLine, Configure, Extension, Submit};
 use crate::difficulty::Difficulty;
-use crate::error::{RejectCode, StratumError};
+use crate::error::RejectCode;
 use crate::extranonce::SmallBytes;
 use crate::id::Id;
 use crate::server_message::{
@@ -91,11 +91,53 @@ pub enum ServerEvent<'a> {
     SuggestDifficulty(Difficulty),
     /// Answered; the mask now granted.
     Configured(Option<VersionMask>),
-    /// Answered with an error, and to be counted under this reason. A submit that gets no further
-    /// comes as one of `submit_malformed`, `submit_before_subscribe`, `submit_unauthorized`.
-    Abuse(&'static str),
-    /// To be closed, for this reason.
-    Close(&'static str),
+    /// A submit that gets no further: answered with an error, and to be counted as a submit.
+    BadSubmit(SubmitFault),
+    /// Answered with an error, and to be counted.
+    Abuse(Abuse),
+    /// More than [`PREHANDSHAKE_MAX`] calls before a subscribe was answered: close the connection.
+    TooManyCalls,
+}
+
+/// Why a submit is refused before it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SubmitFault {
+    /// It lacks the fields of a submit.
+    Malformed,
+    /// Its job id is longer than any that we give.
+    UnknownJob,
+    /// The miner has not subscribed.
+    BeforeSubscribe,
+    /// The worker is not authorized on this connection.
+    Unauthorized,
+}
+
+impl SubmitFault {
+    /// Returns the code that the miner was answered with.
+    #[must_use]
+    pub const fn code(self) -> RejectCode {
+        match self {
+            Self::Malformed => RejectCode::Other,
+            Self::UnknownJob => RejectCode::JobNotFound,
+            Self::BeforeSubscribe => RejectCode::NotSubscribed,
+            Self::Unauthorized => RejectCode::Unauthorized,
+        }
+    }
+}
+
+/// A request that was refused. Honest firmware sends some of these now and then, none of them often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Abuse {
+    /// A call that makes no sense.
+    Malformed,
+    /// A method that only servers send.
+    ServerMethod,
+    /// A method that nobody knows. Firmware tries many.
+    UnknownMethod,
+    /// A worker name that cannot be taken.
+    WorkerName,
+    /// One worker name more than [`WORKERS_MAX`].
+    TooManyWorkers,
 }
 
 impl ServerRole {
@@ -121,17 +163,26 @@ impl ServerRole {
         };
         if !self.is_subscribed() {
             if self.unsubscribed_calls >= PREHANDSHAKE_MAX {
-                return ServerEvent::Close("prehandshake_queue");
+                return ServerEvent::TooManyCalls;
             }
             self.unsubscribed_calls += 1;
         }
         let call = match call {
             Ok(call) => call,
-            Err(error) => return refuse(&id, &error, "malformed", out),
+            Err(error) => {
+                write_error_code(&id, error.code, &error.message, out);
+                return ServerEvent::Abuse(Abuse::Malformed);
+            }
         };
         match call {
             Call::Submit(submit) => self.receive_submit(id, submit, out),
-            Call::BadSubmit(error) => refuse(&id, &error, "submit_malformed", out),
+            Call::BadSubmit(error) => {
+                write_error_code(&id, error.code, &error.message, out);
+                ServerEvent::BadSubmit(match RejectCode::from_code(error.code) {
+                    RejectCode::JobNotFound => SubmitFault::UnknownJob,
+                    _ => SubmitFault::Malformed,
+                })
+            }
             Call::Subscribe { user_agent, .. } => self.receive_subscribe(id, user_agent, out),
             Call::Authorize { worker, password } => {
                 self.receive_authorize(id, worker, password, out)
@@ -163,9 +214,9 @@ impl ServerRole {
             Call::Unknown(method) => {
                 write_error(&id, RejectCode::Other, "unknown method", out);
                 ServerEvent::Abuse(if is_server_method(&method) {
-                    "server_method"
+                    Abuse::ServerMethod
                 } else {
-                    "unknown_method"
+                    Abuse::UnknownMethod
                 })
             }
         }
@@ -327,27 +378,27 @@ impl ServerRole {
         if self.knows_worker(&worker) {
             return answer_true(&id, out);
         }
-        let reason = if !valid_worker_name(&worker) {
-            "worker_name"
+        let abuse = if !valid_worker_name(&worker) {
+            Abuse::WorkerName
         } else if self.workers.len() >= WORKERS_MAX {
-            "too_many_workers"
+            Abuse::TooManyWorkers
         } else {
             return ServerEvent::Authorize { id, worker, password };
         };
         write_error(&id, RejectCode::Unauthorized, RejectCode::Unauthorized.text(), out);
-        ServerEvent::Abuse(reason)
+        ServerEvent::Abuse(abuse)
     }
 
     fn receive_submit<'a>(&self, id: Id, submit: Submit<'a>, out: &mut Vec<u8>) -> ServerEvent<'a> {
-        let (code, reason) = if !self.is_subscribed() {
-            (RejectCode::NotSubscribed, "submit_before_subscribe")
+        let fault = if !self.is_subscribed() {
+            SubmitFault::BeforeSubscribe
         } else if !self.knows_worker(&submit.worker) {
-            (RejectCode::Unauthorized, "submit_unauthorized")
+            SubmitFault::Unauthorized
         } else {
             return ServerEvent::Submit { id, submit };
         };
-        write_error(&id, code, code.text(), out);
-        ServerEvent::Abuse(reason)
+        write_error(&id, fault.code(), fault.code().text(), out);
+        ServerEvent::BadSubmit(fault)
     }
 
     fn receive_configure<'a>(
@@ -408,16 +459,6 @@ fn is_server_method(method: &str) -> bool {
         "client.show_message",
     ];
     METHODS.contains(&method)
-}
-
-fn refuse<'a>(
-    id: &Id,
-    error: &StratumError,
-    reason: &'static str,
-    out: &mut Vec<u8>,
-) -> ServerEvent<'a> {
-    write_error_code(id, error.code, &error.message, out);
-    ServerEvent::Abuse(reason)
 }
 
 /// Answers a suggestion. Without an id it is a notification: bfgminer sends one right before its

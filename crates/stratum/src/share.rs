@@ -33,53 +33,84 @@ pub struct Share {
 
 /// Why a share is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("share rejected with {}: {reason}", code.code())]
-pub struct Reject {
-    /// The code to answer with.
-    pub code: RejectCode,
-    /// The reason label: `bad_hex`, `bad_extranonce2`, `bad_ntime`, `bad_nonce`,
-    /// `bad_version_bits`, `ntime`, `version_mask`, `version_missing` or `low_difficulty`.
-    pub reason: &'static str,
+pub enum ShareFault {
+    /// A field is not hex.
+    #[error("a field is not hex")]
+    BadHex,
+    /// The extranonce2 has the wrong length.
+    #[error("extranonce2 has the wrong length")]
+    BadExtranonce2,
+    /// The time is no 32-bit value.
+    #[error("ntime is no 32-bit value")]
+    BadNtime,
+    /// The nonce is no 32-bit value.
+    #[error("nonce is no 32-bit value")]
+    BadNonce,
+    /// The version bits are no 32-bit value.
+    #[error("version bits are no 32-bit value")]
+    BadVersionBits,
+    /// The time is before its job's, or too far ahead of it.
+    #[error("ntime is out of range")]
+    NtimeOutOfRange,
+    /// Version bits outside the mask.
+    #[error("version bits outside the mask")]
+    OutsideMask,
+    /// No version bits, although rolling was agreed.
+    #[error("no version bits although rolling was agreed")]
+    VersionMissing,
+    /// The hash misses the target.
+    #[error("the hash misses the target")]
+    LowDifficulty,
 }
 
-impl Reject {
-    const fn other(reason: &'static str) -> Self {
-        Self { code: RejectCode::Other, reason }
+impl ShareFault {
+    /// Returns the code to answer with.
+    #[must_use]
+    pub const fn code(self) -> RejectCode {
+        match self {
+            Self::LowDifficulty => RejectCode::LowDifficulty,
+            Self::BadHex
+            | Self::BadExtranonce2
+            | Self::BadNtime
+            | Self::BadNonce
+            | Self::BadVersionBits
+            | Self::NtimeOutOfRange
+            | Self::OutsideMask
+            | Self::VersionMissing => RejectCode::Other,
+        }
     }
-
-    const LOW: Self = Self { code: RejectCode::LowDifficulty, reason: "low_difficulty" };
 }
 
 /// Decodes a submit. Words of fewer than eight digits are zero-padded (NerdMiner), numbers taken as
 /// their value.
 ///
 /// # Errors
-/// A [`Reject`] with code 20 for what is not hex, or not of the right length.
-pub fn decode(submit: &Submit<'_>, extranonce2_size: u8) -> Result<Share, Reject> {
+/// A [`ShareFault`] with code 20 for what is not hex, or not of the right length.
+pub fn decode(submit: &Submit<'_>, extranonce2_size: u8) -> Result<Share, ShareFault> {
     if !hex::is_hex(&submit.extranonce2) {
-        return Err(Reject::other("bad_hex"));
+        return Err(ShareFault::BadHex);
     }
     let size = usize::from(extranonce2_size);
     let mut bytes = [0; crate::extranonce::EXTRANONCE_MAX];
-    let room = bytes.get_mut(..size).ok_or(Reject::other("bad_extranonce2"))?;
-    hex::fill(&submit.extranonce2, room).ok_or(Reject::other("bad_extranonce2"))?;
+    let room = bytes.get_mut(..size).ok_or(ShareFault::BadExtranonce2)?;
+    hex::fill(&submit.extranonce2, room).ok_or(ShareFault::BadExtranonce2)?;
     Ok(Share {
         extranonce2: SmallBytes::new(room).expect("cut from sixteen bytes"),
-        ntime: word(&submit.ntime, "bad_ntime")?,
-        nonce: word(&submit.nonce, "bad_nonce")?,
+        ntime: word(&submit.ntime, ShareFault::BadNtime)?,
+        nonce: word(&submit.nonce, ShareFault::BadNonce)?,
         version_bits: submit
             .version_bits
             .as_ref()
-            .map(|bits| word(bits, "bad_version_bits"))
+            .map(|bits| word(bits, ShareFault::BadVersionBits))
             .transpose()?,
     })
 }
 
-fn word(word: &Word<'_>, reason: &'static str) -> Result<u32, Reject> {
+fn word(word: &Word<'_>, otherwise: ShareFault) -> Result<u32, ShareFault> {
     match word {
-        Word::Number(value) => value.ok_or(Reject::other(reason)),
-        Word::Hex(digits) if !hex::is_hex(digits) => Err(Reject::other("bad_hex")),
-        Word::Hex(digits) => hex::word(digits).ok_or(Reject::other(reason)),
+        Word::Number(value) => value.ok_or(otherwise),
+        Word::Hex(digits) if !hex::is_hex(digits) => Err(ShareFault::BadHex),
+        Word::Hex(digits) => hex::word(digits).ok_or(otherwise),
     }
 }
 
@@ -134,7 +165,7 @@ pub enum Rebuilt {
 /// inside the mask, both readings of the miner's bits are tried.
 ///
 /// # Errors
-/// A [`Reject`] with code 20 for a time or version bits out of bounds, 23 for a hash above the
+/// A [`ShareFault`] with code 20 for a time or version bits out of bounds, 23 for a hash above the
 /// target.
 pub fn prove(
     job: &Job,
@@ -142,26 +173,29 @@ pub fn prove(
     share: &Share,
     mask: Option<VersionMask>,
     target: &Target,
-) -> Result<Proof, Reject> {
+) -> Result<Proof, ShareFault> {
     let readings = Readings::new(job, middle, share, mask)?;
     let first = readings.first();
     if target.is_met_by(&first.hash) {
         return Ok(first);
     }
-    readings.second().filter(|second| target.is_met_by(&second.hash)).ok_or(Reject::LOW)
+    readings
+        .second()
+        .filter(|second| target.is_met_by(&second.hash))
+        .ok_or(ShareFault::LowDifficulty)
 }
 
 /// Returns the header a share means whatever its hash: of two readings the one with the lower hash.
 /// For reports on shares that miss their target.
 ///
 /// # Errors
-/// A [`Reject`] with code 20 for a time or version bits out of bounds.
+/// A [`ShareFault`] with code 20 for a time or version bits out of bounds.
 pub fn proof_of(
     job: &Job,
     middle: &[&[u8]],
     share: &Share,
     mask: Option<VersionMask>,
-) -> Result<Proof, Reject> {
+) -> Result<Proof, ShareFault> {
     let readings = Readings::new(job, middle, share, mask)?;
     let first = readings.first();
     Ok(match readings.second() {
@@ -189,18 +223,18 @@ impl<'j> Readings<'j> {
         middle: &[&[u8]],
         share: &Share,
         mask: Option<VersionMask>,
-    ) -> Result<Self, Reject> {
+    ) -> Result<Self, ShareFault> {
         if share.ntime < job.ntime || share.ntime - job.ntime > NTIME_ROLL_MAX_SECS {
-            return Err(Reject::other("ntime"));
+            return Err(ShareFault::NtimeOutOfRange);
         }
         let mask = mask.filter(|mask| !mask.is_empty());
         let (replaced, ored) = match (share.version_bits, mask) {
             (Some(bits), Some(mask)) if mask.contains(bits) => {
                 (job.version & !mask.0 | bits, job.version | bits)
             }
-            (None, Some(_)) => return Err(Reject::other("version_missing")),
+            (None, Some(_)) => return Err(ShareFault::VersionMissing),
             (None | Some(0), None) => (job.version, job.version),
-            (Some(_), _) => return Err(Reject::other("version_mask")),
+            (Some(_), _) => return Err(ShareFault::OutsideMask),
         };
         Ok(Self {
             job,

@@ -12,14 +12,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::Value;
 use stratum::client_message::{Call, ClientLine, LineFault, Submit, parse_client};
 use stratum::difficulty::Difficulty;
-use stratum::error::{RejectCode, StratumError};
+use stratum::error::StratumError;
 use stratum::extranonce::SmallBytes;
 use stratum::frame::{MINER_LINE_MAX, POOL_LINE_MAX, Splitter};
 use stratum::id::Id;
 use stratum::job::Job;
 use stratum::pool_message::{PoolLine, PoolResult, parse_pool};
 use stratum::server_role::{ServerEvent, ServerRole};
-use stratum::share::{Reject, Share, decode, proof_of, prove};
+use stratum::share::{Share, ShareFault, decode, proof_of, prove};
 use stratum::version::VersionMask;
 
 /// One chunk of bytes as it was recorded.
@@ -61,7 +61,7 @@ struct Judged {
 }
 
 impl Judged {
-    fn verdict(&self, mask: Option<VersionMask>, difficulty: Difficulty) -> Result<(), Reject> {
+    fn verdict(&self, mask: Option<VersionMask>, difficulty: Difficulty) -> Result<(), ShareFault> {
         prove(&self.job, &[&self.extranonce1], &self.share, mask, &difficulty.target()).map(drop)
     }
 }
@@ -254,7 +254,7 @@ fn no_recorded_share_stands_after_any_field_is_changed() {
                     None,
                     &share.difficulty.target(),
                 );
-                assert_eq!(verdict.unwrap_err().code, RejectCode::LowDifficulty, "{file}");
+                assert_eq!(verdict.unwrap_err(), ShareFault::LowDifficulty, "{file}");
             }
         }
     }
@@ -314,13 +314,10 @@ fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
         // bits and without.
         assert_eq!(below.difficulty.get(), 1_000_000.0);
         assert_eq!((below.newest_difficulty, above.difficulty), (Difficulty::ONE, Difficulty::ONE));
-        let low = Err(RejectCode::LowDifficulty);
-        assert_eq!(below.verdict(mask, Difficulty::ONE).map_err(|reject| reject.code), low);
-        assert_eq!(above.verdict(None, Difficulty::ONE).map_err(|reject| reject.code), low);
-        assert_eq!(
-            below.verdict(None, Difficulty::ONE).map_err(|reject| reject.reason),
-            Err("version_mask")
-        );
+        let low = Err(ShareFault::LowDifficulty);
+        assert_eq!(below.verdict(mask, Difficulty::ONE), low);
+        assert_eq!(above.verdict(None, Difficulty::ONE), low);
+        assert_eq!(below.verdict(None, Difficulty::ONE), Err(ShareFault::OutsideMask));
     }
 }
 

@@ -30,10 +30,11 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::Downstream;
+use crate::label::Label as _;
 use crate::machines::Presence;
 use crate::mailbox::Signal;
 use crate::placement::SlotLease;
-use crate::reasons::Alarm;
+use crate::reasons::{Alarm, CloseReason};
 use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
 use crate::sessions::{SessionEntry, SessionHandle};
@@ -136,7 +137,7 @@ pub(super) struct Connection {
     lines_paid: Instant,
     /// The miner has closed its side (or we shut down): answers that are owed are still written
     /// until then.
-    ending: Option<Box<(Instant, &'static str)>>,
+    ending: Option<Box<(Instant, CloseReason)>>,
     /// A pool's new job that stands in the buffer.
     delivered: Option<Arc<LaneWork>>,
     /// What it adds to the fleet's work rate.
@@ -153,7 +154,7 @@ pub(super) struct Connection {
     drained: bool,
     /// It was subscribed and authorized once.
     was_ready: bool,
-    reason: Option<&'static str>,
+    reason: Option<CloseReason>,
     shared: Arc<Downstream>,
 }
 
@@ -167,7 +168,11 @@ impl Drop for Connection {
         if panicking {
             self.settle_accounts(now);
         }
-        let reason = self.reason.unwrap_or(if panicking { "panicked" } else { "aborted" });
+        let reason = self.reason.unwrap_or(if panicking {
+            CloseReason::Panicked
+        } else {
+            CloseReason::Aborted
+        });
         self.shared.books.metrics.closed(reason);
         // A panic is our failure, not the source's.
         let failed = !self.was_ready && !panicking;
@@ -210,7 +215,11 @@ impl Future for Connection {
                     // it.
                     let _ = self.write(cx, &mut scratch.out);
                     self.reason = Some(reason);
-                    debug!(session = self.entry.handle.number, reason, "session ended");
+                    debug!(
+                        session = self.entry.handle.number,
+                        reason = reason.label(),
+                        "session ended"
+                    );
                     Poll::Ready(())
                 }
             }
@@ -234,7 +243,7 @@ impl Connection {
     }
 
     /// Does what there is to do. Returns why the connection ends, if it does.
-    fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), &'static str> {
+    fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), CloseReason> {
         let Scratch { out, read } = scratch;
         self.entry.handle.mailbox.register(cx.waker());
         let (signals, verdicts) = self.entry.handle.mailbox.take();
@@ -270,7 +279,7 @@ impl Connection {
             return Err(reason);
         }
         if is_slow(self.blocked_since, self.pending.len(), now) {
-            return Err("slow_reader");
+            return Err(CloseReason::SlowReader);
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
@@ -288,7 +297,7 @@ impl Connection {
     }
 
     /// Hears what was read before the connection was opened, and answers it at its first turn.
-    pub(super) fn begin(&mut self, said: &[u8]) -> Result<(), &'static str> {
+    pub(super) fn begin(&mut self, said: &[u8]) -> Result<(), CloseReason> {
         let (mut out, now) = (Outbox::default(), clock::now());
         let heard = self.hear(said, now, &mut out);
         self.deliver(now, &mut out);
@@ -322,8 +331,8 @@ impl Connection {
     fn shut_down(&mut self, now: Instant) {
         let until = now + self.shared.shutdown_grace;
         match &self.ending {
-            Some(ending) if ending.1 == "shutdown" || ending.0 <= until => {}
-            _ => self.ending = Some(Box::new((until, "shutdown"))),
+            Some(ending) if ending.1 == CloseReason::Shutdown || ending.0 <= until => {}
+            _ => self.ending = Some(Box::new((until, CloseReason::Shutdown))),
         }
     }
 
@@ -333,7 +342,7 @@ impl Connection {
         cx: &mut Context<'_>,
         now: Instant,
         out: &mut Outbox,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), CloseReason> {
         let Some(ending) = &self.ending else { return Ok(()) };
         let (until, reason) = **ending;
         let owes =
@@ -343,7 +352,10 @@ impl Connection {
         }
         // What has come meanwhile is still answered, once: a miner that goes on would keep us for
         // ever.
-        if reason == "shutdown" && now < until && !std::mem::replace(&mut self.drained, true) {
+        if reason == CloseReason::Shutdown
+            && now < until
+            && !std::mem::replace(&mut self.drained, true)
+        {
             let mut read = [0; READ_MAX];
             if self.read_once(cx, &mut read, now, out)?.is_some() {
                 self.deliver(now, out);
@@ -372,7 +384,7 @@ impl Connection {
         buffer: &mut [u8; READ_MAX],
         now: Instant,
         out: &mut Outbox,
-    ) -> Result<bool, &'static str> {
+    ) -> Result<bool, CloseReason> {
         for _ in 0..READS_MAX {
             if out.close.is_some() || !self.is_readable(now, out) {
                 return Ok(true);
@@ -396,21 +408,22 @@ impl Connection {
         buffer: &mut [u8; READ_MAX],
         now: Instant,
         out: &mut Outbox,
-    ) -> Result<Option<()>, &'static str> {
+    ) -> Result<Option<()>, CloseReason> {
         let mut read = ReadBuf::new(buffer);
         match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
             Poll::Pending => return Ok(None),
             Poll::Ready(Ok(())) if read.filled().is_empty() => {
                 // The miner may have half-closed: what is owed is still written (S78).
-                self.ending
-                    .get_or_insert_with(|| Box::new((now + HALF_CLOSED_MAX, "closed_by_miner")));
+                self.ending.get_or_insert_with(|| {
+                    Box::new((now + HALF_CLOSED_MAX, CloseReason::ClosedByMiner))
+                });
                 return Ok(None);
             }
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(failure)) if failure.kind() == ErrorKind::ConnectionReset => {
-                return Err("reset_by_miner");
+                return Err(CloseReason::ResetByMiner);
             }
-            Poll::Ready(Err(_)) => return Err("read_failed"),
+            Poll::Ready(Err(_)) => return Err(CloseReason::ReadFailed),
         }
         self.hear(read.filled(), now, out)?;
         Ok(Some(()))
@@ -422,12 +435,12 @@ impl Connection {
         mut input: &[u8],
         now: Instant,
         out: &mut Outbox,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), CloseReason> {
         if std::mem::take(&mut self.first_read)
             && let Some(fault) = LineFault::sniff(input)
         {
             // A TLS hello may never bring a newline; bfgminer waits for our answer to it.
-            return Err(fault.reason());
+            return Err(CloseReason::Line(fault));
         }
         while out.close.is_none() {
             match self.splitter.next_line(&mut input) {
@@ -438,7 +451,7 @@ impl Connection {
                     self.session.handle(Input::Line(line), now, out);
                 }
                 Ok(None) => break,
-                Err(_) => return Err("line_too_long"),
+                Err(_) => return Err(CloseReason::LineTooLong),
             }
         }
         if std::mem::take(&mut out.authorized) {
@@ -461,7 +474,7 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes; keeps the rest.
-    fn write(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), &'static str> {
+    fn write(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
         if !self.pending.is_empty() {
             self.pending.append(&mut out.bytes);
             let taken = push(&mut self.stream, cx, &self.pending)?;
@@ -533,12 +546,12 @@ fn is_slow(blocked_since: Option<Instant>, pending: usize, now: Instant) -> bool
 }
 
 /// Writes until all is taken or the socket takes no more. Returns how much it took.
-fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, &'static str> {
+fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, CloseReason> {
     let mut written = 0;
     while written < bytes.len() {
         match Pin::new(&mut *stream).poll_write(cx, &bytes[written..]) {
             Poll::Ready(Ok(more)) => written += more,
-            Poll::Ready(Err(_)) => return Err("write_failed"),
+            Poll::Ready(Err(_)) => return Err(CloseReason::WriteFailed),
             Poll::Pending => break,
         }
     }

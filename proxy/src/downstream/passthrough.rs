@@ -33,7 +33,7 @@ use super::connection::{self, Accepted};
 use crate::directions::Directions;
 use crate::mailbox::Signal;
 use crate::placement::Placement;
-use crate::reasons::Alarm;
+use crate::reasons::{Alarm, CloseReason};
 use crate::route::Usable;
 use crate::session::SessionRules;
 use crate::upstream::{self, Pool, Pools};
@@ -42,12 +42,12 @@ use crate::work::OwnExtranonce;
 /// Serves one miner on a connection of its own to `pool`.
 pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     let deadline = Instant::from_std(clock::now() + accepted.rules.handshake_timeout);
-    let mut newcomer = Newcomer { accepted: Some(accepted), reason: "aborted" };
+    let mut newcomer = Newcomer { accepted: Some(accepted), reason: CloseReason::Aborted };
     // A probe, or whoever speaks another language, costs the pool nothing.
     let said = match timeout_at(deadline, first_words(newcomer.stream())).await {
         Ok(Ok(said)) => said,
         Ok(Err(reason)) => return newcomer.reason = reason,
-        Err(_) => return newcomer.reason = "handshake_timeout",
+        Err(_) => return newcomer.reason = CloseReason::HandshakeTimeout,
     };
     let Some(_place) = pool.own_place() else {
         let accepted = newcomer.opened();
@@ -97,7 +97,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
 /// books.
 struct Newcomer {
     accepted: Option<Accepted>,
-    reason: &'static str,
+    reason: CloseReason,
 }
 
 impl Newcomer {
@@ -120,30 +120,33 @@ impl Drop for Newcomer {
         let Some(Accepted { peer, shared, .. }) = self.accepted.take() else { return };
         shared.books.metrics.closed(self.reason);
         // That a pool is down says nothing against a miner.
-        let failed = !matches!(self.reason, "upstream_lost" | "shutdown" | "aborted");
+        let failed = !matches!(
+            self.reason,
+            CloseReason::UpstreamLost | CloseReason::Shutdown | CloseReason::Aborted
+        );
         shared.admission.lock().left(peer.ip(), failed, clock::now());
     }
 }
 
 /// Reads until there is one line that a miner may say.
-async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, &'static str> {
+async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, CloseReason> {
     let mut said = Vec::new();
     loop {
-        if stream.read_buf(&mut said).await.map_err(|_| "read_failed")? == 0 {
-            return Err("closed_by_miner");
+        if stream.read_buf(&mut said).await.map_err(|_| CloseReason::ReadFailed)? == 0 {
+            return Err(CloseReason::ClosedByMiner);
         }
         if let Some(fault) = LineFault::sniff(&said) {
-            return Err(fault.reason());
+            return Err(CloseReason::Line(fault));
         }
         if let Some(end) = said.iter().position(|byte| *byte == b'\n') {
             return match parse_client(&said[..end]) {
                 Ok(Some(ClientLine::Call { call: Ok(_), .. })) => Ok(said),
-                Ok(_) => Err("malformed"),
-                Err(fault) => Err(fault.reason()),
+                Ok(_) => Err(CloseReason::Malformed),
+                Err(fault) => Err(CloseReason::Line(fault)),
             };
         }
         if said.len() > MINER_LINE_MAX {
-            return Err("line_too_long");
+            return Err(CloseReason::LineTooLong);
         }
     }
 }
@@ -154,16 +157,16 @@ async fn extranonce(
     upstream: &mut JoinHandle<()>,
     deadline: Instant,
     shutdown: &CancellationToken,
-) -> Result<OwnExtranonce, &'static str> {
+) -> Result<OwnExtranonce, CloseReason> {
     loop {
         if let Some(own) = pools.placement.own_extranonce() {
             return Ok(own);
         }
         tokio::select! {
             () = pools.changed.notified() => {}
-            _ = &mut *upstream => return Err("upstream_lost"),
-            () = tokio::time::sleep_until(deadline) => return Err("handshake_timeout"),
-            () = shutdown.cancelled() => return Err("shutdown"),
+            _ = &mut *upstream => return Err(CloseReason::UpstreamLost),
+            () = tokio::time::sleep_until(deadline) => return Err(CloseReason::HandshakeTimeout),
+            () = shutdown.cancelled() => return Err(CloseReason::Shutdown),
         }
     }
 }

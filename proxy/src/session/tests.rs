@@ -4,6 +4,7 @@ mod difficulty;
 use super::*;
 use rand::prelude::*;
 use serde_json::Value;
+use stratum::error::RejectCode;
 use stratum::job::Job;
 use stratum::server_message::render_notify;
 
@@ -232,7 +233,7 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
         assert_eq!(same.last().expect("a job")["method"], "mining.notify");
         let lines = driver.input(Input::Work(&own(2, 0x77, 3)));
         if !asks {
-            assert_eq!((lines.len(), driver.out.close), (0, Some("extranonce_changed")));
+            assert_eq!((lines.len(), driver.out.close), (0, Some(CloseReason::ExtranonceChanged)));
             continue;
         }
         assert_eq!(lines[0]["params"], serde_json::json!(["77", 3]), "before the job it is for");
@@ -288,7 +289,7 @@ fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew
         );
         driver.now += Duration::from_secs(31);
         driver.input(Input::Tick);
-        assert_eq!(driver.out.close, (!hears).then_some("mask_shrank"), "{user_agent}");
+        assert_eq!(driver.out.close, (!hears).then_some(CloseReason::MaskShrank), "{user_agent}");
     }
 }
 
@@ -302,7 +303,7 @@ fn s12_without_search_space_a_subscribe_is_refused_with_20() {
     assert_eq!((configured.len(), driver.out.close), (1, None));
     let answers = driver.say(r#"{"id":2,"method":"mining.subscribe","params":[]}"#);
     assert_eq!(answers[0]["error"], serde_json::json!([20, "no search space", null]));
-    assert_eq!(driver.out.close, Some("no_search_space"));
+    assert_eq!(driver.out.close, Some(CloseReason::NoSearchSpace));
 }
 
 #[test]
@@ -507,7 +508,7 @@ fn f35_a_handshake_that_never_ends_is_closed() {
     driver.say(r#"{"id":1,"method":"mining.subscribe","params":[]}"#);
     driver.now += Duration::from_secs(10);
     driver.input(Input::Tick);
-    assert_eq!(driver.out.close, Some("handshake_timeout"));
+    assert_eq!(driver.out.close, Some(CloseReason::HandshakeTimeout));
 }
 
 /// Random submits, verdicts and jobs: every submit is answered once, and equal ids in the order of

@@ -22,7 +22,7 @@ use super::pace::{Pace, Terms};
 use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
 use crate::outcome::{Settled, SettledAs};
-use crate::reasons::{Alarm, IgnoredLine};
+use crate::reasons::{Alarm, IgnoredLine, Reject};
 use crate::space::ConnectionId;
 use crate::work::{LaneWork, PoolJob, PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -415,7 +415,8 @@ impl PoolSession {
         }
         let job = &share.work.job;
         if !job.is_live() && share.block.is_none() {
-            let outcome = PoolOutcome::Rejected(RejectCode::JobNotFound, "job is stale".into());
+            let reject = Reject::JobStale;
+            let outcome = PoolOutcome::Rejected(reject.code(), reject.words().into());
             share.reply.mailbox.verdict(PoolVerdict { ticket: share.ticket, outcome });
             let pool_difficulty = job.difficulty.get();
             settled.push(Settled {

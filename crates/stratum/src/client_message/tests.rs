@@ -13,8 +13,8 @@ fn call(text: &str) -> Result<Call<'_>, StratumError> {
     }
 }
 
-fn fault(bytes: &[u8]) -> &'static str {
-    parse_client(bytes).unwrap_err().reason()
+fn fault(bytes: &[u8]) -> LineFault {
+    parse_client(bytes).unwrap_err()
 }
 
 fn hex(digits: &str) -> Word<'_> {
@@ -30,7 +30,7 @@ fn s04_empty_lines_are_nothing() {
 
 #[test]
 fn s05_s06_deep_json_closes() {
-    assert_eq!(fault("[".repeat(200).as_bytes()), "json_depth");
+    assert_eq!(fault("[".repeat(200).as_bytes()), LineFault::TooDeep);
     let nested = |depth: usize| {
         format!(
             "{{\"id\":1,\"method\":\"x\",\"x\":{}{}}}",
@@ -38,7 +38,7 @@ fn s05_s06_deep_json_closes() {
             "]".repeat(depth - 1)
         )
     };
-    assert_eq!(fault(nested(9).as_bytes()), "json_depth");
+    assert_eq!(fault(nested(9).as_bytes()), LineFault::TooDeep);
     assert!(parse_client(nested(8).as_bytes()).is_ok());
     // Brackets in strings do not nest, and an escaped quote does not end one.
     let brackets = format!("{{\"id\":1,\"method\":\"\\\"{}\"}}", "[".repeat(60));
@@ -57,7 +57,7 @@ fn s07_duplicate_keys_close() {
         r#"{"id":1,"method":"mining.ping","ttl":1,"ttl":1}"#,
         r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1","version-rolling.mask":"2"}]}"#,
     ] {
-        assert_eq!(fault(text.as_bytes()), "json_duplicate_key", "{text}");
+        assert_eq!(fault(text.as_bytes()), LineFault::DuplicateKey, "{text}");
     }
 }
 
@@ -79,39 +79,39 @@ fn s08_ids_are_kept_as_written() {
 
 #[test]
 fn s09_ids_that_are_no_plain_text_close() {
-    assert_eq!(fault(br#"{"id":"\u0000\n\u001b[2J","method":"mining.ping"}"#), "bad_id");
+    assert_eq!(fault(br#"{"id":"\u0000\n\u001b[2J","method":"mining.ping"}"#), LineFault::BadId);
     assert_eq!(
         fault(format!("{{\"id\":\"{}\",\"method\":\"mining.ping\"}}", "x".repeat(65)).as_bytes()),
-        "bad_id"
+        LineFault::BadId
     );
 }
 
 #[test]
 fn s10_s11_what_is_not_one_json_object_closes() {
-    assert_eq!(fault(b"{\"id\":1,\"method\":\"\xc0\x80\"}"), "not_utf8");
-    assert_eq!(fault(b"\xff\xfe{\x00"), "not_utf8");
-    assert_eq!(fault(b"{\x00\"\x00i\x00d\x00\"\x00"), "json");
-    assert_eq!(fault(b"\xef\xbb\xbf{\"id\":1,\"method\":\"mining.ping\"}"), "json");
-    assert_eq!(fault(br#"{"id":1,"method":"\ud800"}"#), "json");
-    assert_eq!(fault(br#"{"id":1,"method":"mining.submit","params":["\ud800"]}"#), "json");
-    assert_eq!(fault(br#"{"id":1,"method":"a"}{"id":2,"method":"b"}"#), "json");
-    assert_eq!(fault(br#"{"id":1,"method":"a"} x"#), "json");
-    assert_eq!(fault(br#"[1,2]"#), "json");
-    assert_eq!(fault(b"true"), "json");
-    assert_eq!(fault(b"{\"id\":1,\"method\":"), "json");
-    assert_eq!(fault(b"{\"id\":01,\"method\":\"a\"}"), "json");
-    assert_eq!(fault(b"{\"id\":1,\"method\":\"a\nb\"}"), "json");
+    assert_eq!(fault(b"{\"id\":1,\"method\":\"\xc0\x80\"}"), LineFault::NotUtf8);
+    assert_eq!(fault(b"\xff\xfe{\x00"), LineFault::NotUtf8);
+    assert_eq!(fault(b"{\x00\"\x00i\x00d\x00\"\x00"), LineFault::Json);
+    assert_eq!(fault(b"\xef\xbb\xbf{\"id\":1,\"method\":\"mining.ping\"}"), LineFault::Json);
+    assert_eq!(fault(br#"{"id":1,"method":"\ud800"}"#), LineFault::Json);
+    assert_eq!(fault(br#"{"id":1,"method":"mining.submit","params":["\ud800"]}"#), LineFault::Json);
+    assert_eq!(fault(br#"{"id":1,"method":"a"}{"id":2,"method":"b"}"#), LineFault::Json);
+    assert_eq!(fault(br#"{"id":1,"method":"a"} x"#), LineFault::Json);
+    assert_eq!(fault(br#"[1,2]"#), LineFault::Json);
+    assert_eq!(fault(b"true"), LineFault::Json);
+    assert_eq!(fault(b"{\"id\":1,\"method\":"), LineFault::Json);
+    assert_eq!(fault(b"{\"id\":01,\"method\":\"a\"}"), LineFault::Json);
+    assert_eq!(fault(b"{\"id\":1,\"method\":\"a\nb\"}"), LineFault::Json);
 }
 
 #[test]
 fn s13_other_protocols_are_named() {
-    assert_eq!(fault(&[0x16, 0x03, 0x01, 0x02, 0x00]), "tls_on_plain");
-    assert_eq!(fault(b"GET / HTTP/1.1"), "http");
-    assert_eq!(fault(b"POST /x HTTP/1.1"), "http");
-    assert_eq!(fault(b"SSH-2.0-OpenSSH_9.2"), "ssh");
-    assert_eq!(fault(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2"), "proxy_header");
-    assert_eq!(fault(b"\0"), "proxy_header");
-    assert_eq!(fault(b"QUIT"), "proxy_header");
+    assert_eq!(fault(&[0x16, 0x03, 0x01, 0x02, 0x00]), LineFault::TlsOnPlain);
+    assert_eq!(fault(b"GET / HTTP/1.1"), LineFault::Http);
+    assert_eq!(fault(b"POST /x HTTP/1.1"), LineFault::Http);
+    assert_eq!(fault(b"SSH-2.0-OpenSSH_9.2"), LineFault::Ssh);
+    assert_eq!(fault(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2"), LineFault::ProxyHeader);
+    assert_eq!(fault(b"\0"), LineFault::ProxyHeader);
+    assert_eq!(fault(b"QUIT"), LineFault::ProxyHeader);
     assert_eq!(LineFault::sniff(b"\r\n\r\n\0\r\nQUIT\n!"), Some(LineFault::ProxyHeader));
     assert_eq!(LineFault::sniff(b"{\"id\":1}"), None);
 }
@@ -131,10 +131,13 @@ fn s18_params_that_are_no_array_get_error_20_and_too_many_close() {
         format!("{{\"id\":1,\"method\":\"mining.foo\",\"params\":[{}0]}}", "0,".repeat(count - 1))
     };
     assert!(parse_client(many(16).as_bytes()).is_ok());
-    assert_eq!(fault(many(17).as_bytes()), "too_many_params");
-    assert_eq!(fault(many(1000).as_bytes()), "too_many_params");
+    assert_eq!(fault(many(17).as_bytes()), LineFault::TooManyParams);
+    assert_eq!(fault(many(1000).as_bytes()), LineFault::TooManyParams);
     let keys: String = (0..20).map(|key| format!(",\"k{key}\":1")).collect();
-    assert_eq!(fault(format!("{{\"id\":1,\"method\":\"a\"{keys}}}").as_bytes()), "too_many_params");
+    assert_eq!(
+        fault(format!("{{\"id\":1,\"method\":\"a\"{keys}}}").as_bytes()),
+        LineFault::TooManyParams
+    );
 }
 
 #[test]
@@ -366,7 +369,7 @@ fn s69_more_than_sixteen_extensions_close() {
     };
     extensions(&names(16), |read| assert_eq!(read.unwrap().len(), 16));
     let text = format!("{{\"id\":1,\"method\":\"mining.configure\",\"params\":{}}}", names(100));
-    assert_eq!(fault(text.as_bytes()), "too_many_params");
+    assert_eq!(fault(text.as_bytes()), LineFault::TooManyParams);
 }
 
 #[test]

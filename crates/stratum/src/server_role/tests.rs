@@ -100,7 +100,7 @@ fn s14_the_fifth_message_before_a_subscribe_is_answered_closes() {
     ));
     assert_eq!(
         miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#),
-        ServerEvent::Close("prehandshake_queue")
+        ServerEvent::TooManyCalls
     );
     miner.role.accept_subscription(&Id::number(1), "s", &[7], 4, &mut Vec::new());
     assert_eq!(miner.send(r#"{"id":1,"method":"mining.ping","params":[]}"#), ServerEvent::Answered);
@@ -131,7 +131,7 @@ fn s16_s17_unknown_methods_are_answered_and_server_methods_are_abuse() {
     let mut miner = Miner::ready();
     assert_eq!(
         miner.send(r#"{"id":5,"method":"mining.foo","params":[]}"#),
-        ServerEvent::Abuse("unknown_method")
+        ServerEvent::Abuse(Abuse::UnknownMethod)
     );
     assert_eq!(
         miner.written(),
@@ -141,7 +141,7 @@ fn s16_s17_unknown_methods_are_answered_and_server_methods_are_abuse() {
         ["mining.notify", "mining.set_difficulty", "client.reconnect", "mining.set_extranonce"]
     {
         let text = format!("{{\"id\":5,\"method\":\"{method}\",\"params\":[]}}");
-        assert_eq!(miner.send(&text), ServerEvent::Abuse("server_method"), "{method}");
+        assert_eq!(miner.send(&text), ServerEvent::Abuse(Abuse::ServerMethod), "{method}");
         assert!(miner.written().contains("[20,"));
     }
 }
@@ -174,7 +174,7 @@ fn s23_eight_names_are_taken_and_repeats_are_free() {
     miner.written();
     assert_eq!(
         miner.send(r#"{"id":2,"method":"mining.authorize","params":["u.9","x"]}"#),
-        ServerEvent::Abuse("too_many_workers")
+        ServerEvent::Abuse(Abuse::TooManyWorkers)
     );
     assert_eq!(
         miner.written(),
@@ -225,7 +225,7 @@ fn s24_worker_names_are_short_plain_ascii() {
     let mut miner = Miner::new();
     assert_eq!(
         miner.send(r#"{"id":2,"method":"mining.authorize","params":["a b","x"]}"#),
-        ServerEvent::Abuse("worker_name")
+        ServerEvent::Abuse(Abuse::WorkerName)
     );
     assert!(miner.written().contains("[24,"));
 }
@@ -249,22 +249,22 @@ fn a_refused_worker_gets_24_and_is_not_known() {
 #[test]
 fn s27_to_s29_submits_out_of_turn_are_answered_and_named() {
     let mut miner = Miner::new();
-    assert_eq!(miner.send(SUBMIT), ServerEvent::Abuse("submit_before_subscribe"));
+    assert_eq!(miner.send(SUBMIT), ServerEvent::BadSubmit(SubmitFault::BeforeSubscribe));
     assert_eq!(
         miner.written(),
         "{\"id\":4,\"result\":null,\"error\":[25,\"Not subscribed\",null]}\n"
     );
     miner.subscribe();
     miner.written();
-    assert_eq!(miner.send(SUBMIT), ServerEvent::Abuse("submit_unauthorized"));
+    assert_eq!(miner.send(SUBMIT), ServerEvent::BadSubmit(SubmitFault::Unauthorized));
     assert!(miner.written().contains("[24,"));
     miner.authorize("other");
     miner.written();
-    assert_eq!(miner.send(SUBMIT), ServerEvent::Abuse("submit_unauthorized"));
+    assert_eq!(miner.send(SUBMIT), ServerEvent::BadSubmit(SubmitFault::Unauthorized));
     assert!(miner.written().contains("[24,"));
     assert_eq!(
         miner.send(r#"{"id":4,"method":"mining.submit","params":["u.w"]}"#),
-        ServerEvent::Abuse("submit_malformed")
+        ServerEvent::BadSubmit(SubmitFault::Malformed)
     );
     assert!(miner.written().contains("[20,"));
     let mut ready = Miner::ready();
@@ -277,13 +277,16 @@ fn s18_malformed_calls_are_answered_once() {
     let mut miner = Miner::ready();
     assert_eq!(
         miner.send(r#"{"id":7,"method":"mining.authorize","params":{}}"#),
-        ServerEvent::Abuse("malformed")
+        ServerEvent::Abuse(Abuse::Malformed)
     );
     assert_eq!(
         miner.written(),
         "{\"id\":7,\"result\":null,\"error\":[20,\"params must be an array\",null]}\n"
     );
-    assert_eq!(miner.send(r#"{"id":{},"method":"mining.ping"}"#), ServerEvent::Abuse("malformed"));
+    assert_eq!(
+        miner.send(r#"{"id":{},"method":"mining.ping"}"#),
+        ServerEvent::Abuse(Abuse::Malformed)
+    );
     assert!(miner.written().starts_with("{\"id\":null,"));
 }
 
@@ -484,7 +487,7 @@ proptest! {
             let text = format!("{{\"id\":{at},\"method\":\"{}\",\"params\":{params}}}", METHODS[*method]);
             let mut out = Vec::new();
             let event = role.receive(parse_client(text.as_bytes()).unwrap().unwrap(), &mut out);
-            if matches!(event, ServerEvent::Close(_)) {
+            if matches!(event, ServerEvent::TooManyCalls) {
                 prop_assert!(out.is_empty());
                 break;
             }

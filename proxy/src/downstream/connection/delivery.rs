@@ -8,7 +8,8 @@ use tracing::error;
 
 use super::Connection;
 use super::stuck::Stuck;
-use crate::outcome::{Counted, Outcome, Worth};
+use crate::outcome::{Counted, Worth};
+use crate::reasons::Reject;
 use crate::session::{Forward, Input, Outbox};
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
@@ -17,7 +18,7 @@ impl Connection {
     pub(super) fn deliver(&mut self, now: Instant, out: &mut Outbox) {
         for counted in out.counts.drain(..) {
             let worth = counted.worth;
-            if counted.reason.is_some() {
+            if counted.reject.is_some() {
                 self.entry.handle.tally.reject();
             }
             let machine = self.presence.as_ref().map(|presence| &*presence.stats);
@@ -101,8 +102,8 @@ impl Connection {
             error!(header = %const_hex::encode(proof.header), "block_lost: its upstream is gone");
         }
         let target = Some(share.work.job.upstream.target);
-        let (outcome, reason) = (Outcome::Unresolved, Some("unresolved"));
-        let counted = Counted { outcome, reason, worth: None, target, record: share.record };
+        let refused = Counted::refused(Reject::Unresolved, target);
+        let counted = Counted { record: share.record, ..refused };
         self.shared.books.ended(counted, share.machine.as_deref());
     }
 }

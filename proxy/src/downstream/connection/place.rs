@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::Connection;
 use crate::downstream::Downstream;
-use crate::reasons::Alarm;
+use crate::reasons::{Alarm, CloseReason};
 use crate::seating::{Place, Said};
 use crate::session::{Correction, Input, Outbox};
 use crate::sessions::SessionState;
@@ -88,7 +88,7 @@ impl Connection {
             }
             Place::Nowhere => self.idle(SessionState::Waiting, now),
             Place::Parked => self.idle(SessionState::Parked, now),
-            Place::Released => out.close = Some("released"),
+            Place::Released => out.close = Some(CloseReason::Released),
         }
     }
 

@@ -15,7 +15,7 @@ impl Driver {
 
     /// Says a line often, until the session is closed. Returns how often it was said, and why it
     /// was closed.
-    fn say_until_closed(&mut self, line: &str, most: usize) -> (usize, Option<&'static str>) {
+    fn say_until_closed(&mut self, line: &str, most: usize) -> (usize, Option<CloseReason>) {
         for said in 1..=most {
             self.say(line);
             if let Some(reason) = self.out.close {
@@ -34,7 +34,13 @@ impl Driver {
         match self.say(&line).as_slice() {
             [] => -1,
             [answer] if answer["result"] == true => 0,
-            [answer] => answer["error"][0].as_i64().expect("a code"),
+            [answer] => {
+                let told = answer["error"][0].as_i64().expect("a code");
+                let counted = self.out.counts.last().and_then(|counted| counted.reject);
+                // The share log has the code that the miner was told.
+                assert_eq!(counted.map(|reject| i64::from(reject.code().code())), Some(told));
+                told
+            }
             more => panic!("answered more than once: {more:?}"),
         }
     }
@@ -56,22 +62,34 @@ const NTIME: &str = "\"6b49d200\"";
 #[test]
 fn requests_that_break_the_protocol_add_up_to_a_close() {
     for (id, line, closes) in [
-        ("S04", "", Some((17, "empty_lines"))),
-        ("S04", "\r", Some((17, "empty_lines"))),
-        ("S08", r#"{"id":{},"method":"mining.ping","params":[]}"#, Some((17, "malformed"))),
+        ("S04", "", Some((17, CloseReason::EmptyLines))),
+        ("S04", "\r", Some((17, CloseReason::EmptyLines))),
+        (
+            "S08",
+            r#"{"id":{},"method":"mining.ping","params":[]}"#,
+            Some((17, CloseReason::Malformed)),
+        ),
         ("S16", r#"{"id":7,"method":"mining.foo","params":[]}"#, None),
-        ("S17", r#"{"id":7,"method":"mining.notify","params":[]}"#, Some((17, "server_method"))),
+        (
+            "S17",
+            r#"{"id":7,"method":"mining.notify","params":[]}"#,
+            Some((17, CloseReason::ServerMethod)),
+        ),
         (
             "S17",
             r#"{"id":7,"method":"mining.set_difficulty","params":[1]}"#,
-            Some((17, "server_method")),
+            Some((17, CloseReason::ServerMethod)),
         ),
         (
             "S17",
             r#"{"id":7,"method":"client.reconnect","params":["evil",1]}"#,
-            Some((17, "server_method")),
+            Some((17, CloseReason::ServerMethod)),
         ),
-        ("S18", r#"{"id":7,"method":"mining.subscribe","params":{}}"#, Some((17, "malformed"))),
+        (
+            "S18",
+            r#"{"id":7,"method":"mining.subscribe","params":{}}"#,
+            Some((17, CloseReason::Malformed)),
+        ),
         ("S77", r#"{"id":7,"method":"mining.ping","params":[]}"#, None),
     ] {
         let got = Driver::ready().say_until_closed(line, 1000);
@@ -80,7 +98,11 @@ fn requests_that_break_the_protocol_add_up_to_a_close() {
     }
     let mut driver = Driver::new();
     let ping = r#"{"id":7,"method":"mining.ping","params":[]}"#;
-    assert_eq!(driver.say_until_closed(ping, 1000), (5, Some("prehandshake_queue")), "S14");
+    assert_eq!(
+        driver.say_until_closed(ping, 1000),
+        (5, Some(CloseReason::PrehandshakeQueue)),
+        "S14"
+    );
 }
 
 #[test]
@@ -125,7 +147,7 @@ fn s22_names_are_looked_at_one_a_wait_and_a_flood_is_closed() {
 
     let mut flood = Driver::new();
     flood.say(SUBSCRIBE);
-    assert_eq!(flood.say_until_closed(bad, 15_000), (17, Some("authorize_flood")));
+    assert_eq!(flood.say_until_closed(bad, 15_000), (17, Some(CloseReason::AuthorizeFlood)));
 }
 
 #[test]
@@ -305,7 +327,7 @@ fn s45_random_nonces_get_23_and_climb_the_ladder() {
         }
     }
     assert!(low > 950, "one in 256 is a share by chance and begins the ladder anew: {low}");
-    assert_eq!(driver.out.close, Some("bad_shares"));
+    assert_eq!(driver.out.close, Some(CloseReason::BadShares));
     assert!(driver.out.forwards.is_empty());
     let last: Vec<Correction> = steps.iter().rev().take(3).map(|(_, step)| *step).collect();
     assert_eq!(last, [Correction::Close, Correction::Reconnect, Correction::Renew], "{steps:?}");
