@@ -122,7 +122,7 @@ pub struct Evidence {
     pub metered: bool,
     /// The feeds on its path that have meters, bottom-up.
     pub figures: Vec<Figure>,
-    /// No machine is held for it any more, and those that were mine again or had their time to.
+    /// No machine is held for it any more, and those that were mine again.
     pub released: bool,
     /// The wall clock was stepped: nothing is over by its word.
     pub doubtful: bool,
@@ -267,9 +267,9 @@ impl Commitment {
         let over = wall >= lease.ends();
         match self.phase {
             Phase::Closed => None,
-            Phase::Releasing => evidence
-                .released
-                .then(|| (Phase::Closed, "every machine is back or had its time to".to_owned())),
+            Phase::Releasing => {
+                evidence.released.then(|| (Phase::Closed, "every machine is back".to_owned()))
+            }
             _ if over && !evidence.doubtful => {
                 let why = lease.cancelled_at.map_or_else(
                     || format!("ended at {}", lease.end),

@@ -19,7 +19,7 @@ pub use commands::{Answer, Command, Refused};
 use crate::commitment::Commitment;
 use crate::facility::Policy;
 use crate::inventory::{Inventory, MachineState, Overflow};
-use crate::lease::{Lease, later};
+use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use outbox::Outbox;
@@ -86,9 +86,6 @@ pub struct Core {
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
-    /// Machines that were set free and have yet to mine, and when they are given up, by the lease
-    /// that held them.
-    coming_back: BTreeMap<LeaseId, BTreeMap<MachineId, Timestamp>>,
     /// Machines whose turn to come back fell into a time without a permit: they get another one,
     /// few at once.
     overdue: BTreeMap<MachineId, Chosen>,
@@ -139,7 +136,6 @@ impl Core {
             leases: Vec::new(),
             commitments: BTreeMap::new(),
             states: BTreeMap::new(),
-            coming_back: BTreeMap::new(),
             overdue: BTreeMap::new(),
             began: None,
             plan: None,
@@ -246,7 +242,7 @@ impl Core {
         self.leases = self.state.open().map(|standing| standing.lease.clone()).collect();
         let open: BTreeSet<&LeaseId> = self.leases.iter().map(|lease| &lease.id).collect();
         self.commitments.retain(|lease, _| open.contains(lease));
-        self.coming_back.retain(|lease, _| open.contains(lease));
+        self.selection.returning.retain(|_, returning| open.contains(&returning.lease));
         self.planned_in.retain(|lease, _| open.contains(lease));
         for standing in self.state.open() {
             self.commitments.entry(standing.lease.id.clone()).or_insert_with(|| {
@@ -266,6 +262,7 @@ impl Core {
             self.fleet = fleet;
             self.replan = true;
         }
+        self.see_who_is_back(now);
         self.read_states(wall, now);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
@@ -300,7 +297,6 @@ impl Core {
         self.replan = false;
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let changes = plan::diff(self.plan.as_ref(), &plan);
-        self.remember_released(wall);
         if !self.permitted_at(now) {
             self.remember_overdue(wall);
         }
@@ -342,24 +338,13 @@ impl Core {
         self.note(event, wall);
     }
 
-    /// Remembers the machines whose time off is over at `wall`: their lease is not over until they
-    /// mine, or had the time.
-    fn remember_released(&mut self, wall: Timestamp) {
-        for (machine, chosen) in self.selection.iter() {
-            let (Some(lease), Some(until)) = (&chosen.lease, chosen.until) else { continue };
-            if until > wall
-                || self.selection.current(machine, wall).is_some()
-                || !self.commitments.contains_key(lease)
-            {
-                continue;
-            }
-            let restore =
-                self.policy.group(&chosen.group).map_or(Duration::ZERO, |group| group.restore_p95);
-            self.coming_back
-                .entry(lease.clone())
-                .or_default()
-                .insert(machine.clone(), later(until, restore));
-        }
+    /// Forgets the machines that mine again, and those that no group claims any more.
+    fn see_who_is_back(&mut self, now: Instant) {
+        let mut returning = std::mem::take(&mut self.selection.returning);
+        returning.retain(|machine, returning| {
+            !self.inventory.is_back(&self.policy, machine, returning, now)
+        });
+        self.selection.returning = returning;
     }
 
     /// Remembers the machines whose time off is over at `wall`, but that nothing has allowed to

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::admit::shed_time;
 use crate::facility::Policy;
 use crate::lease::{Lease, later};
-use crate::plan::{Chosen, Fleet, Known, Selection};
+use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
 use crate::tree::Population;
 use crate::view::{MachineView, ReceiverRole, ReceiverView};
 
@@ -38,6 +38,8 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
     Running,
+    /// Its time off is over, and it has not been seen to mine since.
+    Returning,
     /// It was told to go and has time left to.
     Commanded,
     /// Its device says asleep; the proxy has yet to see that no share comes.
@@ -370,8 +372,7 @@ impl Inventory {
         if self.lies(machine, device, wall) || report.failures >= policy.failsafe.retries.max(1) {
             return MachineState::Disobedient;
         }
-        let fresh =
-            now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+        let fresh = is_live(receiver, policy, now);
         let newer = read_since_told(report, chosen);
         match report.state {
             DeviceState::Asleep if fresh && newer => {
@@ -399,8 +400,7 @@ impl Inventory {
             let chosen = held.current(machine, wall)?;
             let (device, receiver) = self.device(machine)?;
             let report = &device.report;
-            let fresh =
-                now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after;
+            let fresh = is_live(receiver, policy, now);
             let asleep = report.state == DeviceState::Asleep && read_since_told(report, chosen);
             (fresh && asleep && chosen.means == Means::Device).then(|| machine.clone())
         };
@@ -480,10 +480,8 @@ impl Inventory {
     /// proxy or agent to do what is planned: an agent where `devices` must be reached.
     #[must_use]
     pub fn acked(&self, policy: &Policy, number: Generation, devices: bool, now: Instant) -> bool {
-        let live = |receiver: &&Receiver| {
-            now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after
-        };
-        let mut live = self.receivers.values().filter(live).peekable();
+        let mut live =
+            self.receivers.values().filter(|receiver| is_live(receiver, policy, now)).peekable();
         let any = live.peek().is_some();
         let mut agent = false;
         let all = live.all(|receiver| {
@@ -541,7 +539,10 @@ impl Inventory {
         let view = |id: &MachineId| MachineView {
             machine: id.clone(),
             group: self.group(policy, id).map(|group| policy.groups[group].id.clone()),
-            state: self.state(policy, id, held.current(id, wall), wall, now),
+            state: match self.state(policy, id, held.current(id, wall), wall, now) {
+                MachineState::Running if held.returning.contains_key(id) => MachineState::Returning,
+                state => state,
+            },
             chosen: held.off.get(id).cloned().unwrap_or_default(),
             session: self
                 .sessions(id)
@@ -571,13 +572,41 @@ impl Inventory {
         read || self.sessions(machine).any(|session| session.sessions > 0)
     }
 
-    /// Whether `machine` mines again: its device is awake, or a session of it has work.
+    /// Whether `machine`, which was set free, mines again, or is none of ours any more. Where a
+    /// proxy reports, it has work there; where none does, the device's word is all there is.
+    ///
+    /// What was seen while its last sleep command could still take effect counts for nothing: a
+    /// lease that is cancelled in mid-shedding gives back machines that are yet to fall asleep.
     #[must_use]
-    pub fn mines(&self, machine: &MachineId) -> bool {
-        let awake = self
-            .device(machine)
-            .is_some_and(|(device, _)| device.report.state == DeviceState::Awake);
-        awake && self.sessions(machine).any(|session| session.serving == Serving::Working)
+    pub fn is_back(
+        &self,
+        policy: &Policy,
+        machine: &MachineId,
+        returning: &Returning,
+        now: Instant,
+    ) -> bool {
+        let Some(group) = self.group(policy, machine) else { return true };
+        let working = self.sessions(machine).any(|session| session.serving == Serving::Working);
+        let device = self.device(machine).map(|(device, _)| &device.report);
+        let Some(report) = device.filter(|_| returning.means == Means::Device) else {
+            return working;
+        };
+        let told = report.slept_at.map_or(returning.since, |slept| {
+            let allowed = shed_time(&policy.groups[group]) + policy.dispatch.settle;
+            returning.since.max(later(slept, allowed))
+        });
+        let proxied = self.receivers.values().any(|receiver| {
+            matches!(receiver.view, View::Proxy(_)) && is_live(receiver, policy, now)
+        });
+        match report.state {
+            DeviceState::Asleep => false,
+            DeviceState::Awake => {
+                report.read_at.is_some_and(|read| read >= told) && (working || !proxied)
+            }
+            DeviceState::Unknown => {
+                working && self.last_share(machine).is_some_and(|share| share >= told)
+            }
+        }
     }
 }
 
@@ -586,6 +615,11 @@ impl Inventory {
 fn read_since_told(report: &MachineReport, chosen: &Chosen) -> bool {
     let told = report.slept_at.unwrap_or(chosen.at);
     report.read_at.is_some_and(|read| read >= told)
+}
+
+/// Whether the receiver's last report still counts.
+fn is_live(receiver: &Receiver, policy: &Policy, now: Instant) -> bool {
+    now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after
 }
 
 #[cfg(test)]

@@ -69,6 +69,17 @@ impl Chosen {
     }
 }
 
+/// A machine whose time off is over and that has yet to mine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returning {
+    /// The lease that it was off for.
+    pub lease: LeaseId,
+    /// When it was set free.
+    pub since: Timestamp,
+    /// How it was off.
+    pub means: Means,
+}
+
 /// What is chosen: it outlives plans and restarts, so that machines are not swapped without need.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
@@ -76,6 +87,9 @@ pub struct Selection {
     pub off: BTreeMap<MachineId, Vec<Chosen>>,
     /// When machines were lately set free to mine: they should not go again at once.
     pub woken: BTreeMap<MachineId, Timestamp>,
+    /// Machines that leases gave back and that have yet to mine: their lease is not closed before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub returning: BTreeMap<MachineId, Returning>,
 }
 
 impl Selection {
@@ -99,16 +113,24 @@ impl Selection {
         self.iter().filter(move |(_, chosen)| chosen.lease.as_ref() == Some(lease))
     }
 
+    /// The machines that `lease` gave back and that have yet to mine.
+    pub fn returning_from<'a>(&'a self, lease: &'a LeaseId) -> impl Iterator<Item = &'a MachineId> {
+        self.returning
+            .iter()
+            .filter(move |(_, returning)| returning.lease == *lease)
+            .map(|(machine, _)| machine)
+    }
+
     /// Moves what is over at `now` out of the choices; machines set free are remembered for their
-    /// shortest time awake.
+    /// shortest time awake, and for their lease until they mine.
     pub fn age(&mut self, policy: &Policy, now: Timestamp) {
-        let woken = &mut self.woken;
+        let (woken, returning) = (&mut self.woken, &mut self.returning);
         self.off.retain(|machine, periods| {
-            let last_end = periods
-                .iter()
-                .filter_map(|chosen| chosen.until)
-                .filter(|until| *until <= now)
-                .max();
+            let over = periods.iter().filter_map(|chosen| {
+                let until = chosen.until.filter(|until| *until <= now)?;
+                Some((until, chosen.lease.clone(), chosen.means))
+            });
+            let last = over.max_by_key(|(until, ..)| *until);
             // One time off that another one followed at once: the machine is off since the first
             // began.
             for i in 1..periods.len() {
@@ -119,9 +141,14 @@ impl Selection {
                 }
             }
             periods.retain(|chosen| chosen.until.is_none_or(|until| now < until));
-            if let Some(until) = last_end.filter(|_| !periods.iter().any(|chosen| chosen.at <= now))
-            {
-                woken.insert(machine.clone(), until);
+            if periods.iter().any(|chosen| chosen.at <= now) {
+                // It is off again, for whatever cause: nobody waits for it.
+                returning.remove(machine);
+            } else if let Some((since, lease, means)) = last {
+                woken.insert(machine.clone(), since);
+                if let Some(lease) = lease {
+                    returning.insert(machine.clone(), Returning { lease, since, means });
+                }
             }
             !periods.is_empty()
         });
@@ -208,7 +235,7 @@ pub fn plan(
         made_at: now,
         horizon,
         policy: policy.digest.clone(),
-        selection: Selection { off: swept.selected(), woken: held.woken },
+        selection: Selection { off: swept.selected(), ..held },
         steps,
         rooms: swept.rooms,
         leases: timed.leases,

@@ -19,6 +19,8 @@ struct Machines {
     unconfirmed: bool,
     starved: bool,
     held: bool,
+    /// Some machine was given back and has yet to mine.
+    returning: bool,
 }
 
 impl Core {
@@ -57,17 +59,23 @@ impl Core {
         }
     }
 
-    fn machines_by_lease(&mut self, wall: Timestamp) -> BTreeMap<LeaseId, Machines> {
+    fn machines_by_lease(&self, wall: Timestamp) -> BTreeMap<LeaseId, Machines> {
         let mut by_lease: BTreeMap<LeaseId, Machines> = BTreeMap::new();
         for (machine, chosen) in self.selection.iter() {
             let Some(lease) = &chosen.lease else { continue };
-            if chosen.until.is_some_and(|until| until <= wall) {
+            let over = chosen.until.is_some_and(|until| until <= wall);
+            if over && self.selection.current(machine, wall).is_some() {
                 continue;
             }
             let sum = match by_lease.get_mut(lease) {
                 Some(sum) => sum,
                 None => by_lease.entry(lease.clone()).or_default(),
             };
+            if over {
+                // The next plan counts it among those that return.
+                sum.returning = true;
+                continue;
+            }
             sum.held = true;
             // One that is off for another lease until then shows now whether it is down.
             if !(chosen.passed_on && chosen.at > wall) {
@@ -86,9 +94,8 @@ impl Core {
             );
             sum.unconfirmed |= !settled;
         }
-        let inventory = &self.inventory;
-        for machines in self.coming_back.values_mut() {
-            machines.retain(|machine, given_up| *given_up > wall && !inventory.mines(machine));
+        for returning in self.selection.returning.values() {
+            by_lease.entry(returning.lease.clone()).or_default().returning = true;
         }
         by_lease
     }
@@ -132,8 +139,7 @@ impl Core {
             starved: machines.starved,
             metered: path.first().is_some_and(|feed| feed.meter.is_some()),
             figures: figures.collect(),
-            released: !machines.held
-                && self.coming_back.get(&lease.id).is_none_or(BTreeMap::is_empty),
+            released: !machines.held && !machines.returning,
             doubtful: self.stepped,
         }
     }

@@ -26,6 +26,10 @@ enum Manner {
     Lies,
     /// Says that it sleeps, sends no share, and draws on.
     Idles,
+    /// Once asleep it does not wake.
+    Stays,
+    /// Falls asleep 25 s after it is told, whatever it is told meanwhile, and stays asleep.
+    Late,
 }
 
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Machine {
     manner: Manner,
     /// Told to sleep since.
     told: Option<i64>,
+    /// When it was last told to sleep.
+    slept: Option<i64>,
     /// Whether it draws power.
     draws: bool,
     asleep_says: bool,
@@ -79,6 +85,7 @@ impl World {
                     feed: feed(group.feed.as_str()),
                     device: group.actuator.is_some(),
                     told: None,
+                    slept: None,
                     draws: true,
                     asleep_says: false,
                     last_share: None,
@@ -219,6 +226,7 @@ impl World {
                 .find(|machine| machine.id == change.machine && machine.device)
             {
                 machine.told = sleeps.then_some(self.secs);
+                machine.slept = machine.told.or(machine.slept);
                 if !sleeps {
                     machine.woken = self.secs;
                 }
@@ -226,16 +234,22 @@ impl World {
         }
         self.proxy.advance(wall, now);
         for machine in &mut self.machines {
+            let falls_asleep_at = match machine.manner {
+                Manner::Refuses => None,
+                Manner::Late => machine.slept.map(|slept| slept + 25),
+                _ => machine.told.map(|told| told + 4),
+            };
+            let stays = machine.manner == Manner::Stays && machine.asleep_says;
             match machine.told {
-                Some(since) if self.secs >= since + 4 && machine.manner != Manner::Refuses => {
+                _ if falls_asleep_at.is_some_and(|at| at <= self.secs) => {
                     machine.asleep_says = true;
                     machine.draws = matches!(machine.manner, Manner::Lies | Manner::Idles);
                 }
-                Some(_) => {}
-                None => {
+                None if !stays => {
                     machine.asleep_says = false;
                     machine.draws = true;
                 }
+                _ => {}
             }
             if machine.draws
                 && !(machine.asleep_says && machine.manner == Manner::Idles)
@@ -289,7 +303,7 @@ impl World {
             },
             watts: None,
             read_at: Some(at(self.secs)),
-            slept_at: machine.told.map(at),
+            slept_at: machine.slept.map(at),
             failures: match machine.told {
                 Some(since) if machine.manner == Manner::Refuses => {
                     u32::try_from((self.secs - since) / 5).unwrap()
@@ -320,8 +334,12 @@ impl World {
         };
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
-            sessions: 1,
-            serving: if machine.told.is_some() { Serving::Parked } else { Serving::Working },
+            sessions: u32::from(machine.told.is_some() || machine.draws),
+            serving: match machine.told {
+                Some(_) => Serving::Parked,
+                None if machine.draws => Serving::Working,
+                None => Serving::Gone,
+            },
             shares: 0,
             work: 0.0,
             last_share_at: machine.last_share.map(at),

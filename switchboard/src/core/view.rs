@@ -28,6 +28,9 @@ impl Core {
             let state = self.states.get(machine).copied().unwrap_or(MachineState::Running);
             *machines.entry(state).or_insert(0) += 1;
         }
+        for _ in self.selection.returning_from(id) {
+            *machines.entry(MachineState::Returning).or_insert(0) += 1;
+        }
         let breaches = live.map_or(&standing.breaches, |live| &live.breaches);
         Some(LeaseView {
             id: lease.id.clone(),
