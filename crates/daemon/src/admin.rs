@@ -13,36 +13,29 @@
 //! | 5 wrong tokens a minute from an address | 429; the right token is still taken |
 
 mod access;
+mod connection;
 mod error;
 mod guard;
 mod json;
 mod network;
 mod token;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tracing::{debug, error, info, warn};
 
 pub use access::{require_token, with_token};
@@ -52,7 +45,7 @@ pub use json::{ApiJson, from_json};
 pub use network::{Network, NetworkError};
 pub use token::{TOKEN_MIN, Token, TokenError};
 
-use crate::clock;
+use connection::{refuse, serve};
 use guard::{Guard, Trusted};
 
 /// The metrics of a process, to register in and to show.
@@ -72,7 +65,6 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest request body in bytes, unless a route sets another.
 pub const BODY_MAX: usize = 64 * 1024;
 
-const HEADERS_MAX: usize = 16 * 1024;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// A bound listener. Set it up with the methods that return it, then [`Self::run`] it.
@@ -279,78 +271,9 @@ fn show_ready(readiness: Option<&Readiness>, trusted: Trusted) -> Response {
     (status, Json(body)).into_response()
 }
 
-/// Says no to a connection too many, without waiting for it to read that.
-fn refuse(stream: TcpStream) {
-    debug!("admin connection refused: too many");
-    let answer =
-        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    let _ = stream.try_write(answer);
-}
-
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     if ended.is_err_and(|err| err.is_panic()) {
         error!("an admin request panicked");
-    }
-}
-
-/// Serves one connection until it closes, breaks a bound, or the process stops.
-async fn serve(stream: TcpStream, peer: Peer, routes: Router, cancel: CancellationToken) {
-    let (answered, mut read_by) = watch::channel(None::<Instant>);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (routes, answered) = (routes.clone(), answered.clone());
-        async move {
-            answered.send_replace(None);
-            let mut request: Request = request.map(Body::new);
-            request.extensions_mut().insert(peer);
-            let response = routes.oneshot(request).await?;
-            // A stream has no known length, and may be read for as long as it lasts.
-            if response.body().size_hint().exact().is_some() {
-                answered.send_replace(Some(clock::now() + READ_TIMEOUT));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(err) = ended {
-                    debug!(remote = %peer.remote, %err, "admin connection ended");
-                }
-                return;
-            }
-            () = overdue(&mut read_by) => {
-                debug!(remote = %peer.remote, "admin connection closed: reads too slowly");
-                return;
-            }
-            () = cancel.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-/// Waits until the instant last sent has passed.
-async fn overdue(read_by: &mut watch::Receiver<Option<Instant>>) {
-    loop {
-        let until = *read_by.borrow_and_update();
-        let changed = match until {
-            Some(at) => match tokio::time::timeout_at(at.into(), read_by.changed()).await {
-                Ok(changed) => changed,
-                Err(_) => return,
-            },
-            None => read_by.changed().await,
-        };
-        if changed.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

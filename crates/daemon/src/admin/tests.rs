@@ -1,18 +1,24 @@
 //! The listener against callers that are slow, hostile or mistaken (docs/faults.md, H), over real
 //! sockets.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::routing::post;
 use hyper::body::Frame;
 use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
 
+use super::connection::HEADERS_MAX;
 use super::*;
+use crate::clock;
 use crate::settings::Secret;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
