@@ -446,8 +446,7 @@ impl Http {
     pub(crate) fn delete(&self, path: &str) -> (u16, Value) {
         let request = self.agent.delete(format!("{}{path}", self.url));
         let request = request.header("authorization", format!("Bearer {TOKEN}"));
-        // Every change must name it, body or not: no page of another site can send it unasked.
-        answer(request.header("content-type", "application/json").call())
+        answer(request.call())
     }
 }
 

@@ -82,7 +82,7 @@ impl Guard {
         check_origin(request.headers(), &host)?;
         check_query(request.uri().query().unwrap_or_default())?;
         check_encoding(request.headers())?;
-        if is_mutating(request.method()) && !is_json(request.headers()) {
+        if must_be_json(request) && !is_json(request.headers()) {
             return Err(wrong_type());
         }
         let near = peer.is_some_and(|peer| self.is_near(peer.remote.ip()));
@@ -184,6 +184,16 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 /// Whether a request may change something.
 pub(super) fn is_mutating(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether a request must say that it is JSON. A page of another site can have a browser send a POST
+/// of other types, or without any, and without a question beforehand; not so a DELETE, which needs a
+/// type only for the body that it has.
+fn must_be_json(request: &Request) -> bool {
+    match *request.method() {
+        Method::DELETE => !request.body().is_end_stream(),
+        _ => is_mutating(request.method()),
+    }
 }
 
 /// Gives the router's own bare answers the shape of all errors.

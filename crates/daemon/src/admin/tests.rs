@@ -44,6 +44,7 @@ fn routes() -> Router {
                 ApiError::conflict("shortfall", "short by 5 kW").field("kw").into_response()
             }),
         )
+        .route("/v1/leases/n-7", post(async || ()).delete(async || StatusCode::NO_CONTENT))
         .route("/large", get(async || "x".repeat(64 * 1024 * 1024)))
         .route("/ticks", get(async || Body::new(Ticks::new())))
         .route("/panics", get(async || -> &'static str { panic!("on purpose") }))
@@ -242,6 +243,28 @@ async fn only_json_changes_anything() {
         let answer =
             served.post(&format!("authorization: Bearer {TOKEN}\r\n{kind}"), "{\"kw\":5}").await;
         assert_eq!(status(&answer), 415, "{kind}");
+    }
+    // A page of another site cannot send a DELETE without asking first, a POST it can.
+    let bearer_only = format!("authorization: Bearer {TOKEN}\r\n");
+    for (request, want) in [
+        ("DELETE /v1/leases/n-7 HTTP/1.1\r\nhost: localhost\r\n", 204),
+        ("DELETE /v1/leases/n-7 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n", 204),
+        ("POST /v1/leases/n-7 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n", 415),
+    ] {
+        let close = "connection: close\r\n\r\n";
+        let answer = served.raw(format!("{request}{bearer_only}{close}")).await;
+        assert_eq!(status(&answer), want, "{request}: {answer}");
+    }
+    for (headers, body, want) in [
+        (bearer_only.as_str(), "", 204),
+        (&format!("{bearer_only}origin: https://evil\r\n"), "", 403),
+        ("", "", 401),
+        (&bearer_only, "{}", 415),
+        (&bearer(TOKEN), "{}", 204),
+        (&format!("{bearer_only}content-type: text/plain\r\n"), "{}", 415),
+    ] {
+        let answer = served.ask("DELETE /v1/leases/n-7", headers, body).await;
+        assert_eq!(status(&answer), want, "{headers} {body}: {answer}");
     }
     let packed = format!("content-encoding: gzip\r\n{}", bearer(TOKEN));
     assert_eq!(status(&served.post(&packed, "{\"kw\":5}").await), 415);
