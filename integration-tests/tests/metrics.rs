@@ -28,7 +28,8 @@ struct Scrape {
 }
 
 fn scrape(site: &WholeSite) -> Scrape {
-    let Value::String(text) = site.http.get("/metrics") else { panic!("/metrics is text") };
+    let text = site.http.metrics("application/openmetrics-text");
+    assert!(text.ends_with("\n# EOF\n"), "OpenMetrics has an end");
     let mut scrape = Scrape::default();
     let (mut name, mut sample) = (String::new(), String::new());
     for line in text.lines() {
@@ -69,6 +70,34 @@ fn scrape(site: &WholeSite) -> Scrape {
         }
     }
     scrape
+}
+
+/// Families and their types as the classic format names them.
+fn classic(site: &WholeSite) -> BTreeMap<String, String> {
+    let text = site.http.metrics("*/*");
+    assert!(!text.contains("# EOF"), "the classic format has no end mark");
+    let mut families = BTreeMap::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(said) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = said.split_once(' ').expect("a name and a type");
+            name.clone_into(&mut family);
+            assert_eq!(families.insert(name.to_owned(), kind.to_owned()), None, "{name}");
+        } else if let Some(help) = line.strip_prefix("# HELP ") {
+            assert!(help.contains(' '), "{line}");
+        } else {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            let suffix = name.strip_prefix(&family);
+            let known = ["", "_sum", "_count", "_bucket"];
+            assert!(suffix.is_some_and(|suffix| known.contains(&suffix)), "{line} under {family}");
+        }
+    }
+    families
+}
+
+fn as_classic(families: BTreeMap<String, Family>) -> BTreeMap<String, String> {
+    let kind = |kind: &str| if kind == "info" { "gauge" } else { kind }.to_owned();
+    families.into_iter().map(|(name, family)| (name, kind(&family.kind))).collect()
 }
 
 /// What the tables of docs/metrics.md say.
@@ -147,6 +176,7 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
     for (name, family) in &documented {
         assert_eq!(&shown.families[name], family, "{name}");
     }
+    assert_eq!(classic(&site), as_classic(shown.families), "the classic format has the same");
     // Labels from lists in the code: each word is explained.
     let words: BTreeSet<&str> = quoted(&page).collect();
     for (label, values) in &shown.values {
@@ -281,7 +311,7 @@ async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
     site.until_all_mine().await;
     site.until_all_mine().await;
     crate::site::until("served again", || match ask(addr, "/metrics") {
-        Ok(answer) if answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n") => Ok(()),
+        Ok(answer) if answer.starts_with("HTTP/1.1 200") && answer.ends_with('\n') => Ok(()),
         other => Err(format!("{other:.60?}").into()),
     })
     .await;

@@ -414,6 +414,15 @@ impl Http {
         body
     }
 
+    /// The metrics in the format that `accept` asks for.
+    pub(crate) fn metrics(&self, accept: &str) -> String {
+        let request = self.agent.get(format!("{}/metrics", self.url)).header("accept", accept);
+        match answer(request.call()) {
+            (200, Value::String(text)) => text,
+            other => panic!("/metrics: {other:?}"),
+        }
+    }
+
     /// Asks, whatever the answer.
     pub(crate) fn ask(&self, path: &str) -> (u16, Value) {
         answer(self.agent.get(format!("{}{path}", self.url)).call())

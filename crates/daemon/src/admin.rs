@@ -15,6 +15,7 @@
 mod access;
 mod connection;
 mod error;
+mod exposition;
 mod guard;
 mod json;
 mod network;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -141,7 +142,8 @@ impl Admin {
         self.addr
     }
 
-    /// Shows these metrics at `/metrics`.
+    /// Shows these metrics at `/metrics`, as OpenMetrics or in the classic format of Prometheus, as
+    /// the caller asks.
     #[must_use]
     pub fn metrics(self, metrics: Metrics) -> Self {
         Self { metrics: Some(metrics), ..self }
@@ -231,7 +233,11 @@ async fn close_unread(request: Request, next: Next) -> Response {
 }
 
 fn own_routes(metrics: Option<Metrics>, readiness: Option<Readiness>) -> Router {
-    let show = move || std::future::ready(show_metrics(metrics.as_ref()));
+    let metrics = metrics.unwrap_or_default();
+    let show = move |headers: HeaderMap| {
+        let registry = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        std::future::ready(exposition::show(&registry, &headers))
+    };
     let ready = move |Extension(trusted): Extension<Trusted>| {
         std::future::ready(show_ready(readiness.as_ref(), trusted))
     };
@@ -240,20 +246,6 @@ fn own_routes(metrics: Option<Metrics>, readiness: Option<Readiness>) -> Router 
         .route("/readyz", get(ready))
         .route("/livez", get(async || "ok\n"))
         .route("/healthz", get(async || "ok\n"))
-}
-
-fn show_metrics(metrics: Option<&Metrics>) -> Response {
-    let mut text = String::new();
-    if let Some(metrics) = metrics {
-        let registry = metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
-            return ApiError::internal("metrics could not be written").into_response();
-        }
-    } else {
-        text.push_str("# EOF\n");
-    }
-    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-        .into_response()
 }
 
 fn show_ready(readiness: Option<&Readiness>, trusted: Trusted) -> Response {

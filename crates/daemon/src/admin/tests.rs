@@ -396,11 +396,15 @@ async fn metrics_and_readiness_are_shown() {
     })
     .await;
     let answer = served.ask("GET /metrics", "", "").await;
-    assert!(answer.contains("application/openmetrics-text"), "{answer}");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{answer}");
+    assert!(answer.ends_with("counter\ntieline_test_things_total 1\n"), "{answer}");
+    let accept = "accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n";
+    let answer = served.ask("GET /metrics", accept, "").await;
     assert!(
-        answer.contains("tieline_test_things_total 1") && answer.ends_with("# EOF\n"),
+        answer.contains("content-type: application/openmetrics-text; version=1.0.0"),
         "{answer}"
     );
+    assert!(answer.ends_with("tieline_test_things_total 1\n# EOF\n"), "{answer}");
     assert!(!answer.contains(TOKEN));
     let answer = served.ask("GET /readyz", "", "").await;
     assert_eq!(status(&answer), 503);
