@@ -4,7 +4,7 @@
 //!
 //! | bound | at it |
 //! | --- | --- |
-//! | 64 connections | the next gets 503 and is closed |
+//! | 64 connections, 8 more from this machine | the one idle for longest is closed, else one that has been slow with its request or with reading for 1 s; if there is none, the next gets 503 and is closed |
 //! | 5 s for a request's headers, also when idle | closed |
 //! | 16 KiB, 100 headers | 431, closed |
 //! | 64 KiB body ([`axum::extract::DefaultBodyLimit`] on a route changes it) | 413 |
@@ -19,6 +19,7 @@ mod exposition;
 mod guard;
 mod json;
 mod network;
+mod places;
 mod token;
 
 use std::net::SocketAddr;
@@ -46,8 +47,10 @@ pub use json::{ApiJson, from_json};
 pub use network::{Network, NetworkError};
 pub use token::{TOKEN_MIN, Token, TokenError};
 
+use crate::clock;
 use connection::{refuse, serve};
 use guard::{Guard, Trusted};
+use places::Places;
 
 /// The metrics of a process, to register in and to show.
 pub type Metrics = Arc<Mutex<Registry>>;
@@ -57,6 +60,9 @@ type Readiness = Arc<dyn Fn() -> (bool, Value) + Send + Sync>;
 
 /// Connections at a time.
 pub const CONNECTIONS_MAX: usize = 64;
+/// Connections from this machine beyond [`CONNECTIONS_MAX`], when all of those are in use: an
+/// operator can look and act, whoever else keeps the listener busy.
+pub const CONNECTIONS_KEPT: usize = 8;
 /// Time for a request's headers.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time until the answer begins.
@@ -178,17 +184,27 @@ impl Admin {
         let routes = with_token(guard::guarded(routes, guard), token)
             .layer(middleware::from_fn(close_unread));
         info!(%addr, "admin listening");
-        let mut connections = JoinSet::new();
+        let (places, mut connections) = (Places::default(), JoinSet::new());
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report_panic(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() >= CONNECTIONS_MAX => refuse(stream),
                     Ok((stream, remote)) => {
+                        let is_local = remote.ip().to_canonical().is_loopback();
+                        let mut place = places.take(is_local, clock::now());
+                        if place.is_none() {
+                            // Those that came just before may not have been looked at yet.
+                            tokio::task::yield_now().await;
+                            place = places.take(is_local, clock::now());
+                        }
+                        let Some(place) = place else {
+                            refuse(stream);
+                            continue;
+                        };
                         let local = stream.local_addr().unwrap_or(addr);
-                        let task = serve(stream, Peer { remote, local }, routes.clone(), cancel.clone());
-                        connections.spawn(task);
+                        let peer = Peer { remote, local };
+                        connections.spawn(serve(stream, peer, place, routes.clone(), cancel.clone()));
                     }
                     Err(err) => {
                         warn!(%err, "admin accept failed");

@@ -1,5 +1,7 @@
 //! One connection of the listener, from its first byte to its close. What the requests mean is left
-//! to the routes.
+//! to the routes, and how many connections there may be to [`super::places`].
+
+mod watched;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -19,8 +21,10 @@ use tower::ServiceExt;
 use tracing::debug;
 
 use super::guard::Peer;
+use super::places::Place;
 use super::{HEADER_TIMEOUT, READ_TIMEOUT};
 use crate::clock;
+use watched::{WatchedBody, WatchedStream};
 
 /// Longest head of a request in bytes.
 pub(super) const HEADERS_MAX: usize = 16 * 1024;
@@ -33,26 +37,34 @@ pub(super) fn refuse(stream: TcpStream) {
     let _ = stream.try_write(answer);
 }
 
-/// Serves one connection until it closes, breaks a bound, or the process stops.
+/// Serves one connection until it closes, breaks a bound, loses its place, or the process stops.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: Peer,
+    place: Place,
     routes: Router,
     cancel: CancellationToken,
 ) {
     let (answered, mut read_by) = watch::channel(None::<Instant>);
+    let progress = place.progress.clone();
+    let stream = WatchedStream::new(stream, progress.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (routes, answered) = (routes.clone(), answered.clone());
+        let (routes, answered, progress) = (routes.clone(), answered.clone(), progress.clone());
         async move {
             answered.send_replace(None);
-            let mut request: Request = request.map(Body::new);
+            progress.request(!request.body().is_end_stream(), clock::now());
+            let mut request: Request =
+                request.map(|body| Body::new(WatchedBody::of_request(body, progress.clone())));
             request.extensions_mut().insert(peer);
             let response = routes.oneshot(request).await?;
             // A stream has no known length, and may be read for as long as it lasts.
-            if response.body().size_hint().exact().is_some() {
-                answered.send_replace(Some(clock::now() + READ_TIMEOUT));
+            let is_stream = response.body().size_hint().exact().is_none();
+            let now = clock::now();
+            if !is_stream {
+                answered.send_replace(Some(now + READ_TIMEOUT));
             }
-            Ok::<_, Infallible>(response)
+            progress.answer(is_stream, now);
+            Ok::<_, Infallible>(response.map(|body| WatchedBody::of_answer(body, progress)))
         }
     });
     let connection = http1::Builder::new()
@@ -72,6 +84,10 @@ pub(super) async fn serve(
             }
             () = overdue(&mut read_by) => {
                 debug!(remote = %peer.remote, "admin connection closed: reads too slowly");
+                return;
+            }
+            () = place.lost.cancelled() => {
+                debug!(remote = %peer.remote, "admin connection closed: its place is needed");
                 return;
             }
             () = cancel.cancelled(), if !stopping => {

@@ -4,9 +4,10 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::routing::post;
 use hyper::body::Frame;
@@ -45,10 +46,14 @@ fn routes() -> Router {
             }),
         )
         .route("/v1/leases/n-7", post(async || ()).delete(async || StatusCode::NO_CONTENT))
-        .route("/large", get(async || "x".repeat(64 * 1024 * 1024)))
+        .route("/large", get(async || LARGE.clone()))
         .route("/ticks", get(async || Body::new(Ticks::new())))
+        .route("/hangs", get(async || std::future::pending::<()>().await))
         .route("/panics", get(async || -> &'static str { panic!("on purpose") }))
 }
+
+/// More than sockets hold; one text for all who ask.
+static LARGE: LazyLock<Bytes> = LazyLock::new(|| "x".repeat(64 * 1024 * 1024).into());
 
 /// Sends a byte every 20 s, three times: a stream that outlasts every deadline.
 struct Ticks(u32, Pin<Box<tokio::time::Sleep>>);
@@ -60,7 +65,7 @@ impl Ticks {
 }
 
 impl HttpBody for Ticks {
-    type Data = axum::body::Bytes;
+    type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
@@ -541,18 +546,86 @@ async fn a_stream_outlasts_the_deadlines() {
     assert_eq!(answer.matches("tick").count(), 3, "{answer}");
 }
 
-#[tokio::test]
-async fn the_65th_connection_is_told_so_and_room_comes_back() {
-    let served = served().await;
+/// Opens connections and says the same on each.
+async fn open(served: &Served, count: usize, said: &str) -> Vec<TcpStream> {
     let mut held = Vec::new();
-    for _ in 0..CONNECTIONS_MAX {
+    for _ in 0..count {
         let mut stream = TcpStream::connect(served.addr).await.unwrap();
-        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-        let mut some = [0; 12];
-        stream.read_exact(&mut some).await.unwrap();
-        assert_eq!(&some, b"HTTP/1.1 200");
+        stream.write_all(said.as_bytes()).await.unwrap();
         held.push(stream);
     }
+    held
+}
+
+/// An operator looks and acts, in less time than any of the deadlines that would free a place.
+async fn look_and_act(served: &Served, who: &str) {
+    let start = clock::now();
+    assert_eq!(status(&served.ask("GET /livez", "", "").await), 200, "{who}");
+    let answer = served.post(&bearer(TOKEN), "{\"kw\":5}").await;
+    assert!(status(&answer) == 200 && answer.ends_with("{\"took\":5}"), "{who}: {answer}");
+    assert!(clock::now() - start < HEADER_TIMEOUT, "{who}");
+}
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    let asked = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for count in [CONNECTIONS_MAX, 200] {
+        for (who, said) in [("silent", ""), ("half a head", &asked[..20]), ("served", asked)] {
+            let served = served().await;
+            let held = open(&served, count, said).await;
+            look_and_act(&served, &format!("{count} {who}")).await;
+            drop(held);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_longest_idle_is_closed_and_the_others_are_served_on() {
+    let served = served().await;
+    let asked = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut held = open(&served, CONNECTIONS_MAX, asked).await;
+    let mut head = [0; 12];
+    for stream in &mut held {
+        stream.read_exact(&mut head).await.unwrap();
+    }
+    assert_eq!(status(&served.ask("GET /livez", "", "").await), 200);
+    let first = read_all(&mut held[0]).await;
+    assert!(first.ends_with("ok\n") && !first.contains("HTTP/1.1"), "{first}");
+    for stream in &mut held[1..] {
+        stream
+            .write_all(asked.replace("localhost", "localhost\r\nconnection: close").as_bytes())
+            .await
+            .unwrap();
+        let rest = read_all(stream).await;
+        assert!(rest.contains("HTTP/1.1 200"), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn slow_bodies_and_slow_readers_keep_nobody_out() {
+    let body = format!(
+        "POST /v1/leases HTTP/1.1\r\nhost: localhost\r\n{}content-length: 9\r\n\r\n{{",
+        bearer(TOKEN)
+    );
+    let reader = "GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for said in [body.as_str(), reader] {
+        let served = served().await;
+        let held = open(&served, CONNECTIONS_MAX + CONNECTIONS_KEPT, said).await;
+        tokio::time::sleep(places::PATIENCE).await;
+        look_and_act(&served, said).await;
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_when_all_are_busy_and_room_comes_back() {
+    let served = served().await;
+    let held = open(
+        &served,
+        CONNECTIONS_MAX + CONNECTIONS_KEPT,
+        "GET /hangs HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    )
+    .await;
     // Nothing is sent: bytes unread at the close could reset the connection before the answer is
     // seen.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
