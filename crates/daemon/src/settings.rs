@@ -32,7 +32,7 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 pub use file::FILE_MAX;
-pub use mistake::{Mistake, Mistakes, Origin, Position};
+pub use mistake::{Mistake, Mistakes, Origin, Position, Severity};
 pub use secret::{SECRET_MAX, Secret, SecretError, secret_file};
 pub use section::{Raw, Section, Spot, nearest};
 
@@ -44,8 +44,8 @@ pub struct Document {
     source: Source,
     folder: PathBuf,
     root: Table,
-    found: RefCell<Vec<Mistake>>,
-    beyond: Cell<usize>,
+    mistakes: Findings,
+    warnings: Findings,
 }
 
 impl Document {
@@ -91,7 +91,13 @@ impl Document {
             return Err(Mistakes::from(mistakes));
         }
         let folder = Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Self { source, folder, root, found: RefCell::default(), beyond: Cell::new(0) })
+        Ok(Self {
+            source,
+            folder,
+            root,
+            mistakes: Findings::default(),
+            warnings: Findings::default(),
+        })
     }
 
     /// Lays the process's variables `PREFIX__SECTION__KEY` over the file. Their mistakes come out
@@ -114,7 +120,7 @@ impl Document {
     {
         let variables = variables.into_iter().map(|(key, value)| (key.into(), value.into()));
         for mistake in environment::lay_over(&mut self.root, prefix, variables) {
-            self.add(mistake);
+            self.mistakes.add(mistake);
         }
         self
     }
@@ -139,7 +145,32 @@ impl Document {
     /// Records a mistake at a spot that [`Section::spot`] gave earlier, for checks between
     /// sections.
     pub fn report(&self, spot: &Spot, message: impl Into<String>, suggestion: Option<String>) {
-        self.add(self.source.mistake(&spot.place, spot.key.clone(), message.into(), suggestion));
+        let key = spot.key.clone();
+        self.mistakes.add(self.source.mistake(&spot.place, key, message.into(), suggestion));
+    }
+
+    /// Records something that a correct file could hold, but hardly does. It keeps nothing from
+    /// being used.
+    pub fn warn(&self, spot: &Spot, message: impl Into<String>, suggestion: Option<String>) {
+        let key = spot.key.clone();
+        let found = self.source.mistake(&spot.place, key, message.into(), suggestion);
+        self.warnings.add(Mistake { severity: Severity::Warning, ..found });
+    }
+
+    /// Returns the warnings recorded so far, in the order of the file.
+    #[must_use]
+    pub fn warnings(&self) -> Mistakes {
+        self.warnings.sorted()
+    }
+
+    /// The line of a spot, for messages that point from one place to another; `None` for a
+    /// variable.
+    #[must_use]
+    pub fn line(&self, spot: &Spot) -> Option<usize> {
+        match &spot.place {
+            Place::File(span) => Some(self.source.position(span.start).line),
+            Place::Variable(_) => None,
+        }
     }
 
     /// The candidate that `name` was probably meant to be, as [`nearest`] finds it; `None` once so
@@ -150,44 +181,54 @@ impl Document {
         name: &str,
         candidates: impl Iterator<Item = &'c str>,
     ) -> Option<String> {
-        (self.found.borrow().len() < MISTAKES_MAX).then(|| nearest(name, candidates)).flatten()
+        let room = self.mistakes.list.borrow().len() < MISTAKES_MAX;
+        room.then(|| nearest(name, candidates)).flatten()
     }
 
     /// Whether any mistake was recorded yet.
     #[must_use]
     pub fn has_mistakes(&self) -> bool {
-        !self.found.borrow().is_empty()
+        !self.mistakes.list.borrow().is_empty()
     }
 
     /// Ends the reading: returns the value if there was no mistake, else all of them in the order
     /// of the file.
     pub fn conclude<T>(&self, value: Option<T>) -> Result<T, Mistakes> {
-        let mut found = self.found.borrow().clone();
+        let found = self.mistakes.sorted();
         match value {
             Some(value) if found.is_empty() => Ok(value),
-            _ => {
-                if found.is_empty() {
-                    let message = "could not be understood".to_owned();
-                    found.push(self.source.mistake(
-                        &Place::File(0..0),
-                        String::new(),
-                        message,
-                        None,
-                    ));
-                }
-                found.sort_by_key(Mistake::rank);
-                Err(Mistakes::new(found, self.beyond.get()))
+            _ if found.is_empty() => {
+                let message = "could not be understood".to_owned();
+                let place = Place::File(0..0);
+                Err(Mistakes::from(vec![self.source.mistake(&place, String::new(), message, None)]))
             }
+            _ => Err(found),
         }
     }
+}
 
-    fn add(&self, mistake: Mistake) {
-        let mut found = self.found.borrow_mut();
-        if found.len() < MISTAKES_MAX {
-            found.push(mistake);
+/// What was found in one document so far.
+#[derive(Debug, Default)]
+struct Findings {
+    list: RefCell<Vec<Mistake>>,
+    beyond: Cell<usize>,
+}
+
+impl Findings {
+    fn add(&self, found: Mistake) {
+        let mut list = self.list.borrow_mut();
+        if list.len() < MISTAKES_MAX {
+            list.push(found);
         } else {
             self.beyond.set(self.beyond.get() + 1);
         }
+    }
+
+    /// In the order of the file.
+    fn sorted(&self) -> Mistakes {
+        let mut list = self.list.borrow().clone();
+        list.sort_by_key(Mistake::rank);
+        Mistakes::new(list, self.beyond.get())
     }
 }
 
@@ -228,6 +269,7 @@ impl Source {
     ) -> Mistake {
         match place {
             Place::File(span) => Mistake {
+                severity: Severity::Mistake,
                 origin: Origin::File {
                     file: self.name.clone(),
                     position: Some(self.position(span.start)),
@@ -238,6 +280,7 @@ impl Source {
                 snippet: Some((self.named.clone(), self.clip(span))),
             },
             Place::Variable(variable) => Mistake {
+                severity: Severity::Mistake,
                 origin: Origin::Environment { variable: variable.clone() },
                 key,
                 message,
@@ -254,7 +297,7 @@ impl Source {
     }
 }
 
-/// Mistakes kept for one document; more are only counted.
+/// Mistakes, and warnings, kept for one document; more are only counted.
 const MISTAKES_MAX: usize = 200;
 
 #[cfg(test)]

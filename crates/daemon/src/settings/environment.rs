@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use config::{Environment, Source as _};
 
-use super::mistake::{Mistake, Origin};
+use super::mistake::{Mistake, Origin, Severity};
 use super::tree::{Entry, Node, Place, Table, Value, join};
 
 /// Sets every variable that starts with `prefix__` in the tree. Returns those that could not be
@@ -37,7 +37,15 @@ pub(super) fn lay_over(
         };
         if let Err((key, message)) = outcome {
             let origin = Origin::Environment { variable: place };
-            mistakes.push(Mistake { origin, key, message, suggestion: None, snippet: None });
+            let severity = Severity::Mistake;
+            mistakes.push(Mistake {
+                severity,
+                origin,
+                key,
+                message,
+                suggestion: None,
+                snippet: None,
+            });
         }
     }
     mistakes

@@ -42,8 +42,19 @@ impl fmt::Display for Origin {
     }
 }
 
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The settings cannot be used.
+    Mistake,
+    /// The settings can be used, but probably do not say what was meant.
+    Warning,
+}
+
+/// A mistake; or, with [`Severity::Warning`], something that a correct file could hold as well.
 #[derive(Debug, Clone)]
 pub struct Mistake {
+    pub severity: Severity,
     pub origin: Origin,
     /// The key at fault, from the top: `feed.xfmr-a.limit_kw`. Parts that are not bare keys are
     /// quoted and escaped, so that no control character of a file reaches a terminal. Empty if no
@@ -77,6 +88,9 @@ impl Mistake {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.origin)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
         self.fmt_what(f)?;
         match &self.suggestion {
             Some(meant) => write!(f, ", did you mean {meant:?}?"),
@@ -96,8 +110,8 @@ impl Mistake {
 
 impl std::error::Error for Mistake {}
 
-/// Everything that is wrong with one set of settings; never empty.
-#[derive(Debug, Clone)]
+/// Everything that is wrong with one set of settings, or everything to be warned of.
+#[derive(Debug, Clone, Default)]
 pub struct Mistakes {
     list: Vec<Mistake>,
     beyond: usize,
@@ -113,6 +127,7 @@ impl Mistakes {
     pub fn whole_file(name: &str, why: impl Into<String>) -> Self {
         let origin = Origin::File { file: name.into(), position: None };
         Self::from(vec![Mistake {
+            severity: Severity::Mistake,
             origin,
             key: String::new(),
             message: why.into(),
@@ -125,6 +140,23 @@ impl Mistakes {
     #[must_use]
     pub fn list(&self) -> &[Mistake] {
         &self.list
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many there are, with those beyond the ones that are kept.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.list.len() + self.beyond
+    }
+
+    /// Adds what is wrong with another file.
+    pub fn append(&mut self, other: Self) {
+        self.list.extend(other.list);
+        self.beyond += other.beyond;
     }
 
     /// Draws them with the lines around each, for a terminal; `color` adds colours and line
@@ -186,6 +218,13 @@ impl fmt::Display for Shown<'_> {
 impl std::error::Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.0.severity {
+            Severity::Mistake => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.0
             .suggestion

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::Document;
 use super::secret::{Secret, secret_file};
-use super::tree::{Node, Place, Table, join};
+use super::tree::{Node, Place, Table, Value, join};
 
 pub use values::Raw;
 
@@ -74,6 +74,12 @@ impl<'a> Section<'a> {
         &self.path
     }
 
+    /// The document that the table stands in, for checks between sections.
+    #[must_use]
+    pub fn document(&self) -> &'a Document {
+        self.document
+    }
+
     /// Whether the key is there.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
@@ -87,6 +93,31 @@ impl<'a> Section<'a> {
         Spot { key: join(&self.path, key), place: place.clone() }
     }
 
+    /// Whether the key holds a list without entries.
+    #[must_use]
+    pub fn is_empty_list(&self, key: &str) -> bool {
+        let value = self.table.find(key).map(|entry| &entry.node.value);
+        matches!(value, Some(Value::Array(items)) if items.is_empty())
+    }
+
+    /// The spot of an entry of the key's list; of the whole value if it is no list.
+    #[must_use]
+    pub fn spot_in(&self, key: &str, index: usize) -> Spot {
+        let item = self.table.find(key).and_then(|entry| match &entry.node.value {
+            Value::Array(items) => items.get(index),
+            _ => None,
+        });
+        let whole = self.spot(key);
+        item.map_or(whole.clone(), |item| Spot { place: item.place.clone(), ..whole })
+    }
+
+    /// The key's text if it is one, without a word if it is not: for checks between sections, some
+    /// of which may be faulty. The key still has to be asked for.
+    #[must_use]
+    pub fn peek_str(&self, key: &str) -> Option<&'a str> {
+        values::text(Raw(&self.table.find(key)?.node.value)).ok()
+    }
+
     /// The spot of the table itself: its header.
     #[must_use]
     pub fn here(&self) -> Spot {
@@ -96,6 +127,20 @@ impl<'a> Section<'a> {
     /// Records a mistake at the key's value.
     pub fn mistake(&self, key: &str, message: impl Into<String>) {
         self.report(&self.spot(key), message);
+    }
+
+    /// Records a warning at the key's value.
+    pub fn warn(&self, key: &str, message: impl Into<String>) {
+        if !self.muted {
+            self.document.warn(&self.spot(key), message, None);
+        }
+    }
+
+    /// Refuses a key that is known, but cannot be used: it is not reported as unknown as well.
+    pub fn refuse(&self, key: &str, message: impl Into<String>) {
+        if self.node(key).is_some() {
+            self.mistake(key, message);
+        }
     }
 
     fn report(&self, spot: &Spot, message: impl Into<String>) {

@@ -153,6 +153,48 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_warning_has_its_place_and_keeps_nothing_from_being_used() {
+    let document = Document::parse("t.toml", &with("[power]\nmatch = [\"a\", \"b\"]\n")).unwrap();
+    let power = document.root().required_table("power");
+    document.warn(&power.spot_in("match", 1), "looks odd", Some("c".to_owned()));
+    document.warn(&power.spot_in("match", 7), "has no such entry", None);
+    power.warn("factor", "is not there");
+    assert_eq!(document.conclude(read(&document)).unwrap().1, 8080);
+    assert_eq!(
+        document.warnings().to_string().lines().collect::<Vec<_>>(),
+        [
+            "t.toml:4:1: warning: power.factor: is not there",
+            "t.toml:5:9: warning: power.match: has no such entry",
+            "t.toml:5:15: warning: power.match: looks odd, did you mean \"c\"?",
+        ]
+    );
+    let shown = document.warnings().render(false);
+    assert!(shown.contains("power.match: looks odd") && shown.contains("t.toml:5:15"), "{shown}");
+}
+
+#[test]
+fn a_section_can_be_looked_into_before_it_is_read() {
+    let document = Document::parse("t.toml", "a = \"x\"\nb = 5\nc = \"\"\n").unwrap();
+    let root = document.root();
+    assert_eq!(["a", "b", "c", "d"].map(|key| root.peek_str(key)), [Some("x"), None, None, None]);
+    assert_eq!(document.line(&root.spot("b")), Some(2));
+    root.finish();
+    let told = document.conclude(Some(())).unwrap_err();
+    assert_eq!(told.count(), 3, "to look is not to ask: {told}");
+}
+
+#[test]
+fn a_refused_key_is_told_once() {
+    let document = Document::parse("t.toml", "old = 1\n").unwrap();
+    let root = document.root();
+    root.refuse("old", "is not supported");
+    root.refuse("gone", "is not there, so nothing is said");
+    root.finish();
+    let told = document.conclude(Some(())).unwrap_err().to_string();
+    assert_eq!(told, "t.toml:1:7: old: is not supported");
+}
+
+#[test]
 fn wrong_types_and_ports_are_refused() {
     for (port, want) in [
         ("\"3333\"", "expected an integer, found a string"),
