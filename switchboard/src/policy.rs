@@ -3,40 +3,76 @@
 //! environment variable changes it, so that its digest stands for all of it. Whether the leases in
 //! the ledger still fit it is left to the ledger.
 
+mod declared;
 mod feeds;
 mod groups;
 mod meters;
+mod outside;
 mod power;
 mod rules;
+mod timezone;
 
 use std::path::Path;
 
-use daemon::settings::{Document, Mistakes, Section, nearest};
+use daemon::settings::{Document, Mistakes, Section};
 use directive::{FeedId, Watts};
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::facility::Policy;
-use power::Kilowatts as _;
+use outside::Outside;
 
 /// The one schema this version reads.
 pub const SCHEMA: &str = "tieline.policy/1";
 
-/// Reads the policy file. Returns all mistakes if there are any; nothing of a faulty policy is
-/// used.
+pub use declared::{Declared, declared};
+
+/// A policy as read, and what is odd about it.
+#[derive(Debug)]
+pub struct Checked {
+    /// All mistakes if there are any: nothing of a faulty policy is used.
+    pub policy: Result<Policy, Mistakes>,
+    pub warnings: Mistakes,
+}
+
+/// Reads the policy file.
+#[must_use]
+pub fn check(path: &Path) -> Checked {
+    match Document::read(path) {
+        Ok(document) => read(&document),
+        Err(mistakes) => Checked { policy: Err(mistakes), warnings: Mistakes::default() },
+    }
+}
+
+/// Reads the policy file, without a word of what is only odd about it.
 pub fn load(path: &Path) -> Result<Policy, Mistakes> {
-    read(&Document::read(path)?)
+    check(path).policy
 }
 
 /// Reads a policy from text. `file_name` stands for it in mistakes, and relative paths start from
 /// its folder.
 pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
-    read(&Document::parse(file_name, text)?)
+    read(&Document::parse(file_name, text)?).policy
 }
 
-fn read(document: &Document) -> Result<Policy, Mistakes> {
+/// Reads a policy.
+#[must_use]
+pub fn read(document: &Document) -> Checked {
     let policy = build(document, &document.root());
-    document.conclude(policy)
+    Checked { policy: document.conclude(policy), warnings: document.warnings() }
+}
+
+/// Whether a settings file is a policy, sound or not: by its schema, else by its sections.
+#[must_use]
+pub fn is_policy(document: &Document) -> bool {
+    let root = document.root();
+    match root.peek_str("schema") {
+        Some(schema) => schema.starts_with(SCHEMA.trim_end_matches(|c: char| c.is_ascii_digit())),
+        None => {
+            let has = |keys: &[&str]| keys.iter().any(|key| root.has(key));
+            has(&["feed", "group", "site"]) && !has(&["server", "target", "switchboard", "proxy"])
+        }
+    }
 }
 
 fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
@@ -46,10 +82,17 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     let [feeds, groups, meters] = ["feed", "group", "meter"].map(|kind| root.named_tables(kind));
     let names = Names { feeds: names_of(&feeds), meters: names_of(&meters) };
     let lacking = feeds::without_constraint(&feeds);
+    let limits = feeds.iter().map(|(name, feed)| (name.clone(), feed.spot("limit_kw"))).collect();
+    feeds::check_meters(document, &feeds);
+    meters::check_files(document, &meters);
 
     let feeds = feeds::read(document, root, feeds, &names);
-    let groups = groups::read(document, root, groups, &names, lacking);
+    let outside = Outside::new(document);
+    let groups = groups::read(document, root, groups, &names, lacking, outside);
     let meters = meters::read(meters);
+    if let (Some(feeds), Some(groups)) = (&feeds, &groups) {
+        declared::check(document, feeds, groups, &limits);
+    }
     let root_feed = feeds.as_deref().and_then(<[_]>::first).map(|feed| feed.id.clone());
     let site = read_site(document, root, &names, root_feed);
     let dispatch = rules::read_dispatch(&root.table_or_empty("dispatch"));
@@ -141,8 +184,9 @@ fn read_site(
             format!("must be at most {NAME_MAX} bytes without control characters"),
         );
     }
-    let timezone = read_timezone(document, &section);
-    let unassigned = section.kw_or("unassigned_kw", UNASSIGNED);
+    let timezone = timezone::read(&section);
+    let unassigned =
+        section.optional("unassigned_kw", power::of_machine_or_none).unwrap_or(UNASSIGNED);
     let feed =
         reference(document, &section, "unassigned_feed", "feed", &names.feeds).map(FeedId::from);
     section.finish();
@@ -152,22 +196,6 @@ fn read_site(
         unassigned,
         unassigned_feed: feed.or(root_feed)?,
     })
-}
-
-fn read_timezone(document: &Document, section: &Section<'_>) -> Option<TimeZone> {
-    let name = section.str_or("timezone", "UTC");
-    TimeZone::get(name)
-        .map_err(|_| {
-            let known: Vec<String> =
-                jiff::tz::db().available().map(|known| known.to_string()).collect();
-            let meant = nearest(name, known.iter().map(String::as_str));
-            document.report(
-                &section.spot("timezone"),
-                format!("{name:?} is no time zone this machine knows"),
-                meant,
-            );
-        })
-        .ok()
 }
 
 /// What a session that no group declares is counted at: one current air-cooled machine.

@@ -48,6 +48,21 @@ pub(super) fn without_constraint(sections: &[(String, Section<'_>)]) -> BTreeMap
     lacking.map(|(name, section)| (name.clone(), section.spot("default_constraint_kw"))).collect()
 }
 
+/// Warns of a meter that is said to measure two feeds.
+pub(super) fn check_meters(document: &Document, sections: &[(String, Section<'_>)]) {
+    let mut former: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, section) in sections {
+        let Some(meter) = section.peek_str("meter") else { continue };
+        if let Some(other) = former.insert(meter, name) {
+            let message = format!(
+                "[meter.{}] measures [feed.{other}] already: it can hardly measure both",
+                meter.escape_debug()
+            );
+            document.warn(&section.spot("meter"), message, None);
+        }
+    }
+}
+
 fn read_one(document: &Document, name: &str, section: Section<'_>, names: &Names) -> Option<Read> {
     let has_parent = section.has("parent");
     let parent = reference(document, &section, "parent", "feed", &names.feeds);
@@ -61,6 +76,13 @@ fn read_one(document: &Document, name: &str, section: Section<'_>, names: &Names
     let [parent_spot, house_spot, constraint_spot] =
         ["parent", "house_kw", "default_constraint_kw"].map(|key| section.spot(key));
     let limit_spot = section.spot("limit_kw");
+    if let Some(limit) = limit.filter(|limit| *limit > IMPLAUSIBLE) {
+        let message = format!(
+            "{limit} is more than any site draws; if it is in watts, write {}",
+            limit.kw() / 1000.0
+        );
+        section.warn("limit_kw", message);
+    }
     section.finish();
 
     let feed = Feed {
@@ -217,5 +239,7 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
 
 /// North American codes let a breaker carry 80 % of its rating continuously.
 const CONTINUOUS_FACTOR: f64 = 0.8;
+/// Above the largest power plants: a figure in watts.
+const IMPLAUSIBLE: Watts = Watts(25_000_000_000);
 /// Names shown of a circle.
 const SHOWN_MAX: usize = 8;

@@ -1,14 +1,19 @@
 //! `[group.NAME]`: machines that are planned alike, and the driver that reaches them.
 
+mod globs;
+mod patterns;
+
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, GroupId, Watts};
 
-use super::power::Kilowatts as _;
-use super::{Names, reference};
+use super::outside::Outside;
+use super::{Names, power, reference};
 use crate::facility::{ActuatorSpec, Group};
+use patterns::Claims;
 
 /// Reads all groups in the order of the file. `lacking` names the feeds without a default
 /// constraint.
@@ -18,6 +23,7 @@ pub(super) fn read(
     sections: Vec<(String, Section<'_>)>,
     names: &Names,
     lacking: BTreeMap<String, Spot>,
+    outside: Outside<'_>,
 ) -> Option<Vec<Group>> {
     if sections.is_empty() {
         root.mistake(
@@ -27,7 +33,7 @@ pub(super) fn read(
         return None;
     }
     let count = sections.len();
-    let mut reader = Reader { document, names, claims: Claims::default(), lacking };
+    let mut reader = Reader { document, names, claims: Claims::default(), lacking, outside };
     let mut groups = Vec::with_capacity(count);
     let mut fleet = Some(Watts::ZERO);
     for (name, section) in sections {
@@ -54,6 +60,7 @@ struct Reader<'a> {
     names: &'a Names,
     claims: Claims,
     lacking: BTreeMap<String, Spot>,
+    outside: Outside<'a>,
 }
 
 impl Reader<'_> {
@@ -74,24 +81,26 @@ impl Reader<'_> {
             self.document.report(&spot, message, None);
         }
         let matches = section.required_strings("match");
-        self.claims.check(name, &section, matches.as_deref().unwrap_or_default());
+        let patterns = matches.as_deref().unwrap_or_default();
+        self.claims.check(self.document, name, &section, patterns);
         let machines = section.required_integer("machines", 1..=MACHINES_MAX);
-        let watts = section.required_kw("asic_kw");
+        let (watts, residual) = read_power(&section);
         let joules_per_terahash = section.required_float("j_per_th", 0.1..=100_000.0);
-        let residual = section.kw_or("residual_kw", Watts::ZERO);
-        if watts.is_some_and(|watts| residual >= watts) {
-            let key = if section.has("residual_kw") { "residual_kw" } else { "asic_kw" };
-            section.mistake(
-                key,
-                format!("residual {residual} is not below what one machine draws: nothing would be freed"),
-            );
+        if let (Some(watts), Some(joules)) = (watts, joules_per_terahash) {
+            warn_of_hashrate(&section, watts, joules);
         }
         let shed_p95 = section.optional_duration("shed_p95", SECOND..=DAY);
         let restore_p95 = section.duration_or("restore_p95", SECOND..=DAY, RESTORE);
         let min_up = section.duration_or("min_up", Duration::ZERO..=DAY, MIN_UP);
         let min_down = section.duration_or("min_down", Duration::ZERO..=DAY, MIN_DOWN);
         let has_actuator = section.has("actuator");
-        let actuator = section.table("actuator").and_then(read_actuator);
+        let actuator =
+            section.table("actuator").and_then(|section| read_actuator(section, &mut self.outside));
+        if shed_p95.is_some() && !has_actuator {
+            let message = "has no effect without [group.NAME.actuator]: machines that can only be starved of work back no \
+                 firm lease";
+            section.warn("shed_p95", message.replace("NAME", name));
+        }
         section.finish();
         if has_actuator && actuator.is_none() {
             return None;
@@ -113,7 +122,41 @@ impl Reader<'_> {
     }
 }
 
-fn read_actuator(section: Section<'_>) -> Option<ActuatorSpec> {
+/// Reads what one machine draws, awake and asleep.
+fn read_power(section: &Section<'_>) -> (Option<Watts>, Watts) {
+    let watts = section.required("asic_kw", power::of_machine);
+    let residual = section.optional("residual_kw", power::of_sleep).unwrap_or(Watts::ZERO);
+    if let Some(watts) = watts
+        && residual >= watts
+    {
+        let guess = Watts(residual.0 / 1000);
+        let message = if guess > Watts::ZERO && guess < watts && residual.kw() >= 5.0 {
+            format!(
+                "{residual} is not below asic_kw {watts}; it looks like watts: write {}",
+                guess.kw()
+            )
+        } else {
+            format!(
+                "residual {residual} is not below what one machine draws: nothing would be freed"
+            )
+        };
+        section.mistake("residual_kw", message);
+    }
+    (watts, residual)
+}
+
+/// Warns of an efficiency that no machine has: it or the power is probably in another unit.
+fn warn_of_hashrate(section: &Section<'_>, watts: Watts, joules_per_terahash: f64) {
+    if !EFFICIENCIES.contains(&joules_per_terahash) {
+        let terahashes = watts.kw() * 1000.0 / joules_per_terahash;
+        let message = format!(
+            "{joules_per_terahash} J/TH at {watts} would be {terahashes:.1} TH/s: is the figure in joules per terahash?"
+        );
+        section.warn("j_per_th", message);
+    }
+}
+
+fn read_actuator(section: Section<'_>, outside: &mut Outside<'_>) -> Option<ActuatorSpec> {
     #[derive(Clone, Copy)]
     enum Kind {
         Exec,
@@ -125,7 +168,7 @@ fn read_actuator(section: Section<'_>) -> Option<ActuatorSpec> {
     let actuator = match kind {
         Kind::Exec => {
             let [sleep, wake, read] =
-                ["sleep", "wake", "read"].map(|key| read_command(&section, key));
+                ["sleep", "wake", "read"].map(|key| read_command(&section, key, outside));
             let timeout =
                 section.duration_or("timeout", Duration::from_millis(100)..=TIMEOUT_MAX, TIMEOUT);
             let concurrency = section.integer_or("concurrency", 1..=1024_u16, 8);
@@ -147,7 +190,11 @@ fn read_actuator(section: Section<'_>) -> Option<ActuatorSpec> {
 
 /// Reads a program with its arguments. The machine's name comes from a miner: it may fill an
 /// argument, never choose the program.
-fn read_command(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+fn read_command(
+    section: &Section<'_>,
+    key: &str,
+    outside: &mut Outside<'_>,
+) -> Option<Vec<String>> {
     let command = section.required_strings(key)?;
     let (program, arguments) = command.split_first()?;
     if program.contains("{machine}")
@@ -165,47 +212,13 @@ fn read_command(section: &Section<'_>, key: &str) -> Option<Vec<String>> {
         );
         return None;
     }
+    outside.check_program(&section.spot_in(key, 0), program);
     Some(command.into_iter().map(str::to_owned).collect())
 }
 
-/// Which group took which pattern. The first group in the file that matches wins, so a repeated
-/// pattern, and any after a `*`, would never match.
-#[derive(Default)]
-struct Claims {
-    taken: BTreeMap<String, String>,
-    catch_all: Option<String>,
-}
-
-impl Claims {
-    fn check(&mut self, name: &str, section: &Section<'_>, patterns: &[&str]) {
-        if let Some(above) = &self.catch_all {
-            section.mistake(
-                "match",
-                format!("never reached: [group.{above}] above takes every worker"),
-            );
-            return;
-        }
-        for pattern in patterns {
-            if pattern.len() > PATTERN_MAX || pattern.chars().any(char::is_control) {
-                let message =
-                    format!("a pattern is at most {PATTERN_MAX} bytes without control characters");
-                section.mistake("match", message);
-            }
-            if let Some(other) = self.taken.insert((*pattern).to_owned(), name.to_owned()) {
-                section.mistake(
-                    "match",
-                    format!("the pattern {pattern:?} stands in [group.{other}] already"),
-                );
-            }
-            if pattern.chars().all(|c| c == '*') {
-                self.catch_all = Some(name.to_owned());
-            }
-        }
-    }
-}
-
+/// What machines have that anybody still runs: from the newest to first-generation ones.
+const EFFICIENCIES: RangeInclusive<f64> = 3.0..=1000.0;
 const MACHINES_MAX: u32 = 1_000_000;
-const PATTERN_MAX: usize = 256;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const RESTORE: Duration = Duration::from_secs(600);

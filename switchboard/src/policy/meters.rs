@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use daemon::settings::Section;
+use daemon::settings::{Document, Section};
 use directive::MeterId;
 
+use super::outside;
 use crate::facility::{MeterSource, MeterSpec};
 
 /// Reads all meters; a site may have none.
@@ -19,6 +20,18 @@ pub(super) fn read(sections: Vec<(String, Section<'_>)>) -> Option<BTreeMap<Mete
     (meters.len() == count).then_some(meters)
 }
 
+/// Warns of two meters that read one file: one of them was probably copied.
+pub(super) fn check_files(document: &Document, sections: &[(String, Section<'_>)]) {
+    let mut former: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, section) in sections {
+        let Some(path) = section.peek_str("path") else { continue };
+        if let Some(other) = former.insert(path, name) {
+            let message = format!("is the file of [meter.{other}] too");
+            document.warn(&section.spot("path"), message, None);
+        }
+    }
+}
+
 fn read_one(id: MeterId, section: Section<'_>) -> Option<MeterSpec> {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -29,7 +42,10 @@ fn read_one(id: MeterId, section: Section<'_>) -> Option<MeterSpec> {
     let kind = section
         .required_choice("kind", &[("file", Kind::File), ("registered", Kind::Registered)])?;
     let source = match kind {
-        Kind::File => section.required_path("path").map(|path| MeterSource::File { path }),
+        Kind::File => section.required_path("path").map(|path| {
+            outside::check_meter_file(&section, &path);
+            MeterSource::File { path }
+        }),
         Kind::Registered => section
             .required_str("name")
             .map(|name| MeterSource::Registered { name: name.to_owned() }),

@@ -36,3 +36,44 @@ fn kilowatts(raw: Raw<'_>) -> Result<Watts, String> {
         format!("{kw} kW is more than {} kW, which no site draws", Watts::LIMIT.kw())
     })
 }
+
+/// What one machine draws when it hashes.
+pub(super) fn of_machine(raw: Raw<'_>) -> Result<Watts, String> {
+    let kw = raw.number()?;
+    let range = MACHINE_MIN_KW..=MACHINE_MAX_KW;
+    if range.contains(&kw) {
+        return kilowatts(raw);
+    }
+    let outside = format!("{kw} kW is outside {} to {}", range.start(), range.end());
+    Err(match in_watts(kw) {
+        Some(meant) => format!("{outside}; it looks like watts: write {meant}"),
+        None => format!("{outside}, the power of one machine"),
+    })
+}
+
+/// What one machine draws, perhaps nothing.
+pub(super) fn of_machine_or_none(raw: Raw<'_>) -> Result<Watts, String> {
+    if raw.number()? == 0.0 { Ok(Watts::ZERO) } else { of_machine(raw) }
+}
+
+/// What one machine draws asleep: any small figure.
+pub(super) fn of_sleep(raw: Raw<'_>) -> Result<Watts, String> {
+    let kw = raw.number()?;
+    if kw <= MACHINE_MAX_KW {
+        return kilowatts(raw);
+    }
+    Err(format!(
+        "{kw} kW is outside 0 to {MACHINE_MAX_KW}; it looks like watts: write {}",
+        kw / 1000.0
+    ))
+}
+
+/// The kilowatts that were meant by a figure in watts, if a machine could draw them.
+pub(super) fn in_watts(kw: f64) -> Option<f64> {
+    let meant = kw / 1000.0;
+    (MACHINE_MIN_KW..=MACHINE_MAX_KW).contains(&meant).then_some(meant)
+}
+
+/// From a small home miner to more than any immersion-cooled one.
+const MACHINE_MIN_KW: f64 = 0.05;
+const MACHINE_MAX_KW: f64 = 20.0;
