@@ -10,7 +10,7 @@ use std::time::Duration;
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, GroupId, Watts};
 
-use super::outside::Outside;
+use super::outside::{self, Outside};
 use super::{Names, power, reference};
 use crate::facility::{ActuatorSpec, Group};
 use patterns::Claims;
@@ -180,9 +180,12 @@ fn read_actuator(section: Section<'_>, outside: &mut Outside<'_>) -> Option<Actu
                 concurrency: usize::from(concurrency),
             })
         }
-        Kind::Registered => section
-            .required_str("name")
-            .map(|name| ActuatorSpec::Registered { name: name.to_owned() }),
+        Kind::Registered => {
+            outside::warn_of_registered(&section);
+            section
+                .required_str("name")
+                .map(|name| ActuatorSpec::Registered { name: name.to_owned() })
+        }
     };
     section.finish();
     actuator

@@ -46,9 +46,12 @@ fn read_one(id: MeterId, section: Section<'_>) -> Option<MeterSpec> {
             outside::check_meter_file(&section, &path);
             MeterSource::File { path }
         }),
-        Kind::Registered => section
-            .required_str("name")
-            .map(|name| MeterSource::Registered { name: name.to_owned() }),
+        Kind::Registered => {
+            outside::warn_of_registered(&section);
+            section
+                .required_str("name")
+                .map(|name| MeterSource::Registered { name: name.to_owned() })
+        }
     };
     let period = section.duration_or("period", PERIOD_MIN..=PERIOD_MAX, PERIOD);
     let stale_after =

@@ -31,6 +31,13 @@ impl<'a> Outside<'a> {
     }
 }
 
+/// Warns of a driver that the program itself would have to bring.
+pub(super) fn warn_of_registered(section: &Section<'_>) {
+    let message = "`tieline run` has no registered drivers and would not start: they are for programs that bring their own, such \
+         as the demo";
+    section.warn("kind", message);
+}
+
 /// Why a program cannot be run, as the operating system looks for it: a name without a slash in the
 /// folders of `PATH`.
 fn cannot_run(program: &str, search: &OsStr) -> Option<&'static str> {

@@ -490,6 +490,12 @@ fn each_warning_is_told_with_its_place_and_keeps_no_policy_from_being_used() {
              terahash?",
         ),
         (
+            "kind = \"file\"\npath = \"a.kw\"",
+            "kind = \"registered\"\nname = \"x\"",
+            "15:8: warning: meter.a.kind: `tieline run` has no registered drivers and would not start: they are for programs \
+             that bring their own, such as the demo",
+        ),
+        (
             "America/Chicago",
             "EST",
             "4:12: warning: site.timezone: \"EST\" stays on standard time all year, did you mean \"America/New_York\"?",
