@@ -5,6 +5,7 @@
 //! with its place.
 
 mod address;
+mod between;
 mod read;
 mod tls;
 
@@ -15,6 +16,7 @@ use daemon::settings::Secret;
 use stratum::difficulty::Difficulty;
 
 pub use address::HostPort;
+pub use between::Taken;
 pub use read::read;
 
 pub use crate::tls::{Pin, Tls, Trust};

@@ -13,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as lines};
 
+use crate::settings::nearest;
 use queue::LineQueue;
 
 /// How a log line looks.
@@ -103,13 +104,39 @@ pub fn init(format: LogFormat, filter: &str) -> Result<Logs, LoggingError> {
     Ok(Logs { _private: () })
 }
 
+/// Checks a filter, or one directive of it, with the parser that [`init`] uses.
+///
+/// # Errors
+/// [`LoggingError::BadFilter`].
+pub fn check_filter(filter: &str) -> Result<(), LoggingError> {
+    parse_filter(filter).map(drop)
+}
+
+/// The level that a directive was probably meant to be, if it is a word that is none: such a word
+/// names a part of the program, and nothing else is logged.
+#[must_use]
+pub fn level_meant(directive: &str) -> Option<String> {
+    let word = directive.to_ascii_lowercase();
+    let is_level = word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    if is_level || word.contains(['=', '[', ':']) {
+        return None;
+    }
+    nearest(&word, ["off", "error", "warn", "info", "debug", "trace", "warning"].into_iter())
+        .map(|meant| if meant == "warning" { "warn".to_owned() } else { meant })
+        .or_else(|| (word == "warning").then(|| "warn".to_owned()))
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(filter)
+        .map_err(|source| LoggingError::BadFilter { filter: filter.to_owned(), source })
+}
+
 fn layer<S, W>(format: LogFormat, filter: &str, out: W) -> Result<impl Layer<S>, LoggingError>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'w> lines::MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|source| LoggingError::BadFilter { filter: filter.to_owned(), source })?;
+    let filter = parse_filter(filter)?;
     // A failed write would otherwise be told on standard error by a macro that panics if that is
     // closed.
     let base = lines::layer().with_writer(out).log_internal_errors(false);
@@ -176,6 +203,25 @@ mod tests {
                 info!("into the void");
             });
         }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_known_by_its_nearness_to_one() {
+        for (directive, meant) in [
+            ("info", None),
+            ("INFO", None),
+            ("2", None),
+            ("off", None),
+            ("proxy", None),
+            ("proxy=debug", None),
+            ("[span]", None),
+            ("inof", Some("info")),
+            ("Debugg", Some("debug")),
+            ("warning", Some("warn")),
+        ] {
+            assert_eq!(level_meant(directive).as_deref(), meant, "{directive}");
+        }
+        assert!(check_filter("proxy=loud").is_err() && check_filter("info,proxy=debug").is_ok());
     }
 
     #[test]

@@ -1,56 +1,161 @@
-//! `tieline check`: every mistake in the configuration and the policy it names, without starting
-//! anything.
+//! `tieline check`: every mistake and warning in the configuration and the policy it names, or in a
+//! policy alone, without starting anything; and what was found in them, so that a reader sees that
+//! they were understood.
 
-use std::path::Path;
+mod found;
 
-use daemon::settings::{Mistake, Mistakes};
+use std::path::{Path, PathBuf};
+
+use daemon::settings::{Document, Mistake, Mistakes, Origin};
 use serde_json::{Value, json};
 use switchboard::facility::Policy;
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
+use crate::files::Files;
 use crate::settings::Settings;
 
-/// Reads both files.
+/// Reads a configuration with its policy, or a policy, whichever `path` is.
 ///
 /// # Errors
 /// [`Failure::Configuration`] with every mistake.
 pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
-    let checked = read(path);
+    let checked = Checked::read(path);
     if as_json {
-        let mistakes: Vec<Value> =
-            checked.as_ref().err().into_iter().flat_map(Mistakes::list).map(describe).collect();
-        println!("{}", json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }));
+        println!("{}", checked.json());
+    } else {
+        print!("{}", checked.text());
     }
-    let (settings, policy) = checked?;
-    if as_json {
-        return Ok(());
+    if !checked.warnings.is_empty() && !as_json {
+        eprintln!("{}", failure::shown(&checked.warnings));
     }
-    println!("{}: all right", path.display());
-    if let (Some(control), Some(policy)) = (&settings.switchboard, policy) {
-        let machines: u32 = policy.groups.iter().map(|group| group.machines).sum();
-        println!(
-            "{}: all right: {} feeds, {} groups, {machines} machines",
-            control.policy.display(),
-            policy.feeds.len(),
-            policy.groups.len()
-        );
-    }
-    Ok(())
+    if checked.mistakes.is_empty() { Ok(()) } else { Err(checked.mistakes.into()) }
 }
 
-fn read(path: &Path) -> Result<(Settings, Option<Policy>), Mistakes> {
-    let settings = Settings::load(path)?;
-    let policy = settings
-        .switchboard
-        .as_ref()
-        .map(|control| switchboard::policy::load(&control.policy))
-        .transpose()?;
-    Ok((settings, policy))
+/// What was read, and what is wrong with it.
+struct Checked {
+    files: Vec<Read>,
+    mistakes: Mistakes,
+    warnings: Mistakes,
+}
+
+/// One file that was read.
+struct Read {
+    path: PathBuf,
+    content: Content,
+}
+
+/// What a file is; what is in it, if it is sound.
+enum Content {
+    Configuration(Option<Box<Settings>>),
+    /// `alone` when it was given instead of a configuration.
+    Policy {
+        policy: Option<Box<Policy>>,
+        alone: bool,
+    },
+}
+
+impl Checked {
+    fn read(path: &Path) -> Self {
+        match Document::read(path) {
+            Ok(document) if switchboard::policy::is_policy(&document) => {
+                Self::policy_alone(path, &document)
+            }
+            _ => Self::configuration(path),
+        }
+    }
+
+    fn policy_alone(path: &Path, document: &Document) -> Self {
+        let checked = switchboard::policy::read(document);
+        let (policy, mistakes) = match checked.policy {
+            Ok(policy) => (Some(Box::new(policy)), Mistakes::default()),
+            Err(mistakes) => (None, mistakes),
+        };
+        let content = Content::Policy { policy, alone: true };
+        Self {
+            files: vec![Read { path: path.to_owned(), content }],
+            mistakes,
+            warnings: checked.warnings,
+        }
+    }
+
+    fn configuration(path: &Path) -> Self {
+        let files = Files::read(path);
+        let mistakes = files.mistakes();
+        let content = Content::Configuration(files.settings.ok().map(Box::new));
+        let mut read = vec![Read { path: path.to_owned(), content }];
+        if let Some(file) = files.policy {
+            let policy = file.policy.ok().map(Box::new);
+            let content = Content::Policy { policy, alone: false };
+            read.push(Read { path: file.path, content });
+        }
+        Self { files: read, mistakes, warnings: files.warnings }
+    }
+
+    /// One paragraph for each file.
+    fn text(&self) -> String {
+        self.files.iter().map(|file| file.text(self.warnings_in(&file.path))).collect()
+    }
+
+    fn warnings_in(&self, path: &Path) -> usize {
+        let path = path.display().to_string();
+        let in_file = |warning: &&Mistake| matches!(&warning.origin, Origin::File { file, .. } if **file == *path);
+        self.warnings.list().iter().filter(in_file).count()
+    }
+
+    fn json(&self) -> Value {
+        let list = |found: &Mistakes| found.list().iter().map(describe).collect::<Vec<_>>();
+        json!({
+            "ok": self.mistakes.is_empty(),
+            "mistakes": list(&self.mistakes),
+            "warnings": list(&self.warnings),
+            "files": self.files.iter().map(Read::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Read {
+    fn text(&self, warnings: usize) -> String {
+        let path = self.path.display();
+        let (what, lines) = match &self.content {
+            Content::Configuration(Some(settings)) => ("all right", found::configuration(settings)),
+            Content::Policy { policy: Some(policy), alone } => {
+                let what =
+                    if *alone { "a policy, checked by itself: all right" } else { "all right" };
+                (what, found::policy(policy))
+            }
+            Content::Policy { policy: None, alone: true } => {
+                ("a policy, checked by itself: has mistakes", Vec::new())
+            }
+            Content::Configuration(None) | Content::Policy { .. } => ("has mistakes", Vec::new()),
+        };
+        let warned = match warnings {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            many => format!(", {many} warnings"),
+        };
+        let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+        format!("{path}: {what}{warned}\n{lines}")
+    }
+
+    fn json(&self) -> Value {
+        let (kind, found) = match &self.content {
+            Content::Configuration(settings) => {
+                ("configuration", settings.as_deref().map(found::configuration_json))
+            }
+            Content::Policy { policy, .. } => ("policy", policy.as_deref().map(found::policy_json)),
+        };
+        json!({ "path": self.path.display().to_string(), "kind": kind, "found": found })
+    }
 }
 
 fn describe(mistake: &Mistake) -> Value {
     let position = mistake.position();
+    let file = match &mistake.origin {
+        Origin::File { file, .. } => Some(&**file),
+        Origin::Environment { .. } => None,
+    };
     json!({
+        "file": file,
         "key": mistake.key,
         "message": mistake.message,
         "suggestion": mistake.suggestion,
@@ -59,3 +164,6 @@ fn describe(mistake: &Mistake) -> Value {
         "text": mistake.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

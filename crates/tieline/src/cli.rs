@@ -42,8 +42,12 @@ pub enum Command {
     /// no --connect the tool measures itself.
     #[command(after_help = BENCH_EXIT_CODES)]
     Bench(Box<Bench>),
-    /// Read the configuration and the policy it names, report every mistake, and exit.
+    /// Read the configuration and the policy it names, or a policy alone, report every mistake and
+    /// warning, and exit: 0 without mistakes, 78 with some.
     Check {
+        /// A configuration, or a policy to check by itself, instead of --config.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
         /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,

@@ -52,10 +52,17 @@ impl From<anyhow::Error> for Failure {
 
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
-        use std::io::IsTerminal;
-        let terminal = std::io::stderr().is_terminal();
-        Self::Configuration(if terminal { mistakes.render(true) } else { mistakes.to_string() })
+        Self::Configuration(shown(&mistakes))
     }
+}
+
+/// Mistakes or warnings as standard error shows them: with the lines around each on a terminal.
+#[must_use]
+pub fn shown(mistakes: &Mistakes) -> String {
+    use std::io::IsTerminal;
+    let terminal = std::io::stderr().is_terminal();
+    let text = if terminal { mistakes.render(true) } else { mistakes.to_string() };
+    text.trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod client;
 pub mod demo;
 pub mod drivers;
 pub mod failure;
+pub mod files;
 pub mod lease;
 pub mod ledger;
 pub mod list;

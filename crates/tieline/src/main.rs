@@ -24,7 +24,9 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Run { config } => tieline::run::run(&config.config),
         Command::Demo(demo) => tieline::demo::demo(&demo),
         Command::Bench(bench) => tieline::bench::bench(&bench),
-        Command::Check { config, json } => tieline::check::check(&config.config, json),
+        Command::Check { file, config, json } => {
+            tieline::check::check(&file.unwrap_or(config.config), json)
+        }
         Command::Lease { server, command } => tieline::lease::lease(&server, command),
         Command::Plan { server } => tieline::show::plan(&server),
         Command::Status { server } => tieline::show::status(&server),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent::core::Timing;
 use anyhow::Context;
 use daemon::admin::{Admin, Token};
+use daemon::settings::Mistakes;
 use daemon::tasks::Tasks;
 use daemon::watch_file::FileWatch;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::drivers::Registered;
 use crate::failure::Failure;
+use crate::files::{Files, Sound};
 use crate::settings::Settings;
 use crate::site::{ControlConfig, Site, SiteConfig};
 
@@ -29,20 +31,23 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
 pub fn run(path: &Path) -> Result<(), Failure> {
-    let settings = Settings::load(path)?;
-    let policy = settings
-        .switchboard
-        .as_ref()
-        .map(|control| switchboard::policy::load(&control.policy))
-        .transpose()?;
+    let Sound { settings, policy, warnings } = Files::read(path).sound()?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
         .context("failed to start logging")?;
+    log_warnings(&warnings);
     let runtime = start_runtime("miners")?;
     // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
     // delay a share.
     let other = start_runtime("control")?;
     runtime.block_on(serve(settings, policy, other.handle()))?;
     Ok(())
+}
+
+/// One line for each warning that `tieline check` would show.
+fn log_warnings(warnings: &Mistakes) {
+    for line in warnings.to_string().lines() {
+        warn!("{line}");
+    }
 }
 
 fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
@@ -179,10 +184,9 @@ impl Reload {
     /// Returns whether another policy is in force now.
     async fn attempt(&mut self) -> Result<bool, String> {
         let path = self.path.clone();
-        let loaded = tokio::task::spawn_blocking(move || switchboard::policy::load(&path)).await;
-        let policy = loaded
-            .map_err(|failure| failure.to_string())?
-            .map_err(|mistakes| mistakes.to_string())?;
+        let loaded = tokio::task::spawn_blocking(move || switchboard::policy::check(&path)).await;
+        let checked = loaded.map_err(|failure| failure.to_string())?;
+        let policy = checked.policy.map_err(|mistakes| mistakes.to_string())?;
         if policy.digest == self.current.digest {
             return Ok(false);
         }
@@ -194,6 +198,7 @@ impl Reload {
             Ok(Answer::Refused(refused)) => Err(refused.to_string()),
             Ok(_) => {
                 self.current = policy;
+                log_warnings(&checked.warnings);
                 Ok(true)
             }
             Err(stopped) => Err(stopped.to_string()),

@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use daemon::logging::LogFormat;
-use daemon::settings::{Document, Mistakes};
+use daemon::logging::{LogFormat, LoggingError};
+use daemon::settings::{Document, Section, Spot};
+use proxy::config::Taken;
 
 /// All a process needs to know before it starts.
 #[derive(Debug)]
@@ -35,80 +36,125 @@ pub struct SwitchboardSettings {
     pub ledger: PathBuf,
 }
 
+/// The policy that a configuration names, and where it does.
+#[derive(Debug)]
+pub(crate) struct NamedPolicy {
+    pub(crate) path: PathBuf,
+    pub(crate) spot: Spot,
+}
+
 /// Environment variables over the file begin with this: `TIELINE__PROXY__FAILBACK_AFTER`.
-const ENVIRONMENT: &str = "TIELINE";
+pub(crate) const ENVIRONMENT: &str = "TIELINE";
 
 impl Settings {
-    /// Reads the file, with the environment over it.
-    ///
-    /// # Errors
-    /// All mistakes at once, each with its place.
-    pub fn load(path: &Path) -> Result<Self, Mistakes> {
-        Self::from_document(&Document::read(path)?.with_environment(ENVIRONMENT))
-    }
-
-    fn from_document(document: &Document) -> Result<Self, Mistakes> {
+    /// Reads a configuration, with the policy that it names whether or not the rest is sound.
+    /// Mistakes are collected in the document; `None` where there are any.
+    pub(crate) fn read(document: &Document) -> (Option<Self>, Option<NamedPolicy>) {
         let root = document.root();
-        let log = root.table_or_empty("log");
-        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        let log_format = log.choice_or("format", &formats, LogFormat::Text);
-        let log_filter = log.str_or("filter", "info").to_owned();
-        log.finish();
-
-        let admin = root.table_or_empty("admin");
-        let listen = admin.str_or("listen", "127.0.0.1:8080");
-        let admin_listen = listen.parse::<SocketAddr>().ok();
-        if admin_listen.is_none() {
-            admin.mistake(
-                "listen",
-                format!("{listen:?} is no address with a port, such as \"127.0.0.1:8080\""),
-            );
-        }
-        let owned = |texts: Option<Vec<&str>>| {
-            texts.unwrap_or_default().into_iter().map(str::to_owned).collect()
-        };
-        let admin_hosts = owned(admin.strings("hosts"));
-        let admin_plain_from: Vec<String> = owned(admin.strings("allow_plain_from"));
-        for network in &admin_plain_from {
-            if let Err(why) = network.parse::<daemon::admin::Network>() {
-                admin.mistake("allow_plain_from", why.to_string());
-            }
-        }
-        let token_file = admin.optional_path("token_file");
-        if let Some(listen) = admin_listen
-            && let Err(why) = daemon::admin::check_listen(listen, token_file.is_some())
-        {
-            admin.mistake("listen", why.to_string());
-        }
-        admin.finish();
-
+        let (log_format, log_filter) = read_log(&root);
+        let admin = read_admin(&root);
         let state_dir =
             root.optional_path("state_dir").unwrap_or_else(|| document.folder().join("state"));
-        let switchboard = root.table("switchboard").map(|section| {
-            let policy = section.required_path("policy");
-            let ledger =
-                section.optional_path("ledger").unwrap_or_else(|| state_dir.join("ledger.db"));
-            section.finish();
-            policy.map(|policy| SwitchboardSettings { policy, ledger })
-        });
-        let proxy = proxy::config::read(&root);
+        let (switchboard, named) = read_switchboard(&root, &state_dir);
+        let taken: Vec<Taken<'_>> =
+            admin.listen.iter().map(|address| Taken { by: "[admin]", address: *address }).collect();
+        let proxy = proxy::config::read(&root, &taken);
         root.finish();
-        let settings = match (admin_listen, proxy) {
-            (Some(admin_listen), Some(proxy)) => Some(Self {
-                log_format,
-                log_filter,
-                admin_listen,
-                admin_hosts,
-                admin_plain_from,
-                token_file,
-                state_dir,
-                proxy,
-                switchboard: switchboard.flatten(),
-            }),
-            _ => None,
-        };
-        document.conclude(settings)
+        let settings = admin.listen.zip(proxy).map(|(admin_listen, proxy)| Self {
+            log_format,
+            log_filter,
+            admin_listen,
+            admin_hosts: admin.hosts,
+            admin_plain_from: admin.plain_from,
+            token_file: admin.token_file,
+            state_dir,
+            proxy,
+            switchboard,
+        });
+        (settings, named)
     }
+}
+
+fn read_log(root: &Section<'_>) -> (LogFormat, String) {
+    let log = root.table_or_empty("log");
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = log.choice_or("format", &formats, LogFormat::Text);
+    let filter = log.str_or("filter", "info");
+    for directive in filter.split(',').map(str::trim) {
+        if let Err(LoggingError::BadFilter { source, .. }) =
+            daemon::logging::check_filter(directive)
+        {
+            log.mistake("filter", format!("{directive:?} is no filter directive: {source}"));
+        } else if let Some(meant) = daemon::logging::level_meant(directive) {
+            // A word alone is the name of a part of the program, and all others fall silent.
+            let message =
+                format!("{directive:?} is no level, so only a part of that name would be logged");
+            root.document().warn(&log.spot("filter"), message, Some(meant));
+        }
+    }
+    log.finish();
+    (format, filter.to_owned())
+}
+
+struct AdminSettings {
+    listen: Option<SocketAddr>,
+    hosts: Vec<String>,
+    plain_from: Vec<String>,
+    token_file: Option<PathBuf>,
+}
+
+fn read_admin(root: &Section<'_>) -> AdminSettings {
+    let admin = root.table_or_empty("admin");
+    let text = admin.str_or("listen", "127.0.0.1:8080");
+    let listen = text.parse::<SocketAddr>().ok();
+    if listen.is_none() {
+        admin.mistake(
+            "listen",
+            format!("{text:?} is no address with a port, such as \"127.0.0.1:8080\""),
+        );
+    }
+    let owned = |texts: Option<Vec<&str>>| {
+        texts.unwrap_or_default().into_iter().map(str::to_owned).collect()
+    };
+    let hosts = owned(admin.strings("hosts"));
+    let plain_from: Vec<String> = owned(admin.strings("allow_plain_from"));
+    for network in &plain_from {
+        if let Err(why) = network.parse::<daemon::admin::Network>() {
+            admin.mistake("allow_plain_from", why.to_string());
+        }
+    }
+    let token_file = admin.optional_path("token_file");
+    if let Some(listen) = listen {
+        if let Err(why) = daemon::admin::check_listen(listen, token_file.is_some()) {
+            admin.mistake("listen", why.to_string());
+        }
+        if listen.port() == 0 {
+            let message = "with port 0 the system picks another port at each start: commands would not find it";
+            admin.warn("listen", message);
+        }
+    }
+    admin.finish();
+    AdminSettings { listen, hosts, plain_from, token_file }
+}
+
+fn read_switchboard(
+    root: &Section<'_>,
+    state_dir: &Path,
+) -> (Option<SwitchboardSettings>, Option<NamedPolicy>) {
+    let Some(section) = root.table("switchboard") else { return (None, None) };
+    let policy = section.required_path("policy");
+    let ledger = section.optional_path("ledger").unwrap_or_else(|| state_dir.join("ledger.db"));
+    // state_dir is made at the start; no other folder is.
+    let folder = ledger.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder
+        && !state_dir.starts_with(folder)
+        && !folder.is_dir()
+    {
+        section.warn("ledger", format!("there is no folder {} on this machine", folder.display()));
+    }
+    section.finish();
+    let named = policy.clone().map(|path| NamedPolicy { path, spot: section.spot("policy") });
+    (policy.map(|policy| SwitchboardSettings { policy, ledger }), named)
 }
 
 #[cfg(test)]
@@ -122,7 +168,8 @@ mod tests {
         let document =
             Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
         let document = document.with_variables(ENVIRONMENT, variables.iter().copied());
-        Settings::from_document(&document).map_err(|mistakes| mistakes.to_string())
+        let (settings, _) = Settings::read(&document);
+        document.conclude(settings).map_err(|mistakes| mistakes.to_string())
     }
 
     /// Everything in config/ is parsed: settings here, policies of their own where policies are
@@ -133,8 +180,8 @@ mod tests {
         for (folder, targets) in [("", 3), ("compose", 2)] {
             let path = config.join(folder).join("tieline.toml");
             let document = Document::read(&path).unwrap();
-            let settings =
-                Settings::from_document(&document).unwrap_or_else(|faults| panic!("{faults}"));
+            let (settings, _) = Settings::read(&document);
+            let settings = document.conclude(settings).unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(settings.proxy.targets.len(), targets);
             let policy = config.join(folder).join("policy.toml");
             switchboard::policy::load(&policy).unwrap_or_else(|faults| panic!("{faults}"));

@@ -8,6 +8,7 @@ use daemon::settings::{Secret, Section};
 use stratum::difficulty::Difficulty;
 
 use super::address::{parse_host_port, parse_url};
+use super::between::{self, Named, Taken, names};
 use super::tls::{self, PlatformRoots};
 use super::{Config, HostPort, NoUpstream, OnPayoutChange, PoolPatience, Server, Target};
 use crate::share_log::ShareLogConfig;
@@ -20,42 +21,47 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Servers and targets one file may name.
 const ENTRIES_MAX: usize = 1000;
 
-/// Reads the proxy's part of a settings file. Mistakes are collected in the file's document; `None`
-/// when there are any that leave nothing to start.
+/// Reads the proxy's part of a settings file. `taken` are addresses that no server may have.
+/// Mistakes are collected in the file's document; `None` when there are any that leave nothing to
+/// start.
 #[must_use]
-pub fn read(root: &Section<'_>) -> Option<Config> {
-    if root.has("routing") {
-        root.mistake(
-            "routing",
-            "[[routing]] is not yet supported: the order of [[target]] is the priority",
-        );
-    }
-    let roots = PlatformRoots::default();
-    let targets: Vec<Option<Target>> =
-        root.tables("target").into_iter().map(|target| read_target(target, &roots)).collect();
-    let names: Vec<&str> =
-        targets.iter().map(|target| target.as_ref().map_or("", |target| &*target.name)).collect();
-    let servers: Vec<Option<Server>> =
-        root.tables("server").into_iter().map(|server| read_server(server, &names)).collect();
-    for (key, count) in [("server", servers.len()), ("target", targets.len())] {
-        if count == 0 {
-            root.mistake(key, format!("no [[{key}]]: at least one is needed"));
-        } else if count > ENTRIES_MAX {
-            root.mistake(key, format!("{count} entries; at most {ENTRIES_MAX}"));
+pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
+    root.refuse(
+        "routing",
+        "[[routing]] is not yet supported: the order of [[target]] is the priority",
+    );
+    let document = root.document();
+    let [servers, targets] = ["server", "target"].map(|key| root.tables(key));
+    let [server_names, target_names] = [&servers, &targets].map(|sections| names(sections));
+    for (key, names) in [("server", &server_names), ("target", &target_names)] {
+        match names.len() {
+            // A key that is no list of tables was told as that.
+            0 if !root.has(key) || root.is_empty_list(key) => {
+                root.mistake(key, format!("no [[{key}]]: at least one is needed"));
+            }
+            0..=ENTRIES_MAX => between::check_names(document, key, names),
+            count => root.mistake(key, format!("{count} entries; at most {ENTRIES_MAX}")),
         }
     }
-    let servers = unique(root, "server", servers, |server| &server.name)?;
-    let targets = unique(root, "target", targets, |target| &target.name)?;
-    let defaults = Config::new(servers, targets);
-    let shared = defaults.servers.iter().find(|server| server.passthrough.is_none());
-    if let Some(server) = shared
-        && (0..defaults.targets.len()).all(|target| defaults.is_passthrough(target))
-    {
-        root.mistake(
-            "server",
-            format!("{:?} has no target: each is the passthrough of a server", server.name),
-        );
-    }
+    between::check_passthrough(document, &servers, &target_names);
+    between::check_addresses(document, &servers, &targets, taken);
+    between::check_backups(document, &servers, &targets);
+
+    let roots = PlatformRoots::default();
+    let targets: Vec<Option<Target>> =
+        targets.into_iter().map(|target| read_target(target, &roots)).collect();
+    let servers: Vec<Option<Server>> =
+        servers.into_iter().map(|server| read_server(server, &target_names)).collect();
+    let rest = read_rest(root);
+    let servers: Option<Vec<Server>> = servers.into_iter().collect();
+    let targets: Option<Vec<Target>> = targets.into_iter().collect();
+    let (servers, targets) = (servers?, targets?);
+    (!servers.is_empty() && !targets.is_empty()).then_some(Config { servers, targets, ..rest })
+}
+
+/// Reads `[proxy]`: all but the servers and targets.
+fn read_rest(root: &Section<'_>) -> Config {
+    let defaults = Config::new(Vec::new(), Vec::new());
     let section = root.table_or_empty("proxy");
     let patience = section.table_or_empty("pool");
     let pool = PoolPatience {
@@ -118,7 +124,7 @@ pub fn read(root: &Section<'_>) -> Option<Config> {
         ..defaults
     };
     section.finish();
-    Some(config)
+    config
 }
 
 fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
@@ -134,25 +140,7 @@ fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
     enabled.then_some(ShareLogConfig { dir, rotate_bytes, rotate_every, keep })
 }
 
-/// Takes entries that are all right and have different names.
-fn unique<T>(
-    root: &Section<'_>,
-    key: &str,
-    entries: Vec<Option<T>>,
-    name: impl Fn(&T) -> &String,
-) -> Option<Vec<T>> {
-    let entries: Option<Vec<T>> = entries.into_iter().collect();
-    let entries = entries.filter(|entries| !entries.is_empty())?;
-    for (index, entry) in entries.iter().enumerate() {
-        if entries[..index].iter().any(|former| name(former) == name(entry)) {
-            root.mistake(key, format!("two [[{key}]] are named {:?}", name(entry)));
-            return None;
-        }
-    }
-    Some(entries)
-}
-
-fn read_server(section: Section<'_>, targets: &[&str]) -> Option<Server> {
+fn read_server(section: Section<'_>, targets: &[Named<'_>]) -> Option<Server> {
     let name = section.required_str("name");
     let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
@@ -206,16 +194,10 @@ fn read_server(section: Section<'_>, targets: &[&str]) -> Option<Server> {
     (name.is_some() && listen.is_some()).then_some(server)
 }
 
-fn read_passthrough(section: &Section<'_>, targets: &[&str]) -> Option<usize> {
-    if !section.has("passthrough") {
-        return None;
-    }
-    let name = section.required_str("passthrough")?;
-    let target = targets.iter().position(|target| *target == name && !name.is_empty());
-    if target.is_none() {
-        section.mistake("passthrough", format!("no [[target]] is named {name:?}"));
-    }
-    target
+fn read_passthrough(section: &Section<'_>, targets: &[Named<'_>]) -> Option<usize> {
+    // A name that leads nowhere was told with the checks between sections.
+    let name = section.optional_str("passthrough")?;
+    targets.iter().position(|target| target.name == Some(name))
 }
 
 fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {

@@ -8,7 +8,7 @@ fn load(text: &str) -> Result<Config, String> {
     let document =
         Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
     let root = document.root();
-    let config = read(&root);
+    let config = read(&root, &[]);
     root.finish();
     document.conclude(config).map_err(|mistakes| mistakes.to_string())
 }
@@ -59,8 +59,8 @@ fn every_mistake_is_reported_with_its_place() {
         ),
         (
             "[[target]]\nname = \"a\"\nurl = \"p:1\"\nuser_identity = \"u\"\n",
-            "tieline.toml:",
-            "two [[target]]",
+            "tieline.toml:9:8: target[1].name: ",
+            "two [[target]] are named \"a\", the first of them on line 5",
         ),
         (
             "[[server]]\nname = \"t\"\nlisten = \"127.0.0.1:1\"\ndifficulty = 1000\n",
@@ -99,8 +99,122 @@ fn every_mistake_is_reported_with_its_place() {
         ),
     ] {
         let mistakes = load(&format!("{GOOD}{extra}")).expect_err(extra);
+        assert_eq!(mistakes.lines().count(), 1, "one fault is one mistake: {mistakes}");
         assert!(mistakes.contains(place) && mistakes.contains(words), "{extra}: {mistakes}");
     }
+}
+
+/// What is wrong in one section, or between two, is told at its place, and nothing else is.
+#[test]
+fn a_mistake_brings_no_other_with_it() {
+    let server = |name: &str, listen: &str| {
+        format!("[[server]]\nname = \"{name}\"\nlisten = \"{listen}\"\n")
+    };
+    let target = |name: &str, url: &str| {
+        format!("[[target]]\nname = \"{name}\"\nurl = \"{url}\"\nuser_identity = \"u\"\n")
+    };
+    let proxy = "[proxy]\nname = \"north\"\n[proxy.pool]\nquiet = \"1m\"\n";
+    for (extra, want) in [
+        (target("b", "http://x:1"), "10:7: target[1].url: \"http\" is no Stratum scheme"),
+        (
+            target("a", "p:1"),
+            "9:8: target[1].name: two [[target]] are named \"a\", the first of them on line 5",
+        ),
+        (
+            server("asics", "127.0.0.1:1"),
+            "9:8: server[1].name: two [[server]] are named \"asics\", the first of them on line 2",
+        ),
+        (
+            server("b", "127.0.0.1"),
+            "10:10: server[1].listen: \"127.0.0.1\" is no address with a port",
+        ),
+        (
+            server("b", "127.0.0.1:3333"),
+            "10:10: server[1].listen: 127.0.0.1:3333 is in use by [[server]] \"asics\" (127.0.0.1:3333)",
+        ),
+        (
+            server("b", "0.0.0.0:3333"),
+            "10:10: server[1].listen: 0.0.0.0:3333 is in use by [[server]] \"asics\" (127.0.0.1:3333)",
+        ),
+        (
+            server("b", "[::]:8080"),
+            "10:10: server[1].listen: [::]:8080 is in use by [admin] (127.0.0.1:8080)",
+        ),
+        (
+            target("b", "stratum+tcp://localhost:3333"),
+            "10:7: target[1].url: is the address of [[server]] \"asics\": this proxy would be its own pool",
+        ),
+        (
+            format!("{}passthrough = \"aa\"\n", server("b", "127.0.0.1:1")),
+            "11:15: server[1].passthrough: no [[target]] is named \"aa\", did you mean \"a\"?",
+        ),
+        (
+            format!("{}passthrough = \"a\"\n", server("b", "127.0.0.1:1")),
+            "2:8: server[0].name: \"asics\" has no target: each is the passthrough of another [[server]]",
+        ),
+        // A passthrough of a faulty target: the target is told, not the name that leads to it.
+        (
+            format!("{}passthrough = \"c\"\n{}", server("b", "127.0.0.1:1"), target("c", "p")),
+            "14:7: target[1].url: missing port",
+        ),
+        (
+            "[[target]]\nurl = \"p:1\"\nuser_identity = \"u\"\n".to_owned(),
+            "8:1: target[1].name: missing",
+        ),
+        (
+            "[[routing]]\nname = \"x\"\nfrom = [\"asics\"]\n".to_owned(),
+            "8:1: routing: [[routing]] is not yet supported",
+        ),
+    ] {
+        let taken = [Taken { by: "[admin]", address: ([127, 0, 0, 1], 8080).into() }];
+        let text = format!("{GOOD}{extra}{proxy}");
+        let document = Document::parse("tieline.toml", &text).expect("TOML");
+        let root = document.root();
+        let config = read(&root, &taken);
+        root.finish();
+        let mistakes = document.conclude(config).expect_err(&extra).to_string();
+        assert!(mistakes.starts_with(&format!("tieline.toml:{want}")), "{want}: {mistakes}");
+        assert_eq!(mistakes.lines().count(), 1, "{extra}: {mistakes}");
+    }
+}
+
+#[test]
+fn a_section_that_is_no_list_is_told_as_that() {
+    let servers = load(&GOOD.replace("[[server]]", "[server]")).expect_err("no list");
+    assert_eq!(
+        servers,
+        "tieline.toml:1:1: server: expected an array of tables: write [[server]], found a table"
+    );
+    let none = load("server = []\ntarget = []\n").expect_err("none");
+    assert!(none.contains("1:10: server: no [[server]]: at least one is needed"), "{none}");
+}
+
+#[test]
+fn what_a_correct_file_could_hold_is_only_warned_of() {
+    let warned = |text: &str| {
+        let document = Document::parse("tieline.toml", text).expect("TOML");
+        let root = document.root();
+        let config = read(&root, &[]);
+        root.finish();
+        document.conclude(config).expect("no mistake");
+        document.warnings().to_string()
+    };
+    assert_eq!(warned(GOOD), "");
+    let again = "[[target]]\nname = \"b\"\nurl = \"Pool.example:3333\"\nuser_identity = \"acme\"\n";
+    assert_eq!(
+        warned(&format!("{GOOD}{again}")),
+        "tieline.toml:10:7: warning: target[1].url: the same pool and user as [[target]] \"a\": it is no backup, since \
+         both fail together"
+    );
+    let other_user = again.replace("\"acme\"", "\"other\"");
+    assert_eq!(warned(&format!("{GOOD}{other_user}")), "");
+    let rented = "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"b\"\n";
+    assert_eq!(warned(&format!("{GOOD}{again}{rented}")), "", "each miner has its own there");
+    let port = warned(&GOOD.replace(":3333\"\n[[", ":0\"\n[["));
+    assert!(
+        port.starts_with("tieline.toml:3:10: warning: server[0].listen: with port 0"),
+        "{port}"
+    );
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! What sound files say, in a few lines: listeners, targets, feeds, groups.
+
+use directive::Watts;
+use proxy::config::Trust;
+use serde_json::{Value, json};
+use switchboard::facility::{Group, MeterSource, Policy};
+use switchboard::policy::{Declared, declared};
+
+use crate::settings::Settings;
+
+/// The lines of a configuration.
+pub(super) fn configuration(settings: &Settings) -> Vec<String> {
+    let proxy = &settings.proxy;
+    let target = |index: usize| proxy.targets.get(index).map_or("", |target| target.name.as_str());
+    let listeners = proxy.servers.iter().map(|server| {
+        let rest = match server.passthrough {
+            Some(index) => format!("; each miner has its own connection to {}", target(index)),
+            None => String::new(),
+        };
+        ["listener".to_owned(), server.name.clone(), format!("{}{rest}", server.listen)]
+    });
+    let targets = proxy.targets.iter().map(|target| {
+        let tls = match target.tls.as_ref().map(|tls| tls.trust()) {
+            None => "",
+            Some(Trust::Anybody) => ", TLS without verification",
+            Some(_) => ", TLS",
+        };
+        let rest = format!("{} as {}{tls}", target.at(), target.user);
+        ["target".to_owned(), target.name.clone(), rest]
+    });
+    let changes = match &settings.token_file {
+        Some(path) => format!("changes need the token in {}", path.display()),
+        None => "no token_file, so nothing can be changed over HTTP".to_owned(),
+    };
+    let admin = ["http".to_owned(), settings.admin_listen.to_string(), changes];
+    let control = match &settings.switchboard {
+        Some(control) => ["policy".to_owned(), control.policy.display().to_string(), String::new()],
+        None => {
+            ["policy".to_owned(), "none, a proxy without switchboard".to_owned(), String::new()]
+        }
+    };
+    table(listeners.chain(targets).chain([admin, control]).collect())
+}
+
+/// The lines of a policy.
+pub(super) fn policy(policy: &Policy) -> Vec<String> {
+    let sums = declared(&policy.feeds, &policy.groups);
+    let zone = policy.timezone.iana_name().unwrap_or("UTC");
+    let site = ["site".to_owned(), policy.site.clone(), format!("time zone {zone}")];
+    let feeds = policy.feeds.iter().map(|feed| {
+        let sum = sums.get(&feed.id).copied().unwrap_or_default();
+        let meter = match &feed.meter {
+            Some(meter) => format!("meter {meter}"),
+            None => "no meter".to_owned(),
+        };
+        let rest = format!("{} usable, {} declared, {meter}", kw(feed.usable()), kw(sum.load()));
+        ["feed".to_owned(), feed.id.to_string(), rest]
+    });
+    let groups = policy.groups.iter().map(|group| {
+        let rest = format!(
+            "{} x {} = {} at {}, {}",
+            plural(u64::from(group.machines), "machine"),
+            kw(group.watts),
+            kw(Watts(group.watts.0.saturating_mul(i64::from(group.machines)))),
+            group.feed,
+            backing(group)
+        );
+        ["group".to_owned(), group.id.to_string(), rest]
+    });
+    let meters = policy.meters.values().map(|meter| {
+        let source = match &meter.source {
+            MeterSource::File { path } => path.display().to_string(),
+            MeterSource::Registered { name } => format!("driver {name}"),
+        };
+        ["meter".to_owned(), meter.id.to_string(), source]
+    });
+    let rows = |rows: Vec<[String; 3]>, what: &str| {
+        let more = rows.len().saturating_sub(ROWS_MAX);
+        let mut rows: Vec<_> = rows.into_iter().take(ROWS_MAX).collect();
+        if more > 0 {
+            rows.push([what.to_owned(), format!("and {more} more"), String::new()]);
+        }
+        rows
+    };
+    let all = [rows(feeds.collect(), "feed"), rows(groups.collect(), "group")];
+    let meters = rows(meters.collect(), "meter");
+    table([site].into_iter().chain(all.into_iter().flatten()).chain(meters).collect())
+}
+
+/// What leases may count on a group for.
+fn backing(group: &Group) -> &'static str {
+    match (&group.actuator, group.shed_p95) {
+        (Some(_), Some(_)) => "backs firm leases",
+        (Some(_), None) => "backs no firm lease without shed_p95",
+        (None, _) => "backs no firm lease without an actuator",
+    }
+}
+
+pub(super) fn configuration_json(settings: &Settings) -> Value {
+    let proxy = &settings.proxy;
+    let listeners: Vec<Value> = proxy
+        .servers
+        .iter()
+        .map(|server| {
+            let target = server.passthrough.and_then(|index| proxy.targets.get(index));
+            json!({
+                "name": server.name,
+                "listen": server.listen.to_string(),
+                "passthrough": target.map(|target| &target.name),
+            })
+        })
+        .collect();
+    let targets: Vec<Value> = proxy
+        .targets
+        .iter()
+        .map(|target| {
+            json!({
+                "name": target.name,
+                "address": target.at().to_string(),
+                "user_identity": target.user,
+                "tls": target.tls.is_some(),
+            })
+        })
+        .collect();
+    json!({
+        "listeners": listeners,
+        "targets": targets,
+        "admin_listen": settings.admin_listen.to_string(),
+        "policy": settings.switchboard.as_ref().map(|control| control.policy.display().to_string()),
+    })
+}
+
+pub(super) fn policy_json(policy: &Policy) -> Value {
+    let sums = declared(&policy.feeds, &policy.groups);
+    let feeds: Vec<Value> = policy
+        .feeds
+        .iter()
+        .map(|feed| {
+            let Declared { house, machines, mining } =
+                sums.get(&feed.id).copied().unwrap_or_default();
+            json!({
+                "name": feed.id,
+                "parent": feed.parent,
+                "usable_kw": feed.usable().kw(),
+                "declared_kw": (house + mining).kw(),
+                "machines": machines,
+                "meter": feed.meter,
+            })
+        })
+        .collect();
+    let groups: Vec<Value> = policy
+        .groups
+        .iter()
+        .map(|group| {
+            json!({
+                "name": group.id,
+                "feed": group.feed,
+                "machines": group.machines,
+                "asic_kw": group.watts.kw(),
+                "backs_firm": group.backs_firm(),
+            })
+        })
+        .collect();
+    json!({
+        "site": policy.site,
+        "timezone": policy.timezone.iana_name(),
+        "feeds": feeds,
+        "groups": groups,
+        "meters": policy.meters.keys().collect::<Vec<_>>(),
+    })
+}
+
+/// Aligns the first two columns.
+fn table(rows: Vec<[String; 3]>) -> Vec<String> {
+    // What has no third column may be as long as it likes.
+    let wide = |column: usize| {
+        let texts = rows.iter().filter(|row| !row[2].is_empty());
+        texts.map(|row| row[column].chars().count()).max().unwrap_or(0).min(NAME_MAX)
+    };
+    let [kind, name] = [0, 1].map(wide);
+    rows.iter()
+        .map(|[a, b, c]| format!("{a:kind$}  {b:name$}  {c}").trim_end().to_owned())
+        .collect()
+}
+
+/// Power for people: `11,044.8 kW`.
+fn kw(watts: Watts) -> String {
+    let sign = if watts.0 < 0 { "-" } else { "" };
+    let whole = thousands(watts.0.unsigned_abs() / 1000);
+    let rest = format!("{:03}", watts.0.unsigned_abs() % 1000);
+    match rest.trim_end_matches('0') {
+        "" => format!("{sign}{whole} kW"),
+        rest => format!("{sign}{whole}.{rest} kW"),
+    }
+}
+
+fn plural(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} {what}{s}", thousands(count))
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Feeds, groups or meters that are listed; a long list would hide the rest.
+const ROWS_MAX: usize = 20;
+/// Names beyond this width do not push the third column further.
+const NAME_MAX: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn power_is_exact_and_grouped() {
+        for (watts, want) in [
+            (0, "0 kW"),
+            (50, "0.05 kW"),
+            (3_068, "3.068 kW"),
+            (11_044_800, "11,044.8 kW"),
+            (37_500_000, "37,500 kW"),
+            (1_000_000_000, "1,000,000 kW"),
+            (-1_500, "-1.5 kW"),
+        ] {
+            assert_eq!(kw(Watts(watts)), want, "{watts}");
+        }
+    }
+}

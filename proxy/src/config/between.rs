@@ -1,0 +1,214 @@
+//! Checks between sections: names that must differ, names that must lead somewhere, addresses that
+//! only one listener can have. They look into sections as they stand in the file, so that a fault
+//! in one section hides nothing about the others, and is not told twice.
+
+use std::net::{IpAddr, SocketAddr};
+
+use daemon::settings::{Document, Section, Spot};
+
+use super::address::parse_url;
+
+/// An address that something else in this process listens at.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken<'a> {
+    /// Who has it, as a message names it: `[admin]`.
+    pub by: &'a str,
+    pub address: SocketAddr,
+}
+
+/// What a `[[server]]` or `[[target]]` is called, if it is called anything, and where that stands.
+pub(super) struct Named<'a> {
+    pub(super) name: Option<&'a str>,
+    spot: Spot,
+}
+
+/// The names of all entries, faulty ones included.
+pub(super) fn names<'a>(sections: &[Section<'a>]) -> Vec<Named<'a>> {
+    sections
+        .iter()
+        .map(|section| Named { name: section.peek_str("name"), spot: section.spot("name") })
+        .collect()
+}
+
+/// Reports each entry that has the name of a former one.
+pub(super) fn check_names(document: &Document, key: &str, names: &[Named<'_>]) {
+    for (index, later) in names.iter().enumerate() {
+        let Some(name) = later.name else { continue };
+        let former = names[..index].iter().find(|former| former.name == Some(name));
+        if let Some(former) = former {
+            let message = format!("two [[{key}]] are named {name:?}{}", first(document, former));
+            document.report(&later.spot, message, None);
+        }
+    }
+}
+
+fn first(document: &Document, former: &Named<'_>) -> String {
+    document
+        .line(&former.spot)
+        .map_or_else(String::new, |line| format!(", the first of them on line {line}"))
+}
+
+/// Reports passthrough servers whose target does not exist, and a shared server for which they
+/// leave no target.
+pub(super) fn check_passthrough(
+    document: &Document,
+    servers: &[Section<'_>],
+    targets: &[Named<'_>],
+) {
+    let known = || targets.iter().filter_map(|target| target.name);
+    for server in servers {
+        let Some(name) = server.peek_str("passthrough") else { continue };
+        if !known().any(|known| known == name) {
+            let meant = document.suggest(name, known());
+            let message = format!("no [[target]] is named {name:?}");
+            document.report(&server.spot("passthrough"), message, meant);
+        }
+    }
+    let is_passthrough = |target: &Named<'_>| {
+        target.name.is_some()
+            && servers.iter().any(|server| server.peek_str("passthrough") == target.name)
+    };
+    let shared = servers.iter().find(|server| !server.has("passthrough"));
+    if let Some(server) = shared
+        && !targets.is_empty()
+        && targets.iter().all(is_passthrough)
+    {
+        let name = server.peek_str("name").unwrap_or_default();
+        let message =
+            format!("{name:?} has no target: each is the passthrough of another [[server]]");
+        document.report(&server.spot("name"), message, None);
+    }
+}
+
+/// Reports listeners that cannot be bound beside each other, or beside what is taken, and targets
+/// that lead back to a listener.
+pub(super) fn check_addresses(
+    document: &Document,
+    servers: &[Section<'_>],
+    targets: &[Section<'_>],
+    taken: &[Taken<'_>],
+) {
+    let mut bound: Vec<(String, SocketAddr)> =
+        taken.iter().map(|taken| (taken.by.to_owned(), taken.address)).collect();
+    let others = bound.len();
+    for (index, server) in servers.iter().enumerate() {
+        let Some(address) = server.peek_str("listen").and_then(|text| text.parse().ok()) else {
+            continue;
+        };
+        let spot = server.spot("listen");
+        if let Some((by, other)) = bound.iter().find(|(_, other)| overlap(*other, address)) {
+            let message = format!(
+                "{address} is in use by {by} ({other}): give each listener a port of its own"
+            );
+            document.report(&spot, message, None);
+        }
+        if address.port() == 0 {
+            let message =
+                "with port 0 the system picks another port at each start: miners would not find it";
+            document.warn(&spot, message, None);
+        }
+        let by = server
+            .peek_str("name")
+            .map_or_else(|| format!("server[{index}]"), |name| format!("[[server]] {name:?}"));
+        bound.push((by, address));
+    }
+    for target in targets {
+        let url = target.peek_str("url").and_then(|url| parse_url(url).ok());
+        let Some((at, _)) = url else { continue };
+        let own = bound[others..].iter().find(|(_, bound)| leads_to(&at.host, at.port, *bound));
+        if let Some((by, _)) = own {
+            let message = format!("is the address of {by}: this proxy would be its own pool");
+            document.report(&target.spot("url"), message, None);
+        }
+    }
+}
+
+/// Warns of two shared targets that fail together.
+pub(super) fn check_backups(document: &Document, servers: &[Section<'_>], targets: &[Section<'_>]) {
+    let passthrough: Vec<&str> =
+        servers.iter().filter_map(|server| server.peek_str("passthrough")).collect();
+    let mut former: Vec<(String, &str, &str)> = Vec::new();
+    for target in targets {
+        let [name, url, user] =
+            ["name", "url", "user_identity"].map(|key| target.peek_str(key).unwrap_or_default());
+        let Ok((at, _)) = parse_url(url) else { continue };
+        if passthrough.contains(&name) {
+            continue;
+        }
+        let at = at.to_string().to_ascii_lowercase();
+        let same = former.iter().find(|(other, who, _)| *other == at && *who == user);
+        if let Some((_, _, other)) = same {
+            let message = format!(
+                "the same pool and user as [[target]] {other:?}: it is no backup, since both fail together"
+            );
+            document.warn(&target.spot("url"), message, None);
+        }
+        former.push((at, user, name));
+    }
+}
+
+/// Whether two listeners cannot both be bound. `[::]` takes the IPv4 addresses as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, ip: IpAddr| match wide {
+        IpAddr::V4(wide) => wide.is_unspecified() && ip.is_ipv4(),
+        IpAddr::V6(wide) => wide.is_unspecified(),
+    };
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// Whether a pool's address is surely that of our own listener. Names other than `localhost` are
+/// not looked up.
+fn leads_to(host: &str, port: u16, listener: SocketAddr) -> bool {
+    let ip = match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical(),
+        Err(_) if host.eq_ignore_ascii_case("localhost") => [127, 0, 0, 1].into(),
+        Err(_) => return false,
+    };
+    let everywhere = listener.ip().is_unspecified();
+    port == listener.port()
+        && (ip == listener.ip().to_canonical()
+            || (everywhere && (ip.is_loopback() || ip.is_unspecified())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_overlap_by_port_and_by_addresses_that_stand_for_all() {
+        for (one, other, want) in [
+            ("127.0.0.1:3333", "127.0.0.1:3333", true),
+            ("127.0.0.1:3333", "127.0.0.1:3334", false),
+            ("127.0.0.1:3333", "127.0.0.2:3333", false),
+            ("0.0.0.0:3333", "127.0.0.1:3333", true),
+            ("192.0.2.1:3333", "0.0.0.0:3333", true),
+            ("[::]:3333", "127.0.0.1:3333", true),
+            ("[::]:3333", "[::1]:3333", true),
+            ("0.0.0.0:3333", "[::1]:3333", false),
+            ("[::ffff:127.0.0.1]:3333", "127.0.0.1:3333", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let [one, other]: [SocketAddr; 2] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!(overlap(one, other), want, "{one} {other}");
+            assert_eq!(overlap(other, one), want, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_that_is_surely_ours_leads_back() {
+        for (host, listener, want) in [
+            ("127.0.0.1", "0.0.0.0:3333", true),
+            ("localhost", "127.0.0.1:3333", true),
+            ("LOCALHOST", "0.0.0.0:3333", true),
+            ("::1", "[::]:3333", true),
+            ("192.0.2.1", "192.0.2.1:3333", true),
+            ("192.0.2.1", "0.0.0.0:3333", false),
+            ("127.0.0.1", "192.0.2.1:3333", false),
+            ("127.0.0.1", "127.0.0.1:3334", false),
+            ("pool.example", "0.0.0.0:3333", false),
+        ] {
+            assert_eq!(leads_to(host, 3333, listener.parse().unwrap()), want, "{host} {listener}");
+        }
+    }
+}
