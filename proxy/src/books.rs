@@ -1,6 +1,6 @@
-//! Where every submit's end is written down: for its target, for its machine, and in the share log,
-//! from one call, so that the sums agree. That there is exactly one call for each submit is held by
-//! those who decide its fate.
+//! Counts the outcome of each submit for its target, for its machine, and in the share log, in one
+//! call, so that the sums agree. The code that decides a share's outcome makes sure that there is
+//! exactly one call for each submit.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Writes down a submit that ended here.
+    /// Counts a submit that was decided here.
     pub(crate) fn ended(&self, mut counted: Counted, machine: Option<&MachineStats>) {
         self.metrics.target(counted.target).ended(counted.outcome);
         if let Some(reject) = counted.reject {
@@ -34,7 +34,7 @@ impl Books {
         }
     }
 
-    /// Writes down a submit whose fate the pool decided, or left open.
+    /// Counts a submit that the pool decided, or never answered.
     pub(crate) fn settled(&self, target: usize, settled: &mut Settled) {
         let outcome = Outcome::from(settled.outcome);
         let counters = self.metrics.target(Some(target));

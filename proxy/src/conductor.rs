@@ -1,6 +1,6 @@
-//! The task that decides which target is mined at, and tells the sessions.
+//! The task that applies the choice of target and notifies the sessions.
 //!
-//! What follows from the targets' health is decided in [`crate::route`]; sessions find their own
+//! The choice itself is made in [`crate::route`] from the targets' health; sessions find their own
 //! seats.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::route::{Decision, Route, TargetHealth};
 use crate::sessions::SessionState;
 use crate::upstream::Pool;
 
-/// How often health is looked at without being told.
+/// How often health is looked at without a notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Decides which target is mined at, and tells the sessions.
@@ -121,8 +121,8 @@ impl Conductor {
     fn size(&self, pool: &Pool) {
         let Some(size) = pool.state().extranonce2_size else { return };
         if self.shared.pools.placement.lane_width(size) == Ok(0) {
-            // What sits elsewhere just now must find room here, slot by slot; what sits nowhere
-            // yet, at least by numbers.
+            // Sessions that are seated elsewhere must find room here, slot by slot; for sessions
+            // without a seat, the number of free seats must suffice.
             let served = self.downstream.served.load(Ordering::Relaxed);
             let served = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
             let needed = served.max(self.shared.pools.placement.depth());

@@ -1,8 +1,8 @@
-//! The proxy's end of the link: it follows the switchboard's timeline and tells what it sees.
+//! The proxy's end of the link: it follows the switchboard's timeline and reports its sessions.
 //!
-//! Lowering steps are applied when they are due, heard or not; what may rise is decided by
-//! [`directive::Receiver`]. What was applied is written down behind the act, so that a restart
-//! knows it.
+//! Lowering steps are applied when they are due, whether or not the switchboard can be heard;
+//! [`directive::Receiver`] decides what may rise. What was applied is written to the state file
+//! afterwards, so that a restart knows it.
 
 mod cadence;
 
@@ -37,7 +37,7 @@ pub(crate) struct Control {
     pub(crate) machines: Arc<Machines>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) report_every: Duration,
-    /// Whether the wall clock is stepped, as far as it was told.
+    /// Whether the wall clock counts as stepped; it was logged then.
     pub(crate) stepped: bool,
     /// The older timeline that was refused last.
     pub(crate) refused: Option<Generation>,
@@ -47,16 +47,16 @@ pub(crate) struct Control {
     pub(crate) saved_at: Option<Instant>,
 }
 
-/// What followed from a look at the timeline.
+/// What the timeline says at a given time.
 #[derive(Debug, Default)]
 struct Applied {
-    /// The machines that are to be parked by it.
+    /// The machines that it parks.
     parking: Vec<MachineId>,
-    /// How long no step is due.
+    /// How long until the next step is due.
     wait: Option<Duration>,
 }
 
-/// Takes up what a former life wrote down.
+/// Takes up the state of the former process.
 pub(crate) fn restore(saved: Option<Saved>) -> (Receiver, Orders) {
     let heard = saved.as_ref().is_some_and(|saved| saved.timeline.is_some());
     let receiver = saved.map(Receiver::restore).unwrap_or_default();
@@ -73,7 +73,8 @@ impl Control {
         let mut cadence = Cadence::new(self.report_every, clock::now());
         let mut apply_at = clock::now();
         loop {
-            // It walks over all that the timeline names: not at each look at who is parked.
+            // It walks over all machines that the timeline names, so it is not done at each look at
+            // who is parked.
             if clock::now() >= apply_at {
                 let applied = self.apply(&downlink, clock::wall(), clock::now());
                 let now = clock::now();
@@ -109,7 +110,7 @@ impl Control {
         }
     }
 
-    /// Takes up what the switchboard says and what is due.
+    /// Takes up what the switchboard sent and what is due.
     fn apply(&mut self, downlink: &Downlink, wall: Timestamp, now: Instant) -> Applied {
         let mut parking = Vec::new();
         let mut store = self.unsaved;
@@ -123,7 +124,7 @@ impl Control {
                     store = true;
                 }
                 Offer::Same => {}
-                // Said once: the downlink is state, and shows it at every look.
+                // Logged once: the downlink is state, and shows the same timeline at every look.
                 Offer::Stale { .. } if self.refused == Some(timeline.number) => {}
                 Offer::Stale { have } => {
                     self.refused = Some(timeline.number);
@@ -178,7 +179,7 @@ impl Control {
         Applied { parking, wait: advance.wait }
     }
 
-    /// Tells when the wall clock is stepped, once a step.
+    /// Logs and alarms a step of the wall clock, once a step.
     fn watch_clock(&mut self) {
         let off = self.receiver.stepped();
         let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
@@ -188,7 +189,7 @@ impl Control {
         }
     }
 
-    /// Writes down what is applied, behind the act.
+    /// Writes the applied state to its file, after it was applied.
     fn store(&mut self) {
         let Some(state) = &self.state else { return };
         // A few kilobytes a few times a lease; the runtime has other threads for the sessions.
@@ -278,8 +279,8 @@ mod tests {
         assert_eq!(saved.applied.len(), 1, "a restart knows the machine is off");
     }
 
-    /// The second at which the machine is parked, and at which it has work again, with a wall clock
-    /// that is `off(second)` wrong. It is to be parked from 60 s to 120 s.
+    /// Returns the seconds at which the machine is parked and has work again, when the wall clock
+    /// is wrong by `off(second)`. The timeline parks it from 60 s to 120 s.
     fn parked(control: &mut Control, off: impl Fn(i64) -> i64) -> (Option<i64>, Option<i64>) {
         let (begin, start) = (Timestamp::UNIX_EPOCH, clock::now());
         let at = |secs| begin + SignedDuration::from_secs(secs);

@@ -1,7 +1,7 @@
-//! What every session goes by: which targets can be mined at, and which machines may work.
+//! Which targets can be mined at, and which machines may work: what every session follows.
 //!
-//! One snapshot for all, replaced whole; a session looks up what concerns it when the snapshot
-//! changes.
+//! There is one snapshot for all sessions, which is replaced as a whole. A session looks up what
+//! concerns it when the snapshot changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,21 +12,22 @@ use crate::route::Usable;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Directions {
-    /// Targets to sit at, the active one first.
+    /// Usable targets, the active one first.
     pub(crate) usable: Arc<[Usable]>,
     /// What machines may do.
     pub(crate) orders: Arc<Orders>,
-    /// All targets have been down for so long that free miners may use their own backup pools.
+    /// All targets have been down for `release_after`: miners that are not curtailed may use their
+    /// own backup pools.
     pub(crate) release: bool,
-    /// Rises when seats may have become free: sessions that wait for one ask again.
+    /// Increases when seats may have become free: sessions that wait for one ask again.
     pub(crate) seats: u64,
 }
 
 /// What machines may do, and which are known to sleep.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    /// A switchboard is configured and nothing has been heard of it in this life or a former one:
-    /// nobody works.
+    /// A switchboard is configured and has never been heard, by this process or a former one: no
+    /// machine works.
     pub(crate) unheard: bool,
     /// Machines that may not simply run.
     pub(crate) standing: BTreeMap<MachineId, Standing>,
@@ -38,7 +39,7 @@ pub(crate) struct Orders {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serve {
     Work,
-    /// It keeps its connection and gets none.
+    /// It keeps its connection and gets no work.
     Park,
 }
 
@@ -68,7 +69,7 @@ impl Orders {
         if work { Serve::Work } else { Serve::Park }
     }
 
-    /// Whether a share of `machine` shows that starving it has not stopped it.
+    /// Whether a share of `machine` proves that it still hashes although it is starved.
     pub(crate) fn starved(&self, machine: &MachineId) -> bool {
         let standing = self.standing(machine);
         standing.action.sheds() && standing.means == Means::Starve

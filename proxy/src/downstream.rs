@@ -39,7 +39,7 @@ pub(crate) struct Downstream {
     pub(crate) books: Books,
     pub(crate) machines: Arc<Machines>,
     pub(crate) sessions: Arc<Sessions>,
-    /// How fast machines were that have gone.
+    /// How fast machines were before they left.
     pub(crate) recall: Arc<Mutex<Recall>>,
     pub(crate) directions: watch::Receiver<Directions>,
     pub(crate) admission: Arc<Mutex<Admission>>,
@@ -50,37 +50,37 @@ pub(crate) struct Downstream {
     pub(crate) next_session: AtomicU64,
     /// Closed when the proxy shuts down.
     pub(crate) cancel: CancellationToken,
-    /// The proxy shuts down: sessions finish what they owe.
+    /// The proxy shuts down: sessions finish the answers they owe.
     pub(crate) ending: Arc<AtomicBool>,
     /// When the proxy started.
     pub(crate) started_at: Instant,
     pub(crate) tracker: TaskTracker,
-    /// Where the panics of sessions are counted; sessions are too many to be entered there by name.
+    /// Counts the panics of sessions. There are too many sessions to register each by name.
     pub(crate) tasks: Tasks,
     pub(crate) shutdown_grace: Duration,
 }
 
 impl Downstream {
-    /// An instant in milliseconds of the proxy's life.
+    /// Converts an instant to milliseconds since the proxy started.
     fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.started_at).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// Makes a doorkeeper for so many sessions.
+/// Creates the admission control for this many sessions.
 pub(crate) fn admission(sessions_max: usize) -> Admission {
     Admission::new(sessions_max)
 }
 
-/// Connections that may wait to be accepted: a farm that comes back after an outage comes all at
-/// once.
+/// Connections that may wait to be accepted: after an outage a whole farm reconnects at once.
 const BACKLOG: i32 = 4096;
 /// What the system keeps for a miner that does not read, in bytes (it doubles the figure for its
-/// own book-keeping). Left to itself it keeps up to some megabytes: ten thousand deaf miners would
-/// be the end of the machine, and each would look alive for thousands of jobs (F36).
+/// own book-keeping). By default it keeps up to several megabytes: ten thousand miners that do not
+/// read would exhaust the machine's memory, and each would look alive for thousands of jobs (F36).
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Opens a listener with a long backlog. What is set on it holds for the connections it accepts.
+/// Opens a listener with a long backlog. Its socket options are inherited by the connections it
+/// accepts.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
@@ -97,7 +97,8 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) rules: Arc<SessionRules>,
-    /// The target to which each has a connection of its own; `None` shares those of all targets.
+    /// The target to which each miner gets its own connection; `None` shares the connections of all
+    /// targets.
     pub(crate) passthrough: Option<Arc<Pool>>,
 }
 

@@ -2,12 +2,12 @@
 //!
 //! The worker is a task on the runtime of the miners, beside the tasks of the pools: shares that
 //! come one by one are handled on the thread that waits for their sockets, and no thread wakes
-//! another. A new job for ten thousand miners, though, is ten thousand writes. Then the queue is
-//! long, and helpers, threads that sleep otherwise, take from it too.
+//! another. A new job for ten thousand miners, however, is ten thousand writes. Then the queue is
+//! long, and helper threads, which otherwise sleep, take from it too.
 //!
-//! Who is to be told of a job waits behind those that have a share or a verdict in hand, and
-//! whoever is woken meanwhile takes the job along. So an answer does not wait for the writes to ten
-//! thousand others.
+//! Sessions with a share or a verdict run first. Sessions that only need a new job run after them;
+//! one that is woken for another reason picks the job up in the same turn. So an answer does not
+//! wait for the writes to ten thousand other sessions.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,19 +25,20 @@ use crate::lane::{Lane, Untold};
 use crate::mailbox::Signal;
 use crate::sessions::SessionHandle;
 
-/// Sessions to be told of a job for which one helper is called: their writes take longer than
-/// waking it does.
+/// One helper thread is woken per this many sessions that wait for a job. Below it, waking a thread
+/// costs more than the writes.
 const TELLINGS_A_HELPER: usize = 64;
-/// Sessions that were woken for something else for which one is called. Many more, because much of
-/// it is making sessions, and what several threads allocate takes more memory than what one does.
+/// One helper thread is woken per this many sessions that were woken for another reason. Many more
+/// than for jobs, because much of that work is creating sessions, and memory allocated by several
+/// threads takes more space than memory allocated by one.
 const TURNS_A_HELPER: usize = 1024;
-/// Turns the worker takes in a row: then sockets are looked at, and pools have their turn.
+/// Turns the worker takes in a row before sockets and pools get their turn.
 const TURNS_IN_A_ROW: u32 = 16;
-/// After so many turns one that is to be told of a job is put in line, however many wait: a flood
-/// must not keep jobs back.
+/// After this many turns, one session that needs a job gets its turn, however many others wait: a
+/// flood must not keep jobs back.
 const TURNS_A_TELLING: u32 = 4;
 
-/// The queue of sessions that have something to do, and those who work on it.
+/// The queue of sessions that have something to do, and the threads that work on it.
 #[derive(Debug, Default)]
 pub(crate) struct Executor {
     queue: Mutex<Queue>,
@@ -50,16 +51,16 @@ pub(crate) struct Executor {
 struct Queue {
     /// Sessions that were woken.
     woken: VecDeque<Runnable>,
-    /// Lanes on which sessions are to be told of something new.
+    /// Lanes on which sessions have to be notified.
     untold: VecDeque<Arc<Lane>>,
-    /// How many sessions that is, about.
+    /// Approximately how many sessions that is.
     untold_sessions: usize,
-    /// Turns since one was told.
+    /// Turns since a session was notified.
     turns: u32,
     /// The worker is up, or was woken.
     worker_is_up: bool,
     asleep: usize,
-    /// Helpers called that have not woken yet.
+    /// Helpers that were called and have not woken yet.
     calls: usize,
     closed: bool,
 }
@@ -91,7 +92,7 @@ impl Queue {
 }
 
 impl Executor {
-    /// Starts so many helpers. They end when it is closed.
+    /// Starts this many helpers. They end when the executor is closed.
     pub(crate) fn start_helpers(self: &Arc<Self>, helpers: usize) -> std::io::Result<()> {
         for index in 1..=helpers {
             let executor = self.clone();
@@ -102,7 +103,7 @@ impl Executor {
         Ok(())
     }
 
-    /// The worker. It ends when the executor is closed; dropping it closes that.
+    /// The worker. It ends when the executor is closed; dropping the worker closes the executor.
     pub(crate) fn worker(self: &Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
         // What one session has read is no reason to keep the next from reading.
         tokio::task::coop::unconstrained(Worker { executor: self.clone() })
@@ -120,8 +121,8 @@ impl Executor {
         turn.schedule();
     }
 
-    /// Has sessions told that their lane says something new, once those had their turn that have
-    /// something in hand.
+    /// Notifies sessions that their lane has something new, after the sessions that have a share or
+    /// a verdict had their turn.
     pub(crate) fn tell(&self, untold: Untold) {
         let mut queue = self.queue.lock();
         if !queue.closed && untold.sessions > 0 {
@@ -140,7 +141,7 @@ impl Executor {
         }
     }
 
-    /// Wakes whoever is needed for what is in the queue.
+    /// Wakes the worker and helpers that the queue needs.
     fn call(&self, mut queue: MutexGuard<'_, Queue>) {
         let worker = !std::mem::replace(&mut queue.worker_is_up, true);
         let wanted = queue.untold_sessions / TELLINGS_A_HELPER + queue.woken.len() / TURNS_A_HELPER;
@@ -155,8 +156,8 @@ impl Executor {
         }
     }
 
-    /// Does what is next. Where there is nothing, the queue comes back, before anybody can put
-    /// something in.
+    /// Takes one turn. If there is nothing to do, the locked queue is returned, before anything can
+    /// be added to it.
     fn step(&self) -> Option<MutexGuard<'_, Queue>> {
         let mut queue = self.queue.lock();
         let Some(next) = queue.next() else { return Some(queue) };
@@ -164,8 +165,7 @@ impl Executor {
         match next {
             // A panic ends the session, which has entered it in the books by then.
             Next::Turn(turn) => drop(catch_unwind(AssertUnwindSafe(|| turn.run()))),
-            // It takes its turn with those that are woken, unless it has taken the job along
-            // already.
+            // It takes its turn with the woken sessions, unless it has already picked the job up.
             Next::Tell(session) => session.mailbox.signal(Signal::Lane),
         }
         None
@@ -197,7 +197,8 @@ impl Executor {
     }
 }
 
-/// A session whose end may panic like one of its turns: it would take the process along otherwise.
+/// Wraps a session whose drop may panic like one of its turns: the panic would otherwise end the
+/// process.
 struct Guarded<F>(Option<F>);
 
 impl<F: Future<Output = ()> + Unpin> Future for Guarded<F> {

@@ -1,7 +1,7 @@
-//! A lane as its sessions see it: the newest work, and who is told when there is newer.
+//! A lane as its sessions see it: the newest work, and which sessions are notified of newer work.
 //!
-//! One rendering serves everybody on the lane, at most 256 sessions. A session that is still
-//! writing the former job skips to the newest; nothing is queued.
+//! One rendering serves all sessions on the lane, at most 256. A session that is still writing the
+//! former job skips to the newest; nothing is queued.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ use crate::work::LaneWork;
 #[derive(Debug, Clone)]
 pub(crate) enum LaneState {
     Work(Arc<LaneWork>),
-    /// Take another seat if there is one: the job at hand is one that somebody here has had.
+    /// Take another seat if there is one: a session on this lane has had the current job before.
     Refresh,
-    /// Take another seat: this one is no more.
+    /// Take another seat: this one no longer exists.
     Vacate,
 }
 
 /// One lane of one connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// Counts what was said; with it the newest.
+    /// The newest announcement, with a counter of announcements.
     state: Mutex<(u64, LaneState)>,
-    /// Apart from the state: whoever is told reads that at once.
+    /// A lock of its own: a session that is notified reads the announcement at once.
     told: Mutex<Told>,
 }
 
-/// Who is told of what a lane says.
+/// The sessions that are notified of a lane's announcements.
 #[derive(Debug, Default)]
 struct Told {
     sessions: Vec<Arc<SessionHandle>>,
-    /// So many of the first of them are still to be told.
+    /// How many sessions, from the front of the list, have not been notified yet.
     left: usize,
 }
 
-/// Lanes on which sessions are to be told of something.
+/// Lanes on which sessions have to be notified.
 #[derive(Debug, Default)]
 pub(crate) struct Untold {
     pub(crate) lanes: Vec<Arc<Lane>>,
@@ -47,7 +47,7 @@ pub(crate) struct Untold {
 }
 
 impl Untold {
-    /// Has a lane say something, of which everybody on it is to be told.
+    /// Makes a lane announce something, of which all sessions on it have to be notified.
     pub(crate) fn announce(&mut self, lane: &Arc<Lane>, state: LaneState) {
         let sessions = lane.announce(state);
         if sessions > 0 {
@@ -57,22 +57,22 @@ impl Untold {
     }
 }
 
-/// A seat's view of its lane. Dropping it ends the telling.
+/// A seat's view of its lane. Dropping it ends the notifications.
 #[derive(Debug)]
 pub(crate) struct LaneView {
     lane: Arc<Lane>,
     seen: u64,
-    /// The session that is told; none has the number 0.
+    /// The session that is notified; no session has the number 0.
     session: u64,
 }
 
 impl Lane {
-    /// A lane that has nothing to give yet.
+    /// A lane that has no work yet.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { state: Mutex::new((1, LaneState::Vacate)), told: Mutex::default() })
     }
 
-    /// Replaces what the lane says and tells everybody on it.
+    /// Replaces the announcement and notifies all sessions on the lane.
     pub(crate) fn publish(&self, state: LaneState) {
         self.say(state);
         let sessions = self.told.lock().sessions.clone();
@@ -81,9 +81,9 @@ impl Lane {
         }
     }
 
-    /// Replaces what the lane says. Whoever calls this sees to it that [`Self::next_to_tell`] is
-    /// asked for everybody on it; returns for how many, which is none where somebody is at it
-    /// already.
+    /// Replaces the announcement. The caller must see to it that [`Self::next_to_tell`] is called
+    /// for all sessions on the lane. Returns how many that is, or 0 if another caller is already
+    /// doing so.
     fn announce(&self, state: LaneState) -> usize {
         self.say(state);
         let mut told = self.told.lock();
@@ -92,12 +92,12 @@ impl Lane {
         if former == 0 { all } else { 0 }
     }
 
-    /// The next session that is to be told of what was announced.
+    /// Returns the next session to be notified.
     pub(crate) fn next_to_tell(&self) -> Option<Arc<SessionHandle>> {
         let mut told = self.told.lock();
-        // From the last to the first: when one leaves, the last takes its place, and that has been
-        // told. Also where all have left: a lane that stays in the telling here, and in no queue,
-        // is never told of again.
+        // From the last to the first: when a session leaves, the last one takes its place, and that
+        // one has been notified already. This must also work when all have left: a lane that
+        // counted as being notified but stood in no queue would never be notified again.
         let left = told.left.min(told.sessions.len());
         told.left = left.saturating_sub(1);
         (left > 0).then(|| told.sessions[told.left].clone())
@@ -109,30 +109,30 @@ impl Lane {
         current.1 = state;
     }
 
-    /// Looks at what it says just now.
+    /// Returns the present announcement without taking it.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&LaneState) -> T) -> T {
         look(&self.state.lock().1)
     }
 
-    /// Opens a view, to which what the lane says now is new.
+    /// Opens a view to which the present announcement is new.
     pub(crate) fn view(self: &Arc<Self>) -> LaneView {
         LaneView { lane: self.clone(), seen: 0, session: 0 }
     }
 }
 
 impl LaneView {
-    /// Has `session` told of what the lane says from now on.
+    /// Notifies `session` of the lane's announcements from now on.
     pub(crate) fn tell(&mut self, session: &Arc<SessionHandle>) {
         self.session = session.number;
         self.lane.told.lock().sessions.push(session.clone());
     }
 
-    /// Whether the lane has said something since [`Self::take`].
+    /// Whether there was an announcement since [`Self::take`].
     pub(crate) fn has_changed(&self) -> bool {
         self.lane.state.lock().0 != self.seen
     }
 
-    /// Takes what the lane says.
+    /// Takes the present announcement.
     pub(crate) fn take(&mut self) -> LaneState {
         let state = self.lane.state.lock();
         self.seen = state.0;
@@ -176,7 +176,7 @@ mod tests {
         assert!(!other.mailbox.take().0.has(Signal::Lane));
     }
 
-    /// A lane that all have left while they were being told is told of again to whoever comes.
+    /// A lane that all sessions left in the middle of a notification notifies the next ones again.
     #[test]
     fn a_lane_that_all_have_left_meanwhile_is_told_of_again() {
         for after in 0..3 {
@@ -196,8 +196,8 @@ mod tests {
         }
     }
 
-    /// While sessions are told one after the other, others leave and come, and the lane says more:
-    /// nobody is passed over.
+    /// While sessions are notified one after the other, others leave and join and the lane
+    /// announces more: no session is skipped.
     #[test]
     fn whoever_leaves_meanwhile_nobody_is_passed_over() {
         for leaver in 0..6 {
@@ -236,16 +236,17 @@ mod tests {
     enum Step {
         Comes(usize),
         Leaves(usize),
-        /// Its session has a turn, for whatever reason, and takes what the lane says.
+        /// Its session has a turn, for whatever reason, and takes the announcement.
         Looks(usize),
         Announce,
         Publish,
-        /// The executor tells the next.
+        /// The executor notifies the next.
         Tell,
     }
 
     proptest! {
-        /// Once all is told, whoever has not taken the newest has been woken for it.
+        /// When all notifications are done, each session without the newest announcement has been
+        /// woken for it.
         #[test]
         fn nobody_sleeps_over_what_its_lane_says(
             steps in proptest::collection::vec(

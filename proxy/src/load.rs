@@ -1,10 +1,10 @@
-//! What the fleet asks of a pool's difficulty, and what is done until the pool's is high enough.
+//! What difficulty the fleet needs at a pool, and how miners are held until the pool has it.
 //!
-//! All miners' shares come together at the pool, so its difficulty must suit the fleet and not one
-//! machine. A pool is asked for what suits (`mining.suggest_difficulty`), also while it only stands
-//! by. Where its difficulty would let more shares through than it is to see, miners keep their own
-//! while the pool's catches up: for a bounded time, and what the pool does not credit meanwhile is
-//! counted. Pure, but for the two numbers that sessions read.
+//! The pool sees the shares of all miners together, so its difficulty must suit the fleet and not
+//! one machine. A pool is asked for a suitable one (`mining.suggest_difficulty`), also while it
+//! only stands by. If its difficulty would let too many shares through, miners keep their own,
+//! higher one while the pool's catches up: for a bounded time, and the work that the pool does not
+//! credit meanwhile is counted. Pure, except for the two numbers that sessions read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,15 +14,15 @@ use stratum::difficulty::Difficulty;
 
 use crate::session::{HASHES, Level};
 
-/// How much the sessions that want work hash, all together.
+/// The summed work rate of all sessions that want work.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
     hashrate: AtomicU64,
 }
 
 impl Fleet {
-    /// A session that hashed at one work rate hashes at another. Give back what was last given: the
-    /// sum then never drifts.
+    /// Replaces a session's former work rate by a new one. Pass exactly the former value, so that
+    /// the sum never drifts.
     pub(crate) fn change(&self, from: f32, to: f32) {
         let (from, to) = (hashes(from), hashes(to));
         if to >= from {
@@ -39,17 +39,17 @@ impl Fleet {
     }
 }
 
-/// No session counts for more than 2^50 hashes a second (1.1 PH/s): one that claims more is a
-/// mistake or a lie, and 16,384 of them fit the sum.
+/// No session counts for more than 2^50 hashes a second (1.1 PH/s): a higher claim is a mistake or
+/// a lie, and 16,384 such sessions fit the sum.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
 fn hashes(work_rate: f32) -> u64 {
     (f64::from(work_rate) * HASHES).clamp(0.0, (1u64 << 50) as f64) as u64
 }
 
-/// What a target is to see of the fleet.
+/// How many shares of the fleet a target should see.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoadRules {
-    /// Shares a second that suit it.
+    /// The desired number of shares a second.
     pub(crate) shares_per_sec: f64,
     /// Most shares a second.
     pub(crate) shares_per_sec_max: f64,
@@ -62,16 +62,17 @@ pub(crate) struct LoadRules {
 pub(crate) struct Load {
     fleet: Arc<Fleet>,
     shares_per_sec_max: f64,
-    /// Powers of two by which the hold has been given up.
+    /// By how many powers of two the hold has been lowered.
     given_up: AtomicU8,
 }
 
-/// What miners are held at while the pool's difficulty is too low.
+/// The difficulties at which miners are held while the pool's is too low.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hold {
     /// No session is given less.
     pub(crate) least: Level,
-    /// Nor more, once the hold is being given up: until then every session keeps its own.
+    /// No session is given more, once the hold is being lowered; until then every session keeps its
+    /// own.
     pub(crate) most: Level,
 }
 
@@ -87,8 +88,7 @@ impl Load {
         Arc::new(Self { fleet, shares_per_sec_max, given_up: AtomicU8::new(0) })
     }
 
-    /// What holds at a pool of this difficulty, for a session that itself does `own` hashes of
-    /// difficulty 1 a second.
+    /// Returns the hold at a pool of this difficulty, for a session with the work rate `own`.
     pub(crate) fn hold(&self, pool: Difficulty, own: f64) -> Option<Hold> {
         let work_rate = self.fleet.work_rate().max(own);
         hold(work_rate / self.shares_per_sec_max, pool, self.given_up.load(Ordering::Relaxed))
@@ -99,7 +99,7 @@ impl Load {
     }
 }
 
-/// The hold that a pool of less than the `needed` difficulty asks for.
+/// The hold for a pool with less than the `needed` difficulty.
 fn hold(needed: f64, pool: Difficulty, given_up: u8) -> Option<Hold> {
     if needed <= pool.get() {
         return None;
@@ -111,7 +111,7 @@ fn hold(needed: f64, pool: Difficulty, given_up: u8) -> Option<Hold> {
     (least.difficulty() > pool).then_some(Hold { least, most: least })
 }
 
-/// One connection's sizing: what is asked of the pool, and how long it has been waited for.
+/// One connection's sizing: what the pool was asked for, and how long the answer has been awaited.
 #[derive(Debug)]
 pub(crate) struct Sizing {
     rules: LoadRules,
@@ -129,12 +129,12 @@ struct Asked {
     patience: Duration,
 }
 
-/// What a look at a connection found.
+/// The result of a look at a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Look {
     /// Ask the pool for this.
     pub(crate) ask: Option<Difficulty>,
-    /// Miners were held above the pool's difficulty for so long since the last look.
+    /// How long miners were held above the pool's difficulty since the last look.
     pub(crate) held: Duration,
     /// Work that the pool did not credit for it, in hashes of difficulty 1.
     pub(crate) uncredited: f64,
@@ -147,7 +147,7 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 const ASK_EVERY_MAX: Duration = Duration::from_secs(3600);
 /// Powers of two by which its difficulty may be off.
 const OFF_MAX: i32 = 2;
-/// A hold that has lasted too long is given up by one power of two in so long.
+/// A hold that has lasted too long is lowered by one power of two per this time.
 const GIVE_UP_EVERY: Duration = Duration::from_secs(10);
 
 impl Sizing {
@@ -155,7 +155,7 @@ impl Sizing {
         Self { rules, load, asked: None, held_since: None, looked_at: now }
     }
 
-    /// What to ask the pool for when it has let us in, if the fleet is known.
+    /// Returns what to ask the pool for when it has authorized us, if the fleet's rate is known.
     pub(crate) fn first_ask(&mut self, now: Instant) -> Option<Difficulty> {
         let level = self.suits()?;
         self.asked = Some(Asked { level, at: now, patience: ASK_EVERY });
@@ -168,8 +168,8 @@ impl Sizing {
         (work_rate > 0.0).then(|| Level::nearest(work_rate / self.rules.shares_per_sec, 1.0))
     }
 
-    /// Looks at the pool's difficulty. `at_work` when sessions work on this connection; `may_ask`
-    /// when the pool listens.
+    /// Looks at the pool's difficulty. `at_work`: sessions work on this connection. `may_ask`: the
+    /// pool may be asked now.
     pub(crate) fn look(
         &mut self,
         pool: Difficulty,
@@ -214,7 +214,7 @@ impl Sizing {
                 return None;
             }
             if level.above(asked.level).abs() <= 1 {
-                // It was asked for this before.
+                // It was already asked for this.
                 patience = (asked.patience * 2).min(ASK_EVERY_MAX);
             }
         }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     /// The pool starts 10,000 times too low and never moves: held in full for five minutes, then
-    /// given up step by step.
+    /// lowered step by step.
     #[test]
     fn a_hold_is_bounded_and_given_up_gradually() {
         let start = origin();

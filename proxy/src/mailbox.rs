@@ -1,8 +1,8 @@
-//! Where a session is left word: a pool's verdicts, and that something it goes by has changed.
+//! Where verdicts of pools, and signals that something has changed, are left for a session.
 //!
-//! A session's task sleeps on one waker, whatever it waits for; a [`Mailbox`] costs sixty bytes
-//! where a channel for each kind of word costs a kilobyte. State is not carried here: who is told
-//! of a change looks for itself.
+//! A session's task sleeps on one waker, whatever it waits for. A [`Mailbox`] costs sixty bytes; a
+//! channel for each kind of message would cost a kilobyte. It does not carry state: a session that
+//! is signalled a change looks at the state itself.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::work::PoolVerdict;
 
-/// Words for one session, and the waker of its task.
+/// Messages for one session, and the waker of its task.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
@@ -22,13 +22,13 @@ pub(crate) struct Mailbox {
     verdicts: Mutex<Vec<PoolVerdict>>,
 }
 
-/// Something a session goes by.
+/// Something that a session must look at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Signal {
     /// Its directions have changed.
     Directions = 1,
-    /// Its lane has something new to say.
+    /// Its lane has an announcement.
     Lane = 2,
     /// Something of its own is due.
     Time = 4,
@@ -49,13 +49,13 @@ impl Signals {
 impl Mailbox {
     /// Leaves a signal, and wakes the session.
     pub(crate) fn signal(&self, signal: Signal) {
-        // One that is there already has woken the session, which has not looked yet.
+        // A signal that is still there has woken the session, which has not looked yet.
         if self.signals.fetch_or(signal as u8, Ordering::AcqRel) & signal as u8 == 0 {
             self.waker.wake();
         }
     }
 
-    /// Leaves a pool's word on a share, and wakes the session.
+    /// Leaves a pool's verdict on a share, and wakes the session.
     pub(crate) fn verdict(&self, verdict: PoolVerdict) {
         let mut verdicts = self.verdicts.lock();
         if verdicts.is_empty() {
@@ -70,8 +70,8 @@ impl Mailbox {
         }
     }
 
-    /// Has `waker` woken by what is left from now on. Look with [`Self::take`] after it, not
-    /// before.
+    /// Registers `waker`, which is woken by everything that is left from now on. Call
+    /// [`Self::take`] after it, not before.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -123,9 +123,9 @@ mod tests {
         assert_eq!(mailbox.take(), (Signals::default(), Vec::new()));
     }
 
-    /// A word that comes between the look and the sleep is not slept over. The teller leaves two at
-    /// a time and waits until both were taken, so that each pair finds the other side about to
-    /// sleep.
+    /// A message that arrives between the look and the sleep still wakes the session. The sender
+    /// leaves two at a time and waits until both were taken, so that each pair finds the other side
+    /// about to sleep.
     #[test]
     fn no_word_is_lost_between_threads() {
         const ALL: usize = 20_000;
