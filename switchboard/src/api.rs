@@ -6,6 +6,7 @@ mod error;
 
 use axum::Json;
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,14 +17,17 @@ use serde::Deserialize;
 
 pub use error::ApiError;
 
-use crate::core::{Answer, Command};
+use crate::commitment::Phase;
+use crate::core::{Answer, Command, LeaseFilter, LeasePlace, LeaseQuery};
 use crate::lease::LeaseRequest;
 use crate::reconcile::Handle;
 
 /// Bytes of a request's body; a longer one is refused.
 const BODY: usize = 64 * 1024;
-/// Machines on one page.
+/// Most entries on one page, and machines when nobody says how many.
 const PAGE: usize = 1000;
+/// Leases on one page when nobody says how many.
+const LEASES: usize = 100;
 /// Characters of an `Idempotency-Key`.
 const KEY: usize = 128;
 
@@ -78,8 +82,27 @@ async fn ask(handle: &Handle, command: Command) -> Answered {
     })
 }
 
-async fn leases(State(handle): State<Handle>) -> Answered {
-    ask(&handle, Command::Leases).await
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeasesPage {
+    state: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+async fn leases(State(handle): State<Handle>, query: Queried<LeasesPage>) -> Answered {
+    let page = read(query)?;
+    let state = page.state.as_deref().unwrap_or("all");
+    let state = LeaseFilter::named(state).ok_or_else(|| {
+        let states = Phase::ALL.map(Phase::as_str).join(", ");
+        ApiError::bad("state", &format!("{state:?} is none of all, open, {states}"))
+    })?;
+    let after = page.cursor.map(|cursor| {
+        let wrong = || ApiError::bad("cursor", "no cursor of this list");
+        LeasePlace::from_cursor(&cursor).ok_or_else(wrong)
+    });
+    let limit = limited(page.limit, LEASES)?;
+    ask(&handle, Command::Leases(LeaseQuery { state, after: after.transpose()?, limit })).await
 }
 
 async fn lease(State(handle): State<Handle>, Path(id): Path<String>) -> Answered {
@@ -109,16 +132,25 @@ struct Page {
     after: Option<String>,
 }
 
-async fn machines(
-    State(handle): State<Handle>,
-    query: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Answered {
-    let Query(page) = query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
-    let limit = page.limit.unwrap_or(PAGE);
+async fn machines(State(handle): State<Handle>, query: Queried<Page>) -> Answered {
+    let page = read(query)?;
+    let limit = limited(page.limit, PAGE)?;
+    ask(&handle, Command::Machines { after: page.after, limit }).await
+}
+
+/// A query, or what is wrong with it.
+type Queried<T> = Result<Query<T>, QueryRejection>;
+
+fn read<T>(query: Queried<T>) -> Result<T, ApiError> {
+    query.map(|Query(query)| query).map_err(|error| ApiError::bad("query", &error.body_text()))
+}
+
+fn limited(limit: Option<usize>, default: usize) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(default);
     if !(1..=PAGE).contains(&limit) {
         return Err(ApiError::bad("limit", &format!("must lie between 1 and {PAGE}, not {limit}")));
     }
-    ask(&handle, Command::Machines { after: page.after, limit }).await
+    Ok(limit)
 }
 
 async fn admit(State(handle): State<Handle>, ApiJson(request): ApiJson<LeaseRequest>) -> Answered {
@@ -156,10 +188,9 @@ struct Cancel {
 async fn cancel(
     State(handle): State<Handle>,
     Path(id): Path<String>,
-    query: Result<Query<Cancel>, axum::extract::rejection::QueryRejection>,
+    query: Queried<Cancel>,
 ) -> Answered {
-    let Query(Cancel { force }) =
-        query.map_err(|error| ApiError::bad("query", &error.body_text()))?;
+    let Cancel { force } = read(query)?;
     ask(&handle, Command::Cancel { lease: LeaseId::from(id), force }).await
 }
 

@@ -4,6 +4,7 @@
 
 mod commands;
 mod evidence;
+mod leases;
 mod outbox;
 mod view;
 
@@ -15,6 +16,7 @@ use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline, WallGu
 use jiff::Timestamp;
 
 pub use commands::{Answer, Command, Refused};
+pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
 
 use crate::commitment::Commitment;
 use crate::facility::Policy;

@@ -18,7 +18,7 @@ pub fn lease(server: &Server, command: LeaseCommand) -> Result<(), Failure> {
     match command {
         LeaseCommand::Add(add) => return commit(&client, &add, server.json),
         LeaseCommand::List => {
-            let body = client.require("/v1/leases")?;
+            let body = all_leases(&client)?;
             print(server.json, &body, |body| {
                 body["leases"].as_array().into_iter().flatten().for_each(print_line);
             });
@@ -35,6 +35,21 @@ pub fn lease(server: &Server, command: LeaseCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// All leases as one answer, although the process shows them in pages.
+fn all_leases(client: &Client) -> Result<Value, Failure> {
+    let mut all = client.require("/v1/leases?limit=1000")?;
+    while let Some(cursor) = all["next"].as_str() {
+        let more = client.require(&format!("/v1/leases?limit=1000&cursor={}", encode(cursor)))?;
+        if let (Some(leases), Some(more)) =
+            (all["leases"].as_array_mut(), more["leases"].as_array())
+        {
+            leases.extend(more.iter().cloned());
+        }
+        all["next"] = more["next"].clone();
+    }
+    Ok(all)
 }
 
 fn commit(client: &Client, add: &LeaseAdd, as_json: bool) -> Result<(), Failure> {

@@ -12,13 +12,15 @@ use crate::view::{ErrorAnswer, ErrorView, LineView};
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
     status: StatusCode,
-    error: ErrorView,
+    /// Boxed, so that results that hold an error stay small.
+    error: Box<ErrorView>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: &str) -> Self {
         let (code, message) = (code.to_owned(), message.to_owned());
-        Self { status, error: ErrorView { code, message, ..ErrorView::default() } }
+        let error = ErrorView { code, message, ..ErrorView::default() };
+        Self { status, error: error.into() }
     }
 
     fn with(mut self, fill: impl FnOnce(&mut ErrorView)) -> Self {
@@ -96,6 +98,6 @@ impl From<Refused> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(ErrorAnswer { error: self.error })).into_response()
+        (self.status, Json(ErrorAnswer { error: *self.error })).into_response()
     }
 }

@@ -107,6 +107,27 @@ async fn a_lease_is_committed_shown_and_cancelled_and_survives_in_the_ledger() {
 }
 
 #[tokio::test]
+async fn leases_come_in_pages() {
+    let served = Served::new();
+    for id in ["n-1", "n-2", "n-3"] {
+        assert_eq!(served.call("POST", "/v1/leases", Some(&body(id, 5.0)), &[]).await.0, 201);
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v1/leases?limit=2&state=open".to_owned();
+    loop {
+        let (status, page) = served.call("GET", &path, None, &[]).await;
+        assert_eq!((status, &page["total"]), (200, &json!(3)), "{page}");
+        let leases = page["leases"].as_array().unwrap();
+        seen.extend(leases.iter().map(|lease| lease["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/v1/leases?limit=2&state=open&cursor={next}");
+    }
+    assert_eq!(seen, ["n-1", "n-2", "n-3"]);
+    let (_, none) = served.call("GET", "/v1/leases?state=closed", None, &[]).await;
+    assert_eq!((&none["leases"], &none["next"]), (&json!([]), &Value::Null));
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_refused_with_the_arithmetic_and_writes_nothing() {
     let served = Served::new();
     let (_, before) = served.call("GET", "/v1/leases", None, &[]).await;
@@ -180,12 +201,17 @@ async fn bad_requests_name_their_field() {
     let long = "x".repeat(BODY + 1);
     assert_eq!(served.call("POST", "/v1/leases", Some(&long), &[]).await.0, 413);
     assert_eq!(served.call("POST", "/v1/leases", Some("{\"tenant\":"), &[]).await.0, 400);
-    for query in ["limit=0", "limit=1001", "limit=-1", "limit=x", "page=2"] {
-        assert_eq!(
-            served.call("GET", &format!("/v1/machines?{query}"), None, &[]).await.0,
-            400,
-            "{query}"
-        );
+    for list in ["machines", "leases"] {
+        for query in ["limit=0", "limit=1001", "limit=-1", "limit=x", "page=2"] {
+            let path = format!("/v1/{list}?{query}");
+            assert_eq!(served.call("GET", &path, None, &[]).await.0, 400, "{path}");
+        }
+    }
+    for (query, field) in [("state=Active", "state"), ("state=", "state"), ("cursor=7b", "cursor")]
+    {
+        let path = format!("/v1/leases?{query}");
+        let (status, answer) = served.call("GET", &path, None, &[]).await;
+        assert_eq!((status, &answer["error"]["field"]), (400, &json!(field)), "{path}: {answer}");
     }
     let plain =
         Request::builder().method("POST").uri("/v1/admit").header("content-type", "text/plain");

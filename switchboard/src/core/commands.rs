@@ -8,7 +8,7 @@ use directive::{LeaseId, Watts};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{Core, Outputs};
+use super::{Core, LeaseQuery, Outputs};
 use crate::admit::{self, Admission, Refusal};
 use crate::commitment::Phase;
 use crate::facility::Policy;
@@ -32,7 +32,7 @@ pub enum Command {
         /// Whether to cancel it although the tenant draws its power.
         force: bool,
     },
-    Leases,
+    Leases(LeaseQuery),
     Lease(LeaseId),
     /// The plan in force.
     Plan,
@@ -149,7 +149,7 @@ impl Core {
             }),
             Command::Commit(request, key) => self.commit(number, &request, key, wall),
             Command::Cancel { lease, force } => self.cancel(number, &lease, force, wall),
-            Command::Leases => Some(Answer::Leases(self.leases_answer())),
+            Command::Leases(query) => Some(Answer::Leases(self.leases_answer(&query))),
             Command::Lease(id) => Some(self.committed(&id, false)),
             Command::Plan => Some(Answer::Plan(Box::new(self.plan_view()))),
             Command::Status => Some(Answer::Status(Box::new(self.status_view(wall, now)))),

@@ -14,8 +14,8 @@ use crate::plan::Deficit;
 use crate::tree::times;
 use crate::view::{
     API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, HeadAnswer, LeaseAnswer,
-    LeaseView, LeasesAnswer, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody,
-    PlanView, Shortage, StatusView, UnassignedView,
+    LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody, PlanView, Shortage,
+    StatusView, UnassignedView,
 };
 
 impl Core {
@@ -68,14 +68,6 @@ impl Core {
         })
     }
 
-    pub(super) fn leases_answer(&self) -> LeasesAnswer {
-        LeasesAnswer {
-            api_version: API_VERSION,
-            timezone: self.timezone(),
-            leases: self.state.leases.keys().filter_map(|id| self.lease_view(id)).collect(),
-        }
-    }
-
     pub(super) fn admission_answer(&self, admission: &Admission) -> AdmissionAnswer {
         AdmissionAnswer {
             api_version: API_VERSION,
@@ -117,7 +109,7 @@ impl Core {
         HeadAnswer { api_version: API_VERSION, head: self.head.published() }
     }
 
-    fn timezone(&self) -> String {
+    pub(super) fn timezone(&self) -> String {
         self.policy.timezone_name().to_owned()
     }
 

@@ -205,6 +205,10 @@ pub struct LeasesAnswer {
     pub api_version: u32,
     pub timezone: String,
     pub leases: Vec<LeaseView>,
+    /// Leases in the state asked for, over all pages.
+    pub total: usize,
+    /// The `cursor` of the next page, or null at the end.
+    pub next: Option<String>,
 }
 
 /// `POST /v1/admit`: the lease fits.

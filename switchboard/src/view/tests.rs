@@ -315,7 +315,13 @@ where
 }
 
 fn all_pinned() -> Vec<Value> {
-    let leases = LeasesAnswer { api_version: API_VERSION, timezone: zone(), leases: vec![lease()] };
+    let leases = LeasesAnswer {
+        api_version: API_VERSION,
+        timezone: zone(),
+        leases: vec![lease()],
+        total: 101,
+        next: Some("7b22".to_owned()),
+    };
     let one = LeaseAnswer {
         api_version: API_VERSION,
         timezone: zone(),
