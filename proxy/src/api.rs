@@ -1,5 +1,4 @@
-//! What the proxy shows of itself over HTTP: targets, sessions, workers and counts. Nothing here
-//! changes anything.
+//! The proxy's HTTP routes: targets, sessions, workers and counts, all read-only.
 
 mod listing;
 mod sessions;

@@ -23,7 +23,7 @@ pub use crate::tls::{Pin, Tls, Trust};
 
 use crate::share_log::ShareLogConfig;
 
-/// All a proxy needs to know before it starts.
+/// The complete configuration of a proxy.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Its name in reports.
@@ -43,11 +43,11 @@ pub struct Config {
     /// Threads that serve miners: one always, which serves pools as well, the others when there is
     /// much to do at once. The first is of the runtime that the proxy is started on.
     pub threads: usize,
-    /// Subscribed and authorized by then, or closed.
+    /// A miner that has not subscribed and authorized by then is closed.
     pub handshake_timeout: Duration,
-    /// A line to each miner at least this often.
+    /// Each miner gets a line at least this often.
     pub ping_every: Duration,
-    /// Fresh work at least this often while a pool brings none.
+    /// Miners get fresh work at least this often while a pool brings none.
     pub refresh_after: Duration,
     /// How often the switchboard hears of sessions.
     pub report_every: Duration,
@@ -78,7 +78,7 @@ pub struct PoolPatience {
 pub struct Server {
     pub name: String,
     pub listen: SocketAddr,
-    /// Where miners begin of which nothing better is known, a power of two.
+    /// Start difficulty of miners about which nothing better is known, a power of two.
     pub difficulty: Difficulty,
     /// Never advertise less, a power of two.
     pub min_difficulty: Difficulty,
@@ -88,7 +88,7 @@ pub struct Server {
     pub vardiff: bool,
     /// How often a miner should find a share then.
     pub share_interval: Duration,
-    /// Whether a known user agent says better where to begin than `difficulty`.
+    /// Whether a known user agent overrides `difficulty` as the start difficulty.
     pub by_user_agent: bool,
     /// Index of the target to which each of its miners has a connection of its own; `None` shares
     /// those of all targets.
@@ -123,11 +123,11 @@ pub struct Target {
     pub name: String,
     pub host: String,
     pub port: u16,
-    /// Who we are there.
+    /// Our user name there.
     pub user: String,
     /// The password, often `x`.
     pub password: Secret,
-    /// What we say we are: DATUM-like pools size the coinbase by it.
+    /// The user agent that we send: DATUM-like pools choose the size of the coinbase by it.
     pub user_agent: String,
     /// Its extranonce2_size, if the operator knows it.
     pub extranonce2_size: Option<u8>,
@@ -135,7 +135,8 @@ pub struct Target {
     pub start_difficulty: Difficulty,
     /// Difficulty asked of it; `None` asks for what suits the fleet.
     pub suggest_difficulty: Option<Difficulty>,
-    /// Shares a second that suit it: what is asked of it follows.
+    /// The number of shares a second that it should see; we ask for the difficulty that leads to
+    /// it.
     pub shares_per_sec: f64,
     /// Most shares a second: while its difficulty would let more through, miners are held above it.
     pub shares_per_sec_max: f64,
@@ -243,6 +244,7 @@ impl Default for PoolPatience {
     }
 }
 
-/// What we say we are, unless a target says otherwise. Pools that size their coinbase by the user
-/// agent take an unknown one for an old machine, which is what an S19 behind us needs.
+/// The user agent that we send, unless a target has its own. Pools that choose the size of their
+/// coinbase by the user agent treat an unknown one as an old machine, which is what an S19 behind
+/// us needs.
 const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

@@ -1,11 +1,11 @@
-//! The data plane: miners on one side, pools on the other, and between them the trick that makes a
-//! pool switch free.
+//! The data plane: carries work from pools to miners and shares back, and moves live miners between
+//! pools without a reconnect.
 //!
 //! A miner keeps its extranonce1 (its *slot*) for the life of its connection; the pool's
 //! extranonce1 and a *lane* go into coinb1. So moving a miner to another pool is one write of
-//! difficulty and job ([`placement`], [`space`]). A share's fate is decided in [`session`], a pool
-//! connection's in [`upstream`], which target is mined at in [`route`], and which machine may work
-//! by the switchboard's timeline ([`control`]). Everything else moves bytes.
+//! difficulty and job ([`placement`], [`space`]). [`session`] judges shares, [`upstream`] keeps
+//! pool connections, [`route`] chooses the target that is mined at, and the switchboard's timeline
+//! ([`control`]) says which machines may work. Everything else moves bytes.
 
 mod api;
 #[doc(hidden)]
@@ -112,7 +112,7 @@ pub enum StartError {
     /// The system gives us no further thread.
     #[error("cannot start a thread for miners: {0}")]
     Thread(#[source] std::io::Error),
-    /// What a former life wrote down cannot be read.
+    /// The state of the former process cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
     /// The share log's folder cannot be used.
@@ -138,13 +138,13 @@ pub enum StartError {
 pub struct TargetView {
     pub name: String,
     pub address: String,
-    /// Whom its TLS trusts; `None` for a plain connection.
+    /// What its TLS trusts; `None` for a plain connection.
     pub tls: Option<Trust>,
     /// Miners are sent here first.
     pub active: bool,
-    /// It has a job to give.
+    /// It has a job.
     pub up: bool,
-    /// It answers but has brought no job for long.
+    /// It answers, but has brought no job for a long time.
     pub quiet: bool,
     /// It has misbehaved: mined at only when there is no other.
     pub quarantined: bool,
@@ -163,8 +163,9 @@ pub struct TargetView {
 }
 
 impl Proxy {
-    /// Starts listening and connecting. With a `link`, nobody works until a timeline was heard (in
-    /// this life or, if `state_dir` remembers it, a former one); without, everybody does.
+    /// Starts listening and connecting. With a `link`, no machine works until a timeline was heard
+    /// (by this process or, if `state_dir` remembers it, a former one); without a link, all
+    /// machines work.
     ///
     /// # Errors
     /// When an address cannot be bound, remembered state cannot be read, or a target cannot fit.
@@ -296,7 +297,7 @@ impl Proxy {
 
         executor.start_helpers(config.threads.saturating_sub(1)).map_err(StartError::Thread)?;
 
-        // Pools hear of shares until the last session is done with them.
+        // Pool connections must outlive the last session that sends them shares.
         let pools_cancel = tokio_util::sync::CancellationToken::new();
         let mut upstreams = Vec::new();
         let own = |index: usize| config.is_passthrough(index);
@@ -304,7 +305,7 @@ impl Proxy {
             if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
                 error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
             }
-            // One that is passed through is connected to by each miner that comes.
+            // A passthrough target gets a connection from each miner instead.
             for index in 0..if own(pool.index) { 0 } else { pool.config.max_connections } {
                 let name = format!("upstream {} {index}", pool.config.name);
                 let task = upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone());
@@ -357,16 +358,15 @@ impl Proxy {
         }
         let ending = tasks.token();
         tasks.spawn("sessions", async move {
-            // Sessions take the end of their directions for the end of everything: it comes after
-            // their last answer.
+            // The end of the directions ends the sessions, so it must come after their last answer.
             let _held = held;
             ending.cancelled().await;
             tracker.close();
             tracker.wait().await;
-            // Nobody is left; the helpers go too.
+            // No session is left: the helpers end too.
             executor.close();
             pools_cancel.cancel();
-            // The last ends are written down by then.
+            // By then the last outcomes have been counted.
             for upstream in upstreams {
                 let _ = upstream.await;
             }

@@ -48,7 +48,7 @@ impl Drop for Presence {
     }
 }
 
-/// All machines that have, or lately had, a session.
+/// All machines that have, or recently had, a session.
 #[derive(Debug, Default)]
 pub(crate) struct Machines {
     by_name: DashMap<MachineId, Arc<MachineStats>>,
@@ -65,8 +65,8 @@ impl Machines {
         if self.by_name.len() >= MACHINES_MAX {
             self.by_name.retain(|_, stats| stats.sessions.load(Ordering::Relaxed) > 0);
         }
-        // Counted before the entry is let go: a report that came between would forget a machine
-        // that is just arriving, and not show it until its next connection.
+        // Counted before the entry is released: otherwise a report at this moment would forget the
+        // arriving machine and not show it until its next connection.
         let entry = self.by_name.entry(machine.clone()).or_default();
         entry.sessions.fetch_add(1, Ordering::Relaxed);
         let stats = entry.clone();
@@ -79,7 +79,8 @@ impl Machines {
         self.by_name.get(machine).is_some_and(|stats| stats.serving() == Serving::Working)
     }
 
-    /// Handles to every machine: looked at later, without holding up who comes and goes.
+    /// Returns handles to every machine, so that the caller can look at them without blocking
+    /// sessions that join and leave.
     pub(crate) fn handles(&self) -> Vec<(MachineId, Arc<MachineStats>)> {
         self.by_name.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
     }
@@ -139,7 +140,8 @@ mod tests {
         });
     }
 
-    /// Also without a switchboard that asks for reports: names that come once must not add up.
+    /// This must also work without a switchboard that asks for reports: names that are seen once
+    /// must not accumulate.
     #[test]
     fn s75_a_machine_that_is_gone_is_forgotten_by_looking_after_the_table_alone() {
         let machines = Machines::default();

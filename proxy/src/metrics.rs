@@ -1,8 +1,8 @@
 //! Every metric of the proxy. Their meaning stands in docs/metrics.md.
 //!
 //! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons):
-//! never from peers. Series that are known at the start are made at the start, so that a first
-//! event is a step and not an appearance.
+//! never from peers. Series that are known at the start are created at the start, so that a first
+//! event shows as an increase.
 
 mod histogram;
 
@@ -63,7 +63,7 @@ struct StepLabel {
     step: &'static str,
 }
 
-/// Counters of one target, taken once and counted on without a look-up.
+/// Counters of one target. They are fetched once, so that counting needs no look-up.
 #[derive(Debug)]
 pub(crate) struct TargetCounters {
     /// Submits by how they ended.
@@ -95,7 +95,7 @@ pub(crate) struct Metrics {
     targets: Vec<Arc<TargetCounters>>,
     /// For submits whose job, and so target, is not known.
     nowhere: Arc<TargetCounters>,
-    /// Our refusals, by the number of their reason: one is counted without a look-up.
+    /// Our refusals, indexed by their reason, so that counting needs no look-up.
     rejects: [Counter; Reject::LABELS.len()],
     rejects_by_pool: Family<RejectLabels, Counter>,
     answered_here: Histogram,
@@ -127,13 +127,13 @@ labels! {
     }
 }
 
-/// Answer latencies of pools, in microseconds: from one in the next room to one that is about to be
-/// given up.
+/// Answer latencies of pools, in microseconds: from a pool in the same building to one that is
+/// about to be given up.
 const SUBMIT_BUCKETS: &[u32] = &[
     1000, 3000, 10_000, 30_000, 60_000, 100_000, 200_000, 500_000, 1_000_000, 3_000_000, 5_000_000,
     20_000_000,
 ];
-/// Latencies of our own: from a share judged at once to one that waited for its pool.
+/// Our own latencies: from a share judged at once to one that waited for its pool.
 const ANSWER_BUCKETS: &[u32] = &[
     25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 5_000_000, 20_000_000,
@@ -385,12 +385,12 @@ impl Metrics {
         self.share_log_dropped.get_or_create(&ReasonLabel { reason: lost.label() }).inc();
     }
 
-    /// Counts a line of a pool that means nothing to us.
+    /// Counts a pool's line that is ignored.
     pub(crate) fn ignored(&self, line: IgnoredLine) {
         self.ignored.get_or_create(&ReasonLabel { reason: line.label() }).inc();
     }
 
-    /// Counts something that somebody should look at.
+    /// Counts an alarm.
     pub(crate) fn alarm(&self, alarm: Alarm) {
         self.alarms.get_or_create(&ReasonLabel { reason: alarm.label() }).inc();
     }
@@ -483,7 +483,7 @@ pub struct Counts {
     pub accepted: u64,
     /// Below the pool's difficulty: answered true here.
     pub local: u64,
-    /// The part of `local` that came while the upstream owed an answer.
+    /// The part of `local` that came while an answer of the upstream was overdue.
     pub at_risk: u64,
     /// The pool said no.
     pub pool_rejected: u64,

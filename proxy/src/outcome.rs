@@ -1,5 +1,5 @@
-//! How submits end. Every submit ends in exactly one way, and each way has its counter
-//! ([`crate::metrics`]); where an end is written down is left to [`crate::books`].
+//! The possible outcomes of submits. Every submit has exactly one outcome, and each outcome has its
+//! counter ([`crate::metrics`]); [`crate::books`] does the counting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ labels! {
     pub(crate) enum Outcome {
         /// The pool said true.
         Accepted = "accepted",
-        /// Below the pool's difficulty: good for us, not for it.
+        /// Good, but below the pool's difficulty, so it is not sent.
         Local = "local",
-        /// As [`Outcome::Local`], while the upstream owed an answer.
+        /// As [`Outcome::Local`], while an answer of the upstream was overdue.
         AtRisk = "at_risk",
         /// The pool said no.
         PoolRejected = "pool_rejected",
-        /// It could not be brought to its pool, or the pool said nothing: nobody knows.
+        /// It did not reach its pool, or the pool did not answer: the outcome is unknown.
         Unresolved = "unresolved",
         /// A job we no longer hold, or that its pool has retired.
         Stale = "stale",

@@ -1,8 +1,8 @@
-//! Who sits where: targets, their connections, lanes, and the sessions on them.
+//! Targets, their connections, lanes, and the sessions seated on them.
 //!
-//! Everything here happens at joins, moves and new jobs, never per share, so one lock holds it all.
-//! Sessions *pull*: they ask for a [`Seat`] when their directions change; a seat and a slot are
-//! given back by dropping them.
+//! Everything here happens at joins, moves and new jobs, never per share, so a single lock is
+//! enough. Sessions *pull*: they ask for a [`Seat`] when their directions change; a seat and a slot
+//! are given back by dropping them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -36,14 +36,14 @@ pub(crate) struct Placement {
 struct Inner {
     slots: Slots,
     spaces: HashMap<SpaceKey, Space>,
-    /// Those of them that no connection has, the one left last at the end.
+    /// Spaces that no connection uses, the most recently left one last.
     left: VecDeque<SpaceKey>,
     connections: HashMap<ConnectionId, Connection>,
     next_job: u64,
     next_sitting: u64,
 }
 
-/// Space is keyed by what makes coinbases equal, not by connection.
+/// A space is keyed by what makes coinbases equal, not by connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SpaceKey {
     target: usize,
@@ -70,7 +70,7 @@ struct Connection {
     next_key: Option<SpaceKey>,
     current: Option<Arc<PoolJob>>,
     next_seq: u64,
-    /// The pool's names for its newest jobs, with their sequence. Some give a name twice.
+    /// The pool's ids of its newest jobs, with their sequence. Some pools use an id twice.
     names: VecDeque<(String, u64)>,
     lanes: HashMap<usize, LaneChannel>,
     /// It serves one miner, which has the whole of it.
@@ -124,7 +124,7 @@ impl Drop for SlotLease {
 /// A session's place on a lane, given back by dropping it.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    /// What the lane says; the newest only.
+    /// The lane's newest announcement.
     pub(crate) lane: LaneView,
     connection: ConnectionId,
     sitting: u64,
@@ -164,14 +164,14 @@ impl Seat {
 pub(crate) struct TargetState {
     /// Connections with a job.
     pub(crate) ready: u32,
-    /// Those of them that have brought none for long.
+    /// Connections that have brought no job for a long time.
     pub(crate) quiet: u32,
     /// Sessions seated on them.
     pub(crate) seated: u32,
 }
 
-/// Names of a connection's jobs remembered; one that comes again after so many others is not
-/// noticed.
+/// How many job ids of a connection are remembered. An id that is used again after more jobs than
+/// this is not noticed.
 const NAMES_MAX: usize = 64;
 
 /// Spaces kept; beyond it the one that has been without a connection for longest is forgotten, with
@@ -252,7 +252,7 @@ impl Placement {
         Err(refusal)
     }
 
-    /// Takes a connection in, once the pool has told its extranonce sizes.
+    /// Adds a connection, once the pool has given its extranonce.
     pub(crate) fn connection_up(
         &self,
         upstream: &Arc<Upstream>,
@@ -295,8 +295,8 @@ impl Placement {
         inner.spaces.entry(key.clone()).or_insert_with(|| Space::new(width, self.lane_offset));
     }
 
-    /// Whether `upstream` brings any space with this extranonce1: where another connection has it,
-    /// and no lane bytes or no lanes are left, it does not.
+    /// Whether `upstream` adds any space with this extranonce1. It does not if another connection
+    /// has the same one and there are no lane bytes or no lanes left.
     pub(crate) fn adds_space(
         &self,
         upstream: &Upstream,
@@ -316,8 +316,8 @@ impl Placement {
         !taken || inner.spaces.get(&key).is_none_or(Space::has_room)
     }
 
-    /// Takes the pool's new extranonce: its former jobs are dead, and everybody moves with the job
-    /// that comes next.
+    /// Takes the pool's new extranonce: its former jobs are dead, and all sessions move with the
+    /// next job.
     pub(crate) fn extranonce(
         &self,
         upstream: &Arc<Upstream>,
@@ -337,15 +337,15 @@ impl Placement {
         Ok(())
     }
 
-    /// Lets a connection go. Everybody on it is told to move.
+    /// Removes a connection. All sessions on it are told to move.
     pub(crate) fn connection_down(&self, id: ConnectionId) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let Some(connection) = inner.connections.remove(&id) else { return };
         inner.leave_space(id, connection.key);
         drop(guard);
-        // Unlocked: where the executor has gone before them, those that are told end here and now,
-        // and give back their seats.
+        // Without the lock: if the executor is closed already, notified sessions end at once and
+        // give back their seats.
         for lane in connection.lanes.values() {
             lane.lane.publish(LaneState::Vacate);
         }
@@ -382,15 +382,15 @@ impl Placement {
                 untold: Untold::default(),
             });
         }
-        // The same work once more, by another name or on harder terms: nobody needs to move for it.
-        // Easier terms are worth a move, where there are lanes to move to.
+        // The same work again, under another id or on harder terms: no session needs to move for
+        // it. Easier terms are worth a move, if there are lanes to move to.
         let same_work = same_work.cloned();
         let renamed = same_work
             .clone()
             .filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
         let seq = connection.next_seq;
         connection.next_seq += 1;
-        // On harder terms, shares that met the former would be refused.
+        // On harder terms, shares that met the former terms would be refused.
         let same_terms = renamed.as_ref().filter(|current| difficulty <= current.difficulty);
         let work_seq = same_terms.map_or(seq, |current| current.work_seq);
         if job.clean {
@@ -446,8 +446,8 @@ impl Placement {
         self.inner.lock().connections.get(&id)?.current.clone()
     }
 
-    /// Moves a connection into the space that the pool's new extranonce has opened. Returns the
-    /// lanes that are left.
+    /// Moves a connection into the space of the pool's new extranonce. Returns the lanes that it
+    /// leaves behind.
     fn change_space(&self, inner: &mut Inner, id: ConnectionId) -> HashMap<usize, LaneChannel> {
         let Some(connection) = inner.connections.get_mut(&id) else { return HashMap::new() };
         let Some(key) = connection.next_key.take() else { return HashMap::new() };
@@ -461,8 +461,8 @@ impl Placement {
         left
     }
 
-    /// Has everybody on a connection take a fresh lane for the same job, where there are enough:
-    /// fresh work for a pool that brings none.
+    /// Moves all sessions on a connection to fresh lanes for the same job, if there are enough:
+    /// fresh work while a pool brings none.
     pub(crate) fn refresh(&self, id: ConnectionId) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -493,8 +493,8 @@ impl Placement {
         state
     }
 
-    /// The most working sessions that hold one slot: so many connections a target without lane
-    /// bytes needs.
+    /// The largest number of working sessions that hold one slot: a target without lane bytes needs
+    /// this many connections.
     pub(crate) fn depth(&self) -> u32 {
         let inner = self.inner.lock();
         let mut depths = [0; 256];
@@ -528,7 +528,7 @@ impl Placement {
 pub(crate) struct NewJob {
     /// It is the connection's first: the target can be used from now on.
     pub(crate) first: bool,
-    /// It is word for word the job at hand: nothing was sent out.
+    /// It is identical to the current job: nothing was sent.
     pub(crate) repeated: bool,
     /// How long the last of its sessions took to have the job before this one.
     pub(crate) former_took: Option<Duration>,

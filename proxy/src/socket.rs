@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// Sends at once, and notices a dead peer by keepalive; with `unacked` also by bytes that stay
-/// unacknowledged so long. What a listener is given, the connections it accepts have: with ten
-/// thousand that come at once, that saves a lot of calls.
+/// Disables Nagle's algorithm and enables keepalive; with `unacked`, a connection whose bytes stay
+/// unacknowledged for that long is closed. Accepted connections inherit a listener's options, which
+/// saves many calls when ten thousand miners connect at once.
 pub(crate) fn tune<'s>(
     socket: impl Into<SockRef<'s>>,
     unacked: Option<Duration>,

@@ -1,11 +1,11 @@
 //! The search space of one (target, extranonce1, extranonce2_size): which slot has searched which
 //! lane of which job.
 //!
-//! Firmware restarts its extranonce2 whenever it likes, so work handed out twice is work done
-//! twice. The rule that prevents it is one sentence: *a slot gets a job only on a lane where no
-//! holder of that slot has had that job.* The space keeps just what that takes: lanes with the
-//! slots that sit on them now, and for each job that still lives the slots that have ever had it
-//! there. It outlives connections, because a pool may give the same extranonce1 again.
+//! Firmware may restart its extranonce2 at any time, so work that is handed out twice is done
+//! twice. One rule prevents it: *a slot gets a job only on a lane where no holder of that slot has
+//! had that job.* The space keeps just what that takes: lanes with the slots that sit on them now,
+//! and for each job that still lives the slots that have ever had it there. It outlives
+//! connections, because a pool may give the same extranonce1 again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -32,8 +32,8 @@ struct Lane {
     connection: Option<ConnectionId>,
     seated: SlotSet,
     had: HashMap<Fingerprint, SlotSet>,
-    /// Those on it are to move: the job at hand is one they have had here. Nobody joins them, for
-    /// what is handed to one on a lane is handed to all on it.
+    /// Its sessions must move, because they have had the current job here. No session may join the
+    /// lane, because work goes to all sessions on a lane.
     leaving: bool,
 }
 
@@ -43,22 +43,22 @@ pub(crate) struct Space {
     width: usize,
     first: u64,
     lanes: Vec<Lane>,
-    /// The job each connection has now, on which it still seats people: never forgotten, however
-    /// far ahead others are.
+    /// The current job of each connection, for which sessions are still seated. Never forgotten,
+    /// however far ahead other connections are.
     at_hand: HashMap<ConnectionId, Fingerprint>,
-    /// Blocks on record, newest last: those built on lately and those of jobs at hand. Several,
-    /// because connections that share the space hear of a block at different moments.
+    /// Blocks on record, newest last: recent ones and those of current jobs. There are several,
+    /// because connections that share the space hear of a block at different times.
     blocks: Vec<u64>,
     /// Jobs on record, oldest first.
     jobs: VecDeque<Fingerprint>,
 }
 
-/// Jobs on record at most: a real pool brings some hundreds a block. Beyond it the oldest that
-/// nobody has at hand is forgotten, so that a pool that sends thousands a second costs no memory;
-/// one that then repeats it gets its own work twice.
+/// Maximum number of jobs on record; a real pool sends some hundreds per block. Beyond it the
+/// oldest job that is no connection's current one is forgotten, so that a pool that sends thousands
+/// a second costs no memory. If it then repeats such a job, its own work is done twice.
 const JOBS_MAX: usize = 4096;
 
-/// How many blocks' history is kept besides that of jobs at hand.
+/// For how many blocks the history is kept, besides that of current jobs.
 const BLOCKS_KEPT: usize = 4;
 
 /// Most lanes of one space: 16,384 × 256 sessions. Beyond it no seat is given.
@@ -78,7 +78,7 @@ impl Space {
         mask_of(self.width).saturating_add(1).min(LANES_MAX)
     }
 
-    /// Lanes that nobody has ever sat on.
+    /// Lanes that were never used.
     fn unused(&self) -> u64 {
         self.capacity().saturating_sub(self.lanes.len() as u64)
     }
@@ -120,7 +120,7 @@ impl Space {
         Some(index)
     }
 
-    /// Takes `slot` off a lane. What it has searched there stays on record.
+    /// Removes `slot` from a lane. What it searched there stays on record.
     pub(crate) fn leave(&mut self, index: usize, slot: u8) {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.seated.remove(slot);
@@ -128,9 +128,9 @@ impl Space {
         }
     }
 
-    /// Tells of a new job on `connection`; forgets jobs that build on blocks long gone. Returns the
-    /// lanes with somebody on them: those where all may go on with the job (now on record), and
-    /// those where somebody has had it before.
+    /// Records a new job on `connection` and forgets jobs on old blocks. Returns the lanes in use:
+    /// those where all sessions may get the job (now on record), and those where some session has
+    /// had it before.
     pub(crate) fn job(&mut self, connection: ConnectionId, job: Fingerprint) -> JobLanes {
         self.at_hand.insert(connection, job);
         self.record(job);
@@ -182,8 +182,8 @@ impl Space {
         }
     }
 
-    /// Has everybody on `connection` move to where they have not had the job at hand. `false`, and
-    /// nothing changed, where that would leave too few lanes for those who come.
+    /// Moves all sessions on `connection` to lanes where they have not had the current job. Returns
+    /// `false` and changes nothing if that would leave too few lanes for new sessions.
     pub(crate) fn refresh(&mut self, connection: ConnectionId) -> bool {
         let occupied = self
             .lanes
@@ -198,7 +198,7 @@ impl Space {
         true
     }
 
-    /// Lets go of a connection's lanes; their history stays.
+    /// Releases a connection's lanes; their history stays.
     pub(crate) fn connection_gone(&mut self, connection: ConnectionId) {
         self.at_hand.remove(&connection);
         for lane in self.lanes.iter_mut().filter(|lane| lane.connection == Some(connection)) {
@@ -244,9 +244,9 @@ impl Space {
 /// Lanes that a new job concerns, by index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct JobLanes {
-    /// Nobody there has had it.
+    /// No session there has had it.
     pub(crate) fresh: Vec<usize>,
-    /// Somebody there has: they must move before they may have it again.
+    /// A session there has had it: the sessions must move before they get it again.
     pub(crate) stale: Vec<usize>,
 }
 
@@ -350,8 +350,8 @@ mod tests {
         assert_eq!(space.job(A, job(9_000)).stale, [0], "the newest are remembered");
     }
 
-    /// Of connections that share the space one may hear of blocks late or not at all, and still
-    /// seats people on what it has.
+    /// One of several connections that share the space may hear of blocks late or never, and still
+    /// seats sessions on its job.
     #[test]
     fn what_a_connection_has_at_hand_is_remembered_however_far_others_are_ahead() {
         for ahead in [false, true] {
@@ -402,8 +402,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever joins, leaves, returns and repeats: no (job, lane, slot) is ever handed out
-        /// twice.
+        /// Whatever sessions and jobs join, leave, return or repeat: no (job, lane, slot) is handed
+        /// out twice.
         #[test]
         fn nothing_is_searched_twice(moves in moves(), width in 0usize..3) {
             let mut space = Space::new(width, 250);

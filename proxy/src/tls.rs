@@ -1,13 +1,13 @@
-//! TLS to pools: whom we trust as a pool, and what a failure is called.
+//! TLS to pools: what is accepted as the pool, and the names of failures.
 //!
 //! A [`Tls`] is made once per target while the configuration is read, so that a missing authority
-//! or a mistyped pin is a mistake with a place, not a surprise at night. Moving the bytes is
+//! or a mistyped pin is a configuration mistake with a place. Moving the bytes is
 //! [`crate::upstream`]'s business.
 //!
 //! Versions 1.2 and 1.3 only. Nothing is resumed: a resumed session skips the certificate, and a
 //! certificate that has changed or expired must be noticed at the next connection (F19). Revocation
-//! is not asked for: the lists are large, the answers are seldom there, and a pool that must not be
-//! impersonated can be pinned.
+//! is not checked: the lists are large, online answers are rarely available, and a pool's key can
+//! be pinned.
 
 mod fault;
 mod pin;
@@ -35,10 +35,10 @@ pub struct Tls {
     client: Arc<ClientConfig>,
 }
 
-/// Why there is nobody to trust.
+/// Why there is no usable trust anchor.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A container without the package, mostly.
+    /// Usually a container without the package.
     #[error(
         "this system has no certificate authorities ({0}): install ca-certificates, or give tls_ca_file or tls_pin"
     )]
@@ -60,7 +60,7 @@ impl Tls {
     pub fn platform() -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // Systems carry a few that no library reads; the others count.
+        // Systems have a few certificates that no library can read; the others are used.
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
             let why =
@@ -87,13 +87,13 @@ impl Tls {
         Ok(Self::chained(Trust::Authorities, roots))
     }
 
-    /// Trusts whoever holds one of these keys, whatever certificate the key stands in.
+    /// Trusts these keys, whatever certificate they are in.
     #[must_use]
     pub fn pinned(pins: Vec<Pin>) -> Self {
         Self::verified(Trust::Pins, Arc::new(trust::KeyVerifier::pins(pins, provider())))
     }
 
-    /// Trusts anybody: what is sent can be read and changed by whoever stands between.
+    /// Trusts any server: a man in the middle can read and change everything.
     #[must_use]
     pub fn unverified() -> Self {
         Self::verified(Trust::Anybody, Arc::new(trust::KeyVerifier::anybody(provider())))

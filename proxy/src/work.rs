@@ -1,9 +1,9 @@
 //! Work as it travels from a pool's notify to the sessions, shared and immutable.
 //!
-//! A [`PoolJob`] is one notify of one connection with everything that held when it came. A
-//! [`LaneWork`] is that job on one lane, rendered once for all sessions that sit there. What
-//! changes under way (is the connection alive, has the pool retired the job) are atomics of the
-//! [`Upstream`] handle, so that judging a share takes no lock.
+//! A [`PoolJob`] is one notify of one connection, with the settings that were in force when it
+//! came. A [`LaneWork`] is that job on one lane, rendered once for all sessions there. What changes
+//! later (is the connection alive, has the pool retired the job) is in atomics of the [`Upstream`]
+//! handle, so that judging a share takes no lock.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub(crate) struct Upstream {
     alive: AtomicBool,
     /// A share has waited too long for its answer: local shares are marked `at_risk`.
     suspect: AtomicBool,
-    /// It answers, but has brought no job for long.
+    /// It answers, but has brought no job for a long time.
     quiet: AtomicBool,
     /// Jobs with a lower sequence are retired by the pool.
     retired_below: AtomicU64,
-    /// What the fleet asks of its difficulty.
+    /// The difficulty that the fleet needs here.
     load: Arc<Load>,
     /// Shares on their way to the pool.
     submits: mpsc::Sender<UpstreamShare>,
@@ -45,10 +45,10 @@ pub(crate) struct Upstream {
     urgent: mpsc::Sender<UpstreamShare>,
 }
 
-/// Shares that may wait for one upstream connection; the session that brings a further one waits.
+/// Shares that may wait for one upstream connection; a session with a further share waits.
 pub(crate) const SUBMITS_QUEUED: usize = 8192;
-/// Block shares that may wait ahead of the others; a further one takes its turn. There is one in
-/// ten minutes.
+/// Block shares that may wait ahead of the others; a further one is queued with the others. The
+/// whole network finds one in ten minutes.
 pub(crate) const URGENT_QUEUED: usize = 64;
 
 /// The receiving ends that a connection's task holds.
@@ -144,8 +144,9 @@ pub(crate) struct PoolJob {
     pub(crate) mask: Option<VersionMask>,
     /// Position in its connection's order of jobs.
     pub(crate) seq: u64,
-    /// The position of the first that was the same work on the same terms: its pool has only given
-    /// it other names since, and shares of the earlier ones go out by the newest.
+    /// The position of the first notify with the same work on the same terms. Since then the pool
+    /// has only sent it under other ids, and shares of the earlier ones are submitted under the
+    /// newest.
     pub(crate) work_seq: u64,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) fingerprint: Fingerprint,
@@ -165,7 +166,7 @@ impl Arrival {
         Self { at, longest_us: AtomicU64::new(0) }
     }
 
-    /// Notes that one more session has it, and returns how long that took.
+    /// Records that one more session has the job, and returns how long that took.
     pub(crate) fn delivered(&self, now: Instant) -> Duration {
         let after = now.saturating_duration_since(self.at);
         let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -183,23 +184,23 @@ impl Arrival {
 }
 
 impl PoolJob {
-    /// Whether it gives another name to what `former` is.
+    /// Whether it is the same job as `former` under another id.
     pub(crate) fn renames(&self, former: &Self) -> bool {
         self.seq > former.seq
             && self.work_seq == former.work_seq
             && Arc::ptr_eq(&self.upstream, &former.upstream)
     }
 
-    /// Whether the pool still takes shares of it, by this name or a newer: until its own clean job,
-    /// its set_extranonce or its loss.
+    /// Whether the pool still accepts shares of it, under this id or a newer one: until a clean job
+    /// of the pool, its set_extranonce, or the loss of the connection.
     pub(crate) fn is_live(&self) -> bool {
         self.upstream.is_alive() && self.seq >= self.upstream.retired_below.load(Ordering::Acquire)
     }
 }
 
-/// Tells which work a job is, whatever the pool calls it. With lane bytes a later ntime makes no
-/// new work, as miners may roll it; without, it must: there is no fresh lane to hand the job out
-/// on.
+/// Identifies the work of a job, whatever id the pool gives it. With lane bytes a later ntime is
+/// not new work, because miners may roll it. Without lane bytes it must count as new work: there is
+/// no fresh lane for the job.
 pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
     let hash_of = |parts: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
@@ -218,8 +219,8 @@ pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
 /// A job on a lane, as all sessions there get it.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneWork {
-    /// The miner's extranonce where it has the pool's all to itself; `None` where it has its slot
-    /// and the common size.
+    /// The miner's extranonce if it has the whole of the pool's; `None` if it has its slot and the
+    /// common size.
     pub(crate) own: Option<OwnExtranonce>,
     /// Our own job id, unique for the life of the process.
     pub(crate) job_id: u64,
@@ -265,12 +266,12 @@ pub(crate) struct PoolVerdict {
     pub(crate) outcome: PoolOutcome,
 }
 
-/// The pool's word, or its absence.
+/// The pool's verdict, or that there was none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PoolOutcome {
     Accepted,
     /// The pool's code and text, normalised.
     Rejected(RejectCode, Arc<str>),
-    /// The upstream died or kept silent with the share in flight: nobody can know.
+    /// The upstream died or kept silent with the share in flight: the outcome is unknown.
     Unresolved,
 }
