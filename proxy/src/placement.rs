@@ -63,8 +63,8 @@ impl SpaceKey {
 struct Connection {
     upstream: Arc<Upstream>,
     key: SpaceKey,
-    /// Counts (connection, extranonce) pairs: a seat taken before a `set_extranonce` frees nothing
-    /// after it.
+    /// Numbers (connection, extranonce) pairs, so that a seat taken before a `set_extranonce` frees
+    /// nothing after it.
     sitting: u64,
     /// The space from the next job on: the pool has changed our extranonce.
     next_key: Option<SpaceKey>,
@@ -537,7 +537,7 @@ pub(crate) struct NewJob {
 }
 
 impl Inner {
-    /// Notes that a connection is in a space no more.
+    /// Records that a connection has left its space.
     fn leave_space(&mut self, id: ConnectionId, key: SpaceKey) {
         let Some(space) = self.spaces.get_mut(&key) else { return };
         space.connection_gone(id);
@@ -548,8 +548,8 @@ impl Inner {
 }
 
 impl Connection {
-    /// Notes the pool's name for a job. Where it was another job's, the pool takes shares of that
-    /// one no longer for what they are: it is retired, with those before it.
+    /// Records the pool's id for a job. If the id was another job's before, the pool would misjudge
+    /// shares of that job: it is retired, with those before it.
     fn name(&mut self, job_id: &str, seq: u64, new_work: bool) {
         if let Some((_, former)) = self.names.iter().rev().find(|(name, _)| name == job_id)
             && new_work
@@ -589,8 +589,8 @@ impl Connection {
 }
 
 impl LaneChannel {
-    /// Carries `former` on as `job`, under our own job id of it: the miners hear nothing, their
-    /// shares go out by the pool's newer name.
+    /// Continues `former` as `job` under our own job id: the miners are sent nothing, and their
+    /// shares are submitted under the pool's newer id.
     fn rename(&mut self, former: &Arc<PoolJob>, job: &Arc<PoolJob>) {
         let renamed = self.lane.peek(|state| match state {
             LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => {
@@ -615,9 +615,8 @@ impl LaneChannel {
     }
 }
 
-/// The network's target where a share that meets it is something special. On a test network every
-/// share of the pool's would be a block, and shares below the pool's difficulty too, which it would
-/// only reject.
+/// The network's target, unless it is easier than the pool's. On a test network every share would
+/// be a block, also shares below the pool's difficulty, which the pool would only reject.
 fn block_target(network: Target, pool: Target) -> Target {
     if network < pool { network } else { Target::NEVER }
 }
@@ -627,8 +626,8 @@ pub(crate) fn job_id_text(job_id: u64) -> String {
     format!("{job_id:x}")
 }
 
-/// Reads back what [`job_id_text`] wrote, exactly: other spellings of the same number are no job of
-/// ours.
+/// Parses exactly what [`job_id_text`] wrote: another spelling of the same number is not a job id
+/// of ours.
 pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
     let job_id = u64::from_str_radix(text, 16).ok()?;
     (job_id_text(job_id) == text).then_some(job_id)

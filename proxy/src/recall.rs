@@ -1,16 +1,16 @@
-//! How fast machines were that have gone: a fleet that comes back after a restart of the network
-//! does not start over.
+//! Remembers how fast machines were before they left, so that a fleet that reconnects after a
+//! network outage does not start over.
 //!
-//! Two generations instead of a list by age: the younger takes what is noted; when it is full it
-//! becomes the older, and the one before is forgotten. So what was noted lately is kept, within a
-//! bound, and nothing is ever searched through.
+//! It keeps two generations instead of a list by age. New entries go into the younger one; when it
+//! is full it becomes the older one, and the former older one is forgotten. So recent entries are
+//! kept, memory is bounded, and nothing is ever searched.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// Machines by their worker name's hash. One name may stand for many machines: then it is one of
-/// them, whose speed is as good a guess as any.
+/// Machines by the hash of their worker name. If several machines share a name, the entry is that
+/// of one of them, which is as good a guess as any.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
     younger: HashMap<u64, Noted>,
@@ -26,11 +26,11 @@ struct Noted {
 
 /// Machines in one generation, at 40 bytes or so each.
 const GENERATION_MAX: usize = 50_000;
-/// After so long a machine may be another one.
+/// After this time the name may belong to another machine.
 const KEPT: Duration = Duration::from_secs(86_400);
 
 impl Recall {
-    /// Notes what a machine did: hashes of difficulty 1 a second.
+    /// Records a machine's work rate.
     pub(crate) fn note(&mut self, worker: &str, work_rate: f32, now: Instant) {
         if self.younger.len() >= GENERATION_MAX {
             self.older = std::mem::take(&mut self.younger);
@@ -38,7 +38,7 @@ impl Recall {
         self.younger.insert(self.hasher.hash_one(worker), Noted { work_rate, at: now });
     }
 
-    /// What a machine did when it was last here, less than a day ago.
+    /// Returns the machine's work rate when it was last connected, if that was less than a day ago.
     pub(crate) fn of(&self, worker: &str, now: Instant) -> Option<f32> {
         let hash = self.hasher.hash_one(worker);
         let noted = self.younger.get(&hash).or_else(|| self.older.get(&hash))?;

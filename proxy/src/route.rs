@@ -1,23 +1,22 @@
-//! Which target is mined at: the order of the configuration is the priority, with hysteresis on the
-//! way back.
+//! Chooses the target that is mined at: the order of the configuration is the priority, with
+//! hysteresis for failback.
 //!
-//! Pure: what the targets' connections hold and the time go in, the order of usable targets comes
-//! out.
+//! Pure: takes the health of the targets and the time, and returns the order of usable targets.
 
 use std::time::{Duration, Instant};
 
 use stratum::version::VersionMask;
 
-/// A target as its connections show it just now.
+/// The present health of a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TargetHealth {
     /// A connection has a job.
     pub(crate) ready: bool,
     /// It has misbehaved: mined at only when there is no other.
     pub(crate) quarantined: bool,
-    /// It answers, but has brought no job for long.
+    /// It answers, but has brought no job for a long time.
     pub(crate) quiet: bool,
-    /// Its difficulty is too low to take the fleet, so far.
+    /// Its difficulty is still too low for the fleet.
     pub(crate) low: bool,
     /// Version bits it lets us roll; `None` when it refuses to.
     pub(crate) mask: Option<VersionMask>,
@@ -30,16 +29,16 @@ pub(crate) struct Usable {
     pub(crate) mask: Option<VersionMask>,
 }
 
-/// What follows for sessions.
+/// The result for sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Decision {
-    /// Targets to sit at, the active one first; empty when all are down.
+    /// Usable targets, the active one first; empty when all are down.
     pub(crate) usable: Vec<Usable>,
     /// Since when all have been down.
     pub(crate) down_since: Option<Instant>,
 }
 
-/// The order of targets and what is known of their past.
+/// The order of targets and their history.
 #[derive(Debug)]
 pub(crate) struct Route {
     failback_after: Duration,
@@ -48,22 +47,21 @@ pub(crate) struct Route {
     active_since: Instant,
     /// Since when each has been ready without a break.
     ready_since: Vec<Option<Instant>>,
-    /// Which have been ready and then not.
+    /// Which have failed after they had been ready.
     failed: Vec<bool>,
     down_since: Option<Instant>,
     started_at: Instant,
 }
 
-/// So long after the start, which pool answered first means nothing: a better one is taken as soon
-/// as it is there.
+/// For this time after the start, the order in which pools answer does not matter: a better target
+/// is used as soon as it is ready.
 const STARTING: Duration = Duration::from_secs(10);
 
-/// So much longer than others a better target is waited for whose difficulty is too low for the
-/// fleet.
+/// Extra delay before failing back to a target whose difficulty is still too low for the fleet.
 const LOW_PATIENCE: Duration = Duration::from_secs(300);
 
 impl Route {
-    /// A route over `targets` targets, at `now` all still unknown.
+    /// A route over `targets` targets, all of unknown health at `now`.
     pub(crate) fn new(targets: usize, failback_after: Duration, now: Instant) -> Self {
         Self {
             failback_after,
@@ -81,7 +79,7 @@ impl Route {
         self.active
     }
 
-    /// Looks at the targets' health.
+    /// Takes the targets' health and decides.
     pub(crate) fn decide(&mut self, health: &[TargetHealth], now: Instant) -> Decision {
         for ((since, failed), health) in
             self.ready_since.iter_mut().zip(&mut self.failed).zip(health)
@@ -93,24 +91,24 @@ impl Route {
         let rank = |target: &usize| (flaw(*target), *target);
         let ready = || (0..health.len()).filter(|target| health[*target].ready);
         let best = ready().min_by_key(rank);
-        // Whoever must go goes where the fleet is credited in full: at a pool whose difficulty is
-        // too low it is held.
+        // A fleet that must leave goes to a target that credits it in full: at one with too low a
+        // difficulty it would be held.
         let refuge = ready().min_by_key(|target| (flaw(*target), health[*target].low, *target));
         let keep =
             self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
         let active = match (keep, best) {
-            // A pool that misbehaves or is quiet is left at once when another is better, and a
-            // better one is returned to when it has held.
+            // A pool that misbehaves or is quiet is left at once if another is better. Failback to
+            // a better target waits until that has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
                 let starting = now < self.started_at + STARTING
                     && !self.failed[best]
                     && flaw(best) == (false, false);
-                // One whose difficulty is still too low is waited for a while longer: it has been
-                // asked for more.
+                // Failback to a target whose difficulty is still too low waits longer: it has been
+                // asked for a higher one.
                 let low = health[best].low;
                 let patience =
                     self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
-                // It may have been there for long, and was passed over for it.
+                // It may have been ready for long, but was passed over because of its difficulty.
                 let since = self.ready_since[best]
                     .map(|since| if low { since.max(self.active_since) } else { since });
                 let held = starting || since.is_some_and(|since| now >= since + patience);

@@ -1,7 +1,7 @@
 //! A session's place: which target and lane it works on, and what it does when it loses it.
 //!
-//! Pure but for [`Placement`]'s lock: directions and what the lane said go in, a [`Place`] comes
-//! out. What a place means for the miner's bytes is the business of the task around it.
+//! Pure, except for [`Placement`]'s lock: takes directions and the lane's announcements, and
+//! returns a [`Place`]. The task around it turns that into bytes for the miner.
 
 use std::sync::Arc;
 
@@ -22,27 +22,27 @@ pub(crate) struct Seating {
     slot: SlotLease,
     /// The session was given work on this connection and has not been parked since.
     has_worked: bool,
-    /// The seat is to be changed for one on another lane: the job at hand was had here before.
+    /// It needs a seat on another lane, because a session here has had the current job before.
     leaving: bool,
     /// It wants a seat, or a better one than it has.
     waiting: bool,
 }
 
-/// Where a session finds itself.
+/// A session's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Kept,
-    /// On another seat, with work to be taken.
+    /// On another seat, whose work must be taken.
     New,
-    /// Nowhere: no target has room for it just now.
+    /// No seat: no target has room for it at present.
     Nowhere,
-    /// Without work, by order.
+    /// Without work, because its machine must not run.
     Parked,
-    /// No target works: it may go.
+    /// No target works: the miner may leave.
     Released,
 }
 
-/// What a lane said.
+/// A lane's announcement.
 #[derive(Debug)]
 pub(crate) enum Said {
     Work(Arc<LaneWork>),
@@ -76,25 +76,25 @@ impl Seating {
         self.seat.as_ref().map(Seat::connection)
     }
 
-    /// Has the session told of what the lane of its new seat says.
+    /// Subscribes the session to the announcements of its new seat's lane.
     pub(crate) fn tell(&mut self, session: &Arc<SessionHandle>) {
         if let Some(seat) = &mut self.seat {
             seat.lane.tell(session);
         }
     }
 
-    /// Whether the lane has said something that was not taken yet.
+    /// Whether there is an announcement that was not taken yet.
     pub(crate) fn hears(&self) -> bool {
         self.seat.as_ref().is_some_and(|seat| seat.lane.has_changed())
     }
 
-    /// The lane is no more.
+    /// The lane no longer exists.
     pub(crate) fn lose(&mut self) {
         self.seat = None;
         self.leaving = false;
     }
 
-    /// Takes another lane of the same target, if one is to be had: its work is new to the miner.
+    /// Takes another lane of the same target, if there is one: its work is new to the miner.
     pub(crate) fn renew(&mut self, placement: &Arc<Placement>) -> bool {
         let Some(target) = self.target() else { return false };
         let Ok(seat) = placement.seat(target, self.slot.slot) else { return false };
@@ -103,7 +103,7 @@ impl Seating {
         true
     }
 
-    /// Takes what the lane has to say.
+    /// Takes the lane's announcement.
     pub(crate) fn listen(&mut self) -> Option<Said> {
         Some(match self.seat.as_mut()?.lane.take() {
             LaneState::Work(work) => {
@@ -122,8 +122,9 @@ impl Seating {
         })
     }
 
-    /// Finds the place that directions and seats allow. `mask` is what the miner rolls; `live` says
-    /// that it has work its pool still takes; `shortage` hears of targets without room.
+    /// Finds the place that directions and seats allow. `mask` is what the miner rolls; `live`
+    /// means that the pool still accepts shares of its work; `shortage` is called for targets
+    /// without room.
     pub(crate) fn settle(
         &mut self,
         placement: &Arc<Placement>,
@@ -138,8 +139,8 @@ impl Seating {
         }
         if directions.orders.serve(machine, self.has_worked) == Serve::Park {
             self.lose();
-            // Hold keeps those at work who are at work: one that was taken off stays off until it
-            // may run.
+            // `hold` keeps working machines at work; one that was taken off stays off until it may
+            // run.
             self.has_worked = false;
             self.waiting = false;
             return Place::Parked;
@@ -149,8 +150,8 @@ impl Seating {
             Some(mask) if mask.0 != 0 => usable.mask.is_some_and(|granted| granted.0 != 0),
             _ => true,
         });
-        // Behind a better target that has no room just now: work elsewhere beats none, and it asks
-        // again.
+        // A better target has no room at present: work elsewhere is better than none, and the
+        // session asks again.
         let mut behind = false;
         for usable in eligible {
             let here = self.target() == Some(usable.target);
@@ -170,12 +171,12 @@ impl Seating {
             }
             behind = true;
             if here && live {
-                // No other lane is to be had: what it works on is as good as anything elsewhere.
+                // There is no other lane: its present work is as good as any other.
                 break;
             }
         }
         self.waiting = true;
-        // Without a new seat an old one is kept while its target lives: it is better than none.
+        // Without a new seat the old one is kept while its target lives.
         if self
             .target()
             .is_some_and(|target| directions.usable.iter().any(|usable| usable.target == target))

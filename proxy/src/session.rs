@@ -1,9 +1,9 @@
 //! One miner, as a pure state machine: lines, verdicts, work and the time in; bytes, shares and
 //! events out.
 //!
-//! It owns the handshake, the jobs this miner was given with the difficulty each was given at, and
-//! the order of answers. Only here is a share's fate decided. Sockets, seats and orders are the
-//! business of the task around it ([`crate::downstream`]).
+//! It owns the handshake, the jobs this miner was given with the difficulty of each, and the order
+//! of answers. Shares are judged only here. The task around it ([`crate::downstream`]) handles the
+//! socket, the seat and the directions.
 
 mod answers;
 mod conduct;
@@ -38,14 +38,14 @@ pub(crate) use difficulty::{DifficultyRules, HASHES};
 use issues::Issues;
 pub(crate) use vardiff::Level;
 
-/// What holds for every session of one listener.
+/// Settings of all sessions of one listener.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SessionRules {
     /// How difficulties are set.
     pub(crate) difficulty: DifficultyRules,
-    /// Subscribed and authorized by then, or closed.
+    /// A miner that has not subscribed and authorized by then is closed.
     pub(crate) handshake_timeout: Duration,
-    /// A line at least this often, so that firmware does not take us for dead.
+    /// The miner gets a line at least this often, so that its firmware does not consider us dead.
     pub(crate) ping_every: Duration,
     /// Version bits that may be granted.
     pub(crate) offer: VersionMask,
@@ -57,19 +57,19 @@ pub(crate) struct SessionRules {
     pub(crate) share_log: bool,
 }
 
-/// Something that happened to the session.
+/// An event for the session.
 #[derive(Debug)]
 pub(crate) enum Input<'a> {
     /// A line came from the miner.
     Line(&'a [u8]),
-    /// The pool's word on a forwarded share.
+    /// The pool's verdict on a forwarded share.
     Verdict(PoolVerdict),
     /// Work to hand out.
     Work(&'a Arc<LaneWork>),
     Tick,
 }
 
-/// What the session wants done. Reused from input to input.
+/// What the session wants done. Reused for the next input.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Bytes for the miner.
@@ -77,16 +77,17 @@ pub(crate) struct Outbox {
     /// Shares for the pool.
     pub(crate) forwards: Vec<Forward>,
     pub(crate) counts: Vec<Counted>,
-    /// The answers among the bytes: who knew them, and when their submits were read.
+    /// The answers among the bytes: who decided them, and when their submits were read.
     pub(crate) answered: Vec<(AnsweredBy, Instant)>,
-    /// The miner has just become ready, has named (another) worker, or has configured anew.
+    /// The miner has just become ready, has named a (further) worker, or has sent another
+    /// configure.
     pub(crate) authorized: bool,
-    /// All its shares have been bad for long: what was or is to be done about it.
+    /// All its shares have been bad for long: the step that was or must be taken.
     pub(crate) correction: Option<Correction>,
     /// Why the session was given another difficulty, if it was.
     pub(crate) retarget: Option<Retarget>,
-    /// A difficulty is so wrong that it should not wait for the next job: fresh work for the same
-    /// one is wanted.
+    /// The difficulty is so wrong that its change should not wait for the next job: fresh work for
+    /// the same job is needed.
     pub(crate) reissue: bool,
     /// Close the connection once the bytes are written.
     pub(crate) close: Option<CloseReason>,
@@ -134,16 +135,16 @@ pub(crate) struct Session {
     answers: Answers,
     next_ticket: u32,
     connected_at: Instant,
-    /// When something was last sent to it, in tenths of a second from then.
+    /// When something was last sent to it, in tenths of a second since it was accepted.
     last_sent_tenths: u32,
     pings: u32,
-    /// When it is to connect anew, in tenths of a second from then; 0 for never.
+    /// When it must reconnect, in tenths of a second since it was accepted; 0 for never.
     leave_tenths: u32,
-    /// What it has done wrong lately; nothing, mostly.
+    /// What it has done wrong lately, usually nothing.
     conduct: Option<Box<Conduct>>,
     /// Version bits that may be granted on this connection.
     offer: VersionMask,
-    /// No target will ever have a seat for it: a subscribe is refused.
+    /// No target can ever have a seat for it: a subscribe is refused.
     no_room: bool,
     /// Its firmware can be told to roll other bits.
     hears_mask: bool,
@@ -174,14 +175,14 @@ impl Session {
         }
     }
 
-    /// Has no more than `offer` granted. To be said before the first line: what was granted once
+    /// Limits what is granted to `offer`. Call it before the first line: a mask that was granted
     /// should not have to shrink.
     pub(crate) fn narrow(&mut self, offer: VersionMask) {
         self.offer = self.rules.offer.and(offer);
         self.role = ServerRole::new(self.offer);
     }
 
-    /// Has the subscribe refused: no target will ever have a seat for it.
+    /// Makes the session refuse the subscribe: no target can ever have a seat for it.
     pub(crate) fn refuse(&mut self) {
         self.no_room = true;
     }
@@ -196,12 +197,12 @@ impl Session {
         self.role.version_mask()
     }
 
-    /// Who it says it is.
+    /// Its worker name.
     pub(crate) fn worker(&self) -> Option<&str> {
         self.role.first_worker()
     }
 
-    /// What it says it is, once.
+    /// Returns its user agent, once.
     pub(crate) fn take_user_agent(&mut self) -> Option<Box<str>> {
         self.user_agent.take()
     }
@@ -214,22 +215,22 @@ impl Session {
         self.aim.sent()
     }
 
-    /// Hashes of difficulty 1 a second, once shares have shown it.
+    /// Its work rate, once shares have shown it.
     pub(crate) fn measured_rate(&self) -> Option<f32> {
         self.aim.measured_rate(&self.rules.difficulty)
     }
 
-    /// Hashes of difficulty 1 a second, for the sum of all.
+    /// Its work rate as it counts in the fleet's sum.
     pub(crate) fn fleet_rate(&self) -> f32 {
         self.aim.fleet_rate(&self.rules.difficulty)
     }
 
-    /// What the machine did when it was connected last, in hashes of difficulty 1 a second.
+    /// Takes the machine's work rate from its last connection.
     pub(crate) fn recall(&mut self, work_rate: f32) {
         self.aim.recall(work_rate, &self.rules.difficulty);
     }
 
-    /// There is no work for the miner from now on: that no shares come means nothing.
+    /// There is no work for the miner from now on, so a lack of shares means nothing.
     pub(crate) fn rest(&mut self, now: Instant) {
         self.aim.rest(&self.rules.difficulty, self.age(now));
     }
@@ -238,12 +239,12 @@ impl Session {
         now.saturating_duration_since(self.connected_at)
     }
 
-    /// Whether its newest job is one that its pool still takes.
+    /// Whether the pool still accepts shares of its newest job.
     pub(crate) fn has_live_work(&self) -> bool {
         self.issues.newest().is_some_and(|work| work.job.is_live())
     }
 
-    /// Submits that still wait for a pool's word.
+    /// Submits that still wait for a pool's verdict.
     pub(crate) fn unanswered(&self) -> usize {
         self.answers.waiting()
     }
@@ -258,7 +259,7 @@ impl Session {
         }
     }
 
-    /// Takes one input and writes what follows from it into `out`.
+    /// Processes one input and writes the result into `out`.
     pub(crate) fn handle(&mut self, input: Input<'_>, now: Instant, out: &mut Outbox) {
         let written = out.bytes.len();
         match input {
@@ -284,7 +285,8 @@ impl Session {
         };
         match self.role.receive(message, &mut out.bytes) {
             ServerEvent::Answered | ServerEvent::Ignored => {}
-            // The 17-series configures when it works already, perhaps where rolling is refused.
+            // An Antminer 17-series configures when it already works, possibly at a target that
+            // refuses rolling.
             ServerEvent::Configured(_) => out.authorized |= self.role.is_ready(),
             ServerEvent::SuggestDifficulty(wished) => {
                 self.aim.suggestion(wished, self.age(now), &self.rules.difficulty);
@@ -319,8 +321,8 @@ impl Session {
         }
     }
 
-    /// Notes a call that was refused. Firmware asks for much that nobody knows: only what no honest
-    /// client does adds up to a close.
+    /// Records a call that was refused. Firmware sends many unknown requests; only those that no
+    /// honest client sends add up to a close.
     fn abuse(&mut self, abuse: Abuse, now: Instant, out: &mut Outbox) {
         match abuse {
             Abuse::UnknownMethod => {}
@@ -352,8 +354,8 @@ impl Session {
         self.conduct.as_ref().is_none_or(|conduct| conduct.hears_names(now))
     }
 
-    /// A name was refused. Those that come before the wait is over are not looked at, and add up to
-    /// a close.
+    /// Records a refused name. Names that come before the wait is over are not looked at, and add
+    /// up to a close.
     fn name_refused(&mut self, reason: CloseReason, now: Instant, out: &mut Outbox) {
         if self.hears_names(now) {
             self.conduct(now).name_refused(now);
@@ -363,8 +365,8 @@ impl Session {
         }
     }
 
-    /// Notes a bad share. Only a miner that has live work can be expected to send good ones: one
-    /// that is parked, or has no pool, is left alone.
+    /// Records a bad share. Only a miner with live work can be expected to send good shares: one
+    /// that is parked or has no pool is left alone.
     fn bad_share(&mut self, now: Instant, out: &mut Outbox) {
         if !self.issues.newest().is_some_and(|work| work.job.is_live()) {
             return;
@@ -411,8 +413,8 @@ impl Session {
                 out.counts.push(Counted { worth, record, ..Counted::refused(reject, target) });
                 let answer = answers::Answer::Error(reject.code(), reject.words().into());
                 self.answers.answer_now(id, answer, now, out);
-                // A good share of a job that its pool has retired meanwhile says nothing against
-                // the miner, nor does one too many to remember.
+                // A good share of a job that the pool has retired meanwhile does not count against
+                // the miner, nor does a share beyond those we can remember.
                 if bad {
                     self.bad_share(now, out);
                 }
@@ -420,7 +422,7 @@ impl Session {
         }
     }
 
-    /// A share shows what the machine can do, whatever becomes of it.
+    /// A share shows the machine's speed, whatever its outcome is.
     fn proved(&mut self, worth: Option<Worth>, now: Instant, out: &mut Outbox) {
         let Some(worth) = worth else { return };
         let age = self.age(now);
@@ -431,7 +433,7 @@ impl Session {
         }
     }
 
-    /// What holds for the newest job.
+    /// The difficulty bounds of the newest job.
     fn limits(&self) -> Option<Limits> {
         self.issues.newest().map(|work| self.limits_of(work))
     }
@@ -439,8 +441,7 @@ impl Session {
     fn limits_of(&self, work: &LaneWork) -> Limits {
         let (pool, load) = (work.job.difficulty, work.job.upstream.load());
         let own = self.aim.work_rate(&self.rules.difficulty);
-        // A listener without vardiff takes no part: its miners' difficulty is what its operator has
-        // said.
+        // A listener without vardiff takes no part: its operator sets its miners' difficulty.
         let hold = self.rules.difficulty.interval.and_then(|_| load.hold(pool, own));
         Limits { pool, hold, promised: self.role.minimum_difficulty() }
     }
@@ -450,7 +451,7 @@ impl Session {
         self.rules.share_log.then(|| Box::new(Record::new(self.session_name, worker, now)))
     }
 
-    /// Decides a share's fate. Nothing is answered and nothing sent here.
+    /// Judges a share. Nothing is answered or sent here.
     fn judge(
         &mut self,
         submit: &Submit<'_>,
@@ -505,8 +506,8 @@ impl Session {
             }
         }
         if !work.job.is_live() && !is_block {
-            // Worth nothing to the pool, and yet proof that the machine hashes: it may have been
-            // told to sleep.
+            // Worth nothing to the pool, but proof that the machine hashes, although it may have
+            // been told to sleep.
             return Judgement::Reject { reject: Reject::JobStale, target, worth: Some(worth) };
         }
         if is_block || work.job.pool_target.is_met_by(&proof.hash) {
@@ -548,9 +549,9 @@ impl Session {
         self.answers.resolve(verdict.ticket, answer, out);
     }
 
-    /// Hands out work: the difficulty if it changed or the pool did, and the job right behind it.
+    /// Hands out work: the difficulty, if it or the pool changed, and the job right after it.
     fn work(&mut self, work: &Arc<LaneWork>, now: Instant, out: &mut Outbox) {
-        // A job that its pool has only given another name is the same to the miner.
+        // A job that the pool only sent again under another id is the same to the miner.
         if !self.is_ready() || self.issues.rename(work) {
             return;
         }
@@ -559,7 +560,7 @@ impl Session {
         {
             return;
         }
-        // The pool may roll fewer bits than the one before, or more again.
+        // This pool may roll fewer bits than the former one, or more again.
         let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.offer);
         if let Some(granted) = self.role.version_mask() {
             let shrinks = !rolls.contains(granted.0);
@@ -568,15 +569,15 @@ impl Session {
             } else if shrinks && suits_firmware(rolls) {
                 return self.leave_soon(now);
             }
-            // Deaf firmware that may roll more than it does goes on as it is; one that nobody would
-            // grant these bits, too.
+            // Firmware that cannot be told stays as it is if it rolls fewer bits than it may, or if
+            // these bits would not be granted to a new session either.
         }
         self.leave_tenths = 0;
         let mask = self.role.version_mask().map(|granted| granted.and(rolls));
         let limits = self.limits_of(work);
         let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
         let difficulty = advertised.level.difficulty();
-        // Said again at a switch, changed or not (docs/protocol.md 2.7).
+        // Sent again at a switch, changed or not (docs/protocol.md 2.7).
         let switched = self
             .issues
             .newest()
@@ -598,8 +599,9 @@ impl Session {
         self.issues.add(work.clone(), difficulty, mask);
     }
 
-    /// Has a miner connect anew that cannot be told to roll fewer bits: it will be granted what
-    /// there is. Not all at once, and until then it is given nothing that it would answer wrongly.
+    /// Makes a miner reconnect that cannot be told to roll fewer bits: the new session will be
+    /// granted what there is. Miners do so spread over time, and until then get no work whose
+    /// shares would be wrong.
     fn leave_soon(&mut self, now: Instant) {
         if self.leave_tenths == 0 {
             let spread =
@@ -610,14 +612,14 @@ impl Session {
         }
     }
 
-    /// When it is to connect anew, if it is.
+    /// When it must reconnect, if it must.
     fn leave_at(&self) -> Option<Instant> {
         (self.leave_tenths > 0)
             .then(|| self.connected_at + Duration::from_millis(u64::from(self.leave_tenths) * 100))
     }
 
-    /// Follows its pool to another extranonce: the miner with it, if it can. `false` for one that
-    /// has to connect anew.
+    /// Follows its pool to another extranonce, if the miner can be told. Returns `false` if the
+    /// miner must reconnect.
     fn follow(&mut self, own: OwnExtranonce, out: &mut Outbox) -> bool {
         let OwnExtranonce { extranonce1, extranonce2_size } = own;
         if (extranonce1, extranonce2_size) == (self.slot, self.rules.extranonce2_size) {
@@ -657,9 +659,9 @@ impl Session {
     }
 }
 
-/// What [`Session::judge`] found.
+/// The result of [`Session::judge`].
 enum Judgement {
-    /// The pool has the last word.
+    /// The pool decides.
     Forward(Forward),
     /// Good, and below the pool's difficulty.
     Credit(Counted),
@@ -677,12 +679,12 @@ impl Judgement {
     }
 }
 
-/// Over how long those are spread that must connect anew: a farm that does so at once is a storm.
+/// The time over which reconnects are spread: a farm that reconnects at once is a storm.
 const LEAVE_SPREAD_TENTHS: u64 = 300;
-/// How long answers are waited for before.
+/// How long answers are awaited before a miner is closed.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether a miner that connects anew would be granted these bits: see `common_mask` of the pools.
+/// Whether a new session would be granted these bits: see `common_mask` of the pools.
 pub(crate) fn suits_firmware(mask: VersionMask) -> bool {
     mask.bit_count() >= 3 && mask.contains(0x00c0_0000)
 }

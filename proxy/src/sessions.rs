@@ -1,7 +1,7 @@
-//! All live sessions: how they are reached, and what people see of them.
+//! The list of live sessions: reaching them, and their views for people.
 //!
-//! The map holds handles. It is touched when a session comes and goes, never per share; a view is
-//! made when one is asked for.
+//! The map holds handles. It is touched when a session joins or leaves, never per share; views are
+//! made on request.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use stratum::version::VersionMask;
 use crate::mailbox::{Mailbox, Signal};
 use crate::session::HASHES;
 
-/// What others hold of a session.
+/// The handle to a session.
 #[derive(Debug)]
 pub(crate) struct SessionHandle {
     /// Its number, unique for the life of the process.
@@ -47,7 +47,7 @@ pub(crate) struct Shown {
     pub(crate) target: Option<u16>,
     /// Difficulty last advertised; 0 before the first.
     difficulty: f64,
-    /// Hashes of difficulty 1 a second, as its shares showed at the newest job.
+    /// Its work rate, as shown by its shares when it got the newest job.
     pub(crate) work_rate: Option<f32>,
     pub(crate) version_mask: Option<VersionMask>,
 }
@@ -63,12 +63,12 @@ impl Shown {
     }
 }
 
-/// What its submits came to. Only its own task counts; others look.
+/// Counts of its submits. Only its own task counts; others read.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     shares: AtomicU32,
     rejects: AtomicU32,
-    /// Tenths of a second from connecting to the last share, and one more; zero before the first.
+    /// Tenths of a second from connecting to the last share, plus one; zero before the first.
     last_share: AtomicU32,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Names {
     pub(crate) servers: Vec<String>,
 }
 
-/// What a session is about.
+/// The state of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum SessionState {
     /// Not yet subscribed and authorized.
@@ -142,14 +142,14 @@ pub struct SessionView {
     pub slot: u8,
     /// `handshake`, `working`, `waiting` (for a seat) or `parked`.
     pub state: &'static str,
-    /// Who it says it is.
+    /// Its worker name.
     pub worker_name: Option<String>,
-    /// What it says it is, cut and escaped.
+    /// Its user agent, cut and escaped.
     pub user_agent: Option<String>,
     /// The target it works for.
     pub target: Option<String>,
     pub difficulty: Option<f64>,
-    /// Hashes a second, as its shares showed at the newest job.
+    /// Hashes a second, as shown by its shares when it got the newest job.
     pub hashrate: Option<f64>,
     /// Version bits it may roll, hex.
     pub version_mask: Option<String>,
@@ -183,7 +183,7 @@ impl SessionHandle {
         })
     }
 
-    /// Has the session told of the time once `at_ms` has come.
+    /// Makes the herald signal the session once `at_ms` has passed.
     pub(crate) fn wake_at(&self, at_ms: u64) {
         self.wake_at_ms.store(at_ms, Ordering::Relaxed);
     }
@@ -226,8 +226,8 @@ pub(crate) struct Sessions {
     user_agents: Mutex<HashSet<Arc<str>>>,
 }
 
-/// User agents kept once for all sessions: a fleet has a handful. Beyond it each session keeps its
-/// own.
+/// How many user agents are shared between sessions: a fleet has a handful. Beyond this number each
+/// session keeps its own copy.
 const USER_AGENTS_MAX: usize = 256;
 
 impl Sessions {
@@ -266,7 +266,7 @@ impl Sessions {
         self.each(|session| session.mailbox.signal(signal));
     }
 
-    /// Tells those of the time for whom something is due.
+    /// Signals the sessions for which something is due.
     pub(crate) fn signal_due(&self, now_ms: u64) {
         self.each(|session| {
             if session.wake_at_ms.load(Ordering::Relaxed) <= now_ms {
@@ -275,7 +275,8 @@ impl Sessions {
         });
     }
 
-    /// Handles to every session: looked at later, without holding up who comes and goes.
+    /// Returns handles to every session, so that the caller can look at them without blocking
+    /// sessions that join and leave.
     pub(crate) fn handles(&self) -> Vec<Arc<SessionHandle>> {
         self.by_number.iter().map(|entry| entry.value().clone()).collect()
     }

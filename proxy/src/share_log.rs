@@ -1,10 +1,11 @@
-//! The share log: one line for each submit, for settlement. Whoever decides a share's fate hands an
-//! [`Entry`] to the queue of one writing thread and goes on; nothing here ever makes a share wait.
+//! The share log: one line for each submit, for settlement. The code that counts a share's outcome
+//! passes an [`Entry`] to the queue of one writing thread and goes on; nothing here makes a share
+//! wait.
 //!
-//! What finds no room in the queue, or cannot be written for long, is lost, counted, and leaves a
-//! line that says how many are missing: a reader always knows whether the sums are whole. The lines
-//! are made in [`line`], what happens when is decided in [`writer`], the file is the business of
-//! [`disk`].
+//! An entry that finds no room in the queue, or cannot be written for long, is lost and counted,
+//! and a line in the log says how many are missing: a reader always knows whether the sums are
+//! complete. [`line`] makes the lines, [`writer`] decides what to write when, [`disk`] handles the
+//! files.
 
 mod disk;
 mod line;
@@ -31,13 +32,14 @@ use crate::work::LaneWork;
 use disk::Disk;
 use writer::Writer;
 
-/// What the operator wants of it.
+/// The operator's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareLogConfig {
     pub dir: PathBuf,
-    /// A file that has reached this is closed, and another begun.
+    /// A file of this size is closed, and another is begun.
     pub rotate_bytes: u64,
-    /// So is one from another such interval, counted from 1970 in UTC.
+    /// A file that belongs to a former interval of this length is closed, too; intervals count from
+    /// 1970 in UTC.
     pub rotate_every: Duration,
     /// Closed files kept; the oldest go first.
     pub keep: usize,
@@ -46,13 +48,13 @@ pub struct ShareLogConfig {
 /// Entries that may wait for the writer: two seconds of a very large farm.
 const QUEUE: usize = 32_768;
 
-/// A submit, as far as it is known before its end.
+/// What is known of a submit before its outcome.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// When it was read.
     pub(crate) read_at: Instant,
     pub(crate) session: u64,
-    /// Who the submit says it is from; of one that cannot be read, whose session it is.
+    /// The worker that the submit names; if it cannot be parsed, the session's worker.
     pub(crate) worker_name: Option<Box<str>>,
     /// Its job, where one was found.
     pub(crate) work: Option<Arc<LaneWork>>,
@@ -80,14 +82,14 @@ impl Record {
     }
 }
 
-/// A submit and its end.
+/// A submit and its outcome.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) at: Timestamp,
     pub(crate) record: Box<Record>,
     pub(crate) verdict: Outcome,
     pub(crate) refusal: Option<Refusal>,
-    /// From the reading to the end.
+    /// Time from reading the submit to its outcome.
     pub(crate) latency: Duration,
 }
 
@@ -119,11 +121,11 @@ enum Message {
     Close,
 }
 
-/// The log's end toward those who decide. Clones write into the same log.
+/// A handle for writing entries. Clones write into the same log.
 #[derive(Clone)]
 pub(crate) struct ShareLog {
     queue: SyncSender<Message>,
-    /// Entries that found no room and are not yet told of in the log.
+    /// Entries that found no room and are not yet reported in the log.
     lost: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -154,7 +156,7 @@ impl ShareLog {
         Ok(Self { queue, lost, metrics, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Hands an entry over. Without room it is lost, and told of.
+    /// Passes an entry on. If there is no room it is lost, and reported.
     pub(crate) fn write(&self, entry: Entry) {
         if self.queue.try_send(Message::Entry(entry)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +164,7 @@ impl ShareLog {
         }
     }
 
-    /// Writes all that was handed over, and ends the log. Entries that come later are lost.
+    /// Writes all entries that were passed on, and ends the log. Later entries are lost.
     pub(crate) async fn close(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
         let queue = self.queue.clone();

@@ -1,7 +1,7 @@
 //! Thousands of small sites, each from a seed: real sessions, seats and pool connections, simulated
-//! miners and pools, and every order of events the dice give.
+//! miners and pools, and events in a random order.
 //!
-//! `TIELINE_SIM_SEED=n` plays one seed, `TIELINE_SIM_SEEDS=n` so many from 0.
+//! `TIELINE_SIM_SEED=n` plays seed n, `TIELINE_SIM_SEEDS=n` plays the seeds 0 to n − 1.
 
 mod miner;
 mod pool;
@@ -16,7 +16,7 @@ use world::{Seen, World};
 
 /// Seeds played in each run of the tests.
 const SEEDS: u64 = 2_000;
-/// Things that happen in each.
+/// Events per seed.
 const STEPS: usize = 200;
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]

@@ -10,11 +10,11 @@ use tracing::error;
 use crate::config::{Config, Target};
 use crate::{StartError, upstream};
 
-/// How long the pools' sizes are waited for.
+/// How long to wait for the pools' sizes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Settles the miners' extranonce2_size: 4 where every target has room for it, else 3. A target
-/// that was never asked counts as having 4 bytes, unless the configuration or a former life knows
+/// that never answered counts as having 4 bytes, unless the configuration or a former process knows
 /// better.
 pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<u8, StartError> {
     let file = state_dir.map(|dir| StateFile::new(dir.join("extranonce.json")));
@@ -23,7 +23,7 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
         None => BTreeMap::new(),
     };
     let address = |target: &Target| format!("{}:{}", target.host, target.port);
-    // One that is passed through gives each miner what it gives.
+    // A passthrough target's miners get its own size.
     let shared =
         config.targets.iter().enumerate().filter(|(index, _)| !config.is_passthrough(*index));
     let targets: Vec<Target> = shared.map(|(_, target)| target.clone()).collect();
@@ -44,14 +44,14 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
     settle(config.extranonce2_size, &targets, &sizes)
 }
 
-/// What a target is taken to have that never said.
+/// The assumed size of a target that never answered.
 const UNKNOWN: u8 = 4;
 
 /// The smallest extranonce2_size that leaves room for the slot and three bytes of the miner's.
 const SMALLEST: u8 = 4;
 
-/// Settles the miners' size. A target without room for it is left out, loudly; only if none is
-/// left, or the operator has written down what cannot be, nothing is started.
+/// Settles the miners' size. A target without room for it is left out with an error. The start
+/// fails only if no target is left, or if the configuration demands a size that cannot fit.
 fn settle(wanted: Option<u8>, targets: &[Target], sizes: &[u8]) -> Result<u8, StartError> {
     let usable = || sizes.iter().copied().filter(|size| *size >= SMALLEST);
     let miner = wanted.unwrap_or(if usable().all(|size| size > SMALLEST) { 4 } else { 3 });

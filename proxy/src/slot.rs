@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A slot value may be held by many sessions at once, each on another lane. [`Slots`] hands out the
-//! value that the fewest live sessions hold, so that few lanes are needed; that a value's new
-//! holder never meets its former holder's work is the business of [`crate::space`].
+//! value that the fewest live sessions hold, so that few lanes are needed; [`crate::space`] makes
+//! sure that a new holder of a value never gets its former holder's work.
 
 /// A set of slot values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,12 +45,12 @@ impl SlotSet {
     }
 }
 
-/// Counts who holds which slot value.
+/// Counts how many sessions hold each slot value.
 #[derive(Debug)]
 pub(crate) struct Slots {
     holders: [u32; 256],
-    /// Where the search begins: a value given back just now comes last, for where a pool leaves no
-    /// lane bytes its next holder gets no work before the next job.
+    /// Where the search begins, so that a value that was just given back comes last: at a pool
+    /// without lane bytes its next holder would get no work before the next job.
     next: u8,
 }
 
@@ -61,7 +61,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// Takes the value that the fewest hold. Returns how many hold it now, too.
+    /// Takes the value with the fewest holders. Returns also how many hold it now.
     pub(crate) fn take(&mut self) -> (u8, u32) {
         let values = (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset));
         let slot = values
