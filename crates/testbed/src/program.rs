@@ -1,6 +1,7 @@
 //! What the testbed's programs share: when to end, what they print at the end, and files that are
 //! never half-written.
 
+use std::io::{self, BufRead, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,6 +58,25 @@ pub async fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<(
     tokio::fs::rename(&beside, path).await.with_context(failed)
 }
 
+/// Reads the next line, without its end, or `None` at the end of the input.
+///
+/// # Errors
+/// Where the input cannot be read, is no UTF-8, or has a line of more than `max` bytes: standard
+/// input may be a device that never ends a line.
+pub fn bounded_line(input: &mut impl BufRead, max: u64) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if input.take(max + 1).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() as u64 > max {
+        let why = format!("a line is longer than {max} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    String::from_utf8(line).map(Some).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +93,20 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         let error = write_json(&dir.path().join("no/counts.json"), &1).await.unwrap_err();
         assert!(error.to_string().contains("no/counts.json"), "{error}");
+    }
+
+    #[test]
+    fn lines_are_bounded() {
+        let mut input = &b"stop\n\nresume"[..];
+        let mut next = || bounded_line(&mut input, 6).unwrap();
+        assert_eq!(next().as_deref(), Some("stop"));
+        assert_eq!(next().as_deref(), Some(""));
+        assert_eq!(next().as_deref(), Some("resume"));
+        assert_eq!(next(), None);
+        let mut endless = io::BufReader::new(io::repeat(0));
+        let why = bounded_line(&mut endless, 4096).unwrap_err();
+        assert_eq!(why.to_string(), "a line is longer than 4096 bytes");
+        assert!(bounded_line(&mut &b"\xff\n"[..], 6).is_err());
     }
 
     #[tokio::test]

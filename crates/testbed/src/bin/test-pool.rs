@@ -15,7 +15,7 @@ use testbed::pool::{
     Authorize, Command, DifficultyOrder, ErrorForm, Extranonce1, FirstJob, Like, PoolConfig,
     Rolling, SubscribeReply, TestPool,
 };
-use testbed::program::{ended, print, write_json};
+use testbed::program::{bounded_line, ended, print, write_json};
 use testbed::tls::Identity;
 use tokio::sync::mpsc;
 
@@ -287,14 +287,24 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     result
 }
 
+/// Bytes of a line on standard input. A longer one is no command, and ends the reading.
+const COMMAND_MAX_BYTES: u64 = 4096;
+
 /// Does what the lines on standard input say, until it ends.
 async fn control(pool: Arc<TestPool>) {
     // A thread of its own: a runtime would wait for a read of standard input when it ends.
     let (sender, mut lines) = mpsc::channel(16);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
-                return;
+        let mut input = std::io::stdin().lock();
+        loop {
+            match bounded_line(&mut input, COMMAND_MAX_BYTES) {
+                Ok(Some(line)) => {
+                    if sender.blocking_send(line).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(why) => return complain(&format!("test-pool: commands are not read: {why}")),
             }
         }
     });
