@@ -569,7 +569,7 @@ impl Session {
             } else if shrinks && suits_firmware(rolls) {
                 return self.leave_soon(now);
             }
-            // Firmware that cannot be told stays as it is if it rolls fewer bits than it may, or if
+            // Firmware that cannot be told stays as it is if this pool rolls all of its bits, or if
             // these bits would not be granted to a new session either.
         }
         self.leave_tenths = 0;

@@ -1,7 +1,8 @@
-//! Who may connect: as many as the fleet has, and from no source that only fails.
+//! Decides who may connect: up to the configured number of sessions, and no source whose handshakes
+//! only fail.
 //!
-//! Farms sit behind one address, so success costs nothing: only handshakes that failed or never
-//! ended drain a source's bucket.
+//! A whole farm can be behind one address, so success costs nothing: only handshakes that failed or
+//! never ended drain a source's bucket.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,9 +11,9 @@ use std::time::Instant;
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// As many sessions as configured.
+    /// There are as many sessions as configured.
     Full,
-    /// Its source has failed too often lately.
+    /// Too many handshakes of its source failed lately.
     TooManyFailures,
 }
 
@@ -31,7 +32,7 @@ struct Bucket {
 
 /// Sources remembered; beyond it the ones that have recovered are forgotten, and if none has, all.
 const SOURCES_MAX: usize = 65_536;
-/// Fewest failures a source may have, however small the fleet.
+/// The least number of failures that a source is allowed, however small the fleet.
 const FAILURES_MIN: f64 = 100.0;
 
 impl Admission {
@@ -80,7 +81,7 @@ impl Admission {
 }
 
 impl Bucket {
-    /// Forgives what time has forgiven, and returns what is left.
+    /// Removes the failures that have expired, and returns how many are left.
     fn drain(&mut self, now: Instant, most: f64) -> f64 {
         let secs = now.saturating_duration_since(self.updated).as_secs_f64();
         self.failures = (self.failures - secs * most / 60.0).max(0.0);

@@ -3,9 +3,9 @@
 //!
 //! It is a future written by hand, because ten thousand of them are alive at once: one waker for
 //! everything it waits for (the socket, and its [`crate::mailbox::Mailbox`]), no timer of its own
-//! ([`super::herald`] tells it when something is due), no buffer while it is idle (what a turn
-//! reads and writes stands in the thread's [`Scratch`]). Work is taken from the lane only when the
-//! former has been written, so a slow reader gets the newest job and never a queue of old ones.
+//! ([`super::herald`] tells it when something is due), no buffer while it is idle (a turn reads and
+//! writes in the thread's [`Scratch`]). New work is taken from the lane only when the former work
+//! has been written, so a slow reader gets the newest job and never a queue of old ones.
 
 mod delivery;
 mod place;
@@ -41,24 +41,24 @@ use crate::sessions::{SessionEntry, SessionHandle};
 use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
 use stuck::Stuck;
 
-/// Submits that may wait for a pool's word; then no more is read from this miner.
+/// Submits that may wait for a pool's verdict; beyond that no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
 /// Bytes read at a time.
 const READ_MAX: usize = 8 * 1024;
-/// Reads of one turn: then others have theirs.
+/// Reads in one turn, before other sessions get theirs.
 const READS_MAX: usize = 8;
-/// Bytes that may wait for the miner; then no more is read from it.
+/// Bytes that may wait for the miner; beyond that no more is read from it.
 const OUTGOING_MAX: usize = 64 * 1024;
-/// A miner that takes none of them for so long is dropped.
+/// A miner that takes none of them for this long is dropped.
 const BLOCKED_MAX: Duration = Duration::from_secs(30);
-/// So is one that takes so little that more than this waits: pings, moves and verdicts are written
-/// whether it reads or not.
+/// A miner that takes so little that more than this waits is dropped, too: pings, moves and
+/// verdicts are written whether it reads or not.
 const PENDING_MAX: usize = 4 * OUTGOING_MAX;
 /// What a line costs, and how far ahead of the clock a miner may be: 200 lines a second are read
 /// without delay, and 1000 at once. It delays reading, it never closes.
 const LINE_COST: Duration = Duration::from_millis(5);
 const LINES_AHEAD: Duration = Duration::from_secs(5);
-/// How long a miner that has closed its side is owed its answers.
+/// How long a miner that has closed its side still gets its answers.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(20);
 
 /// A connection that has just been accepted.
@@ -70,7 +70,7 @@ pub(super) struct Accepted {
     pub(super) shared: Arc<Downstream>,
 }
 
-/// Serves one miner until either side has enough.
+/// Serves one miner until either side closes.
 pub(super) fn serve(accepted: Accepted) -> Connection {
     let slot = accepted.shared.placement.take_slot();
     let has_room = accepted.shared.pools.have_room(slot.depth);
@@ -78,8 +78,8 @@ pub(super) fn serve(accepted: Accepted) -> Connection {
     open(accepted, slot, extranonce1, has_room)
 }
 
-/// Makes the connection of a miner whose extranonce1 is given. Without room its subscribe will be
-/// refused.
+/// Creates the connection of a miner with the given extranonce1. If there is no room, its subscribe
+/// will be refused.
 pub(super) fn open(
     accepted: Accepted,
     slot: SlotLease,
@@ -128,25 +128,25 @@ pub(super) struct Connection {
     presence: Option<Presence>,
     entry: SessionEntry,
     splitter: Splitter,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not taken yet.
     pending: Vec<u8>,
     blocked_since: Option<Instant>,
     /// Shares that found no room in their upstream's queue.
     stuck: Option<Box<Stuck>>,
-    /// Until when the lines read so far are paid for; see [`LINES_AHEAD`].
+    /// The time up to which the lines read so far use the rate limit; see [`LINES_AHEAD`].
     lines_paid: Instant,
-    /// The miner has closed its side (or we shut down): answers that are owed are still written
-    /// until then.
+    /// Set when the miner has closed its side, or when we shut down: outstanding answers are still
+    /// written until then.
     ending: Option<Box<(Instant, CloseReason)>>,
-    /// A pool's new job that stands in the buffer.
+    /// A pool's new job that is in the buffer.
     delivered: Option<Arc<LaneWork>>,
-    /// What it adds to the fleet's work rate.
+    /// Its part of the fleet's work rate.
     hashing: f32,
-    /// It counts among those that wait for a seat.
+    /// It counts as waiting for a seat.
     waiting: bool,
-    /// It counts among those that want work.
+    /// It counts as wanting work.
     served: bool,
-    /// It should not hash: its shares show that starving it has not stopped it.
+    /// It should not hash; shares that it sends show that it still does.
     starved: bool,
     /// Nothing has been read yet.
     first_read: bool,
@@ -158,7 +158,7 @@ pub(super) struct Connection {
     shared: Arc<Downstream>,
 }
 
-/// Enters the connection's end in the books, however its task ends (F76).
+/// Counts the end of the connection, however its task ends (F76).
 impl Drop for Connection {
     fn drop(&mut self) {
         let (panicking, now) = (std::thread::panicking(), clock::now());
@@ -187,7 +187,7 @@ impl Drop for Connection {
     }
 }
 
-/// What a turn needs and leaves nothing in. One a thread.
+/// Buffers for one turn, empty between turns. There is one per thread.
 struct Scratch {
     out: Outbox,
     read: Box<[u8; READ_MAX]>,
@@ -206,13 +206,12 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         SCRATCH.with_borrow_mut(|scratch| {
-            // Clean, also after a turn that panicked.
+            // Emptied here, because the last turn may have panicked.
             scratch.out.clear(SCRATCH_KEPT);
             match self.turn(cx, scratch) {
                 Ok(()) => Poll::Pending,
                 Err(reason) => {
-                    // What is to be said last (an error, an answer) goes out if the socket takes
-                    // it.
+                    // The last line (an error, an answer) goes out if the socket takes it.
                     let _ = self.write(cx, &mut scratch.out);
                     self.reason = Some(reason);
                     debug!(
@@ -229,20 +228,19 @@ impl Future for Connection {
 
 impl Connection {
     /// Counts and forwards what was decided in a turn before it panicked: the shares it had judged
-    /// by then are good. The thread's scratch holds nothing else, as each turn leaves nothing in
-    /// it.
+    /// are good. The thread's scratch holds nothing else, because each turn leaves it empty.
     fn settle_accounts(&mut self, now: Instant) {
         let decided = SCRATCH
             .try_with(|scratch| Some(std::mem::take(&mut scratch.try_borrow_mut().ok()?.out)));
         let Ok(Some(mut decided)) = decided else { return };
-        // What failed once may fail again, and a panic out of a `drop` would end the process.
+        // It may panic again, and a panic inside a `drop` would end the process.
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(now, &mut decided)));
         if delivered.is_err() {
             self.shared.tasks.panicked("session");
         }
     }
 
-    /// Does what there is to do. Returns why the connection ends, if it does.
+    /// Takes one turn. Returns why the connection ends, if it does.
     fn turn(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Result<(), CloseReason> {
         let Scratch { out, read } = scratch;
         self.entry.handle.mailbox.register(cx.waker());
@@ -268,8 +266,8 @@ impl Connection {
             self.renew(now, out);
         }
         self.write(cx, out)?;
-        // The newest work, once the former is written; and again when it was replaced while this
-        // one was.
+        // The newest work, once the former is written, and again if it was replaced while this one
+        // was being written.
         while self.pending.is_empty() && out.close.is_none() && self.seating.hears() {
             self.take_work(true, now, out);
             self.write(cx, out)?;
@@ -283,27 +281,27 @@ impl Connection {
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
-            // The socket does not say again what it has said. Where something else keeps us from
-            // reading, its end wakes us.
+            // The socket reports readiness only once. If something else keeps us from reading, the
+            // end of that wakes us.
             cx.waker().wake_by_ref();
         }
         self.entry.handle.wake_at(self.shared.millis(self.wake_at(now)));
         Ok(())
     }
 
-    /// What others hold of it.
+    /// The handle for others.
     pub(super) fn handle(&self) -> Arc<SessionHandle> {
         self.entry.handle.clone()
     }
 
-    /// Hears what was read before the connection was opened, and answers it at its first turn.
+    /// Takes what was read before the connection was opened, and answers it at its first turn.
     pub(super) fn begin(&mut self, said: &[u8]) -> Result<(), CloseReason> {
         let (mut out, now) = (Outbox::default(), clock::now());
         let heard = self.hear(said, now, &mut out);
         self.deliver(now, &mut out);
         self.pending = out.bytes;
         match out.close {
-            // A refusal is still to be written.
+            // A refusal must still be written.
             Some(reason) => self.ending = Some(Box::new((now + HALF_CLOSED_MAX, reason))),
             None => {
                 self.reason = heard.err();
@@ -336,7 +334,7 @@ impl Connection {
         }
     }
 
-    /// Ends a connection that is to end, once all is answered and written, or time is up.
+    /// Ends a connection that must end, once everything is answered and written, or the time is up.
     fn end(
         &mut self,
         cx: &mut Context<'_>,
@@ -350,8 +348,8 @@ impl Connection {
         if now < until && owes {
             return Ok(());
         }
-        // What has come meanwhile is still answered, once: a miner that goes on would keep us for
-        // ever.
+        // What has arrived meanwhile is still answered, once: a miner that goes on would keep us
+        // for ever.
         if reason == CloseReason::Shutdown
             && now < until
             && !std::mem::replace(&mut self.drained, true)
@@ -367,7 +365,7 @@ impl Connection {
         Err(reason)
     }
 
-    /// Whether more may be read from the miner just now.
+    /// Whether more may be read from the miner at present.
     fn is_readable(&self, now: Instant, out: &Outbox) -> bool {
         self.ending.is_none()
             && !self.stuck.as_ref().is_some_and(|stuck| stuck.holds_up(self.seating.connection()))
@@ -376,8 +374,8 @@ impl Connection {
             && self.may_read_lines(now)
     }
 
-    /// Reads what may be read in one turn. Returns whether there may be more, of which nobody will
-    /// tell.
+    /// Reads as much as one turn may. Returns whether there may be more, which the socket will not
+    /// report again.
     fn read(
         &mut self,
         cx: &mut Context<'_>,
@@ -401,7 +399,7 @@ impl Connection {
         self.lines_paid <= now + LINES_AHEAD
     }
 
-    /// Reads what is there, a bounded amount, and handles each line. `None` when nothing was.
+    /// Reads a bounded amount and handles each line. Returns `None` when there was nothing to read.
     fn read_once(
         &mut self,
         cx: &mut Context<'_>,
@@ -413,7 +411,7 @@ impl Connection {
         match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
             Poll::Pending => return Ok(None),
             Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                // The miner may have half-closed: what is owed is still written (S78).
+                // The miner may have half-closed: outstanding answers are still written (S78).
                 self.ending.get_or_insert_with(|| {
                     Box::new((now + HALF_CLOSED_MAX, CloseReason::ClosedByMiner))
                 });
@@ -429,7 +427,7 @@ impl Connection {
         Ok(Some(()))
     }
 
-    /// Handles each line of what was read.
+    /// Handles each line of the bytes that were read.
     fn hear(
         &mut self,
         mut input: &[u8],
@@ -498,8 +496,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Notes how long what stands in the socket by now was waited for. What a slow reader keeps
-    /// waiting is noted when it is through, answers when they were given to it.
+    /// Records the latencies of what is in the socket by now. A job for a slow reader is recorded
+    /// when it has been written completely, answers when they were written to the buffer.
     fn observe(&mut self, out: &mut Outbox) {
         if out.answered.is_empty() && self.delivered.is_none() {
             return;
@@ -518,15 +516,15 @@ impl Connection {
         }
     }
 
-    /// Notes whether the miner takes what it is sent: so many bytes just now.
+    /// Records that the miner's socket took `taken` bytes.
     fn took(&mut self, bytes: usize) {
         self.blocked_since =
             blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);
     }
 }
 
-/// Since when a miner takes nothing, of whose bytes so many were taken just now and so many are
-/// left.
+/// Returns when the miner stopped reading, given that `taken` bytes were just written and `left`
+/// remain; `None` if nothing remains.
 fn blocked_since(
     former: Option<Instant>,
     taken: usize,
@@ -540,12 +538,12 @@ fn blocked_since(
     }
 }
 
-/// Whether a miner takes too little to be kept.
+/// Whether a miner reads too little to be kept.
 fn is_slow(blocked_since: Option<Instant>, pending: usize, now: Instant) -> bool {
     pending > PENDING_MAX || blocked_since.is_some_and(|since| now >= since + BLOCKED_MAX)
 }
 
-/// Writes until all is taken or the socket takes no more. Returns how much it took.
+/// Writes until everything is written or the socket takes no more. Returns how much it took.
 fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, CloseReason> {
     let mut written = 0;
     while written < bytes.len() {
@@ -562,8 +560,8 @@ fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<us
 mod tests {
     use super::*;
 
-    /// F36: half a write counts from then on, even if nothing else happens; and a trickle does not
-    /// make up for a flood.
+    /// F36: time counts from the first partial write, even if nothing else happens, and reading a
+    /// little does not make up for it.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn f36_a_miner_is_slow_from_the_first_byte_it_does_not_take() {

@@ -1,9 +1,8 @@
-//! The task that tells sessions of what concerns them all: new directions, the passing of time, the
-//! end.
+//! The task that signals what concerns all sessions: new directions, the passing of time, shutdown.
 //!
-//! Sessions hold no timer and wait on no channel of their own; each says when something of its own
-//! is due, and this task looks every half second. Nothing a miner sees is finer than that:
-//! handshakes end after ten seconds, pings come every twenty-five.
+//! Sessions hold no timer and wait on no channel of their own. Each states when something of its
+//! own is due, and this task looks every half second. That is accurate enough for everything a
+//! miner sees: handshakes end after ten seconds, pings come every twenty-five.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +14,10 @@ use tokio::time::MissedTickBehavior;
 use super::Downstream;
 use crate::mailbox::Signal;
 
-/// How often sessions with something due are told so.
+/// How often sessions with something due are signalled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Tells sessions until the proxy shuts down and the last of them has ended.
+/// Signals sessions until the proxy shuts down and the last of them has ended.
 pub(crate) async fn run(shared: Arc<Downstream>) {
     let mut directions = shared.directions.clone();
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -31,7 +30,7 @@ pub(crate) async fn run(shared: Arc<Downstream>) {
                     directions.mark_unchanged();
                     shared.sessions.signal_all(Signal::Directions);
                 }
-                // Whoever gives directions is gone: so is the rest, soon.
+                // The sender of directions is gone: the proxy is ending.
                 Err(_) => ending = true,
             },
             () = shared.cancel.cancelled(), if !ending => ending = true,

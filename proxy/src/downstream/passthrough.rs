@@ -1,19 +1,19 @@
-//! Miners that have a connection to their pool to themselves, for pools that leave no room to share
-//! one: NiceHash gives 3 bytes.
+//! Miners with a pool connection of their own, for pools that leave no room to share one: NiceHash
+//! gives 3 bytes.
 //!
 //! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares
-//! are judged here, orders are followed. The miner's extranonce1 is the last byte of the pool's,
-//! the rest of it goes into coinb1, and its size is the pool's:
+//! are judged here, curtailment is followed. The miner's extranonce1 is the last byte of the
+//! pool's, the rest of it goes into coinb1, and its size is the pool's:
 //!
 //! ```text
 //! pool's coinbase     coinb1 | extranonce1                           | extranonce2 | coinb2
 //! miner sees          [ coinb1'                  ] [ extranonce1 (1) ] [ extranonce2 ] [ coinb2 ]
 //! ```
 //!
-//! So the miner's subscribe waits for the pool's answer to ours, and nothing is said before. A pool
-//! that changes that byte or the size takes the miner along by `mining.set_extranonce`, or, where
-//! its firmware has not asked for that, by a reconnect: the named exception to keeping connections.
-//! When the pool is lost the miner is closed, unless it is to be kept without work.
+//! So the miner's subscribe waits for the pool's answer to ours, and nothing is sent before. If the
+//! pool changes that byte or the size, the miner is told by `mining.set_extranonce`, or, if its
+//! firmware has not asked for that, it must reconnect: the named exception to keeping connections.
+//! If the pool is lost the miner is closed, unless it must stay off.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ use crate::work::OwnExtranonce;
 pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     let deadline = Instant::from_std(clock::now() + accepted.rules.handshake_timeout);
     let mut newcomer = Newcomer { accepted: Some(accepted), reason: CloseReason::Aborted };
-    // A probe, or whoever speaks another language, costs the pool nothing.
+    // A probe, or a client of another protocol, costs the pool nothing.
     let said = match timeout_at(deadline, first_words(newcomer.stream())).await {
         Ok(Ok(said)) => said,
         Ok(Err(reason)) => return newcomer.reason = reason,
@@ -66,7 +66,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
         deadlines: shared.pools.deadlines.clone(),
         changed: Notify::new(),
         refresh_after: shared.pools.refresh_after,
-        // This one miner is all that the pool is to be sized for.
+        // The pool's difficulty should suit this one miner.
         fleet: Arc::default(),
         executor: shared.pools.executor.clone(),
         tasks: shared.tasks.clone(),
@@ -88,13 +88,12 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     }
     cancel.cancel();
     if !upstream.is_finished() {
-        // Why it ended, it has said itself.
+        // The connection has recorded itself why it ended.
         let _ = upstream.await;
     }
 }
 
-/// A miner that was let in and has no session yet. If it gets none, its end is entered in the
-/// books.
+/// A miner that was admitted and has no session yet. If it gets none, its end is counted here.
 struct Newcomer {
     accepted: Option<Accepted>,
     reason: CloseReason,
@@ -109,7 +108,7 @@ impl Newcomer {
         &self.accepted.as_ref().expect("taken only by `opened`, which ends it").shared
     }
 
-    /// It gets a session, which has an end of its own.
+    /// It gets a session, which counts its own end.
     fn opened(mut self) -> Accepted {
         self.accepted.take().expect("taken only here")
     }
@@ -119,7 +118,7 @@ impl Drop for Newcomer {
     fn drop(&mut self) {
         let Some(Accepted { peer, shared, .. }) = self.accepted.take() else { return };
         shared.books.metrics.closed(self.reason);
-        // That a pool is down says nothing against a miner.
+        // A pool that is down does not count as a failure of the miner.
         let failed = !matches!(
             self.reason,
             CloseReason::UpstreamLost | CloseReason::Shutdown | CloseReason::Aborted
@@ -128,7 +127,7 @@ impl Drop for Newcomer {
     }
 }
 
-/// Reads until there is one line that a miner may say.
+/// Reads until there is one valid line of a miner.
 async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, CloseReason> {
     let mut said = Vec::new();
     loop {
@@ -151,7 +150,7 @@ async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, CloseReason> {
     }
 }
 
-/// Waits for what the pool gives.
+/// Waits for the pool's extranonce.
 async fn extranonce(
     pools: &Pools,
     upstream: &mut JoinHandle<()>,
@@ -218,7 +217,7 @@ async fn carry(
     }
 }
 
-/// What sessions share, for a session that shares neither seats nor pools.
+/// The shared part of a session that shares neither seats nor pools.
 fn of_its_own(
     shared: &Downstream,
     pools: Arc<Pools>,

@@ -1,8 +1,8 @@
-//! From a target's address to a connection that may be spoken on: name lookup, TCP, TLS.
+//! From a target's address to a usable connection: name lookup, TCP, TLS.
 //!
 //! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a
-//! dead IPv6 costs a quarter of a second (F18). The answer holds for this connection only: the next
-//! one looks up again (U58), and what it does where that fails is [`names`](super::names)' to say.
+//! dead IPv6 costs a quarter of a second (F18). The answer is used for this connection only: the
+//! next one looks up again (U58), and [`names`](super::names) decides what to use if that fails.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,7 @@ use crate::{socket, tls};
 
 /// How long one address may take to connect, and a name to be looked up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an address has the field to itself.
+/// The head start of one address on the next.
 const HEAD_START: Duration = Duration::from_millis(250);
 /// How long sent bytes may stay unacknowledged: a black hole is noticed in seconds, not in a
 /// quarter of an hour.
@@ -104,8 +104,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Option<String>> {
     }
 }
 
-/// Puts usable addresses in an order where the families take turns, the resolver's first choice
-/// first.
+/// Orders usable addresses so that the families alternate, the resolver's first choice first.
 fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let usable: Vec<SocketAddr> = found.filter(is_usable).collect();
     let first_is_v6 = usable.first().is_some_and(SocketAddr::is_ipv6);
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!(in_turns(nonsense.into_iter()), []);
     }
 
-    /// Connects to a name for which the resolver has this to say.
+    /// Connects to a name for which the resolver gives this answer.
     async fn reach(
         names: &Mutex<Names>,
         said: Result<Vec<SocketAddr>, io::ErrorKind>,
@@ -186,8 +185,8 @@ mod tests {
         (listener, address)
     }
 
-    /// F16, U58: each connection goes where the name is by then; where it is nowhere, or a
-    /// nonsense, where it was last.
+    /// F16, U58: each connection uses the name's present addresses; if there are none, or only
+    /// impossible ones, the last good ones.
     #[tokio::test]
     async fn f16_u58_a_name_is_looked_up_for_each_connection_and_a_failure_costs_nothing() {
         let ((_first, first), (_second, second)) = (listener().await, listener().await);

@@ -1,4 +1,4 @@
-//! Forwarded shares that wait for the pool's word, and how each ends.
+//! Forwarded shares that wait for the pool's verdict, and the outcome of each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,19 +22,18 @@ pub(super) struct InFlight {
     max: usize,
 }
 
-/// Shares that may wait for one connection's pool at a time: 16 s of 16,000 a second, which leaves
-/// a pool room to be 10 s late. Further ones wait in the connection's queue, and then with their
-/// sessions.
+/// Shares that may wait for the pool on one connection: 16 s of 16,000 a second, so that a pool may
+/// be 10 s late. Further shares wait in the connection's queue, and then in their sessions.
 const IN_FLIGHT_MAX: usize = 262_144;
-/// Shares that meet the network target may be so many more.
+/// This many more shares are allowed if they meet the network target.
 const BLOCKS_MORE: usize = 1024;
-// None of them is forgotten where answers are matched, with as many again that were given up and
-// may be answered yet.
+// The table that matches answers remembers all of them, and as many again that were given up and
+// may still be answered.
 const _: () = assert!(IN_FLIGHT_MAX + BLOCKS_MORE < OUTSTANDING_MAX);
-/// Answered shares that are kept behind one that is not, beyond as many as wait.
+/// Answered shares that are kept behind an unanswered one, beyond the number that wait.
 const ANSWERED_KEPT: usize = 1024;
 
-/// A forwarded share that waits for the pool's word.
+/// A forwarded share that waits for the pool's verdict.
 #[derive(Debug)]
 struct Waiting {
     request: u64,
@@ -71,7 +70,7 @@ impl InFlight {
         self.waiting < self.max + BLOCKS_MORE
     }
 
-    /// Takes in a share that was sent as `request`. Requests only rise.
+    /// Adds a share that was sent as `request`. Request numbers only rise.
     pub(super) fn push(&mut self, request: u64, share: UpstreamShare, now: Instant) {
         self.waiting += 1;
         self.shares.push_back(Waiting {
@@ -101,7 +100,7 @@ impl InFlight {
         self.find(request).is_some()
     }
 
-    /// Ends one share by the pool's word. `None` when it does not wait.
+    /// Settles one share by the pool's verdict. Returns `None` if it does not wait.
     pub(super) fn settle(
         &mut self,
         request: u64,
@@ -111,7 +110,7 @@ impl InFlight {
         self.find(request).map(|index| self.settle_at(index, outcome, now))
     }
 
-    /// Ends those sent at `before` or earlier without the pool's word.
+    /// Settles shares sent at `before` or earlier as unanswered.
     pub(super) fn expire(&mut self, before: Instant, now: Instant, settled: &mut Vec<Settled>) {
         while let Some(index) = self.shares.iter().position(|share| !share.done) {
             if self.shares[index].sent_at > before {
@@ -127,7 +126,7 @@ impl InFlight {
         (!self.shares[index].done).then_some(index)
     }
 
-    /// Tells a share's session what became of it. A session that is gone misses it.
+    /// Sends a share's outcome to its session, if that still exists.
     fn settle_at(&mut self, index: usize, outcome: PoolOutcome, now: Instant) -> Settled {
         let share = &mut self.shares[index];
         share.done = true;
@@ -152,7 +151,7 @@ impl InFlight {
         while self.shares.front().is_some_and(|share| share.done) {
             self.shares.pop_front();
         }
-        // One that is never answered must not keep all that came after it.
+        // A share that is never answered must not keep all later ones in memory.
         if self.shares.len() > 2 * self.waiting + ANSWERED_KEPT {
             self.shares.retain(|share| !share.done);
         }
@@ -160,7 +159,7 @@ impl InFlight {
     }
 }
 
-/// Tells a share's session that it never reached the pool.
+/// Tells a share's session that the share never reached the pool.
 pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
     share
         .reply
@@ -184,8 +183,7 @@ mod tests {
     use crate::upstream::pool_session::tests::share;
     use crate::work::Upstream;
 
-    /// A pool that loses one answer among very many costs no more than that one until it is given
-    /// up.
+    /// If a pool loses one answer among very many, only that share stays until it is given up.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn one_share_that_is_never_answered_keeps_no_others() {

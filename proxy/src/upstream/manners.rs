@@ -1,9 +1,9 @@
-//! What a pool may make us do, and how often: go elsewhere, answer questions, fill the log.
+//! Limits what a pool can make us do: go elsewhere, answer questions, fill the log.
 //!
-//! A pool, or whoever has taken its place, may send `client.reconnect` as often as it likes; a
-//! fleet that follows is a fleet that is stolen (docs/faults.md, "Theft of hashrate"). So a host is
-//! never followed unless the operator has listed it with its port, letter by letter, and then by
-//! the target's own TLS or not at all; no request is followed within ten minutes of the last.
+//! A pool, or an attacker in its place, may send `client.reconnect` at any time, and a fleet that
+//! follows it is stolen (docs/faults.md, "Theft of hashrate"). So a host is never followed unless
+//! the operator has listed it with its port, letter by letter, and then by the target's own TLS or
+//! not at all; no request is followed within ten minutes of the last.
 
 use std::time::{Duration, Instant};
 
@@ -21,18 +21,18 @@ pub(crate) struct Redirect {
     pub(crate) wait: Duration,
 }
 
-/// What follows from a request to reconnect.
+/// The reaction to a request to reconnect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reaction {
-    /// Nothing, but for the alarm.
+    /// Nothing, except for the alarm.
     Stay(Alarm),
-    /// Connect anew at that time, there or, with `None`, where the target is.
+    /// Reconnect at that time, to that place or, with `None`, to the target's own.
     Leave { to: Option<HostPort>, at: Instant },
-    /// It does not stop asking: mine elsewhere if there is elsewhere.
+    /// It does not stop asking: mine at another target, if there is one.
     Quarantine,
 }
 
-/// What one task has been asked for by its pool, over all the connections it had.
+/// The pool's requests to one task, over all the connections it had.
 #[derive(Debug)]
 pub(super) struct Manners {
     followed_at: Option<Instant>,
@@ -40,13 +40,14 @@ pub(super) struct Manners {
     told: Vec<(Alarm, Instant)>,
 }
 
-/// One request in so long is followed (U08). A pool that goes down for maintenance asks once.
+/// At most one request in this time is followed (U08). A pool that goes down for maintenance asks
+/// once.
 const FOLLOW_EVERY: Duration = Duration::from_secs(600);
-/// Requests not followed within that time after which the pool is put aside.
+/// The number of requests not followed within that time after which the target is quarantined.
 const REFUSED_MAX: u32 = 10;
-/// What is added to a wait by chance: the pool's other clients go at the same time.
+/// The largest random addition to a wait: the pool's other clients reconnect at the same time.
 const JITTER: Duration = Duration::from_secs(2);
-/// An oddity of one kind is told so often; all are counted (U36).
+/// One kind of oddity is logged at most this often; all are counted (U36).
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for Manners {
@@ -82,7 +83,7 @@ impl Manners {
         if refused == REFUSED_MAX + 1 { Reaction::Quarantine } else { Reaction::Stay(alarm) }
     }
 
-    /// Whether an oddity of this kind has not been told of just now.
+    /// Whether an oddity of this kind may be logged now.
     pub(super) fn is_news(&mut self, what: Alarm, now: Instant) -> bool {
         match self.told.iter_mut().find(|(told, _)| *told == what) {
             Some((_, at)) if now < *at + TELL_EVERY => false,
@@ -98,7 +99,7 @@ impl Manners {
     }
 }
 
-/// Where a request leads; `None` is home. An error names the alarm.
+/// Where a request leads; `None` is the target's own place. An error is the alarm.
 fn destination(
     asked: &Redirect,
     home: &HostPort,
@@ -120,7 +121,7 @@ pub(super) struct Courtesy {
     since: Instant,
 }
 
-/// Answers that may be given at once.
+/// Answers that may be given in a burst.
 const ANSWERS_AT_ONCE: u32 = 4;
 
 impl Courtesy {
@@ -165,8 +166,8 @@ mod tests {
         Manners::default().reconnect(asked, &at("stratum.pool.com", 3333), listed, 0, origin())
     }
 
-    /// U01, U02, U06, F58: what is not listed letter by letter is not followed, whatever it looks
-    /// like.
+    /// U01, U02, U06, F58: a place that is not listed exactly is not followed, however similar it
+    /// looks.
     #[test]
     fn u01_u02_u06_only_what_is_listed_is_followed() {
         let listed = [at("backup.pool.com", 3333), at("192.0.2.7", 3333)];

@@ -1,9 +1,9 @@
-//! What a target's names have resolved to, so that a name server that fails does not take a pool
-//! with it that is still there (F16).
+//! Remembers the addresses of a target's names, so that a failing name server does not make a
+//! living pool unreachable (F16).
 //!
-//! Each connection looks its name up anew. Where that brings no usable address, those of the last
-//! answer hold for an hour more: the pool was reached by them a moment ago, and with TLS it must
-//! still prove to be itself.
+//! Each connection looks its name up anew. If that gives no usable address, those of the last
+//! answer are used for one more hour: the pool was reached by them recently, and with TLS it must
+//! still prove its identity.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use tracing::warn;
 
 use crate::config::HostPort;
 
-/// How long the last answer holds, from the first that failed to come.
+/// How long the last answer is used, from the first failed lookup on.
 const HOLDS: Duration = Duration::from_secs(3600);
 
-/// The last answers for the places of one target: its own and those that its operator has listed.
+/// The last answers for the places of one target: its own and the listed ones.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: Vec<Known>,
@@ -29,8 +29,8 @@ struct Known {
 }
 
 impl Names {
-    /// Takes the outcome of a lookup: its usable addresses, or why there is none. Returns those to
-    /// connect to.
+    /// Takes the result of a lookup: its usable addresses, or why there is none. Returns the
+    /// addresses to connect to.
     pub(super) fn settle(
         &mut self,
         at: &HostPort,

@@ -1,12 +1,13 @@
-//! Bytes for a pool's socket: lines in order, but for shares that meet the network target.
+//! Bytes for a pool's socket: lines in order, except that shares that meet the network target go
+//! first.
 
 use std::io::ErrorKind;
 
 use super::stream::PoolStream;
 
-/// Whole lines, of which the socket has taken some, and of one perhaps a part. Nothing else is
-/// committed: what comes first waits for the rest of that one line, and for what the stream below
-/// holds (the system's buffer, and with TLS one record).
+/// Whole lines, of which the socket has taken some, and possibly a part of one. Only that is
+/// committed: a share that goes first waits for the rest of that one line, and for what the stream
+/// below holds (the system's buffer, and with TLS one record).
 ///
 /// ```text
 /// lines   taken already | rest of a line | blocks, as they came | the others, as they came
@@ -32,8 +33,8 @@ impl Outgoing {
         self.lines.extend_from_slice(lines);
     }
 
-    /// Puts whole lines before everything but a line of which the socket has a part, and what was
-    /// put first before.
+    /// Puts whole lines ahead of everything, except a line of which the socket has taken a part,
+    /// and earlier lines that were put ahead.
     pub(super) fn push_first(&mut self, lines: &[u8]) {
         let at = self.line_start().max(self.first_until);
         self.lines.splice(at..at, lines.iter().copied());
@@ -56,14 +57,14 @@ impl Outgoing {
         stream.flush()
     }
 
-    /// Where the first line begins of which nothing is written.
+    /// Returns where the first line begins of which nothing was written.
     fn line_start(&self) -> usize {
         let Some(last) = self.written.checked_sub(1) else { return 0 };
         let end = self.lines[last..].iter().position(|byte| *byte == b'\n');
         end.map_or(self.lines.len(), |end| last + end + 1)
     }
 
-    /// Gives back the room of lines that are written, once they are the larger part.
+    /// Frees the memory of written lines, once they are the larger part.
     fn forget_written(&mut self) {
         if self.written <= self.lines.len() / 2 {
             return;
@@ -122,8 +123,8 @@ mod tests {
         }
     }
 
-    /// The pool does not read, its socket is full: of what waits for it, the rest of one line goes
-    /// before a block.
+    /// The pool does not read and its socket is full: only the rest of one line goes before a
+    /// block.
     #[tokio::test]
     async fn a_block_waits_for_the_rest_of_one_line_when_the_socket_is_full() {
         const LINE: usize = 160;

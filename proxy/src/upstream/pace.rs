@@ -1,12 +1,12 @@
-//! How fast a pool's jobs are handed on: a pool that sends a thousand a second must not make us
-//! write to each miner a thousand times a second (U30, F79).
+//! Limits how fast a pool's jobs are passed on: a pool that sends a thousand a second must not make
+//! us write to each miner a thousand times a second (U30, F79).
 //!
-//! Up to so many jobs a second as the configuration says go on as they come. Faster ones are held,
-//! the newest replacing the one before, and the flags of what was skipped are kept: a `clean` holds
-//! for whatever comes after it. Work on a new block does not wait, since all that is mined
-//! meanwhile is lost; nor does a clean job, one under an id that is in use, or the first under
-//! another mask: what is mined at the former ones would be refused. But none of them comes by the
-//! second, so that a few are let through at once and a flood of them is held like any other.
+//! Up to the configured number of jobs a second are passed on as they come. Faster ones are held,
+//! the newest replacing the one before, and the `clean` flag of a skipped job applies to the next
+//! one. Work on a new block does not wait, because everything mined meanwhile is lost. Nor does a
+//! clean job, a job under an id that is in use, or the first under another mask, because shares of
+//! the former ones would be refused. But such jobs do not come every second, so only a few are let
+//! through at once, and a flood of them is held like any other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use stratum::difficulty::Difficulty;
 use stratum::job::Job;
 use stratum::version::VersionMask;
 
-/// A job, with the difficulty and mask that held when it came.
+/// A job, with the difficulty and mask in force when it came.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
     pub(super) job: Job,
@@ -26,22 +26,22 @@ pub(super) struct Terms {
 /// The pace of one connection.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Time between jobs that do not hurry; zero holds none.
+    /// Time between ordinary jobs; zero holds none.
     every: Duration,
     handed_at: Option<Instant>,
     prev_hash: [u8; 32],
     mask: Option<VersionMask>,
-    /// The latest job ids that were handed on.
+    /// The latest job ids that were passed on.
     ids: VecDeque<String>,
     held: Option<Box<Terms>>,
-    /// Jobs that hurry and may go at once.
+    /// How many urgent jobs may be passed on at once.
     hurried: u32,
     earned_at: Instant,
 }
 
-/// Jobs that hurry and may follow each other at once: a reorganisation, a pool that catches up.
+/// Urgent jobs that may follow each other at once: a reorganisation, a pool that catches up.
 const AT_ONCE: u32 = 5;
-/// One more may after so long.
+/// One more is allowed after this time.
 const ONE_MORE: Duration = Duration::from_secs(1);
 /// Job ids that are remembered.
 const IDS_MAX: usize = 16;
@@ -60,7 +60,7 @@ impl Pace {
         }
     }
 
-    /// Takes a job in. Returns it if it goes on now.
+    /// Takes a job. Returns it if it is passed on now.
     pub(super) fn take(&mut self, mut terms: Terms, now: Instant) -> Option<Terms> {
         if let Some(skipped) = self.held.take() {
             terms.job.clean |= skipped.job.clean;
@@ -76,13 +76,13 @@ impl Pace {
         None
     }
 
-    /// When the job that is held goes on.
+    /// When the held job is passed on.
     pub(super) fn due(&self) -> Option<Instant> {
         self.held.as_ref()?;
         self.handed_at.map(|last| last + self.every)
     }
 
-    /// The job that is held, once it is due.
+    /// Returns the held job, once it is due.
     pub(super) fn release(&mut self, now: Instant) -> Option<Terms> {
         if self.due().is_none_or(|due| now < due) {
             return None;
@@ -91,7 +91,7 @@ impl Pace {
         Some(self.hand(terms, now))
     }
 
-    /// Forgets the job that is held: its extranonce is no more.
+    /// Drops the held job, because its extranonce is no longer valid.
     pub(super) fn forget(&mut self) {
         self.held = None;
     }
@@ -148,7 +148,7 @@ mod tests {
         Terms { job, difficulty: Difficulty::ONE, mask: None }
     }
 
-    /// Lets `count` jobs come a millisecond apart, and returns when which were handed on.
+    /// Sends `count` jobs a millisecond apart, and returns which were passed on, and when.
     fn flood(count: u32, job: impl Fn(u32) -> Terms) -> Vec<(u32, String, bool)> {
         let start = origin();
         let mut pace = Pace::new(EVERY, start);
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// The pool judges shares of that id by its newest content: whoever mines at the former is
+    /// The pool judges shares of that id by its newest content, so shares of the former content are
     /// refused.
     #[test]
     fn u28_a_job_under_an_id_in_use_does_not_wait() {

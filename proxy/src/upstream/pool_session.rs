@@ -99,13 +99,14 @@ pub(crate) struct PoolSession {
 
 /// How long a first job waits for the difficulty that belongs to it.
 const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
-/// How long miners may still come with shares of the job before: they finish what their chips have.
+/// How long miners may still send shares of the former job: they finish the work in their chips.
 const CHANGE_SETTLES: Duration = Duration::from_secs(2);
-/// Works remembered with their newest names: more than one miner keeps of jobs.
+/// Maximum number of renamed jobs that are kept. Larger than the number of jobs that a miner may
+/// still submit to, so that each of those is found.
 const RENAMED_MAX: usize = 64;
-/// Unreadable jobs in a row after which it is left (U21).
+/// Unreadable jobs in a row after which the connection ends (U21).
 const BAD_NOTIFIES_MAX: u32 = 3;
-/// Answers a minute that nobody asked for, before the connection counts as broken (U15).
+/// Unrequested answers a minute after which the connection counts as broken (U15).
 const UNMATCHED_MAX: u32 = 100;
 /// How the requests of one connection are kept apart from those of the next (U42): as many numbers
 /// as a connection has shares in days, and all of them below what pools keep in 31 bits.
@@ -113,7 +114,8 @@ const NUMBERS_EACH: u64 = 1_000_000;
 const NUMBERINGS: u64 = 2000;
 
 impl PoolSession {
-    /// A session on the connection `id`, made at `now`. Send what [`Self::start`] writes first.
+    /// A session on the connection `id`, created at `now`. Send the output of [`Self::start`]
+    /// first.
     pub(crate) fn new(
         id: ConnectionId,
         config: ClientConfig,
@@ -150,14 +152,14 @@ impl PoolSession {
         self.role.start(out);
     }
 
-    /// The difficulty of the pool's next job, as far as it has said.
+    /// The difficulty of the pool's next job, as far as it is known.
     pub(crate) fn difficulty(&self) -> Difficulty {
         self.difficulty
     }
 
-    /// Whether the pool's last change of difficulty has come to the miners. Pools remember the
-    /// difficulty before the present one and no other (ckpool, para): if we had it changed again
-    /// before, the shares of older jobs would be measured by one they were not mined at.
+    /// Whether the pool's last change of difficulty has reached the miners. Pools remember only one
+    /// former difficulty (ckpool, para): if we asked for another change before, shares of older
+    /// jobs would be measured by a difficulty they were not mined at.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.works_at
             .is_some_and(|(at, since)| at == self.difficulty && now >= since + CHANGE_SETTLES)
@@ -168,28 +170,28 @@ impl PoolSession {
         self.role.suggest_difficulty(difficulty, out);
     }
 
-    /// Shares that wait for the pool's word.
+    /// Shares that wait for the pool's verdict.
     pub(crate) fn waiting(&self) -> usize {
         self.in_flight.waiting()
     }
 
-    /// How many more may be given to [`Self::share`] before the pool has answered some.
+    /// How many more may be passed to [`Self::share`] before the pool answers some.
     pub(crate) fn room(&self) -> usize {
         self.in_flight.room()
     }
 
-    /// Whether a share that meets the network target may.
+    /// Whether a share that meets the network target may be passed to it.
     pub(crate) fn has_room_for_block(&self) -> bool {
         self.in_flight.has_room_for_block()
     }
 
-    /// Lets no more wait for the pool at a time. Before the first share.
+    /// Sets the maximum number of shares that wait for the pool. Call it before the first share.
     #[cfg(test)]
     pub(crate) fn bound(&mut self, max: usize) {
         self.in_flight = InFlight::bounded(max);
     }
 
-    /// Whether the oldest share has waited long enough to doubt the upstream.
+    /// Whether the oldest share has waited so long that the upstream is suspect.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
         self.in_flight.oldest().is_some_and(|sent_at| now >= sent_at + self.deadlines.suspect)
     }
@@ -199,24 +201,24 @@ impl PoolSession {
         self.authorized && now >= self.last_job_at + self.deadlines.quiet
     }
 
-    /// How often [`Self::tick`] is needed: often enough to hold the shortest deadline.
+    /// How often [`Self::tick`] is needed to keep the shortest deadline.
     pub(crate) fn tick_every(&self) -> Duration {
         (self.deadlines.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
-    /// Bytes of both extranonces together, once the pool has said.
+    /// Bytes of both extranonces together, once they are known.
     pub(crate) fn extranonce_len(&self) -> Option<usize> {
         self.role.extranonce().map(|extranonce| {
             extranonce.extranonce1.len() + usize::from(extranonce.extranonce2_size)
         })
     }
 
-    /// When a job that came too fast goes on: [`Self::tick`] is needed then.
+    /// When a held job is passed on: [`Self::tick`] is needed then.
     pub(crate) fn held_until(&self) -> Option<Instant> {
         self.pace.due()
     }
 
-    /// Takes one line of the pool.
+    /// Processes one line of the pool.
     pub(crate) fn line(
         &mut self,
         line: &[u8],
@@ -228,7 +230,7 @@ impl PoolSession {
         let written = out.len();
         match self.role.receive(line, out) {
             Ok(event) => {
-                // Not pings: a pool that hears no answer to one takes us for dead.
+                // Not pings: a pool that gets no answer to one considers us dead.
                 let is_question =
                     matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
                 if is_question && out.len() > written && !self.courtesy.allows(now) {
@@ -302,8 +304,8 @@ impl PoolSession {
                 });
             }
             ClientEvent::Extranonce { extranonce1, extranonce2_size } => {
-                // It holds from the next notify on: those before are dead, whether they were handed
-                // on or not.
+                // It is valid from the next notify on: earlier jobs are dead, whether they were
+                // passed on or not.
                 self.pace.forget();
                 self.early_job = None;
                 events.push(PoolEvent::Extranonce { extranonce1, extranonce2_size });
@@ -339,8 +341,8 @@ impl PoolSession {
         }
     }
 
-    /// Hands a job on once it is known who we are there and how hard it is: a job at difficulty 1
-    /// sent to a farm would come back as a storm.
+    /// Passes a job on once we are authorized and the difficulty is known: a job at difficulty 1
+    /// for a whole farm would cause a storm of shares.
     fn release_early_job(&mut self, now: Instant, events: &mut Vec<PoolEvent>) {
         if self.authorized
             && self.difficulty_said
@@ -363,7 +365,7 @@ impl PoolSession {
         settled: &mut Vec<Settled>,
     ) {
         if !self.in_flight.waits(request) {
-            // Its miner has been told by now that nobody knows.
+            // Its miner has been told by now that the share is unresolved.
             events.push(PoolEvent::Ignored(IgnoredLine::LateAnswer));
             return;
         }
@@ -389,8 +391,8 @@ impl PoolSession {
         }
     }
 
-    /// Takes note of what was made of the pool's latest job: where it is a new name for work that
-    /// we have, shares of that go out by it.
+    /// Records how the pool's latest job was used: if it is a new id of work that we have, shares
+    /// of that work are submitted under it.
     pub(crate) fn note_name(&mut self, job: Option<Arc<PoolJob>>) {
         let Some(job) = job.filter(|job| job.seq != job.work_seq) else { return };
         self.renamed.retain(|former| former.is_live() && former.work_seq != job.work_seq);
@@ -400,8 +402,8 @@ impl PoolSession {
         self.renamed.push_back(job);
     }
 
-    /// Writes a share for the pool. One whose job the pool has retired meanwhile is told so at
-    /// once.
+    /// Writes a share for the pool. If the pool has retired its job meanwhile, it is refused as
+    /// stale at once.
     pub(crate) fn share(
         &mut self,
         mut share: UpstreamShare,
@@ -410,7 +412,7 @@ impl PoolSession {
         settled: &mut Vec<Settled>,
     ) {
         if let Some(newest) = self.renamed.iter().find(|newest| newest.renames(&share.work.job)) {
-            // It was found, or judged, before its session had heard of the new name.
+            // It was found or judged before its session knew the new id.
             share.work = Arc::new(LaneWork { job: newest.clone(), ..LaneWork::clone(&share.work) });
         }
         let job = &share.work.job;
@@ -431,7 +433,7 @@ impl PoolSession {
             return;
         }
         let slot = [share.slot];
-        // A miner that has the whole of it has the slot in its pool's extranonce1.
+        // For a passthrough miner the slot is a part of the pool's extranonce1.
         let slot: &[u8] = if share.work.own.is_some() { &[] } else { &slot };
         let extranonce2: [&[u8]; 3] = [&share.work.lane, slot, &share.extranonce2];
         let request = self.role.submit(
@@ -463,7 +465,7 @@ impl PoolSession {
             return;
         }
         if self.early_job.as_ref().is_some_and(|(_, since)| now >= *since + DIFFICULTY_PATIENCE) {
-            // Some pools never say one, and mean 1 (or what the configuration says).
+            // Some pools never send one, and mean 1 (or what the configuration says).
             self.difficulty_said = true;
             self.release_early_job(now, events);
         }
@@ -484,7 +486,7 @@ impl PoolSession {
         self.in_flight.expire(now - self.deadlines.answer, now, settled);
     }
 
-    /// Ends the connection: whatever is in flight stays unresolved.
+    /// Ends the connection: shares in flight are unresolved.
     pub(crate) fn end(&mut self, now: Instant, settled: &mut Vec<Settled>) {
         self.in_flight.expire(now, now, settled);
     }

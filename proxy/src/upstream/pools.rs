@@ -1,5 +1,5 @@
-//! What is known of each pool, and the rules that hold over all of a target's connections: health,
-//! quarantine, which version bits are granted, how many connections are wanted.
+//! The state of each pool, and the rules for all connections of a target: health, quarantine, which
+//! version bits are granted, how many connections are wanted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,52 +27,52 @@ use crate::reasons::Alarm;
 use crate::route::TargetHealth;
 use crate::session::suits_firmware;
 
-/// What all connections of one proxy share.
+/// The state that all pool connections of one proxy share.
 #[derive(Debug)]
 pub(crate) struct Pools {
     pub(crate) targets: Vec<Arc<Pool>>,
     pub(crate) placement: Arc<Placement>,
     pub(crate) books: Books,
     pub(crate) deadlines: Deadlines,
-    /// Told when a target's health may have changed, or seats have become free.
+    /// Notified when a target's health may have changed, or seats have become free.
     pub(crate) changed: Notify,
     pub(crate) refresh_after: Duration,
-    /// How much all sessions hash that want work.
+    /// The summed work rate of all sessions that want work.
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) executor: Arc<crate::executor::Executor>,
-    /// Where the panics of connections are counted.
+    /// Counts the panics of connections.
     pub(crate) tasks: Tasks,
 }
 
-/// One target: its configuration and what is known of the pool just now.
+/// One target: its configuration and the present state of the pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) index: usize,
     pub(crate) config: Target,
     /// Connections wanted; tasks with a higher index rest.
     pub(crate) wanted: watch::Sender<u32>,
-    /// A further connection was given the extranonce1 of another, and no lanes are left: it was of
-    /// no use.
+    /// A further connection got the extranonce1 of another, and no lanes are left: it adds no
+    /// space.
     pub(super) adds_none: AtomicBool,
-    /// Connections that miners have to themselves; `None` where they share them.
+    /// Connections of single miners; `None` if miners share connections.
     pub(super) own: Option<Mutex<OwnConnections>>,
     pub(super) state: Mutex<PoolState>,
     pub(super) tripwire: Mutex<Tripwire>,
     pub(super) names: Mutex<Names>,
 }
 
-/// The connections to a target that miners have to themselves.
+/// The connections of a target with one miner each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnConnections {
     pub(crate) count: u32,
-    /// The last that was tried could be made, or none was tried.
+    /// The last attempt succeeded, or there was none.
     pub(crate) works: bool,
 }
 
-/// What is known of a pool.
+/// The state of a pool.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct PoolState {
-    /// Version bits it lets us roll, as last told.
+    /// Version bits it lets us roll, as of its last message.
     #[serde(skip)]
     pub(crate) mask: Option<VersionMask>,
     /// Its difficulty at the newest job.
@@ -83,16 +83,16 @@ pub(crate) struct PoolState {
     pub(crate) extranonce2_size: Option<u8>,
     /// Why the last connection ended.
     pub(crate) last_fault: Option<String>,
-    /// Until when others are mined at instead, if there are any.
+    /// Until when it is quarantined: other targets are mined at instead, if there are any.
     #[serde(skip)]
     quarantined_until: Option<Instant>,
 }
 
-/// How long a pool that misbehaves is put aside, each time.
+/// How long a pool that misbehaves is quarantined each time.
 const QUARANTINE: Duration = Duration::from_secs(600);
 
 impl Pool {
-    /// `is_own` where each miner gets a connection of its own.
+    /// `is_own`: each miner gets a connection of its own.
     pub(crate) fn new(index: usize, config: Target, is_own: bool) -> Arc<Self> {
         Arc::new(Self {
             index,
@@ -110,18 +110,18 @@ impl Pool {
         self.state.lock().clone()
     }
 
-    /// What the target is to see of the fleet.
+    /// How many shares of the fleet the target should see.
     pub(crate) fn load_rules(&self) -> LoadRules {
         let Target { shares_per_sec, shares_per_sec_max, hold_max, .. } = self.config;
         LoadRules { shares_per_sec, shares_per_sec_max, hold_max }
     }
 
-    /// The connections that miners have to themselves, where they do.
+    /// The connections with one miner each, if the target has such.
     pub(crate) fn own_connections(&self) -> Option<OwnConnections> {
         self.own.as_ref().map(|own| *own.lock())
     }
 
-    /// Takes the place of a connection that a miner will have to itself. `None` at the cap.
+    /// Reserves a connection for one miner. Returns `None` at the cap.
     pub(crate) fn own_place(self: &Arc<Self>) -> Option<OwnPlace> {
         let mut own = self.own.as_ref()?.lock();
         if own.count >= self.config.max_connections {
@@ -132,7 +132,7 @@ impl Pool {
         Some(OwnPlace { pool: self.clone() })
     }
 
-    /// Asks for one more connection, up to the target's cap. Returns whether there is room for one.
+    /// Requests one more connection, up to the target's cap. Returns whether there is room for one.
     pub(crate) fn want_another(&self, than: u32) -> bool {
         let cap = self.config.max_connections;
         self.wanted.send_if_modified(|wanted| {
@@ -146,8 +146,8 @@ impl Pool {
 }
 
 impl Pools {
-    /// Whether some target can ever seat a session whose slot `depth` sessions hold. One that is
-    /// not known yet may.
+    /// Whether any target can ever seat a session whose slot is held by `depth` sessions. A target
+    /// that is not known yet counts as able to.
     pub(crate) fn have_room(&self, depth: u32) -> bool {
         self.targets.iter().any(|pool| {
             let Some(size) = pool.state.lock().extranonce2_size else { return true };
@@ -163,12 +163,12 @@ impl Pools {
     }
 
     /// The version bits to grant to a new session: those that all targets roll, as far as is known.
-    /// Firmware without a handler for `set_version_mask` cannot be told of fewer later.
+    /// Firmware without a handler for `set_version_mask` cannot be told of a smaller mask later.
     pub(crate) fn common_mask(&self) -> VersionMask {
         common_mask(self.targets.iter().map(|pool| pool.state.lock().mask))
     }
 
-    /// What the target's connections hold just now.
+    /// The present state of the target's connections.
     pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
         let state = self.placement.target_state(pool.index);
         // One connection that still brings jobs is enough.
@@ -182,7 +182,7 @@ impl Pools {
         TargetHealth { ready: state.ready > 0, quarantined, quiet, low, mask: pool.mask }
     }
 
-    /// Puts a target aside for a while: others are mined at instead, if there are any.
+    /// Quarantines a target: others are mined at instead, if there are any.
     pub(super) fn quarantine(&self, pool: &Pool, reason: impl Label, now: Instant) {
         let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
         if until.is_none_or(|until| until <= now) {
@@ -195,7 +195,7 @@ impl Pools {
         }
     }
 
-    /// Writes down how forwarded shares ended.
+    /// Counts the outcomes of forwarded shares.
     pub(super) fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
         for mut settled in settled.drain(..) {
             self.books.settled(pool.index, &mut settled);
@@ -208,7 +208,7 @@ impl Pools {
     }
 }
 
-/// The place of a connection that a miner has to itself, given back by dropping it.
+/// A reserved connection of one miner, given back by dropping it.
 #[derive(Debug)]
 pub(crate) struct OwnPlace {
     pool: Arc<Pool>,
@@ -223,8 +223,8 @@ impl Drop for OwnPlace {
 }
 /// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop
 /// rolling: an S19 wants three bits, an S17 bits 22 and 23 (docs/protocol.md 2.6). A target that
-/// would leave less is passed over, and so is one that refuses rolling, for it serves only miners
-/// that do not roll. Where all refuse, nobody is to roll: whoever does could not mine.
+/// would leave fewer is ignored, and so is one that refuses rolling, because it serves only miners
+/// that do not roll. If all targets refuse, no miner may roll: those that do could not mine.
 fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
     let mut masks = masks.peekable();
     // A miner with a connection of its own shares no target.

@@ -1,8 +1,8 @@
 //! The bytes to and from a pool, plain or by TLS, behind one narrow interface: ready or not, try to
 //! read, try to write.
 //!
-//! TLS is driven without a task or a copy of its own over the same readiness, so that the loop
-//! around it is one loop. A plain stream costs one branch more than the socket itself.
+//! TLS needs no task and no copy of its own: it uses the readiness of the same socket, so there is
+//! only one loop around it. A plain stream costs one branch more than the socket itself.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -25,9 +25,9 @@ fn read_plain(tcp: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     match Pin::new(tcp).poll_read(&mut Context::from_waker(Waker::noop()), &mut read) {
         Poll::Ready(Ok(())) => Ok(read.filled().len()),
         Poll::Ready(Err(failure)) => Err(failure),
-        // Whoever waits does so by `readable`, which this does not disturb. It is also what a task
-        // gets that has used up its turn, although there are bytes and `readable` says so: it has
-        // to yield, or it waits for ever.
+        // Callers wait by `readable`, which this does not disturb. A task that has used up its turn
+        // also gets this result, although there are bytes and `readable` says so: it has to yield,
+        // or it waits for ever.
         Poll::Pending => Err(ErrorKind::WouldBlock.into()),
     }
 }
@@ -51,7 +51,7 @@ impl PoolStream {
         Self { tcp, tls: None }
     }
 
-    /// Makes sure of the pool's identity. Nothing of ours has been sent when this fails.
+    /// Verifies the pool's identity. If this fails, nothing of ours has been sent.
     pub(super) async fn secure(
         tcp: TcpStream,
         tls: &Tls,
@@ -121,8 +121,8 @@ impl PoolStream {
             let Some(tls) = &mut self.tls else { return read_plain(&mut self.tcp, buffer) };
             match tls.reader().read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
-                // A pool that dies says no farewell. A line cut short by it is no line, so nothing
-                // is gained by the cut.
+                // A pool that dies sends no `close_notify`. An incomplete last line is ignored, so
+                // an attacker gains nothing by cutting the stream.
                 Err(failure) if failure.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
@@ -135,7 +135,7 @@ impl PoolStream {
         let Some(tls) = &mut self.tls else { return Ok(0) };
         let read = tls.read_tls(&mut Ready(&self.tcp))?;
         if let Err(fault) = tls.process_new_packets() {
-            // The peer may as well hear why.
+            // Send the peer the alert with the reason.
             let _ = tls.write_tls(&mut Ready(&self.tcp));
             return Err(io::Error::new(ErrorKind::InvalidData, fault));
         }
@@ -154,7 +154,7 @@ impl PoolStream {
         Ok(taken)
     }
 
-    /// Gives the socket what waits here, as far as it takes it.
+    /// Writes waiting bytes to the socket, as far as it takes them.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -169,7 +169,7 @@ impl PoolStream {
     }
 }
 
-/// For the little that is said and awaited in order.
+/// For short exchanges in a fixed order.
 impl PoolStream {
     /// Writes all of it.
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -190,7 +190,7 @@ impl PoolStream {
     /// Reads at least one byte; 0 at the end.
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            // Neither a ready socket nor waiting for it gives others their turn, or a timeout its.
+            // Neither a ready socket nor waiting for one yields to other tasks or to a timeout.
             tokio::task::consume_budget().await;
             match self.try_read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {
@@ -202,7 +202,7 @@ impl PoolStream {
     }
 }
 
-/// The end that a failed read or write is: `otherwise` where it is not TLS that failed.
+/// The end that a failed read or write means: `otherwise` if it is not TLS that failed.
 pub(super) fn fault(failure: &io::Error, otherwise: End) -> Fault {
     let of_tls: Option<&rustls::Error> = failure.get_ref().and_then(|inner| inner.downcast_ref());
     match of_tls {
@@ -211,7 +211,7 @@ pub(super) fn fault(failure: &io::Error, otherwise: End) -> Fault {
     }
 }
 
-/// A socket for those who know readers and writers only.
+/// A socket as a plain reader and writer.
 struct Ready<'a>(&'a TcpStream);
 
 impl Read for Ready<'_> {

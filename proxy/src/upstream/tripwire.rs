@@ -1,13 +1,13 @@
-//! What a pool's job gives away: whom it pays, and what its pool calls itself (U40), and what time
-//! the pool thinks it is (U27).
+//! Watches what a pool's jobs reveal: whom they pay, the pool's tag (U40), and the pool's time
+//! (U27).
 //!
-//! Who takes a pool's place and its name must still be paid: the coinbase's outputs then change. So
-//! the payees and the tag of each target's jobs are remembered, and the first that are new are told
-//! of. Amounts are not looked at, nor outputs that pay nobody (commitments), nor numbers in the
+//! An attacker in the pool's place still wants to be paid, so the coinbase's outputs change.
+//! Therefore the payees and the tag of each target's jobs are remembered, and new ones raise an
+//! alarm. Amounts are not looked at, nor outputs that pay nobody (commitments), nor numbers in the
 //! tag: they change with each block. What cannot be parsed as a coinbase is not judged.
 //!
-//! Remembered is what this process has seen: a thief who is there before it starts is not noticed
-//! by this.
+//! Only what this process has seen is remembered: an attacker who is there before it starts is not
+//! noticed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,25 +17,26 @@ use bitcoin::consensus::deserialize;
 use sha2::{Digest, Sha256};
 use stratum::job::Job;
 
-/// Seconds by which a job's time may be off the clock without a word.
+/// Seconds by which a job's time may differ from the clock without an alarm.
 const TIME_OFF_MAX: u64 = 2 * 3600;
 /// Sets of payees, and tags, that are remembered of a target; the oldest is forgotten.
 const KNOWN_MAX: usize = 32;
-/// A change is told so often: a pool whose coinbase pays its miners changes with each block.
+/// A change is reported at most this often: a pool whose coinbase pays its miners changes with each
+/// block.
 const TELL_EVERY: Duration = Duration::from_secs(3600);
 /// Printable characters in a row that make a tag: fewer come by chance in the numbers beside it.
 const TAG_MIN: usize = 6;
 const TAG_MAX: usize = 64;
-/// Bytes of a number beside a word that may be printable by chance, and then look like a part of
-/// it.
+/// Bytes of a number beside a word that may be printable by chance, and then look like part of the
+/// word.
 const BESIDE_MAX: usize = 4;
 
 /// What was new about a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
-    /// It pays others than before, and not just its pool's name changed.
+    /// Its payees are new, not only the pool's tag.
     pub(super) payees: bool,
-    /// To be told of, and not only acted upon.
+    /// It should be reported, not only acted upon.
     pub(super) news: bool,
     pub(super) detail: String,
 }
@@ -45,14 +46,14 @@ pub(super) struct Change {
 pub(super) struct Tripwire {
     payees: VecDeque<[u8; 32]>,
     tags: VecDeque<Vec<String>>,
-    /// When a change of payees was last told of, and one of the tag alone: the lesser must not
-    /// silence the other.
+    /// When a change of payees was last reported, and one of the tag alone: reporting the lesser
+    /// one must not silence the other.
     payees_told_at: Option<Instant>,
     tag_told_at: Option<Instant>,
 }
 
 impl Tripwire {
-    /// Looks at a job. With `learn` new payees are known from then on; without, they stay new.
+    /// Looks at a job. With `learn` new payees are known from then on; without it they stay new.
     pub(super) fn look(
         &mut self,
         job: &Job,
@@ -98,7 +99,7 @@ pub(super) fn is_time_off(ntime: u32, wall_secs: i64) -> bool {
     i64::from(ntime).abs_diff(wall_secs) > TIME_OFF_MAX
 }
 
-/// What of a coinbase stays the same from job to job.
+/// The parts of a coinbase that stay the same from job to job.
 #[derive(Debug, PartialEq, Eq)]
 struct Coinbase {
     /// Digest of the set of scripts that are paid.
@@ -131,7 +132,7 @@ impl Coinbase {
     }
 }
 
-/// Marks a merge-mining commitment, which is followed by a hash and two numbers.
+/// The mark of a merge-mining commitment; a hash and two numbers follow it.
 const MERGE_MINING: [u8; 4] = [0xfa, 0xbe, b'm', b'm'];
 
 /// The words in a coinbase's script, with each number as `0`.
@@ -160,8 +161,9 @@ fn tag(script: &[u8]) -> Vec<String> {
     words
 }
 
-/// Whether two tags have the same words, but for what numbers beside them put on: para 0.6.0 writes
-/// the time right behind its `|parasite|`, and in one second of three that is a character more.
+/// Whether two tags have the same words, apart from characters that belong to numbers beside them:
+/// para 0.6.0 writes the time right behind its `|parasite|`, and in one second of three that is a
+/// character more.
 fn is_same_tag(known: &[String], new: &[String]) -> bool {
     known.len() == new.len()
         && known.iter().zip(new).all(|(known, new)| known == new || is_same_word(known, new))
@@ -318,7 +320,7 @@ mod tests {
         let change =
             wire.look(&job(900_000, b"/Other Pool/", &[(1, OURS)]), 12, true, now).expect("new");
         assert!(!change.payees && change.detail.contains("/Other Pool/"), "{change:?}");
-        // Who changes the tag first is found out all the same.
+        // An attacker who changes the tag first is noticed all the same.
         let change =
             wire.look(&job(900_000, b"/Other Pool/", &[(1, THEIRS)]), 12, true, now).expect("new");
         assert!(change.payees && change.news, "{change:?}");

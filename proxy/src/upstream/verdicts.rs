@@ -1,19 +1,19 @@
 //! What a pool's answers say about the pool (F59, F17).
 //!
-//! Ten refusals in a row, or half a minute of nothing but refusals, and it is left: another chain,
-//! or a pool that takes nothing. More than a tenth refused is an alarm: somebody may have taken the
+//! A pool is left after ten refusals in a row, or after half a minute of nothing but refusals: it
+//! may be on another chain. More than a tenth refused is an alarm: somebody may have taken the
 //! session over (docs/faults.md, "Theft of hashrate"). Stale ones count in the tenth, but not in
 //! the ten: they come in bursts at each new block.
 //!
-//! What cannot be seen here: a pool that says true to everything. Only a share that is known to be
-//! bad would tell, and we never send one; what it credits and pays must be compared with our counts
-//! by other means.
+//! A pool that says true to everything cannot be detected here: that would take a share that is
+//! known to be bad, and we never send one. What the pool credits and pays must be compared with our
+//! counts by other means.
 
 use std::time::{Duration, Instant};
 
 use stratum::error::RejectCode;
 
-/// What the answers so far come to.
+/// The judgement of the answers so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finding {
     Fair,
@@ -38,12 +38,12 @@ pub(super) struct Verdicts {
 
 /// Refusals in a row after which a pool is not mined at (F17).
 const IN_A_ROW_MAX: u32 = 10;
-/// Answers are weighed after so long, and when there are so many.
+/// Answers are judged after this time, and when there are this many.
 const WEIGHED_AFTER: Duration = Duration::from_secs(30);
 const WEIGHED_FROM: u32 = 20;
 
 impl Verdicts {
-    /// Takes an answer; `None` is acceptance.
+    /// Takes an answer; `None` means accepted.
     pub(super) fn add(&mut self, refusal: Option<RejectCode>, now: Instant) -> Finding {
         let since = *self.since.get_or_insert(now);
         match refusal {
@@ -82,8 +82,8 @@ mod tests {
         Instant::now()
     }
 
-    /// Lets answers come once a second, and returns what was found first, and after how many
-    /// seconds.
+    /// Feeds one answer a second, and returns the first judgement, and after how many seconds it
+    /// came.
     fn first(answer: impl Fn(u32) -> Option<RejectCode>) -> Option<(u32, Finding)> {
         let start = origin();
         let mut verdicts = Verdicts::default();

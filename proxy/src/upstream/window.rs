@@ -1,5 +1,5 @@
-//! How many times something happened lately: for what is forgiven once, and not a hundred times a
-//! minute.
+//! Counts how often something happened recently, for events that are tolerated once but not a
+//! hundred times a minute.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ impl Window {
         Self { length, since: None, count: 0 }
     }
 
-    /// Counts one, and returns how many there have been in this stretch.
+    /// Counts one event, and returns how many there have been in this stretch.
     pub(super) fn add(&mut self, now: Instant) -> u32 {
         if self.since.is_none_or(|since| now >= since + self.length) {
             self.since = Some(now);

@@ -1,4 +1,4 @@
-//! Counting what the session decided, and bringing its shares to the upstreams that issued their
+//! Counts what the session decided, and forwards its shares to the upstreams that issued their
 //! jobs.
 
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::session::{Forward, Input, Outbox};
 use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
 
 impl Connection {
-    /// Counts what the session decided and brings its shares to their upstreams.
+    /// Counts what the session decided and forwards its shares.
     pub(super) fn deliver(&mut self, now: Instant, out: &mut Outbox) {
         for counted in out.counts.drain(..) {
             let worth = counted.worth;
@@ -35,7 +35,7 @@ impl Connection {
         out.forwards = forwards;
     }
 
-    /// Notes that the machine has done this much work.
+    /// Records that the machine has done this much work.
     fn proved(&self, worth: Worth) {
         let (wall, handle) = (clock::wall(), &self.entry.handle);
         handle.tally.share(handle.connected_at(), wall);
@@ -68,8 +68,8 @@ impl Connection {
         }
     }
 
-    /// Tries again to bring the shares that found no room; gives them up when that has taken too
-    /// long.
+    /// Tries again to forward the shares that found no room, and gives them up after too long a
+    /// time.
     pub(super) fn unstick(&mut self, now: Instant, out: &mut Outbox) {
         if self.stuck.is_none() {
             return;
@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Answers a share that cannot be brought to its pool: nobody knows what it was worth there.
+    /// Answers a share that cannot reach its pool: it is unresolved.
     fn undelivered(&mut self, share: UpstreamShare, now: Instant, out: &mut Outbox) {
         let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
         self.unresolved(share);
@@ -89,7 +89,7 @@ impl Connection {
         self.session.handle(Input::Verdict(verdict), now, out);
     }
 
-    /// Writes down the shares that still found no room when the connection ended.
+    /// Counts the shares that still had found no room when the connection ended.
     pub(super) fn abandon(&mut self) {
         for share in self.stuck.take().into_iter().flat_map(|stuck| stuck.into_shares()) {
             self.unresolved(share);

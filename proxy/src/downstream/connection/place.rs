@@ -1,4 +1,4 @@
-//! What a session's place ([`crate::seating`]) means for the miner: work to hand out, or none.
+//! Turns a session's place ([`crate::seating`]) into work for the miner, or into none.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::session::{Correction, Input, Outbox};
 use crate::sessions::SessionState;
 
 impl Connection {
-    /// The miner has said who it is: it is entered under that name, and given a seat.
+    /// The miner has a worker name: it is registered under that name and gets a seat.
     pub(super) fn authorized(&mut self, now: Instant, out: &mut Outbox) {
         let Some(worker) = self.session.worker() else { return };
         self.was_ready = true;
@@ -38,7 +38,7 @@ impl Connection {
         if let Some(work_rate) = recalled {
             self.session.recall(work_rate);
         }
-        // Before it has work: the first difficulty depends on the sum.
+        // Before it gets work, because the first difficulty depends on the sum.
         self.set_hashing(self.session.fleet_rate());
         self.settle(now, out);
     }
@@ -53,7 +53,7 @@ impl Connection {
         self.renew(now, out);
     }
 
-    /// Hands the job at hand out on another lane; where there is none, the next job must do.
+    /// Hands out the current job on another lane; if there is none, the next job must do.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
         if self.seating.renew(&self.shared.placement) {
             self.seating.tell(&self.entry.handle);
@@ -92,13 +92,14 @@ impl Connection {
         }
     }
 
-    /// Takes what the lane has to say. `awaited` when the session sat there before it was said.
+    /// Takes the lane's announcement. `awaited`: the session was on the lane before the
+    /// announcement.
     pub(super) fn take_work(&mut self, awaited: bool, now: Instant, out: &mut Outbox) {
         match self.seating.listen() {
             Some(Said::Work(work)) => {
                 let written = out.bytes.len();
                 self.session.handle(Input::Work(&work), now, out);
-                // A new name of what the miner has brings it nothing.
+                // A new id of the job that the miner has changes nothing for it.
                 if out.bytes.len() > written {
                     self.delivered = awaited.then(|| work.clone());
                 }
@@ -111,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// There is no work for it: that it finds no shares means nothing.
+    /// There is no work for it, so a lack of shares means nothing.
     fn idle(&mut self, state: SessionState, now: Instant) {
         self.session.rest(now);
         self.show(state);
@@ -137,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Changes what it adds to the fleet's work rate, where that makes a difference.
+    /// Updates its part of the fleet's work rate, if that changed noticeably.
     pub(super) fn set_hashing(&mut self, work_rate: f32) {
         let near = self.hashing * 0.95..=self.hashing * 1.05;
         if work_rate == 0.0 || !near.contains(&work_rate) {
@@ -163,7 +164,7 @@ fn adjust(count: &AtomicUsize, up: bool) {
 }
 
 impl Downstream {
-    /// A target has no space for a session: another connection is asked for, up to the cap.
+    /// A target has no space for a session: another connection is requested, up to the cap.
     fn shortage(&self, target: usize) {
         let Some(pool) = self.pools.targets.get(target) else { return };
         let ready = self.placement.target_state(target).ready;

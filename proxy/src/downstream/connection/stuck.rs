@@ -1,10 +1,10 @@
-//! Shares of one miner that found no room in their upstream's queue: for a pool that takes them
-//! more slowly than they come.
+//! Shares of one miner that found no room in their upstream's queue, because the pool takes shares
+//! more slowly than they arrive.
 //!
-//! Each waits for room for a while, behind those before it of the same upstream and no others: a
-//! pool that is slow must not make shares of another late, and a later share must not overtake an
-//! earlier one. Nothing more is read from the miner while it works for an upstream that has some
-//! here: what it finds next waits in its socket, and may still be in time.
+//! Each waits for room for a while, only behind earlier shares of the same upstream: a slow pool
+//! must not delay shares for another, and a later share must not overtake an earlier one. While the
+//! miner works for an upstream with shares here, nothing more is read from it: its next shares wait
+//! in its socket, and may still be in time.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,19 @@ use crate::work::{Upstream, UpstreamShare};
 
 /// How long a share may wait for room in its upstream's queue.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So many are here at most, with what one more read brings: they are late shares of a pool that
-/// the miner has left.
+/// Maximum number of such shares, apart from those of one more read. They are late shares for a
+/// pool that the miner has left.
 const STUCK_MAX: usize = 64;
 
-/// The shares, the oldest first, and until when each waits.
+/// The shares, oldest first, and until when each waits.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
     shares: Vec<(UpstreamShare, Instant)>,
 }
 
 impl Stuck {
-    /// Brings a share to its upstream; where there is no room, or others wait for it, it waits in
-    /// `stuck`.
+    /// Sends a share to its upstream; if there is no room, or earlier shares wait for it, it waits
+    /// in `stuck`.
     ///
     /// # Errors
     /// The share, when its upstream is gone.
@@ -47,7 +47,7 @@ impl Stuck {
         }
     }
 
-    /// Tries again with all of them. Those that are given up go to `lost`.
+    /// Tries again to send all of them. Those that are given up go to `lost`.
     pub(super) fn retry(
         stuck: &mut Option<Box<Self>>,
         now: Instant,
@@ -69,7 +69,7 @@ impl Stuck {
         *stuck = (!waiting.shares.is_empty()).then_some(waiting);
     }
 
-    /// Whether no more is to be read from a miner that works for `upstream`.
+    /// Whether reading must stop for a miner that works for `upstream`.
     pub(super) fn holds_up(&self, upstream: Option<ConnectionId>) -> bool {
         self.shares.len() >= STUCK_MAX || upstream.is_some_and(|upstream| self.holds(upstream))
     }
@@ -84,8 +84,8 @@ impl Stuck {
     }
 }
 
-/// Offers a share to its upstream, unless others are to go first: a share that meets the network
-/// target waits for nobody.
+/// Offers a share to its upstream, unless others must go first: a share that meets the network
+/// target waits for none.
 fn offer(share: UpstreamShare, is_behind: bool) -> Result<(), TrySendError<UpstreamShare>> {
     let upstream: &Upstream = &share.work.job.upstream.clone();
     let share = if share.block.is_some() {
