@@ -6,6 +6,7 @@ mod commands;
 mod evidence;
 mod leases;
 mod outbox;
+mod shortages;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,16 +16,19 @@ use std::time::{Duration, Instant};
 use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline, WallGuard};
 use jiff::Timestamp;
 
-pub use commands::{Answer, Command, Refused};
+pub use commands::{Answer, Command, FileFault, FileKind, Refused};
 pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
 
 use crate::commitment::Commitment;
 use crate::facility::Policy;
-use crate::inventory::{Inventory, MachineState, Overflow};
+use crate::inventory::{Census, Inventory, MachineState, Overflow};
 use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
+use crate::view::FileNotice;
 use outbox::Outbox;
+pub use shortages::Notice;
+use shortages::Shortages;
 
 /// Something that happens to the switchboard.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Outputs {
     /// Append to the ledger in one piece, and say what became of it. Never more than one at a time.
     pub append: Option<Vec<Entry>>,
     pub answers: Vec<(u64, Answer)>,
+    /// What people should read in the log about leases that cannot be kept.
+    pub notices: Vec<Notice>,
 }
 
 /// What was counted since the start.
@@ -82,6 +88,10 @@ pub struct Core {
     outbox: Outbox,
     inventory: Inventory,
     fleet: Fleet,
+    census: Census,
+    /// Changed files that are not in force.
+    policy_refused: Option<FileNotice>,
+    configuration_not_applied: Option<FileNotice>,
     /// The open leases, as committed durably.
     leases: Vec<Lease>,
     commitments: BTreeMap<LeaseId, Commitment>,
@@ -94,6 +104,8 @@ pub struct Core {
     /// When this life began.
     began: Option<Instant>,
     plan: Option<Plan>,
+    /// What leases and feeds lack, as of the plan.
+    shortages: Shortages,
     number: Generation,
     /// The number from which on each lease is in the plan.
     planned_in: BTreeMap<LeaseId, Generation>,
@@ -135,12 +147,16 @@ impl Core {
             outbox: Outbox::default(),
             inventory: Inventory::default(),
             fleet: Fleet::default(),
+            census: Census::default(),
+            policy_refused: None,
+            configuration_not_applied: None,
             leases: Vec::new(),
             commitments: BTreeMap::new(),
             states: BTreeMap::new(),
             overdue: BTreeMap::new(),
             began: None,
             plan: None,
+            shortages: Shortages::default(),
             planned_in: BTreeMap::new(),
             next_edge: None,
             replan: true,
@@ -199,6 +215,7 @@ impl Core {
         self.decide(wall, now, &mut outputs);
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
+        self.tell_shortages(now, &mut outputs);
         outputs.append = self.outbox.next(now);
         outputs
     }
@@ -266,6 +283,7 @@ impl Core {
         }
         self.see_who_is_back(now);
         self.read_states(wall, now);
+        self.census = self.inventory.census(&self.policy, &self.fleet, &self.selection, wall, now);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
             self.asleep = Arc::new(asleep);
@@ -315,6 +333,7 @@ impl Core {
             self.planned_in.entry(lease.id.clone()).or_insert(self.number);
         }
         self.plan = Some(plan);
+        self.find_shortages(wall);
         self.read_states(wall, now);
     }
 
@@ -434,10 +453,7 @@ impl Core {
         if !self.inventory.meters_fresh(&self.policy, wall, now) {
             return Some("a feed's meter is silent");
         }
-        let young = self.began.is_none_or(|began| {
-            now.saturating_duration_since(began) < self.policy.failsafe.report_stale_after
-        });
-        if young && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
+        if self.is_young(now) && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
             return Some("machines that were to come back have not been read yet");
         }
         let short = |feed: &crate::facility::Feed| {
@@ -448,6 +464,13 @@ impl Core {
             })
         };
         self.policy.feeds.iter().any(short).then_some("a feed has less headroom than is committed")
+    }
+
+    /// Whether some receivers may not have had the time to report since the start.
+    fn is_young(&self, now: Instant) -> bool {
+        self.began.is_none_or(|began| {
+            now.saturating_duration_since(began) < self.policy.failsafe.report_stale_after
+        })
     }
 
     /// Puts something on record that waits for nobody.

@@ -141,7 +141,12 @@ pub(crate) fn fleet(policy: &Policy) -> crate::plan::Fleet {
     let known = |group: &Group| {
         let name = |i: u32| directive::MachineId::from(format!("{}.{i:03}", group.id));
         (0..group.machines)
-            .map(|i| crate::plan::Known { id: name(i), reached: true, failing: false })
+            .map(|i| crate::plan::Known {
+                id: name(i),
+                reached: true,
+                failing: false,
+                absent: false,
+            })
             .collect()
     };
     crate::plan::Fleet {

@@ -2,6 +2,8 @@
 //! which machines are known, what state each is in, and how much headroom a meter proves. What
 //! should be is left to [`crate::plan`].
 
+mod census;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ use crate::lease::{Lease, later};
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
 use crate::tree::Population;
 use crate::view::{MachineView, ReceiverRole, ReceiverView};
+pub use census::Census;
 
 /// Receivers whose reports are kept; a further one is ignored and counted.
 const RECEIVERS: usize = 64;
@@ -30,6 +33,9 @@ const NAMES: usize = 4 * ENTRIES;
 const SHARE_GRACE: Duration = Duration::from_secs(5);
 /// A machine that lied is believed again after this long without a share.
 const QUIET: Duration = Duration::from_secs(120);
+/// A proxy reports a machine for ten minutes after its last session. After a start the machines of
+/// the life before have as long to come back.
+const FORGOTTEN: Duration = Duration::from_mins(10);
 /// A measurement from further in the future than this comes from a clock that cannot be trusted.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
@@ -103,6 +109,8 @@ pub struct Inventory {
     /// Which group claims a machine, so that globs are matched once per name.
     groups: HashMap<MachineId, Option<usize>>,
     overflow: Overflow,
+    /// When the first report came.
+    since: Option<Instant>,
 }
 
 /// What was dropped because there was too much of it, since the start.
@@ -128,6 +136,7 @@ impl View {
 impl Inventory {
     /// Takes a report in; it replaces the receiver's former one.
     pub fn take(&mut self, policy: &Policy, report: Report, now: Instant) {
+        self.since.get_or_insert(now);
         let name = match &report {
             Report::Proxy(report) => &report.receiver,
             Report::Agent(report) => &report.receiver,
@@ -244,10 +253,20 @@ impl Inventory {
             groups: vec![Vec::new(); policy.groups.len()],
             population: Population::default(),
         };
+        let settled =
+            self.since.is_some_and(|since| now.saturating_duration_since(since) > FORGOTTEN);
+        if settled {
+            // What was chosen and is in no report any more must not be counted on in silence.
+            let unreported =
+                |id: &&MachineId| !names.contains_key(id) && held.current(id, wall).is_none();
+            let unreported: Vec<&MachineId> = held.off.keys().filter(unreported).collect();
+            names.extend(unreported.into_iter().map(|id| (id, false)));
+        }
         for (id, reached) in names {
             let Some(group) = self.group(policy, id) else { continue };
-            let failing = self.fails(policy, id, held, wall, now);
-            fleet.groups[group].push(Known { id: id.clone(), reached, failing });
+            let absent = settled && held.current(id, wall).is_none() && !self.shows(id);
+            let failing = absent || self.fails(policy, id, held, wall, now);
+            fleet.groups[group].push(Known { id: id.clone(), reached, failing, absent });
         }
         fleet.population = self.fleet_of(policy);
         fleet
@@ -289,6 +308,14 @@ impl Inventory {
             Some(group) => group.filter(|group| *group < policy.groups.len()),
             None => policy.groups.iter().position(|group| group.claims(machine)),
         }
+    }
+
+    /// Whether a proxy reports `machine`, or its device says what it does.
+    fn shows(&self, machine: &MachineId) -> bool {
+        let read = self
+            .device(machine)
+            .is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
+        read || self.sessions(machine).next().is_some()
     }
 
     fn device(&self, machine: &MachineId) -> Option<(&Device, &Receiver)> {

@@ -17,6 +17,7 @@ mod metrics;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;
+mod shortage;
 mod tree;
 pub mod view;
 

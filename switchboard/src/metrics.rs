@@ -1,8 +1,10 @@
-//! The switchboard's metrics, every name in one place. Labels are feeds, lease states and outcomes:
-//! short, known lists.
+//! The switchboard's metrics, every name in one place. Labels are feeds, groups, lease states and
+//! outcomes: short, known lists.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicI64;
 
+use directive::FeedId;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::core::Tally;
-use crate::view::{FeedView, StatusView};
+use crate::view::{FeedView, ShortLease, StatusView};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -30,6 +32,12 @@ struct OfFeed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct What {
     what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfGroup {
+    group: String,
+    kind: &'static str,
 }
 
 type Number = Gauge<i64, AtomicI64>;
@@ -57,6 +65,11 @@ pub(crate) struct Metrics {
     deficits: Number,
     unassigned: Number,
     overflow: Family<What, Counter>,
+    lease_shortfall: Family<OfFeed, Number>,
+    short_leases: Number,
+    machines: Family<OfGroup, Number>,
+    policy_refused: Number,
+    configuration_not_applied: Number,
 }
 
 impl Metrics {
@@ -151,6 +164,31 @@ impl Metrics {
             "What reports held beyond the bounds of the inventory",
             m.overflow.clone(),
         );
+        registry.register(
+            "tieline_switchboard_lease_shortfall_watts",
+            "Most that a lease lacks at the feed with the machines known now",
+            m.lease_shortfall.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_short_leases",
+            "Leases that cannot be kept with the machines known now",
+            m.short_leases.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_machines",
+            "Machines by group: declared, seen, hashing, asleep, failing",
+            m.machines.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_policy_refused",
+            "1 while the newest policy file is not in force",
+            m.policy_refused.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_configuration_not_applied",
+            "1 while the newest configuration file is not in force",
+            m.configuration_not_applied.clone(),
+        );
         metrics
     }
 
@@ -162,10 +200,12 @@ impl Metrics {
         self.headroom.clear();
         self.committed.clear();
         self.usable.clear();
+        self.lease_shortfall.clear();
         for view in feeds {
             let feed = OfFeed { feed: view.feed.to_string() };
             self.committed.get_or_create(&feed).set(view.committed.0);
             self.usable.get_or_create(&feed).set(view.usable.0);
+            self.lease_shortfall.get_or_create(&feed).set(0);
             if let Some(headroom) = view.headroom {
                 self.headroom.get_or_create(&feed).set(headroom.0);
             }
@@ -174,9 +214,38 @@ impl Metrics {
         self.head_seq.set(whole(status.ledger.seq));
         self.ledger_up.set(i64::from(status.ledger.failure.is_none()));
         self.generation.set(whole(status.number.generation));
-        self.deficits.set(i64::try_from(status.deficits.len()).unwrap_or(i64::MAX));
+        let feeds: BTreeSet<&FeedId> = status.deficits.iter().map(|short| &short.feed).collect();
+        self.deficits.set(i64::try_from(feeds.len()).unwrap_or(i64::MAX));
+        self.short_leases.set(i64::try_from(status.short_leases.len()).unwrap_or(i64::MAX));
+        for ShortLease { short, .. } in &status.short_leases {
+            let worst =
+                self.lease_shortfall.get_or_create(&OfFeed { feed: short.feed.to_string() });
+            worst.set(worst.get().max(short.missing.0));
+        }
+        self.show_machines(status);
+        self.policy_refused.set(i64::from(status.policy_refused.is_some()));
+        self.configuration_not_applied.set(i64::from(status.configuration_not_applied.is_some()));
         self.unassigned.set(i64::from(status.unassigned.count));
         self.reports_dropped.set(whole(reports_dropped));
+    }
+
+    fn show_machines(&self, status: &StatusView) {
+        // A group that left the policy must not keep its last counts.
+        self.machines.clear();
+        for view in &status.groups {
+            let counts = view.machine_counts;
+            let kinds = [
+                ("declared", counts.declared),
+                ("seen", counts.seen),
+                ("hashing", counts.hashing),
+                ("asleep", counts.asleep),
+                ("failing", counts.failing),
+            ];
+            for (kind, count) in kinds {
+                let group = OfGroup { group: view.group.to_string(), kind };
+                self.machines.get_or_create(&group).set(i64::from(count));
+            }
+        }
     }
 
     pub(crate) fn count(&self, before: Tally, after: Tally) {

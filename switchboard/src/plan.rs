@@ -38,8 +38,11 @@ pub struct Known {
     pub id: MachineId,
     /// Whether an actuator reaches it.
     pub reached: bool,
-    /// Whether it did not do as told: it frees nothing, and another must go in its place.
+    /// Whether it did not do as told, or is absent: it frees nothing, and another must go in its
+    /// place.
     pub failing: bool,
+    /// Whether it was to go later and no report shows it any more.
+    pub absent: bool,
 }
 
 /// One time for which a machine is off.

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::core::{Answer, Command, Core, Input, Outputs};
+use crate::core::{Answer, Command, Core, Input, Notice, Outputs};
 use crate::facility::Policy;
 use crate::ledger::{Entry, Event, Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
 use crate::metrics::Metrics;
@@ -181,7 +181,8 @@ impl Switchboard {
     }
 
     fn perform(&mut self, outputs: Outputs) {
-        let Outputs { timeline, permit, withdraw, asleep, append, answers } = outputs;
+        let Outputs { timeline, permit, withdraw, asleep, append, answers, notices } = outputs;
+        notices.iter().for_each(|notice| self.tell(notice));
         if timeline.is_some() || permit.is_some() || withdraw || asleep.is_some() {
             if let Some(timeline) = &timeline {
                 info!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
@@ -210,6 +211,16 @@ impl Switchboard {
             if self.waiting.remove(&number).is_some_and(|waiting| waiting.send(answer).is_err()) {
                 debug!(number, "nobody waits for the answer");
             }
+        }
+    }
+
+    fn tell(&self, notice: &Notice) {
+        match notice {
+            Notice::Short { lease, short } => {
+                let words = short.words(&self.core.policy().timezone, daemon::clock::wall());
+                warn!(%lease, "{words}");
+            }
+            Notice::NotShort { lease } => info!(%lease, "not short any more"),
         }
     }
 

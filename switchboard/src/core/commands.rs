@@ -12,11 +12,12 @@ use super::{Core, LeaseQuery, Outputs};
 use crate::admit::{self, Admission, Refusal};
 use crate::commitment::Phase;
 use crate::facility::Policy;
+use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
 use crate::view::{
-    AdmissionAnswer, FeedsAnswer, HeadAnswer, LeaseAnswer, LeasesAnswer, MachinesAnswer, PlanView,
-    StatusView,
+    AdmissionAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
+    MachinesAnswer, PlanView, StatusView,
 };
 
 #[derive(Debug)]
@@ -51,6 +52,25 @@ pub enum Command {
     Head,
     /// Another policy is to come into force.
     Policy(Arc<Policy>),
+    /// What became of a changed file: why it is not in force, or `None` when nothing is wrong.
+    File {
+        kind: FileKind,
+        notice: Option<FileFault>,
+    },
+}
+
+/// A file that a site is run from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Policy,
+    Configuration,
+}
+
+/// Why a file is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFault {
+    pub file: String,
+    pub why: String,
 }
 
 #[derive(Debug)]
@@ -144,7 +164,9 @@ impl Core {
     ) {
         let answer = match command {
             Command::Admit(request) => Some(match self.judge(&request, wall) {
-                Ok(admission) => Answer::Admitted(Box::new(self.admission_answer(&admission))),
+                Ok(admission) => {
+                    Answer::Admitted(Box::new(self.admission_answer(&admission, wall)))
+                }
                 Err(refused) => Answer::Refused(refused),
             }),
             Command::Commit(request, key) => self.commit(number, &request, key, wall),
@@ -160,6 +182,10 @@ impl Core {
             }
             Command::Head => Some(Answer::Head(self.head_answer())),
             Command::Policy(policy) => Some(self.change_policy(policy, wall)),
+            Command::File { kind, notice } => {
+                self.note_file(kind, notice, wall);
+                Some(Answer::Done)
+            }
         };
         outputs.answers.extend(answer.map(|answer| (number, answer)));
     }
@@ -174,7 +200,7 @@ impl Core {
     }
 
     /// The open leases and those being written: what a further one must fit beside.
-    fn promised(&self) -> Vec<&Lease> {
+    pub(super) fn promised(&self) -> Vec<&Lease> {
         let pending = self.outbox.pending().filter_map(|event| match event {
             Event::LeaseCommitted { lease, .. } => Some(lease),
             _ => None,
@@ -280,6 +306,18 @@ impl Core {
         None
     }
 
+    /// Notes why a file is not in force; the same reason again is not a later one.
+    fn note_file(&mut self, kind: FileKind, notice: Option<FileFault>, wall: Timestamp) {
+        let place = match kind {
+            FileKind::Policy => &mut self.policy_refused,
+            FileKind::Configuration => &mut self.configuration_not_applied,
+        };
+        *place = notice.map(|FileFault { file, why }| {
+            let before = place.take().filter(|before| before.file == file && before.why == why);
+            before.unwrap_or(FileNotice { at: wall, file, why })
+        });
+    }
+
     fn change_policy(&mut self, policy: Arc<Policy>, wall: Timestamp) -> Answer {
         if policy.digest == self.policy.digest {
             return Answer::Done;
@@ -318,6 +356,8 @@ impl Core {
             wall,
         );
         self.policy = policy;
+        self.policy_refused = None;
+        self.census = Census::default();
         self.fleet.groups = vec![Vec::new(); self.policy.groups.len()];
         self.fleet.population = fleet;
         self.replan = true;

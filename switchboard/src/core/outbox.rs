@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, Core, Outputs, Refused};
 use crate::ledger::{Entry, Event, Head, WriteError};
+use crate::view::Shortage;
 
 /// Entries that may wait while the ledger fails; beyond it the oldest that nobody waits for is
 /// dropped and counted.
@@ -96,7 +97,7 @@ impl Core {
                 self.outbox.failed = None;
                 self.outbox.retry_at = None;
                 let mut leases_changed = false;
-                for Waiting { entry, reply } in batch {
+                for Waiting { entry, .. } in &batch {
                     let applied = self.state.apply(entry.at, &entry.event);
                     debug_assert_eq!(applied, Ok(()), "only what fits the state is written");
                     leases_changed |= matches!(
@@ -105,13 +106,14 @@ impl Core {
                             | Event::LeaseCancelled { .. }
                             | Event::CommitmentMoved { .. }
                     );
-                    if let Some(reply) = reply {
-                        let answer = self.durable(&entry.event);
-                        outputs.answers.push((reply, answer));
-                    }
                 }
                 if leases_changed {
                     self.take_up_leases();
+                }
+                for Waiting { entry, reply } in &batch {
+                    if let Some(reply) = reply {
+                        outputs.answers.push((*reply, self.durable(entry)));
+                    }
                 }
             }
             Err(error) => {
@@ -131,11 +133,18 @@ impl Core {
     }
 
     /// The answer to a command whose entry is durable now.
-    fn durable(&mut self, event: &Event) -> Answer {
-        match event {
+    fn durable(&mut self, entry: &Entry) -> Answer {
+        match &entry.event {
             Event::LeaseCommitted { lease, .. } => {
                 self.tally.committed += 1;
-                self.committed(&lease.id, true)
+                let mut answer = self.committed(&lease.id, true);
+                if let Answer::Committed(answer) = &mut answer {
+                    // No plan has it yet.
+                    let (short, _) = self.shortages_with(lease, entry.at);
+                    let known_since = Some(entry.at);
+                    answer.lease.short = short.map(|short| Shortage { known_since, ..short });
+                }
+                answer
             }
             Event::LeaseCancelled { lease, .. } => self.committed(lease, false),
             _ => Answer::Done,

@@ -3,6 +3,7 @@
 //! reports only.
 
 mod phases;
+mod shortages;
 
 use directive::{
     Action, AgentReport, DeviceState, MachineReport, Means, MeterReport, ProxyReport, Receiver,
@@ -64,6 +65,8 @@ struct World {
     last_number: Option<Generation>,
     asked: u64,
     answers: BTreeMap<u64, Answer>,
+    /// What the log was told.
+    notices: Vec<Notice>,
     rises_allowed: bool,
     /// By how many seconds the switchboard's wall clock is wrong.
     wall_off: i64,
@@ -109,6 +112,7 @@ impl World {
             last_number: None,
             asked: 0,
             answers: BTreeMap::new(),
+            notices: Vec::new(),
             rises_allowed: true,
             wall_off: 0,
             receivers_off: 0,
@@ -174,6 +178,7 @@ impl World {
             self.proxy.permit(permit, wall, now);
         }
         self.answers.extend(outputs.answers);
+        self.notices.extend(outputs.notices);
         if let Some(entries) = outputs.append {
             let result = if self.ledger_fails {
                 Err(WriteError::Full("test".into()))

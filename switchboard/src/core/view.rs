@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use super::Core;
 use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
+use crate::facility::Group;
 use crate::inventory::MachineState;
-use crate::plan::Deficit;
 use crate::tree::times;
 use crate::view::{
-    API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, HeadAnswer, LeaseAnswer,
-    LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody, PlanView, Shortage,
-    StatusView, UnassignedView,
+    API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, GroupView, HeadAnswer,
+    LeaseAnswer, LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody,
+    PlanView, StatusView, UnassignedView,
 };
 
 impl Core {
@@ -52,7 +52,7 @@ impl Core {
             breaches: breaches.iter().map(BreachView::from).collect(),
             proven_at: live.map_or(standing.proven_at, |live| live.proven_at),
             closed_at: standing.closed_at,
-            short: None,
+            short: self.shortage_of(id).cloned(),
             machines_by_state: machines,
             lease_plan: self.plan.as_ref().and_then(|plan| plan.leases.get(id)).map(Into::into),
         })
@@ -68,7 +68,12 @@ impl Core {
         })
     }
 
-    pub(super) fn admission_answer(&self, admission: &Admission) -> AdmissionAnswer {
+    pub(super) fn admission_answer(
+        &self,
+        admission: &Admission,
+        wall: Timestamp,
+    ) -> AdmissionAnswer {
+        let (short, short_leases) = self.shortages_with(&admission.lease, wall);
         AdmissionAnswer {
             api_version: API_VERSION,
             timezone: self.timezone(),
@@ -76,7 +81,8 @@ impl Core {
             gross: admission.lease.gross,
             latest_safe_start: admission.latest_safe_start,
             lead: admission.lead.into(),
-            short: None,
+            short,
+            short_leases,
             arithmetic: lines(&admission.arithmetic),
         }
     }
@@ -86,8 +92,11 @@ impl Core {
             api_version: API_VERSION,
             timezone: self.timezone(),
             number: self.number,
-            plan: self.plan.as_ref().map(|plan| PlanBody::new(plan, self.deficits())),
-            short_leases: Vec::new(),
+            plan: self
+                .plan
+                .as_ref()
+                .map(|plan| PlanBody::new(plan, self.feed_shortages().to_vec())),
+            short_leases: self.short_leases(),
         }
     }
 
@@ -113,19 +122,6 @@ impl Core {
         self.policy.timezone_name().to_owned()
     }
 
-    fn deficits(&self) -> Vec<Shortage> {
-        let shortage = |deficit: &Deficit| Shortage {
-            feed: deficit.feed.clone(),
-            from: deficit.from,
-            to: None,
-            missing: deficit.short,
-            machines_seen: 0,
-            machines_declared: 0,
-            known_since: None,
-        };
-        self.plan.iter().flat_map(|plan| &plan.deficits).map(shortage).collect()
-    }
-
     /// How it all stands.
     #[must_use]
     pub fn status_view(&self, wall: Timestamp, now: Instant) -> StatusView {
@@ -139,6 +135,7 @@ impl Core {
         for state in self.states.values() {
             *machines.entry(*state).or_insert(0) += 1;
         }
+        let groups = self.group_views();
         StatusView {
             api_version: API_VERSION,
             site: self.policy.site.clone(),
@@ -146,8 +143,8 @@ impl Core {
             now: wall,
             policy_digest: self.policy.digest.clone(),
             policy_revision: self.policy.revision,
-            policy_refused: None,
-            configuration_not_applied: None,
+            policy_refused: self.policy_refused.clone(),
+            configuration_not_applied: self.configuration_not_applied.clone(),
             number: self.number,
             horizon: self.plan.as_ref().map(|plan| plan.horizon),
             ledger: LedgerView {
@@ -158,18 +155,28 @@ impl Core {
             raises_withheld: self.withheld.map(str::to_owned),
             receivers: self.inventory.receivers(&self.policy, now),
             leases_by_state: leases,
-            short_leases: Vec::new(),
-            deficits: self.deficits(),
+            short_leases: self.short_leases(),
+            deficits: self.feed_shortages().to_vec(),
             machines_off_by_state: machines,
-            machine_counts: MachineCounts::default(),
-            groups: Vec::new(),
+            machine_counts: groups.iter().map(|group| group.machine_counts).sum(),
+            groups,
             unassigned: UnassignedView {
                 count: self.fleet.population.unassigned,
-                examples: Vec::new(),
+                examples: self.census.unassigned.clone(),
                 feed: self.policy.unassigned_feed.clone(),
                 counted: times(self.policy.unassigned, self.fleet.population.unassigned),
             },
         }
+    }
+
+    fn group_views(&self) -> Vec<GroupView> {
+        let view = |(number, group): (usize, &Group)| {
+            // A policy that has just come into force is not counted yet.
+            let declared = MachineCounts { declared: group.machines, ..MachineCounts::default() };
+            let machine_counts = self.census.groups.get(number).copied().unwrap_or(declared);
+            GroupView { group: group.id.clone(), feed: group.feed.clone(), machine_counts }
+        };
+        self.policy.groups.iter().enumerate().map(view).collect()
     }
 
     /// The feeds, with what is committed and measured.

@@ -274,3 +274,66 @@ fn names_beyond_the_bound_are_forgotten_but_not_those_that_are_there() {
     // The fourth report does not fit beside the machine that stayed; the fifth fits again.
     assert_eq!(seen.inventory.overflow().names, 3 * ENTRIES as u64);
 }
+
+#[test]
+fn sessions_that_no_group_claims_are_counted_and_three_are_named() {
+    let mut seen = Seen::new();
+    let session = |name: &str, sessions| SessionReport {
+        machine: name.into(),
+        sessions,
+        serving: Serving::Working,
+        shares: 0,
+        work: 0.0,
+        last_share_at: None,
+        still_hashing: 0,
+    };
+    let names = ["x4", "x2", "old.000", "x3", "x1"];
+    let mut sessions: Vec<_> = names.iter().map(|name| session(name, 1)).collect();
+    sessions.push(session("x0", 0));
+    let report = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions };
+    seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
+    let held = Selection::default();
+    let fleet = seen.inventory.fleet(&seen.policy, &held, at(0), seen.origin);
+    let census = seen.inventory.census(&seen.policy, &fleet, &held, at(0), seen.origin);
+    assert_eq!(fleet.population.unassigned, 4, "one of them is gone");
+    let named: Vec<_> = census.unassigned.iter().map(MachineId::as_str).collect();
+    assert_eq!(named, ["x1", "x2", "x3"]);
+    let counted: u32 = census.groups.iter().map(|counts| counts.seen).sum();
+    assert_eq!(counted, 1, "the rest is no group's");
+}
+
+#[test]
+fn a_machine_chosen_for_later_is_absent_once_nobody_has_reported_it_for_ten_minutes() {
+    let mut seen = Seen::new();
+    let later = Chosen {
+        group: "old".into(),
+        lease: Some("l".into()),
+        at: at(5000),
+        until: Some(at(6000)),
+        edge: Some(at(6000)),
+        means: Means::Device,
+        passed_on: false,
+    };
+    let held = Selection {
+        off: [
+            ("old.000".into(), vec![later.clone()]),
+            ("old.001".into(), vec![Chosen { at: at(0), ..later }]),
+        ]
+        .into(),
+        ..Selection::default()
+    };
+    let nothing = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions: vec![] };
+    seen.inventory.take(&seen.policy, Report::Proxy(nothing), seen.origin);
+    let absent = |seen: &Seen, secs: u64| -> Vec<String> {
+        let (wall, now) =
+            (at(i64::try_from(secs).unwrap()), seen.origin + Duration::from_secs(secs));
+        let fleet = seen.inventory.fleet(&seen.policy, &held, wall, now);
+        let absent = fleet.groups.iter().flatten().filter(|known| known.absent);
+        assert!(absent.clone().all(|known| known.failing), "it frees nothing");
+        absent.map(|known| known.id.to_string()).collect()
+    };
+    assert_eq!(absent(&seen, 600), [""; 0], "after a start it has time to come back");
+    assert_eq!(absent(&seen, 601), ["old.000"], "the other one is off, and was to be");
+    seen.agent(601, vec![device(DeviceState::Awake, 601, 0, 0)], vec![]);
+    assert_eq!(absent(&seen, 602), [""; 0], "its device is read");
+}

@@ -6,7 +6,7 @@ use directive::{FeedId, LeaseId, MeterId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Shortage, power};
+use super::{ShortLease, Shortage, power};
 use crate::admit::{Lead, Line};
 use crate::commitment::{Breach, Phase};
 use crate::inventory::MachineState;
@@ -225,5 +225,7 @@ pub struct AdmissionAnswer {
     /// The power it would lack with the machines known now, or null. Admission counts the machines
     /// that the policy declares: a lease can fit and still be short.
     pub short: Option<Shortage>,
+    /// Committed leases that would be short because of it, or shorter than they are.
+    pub short_leases: Vec<ShortLease>,
     pub arithmetic: Vec<LineView>,
 }

@@ -7,17 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::power;
 
-/// Power that a lease or a feed will lack with the machines known now, at its worst moment.
+/// Power that a lease or a feed lacks with the machines known now, at its worst moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     pub feed: FeedId,
     pub from: Timestamp,
-    /// Until when so much is missing; null when nothing that is known ends it.
+    /// When nothing is missing any more, for a lease at the latest its end; null when nothing that is
+    /// known ends it.
     pub to: Option<Timestamp>,
     #[serde(flatten, with = "power::missing")]
     pub missing: Watts,
-    /// Machines below the feed that proxies and agents report now, of the groups that could go.
+    /// Machines below the feed that reports show now, of the groups that may go for it.
     pub machines_seen: u32,
+    /// Of these, machines that do not do as told.
+    pub machines_failing: u32,
     /// Machines that the policy declares in those groups.
     pub machines_declared: u32,
     /// Since when the switchboard has known of it; null in the answer to a dry run.
@@ -33,12 +36,16 @@ impl Shortage {
         let from = self.from.to_zoned(zone.clone());
         let today = now.to_zoned(zone.clone()).date() == from.date();
         let from = from.strftime(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" });
+        let failing = match self.machines_failing {
+            0 => String::new(),
+            failing => format!(", {} failing", grouped(failing.into())),
+        };
         format!(
-            "short {} at {} from {from} ({} of {} machines seen)",
+            "short {} at {} from {from} ({} of {} machines seen{failing})",
             kilowatts(self.missing),
             self.feed,
-            grouped(u64::from(self.machines_seen)),
-            grouped(u64::from(self.machines_declared)),
+            grouped(self.machines_seen.into()),
+            grouped(self.machines_declared.into()),
         )
     }
 }
@@ -89,6 +96,7 @@ mod tests {
             to: None,
             missing: Watts(8_700_000),
             machines_seen: 0,
+            machines_failing: 0,
             machines_declared: 5400,
             known_since: None,
         };
@@ -102,6 +110,11 @@ mod tests {
         assert_eq!(
             words("2026-11-30T22:30:00Z"),
             "short 8,700 kW at xfmr-a from 2026-12-01 06:00 (0 of 5,400 machines seen)"
+        );
+        let failing = Shortage { machines_seen: 5400, machines_failing: 1200, ..short };
+        assert_eq!(
+            failing.words(&oslo, failing.from),
+            "short 8,700 kW at xfmr-a from 06:00 (5,400 of 5,400 machines seen, 1,200 failing)"
         );
     }
 

@@ -69,16 +69,30 @@ pub struct LedgerView {
 /// Five counts of machines, none of which stands for another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineCounts {
-    /// In the policy.
+    /// Machines that the policy declares.
     pub declared: u32,
-    /// In the newest report of a proxy or an agent.
+    /// Machines in the newest reports: of a proxy (a session now or in the last ten minutes) or of
+    /// an agent (its driver looks after it). Only these can be planned with.
     pub seen: u32,
-    /// With a live session that has work.
+    /// Machines with a live session that has work, or with a share in the last two minutes.
     pub hashing: u32,
-    /// Asleep by their device's word.
+    /// Machines whose devices say that they sleep.
     pub asleep: u32,
-    /// Not doing as told, or failing commands.
+    /// Machines that do not do as told, or whose device fails commands or does not say what it does
+    /// when it should be off.
     pub failing: u32,
+}
+
+impl std::iter::Sum for MachineCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, other| Self {
+            declared: sum.declared.saturating_add(other.declared),
+            seen: sum.seen.saturating_add(other.seen),
+            hashing: sum.hashing.saturating_add(other.hashing),
+            asleep: sum.asleep.saturating_add(other.asleep),
+            failing: sum.failing.saturating_add(other.failing),
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,6 +32,7 @@ fn shortage() -> Shortage {
         to: Some(at("18:00")),
         missing: Watts(8_700_000),
         machines_seen: 0,
+        machines_failing: 0,
         machines_declared: 5400,
         known_since: Some(at("01:00")),
     }
@@ -275,6 +276,7 @@ fn admission() -> AdmissionAnswer {
         latest_safe_start: at("05:56"),
         lead: lead(),
         short: Some(Shortage { known_since: None, ..shortage() }),
+        short_leases: vec![short_lease()],
         arithmetic: vec![line()],
     }
 }

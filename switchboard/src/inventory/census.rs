@@ -1,0 +1,85 @@
+//! Counts machines for people: five counts a group, none of which stands for another, and the
+//! sessions that no group claims.
+
+use std::time::Instant;
+
+use directive::{DeviceState, MachineId, Serving};
+use jiff::Timestamp;
+
+use super::{Inventory, MachineState, QUIET, SHARE_GRACE, View};
+use crate::facility::Policy;
+use crate::lease::later;
+use crate::plan::{Fleet, Selection};
+use crate::view::MachineCounts;
+
+/// The machines counted, and examples of those that no group claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// By group, in the policy's order.
+    pub groups: Vec<MachineCounts>,
+    pub unassigned: Vec<MachineId>,
+}
+
+/// Names of unassigned machines that are shown.
+const EXAMPLES: usize = 3;
+
+impl Inventory {
+    /// Counts the machines of `fleet`, which was made from this inventory.
+    #[must_use]
+    pub fn census(
+        &self,
+        policy: &Policy,
+        fleet: &Fleet,
+        held: &Selection,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Census {
+        let mut census = Census { unassigned: self.examples(policy), ..Census::default() };
+        for (group, machines) in policy.groups.iter().zip(&fleet.groups) {
+            let mut counts = MachineCounts { declared: group.machines, ..MachineCounts::default() };
+            for known in machines.iter().filter(|known| !known.absent) {
+                let chosen = held.current(&known.id, wall);
+                let state = self.state(policy, &known.id, chosen, wall, now);
+                counts.seen += 1;
+                counts.hashing += u32::from(self.hashes(&known.id, wall));
+                counts.asleep += u32::from(self.says_asleep(&known.id));
+                counts.failing += u32::from(known.failing || state == MachineState::Unknown);
+            }
+            census.groups.push(counts);
+        }
+        census
+    }
+
+    /// Whether a live session of `machine` has work, or a share of it came lately that was not on
+    /// its way already when its device fell asleep.
+    fn hashes(&self, machine: &MachineId, wall: Timestamp) -> bool {
+        let works = self
+            .sessions(machine)
+            .any(|session| session.sessions > 0 && session.serving == Serving::Working);
+        let asleep_since = self.device(machine).and_then(|(device, _)| device.asleep_since);
+        works
+            || self.last_share(machine).is_some_and(|share| {
+                later(share, QUIET) > wall
+                    && asleep_since.is_none_or(|asleep| share > later(asleep, SHARE_GRACE))
+            })
+    }
+
+    fn says_asleep(&self, machine: &MachineId) -> bool {
+        self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Asleep)
+    }
+
+    /// The first names of machines with a live session that no group claims.
+    fn examples(&self, policy: &Policy) -> Vec<MachineId> {
+        let unclaimed = |receiver: &super::Receiver| -> Vec<MachineId> {
+            let View::Proxy(sessions) = &receiver.view else { return Vec::new() };
+            let live = sessions.iter().filter(|(_, session)| session.sessions > 0);
+            let names = live.map(|(id, _)| id).filter(|id| self.group(policy, id).is_none());
+            names.take(EXAMPLES).cloned().collect()
+        };
+        let mut names: Vec<MachineId> = self.receivers.values().flat_map(unclaimed).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(EXAMPLES);
+        names
+    }
+}
