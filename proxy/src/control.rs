@@ -2,15 +2,15 @@
 //!
 //! Lowering steps are applied when they are due, whether or not the switchboard can be heard;
 //! [`directive::Receiver`] decides what may rise. What was applied is written to the state file
-//! afterwards, so that a restart knows it.
+//! afterwards ([`record`]), so that a restart knows it.
 
 mod cadence;
+mod record;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::clock;
-use daemon::state_file::StateFile;
 use directive::{
     Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, SEEN_EVERY, Saved,
 };
@@ -24,6 +24,8 @@ use crate::machines::Machines;
 use crate::metrics::Metrics;
 use crate::reasons::Alarm;
 use cadence::Cadence;
+pub(crate) use record::Record;
+use record::WriteError;
 
 /// Looks at the wall clock at least this often: it may jump.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -32,18 +34,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Control {
     pub(crate) name: String,
     pub(crate) receiver: Receiver,
-    pub(crate) state: Option<Arc<StateFile>>,
+    pub(crate) record: Record,
     pub(crate) directions: Arc<watch::Sender<Directions>>,
     pub(crate) machines: Arc<Machines>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) report_every: Duration,
     /// Whether the wall clock counts as stepped; it was logged then.
     pub(crate) stepped: bool,
+    /// The timeline that was acknowledged last.
+    pub(crate) reported: Option<Generation>,
     /// The older timeline that was refused last.
     pub(crate) refused: Option<Generation>,
-    /// Whether the last write of the state failed: it is tried again.
-    pub(crate) unsaved: bool,
-    /// When the state was last written.
+    /// When the state last had to be written.
     pub(crate) saved_at: Option<Instant>,
 }
 
@@ -91,9 +93,14 @@ impl Control {
             tokio::select! {
                 () = cancel.cancelled() => {
                     if self.receiver.number().is_some() {
-                        self.store();
+                        self.record.changed();
                     }
-                    return;
+                    return self.finish_writing().await;
+                }
+                written = self.record.ended(), if self.record.is_writing() => {
+                    if self.written(written) {
+                        self.report(&link);
+                    }
                 }
                 changed = link.changed(), if linked => match changed {
                     Ok(newer) => {
@@ -113,7 +120,7 @@ impl Control {
     /// Takes up what the switchboard sent and what is due.
     fn apply(&mut self, downlink: &Downlink, wall: Timestamp, now: Instant) -> Applied {
         let mut parking = Vec::new();
-        let mut store = self.unsaved;
+        let mut changed = false;
         if let Some(timeline) = &downlink.timeline {
             match self.receiver.offer(timeline) {
                 Offer::Taken => {
@@ -121,7 +128,7 @@ impl Control {
                     self.metrics
                         .generation
                         .set(i64::try_from(timeline.number.generation).unwrap_or(i64::MAX));
-                    store = true;
+                    changed = true;
                 }
                 Offer::Same => {}
                 // Logged once: the downlink is state, and shows the same timeline at every look.
@@ -141,7 +148,7 @@ impl Control {
         }
         let advance = self.receiver.advance(wall, now);
         self.watch_clock();
-        store |= !advance.changes.is_empty();
+        changed |= !advance.changes.is_empty();
         let heard = self.receiver.number().is_some();
         let former = self.directions.borrow().orders.clone();
         if !advance.changes.is_empty()
@@ -171,11 +178,12 @@ impl Control {
         }
         // A restart compares the wall clock with the time that was written last.
         let since = *self.saved_at.get_or_insert(now);
-        store |= heard && now.saturating_duration_since(since) >= SEEN_EVERY;
-        if store {
+        changed |= heard && now.saturating_duration_since(since) >= SEEN_EVERY;
+        if changed {
             self.saved_at = Some(now);
-            self.store();
+            self.record.changed();
         }
+        self.record.write(&self.receiver);
         Applied { parking, wait: advance.wait }
     }
 
@@ -189,15 +197,26 @@ impl Control {
         }
     }
 
-    /// Writes the applied state to its file, after it was applied.
-    fn store(&mut self) {
-        let Some(state) = &self.state else { return };
-        // A few kilobytes a few times a lease; the runtime has other threads for the sessions.
-        let stored = tokio::task::block_in_place(|| state.store(self.receiver.saved()));
-        self.unsaved = stored.is_err();
-        if let Err(failure) = stored {
+    /// Takes up the end of a write. Returns whether a further timeline can be acknowledged by it.
+    fn written(&mut self, written: Result<(), WriteError>) -> bool {
+        if let Err(failure) = written {
             self.metrics.alarm(Alarm::StateNotWritten);
             error!(%failure, "standing not written down: a restart would forget it, trying again");
+        }
+        let acknowledged = self.record.acknowledged(self.receiver.number());
+        std::mem::replace(&mut self.reported, acknowledged) != acknowledged
+    }
+
+    /// Writes what is not written yet: once, as a disk that fails now fails again in a moment.
+    async fn finish_writing(mut self) {
+        if self.record.is_writing() {
+            let written = self.record.ended().await;
+            self.written(written);
+        }
+        self.record.write(&self.receiver);
+        if self.record.is_writing() {
+            let written = self.record.ended().await;
+            self.written(written);
         }
     }
 
@@ -206,7 +225,7 @@ impl Control {
         let report = ProxyReport {
             receiver: self.name.clone(),
             at,
-            number: self.receiver.number(),
+            number: self.record.acknowledged(self.receiver.number()),
             sessions: self.machines.report(at),
         };
         if !link.report(Report::Proxy(report)) {
@@ -217,6 +236,7 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use daemon::state_file::StateFile;
     use directive::{Action, Generation, Means, Permit, Step, Timeline};
     use jiff::SignedDuration;
     use prometheus_client::registry::Registry;
@@ -234,15 +254,15 @@ mod tests {
         .0;
         Control {
             name: "p".into(),
+            record: Record::new(state, &receiver),
             receiver,
-            state,
             directions: Arc::new(directions),
             machines: Arc::default(),
             metrics: Metrics::register(&[], &mut Registry::default()),
             report_every: Duration::from_secs(1),
             stepped: false,
+            reported: None,
             refused: None,
-            unsaved: false,
             saved_at: None,
         }
     }
@@ -263,7 +283,7 @@ mod tests {
         Arc::new(Timeline { number, issued_at, horizon: issued_at, ledger_head: None, steps })
     }
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[tokio::test]
     async fn what_could_not_be_written_down_is_tried_again() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("late").join("proxy.json");
@@ -273,10 +293,19 @@ mod tests {
         let downlink = Downlink { timeline: Some(timeline), ..Downlink::default() };
         control.apply(&downlink, clock::wall(), clock::now());
         assert_eq!(control.receiver.applied().len(), 1, "lowering does not wait for the disk");
+        let acknowledged =
+            |control: &Control| control.record.acknowledged(control.receiver.number());
+        assert_eq!(acknowledged(&control), None, "not before its write has ended");
+        let written = control.record.ended().await;
+        assert!(written.is_err() && control.written(written));
+        assert_eq!(acknowledged(&control), control.receiver.number());
         std::fs::create_dir(dir.path().join("late")).expect("a folder");
         control.apply(&downlink, clock::wall(), clock::now());
+        control.record.ended().await.expect("written");
         let saved: Saved = file.load().expect("readable").expect("written by now");
         assert_eq!(saved.applied.len(), 1, "a restart knows the machine is off");
+        control.apply(&downlink, clock::wall(), clock::now());
+        assert!(!control.record.is_writing(), "nothing has changed");
     }
 
     /// Returns the seconds at which the machine is parked and has work again, when the wall clock

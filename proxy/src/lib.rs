@@ -70,7 +70,7 @@ pub use share_log::ShareLogConfig;
 use books::Books;
 use conductor::Conductor;
 use config::{Tls, Trust};
-use control::Control;
+use control::{Control, Record};
 use directions::{Directions, Orders};
 use downstream::{Downstream, Service};
 use executor::Executor;
@@ -343,15 +343,15 @@ impl Proxy {
         if let Some(link) = link {
             let control = Control {
                 name: config.name,
+                record: Record::new(state, &receiver),
+                reported: receiver.number(),
                 receiver,
-                state,
                 directions,
                 machines,
                 metrics,
                 report_every: config.report_every,
                 stepped: false,
                 refused: None,
-                unsaved: false,
                 saved_at: None,
             };
             tasks.spawn("control", control.run(link, tasks.token()));
