@@ -34,6 +34,10 @@ const TELLINGS_A_HELPER: usize = 64;
 const TURNS_A_HELPER: usize = 1024;
 /// Turns the worker takes in a row before sockets and pools get their turn.
 const TURNS_IN_A_ROW: u32 = 16;
+/// The `event_interval` for the runtime that a proxy runs on. The worker is one task of it and takes
+/// sixteen turns of sessions whenever it is polled: with tokio's default of 61 polls between two
+/// looks at the sockets, a share could wait for a thousand turns.
+pub const EVENT_INTERVAL: u32 = 8;
 /// After this many turns, one session that needs a job gets its turn, however many others wait: a
 /// flood must not keep jobs back.
 const TURNS_A_TELLING: u32 = 4;

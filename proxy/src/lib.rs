@@ -62,6 +62,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 pub use config::Config;
+pub use executor::EVENT_INTERVAL;
 pub use machines::Hashrate;
 pub use metrics::Counts;
 pub use sessions::SessionView;

@@ -53,8 +53,7 @@ fn log_warnings(warnings: &Mistakes) {
 fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // A turn of the sessions' executor is many sessions' turns.
-        .event_interval(8)
+        .event_interval(proxy::EVENT_INTERVAL)
         .thread_name(name)
         .enable_all()
         .build()
