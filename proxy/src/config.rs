@@ -1,7 +1,7 @@
 //! The proxy's configuration, in the words of Braiins Farm Proxy: `[[server]]` is a listener,
 //! `[[target]]` a pool to mine at. The order of targets is their priority.
 //!
-//! A [`Config`] cannot be wrong; [`read`] makes one from a settings file and reports every mistake
+//! A [`Config`] cannot be wrong; [`read()`] makes one from a settings file and reports every mistake
 //! with its place.
 
 mod address;
@@ -19,7 +19,7 @@ pub use address::HostPort;
 pub use between::Taken;
 pub use read::read;
 
-pub use crate::tls::{Pin, Tls, Trust};
+pub use crate::tls::{Pin, Tls, TlsError, Trust};
 
 use crate::share_log::ShareLogConfig;
 

@@ -3,9 +3,9 @@
 //!
 //! A miner keeps its extranonce1 (its *slot*) for the life of its connection; the pool's
 //! extranonce1 and a *lane* go into coinb1. So moving a miner to another pool is one write of
-//! difficulty and job ([`placement`], [`space`]). [`session`] judges shares, [`upstream`] keeps
-//! pool connections, [`route`] chooses the target that is mined at, and the switchboard's timeline
-//! ([`control`]) says which machines may work. Everything else moves bytes.
+//! difficulty and job (modules `placement` and `space`). `session` judges shares, `upstream` keeps
+//! pool connections, `route` chooses the target that is mined at, and the switchboard's timeline
+//! (`control`) says which machines may work. Everything else moves bytes.
 
 mod api;
 #[doc(hidden)]

@@ -25,7 +25,7 @@ pub(crate) struct SessionHandle {
     /// Its number, unique for the life of the process.
     pub(crate) number: u64,
     pub(crate) mailbox: Mailbox,
-    /// When something of its own is due, in milliseconds of the proxy's life; [`Self::never`] when
+    /// When something of its own is due, in milliseconds of the proxy's life; the largest number when
     /// nothing is.
     wake_at_ms: AtomicU64,
     pub(crate) peer: SocketAddr,

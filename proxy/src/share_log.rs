@@ -4,7 +4,7 @@
 //!
 //! An entry that finds no room in the queue, or cannot be written for long, is lost and counted,
 //! and a line in the log says how many are missing: a reader always knows whether the sums are
-//! complete. [`line`] makes the lines, [`writer`] decides what to write when, [`disk`] handles the
+//! complete. [`mod@line`] makes the lines, [`writer`] decides what to write when, [`disk`] handles the
 //! files.
 
 mod disk;
