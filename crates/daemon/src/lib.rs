@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod clock;
 pub mod logging;
+pub mod private;
 pub mod process;
 pub mod settings;
 pub mod signals;

@@ -119,7 +119,7 @@ async fn serve(
 
 fn load_token(path: &Path) -> anyhow::Result<Token> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
+        daemon::private::create_dir_all(folder)
             .with_context(|| format!("failed to make {}", folder.display()))?;
     }
     Token::load_or_create(path).context("failed to load the token")

@@ -62,7 +62,7 @@ impl Site {
         registry: &mut Registry,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&config.state_dir)
+        daemon::private::create_dir_all(&config.state_dir)
             .with_context(|| format!("failed to make {}", config.state_dir.display()))?;
         daemon::process::register(registry, env!("CARGO_PKG_VERSION"));
         let Some(control) = config.control else {

@@ -1,9 +1,9 @@
 //! The share log's files: the one that is written, `shares.jsonl`, and those that are closed, named
 //! by the UTC time of their first line. A closed file is on disk, and comes into being by a rename.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ const TAIL: u64 = 64 * 1024;
 impl Disk {
     /// Opens the folder and goes on where the file ends. Half a line at its end is cut off.
     pub(super) fn open(dir: &Path, now: Timestamp) -> io::Result<(Self, Before)> {
-        fs::create_dir_all(dir)?;
+        make(dir)?;
         let lock = options().open(dir.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -135,7 +135,7 @@ impl Sink for Disk {
         if there == Some((written.dev(), written.ino())) {
             return Ok(false);
         }
-        fs::create_dir_all(&self.dir)?;
+        make(&self.dir)?;
         self.begin(now)?;
         Ok(true)
     }
@@ -145,9 +145,14 @@ impl Sink for Disk {
     }
 }
 
+/// Makes the folder unless it is there. Who earned what is not for everybody on the machine; the
+/// group may read it, so that a log shipper needs no more rights.
+fn make(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o750).create(dir)
+}
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    // Who earned what is not for everybody on the machine.
     options.append(true).create(true).mode(0o640);
     options
 }

@@ -222,6 +222,19 @@ async fn a_restart_goes_on_in_the_same_file_and_says_how_the_last_one_ended() {
     assert_eq!((&lines[6]["after"], &lines[6]["torn_bytes"]), (&"crash".into(), &13.into()));
 }
 
+#[test]
+fn the_share_log_is_for_its_user_and_group_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join("shares");
+    let _open = Disk::open(&folder, at(0)).expect("opened");
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode();
+    assert_eq!(mode(&folder) & 0o777, 0o750);
+    for name in ["shares.jsonl", "shares.lock"] {
+        assert_eq!(mode(&folder.join(name)) & 0o777, 0o640, "{name}");
+    }
+}
+
 /// Files are closed by size and by UTC interval, named by their first line, and the oldest beyond
 /// `keep` go.
 #[test]

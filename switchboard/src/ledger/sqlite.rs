@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+use daemon::private;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
@@ -43,6 +44,7 @@ impl SqliteLedger {
     /// tampered with, or the file cannot be used.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, LedgerState), LedgerError> {
         let lock = lock(path)?;
+        keep_private(path)?;
         let connection = Connection::open(path).map_err(|error| database(&error))?;
         let found = schema(&connection)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| database(&error))?;
@@ -191,13 +193,33 @@ fn schema(connection: &Connection) -> Result<i64, LedgerError> {
     if found > SCHEMA { Err(LedgerError::NewerSchema { found, known: SCHEMA }) } else { Ok(found) }
 }
 
-fn lock(ledger: &Path) -> Result<File, LedgerError> {
+/// Makes the file before SQLite does, which would let everybody read it. Files that SQLite puts
+/// beside it get the same mode; those left over from an earlier process are closed here.
+fn keep_private(ledger: &Path) -> Result<(), LedgerError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LedgerError::File { path, source }
+    };
+    private::create_file(ledger).map_err(failed(ledger))?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let path = beside(ledger, suffix);
+        private::tighten(&path).map_err(failed(&path))?;
+    }
+    Ok(())
+}
+
+fn beside(ledger: &Path, suffix: &str) -> PathBuf {
     let mut name = ledger.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn lock(ledger: &Path) -> Result<File, LedgerError> {
+    let path = beside(ledger, ".lock");
     let failed = |source| LedgerError::File { path: path.clone(), source };
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    // Whoever can open it could lock it, and keep the next process out.
+    private::create_file(&path).map_err(failed)?;
+    let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LedgerError::Locked { path }),

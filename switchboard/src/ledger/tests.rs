@@ -32,6 +32,43 @@ fn written(dir: &tempfile::TempDir) -> Head {
         .unwrap()
 }
 
+/// The modes of the ledger and of what stands beside it.
+fn modes(dir: &tempfile::TempDir) -> Vec<(String, u32)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+    let mode = |entry: &std::fs::DirEntry| entry.metadata().unwrap().permissions().mode() & 0o777;
+    let mut modes: Vec<_> = entries
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), mode(&entry)))
+        .collect();
+    modes.sort();
+    modes
+}
+
+#[test]
+fn nobody_else_can_read_the_ledger() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["ledger.db", "ledger.db-shm", "ledger.db-wal", "ledger.db.lock"];
+    let private: Vec<_> = names.map(|name| (name.to_owned(), 0o600)).into();
+    let (mut ledger, _) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
+    ledger.append(&[committed("x")]).unwrap();
+    assert_eq!(modes(&dir), private, "made new");
+    // As an earlier version left them, killed.
+    for (name, _) in modes(&dir) {
+        let wide = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(dir.path().join(name), wide).unwrap();
+    }
+    // Another connection keeps SQLite from tidying up.
+    let other = Connection::open(file(&dir)).unwrap();
+    other.query_one("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0)).unwrap();
+    drop(ledger);
+    assert_eq!(modes(&dir).len(), names.len(), "SQLite's files are still there");
+    let (mut ledger, state) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
+    assert!(state.leases.contains_key("x"));
+    ledger.append(&[committed("y")]).unwrap();
+    assert_eq!(modes(&dir), private, "left by an earlier version");
+}
+
 fn tamper(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
