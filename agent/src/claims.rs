@@ -1,11 +1,11 @@
-//! Which driver reaches which machine: by name, or by a glob over names. The first driver that
-//! claims a machine has it.
+//! Assigns machines to drivers, by name or by a glob over names. The first driver that claims a
+//! machine gets it.
 
 use std::collections::BTreeSet;
 
 use directive::MachineId;
 
-/// What one driver claims.
+/// The machines that one driver claims.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Globs (`*` any run, `?` any one character) over machine names.

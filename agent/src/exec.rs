@@ -1,10 +1,9 @@
-//! An actuator that runs a program per command: the way to reach any device for which a site has a
-//! tool.
+//! An actuator that runs a program for each command, for any device for which a site has a tool.
 //!
 //! No shell is involved: a command is a list of arguments in which `{machine}` stands for the
 //! machine's name. Names come from miners and are checked before they reach a program. What the
-//! program prints is read up to a limit, the rest is thrown away. Exit status 0 means *sent*;
-//! whether the machine sleeps, only [`directive::Actuator::read`] tells.
+//! program prints is read up to a limit, the rest is thrown away. Exit status 0 means *sent*; only
+//! [`directive::Actuator::read`] tells whether the machine sleeps.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -38,7 +37,7 @@ pub enum ExecConfigError {
     /// There is no program to run.
     #[error("{command}: empty")]
     Empty { command: &'static str },
-    /// A name from outside would choose the program.
+    /// A name from outside would select the program.
     #[error("{command}[0]: the program may not contain {{machine}}")]
     MachineInProgram { command: &'static str },
     /// The command would not know which machine is meant.
@@ -57,7 +56,7 @@ pub struct ExecActuator {
     reading: Semaphore,
 }
 
-/// What stands for the machine's name.
+/// The placeholder for the machine's name.
 const MACHINE: &str = "{machine}";
 /// Longest machine name that is handed to a program.
 const NAME_MAX: usize = 128;
@@ -102,7 +101,8 @@ impl ExecActuator {
         Ok(Self { config, running: Semaphore::new(concurrency), reading })
     }
 
-    /// Runs one command to its end. The time it waits for its turn does not count as its own.
+    /// Runs one command to its end. The time that it waits for its turn does not count against its
+    /// limit.
     async fn run(
         &self,
         template: &[String],
@@ -173,9 +173,9 @@ fn fill(template: &[String], machine: &MachineId) -> Result<Vec<String>, Actuato
     Ok(template.first().cloned().into_iter().chain(filled).collect())
 }
 
-/// A program with all that it has started: a script's own children would outlive it, and carry out
-/// its command after a newer one. Its drop ends them; it must come before the program is reaped,
-/// for then the number may be another's.
+/// A program with all processes that it has started: a script's children would otherwise outlive
+/// it, and carry out its command after a newer one. Dropping this kills them. It must be dropped
+/// before the program is reaped, because then the process id may belong to another process.
 struct Group(Option<rustix::process::Pid>);
 
 impl Group {
@@ -184,7 +184,7 @@ impl Group {
         Self(pid.and_then(rustix::process::Pid::from_raw))
     }
 
-    /// The program ended by itself: what it left behind it meant to.
+    /// The program ended by itself: processes that it left behind were left on purpose.
     fn ended(mut self) {
         self.0 = None;
     }
@@ -229,12 +229,11 @@ async fn finish(child: &mut Child) -> std::io::Result<Ended> {
     Ok(Ended { status, stdout, stderr })
 }
 
-/// Reads to the end, keeping one byte more than allowed (so that too much can be told from just
-/// enough).
+/// Reads to the end and keeps one byte more than allowed, so that too much output can be detected.
 async fn keep_some(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut pipe) = pipe else { return };
     let mut scratch = [0u8; 1024];
-    // A pipe that fails has ended: what came before it is judged.
+    // A pipe that fails has ended: the output before that is used.
     while let Ok(count @ 1..) = pipe.read(&mut scratch).await {
         let room = (OUTPUT_MAX_BYTES + 1).saturating_sub(kept.len());
         kept.extend_from_slice(&scratch[..count.min(room)]);

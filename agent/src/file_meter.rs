@@ -1,6 +1,6 @@
-//! A meter in a file: whatever polls the real meter rewrites one line, `KW [TIME]`, and this reads
-//! it. The file is from outside: any content is either a measurement or an error that says why not.
-//! Whether a measurement is too old is judged by who uses it; this only says when it was taken.
+//! A meter in a file: another program polls the real meter and rewrites one line, `KW [TIME]`,
+//! which is read here. The file is untrusted: any content is either a measurement or an error that
+//! says why not. The user of a measurement judges whether it is too old.
 
 use std::fs::File;
 use std::io::{self, Read as _};

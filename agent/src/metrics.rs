@@ -80,7 +80,7 @@ struct DirectiveLabels {
     outcome: DirectiveOutcome,
 }
 
-/// What became of an offered timeline.
+/// What happened to an offered timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the label values")]
 pub(crate) enum DirectiveOutcome {
@@ -152,8 +152,7 @@ impl Metrics {
         );
     }
 
-    /// Makes the series that are known beforehand: a first event is a step then, and not an
-    /// appearance.
+    /// Creates the series that are known beforehand, so that a first event shows as an increase.
     fn begin(&self) {
         use Outcome::{failed, ok, refused, timeout, unreadable};
         for kind in [KindLabel::sleep, KindLabel::wake, KindLabel::read] {

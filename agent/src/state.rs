@@ -1,4 +1,4 @@
-//! What an agent must remember across a restart, and the file it lies in.
+//! What an agent must remember across a restart, and its file.
 //!
 //! A file that cannot be understood is refused, never overwritten: it is the only record of which
 //! machines this agent put to sleep.

@@ -1,6 +1,6 @@
-//! Admission: whether the feeds can carry one more lease, in every interval of it, with the
-//! arithmetic in figures. Pure, and nothing is written on a refusal. Choosing the machines is left
-//! to [`crate::plan`].
+//! Admission: decides whether the feeds can carry one more lease, in every interval of it, and
+//! shows the arithmetic. Pure, and nothing is written on a refusal. [`crate::plan`] chooses the
+//! machines.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Line {
     pub to: Timestamp,
     /// Limit × continuous factor − reserve.
     pub usable: Watts,
-    /// The house's own draw here and below.
+    /// The house load here and below.
     pub house: Watts,
     /// Other leases here and below.
     pub committed: Watts,
@@ -28,9 +28,9 @@ pub struct Line {
     pub residual: Watts,
     /// Machines that cannot be taken off for this class, at full draw.
     pub unsheddable: Watts,
-    /// Sessions that nobody declared.
+    /// Sessions that no group declares.
     pub unassigned: Watts,
-    /// What remains of it; negative when the feed is short already.
+    /// What remains; negative when the feed is already short.
     pub available: Watts,
     pub asked: Watts,
 }
@@ -65,7 +65,7 @@ impl std::fmt::Display for Line {
     }
 }
 
-/// What the time before a lease is needed for.
+/// The parts of the time that is needed before a lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lead {
     /// Watts to take off.
@@ -137,10 +137,10 @@ pub struct Admission {
     pub latest_safe_start: Timestamp,
 }
 
-/// A lease that is not taken, and why.
+/// A refused lease, and why.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// A feed cannot carry it even with every machine off that may go.
+    /// A feed cannot carry it, even with all machines off that may go.
     #[error("does not fit: {}", .worst)]
     DoesNotFit {
         /// The feed and interval that lack most.
@@ -148,7 +148,7 @@ pub enum Refusal {
         /// The tightest interval of every feed on the path.
         arithmetic: Vec<Line>,
     },
-    /// It fits only when machines are starved, which proves nothing.
+    /// It fits only if machines are starved of work, which proves nothing.
     #[error("fits only by starving machines, which proves nothing: it would need accept_unverified; without: {}", .worst)]
     NeedsUnverified {
         /// The feed and interval that lack most without starving.
@@ -235,10 +235,10 @@ pub fn carries(
     Ok(())
 }
 
-/// Which machines count as able to go, and which leases lean on them.
+/// Which machines count as able to go, and which leases rely on them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
-    /// Machines proven to go, leases that demand it.
+    /// Machines that are proven to go, and leases that demand that.
     Firm,
     /// Every machine, every lease.
     Any,

@@ -1,6 +1,6 @@
 //! The facility as the planner sees it: a tree of feeds, groups of machines below them, meters, and
-//! the rules of dispatch. Plain data with every name resolved and every limit checked: the loader
-//! makes it, nothing else does.
+//! the rules of dispatch. Plain data with every name resolved and every limit checked; only the
+//! loader creates it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

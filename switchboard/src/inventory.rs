@@ -1,6 +1,6 @@
-//! What is: the newest reports of proxies and agents, with their age, and what follows from them:
-//! which machines are known, what state each is in, and how much headroom a meter proves. What
-//! should be is left to [`crate::plan`].
+//! The actual state of the site: the newest reports of proxies and agents, with their age, and what
+//! follows from them: which machines are known, what state each is in, and how much headroom a
+//! meter proves. [`crate::plan`] decides what should be.
 
 mod census;
 
@@ -29,7 +29,8 @@ const ENTRIES: usize = 100_000;
 /// Names whose group is remembered, four times what one report may hold. Above this, names that no
 /// newest report has are forgotten and counted: such a name is matched again when it returns.
 const NAMES: usize = 4 * ENTRIES;
-/// A share this long after a machine was read asleep was not on its way any more: it hashes.
+/// A share that arrives this long after the machine was read asleep was not in transit: the machine
+/// hashes.
 const SHARE_GRACE: Duration = Duration::from_secs(5);
 /// A machine that lied is believed again after this long without a share.
 const QUIET: Duration = Duration::from_secs(120);
@@ -46,7 +47,7 @@ pub enum MachineState {
     Running,
     /// Its time off is over, and it has not been seen to mine since.
     Returning,
-    /// It was told to go and has time left to.
+    /// It was commanded and still has time to go.
     Commanded,
     /// Its device says asleep; the proxy has yet to see that no share comes.
     Asleep,
@@ -54,16 +55,16 @@ pub enum MachineState {
     Curtailed,
     /// It gets no work, which proves nothing.
     Starved,
-    /// It did not go, or says so and hashes on.
+    /// It did not go, or it says that it did and still hashes.
     Disobedient,
-    /// Its time is over and nobody can say what it does.
+    /// Its time is over and its state is unknown.
     Unknown,
 }
 
 /// Headroom that a meter proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// Usable power less what the meter shows without the leases' own draw.
+    /// Usable power, minus what the meter shows without the leases' own draw.
     pub watts: Watts,
     /// What the meter shows.
     pub metered: Watts,
@@ -134,7 +135,7 @@ impl View {
 }
 
 impl Inventory {
-    /// Takes a report in; it replaces the receiver's former one.
+    /// Takes a report, which replaces the receiver's former one.
     pub fn take(&mut self, policy: &Policy, report: Report, now: Instant) {
         self.since.get_or_insert(now);
         let name = match &report {
@@ -225,7 +226,7 @@ impl Inventory {
         }
     }
 
-    /// What was dropped because there was too much of it.
+    /// What was dropped because a bound was reached.
     #[must_use]
     pub fn overflow(&self) -> Overflow {
         self.overflow
@@ -275,7 +276,7 @@ impl Inventory {
     /// How many machines must be counted under `policy`.
     #[must_use]
     pub fn fleet_of(&self, policy: &Policy) -> Population {
-        // Which of them obey is of no account here, and neither is the time.
+        // Neither obedience nor the time matters here.
         let mut names: BTreeSet<&MachineId> = BTreeSet::new();
         for receiver in self.receivers.values() {
             match &receiver.view {
@@ -364,8 +365,7 @@ impl Inventory {
             Some(chosen) => {
                 self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient
             }
-            // Before it is told anything only its own word counts: commands that fail, one after
-            // the other.
+            // Before it is commanded, only its own record counts: commands that failed in a row.
             None => self.device(machine).is_some_and(|(device, _)| {
                 device.report.failures >= policy.failsafe.retries.max(1)
             }),
@@ -461,9 +461,9 @@ impl Inventory {
         (fresh && watts >= Watts::ZERO && watts <= Watts::LIMIT).then_some((watts, taken_at))
     }
 
-    /// How much of `feed` the meters prove to be free of everything but leases. `None` when its
-    /// meter does not say: then nothing is proven. A lease without a fresh meter counts as drawing
-    /// nothing, so that headroom is estimated low.
+    /// How much of `feed` the meters prove to be free of everything except leases. `None` without a
+    /// fresh reading of its meter: then nothing is proven. A lease without a fresh meter counts as
+    /// drawing nothing, so that headroom is estimated low.
     #[must_use]
     pub fn headroom(
         &self,
@@ -475,7 +475,7 @@ impl Inventory {
     ) -> Option<Headroom> {
         let node = policy.feed(feed)?;
         let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
-        // By meter: a tenant that rents on names the same meter again, and what it draws counts
+        // By meter: a tenant that extends its rent names the same meter again, and its draw counts
         // once.
         let mut rented: BTreeMap<&MeterId, (Watts, Watts)> = BTreeMap::new();
         for lease in leases.iter().filter(|lease| policy.is_below(&lease.feed, feed)) {
@@ -486,7 +486,7 @@ impl Inventory {
         }
         let draw = |(meter, (largest, together)): (&MeterId, (Watts, Watts))| {
             let (watts, _) = self.metered(policy, meter, wall, now)?;
-            // A tenant that draws more than it rents eats into headroom.
+            // A tenant that draws more than it rents reduces the headroom.
             Some(watts.min(largest.max(together)))
         };
         let leased = rented.into_iter().filter_map(draw).sum::<Watts>().min(metered);
@@ -552,8 +552,7 @@ impl Inventory {
     ) -> Vec<MachineView> {
         let mut names: BTreeSet<&MachineId> = BTreeSet::new();
         let wanted = |id: &&MachineId| after.is_none_or(|after| id.as_str() > after);
-        // Every source is in order: its first `limit` names are all that can be among the first
-        // `limit` of all.
+        // Every source is sorted, so its first `limit` names are enough.
         names.extend(held.off.keys().filter(wanted).take(limit));
         for receiver in self.receivers.values() {
             match &receiver.view {
@@ -590,7 +589,7 @@ impl Inventory {
         asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
     }
 
-    /// Whether its device or a session of it says what `machine` does.
+    /// Whether its device or a session shows what `machine` does.
     #[must_use]
     pub fn knows(&self, machine: &MachineId) -> bool {
         let read = self

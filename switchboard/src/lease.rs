@@ -1,6 +1,6 @@
-//! A lease: power committed to an AI tenant for a time. Its data, and the checks a request must
-//! pass before anybody asks whether it fits. Whether the feeds can carry it is left to
-//! [`crate::admit`]; what became of it to [`crate::commitment`].
+//! A lease: power committed to an AI tenant for a time. Its data, and the checks that a request
+//! must pass before admission. [`crate::admit`] decides whether the feeds can carry it;
+//! [`crate::commitment`] follows its state.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::facility::Policy;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// Whenever it is asked for, in full.
+    /// At any time during the lease, in full.
     #[default]
     Firm,
 }
@@ -28,7 +28,7 @@ pub struct Lease {
     /// How strongly it is promised.
     pub class: Class,
     pub it: Watts,
-    /// What the building adds to each watt of IT.
+    /// The factor from IT power to gross power.
     pub pue: f64,
     /// What the feed must carry: IT × PUE.
     pub gross: Watts,
@@ -68,12 +68,12 @@ impl Lease {
     }
 }
 
-/// What a request asks for, as it came: any field may be wrong. Every mistake is found by
-/// [`LeaseRequest::check`].
+/// A request as it was received: any field may be wrong. [`LeaseRequest::check`] finds the first
+/// mistake.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
-    /// The lease's name; made up when absent.
+    /// The lease's name; generated when absent.
     #[serde(default)]
     pub id: Option<Value>,
     #[serde(default)]
@@ -107,7 +107,7 @@ pub struct LeaseRequest {
     pub meter: Option<Value>,
 }
 
-/// A request that asks for something that cannot be meant.
+/// A request with an invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {what}")]
 pub struct BadRequest {
@@ -293,7 +293,7 @@ fn duration(value: &Value) -> Result<Duration, BadRequest> {
     Ok(duration)
 }
 
-/// What came, short enough to be repeated to who sent it.
+/// The received value, cut to a length that can be repeated in an answer.
 fn shown(value: &Value) -> String {
     cut(&value.to_string())
 }

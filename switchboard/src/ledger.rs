@@ -1,6 +1,6 @@
 //! The ledger: append-only events, each hashed over the one before, and the state that is a fold
-//! over them. Where events are kept is left to a [`LedgerStore`] ([`SqliteLedger`] here); what they
-//! lead to, to [`crate::core`].
+//! over them. A [`LedgerStore`] keeps the events ([`SqliteLedger`] here); [`crate::core`] acts on
+//! them.
 
 mod sqlite;
 mod state;
@@ -25,7 +25,7 @@ use crate::plan::{Deficit, Selection};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    /// A switchboard took the ledger over: its life is an epoch.
+    /// A switchboard opened the ledger, which begins an epoch.
     Opened {
         /// One more than the last.
         epoch: u64,
@@ -40,9 +40,9 @@ pub enum Event {
     /// A lease was cancelled.
     LeaseCancelled {
         lease: LeaseId,
-        /// From when it counts no more.
+        /// From when it no longer counts.
         cancelled_at: Timestamp,
-        /// What it had come to.
+        /// The state it was in.
         phase: Phase,
     },
     /// A plan was sent out.
@@ -57,10 +57,10 @@ pub enum Event {
         selection: Option<Selection>,
         /// Feeds that stay short.
         deficits: Vec<Deficit>,
-        /// Why, in words: the reasons of the steps, each once.
+        /// The reasons of the steps in words, each once.
         reasons: Vec<String>,
     },
-    /// A lease's power came a step further.
+    /// A lease changed its state.
     CommitmentMoved {
         lease: LeaseId,
         from: Phase,
@@ -185,7 +185,7 @@ pub trait LedgerStore: Send + 'static {
     fn head(&self) -> Head;
 }
 
-/// The ledger was changed by something else than a switchboard.
+/// The ledger was changed by something other than a switchboard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("entry {seq} was tampered with: {what}")]
 pub struct Tampered {

@@ -1,9 +1,9 @@
-//! The control plane: it holds the facility's electrical truth, the policy and the ledger of
-//! leases, and decides which machines go when, so that committed power is proven free before it is
-//! needed.
+//! The control plane: it holds the facility's electrical model, the policy and the ledger of
+//! leases, and decides which machines go off when, so that committed power is proven free before it
+//! is needed.
 //!
-//! [`Switchboard`] is the task that owns it all; [`core`] is what it decides, without a clock;
-//! [`api`] is how people and programs ask.
+//! [`Switchboard`] is the task that owns the state; [`core`] makes the decisions, without a clock;
+//! [`api`] serves people and programs.
 
 pub mod admit;
 pub mod api;

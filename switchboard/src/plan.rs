@@ -1,10 +1,10 @@
 //! The plan: which machines are off when, so that every feed carries what is committed, and why.
-//! Pure: policy, leases, fleet, what earlier plans chose and the time go in; a [`Plan`] comes out,
-//! the same for the same input.
+//! Pure: takes policy, leases, fleet, the choices of earlier plans and the time, and returns a
+//! [`Plan`], always the same for the same input.
 //!
-//! It is made in three movements: `sweep` walks the edges of the leases and chooses machines,
-//! `schedule` gives the choices their times, `steps` puts them into words. Whether power was really
-//! freed is left to [`crate::commitment`].
+//! It is made in three parts: `sweep` walks through the starts and ends of the leases and chooses
+//! machines, `schedule` gives the choices their times, `steps` makes the timeline's steps with
+//! their reasons. [`crate::commitment`] checks whether power was really freed.
 
 mod schedule;
 mod steps;
@@ -38,14 +38,14 @@ pub struct Known {
     pub id: MachineId,
     /// Whether an actuator reaches it.
     pub reached: bool,
-    /// Whether it did not do as told, or is absent: it frees nothing, and another must go in its
-    /// place.
+    /// Whether it did not follow its command, or is absent: it frees nothing, and another must go
+    /// in its place.
     pub failing: bool,
-    /// Whether it was to go later and no report shows it any more.
+    /// Whether it is planned to go later and no report shows it any more.
     pub absent: bool,
 }
 
-/// One time for which a machine is off.
+/// One period for which a machine is off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
     pub group: GroupId,

@@ -1,5 +1,5 @@
-//! From what each machine needs next to commands: who waits in which line, and who goes now. A wake
-//! is checked twice, when it is put in line and when it goes.
+//! Turns what each machine needs next into commands: which machine waits in which queue, and which
+//! command goes out now. A wake is checked twice, when it is queued and when it goes out.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::machine::Machine;
 use super::{AgentCore, Kind, Output};
 
 impl AgentCore {
-    /// Whether this machine may be woken at this moment.
+    /// Whether this machine may be woken now.
     pub(super) fn may_wake(&self, machine: &Machine, now: Instant) -> bool {
         machine.raised_in <= self.durable && self.receiver.may_raise(now)
     }
@@ -30,7 +30,7 @@ impl AgentCore {
         let due = |waits: Option<(Kind, Instant, u64)>| {
             waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind)
         };
-        // One that is already in line for the same keeps its place.
+        // A machine that already waits for the same command keeps its place.
         if queued == next || (due(queued).is_some() && due(queued) == due(next)) {
             return;
         }
@@ -59,7 +59,8 @@ impl AgentCore {
                 }
                 let mark = machine.mark();
                 machine.issued(kind, wall, now);
-                // The time of a repeated command is not worth a write; who put it to sleep is.
+                // The time of a repeated command is not worth a write, but who put the machine to
+                // sleep is.
                 if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
                     self.version += 1;
                 }

@@ -1,5 +1,5 @@
-//! One machine: what is wanted of it, what it says, what it was told, and so what comes next. It
-//! leaves to the core when there is room for the next command, and whether a wake is allowed.
+//! One machine: its wanted state, its last reading, its last command, and from these the next
+//! command. The core decides when there is room for that command, and whether a wake is allowed.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::state::{AsleepBy, Mark};
 /// What is wanted of a machine's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
-    /// It sleeps; it is put to sleep until it does.
+    /// It must sleep: it is commanded until it does.
     Asleep,
     /// We put it to sleep and it may run again.
     Awake,
@@ -39,11 +39,12 @@ pub(super) struct Machine {
     pub(super) driver: usize,
     /// The command that is under way; there is never a second one.
     pub(super) busy: Option<Kind>,
-    /// Where it waits in its driver's queues.
+    /// Its place in its driver's queues.
     pub(super) queued: Option<(Kind, Instant, u64)>,
-    /// Its place among machines that became due together: the timeline's order.
+    /// Its order among machines that became due together, from the timeline.
     pub(super) order: u64,
-    /// The version of the state that records its raise: until that is durable it is not woken.
+    /// The version of the state file that records its raise: it is not woken before that is
+    /// durable.
     pub(super) raised_in: u64,
     want: Want,
     asleep_by: Option<AsleepBy>,
@@ -52,13 +53,13 @@ pub(super) struct Machine {
     read_at: Option<Timestamp>,
     /// Whether `state` was read after the last command.
     fresh: bool,
-    /// Before any command, it is read once.
+    /// It is read once before its first command.
     read_first: bool,
-    /// When it was last read or told something.
+    /// When it was last read or commanded.
     touched: Option<Instant>,
     slept: Option<Instant>,
     slept_at: Option<Timestamp>,
-    /// Until when the last command has time to be followed.
+    /// Until when the last command may still take effect.
     follow_by: Option<Instant>,
     retry_at: Option<Instant>,
     failures: u32,
@@ -68,7 +69,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A machine of which nothing is known yet, or only what a former life left.
+    /// A machine of which nothing is known yet, except the state of a former process.
     pub(super) fn new(driver: usize, mark: Option<Mark>, standing: Standing) -> Self {
         let asleep_by = mark.map(|mark| mark.asleep_by);
         Self {
@@ -126,14 +127,14 @@ impl Machine {
         self.failures = 0;
         self.command_fault = None;
         self.woke_by_itself = false;
-        // Told at once, except: one that sleeps already is verified instead, and one that was never
-        // read is read before an ordinary drain, so that we know whether somebody else had put it
-        // to sleep. A curtailment does not wait for that.
+        // It is commanded at once, with two exceptions: a machine that already sleeps is verified
+        // instead, and one that was never read is read before an ordinary drain, so that we know
+        // whether somebody else had put it to sleep. A curtailment does not wait for that.
         let never_read = self.touched.is_none() && standing.action == Action::Drain;
         self.read_first = want == Want::Asleep && (never_read || self.says(DeviceState::Asleep));
     }
 
-    /// Whether the last reading says so, and came after the last command.
+    /// Whether the last reading has this state and is newer than the last command.
     fn says(&self, state: DeviceState) -> bool {
         self.fresh && self.state == state
     }
@@ -146,7 +147,7 @@ impl Machine {
         }
     }
 
-    /// What comes next, and when. `may_wake` tells whether a wake is allowed now.
+    /// Returns the next command and when it is due. `may_wake`: a wake is allowed now.
     pub(super) fn next(&self, timing: &Timing, may_wake: bool, now: Instant) -> (Kind, Instant) {
         let read_after =
             |period: Duration| (Kind::Read, self.touched.map_or(now, |at| at + period));
@@ -154,7 +155,7 @@ impl Machine {
             Want::Leave => return read_after(timing.read_at_rest),
             Want::Awake if !may_wake => return read_after(timing.read_at_rest),
             _ if self.read_first => return (Kind::Read, now),
-            // An awake one is watched until its last sleep command can no longer take effect.
+            // An awake machine is watched until its last sleep command can no longer take effect.
             Want::Awake if self.does_as_wanted() => return read_after(timing.read_in_doubt),
             Want::Asleep if self.does_as_wanted() => return read_after(timing.read_at_rest),
             Want::Awake => Kind::Wake,
@@ -180,8 +181,8 @@ impl Machine {
                 self.fresh = false;
                 self.slept = Some(now);
                 self.slept_at = Some(wall);
-                // One that somebody else put to sleep stays theirs; an awake one clears that mark
-                // when it is read.
+                // A machine that somebody else put to sleep stays theirs; when it is read awake,
+                // that mark is cleared.
                 self.asleep_by.get_or_insert(AsleepBy::Us);
             }
         }
@@ -234,7 +235,7 @@ impl Machine {
                 self.read_fault = None;
             }
             Err(error) => {
-                // Not "asleep as before": it did not say.
+                // Not "asleep as before": there is no reading.
                 self.state = DeviceState::Unknown;
                 self.watts = None;
                 self.read_fault = Some(format!("{}: {error}", Kind::Read));

@@ -1,5 +1,5 @@
-//! The meters as last read. Each has its own period and at most one reading under way, so that none
-//! waits for another. Whether a measurement is too old or has frozen is judged by who uses it.
+//! The meters as last read. Each has its own period and at most one reading in progress, so that
+//! none waits for another. The user of a measurement judges whether it is too old or frozen.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,11 +21,11 @@ struct State {
     last: Option<Result<MeterReading, String>>,
 }
 
-/// Shorter periods than this only heat the agent.
+/// Shorter periods than this only cost processor time.
 const PERIOD_MIN: Duration = Duration::from_millis(50);
-/// Longer ones are not measuring.
+/// A longer period is not measuring.
 const PERIOD_MAX: Duration = Duration::from_secs(86_400);
-/// A measurement from further in the future than this would never grow old, and so is none.
+/// A measurement from further in the future than this would never become stale, so it is refused.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 impl Meters {
@@ -39,7 +39,7 @@ impl Meters {
         Self { meters: meters.iter().map(|(id, period)| (id.clone(), state(*period))).collect() }
     }
 
-    /// Takes the meters whose time has come; each is under way until [`Self::measured`].
+    /// Takes the meters that are due; each is in progress until [`Self::measured`].
     pub(super) fn due(&mut self, now: Instant) -> Vec<MeterId> {
         let mut due = Vec::new();
         for (id, state) in &mut self.meters {

@@ -1,5 +1,5 @@
-//! Who waits for a driver: sleeps before wakes, each in order of time and then of the timeline;
-//! reads apart, so that a slow device that is only being read never delays a command.
+//! The queue of one driver: sleeps before wakes, each in order of time and then of the timeline.
+//! Reads are separate, so that a slow device that is only being read never delays a command.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use directive::MachineId;
 
 use super::Kind;
 
-/// The waiting of one driver, and what it has under way. Each machine waits at most once.
+/// The commands that wait for one driver, and those in progress. Each machine waits at most once.
 #[derive(Debug)]
 pub(super) struct Queue {
     in_flight: usize,
@@ -47,7 +47,7 @@ impl Queue {
         self.of(kind).remove(&(at, order, machine.clone()));
     }
 
-    /// Takes out the next that is due and has room.
+    /// Takes out the next command that is due and has room.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Kind, MachineId)> {
         let in_flight = self.in_flight;
         for kind in [Kind::Sleep, Kind::Wake, Kind::Read] {
@@ -74,7 +74,7 @@ impl Queue {
         if kind == Kind::Read { &mut self.reading } else { &mut self.commanding }
     }
 
-    /// When something is due that has room.
+    /// When the next command with room is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let room = |under_way: usize, waiting: &BTreeSet<(Instant, u64, MachineId)>| {
             waiting.first().filter(|_| under_way < self.in_flight).map(|(at, ..)| *at)

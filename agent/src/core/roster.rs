@@ -1,6 +1,6 @@
-//! Which machines are looked after: those a driver claims and that are declared, remembered or
-//! named by a timeline. The table has a bound; a machine that runs and that nothing names any more
-//! makes room.
+//! The table of managed machines: those that a driver claims and that are declared, remembered or
+//! named by a timeline. The table has a bound; a running machine that nothing names any more makes
+//! room.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::{AgentCore, Output};
 
 impl AgentCore {
-    /// Takes on the machines that the timeline names: they are read before they are due.
+    /// Adds the machines that the timeline names, so that they are read before they are due.
     pub(super) fn meet_named(&mut self, now: Instant) {
         let Some(timeline) = &self.receiver.saved().timeline else { return };
         let named: BTreeSet<MachineId> =
@@ -22,7 +22,7 @@ impl AgentCore {
         }
     }
 
-    /// Takes on a machine if a driver reaches it.
+    /// Adds a machine if a driver claims it.
     pub(super) fn meet(&mut self, id: &MachineId, now: Instant) {
         if self.machines.contains_key(id) {
             return;
@@ -41,7 +41,7 @@ impl AgentCore {
         self.restand(id, now);
     }
 
-    /// Makes room: a machine that runs and that the timeline does not name can be met again.
+    /// Makes room: a running machine that the timeline does not name can be added again later.
     pub(super) fn forget_one(&mut self) -> bool {
         let timeline = self.receiver.saved().timeline.as_ref();
         let named: BTreeSet<&MachineId> = timeline

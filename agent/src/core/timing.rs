@@ -1,4 +1,4 @@
-//! What a driver can be asked for, and how often and how long everything may take.
+//! The commands for a driver, and periods and time limits.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,13 +26,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often things happen and how long they may take. Values outside 10 ms to one day are brought
-/// to that.
+/// Periods and time limits. Values outside 10 ms to one day are clamped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// How often a machine is read that does as wanted.
+    /// How often a machine in its wanted state is read.
     pub read_at_rest: Duration,
-    /// How often one is read that was told something and has not been seen to follow.
+    /// How often a machine is read that has not yet followed its last command.
     pub read_in_doubt: Duration,
     /// How long a machine has from the driver's answer until it must be asleep.
     pub follow_sleep: Duration,
@@ -64,8 +63,8 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Periods of zero would spin and endless ones overflow: everything is brought to between 10 ms
-    /// and a day.
+    /// Periods of zero would spin and endless ones overflow, so everything is clamped to 10 ms to
+    /// one day.
     pub(super) fn bounded(self) -> Self {
         let bound = |period: Duration| period.clamp(PERIOD_MIN, PERIOD_MAX);
         Self {

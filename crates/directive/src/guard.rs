@@ -1,6 +1,6 @@
 //! The time for schedules: the wall clock, guarded against steps.
 //!
-//! Schedules stand in wall time, and wall clocks are stepped: by a time server, or by hand. A step
+//! Schedules are in wall time, and wall clocks get stepped: by a time server, or by hand. A step
 //! must neither make a lowering late nor a raise early. So a lowering is due as soon as either
 //! clock says so, a raise only when both do, and while the two clocks disagree nothing is raised.
 //!
@@ -22,7 +22,7 @@ const SLEW: i32 = 10;
 /// Follows both clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WallGuard {
-    /// A time that has passed for certain, from a former life.
+    /// A time that has certainly passed, from a former process.
     floor: Option<Timestamp>,
     anchor: Option<Anchor>,
     /// The latest time given out while the clocks agreed.
@@ -52,9 +52,9 @@ pub struct GuardedTime {
 }
 
 impl WallGuard {
-    /// Begins after a restart, where a former life saw the time `seen`. A wall clock that is behind
-    /// it was stepped while the process was down. One that is ahead of it is believed, because
-    /// nobody knows how long that was.
+    /// Begins after a restart; a former process saw the time `seen`. A wall clock that is behind it
+    /// was stepped while the process was down. One that is ahead of it is believed, because nobody
+    /// knows how long that was.
     #[must_use]
     pub fn resume(seen: Option<Timestamp>) -> Self {
         Self { floor: seen, ..Self::default() }

@@ -1,9 +1,9 @@
-//! What Tieline's roles say to each other.
+//! The messages between Tieline's roles, and the rules for receiving them.
 //!
 //! The switchboard decides; proxies and agents execute. This crate holds the plain data that
 //! travels between them ([`Timeline`], [`Permit`], [`Report`]), the rules every receiver follows
-//! ([`Receiver`]), and the traits behind which the world hides ([`Link`], [`Actuator`], [`Meter`]).
-//! It does no IO: the in-process link is a pair of channels.
+//! ([`Receiver`]), and the traits for the outside world ([`Link`], [`Actuator`], [`Meter`]). It
+//! does no IO: the in-process link is a pair of channels.
 
 #![warn(missing_docs)]
 

@@ -1,8 +1,8 @@
-//! The seam between the switchboard and one receiver.
+//! The interface between the switchboard and one receiver.
 //!
-//! Downward travels *state* (the newest timeline, permit and list of sleepers: a receiver that was
-//! away misses nothing by reading only the latest); upward travel reports, which are repeated and
-//! so may be dropped when the switchboard is slow.
+//! *State* goes down (the newest timeline, permit and list of sleeping machines), so a receiver
+//! that was away misses nothing by reading only the latest. Reports go up; they are repeated, so
+//! they may be dropped when the switchboard is slow.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{MachineId, Permit, Report, Timeline};
 
-/// Everything the switchboard tells a receiver, as of now.
+/// Everything the switchboard tells a receiver, as of the latest change.
 #[derive(Debug, Clone, Default)]
 pub struct Downlink {
     /// The newest timeline.
     pub timeline: Option<Arc<Timeline>>,
-    /// The newest permit. None when there is none just now: one given earlier is taken back.
+    /// The newest permit. `None` withdraws one that was given earlier.
     pub permit: Option<Permit>,
     /// Machines that a device has confirmed to be asleep: their sessions need no work.
     pub asleep: Arc<BTreeSet<MachineId>>,
@@ -91,7 +91,7 @@ impl Link for InProcess {
 }
 
 impl Outlet {
-    /// Changes what the receiver is told; it sees the newest state only.
+    /// Changes the state for the receiver, which sees only the newest.
     pub fn update(&self, change: impl FnOnce(&mut Downlink)) {
         self.down.send_modify(change);
     }

@@ -1,4 +1,4 @@
-//! What measures power: the only proof that power is not used.
+//! Power meters: the only proof that power is not used.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub enum MeterError {
         /// What went wrong.
         why: String,
     },
-    /// What it says is no power: text, NaN, infinite.
+    /// Its answer is not a power: text, NaN, infinite.
     #[error("unreadable: {why}")]
     Unreadable {
         /// What was wrong with it.

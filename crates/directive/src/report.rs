@@ -1,4 +1,4 @@
-//! What receivers tell the switchboard, again and again: the inventory is made of these.
+//! What receivers report to the switchboard, repeatedly. The inventory is built from these reports.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GroupId, LeaseId, MachineId, Standing};
 
-/// The number of a timeline: a later epoch (switchboard life) or, within one, a later plan wins.
+/// The number of a timeline: a later epoch wins, and within one epoch a later plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation {
-    /// Counts lives of the ledger's holder.
+    /// Counts how often a switchboard has opened the ledger.
     pub epoch: u64,
     /// Counts plans within one epoch.
     pub generation: u64,
@@ -48,14 +48,14 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether the machine is to be brought off.
+    /// Whether the machine must go off.
     #[must_use]
     pub fn sheds(self) -> bool {
         self >= Self::Drain
     }
 }
 
-/// By what means a machine is taken off.
+/// How a machine is taken off.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -79,7 +79,7 @@ pub struct Step {
     pub action: Action,
     /// How they are taken off, if they are.
     pub means: Means,
-    /// The machines, in the order in which they are to be dealt with.
+    /// The machines, in the order in which they are commanded.
     pub machines: Vec<MachineId>,
     /// The lease this step serves, if one does.
     pub lease: Option<LeaseId>,
@@ -108,7 +108,8 @@ pub struct Timeline {
     pub horizon: Timestamp,
     /// The ledger's head when it was made.
     pub ledger_head: Option<LedgerHead>,
-    /// Steps in order of time; of two at the same time for one machine the later in the list holds.
+    /// Steps in order of time. If two are due at the same time for one machine, the later in the
+    /// list is valid.
     pub steps: Vec<Step>,
 }
 
@@ -150,7 +151,7 @@ impl Timeline {
 pub struct Permit {
     /// The timeline it is for.
     pub number: Generation,
-    /// Counts permits of one switchboard life, so that one is used once.
+    /// Counts permits within one epoch, so that each is used once.
     pub serial: u64,
     /// How long it lives on the receiver's monotonic clock, from arrival, in milliseconds: 5,000 to
     /// 120,000.

@@ -1,4 +1,4 @@
-//! Which status and which [`ErrorView`] a refusal becomes.
+//! Maps refusals to a status and an [`ErrorView`].
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -1,5 +1,5 @@
-//! What the events add up to. The same events always give the same state: a restart takes up where
-//! they stop.
+//! The state that follows from the events. The same events always give the same state, so a restart
+//! continues where they stop.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct Origin {
     pub digest: String,
 }
 
-/// A lease and what became of it.
+/// A lease and its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     pub lease: Lease,
@@ -31,9 +31,9 @@ pub struct Standing {
     pub committed_at: Timestamp,
     /// How far it has come.
     pub phase: Phase,
-    /// Whether it rests on something that proves nothing.
+    /// Whether it relies on machines that can only be starved.
     pub unverified: bool,
-    /// What was not kept.
+    /// Its breaches.
     pub breaches: Vec<Breach>,
     /// When its power was first proven free.
     pub proven_at: Option<Timestamp>,
@@ -44,11 +44,11 @@ pub struct Standing {
 /// The fold over all events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LedgerState {
-    /// Lives of the ledger's holders.
+    /// How often a switchboard has opened the ledger.
     pub epoch: u64,
     /// Leases by name; of the closed ones the newest.
     pub leases: BTreeMap<LeaseId, Standing>,
-    /// Leases ever committed: names that are made up count from it.
+    /// Number of leases ever committed, from which generated names count.
     pub committed: u64,
     /// What the last plan chose.
     pub selection: Selection,
@@ -118,8 +118,8 @@ impl LedgerState {
             Event::Unverified { lease, .. } => self.standing(lease)?.unverified = true,
             Event::Breached { lease, breach, .. } => {
                 let breaches = &mut self.standing(lease)?.breaches;
-                // A promise that is never kept must not grow without end here; the ledger has all
-                // of them.
+                // Breaches of one lease must not grow without bound here; the ledger has all of
+                // them.
                 if breaches.len() < 100 {
                     breaches.push(breach.clone());
                 }

@@ -1,5 +1,5 @@
-//! The one thread that writes the ledger. What waits when it comes round goes into one commit, so
-//! that many answers share one sync of the disk.
+//! The one thread that writes the ledger. All waiting batches go into one commit, so that many
+//! answers share one sync of the disk.
 
 use std::thread::JoinHandle;
 
@@ -32,7 +32,7 @@ struct Batch {
     done: oneshot::Sender<Result<Head, WriteError>>,
 }
 
-/// A handle to the writing thread. It ends, and lets the ledger go, when the handle is dropped.
+/// A handle to the writing thread. When it is dropped, the thread ends and releases the ledger.
 #[derive(Debug)]
 pub struct LedgerWriter {
     batches: mpsc::Sender<Batch>,
@@ -62,7 +62,7 @@ impl LedgerWriter {
                 mpsc::error::TrySendError::Full(batch) => (batch, WriteError::Busy),
                 mpsc::error::TrySendError::Closed(batch) => (batch, WriteError::Closed),
             };
-            // Nobody waits for it any more only if the caller gave up.
+            // The receiver is gone only if the caller gave up.
             drop(batch.done.send(Err(error)));
         }
         answer
