@@ -16,6 +16,7 @@ mod failover;
 mod harness;
 mod hostile;
 mod hostile_pools;
+mod init;
 mod lease;
 mod links;
 mod metrics;

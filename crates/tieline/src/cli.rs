@@ -42,6 +42,9 @@ pub enum Command {
     /// no --connect the tool measures itself.
     #[command(after_help = BENCH_EXIT_CODES)]
     Bench(Box<Bench>),
+    /// Write a configuration and a policy that work at once, with comments on what to change next.
+    /// Existing files are never overwritten.
+    Init(Init),
     /// Read the configuration and the policy it names, or a policy alone, report every mistake and
     /// warning, and exit: 0 without mistakes, 78 with some.
     Check {
@@ -126,6 +129,26 @@ pub struct ConfigFile {
         env = "TIELINE_CONFIG"
     )]
     pub config: PathBuf,
+}
+
+/// What a new site begins with.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The pool to mine at: stratum+tcp://HOST:PORT or HOST:PORT, or stratum+ssl://HOST:PORT by TLS.
+    #[arg(long, value_name = "URL")]
+    pub pool: String,
+    /// Who you are at the pool: the account, often with a name for the site (`account.site`).
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// The site's name, for people.
+    #[arg(long, value_name = "NAME", default_value = "site")]
+    pub site: String,
+    /// The folder for tieline.toml and policy.toml; it is made if it is missing.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Where miners connect.
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = crate::init::LISTEN)]
+    pub listen: SocketAddr,
 }
 
 /// How a long list is shown.

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod drivers;
 pub mod failure;
 pub mod files;
+pub mod init;
 pub mod lease;
 pub mod ledger;
 pub mod list;

@@ -24,6 +24,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Run { config } => tieline::run::run(&config.config),
         Command::Demo(demo) => tieline::demo::demo(&demo),
         Command::Bench(bench) => tieline::bench::bench(&bench),
+        Command::Init(options) => tieline::init::init(&options),
         Command::Check { file, config, json } => {
             tieline::check::check(&file.unwrap_or(config.config), json)
         }

@@ -1,0 +1,183 @@
+//! `tieline init`: a configuration and a policy that work at once, for a site that nobody has
+//! described yet. The policy lets every machine run and can promise nothing; what is invented in it
+//! says so.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use daemon::settings::{Document, Mistake};
+use tempfile::NamedTempFile;
+
+use crate::cli::Init;
+use crate::failure::Failure;
+use crate::settings::Settings;
+
+/// Writes `tieline.toml` and `policy.toml`.
+///
+/// # Errors
+/// [`Failure::Usage`] when an option cannot be used; [`Failure::Runtime`] when one of the files
+/// exists or cannot be written. Nothing is written then.
+pub fn init(options: &Init) -> Result<(), Failure> {
+    let zone = jiff::tz::TimeZone::system();
+    let texts = Texts::new(options, zone.iana_name().unwrap_or("UTC"));
+    texts.check(&options.dir)?;
+    let [config, policy] = write(&options.dir, &texts)?;
+    println!("wrote {}", config.display());
+    println!("wrote {}", policy.display());
+    println!();
+    println!("next:");
+    println!("  tieline check -c {}", config.display());
+    println!("  tieline run -c {}", config.display());
+    println!();
+    let port = options.listen.port();
+    println!("Miners connect to stratum+tcp://<this machine>:{port}. The figures of the site in");
+    println!("{} are invented: it says what to replace.", policy.display());
+    Ok(())
+}
+
+/// What the two files say.
+struct Texts {
+    config: String,
+    policy: String,
+}
+
+impl Texts {
+    fn new(options: &Init, zone: &str) -> Self {
+        let port = options.listen.port().to_string();
+        let [listen, pool, user, site] =
+            [&options.listen.to_string(), &options.pool, &options.user, &options.site]
+                .map(|text| quoted(text));
+        let machines = underscored(MACHINES);
+        let limit = underscored(MACHINES * 7 / 2);
+        let config = fill(
+            include_str!("init/tieline.toml.in"),
+            &[("PORT", &port), ("LISTEN", &listen), ("POOL", &pool), ("USER", &user)],
+        );
+        let policy = fill(
+            include_str!("init/policy.toml.in"),
+            &[("SITE", &site), ("ZONE", &quoted(zone)), ("MACHINES", &machines), ("LIMIT", &limit)],
+        );
+        Self { config, policy }
+    }
+
+    /// Reads both as `tieline check` does. A mistake stands where an option was put in.
+    fn check(&self, dir: &Path) -> Result<(), Failure> {
+        let name = |file: &str| dir.join(file).display().to_string();
+        let mut mistakes: Vec<Mistake> = Vec::new();
+        match Document::parse(&name(CONFIG), &self.config) {
+            Ok(document) => {
+                let (settings, _) = Settings::read(&document);
+                mistakes.extend(
+                    document.conclude(settings).err().iter().flat_map(|all| all.list()).cloned(),
+                );
+            }
+            Err(all) => mistakes.extend_from_slice(all.list()),
+        }
+        let policy = switchboard::policy::parse(&self.policy, &name(POLICY));
+        mistakes.extend(policy.err().iter().flat_map(|all| all.list()).cloned());
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = mistakes.iter().map(said_of_option).collect();
+        Err(Failure::Usage(lines.join("\n")))
+    }
+}
+
+/// A mistake in the words of the command line.
+fn said_of_option(mistake: &Mistake) -> String {
+    let option = match mistake.key.as_str() {
+        "target[0].url" => "--pool",
+        "target[0].user_identity" => "--user",
+        "server[0].listen" => "--listen",
+        "site.name" => "--site",
+        _ => return mistake.to_string(),
+    };
+    format!("{option}: {}", mistake.message)
+}
+
+/// Writes both files, or none: neither may exist, and both are complete before the first has its
+/// name.
+fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
+    let paths = [CONFIG, POLICY].map(|file| dir.join(file));
+    for path in &paths {
+        if path.symlink_metadata().is_ok() {
+            anyhow::bail!("{} exists; nothing was written", path.display());
+        }
+    }
+    std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    let config = prepare(dir, &texts.config)?;
+    let policy = prepare(dir, &texts.policy)?;
+    let [config_path, policy_path] = &paths;
+    name(policy, policy_path)?;
+    if let Err(failure) = name(config, config_path) {
+        // Somebody else was faster: our half alone would be of no use.
+        std::fs::remove_file(policy_path)
+            .with_context(|| format!("failed to remove {}", policy_path.display()))?;
+        return Err(failure);
+    }
+    Ok(paths)
+}
+
+/// A complete file without a name of its own.
+fn prepare(dir: &Path, text: &str) -> anyhow::Result<NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let failed = || format!("failed to write in {}", dir.display());
+    let readable = std::fs::Permissions::from_mode(0o644);
+    let mut file =
+        tempfile::Builder::new().permissions(readable).tempfile_in(dir).with_context(failed)?;
+    file.write_all(text.as_bytes()).with_context(failed)?;
+    file.as_file().sync_all().with_context(failed)?;
+    Ok(file)
+}
+
+fn name(file: NamedTempFile, path: &Path) -> anyhow::Result<()> {
+    file.persist_noclobber(path)
+        .map(drop)
+        .map_err(|failure| failure.error)
+        .with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Puts values in place of `@NAME@`.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    // Every other part stands between two `@`.
+    let parts = template.split('@').enumerate().map(|(index, part)| {
+        let value = values.iter().find(|(name, _)| *name == part).map(|(_, value)| *value);
+        if index % 2 == 0 { part } else { value.expect("the templates name only these values") }
+    });
+    parts.collect()
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// `10_000`.
+fn underscored(number: u32) -> String {
+    let (thousands, rest) = (number / 1000, number % 1000);
+    if thousands == 0 { rest.to_string() } else { format!("{thousands}_{rest:03}") }
+}
+
+const CONFIG: &str = "tieline.toml";
+const POLICY: &str = "policy.toml";
+
+/// As many as a proxy lets in unless `sessions_max` says otherwise.
+const MACHINES: u32 = 10_000;
+
+/// Where miners connect unless `--listen` says otherwise.
+pub(crate) const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 3333);
+
+#[cfg(test)]
+mod tests;
