@@ -1,19 +1,30 @@
 //! One lease's way from being planned to being over, as a pure state machine: evidence in, moves
 //! out. A flag that stands is never taken back. Where evidence comes from is left to
 //! [`crate::core`].
+//!
+//! A lease is proven by its feeds' meters and nothing else. What devices say decides only how long
+//! the proof waits for them: one that does not answer leaves the lease *unconfirmed*, not breached.
+
+mod evidence;
+mod reason;
 
 use std::time::{Duration, Instant};
 
-use directive::{FeedId, Watts};
+use directive::Watts;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::lease::Lease;
+pub use evidence::{Evidence, Figure, Held};
+
+use crate::lease::{Lease, later};
+use crate::words::{Named, when};
 
 /// How far a lease's power has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Committed; no plan that every receiver holds frees its power yet.
     #[default]
     Planned,
     /// Every receiver holds the timeline that frees its power.
@@ -53,6 +64,12 @@ impl Phase {
             Self::Closed => "closed",
         }
     }
+
+    /// Whether its power counts as proven.
+    #[must_use]
+    pub fn is_proven(self) -> bool {
+        matches!(self, Self::Proven | Self::Active)
+    }
 }
 
 /// A promise that was not kept: it stays on record.
@@ -60,6 +77,9 @@ impl Phase {
 pub struct Breach {
     /// When it was found.
     pub at: Timestamp,
+    /// Since when the power was missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Watts missing; all that was promised where nothing was measured.
     pub missing: Watts,
     /// Whether that was measured.
@@ -67,90 +87,12 @@ pub struct Breach {
     pub why: String,
 }
 
-/// What one feed shows against what it must keep free.
+/// Machines of a proven lease whose devices do not say that they are down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figure {
-    pub feed: FeedId,
-    /// Headroom that its meter proves.
-    pub headroom: Option<Watts>,
-    /// What is committed here and below, this lease included.
-    pub needed: Watts,
-    /// What active tenants without a meter may draw: headroom is estimated low by at most this
-    /// much.
-    #[serde(default)]
-    pub unmetered: Watts,
-}
-
-impl Figure {
-    /// Watts that are not proven to be free, as far as is known.
-    #[must_use]
-    pub fn missing(&self) -> Option<Watts> {
-        self.headroom.map(|headroom| self.needed.saturating_sub(headroom))
-    }
-
-    /// Watts that are missing for certain, even if tenants without a meter draw all they may.
-    #[must_use]
-    pub fn surely_missing(&self) -> Option<Watts> {
-        self.headroom.map(|headroom| self.needed.saturating_sub(headroom + self.unmetered))
-    }
-}
-
-impl std::fmt::Display for Figure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.headroom {
-            Some(headroom) => {
-                write!(f, "{}: headroom {headroom}, needed {}", self.feed, self.needed)
-            }
-            None => write!(f, "{}: not measured, needed {}", self.feed, self.needed),
-        }
-    }
-}
-
-/// What is known about a lease's power at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// Every live receiver holds the timeline that frees it.
-    pub acked: bool,
-    /// The first machine is due to go, or none needs to and the time of proof has come.
-    pub due: bool,
-    /// Every machine that a device takes off is confirmed down, those replaced for disobedience
-    /// aside.
-    pub confirmed: bool,
-    /// Some machine of it is only starved.
-    pub starved: bool,
-    /// The lease's feed has a meter.
-    pub metered: bool,
-    /// The feeds on its path that have meters, bottom-up.
-    pub figures: Vec<Figure>,
-    /// No machine is held for it any more, and those that were mine again.
-    pub released: bool,
-    /// The wall clock was stepped: nothing is over by its word.
-    pub doubtful: bool,
-}
-
-impl Evidence {
-    fn free(&self) -> bool {
-        self.metered
-            && !self.figures.is_empty()
-            && self.figures.iter().all(|figure| figure.missing() == Some(Watts::ZERO))
-    }
-
-    /// The figure that lacks most, of those measured.
-    fn worst(&self) -> Option<(&Figure, Watts)> {
-        let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.missing()?)));
-        measured.max_by_key(|(_, missing)| *missing)
-    }
-
-    /// The figure that lacks most for certain, if one does.
-    fn short(&self) -> Option<(&Figure, Watts)> {
-        let measured =
-            self.figures.iter().filter_map(|figure| Some((figure, figure.surely_missing()?)));
-        measured.filter(|(_, missing)| *missing > Watts::ZERO).max_by_key(|(_, missing)| *missing)
-    }
-
-    fn measured(&self) -> bool {
-        !self.figures.is_empty() && self.figures.iter().all(|figure| figure.headroom.is_some())
-    }
+pub struct Unconfirmed {
+    pub since: Timestamp,
+    #[serde(flatten)]
+    pub machines: Named,
 }
 
 /// What happened to a commitment.
@@ -165,30 +107,58 @@ pub enum Happening {
     Unverified {
         why: String,
     },
+    /// The meters prove it, and some devices do not confirm it.
+    Unconfirmed(Unconfirmed),
+    /// Every device confirms it again.
+    Confirmed,
     /// The promise is not kept.
     Breached(Breach),
 }
 
-/// Where a lease stands. `phase` and the flags live in the ledger; the two clocks begin anew after
-/// a restart.
+/// What a policy says about proof.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// How long headroom must hold.
+    pub prove_for: Duration,
+    /// How long a shortage may show that is only two meters read at different moments.
+    pub settle: Duration,
+    /// How long a device may be silent before that is worth a record.
+    pub silence: Duration,
+    /// Where people read times.
+    pub zone: TimeZone,
+}
+
+/// Where a lease stands. `phase` and the flags live in the ledger; the clocks begin anew after a
+/// restart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Commitment {
     /// How far it has come.
     pub phase: Phase,
     /// Whether it rests on something that proves nothing.
     pub unverified: bool,
+    /// Machines that do not confirm what the meters prove, as of now.
+    pub unconfirmed: Option<Unconfirmed>,
     /// What was not kept, first and later ones.
     pub breaches: Vec<Breach>,
     /// When its power was first proven free.
     pub proven_at: Option<Timestamp>,
     free_since: Option<Instant>,
-    short_since: Option<Instant>,
+    short_since: Option<(Instant, Timestamp)>,
+    silent_since: Option<(Instant, Timestamp)>,
+    /// Since when the plan cannot free enough.
+    uncovered_since: Option<Instant>,
     /// Whether the present shortage is on record.
     reported: bool,
 }
 
 /// Breaches kept per lease; after that only the ledger has them.
 const BREACHES: usize = 100;
+/// A lease that was armed steps back when the plan has been short for this long: after a restart
+/// the miners need about so long to be seen again.
+const STEP_BACK_AFTER: Duration = Duration::from_mins(1);
+/// A lease whose machines do not come back is closed this long after its end, with their names on
+/// record.
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
 impl Commitment {
     /// Takes up what the ledger says.
@@ -196,11 +166,12 @@ impl Commitment {
     pub fn restore(
         phase: Phase,
         unverified: bool,
+        unconfirmed: Option<Unconfirmed>,
         breaches: Vec<Breach>,
         proven_at: Option<Timestamp>,
     ) -> Self {
         let reported = !breaches.is_empty() && phase < Phase::Proven;
-        Self { phase, unverified, breaches, proven_at, reported, ..Self::default() }
+        Self { phase, unverified, unconfirmed, breaches, proven_at, reported, ..Self::default() }
     }
 
     /// Whether it is over.
@@ -209,37 +180,25 @@ impl Commitment {
         self.phase == Phase::Closed
     }
 
-    /// Judges the evidence and moves on as far as it carries. `prove_for` is how long headroom must
-    /// hold, `settle` how long a shortage may show that is only two meters read at different
-    /// moments.
+    /// Judges the evidence and moves on as far as it carries.
     pub fn advance(
         &mut self,
         lease: &Lease,
         evidence: &Evidence,
-        (prove_for, settle): (Duration, Duration),
+        terms: &Terms,
         wall: Timestamp,
         now: Instant,
     ) -> Vec<Happening> {
         let mut happenings = Vec::new();
-        let free = evidence.free() && evidence.confirmed;
-        self.free_since = if free { self.free_since.or(Some(now)) } else { None };
-        let held_free =
-            self.free_since.is_some_and(|since| now.saturating_duration_since(since) >= prove_for);
-        let short = evidence.short();
-        self.short_since = short.and(self.short_since.or(Some(now)));
-        let held_short =
-            self.short_since.is_some_and(|since| now.saturating_duration_since(since) >= settle);
+        self.watch(evidence, wall, now);
         // A missed deadline is one record until the proof has come; a later shortage is another.
-        if short.is_none()
-            && evidence.measured()
-            && matches!(self.phase, Phase::Proven | Phase::Active)
-        {
+        if self.short_since.is_none() && evidence.is_measured() && self.phase.is_proven() {
             self.reported = false;
         }
         if evidence.starved && !self.unverified && self.phase < Phase::Releasing {
             self.flag_unverified("machines are only starved of work".to_owned(), &mut happenings);
         }
-        while let Some((to, why)) = self.next(lease, evidence, held_free, held_short, wall) {
+        while let Some((to, why)) = self.next(lease, evidence, terms, wall, now) {
             if to == Phase::Active && self.phase != Phase::Proven && !self.unverified {
                 self.flag_unverified(
                     "not proven at its start, which the tenant accepts".to_owned(),
@@ -252,48 +211,108 @@ impl Commitment {
             }
             self.phase = to;
         }
-        self.judge(lease, evidence, held_short, wall, &mut happenings);
+        let just_proven =
+            happenings.iter().any(|h| matches!(h, Happening::Moved { to: Phase::Proven, .. }));
+        self.confirm(evidence, terms, just_proven, now, &mut happenings);
+        self.judge(lease, evidence, terms, wall, now, &mut happenings);
         happenings
+    }
+
+    /// Keeps the clocks of what lasts.
+    fn watch(&mut self, evidence: &Evidence, wall: Timestamp, now: Instant) {
+        self.free_since = evidence.is_free().then(|| self.free_since.unwrap_or(now));
+        self.short_since = evidence.surely_short().map(|_| self.short_since.unwrap_or((now, wall)));
+        let silent = !evidence.unconfirmed.is_empty();
+        self.silent_since = silent.then(|| self.silent_since.unwrap_or((now, wall)));
+        self.uncovered_since = evidence.short.as_ref().map(|_| self.uncovered_since.unwrap_or(now));
+    }
+
+    fn is_held_free(&self, terms: &Terms, now: Instant) -> bool {
+        self.free_since.is_some_and(|since| lasted(since, now) >= terms.prove_for)
+    }
+
+    fn is_held_short(&self, terms: &Terms, now: Instant) -> bool {
+        self.short_since.is_some_and(|(since, _)| lasted(since, now) >= terms.settle)
     }
 
     fn next(
         &self,
         lease: &Lease,
         evidence: &Evidence,
-        held_free: bool,
-        held_short: bool,
+        terms: &Terms,
         wall: Timestamp,
+        now: Instant,
     ) -> Option<(Phase, String)> {
-        let over = wall >= lease.ends();
+        let over = wall >= lease.ends() && !evidence.doubtful;
+        // Devices have until the lease must be proven; then the meters' word alone counts.
+        let decided = evidence.under_way == 0 || wall >= lease.reserved_from();
+        let proven = self.is_held_free(terms, now) && decided;
+        let beyond = evidence.in_plan_from.is_some();
+        let short = self.uncovered_since.is_some_and(|since| lasted(since, now) >= STEP_BACK_AFTER);
         match self.phase {
             Phase::Closed => None,
-            Phase::Releasing => {
-                evidence.released.then(|| (Phase::Closed, "every machine is back".to_owned()))
-            }
-            _ if over && !evidence.doubtful => {
+            Phase::Releasing => released(lease, evidence, wall).map(|why| (Phase::Closed, why)),
+            _ if over => {
                 let why = lease.cancelled_at.map_or_else(
-                    || format!("ended at {}", lease.end),
-                    |at| format!("cancelled at {at}"),
+                    || format!("ended at {}", when(lease.end, &terms.zone)),
+                    |at| format!("cancelled at {}", when(at, &terms.zone)),
                 );
                 Some((Phase::Releasing, why))
             }
-            Phase::Planned => evidence
-                .acked
-                .then(|| (Phase::Armed, "every receiver holds the timeline".to_owned())),
-            Phase::Armed if evidence.due => {
-                Some((Phase::Shedding, "the first step is due".to_owned()))
+            Phase::Planned | Phase::Armed if proven && wall >= lease.reserved_from() => {
+                Some((Phase::Proven, evidence.words()))
             }
-            Phase::Shedding if held_free => Some((Phase::Proven, words(evidence))),
+            Phase::Planned if evidence.is_covered() && evidence.is_held() => Some((
+                Phase::Armed,
+                "every receiver holds the steps that free its power".to_owned(),
+            )),
+            Phase::Planned if evidence.due && evidence.is_held() && !beyond => {
+                Some((Phase::Shedding, format!("due, and {}", reason::plan(evidence, terms)?)))
+            }
+            Phase::Armed if beyond || (short && !evidence.due) => {
+                Some((Phase::Planned, reason::plan(evidence, terms)?))
+            }
+            Phase::Armed if evidence.due => Some((Phase::Shedding, reason::due(evidence))),
+            Phase::Shedding if proven => Some((Phase::Proven, evidence.words())),
             Phase::Proven if wall >= lease.start => {
-                Some((Phase::Active, format!("started at {}", lease.start)))
+                Some((Phase::Active, format!("started at {}", when(lease.start, &terms.zone))))
             }
-            Phase::Proven if held_short => {
-                Some((Phase::Shedding, format!("headroom was lost: {}", words(evidence))))
+            Phase::Proven if self.is_held_short(terms, now) => {
+                Some((Phase::Shedding, format!("headroom was lost: {}", evidence.words())))
             }
             Phase::Armed | Phase::Shedding if lease.accept_unverified && wall >= lease.start => {
                 Some((Phase::Active, "started unverified, as accepted".to_owned()))
             }
-            Phase::Armed | Phase::Shedding | Phase::Proven | Phase::Active => None,
+            Phase::Planned | Phase::Armed | Phase::Shedding | Phase::Proven | Phase::Active => None,
+        }
+    }
+
+    /// Puts on record which machines do not confirm what the meters prove, and when all do again.
+    fn confirm(
+        &mut self,
+        evidence: &Evidence,
+        terms: &Terms,
+        just_proven: bool,
+        now: Instant,
+        happenings: &mut Vec<Happening>,
+    ) {
+        if !self.phase.is_proven() {
+            // What its machines do then is said otherwise: under way, or not back.
+            self.unconfirmed = None;
+            return;
+        }
+        match (&mut self.unconfirmed, self.silent_since) {
+            (Some(unconfirmed), Some(_)) => unconfirmed.machines.clone_from(&evidence.unconfirmed),
+            (Some(_), None) => {
+                self.unconfirmed = None;
+                happenings.push(Happening::Confirmed);
+            }
+            (None, Some((since, at))) if just_proven || lasted(since, now) >= terms.silence => {
+                let unconfirmed = Unconfirmed { since: at, machines: evidence.unconfirmed.clone() };
+                self.unconfirmed = Some(unconfirmed.clone());
+                happenings.push(Happening::Unconfirmed(unconfirmed));
+            }
+            (None, _) => {}
         }
     }
 
@@ -302,49 +321,64 @@ impl Commitment {
         &mut self,
         lease: &Lease,
         evidence: &Evidence,
-        held_short: bool,
+        terms: &Terms,
         wall: Timestamp,
+        now: Instant,
         happenings: &mut Vec<Happening>,
     ) {
         if self.reported || self.phase >= Phase::Releasing || wall < lease.reserved_from() {
             return;
         }
-        let worst = evidence.worst().filter(|(_, missing)| *missing > Watts::ZERO);
-        // While tenants draw, what no meter of theirs shows may be theirs: only what is missing for
-        // certain is a breach.
-        let worst = if self.phase == Phase::Active { evidence.short() } else { worst };
-        let breach = match (self.phase, worst) {
-            (Phase::Active, Some((figure, missing))) if held_short => Breach {
-                at: wall,
-                missing,
-                measured: true,
-                why: format!("headroom fell below what is committed at {figure}"),
-            },
-            (Phase::Active | Phase::Proven, _) => return,
-            (_, Some((figure, missing))) => Breach {
-                at: wall,
-                missing,
-                measured: true,
-                why: format!("not proven in time at {figure}"),
-            },
-            // What the tenant accepted not to be proven is no breach until a meter says so.
-            (_, None) if lease.accept_unverified => return,
-            (phase, None) => {
-                let why = format!("not proven in time: {}; {}", phase.as_str(), words(evidence));
-                let measured = evidence.free();
-                Breach {
-                    at: wall,
-                    missing: if measured { Watts::ZERO } else { lease.gross },
-                    measured,
-                    why,
-                }
+        let found = match self.phase {
+            // While tenants draw, what no meter of theirs shows may be theirs: only what is missing
+            // for certain is a breach.
+            Phase::Active => {
+                let short = evidence.surely_short().filter(|_| self.is_held_short(terms, now));
+                short.zip(self.short_since).map(|((figure, missing), (_, since))| {
+                    let why = format!("{figure} since {}", when(since, &terms.zone));
+                    (since, missing, true, why)
+                })
             }
+            Phase::Proven => None,
+            _ => self.missed(lease, evidence, terms),
         };
+        let Some((since, missing, measured, why)) = found else { return };
+        let breach = Breach { at: wall, since: Some(since), missing, measured, why };
         self.reported = true;
         if self.breaches.len() < BREACHES {
             self.breaches.push(breach.clone());
         }
         happenings.push(Happening::Breached(breach));
+    }
+
+    /// What is missing of a lease that should be proven by now: since when, how much, whether that
+    /// was measured, and in words.
+    fn missed(
+        &self,
+        lease: &Lease,
+        evidence: &Evidence,
+        terms: &Terms,
+    ) -> Option<(Timestamp, Watts, bool, String)> {
+        let since = lease.reserved_from();
+        let why = |what: &str| format!("not proven by {}: {what}", when(since, &terms.zone));
+        if let (Some(_), Some((_, lost))) = (self.proven_at, self.short_since) {
+            let since = lost.max(since);
+            let (figure, missing) = evidence.surely_short()?;
+            let why =
+                format!("lost after it was proven: {figure} since {}", when(since, &terms.zone));
+            return Some((since, missing, true, why));
+        }
+        if let Some((figure, missing)) = evidence.worst() {
+            // What was measured before does not show what a lease that ended then has left.
+            let shown = evidence.is_measured_since(since);
+            return shown.then(|| (since, missing, true, why(&figure.to_string())));
+        }
+        // What the tenant accepted not to be proven is no breach until a meter says so. And where
+        // the meters show it free, nothing is missing: it is proven as soon as that has held.
+        if lease.accept_unverified || evidence.is_free() {
+            return None;
+        }
+        Some((since, lease.gross, false, why(&evidence.words())))
     }
 
     fn flag_unverified(&mut self, why: String, happenings: &mut Vec<Happening>) {
@@ -353,17 +387,24 @@ impl Commitment {
     }
 }
 
-fn words(evidence: &Evidence) -> String {
-    if evidence.figures.is_empty() {
-        return "no feed on its path has a meter".to_owned();
+/// Why a lease that is over is closed, if it is to be.
+fn released(lease: &Lease, evidence: &Evidence, wall: Timestamp) -> Option<String> {
+    if evidence.off > 0 {
+        return None;
     }
-    let figures: Vec<String> = evidence.figures.iter().map(ToString::to_string).collect();
-    let confirmed = if evidence.confirmed {
-        "every machine confirmed down"
-    } else {
-        "not every machine confirmed down"
-    };
-    format!("{}; {confirmed}", figures.join("; "))
+    let missing = &evidence.not_back;
+    if missing.is_empty() {
+        return Some("every machine is back".to_owned());
+    }
+    let given_up = wall >= later(lease.ends(), GIVE_UP_AFTER) && !evidence.doubtful;
+    given_up.then(|| {
+        let hours = GIVE_UP_AFTER.as_secs() / 3600;
+        format!("{} not back after {hours} h: {}", missing.counted(), missing.names())
+    })
+}
+
+fn lasted(since: Instant, now: Instant) -> Duration {
+    now.saturating_duration_since(since)
 }
 
 #[cfg(test)]

@@ -103,11 +103,13 @@ pub struct Core {
     overdue: BTreeMap<MachineId, Chosen>,
     /// When this life began.
     began: Option<Instant>,
+    /// When the last input came.
+    at: Option<(Timestamp, Instant)>,
     plan: Option<Plan>,
     /// What leases and feeds lack, as of the plan.
     shortages: Shortages,
     number: Generation,
-    /// The number from which on each lease is in the plan.
+    /// The number of the first timeline that has each lease's steps as they are now, all of them.
     planned_in: BTreeMap<LeaseId, Generation>,
     next_edge: Option<Timestamp>,
     /// Whether something changed that the plan depends on.
@@ -155,6 +157,7 @@ impl Core {
             states: BTreeMap::new(),
             overdue: BTreeMap::new(),
             began: None,
+            at: None,
             plan: None,
             shortages: Shortages::default(),
             planned_in: BTreeMap::new(),
@@ -189,6 +192,7 @@ impl Core {
         self.began.get_or_insert(now);
         let time = self.guard.read(wall, now);
         let wall = time.later;
+        self.at = Some((wall, now));
         if time.stepped.is_some() != self.stepped {
             self.stepped = time.stepped.is_some();
             self.tally.clock_steps += u64::from(self.stepped);
@@ -265,8 +269,13 @@ impl Core {
         self.planned_in.retain(|lease, _| open.contains(lease));
         for standing in self.state.open() {
             self.commitments.entry(standing.lease.id.clone()).or_insert_with(|| {
-                let (phase, breaches) = (standing.phase, standing.breaches.clone());
-                Commitment::restore(phase, standing.unverified, breaches, standing.proven_at)
+                Commitment::restore(
+                    standing.phase,
+                    standing.unverified,
+                    standing.unconfirmed.clone(),
+                    standing.breaches.clone(),
+                    standing.proven_at,
+                )
             });
         }
         self.replan = true;
@@ -329,12 +338,28 @@ impl Core {
             outputs.timeline = Some(timeline);
             self.record_decision(&plan, wall);
         }
-        for lease in &self.leases {
-            self.planned_in.entry(lease.id.clone()).or_insert(self.number);
-        }
+        self.number_what_is_planned(&plan, &changes.machines);
         self.plan = Some(plan);
         self.find_shortages(wall);
         self.read_states(wall, now);
+    }
+
+    /// Notes from which timeline on each lease's steps are as `plan` has them, where `machines` have
+    /// other times than before. `plan` goes out under the present number.
+    fn number_what_is_planned(&mut self, plan: &Plan, machines: &[MachineId]) {
+        let mut changed: BTreeSet<&LeaseId> = BTreeSet::new();
+        for machine in machines {
+            let before = self.plan.as_ref().and_then(|plan| plan.selection.off.get(machine));
+            let periods = before.into_iter().chain(plan.selection.off.get(machine)).flatten();
+            changed.extend(periods.filter_map(|chosen| chosen.lease.as_ref()));
+        }
+        for lease in &self.leases {
+            if plan.reaches_from(&self.policy, lease).is_some() {
+                self.planned_in.remove(&lease.id);
+            } else if changed.contains(&lease.id) || !self.planned_in.contains_key(&lease.id) {
+                self.planned_in.insert(lease.id.clone(), self.number);
+            }
+        }
     }
 
     fn record_decision(&mut self, plan: &Plan, wall: Timestamp) {

@@ -176,6 +176,14 @@ pub struct Dispatch {
     pub power_usd_per_mwh: Option<f64>,
 }
 
+impl Dispatch {
+    /// The time from the last machine's being down until its power must be proven free.
+    #[must_use]
+    pub fn proof(&self) -> Duration {
+        self.settle.saturating_add(self.prove_for).saturating_add(self.margin)
+    }
+}
+
 /// How fast load may move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ramp {

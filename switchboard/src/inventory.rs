@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::admit::shed_time;
+use crate::commitment::Held;
 use crate::facility::Policy;
 use crate::lease::{Lease, later};
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
@@ -506,16 +507,20 @@ impl Inventory {
     /// Whether every receiver that still counts holds `number` or a newer timeline, and there is a
     /// proxy or agent to do what is planned: an agent where `devices` must be reached.
     #[must_use]
-    pub fn acked(&self, policy: &Policy, number: Generation, devices: bool, now: Instant) -> bool {
-        let mut live =
-            self.receivers.values().filter(|receiver| is_live(receiver, policy, now)).peekable();
-        let any = live.peek().is_some();
-        let mut agent = false;
-        let all = live.all(|receiver| {
+    pub fn held(&self, policy: &Policy, number: Generation, devices: bool, now: Instant) -> Held {
+        let live = self.receivers.values().filter(|receiver| is_live(receiver, policy, now));
+        let (mut any, mut agent, mut receivers) = (false, false, 0);
+        for receiver in live {
+            any = true;
             agent |= matches!(receiver.view, View::Agent { .. });
-            receiver.number.is_some_and(|have| have >= number)
-        });
-        any && all && (agent || !devices)
+            receivers += u32::from(receiver.number.is_none_or(|have| have < number));
+        }
+        match (any, agent || !devices, receivers) {
+            (false, ..) => Held::NoReceiver,
+            (_, false, _) => Held::NoAgent,
+            (_, _, 0) => Held::Everywhere,
+            (_, _, receivers) => Held::Behind { receivers, number },
+        }
     }
 
     /// The receivers, for people.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::admit::Line;
-use crate::commitment::{Breach, Figure, Phase};
+use crate::commitment::{Breach, Figure, Phase, Unconfirmed};
 use crate::lease::Lease;
 use crate::plan::{Deficit, Selection};
 
@@ -33,6 +33,9 @@ pub enum Event {
     LeaseCommitted {
         lease: Lease,
         arithmetic: Vec<Line>,
+        /// When shedding must begin at the latest, by the arithmetic of admission.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        latest_safe_start: Option<Timestamp>,
         /// The request it came from, where the client gave it a key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
@@ -71,6 +74,10 @@ pub enum Event {
     },
     /// A lease rests on something that proves nothing.
     Unverified { lease: LeaseId, why: String },
+    /// The meters prove a lease's power free, and some of its machines' devices do not confirm it.
+    Unconfirmed { lease: LeaseId, unconfirmed: Unconfirmed },
+    /// Every device confirms it again.
+    Confirmed { lease: LeaseId },
     /// A promise was not kept.
     Breached {
         lease: LeaseId,
@@ -106,6 +113,8 @@ impl Event {
             Self::Decided { .. } => "decided",
             Self::CommitmentMoved { .. } => "commitment_moved",
             Self::Unverified { .. } => "unverified",
+            Self::Unconfirmed { .. } => "unconfirmed",
+            Self::Confirmed { .. } => "confirmed",
             Self::Breached { .. } => "breached",
             Self::PolicyLoaded { .. } => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",

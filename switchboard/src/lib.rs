@@ -20,6 +20,7 @@ pub mod reconcile;
 mod shortage;
 mod tree;
 pub mod view;
+pub mod words;
 
 pub use reconcile::{Handle, Stopped, Switchboard};
 pub use tree::Population;

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admit::Lead;
 use crate::facility::Policy;
-use crate::lease::{Lease, later};
+use crate::lease::{Lease, earlier, later};
 use crate::tree::{Population, Tree};
 
 /// The machines that can be chosen, by the policy's groups, and how many must be counted.
@@ -195,6 +195,8 @@ pub struct LeasePlan {
     pub lead: Lead,
     /// When it must have begun at the latest.
     pub latest_safe_start: Timestamp,
+    /// When the last of its machines goes, or the proof begins where none must.
+    pub last_step: Timestamp,
 }
 
 /// Everything that is to happen until the horizon.
@@ -211,6 +213,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Room by feed and interval.
     pub rooms: Vec<Room>,
+    /// What happens for each lease that the plan looks at: those that need machines before its
+    /// horizon, or soon after.
     pub leases: BTreeMap<LeaseId, LeasePlan>,
     /// Feeds that stay short.
     pub deficits: Vec<Deficit>,
@@ -231,8 +235,13 @@ pub fn plan(
     let mut held = held.clone();
     held.age(policy, now);
     let horizon = horizon(policy, now);
-    let mut swept = sweep::sweep(&tree, leases, fleet, &held, now, horizon);
-    let timed = schedule::schedule(policy, leases, &mut swept, now, horizon);
+    let reach = sweep::reach(&tree, fleet, horizon);
+    let mut swept = sweep::sweep(&tree, leases, fleet, &held, now, (horizon, reach));
+    let planned: Vec<&Lease> = leases
+        .iter()
+        .filter(|lease| now < lease.ends() && lease.reserved_from() <= reach)
+        .collect();
+    let timed = schedule::schedule(policy, &planned, &mut swept, now, horizon);
     let steps = steps::steps(policy, leases, &swept, &timed.fallback, horizon);
     Plan {
         made_at: now,
@@ -251,11 +260,27 @@ pub fn plan(
 /// few new plans.
 #[must_use]
 pub fn horizon(policy: &Policy, now: Timestamp) -> Timestamp {
-    let reach = i64::try_from(policy.failsafe.plan_horizon.as_secs()).unwrap_or(i64::MAX).max(60);
-    let grain = (reach / 16).max(1);
+    let (reach, grain) = steps_of_horizon(policy);
     let from = now.as_second().div_euclid(grain).saturating_mul(grain);
     let to = from.saturating_add(reach).saturating_add(grain);
     Timestamp::from_second(to).unwrap_or(Timestamp::MAX)
+}
+
+/// From when on plans reach to `at`.
+#[must_use]
+pub fn reaches(policy: &Policy, at: Timestamp) -> Timestamp {
+    let (reach, grain) = steps_of_horizon(policy);
+    // A horizon is a whole second.
+    let at = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
+    let from = at.saturating_sub(reach).saturating_sub(grain);
+    let step = from.div_euclid(grain) + i64::from(from.rem_euclid(grain) > 0);
+    Timestamp::from_second(step.saturating_mul(grain)).unwrap_or(Timestamp::MIN)
+}
+
+/// How far plans reach at least, and by how much their horizon moves at once, in seconds.
+fn steps_of_horizon(policy: &Policy) -> (i64, i64) {
+    let reach = i64::try_from(policy.failsafe.plan_horizon.as_secs()).unwrap_or(i64::MAX).max(60);
+    (reach, (reach / 16).max(1))
 }
 
 /// What a newer plan changes.
@@ -328,6 +353,17 @@ impl Plan {
         }
         hash.update(self.horizon.to_string());
         const_hex::encode(hash.finalize())
+    }
+
+    /// When the plan has all steps of `lease`, if it does not yet.
+    #[must_use]
+    pub fn reaches_from(&self, policy: &Policy, lease: &Lease) -> Option<Timestamp> {
+        let last = self.leases.get(&lease.id).map_or_else(
+            // Nobody has looked yet how many machines it takes: the last goes no later than this.
+            || earlier(lease.reserved_from(), policy.dispatch.proof()),
+            |plan| plan.last_step,
+        );
+        (last > self.horizon).then(|| reaches(policy, last))
     }
 
     /// When the plan next takes something off or gives it back, after `now`.

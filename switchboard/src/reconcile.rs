@@ -279,6 +279,11 @@ fn log(entry: &Entry) {
             warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached");
         }
         Event::Unverified { lease, why } => warn!(%lease, why, "lease unverified"),
+        Event::Unconfirmed { lease, unconfirmed } => {
+            let (machines, names) = (unconfirmed.machines.count, unconfirmed.machines.names());
+            warn!(%lease, machines, names, "lease unconfirmed: devices do not answer");
+        }
+        Event::Confirmed { lease } => info!(%lease, "lease confirmed: every device answers"),
         Event::LeaseCommitted { lease, .. } => {
             info!(lease = %lease.id, gross = %lease.gross, feed = %lease.feed, "lease committing");
         }

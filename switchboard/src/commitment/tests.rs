@@ -1,7 +1,17 @@
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::fixture::{at, lease, origin};
+use crate::view::Shortage;
 
-const WAITS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+fn terms() -> Terms {
+    Terms {
+        prove_for: Duration::from_secs(5),
+        settle: Duration::from_secs(10),
+        silence: Duration::from_secs(15),
+        zone: TimeZone::UTC,
+    }
+}
 
 fn evidence(headroom: Option<i64>) -> Evidence {
     let figure = Figure {
@@ -9,11 +19,11 @@ fn evidence(headroom: Option<i64>) -> Evidence {
         headroom: headroom.map(Watts),
         needed: Watts(20_000),
         unmetered: Watts::ZERO,
+        taken_at: None,
     };
     Evidence {
-        acked: true,
+        held: Held::Everywhere,
         due: true,
-        confirmed: true,
         metered: true,
         figures: vec![figure],
         ..Evidence::default()
@@ -33,7 +43,8 @@ impl Run {
 
     fn step(&mut self, secs: i64, evidence: &Evidence) -> Vec<Happening> {
         let now = self.origin + Duration::from_secs(u64::try_from(secs).unwrap());
-        self.commitment.advance(&self.lease, evidence, WAITS, at(secs), now)
+        let evidence = Evidence { at: at(secs), ..evidence.clone() };
+        self.commitment.advance(&self.lease, &evidence, &terms(), at(secs), now)
     }
 }
 
@@ -49,9 +60,11 @@ fn headroom_must_hold_before_it_is_proven() {
     assert_eq!((run.commitment.phase, run.commitment.proven_at), (Phase::Proven, Some(at(106))));
     run.step(1000, &evidence(Some(20_000)));
     assert_eq!(run.commitment.phase, Phase::Active);
-    run.step(2000, &evidence(Some(20_000)));
-    assert_eq!(run.commitment.phase, Phase::Releasing);
-    run.step(2100, &Evidence { released: true, ..evidence(Some(20_000)) });
+    for secs in [2000, 2050] {
+        run.step(secs, &Evidence { off: 1, ..evidence(Some(20_000)) });
+        assert_eq!(run.commitment.phase, Phase::Releasing);
+    }
+    run.step(2100, &evidence(Some(20_000)));
     assert!(run.commitment.is_closed());
     assert!(run.commitment.breaches.is_empty() && !run.commitment.unverified);
 }
@@ -73,13 +86,194 @@ fn a_meter_that_says_nothing_proves_nothing_and_a_missed_deadline_stays_on_recor
     assert_eq!(run.commitment.breaches.len(), 1, "never erased");
 }
 
+fn some(names: &[&str]) -> Named {
+    let mut named = Named::default();
+    names.iter().for_each(|name| named.add(&(*name).into()));
+    named
+}
+
+fn silent(headroom: i64, names: &[&str]) -> Evidence {
+    Evidence { unconfirmed: some(names), ..evidence(Some(headroom)) }
+}
+
 #[test]
-fn machines_that_are_not_confirmed_prevent_the_proof() {
+fn machines_on_their_way_are_waited_for_until_the_proof_is_due() {
     let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
-    for secs in 100..200 {
-        run.step(secs, &Evidence { confirmed: false, ..evidence(Some(30_000)) });
+    for secs in [100, 200, 939] {
+        run.step(secs, &Evidence { under_way: 1, ..evidence(Some(30_000)) });
+        assert_eq!(run.commitment.phase, Phase::Shedding);
     }
+    run.step(940, &Evidence { under_way: 1, ..evidence(Some(30_000)) });
+    assert_eq!(run.commitment.phase, Phase::Proven, "the meter has shown it for long enough");
+    assert_eq!((&run.commitment.breaches[..], &run.commitment.unconfirmed), (&[][..], &None));
+}
+
+#[test]
+fn a_silent_device_leaves_a_lease_unconfirmed_and_not_breached() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    run.step(100, &silent(20_000, &["m.033"]));
+    let happenings = run.step(105, &silent(20_000, &["m.033"]));
+    let flagged = Unconfirmed { since: at(100), machines: some(&["m.033"]) };
+    assert!(
+        matches!(&happenings[..], [Happening::Moved { to: Phase::Proven, .. }, Happening::Unconfirmed(flag)] if *flag == flagged),
+        "{happenings:?}"
+    );
+    run.step(1000, &silent(20_000, &["m.033"]));
+    assert_eq!(
+        (run.commitment.phase, &run.commitment.unconfirmed),
+        (Phase::Active, &Some(flagged))
+    );
+    assert_eq!(run.step(1100, &evidence(Some(20_000))), [Happening::Confirmed]);
+    assert_eq!((&run.commitment.unconfirmed, &run.commitment.breaches[..]), (&None, &[][..]));
+    // A device that falls silent later is on record when that lasts.
+    assert_eq!(run.step(1200, &silent(20_000, &["m.001"])), []);
+    assert_eq!(run.step(1214, &silent(20_000, &["m.001"])), []);
+    let happenings = run.step(1215, &silent(20_000, &["m.001", "m.002"]));
+    assert!(
+        matches!(&happenings[..], [Happening::Unconfirmed(flag)] if flag.since == at(1200) && flag.machines.count == 2)
+    );
+    run.step(2000, &silent(20_000, &["m.001", "m.002"]));
+    assert_eq!(run.commitment.unconfirmed, None, "from here on it is whether they come back");
+}
+
+#[test]
+fn whatever_devices_say_the_meter_decides() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    run.step(100, &silent(17_000, &["m.033"]));
+    run.step(939, &silent(17_000, &["m.033"]));
     assert_eq!(run.commitment.phase, Phase::Shedding);
+    let happenings = run.step(940, &silent(17_000, &["m.033"]));
+    assert!(
+        matches!(&happenings[..], [Happening::Breached(breach)] if breach.missing == Watts(3000)
+            && breach.why == "not proven by 2027-01-15 08:15:40: headroom 17 kW of 20 kW at a"),
+        "{happenings:?}"
+    );
+}
+
+#[test]
+fn what_is_free_when_it_is_due_is_no_breach_while_the_proof_runs() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    run.step(100, &evidence(Some(10_000)));
+    run.step(938, &evidence(Some(20_000)));
+    assert_eq!(run.step(942, &evidence(Some(20_000))), []);
+    run.step(943, &evidence(Some(20_000)));
+    assert_eq!((run.commitment.phase, &run.commitment.breaches[..]), (Phase::Proven, &[][..]));
+}
+
+#[test]
+fn what_was_measured_before_it_was_due_is_no_breach() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let taken = |secs: i64, headroom| {
+        let mut evidence = evidence(Some(headroom));
+        evidence.figures[0].taken_at = Some(at(secs));
+        evidence
+    };
+    // Another lease's tenant has drawn until 940, and the meter is read every few seconds.
+    run.step(100, &taken(100, 1_000));
+    assert_eq!(run.step(941, &taken(938, 1_000)), []);
+    assert!(matches!(&run.step(944, &taken(943, 1_000))[..], [Happening::Breached(_)]));
+}
+
+#[test]
+fn headroom_that_is_lost_before_the_start_says_so() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    for secs in [100, 105] {
+        run.step(secs, &evidence(Some(20_000)));
+    }
+    assert_eq!(run.commitment.phase, Phase::Proven);
+    run.step(950, &evidence(Some(18_000)));
+    let happenings = run.step(960, &evidence(Some(18_000)));
+    let Some(Happening::Breached(breach)) = happenings.last() else { panic!("{happenings:?}") };
+    assert_eq!(run.commitment.phase, Phase::Shedding);
+    assert_eq!((breach.since, breach.missing), (Some(at(950)), Watts(2000)));
+    assert_eq!(
+        breach.why,
+        "lost after it was proven: headroom 18 kW of 20 kW at a since 2027-01-15 08:15:50"
+    );
+}
+
+fn short() -> Option<Shortage> {
+    Some(Shortage {
+        feed: "a".into(),
+        from: at(940),
+        to: None,
+        missing: Watts(8_700_000),
+        machines_seen: 0,
+        machines_failing: 0,
+        machines_declared: 5400,
+        known_since: None,
+    })
+}
+
+#[test]
+fn a_lease_that_the_plan_does_not_reach_or_cannot_carry_is_planned() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let waits = Evidence { due: false, ..evidence(Some(0)) };
+    run.step(1, &Evidence { in_plan_from: Some(at(50)), held: Held::Nowhere, ..waits.clone() });
+    run.step(2, &Evidence { short: short(), ..waits.clone() });
+    run.step(3, &Evidence { held: Held::NoAgent, ..waits.clone() });
+    assert_eq!(run.commitment.phase, Phase::Planned);
+    run.step(4, &waits);
+    assert_eq!(run.commitment.phase, Phase::Armed);
+}
+
+#[test]
+fn an_armed_lease_steps_back_when_the_plan_does_not_free_its_power_any_more() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let waits = Evidence { due: false, ..evidence(Some(0)) };
+    let lacks = Evidence { short: short(), ..waits.clone() };
+    run.step(1, &waits);
+    run.step(2, &lacks);
+    run.step(61, &lacks);
+    assert_eq!(run.commitment.phase, Phase::Armed, "miners may just be connecting again");
+    let happenings = run.step(62, &lacks);
+    assert_eq!(
+        happenings,
+        [Happening::Moved {
+            from: Phase::Armed,
+            to: Phase::Planned,
+            why: "short 8,700 kW at a from 08:15 (0 of 5,400 machines seen)".into(),
+        }]
+    );
+    run.step(63, &waits);
+    assert_eq!(run.commitment.phase, Phase::Armed);
+    // A shorter horizon tells at once.
+    run.step(64, &Evidence { in_plan_from: Some(at(500)), ..waits });
+    assert_eq!(run.commitment.phase, Phase::Planned);
+}
+
+#[test]
+fn a_short_lease_sheds_what_there_is_and_the_meter_may_prove_it() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let lacks = |headroom| Evidence { short: short(), ..evidence(Some(headroom)) };
+    run.step(850, &lacks(10_000));
+    assert_eq!(run.commitment.phase, Phase::Shedding);
+    run.step(900, &lacks(20_000));
+    run.step(905, &lacks(20_000));
+    assert_eq!(run.commitment.phase, Phase::Proven);
+}
+
+#[test]
+fn machines_that_do_not_come_back_keep_a_lease_open_for_a_day() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let names = ["a", "b", "c", "d"];
+    let missing = Evidence { not_back: some(&names), ..evidence(Some(20_000)) };
+    run.step(2000, &missing);
+    run.step(2000 + 24 * 3600 - 1, &missing);
+    assert_eq!(run.commitment.phase, Phase::Releasing);
+    assert_eq!(
+        run.commitment.reason(&run.lease, &missing, &terms()),
+        "4 machines not back: a, b, c and 1 more"
+    );
+    let happenings = run.step(2000 + 24 * 3600, &missing);
+    assert_eq!(
+        happenings,
+        [Happening::Moved {
+            from: Phase::Releasing,
+            to: Phase::Closed,
+            why: "4 machines not back after 24 h: a, b, c and 1 more".into(),
+        }]
+    );
 }
 
 #[test]
@@ -143,6 +337,6 @@ fn a_breach_says_what_is_missing_for_certain() {
 fn a_cancelled_one_is_released_from_any_phase() {
     let mut run =
         Run::new(Lease { cancelled_at: Some(at(50)), ..lease("l", "a", 20_000, 1000, 2000) });
-    run.step(51, &Evidence { released: true, ..Evidence::default() });
+    run.step(51, &Evidence::default());
     assert!(run.commitment.is_closed());
 }

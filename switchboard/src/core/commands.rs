@@ -266,12 +266,11 @@ impl Core {
             None => self.judge(request, wall),
         };
         match judged {
-            Ok(Admission { lease, arithmetic, .. }) => {
+            Ok(Admission { lease, arithmetic, latest_safe_start, .. }) => {
                 let origin = key.map(|key| Origin { key, digest });
-                self.outbox.push(
-                    Entry { at: wall, event: Event::LeaseCommitted { lease, arithmetic, origin } },
-                    Some(number),
-                );
+                let latest_safe_start = Some(latest_safe_start);
+                let event = Event::LeaseCommitted { lease, arithmetic, latest_safe_start, origin };
+                self.outbox.push(Entry { at: wall, event }, Some(number));
                 None
             }
             Err(refused) => {

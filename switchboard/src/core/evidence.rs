@@ -7,20 +7,24 @@ use directive::{FeedId, LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use crate::commitment::{Evidence, Figure, Happening, Phase};
+use crate::commitment::{Evidence, Figure, Happening, Held, Phase, Terms};
+use crate::facility::Feed;
 use crate::inventory::MachineState;
 use crate::lease::{Lease, earlier};
 use crate::ledger::Event;
+use crate::words::Named;
 
 /// What the machines of one lease add up to.
 #[derive(Debug, Clone, Default)]
-struct Machines {
+pub(super) struct Machines {
     first: Option<Timestamp>,
-    unconfirmed: bool,
+    /// Off for it, or to be.
+    off: u32,
+    under_way: u32,
+    unconfirmed: Named,
     starved: bool,
-    held: bool,
-    /// Some machine was given back and has yet to mine.
-    returning: bool,
+    /// Given back, and not seen to mine since.
+    pub(super) not_back: Named,
 }
 
 impl Core {
@@ -29,24 +33,22 @@ impl Core {
             return;
         }
         let machines = self.machines_by_lease(wall);
-        let waits = (self.policy.dispatch.prove_for, self.policy.dispatch.settle);
+        let terms = self.terms();
         let mut notes = Vec::new();
         for lease in self.leases.clone() {
-            let evidence = self.evidence(
-                &lease,
-                machines.get(&lease.id).cloned().unwrap_or_default(),
-                wall,
-                now,
-            );
+            let evidence = self.evidence(&lease, machines.get(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
-            let figures = &evidence.figures;
-            for happening in commitment.advance(&lease, &evidence, waits, wall, now) {
-                let (lease, figures) = (lease.id.clone(), figures.clone());
+            for happening in commitment.advance(&lease, &evidence, &terms, wall, now) {
+                let (lease, figures) = (lease.id.clone(), evidence.figures.clone());
                 notes.push(match happening {
                     Happening::Moved { from, to, why } => {
                         Event::CommitmentMoved { lease, from, to, why, figures }
                     }
                     Happening::Unverified { why } => Event::Unverified { lease, why },
+                    Happening::Unconfirmed(unconfirmed) => {
+                        Event::Unconfirmed { lease, unconfirmed }
+                    }
+                    Happening::Confirmed => Event::Confirmed { lease },
                     Happening::Breached(breach) => {
                         self.tally.breaches += 1;
                         Event::Breached { lease, breach, figures }
@@ -59,7 +61,18 @@ impl Core {
         }
     }
 
-    fn machines_by_lease(&self, wall: Timestamp) -> BTreeMap<LeaseId, Machines> {
+    pub(super) fn terms(&self) -> Terms {
+        let (dispatch, failsafe) = (&self.policy.dispatch, &self.policy.failsafe);
+        Terms {
+            prove_for: dispatch.prove_for,
+            settle: dispatch.settle,
+            // An agent may be away for so long before its reports count no more.
+            silence: dispatch.settle.max(failsafe.report_stale_after),
+            zone: self.policy.timezone.clone(),
+        }
+    }
+
+    pub(super) fn machines_by_lease(&self, wall: Timestamp) -> BTreeMap<LeaseId, Machines> {
         let mut by_lease: BTreeMap<LeaseId, Machines> = BTreeMap::new();
         for (machine, chosen) in self.selection.iter() {
             let Some(lease) = &chosen.lease else { continue };
@@ -73,73 +86,83 @@ impl Core {
             };
             if over {
                 // The next plan counts it among those that return.
-                sum.returning = true;
+                sum.not_back.add(machine);
                 continue;
             }
-            sum.held = true;
+            sum.off += 1;
             // One that is off for another lease until then shows now whether it is down.
             if !(chosen.passed_on && chosen.at > wall) {
                 sum.first = Some(sum.first.map_or(chosen.at, |first| first.min(chosen.at)));
                 if chosen.at > wall {
-                    sum.unconfirmed = true;
+                    sum.under_way += 1;
                     continue;
                 }
             }
             sum.starved |= chosen.means == Means::Starve;
-            let state = self.states.get(machine).copied().unwrap_or(MachineState::Commanded);
-            // One that does not obey was replaced: the meter judges whether that was enough.
-            let settled = matches!(
-                state,
-                MachineState::Curtailed | MachineState::Starved | MachineState::Disobedient
-            );
-            sum.unconfirmed |= !settled;
+            match self.states.get(machine).copied().unwrap_or(MachineState::Commanded) {
+                // One that does not obey was replaced: the meter judges whether that was enough.
+                MachineState::Curtailed | MachineState::Starved | MachineState::Disobedient => {}
+                MachineState::Unknown => sum.unconfirmed.add(machine),
+                MachineState::Running
+                | MachineState::Returning
+                | MachineState::Commanded
+                | MachineState::Asleep => sum.under_way += 1,
+            }
         }
-        for returning in self.selection.returning.values() {
-            by_lease.entry(returning.lease.clone()).or_default().returning = true;
+        for (machine, returning) in &self.selection.returning {
+            by_lease.entry(returning.lease.clone()).or_default().not_back.add(machine);
         }
         by_lease
     }
 
-    fn evidence(
+    pub(super) fn evidence(
         &self,
         lease: &Lease,
-        machines: Machines,
+        machines: Option<&Machines>,
         wall: Timestamp,
         now: Instant,
     ) -> Evidence {
+        let machines = machines.cloned().unwrap_or_default();
         let path = self.policy.path_up(&lease.feed);
         // Before it is due the proof is about the moment it is due: leases that are over by then
         // leave it their power, and those that begin by then need their own beside it.
         let due_at = wall.max(lease.reserved_from());
-        let figures = path.iter().filter(|feed| feed.meter.is_some()).map(|feed| Figure {
-            feed: feed.id.clone(),
-            headroom: self
-                .inventory
-                .headroom(&self.policy, &self.leases, &feed.id, wall, now)
-                .map(|headroom| headroom.watts),
-            needed: self.reserved_at(&feed.id, due_at, Some(lease)),
-            unmetered: self.unmetered(&feed.id, wall, now),
+        let figure = |feed: &Feed| {
+            let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
+            Figure {
+                feed: feed.id.clone(),
+                headroom: headroom.map(|headroom| headroom.watts),
+                needed: self.reserved_at(&feed.id, due_at, Some(lease)),
+                unmetered: self.unmetered(&feed.id, wall, now),
+                taken_at: headroom.map(|headroom| headroom.taken_at),
+            }
+        };
+        let metered = path.iter().copied().filter(|feed| feed.meter.is_some());
+        let figures = metered.map(figure).collect();
+        let devices = machines.off > 0 && !machines.starved;
+        let held = self.planned_in.get(&lease.id).map_or(Held::Nowhere, |number| {
+            self.inventory.held(&self.policy, *number, devices, now)
         });
-        let planned = self.planned_in.get(&lease.id).copied();
-        let devices = machines.held && !machines.starved;
+        let plan = self.plan.as_ref();
         // Where nothing has to go the proof itself is what is due.
-        let lead = self
-            .plan
-            .as_ref()
-            .and_then(|plan| plan.leases.get(&lease.id))
-            .map(|plan| plan.lead.total());
+        let lead = plan.and_then(|plan| plan.leases.get(&lease.id)).map(|plan| plan.lead.total());
         let first = machines
             .first
             .unwrap_or_else(|| earlier(lease.reserved_from(), lead.unwrap_or_default()));
         Evidence {
-            acked: planned
-                .is_some_and(|number| self.inventory.acked(&self.policy, number, devices, now)),
+            at: wall,
+            in_plan_from: plan.and_then(|plan| plan.reaches_from(&self.policy, lease)),
+            short: self.shortage_of(&lease.id).cloned(),
+            held,
+            due_at: first,
             due: first <= wall,
-            confirmed: !machines.unconfirmed,
+            off: machines.off,
+            under_way: machines.under_way,
+            unconfirmed: machines.unconfirmed,
             starved: machines.starved,
             metered: path.first().is_some_and(|feed| feed.meter.is_some()),
-            figures: figures.collect(),
-            released: !machines.held && !machines.returning,
+            figures,
+            not_back: machines.not_back,
             doubtful: self.stepped,
         }
     }

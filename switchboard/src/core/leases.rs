@@ -81,10 +81,12 @@ impl Core {
         let start = query.after.as_ref().map_or(0, |after| places.partition_point(|p| p <= after));
         let end = start.saturating_add(query.limit).min(total);
         let page = &places[start..end];
+        let machines = self.machines_now();
+        let view = |place: &LeasePlace| self.lease_view_with(place.lease(), &machines);
         LeasesAnswer {
             api_version: API_VERSION,
             timezone: self.timezone(),
-            leases: page.iter().filter_map(|place| self.lease_view(place.lease())).collect(),
+            leases: page.iter().filter_map(view).collect(),
             total,
             next: (end < total).then(|| page.last().map(LeasePlace::to_cursor)).flatten(),
         }
@@ -133,7 +135,11 @@ mod tests {
                 arithmetic: Vec::new(),
                 committed_at: at(0),
                 phase: if closed { Phase::Closed } else { Phase::Planned },
+                latest_safe_start: None,
+                why: String::new(),
                 unverified: false,
+                unconfirmed: None,
+                unconfirmed_at: None,
                 breaches: Vec::new(),
                 proven_at: None,
                 closed_at: closed.then(|| at(start)),

@@ -29,6 +29,10 @@ enum Manner {
     Idles,
     /// Once asleep it does not wake.
     Stays,
+    /// Sleeps as told; its device says nothing any more once it was told.
+    Mute,
+    /// Its device says nothing any more once it was told, and it does not sleep.
+    MuteAwake,
     /// Falls asleep 25 s after it is told, whatever it is told meanwhile, and stays asleep.
     Late,
 }
@@ -240,7 +244,7 @@ impl World {
         self.proxy.advance(wall, now);
         for machine in &mut self.machines {
             let falls_asleep_at = match machine.manner {
-                Manner::Refuses => None,
+                Manner::Refuses | Manner::MuteAwake => None,
                 Manner::Late => machine.slept.map(|slept| slept + 25),
                 _ => machine.told.map(|told| told + 4),
             };
@@ -299,7 +303,10 @@ impl World {
     fn report(&mut self) {
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
-            state: if self.devices_silent {
+            state: if self.devices_silent
+                || (machine.told.is_some()
+                    && matches!(machine.manner, Manner::Mute | Manner::MuteAwake))
+            {
                 DeviceState::Unknown
             } else if machine.asleep_says {
                 DeviceState::Asleep
@@ -404,6 +411,12 @@ impl World {
         while self.secs < secs {
             self.step();
         }
+    }
+
+    /// Lets time pass in which nothing happens.
+    fn jump_to(&mut self, secs: i64) {
+        self.secs = secs;
+        self.step();
     }
 
     fn phase(&self, lease: &str) -> Phase {

@@ -7,6 +7,7 @@ use directive::LeaseId;
 use jiff::Timestamp;
 
 use super::Core;
+use super::evidence::Machines;
 use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
 use crate::facility::Group;
@@ -20,16 +21,36 @@ use crate::view::{
 
 impl Core {
     pub(super) fn lease_view(&self, id: &LeaseId) -> Option<LeaseView> {
+        self.lease_view_with(id, &self.machines_now())
+    }
+
+    /// What the machines of each lease add up to, for any number of views.
+    pub(super) fn machines_now(&self) -> BTreeMap<LeaseId, Machines> {
+        self.at.map(|(wall, _)| self.machines_by_lease(wall)).unwrap_or_default()
+    }
+
+    pub(super) fn lease_view_with(
+        &self,
+        id: &LeaseId,
+        by_lease: &BTreeMap<LeaseId, Machines>,
+    ) -> Option<LeaseView> {
         let standing = self.state.leases.get(id)?;
         let lease = &standing.lease;
         let live = self.commitments.get(id);
+        let own = by_lease.get(id);
+        let evidence = live
+            .filter(|live| !live.is_closed())
+            .zip(self.at)
+            .map(|(live, (wall, now))| (live, self.evidence(lease, own, wall, now)));
+        let planned = self.plan.as_ref().and_then(|plan| plan.leases.get(id));
         let mut machines = BTreeMap::new();
         for (machine, _) in self.selection.of_lease(id) {
             let state = self.states.get(machine).copied().unwrap_or(MachineState::Running);
             *machines.entry(state).or_insert(0) += 1;
         }
-        for _ in self.selection.returning_from(id) {
-            *machines.entry(MachineState::Returning).or_insert(0) += 1;
+        let not_back = own.map(|own| own.not_back.clone()).unwrap_or_default();
+        if not_back.count > 0 {
+            machines.insert(MachineState::Returning, not_back.count);
         }
         let breaches = live.map_or(&standing.breaches, |live| &live.breaches);
         Some(LeaseView {
@@ -47,14 +68,28 @@ impl Core {
             committed_at: standing.committed_at,
             cancelled_at: lease.cancelled_at,
             state: live.map_or(standing.phase, |live| live.phase),
+            state_reason: evidence.as_ref().map_or_else(
+                || standing.why.clone(),
+                |(live, evidence)| live.reason(lease, evidence, &self.terms()),
+            ),
+            in_plan_from: evidence
+                .as_ref()
+                .filter(|(live, _)| live.phase < Phase::Shedding)
+                .and_then(|(_, evidence)| evidence.in_plan_from),
+            latest_safe_start: live.filter(|live| live.phase < Phase::Releasing).and_then(|_| {
+                planned.map(|plan| plan.latest_safe_start).or(standing.latest_safe_start)
+            }),
             unverified: live.map_or(standing.unverified, |live| live.unverified),
+            unconfirmed: live.map_or(&standing.unconfirmed, |live| &live.unconfirmed).clone(),
+            unconfirmed_at: standing.unconfirmed_at,
             breached: !breaches.is_empty(),
             breaches: breaches.iter().map(BreachView::from).collect(),
             proven_at: live.map_or(standing.proven_at, |live| live.proven_at),
             closed_at: standing.closed_at,
             short: self.shortage_of(id).cloned(),
+            not_back,
             machines_by_state: machines,
-            lease_plan: self.plan.as_ref().and_then(|plan| plan.leases.get(id)).map(Into::into),
+            lease_plan: planned.map(Into::into),
         })
     }
 

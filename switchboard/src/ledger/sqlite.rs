@@ -10,8 +10,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered};
 
-/// The schema this program writes and reads (`user_version`).
-const SCHEMA: i64 = 1;
+/// The schema this program writes and reads (`user_version`). 2 has the events `unconfirmed` and
+/// `confirmed`, which a program that knows only 1 would take for tampering.
+const SCHEMA: i64 = 2;
 
 const CREATE: &str = "
     BEGIN;
@@ -23,7 +24,7 @@ const CREATE: &str = "
         prev BLOB NOT NULL,
         hash BLOB NOT NULL
     ) STRICT;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
     COMMIT;
 ";
 
@@ -54,6 +55,11 @@ impl SqliteLedger {
         }
         let mut state = LedgerState::default();
         let head = walk(&connection, |at, event| state.apply(at, event))?;
+        if (1..SCHEMA).contains(&found) {
+            connection
+                .pragma_update(None, "user_version", SCHEMA)
+                .map_err(|error| database(&error))?;
+        }
         let mut ledger = Self { connection, head, _lock: lock };
         let opened = Entry { at: now, event: Event::Opened { epoch: state.epoch + 1 } };
         ledger.append(std::slice::from_ref(&opened))?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Event;
 use crate::admit::Line;
-use crate::commitment::{Breach, Phase};
+use crate::commitment::{Breach, Phase, Unconfirmed};
 use crate::lease::Lease;
 use crate::plan::Selection;
 
@@ -27,12 +27,20 @@ pub struct Origin {
 pub struct Standing {
     pub lease: Lease,
     pub arithmetic: Vec<Line>,
+    /// When shedding must begin at the latest, by the arithmetic of admission.
+    pub latest_safe_start: Option<Timestamp>,
     /// When it was committed.
     pub committed_at: Timestamp,
     /// How far it has come.
     pub phase: Phase,
+    /// Why it came there.
+    pub why: String,
     /// Whether it relies on machines that can only be starved.
     pub unverified: bool,
+    /// Machines that do not confirm what the meters prove.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// When there first were any.
+    pub unconfirmed_at: Option<Timestamp>,
     /// Its breaches.
     pub breaches: Vec<Breach>,
     /// When its power was first proven free.
@@ -75,7 +83,7 @@ impl LedgerState {
                 }
                 self.epoch = *epoch;
             }
-            Event::LeaseCommitted { lease, arithmetic, origin } => {
+            Event::LeaseCommitted { lease, arithmetic, latest_safe_start, origin } => {
                 if self.leases.contains_key(&lease.id) {
                     return Err(format!("lease {} is committed twice", lease.id));
                 }
@@ -87,8 +95,12 @@ impl LedgerState {
                     lease: lease.clone(),
                     arithmetic: arithmetic.clone(),
                     committed_at: at,
+                    latest_safe_start: *latest_safe_start,
                     phase: Phase::Planned,
+                    why: String::new(),
                     unverified: false,
+                    unconfirmed: None,
+                    unconfirmed_at: None,
                     breaches: Vec::new(),
                     proven_at: None,
                     closed_at: None,
@@ -104,9 +116,13 @@ impl LedgerState {
                     self.selection = selection.clone();
                 }
             }
-            Event::CommitmentMoved { lease, to, .. } => {
+            Event::CommitmentMoved { lease, to, why, .. } => {
                 let standing = self.standing(lease)?;
                 standing.phase = *to;
+                standing.why.clone_from(why);
+                if !to.is_proven() {
+                    standing.unconfirmed = None;
+                }
                 if *to == Phase::Proven {
                     standing.proven_at = standing.proven_at.or(Some(at));
                 }
@@ -116,6 +132,12 @@ impl LedgerState {
                 }
             }
             Event::Unverified { lease, .. } => self.standing(lease)?.unverified = true,
+            Event::Unconfirmed { lease, unconfirmed } => {
+                let standing = self.standing(lease)?;
+                standing.unconfirmed_at = standing.unconfirmed_at.or(Some(unconfirmed.since));
+                standing.unconfirmed = Some(unconfirmed.clone());
+            }
+            Event::Confirmed { lease } => self.standing(lease)?.unconfirmed = None,
             Event::Breached { lease, breach, .. } => {
                 let breaches = &mut self.standing(lease)?.breaches;
                 // Breaches of one lease must not grow without bound here; the ledger has all of

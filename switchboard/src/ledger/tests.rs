@@ -15,6 +15,7 @@ fn committed(id: &str) -> Entry {
         event: Event::LeaseCommitted {
             lease: lease(id, "a", 1000, 100, 200),
             arithmetic: vec![],
+            latest_safe_start: None,
             origin: None,
         },
     }
@@ -177,9 +178,22 @@ fn a_newer_schema_is_refused_by_its_number() {
     tamper(&file(&dir), "PRAGMA user_version = 7");
     assert!(matches!(
         SqliteLedger::open(&file(&dir), at(0)),
-        Err(LedgerError::NewerSchema { found: 7, known: 1 })
+        Err(LedgerError::NewerSchema { found: 7, known: 2 })
     ));
     assert!(matches!(verify(&file(&dir), None), Err(LedgerError::NewerSchema { found: 7, .. })));
+}
+
+#[test]
+fn a_ledger_of_an_older_program_is_taken_over_and_closed_to_that_program() {
+    let dir = tempfile::tempdir().unwrap();
+    written(&dir);
+    tamper(&file(&dir), "PRAGMA user_version = 1");
+    assert!(verify(&file(&dir), None).is_ok(), "reading changes nothing");
+    drop(SqliteLedger::open(&file(&dir), at(5)).unwrap());
+    let connection = Connection::open(file(&dir)).unwrap();
+    let version: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 #[test]
@@ -213,4 +227,45 @@ async fn batches_are_answered_when_durable() {
     writer.close();
     assert_eq!(verify(&file(&dir), None).unwrap().seq, 51);
     assert_eq!(SqliteLedger::open(&file(&dir), at(0)).unwrap().1.leases.len(), 50);
+}
+
+#[test]
+fn a_phase_that_steps_back_and_machines_that_do_not_confirm_are_history_like_any_other() {
+    use crate::commitment::{Phase, Unconfirmed};
+    use crate::words::Named;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
+    let moved = |from, to| Event::CommitmentMoved {
+        lease: "x".into(),
+        from,
+        to,
+        why: format!("to {to:?}"),
+        figures: vec![],
+    };
+    let machines = Named { count: 1, examples: vec!["m".into()] };
+    let unconfirmed = |since| Event::Unconfirmed {
+        lease: "x".into(),
+        unconfirmed: Unconfirmed { since: at(since), machines: machines.clone() },
+    };
+    let events = [
+        moved(Phase::Planned, Phase::Armed),
+        moved(Phase::Armed, Phase::Planned),
+        moved(Phase::Planned, Phase::Proven),
+        unconfirmed(5),
+        Event::Confirmed { lease: "x".into() },
+        unconfirmed(7),
+    ];
+    let entries: Vec<Entry> = std::iter::once(committed("x"))
+        .chain(events.map(|event| Entry { at: at(9), event }))
+        .collect();
+    let head = ledger.append(&entries[..3]).unwrap();
+    drop(ledger);
+    assert_eq!(verify(&file(&dir), Some(head)).unwrap(), head);
+    let (mut ledger, state) = SqliteLedger::open(&file(&dir), at(9)).unwrap();
+    assert_eq!((state.leases["x"].phase, &*state.leases["x"].why), (Phase::Planned, "to Planned"));
+    ledger.append(&entries[3..]).unwrap();
+    drop(ledger);
+    let (_, state) = SqliteLedger::open(&file(&dir), at(9)).unwrap();
+    let x = &state.leases["x"];
+    assert_eq!((x.unconfirmed_at, x.unconfirmed.as_ref().unwrap().since), (Some(at(5)), at(7)));
 }

@@ -29,7 +29,7 @@ const STEPS: u64 = 64;
 
 pub(super) fn schedule(
     policy: &Policy,
-    leases: &[Lease],
+    leases: &[&Lease],
     swept: &mut Swept,
     now: Timestamp,
     horizon: Timestamp,
@@ -75,14 +75,14 @@ pub(super) fn schedule(
 /// proven.
 fn lower(
     policy: &Policy,
-    leases: &[Lease],
+    leases: &[&Lease],
     by_lease: &BTreeMap<LeaseId, Vec<Place>>,
     swept: &mut Swept,
     now: Timestamp,
     late: &mut Vec<Place>,
 ) -> BTreeMap<LeaseId, LeasePlan> {
     let mut plans = BTreeMap::new();
-    let mut order: Vec<&Lease> = leases.iter().collect();
+    let mut order: Vec<&Lease> = leases.to_vec();
     order.sort_by(|a, b| (b.reserved_from(), &b.id).cmp(&(a.reserved_from(), &a.id)));
     // The ramp is the site's: what goes for a later lease must leave room for it.
     let mut busy_from = Timestamp::MAX;
@@ -102,6 +102,7 @@ fn lower(
         let grain = (u64::try_from(lead.ramp.as_millis()).unwrap_or(u64::MAX) / STEPS).max(1000);
         let mut after = Watts::ZERO;
         let mut first = done_by;
+        let mut last_step = done_by;
         let mut times = Vec::with_capacity(going.len());
         for &(u, p) in going.iter().rev() {
             after += frees(u);
@@ -125,6 +126,9 @@ fn lower(
                 None => late.push((u, p)),
             }
             waits |= period.at > now;
+            if period.at != Timestamp::MAX {
+                last_step = last_step.max(period.at);
+            }
         }
         if waits {
             busy_from = first;
@@ -140,6 +144,7 @@ fn lower(
                 starved: u32::try_from(starved).unwrap_or(u32::MAX),
                 shed,
                 lead,
+                last_step,
                 latest_safe_start: first.min(earlier(lease.reserved_from(), lead.total())),
             },
         );

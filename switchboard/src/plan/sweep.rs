@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{Chosen, Deficit, Fleet, Room, Selection};
 use crate::admit::{ramp_time, shed_time};
-use crate::facility::{Group, Merit};
+use crate::facility::{Group, Merit, Policy};
 use crate::lease::{Lease, later};
 use crate::tree::Tree;
 
@@ -99,13 +99,27 @@ enum Edge {
     Start,
 }
 
+/// Until when leases are looked at that begin after the horizon: some of their steps may come
+/// before it.
+pub(super) fn reach(tree: &Tree<'_>, fleet: &Fleet, horizon: Timestamp) -> Timestamp {
+    let full = tree.machines(&fleet.population, |group| group.watts);
+    later(horizon, longest_lead(tree.policy, &full))
+}
+
+/// The longest time that any shedding may take where machines draw `full` below each feed.
+fn longest_lead(policy: &Policy, full: &[Watts]) -> Duration {
+    let everything = full.iter().copied().max().unwrap_or_default();
+    let slowest = policy.groups.iter().map(shed_time).max().unwrap_or_default();
+    ramp_time(everything, policy.ramp.down_per_min) + slowest + policy.dispatch.proof()
+}
+
 pub(super) fn sweep(
     tree: &Tree<'_>,
     leases: &[Lease],
     fleet: &Fleet,
     held: &Selection,
     now: Timestamp,
-    horizon: Timestamp,
+    (horizon, reach): (Timestamp, Timestamp),
 ) -> Swept {
     let mut sweep = Sweep::new(tree, fleet, held, now);
     sweep.take_off_what_is_off();
@@ -113,7 +127,6 @@ pub(super) fn sweep(
     let mut running: BTreeSet<&LeaseId> = BTreeSet::new();
     sweep.shed(None, &[], now);
 
-    let reach = later(horizon, sweep.longest_lead());
     let mut edges: Vec<(Timestamp, Edge, &Lease)> = Vec::new();
     for lease in leases {
         if lease.reserved_from() < lease.ends()
@@ -549,17 +562,8 @@ impl<'a> Sweep<'a> {
         awake.unwrap_or_default() + self.longest_lead()
     }
 
-    /// The longest time that any shedding here may take.
     fn longest_lead(&self) -> Duration {
-        let policy = self.tree.policy;
-        let everything = self.full.iter().copied().max().unwrap_or_default();
-        let slowest = policy.groups.iter().map(shed_time).max().unwrap_or_default();
-        let dispatch = &policy.dispatch;
-        ramp_time(everything, policy.ramp.down_per_min)
-            + slowest
-            + dispatch.settle
-            + dispatch.prove_for
-            + dispatch.margin
+        longest_lead(self.tree.policy, &self.full)
     }
 }
 
@@ -596,7 +600,7 @@ fn unit(
 }
 
 /// What a group's machines earn above their power, USD per MWh, if prices are known.
-pub(super) fn margin(policy: &crate::facility::Policy, group: &Group) -> Option<f64> {
+pub(super) fn margin(policy: &Policy, group: &Group) -> Option<f64> {
     let earned =
         policy.dispatch.hashprice_usd_per_ph_day? * 1000.0 / (24.0 * group.joules_per_terahash);
     Some(earned - policy.dispatch.power_usd_per_mwh.unwrap_or(0.0))

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ShortLease, Shortage, power};
 use crate::admit::{Lead, Line};
-use crate::commitment::{Breach, Phase};
+use crate::commitment::{Breach, Phase, Unconfirmed};
 use crate::inventory::MachineState;
 use crate::plan::LeasePlan;
+use crate::words::Named;
 
 /// A lease and where it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,8 +38,18 @@ pub struct LeaseView {
     pub committed_at: Timestamp,
     pub cancelled_at: Option<Timestamp>,
     pub state: Phase,
+    /// Why it is in that state, in one sentence. Times in it are the site's.
+    pub state_reason: String,
+    /// From when on the plan reaches to all of its steps; null once it does.
+    pub in_plan_from: Option<Timestamp>,
+    /// When shedding must begin at the latest; null when it is over.
+    pub latest_safe_start: Option<Timestamp>,
     /// Whether it rests on machines that can only be starved of work, which proves nothing.
     pub unverified: bool,
+    /// Machines whose devices do not confirm what the meters prove, now; null when all do.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// When there first were any: it stays on record.
+    pub unconfirmed_at: Option<Timestamp>,
     /// Whether there are `breaches`.
     pub breached: bool,
     /// When and by how much the promise was not kept.
@@ -48,6 +59,8 @@ pub struct LeaseView {
     pub closed_at: Option<Timestamp>,
     /// The power it will lack with the machines known now, or null.
     pub short: Option<Shortage>,
+    /// Machines that it gave back and that have not been seen to mine since.
+    pub not_back: Named,
     /// The machines chosen for it, by their state.
     pub machines_by_state: BTreeMap<MachineState, u32>,
     /// What the plan does for it; null while it lies beyond the plan's horizon.
@@ -58,6 +71,8 @@ pub struct LeaseView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BreachView {
     pub at: Timestamp,
+    /// Since when the power was missing; null in records of older programs.
+    pub since: Option<Timestamp>,
     #[serde(flatten, with = "power::missing")]
     pub missing: Watts,
     /// Whether a meter measured it; otherwise `missing` is all that was promised.
@@ -69,6 +84,7 @@ impl From<&Breach> for BreachView {
     fn from(breach: &Breach) -> Self {
         Self {
             at: breach.at,
+            since: breach.since,
             missing: breach.missing,
             measured: breach.measured,
             why: breach.why.clone(),

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::commitment::Phase;
+use crate::commitment::{Phase, Unconfirmed};
 use crate::inventory::MachineState;
 use crate::plan::Chosen;
+use crate::words::Named;
 
 fn at(clock: &str) -> Timestamp {
     format!("2026-12-01T{clock}:00Z").parse().unwrap()
@@ -80,6 +81,7 @@ fn lease_plan() -> LeasePlanView {
 }
 
 fn lease() -> LeaseView {
+    let named = Named { count: 1, examples: vec!["acme.a21-0001".into()] };
     LeaseView {
         id: "nebula-7".into(),
         tenant: "Nebula".to_owned(),
@@ -95,10 +97,16 @@ fn lease() -> LeaseView {
         committed_at: at("01:00"),
         cancelled_at: Some(at("17:00")),
         state: Phase::Armed,
+        state_reason: "107 machines to go, the first at 2026-12-01 05:56".to_owned(),
+        in_plan_from: Some(at("02:00")),
+        latest_safe_start: Some(at("05:56")),
         unverified: false,
+        unconfirmed: Some(Unconfirmed { since: at("05:58"), machines: named.clone() }),
+        unconfirmed_at: Some(at("05:58")),
         breached: true,
         breaches: vec![BreachView {
             at: at("06:00"),
+            since: Some(at("05:55")),
             missing: Watts(40_000),
             measured: true,
             why: "not proven in time at …".to_owned(),
@@ -106,6 +114,7 @@ fn lease() -> LeaseView {
         proven_at: Some(at("05:59")),
         closed_at: Some(at("18:10")),
         short: Some(shortage()),
+        not_back: named,
         machines_by_state: BTreeMap::from([(MachineState::Curtailed, 100)]),
         lease_plan: Some(lease_plan()),
     }

@@ -29,6 +29,8 @@ fn a_lease_that_follows_another_has_its_machines_and_closes_when_they_are_back()
         world.step();
     }
     assert!(world.machines.iter().all(|machine| machine.draws), "at {}", world.secs);
+    // l's tenant, which has no meter, drew until the instant at which m had to be proven.
+    assert_eq!(world.core.state.leases["m"].breaches, []);
 }
 
 fn off(world: &World) -> Vec<&str> {
@@ -114,4 +116,134 @@ fn a_machine_that_leaves_the_policy_keeps_no_lease_open() {
     assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
     world.run_to(1703);
     assert_eq!(world.phase("l"), Phase::Closed);
+}
+
+const HOUR: i64 = 3600;
+
+#[test]
+fn a_lease_beyond_the_horizon_is_planned_until_the_plan_reaches_its_steps() {
+    let mut world = obedient();
+    // Plans reach four hours far and move by a quarter of an hour. 13 kW are short.
+    let start = 6 * HOUR;
+    let asked = world.commit("l", "a", 20_000, start, 7 * HOUR);
+    let Answer::Committed(answer) = asked else { panic!("{asked:?}") };
+    // 26 s of ramp for 13 kW, 65 of shedding, settling, proof and margin, 60 before the start.
+    assert_eq!(answer.lease.latest_safe_start, Some(at(start - 151)), "as admission says");
+    world.run_to(60);
+    let seen = view(&world, "l");
+    assert_eq!((seen.state, seen.lease_plan), (Phase::Planned, None));
+    let from = seen.in_plan_from.expect("it is not in the plan yet");
+    assert_eq!(seen.state_reason, format!("in the plan from {}", from.strftime("%Y-%m-%d %H:%M")));
+    assert_eq!(seen.latest_safe_start, Some(at(start - 151)));
+    let secs = from.as_second() - at(0).as_second();
+    world.jump_to(secs - 5);
+    world.run_to(secs - 1);
+    assert_eq!(view(&world, "l").in_plan_from, Some(from), "until the last moment");
+    world.run_to(secs + 3);
+    let seen = view(&world, "l");
+    assert_eq!((seen.state, seen.in_plan_from, machines(&world, "l")), (Phase::Armed, None, 5));
+    // The plan knows the machines: five free 14.85 kW.
+    assert_eq!(seen.latest_safe_start, Some(at(start - 155)));
+    assert_eq!(seen.state_reason, "5 machines to go, the first at 2027-01-15 13:57:25");
+}
+
+#[test]
+fn a_lease_that_a_ledger_calls_armed_too_early_steps_back() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 6 * HOUR, 7 * HOUR);
+    world.run_to(60);
+    // As a program before this one wrote it.
+    let (lease, why) = ("l".into(), "every receiver holds the timeline".to_owned());
+    let (from, to) = (Phase::Planned, Phase::Armed);
+    let event = Event::CommitmentMoved { lease, from, to, why, figures: vec![] };
+    world.ledger.push(Entry { at: at(60), event });
+    world.restart();
+    world.run_to(65);
+    assert_eq!(view(&world, "l").state, Phase::Planned);
+    let last = world.ledger.iter().rev().find_map(|entry| match &entry.event {
+        Event::CommitmentMoved { from, to, why, .. } => Some((*from, *to, why.clone())),
+        _ => None,
+    });
+    let (from, to, why) = last.expect("it is on record");
+    assert_eq!((from, to), (Phase::Armed, Phase::Planned));
+    assert!(why.starts_with("in the plan from "), "{why}");
+}
+
+#[test]
+fn a_lease_is_not_armed_while_the_plan_is_short() {
+    let mut world = World::new(|_| Manner::Obeys);
+    world.run_to(20);
+    // 44 kW take thirteen machines on a; eight are there.
+    let all = std::mem::take(&mut world.machines);
+    let (there, away): (Vec<_>, Vec<_>) = all.into_iter().partition(|machine| {
+        !["old.001", "old.002", "old.003", "old.004", "new.000", "new.001"]
+            .contains(&machine.id.as_str())
+    });
+    world.machines = there;
+    world.run_to(25);
+    world.commit("l", "a", 44_000, 1000, 1500);
+    world.run_to(100);
+    let seen = view(&world, "l");
+    assert_eq!(seen.state, Phase::Planned);
+    assert!(seen.state_reason.starts_with("short 13.2 kW at a from "), "{}", seen.state_reason);
+    // They come, and the plan frees enough.
+    world.machines.extend(away);
+    world.run_to(110);
+    assert_eq!(view(&world, "l").state, Phase::Armed);
+    // A restart finds its miners again: nothing steps back meanwhile.
+    world.restart();
+    world.run_to(130);
+    assert_eq!(view(&world, "l").state, Phase::Armed);
+}
+
+#[test]
+fn a_device_that_hangs_leaves_a_proven_lease_unconfirmed() {
+    let hangs = |id: &str| if id == "old.002" { Manner::Mute } else { Manner::Obeys };
+    let mut world = World::new(hangs);
+    world.run_to(20);
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(939);
+    assert_eq!(world.phase("l"), Phase::Proven);
+    let seen = view(&world, "l");
+    let unconfirmed = seen.unconfirmed.expect("one does not say what it does");
+    assert_eq!(
+        (unconfirmed.machines.count, &unconfirmed.machines.examples[..]),
+        (1, &["old.002".into()][..])
+    );
+    assert!(seen.state_reason.contains("1 machine unconfirmed since "), "{}", seen.state_reason);
+    world.restart();
+    world.run_to(1100);
+    assert_eq!(world.phase("l"), Phase::Active);
+    let seen = view(&world, "l");
+    assert_eq!(seen.unconfirmed, Some(unconfirmed.clone()), "over a restart");
+    assert_eq!((seen.breached, seen.unverified), (false, false));
+    for machine in &mut world.machines {
+        machine.manner = Manner::Obeys;
+    }
+    world.run_to(1110);
+    let seen = view(&world, "l");
+    assert_eq!((seen.unconfirmed, seen.unconfirmed_at), (None, Some(unconfirmed.since)));
+    assert_eq!(view(&world, "l").breaches, []);
+}
+
+#[test]
+fn a_device_that_hangs_and_draws_on_proves_nothing() {
+    // It says nothing, and its machine mines on: 2.97 kW are missing of the 20.
+    let hangs = |id: &str| if id == "old.002" { Manner::MuteAwake } else { Manner::Obeys };
+    let mut world = World::new(hangs);
+    world.run_to(20);
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(945);
+    assert_eq!(world.phase("l"), Phase::Shedding);
+    let seen = view(&world, "l");
+    assert_eq!((seen.unconfirmed, seen.breaches.len()), (None, 1));
+    let breach = &seen.breaches[0];
+    assert!(breach.missing > Watts::ZERO && breach.measured);
+    assert!(
+        breach.why.starts_with("not proven by 2027-01-15 08:15:40: headroom "),
+        "{}",
+        breach.why
+    );
+    world.run_to(1100);
+    assert_ne!(world.phase("l"), Phase::Active);
 }
