@@ -15,12 +15,13 @@ use directive::{
     ActuatorError, AgentReport, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading,
     Offer, Permit, Reading, Receiver, SEEN_EVERY, Standing, Timeline,
 };
-use jiff::Timestamp;
-use tracing::{error, info, warn};
+use jiff::{SignedDuration, Timestamp};
+use tracing::{debug, warn};
 
 use crate::claims::Claims;
 use crate::state::{AgentState, AsleepBy, Mark};
 
+mod changes;
 mod issue;
 mod machine;
 mod meters;
@@ -30,6 +31,7 @@ mod timing;
 
 pub use timing::{Kind, Timing};
 
+use changes::{Changes, Line};
 use machine::{Machine, Want};
 use meters::Meters;
 use queue::Queue;
@@ -79,8 +81,9 @@ pub enum Output {
     Report(AgentReport),
     /// A timeline was offered, with this result.
     Offered(Offer),
-    /// The wall clock was stepped: nothing is woken until it is right again.
-    ClockStepped,
+    /// The wall clock was stepped by so much: nothing is woken until it is right again, which is
+    /// `None`.
+    Clock(Option<SignedDuration>),
     /// The table of machines is full: this one is not looked after.
     Ignored(MachineId),
 }
@@ -98,6 +101,7 @@ pub struct AgentCore {
     /// going.
     to_wake: BTreeSet<MachineId>,
     meters: Meters,
+    changes: Changes,
     outputs: VecDeque<Output>,
     /// When the timeline's next step is due.
     next_due: Option<Instant>,
@@ -134,6 +138,7 @@ impl AgentCore {
             queues,
             to_wake: BTreeSet::new(),
             meters,
+            changes: Changes::default(),
             outputs: VecDeque::new(),
             next_due: None,
             stepped: false,
@@ -184,7 +189,7 @@ impl AgentCore {
         let offer = self.receiver.offer(timeline);
         match offer {
             Offer::Taken => {
-                info!(number = %timeline.number, steps = timeline.steps.len(), "timeline taken");
+                debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline taken");
                 self.version += 1;
                 self.news = true;
                 self.meet_named(now);
@@ -205,6 +210,7 @@ impl AgentCore {
     pub fn tick(&mut self, wall: Timestamp, now: Instant) {
         self.advance(wall, now);
         self.issue(wall, now);
+        self.changes.due(now).iter().for_each(Line::tell);
         // Lowering never waits for this: the task writes and commands side by side.
         self.persist(now);
         for meter in self.meters.due(now) {
@@ -242,12 +248,13 @@ impl AgentCore {
     ) {
         let Some(known) = self.machines.get_mut(machine) else { return };
         if let Err(error) = &result {
-            warn!(%machine, %kind, %error, "command failed");
+            debug!(%machine, %kind, %error, "command failed");
         }
         let face = known.face();
         self.queues[known.driver].ended(kind);
         known.commanded(kind, result, &self.config.timing, now);
         self.news |= known.face() != face;
+        self.note_change(machine, now);
         self.requeue(machine, now);
     }
 
@@ -262,12 +269,13 @@ impl AgentCore {
         let (face, mark) = (known.face(), known.mark());
         self.queues[known.driver].ended(Kind::Read);
         if known.read(result, &self.config.timing, now) {
-            warn!(%machine, "woke by itself, is put back to sleep");
+            debug!(%machine, "woke by itself, is put back to sleep");
         }
         self.news |= known.face() != face;
         if known.mark() != mark {
             self.version += 1;
         }
+        self.note_change(machine, now);
         self.restand(machine, now);
     }
 
@@ -316,13 +324,13 @@ impl AgentCore {
         !self.is_durable() || self.receiver.number().is_some()
     }
 
-    /// Tells when the wall clock is stepped, once a step.
+    /// Tells when the wall clock is stepped, and when it is right again.
     fn watch_clock(&mut self) {
         let off = self.receiver.stepped();
         let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
-        let Some(off) = off.filter(|_| !was_stepped) else { return };
-        error!(off_secs = off.as_secs(), "wall clock stepped, nothing is woken until it is right");
-        self.outputs.push_back(Output::ClockStepped);
+        if off.is_some() != was_stepped {
+            self.outputs.push_back(Output::Clock(off));
+        }
     }
 
     /// Applies what the rules say is due.
@@ -336,7 +344,7 @@ impl AgentCore {
         self.version += 1;
         self.news = true;
         for change in advance.changes {
-            info!(machine = %change.machine, from = ?change.from.action, to = ?change.to.action, "standing changed");
+            debug!(machine = %change.machine, from = ?change.from.action, to = ?change.to.action, "standing changed");
             self.meet(&change.machine, now);
             if let Some(machine) = self.machines.get_mut(&change.machine) {
                 self.order += 1;
@@ -345,6 +353,21 @@ impl AgentCore {
             }
             self.restand(&change.machine, now);
         }
+    }
+
+    /// Gathers for the log what is new of a machine.
+    fn note_change(&mut self, id: &MachineId, now: Instant) {
+        let Some(machine) = self.machines.get_mut(id) else { return };
+        let Some(change) = machine.change() else { return };
+        debug!(machine = %id, ?change, "machine changed");
+        // Only a timeline tells groups, and one may have been forgotten since.
+        let group = machine.group.clone().unwrap_or_else(|| "unknown".into());
+        self.changes.note(id, &group, change, now);
+    }
+
+    /// Tells the log what it has not been told yet.
+    pub fn tell_changes(&mut self, now: Instant) {
+        self.changes.take(now).iter().for_each(Line::tell);
     }
 
     fn standing(&self, id: &MachineId) -> Standing {

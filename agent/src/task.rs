@@ -130,6 +130,7 @@ impl Agent {
             meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
             answer_timeout: config.answer_timeout,
             metrics,
+            unwritten: false,
             work: JoinSet::new(),
             jobs: HashMap::new(),
         };
@@ -171,13 +172,15 @@ struct Running {
     meters: HashMap<MeterId, Arc<dyn Meter>>,
     answer_timeout: Duration,
     metrics: Metrics,
+    /// Whether the last write of the state failed.
+    unwritten: bool,
     work: JoinSet<Answer>,
     jobs: HashMap<task::Id, Job>,
 }
 
 impl Running {
     async fn run<L: Link>(mut self, mut link: L, stop: CancellationToken) {
-        info!("agent started");
+        info!(drivers = self.actuators.len(), meters = self.meters.len(), "agent started");
         let mut linked = true;
         let first = link.latest();
         self.core.downlink(&first, clock::wall(), clock::now());
@@ -229,7 +232,12 @@ impl Running {
                 Offer::Same => DirectiveOutcome::same,
                 Offer::Stale { .. } => DirectiveOutcome::stale,
             }),
-            Output::ClockStepped => self.metrics.clock_stepped(),
+            Output::Clock(off) => {
+                clock::tell_step(off);
+                if off.is_some() {
+                    self.metrics.clock_stepped();
+                }
+            }
             Output::Ignored(_) => self.metrics.machine_ignored(),
         }
     }
@@ -318,23 +326,29 @@ impl Running {
                     now,
                 );
             }
-            (Job::Write(version), Answer::Written(Ok(()))) => {
-                self.metrics.state_written(true);
-                self.core.persisted(version, true, now);
-            }
+            (Job::Write(version), Answer::Written(Ok(()))) => self.wrote(version, None, now),
             (Job::Write(version), Answer::Written(Err(error))) => {
-                error!(%error, "state not written, wakes wait until it is");
-                self.metrics.state_written(false);
-                self.core.persisted(version, false, now);
+                self.wrote(version, Some(error.to_string()), now);
             }
-            (Job::Write(version), Answer::Broke(why)) => {
-                error!(why, "state not written, wakes wait until it is");
-                self.metrics.state_written(false);
-                self.core.persisted(version, false, now);
-            }
+            (Job::Write(version), Answer::Broke(why)) => self.wrote(version, Some(why), now),
             // An answer always has its job's kind: both were made together.
             (job, answer) => error!(?job, ?answer, "an answer of another kind"),
         }
+    }
+
+    /// Takes in what became of a write. A disk that takes nothing is told once, not at each try.
+    fn wrote(&mut self, version: u64, fault: Option<String>, now: Instant) {
+        let failed = fault.is_some();
+        match fault {
+            Some(error) if !self.unwritten => {
+                error!(error, "state not written, nothing is woken until it is");
+            }
+            None if self.unwritten => info!("state written again"),
+            _ => {}
+        }
+        self.unwritten = failed;
+        self.metrics.state_written(!failed);
+        self.core.persisted(version, !failed, now);
     }
 
     /// Lets commands under way end, then writes what is not yet written.
@@ -357,6 +371,7 @@ impl Running {
                 error!(error, "state not written at the end");
             }
         }
+        self.core.tell_changes(clock::now());
         info!("agent ended");
     }
 }

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::clock;
+use daemon::log_pace::LogPace;
 use directive::{
-    Downlink, Generation, Link, MachineId, Offer, ProxyReport, Receiver, Report, SEEN_EVERY, Saved,
+    Change, Downlink, Generation, Link, MachineId, Means, Offer, ProxyReport, Receiver, Report,
+    SEEN_EVERY, Saved, Standing,
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::directions::{Directions, Orders, Serve};
 use crate::machines::Machines;
@@ -47,6 +49,24 @@ pub(crate) struct Control {
     pub(crate) refused: Option<Generation>,
     /// When the state last had to be written.
     pub(crate) saved_at: Option<Instant>,
+    pub(crate) starved: Starved,
+}
+
+/// Machines that only this proxy keeps from work, as far as the log has not been told.
+#[derive(Debug, Default)]
+pub(crate) struct Starved {
+    parked: u64,
+    resumed: u64,
+    pace: LogPace,
+}
+
+impl Starved {
+    fn tell(&mut self, now: Instant) {
+        let (parked, resumed) = (self.parked, self.resumed);
+        info!(parked, resumed, "starved machines changed");
+        *self = Self { parked: 0, resumed: 0, ..*self };
+        self.pace.told(now);
+    }
 }
 
 /// What the timeline says at a given time.
@@ -124,7 +144,7 @@ impl Control {
         if let Some(timeline) = &downlink.timeline {
             match self.receiver.offer(timeline) {
                 Offer::Taken => {
-                    info!(generation = %timeline.number, steps = timeline.steps.len(), "timeline taken");
+                    debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline taken");
                     self.metrics
                         .generation
                         .set(i64::try_from(timeline.number.generation).unwrap_or(i64::MAX));
@@ -155,13 +175,7 @@ impl Control {
             || former.unheard == heard
             || former.asleep != downlink.asleep
         {
-            if !advance.changes.is_empty() {
-                info!(
-                    changes = advance.changes.len(),
-                    waiting = self.receiver.waiting().len(),
-                    "machines changed standing"
-                );
-            }
+            self.count_starved(&advance.changes, now);
             let orders = Arc::new(Orders {
                 unheard: !heard,
                 standing: self.receiver.applied().clone(),
@@ -176,6 +190,9 @@ impl Control {
                 .set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
             self.directions.send_modify(|directions| directions.orders = orders);
         }
+        if self.starved.pace.is_due(now) {
+            self.starved.tell(now);
+        }
         // A restart compares the wall clock with the time that was written last.
         let since = *self.saved_at.get_or_insert(now);
         changed |= heard && now.saturating_duration_since(since) >= SEEN_EVERY;
@@ -187,13 +204,31 @@ impl Control {
         Applied { parking, wait: advance.wait }
     }
 
-    /// Logs and alarms a step of the wall clock, once a step.
+    /// Gathers for the log who is starved, or no longer. The agent tells of all others.
+    fn count_starved(&mut self, changes: &[Change], now: Instant) {
+        for change in changes {
+            debug!(machine = %change.machine, from = ?change.from, to = ?change.to, "standing changed");
+            let starved =
+                |standing: Standing| standing.action.sheds() && standing.means == Means::Starve;
+            let count = match (starved(change.from), starved(change.to)) {
+                (false, true) => &mut self.starved.parked,
+                (true, false) => &mut self.starved.resumed,
+                _ => continue,
+            };
+            *count += 1;
+            self.starved.pace.note(now);
+        }
+    }
+
+    /// Tells when the wall clock is stepped, and when it is right again.
     fn watch_clock(&mut self) {
         let off = self.receiver.stepped();
-        let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
-        if let Some(by) = off.filter(|_| !was_stepped) {
+        if std::mem::replace(&mut self.stepped, off.is_some()) == off.is_some() {
+            return;
+        }
+        clock::tell_step(off);
+        if off.is_some() {
             self.metrics.alarm(Alarm::ClockStep);
-            error!(%by, "the wall clock was stepped: nothing rises until it is right again");
         }
     }
 
@@ -237,7 +272,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use daemon::state_file::StateFile;
-    use directive::{Action, Generation, Means, Permit, Step, Timeline};
+    use directive::{Action, Generation, Permit, Step, Timeline};
     use jiff::SignedDuration;
     use prometheus_client::registry::Registry;
 
@@ -264,6 +299,7 @@ mod tests {
             reported: None,
             refused: None,
             saved_at: None,
+            starved: Starved::default(),
         }
     }
 

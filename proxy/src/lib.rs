@@ -354,6 +354,7 @@ impl Proxy {
                 stepped: false,
                 refused: None,
                 saved_at: None,
+                starved: control::Starved::default(),
             };
             tasks.spawn("control", control.run(link, tasks.token()));
         }

@@ -64,6 +64,7 @@ impl AgentCore {
                 if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
                     self.version += 1;
                 }
+                self.note_change(&id, now);
                 self.queues[driver].started(kind);
                 self.news |= kind != Kind::Read;
                 self.outputs.push_back(Output::Command { driver, machine: id, kind });

@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use directive::{
-    Action, ActuatorError, DeviceState, MachineId, MachineReport, Means, Reading, Standing, Watts,
+    Action, ActuatorError, DeviceState, GroupId, MachineId, MachineReport, Means, Reading,
+    Standing, Watts,
 };
 use jiff::Timestamp;
 
+use super::changes::Change;
 use super::{Kind, Timing};
 use crate::state::{AsleepBy, Mark};
 
@@ -46,6 +48,8 @@ pub(super) struct Machine {
     /// The version of the state file that records its raise: it is not woken before that is
     /// durable.
     pub(super) raised_in: u64,
+    /// The group that the timeline names it in.
+    pub(super) group: Option<GroupId>,
     want: Want,
     asleep_by: Option<AsleepBy>,
     state: DeviceState,
@@ -66,6 +70,15 @@ pub(super) struct Machine {
     woke_by_itself: bool,
     command_fault: Option<String>,
     read_fault: Option<String>,
+    noted: Noted,
+}
+
+/// What of the present want was noted for the log.
+#[derive(Debug, Clone, Copy, Default)]
+struct Noted {
+    told: bool,
+    done: bool,
+    failed: bool,
 }
 
 impl Machine {
@@ -78,6 +91,7 @@ impl Machine {
             queued: None,
             order: 0,
             raised_in: 0,
+            group: None,
             want: Want::of(standing, asleep_by),
             asleep_by,
             state: DeviceState::Unknown,
@@ -94,6 +108,8 @@ impl Machine {
             woke_by_itself: false,
             command_fault: None,
             read_fault: None,
+            // What a former life put to sleep is no news when it is read asleep.
+            noted: Noted { done: asleep_by.is_some(), ..Noted::default() },
         }
     }
 
@@ -127,6 +143,7 @@ impl Machine {
         self.failures = 0;
         self.command_fault = None;
         self.woke_by_itself = false;
+        self.noted = Noted::default();
         // It is commanded at once, with two exceptions: a machine that already sleeps is verified
         // instead, and one that was never read is read before an ordinary drain, so that we know
         // whether somebody else had put it to sleep. A curtailment does not wait for that.
@@ -287,6 +304,27 @@ impl Machine {
         self.command_fault = Some(fault);
         self.follow_by = None;
         self.retry_at = Some(now + timing.backoff(self.failures));
+    }
+
+    /// What the log has not been told of it: that it was told, that it followed, or that it fails.
+    /// Repeated commands and repeated failures are nothing new.
+    pub(super) fn change(&mut self) -> Option<Change> {
+        if let Some(kind @ (Kind::Sleep | Kind::Wake)) = self.busy
+            && !self.noted.told
+        {
+            self.noted = Noted { told: true, ..Noted::default() };
+            let sleep = kind == Kind::Sleep;
+            return Some(if sleep { Change::CommandedSleep } else { Change::CommandedWake });
+        }
+        if self.failures > 0 && !self.noted.failed {
+            self.noted = Noted { failed: true, done: false, ..self.noted };
+            return Some(Change::Failed { fault: self.command_fault.clone().unwrap_or_default() });
+        }
+        if self.want != Want::Leave && self.does_as_wanted() && !self.noted.done {
+            self.noted = Noted { failed: false, done: true, ..self.noted };
+            return Some(if self.want == Want::Asleep { Change::Asleep } else { Change::Awake });
+        }
+        None
     }
 
     pub(super) fn report(&self, machine: &MachineId) -> MachineReport {

@@ -2,11 +2,11 @@
 //! named by a timeline. The table has a bound; a running machine that nothing names any more makes
 //! room.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use directive::{MachineId, Standing};
-use tracing::error;
+use directive::{GroupId, MachineId, Standing};
+use tracing::debug;
 
 use super::machine::Machine;
 use super::{AgentCore, Output};
@@ -15,10 +15,16 @@ impl AgentCore {
     /// Adds the machines that the timeline names, so that they are read before they are due.
     pub(super) fn meet_named(&mut self, now: Instant) {
         let Some(timeline) = &self.receiver.saved().timeline else { return };
-        let named: BTreeSet<MachineId> =
-            timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
-        for machine in named {
+        let mut named: BTreeMap<MachineId, GroupId> = BTreeMap::new();
+        for step in &timeline.steps {
+            let group = || step.group.clone();
+            named.extend(step.machines.iter().map(|machine| (machine.clone(), group())));
+        }
+        for (machine, group) in named {
             self.meet(&machine, now);
+            if let Some(machine) = self.machines.get_mut(&machine) {
+                machine.group = Some(group);
+            }
         }
     }
 
@@ -32,7 +38,8 @@ impl AgentCore {
             return;
         };
         if self.machines.len() >= self.config.machines_max && !self.forget_one() {
-            error!(machine = %id, max = self.config.machines_max, "too many machines, this one is not looked after");
+            debug!(machine = %id, max = self.config.machines_max, "too many machines, ignored");
+            self.changes.ignored(now);
             self.outputs.push_back(Output::Ignored(id.clone()));
             return;
         }

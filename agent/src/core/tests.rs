@@ -479,5 +479,68 @@ fn a_machine_in_line_keeps_its_place_when_its_drain_becomes_a_curtailment() {
     assert!(next.contains(&told("b", Kind::Sleep)), "{next:?}");
 }
 
+/// What the log is told, all of it.
+fn lines(bench: &mut Bench) -> Vec<String> {
+    let told = bench.core.changes.take(bench.instant());
+    told.iter().map(|line| format!("{line:?}")).collect()
+}
+
+#[test]
+fn each_change_of_a_machine_is_told_once() {
+    let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
+    bench.hear(Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["a"])])), None);
+    bench.says("a", DeviceState::Awake);
+    bench.tick_at(1000);
+    bench.obeys("a", Kind::Sleep);
+    let told = lines(&mut bench);
+    assert!(told[0].contains("commanded_sleep: 1") && told.len() == 1, "{told:?}");
+    assert!(told[0].contains("\"g\""), "the group of the timeline: {told:?}");
+    bench.tick_at(2000);
+    bench.says("a", DeviceState::Asleep);
+    let told = lines(&mut bench);
+    assert!(told[0].contains("sleep: 0") && told[0].contains("asleep: 1"), "{told:?}");
+    // Read asleep again and again.
+    for second in 12..60 {
+        bench.tick_at(second * 1000);
+        bench.says("a", DeviceState::Asleep);
+    }
+    assert_eq!(lines(&mut bench), [""; 0]);
+    // It wakes by itself and is put back: two changes.
+    bench.says("a", DeviceState::Awake);
+    let told = lines(&mut bench);
+    assert!(told[0].contains("failed: 1") && told[0].contains("woke by itself"), "{told:?}");
+    // A restart is no news.
+    let mut bench = Bench::new(config(&["*"], 8), slept().saved);
+    bench.tick_at(6000);
+    bench.says("a", DeviceState::Asleep);
+    assert_eq!(lines(&mut bench), [""; 0]);
+}
+
+#[test]
+fn a_machine_that_never_obeys_is_told_once() {
+    let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
+    let curtail = vec![step(0, Action::Curtail, Means::Device, &["a"])];
+    let mut commands = bench.hear(Some(timeline(1, curtail)), None);
+    let mut told = Vec::new();
+    for second in 0..600 {
+        for (machine, kind) in commands {
+            let machine = MachineId::from(machine.as_str());
+            if kind == Kind::Read {
+                let state = DeviceState::Awake;
+                let reading = Reading { state, watts: None, read_at: at(bench.now) };
+                bench.core.read(&machine, Ok(reading), bench.instant());
+            } else {
+                let refused = ActuatorError::Refused { why: "no".into() };
+                bench.core.commanded(&machine, kind, Err(refused), bench.instant());
+            }
+        }
+        told.extend(lines(&mut bench));
+        commands = bench.tick_at(second * 1000);
+    }
+    assert!(bench.report_of("a").failures > 5, "it was told again and again");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("commanded_sleep: 1") && told[0].contains("failed: 1"), "{told:?}");
+}
+
 mod clock;
 mod simulation;

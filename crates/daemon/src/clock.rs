@@ -2,9 +2,11 @@
 //! so that decisions can be simulated and replayed. What to do about a clock that jumps is left to
 //! the callers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, info};
 
 /// Reads the monotonic clock. It follows tokio's clock, so that tasks under paused time see the
 /// time they wait for.
@@ -19,6 +21,23 @@ pub fn now() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall() -> Timestamp {
     Timestamp::now()
+}
+
+/// Whether the log was told that the wall clock is stepped.
+static STEPPED: AtomicBool = AtomicBool::new(false);
+
+/// Tells the log that the wall clock was stepped by `off`, or that it is right again. Every role
+/// finds it out for itself, but a process has one clock: only the first that says so is heard.
+pub fn tell_step(off: Option<SignedDuration>) {
+    if STEPPED.swap(off.is_some(), Ordering::Relaxed) == off.is_some() {
+        return;
+    }
+    match off {
+        Some(off) => {
+            error!(off_secs = off.as_secs(), "wall clock stepped, nothing rises until it is right");
+        }
+        None => info!("wall clock is right again"),
+    }
 }
 
 #[cfg(test)]

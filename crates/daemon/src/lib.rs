@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod log_pace;
 pub mod logging;
 pub mod private;
 pub mod process;

@@ -142,7 +142,10 @@ fn f46_a_clock_that_was_stepped_during_a_restart_wakes_nothing() {
         };
         bench.core.downlink(&downlink, wall, bench.instant());
         let outputs: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
-        assert!(outputs.contains(&Output::ClockStepped), "{step_secs} s: {outputs:?}");
+        assert!(
+            outputs.iter().any(|o| matches!(o, Output::Clock(Some(_)))),
+            "{step_secs} s: {outputs:?}"
+        );
         assert_eq!(bench.core.receiver().applied().len(), 1, "{step_secs} s");
         assert_eq!(bench.core.receiver().waiting().len(), 1, "{step_secs} s");
     }
