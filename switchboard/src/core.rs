@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline, WallGuard};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use commands::{Answer, Command, FileFault, FileKind, Refused};
 pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
@@ -125,8 +125,8 @@ pub struct Core {
     withheld: Option<&'static str>,
     /// Guards schedules against steps of the wall clock.
     guard: WallGuard,
-    /// Whether the wall clock has been stepped and not come back.
-    stepped: bool,
+    /// By how much the wall clock was stepped, while it has not come back.
+    stepped: Option<SignedDuration>,
     tally: Tally,
 }
 
@@ -170,7 +170,7 @@ impl Core {
             permitted: None,
             withheld: None,
             guard: WallGuard::default(),
-            stepped: false,
+            stepped: None,
             tally: Tally::default(),
         };
         core.fleet.groups = vec![Vec::new(); core.policy.groups.len()];
@@ -193,11 +193,11 @@ impl Core {
         let time = self.guard.read(wall, now);
         let wall = time.later;
         self.at = Some((wall, now));
-        if time.stepped.is_some() != self.stepped {
-            self.stepped = time.stepped.is_some();
-            self.tally.clock_steps += u64::from(self.stepped);
+        if time.stepped.is_some() != self.stepped.is_some() {
+            self.tally.clock_steps += u64::from(time.stepped.is_some());
             self.replan = true;
         }
+        self.stepped = time.stepped;
         match input {
             Input::Tick => self.unseen = true,
             Input::Report(report) => {
@@ -252,6 +252,21 @@ impl Core {
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
+    }
+
+    /// By how much the wall clock is off, if it was stepped and has not come back.
+    #[must_use]
+    pub fn stepped(&self) -> Option<SignedDuration> {
+        self.stepped
+    }
+
+    /// How many machines are off for a lease, or are to be, and how many of them are down.
+    pub(crate) fn machines_of(&self, lease: &LeaseId) -> (usize, usize) {
+        let of_lease = || self.selection.of_lease(lease).map(|(machine, _)| machine);
+        let down = |machine: &&MachineId| {
+            self.states.get(*machine).is_some_and(|state| *state == MachineState::Curtailed)
+        };
+        (of_lease().count(), of_lease().filter(down).count())
     }
 
     /// Where the open leases stand.
@@ -312,7 +327,7 @@ impl Core {
     fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         // By a wrong clock leases seem over and machines free: the plan in force stays, and its
         // lowerings with it.
-        if self.stepped {
+        if self.stepped.is_some() {
             return;
         }
         let moved = self.plan.as_ref().is_none_or(|plan| {
@@ -463,7 +478,7 @@ impl Core {
 
     /// Why no power may be raised just now.
     fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<&'static str> {
-        if self.stepped {
+        if self.stepped.is_some() {
             return Some("the wall clock was stepped: set it right, or restart to accept it");
         }
         if self.outbox.failure().is_some() {

@@ -13,6 +13,7 @@ pub mod facility;
 pub mod inventory;
 pub mod lease;
 pub mod ledger;
+mod log;
 mod metrics;
 pub mod plan;
 pub mod policy;

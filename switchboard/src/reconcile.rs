@@ -13,11 +13,12 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::core::{Answer, Command, Core, Input, Notice, Outputs};
 use crate::facility::Policy;
-use crate::ledger::{Entry, Event, Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
+use crate::ledger::{Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
+use crate::log::Told;
 use crate::metrics::Metrics;
 
 /// Commands that may wait; a further caller waits in turn.
@@ -41,6 +42,11 @@ pub struct Switchboard {
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     asked: u64,
     writing: Option<oneshot::Receiver<Result<Head, WriteError>>>,
+    told: Told,
+    /// Whether the last append failed.
+    unwritten: bool,
+    /// Whether the wall clock is stepped, as far as it was told.
+    stepped: bool,
     /// What a link that joins must be told.
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
@@ -118,6 +124,9 @@ impl Switchboard {
             waiting: BTreeMap::new(),
             asked: 0,
             writing: None,
+            told: Told::default(),
+            unwritten: false,
+            stepped: false,
             timeline: None,
             asleep: Arc::default(),
         };
@@ -135,7 +144,7 @@ impl Switchboard {
                 () = stop.cancelled() => break,
                 written = written(&mut self.writing), if self.writing.is_some() => {
                     self.writing = None;
-                    self.handle(Input::Written(written));
+                    self.written(written);
                 }
                 Some(asked) = self.commands.recv() => {
                     self.asked += 1;
@@ -173,9 +182,32 @@ impl Switchboard {
         self.outlets.push(outlet);
     }
 
+    fn written(&mut self, result: Result<Head, WriteError>) {
+        let failure = result.as_ref().err().map(ToString::to_string);
+        match &failure {
+            Some(failure) if !self.unwritten => {
+                error!(failure, "ledger takes nothing, no lease is committed and nothing rises");
+            }
+            None if self.unwritten => info!("ledger takes entries again"),
+            _ => {}
+        }
+        self.unwritten = failure.is_some();
+        // The next append may follow at once.
+        let events = self.told.take();
+        self.handle(Input::Written(result));
+        if failure.is_none() {
+            self.told.tell(&events, &self.core);
+        }
+    }
+
     fn handle(&mut self, input: Input) {
         let before = self.core.tally();
         let outputs = self.core.handle(input, daemon::clock::wall(), daemon::clock::now());
+        let stepped = self.core.stepped();
+        if stepped.is_some() != self.stepped {
+            self.stepped = stepped.is_some();
+            daemon::clock::tell_step(stepped);
+        }
         self.perform(outputs);
         self.metrics.count(before, self.core.tally());
     }
@@ -185,7 +217,7 @@ impl Switchboard {
         notices.iter().for_each(|notice| self.tell(notice));
         if timeline.is_some() || permit.is_some() || withdraw || asleep.is_some() {
             if let Some(timeline) = &timeline {
-                info!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
+                debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
             }
             // A permit is for one timeline: the old one is worth nothing after it. One that stands
             // is not told again, for its life would begin anew with whoever has joined since.
@@ -203,7 +235,7 @@ impl Switchboard {
             }
         }
         if let Some(entries) = append {
-            entries.iter().for_each(log);
+            self.told.keep(&entries);
             self.writing = Some(self.writer.append(entries));
         }
         for (number, answer) in answers {
@@ -239,7 +271,7 @@ impl Switchboard {
         for _ in 0..2 {
             if let Some(writing) = self.writing.take() {
                 let result = writing.await.unwrap_or(Err(WriteError::Closed));
-                self.handle(Input::Written(result));
+                self.written(result);
             }
         }
         let writer = self.writer;
@@ -268,33 +300,6 @@ async fn next_report(outlets: &mut [Outlet]) -> (usize, Option<Report>) {
         Poll::Pending
     })
     .await
-}
-
-fn log(entry: &Entry) {
-    match &entry.event {
-        Event::CommitmentMoved { lease, from, to, why, .. } => {
-            info!(%lease, from = from.as_str(), to = to.as_str(), why, "lease moved");
-        }
-        Event::Breached { lease, breach, .. } => {
-            warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached");
-        }
-        Event::Unverified { lease, why } => warn!(%lease, why, "lease unverified"),
-        Event::Unconfirmed { lease, unconfirmed } => {
-            let (machines, names) = (unconfirmed.machines.count, unconfirmed.machines.names());
-            warn!(%lease, machines, names, "lease unconfirmed: devices do not answer");
-        }
-        Event::Confirmed { lease } => info!(%lease, "lease confirmed: every device answers"),
-        Event::LeaseCommitted { lease, .. } => {
-            info!(lease = %lease.id, gross = %lease.gross, feed = %lease.feed, "lease committing");
-        }
-        Event::LeaseCancelled { lease, .. } => info!(%lease, "lease cancelling"),
-        Event::PolicyRefused { digest, why, .. } => warn!(digest, why, "policy refused"),
-        Event::PolicyLoaded { digest, .. } => info!(digest, "policy in force"),
-        Event::Decided { number, deficits, .. } if !deficits.is_empty() => {
-            warn!(%number, feed = %deficits[0].feed, short = %deficits[0].short, feeds = deficits.len(), "feeds stay short");
-        }
-        Event::Decided { .. } | Event::Opened { .. } => {}
-    }
 }
 
 #[cfg(test)]

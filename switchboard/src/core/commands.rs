@@ -209,7 +209,7 @@ impl Core {
     }
 
     fn judge(&self, request: &LeaseRequest, wall: Timestamp) -> Result<Admission, Refused> {
-        if self.stepped {
+        if self.stepped.is_some() {
             return Err(Refused::ClockStepped);
         }
         let promised = self.promised();

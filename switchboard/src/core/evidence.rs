@@ -163,7 +163,7 @@ impl Core {
             metered: path.first().is_some_and(|feed| feed.meter.is_some()),
             figures,
             not_back: machines.not_back,
-            doubtful: self.stepped,
+            doubtful: self.stepped.is_some(),
         }
     }
 

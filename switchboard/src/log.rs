@@ -1,0 +1,137 @@
+//! What the log is told of the control plane: what came on record, once it is durable, each event
+//! once. An append that fails is made again, and is not told before it has succeeded.
+
+use directive::{FeedId, LeaseId, Watts};
+use tracing::{error, info, warn};
+
+use crate::commitment::Figure;
+use crate::core::Core;
+use crate::ledger::{Entry, Event};
+use crate::plan::Deficit;
+
+/// What is being written, and what was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    writing: Vec<Event>,
+    /// The feeds that were short when that was told last.
+    short: Vec<FeedId>,
+}
+
+impl Told {
+    /// Keeps what is to be told of `entries` when they are durable: not the lists of machines.
+    pub(crate) fn keep(&mut self, entries: &[Entry]) {
+        let events = entries.iter().map(|entry| &entry.event);
+        self.writing = events.filter_map(worth_telling).collect();
+    }
+
+    /// What was being written.
+    pub(crate) fn take(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.writing)
+    }
+
+    /// Tells what is durable now.
+    pub(crate) fn tell(&mut self, events: &[Event], core: &Core) {
+        for event in events {
+            match event {
+                Event::Decided { deficits, .. } => self.decided(deficits),
+                other => tell(other, core),
+            }
+        }
+    }
+
+    /// Plans are made anew all the time: that feeds are short is told when other feeds are.
+    fn decided(&mut self, deficits: &[Deficit]) {
+        let short: Vec<FeedId> = deficits.iter().map(|deficit| deficit.feed.clone()).collect();
+        if short == self.short {
+            return;
+        }
+        match deficits {
+            [] => info!("no feed is short any more"),
+            [first, ..] => {
+                warn!(feed = %first.feed, short = %first.short, feeds = short.len(), "feeds stay short");
+            }
+        }
+        self.short = short;
+    }
+}
+
+fn worth_telling(event: &Event) -> Option<Event> {
+    match event {
+        Event::Opened { .. } => None,
+        Event::Decided { number, policy, plan, deficits, .. } => Some(Event::Decided {
+            number: *number,
+            policy: policy.clone(),
+            plan: plan.clone(),
+            selection: None,
+            deficits: deficits.clone(),
+            reasons: Vec::new(),
+        }),
+        Event::LeaseCommitted { lease, latest_safe_start, .. } => Some(Event::LeaseCommitted {
+            lease: lease.clone(),
+            latest_safe_start: *latest_safe_start,
+            arithmetic: Vec::new(),
+            origin: None,
+        }),
+        Event::LeaseCancelled { .. }
+        | Event::CommitmentMoved { .. }
+        | Event::Unverified { .. }
+        | Event::Unconfirmed { .. }
+        | Event::Confirmed { .. }
+        | Event::Breached { .. }
+        | Event::PolicyLoaded { .. }
+        | Event::PolicyRefused { .. } => Some(event.clone()),
+    }
+}
+
+fn tell(event: &Event, core: &Core) {
+    match event {
+        Event::LeaseCommitted { lease, .. } => info!(
+            lease = %lease.id,
+            tenant = lease.tenant,
+            feed = %lease.feed,
+            gross = %lease.gross,
+            start = %lease.start,
+            end = %lease.end,
+            "lease committed"
+        ),
+        Event::LeaseCancelled { lease, cancelled_at, phase } => {
+            info!(%lease, at = %cancelled_at, state = phase.as_str(), "lease cancelled");
+        }
+        Event::CommitmentMoved { lease, from, to, why, figures } => {
+            let (machines, down) = core.machines_of(lease);
+            let figure = figure(core, lease, figures);
+            info!(
+                %lease,
+                from = from.as_str(),
+                to = to.as_str(),
+                why,
+                machines,
+                down,
+                headroom = figure.map(|(headroom, _)| tracing::field::display(headroom)),
+                needed = figure.map(|(_, needed)| tracing::field::display(needed)),
+                "lease moved"
+            );
+        }
+        Event::Unverified { lease, why } => warn!(%lease, why, "lease unverified"),
+        Event::Unconfirmed { lease, unconfirmed } => {
+            let (machines, names) = (unconfirmed.machines.count, unconfirmed.machines.names());
+            warn!(%lease, machines, names, "lease unconfirmed, devices do not answer");
+        }
+        Event::Confirmed { lease } => info!(%lease, "lease confirmed, every device answers"),
+        Event::Breached { lease, breach, .. } => {
+            warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached");
+        }
+        Event::PolicyLoaded { digest, revision } => info!(digest, revision, "policy in force"),
+        Event::PolicyRefused { digest, why, .. } => {
+            error!(digest, why, "policy refused, the former one stays");
+        }
+        Event::Opened { .. } | Event::Decided { .. } => {}
+    }
+}
+
+/// What the meter of the lease's own feed proves, and what is committed there.
+fn figure(core: &Core, lease: &LeaseId, figures: &[Figure]) -> Option<(Watts, Watts)> {
+    let feed = &core.state().leases.get(lease)?.lease.feed;
+    let figure = figures.iter().find(|figure| figure.feed == *feed)?;
+    Some((figure.headroom?, figure.needed))
+}
