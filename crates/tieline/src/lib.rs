@@ -1,5 +1,6 @@
 //! The one binary an operator installs: roles by subcommand, and the commands that talk to them.
 
+pub mod announce;
 pub mod bench;
 pub mod check;
 pub mod cli;

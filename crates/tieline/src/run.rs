@@ -17,6 +17,7 @@ use switchboard::core::Answer;
 use switchboard::facility::Policy;
 use tracing::{error, info, warn};
 
+use crate::announce;
 use crate::drivers::Registered;
 use crate::failure::Failure;
 use crate::files::{Files, Sound};
@@ -34,6 +35,7 @@ pub fn run(path: &Path) -> Result<(), Failure> {
     let Sound { settings, policy, warnings } = Files::read(path).sound()?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
         .context("failed to start logging")?;
+    announce::starting(path, &settings, policy.as_ref());
     log_warnings(&warnings);
     let runtime = start_runtime("miners")?;
     // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
@@ -105,8 +107,10 @@ async fn serve(
         tasks.spawn("policy", reload.run(tasks.token()));
     }
 
-    let signal = daemon::signals::shutdown_requested().await;
-    info!(signal, "stopping");
+    let (watched, stop) = (site.clone(), tasks.token());
+    tasks.spawn("readiness", async move { announce::watch_readiness(&watched, stop).await });
+
+    daemon::signals::shutdown_requested().await;
     let left = tasks.shutdown(grace).await;
     if let Err(failure) = serving.await {
         error!(%failure, "http ended badly");
@@ -114,6 +118,7 @@ async fn serve(
     if !left.is_empty() {
         warn!(?left, "tasks that did not stop in time");
     }
+    info!("stopped");
     Ok(())
 }
 
@@ -165,44 +170,49 @@ impl Reload {
     }
 
     async fn reload(&mut self) {
-        match self.attempt().await {
-            Ok(true) => {
-                *self.fault.lock() = None;
-                info!(digest = %self.current.digest, revision = ?self.current.revision, "policy in force");
-            }
-            Ok(false) => *self.fault.lock() = None,
-            Err(why) => {
-                for line in why.lines() {
-                    error!("policy refused, the former one stays: {line}");
-                }
-                *self.fault.lock() = Some(why);
+        let refused = self.attempt().await.err();
+        // What does not carry the leases is put on record, and told, by the switchboard.
+        if let Some(refused) = refused.as_ref().filter(|refused| !refused.told) {
+            for line in refused.why.lines() {
+                error!(mistake = line, "policy refused, the former one stays");
             }
         }
+        *self.fault.lock() = refused.map(|refused| refused.why);
     }
 
-    /// Returns whether another policy is in force now.
-    async fn attempt(&mut self) -> Result<bool, String> {
+    async fn attempt(&mut self) -> Result<(), Refusal> {
         let path = self.path.clone();
+        let here = |why: &dyn ToString| Refusal { why: why.to_string(), told: false };
         let loaded = tokio::task::spawn_blocking(move || switchboard::policy::check(&path)).await;
-        let checked = loaded.map_err(|failure| failure.to_string())?;
-        let policy = checked.policy.map_err(|mistakes| mistakes.to_string())?;
+        let checked = loaded.map_err(|failure| here(&failure))?;
+        let policy = checked.policy.map_err(|mistakes| here(&mistakes))?;
         if policy.digest == self.current.digest {
-            return Ok(false);
+            return Ok(());
         }
         if drivers_differ(&self.current, &policy) {
-            return Err("actuators, meters and what they match are made at the start: restart to change them".into());
+            return Err(here(
+                &"actuators, meters and what they match are made at the start: restart to change them",
+            ));
         }
         let policy = Arc::new(policy);
         match self.handle.change_policy(policy.clone()).await {
-            Ok(Answer::Refused(refused)) => Err(refused.to_string()),
+            Ok(Answer::Refused(refused)) => Err(Refusal { why: refused.to_string(), told: true }),
             Ok(_) => {
                 self.current = policy;
                 log_warnings(&checked.warnings);
-                Ok(true)
+                Ok(())
             }
-            Err(stopped) => Err(stopped.to_string()),
+            Err(stopped) => Err(here(&stopped)),
         }
     }
+}
+
+/// Why a policy is not put into force.
+#[derive(Debug)]
+struct Refusal {
+    why: String,
+    /// Whether the log has it already.
+    told: bool,
 }
 
 /// Whether the agent would need other drivers.
