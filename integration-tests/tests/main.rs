@@ -19,6 +19,7 @@ mod hostile_pools;
 mod init;
 mod lease;
 mod links;
+mod log;
 mod metrics;
 mod process;
 mod programs;

@@ -63,6 +63,10 @@ pub(crate) struct Setup {
     pub(crate) margin: Duration,
     /// Whether there are miners at all.
     pub(crate) miners: bool,
+    /// Of each miner.
+    pub(crate) hashrate: f64,
+    /// Machines that may come back in one second.
+    pub(crate) up_step_machines: u32,
 }
 
 /// What one machine draws asleep.
@@ -97,6 +101,8 @@ impl Default for Setup {
             metered: true,
             margin: Duration::from_secs(1),
             miners: true,
+            hashrate: HASHRATE,
+            up_step_machines: 2,
         }
     }
 }
@@ -113,7 +119,7 @@ impl Setup {
              [meter.tenant]\nkind = \"registered\"\nname = \"tenant\"\nperiod = \"200ms\"\nstale_after = \"3s\"\n\
              [dispatch]\nmake_up_pct = 0\nsettle = \"{SETTLE_SECS}s\"\nmargin = \"{}s\"\nprove_for = \"{PROVE_SECS}s\"\n\
              hashprice_usd_per_ph_day = 40.0\npower_usd_per_mwh = 45.0\n\
-             [ramp]\ndown_kw_per_min = {:.3}\nup_kw_per_min = {:.3}\nup_step_machines = 2\nup_step_interval = \"1s\"\n\
+             [ramp]\ndown_kw_per_min = {:.3}\nup_kw_per_min = {:.3}\nup_step_machines = {}\nup_step_interval = \"1s\"\n\
              [failsafe]\nreport_stale_after = \"5s\"\npermit_ttl = \"5s\"\npermit_every = \"1s\"\nretries = 2\n",
             HOUSE.kw(),
             usable * 0.5,
@@ -122,6 +128,7 @@ impl Setup {
             // All of it within a second.
             usable * 60.0,
             usable * 60.0,
+            self.up_step_machines,
         );
         for group in &self.groups {
             text.push_str(&format!(
@@ -255,7 +262,7 @@ impl WholeSite {
             let hashing = self.facility.hashing(&machine).expect("it is one of the facility's");
             tokio::spawn(switch.clone().obey(hashing, self.sampling.clone()));
             self.miners.push(TestMiner::start(MinerConfig {
-                hashrate: HASHRATE,
+                hashrate: self.setup.hashrate,
                 switch,
                 space: space.clone(),
                 retry: Duration::from_millis(200),
