@@ -158,6 +158,18 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     programs.write_policy_unseen(&good.replace("revision = 1", "revision = 3"));
     programs.hang_up();
     programs.until_revision(3).await;
+
+    // What is only odd comes into force, and is said once, however often the file is read.
+    let odd =
+        good.replace("revision = 1", "revision = 4").replace("j_per_th = 30", "j_per_th = 3000");
+    programs.write_policy(&odd);
+    programs.until_revision(4).await;
+    programs.hang_up();
+    programs.write_policy(&odd.replace("revision = 4", "revision = 5").replace("3000", "30"));
+    programs.until_revision(5).await;
+    let log = programs.log();
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains("3000 J/TH")).collect();
+    assert!(warned.len() == 1 && warned[0].contains("WARN"), "{warned:?}");
     let stopped = programs.terminate().await;
     assert_eq!(stopped.code, 0, "{stopped:?}");
 }
