@@ -58,6 +58,14 @@ impl Document {
         Self::from_bytes(&name, &bytes)
     }
 
+    /// The text of `key` in `[table]` of a file whose TOML is broken elsewhere: enough to look into
+    /// another file that it names, and no more.
+    #[must_use]
+    pub fn salvage(path: &Path, table: &str, key: &str) -> Option<String> {
+        let bytes = file::read_regular(path, FILE_MAX).ok()?;
+        tree::salvage(std::str::from_utf8(&bytes).ok()?, table, key)
+    }
+
     /// Parses bytes that were read elsewhere. Returns the offset of the first byte that is not
     /// UTF-8.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Mistakes> {

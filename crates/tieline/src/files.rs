@@ -40,10 +40,23 @@ impl Files {
         match Document::read(path) {
             Ok(document) if switchboard::policy::is_policy(&document) => Self::misplaced(&document),
             Ok(document) => Self::of(&document.with_environment(ENVIRONMENT)),
-            Err(mistakes) => {
-                Self { settings: Err(mistakes), policy: None, warnings: Mistakes::default() }
-            }
+            Err(mistakes) => Self::broken(path, mistakes),
         }
+    }
+
+    /// A configuration that is no TOML as a whole may still name its policy.
+    fn broken(path: &Path, mistakes: Mistakes) -> Self {
+        let named = Document::salvage(path, "switchboard", "policy")
+            .map(|policy| path.parent().unwrap_or(Path::new("")).join(policy));
+        let mut warnings = Mistakes::default();
+        let policy = named.and_then(|path| {
+            let checked = switchboard::policy::check(&path);
+            warnings = checked.warnings;
+            // That it cannot be read is told once its name is sure.
+            let readable = checked.policy.as_ref().err().and_then(unreadable).is_none();
+            readable.then_some(PolicyFile { path, policy: checked.policy })
+        });
+        Self { settings: Err(mistakes), policy, warnings }
     }
 
     fn of(document: &Document) -> Self {

@@ -96,6 +96,19 @@ pub(super) fn parse(source: &Source) -> (Table, Vec<Mistake>) {
     (root, walk.mistakes)
 }
 
+/// The text of a key in a table at the top, as far as the text can be parsed at all.
+pub(super) fn salvage(text: &str, table: &str, key: &str) -> Option<String> {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let DeValue::Table(table) = value_of(root.get_ref(), table)? else { return None };
+    let DeValue::String(text) = value_of(table, key)? else { return None };
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+fn value_of<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<&'a DeValue<'i>> {
+    let entry = table.iter().find(|(name, _)| name.get_ref() == key);
+    entry.map(|(_, value)| value.get_ref())
+}
+
 /// Syntax errors shown at once; the later ones are mostly echoes.
 const SYNTAX_MAX: usize = 10;
 

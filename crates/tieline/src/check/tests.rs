@@ -154,6 +154,8 @@ fn both_files_are_told_at_once() {
         format!("{:#}", Checked::read(&folder.join("tieline.toml")).json())
     });
     insta::assert_snapshot!("both_files_json", json);
+    let syntax = [("[log]", "[log")];
+    insta::assert_snapshot!("syntax_and_policy", said(&syntax, &policy));
     let alone = said_of("policy.toml", &config, &policy);
     insta::assert_snapshot!("policy_alone", alone);
 }
