@@ -91,9 +91,20 @@ impl Checked {
         Self { files: read, mistakes, warnings: files.warnings }
     }
 
-    /// One paragraph for each file.
+    /// One paragraph for each file that could be read.
     fn text(&self) -> String {
-        self.files.iter().map(|file| file.text(self.warnings_in(&file.path))).collect()
+        let paragraph = |(index, file): (usize, &Read)| {
+            let mistakes = self.mistakes.list().iter();
+            let (whole, within): (Vec<_>, Vec<_>) = mistakes
+                .filter(|mistake| match &mistake.origin {
+                    Origin::File { file: name, .. } => **name == *file.path.display().to_string(),
+                    // Variables lie over the first file.
+                    Origin::Environment { .. } => index == 0,
+                })
+                .partition(|mistake| matches!(mistake.origin, Origin::File { position: None, .. }));
+            whole.is_empty().then(|| file.text(within.len(), self.warnings_in(&file.path)))
+        };
+        self.files.iter().enumerate().filter_map(paragraph).collect()
     }
 
     fn warnings_in(&self, path: &Path) -> usize {
@@ -114,27 +125,25 @@ impl Checked {
 }
 
 impl Read {
-    fn text(&self, warnings: usize) -> String {
-        let path = self.path.display();
-        let (what, lines) = match &self.content {
-            Content::Configuration(Some(settings)) => ("all right", found::configuration(settings)),
-            Content::Policy { policy: Some(policy), alone } => {
-                let what =
-                    if *alone { "a policy, checked by itself: all right" } else { "all right" };
-                (what, found::policy(policy))
-            }
-            Content::Policy { policy: None, alone: true } => {
-                ("a policy, checked by itself: has mistakes", Vec::new())
-            }
-            Content::Configuration(None) | Content::Policy { .. } => ("has mistakes", Vec::new()),
+    fn text(&self, mistakes: usize, warnings: usize) -> String {
+        let lines = match &self.content {
+            Content::Configuration(Some(settings)) => found::configuration(settings),
+            Content::Policy { policy: Some(policy), .. } => found::policy(policy),
+            Content::Configuration(None) | Content::Policy { policy: None, .. } => Vec::new(),
         };
-        let warned = match warnings {
-            0 => String::new(),
-            1 => ", 1 warning".to_owned(),
-            many => format!(", {many} warnings"),
+        let alone = matches!(self.content, Content::Policy { alone: true, .. });
+        let what = if alone { "a policy, checked by itself: " } else { "" };
+        let counts: Vec<String> = [(mistakes, "mistake"), (warnings, "warning")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, name)| format!("{count} {name}{}", if count == 1 { "" } else { "s" }))
+            .collect();
+        let verdict = match mistakes {
+            0 => ["all right".to_owned()].into_iter().chain(counts).collect::<Vec<_>>().join(", "),
+            _ => counts.join(", "),
         };
         let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-        format!("{path}: {what}{warned}\n{lines}")
+        format!("{}: {what}{verdict}\n{lines}", self.path.display())
     }
 
     fn json(&self) -> Value {

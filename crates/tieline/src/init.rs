@@ -64,7 +64,7 @@ impl Texts {
 
     /// Reads both as `tieline check` does. A mistake stands where an option was put in.
     fn check(&self, dir: &Path) -> Result<(), Failure> {
-        let name = |file: &str| dir.join(file).display().to_string();
+        let name = |file: &str| shown(&dir.join(file)).display().to_string();
         let mut mistakes: Vec<Mistake> = Vec::new();
         match Document::parse(&name(CONFIG), &self.config) {
             Ok(document) => {
@@ -100,7 +100,7 @@ fn said_of_option(mistake: &Mistake) -> String {
 /// Writes both files, or none: neither may exist, and both are complete before the first has its
 /// name.
 fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
-    let paths = [CONFIG, POLICY].map(|file| dir.join(file));
+    let paths = [CONFIG, POLICY].map(|file| shown(&dir.join(file)).to_owned());
     for path in &paths {
         if path.symlink_metadata().is_ok() {
             anyhow::bail!("{} exists; nothing was written", path.display());
@@ -118,6 +118,11 @@ fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
         return Err(failure);
     }
     Ok(paths)
+}
+
+/// The path as people write it: without a leading `./`.
+fn shown(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
 }
 
 /// A complete file without a name of its own.

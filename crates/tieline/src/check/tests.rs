@@ -193,6 +193,13 @@ fn a_policy_in_place_of_a_configuration_is_told_as_that() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_told_in_one_line() {
+    let checked = Checked::read(Path::new("/nowhere/tieline.toml"));
+    assert_eq!(checked.text(), "");
+    assert_eq!(checked.mistakes.to_string(), "/nowhere/tieline.toml: does not exist");
+}
+
+#[test]
 fn the_shipped_examples_have_no_mistakes_and_warn_only_of_what_is_not_here() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
     let files = ["tieline.toml", "compose/tieline.toml"].map(|file| config.join(file));
