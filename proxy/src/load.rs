@@ -83,7 +83,7 @@ impl Load {
         Self::limited(Arc::default(), f64::INFINITY)
     }
 
-    /// At most so many shares a second.
+    /// Maximum number of shares a second.
     pub(crate) fn limited(fleet: Arc<Fleet>, shares_per_sec_max: f64) -> Arc<Self> {
         Arc::new(Self { fleet, shares_per_sec_max, given_up: AtomicU8::new(0) })
     }

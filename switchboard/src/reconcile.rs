@@ -1,5 +1,5 @@
 //! The switchboard's task: it owns the core and the receivers' links, reads the clocks, and only
-//! moves bytes. What is decided is left to [`crate::core`].
+//! moves bytes. [`crate::core`] makes the decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future as _;
@@ -27,7 +27,7 @@ const COMMANDS: usize = 256;
 const LINKS: usize = 16;
 /// Time that passes without anything else happening.
 const TICK: Duration = Duration::from_millis(250);
-/// Reports taken in one after the other before the rest gets its turn.
+/// Reports taken in a row before other events get their turn.
 const REPORTS: usize = 64;
 
 /// The control plane's task. [`Switchboard::run`] it; ask it through its [`Handle`].
@@ -45,9 +45,9 @@ pub struct Switchboard {
     told: Told,
     /// Whether the last append failed.
     unwritten: bool,
-    /// Whether the wall clock is stepped, as far as it was told.
+    /// Whether the wall clock counts as stepped; it was logged then.
     stepped: bool,
-    /// What a link that joins must be told.
+    /// The state for a link that joins.
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
 }
@@ -58,7 +58,7 @@ struct Asked {
     answer: oneshot::Sender<Answer>,
 }
 
-/// How everybody else reaches the switchboard.
+/// A handle to the switchboard for other tasks.
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Asked>,
@@ -71,7 +71,7 @@ pub struct Handle {
 pub struct Stopped;
 
 impl Handle {
-    /// Asks, and waits for the answer: what changes something is durable by then.
+    /// Sends a command and waits for the answer. Changes are durable by then.
     ///
     /// # Errors
     /// [`Stopped`] when there is nobody to answer any more.
@@ -133,8 +133,7 @@ impl Switchboard {
         Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
     }
 
-    /// Runs until `stop`. Receivers go on with what they were told; nobody is given a permit any
-    /// more.
+    /// Runs until `stop`. Receivers continue with their last timeline; no further permit is sent.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -176,7 +175,7 @@ impl Switchboard {
     }
 
     fn join(&mut self, outlet: Outlet) {
-        // Without a permit: the next renewal is for whoever joins too.
+        // Without a permit: the next renewal includes receivers that join.
         let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
         outlet.update(|down| *down = Downlink { timeline, permit: None, asleep });
         self.outlets.push(outlet);
@@ -219,8 +218,9 @@ impl Switchboard {
             if let Some(timeline) = &timeline {
                 debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
             }
-            // A permit is for one timeline: the old one is worth nothing after it. One that stands
-            // is not told again, for its life would begin anew with whoever has joined since.
+            // A permit is for one timeline: the old one is void after a new timeline. A valid
+            // permit is not sent again, because its life would start again at receivers that have
+            // joined since.
             let permits = withdraw || timeline.is_some() || permit.is_some();
             self.timeline = timeline.or(self.timeline.take());
             self.asleep = asleep.unwrap_or_else(|| self.asleep.clone());
@@ -239,7 +239,7 @@ impl Switchboard {
             self.writing = Some(self.writer.append(entries));
         }
         for (number, answer) in answers {
-            // Who asked may have gone away meanwhile; what was asked is done all the same.
+            // The caller may have gone meanwhile; its command is carried out all the same.
             if self.waiting.remove(&number).is_some_and(|waiting| waiting.send(answer).is_err()) {
                 debug!(number, "nobody waits for the answer");
             }
@@ -266,7 +266,7 @@ impl Switchboard {
         );
     }
 
-    /// Writes what is left and lets the ledger go.
+    /// Writes what is left and releases the ledger.
     async fn finish(mut self) {
         for _ in 0..2 {
             if let Some(writing) = self.writing.take() {

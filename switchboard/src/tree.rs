@@ -1,6 +1,6 @@
-//! The facility's feeds by number, so that sums over them cost no name lookups; and how many
-//! machines count below them. Which watts are sheddable, committed or chosen is left to
-//! [`crate::admit`] and [`crate::plan`].
+//! The facility's feeds by number, so that sums over them need no name lookups, and how many
+//! machines count below them. [`crate::admit`] and [`crate::plan`] decide which watts are
+//! sheddable, committed or chosen.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ impl<'a> Tree<'a> {
         self.of(feed).map_or(&[], |number| &self.paths[number])
     }
 
-    /// How many feeds lie between this one and nothing.
+    /// The depth of this feed in the tree.
     pub(crate) fn depth(&self, number: usize) -> usize {
         self.paths[number].len()
     }
@@ -78,7 +78,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What the house draws at each feed and below it.
+    /// The house load at each feed and below it.
     pub(crate) fn house(&self) -> Vec<Watts> {
         let mut sums = vec![Watts::ZERO; self.len()];
         for feed in &self.policy.feeds {
@@ -87,7 +87,7 @@ impl<'a> Tree<'a> {
         sums
     }
 
-    /// What the sessions that nobody declared are counted at.
+    /// The load counted for sessions that no group declares.
     pub(crate) fn unassigned(&self, population: &Population) -> Vec<Watts> {
         let mut sums = vec![Watts::ZERO; self.len()];
         self.add(

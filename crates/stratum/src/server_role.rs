@@ -132,7 +132,7 @@ pub enum Abuse {
     Malformed,
     /// A method that only servers send.
     ServerMethod,
-    /// A method that nobody knows. Firmware tries many.
+    /// An unknown method. Firmware tries many.
     UnknownMethod,
     /// A worker name that cannot be taken.
     WorkerName,

@@ -1,7 +1,8 @@
-//! What Tieline is tested against: a pool that judges, miners that really hash.
+//! The counterparts for testing Tieline: a pool that judges shares, miners that really hash, a
+//! simulated facility.
 //!
 //! Each part is a library, so that a test holds its handles, and a program, so that a demo can run
-//! it apart. What judges here is written from the protocol alone and shares no arithmetic with the
+//! it apart. The judging code is written from the protocol alone and shares no arithmetic with the
 //! crates under test.
 
 pub mod arithmetic;

@@ -3,8 +3,8 @@
 //!
 //! The pool runs on one thread and the miners on another, both on bare readiness, so that as little
 //! as possible of what is measured is the tool. Shares are real and each is unlike any other; they
-//! are sent by the clock, whether or not answers come. What is left of the tool in the figures is
-//! told by a run without a peer, the *floor*.
+//! are sent by the clock, whether or not answers come. A run without a peer, the *floor*, shows how
+//! much of the figures is the tool itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,15 +38,15 @@ pub struct LoadConfig {
     /// The tool's pools; the peer's upstream is pointed at them.
     pub pool: PoolSettings,
     pub miners: usize,
-    /// So many of them connect at a time.
+    /// How many of them connect at a time.
     pub connect_window: usize,
     /// Shares a second, of all miners together.
     pub rate: f64,
     /// How long shares are sent.
     pub span: Duration,
-    /// How long only jobs are sent, before.
+    /// How long only jobs are sent, before the shares.
     pub idle: Duration,
-    /// Measure the peer's memory also when so many have connected and submitted.
+    /// Measure the peer's memory also when this many have connected and submitted.
     pub slope_from: Option<usize>,
     /// Roll version bits, if the peer grants them.
     pub version_rolling: bool,
@@ -55,12 +55,12 @@ pub struct LoadConfig {
     /// The password of all.
     pub password: String,
     pub pids: Vec<u32>,
-    /// How long the peer may take to hand a first job on.
+    /// How long the peer may take to pass on a first job.
     pub wait: Duration,
-    /// Close the first pool so long after the first share.
+    /// Close the first pool this long after the first share.
     pub kill_pool_at: Option<Duration>,
-    /// Close the pool that is mined at each time so much has passed, the first and the second in
-    /// turn; half of it later it is back.
+    /// Close the pool that is mined at once per this time, the first and the second in turn; it is
+    /// back after half of that time.
     pub pool_dies_every: Option<Duration>,
     /// Measure the tool alone first.
     pub with_floor: bool,

@@ -3,7 +3,7 @@
 //!
 //! A [`TestPool`] listens on a port of its own; its [`Counts`] are the pool's side of the books.
 //! What it does wrong is chosen by [`PoolConfig`] at the start and by its methods, or [`Command`]s,
-//! while it runs. It knows nothing of lanes, leases or proxies: to it, whoever connects is a miner.
+//! while it runs. It knows nothing of lanes, leases or proxies: every client is a miner to it.
 
 mod command;
 mod config;
@@ -63,7 +63,7 @@ pub enum Verdicts {
     RejectAll,
     /// `true` for every submit.
     AcceptAll,
-    /// An answer to nobody for every submit.
+    /// An answer with a wrong id for every submit.
     WrongIds,
 }
 

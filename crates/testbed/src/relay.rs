@@ -1,8 +1,8 @@
-//! A chaos relay: it stands between two TCP peers and gives the line its weather.
+//! A TCP relay between two peers that disturbs the traffic; the disturbances are called *weather*.
 //!
-//! Bytes are delayed, cut, gathered, changed, slowed down, held up or lost, each way apart;
-//! connections are half-closed, reset, or forgotten as a NAT forgets them. It knows no protocol.
-//! What it does by chance comes from a seed; the time at which bytes come does not.
+//! Bytes are delayed, cut, gathered, changed, slowed down, held up or lost, separately in each
+//! direction. Connections are half-closed, reset, or forgotten as by a NAT. The relay knows no
+//! protocol. Random choices come from a seed; the arrival times of bytes do not.
 
 mod pump;
 
@@ -20,27 +20,27 @@ use tokio_util::task::TaskTracker;
 use crate::wait::{self, NotInTime};
 use pump::Pump;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
-    /// From the one who connected.
+    /// From the peer that connected.
     There,
-    /// From the one who was connected to.
+    /// From the peer that was connected to.
     Back,
 }
 
-/// What one way is like.
+/// The weather of one direction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weather {
-    /// How long bytes are on their way.
+    /// How long bytes are delayed.
     pub delay: Duration,
-    /// How much longer at most, by chance. Order is kept, as TCP keeps it.
+    /// The largest random addition to the delay. The order is kept, as TCP keeps it.
     pub jitter: Duration,
     /// Most bytes written at a time.
     pub cut: Option<usize>,
-    /// Bytes wait until so many are together, or the first has waited so long.
+    /// Bytes wait until this many are together, or the first has waited this long.
     pub gather: Option<(usize, Duration)>,
-    /// One byte in so many is changed in one bit.
+    /// One byte in this many is changed in one bit.
     pub corrupt_one_in: Option<u32>,
     pub rate: Option<u32>,
     /// Whether bytes pass at all.
@@ -53,7 +53,7 @@ pub enum Flow {
     Open,
     /// They are not read: the sender's window fills up.
     Stalled,
-    /// They are read and thrown away: the sender sees nothing amiss.
+    /// They are read and thrown away, so the sender notices nothing.
     Lost,
 }
 
@@ -68,9 +68,9 @@ impl Weather {
         rate: None,
         flow: Flow::Open,
     };
-    /// Nothing comes through, and nobody is told.
+    /// Nothing gets through, and the sender does not notice.
     pub const LOST: Self = Self { flow: Flow::Lost, ..Self::FINE };
-    /// Nothing comes through, and the sender cannot go on.
+    /// Nothing gets through, and the sender's buffer fills up.
     pub const STALLED: Self = Self { flow: Flow::Stalled, ..Self::FINE };
 }
 
@@ -89,11 +89,11 @@ pub struct RelayCounts {
     pub corrupted: u64,
 }
 
-/// What becomes of a connection by the relay's doing.
+/// What the relay does to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Open,
-    /// Nothing of it passes any more, for ever.
+    /// None of its bytes pass any more.
     Forgotten,
     /// Both ends get a reset.
     Reset,
@@ -127,11 +127,11 @@ struct Line {
     back: mpsc::UnboundedSender<Extra>,
 }
 
-/// What is put into one way beside what is read.
+/// Bytes and events injected into one direction.
 #[derive(Debug)]
 enum Extra {
     Bytes(Vec<u8>),
-    /// No more bytes after those that are on their way.
+    /// No more bytes after those in transit.
     End,
 }
 
@@ -183,7 +183,7 @@ impl Relay {
         wait::until(self.shared.changed.subscribe(), limit, || self.counts(), wanted).await
     }
 
-    /// Changes the weather of one way, for connections that are and that come.
+    /// Changes the weather of one direction, for present and future connections.
     pub fn set(&self, way: Way, weather: Weather) {
         match way {
             Way::There => self.shared.there.send_replace(weather),
@@ -191,7 +191,7 @@ impl Relay {
         };
     }
 
-    /// Changes the weather of both ways.
+    /// Changes the weather of both directions.
     pub fn set_both(&self, weather: Weather) {
         self.set(Way::There, weather);
         self.set(Way::Back, weather);
@@ -202,18 +202,18 @@ impl Relay {
         self.decide(Fate::Reset);
     }
 
-    /// Loses everything of the connections there are, for ever and without a word, as a NAT does
-    /// that has forgotten them. New ones pass.
+    /// Silently drops all bytes of the present connections, as a NAT that has forgotten them does.
+    /// New connections pass.
     pub fn forget(&self) {
         self.decide(Fate::Forgotten);
     }
 
-    /// Ends one way of every connection after what is on its way; the other stays open.
+    /// Ends one direction of every connection after the bytes in transit; the other stays open.
     pub fn half_close(&self, way: Way) {
         self.put(way, || Extra::End);
     }
 
-    /// Puts bytes into one way of every connection, between what others say.
+    /// Injects bytes into one direction of every connection.
     pub fn inject(&self, way: Way, bytes: &[u8]) {
         self.put(way, || Extra::Bytes(bytes.to_vec()));
     }

@@ -26,7 +26,7 @@ pub enum TlsError {
     Pem(#[from] rustls::pki_types::pem::Error),
 }
 
-/// A certificate with its key: who a pool says it is.
+/// A certificate with its key: the identity of a pool.
 #[derive(Clone)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -51,7 +51,7 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Vouches for itself. Returns its certificate as PEM, too.
+    /// Creates a self-signed identity. Returns also its certificate as PEM.
     ///
     /// # Errors
     /// [`TlsError`] for names no certificate can bear.
@@ -83,7 +83,7 @@ impl Identity {
         Ok(Self { chain, key: Arc::new(key), config: Arc::new(config) })
     }
 
-    /// The same, in a chain of so many certificates.
+    /// The same identity, in a chain of this many certificates.
     ///
     /// # Errors
     /// None that [`Self::self_signed`] had not.
@@ -109,7 +109,7 @@ impl Identity {
     }
 }
 
-/// An authority that vouches for others.
+/// A certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     pem: String,
@@ -136,7 +136,7 @@ impl Authority {
         &self.pem
     }
 
-    /// Vouches for a new key under these names.
+    /// Issues a certificate for a new key under these names.
     ///
     /// # Errors
     /// [`TlsError::Make`].

@@ -1,14 +1,14 @@
-//! When the switchboard is told: at regular intervals, and out of turn as soon as the sessions that
-//! are to be parked are.
+//! Decides when to report to the switchboard: at regular intervals, and at once when all sessions
+//! of a step are parked.
 
 use std::time::{Duration, Instant};
 
 use directive::MachineId;
 
-/// While sessions are to be parked it is looked whether they are, this often: a look ends at the
-/// first that is not.
+/// How often to check whether the sessions of a step are parked; a check ends at the first that is
+/// not.
 const PARKING_LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Those that are not parked by then are told of in their turn.
+/// Sessions that are not parked by then are reported at the regular time.
 const PARKING_MAX: Duration = Duration::from_secs(2);
 
 /// When the next report is due.
@@ -19,10 +19,10 @@ pub(super) struct Cadence {
     parking: Option<Parking>,
 }
 
-/// Machines that are to be parked.
+/// Machines whose sessions must be parked.
 #[derive(Debug)]
 struct Parking {
-    /// Those not yet seen without work.
+    /// Those that were not yet seen without work.
     left: Vec<MachineId>,
     look_at: Instant,
     until: Instant,
@@ -34,7 +34,7 @@ impl Cadence {
         Self { every, report_at: now, parking: None }
     }
 
-    /// The sessions of `machines` are to be parked.
+    /// The sessions of `machines` must be parked.
     pub(super) fn parking(&mut self, machines: Vec<MachineId>, now: Instant) {
         if machines.is_empty() {
             return;
@@ -44,7 +44,7 @@ impl Cadence {
         self.parking = Some(Parking { left, look_at: now, until: now + PARKING_MAX });
     }
 
-    /// Whether a report is due; the next one then is an interval later. `works` tells whether a
+    /// Whether a report is due; the next one is then an interval later. `works` returns whether a
     /// machine still has work.
     pub(super) fn is_due(&mut self, now: Instant, works: impl Fn(&MachineId) -> bool) -> bool {
         let due = self.have_parked(now, works) || now >= self.report_at;
@@ -54,13 +54,13 @@ impl Cadence {
         due
     }
 
-    /// Whether the last of those that are to be parked is, and was not when last looked.
+    /// Whether the last of these machines has been parked since the last check.
     fn have_parked(&mut self, now: Instant, works: impl Fn(&MachineId) -> bool) -> bool {
         let Some(parking) = self.parking.as_mut().filter(|parking| now >= parking.look_at) else {
             return false;
         };
         parking.look_at = now + PARKING_LOOK_EVERY;
-        // Each is looked at until it has no work, and not again.
+        // Each machine is checked until it has no work, and not again.
         while parking.left.pop_if(|machine| !works(machine)).is_some() {}
         let parked = parking.left.is_empty();
         if parked || now >= parking.until {

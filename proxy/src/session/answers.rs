@@ -15,7 +15,7 @@ use stratum::server_message::{write_error, write_true};
 use super::Outbox;
 use crate::metrics::AnsweredBy;
 
-/// What a submit is answered.
+/// The answer to a submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     True,
@@ -29,7 +29,7 @@ struct Owed {
     /// When the submit was read.
     read_at: Instant,
     by: AnsweredBy,
-    /// Known already, but an earlier one with this id is not.
+    /// The answer is known, but that to an earlier submit with this id is not.
     ready: Option<Answer>,
 }
 
@@ -45,10 +45,10 @@ impl Answers {
         self.owed.len()
     }
 
-    /// Owes an answer to `id` until [`Self::resolve`] is told of `ticket`.
+    /// Registers a submit with `id`, to be answered when [`Self::resolve`] is called with `ticket`.
     pub(super) fn wait(&mut self, ticket: u32, id: Id, read_at: Instant) {
         if self.owed.is_empty() {
-            // Mostly it stays the only one.
+            // Usually it stays the only one.
             self.owed.reserve_exact(1);
         }
         self.owed.push_back(Owed { ticket, id, read_at, by: AnsweredBy::Pool, ready: None });
@@ -64,14 +64,14 @@ impl Answers {
     ) {
         let by = AnsweredBy::Proxy;
         if self.owed.iter().any(|owed| owed.id == id) {
-            // No verdict will ever come for it: it goes out when the one before it does.
+            // No verdict will come for it: it is sent when the answer before it is.
             self.owed.push_back(Owed { ticket: u32::MAX, id, read_at, by, ready: Some(answer) });
         } else {
             write(&id, &answer, by, read_at, out);
         }
     }
 
-    /// Takes the answer for `ticket`. One that is not owed (answered already) changes nothing.
+    /// Takes the answer for `ticket`. A ticket that was already answered changes nothing.
     pub(super) fn resolve(&mut self, ticket: u32, answer: Answer, out: &mut Outbox) {
         let Some(index) =
             self.owed.iter().position(|owed| owed.ticket == ticket && owed.ready.is_none())
@@ -80,8 +80,8 @@ impl Answers {
         };
         let id = self.owed[index].id.clone();
         self.owed[index].ready = Some(answer);
-        // Write what is now first among its equals, and all of them behind it that were only
-        // waiting for it.
+        // Write the answers that are now first for their id, and those behind them that were only
+        // waiting.
         while let Some(first) = self.owed.iter().position(|owed| owed.id == id) {
             if self.owed[first].ready.is_none() {
                 break;

@@ -1,9 +1,9 @@
-//! What a miner has done wrong lately, and what follows from it.
+//! Records what a miner did wrong lately, and decides what follows.
 //!
 //! Three records: requests that break the protocol (forgiven with time), names that were refused
 //! (no further one is looked at for a while), and shares of which none was good (a ladder: other
-//! work, a reconnect, the end). Most miners never have any of them, so a session holds this in a
-//! box that is made at the first fault and thrown away when all is forgiven.
+//! work, a reconnect, the end). Most miners never have any of them, so a session keeps this in a
+//! box that is created at the first fault and dropped when everything is forgiven.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ pub(super) struct Conduct {
     faults: u32,
     forgiven_at: Instant,
     names_refused: u32,
-    /// No name is looked at before.
+    /// No name is looked at before this time.
     names_from: Instant,
     streak: Option<Streak>,
 }
@@ -28,11 +28,11 @@ struct Streak {
 }
 
 labels! {
-    /// What is done about a miner whose shares are all bad.
+    /// The steps against a miner whose shares are all bad.
     pub(crate) enum Correction {
         /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
         Renew = "renew",
-        /// It is asked to connect again.
+        /// It is asked to reconnect.
         Reconnect = "reconnect",
         Close = "close",
     }
@@ -40,7 +40,7 @@ labels! {
 
 /// Requests that break the protocol before the session is closed.
 const FAULTS_MAX: u32 = 16;
-/// One of them is forgiven after so long.
+/// One of them is forgiven per this time.
 const FORGIVE_EVERY: Duration = Duration::from_secs(10);
 /// The first wait after a refused name; it doubles with each further one (ckpool).
 const NAME_WAIT: Duration = Duration::from_secs(3);
@@ -51,8 +51,8 @@ const RUNGS: [(Duration, Correction); 3] = [
     (Duration::from_secs(120), Correction::Reconnect),
     (Duration::from_secs(180), Correction::Close),
 ];
-/// Bad shares it takes for each rung besides: a miner with a share an hour is not judged by two of
-/// them.
+/// The number of bad shares that each rung also needs: a miner with a share an hour is not judged
+/// by two of them.
 const RUNG_SHARES: usize = 8;
 
 impl Conduct {
@@ -60,7 +60,7 @@ impl Conduct {
         Self { faults: 0, forgiven_at: now, names_refused: 0, names_from: now, streak: None }
     }
 
-    /// Notes a request that breaks the protocol. Returns whether it was one too many.
+    /// Records a request that breaks the protocol. Returns whether the limit is exceeded.
     pub(super) fn fault(&mut self, now: Instant) -> bool {
         let periods =
             now.saturating_duration_since(self.forgiven_at).as_secs() / FORGIVE_EVERY.as_secs();
@@ -72,19 +72,19 @@ impl Conduct {
         self.faults > FAULTS_MAX
     }
 
-    /// Whether a further name is looked at just now.
+    /// Whether a further name may be looked at now.
     pub(super) fn hears_names(&self, now: Instant) -> bool {
         now >= self.names_from
     }
 
-    /// Notes that a name was looked at and refused.
+    /// Records that a name was looked at and refused.
     pub(super) fn name_refused(&mut self, now: Instant) {
         let wait = NAME_WAIT.saturating_mul(1 << self.names_refused.min(16)).min(NAME_WAIT_MAX);
         self.names_refused = self.names_refused.saturating_add(1);
         self.names_from = now + wait;
     }
 
-    /// Notes a bad share. Returns what is due by it.
+    /// Records a bad share. Returns the step that is due.
     pub(super) fn bad_share(&mut self, now: Instant) -> Option<Correction> {
         let streak = self.streak.get_or_insert(Streak { since: now, shares: 0, climbed: 0 });
         streak.shares = streak.shares.saturating_add(1);
@@ -97,15 +97,14 @@ impl Conduct {
         Some(*correction)
     }
 
-    /// Notes a good share: the ladder begins anew. Returns whether there is anything left on
-    /// record.
+    /// Records a good share, which resets the ladder. Returns whether anything is left on record.
     pub(super) fn good_share(&mut self) -> bool {
         self.streak = None;
         self.faults > 0 || self.names_refused > 0
     }
 
-    /// Whether its work was renewed and no good share has come since: what it works on cannot be
-    /// kept.
+    /// Whether its work was renewed and no good share has come since: it must not keep its present
+    /// work.
     pub(super) fn is_misled(&self) -> bool {
         self.streak.as_ref().is_some_and(|streak| streak.climbed > 0)
     }
@@ -120,8 +119,8 @@ mod tests {
         Instant::now()
     }
 
-    /// Bad shares at so many a second for so long; `good_every` nth ones are good. Returns what was
-    /// done, and when.
+    /// Sends bad shares at a rate for a time; every `good_every`th one is good. Returns the steps
+    /// that were taken, and when.
     fn mine(per_sec: f64, secs: u64, good_every: Option<u64>) -> Vec<(u64, Correction)> {
         let start = origin();
         let mut conduct = Conduct::new(start);

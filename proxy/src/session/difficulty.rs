@@ -1,10 +1,10 @@
-//! What difficulty a session is given with its next job: what the machine should have, within what
-//! its listener, the pool and the miner itself allow.
+//! Chooses the difficulty of a session's next job: what suits the machine, within the bounds of its
+//! listener, the pool and the miner itself.
 //!
-//! The bounds, from the strongest: never below the listener's floor nor what a `configure` has
+//! The bounds, the strongest first: never below the listener's minimum or what a `configure` was
 //! promised; never above the pool's, unless the target holds its miners' difficulty up; never below
-//! what the target holds, nor below `md=` of the password; never above the listener's ceiling. A
-//! level goes out only with a job, in one write with it.
+//! the target's hold or `md=` of the password; never above the listener's maximum. A level is sent
+//! only with a job, in one write.
 
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use crate::reasons::Retarget;
 /// How a listener sets difficulties.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DifficultyRules {
-    /// Where sessions begin of whose machine nothing is known.
+    /// The start level of sessions about whose machine nothing is known.
     pub(crate) start: Level,
     pub(crate) min: Level,
     pub(crate) max: Level,
-    /// A miner should find a share in so many seconds; `None` leaves every session where it begins.
+    /// The seconds in which a miner should find a share; `None` keeps every session at its start
+    /// level.
     pub(crate) interval: Option<f64>,
-    /// Whether the user agent says where to begin.
+    /// Whether the user agent decides the start level.
     pub(crate) by_user_agent: bool,
 }
 
@@ -32,14 +33,14 @@ pub(crate) struct DifficultyRules {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) pool: Difficulty,
-    /// What miners are held at while the pool's is too low for all of them.
+    /// The hold while the pool's difficulty is too low for the fleet.
     pub(super) hold: Option<Hold>,
-    /// What a configure has promised the miner.
+    /// What the miner's configure was promised.
     pub(super) promised: Option<Difficulty>,
 }
 
 impl Limits {
-    /// No session is given more, but for the sake of [`Self::least`].
+    /// No session is given more, except to satisfy [`Self::least`].
     fn most(&self, rules: &DifficultyRules) -> Level {
         let pool = Level::at_or_below(self.pool);
         self.hold.map_or(pool, |hold| hold.most.max(pool)).min(rules.max)
@@ -58,9 +59,9 @@ pub(super) struct Aim {
     vardiff: Vardiff,
     /// The level last advertised.
     sent: Option<Level>,
-    /// From the password: no less than this, where the pool allows it.
+    /// The minimum from the password, as far as the pool allows it.
     miner_min: Level,
-    /// From when on a wish of the miner's is granted, in seconds of the session's age.
+    /// From when on a suggestion of the miner is accepted again, in seconds of the session's age.
     wish_from: f32,
     /// A bound kept the session from its level with the last job.
     bounded: bool,
@@ -74,11 +75,11 @@ pub(super) struct Advertised {
     pub(super) changed: Option<Retarget>,
 }
 
-/// One wish in so long is granted; the first always is.
+/// At most one suggestion is accepted per this time; the first always is.
 const WISH_EVERY_SECS: f32 = 60.0;
-/// How far, in powers of two, a wish may be from what a measured machine needs.
+/// How far, in powers of two, a suggestion may be from what a measured machine needs.
 const WISH_REACH: i32 = 2;
-/// The interval by which rates are measured where none is aimed at.
+/// The interval for measuring rates where none is configured.
 const MEASURED_BY: f64 = 10.0;
 /// Hashes behind one share of difficulty 1.
 pub(crate) const HASHES: f64 = (1u64 << 32) as f64;
@@ -98,12 +99,12 @@ impl Aim {
         self.sent.map(Level::difficulty)
     }
 
-    /// The miner may not have heard its difficulty: it is told again with the next job.
+    /// The miner may not have received its difficulty: it is sent again with the next job.
     pub(super) fn say_again(&mut self) {
         self.sent = None;
     }
 
-    /// What the miner says it is.
+    /// Takes the miner's user agent.
     pub(super) fn user_agent(&mut self, user_agent: &str, rules: &DifficultyRules) {
         if rules.by_user_agent
             && let (Some(interval), Some(speed)) = (rules.interval, speed_of(user_agent))
@@ -117,7 +118,7 @@ impl Aim {
         }
     }
 
-    /// What the miner's password asks for: `d=1024` to begin with, `md=512` at least; alone or
+    /// Takes the miner's password: `d=1024` is a start difficulty, `md=512` a minimum; alone or
     /// among other words.
     pub(super) fn password(&mut self, password: &str, rules: &DifficultyRules) {
         let number = |key| {
@@ -134,8 +135,8 @@ impl Aim {
         }
     }
 
-    /// The miner suggests a difficulty (S54 to S56): taken once in a minute, within the listener's
-    /// bounds and, once its rate is known, not far from what that needs.
+    /// Takes a difficulty that the miner suggests (S54 to S56): once a minute, within the
+    /// listener's bounds and, once its rate is known, near what that needs.
     pub(super) fn suggestion(
         &mut self,
         wished: Difficulty,
@@ -156,7 +157,7 @@ impl Aim {
         self.bounded = false;
     }
 
-    /// What the machine did when it was connected last, in hashes of difficulty 1 a second.
+    /// Takes the machine's work rate from its last connection.
     pub(super) fn recall(&mut self, work_rate: f32, rules: &DifficultyRules) {
         if let Some(interval) = rules.interval {
             let level = clamp(Level::nearest(f64::from(work_rate), interval), rules);
@@ -164,7 +165,7 @@ impl Aim {
         }
     }
 
-    /// The level to advertise with a job, and from now on in force.
+    /// Returns the level to advertise with a job, which is in force from now on.
     pub(super) fn advertise(
         &mut self,
         limits: &Limits,
@@ -187,7 +188,7 @@ impl Aim {
         Advertised { level, changed }
     }
 
-    /// Judges what has been seen until now.
+    /// Judges the evidence until now.
     fn judge(&mut self, rules: &DifficultyRules, age: Duration) -> Option<Reason> {
         self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
         rules.interval?;
@@ -212,7 +213,8 @@ impl Aim {
         rules: &DifficultyRules,
         age: Duration,
     ) -> bool {
-        // One found at another level (of work from before a change) says nothing of this one.
+        // A share found at another level, on work from before a change, says nothing about this
+        // one.
         if self.sent.map(Level::get) != Some(difficulty) {
             return false;
         }
@@ -220,12 +222,13 @@ impl Aim {
         rules.interval.is_some() && self.vardiff.storms()
     }
 
-    /// Whether anything but the machine's own level keeps it from a higher one.
+    /// Whether a bound, and not the machine's own level, keeps it from a higher level.
     pub(super) fn may_rise(&self, limits: &Limits, rules: &DifficultyRules) -> bool {
         self.sent.is_some_and(|sent| sent < limits.most(rules).max(limits.least(rules)))
     }
 
-    /// Whether shares stay away so long that a lower level should not wait for the next job.
+    /// Whether there were no shares for so long that a lower level should not wait for the next
+    /// job.
     pub(super) fn starves(
         &mut self,
         limits: &Limits,
@@ -238,21 +241,21 @@ impl Aim {
         sent.above(level.max(limits.least(rules))) >= 2
     }
 
-    /// There is no work for a while.
+    /// There is no work from now on.
     pub(super) fn rest(&mut self, rules: &DifficultyRules, age: Duration) {
         self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
         self.vardiff.rest();
     }
 
-    /// Hashes of difficulty 1 a second, for the sum of all; nothing where rates are not followed.
+    /// Its work rate for the fleet's sum; zero on listeners without vardiff.
     #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
     pub(super) fn fleet_rate(&self, rules: &DifficultyRules) -> f32 {
         if rules.interval.is_some() { self.work_rate(rules) as f32 } else { 0.0 }
     }
 
-    /// Hashes of difficulty 1 a second: measured, or as a good voice has said. A miner's own word
-    /// counts for no more than the listener's difficulty: pools are sized and miners held by this,
-    /// and bfgminer on a processor asks for difficulty 1.
+    /// Its work rate: measured, or from a trusted source. A miner's own claim counts for no more
+    /// than the listener's difficulty, because pools are sized and miners held by this, and
+    /// bfgminer on a processor asks for difficulty 1.
     pub(super) fn work_rate(&self, rules: &DifficultyRules) -> f64 {
         let interval = rules.interval.unwrap_or(MEASURED_BY);
         let work_rate = self.vardiff.work_rate(interval);
@@ -263,7 +266,7 @@ impl Aim {
         }
     }
 
-    /// The same, once shares have shown it.
+    /// Its work rate, once shares have shown it.
     #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
     pub(super) fn measured_rate(&self, rules: &DifficultyRules) -> Option<f32> {
         self.vardiff.measured().then(|| self.work_rate(rules) as f32)

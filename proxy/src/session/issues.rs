@@ -1,8 +1,8 @@
-//! The jobs one miner was given: difficulty belongs to the (session, job id) pair, and so does what
-//! was found on it.
+//! The jobs that one miner was given. Difficulty belongs to the (session, job id) pair, and so do
+//! the shares found on it.
 //!
-//! Ten thousand sessions keep these for hours, so an entry is two words and a difficulty, and a
-//! share found is one word.
+//! Ten thousand sessions keep these for hours, so a job takes two words and a difficulty, and a
+//! share one word.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Issue {
     pub(super) difficulty: Difficulty,
     /// Bits the miner may roll on it, if it negotiated any.
     pub(super) mask: Option<VersionMask>,
-    /// Names it in [`Seen`], alone among those kept.
+    /// Its tag in [`Seen`], unique among the jobs kept.
     tag: u8,
 }
 
@@ -38,7 +38,7 @@ const ISSUES_MAX: usize = 32;
 /// may be a block.
 const RETIRED_MAX: usize = 2;
 
-/// Whether a share was there before.
+/// Whether a share was seen before.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Remembered {
     New,
@@ -56,7 +56,8 @@ impl Issues {
         self.issues.last().map(|issue| &*issue.work)
     }
 
-    /// Takes the pool's newer name and terms for a job the miner has. `false` for one it has not.
+    /// Takes the pool's newer id and terms for a job that the miner has. Returns `false` if it has
+    /// not.
     pub(super) fn rename(&mut self, work: &Arc<LaneWork>) -> bool {
         let known = self.issues.iter_mut().rev().find(|issue| issue.work.job_id == work.job_id);
         known.map(|issue| issue.work = work.clone()).is_some()
@@ -101,7 +102,7 @@ impl Issues {
 /// Shares found, by 56 bits of their hash and the tag of their job in the rest of the word.
 #[derive(Debug)]
 enum Seen {
-    /// Searched from end to end.
+    /// A list, searched linearly.
     Few(Vec<u64>),
     /// The bits, with the tag beside.
     #[expect(
@@ -111,7 +112,7 @@ enum Seen {
     Many(Box<HashMap<u64, u8>>),
 }
 
-/// Shares from which on they are kept by hash.
+/// From this many shares on they are kept by hash.
 const FEW_MAX: usize = 64;
 /// Shares remembered per miner. One at a share a second reaches it after eighteen hours without a
 /// clean job.

@@ -1,5 +1,5 @@
-//! When the share log's lines are written, when a file is closed, and what happens when the disk
-//! takes nothing.
+//! Decides when the share log's lines are written and when a file is closed, and handles a disk
+//! that takes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::reasons::Alarm;
 
 /// Lines are written at least this often.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// And when there are so many bytes of them.
+/// Lines are also written when there are this many bytes of them.
 const FLUSH_BYTES: usize = 64 * 1024;
 /// Bytes of lines that wait for a disk that takes nothing; further entries are lost. Half a minute
 /// of a large farm.
@@ -40,7 +40,7 @@ pub(super) struct Writer<S> {
     seq: u64,
     /// Entries that found no room in the queue.
     queue_lost: Arc<AtomicU64>,
-    /// Entries that found no room in the buffer and are not yet told of.
+    /// Entries that found no room in the buffer and are not yet reported in the log.
     buffer_lost: u64,
     /// Since the start, for the last line.
     shares: BTreeMap<&'static str, u64>,
@@ -139,7 +139,7 @@ impl<S: Sink> Writer<S> {
     fn write(&mut self, wall: Timestamp) -> std::io::Result<()> {
         if self.sink.reopen(wall)? {
             warn!("share log's file was taken away: another one is begun");
-            // Half a line may have gone with it: it is written again, whole.
+            // The old file may end with half a line, which is written again as a whole.
             let whole = self.buffer[..self.written].iter().rposition(|byte| *byte == b'\n');
             self.written = whole.map_or(0, |end| end + 1);
         }
@@ -154,7 +154,7 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    /// Brings the buffer to the disk. What could not be written stays, from the very byte on: no
+    /// Writes the buffer to the file. Bytes that could not be written stay in the buffer, so no
     /// line is cut.
     fn drain(&mut self) -> std::io::Result<()> {
         while self.written < self.buffer.len() {
@@ -183,7 +183,7 @@ impl<S: Sink> Writer<S> {
         warn!(lost, reason, "share log has a gap");
     }
 
-    /// Closes a file that is long enough or of another interval.
+    /// Closes a file that is long enough or belongs to a former interval.
     fn change_file(&mut self, wall: Timestamp) -> std::io::Result<()> {
         let (size, begun) = self.sink.file();
         let every = i64::try_from(self.rotate_every.as_millis()).unwrap_or(i64::MAX).max(1);

@@ -1,5 +1,5 @@
 //! A simulated site: real sessions, seats, routes and pool connections between simulated miners and
-//! pools. Every line and every notice is under way until the dice deliver it.
+//! pools. Every line and every signal is in transit until a random step delivers it.
 //!
 //! What the tasks of [`crate::downstream`] and [`crate::upstream`] do around the state machines is
 //! done here without sockets.

@@ -1,4 +1,4 @@
-//! The jobs of the load tool's pool, and what its miners make of the jobs they are given.
+//! The jobs of the load tool's pool, and how its miners read the jobs they get.
 //!
 //! A job is marked in `prevhash`, which every proxy hands on unchanged: so a miner knows which job
 //! of which pool it has read, whatever name the proxy gave it.
@@ -56,7 +56,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Makes a job up, with `branches` merkle branches and room for `extranonce_len` bytes of
+    /// Invents a job with `branches` merkle branches and room for `extranonce_len` bytes of
     /// extranonces.
     pub(super) fn new(
         mark: Mark,

@@ -1,5 +1,5 @@
-//! One miner of the load tool, without its socket: what it says, and what it makes of what it
-//! hears.
+//! One miner of the load tool, without its socket: the lines it sends, and how it handles those it
+//! gets.
 
 use std::io::Write;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! A test miner's mind: one firmware's habits on one connection after the other, with lines in and
-//! lines out.
+//! State machine of a test miner without IO: one firmware's habits on one connection after the
+//! other, with lines in and lines out.
 //!
 //! It holds no socket and reads no clock; [`super::run`] moves its bytes. How it comes to its
 //! first job is in [`handshake`], what it does with jobs and shares in [`mining`].

@@ -1,4 +1,5 @@
-//! A test pool's mind: connections, jobs, counts and switches, with lines in and lines out.
+//! State machine of the test pool without IO: connections, jobs, counts and switches, with lines in
+//! and lines out.
 //!
 //! It holds no socket and reads no clock; [`super::serve`] moves its bytes. What a connection asks
 //! is answered in [`requests`], what it is told to do is done in [`controls`].
@@ -123,12 +124,12 @@ impl Core {
         core
     }
 
-    /// Takes what is to be done since the last call.
+    /// Takes the actions since the last call.
     pub(super) fn drain(&mut self) -> std::vec::Drain<'_, (ConnectionId, Out)> {
         self.outs.drain(..)
     }
 
-    /// Takes a new connection in.
+    /// Adds a new connection.
     pub(super) fn open(&mut self, peer: SocketAddr) -> ConnectionId {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
@@ -162,7 +163,7 @@ impl Core {
         id
     }
 
-    /// Lets a connection go. Its counts and lines are kept.
+    /// Removes a connection. Its counts and lines are kept.
     pub(super) fn close(&mut self, id: ConnectionId) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         connection.counts.open = false;
@@ -173,7 +174,7 @@ impl Core {
         self.closed.push_back((id, connection.counts, connection.log));
     }
 
-    /// Lets a connection go that did not read what was sent.
+    /// Closes a connection that did not read what was sent.
     pub(super) fn close_slow(&mut self, id: ConnectionId) {
         self.counts.slow_readers += 1;
         self.close(id);
@@ -184,13 +185,13 @@ impl Core {
         self.counts.received_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
-    /// Lets a connection go whose TLS handshake failed.
+    /// Closes a connection whose TLS handshake failed.
     pub(super) fn close_unsecured(&mut self, id: ConnectionId) {
         self.counts.failed_handshakes += 1;
         self.close(id);
     }
 
-    /// Lets all connections go.
+    /// Closes all connections.
     pub(super) fn close_all(&mut self) {
         for id in self.ids() {
             self.outs.push((id, Out::Close));
