@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::facility::Policy;
+use crate::words::{kilowatts, when};
 
 /// How strongly the power is promised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,14 +108,21 @@ pub struct LeaseRequest {
     pub meter: Option<Value>,
 }
 
-/// A request with an invalid field.
+/// One field of a request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {what}")]
-pub struct BadRequest {
-    /// The field at fault.
+pub struct Mistake {
     pub field: &'static str,
     /// What is wrong with it.
     pub what: String,
+}
+
+/// A request with invalid fields: every mistake that can be seen in it, in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct BadRequest {
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
 }
 
 /// Leases of more than a hundred years are typing errors.
@@ -128,96 +136,146 @@ impl LeaseRequest {
     /// Checks every field. `fallback` names the lease when the request does not.
     ///
     /// # Errors
-    /// [`BadRequest`] naming the first field that is wrong.
+    /// [`BadRequest`] with every field that is wrong.
     pub fn check(
         &self,
         policy: &Policy,
         fallback: LeaseId,
         now: Timestamp,
     ) -> Result<Lease, BadRequest> {
-        let id = match &self.id {
-            None => fallback,
-            Some(value) => LeaseId::from(name("id", value)?),
+        let mut mistakes = Mistakes::default();
+        let id = mistakes.keep(
+            self.id.as_ref().map_or(Ok(fallback), |value| name("id", value).map(LeaseId::from)),
+        );
+        let tenant = mistakes.keep(
+            required("tenant", self.tenant.as_ref()).and_then(|value| words("tenant", value)),
+        );
+        let class = mistakes.keep(self.class());
+        let it = mistakes.keep(self.it());
+        let pue = mistakes.keep(self.pue());
+        let feed = mistakes.keep(self.feed(policy));
+        let start = mistakes
+            .keep(required("start", self.start.as_ref()).and_then(|value| instant("start", value)));
+        let end = mistakes
+            .keep(required("end", self.end.as_ref()).and_then(|value| instant("end", value)));
+        mistakes.times(start, end, policy, now);
+        let ready_before =
+            mistakes.keep(self.ready_before.as_ref().map_or(Ok(Duration::ZERO), duration));
+        let accept_unverified = mistakes.keep(self.accept_unverified());
+        let meter = mistakes.keep(self.meter(policy));
+        let lease = || {
+            let (it, pue) = (it?, pue?);
+            Some(Lease {
+                id: id?,
+                tenant: tenant?.to_owned(),
+                class: class?,
+                it,
+                pue,
+                gross: it.scale(pue),
+                feed: feed?,
+                start: start?,
+                end: end?,
+                ready_before: ready_before?,
+                accept_unverified: accept_unverified?,
+                meter: meter?,
+                cancelled_at: None,
+            })
         };
-        let tenant = words("tenant", required("tenant", self.tenant.as_ref())?)?.to_owned();
-        match &self.class {
-            None => {}
-            Some(Value::String(class)) if class == "firm" => {}
-            Some(other) => return Err(bad("class", format!("must be \"firm\", not {other}"))),
+        match lease() {
+            Some(lease) if mistakes.0.is_empty() => Ok(lease),
+            _ => Err(BadRequest { mistakes: mistakes.0 }),
         }
-        let it_kw = number("it_kw", required("it_kw", self.it_kw.as_ref())?)?;
-        let it = Watts::from_kw(it_kw).filter(|it| *it > Watts::ZERO).ok_or_else(|| {
-            bad(
-                "it_kw",
-                format!("must be above 0 and at most {} kW, not {it_kw}", Watts::LIMIT.kw()),
-            )
-        })?;
+    }
+
+    fn class(&self) -> Result<Class, Mistake> {
+        match &self.class {
+            None => Ok(Class::Firm),
+            Some(Value::String(class)) if class == "firm" => Ok(Class::Firm),
+            Some(other) => Err(bad("class", format!("must be \"firm\", not {}", shown(other)))),
+        }
+    }
+
+    fn it(&self) -> Result<Watts, Mistake> {
+        let kw = number("it_kw", required("it_kw", self.it_kw.as_ref())?)?;
+        Watts::from_kw(kw).filter(|it| *it > Watts::ZERO).ok_or_else(|| {
+            let most = kilowatts(Watts::LIMIT);
+            bad("it_kw", format!("must be above 0 and at most {most}, not {kw}"))
+        })
+    }
+
+    fn pue(&self) -> Result<f64, Mistake> {
         let pue = self.pue.as_ref().map_or(Ok(1.0), |value| number("pue", value))?;
         if !(1.0..=3.0).contains(&pue) {
             return Err(bad("pue", format!("must lie between 1.0 and 3.0, not {pue}")));
         }
+        Ok(pue)
+    }
+
+    fn feed(&self, policy: &Policy) -> Result<FeedId, Mistake> {
         let feed = FeedId::from(text("feed", required("feed", self.feed.as_ref())?)?);
         if policy.feed(&feed).is_none() {
             let known: Vec<&str> = policy.feeds.iter().map(|feed| feed.id.as_str()).collect();
-            return Err(bad(
-                "feed",
-                format!("no feed {:?}; there are: {}", cut(feed.as_str()), known.join(", ")),
-            ));
+            let (feed, known) = (cut(feed.as_str()), known.join(", "));
+            return Err(bad("feed", format!("no feed {feed:?}; there are: {known}")));
         }
-        let start = instant("start", required("start", self.start.as_ref())?)?;
-        let end = instant("end", required("end", self.end.as_ref())?)?;
-        let ready_before = self.ready_before.as_ref().map_or(Ok(Duration::ZERO), duration)?;
-        if start < now {
-            return Err(bad("start", format!("{start} is in the past; it is {now} now")));
-        }
-        if end <= start {
-            return Err(bad("end", format!("{end} is not after the start, {start}")));
-        }
-        if end.duration_since(now)
-            > SignedDuration::try_from(LONGEST).unwrap_or(SignedDuration::MAX)
-        {
-            return Err(bad("end", format!("{end} is more than 100 years away")));
-        }
-        let accept_unverified = match &self.accept_unverified {
-            None => false,
-            Some(Value::Bool(value)) => *value,
+        Ok(feed)
+    }
+
+    fn accept_unverified(&self) -> Result<bool, Mistake> {
+        match &self.accept_unverified {
+            None => Ok(false),
+            Some(Value::Bool(value)) => Ok(*value),
             Some(other) => {
-                return Err(bad(
-                    "accept_unverified",
-                    format!("must be true or false, not {other}"),
-                ));
+                let what = format!("must be true or false, not {}", shown(other));
+                Err(bad("accept_unverified", what))
             }
-        };
-        let meter =
-            self.meter.as_ref().map(|value| text("meter", value).map(MeterId::from)).transpose()?;
-        if let Some(meter) = meter.as_ref().filter(|meter| !policy.meters.contains_key(*meter)) {
+        }
+    }
+
+    fn meter(&self, policy: &Policy) -> Result<Option<MeterId>, Mistake> {
+        let Some(value) = &self.meter else { return Ok(None) };
+        let meter = MeterId::from(text("meter", value)?);
+        if !policy.meters.contains_key(&meter) {
             return Err(bad("meter", format!("no meter {:?}", cut(meter.as_str()))));
         }
-        if let Some(taken) = meter
-            .as_ref()
-            .and_then(|own| policy.feeds.iter().find(|feed| feed.meter.as_ref() == Some(own)))
-        {
-            return Err(bad(
-                "meter",
-                format!("is feed {}'s own meter, not the tenant's", taken.id),
-            ));
+        match policy.feeds.iter().find(|feed| feed.meter.as_ref() == Some(&meter)) {
+            Some(feed) => {
+                Err(bad("meter", format!("is feed {}'s own meter, not the tenant's", feed.id)))
+            }
+            None => Ok(Some(meter)),
         }
-        let gross = it.scale(pue);
-        Ok(Lease {
-            id,
-            tenant,
-            class: Class::Firm,
-            it,
-            pue,
-            gross,
-            feed,
-            start,
-            end,
-            ready_before,
-            accept_unverified,
-            meter,
-            cancelled_at: None,
-        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    fn keep<T>(&mut self, checked: Result<T, Mistake>) -> Option<T> {
+        checked.map_err(|mistake| self.0.push(mistake)).ok()
+    }
+
+    /// Judges start and end, as far as they could be read.
+    fn times(
+        &mut self,
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
+        policy: &Policy,
+        now: Timestamp,
+    ) {
+        let words = |at: Timestamp| when(at, &policy.timezone);
+        if let Some(start) = start.filter(|start| *start < now) {
+            let what = format!("{} is in the past; it is {} now", words(start), words(now));
+            self.0.push(bad("start", what));
+        }
+        let Some(end) = end else { return };
+        let longest = SignedDuration::try_from(LONGEST).unwrap_or(SignedDuration::MAX);
+        if let Some(start) = start.filter(|start| end <= *start) {
+            let what = format!("{} is not after the start, {}", words(end), words(start));
+            self.0.push(bad("end", what));
+        } else if end.duration_since(now) > longest {
+            self.0.push(bad("end", format!("{} is more than 100 years away", words(end))));
+        }
     }
 }
 
@@ -231,19 +289,19 @@ pub(crate) fn later(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-fn bad(field: &'static str, what: String) -> BadRequest {
-    BadRequest { field, what }
+fn bad(field: &'static str, what: String) -> Mistake {
+    Mistake { field, what }
 }
 
-fn required<'a>(field: &'static str, value: Option<&'a Value>) -> Result<&'a Value, BadRequest> {
+fn required<'a>(field: &'static str, value: Option<&'a Value>) -> Result<&'a Value, Mistake> {
     value.ok_or_else(|| bad(field, "missing".to_owned()))
 }
 
-fn text<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest> {
+fn text<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, Mistake> {
     value.as_str().ok_or_else(|| bad(field, "must be text".to_owned()))
 }
 
-fn words<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest> {
+fn words<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, Mistake> {
     let text = text(field, value)?;
     if text.trim().is_empty()
         || text.chars().count() > LONGEST_NAME
@@ -254,7 +312,7 @@ fn words<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadReques
     Ok(text)
 }
 
-fn name<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest> {
+fn name<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, Mistake> {
     let text = text(field, value)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if text.is_empty()
@@ -267,20 +325,20 @@ fn name<'a>(field: &'static str, value: &'a Value) -> Result<&'a str, BadRequest
     Ok(text)
 }
 
-fn number(field: &'static str, value: &Value) -> Result<f64, BadRequest> {
+fn number(field: &'static str, value: &Value) -> Result<f64, Mistake> {
     value
         .as_f64()
         .filter(|number| number.is_finite())
         .ok_or_else(|| bad(field, format!("must be a number, not {}", shown(value))))
 }
 
-fn instant(field: &'static str, value: &Value) -> Result<Timestamp, BadRequest> {
+fn instant(field: &'static str, value: &Value) -> Result<Timestamp, Mistake> {
     let text = text(field, value)?;
     text.parse()
         .map_err(|_| bad(field, format!("{:?} is no RFC 3339 time with an offset", cut(text))))
 }
 
-fn duration(value: &Value) -> Result<Duration, BadRequest> {
+fn duration(value: &Value) -> Result<Duration, Mistake> {
     const FIELD: &str = "ready_before";
     let wanted = || bad(FIELD, format!("must be a duration such as \"30m\", not {}", shown(value)));
     let span: SignedDuration =
@@ -356,7 +414,26 @@ mod tests {
         ];
         for (field, value) in table {
             let refused = check(|body| body[field] = value.clone()).unwrap_err();
-            assert_eq!(refused.field, field, "{value}: {refused}");
+            let fields: Vec<&str> = refused.mistakes.iter().map(|mistake| mistake.field).collect();
+            assert_eq!(fields, [field], "{value}: {refused}");
         }
+    }
+
+    #[test]
+    fn all_mistakes_are_found_at_once() {
+        let refused = check(|body| {
+            body["tenant"] = Value::Null;
+            body["pue"] = json!(9);
+            body["start"] = json!("2026-12-31T00:00:00Z");
+            body["end"] = json!("2026-12-30T00:00:00Z");
+            body["meter"] = json!("none");
+        })
+        .unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "tenant: missing; pue: must lie between 1.0 and 3.0, not 9; \
+             start: 2026-12-31 00:00 is in the past; it is 2027-01-01 00:00 now; \
+             end: 2026-12-30 00:00 is not after the start, 2026-12-31 00:00; meter: no meter \"none\""
+        );
     }
 }

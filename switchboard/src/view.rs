@@ -19,7 +19,7 @@ pub use lease::{
     LineView,
 };
 pub use plan::{PlanBody, PlanView, RoomView, StepView};
-pub use problem::{ErrorAnswer, ErrorView};
+pub use problem::{ErrorAnswer, ErrorView, MistakeView};
 pub use shortage::{ShortLease, Shortage};
 pub use site::{
     FeedView, FeedsAnswer, FileNotice, GroupView, HeadAnswer, LedgerView, MachineCounts,

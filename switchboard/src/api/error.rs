@@ -6,7 +6,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::admit::{Line, Refusal};
 use crate::core::Refused;
-use crate::view::{ErrorAnswer, ErrorView, LineView};
+use crate::lease::BadRequest;
+use crate::view::{ErrorAnswer, ErrorView, LineView, MistakeView};
 
 /// An error on its way to the client.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,19 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", what).field(field)
     }
 
+    /// Fields of the request are wrong: the first stands in `field`, as if it were the only one.
+    fn mistaken(bad: &BadRequest, all: &str) -> Self {
+        let first = bad.mistakes.first();
+        let message = match &bad.mistakes[..] {
+            [only] => &only.what,
+            _ => all,
+        };
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message).with(|error| {
+            error.field = first.map(|first| first.field.to_owned());
+            error.mistakes = bad.mistakes.iter().map(MistakeView::from).collect();
+        })
+    }
+
     /// The switchboard does not answer.
     pub(super) fn unavailable() -> Self {
         Self::new(
@@ -64,7 +78,7 @@ impl From<Refused> for ApiError {
         let conflict = |code: &str| Self::new(StatusCode::CONFLICT, code, &message);
         let failed = |code: &str| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, &message);
         match refused {
-            Refused::BadRequest(bad) => Self::bad(bad.field, &bad.what),
+            Refused::BadRequest(bad) => Self::mistaken(&bad, &message),
             Refused::Refusal(refusal) => match refusal {
                 Refusal::DoesNotFit { worst, arithmetic } => {
                     Self::short("does_not_fit", &message, &worst, &arithmetic)
@@ -87,6 +101,7 @@ impl From<Refused> for ApiError {
             Refused::KeyReused => conflict("idempotency_key_reused"),
             Refused::KeyPending => conflict("idempotency_key_pending"),
             Refused::LeaseActive(_) => conflict("lease_active"),
+            Refused::LeaseOver { .. } => conflict("lease_over"),
             Refused::TooManyLeases { .. } => conflict("too_many_leases"),
             Refused::PolicyShort { .. } => conflict("policy_short"),
             Refused::LedgerFull => failed("ledger_full"),

@@ -198,6 +198,18 @@ async fn bad_requests_name_their_field() {
         let (status, answer) = served.call("POST", "/v1/leases", Some(&body), &[]).await;
         assert_eq!((status, &answer["error"]["field"]), (400, &json!(field)), "{body}: {answer}");
     }
+    let mut two: Value = serde_json::from_str(&body("x", -1.0)).unwrap();
+    two["pue"] = json!(9);
+    let (status, answer) = served.call("POST", "/v1/admit", Some(&two.to_string()), &[]).await;
+    let mistakes = json!([
+        { "field": "it_kw", "message": "must be above 0 and at most 1,000,000,000 kW, not -1" },
+        { "field": "pue", "message": "must lie between 1.0 and 3.0, not 9" },
+    ]);
+    assert_eq!(
+        (status, &answer["error"]["field"], &answer["error"]["mistakes"]),
+        (400, &json!("it_kw"), &mistakes),
+        "{answer}"
+    );
     let long = "x".repeat(BODY + 1);
     assert_eq!(served.call("POST", "/v1/leases", Some(&long), &[]).await.0, 413);
     assert_eq!(served.call("POST", "/v1/leases", Some("{\"tenant\":"), &[]).await.0, 400);

@@ -19,6 +19,7 @@ use crate::view::{
     AdmissionAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
     MachinesAnswer, PlanView, StatusView,
 };
+use crate::words::when;
 
 #[derive(Debug)]
 pub enum Command {
@@ -116,6 +117,14 @@ pub enum Refused {
     /// The tenant draws the lease's power.
     #[error("lease {0} is active: cancelling it needs force")]
     LeaseActive(LeaseId),
+    /// It has ended by itself.
+    #[error("lease {lease} ended at {ended} and is {}: there is nothing to cancel", .phase.as_str())]
+    LeaseOver {
+        lease: LeaseId,
+        /// In the site's time.
+        ended: String,
+        phase: Phase,
+    },
     /// There are too many.
     #[error("{limit} leases are open, which is the most there may be")]
     TooManyLeases {
@@ -291,8 +300,13 @@ impl Core {
             return Some(Answer::Refused(Refused::UnknownLease(id.clone())));
         };
         let phase = self.commitments.get(id).map_or(standing.phase, |commitment| commitment.phase);
-        if standing.lease.cancelled_at.is_some() || phase >= Phase::Releasing {
+        // Whoever repeats a cancellation gets the same answer again.
+        if standing.lease.cancelled_at.is_some() {
             return Some(self.committed(id, false));
+        }
+        if phase >= Phase::Releasing {
+            let (lease, ended) = (id.clone(), when(standing.lease.end, &self.policy.timezone));
+            return Some(Answer::Refused(Refused::LeaseOver { lease, ended, phase }));
         }
         if phase == Phase::Active && !force {
             return Some(Answer::Refused(Refused::LeaseActive(id.clone())));

@@ -6,11 +6,25 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::LineView;
+use crate::lease::Mistake;
 
 /// Any answer that is an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorAnswer {
     pub error: ErrorView,
+}
+
+/// One field of a request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MistakeView {
+    pub field: String,
+    pub message: String,
+}
+
+impl From<&Mistake> for MistakeView {
+    fn from(mistake: &Mistake) -> Self {
+        Self { field: mistake.field.to_owned(), message: mistake.what.clone() }
+    }
 }
 
 /// What is wrong. Fields that say nothing are left out.
@@ -21,6 +35,9 @@ pub struct ErrorView {
     /// The field of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Every field that is wrong, where the request was read and checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<MistakeView>,
     /// The feed that cannot carry the lease, and the interval in which it lacks most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<FeedId>,

@@ -296,6 +296,10 @@ fn error() -> ErrorAnswer {
             code: "does_not_fit".to_owned(),
             message: "does not fit: …".to_owned(),
             field: Some("it_kw".to_owned()),
+            mistakes: vec![MistakeView {
+                field: "it_kw".to_owned(),
+                message: "missing".to_owned(),
+            }],
             feed: Some("xfmr-a".into()),
             from: Some(at("06:00")),
             to: Some(at("18:00")),

@@ -247,3 +247,28 @@ fn a_device_that_hangs_and_draws_on_proves_nothing() {
     world.run_to(1100);
     assert_ne!(world.phase("l"), Phase::Active);
 }
+
+#[test]
+fn what_is_over_is_not_cancelled_and_a_cancellation_may_be_repeated() {
+    let mut world = obedient();
+    let cancel = |lease: &str| Command::Cancel { lease: lease.into(), force: true };
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.commit("m", "b", 5_000, 1000, 1500);
+    world.run_to(1100);
+    for _ in 0..2 {
+        let answer = world.ask(cancel("m"));
+        assert!(
+            matches!(&answer, Answer::Lease(answer) if answer.lease.cancelled_at == Some(at(1100))),
+            "{answer:?}"
+        );
+        world.step();
+    }
+    for (secs, phase) in [(1505, "releasing"), (1700, "closed")] {
+        world.run_to(secs);
+        let Answer::Refused(refused) = world.ask(cancel("l")) else { panic!("it is over") };
+        assert_eq!(
+            refused.to_string(),
+            format!("lease l ended at 2027-01-15 08:25 and is {phase}: there is nothing to cancel")
+        );
+    }
+}
