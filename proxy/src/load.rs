@@ -78,7 +78,7 @@ pub(crate) struct Hold {
 
 impl Load {
     /// Nothing is asked of the pool.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn none() -> Arc<Self> {
         Self::limited(Arc::default(), f64::INFINITY)
     }

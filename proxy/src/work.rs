@@ -60,7 +60,7 @@ pub(crate) struct SubmitQueues {
 
 impl Upstream {
     /// A connection whose pool is asked for nothing.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn new(id: ConnectionId, target: usize) -> (Arc<Self>, SubmitQueues) {
         Self::under(id, target, Load::none())
     }
