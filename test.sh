@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The test command of the README: format, dependency rules, image, lints, docs, all tests.
+# The test command of the README: format, dependency rules, image, lints, fuzz targets, docs, all
+# tests.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -11,6 +12,15 @@ cargo fmt --all --check
 step "dependency rules"
 ./scripts/check-dependencies
 
+step "dependencies: licences, bans, sources"
+# .ci/run installs it. The advisory database is on GitHub: `cargo deny check advisories` is for where
+# that can be reached.
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --locked check licenses bans sources
+else
+    echo "skipped: cargo-deny is missing (cargo install cargo-deny --locked)"
+fi
+
 step "image"
 ./scripts/check-image
 
@@ -19,6 +29,12 @@ step "references"
 
 step "clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "fuzz targets"
+# They run on nightly, and compile on stable. A check needs no libFuzzer: without this variable its
+# C++ would be compiled. If the lock file is out of date: `cargo fetch` in fuzz/.
+CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" \
+    cargo check --manifest-path fuzz/Cargo.toml --locked --quiet
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
