@@ -16,6 +16,8 @@ use crate::Shared;
 use crate::config::NoUpstream;
 use crate::directions::Directions;
 use crate::downstream::Downstream;
+use crate::label::Label as _;
+use crate::log_limit::EVERY;
 use crate::metrics::STATES_NOWHERE;
 use crate::reasons::Alarm;
 use crate::route::{Decision, Route, TargetHealth};
@@ -34,6 +36,10 @@ pub(crate) struct Conductor {
     directions: Arc<watch::Sender<Directions>>,
     /// When the sessions are next counted for the metrics.
     count_at: Instant,
+    /// When the log next says how many miners have come and gone.
+    log_at: Instant,
+    /// Sessions entered and open, as the log has said.
+    logged: (u64, u64),
 }
 
 impl Conductor {
@@ -44,7 +50,17 @@ impl Conductor {
         downstream: Arc<Downstream>,
         directions: Arc<watch::Sender<Directions>>,
     ) -> Self {
-        Self { route, no_upstream, shared, downstream, directions, count_at: clock::now() }
+        let now = clock::now();
+        Self {
+            route,
+            no_upstream,
+            shared,
+            downstream,
+            directions,
+            count_at: now,
+            log_at: now + EVERY,
+            logged: (0, 0),
+        }
     }
 
     /// Looks at the targets whenever something changed, until shutdown.
@@ -97,6 +113,30 @@ impl Conductor {
         if now >= self.count_at {
             self.count_at = now + LOOK_EVERY;
             self.count_sessions();
+            self.log_more(now);
+        }
+    }
+
+    /// Logs what is only counted while it happens.
+    fn log_more(&mut self, now: Instant) {
+        for pool in &self.shared.pools.targets {
+            pool.log_more(now);
+        }
+        let corrections = self.downstream.corrections.lock().due(now);
+        for (correction, more) in corrections {
+            info!(step = correction.label(), more, "further miners with only bad shares");
+        }
+        if now < self.log_at {
+            return;
+        }
+        self.log_at = now + EVERY;
+        let sessions = &self.shared.sessions;
+        let (entered, open) = (sessions.entered(), u64::try_from(sessions.len()).unwrap_or(0));
+        let (entered_before, open_before) = std::mem::replace(&mut self.logged, (entered, open));
+        let connected = entered - entered_before;
+        let left = (open_before + connected).saturating_sub(open);
+        if connected > 0 || left > 0 {
+            info!(connected, left, sessions = open, "miners came and went");
         }
     }
 

@@ -277,6 +277,7 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
+    use crate::log_limit::tests::Log;
 
     fn control(saved: Option<Saved>, state: Option<Arc<StateFile>>) -> Control {
         let (receiver, orders) = restore(saved);
@@ -406,5 +407,47 @@ mod tests {
         let mut control = control(Some(saved), None);
         let (first, back) = parked(&mut control, |_| -3_600);
         assert_eq!((first, back), (Some(0), None));
+    }
+
+    /// 600 machines are parked one a second, rest, and come back as slowly.
+    #[test]
+    fn an_hour_of_a_lease_is_some_lines_and_each_machine_is_named_at_debug() {
+        const MACHINES: i64 = 600;
+        let (begin, start) = (Timestamp::UNIX_EPOCH, clock::now());
+        let at = |secs: i64| begin + SignedDuration::from_secs(secs);
+        let number = Generation { epoch: 1, generation: 1 };
+        let step = |secs: i64, action, index: i64| Step {
+            at: at(secs),
+            group: "g".into(),
+            action,
+            means: Means::Starve,
+            machines: vec![MachineId::from(format!("rig-{index}").as_str())],
+            lease: None,
+            reason: String::new(),
+        };
+        let down = (0..MACHINES).map(|index| step(60 + index, Action::Drain, index));
+        let up = (0..MACHINES).map(|index| step(2400 + index, Action::Run, index));
+        let steps = down.chain(up).collect();
+        let timeline =
+            Timeline { number, issued_at: begin, horizon: at(7200), ledger_head: None, steps };
+        let timeline = Arc::new(timeline);
+        let mut control = control(None, None);
+        let log = Log::new();
+        tracing::subscriber::with_default(log.clone(), || {
+            for secs in 0..3600_i64 {
+                let serial = secs.unsigned_abs() / 30 + 1;
+                let downlink = Downlink {
+                    timeline: Some(timeline.clone()),
+                    permit: Some(Permit { number, serial, ttl_ms: 60_000 }),
+                    ..Downlink::default()
+                };
+                let now = start + Duration::from_secs(secs.unsigned_abs());
+                control.apply(&downlink, at(secs), now);
+            }
+        });
+        assert!(control.receiver.applied().is_empty(), "everybody is back");
+        let shown = log.shown();
+        assert!((10..=40).contains(&shown.len()), "{shown:#?}");
+        assert_eq!(log.details("standing changed"), 1200);
     }
 }

@@ -21,11 +21,12 @@ use tracing::warn;
 
 use crate::books::Books;
 use crate::directions::Directions;
+use crate::log_limit::LogLimit;
 use crate::machines::Machines;
 use crate::placement::Placement;
 use crate::reasons::{Alarm, CloseReason};
 use crate::recall::Recall;
-use crate::session::SessionRules;
+use crate::session::{Correction, SessionRules};
 use crate::sessions::Sessions;
 use crate::upstream::{Pool, Pools};
 use admission::{Admission, Refusal};
@@ -41,6 +42,8 @@ pub(crate) struct Downstream {
     pub(crate) sessions: Arc<Sessions>,
     /// How fast machines were before they left.
     pub(crate) recall: Arc<Mutex<Recall>>,
+    /// Limits the log of steps taken with miners whose shares are all bad.
+    pub(crate) corrections: Arc<Mutex<LogLimit<Correction>>>,
     pub(crate) directions: watch::Receiver<Directions>,
     pub(crate) admission: Arc<Mutex<Admission>>,
     /// Sessions that want a seat, or a better one than they have.
@@ -105,6 +108,7 @@ pub(crate) struct Service {
 /// Accepts miners until shutdown.
 pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<Downstream>) {
     let mut pause = Duration::from_millis(5);
+    let mut failures = LogLimit::default();
     loop {
         let accepted = tokio::select! {
             () = shared.cancel.cancelled() => return,
@@ -118,7 +122,11 @@ pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<
             Err(failure) => {
                 // Out of descriptors, most likely: trying again at once would spin (F38).
                 shared.books.metrics.alarm(Alarm::AcceptFailed);
-                warn!(%failure, pause_ms = pause.as_millis(), "accept failed");
+                let now = clock::now();
+                let more = failures.due(now).first().map_or(0, |((), more)| *more);
+                if more > 0 || failures.admits((), 1, now) {
+                    warn!(%failure, more, "accept failed");
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }

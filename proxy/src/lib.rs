@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod label;
 mod lane;
 mod load;
+mod log_limit;
 mod machines;
 mod mailbox;
 mod metrics;
@@ -271,6 +272,7 @@ impl Proxy {
             machines: machines.clone(),
             sessions: sessions.clone(),
             recall: Arc::default(),
+            corrections: Arc::default(),
             directions: directed,
             admission: Arc::new(Mutex::new(downstream::admission(config.sessions_max))),
             waiting: 0.into(),

@@ -224,6 +224,8 @@ impl SessionHandle {
 pub(crate) struct Sessions {
     by_number: DashMap<u64, Arc<SessionHandle>>,
     user_agents: Mutex<HashSet<Arc<str>>>,
+    /// All sessions there have been.
+    entered: AtomicU64,
 }
 
 /// How many user agents are shared between sessions: a fleet has a handful. Beyond this number each
@@ -234,6 +236,7 @@ impl Sessions {
     /// Enters a session; dropping the entry removes it.
     pub(crate) fn enter(self: &Arc<Self>, handle: Arc<SessionHandle>) -> SessionEntry {
         self.by_number.insert(handle.number, handle.clone());
+        self.entered.fetch_add(1, Ordering::Relaxed);
         SessionEntry { handle, sessions: self.clone() }
     }
 
@@ -252,6 +255,11 @@ impl Sessions {
 
     pub(crate) fn len(&self) -> usize {
         self.by_number.len()
+    }
+
+    /// How many sessions have been entered since the start.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
     }
 
     /// Looks at every session.

@@ -12,6 +12,7 @@ mod end;
 mod in_flight;
 mod manners;
 mod names;
+mod news;
 mod outgoing;
 mod pace;
 mod pool_session;
@@ -29,11 +30,12 @@ use daemon::clock;
 use stratum::client_role::ClientConfig;
 use stratum::version::VersionMask;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info_span, warn};
+use tracing::{Instrument, debug, info_span};
 
 pub(crate) use end::End;
 #[cfg(test)]
 pub(crate) use in_flight::undelivered;
+pub(crate) use news::News;
 pub(crate) use pool_session::Deadlines;
 #[cfg(test)]
 pub(crate) use pool_session::tests::share;
@@ -53,7 +55,8 @@ use manners::Manners;
 pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) {
     let mut course = Course::default();
     let name = format!("upstream {} of one miner", pool.config.name);
-    let attempt = attempt(&pools, &pool, &mut course, &cancel);
+    let span = info_span!("upstream", upstream = %pool.config.name);
+    let attempt = attempt(&pools, &pool, &mut course, &cancel).instrument(span.clone());
     let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
     if cancel.is_cancelled() {
         return;
@@ -61,13 +64,16 @@ pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: Cancella
     if let Some(own) = &pool.own {
         own.lock().works = ended.worked;
     }
-    let Fault { end, detail } = &ended.fault;
     note(&pools, &pool, &ended.fault);
-    let (upstream, reason, blame) = (&pool.config.name, end.label(), end.blame().label());
-    if end.is_identity() {
-        error!(%upstream, reason, blame, ?detail, "this is not our pool");
+    span.in_scope(|| lost(&pool, &ended.fault, None));
+}
+
+/// Logs that a connection was lost: at once, or as one of many.
+fn lost(pool: &Pool, fault: &Fault, retry_ms: Option<u64>) {
+    if pool.is_news(News::Lost(fault.end), clock::now()) {
+        news::log_lost(fault, retry_ms);
     } else {
-        warn!(%upstream, reason, blame, ?detail, "a miner's own upstream lost");
+        debug!(reason = fault.end.label(), detail = ?fault.detail, retry_ms, "upstream lost");
     }
 }
 
@@ -127,24 +133,15 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
             counters.reconnects.inc();
             backoff.worked();
         }
-        let Fault { end, detail } = &ended.fault;
-        if *end == End::Panicked {
-            span.in_scope(|| pools.quarantine(&pool, *end, clock::now()));
+        let end = ended.fault.end;
+        if end == End::Panicked {
+            span.in_scope(|| pools.quarantine(&pool, end, clock::now()));
         }
         note(&pools, &pool, &ended.fault);
         pools.changed.notify_one();
         let wait = backoff.after(end.retry(), rand::random());
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        span.in_scope(|| {
-            let (reason, blame) = (end.label(), end.blame().label());
-            if end.is_identity() {
-                error!(reason, blame, ?detail, retry_ms = millis, "this is not our pool");
-            } else if *end == End::DoesNotFit {
-                error!(reason, blame, ?detail, retry_ms = millis, "target cannot be used");
-            } else {
-                warn!(reason, blame, ?detail, retry_ms = millis, "upstream lost");
-            }
-        });
+        span.in_scope(|| lost(&pool, &ended.fault, Some(millis)));
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(wait) => {}

@@ -36,7 +36,7 @@ use crate::placement::Placement;
 use crate::reasons::{Alarm, CloseReason};
 use crate::route::Usable;
 use crate::session::SessionRules;
-use crate::upstream::{self, Pool, Pools};
+use crate::upstream::{self, News, Pool, Pools};
 use crate::work::OwnExtranonce;
 
 /// Serves one miner on a connection of its own to `pool`.
@@ -80,7 +80,10 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
                 // With two bytes a fast machine runs out of work between jobs; with more than eight
                 // much firmware submits nothing.
                 shared.books.metrics.alarm(Alarm::OddExtranonce2Size);
-                warn!(upstream = %pool.config.name, extranonce2_size = own.extranonce2_size, "not a size that suits miners");
+                if pool.is_news(News::Odd(Alarm::OddExtranonce2Size), clock::now()) {
+                    let (upstream, extranonce2_size) = (&pool.config.name, own.extranonce2_size);
+                    warn!(%upstream, extranonce2_size, "few miners can use this extranonce2_size");
+                }
             }
             carry(newcomer.opened(), &said, own, &pools, &pool, &mut upstream).await;
         }
@@ -230,6 +233,7 @@ fn of_its_own(
         machines: shared.machines.clone(),
         sessions: shared.sessions.clone(),
         recall: shared.recall.clone(),
+        corrections: shared.corrections.clone(),
         directions,
         admission: shared.admission.clone(),
         waiting: 0.into(),

@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::end::{End, Fault};
 use super::in_flight::undelivered;
 use super::manners::{Reaction, Redirect};
+use super::news::News;
 use super::outgoing::Outgoing;
 use super::pool_session::{PoolEvent, PoolSession};
 use super::pools::{Pool, Pools};
@@ -52,6 +53,8 @@ pub(super) struct Carrier<'c> {
     /// It outlives the connection.
     course: &'c mut Course,
     sizing: Sizing,
+    /// When it last had no room for a share.
+    full_at: Option<Instant>,
     /// How shares have ended that are to be written down.
     settled: Vec<Settled>,
 }
@@ -69,6 +72,8 @@ const OUTGOING_MAX: usize = 256 * 1024;
 /// Reads in a row: then shares, answers and other tasks have their turn, however much the pool
 /// says.
 const READS_MAX: u32 = 8;
+/// A pool that owes as many answers as may be owed is counted this often.
+const FULL_EVERY: Duration = Duration::from_secs(10);
 
 impl<'c> Carrier<'c> {
     pub(super) fn new(
@@ -105,6 +110,7 @@ impl<'c> Carrier<'c> {
             batch: Vec::with_capacity(BATCH_MAX),
             course,
             sizing,
+            full_at: None,
             settled: Vec::new(),
         }
     }
@@ -144,12 +150,10 @@ impl<'c> Carrier<'c> {
             }
             let gathering = now < self.gather_until;
             let in_flight = self.session.room();
-            if in_flight == 0 && self.course.manners.is_news(Alarm::InFlightFull, now) {
-                self.pools.books.metrics.alarm(Alarm::InFlightFull);
-                warn!(
-                    waiting = self.session.waiting(),
-                    "the pool answers more slowly than shares come"
-                );
+            if in_flight == 0 && self.full_at.is_none_or(|at| now >= at + FULL_EVERY) {
+                self.full_at = Some(now);
+                let detail = format!("{} shares wait for answers", self.session.waiting());
+                self.alarm(Alarm::InFlightFull, &detail, now);
             }
             let room = in_flight > 0 && self.outgoing.len() < OUTGOING_FULL && !gathering;
             let for_block = self.session.has_room_for_block();
@@ -254,7 +258,7 @@ impl<'c> Carrier<'c> {
                 Ok(())
             }
             PoolEvent::Authorized => {
-                info!(user = ?self.pool.config.user, "authorized");
+                debug!(user = ?self.pool.config.user, "authorized");
                 Ok(())
             }
             PoolEvent::Job { job, difficulty, mask } => {
@@ -275,7 +279,12 @@ impl<'c> Carrier<'c> {
                         self.pools.books.metrics.target(Some(self.pool.index)).fanned_out(after);
                     }
                     if new.first {
-                        info!(difficulty = difficulty.get(), "upstream has work");
+                        let difficulty = difficulty.get();
+                        if self.pool.is_news(News::Work, now) {
+                            info!(difficulty, "upstream has work");
+                        } else {
+                            debug!(difficulty, "upstream has work");
+                        }
                     }
                     // Sessions that wait for a seat may find one on a new job.
                     if new.first || was_quiet || !new.repeated {
@@ -285,7 +294,11 @@ impl<'c> Carrier<'c> {
                 Ok(())
             }
             PoolEvent::Extranonce { extranonce1, extranonce2_size } => {
-                info!(extranonce2_size, "pool changed our extranonce");
+                if self.pool.is_news(News::Extranonce, now) {
+                    info!(extranonce2_size, "pool changed our extranonce");
+                } else {
+                    debug!(extranonce2_size, "pool changed our extranonce");
+                }
                 self.sized(&extranonce1, extranonce2_size)?;
                 self.pools
                     .placement
@@ -313,10 +326,13 @@ impl<'c> Carrier<'c> {
     }
 
     /// Counts something odd, and tells of it unless the like was told of just now.
-    fn alarm(&mut self, alarm: Alarm, detail: &str, now: Instant) {
+    fn alarm(&self, alarm: Alarm, detail: &str, now: Instant) {
         self.pools.books.metrics.alarm(alarm);
-        if self.course.manners.is_news(alarm, now) {
-            warn!(what = alarm.label(), ?detail, "pool did something odd");
+        let what = alarm.label();
+        if self.pool.is_news(News::Odd(alarm), now) {
+            warn!(what, ?detail, "pool did something odd");
+        } else {
+            debug!(what, ?detail, "pool did something odd");
         }
     }
 
@@ -332,7 +348,13 @@ impl<'c> Carrier<'c> {
         ) {
             Reaction::Stay(alarm) => self.alarm(alarm, &format!("{asked:?}"), now),
             Reaction::Leave { to, at } => {
-                info!(to = ?to.as_ref().map(ToString::to_string), wait = ?(at - now), "the pool asks us to connect anew");
+                let (host, wait_ms) =
+                    (to.as_ref().map(ToString::to_string), (at - now).as_millis());
+                if self.pool.is_news(News::Reconnect, now) {
+                    info!(to = host, wait_ms, "pool asked to reconnect");
+                } else {
+                    debug!(to = host, wait_ms, "pool asked to reconnect");
+                }
                 self.course.leave = Some((at, to));
             }
             Reaction::Quarantine => {
@@ -359,7 +381,7 @@ impl<'c> Carrier<'c> {
         };
         if change.news {
             self.pools.books.metrics.alarm(Alarm::PayoutFingerprintChanged);
-            error!(detail = ?change.detail, "payout_fingerprint_changed");
+            error!(detail = ?change.detail, "coinbase changed");
         }
         if change.payees && policy == OnPayoutChange::FailOver {
             self.pools.quarantine(&self.pool, Alarm::PayoutFingerprintChanged, now);

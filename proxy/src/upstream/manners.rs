@@ -37,7 +37,6 @@ pub(super) enum Reaction {
 pub(super) struct Manners {
     followed_at: Option<Instant>,
     refused: Window,
-    told: Vec<(Alarm, Instant)>,
 }
 
 /// At most one request in this time is followed (U08). A pool that goes down for maintenance asks
@@ -47,12 +46,10 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(600);
 const REFUSED_MAX: u32 = 10;
 /// The largest random addition to a wait: the pool's other clients reconnect at the same time.
 const JITTER: Duration = Duration::from_secs(2);
-/// One kind of oddity is logged at most this often; all are counted (U36).
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { followed_at: None, refused: Window::new(FOLLOW_EVERY), told: Vec::new() }
+        Self { followed_at: None, refused: Window::new(FOLLOW_EVERY) }
     }
 }
 
@@ -81,21 +78,6 @@ impl Manners {
     fn refuse(&mut self, alarm: Alarm, now: Instant) -> Reaction {
         let refused = self.refused.add(now);
         if refused == REFUSED_MAX + 1 { Reaction::Quarantine } else { Reaction::Stay(alarm) }
-    }
-
-    /// Whether an oddity of this kind may be logged now.
-    pub(super) fn is_news(&mut self, what: Alarm, now: Instant) -> bool {
-        match self.told.iter_mut().find(|(told, _)| *told == what) {
-            Some((_, at)) if now < *at + TELL_EVERY => false,
-            Some((_, at)) => {
-                *at = now;
-                true
-            }
-            None => {
-                self.told.push((what, now));
-                true
-            }
-        }
     }
 }
 
@@ -241,19 +223,6 @@ mod tests {
             let reaction = calm.reconnect(&NOWHERE, &home, &[], 0, start + n * FOLLOW_EVERY);
             assert!(matches!(reaction, Reaction::Leave { .. }), "{n}: {reaction:?}");
         }
-    }
-
-    #[test]
-    fn u36_a_kind_of_oddity_is_told_every_ten_seconds() {
-        let start = origin();
-        let mut manners = Manners::default();
-        let told = |manners: &mut Manners, what| {
-            (0..1000).filter(|n| manners.is_news(what, start + *n * SECOND / 10)).count()
-        };
-        assert_eq!(
-            (told(&mut manners, Alarm::PoolMessage), told(&mut manners, Alarm::BadJob)),
-            (10, 10)
-        );
     }
 
     #[test]

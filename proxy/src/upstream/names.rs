@@ -49,11 +49,13 @@ impl Names {
                 Ok(addresses)
             }
             (Err(why), Some(known)) => {
-                let since = *known.failing_since.get_or_insert(now);
-                if now >= since + HOLDS {
+                // Each connection asks, so only the first failure is logged.
+                if known.failing_since.is_none() {
+                    warn!(host = ?at.host, why, addresses = ?known.addresses, "name not resolved, using its last addresses");
+                }
+                if now >= *known.failing_since.get_or_insert(now) + HOLDS {
                     return Err(why);
                 }
-                warn!(host = ?at.host, why, addresses = ?known.addresses, "name not resolved: its last addresses are used");
                 Ok(known.addresses.clone())
             }
             (Err(why), None) => Err(why),

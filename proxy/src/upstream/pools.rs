@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use super::names::Names;
+use super::news::PoolNews;
 use super::pool_session::Deadlines;
 use super::tripwire::Tripwire;
 use crate::books::Books;
@@ -59,6 +60,7 @@ pub(crate) struct Pool {
     pub(super) state: Mutex<PoolState>,
     pub(super) tripwire: Mutex<Tripwire>,
     pub(super) names: Mutex<Names>,
+    pub(super) news: Mutex<PoolNews>,
 }
 
 /// The connections of a target with one miner each.
@@ -103,6 +105,7 @@ impl Pool {
             state: Mutex::default(),
             tripwire: Mutex::default(),
             names: Mutex::default(),
+            news: Mutex::default(),
         })
     }
 
@@ -187,10 +190,7 @@ impl Pools {
         let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
         if until.is_none_or(|until| until <= now) {
             self.books.metrics.alarm(Alarm::Quarantined);
-            error!(
-                reason = reason.label(),
-                "put aside: other targets are mined at, if there are any"
-            );
+            error!(reason = reason.label(), "target put aside");
             self.changed.notify_one();
         }
     }
@@ -202,7 +202,7 @@ impl Pools {
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
                 self.books.metrics.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);
-                error!(%header, "block_lost: its upstream was lost before it answered");
+                error!(%header, "block lost: its upstream was lost before it answered");
             }
         }
     }

@@ -20,6 +20,7 @@ use super::*;
 use crate::Proxy;
 use crate::books::Books;
 use crate::config::{Config, Server};
+use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
 use crate::work::UpstreamShare;
@@ -143,6 +144,22 @@ async fn shares_go_out_to_a_pool_that_never_pauses() {
     until(|| submits.load(Ordering::Relaxed) >= 5).await;
     // No answer ever comes that it could wait for.
     drop(miner);
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// B19: a pool that changes its extranonce without end. The log has a line of it, and the names at
+/// DEBUG.
+#[tokio::test]
+async fn a_storm_of_extranonces_is_a_line_of_the_log() {
+    let log = Log::new();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let changed = r#"{"id":null,"method":"mining.set_extranonce","params":["00000001",8]}"#;
+    let (_proxy, tasks) = start(&[flood(changed, None)]).await;
+    until(|| log.details("pool changed our extranonce") >= 2000).await;
+    let shown = log.shown();
+    let lines = shown.iter().filter(|line| *line == "pool changed our extranonce").count();
+    assert_eq!(lines, 1, "{shown:#?}");
+    assert!(shown.len() < 10, "{shown:#?}");
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 

@@ -99,7 +99,7 @@ impl Connection {
     fn unresolved(&self, share: UpstreamShare) {
         if let Some(proof) = &share.block {
             self.shared.books.metrics.blocks_lost.inc();
-            error!(header = %const_hex::encode(proof.header), "block_lost: its upstream is gone");
+            error!(header = %const_hex::encode(proof.header), "block lost: its upstream is gone");
         }
         let target = Some(share.work.job.upstream.target);
         let refused = Counted::refused(Reject::Unresolved, target);

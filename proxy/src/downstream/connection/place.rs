@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use daemon::clock;
 use directive::MachineId;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::Connection;
 use crate::downstream::Downstream;
+use crate::label::Label as _;
 use crate::reasons::{Alarm, CloseReason};
 use crate::seating::{Place, Said};
 use crate::session::{Correction, Input, Outbox};
@@ -45,7 +46,13 @@ impl Connection {
 
     /// All of the miner's shares have been bad for long (S45).
     pub(super) fn correct(&mut self, correction: Correction, now: Instant, out: &mut Outbox) {
-        info!(session = self.entry.handle.number, ?correction, worker = ?self.session.worker(), "only bad shares");
+        let (session, worker, step) =
+            (self.entry.handle.number, self.session.worker(), correction.label());
+        if self.shared.corrections.lock().admits(correction, 1, now) {
+            info!(session, ?worker, step, "only bad shares");
+        } else {
+            debug!(session, ?worker, step, "only bad shares");
+        }
         self.shared.books.metrics.corrected(correction);
         if correction != Correction::Renew {
             return;

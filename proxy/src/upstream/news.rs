@@ -1,0 +1,69 @@
+//! What the log says of a target's connections. There may be thousands of them (a passthrough has
+//! one for each miner), so lines are limited by kind and target ([`crate::log_limit`]).
+
+use std::time::Instant;
+
+use tracing::{error, info, warn};
+
+use super::end::{End, Fault};
+use super::pools::Pool;
+use crate::label::Label as _;
+use crate::log_limit::LogLimit;
+use crate::reasons::Alarm;
+
+/// Kinds of events of a target's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A connection has its first job.
+    Work,
+    /// A connection ended.
+    Lost(End),
+    /// The pool changed the extranonce of a connection.
+    Extranonce,
+    /// The pool asked a connection to reconnect.
+    Reconnect,
+    /// The pool did something odd.
+    Odd(Alarm),
+}
+
+/// The limits of one target.
+pub(crate) type PoolNews = LogLimit<News>;
+
+impl Pool {
+    /// Notes an event. Returns whether to log it now.
+    pub(crate) fn is_news(&self, news: News, now: Instant) -> bool {
+        self.news.lock().admits(news, 1, now)
+    }
+
+    /// Logs how many events of each kind there were since the kind was logged last.
+    pub(crate) fn log_more(&self, now: Instant) {
+        let due = self.news.lock().due(now);
+        let upstream = &self.config.name;
+        for (news, more) in due {
+            match news {
+                News::Work => info!(%upstream, more, "further connections have work"),
+                News::Lost(end) => {
+                    warn!(%upstream, reason = end.label(), more, "further connections lost");
+                }
+                News::Extranonce => info!(%upstream, more, "pool changed further extranonces"),
+                News::Reconnect => info!(%upstream, more, "pool asked to reconnect again"),
+                News::Odd(alarm) => {
+                    warn!(%upstream, what = alarm.label(), more, "pool did the same again");
+                }
+            }
+        }
+    }
+}
+
+/// Logs why a connection ended.
+pub(super) fn log_lost(fault: &Fault, retry_ms: Option<u64>) {
+    let Fault { end, detail } = fault;
+    let (reason, blame) = (end.label(), end.blame().label());
+    if end.is_identity() {
+        error!(reason, blame, ?detail, retry_ms, "this is not our pool");
+    } else if *end == End::DoesNotFit {
+        error!(reason, blame, ?detail, retry_ms, "target cannot be used");
+    } else {
+        warn!(reason, blame, ?detail, retry_ms, "upstream lost");
+    }
+}
