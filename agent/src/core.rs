@@ -57,6 +57,10 @@ pub struct DriverLimits {
     pub claims: Claims,
     /// Most sleep and wake commands, and most reads, under way at once.
     pub in_flight: usize,
+    /// How long its machines may take to fall asleep and to wake, where that is longer than
+    /// [`Timing`] says: before that no command is repeated and no machine is said not to obey.
+    pub sleeps_within: Duration,
+    pub wakes_within: Duration,
 }
 
 /// What the task is to do.
@@ -97,6 +101,8 @@ pub struct AgentCore {
     /// again.
     orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
+    /// By driver.
+    timings: Vec<Timing>,
     /// Machines that we put to sleep and that may run: a permit or a durable write may set them
     /// going.
     to_wake: BTreeSet<MachineId>,
@@ -129,6 +135,7 @@ impl AgentCore {
     #[must_use]
     pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
         config.timing = config.timing.bounded();
+        let timings = config.drivers.iter().map(|driver| config.timing.of(driver)).collect();
         let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
         let meters = Meters::new(&config.meters, now);
         let mut core = Self {
@@ -136,6 +143,7 @@ impl AgentCore {
             machines: BTreeMap::new(),
             orphans: state.marks,
             queues,
+            timings,
             to_wake: BTreeSet::new(),
             meters,
             changes: Changes::default(),
@@ -252,7 +260,7 @@ impl AgentCore {
         }
         let face = known.face();
         self.queues[known.driver].ended(kind);
-        known.commanded(kind, result, &self.config.timing, now);
+        known.commanded(kind, result, &self.timings[known.driver], now);
         self.news |= known.face() != face;
         self.note_change(machine, now);
         self.requeue(machine, now);
@@ -268,7 +276,7 @@ impl AgentCore {
         let Some(known) = self.machines.get_mut(machine) else { return };
         let (face, mark) = (known.face(), known.mark());
         self.queues[known.driver].ended(Kind::Read);
-        if known.read(result, &self.config.timing, now) {
+        if known.read(result, &self.timings[known.driver], now) {
             debug!(%machine, "woke by itself, is put back to sleep");
         }
         self.news |= known.face() != face;

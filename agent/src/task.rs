@@ -60,6 +60,10 @@ pub struct DriverSetup {
     /// Most commands, and most reads, that it is given at once. For an exec actuator: its
     /// concurrency.
     pub in_flight: usize,
+    /// How long its machines may take to fall asleep and to wake, where that is longer than
+    /// [`Timing`] says.
+    pub sleeps_within: Duration,
+    pub wakes_within: Duration,
 }
 
 #[derive(Clone)]
@@ -114,6 +118,8 @@ impl Agent {
         let limits = |driver: &DriverSetup| DriverLimits {
             claims: driver.claims.clone(),
             in_flight: driver.in_flight,
+            sleeps_within: driver.sleeps_within,
+            wakes_within: driver.wakes_within,
         };
         let core = CoreConfig {
             name: config.name.clone(),

@@ -48,7 +48,12 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
     CoreConfig {
         name: "agent".into(),
         timing: Timing::default(),
-        drivers: vec![DriverLimits { claims: Claims::globs(globs.iter().copied()), in_flight }],
+        drivers: vec![DriverLimits {
+            claims: Claims::globs(globs.iter().copied()),
+            in_flight,
+            sleeps_within: Duration::ZERO,
+            wakes_within: Duration::ZERO,
+        }],
         meters: Vec::new(),
         machines_max: 1000,
     }
@@ -543,4 +548,5 @@ fn a_machine_that_never_obeys_is_told_once() {
 }
 
 mod clock;
+mod patience;
 mod simulation;

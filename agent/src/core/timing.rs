@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::DriverLimits;
+
 /// The shortest period of anything.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
 /// The longest period of anything.
@@ -77,6 +79,16 @@ impl Timing {
             report_every: bound(self.report_every),
             report_gap: bound(self.report_gap),
         }
+    }
+
+    /// The same with the patience that the machines of `driver` need.
+    pub(super) fn of(&self, driver: &DriverLimits) -> Self {
+        Self {
+            follow_sleep: self.follow_sleep.max(driver.sleeps_within),
+            follow_wake: self.follow_wake.max(driver.wakes_within),
+            ..self.clone()
+        }
+        .bounded()
     }
 
     pub(super) fn follow(&self, kind: Kind) -> Duration {

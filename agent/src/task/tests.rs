@@ -97,8 +97,13 @@ fn config(dir: &Path) -> AgentConfig {
 }
 
 fn start(dir: &Path, devices: &Arc<Devices>, link: InProcess) -> (Agent, CancellationToken) {
-    let driver =
-        DriverSetup { claims: Claims::globs(["*"]), actuator: devices.clone(), in_flight: 4 };
+    let driver = DriverSetup {
+        claims: Claims::globs(["*"]),
+        actuator: devices.clone(),
+        in_flight: 4,
+        sleeps_within: Duration::ZERO,
+        wakes_within: Duration::ZERO,
+    };
     let period = Duration::from_millis(20);
     let meters = vec![
         MeterSetup { id: "hangs".into(), meter: Arc::new(HangingMeter), period },
@@ -287,7 +292,13 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
         concurrency: 2,
     };
     let actuator = Arc::new(crate::exec::ExecActuator::new(exec).unwrap());
-    let drivers = vec![DriverSetup { claims: Claims::globs(["acme.*"]), actuator, in_flight: 2 }];
+    let drivers = vec![DriverSetup {
+        claims: Claims::globs(["acme.*"]),
+        actuator,
+        in_flight: 2,
+        sleeps_within: Duration::ZERO,
+        wakes_within: Duration::ZERO,
+    }];
     let meter = Arc::new(crate::file_meter::FileMeter::new(dir.path().join("feed.kw")));
     let meters = vec![MeterSetup { id: "feed".into(), meter, period: Duration::from_millis(50) }];
     let (link, mut outlet) = in_process();

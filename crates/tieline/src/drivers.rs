@@ -72,6 +72,8 @@ pub fn drivers(
             claims: Claims::globs(group.matches.clone()),
             actuator,
             in_flight,
+            sleeps_within: group.shed_p95.unwrap_or_default(),
+            wakes_within: group.restore_p95,
         });
     }
     let mut meters = Vec::new();

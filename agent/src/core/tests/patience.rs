@@ -1,0 +1,81 @@
+//! Machines that take their time: no command is repeated, and none counts as not obeying, before
+//! its driver's machines had theirs.
+
+use super::*;
+
+/// One machine whose driver's machines sleep within 90 s and wake within 120.
+fn slow() -> Bench {
+    let mut config = config(&["m"], 4);
+    config.drivers[0].sleeps_within = Duration::from_secs(90);
+    config.drivers[0].wakes_within = Duration::from_secs(120);
+    let mut bench = Bench::new(config, AgentState::default());
+    let drain = step(1000, Action::Drain, Means::Device, &["m"]);
+    bench.hear(Some(timeline(1, vec![drain])), None);
+    bench.says("m", DeviceState::Awake);
+    assert_eq!(bench.tick_at(1000), [("m".to_owned(), Kind::Sleep)]);
+    bench.obeys("m", Kind::Sleep);
+    bench
+}
+
+/// Answers every read with `state` until `until`, and returns the commands that came besides.
+fn watch(bench: &mut Bench, until: u64, state: DeviceState) -> Vec<Kind> {
+    let mut told = Vec::new();
+    while bench.now < until {
+        let now = bench.now + 1000;
+        let mut commands = bench.tick_at(now);
+        while let Some((_, kind)) = commands.pop() {
+            match kind {
+                Kind::Read => commands.extend(bench.says("m", state)),
+                kind => {
+                    told.push(kind);
+                    bench.obeys("m", kind);
+                }
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn a_machine_that_falls_asleep_in_its_own_time_is_told_once_and_obeys() {
+    let mut bench = slow();
+    assert_eq!(watch(&mut bench, 71_000, DeviceState::Awake), []);
+    assert_eq!(bench.report_of("m").failures, 0);
+    assert_eq!(watch(&mut bench, 100_000, DeviceState::Asleep), []);
+    assert_eq!(bench.report_of("m").failures, 0);
+}
+
+#[test]
+fn one_that_never_does_is_told_again_after_its_time() {
+    let mut bench = slow();
+    assert_eq!(watch(&mut bench, 90_000, DeviceState::Awake), []);
+    assert_eq!(watch(&mut bench, 100_000, DeviceState::Awake), [Kind::Sleep]);
+    assert_eq!(bench.report_of("m").failures, 1);
+}
+
+#[test]
+fn one_that_wakes_in_its_own_time_is_not_told_twice() {
+    let mut bench = slow();
+    watch(&mut bench, 100_000, DeviceState::Asleep);
+    // Told again it would start over, and never wake.
+    let mut told = Vec::new();
+    for serial in 1..=4 {
+        for (_, kind) in bench.hear(Some(timeline(2, vec![])), Some(permit(2, serial))) {
+            told.push(kind);
+            bench.obeys("m", kind);
+        }
+        told.extend(watch(&mut bench, 100_000 + serial * 25_000, DeviceState::Asleep));
+    }
+    assert_eq!(told, [Kind::Wake], "within 100 s");
+    assert_eq!(watch(&mut bench, 205_000, DeviceState::Awake), []);
+    assert_eq!(bench.report_of("m").failures, 0);
+}
+
+#[test]
+fn one_that_falls_asleep_after_it_was_released_is_woken() {
+    let mut bench = slow();
+    watch(&mut bench, 4000, DeviceState::Awake);
+    bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));
+    assert_eq!(watch(&mut bench, 45_000, DeviceState::Awake), []);
+    assert_eq!(watch(&mut bench, 50_000, DeviceState::Asleep), [Kind::Wake]);
+}
