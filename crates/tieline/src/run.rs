@@ -1,19 +1,15 @@
 //! `tieline run`: all roles in one process, until told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::core::Timing;
 use anyhow::Context;
 use daemon::admin::{Admin, Token};
-use daemon::settings::Mistakes;
 use daemon::tasks::Tasks;
-use daemon::watch_file::FileWatch;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use switchboard::Handle;
-use switchboard::core::Answer;
 use switchboard::facility::Policy;
 use tracing::{error, info, warn};
 
@@ -21,6 +17,7 @@ use crate::announce;
 use crate::drivers::Registered;
 use crate::failure::Failure;
 use crate::files::{Files, Sound};
+use crate::reload::{Reload, log_warnings};
 use crate::settings::Settings;
 use crate::site::{ControlConfig, Site, SiteConfig};
 
@@ -43,13 +40,6 @@ pub fn run(path: &Path) -> Result<(), Failure> {
     let other = start_runtime("control")?;
     runtime.block_on(serve(settings, policy, other.handle()))?;
     Ok(())
-}
-
-/// One line for each warning that `tieline check` would show.
-fn log_warnings(warnings: &Mistakes) {
-    for line in warnings.to_string().lines() {
-        warn!("{line}");
-    }
 }
 
 fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
@@ -128,101 +118,4 @@ fn load_token(path: &Path) -> anyhow::Result<Token> {
             .with_context(|| format!("failed to make {}", folder.display()))?;
     }
     Token::load_or_create(path).context("failed to load the token")
-}
-
-/// Puts a changed policy into force, whole or not at all.
-struct Reload {
-    path: PathBuf,
-    current: Arc<Policy>,
-    handle: Handle,
-    /// Why the newest file is not in force.
-    fault: Arc<Mutex<Option<String>>>,
-}
-
-impl Reload {
-    async fn run(mut self, stop: tokio_util::sync::CancellationToken) {
-        let mut watch = FileWatch::new(&self.path);
-        let mut hangup = match daemon::signals::hangup() {
-            Ok(hangup) => hangup,
-            Err(failure) => {
-                error!(%failure, "SIGHUP cannot be watched: the policy is read again only when its file changes");
-                return self.follow(watch, stop).await;
-            }
-        };
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = watch.changed() => {}
-                () = hangup.recv() => {}
-            }
-            self.reload().await;
-        }
-    }
-
-    async fn follow(&mut self, mut watch: FileWatch, stop: tokio_util::sync::CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = watch.changed() => {}
-            }
-            self.reload().await;
-        }
-    }
-
-    async fn reload(&mut self) {
-        let refused = self.attempt().await.err();
-        // What does not carry the leases is put on record, and told, by the switchboard.
-        if let Some(refused) = refused.as_ref().filter(|refused| !refused.told) {
-            for line in refused.why.lines() {
-                error!(mistake = line, "policy refused, the former one stays");
-            }
-        }
-        *self.fault.lock() = refused.map(|refused| refused.why);
-    }
-
-    async fn attempt(&mut self) -> Result<(), Refusal> {
-        let path = self.path.clone();
-        let here = |why: &dyn ToString| Refusal { why: why.to_string(), told: false };
-        let loaded = tokio::task::spawn_blocking(move || switchboard::policy::check(&path)).await;
-        let checked = loaded.map_err(|failure| here(&failure))?;
-        let policy = checked.policy.map_err(|mistakes| here(&mistakes))?;
-        if policy.digest == self.current.digest {
-            return Ok(());
-        }
-        if drivers_differ(&self.current, &policy) {
-            return Err(here(
-                &"actuators, meters and what they match are made at the start: restart to change them",
-            ));
-        }
-        let policy = Arc::new(policy);
-        match self.handle.change_policy(policy.clone()).await {
-            Ok(Answer::Refused(refused)) => Err(Refusal { why: refused.to_string(), told: true }),
-            Ok(_) => {
-                self.current = policy;
-                log_warnings(&checked.warnings);
-                Ok(())
-            }
-            Err(stopped) => Err(here(&stopped)),
-        }
-    }
-}
-
-/// Why a policy is not put into force.
-#[derive(Debug)]
-struct Refusal {
-    why: String,
-    /// Whether the log has it already.
-    told: bool,
-}
-
-/// Whether the agent would need other drivers.
-fn drivers_differ(one: &Policy, other: &Policy) -> bool {
-    let reached = |policy: &Policy| -> Vec<_> {
-        policy
-            .groups
-            .iter()
-            .map(|group| (group.id.clone(), group.matches.clone(), group.actuator.clone()))
-            .collect()
-    };
-    one.meters != other.meters || reached(one) != reached(other)
 }
