@@ -282,3 +282,36 @@ async fn f57_a_log_that_nobody_reads_holds_nothing_up() {
     assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{fleet:?}");
     assert_eq!(proxy.terminate().await, 0);
 }
+
+/// SIGHUP to a proxy that has no policy: it goes on, and says what of its configuration needs a
+/// restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_no_proxy_and_shows_what_needs_a_restart() {
+    let mut proxy = Alone::start(true).await;
+    let miners = proxy.fleet();
+    mine(&miners, 1).await;
+    let file = proxy.dir.path().join("tieline.toml");
+    let before = fs::read_to_string(&file).expect("text");
+    fs::write(&file, before.replace("user_identity = \"acme\"", "user_identity = \"other\""))
+        .expect("written");
+    signal("HUP", &proxy.child);
+    let fault = until("the fault", || {
+        let ready = Http::new(proxy.admin).get("/readyz");
+        let fault = ready["detail"]["configuration_fault"].as_str().map(str::to_owned);
+        fault.ok_or(ready)
+    })
+    .await;
+    assert_eq!(fault, "restart to put its changes into force: [[target]]");
+    fs::write(&file, "[proxy]\nnonsense = 1\n").expect("written");
+    signal("HUP", &proxy.child);
+    until("its mistakes", || {
+        let ready = Http::new(proxy.admin).get("/readyz");
+        let fault = ready["detail"]["configuration_fault"].as_str().map(str::to_owned);
+        fault.filter(|fault| fault.contains("nonsense")).ok_or(ready)
+    })
+    .await;
+    mine(&miners, 20).await;
+    let fleet = stop(miners).await;
+    assert_eq!((fleet.unanswered, fleet.disconnects), (0, 0), "{fleet:?}");
+    assert_eq!(proxy.terminate().await, 0);
+}

@@ -142,6 +142,12 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
         (&status["policy_digest"], &status["policy_revision"]),
         (&first["policy_digest"], &json!(1))
     );
+    let refused = &status["policy_refused"];
+    assert!(refused["why"].as_str().is_some_and(|why| why.contains("limt_kw")), "{status:#}");
+    assert!(
+        refused["file"].as_str().is_some_and(|file| file.ends_with("policy.toml")),
+        "{status:#}"
+    );
     let checked = programs.tieline(&["check", "--config", &programs.config()]);
     assert_eq!(checked.code, 78, "{checked:?}");
     assert!(checked.err.contains(&format!("policy.toml:{line}:1")), "{checked:?}");
@@ -158,6 +164,29 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     programs.write_policy_unseen(&good.replace("revision = 1", "revision = 3"));
     programs.hang_up();
     programs.until_revision(3).await;
+    assert_eq!(programs.get("/v1/status")["policy_refused"], Value::Null);
+
+    // The configuration needs a restart: SIGHUP says so, and of which sections.
+    let config = programs.config();
+    let before = std::fs::read_to_string(&config).expect("it is there");
+    std::fs::write(&config, before.replace("\"200ms\"", "\"250ms\"")).expect("written");
+    programs.hang_up();
+    let shown = || programs.get("/v1/status")["configuration_not_applied"].clone();
+    let notice = until("not applied", || {
+        let notice = shown();
+        if notice.is_null() { Err(notice) } else { Ok(notice) }
+    })
+    .await;
+    assert!(notice["file"].as_str().is_some_and(|file| file == config), "{notice:#}");
+    assert!(notice["why"].as_str().is_some_and(|why| why.ends_with(": [proxy]")), "{notice:#}");
+    assert!(programs.log().contains("configuration not in force"), "it is in the log");
+    std::fs::write(&config, before).expect("written");
+    programs.hang_up();
+    until("as before", || {
+        let notice = shown();
+        if notice.is_null() { Ok(()) } else { Err(notice) }
+    })
+    .await;
 
     // What is only odd comes into force, and is said once, however often the file is read.
     let odd =

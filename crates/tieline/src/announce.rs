@@ -10,6 +10,7 @@ use switchboard::facility::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::reload::Faults;
 use crate::settings::Settings;
 use crate::site::Site;
 
@@ -58,7 +59,7 @@ fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
 pub async fn watch_readiness(site: &Site, stop: CancellationToken) {
     let mut readiness = Readiness::new(clock::now());
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        let (ready, _) = site.readiness(None);
+        let (ready, _) = site.readiness(&Faults::default());
         match readiness.look(ready, clock::now()) {
             None => {}
             Some(News::Ready { after }) => {

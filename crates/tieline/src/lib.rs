@@ -13,7 +13,7 @@ pub mod init;
 pub mod lease;
 pub mod ledger;
 pub mod list;
-mod reload;
+pub mod reload;
 pub mod run;
 pub mod settings;
 pub mod show;

@@ -17,7 +17,7 @@ use crate::announce;
 use crate::drivers::Registered;
 use crate::failure::Failure;
 use crate::files::{Files, Sound};
-use crate::reload::{Reload, log_warnings};
+use crate::reload::{Configuration, Faults, PolicyInForce, Reload, log_warnings};
 use crate::settings::Settings;
 use crate::site::{ControlConfig, Site, SiteConfig};
 
@@ -30,6 +30,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
 pub fn run(path: &Path) -> Result<(), Failure> {
     let Sound { settings, policy, warnings } = Files::read(path).sound()?;
+    let configuration = Configuration::read(path)?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
         .context("failed to start logging")?;
     announce::starting(path, &settings, policy.as_ref());
@@ -38,7 +39,7 @@ pub fn run(path: &Path) -> Result<(), Failure> {
     // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
     // delay a share.
     let other = start_runtime("control")?;
-    runtime.block_on(serve(settings, policy, other.handle()))?;
+    runtime.block_on(serve(settings, policy, configuration, other.handle()))?;
     Ok(())
 }
 
@@ -55,6 +56,7 @@ fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
 async fn serve(
     settings: Settings,
     policy: Option<Policy>,
+    configuration: Configuration,
     http: &tokio::runtime::Handle,
 ) -> anyhow::Result<()> {
     let tasks = Tasks::new();
@@ -73,10 +75,10 @@ async fn serve(
     let token = settings.token_file.as_deref().map(load_token).transpose()?;
     let site = Arc::new(Site::start(config, &mut registry, &tasks).await?);
 
-    let fault = Arc::new(Mutex::new(None));
+    let faults = Arc::new(Mutex::new(Faults::default()));
     let readiness = {
-        let (site, fault) = (site.clone(), fault.clone());
-        move || site.readiness(fault.lock().as_deref())
+        let (site, faults) = (site.clone(), faults.clone());
+        move || site.readiness(&faults.lock())
     };
     let networks =
         settings.admin_plain_from.iter().filter_map(|network| network.parse().ok()).collect();
@@ -89,13 +91,15 @@ async fn serve(
         .metrics(Arc::new(std::sync::Mutex::new(registry)))
         .readiness(readiness);
     let serving = http.spawn(admin.run(tasks.token()));
-    if let (Some(handle), Some(control), Some(policy)) =
-        (&site.switchboard, &settings.switchboard, policy)
-    {
-        let reload =
-            Reload { path: control.policy.clone(), current: policy, handle: handle.clone(), fault };
-        tasks.spawn("policy", reload.run(tasks.token()));
-    }
+    let policy = site.switchboard.clone().zip(settings.switchboard).zip(policy).map(
+        |((switchboard, control), policy)| PolicyInForce {
+            path: control.policy,
+            policy,
+            switchboard,
+        },
+    );
+    let reload = Reload { configuration, policy, faults };
+    tasks.spawn("reload", reload.run(tasks.token()));
 
     let (watched, stop) = (site.clone(), tasks.token());
     tasks.spawn("readiness", async move { announce::watch_readiness(&watched, stop).await });

@@ -20,6 +20,7 @@ use switchboard::ledger::SqliteLedger;
 use switchboard::{Handle, Switchboard};
 
 use crate::drivers::{Registered, answers_within, drivers};
+use crate::reload::Faults;
 
 /// What a site is made of.
 pub struct SiteConfig {
@@ -113,8 +114,11 @@ impl Site {
 
     /// Whether the site is ready, with details for people.
     #[must_use]
-    pub fn readiness(&self, policy_fault: Option<&str>) -> (bool, Value) {
+    pub fn readiness(&self, faults: &Faults) -> (bool, Value) {
         let (ready, proxy) = self.proxy.readiness();
-        (ready, json!({ "proxy": proxy, "policy_fault": policy_fault }))
+        let Faults { policy, configuration } = faults;
+        let detail =
+            json!({ "proxy": proxy, "policy_fault": policy, "configuration_fault": configuration });
+        (ready, detail)
     }
 }
