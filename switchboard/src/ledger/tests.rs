@@ -269,3 +269,58 @@ fn a_phase_that_steps_back_and_machines_that_do_not_confirm_are_history_like_any
     let x = &state.leases["x"];
     assert_eq!((x.unconfirmed_at, x.unconfirmed.as_ref().unwrap().since), (Some(at(5)), at(7)));
 }
+
+/// Bodies of entries as the first ledgers have them. What is written must stay readable: the chain
+/// is over these bytes, and a program that cannot read one refuses the whole ledger.
+const FIRST: [(&str, &str); 9] = [
+    ("opened", r#"{"kind":"opened","epoch":1}"#),
+    (
+        "lease_committed",
+        r#"{"kind":"lease_committed","lease":{"id":"l","tenant":"Nebula","class":"firm","it":16000,"pue":1.25,"gross":20000,"feed":"a","start":"2027-01-15T09:00:00Z","end":"2027-01-15T10:00:00Z","ready_before":{"secs":60,"nanos":0},"accept_unverified":false,"meter":"tenant"},"arithmetic":[{"feed":"a","from":"2027-01-15T08:59:00Z","to":"2027-01-15T10:00:00Z","usable":50000,"house":1000,"committed":0,"residual":420,"unsheddable":0,"unassigned":0,"available":48580,"asked":20000}],"origin":{"key":"k","digest":"d"}}"#,
+    ),
+    (
+        "decided",
+        r#"{"kind":"decided","number":{"epoch":1,"generation":1},"policy":"p","plan":"q","selection":{"off":{"old.000":[{"group":"old","lease":"l","at":"2027-01-15T08:57:00Z","until":null,"edge":null,"means":"device"}]},"woken":{}},"deficits":[{"feed":"a","from":"2027-01-15T08:59:00Z","short":2390}],"reasons":["r"]}"#,
+    ),
+    (
+        "commitment_moved",
+        r#"{"kind":"commitment_moved","lease":"l","from":"planned","to":"armed","why":"w","figures":[{"feed":"a","headroom":20000,"needed":20000,"unmetered":0}]}"#,
+    ),
+    ("unverified", r#"{"kind":"unverified","lease":"l","why":"w"}"#),
+    (
+        "breached",
+        r#"{"kind":"breached","lease":"l","breach":{"at":"2027-01-15T08:59:00Z","missing":40,"measured":true,"why":"w"},"figures":[]}"#,
+    ),
+    (
+        "lease_cancelled",
+        r#"{"kind":"lease_cancelled","lease":"l","cancelled_at":"2027-01-15T09:10:00Z","phase":"active"}"#,
+    ),
+    ("policy_loaded", r#"{"kind":"policy_loaded","digest":"d","revision":null}"#),
+    ("policy_refused", r#"{"kind":"policy_refused","digest":"d","why":"w","shortfall":40}"#),
+];
+
+#[test]
+fn a_ledger_of_the_first_format_is_verified_and_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SqliteLedger::open(&file(&dir), at(0)).unwrap());
+    let connection = Connection::open(file(&dir)).unwrap();
+    connection.execute_batch("DELETE FROM event").unwrap();
+    let mut head = Head::default();
+    for (kind, body) in FIRST {
+        let time = at(1).to_string();
+        let next = head.next(&time, kind, body);
+        connection
+            .execute(
+                "INSERT INTO event (seq, at, kind, body, prev, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![i64::try_from(next.seq).unwrap(), time, kind, body, &head.hash[..], &next.hash[..]],
+            )
+            .unwrap();
+        head = next;
+    }
+    drop(connection);
+    assert_eq!(verify(&file(&dir), None).unwrap(), head);
+    let (_, state) = SqliteLedger::open(&file(&dir), at(9)).unwrap();
+    let standing = &state.leases["l"];
+    assert_eq!((standing.lease.gross.0, standing.breaches[0].missing.0), (20_000, 40));
+    assert_eq!((state.epoch, state.selection.off.len()), (2, 1));
+}
