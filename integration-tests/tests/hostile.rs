@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proxy::SessionState;
 use testbed::miner::Model;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -122,7 +123,7 @@ async fn a_second_worker_leaves_the_session_working() {
                 .expect("readable");
         }
     }
-    assert_eq!(site.proxy.sessions()[0].state, "working");
+    assert_eq!(site.proxy.sessions()[0].state, SessionState::Working);
     drop(stream);
     site.stop().await;
 }

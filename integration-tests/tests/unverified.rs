@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use directive::{MachineId, Watts};
+use proxy::SessionState;
 use serde_json::{Value, json};
 use testbed::clock::moment;
 use testbed::facility::{Behaviour, MeterFault};
@@ -84,10 +85,10 @@ async fn a_starve_only_lease_ends_unverified() {
     assert_eq!(flags(&view), (true, false), "{view:#}");
     // 3,500 W are missing: two machines are given no work, and hash on with what they have.
     assert_eq!(view["lease_plan"]["machines_starved"], 2, "{view:#}");
-    let served = |state: &str| {
+    let served = |state: SessionState| {
         site.site.proxy.sessions().iter().filter(|session| session.state == state).count()
     };
-    assert_eq!((served("parked"), served("working")), (2, 2));
+    assert_eq!((served(SessionState::Parked), served(SessionState::Working)), (2, 2));
     assert!(site.asleep().is_empty());
     let view = site.until_state(&lease, "closed").await;
     assert_eq!((flags(&view), &view["proven_at"]), ((true, false), &Value::Null), "{view:#}");

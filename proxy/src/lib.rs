@@ -66,7 +66,7 @@ pub use config::Config;
 pub use executor::EVENT_INTERVAL;
 pub use machines::Hashrate;
 pub use metrics::Counts;
-pub use sessions::SessionView;
+pub use sessions::{SessionState, SessionView};
 pub use share_log::ShareLogConfig;
 
 use books::Books;

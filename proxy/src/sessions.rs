@@ -102,8 +102,9 @@ pub(crate) struct Names {
 }
 
 /// The state of a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum SessionState {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
     /// Not yet subscribed and authorized.
     #[default]
     Handshake,
@@ -140,8 +141,7 @@ pub struct SessionView {
     pub server: String,
     /// Its slot: the extranonce1 it was given.
     pub slot: u8,
-    /// `handshake`, `working`, `waiting` (for a seat) or `parked`.
-    pub state: &'static str,
+    pub state: SessionState,
     /// Its worker name.
     pub worker_name: Option<String>,
     /// Its user agent, cut and escaped.
@@ -206,7 +206,7 @@ impl SessionHandle {
             connected_at: self.connected_at(),
             server: names.servers.get(usize::from(self.server)).cloned().unwrap_or_default(),
             slot: self.slot,
-            state: shown.state.name(),
+            state: shown.state,
             worker_name: shown.worker.as_ref().map(|worker| worker.as_str().to_owned()),
             user_agent: shown.user_agent.as_deref().map(str::to_owned),
             target: shown.target.and_then(|target| names.targets.get(usize::from(target)).cloned()),

@@ -8,6 +8,7 @@ use daemon::tasks::Tasks;
 use directive::{LeaseId, MeterId, Watts};
 use jiff::{SignedDuration, Timestamp, Unit};
 use prometheus_client::registry::Registry;
+use proxy::SessionState;
 use serde_json::json;
 use switchboard::Handle;
 use switchboard::commitment::Phase;
@@ -304,9 +305,9 @@ impl Script {
     }
 
     fn everybody_works(&self) -> bool {
-        let working =
-            self.site.proxy.sessions().iter().filter(|session| session.state == "working").count();
-        working == self.cast.miners.len()
+        let sessions = self.site.proxy.sessions();
+        let working = sessions.iter().filter(|session| session.state == SessionState::Working);
+        working.count() == self.cast.miners.len()
     }
 
     fn fleet(&self) -> MinerCounts {
