@@ -36,7 +36,7 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
     for (key, names) in [("server", &server_names), ("target", &target_names)] {
         match names.len() {
             // A key that is no list of tables was told as that.
-            0 if !root.has(key) || root.is_empty_list(key) => {
+            0 if root.is_empty(key) => {
                 root.mistake(key, format!("no [[{key}]]: at least one is needed"));
             }
             0..=ENTRIES_MAX => between::check_names(document, key, names),

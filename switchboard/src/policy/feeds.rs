@@ -25,7 +25,10 @@ pub(super) fn read(
     names: &Names,
 ) -> Option<Vec<Feed>> {
     if sections.is_empty() {
-        root.mistake("feed", "no feeds: write a [feed.NAME] section for each electrical node");
+        // What is there but is no [feed.NAME] was told as that.
+        if root.is_empty("feed") {
+            root.mistake("feed", "no feeds: write a [feed.NAME] section for each electrical node");
+        }
         return None;
     }
     let count = sections.len();

@@ -26,10 +26,12 @@ pub(super) fn read(
     outside: Outside<'_>,
 ) -> Option<Vec<Group>> {
     if sections.is_empty() {
-        root.mistake(
-            "group",
-            "no groups: write a [group.NAME] section for each kind of machine at each feed",
-        );
+        if root.is_empty("group") {
+            root.mistake(
+                "group",
+                "no groups: write a [group.NAME] section for each kind of machine at each feed",
+            );
+        }
         return None;
     }
     let count = sections.len();

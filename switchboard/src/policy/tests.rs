@@ -560,6 +560,15 @@ fn a_site_without_feeds_or_groups_is_refused() {
     }
     let nameless = "schema = \"tieline.policy/1\"\n[site]\nname = \"x\"\n[feed]\n[group]\n";
     assert_eq!(told(nameless).len(), 2, "{:?}", told(nameless));
+    let lists =
+        "schema = \"tieline.policy/1\"\n[site]\nname = \"x\"\n[[feed]]\nlimit_kw = 1\n[[group]]\n";
+    assert_eq!(
+        told(lists),
+        [
+            "p.toml:4:1: feed: expected a table, found an array",
+            "p.toml:6:1: group: expected a table, found an array",
+        ]
+    );
 }
 
 #[test]

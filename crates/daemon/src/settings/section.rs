@@ -93,11 +93,16 @@ impl<'a> Section<'a> {
         Spot { key: join(&self.path, key), place: place.clone() }
     }
 
-    /// Whether the key holds a list without entries.
+    /// Whether the key is missing, or holds a list or table without entries. What is of another
+    /// kind is not empty.
     #[must_use]
-    pub fn is_empty_list(&self, key: &str) -> bool {
-        let value = self.table.find(key).map(|entry| &entry.node.value);
-        matches!(value, Some(Value::Array(items)) if items.is_empty())
+    pub fn is_empty(&self, key: &str) -> bool {
+        match self.table.find(key).map(|entry| &entry.node.value) {
+            None => true,
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Table(table)) => table.entries.is_empty(),
+            Some(_) => false,
+        }
     }
 
     /// The spot of an entry of the key's list; of the whole value if it is no list.
