@@ -292,8 +292,7 @@ fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
 }
 
 /// F75: as many callers as may be, who say half of what they want, or ask on and on and read
-/// nothing. Miners do not notice, and whoever comes next is served as soon as the first of them are
-/// cut off.
+/// nothing. Miners do not notice, and whoever comes next is served in the place of one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
     let mut site = WholeSite::start(Setup::default()).await;
