@@ -39,6 +39,14 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     assert_eq!(asleep.len(), 3, "{asleep:?}");
     let head = programs.get("/v1/ledger/head");
 
+    let log = programs.log();
+    let first = log.lines().next().unwrap_or_default();
+    for part in ["starting version=", "listeners=\"asics=", "pools=\"pool=", "site=\"test\""] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    assert_eq!(log.matches(" ready after_ms=").count(), 1, "{log}");
+    assert!(!log.contains("acme.rig-"), "names of machines are for debug: {log}");
+
     programs.kill().await;
     assert_eq!(programs.asleep(), asleep);
     programs.run().await;

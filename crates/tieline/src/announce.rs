@@ -63,7 +63,8 @@ pub async fn watch_readiness(site: &Site, stop: CancellationToken) {
         match readiness.look(ready, clock::now()) {
             None => {}
             Some(News::Ready { after }) => {
-                info!(after_secs = after.as_secs_f32(), pools = up(site), "ready");
+                let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                info!(after_ms, pools = up(site), "ready");
             }
             Some(News::Lost) => warn!(pools = faults(site), "not ready, no pool brings work"),
             Some(News::Late) => warn!(pools = faults(site), "not ready yet, no pool brings work"),
