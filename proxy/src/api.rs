@@ -16,8 +16,8 @@ use daemon::clock;
 use crate::metrics::Counts;
 use crate::sessions::SessionView;
 use crate::{Shared, TargetView};
-use listing::Listing;
-use workers::Workers;
+pub use listing::Listing;
+pub use workers::{Rejects, WorkerView, Workers};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()

@@ -56,12 +56,13 @@ use daemon::tasks::Tasks;
 use directive::Link;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stratum::version::VersionMask;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+pub use api::{Listing, Rejects, WorkerView, Workers};
 pub use config::Config;
 pub use executor::EVENT_INTERVAL;
 pub use machines::Hashrate;
@@ -136,7 +137,7 @@ pub enum StartError {
 }
 
 /// A target as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TargetView {
     pub name: String,
     pub address: String,

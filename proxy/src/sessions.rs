@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use directive::MachineId;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stratum::difficulty::Difficulty;
 use stratum::version::VersionMask;
 
@@ -102,7 +102,7 @@ pub(crate) struct Names {
 }
 
 /// The state of a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     /// Not yet subscribed and authorized.
@@ -120,7 +120,8 @@ impl SessionState {
     pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Working, Self::Waiting, Self::Parked];
 
     /// Its name in metrics and answers.
-    pub(crate) const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
             Self::Working => "working",
@@ -131,7 +132,7 @@ impl SessionState {
 }
 
 /// A session as people see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionView {
     pub session: u64,
     /// Where the miner comes from.

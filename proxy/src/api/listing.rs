@@ -61,14 +61,15 @@ pub(super) struct Window {
     pub(super) after: Option<Place>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Listing<T> {
+/// One page of a long list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listing<T> {
     /// Entries that pass the filters, over all pages.
-    pub(super) total: usize,
-    pub(super) offset: usize,
+    pub total: usize,
+    pub offset: usize,
     /// The `cursor` of the next page; null at the end.
-    pub(super) next: Option<String>,
-    pub(super) items: Vec<T>,
+    pub next: Option<String>,
+    pub items: Vec<T>,
 }
 
 impl Window {

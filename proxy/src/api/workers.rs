@@ -38,36 +38,36 @@ const KEYS: [&str; 7] = [
 ];
 
 /// A worker as people see it.
-#[derive(Debug, Serialize)]
-pub(super) struct WorkerView {
-    worker_name: String,
-    sessions: u32,
-    serving: Serving,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkerView {
+    pub worker_name: String,
+    pub sessions: u32,
+    pub serving: Serving,
     /// Shares that met the difficulty they were asked for, and that difficulty, summed.
-    shares: u64,
-    work: f64,
-    accepted: u64,
-    local: u64,
-    at_risk: u64,
-    rejects: Rejects,
-    hashrate: Hashrate,
-    best_difficulty: Option<f64>,
-    last_share_at: Option<Timestamp>,
-    still_hashing: u64,
+    pub shares: u64,
+    pub work: f64,
+    pub accepted: u64,
+    pub local: u64,
+    pub at_risk: u64,
+    pub rejects: Rejects,
+    pub hashrate: Hashrate,
+    pub best_difficulty: Option<f64>,
+    pub last_share_at: Option<Timestamp>,
+    pub still_hashing: u64,
 }
 
 /// Submits that were not answered true, by why.
-#[derive(Debug, Serialize)]
-struct Rejects {
-    total: u64,
-    pool_rejected: u64,
-    unresolved: u64,
-    stale: u64,
-    duplicate: u64,
-    low_difficulty: u64,
-    unauthorized: u64,
-    malformed: u64,
-    overflow: u64,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rejects {
+    pub total: u64,
+    pub pool_rejected: u64,
+    pub unresolved: u64,
+    pub stale: u64,
+    pub duplicate: u64,
+    pub low_difficulty: u64,
+    pub unauthorized: u64,
+    pub malformed: u64,
+    pub overflow: u64,
 }
 
 impl Rejects {
@@ -87,11 +87,12 @@ impl Rejects {
 }
 
 /// A page of workers, and what all that pass the filters do together.
-#[derive(Debug, Serialize)]
-pub(super) struct Workers {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Workers {
     #[serde(flatten)]
-    page: Listing<WorkerView>,
-    hashrate: Hashrate,
+    pub page: Listing<WorkerView>,
+    /// Of all that pass the filters.
+    pub hashrate: Hashrate,
 }
 
 pub(super) fn list(machines: &Machines, query: &Query, now: Instant) -> Result<Workers, ApiError> {

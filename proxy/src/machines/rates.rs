@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The windows, in seconds.
 const WINDOWS: [f32; 3] = [60.0, 600.0, 3600.0];
@@ -26,7 +26,7 @@ pub(crate) struct Rates {
 }
 
 /// Hashes per second, estimated from shares; zero before the first look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hashrate {
     /// Over about a minute.
     pub m1: f64,
