@@ -80,7 +80,10 @@ impl Access {
             let message = "too many wrong tokens, wait a minute";
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message));
         }
-        Err(ApiError::unauthorized())
+        Err(match self.token {
+            Some(_) => ApiError::unauthorized(),
+            None => ApiError::no_token(),
+        })
     }
 
     fn fails_too_often(&self, remote: Option<IpAddr>, now: Instant) -> bool {

@@ -64,6 +64,12 @@ impl ApiError {
     pub(super) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "unauthorized")
     }
+
+    /// 401: no token would do, because this process has none.
+    pub(super) fn no_token() -> Self {
+        let message = "this process has no token: set admin.token_file to allow this";
+        Self::new(StatusCode::UNAUTHORIZED, "no_token", message)
+    }
 }
 
 impl fmt::Display for ApiError {

@@ -181,7 +181,9 @@ async fn wrong_tokens_get_401_that_tells_nothing_and_then_429() {
 #[tokio::test]
 async fn without_a_token_nobody_may_change_anything() {
     let served = serve_with(None, |admin| admin).await;
-    assert_eq!(status(&served.post(&bearer(TOKEN), "{\"kw\":5}").await), 401);
+    let answer = served.post(&bearer(TOKEN), "{\"kw\":5}").await;
+    assert_eq!(status(&answer), 401);
+    assert!(answer.contains("\"no_token\""), "{answer}");
     assert_eq!(status(&served.ask("GET /v1/leases", "", "").await), 200);
 }
 
