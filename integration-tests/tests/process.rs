@@ -240,26 +240,36 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["healthcheck"], 0, ""),
             (&["healthcheck", "--json"], 0, "\"ready\":true"),
             (&["check", "--config", &config], 0, "all right"),
-            (&["status"], 0, "feed a"),
-            (&["status"], 0, "workers: "),
+            (&["status"], 0, "headroom"),
+            (&["status"], 0, " workers, "),
             (&["workers", "--sort", "-hashrate", "--limit", "3"], 0, "acme.rig-"),
             (
-                &["sessions", "--worker-name", "acme.rig-1", "--state", "working", "--limit", "2"],
+                &[
+                    "sessions",
+                    "--worker-name",
+                    "acme.rig-1",
+                    "--state",
+                    "working",
+                    "--limit",
+                    "2",
+                    "--wide",
+                ],
                 0,
                 "cgminer",
             ),
-            (&["sessions", "--state", "asleep"], 1, "state"),
-            (&["workers", "--sort", "luck"], 1, "luck"),
+            (&["sessions", "--state", "asleep"], 2, "--state"),
+            (&["workers", "--sort", "luck"], 2, "--sort: \"luck\""),
             (&["plan"], 0, "nothing to do"),
-            (&["lease", "list"], 0, ""),
+            (&["lease", "list"], 0, "no open leases"),
             (&["lease", "show", "nobody"], 1, "no lease nobody"),
             (&["lease", "cancel", "nobody"], 1, "no lease nobody"),
-            (&lease("90", "+1h", "+2h"), 1, "short 65.740 kW"),
-            (&lease("nan", "+1h", "+2h"), 1, "it_kw"),
-            (&lease("-1", "+1h", "+2h"), 1, "it_kw"),
-            (&lease("6", "+2h", "+1h"), 1, "end"),
+            (&lease("90", "+1h", "+2h"), 1, "refused: short 65.7 kW at a"),
+            (&lease("nan", "+1h", "+2h"), 2, "--it-kw: must be a number"),
+            (&lease("-1", "+1h", "+2h"), 2, "--it-kw: must be above 0"),
+            (&lease("6", "+2h", "+1h"), 2, "--end"),
             (&lease("6", "+1s", "+1h"), 1, "too late"),
-            (&lease("6", "+soon", "+1h"), 2, "--start"),
+            (&lease("6", "+soon", "+1h"), 2, "--start \"+soon\" is not a time"),
+            (&lease("6", "2020-01-01 00:00", "+1h"), 2, "in the past"),
             (&["lease", "add", "--tenant", "Nebula"], 2, "--feed"),
             (&["fly"], 2, "fly"),
             (&["check", "--config", "/nowhere/tieline.toml"], 78, "/nowhere/tieline.toml"),
@@ -267,6 +277,20 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["ledger", "verify", "/nowhere/ledger.db", "--head", "x"], 2, "SEQ:HASH"),
         ],
     );
+    // As behind `| head -1`: each command ends as it does otherwise.
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["plan"],
+        &["workers"],
+        &["sessions"],
+        &["lease", "list"],
+        &["healthcheck"],
+        &["check", "--config", &config],
+    ] {
+        assert_eq!(programs.unread(arguments), 0, "{arguments:?}");
+    }
+    assert_eq!(programs.unread(&lease("90", "+1h", "+2h")), 1, "refused, and nobody reads it");
     let without =
         programs.tieline(&[&lease("6", "+1h", "+2h")[..], &["--url", &programs.url()]].concat());
     assert_eq!(without.code, 1, "{without:?}");
@@ -305,7 +329,9 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
         .collect();
     assert_eq!(drains.len(), 2, "5.5 kW by two machines: {plan:#}");
     let cancelled = programs.change(&["lease", "cancel", "far"]);
-    assert!(cancelled.code == 0 && cancelled.out.contains("far"), "{cancelled:?}");
+    assert!(cancelled.code == 0 && cancelled.out.contains("far is cancelled"), "{cancelled:?}");
+    let again = programs.change(&["lease", "cancel", "far"]);
+    assert!(again.code == 0 && again.out.contains("already"), "{again:?}");
     let ledger = programs.path("ledger.db");
     let verified = programs.tieline(&["ledger", "verify", &ledger, "--json"]);
     assert_eq!((verified.code, &verified.json()["ok"]), (0, &json!(true)), "{verified:?}");

@@ -182,6 +182,19 @@ impl Programs {
         finish(command)
     }
 
+    /// As [`Self::change`], with nobody to read what is printed. Returns the exit code.
+    pub(crate) fn unread(&self, arguments: &[&str]) -> i32 {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            writer
+        };
+        let mut command = tieline(arguments);
+        command.env("TIELINE_URL", self.url()).env("TIELINE_TOKEN_FILE", self.path("token"));
+        command.stdin(Stdio::null()).stdout(closed()).stderr(closed());
+        command.status().expect("it starts").code().unwrap_or(-1)
+    }
+
     pub(crate) fn policy(&self) -> String {
         fs::read_to_string(self.path("policy.toml")).expect("it is there")
     }

@@ -3,11 +3,13 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::Context;
+use daemon::stdio::complain;
 use serde_json::json;
 use testbed::load::{Bench as Load, LoadConfig, LoadError, PoolSettings};
 
 use crate::cli::Bench;
 use crate::failure::Failure;
+use crate::output::print;
 
 /// Measures and reports.
 ///
@@ -17,7 +19,7 @@ use crate::failure::Failure;
 /// something.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
     if options.job_every.is_zero() {
-        return Err(Failure::Usage("--job-every must be longer than 0".to_owned()));
+        return Err(Failure::Usage("--job-every must be longer than 0s".to_owned()));
     }
     let connect = options.connect.as_deref().map(resolve).transpose()?;
     let load = Load::open(config(options)).map_err(|error| match error {
@@ -27,14 +29,14 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
     let report = load
         .run(connect, |words| {
             if !options.json {
-                eprintln!("{words}");
+                complain(words);
             }
         })
         .map_err(|error| Failure::Runtime(error.into()))?;
     if options.json {
-        println!("{}", json!(report));
+        print(&json!(report).to_string())?;
     } else {
-        print!("{report}");
+        print(&report.to_string())?;
     }
     if options.strict && !report.measured.nothing_lost() {
         return Err(Failure::Runtime(anyhow::anyhow!("shares or connections were lost")));
@@ -43,9 +45,9 @@ pub fn bench(options: &Bench) -> Result<(), Failure> {
 }
 
 fn resolve(connect: &str) -> Result<SocketAddr, Failure> {
-    let mut addresses = connect
-        .to_socket_addrs()
-        .map_err(|error| Failure::Usage(format!("--connect {connect}: {error}")))?;
+    let mut addresses = connect.to_socket_addrs().map_err(|error| {
+        Failure::Usage(format!("--connect {connect:?}: {error}; write host:port"))
+    })?;
     Ok(addresses.next().with_context(|| format!("{connect} has no address"))?)
 }
 

@@ -7,11 +7,13 @@ mod found;
 use std::path::{Path, PathBuf};
 
 use daemon::settings::{Document, Mistake, Mistakes, Origin};
+use daemon::stdio::complain;
 use serde_json::{Value, json};
 use switchboard::facility::Policy;
 
 use crate::failure::{self, Failure};
 use crate::files::Files;
+use crate::output::print;
 use crate::settings::Settings;
 
 /// Reads a configuration with its policy, or a policy, whichever `path` is.
@@ -20,15 +22,17 @@ use crate::settings::Settings;
 /// [`Failure::Configuration`] with every mistake.
 pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     let checked = Checked::read(path);
-    if as_json {
-        println!("{}", checked.json());
-    } else {
-        print!("{}", checked.text());
-    }
+    let printed = match as_json {
+        true => print(&checked.json().to_string()),
+        // Nothing was understood of files with mistakes: they say what is wrong.
+        false if checked.text().is_empty() => Ok(()),
+        false => print(&checked.text()),
+    };
     if !checked.warnings.is_empty() && !as_json {
-        eprintln!("{}", failure::shown(&checked.warnings));
+        complain(&failure::shown(&checked.warnings));
     }
-    if checked.mistakes.is_empty() { Ok(()) } else { Err(checked.mistakes.into()) }
+    // Mistakes are a failure also when nobody reads what is printed.
+    if checked.mistakes.is_empty() { printed } else { Err(checked.mistakes.into()) }
 }
 
 /// What was read, and what is wrong with it.

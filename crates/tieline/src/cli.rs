@@ -4,120 +4,126 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Carries miners' work to pools, and moves a facility's power between mining and AI leases.
 #[derive(Debug, Parser)]
 #[command(name = "tieline", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 ok, 1 failed while running, 2 wrong use, 78 wrong configuration.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed or refused, 2 wrong command line, 78 wrong \
+    configuration or policy.";
 
-const BENCH_EXIT_CODES: &str = "Exit codes: 0 measured, 1 the peer could not be reached (with --strict also: it lost shares or \
-    connections), 2 wrong use.";
+const BENCH_EXIT_CODES: &str = "Exit codes: 0 measured, 1 the proxy could not be reached or, with \
+    --strict, lost shares or connections, 2 wrong command line.";
 
-/// The commands.
+const CONNECTION: &str = "Connection";
+
+const LEASE_ADD: &str = "tieline lease add --tenant <TENANT> --feed <FEED> --it-kw <KW>\n  \
+    --start <TIME> --end <TIME> [OPTIONS]";
+
+const TIMES: &str = "Times: from now on (+90m, +1h30m, +2d; a day is 24 hours), at the site \
+    (\"2026-12-01 06:00\", in the time zone that the policy names), or RFC 3339 \
+    (2026-12-01T12:00:00Z).\n\nExit codes: 0 committed, 1 refused or not reached, 2 wrong command \
+    line.";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run all roles in one process: proxy, and with a [switchboard] section also switchboard and
-    /// agent.
+    /// Run the proxy and, with a [switchboard] section, also switchboard and agent.
+    ///
+    /// All of them run in this process, until SIGINT or SIGTERM.
     Run {
-        /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Tell the whole story in a minute, with two test pools and a simulated fleet: a lease is
-    /// committed, machines sleep, a pool dies, the fleet comes back. Needs no configuration.
-    Demo(Demo),
-    /// Play thousands of miners and a pool against any Stratum V1 address, and report what lies
-    /// between them.
+    /// Show a lease from beginning to end in a minute, with simulated pools, miners and meters.
     ///
-    /// The peer under test (this proxy or any other) is started by you, with its upstream pointed
-    /// at --pool-listen. Shares are real and sent by the clock, whether or not answers come. With
-    /// no --connect the tool measures itself.
+    /// A lease is committed, machines go to sleep, a pool is killed, the lease ends, and all
+    /// machines mine again. At the end the books of miners, pools and meters are compared with what
+    /// was promised; a broken promise is exit code 1. Needs no configuration.
+    Demo(Demo),
+    /// Measure a Stratum V1 proxy with thousands of simulated miners and a simulated pool.
+    ///
+    /// Start the proxy to be measured (tieline or any other) with its upstream pointed at
+    /// --pool-listen, and name its address with --connect. Shares are real, and are sent by the
+    /// clock whether or not answers come. Without --connect the tool measures itself.
     #[command(after_help = BENCH_EXIT_CODES)]
     Bench(Box<Bench>),
-    /// Write a configuration and a policy that work at once, with comments on what to change next.
-    /// Existing files are never overwritten.
+    /// Write a configuration and a policy that work at once.
+    ///
+    /// Comments in them say what to change next. Existing files are never overwritten.
     Init(Init),
-    /// Read the configuration and the policy it names, or a policy alone, report every mistake and
-    /// warning, and exit: 0 without mistakes, 78 with some.
+    /// Check a configuration and its policy, or a policy alone, and report every mistake.
+    ///
+    /// Warnings are reported, too. Nothing is started and nothing is changed.
     Check {
         /// A configuration, or a policy to check by itself, instead of --config.
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Which configuration.
         #[command(flatten)]
         config: ConfigFile,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Commit, look at and cancel leases.
+    /// Commit, list, show and cancel leases.
     Lease {
-        /// Which process.
         #[command(flatten)]
         server: Server,
-        /// What to do.
         #[command(subcommand)]
         command: LeaseCommand,
     },
-    /// Show the plan: which machines go when, and why.
+    /// Show which machines go to sleep and wake, when and why.
+    ///
+    /// What is short comes first. Steps of one group for one reason are shown as one line. Times
+    /// are in the site's time zone.
     Plan {
-        /// Which process.
         #[command(flatten)]
         server: Server,
+        /// List the machines of each line by name, with the full reason.
+        #[arg(long)]
+        machines: bool,
     },
-    /// Show feeds, leases, targets and counts.
+    /// Show shortages, feeds, machines by group, leases, pools and shares.
     Status {
-        /// Which process.
         #[command(flatten)]
         server: Server,
     },
-    /// List workers: connections, hashrate, shares and rejects.
+    /// List workers with their connections, hashrate, shares and rejects.
     Workers {
-        /// Which process.
         #[command(flatten)]
         server: Server,
-        /// How many, in which order.
         #[command(flatten)]
         listing: Listing,
-        /// Which.
         #[command(flatten)]
         filters: WorkerFilters,
     },
-    /// List sessions: miners' connections.
+    /// List sessions, which are miners' connections.
     Sessions {
-        /// Which process.
         #[command(flatten)]
         server: Server,
-        /// How many, in which order.
         #[command(flatten)]
         listing: Listing,
-        /// Which.
         #[command(flatten)]
         filters: SessionFilters,
     },
-    /// Look at the ledger's file.
+    /// Check a ledger file.
     Ledger {
-        /// What to do.
         #[command(subcommand)]
         command: LedgerCommand,
     },
-    /// Exit 0 when the process at the address is ready (for containers without curl).
+    /// Exit with 0 when the process is ready for miners, else with 1.
+    ///
+    /// Meant for containers that have no curl.
     Healthcheck {
-        /// Which process.
         #[command(flatten)]
         server: Server,
     },
 }
 
-/// Which configuration.
 #[derive(Debug, Args)]
 pub struct ConfigFile {
     /// The configuration file.
@@ -126,7 +132,8 @@ pub struct ConfigFile {
         long,
         value_name = "FILE",
         default_value = "config/tieline.toml",
-        env = "TIELINE_CONFIG"
+        env = "TIELINE_CONFIG",
+        hide_env_values = true
     )]
     pub config: PathBuf,
 }
@@ -154,81 +161,147 @@ pub struct Init {
 /// How a long list is shown.
 #[derive(Debug, Args)]
 pub struct Listing {
-    /// What to sort by, such as `hashrate`, `shares`, `rejects` or `last_share_at`; after a `-` the
-    /// highest first.
+    /// Sort by this key, such as `hashrate`, `shares`, `rejects` or `last_share_at`. With a `-`
+    /// before it, the highest come first.
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub sort: Option<String>,
-    /// Most entries.
+    /// Show at most this many.
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub limit: usize,
+    /// Show all columns and whole names, however wide that is.
+    #[arg(long)]
+    pub wide: bool,
 }
 
-/// Which workers.
 #[derive(Debug, Args)]
 pub struct WorkerFilters {
-    /// Those whose name begins so.
+    /// Only workers whose name begins with this.
     #[arg(long, value_name = "PREFIX")]
     pub worker_name: Option<String>,
-    /// Those served so: `working`, `parked` or `gone`.
+    /// Only workers that are served like this.
     #[arg(long)]
-    pub serving: Option<String>,
+    pub serving: Option<Serving>,
 }
 
-/// Which sessions.
+/// How a worker's sessions are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Serving {
+    /// It has work.
+    Working,
+    /// It is connected and gets no work.
+    Parked,
+    /// It has no session any more.
+    Gone,
+}
+
+impl Serving {
+    /// Its name in queries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Working => "working",
+            Self::Parked => "parked",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct SessionFilters {
-    /// Those whose worker's name begins so.
+    /// Only sessions whose worker name begins with this.
     #[arg(long, value_name = "PREFIX")]
     pub worker_name: Option<String>,
-    /// Those whose user agent begins so.
+    /// Only sessions whose user agent begins with this.
     #[arg(long, value_name = "PREFIX")]
     pub user_agent: Option<String>,
-    /// Those in this state: `handshake`, `working`, `waiting` or `parked`.
+    /// Only sessions in this state.
     #[arg(long)]
-    pub state: Option<String>,
-    /// Those that work for this target.
+    pub state: Option<State>,
+    /// Only sessions that work for this target, as the configuration names it.
     #[arg(long)]
     pub target: Option<String>,
-    /// Those that came to this `[[server]]`.
+    /// Only sessions of this listener: the name of a [[server]] in the configuration.
     #[arg(long, value_name = "SERVER")]
     pub listener: Option<String>,
+}
+
+/// What a session is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    /// Not yet subscribed and authorized.
+    Handshake,
+    /// It has work.
+    Working,
+    /// It waits for a place at a pool.
+    Waiting,
+    /// It is connected and gets no work.
+    Parked,
+}
+
+impl State {
+    /// Its name in queries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Working => "working",
+            Self::Waiting => "waiting",
+            Self::Parked => "parked",
+        }
+    }
 }
 
 /// Which running process to talk to.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// Where the process's HTTP is.
+    /// Address of the running process: the `listen` of its [admin] section.
     #[arg(
         long,
         value_name = "URL",
         default_value = "http://127.0.0.1:8080",
         env = "TIELINE_URL",
+        hide_env_values = true,
+        help_heading = CONNECTION,
         global = true
     )]
     pub url: String,
-    /// The file with the bearer token, needed for changes.
-    #[arg(long, value_name = "FILE", env = "TIELINE_TOKEN_FILE", global = true)]
+    /// File with the token of the process, the `token_file` of its [admin] section. Changes need
+    /// it; from other machines, everything does.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TIELINE_TOKEN_FILE",
+        hide_env_values = true,
+        help_heading = CONNECTION,
+        global = true
+    )]
     pub token_file: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON, with times in UTC.
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What can be done with leases.
 #[derive(Debug, Subcommand)]
 pub enum LeaseCommand {
-    /// Commit power to a lease. Refused, with the arithmetic, when a feed cannot carry it.
+    /// Commit power to a lease.
+    ///
+    /// Refused, with the arithmetic, when a feed cannot carry it. With --dry-run nothing changes.
+    #[command(after_help = TIMES, override_usage = LEASE_ADD)]
     Add(LeaseAdd),
-    /// List leases.
-    List,
-    /// Show one lease.
+    /// List open leases, with what is wrong with them.
+    List {
+        /// Also list closed leases.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one lease: its power, plan, machines and breaches.
     Show {
-        /// Its name.
+        /// Name of the lease.
         id: String,
     },
-    /// Cancel a lease: its machines come back.
+    /// Cancel a lease, so that its machines mine again.
     Cancel {
-        /// Its name.
+        /// Name of the lease.
         id: String,
         /// Cancel it even while it is active.
         #[arg(long)]
@@ -236,54 +309,54 @@ pub enum LeaseCommand {
     },
 }
 
-/// A lease to commit.
 #[derive(Debug, Args)]
 pub struct LeaseAdd {
-    /// The tenant.
+    /// Who the power is for.
     #[arg(long)]
     pub tenant: String,
-    /// The feed that carries it.
+    /// Feed that carries the load, as the policy names it.
     #[arg(long)]
     pub feed: String,
-    /// Critical IT load, in kW.
+    /// Critical IT load in kW.
     #[arg(long, value_name = "KW", allow_negative_numbers = true)]
     pub it_kw: f64,
-    /// Power usage effectiveness: gross kW per IT kW.
+    /// Power usage effectiveness: the feed carries the IT load times this.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub pue: f64,
-    /// When it starts: RFC 3339, or from now: `+10m`.
+    /// When the lease starts.
     #[arg(long, value_name = "TIME")]
     pub start: String,
-    /// When it ends: RFC 3339, or from now: `+2h`.
+    /// When the lease ends.
     #[arg(long, value_name = "TIME")]
     pub end: String,
-    /// Headroom must be proven so long before the start.
+    /// How long before the start its power must be proven free, such as 5m.
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     pub ready_before: String,
-    /// The tenant's own meter, as the policy names it.
+    /// Meter of the tenant's own load, as the policy names it.
     #[arg(long)]
     pub meter: Option<String>,
-    /// Accept that part of the power can only be freed by starving machines, which proves nothing.
+    /// Also count on machines that can only be starved of work, which proves nothing.
     #[arg(long)]
     pub accept_unverified: bool,
-    /// The lease's name; one is made up otherwise.
+    /// Name of the lease. Without it one is made up.
     #[arg(long)]
     pub id: Option<String>,
-    /// Show what would be decided and change nothing.
+    /// Show what would be decided, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// What can be done with a ledger's file.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Check the hash chain: finds edits, removals, insertions and reorderings; with --head also a
-    /// cut-off end.
+    /// Check the hash chain of a ledger file.
+    ///
+    /// It finds entries that were edited, removed, inserted or reordered. A cut-off end is found
+    /// with --head.
     Verify {
-        /// The ledger's file.
+        /// The ledger file.
         #[arg(value_name = "FILE")]
         path: PathBuf,
-        /// A head seen earlier, as `SEQ:HASH`: the ledger must still contain it.
+        /// A head that was printed earlier: the ledger must still contain it.
         #[arg(long, value_name = "SEQ:HASH")]
         head: Option<String>,
         /// Print JSON.
@@ -292,101 +365,98 @@ pub enum LedgerCommand {
     },
 }
 
-/// How the demo is told.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
-    /// How many miners there are.
+    /// How many miners take part.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(8..=5000))]
     pub miners: u32,
     /// How long it takes.
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub length: Duration,
-    /// Print one JSON object at the end, on one line, and no story.
+    /// Print one JSON object at the end, on one line, and nothing else.
     #[arg(long)]
     pub json: bool,
-    /// Leave both pools alive.
+    /// Do not kill a pool.
     #[arg(long)]
     pub no_pool_kill: bool,
 }
 
-/// What is played, and against whom.
 #[derive(Debug, Clone, Args)]
 pub struct Bench {
-    /// The peer under test. Left out: the tool's own pool, which measures the tool.
+    /// The proxy to measure. Without it the tool measures itself.
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Option<String>,
-    /// Measure the tool itself: what is left out of --connect, said aloud.
+    /// Measure the tool itself, as without --connect.
     #[arg(long, conflicts_with_all = ["connect", "with_floor", "kill_pool_at"])]
     pub direct: bool,
-    /// Measure the tool itself first, and show it beside the peer.
+    /// Measure the tool itself first, and show both results side by side.
     #[arg(long)]
     pub with_floor: bool,
-    /// Where the tool's pool listens: the peer's upstream.
+    /// Where the simulated pool listens: the upstream of the proxy.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:3456")]
     pub pool_listen: SocketAddr,
-    /// Where a second pool of the tool listens: the peer's backup.
+    /// Where a second simulated pool listens: the backup upstream of the proxy.
     #[arg(long, value_name = "ADDR:PORT")]
     pub second_pool_listen: Option<SocketAddr>,
-    /// Close the first pool so long after the first share, to see how the miners get to the second.
+    /// Close the first pool this long after the first share, to see how miners get to the second.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen")]
     pub kill_pool_at: Option<Duration>,
-    /// Close the pool that is mined at this often, the first and the second in turn; each is back
-    /// half of it later.
+    /// Close the two pools in turn, one each time this has passed. A closed pool is back after half
+    /// that time.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "second_pool_listen", conflicts_with_all = ["direct", "kill_pool_at"])]
     pub pool_dies_every: Option<Duration>,
-    /// The difficulty the pools set, such as 2^-26 or 0.001.
+    /// Difficulty that the pools set, such as 2^-26 or 0.001.
     #[arg(long, value_name = "DIFFICULTY", default_value = "2^-28", value_parser = parse_difficulty)]
     pub pool_difficulty: f64,
-    /// Time between two jobs; all are clean.
+    /// Time between two jobs. All jobs are clean.
     #[arg(long, value_name = "DURATION", default_value = "4s", value_parser = parse_duration)]
     pub job_every: Duration,
-    /// Merkle branches of a job; 12 make a notify of 1.6 kB.
+    /// Merkle branches of a job. With 12, a notify takes 1.6 kB.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u8).range(0..=32))]
     pub branches: u8,
-    /// Bytes of extranonce2 the pools grant.
+    /// Bytes of extranonce2 that the pools grant.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub extranonce2_size: u8,
-    /// Let the pools judge every share by its hash; otherwise only its job's age decides.
+    /// Whether the pools check the hash of every share. If not, only the age of its job decides.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub pool_validate: bool,
-    /// How many miners. Each takes two of this process's open files.
+    /// How many miners take part. Each needs two open files of this process.
     #[arg(long, default_value_t = 9900, value_parser = clap::value_parser!(u32).range(1..=500_000))]
     pub miners: u32,
-    /// So many of them connect at a time.
+    /// How many of them connect at a time.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub connect_window: u32,
-    /// Shares a second, of all miners together.
+    /// Shares per second, of all miners together.
     #[arg(long, value_name = "SHARES", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
-    /// How long shares are sent, and at least until each miner has sent one.
+    /// How long shares are sent. It takes longer if a miner has not sent one by then.
     #[arg(long = "for", value_name = "DURATION", default_value = "15s", value_parser = parse_duration)]
     pub length: Duration,
-    /// How long only jobs are sent, before.
+    /// How long only jobs are sent, before the shares.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub idle: Duration,
     /// Do not ask for version rolling.
     #[arg(long)]
     pub no_version_rolling: bool,
-    /// A worker's name is this and its number.
+    /// What worker names begin with; a number follows.
     #[arg(long, value_name = "PREFIX", default_value = "bench.rig-")]
     pub worker: String,
-    /// The password of all workers.
+    /// Password of all workers.
     #[arg(long, default_value = "x")]
     pub password: String,
-    /// A process of the peer, to read its CPU time and memory; may be given more than once.
-    /// Without, these are left out.
+    /// Process id of the proxy, to measure its CPU time and memory. May be given more than once.
     #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// Measure memory also at so many miners, and report what each further one takes.
+    /// Also measure memory at this many miners, and report what each further one takes.
     #[arg(long, value_name = "MINERS", requires = "pid")]
     pub slope_from: Option<u32>,
-    /// How long the peer may take to hand on a first job.
+    /// How long the proxy may take to send a first job.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub wait: Duration,
-    /// Fail when a share was not answered or a connection was lost.
+    /// Exit with 1 when a share was not answered or a connection was lost.
     #[arg(long)]
     pub strict: bool,
-    /// Print one JSON object, on one line, and no table.
+    /// Print one JSON object on one line instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -395,20 +465,23 @@ pub struct Bench {
 fn parse_difficulty(text: &str) -> Result<f64, String> {
     let value = match text.strip_prefix("2^") {
         Some(power) => {
-            2_f64.powi(power.parse().map_err(|_| format!("{power} is no whole number"))?)
+            2_f64.powi(power.parse().map_err(|_| format!("{power} is not a whole number"))?)
         }
-        None => text.parse().map_err(|_| format!("{text} is no number"))?,
+        None => text.parse().map_err(|_| format!("{text} is not a number"))?,
     };
     if value.is_finite() && value > 0.0 {
         Ok(value)
     } else {
-        Err(format!("{text} is no difficulty"))
+        Err(format!("{text} is not a difficulty: it must be above 0"))
     }
 }
 
 /// Reads `90s`, `5m`, `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: jiff::SignedDuration =
-        text.parse().map_err(|why: jiff::Error| why.to_string())?;
-    Duration::try_from(duration).map_err(|_| format!("{text} is negative"))
+    crate::times::duration(text)
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "not a length of time: write 90s, 5m or 1h30m".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

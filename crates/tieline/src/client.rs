@@ -1,32 +1,46 @@
-//! Talking to a running process over its HTTP.
+//! Talking to a running process over its HTTP. Answers are read into the types that the roles
+//! answer with, so that a field that is not there is an error and not an empty cell.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use switchboard::view::{ErrorAnswer, ErrorView};
+use ureq::http::Uri;
 
 use crate::cli::Server;
+use crate::failure::Failure;
 
 #[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
     url: String,
-    token: Option<String>,
+    token: Option<Token>,
 }
 
 #[derive(Debug)]
+struct Token {
+    file: PathBuf,
+    text: String,
+}
+
+/// What came back, an error or not.
+#[derive(Debug)]
 pub struct Answer {
+    /// What was asked.
+    url: String,
     pub status: u16,
-    pub body: Value,
+    /// JSON, as the process wrote it.
+    pub text: String,
 }
 
 impl Client {
     /// Makes a client for the process named on the command line.
     ///
     /// # Errors
-    /// When the token's file cannot be read.
-    pub fn new(server: &Server) -> anyhow::Result<Self> {
+    /// [`Failure::Usage`] when the URL or the token's file cannot be used.
+    pub fn new(server: &Server) -> Result<Self, Failure> {
         let token = server.token_file.as_deref().map(read_token).transpose()?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(10)))
@@ -34,88 +48,290 @@ impl Client {
             .max_redirects(0)
             .build()
             .into();
-        Ok(Self { agent, url: server.url.trim_end_matches('/').to_owned(), token })
+        Ok(Self { agent, url: base_url(&server.url)?, token })
     }
 
-    /// Asks for something.
+    /// Asks for something. An answer that is an error is an answer, too.
     ///
     /// # Errors
-    /// When nobody answers, or not in JSON.
-    pub fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    /// When nobody answers.
+    pub fn get(&self, path: &str) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
-        read(self.agent.get(&url).call(), &url)
+        self.answer(self.with_token(self.agent.get(&url)).call(), url)
     }
 
     /// Asks for something that must be there.
     ///
     /// # Errors
     /// Also when the answer is an error.
-    pub fn require(&self, path: &str) -> anyhow::Result<Value> {
+    pub fn require(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.get(path)?;
-        if answer.status >= 400 {
-            bail!("{path}: {}", message_of(&answer.body));
+        if answer.is_error() { Err(self.failure_of(&answer)) } else { Ok(answer) }
+    }
+
+    /// As [`Self::require`], of something that only a process with a switchboard has.
+    ///
+    /// # Errors
+    /// Says so when the process has none.
+    pub fn require_of_switchboard(&self, path: &str) -> Result<Answer, Failure> {
+        let answer = self.get(path)?;
+        match () {
+            () if answer.has_no_such_route() => Err(self.no_switchboard()),
+            () if answer.is_error() => Err(self.failure_of(&answer)),
+            () => Ok(answer),
         }
-        Ok(answer.body)
     }
 
     /// Changes something.
     ///
     /// # Errors
-    /// When nobody answers, or not in JSON.
-    pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    /// When nobody answers.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
-        let mut request = self.agent.post(&url).content_type("application/json");
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        read(request.send(body.to_string()), &url)
+        let request = self.agent.post(&url).content_type("application/json");
+        self.answer(self.with_token(request).send(body.to_string()), url)
     }
 
     /// Takes something away.
     ///
     /// # Errors
-    /// When nobody answers, or not in JSON.
-    pub fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+    /// When nobody answers.
+    pub fn delete(&self, path: &str) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
-        let mut request = self.agent.delete(&url).header("content-type", "application/json");
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
+        let request = self.agent.delete(&url).header("content-type", "application/json");
+        self.answer(self.with_token(request).call(), url)
+    }
+
+    /// The words for an answer that is an error: what was refused, or which token is wanted.
+    #[must_use]
+    pub fn failure_of(&self, answer: &Answer) -> Failure {
+        if answer.has_no_such_route() {
+            return self.no_switchboard();
         }
-        read(request.call(), &url)
+        let error = answer.error();
+        Failure::runtime(match (error.code.as_str(), &self.token) {
+            ("no_token", _) => {
+                "refused: the process has no token, so it takes no changes over HTTP.\n\
+                 Set token_file in the [admin] section of its configuration and restart it."
+                    .to_owned()
+            }
+            ("unauthorized", Some(token)) => {
+                format!(
+                    "refused: the process does not accept the token in {}",
+                    token.file.display()
+                )
+            }
+            ("unauthorized", None) => {
+                "refused: this needs the token of the process. Name its file, the token_file of\n\
+                 the [admin] section of its configuration, by --token-file or TIELINE_TOKEN_FILE."
+                    .to_owned()
+            }
+            // A contradiction of what there is; other errors say what is wrong by themselves.
+            _ if answer.status == 409 => format!("refused: {}", words_of(&error)),
+            _ => words_of(&error),
+        })
+    }
+
+    fn no_switchboard(&self) -> Failure {
+        Failure::runtime(format!(
+            "the process at {} has no switchboard, so it has no leases and no plan.\n\
+             They need a [switchboard] section in its configuration.",
+            self.url
+        ))
+    }
+
+    fn with_token<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {}", token.text)),
+            None => request,
+        }
+    }
+
+    fn answer(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        url: String,
+    ) -> Result<Answer, Failure> {
+        let mut response = response.map_err(|error| self.unreachable(&url, &error))?;
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .read_to_string()
+            .map_err(|error| Failure::runtime(format!("{url}: the answer broke off: {error}")))?;
+        Ok(Answer { url, status, text })
+    }
+
+    fn unreachable(&self, url: &str, error: &ureq::Error) -> Failure {
+        let refused = matches!(error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
+        Failure::runtime(if refused {
+            format!(
+                "cannot reach {}: nothing listens there.\n\
+                 Start it with `tieline run -c FILE`, or name the address of its [admin] section by\n\
+                 --url or TIELINE_URL.",
+                self.url
+            )
+        } else {
+            format!("cannot reach {url}: {error}")
+        })
     }
 }
 
-fn read_token(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("failed to read token file {}", path.display()))?;
-    Ok(text.trim().to_owned())
+impl Answer {
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.status >= 400
+    }
+
+    /// The answer as the type that it must be.
+    ///
+    /// # Errors
+    /// Names the URL and the field that is wrong or missing.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let mut json = serde_json::Deserializer::from_str(&self.text);
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { String::new() } else { format!("{path}: ") };
+            Failure::runtime(format!(
+                "cannot read the answer of {}: {field}{}.\n\
+                 Is the process another version of tieline than this command?",
+                self.url,
+                error.into_inner()
+            ))
+        })
+    }
+
+    /// The error in it.
+    #[must_use]
+    pub fn error(&self) -> ErrorView {
+        serde_json::from_str::<ErrorAnswer>(&self.text).map_or_else(
+            |_| ErrorView {
+                message: format!("{} answers with HTTP status {}", self.url, self.status),
+                ..ErrorView::default()
+            },
+            |answer| answer.error,
+        )
+    }
+
+    /// Whether the process does not know the path at all, as one without a switchboard.
+    fn has_no_such_route(&self) -> bool {
+        self.status == 404 && self.error().code == "not_found"
+    }
 }
 
-fn read(
-    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    url: &str,
-) -> anyhow::Result<Answer> {
-    let mut response = response.with_context(|| format!("failed to reach {url}"))?;
-    let status = response.status().as_u16();
-    let text = response
-        .body_mut()
-        .read_to_string()
-        .with_context(|| format!("failed to read the answer of {url}"))?;
-    let body = if text.trim().is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).unwrap_or(Value::String(text))
-    };
-    Ok(Answer { status, body })
-}
-
-/// The words of an error answer.
+/// The words of an error, with the field at fault.
 #[must_use]
-pub fn message_of(body: &Value) -> String {
-    let error = &body["error"];
-    let message = error["message"].as_str().or_else(|| body.as_str()).unwrap_or("no reason given");
-    match error["field"].as_str() {
-        Some(field) if !message.starts_with(field) => format!("{field}: {message}"),
-        _ => message.to_owned(),
+pub fn words_of(error: &ErrorView) -> String {
+    match &error.field {
+        Some(field) if !error.message.starts_with(field) => format!("{field}: {}", error.message),
+        _ => error.message.clone(),
+    }
+}
+
+/// The URL without its last slash; `host:port` is taken for HTTP.
+fn base_url(text: &str) -> Result<String, Failure> {
+    let wrong = |why: &str| Failure::Usage(format!("--url {text:?}: {why}"));
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let parsed: Uri = url.parse().map_err(|_| wrong(URL_FORM))?;
+    match parsed.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return Err(wrong("https is not spoken by the process: write http://host:port"));
+        }
+        _ => return Err(wrong(URL_FORM)),
+    }
+    let authority = parsed.authority().map_or("", |authority| authority.as_str());
+    let host = parsed.host().unwrap_or_default();
+    let port_is_wrong = authority != host && parsed.port_u16().is_none();
+    if host.is_empty() || port_is_wrong || parsed.query().is_some() {
+        return Err(wrong(URL_FORM));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+const URL_FORM: &str = "must be http://host:port, or host:port";
+
+fn read_token(path: &Path) -> Result<Token, Failure> {
+    let wrong = |why: String| Failure::Usage(format!("--token-file {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong("holds no token: one line of printable ASCII is expected".into()));
+    }
+    Ok(Token { file: path.to_owned(), text: text.to_owned() })
+}
+
+/// Writes a name into a path or a query.
+#[must_use]
+pub fn encode(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, text: &str) -> Answer {
+        Answer { url: "http://127.0.0.1:8080/v1/x".into(), status, text: text.into() }
+    }
+
+    #[test]
+    fn names_cannot_leave_their_place_in_a_path() {
+        assert_eq!(encode("a/../b c"), "a%2F..%2Fb%20c");
+    }
+
+    #[test]
+    fn a_url_may_leave_out_its_scheme() {
+        for (text, url) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("site-a:8080/", "http://site-a:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(base_url(text).expect(text), url);
+        }
+        for text in
+            ["", "https://site-a:8080", "ftp://site-a", "http://", "http://a b", ":8080", "a:b"]
+        {
+            let why = base_url(text).expect_err(text);
+            assert!(matches!(why, Failure::Usage(_)), "{why:?}");
+            assert!(why.to_string().contains("http://host:port"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_names_url_and_field() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "it is never read with success")]
+        struct Outer {
+            inner: Vec<Inner>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "it is never read with success")]
+        struct Inner {
+            figure: u32,
+        }
+        let failure = answer(200, "{\"inner\":[{\"figure\":1},{\"figure\":\"2\"}]}")
+            .read::<Outer>()
+            .expect_err("a text is no figure")
+            .to_string();
+        assert!(
+            failure.contains("http://127.0.0.1:8080/v1/x") && failure.contains("inner[1].figure"),
+            "{failure}"
+        );
+        let missing = answer(200, "{\"inner\":[{}]}").read::<Outer>().expect_err("missing");
+        assert!(missing.to_string().contains("missing field `figure`"), "{missing}");
+    }
+
+    #[test]
+    fn errors_that_are_no_json_still_say_something() {
+        let error = answer(502, "<html>bad gateway</html>").error();
+        assert_eq!(error.message, "http://127.0.0.1:8080/v1/x answers with HTTP status 502");
     }
 }

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::cli::Demo;
 use crate::failure::Failure;
+use crate::output::print;
 use script::Script;
 
 /// Tells the story.
@@ -26,7 +27,7 @@ use script::Script;
 pub fn demo(options: &Demo) -> Result<(), Failure> {
     if options.length < SHORTEST {
         return Err(Failure::Usage(format!(
-            "--for must be at least {} s: a machine takes its time",
+            "--for must be at least {}s: machines take their time",
             SHORTEST.as_secs()
         )));
     }
@@ -39,9 +40,9 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
         .context("failed to start the runtime")?;
     let books = runtime.block_on(Script::play(options))?;
     if options.json {
-        println!("{}", json!(books));
+        print(&json!(books).to_string())?;
     } else {
-        books.tell();
+        print(&books.told())?;
     }
     let broken = books.broken();
     if broken.is_empty() {

@@ -12,9 +12,18 @@ pub enum Failure {
     Usage(String),
     /// Something went wrong while running: exit 1.
     Runtime(anyhow::Error),
+    /// Nobody reads what is printed any more, as behind `| head -1`: the command ends at once and
+    /// says nothing. That is no failure: exit 0.
+    Unread,
 }
 
 impl Failure {
+    /// A failure while running, from its message.
+    #[must_use]
+    pub fn runtime(message: impl Into<String>) -> Self {
+        Self::Runtime(anyhow::Error::msg(message.into()))
+    }
+
     /// The exit code (sysexits for configuration).
     #[must_use]
     pub fn code(&self) -> ExitCode {
@@ -22,6 +31,7 @@ impl Failure {
             Self::Configuration(_) => ExitCode::from(78),
             Self::Usage(_) => ExitCode::from(2),
             Self::Runtime(_) => ExitCode::from(1),
+            Self::Unread => ExitCode::SUCCESS,
         }
     }
 }
@@ -30,7 +40,8 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Configuration(text) | Self::Usage(text) => f.write_str(text.trim_end()),
-            Self::Runtime(error) => f.write_str(&chain(error)),
+            Self::Runtime(error) => f.write_str(chain(error).trim_end()),
+            Self::Unread => Ok(()),
         }
     }
 }
@@ -44,9 +55,12 @@ fn chain(error: &anyhow::Error) -> String {
     })
 }
 
+impl std::error::Error for Failure {}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Runtime(error)
+        // One that went through code of others, as in the demo.
+        error.downcast().unwrap_or_else(Self::Runtime)
     }
 }
 

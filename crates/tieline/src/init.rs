@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::cli::Init;
 use crate::failure::Failure;
+use crate::output::print;
 use crate::settings::Settings;
 
 /// Writes `tieline.toml` and `policy.toml`.
@@ -24,17 +25,14 @@ pub fn init(options: &Init) -> Result<(), Failure> {
     let texts = Texts::new(options, zone.iana_name().unwrap_or("UTC"));
     texts.check(&options.dir)?;
     let [config, policy] = write(&options.dir, &texts)?;
-    println!("wrote {}", config.display());
-    println!("wrote {}", policy.display());
-    println!();
-    println!("next:");
-    println!("  tieline check -c {}", config.display());
-    println!("  tieline run -c {}", config.display());
-    println!();
     let port = options.listen.port();
-    println!("Miners connect to stratum+tcp://<this machine>:{port}. The figures of the site in");
-    println!("{} are invented: it says what to replace.", policy.display());
-    Ok(())
+    let (config, policy) = (config.display(), policy.display());
+    print(&format!(
+        "wrote {config}\nwrote {policy}\n\n\
+         next:\n  tieline check -c {config}\n  tieline run -c {config}\n\n\
+         Miners connect to stratum+tcp://<this machine>:{port}. The figures of the site in\n\
+         {policy} are invented: it says what to replace."
+    ))
 }
 
 /// What the two files say.

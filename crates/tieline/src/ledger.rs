@@ -6,6 +6,8 @@ use serde_json::json;
 use switchboard::ledger::{Head, verify};
 
 use crate::failure::Failure;
+use crate::figures::grouped;
+use crate::output::print;
 
 /// Checks the hash chain, and that a head seen earlier is still in it.
 ///
@@ -18,20 +20,19 @@ pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(),
         Ok(head) => {
             let hash = const_hex::encode(head.hash);
             if as_json {
-                println!("{}", json!({ "ok": true, "seq": head.seq, "hash": hash }));
-            } else {
-                println!(
-                    "{}: {} entries, unbroken; head {}:{hash}",
-                    path.display(),
-                    head.seq,
-                    head.seq
-                );
+                return print(&json!({ "ok": true, "seq": head.seq, "hash": hash }).to_string());
             }
-            Ok(())
+            let seq = head.seq;
+            print(&format!(
+                "{}: the hash chain is unbroken\nentries  {}\nhead     {seq}:{hash}",
+                path.display(),
+                grouped(seq)
+            ))
         }
         Err(error) => {
             if as_json {
-                println!("{}", json!({ "ok": false, "why": error.to_string() }));
+                // It is a failure also when nobody reads it.
+                let _ = print(&json!({ "ok": false, "why": error.to_string() }).to_string());
             }
             Err(Failure::Runtime(anyhow::anyhow!("{}: {error}", path.display())))
         }
@@ -41,7 +42,7 @@ pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(),
 fn parse_head(text: &str) -> Result<Head, Failure> {
     let wrong = || {
         Failure::Usage(format!(
-            "--head {text:?}: must be SEQ:HASH, as `tieline ledger verify` prints it"
+            "--head {text:?} must be SEQ:HASH, as `tieline ledger verify` prints it"
         ))
     };
     let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;

@@ -1,12 +1,19 @@
 //! `tieline workers` and `tieline sessions`: who mines here, as long lists in the order that is
 //! asked for.
 
-use serde_json::{Value, json};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proxy::{Listing as Page, SessionView, WorkerView, Workers};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::cli::{Listing, Server, SessionFilters, WorkerFilters};
-use crate::client::Client;
+use crate::client::{Client, encode};
 use crate::failure::Failure;
-use crate::lease::{encode, text};
+use crate::figures::{age, grouped, hashrate, short};
+use crate::output::{print, width, wrapped};
+use crate::table::{Column, Rendered, Table};
 
 /// Most entries the API gives at a time.
 const PAGE: usize = 1000;
@@ -16,33 +23,55 @@ const PAGE: usize = 1000;
 /// # Errors
 /// When the process does not answer, or does not understand a filter.
 pub fn workers(server: &Server, listing: &Listing, filters: &WorkerFilters) -> Result<(), Failure> {
-    let filters = [("worker_name", &filters.worker_name), ("serving", &filters.serving)];
-    let list = fetch(server, "/v1/workers", listing, &filters)?;
+    let serving = filters.serving.map(|serving| serving.name().to_owned());
+    let filters = [("worker_name", &filters.worker_name), ("serving", &serving)];
+    let list: Workers =
+        fetch(server, "/v1/workers", listing, &filters, |workers: &mut Workers| &mut workers.page)?;
     if server.json {
-        println!("{list}");
-        return Ok(());
+        return print(&json!(list).to_string());
     }
-    println!(
-        "{:<32} {:>4} {:<8} {:>12} {:>12} {:>9} {:>9} {:>8} {:>9}  last share",
-        "worker", "conn", "serving", "10 min", "1 h", "accepted", "local", "rejects", "best"
-    );
-    for worker in list["items"].as_array().into_iter().flatten() {
-        println!(
-            "{:<32} {:>4} {:<8} {:>12} {:>12} {:>9} {:>9} {:>8} {:>9}  {}",
-            text(&worker["worker_name"]),
-            worker["sessions"],
-            text(&worker["serving"]),
-            hashrate(&worker["hashrate"]["m10"]),
-            hashrate(&worker["hashrate"]["h1"]),
-            worker["accepted"],
-            worker["local"],
-            worker["rejects"]["total"],
-            short(&worker["best_difficulty"]),
-            or_dash(&worker["last_share_at"])
-        );
+    let Workers { page, hashrate } = list;
+    let table = worker_table(&page.items, daemon::clock::wall());
+    let all = format!("{} over 10 min", self::hashrate(hashrate.m10));
+    print(&listed(&table.render(listing.width()), &page, &all, listing.width()))
+}
+
+fn worker_table(workers: &[WorkerView], now: Timestamp) -> Table {
+    let mut table = Table::new([
+        Column::name("worker"),
+        Column::number("conns"),
+        Column::text("serving"),
+        Column::number("10 min"),
+        Column::number("accepted"),
+        Column::number("local").optional(),
+        Column::number("rejects"),
+        Column::number("last share"),
+        Column::number("1 h").optional(),
+        Column::number("best").optional(),
+    ]);
+    for worker in workers {
+        table.row([
+            worker.worker_name.as_str(),
+            &grouped(worker.sessions),
+            serving(worker.serving),
+            &hashrate(worker.hashrate.m10),
+            &grouped(worker.accepted),
+            &grouped(worker.local),
+            &grouped(worker.rejects.total),
+            &ago(worker.last_share_at, now),
+            &hashrate(worker.hashrate.h1),
+            &worker.best_difficulty.map_or_else(|| "-".to_owned(), short),
+        ]);
     }
-    println!("{} of {}, {}", shown(&list), list["total"], hashrate(&list["hashrate"]["m10"]));
-    Ok(())
+    table
+}
+
+fn serving(serving: directive::Serving) -> &'static str {
+    match serving {
+        directive::Serving::Working => "working",
+        directive::Serving::Parked => "parked",
+        directive::Serving::Gone => "gone",
+    }
 }
 
 /// Lists sessions.
@@ -54,49 +83,91 @@ pub fn sessions(
     listing: &Listing,
     filters: &SessionFilters,
 ) -> Result<(), Failure> {
+    let state = filters.state.map(|state| state.name().to_owned());
     let filters = [
         ("worker_name", &filters.worker_name),
         ("user_agent", &filters.user_agent),
-        ("state", &filters.state),
+        ("state", &state),
         ("target", &filters.target),
         ("server", &filters.listener),
     ];
-    let list = fetch(server, "/v1/sessions", listing, &filters)?;
+    let page: Page<SessionView> = fetch(server, "/v1/sessions", listing, &filters, |page| page)?;
     if server.json {
-        println!("{list}");
-        return Ok(());
+        return print(&json!(page).to_string());
     }
-    println!(
-        "{:>7} {:<32} {:<9} {:<12} {:>9} {:>12} {:>7} {:>7}  {:<22} user agent",
-        "session", "worker", "state", "target", "diff", "hashrate", "shares", "rejects", "peer"
-    );
-    for session in list["items"].as_array().into_iter().flatten() {
-        println!(
-            "{:>7} {:<32} {:<9} {:<12} {:>9} {:>12} {:>7} {:>7}  {:<22} {}",
-            session["session"],
-            or_dash(&session["worker_name"]),
-            text(&session["state"]),
-            or_dash(&session["target"]),
-            short(&session["difficulty"]),
-            hashrate(&session["hashrate"]),
-            session["shares"],
-            session["rejects"],
-            text(&session["peer"]),
-            or_dash(&session["user_agent"])
-        );
-    }
-    println!("{} of {}", shown(&list), list["total"]);
-    Ok(())
+    let table = session_table(&page.items, daemon::clock::wall());
+    print(&listed(&table.render(listing.width()), &page, "", listing.width()))
 }
 
-/// Asks for pages until there are as many entries as wanted. What the first page says stands beside
-/// all items.
-fn fetch(
+fn session_table(sessions: &[SessionView], now: Timestamp) -> Table {
+    let mut table = Table::new([
+        Column::number("session"),
+        Column::name("worker"),
+        Column::text("state"),
+        Column::name("target"),
+        Column::number("diff"),
+        Column::number("hashrate"),
+        Column::number("shares"),
+        Column::number("rejects"),
+        Column::name("user agent").optional(),
+        Column::text("peer").optional(),
+        Column::name("server").optional(),
+        Column::number("last share").optional(),
+    ]);
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    for session in sessions {
+        table.row([
+            session.session.to_string(),
+            or_dash(&session.worker_name),
+            session.state.name().to_owned(),
+            or_dash(&session.target),
+            session.difficulty.map_or_else(|| "-".to_owned(), short),
+            session.hashrate.map_or_else(|| "-".to_owned(), hashrate),
+            grouped(session.shares),
+            grouped(session.rejects),
+            or_dash(&session.user_agent),
+            session.peer.to_string(),
+            session.server.clone(),
+            ago(session.last_share_at, now),
+        ]);
+    }
+    table
+}
+
+/// How long ago something was.
+fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
+    let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    at.map_or_else(|| "-".to_owned(), |at| age(since(at)))
+}
+
+/// The table with what stands below it.
+fn listed<T>(table: &Rendered, page: &Page<T>, all: &str, width: usize) -> String {
+    let shown = grouped(page.items.len() as u64);
+    let total = grouped(page.total as u64);
+    let comma = if all.is_empty() { "" } else { ", " };
+    let mut text = format!("{}{shown} of {total}{comma}{all}\n", table.text);
+    if !table.left_out.is_empty() {
+        let hidden = table.left_out.join(", ");
+        text.push_str(&wrapped(&format!("with --wide also: {hidden}"), width, 0));
+    }
+    text
+}
+
+impl Listing {
+    fn width(&self) -> usize {
+        if self.wide { usize::MAX } else { width() }
+    }
+}
+
+/// Asks for pages until there are as many entries as wanted, and returns them as one. `list` finds
+/// the list in an answer; what the first answer says stands beside all items.
+fn fetch<P: DeserializeOwned, T>(
     server: &Server,
     path: &str,
     listing: &Listing,
     filters: &[(&str, &Option<String>)],
-) -> Result<Value, Failure> {
+    list: fn(&mut P) -> &mut Page<T>,
+) -> Result<P, Failure> {
     let client = Client::new(server)?;
     let mut query =
         listing.sort.as_ref().map_or(String::new(), |sort| format!("&sort={}", encode(sort)));
@@ -105,74 +176,39 @@ fn fetch(
             query.push_str(&format!("&{key}={}", encode(value)));
         }
     }
-    let page = |left: usize, cursor: &str| {
-        client.require(&format!("{path}?limit={}{query}{cursor}", left.min(PAGE)))
+    let page = |left: usize, cursor: &str| -> Result<P, Failure> {
+        let path = format!("{path}?limit={}{query}{cursor}", left.min(PAGE));
+        let answer = client.get(&path)?;
+        if !answer.is_error() {
+            return answer.read();
+        }
+        let error = answer.error();
+        // The process knows best what it can sort and filter by.
+        Err(match (&error.field, answer.status) {
+            (Some(field), 400) => Failure::Usage(format!("--{}: {}", flag(field), error.message)),
+            _ => client.failure_of(&answer),
+        })
     };
-    let mut list = page(listing.limit, "")?;
-    let mut items = list["items"].as_array().cloned().unwrap_or_default();
-    let mut next = list["next"].clone();
-    while let (Some(cursor), true) = (next.as_str(), items.len() < listing.limit) {
-        let mut more = page(listing.limit - items.len(), &format!("&cursor={cursor}"))?;
-        items.extend(more["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
-        next = more["next"].take();
+    let mut all = page(listing.limit, "")?;
+    loop {
+        let left = listing.limit.saturating_sub(list(&mut all).items.len());
+        let Some(cursor) = list(&mut all).next.clone().filter(|_| left > 0) else {
+            return Ok(all);
+        };
+        let mut more = page(left, &format!("&cursor={}", encode(&cursor)))?;
+        let Page { next, items, .. } = list(&mut more);
+        list(&mut all).items.append(items);
+        list(&mut all).next = next.take();
     }
-    list["items"] = json!(items);
-    list["next"] = next;
-    Ok(list)
 }
 
-fn shown(list: &Value) -> usize {
-    list["items"].as_array().map_or(0, Vec::len)
-}
-
-fn or_dash(value: &Value) -> String {
-    if value.is_null() { "-".to_owned() } else { text(value) }
-}
-
-/// A hashrate as people write it: `123.4 TH/s`.
-pub(crate) fn hashrate(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), |rate| format!("{}H/s", scaled(rate, " ")))
-}
-
-fn short(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), |number| scaled(number, ""))
-}
-
-/// A number in four digits with its prefix.
-fn scaled(number: f64, space: &str) -> String {
-    const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
-    if number != 0.0 && number < 1.0 {
-        return format!("{number:.2e}{space}");
+/// The flag of a query's field.
+fn flag(field: &str) -> String {
+    match field {
+        "server" => "listener".to_owned(),
+        other => other.replace('_', "-"),
     }
-    let mut left = number;
-    let mut prefix = 0;
-    // What would be written as 1000.0 is 1.0 of the next.
-    while left >= 999.95 && prefix < PREFIXES.len() - 1 {
-        left /= 1000.0;
-        prefix += 1;
-    }
-    format!("{left:.1}{space}{}", PREFIXES[prefix])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_people_read_them() {
-        for (number, written) in [
-            (0.0, "0.0 H/s"),
-            (512.0, "512.0 H/s"),
-            (999.96, "1.0 kH/s"),
-            (1.234e14, "123.4 TH/s"),
-            (7.0e21, "7000.0 EH/s"),
-            (0.25, "2.50e-1 H/s"),
-        ] {
-            assert_eq!(hashrate(&json!(number)), written);
-        }
-        assert_eq!(
-            (hashrate(&Value::Null).as_str(), short(&json!(65536)).as_str()),
-            ("-", "65.5k")
-        );
-    }
-}
+mod tests;

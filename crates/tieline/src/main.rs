@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use daemon::stdio::complain;
 use tieline::cli::{Cli, Command, LedgerCommand};
 use tieline::failure::Failure;
 
@@ -13,7 +14,9 @@ fn main() -> ExitCode {
     match perform(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            if !matches!(failure, Failure::Unread) {
+                complain(&failure.to_string());
+            }
             failure.code()
         }
     }
@@ -29,8 +32,8 @@ fn perform(command: Command) -> Result<(), Failure> {
             tieline::check::check(&file.unwrap_or(config.config), json)
         }
         Command::Lease { server, command } => tieline::lease::lease(&server, command),
-        Command::Plan { server } => tieline::show::plan(&server),
-        Command::Status { server } => tieline::show::status(&server),
+        Command::Plan { server, machines } => tieline::plan::plan(&server, machines),
+        Command::Status { server } => tieline::status::status(&server),
         Command::Workers { server, listing, filters } => {
             tieline::list::workers(&server, &listing, &filters)
         }
@@ -40,6 +43,6 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Ledger { command: LedgerCommand::Verify { path, head, json } } => {
             tieline::ledger::verify_file(&path, head.as_deref(), json)
         }
-        Command::Healthcheck { server } => tieline::lease::healthcheck(&server),
+        Command::Healthcheck { server } => tieline::healthcheck::healthcheck(&server),
     }
 }

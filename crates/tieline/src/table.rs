@@ -1,12 +1,16 @@
 //! Tables for people: headers, numbers to the right, and no line wider than the terminal. Names are
 //! shortened in the middle when there is no room for them; figures never are.
 
+use std::borrow::Cow;
+
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::output::wrapped;
+
 /// One column of a [`Table`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Column {
-    header: &'static str,
+    header: Cow<'static, str>,
     kind: Kind,
     /// Left out where the table would be too wide with it.
     optional: bool,
@@ -23,44 +27,62 @@ impl Column {
     /// Words of a known, short list; never shortened.
     #[must_use]
     pub const fn text(header: &'static str) -> Self {
-        Self { header, kind: Kind::Text, optional: false }
+        Self { header: Cow::Borrowed(header), kind: Kind::Text, optional: false }
     }
 
     /// Names that somebody else chose: the only cells that are shortened.
     #[must_use]
     pub const fn name(header: &'static str) -> Self {
-        Self { header, kind: Kind::Name, optional: false }
+        Self { header: Cow::Borrowed(header), kind: Kind::Name, optional: false }
     }
 
     #[must_use]
     pub const fn number(header: &'static str) -> Self {
-        Self { header, kind: Kind::Number, optional: false }
+        Self { header: Cow::Borrowed(header), kind: Kind::Number, optional: false }
+    }
+
+    /// Figures below a name that somebody else chose, which is shortened where the figures are.
+    #[must_use]
+    pub fn number_named(header: &str) -> Self {
+        let header = shortened(&printable(header), LEAST_NAME);
+        Self { header: header.into(), kind: Kind::Number, optional: false }
     }
 
     /// Leaves the column out where there is no room; of several, the last goes first.
     #[must_use]
-    pub const fn optional(self) -> Self {
+    pub fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
-    /// The least width it may be given; `natural` is what its widest cell takes.
-    fn least(&self, natural: usize) -> usize {
+    /// The least width it may be given where names have `least_name`; `natural` is what its widest
+    /// cell takes.
+    fn least(&self, natural: usize, least_name: usize) -> usize {
         match self.kind {
-            Kind::Name => natural.min(LEAST_NAME.max(self.header.width())),
+            Kind::Name => natural.min(least_name.max(self.header.width())),
             Kind::Text | Kind::Number => natural,
         }
     }
 }
 
-/// Names are not made shorter than this.
+/// Names are not made shorter than this,
 const LEAST_NAME: usize = 10;
+/// nor than this for the sake of a column that is optional.
+const GOOD_NAME: usize = 18;
 const BETWEEN: &str = "  ";
+const NOTE_INDENT: usize = 4;
 
 /// Rows of cells below headers.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Column>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+enum Row {
+    Cells(Vec<String>),
+    /// A text below the row before, across all columns.
+    Note(String),
 }
 
 /// A table as text, and what did not fit.
@@ -69,7 +91,7 @@ pub struct Rendered {
     /// Lines, each with its end.
     pub text: String,
     /// Headers of the columns that were left out.
-    pub left_out: Vec<&'static str>,
+    pub left_out: Vec<String>,
 }
 
 impl Table {
@@ -82,26 +104,41 @@ impl Table {
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
         let row: Vec<String> = cells.into_iter().map(|cell| printable(cell.as_ref())).collect();
         debug_assert_eq!(row.len(), self.columns.len(), "a cell for each column");
-        self.rows.push(row);
+        self.rows.push(Row::Cells(row));
+    }
+
+    /// Adds a text below the newest row: indented, wrapped, and never shortened.
+    pub fn note(&mut self, text: &str) {
+        self.rows.push(Row::Note(printable(text)));
+    }
+
+    fn cells(&self, index: usize) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter_map(move |row| match row {
+            Row::Cells(cells) => cells.get(index).map(String::as_str),
+            Row::Note(_) => None,
+        })
     }
 
     /// Lays the table out in `width` columns. Columns in which no row says anything are left out.
     #[must_use]
     pub fn render(&self, width: usize) -> Rendered {
         let natural = |index: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.width());
-            cells.max().unwrap_or(0).max(self.columns[index].header.width())
+            self.cells(index)
+                .map(UnicodeWidthStr::width)
+                .max()
+                .unwrap_or(0)
+                .max(self.columns[index].header.width())
         };
-        let said = |index: &usize| {
-            self.rows.is_empty() || self.rows.iter().any(|row| !row[*index].is_empty())
-        };
+        let said =
+            |index: &usize| self.rows.is_empty() || self.cells(*index).any(|cell| !cell.is_empty());
         // The columns shown, each with its width.
         let mut shown: Vec<(usize, usize)> =
             (0..self.columns.len()).filter(said).map(|index| (index, natural(index))).collect();
         let gaps = |columns: usize| columns.saturating_sub(1) * BETWEEN.len();
         let mut left_out = Vec::new();
         loop {
-            let least = |&(index, natural): &(usize, usize)| self.columns[index].least(natural);
+            let least =
+                |&(index, natural): &(usize, usize)| self.columns[index].least(natural, GOOD_NAME);
             if shown.iter().map(least).sum::<usize>() + gaps(shown.len()) <= width {
                 break;
             }
@@ -109,22 +146,27 @@ impl Table {
             else {
                 break;
             };
-            left_out.insert(0, self.columns[shown.remove(last).0].header);
+            left_out.insert(0, self.columns[shown.remove(last).0].header.to_string());
         }
         while shown.iter().map(|(_, width)| width).sum::<usize>() + gaps(shown.len()) > width {
             let widest = shown
                 .iter_mut()
-                .filter(|(index, width)| *width > self.columns[*index].least(*width))
+                .filter(|(index, width)| *width > self.columns[*index].least(*width, LEAST_NAME))
                 .max_by_key(|(_, width)| *width);
             let Some((_, width)) = widest else { break };
             *width -= 1;
         }
         let mut text = String::new();
-        let headers: Vec<&str> = self.columns.iter().map(|column| column.header).collect();
+        let headers: Vec<&str> = self.columns.iter().map(|column| &*column.header).collect();
         self.line(&mut text, &shown, &headers);
         for row in &self.rows {
-            let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-            self.line(&mut text, &shown, &cells);
+            match row {
+                Row::Cells(cells) => {
+                    let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+                    self.line(&mut text, &shown, &cells);
+                }
+                Row::Note(note) => text.push_str(&wrapped(note, width, NOTE_INDENT)),
+            }
         }
         Rendered { text, left_out }
     }

@@ -22,7 +22,11 @@ use tokio_util::sync::CancellationToken;
 use super::cast::{Cast, PUE, TENANT_METER};
 use super::summary::{Books, LeaseBooks, MinerBooks, PoolBooks, PoolSwitch, ProxyBooks};
 use crate::cli::Demo;
+use crate::figures::kilowatts;
+use crate::lease;
+use crate::output::{LEAST_WIDTH, print, wrapped};
 use crate::site::{ControlConfig, Site, SiteConfig};
+use crate::times::{Shown, Zone};
 
 /// When things happen, as parts of the story's length.
 const LEASE_COMMITTED: f64 = 0.10;
@@ -96,16 +100,16 @@ impl Script {
     async fn acts(&mut self, options: &Demo) -> anyhow::Result<Books> {
         let sampler = self.cast.facility.spawn_sampler(self.stop.clone());
         let address = *self.site.proxy.addrs().first().context("the proxy listens")?;
-        self.say(format!("two test pools, and a proxy at {address}"));
+        self.say(format!("two test pools, and a proxy at {address}"))?;
         self.cast.enter(address, &self.stop).await;
         self.say(format!(
-            "{} miners below transformer xfmr-a, which carries {} and hardly more than they draw",
+            "{} miners below transformer xfmr-a, which carries {}, hardly more than they draw",
             self.cast.miners.len(),
             kw(self.cast.feed_usable)
-        ));
+        ))?;
 
         self.wait(LEASE_COMMITTED).await;
-        self.report_power();
+        self.report_power()?;
         let lease = self.commit().await?;
         self.wait_telling(&lease.id, LEASE_STARTS).await?;
 
@@ -114,22 +118,22 @@ impl Script {
         if !options.no_pool_kill {
             let before = self.fleet();
             self.cast.pools[0].die().await;
-            self.say("pool-a is killed; its miners do not notice".into());
+            self.say("pool-a is killed; its miners do not notice".into())?;
             self.wait_telling(&lease.id, POOL_RETURNS).await?;
-            self.say(format!("mining at {}", self.active()));
+            self.say(format!("mining at {}", self.active()))?;
             self.cast.pools[0].come_back().await;
-            self.say("pool-a comes back, and is trusted again after a while".into());
+            self.say("pool-a comes back, and is trusted again after a while".into())?;
             self.wait_telling(&lease.id, LEASE_ENDS - 0.01).await?;
             let after = self.fleet();
             switch = PoolSwitch {
                 reconnects: after.reconnects - before.reconnects,
                 gap_ms: after.gap_ms,
             };
-            self.say(format!("mining at {}", self.active()));
+            self.say(format!("mining at {}", self.active()))?;
         }
         self.wait_telling(&lease.id, FLEET_IS_BACK).await?;
         let restored = self.cast.hashing() == self.cast.miners.len() && self.everybody_works();
-        self.report_power();
+        self.report_power()?;
 
         // Quiesce: miners stop and wait for their answers, then everybody's books are compared.
         let mut stopping = tokio::task::JoinSet::new();
@@ -172,16 +176,16 @@ impl Script {
             other => bail!("unexpected answer {other:?}"),
         };
         self.say(format!(
-            "lease {} is committed: {:.3} kW of IT x PUE {PUE} = {:.3} kW from {}, proven {:.0} s before",
+            "lease {} is committed: {} from {} ({} of IT × PUE {PUE}), to be proven free {:.0} s \
+             before that",
             view.id,
-            view.it.kw(),
-            view.gross.kw(),
+            kilowatts(view.gross),
             clock_of(start),
+            kilowatts(view.it),
             self.length.mul_f64(READY_BEFORE).as_secs_f64()
-        ));
-        for line in &arithmetic {
-            self.say(format!("  {}", line.text));
-        }
+        ))?;
+        let shown = Shown { zone: Zone::named("UTC"), now: clock::wall() };
+        self.lines(&lease::arithmetic(&arithmetic, &shown, LEAST_WIDTH - INDENT))?;
         // The tenant takes its power up at its start, as a hall full of GPUs does.
         let ramp = self.length.mul_f64(0.05);
         let tenant = TenantSpec { watts: view.gross, start, end: Some(end), ramp };
@@ -196,7 +200,7 @@ impl Script {
             let view = self.lease(lease).await?;
             if self.told != Some(view.state) {
                 self.told = Some(view.state);
-                self.tell_phase(&view);
+                self.tell_phase(&view)?;
             }
             let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
@@ -206,46 +210,50 @@ impl Script {
         }
     }
 
-    fn tell_phase(&self, view: &LeaseView) {
+    fn tell_phase(&self, view: &LeaseView) -> anyhow::Result<()> {
         let asleep = self.cast.miners.len() - self.cast.hashing();
         let text = match view.state {
             Phase::Planned => "is planned".to_owned(),
             Phase::Armed => {
-                "is armed: proxy and agent hold the timeline, and would follow it without the switchboard".to_owned()
+                "is armed: proxy and agent hold the timeline that frees its power, and follow it even \
+                 without the switchboard"
+                    .to_owned()
             }
             Phase::Shedding => {
-                "is shedding: machines go to sleep, the least efficient that can be reached first".to_owned()
+                "is shedding: machines go to sleep, the least efficient that a device reaches first"
+                    .to_owned()
             }
-            Phase::Proven => format!("is PROVEN by the meter: {asleep} machines asleep"),
+            Phase::Proven => format!("is PROVEN by the meter, with {asleep} machines asleep"),
             Phase::Active => "is active: the tenant draws its power".to_owned(),
             Phase::Releasing => "is over: machines wake, the most efficient first".to_owned(),
             Phase::Closed => "is closed: every machine is back".to_owned(),
         };
-        self.say(format!("lease {} {text}", view.id));
+        self.say(format!("lease {} {text}", view.id))?;
         if view.state == Phase::Shedding
             && let Some(plan) = &view.lease_plan
         {
             self.say(format!(
-                "  {} machines are to go; {} is the latest safe start",
+                "  {} machines go, the first at {} at the latest",
                 plan.machines_planned,
                 clock_of(plan.latest_safe_start)
-            ));
+            ))?;
         }
         if matches!(view.state, Phase::Proven | Phase::Active | Phase::Releasing) {
-            self.report_power();
+            self.report_power()?;
         }
+        Ok(())
     }
 
-    fn report_power(&self) {
+    fn report_power(&self) -> anyhow::Result<()> {
         let power = self.cast.facility.power(testbed::clock::moment());
         self.say(format!(
-            "  meter: {} mining, {} tenant, {} house of {}; headroom {}",
+            "  meter: {} mining + {} tenant + {} house, of {} usable; headroom {}",
             kw(power.mining),
             kw(power.tenants),
             kw(power.house),
             kw(self.cast.feed_usable),
             kw(self.cast.feed_usable - power.mining - power.house)
-        ));
+        ))
     }
 
     async fn lease(&self, id: &LeaseId) -> anyhow::Result<LeaseView> {
@@ -339,16 +347,33 @@ impl Script {
         at.unwrap_or(Timestamp::MAX)
     }
 
-    fn say(&self, text: String) {
-        if !self.quiet {
-            let secs = clock::now().duration_since(self.began).as_secs_f64();
-            println!("{secs:6.1}s  {text}");
-        }
+    /// Tells one thing, with how long it has taken so far.
+    ///
+    /// # Errors
+    /// When nobody reads it any more: then the demo ends.
+    fn say(&self, text: String) -> anyhow::Result<()> {
+        let secs = clock::now().duration_since(self.began).as_secs_f64();
+        let text =
+            wrapped(&text, LEAST_WIDTH, if text.starts_with(' ') { INDENT + 2 } else { INDENT });
+        let first = format!("{secs:6.1}s");
+        self.print(&format!("{first}{}", &text[first.len()..]))
+    }
+
+    /// Tells lines that are laid out already.
+    fn lines(&self, lines: &str) -> anyhow::Result<()> {
+        lines.lines().try_for_each(|line| self.print(&format!("{:INDENT$}{line}", "")))
+    }
+
+    fn print(&self, text: &str) -> anyhow::Result<()> {
+        if self.quiet { Ok(()) } else { Ok(print(text)?) }
     }
 }
 
+/// Where the story stands beside its seconds.
+const INDENT: usize = 10;
+
 fn kw(watts: Watts) -> String {
-    format!("{:.1} kW", watts.kw())
+    kilowatts(watts)
 }
 
 fn clock_of(at: Timestamp) -> String {

@@ -4,6 +4,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use switchboard::commitment::Phase;
 
+use crate::figures::grouped;
+use crate::output::{LEAST_WIDTH, wrapped};
+
 #[derive(Debug, Serialize)]
 pub(super) struct Books {
     pub(super) miners: u64,
@@ -129,41 +132,77 @@ impl Books {
             .collect()
     }
 
-    /// Tells the books to people.
-    pub(super) fn tell(&self) {
+    /// The books, for people.
+    pub(super) fn told(&self) -> String {
         let (miners, pools, proxy, lease) =
             (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
-        println!();
-        println!(
-            "The miners' books:  {} submitted, {} answered true, {} refused",
-            miners.submitted, miners.answered_true, miners.answered_error
-        );
-        println!(
-            "The pools' books:   {} accepted, {} stale, {} duplicate, {} low, {} unknown, {} malformed",
-            pools.accepted,
-            pools.stale,
-            pools.duplicate,
-            pools.low,
-            pools.unknown_job,
-            pools.malformed
-        );
-        println!(
-            "The proxy's books:  {} local ({} at risk), {} stale, {} unresolved",
-            proxy.local, proxy.at_risk, proxy.stale, proxy.unresolved
-        );
-        println!(
-            "The pool switch:    {} reconnects, at most {} ms without a job; {} connections lost in all",
-            self.pool_switch.reconnects, self.pool_switch.gap_ms, self.miner_disconnects
-        );
-        println!(
-            "The lease:          {:.1} kW committed, never less than {:.1} kW free; proven {} ({})",
-            lease.committed_kw,
-            lease.headroom_min_kw,
-            lease
-                .proven_at
-                .map_or_else(|| "never".into(), |at| at.strftime("at %H:%M:%S UTC").to_string()),
-            if lease.ready_before_met { "in time" } else { "TOO LATE" }
-        );
-        println!("The fleet:          {}", if self.restored { "is back" } else { "IS NOT BACK" });
+        let facts = [
+            (
+                "miners",
+                format!(
+                    "{} submitted, {} answered true, {} refused",
+                    grouped(miners.submitted),
+                    grouped(miners.answered_true),
+                    grouped(miners.answered_error)
+                ),
+            ),
+            (
+                "pools",
+                format!(
+                    "{} accepted, {} stale, {} duplicate, {} low, {} unknown, {} malformed",
+                    grouped(pools.accepted),
+                    pools.stale,
+                    pools.duplicate,
+                    pools.low,
+                    pools.unknown_job,
+                    pools.malformed
+                ),
+            ),
+            (
+                "proxy",
+                format!(
+                    "{} local ({} at risk), {} stale, {} unresolved",
+                    grouped(proxy.local),
+                    proxy.at_risk,
+                    proxy.stale,
+                    proxy.unresolved
+                ),
+            ),
+            (
+                "pool switch",
+                format!(
+                    "{} reconnects, at most {} ms without a job; {} connections lost in all",
+                    self.pool_switch.reconnects, self.pool_switch.gap_ms, self.miner_disconnects
+                ),
+            ),
+            (
+                "lease",
+                format!(
+                    "{:.1} kW committed, never less than {:.1} kW free; proven {} ({})",
+                    lease.committed_kw,
+                    lease.headroom_min_kw,
+                    lease.proven_at.map_or_else(
+                        || "never".into(),
+                        |at| at.strftime("at %H:%M:%S UTC").to_string()
+                    ),
+                    if lease.ready_before_met { "in time" } else { "TOO LATE" }
+                ),
+            ),
+            (
+                "fleet",
+                if self.restored {
+                    "every machine mines again"
+                } else {
+                    "NOT ALL machines are back"
+                }
+                .to_owned(),
+            ),
+        ];
+        let mut told = "\nThe books of all sides:\n".to_owned();
+        for (whose, books) in facts {
+            let books = wrapped(&books, LEAST_WIDTH, 14);
+            told.push_str(&format!("{whose:<14}{}\n", books.trim()));
+        }
+        told
     }
 }

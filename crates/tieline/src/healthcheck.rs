@@ -1,0 +1,56 @@
+//! `tieline healthcheck`: whether a running process has work for miners.
+
+use serde::Deserialize;
+
+use crate::cli::Server;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::print;
+
+/// What is read of `/readyz`. Callers from afar are told nothing but its status.
+#[derive(Debug, Default, Deserialize)]
+struct Readiness {
+    #[serde(default)]
+    detail: Detail,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Detail {
+    proxy: Option<ProxyReadiness>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ProxyReadiness {
+    targets: Vec<TargetReadiness>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TargetReadiness {
+    name: String,
+    up: bool,
+}
+
+/// Checks that the process is ready.
+///
+/// # Errors
+/// When it is not, or does not answer.
+pub fn healthcheck(server: &Server) -> Result<(), Failure> {
+    let answer = Client::new(server)?.get("/readyz")?;
+    let printed = if server.json { print(&answer.text) } else { Ok(()) };
+    if !answer.is_error() {
+        return if server.json { printed } else { print("ready") };
+    }
+    let targets = answer
+        .read::<Readiness>()
+        .ok()
+        .and_then(|readiness| readiness.detail.proxy)
+        .map(|proxy| proxy.targets)
+        .unwrap_or_default();
+    let down: Vec<&str> =
+        targets.iter().filter(|target| !target.up).map(|target| target.name.as_str()).collect();
+    Err(Failure::runtime(if down.is_empty() {
+        "not ready: the process has no work for miners".to_owned()
+    } else {
+        format!("not ready: no work from {}", down.join(", "))
+    }))
+}

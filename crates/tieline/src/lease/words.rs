@@ -1,0 +1,285 @@
+//! How leases read: as a list, one by one, and their admission's arithmetic.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use directive::Watts;
+use switchboard::commitment::Phase;
+use switchboard::inventory::MachineState;
+use switchboard::view::{AdmissionAnswer, LeaseAnswer, LeaseView, LineView, Shortage};
+
+use crate::figures::{counted, grouped, kilowatts, kw, length};
+use crate::output::wrapped;
+use crate::table::{Column, Table, printable};
+use crate::times::Shown;
+
+/// All leases as a table, each with what there is to say of it below.
+pub(super) fn list(leases: &[LeaseView], shown: &Shown, width: usize) -> String {
+    let mut table = Table::new([
+        Column::name("lease"),
+        Column::text("state"),
+        Column::number("kW"),
+        Column::name("feed"),
+        Column::text("from"),
+        Column::text("to"),
+        Column::name("tenant").optional(),
+    ]);
+    for lease in leases {
+        table.row([
+            lease.id.as_str(),
+            lease.state.as_str(),
+            &kw(lease.gross),
+            lease.feed.as_str(),
+            &shown.moment(lease.start),
+            &shown.moment(lease.end),
+            &lease.tenant,
+        ]);
+        for note in notes(lease, shown) {
+            table.note(&note);
+        }
+    }
+    format!("{}\n{}\n", table.render(width).text, shown.heading())
+}
+
+/// What somebody has to know of a lease beside its figures, the worst first.
+pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(short) = &lease.short {
+        notes.push(shortage(short, shown));
+    }
+    if let Some(breach) = lease.breaches.last() {
+        let more = match lease.breaches.len() {
+            1 => String::new(),
+            count => format!(" ({count} breaches in all)"),
+        };
+        notes.push(format!(
+            "BREACHED at {}: {}{more}",
+            shown.moment(breach.at),
+            shown.localized(&breach.why)
+        ));
+    }
+    if let Some(unconfirmed) = &lease.unconfirmed {
+        notes.push(format!(
+            "UNCONFIRMED since {}: {} not confirmed to be asleep by their devices ({})",
+            shown.moment(unconfirmed.since),
+            counted(unconfirmed.machines.count, "machine"),
+            unconfirmed.machines.names()
+        ));
+    } else if let Some(at) = lease.unconfirmed_at {
+        notes.push(format!("was unconfirmed at {}", shown.moment(at)));
+    }
+    if lease.unverified {
+        notes.push(
+            "UNVERIFIED: it rests on machines that can only be starved of work, which proves \
+             nothing"
+                .to_owned(),
+        );
+    }
+    if let Some(at) = lease.cancelled_at {
+        notes.push(format!("cancelled at {}", shown.moment(at)));
+    }
+    // What was said above is not said again.
+    let said = |part: &&str| !part.contains(" unconfirmed since ");
+    let reason: Vec<&str> = lease.state_reason.split("; ").filter(said).collect();
+    let short = |part: &&str| lease.short.is_some() && part.contains(" is short ");
+    let told = reason.first().is_none_or(|part| part.is_empty() || short(part));
+    if !told {
+        notes.push(shown.localized(&reason.join("; ")));
+    }
+    notes
+}
+
+/// A shortage as every command says it.
+pub(crate) fn shortage(short: &Shortage, shown: &Shown) -> String {
+    short.words(shown.zone.time_zone(), shown.now)
+}
+
+/// One lease with all there is to know of it.
+pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String {
+    let LeaseAnswer { lease, arithmetic: lines, .. } = answer;
+    let beyond = lease.in_plan_from.map(|at| format!(" (in the plan from {})", shown.moment(at)));
+    let state = lease.state.as_str();
+    let mut text = format!("lease {}: {state}{}\n", lease.id, beyond.unwrap_or_default());
+    for note in notes(lease, shown) {
+        text.push_str(&wrapped(&printable(&note), width, 2));
+    }
+    let mut fact = |name: &str, words: String| {
+        let words = wrapped(&printable(&words), width, FACT_INDENT);
+        let _ = writeln!(text, "  {name:<11}{}", words.trim());
+    };
+    fact("tenant", lease.tenant.clone());
+    fact(
+        "power",
+        format!(
+            "{} at {} ({} of IT × PUE {})",
+            kilowatts(lease.gross),
+            lease.feed,
+            kilowatts(lease.it),
+            lease.pue
+        ),
+    );
+    fact("time", shown.span(lease.start, lease.end));
+    let ready = Duration::from_secs(lease.ready_before_secs);
+    if !ready.is_zero() {
+        let by = lease.start.checked_sub(ready).unwrap_or(lease.start);
+        fact("ready by", format!("{}, {} before the start", shown.moment(by), length(ready)));
+    }
+    if let Some(meter) = &lease.meter {
+        fact("meter", meter.to_string());
+    }
+    fact("committed", shown.moment(lease.committed_at));
+    fact("proven", lease.proven_at.map_or_else(|| "not yet".to_owned(), |at| shown.moment(at)));
+    if let Some(at) = lease.closed_at {
+        fact("closed", shown.moment(at));
+    }
+    match &lease.lease_plan {
+        Some(plan) if plan.machines_planned == 0 && lease.in_plan_from.is_none() => {
+            fact("plan", "no machine has to go: the power is free".to_owned());
+        }
+        Some(plan) if plan.machines_planned == 0 => {}
+        Some(plan) => {
+            let starved = match plan.machines_starved {
+                0 => String::new(),
+                starved => format!(", {} of them only starved of work", grouped(starved)),
+            };
+            fact(
+                "plan",
+                format!(
+                    "{} go{starved} and free {}",
+                    counted(plan.machines_planned, "machine"),
+                    kilowatts(plan.shed),
+                ),
+            );
+        }
+        None => {}
+    }
+    if let Some(latest) = lease.latest_safe_start
+        && lease.state < Phase::Shedding
+    {
+        fact("sleep from", format!("{} at the latest", shown.moment(latest)));
+    }
+    if !lease.not_back.is_empty() {
+        fact(
+            "not back",
+            format!("{} ({})", counted(lease.not_back.count, "machine"), lease.not_back.names()),
+        );
+    }
+    if !lease.machines_by_state.is_empty() {
+        let states = lease.machines_by_state.iter();
+        let states: Vec<String> =
+            states.map(|(state, count)| format!("{} {}", grouped(*count), does(*state))).collect();
+        fact("machines", states.join(", "));
+    }
+    for breach in &lease.breaches {
+        let how = if breach.measured { "measured" } else { "not measured" };
+        fact(
+            "breach",
+            format!(
+                "{}: {} missing, {how}: {}",
+                shown.moment(breach.at),
+                kilowatts(breach.missing),
+                breach.why
+            ),
+        );
+    }
+    if !lines.is_empty() {
+        let _ = write!(text, "\n{}", arithmetic(lines, shown, width));
+    }
+    let _ = writeln!(text, "\n{}", shown.heading());
+    text
+}
+
+/// What a machine does, for people.
+fn does(state: MachineState) -> &'static str {
+    match state {
+        MachineState::Running => "running",
+        MachineState::Commanded => "told to go",
+        MachineState::Asleep => "asleep (shares still expected)",
+        MachineState::Curtailed => "asleep",
+        MachineState::Starved => "starved of work",
+        MachineState::Disobedient => "failing",
+        MachineState::Returning => "coming back",
+        MachineState::Unknown => "unknown",
+    }
+}
+
+const FACT_INDENT: usize = 13;
+
+/// The answer to a dry run.
+pub(super) fn admission(
+    answer: &AdmissionAnswer,
+    feed: &str,
+    shown: &Shown,
+    width: usize,
+) -> String {
+    let mut text = wrapped(
+        &format!("it fits: {} at {feed}; nothing was committed", kilowatts(answer.gross)),
+        width,
+        0,
+    );
+    if let Some(short) = &answer.short {
+        text.push_str(&wrapped(&shortage(short, shown), width, 2));
+    }
+    for other in &answer.short_leases {
+        let words =
+            format!("{}: lease {}, because of it", shortage(&other.short, shown), other.lease);
+        text.push_str(&wrapped(&words, width, 2));
+    }
+    text.push_str(&wrapped(
+        &format!(
+            "machines must begin to go at {} at the latest: it takes {}",
+            shown.moment(answer.latest_safe_start),
+            answer.lead.text
+        ),
+        width,
+        2,
+    ));
+    let _ = write!(text, "\n{}", arithmetic(&answer.arithmetic, shown, width));
+    let _ = writeln!(text, "\n{}", shown.heading());
+    text
+}
+
+/// Admission's arithmetic: a column for each feed on the way up to the root, one line for each term.
+pub(crate) fn arithmetic(lines: &[LineView], shown: &Shown, width: usize) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let headers = lines.iter().map(|line| Column::number_named(line.feed.as_str()));
+    let mut table = Table::new(std::iter::once(Column::text("kW")).chain(headers));
+    let mut row = |name: &str, cell: &dyn Fn(&LineView) -> String| {
+        let cells = lines.iter().map(cell);
+        table.row(std::iter::once(name.to_owned()).chain(cells));
+    };
+    let power = |get: fn(&LineView) -> Watts| move |line: &LineView| kw(get(line));
+    row("usable", &power(|line| line.usable));
+    row("− house", &power(|line| line.house));
+    row("− other leases", &power(|line| line.committed));
+    row("− machines asleep", &power(|line| line.residual));
+    row("− machines that cannot go", &power(|line| line.unsheddable));
+    row("− sessions of no group", &power(|line| line.unassigned));
+    row("= available", &power(|line| line.available));
+    row("asked", &power(|line| line.asked));
+    if lines.iter().any(|line| line.missing > Watts::ZERO) {
+        row("SHORT", &|line| match line.missing {
+            Watts::ZERO => String::new(),
+            missing => kw(missing),
+        });
+    }
+    format!("{}{}", tightest(lines, shown, width), table.render(width).text)
+}
+
+/// When each feed has least to spare: that is the time whose figures are shown.
+fn tightest(lines: &[LineView], shown: &Shown, width: usize) -> String {
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let same = |other: &&LineView| (other.from, other.to) == (line.from, line.to);
+        if lines[..index].iter().any(|earlier| same(&earlier)) {
+            continue;
+        }
+        let feeds: Vec<&str> = lines.iter().filter(same).map(|line| line.feed.as_str()).collect();
+        let span = shown.span(line.from, line.to);
+        let sentence = format!("tightest for {}: {span}", feeds.join(", "));
+        text.push_str(&wrapped(&printable(&sentence), width, 0));
+    }
+    text
+}

@@ -1,0 +1,73 @@
+//! What the commands print, and how wide it may be.
+
+use std::io::{self, IsTerminal};
+
+use anyhow::Context;
+use daemon::stdio;
+
+use crate::failure::Failure;
+
+/// Prints `text` to standard output and ends its line.
+///
+/// # Errors
+/// [`Failure::Unread`] when nobody reads it any more; [`Failure::Runtime`] when it cannot be
+/// written, as to a full disk.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match stdio::print(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Unread),
+        written => Ok(written.context("failed to write to standard output")?),
+    }
+}
+
+/// How many columns a table may take: those of the terminal, or what `COLUMNS` says, and 80 at
+/// least. Into a pipe or a file it is 80.
+#[must_use]
+pub fn width() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
+    let stdout = io::stdout();
+    let terminal = || {
+        let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok());
+        size.flatten().map(|size| usize::from(size.ws_col))
+    };
+    told.or_else(terminal).unwrap_or_default().max(LEAST_WIDTH)
+}
+
+/// The width that every table fits.
+pub const LEAST_WIDTH: usize = 80;
+
+/// Breaks `text` between words into lines of at most `width` columns, each after `indent` spaces.
+/// A word that is longer stays whole.
+#[must_use]
+pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    use unicode_width::UnicodeWidthStr;
+    let mut lines = String::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        if used > 0 && used + 1 + word.width() > width {
+            lines.push('\n');
+            used = 0;
+        }
+        if used == 0 {
+            lines.push_str(&" ".repeat(indent));
+            used = indent;
+        } else {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += word.width();
+    }
+    lines.push('\n');
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 9, 2), "  one two\n  three\n");
+        assert_eq!(wrapped("a-word-that-is-long b", 5, 0), "a-word-that-is-long\nb\n");
+    }
+}

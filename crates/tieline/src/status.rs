@@ -1,0 +1,276 @@
+//! `tieline status`: how it all stands, what needs attention first.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use directive::MachineId;
+use proxy::{Counts, TargetView, Workers};
+use serde_json::{Value, json};
+use switchboard::view::{FeedsAnswer, MachineCounts, StatusView};
+
+use crate::cli::Server;
+use crate::client::{Answer, Client};
+use crate::failure::Failure;
+use crate::figures::{age, counted, grouped, hashrate, kilowatts, kw, short};
+use crate::lease::shortage;
+use crate::output::{print, width, wrapped};
+use crate::table::{Column, Table, printable};
+use crate::times::Shown;
+
+/// Shows how it all stands.
+///
+/// # Errors
+/// When the process does not answer.
+pub fn status(server: &Server) -> Result<(), Failure> {
+    let client = Client::new(server)?;
+    let targets = client.require("/v1/targets")?;
+    let counts = client.require("/v1/counts")?;
+    let workers = client.require("/v1/workers?sort=-hashrate&limit=5")?;
+    // A proxy alone has no switchboard to ask.
+    let site = Some(client.get("/v1/status")?).filter(|answer| !answer.is_error());
+    let feeds = site.as_ref().map(|_| client.require("/v1/feeds")).transpose()?;
+    if server.json {
+        let json = |answer: Option<&Answer>| answer.map_or(Ok(Value::Null), Answer::read);
+        let all = json!({
+            "targets": json(Some(&targets))?,
+            "counts": json(Some(&counts))?,
+            "workers": json(Some(&workers))?,
+            "site": json(site.as_ref())?,
+            "feeds": json(feeds.as_ref())?["feeds"],
+        });
+        return print(&all.to_string());
+    }
+    let mut text = String::new();
+    if let (Some(site), Some(feeds)) = (&site, &feeds) {
+        let site: StatusView = site.read()?;
+        let shown = Shown::new(&site.timezone);
+        text = control_plane(&site, &feeds.read()?, &shown, width());
+        text.push('\n');
+    }
+    text.push_str(&data_plane(
+        &targets.read::<Vec<TargetView>>()?,
+        &counts.read()?,
+        &workers.read()?,
+        width(),
+    ));
+    print(&text)
+}
+
+/// What the switchboard knows.
+#[must_use]
+pub fn control_plane(
+    site: &StatusView,
+    feeds: &FeedsAnswer,
+    shown: &Shown,
+    width: usize,
+) -> String {
+    let mut text =
+        wrapped(&printable(&format!("site {}; {}", site.site, shown.heading())), width, 0);
+    let alarms = alarms(site, shown);
+    if !alarms.is_empty() {
+        text.push('\n');
+    }
+    for alarm in alarms {
+        text.push_str(&hanging(&alarm, width));
+    }
+
+    let mut table = Table::new([
+        Column::name("feed"),
+        Column::number("usable kW"),
+        Column::number("committed"),
+        Column::number("metered"),
+        Column::number("headroom"),
+    ]);
+    let measured = |power: Option<directive::Watts>| power.map_or_else(|| "-".to_owned(), kw);
+    for feed in &feeds.feeds {
+        table.row([
+            feed.feed.as_str(),
+            &kw(feed.usable),
+            &kw(feed.committed),
+            &measured(feed.metered),
+            &measured(feed.headroom),
+        ]);
+    }
+    let _ = write!(text, "\n{}", table.render(width).text);
+    let _ = write!(text, "\n{}", groups(site).render(width).text);
+
+    let some = |counts: Vec<(&str, u32)>| -> Option<String> {
+        let some: Vec<String> = counts
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(state, count)| format!("{} {state}", grouped(count)))
+            .collect();
+        (!some.is_empty()).then(|| some.join(", "))
+    };
+    text.push('\n');
+    let leases = some(site.leases_by_state.iter().map(|(phase, n)| (phase.as_str(), *n)).collect());
+    let _ = writeln!(text, "leases: {}", leases.unwrap_or_else(|| "none".to_owned()));
+    let reports = site.receivers.iter().map(|receiver| {
+        let ago = age(Duration::try_from_secs_f64(receiver.age_secs).unwrap_or_default());
+        let fresh = if receiver.fresh { "" } else { " (TOO OLD)" };
+        format!("{} {ago} ago{fresh}", receiver.receiver)
+    });
+    let reports: Vec<String> = reports.collect();
+    let reports = if reports.is_empty() { "none yet".to_owned() } else { reports.join(", ") };
+    text.push_str(&hanging(&format!("reports: {reports}"), width));
+    let horizon = site.horizon.map(|horizon| format!(" up to {}", shown.moment(horizon)));
+    let _ = writeln!(
+        text,
+        "plan {}{}; ledger entry {}",
+        site.number,
+        horizon.unwrap_or_default(),
+        grouped(site.ledger.seq)
+    );
+    text
+}
+
+/// What somebody should do something about, one line each.
+fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
+    let mut alarms: Vec<String> = site
+        .short_leases
+        .iter()
+        .map(|short| format!("{}: lease {}", shortage(&short.short, shown), short.lease))
+        .collect();
+    let told = |feed| site.short_leases.iter().any(|short| short.short.feed == feed);
+    alarms.extend(
+        site.deficits
+            .iter()
+            .filter(|deficit| !told(deficit.feed.clone()))
+            .map(|deficit| shortage(deficit, shown)),
+    );
+    if let Some(failure) = &site.ledger.failure {
+        alarms.push(format!("the ledger takes no entries, and no lease is committed: {failure}"));
+    }
+    if let Some(refused) = &site.policy_refused {
+        alarms.push(format!(
+            "policy refused at {}, the former one stays in force: {}",
+            shown.moment(refused.at),
+            refused.why.trim_end()
+        ));
+    }
+    if let Some(refused) = &site.configuration_not_applied {
+        alarms.push(format!(
+            "configuration not applied (read at {}): {}",
+            shown.moment(refused.at),
+            refused.why.trim_end()
+        ));
+    }
+    if let Some(why) = &site.raises_withheld {
+        alarms.push(format!("power is not raised just now: {why}"));
+    }
+    let unassigned = &site.unassigned;
+    if unassigned.count > 0 {
+        alarms.push(format!(
+            "{} that no group of the policy claims ({}), counted as {} at {}",
+            counted(unassigned.count, "machine"),
+            examples(&unassigned.examples, unassigned.count),
+            kilowatts(unassigned.counted),
+            unassigned.feed
+        ));
+    }
+    alarms.into_iter().map(|alarm| printable_lines(&alarm)).collect()
+}
+
+fn examples(names: &[MachineId], count: u32) -> String {
+    let mut list: Vec<&str> = names.iter().map(MachineId::as_str).collect();
+    if count as usize > names.len() {
+        list.push("…");
+    }
+    list.join(", ")
+}
+
+/// Control characters escaped in each line; mistakes in a policy are told in several.
+fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Lines of text, wrapped; all but the first are indented.
+fn hanging(text: &str, width: usize) -> String {
+    let mut hanging = String::new();
+    for line in text.lines() {
+        let indented = wrapped(line, width, 2);
+        let first = hanging.is_empty();
+        hanging.push_str(if first {
+            indented.strip_prefix("  ").unwrap_or(&indented)
+        } else {
+            &indented
+        });
+    }
+    hanging
+}
+
+fn groups(site: &StatusView) -> Table {
+    let mut table = Table::new([
+        Column::name("group"),
+        Column::name("feed"),
+        Column::number("declared"),
+        Column::number("seen"),
+        Column::number("hashing"),
+        Column::number("asleep"),
+        Column::number("failing"),
+    ]);
+    let mut row = |name: &str, feed: &str, counts: &MachineCounts| {
+        let MachineCounts { declared, seen, hashing, asleep, failing } = *counts;
+        let counts = [declared, seen, hashing, asleep, failing].map(grouped);
+        table.row([name.to_owned(), feed.to_owned()].into_iter().chain(counts));
+    };
+    for group in &site.groups {
+        row(group.group.as_str(), group.feed.as_str(), &group.machine_counts);
+    }
+    if site.groups.len() > 1 {
+        row("all", "", &site.machine_counts);
+    }
+    table
+}
+
+/// What the proxy knows.
+#[must_use]
+pub fn data_plane(
+    targets: &[TargetView],
+    counts: &Counts,
+    workers: &Workers,
+    width: usize,
+) -> String {
+    let mut table = Table::new([
+        Column::name("target"),
+        Column::text("state"),
+        Column::number("sessions"),
+        Column::number("difficulty"),
+    ]);
+    for target in targets {
+        let state = match (target.up, target.active) {
+            (true, true) => "mined at",
+            (true, false) => "standby",
+            (false, _) => "DOWN",
+        };
+        let difficulty = target.difficulty.map_or_else(|| "-".to_owned(), short);
+        table.row([&target.name, state, &grouped(target.sessions), &difficulty]);
+        if let Some(fault) = &target.last_fault {
+            table.note(&format!("last fault: {fault}"));
+        }
+    }
+    let mut text = table.render(width).text;
+    let _ = writeln!(
+        text,
+        "\n{}, {} together over 10 min; `tieline workers` lists them",
+        counted(workers.page.total as u64, "worker"),
+        hashrate(workers.hashrate.m10)
+    );
+    let shares = format!(
+        "shares: {} accepted, {} local ({} at risk), {} rejected by pools, {} unresolved, \
+         {} stale, {} duplicate, {} low",
+        grouped(counts.accepted),
+        grouped(counts.local),
+        grouped(counts.at_risk),
+        grouped(counts.pool_rejected),
+        grouped(counts.unresolved),
+        grouped(counts.stale),
+        grouped(counts.duplicate),
+        grouped(counts.low)
+    );
+    text.push_str(&hanging(&shares, width));
+    text
+}
+
+#[cfg(test)]
+mod tests;

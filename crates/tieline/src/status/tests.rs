@@ -1,0 +1,215 @@
+use std::collections::BTreeMap;
+
+use directive::{Generation, Watts};
+use jiff::Timestamp;
+use proxy::Hashrate;
+use switchboard::commitment::Phase;
+use switchboard::view::{
+    FeedView, FileNotice, GroupView, LedgerView, ReceiverRole, ReceiverView, ShortLease, Shortage,
+    UnassignedView,
+};
+use unicode_width::UnicodeWidthStr;
+
+use super::*;
+use crate::times::Zone;
+
+fn at(text: &str) -> Timestamp {
+    format!("2026-{text}:00Z").parse().expect("a time")
+}
+
+/// 05:31 in Chicago.
+fn shown() -> Shown {
+    Shown { zone: Zone::named("America/Chicago"), now: at("11-30T11:31") }
+}
+
+fn receiver(name: &str, role: ReceiverRole, age_secs: f64, fresh: bool) -> ReceiverView {
+    ReceiverView {
+        receiver: name.into(),
+        role,
+        at: at("11-30T11:30"),
+        age_secs,
+        fresh,
+        number: None,
+        machines_by_serving: BTreeMap::new(),
+    }
+}
+
+fn group(name: &str, feed: &str, counts: [u32; 5]) -> GroupView {
+    let [declared, seen, hashing, asleep, failing] = counts;
+    GroupView {
+        group: name.into(),
+        feed: feed.into(),
+        machine_counts: MachineCounts { declared, seen, hashing, asleep, failing },
+    }
+}
+
+fn site() -> StatusView {
+    StatusView {
+        api_version: 1,
+        site: "childress".into(),
+        timezone: "America/Chicago".into(),
+        now: at("11-30T11:31"),
+        policy_digest: "d".into(),
+        policy_revision: Some(12),
+        policy_refused: None,
+        configuration_not_applied: None,
+        number: Generation { epoch: 3, generation: 14 },
+        horizon: Some(at("12-03T12:00")),
+        ledger: LedgerView { seq: 12_345, hash: "h".into(), failure: None },
+        raises_withheld: None,
+        receivers: vec![
+            receiver("agent", ReceiverRole::Agent, 0.4, true),
+            receiver("proxy", ReceiverRole::Proxy, 1.2, true),
+        ],
+        leases_by_state: Phase::ALL.into_iter().map(|phase| (phase, 0)).collect(),
+        short_leases: Vec::new(),
+        deficits: Vec::new(),
+        machines_off_by_state: BTreeMap::new(),
+        machine_counts: MachineCounts {
+            declared: 7200,
+            seen: 7100,
+            hashing: 7010,
+            asleep: 80,
+            failing: 10,
+        },
+        groups: vec![
+            group("s19jpro-a", "xfmr-a", [3600, 3550, 3500, 40, 10]),
+            group("s21-b", "xfmr-b", [2400, 2400, 2390, 10, 0]),
+            group("hosted-acme-with-a-very-long-name-indeed", "xfmr-b", [1200, 1150, 1120, 30, 0]),
+        ],
+        unassigned: UnassignedView {
+            count: 0,
+            examples: Vec::new(),
+            feed: "poi".into(),
+            counted: Watts::ZERO,
+        },
+    }
+}
+
+fn feed(name: &str, usable: i64, committed: i64, measured: Option<(i64, i64)>) -> FeedView {
+    FeedView {
+        feed: name.into(),
+        parent: None,
+        usable: Watts(usable),
+        committed: Watts(committed),
+        metered: measured.map(|(metered, _)| Watts(metered)),
+        headroom: measured.map(|(_, headroom)| Watts(headroom)),
+        measured_at: None,
+    }
+}
+
+fn feeds() -> FeedsAnswer {
+    FeedsAnswer {
+        api_version: 1,
+        timezone: "America/Chicago".into(),
+        feeds: vec![
+            feed("poi", 37_500_000, 8_000_000, Some((29_145_000, 8_355_000))),
+            feed("xfmr-a", 19_750_000, 8_000_000, Some((12_000_000, -250_000))),
+            feed("xfmr-b", 15_750_000, 0, None),
+        ],
+    }
+}
+
+fn told(site: &StatusView) -> String {
+    let text = control_plane(site, &feeds(), &shown(), 80);
+    for line in text.lines() {
+        assert!(line.width() <= 80, "{line}");
+    }
+    text
+}
+
+#[test]
+fn a_site_where_all_is_well() {
+    insta::assert_snapshot!(told(&site()));
+}
+
+#[test]
+fn what_needs_attention_comes_first() {
+    let mut site = site();
+    let short = Shortage {
+        feed: "xfmr-a".into(),
+        from: at("12-01T12:00"),
+        to: None,
+        missing: Watts(8_700_000),
+        machines_seen: 0,
+        machines_declared: 5400,
+        machines_failing: 0,
+        known_since: None,
+    };
+    site.short_leases = vec![ShortLease {
+        lease: "nebula-7".into(),
+        tenant: "Nebula".into(),
+        short: short.clone(),
+    }];
+    site.deficits = vec![
+        short,
+        Shortage {
+            feed: "poi".into(),
+            from: at("11-30T12:00"),
+            to: None,
+            missing: Watts(400),
+            machines_seen: 7100,
+            machines_declared: 7200,
+            machines_failing: 0,
+            known_since: None,
+        },
+    ];
+    site.policy_refused = Some(FileNotice {
+        at: at("11-30T11:20"),
+        file: "policy.toml".into(),
+        why: "policy.toml:12:1: feed.poi.limit_kw: must be above 0, not -1\n\
+              policy.toml:80:1: group.s19.match: no pattern"
+            .into(),
+    });
+    site.raises_withheld = Some("the meter of feed xfmr-b is silent".into());
+    site.ledger.failure = Some("the disk is full".into());
+    site.unassigned = UnassignedView {
+        count: 41,
+        examples: vec!["acme.x\u{1b}[1m".into(), "acme.y".into(), "bob".into()],
+        feed: "poi".into(),
+        counted: Watts(143_500),
+    };
+    site.receivers[0].fresh = false;
+    site.receivers[0].age_secs = 135.0;
+    site.leases_by_state.insert(Phase::Planned, 1);
+    let text = told(&site);
+    assert!(
+        text.contains("short 8,700 kW at xfmr-a from 2026-12-01 06:00 (0 of 5,400 machines seen)"),
+        "{text}"
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_proxys_part() {
+    let target = |name: &str, up: bool, active: bool, fault: Option<&str>| TargetView {
+        name: name.into(),
+        address: "127.0.0.1:3333".into(),
+        tls: None,
+        active,
+        up,
+        quiet: false,
+        quarantined: false,
+        connections: u32::from(up),
+        sessions: if active { 7010 } else { 0 },
+        difficulty: up.then_some(65_536.0),
+        extranonce1_size: Some(4),
+        extranonce2_size: Some(8),
+        last_fault: fault.map(str::to_owned),
+    };
+    let targets = [
+        target("pool-a", true, true, None),
+        target("pool-b", true, false, None),
+        target("pool-c", false, false, Some("connection refused")),
+    ];
+    let counts = Counts { accepted: 1_234_567, local: 89, stale: 12, ..Counts::default() };
+    let workers = Workers {
+        page: proxy::Listing { total: 7010, offset: 0, next: None, items: Vec::new() },
+        hashrate: Hashrate { m1: 0.0, m10: 7.2e17, h1: 0.0 },
+    };
+    let text = data_plane(&targets, &counts, &workers, 80);
+    for line in text.lines() {
+        assert!(line.width() <= 80, "{line}");
+    }
+    insta::assert_snapshot!(text);
+}
