@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use directive::{Action, FeedId, LeaseId, MachineId, Means, Step, Watts};
+use directive::{Action, FeedId, LeaseId, MachineId, Means, Step};
 use jiff::Timestamp;
 
 use super::sweep::{Swept, margin};
 use crate::facility::{Group, Policy};
 use crate::lease::Lease;
+use crate::tree::times;
+use crate::words::{kilowatts, when};
 
 /// What makes machines share a step; raises sort before lowerings of the same instant, so that the
 /// lowering holds.
@@ -82,15 +84,15 @@ fn why_down(
 ) -> String {
     let worth = worth(policy, group);
     let verb = if passed_on { " stay off and" } else { "" };
-    let freed = Watts(group.freed().0.saturating_mul(i64::try_from(machines).unwrap_or(i64::MAX)));
+    let freed = kilowatts(times(group.freed(), u32::try_from(machines).unwrap_or(u32::MAX)));
     match lease {
         Some(lease) => format!(
             "lease {} takes {} at {} from {} and needs it proven free by {}: {machines} × {} on {}{verb} free {freed} ({worth})",
             lease.id,
-            lease.gross,
+            kilowatts(lease.gross),
             lease.feed,
-            lease.start,
-            lease.reserved_from(),
+            when(lease.start, &policy.timezone),
+            when(lease.reserved_from(), &policy.timezone),
             group.id,
             group.feed,
         ),
@@ -107,9 +109,9 @@ fn why_up(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize
         Some(lease) => format!(
             "lease {} gives {} at {} back at {}: {machines} × {} on {} may mine again ({worth})",
             lease.id,
-            lease.gross,
+            kilowatts(lease.gross),
             lease.feed,
-            lease.ends(),
+            when(lease.ends(), &policy.timezone),
             group.id,
             group.feed,
         ),
@@ -143,7 +145,7 @@ fn run_out(
     let ceiling = |feed: &FeedId| -> String {
         let path = policy.path_up(feed);
         let found = path.iter().find_map(|feed| {
-            feed.default_constraint.map(|watts| format!("{watts} at {}", feed.id))
+            feed.default_constraint.map(|watts| format!("{} at {}", kilowatts(watts), feed.id))
         });
         found.unwrap_or_default()
     };
@@ -151,7 +153,8 @@ fn run_out(
         let group = &policy.groups[number];
         let means = if group.backs_firm() { Means::Device } else { Means::Starve };
         let reason = format!(
-            "the plan ends at {horizon} and firm leases run on: down to {}",
+            "the plan ends at {} and firm leases run on: down to {}",
+            when(horizon, &policy.timezone),
             ceiling(&group.feed)
         );
         Step {

@@ -72,9 +72,11 @@ fn the_best_earning_machines_come_back_first() {
 fn reasons_say_lease_feed_figures_and_worth() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
     let reason = &plan.steps[0].reason;
-    for part in
-        ["lease l takes 20.000 kW at a", "1 × old on a free 2.970 kW", "30.0 J/TH, 10.56 USD/MWh"]
-    {
+    for part in [
+        "lease l takes 20 kW at a from 2027-01-15 08:16:40 and needs it proven free by 2027-01-15 08:15:40",
+        "1 × old on a free 2.97 kW",
+        "30.0 J/TH, 10.56 USD/MWh",
+    ] {
         assert!(reason.contains(part), "{part}: {reason}");
     }
 }

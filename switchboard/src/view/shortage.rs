@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::power;
+use crate::words::grouped;
 
 /// Power that a lease or a feed lacks with the machines known now, at its worst moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,19 +70,6 @@ fn kilowatts(power: Watts) -> String {
         return format!("{}.{} kW", tenths / 10, tenths % 10);
     }
     format!("{} kW", grouped((watts + 500) / 1000))
-}
-
-/// A number with commas between its thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ fn the_next_lease_has_the_machines_that_go_on_being_off() {
     let passed: Vec<&Step> = plan.steps.iter().filter(|step| step.at == at(1440)).collect();
     assert_eq!(passed.len(), 1);
     let reason = &passed[0].reason;
-    assert!(reason.contains("lease m takes 20.000 kW") && reason.contains("stay off"), "{reason}");
+    assert!(reason.contains("lease m takes 20 kW") && reason.contains("stay off"), "{reason}");
     let ups = named(&plan, Action::Run);
     assert!(
         ups.len() == 5 && ups.iter().all(|(_, lease)| lease.as_deref() == Some("m")),
