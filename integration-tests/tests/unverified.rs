@@ -104,7 +104,11 @@ async fn a_meter_that_sees_starved_machines_draw_says_so() {
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
     assert_eq!(flags(&view), (true, true), "{view:#}");
     let breach = &view["breaches"][0];
-    assert_eq!((&breach["measured"], &breach["missing"]), (&json!(true), &json!(3500)), "{view:#}");
+    assert_eq!(
+        (&breach["measured"], &breach["missing_watts"]),
+        (&json!(true), &json!(3500)),
+        "{view:#}"
+    );
     let view = site.until_state(&lease, "closed").await;
     assert_eq!((flags(&view), &view["proven_at"]), ((true, true), &Value::Null), "{view:#}");
     site.until_all_mine().await;
@@ -161,7 +165,7 @@ async fn a_liar_that_nobody_replaces_is_a_breach() {
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
     assert_eq!(view["breaches"][0]["measured"], true, "{view:#}");
     assert_eq!(
-        view["breaches"][0]["missing"], 2290,
+        view["breaches"][0]["missing_watts"], 2290,
         "11,700 - (12,500 - 3,000 - 3 x 30): {view:#}"
     );
     assert_ne!(view["state"], "active", "a firm lease does not start unproven: {view:#}");
