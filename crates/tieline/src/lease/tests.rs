@@ -130,6 +130,8 @@ fn answer(lease: LeaseView) -> LeaseAnswer {
 fn a_list_of_leases() {
     let mut lacking = lease("nebula-7");
     lacking.short = Some(short());
+    // The switchboard's reason says the same; it is shown once.
+    lacking.state_reason = words::shortage(&short(), &shown());
     let mut broken = lease("lumen-training-run-2026-12-with-a-long-name");
     broken.state = Phase::Active;
     broken.unverified = true;

@@ -81,7 +81,7 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     // What was said above is not said again.
     let said = |part: &&str| !part.contains(" unconfirmed since ");
     let reason: Vec<&str> = lease.state_reason.split("; ").filter(said).collect();
-    let short = |part: &&str| lease.short.is_some() && part.contains(" is short ");
+    let short = |part: &&str| lease.short.is_some() && part.contains("short ");
     let told = reason.first().is_none_or(|part| part.is_empty() || short(part));
     if !told {
         notes.push(shown.localized(&reason.join("; ")));
