@@ -87,8 +87,10 @@ fn read_rest(root: &Section<'_>) -> Config {
         patience.mistake("suspect", "must be shorter than `answer`");
     }
     patience.finish();
+    let name = section.str_or("name", &defaults.name).to_owned();
+    check_name(&section, &name);
     let config = Config {
-        name: section.str_or("name", &defaults.name).to_owned(),
+        name,
         extranonce2_size: read_extranonce2_size(&section),
         failback_after: section.duration_or(
             "failback_after",
@@ -140,8 +142,21 @@ fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
     enabled.then_some(ShareLogConfig { dir, rotate_bytes, rotate_every, keep })
 }
 
+fn read_name<'a>(section: &Section<'a>) -> Option<&'a str> {
+    let name = section.required_str("name")?;
+    check_name(section, name);
+    Some(name)
+}
+
+/// A name stands in log lines, labels and tables, where a control character would be obeyed.
+fn check_name(section: &Section<'_>, name: &str) {
+    if name.chars().any(char::is_control) {
+        section.mistake("name", "must not contain control characters");
+    }
+}
+
 fn read_server(section: Section<'_>, targets: &[Named<'_>]) -> Option<Server> {
-    let name = section.required_str("name");
+    let name = read_name(&section);
     let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
         Err(_) => {
@@ -218,7 +233,7 @@ const DIFFICULTY_RANGE: RangeInclusive<f64> = (1.0 / (1u64 << 28) as f64)..=1e15
 
 fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
     section.renamed("user", "user_identity");
-    let name = section.required_str("name");
+    let name = read_name(&section);
     let url = section.required_str("url").and_then(|url| match parse_url(url) {
         Ok(address) => Some(address),
         Err(why) => {

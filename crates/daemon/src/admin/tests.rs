@@ -344,7 +344,7 @@ async fn a_connection_ends_with_a_refusal_that_leaves_a_body_unread() {
 }
 
 #[tokio::test]
-async fn requests_that_are_no_http_1_1_are_refused() {
+async fn requests_that_are_no_sound_http_1_are_refused() {
     let served = served().await;
     let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
     let long = format!("x: {}\r\n", "y".repeat(HEADERS_MAX));
@@ -372,6 +372,9 @@ async fn requests_that_are_no_http_1_1_are_refused() {
         let answer = read_all(&mut stream).await;
         assert!(want.contains(&status(&answer)), "{request:.80?}: {answer}");
     }
+    // Health checks of load balancers still speak it.
+    let old = "GET /livez HTTP/1.0\r\nhost: localhost\r\n\r\n";
+    assert_eq!(status(&served.raw(old).await), 200);
 }
 
 #[tokio::test]

@@ -104,6 +104,25 @@ fn every_mistake_is_reported_with_its_place() {
     }
 }
 
+/// T06: what stands in log lines and tables must not move a terminal's cursor.
+#[test]
+fn names_hold_no_control_characters() {
+    let odd = "\"a\\u001b[2J\"";
+    for (from, place) in [
+        ("\"asics\"", "tieline.toml:2:8: server[0].name"),
+        ("\"a\"", "tieline.toml:5:8: target[0].name"),
+        ("\"north\"", "tieline.toml:9:8: proxy.name"),
+    ] {
+        let text = format!("{GOOD}[proxy]\nname = \"north\"\n").replacen(from, odd, 1);
+        let document = Document::parse("tieline.toml", &text).expect("TOML");
+        let root = document.root();
+        let config = read(&root, &[]);
+        root.finish();
+        let mistakes = document.conclude(config).expect_err(from).to_string();
+        assert_eq!(mistakes, format!("{place}: must not contain control characters"));
+    }
+}
+
 /// What is wrong in one section, or between two, is told at its place, and nothing else is.
 #[test]
 fn a_mistake_brings_no_other_with_it() {
