@@ -49,6 +49,8 @@ pub(crate) struct Control {
     pub(crate) refused: Option<Generation>,
     /// When the state last had to be written.
     pub(crate) saved_at: Option<Instant>,
+    /// Whether the last write failed; it was logged then.
+    pub(crate) unwritten: bool,
     pub(crate) starved: Starved,
 }
 
@@ -232,12 +234,20 @@ impl Control {
         }
     }
 
-    /// Takes up the end of a write. Returns whether a further timeline can be acknowledged by it.
+    /// Takes up the end of a write. Returns whether a further timeline can be acknowledged by it. A
+    /// disk that takes nothing is logged once, not at each try.
     fn written(&mut self, written: Result<(), WriteError>) -> bool {
-        if let Err(failure) = written {
-            self.metrics.alarm(Alarm::StateNotWritten);
-            error!(%failure, "standing not written down: a restart would forget it, trying again");
+        match &written {
+            Err(failure) => {
+                self.metrics.alarm(Alarm::StateNotWritten);
+                if !self.unwritten {
+                    error!(%failure, "state not written: a restart would forget it, trying again");
+                }
+            }
+            Ok(()) if self.unwritten => info!("state written again"),
+            Ok(()) => {}
         }
+        self.unwritten = written.is_err();
         let acknowledged = self.record.acknowledged(self.receiver.number());
         std::mem::replace(&mut self.reported, acknowledged) != acknowledged
     }
@@ -300,6 +310,7 @@ mod tests {
             reported: None,
             refused: None,
             saved_at: None,
+            unwritten: false,
             starved: Starved::default(),
         }
     }
@@ -343,6 +354,33 @@ mod tests {
         assert_eq!(saved.applied.len(), 1, "a restart knows the machine is off");
         control.apply(&downlink, clock::wall(), clock::now());
         assert!(!control.record.is_writing(), "nothing has changed");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_is_logged_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = Arc::new(StateFile::new(dir.path().join("late").join("proxy.json")));
+        let mut control = control(None, Some(file));
+        let timeline = timeline(&[(clock::wall(), Action::Drain)]);
+        let downlink = Downlink { timeline: Some(timeline), ..Downlink::default() };
+        let log = Log::new();
+        let logged = tracing::subscriber::set_default(log.clone());
+        for tries in 1..=12 {
+            if tries == 11 {
+                std::fs::create_dir(dir.path().join("late")).expect("a folder");
+            }
+            control.apply(&downlink, clock::wall(), clock::now());
+            if control.record.is_writing() {
+                let written = control.record.ended().await;
+                control.written(written);
+            }
+        }
+        drop(logged);
+        let shown = log.shown();
+        assert_eq!(
+            shown,
+            ["state not written: a restart would forget it, trying again", "state written again"]
+        );
     }
 
     /// Returns the seconds at which the machine is parked and has work again, when the wall clock

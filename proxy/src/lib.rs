@@ -357,6 +357,7 @@ impl Proxy {
                 stepped: false,
                 refused: None,
                 saved_at: None,
+                unwritten: false,
                 starved: control::Starved::default(),
             };
             tasks.spawn("control", control.run(link, tasks.token()));
