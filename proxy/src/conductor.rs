@@ -71,7 +71,10 @@ impl Conductor {
             let wait =
                 self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
             tokio::select! {
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => {
+                    // By then all that was counted is due.
+                    return self.log_more(clock::now() + EVERY);
+                }
                 () = self.shared.pools.changed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }

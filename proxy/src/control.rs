@@ -117,7 +117,7 @@ impl Control {
                     if self.receiver.number().is_some() {
                         self.record.changed();
                     }
-                    return self.finish_writing().await;
+                    return self.stop().await;
                 }
                 written = self.record.ended(), if self.record.is_writing() => {
                     if self.written(written) {
@@ -252,8 +252,12 @@ impl Control {
         std::mem::replace(&mut self.reported, acknowledged) != acknowledged
     }
 
-    /// Writes what is not written yet: once, as a disk that fails now fails again in a moment.
-    async fn finish_writing(mut self) {
+    /// Logs what was only counted, and writes what is not written yet: once, as a disk that fails
+    /// now fails again in a moment.
+    async fn stop(mut self) {
+        if self.starved.parked + self.starved.resumed > 0 {
+            self.starved.tell(clock::now());
+        }
         if self.record.is_writing() {
             let written = self.record.ended().await;
             self.written(written);
@@ -445,6 +449,20 @@ mod tests {
         let mut control = control(Some(saved), None);
         let (first, back) = parked(&mut control, |_| -3_600);
         assert_eq!((first, back), (Some(0), None));
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_is_logged_at_the_end() {
+        let mut control = control(None, None);
+        let timeline = timeline(&[(clock::wall(), Action::Drain)]);
+        let downlink = Downlink { timeline: Some(timeline), ..Downlink::default() };
+        let log = Log::new();
+        let logged = tracing::subscriber::set_default(log.clone());
+        control.apply(&downlink, clock::wall(), clock::now());
+        assert_eq!(log.shown(), [""; 0], "it is counted first");
+        control.stop().await;
+        drop(logged);
+        assert_eq!(log.shown(), ["starved machines changed"]);
     }
 
     /// 600 machines are parked one a second, rest, and come back as slowly.

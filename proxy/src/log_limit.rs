@@ -47,7 +47,7 @@ impl<K: Copy + PartialEq> LogLimit<K> {
     }
 
     /// Takes out the kinds that are to be logged again, with the number of events since the last
-    /// time.
+    /// time. [`EVERY`] from now, that is all of them: so a process that stops asks.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(K, u64)> {
         let is_due = |known: &Kind<K>| known.more > 0 && now >= known.logged_at + EVERY;
         let due = self.kinds.iter_mut().filter(|known| is_due(known));
@@ -169,5 +169,16 @@ pub(crate) mod tests {
         );
         let events = of('b').map(|line| line.2).sum::<u64>();
         assert_eq!(events, 300 * 1000 + (3600 - 300) / 120);
+    }
+
+    #[test]
+    fn at_the_end_everything_is_due() {
+        let (start, mut limit) = (origin(), LogLimit::default());
+        for kind in ['a', 'a', 'b', 'c', 'c', 'c'] {
+            limit.admits(kind, 1, start);
+        }
+        let stopped = start + Duration::from_secs(1);
+        assert_eq!(limit.due(stopped), []);
+        assert_eq!(limit.due(stopped + EVERY), [('a', 1), ('c', 2)]);
     }
 }
