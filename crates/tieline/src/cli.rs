@@ -220,7 +220,7 @@ pub struct SessionFilters {
     /// Only sessions that work for this target, as the configuration names it.
     #[arg(long)]
     pub target: Option<String>,
-    /// Only sessions of this listener: the name of a [[server]] in the configuration.
+    /// Only sessions of this listener: the name of a `[[server]]` in the configuration.
     #[arg(long, value_name = "SERVER")]
     pub listener: Option<String>,
 }
@@ -254,7 +254,7 @@ impl State {
 /// Which running process to talk to.
 #[derive(Debug, Args)]
 pub struct Server {
-    /// Address of the running process: the `listen` of its [admin] section.
+    /// Address of the running process: the `listen` of its `[admin]` section.
     #[arg(
         long,
         value_name = "URL",
@@ -265,7 +265,7 @@ pub struct Server {
         global = true
     )]
     pub url: String,
-    /// File with the token of the process, the `token_file` of its [admin] section. Changes need
+    /// File with the token of the process, the `token_file` of its `[admin]` section. Changes need
     /// it; from other machines, everything does.
     #[arg(
         long,

@@ -1,5 +1,5 @@
 //! `tieline lease`: commits, shows and cancels leases over the API of a running process. How they
-//! read is left to [`words`].
+//! read is left to `words`.
 
 mod add;
 mod refusal;
