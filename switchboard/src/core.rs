@@ -105,6 +105,10 @@ pub struct Core {
     began: Option<Instant>,
     /// When the last input came.
     at: Option<(Timestamp, Instant)>,
+    /// The time by which leases begin and end: that of the steady clock while the wall clock is
+    /// stepped. A wall clock that runs ahead makes receivers lower at once, which is safe; but
+    /// no tenant may draw earlier for it, and nothing is late by its word.
+    schedule: Timestamp,
     plan: Option<Plan>,
     /// What leases and feeds lack, as of the plan.
     shortages: Shortages,
@@ -158,6 +162,7 @@ impl Core {
             overdue: BTreeMap::new(),
             began: None,
             at: None,
+            schedule: wall,
             plan: None,
             shortages: Shortages::default(),
             planned_in: BTreeMap::new(),
@@ -198,6 +203,7 @@ impl Core {
             self.replan = true;
         }
         self.stepped = time.stepped;
+        self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         match input {
             Input::Tick => self.unseen = true,
             Input::Report(report) => {
@@ -305,8 +311,8 @@ impl Core {
             self.fleet = fleet;
             self.replan = true;
         }
-        self.see_who_is_back(now);
-        self.read_states(wall, now);
+        self.see_who_is_back(wall, now);
+        self.read_states(now);
         self.census = self.inventory.census(&self.policy, &self.fleet, &self.selection, wall, now);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
@@ -315,10 +321,11 @@ impl Core {
         }
     }
 
-    fn read_states(&mut self, wall: Timestamp, now: Instant) {
+    fn read_states(&mut self, now: Instant) {
+        let time = self.schedule;
         let state = |id: &MachineId| {
-            let chosen = self.selection.current(id, wall)?;
-            Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), wall, now)))
+            let chosen = self.selection.current(id, time)?;
+            Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), time, now)))
         };
         self.states = self.selection.off.keys().filter_map(state).collect();
     }
@@ -356,7 +363,7 @@ impl Core {
         self.number_what_is_planned(&plan, &changes.machines);
         self.plan = Some(plan);
         self.find_shortages(wall);
-        self.read_states(wall, now);
+        self.read_states(now);
     }
 
     /// Notes from which timeline on each lease's steps are as `plan` has them, where `machines` have
@@ -400,10 +407,10 @@ impl Core {
     }
 
     /// Forgets the machines that mine again, and those that no group claims any more.
-    fn see_who_is_back(&mut self, now: Instant) {
+    fn see_who_is_back(&mut self, wall: Timestamp, now: Instant) {
         let mut returning = std::mem::take(&mut self.selection.returning);
         returning.retain(|machine, returning| {
-            !self.inventory.is_back(&self.policy, machine, returning, now)
+            !self.inventory.is_back(&self.policy, machine, returning, wall, now)
         });
         self.selection.returning = returning;
     }

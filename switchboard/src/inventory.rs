@@ -200,6 +200,8 @@ impl Inventory {
         };
         let device = |report: MachineReport| {
             let since = old_machines.get(&report.machine).and_then(|old| old.asleep_since);
+            // Its clock may have been ahead then.
+            let since = since.filter(|since| report.read_at.is_none_or(|read| *since <= read));
             let asleep = report.state == DeviceState::Asleep;
             let device = Device {
                 asleep_since: if asleep { since.or(report.read_at) } else { None },
@@ -340,13 +342,18 @@ impl Inventory {
         })
     }
 
-    fn last_share(&self, machine: &MachineId) -> Option<Timestamp> {
-        self.sessions(machine).filter_map(|session| session.last_share_at).max()
+    /// When its last share came. A time from the future, which a stepped clock leaves behind, says
+    /// nothing.
+    fn last_share(&self, machine: &MachineId, wall: Timestamp) -> Option<Timestamp> {
+        let latest = later(wall, CLOCK_TOLERANCE);
+        let shares = self.sessions(machine).filter_map(|session| session.last_share_at);
+        shares.filter(|share| *share <= latest).max()
     }
 
     /// Whether shares come from a machine that says it sleeps.
     fn lies(&self, machine: &MachineId, device: &Device, wall: Timestamp) -> bool {
-        let (Some(share), Some(asleep)) = (self.last_share(machine), device.asleep_since) else {
+        let (Some(share), Some(asleep)) = (self.last_share(machine, wall), device.asleep_since)
+        else {
             return false;
         };
         device.report.state == DeviceState::Asleep
@@ -390,7 +397,7 @@ impl Inventory {
         let in_time = wall < later(later(chosen.at, allowed), policy.dispatch.settle);
         let waiting = if in_time { MachineState::Commanded } else { MachineState::Unknown };
         if chosen.means == Means::Starve {
-            let hashing = self.last_share(machine).is_some_and(|share| {
+            let hashing = self.last_share(machine, wall).is_some_and(|share| {
                 share > later(chosen.at, allowed) && later(share, QUIET) > wall
             });
             return if hashing { MachineState::Disobedient } else { MachineState::Starved };
@@ -401,10 +408,10 @@ impl Inventory {
             return MachineState::Disobedient;
         }
         let fresh = is_live(receiver, policy, now);
-        let newer = read_since_told(report, chosen);
+        let newer = read_since_told(report, chosen, wall);
         match report.state {
             DeviceState::Asleep if fresh && newer => {
-                let quiet = self.last_share(machine).is_none_or(|share| {
+                let quiet = self.last_share(machine, wall).is_none_or(|share| {
                     device.asleep_since.is_some_and(|asleep| share <= later(asleep, SHARE_GRACE))
                         || later(share, QUIET) <= wall
                 });
@@ -429,7 +436,8 @@ impl Inventory {
             let (device, receiver) = self.device(machine)?;
             let report = &device.report;
             let fresh = is_live(receiver, policy, now);
-            let asleep = report.state == DeviceState::Asleep && read_since_told(report, chosen);
+            let asleep =
+                report.state == DeviceState::Asleep && read_since_told(report, chosen, wall);
             (fresh && asleep && chosen.means == Means::Device).then(|| machine.clone())
         };
         held.off.keys().filter_map(confirmed).collect()
@@ -614,6 +622,7 @@ impl Inventory {
         policy: &Policy,
         machine: &MachineId,
         returning: &Returning,
+        wall: Timestamp,
         now: Instant,
     ) -> bool {
         let Some(group) = self.group(policy, machine) else { return true };
@@ -622,7 +631,7 @@ impl Inventory {
         let Some(report) = device.filter(|_| returning.means == Means::Device) else {
             return working;
         };
-        let told = report.slept_at.map_or(returning.since, |slept| {
+        let told = slept_at(report, wall).map_or(returning.since, |slept| {
             let allowed = shed_time(&policy.groups[group]) + policy.dispatch.settle;
             returning.since.max(later(slept, allowed))
         });
@@ -635,7 +644,7 @@ impl Inventory {
                 report.read_at.is_some_and(|read| read >= told) && (working || !proxied)
             }
             DeviceState::Unknown => {
-                working && self.last_share(machine).is_some_and(|share| share >= told)
+                working && self.last_share(machine, wall).is_some_and(|share| share >= told)
             }
         }
     }
@@ -643,9 +652,15 @@ impl Inventory {
 
 /// Whether the device was read after it was last told to sleep: by its agent, or, if the agent does
 /// not know when, by the plan.
-fn read_since_told(report: &MachineReport, chosen: &Chosen) -> bool {
-    let told = report.slept_at.unwrap_or(chosen.at);
+fn read_since_told(report: &MachineReport, chosen: &Chosen, wall: Timestamp) -> bool {
+    let told = slept_at(report, wall).unwrap_or(chosen.at);
     report.read_at.is_some_and(|read| read >= told)
+}
+
+/// When the device was last told to sleep, unless its agent's clock was ahead then: no reading would
+/// count before that time comes.
+fn slept_at(report: &MachineReport, wall: Timestamp) -> Option<Timestamp> {
+    report.slept_at.filter(|slept| *slept <= later(wall, CLOCK_TOLERANCE))
 }
 
 /// Whether the receiver's last report still counts.

@@ -314,7 +314,7 @@ impl Core {
         if let Some(error) = self.outbox.failure() {
             return Some(Answer::Refused(Refused::from(error)));
         }
-        let event = Event::LeaseCancelled { lease: id.clone(), cancelled_at: wall, phase };
+        let event = Event::LeaseCancelled { lease: id.clone(), cancelled_at: self.schedule, phase };
         self.outbox.push(Entry { at: wall, event }, Some(number));
         None
     }

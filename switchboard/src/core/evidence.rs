@@ -32,13 +32,13 @@ impl Core {
         if self.commitments.is_empty() {
             return;
         }
-        let machines = self.machines_by_lease(wall);
+        let machines = self.machines_by_lease();
         let terms = self.terms();
         let mut notes = Vec::new();
         for lease in self.leases.clone() {
             let evidence = self.evidence(&lease, machines.get(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
-            for happening in commitment.advance(&lease, &evidence, &terms, wall, now) {
+            for happening in commitment.advance(&lease, &evidence, &terms, self.schedule, now) {
                 let (lease, figures) = (lease.id.clone(), evidence.figures.clone());
                 notes.push(match happening {
                     Happening::Moved { from, to, why } => {
@@ -57,7 +57,7 @@ impl Core {
             }
         }
         for event in notes {
-            self.note(event, wall);
+            self.note(event, self.schedule);
         }
     }
 
@@ -72,12 +72,13 @@ impl Core {
         }
     }
 
-    pub(super) fn machines_by_lease(&self, wall: Timestamp) -> BTreeMap<LeaseId, Machines> {
+    pub(super) fn machines_by_lease(&self) -> BTreeMap<LeaseId, Machines> {
+        let time = self.schedule;
         let mut by_lease: BTreeMap<LeaseId, Machines> = BTreeMap::new();
         for (machine, chosen) in self.selection.iter() {
             let Some(lease) = &chosen.lease else { continue };
-            let over = chosen.until.is_some_and(|until| until <= wall);
-            if over && self.selection.current(machine, wall).is_some() {
+            let over = chosen.until.is_some_and(|until| until <= time);
+            if over && self.selection.current(machine, time).is_some() {
                 continue;
             }
             let sum = match by_lease.get_mut(lease) {
@@ -91,9 +92,9 @@ impl Core {
             }
             sum.off += 1;
             // One that is off for another lease until then shows now whether it is down.
-            if !(chosen.passed_on && chosen.at > wall) {
+            if !(chosen.passed_on && chosen.at > time) {
                 sum.first = Some(sum.first.map_or(chosen.at, |first| first.min(chosen.at)));
-                if chosen.at > wall {
+                if chosen.at > time {
                     sum.under_way += 1;
                     continue;
                 }
@@ -126,7 +127,7 @@ impl Core {
         let path = self.policy.path_up(&lease.feed);
         // Before it is due the proof is about the moment it is due: leases that are over by then
         // leave it their power, and those that begin by then need their own beside it.
-        let due_at = wall.max(lease.reserved_from());
+        let due_at = self.schedule.max(lease.reserved_from());
         let figure = |feed: &Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
             Figure {
@@ -150,12 +151,12 @@ impl Core {
             .first
             .unwrap_or_else(|| earlier(lease.reserved_from(), lead.unwrap_or_default()));
         Evidence {
-            at: wall,
+            at: self.schedule,
             in_plan_from: plan.and_then(|plan| plan.reaches_from(&self.policy, lease)),
             short: self.shortage_of(&lease.id).cloned(),
             held,
             due_at: first,
-            due: first <= wall,
+            due: first <= self.schedule,
             off: machines.off,
             under_way: machines.under_way,
             unconfirmed: machines.unconfirmed,

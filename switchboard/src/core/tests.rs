@@ -47,9 +47,12 @@ struct Machine {
     told: Option<i64>,
     /// When it was last told to sleep.
     slept: Option<i64>,
+    /// The same by the agent's clock.
+    slept_says: Option<i64>,
     /// Whether it draws power.
     draws: bool,
     asleep_says: bool,
+    /// By the proxy's clock.
     last_share: Option<i64>,
     woken: i64,
 }
@@ -93,6 +96,7 @@ impl World {
                     device: group.actuator.is_some(),
                     told: None,
                     slept: None,
+                    slept_says: None,
                     draws: true,
                     asleep_says: false,
                     last_share: None,
@@ -236,6 +240,9 @@ impl World {
             {
                 machine.told = sleeps.then_some(self.secs);
                 machine.slept = machine.told.or(machine.slept);
+                if sleeps {
+                    machine.slept_says = Some(self.secs + self.receivers_off);
+                }
                 if !sleeps {
                     machine.woken = self.secs;
                 }
@@ -264,7 +271,7 @@ impl World {
                 && !(machine.asleep_says && machine.manner == Manner::Idles)
                 && self.secs % 3 == 0
             {
-                machine.last_share = Some(self.secs);
+                machine.last_share = Some(self.secs + self.receivers_off);
             }
         }
         self.report();
@@ -301,6 +308,8 @@ impl World {
     }
 
     fn report(&mut self) {
+        // Whoever reports has the receivers' clock.
+        let stamp = at(self.secs + self.receivers_off);
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
             state: if self.devices_silent
@@ -314,8 +323,8 @@ impl World {
                 DeviceState::Awake
             },
             watts: None,
-            read_at: Some(at(self.secs)),
-            slept_at: machine.slept.map(at),
+            read_at: Some(stamp),
+            slept_at: machine.slept_says.map(at),
             failures: match machine.told {
                 Some(since) if machine.manner == Manner::Refuses => {
                     u32::try_from((self.secs - since) / 5).unwrap()
@@ -327,19 +336,19 @@ impl World {
         let meters = ["root", "a", "b"].map(|feed| MeterReport {
             meter: format!("m-{feed}").into(),
             watts: (!self.meters_silent).then(|| self.load(feed)),
-            taken_at: (!self.meters_silent).then(|| at(self.secs)),
+            taken_at: (!self.meters_silent).then_some(stamp),
             fault: None,
         });
         let mut meters = meters.to_vec();
         meters.push(MeterReport {
             meter: "tenant".into(),
             watts: Some(self.drawn(|lease| lease.meter.is_some())),
-            taken_at: Some(at(self.secs)),
+            taken_at: Some(stamp),
             fault: None,
         });
         let agent = AgentReport {
             receiver: "agent".into(),
-            at: at(self.secs),
+            at: stamp,
             number: self.agent.number(),
             machines: self.machines.iter().filter(|machine| machine.device).map(reading).collect(),
             meters,
@@ -360,7 +369,7 @@ impl World {
         let sessions = self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
         let proxy = ProxyReport {
             receiver: "proxy".into(),
-            at: at(self.secs),
+            at: stamp,
             number: self.proxy.number(),
             sessions,
         };

@@ -26,7 +26,7 @@ impl Core {
 
     /// What the machines of each lease add up to, for any number of views.
     pub(super) fn machines_now(&self) -> BTreeMap<LeaseId, Machines> {
-        self.at.map(|(wall, _)| self.machines_by_lease(wall)).unwrap_or_default()
+        self.machines_by_lease()
     }
 
     pub(super) fn lease_view_with(

@@ -58,7 +58,7 @@ impl Inventory {
             .any(|session| session.sessions > 0 && session.serving == Serving::Working);
         let asleep_since = self.device(machine).and_then(|(device, _)| device.asleep_since);
         works
-            || self.last_share(machine).is_some_and(|share| {
+            || self.last_share(machine, wall).is_some_and(|share| {
                 later(share, QUIET) > wall
                     && asleep_since.is_none_or(|asleep| share > later(asleep, SHARE_GRACE))
             })

@@ -91,3 +91,53 @@ fn f46_a_second_more_or_less_changes_nothing() {
         assert_eq!((world.phase("l"), off(&world)), (Phase::Closed, BTreeSet::new()));
     }
 }
+
+/// Nothing is on record that was not so: what a lease has reached goes by the guarded clock.
+#[test]
+fn f46_a_clock_that_runs_ahead_makes_no_lease_begin_end_or_break() {
+    for by in [60, 3_600] {
+        for stepped_at in [100, 848, 945] {
+            for back_at in [stepped_at + 60, 1_100] {
+                let case = format!("{by} s from {stepped_at} s to {back_at} s");
+                let mut world = leased();
+                world.run_to(stepped_at);
+                (world.wall_off, world.receivers_off) = (by, by);
+                while world.secs < back_at {
+                    world.step();
+                    let phase = world.phase("l");
+                    assert!(phase < Phase::Active || world.secs >= 1_000, "{case}: {phase:?}");
+                    assert!(phase < Phase::Releasing, "{case}: {phase:?}");
+                }
+                (world.wall_off, world.receivers_off) = (0, 0);
+                world.run_to(1_450);
+                assert_eq!(world.phase("l"), Phase::Active, "{case}");
+                world.run_to(2_000);
+                assert_eq!(world.phase("l"), Phase::Closed, "{case}: {:?}", off(&world));
+                let standing = &world.core.state.leases["l"];
+                assert_eq!(standing.breaches, [], "{case}");
+                assert!(standing.proven_at.is_some_and(|proven| proven <= at(1_000)), "{case}");
+                for entry in &world.ledger {
+                    let Event::CommitmentMoved { to: Phase::Proven, figures, .. } = &entry.event
+                    else {
+                        continue;
+                    };
+                    assert!(figures[0].needed >= Watts(20_000), "{case}: proven for nothing");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lease_cancelled_by_a_clock_that_runs_ahead_is_over_when_the_clock_is_right() {
+    let mut world = leased();
+    world.run_to(1_100);
+    (world.wall_off, world.receivers_off) = (3_600, 3_600);
+    world.run_to(1_110);
+    let answer = world.ask(Command::Cancel { lease: "l".into(), force: true });
+    assert!(matches!(answer, Answer::Lease(_)), "{answer:?}");
+    world.run_to(1_120);
+    (world.wall_off, world.receivers_off) = (0, 0);
+    world.run_to(1_300);
+    assert_eq!((world.phase("l"), off(&world)), (Phase::Closed, BTreeSet::new()));
+}
