@@ -170,7 +170,8 @@ impl Commitment {
         breaches: Vec<Breach>,
         proven_at: Option<Timestamp>,
     ) -> Self {
-        let reported = !breaches.is_empty() && phase < Phase::Proven;
+        // What is missing then is taken for what was missing before, until meters show otherwise.
+        let reported = !breaches.is_empty();
         Self { phase, unverified, unconfirmed, breaches, proven_at, reported, ..Self::default() }
     }
 
@@ -326,7 +327,8 @@ impl Commitment {
         now: Instant,
         happenings: &mut Vec<Happening>,
     ) {
-        if self.reported || self.phase >= Phase::Releasing || wall < lease.reserved_from() {
+        let early = evidence.young || wall < lease.reserved_from();
+        if self.reported || self.phase >= Phase::Releasing || early {
             return;
         }
         let found = match self.phase {

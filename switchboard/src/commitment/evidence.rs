@@ -94,6 +94,8 @@ pub struct Evidence {
     pub not_back: Named,
     /// The wall clock was stepped: nothing is over by its word.
     pub doubtful: bool,
+    /// The switchboard has just started: what receivers and meters have not said yet is not missing.
+    pub young: bool,
 }
 
 impl Evidence {

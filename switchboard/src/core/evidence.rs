@@ -165,6 +165,7 @@ impl Core {
             figures,
             not_back: machines.not_back,
             doubtful: self.stepped.is_some(),
+            young: self.is_young(now),
         }
     }
 

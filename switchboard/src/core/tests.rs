@@ -67,6 +67,8 @@ struct World {
     agent: Receiver,
     proxy: Receiver,
     meters_silent: bool,
+    /// What the meter of `a` shows too much.
+    meter_adds: Watts,
     devices_silent: bool,
     ledger_fails: bool,
     last_number: Option<Generation>,
@@ -115,6 +117,7 @@ impl World {
             agent: Receiver::default(),
             proxy: Receiver::default(),
             meters_silent: false,
+            meter_adds: Watts::ZERO,
             devices_silent: false,
             ledger_fails: false,
             last_number: None,
@@ -335,7 +338,8 @@ impl World {
         };
         let meters = ["root", "a", "b"].map(|feed| MeterReport {
             meter: format!("m-{feed}").into(),
-            watts: (!self.meters_silent).then(|| self.load(feed)),
+            watts: (!self.meters_silent)
+                .then(|| self.load(feed) + if feed == "a" { self.meter_adds } else { Watts::ZERO }),
             taken_at: (!self.meters_silent).then_some(stamp),
             fault: None,
         });

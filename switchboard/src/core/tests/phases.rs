@@ -272,3 +272,43 @@ fn what_is_over_is_not_cancelled_and_a_cancellation_may_be_repeated() {
         );
     }
 }
+
+#[test]
+fn a_restart_at_the_deadline_records_no_breach_of_a_lease_that_is_kept() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 1000, 1500);
+    // Every machine sleeps, and that has not held for long enough.
+    world.run_to(877);
+    assert_eq!((world.phase("l"), off(&world).len()), (Phase::Shedding, 5));
+    world.secs = 960;
+    world.restart();
+    // The first input of a life comes before any report.
+    world.input(Input::Tick);
+    world.run_to(1_100);
+    assert_eq!(world.phase("l"), Phase::Active);
+    assert_eq!(view(&world, "l").breaches, []);
+}
+
+#[test]
+fn a_restart_records_no_second_breach_of_one_shortage() {
+    let mut world = obedient();
+    world.commit_metered("l", "a", 20_000, 1000, 1500, Some("tenant"));
+    world.run_to(1_100);
+    assert_eq!(world.phase("l"), Phase::Active);
+    world.meter_adds = Watts(5_000);
+    world.run_to(1_200);
+    assert_eq!(view(&world, "l").breaches.len(), 1);
+    for _ in 0..3 {
+        world.restart();
+        world.input(Input::Tick);
+        world.run_to(world.secs + 50);
+    }
+    assert_eq!(view(&world, "l").breaches.len(), 1);
+    assert_eq!(world.core.tally().breaches, 0, "this life has counted none");
+    // It is over, and comes again: that is another one.
+    world.meter_adds = Watts::ZERO;
+    world.run_to(world.secs + 20);
+    world.meter_adds = Watts(5_000);
+    world.run_to(world.secs + 40);
+    assert_eq!(view(&world, "l").breaches.len(), 2);
+}
