@@ -147,14 +147,16 @@ pub struct Commitment {
     silent_since: Option<(Instant, Timestamp)>,
     /// Since when the plan cannot free enough.
     uncovered_since: Option<Instant>,
+    /// Since when nobody is there to carry it out.
+    deserted_since: Option<Instant>,
     /// Whether the present shortage is on record.
     reported: bool,
 }
 
 /// Breaches kept per lease; after that only the ledger has them.
 const BREACHES: usize = 100;
-/// A lease that was armed steps back when the plan has been short for this long: after a restart
-/// the miners need about so long to be seen again.
+/// A lease that was armed steps back when the plan has been short, or its receivers away, for this
+/// long: after a restart the miners need about so long to be seen again.
 const STEP_BACK_AFTER: Duration = Duration::from_mins(1);
 /// A lease whose machines do not come back is closed this long after its end, with their names on
 /// record.
@@ -226,6 +228,8 @@ impl Commitment {
         let silent = !evidence.unconfirmed.is_empty();
         self.silent_since = silent.then(|| self.silent_since.unwrap_or((now, wall)));
         self.uncovered_since = evidence.short.as_ref().map(|_| self.uncovered_since.unwrap_or(now));
+        self.deserted_since =
+            evidence.held.is_deserted().then(|| self.deserted_since.unwrap_or(now));
     }
 
     fn is_held_free(&self, terms: &Terms, now: Instant) -> bool {
@@ -249,7 +253,10 @@ impl Commitment {
         let decided = evidence.under_way == 0 || wall >= lease.reserved_from();
         let proven = self.is_held_free(terms, now) && decided;
         let beyond = evidence.in_plan_from.is_some();
-        let short = self.uncovered_since.is_some_and(|since| lasted(since, now) >= STEP_BACK_AFTER);
+        let for_long = |since: Option<Instant>| {
+            since.is_some_and(|since| lasted(since, now) >= STEP_BACK_AFTER)
+        };
+        let (short, deserted) = (for_long(self.uncovered_since), for_long(self.deserted_since));
         match self.phase {
             Phase::Closed => None,
             Phase::Releasing => released(lease, evidence, wall).map(|why| (Phase::Closed, why)),
@@ -272,6 +279,9 @@ impl Commitment {
             }
             Phase::Armed if beyond || (short && !evidence.due) => {
                 Some((Phase::Planned, reason::plan(evidence, terms)?))
+            }
+            Phase::Armed if deserted && !evidence.due => {
+                Some((Phase::Planned, reason::held(evidence)))
             }
             Phase::Armed if evidence.due => Some((Phase::Shedding, reason::due(evidence))),
             Phase::Shedding if proven => Some((Phase::Proven, evidence.words())),

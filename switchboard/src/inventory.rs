@@ -512,18 +512,26 @@ impl Inventory {
             .all(|meter| self.metered(policy, meter, wall, now).is_some())
     }
 
-    /// Whether every receiver that still counts holds `number` or a newer timeline, and there is a
-    /// proxy or agent to do what is planned: an agent where `devices` must be reached.
+    /// Whether every receiver that still counts holds `number` or a newer timeline up to `newest`,
+    /// and there is a proxy or agent to do what is planned: an agent where `devices` must be reached.
     #[must_use]
-    pub fn held(&self, policy: &Policy, number: Generation, devices: bool, now: Instant) -> Held {
+    pub fn held(
+        &self,
+        policy: &Policy,
+        (number, newest): (Generation, Generation),
+        devices: bool,
+        now: Instant,
+    ) -> Held {
         let live = self.receivers.values().filter(|receiver| is_live(receiver, policy, now));
-        let (mut any, mut agent, mut receivers) = (false, false, 0);
+        let (mut any, mut agent, mut receivers, mut refusing) = (false, false, 0, 0);
         for receiver in live {
             any = true;
             agent |= matches!(receiver.view, View::Agent { .. });
             receivers += u32::from(receiver.number.is_none_or(|have| have < number));
+            refusing += u32::from(receiver.number.is_some_and(|have| have > newest));
         }
         match (any, agent || !devices, receivers) {
+            _ if refusing > 0 => Held::Refused { receivers: refusing },
             (false, ..) => Held::NoReceiver,
             (_, false, _) => Held::NoAgent,
             (_, _, 0) => Held::Everywhere,

@@ -58,10 +58,20 @@ pub enum Held {
     Everywhere,
     /// This many live receivers have an older one than this.
     Behind { receivers: u32, number: Generation },
+    /// This many live receivers have one that is newer than any of this switchboard: they refuse
+    /// its timelines. Its ledger is an older copy, or another switchboard sends, too.
+    Refused { receivers: u32 },
     /// No proxy and no agent reports.
     NoReceiver,
     /// Devices must be reached, and no agent reports.
     NoAgent,
+}
+
+impl Held {
+    /// Whether nobody is there who would carry out the timeline.
+    pub(super) fn is_deserted(self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NoReceiver | Self::NoAgent)
+    }
 }
 
 /// What is known about a lease's power at one moment.

@@ -52,11 +52,20 @@ pub(super) fn due(evidence: &Evidence) -> String {
     format!("the first of {} is due to go", machines(evidence.off))
 }
 
-fn held(evidence: &Evidence) -> String {
+pub(super) fn held(evidence: &Evidence) -> String {
     match evidence.held {
         Held::Everywhere => "every receiver holds the steps that free its power".to_owned(),
         Held::Behind { receivers, number } => {
             format!("waiting for {} to hold timeline {number}", plural(receivers, "receiver"))
+        }
+        Held::Refused { receivers } => {
+            let verbs = if receivers == 1 { ["holds", "refuses"] } else { ["hold", "refuse"] };
+            format!(
+                "{} {} a timeline that this switchboard has not made, and {} its own",
+                plural(receivers, "receiver"),
+                verbs[0],
+                verbs[1],
+            )
         }
         Held::NoReceiver => "waiting for a proxy or an agent to report".to_owned(),
         Held::NoAgent => "waiting for an agent to report, which its machines need".to_owned(),

@@ -142,7 +142,7 @@ impl Core {
         let figures = metered.map(figure).collect();
         let devices = machines.off > 0 && !machines.starved;
         let held = self.planned_in.get(&lease.id).map_or(Held::Nowhere, |number| {
-            self.inventory.held(&self.policy, *number, devices, now)
+            self.inventory.held(&self.policy, (*number, self.number), devices, now)
         });
         let plan = self.plan.as_ref();
         // Where nothing has to go the proof itself is what is due.

@@ -312,3 +312,49 @@ fn a_restart_records_no_second_breach_of_one_shortage() {
     world.run_to(world.secs + 40);
     assert_eq!(view(&world, "l").breaches.len(), 2);
 }
+
+#[test]
+fn a_lease_of_a_ledger_that_was_set_back_is_not_armed() {
+    let mut world = obedient();
+    let old = world.ledger.clone();
+    for _ in 0..3 {
+        world.restart();
+        world.run_to(world.secs + 20);
+    }
+    // The receivers hold timelines of epochs that an older copy of the ledger does not know.
+    (world.ledger, world.last_number) = (old, None);
+    world.open();
+    world.run_to(world.secs + 20);
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(300);
+    let seen = view(&world, "l");
+    assert_eq!(seen.state, Phase::Planned, "nobody will do what its plan says");
+    assert_eq!(
+        seen.state_reason,
+        "2 receivers hold a timeline that this switchboard has not made, and refuse its own"
+    );
+}
+
+#[test]
+fn a_lease_whose_receivers_are_gone_is_armed_no_more() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 4000, 4500);
+    world.run_to(60);
+    assert_eq!(view(&world, "l").state, Phase::Armed);
+    let quiet = |world: &mut World, secs| {
+        while world.secs < secs {
+            world.secs += 1;
+            world.input(Input::Tick);
+        }
+    };
+    quiet(&mut world, 100);
+    assert_eq!(view(&world, "l").state, Phase::Armed, "a restart of a proxy takes its time");
+    quiet(&mut world, 200);
+    let seen = view(&world, "l");
+    assert_eq!(
+        (seen.state, seen.state_reason.as_str()),
+        (Phase::Planned, "waiting for a proxy or an agent to report")
+    );
+    world.run_to(203);
+    assert_eq!(view(&world, "l").state, Phase::Armed);
+}
