@@ -353,6 +353,11 @@ impl Core {
         }
         self.next_edge = plan.next_edge(wall);
         self.selection = plan.selection.clone();
+        // A turn that is given at once is over as soon as it is planned, and no later edge shows it.
+        self.replan = plan
+            .selection
+            .iter()
+            .any(|(_, chosen)| chosen.until.is_some_and(|until| until <= wall));
         if !changes.is_empty() {
             self.number.generation += 1;
             self.tally.directives += 1;

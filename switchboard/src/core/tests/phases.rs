@@ -358,3 +358,20 @@ fn a_lease_whose_receivers_are_gone_is_armed_no_more() {
     world.run_to(203);
     assert_eq!(view(&world, "l").state, Phase::Armed);
 }
+
+/// One machine is one step of the ramp: no later turn has the plan made anew.
+#[test]
+fn a_lease_whose_machines_come_back_in_one_step_closes_when_they_are_back() {
+    let mut world = obedient();
+    world.commit("l", "a", 9_500, 1000, 1500);
+    world.run_to(1_400);
+    assert_eq!(off(&world).len(), 1);
+    world.meters_silent = true;
+    world.run_to(1_900);
+    assert_eq!(world.phase("l"), Phase::Releasing);
+    world.meters_silent = false;
+    world.run_to(1_910);
+    assert_eq!(off(&world), Vec::<&str>::new());
+    assert_eq!(world.phase("l"), Phase::Closed);
+    assert!(world.core.selection.off.is_empty(), "{:?}", world.core.selection.off);
+}
