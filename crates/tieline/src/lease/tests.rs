@@ -182,6 +182,42 @@ fn a_lease_beyond_the_horizon() {
     lease.state_reason = "in the plan from 2026-11-30 12:00".into();
     let text = fits(words::show(&answer(lease), &shown(), 80));
     assert!(text.starts_with("lease nebula-9: planned (in the plan from 12:00)\n"), "{text}");
+    assert_eq!(text.matches("in the plan from").count(), 1, "{text}");
+}
+
+#[test]
+fn a_shortage_is_told_once_and_nothing_is_said_to_be_free() {
+    let mut lease = lease("nebula-7");
+    lease.in_plan_from = Some(at("11-30T18:00"));
+    lease.short = Some(short());
+    let words = short().words(&jiff::tz::TimeZone::UTC, shown().now);
+    lease.state_reason = format!("in the plan from 2026-11-30 12:00; {words}");
+    assert_eq!(
+        words::notes(&lease, &shown()),
+        [words::shortage(&short(), &shown()), "in the plan from 2026-11-30 12:00".to_owned()]
+    );
+    lease.in_plan_from = None;
+    lease.state_reason = words;
+    let plan = lease.lease_plan.as_mut().expect("it is planned");
+    (plan.machines_planned, plan.shed) = (0, Watts::ZERO);
+    let text = fits(words::show(&answer(lease.clone()), &shown(), 80));
+    assert_eq!(text.matches("short 8,700 kW").count(), 1, "{text}");
+    assert!(text.contains("no machine goes: none is known that could"), "{text}");
+    // With nothing to sleep there is no latest moment for it.
+    assert!(!text.contains("is free") && !text.contains("at the latest"), "{text}");
+    lease.short = None;
+    let text = fits(words::show(&answer(lease), &shown(), 80));
+    assert!(text.contains("no machine has to go: the power is free"), "{text}");
+}
+
+#[test]
+fn tenants_stand_below_where_the_table_has_no_room() {
+    let mut to_the_second = lease("nebula-7");
+    to_the_second.start = "2026-12-01T12:00:11Z".parse().expect("a time");
+    to_the_second.end = "2026-12-02T12:00:11Z".parse().expect("a time");
+    to_the_second.tenant = "Nebula Training and Inference".into();
+    let text = fits(words::list(&[to_the_second], &shown(), 80));
+    assert!(text.contains("\n    tenant Nebula Training and Inference\n"), "{text}");
 }
 
 #[test]

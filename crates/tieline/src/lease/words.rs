@@ -15,6 +15,15 @@ use crate::times::Shown;
 
 /// All leases as a table, each with what there is to say of it below.
 pub(super) fn list(leases: &[LeaseView], shown: &Shown, width: usize) -> String {
+    let mut rendered = table(leases, shown, false).render(width);
+    if !rendered.left_out.is_empty() {
+        rendered = table(leases, shown, true).render(width);
+    }
+    format!("{}\n{}\n", rendered.text, shown.heading())
+}
+
+/// The table, with tenants in a column or, where that has no room, below each lease.
+fn table(leases: &[LeaseView], shown: &Shown, tenants_below: bool) -> Table {
     let mut table = Table::new([
         Column::name("lease"),
         Column::text("state"),
@@ -25,6 +34,7 @@ pub(super) fn list(leases: &[LeaseView], shown: &Shown, width: usize) -> String 
         Column::name("tenant").optional(),
     ]);
     for lease in leases {
+        let tenant = if tenants_below { "" } else { lease.tenant.as_str() };
         table.row([
             lease.id.as_str(),
             lease.state.as_str(),
@@ -32,13 +42,16 @@ pub(super) fn list(leases: &[LeaseView], shown: &Shown, width: usize) -> String 
             lease.feed.as_str(),
             &shown.moment(lease.start),
             &shown.moment(lease.end),
-            &lease.tenant,
+            tenant,
         ]);
+        if tenants_below {
+            table.note(&format!("tenant {}", lease.tenant));
+        }
         for note in notes(lease, shown) {
             table.note(&note);
         }
     }
-    format!("{}\n{}\n", table.render(width).text, shown.heading())
+    table
 }
 
 /// What somebody has to know of a lease beside its figures, the worst first.
@@ -79,11 +92,15 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
         notes.push(format!("cancelled at {}", shown.moment(at)));
     }
     // What was said above is not said again.
-    let said = |part: &&str| !part.contains(" unconfirmed since ");
-    let reason: Vec<&str> = lease.state_reason.split("; ").filter(said).collect();
-    let short = |part: &&str| lease.short.is_some() && part.contains("short ");
-    let told = reason.first().is_none_or(|part| part.is_empty() || short(part));
-    if !told {
+    let told = |part: &str| {
+        part.contains(" unconfirmed since ") || lease.short.is_some() && part.starts_with("short ")
+    };
+    let reason: Vec<&str> = lease
+        .state_reason
+        .split("; ")
+        .filter(|part| !part.is_empty() && !told(part))
+        .collect();
+    if !reason.is_empty() {
         notes.push(shown.localized(&reason.join("; ")));
     }
     notes
@@ -100,7 +117,9 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
     let beyond = lease.in_plan_from.map(|at| format!(" (in the plan from {})", shown.moment(at)));
     let state = lease.state.as_str();
     let mut text = format!("lease {}: {state}{}\n", lease.id, beyond.unwrap_or_default());
-    for note in notes(lease, shown) {
+    let in_heading =
+        |note: &String| lease.in_plan_from.is_some() && note.starts_with("in the plan from ");
+    for note in notes(lease, shown).into_iter().filter(|note| !in_heading(note)) {
         text.push_str(&wrapped(&printable(&note), width, 2));
     }
     let mut fact = |name: &str, words: String| {
@@ -128,15 +147,19 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
         fact("meter", meter.to_string());
     }
     fact("committed", shown.moment(lease.committed_at));
-    fact("proven", lease.proven_at.map_or_else(|| "not yet".to_owned(), |at| shown.moment(at)));
+    let unproven = if lease.state >= Phase::Releasing { "never" } else { "not yet" };
+    fact("proven", lease.proven_at.map_or_else(|| unproven.to_owned(), |at| shown.moment(at)));
     if let Some(at) = lease.closed_at {
         fact("closed", shown.moment(at));
     }
     match &lease.lease_plan {
-        Some(plan) if plan.machines_planned == 0 && lease.in_plan_from.is_none() => {
-            fact("plan", "no machine has to go: the power is free".to_owned());
+        Some(plan) if plan.machines_planned == 0 => {
+            if lease.short.is_some() {
+                fact("plan", "no machine goes: none is known that could".to_owned());
+            } else if lease.in_plan_from.is_none() {
+                fact("plan", "no machine has to go: the power is free".to_owned());
+            }
         }
-        Some(plan) if plan.machines_planned == 0 => {}
         Some(plan) => {
             let starved = match plan.machines_starved {
                 0 => String::new(),
@@ -153,8 +176,10 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
         }
         None => {}
     }
+    let nothing_goes = lease.lease_plan.as_ref().is_some_and(|plan| plan.machines_planned == 0);
     if let Some(latest) = lease.latest_safe_start
         && lease.state < Phase::Shedding
+        && !nothing_goes
     {
         fact("sleep from", format!("{} at the latest", shown.moment(latest)));
     }
@@ -213,7 +238,10 @@ pub(super) fn admission(
     width: usize,
 ) -> String {
     let mut text = wrapped(
-        &format!("it fits: {} at {feed}; nothing was committed", kilowatts(answer.gross)),
+        &format!(
+            "it fits what the policy declares: {} at {feed}; nothing was committed",
+            kilowatts(answer.gross)
+        ),
         width,
         0,
     );
