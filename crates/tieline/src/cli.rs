@@ -295,11 +295,13 @@ pub enum LeaseCommand {
         all: bool,
     },
     /// Show one lease: its power, plan, machines and breaches.
+    #[command(override_usage = "tieline lease show <ID> [OPTIONS]")]
     Show {
         /// Name of the lease.
         id: String,
     },
     /// Cancel a lease, so that its machines mine again.
+    #[command(override_usage = "tieline lease cancel <ID> [OPTIONS]")]
     Cancel {
         /// Name of the lease.
         id: String,
@@ -318,7 +320,7 @@ pub struct LeaseAdd {
     #[arg(long)]
     pub feed: String,
     /// Critical IT load in kW.
-    #[arg(long, value_name = "KW", allow_negative_numbers = true)]
+    #[arg(long, value_name = "KW", allow_negative_numbers = true, value_parser = parse_kw)]
     pub it_kw: f64,
     /// Power usage effectiveness: the feed carries the IT load times this.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
@@ -481,6 +483,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     crate::times::duration(text)
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| "not a length of time: write 90s, 5m or 1h30m".to_owned())
+}
+
+/// Reads kilowatts; whether they make sense is for the process to say.
+fn parse_kw(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "must be a number of kW, such as 8000 for 8 MW".to_owned())
 }
 
 #[cfg(test)]

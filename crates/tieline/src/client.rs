@@ -11,6 +11,7 @@ use ureq::http::Uri;
 
 use crate::cli::Server;
 use crate::failure::Failure;
+use crate::output::{LEAST_WIDTH, wrapped};
 
 #[derive(Debug)]
 pub struct Client {
@@ -133,10 +134,13 @@ impl Client {
     }
 
     fn no_switchboard(&self) -> Failure {
-        Failure::runtime(format!(
-            "the process at {} has no switchboard, so it has no leases and no plan.\n\
-             They need a [switchboard] section in its configuration.",
+        let what = format!(
+            "the process at {} has no switchboard, so it has no leases and no plan.",
             self.url
+        );
+        Failure::runtime(format!(
+            "{}They need a [switchboard] section in its configuration.",
+            wrapped(&what, LEAST_WIDTH, 0)
         ))
     }
 
@@ -152,7 +156,7 @@ impl Client {
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
         url: String,
     ) -> Result<Answer, Failure> {
-        let mut response = response.map_err(|error| self.unreachable(&url, &error))?;
+        let mut response = response.map_err(|error| self.unreachable(&error))?;
         let status = response.status().as_u16();
         let text = response
             .body_mut()
@@ -161,18 +165,39 @@ impl Client {
         Ok(Answer { url, status, text })
     }
 
-    fn unreachable(&self, url: &str, error: &ureq::Error) -> Failure {
-        let refused = matches!(error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
-        Failure::runtime(if refused {
-            format!(
-                "cannot reach {}: nothing listens there.\n\
-                 Start it with `tieline run -c FILE`, or name the address of its [admin] section by\n\
-                 --url or TIELINE_URL.",
-                self.url
-            )
-        } else {
-            format!("cannot reach {url}: {error}")
-        })
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let why = why_unreachable(error);
+        let what = format!("cannot reach {}: {why}.", self.url);
+        Failure::runtime(format!(
+            "{}Start the process with `tieline run -c FILE`, or name the address of its\n\
+             [admin] section by --url or TIELINE_URL.",
+            wrapped(&what, LEAST_WIDTH, 0)
+        ))
+    }
+}
+
+/// Why there is no answer at all.
+fn why_unreachable(error: &ureq::Error) -> String {
+    use std::io::ErrorKind;
+    match error {
+        ureq::Error::HostNotFound => "this host name is not known".to_owned(),
+        ureq::Error::Timeout(_) => "no answer came in time".to_owned(),
+        ureq::Error::Protocol(_) => "what listens there does not speak HTTP".to_owned(),
+        ureq::Error::Io(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+            ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
+                "what listens there closed the connection without an answer in HTTP".to_owned()
+            }
+            // The resolver's errors have no kind of their own.
+            _ if error.to_string().starts_with("failed to lookup address") => {
+                "this host name is not known".to_owned()
+            }
+            _ if error.to_string() == "Peer disconnected" => {
+                "what listens there closed the connection without an answer in HTTP".to_owned()
+            }
+            _ => error.to_string(),
+        },
+        other => other.to_string(),
     }
 }
 
@@ -242,13 +267,15 @@ fn base_url(text: &str) -> Result<String, Failure> {
     let authority = parsed.authority().map_or("", |authority| authority.as_str());
     let host = parsed.host().unwrap_or_default();
     let port_is_wrong = authority != host && parsed.port_u16().is_none();
-    if host.is_empty() || port_is_wrong || parsed.query().is_some() {
+    // The paths are ours: below another one the process would seem to have no switchboard.
+    let path_is_wrong = !matches!(parsed.path(), "" | "/") || parsed.query().is_some();
+    if host.is_empty() || port_is_wrong || path_is_wrong {
         return Err(wrong(URL_FORM));
     }
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-const URL_FORM: &str = "must be http://host:port, or host:port";
+const URL_FORM: &str = "must be http://host:port or host:port, without a path";
 
 fn read_token(path: &Path) -> Result<Token, Failure> {
     let wrong = |why: String| Failure::Usage(format!("--token-file {}: {why}", path.display()));
@@ -296,13 +323,44 @@ mod tests {
         ] {
             assert_eq!(base_url(text).expect(text), url);
         }
-        for text in
-            ["", "https://site-a:8080", "ftp://site-a", "http://", "http://a b", ":8080", "a:b"]
-        {
+        for text in [
+            "",
+            "https://site-a:8080",
+            "ftp://site-a",
+            "http://",
+            "http://a b",
+            ":8080",
+            "a:b",
+            "http://site-a:8080/v1",
+            "site-a:8080/?q",
+        ] {
             let why = base_url(text).expect_err(text);
             assert!(matches!(why, Failure::Usage(_)), "{why:?}");
             assert!(why.to_string().contains("http://host:port"), "{why}");
         }
+    }
+
+    #[test]
+    fn it_is_said_in_words_why_there_is_no_answer() {
+        use std::io::Read as _;
+        let server = |url: &str| Server { url: url.to_owned(), token_file: None, json: false };
+        let said = |url: &str| {
+            let client = Client::new(&server(url)).expect("a URL");
+            client.get("/v1/status").expect_err("no answer").to_string()
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let silent = listener.local_addr().expect("its address").to_string();
+        let closing = std::thread::spawn(move || {
+            let (mut miner, _) = listener.accept().expect("a connection");
+            let _ = miner.read(&mut [0; 4096]);
+        });
+        let text = said(&silent);
+        closing.join().expect("it closed");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("closed the connection without an answer in HTTP. "), "{text}");
+        // Its port is free again.
+        assert!(said(&silent).contains("nothing listens there.\n"));
+        assert!(text.lines().all(|line| line.len() <= LEAST_WIDTH), "{text}");
     }
 
     #[test]

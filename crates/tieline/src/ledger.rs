@@ -16,6 +16,10 @@ use crate::output::print;
 /// as it was written.
 pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let known = head.map(parse_head).transpose()?;
+    if !path.is_file() {
+        let what = if path.exists() { "is not a regular file" } else { "does not exist" };
+        return Err(Failure::runtime(format!("{}: {what}", path.display())));
+    }
     match verify(path, known) {
         Ok(head) => {
             let hash = const_hex::encode(head.hash);
@@ -54,6 +58,16 @@ fn parse_head(text: &str) -> Result<Head, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_told_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let nothing = folder.path().join("ledger.db");
+        let said = |path: &Path| verify_file(path, None, false).expect_err("no ledger").to_string();
+        assert_eq!(said(&nothing), format!("{}: does not exist", nothing.display()));
+        let name = folder.path().display();
+        assert_eq!(said(folder.path()), format!("{name}: is not a regular file"));
+    }
 
     #[test]
     fn heads_are_read_as_they_are_printed() {

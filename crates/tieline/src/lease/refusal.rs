@@ -25,14 +25,25 @@ pub(super) fn full(client: &Client, answer: &Answer, shown: &Shown, width: usize
 pub(super) fn brief(client: &Client, answer: &Answer) -> Failure {
     let error = answer.error();
     match (&error.field, answer.status) {
-        // The flags are named after the fields.
-        (Some(field), 400) => Failure::Usage(format!("--{}: {}", field.replace('_', "-"), {
+        (Some(field), 400) => {
             let words = words_of(&error);
-            let rest = words.strip_prefix(&format!("{field}: ")).unwrap_or(&words);
-            rest.to_owned()
-        })),
+            let first = (field.as_str(), words.strip_prefix(&format!("{field}: ")));
+            Failure::Usage(match error.mistakes.as_slice() {
+                [] => flag(first.0, first.1.unwrap_or(&words)),
+                all => all
+                    .iter()
+                    .map(|mistake| flag(&mistake.field, &mistake.message))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            })
+        }
         _ => client.failure_of(answer),
     }
+}
+
+/// What is wrong with a flag; flags are named after the fields.
+fn flag(field: &str, what: &str) -> String {
+    format!("--{}: {what}", field.replace('_', "-"))
 }
 
 /// The words for a refusal with figures; `None` for other errors.
