@@ -32,7 +32,10 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
         complain(&failure::shown(&checked.warnings));
     }
     // Mistakes are a failure also when nobody reads what is printed.
-    if checked.mistakes.is_empty() { printed } else { Err(checked.mistakes.into()) }
+    if checked.mistakes.is_empty() {
+        return printed;
+    }
+    Err(Failure::of_files(&checked.mistakes, path))
 }
 
 /// What was read, and what is wrong with it.

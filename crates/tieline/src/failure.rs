@@ -1,5 +1,7 @@
 //! Why a command failed, and the exit code that says so.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use daemon::settings::Mistakes;
@@ -64,6 +66,21 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// Mistakes of the files that begin with the configuration `path`. To somebody who has none yet
+    /// it is said how to make one.
+    #[must_use]
+    pub fn of_files(mistakes: &Mistakes, path: &Path) -> Self {
+        let mut text = shown(mistakes);
+        if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            text.push_str(
+                "\n--config names another configuration; `tieline init` writes a first one",
+            );
+        }
+        Self::Configuration(text)
+    }
+}
+
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
         Self::Configuration(shown(&mistakes))
@@ -83,6 +100,21 @@ pub fn shown(mistakes: &Mistakes) -> String {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn who_has_no_configuration_is_told_how_to_make_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tieline.toml");
+        let said = || {
+            let files = crate::files::Files::read(&path);
+            let Err(mistakes) = files.sound() else { panic!("there is none, or a wrong one") };
+            Failure::of_files(&mistakes, &path).to_string()
+        };
+        let told = said();
+        assert!(told.contains("does not exist\n") && told.contains("`tieline init`"), "{told}");
+        std::fs::write(&path, "").expect("written");
+        assert!(!said().contains("tieline init"));
+    }
 
     #[test]
     fn a_cause_is_said_once() {

@@ -26,10 +26,11 @@ pub fn init(options: &Init) -> Result<(), Failure> {
     texts.check(&options.dir)?;
     let [config, policy] = write(&options.dir, &texts)?;
     let port = options.listen.port();
+    let argument = for_a_shell(&config);
     let (config, policy) = (config.display(), policy.display());
     print(&format!(
         "wrote {config}\nwrote {policy}\n\n\
-         next:\n  tieline check -c {config}\n  tieline run -c {config}\n\n\
+         next:\n  tieline check -c {argument}\n  tieline run -c {argument}\n\n\
          Miners connect to stratum+tcp://<this machine>:{port}. The figures of the site in\n\
          {policy} are invented: it says what to replace."
     ))
@@ -104,6 +105,9 @@ fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
             anyhow::bail!("{} exists; nothing was written", path.display());
         }
     }
+    if dir.exists() && !dir.is_dir() {
+        anyhow::bail!("{} is not a folder; nothing was written", dir.display());
+    }
     std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
     let config = prepare(dir, &texts.config)?;
     let policy = prepare(dir, &texts.policy)?;
@@ -116,6 +120,13 @@ fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
         return Err(failure);
     }
     Ok(paths)
+}
+
+/// The path as a shell takes it for one argument.
+fn for_a_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%:,=".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The path as people write it: without a leading `./`.

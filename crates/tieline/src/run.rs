@@ -29,7 +29,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
 pub fn run(path: &Path) -> Result<(), Failure> {
-    let Sound { settings, policy, warnings } = Files::read(path).sound()?;
+    let Sound { settings, policy, warnings } =
+        Files::read(path).sound().map_err(|mistakes| Failure::of_files(&mistakes, path))?;
     let configuration = Configuration::read(path)?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
         .context("failed to start logging")?;

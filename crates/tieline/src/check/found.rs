@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use switchboard::facility::{Group, MeterSource, Policy};
 use switchboard::policy::{Declared, declared};
 
+use crate::output::{LEAST_WIDTH, wrapped};
 use crate::settings::Settings;
 
 /// The lines of a configuration.
@@ -178,8 +179,20 @@ fn table(rows: Vec<[String; 3]>) -> Vec<String> {
         texts.map(|row| row[column].chars().count()).max().unwrap_or(0).min(NAME_MAX)
     };
     let [kind, name] = [0, 1].map(wide);
+    // Below the third column, so that what goes on is not taken for a row.
+    let indent = kind + name + 2 * GAP;
+    let rest = |text: &str| -> Vec<String> {
+        let room = (LEAST_WIDTH - MARGIN).saturating_sub(indent).max(REST_MIN);
+        wrapped(text, room, 0).lines().map(str::to_owned).collect()
+    };
     rows.iter()
-        .map(|[a, b, c]| format!("{a:kind$}  {b:name$}  {c}").trim_end().to_owned())
+        .flat_map(|[a, b, c]| {
+            let first = format!("{a:kind$}  {b:name$}");
+            let mut lines = rest(c).into_iter();
+            let line = format!("{first}  {}", lines.next().unwrap_or_default());
+            let more = lines.map(|line| format!("{}{line}", " ".repeat(indent)));
+            std::iter::once(line.trim_end().to_owned()).chain(more).collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -215,6 +228,12 @@ fn thousands(number: u64) -> String {
 const ROWS_MAX: usize = 20;
 /// Names beyond this width do not push the third column further.
 const NAME_MAX: usize = 24;
+/// Between two columns.
+const GAP: usize = 2;
+/// What stands before each line.
+const MARGIN: usize = 2;
+/// The least width of the third column.
+const REST_MIN: usize = 30;
 
 #[cfg(test)]
 mod tests {

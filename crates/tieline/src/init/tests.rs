@@ -115,3 +115,25 @@ fn names_are_written_as_toml_reads_them() {
     assert_eq!(settings.proxy.targets[0].user, options.user);
     assert_eq!(policy.expect("a policy").site, options.site);
 }
+
+#[test]
+fn commands_to_copy_are_quoted_for_a_shell() {
+    for (path, argument) in [
+        ("site/tieline.toml", "site/tieline.toml"),
+        ("hall 3/tieline.toml", "'hall 3/tieline.toml'"),
+        ("it's/tieline.toml", r"'it'\''s/tieline.toml'"),
+        ("a$b/tieline.toml", "'a$b/tieline.toml'"),
+        ("hall-ü/tieline.toml", "hall-ü/tieline.toml"),
+    ] {
+        assert_eq!(for_a_shell(Path::new(path)), argument);
+    }
+}
+
+#[test]
+fn a_file_is_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let told = init(&options(&file)).expect_err("it is no folder").to_string();
+    assert_eq!(told, format!("{} is not a folder; nothing was written", file.display()));
+}
