@@ -61,6 +61,22 @@ pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     lines
 }
 
+/// Lines of text, wrapped; all but the first are indented.
+#[must_use]
+pub fn hanging(text: &str, width: usize) -> String {
+    let mut hanging = String::new();
+    for line in text.lines() {
+        let indented = wrapped(line, width, 2);
+        let first = hanging.is_empty();
+        hanging.push_str(if first {
+            indented.strip_prefix("  ").unwrap_or(&indented)
+        } else {
+            &indented
+        });
+    }
+    hanging
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::figures::{counted, grouped, kilowatts};
 use crate::lease::{self, shortage};
-use crate::output::{print, width, wrapped};
+use crate::output::{hanging, print, width, wrapped};
 use crate::table::{Column, Table, printable};
 use crate::times::Shown;
 
@@ -44,7 +44,7 @@ pub fn text(
 ) -> String {
     let mut text = String::new();
     for line in shortages(view, shown) {
-        text.push_str(&wrapped(&printable(&line), width, 0));
+        text.push_str(&hanging(&printable(&line), width));
     }
     let Some(plan) = &view.plan else {
         text.push_str("no plan yet: no proxy and no agent has reported since the start\n");
@@ -131,6 +131,8 @@ pub struct Line {
     pub machines: Vec<MachineId>,
     /// Why the first step happens, in the switchboard's words.
     pub reason: String,
+    /// How many steps these are.
+    pub steps: usize,
 }
 
 /// Steps further apart than this are told apart: no ramp waits longer between two of its steps.
@@ -154,6 +156,7 @@ pub fn folded(steps: &[&StepView], shown: &Shown) -> Vec<Line> {
         match follows {
             Some(line) => {
                 line.to = step.at;
+                line.steps += 1;
                 line.machines.extend(step.machine_names.iter().cloned());
             }
             None => lines.push(Line {
@@ -165,6 +168,7 @@ pub fn folded(steps: &[&StepView], shown: &Shown) -> Vec<Line> {
                 lease: step.lease.clone(),
                 machines: step.machine_names.clone(),
                 reason: step.reason.clone(),
+                steps: 1,
             }),
         }
     }
@@ -239,7 +243,12 @@ fn table(
             &why(line),
         ]);
         if machines {
-            table.note(&shown.localized(&line.reason));
+            let reason = shown.localized(&line.reason);
+            table.note(&match line.steps {
+                1 => reason,
+                // The figures in it are those of the first step.
+                steps => format!("{}, the first: {reason}", counted(steps as u64, "step")),
+            });
             table.note(&listed(&line.machines));
         }
     }

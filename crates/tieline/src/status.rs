@@ -13,7 +13,7 @@ use crate::client::{Answer, Client};
 use crate::failure::Failure;
 use crate::figures::{age, counted, grouped, hashrate, kilowatts, kw, short};
 use crate::lease::shortage;
-use crate::output::{print, width, wrapped};
+use crate::output::{hanging, print, width, wrapped};
 use crate::table::{Column, Table, printable};
 use crate::times::Shown;
 
@@ -77,7 +77,7 @@ pub fn control_plane(
     let mut table = Table::new([
         Column::name("feed"),
         Column::number("usable kW"),
-        Column::number("committed"),
+        Column::number("leased now"),
         Column::number("metered"),
         Column::number("headroom"),
     ]);
@@ -156,7 +156,7 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
         ));
     }
     if let Some(why) = &site.raises_withheld {
-        alarms.push(format!("power is not raised just now: {why}"));
+        alarms.push(format!("no machine is woken just now: {why}"));
     }
     let unassigned = &site.unassigned;
     if unassigned.count > 0 {
@@ -182,21 +182,6 @@ fn examples(names: &[MachineId], count: u32) -> String {
 /// Control characters escaped in each line; mistakes in a policy are told in several.
 fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
-}
-
-/// Lines of text, wrapped; all but the first are indented.
-fn hanging(text: &str, width: usize) -> String {
-    let mut hanging = String::new();
-    for line in text.lines() {
-        let indented = wrapped(line, width, 2);
-        let first = hanging.is_empty();
-        hanging.push_str(if first {
-            indented.strip_prefix("  ").unwrap_or(&indented)
-        } else {
-            &indented
-        });
-    }
-    hanging
 }
 
 fn groups(site: &StatusView) -> Table {
