@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::facility::{Group, Policy};
 use crate::lease::{Lease, earlier};
 use crate::tree::{Population, Tree};
+use crate::words::kilowatts;
 
 /// The arithmetic of one feed over one interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +117,7 @@ impl std::fmt::Display for Lead {
             "{:.0} s = ramp {:.0} (for {}) + shed p95 {:.0} + settle {:.0} + proof {:.0} + margin {:.0}",
             secs(self.total()),
             secs(self.ramp),
-            self.shed,
+            kilowatts(self.shed),
             secs(self.shed_p95),
             secs(self.settle),
             secs(self.prove_for),

@@ -9,6 +9,7 @@ mod outbox;
 mod shortages;
 mod view;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -126,7 +127,7 @@ pub struct Core {
     recorded: Selection,
     serial: u64,
     permitted: Option<(Generation, Instant)>,
-    withheld: Option<&'static str>,
+    withheld: Option<Cow<'static, str>>,
     /// Guards schedules against steps of the wall clock.
     guard: WallGuard,
     /// By how much the wall clock was stepped, while it has not come back.
@@ -464,7 +465,7 @@ impl Core {
         });
         let withheld = self.why_not_raise(wall, now);
         if withheld != self.withheld {
-            self.withheld = withheld;
+            self.withheld.clone_from(&withheld);
             if withheld.is_some() {
                 self.tally.permits_withheld += 1;
             }
@@ -489,33 +490,36 @@ impl Core {
     }
 
     /// Why no power may be raised just now.
-    fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<&'static str> {
+    fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<Cow<'static, str>> {
         if self.stepped.is_some() {
-            return Some("the wall clock was stepped: set it right, or restart to accept it");
+            return Some(
+                "the wall clock was stepped: set it right, or restart to accept it".into(),
+            );
         }
         if self.outbox.failure().is_some() {
-            return Some("the ledger has failed");
+            return Some("the ledger has failed".into());
         }
         if self.outbox.decision_waits() {
-            return Some("the plan is not in the ledger yet");
+            return Some("the plan is not in the ledger yet".into());
         }
         if self.states.values().any(|state| *state == MachineState::Commanded) {
-            return Some("machines are on their way down");
+            return Some("machines are on their way down".into());
         }
-        if !self.inventory.meters_fresh(&self.policy, wall, now) {
-            return Some("a feed's meter is silent");
+        if let Some(feed) = self.inventory.unmetered_feed(&self.policy, wall, now) {
+            return Some(format!("the meter of feed {feed} is silent").into());
         }
         if self.is_young(now) && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
-            return Some("machines that were to come back have not been read yet");
+            return Some("machines that were to come back have not been read yet".into());
         }
-        let short = |feed: &crate::facility::Feed| {
+        let short = |feed: &&crate::facility::Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
             headroom.is_some_and(|headroom| {
                 headroom.watts + self.unmetered(&feed.id, wall, now)
                     < self.reserved_at(&feed.id, wall, None)
             })
         };
-        self.policy.feeds.iter().any(short).then_some("a feed has less headroom than is committed")
+        let feed = self.policy.feeds.iter().find(|feed| short(feed))?;
+        Some(format!("feed {} has less headroom than is committed", feed.id).into())
     }
 
     /// Whether some receivers may not have had the time to report since the start.

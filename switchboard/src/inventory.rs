@@ -502,14 +502,17 @@ impl Inventory {
         Some(Headroom { watts: node.usable() - (metered - leased), metered, leased, taken_at })
     }
 
-    /// Whether every meter of a feed is fresh.
+    /// The first feed whose meter gives nothing fresh.
     #[must_use]
-    pub fn meters_fresh(&self, policy: &Policy, wall: Timestamp, now: Instant) -> bool {
-        policy
-            .feeds
-            .iter()
-            .filter_map(|feed| feed.meter.as_ref())
-            .all(|meter| self.metered(policy, meter, wall, now).is_some())
+    pub fn unmetered_feed<'p>(
+        &self,
+        policy: &'p Policy,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<&'p FeedId> {
+        let silent = |meter: &MeterId| self.metered(policy, meter, wall, now).is_none();
+        let feed = policy.feeds.iter().find(|feed| feed.meter.as_ref().is_some_and(silent))?;
+        Some(&feed.id)
     }
 
     /// Whether every receiver that still counts holds `number` or a newer timeline up to `newest`,

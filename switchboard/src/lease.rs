@@ -236,7 +236,15 @@ impl LeaseRequest {
         let Some(value) = &self.meter else { return Ok(None) };
         let meter = MeterId::from(text("meter", value)?);
         if !policy.meters.contains_key(&meter) {
-            return Err(bad("meter", format!("no meter {:?}", cut(meter.as_str()))));
+            let feeds: Vec<&MeterId> =
+                policy.feeds.iter().filter_map(|feed| feed.meter.as_ref()).collect();
+            let free = policy.meters.keys().filter(|meter| !feeds.contains(meter));
+            let free: Vec<&str> = free.map(MeterId::as_str).collect();
+            let there = match free.as_slice() {
+                [] => "the policy has none but those of feeds".to_owned(),
+                free => format!("there are: {}", free.join(", ")),
+            };
+            return Err(bad("meter", format!("no meter {:?}; {there}", cut(meter.as_str()))));
         }
         match policy.feeds.iter().find(|feed| feed.meter.as_ref() == Some(&meter)) {
             Some(feed) => {
@@ -433,7 +441,7 @@ mod tests {
             refused.to_string(),
             "tenant: missing; pue: must lie between 1.0 and 3.0, not 9; \
              start: 2026-12-31 00:00 is in the past; it is 2027-01-01 00:00 now; \
-             end: 2026-12-30 00:00 is not after the start, 2026-12-31 00:00; meter: no meter \"none\""
+             end: 2026-12-30 00:00 is not after the start, 2026-12-31 00:00; meter: no meter \"none\"; there are: tenant"
         );
     }
 }

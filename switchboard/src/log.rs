@@ -89,7 +89,7 @@ fn tell(event: &Event, core: &Core) {
             lease = %lease.id,
             tenant = lease.tenant,
             feed = %lease.feed,
-            gross = %lease.gross,
+            gross_kw = lease.gross.kw(),
             start = %lease.start,
             end = %lease.end,
             "lease committed"

@@ -107,7 +107,10 @@ impl Core {
 
     pub(super) fn short_leases(&self) -> Vec<ShortLease> {
         let leases = self.shortages.leases.iter();
-        leases.filter_map(|(id, short)| self.short_lease(id, short.clone())).collect()
+        let mut all: Vec<ShortLease> =
+            leases.filter_map(|(id, short)| self.short_lease(id, short.clone())).collect();
+        all.sort_by_key(|short| short.short.from);
+        all
     }
 
     /// What `lease` would lack beside those promised, and which of these would lack more than they

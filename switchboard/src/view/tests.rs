@@ -189,7 +189,7 @@ fn status() -> StatusView {
             hash: "5f".repeat(32),
             failure: Some("no room for the ledger: …".to_owned()),
         },
-        raises_withheld: Some("a feed's meter is silent".to_owned()),
+        raises_withheld: Some("the meter of feed xfmr-b is silent".to_owned()),
         receivers: vec![ReceiverView {
             receiver: "proxy".to_owned(),
             role: ReceiverRole::Proxy,

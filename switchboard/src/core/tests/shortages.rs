@@ -121,6 +121,17 @@ fn machines_that_vanish_make_a_lease_short_once_nobody_reports_them() {
 }
 
 #[test]
+fn the_lease_that_lacks_power_first_is_told_first() {
+    let mut world = without(1);
+    world.commit("a-later", "a", 48_000, 6000, 7000);
+    world.commit("z-sooner", "a", 48_000, 3000, 4000);
+    world.run_to(60);
+    let Answer::Status(status) = world.ask(Command::Status) else { panic!("no status") };
+    let short: Vec<&str> = status.short_leases.iter().map(|short| short.lease.as_str()).collect();
+    assert_eq!(short, ["z-sooner", "a-later"]);
+}
+
+#[test]
 fn the_log_hears_of_a_shortage_once_and_of_its_end() {
     let mut world = World::new(|_| Manner::Obeys);
     world.machines.retain(|machine| !["old.000", "old.001"].contains(&machine.id.as_str()));
