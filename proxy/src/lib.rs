@@ -319,8 +319,15 @@ impl Proxy {
         for (server, (listener, rules)) in config.servers.iter().zip(listeners) {
             let passthrough =
                 server.passthrough.and_then(|target| pools.targets.get(target).cloned());
-            let to = passthrough.as_ref().map(|pool| &pool.config.name);
-            info!(server = %server.name, listen = ?listener.local_addr().ok(), extranonce2_size, passthrough = ?to, "listening");
+            let listen = listener.local_addr().map(tracing::field::display).ok();
+            let passthrough_to = passthrough.as_ref().map(|pool| pool.config.name.as_str());
+            info!(
+                server = %server.name,
+                listen,
+                extranonce2_size,
+                passthrough = passthrough_to,
+                "listening"
+            );
             let name = format!("listener {}", server.name);
             let service = Service { rules, passthrough };
             tasks.spawn(name, downstream::listen(listener, service, downstream.clone()));

@@ -221,7 +221,8 @@ fn changed(before: &str, now: &str) -> Vec<String> {
 /// One line for each warning that `tieline check` would show.
 pub(crate) fn log_warnings(warnings: &Mistakes) {
     for line in warnings.to_string().lines() {
-        warn!("{line}");
+        // The line's level says already what it is.
+        warn!("{}", line.replacen(": warning: ", ": ", 1));
     }
 }
 

@@ -95,11 +95,8 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     let told = |part: &str| {
         part.contains(" unconfirmed since ") || lease.short.is_some() && part.starts_with("short ")
     };
-    let reason: Vec<&str> = lease
-        .state_reason
-        .split("; ")
-        .filter(|part| !part.is_empty() && !told(part))
-        .collect();
+    let reason: Vec<&str> =
+        lease.state_reason.split("; ").filter(|part| !part.is_empty() && !told(part)).collect();
     if !reason.is_empty() {
         notes.push(shown.localized(&reason.join("; ")));
     }
