@@ -321,6 +321,14 @@ pub(crate) mod tests {
         SessionHandle::new(number, "10.0.0.1:5000".parse().expect("an address"), at, 7, 0)
     }
 
+    /// The filter `?state=` and metrics know a state by its name, answers by what serde makes of it.
+    #[test]
+    fn a_state_has_one_name() {
+        for state in SessionState::ALL {
+            assert_eq!(serde_json::to_value(state).expect("plain data"), state.name());
+        }
+    }
+
     #[test]
     fn only_sessions_with_something_due_are_told_of_the_time() {
         let sessions = Arc::new(Sessions::default());
