@@ -62,6 +62,9 @@ pub(super) struct Machine {
     /// When it was last read or commanded.
     touched: Option<Instant>,
     slept: Option<Instant>,
+    /// When it was last told to wake, while it may still be on its way: until then it says that it
+    /// sleeps, whatever it was told since.
+    woken: Option<Instant>,
     slept_at: Option<Timestamp>,
     /// Until when the last command may still take effect.
     follow_by: Option<Instant>,
@@ -101,6 +104,7 @@ impl Machine {
             read_first: true,
             touched: None,
             slept: None,
+            woken: None,
             slept_at: mark.and_then(|mark| mark.slept_at),
             follow_by: None,
             retry_at: None,
@@ -144,11 +148,13 @@ impl Machine {
         self.command_fault = None;
         self.woke_by_itself = false;
         self.noted = Noted::default();
-        // It is commanded at once, with two exceptions: a machine that already sleeps is verified
-        // instead, and one that was never read is read before an ordinary drain, so that we know
+        // It is commanded at once, with two exceptions: a machine that already sleeps, and is not
+        // about to wake, is verified instead; and one that was never read is read before an ordinary drain, so that we know
         // whether somebody else had put it to sleep. A curtailment does not wait for that.
         let never_read = self.touched.is_none() && standing.action == Action::Drain;
-        self.read_first = want == Want::Asleep && (never_read || self.says(DeviceState::Asleep));
+        let sleeps = self.says(DeviceState::Asleep) && self.woken.is_none();
+        self.read_first = want == Want::Asleep && (never_read || sleeps);
+        self.fresh &= self.woken.is_none();
     }
 
     /// Whether the last reading has this state and is newer than the last command.
@@ -174,6 +180,9 @@ impl Machine {
             _ if self.read_first => return (Kind::Read, now),
             // An awake machine is watched until its last sleep command can no longer take effect.
             Want::Awake if self.does_as_wanted() => return read_after(timing.read_in_doubt),
+            Want::Asleep if self.does_as_wanted() && self.woken.is_some() => {
+                return read_after(timing.read_in_doubt);
+            }
             Want::Asleep if self.does_as_wanted() => return read_after(timing.read_at_rest),
             Want::Awake => Kind::Wake,
             Want::Asleep => Kind::Sleep,
@@ -193,7 +202,10 @@ impl Machine {
         self.busy = Some(kind);
         match kind {
             Kind::Read => {}
-            Kind::Wake => self.fresh = false,
+            Kind::Wake => {
+                self.fresh = false;
+                self.woken = Some(now);
+            }
             Kind::Sleep => {
                 self.fresh = false;
                 self.slept = Some(now);
@@ -240,6 +252,7 @@ impl Machine {
         now: Instant,
     ) -> bool {
         let slept_before = self.want == Want::Asleep && self.says(DeviceState::Asleep);
+        let was_waking = self.woken.is_some();
         self.busy = None;
         self.touched = Some(now);
         self.read_first = false;
@@ -258,8 +271,11 @@ impl Machine {
                 self.read_fault = Some(format!("{}: {error}", Kind::Read));
             }
         }
+        let has_woken = self.state == DeviceState::Awake;
+        self.woken =
+            self.woken.filter(|woken| !has_woken && now < *woken + timing.follow(Kind::Wake));
         self.note_who_put_it_to_sleep(timing, now);
-        if slept_before && self.state == DeviceState::Awake {
+        if slept_before && self.state == DeviceState::Awake && !was_waking {
             self.failures = self.failures.saturating_add(1);
             self.woke_by_itself = true;
             self.command_fault = Some("woke by itself".into());
@@ -328,9 +344,12 @@ impl Machine {
     }
 
     pub(super) fn report(&self, machine: &MachineId) -> MachineReport {
+        // It may just not have booted yet.
+        let undecided =
+            self.want == Want::Asleep && self.state == DeviceState::Asleep && self.woken.is_some();
         MachineReport {
             machine: machine.clone(),
-            state: self.state,
+            state: if undecided { DeviceState::Unknown } else { self.state },
             watts: self.watts,
             read_at: self.read_at,
             slept_at: self.slept_at,

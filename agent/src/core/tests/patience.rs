@@ -79,3 +79,45 @@ fn one_that_falls_asleep_after_it_was_released_is_woken() {
     assert_eq!(watch(&mut bench, 45_000, DeviceState::Awake), []);
     assert_eq!(watch(&mut bench, 50_000, DeviceState::Asleep), [Kind::Wake]);
 }
+
+/// A device that was told to wake says "asleep" until it has booted. That is no answer to what it
+/// must do now.
+#[test]
+fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
+    let mut bench = slow();
+    watch(&mut bench, 100_000, DeviceState::Asleep);
+    let told = bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));
+    assert_eq!(told, [("m".to_owned(), Kind::Wake)]);
+    bench.obeys("m", Kind::Wake);
+    assert_eq!(watch(&mut bench, 110_000, DeviceState::Asleep), []);
+    let drain = step(110_000, Action::Drain, Means::Device, &["m"]);
+    let told = bench.hear(Some(timeline(3, vec![drain])), None);
+    assert_eq!(told, [("m".to_owned(), Kind::Sleep)]);
+    bench.obeys("m", Kind::Sleep);
+    assert_eq!(watch(&mut bench, 130_000, DeviceState::Asleep), []);
+    assert_eq!(bench.report_of("m").state, DeviceState::Unknown, "nobody knows yet");
+    // It has booted all the same: nothing else tells so soon that it draws.
+    assert_eq!(watch(&mut bench, 132_000, DeviceState::Awake), [Kind::Sleep]);
+    assert_eq!(bench.report_of("m").failures, 0, "it did what it was told first");
+    bench.obeys("m", Kind::Sleep);
+    assert_eq!(watch(&mut bench, 140_000, DeviceState::Asleep), []);
+    assert_eq!(bench.report_of("m").state, DeviceState::Asleep);
+}
+
+/// The same where it takes the second command and never wakes: its reading counts when it would
+/// have woken by now.
+#[test]
+fn one_that_sleeps_again_before_it_has_booted_counts_when_it_would_have_woken() {
+    let mut bench = slow();
+    watch(&mut bench, 100_000, DeviceState::Asleep);
+    bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));
+    bench.obeys("m", Kind::Wake);
+    let drain = step(110_000, Action::Drain, Means::Device, &["m"]);
+    watch(&mut bench, 110_000, DeviceState::Asleep);
+    bench.hear(Some(timeline(3, vec![drain])), None);
+    bench.obeys("m", Kind::Sleep);
+    assert_eq!(watch(&mut bench, 219_000, DeviceState::Asleep), []);
+    assert_eq!(bench.report_of("m").state, DeviceState::Unknown);
+    assert_eq!(watch(&mut bench, 240_000, DeviceState::Asleep), []);
+    assert_eq!(bench.report_of("m").state, DeviceState::Asleep);
+}
