@@ -1,6 +1,8 @@
 //! What the log is told of the control plane: what came on record, once it is durable, each event
 //! once. An append that fails is made again, and is not told before it has succeeded.
 
+use std::collections::BTreeSet;
+
 use directive::{FeedId, LeaseId, Watts};
 use tracing::{error, info, warn};
 
@@ -14,7 +16,7 @@ use crate::plan::Deficit;
 pub(crate) struct Told {
     writing: Vec<Event>,
     /// The feeds that were short when that was told last.
-    short: Vec<FeedId>,
+    short: BTreeSet<FeedId>,
 }
 
 impl Told {
@@ -41,7 +43,8 @@ impl Told {
 
     /// Plans are made anew all the time: that feeds are short is told when other feeds are.
     fn decided(&mut self, deficits: &[Deficit]) {
-        let short: Vec<FeedId> = deficits.iter().map(|deficit| deficit.feed.clone()).collect();
+        // A feed may be short at several times of one plan.
+        let short: BTreeSet<FeedId> = deficits.iter().map(|deficit| deficit.feed.clone()).collect();
         if short == self.short {
             return;
         }
