@@ -8,8 +8,8 @@ mod leases;
 mod outbox;
 mod shortages;
 mod view;
+mod withheld;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use crate::view::FileNotice;
 use outbox::Outbox;
 pub use shortages::Notice;
 use shortages::Shortages;
+use withheld::Withheld;
 
 /// Something that happens to the switchboard.
 #[derive(Debug)]
@@ -127,7 +128,7 @@ pub struct Core {
     recorded: Selection,
     serial: u64,
     permitted: Option<(Generation, Instant)>,
-    withheld: Option<Cow<'static, str>>,
+    withheld: Option<Withheld>,
     /// Guards schedules against steps of the wall clock.
     guard: WallGuard,
     /// By how much the wall clock was stepped, while it has not come back.
@@ -490,26 +491,24 @@ impl Core {
     }
 
     /// Why no power may be raised just now.
-    fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<Cow<'static, str>> {
+    fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<Withheld> {
         if self.stepped.is_some() {
-            return Some(
-                "the wall clock was stepped: set it right, or restart to accept it".into(),
-            );
+            return Some(Withheld::ClockStepped);
         }
         if self.outbox.failure().is_some() {
-            return Some("the ledger has failed".into());
+            return Some(Withheld::LedgerFailed);
         }
         if self.outbox.decision_waits() {
-            return Some("the plan is not in the ledger yet".into());
+            return Some(Withheld::PlanNotDurable);
         }
         if self.states.values().any(|state| *state == MachineState::Commanded) {
-            return Some("machines are on their way down".into());
+            return Some(Withheld::MachinesOnTheirWay);
         }
         if let Some(feed) = self.inventory.unmetered_feed(&self.policy, wall, now) {
-            return Some(format!("the meter of feed {feed} is silent").into());
+            return Some(Withheld::MeterSilent(feed.clone()));
         }
         if self.is_young(now) && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
-            return Some("machines that were to come back have not been read yet".into());
+            return Some(Withheld::MachinesNotRead);
         }
         let short = |feed: &&crate::facility::Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
@@ -519,7 +518,7 @@ impl Core {
             })
         };
         let feed = self.policy.feeds.iter().find(|feed| short(feed))?;
-        Some(format!("feed {} has less headroom than is committed", feed.id).into())
+        Some(Withheld::HeadroomShort(feed.id.clone()))
     }
 
     /// Whether some receivers may not have had the time to report since the start.

@@ -568,7 +568,7 @@ fn silent_meters_prove_nothing_and_stop_raises() {
     world.run_to(1400);
     assert_eq!(world.phase("l"), Phase::Shedding, "never silently active");
     assert_eq!(world.core.commitments["l"].breaches.len(), 1);
-    assert_eq!(world.core.withheld.as_deref(), Some("the meter of feed root is silent"));
+    assert_eq!(world.core.withheld, Some(Withheld::MeterSilent("root".into())));
     world.run_to(1700);
     assert!(
         world.machines.iter().filter(|machine| !machine.draws).count() == 5,
@@ -687,7 +687,7 @@ fn a_commitment_that_failed_alone_does_not_close_the_ledger_for_good() {
         world.commit("m", "b", 5_000, 1000, 1500),
         Answer::Refused(Refused::LedgerFull)
     ));
-    assert_eq!(world.core.withheld.as_deref(), Some("the ledger has failed"));
+    assert_eq!(world.core.withheld, Some(Withheld::LedgerFailed));
     world.ledger_fails = false;
     world.run_to(22);
     assert_eq!(world.core.withheld, None, "nothing waits that could tell that the ledger is back");

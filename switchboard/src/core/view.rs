@@ -187,7 +187,7 @@ impl Core {
                 hash: const_hex::encode(self.head.hash),
                 failure: self.outbox.failure().map(ToString::to_string),
             },
-            raises_withheld: self.withheld.as_deref().map(str::to_owned),
+            raises_withheld: self.withheld.as_ref().map(ToString::to_string),
             receivers: self.inventory.receivers(&self.policy, now),
             leases_by_state: leases,
             short_leases: self.short_leases(),
