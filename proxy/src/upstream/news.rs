@@ -35,17 +35,18 @@ impl Pool {
         self.news.lock().admits(news, 1, now)
     }
 
-    /// Logs how many events of each kind there were since the kind was logged last.
+    /// Logs how many events of each kind there were since the kind was logged last. They may be of
+    /// many connections, or of one that is tried again and again.
     pub(crate) fn log_more(&self, now: Instant) {
         let due = self.news.lock().due(now);
         let upstream = &self.config.name;
         for (news, more) in due {
             match news {
-                News::Work => info!(%upstream, more, "further connections have work"),
+                News::Work => info!(%upstream, more, "upstream has work again"),
                 News::Lost(end) => {
-                    warn!(%upstream, reason = end.label(), more, "further connections lost");
+                    warn!(%upstream, reason = end.label(), more, "upstream lost again");
                 }
-                News::Extranonce => info!(%upstream, more, "pool changed further extranonces"),
+                News::Extranonce => info!(%upstream, more, "pool changed our extranonce again"),
                 News::Reconnect => info!(%upstream, more, "pool asked to reconnect again"),
                 News::Odd(alarm) => {
                     warn!(%upstream, what = alarm.label(), more, "pool did the same again");
