@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::disk::{Before, Disk, Sink};
 use super::writer::Writer;
 use super::*;
+use crate::log_limit::tests::Log;
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
@@ -92,6 +93,37 @@ fn writer(sink: &mut Fickle, lost: u64) -> Writer<&mut Fickle> {
     let lost = Arc::new(AtomicU64::new(lost));
     let config = ShareLogConfig { rotate_every: Duration::MAX, ..config(Path::new("unused")) };
     Writer::new(sink, before, &config, "p", vec!["a".into()], lost, metrics())
+}
+
+/// Writes gaps at these seconds. Returns what is logged, and how many lines the records say are
+/// missing.
+fn with_gaps(seconds: std::ops::Range<u64>) -> (Vec<String>, u64) {
+    let mut disk = Fickle { room: usize::MAX, ..Fickle::default() };
+    let queue_lost = Arc::new(AtomicU64::new(0));
+    let before = Before { after: "nothing", torn_bytes: 0 };
+    let config = ShareLogConfig { rotate_every: Duration::MAX, ..config(Path::new("unused")) };
+    let mut log =
+        Writer::new(&mut disk, before, &config, "p", vec![], queue_lost.clone(), metrics());
+    let (start, logged) = (daemon::clock::now(), Log::new());
+    tracing::subscriber::with_default(logged.clone(), || {
+        for second in seconds {
+            queue_lost.store(7, Ordering::Relaxed);
+            log.flush(at(1), start + Duration::from_secs(second));
+        }
+        log.finish();
+    });
+    drop(log);
+    let gaps = lines(&disk.bytes).into_iter().filter(|line| line["record"] == "gap");
+    (logged.shown(), gaps.map(|line| line["lost"].as_u64().expect("a number")).sum())
+}
+
+#[test]
+fn gaps_at_each_flush_are_a_line_a_minute_and_each_has_its_record() {
+    let (first, again) = ("share log has a gap", "share log has gaps again");
+    let (logged, lost) = with_gaps(0..150);
+    assert_eq!((&logged[..3], lost), (&[first, again, again].map(str::to_owned)[..], 150 * 7));
+    let (logged, lost) = with_gaps(0..3);
+    assert_eq!((&logged[..], lost), (&[first, again].map(str::to_owned)[..], 3 * 7), "at the end");
 }
 
 /// F56: no line is cut, none is written twice, and what was lost is told where it is missing.

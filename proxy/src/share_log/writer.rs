@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use daemon::clock;
 use jiff::Timestamp;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::disk::{Before, Sink};
 use super::line::{Line, millis, write_entry};
 use super::{Entry, Message, ShareLogConfig};
 use crate::label::Label as _;
+use crate::log_limit::{EVERY, LogLimit};
 use crate::metrics::{Lost, Metrics};
 use crate::reasons::Alarm;
 
@@ -47,6 +48,8 @@ pub(super) struct Writer<S> {
     lost: u64,
     flush_at: Instant,
     failing: bool,
+    /// A disk that is too slow leaves a gap at each flush.
+    gaps: LogLimit<Lost>,
     metrics: Arc<Metrics>,
 }
 
@@ -76,6 +79,7 @@ impl<S: Sink> Writer<S> {
             lost: 0,
             flush_at: clock::now(),
             failing: false,
+            gaps: LogLimit::default(),
             metrics,
         };
         writer.start_line(before, clock::wall());
@@ -114,7 +118,8 @@ impl<S: Sink> Writer<S> {
     /// Writes what waits, and begins another file when it is time.
     pub(super) fn flush(&mut self, wall: Timestamp, now: Instant) {
         self.flush_at = now + FLUSH_EVERY;
-        let written = self.write(wall).and_then(|()| self.change_file(wall));
+        self.log_gaps(now);
+        let written = self.write(wall, now).and_then(|()| self.change_file(wall));
         match written {
             Ok(()) if self.failing => {
                 self.failing = false;
@@ -136,7 +141,7 @@ impl<S: Sink> Writer<S> {
         &mut self.sink
     }
 
-    fn write(&mut self, wall: Timestamp) -> std::io::Result<()> {
+    fn write(&mut self, wall: Timestamp, now: Instant) -> std::io::Result<()> {
         if self.sink.reopen(wall)? {
             warn!("share log's file was taken away: another one is begun");
             // The old file may end with half a line, which is written again as a whole.
@@ -144,11 +149,11 @@ impl<S: Sink> Writer<S> {
             self.written = whole.map_or(0, |end| end + 1);
         }
         let queue_lost = self.queue_lost.swap(0, Ordering::Relaxed);
-        self.gap(queue_lost, Lost::QueueFull, wall);
+        self.gap(queue_lost, Lost::QueueFull, wall, now);
         self.drain()?;
         let buffer_lost = std::mem::take(&mut self.buffer_lost);
         if buffer_lost > 0 {
-            self.gap(buffer_lost, Lost::WriteFailed, wall);
+            self.gap(buffer_lost, Lost::WriteFailed, wall, now);
             self.drain()?;
         }
         Ok(())
@@ -171,16 +176,28 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    fn gap(&mut self, lost: u64, reason: Lost, wall: Timestamp) {
+    fn gap(&mut self, lost: u64, reason: Lost, wall: Timestamp, now: Instant) {
         if lost == 0 {
             return;
         }
         self.lost += lost;
         self.seq += 1;
+        let is_news = self.gaps.admits(reason, lost, now);
         let reason = reason.label();
         Line::Gap { seq: self.seq, time: millis(wall), lost, reason }.write(&mut self.buffer);
         self.metrics.alarm(Alarm::ShareLogLost);
-        warn!(lost, reason, "share log has a gap");
+        if is_news {
+            warn!(lost, reason, "share log has a gap");
+        } else {
+            debug!(lost, reason, "share log has a gap");
+        }
+    }
+
+    /// Logs how many lines are missing since a gap was logged last.
+    fn log_gaps(&mut self, now: Instant) {
+        for (reason, lost) in self.gaps.due(now) {
+            warn!(lost, reason = reason.label(), "share log has gaps again");
+        }
     }
 
     /// Closes a file that is long enough or belongs to a former interval.
@@ -210,8 +227,10 @@ impl<S: Sink> Writer<S> {
 
     /// Writes the last line. What a failing disk does not take now is lost.
     pub(super) fn finish(&mut self) {
-        let wall = clock::wall();
-        self.flush(wall, clock::now());
+        let (wall, now) = (clock::wall(), clock::now());
+        self.flush(wall, now);
+        // By then all gaps are due.
+        self.log_gaps(now + EVERY);
         self.seq += 1;
         Line::Stop { seq: self.seq, time: millis(wall), shares: &self.shares, lost: self.lost }
             .write(&mut self.buffer);
