@@ -231,4 +231,58 @@ fn random_histories_keep_the_rules() {
     }
 }
 
+/// Nothing is done while nothing is due: against a receiver that always looks at every machine, with
+/// clocks that wander and jump, permits that come, end and are taken back, and newer timelines.
+#[test]
+fn what_is_skipped_would_have_changed_nothing() {
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut quick, mut thorough) = (Receiver::default(), Receiver::default());
+        let start = origin();
+        let (mut millis, mut off, mut generation, mut serial) = (0_i64, 0_i64, 0, 0);
+        while millis < 300_000 {
+            millis += random.random_range(1..2_000);
+            let wall = at(0) + SignedDuration::from_millis(millis + off);
+            let now = start + Duration::from_millis(millis.unsigned_abs());
+            match random.random_range(0..20) {
+                0 => {
+                    generation += 1;
+                    let due = |random: &mut StdRng| millis / 1000 + random.random_range(-20..120);
+                    let mut steps: Vec<Step> = (0..random.random_range(0..6))
+                        .map(|_| {
+                            let actions = [Action::Run, Action::Drain, Action::Curtail];
+                            let action = *actions.choose(&mut random).unwrap();
+                            let machine = *["a", "b", "c"].choose(&mut random).unwrap();
+                            step(due(&mut random), action, &[machine])
+                        })
+                        .collect();
+                    steps.sort_by_key(|step| step.at);
+                    let timeline = timeline(1, generation, steps);
+                    assert_eq!(quick.offer(&timeline), thorough.offer(&timeline));
+                }
+                1..4 => {
+                    serial += 1;
+                    let ttl_ms = random.random_range(5_000..20_000);
+                    let number = Generation { epoch: 1, generation };
+                    let permit = Permit { number, serial, ttl_ms };
+                    let taken = quick.permit(permit, wall, now);
+                    assert_eq!(taken, thorough.permit(permit, wall, now), "seed {seed}");
+                }
+                4 => {
+                    quick.withdraw();
+                    thorough.withdraw();
+                }
+                5 => off = *[-90_000, -1_500, 0, 0, 1_500, 90_000].choose(&mut random).unwrap(),
+                6 => off += random.random_range(-500..500),
+                _ => {}
+            }
+            thorough.settled = None;
+            let (one, other) = (quick.advance(wall, now), thorough.advance(wall, now));
+            assert_eq!(one.changes, other.changes, "seed {seed} at {millis} ms");
+            assert_eq!(quick.waiting(), thorough.waiting(), "seed {seed} at {millis} ms");
+            assert_eq!(quick.saved(), thorough.saved(), "seed {seed} at {millis} ms");
+        }
+    }
+}
+
 mod clock;
