@@ -147,9 +147,6 @@ impl Control {
             match self.receiver.offer(timeline) {
                 Offer::Taken => {
                     debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline taken");
-                    self.metrics
-                        .generation
-                        .set(i64::try_from(timeline.number.generation).unwrap_or(i64::MAX));
                     changed = true;
                 }
                 Offer::Same => {}
@@ -187,11 +184,15 @@ impl Control {
             let lowered = advance.changes.iter().map(|change| &change.machine);
             let fell_asleep = orders.asleep.difference(&former.asleep);
             parking.extend(lowered.chain(fell_asleep).filter(parks).cloned());
-            self.metrics
-                .machines_shed
-                .set(i64::try_from(orders.standing.len()).unwrap_or(i64::MAX));
             self.directions.send_modify(|directions| directions.orders = orders);
         }
+        // Also when nothing has changed yet: a restart takes up a timeline and machines that are off.
+        if let Some(number) = self.receiver.number() {
+            let generation = i64::try_from(number.generation).unwrap_or(i64::MAX);
+            self.metrics.generation.set(generation);
+        }
+        let shed = self.receiver.applied().len();
+        self.metrics.machines_shed.set(i64::try_from(shed).unwrap_or(i64::MAX));
         if self.starved.pace.is_due(now) {
             self.starved.tell(now);
         }
@@ -385,6 +386,20 @@ mod tests {
             shown,
             ["state not written: a restart would forget it, trying again", "state written again"]
         );
+    }
+
+    #[test]
+    fn machines_that_a_former_life_took_off_count_from_the_start() {
+        let standing = Standing { action: Action::Drain, means: Means::Starve };
+        let saved = Saved {
+            timeline: Some((*timeline(&[(clock::wall(), Action::Drain)])).clone()),
+            applied: [("rig".into(), standing)].into(),
+            seen: None,
+        };
+        let mut control = control(Some(saved), None);
+        control.apply(&Downlink::default(), clock::wall(), clock::now());
+        assert_eq!(control.metrics.machines_shed.get(), 1);
+        assert_eq!(control.metrics.generation.get(), 1);
     }
 
     /// Returns the seconds at which the machine is parked and has work again, when the wall clock
