@@ -44,7 +44,11 @@ impl Core {
             .map(|(live, (wall, now))| (live, self.evidence(lease, own, wall, now)));
         let planned = self.plan.as_ref().and_then(|plan| plan.leases.get(id));
         let mut machines = BTreeMap::new();
-        for (machine, _) in self.selection.of_lease(id) {
+        for (machine, chosen) in self.selection.of_lease(id) {
+            // Whose time off is over counts among those that return.
+            if chosen.until.is_some_and(|until| until <= self.schedule) {
+                continue;
+            }
             let state = self.states.get(machine).copied().unwrap_or(MachineState::Running);
             *machines.entry(state).or_insert(0) += 1;
         }

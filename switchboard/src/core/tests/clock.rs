@@ -141,3 +141,16 @@ fn a_lease_cancelled_by_a_clock_that_runs_ahead_is_over_when_the_clock_is_right(
     world.run_to(1_300);
     assert_eq!((world.phase("l"), off(&world)), (Phase::Closed, BTreeSet::new()));
 }
+
+#[test]
+fn machines_of_a_lease_that_ends_while_the_clock_is_wrong_count_once() {
+    let mut world = leased();
+    world.run_to(1_490);
+    (world.wall_off, world.receivers_off) = (3_600, 3_600);
+    for secs in [1_495, 1_530, 1_600] {
+        world.run_to(secs);
+        let lease = world.core.lease_view(&"l".into()).expect("it is known");
+        let counted: u32 = lease.machines_by_state.values().sum();
+        assert_eq!(counted, 5, "at {secs} s: {:?}", lease.machines_by_state);
+    }
+}
