@@ -128,7 +128,7 @@ impl Client {
                     .to_owned()
             }
             // A contradiction of what there is; other errors say what is wrong by themselves.
-            _ if answer.status == 409 => format!("refused: {}", words_of(&error)),
+            _ if answer.status == 409 => format!("refused: {}", error.message),
             _ => words_of(&error),
         })
     }

@@ -314,3 +314,30 @@ fn only_machines_that_had_gone_come_back() {
     down.machines_by_state = BTreeMap::from([(MachineState::Curtailed, 4)]);
     assert_eq!(super::cancelled(&down), "lease a is cancelled; its machines come back to mining");
 }
+
+#[test]
+fn a_breach_is_told_once_with_its_figure() {
+    let mut broken = lease("nebula-7");
+    broken.state = Phase::Shedding;
+    broken.breached = true;
+    let why = |feed: &str| format!("not proven by 05:25: the meter of {feed} is silent");
+    let breach = |at, feed: &str, measured| BreachView {
+        at,
+        since: None,
+        missing: Watts(16_000),
+        measured,
+        why: why(feed),
+    };
+    broken.breaches =
+        vec![breach(at("11-30T11:20"), "poi", true), breach(at("11-30T11:25"), "hall", false)];
+    broken.state_reason = "the meter of hall is silent; 4 machines on the way down".into();
+    let text = words::show(&answer(broken), &shown(), 200);
+    for line in [
+        "  BREACHED at 05:25, 16.0 kW missing (not measured): not proven",
+        "  breach     05:20, 16.0 kW missing: not proven",
+        "  4 machines on the way down\n",
+    ] {
+        assert_eq!(text.matches(line).count(), 1, "{line} in {text}");
+    }
+    assert_eq!(text.matches("the meter of hall is silent").count(), 1, "{text}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use directive::Watts;
 use switchboard::commitment::Phase;
 use switchboard::inventory::MachineState;
-use switchboard::view::{AdmissionAnswer, LeaseAnswer, LeaseView, LineView, Shortage};
+use switchboard::view::{AdmissionAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage};
 
 use crate::figures::{counted, grouped, kilowatts, kw, length};
 use crate::output::wrapped;
@@ -65,11 +65,7 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
             1 => String::new(),
             count => format!(" ({count} breaches in all)"),
         };
-        notes.push(format!(
-            "BREACHED at {}: {}{more}",
-            shown.moment(breach.at),
-            shown.localized(&breach.why)
-        ));
+        notes.push(format!("BREACHED at {}{more}", breached(breach, shown)));
     }
     if let Some(unconfirmed) = &lease.unconfirmed {
         notes.push(format!(
@@ -93,7 +89,9 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     }
     // What was said above is not said again.
     let told = |part: &str| {
-        part.contains(" unconfirmed since ") || lease.short.is_some() && part.starts_with("short ")
+        part.contains(" unconfirmed since ")
+            || lease.short.is_some() && part.starts_with("short ")
+            || lease.breaches.last().is_some_and(|breach| breach.why.ends_with(part))
     };
     let reason: Vec<&str> =
         lease.state_reason.split("; ").filter(|part| !part.is_empty() && !told(part)).collect();
@@ -101,6 +99,17 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
         notes.push(shown.localized(&reason.join("; ")));
     }
     notes
+}
+
+/// When a promise was not kept, by how much and why.
+fn breached(breach: &BreachView, shown: &Shown) -> String {
+    let how = if breach.measured { "" } else { " (not measured)" };
+    format!(
+        "{}, {} missing{how}: {}",
+        shown.moment(breach.at),
+        kilowatts(breach.missing),
+        shown.localized(&breach.why)
+    )
 }
 
 /// A shortage as every command says it.
@@ -192,17 +201,9 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
             states.map(|(state, count)| format!("{} {}", grouped(*count), does(*state))).collect();
         fact("machines", states.join(", "));
     }
-    for breach in &lease.breaches {
-        let how = if breach.measured { "measured" } else { "not measured" };
-        fact(
-            "breach",
-            format!(
-                "{}: {} missing, {how}: {}",
-                shown.moment(breach.at),
-                kilowatts(breach.missing),
-                breach.why
-            ),
-        );
+    // The last stands above.
+    for breach in lease.breaches.iter().rev().skip(1).rev() {
+        fact("breach", breached(breach, shown));
     }
     if !lines.is_empty() {
         let _ = write!(text, "\n{}", arithmetic(lines, shown, width));
