@@ -83,6 +83,16 @@ impl WallGuard {
         GuardedTime { later: self.latest, steady: anchor.at, stepped: None }
     }
 
+    /// The time that has passed for certain, for [`Self::resume`], where `time` is what was read last,
+    /// with the wall clock at `wall`. While a clock is stepped that was right when the process began,
+    /// both of them are in doubt, and a restart accepts the wall clock. One that was behind when the
+    /// process began is not accepted by yet another restart.
+    #[must_use]
+    pub fn passed(&self, time: GuardedTime, wall: Timestamp) -> Timestamp {
+        let resumed = self.anchor.is_some_and(|anchor| anchor.or_later);
+        if time.stepped.is_some() && !resumed { time.steady.min(wall) } else { time.steady }
+    }
+
     fn begin(&self, wall: Timestamp, now: Instant) -> Anchor {
         match self.floor {
             Some(floor) if wall < floor => Anchor { at: floor, since: now, or_later: true },

@@ -212,7 +212,7 @@ impl Receiver {
             self.settled = None;
         }
         self.stepped = time.stepped;
-        self.saved.seen = Some(time.steady);
+        self.saved.seen = Some(self.guard.passed(time, wall));
         time
     }
 

@@ -174,3 +174,39 @@ fn a_permit_that_comes_while_the_clocks_disagree_is_used_up() {
     assert!(receiver.permit(permit(1, 1, 3), at(131), after(131)));
     assert_eq!(receiver.advance(at(131), after(131)).changes.len(), 1);
 }
+
+/// The clock is two weeks ahead at the start and set right at 20 s; the process is restarted at 40 s
+/// to accept that.
+#[test]
+fn a_restart_accepts_a_clock_that_was_set_right_while_the_process_ran() {
+    let mut receiver = Receiver::default();
+    receiver.offer(&timeline(1, 1, lease()));
+    let (start, wrong) = (origin(), 14 * 86_400);
+    for secs in 0..40_i64 {
+        let off = if secs < 20 { wrong } else { 0 };
+        let now = start + Duration::from_secs(secs.unsigned_abs());
+        receiver.advance(at(secs + off), now);
+    }
+    assert!(receiver.stepped().is_some());
+    let receiver = Receiver::restore(receiver.saved().clone());
+    assert_eq!(played(receiver, 41, |_| 0), (vec![60], vec![120]));
+}
+
+/// A clock that lost its time while the machine was down is not accepted by a second restart.
+#[test]
+fn a_second_restart_does_not_accept_a_clock_that_lost_its_time() {
+    let mut receiver = holding();
+    let start = origin();
+    for secs in 0..80_i64 {
+        receiver.advance(at(secs), start + Duration::from_secs(secs.unsigned_abs()));
+    }
+    for _ in 0..3 {
+        receiver = Receiver::restore(receiver.saved().clone());
+        for secs in 90..100_i64 {
+            let now = start + Duration::from_secs(secs.unsigned_abs());
+            let wall = at(secs - 40 * 365 * 86_400);
+            assert_eq!(receiver.advance(wall, now).changes, [], "a sleeps on");
+            assert!(receiver.stepped().is_some());
+        }
+    }
+}
