@@ -337,6 +337,8 @@ impl AgentCore {
         let off = self.receiver.stepped();
         let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
         if off.is_some() != was_stepped {
+            // What a restart compares its clock with is another time now.
+            self.version += u64::from(self.receiver.number().is_some());
             self.outputs.push_back(Output::Clock(off));
         }
     }

@@ -167,3 +167,26 @@ fn the_time_is_written_every_few_minutes_and_at_the_end() {
     assert!(bench.core.wants_last_write());
     assert!(!Bench::new(config(&["*"], 8), AgentState::default()).core.wants_last_write());
 }
+
+/// The clock was ahead when the agent began and is set right; the agent is killed at once.
+#[test]
+fn a_clock_that_was_set_right_is_on_record_before_a_kill() {
+    let mut bench = Bench::new(config(&["m"], 4), AgentState::default());
+    let ahead = Duration::from_secs(14 * 86_400);
+    let wrong = |millis: u64| at(millis) + ahead;
+    let downlink = Downlink { timeline: Some(timeline(1, vec![])), ..Downlink::default() };
+    bench.core.downlink(&downlink, wrong(0), bench.instant());
+    while let Some(output) = bench.core.poll_output() {
+        if let Output::Persist { version, .. } = output {
+            bench.core.persisted(version, true, bench.instant());
+        }
+    }
+    bench.now = 1000;
+    bench.core.tick(at(1000), bench.instant());
+    bench.collect();
+    assert!(
+        bench.saved.saved.seen.is_some_and(|seen| seen <= at(1000)),
+        "{:?}",
+        bench.saved.saved.seen
+    );
+}
