@@ -297,6 +297,8 @@ impl Running {
     fn take(&mut self, ended: Result<(task::Id, Answer), JoinError>) {
         let (id, answer) = match ended {
             Ok((id, answer)) => (id, answer),
+            // Only the end of the runtime cancels work: that is no fault of a device or a disk.
+            Err(error) if error.is_cancelled() => return,
             Err(error) => (error.id(), Answer::Broke(error.to_string())),
         };
         let Some(job) = self.jobs.remove(&id) else { return };

@@ -65,6 +65,8 @@ impl Record {
                 self.tried = number;
                 stored.map_err(WriteError::from)
             }
+            // Only the end of the runtime cancels a write, and with it whoever waits here.
+            Some(Err(failure)) if failure.is_cancelled() => std::future::pending().await,
             Some(Err(failure)) => Err(failure.into()),
         };
         self.unsaved |= written.is_err();
