@@ -43,9 +43,9 @@ const ROWS: &[(&str, Cell)] = &[
     ("the tool's own lateness p99 / max (ms)", |of| {
         Some(format!("{:.2} / {:.2}", of.send_late_ms.p99, of.send_late_ms.max))
     }),
-    ("idle: pool -> last miner, median / max (ms)", |of| fanout(&of.jobs_idle)),
+    ("idle: pool -> last miner, med. / max (ms)", |of| fanout(&of.jobs_idle)),
     ("idle: first -> last miner, median (ms)", |of| spread(&of.jobs_idle)),
-    ("loaded: pool -> last miner, median / max (ms)", |of| fanout(&of.jobs_loaded)),
+    ("loaded: pool -> last miner, med. / max (ms)", |of| fanout(&of.jobs_loaded)),
     ("loaded: first -> last miner, median (ms)", |of| spread(&of.jobs_loaded)),
     ("CPU seconds / 100,000 shares", |of| Some(format!("{:.2}", of.cpu?.per_100k_shares))),
     ("RSS before / after (KiB)", |of| {
@@ -84,7 +84,7 @@ const ROWS: &[(&str, Cell)] = &[
         Some(of.pools.iter().map(|pool| pool.connections).sum::<u64>().to_string())
     }),
     ("pools that died", |of| some(of.failovers.len() as u64)),
-    ("pool dies -> first / last miner moved, worst (ms)", |of| {
+    ("pool dies -> first / last moved, worst (ms)", |of| {
         let worst =
             of.failovers.iter().max_by(|one, other| one.last_ms.total_cmp(&other.last_ms))?;
         Some(format!("{:.1} / {:.1}", worst.first_ms, worst.last_ms))
@@ -115,5 +115,19 @@ fn some(count: u64) -> Option<String> {
     (count > 0).then(|| count.to_string())
 }
 
-const NAME: usize = 46;
-const CELL: usize = 20;
+/// A name and two cells, with a space between them, fill 80 columns.
+const NAME: usize = 44;
+const CELL: usize = 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_beside_the_tool_alone_fits_80_columns() {
+        assert_eq!(NAME + 2 * (1 + CELL), 80);
+        for (name, _) in ROWS {
+            assert!(name.len() <= NAME, "{name}");
+        }
+    }
+}
