@@ -151,6 +151,7 @@ impl Conductor {
             target.map_or("none", |index| &self.shared.pools.targets[index].config.name)
         };
         match active {
+            Some(_) if former.is_none() => info!(upstream = name(active), "mining begins"),
             Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
             None => {
                 self.shared.metrics.alarm(Alarm::NoUpstream);
