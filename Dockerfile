@@ -11,18 +11,18 @@ COPY agent/Cargo.toml agent/
 COPY crates/daemon/Cargo.toml crates/daemon/
 COPY crates/directive/Cargo.toml crates/directive/
 COPY crates/stratum/Cargo.toml crates/stratum/
-COPY crates/testbed/Cargo.toml crates/testbed/
-COPY crates/tieline/Cargo.toml crates/tieline/
 COPY integration-tests/Cargo.toml integration-tests/
 COPY proxy/Cargo.toml proxy/
 COPY switchboard/Cargo.toml switchboard/
+COPY testbed/Cargo.toml testbed/
+COPY tieline/Cargo.toml tieline/
 COPY scripts/stub-sources scripts/
 RUN ./scripts/stub-sources && cargo build --release --locked -p tieline -p testbed
 
 # Then our own crates. Cargo compares file times, and the empty sources are newer than ours: the
 # touch makes it compile ours.
 COPY . .
-RUN find agent crates proxy switchboard -name '*.rs' -exec touch {} + \
+RUN find agent crates proxy switchboard testbed tieline -name '*.rs' -exec touch {} + \
     && cargo build --release --locked -p tieline -p testbed --bins \
     && mkdir /out \
     && cd target/release \
