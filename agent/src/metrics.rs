@@ -30,7 +30,7 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CommandLabels {
     kind: KindLabel,
-    outcome: Outcome,
+    outcome: CommandOutcome,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -44,7 +44,7 @@ enum KindLabel {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the label values")]
-pub(crate) enum Outcome {
+pub(crate) enum CommandOutcome {
     /// The driver said yes.
     ok,
     /// No answer in time.
@@ -92,7 +92,7 @@ pub(crate) enum DirectiveOutcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteLabels {
-    outcome: Outcome,
+    outcome: CommandOutcome,
 }
 
 impl Metrics {
@@ -154,7 +154,7 @@ impl Metrics {
 
     /// Creates the series that are known beforehand, so that a first event shows as an increase.
     fn begin(&self) {
-        use Outcome::{failed, ok, refused, timeout, unreadable};
+        use CommandOutcome::{failed, ok, refused, timeout, unreadable};
         for kind in [KindLabel::sleep, KindLabel::wake, KindLabel::read] {
             for outcome in [ok, timeout, refused, failed, unreadable] {
                 self.commands.get_or_create_owned(&CommandLabels { kind, outcome });
@@ -171,7 +171,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn command(&self, kind: Kind, outcome: Outcome) {
+    pub(crate) fn command(&self, kind: Kind, outcome: CommandOutcome) {
         let kind = match kind {
             Kind::Sleep => KindLabel::sleep,
             Kind::Wake => KindLabel::wake,
@@ -185,7 +185,7 @@ impl Metrics {
     }
 
     pub(crate) fn state_written(&self, ok: bool) {
-        let outcome = if ok { Outcome::ok } else { Outcome::failed };
+        let outcome = if ok { CommandOutcome::ok } else { CommandOutcome::failed };
         self.state_writes.get_or_create(&WriteLabels { outcome }).inc();
     }
 
@@ -239,7 +239,7 @@ mod tests {
         let metrics = Metrics::default();
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        metrics.command(Kind::Sleep, Outcome::refused);
+        metrics.command(Kind::Sleep, CommandOutcome::refused);
         metrics.directive(DirectiveOutcome::stale);
         let machine = MachineReport {
             machine: "a".into(),

@@ -41,7 +41,7 @@ pub enum AsleepBy {
 
 /// Why the state could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub enum AgentStateError {
     /// The file cannot be read or written, or is no state file.
     #[error(transparent)]
     File(#[from] daemon::state_file::StateError),
@@ -56,7 +56,7 @@ pub enum StateError {
 
 /// The file, which one agent owns.
 #[derive(Debug)]
-pub struct StateFile {
+pub struct AgentStateFile {
     file: daemon::state_file::StateFile,
 }
 
@@ -76,17 +76,17 @@ struct Found {
     state: AgentState,
 }
 
-impl StateFile {
+impl AgentStateFile {
     /// Opens the file at `path` and reads it. A missing one is a first start.
     ///
     /// # Errors
     /// When the file cannot be read, is too large, or is no agent's state.
-    pub fn open(path: &Path) -> Result<(Self, AgentState), StateError> {
+    pub fn open(path: &Path) -> Result<(Self, AgentState), AgentStateError> {
         let file = daemon::state_file::StateFile::new(path);
         let state = match file.load::<Found>()? {
             Some(Found { format: FORMAT, state }) => state,
             Some(Found { format: found, .. }) => {
-                return Err(StateError::Format { path: path.into(), found });
+                return Err(AgentStateError::Format { path: path.into(), found });
             }
             None => AgentState::default(),
         };
@@ -97,7 +97,7 @@ impl StateFile {
     ///
     /// # Errors
     /// When the file system says no; the former file is then still whole.
-    pub fn save(&self, state: &AgentState) -> Result<(), StateError> {
+    pub fn save(&self, state: &AgentState) -> Result<(), AgentStateError> {
         Ok(self.file.store(&Written { format: FORMAT, state })?)
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     fn what_was_saved_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.json");
-        let (file, empty) = StateFile::open(&path).unwrap();
+        let (file, empty) = AgentStateFile::open(&path).unwrap();
         assert_eq!(empty, AgentState::default());
         let mut state = AgentState::default();
         state.marks.insert(
@@ -119,7 +119,7 @@ mod tests {
             Mark { asleep_by: AsleepBy::Us, slept_at: Some(Timestamp::UNIX_EPOCH) },
         );
         file.save(&state).unwrap();
-        assert_eq!(StateFile::open(&path).unwrap().1, state);
+        assert_eq!(AgentStateFile::open(&path).unwrap().1, state);
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             r#"{"format":2,"state":{"saved":{"timeline":null,"applied":{}},"marks":{}}}"#,
         ] {
             fs::write(&path, bad).unwrap();
-            let error = StateFile::open(&path).unwrap_err();
+            let error = AgentStateFile::open(&path).unwrap_err();
             assert!(error.to_string().contains("agent.json"), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), bad);
         }
@@ -143,10 +143,10 @@ mod tests {
     fn a_failed_save_leaves_the_former_state() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.json");
-        let (file, state) = StateFile::open(&path).unwrap();
+        let (file, state) = AgentStateFile::open(&path).unwrap();
         file.save(&state).unwrap();
         fs::create_dir(dir.path().join("agent.json.new")).unwrap();
         assert!(file.save(&state).is_err());
-        assert_eq!(StateFile::open(&path).unwrap().1, state);
+        assert_eq!(AgentStateFile::open(&path).unwrap().1, state);
     }
 }

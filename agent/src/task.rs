@@ -17,8 +17,8 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::claims::Claims;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
-use crate::metrics::{DirectiveOutcome, Metrics, Outcome};
-use crate::state::{StateError, StateFile};
+use crate::metrics::{CommandOutcome, DirectiveOutcome, Metrics};
+use crate::state::{AgentStateError, AgentStateFile};
 use daemon::clock;
 
 /// What an agent is called, where it remembers, and how often it does things.
@@ -79,7 +79,7 @@ pub struct MeterSetup {
 pub enum StartError {
     /// Its memory is unreadable.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(#[from] AgentStateError),
     /// Two meters have one name.
     #[error("meter {0}: declared twice")]
     MeterTwice(MeterId),
@@ -114,7 +114,7 @@ impl Agent {
         if let Some(twice) = meters.iter().find(|meter| !names.insert(&meter.id)) {
             return Err(StartError::MeterTwice(twice.id.clone()));
         }
-        let (file, state) = StateFile::open(&config.state_path)?;
+        let (file, state) = AgentStateFile::open(&config.state_path)?;
         let limits = |driver: &DriverSetup| DriverLimits {
             claims: driver.claims.clone(),
             in_flight: driver.in_flight,
@@ -166,14 +166,14 @@ enum Answer {
     Commanded(Result<(), ActuatorError>),
     Read(Result<Reading, ActuatorError>),
     Measured(Result<MeterReading, MeterError>),
-    Written(Result<(), StateError>),
+    Written(Result<(), AgentStateError>),
     /// The task that should have answered panicked or was cancelled.
     Broke(String),
 }
 
 struct Running {
     core: AgentCore,
-    file: Arc<StateFile>,
+    file: Arc<AgentStateFile>,
     actuators: Vec<Arc<dyn Actuator>>,
     meters: HashMap<MeterId, Arc<dyn Meter>>,
     answer_timeout: Duration,
@@ -312,11 +312,11 @@ impl Running {
                 self.core.commanded(&machine, kind, result, now);
             }
             (Job::Command(machine, Kind::Read), Answer::Broke(why)) => {
-                self.metrics.command(Kind::Read, Outcome::failed);
+                self.metrics.command(Kind::Read, CommandOutcome::failed);
                 self.core.read(&machine, Err(ActuatorError::Failed { why }), now);
             }
             (Job::Command(machine, kind), Answer::Broke(why)) => {
-                self.metrics.command(kind, Outcome::failed);
+                self.metrics.command(kind, CommandOutcome::failed);
                 self.core.commanded(&machine, kind, Err(ActuatorError::Failed { why }), now);
             }
             (Job::Command(machine, kind), Answer::Read(result)) => {
@@ -384,13 +384,13 @@ impl Running {
     }
 }
 
-fn outcome<T>(result: &Result<T, ActuatorError>) -> Outcome {
+fn outcome<T>(result: &Result<T, ActuatorError>) -> CommandOutcome {
     match result {
-        Ok(_) => Outcome::ok,
-        Err(ActuatorError::Timeout { .. }) => Outcome::timeout,
-        Err(ActuatorError::Refused { .. }) => Outcome::refused,
-        Err(ActuatorError::Failed { .. }) => Outcome::failed,
-        Err(ActuatorError::Unreadable { .. }) => Outcome::unreadable,
+        Ok(_) => CommandOutcome::ok,
+        Err(ActuatorError::Timeout { .. }) => CommandOutcome::timeout,
+        Err(ActuatorError::Refused { .. }) => CommandOutcome::refused,
+        Err(ActuatorError::Failed { .. }) => CommandOutcome::failed,
+        Err(ActuatorError::Unreadable { .. }) => CommandOutcome::unreadable,
     }
 }
 

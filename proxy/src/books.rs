@@ -10,7 +10,7 @@ use crate::machines::MachineStats;
 use crate::metrics::Metrics;
 use crate::outcome::{Counted, Outcome, Settled, SettledAs};
 use crate::reasons::Reject;
-use crate::share_log::{Entry, Record, Refusal, ShareLog};
+use crate::share_log::{Entry, Record, ShareLog, ShareRefusal};
 
 /// The proxy's side of the books.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Books {
             machine.ended(counted.outcome);
         }
         if let Some(record) = counted.record.take() {
-            self.log(record, counted.outcome, counted.reject.map(Refusal::Ours));
+            self.log(record, counted.outcome, counted.reject.map(ShareRefusal::Ours));
         }
     }
 
@@ -63,14 +63,14 @@ impl Books {
         }
         if let Some(record) = settled.record.take() {
             let refusal = match settled.refusal.take() {
-                Some((code, words)) => Some(Refusal::Pools(code, words)),
-                None => reject.map(Refusal::Ours),
+                Some((code, words)) => Some(ShareRefusal::Pools(code, words)),
+                None => reject.map(ShareRefusal::Ours),
             };
             self.log(record, outcome, refusal);
         }
     }
 
-    fn log(&self, record: Box<Record>, verdict: Outcome, refusal: Option<Refusal>) {
+    fn log(&self, record: Box<Record>, verdict: Outcome, refusal: Option<ShareRefusal>) {
         let Some(log) = &self.log else { return };
         let latency = clock::now().saturating_duration_since(record.read_at);
         log.write(Entry { at: clock::wall(), record, verdict, refusal, latency });

@@ -2,8 +2,8 @@
 
 mod admission;
 mod connection;
-pub(crate) mod herald;
 mod passthrough;
+pub(crate) mod signaller;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::recall::Recall;
 use crate::session::{Correction, SessionRules};
 use crate::sessions::Sessions;
 use crate::upstream::{Pool, Pools};
-use admission::{Admission, Refusal};
+use admission::{ConnectionAdmission, ConnectionRefusal};
 use connection::Accepted;
 
 /// What all sessions of one proxy share.
@@ -45,7 +45,7 @@ pub(crate) struct Downstream {
     /// Limits the log of steps taken with miners whose shares are all bad.
     pub(crate) corrections: Arc<Mutex<LogLimit<Correction>>>,
     pub(crate) directions: watch::Receiver<Directions>,
-    pub(crate) admission: Arc<Mutex<Admission>>,
+    pub(crate) admission: Arc<Mutex<ConnectionAdmission>>,
     /// Sessions that want a seat, or a better one than they have.
     pub(crate) waiting: AtomicUsize,
     /// Sessions that want work.
@@ -71,8 +71,8 @@ impl Downstream {
 }
 
 /// Creates the admission control for this many sessions.
-pub(crate) fn admission(sessions_max: usize) -> Admission {
-    Admission::new(sessions_max)
+pub(crate) fn admission(sessions_max: usize) -> ConnectionAdmission {
+    ConnectionAdmission::new(sessions_max)
 }
 
 /// Connections that may wait to be accepted: after an outage a whole farm reconnects at once.
@@ -139,8 +139,8 @@ fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Do
     let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
     if let Err(refusal) = verdict {
         shared.books.metrics.closed(match refusal {
-            Refusal::Full => CloseReason::Full,
-            Refusal::TooManyFailures => CloseReason::TooManyFailures,
+            ConnectionRefusal::Full => CloseReason::Full,
+            ConnectionRefusal::TooManyFailures => CloseReason::TooManyFailures,
         });
         return;
     }

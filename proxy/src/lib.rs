@@ -11,7 +11,6 @@ mod api;
 #[doc(hidden)]
 pub mod bench_support;
 mod books;
-mod conductor;
 pub mod config;
 mod control;
 mod directions;
@@ -41,6 +40,7 @@ mod sizes;
 mod slot;
 mod socket;
 mod space;
+mod target_selector;
 mod tls;
 mod upstream;
 mod work;
@@ -71,7 +71,6 @@ pub use sessions::{SessionState, SessionView};
 pub use share_log::ShareLogConfig;
 
 use books::Books;
-use conductor::Conductor;
 use config::{Tls, Trust};
 use control::{Control, Record};
 use directions::{Directions, Orders};
@@ -82,8 +81,9 @@ use metrics::Metrics;
 use placement::Placement;
 use route::Route;
 use session::{DifficultyRules, Level, SessionRules};
-use sessions::{Names, Sessions};
+use sessions::{ConfiguredNames, Sessions};
 use share_log::ShareLog;
+use target_selector::TargetSelector;
 use upstream::{Deadlines, Pool, PoolState, Pools};
 
 /// A running proxy. Its tasks end with the [`Tasks`] it was started on.
@@ -99,7 +99,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     machines: Arc<Machines>,
     sessions: Arc<Sessions>,
-    names: Names,
+    names: ConfiguredNames,
     active: Mutex<Option<usize>>,
 }
 
@@ -292,7 +292,7 @@ impl Proxy {
             metrics: metrics.clone(),
             machines: machines.clone(),
             sessions,
-            names: Names {
+            names: ConfiguredNames {
                 targets: config.targets.iter().map(|target| target.name.clone()).collect(),
                 servers: config.servers.iter().map(|server| server.name.clone()).collect(),
             },
@@ -334,15 +334,15 @@ impl Proxy {
         }
         let route = Route::new(config.targets.len(), config.failback_after, clock::now());
         tasks.spawn("executor", executor.worker());
-        tasks.spawn("herald", downstream::herald::run(downstream.clone()));
-        let conductor = Conductor::new(
+        tasks.spawn("signaller", downstream::signaller::run(downstream.clone()));
+        let selector = TargetSelector::new(
             route,
             config.no_upstream,
             shared.clone(),
             downstream,
             directions.clone(),
         );
-        tasks.spawn("conductor", conductor.run(tasks.token()));
+        tasks.spawn("target selector", selector.run(tasks.token()));
         let (folded, ended) = (machines.clone(), tasks.token());
         tasks.spawn("rates", async move {
             while ended.run_until_cancelled(tokio::time::sleep(FOLD_EVERY)).await.is_some() {

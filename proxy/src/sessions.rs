@@ -96,7 +96,7 @@ impl Tally {
 
 /// The names behind indices.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub(crate) struct ConfiguredNames {
     pub(crate) targets: Vec<String>,
     pub(crate) servers: Vec<String>,
 }
@@ -184,7 +184,7 @@ impl SessionHandle {
         })
     }
 
-    /// Makes the herald signal the session once `at_ms` has passed.
+    /// Makes the signaller signal the session once `at_ms` has passed.
     pub(crate) fn wake_at(&self, at_ms: u64) {
         self.wake_at_ms.store(at_ms, Ordering::Relaxed);
     }
@@ -199,7 +199,7 @@ impl SessionHandle {
         Timestamp::from_millisecond(self.connected_at_ms + i64::from(tenths) * 100).ok()
     }
 
-    pub(crate) fn view(&self, names: &Names) -> SessionView {
+    pub(crate) fn view(&self, names: &ConfiguredNames) -> SessionView {
         let shown = self.shown.lock();
         SessionView {
             session: self.number,
@@ -291,7 +291,7 @@ impl Sessions {
     }
 
     /// All views, by number.
-    pub(crate) fn views(&self, names: &Names) -> Vec<SessionView> {
+    pub(crate) fn views(&self, names: &ConfiguredNames) -> Vec<SessionView> {
         let mut handles = self.handles();
         handles.sort_unstable_by_key(|handle| handle.number);
         handles.iter().map(|handle| handle.view(names)).collect()
@@ -348,7 +348,7 @@ pub(crate) mod tests {
         let sessions = Arc::new(Sessions::default());
         let entry = sessions.enter(handle(1));
         entry.handle.shown.lock().target = Some(1);
-        let names = Names { targets: vec!["a".into(), "b".into()], servers: vec![] };
+        let names = ConfiguredNames { targets: vec!["a".into(), "b".into()], servers: vec![] };
         assert_eq!(sessions.views(&names)[0].target.as_deref(), Some("b"));
         drop(entry);
         assert_eq!(sessions.len(), 0);

@@ -88,19 +88,19 @@ pub(crate) struct Entry {
     pub(crate) at: Timestamp,
     pub(crate) record: Box<Record>,
     pub(crate) verdict: Outcome,
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<ShareRefusal>,
     /// Time from reading the submit to its outcome.
     pub(crate) latency: Duration,
 }
 
 /// Why a submit was refused: our reason, or a pool's code and words.
 #[derive(Debug, Clone)]
-pub(crate) enum Refusal {
+pub(crate) enum ShareRefusal {
     Ours(Reject),
     Pools(RejectCode, Arc<str>),
 }
 
-impl Refusal {
+impl ShareRefusal {
     fn code(&self) -> RejectCode {
         match self {
             Self::Ours(reject) => reject.code(),

@@ -10,11 +10,11 @@ mod carrier;
 mod connect;
 mod end;
 mod in_flight;
-mod manners;
-mod names;
+mod known_addresses;
 mod news;
 mod outgoing;
 mod pace;
+mod pool_requests;
 mod pool_session;
 mod pools;
 mod probe;
@@ -49,14 +49,14 @@ use crate::label::Label as _;
 use backoff::Backoff;
 use carrier::Carrier;
 use end::Fault;
-use manners::Manners;
+use pool_requests::PoolRequests;
 
 /// Carries one connection that a miner has to itself to its end.
 pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) {
-    let mut course = Course::default();
+    let mut plan = ConnectionPlan::default();
     let name = format!("upstream {} of one miner", pool.config.name);
     let span = info_span!("upstream", upstream = %pool.config.name);
-    let attempt = attempt(&pools, &pool, &mut course, &cancel).instrument(span.clone());
+    let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
     let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
     if cancel.is_cancelled() {
         return;
@@ -102,8 +102,8 @@ impl Ended {
 
 /// Where a connection's task goes next, and what its pool has asked of it so far.
 #[derive(Debug, Default)]
-struct Course {
-    manners: Manners,
+struct ConnectionPlan {
+    requests: PoolRequests,
     /// When to leave for the next connection, and where to.
     leave: Option<(Instant, Option<HostPort>)>,
     next: Option<HostPort>,
@@ -116,14 +116,14 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
     let name = format!("upstream {} {index}", pool.config.name);
     let mut wanted = pool.wanted.subscribe();
     let mut backoff = Backoff::default();
-    let mut course = Course::default();
+    let mut plan = ConnectionPlan::default();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             enough = wanted.wait_for(|wanted| *wanted > index) => if enough.is_err() { return },
         }
         let span = info_span!("upstream", upstream = %pool.config.name, connection = index);
-        let attempt = attempt(&pools, &pool, &mut course, &cancel).instrument(span.clone());
+        let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
         let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
         if cancel.is_cancelled() {
             return;
@@ -153,23 +153,23 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
 async fn attempt(
     pools: &Arc<Pools>,
     pool: &Arc<Pool>,
-    course: &mut Course,
+    plan: &mut ConnectionPlan,
     cancel: &CancellationToken,
 ) -> Ended {
     let unmade = |fault| Ended { fault, worked: false };
     // A leave that was still to come belonged to the connection that is gone; its destination did
     // not.
-    let asked = course.leave.take().and_then(|(_, to)| to);
+    let asked = plan.leave.take().and_then(|(_, to)| to);
     // Only once: when that connection ends, it is the configured place again.
-    let at = course.next.take().or(asked).unwrap_or_else(|| pool.config.at());
+    let at = plan.next.take().or(asked).unwrap_or_else(|| pool.config.at());
     let stream = tokio::select! {
         () = cancel.cancelled() => return unmade(Fault::new(End::Shutdown, "")),
-        connected = connect::connect(&pool.config, &at, &pool.names) => match connected {
+        connected = connect::connect(&pool.config, &at, &pool.known_addresses) => match connected {
             Ok(stream) => stream,
             Err(fault) => return unmade(fault),
         },
     };
-    let mut carrier = Carrier::new(pools, pool, stream, course);
+    let mut carrier = Carrier::new(pools, pool, stream, plan);
     let fault = carrier.carry(cancel).await;
     let worked = carrier.has_job;
     carrier.end().await;

@@ -7,7 +7,7 @@ mod state;
 mod writer;
 
 pub use sqlite::{SqliteLedger, verify};
-pub use state::{LedgerState, Origin, Standing};
+pub use state::{LeaseRecord, LedgerState, Origin};
 pub use writer::{LedgerWriter, WriteError};
 
 use std::path::PathBuf;

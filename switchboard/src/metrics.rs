@@ -15,7 +15,7 @@ use crate::core::Tally;
 use crate::view::{FeedView, ShortLease, StatusView};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
@@ -46,10 +46,10 @@ type Number = Gauge<i64, AtomicI64>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
     leases: Family<State, Number>,
-    directives: Family<Outcome, Counter>,
-    permits: Family<Outcome, Counter>,
-    requests: Family<Outcome, Counter>,
-    reloads: Family<Outcome, Counter>,
+    directives: Family<OutcomeLabel, Counter>,
+    permits: Family<OutcomeLabel, Counter>,
+    requests: Family<OutcomeLabel, Counter>,
+    reloads: Family<OutcomeLabel, Counter>,
     headroom: Family<OfFeed, Number>,
     committed: Family<OfFeed, Number>,
     usable: Family<OfFeed, Number>,
@@ -249,8 +249,8 @@ impl Metrics {
     }
 
     pub(crate) fn count(&self, before: Tally, after: Tally) {
-        let add = |family: &Family<Outcome, Counter>, outcome, before: u64, after: u64| {
-            family.get_or_create(&Outcome { outcome }).inc_by(after.saturating_sub(before));
+        let add = |family: &Family<OutcomeLabel, Counter>, outcome, before: u64, after: u64| {
+            family.get_or_create(&OutcomeLabel { outcome }).inc_by(after.saturating_sub(before));
         };
         add(&self.directives, "sent", before.directives, after.directives);
         add(&self.permits, "sent", before.permits, after.permits);

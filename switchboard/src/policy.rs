@@ -80,7 +80,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     let revision = root.optional_integer("revision", 0..=u64::MAX);
     root.renamed("timezone", "site.timezone");
     let [feeds, groups, meters] = ["feed", "group", "meter"].map(|kind| root.named_tables(kind));
-    let names = Names { feeds: names_of(&feeds), meters: names_of(&meters) };
+    let names = DefinedNames { feeds: names_of(&feeds), meters: names_of(&meters) };
     let lacking = feeds::without_constraint(&feeds);
     let limits = feeds.iter().map(|(name, feed)| (name.clone(), feed.spot("limit_kw"))).collect();
     feeds::check_meters(document, &feeds);
@@ -117,9 +117,9 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     })
 }
 
-/// Names that other sections may refer to, whether or not what they name is sound: a fault in it is
+/// DefinedNames that other sections may refer to, whether or not what they name is sound: a fault in it is
 /// told there, once.
-struct Names {
+struct DefinedNames {
     feeds: Vec<String>,
     meters: Vec<String>,
 }
@@ -171,7 +171,7 @@ struct Site {
 fn read_site(
     document: &Document,
     root: &Section<'_>,
-    names: &Names,
+    names: &DefinedNames,
     root_feed: Option<FeedId>,
 ) -> Option<Site> {
     let section = root.required_table("site");

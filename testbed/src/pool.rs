@@ -27,7 +27,7 @@ pub use self::config::{
     Authorize, ConfigError, DIFFICULTY_MAX, DIFFICULTY_MIN, DifficultyOrder, ErrorForm,
     Extranonce1, ExtranonceSubscribe, FirstJob, Like, PoolConfig, Rolling, SubscribeReply,
 };
-pub use self::counts::{ConnectionCounts, Counts, Outcome, Tally};
+pub use self::counts::{ConnectionCounts, Counts, SubmitOutcome, Tally};
 use self::serve::{Handshake, Hub};
 use crate::tls::Identity;
 use crate::wait;

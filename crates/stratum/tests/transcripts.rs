@@ -322,11 +322,11 @@ fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
 }
 
 /// A reply's result as text, or its error's code and words.
-type Outcome = Result<String, (i32, String)>;
+type SubmitAnswer = Result<String, (i32, String)>;
 
 #[test]
 fn every_reply_of_ckpool_to_odd_input_is_understood() {
-    let mut replies: Vec<(String, String, Outcome)> = Vec::new();
+    let mut replies: Vec<(String, String, SubmitAnswer)> = Vec::new();
     let mut notifications = 0;
     for Chunk { connection, direction, data } in chunks("probe-ckpool") {
         if direction != "s2c" {

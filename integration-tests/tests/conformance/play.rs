@@ -40,7 +40,7 @@ struct Stage {
 
 /// Who the proxy mines at.
 enum Pool {
-    /// A pool with a mind of its own.
+    /// The test bed's pool.
     Test(TestPool),
     Scripted {
         listener: TcpListener,
@@ -292,7 +292,7 @@ impl Stage {
     /// The proxy's connection to the session's pool.
     async fn scripted(&mut self) -> Result<&mut BufReader<TcpStream>, String> {
         let Pool::Scripted { listener, line } = &mut self.pool else {
-            return Err("the pool has its own mind".into());
+            return Err("this session uses the test pool, so it cannot script one".into());
         };
         if line.is_none() {
             let (stream, _) = listener.accept().await.map_err(|why| why.to_string())?;

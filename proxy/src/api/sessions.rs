@@ -6,7 +6,7 @@ use daemon::admin::ApiError;
 use serde::Deserialize;
 
 use super::listing::{Id, Key, Listing, Place, Window};
-use crate::sessions::{Names, SessionHandle, SessionState, SessionView, Sessions, Shown};
+use crate::sessions::{ConfiguredNames, SessionHandle, SessionState, SessionView, Sessions, Shown};
 
 /// What may be asked.
 #[derive(Debug, Default, Deserialize)]
@@ -50,7 +50,7 @@ struct Filters<'q> {
 }
 
 impl<'q> Filters<'q> {
-    fn read(query: &'q Query, names: &Names) -> Result<Self, ApiError> {
+    fn read(query: &'q Query, names: &ConfiguredNames) -> Result<Self, ApiError> {
         let state = match query.state.as_deref() {
             None => None,
             Some(name) => match SessionState::ALL.into_iter().find(|state| state.name() == name) {
@@ -96,7 +96,7 @@ fn index(wanted: Option<&str>, names: &[String], field: &str) -> Result<Option<u
 
 pub(super) fn list(
     sessions: &Sessions,
-    names: &Names,
+    names: &ConfiguredNames,
     query: &Query,
 ) -> Result<Listing<SessionView>, ApiError> {
     let Query { offset, limit, cursor, sort, .. } = query;
@@ -139,8 +139,8 @@ mod tests {
     use super::*;
     use crate::sessions::tests::handle;
 
-    fn names() -> Names {
-        Names { targets: vec!["a".into(), "b".into()], servers: vec!["asics".into()] }
+    fn names() -> ConfiguredNames {
+        ConfiguredNames { targets: vec!["a".into(), "b".into()], servers: vec!["asics".into()] }
     }
 
     fn numbers(sessions: &Sessions, query: Query) -> Vec<u64> {

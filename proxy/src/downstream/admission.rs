@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum ConnectionRefusal {
     /// There are as many sessions as configured.
     Full,
     /// Too many handshakes of its source failed lately.
@@ -18,7 +18,7 @@ pub(crate) enum Refusal {
 }
 
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct ConnectionAdmission {
     sessions_max: usize,
     sessions: usize,
     buckets: HashMap<IpAddr, Bucket>,
@@ -35,7 +35,7 @@ const SOURCES_MAX: usize = 65_536;
 /// The least number of failures that a source is allowed, however small the fleet.
 const FAILURES_MIN: f64 = 100.0;
 
-impl Admission {
+impl ConnectionAdmission {
     pub(crate) fn new(sessions_max: usize) -> Self {
         Self { sessions_max, sessions: 0, buckets: HashMap::new() }
     }
@@ -47,15 +47,15 @@ impl Admission {
     }
 
     /// Lets a connection in, to be ended by [`Self::left`].
-    pub(crate) fn admit(&mut self, source: IpAddr, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn admit(&mut self, source: IpAddr, now: Instant) -> Result<(), ConnectionRefusal> {
         if self.sessions >= self.sessions_max {
-            return Err(Refusal::Full);
+            return Err(ConnectionRefusal::Full);
         }
         let most = self.failures_max();
         if let Some(bucket) = self.buckets.get_mut(&source)
             && bucket.drain(now, most) >= most
         {
-            return Err(Refusal::TooManyFailures);
+            return Err(ConnectionRefusal::TooManyFailures);
         }
         self.sessions += 1;
         Ok(())
@@ -104,7 +104,7 @@ mod tests {
     fn a_farm_behind_one_address_reconnects_as_it_likes() {
         let now = origin();
         let source = IpAddr::from([10, 0, 0, 1]);
-        let mut admission = Admission::new(50);
+        let mut admission = ConnectionAdmission::new(50);
         for _ in 0..10_000 {
             assert_eq!(admission.admit(source, now), Ok(()));
             admission.left(source, false, now);
@@ -115,12 +115,12 @@ mod tests {
     fn a_source_that_only_fails_is_refused_until_it_has_waited() {
         let now = origin();
         let source = IpAddr::from([10, 0, 0, 1]);
-        let mut admission = Admission::new(50);
+        let mut admission = ConnectionAdmission::new(50);
         for _ in 0..100 {
             assert_eq!(admission.admit(source, now), Ok(()));
             admission.left(source, true, now);
         }
-        assert_eq!(admission.admit(source, now), Err(Refusal::TooManyFailures));
+        assert_eq!(admission.admit(source, now), Err(ConnectionRefusal::TooManyFailures));
         assert_eq!(
             admission.admit(IpAddr::from([10, 0, 0, 2]), now),
             Ok(()),
@@ -133,9 +133,9 @@ mod tests {
     fn at_the_cap_the_newest_is_refused() {
         let now = origin();
         let source = IpAddr::from([10, 0, 0, 1]);
-        let mut admission = Admission::new(1);
+        let mut admission = ConnectionAdmission::new(1);
         assert_eq!(admission.admit(source, now), Ok(()));
-        assert_eq!(admission.admit(source, now), Err(Refusal::Full));
+        assert_eq!(admission.admit(source, now), Err(ConnectionRefusal::Full));
         admission.left(source, false, now);
         assert_eq!(admission.admit(source, now), Ok(()));
     }

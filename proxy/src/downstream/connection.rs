@@ -3,7 +3,7 @@
 //!
 //! It is a future written by hand, because ten thousand of them are alive at once: one waker for
 //! everything it waits for (the socket, and its [`crate::mailbox::Mailbox`]), no timer of its own
-//! ([`super::herald`] tells it when something is due), no buffer while it is idle (a turn reads and
+//! ([`super::signaller`] tells it when something is due), no buffer while it is idle (a turn reads and
 //! writes in the thread's [`Scratch`]). New work is taken from the lane only when the former work
 //! has been written, so a slow reader gets the newest job and never a queue of old ones.
 

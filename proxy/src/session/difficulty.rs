@@ -11,7 +11,7 @@ use std::time::Duration;
 use stratum::difficulty::Difficulty;
 
 use super::user_agent::speed_of;
-use super::vardiff::{Level, Reason, Vardiff, Verdict, Voice};
+use super::vardiff::{Level, LevelChange, LevelSource, Reason, Vardiff};
 use crate::load::Hold;
 use crate::reasons::Retarget;
 
@@ -111,7 +111,7 @@ impl Aim {
         {
             let level = |hashrate: f64| Level::nearest(hashrate / HASHES, interval);
             self.vardiff.start(
-                Voice::UserAgent,
+                LevelSource::UserAgent,
                 clamp(level(speed.typical), rules),
                 clamp(level(speed.least), rules),
             );
@@ -131,7 +131,7 @@ impl Aim {
         }
         if let Some(wished) = number("d=") {
             let level = clamp(Level::at_or_below(wished), rules);
-            self.vardiff.start(Voice::Miner, level, level.moved(-WISH_REACH));
+            self.vardiff.start(LevelSource::Miner, level, level.moved(-WISH_REACH));
         }
     }
 
@@ -153,7 +153,7 @@ impl Aim {
             let needed = Level::nearest(self.vardiff.work_rate(interval), interval);
             level = level.max(needed.moved(-WISH_REACH)).min(needed.moved(WISH_REACH));
         }
-        self.vardiff.start(Voice::Miner, level, level.moved(-WISH_REACH));
+        self.vardiff.start(LevelSource::Miner, level, level.moved(-WISH_REACH));
         self.bounded = false;
     }
 
@@ -161,7 +161,7 @@ impl Aim {
     pub(super) fn recall(&mut self, work_rate: f32, rules: &DifficultyRules) {
         if let Some(interval) = rules.interval {
             let level = clamp(Level::nearest(f64::from(work_rate), interval), rules);
-            self.vardiff.start(Voice::Recall, level, level.moved(-WISH_REACH));
+            self.vardiff.start(LevelSource::Recall, level, level.moved(-WISH_REACH));
         }
     }
 
@@ -237,7 +237,7 @@ impl Aim {
     ) -> bool {
         let (Some(interval), Some(sent)) = (rules.interval, self.sent) else { return false };
         self.vardiff.pass(interval, age.as_secs_f64());
-        let Some(Verdict { level, .. }) = self.vardiff.verdict() else { return false };
+        let Some(LevelChange { level, .. }) = self.vardiff.verdict() else { return false };
         sent.above(level.max(limits.least(rules))) >= 2
     }
 

@@ -65,10 +65,10 @@ impl Level {
     }
 }
 
-/// Who said at which level a session should begin. A later voice counts only if it is at least as
+/// Who said at which level a session should begin. A later source counts only if it is at least as
 /// good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Voice {
+pub(crate) enum LevelSource {
     /// The listener's difficulty, for all alike.
     Server,
     /// What machines with this user agent mostly are.
@@ -91,7 +91,7 @@ pub(crate) enum Reason {
 
 /// Another level, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct LevelChange {
     pub(crate) level: Level,
     pub(crate) reason: Reason,
     /// What the machine's rate is believed to be from now on.
@@ -125,7 +125,7 @@ pub(crate) struct Vardiff {
     lowest: Level,
     /// Steps taken below `lowest`.
     steps: u8,
-    voice: Voice,
+    source: LevelSource,
     resting: bool,
     /// Shares have moved the estimate away from what was only said.
     measured: bool,
@@ -181,24 +181,24 @@ impl Vardiff {
             in_force: level,
             lowest,
             steps: 0,
-            voice: Voice::Server,
+            source: LevelSource::Server,
             resting: true,
             measured: false,
         }
     }
 
-    /// Begins at `level`, on the word of `voice`, with a machine that is not believed to be below
-    /// `lowest`. Ignored once shares have told more, or when a better voice was heard.
-    pub(crate) fn start(&mut self, voice: Voice, level: Level, lowest: Level) {
-        if voice < self.voice || (self.measured && voice != Voice::Miner) {
+    /// Begins at `level`, on the word of `source`, with a machine that is not believed to be below
+    /// `lowest`. Ignored once shares have told more, or when a better source was heard.
+    pub(crate) fn start(&mut self, source: LevelSource, level: Level, lowest: Level) {
+        if source < self.source || (self.measured && source != LevelSource::Miner) {
             return;
         }
-        self.voice = voice;
+        self.source = source;
         self.level = level;
         self.lowest = lowest.min(level);
         self.steps = 0;
         // What a user agent says is good enough to begin with, and not to size a pool by.
-        if voice != Voice::UserAgent && !self.measured {
+        if source != LevelSource::UserAgent && !self.measured {
             self.estimate = Count { shares: 1.0, intervals: 2f32.powi(self.in_force.above(level)) };
         }
     }
@@ -215,10 +215,10 @@ impl Vardiff {
 
     /// Whether nothing but the miner's own word tells how fast the machine is.
     pub(crate) fn is_hearsay(&self) -> bool {
-        self.voice == Voice::Miner && !self.measured()
+        self.source == LevelSource::Miner && !self.measured()
     }
 
-    /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good voice has
+    /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good source has
     /// said.
     pub(crate) fn work_rate(&self, interval: f64) -> f64 {
         f64::from(self.estimate.rate()) * self.in_force.get() / interval
@@ -285,7 +285,7 @@ impl Vardiff {
     /// Judges the evidence, and changes the level where it is strong enough. Evidence that has
     /// changed it is spent.
     pub(crate) fn judge(&mut self) -> Option<Reason> {
-        let Verdict { level, reason, estimate } = self.verdict()?;
+        let LevelChange { level, reason, estimate } = self.verdict()?;
         self.level = level;
         if let Some(estimate) = estimate {
             self.estimate = estimate;
@@ -302,23 +302,23 @@ impl Vardiff {
     }
 
     /// What [`Self::judge`] would do now.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
+    pub(crate) fn verdict(&self) -> Option<LevelChange> {
         self.faster().or_else(|| self.slower()).or_else(|| self.off())
     }
 
     /// A stretch in which too many shares came.
-    fn faster(&self) -> Option<Verdict> {
+    fn faster(&self) -> Option<LevelChange> {
         if self.up.shares < SHARES_MIN || self.up.excess() < EVIDENCE {
             return None;
         }
         // It ends with a share and was chosen for being fast: one share less makes up for it.
         let estimate = Count { shares: self.up.shares - 1.0, ..self.up };
         let level = self.in_force.moved(estimate.powers().max(1));
-        Some(Verdict { level, reason: Reason::Fast, estimate: Some(estimate) })
+        Some(LevelChange { level, reason: Reason::Fast, estimate: Some(estimate) })
     }
 
     /// A stretch in which too few came, or none.
-    fn slower(&self) -> Option<Verdict> {
+    fn slower(&self) -> Option<LevelChange> {
         if self.down.deficit() < EVIDENCE {
             return None;
         }
@@ -331,7 +331,7 @@ impl Vardiff {
             }
             let estimate = Count { shares: self.down.shares + 0.5, ..self.down };
             let level = self.in_force.moved(estimate.powers().min(-1));
-            return Some(Verdict { level, reason: Reason::Slow, estimate: Some(estimate) });
+            return Some(LevelChange { level, reason: Reason::Slow, estimate: Some(estimate) });
         }
         // Halve the distance (in powers of two) to the slowest such machine; below it, slower with
         // each step.
@@ -346,12 +346,12 @@ impl Vardiff {
         let estimate = Count { shares: 0.5, ..self.down };
         let level = self.in_force.moved(-step);
         let enough = self.down.deficit() >= EVIDENCE * patience;
-        enough.then_some(Verdict { level, reason: Reason::Idle, estimate: Some(estimate) })
+        enough.then_some(LevelChange { level, reason: Reason::Idle, estimate: Some(estimate) })
     }
 
     /// An estimate of many shares that lies beyond the middle between two levels by more than its
     /// own error.
-    fn off(&self) -> Option<Verdict> {
+    fn off(&self) -> Option<LevelChange> {
         if self.estimate.shares < WEIGHED_MIN {
             return None;
         }
@@ -361,7 +361,7 @@ impl Vardiff {
             return None;
         }
         let reason = if powers > 0.0 { Reason::Fast } else { Reason::Slow };
-        Some(Verdict { level: self.in_force.moved(whole(powers)), reason, estimate: None })
+        Some(LevelChange { level: self.in_force.moved(whole(powers)), reason, estimate: None })
     }
 
     /// Notes the level at which the next shares will be found; there is work from now on.

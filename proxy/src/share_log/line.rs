@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Entry, Refusal};
+use super::{Entry, ShareRefusal};
 use crate::label::Label as _;
 use crate::placement::job_id_text;
 
@@ -81,7 +81,7 @@ pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &[String], out: &mut
         pool_difficulty: work.map(|work| work.job.difficulty.get()),
         verdict: verdict.label(),
         code: refusal.as_ref().map(|refusal| refusal.code().code()),
-        reason: refusal.as_ref().map(Refusal::words),
+        reason: refusal.as_ref().map(ShareRefusal::words),
         latency_ms: (latency.as_secs_f64() * 1e6).round() / 1e3,
         block: record.block,
     }

@@ -15,7 +15,7 @@ fn at(secs: i64) -> Timestamp {
 
 fn entry(worker: &str, verdict: Outcome) -> Entry {
     let refusal = (verdict == Outcome::PoolRejected)
-        .then(|| Refusal::Pools(RejectCode::Other, "no \"thanks\"\n".into()));
+        .then(|| ShareRefusal::Pools(RejectCode::Other, "no \"thanks\"\n".into()));
     let record = Record { found: Some(3.5), ..Record::new(7, Some(worker), daemon::clock::now()) };
     Entry {
         at: at(0),

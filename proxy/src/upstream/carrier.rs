@@ -16,13 +16,13 @@ use tracing::{debug, error, info, warn};
 
 use super::end::{End, Fault};
 use super::in_flight::undelivered;
-use super::manners::{Reaction, Redirect};
 use super::news::News;
 use super::outgoing::Outgoing;
+use super::pool_requests::{Reaction, Redirect};
 use super::pool_session::{PoolEvent, PoolSession};
 use super::pools::{Pool, Pools};
 use super::stream::{PoolStream, fault};
-use super::{Course, client_config, probe, tripwire};
+use super::{ConnectionPlan, client_config, probe, tripwire};
 use crate::config::OnPayoutChange;
 use crate::label::Label as _;
 use crate::load::{Load, Sizing};
@@ -51,7 +51,7 @@ pub(super) struct Carrier<'c> {
     /// Shares taken from the queue, the next one last.
     batch: Vec<UpstreamShare>,
     /// It outlives the connection.
-    course: &'c mut Course,
+    plan: &'c mut ConnectionPlan,
     sizing: Sizing,
     /// When it last had no room for a share.
     full_at: Option<Instant>,
@@ -80,7 +80,7 @@ impl<'c> Carrier<'c> {
         pools: &Arc<Pools>,
         pool: &Arc<Pool>,
         stream: PoolStream,
-        course: &'c mut Course,
+        plan: &'c mut ConnectionPlan,
     ) -> Self {
         let id = pools.placement.next_connection_id();
         let load = Load::limited(pools.fleet.clone(), pool.config.shares_per_sec_max);
@@ -108,7 +108,7 @@ impl<'c> Carrier<'c> {
             tick_at: clock::now(),
             gather_until: clock::now(),
             batch: Vec::with_capacity(BATCH_MAX),
-            course,
+            plan,
             sizing,
             full_at: None,
             settled: Vec::new(),
@@ -339,7 +339,7 @@ impl<'c> Carrier<'c> {
     fn reconnect(&mut self, asked: &Redirect, now: Instant) {
         let config = &self.pool.config;
         let random = rand::random();
-        match self.course.manners.reconnect(
+        match self.plan.requests.reconnect(
             asked,
             &config.at(),
             &config.reconnect_hosts,
@@ -355,7 +355,7 @@ impl<'c> Carrier<'c> {
                 } else {
                     debug!(to = host, wait_ms, "pool asked to reconnect");
                 }
-                self.course.leave = Some((at, to));
+                self.plan.leave = Some((at, to));
             }
             Reaction::Quarantine => {
                 self.alarm(Alarm::ReconnectTooOften, &format!("{asked:?}"), now);
@@ -413,8 +413,8 @@ impl<'c> Carrier<'c> {
         for event in events {
             self.event(event, now)?;
         }
-        if let Some((_, to)) = self.course.leave.take_if(|(at, _)| now >= *at) {
-            self.course.next = to;
+        if let Some((_, to)) = self.plan.leave.take_if(|(at, _)| now >= *at) {
+            self.plan.next = to;
             return Err(Fault::new(End::Reconnect, "the pool asked for it"));
         }
         if self.session.is_quiet(now) && !self.probing && !self.upstream.is_quiet() {

@@ -2,7 +2,7 @@
 //!
 //! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a
 //! dead IPv6 costs a quarter of a second (F18). The answer is used for this connection only: the
-//! next one looks up again (U58), and [`names`](super::names) decides what to use if that fails.
+//! next one looks up again (U58), and [`known_addresses`](super::known_addresses) decides what to use if that fails.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::end::{End, Fault};
-use super::names::Names;
+use super::known_addresses::KnownAddresses;
 use super::stream::PoolStream;
 use crate::config::{HostPort, Target};
 use crate::tls::TlsFault;
@@ -37,10 +37,10 @@ const ADDRESSES_MAX: usize = 16;
 pub(super) async fn connect(
     target: &Target,
     at: &HostPort,
-    names: &Mutex<Names>,
+    known: &Mutex<KnownAddresses>,
 ) -> Result<PoolStream, Fault> {
     let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
-    let tcp = tcp(at, names, lookup).await.map_err(|detail| Fault::new(End::Connect, detail))?;
+    let tcp = tcp(at, known, lookup).await.map_err(|detail| Fault::new(End::Connect, detail))?;
     if let Err(failure) = socket::tune(&tcp, Some(UNACKED_MAX)) {
         tracing::debug!(%failure, "socket options not set");
     }
@@ -54,7 +54,7 @@ pub(super) async fn connect(
 
 async fn tcp(
     at: &HostPort,
-    names: &Mutex<Names>,
+    known: &Mutex<KnownAddresses>,
     lookup: impl Future<Output = io::Result<impl Iterator<Item = SocketAddr>>>,
 ) -> Result<TcpStream, String> {
     let found = match timeout(CONNECT_TIMEOUT, lookup).await {
@@ -65,7 +65,7 @@ async fn tcp(
         Ok(Err(failure)) => Err(failure.to_string()),
         Err(_) => Err("name lookup timed out".to_owned()),
     };
-    let settled = names.lock().settle(at, found, clock::now());
+    let settled = known.lock().settle(at, found, clock::now());
     let addresses = settled.map_err(|why| format!("{}: {why}", at.host))?;
     race(addresses)
         .await
@@ -171,12 +171,12 @@ mod tests {
 
     /// Connects to a name for which the resolver gives this answer.
     async fn reach(
-        names: &Mutex<Names>,
+        known: &Mutex<KnownAddresses>,
         said: Result<Vec<SocketAddr>, io::ErrorKind>,
     ) -> Result<SocketAddr, String> {
         let at = HostPort { host: "pool.example".into(), port: 3333 };
         let lookup = async { said.map(Vec::into_iter).map_err(io::Error::from) };
-        tcp(&at, names, lookup).await.map(|stream| stream.peer_addr().expect("connected"))
+        tcp(&at, known, lookup).await.map(|stream| stream.peer_addr().expect("connected"))
     }
 
     async fn listener() -> (tokio::net::TcpListener, SocketAddr) {
@@ -190,17 +190,17 @@ mod tests {
     #[tokio::test]
     async fn f16_u58_a_name_is_looked_up_for_each_connection_and_a_failure_costs_nothing() {
         let ((_first, first), (_second, second)) = (listener().await, listener().await);
-        let names = Mutex::default();
-        assert_eq!(reach(&names, Ok(vec![first])).await, Ok(first));
-        assert_eq!(reach(&names, Ok(vec![second])).await, Ok(second), "it has moved");
-        assert_eq!(reach(&names, Err(io::ErrorKind::NotFound)).await, Ok(second), "SERVFAIL");
+        let known = Mutex::default();
+        assert_eq!(reach(&known, Ok(vec![first])).await, Ok(first));
+        assert_eq!(reach(&known, Ok(vec![second])).await, Ok(second), "it has moved");
+        assert_eq!(reach(&known, Err(io::ErrorKind::NotFound)).await, Ok(second), "SERVFAIL");
         let nonsense = addresses(&["0.0.0.0:3333", "[::]:3333", "224.0.0.1:3333"]);
-        assert_eq!(reach(&names, Ok(nonsense)).await, Ok(second), "a resolver that lies");
-        assert_eq!(reach(&names, Ok(vec![])).await, Ok(second));
-        assert_eq!(reach(&names, Ok(vec![first])).await, Ok(first), "it is told of again");
+        assert_eq!(reach(&known, Ok(nonsense)).await, Ok(second), "a resolver that lies");
+        assert_eq!(reach(&known, Ok(vec![])).await, Ok(second));
+        assert_eq!(reach(&known, Ok(vec![first])).await, Ok(first), "it is told of again");
     }
 
-    /// U56: what was never resolved is a fault that names it, so that the next target has its turn.
+    /// U56: what was never resolved is a fault that known it, so that the next target has its turn.
     #[tokio::test]
     async fn u56_a_name_that_never_resolved_is_a_fault() {
         for said in [Err(io::ErrorKind::NotFound), Ok(vec![]), Ok(addresses(&["0.0.0.0:1"]))] {

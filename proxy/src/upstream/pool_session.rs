@@ -17,8 +17,8 @@ use stratum::version::VersionMask;
 
 use super::end::End;
 use super::in_flight::InFlight;
-use super::manners::{Courtesy, Redirect};
 use super::pace::{Pace, Terms};
+use super::pool_requests::{AnswerBudget, Redirect};
 use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
 use crate::outcome::{Settled, SettledAs};
@@ -93,7 +93,7 @@ pub(crate) struct PoolSession {
     verdicts: Verdicts,
     bad_notifies_in_a_row: u32,
     unmatched: Window,
-    courtesy: Courtesy,
+    answer_budget: AnswerBudget,
     pace: Pace,
 }
 
@@ -141,7 +141,7 @@ impl PoolSession {
             verdicts: Verdicts::default(),
             bad_notifies_in_a_row: 0,
             unmatched: Window::new(Duration::from_secs(60)),
-            courtesy: Courtesy::new(now),
+            answer_budget: AnswerBudget::new(now),
             pace: Pace::new(deadlines.job_every, now),
             deadlines,
         }
@@ -233,7 +233,7 @@ impl PoolSession {
                 // Not pings: a pool that gets no answer to one considers us dead.
                 let is_question =
                     matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
-                if is_question && out.len() > written && !self.courtesy.allows(now) {
+                if is_question && out.len() > written && !self.answer_budget.allows(now) {
                     out.truncate(written);
                     events.push(PoolEvent::Ignored(IgnoredLine::Question));
                 }

@@ -14,7 +14,7 @@ use stratum::version::VersionMask;
 use tokio::sync::{Notify, watch};
 use tracing::error;
 
-use super::names::Names;
+use super::known_addresses::KnownAddresses;
 use super::news::PoolNews;
 use super::pool_session::Deadlines;
 use super::tripwire::Tripwire;
@@ -59,7 +59,7 @@ pub(crate) struct Pool {
     pub(super) own: Option<Mutex<OwnConnections>>,
     pub(super) state: Mutex<PoolState>,
     pub(super) tripwire: Mutex<Tripwire>,
-    pub(super) names: Mutex<Names>,
+    pub(super) known_addresses: Mutex<KnownAddresses>,
     pub(super) news: Mutex<PoolNews>,
 }
 
@@ -104,7 +104,7 @@ impl Pool {
             own: is_own.then(|| Mutex::new(OwnConnections { count: 0, works: true })),
             state: Mutex::default(),
             tripwire: Mutex::default(),
-            names: Mutex::default(),
+            known_addresses: Mutex::default(),
             news: Mutex::default(),
         })
     }

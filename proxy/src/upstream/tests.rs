@@ -277,8 +277,8 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     let (_listener, at) = listener();
     let (pools, tasks) = pools_at(at);
     let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
-    let mut course = Course::default();
-    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut course);
+    let mut plan = ConnectionPlan::default();
+    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut plan);
     let (upstream, _) = carrier.parts();
     let reply = crate::sessions::tests::handle(1);
     for (ticket, job) in (0..).zip(["a", "b", PANIC_JOB, "c", "d"]) {
@@ -308,8 +308,8 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
     let (pools, _tasks) = pools_at(at);
     let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
     let (mut pool, _) = listener.accept().unwrap();
-    let mut course = Course::default();
-    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut course);
+    let mut plan = ConnectionPlan::default();
+    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut plan);
     let (upstream, session) = carrier.parts();
     session.bound(MAX);
     let reply = crate::sessions::tests::handle(1);

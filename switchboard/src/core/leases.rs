@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
     use crate::fixture::{at, lease, policy};
-    use crate::ledger::{Head, LedgerState, Standing};
+    use crate::ledger::{Head, LeaseRecord, LedgerState};
 
     /// Leases of which each second one is closed, in no order of their names.
     fn core(count: i64) -> Core {
@@ -131,7 +131,7 @@ mod tests {
             let start = 10_000 + n * 7919 % count;
             let lease = lease(&format!("l-{n}"), "a", 1, start, start + 60);
             let closed = n % 2 == 1;
-            let standing = Standing {
+            let standing = LeaseRecord {
                 arithmetic: Vec::new(),
                 committed_at: at(0),
                 phase: if closed { Phase::Closed } else { Phase::Planned },

@@ -24,7 +24,7 @@ pub struct Origin {
 
 /// A lease and its state.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct LeaseRecord {
     pub lease: Lease,
     pub arithmetic: Vec<Line>,
     /// When shedding must begin at the latest, by the arithmetic of admission.
@@ -55,7 +55,7 @@ pub struct LedgerState {
     /// How often a switchboard has opened the ledger.
     pub epoch: u64,
     /// Leases by name; of the closed ones the newest.
-    pub leases: BTreeMap<LeaseId, Standing>,
+    pub leases: BTreeMap<LeaseId, LeaseRecord>,
     /// Number of leases ever committed, from which generated names count.
     pub committed: u64,
     /// What the last plan chose.
@@ -91,7 +91,7 @@ impl LedgerState {
                 if let Some(origin) = origin {
                     self.keys.insert(origin.key.clone(), (lease.id.clone(), origin.digest.clone()));
                 }
-                let standing = Standing {
+                let standing = LeaseRecord {
                     lease: lease.clone(),
                     arithmetic: arithmetic.clone(),
                     committed_at: at,
@@ -153,7 +153,7 @@ impl LedgerState {
     }
 
     /// The leases that are not closed.
-    pub fn open(&self) -> impl Iterator<Item = &Standing> {
+    pub fn open(&self) -> impl Iterator<Item = &LeaseRecord> {
         self.leases.values().filter(|standing| standing.phase != Phase::Closed)
     }
 
@@ -163,7 +163,7 @@ impl LedgerState {
         self.keys.get(key).map(|(lease, digest)| (lease, digest.as_str()))
     }
 
-    fn standing(&mut self, lease: &LeaseId) -> Result<&mut Standing, String> {
+    fn standing(&mut self, lease: &LeaseId) -> Result<&mut LeaseRecord, String> {
         self.leases.get_mut(lease).ok_or_else(|| format!("lease {lease} was never committed"))
     }
 

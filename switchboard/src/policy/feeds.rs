@@ -6,7 +6,7 @@ use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, MeterId, Watts};
 
 use super::power::Kilowatts as _;
-use super::{Names, reference};
+use super::{DefinedNames, reference};
 use crate::facility::Feed;
 
 /// A feed as read, with the spots that checks across feeds point at.
@@ -22,7 +22,7 @@ pub(super) fn read(
     document: &Document,
     root: &Section<'_>,
     sections: Vec<(String, Section<'_>)>,
-    names: &Names,
+    names: &DefinedNames,
 ) -> Option<Vec<Feed>> {
     if sections.is_empty() {
         // What is there but is no [feed.NAME] was told as that.
@@ -66,7 +66,12 @@ pub(super) fn check_meters(document: &Document, sections: &[(String, Section<'_>
     }
 }
 
-fn read_one(document: &Document, name: &str, section: Section<'_>, names: &Names) -> Option<Read> {
+fn read_one(
+    document: &Document,
+    name: &str,
+    section: Section<'_>,
+    names: &DefinedNames,
+) -> Option<Read> {
     let has_parent = section.has("parent");
     let parent = reference(document, &section, "parent", "feed", &names.feeds);
     let limit = section.required_kw("limit_kw");
@@ -244,5 +249,5 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
 const CONTINUOUS_FACTOR: f64 = 0.8;
 /// Above the largest power plants: a figure in watts.
 const IMPLAUSIBLE: Watts = Watts(25_000_000_000);
-/// Names shown of a circle.
+/// DefinedNames shown of a circle.
 const SHOWN_MAX: usize = 8;

@@ -11,7 +11,7 @@ use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, GroupId, Watts};
 
 use super::outside::{self, Outside};
-use super::{Names, power, reference};
+use super::{DefinedNames, power, reference};
 use crate::facility::{ActuatorSpec, Group};
 use patterns::Claims;
 
@@ -21,7 +21,7 @@ pub(super) fn read(
     document: &Document,
     root: &Section<'_>,
     sections: Vec<(String, Section<'_>)>,
-    names: &Names,
+    names: &DefinedNames,
     lacking: BTreeMap<String, Spot>,
     outside: Outside<'_>,
 ) -> Option<Vec<Group>> {
@@ -59,7 +59,7 @@ pub(super) fn read(
 /// What is kept from one group to the next.
 struct Reader<'a> {
     document: &'a Document,
-    names: &'a Names,
+    names: &'a DefinedNames,
     claims: Claims,
     lacking: BTreeMap<String, Spot>,
     outside: Outside<'a>,

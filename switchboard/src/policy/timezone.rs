@@ -55,7 +55,7 @@ const ABBREVIATIONS: [(&[&str], &str); 15] = [
     (&["Z", "Zulu time"], "UTC"),
 ];
 
-/// Names of the database that stand for one offset all year, though the places that use the
+/// DefinedNames of the database that stand for one offset all year, though the places that use the
 /// abbreviation change their clocks.
 const FIXED: [(&str, &str); 2] = [("EST", "America/New_York"), ("MST", "America/Denver")];
 

@@ -36,26 +36,26 @@ impl Tally {
         self.accepted + self.stale + self.duplicate + self.low + self.unknown_job + self.malformed
     }
 
-    pub(super) fn add(&mut self, outcome: &Outcome, wall: Timestamp) {
+    pub(super) fn add(&mut self, outcome: &SubmitOutcome, wall: Timestamp) {
         match outcome {
-            Outcome::Accepted { difficulty, block } => {
+            SubmitOutcome::Accepted { difficulty, block } => {
                 self.accepted += 1;
                 self.blocks += u64::from(*block);
                 self.work += difficulty;
                 self.last_share = Some(wall);
             }
-            Outcome::Stale { .. } => self.stale += 1,
-            Outcome::Duplicate => self.duplicate += 1,
-            Outcome::Low => self.low += 1,
-            Outcome::UnknownJob => self.unknown_job += 1,
-            Outcome::Malformed { .. } => self.malformed += 1,
+            SubmitOutcome::Stale { .. } => self.stale += 1,
+            SubmitOutcome::Duplicate => self.duplicate += 1,
+            SubmitOutcome::Low => self.low += 1,
+            SubmitOutcome::UnknownJob => self.unknown_job += 1,
+            SubmitOutcome::Malformed { .. } => self.malformed += 1,
         }
     }
 }
 
 /// What the pool made of a submit.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum SubmitOutcome {
     /// Met its job's difficulty.
     Accepted {
         /// What it is worth.
@@ -83,7 +83,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl SubmitOutcome {
     /// Returns the code and words of a refusal; `None` for an accepted share.
     #[must_use]
     pub const fn refusal(&self) -> Option<(i32, &'static str)> {
@@ -167,8 +167,8 @@ mod tests {
         let mut counts = Counts { connects: 3, ..Counts::default() };
         counts
             .total
-            .add(&Outcome::Accepted { difficulty: 0.5, block: true }, Timestamp::UNIX_EPOCH);
-        counts.total.add(&Outcome::Stale { age_ms: 5, block: false }, Timestamp::UNIX_EPOCH);
+            .add(&SubmitOutcome::Accepted { difficulty: 0.5, block: true }, Timestamp::UNIX_EPOCH);
+        counts.total.add(&SubmitOutcome::Stale { age_ms: 5, block: false }, Timestamp::UNIX_EPOCH);
         counts.workers.insert("acme.rig-1".into(), counts.total.clone());
         counts.connections.insert(
             7,

@@ -134,18 +134,18 @@ fn a_storm_is_told_once_in_thirty_two_shares() {
 #[test]
 fn the_better_voice_counts_and_shares_count_more() {
     let mut vardiff = Vardiff::new(level(16), level(0));
-    vardiff.start(Voice::UserAgent, level(10), level(5));
+    vardiff.start(LevelSource::UserAgent, level(10), level(5));
     assert_eq!(
         (vardiff.level(), vardiff.work_rate(INTERVAL)),
         (level(10), 6553.6),
         "a guess sizes no pool"
     );
-    vardiff.start(Voice::Recall, level(12), level(10));
-    vardiff.start(Voice::Miner, level(3), level(0));
+    vardiff.start(LevelSource::Recall, level(12), level(10));
+    vardiff.start(LevelSource::Miner, level(3), level(0));
     assert_eq!((vardiff.level(), vardiff.work_rate(INTERVAL)), (level(12), 409.6));
     let mut vardiff = fresh();
     mine(&mut vardiff, 10.0, 0.0, 100.0);
-    vardiff.start(Voice::Recall, level(12), level(10));
+    vardiff.start(LevelSource::Recall, level(12), level(10));
     assert_eq!(vardiff.level(), level(0));
 }
 

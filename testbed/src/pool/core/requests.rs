@@ -6,7 +6,7 @@ use super::{Core, Out};
 use crate::clock::Moment;
 use crate::pool::config::{Authorize, ErrorForm, ExtranonceSubscribe, SubscribeReply};
 use crate::pool::config::{DIFFICULTY_MAX, DIFFICULTY_MIN};
-use crate::pool::counts::Outcome;
+use crate::pool::counts::SubmitOutcome;
 use crate::pool::judge::{Submission, VersionRule, weigh};
 use crate::pool::{ConnectionId, Mood, Verdicts};
 use crate::wire::{Direction, Envelope};
@@ -184,7 +184,7 @@ impl Core {
         self.tally(id, submission.map_or("", |submission| submission.worker), |tally| {
             tally.add(&outcome, now.wall);
         });
-        if let Outcome::Stale { age_ms, block } = outcome {
+        if let SubmitOutcome::Stale { age_ms, block } = outcome {
             self.counts.stale_age_ms_max = self.counts.stale_age_ms_max.max(age_ms);
             self.counts.stale_late += u64::from(age_ms > 1000);
             self.counts.stale_blocks += u64::from(block);
@@ -195,7 +195,9 @@ impl Core {
             (_, Some((23, _))) => self.refuse(id, message.id(), 23, self.config.low_words),
             (_, Some((code, why))) => self.refuse(id, message.id(), code, why),
         }
-        if self.config.clean_on_block && matches!(outcome, Outcome::Accepted { block: true, .. }) {
+        if self.config.clean_on_block
+            && matches!(outcome, SubmitOutcome::Accepted { block: true, .. })
+        {
             self.new_job(true, now);
         }
     }
@@ -205,8 +207,8 @@ impl Core {
         id: ConnectionId,
         submission: Option<&Submission<'_>>,
         now: Moment,
-    ) -> Outcome {
-        let malformed = |code, why| Outcome::Malformed { code, why };
+    ) -> SubmitOutcome {
+        let malformed = |code, why| SubmitOutcome::Malformed { code, why };
         let Some(connection) = self.connections.get(&id) else {
             return malformed(25, "Not subscribed");
         };
@@ -217,7 +219,9 @@ impl Core {
         if !connection.counts.workers.iter().any(|worker| worker == submission.worker) {
             return malformed(24, "Unauthorized worker");
         }
-        let Some(issued) = connection.issued(submission.job_id) else { return Outcome::UnknownJob };
+        let Some(issued) = connection.issued(submission.job_id) else {
+            return SubmitOutcome::UnknownJob;
+        };
         let unasked = connection.asked_mask.is_none() && self.config.unasked_rolling;
         let mask = if unasked {
             self.config.version_mask.unwrap_or(0)
@@ -240,16 +244,16 @@ impl Core {
         if let Some(retired) = issued.retired {
             let age_ms = u64::try_from(now.at.saturating_duration_since(retired).as_millis())
                 .unwrap_or(u64::MAX);
-            return Outcome::Stale { age_ms, block: weighed.block };
+            return SubmitOutcome::Stale { age_ms, block: weighed.block };
         }
         if !weighed.good {
-            return Outcome::Low;
+            return SubmitOutcome::Low;
         }
         let difficulty = issued.difficulty;
         if !self.seen.insert(weighed.hash) {
-            return Outcome::Duplicate;
+            return SubmitOutcome::Duplicate;
         }
-        Outcome::Accepted { difficulty, block: weighed.block }
+        SubmitOutcome::Accepted { difficulty, block: weighed.block }
     }
 
     /// Writes a good answer. `request` and `result` are JSON.

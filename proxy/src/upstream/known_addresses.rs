@@ -17,7 +17,7 @@ const HOLDS: Duration = Duration::from_secs(3600);
 
 /// The last answers for the places of one target: its own and the listed ones.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct KnownAddresses {
     known: Vec<Known>,
 }
 
@@ -28,7 +28,7 @@ struct Known {
     failing_since: Option<Instant>,
 }
 
-impl Names {
+impl KnownAddresses {
     /// Takes the result of a lookup: its usable addresses, or why there is none. Returns the
     /// addresses to connect to.
     pub(super) fn settle(
@@ -82,7 +82,7 @@ mod tests {
         let other = HostPort { port: 443, ..at.clone() };
         let (old, new) = (addresses("192.0.2.1:3333"), addresses("192.0.2.2:3333"));
         let failed = || Err::<Vec<SocketAddr>, _>("no such name".to_owned());
-        let (mut names, start) = (Names::default(), origin());
+        let (mut names, start) = (KnownAddresses::default(), origin());
         assert_eq!(names.settle(&at, failed(), start), failed(), "never heard of");
         assert_eq!(names.settle(&at, Ok(old.clone()), start), Ok(old.clone()));
         // The hour counts from the first failure, however long the connection before it lasted.

@@ -28,7 +28,7 @@ use crate::upstream::Pool;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Decides which target is mined at, and tells the sessions.
-pub(crate) struct Conductor {
+pub(crate) struct TargetSelector {
     route: Route,
     no_upstream: NoUpstream,
     shared: Arc<Shared>,
@@ -42,7 +42,7 @@ pub(crate) struct Conductor {
     logged: (u64, u64),
 }
 
-impl Conductor {
+impl TargetSelector {
     pub(crate) fn new(
         route: Route,
         no_upstream: NoUpstream,

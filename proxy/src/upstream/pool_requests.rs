@@ -34,7 +34,7 @@ pub(super) enum Reaction {
 
 /// The pool's requests to one task, over all the connections it had.
 #[derive(Debug)]
-pub(super) struct Manners {
+pub(super) struct PoolRequests {
     followed_at: Option<Instant>,
     refused: Window,
 }
@@ -47,13 +47,13 @@ const REFUSED_MAX: u32 = 10;
 /// The largest random addition to a wait: the pool's other clients reconnect at the same time.
 const JITTER: Duration = Duration::from_secs(2);
 
-impl Default for Manners {
+impl Default for PoolRequests {
     fn default() -> Self {
         Self { followed_at: None, refused: Window::new(FOLLOW_EVERY) }
     }
 }
 
-impl Manners {
+impl PoolRequests {
     /// Decides about a request to reconnect. `random` is any number.
     pub(super) fn reconnect(
         &mut self,
@@ -98,7 +98,7 @@ fn destination(
 /// Our answers to a pool's own questions: one a second, and a few at once for the greeting (U37,
 /// U38).
 #[derive(Debug)]
-pub(super) struct Courtesy {
+pub(super) struct AnswerBudget {
     left: u32,
     since: Instant,
 }
@@ -106,7 +106,7 @@ pub(super) struct Courtesy {
 /// Answers that may be given in a burst.
 const ANSWERS_AT_ONCE: u32 = 4;
 
-impl Courtesy {
+impl AnswerBudget {
     pub(super) const fn new(now: Instant) -> Self {
         Self { left: ANSWERS_AT_ONCE, since: now }
     }
@@ -145,7 +145,7 @@ mod tests {
     const NOWHERE: Redirect = Redirect { host: None, port: None, wait: Duration::ZERO };
 
     fn decide(asked: &Redirect, listed: &[HostPort]) -> Reaction {
-        Manners::default().reconnect(asked, &at("stratum.pool.com", 3333), listed, 0, origin())
+        PoolRequests::default().reconnect(asked, &at("stratum.pool.com", 3333), listed, 0, origin())
     }
 
     /// U01, U02, U06, F58: a place that is not listed exactly is not followed, however similar it
@@ -179,8 +179,8 @@ mod tests {
         let now = origin();
         for (host, port) in [("Backup.Pool.com", 3333), ("192.0.2.7", 3333)] {
             let to = listed.iter().find(|listed| listed.host.eq_ignore_ascii_case(host)).cloned();
-            let mut manners = Manners::default();
-            let reaction = manners.reconnect(
+            let mut requests = PoolRequests::default();
+            let reaction = requests.reconnect(
                 &redirect(host, port),
                 &at("stratum.pool.com", 3333),
                 &listed,
@@ -198,11 +198,11 @@ mod tests {
         for asked in
             [NOWHERE, Redirect { port: Some(3334), ..NOWHERE }, redirect("stratum.pool.com", 3333)]
         {
-            let reaction = Manners::default().reconnect(&asked, &home, &[], 0, now);
+            let reaction = PoolRequests::default().reconnect(&asked, &home, &[], 0, now);
             assert_eq!(reaction, Reaction::Leave { to: None, at: now });
         }
         let late = Redirect { wait: 300 * SECOND, ..NOWHERE };
-        let reaction = Manners::default().reconnect(&late, &home, &[], u32::MAX, now);
+        let reaction = PoolRequests::default().reconnect(&late, &home, &[], u32::MAX, now);
         assert_eq!(reaction, Reaction::Leave { to: None, at: now + 300 * SECOND + JITTER });
     }
 
@@ -210,15 +210,15 @@ mod tests {
     fn u08_one_request_in_ten_minutes_is_followed_and_who_does_not_stop_is_put_aside() {
         let start = origin();
         let home = at("stratum.pool.com", 3333);
-        let mut manners = Manners::default();
+        let mut requests = PoolRequests::default();
         let reactions: Vec<Reaction> = (0..100)
-            .map(|n| manners.reconnect(&NOWHERE, &home, &[], 0, start + n * SECOND * 6 / 10))
+            .map(|n| requests.reconnect(&NOWHERE, &home, &[], 0, start + n * SECOND * 6 / 10))
             .collect();
         let followed =
             reactions.iter().filter(|reaction| matches!(reaction, Reaction::Leave { .. })).count();
         let aside = reactions.iter().position(|reaction| *reaction == Reaction::Quarantine);
         assert_eq!((followed, aside), (1, Some(11)));
-        let mut calm = Manners::default();
+        let mut calm = PoolRequests::default();
         for n in 0..100 {
             let reaction = calm.reconnect(&NOWHERE, &home, &[], 0, start + n * FOLLOW_EVERY);
             assert!(matches!(reaction, Reaction::Leave { .. }), "{n}: {reaction:?}");
@@ -228,9 +228,9 @@ mod tests {
     #[test]
     fn u37_u38_questions_are_answered_once_a_second() {
         let start = origin();
-        let mut courtesy = Courtesy::new(start);
+        let mut answer_budget = AnswerBudget::new(start);
         let answered =
-            (0..10_000u32).filter(|n| courtesy.allows(start + *n * SECOND / 1000)).count();
+            (0..10_000u32).filter(|n| answer_budget.allows(start + *n * SECOND / 1000)).count();
         assert_eq!(answered, 9 + 4, "ten seconds of a thousand questions each");
     }
 }
