@@ -13,6 +13,7 @@ COPY crates/directive/Cargo.toml crates/directive/
 COPY crates/stratum/Cargo.toml crates/stratum/
 COPY integration-tests/Cargo.toml integration-tests/
 COPY proxy/Cargo.toml proxy/
+COPY simulation/Cargo.toml simulation/
 COPY switchboard/Cargo.toml switchboard/
 COPY testbed/Cargo.toml testbed/
 COPY tieline/Cargo.toml tieline/
