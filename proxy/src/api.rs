@@ -13,9 +13,9 @@ use axum::{Json, Router};
 use daemon::admin::ApiError;
 use daemon::clock;
 
+use crate::handle::SessionView;
 use crate::metrics::Counts;
-use crate::sessions::SessionView;
-use crate::{Shared, TargetView};
+use crate::shared::{Shared, TargetView};
 pub use listing::Listing;
 pub use workers::{Rejects, WorkerView, Workers};
 

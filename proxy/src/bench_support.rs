@@ -10,14 +10,12 @@ use stratum::server_message::render_notify;
 use stratum::share::{Share, SmallBytes, prove};
 use stratum::version::VersionMask;
 
+use crate::level::Level;
 use crate::load::Load;
-use crate::outcome::Outcome;
-use crate::placement::job_id_text;
-use crate::session::{DifficultyRules, Input, Level, Outbox, Session, SessionRules};
+use crate::outcome::{Outcome, PoolOutcome, PoolVerdict};
+use crate::session::{DifficultyRules, Input, Outbox, Session, SessionRules};
 use crate::space::ConnectionId;
-use crate::work::{
-    Arrival, LaneWork, PoolJob, PoolOutcome, PoolVerdict, SubmitQueues, Upstream, fingerprint,
-};
+use crate::work::{Arrival, LaneWork, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text};
 
 /// A ready session and the pool behind it.
 #[derive(Debug)]

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use daemon::clock;
 
+use crate::ends::{Counted, Settled};
 use crate::machines::MachineStats;
 use crate::metrics::Metrics;
-use crate::outcome::{Counted, Outcome, Settled, SettledAs};
+use crate::outcome::{Outcome, SettledAs};
 use crate::reasons::Reject;
-use crate::share_log::{Entry, Record, ShareLog, ShareRefusal};
+use crate::share_log::{Entry, ShareLog, ShareRefusal};
+use crate::work::Record;
 
 /// The proxy's side of the books.
 #[derive(Debug, Clone)]

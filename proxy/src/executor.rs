@@ -21,9 +21,9 @@ use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::error;
 
+use crate::handle::SessionHandle;
 use crate::lane::{Lane, Untold};
 use crate::mailbox::Signal;
-use crate::sessions::SessionHandle;
 
 /// One helper thread is woken per this many sessions that wait for a job. Below it, waking a thread
 /// costs more than the writes.

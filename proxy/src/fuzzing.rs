@@ -27,12 +27,11 @@ use stratum::server_message::render_notify;
 use stratum::share::{Share, SmallBytes, prove};
 use stratum::version::VersionMask;
 
-use crate::placement::job_id_text;
-use crate::session::{DifficultyRules, Input, Level, Outbox, Session, SessionRules};
+use crate::level::Level;
+use crate::outcome::{PoolOutcome, PoolVerdict};
+use crate::session::{DifficultyRules, Input, Outbox, Session, SessionRules};
 use crate::space::ConnectionId;
-use crate::work::{
-    Arrival, LaneWork, PoolJob, PoolOutcome, PoolVerdict, SubmitQueues, Upstream, fingerprint,
-};
+use crate::work::{Arrival, LaneWork, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text};
 
 /// Steps of one input at most, and good shares among them: each takes some hashing.
 const STEPS_MAX: usize = 400;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::handle::SessionHandle;
 use crate::mailbox::Signal;
-use crate::sessions::SessionHandle;
 use crate::work::LaneWork;
 
 /// What a lane tells the sessions on it.
@@ -158,7 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sessions::tests::handle;
+    use crate::handle::tests::handle;
 
     #[test]
     fn who_sits_on_a_lane_is_told_until_it_leaves() {

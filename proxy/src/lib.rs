@@ -15,11 +15,15 @@ pub mod config;
 mod control;
 mod directions;
 mod downstream;
+mod ends;
+mod error;
 mod executor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod handle;
 mod label;
 mod lane;
+mod level;
 mod load;
 mod log_limit;
 mod machines;
@@ -34,6 +38,7 @@ mod seating;
 mod session;
 mod sessions;
 mod share_log;
+mod shared;
 #[cfg(test)]
 mod simulation;
 mod sizes;
@@ -51,12 +56,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::clock;
-use daemon::state_file::{StateError, StateFile};
+use daemon::state_file::StateFile;
 use daemon::tasks::Tasks;
 use directive::Link;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 use stratum::version::VersionMask;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
@@ -64,27 +68,32 @@ use tracing::{error, info};
 
 pub use api::{Listing, Rejects, WorkerView, Workers};
 pub use config::Config;
+pub use error::StartError;
 pub use executor::EVENT_INTERVAL;
+pub use handle::{SessionState, SessionView};
 pub use machines::Hashrate;
 pub use metrics::Counts;
-pub use sessions::{SessionState, SessionView};
 pub use share_log::ShareLogConfig;
+pub use shared::TargetView;
 
 use books::Books;
-use config::{Tls, Trust};
+use config::Trust;
 use control::{Control, Record};
 use directions::{Directions, Orders};
 use downstream::{Downstream, Service};
 use executor::Executor;
+use handle::ConfiguredNames;
+use level::Level;
 use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
 use route::Route;
-use session::{DifficultyRules, Level, SessionRules};
-use sessions::{ConfiguredNames, Sessions};
+use session::{DifficultyRules, SessionRules};
+use sessions::Sessions;
 use share_log::ShareLog;
+use shared::Shared;
 use target_selector::TargetSelector;
-use upstream::{Deadlines, Pool, PoolState, Pools};
+use upstream::{Deadlines, Pool, Pools};
 
 /// A running proxy. Its tasks end with the [`Tasks`] it was started on.
 #[derive(Debug, Clone)]
@@ -92,78 +101,8 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    addrs: Vec<SocketAddr>,
-    pools: Arc<Pools>,
-    metrics: Arc<Metrics>,
-    machines: Arc<Machines>,
-    sessions: Arc<Sessions>,
-    names: ConfiguredNames,
-    active: Mutex<Option<usize>>,
-}
-
 /// How often the machines' hashrates are brought up to date.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
-
-/// Why a proxy could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listener's address is taken or not ours.
-    #[error("server {name}: cannot listen on {listen}: {source}")]
-    Listen { name: String, listen: SocketAddr, source: std::io::Error },
-    /// The system gives us no further thread.
-    #[error("cannot start a thread for miners: {0}")]
-    Thread(#[source] std::io::Error),
-    /// The state of the former process cannot be read.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The share log's folder cannot be used.
-    #[error("share log {}: {source}", dir.display())]
-    ShareLog { dir: PathBuf, source: std::io::Error },
-    /// A target's extranonce2 cannot hold the slot and the miners' bytes.
-    #[error(
-        "target {target}: extranonce2_size {size} leaves no room for {miner} bytes of the miner and 1 of the slot, together \
-         {need}; leave it out, or give it a [[server]] of its own with passthrough = {target:?}, one connection a miner",
-        need = miner + 1
-    )]
-    DoesNotFit {
-        target: String,
-        /// Its extranonce2_size.
-        size: u8,
-        /// The miners' extranonce2_size.
-        miner: u8,
-    },
-}
-
-/// A target as people see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TargetView {
-    pub name: String,
-    pub address: String,
-    /// What its TLS trusts; `None` for a plain connection.
-    pub tls: Option<Trust>,
-    /// Miners are sent here first.
-    pub active: bool,
-    /// It has a job.
-    pub up: bool,
-    /// It answers, but has brought no job for a long time.
-    pub quiet: bool,
-    /// It has misbehaved: mined at only when there is no other.
-    pub quarantined: bool,
-    /// Connections with a job.
-    pub connections: u32,
-    /// Sessions that work for it.
-    pub sessions: u32,
-    /// Its difficulty at the newest job.
-    pub difficulty: Option<f64>,
-    /// Length of its extranonce1, in bytes.
-    pub extranonce1_size: Option<usize>,
-    /// Its extranonce2_size, in bytes.
-    pub extranonce2_size: Option<u8>,
-    /// Why its last lost connection ended.
-    pub last_fault: Option<String>,
-}
 
 impl Proxy {
     /// Starts listening and connecting. With a `link`, no machine works until a timeline was heard
@@ -424,38 +363,5 @@ impl Proxy {
         let targets = self.targets();
         let up = targets.iter().any(|target| target.up);
         (up, serde_json::json!({ "targets": targets, "sessions": self.shared.sessions.len() }))
-    }
-}
-
-impl Shared {
-    fn targets(&self) -> Vec<TargetView> {
-        let active = *self.active.lock();
-        self.pools
-            .targets
-            .iter()
-            .map(|pool| {
-                let seats = self.pools.placement.target_state(pool.index);
-                let health = self.pools.health(pool);
-                let PoolState {
-                    difficulty, extranonce1_size, extranonce2_size, last_fault, ..
-                } = pool.state();
-                let own = pool.own_connections();
-                TargetView {
-                    name: pool.config.name.clone(),
-                    address: pool.config.at().to_string(),
-                    tls: pool.config.tls.as_ref().map(Tls::trust),
-                    active: active == Some(pool.index),
-                    up: health.ready || own.is_some_and(|own| own.works),
-                    quiet: health.quiet,
-                    quarantined: health.quarantined,
-                    connections: own.map_or(seats.ready, |own| own.count),
-                    sessions: own.map_or(seats.seated, |own| own.count),
-                    difficulty,
-                    extranonce1_size,
-                    extranonce2_size,
-                    last_fault,
-                }
-            })
-            .collect()
     }
 }

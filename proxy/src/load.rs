@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use stratum::difficulty::Difficulty;
 
-use crate::session::{HASHES, Level};
+use crate::level::{HASHES, Level};
 
 /// The summed work rate of all sessions that want work.
 #[derive(Debug, Default)]

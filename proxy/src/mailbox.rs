@@ -10,7 +10,7 @@ use std::task::Waker;
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::work::PoolVerdict;
+use crate::outcome::PoolVerdict;
 
 /// Messages for one session, and the waker of its task.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
-    use crate::work::PoolOutcome;
+    use crate::outcome::PoolOutcome;
 
     #[derive(Default)]
     struct Woken(AtomicUsize);

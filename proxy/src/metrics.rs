@@ -18,11 +18,10 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use stratum::error::RejectCode;
 
+use crate::handle::SessionState;
 use crate::label::{Label, labels};
-use crate::outcome::Outcome;
-use crate::reasons::{Alarm, CloseReason, IgnoredLine, Reject, Retarget};
-use crate::session::Correction;
-use crate::sessions::SessionState;
+use crate::outcome::{AnsweredBy, Outcome};
+use crate::reasons::{Alarm, CloseReason, Correction, IgnoredLine, Reject, Retarget};
 use histogram::Histogram;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,14 +80,6 @@ pub(crate) struct TargetCounters {
 }
 
 type Histograms = Family<UpstreamLabel, Histogram, fn() -> Histogram>;
-
-/// Who knew the answer to a submit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AnsweredBy {
-    Proxy,
-    /// The pool was asked.
-    Pool,
-}
 
 #[derive(Debug)]
 pub(crate) struct Metrics {

@@ -2,15 +2,10 @@
 //! counter ([`crate::metrics`]); [`crate::books`] does the counting.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use stratum::error::RejectCode;
-use stratum::share::Proof;
 
 use crate::label::labels;
-use crate::machines::MachineStats;
-use crate::reasons::Reject;
-use crate::share_log::Record;
 
 labels! {
     /// How a submit ended. One that was forwarded ends as its pool says ([`SettledAs`]).
@@ -44,28 +39,6 @@ impl Outcome {
     pub(crate) const COUNT: usize = Self::LABELS.len();
 }
 
-/// One submit's end that was decided here, with the difficulty it is worth.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    pub(crate) outcome: Outcome,
-    /// Why it was refused, if it was.
-    pub(crate) reject: Option<Reject>,
-    /// What it proves, for outcomes that prove work.
-    pub(crate) worth: Option<Worth>,
-    /// Index of the target whose job it was, where one is known.
-    pub(crate) target: Option<usize>,
-    /// Its part of the share log, where there is one.
-    pub(crate) record: Option<Box<Record>>,
-}
-
-impl Counted {
-    /// A submit that is refused.
-    pub(crate) fn refused(reject: Reject, target: Option<usize>) -> Self {
-        let outcome = reject.outcome();
-        Self { outcome, reject: Some(reject), worth: None, target, record: None }
-    }
-}
-
 /// What a share proves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Worth {
@@ -73,22 +46,6 @@ pub(crate) struct Worth {
     pub(crate) difficulty: f64,
     /// The difficulty its hash would have met.
     pub(crate) found: f64,
-}
-
-/// How a forwarded share ended.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    pub(crate) outcome: SettledAs,
-    /// The pool's code and words, where it said no.
-    pub(crate) refusal: Option<(RejectCode, Arc<str>)>,
-    pub(crate) pool_difficulty: f64,
-    pub(crate) latency: Duration,
-    /// The header, when it meets the network target.
-    pub(crate) block: Option<Box<Proof>>,
-    /// The machine it is counted for.
-    pub(crate) machine: Option<Arc<MachineStats>>,
-    /// Its part of the share log, where there is one.
-    pub(crate) record: Option<Box<Record>>,
 }
 
 /// The ends of a forwarded share.
@@ -110,4 +67,29 @@ impl From<SettledAs> for Outcome {
             SettledAs::Unresolved => Self::Unresolved,
         }
     }
+}
+
+/// What became of a forwarded share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolVerdict {
+    pub(crate) ticket: u32,
+    pub(crate) outcome: PoolOutcome,
+}
+
+/// The pool's verdict, or that there was none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PoolOutcome {
+    Accepted,
+    /// The pool's code and text, normalised.
+    Rejected(RejectCode, Arc<str>),
+    /// The upstream died or kept silent with the share in flight: the outcome is unknown.
+    Unresolved,
+}
+
+/// Who knew the answer to a submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnsweredBy {
+    Proxy,
+    /// The pool was asked.
+    Pool,
 }

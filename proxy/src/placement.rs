@@ -18,7 +18,7 @@ use stratum::version::VersionMask;
 use crate::lane::{Lane, LaneState, LaneView, Untold};
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
-use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint};
+use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint, job_id_text};
 
 /// All placements of one proxy.
 #[derive(Debug)]
@@ -619,18 +619,6 @@ impl LaneChannel {
 /// be a block, also shares below the pool's difficulty, which the pool would only reject.
 fn block_target(network: Target, pool: Target) -> Target {
     if network < pool { network } else { Target::NEVER }
-}
-
-/// Our job id as miners see it.
-pub(crate) fn job_id_text(job_id: u64) -> String {
-    format!("{job_id:x}")
-}
-
-/// Parses exactly what [`job_id_text`] wrote: another spelling of the same number is not a job id
-/// of ours.
-pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
-    let job_id = u64::from_str_radix(text, 16).ok()?;
-    (job_id_text(job_id) == text).then_some(job_id)
 }
 
 #[cfg(test)]

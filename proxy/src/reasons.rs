@@ -276,6 +276,17 @@ labels! {
 }
 
 labels! {
+    /// The steps against a miner whose shares are all bad.
+    pub(crate) enum Correction {
+        /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
+        Renew = "renew",
+        /// It is asked to reconnect.
+        Reconnect = "reconnect",
+        Close = "close",
+    }
+}
+
+labels! {
     /// A line of a pool that means nothing to us.
     pub(crate) enum IgnoredLine {
         /// An answer to nothing we asked.

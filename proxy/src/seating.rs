@@ -9,9 +9,9 @@ use directive::MachineId;
 use stratum::version::VersionMask;
 
 use crate::directions::{Directions, Serve};
+use crate::handle::SessionHandle;
 use crate::lane::LaneState;
 use crate::placement::{NoSeat, Placement, Seat, SlotLease};
-use crate::sessions::SessionHandle;
 use crate::space::ConnectionId;
 use crate::work::LaneWork;
 

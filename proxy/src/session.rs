@@ -25,18 +25,15 @@ use stratum::server_role::{Abuse, ServerEvent, ServerRole, valid_worker_name};
 use stratum::share::{Proof, Share, ShareFault, decode, mask_for, proof_of, prove};
 use stratum::version::VersionMask;
 
-use crate::metrics::AnsweredBy;
-use crate::outcome::{Counted, Outcome, Worth};
-use crate::reasons::{CloseReason, Reject, Retarget};
-use crate::share_log::Record;
-use crate::work::{LaneWork, OwnExtranonce, PoolOutcome, PoolVerdict};
+use crate::ends::Counted;
+use crate::outcome::{AnsweredBy, Outcome, PoolOutcome, PoolVerdict, Worth};
+use crate::reasons::{CloseReason, Correction, Reject, Retarget};
+use crate::work::{LaneWork, OwnExtranonce, Record};
 use answers::Answers;
 use conduct::Conduct;
-pub(crate) use conduct::Correction;
+pub(crate) use difficulty::DifficultyRules;
 use difficulty::{Aim, Limits};
-pub(crate) use difficulty::{DifficultyRules, HASHES};
 use issues::Issues;
-pub(crate) use vardiff::Level;
 
 /// Settings of all sessions of one listener.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ use crate::label::Label as _;
 use crate::metrics::{Lost, Metrics};
 use crate::outcome::Outcome;
 use crate::reasons::Reject;
-use crate::work::LaneWork;
+use crate::work::Record;
 use disk::Disk;
 use writer::Writer;
 
@@ -47,40 +47,6 @@ pub struct ShareLogConfig {
 
 /// Entries that may wait for the writer: two seconds of a very large farm.
 const QUEUE: usize = 32_768;
-
-/// What is known of a submit before its outcome.
-#[derive(Debug)]
-pub(crate) struct Record {
-    /// When it was read.
-    pub(crate) read_at: Instant,
-    pub(crate) session: u64,
-    /// The worker that the submit names; if it cannot be parsed, the session's worker.
-    pub(crate) worker_name: Option<Box<str>>,
-    /// Its job, where one was found.
-    pub(crate) work: Option<Arc<LaneWork>>,
-    /// The difficulty advertised with the job.
-    pub(crate) difficulty: Option<f64>,
-    /// The difficulty its hash would have met.
-    pub(crate) found: Option<f64>,
-    /// It meets the network target.
-    pub(crate) block: bool,
-}
-
-impl Record {
-    /// Begins with what is known as soon as a submit was read.
-    pub(crate) fn new(session: u64, worker_name: Option<&str>, read_at: Instant) -> Self {
-        let worker_name = worker_name.map(Into::into);
-        Self {
-            read_at,
-            session,
-            worker_name,
-            work: None,
-            difficulty: None,
-            found: None,
-            block: false,
-        }
-    }
-}
 
 /// A submit and its outcome.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use daemon::state_file::StateFile;
 use tracing::error;
 
 use crate::config::{Config, Target};
-use crate::{StartError, upstream};
+use crate::error::StartError;
+use crate::upstream;
 
 /// How long to wait for the pools' sizes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);

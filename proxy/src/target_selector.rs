@@ -12,16 +12,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::Shared;
 use crate::config::NoUpstream;
 use crate::directions::Directions;
 use crate::downstream::Downstream;
+use crate::handle::SessionState;
 use crate::label::Label as _;
 use crate::log_limit::EVERY;
 use crate::metrics::STATES_NOWHERE;
 use crate::reasons::Alarm;
 use crate::route::{Decision, Route, TargetHealth};
-use crate::sessions::SessionState;
+use crate::shared::Shared;
 use crate::upstream::Pool;
 
 /// How often health is looked at without a notification.

@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stratum::difficulty::{Difficulty, Target};
-use stratum::error::RejectCode;
 use stratum::job::Job;
 use stratum::share::Proof;
 use stratum::version::VersionMask;
 use tokio::sync::mpsc;
 
+use crate::handle::SessionHandle;
 use crate::load::Load;
 use crate::machines::MachineStats;
-use crate::sessions::SessionHandle;
-use crate::share_log::Record;
 use crate::space::{ConnectionId, Fingerprint};
 
 /// What sessions know of an upstream connection.
@@ -216,6 +214,18 @@ pub(crate) fn fingerprint(job: &Job, has_lane_bytes: bool) -> Fingerprint {
     }
 }
 
+/// Our job id as miners see it.
+pub(crate) fn job_id_text(job_id: u64) -> String {
+    format!("{job_id:x}")
+}
+
+/// Parses exactly what [`job_id_text`] wrote: another spelling of the same number is not a job id
+/// of ours.
+pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
+    let job_id = u64::from_str_radix(text, 16).ok()?;
+    (job_id_text(job_id) == text).then_some(job_id)
+}
+
 /// A job on a lane, as all sessions there get it.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneWork {
@@ -238,6 +248,40 @@ pub(crate) struct OwnExtranonce {
     pub(crate) extranonce2_size: u8,
 }
 
+/// What is known of a submit before its outcome.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// When it was read.
+    pub(crate) read_at: Instant,
+    pub(crate) session: u64,
+    /// The worker that the submit names; if it cannot be parsed, the session's worker.
+    pub(crate) worker_name: Option<Box<str>>,
+    /// Its job, where one was found.
+    pub(crate) work: Option<Arc<LaneWork>>,
+    /// The difficulty advertised with the job.
+    pub(crate) difficulty: Option<f64>,
+    /// The difficulty its hash would have met.
+    pub(crate) found: Option<f64>,
+    /// It meets the network target.
+    pub(crate) block: bool,
+}
+
+impl Record {
+    /// Begins with what is known as soon as a submit was read.
+    pub(crate) fn new(session: u64, worker_name: Option<&str>, read_at: Instant) -> Self {
+        let worker_name = worker_name.map(Into::into);
+        Self {
+            read_at,
+            session,
+            worker_name,
+            work: None,
+            difficulty: None,
+            found: None,
+            block: false,
+        }
+    }
+}
+
 /// A share on its way to a pool.
 #[derive(Debug)]
 pub(crate) struct UpstreamShare {
@@ -257,21 +301,4 @@ pub(crate) struct UpstreamShare {
     pub(crate) machine: Option<Arc<MachineStats>>,
     /// Its part of the share log, where there is one.
     pub(crate) record: Option<Box<Record>>,
-}
-
-/// What became of a forwarded share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PoolVerdict {
-    pub(crate) ticket: u32,
-    pub(crate) outcome: PoolOutcome,
-}
-
-/// The pool's verdict, or that there was none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PoolOutcome {
-    Accepted,
-    /// The pool's code and text, normalised.
-    Rejected(RejectCode, Arc<str>),
-    /// The upstream died or kept silent with the share in flight: the outcome is unknown.
-    Unresolved,
 }

@@ -6,7 +6,8 @@ use daemon::admin::ApiError;
 use serde::Deserialize;
 
 use super::listing::{Id, Key, Listing, Place, Window};
-use crate::sessions::{ConfiguredNames, SessionHandle, SessionState, SessionView, Sessions, Shown};
+use crate::handle::{ConfiguredNames, SessionHandle, SessionState, SessionView, Shown};
+use crate::sessions::Sessions;
 
 /// What may be asked.
 #[derive(Debug, Default, Deserialize)]
@@ -137,7 +138,7 @@ fn key_of(key: &str, session: &SessionHandle, shown: &Shown) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sessions::tests::handle;
+    use crate::handle::tests::handle;
 
     fn names() -> ConfiguredNames {
         ConfiguredNames { targets: vec!["a".into(), "b".into()], servers: vec!["asics".into()] }

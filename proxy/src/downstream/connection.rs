@@ -30,15 +30,17 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::Downstream;
+use crate::handle::SessionHandle;
 use crate::label::Label as _;
 use crate::machines::Presence;
 use crate::mailbox::Signal;
+use crate::outcome::{PoolOutcome, PoolVerdict};
 use crate::placement::SlotLease;
 use crate::reasons::{Alarm, CloseReason};
 use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
-use crate::sessions::{SessionEntry, SessionHandle};
-use crate::work::{LaneWork, PoolOutcome, PoolVerdict};
+use crate::sessions::SessionEntry;
+use crate::work::LaneWork;
 use stuck::Stuck;
 
 /// Submits that may wait for a pool's verdict; beyond that no more is read from this miner.

@@ -7,9 +7,9 @@ use stratum::job::Job;
 use tokio::time::timeout;
 
 use super::*;
+use crate::handle::tests::handle;
 use crate::lane::{LaneState, LaneView};
 use crate::placement::Placement;
-use crate::sessions::tests::handle;
 use crate::work::Upstream;
 
 /// Longer than anything here takes, even on a busy machine.

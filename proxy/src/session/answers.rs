@@ -13,7 +13,7 @@ use stratum::id::Id;
 use stratum::server_message::{write_error, write_true};
 
 use super::Outbox;
-use crate::metrics::AnsweredBy;
+use crate::outcome::AnsweredBy;
 
 /// The answer to a submit.
 #[derive(Debug, Clone, PartialEq, Eq)]

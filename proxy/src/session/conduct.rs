@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::label::labels;
+use crate::reasons::Correction;
 
 #[derive(Debug)]
 pub(super) struct Conduct {
@@ -25,17 +25,6 @@ struct Streak {
     since: Instant,
     shares: u32,
     climbed: usize,
-}
-
-labels! {
-    /// The steps against a miner whose shares are all bad.
-    pub(crate) enum Correction {
-        /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
-        Renew = "renew",
-        /// It is asked to reconnect.
-        Reconnect = "reconnect",
-        Close = "close",
-    }
 }
 
 /// Requests that break the protocol before the session is closed.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use stratum::difficulty::Difficulty;
 
 use super::user_agent::speed_of;
-use super::vardiff::{Level, LevelChange, LevelSource, Reason, Vardiff};
+use super::vardiff::{LevelChange, LevelSource, Reason, Vardiff};
+use crate::level::{HASHES, Level};
 use crate::load::Hold;
 use crate::reasons::Retarget;
 
@@ -81,8 +82,6 @@ const WISH_EVERY_SECS: f32 = 60.0;
 const WISH_REACH: i32 = 2;
 /// The interval for measuring rates where none is configured.
 const MEASURED_BY: f64 = 10.0;
-/// Hashes behind one share of difficulty 1.
-pub(crate) const HASHES: f64 = (1u64 << 32) as f64;
 
 impl Aim {
     pub(super) fn new(rules: &DifficultyRules) -> Self {

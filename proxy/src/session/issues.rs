@@ -10,8 +10,7 @@ use std::sync::Arc;
 use stratum::difficulty::Difficulty;
 use stratum::version::VersionMask;
 
-use crate::placement::parse_job_id;
-use crate::work::LaneWork;
+use crate::work::{LaneWork, parse_job_id};
 
 /// One job as this miner got it.
 #[derive(Debug)]

@@ -8,9 +8,11 @@ use stratum::error::RejectCode;
 use stratum::job::Job;
 use stratum::server_message::render_notify;
 
-use crate::placement::job_id_text;
+use crate::level::Level;
 use crate::space::ConnectionId;
-use crate::work::{Arrival, OwnExtranonce, PoolJob, SubmitQueues, Upstream, fingerprint};
+use crate::work::{
+    Arrival, OwnExtranonce, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text,
+};
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Entry, ShareRefusal};
 use crate::label::Label as _;
-use crate::placement::job_id_text;
+use crate::work::job_id_text;
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "record", rename_all = "snake_case")]

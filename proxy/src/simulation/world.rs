@@ -24,16 +24,17 @@ use testbed::arithmetic::Hash;
 use super::miner::SimMiner;
 use super::pool::SimPool;
 use crate::directions::{Directions, Orders};
-use crate::outcome::{Outcome, Settled, SettledAs};
+use crate::ends::Settled;
+use crate::handle::SessionHandle;
+use crate::level::Level;
+use crate::outcome::{Outcome, PoolVerdict, SettledAs};
 use crate::placement::Placement;
+use crate::reasons::Correction;
 use crate::route::{Route, TargetHealth};
 use crate::seating::{Place, Said, Seating};
-use crate::session::{
-    Correction, DifficultyRules, Forward, Input, Level, Outbox, Session, SessionRules,
-};
-use crate::sessions::SessionHandle;
+use crate::session::{DifficultyRules, Forward, Input, Outbox, Session, SessionRules};
 use crate::upstream::{Deadlines, End, PoolEvent, PoolSession, undelivered};
-use crate::work::{LaneWork, PoolVerdict, SubmitQueues, Upstream, UpstreamShare};
+use crate::work::{LaneWork, SubmitQueues, Upstream, UpstreamShare};
 use downstream::{Searched, Served};
 use upstream::Carrier;
 

@@ -24,9 +24,9 @@ use super::pools::{Pool, Pools};
 use super::stream::{PoolStream, fault};
 use super::{ConnectionPlan, client_config, probe, tripwire};
 use crate::config::OnPayoutChange;
+use crate::ends::Settled;
 use crate::label::Label as _;
 use crate::load::{Load, Sizing};
-use crate::outcome::Settled;
 use crate::reasons::Alarm;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use stratum::client_role::OUTSTANDING_MAX;
 use stratum::share::Proof;
 
+use crate::ends::Settled;
+use crate::handle::SessionHandle;
 use crate::machines::MachineStats;
-use crate::outcome::{Settled, SettledAs};
-use crate::sessions::SessionHandle;
-use crate::share_log::Record;
-use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
+use crate::outcome::{PoolOutcome, PoolVerdict, SettledAs};
+use crate::work::{Record, UpstreamShare};
 
 /// The shares of one connection, in the order they were sent.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ mod tests {
     fn one_share_that_is_never_answered_keeps_no_others() {
         let (start, mut settled) = (Instant::now(), Vec::new());
         let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-        let reply = crate::sessions::tests::handle(1);
+        let reply = crate::handle::tests::handle(1);
         let mut in_flight = InFlight::bounded(4);
         in_flight.push(0, share(&upstream, reply.clone()), start);
         for request in 1..=4000 {

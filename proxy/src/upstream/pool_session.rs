@@ -21,10 +21,11 @@ use super::pace::{Pace, Terms};
 use super::pool_requests::{AnswerBudget, Redirect};
 use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
-use crate::outcome::{Settled, SettledAs};
+use crate::ends::Settled;
+use crate::outcome::{PoolOutcome, PoolVerdict, SettledAs};
 use crate::reasons::{Alarm, IgnoredLine, Reject};
 use crate::space::ConnectionId;
-use crate::work::{LaneWork, PoolJob, PoolOutcome, PoolVerdict, UpstreamShare};
+use crate::work::{LaneWork, PoolJob, UpstreamShare};
 
 /// How long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -280,7 +280,7 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     let mut plan = ConnectionPlan::default();
     let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut plan);
     let (upstream, _) = carrier.parts();
-    let reply = crate::sessions::tests::handle(1);
+    let reply = crate::handle::tests::handle(1);
     for (ticket, job) in (0..).zip(["a", "b", PANIC_JOB, "c", "d"]) {
         let share = UpstreamShare { ticket, ..share_of(job, &upstream, reply.clone()) };
         upstream.submits().try_send(share).expect("room");
@@ -312,7 +312,7 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
     let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut plan);
     let (upstream, session) = carrier.parts();
     session.bound(MAX);
-    let reply = crate::sessions::tests::handle(1);
+    let reply = crate::handle::tests::handle(1);
     let share = |ticket| UpstreamShare { ticket, ..share_of("j", &upstream, reply.clone()) };
     for ticket in 0..SHARES {
         upstream.submits().try_send(share(ticket)).expect("room");

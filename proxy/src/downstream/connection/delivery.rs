@@ -8,10 +8,11 @@ use tracing::error;
 
 use super::Connection;
 use super::stuck::Stuck;
-use crate::outcome::{Counted, Worth};
+use crate::ends::Counted;
+use crate::outcome::{PoolOutcome, PoolVerdict, Worth};
 use crate::reasons::Reject;
 use crate::session::{Forward, Input, Outbox};
-use crate::work::{PoolOutcome, PoolVerdict, UpstreamShare};
+use crate::work::UpstreamShare;
 
 impl Connection {
     /// Counts what the session decided and forwards its shares.

@@ -9,11 +9,11 @@ use tracing::{debug, info};
 
 use super::Connection;
 use crate::downstream::Downstream;
+use crate::handle::SessionState;
 use crate::label::Label as _;
-use crate::reasons::{Alarm, CloseReason};
+use crate::reasons::{Alarm, CloseReason, Correction};
 use crate::seating::{Place, Said};
-use crate::session::{Correction, Input, Outbox};
-use crate::sessions::SessionState;
+use crate::session::{Input, Outbox};
 
 impl Connection {
     /// The miner has a worker name: it is registered under that name and gets a seat.

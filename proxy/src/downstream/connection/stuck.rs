@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn of(upstream: &Arc<Upstream>, ticket: u32) -> UpstreamShare {
-        UpstreamShare { ticket, ..share(upstream, crate::sessions::tests::handle(1)) }
+        UpstreamShare { ticket, ..share(upstream, crate::handle::tests::handle(1)) }
     }
 
     /// The tickets of ours in a queue, in their order.

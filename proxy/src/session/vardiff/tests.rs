@@ -1,3 +1,5 @@
+use stratum::difficulty::Difficulty;
+
 use super::*;
 
 const INTERVAL: f64 = 10.0;

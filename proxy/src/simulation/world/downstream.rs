@@ -1,7 +1,7 @@
 //! Between miners and proxy: what the tasks of [`crate::downstream`] do, thing by thing.
 
 use super::*;
-use crate::sessions::tests::handle;
+use crate::handle::tests::handle;
 
 /// A miner's connection, as its task holds it.
 pub(super) struct Served {
@@ -188,7 +188,7 @@ impl Served {
             work,
         };
         if let Err(refused) = upstream.submits().try_send(share) {
-            let outcome = crate::work::PoolOutcome::Unresolved;
+            let outcome = crate::outcome::PoolOutcome::Unresolved;
             let verdict = PoolVerdict { ticket: refused.into_inner().ticket, outcome };
             self.session.handle(Input::Verdict(verdict), now, &mut self.out);
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use stratum::share::Proof;
 
+use crate::handle::SessionHandle;
 use crate::lane::LaneState;
 use crate::placement::Placement;
-use crate::sessions::SessionHandle;
 use crate::space::ConnectionId;
 use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
 
@@ -195,7 +195,7 @@ fn a_share_goes_out_by_the_newest_name_of_its_work() {
     let placement = Placement::new(4, 0);
     let (upstream, _queues) = Upstream::new(placement.next_connection_id(), 0);
     placement.connection_up(&upstream, &[0xaa], 8).expect("fits");
-    let reply = crate::sessions::tests::handle(1);
+    let reply = crate::handle::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     let bring = |session: &mut PoolSession, job_id: &str, ntime, clean| {
         let job = Job {
@@ -237,7 +237,7 @@ fn a_share_goes_out_by_the_newest_name_of_its_work() {
 fn a_block_without_an_answer_is_reported_with_its_header() {
     let now = origin();
     let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-    let reply = crate::sessions::tests::handle(1);
+    let reply = crate::handle::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     let rebuilt = stratum::share::Rebuilt::Plain;
     let proof = Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt };
@@ -257,7 +257,7 @@ fn a_block_without_an_answer_is_reported_with_its_header() {
 fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     let now = origin();
     let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-    let reply = crate::sessions::tests::handle(1);
+    let reply = crate::handle::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
     assert!(!out.is_empty() && settled.is_empty() && session.waiting() == 1, "a live one is sent");
@@ -281,7 +281,7 @@ fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
 fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     let start = origin();
     let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
-    let reply = crate::sessions::tests::handle(1);
+    let reply = crate::handle::tests::handle(1);
     let mut session = session(start);
     let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
     session.start(&mut out);
