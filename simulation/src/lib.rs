@@ -5,4 +5,5 @@
 //! what a run is judged by.
 
 pub mod facility;
+pub mod judge;
 pub mod record;

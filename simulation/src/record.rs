@@ -53,6 +53,8 @@ pub enum Event {
     Machine { machine: MachineId, from: State, to: State, cause: Cause },
     /// A command reached a device, whatever the device made of it.
     Command { machine: MachineId, order: Order, by: Commander },
+    /// A command that an agent sent was lost on its way to the device.
+    CommandLost { machine: MachineId, order: Order },
     /// A proxy gave a machine work, or stopped giving it any.
     Served { machine: MachineId, served: bool },
     /// A meter's fault began, or ended (`None`).

@@ -1,0 +1,102 @@
+//! Invariant 4: what is drawn at a feed stays within what may be planned there, and what takes it
+//! above is answered in the time that meters, commands and machines need.
+
+use std::time::Duration;
+
+use directive::{FeedId, Watts};
+
+use super::excess::Excess;
+use super::history::History;
+use super::terms::{Terms, slowest_shed};
+use super::violation::{Cause, Kind, Place, Violation};
+use crate::record::{Series, Span};
+
+pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+    let feeds = history.spec.feeds.iter();
+    feeds.flat_map(|feed| above_usable(history, terms, &feed.id)).collect()
+}
+
+fn above_usable(history: &History<'_>, terms: &Terms, feed: &FeedId) -> Vec<Violation> {
+    let record = &history.record.feeds[feed];
+    let over = record.load.with(&record.usable, |load, usable| load - usable);
+    let allowed = allowed(history, terms, feed);
+    let spans = over.above(Watts::ZERO, history.record.ended).into_iter();
+    let long = spans.filter(|span| span.length() > allowed);
+    long.map(|span| {
+        let (cause, watts, at) = explain(history, feed, &over, span, allowed);
+        let says = format!(
+            "{} above usable for {:.1} s, most at {:.1} s; {:.1} s are allowed",
+            watts,
+            span.length().as_secs_f64(),
+            at.as_secs_f64(),
+            allowed.as_secs_f64(),
+        );
+        let place = Place::Feed(feed.clone());
+        Violation { kind: Kind::AboveUsable, cause, place, span, watts, says }
+    })
+    .collect()
+}
+
+/// Two samples must be above, and are read with the meter's lag; then commands go out and machines
+/// fall asleep, and the meter shows that within two periods. A feed without a meter is given the
+/// time of the slowest meter of the site.
+fn allowed(history: &History<'_>, terms: &Terms, feed: &FeedId) -> Duration {
+    let meters: Vec<_> = history
+        .meter(feed)
+        .map_or_else(|| history.spec.meters.iter().collect(), |meter| vec![meter]);
+    let period = meters.iter().map(|meter| meter.period).max().unwrap_or_default();
+    let lag = meters.iter().map(|meter| meter.lag).max().unwrap_or_default();
+    let below = history.machines.values();
+    let machines = below.filter(|machine| history.is_within(&machine.spec.feed, feed)).count();
+    period * 4
+        + lag
+        + terms.message_max
+        + terms.dispatch(history.spec, machines)
+        + slowest_shed(history.spec)
+}
+
+/// The cause of a span above usable, the largest excess in it, and when that was. The excess is a
+/// decision's where a part of the span that is longer than `allowed` is not explained.
+fn explain(
+    history: &History<'_>,
+    feed: &FeedId,
+    over: &Series,
+    span: Span,
+    allowed: Duration,
+) -> (Cause, Watts, Duration) {
+    let changes = over.steps().iter().map(|(at, _)| *at).filter(|at| *at > span.from);
+    let times: Vec<Duration> =
+        std::iter::once(span.from).chain(changes.take_while(|at| *at < span.to)).collect();
+    let mut unexplained = Series::default();
+    let mut most = (Watts::ZERO, span.from);
+    for at in times {
+        let watts = over.at(at);
+        if watts > most.0 {
+            most = (watts, at);
+        }
+        unexplained.set(at, watts - Excess::at(history, feed, at).total());
+    }
+    let left = unexplained.above(Watts::ZERO, span.to);
+    let (watts, at) = most;
+    if let Some(part) = left.iter().find(|part| part.length() > allowed) {
+        let cause =
+            if lowered(history, feed, *part, allowed) { Cause::Derate } else { Cause::Decision };
+        return (cause, watts, at);
+    }
+    let cause = match Excess::at(history, feed, at).cause(watts) {
+        // The largest moment was short enough to be the end of something lawful: what lasted
+        // explains the span.
+        Cause::Decision => {
+            Excess::at(history, feed, span.to.saturating_sub(Duration::from_millis(1))).largest()
+        }
+        cause => cause,
+    };
+    (cause, watts, at)
+}
+
+/// Whether the limit was lowered within `allowed` before `part`, or in it.
+fn lowered(history: &History<'_>, feed: &FeedId, part: Span, allowed: Duration) -> bool {
+    let usable = &history.record.feeds[feed].usable;
+    let before = Span { from: part.from.saturating_sub(allowed), to: part.from };
+    usable.max(before) > usable.min(part)
+}

@@ -1,0 +1,156 @@
+//! How fast power goes up and down, and whether machines are switched to and fro.
+
+use std::time::Duration;
+
+use directive::Watts;
+
+use super::history::{History, Machine};
+use super::terms::Terms;
+use super::violation::{Cause, Kind, Place, Violation, secs};
+use crate::record::{Commander, Order, Role, Span};
+
+pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let ups = turns(history, Order::Wake);
+    found.extend(ramp(history, terms, &ups, Kind::RampUp));
+    found.extend(steps(history, terms, &ups));
+    found.extend(ramp(history, terms, &turns(history, Order::Sleep), Kind::RampDown));
+    let machines = history.machines.values();
+    found.extend(machines.filter_map(|machine| flapping(history, machine)));
+    found
+}
+
+/// The first commands of each change of direction, with the watts of their machines, in order of
+/// time. A repeated command moves nothing.
+fn turns(history: &History<'_>, order: Order) -> Vec<(Duration, Watts)> {
+    let mut turns: Vec<(Duration, Watts)> = Vec::new();
+    for machine in history.machines.values() {
+        let watts = history.group(machine.spec).nameplate;
+        turns.extend(directions(machine).filter(|(_, to)| *to == order).map(|(at, _)| (at, watts)));
+    }
+    turns.sort();
+    turns
+}
+
+/// When an agent turned a machine into the other direction.
+fn directions<'a>(machine: &'a Machine<'_>) -> impl Iterator<Item = (Duration, Order)> + 'a {
+    let mut last = Order::Wake;
+    machine.commands.iter().filter_map(move |(at, order, by)| {
+        let turns = *by == Commander::Agent && *order != last;
+        if *by == Commander::Agent {
+            last = *order;
+        }
+        turns.then_some((*at, *order))
+    })
+}
+
+/// Watts within any minute. Commands that were decided up to `jitter` apart arrive together: what
+/// one minute and that time allow may arrive within a minute, and one machine more.
+fn ramp(
+    history: &History<'_>,
+    terms: &Terms,
+    turns: &[(Duration, Watts)],
+    kind: Kind,
+) -> Option<Violation> {
+    let (per_min, jitter) = match kind {
+        Kind::RampUp => (terms.up_per_min, terms.look_max + terms.command_max),
+        _ => (terms.down_per_min, terms.dispatch(history.spec, turns.len()) + terms.message_max),
+    };
+    let window = MINUTE + jitter;
+    let one = turns.iter().map(|(_, watts)| *watts).max().unwrap_or_default();
+    let millis = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+    let most = Watts(per_min.0.saturating_mul(millis) / 60_000) + one;
+    let (span, watts) = busiest(turns, MINUTE)?;
+    if watts <= most {
+        return None;
+    }
+    let says =
+        format!("{watts} within a minute; {most} are allowed, {} of jitter included", secs(jitter));
+    Some(site(history, kind, span, watts, says))
+}
+
+/// Machines within one interval between steps. Two neighbouring steps may be drawn together by the
+/// jitter of commands.
+fn steps(history: &History<'_>, terms: &Terms, ups: &[(Duration, Watts)]) -> Option<Violation> {
+    let jitter = terms.look_max + terms.command_max;
+    let window = terms.up_step_interval.checked_sub(jitter)?;
+    let counted: Vec<(Duration, Watts)> = ups.iter().map(|(at, _)| (*at, Watts(1))).collect();
+    let (span, count) = busiest(&counted, window)?;
+    if usize::try_from(count.0).is_ok_and(|count| count <= terms.up_step_machines) {
+        return None;
+    }
+    let says = format!(
+        "{} machines woken within {}; a step has {}",
+        count.0,
+        secs(window),
+        terms.up_step_machines
+    );
+    let inside = ups.iter().filter(|(at, _)| (span.from..=span.to).contains(at));
+    let watts = inside.map(|(_, watts)| *watts).sum();
+    Some(site(history, Kind::StepUp, span, watts, says))
+}
+
+/// The window of this length in which most happens.
+fn busiest(turns: &[(Duration, Watts)], window: Duration) -> Option<(Span, Watts)> {
+    let mut first = 0;
+    let mut sum = Watts::ZERO;
+    let mut most = None;
+    for (at, watts) in turns {
+        sum += *watts;
+        while turns[first].0 + window <= *at {
+            sum = sum - turns[first].1;
+            first += 1;
+        }
+        if most.is_none_or(|(_, most)| most < sum) {
+            most = Some((Span { from: turns[first].0, to: *at }, sum));
+        }
+    }
+    most
+}
+
+/// A machine that is turned three times within its shortest times awake and asleep, although no
+/// lease was promised, changed or ended in between.
+fn flapping(history: &History<'_>, machine: &Machine<'_>) -> Option<Violation> {
+    let group = history.group(machine.spec);
+    let shortest = group.min_up + group.min_down;
+    let turns: Vec<(Duration, Order)> = directions(machine).collect();
+    let three = turns.windows(3).find(|three| {
+        let span = Span { from: three[0].0, to: three[2].0 };
+        span.length() < shortest && !has_reason(history, span)
+    })?;
+    let span = Span { from: three[0].0, to: three[2].0 };
+    let says = format!("turned three times within {}", secs(span.length()));
+    let place = Place::Machine(machine.spec.id.clone());
+    let cause = cause(history, span);
+    Some(Violation { kind: Kind::Flapping, cause, place, span, watts: group.nameplate, says })
+}
+
+/// Whether a lease was promised, changed, began or ended in `span`, or a limit changed.
+fn has_reason(history: &History<'_>, span: Span) -> bool {
+    let within = |at: Duration| span.from <= at && at <= span.to;
+    let leases = history.leases.values().flat_map(|lease| &lease.promises);
+    let mut edges = leases.flat_map(|(at, promise)| {
+        [*at, promise.start.saturating_sub(promise.ready_before), promise.end]
+    });
+    let mut limits = history.record.feeds.values().flat_map(|feed| feed.usable.steps());
+    edges.any(within) || limits.any(|(at, _)| within(*at))
+}
+
+fn cause(history: &History<'_>, span: Span) -> Cause {
+    let roles = [Role::Switchboard, Role::Agent];
+    // What waited through an outage is made good after it.
+    let wide = Span { from: span.from.saturating_sub(MINUTE * 2), to: span.to };
+    if roles.iter().any(|role| history.is_down_in(*role, wide)) {
+        Cause::Outage
+    } else if roles.iter().any(|role| history.is_stepped(*role, wide)) {
+        Cause::Clock
+    } else {
+        Cause::Decision
+    }
+}
+
+fn site(history: &History<'_>, kind: Kind, span: Span, watts: Watts, says: String) -> Violation {
+    Violation { kind, cause: cause(history, span), place: Place::Site, span, watts, says }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
