@@ -278,7 +278,7 @@ async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() 
         pools: vec![crate::harness::pool(3, 1)],
         linked: true,
         change: |config| {
-            config.servers[0].passthrough = Some(0);
+            config.servers[0].passthrough = Some(proxy::TargetId::nth(0));
             config.ping_every = Duration::from_millis(500);
         },
         ..Setup::default()

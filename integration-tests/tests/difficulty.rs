@@ -35,7 +35,8 @@ async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
         change: |config| {
             config.servers[0].vardiff = true;
             config.servers[0].share_interval = Duration::from_secs(1);
-            config.targets[0].suggest_difficulty = Difficulty::new(power(-14));
+            config.targets[proxy::TargetId::nth(0)].suggest_difficulty =
+                Difficulty::new(power(-14));
         },
         ..Setup::default()
     })
@@ -70,7 +71,7 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
             config.servers[0].vardiff = true;
             config.servers[0].share_interval = Duration::from_secs(1);
             config.servers[0].difficulty = Difficulty::new(power(-17)).expect("positive");
-            for target in &mut config.targets {
+            for target in config.targets.values_mut() {
                 target.shares_per_sec = 1.0;
                 target.shares_per_sec_max = MOST;
             }

@@ -19,7 +19,7 @@ use daemon::clock;
 use daemon::tasks::Tasks;
 use prometheus_client::registry::Registry;
 use proxy::config::{Config, Target};
-use proxy::{Counts, Proxy};
+use proxy::{Counts, PerTarget, Proxy};
 use stratum::difficulty::Difficulty;
 use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
@@ -83,10 +83,10 @@ async fn an_external_pool_is_mined_at() {
     let difficulty = difficulty("TIELINE_TEST_POOL_DIFFICULTY");
     let mut config = harness::config(&[]);
     config.servers[0].difficulty = difficulty;
-    config.targets = vec![Target {
+    config.targets = PerTarget::from(vec![Target {
         suggest_difficulty: Some(difficulty),
         ..Target::new("external", host, port, &user)
-    }];
+    }]);
     let mut fleet = MinerCounts::default();
     let counts = with_proxy(config, async |proxy| {
         let space = SearchSpace::default();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use proxy::TargetId;
 use proxy::config::NoUpstream;
 use testbed::miner::Model;
 use testbed::pool::{Mood, PoolConfig, Verdicts};
@@ -44,8 +45,10 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
 /// no name server is asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
-    let setup =
-        Setup { change: |config| config.targets[0].host = "x".repeat(64), ..Setup::default() };
+    let setup = Setup {
+        change: |config| config.targets[TargetId::nth(0)].host = "x".repeat(64),
+        ..Setup::default()
+    };
     let site = Site::start(setup).await;
     let miners = site.fleet(2);
     site.pools[1]

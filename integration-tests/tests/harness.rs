@@ -117,7 +117,9 @@ impl Site {
         }
         let mut config = config(&pools);
         let mut relays = Vec::new();
-        for (pool, target) in pools.iter().zip(&mut config.targets).filter(|_| setup.relayed) {
+        for (pool, target) in
+            pools.iter().zip(config.targets.values_mut()).filter(|_| setup.relayed)
+        {
             let relay =
                 Relay::start(pool.addr(), u64::from(target.port)).await.expect("a free port");
             target.port = relay.addr().port();

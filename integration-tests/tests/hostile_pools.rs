@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use proxy::TargetId;
 use proxy::config::{HostPort, OnPayoutChange, Tls};
 use testbed::miner::Model;
 use testbed::pool::{PoolConfig, TestPool};
@@ -33,8 +34,8 @@ async fn u07_f58_a_redirect_never_leads_out_of_tls() {
     let thief = TestPool::start(pool(8, 9)).await.expect("a free port");
     let (trap, heard) = plain_trap().await;
     let mut config = config(&pools);
-    config.targets[0].tls = Some(trusted);
-    config.targets[0].reconnect_hosts = vec![at("127.0.0.1", trap)];
+    config.targets[TargetId::nth(0)].tls = Some(trusted);
+    config.targets[TargetId::nth(0)].reconnect_hosts = vec![at("127.0.0.1", trap)];
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
     site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("mined at");
@@ -84,7 +85,7 @@ async fn u06_a_listed_place_is_followed_and_left_for_home() {
     let twin = TestPool::start(pool(8, 3)).await.expect("a free port");
     let pools = vec![TestPool::start(pool(8, 1)).await.expect("a free port")];
     let mut config = config(&pools);
-    config.targets[0].reconnect_hosts = vec![at("127.0.0.1", twin.addr().port())];
+    config.targets[TargetId::nth(0)].reconnect_hosts = vec![at("127.0.0.1", twin.addr().port())];
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
     site.pools[0].until(PATIENCE, |counts| counts.total.accepted > 10).await.expect("mined at");
@@ -139,7 +140,9 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u40_jobs_that_pay_somebody_else_are_left() {
     let setup = Setup {
-        change: |config| config.targets[0].on_payout_change = OnPayoutChange::FailOver,
+        change: |config| {
+            config.targets[TargetId::nth(0)].on_payout_change = OnPayoutChange::FailOver;
+        },
         ..Setup::default()
     };
     let site = Site::start(setup).await;

@@ -91,7 +91,7 @@ async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
 async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
     let setup = Setup {
         pools: vec![pool(4, 1)],
-        change: |config| config.targets[0].max_connections = 1,
+        change: |config| config.targets[proxy::TargetId::nth(0)].max_connections = 1,
         ..Setup::default()
     };
     let site = Site::start(setup).await;
@@ -147,7 +147,7 @@ fn nicehash() -> PoolConfig {
 }
 
 fn passed_through(config: &mut proxy::config::Config) {
-    config.servers[0].passthrough = Some(0);
+    config.servers[0].passthrough = Some(proxy::TargetId::nth(0));
 }
 
 /// U13 and ADR 7: 3 bytes and fewer only as explicit 1:1 passthrough.
@@ -228,7 +228,7 @@ async fn passed_through_miners_are_capped_and_go_with_their_pool() {
         pools: vec![nicehash()],
         change: |config| {
             passed_through(config);
-            config.targets[0].max_connections = 2;
+            config.targets[proxy::TargetId::nth(0)].max_connections = 2;
         },
         ..Setup::default()
     };

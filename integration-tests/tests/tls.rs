@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use proxy::TargetId;
 use proxy::config::{Target, Tls};
 use testbed::miner::Model;
 use testbed::pool::{PoolConfig, TestPool};
@@ -140,10 +141,10 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     targets.push(target("plain", plain.addr().port(), None));
 
     let mut config = config(&[]);
-    config.targets = targets;
+    config.targets = targets.into();
     // Known beforehand, so that nobody is asked for it and every connection counted is one that
     // would be mined on.
-    config.targets.iter_mut().for_each(|target| target.extranonce2_size = Some(8));
+    config.targets.values_mut().for_each(|target| target.extranonce2_size = Some(8));
     let start = daemon::clock::now();
     let site = Site::with(pools, config, false).await;
     let miner = site.miner(Model::Cgminer411, "acme.rig");
@@ -193,7 +194,7 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     let (other, _) = Identity::self_signed(&["pool.example"]).expect("made");
     let pools = vec![start(Some(first.clone()), 1).await, start(None, 2).await];
     let mut config = config(&pools);
-    config.targets[0].tls = Some(pinned(&first));
+    config.targets[TargetId::nth(0)].tls = Some(pinned(&first));
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
     site.pools[0]
@@ -233,10 +234,10 @@ async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
     let pools = vec![TestPool::start(busy).await.expect("a free port"), start(None, 2).await];
     let relay = Relay::start(pools[0].addr().port(), 6000).await;
     let mut config = config(&pools);
-    config.targets[0].tls = Some(trusted);
-    config.targets[0].port = relay.port;
-    config.targets[0].extranonce2_size = Some(8);
-    config.targets[1].extranonce2_size = Some(8);
+    config.targets[TargetId::nth(0)].tls = Some(trusted);
+    config.targets[TargetId::nth(0)].port = relay.port;
+    config.targets[TargetId::nth(0)].extranonce2_size = Some(8);
+    config.targets[TargetId::nth(1)].extranonce2_size = Some(8);
     let start = daemon::clock::now();
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
@@ -272,7 +273,7 @@ async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
     let identity = authority.issue(&[HOST], Validity::Now).expect("issued");
     let pools = vec![start(Some(identity), 1).await, start(None, 2).await];
     let mut config = config(&pools);
-    config.targets[0].tls = Some(trusted);
+    config.targets[TargetId::nth(0)].tls = Some(trusted);
     let site = Site::with(pools, config, false).await;
     let miners = site.fleet(4);
     site.pools[0]

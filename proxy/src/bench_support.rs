@@ -15,6 +15,7 @@ use crate::load::Load;
 use crate::outcome::{Outcome, PoolOutcome, PoolVerdict};
 use crate::session::{DifficultyRules, Input, Outbox, Session, SessionRules};
 use crate::space::ConnectionId;
+use crate::target::TargetId;
 use crate::work::{Arrival, LaneWork, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text};
 
 /// A ready session and the pool behind it.
@@ -48,8 +49,11 @@ impl SessionBench {
             server: 0,
             share_log: false,
         };
-        let (upstream, queues) =
-            Upstream::under(ConnectionId(1), 0, Load::limited(Arc::default(), f64::INFINITY));
+        let (upstream, queues) = Upstream::under(
+            ConnectionId(1),
+            TargetId::nth(0),
+            Load::limited(Arc::default(), f64::INFINITY),
+        );
         let mut bench = Self {
             session: Session::new(Arc::new(rules), SLOT, 1, now),
             out: Outbox::default(),

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::outcome::{Outcome, SettledAs};
 use crate::reasons::Reject;
 use crate::share_log::{Entry, ShareLog, ShareRefusal};
+use crate::target::TargetId;
 use crate::work::Record;
 
 /// The proxy's side of the books.
@@ -37,7 +38,7 @@ impl Books {
     }
 
     /// Counts a submit that the pool decided, or never answered.
-    pub(crate) fn settled(&self, target: usize, settled: &mut Settled) {
+    pub(crate) fn settled(&self, target: TargetId, settled: &mut Settled) {
         let outcome = Outcome::from(settled.outcome);
         let counters = self.metrics.target(Some(target));
         counters.ended(outcome);

@@ -22,6 +22,7 @@ pub use read::read;
 pub use crate::tls::{Pin, Tls, TlsError, Trust};
 
 use crate::share_log::ShareLogConfig;
+use crate::target::{PerTarget, TargetId};
 
 /// The complete configuration of a proxy.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub struct Config {
     /// Listeners, at least one.
     pub servers: Vec<Server>,
     /// Pools, in order of priority, at least one.
-    pub targets: Vec<Target>,
+    pub targets: PerTarget<Target>,
     /// The miners' extranonce2_size; `None` lets the pools' sizes decide at start.
     pub extranonce2_size: Option<u8>,
     /// How long a better target must have held before it is returned to.
@@ -90,9 +91,9 @@ pub struct Server {
     pub share_interval: Duration,
     /// Whether a known user agent overrides `difficulty` as the start difficulty.
     pub by_user_agent: bool,
-    /// Index of the target to which each of its miners has a connection of its own; `None` shares
-    /// those of all targets.
-    pub passthrough: Option<usize>,
+    /// The target to which each of its miners has a connection of its own; `None` shares the
+    /// connections of all other targets.
+    pub passthrough: Option<TargetId>,
 }
 
 impl Server {
@@ -205,7 +206,7 @@ impl Config {
     /// Whether miners have connections of their own to this target: then it is not mined at in any
     /// other way.
     #[must_use]
-    pub fn is_passthrough(&self, target: usize) -> bool {
+    pub fn is_passthrough(&self, target: TargetId) -> bool {
         self.servers.iter().any(|server| server.passthrough == Some(target))
     }
 
@@ -215,7 +216,7 @@ impl Config {
         Self {
             name: "proxy".to_owned(),
             servers,
-            targets,
+            targets: targets.into(),
             extranonce2_size: None,
             failback_after: Duration::from_secs(120),
             no_upstream: NoUpstream::ReleaseAfter(Duration::from_secs(120)),

@@ -297,6 +297,7 @@ mod tests {
 
     use super::*;
     use crate::log_limit::tests::Log;
+    use crate::target::PerTarget;
 
     fn control(saved: Option<Saved>, state: Option<Arc<StateFile>>) -> Control {
         let (receiver, orders) = restore(saved);
@@ -313,7 +314,7 @@ mod tests {
             receiver,
             directions: Arc::new(directions),
             machines: Arc::default(),
-            metrics: Metrics::register(&[], &mut Registry::default()),
+            metrics: Metrics::register(&PerTarget::default(), &mut Registry::default()),
             report_every: Duration::from_secs(1),
             stepped: false,
             reported: None,

@@ -10,6 +10,7 @@ use stratum::share::Proof;
 use crate::machines::MachineStats;
 use crate::outcome::{Outcome, SettledAs, Worth};
 use crate::reasons::Reject;
+use crate::target::TargetId;
 use crate::work::Record;
 
 /// One submit's end that was decided here, with the difficulty it is worth.
@@ -20,15 +21,15 @@ pub(crate) struct Counted {
     pub(crate) reject: Option<Reject>,
     /// What it proves, for outcomes that prove work.
     pub(crate) worth: Option<Worth>,
-    /// Index of the target whose job it was, where one is known.
-    pub(crate) target: Option<usize>,
+    /// The target whose job it was, where that is known.
+    pub(crate) target: Option<TargetId>,
     /// Its part of the share log, where there is one.
     pub(crate) record: Option<Box<Record>>,
 }
 
 impl Counted {
     /// A submit that is refused.
-    pub(crate) fn refused(reject: Reject, target: Option<usize>) -> Self {
+    pub(crate) fn refused(reject: Reject, target: Option<TargetId>) -> Self {
         let outcome = reject.outcome();
         Self { outcome, reject: Some(reject), worth: None, target, record: None }
     }

@@ -31,6 +31,7 @@ use crate::level::Level;
 use crate::outcome::{PoolOutcome, PoolVerdict};
 use crate::session::{DifficultyRules, Input, Outbox, Session, SessionRules};
 use crate::space::ConnectionId;
+use crate::target::TargetId;
 use crate::work::{Arrival, LaneWork, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text};
 
 /// Steps of one input at most, and good shares among them: each takes some hashing.
@@ -83,7 +84,7 @@ struct Pool {
 
 impl Pool {
     fn new(id: u64) -> Self {
-        let (upstream, queues) = Upstream::new(ConnectionId(id), 0);
+        let (upstream, queues) = Upstream::new(ConnectionId(id), TargetId::nth(0));
         Self { upstream, _queues: queues, next_seq: 1 }
     }
 }

@@ -13,6 +13,7 @@ use stratum::version::VersionMask;
 
 use crate::level::HASHES;
 use crate::mailbox::Mailbox;
+use crate::target::{PerTarget, TargetId};
 
 /// The handle to a session.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl SessionHandle {
             state: shown.state,
             worker_name: shown.worker.as_ref().map(|worker| worker.as_str().to_owned()),
             user_agent: shown.user_agent.as_deref().map(str::to_owned),
-            target: shown.target.and_then(|target| names.targets.get(usize::from(target)).cloned()),
+            target: shown.target.and_then(|target| names.targets.get(target).cloned()),
             difficulty: shown.difficulty(),
             hashrate: shown.work_rate.map(|work_rate| f64::from(work_rate) * HASHES),
             version_mask: shown.version_mask.map(|mask| format!("{:08x}", mask.0)),
@@ -102,8 +103,8 @@ pub(crate) struct Shown {
     pub(crate) state: SessionState,
     pub(crate) worker: Option<MachineId>,
     pub(crate) user_agent: Option<Arc<str>>,
-    /// Index of the target it works for.
-    pub(crate) target: Option<u16>,
+    /// The target it works for.
+    pub(crate) target: Option<TargetId>,
     /// Difficulty last advertised; 0 before the first.
     difficulty: f64,
     /// Its work rate, as shown by its shares when it got the newest job.
@@ -153,10 +154,10 @@ impl Tally {
     }
 }
 
-/// The names behind indices.
+/// The configured names of targets, and of servers by their number.
 #[derive(Debug)]
 pub(crate) struct ConfiguredNames {
-    pub(crate) targets: Vec<String>,
+    pub(crate) targets: PerTarget<String>,
     pub(crate) servers: Vec<String>,
 }
 

@@ -45,6 +45,7 @@ mod sizes;
 mod slot;
 mod socket;
 mod space;
+mod target;
 mod target_selector;
 mod tls;
 mod upstream;
@@ -75,6 +76,7 @@ pub use machines::Hashrate;
 pub use metrics::Counts;
 pub use share_log::ShareLogConfig;
 pub use shared::TargetView;
+pub use target::{PerTarget, TargetId};
 
 use books::Books;
 use config::Trust;
@@ -118,14 +120,13 @@ impl Proxy {
         registry: &mut Registry,
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
-        let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
+        let names = config.targets.map(|_, target| target.name.clone());
         let metrics = Metrics::register(&names, registry);
         let log = match &config.share_log {
             Some(wanted) => {
-                let targets = names.iter().map(|&name| name.to_owned()).collect();
                 let failed = |source| StartError::ShareLog { dir: wanted.dir.clone(), source };
                 Some(
-                    ShareLog::open(wanted, &config.name, targets, metrics.clone())
+                    ShareLog::open(wanted, &config.name, names.clone(), metrics.clone())
                         .map_err(failed)?,
                 )
             }
@@ -138,11 +139,7 @@ impl Proxy {
         let pools = Arc::new(Pools {
             targets: config
                 .targets
-                .iter()
-                .cloned()
-                .enumerate()
-                .map(|(index, target)| Pool::new(index, target, config.is_passthrough(index)))
-                .collect(),
+                .map(|id, target| Pool::new(id, target.clone(), config.is_passthrough(id))),
             placement: placement.clone(),
             books: books.clone(),
             deadlines: Deadlines {
@@ -232,7 +229,7 @@ impl Proxy {
             machines: machines.clone(),
             sessions,
             names: ConfiguredNames {
-                targets: config.targets.iter().map(|target| target.name.clone()).collect(),
+                targets: names,
                 servers: config.servers.iter().map(|server| server.name.clone()).collect(),
             },
             active: Mutex::new(None),
@@ -243,13 +240,14 @@ impl Proxy {
         // Pool connections must outlive the last session that sends them shares.
         let pools_cancel = tokio_util::sync::CancellationToken::new();
         let mut upstreams = Vec::new();
-        let own = |index: usize| config.is_passthrough(index);
-        for pool in &pools.targets {
+        for pool in pools.targets.values() {
             if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
                 error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
             }
             // A passthrough target gets a connection from each miner instead.
-            for index in 0..if own(pool.index) { 0 } else { pool.config.max_connections } {
+            for index in
+                0..if config.is_passthrough(pool.id) { 0 } else { pool.config.max_connections }
+            {
                 let name = format!("upstream {} {index}", pool.config.name);
                 let task = upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone());
                 upstreams.push(tasks.spawn(name, task));
@@ -271,7 +269,7 @@ impl Proxy {
             let service = Service { rules, passthrough };
             tasks.spawn(name, downstream::listen(listener, service, downstream.clone()));
         }
-        let route = Route::new(config.targets.len(), config.failback_after, clock::now());
+        let route = Route::new(&config.targets, config.failback_after, clock::now());
         tasks.spawn("executor", executor.worker());
         tasks.spawn("signaller", downstream::signaller::run(downstream.clone()));
         let selector = TargetSelector::new(

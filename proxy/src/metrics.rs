@@ -22,6 +22,7 @@ use crate::handle::SessionState;
 use crate::label::{Label, labels};
 use crate::outcome::{AnsweredBy, Outcome};
 use crate::reasons::{Alarm, CloseReason, Correction, IgnoredLine, Reject, Retarget};
+use crate::target::{PerTarget, TargetId};
 use histogram::Histogram;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,7 +84,7 @@ type Histograms = Family<UpstreamLabel, Histogram, fn() -> Histogram>;
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    targets: Vec<Arc<TargetCounters>>,
+    targets: PerTarget<Arc<TargetCounters>>,
     /// For submits whose job, and so target, is not known.
     nowhere: Arc<TargetCounters>,
     /// Our refusals, indexed by their reason, so that counting needs no look-up.
@@ -138,7 +139,7 @@ const DELIVERY_BUCKETS: &[u32] = &[
 const NOWHERE: &str = "none";
 
 impl Metrics {
-    pub(crate) fn register(targets: &[&str], registry: &mut Registry) -> Arc<Self> {
+    pub(crate) fn register(targets: &PerTarget<String>, registry: &mut Registry) -> Arc<Self> {
         let registry = registry.sub_registry_with_prefix("tieline_proxy");
         let shares = Family::<OutcomeLabels, Counter>::default();
         registry.register("shares", "Submits by how they ended", shares.clone());
@@ -312,7 +313,7 @@ impl Metrics {
             })
         };
         Arc::new(Self {
-            targets: targets.iter().map(|name| counters(name)).collect(),
+            targets: targets.map(|_, name| counters(name)),
             nowhere: counters(NOWHERE),
             rejects: Reject::LABELS
                 .map(|reason| rejects.get_or_create_owned(&RejectLabels { by: "proxy", reason })),
@@ -338,7 +339,7 @@ impl Metrics {
     }
 
     /// The counters of a target.
-    pub(crate) fn target(&self, target: Option<usize>) -> &Arc<TargetCounters> {
+    pub(crate) fn target(&self, target: Option<TargetId>) -> &Arc<TargetCounters> {
         target.and_then(|target| self.targets.get(target)).unwrap_or(&self.nowhere)
     }
 
@@ -400,7 +401,7 @@ impl Metrics {
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for target in self.targets.iter().chain([&self.nowhere]) {
+        for target in self.targets.values().chain([&self.nowhere]) {
             let ended = |outcome: Outcome| target.ends[outcome as usize].get();
             counts.accepted += ended(Outcome::Accepted);
             // `at_risk` is a marked part of `local`, not a third count.

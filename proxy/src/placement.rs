@@ -18,6 +18,7 @@ use stratum::version::VersionMask;
 use crate::lane::{Lane, LaneState, LaneView, Untold};
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
+use crate::target::TargetId;
 use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint, job_id_text};
 
 /// All placements of one proxy.
@@ -46,7 +47,7 @@ struct Inner {
 /// A space is keyed by what makes coinbases equal, not by connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SpaceKey {
-    target: usize,
+    target: TargetId,
     extranonce1: Arc<[u8]>,
     extranonce2_size: u8,
 }
@@ -129,7 +130,7 @@ pub(crate) struct Seat {
     connection: ConnectionId,
     sitting: u64,
     index: u32,
-    target: u16,
+    target: TargetId,
     slot: u8,
     placement: Arc<Placement>,
 }
@@ -148,9 +149,9 @@ impl Drop for Seat {
 }
 
 impl Seat {
-    /// Index of the target it is at.
-    pub(crate) fn target(&self) -> usize {
-        usize::from(self.target)
+    /// The target it is at.
+    pub(crate) const fn target(&self) -> TargetId {
+        self.target
     }
 
     /// The connection whose lane it is on.
@@ -209,7 +210,7 @@ impl Placement {
     }
 
     /// Seats `slot` at `target`, on a lane where it may work on the current job.
-    pub(crate) fn seat(self: &Arc<Self>, target: usize, slot: u8) -> Result<Seat, NoSeat> {
+    pub(crate) fn seat(self: &Arc<Self>, target: TargetId, slot: u8) -> Result<Seat, NoSeat> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let mut refusal = NoSeat::NoJob;
@@ -244,7 +245,7 @@ impl Placement {
                 connection: id,
                 sitting,
                 index: u32::try_from(lane).expect("a space has at most 2^14 lanes"),
-                target: u16::try_from(target).expect("a configuration has at most 1000 targets"),
+                target,
                 slot,
                 placement: self.clone(),
             });
@@ -476,7 +477,7 @@ impl Placement {
     }
 
     /// What a target's connections hold just now.
-    pub(crate) fn target_state(&self, target: usize) -> TargetState {
+    pub(crate) fn target_state(&self, target: TargetId) -> TargetState {
         let inner = self.inner.lock();
         let mut state = TargetState::default();
         for (id, connection) in &inner.connections {

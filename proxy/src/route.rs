@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use stratum::version::VersionMask;
 
+use crate::target::{PerTarget, TargetId};
+
 /// The present health of a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TargetHealth {
@@ -25,7 +27,7 @@ pub(crate) struct TargetHealth {
 /// A target that sessions may sit at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usable {
-    pub(crate) target: usize,
+    pub(crate) target: TargetId,
     pub(crate) mask: Option<VersionMask>,
 }
 
@@ -42,15 +44,21 @@ pub(crate) struct Decision {
 #[derive(Debug)]
 pub(crate) struct Route {
     failback_after: Duration,
-    active: Option<usize>,
+    active: Option<TargetId>,
     /// Since when it has been mined at.
     active_since: Instant,
-    /// Since when each has been ready without a break.
-    ready_since: Vec<Option<Instant>>,
-    /// Which have failed after they had been ready.
-    failed: Vec<bool>,
+    history: PerTarget<History>,
     down_since: Option<Instant>,
     started_at: Instant,
+}
+
+/// What is remembered of one target.
+#[derive(Debug, Clone, Copy, Default)]
+struct History {
+    /// Since when it has been ready without a break.
+    ready_since: Option<Instant>,
+    /// It has failed after it had been ready.
+    failed: bool,
 }
 
 /// For this time after the start, the order in which pools answer does not matter: a better target
@@ -61,35 +69,33 @@ const STARTING: Duration = Duration::from_secs(10);
 const LOW_PATIENCE: Duration = Duration::from_secs(300);
 
 impl Route {
-    /// A route over `targets` targets, all of unknown health at `now`.
-    pub(crate) fn new(targets: usize, failback_after: Duration, now: Instant) -> Self {
+    /// A route over `targets`, all of unknown health at `now`.
+    pub(crate) fn new<T>(targets: &PerTarget<T>, failback_after: Duration, now: Instant) -> Self {
         Self {
             failback_after,
             active: None,
             active_since: now,
-            ready_since: vec![None; targets],
-            failed: vec![false; targets],
+            history: targets.map(|_, _| History::default()),
             down_since: Some(now),
             started_at: now,
         }
     }
 
     /// The target mined at.
-    pub(crate) fn active(&self) -> Option<usize> {
+    pub(crate) fn active(&self) -> Option<TargetId> {
         self.active
     }
 
     /// Takes the targets' health and decides.
-    pub(crate) fn decide(&mut self, health: &[TargetHealth], now: Instant) -> Decision {
-        for ((since, failed), health) in
-            self.ready_since.iter_mut().zip(&mut self.failed).zip(health)
-        {
-            *failed |= since.is_some() && !health.ready;
-            *since = if health.ready { since.or(Some(now)) } else { None };
+    pub(crate) fn decide(&mut self, health: &PerTarget<TargetHealth>, now: Instant) -> Decision {
+        for (history, health) in self.history.values_mut().zip(health.values()) {
+            history.failed |= history.ready_since.is_some() && !health.ready;
+            history.ready_since =
+                if health.ready { history.ready_since.or(Some(now)) } else { None };
         }
-        let flaw = |target: usize| (health[target].quarantined, health[target].quiet);
-        let rank = |target: &usize| (flaw(*target), *target);
-        let ready = || (0..health.len()).filter(|target| health[*target].ready);
+        let flaw = |target: TargetId| (health[target].quarantined, health[target].quiet);
+        let rank = |target: &TargetId| (flaw(*target), *target);
+        let ready = || health.ids().filter(|target| health[*target].ready);
         let best = ready().min_by_key(rank);
         // A fleet that must leave goes to a target that credits it in full: at one with too low a
         // difficulty it would be held.
@@ -101,7 +107,7 @@ impl Route {
             // a better target waits until that has held.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
                 let starting = now < self.started_at + STARTING
-                    && !self.failed[best]
+                    && !self.history[best].failed
                     && flaw(best) == (false, false);
                 // Failback to a target whose difficulty is still too low waits longer: it has been
                 // asked for a higher one.
@@ -109,7 +115,8 @@ impl Route {
                 let patience =
                     self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
                 // It may have been ready for long, but was passed over because of its difficulty.
-                let since = self.ready_since[best]
+                let since = self.history[best]
+                    .ready_since
                     .map(|since| if low { since.max(self.active_since) } else { since });
                 let held = starting || since.is_some_and(|since| now >= since + patience);
                 match flaw(best) < flaw(active) {
@@ -126,7 +133,7 @@ impl Route {
         }
         self.active = active;
         self.down_since = if self.active.is_some() { None } else { self.down_since.or(Some(now)) };
-        let mut order: Vec<usize> = ready().collect();
+        let mut order: Vec<TargetId> = ready().collect();
         order.sort_by_key(|target| (Some(*target) != self.active, rank(target)));
         let usable =
             order.into_iter().map(|target| Usable { target, mask: health[target].mask }).collect();
@@ -136,9 +143,9 @@ impl Route {
     /// When the decision may change by time alone.
     pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         let active = self.active?;
-        let since = self.ready_since[..active].iter().flatten();
-        let due = since.flat_map(|since| {
-            let due = *since + self.failback_after;
+        let better = self.history.iter().filter(|(target, _)| *target < active);
+        let due = better.filter_map(|(_, history)| history.ready_since).flat_map(|since| {
+            let due = since + self.failback_after;
             [due, due.max(self.active_since + self.failback_after) + LOW_PATIENCE]
         });
         due.filter(|due| *due > now).min()
@@ -161,63 +168,84 @@ mod tests {
         Instant::now()
     }
 
-    fn order(decision: &Decision) -> Vec<usize> {
+    fn decide<const N: usize>(
+        route: &mut Route,
+        health: [TargetHealth; N],
+        now: Instant,
+    ) -> Decision {
+        route.decide(&health.to_vec().into(), now)
+    }
+
+    const FIRST: TargetId = TargetId::nth(0);
+    const SECOND: TargetId = TargetId::nth(1);
+    const THIRD: TargetId = TargetId::nth(2);
+
+    fn order(decision: &Decision) -> Vec<TargetId> {
         decision.usable.iter().map(|usable| usable.target).collect()
     }
 
     #[test]
     fn the_first_ready_target_is_mined_at_and_lost_at_once() {
         let now = origin();
-        let mut route = Route::new(2, Duration::from_secs(120), now);
-        assert_eq!(order(&route.decide(&[UP, UP], now)), [0, 1]);
-        assert_eq!(order(&route.decide(&[DOWN, UP], now)), [1]);
-        assert_eq!(route.decide(&[DOWN, DOWN], now).down_since, Some(now));
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), now);
+        assert_eq!(order(&decide(&mut route, [UP, UP], now)), [FIRST, SECOND]);
+        assert_eq!(order(&decide(&mut route, [DOWN, UP], now)), [SECOND]);
+        assert_eq!(decide(&mut route, [DOWN, DOWN], now).down_since, Some(now));
     }
 
     #[test]
     fn at_the_start_it_does_not_matter_who_answers_first() {
         let now = origin();
-        let mut route = Route::new(2, Duration::from_secs(120), now);
-        assert_eq!(order(&route.decide(&[DOWN, UP], now)), [1]);
-        assert_eq!(order(&route.decide(&[UP, UP], now + Duration::from_millis(5))), [0, 1]);
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), now);
+        assert_eq!(order(&decide(&mut route, [DOWN, UP], now)), [SECOND]);
+        assert_eq!(
+            order(&decide(&mut route, [UP, UP], now + Duration::from_millis(5))),
+            [FIRST, SECOND]
+        );
     }
 
     #[test]
     fn f15_the_primary_is_returned_to_after_it_has_held() {
         let now = origin();
-        let mut route = Route::new(2, Duration::from_secs(120), now);
-        route.decide(&[DOWN, UP], now);
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), now);
+        decide(&mut route, [DOWN, UP], now);
         let back = now + Duration::from_secs(60);
-        assert_eq!(order(&route.decide(&[UP, UP], back)), [1, 0]);
+        assert_eq!(order(&decide(&mut route, [UP, UP], back)), [SECOND, FIRST]);
         assert_eq!(route.next_change(back), Some(back + Duration::from_secs(120)));
-        assert_eq!(order(&route.decide(&[UP, UP], back + Duration::from_secs(119))), [1, 0]);
-        assert_eq!(order(&route.decide(&[UP, UP], back + Duration::from_secs(120))), [0, 1]);
+        assert_eq!(
+            order(&decide(&mut route, [UP, UP], back + Duration::from_secs(119))),
+            [SECOND, FIRST]
+        );
+        assert_eq!(
+            order(&decide(&mut route, [UP, UP], back + Duration::from_secs(120))),
+            [FIRST, SECOND]
+        );
     }
 
     #[test]
     fn f14_a_flapping_primary_is_not_returned_to() {
         let start = origin();
-        let mut route = Route::new(2, Duration::from_secs(120), start);
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), start);
         let mut switches = 0;
         let mut active = None;
         for second in 0..600u64 {
             let primary = if (second / 5) % 2 == 0 { UP } else { DOWN };
-            route.decide(&[primary, UP], start + Duration::from_secs(second));
+            decide(&mut route, [primary, UP], start + Duration::from_secs(second));
             if route.active() != active {
                 switches += 1;
                 active = route.active();
             }
         }
-        assert_eq!((switches, active), (2, Some(1)), "to the primary once, away once");
+        assert_eq!((switches, active), (2, Some(SECOND)), "to the primary once, away once");
     }
 
     #[test]
     fn f13_a_target_that_failed_is_eligible_again() {
         let now = origin();
-        let mut route = Route::new(1, Duration::from_secs(120), now);
+        let mut route = Route::new(&PerTarget::from(vec![(); 1]), Duration::from_secs(120), now);
         for _ in 0..2 {
-            assert_eq!(order(&route.decide(&[UP], now)), [0]);
-            assert_eq!(order(&route.decide(&[DOWN], now)), [0usize; 0]);
+            assert_eq!(order(&decide(&mut route, [UP], now)), [FIRST]);
+            assert_eq!(order(&decide(&mut route, [DOWN], now)), []);
         }
     }
 
@@ -225,22 +253,30 @@ mod tests {
     fn u08_a_pool_that_misbehaves_is_left_when_there_is_another_and_returned_to_in_time() {
         const AWFUL: TargetHealth = TargetHealth { quarantined: true, ..UP };
         let now = origin();
-        let mut route = Route::new(2, Duration::from_secs(120), now);
-        route.decide(&[UP, UP], now);
-        assert_eq!(order(&route.decide(&[AWFUL, UP], now)), [1, 0]);
-        assert_eq!(order(&route.decide(&[AWFUL, QUIET], now)), [1, 0], "better than that");
-        assert_eq!(order(&route.decide(&[AWFUL, DOWN], now)), [0], "better than nothing");
-        assert_eq!(order(&route.decide(&[AWFUL, AWFUL], now)), [0, 1]);
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), now);
+        decide(&mut route, [UP, UP], now);
+        assert_eq!(order(&decide(&mut route, [AWFUL, UP], now)), [SECOND, FIRST]);
+        assert_eq!(
+            order(&decide(&mut route, [AWFUL, QUIET], now)),
+            [SECOND, FIRST],
+            "better than that"
+        );
+        assert_eq!(order(&decide(&mut route, [AWFUL, DOWN], now)), [FIRST], "better than nothing");
+        assert_eq!(order(&decide(&mut route, [AWFUL, AWFUL], now)), [FIRST, SECOND]);
     }
 
     #[test]
     fn a_quiet_pool_is_left_when_another_brings_work_and_kept_when_none_does() {
         let now = origin();
-        let mut route = Route::new(2, Duration::from_secs(120), now);
-        route.decide(&[UP, UP], now);
-        assert_eq!(order(&route.decide(&[QUIET, UP], now)), [1, 0]);
-        assert_eq!(order(&route.decide(&[QUIET, QUIET], now)), [1, 0], "no reason to go back");
-        assert_eq!(order(&route.decide(&[QUIET, DOWN], now)), [0]);
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), now);
+        decide(&mut route, [UP, UP], now);
+        assert_eq!(order(&decide(&mut route, [QUIET, UP], now)), [SECOND, FIRST]);
+        assert_eq!(
+            order(&decide(&mut route, [QUIET, QUIET], now)),
+            [SECOND, FIRST],
+            "no reason to go back"
+        );
+        assert_eq!(order(&decide(&mut route, [QUIET, DOWN], now)), [FIRST]);
     }
 
     #[test]
@@ -248,28 +284,36 @@ mod tests {
         let start = origin();
         let at = |secs| start + Duration::from_secs(secs);
         let low = TargetHealth { low: true, ..UP };
-        let mut route = Route::new(2, Duration::from_secs(120), start);
-        route.decide(&[DOWN, UP], at(20));
-        assert_eq!(route.decide(&[low, UP], at(30)).usable[0].target, 1);
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), start);
+        decide(&mut route, [DOWN, UP], at(20));
+        assert_eq!(decide(&mut route, [low, UP], at(30)).usable[0].target, SECOND);
         assert_eq!(
-            route.decide(&[low, UP], at(449)).usable[0].target,
-            1,
+            decide(&mut route, [low, UP], at(449)).usable[0].target,
+            SECOND,
             "it has been asked for more"
         );
         assert_eq!(route.next_change(at(449)), Some(at(450)));
         assert_eq!(
-            route.decide(&[low, UP], at(450)).usable[0].target,
-            0,
+            decide(&mut route, [low, UP], at(450)).usable[0].target,
+            FIRST,
             "and is not waited for for ever"
         );
-        let mut route = Route::new(2, Duration::from_secs(120), start);
-        route.decide(&[DOWN, UP], at(20));
-        route.decide(&[low, UP], at(30));
-        assert_eq!(route.decide(&[UP, UP], at(150)).usable[0].target, 0, "it has given more");
-        let mut route = Route::new(2, Duration::from_secs(120), start);
-        route.decide(&[DOWN, UP], at(20));
-        route.decide(&[low, UP], at(30));
-        assert_eq!(route.decide(&[low, DOWN], at(31)).usable[0].target, 0, "better than none");
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), start);
+        decide(&mut route, [DOWN, UP], at(20));
+        decide(&mut route, [low, UP], at(30));
+        assert_eq!(
+            decide(&mut route, [UP, UP], at(150)).usable[0].target,
+            FIRST,
+            "it has given more"
+        );
+        let mut route = Route::new(&PerTarget::from(vec![(); 2]), Duration::from_secs(120), start);
+        decide(&mut route, [DOWN, UP], at(20));
+        decide(&mut route, [low, UP], at(30));
+        assert_eq!(
+            decide(&mut route, [low, DOWN], at(31)).usable[0].target,
+            FIRST,
+            "better than none"
+        );
     }
 
     #[test]
@@ -280,34 +324,40 @@ mod tests {
         let low = TargetHealth { low: true, ..UP };
         // The first is lost, or is left: the second has stood by for an hour.
         for first in [DOWN, QUIET, QUARANTINED] {
-            let mut route = Route::new(3, Duration::from_secs(120), start);
-            route.decide(&[UP, low, UP], start);
-            assert_eq!(order(&route.decide(&[first, low, UP], at(3600)))[0], 2, "{first:?}");
-            assert_eq!(order(&route.decide(&[first, low, UP], at(4019)))[0], 2);
+            let mut route =
+                Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);
+            decide(&mut route, [UP, low, UP], start);
+            assert_eq!(
+                order(&decide(&mut route, [first, low, UP], at(3600)))[0],
+                THIRD,
+                "{first:?}"
+            );
+            assert_eq!(order(&decide(&mut route, [first, low, UP], at(4019)))[0], THIRD);
             assert_eq!(route.next_change(at(4019)), Some(at(4020)));
             assert_eq!(
-                order(&route.decide(&[first, low, UP], at(4020)))[0],
-                1,
+                order(&decide(&mut route, [first, low, UP], at(4020)))[0],
+                SECOND,
                 "the order is the operator's after all"
             );
             assert_eq!(
-                order(&route.decide(&[first, low, UP], at(4021)))[0],
-                1,
+                order(&decide(&mut route, [first, low, UP], at(4021)))[0],
+                SECOND,
                 "and there it stays"
             );
         }
         // It is returned to as soon as its difficulty is high enough.
-        let mut route = Route::new(3, Duration::from_secs(120), start);
-        route.decide(&[UP, low, UP], start);
-        route.decide(&[DOWN, low, UP], at(3600));
-        assert_eq!(order(&route.decide(&[DOWN, UP, UP], at(3610)))[0], 1);
+        let mut route = Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);
+        decide(&mut route, [UP, low, UP], start);
+        decide(&mut route, [DOWN, low, UP], at(3600));
+        assert_eq!(order(&decide(&mut route, [DOWN, UP, UP], at(3610)))[0], SECOND);
         // All are low, or the only other one misbehaves.
         for others in [[low, low], [low, QUARANTINED], [low, DOWN]] {
-            let mut route = Route::new(3, Duration::from_secs(120), start);
-            route.decide(&[UP, others[0], others[1]], start);
+            let mut route =
+                Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);
+            decide(&mut route, [UP, others[0], others[1]], start);
             assert_eq!(
-                order(&route.decide(&[DOWN, others[0], others[1]], at(3600)))[0],
-                1,
+                order(&decide(&mut route, [DOWN, others[0], others[1]], at(3600)))[0],
+                SECOND,
                 "{others:?}"
             );
         }

@@ -13,6 +13,7 @@ use crate::handle::SessionHandle;
 use crate::lane::LaneState;
 use crate::placement::{NoSeat, Placement, Seat, SlotLease};
 use crate::space::ConnectionId;
+use crate::target::TargetId;
 use crate::work::LaneWork;
 
 /// One session's slot and seat.
@@ -67,7 +68,7 @@ impl Seating {
     }
 
     /// The target it sits at.
-    pub(crate) fn target(&self) -> Option<usize> {
+    pub(crate) fn target(&self) -> Option<TargetId> {
         self.seat.as_ref().map(Seat::target)
     }
 
@@ -132,7 +133,7 @@ impl Seating {
         machine: &MachineId,
         mask: Option<VersionMask>,
         live: bool,
-        mut shortage: impl FnMut(usize),
+        mut shortage: impl FnMut(TargetId),
     ) -> Place {
         if directions.release && !directions.orders.curtailed(machine) {
             return Place::Released;

@@ -28,6 +28,7 @@ use stratum::version::VersionMask;
 use crate::ends::Counted;
 use crate::outcome::{AnsweredBy, Outcome, PoolOutcome, PoolVerdict, Worth};
 use crate::reasons::{CloseReason, Correction, Reject, Retarget};
+use crate::target::TargetId;
 use crate::work::{LaneWork, OwnExtranonce, Record};
 use answers::Answers;
 use conduct::Conduct;
@@ -664,14 +665,14 @@ enum Judgement {
     Credit(Counted),
     Reject {
         reject: Reject,
-        target: Option<usize>,
+        target: Option<TargetId>,
         /// What it proves all the same.
         worth: Option<Worth>,
     },
 }
 
 impl Judgement {
-    fn reject(reject: Reject, target: Option<usize>) -> Self {
+    fn reject(reject: Reject, target: Option<TargetId>) -> Self {
         Self::Reject { reject, target, worth: None }
     }
 }

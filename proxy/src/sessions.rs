@@ -107,6 +107,7 @@ impl Drop for SessionEntry {
 mod tests {
     use super::*;
     use crate::handle::tests::handle;
+    use crate::target::TargetId;
 
     #[test]
     fn only_sessions_with_something_due_are_told_of_the_time() {
@@ -126,8 +127,9 @@ mod tests {
     fn a_session_that_ends_is_gone_from_the_list() {
         let sessions = Arc::new(Sessions::default());
         let entry = sessions.enter(handle(1));
-        entry.handle.shown.lock().target = Some(1);
-        let names = ConfiguredNames { targets: vec!["a".into(), "b".into()], servers: vec![] };
+        entry.handle.shown.lock().target = Some(TargetId::nth(1));
+        let names =
+            ConfiguredNames { targets: vec!["a".into(), "b".into()].into(), servers: vec![] };
         assert_eq!(sessions.views(&names)[0].target.as_deref(), Some("b"));
         drop(entry);
         assert_eq!(sessions.len(), 0);

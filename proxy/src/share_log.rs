@@ -28,6 +28,7 @@ use crate::label::Label as _;
 use crate::metrics::{Lost, Metrics};
 use crate::outcome::Outcome;
 use crate::reasons::Reject;
+use crate::target::PerTarget;
 use crate::work::Record;
 use disk::Disk;
 use writer::Writer;
@@ -108,7 +109,7 @@ impl ShareLog {
     pub(crate) fn open(
         config: &ShareLogConfig,
         proxy: &str,
-        targets: Vec<String>,
+        targets: PerTarget<String>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (disk, before) = Disk::open(&config.dir, daemon::clock::wall())?;

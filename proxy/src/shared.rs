@@ -12,6 +12,7 @@ use crate::handle::ConfiguredNames;
 use crate::machines::Machines;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
+use crate::target::TargetId;
 use crate::upstream::{PoolState, Pools};
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) machines: Arc<Machines>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) names: ConfiguredNames,
-    pub(crate) active: Mutex<Option<usize>>,
+    pub(crate) active: Mutex<Option<TargetId>>,
 }
 
 impl Shared {
@@ -30,9 +31,9 @@ impl Shared {
         let active = *self.active.lock();
         self.pools
             .targets
-            .iter()
+            .values()
             .map(|pool| {
-                let seats = self.pools.placement.target_state(pool.index);
+                let seats = self.pools.placement.target_state(pool.id);
                 let health = self.pools.health(pool);
                 let PoolState {
                     difficulty, extranonce1_size, extranonce2_size, last_fault, ..
@@ -42,7 +43,7 @@ impl Shared {
                     name: pool.config.name.clone(),
                     address: pool.config.at().to_string(),
                     tls: pool.config.tls.as_ref().map(Tls::trust),
-                    active: active == Some(pool.index),
+                    active: active == Some(pool.id),
                     up: health.ready || own.is_some_and(|own| own.works),
                     quiet: health.quiet,
                     quarantined: health.quarantined,

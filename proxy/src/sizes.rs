@@ -25,8 +25,7 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
     };
     let address = |target: &Target| format!("{}:{}", target.host, target.port);
     // A passthrough target's miners get its own size.
-    let shared =
-        config.targets.iter().enumerate().filter(|(index, _)| !config.is_passthrough(*index));
+    let shared = config.targets.iter().filter(|(id, _)| !config.is_passthrough(*id));
     let targets: Vec<Target> = shared.map(|(_, target)| target.clone()).collect();
     if targets.iter().any(|target| target.extranonce2_size.is_none()) {
         let probed = upstream::probe_sizes(&targets, PROBE_TIMEOUT).await;
@@ -74,6 +73,7 @@ fn settle(wanted: Option<u8>, targets: &[Target], sizes: &[u8]) -> Result<u8, St
 mod tests {
     use super::*;
     use crate::config::Server;
+    use crate::target::TargetId;
 
     fn targets(count: usize) -> Vec<Target> {
         (0..count).map(|index| Target::new(&format!("t{index}"), "pool", 1, "u")).collect()
@@ -149,10 +149,10 @@ mod tests {
         assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4, "remembered");
         assert_eq!(choose(&config, None).await.expect("fits"), 3, "never heard: counts as four");
         let mut written = config.clone();
-        written.targets[0].extranonce2_size = Some(6);
+        written.targets[TargetId::nth(0)].extranonce2_size = Some(6);
         assert_eq!(choose(&written, None).await.expect("fits"), 4, "the configuration says more");
         let mut passed = config;
-        passed.servers[0].passthrough = Some(0);
+        passed.servers[0].passthrough = Some(TargetId::nth(0));
         assert_eq!(
             choose(&passed, None).await.expect("nobody is asked"),
             4,

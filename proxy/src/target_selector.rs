@@ -20,8 +20,9 @@ use crate::label::Label as _;
 use crate::log_limit::EVERY;
 use crate::metrics::STATES_NOWHERE;
 use crate::reasons::Alarm;
-use crate::route::{Decision, Route, TargetHealth};
+use crate::route::{Decision, Route};
 use crate::shared::Shared;
+use crate::target::TargetId;
 use crate::upstream::Pool;
 
 /// How often health is looked at without a notification.
@@ -83,17 +84,16 @@ impl TargetSelector {
 
     fn look(&mut self, now: Instant) {
         let pools = &self.shared.pools;
-        let health: Vec<TargetHealth> =
-            pools.targets.iter().map(|pool| pools.health(pool)).collect();
+        let health = pools.targets.map(|_, pool| pools.health(pool));
         let former = self.route.active();
         let Decision { usable, down_since } = self.route.decide(&health, now);
         if self.route.active() != former {
             self.switched(former);
         }
-        for (pool, health) in pools.targets.iter().zip(&health) {
-            let counters = self.shared.metrics.target(Some(pool.index));
+        for (pool, health) in pools.targets.values().zip(health.values()) {
+            let counters = self.shared.metrics.target(Some(pool.id));
             counters.up.set(i64::from(health.ready));
-            counters.connections.set(i64::from(pools.placement.target_state(pool.index).ready));
+            counters.connections.set(i64::from(pools.placement.target_state(pool.id).ready));
             self.size(pool);
         }
         let release = match (self.no_upstream, down_since) {
@@ -122,7 +122,7 @@ impl TargetSelector {
 
     /// Logs what is only counted while it happens.
     fn log_more(&mut self, now: Instant) {
-        for pool in &self.shared.pools.targets {
+        for pool in self.shared.pools.targets.values() {
             pool.log_more(now);
         }
         let corrections = self.downstream.corrections.lock().due(now);
@@ -143,12 +143,12 @@ impl TargetSelector {
         }
     }
 
-    fn switched(&self, former: Option<usize>) {
+    fn switched(&self, former: Option<TargetId>) {
         let active = self.route.active();
         *self.shared.active.lock() = active;
         self.shared.metrics.switches.inc();
-        let name = |target: Option<usize>| {
-            target.map_or("none", |index| &self.shared.pools.targets[index].config.name)
+        let name = |target: Option<TargetId>| {
+            target.map_or("none", |target| &self.shared.pools.targets[target].config.name)
         };
         match active {
             Some(_) if former.is_none() => info!(upstream = name(active), "mining begins"),
@@ -178,13 +178,13 @@ impl TargetSelector {
 
     fn count_sessions(&self) {
         let targets = &self.shared.pools.targets;
-        let mut working = vec![0; targets.len()];
+        let mut working = targets.map(|_, _| 0);
         let mut nowhere = STATES_NOWHERE.map(|state| (state, 0));
         self.shared.sessions.each(|session| {
             let shown = session.shown.lock();
             let target = shown.target.filter(|_| shown.state == SessionState::Working);
-            match target.and_then(|target| working.get_mut(usize::from(target))) {
-                Some(count) => *count += 1,
+            match target {
+                Some(target) => working[target] += 1,
                 None => {
                     let same = nowhere.iter_mut().filter(|(state, _)| *state == shown.state);
                     same.for_each(|(_, count)| *count += 1);
@@ -192,8 +192,8 @@ impl TargetSelector {
             }
         });
         let metrics = &self.shared.metrics;
-        for (index, count) in working.into_iter().enumerate() {
-            metrics.target(Some(index)).working(count);
+        for (target, count) in working.iter() {
+            metrics.target(Some(target)).working(*count);
         }
         for (state, count) in nowhere {
             metrics.sessions_nowhere(state, count);

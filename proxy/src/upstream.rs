@@ -128,7 +128,7 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
         if cancel.is_cancelled() {
             return;
         }
-        let counters = pools.books.metrics.target(Some(pool.index));
+        let counters = pools.books.metrics.target(Some(pool.id));
         if ended.worked {
             counters.reconnects.inc();
             backoff.worked();

@@ -21,13 +21,13 @@ use crate::handle::SessionHandle;
 use crate::load::Load;
 use crate::machines::MachineStats;
 use crate::space::{ConnectionId, Fingerprint};
+use crate::target::TargetId;
 
 /// What sessions know of an upstream connection.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) id: ConnectionId,
-    /// Index of its target in the configuration.
-    pub(crate) target: usize,
+    pub(crate) target: TargetId,
     alive: AtomicBool,
     /// A share has waited too long for its answer: local shares are marked `at_risk`.
     suspect: AtomicBool,
@@ -59,13 +59,13 @@ pub(crate) struct SubmitQueues {
 impl Upstream {
     /// A connection whose pool is asked for nothing.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn new(id: ConnectionId, target: usize) -> (Arc<Self>, SubmitQueues) {
+    pub(crate) fn new(id: ConnectionId, target: TargetId) -> (Arc<Self>, SubmitQueues) {
         Self::under(id, target, Load::none())
     }
 
     pub(crate) fn under(
         id: ConnectionId,
-        target: usize,
+        target: TargetId,
         load: Arc<Load>,
     ) -> (Arc<Self>, SubmitQueues) {
         let (submits, submits_rx) = mpsc::channel(SUBMITS_QUEUED);

@@ -27,7 +27,7 @@ const LOSS: Duration = Duration::from_secs(3);
 pub fn starting(path: &Path, settings: &Settings, policy: Option<&Policy>) {
     let listeners = settings.proxy.servers.iter();
     let listeners = some_of(listeners.map(|server| format!("{}={}", server.name, server.listen)));
-    let pools = settings.proxy.targets.iter();
+    let pools = settings.proxy.targets.values();
     let pools = some_of(pools.map(|target| {
         let tls = if target.tls.is_some() { " (TLS)" } else { "" };
         format!("{}={}{tls}", target.name, target.at())

@@ -182,7 +182,7 @@ mod tests {
             let document = Document::read(&path).unwrap();
             let (settings, _) = Settings::read(&document);
             let settings = document.conclude(settings).unwrap_or_else(|faults| panic!("{faults}"));
-            assert_eq!(settings.proxy.targets.len(), targets);
+            assert_eq!(settings.proxy.targets.values().len(), targets);
             let policy = config.join(folder).join("policy.toml");
             switchboard::policy::load(&policy).unwrap_or_else(|faults| panic!("{faults}"));
             assert!(

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use daemon::tasks::Tasks;
 use prometheus_client::registry::Registry;
-use proxy::Proxy;
 use proxy::config::Config;
+use proxy::{Proxy, TargetId};
 use stratum::difficulty::Difficulty;
 use testbed::pool::{Command, Like, PoolConfig, Rolling, TestPool};
 use testbed::wire::Direction;
@@ -110,7 +110,7 @@ impl Stage {
         config.pool.job_every = Duration::ZERO;
         if scripted {
             // Not asked for: the session's first connection is the one that mines.
-            config.targets[0].extranonce2_size = Some(8);
+            config.targets[TargetId::nth(0)].extranonce2_size = Some(8);
         }
         for (key, value) in script.settings.iter().filter(|(key, _)| key.starts_with("server.")) {
             set_server(key, value, &mut config)
@@ -370,7 +370,7 @@ fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
 /// Takes a setting of the listener.
 fn set_server(key: &str, value: &str, config: &mut Config) -> Option<()> {
     if key == "server.passthrough" {
-        config.servers.first_mut()?.passthrough = Some(0);
+        config.servers.first_mut()?.passthrough = Some(TargetId::nth(0));
         return Some(());
     }
     if key == "server.vardiff" {

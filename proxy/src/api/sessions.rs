@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::listing::{Id, Key, Listing, Place, Window};
 use crate::handle::{ConfiguredNames, SessionHandle, SessionState, SessionView, Shown};
 use crate::sessions::Sessions;
+use crate::target::TargetId;
 
 /// What may be asked.
 #[derive(Debug, Default, Deserialize)]
@@ -46,7 +47,7 @@ struct Filters<'q> {
     worker_name: Option<&'q str>,
     user_agent: Option<&'q str>,
     state: Option<SessionState>,
-    target: Option<u16>,
+    target: Option<TargetId>,
     server: Option<u16>,
 }
 
@@ -67,8 +68,13 @@ impl<'q> Filters<'q> {
             worker_name: query.worker_name.as_deref(),
             user_agent: query.user_agent.as_deref(),
             state,
-            target: index(query.target.as_deref(), &names.targets, "target")?,
-            server: index(query.server.as_deref(), &names.servers, "server")?,
+            target: look_up(query.target.as_deref(), "target", |wanted| {
+                names.targets.find(|name| name == wanted)
+            })?,
+            server: look_up(query.server.as_deref(), "server", |wanted| {
+                let found = names.servers.iter().position(|name| name == wanted)?;
+                u16::try_from(found).ok()
+            })?,
         })
     }
 
@@ -84,10 +90,15 @@ impl<'q> Filters<'q> {
     }
 }
 
-fn index(wanted: Option<&str>, names: &[String], field: &str) -> Result<Option<u16>, ApiError> {
+/// What the name in `field` stands for, if the query has one.
+fn look_up<T>(
+    wanted: Option<&str>,
+    field: &str,
+    find: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, ApiError> {
     let Some(wanted) = wanted else { return Ok(None) };
-    match names.iter().position(|name| name == wanted).and_then(|index| u16::try_from(index).ok()) {
-        Some(index) => Ok(Some(index)),
+    match find(wanted) {
+        Some(found) => Ok(Some(found)),
         None => {
             Err(ApiError::bad_request("bad_query", "no such name in the configuration")
                 .field(field))
@@ -141,7 +152,10 @@ mod tests {
     use crate::handle::tests::handle;
 
     fn names() -> ConfiguredNames {
-        ConfiguredNames { targets: vec!["a".into(), "b".into()], servers: vec!["asics".into()] }
+        ConfiguredNames {
+            targets: vec!["a".into(), "b".into()].into(),
+            servers: vec!["asics".into()],
+        }
     }
 
     fn numbers(sessions: &Sessions, query: Query) -> Vec<u64> {
@@ -163,7 +177,7 @@ mod tests {
             shown.user_agent =
                 Some(if index == 1 { "cgminer/4".into() } else { "bosminer".into() });
             shown.state = SessionState::Working;
-            shown.target = u16::try_from(index % 2).ok();
+            shown.target = u16::try_from(index % 2).ok().map(TargetId::nth);
             (0..index).for_each(|_| {
                 entry.handle.tally.share(entry.handle.connected_at(), entry.handle.connected_at());
             });

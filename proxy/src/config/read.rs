@@ -12,6 +12,7 @@ use super::between::{self, Named, Taken, names};
 use super::tls::{self, PlatformRoots};
 use super::{Config, HostPort, NoUpstream, OnPayoutChange, PoolPatience, Server, Target};
 use crate::share_log::ShareLogConfig;
+use crate::target::PerTarget;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -46,6 +47,7 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
     between::check_passthrough(document, &servers, &target_names);
     between::check_addresses(document, &servers, &targets, taken);
     between::check_backups(document, &servers, &targets);
+    let target_names = PerTarget::from(target_names);
 
     let roots = PlatformRoots::default();
     let targets: Vec<Option<Target>> =
@@ -56,7 +58,8 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
     let servers: Option<Vec<Server>> = servers.into_iter().collect();
     let targets: Option<Vec<Target>> = targets.into_iter().collect();
     let (servers, targets) = (servers?, targets?);
-    (!servers.is_empty() && !targets.is_empty()).then_some(Config { servers, targets, ..rest })
+    let complete = !servers.is_empty() && !targets.is_empty();
+    complete.then_some(Config { servers, targets: targets.into(), ..rest })
 }
 
 /// Reads `[proxy]`: all but the servers and targets.
@@ -155,7 +158,7 @@ fn check_name(section: &Section<'_>, name: &str) {
     }
 }
 
-fn read_server(section: Section<'_>, targets: &[Named<'_>]) -> Option<Server> {
+fn read_server(section: Section<'_>, targets: &PerTarget<Named<'_>>) -> Option<Server> {
     let name = read_name(&section);
     let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
@@ -202,17 +205,14 @@ fn read_server(section: Section<'_>, targets: &[Named<'_>]) -> Option<Server> {
         ),
         // A difficulty that the operator has given for this port is better than a guess.
         by_user_agent: section.bool_or("by_user_agent", said.is_none()),
-        passthrough: read_passthrough(&section, targets),
+        passthrough: section.optional_str("passthrough").and_then(|name| {
+            // A name that leads nowhere was reported with the checks between sections.
+            targets.find(|target| target.name == Some(name))
+        }),
         ..known
     };
     section.finish();
     (name.is_some() && listen.is_some()).then_some(server)
-}
-
-fn read_passthrough(section: &Section<'_>, targets: &[Named<'_>]) -> Option<usize> {
-    // A name that leads nowhere was told with the checks between sections.
-    let name = section.optional_str("passthrough")?;
-    targets.iter().position(|target| target.name == Some(name))
 }
 
 fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {

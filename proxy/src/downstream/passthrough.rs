@@ -36,6 +36,7 @@ use crate::placement::Placement;
 use crate::reasons::{Alarm, CloseReason};
 use crate::route::Usable;
 use crate::session::SessionRules;
+use crate::target::PerTarget;
 use crate::upstream::{self, News, Pool, Pools};
 use crate::work::OwnExtranonce;
 
@@ -60,7 +61,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     };
     let shared = newcomer.shared().clone();
     let pools = Arc::new(Pools {
-        targets: Vec::new(),
+        targets: PerTarget::default(),
         placement: Placement::of_one(),
         books: shared.books.clone(),
         deadlines: shared.pools.deadlines.clone(),
@@ -198,9 +199,9 @@ async fn carry(
     let handle = connection.handle();
     let (mut lost, mut ending) = (false, false);
     loop {
-        let ready = !lost && pools.placement.target_state(pool.index).ready > 0;
+        let ready = !lost && pools.placement.target_state(pool.id).ready > 0;
         let usable: Vec<Usable> = ready
-            .then(|| Usable { target: pool.index, mask: pool.state().mask })
+            .then(|| Usable { target: pool.id, mask: pool.state().mask })
             .into_iter()
             .collect();
         let orders = common.borrow_and_update().orders.clone();

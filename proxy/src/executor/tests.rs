@@ -10,6 +10,7 @@ use super::*;
 use crate::handle::tests::handle;
 use crate::lane::{LaneState, LaneView};
 use crate::placement::Placement;
+use crate::target::TargetId;
 use crate::work::Upstream;
 
 /// Longer than anything here takes, even on a busy machine.
@@ -167,7 +168,7 @@ async fn closing_ends_sessions_and_workers() {
 fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     let executor = Arc::new(Executor::default());
     let placement = Placement::new(4, 0);
-    let (upstream, _queues) = Upstream::new(placement.next_connection_id(), 0);
+    let (upstream, _queues) = Upstream::new(placement.next_connection_id(), TargetId::nth(0));
     placement.connection_up(&upstream, &[0xaa], 8).expect("fits");
     let job = Job {
         job_id: "1".into(),
@@ -182,7 +183,7 @@ fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     };
     placement.job(upstream.id, job, Difficulty::ONE, None, daemon::clock::now());
     let session = handle(1);
-    let mut seat = placement.seat(0, 7).expect("room");
+    let mut seat = placement.seat(TargetId::nth(0), 7).expect("room");
     seat.lane.tell(&session);
     let log = Log::default();
     let asleep = sleeper(session.clone(), log.clone());
@@ -191,13 +192,13 @@ fn a_lost_connection_ends_sessions_of_a_closed_executor() {
         asleep.await;
     }));
     run(&executor);
-    assert_eq!((log.lock().len(), placement.target_state(0).seated), (1, 1));
+    assert_eq!((log.lock().len(), placement.target_state(TargetId::nth(0)).seated), (1, 1));
     executor.close();
     let (ended, end) = std::sync::mpsc::channel();
     let id = upstream.id;
     std::thread::spawn(move || {
         placement.connection_down(id);
-        ended.send(placement.target_state(0).seated).expect("it is waited for");
+        ended.send(placement.target_state(TargetId::nth(0)).seated).expect("it is waited for");
     });
     assert_eq!(end.recv_timeout(PATIENCE), Ok(0), "the loss waits for itself");
     assert_eq!(Arc::strong_count(&session), 1, "it is gone");

@@ -31,7 +31,7 @@ fn job(block: u8, content: u8, ntime: u32, clean: bool) -> Job {
 /// and size `size`.
 fn connected(d: u8, size: u8) -> (Arc<Placement>, Arc<Upstream>, crate::work::SubmitQueues) {
     let placement = Placement::new(d, 0);
-    let (upstream, queues) = Upstream::new(placement.next_connection_id(), 0);
+    let (upstream, queues) = Upstream::new(placement.next_connection_id(), FIRST);
     placement.connection_up(&upstream, &[0xaa], size).expect("fits");
     (placement, upstream, queues)
 }
@@ -44,7 +44,10 @@ fn lease(placement: &Arc<Placement>, slot: u8) -> SlotLease {
     SlotLease { slot, depth: 1, placement: placement.clone() }
 }
 
-fn directions(targets: &[usize]) -> Directions {
+const FIRST: TargetId = TargetId::nth(0);
+const SECOND: TargetId = TargetId::nth(1);
+
+fn directions(targets: &[TargetId]) -> Directions {
     let usable = targets.iter().map(|target| Usable { target: *target, mask: None }).collect();
     Directions { usable, orders: Arc::new(Orders::default()), release: false, seats: 0 }
 }
@@ -58,7 +61,7 @@ struct Miner {
 }
 
 /// Work as the pool sees it: target, everything before the miner's bytes, and what the job is.
-type Searched = (usize, Vec<u8>, u8, Vec<u8>, Option<u32>);
+type Searched = (TargetId, Vec<u8>, u8, Vec<u8>, Option<u32>);
 
 impl Miner {
     fn new(slot: SlotLease) -> Self {
@@ -69,7 +72,7 @@ impl Miner {
         self.newest.as_ref().is_some_and(|work| work.job.is_live())
     }
 
-    fn settle(&mut self, placement: &Arc<Placement>, targets: &[usize]) -> Place {
+    fn settle(&mut self, placement: &Arc<Placement>, targets: &[TargetId]) -> Place {
         let live = self.live();
         self.seating.settle(
             placement,
@@ -82,7 +85,7 @@ impl Miner {
     }
 
     /// Takes what its lane says, and returns the work if it is new to it.
-    fn listen(&mut self, placement: &Arc<Placement>, targets: &[usize]) -> Option<Searched> {
+    fn listen(&mut self, placement: &Arc<Placement>, targets: &[TargetId]) -> Option<Searched> {
         loop {
             match self.seating.listen()? {
                 Said::Work(work) => {
@@ -115,15 +118,15 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
         let (placement, upstream, _queues) = connected(d, size);
         send(&placement, &upstream, job(1, 1, 10, true));
         let mut miner = Miner::new(lease(&placement, 7));
-        assert_eq!(miner.settle(&placement, &[0]), Place::New);
-        assert!(miner.listen(&placement, &[0]).is_some());
+        assert_eq!(miner.settle(&placement, &[FIRST]), Place::New);
+        assert!(miner.listen(&placement, &[FIRST]).is_some());
         let first = miner.newest.clone().expect("work");
         let again = Job { job_id: "other".into(), ..job(1, 1, 10, true) };
         assert!(!send(&placement, &upstream, again).repeated);
         // Between the pool's word and the session's next turn shares of it are as good as ever.
         assert!(first.job.is_live(), "the pool has retired a name, not the work");
         assert!(placement.current(upstream.id).expect("a job").renames(&first.job));
-        assert_eq!(miner.listen(&placement, &[0]), None, "nothing is new to the miner");
+        assert_eq!(miner.listen(&placement, &[FIRST]), None, "nothing is new to the miner");
         let newest = miner.newest.clone().expect("work");
         assert_eq!((newest.job_id, &*newest.job.job.job_id), (first.job_id, "other"), "S = {size}");
         assert!(newest.job.is_live());
@@ -135,7 +138,7 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
             !newest.job.is_live(),
             "the pool would refuse shares that met the former difficulty"
         );
-        miner.listen(&placement, &[0]);
+        miner.listen(&placement, &[FIRST]);
         assert_eq!(
             miner.newest.as_ref().map(|work| work.job_id),
             Some(first.job_id),
@@ -157,8 +160,8 @@ fn f23_a_pools_job_id_that_comes_again_for_other_work_retires_what_it_meant_befo
     let mut works = Vec::new();
     for (name, content) in [("a", 1), ("b", 2), ("c", 3), ("b", 4)] {
         send(&placement, &upstream, Job { job_id: name.into(), ..job(1, content, 10, false) });
-        miner.settle(&placement, &[0]);
-        miner.listen(&placement, &[0]);
+        miner.settle(&placement, &[FIRST]);
+        miner.listen(&placement, &[FIRST]);
         works.push(miner.newest.clone().expect("work"));
     }
     let live: Vec<bool> = works.iter().map(|work| work.job.is_live()).collect();
@@ -171,11 +174,11 @@ fn easier_terms_for_the_same_job_move_those_who_can_be_moved() {
         let (placement, upstream, _queues) = connected(d, size);
         send(&placement, &upstream, job(1, 1, 10, true));
         let mut miner = Miner::new(lease(&placement, 7));
-        miner.settle(&placement, &[0]);
-        miner.listen(&placement, &[0]);
+        miner.settle(&placement, &[FIRST]);
+        miner.listen(&placement, &[FIRST]);
         let easier = Difficulty::new(0.5).expect("positive");
         placement.job(upstream.id, job(1, 1, 10, false), easier, None, origin());
-        assert_eq!(miner.listen(&placement, &[0]).is_some(), moves, "S = {size}");
+        assert_eq!(miner.listen(&placement, &[FIRST]).is_some(), moves, "S = {size}");
         assert_eq!(miner.newest.expect("work").job.difficulty, easier);
     }
 }
@@ -189,14 +192,14 @@ fn nobody_joins_a_lane_whose_sessions_are_to_leave_it() {
     let mut all: Vec<Miner> = [7, 7, 8].map(|slot| Miner::new(lease(&placement, slot))).into();
     let mut searched = HashSet::new();
     for miner in &mut all {
-        miner.settle(&placement, &[0]);
-        searched.extend(miner.listen(&placement, &[0]));
+        miner.settle(&placement, &[FIRST]);
+        searched.extend(miner.listen(&placement, &[FIRST]));
     }
     placement.refresh(upstream.id);
     // Slot 8 is alone on the first lane: the second has room for it, but its holder of slot 7 has
     // not left yet.
     for index in [2, 0, 1, 0, 1, 2] {
-        searched.extend(all[index].listen(&placement, &[0]));
+        searched.extend(all[index].listen(&placement, &[FIRST]));
     }
     let given: usize = all.iter().map(|miner| miner.given.len()).sum();
     assert_eq!(
@@ -211,14 +214,14 @@ fn a_refresh_leaves_lanes_for_those_who_come() {
     let (placement, upstream, _queues) = connected(4, 6);
     send(&placement, &upstream, job(1, 1, 10, true));
     let mut miner = Miner::new(lease(&placement, 7));
-    miner.settle(&placement, &[0]);
+    miner.settle(&placement, &[FIRST]);
     let refreshed = (0..1000).filter(|_| {
         placement.refresh(upstream.id);
-        miner.listen(&placement, &[0]).is_some()
+        miner.listen(&placement, &[FIRST]).is_some()
     });
     assert_eq!(refreshed.count(), 254, "of 256 lanes one was taken, and one is kept back");
-    assert_eq!(miner.settle(&placement, &[0]), Place::Kept);
-    assert!(placement.seat(0, 7).is_ok(), "a newcomer with the same slot finds room");
+    assert_eq!(miner.settle(&placement, &[FIRST]), Place::Kept);
+    assert!(placement.seat(FIRST, 7).is_ok(), "a newcomer with the same slot finds room");
 }
 
 /// U14: shares for the former extranonce are stale, and nobody is seated on a job of it.
@@ -227,16 +230,16 @@ fn u14_a_changed_extranonce_kills_the_jobs_before_it_and_moves_everybody_with_th
     let (placement, upstream, _queues) = connected(4, 8);
     send(&placement, &upstream, job(1, 1, 10, true));
     let mut miner = Miner::new(lease(&placement, 7));
-    miner.settle(&placement, &[0]);
-    miner.listen(&placement, &[0]);
+    miner.settle(&placement, &[FIRST]);
+    miner.listen(&placement, &[FIRST]);
     assert!(placement.extranonce(&upstream, &[0xbb, 0xcc], 6).is_ok());
     assert!(!miner.live(), "shares of it are answered 21 here");
-    assert_eq!(placement.seat(0, 8).err(), Some(NoSeat::NoJob), "the job so far is dead");
+    assert_eq!(placement.seat(FIRST, 8).err(), Some(NoSeat::NoJob), "the job so far is dead");
     placement.refresh(upstream.id);
-    assert_eq!(miner.listen(&placement, &[0]), None, "and is not handed out again");
+    assert_eq!(miner.listen(&placement, &[FIRST]), None, "and is not handed out again");
     // NiceHash: the new extranonce holds from the next notify on, even with the same job.
     send(&placement, &upstream, job(1, 1, 10, false));
-    let (_, before, ..) = miner.listen(&placement, &[0]).expect("moved");
+    let (_, before, ..) = miner.listen(&placement, &[FIRST]).expect("moved");
     assert_eq!(
         (before.len(), &before[..2], before[3]),
         (4, &[0xbb, 0xcc][..], 7),
@@ -264,16 +267,16 @@ fn a_space_left_just_now_is_remembered_however_many_were_opened_before() {
     };
     let mut searched = HashSet::new();
     for round in 0..4u8 {
-        let (steady, _ends) = connect(0, &[0xaa]);
+        let (steady, _ends) = connect(FIRST, &[0xaa]);
         send(&placement, &steady, job(1, 1, 10, true));
         let mut miner = Miner::new(lease(&placement, 7));
-        miner.settle(&placement, &[0]);
-        let work = miner.listen(&placement, &[0]).expect("work");
+        miner.settle(&placement, &[FIRST]);
+        let work = miner.listen(&placement, &[FIRST]).expect("work");
         assert!(searched.insert(work.clone()), "handed out twice: {work:?}");
         drop(miner);
         placement.connection_down(steady.id);
         for attempt in 0..200u8 {
-            let (flapping, _ends) = connect(1, &[round, attempt]);
+            let (flapping, _ends) = connect(SECOND, &[round, attempt]);
             placement.connection_down(flapping.id);
         }
         assert!(placement.inner.lock().spaces.len() <= SPACES_MAX);
@@ -288,8 +291,8 @@ fn every_size_that_a_pool_may_give_is_filled_whole() {
             let (placement, upstream, _queues) = connected(d, size);
             send(&placement, &upstream, job(1, 1, 10, true));
             let mut miner = Miner::new(lease(&placement, 7));
-            miner.settle(&placement, &[0]);
-            miner.listen(&placement, &[0]).expect("work");
+            miner.settle(&placement, &[FIRST]);
+            miner.listen(&placement, &[FIRST]).expect("work");
             let work = miner.newest.expect("work");
             assert_eq!(work.lane.len() + 1 + usize::from(d), usize::from(size));
         }
@@ -305,7 +308,7 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     let mut seated = |placement: &Arc<Placement>| {
         for miner in &mut miners {
             if miner.seating.target().is_none() {
-                miner.settle(placement, &[0]);
+                miner.settle(placement, &[FIRST]);
             }
         }
         miners.iter().filter(|miner| miner.seating.target().is_some()).count()
@@ -313,7 +316,7 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     assert_eq!((seated(&placement), placement.depth()), (256, 1));
     let mut queues = Vec::new();
     for (extranonce1, want) in [(0xbb, 512), (0xcc, 600)] {
-        let (upstream, ends) = Upstream::new(placement.next_connection_id(), 0);
+        let (upstream, ends) = Upstream::new(placement.next_connection_id(), FIRST);
         assert!(
             !placement.adds_space(&upstream, &[0xaa], 4),
             "the same extranonce1 once more brings nothing"
@@ -332,19 +335,19 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
 #[test]
 fn a_connection_that_is_blocks_behind_hands_nothing_out_twice() {
     let (placement, behind, _queues) = connected(4, 6);
-    let (ahead, _ends) = Upstream::new(placement.next_connection_id(), 0);
+    let (ahead, _ends) = Upstream::new(placement.next_connection_id(), FIRST);
     placement.connection_up(&ahead, &[0xaa], 6).expect("fits");
     send(&placement, &behind, job(1, 0, 10, false));
     let mut first = Miner::new(lease(&placement, 0));
-    first.settle(&placement, &[0]);
-    let given = first.listen(&placement, &[0]).expect("work");
+    first.settle(&placement, &[FIRST]);
+    let given = first.listen(&placement, &[FIRST]).expect("work");
     drop(first);
     for block in 1..=6 {
         send(&placement, &ahead, job(block, 0, 10, true));
     }
     let mut second = Miner::new(lease(&placement, 0));
-    second.settle(&placement, &[0]);
-    let again = second.listen(&placement, &[0]).expect("work");
+    second.settle(&placement, &[FIRST]);
+    let again = second.listen(&placement, &[FIRST]).expect("work");
     assert_eq!((given.2, again.2), (1, 1), "both sit on the connection that is behind");
     assert_ne!(given, again);
 }
@@ -358,7 +361,7 @@ enum Step {
     Listen(usize),
     Park(usize),
     Up {
-        target: usize,
+        target: TargetId,
         extranonce1: u8,
         size: u8,
     },
@@ -387,8 +390,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (any::<usize>(), any::<bool>()).prop_map(|(miner, first)| Step::Settle(miner, first)),
         8 => any::<usize>().prop_map(Step::Listen),
         1 => any::<usize>().prop_map(Step::Park),
-        2 => (0usize..2, 0u8..2, size.clone())
-            .prop_map(|(target, extranonce1, size)| Step::Up { target, extranonce1, size }),
+        2 => (0u16..2, 0u8..2, size.clone())
+            .prop_map(|(target, extranonce1, size)| Step::Up { target: TargetId::nth(target), extranonce1, size }),
         1 => any::<usize>().prop_map(Step::Down),
         8 => (any::<usize>(), prop::bool::weighted(0.1), 0u8..3, 0u32..2, any::<bool>(), any::<bool>()).prop_map(
             |(connection, block, content, ntime, clean, hard)| {
@@ -428,14 +431,14 @@ proptest! {
                     None
                 }
                 Step::Settle(index, first) if count > 0 => {
-                    let order = if first { [0, 1] } else { [1, 0] };
+                    let order = if first { [FIRST, SECOND] } else { [SECOND, FIRST] };
                     let miner = &mut miners[index % count];
                     match miner.settle(&placement, &order) {
                         Place::New => miner.listen(&placement, &order),
                         _ => None,
                     }
                 }
-                Step::Listen(index) if count > 0 => miners[index % count].listen(&placement, &[0, 1]),
+                Step::Listen(index) if count > 0 => miners[index % count].listen(&placement, &[FIRST, SECOND]),
                 Step::Park(index) if count > 0 => {
                     miners[index % count].seating.lose();
                     None

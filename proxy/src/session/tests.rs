@@ -10,6 +10,7 @@ use stratum::server_message::render_notify;
 
 use crate::level::Level;
 use crate::space::ConnectionId;
+use crate::target::TargetId;
 use crate::work::{
     Arrival, OwnExtranonce, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text,
 };
@@ -53,7 +54,7 @@ struct FakePool {
 impl FakePool {
     fn new(id: u64) -> Self {
         let (upstream, queues) =
-            Upstream::new(ConnectionId(id), usize::try_from(id).expect("small"));
+            Upstream::new(ConnectionId(id), TargetId::nth(u16::try_from(id).expect("small")));
         Self { upstream, _queues: queues, next_seq: 1, mask: VersionMask::BIP320 }
     }
 

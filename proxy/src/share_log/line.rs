@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Entry, ShareRefusal};
 use crate::label::Label as _;
+use crate::target::PerTarget;
 use crate::work::job_id_text;
 
 #[derive(Debug, Serialize)]
@@ -64,7 +65,7 @@ impl Line<'_> {
 }
 
 /// Appends an entry's line.
-pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &[String], out: &mut Vec<u8>) {
+pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &PerTarget<String>, out: &mut Vec<u8>) {
     let Entry { at, record, verdict, refusal, latency } = entry;
     let work = record.work.as_ref();
     let job_id = work.map(|work| job_id_text(work.job_id));

@@ -36,7 +36,7 @@ fn config(dir: &Path) -> ShareLogConfig {
 }
 
 fn metrics() -> Arc<Metrics> {
-    Metrics::register(&["a"], &mut Registry::default())
+    Metrics::register(&vec!["a".to_owned()].into(), &mut Registry::default())
 }
 
 fn lines(bytes: &[u8]) -> Vec<Value> {
@@ -92,7 +92,7 @@ fn writer(sink: &mut Fickle, lost: u64) -> Writer<&mut Fickle> {
     let before = Before { after: "nothing", torn_bytes: 0 };
     let lost = Arc::new(AtomicU64::new(lost));
     let config = ShareLogConfig { rotate_every: Duration::MAX, ..config(Path::new("unused")) };
-    Writer::new(sink, before, &config, "p", vec!["a".into()], lost, metrics())
+    Writer::new(sink, before, &config, "p", vec!["a".into()].into(), lost, metrics())
 }
 
 /// Writes gaps at these seconds. Returns what is logged, and how many lines the records say are
@@ -102,8 +102,15 @@ fn with_gaps(seconds: std::ops::Range<u64>) -> (Vec<String>, u64) {
     let queue_lost = Arc::new(AtomicU64::new(0));
     let before = Before { after: "nothing", torn_bytes: 0 };
     let config = ShareLogConfig { rotate_every: Duration::MAX, ..config(Path::new("unused")) };
-    let mut log =
-        Writer::new(&mut disk, before, &config, "p", vec![], queue_lost.clone(), metrics());
+    let mut log = Writer::new(
+        &mut disk,
+        before,
+        &config,
+        "p",
+        PerTarget::default(),
+        queue_lost.clone(),
+        metrics(),
+    );
     let (start, logged) = (daemon::clock::now(), Log::new());
     tracing::subscriber::with_default(logged.clone(), || {
         for second in seconds {
@@ -229,9 +236,9 @@ async fn a_restart_goes_on_in_the_same_file_and_says_how_the_last_one_ended() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("shares.jsonl");
     for _ in 0..2 {
-        let log =
-            ShareLog::open(&config(dir.path()), "p", vec!["a".into()], metrics()).expect("opened");
-        let second = ShareLog::open(&config(dir.path()), "p", vec![], metrics());
+        let log = ShareLog::open(&config(dir.path()), "p", vec!["a".into()].into(), metrics())
+            .expect("opened");
+        let second = ShareLog::open(&config(dir.path()), "p", PerTarget::default(), metrics());
         assert!(second.is_err(), "two writers would tear each other's lines");
         log.write(entry("rig", Outcome::Local));
         log.close().await;
@@ -249,7 +256,10 @@ async fn a_restart_goes_on_in_the_same_file_and_says_how_the_last_one_ended() {
         .expect("there")
         .write_all(b"{\"record\":\"sh")
         .expect("written");
-    ShareLog::open(&config(dir.path()), "p", vec![], metrics()).expect("opened").close().await;
+    ShareLog::open(&config(dir.path()), "p", PerTarget::default(), metrics())
+        .expect("opened")
+        .close()
+        .await;
     let lines = read(&path);
     assert_eq!((&lines[6]["after"], &lines[6]["torn_bytes"]), (&"crash".into(), &13.into()));
 }
@@ -274,7 +284,8 @@ fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let wanted = ShareLogConfig { rotate_bytes: 2000, ..config(dir.path()) };
     let (disk, before) = Disk::open(dir.path(), at(0)).expect("opened");
-    let mut log = Writer::new(disk, before, &wanted, "p", vec![], Arc::default(), metrics());
+    let mut log =
+        Writer::new(disk, before, &wanted, "p", PerTarget::default(), Arc::default(), metrics());
     let now = daemon::clock::now();
     // 1,800,000,000 is 08:00 UTC: sixteen hours to midnight.
     for hour in [0, 15, 17, 18, 41, 42, 65] {
@@ -313,7 +324,7 @@ fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
 fn a_full_queue_drops_and_counts() {
     let (queue, entries) = sync_channel(1);
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&["a"], &mut registry);
+    let metrics = Metrics::register(&vec!["a".to_owned()].into(), &mut registry);
     let log = ShareLog { queue, lost: Arc::default(), metrics, thread: Arc::default() };
     for _ in 0..5 {
         log.write(entry("rig", Outcome::Local));

@@ -18,6 +18,7 @@ use crate::label::Label as _;
 use crate::log_limit::{EVERY, LogLimit};
 use crate::metrics::{Lost, Metrics};
 use crate::reasons::Alarm;
+use crate::target::PerTarget;
 
 /// Lines are written at least this often.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ pub(super) struct Writer<S> {
     rotate_every: Duration,
     keep: usize,
     proxy: String,
-    targets: Vec<String>,
+    targets: PerTarget<String>,
     /// Lines that are not written yet, from `written` on.
     buffer: Vec<u8>,
     written: usize,
@@ -59,7 +60,7 @@ impl<S: Sink> Writer<S> {
         before: Before,
         config: &ShareLogConfig,
         proxy: &str,
-        targets: Vec<String>,
+        targets: PerTarget<String>,
         queue_lost: Arc<AtomicU64>,
         metrics: Arc<Metrics>,
     ) -> Self {

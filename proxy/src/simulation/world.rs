@@ -33,6 +33,7 @@ use crate::reasons::Correction;
 use crate::route::{Route, TargetHealth};
 use crate::seating::{Place, Said, Seating};
 use crate::session::{DifficultyRules, Forward, Input, Outbox, Session, SessionRules};
+use crate::target::{PerTarget, TargetId};
 use crate::upstream::{Deadlines, End, PoolEvent, PoolSession, undelivered};
 use crate::work::{LaneWork, SubmitQueues, Upstream, UpstreamShare};
 use downstream::{Searched, Served};
@@ -45,9 +46,9 @@ pub(super) struct World {
     route: Route,
     directions: Directions,
     rules: Arc<SessionRules>,
-    pools: Vec<SimPool>,
+    pools: PerTarget<SimPool>,
     carriers: BTreeMap<u64, Carrier>,
-    wanted: Vec<usize>,
+    wanted: PerTarget<usize>,
     miners: Vec<SimMiner>,
     served: BTreeMap<usize, Served>,
     names: u64,
@@ -71,6 +72,7 @@ impl World {
         let targets = rng.random_range(1..=3);
         let pools: Vec<SimPool> =
             (0..targets).map(|index| SimPool::new(index, &sizes, &mut rng)).collect();
+        let pools = PerTarget::from(pools);
         let rules = SessionRules {
             difficulty: DifficultyRules {
                 start: Level::at_or_below(Difficulty::new(2f64.powi(-27)).expect("positive")),
@@ -90,7 +92,7 @@ impl World {
             (0..rng.random_range(1..=6)).map(|index| SimMiner::new(index, &mut rng)).collect();
         Self {
             placement: Placement::new(miner_size, rng.random()),
-            route: Route::new(pools.len(), Duration::from_secs(rng.random_range(0..30)), now),
+            route: Route::new(&pools, Duration::from_secs(rng.random_range(0..30)), now),
             directions: Directions {
                 usable: [].into(),
                 orders: Arc::new(Orders::default()),
@@ -98,7 +100,7 @@ impl World {
                 seats: 0,
             },
             rules: Arc::new(rules),
-            wanted: vec![1; pools.len()],
+            wanted: pools.map(|_, _| 1),
             pools,
             carriers: BTreeMap::new(),
             miners,
@@ -172,8 +174,8 @@ impl World {
     }
 
     fn with_pool(&mut self, act: impl FnOnce(&mut SimPool, &mut StdRng)) {
-        let index = self.rng.random_range(0..self.pools.len());
-        act(&mut self.pools[index], &mut self.rng);
+        let target = self.any_target();
+        act(&mut self.pools[target], &mut self.rng);
     }
 
     fn extranonce_changes(&mut self) {
@@ -184,17 +186,17 @@ impl World {
         self.pools[target].set_extranonce(id, size, at_once);
     }
 
-    fn any_carrier(&mut self) -> Option<(u64, usize)> {
+    fn any_carrier(&mut self) -> Option<(u64, TargetId)> {
         self.carriers.iter().map(|(id, carrier)| (*id, carrier.target)).choose(&mut self.rng)
     }
 
     fn pool_dies_or_returns(&mut self) {
-        let index = self.rng.random_range(0..self.pools.len());
-        let alive = !self.pools[index].alive;
-        self.pools[index].alive = alive;
+        let target = self.any_target();
+        let alive = !self.pools[target].alive;
+        self.pools[target].alive = alive;
         if !alive {
-            let ids: Vec<u64> = self.pools[index].connections.keys().copied().collect();
-            ids.into_iter().for_each(|id| self.pools[index].disconnect(id));
+            let ids: Vec<u64> = self.pools[target].connections.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.pools[target].disconnect(id));
         }
     }
 
@@ -251,15 +253,18 @@ impl World {
         true
     }
 
+    fn any_target(&mut self) -> TargetId {
+        let position = self.rng.random_range(0..self.pools.values().len());
+        TargetId::nth(u16::try_from(position).expect("at most three"))
+    }
+
     fn conduct(&mut self) {
-        let health: Vec<TargetHealth> = (0..self.pools.len())
-            .map(|target| {
-                let ready = self.placement.target_state(target).ready > 0;
-                let mask = self.carriers.values().find(|carrier| carrier.target == target);
-                let mask = mask.and_then(|carrier| carrier.mask);
-                TargetHealth { ready, quarantined: false, quiet: false, low: false, mask }
-            })
-            .collect();
+        let health = self.pools.map(|target, _| {
+            let ready = self.placement.target_state(target).ready > 0;
+            let mask = self.carriers.values().find(|carrier| carrier.target == target);
+            let mask = mask.and_then(|carrier| carrier.mask);
+            TargetHealth { ready, quarantined: false, quiet: false, low: false, mask }
+        });
         self.directions.usable = self.route.decide(&health, self.now).usable.into();
         self.served.values_mut().for_each(|served| served.unread = true);
     }

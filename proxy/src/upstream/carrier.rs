@@ -86,7 +86,7 @@ impl<'c> Carrier<'c> {
         let load = Load::limited(pools.fleet.clone(), pool.config.shares_per_sec_max);
         let mut sizing = Sizing::new(pool.load_rules(), load.clone(), clock::now());
         let suggest = pool.config.suggest_difficulty.or_else(|| sizing.first_ask(clock::now()));
-        let (upstream, queues) = Upstream::under(id, pool.index, load);
+        let (upstream, queues) = Upstream::under(id, pool.id, load);
         Self {
             pools: pools.clone(),
             pool: pool.clone(),
@@ -276,7 +276,7 @@ impl<'c> Carrier<'c> {
                     self.pools.executor.tell(new.untold);
                     self.has_job = true;
                     if let Some(after) = new.former_took {
-                        self.pools.books.metrics.target(Some(self.pool.index)).fanned_out(after);
+                        self.pools.books.metrics.target(Some(self.pool.id)).fanned_out(after);
                     }
                     if new.first {
                         let difficulty = difficulty.get();
@@ -441,12 +441,12 @@ impl<'c> Carrier<'c> {
 
     /// Asks for the difficulty that suits the fleet, and counts what miners are held above.
     fn size(&mut self, now: Instant) {
-        let state = self.pools.placement.target_state(self.pool.index);
+        let state = self.pools.placement.target_state(self.pool.id);
         let may_ask = self.session.is_settled(now) && self.pool.config.suggest_difficulty.is_none();
         let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
         // Each connection of the target looks.
         let part = f64::from(state.ready.max(1));
-        let counters = self.pools.books.metrics.target(Some(self.pool.index));
+        let counters = self.pools.books.metrics.target(Some(self.pool.id));
         counters.held(look.held.as_secs_f64() / part, look.uncredited / part);
         if let Some(difficulty) = look.ask {
             debug!(difficulty = difficulty.get(), "asking the pool for a difficulty");
@@ -467,7 +467,7 @@ impl<'c> Carrier<'c> {
             let detail = "no job for long, and a new connection got no answer";
             return Err(Fault::new(End::Silent, detail));
         }
-        let state = self.pools.placement.target_state(self.pool.index);
+        let state = self.pools.placement.target_state(self.pool.id);
         if state.ready > state.quiet + 1 {
             // Its neighbours have work: a new connection will too.
             let detail = "no job for long, while other connections of the target had some";

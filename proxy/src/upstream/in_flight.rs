@@ -180,6 +180,7 @@ pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
 mod tests {
     use super::*;
     use crate::space::ConnectionId;
+    use crate::target::TargetId;
     use crate::upstream::pool_session::tests::share;
     use crate::work::Upstream;
 
@@ -188,7 +189,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn one_share_that_is_never_answered_keeps_no_others() {
         let (start, mut settled) = (Instant::now(), Vec::new());
-        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), TargetId::nth(0));
         let reply = crate::handle::tests::handle(1);
         let mut in_flight = InFlight::bounded(4);
         in_flight.push(0, share(&upstream, reply.clone()), start);

@@ -28,11 +28,12 @@ use crate::placement::Placement;
 use crate::reasons::Alarm;
 use crate::route::TargetHealth;
 use crate::session::suits_firmware;
+use crate::target::{PerTarget, TargetId};
 
 /// The state that all pool connections of one proxy share.
 #[derive(Debug)]
 pub(crate) struct Pools {
-    pub(crate) targets: Vec<Arc<Pool>>,
+    pub(crate) targets: PerTarget<Arc<Pool>>,
     pub(crate) placement: Arc<Placement>,
     pub(crate) books: Books,
     pub(crate) deadlines: Deadlines,
@@ -49,7 +50,7 @@ pub(crate) struct Pools {
 /// One target: its configuration and the present state of the pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(crate) index: usize,
+    pub(crate) id: TargetId,
     pub(crate) config: Target,
     /// Connections wanted; tasks with a higher index rest.
     pub(crate) wanted: watch::Sender<u32>,
@@ -96,9 +97,9 @@ const QUARANTINE: Duration = Duration::from_secs(600);
 
 impl Pool {
     /// `is_own`: each miner gets a connection of its own.
-    pub(crate) fn new(index: usize, config: Target, is_own: bool) -> Arc<Self> {
+    pub(crate) fn new(id: TargetId, config: Target, is_own: bool) -> Arc<Self> {
         Arc::new(Self {
-            index,
+            id,
             config,
             wanted: watch::Sender::new(1),
             adds_none: AtomicBool::new(false),
@@ -153,12 +154,12 @@ impl Pools {
     /// Whether any target can ever seat a session whose slot is held by `depth` sessions. A target
     /// that is not known yet counts as able to.
     pub(crate) fn have_room(&self, depth: u32) -> bool {
-        self.targets.iter().any(|pool| {
+        self.targets.values().any(|pool| {
             let Some(size) = pool.state.lock().extranonce2_size else { return true };
             match self.placement.lane_width(size) {
                 Err(_) => false,
                 Ok(0) if pool.adds_none.load(Ordering::Relaxed) => {
-                    depth <= self.placement.target_state(pool.index).ready.max(1)
+                    depth <= self.placement.target_state(pool.id).ready.max(1)
                 }
                 Ok(0) => depth <= pool.config.max_connections,
                 Ok(_) => true,
@@ -169,12 +170,12 @@ impl Pools {
     /// The version bits to grant to a new session: those that all targets roll, as far as is known.
     /// Firmware without a handler for `set_version_mask` cannot be told of a smaller mask later.
     pub(crate) fn common_mask(&self) -> VersionMask {
-        common_mask(self.targets.iter().map(|pool| pool.state.lock().mask))
+        common_mask(self.targets.values().map(|pool| pool.state.lock().mask))
     }
 
     /// The present state of the target's connections.
     pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
-        let state = self.placement.target_state(pool.index);
+        let state = self.placement.target_state(pool.id);
         // One connection that still brings jobs is enough.
         let quiet = state.ready > 0 && state.quiet == state.ready;
         let rules = pool.load_rules();
@@ -199,7 +200,7 @@ impl Pools {
     /// Counts the outcomes of forwarded shares.
     pub(super) fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
         for mut settled in settled.drain(..) {
-            self.books.settled(pool.index, &mut settled);
+            self.books.settled(pool.id, &mut settled);
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
                 self.books.metrics.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);

@@ -23,6 +23,7 @@ use crate::config::{Config, Server};
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
+use crate::target::TargetId;
 use crate::work::UpstreamShare;
 
 /// Longer than anything here takes, even on a busy machine.
@@ -247,12 +248,17 @@ fn listener() -> (TcpListener, std::net::SocketAddr) {
     (listener, at)
 }
 
+const FIRST: TargetId = TargetId::nth(0);
+
 /// What the connections to the one pool there share.
 fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
     let target = Target::new("pool", &at.ip().to_string(), at.port(), "acme");
-    let (metrics, tasks) = (Metrics::register(&["pool"], &mut Registry::default()), Tasks::new());
+    let (metrics, tasks) = (
+        Metrics::register(&vec!["pool".to_owned()].into(), &mut Registry::default()),
+        Tasks::new(),
+    );
     let pools = Pools {
-        targets: vec![Pool::new(0, target, false)],
+        targets: vec![Pool::new(FIRST, target, false)].into(),
         placement: Placement::new(4, 0),
         books: Books { metrics, log: None },
         deadlines: Deadlines {
@@ -278,7 +284,7 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     let (pools, tasks) = pools_at(at);
     let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
     let mut plan = ConnectionPlan::default();
-    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut plan);
+    let mut carrier = Carrier::new(&pools, &pools.targets[FIRST], stream, &mut plan);
     let (upstream, _) = carrier.parts();
     let reply = crate::handle::tests::handle(1);
     for (ticket, job) in (0..).zip(["a", "b", PANIC_JOB, "c", "d"]) {
@@ -309,7 +315,7 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
     let stream = PoolStream::plain(TcpStream::connect(at).await.unwrap());
     let (mut pool, _) = listener.accept().unwrap();
     let mut plan = ConnectionPlan::default();
-    let mut carrier = Carrier::new(&pools, &pools.targets[0], stream, &mut plan);
+    let mut carrier = Carrier::new(&pools, &pools.targets[FIRST], stream, &mut plan);
     let (upstream, session) = carrier.parts();
     session.bound(MAX);
     let reply = crate::handle::tests::handle(1);

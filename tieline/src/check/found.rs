@@ -12,15 +12,16 @@ use crate::settings::Settings;
 /// The lines of a configuration.
 pub(super) fn configuration(settings: &Settings) -> Vec<String> {
     let proxy = &settings.proxy;
-    let target = |index: usize| proxy.targets.get(index).map_or("", |target| target.name.as_str());
     let listeners = proxy.servers.iter().map(|server| {
         let rest = match server.passthrough {
-            Some(index) => format!("; each miner has its own connection to {}", target(index)),
+            Some(target) => {
+                format!("; each miner has its own connection to {}", proxy.targets[target].name)
+            }
             None => String::new(),
         };
         ["listener".to_owned(), server.name.clone(), format!("{}{rest}", server.listen)]
     });
-    let targets = proxy.targets.iter().map(|target| {
+    let targets = proxy.targets.values().map(|target| {
         let tls = match target.tls.as_ref().map(|tls| tls.trust()) {
             None => "",
             Some(Trust::Anybody) => ", TLS without verification",
@@ -103,7 +104,7 @@ pub(super) fn configuration_json(settings: &Settings) -> Value {
         .servers
         .iter()
         .map(|server| {
-            let target = server.passthrough.and_then(|index| proxy.targets.get(index));
+            let target = server.passthrough.map(|target| &proxy.targets[target]);
             json!({
                 "name": server.name,
                 "listen": server.listen.to_string(),
@@ -113,7 +114,7 @@ pub(super) fn configuration_json(settings: &Settings) -> Value {
         .collect();
     let targets: Vec<Value> = proxy
         .targets
-        .iter()
+        .values()
         .map(|target| {
             json!({
                 "name": target.name,

@@ -1,5 +1,6 @@
 use std::fs;
 
+use proxy::TargetId;
 use switchboard::facility::Policy;
 
 use super::*;
@@ -29,8 +30,8 @@ fn what_is_written_has_no_mistakes_and_no_warnings() {
     let Sound { settings, policy, warnings } = written(&options(&dir));
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(settings.proxy.servers[0].listen, LISTEN);
-    assert_eq!(settings.proxy.targets[0].at().to_string(), "pool.example:3333");
-    assert_eq!(settings.proxy.targets[0].user, "acme.site1");
+    assert_eq!(settings.proxy.targets[TargetId::nth(0)].at().to_string(), "pool.example:3333");
+    assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, "acme.site1");
     assert_eq!(policy.expect("a policy").site, "barn");
     let alone = switchboard::policy::check(&dir.join(POLICY));
     assert!(alone.policy.is_ok() && alone.warnings.is_empty());
@@ -112,7 +113,7 @@ fn names_are_written_as_toml_reads_them() {
         ..options(folder.path())
     };
     let Sound { settings, policy, .. } = written(&options);
-    assert_eq!(settings.proxy.targets[0].user, options.user);
+    assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, options.user);
     assert_eq!(policy.expect("a policy").site, options.site);
 }
 

@@ -1,8 +1,13 @@
 //! What operators get wrong in the proxy's part of a configuration.
 
-use super::*;
-use crate::tls::Trust;
 use daemon::settings::Document;
+
+use super::*;
+use crate::target::TargetId;
+use crate::tls::Trust;
+
+const FIRST: TargetId = TargetId::nth(0);
+const SECOND: TargetId = TargetId::nth(1);
 
 fn load(text: &str) -> Result<Config, String> {
     let document =
@@ -19,7 +24,10 @@ const GOOD: &str = "[[server]]\nname = \"asics\"\nlisten = \"127.0.0.1:3333\"\n\
 #[test]
 fn a_small_file_is_enough() {
     let config = load(GOOD).expect("all right");
-    assert_eq!((config.targets[0].host.as_str(), config.targets[0].port), ("pool.example", 3333));
+    assert_eq!(
+        (config.targets[FIRST].host.as_str(), config.targets[FIRST].port),
+        ("pool.example", 3333)
+    );
     assert_eq!(config.servers[0].min_difficulty, Difficulty::ONE);
 }
 
@@ -254,8 +262,8 @@ fn a_passthrough_names_its_target_and_leaves_others_to_the_other_servers() {
     let rented =
         "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"small\"\n";
     let config = load(&format!("{GOOD}{small}{rented}")).expect("all right");
-    assert_eq!(config.servers[1].passthrough, Some(1));
-    assert_eq!([0, 1].map(|target| config.is_passthrough(target)), [false, true]);
+    assert_eq!(config.servers[1].passthrough, Some(SECOND));
+    assert_eq!([FIRST, SECOND].map(|target| config.is_passthrough(target)), [false, true]);
     let unknown = load(&format!("{GOOD}{rented}")).expect_err("no such target");
     assert!(unknown.contains("no [[target]] is named \"small\""), "{unknown}");
     let taken = load(&format!("{GOOD}{}", rented.replace("small", "a")))
@@ -273,7 +281,7 @@ const PIN: &str = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
 fn target(keys: &str) -> Result<Target, String> {
     let text = format!("{GOOD}[[target]]\nname = \"b\"\nuser_identity = \"u\"\n{keys}");
-    load(&text).map(|mut config| config.targets.remove(1))
+    load(&text).map(|config| config.targets.values().nth(1).cloned().expect("two"))
 }
 
 /// U07, U50, P06: whatever is wrong, the answer is a mistake with its place, never a plain or

@@ -14,6 +14,7 @@ use crate::label::Label as _;
 use crate::reasons::{Alarm, CloseReason, Correction};
 use crate::seating::{Place, Said};
 use crate::session::{Input, Outbox};
+use crate::target::TargetId;
 
 impl Connection {
     /// The miner has a worker name: it is registered under that name and gets a seat.
@@ -135,7 +136,7 @@ impl Connection {
         shown.state = state;
         shown.set_difficulty(self.session.difficulty());
         shown.work_rate = self.session.measured_rate();
-        shown.target = self.seating.target().and_then(|target| u16::try_from(target).ok());
+        shown.target = self.seating.target();
     }
 
     pub(super) fn set_waiting(&mut self, waiting: bool) {
@@ -172,7 +173,7 @@ fn adjust(count: &AtomicUsize, up: bool) {
 
 impl Downstream {
     /// A target has no space for a session: another connection is requested, up to the cap.
-    fn shortage(&self, target: usize) {
+    fn shortage(&self, target: TargetId) {
         let Some(pool) = self.pools.targets.get(target) else { return };
         let ready = self.placement.target_state(target).ready;
         if !pool.want_another(ready) {

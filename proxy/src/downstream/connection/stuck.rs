@@ -107,6 +107,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::target::TargetId;
     use crate::upstream::share;
     use crate::work::{SUBMITS_QUEUED, SubmitQueues};
 
@@ -126,7 +127,10 @@ mod tests {
     impl Bench {
         /// The queue of `a` is full, that of `b` empty.
         fn new() -> Self {
-            let (a, b) = (Upstream::new(ConnectionId(1), 0), Upstream::new(ConnectionId(2), 1));
+            let (a, b) = (
+                Upstream::new(ConnectionId(1), TargetId::nth(0)),
+                Upstream::new(ConnectionId(2), TargetId::nth(1)),
+            );
             for _ in 0..SUBMITS_QUEUED {
                 a.0.submits().try_send(of(&a.0, u32::MAX)).unwrap();
             }

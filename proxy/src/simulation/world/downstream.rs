@@ -21,7 +21,7 @@ pub(super) struct Served {
 }
 
 /// Work as the pool sees it: target, everything before the miner's bytes, and what the job is.
-pub(super) type Searched = (usize, Vec<u8>, [u8; 32], Vec<u8>, Vec<[u8; 32]>, u32, Option<u32>);
+pub(super) type Searched = (TargetId, Vec<u8>, [u8; 32], Vec<u8>, Vec<[u8; 32]>, u32, Option<u32>);
 
 impl World {
     pub(super) fn sessions(&self) -> Vec<usize> {

@@ -4,7 +4,7 @@ use super::*;
 
 impl World {
     pub(super) fn look_for_faults(&mut self) {
-        for pool in &mut self.pools {
+        for pool in self.pools.values_mut() {
             self.faults.append(&mut pool.faults);
         }
         for miner in &mut self.miners {
@@ -22,7 +22,7 @@ impl World {
             }
         }
         let accepted: HashSet<Hash> =
-            self.pools.iter().flat_map(|pool| pool.accepted.iter().copied()).collect();
+            self.pools.values().flat_map(|pool| pool.accepted.iter().copied()).collect();
         let mut credited = HashSet::new();
         let mut by_us = 0;
         for hash in self.miners.iter().flat_map(|miner| &miner.credited) {
@@ -43,7 +43,7 @@ impl World {
     /// With a pool that lives and has lanes, and no orders against it, everybody has live work.
     pub(super) fn everybody_works(&mut self) {
         self.directions.orders = Arc::new(Orders::default());
-        for pool in &mut self.pools {
+        for pool in self.pools.values_mut() {
             pool.alive = true;
         }
         for _ in 0..4 {
@@ -52,17 +52,17 @@ impl World {
                 self.proxy_connects();
             }
             self.rest();
-            for index in 0..self.pools.len() {
-                self.pools[index].new_job(true, &mut self.rng);
+            for pool in self.pools.values_mut() {
+                pool.new_job(true, &mut self.rng);
             }
             self.rest();
             self.conduct();
             self.rest();
         }
-        let roomy = |target: usize, carrier: &Carrier| {
+        let roomy = |target: TargetId, carrier: &Carrier| {
             carrier.target == target && self.pools[target].size > self.rules.extranonce2_size + 1
         };
-        let has_lanes = (0..self.pools.len()).any(|target| {
+        let has_lanes = self.pools.ids().any(|target| {
             self.carriers.values().any(|carrier| {
                 roomy(target, carrier) && carrier.mask.is_some_and(|mask| mask.0 != 0)
             })

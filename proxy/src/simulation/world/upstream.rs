@@ -4,7 +4,7 @@ use super::*;
 
 /// A connection to a pool, as its task holds it.
 pub(super) struct Carrier {
-    pub(super) target: usize,
+    pub(super) target: TargetId,
     pub(super) upstream: Arc<Upstream>,
     pub(super) queues: SubmitQueues,
     pub(super) session: PoolSession,
@@ -17,7 +17,7 @@ pub(super) struct Carrier {
 
 impl World {
     pub(super) fn proxy_connects(&mut self) {
-        let target = self.rng.random_range(0..self.pools.len());
+        let target = self.any_target();
         let have = self.carriers.values().filter(|carrier| carrier.target == target).count();
         if !self.pools[target].alive || have >= self.wanted[target] {
             return;
@@ -61,7 +61,7 @@ impl World {
         let Some(line) = connection.lines.pop_front() else { return };
         carrier.read += 1;
         let target = carrier.target;
-        note(&mut self.wire, || format!("pool {target} connection {id} > {line}"));
+        note(&mut self.wire, || format!("pool {target:?} connection {id} > {line}"));
         let (mut bytes, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
         carrier.session.line(line.as_bytes(), self.now, &mut bytes, &mut events, &mut settled);
         carrier.write(&bytes);
@@ -126,7 +126,7 @@ impl World {
         let Some(carrier) = self.carriers.get_mut(&id) else { return };
         if let Some((line, read)) = carrier.lines.pop_front() {
             let target = carrier.target;
-            note(&mut self.wire, || format!("pool {target} connection {id} < {line}"));
+            note(&mut self.wire, || format!("pool {target:?} connection {id} < {line}"));
             self.pools[carrier.target].line(id, &line, read);
         }
     }

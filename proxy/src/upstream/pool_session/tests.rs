@@ -9,6 +9,7 @@ use crate::handle::SessionHandle;
 use crate::lane::LaneState;
 use crate::placement::Placement;
 use crate::space::ConnectionId;
+use crate::target::TargetId;
 use crate::work::{Arrival, LaneWork, PoolJob, Upstream, fingerprint};
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
@@ -193,7 +194,7 @@ fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
 fn a_share_goes_out_by_the_newest_name_of_its_work() {
     let now = origin();
     let placement = Placement::new(4, 0);
-    let (upstream, _queues) = Upstream::new(placement.next_connection_id(), 0);
+    let (upstream, _queues) = Upstream::new(placement.next_connection_id(), TargetId::nth(0));
     placement.connection_up(&upstream, &[0xaa], 8).expect("fits");
     let reply = crate::handle::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
@@ -208,7 +209,8 @@ fn a_share_goes_out_by_the_newest_name_of_its_work() {
         session.note_name(placement.current(upstream.id));
     };
     bring(&mut session, "first", 1, true);
-    let LaneState::Work(work) = placement.seat(0, 7).expect("room").lane.take() else {
+    let LaneState::Work(work) = placement.seat(TargetId::nth(0), 7).expect("room").lane.take()
+    else {
         panic!("a seat has work")
     };
     let mut submit = |session: &mut PoolSession| {
@@ -236,7 +238,7 @@ fn a_share_goes_out_by_the_newest_name_of_its_work() {
 #[test]
 fn a_block_without_an_answer_is_reported_with_its_header() {
     let now = origin();
-    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), TargetId::nth(0));
     let reply = crate::handle::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     let rebuilt = stratum::share::Rebuilt::Plain;
@@ -256,7 +258,7 @@ fn a_block_without_an_answer_is_reported_with_its_header() {
 #[test]
 fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     let now = origin();
-    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), TargetId::nth(0));
     let reply = crate::handle::tests::handle(1);
     let (mut session, mut out, mut settled) = (session(now), Vec::new(), Vec::new());
     session.share(share(&upstream, reply.clone()), now, &mut out, &mut settled);
@@ -280,7 +282,7 @@ fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
 #[test]
 fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     let start = origin();
-    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), TargetId::nth(0));
     let reply = crate::handle::tests::handle(1);
     let mut session = session(start);
     let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());

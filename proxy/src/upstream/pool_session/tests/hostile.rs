@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn submit(&mut self) -> u64 {
-        let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+        let (upstream, _queues) = Upstream::new(ConnectionId(1), TargetId::nth(0));
         let reply = crate::handle::tests::handle(1);
         self.out.clear();
         self.session.share(share(&upstream, reply), self.now, &mut self.out, &mut self.settled);
@@ -386,7 +386,7 @@ fn u36_messages_are_cut_and_escaped() {
 fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
     const A_TENTH: u64 = 1600;
     let mut bench = Bench::ready();
-    let (upstream, _queues) = Upstream::new(ConnectionId(1), 0);
+    let (upstream, _queues) = Upstream::new(ConnectionId(1), TargetId::nth(0));
     let reply = crate::handle::tests::handle(1);
     let UpstreamShare { work, extranonce2, .. } = share(&upstream, reply.clone());
     let first = bench.submit();
