@@ -22,7 +22,7 @@ pub use read::read;
 pub use crate::tls::{Pin, Tls, TlsError, Trust};
 
 use crate::share_log::ShareLogConfig;
-use crate::target::{PerTarget, TargetId};
+use crate::target::{PerTarget, TargetId, TargetUse};
 
 /// The complete configuration of a proxy.
 #[derive(Debug, Clone)]
@@ -203,11 +203,10 @@ impl Target {
 }
 
 impl Config {
-    /// Whether miners have connections of their own to this target: then it is not mined at in any
-    /// other way.
+    /// How this target is used.
     #[must_use]
-    pub fn is_passthrough(&self, target: TargetId) -> bool {
-        self.servers.iter().any(|server| server.passthrough == Some(target))
+    pub fn use_of(&self, target: TargetId) -> TargetUse {
+        TargetUse::decide(self.servers.iter().any(|server| server.passthrough == Some(target)))
     }
 
     /// A configuration with everything but servers and targets at its default.

@@ -76,7 +76,7 @@ pub use machines::Hashrate;
 pub use metrics::Counts;
 pub use share_log::ShareLogConfig;
 pub use shared::TargetView;
-pub use target::{PerTarget, TargetId};
+pub use target::{PerTarget, TargetId, TargetUse};
 
 use books::Books;
 use config::Trust;
@@ -139,7 +139,7 @@ impl Proxy {
         let pools = Arc::new(Pools {
             targets: config
                 .targets
-                .map(|id, target| Pool::new(id, target.clone(), config.is_passthrough(id))),
+                .map(|id, target| Pool::new(id, target.clone(), config.use_of(id))),
             placement: placement.clone(),
             books: books.clone(),
             deadlines: Deadlines {
@@ -244,10 +244,9 @@ impl Proxy {
             if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
                 error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
             }
-            // A passthrough target gets a connection from each miner instead.
-            for index in
-                0..if config.is_passthrough(pool.id) { 0 } else { pool.config.max_connections }
-            {
+        }
+        for pool in pools.shared() {
+            for index in 0..pool.config.max_connections {
                 let name = format!("upstream {} {index}", pool.config.name);
                 let task = upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone());
                 upstreams.push(tasks.spawn(name, task));

@@ -24,8 +24,7 @@ pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<
         None => BTreeMap::new(),
     };
     let address = |target: &Target| format!("{}:{}", target.host, target.port);
-    // A passthrough target's miners get its own size.
-    let shared = config.targets.iter().filter(|(id, _)| !config.is_passthrough(*id));
+    let shared = config.targets.iter().filter(|(id, _)| config.use_of(*id).is_shared());
     let targets: Vec<Target> = shared.map(|(_, target)| target.clone()).collect();
     if targets.iter().any(|target| target.extranonce2_size.is_none()) {
         let probed = upstream::probe_sizes(&targets, PROBE_TIMEOUT).await;

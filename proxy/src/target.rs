@@ -20,6 +20,40 @@ impl TargetId {
     }
 }
 
+/// How a target is used. Every place that treats targets differently by this asks here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetUse {
+    /// Miners of all listeners without `passthrough` mine at it, over connections that they share.
+    /// It takes part in the choice of the target, and in everything that must suit all pools: the
+    /// miners' extranonce2_size and their version bits.
+    Shared,
+    /// Each miner of a listener that names it in `passthrough` has a connection of its own to it.
+    Passthrough,
+}
+
+impl TargetUse {
+    /// The use of a target, by what the configuration says of it. `passed_through`: a `[[server]]`
+    /// names it in `passthrough`.
+    #[must_use]
+    pub const fn decide(passed_through: bool) -> Self {
+        if passed_through { Self::Passthrough } else { Self::Shared }
+    }
+
+    /// Whether miners mine at it over connections that they share.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Shared)
+    }
+
+    /// Whether there are metrics of it.
+    #[must_use]
+    pub const fn has_metrics(self) -> bool {
+        match self {
+            Self::Shared | Self::Passthrough => true,
+        }
+    }
+}
+
 /// A value for each target, in the order of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerTarget<T>(Vec<T>);

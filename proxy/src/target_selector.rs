@@ -90,9 +90,9 @@ impl TargetSelector {
         if self.route.active() != former {
             self.switched(former);
         }
-        for (pool, health) in pools.targets.values().zip(health.values()) {
+        for pool in pools.shared() {
             let counters = self.shared.metrics.target(Some(pool.id));
-            counters.up.set(i64::from(health.ready));
+            counters.up.set(i64::from(health[pool.id].ready));
             counters.connections.set(i64::from(pools.placement.target_state(pool.id).ready));
             self.size(pool);
         }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use daemon::settings::{Document, Section, Spot};
 
 use super::address::parse_url;
+use crate::target::TargetUse;
 
 /// An address that something else in this process listens at.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +49,22 @@ fn first(document: &Document, former: &Named<'_>) -> String {
         .map_or_else(String::new, |line| format!(", the first of them on line {line}"))
 }
 
+/// How each target is used, by what can be read of its section and of the servers.
+pub(super) fn uses(servers: &[Section<'_>], targets: &[Section<'_>]) -> Vec<TargetUse> {
+    let is_passed_through = |target: &Section<'_>| {
+        let name = target.peek_str("name");
+        name.is_some() && servers.iter().any(|server| server.peek_str("passthrough") == name)
+    };
+    targets.iter().map(|target| TargetUse::decide(is_passed_through(target))).collect()
+}
+
 /// Reports passthrough servers whose target does not exist, and a shared server for which they
 /// leave no target.
 pub(super) fn check_passthrough(
     document: &Document,
     servers: &[Section<'_>],
     targets: &[Named<'_>],
+    uses: &[TargetUse],
 ) {
     let known = || targets.iter().filter_map(|target| target.name);
     for server in servers {
@@ -64,14 +75,10 @@ pub(super) fn check_passthrough(
             document.report(&server.spot("passthrough"), message, meant);
         }
     }
-    let is_passthrough = |target: &Named<'_>| {
-        target.name.is_some()
-            && servers.iter().any(|server| server.peek_str("passthrough") == target.name)
-    };
     let shared = servers.iter().find(|server| !server.has("passthrough"));
     if let Some(server) = shared
-        && !targets.is_empty()
-        && targets.iter().all(is_passthrough)
+        && !uses.is_empty()
+        && !uses.iter().any(|used| used.is_shared())
     {
         let name = server.peek_str("name").unwrap_or_default();
         let message =
@@ -124,17 +131,12 @@ pub(super) fn check_addresses(
 }
 
 /// Warns of two shared targets that fail together.
-pub(super) fn check_backups(document: &Document, servers: &[Section<'_>], targets: &[Section<'_>]) {
-    let passthrough: Vec<&str> =
-        servers.iter().filter_map(|server| server.peek_str("passthrough")).collect();
+pub(super) fn check_backups(document: &Document, targets: &[Section<'_>], uses: &[TargetUse]) {
     let mut former: Vec<(String, &str, &str)> = Vec::new();
-    for target in targets {
+    for (target, _) in targets.iter().zip(uses).filter(|(_, used)| used.is_shared()) {
         let [name, url, user] =
             ["name", "url", "user_identity"].map(|key| target.peek_str(key).unwrap_or_default());
         let Ok((at, _)) = parse_url(url) else { continue };
-        if passthrough.contains(&name) {
-            continue;
-        }
         let at = at.to_string().to_ascii_lowercase();
         let same = former.iter().find(|(other, who, _)| *other == at && *who == user);
         if let Some((_, _, other)) = same {

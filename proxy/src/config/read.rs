@@ -44,9 +44,10 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
             count => root.mistake(key, format!("{count} entries; at most {ENTRIES_MAX}")),
         }
     }
-    between::check_passthrough(document, &servers, &target_names);
+    let uses = between::uses(&servers, &targets);
+    between::check_passthrough(document, &servers, &target_names, &uses);
     between::check_addresses(document, &servers, &targets, taken);
-    between::check_backups(document, &servers, &targets);
+    between::check_backups(document, &targets, &uses);
     let target_names = PerTarget::from(target_names);
 
     let roots = PlatformRoots::default();

@@ -28,7 +28,7 @@ use crate::placement::Placement;
 use crate::reasons::Alarm;
 use crate::route::TargetHealth;
 use crate::session::suits_firmware;
-use crate::target::{PerTarget, TargetId};
+use crate::target::{PerTarget, TargetId, TargetUse};
 
 /// The state that all pool connections of one proxy share.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub(crate) struct Pools {
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) id: TargetId,
+    used: TargetUse,
     pub(crate) config: Target,
     /// Connections wanted; tasks with a higher index rest.
     pub(crate) wanted: watch::Sender<u32>,
@@ -96,10 +97,11 @@ pub(crate) struct PoolState {
 const QUARANTINE: Duration = Duration::from_secs(600);
 
 impl Pool {
-    /// `is_own`: each miner gets a connection of its own.
-    pub(crate) fn new(id: TargetId, config: Target, is_own: bool) -> Arc<Self> {
+    pub(crate) fn new(id: TargetId, config: Target, used: TargetUse) -> Arc<Self> {
+        let is_own = used == TargetUse::Passthrough;
         Arc::new(Self {
             id,
+            used,
             config,
             wanted: watch::Sender::new(1),
             adds_none: AtomicBool::new(false),
@@ -151,10 +153,15 @@ impl Pool {
 }
 
 impl Pools {
+    /// The targets that sessions may share.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.targets.values().filter(|pool| pool.used.is_shared())
+    }
+
     /// Whether any target can ever seat a session whose slot is held by `depth` sessions. A target
     /// that is not known yet counts as able to.
     pub(crate) fn have_room(&self, depth: u32) -> bool {
-        self.targets.values().any(|pool| {
+        self.shared().any(|pool| {
             let Some(size) = pool.state.lock().extranonce2_size else { return true };
             match self.placement.lane_width(size) {
                 Err(_) => false,
@@ -170,7 +177,7 @@ impl Pools {
     /// The version bits to grant to a new session: those that all targets roll, as far as is known.
     /// Firmware without a handler for `set_version_mask` cannot be told of a smaller mask later.
     pub(crate) fn common_mask(&self) -> VersionMask {
-        common_mask(self.targets.values().map(|pool| pool.state.lock().mask))
+        common_mask(self.shared().map(|pool| pool.state.lock().mask))
     }
 
     /// The present state of the target's connections.
@@ -178,13 +185,15 @@ impl Pools {
         let state = self.placement.target_state(pool.id);
         // One connection that still brings jobs is enough.
         let quiet = state.ready > 0 && state.quiet == state.ready;
+        // Connections of single miners are nowhere that others could sit.
+        let ready = pool.used.is_shared() && state.ready > 0;
         let rules = pool.load_rules();
         let pool = pool.state.lock();
         let quarantined = pool.quarantined_until.is_some_and(|until| clock::now() < until);
         let difficulty = pool.difficulty.and_then(Difficulty::new);
         let low =
             difficulty.is_some_and(|difficulty| load::is_low(&rules, &self.fleet, difficulty));
-        TargetHealth { ready: state.ready > 0, quarantined, quiet, low, mask: pool.mask }
+        TargetHealth { ready, quarantined, quiet, low, mask: pool.mask }
     }
 
     /// Quarantines a target: others are mined at instead, if there are any.

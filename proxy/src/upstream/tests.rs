@@ -23,7 +23,7 @@ use crate::config::{Config, Server};
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
-use crate::target::TargetId;
+use crate::target::{TargetId, TargetUse};
 use crate::work::UpstreamShare;
 
 /// Longer than anything here takes, even on a busy machine.
@@ -258,7 +258,7 @@ fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
         Tasks::new(),
     );
     let pools = Pools {
-        targets: vec![Pool::new(FIRST, target, false)].into(),
+        targets: vec![Pool::new(FIRST, target, TargetUse::Shared)].into(),
         placement: Placement::new(4, 0),
         books: Books { metrics, log: None },
         deadlines: Deadlines {

@@ -3,7 +3,7 @@
 use daemon::settings::Document;
 
 use super::*;
-use crate::target::TargetId;
+use crate::target::{TargetId, TargetUse};
 use crate::tls::Trust;
 
 const FIRST: TargetId = TargetId::nth(0);
@@ -263,7 +263,10 @@ fn a_passthrough_names_its_target_and_leaves_others_to_the_other_servers() {
         "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"small\"\n";
     let config = load(&format!("{GOOD}{small}{rented}")).expect("all right");
     assert_eq!(config.servers[1].passthrough, Some(SECOND));
-    assert_eq!([FIRST, SECOND].map(|target| config.is_passthrough(target)), [false, true]);
+    assert_eq!(
+        [FIRST, SECOND].map(|target| config.use_of(target)),
+        [TargetUse::Shared, TargetUse::Passthrough]
+    );
     let unknown = load(&format!("{GOOD}{rented}")).expect_err("no such target");
     assert!(unknown.contains("no [[target]] is named \"small\""), "{unknown}");
     let taken = load(&format!("{GOOD}{}", rented.replace("small", "a")))
