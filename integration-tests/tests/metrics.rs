@@ -145,9 +145,9 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
         // The test pools bring a job each second; the miners' shares are all for the pool.
         let missing: Vec<&str> = [
             "answer_duration_seconds_count{by=\"pool\"}",
-            "submit_duration_seconds_count{upstream=\"a\"}",
-            "job_delivery_seconds_count{upstream=\"a\"}",
-            "job_fanout_seconds_count{upstream=\"a\"}",
+            "submit_duration_seconds_count{target=\"a\"}",
+            "job_delivery_seconds_count{target=\"a\"}",
+            "job_fanout_seconds_count{target=\"a\"}",
         ]
         .into_iter()
         .filter(|series| {
@@ -180,7 +180,7 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
     // Labels from lists in the code: each word is explained.
     let words: BTreeSet<&str> = quoted(&page).collect();
     for (label, values) in &shown.values {
-        if ["upstream", "feed", "group", "meter", "version"].contains(&label.as_str()) {
+        if ["target", "feed", "group", "meter", "version"].contains(&label.as_str()) {
             continue;
         }
         let missing: Vec<&String> =

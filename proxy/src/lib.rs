@@ -242,7 +242,7 @@ impl Proxy {
         let mut upstreams = Vec::new();
         for pool in pools.targets.values() {
             if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
-                error!(upstream = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
+                error!(target = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
             }
         }
         for pool in pools.shared() {

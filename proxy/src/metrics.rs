@@ -27,13 +27,13 @@ use histogram::Histogram;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
-    upstream: String,
+    target: String,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabel {
-    upstream: String,
+struct TargetLabel {
+    target: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,7 +54,7 @@ struct ByLabel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SessionLabels {
-    upstream: String,
+    target: String,
     state: &'static str,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct TargetCounters {
     held_work: Counter<f64, AtomicU64>,
 }
 
-type Histograms = Family<UpstreamLabel, Histogram, fn() -> Histogram>;
+type Histograms = Family<TargetLabel, Histogram, fn() -> Histogram>;
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -149,7 +149,7 @@ impl Metrics {
             "Submits that were refused, by whom and why",
             rejects.clone(),
         );
-        let work = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
+        let work = Family::<TargetLabel, Counter<f64, AtomicU64>>::default();
         registry.register(
             "share_difficulty",
             "Summed difficulty of shares the pool took",
@@ -171,24 +171,24 @@ impl Metrics {
         let fanouts = Histograms::new_with_constructor(|| Histogram::new(DELIVERY_BUCKETS));
         let help = "The longest such time of each job";
         registry.register("job_fanout_seconds", help, fanouts.clone());
-        let up = Family::<UpstreamLabel, Gauge>::default();
-        registry.register("upstream_up", "1 when the target has a job to give", up.clone());
-        let connections = Family::<UpstreamLabel, Gauge>::default();
+        let up = Family::<TargetLabel, Gauge>::default();
+        registry.register("target_up", "1 when the target has a job to give", up.clone());
+        let connections = Family::<TargetLabel, Gauge>::default();
         registry.register(
-            "upstream_connections",
+            "target_connections",
             "Connections to the target that have a job",
             connections.clone(),
         );
-        let held_seconds = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
+        let held_seconds = Family::<TargetLabel, Counter<f64, AtomicU64>>::default();
         let help = "Time in which miners were held above the target's difficulty";
         registry.register("held_difficulty_seconds", help, held_seconds.clone());
-        let held_work = Family::<UpstreamLabel, Counter<f64, AtomicU64>>::default();
+        let held_work = Family::<TargetLabel, Counter<f64, AtomicU64>>::default();
         let help =
             "Work that the target did not credit for it, in hashes of difficulty 1, estimated";
         registry.register("held_difficulty_work", help, held_work.clone());
-        let reconnects = Family::<UpstreamLabel, Counter>::default();
+        let reconnects = Family::<TargetLabel, Counter>::default();
         registry.register(
-            "upstream_reconnects",
+            "target_reconnects",
             "Connections to the target that ended",
             reconnects.clone(),
         );
@@ -286,18 +286,15 @@ impl Metrics {
         }
         for state in STATES_NOWHERE {
             let state = state.name();
-            sessions.get_or_create_owned(&SessionLabels { upstream: NOWHERE.to_owned(), state });
+            sessions.get_or_create_owned(&SessionLabels { target: NOWHERE.to_owned(), state });
         }
-        let counters = |upstream: &str| {
+        let counters = |target: &str| {
             let count = |outcome| {
-                shares
-                    .get_or_create_owned(&OutcomeLabels { upstream: upstream.to_owned(), outcome })
+                shares.get_or_create_owned(&OutcomeLabels { target: target.to_owned(), outcome })
             };
-            let label = UpstreamLabel { upstream: upstream.to_owned() };
-            let working = SessionLabels {
-                upstream: upstream.to_owned(),
-                state: SessionState::Working.name(),
-            };
+            let label = TargetLabel { target: target.to_owned() };
+            let working =
+                SessionLabels { target: target.to_owned(), state: SessionState::Working.name() };
             Arc::new(TargetCounters {
                 ends: Outcome::LABELS.map(count),
                 work: work.get_or_create_owned(&label),
@@ -395,7 +392,7 @@ impl Metrics {
     /// Shows how many sessions without a target are in a state.
     pub(crate) fn sessions_nowhere(&self, state: SessionState, count: i64) {
         self.sessions
-            .get_or_create(&SessionLabels { upstream: NOWHERE.to_owned(), state: state.name() })
+            .get_or_create(&SessionLabels { target: NOWHERE.to_owned(), state: state.name() })
             .set(count);
     }
 

@@ -63,7 +63,7 @@ fn settle(wanted: Option<u8>, targets: &[Target], sizes: &[u8]) -> Result<u8, St
             return Err(StartError::DoesNotFit { target: target.name.clone(), size, miner });
         }
         let need = miner + 1;
-        error!(upstream = %target.name, extranonce2_size = size, need, "target left out: no room for slot and miner's bytes");
+        error!(target = %target.name, extranonce2_size = size, need, "target left out: no room for slot and miner's bytes");
     }
     Ok(miner)
 }

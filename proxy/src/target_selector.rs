@@ -151,7 +151,7 @@ impl TargetSelector {
             target.map_or("none", |target| &self.shared.pools.targets[target].config.name)
         };
         match active {
-            Some(_) if former.is_none() => info!(upstream = name(active), "mining begins"),
+            Some(_) if former.is_none() => info!(target = name(active), "mining begins"),
             Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
             None => {
                 self.shared.metrics.alarm(Alarm::NoUpstream);

@@ -55,7 +55,7 @@ use pool_requests::PoolRequests;
 pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) {
     let mut plan = ConnectionPlan::default();
     let name = format!("upstream {} of one miner", pool.config.name);
-    let span = info_span!("upstream", upstream = %pool.config.name);
+    let span = info_span!("pool", target = %pool.config.name);
     let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
     let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
     if cancel.is_cancelled() {
@@ -122,7 +122,7 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
             () = cancel.cancelled() => return,
             enough = wanted.wait_for(|wanted| *wanted > index) => if enough.is_err() { return },
         }
-        let span = info_span!("upstream", upstream = %pool.config.name, connection = index);
+        let span = info_span!("pool", target = %pool.config.name, connection = index);
         let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
         let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
         if cancel.is_cancelled() {

@@ -142,7 +142,8 @@ where
     let base = lines::layer().with_writer(out).log_internal_errors(false);
     let layer = match format {
         LogFormat::Text => base.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => base.json().flatten_event(true).boxed(),
+        // The module's path is called `target` as well: it would hide a field of that name.
+        LogFormat::Json => base.json().flatten_event(true).with_target(false).boxed(),
     };
     Ok(layer.with_filter(filter))
 }
@@ -186,12 +187,13 @@ mod tests {
         let layer = layer(LogFormat::Json, "warn", move || out.clone()).unwrap();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             info!("unseen");
-            warn!(upstream = "a\nb", attempt = 2, "reconnecting");
+            warn!(target = "a\nb", attempt = 2, "reconnecting");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&line["level"], &line["upstream"]), (&"WARN".into(), &"a\nb".into()));
+        assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"a\nb".into()));
+        assert_eq!(text.matches("\"target\"").count(), 1, "no second key of that name: {text}");
         assert_eq!((&line["message"], &line["attempt"]), (&"reconnecting".into(), &2.into()));
     }
 

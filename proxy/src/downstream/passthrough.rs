@@ -82,8 +82,8 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
                 // much firmware submits nothing.
                 shared.books.metrics.alarm(Alarm::OddExtranonce2Size);
                 if pool.is_news(News::Odd(Alarm::OddExtranonce2Size), clock::now()) {
-                    let (upstream, extranonce2_size) = (&pool.config.name, own.extranonce2_size);
-                    warn!(%upstream, extranonce2_size, "few miners can use this extranonce2_size");
+                    let (target, extranonce2_size) = (&pool.config.name, own.extranonce2_size);
+                    warn!(%target, extranonce2_size, "few miners can use this extranonce2_size");
                 }
             }
             carry(newcomer.opened(), &said, own, &pools, &pool, &mut upstream).await;

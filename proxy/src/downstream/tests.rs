@@ -268,7 +268,7 @@ async fn a_job_by_another_name_is_not_delivered() {
     let delivered = || {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let name = "tieline_proxy_job_delivery_seconds_count{upstream=\"a\"} ";
+        let name = "tieline_proxy_job_delivery_seconds_count{target=\"a\"} ";
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok())
             .expect("registered")

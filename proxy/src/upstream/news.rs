@@ -39,17 +39,17 @@ impl Pool {
     /// many connections, or of one that is tried again and again.
     pub(crate) fn log_more(&self, now: Instant) {
         let due = self.news.lock().due(now);
-        let upstream = &self.config.name;
+        let target = &self.config.name;
         for (news, more) in due {
             match news {
-                News::Work => info!(%upstream, more, "upstream has work again"),
+                News::Work => info!(%target, more, "upstream has work again"),
                 News::Lost(end) => {
-                    warn!(%upstream, reason = end.label(), more, "upstream lost again");
+                    warn!(%target, reason = end.label(), more, "upstream lost again");
                 }
-                News::Extranonce => info!(%upstream, more, "pool changed our extranonce again"),
-                News::Reconnect => info!(%upstream, more, "pool asked to reconnect again"),
+                News::Extranonce => info!(%target, more, "pool changed our extranonce again"),
+                News::Reconnect => info!(%target, more, "pool asked to reconnect again"),
                 News::Odd(alarm) => {
-                    warn!(%upstream, what = alarm.label(), more, "pool did the same again");
+                    warn!(%target, what = alarm.label(), more, "pool did the same again");
                 }
             }
         }

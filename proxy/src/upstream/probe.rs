@@ -64,7 +64,7 @@ pub(crate) async fn probe_sizes(targets: &[Target], within: Duration) -> Vec<Opt
                 match extranonce_size(&target, within).await {
                     Ok(size) => Some(size),
                     Err(Fault { end, detail }) => {
-                        tracing::warn!(upstream = %target.name, reason = end.label(), ?detail, "extranonce2_size not learned");
+                        tracing::warn!(target = %target.name, reason = end.label(), ?detail, "extranonce2_size not learned");
                         None
                     }
                 }

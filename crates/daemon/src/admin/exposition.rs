@@ -138,7 +138,7 @@ mod tests {
         let mut registry = Registry::default();
         let shares: Family<Vec<(&str, &str)>, Counter<u64>> = Family::default();
         registry.register("tieline_shares", "Shares", shares.clone());
-        shares.get_or_create(&vec![("upstream", "a \"b\" \\ # {} \n")]).inc_by(3);
+        shares.get_or_create(&vec![("target", "a \"b\" \\ # {} \n")]).inc_by(3);
         let sessions: Gauge = Gauge::default();
         registry.register("tieline_sessions", "Sessions", sessions.clone());
         sessions.set(-2);
@@ -156,7 +156,7 @@ mod tests {
     fn the_classic_format_is_exact() {
         let want = r##"# HELP tieline_shares_total Shares.
 # TYPE tieline_shares_total counter
-tieline_shares_total{upstream="a \"b\" \\ # {} \n"} 3
+tieline_shares_total{target="a \"b\" \\ # {} \n"} 3
 # HELP tieline_sessions Sessions.
 # TYPE tieline_sessions gauge
 tieline_sessions -2
