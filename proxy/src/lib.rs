@@ -21,6 +21,7 @@ mod executor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod handle;
+mod histogram;
 mod label;
 mod lane;
 mod level;

@@ -4,8 +4,6 @@
 //! never from peers. Series that are known at the start are created at the start, so that a first
 //! event shows as an increase.
 
-mod histogram;
-
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use stratum::error::RejectCode;
 
 use crate::handle::SessionState;
+use crate::histogram::Histogram;
 use crate::label::{Label, labels};
 use crate::outcome::{AnsweredBy, Outcome};
 use crate::reasons::{Alarm, CloseReason, Correction, IgnoredLine, Reject, Retarget};
 use crate::target::{PerTarget, TargetId};
-use histogram::Histogram;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
