@@ -25,9 +25,9 @@ pub(crate) struct Books {
 impl Books {
     /// Counts a submit that was decided here.
     pub(crate) fn ended(&self, mut counted: Counted, machine: Option<&MachineStats>) {
-        self.metrics.target(counted.target).ended(counted.outcome);
+        self.metrics.shares.of(counted.target).ended(counted.outcome);
         if let Some(reject) = counted.reject {
-            self.metrics.rejected(reject);
+            self.metrics.shares.rejected(reject);
         }
         if let Some(machine) = machine {
             machine.ended(counted.outcome);
@@ -40,7 +40,7 @@ impl Books {
     /// Counts a submit that the pool decided, or never answered.
     pub(crate) fn settled(&self, target: TargetId, settled: &mut Settled) {
         let outcome = Outcome::from(settled.outcome);
-        let counters = self.metrics.target(Some(target));
+        let counters = self.metrics.shares.of(Some(target));
         counters.ended(outcome);
         let reject = match settled.outcome {
             SettledAs::Accepted => {
@@ -56,10 +56,10 @@ impl Books {
             SettledAs::Unresolved => Some(Reject::Unresolved),
         };
         if let Some(reject) = reject {
-            self.metrics.rejected(reject);
+            self.metrics.shares.rejected(reject);
         }
         if let Some((code, _)) = &settled.refusal {
-            self.metrics.rejected_by_pool(*code);
+            self.metrics.shares.rejected_by_pool(*code);
         }
         if let Some(machine) = &settled.machine {
             machine.ended(outcome);

@@ -5,6 +5,7 @@
 //! afterwards ([`record`]), so that a restart knows it.
 
 mod cadence;
+pub(crate) mod metrics;
 mod record;
 
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::directions::{Directions, Orders, Serve};
 use crate::machines::Machines;
-use crate::metrics::Metrics;
 use crate::reasons::Alarm;
 use cadence::Cadence;
+use metrics::ControlMetrics;
 pub(crate) use record::Record;
 use record::WriteError;
 
@@ -39,7 +40,7 @@ pub(crate) struct Control {
     pub(crate) record: Record,
     pub(crate) directions: Arc<watch::Sender<Directions>>,
     pub(crate) machines: Arc<Machines>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: ControlMetrics,
     pub(crate) report_every: Duration,
     /// Whether the wall clock counts as stepped; it was logged then.
     pub(crate) stepped: bool,
@@ -154,7 +155,7 @@ impl Control {
                 Offer::Stale { .. } if self.refused == Some(timeline.number) => {}
                 Offer::Stale { have } => {
                     self.refused = Some(timeline.number);
-                    self.metrics.alarm(Alarm::StaleTimeline);
+                    self.metrics.alarms.raise(Alarm::StaleTimeline);
                     warn!(got = %timeline.number, %have, "timeline refused: older than the one held");
                 }
             }
@@ -235,7 +236,7 @@ impl Control {
             self.record.changed();
         }
         if off.is_some() {
-            self.metrics.alarm(Alarm::ClockStep);
+            self.metrics.alarms.raise(Alarm::ClockStep);
         }
     }
 
@@ -244,7 +245,7 @@ impl Control {
     fn written(&mut self, written: Result<(), WriteError>) -> bool {
         match &written {
             Err(failure) => {
-                self.metrics.alarm(Alarm::StateNotWritten);
+                self.metrics.alarms.raise(Alarm::StateNotWritten);
                 if !self.unwritten {
                     error!(%failure, "state not written: a restart would forget it, trying again");
                 }
@@ -297,7 +298,7 @@ mod tests {
 
     use super::*;
     use crate::log_limit::tests::Log;
-    use crate::target::PerTarget;
+    use crate::reasons::metrics::Alarms;
 
     fn control(saved: Option<Saved>, state: Option<Arc<StateFile>>) -> Control {
         let (receiver, orders) = restore(saved);
@@ -308,13 +309,14 @@ mod tests {
             seats: 0,
         })
         .0;
+        let mut registry = Registry::default();
         Control {
             name: "p".into(),
             record: Record::new(state, &receiver),
             receiver,
             directions: Arc::new(directions),
             machines: Arc::default(),
-            metrics: Metrics::register(&PerTarget::default(), &mut Registry::default()),
+            metrics: ControlMetrics::register(&Alarms::register(&mut registry), &mut registry),
             report_every: Duration::from_secs(1),
             stepped: false,
             reported: None,

@@ -135,10 +135,10 @@ pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Downstream>) {
-    shared.books.metrics.accepts.inc();
+    shared.books.metrics.sessions.accepts.inc();
     let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
     if let Err(refusal) = verdict {
-        shared.books.metrics.closed(match refusal {
+        shared.books.metrics.sessions.closes.count(match refusal {
             ConnectionRefusal::Full => CloseReason::Full,
             ConnectionRefusal::TooManyFailures => CloseReason::TooManyFailures,
         });

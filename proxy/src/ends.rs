@@ -1,6 +1,8 @@
 //! What is known of a submit at its end, for [`crate::books`] to count: one that was decided here,
 //! or one that the pool decided.
 
+pub(crate) mod metrics;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -36,6 +36,7 @@ mod reasons;
 mod recall;
 mod route;
 mod seating;
+mod series;
 mod session;
 mod sessions;
 mod share_log;
@@ -47,6 +48,7 @@ mod slot;
 mod socket;
 mod space;
 mod target;
+mod target_metrics;
 mod target_selector;
 mod tls;
 mod upstream;
@@ -91,6 +93,7 @@ use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
 use route::Route;
+use series::TargetLabels;
 use session::{DifficultyRules, SessionRules};
 use sessions::Sessions;
 use share_log::ShareLog;
@@ -122,12 +125,13 @@ impl Proxy {
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
         let names = config.targets.map(|_, target| target.name.clone());
-        let metrics = Metrics::register(&names, registry);
+        let labels = config.targets.map(|id, target| (target.name.clone(), config.use_of(id)));
+        let metrics = Metrics::register(&TargetLabels::new(&labels), registry);
         let log = match &config.share_log {
             Some(wanted) => {
                 let failed = |source| StartError::ShareLog { dir: wanted.dir.clone(), source };
                 Some(
-                    ShareLog::open(wanted, &config.name, names.clone(), metrics.clone())
+                    ShareLog::open(wanted, &config.name, names.clone(), metrics.share_log.clone())
                         .map_err(failed)?,
                 )
             }
@@ -296,7 +300,7 @@ impl Proxy {
                 receiver,
                 directions,
                 machines,
-                metrics,
+                metrics: metrics.control.clone(),
                 report_every: config.report_every,
                 stepped: false,
                 refused: None,

@@ -4,6 +4,8 @@
 //! Why a pool's connection ends stands in [`crate::upstream`], as it also decides when the next one
 //! is made.
 
+pub(crate) mod metrics;
+
 use stratum::client_message::LineFault;
 use stratum::client_role::Ignored;
 use stratum::error::RejectCode;

@@ -3,6 +3,8 @@
 //! The map holds handles. It is touched when a session joins or leaves, never per share; views are
 //! made on request.
 
+pub(crate) mod metrics;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -9,6 +9,7 @@
 
 mod disk;
 mod line;
+pub(crate) mod metrics;
 mod writer;
 
 use std::fmt;
@@ -25,12 +26,12 @@ use stratum::error::RejectCode;
 use tracing::error;
 
 use crate::label::Label as _;
-use crate::metrics::{Lost, Metrics};
 use crate::outcome::Outcome;
 use crate::reasons::Reject;
 use crate::target::PerTarget;
 use crate::work::Record;
 use disk::Disk;
+use metrics::{Lost, ShareLogMetrics};
 use writer::Writer;
 
 /// The operator's settings.
@@ -94,7 +95,7 @@ pub(crate) struct ShareLog {
     queue: SyncSender<Message>,
     /// Entries that found no room and are not yet reported in the log.
     lost: Arc<AtomicU64>,
-    metrics: Arc<Metrics>,
+    metrics: ShareLogMetrics,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -110,7 +111,7 @@ impl ShareLog {
         config: &ShareLogConfig,
         proxy: &str,
         targets: PerTarget<String>,
-        metrics: Arc<Metrics>,
+        metrics: ShareLogMetrics,
     ) -> std::io::Result<Self> {
         let (disk, before) = Disk::open(&config.dir, daemon::clock::wall())?;
         let lost = Arc::new(AtomicU64::new(0));
@@ -127,7 +128,7 @@ impl ShareLog {
     pub(crate) fn write(&self, entry: Entry) {
         if self.queue.try_send(Message::Entry(entry)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            self.metrics.share_lost(Lost::QueueFull);
+            self.metrics.dropped.count(Lost::QueueFull);
         }
     }
 

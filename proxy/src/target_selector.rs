@@ -18,9 +18,9 @@ use crate::downstream::Downstream;
 use crate::handle::SessionState;
 use crate::label::Label as _;
 use crate::log_limit::EVERY;
-use crate::metrics::STATES_NOWHERE;
 use crate::reasons::Alarm;
 use crate::route::{Decision, Route};
+use crate::sessions::metrics::STATES_NOWHERE;
 use crate::shared::Shared;
 use crate::target::TargetId;
 use crate::upstream::Pool;
@@ -91,9 +91,8 @@ impl TargetSelector {
             self.switched(former);
         }
         for pool in pools.shared() {
-            let counters = self.shared.metrics.target(Some(pool.id));
-            counters.up.set(i64::from(health[pool.id].ready));
-            counters.connections.set(i64::from(pools.placement.target_state(pool.id).ready));
+            let connections = pools.placement.target_state(pool.id).ready;
+            self.shared.metrics.targets.show(pool.id, health[pool.id].ready, connections);
             self.size(pool);
         }
         let release = match (self.no_upstream, down_since) {
@@ -146,7 +145,7 @@ impl TargetSelector {
     fn switched(&self, former: Option<TargetId>) {
         let active = self.route.active();
         *self.shared.active.lock() = active;
-        self.shared.metrics.switches.inc();
+        self.shared.metrics.targets.switches.inc();
         let name = |target: Option<TargetId>| {
             target.map_or("none", |target| &self.shared.pools.targets[target].config.name)
         };
@@ -191,12 +190,12 @@ impl TargetSelector {
                 }
             }
         });
-        let metrics = &self.shared.metrics;
+        let metrics = &self.shared.metrics.sessions;
         for (target, count) in working.iter() {
-            metrics.target(Some(target)).working(*count);
+            metrics.show_working(target, *count);
         }
         for (state, count) in nowhere {
-            metrics.sessions_nowhere(state, count);
+            metrics.show_nowhere(state, count);
         }
     }
 }

@@ -128,9 +128,8 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
         if cancel.is_cancelled() {
             return;
         }
-        let counters = pools.books.metrics.target(Some(pool.id));
         if ended.worked {
-            counters.reconnects.inc();
+            pools.books.metrics.targets.reconnected(pool.id);
             backoff.worked();
         }
         let end = ended.fault.end;

@@ -175,7 +175,7 @@ impl Drop for Connection {
         } else {
             CloseReason::Aborted
         });
-        self.shared.books.metrics.closed(reason);
+        self.shared.books.metrics.sessions.closes.count(reason);
         // A panic is our failure, not the source's.
         let failed = !self.was_ready && !panicking;
         self.shared.admission.lock().left(self.entry.handle.peer.ip(), failed, now);
@@ -507,14 +507,13 @@ impl Connection {
         let now = clock::now();
         let metrics = &self.shared.books.metrics;
         for (by, read_at) in out.answered.drain(..) {
-            metrics.answered(by, now.saturating_duration_since(read_at));
+            metrics.shares.answered(by, now.saturating_duration_since(read_at));
         }
         if self.pending.is_empty()
             && let Some(work) = self.delivered.take()
         {
-            metrics
-                .target(Some(work.job.upstream.target))
-                .delivered(work.job.arrival.delivered(now));
+            let target = work.job.upstream.target;
+            metrics.targets.delivered(target, work.job.arrival.delivered(now));
         }
     }
 

@@ -121,7 +121,7 @@ impl Newcomer {
 impl Drop for Newcomer {
     fn drop(&mut self) {
         let Some(Accepted { peer, shared, .. }) = self.accepted.take() else { return };
-        shared.books.metrics.closed(self.reason);
+        shared.books.metrics.sessions.closes.count(self.reason);
         // A pool that is down does not count as a failure of the miner.
         let failed = !matches!(
             self.reason,

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
+use stratum::error::RejectCode;
+
+use crate::label::Label;
+use crate::outcome::Outcome;
+use crate::reasons::{Alarm, CloseReason, Correction, IgnoredLine, Reject, Retarget};
+use crate::share_log::metrics::Lost;
 
 fn page() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");

@@ -8,6 +8,7 @@ use super::disk::{Before, Disk, Sink};
 use super::writer::Writer;
 use super::*;
 use crate::log_limit::tests::Log;
+use crate::reasons::metrics::Alarms;
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
@@ -35,8 +36,12 @@ fn config(dir: &Path) -> ShareLogConfig {
     }
 }
 
-fn metrics() -> Arc<Metrics> {
-    Metrics::register(&vec!["a".to_owned()].into(), &mut Registry::default())
+fn registered(registry: &mut Registry) -> ShareLogMetrics {
+    ShareLogMetrics::register(&Alarms::register(registry), registry)
+}
+
+fn metrics() -> ShareLogMetrics {
+    registered(&mut Registry::default())
 }
 
 fn lines(bytes: &[u8]) -> Vec<Value> {
@@ -324,7 +329,7 @@ fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
 fn a_full_queue_drops_and_counts() {
     let (queue, entries) = sync_channel(1);
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&vec!["a".to_owned()].into(), &mut registry);
+    let metrics = registered(&mut registry);
     let log = ShareLog { queue, lost: Arc::default(), metrics, thread: Arc::default() };
     for _ in 0..5 {
         log.write(entry("rig", Outcome::Local));
@@ -332,8 +337,5 @@ fn a_full_queue_drops_and_counts() {
     assert_eq!((log.lost.load(Ordering::Relaxed), entries.try_iter().count()), (4, 1));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
-    assert!(
-        text.contains("tieline_proxy_share_log_dropped_total{reason=\"queue_full\"} 4"),
-        "{text}"
-    );
+    assert!(text.contains("share_log_dropped_total{reason=\"queue_full\"} 4"), "{text}");
 }

@@ -13,10 +13,10 @@ use tracing::{debug, error, info, warn};
 
 use super::disk::{Before, Sink};
 use super::line::{Line, millis, write_entry};
+use super::metrics::{Lost, ShareLogMetrics};
 use super::{Entry, Message, ShareLogConfig};
 use crate::label::Label as _;
 use crate::log_limit::{EVERY, LogLimit};
-use crate::metrics::{Lost, Metrics};
 use crate::reasons::Alarm;
 use crate::target::PerTarget;
 
@@ -51,7 +51,7 @@ pub(super) struct Writer<S> {
     failing: bool,
     /// A disk that is too slow leaves a gap at each flush.
     gaps: LogLimit<Lost>,
-    metrics: Arc<Metrics>,
+    metrics: ShareLogMetrics,
 }
 
 impl<S: Sink> Writer<S> {
@@ -62,7 +62,7 @@ impl<S: Sink> Writer<S> {
         proxy: &str,
         targets: PerTarget<String>,
         queue_lost: Arc<AtomicU64>,
-        metrics: Arc<Metrics>,
+        metrics: ShareLogMetrics,
     ) -> Self {
         let mut writer = Self {
             sink,
@@ -108,7 +108,7 @@ impl<S: Sink> Writer<S> {
     pub(super) fn take(&mut self, entry: &Entry) {
         if self.buffer.len() >= BUFFER_MAX {
             self.buffer_lost += 1;
-            self.metrics.share_lost(Lost::WriteFailed);
+            self.metrics.dropped.count(Lost::WriteFailed);
             return;
         }
         self.seq += 1;
@@ -129,12 +129,12 @@ impl<S: Sink> Writer<S> {
             Ok(()) => {}
             Err(failure) if !self.failing => {
                 self.failing = true;
-                self.metrics.alarm(Alarm::ShareLogFailed);
+                self.metrics.alarms.raise(Alarm::ShareLogFailed);
                 error!(%failure, "share log cannot be written: lines wait, then get lost; mining goes on");
             }
             Err(_) => {}
         }
-        self.metrics.share_log_failing.set(i64::from(self.failing));
+        self.metrics.failing.set(i64::from(self.failing));
     }
 
     #[cfg(test)]
@@ -186,7 +186,7 @@ impl<S: Sink> Writer<S> {
         let is_news = self.gaps.admits(reason, lost, now);
         let reason = reason.label();
         Line::Gap { seq: self.seq, time: millis(wall), lost, reason }.write(&mut self.buffer);
-        self.metrics.alarm(Alarm::ShareLogLost);
+        self.metrics.alarms.raise(Alarm::ShareLogLost);
         if is_news {
             warn!(lost, reason, "share log has a gap");
         } else {

@@ -276,7 +276,7 @@ impl<'c> Carrier<'c> {
                     self.pools.executor.tell(new.untold);
                     self.has_job = true;
                     if let Some(after) = new.former_took {
-                        self.pools.books.metrics.target(Some(self.pool.id)).fanned_out(after);
+                        self.pools.books.metrics.targets.fanned_out(self.pool.id, after);
                     }
                     if new.first {
                         let difficulty = difficulty.get();
@@ -310,7 +310,7 @@ impl<'c> Carrier<'c> {
                 Ok(())
             }
             PoolEvent::Ignored(line) => {
-                self.pools.books.metrics.ignored(line);
+                self.pools.books.metrics.targets.ignored_lines.count(line);
                 Ok(())
             }
             PoolEvent::Quarantine { reason } => {
@@ -446,8 +446,8 @@ impl<'c> Carrier<'c> {
         let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
         // Each connection of the target looks.
         let part = f64::from(state.ready.max(1));
-        let counters = self.pools.books.metrics.target(Some(self.pool.id));
-        counters.held(look.held.as_secs_f64() / part, look.uncredited / part);
+        let metrics = &self.pools.books.metrics.targets;
+        metrics.held(self.pool.id, look.held.as_secs_f64() / part, look.uncredited / part);
         if let Some(difficulty) = look.ask {
             debug!(difficulty = difficulty.get(), "asking the pool for a difficulty");
             let mut bytes = Vec::new();

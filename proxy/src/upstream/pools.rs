@@ -211,7 +211,7 @@ impl Pools {
         for mut settled in settled.drain(..) {
             self.books.settled(pool.id, &mut settled);
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
-                self.books.metrics.blocks_lost.inc();
+                self.books.metrics.shares.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);
                 error!(%header, "block lost: its upstream was lost before it answered");
             }

@@ -23,6 +23,7 @@ use crate::config::{Config, Server};
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
+use crate::series::TargetLabels;
 use crate::target::{TargetId, TargetUse};
 use crate::work::UpstreamShare;
 
@@ -254,7 +255,7 @@ const FIRST: TargetId = TargetId::nth(0);
 fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
     let target = Target::new("pool", &at.ip().to_string(), at.port(), "acme");
     let (metrics, tasks) = (
-        Metrics::register(&vec!["pool".to_owned()].into(), &mut Registry::default()),
+        Metrics::register(&TargetLabels::shared(&["pool"]), &mut Registry::default()),
         Tasks::new(),
     );
     let pools = Pools {

@@ -49,7 +49,7 @@ impl Connection {
     fn forward(&mut self, forward: Forward, now: Instant, out: &mut Outbox) {
         let Forward { work, share, version_bits, ticket, block, worth: _, record } = forward;
         if block.is_some() {
-            self.shared.books.metrics.blocks.inc();
+            self.shared.books.metrics.shares.blocks.inc();
         }
         let share = UpstreamShare {
             slot: self.seating.slot(),
@@ -99,7 +99,7 @@ impl Connection {
 
     fn unresolved(&self, share: UpstreamShare) {
         if let Some(proof) = &share.block {
-            self.shared.books.metrics.blocks_lost.inc();
+            self.shared.books.metrics.shares.blocks_lost.inc();
             error!(header = %const_hex::encode(proof.header), "block lost: its upstream is gone");
         }
         let target = Some(share.work.job.upstream.target);

@@ -54,7 +54,7 @@ impl Connection {
         } else {
             debug!(session, ?worker, step, "only bad shares");
         }
-        self.shared.books.metrics.corrected(correction);
+        self.shared.books.metrics.sessions.corrections.count(correction);
         if correction != Correction::Renew {
             return;
         }
@@ -112,7 +112,7 @@ impl Connection {
                     self.delivered = awaited.then(|| work.clone());
                 }
                 if let Some(reason) = out.retarget.take() {
-                    self.shared.books.metrics.retargeted(reason);
+                    self.shared.books.metrics.sessions.retargets.count(reason);
                 }
                 self.show(SessionState::Working);
             }
