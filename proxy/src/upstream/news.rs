@@ -1,12 +1,9 @@
 //! What the log says of a target's connections. There may be thousands of them (a passthrough has
 //! one for each miner), so lines are limited by kind and target ([`crate::log_limit`]).
 
-use std::time::Instant;
-
 use tracing::{error, info, warn};
 
 use super::end::{End, Fault};
-use super::pools::Pool;
 use crate::label::Label as _;
 use crate::log_limit::LogLimit;
 use crate::reasons::Alarm;
@@ -29,28 +26,19 @@ pub(crate) enum News {
 /// The limits of one target.
 pub(crate) type PoolNews = LogLimit<News>;
 
-impl Pool {
-    /// Notes an event. Returns whether to log it now.
-    pub(crate) fn is_news(&self, news: News, now: Instant) -> bool {
-        self.news.lock().admits(news, 1, now)
-    }
-
-    /// Logs how many events of each kind there were since the kind was logged last. They may be of
-    /// many connections, or of one that is tried again and again.
-    pub(crate) fn log_more(&self, now: Instant) {
-        let due = self.news.lock().due(now);
-        let target = &self.config.name;
-        for (news, more) in due {
-            match news {
-                News::Work => info!(%target, more, "upstream has work again"),
-                News::Lost(end) => {
-                    warn!(%target, reason = end.label(), more, "upstream lost again");
-                }
-                News::Extranonce => info!(%target, more, "pool changed our extranonce again"),
-                News::Reconnect => info!(%target, more, "pool asked to reconnect again"),
-                News::Odd(alarm) => {
-                    warn!(%target, what = alarm.label(), more, "pool did the same again");
-                }
+/// Logs how many events of each kind there were at a target since the kind was logged last. They
+/// may be of many connections, or of one that is tried again and again.
+pub(super) fn log_again(target: &str, due: Vec<(News, u64)>) {
+    for (news, more) in due {
+        match news {
+            News::Work => info!(%target, more, "upstream has work again"),
+            News::Lost(end) => {
+                warn!(%target, reason = end.label(), more, "upstream lost again");
+            }
+            News::Extranonce => info!(%target, more, "pool changed our extranonce again"),
+            News::Reconnect => info!(%target, more, "pool asked to reconnect again"),
+            News::Odd(alarm) => {
+                warn!(%target, what = alarm.label(), more, "pool did the same again");
             }
         }
     }

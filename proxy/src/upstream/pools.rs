@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use super::known_addresses::KnownAddresses;
-use super::news::PoolNews;
+use super::news::{self, News, PoolNews};
 use super::pool_session::Deadlines;
 use super::tripwire::Tripwire;
 use crate::books::Books;
@@ -63,7 +63,7 @@ pub(crate) struct Pool {
     pub(super) state: Mutex<PoolState>,
     pub(super) tripwire: Mutex<Tripwire>,
     pub(super) known_addresses: Mutex<KnownAddresses>,
-    pub(super) news: Mutex<PoolNews>,
+    news: Mutex<PoolNews>,
 }
 
 /// The connections of a target with one miner each.
@@ -137,6 +137,17 @@ impl Pool {
         own.count += 1;
         drop(own);
         Some(OwnPlace { pool: self.clone() })
+    }
+
+    /// Notes an event. Returns whether to log it now.
+    pub(crate) fn is_news(&self, news: News, now: Instant) -> bool {
+        self.news.lock().admits(news, 1, now)
+    }
+
+    /// Logs the events that were only counted so far.
+    pub(crate) fn log_more(&self, now: Instant) {
+        let due = self.news.lock().due(now);
+        news::log_again(&self.config.name, due);
     }
 
     /// Requests one more connection, up to the target's cap. Returns whether there is room for one.
