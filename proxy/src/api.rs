@@ -55,3 +55,6 @@ fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
 async fn counts(State(shared): State<Arc<Shared>>) -> Json<Counts> {
     Json(shared.metrics.counts())
 }
+
+#[cfg(test)]
+mod tests;

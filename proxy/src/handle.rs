@@ -192,7 +192,7 @@ impl SessionState {
 }
 
 /// A session as people see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionView {
     pub session: u64,
     /// Where the miner comes from.

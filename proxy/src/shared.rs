@@ -60,7 +60,7 @@ impl Shared {
 }
 
 /// A target as people see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetView {
     pub name: String,
     pub address: String,

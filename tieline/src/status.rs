@@ -36,7 +36,7 @@ pub fn status(server: &Server) -> Result<(), Failure> {
             "counts": json(Some(&counts))?,
             "workers": json(Some(&workers))?,
             "site": json(site.as_ref())?,
-            "feeds": json(feeds.as_ref())?["feeds"],
+            "feeds": feeds.as_ref().map(Answer::read::<FeedsAnswer>).transpose()?.map(|feeds| feeds.feeds),
         });
         return print(&all.to_string());
     }

@@ -62,7 +62,7 @@ pub(super) struct Window {
 }
 
 /// One page of a long list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing<T> {
     /// Entries that pass the filters, over all pages.
     pub total: usize,

@@ -38,7 +38,7 @@ const KEYS: [&str; 7] = [
 ];
 
 /// A worker as people see it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerView {
     pub worker_name: String,
     pub sessions: u32,
@@ -57,7 +57,7 @@ pub struct WorkerView {
 }
 
 /// Submits that were not answered true, by why.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejects {
     pub total: u64,
     pub pool_rejected: u64,
@@ -87,7 +87,7 @@ impl Rejects {
 }
 
 /// A page of workers, and what all that pass the filters do together.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
     #[serde(flatten)]
     pub page: Listing<WorkerView>,
