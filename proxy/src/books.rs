@@ -15,7 +15,7 @@ use crate::share_log::{Entry, ShareLog, ShareRefusal};
 use crate::target::TargetId;
 use crate::work::Record;
 
-/// The proxy's side of the books.
+/// The counters and the share log, which are brought up to date together.
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
     pub(crate) metrics: Arc<Metrics>,

@@ -35,24 +35,25 @@ pub struct Config {
     pub targets: PerTarget<Target>,
     /// The miners' extranonce2_size; `None` lets the pools' sizes decide at start.
     pub extranonce2_size: Option<u8>,
-    /// How long a better target must have held before it is returned to.
+    /// How long a better target must have had jobs without a break before miners return to it.
     pub failback_after: Duration,
     /// What happens when no target can be mined at.
     pub no_upstream: NoUpstream,
-    /// Most sessions at a time; further ones are refused.
+    /// Maximum number of sessions at a time; further connections are refused.
     pub sessions_max: usize,
-    /// Threads that serve miners: one always, which serves pools as well, the others when there is
-    /// much to do at once. The first is of the runtime that the proxy is started on.
+    /// Number of threads that serve miners. The first is the thread of the runtime that the proxy
+    /// is started on, and serves pools as well. The others help while many sessions have something
+    /// to do at once.
     pub threads: usize,
-    /// A miner that has not subscribed and authorized by then is closed.
+    /// A miner that has not subscribed and authorized within this time is closed.
     pub handshake_timeout: Duration,
-    /// Each miner gets a line at least this often.
+    /// Each miner is sent a line at least this often; if there is nothing else, a ping.
     pub ping_every: Duration,
-    /// Miners get fresh work at least this often while a pool brings none.
+    /// While a pool sends no job, miners get the present one again this often, as other work.
     pub refresh_after: Duration,
-    /// How often the switchboard hears of sessions.
+    /// How often sessions are reported to the switchboard.
     pub report_every: Duration,
-    /// How long shares in flight are waited for at shutdown.
+    /// How long a shutdown waits for the answers to shares in flight.
     pub shutdown_grace: Duration,
     /// When a pool counts as suspect, silent or quiet.
     pub pool: PoolPatience,
@@ -60,18 +61,21 @@ pub struct Config {
     pub share_log: Option<ShareLogConfig>,
 }
 
-/// How long pools may take.
+/// How long pools may take for things before the proxy reacts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolPatience {
-    /// For the handshake, and for a probe.
+    /// Limit for the handshake, and for a probe (another connection that asks whether the pool
+    /// still answers).
     pub handshake: Duration,
-    /// For a share's answer, before further local shares are marked `at_risk`.
+    /// When the answer to a share takes longer, further local shares are marked `at_risk`.
     pub suspect: Duration,
-    /// For a share's answer, before it is unresolved and a pool that answers nothing is left.
+    /// When the answer to a share takes longer, the share is counted `unresolved`, and the
+    /// connection ends if the pool has answered nothing else.
     pub answer: Duration,
-    /// For the next job, before another connection asks whether the pool lives.
+    /// When the next job takes longer, a probe asks whether the pool still answers.
     pub quiet: Duration,
-    /// Jobs that come faster are held, the newest replacing the one before. Zero holds none.
+    /// Shortest time between two jobs that are passed on. A job that comes sooner waits, and is
+    /// dropped if a newer one comes meanwhile. Zero passes on all of them.
     pub job_every: Duration,
 }
 
@@ -81,13 +85,13 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Start difficulty of miners about which nothing better is known, a power of two.
     pub difficulty: Difficulty,
-    /// Never advertise less, a power of two.
+    /// Lowest difficulty that is advertised, a power of two.
     pub min_difficulty: Difficulty,
-    /// Never advertise more, a power of two.
+    /// Highest difficulty that is advertised, a power of two.
     pub max_difficulty: Difficulty,
-    /// Whether difficulties follow the miners' speed.
+    /// Whether a miner's difficulty is adjusted to its hashrate.
     pub vardiff: bool,
-    /// How often a miner should find a share then.
+    /// With `vardiff`, the time between two shares of a miner that difficulties aim at.
     pub share_interval: Duration,
     /// Whether a known user agent overrides `difficulty` as the start difficulty.
     pub by_user_agent: bool,
@@ -99,9 +103,8 @@ pub struct Server {
 impl Server {
     /// A listener with everything but its address at its default.
     ///
-    /// The share interval: a machine that stops is known to have stopped within a minute (six
-    /// shares missing happen by chance once in 400 minutes), and 10,000 machines bring 1,000 shares
-    /// a second.
+    /// The share interval is 10 s: then a machine that stops is noticed within a minute (six missing
+    /// shares happen by chance once in 400 minutes), and 10,000 machines send 1,000 shares a second.
     #[must_use]
     pub fn new(name: &str, listen: SocketAddr) -> Self {
         Self {
@@ -128,26 +131,29 @@ pub struct Target {
     pub user: String,
     /// The password, often `x`.
     pub password: Secret,
-    /// The user agent that we send: DATUM-like pools choose the size of the coinbase by it.
+    /// The user agent that we send. DATUM and some other pools choose the size of the coinbase by
+    /// it.
     pub user_agent: String,
     /// Its extranonce2_size, if the operator knows it.
     pub extranonce2_size: Option<u8>,
-    /// Difficulty assumed until the pool says one.
+    /// Difficulty assumed until the pool sends one.
     pub start_difficulty: Difficulty,
-    /// Difficulty asked of it; `None` asks for what suits the fleet.
+    /// Difficulty that the pool is asked for; `None` asks for one that suits the fleet.
     pub suggest_difficulty: Option<Difficulty>,
-    /// The number of shares a second that it should see; we ask for the difficulty that leads to
-    /// it.
+    /// Number of shares a second that we want to send: the pool is asked for the difficulty at
+    /// which the fleet finds that many.
     pub shares_per_sec: f64,
-    /// Most shares a second: while its difficulty would let more through, miners are held above it.
+    /// Maximum number of shares a second. While the pool's difficulty would lead to more, miners
+    /// are kept at a higher difficulty.
     pub shares_per_sec_max: f64,
-    /// How long at most.
+    /// How long miners are kept at such a higher difficulty at most.
     pub hold_max: Duration,
-    /// Most connections to it. More than one is used only where its extranonce2 has no lane bytes.
+    /// Maximum number of connections to it. A shared target gets more than one only if its
+    /// extranonce2 leaves no room for lanes.
     pub max_connections: u32,
-    /// How it is reached by TLS; `None` is plain. There is no way from the one to the other.
+    /// How TLS is used; `None` is a plain connection. A failure of TLS never leads to a plain one.
     pub tls: Option<Tls>,
-    /// Where else it may send us by `client.reconnect`.
+    /// Other addresses to which it may redirect us by `client.reconnect`.
     pub reconnect_hosts: Vec<HostPort>,
     /// What happens when its jobs begin to pay somebody else.
     pub on_payout_change: OnPayoutChange,
@@ -156,11 +162,11 @@ pub struct Target {
 /// What happens when a pool's jobs begin to pay somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnPayoutChange {
-    /// An alarm; the new payees are known from then on.
+    /// An alarm is raised, once for each change.
     Alarm,
-    /// An alarm, and another target is mined at if there is one.
+    /// An alarm is raised, and miners move to another target if there is one.
     FailOver,
-    /// Nothing: for pools whose coinbase pays its miners.
+    /// Nothing. This suits pools whose coinbase pays the miners directly, so that it changes often.
     Ignore,
 }
 
@@ -168,7 +174,8 @@ pub enum OnPayoutChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoUpstream {
     Hold,
-    /// Those that are not curtailed are closed after this time, to use their own backup pools.
+    /// Miners that are not curtailed are closed after this time, so that they can use their own
+    /// backup pools.
     ReleaseAfter(Duration),
 }
 
@@ -245,6 +252,6 @@ impl Default for PoolPatience {
 }
 
 /// The user agent that we send, unless a target has its own. Pools that choose the size of their
-/// coinbase by the user agent treat an unknown one as an old machine, which is what an S19 behind
-/// us needs.
+/// coinbase by the user agent assume old firmware for an unknown one, and send a small coinbase.
+/// That is what the S19 miners behind us need.
 const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

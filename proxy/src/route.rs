@@ -14,9 +14,9 @@ use crate::target::{PerTarget, TargetId};
 pub(crate) struct TargetHealth {
     /// A connection has a job.
     pub(crate) ready: bool,
-    /// It has misbehaved: mined at only when there is no other.
+    /// It has misbehaved: it is mined at only if no other target is ready.
     pub(crate) quarantined: bool,
-    /// It answers, but has brought no job for a long time.
+    /// It answers, but has sent no job for a long time.
     pub(crate) quiet: bool,
     /// Its difficulty is still too low for the fleet.
     pub(crate) low: bool,
@@ -24,14 +24,14 @@ pub(crate) struct TargetHealth {
     pub(crate) mask: Option<VersionMask>,
 }
 
-/// A target that sessions may sit at.
+/// A target that sessions may work for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usable {
     pub(crate) target: TargetId,
     pub(crate) mask: Option<VersionMask>,
 }
 
-/// The result for sessions.
+/// Which targets sessions may work for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Decision {
     /// Usable targets, the active one first; empty when all are down.
@@ -45,7 +45,7 @@ pub(crate) struct Decision {
 pub(crate) struct Route {
     failback_after: Duration,
     active: Option<TargetId>,
-    /// Since when it has been mined at.
+    /// When it became the active target.
     active_since: Instant,
     history: PerTarget<History>,
     down_since: Option<Instant>,
@@ -97,24 +97,25 @@ impl Route {
         let rank = |target: &TargetId| (flaw(*target), *target);
         let ready = || health.ids().filter(|target| health[*target].ready);
         let best = ready().min_by_key(rank);
-        // A fleet that must leave goes to a target that credits it in full: at one with too low a
-        // difficulty it would be held.
+        // Miners that must leave go to a target that credits all their work. At a target whose
+        // difficulty is too low they would be kept at a higher one, and the difference is not paid.
         let refuge = ready().min_by_key(|target| (flaw(*target), health[*target].low, *target));
         let keep =
             self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
         let active = match (keep, best) {
-            // A pool that misbehaves or is quiet is left at once if another is better. Failback to
-            // a better target waits until that has held.
+            // A target that misbehaves or is quiet is left at once if another does not. Failback to
+            // a target of higher priority waits until that has been ready for some time.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
                 let starting = now < self.started_at + STARTING
                     && !self.history[best].failed
                     && flaw(best) == (false, false);
-                // Failback to a target whose difficulty is still too low waits longer: it has been
-                // asked for a higher one.
+                // Failback to a target whose difficulty is too low waits longer: the pool has been
+                // asked for a higher difficulty, and may still grant it.
                 let low = health[best].low;
                 let patience =
                     self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
-                // It may have been ready for long, but was passed over because of its difficulty.
+                // It may have been ready for a long time and not chosen because of its difficulty.
+                // So the wait begins when another target was chosen instead.
                 let since = self.history[best]
                     .ready_since
                     .map(|since| if low { since.max(self.active_since) } else { since });

@@ -1,4 +1,4 @@
-//! The miners' extranonce2_size: one for all targets, settled at each start.
+//! Chooses the miners' extranonce2_size, which is the same for all shared targets, at each start.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::upstream;
 /// How long to wait for the pools' sizes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Settles the miners' extranonce2_size: 4 where every target has room for it, else 3. A target
-/// that never answered counts as having 4 bytes, unless the configuration or a former process knows
-/// better.
+/// Chooses the miners' extranonce2_size: 4 if every shared target has room for it, otherwise 3. A
+/// target that never answered is assumed to give 4 bytes, unless the configuration has its size or
+/// a former process has stored it.
 pub(crate) async fn choose(config: &Config, state_dir: Option<&Path>) -> Result<u8, StartError> {
     let file = state_dir.map(|dir| StateFile::new(dir.join("extranonce.json")));
     let mut known: BTreeMap<String, u8> = match &file {
@@ -49,8 +49,9 @@ const UNKNOWN: u8 = 4;
 /// The smallest extranonce2_size that leaves room for the slot and three bytes of the miner's.
 const SMALLEST: u8 = 4;
 
-/// Settles the miners' size. A target without room for it is left out with an error. The start
-/// fails only if no target is left, or if the configuration demands a size that cannot fit.
+/// Chooses the miners' size from the targets' `sizes`. A target without room for it is not used,
+/// which is logged as an error. The start fails only if no target is left, or if the configuration
+/// gives the size of a target that has no room.
 fn settle(wanted: Option<u8>, targets: &[Target], sizes: &[u8]) -> Result<u8, StartError> {
     let usable = || sizes.iter().copied().filter(|size| *size >= SMALLEST);
     let miner = wanted.unwrap_or(if usable().all(|size| size > SMALLEST) { 4 } else { 3 });

@@ -1,7 +1,6 @@
 //! The task that applies the choice of target and notifies the sessions.
 //!
-//! The choice itself is made in [`crate::route`] from the targets' health; sessions find their own
-//! seats.
+//! [`crate::route`] makes the choice from the targets' health; each session finds its own seat.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +38,7 @@ pub(crate) struct TargetSelector {
     count_at: Instant,
     /// When the log next says how many miners have come and gone.
     log_at: Instant,
-    /// Sessions entered and open, as the log has said.
+    /// The numbers of sessions entered and open when that was logged last.
     logged: (u64, u64),
 }
 
@@ -73,7 +72,7 @@ impl TargetSelector {
                 self.route.next_change(now).map_or(LOOK_EVERY, |due| LOOK_EVERY.min(due - now));
             tokio::select! {
                 () = cancel.cancelled() => {
-                    // By then all that was counted is due.
+                    // All events that were only counted are due by then, so they are logged now.
                     return self.log_more(clock::now() + EVERY);
                 }
                 () = self.shared.pools.changed.notified() => {}
@@ -111,7 +110,7 @@ impl TargetSelector {
             }
             changed || waiting
         });
-        // Not at each job: a large fleet is a long walk.
+        // Not at each job, since it visits every session.
         if now >= self.count_at {
             self.count_at = now + LOOK_EVERY;
             self.count_sessions();
@@ -119,7 +118,7 @@ impl TargetSelector {
         }
     }
 
-    /// Logs what is only counted while it happens.
+    /// Logs the events of each kind that were only counted when they happened.
     fn log_more(&mut self, now: Instant) {
         for pool in self.shared.pools.targets.values() {
             pool.log_more(now);
@@ -159,13 +158,14 @@ impl TargetSelector {
         }
     }
 
-    /// A target without lane bytes needs a connection for each 256 sessions, also while it only
-    /// stands by.
+    /// Requests as many connections as the sessions need at a target without lane bytes, where each
+    /// connection has room for 256. This is done for standby targets too.
     fn size(&self, pool: &Pool) {
         let Some(size) = pool.state().extranonce2_size else { return };
         if self.shared.pools.placement.lane_width(size) == Ok(0) {
-            // Sessions that are seated elsewhere must find room here, slot by slot; for sessions
-            // without a seat, the number of free seats must suffice.
+            // Sessions that have a seat keep their slot when they move here, so each slot needs as
+            // many connections as sessions hold it. For sessions without a seat, the number of
+            // seats must suffice.
             let served = self.downstream.served.load(Ordering::Relaxed);
             let served = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
             let needed = served.max(self.shared.pools.placement.depth());

@@ -10,7 +10,7 @@ use crate::handle::{ConfiguredNames, SessionHandle, SessionState, SessionView, S
 use crate::sessions::Sessions;
 use crate::target::TargetId;
 
-/// What may be asked.
+/// The query parameters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
@@ -18,19 +18,19 @@ pub(super) struct Query {
     limit: Option<usize>,
     cursor: Option<String>,
     sort: Option<String>,
-    /// Only names that begin with this.
+    /// Only sessions whose worker name begins with this.
     worker_name: Option<String>,
-    /// Only user agents that begin with this.
+    /// Only sessions whose user agent begins with this.
     user_agent: Option<String>,
-    /// Only those in this state.
+    /// Only sessions in this state.
     state: Option<String>,
-    /// Only those that work for this target.
+    /// Only sessions that work for this target.
     target: Option<String>,
-    /// Only those of this listener.
+    /// Only sessions of this listener.
     server: Option<String>,
 }
 
-/// By what can be sorted.
+/// The keys that sessions can be sorted by.
 const KEYS: [&str; 8] = [
     "session",
     "worker_name",
@@ -90,7 +90,7 @@ impl<'q> Filters<'q> {
     }
 }
 
-/// What the name in `field` stands for, if the query has one.
+/// Finds what a name in the query stands for. `field` is the parameter, for the error.
 fn look_up<T>(
     wanted: Option<&str>,
     field: &str,

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct HostPort {
     /// A name or an address, without brackets.
     pub host: String,
-    /// From 1.
+    /// Never 0.
     pub port: u16,
 }
 
@@ -19,8 +19,8 @@ impl fmt::Display for HostPort {
 }
 
 impl HostPort {
-    /// Whether both mean the same place. Names do not know upper and lower case; nothing is looked
-    /// up.
+    /// Whether both are the same address. Host names are compared without regard to case, and are
+    /// not resolved.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
     }

@@ -1,6 +1,6 @@
-//! Checks between sections: names that must differ, names that must lead somewhere, addresses that
-//! only one listener can have. They look into sections as they stand in the file, so that a fault
-//! in one section hides nothing about the others, and is not told twice.
+//! Checks between sections: names must be unique, names that are referred to must exist, and two
+//! listeners cannot have one address. The checks read the sections as they stand in the file, so
+//! that a mistake in one section hides no mistake in another, and is reported once.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,18 +12,18 @@ use crate::target::TargetUse;
 /// An address that something else in this process listens at.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken<'a> {
-    /// Who has it, as a message names it: `[admin]`.
+    /// What uses the address, in the words of a message, such as `[admin]`.
     pub by: &'a str,
     pub address: SocketAddr,
 }
 
-/// What a `[[server]]` or `[[target]]` is called, if it is called anything, and where that stands.
+/// The name of a `[[server]]` or `[[target]]`, if it has one, and its place in the file.
 pub(super) struct Named<'a> {
     pub(super) name: Option<&'a str>,
     spot: Spot,
 }
 
-/// The names of all entries, faulty ones included.
+/// The names of all entries, including entries with mistakes.
 pub(super) fn names<'a>(sections: &[Section<'a>]) -> Vec<Named<'a>> {
     sections
         .iter()
@@ -31,7 +31,7 @@ pub(super) fn names<'a>(sections: &[Section<'a>]) -> Vec<Named<'a>> {
         .collect()
 }
 
-/// Reports each entry that has the name of a former one.
+/// Reports each entry that has the name of an earlier one.
 pub(super) fn check_names(document: &Document, key: &str, names: &[Named<'_>]) {
     for (index, later) in names.iter().enumerate() {
         let Some(name) = later.name else { continue };
@@ -58,8 +58,8 @@ pub(super) fn uses(servers: &[Section<'_>], targets: &[Section<'_>]) -> Vec<Targ
     targets.iter().map(|target| TargetUse::decide(is_passed_through(target))).collect()
 }
 
-/// Reports passthrough servers whose target does not exist, and a shared server for which they
-/// leave no target.
+/// Reports servers whose `passthrough` names no target, and the first server without `passthrough`
+/// if every target belongs to a passthrough server.
 pub(super) fn check_passthrough(
     document: &Document,
     servers: &[Section<'_>],
@@ -87,8 +87,8 @@ pub(super) fn check_passthrough(
     }
 }
 
-/// Reports listeners that cannot be bound beside each other, or beside what is taken, and targets
-/// that lead back to a listener.
+/// Reports listeners whose address overlaps that of another listener or of `taken`, and targets
+/// whose address is that of a listener of ours.
 pub(super) fn check_addresses(
     document: &Document,
     servers: &[Section<'_>],
@@ -130,7 +130,7 @@ pub(super) fn check_addresses(
     }
 }
 
-/// Warns of two shared targets that fail together.
+/// Warns of two shared targets with the same address and user: they fail together.
 pub(super) fn check_backups(document: &Document, targets: &[Section<'_>], uses: &[TargetUse]) {
     let mut former: Vec<(String, &str, &str)> = Vec::new();
     for (target, _) in targets.iter().zip(uses).filter(|(_, used)| used.is_shared()) {
@@ -149,7 +149,7 @@ pub(super) fn check_backups(document: &Document, targets: &[Section<'_>], uses: 
     }
 }
 
-/// Whether two listeners cannot both be bound. `[::]` takes the IPv4 addresses as well.
+/// Whether two addresses cannot both be listened at. `[::]` includes the IPv4 addresses.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |wide: IpAddr, ip: IpAddr| match wide {
         IpAddr::V4(wide) => wide.is_unspecified() && ip.is_ipv4(),
@@ -159,8 +159,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Whether a pool's address is surely that of our own listener. Names other than `localhost` are
-/// not looked up.
+/// Whether a pool's address is certainly that of our own listener. Host names other than
+/// `localhost` are not resolved, so they never count.
 fn leads_to(host: &str, port: u16, listener: SocketAddr) -> bool {
     let ip = match host.parse::<IpAddr>() {
         Ok(ip) => ip.to_canonical(),

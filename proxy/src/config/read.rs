@@ -19,12 +19,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Servers and targets one file may name.
+/// Maximum number of `[[server]]` entries, and of `[[target]]` entries.
 const ENTRIES_MAX: usize = 1000;
 
 /// Reads the proxy's part of a settings file. `taken` are addresses that no server may have.
-/// Mistakes are collected in the file's document; `None` when there are any that leave nothing to
-/// start.
+/// Mistakes are collected in the file's document. Returns `None` if no configuration can be made
+/// from what is left.
 #[must_use]
 pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
     root.refuse(
@@ -36,7 +36,7 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
     let [server_names, target_names] = [&servers, &targets].map(|sections| names(sections));
     for (key, names) in [("server", &server_names), ("target", &target_names)] {
         match names.len() {
-            // A key that is no list of tables was told as that.
+            // A key that is not a list of tables was reported when it was read.
             0 if root.is_empty(key) => {
                 root.mistake(key, format!("no [[{key}]]: at least one is needed"));
             }
@@ -136,7 +136,7 @@ fn read_rest(root: &Section<'_>) -> Config {
 fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
     let enabled = section.bool_or("enabled", false);
     let dir = section.required_path("dir");
-    // One format so far; the key says what to expect.
+    // There is one format so far. The key is there so that a file can say which one it expects.
     section.choice_or("format", &[("jsonl", ())], ());
     let rotate_bytes = section.integer_or("rotate_bytes", 1 << 20..=1 << 40, 256 << 20);
     let rotate_every = section.duration_or("rotate_every", MINUTE..=31 * DAY, DAY);
@@ -152,7 +152,8 @@ fn read_name<'a>(section: &Section<'a>) -> Option<&'a str> {
     Some(name)
 }
 
-/// A name stands in log lines, labels and tables, where a control character would be obeyed.
+/// Names are printed in log lines, labels and tables, where a terminal would obey control
+/// characters.
 fn check_name(section: &Section<'_>, name: &str) {
     if name.chars().any(char::is_control) {
         section.mistake("name", "must not contain control characters");
@@ -204,7 +205,8 @@ fn read_server(section: Section<'_>, targets: &PerTarget<Named<'_>>) -> Option<S
             SECOND..=10 * MINUTE,
             known.share_interval,
         ),
-        // A difficulty that the operator has given for this port is better than a guess.
+        // A difficulty that the operator gives for this port is better than a guess from the user
+        // agent.
         by_user_agent: section.bool_or("by_user_agent", said.is_none()),
         passthrough: section.optional_str("passthrough").and_then(|name| {
             // A name that leads nowhere was reported with the checks between sections.
@@ -229,7 +231,7 @@ fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {
     Some(floor)
 }
 
-/// From 2^-28 up to what no machine of this century needs.
+/// From 2^-28 to more than any machine needs.
 const DIFFICULTY_RANGE: RangeInclusive<f64> = (1.0 / (1u64 << 28) as f64)..=1e15;
 
 fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
@@ -285,12 +287,12 @@ fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
         ..known
     };
     if target.shares_per_sec_max < 4.0 * target.shares_per_sec {
-        // Its difficulty may be off by four times before it is asked for another.
+        // A pool's difficulty may be wrong by a factor of four before it is asked for another.
         section.mistake("shares_per_sec_max", "must be at least four times `shares_per_sec`");
     }
     section.finish();
     let (HostPort { host, port }, wants_tls) = url?;
-    // A mistake in its trust must not leave it plain.
+    // A target whose TLS keys have mistakes must not become one without TLS.
     let complete = name.is_some() && user.is_some() && wants_tls == tls.is_some();
     complete.then_some(Target { host, port, tls, ..target })
 }
@@ -318,11 +320,11 @@ fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
     hosts
 }
 
-/// Places a pool may send us to.
+/// Maximum number of `reconnect_hosts` of a target.
 const RECONNECT_HOSTS_MAX: usize = 64;
 
-/// All processors, up to eight: besides one, threads only take part where there is much to do at
-/// once, most of all a new job to ten thousand miners.
+/// One thread for each processor, up to eight. All but one work only while there is much to do at
+/// once, such as sending a new job to ten thousand miners.
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().min(8))
 }

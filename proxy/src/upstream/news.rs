@@ -19,11 +19,11 @@ pub(crate) enum News {
     Extranonce,
     /// The pool asked a connection to reconnect.
     Reconnect,
-    /// The pool did something odd.
+    /// The pool did something that raised this alarm.
     Odd(Alarm),
 }
 
-/// The limits of one target.
+/// Limits how often each kind of event is logged for one target.
 pub(crate) type PoolNews = LogLimit<News>;
 
 /// Logs how many events of each kind there were at a target since the kind was logged last. They

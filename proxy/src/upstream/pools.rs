@@ -53,12 +53,12 @@ pub(crate) struct Pool {
     pub(crate) id: TargetId,
     used: TargetUse,
     pub(crate) config: Target,
-    /// Connections wanted; tasks with a higher index rest.
+    /// Number of connections wanted. The tasks of further connections wait.
     pub(crate) wanted: watch::Sender<u32>,
-    /// A further connection got the extranonce1 of another, and no lanes are left: it adds no
-    /// space.
+    /// Further connections add no search space: one got the extranonce1 that another has, and there
+    /// are no free lanes under it.
     pub(super) adds_none: AtomicBool,
-    /// Connections of single miners; `None` if miners share connections.
+    /// The connections with one miner each; `None` if miners share connections.
     pub(super) own: Option<Mutex<OwnConnections>>,
     pub(super) state: Mutex<PoolState>,
     pub(super) tripwire: Mutex<Tripwire>,
@@ -77,7 +77,7 @@ pub(crate) struct OwnConnections {
 /// The state of a pool.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct PoolState {
-    /// Version bits it lets us roll, as of its last message.
+    /// The version bits that the pool lets us roll, by its last message.
     #[serde(skip)]
     pub(crate) mask: Option<VersionMask>,
     /// Its difficulty at the newest job.
@@ -117,18 +117,18 @@ impl Pool {
         self.state.lock().clone()
     }
 
-    /// How many shares of the fleet the target should see.
+    /// How many shares a second the target should get.
     pub(crate) fn load_rules(&self) -> LoadRules {
         let Target { shares_per_sec, shares_per_sec_max, hold_max, .. } = self.config;
         LoadRules { shares_per_sec, shares_per_sec_max, hold_max }
     }
 
-    /// The connections with one miner each, if the target has such.
+    /// The connections with one miner each; `None` if miners share connections.
     pub(crate) fn own_connections(&self) -> Option<OwnConnections> {
         self.own.as_ref().map(|own| *own.lock())
     }
 
-    /// Reserves a connection for one miner. Returns `None` at the cap.
+    /// Reserves a connection for one miner. Returns `None` if there are `max_connections` already.
     pub(crate) fn own_place(self: &Arc<Self>) -> Option<OwnPlace> {
         let mut own = self.own.as_ref()?.lock();
         if own.count >= self.config.max_connections {
@@ -150,7 +150,8 @@ impl Pool {
         news::log_again(&self.config.name, due);
     }
 
-    /// Requests one more connection, up to the target's cap. Returns whether there is room for one.
+    /// Requests one connection more `than` there are, up to `max_connections`. Returns whether there
+    /// may be more.
     pub(crate) fn want_another(&self, than: u32) -> bool {
         let cap = self.config.max_connections;
         self.wanted.send_if_modified(|wanted| {
@@ -164,13 +165,13 @@ impl Pool {
 }
 
 impl Pools {
-    /// The targets that sessions may share.
+    /// The targets whose connections are shared by miners.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.targets.values().filter(|pool| pool.used.is_shared())
     }
 
-    /// Whether any target can ever seat a session whose slot is held by `depth` sessions. A target
-    /// that is not known yet counts as able to.
+    /// Whether any shared target can ever seat a session whose slot is held by `depth` sessions. A
+    /// target whose extranonce2_size is not known yet is assumed to have room.
     pub(crate) fn have_room(&self, depth: u32) -> bool {
         self.shared().any(|pool| {
             let Some(size) = pool.state.lock().extranonce2_size else { return true };
@@ -185,8 +186,9 @@ impl Pools {
         })
     }
 
-    /// The version bits to grant to a new session: those that all targets roll, as far as is known.
-    /// Firmware without a handler for `set_version_mask` cannot be told of a smaller mask later.
+    /// The version bits to grant to a new session: those that all shared targets allow, as far as
+    /// their masks are known. A smaller mask cannot be sent later to firmware that has no handler
+    /// for `set_version_mask`.
     pub(crate) fn common_mask(&self) -> VersionMask {
         common_mask(self.shared().map(|pool| pool.state.lock().mask))
     }
@@ -194,9 +196,9 @@ impl Pools {
     /// The present state of the target's connections.
     pub(crate) fn health(&self, pool: &Pool) -> TargetHealth {
         let state = self.placement.target_state(pool.id);
-        // One connection that still brings jobs is enough.
+        // The target is quiet only if all of its connections are.
         let quiet = state.ready > 0 && state.quiet == state.ready;
-        // Connections of single miners are nowhere that others could sit.
+        // Miners cannot be moved to connections that serve one miner each.
         let ready = pool.used.is_shared() && state.ready > 0;
         let rules = pool.load_rules();
         let pool = pool.state.lock();
@@ -207,7 +209,7 @@ impl Pools {
         TargetHealth { ready, quarantined, quiet, low, mask: pool.mask }
     }
 
-    /// Quarantines a target: others are mined at instead, if there are any.
+    /// Quarantines a target: while it lasts, other targets are mined at if there are any.
     pub(super) fn quarantine(&self, pool: &Pool, reason: impl Label, now: Instant) {
         let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
         if until.is_none_or(|until| until <= now) {
