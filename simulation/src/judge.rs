@@ -20,6 +20,7 @@ mod power;
 mod ramps;
 mod sleepers;
 mod spare;
+mod surplus;
 mod terms;
 mod violation;
 
@@ -27,16 +28,19 @@ pub use terms::Terms;
 pub use violation::{Cause, Kind, Place, Violation};
 
 use history::History;
+use terms::Allowances;
 
 /// Everything that was wrong in a run of `spec`, in order of time.
 #[must_use]
 pub fn judge(spec: &FacilitySpec, terms: &Terms, record: &Record) -> Vec<Violation> {
     let history = History::new(spec, record);
-    let mut found = power::judge(&history, terms);
-    found.extend(orders::judge(&history, terms));
-    found.extend(leases::judge(&history, terms));
-    found.extend(sleepers::judge(&history, terms));
-    found.extend(ramps::judge(&history, terms));
+    let allow = Allowances::new(terms, spec);
+    let mut found = power::judge(&history, &allow);
+    found.extend(orders::judge(&history, &allow));
+    found.extend(leases::judge(&history, &allow));
+    found.extend(sleepers::judge(&history, &allow));
+    found.extend(surplus::judge(&history, &allow));
+    found.extend(ramps::judge(&history, &allow));
     found.sort_by(|a, b| (a.span.from, a.kind, &a.place).cmp(&(b.span.from, b.kind, &b.place)));
     found
 }

@@ -32,6 +32,8 @@ pub(super) struct History<'a> {
     down: BTreeMap<Role, Vec<Span>>,
     steps: Vec<(Duration, Role, SignedDuration)>,
     groups: HashMap<&'a str, &'a GroupSpec>,
+    /// How many machines each group has.
+    sizes: HashMap<&'a str, usize>,
     paths: HashMap<&'a FeedId, Vec<&'a FeedId>>,
     plans: HashMap<Generation, Plan<'a>>,
 }
@@ -101,9 +103,13 @@ impl<'a> History<'a> {
             down: BTreeMap::new(),
             steps: Vec::new(),
             groups: spec.groups.iter().map(|group| (group.id.as_str(), group)).collect(),
+            sizes: HashMap::new(),
             paths,
             plans: HashMap::new(),
         };
+        for machine in &spec.machines {
+            *history.sizes.entry(machine.group.as_str()).or_default() += 1;
+        }
         let mut timelines = BTreeMap::new();
         for entry in &record.entries {
             if let Event::Issued(timeline) = &entry.event {
@@ -194,6 +200,11 @@ impl<'a> History<'a> {
     /// The group that a machine is declared in.
     pub(super) fn group(&self, machine: &MachineSpec) -> &'a GroupSpec {
         self.groups[machine.group.as_str()]
+    }
+
+    /// How many machines its driver looks after with it.
+    pub(super) fn group_size(&self, machine: &MachineSpec) -> usize {
+        self.sizes.get(machine.group.as_str()).copied().unwrap_or_default()
     }
 
     /// A feed and the feeds above it.

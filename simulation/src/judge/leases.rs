@@ -8,19 +8,19 @@ use directive::{FeedId, LeaseId, Watts};
 use super::excess::Excess;
 use super::history::{Breach, History, Lease};
 use super::spare::{error, spare};
-use super::terms::Terms;
+use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
 use crate::facility::spec::Measured;
 use crate::record::{Phase, Promise, Role, Series, Side, Span};
 
-pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let mut found = Vec::new();
     for (id, lease) in &history.leases {
         let Some((_, promise)) = lease.promises.last() else { continue };
         let feeds = history.path(&promise.feed).iter();
         let feeds: Vec<OnPath<'_>> =
-            feeds.map(|feed| OnPath::new(history, terms, feed, id)).collect();
-        let case = Case { history, terms, id, lease, feeds };
+            feeds.map(|feed| OnPath::new(history, allow, feed, id)).collect();
+        let case = Case { history, allow, id, lease, feeds };
         found.extend(case.proofs());
         found.extend(case.silence());
         found.extend(case.breaches());
@@ -40,15 +40,15 @@ struct OnPath<'a> {
 }
 
 impl<'a> OnPath<'a> {
-    fn new(history: &History<'_>, terms: &Terms, feed: &'a FeedId, lease: &LeaseId) -> Self {
-        let evidence = history.meter(feed).map(|meter| terms.evidence(meter));
+    fn new(history: &History<'_>, allow: &Allowances, feed: &'a FeedId, lease: &LeaseId) -> Self {
+        let evidence = history.meter(feed).map(|meter| allow.evidence(meter));
         Self { feed, spare: spare(history, feed, lease), error: error(history, feed), evidence }
     }
 }
 
 struct Case<'a> {
     history: &'a History<'a>,
-    terms: &'a Terms,
+    allow: &'a Allowances,
     id: &'a LeaseId,
     lease: &'a Lease<'a>,
     feeds: Vec<OnPath<'a>>,
@@ -95,7 +95,7 @@ impl Case<'_> {
         for shown in self.lease.proven(self.history.record.ended.min(ends)) {
             for feed in &self.feeds {
                 let Some(known) = feed.evidence else { continue };
-                let allowed = known * 2 + self.terms.settle;
+                let allowed = known * 2 + self.allow.terms.settle;
                 let missing = feed.spare.with(&Series::default(), |spare, _| {
                     Watts(-spare.0).saturating_sub(feed.error)
                 });
@@ -194,7 +194,7 @@ impl Case<'_> {
     fn unproven(&self, promise: &Promise) -> Option<Violation> {
         let known = self.feeds.iter().map(|feed| feed.evidence).collect::<Option<Vec<_>>>()?;
         let known = known.into_iter().max().unwrap_or_default();
-        let takes = self.terms.prove_for + known + self.terms.settle;
+        let takes = self.allow.terms.prove_for + known + self.allow.terms.settle;
         let from = promise.start.saturating_sub(promise.ready_before);
         let window = Span { from: from.saturating_sub(takes), to: promise.start + takes };
         let made = self.lease.promises.first().map_or(window.to, |(at, _)| *at);

@@ -7,16 +7,16 @@ use directive::{Action, Means, Timeline};
 use jiff::SignedDuration;
 
 use super::history::{History, Machine, Receiver};
-use super::terms::Terms;
+use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
 use crate::record::{Commander, Order, Role, Span, State, StateFound};
 
-pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let mut found = Vec::new();
     for machine in history.machines.values() {
-        commands(history, terms, machine, &mut found);
-        late(history, terms, machine, &mut found);
-        served(history, terms, machine, &mut found);
+        commands(history, allow, machine, &mut found);
+        late(history, allow, machine, &mut found);
+        served(history, allow, machine, &mut found);
     }
     found
 }
@@ -25,13 +25,13 @@ pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
 /// `command_max` before the command arrived.
 fn commands(
     history: &History<'_>,
-    terms: &Terms,
+    allow: &Allowances,
     machine: &Machine<'_>,
     found: &mut Vec<Violation>,
 ) {
     let by_agent = machine.commands.iter().filter(|(.., by)| *by == Commander::Agent);
     for (at, order, _) in by_agent {
-        let window = Span { from: at.saturating_sub(terms.command_max), to: *at };
+        let window = Span { from: at.saturating_sub(allow.terms.command_max), to: *at };
         let wish = Wish { history, receiver: &history.agent, role: Role::Agent, machine };
         let kind = match order {
             Order::Wake if !history.agent.may_raise_in(window) => Some(Kind::RaisedWithoutPermit),
@@ -54,11 +54,16 @@ fn commands(
 
 /// A proxy's work for a machine that its timeline keeps from work, or that it raised without a
 /// permit.
-fn served(history: &History<'_>, terms: &Terms, machine: &Machine<'_>, found: &mut Vec<Violation>) {
+fn served(
+    history: &History<'_>,
+    allow: &Allowances,
+    machine: &Machine<'_>,
+    found: &mut Vec<Violation>,
+) {
     let wish = Wish { history, receiver: &history.proxy, role: Role::Proxy, machine };
     for (at, _) in machine.served.iter().filter(|(_, served)| *served) {
         // What was heard a moment ago is applied at the next look.
-        let window = Span { from: at.saturating_sub(terms.look_max), to: *at };
+        let window = Span { from: at.saturating_sub(allow.terms.look_max), to: *at };
         let kind = match wish.last_kept_off(*at) {
             _ if !wish.may_run_in(window) => Kind::RaisedAgainstTimeline,
             Some(off) if !history.proxy.may_raise_in(Span { from: off, to: *at }) => {
@@ -73,15 +78,19 @@ fn served(history: &History<'_>, terms: &Terms, machine: &Machine<'_>, found: &m
 }
 
 /// A machine that its agent's timeline wants asleep has a command in time, or sleeps.
-fn late(history: &History<'_>, terms: &Terms, machine: &Machine<'_>, found: &mut Vec<Violation>) {
+fn late(
+    history: &History<'_>,
+    allow: &Allowances,
+    machine: &Machine<'_>,
+    found: &mut Vec<Violation>,
+) {
     let group = history.group(machine.spec);
     if !group.reachable {
         return;
     }
     let wish = Wish { history, receiver: &history.agent, role: Role::Agent, machine };
-    let of_group = |other: &&Machine<'_>| other.spec.group == machine.spec.group;
-    let machines = history.machines.values().filter(of_group).count();
-    let allowed = terms.dispatch(history.spec, machines) + terms.command_max;
+    let machines = history.group_size(machine.spec);
+    let allowed = allow.dispatch(machines) + allow.terms.command_max;
     for due in wish.due_asleep() {
         // It is followed as the clock goes that time servers moved by a little.
         let deadline = due.from + allowed + history.followed(Role::Agent, due.to);

@@ -7,19 +7,19 @@ use directive::{FeedId, Watts};
 
 use super::excess::Excess;
 use super::history::History;
-use super::terms::{Terms, slowest_shed};
+use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation};
 use crate::record::{Series, Span};
 
-pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let feeds = history.spec.feeds.iter();
-    feeds.flat_map(|feed| above_usable(history, terms, &feed.id)).collect()
+    feeds.flat_map(|feed| above_usable(history, allow, &feed.id)).collect()
 }
 
-fn above_usable(history: &History<'_>, terms: &Terms, feed: &FeedId) -> Vec<Violation> {
+fn above_usable(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Vec<Violation> {
     let record = &history.record.feeds[feed];
     let over = record.load.with(&record.usable, |load, usable| load - usable);
-    let allowed = allowed(history, terms, feed);
+    let allowed = allowed(history, allow, feed);
     let spans = over.above(Watts::ZERO, history.record.ended).into_iter();
     let long = spans.filter(|span| span.length() > allowed);
     long.map(|span| {
@@ -40,7 +40,7 @@ fn above_usable(history: &History<'_>, terms: &Terms, feed: &FeedId) -> Vec<Viol
 /// Two samples must be above, and are read with the meter's lag; then commands go out and machines
 /// fall asleep, and the meter shows that within two periods. A feed without a meter is given the
 /// time of the slowest meter of the site.
-fn allowed(history: &History<'_>, terms: &Terms, feed: &FeedId) -> Duration {
+fn allowed(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Duration {
     let meters: Vec<_> = history
         .meter(feed)
         .map_or_else(|| history.spec.meters.iter().collect(), |meter| vec![meter]);
@@ -48,11 +48,7 @@ fn allowed(history: &History<'_>, terms: &Terms, feed: &FeedId) -> Duration {
     let lag = meters.iter().map(|meter| meter.lag).max().unwrap_or_default();
     let below = history.machines.values();
     let machines = below.filter(|machine| history.is_within(&machine.spec.feed, feed)).count();
-    period * 4
-        + lag
-        + terms.message_max
-        + terms.dispatch(history.spec, machines)
-        + slowest_shed(history.spec)
+    period * 4 + lag + allow.terms.message_max + allow.dispatch(machines) + allow.slowest_shed
 }
 
 /// The cause of a span above usable, the largest excess in it, and when that was. The excess is a

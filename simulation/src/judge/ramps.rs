@@ -5,16 +5,16 @@ use std::time::Duration;
 use directive::Watts;
 
 use super::history::{History, Machine};
-use super::terms::Terms;
+use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
 use crate::record::{Commander, Order, Role, Span};
 
-pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let mut found = Vec::new();
     let ups = turns(history, Order::Wake);
-    found.extend(ramp(history, terms, &ups, Kind::RampUp));
-    found.extend(steps(history, terms, &ups));
-    found.extend(ramp(history, terms, &turns(history, Order::Sleep), Kind::RampDown));
+    found.extend(ramp(history, allow, &ups, Kind::RampUp));
+    found.extend(steps(history, allow, &ups));
+    found.extend(ramp(history, allow, &turns(history, Order::Sleep), Kind::RampDown));
     let machines = history.machines.values();
     found.extend(machines.filter_map(|machine| flapping(history, machine)));
     found
@@ -48,13 +48,16 @@ fn directions<'a>(machine: &'a Machine<'_>) -> impl Iterator<Item = (Duration, O
 /// one minute and that time allow may arrive within a minute, and one machine more.
 fn ramp(
     history: &History<'_>,
-    terms: &Terms,
+    allow: &Allowances,
     turns: &[(Duration, Watts)],
     kind: Kind,
 ) -> Option<Violation> {
+    // Commands of one driver wait for each other.
+    let groups = history.spec.machines.iter().map(|machine| history.group_size(machine));
+    let largest = groups.max().unwrap_or_default();
     let (per_min, jitter) = match kind {
-        Kind::RampUp => (terms.up_per_min, terms.look_max + terms.command_max),
-        _ => (terms.down_per_min, terms.dispatch(history.spec, turns.len()) + terms.message_max),
+        Kind::RampUp => (allow.terms.up_per_min, allow.terms.look_max + allow.terms.command_max),
+        _ => (allow.terms.down_per_min, allow.dispatch(largest) + allow.terms.message_max),
     };
     let window = MINUTE + jitter;
     let one = turns.iter().map(|(_, watts)| *watts).max().unwrap_or_default();
@@ -71,19 +74,23 @@ fn ramp(
 
 /// Machines within one interval between steps. Two neighbouring steps may be drawn together by the
 /// jitter of commands.
-fn steps(history: &History<'_>, terms: &Terms, ups: &[(Duration, Watts)]) -> Option<Violation> {
-    let jitter = terms.look_max + terms.command_max;
-    let window = terms.up_step_interval.checked_sub(jitter)?;
+fn steps(
+    history: &History<'_>,
+    allow: &Allowances,
+    ups: &[(Duration, Watts)],
+) -> Option<Violation> {
+    let jitter = allow.terms.look_max + allow.terms.command_max;
+    let window = allow.terms.up_step_interval.checked_sub(jitter)?;
     let counted: Vec<(Duration, Watts)> = ups.iter().map(|(at, _)| (*at, Watts(1))).collect();
     let (span, count) = busiest(&counted, window)?;
-    if usize::try_from(count.0).is_ok_and(|count| count <= terms.up_step_machines) {
+    if usize::try_from(count.0).is_ok_and(|count| count <= allow.terms.up_step_machines) {
         return None;
     }
     let says = format!(
         "{} machines woken within {}; a step has {}",
         count.0,
         secs(window),
-        terms.up_step_machines
+        allow.terms.up_step_machines
     );
     let inside = ups.iter().filter(|(at, _)| (span.from..=span.to).contains(at));
     let watts = inside.map(|(_, watts)| *watts).sum();

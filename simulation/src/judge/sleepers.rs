@@ -3,22 +3,22 @@
 
 use std::time::Duration;
 
-use directive::{MachineId, Watts};
+use directive::MachineId;
 use jiff::SignedDuration;
 
 use super::history::{History, Machine};
-use super::terms::Terms;
+use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
 use crate::record::{Role, Span, StateFound};
 
-pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
+pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let mut found = Vec::new();
     for (id, machine) in &history.machines {
         for sleep in machine.sleeps_of_ours(history.record.ended) {
             for idle in unwanted(history, id, sleep) {
-                found.extend(unshown(history, terms, machine, idle));
+                found.extend(unshown(history, allow, machine, idle));
                 if idle.to == history.record.ended {
-                    found.extend(forgotten(history, terms, machine, sleep, idle));
+                    found.extend(forgotten(history, allow, machine, sleep, idle));
                 }
             }
         }
@@ -28,12 +28,22 @@ pub(super) fn judge(history: &History<'_>, terms: &Terms) -> Vec<Violation> {
 
 /// The parts of `sleep` in which the newest timeline sent does not want the machine asleep.
 fn unwanted(history: &History<'_>, id: &MachineId, sleep: Span) -> Vec<Span> {
+    parts(history, id, sleep, false)
+}
+
+/// The parts of `sleep` in which the newest timeline sent wants the machine asleep.
+pub(super) fn wanted(history: &History<'_>, id: &MachineId, sleep: Span) -> Vec<Span> {
+    parts(history, id, sleep, true)
+}
+
+/// The parts of `sleep` in which the newest timeline sent wants the machine asleep, or does not.
+fn parts(history: &History<'_>, id: &MachineId, sleep: Span, asleep: bool) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let sent = history.issued.iter().map(|(at, _)| *at);
     let mut times: Vec<Duration> = sent.filter(|at| *at > sleep.from && *at < sleep.to).collect();
     let held = history.newest(sleep.from).into_iter();
-    let later = history.issued.iter().filter(|(at, _)| *at < sleep.to).map(|(_, t)| *t);
-    for timeline in held.chain(later) {
+    let later = history.issued.iter().filter(|(at, _)| *at > sleep.from && *at < sleep.to);
+    for timeline in held.chain(later.map(|(_, timeline)| *timeline)) {
         let turns = history.turns(timeline, id).into_iter();
         times.extend(turns.filter(|at| *at > sleep.from && *at < sleep.to));
     }
@@ -42,10 +52,10 @@ fn unwanted(history: &History<'_>, id: &MachineId, sleep: Span) -> Vec<Span> {
     times.dedup();
     for (index, from) in times.iter().enumerate() {
         let to = times.get(index + 1).map_or(sleep.to, |next| *next);
-        let wanted = history.newest(*from).is_some_and(|timeline| {
+        let sheds = history.newest(*from).is_some_and(|timeline| {
             history.standing(timeline, id, *from, SignedDuration::ZERO).action.sheds()
         });
-        if wanted {
+        if sheds != asleep {
             continue;
         }
         match spans.last_mut() {
@@ -60,15 +70,15 @@ fn unwanted(history: &History<'_>, id: &MachineId, sleep: Span) -> Vec<Span> {
 /// looked. A switchboard that does not run shows nothing, and knows nothing for a while after.
 fn unshown(
     history: &History<'_>,
-    terms: &Terms,
+    allow: &Allowances,
     machine: &Machine<'_>,
     idle: Span,
 ) -> Option<Violation> {
-    let allowed = terms.answer_max(history.spec)
-        + terms.report_gap
-        + terms.message_max
-        + terms.shown_every * 2
-        + terms.look_max;
+    let allowed = allow.answer_max
+        + allow.terms.report_gap
+        + allow.terms.message_max
+        + allow.terms.shown_every * 2
+        + allow.terms.look_max;
     let id = &machine.spec.id;
     let mut from = idle.from;
     let mut dark: Vec<Span> = Vec::new();
@@ -97,11 +107,11 @@ fn unshown(
     Some(violation(history, machine, Kind::AsleepUnshown, span, says))
 }
 
-/// A machine is back after its group's time, its turn in the ramp and the permits it waits for. What
-/// kept the roles from acting is added.
+/// A machine that nobody wants asleep is back in the time that [`Allowances::back_again`] gives it, counted
+/// from when the world troubles nobody any more.
 fn forgotten(
     history: &History<'_>,
-    terms: &Terms,
+    allow: &Allowances,
     machine: &Machine<'_>,
     sleep: Span,
     idle: Span,
@@ -110,24 +120,8 @@ fn forgotten(
     if !group.reachable {
         return None;
     }
-    let since = idle.from.max(terms.quiet_from);
-    let all = history.spec.machines.len();
-    let watts: Watts = history
-        .spec
-        .groups
-        .iter()
-        .map(|group| Watts(group.nameplate.0 * i64::try_from(group.declared).unwrap_or(i64::MAX)))
-        .sum();
-    let ramp = Duration::from_secs_f64(ratio(watts, terms.up_per_min) * 60.0);
-    let steps = u32::try_from(all.div_ceil(terms.up_step_machines.max(1))).unwrap_or(u32::MAX);
-    let turn = ramp + terms.up_step_interval * steps;
-    let patience = turn
-        + group.min_down
-        + group.restore_p95 * 2
-        + terms.permit_every * 4
-        + terms.answer_max(history.spec) * 2
-        + terms.write_max
-        + terms.report_gap;
+    let since = idle.from.max(allow.terms.quiet_from);
+    let patience = allow.back_again(group);
     if history.record.ended.saturating_sub(since) <= patience {
         return None;
     }
@@ -177,8 +171,3 @@ fn violation(
 
 /// A command may be on its way, or its record unwritten, for this long around a kill.
 const KILLED_AFTER: Duration = Duration::from_secs(3);
-
-#[expect(clippy::cast_precision_loss, reason = "watts of a site are far below 2^53")]
-fn ratio(watts: Watts, per_min: Watts) -> f64 {
-    watts.0 as f64 / per_min.0.max(1) as f64
-}

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use directive::Watts;
 
-use crate::facility::spec::{FacilitySpec, MeterSpec};
+use crate::facility::spec::{FacilitySpec, GroupSpec, MeterSpec};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// `[dispatch] settle`.
     pub settle: Duration,
-    /// `[dispatch] prove_for`.
+    /// `[dispatch] prove_for` and `margin`.
     pub prove_for: Duration,
+    pub margin: Duration,
     /// `[dispatch] make_up_pct`.
     pub make_up_percent: i64,
     /// `[ramp] up_kw_per_min` and `down_kw_per_min`.
@@ -51,30 +52,87 @@ pub struct Terms {
     pub quiet_from: Duration,
 }
 
-impl Terms {
+/// What follows from the terms for one facility.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowances {
+    pub(super) terms: Terms,
     /// The longest time until an agent knows what became of a command, or gives it up.
-    pub(super) fn answer_max(&self, spec: &FacilitySpec) -> Duration {
-        let hangs = spec
-            .machines
-            .iter()
-            .any(|machine| machine.habits.hangs_percent > 0 || machine.habits.dies_at.is_some());
-        let answers = spec.machines.iter().map(|machine| machine.habits.answers_after).max();
-        let answered = self.command_max * 2 + answers.unwrap_or_default();
-        if hangs || self.loses_commands { self.driver_timeout } else { answered }
+    pub(super) answer_max: Duration,
+    /// The slowest machine's time to fall asleep, as the policy declares it.
+    pub(super) slowest_shed: Duration,
+    machines: usize,
+    /// What all declared machines draw by their nameplates.
+    fleet: Watts,
+}
+
+impl Allowances {
+    pub(super) fn new(terms: &Terms, spec: &FacilitySpec) -> Self {
+        let fleet = spec.groups.iter().map(|group| {
+            Watts(group.nameplate.0 * i64::try_from(group.declared).unwrap_or(i64::MAX))
+        });
+        Self {
+            terms: *terms,
+            answer_max: answer_max(terms, spec),
+            slowest_shed: spec.groups.iter().map(|group| group.shed_p95).max().unwrap_or_default(),
+            machines: spec.machines.len(),
+            fleet: fleet.sum(),
+        }
     }
 
     /// From the moment at which an agent should act until the last of `machines` of one driver has
     /// its command. They go in groups of `concurrency`; before an ordinary drain each is read, and
     /// one command may still be under way.
-    pub(super) fn dispatch(&self, spec: &FacilitySpec, machines: usize) -> Duration {
-        let rounds = u32::try_from(machines.div_ceil(self.concurrency.max(1))).unwrap_or(u32::MAX);
-        self.look_max + self.answer_max(spec).saturating_mul(2 * rounds.max(1) + 1)
+    pub(super) fn dispatch(&self, machines: usize) -> Duration {
+        let rounds = machines.div_ceil(self.terms.concurrency.max(1)).max(1);
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        self.terms.look_max + self.answer_max.saturating_mul(2 * rounds + 1)
     }
 
-    /// From a change of power until the switchboard has a report of a sample that shows it.
+    /// From the moment at which a machine may run again until it does: its turn in the ramp when all
+    /// machines come back, its shortest time asleep, the permits it waits for, and a wake that is
+    /// repeated once.
+    pub(super) fn back_again(&self, group: &GroupSpec) -> Duration {
+        let steps = self.machines.div_ceil(self.terms.up_step_machines.max(1));
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        minutes(self.fleet, self.terms.up_per_min)
+            + self.terms.up_step_interval.saturating_mul(steps)
+            + group.min_down
+            + group.restore_p95 * 2
+            + self.terms.permit_every * 4
+            + self.answer_max * 2
+            + self.terms.write_max
+            + self.terms.report_gap
+    }
+
+    /// How long before its power must be free a lease may have machines go: the ramp for all of
+    /// them, the slowest one, and the proof.
+    pub(super) fn lead(&self) -> Duration {
+        minutes(self.fleet, self.terms.down_per_min)
+            + self.slowest_shed
+            + self.terms.settle
+            + self.terms.prove_for
+            + self.terms.margin
+    }
+
+    /// From a change of power until the switchboard has a report of a sample that shows it. The
+    /// agent reads a meter at its period, and a sample is a period old when the next one comes.
     pub(super) fn evidence(&self, meter: &MeterSpec) -> Duration {
-        // The agent reads a meter at its period, and a sample is a period old when the next comes.
-        meter.lag + meter.period * 2 + self.look_max * 2 + self.report_gap + self.message_max
+        let terms = &self.terms;
+        meter.lag + meter.period * 2 + terms.look_max * 2 + terms.report_gap + terms.message_max
+    }
+}
+
+fn answer_max(terms: &Terms, spec: &FacilitySpec) -> Duration {
+    let hangs = spec
+        .machines
+        .iter()
+        .any(|machine| machine.habits.hangs_percent > 0 || machine.habits.dies_at.is_some());
+    let answers = spec.machines.iter().map(|machine| machine.habits.answers_after).max();
+    let answered = terms.command_max * 2 + answers.unwrap_or_default();
+    if hangs || terms.loses_commands {
+        terms.driver_timeout
+    } else {
+        answered.min(terms.driver_timeout)
     }
 }
 
@@ -83,7 +141,8 @@ pub(super) fn noise(meter: &MeterSpec, watts: Watts) -> Watts {
     Watts(watts.0.abs() * meter.noise_ppm / 1_000_000 + 1)
 }
 
-/// The slowest machine's time to fall asleep, as the policy declares it.
-pub(super) fn slowest_shed(spec: &FacilitySpec) -> Duration {
-    spec.groups.iter().map(|group| group.shed_p95).max().unwrap_or_default()
+/// How long `watts` take at `per_min`.
+fn minutes(watts: Watts, per_min: Watts) -> Duration {
+    let millis = watts.0.saturating_mul(60_000) / per_min.0.max(1);
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
