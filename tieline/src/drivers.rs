@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::claims::Claims;
-use agent::exec::{ExecActuator, ExecConfig};
-use agent::file_meter::FileMeter;
+use agent::drivers::exec::{ExecActuator, ExecConfig};
+use agent::meters::file::FileMeter;
 use agent::{DriverSetup, MeterSetup};
 use anyhow::Context;
 use directive::{Actuator, Meter};

@@ -284,14 +284,14 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let argv = |verb: &str| {
         ["/bin/sh", tool.to_str().unwrap(), verb, "{machine}"].map(str::to_owned).to_vec()
     };
-    let exec = crate::exec::ExecConfig {
+    let exec = crate::drivers::exec::ExecConfig {
         sleep: argv("sleep"),
         wake: argv("wake"),
         read: argv("read"),
         timeout: PATIENCE,
         concurrency: 2,
     };
-    let actuator = Arc::new(crate::exec::ExecActuator::new(exec).unwrap());
+    let actuator = Arc::new(crate::drivers::exec::ExecActuator::new(exec).unwrap());
     let drivers = vec![DriverSetup {
         claims: Claims::globs(["acme.*"]),
         actuator,
@@ -299,7 +299,7 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
         sleeps_within: Duration::ZERO,
         wakes_within: Duration::ZERO,
     }];
-    let meter = Arc::new(crate::file_meter::FileMeter::new(dir.path().join("feed.kw")));
+    let meter = Arc::new(crate::meters::file::FileMeter::new(dir.path().join("feed.kw")));
     let meters = vec![MeterSetup { id: "feed".into(), meter, period: Duration::from_millis(50) }];
     let (link, mut outlet) = in_process();
     let stop = CancellationToken::new();

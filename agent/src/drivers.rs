@@ -1,0 +1,3 @@
+//! Drivers of machines, one file for each kind.
+
+pub mod exec;

@@ -1,0 +1,3 @@
+//! Power meters, one file for each kind.
+
+pub mod file;
