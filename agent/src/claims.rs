@@ -1,11 +1,26 @@
-//! Assigns machines to drivers, by name or by a glob over names. The first driver that claims a
-//! machine gets it.
+//! Assigns machines to drivers, by name or by a glob over names. The first assignment that claims a
+//! machine decides about it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use directive::MachineId;
 
-/// The machines that one driver claims.
+/// Machines that are alike, the driver that commands them, and how long they take to follow. Several
+/// assignments may share one driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub claims: Claims,
+    /// Index into the list of drivers.
+    pub driver: usize,
+    /// How long the machines may take to fall asleep, and to wake, where that is longer than
+    /// [`crate::core::Timing`] says. Before that no command is repeated, and no machine counts as
+    /// not obeying.
+    pub sleeps_within: Duration,
+    pub wakes_within: Duration,
+}
+
+/// Which machines an assignment claims.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Globs (`*` any run, `?` any one character) over machine names.

@@ -18,7 +18,7 @@ use directive::{
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
-use crate::claims::Claims;
+use crate::claims::Assignment;
 use crate::state::{AgentState, AsleepBy, Mark};
 
 mod changes;
@@ -43,8 +43,9 @@ pub struct CoreConfig {
     pub name: String,
     /// How often and how long.
     pub timing: Timing,
-    /// The drivers: what each claims. The first that claims a machine has it.
     pub drivers: Vec<DriverLimits>,
+    /// Which driver commands which machines. The first assignment that claims a machine counts.
+    pub assignments: Vec<Assignment>,
     /// The meters and how often each is read.
     pub meters: Vec<(MeterId, Duration)>,
     /// Most machines known at once. A further one that a timeline names is ignored and counted.
@@ -54,13 +55,8 @@ pub struct CoreConfig {
 /// One driver as the core sees it.
 #[derive(Debug, Clone)]
 pub struct DriverLimits {
-    pub claims: Claims,
-    /// Most sleep and wake commands, and most reads, under way at once.
+    /// The maximum number of sleep and wake commands, and of reads, under way at once.
     pub in_flight: usize,
-    /// How long its machines may take to fall asleep and to wake, where that is longer than
-    /// [`Timing`] says: before that no command is repeated and no machine is said not to obey.
-    pub sleeps_within: Duration,
-    pub wakes_within: Duration,
 }
 
 /// What the task is to do.
@@ -101,7 +97,7 @@ pub struct AgentCore {
     /// again.
     orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
-    /// By driver.
+    /// By assignment.
     timings: Vec<Timing>,
     /// Machines that we put to sleep and that may run: a permit or a durable write may set them
     /// going.
@@ -135,7 +131,7 @@ impl AgentCore {
     #[must_use]
     pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
         config.timing = config.timing.bounded();
-        let timings = config.drivers.iter().map(|driver| config.timing.of(driver)).collect();
+        let timings = config.assignments.iter().map(|one| config.timing.of(one)).collect();
         let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
         let meters = Meters::new(&config.meters, now);
         let mut core = Self {
@@ -162,9 +158,9 @@ impl AgentCore {
         };
         let declared: Vec<MachineId> = core
             .config
-            .drivers
+            .assignments
             .iter()
-            .flat_map(|driver| driver.claims.machines.iter().cloned())
+            .flat_map(|assignment| assignment.claims.machines.iter().cloned())
             .collect();
         let standing: Vec<MachineId> = core.receiver.applied().keys().cloned().collect();
         let marked: Vec<MachineId> = core.orphans.keys().cloned().collect();
@@ -260,7 +256,7 @@ impl AgentCore {
         }
         let face = known.face();
         self.queues[known.driver].ended(kind);
-        known.commanded(kind, result, &self.timings[known.driver], now);
+        known.commanded(kind, result, &self.timings[known.assignment], now);
         self.news |= known.face() != face;
         self.note_change(machine, now);
         self.requeue(machine, now);
@@ -276,7 +272,7 @@ impl AgentCore {
         let Some(known) = self.machines.get_mut(machine) else { return };
         let (face, mark) = (known.face(), known.mark());
         self.queues[known.driver].ended(Kind::Read);
-        if known.read(result, &self.timings[known.driver], now) {
+        if known.read(result, &self.timings[known.assignment], now) {
             debug!(%machine, "woke by itself, is put back to sleep");
         }
         self.news |= known.face() != face;

@@ -1,6 +1,6 @@
-//! The task around [`AgentCore`]: it hears the link, runs drivers and meters, keeps the state file
-//! and sends the reports. It decides nothing. A driver that hangs or panics costs its own machine a
-//! failure, nothing else.
+//! The task around [`AgentCore`]: it listens to the link, runs drivers and meters, writes the state
+//! file and sends the reports. It decides nothing. A driver that hangs or panics causes a failure of
+//! the machine that it was working on, and nothing else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
-use crate::claims::Claims;
+use crate::claims::Assignment;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
+use crate::drivers::Driver;
 use crate::metrics::{CommandOutcome, DirectiveOutcome, Metrics};
 use crate::state::{AgentStateError, AgentStateFile};
 use daemon::clock;
 
-/// What an agent is called, where it remembers, and how often it does things.
+/// An agent's name, its state file, and its periods and limits.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     /// Its name in reports.
     pub name: String,
-    /// Where it remembers what it must not forget over a restart.
+    /// The file with the state that must survive a restart.
     pub state_path: PathBuf,
-    /// How often and how long.
     pub timing: Timing,
-    /// Most machines looked after at once.
+    /// The maximum number of machines.
     pub machines_max: usize,
-    /// A driver or meter that has not answered after this long is given up, whatever its own
-    /// timeout.
+    /// How long a driver or meter may take to answer. A driver with a longer time limit of its own
+    /// gets that.
     pub answer_timeout: Duration,
 }
 
@@ -51,19 +51,22 @@ impl AgentConfig {
     }
 }
 
-/// One driver of machines.
-#[derive(Clone)]
-pub struct DriverSetup {
-    /// The machines it reaches. The first driver that claims a machine has it.
-    pub claims: Claims,
-    pub actuator: Arc<dyn Actuator>,
-    /// Most commands, and most reads, that it is given at once. For an exec actuator: its
-    /// concurrency.
-    pub in_flight: usize,
-    /// How long its machines may take to fall asleep and to wake, where that is longer than
-    /// [`Timing`] says.
-    pub sleeps_within: Duration,
-    pub wakes_within: Duration,
+/// What an agent works with.
+#[derive(Clone, Default)]
+pub struct Devices {
+    pub drivers: Vec<Driver>,
+    /// Which driver commands which machines. The first assignment that claims a machine counts.
+    pub assignments: Vec<Assignment>,
+    pub meters: Vec<MeterSetup>,
+}
+
+impl Devices {
+    /// How long the slowest driver may need for one answer: the time limit of one command, and as
+    /// much again for each of the two that may be under way before it.
+    fn answers_within(&self) -> Duration {
+        let slowest = self.drivers.iter().map(|driver| driver.timeout).max();
+        slowest.unwrap_or_default().saturating_mul(3)
+    }
 }
 
 #[derive(Clone)]
@@ -77,12 +80,15 @@ pub struct MeterSetup {
 /// Why an agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its memory is unreadable.
+    /// The state file cannot be read.
     #[error(transparent)]
     State(#[from] AgentStateError),
     /// Two meters have one name.
     #[error("meter {0}: declared twice")]
     MeterTwice(MeterId),
+    /// Machines are assigned to a driver that is not in the list.
+    #[error("no driver has the number {0}")]
+    NoDriver(usize),
 }
 
 #[derive(Debug)]
@@ -100,31 +106,31 @@ impl Agent {
     /// lose nothing when it is.
     ///
     /// # Errors
-    /// When the state file exists and cannot be read (it is not overwritten), or two meters have
-    /// one name.
+    /// When the state file exists and cannot be read (it is not overwritten), two meters have one
+    /// name, or machines are assigned to a driver that is not there.
     pub fn spawn<L: Link>(
         config: AgentConfig,
-        drivers: Vec<DriverSetup>,
-        meters: Vec<MeterSetup>,
+        devices: Devices,
         link: L,
         metrics: Metrics,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
+        let answer_timeout = config.answer_timeout.max(devices.answers_within());
+        let Devices { drivers, assignments, meters } = devices;
+        if let Some(stray) = assignments.iter().find(|one| one.driver >= drivers.len()) {
+            return Err(StartError::NoDriver(stray.driver));
+        }
         let mut names = BTreeSet::new();
         if let Some(twice) = meters.iter().find(|meter| !names.insert(&meter.id)) {
             return Err(StartError::MeterTwice(twice.id.clone()));
         }
         let (file, state) = AgentStateFile::open(&config.state_path)?;
-        let limits = |driver: &DriverSetup| DriverLimits {
-            claims: driver.claims.clone(),
-            in_flight: driver.in_flight,
-            sleeps_within: driver.sleeps_within,
-            wakes_within: driver.wakes_within,
-        };
+        let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
         let core = CoreConfig {
             name: config.name.clone(),
             timing: config.timing,
             drivers: drivers.iter().map(limits).collect(),
+            assignments,
             meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
             machines_max: config.machines_max,
         };
@@ -134,7 +140,7 @@ impl Agent {
             file: Arc::new(file),
             actuators: drivers.into_iter().map(|driver| driver.actuator).collect(),
             meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
-            answer_timeout: config.answer_timeout,
+            answer_timeout,
             metrics,
             unwritten: false,
             work: JoinSet::new(),
@@ -153,7 +159,7 @@ impl Agent {
     }
 }
 
-/// What is under way, so that an answer finds its machine even when the driver panicked.
+/// Work that is under way. It names the machine also when the driver panicked and gave no answer.
 #[derive(Debug, Clone)]
 enum Job {
     Command(MachineId, Kind),
@@ -202,7 +208,7 @@ impl Running {
                 Some(ended) = self.work.join_next_with_id() => self.take(ended),
                 () = tokio::time::sleep_until(next.into()) => {}
             }
-            // What has come meanwhile goes together into one tick.
+            // Several answers that are ready are handled in one tick.
             while let Some(ended) = self.work.try_join_next_with_id() {
                 self.take(ended);
             }
@@ -297,7 +303,7 @@ impl Running {
     fn take(&mut self, ended: Result<(task::Id, Answer), JoinError>) {
         let (id, answer) = match ended {
             Ok((id, answer)) => (id, answer),
-            // Only the end of the runtime cancels work: that is no fault of a device or a disk.
+            // Work is cancelled only when the runtime ends, which is no fault of a device or a disk.
             Err(error) if error.is_cancelled() => return,
             Err(error) => (error.id(), Answer::Broke(error.to_string())),
         };
@@ -339,12 +345,12 @@ impl Running {
                 self.wrote(version, Some(error.to_string()), now);
             }
             (Job::Write(version), Answer::Broke(why)) => self.wrote(version, Some(why), now),
-            // An answer always has its job's kind: both were made together.
+            // Each job is spawned with the kind of answer that fits it.
             (job, answer) => error!(?job, ?answer, "an answer of another kind"),
         }
     }
 
-    /// Takes in what became of a write. A disk that takes nothing is told once, not at each try.
+    /// Handles the result of a write. A disk that fails is logged once, not at each try.
     fn wrote(&mut self, version: u64, fault: Option<String>, now: Instant) {
         let failed = fault.is_some();
         match fault {

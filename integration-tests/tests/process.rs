@@ -11,7 +11,7 @@ use std::time::Duration;
 use daemon::clock;
 use serde_json::{Value, json};
 
-use crate::programs::{Programs, Said};
+use crate::programs::{Programs, Said, Spelling};
 use crate::site::until;
 
 /// Eight machines of 3 kW and 500 W of house on a feed of 25 kW: 500 W are free.
@@ -122,6 +122,45 @@ fn a_tampered_ledger_is_refused(programs: &mut Programs, ledger: &str) {
     let refused = programs.tieline(&["run", "--config", &config]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains(&format!("entry {seq} ")), "{refused:?}");
+}
+
+/// A policy that has its drivers and meters itself, as before they stood in the configuration, still
+/// sheds machines for a lease and proves it. Each is warned of with its place, and a change of one
+/// needs a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn drivers_and_meters_in_the_policy_still_work() {
+    let mut programs = Programs::start_with(Spelling::Former).await;
+    for (key, spelling) in [("group.rigs.actuator", "[driver.rigs]"), ("meter.a.kind", "[meter.a]")]
+    {
+        let log = programs.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("deprecated")).collect();
+        let warned: Vec<_> = lines.iter().filter(|line| line.contains(key)).collect();
+        assert_eq!(warned.len(), 1, "{key}: {log}");
+        for part in ["WARN", "policy.toml:", spelling] {
+            assert!(warned[0].contains(part), "{part}: {}", warned[0]);
+        }
+    }
+    programs.until_all_mine().await;
+    let added = programs.change(&[
+        "lease", "add", "--id", "nebula-1", "--tenant", "Nebula", "--feed", "a", "--it-kw", "6.5",
+        "--start", "+15s", "--end", "+10m",
+    ]);
+    assert_eq!(added.code, 0, "{added:?}");
+    let view = programs.until_lease("nebula-1", "active").await;
+    assert_eq!(view["unverified"], false, "the meter proves it: {view:#}");
+    assert_eq!(programs.asleep().len(), 3, "{:?}", programs.asleep());
+
+    let slower =
+        programs.policy().replace("kind = \"exec\"\n", "kind = \"exec\"\ntimeout = \"9s\"\n");
+    programs.write_policy(&slower);
+    until("refused", || {
+        let ready = programs.get("/readyz");
+        let fault = ready["detail"]["policy_fault"].as_str().unwrap_or_default();
+        if fault.contains("restart to change them") { Ok(()) } else { Err(ready) }
+    })
+    .await;
+    let stopped = programs.terminate().await;
+    assert_eq!(stopped.code, 0, "{stopped:?}");
 }
 
 /// T01, F71: a policy with a mistake changes nothing and is told of with its place; a good edit

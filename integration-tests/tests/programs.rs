@@ -73,12 +73,18 @@ pub(crate) struct Programs {
 impl Programs {
     /// Writes the configuration, starts everything and waits until it is ready.
     pub(crate) async fn start() -> Self {
+        Self::start_with(Spelling::Current).await
+    }
+
+    /// The same with drivers and meters in this spelling.
+    pub(crate) async fn start_with(spelling: Spelling) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).display().to_string();
         let (admin, miners, pool) = (free_address(), free_address(), free_address());
         let difficulty = format!("{EASY:e}");
-        fs::write(path("tieline.toml"), config(admin, miners, pool, &difficulty)).expect("written");
-        fs::write(path("policy.toml"), policy(dir.path())).expect("written");
+        let config = config(dir.path(), spelling, [admin, miners, pool], &difficulty);
+        fs::write(path("tieline.toml"), config).expect("written");
+        fs::write(path("policy.toml"), policy(dir.path(), spelling)).expect("written");
         let (pool, connect) = (pool.to_string(), miners.to_string());
         let (devices, meter) = (path("devices"), path("feed.kw"));
         let facility = start(
@@ -327,38 +333,71 @@ impl Drop for Programs {
     }
 }
 
-fn config(admin: SocketAddr, miners: SocketAddr, pool: SocketAddr, difficulty: &str) -> String {
+/// Where drivers and meters are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// In the configuration.
+    Current,
+    /// In the policy, as before they were the agent's.
+    Former,
+}
+
+fn config(
+    dir: &Path,
+    spelling: Spelling,
+    [admin, miners, pool]: [SocketAddr; 3],
+    difficulty: &str,
+) -> String {
+    let agent = match spelling {
+        Spelling::Current => {
+            let commands = commands(dir);
+            format!("[driver.files]\n{commands}[meter.a]\n{METER}")
+        }
+        Spelling::Former => String::new(),
+    };
     format!(
         "state_dir = \"state\"\n\
          [admin]\nlisten = \"{admin}\"\ntoken_file = \"token\"\n\
          [switchboard]\npolicy = \"policy.toml\"\nledger = \"ledger.db\"\n\
          [proxy]\nreport_every = \"200ms\"\nno_upstream = \"hold\"\n\
          [[server]]\nname = \"asics\"\nlisten = \"{miners}\"\ndifficulty = {difficulty}\nmin_difficulty = {difficulty}\n\
-         [[target]]\nname = \"pool\"\nurl = \"stratum+tcp://{pool}\"\nuser_identity = \"acme\"\n"
+         [[target]]\nname = \"pool\"\nurl = \"stratum+tcp://{pool}\"\nuser_identity = \"acme\"\n{agent}"
     )
 }
 
-/// Eight machines of 3 kW on a feed that carries them, the house and 500 W more.
-fn policy(dir: &Path) -> String {
+const METER: &str = "kind = \"file\"\npath = \"feed.kw\"\nperiod = \"200ms\"\n";
+
+/// The keys of a driver for devices that are files.
+fn commands(dir: &Path) -> String {
     let program = program("test-facility").display().to_string();
     let devices = dir.join("devices").display().to_string();
     let set = |state: &str| {
         format!("[{program:?}, \"set\", \"--dir\", {devices:?}, \"{{machine}}\", \"{state}\"]")
     };
     format!(
+        "kind = \"exec\"\nsleep = {}\nwake = {}\n\
+         read = [{program:?}, \"read\", \"--dir\", {devices:?}, \"{{machine}}\"]\n",
+        set("asleep"),
+        set("awake"),
+    )
+}
+
+/// Eight machines of 3 kW on a feed that carries them, the house and 500 W more.
+fn policy(dir: &Path, spelling: Spelling) -> String {
+    let (meter, driver) = match spelling {
+        Spelling::Current => ("", "driver = \"files\"\n".to_owned()),
+        Spelling::Former => (METER, format!("[group.rigs.actuator]\n{}", commands(dir))),
+    };
+    format!(
         "schema = \"tieline.policy/1\"\nrevision = 1\n\
          [site]\nname = \"test\"\n\
          [feed.a]\nlimit_kw = 25\ncontinuous_factor = 1.0\nhouse_kw = 0.5\ndefault_constraint_kw = 10\nmeter = \"a\"\n\
-         [meter.a]\nkind = \"file\"\npath = \"feed.kw\"\nperiod = \"200ms\"\nstale_after = \"5s\"\n\
+         [meter.a]\n{meter}stale_after = \"5s\"\n\
          [dispatch]\nmake_up_pct = 0\nsettle = \"2s\"\nmargin = \"2s\"\nprove_for = \"1s\"\n\
          [ramp]\ndown_kw_per_min = 1500\nup_kw_per_min = 1500\nup_step_machines = 2\nup_step_interval = \"1s\"\n\
          [failsafe]\nreport_stale_after = \"5s\"\n\
          [group.rigs]\nfeed = \"a\"\nmatch = \"acme.rig-*\"\nmachines = 8\nasic_kw = 3\nj_per_th = 30\n\
-         residual_kw = 0.03\nshed_p95 = \"2s\"\nrestore_p95 = \"5s\"\nmin_up = \"0s\"\nmin_down = \"0s\"\n\
-         [group.rigs.actuator]\nkind = \"exec\"\nsleep = {}\nwake = {}\n\
-         read = [{program:?}, \"read\", \"--dir\", {devices:?}, \"{{machine}}\"]\n",
-        set("asleep"),
-        set("awake"),
+         residual_kw = 0.03\nshed_p95 = \"2s\"\nrestore_p95 = \"5s\"\nmin_up = \"0s\"\nmin_down = \"0s\"\n{driver}"
     )
 }
 

@@ -24,7 +24,7 @@ use testbed::miner::{
     MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner,
 };
 use testbed::pool::TestPool;
-use tieline::drivers::Registered;
+use tieline::devices::devices;
 use tieline::site::{ControlConfig, Site, SiteConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,8 @@ pub(crate) struct Setup {
 
 /// What one machine draws asleep.
 pub(crate) const RESIDUAL: Watts = Watts(30);
+/// How often a meter is read.
+const METER_PERIOD: Duration = Duration::from_millis(200);
 /// How long a reachable machine may take to sleep, in seconds.
 const SHED_SECS: u64 = 2;
 /// How long a shortage may last before it is one, in seconds.
@@ -115,8 +117,7 @@ impl Setup {
             "schema = \"tieline.policy/1\"\nrevision = {revision}\n[site]\nname = \"test\"\n\
              [feed.a]\nlimit_kw = {usable:.3}\ncontinuous_factor = 1.0\nhouse_kw = {:.3}\n\
              default_constraint_kw = {:.3}\n{}\
-             [meter.a]\nkind = \"registered\"\nname = \"feed\"\nperiod = \"200ms\"\nstale_after = \"3s\"\n\
-             [meter.tenant]\nkind = \"registered\"\nname = \"tenant\"\nperiod = \"200ms\"\nstale_after = \"3s\"\n\
+             [meter.a]\nstale_after = \"3s\"\n[meter.tenant]\nstale_after = \"3s\"\n\
              [dispatch]\nmake_up_pct = 0\nsettle = \"{SETTLE_SECS}s\"\nmargin = \"{}s\"\nprove_for = \"{PROVE_SECS}s\"\n\
              hashprice_usd_per_ph_day = 40.0\npower_usd_per_mwh = 45.0\n\
              [ramp]\ndown_kw_per_min = {:.3}\nup_kw_per_min = {:.3}\nup_step_machines = {}\nup_step_interval = \"1s\"\n\
@@ -141,9 +142,7 @@ impl Setup {
                 RESIDUAL.kw(),
             ));
             if group.reachable {
-                text.push_str(&format!(
-                    "shed_p95 = \"{SHED_SECS}s\"\nactuator = {{ kind = \"registered\", name = \"simulated\" }}\n"
-                ));
+                text.push_str(&format!("shed_p95 = \"{SHED_SECS}s\"\ndriver = \"simulated\"\n"));
             }
         }
         text
@@ -198,13 +197,14 @@ impl WholeSite {
         let facility = SimFacility::new(spec, testbed::clock::moment())
             .expect("machines have names of their own");
         let meter = facility.feed_meter();
-        let mut registered = Registered::default();
-        registered.actuators.insert("simulated".into(), Arc::new(facility.actuator()));
-        registered.meters.insert("feed".into(), Arc::new(meter.clone()));
-        registered.meters.insert("tenant".into(), Arc::new(facility.tenant_meter("tenant".into())));
+        let settings = agent::Settings::default()
+            .with_driver("simulated", facility.actuator())
+            .with_meter("a", meter.clone(), METER_PERIOD)
+            .with_meter("tenant", facility.tenant_meter("tenant".into()), METER_PERIOD);
 
         let policy =
             switchboard::policy::parse(&setup.policy(1), "policy.toml").expect("a sound policy");
+        let devices = devices(&policy, &settings).expect("the driver is there");
         let state = tempfile::tempdir().expect("a folder");
         let proxy = harness::config(&pools);
         let timing = Timing {
@@ -219,7 +219,7 @@ impl WholeSite {
         };
         let ledger = state.path().join("ledger.db");
         let control =
-            ControlConfig { policy: Arc::new(policy), ledger, registered, timing, runtime: None };
+            ControlConfig { policy: Arc::new(policy), ledger, devices, timing, runtime: None };
         let config =
             SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
         let tasks = Tasks::new();

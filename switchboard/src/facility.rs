@@ -73,8 +73,9 @@ pub struct Group {
     pub joules_per_terahash: f64,
     /// What one draws when it sleeps.
     pub residual: Watts,
-    /// How it is taken off; `None` means that only starving is left.
-    pub actuator: Option<ActuatorSpec>,
+    /// The agent's driver that puts its machines to sleep and wakes them. `None`: they can only be
+    /// starved of work.
+    pub driver: Option<String>,
     /// Measured time from command to sleep, 95th percentile; without it the group backs no firm
     /// lease.
     pub shed_p95: Option<Duration>,
@@ -85,10 +86,10 @@ pub struct Group {
 }
 
 impl Group {
-    /// Whether the group may back a firm lease: a working actuator and a measured shed time.
+    /// Whether the group may back a firm lease: it has a driver and a measured shed time.
     #[must_use]
     pub fn backs_firm(&self) -> bool {
-        self.actuator.is_some() && self.shed_p95.is_some()
+        self.driver.is_some() && self.shed_p95.is_some()
     }
 
     /// What taking one machine off frees.
@@ -104,46 +105,12 @@ impl Group {
     }
 }
 
-/// The driver that reaches a group's machines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ActuatorSpec {
-    /// A program per command, without a shell. `{machine}` in an argument stands for the machine's
-    /// name.
-    Exec {
-        /// Command that puts a machine to sleep.
-        sleep: Vec<String>,
-        /// Command that wakes it.
-        wake: Vec<String>,
-        /// Command that prints `awake` or `asleep`, and optionally the watts, on one line.
-        read: Vec<String>,
-        /// How long any of them may take.
-        timeout: Duration,
-        /// How many may run at once.
-        concurrency: usize,
-    },
-    /// A driver that the program registers itself under this name (the demo's simulated machines).
-    Registered { name: String },
-}
-
-/// A meter and how it is read.
+/// A meter by which headroom and leases are judged. Who reads it is the agent's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeterSpec {
     pub id: MeterId,
-    pub source: MeterSource,
-    /// How often it is read.
-    pub period: Duration,
-    /// A measurement older than this is no measurement.
+    /// A measurement older than this does not count.
     pub stale_after: Duration,
-}
-
-/// Where a measurement comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MeterSource {
-    /// A file that something else rewrites: a number in kW, optionally followed by the RFC 3339
-    /// time of measurement.
-    File { path: std::path::PathBuf },
-    /// A driver that the program registers itself under this name.
-    Registered { name: String },
 }
 
 /// In what order machines go.

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use directive::{FeedId, LeaseId, MeterId, Watts};
 use jiff::Timestamp;
 
-use crate::facility::{
-    ActuatorSpec, Dispatch, Failsafe, Feed, Group, Merit, MeterSource, MeterSpec, Policy, Ramp,
-};
+use crate::facility::{Dispatch, Failsafe, Feed, Group, Merit, MeterSpec, Policy, Ramp};
 use crate::lease::{Class, Lease};
 
 /// An instant: seconds after an arbitrary origin.
@@ -35,7 +33,7 @@ fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Feed {
     }
 }
 
-/// A group of machines of 3,000 W on `feed`; `firm` groups have an actuator and a measured shed
+/// A group of machines of 3,000 W on `feed`; `firm` groups have a driver and a measured shed
 /// time of 20 s.
 pub(crate) fn group(
     id: &str,
@@ -52,7 +50,7 @@ pub(crate) fn group(
         watts: Watts(3000),
         joules_per_terahash,
         residual: Watts(30),
-        actuator: firm.then(|| ActuatorSpec::Registered { name: "simulated".into() }),
+        driver: firm.then(|| "simulated".into()),
         shed_p95: firm.then_some(Duration::from_secs(20)),
         restore_p95: Duration::from_secs(60),
         min_up: Duration::ZERO,
@@ -72,9 +70,8 @@ pub(crate) fn policy() -> Policy {
     let meters: BTreeMap<MeterId, MeterSpec> = ["m-root", "m-a", "m-b", "tenant"]
         .into_iter()
         .map(|id| {
-            let source = MeterSource::Registered { name: id.into() };
-            let (period, stale_after) = (Duration::from_secs(1), Duration::from_secs(10));
-            (MeterId::from(id), MeterSpec { id: id.into(), source, period, stale_after })
+            let stale_after = Duration::from_secs(10);
+            (MeterId::from(id), MeterSpec { id: id.into(), stale_after })
         })
         .collect();
     Policy {

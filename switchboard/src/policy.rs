@@ -1,13 +1,13 @@
 //! The policy file: what exists, how to decide, what is safe. Reads it into a [`Policy`] that
-//! cannot be wrong, or into every mistake with its line and key. A policy is a file alone: no
-//! environment variable changes it, so that its digest stands for all of it. Whether the leases in
-//! the ledger still fit it is left to the ledger.
+//! cannot be wrong, or into every mistake with its line and key. No environment variable changes a
+//! policy, so that the digest of the file covers all of it. Whether the leases in the ledger still
+//! fit it is left to the ledger, and whether the agent has the drivers and meters that it names is
+//! left to the program that starts both.
 
 mod declared;
 mod feeds;
 mod groups;
 mod meters;
-mod outside;
 mod power;
 mod rules;
 mod timezone;
@@ -20,17 +20,17 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::facility::Policy;
-use outside::Outside;
 
 /// The one schema this version reads.
 pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
+pub use groups::covers;
 
-/// A policy as read, and what is odd about it.
+/// A policy as read, with its warnings.
 #[derive(Debug)]
 pub struct Checked {
-    /// All mistakes if there are any: nothing of a faulty policy is used.
+    /// The policy, or all of its mistakes: a policy with a mistake is not used at all.
     pub policy: Result<Policy, Mistakes>,
     pub warnings: Mistakes,
 }
@@ -44,7 +44,7 @@ pub fn check(path: &Path) -> Checked {
     }
 }
 
-/// Reads the policy file, without a word of what is only odd about it.
+/// Reads the policy file and drops its warnings.
 pub fn load(path: &Path) -> Result<Policy, Mistakes> {
     check(path).policy
 }
@@ -58,8 +58,15 @@ pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
 /// Reads a policy.
 #[must_use]
 pub fn read(document: &Document) -> Checked {
-    let policy = build(document, &document.root());
+    let policy = read_into(document);
     Checked { policy: document.conclude(policy), warnings: document.warnings() }
+}
+
+/// Reads a policy and leaves its mistakes and warnings in the document, for a program that has more
+/// to check there.
+#[must_use]
+pub fn read_into(document: &Document) -> Option<Policy> {
+    build(document, &document.root())
 }
 
 /// Whether a settings file is a policy, sound or not: by its schema, else by its sections.
@@ -80,21 +87,19 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     let revision = root.optional_integer("revision", 0..=u64::MAX);
     root.renamed("timezone", "site.timezone");
     let [feeds, groups, meters] = ["feed", "group", "meter"].map(|kind| root.named_tables(kind));
-    let names = DefinedNames { feeds: names_of(&feeds), meters: names_of(&meters) };
+    let feed_names = names_of(&feeds);
     let lacking = feeds::without_constraint(&feeds);
     let limits = feeds.iter().map(|(name, feed)| (name.clone(), feed.spot("limit_kw"))).collect();
     feeds::check_meters(document, &feeds);
-    meters::check_files(document, &meters);
 
-    let feeds = feeds::read(document, root, feeds, &names);
-    let outside = Outside::new(document);
-    let groups = groups::read(document, root, groups, &names, lacking, outside);
-    let meters = meters::read(meters);
+    let feeds = feeds::read(document, root, feeds, &feed_names);
+    let groups = groups::read(document, root, groups, &feed_names, lacking);
+    let meters = meters::read(meters, feeds.as_deref());
     if let (Some(feeds), Some(groups)) = (&feeds, &groups) {
         declared::check(document, feeds, groups, &limits);
     }
     let root_feed = feeds.as_deref().and_then(<[_]>::first).map(|feed| feed.id.clone());
-    let site = read_site(document, root, &names, root_feed);
+    let site = read_site(document, root, &feed_names, root_feed);
     let dispatch = rules::read_dispatch(&root.table_or_empty("dispatch"));
     let ramp = rules::read_ramp(&root.table_or_empty("ramp"));
     let failsafe = rules::read_failsafe(&root.table_or_empty("failsafe"));
@@ -110,20 +115,15 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
         unassigned_feed: site.unassigned_feed,
         feeds: feeds?,
         groups: groups?,
-        meters: meters?,
+        meters,
         dispatch: dispatch?,
         ramp: ramp?,
         failsafe: failsafe?,
     })
 }
 
-/// DefinedNames that other sections may refer to, whether or not what they name is sound: a fault in it is
-/// told there, once.
-struct DefinedNames {
-    feeds: Vec<String>,
-    meters: Vec<String>,
-}
-
+/// The names that other sections may refer to. A section with a mistake counts too: the mistake is
+/// reported there, once.
 fn names_of(sections: &[(String, Section<'_>)]) -> Vec<String> {
     let mut names: Vec<String> = sections.iter().map(|(name, _)| name.clone()).collect();
     // Sorted for the look-ups.
@@ -171,7 +171,7 @@ struct Site {
 fn read_site(
     document: &Document,
     root: &Section<'_>,
-    names: &DefinedNames,
+    feed_names: &[String],
     root_feed: Option<FeedId>,
 ) -> Option<Site> {
     let section = root.required_table("site");
@@ -188,7 +188,7 @@ fn read_site(
     let unassigned =
         section.optional("unassigned_kw", power::of_machine_or_none).unwrap_or(UNASSIGNED);
     let feed =
-        reference(document, &section, "unassigned_feed", "feed", &names.feeds).map(FeedId::from);
+        reference(document, &section, "unassigned_feed", "feed", feed_names).map(FeedId::from);
     section.finish();
     Some(Site {
         name: name?,
@@ -198,7 +198,7 @@ fn read_site(
     })
 }
 
-/// What a session that no group declares is counted at: one current air-cooled machine.
+/// The power assumed for a session that no group declares: one current air-cooled machine.
 const UNASSIGNED: Watts = Watts(3500);
 const NAME_MAX: usize = 128;
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use switchboard::facility::Policy;
 
 use crate::failure::{self, Failure};
-use crate::files::Files;
+use crate::files::{Files, PolicyFile};
 use crate::output::print;
 use crate::settings::Settings;
 
@@ -72,9 +72,9 @@ impl Checked {
     }
 
     fn policy_alone(path: &Path, document: &Document) -> Self {
-        let checked = switchboard::policy::read(document);
+        let checked = PolicyFile::of(path, document, None);
         let (policy, mistakes) = match checked.policy {
-            Ok(policy) => (Some(Box::new(policy)), Mistakes::default()),
+            Ok(site) => (Some(Box::new(site.policy)), Mistakes::default()),
             Err(mistakes) => (None, mistakes),
         };
         let content = Content::Policy { policy, alone: true };
@@ -91,7 +91,7 @@ impl Checked {
         let content = Content::Configuration(files.settings.ok().map(Box::new));
         let mut read = vec![Read { path: path.to_owned(), content }];
         if let Some(file) = files.policy {
-            let policy = file.policy.ok().map(Box::new);
+            let policy = file.policy.ok().map(|site| Box::new(site.policy));
             let content = Content::Policy { policy, alone: false };
             read.push(Read { path: file.path, content });
         }

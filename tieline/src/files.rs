@@ -1,27 +1,47 @@
 //! The files of a site, read together: the configuration, and the policy that it names. A mistake
-//! in one hides nothing about the other.
+//! in one hides nothing about the other. What each file means by itself is read by its role.
+
+mod between;
 
 use std::path::{Path, PathBuf};
 
 use daemon::settings::{Document, Mistakes, Origin};
 use switchboard::facility::Policy;
 
+use crate::devices::Ties;
+use crate::former;
 use crate::settings::{ENVIRONMENT, Settings};
 
-/// What the files say, and what is wrong or odd about them.
+pub(crate) use between::Equipment;
+
+/// What the files say, with their mistakes and warnings.
 #[derive(Debug)]
 pub struct Files {
     pub settings: Result<Settings, Mistakes>,
     /// The policy, if the configuration names one that can be read.
     pub policy: Option<PolicyFile>,
+    /// What the configuration has for a policy to name.
+    pub(crate) equipment: Equipment,
     /// Of both files.
     pub warnings: Mistakes,
 }
 
+/// A policy file as read.
 #[derive(Debug)]
 pub struct PolicyFile {
     pub path: PathBuf,
-    pub policy: Result<Policy, Mistakes>,
+    pub policy: Result<SitePolicy, Mistakes>,
+    pub warnings: Mistakes,
+}
+
+/// A policy without a mistake, with what the agent reads from it.
+#[derive(Debug)]
+pub struct SitePolicy {
+    pub policy: Policy,
+    /// Drivers and meters that stand in the policy, in the former spelling.
+    pub former: agent::Settings,
+    /// What the agent is built from.
+    pub(crate) ties: Ties,
 }
 
 /// Files without a mistake.
@@ -29,8 +49,37 @@ pub struct PolicyFile {
 pub struct Sound {
     pub settings: Settings,
     /// The policy, if there is a switchboard.
-    pub policy: Option<Policy>,
+    pub policy: Option<SitePolicy>,
+    pub(crate) equipment: Equipment,
     pub warnings: Mistakes,
+}
+
+impl PolicyFile {
+    /// Reads a policy, and compares it with what a configuration has, unless it is read by itself.
+    pub(crate) fn read(path: &Path, equipment: Option<&Equipment>) -> Self {
+        match Document::read(path) {
+            Ok(document) => Self::of(path, &document, equipment),
+            Err(mistakes) => {
+                Self { path: path.to_owned(), policy: Err(mistakes), warnings: Mistakes::default() }
+            }
+        }
+    }
+
+    /// Reads a policy that was parsed already.
+    pub(crate) fn of(path: &Path, document: &Document, equipment: Option<&Equipment>) -> Self {
+        let policy = switchboard::policy::read_into(document);
+        let former = former::read(document);
+        between::check_policy(document, policy.as_ref(), equipment, former.as_ref());
+        let site = policy.zip(former).map(|(policy, former)| {
+            let ties = Ties::of(&policy, document.text());
+            SitePolicy { policy, former, ties }
+        });
+        Self {
+            path: path.to_owned(),
+            policy: document.conclude(site),
+            warnings: document.warnings(),
+        }
+    }
 }
 
 impl Files {
@@ -48,40 +97,49 @@ impl Files {
     fn broken(path: &Path, mistakes: Mistakes) -> Self {
         let named = Document::salvage(path, "switchboard", "policy")
             .map(|policy| path.parent().unwrap_or(Path::new("")).join(policy));
-        let mut warnings = Mistakes::default();
-        let policy = named.and_then(|path| {
-            let checked = switchboard::policy::check(&path);
-            warnings = checked.warnings;
-            // That it cannot be read is told once its name is sure.
-            let readable = checked.policy.as_ref().err().and_then(unreadable).is_none();
-            readable.then_some(PolicyFile { path, policy: checked.policy })
-        });
-        Self { settings: Err(mistakes), policy, warnings }
+        // A policy that cannot be read is not reported: its name is not certain. Nor is the policy
+        // compared with a configuration of which nothing is known.
+        let policy = named.map(|path| PolicyFile::read(&path, None));
+        let policy =
+            policy.filter(|file| file.policy.as_ref().err().and_then(unreadable).is_none());
+        let warnings = policy.as_ref().map(|file| file.warnings.clone()).unwrap_or_default();
+        Self { settings: Err(mistakes), policy, equipment: Equipment::default(), warnings }
     }
 
     fn of(document: &Document) -> Self {
-        let (settings, named) = Settings::read(document);
-        let mut policy_warnings = Mistakes::default();
-        let policy = named.and_then(|named| {
-            let checked = switchboard::policy::check(&named.path);
-            policy_warnings = checked.warnings;
-            // A file that cannot be read has no place of its own: what names it has.
-            if let Some(why) = checked.policy.as_ref().err().and_then(unreadable) {
+        let read = Settings::read(document);
+        let equipment = Equipment::of(document, read.agent.as_ref());
+        let policy = read.policy.and_then(|named| {
+            let file = PolicyFile::read(&named.path, Some(&equipment));
+            // A file that cannot be read has no place of its own: the key that names it has.
+            if let Some(why) = file.policy.as_ref().err().and_then(unreadable) {
                 document.report(&named.spot, format!("{} {why}", named.path.display()), None);
                 return None;
             }
-            Some(PolicyFile { path: named.path, policy: checked.policy })
+            Some(file)
         });
+        let sound = policy.as_ref().and_then(|file| file.policy.as_ref().ok());
+        if let (Some(agent), Some(site)) = (&read.agent, sound) {
+            between::warn_of_unused(document, agent, &site.policy);
+        }
         let mut warnings = document.warnings();
-        warnings.append(policy_warnings);
-        Self { settings: document.conclude(settings), policy, warnings }
+        if let Some(file) = &policy {
+            warnings.append(file.warnings.clone());
+        }
+        Self { settings: document.conclude(read.settings), policy, equipment, warnings }
     }
 
-    /// A policy where the configuration should be: each of its sections would be unknown.
+    /// Reports a policy given in place of a configuration as one mistake: each of its sections
+    /// would be unknown.
     fn misplaced(document: &Document) -> Self {
         let message = "this is a policy, not a configuration: a configuration names its policy in [switchboard]";
         document.report(&document.root().spot("schema"), message, None);
-        Self { settings: document.conclude(None), policy: None, warnings: Mistakes::default() }
+        Self {
+            settings: document.conclude(None),
+            policy: None,
+            equipment: Equipment::default(),
+            warnings: Mistakes::default(),
+        }
     }
 
     /// The mistakes of both files; none if they are sound.
@@ -98,9 +156,10 @@ impl Files {
     /// The mistakes of both files.
     pub fn sound(self) -> Result<Sound, Mistakes> {
         let mistakes = self.mistakes();
+        let Self { equipment, warnings, .. } = self;
         let policy = self.policy.map(|file| file.policy).transpose();
         match (self.settings, policy) {
-            (Ok(settings), Ok(policy)) => Ok(Sound { settings, policy, warnings: self.warnings }),
+            (Ok(settings), Ok(policy)) => Ok(Sound { settings, policy, equipment, warnings }),
             _ => Err(mistakes),
         }
     }

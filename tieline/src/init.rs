@@ -67,7 +67,7 @@ impl Texts {
         let mut mistakes: Vec<Mistake> = Vec::new();
         match Document::parse(&name(CONFIG), &self.config) {
             Ok(document) => {
-                let (settings, _) = Settings::read(&document);
+                let settings = Settings::read(&document).settings;
                 mistakes.extend(
                     document.conclude(settings).err().iter().flat_map(|all| all.list()).cloned(),
                 );

@@ -15,7 +15,8 @@ use switchboard::facility::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::files::Files;
+use crate::devices::Ties;
+use crate::files::{Equipment, Files, PolicyFile};
 
 /// Why the newest files are not in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub(crate) struct Configuration {
 pub(crate) struct PolicyInForce {
     pub(crate) path: PathBuf,
     pub(crate) policy: Arc<Policy>,
+    /// What the agent was built from.
+    pub(crate) ties: Ties,
+    /// The drivers and meters that the agent has.
+    pub(crate) equipment: Equipment,
     pub(crate) switchboard: Handle,
 }
 
@@ -156,18 +161,19 @@ impl PolicyInForce {
     async fn attempt(&mut self) -> Result<(), Refusal> {
         let path = self.path.clone();
         let here = |why: &dyn ToString| Refusal { why: why.to_string(), told: false };
-        let loaded = tokio::task::spawn_blocking(move || switchboard::policy::check(&path)).await;
-        let checked = loaded.map_err(|failure| here(&failure))?;
-        let policy = checked.policy.map_err(|mistakes| here(&mistakes))?;
-        if policy.digest == self.policy.digest {
+        let equipment = self.equipment.clone();
+        let read = move || PolicyFile::read(&path, Some(&equipment));
+        let checked = tokio::task::spawn_blocking(read).await.map_err(|failure| here(&failure))?;
+        let site = checked.policy.map_err(|mistakes| here(&mistakes))?;
+        if site.policy.digest == self.policy.digest {
             return Ok(());
         }
-        if drivers_differ(&self.policy, &policy) {
+        if site.ties != self.ties {
             return Err(here(
-                &"actuators, meters and what they match are made at the start: restart to change them",
+                &"drivers, and the machines that groups give them, are set at the start: restart to change them",
             ));
         }
-        let policy = Arc::new(policy);
+        let policy = Arc::new(site.policy);
         match self.switchboard.change_policy(policy.clone()).await {
             Ok(Answer::Refused(refused)) => Err(Refusal { why: refused.to_string(), told: true }),
             Ok(_) => {
@@ -186,18 +192,6 @@ struct Refusal {
     why: String,
     /// Whether the log has it already.
     told: bool,
-}
-
-/// Whether the agent would need other drivers.
-fn drivers_differ(one: &Policy, other: &Policy) -> bool {
-    let reached = |policy: &Policy| -> Vec<_> {
-        policy
-            .groups
-            .iter()
-            .map(|group| (group.id.clone(), group.matches.clone(), group.actuator.clone()))
-            .collect()
-    };
-    one.meters != other.meters || reached(one) != reached(other)
 }
 
 /// The sections that differ between two texts, as a file writes them. Comments and the order of keys

@@ -10,13 +10,12 @@ use daemon::admin::{Admin, Token};
 use daemon::tasks::Tasks;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use switchboard::facility::Policy;
 use tracing::{error, info, warn};
 
 use crate::announce;
-use crate::drivers::Registered;
+use crate::devices::devices;
 use crate::failure::Failure;
-use crate::files::{Files, Sound};
+use crate::files::{Equipment, Files, SitePolicy, Sound};
 use crate::reload::{Configuration, Faults, PolicyInForce, Reload, log_warnings};
 use crate::settings::Settings;
 use crate::site::{ControlConfig, Site, SiteConfig};
@@ -29,18 +28,23 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
 pub fn run(path: &Path) -> Result<(), Failure> {
-    let Sound { settings, policy, warnings } =
+    let Sound { settings, policy, equipment, warnings } =
         Files::read(path).sound().map_err(|mistakes| Failure::of_files(&mistakes, path))?;
     let configuration = Configuration::read(path)?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
         .context("failed to start logging")?;
-    announce::starting(path, &settings, policy.as_ref());
+    announce::starting(path, &settings, policy.as_ref().map(|site| &site.policy));
     log_warnings(&warnings);
     let runtime = start_runtime("miners")?;
     // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
     // delay a share.
     let other = start_runtime("control")?;
-    runtime.block_on(serve(settings, policy, configuration, other.handle()))?;
+    runtime.block_on(serve(
+        settings,
+        policy.map(|site| (site, equipment)),
+        configuration,
+        other.handle(),
+    ))?;
     Ok(())
 }
 
@@ -56,21 +60,29 @@ fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn serve(
     settings: Settings,
-    policy: Option<Policy>,
+    policy: Option<(SitePolicy, Equipment)>,
     configuration: Configuration,
     http: &tokio::runtime::Handle,
 ) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let mut registry = Registry::default();
-    let policy = policy.map(Arc::new);
-    let control =
-        settings.switchboard.as_ref().zip(policy.clone()).map(|(control, policy)| ControlConfig {
+    let mut control = None;
+    let mut in_force = None;
+    if let Some((switchboard, (site, equipment))) = settings.switchboard.zip(policy) {
+        let mut agent = settings.agent;
+        agent.drivers.extend(site.former.drivers);
+        agent.meters.extend(site.former.meters);
+        let devices = devices(&site.policy, &agent)?;
+        let policy = Arc::new(site.policy);
+        in_force = Some((switchboard.policy, policy.clone(), site.ties, equipment));
+        control = Some(ControlConfig {
             policy,
-            ledger: control.ledger.clone(),
-            registered: Registered::default(),
+            ledger: switchboard.ledger,
+            devices,
             timing: Timing::default(),
             runtime: Some(http.clone()),
         });
+    }
     let grace = settings.proxy.shutdown_grace + STOP_GRACE;
     let config = SiteConfig { proxy: settings.proxy, control, state_dir: settings.state_dir };
     let token = settings.token_file.as_deref().map(load_token).transpose()?;
@@ -92,10 +104,12 @@ async fn serve(
         .metrics(Arc::new(std::sync::Mutex::new(registry)))
         .readiness(readiness);
     let serving = http.spawn(admin.run(tasks.token()));
-    let policy = site.switchboard.clone().zip(settings.switchboard).zip(policy).map(
-        |((switchboard, control), policy)| PolicyInForce {
-            path: control.policy,
+    let policy = site.switchboard.clone().zip(in_force).map(
+        |(switchboard, (path, policy, ties, equipment))| PolicyInForce {
+            path,
             policy,
+            ties,
+            equipment,
             switchboard,
         },
     );

@@ -1,5 +1,5 @@
-//! `tieline.toml`: what a process is made of. The proxy's part is read by the proxy; the policy is
-//! a file of its own.
+//! `tieline.toml`: what a process is made of. The proxy's part is read by the proxy, and the agent's
+//! part by the agent; the policy is a file of its own.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,9 @@ use daemon::logging::{LogFormat, LoggingError};
 use daemon::settings::{Document, Section, Spot};
 use proxy::config::Taken;
 
-/// All a process needs to know before it starts.
+/// What a process is made of.
 #[derive(Debug)]
 pub struct Settings {
-    /// Text or JSON lines.
     pub log_format: LogFormat,
     /// What is logged, in the words of `RUST_LOG`.
     pub log_filter: String,
@@ -27,6 +26,19 @@ pub struct Settings {
     pub proxy: proxy::Config,
     /// The switchboard, if this process has one.
     pub switchboard: Option<SwitchboardSettings>,
+    /// Drivers and meters.
+    pub agent: agent::Settings,
+}
+
+/// A configuration as read. Its mistakes are in the document.
+#[derive(Debug)]
+pub(crate) struct ReadSettings {
+    /// `None` where there is a mistake.
+    pub(crate) settings: Option<Settings>,
+    /// The agent's part, unless there is a mistake in it.
+    pub(crate) agent: Option<agent::Settings>,
+    /// The policy that the configuration names, also where the rest has mistakes.
+    pub(crate) policy: Option<NamedPolicy>,
 }
 
 /// Where the switchboard's files are.
@@ -36,7 +48,7 @@ pub struct SwitchboardSettings {
     pub ledger: PathBuf,
 }
 
-/// The policy that a configuration names, and where it does.
+/// The path of a policy, and the place of the key that names it.
 #[derive(Debug)]
 pub(crate) struct NamedPolicy {
     pub(crate) path: PathBuf,
@@ -47,9 +59,8 @@ pub(crate) struct NamedPolicy {
 pub(crate) const ENVIRONMENT: &str = "TIELINE";
 
 impl Settings {
-    /// Reads a configuration, with the policy that it names whether or not the rest is sound.
-    /// Mistakes are collected in the document; `None` where there are any.
-    pub(crate) fn read(document: &Document) -> (Option<Self>, Option<NamedPolicy>) {
+    /// Reads a configuration. Mistakes are collected in the document.
+    pub(crate) fn read(document: &Document) -> ReadSettings {
         let root = document.root();
         let (log_format, log_filter) = read_log(&root);
         let admin = read_admin(&root);
@@ -59,8 +70,10 @@ impl Settings {
         let taken: Vec<Taken<'_>> =
             admin.listen.iter().map(|address| Taken { by: "[admin]", address: *address }).collect();
         let proxy = proxy::config::read(&root, &taken);
+        let agent = agent::settings::read(&root);
         root.finish();
-        let settings = admin.listen.zip(proxy).map(|(admin_listen, proxy)| Self {
+        let parts = admin.listen.zip(proxy).zip(agent.clone());
+        let settings = parts.map(|((admin_listen, proxy), agent)| Self {
             log_format,
             log_filter,
             admin_listen,
@@ -70,8 +83,9 @@ impl Settings {
             state_dir,
             proxy,
             switchboard,
+            agent,
         });
-        (settings, named)
+        ReadSettings { settings, agent, policy: named }
     }
 }
 
@@ -168,8 +182,9 @@ mod tests {
         let document =
             Document::parse("tieline.toml", text).map_err(|mistakes| mistakes.to_string())?;
         let document = document.with_variables(ENVIRONMENT, variables.iter().copied());
-        let (settings, _) = Settings::read(&document);
-        document.conclude(settings).map_err(|mistakes| mistakes.to_string())
+        document
+            .conclude(Settings::read(&document).settings)
+            .map_err(|mistakes| mistakes.to_string())
     }
 
     /// Everything in config/ is parsed: settings here, policies of their own where policies are
@@ -180,8 +195,8 @@ mod tests {
         for (folder, targets) in [("", 3), ("compose", 2)] {
             let path = config.join(folder).join("tieline.toml");
             let document = Document::read(&path).unwrap();
-            let (settings, _) = Settings::read(&document);
-            let settings = document.conclude(settings).unwrap_or_else(|faults| panic!("{faults}"));
+            let settings = document.conclude(Settings::read(&document).settings);
+            let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(settings.proxy.targets.values().len(), targets);
             let policy = config.join(folder).join("policy.toml");
             switchboard::policy::load(&policy).unwrap_or_else(|faults| panic!("{faults}"));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent::core::Timing;
-use agent::{Agent, AgentConfig};
+use agent::{Agent, AgentConfig, Devices};
 use anyhow::Context;
 use daemon::clock;
 use daemon::tasks::Tasks;
@@ -19,7 +19,6 @@ use switchboard::facility::Policy;
 use switchboard::ledger::SqliteLedger;
 use switchboard::{Handle, Switchboard};
 
-use crate::drivers::{Registered, answers_within, drivers};
 use crate::reload::Faults;
 
 /// What a site is made of.
@@ -36,12 +35,12 @@ pub struct ControlConfig {
     /// The policy to start with.
     pub policy: Arc<Policy>,
     pub ledger: PathBuf,
-    /// Drivers that the program brings along.
-    pub registered: Registered,
-    /// How often the agent does things.
+    /// What the agent works with.
+    pub devices: Devices,
+    /// The agent's periods.
     pub timing: Timing,
-    /// Where the switchboard thinks: apart from the threads of the miners, as a plan may take tens
-    /// of milliseconds. `None` for where the caller runs.
+    /// The runtime of the switchboard's task, apart from the threads of the miners: a plan may take
+    /// tens of milliseconds. `None`: the caller's runtime.
     pub runtime: Option<tokio::runtime::Handle>,
 }
 
@@ -56,8 +55,8 @@ impl Site {
     /// Starts every role.
     ///
     /// # Errors
-    /// When the ledger is held, broken or tampered with, a driver cannot be made, or an address
-    /// cannot be bound.
+    /// When the ledger is in use, broken or tampered with, the agent's state cannot be read, or an
+    /// address cannot be bound.
     pub async fn start(
         config: SiteConfig,
         registry: &mut Registry,
@@ -75,8 +74,6 @@ impl Site {
 
         let (store, ledger) = SqliteLedger::open(&control.ledger, clock::wall())
             .with_context(|| format!("failed to open ledger {}", control.ledger.display()))?;
-        let (actuators, meters) = drivers(&control.policy, &control.registered)?;
-        let answers_within = answers_within(&control.policy);
         let (proxy_link, proxy_outlet) = in_process();
         let (agent_link, agent_outlet) = in_process();
         let outlets = vec![proxy_outlet, agent_outlet];
@@ -90,8 +87,7 @@ impl Site {
         metrics.register(registry);
         let mut agent = AgentConfig::new("agent", config.state_dir.join("agent.json"));
         agent.timing = control.timing;
-        agent.answer_timeout = agent.answer_timeout.max(answers_within);
-        let agent = Agent::spawn(agent, actuators, meters, agent_link, metrics, tasks.token())?;
+        let agent = Agent::spawn(agent, control.devices, agent_link, metrics, tasks.token())?;
         tasks.spawn("agent", async move {
             if let Err(failure) = agent.ended().await {
                 tracing::error!(%failure, "the agent ended badly");

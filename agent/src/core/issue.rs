@@ -24,7 +24,7 @@ impl AgentCore {
     /// Puts a machine where its next command waits, unless one is under way.
     pub(super) fn requeue(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get(id) else { return };
-        let timing = &self.timings[machine.driver];
+        let timing = &self.timings[machine.assignment];
         let (kind, at) = machine.next(timing, self.may_wake(machine, now), now);
         let next = machine.busy.is_none().then_some((kind, at, machine.order));
         let (driver, queued) = (machine.driver, machine.queued);

@@ -38,6 +38,8 @@ impl Want {
 
 #[derive(Debug)]
 pub(super) struct Machine {
+    /// Index of the assignment that claims it.
+    pub(super) assignment: usize,
     pub(super) driver: usize,
     /// The command that is under way; there is never a second one.
     pub(super) busy: Option<Kind>,
@@ -86,9 +88,15 @@ struct Noted {
 
 impl Machine {
     /// A machine of which nothing is known yet, except the state of a former process.
-    pub(super) fn new(driver: usize, mark: Option<Mark>, standing: Standing) -> Self {
+    pub(super) fn new(
+        assignment: usize,
+        driver: usize,
+        mark: Option<Mark>,
+        standing: Standing,
+    ) -> Self {
         let asleep_by = mark.map(|mark| mark.asleep_by);
         Self {
+            assignment,
             driver,
             busy: None,
             queued: None,

@@ -33,10 +33,9 @@ impl AgentCore {
         if self.machines.contains_key(id) {
             return;
         }
-        let Some(driver) = self.config.drivers.iter().position(|driver| driver.claims.claims(id))
-        else {
-            return;
-        };
+        let assignments = &self.config.assignments;
+        let Some(index) = assignments.iter().position(|one| one.claims.claims(id)) else { return };
+        let driver = assignments[index].driver;
         if self.machines.len() >= self.config.machines_max && !self.forget_one() {
             debug!(machine = %id, max = self.config.machines_max, "too many machines, ignored");
             self.changes.ignored(now);
@@ -44,7 +43,7 @@ impl AgentCore {
             return;
         }
         let mark = self.orphans.remove(id);
-        self.machines.insert(id.clone(), Machine::new(driver, mark, self.standing(id)));
+        self.machines.insert(id.clone(), Machine::new(index, driver, mark, self.standing(id)));
         self.restand(id, now);
     }
 
@@ -57,7 +56,7 @@ impl AgentCore {
             .flat_map(|step| &step.machines)
             .collect();
         let declared = |id: &MachineId| {
-            self.config.drivers.iter().any(|driver| driver.claims.machines.contains(id))
+            self.config.assignments.iter().any(|one| one.claims.machines.contains(id))
         };
         let stranger = self.machines.iter().find(|(id, machine)| {
             machine.is_forgettable()

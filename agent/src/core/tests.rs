@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use rand::prelude::*;
 
 use super::*;
+use crate::claims::Claims;
 
 /// Any instant: tests only add to it.
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
@@ -48,9 +49,10 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
     CoreConfig {
         name: "agent".into(),
         timing: Timing::default(),
-        drivers: vec![DriverLimits {
+        drivers: vec![DriverLimits { in_flight }],
+        assignments: vec![Assignment {
             claims: Claims::globs(globs.iter().copied()),
-            in_flight,
+            driver: 0,
             sleeps_within: Duration::ZERO,
             wakes_within: Duration::ZERO,
         }],

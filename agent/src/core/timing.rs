@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::DriverLimits;
+use crate::claims::Assignment;
 
 /// The shortest period of anything.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
@@ -81,11 +81,11 @@ impl Timing {
         }
     }
 
-    /// The same with the patience that the machines of `driver` need.
-    pub(super) fn of(&self, driver: &DriverLimits) -> Self {
+    /// The same with the patience that the machines of `assignment` need.
+    pub(super) fn of(&self, assignment: &Assignment) -> Self {
         Self {
-            follow_sleep: self.follow_sleep.max(driver.sleeps_within),
-            follow_wake: self.follow_wake.max(driver.wakes_within),
+            follow_sleep: self.follow_sleep.max(assignment.sleeps_within),
+            follow_wake: self.follow_wake.max(assignment.wakes_within),
             ..self.clone()
         }
         .bounded()

@@ -1,51 +1,37 @@
-//! An actuator that runs a program for each command, for any device for which a site has a tool.
+//! `kind = "exec"`: a driver that runs a program for each command, for any device for which a site
+//! has a tool.
 //!
 //! No shell is involved: a command is a list of arguments in which `{machine}` stands for the
 //! machine's name. Names come from miners and are checked before they reach a program. What the
-//! program prints is read up to a limit, the rest is thrown away. Exit status 0 means *sent*; only
-//! [`directive::Actuator::read`] tells whether the machine sleeps.
+//! program prints is read up to a limit, the rest is thrown away. Exit status 0 means that the
+//! command was sent; only [`directive::Actuator::read`] tells whether the machine sleeps.
+
+mod config;
 
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::clock;
+use daemon::settings::Section;
 use directive::{Actuator, ActuatorError, DeviceState, MachineId, Pending, Reading, Watts};
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
-use daemon::clock;
+use super::Driver;
+use config::MACHINE;
+pub use config::{ExecConfig, ExecConfigError};
 
-/// The commands of an [`ExecActuator`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecConfig {
-    /// Puts a machine to sleep.
-    pub sleep: Vec<String>,
-    pub wake: Vec<String>,
-    /// Prints `awake` or `asleep`, optionally followed by the watts it draws, on one line.
-    pub read: Vec<String>,
-    /// How long any of them may take; then it is killed.
-    pub timeout: Duration,
-    /// How many may run at once. Reads take at most half of it (rounded down, but one), so that a
-    /// command need not queue behind reads of devices that do not answer.
-    pub concurrency: usize,
-}
-
-/// A configuration that cannot work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExecConfigError {
-    /// There is no program to run.
-    #[error("{command}: empty")]
-    Empty { command: &'static str },
-    /// A name from outside would select the program.
-    #[error("{command}[0]: the program may not contain {{machine}}")]
-    MachineInProgram { command: &'static str },
-    /// The command would not know which machine is meant.
-    #[error("{command}: no argument contains {{machine}}")]
-    NoMachine { command: &'static str },
-    /// A limit is zero.
-    #[error("{key}: must be more than 0")]
-    Zero { key: &'static str },
+/// Reads the keys of a `[driver.NAME]` section and builds its driver.
+pub(super) fn read(section: &Section<'_>) -> Option<Driver> {
+    let config = ExecConfig::read(section)?;
+    let (in_flight, timeout) = (config.concurrency, config.timeout);
+    let summary = format!("exec {}, {in_flight} at once", config.sleep.first()?);
+    let actuator = ExecActuator::new(config);
+    let actuator = actuator.map_err(|why| section.mistake("kind", why.to_string())).ok()?;
+    Some(Driver { actuator: Arc::new(actuator), in_flight, timeout, summary })
 }
 
 /// Runs a program per command.
@@ -56,15 +42,13 @@ pub struct ExecActuator {
     reading: Semaphore,
 }
 
-/// The placeholder for the machine's name.
-const MACHINE: &str = "{machine}";
-/// Longest machine name that is handed to a program.
+/// The maximum length of a machine name that is passed to a program.
 const NAME_MAX: usize = 128;
-/// Most that is kept of what a program prints.
+/// The maximum number of bytes kept of a program's output.
 const OUTPUT_MAX_BYTES: usize = 4096;
-/// Most characters of a program's complaint that are passed on.
+/// The maximum number of characters of a program's error output in a message.
 const COMPLAINT_MAX: usize = 200;
-/// How long a pipe may stay open after the program has ended (a child of it may hold it).
+/// How long a pipe may stay open after the program has ended: one of its children may hold it.
 const PIPE_GRACE: Duration = Duration::from_millis(100);
 
 impl ExecActuator {
@@ -74,35 +58,13 @@ impl ExecActuator {
     /// When a command has no program, does not say where the machine's name goes, or a limit is
     /// zero.
     pub fn new(config: ExecConfig) -> Result<Self, ExecConfigError> {
-        for (command, argv) in
-            [("sleep", &config.sleep), ("wake", &config.wake), ("read", &config.read)]
-        {
-            let Some((program, arguments)) = argv.split_first() else {
-                return Err(ExecConfigError::Empty { command });
-            };
-            if program.is_empty() {
-                return Err(ExecConfigError::Empty { command });
-            }
-            if program.contains(MACHINE) {
-                return Err(ExecConfigError::MachineInProgram { command });
-            }
-            if !arguments.iter().any(|argument| argument.contains(MACHINE)) {
-                return Err(ExecConfigError::NoMachine { command });
-            }
-        }
-        if config.timeout.is_zero() {
-            return Err(ExecConfigError::Zero { key: "timeout" });
-        }
-        if config.concurrency == 0 {
-            return Err(ExecConfigError::Zero { key: "concurrency" });
-        }
+        config.check()?;
         let concurrency = config.concurrency.min(Semaphore::MAX_PERMITS);
         let reading = Semaphore::new((concurrency / 2).max(1));
         Ok(Self { config, running: Semaphore::new(concurrency), reading })
     }
 
-    /// Runs one command to its end. The time that it waits for its turn does not count against its
-    /// limit.
+    /// Runs one command to its end. The time limit begins when the command has its turn.
     async fn run(
         &self,
         template: &[String],
@@ -205,7 +167,8 @@ struct Ended {
     stderr: Vec<u8>,
 }
 
-/// Waits for the program and what it prints. Pipes that outlive it are given up after a moment.
+/// Waits for the program's end and reads its output. A pipe that stays open after that is read for
+/// [`PIPE_GRACE`] only.
 async fn finish(child: &mut Child) -> std::io::Result<Ended> {
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -221,7 +184,7 @@ async fn finish(child: &mut Child) -> std::io::Result<Ended> {
             }
         };
         if !closed {
-            // On timeout we go on with what has come.
+            // After a timeout, the output read so far is used.
             let _gave_up = tokio::time::timeout(PIPE_GRACE, pipes).await;
         }
         status
@@ -272,7 +235,7 @@ fn complaint(status: ExitStatus, stderr: &[u8]) -> String {
     if said.is_empty() { status.to_string() } else { format!("{status}: {said}") }
 }
 
-/// A word from outside, cut and escaped.
+/// A word of a program's output for a message: shortened, with control characters escaped.
 fn shown(word: &str) -> String {
     format!("{:?}", word.chars().take(40).collect::<String>())
 }

@@ -1,13 +1,41 @@
-//! A meter in a file: another program polls the real meter and rewrites one line, `KW [TIME]`,
-//! which is read here. The file is untrusted: any content is either a measurement or an error that
-//! says why not. The user of a measurement judges whether it is too old.
+//! `kind = "file"`: a meter in a file. Another program polls the real meter and rewrites one line,
+//! `KW [TIME]`, which is read here. The file is untrusted: any content is either a measurement or an
+//! error that says why not. The switchboard judges whether a measurement is too old.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use daemon::settings::Section;
 use directive::{Meter, MeterError, MeterReading, Pending, Watts};
 use jiff::Timestamp;
+
+use super::Source;
+
+/// Reads the keys of a `[meter.NAME]` section and builds its meter.
+pub(super) fn read(section: &Section<'_>) -> Option<Source> {
+    let path = section.required_path("path")?;
+    if let Some(why) = missing(&path) {
+        section.warn("path", why);
+    }
+    let summary = path.display().to_string();
+    Some(Source { meter: Arc::new(FileMeter::new(path)), summary })
+}
+
+/// Why nothing can be measured at present: another program has to write the file.
+fn missing(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let shown = path.display();
+    match (std::fs::metadata(path), folder) {
+        (Ok(file), _) if file.is_dir() => Some(format!("{shown} is a folder")),
+        (Ok(_), _) => None,
+        (Err(_), Some(folder)) if !folder.is_dir() => {
+            Some(format!("there is no folder {} on this machine", folder.display()))
+        }
+        (Err(_), _) => Some(format!("there is no {shown} yet: whatever measures has to write it")),
+    }
+}
 
 /// A file with a number in kW, optionally followed by the RFC 3339 time of measurement (else the
 /// file's own time counts).
@@ -83,7 +111,7 @@ fn parse(text: &[u8], modified: Timestamp) -> Result<MeterReading, String> {
     Ok(MeterReading { watts: watts.max(Watts::ZERO), taken_at })
 }
 
-/// A word from outside, cut and escaped.
+/// A word of the file for a message: shortened, with control characters escaped.
 fn shown(word: &str) -> String {
     format!("{:?}", word.chars().take(40).collect::<String>())
 }

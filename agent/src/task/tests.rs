@@ -9,15 +9,16 @@ use directive::{
 use jiff::SignedDuration;
 
 use super::*;
+use crate::claims::Claims;
 
 /// Devices that obey at once, except one that makes its driver panic and one that never answers.
 #[derive(Default)]
-struct Devices {
+struct FakeDevices {
     asleep: Mutex<BTreeMap<MachineId, bool>>,
     wakes: Mutex<Vec<MachineId>>,
 }
 
-impl Devices {
+impl FakeDevices {
     async fn reach(&self, machine: &MachineId) {
         match machine.as_str() {
             "panics" => panic!("a broken driver"),
@@ -31,7 +32,7 @@ impl Devices {
     }
 }
 
-impl Actuator for Devices {
+impl Actuator for FakeDevices {
     fn sleep<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>> {
         Box::pin(async move {
             self.reach(machine).await;
@@ -96,13 +97,22 @@ fn config(dir: &Path) -> AgentConfig {
     }
 }
 
-fn start(dir: &Path, devices: &Arc<Devices>, link: InProcess) -> (Agent, CancellationToken) {
-    let driver = DriverSetup {
-        claims: Claims::globs(["*"]),
-        actuator: devices.clone(),
-        in_flight: 4,
+/// Assigns the machines that `glob` matches to the first driver.
+fn all(glob: &str) -> Assignment {
+    Assignment {
+        claims: Claims::globs([glob]),
+        driver: 0,
         sleeps_within: Duration::ZERO,
         wakes_within: Duration::ZERO,
+    }
+}
+
+fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, CancellationToken) {
+    let driver = Driver {
+        actuator: devices.clone(),
+        in_flight: 4,
+        timeout: Duration::ZERO,
+        summary: "fake".into(),
     };
     let period = Duration::from_millis(20);
     let meters = vec![
@@ -110,9 +120,8 @@ fn start(dir: &Path, devices: &Arc<Devices>, link: InProcess) -> (Agent, Cancell
         MeterSetup { id: "feed".into(), meter: Arc::new(Fixed(Watts(4200))), period },
     ];
     let stop = CancellationToken::new();
-    let agent =
-        Agent::spawn(config(dir), vec![driver], meters, link, Metrics::default(), stop.clone())
-            .unwrap();
+    let devices = Devices { drivers: vec![driver], assignments: vec![all("*")], meters };
+    let agent = Agent::spawn(config(dir), devices, link, Metrics::default(), stop.clone()).unwrap();
     (agent, stop)
 }
 
@@ -178,7 +187,7 @@ fn failures_of(report: &AgentReport, machine: &str) -> u32 {
 #[tokio::test]
 async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
     let dir = tempfile::tempdir().unwrap();
-    let devices = Arc::new(Devices::default());
+    let devices = Arc::new(FakeDevices::default());
     let (link, mut outlet) = in_process();
     let (agent, stop) = start(dir.path(), &devices, link);
     outlet.update(|down| down.timeline = Some(drain(1, &["panics", "hangs", "a"])));
@@ -216,7 +225,7 @@ async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
 #[tokio::test]
 async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
     let dir = tempfile::tempdir().unwrap();
-    let devices = Arc::new(Devices::default());
+    let devices = Arc::new(FakeDevices::default());
     let (link, mut outlet) = in_process();
     let (agent, stop) = start(dir.path(), &devices, link);
     outlet.update(|down| down.timeline = Some(drain(1, &["a"])));
@@ -248,7 +257,7 @@ async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
 #[tokio::test]
 async fn a_step_falls_due_although_the_link_has_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let devices = Arc::new(Devices::default());
+    let devices = Arc::new(FakeDevices::default());
     let (link, mut outlet) = in_process();
     let (agent, stop) = start(dir.path(), &devices, link);
     let mut timeline = (*drain(1, &["a"])).clone();
@@ -291,21 +300,15 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
         timeout: PATIENCE,
         concurrency: 2,
     };
-    let actuator = Arc::new(crate::drivers::exec::ExecActuator::new(exec).unwrap());
-    let drivers = vec![DriverSetup {
-        claims: Claims::globs(["acme.*"]),
-        actuator,
-        in_flight: 2,
-        sleeps_within: Duration::ZERO,
-        wakes_within: Duration::ZERO,
-    }];
+    let actuator = crate::drivers::exec::ExecActuator::new(exec).unwrap();
+    let driver = Driver { in_flight: 2, ..Driver::new(actuator) };
     let meter = Arc::new(crate::meters::file::FileMeter::new(dir.path().join("feed.kw")));
     let meters = vec![MeterSetup { id: "feed".into(), meter, period: Duration::from_millis(50) }];
     let (link, mut outlet) = in_process();
     let stop = CancellationToken::new();
     let config = AgentConfig { answer_timeout: PATIENCE, ..config(dir.path()) };
-    let agent =
-        Agent::spawn(config, drivers, meters, link, Metrics::default(), stop.clone()).unwrap();
+    let devices = Devices { drivers: vec![driver], assignments: vec![all("acme.*")], meters };
+    let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
 
     outlet.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));
     let shed = until(&mut outlet, "it sleeps and the meter shows it", |report| {
@@ -334,7 +337,8 @@ async fn an_unreadable_memory_stops_the_start_and_names_the_file() {
     std::fs::write(dir.path().join("agent.json"), "?").unwrap();
     let (link, _outlet) = in_process();
     let stop = CancellationToken::new();
-    let error = Agent::spawn(config(dir.path()), vec![], vec![], link, Metrics::default(), stop)
-        .unwrap_err();
+    let error =
+        Agent::spawn(config(dir.path()), Devices::default(), link, Metrics::default(), stop)
+            .unwrap_err();
     assert!(error.to_string().contains("agent.json"), "{error}");
 }

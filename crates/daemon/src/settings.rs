@@ -223,8 +223,12 @@ struct Findings {
 }
 
 impl Findings {
+    /// Adds a finding, once: two readers of one section find the same mistake.
     fn add(&self, found: Mistake) {
         let mut list = self.list.borrow_mut();
+        if list.iter().any(|known| known.says_the_same_as(&found)) {
+            return;
+        }
         if list.len() < MISTAKES_MAX {
             list.push(found);
         } else {

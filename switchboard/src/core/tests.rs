@@ -95,7 +95,7 @@ impl World {
                     manner: manner(&id),
                     id: id.into(),
                     feed: feed(group.feed.as_str()),
-                    device: group.actuator.is_some(),
+                    device: group.driver.is_some(),
                     told: None,
                     slept: None,
                     slept_says: None,

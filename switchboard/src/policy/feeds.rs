@@ -6,7 +6,7 @@ use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, MeterId, Watts};
 
 use super::power::Kilowatts as _;
-use super::{DefinedNames, reference};
+use super::reference;
 use crate::facility::Feed;
 
 /// A feed as read, with the spots that checks across feeds point at.
@@ -22,7 +22,7 @@ pub(super) fn read(
     document: &Document,
     root: &Section<'_>,
     sections: Vec<(String, Section<'_>)>,
-    names: &DefinedNames,
+    feed_names: &[String],
 ) -> Option<Vec<Feed>> {
     if sections.is_empty() {
         // What is there but is no [feed.NAME] was told as that.
@@ -34,7 +34,7 @@ pub(super) fn read(
     let count = sections.len();
     let read: Vec<Read> = sections
         .into_iter()
-        .filter_map(|(name, section)| read_one(document, &name, section, names))
+        .filter_map(|(name, section)| read_one(document, &name, section, feed_names))
         .collect();
     if read.len() < count {
         return None;
@@ -70,17 +70,17 @@ fn read_one(
     document: &Document,
     name: &str,
     section: Section<'_>,
-    names: &DefinedNames,
+    feed_names: &[String],
 ) -> Option<Read> {
     let has_parent = section.has("parent");
-    let parent = reference(document, &section, "parent", "feed", &names.feeds);
+    let parent = reference(document, &section, "parent", "feed", feed_names);
     let limit = section.required_kw("limit_kw");
     let continuous_factor = section.float_or("continuous_factor", 0.0..=1.0, CONTINUOUS_FACTOR);
     let reserve = section.kw_or("reserve_kw", Watts::ZERO);
     let house = section.kw_or("house_kw", Watts::ZERO);
     let default_constraint = section.optional_kw("default_constraint_kw");
     let has_meter = section.has("meter");
-    let meter = reference(document, &section, "meter", "meter", &names.meters);
+    let meter = section.optional_name("meter");
     let [parent_spot, house_spot, constraint_spot] =
         ["parent", "house_kw", "default_constraint_kw"].map(|key| section.spot(key));
     let limit_spot = section.spot("limit_kw");

@@ -1,4 +1,5 @@
-//! `[group.NAME]`: machines that are planned alike, and the driver that reaches them.
+//! `[group.NAME]`: machines that are planned alike, and the name of the driver that commands them.
+//! What the driver is stands in the configuration of the agent.
 
 mod globs;
 mod patterns;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, GroupId, Watts};
 
-use super::outside::{self, Outside};
-use super::{DefinedNames, power, reference};
-use crate::facility::{ActuatorSpec, Group};
+use super::{power, reference};
+use crate::facility::Group;
+pub use globs::covers;
 use patterns::Claims;
 
 /// Reads all groups in the order of the file. `lacking` names the feeds without a default
@@ -21,9 +22,8 @@ pub(super) fn read(
     document: &Document,
     root: &Section<'_>,
     sections: Vec<(String, Section<'_>)>,
-    names: &DefinedNames,
+    feed_names: &[String],
     lacking: BTreeMap<String, Spot>,
-    outside: Outside<'_>,
 ) -> Option<Vec<Group>> {
     if sections.is_empty() {
         if root.is_empty("group") {
@@ -35,7 +35,7 @@ pub(super) fn read(
         return None;
     }
     let count = sections.len();
-    let mut reader = Reader { document, names, claims: Claims::default(), lacking, outside };
+    let mut reader = Reader { document, feed_names, claims: Claims::default(), lacking };
     let mut groups = Vec::with_capacity(count);
     let mut fleet = Some(Watts::ZERO);
     for (name, section) in sections {
@@ -59,10 +59,9 @@ pub(super) fn read(
 /// What is kept from one group to the next.
 struct Reader<'a> {
     document: &'a Document,
-    names: &'a DefinedNames,
+    feed_names: &'a [String],
     claims: Claims,
     lacking: BTreeMap<String, Spot>,
-    outside: Outside<'a>,
 }
 
 impl Reader<'_> {
@@ -73,7 +72,7 @@ impl Reader<'_> {
         if !section.has("feed") {
             section.required_str("feed");
         }
-        let feed = reference(self.document, &section, "feed", "feed", &self.names.feeds);
+        let feed = reference(self.document, &section, "feed", "feed", self.feed_names);
         // A feed that carries groups needs a ceiling for when the plan has run out. Told once for
         // each feed.
         if let Some(spot) = feed.and_then(|feed| self.lacking.remove(feed)) {
@@ -95,18 +94,12 @@ impl Reader<'_> {
         let restore_p95 = section.duration_or("restore_p95", SECOND..=DAY, RESTORE);
         let min_up = section.duration_or("min_up", Duration::ZERO..=DAY, MIN_UP);
         let min_down = section.duration_or("min_down", Duration::ZERO..=DAY, MIN_DOWN);
-        let has_actuator = section.has("actuator");
-        let actuator =
-            section.table("actuator").and_then(|section| read_actuator(section, &mut self.outside));
-        if shed_p95.is_some() && !has_actuator {
-            let message = "has no effect without [group.NAME.actuator]: machines that can only be starved of work back no \
-                 firm lease";
-            section.warn("shed_p95", message.replace("NAME", name));
+        let driver = read_driver(name, &section);
+        if shed_p95.is_some() && driver.is_none() && !section.has("driver") {
+            let message = "has no effect without `driver`: machines that can only be starved of work back no firm lease";
+            section.warn("shed_p95", message);
         }
         section.finish();
-        if has_actuator && actuator.is_none() {
-            return None;
-        }
         Some(Group {
             id: GroupId::from(name),
             feed: FeedId::from(feed?),
@@ -115,7 +108,7 @@ impl Reader<'_> {
             watts: watts?,
             joules_per_terahash: joules_per_terahash?,
             residual,
-            actuator,
+            driver,
             shed_p95,
             restore_p95,
             min_up,
@@ -158,70 +151,19 @@ fn warn_of_hashrate(section: &Section<'_>, watts: Watts, joules_per_terahash: f6
     }
 }
 
-fn read_actuator(section: Section<'_>, outside: &mut Outside<'_>) -> Option<ActuatorSpec> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Exec,
-        Registered,
+/// Reads the name of the driver. In the former spelling the driver stood in the group itself and had
+/// its name; the program that builds drivers reads it there.
+fn read_driver(group: &str, section: &Section<'_>) -> Option<String> {
+    let driver = section.optional_name("driver").map(str::to_owned);
+    if section.has("driver") {
+        section.refuse("actuator", "is the former spelling of `driver`, which this group has too");
+        return driver;
     }
-    // Of an unknown kind no key can be judged.
-    let kind = section
-        .required_choice("kind", &[("exec", Kind::Exec), ("registered", Kind::Registered)])?;
-    let actuator = match kind {
-        Kind::Exec => {
-            let [sleep, wake, read] =
-                ["sleep", "wake", "read"].map(|key| read_command(&section, key, outside));
-            let timeout =
-                section.duration_or("timeout", Duration::from_millis(100)..=TIMEOUT_MAX, TIMEOUT);
-            let concurrency = section.integer_or("concurrency", 1..=1024_u16, 8);
-            sleep.zip(wake).zip(read).map(|((sleep, wake), read)| ActuatorSpec::Exec {
-                sleep,
-                wake,
-                read,
-                timeout,
-                concurrency: usize::from(concurrency),
-            })
-        }
-        Kind::Registered => {
-            outside::warn_of_registered(&section);
-            section
-                .required_str("name")
-                .map(|name| ActuatorSpec::Registered { name: name.to_owned() })
-        }
-    };
-    section.finish();
-    actuator
+    section.leave("actuator");
+    section.has("actuator").then(|| group.to_owned())
 }
 
-/// Reads a program with its arguments. The machine's name comes from a miner: it may fill an
-/// argument, never choose the program.
-fn read_command(
-    section: &Section<'_>,
-    key: &str,
-    outside: &mut Outside<'_>,
-) -> Option<Vec<String>> {
-    let command = section.required_strings(key)?;
-    let (program, arguments) = command.split_first()?;
-    if program.contains("{machine}")
-        || (arguments.is_empty() && program.contains(char::is_whitespace))
-    {
-        let how =
-            "write a list, the program first: [\"/usr/local/bin/miner\", \"sleep\", \"{machine}\"]";
-        section.mistake(key, format!("{program:?} is no program; {how}"));
-        return None;
-    }
-    if !arguments.iter().any(|argument| argument.contains("{machine}")) {
-        section.mistake(
-            key,
-            "no argument holds {machine}, so the command could not tell the machines apart",
-        );
-        return None;
-    }
-    outside.check_program(&section.spot_in(key, 0), program);
-    Some(command.into_iter().map(str::to_owned).collect())
-}
-
-/// What machines have that anybody still runs: from the newest to first-generation ones.
+/// The efficiency of ASICs in J/TH, from the newest to the first generation.
 const EFFICIENCIES: RangeInclusive<f64> = 3.0..=1000.0;
 const MACHINES_MAX: u32 = 1_000_000;
 const SECOND: Duration = Duration::from_secs(1);
@@ -229,5 +171,3 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const RESTORE: Duration = Duration::from_secs(600);
 const MIN_UP: Duration = Duration::from_secs(600);
 const MIN_DOWN: Duration = Duration::from_secs(300);
-const TIMEOUT: Duration = Duration::from_secs(10);
-const TIMEOUT_MAX: Duration = Duration::from_secs(600);

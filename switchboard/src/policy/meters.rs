@@ -1,73 +1,58 @@
-//! `[meter.NAME]`: what measures power, how often, and for how long a measurement counts.
+//! `[meter.NAME]`: for how long a measurement counts. Which meters there are and how they are read
+//! stands in the configuration of the agent that reads them; the policy names them.
+//!
+//! That this is decided here, and not by the agent or in its reports, has two reasons: the same
+//! policy judges every agent alike, and its digest, which the ledger records with each decision,
+//! covers the rule.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use daemon::settings::{Document, Section};
+use daemon::settings::Section;
 use directive::MeterId;
 
-use super::outside;
-use crate::facility::{MeterSource, MeterSpec};
+use crate::facility::{Feed, MeterSpec};
 
-/// Reads all meters; a site may have none.
-pub(super) fn read(sections: Vec<(String, Section<'_>)>) -> Option<BTreeMap<MeterId, MeterSpec>> {
-    let count = sections.len();
-    let meters: BTreeMap<MeterId, MeterSpec> = sections
-        .into_iter()
-        .filter_map(|(name, section)| read_one(MeterId::from(name), section))
-        .map(|meter| (meter.id.clone(), meter))
-        .collect();
-    (meters.len() == count).then_some(meters)
-}
-
-/// Warns of two meters that read one file: one of them was probably copied.
-pub(super) fn check_files(document: &Document, sections: &[(String, Section<'_>)]) {
-    let mut former: BTreeMap<&str, &str> = BTreeMap::new();
+/// Reads all meters: those with a section, which a lease may name, and those that feeds name.
+pub(super) fn read(
+    sections: Vec<(String, Section<'_>)>,
+    feeds: Option<&[Feed]>,
+) -> BTreeMap<MeterId, MeterSpec> {
+    let of_feeds = feeds.unwrap_or_default().iter().filter_map(|feed| feed.meter.clone());
+    let mut meters: BTreeMap<MeterId, MeterSpec> =
+        of_feeds.map(|id| (id.clone(), MeterSpec { id, stale_after: STALE })).collect();
     for (name, section) in sections {
-        let Some(path) = section.peek_str("path") else { continue };
-        if let Some(other) = former.insert(path, name) {
-            let message = format!("is the file of [meter.{other}] too");
-            document.warn(&section.spot("path"), message, None);
-        }
+        let meter = read_one(MeterId::from(name), &section);
+        meters.insert(meter.id.clone(), meter);
     }
+    meters
 }
 
-fn read_one(id: MeterId, section: Section<'_>) -> Option<MeterSpec> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        File,
-        Registered,
-    }
-    // Of an unknown kind no key can be judged.
-    let kind = section
-        .required_choice("kind", &[("file", Kind::File), ("registered", Kind::Registered)])?;
-    let source = match kind {
-        Kind::File => section.required_path("path").map(|path| {
-            outside::check_meter_file(&section, &path);
-            MeterSource::File { path }
-        }),
-        Kind::Registered => {
-            outside::warn_of_registered(&section);
-            section
-                .required_str("name")
-                .map(|name| MeterSource::Registered { name: name.to_owned() })
-        }
-    };
-    let period = section.duration_or("period", PERIOD_MIN..=PERIOD_MAX, PERIOD);
-    let stale_after =
-        section.duration_or("stale_after", PERIOD_MIN..=STALE_MAX, STALE.max(period * 3));
-    if stale_after <= period {
-        section.mistake(
-            "stale_after",
-            "must be longer than the period, or every measurement is stale before the next",
-        );
-    }
+fn read_one(id: MeterId, section: &Section<'_>) -> MeterSpec {
+    let default = read_former(section).map_or(STALE, |period| STALE.max(period * 3));
+    let stale_after = section.duration_or("stale_after", STALE_AFTER, default);
     section.finish();
-    Some(MeterSpec { id, source: source?, period, stale_after })
+    MeterSpec { id, stale_after }
 }
 
-const PERIOD: Duration = Duration::from_secs(5);
-const PERIOD_MIN: Duration = Duration::from_millis(100);
-const PERIOD_MAX: Duration = Duration::from_secs(3600);
+/// Leaves the keys of the former spelling, in which a policy said how its meters are read, to the
+/// program that reads them. Returns the period: the default of `stale_after` depended on it.
+fn read_former(section: &Section<'_>) -> Option<Duration> {
+    const KEYS: [&str; 4] = ["kind", "path", "name", "period"];
+    if !section.has("kind") {
+        let message = format!("stands in [{}] of the configuration", section.path());
+        KEYS.iter().for_each(|key| section.refuse(key, message.clone()));
+        return None;
+    }
+    KEYS.iter().for_each(|key| section.leave(key));
+    let period = section.optional("period", |value| Ok(value.duration(&PERIODS).ok()));
+    Some(period.flatten().unwrap_or(PERIOD))
+}
+
 const STALE: Duration = Duration::from_secs(30);
-const STALE_MAX: Duration = Duration::from_secs(4 * 3600);
+const STALE_AFTER: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(4 * 3600);
+/// The period of the former spelling.
+const PERIOD: Duration = Duration::from_secs(5);
+const PERIODS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);

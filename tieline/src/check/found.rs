@@ -3,7 +3,7 @@
 use directive::Watts;
 use proxy::config::Trust;
 use serde_json::{Value, json};
-use switchboard::facility::{Group, MeterSource, Policy};
+use switchboard::facility::{Group, Policy};
 use switchboard::policy::{Declared, declared};
 
 use crate::output::{LEAST_WIDTH, wrapped};
@@ -41,7 +41,31 @@ pub(super) fn configuration(settings: &Settings) -> Vec<String> {
             ["policy".to_owned(), "none, a proxy without switchboard".to_owned(), String::new()]
         }
     };
-    table(listeners.chain(targets).chain([admin, control]).collect())
+    let agent = agent_rows(&settings.agent);
+    table(listeners.chain(targets).chain([admin, control]).chain(agent).collect())
+}
+
+/// The rows of drivers and meters.
+fn agent_rows(agent: &agent::Settings) -> Vec<[String; 3]> {
+    let drivers = agent
+        .drivers
+        .iter()
+        .map(|driver| ["driver".to_owned(), driver.name.clone(), driver.driver.summary.clone()]);
+    let meters = agent
+        .meters
+        .iter()
+        .map(|meter| ["meter".to_owned(), meter.id.to_string(), meter.source.summary.clone()]);
+    [limited(drivers.collect(), "driver"), limited(meters.collect(), "meter")].concat()
+}
+
+/// The first rows, and how many more there are.
+fn limited(mut rows: Vec<[String; 3]>, what: &str) -> Vec<[String; 3]> {
+    let more = rows.len().saturating_sub(ROWS_MAX);
+    rows.truncate(ROWS_MAX);
+    if more > 0 {
+        rows.push([what.to_owned(), format!("and {more} more"), String::new()]);
+    }
+    rows
 }
 
 /// The lines of a policy.
@@ -69,32 +93,17 @@ pub(super) fn policy(policy: &Policy) -> Vec<String> {
         );
         ["group".to_owned(), group.id.to_string(), rest]
     });
-    let meters = policy.meters.values().map(|meter| {
-        let source = match &meter.source {
-            MeterSource::File { path } => path.display().to_string(),
-            MeterSource::Registered { name } => format!("driver {name}"),
-        };
-        ["meter".to_owned(), meter.id.to_string(), source]
-    });
-    let rows = |rows: Vec<[String; 3]>, what: &str| {
-        let more = rows.len().saturating_sub(ROWS_MAX);
-        let mut rows: Vec<_> = rows.into_iter().take(ROWS_MAX).collect();
-        if more > 0 {
-            rows.push([what.to_owned(), format!("and {more} more"), String::new()]);
-        }
-        rows
-    };
-    let all = [rows(feeds.collect(), "feed"), rows(groups.collect(), "group")];
-    let meters = rows(meters.collect(), "meter");
-    table([site].into_iter().chain(all.into_iter().flatten()).chain(meters).collect())
+    let feeds = limited(feeds.collect(), "feed");
+    let groups = limited(groups.collect(), "group");
+    table([site].into_iter().chain(feeds).chain(groups).collect())
 }
 
-/// What leases may count on a group for.
+/// Whether a group backs firm leases, and if not, why.
 fn backing(group: &Group) -> &'static str {
-    match (&group.actuator, group.shed_p95) {
+    match (&group.driver, group.shed_p95) {
         (Some(_), Some(_)) => "backs firm leases",
         (Some(_), None) => "backs no firm lease without shed_p95",
-        (None, _) => "backs no firm lease without an actuator",
+        (None, _) => "backs no firm lease without a driver",
     }
 }
 
@@ -129,6 +138,8 @@ pub(super) fn configuration_json(settings: &Settings) -> Value {
         "targets": targets,
         "admin_listen": settings.admin_listen.to_string(),
         "policy": settings.switchboard.as_ref().map(|control| control.policy.display().to_string()),
+        "drivers": settings.agent.drivers.iter().map(|driver| &driver.name).collect::<Vec<_>>(),
+        "meters": settings.agent.meters.iter().map(|meter| &meter.id).collect::<Vec<_>>(),
     })
 }
 
@@ -174,7 +185,7 @@ pub(super) fn policy_json(policy: &Policy) -> Value {
 
 /// Aligns the first two columns.
 fn table(rows: Vec<[String; 3]>) -> Vec<String> {
-    // What has no third column may be as long as it likes.
+    // A row without a third column does not widen the others.
     let wide = |column: usize| {
         let texts = rows.iter().filter(|row| !row[2].is_empty());
         texts.map(|row| row[column].chars().count()).max().unwrap_or(0).min(NAME_MAX)
@@ -225,9 +236,9 @@ fn thousands(number: u64) -> String {
     out
 }
 
-/// Feeds, groups or meters that are listed; a long list would hide the rest.
+/// The maximum number of rows of one kind: a longer list would hide the rest.
 const ROWS_MAX: usize = 20;
-/// Names beyond this width do not push the third column further.
+/// The maximum width that a name gives its column.
 const NAME_MAX: usize = 24;
 /// Between two columns.
 const GAP: usize = 2;

@@ -23,6 +23,14 @@ user_identity = "acme"
 filter = "info"
 [switchboard]
 policy = "policy.toml"
+[driver.shell]
+kind = "exec"
+sleep = ["/bin/sh", "sleep", "{machine}"]
+wake = ["/bin/sh", "wake", "{machine}"]
+read = ["/bin/sh", "read", "{machine}"]
+[meter.service]
+kind = "file"
+path = "service.kw"
 "#;
 
 const POLICY: &str = r#"schema = "tieline.policy/1"
@@ -34,9 +42,6 @@ limit_kw = 500
 house_kw = 10
 default_constraint_kw = 250
 meter = "service"
-[meter.service]
-kind = "file"
-path = "service.kw"
 [group.s19]
 feed = "service"
 match = ["barn.a1-*", "barn.a2-*"]
@@ -45,11 +50,7 @@ asic_kw = 3.25
 j_per_th = 29.5
 residual_kw = 0.03
 shed_p95 = "30s"
-[group.s19.actuator]
-kind = "exec"
-sleep = ["/bin/sh", "sleep", "{machine}"]
-wake = ["/bin/sh", "wake", "{machine}"]
-read = ["/bin/sh", "read", "{machine}"]
+driver = "shell"
 [group.s21]
 feed = "service"
 match = "barn.b*"
@@ -97,7 +98,8 @@ const LOG: &str = "[log]\n";
 fn right_files_are_shown_as_they_were_understood() {
     insta::assert_snapshot!("right", said(&[], &[]));
     insta::assert_snapshot!("right_alone", said_of("policy.toml", &[], &[]));
-    let proxy_only = [("[switchboard]\npolicy = \"policy.toml\"\n", "")];
+    let from = CONFIG.find("[switchboard]").expect("it is there");
+    let proxy_only = [(&CONFIG[from..], "")];
     insta::assert_snapshot!("right_proxy_only", said(&proxy_only, &[]));
     let json = in_folder(&[], &[], |folder| {
         format!("{:#}", Checked::read(&folder.join("tieline.toml")).json())
@@ -174,12 +176,62 @@ fn a_policy_that_says_something_else_than_was_meant() {
     one("small_watts", &[("asic_kw = 3.25", "asic_kw = 0.003")]);
     one("too_many_machines", &[("machines = 80", "machines = 180")]);
     one("time_zone", &[("America/Chicago", "CST")]);
-    one("no_programs", &[("[\"/bin/sh\", \"wake\"", "[\"no-such-minerctl\", \"wake\"")]);
-    one("no_meter_file", &[("\"service.kw\"", "\"/nowhere/meters/service.kw\"")]);
-    one("unknown_meter", &[("meter = \"service\"", "meter = \"servise\"")]);
-    one("stale_before_the_next", &[("\"service.kw\"", "\"service.kw\"\nstale_after = \"5s\"")]);
     one("no_patterns", &[("\"barn.b*\"", "[]")]);
 }
+
+#[test]
+fn drivers_and_meters_that_cannot_work_are_told_with_their_place() {
+    let one = |name: &str, edits: Edits<'_>| insta::assert_snapshot!(name, said(edits, &[]));
+    one("no_programs", &[("[\"/bin/sh\", \"wake\"", "[\"no-such-minerctl\", \"wake\"")]);
+    one("no_meter_file", &[("\"service.kw\"", "\"/nowhere/meters/service.kw\"")]);
+    one("meter_file_twice", &[(METER, &format!("{METER}[meter.copy]\n{}", &METER[16..]))]);
+    one("unknown_kind", &[("kind = \"exec\"", "kind = \"snmp\"")]);
+    one("driver_without_read", &[("read = [\"/bin/sh\", \"read\", \"{machine}\"]\n", "")]);
+    one("command_is_a_text", &[(SLEEP, "sleep = \"minerctl sleep {machine}\"\n")]);
+    one("command_without_machine", &[(SLEEP, "sleep = [\"/bin/sh\", \"sleep\", \"{machin}\"]\n")]);
+    one("driver_key", &[("kind = \"exec\"", "kind = \"exec\"\ntimout = \"5s\"")]);
+    one("meter_key", &[("kind = \"file\"", "kind = \"file\"\nstale_after = \"5s\"")]);
+}
+
+#[test]
+fn the_policy_and_the_configuration_are_compared() {
+    let one = |name: &str, config: Edits<'_>, policy: Edits<'_>| {
+        insta::assert_snapshot!(name, said(config, policy));
+    };
+    one("unknown_meter", &[], &[("meter = \"service\"", "meter = \"servise\"")]);
+    one("unknown_driver", &[], &[("driver = \"shell\"", "driver = \"shel\"")]);
+    one("no_agent_part", &[(&CONFIG[CONFIG.find("[driver").expect("there")..], "")], &[]);
+    one("unused_driver", &[], &[("driver = \"shell\"\n", "")]);
+    one("unused_meter", &[], &[("meter = \"service\"\n", "")]);
+    one("lease_meter_without_a_source", &[], &[("[group.s19]", "[meter.tenant]\n[group.s19]")]);
+    let slow = [("\"service.kw\"", "\"service.kw\"\nperiod = \"1m\"")];
+    one("stale_before_the_next", &slow, &[]);
+    let stale = [("[group.s19]", "[meter.service]\nstale_after = \"20s\"\n[group.s19]")];
+    one("stale_before_the_next_by_the_policy", &slow, &stale);
+    let some = [("kind = \"exec\"", "kind = \"exec\"\nmachines = [\"barn.a1-*\", \"barn.c*\"]")];
+    one("group_beyond_its_driver", &some, &[]);
+    let former = [("driver = \"shell\"\n", "actuator = { kind = \"exec\" }\n")];
+    one("former_driver_with_mistakes", &[], &former);
+}
+
+/// The former spelling of drivers and meters, in which they stood in the policy.
+#[test]
+fn the_former_spelling_is_read_and_told_as_the_new_one() {
+    let agent = CONFIG.find("[driver").expect("it is there");
+    let driver = CONFIG[agent..].replace("[driver.shell]", "[group.s19.actuator]");
+    let (driver, meter) = driver.split_at(driver.find("[meter").expect("it is there"));
+    let policy =
+        [("driver = \"shell\"\n", driver), ("[group.s19]", &format!("{meter}[group.s19]"))];
+    insta::assert_snapshot!("former", said(&[(&CONFIG[agent..], "")], &policy));
+    insta::assert_snapshot!("former_alone", said_of("policy.toml", &[], &policy));
+    insta::assert_snapshot!("former_and_new", said(&[("driver.shell", "driver.s19")], &policy));
+    let registered =
+        [("driver = \"shell\"\n", "actuator = { kind = \"registered\", name = \"x\" }\n")];
+    insta::assert_snapshot!("former_registered", said(&[], &registered));
+}
+
+const SLEEP: &str = "sleep = [\"/bin/sh\", \"sleep\", \"{machine}\"]\n";
+const METER: &str = "[meter.service]\nkind = \"file\"\npath = \"service.kw\"\n";
 
 #[test]
 fn a_policy_in_place_of_a_configuration_is_told_as_that() {
@@ -210,7 +262,7 @@ fn the_shipped_examples_have_no_mistakes_and_warn_only_of_what_is_not_here() {
         assert!(checked.mistakes.is_empty(), "{}", checked.mistakes);
         for warning in checked.warnings.list() {
             let what = warning.key.rsplit('.').next().unwrap_or_default();
-            assert!(["path", "sleep", "kind"].contains(&what), "{warning}");
+            assert!(["path", "sleep"].contains(&what), "{warning}");
         }
     }
 }

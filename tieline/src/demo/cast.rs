@@ -14,7 +14,7 @@ use testbed::miner::{MinerConfig, Model, PowerSwitch, SearchSpace, SleepKind, Te
 use testbed::pool::{PoolConfig, TestPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::drivers::Registered;
+use crate::devices::devices;
 
 /// Hashes a second of a miner: slow enough that hundreds share a core with everything else.
 const HASHRATE: f64 = 2000.0;
@@ -79,6 +79,8 @@ pub(super) struct Cast {
 
 /// The tenant's meter, as the policy names it.
 pub(super) const TENANT_METER: &str = "nebula";
+/// How often a meter is read.
+const METER_PERIOD: Duration = Duration::from_millis(250);
 
 impl Cast {
     /// Makes pools, machines and the policy; miners come later.
@@ -136,14 +138,14 @@ impl Cast {
         Ok(config)
     }
 
-    /// Drivers under the names that the policy uses.
-    pub(super) fn drivers(&self) -> Registered {
-        let mut drivers = Registered::default();
-        drivers.actuators.insert("simulated".into(), Arc::new(self.facility.actuator()));
-        drivers.meters.insert("feed".into(), Arc::new(self.facility.feed_meter()));
+    /// The simulated machines and meters, under the names that the policy uses.
+    pub(super) fn devices(&self) -> anyhow::Result<agent::Devices> {
         let tenant = self.facility.tenant_meter(MeterId::from(TENANT_METER));
-        drivers.meters.insert("tenant".into(), Arc::new(tenant));
-        drivers
+        let settings = agent::Settings::default()
+            .with_driver("simulated", self.facility.actuator())
+            .with_meter("xfmr-a", self.facility.feed_meter(), METER_PERIOD)
+            .with_meter(TENANT_METER, tenant, METER_PERIOD);
+        devices(&self.policy, &settings)
     }
 
     /// Lets the miners in: every model, and both ways of sleeping.
@@ -226,8 +228,7 @@ fn policy(counts: [u32; 3], usable: Watts, house: Watts) -> String {
          [site]\nname = \"demo\"\n\
          [feed.xfmr-a]\nlimit_kw = {:.3}\ncontinuous_factor = 1.0\nhouse_kw = {:.3}\n\
          default_constraint_kw = {:.3}\nmeter = \"xfmr-a\"\n\
-         [meter.xfmr-a]\nkind = \"registered\"\nname = \"feed\"\nperiod = \"250ms\"\nstale_after = \"3s\"\n\
-         [meter.{TENANT_METER}]\nkind = \"registered\"\nname = \"tenant\"\nperiod = \"250ms\"\nstale_after = \"3s\"\n\
+         [meter.xfmr-a]\nstale_after = \"3s\"\n[meter.{TENANT_METER}]\nstale_after = \"3s\"\n\
          [dispatch]\nmerit = \"margin-per-kw\"\nmake_up_pct = 2\nsettle = \"1s\"\nmargin = \"1s\"\nprove_for = \"1s\"\n\
          hashprice_usd_per_ph_day = 40.0\npower_usd_per_mwh = 45.0\n\
          [ramp]\ndown_kw_per_min = {:.3}\nup_kw_per_min = {:.3}\nup_step_machines = {}\nup_step_interval = \"1s\"\n\
@@ -250,9 +251,7 @@ fn policy(counts: [u32; 3], usable: Watts, house: Watts) -> String {
             Watts(group.residual).kw(),
         ));
         if group.reachable {
-            text.push_str(
-                "shed_p95 = \"3s\"\nactuator = { kind = \"registered\", name = \"simulated\" }\n",
-            );
+            text.push_str("shed_p95 = \"3s\"\ndriver = \"simulated\"\n");
         }
     }
     text

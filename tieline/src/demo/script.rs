@@ -70,7 +70,7 @@ impl Script {
         let control = ControlConfig {
             policy: cast.policy.clone(),
             ledger: state.path().join("ledger.db"),
-            registered: cast.drivers(),
+            devices: cast.devices()?,
             timing,
             runtime: None,
         };

@@ -27,12 +27,12 @@ fn what_is_written_has_no_mistakes_and_no_warnings() {
     let folder = tempfile::tempdir().unwrap();
     // A folder that is not there yet is made.
     let dir = folder.path().join("etc/tieline");
-    let Sound { settings, policy, warnings } = written(&options(&dir));
+    let Sound { settings, policy, warnings, .. } = written(&options(&dir));
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(settings.proxy.servers[0].listen, LISTEN);
     assert_eq!(settings.proxy.targets[TargetId::nth(0)].at().to_string(), "pool.example:3333");
     assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, "acme.site1");
-    assert_eq!(policy.expect("a policy").site, "barn");
+    assert_eq!(policy.expect("a policy").policy.site, "barn");
     let alone = switchboard::policy::check(&dir.join(POLICY));
     assert!(alone.policy.is_ok() && alone.warnings.is_empty());
 }
@@ -43,7 +43,7 @@ fn what_is_written_has_no_mistakes_and_no_warnings() {
 fn the_policy_limits_nobody_and_promises_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let Sound { settings, policy, .. } = written(&options(folder.path()));
-    let policy: Policy = policy.expect("a policy");
+    let policy: Policy = policy.expect("a policy").policy;
     let [feed] = policy.feeds.as_slice() else { panic!("one feed: {:?}", policy.feeds) };
     let [group] = policy.groups.as_slice() else { panic!("one group: {:?}", policy.groups) };
     assert_eq!(group.machines as usize, settings.proxy.sessions_max);
@@ -114,7 +114,7 @@ fn names_are_written_as_toml_reads_them() {
     };
     let Sound { settings, policy, .. } = written(&options);
     assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, options.user);
-    assert_eq!(policy.expect("a policy").site, options.site);
+    assert_eq!(policy.expect("a policy").policy.site, options.site);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::*;
 /// One machine whose driver's machines sleep within 90 s and wake within 120.
 fn slow() -> Bench {
     let mut config = config(&["m"], 4);
-    config.drivers[0].sleeps_within = Duration::from_secs(90);
-    config.drivers[0].wakes_within = Duration::from_secs(120);
+    config.assignments[0].sleeps_within = Duration::from_secs(90);
+    config.assignments[0].wakes_within = Duration::from_secs(120);
     let mut bench = Bench::new(config, AgentState::default());
     let drain = step(1000, Action::Drain, Means::Device, &["m"]);
     bench.hear(Some(timeline(1, vec![drain])), None);

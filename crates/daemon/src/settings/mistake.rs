@@ -76,6 +76,11 @@ impl Mistake {
         }
     }
 
+    /// Whether both are shown as the same line.
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+        (&self.origin, &self.key, &self.message) == (&other.origin, &other.key, &other.message)
+    }
+
     /// The order of showing: by place in the file, then the variables by name.
     pub(super) fn rank(&self) -> (Option<Arc<str>>, Option<Position>) {
         match &self.origin {

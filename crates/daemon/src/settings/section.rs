@@ -186,6 +186,15 @@ impl<'a> Section<'a> {
         self.optional(key, values::text)
     }
 
+    /// The name of a table elsewhere, such as the `a` of `[meter.a]`. Whether there is such a table
+    /// is left to the caller.
+    pub fn optional_name(&self, key: &str) -> Option<&'a str> {
+        self.optional(key, |value| {
+            let name = values::text(value)?;
+            tables::is_name(name).then_some(name).ok_or_else(|| tables::NAME.to_owned())
+        })
+    }
+
     /// Text, or the default.
     pub fn str_or(&self, key: &str, default: &'a str) -> &'a str {
         self.optional_str(key).unwrap_or(default)
@@ -348,6 +357,11 @@ impl<'a> Section<'a> {
     /// Declares that `old` is now called `new`: its use is refused with the new name.
     pub fn renamed(&self, old: &str, new: &str) {
         self.renamed.borrow_mut().push((old.to_owned(), new.to_owned()));
+    }
+
+    /// Leaves a key to another reader of the same table: it is not reported as unknown here.
+    pub fn leave(&self, key: &str) {
+        self.node(key);
     }
 
     /// Ends the section: reports the keys that nobody asked for.

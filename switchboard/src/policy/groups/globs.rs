@@ -9,9 +9,12 @@ pub(super) fn literal_start(glob: &str) -> &str {
     glob.find(WILDCARDS).map_or(glob, |end| &glob[..end])
 }
 
-/// Whether every name that `narrow` matches is matched by `wide` as well: `wide` is matched against
-/// the characters of `narrow`, of which a `*` fits only a `*`, and a `?` only a wildcard.
-pub(super) fn covers(wide: &str, narrow: &str) -> bool {
+/// Whether every name that `narrow` matches is matched by `wide` as well.
+///
+/// `wide` is matched against the characters of `narrow`. There, a `*` fits only a `*`, and a `?` only
+/// a wildcard.
+#[must_use]
+pub fn covers(wide: &str, narrow: &str) -> bool {
     let (wide, narrow) = (normal(wide), normal(narrow));
     let (mut w, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

@@ -65,8 +65,7 @@ impl<'a> Section<'a> {
             let spot = Spot { key: path.clone(), place: entry.key_place.clone() };
             match &entry.node.value {
                 _ if !is_name(&entry.key) => {
-                    let message = "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -";
-                    self.report(&spot, message);
+                    self.report(&spot, NAME);
                 }
                 Value::Table(table) => {
                     tables.push((
@@ -96,7 +95,10 @@ impl<'a> Section<'a> {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// What [`is_name`] demands, for a mistake.
+pub(super) const NAME: &str = "a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -";
+
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

@@ -30,6 +30,14 @@ impl<'a> Raw<'a> {
     pub fn number(self) -> Result<f64, String> {
         number(self)
     }
+
+    /// Returns the span of time, such as `"25s"`, within the range.
+    ///
+    /// # Errors
+    /// Says what was found instead.
+    pub fn duration(self, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+        duration(self, range)
+    }
 }
 
 pub(super) fn text(Raw(value): Raw<'_>) -> Result<&str, String> {

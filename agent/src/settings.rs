@@ -1,0 +1,120 @@
+//! The agent's part of a configuration: `[driver.NAME]`, what commands machines, and `[meter.NAME]`,
+//! what measures power. What each kind of them needs is read by its own file in [`crate::drivers`]
+//! and [`crate::meters`]. Which groups and feeds use them is left to the policy.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use daemon::settings::{Section, Spot};
+use directive::{Actuator, Meter, MeterId};
+
+use crate::drivers::{self, Driver};
+use crate::meters::{self, Source};
+
+/// The drivers and meters of a site, in the order of the file.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub drivers: Vec<DriverSettings>,
+    pub meters: Vec<MeterSettings>,
+}
+
+/// A driver under the name that groups of the policy use.
+#[derive(Debug, Clone)]
+pub struct DriverSettings {
+    pub name: String,
+    pub driver: Driver,
+    /// Globs over the machines that it reaches. Empty: all machines of the groups that name it.
+    pub machines: Vec<String>,
+    /// Where its section stands, unless a program registered it.
+    pub spot: Option<Spot>,
+}
+
+/// A meter under the name that feeds and leases use.
+#[derive(Debug, Clone)]
+pub struct MeterSettings {
+    pub id: MeterId,
+    pub source: Source,
+    /// How often it is read.
+    pub period: Duration,
+    /// Where its section stands, unless a program registered it.
+    pub spot: Option<Spot>,
+}
+
+impl Settings {
+    /// Registers a driver that a program brings along.
+    #[must_use]
+    pub fn with_driver(mut self, name: &str, actuator: impl Actuator) -> Self {
+        self.drivers.push(DriverSettings {
+            name: name.to_owned(),
+            driver: Driver::new(actuator),
+            machines: Vec::new(),
+            spot: None,
+        });
+        self
+    }
+
+    /// Registers a meter that a program brings along.
+    #[must_use]
+    pub fn with_meter(mut self, id: &str, meter: impl Meter, period: Duration) -> Self {
+        let source = Source::new(meter);
+        self.meters.push(MeterSettings { id: MeterId::from(id), source, period, spot: None });
+        self
+    }
+
+    /// Whether there is neither a driver nor a meter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.drivers.is_empty() && self.meters.is_empty()
+    }
+}
+
+/// Reads the agent's sections of a configuration. `None` after a mistake in one of them.
+pub fn read(root: &Section<'_>) -> Option<Settings> {
+    let [drivers, meters] = ["driver", "meter"].map(|key| root.named_tables(key));
+    let meter_sections = meters.iter().map(|(name, section)| (name.as_str(), section));
+    warn_of_shared_files(meter_sections);
+    let (driver_count, meter_count) = (drivers.len(), meters.len());
+    let settings = Settings {
+        drivers: drivers.iter().filter_map(|(name, section)| read_driver(name, section)).collect(),
+        meters: meters.iter().filter_map(|(name, section)| read_meter(name, section)).collect(),
+    };
+    let complete = settings.drivers.len() == driver_count && settings.meters.len() == meter_count;
+    complete.then_some(settings)
+}
+
+fn read_driver(name: &str, section: &Section<'_>) -> Option<DriverSettings> {
+    let machines = section.strings("machines");
+    let driver = drivers::read(section)?;
+    Some(DriverSettings {
+        name: name.to_owned(),
+        driver,
+        machines: machines.unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        spot: Some(section.here()),
+    })
+}
+
+/// Reads one `[meter.NAME]` section. `None` after a mistake.
+pub fn read_meter(name: &str, section: &Section<'_>) -> Option<MeterSettings> {
+    let period = section.duration_or("period", PERIODS, PERIOD);
+    let source = meters::read(section)?;
+    Some(MeterSettings { id: MeterId::from(name), source, period, spot: Some(section.here()) })
+}
+
+/// Warns of two meters that read one file: one section was probably copied from the other.
+pub fn warn_of_shared_files<'a, 'd: 'a>(
+    sections: impl IntoIterator<Item = (&'a str, &'a Section<'d>)>,
+) {
+    let mut former: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, section) in sections {
+        let Some(path) = section.peek_str("path") else { continue };
+        if let Some(other) = former.insert(path, name) {
+            section.warn("path", format!("is the file of [meter.{other}] too"));
+        }
+    }
+}
+
+const PERIOD: Duration = Duration::from_secs(5);
+/// How often a meter may be read.
+pub const PERIODS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
