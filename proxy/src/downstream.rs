@@ -1,6 +1,5 @@
 //! The side toward miners: listeners, and one task per connection.
 
-mod admission;
 mod connection;
 mod passthrough;
 pub(crate) mod signaller;
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::admission::{ConnectionAdmission, ConnectionRefusal};
 use crate::books::Books;
 use crate::directions::Directions;
 use crate::log_limit::LogLimit;
@@ -29,7 +29,6 @@ use crate::recall::Recall;
 use crate::session::SessionRules;
 use crate::sessions::Sessions;
 use crate::upstream::{Pool, Pools};
-use admission::{ConnectionAdmission, ConnectionRefusal};
 use connection::Accepted;
 
 /// What all sessions of one proxy share.
@@ -68,11 +67,6 @@ impl Downstream {
     fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.started_at).as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-/// Creates the admission control for this many sessions.
-pub(crate) fn admission(sessions_max: usize) -> ConnectionAdmission {
-    ConnectionAdmission::new(sessions_max)
 }
 
 /// Connections that may wait to be accepted: after an outage a whole farm reconnects at once.

@@ -7,6 +7,7 @@
 //! pool connections, `route` chooses the target that is mined at, and the switchboard's timeline
 //! (`control`) says which machines may work. Everything else moves bytes.
 
+mod admission;
 mod api;
 #[doc(hidden)]
 pub mod bench_support;
@@ -81,6 +82,7 @@ pub use share_log::ShareLogConfig;
 pub use shared::TargetView;
 pub use target::{PerTarget, TargetId, TargetUse};
 
+use admission::ConnectionAdmission;
 use books::Books;
 use config::Trust;
 use control::{Control, Record};
@@ -216,7 +218,7 @@ impl Proxy {
             recall: Arc::default(),
             corrections: Arc::default(),
             directions: directed,
-            admission: Arc::new(Mutex::new(downstream::admission(config.sessions_max))),
+            admission: Arc::new(Mutex::new(ConnectionAdmission::new(config.sessions_max))),
             waiting: 0.into(),
             served: 0.into(),
             next_session: 1.into(),
