@@ -101,7 +101,7 @@ use sessions::Sessions;
 use share_log::ShareLog;
 use shared::Shared;
 use target_selector::TargetSelector;
-use upstream::{Deadlines, Pool, Pools};
+use upstream::{Pool, Pools};
 
 /// A running proxy. Its tasks end with the [`Tasks`] it was started on.
 #[derive(Debug, Clone)]
@@ -149,13 +149,7 @@ impl Proxy {
                 .map(|id, target| Pool::new(id, target.clone(), config.use_of(id))),
             placement: placement.clone(),
             books: books.clone(),
-            deadlines: Deadlines {
-                handshake: config.pool.handshake,
-                suspect: config.pool.suspect,
-                answer: config.pool.answer,
-                quiet: config.pool.quiet,
-                job_every: config.pool.job_every,
-            },
+            patience: config.pool.clone(),
             changed: Notify::new(),
             refresh_after: config.refresh_after,
             fleet: Arc::default(),

@@ -36,7 +36,6 @@ pub(crate) use end::End;
 #[cfg(test)]
 pub(crate) use in_flight::undelivered;
 pub(crate) use news::News;
-pub(crate) use pool_session::Deadlines;
 #[cfg(test)]
 pub(crate) use pool_session::tests::share;
 #[cfg(test)]

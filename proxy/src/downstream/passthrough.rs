@@ -64,7 +64,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
         targets: PerTarget::default(),
         placement: Placement::of_one(),
         books: shared.books.clone(),
-        deadlines: shared.pools.deadlines.clone(),
+        patience: shared.pools.patience.clone(),
         changed: Notify::new(),
         refresh_after: shared.pools.refresh_after,
         // The pool's difficulty should suit this one miner.

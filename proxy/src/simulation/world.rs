@@ -23,6 +23,7 @@ use testbed::arithmetic::Hash;
 
 use super::miner::SimMiner;
 use super::pool::SimPool;
+use crate::config::PoolPatience;
 use crate::directions::{Directions, Orders};
 use crate::ends::Settled;
 use crate::handle::SessionHandle;
@@ -34,7 +35,7 @@ use crate::route::{Route, TargetHealth};
 use crate::seating::{Place, Said, Seating};
 use crate::session::{DifficultyRules, Forward, Input, Outbox, Session, SessionRules};
 use crate::target::{PerTarget, TargetId};
-use crate::upstream::{Deadlines, End, PoolEvent, PoolSession, undelivered};
+use crate::upstream::{End, PoolEvent, PoolSession, undelivered};
 use crate::work::{LaneWork, SubmitQueues, Upstream, UpstreamShare};
 use downstream::{Searched, Served};
 use upstream::Carrier;

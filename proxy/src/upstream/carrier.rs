@@ -98,7 +98,7 @@ impl<'c> Carrier<'c> {
             session: PoolSession::new(
                 id,
                 ClientConfig { suggest, ..client_config(&pool.config) },
-                pools.deadlines.clone(),
+                pools.patience.clone(),
                 pool.config.start_difficulty,
                 clock::now(),
             ),
@@ -421,7 +421,7 @@ impl<'c> Carrier<'c> {
             self.probing = true;
             let target = self.pool.config.clone();
             let probed = probed.clone();
-            let deadline = self.pools.deadlines.handshake;
+            let deadline = self.pools.patience.handshake;
             let tasks = self.pools.tasks.clone();
             // Awaited through the channel; it ends by its own deadline.
             tokio::spawn(async move {

@@ -21,26 +21,12 @@ use super::pace::{Pace, Terms};
 use super::pool_requests::{AnswerBudget, Redirect};
 use super::verdicts::{Finding, Verdicts};
 use super::window::Window;
+use crate::config::PoolPatience;
 use crate::ends::Settled;
 use crate::outcome::{PoolOutcome, PoolVerdict, SettledAs};
 use crate::reasons::{Alarm, IgnoredLine, Reject};
 use crate::space::ConnectionId;
 use crate::work::{LaneWork, PoolJob, UpstreamShare};
-
-/// How long things may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Deadlines {
-    /// Subscribed and authorized after connecting.
-    pub(crate) handshake: Duration,
-    /// A share without an answer makes the upstream suspect.
-    pub(crate) suspect: Duration,
-    /// A share without an answer is unresolved, and a pool that has answered nothing since is dead.
-    pub(crate) answer: Duration,
-    /// Without a job for so long the pool is quiet.
-    pub(crate) quiet: Duration,
-    /// Jobs that come faster are held.
-    pub(crate) job_every: Duration,
-}
 
 /// What a pool's line meant for the rest of the proxy.
 #[derive(Debug)]
@@ -74,7 +60,7 @@ impl From<Terms> for PoolEvent {
 #[derive(Debug)]
 pub(crate) struct PoolSession {
     role: ClientRole,
-    deadlines: Deadlines,
+    patience: PoolPatience,
     difficulty: Difficulty,
     mask: Option<VersionMask>,
     authorized: bool,
@@ -120,7 +106,7 @@ impl PoolSession {
     pub(crate) fn new(
         id: ConnectionId,
         config: ClientConfig,
-        deadlines: Deadlines,
+        patience: PoolPatience,
         start_difficulty: Difficulty,
         now: Instant,
     ) -> Self {
@@ -143,8 +129,8 @@ impl PoolSession {
             bad_notifies_in_a_row: 0,
             unmatched: Window::new(Duration::from_secs(60)),
             answer_budget: AnswerBudget::new(now),
-            pace: Pace::new(deadlines.job_every, now),
-            deadlines,
+            pace: Pace::new(patience.job_every, now),
+            patience,
         }
     }
 
@@ -194,17 +180,17 @@ impl PoolSession {
 
     /// Whether the oldest share has waited so long that the upstream is suspect.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        self.in_flight.oldest().is_some_and(|sent_at| now >= sent_at + self.deadlines.suspect)
+        self.in_flight.oldest().is_some_and(|sent_at| now >= sent_at + self.patience.suspect)
     }
 
     /// Whether the pool has brought no job for too long.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
-        self.authorized && now >= self.last_job_at + self.deadlines.quiet
+        self.authorized && now >= self.last_job_at + self.patience.quiet
     }
 
     /// How often [`Self::tick`] is needed to keep the shortest deadline.
     pub(crate) fn tick_every(&self) -> Duration {
-        (self.deadlines.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
+        (self.patience.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
     /// Bytes of both extranonces together, once they are known.
@@ -456,7 +442,7 @@ impl PoolSession {
         events: &mut Vec<PoolEvent>,
         settled: &mut Vec<Settled>,
     ) {
-        if !self.authorized && now >= self.connected_at + self.deadlines.handshake {
+        if !self.authorized && now >= self.connected_at + self.patience.handshake {
             let detail = if self.subscribed {
                 "authorize was never answered"
             } else {
@@ -472,19 +458,19 @@ impl PoolSession {
         }
         events.extend(self.pace.release(now).map(PoolEvent::from));
         let Some(oldest) = self.in_flight.oldest() else { return };
-        if now < oldest + self.deadlines.answer {
+        if now < oldest + self.patience.answer {
             return;
         }
         if self.last_answer_at <= oldest {
             let detail = format!(
                 "{} shares unanswered for {} s",
                 self.waiting(),
-                self.deadlines.answer.as_secs()
+                self.patience.answer.as_secs()
             );
             events.push(PoolEvent::Dead { end: End::Silent, detail });
             return;
         }
-        self.in_flight.expire(now - self.deadlines.answer, now, settled);
+        self.in_flight.expire(now - self.patience.answer, now, settled);
     }
 
     /// Ends the connection: shares in flight are unresolved.

@@ -16,10 +16,9 @@ use tracing::error;
 
 use super::known_addresses::KnownAddresses;
 use super::news::{self, News, PoolNews};
-use super::pool_session::Deadlines;
 use super::tripwire::Tripwire;
 use crate::books::Books;
-use crate::config::Target;
+use crate::config::{PoolPatience, Target};
 use crate::ends::Settled;
 use crate::label::Label;
 use crate::load::{self, Fleet, LoadRules};
@@ -36,7 +35,7 @@ pub(crate) struct Pools {
     pub(crate) targets: PerTarget<Arc<Pool>>,
     pub(crate) placement: Arc<Placement>,
     pub(crate) books: Books,
-    pub(crate) deadlines: Deadlines,
+    pub(crate) patience: PoolPatience,
     /// Notified when a target's health may have changed, or seats have become free.
     pub(crate) changed: Notify,
     pub(crate) refresh_after: Duration,

@@ -19,7 +19,7 @@ use super::stream::PoolStream;
 use super::*;
 use crate::Proxy;
 use crate::books::Books;
-use crate::config::{Config, Server};
+use crate::config::{Config, PoolPatience, Server};
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
@@ -262,7 +262,7 @@ fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
         targets: vec![Pool::new(FIRST, target, TargetUse::Shared)].into(),
         placement: Placement::new(4, 0),
         books: Books { metrics, log: None },
-        deadlines: Deadlines {
+        patience: PoolPatience {
             handshake: PATIENCE,
             suspect: PATIENCE,
             answer: PATIENCE,

@@ -31,14 +31,14 @@ impl World {
             mask: Some(VersionMask::BIP320),
             suggest: None,
         };
-        let deadlines = Deadlines {
+        let patience = PoolPatience {
             handshake: Duration::from_secs(20),
             suspect: Duration::from_secs(5),
             answer: Duration::from_secs(20),
             quiet: Duration::from_secs(120),
             job_every: Duration::from_millis(200),
         };
-        let mut session = PoolSession::new(id, config, deadlines, Difficulty::ONE, self.now);
+        let mut session = PoolSession::new(id, config, patience, Difficulty::ONE, self.now);
         let mut bytes = Vec::new();
         session.start(&mut bytes);
         let mut carrier = Carrier {

@@ -25,14 +25,14 @@ fn session(now: Instant) -> PoolSession {
         mask: None,
         suggest: None,
     };
-    let deadlines = Deadlines {
+    let patience = PoolPatience {
         handshake: Duration::from_secs(20),
         suspect: Duration::from_secs(5),
         answer: Duration::from_secs(20),
         quiet: Duration::from_secs(120),
         job_every: Duration::from_millis(200),
     };
-    PoolSession::new(ConnectionId(1), config, deadlines, Difficulty::ONE, now)
+    PoolSession::new(ConnectionId(1), config, patience, Difficulty::ONE, now)
 }
 
 pub(crate) fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> UpstreamShare {

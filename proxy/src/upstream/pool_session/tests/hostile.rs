@@ -296,8 +296,8 @@ fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
     let mut former = Bench::ready();
     let old = former.submit();
     let mut bench = Bench::ready();
-    let config = |session: &PoolSession| (session.deadlines.clone(), session.difficulty);
-    let (deadlines, difficulty) = config(&bench.session);
+    let config = |session: &PoolSession| (session.patience.clone(), session.difficulty);
+    let (patience, difficulty) = config(&bench.session);
     let client = ClientConfig {
         user_agent: "tieline".into(),
         worker: "acme".into(),
@@ -305,7 +305,7 @@ fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
         mask: None,
         suggest: None,
     };
-    bench.session = PoolSession::new(ConnectionId(2), client, deadlines, difficulty, bench.now);
+    bench.session = PoolSession::new(ConnectionId(2), client, patience, difficulty, bench.now);
     let new = bench.submit();
     assert_ne!(old, new);
     assert_eq!(ignored(&bench.answer(old, TRUE)), Some(IgnoredLine::UnmatchedAnswer));
