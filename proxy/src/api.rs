@@ -15,35 +15,36 @@ use daemon::clock;
 
 use crate::handle::SessionView;
 use crate::metrics::Counts;
-use crate::shared::{Shared, TargetView};
+use crate::target_view::TargetView;
+use crate::upstream::PoolSet;
 pub use listing::Listing;
 pub use workers::{Rejects, WorkerView, Workers};
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(pools: Arc<PoolSet>) -> Router {
     Router::new()
         .route("/v1/targets", get(targets))
         .route("/v1/sessions", get(sessions))
         .route("/v1/workers", get(workers))
         .route("/v1/counts", get(counts))
-        .with_state(shared)
+        .with_state(pools)
 }
 
-async fn targets(State(shared): State<Arc<Shared>>) -> Json<Vec<TargetView>> {
-    Json(shared.targets())
+async fn targets(State(pools): State<Arc<PoolSet>>) -> Json<Vec<TargetView>> {
+    Json(pools.target_views())
 }
 
 async fn sessions(
-    State(shared): State<Arc<Shared>>,
+    State(pools): State<Arc<PoolSet>>,
     query: Result<Query<sessions::Query>, QueryRejection>,
 ) -> Result<Json<Listing<SessionView>>, ApiError> {
-    sessions::list(&shared.sessions, &shared.names, &read(query)?).map(Json)
+    sessions::list(&pools.proxy.sessions, &pools.proxy.names, &read(query)?).map(Json)
 }
 
 async fn workers(
-    State(shared): State<Arc<Shared>>,
+    State(pools): State<Arc<PoolSet>>,
     query: Result<Query<workers::Query>, QueryRejection>,
 ) -> Result<Json<Workers>, ApiError> {
-    workers::list(&shared.machines, &read(query)?, clock::now()).map(Json)
+    workers::list(&pools.proxy.machines, &read(query)?, clock::now()).map(Json)
 }
 
 fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
@@ -52,8 +53,8 @@ fn read<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
         .map_err(|rejection| ApiError::bad_request("bad_query", rejection.body_text()))
 }
 
-async fn counts(State(shared): State<Arc<Shared>>) -> Json<Counts> {
-    Json(shared.metrics.counts())
+async fn counts(State(pools): State<Arc<PoolSet>>) -> Json<Counts> {
+    Json(pools.proxy.books.metrics.counts())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use directive::{Action, MachineId, Means, Standing};
 
 use crate::route::Usable;
 
-#[derive(Debug, Clone)]
+/// The default directs every machine to work, and names no target yet.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Directions {
     /// Usable targets, the active one first.
     pub(crate) usable: Arc<[Usable]>,

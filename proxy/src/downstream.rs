@@ -6,68 +6,19 @@ pub(crate) mod signaller;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use daemon::clock;
-use daemon::tasks::Tasks;
-use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::admission::{ConnectionAdmission, ConnectionRefusal};
-use crate::books::Books;
-use crate::directions::Directions;
+use crate::admission::ConnectionRefusal;
 use crate::log_limit::LogLimit;
-use crate::machines::Machines;
-use crate::placement::Placement;
-use crate::reasons::{Alarm, CloseReason, Correction};
-use crate::recall::Recall;
+use crate::reasons::{Alarm, CloseReason};
 use crate::session::SessionRules;
-use crate::sessions::Sessions;
-use crate::upstream::{Pool, Pools};
+use crate::upstream::{Pool, PoolSet};
 use connection::Accepted;
-
-/// What all sessions of one proxy share.
-#[derive(Debug)]
-pub(crate) struct Downstream {
-    pub(crate) placement: Arc<Placement>,
-    pub(crate) pools: Arc<Pools>,
-    pub(crate) books: Books,
-    pub(crate) machines: Arc<Machines>,
-    pub(crate) sessions: Arc<Sessions>,
-    /// How fast machines were before they left.
-    pub(crate) recall: Arc<Mutex<Recall>>,
-    /// Limits the log of steps taken with miners whose shares are all bad.
-    pub(crate) corrections: Arc<Mutex<LogLimit<Correction>>>,
-    pub(crate) directions: watch::Receiver<Directions>,
-    pub(crate) admission: Arc<Mutex<ConnectionAdmission>>,
-    /// Sessions that want a seat, or a better one than they have.
-    pub(crate) waiting: AtomicUsize,
-    /// Sessions that want work.
-    pub(crate) served: AtomicUsize,
-    pub(crate) next_session: AtomicU64,
-    /// Closed when the proxy shuts down.
-    pub(crate) cancel: CancellationToken,
-    /// The proxy shuts down: sessions finish the answers they owe.
-    pub(crate) ending: Arc<AtomicBool>,
-    /// When the proxy started.
-    pub(crate) started_at: Instant,
-    pub(crate) tracker: TaskTracker,
-    /// Counts the panics of sessions. There are too many sessions to register each by name.
-    pub(crate) tasks: Tasks,
-    pub(crate) shutdown_grace: Duration,
-}
-
-impl Downstream {
-    /// Converts an instant to milliseconds since the proxy started.
-    fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.started_at).as_millis()).unwrap_or(u64::MAX)
-    }
-}
 
 /// Connections that may wait to be accepted: after an outage a whole farm reconnects at once.
 const BACKLOG: i32 = 4096;
@@ -100,22 +51,22 @@ pub(crate) struct Service {
 }
 
 /// Accepts miners until shutdown.
-pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<Downstream>) {
+pub(crate) async fn listen(listener: TcpListener, service: Service, pools: Arc<PoolSet>) {
     let mut pause = Duration::from_millis(5);
     let mut failures = LogLimit::default();
     loop {
         let accepted = tokio::select! {
-            () = shared.cancel.cancelled() => return,
+            () = pools.proxy.cancel.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 pause = Duration::from_millis(5);
-                admit(stream, peer, &service, &shared);
+                admit(stream, peer, &service, &pools);
             }
             Err(failure) => {
                 // Out of descriptors, most likely: trying again at once would spin (F38).
-                shared.books.metrics.alarm(Alarm::AcceptFailed);
+                pools.proxy.books.metrics.alarm(Alarm::AcceptFailed);
                 let now = clock::now();
                 let more = failures.due(now).first().map_or(0, |((), more)| *more);
                 if more > 0 || failures.admits((), 1, now) {
@@ -128,25 +79,25 @@ pub(crate) async fn listen(listener: TcpListener, service: Service, shared: Arc<
     }
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, shared: &Arc<Downstream>) {
-    shared.books.metrics.sessions.accepts.inc();
-    let verdict = shared.admission.lock().admit(peer.ip(), clock::now());
+fn admit(stream: TcpStream, peer: SocketAddr, service: &Service, pools: &Arc<PoolSet>) {
+    pools.proxy.books.metrics.sessions.accepts.inc();
+    let verdict = pools.proxy.admission.lock().admit(peer.ip(), clock::now());
     if let Err(refusal) = verdict {
-        shared.books.metrics.sessions.closes.count(match refusal {
+        pools.proxy.books.metrics.sessions.closes.count(match refusal {
             ConnectionRefusal::Full => CloseReason::Full,
             ConnectionRefusal::TooManyFailures => CloseReason::TooManyFailures,
         });
         return;
     }
-    let number = shared.next_session.fetch_add(1, Ordering::Relaxed);
+    let number = pools.proxy.next_session.fetch_add(1, Ordering::Relaxed);
     let accepted =
-        Accepted { stream, peer, number, rules: service.rules.clone(), shared: shared.clone() };
+        Accepted { stream, peer, number, rules: service.rules.clone(), pools: pools.clone() };
     match &service.passthrough {
         None => {
-            let session = shared.tracker.track_future(connection::serve(accepted));
-            shared.pools.executor.spawn(session);
+            let session = pools.proxy.tracker.track_future(connection::serve(accepted));
+            pools.proxy.executor.spawn(session);
         }
-        Some(pool) => drop(shared.tracker.spawn(passthrough::serve(accepted, pool.clone()))),
+        Some(pool) => drop(pools.proxy.tracker.spawn(passthrough::serve(accepted, pool.clone()))),
     }
 }
 

@@ -41,16 +41,17 @@ mod series;
 mod session;
 mod sessions;
 mod share_log;
-mod shared;
 #[cfg(test)]
 mod simulation;
 mod sizes;
 mod slot;
 mod socket;
 mod space;
+mod state;
 mod target;
 mod target_metrics;
 mod target_selector;
+mod target_view;
 mod tls;
 mod upstream;
 mod work;
@@ -64,11 +65,9 @@ use daemon::clock;
 use daemon::state_file::StateFile;
 use daemon::tasks::Tasks;
 use directive::Link;
-use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use stratum::version::VersionMask;
-use tokio::sync::{Notify, watch};
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 pub use api::{Listing, Rejects, WorkerView, Workers};
@@ -79,34 +78,31 @@ pub use handle::{SessionState, SessionView};
 pub use machines::Hashrate;
 pub use metrics::Counts;
 pub use share_log::ShareLogConfig;
-pub use shared::TargetView;
 pub use target::{PerTarget, TargetId, TargetUse};
+pub use target_view::TargetView;
 
-use admission::ConnectionAdmission;
 use books::Books;
 use config::Trust;
 use control::{Control, Record};
 use directions::{Directions, Orders};
-use downstream::{Downstream, Service};
-use executor::Executor;
-use handle::ConfiguredNames;
+use downstream::Service;
 use level::Level;
-use machines::Machines;
 use metrics::Metrics;
 use placement::Placement;
 use route::Route;
 use series::TargetLabels;
 use session::{DifficultyRules, SessionRules};
-use sessions::Sessions;
 use share_log::ShareLog;
-use shared::Shared;
+use state::ProxyState;
 use target_selector::TargetSelector;
-use upstream::{Pool, Pools};
+use upstream::{Pool, PoolSet};
 
 /// A running proxy. Its tasks end with the [`Tasks`] it was started on.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    /// Where it listens.
+    addrs: Arc<[SocketAddr]>,
+    pools: Arc<PoolSet>,
 }
 
 /// How often the machines' hashrates are brought up to date.
@@ -141,21 +137,7 @@ impl Proxy {
         };
         let books = Books { metrics: metrics.clone(), log: log.clone() };
         let extranonce2_size = sizes::choose(&config, state_dir.as_deref()).await?;
-        let placement = Placement::new(extranonce2_size, rand::random());
-        let executor = Arc::new(Executor::default());
-        let pools = Arc::new(Pools {
-            targets: config
-                .targets
-                .map(|id, target| Pool::new(id, target.clone(), config.use_of(id))),
-            placement: placement.clone(),
-            books: books.clone(),
-            patience: config.pool.clone(),
-            changed: Notify::new(),
-            refresh_after: config.refresh_after,
-            fleet: Arc::default(),
-            executor: executor.clone(),
-            tasks: tasks.clone(),
-        });
+        let proxy = ProxyState::new(&config, books, tasks, clock::now());
 
         let state = state_dir.map(|dir| Arc::new(StateFile::new(dir.join("proxy.json"))));
         let saved = match (&link, &state) {
@@ -164,13 +146,14 @@ impl Proxy {
         };
         let (receiver, orders) = control::restore(saved);
         let orders = if link.is_some() { orders } else { Orders::default() };
-        let (directions, directed) = watch::channel(Directions {
-            usable: [].into(),
-            orders: Arc::new(orders),
-            release: false,
-            seats: 0,
-        });
+        let orders = Arc::new(orders);
+        let (directions, directed) =
+            watch::channel(Directions { orders, ..Directions::default() });
         let directions = Arc::new(directions);
+        let targets =
+            config.targets.map(|id, target| Pool::new(id, target.clone(), config.use_of(id)));
+        let placement = Placement::new(extranonce2_size, rand::random());
+        let pools = PoolSet::new(proxy.clone(), targets, placement, directed);
 
         let mut listeners = Vec::new();
         for (index, server) in config.servers.iter().enumerate() {
@@ -200,42 +183,7 @@ impl Proxy {
         let addrs =
             listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
 
-        let machines = Arc::new(Machines::default());
-        let sessions = Arc::new(Sessions::default());
-        let tracker = TaskTracker::new();
-        let downstream = Arc::new(Downstream {
-            placement,
-            pools: pools.clone(),
-            books,
-            machines: machines.clone(),
-            sessions: sessions.clone(),
-            recall: Arc::default(),
-            corrections: Arc::default(),
-            directions: directed,
-            admission: Arc::new(Mutex::new(ConnectionAdmission::new(config.sessions_max))),
-            waiting: 0.into(),
-            served: 0.into(),
-            next_session: 1.into(),
-            cancel: tasks.token(),
-            ending: Arc::default(),
-            started_at: clock::now(),
-            tracker: tracker.clone(),
-            tasks: tasks.clone(),
-            shutdown_grace: config.shutdown_grace,
-        });
-        let shared = Arc::new(Shared {
-            addrs,
-            pools: pools.clone(),
-            metrics: metrics.clone(),
-            machines: machines.clone(),
-            sessions,
-            names: ConfiguredNames {
-                targets: names,
-                servers: config.servers.iter().map(|server| server.name.clone()).collect(),
-            },
-            active: Mutex::new(None),
-        });
-
+        let executor = proxy.executor.clone();
         executor.start_helpers(config.threads.saturating_sub(1)).map_err(StartError::Thread)?;
 
         // Pool connections must outlive the last session that sends them shares.
@@ -267,20 +215,15 @@ impl Proxy {
             );
             let name = format!("listener {}", server.name);
             let service = Service { rules, passthrough };
-            tasks.spawn(name, downstream::listen(listener, service, downstream.clone()));
+            tasks.spawn(name, downstream::listen(listener, service, pools.clone()));
         }
         let route = Route::new(&config.targets, config.failback_after, clock::now());
         tasks.spawn("executor", executor.worker());
-        tasks.spawn("signaller", downstream::signaller::run(downstream.clone()));
-        let selector = TargetSelector::new(
-            route,
-            config.no_upstream,
-            shared.clone(),
-            downstream,
-            directions.clone(),
-        );
+        tasks.spawn("signaller", downstream::signaller::run(pools.clone()));
+        let selector =
+            TargetSelector::new(route, config.no_upstream, pools.clone(), directions.clone());
         tasks.spawn("target selector", selector.run(tasks.token()));
-        let (folded, ended) = (machines.clone(), tasks.token());
+        let (folded, ended) = (proxy.machines.clone(), tasks.token());
         tasks.spawn("rates", async move {
             while ended.run_until_cancelled(tokio::time::sleep(FOLD_EVERY)).await.is_some() {
                 folded.fold(clock::now());
@@ -295,7 +238,7 @@ impl Proxy {
                 reported: receiver.number(),
                 receiver,
                 directions,
-                machines,
+                machines: proxy.machines.clone(),
                 metrics: metrics.control.clone(),
                 report_every: config.report_every,
                 stepped: false,
@@ -306,7 +249,7 @@ impl Proxy {
             };
             tasks.spawn("control", control.run(link, tasks.token()));
         }
-        let ending = tasks.token();
+        let (ending, tracker) = (tasks.token(), proxy.tracker.clone());
         tasks.spawn("sessions", async move {
             // The end of the directions ends the sessions, so it must come after their last answer.
             let _held = held;
@@ -324,35 +267,35 @@ impl Proxy {
                 log.close().await;
             }
         });
-        Ok(Self { shared })
+        Ok(Self { addrs, pools })
     }
 
     /// Where miners connect to, in the order of the configuration.
     #[must_use]
     pub fn addrs(&self) -> &[SocketAddr] {
-        &self.shared.addrs
+        &self.addrs
     }
 
     /// How all submits so far ended.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.shared.metrics.counts()
+        self.pools.proxy.books.metrics.counts()
     }
 
     /// The targets as they are just now.
     #[must_use]
     pub fn targets(&self) -> Vec<TargetView> {
-        self.shared.targets()
+        self.pools.target_views()
     }
 
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionView> {
-        self.shared.sessions.views(&self.shared.names)
+        self.pools.proxy.sessions.views(&self.pools.proxy.names)
     }
 
     /// Routes that show all this.
     pub fn router(&self) -> axum::Router {
-        api::router(self.shared.clone())
+        api::router(self.pools.clone())
     }
 
     /// Whether miners have work, with details for people.
@@ -360,6 +303,7 @@ impl Proxy {
     pub fn readiness(&self) -> (bool, serde_json::Value) {
         let targets = self.targets();
         let up = targets.iter().any(|target| target.up);
-        (up, serde_json::json!({ "targets": targets, "sessions": self.shared.sessions.len() }))
+        let sessions = self.pools.proxy.sessions.len();
+        (up, serde_json::json!({ "targets": targets, "sessions": sessions }))
     }
 }

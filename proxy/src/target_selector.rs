@@ -13,16 +13,14 @@ use tracing::{info, warn};
 
 use crate::config::NoUpstream;
 use crate::directions::Directions;
-use crate::downstream::Downstream;
 use crate::handle::SessionState;
 use crate::label::Label as _;
 use crate::log_limit::EVERY;
 use crate::reasons::Alarm;
 use crate::route::{Decision, Route};
 use crate::sessions::metrics::STATES_NOWHERE;
-use crate::shared::Shared;
 use crate::target::TargetId;
-use crate::upstream::Pool;
+use crate::upstream::{Pool, PoolSet};
 
 /// How often health is looked at without a notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,8 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct TargetSelector {
     route: Route,
     no_upstream: NoUpstream,
-    shared: Arc<Shared>,
-    downstream: Arc<Downstream>,
+    pools: Arc<PoolSet>,
     directions: Arc<watch::Sender<Directions>>,
     /// When the sessions are next counted for the metrics.
     count_at: Instant,
@@ -46,16 +43,14 @@ impl TargetSelector {
     pub(crate) fn new(
         route: Route,
         no_upstream: NoUpstream,
-        shared: Arc<Shared>,
-        downstream: Arc<Downstream>,
+        pools: Arc<PoolSet>,
         directions: Arc<watch::Sender<Directions>>,
     ) -> Self {
         let now = clock::now();
         Self {
             route,
             no_upstream,
-            shared,
-            downstream,
+            pools,
             directions,
             count_at: now,
             log_at: now + EVERY,
@@ -75,14 +70,14 @@ impl TargetSelector {
                     // All events that were only counted are due by then, so they are logged now.
                     return self.log_more(clock::now() + EVERY);
                 }
-                () = self.shared.pools.changed.notified() => {}
+                () = self.pools.changed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
     fn look(&mut self, now: Instant) {
-        let pools = &self.shared.pools;
+        let pools = &self.pools;
         let health = pools.targets.map(|_, pool| pools.health(pool));
         let former = self.route.active();
         let Decision { usable, down_since } = self.route.decide(&health, now);
@@ -91,14 +86,14 @@ impl TargetSelector {
         }
         for pool in pools.shared() {
             let connections = pools.placement.target_state(pool.id).ready;
-            self.shared.metrics.targets.show(pool.id, health[pool.id].ready, connections);
+            self.pools.proxy.books.metrics.targets.show(pool.id, health[pool.id].ready, connections);
             self.size(pool);
         }
         let release = match (self.no_upstream, down_since) {
             (NoUpstream::ReleaseAfter(after), Some(since)) => now >= since + after,
             _ => false,
         };
-        let waiting = self.downstream.waiting.load(Ordering::Relaxed) > 0;
+        let waiting = self.pools.waiting.load(Ordering::Relaxed) > 0;
         self.directions.send_if_modified(|directions| {
             let changed = *directions.usable != *usable || directions.release != release;
             if changed {
@@ -120,10 +115,10 @@ impl TargetSelector {
 
     /// Logs the events of each kind that were only counted when they happened.
     fn log_more(&mut self, now: Instant) {
-        for pool in self.shared.pools.targets.values() {
+        for pool in self.pools.targets.values() {
             pool.log_more(now);
         }
-        let corrections = self.downstream.corrections.lock().due(now);
+        let corrections = self.pools.proxy.corrections.lock().due(now);
         for (correction, more) in corrections {
             info!(step = correction.label(), more, "further miners with only bad shares");
         }
@@ -131,7 +126,7 @@ impl TargetSelector {
             return;
         }
         self.log_at = now + EVERY;
-        let sessions = &self.shared.sessions;
+        let sessions = &self.pools.proxy.sessions;
         let (entered, open) = (sessions.entered(), u64::try_from(sessions.len()).unwrap_or(0));
         let (entered_before, open_before) = std::mem::replace(&mut self.logged, (entered, open));
         let connected = entered - entered_before;
@@ -143,16 +138,15 @@ impl TargetSelector {
 
     fn switched(&self, former: Option<TargetId>) {
         let active = self.route.active();
-        *self.shared.active.lock() = active;
-        self.shared.metrics.targets.switches.inc();
+        self.pools.proxy.books.metrics.targets.switches.inc();
         let name = |target: Option<TargetId>| {
-            target.map_or("none", |target| &self.shared.pools.targets[target].config.name)
+            target.map_or("none", |target| &self.pools.targets[target].config.name)
         };
         match active {
             Some(_) if former.is_none() => info!(target = name(active), "mining begins"),
             Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
             None => {
-                self.shared.metrics.alarm(Alarm::NoUpstream);
+                self.pools.proxy.books.metrics.alarm(Alarm::NoUpstream);
                 warn!(from = name(former), "no target can be mined at");
             }
         }
@@ -162,13 +156,13 @@ impl TargetSelector {
     /// connection has room for 256. This is done for standby targets too.
     fn size(&self, pool: &Pool) {
         let Some(size) = pool.state().extranonce2_size else { return };
-        if self.shared.pools.placement.lane_width(size) == Ok(0) {
+        if self.pools.placement.lane_width(size) == Ok(0) {
             // Sessions that have a seat keep their slot when they move here, so each slot needs as
             // many connections as sessions hold it. For sessions without a seat, the number of
             // seats must suffice.
-            let served = self.downstream.served.load(Ordering::Relaxed);
+            let served = self.pools.served.load(Ordering::Relaxed);
             let served = u32::try_from(served.div_ceil(256)).unwrap_or(u32::MAX);
-            let needed = served.max(self.shared.pools.placement.depth());
+            let needed = served.max(self.pools.placement.depth());
             if needed > 1 {
                 pool.want_another(needed - 1);
             }
@@ -176,10 +170,10 @@ impl TargetSelector {
     }
 
     fn count_sessions(&self) {
-        let targets = &self.shared.pools.targets;
+        let targets = &self.pools.targets;
         let mut working = targets.map(|_, _| 0);
         let mut nowhere = STATES_NOWHERE.map(|state| (state, 0));
-        self.shared.sessions.each(|session| {
+        self.pools.proxy.sessions.each(|session| {
             let shown = session.shown.lock();
             let target = shown.target.filter(|_| shown.state == SessionState::Working);
             match target {
@@ -190,7 +184,7 @@ impl TargetSelector {
                 }
             }
         });
-        let metrics = &self.shared.metrics.sessions;
+        let metrics = &self.pools.proxy.books.metrics.sessions;
         for (target, count) in working.iter() {
             metrics.show_working(target, *count);
         }

@@ -40,7 +40,7 @@ pub(crate) use news::News;
 pub(crate) use pool_session::tests::share;
 #[cfg(test)]
 pub(crate) use pool_session::{PoolEvent, PoolSession};
-pub(crate) use pools::{Pool, PoolState, Pools};
+pub(crate) use pools::{Pool, PoolSet, PoolState};
 pub(crate) use probe::probe_sizes;
 
 use crate::config::{HostPort, Target};
@@ -51,12 +51,12 @@ use end::Fault;
 use pool_requests::PoolRequests;
 
 /// Carries one connection that a miner has to itself to its end.
-pub(crate) async fn run_own(pools: Arc<Pools>, pool: Arc<Pool>, cancel: CancellationToken) {
+pub(crate) async fn run_own(pools: Arc<PoolSet>, pool: Arc<Pool>, cancel: CancellationToken) {
     let mut plan = ConnectionPlan::default();
     let name = format!("upstream {} of one miner", pool.config.name);
     let span = info_span!("pool", target = %pool.config.name);
     let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
-    let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
+    let ended = pools.proxy.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
     if cancel.is_cancelled() {
         return;
     }
@@ -77,9 +77,9 @@ fn lost(pool: &Pool, fault: &Fault, retry_ms: Option<u64>) {
 }
 
 /// Raises a fault's alarm, and shows it as the target's last.
-fn note(pools: &Pools, pool: &Pool, fault: &Fault) {
+fn note(pools: &PoolSet, pool: &Pool, fault: &Fault) {
     if let Some(alarm) = fault.end.alarm() {
-        pools.books.metrics.alarm(alarm);
+        pools.proxy.books.metrics.alarm(alarm);
     }
     pool.state.lock().last_fault = Some(format!("{}: {}", fault.end.label(), fault.detail));
 }
@@ -111,7 +111,7 @@ struct ConnectionPlan {
 /// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a
 /// connection, not the target: a pool that says one thing we fail over is connected to again, and
 /// put aside meanwhile if there are others (F76).
-pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
+pub(crate) async fn run(pools: Arc<PoolSet>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
     let name = format!("upstream {} {index}", pool.config.name);
     let mut wanted = pool.wanted.subscribe();
     let mut backoff = Backoff::default();
@@ -123,12 +123,12 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
         }
         let span = info_span!("pool", target = %pool.config.name, connection = index);
         let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
-        let ended = pools.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
+        let ended = pools.proxy.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
         if cancel.is_cancelled() {
             return;
         }
         if ended.worked {
-            pools.books.metrics.targets.reconnected(pool.id);
+            pools.proxy.books.metrics.targets.reconnected(pool.id);
             backoff.worked();
         }
         let end = ended.fault.end;
@@ -149,7 +149,7 @@ pub(crate) async fn run(pools: Arc<Pools>, pool: Arc<Pool>, index: u32, cancel: 
 
 /// Connects and carries one connection to its end.
 async fn attempt(
-    pools: &Arc<Pools>,
+    pools: &Arc<PoolSet>,
     pool: &Arc<Pool>,
     plan: &mut ConnectionPlan,
     cancel: &CancellationToken,

@@ -29,7 +29,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::Downstream;
 use crate::handle::SessionHandle;
 use crate::label::Label as _;
 use crate::machines::Presence;
@@ -40,6 +39,7 @@ use crate::reasons::{Alarm, CloseReason};
 use crate::seating::Seating;
 use crate::session::{Input, Outbox, Session, SessionRules};
 use crate::sessions::SessionEntry;
+use crate::upstream::PoolSet;
 use crate::work::LaneWork;
 use stuck::Stuck;
 
@@ -69,13 +69,13 @@ pub(super) struct Accepted {
     pub(super) peer: SocketAddr,
     pub(super) number: u64,
     pub(super) rules: Arc<SessionRules>,
-    pub(super) shared: Arc<Downstream>,
+    pub(super) pools: Arc<PoolSet>,
 }
 
 /// Serves one miner until either side closes.
 pub(super) fn serve(accepted: Accepted) -> Connection {
-    let slot = accepted.shared.placement.take_slot();
-    let has_room = accepted.shared.pools.have_room(slot.depth);
+    let slot = accepted.pools.placement.take_slot();
+    let has_room = accepted.pools.have_room(slot.depth);
     let extranonce1 = slot.slot;
     open(accepted, slot, extranonce1, has_room)
 }
@@ -88,13 +88,13 @@ pub(super) fn open(
     extranonce1: u8,
     has_room: bool,
 ) -> Connection {
-    let Accepted { stream, peer, number, rules, shared } = accepted;
+    let Accepted { stream, peer, number, rules, pools } = accepted;
     let now = clock::now();
     let handle = SessionHandle::new(number, peer, clock::wall(), extranonce1, rules.server);
     let mut session = Session::new(rules, extranonce1, number, now);
-    session.narrow(shared.pools.common_mask());
+    session.narrow(pools.common_mask());
     if !has_room {
-        shared.books.metrics.alarm(Alarm::NoSearchSpace);
+        pools.proxy.books.metrics.alarm(Alarm::NoSearchSpace);
         session.refuse();
     }
     Connection {
@@ -102,7 +102,7 @@ pub(super) fn open(
         session,
         seating: Seating::new(slot),
         presence: None,
-        entry: shared.sessions.enter(handle),
+        entry: pools.proxy.sessions.enter(handle),
         splitter: Splitter::new(MINER_LINE_MAX),
         pending: Vec::new(),
         blocked_since: None,
@@ -118,7 +118,7 @@ pub(super) fn open(
         drained: false,
         was_ready: false,
         reason: None,
-        shared,
+        pools,
     }
 }
 
@@ -157,7 +157,7 @@ pub(super) struct Connection {
     /// It was subscribed and authorized once.
     was_ready: bool,
     reason: Option<CloseReason>,
-    shared: Arc<Downstream>,
+    pools: Arc<PoolSet>,
 }
 
 /// Counts the end of the connection, however its task ends (F76).
@@ -165,7 +165,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let (panicking, now) = (std::thread::panicking(), clock::now());
         if panicking {
-            self.shared.tasks.panicked("session");
+            self.pools.proxy.tasks.panicked("session");
         }
         if panicking {
             self.settle_accounts(now);
@@ -175,12 +175,12 @@ impl Drop for Connection {
         } else {
             CloseReason::Aborted
         });
-        self.shared.books.metrics.sessions.closes.count(reason);
+        self.pools.proxy.books.metrics.sessions.closes.count(reason);
         // A panic is our failure, not the source's.
         let failed = !self.was_ready && !panicking;
-        self.shared.admission.lock().left(self.entry.handle.peer.ip(), failed, now);
+        self.pools.proxy.admission.lock().left(self.entry.handle.peer.ip(), failed, now);
         if let (Some(presence), Some(work_rate)) = (&self.presence, self.session.measured_rate()) {
-            self.shared.recall.lock().note(presence.machine.as_str(), work_rate, now);
+            self.pools.proxy.recall.lock().note(presence.machine.as_str(), work_rate, now);
         }
         self.abandon();
         self.set_waiting(false);
@@ -238,7 +238,7 @@ impl Connection {
         // It may panic again, and a panic inside a `drop` would end the process.
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(now, &mut decided)));
         if delivered.is_err() {
-            self.shared.tasks.panicked("session");
+            self.pools.proxy.tasks.panicked("session");
         }
     }
 
@@ -251,7 +251,7 @@ impl Connection {
         for verdict in verdicts {
             self.verdict(verdict, now, out);
         }
-        if self.shared.ending.load(Ordering::Relaxed) {
+        if self.pools.proxy.ending.load(Ordering::Relaxed) {
             self.shut_down(now);
         }
         if signals.has(Signal::Directions) {
@@ -287,7 +287,7 @@ impl Connection {
             // end of that wakes us.
             cx.waker().wake_by_ref();
         }
-        self.entry.handle.wake_at(self.shared.millis(self.wake_at(now)));
+        self.entry.handle.wake_at(self.pools.proxy.millis(self.wake_at(now)));
         Ok(())
     }
 
@@ -329,7 +329,7 @@ impl Connection {
     }
 
     fn shut_down(&mut self, now: Instant) {
-        let until = now + self.shared.shutdown_grace;
+        let until = now + self.pools.proxy.shutdown_grace;
         match &self.ending {
             Some(ending) if ending.1 == CloseReason::Shutdown || ending.0 <= until => {}
             _ => self.ending = Some(Box::new((until, CloseReason::Shutdown))),
@@ -505,7 +505,7 @@ impl Connection {
             return;
         }
         let now = clock::now();
-        let metrics = &self.shared.books.metrics;
+        let metrics = &self.pools.proxy.books.metrics;
         for (by, read_at) in out.answered.drain(..) {
             metrics.shares.answered(by, now.saturating_duration_since(read_at));
         }

@@ -22,22 +22,19 @@ use stratum::client_message::{ClientLine, LineFault, parse_client};
 use stratum::frame::MINER_LINE_MAX;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Downstream;
 use super::connection::{self, Accepted};
 use crate::directions::Directions;
 use crate::mailbox::Signal;
-use crate::placement::Placement;
 use crate::reasons::{Alarm, CloseReason};
 use crate::route::Usable;
 use crate::session::SessionRules;
-use crate::target::PerTarget;
-use crate::upstream::{self, News, Pool, Pools};
+use crate::upstream::{self, News, Pool, PoolSet};
 use crate::work::OwnExtranonce;
 
 /// Serves one miner on a connection of its own to `pool`.
@@ -52,41 +49,31 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     };
     let Some(_place) = pool.own_place() else {
         let accepted = newcomer.opened();
-        let slot = accepted.shared.placement.take_slot();
+        let slot = accepted.pools.placement.take_slot();
         let mut connection = connection::open(accepted, slot, 0, false);
         if connection.begin(&said).is_ok() {
             connection.await;
         }
         return;
     };
-    let shared = newcomer.shared().clone();
-    let pools = Arc::new(Pools {
-        targets: PerTarget::default(),
-        placement: Placement::of_one(),
-        books: shared.books.clone(),
-        patience: shared.pools.patience.clone(),
-        changed: Notify::new(),
-        refresh_after: shared.pools.refresh_after,
-        // The pool's difficulty should suit this one miner.
-        fleet: Arc::default(),
-        executor: shared.pools.executor.clone(),
-        tasks: shared.tasks.clone(),
-    });
+    let proxy = newcomer.pools().proxy.clone();
+    let (directions, directed) = watch::channel(Directions::default());
+    let pools = PoolSet::of_one(proxy.clone(), directed);
     let cancel = CancellationToken::new();
     let _ends_with_us = cancel.clone().drop_guard();
     let mut upstream = tokio::spawn(upstream::run_own(pools.clone(), pool.clone(), cancel.clone()));
-    match extranonce(&pools, &mut upstream, deadline, &shared.cancel).await {
+    match extranonce(&pools, &mut upstream, deadline, &proxy.cancel).await {
         Ok(own) => {
             if !(3..=8).contains(&own.extranonce2_size) {
                 // With two bytes a fast machine runs out of work between jobs; with more than eight
                 // much firmware submits nothing.
-                shared.books.metrics.alarm(Alarm::OddExtranonce2Size);
+                proxy.books.metrics.alarm(Alarm::OddExtranonce2Size);
                 if pool.is_news(News::Odd(Alarm::OddExtranonce2Size), clock::now()) {
                     let (target, extranonce2_size) = (&pool.config.name, own.extranonce2_size);
                     warn!(%target, extranonce2_size, "few miners can use this extranonce2_size");
                 }
             }
-            carry(newcomer.opened(), &said, own, &pools, &pool, &mut upstream).await;
+            carry(newcomer.opened(), &said, own, &pools, &directions, &pool, &mut upstream).await;
         }
         Err(reason) => newcomer.reason = reason,
     }
@@ -108,8 +95,8 @@ impl Newcomer {
         &mut self.accepted.as_mut().expect("taken only by `opened`, which ends it").stream
     }
 
-    fn shared(&self) -> &Arc<Downstream> {
-        &self.accepted.as_ref().expect("taken only by `opened`, which ends it").shared
+    fn pools(&self) -> &Arc<PoolSet> {
+        &self.accepted.as_ref().expect("taken only by `opened`, which ends it").pools
     }
 
     /// It gets a session, which counts its own end.
@@ -120,14 +107,14 @@ impl Newcomer {
 
 impl Drop for Newcomer {
     fn drop(&mut self) {
-        let Some(Accepted { peer, shared, .. }) = self.accepted.take() else { return };
-        shared.books.metrics.sessions.closes.count(self.reason);
+        let Some(Accepted { peer, pools, .. }) = self.accepted.take() else { return };
+        pools.proxy.books.metrics.sessions.closes.count(self.reason);
         // A pool that is down does not count as a failure of the miner.
         let failed = !matches!(
             self.reason,
             CloseReason::UpstreamLost | CloseReason::Shutdown | CloseReason::Aborted
         );
-        shared.admission.lock().left(peer.ip(), failed, clock::now());
+        pools.proxy.admission.lock().left(peer.ip(), failed, clock::now());
     }
 }
 
@@ -156,7 +143,7 @@ async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, CloseReason> {
 
 /// Waits for the pool's extranonce.
 async fn extranonce(
-    pools: &Pools,
+    pools: &PoolSet,
     upstream: &mut JoinHandle<()>,
     deadline: Instant,
     shutdown: &CancellationToken,
@@ -179,18 +166,18 @@ async fn carry(
     mut accepted: Accepted,
     said: &[u8],
     own: OwnExtranonce,
-    pools: &Arc<Pools>,
+    pools: &Arc<PoolSet>,
+    directions: &watch::Sender<Directions>,
     pool: &Arc<Pool>,
     upstream: &mut JoinHandle<()>,
 ) {
-    let mut common = accepted.shared.directions.clone();
+    let mut common = accepted.pools.directions.clone();
     let orders = common.borrow_and_update().orders.clone();
-    let (directions, directed) =
-        watch::channel(Directions { usable: [].into(), orders, release: false, seats: 0 });
+    directions.send_replace(Directions { orders, ..Directions::default() });
     let extranonce2_size = own.extranonce2_size;
     accepted.rules =
         Arc::new(SessionRules { extranonce2_size, ..SessionRules::clone(&accepted.rules) });
-    accepted.shared = of_its_own(&accepted.shared, pools.clone(), directed);
+    accepted.pools = pools.clone();
     let slot = pools.placement.take_slot();
     let mut connection = connection::open(accepted, slot, own.extranonce1, true);
     if connection.begin(said).is_err() {
@@ -219,32 +206,4 @@ async fn carry(
             _ = &mut *upstream, if !lost => lost = true,
         }
     }
-}
-
-/// The shared part of a session that shares neither seats nor pools.
-fn of_its_own(
-    shared: &Downstream,
-    pools: Arc<Pools>,
-    directions: watch::Receiver<Directions>,
-) -> Arc<Downstream> {
-    Arc::new(Downstream {
-        placement: pools.placement.clone(),
-        pools,
-        books: shared.books.clone(),
-        machines: shared.machines.clone(),
-        sessions: shared.sessions.clone(),
-        recall: shared.recall.clone(),
-        corrections: shared.corrections.clone(),
-        directions,
-        admission: shared.admission.clone(),
-        waiting: 0.into(),
-        served: 0.into(),
-        next_session: 0.into(),
-        cancel: shared.cancel.clone(),
-        ending: shared.ending.clone(),
-        started_at: shared.started_at,
-        tracker: shared.tracker.clone(),
-        tasks: shared.tasks.clone(),
-        shutdown_grace: shared.shutdown_grace,
-    })
 }

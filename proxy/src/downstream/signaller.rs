@@ -11,15 +11,16 @@ use std::time::Duration;
 use daemon::clock;
 use tokio::time::MissedTickBehavior;
 
-use super::Downstream;
 use crate::mailbox::Signal;
+use crate::upstream::PoolSet;
 
 /// How often sessions with something due are signalled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Signals sessions until the proxy shuts down and the last of them has ended.
-pub(crate) async fn run(shared: Arc<Downstream>) {
-    let mut directions = shared.directions.clone();
+pub(crate) async fn run(pools: Arc<PoolSet>) {
+    let proxy = &pools.proxy;
+    let mut directions = pools.directions.clone();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ending = false;
@@ -28,21 +29,21 @@ pub(crate) async fn run(shared: Arc<Downstream>) {
             changed = directions.changed(), if !ending => match changed {
                 Ok(()) => {
                     directions.mark_unchanged();
-                    shared.sessions.signal_all(Signal::Directions);
+                    proxy.sessions.signal_all(Signal::Directions);
                 }
                 // The sender of directions is gone: the proxy is ending.
                 Err(_) => ending = true,
             },
-            () = shared.cancel.cancelled(), if !ending => ending = true,
+            () = proxy.cancel.cancelled(), if !ending => ending = true,
             _ = looks.tick() => {
-                if ending && shared.sessions.len() == 0 {
+                if ending && proxy.sessions.len() == 0 {
                     return;
                 }
-                shared.sessions.signal_due(shared.millis(clock::now()));
+                proxy.sessions.signal_due(proxy.millis(clock::now()));
             }
         }
-        if ending && !shared.ending.swap(true, Ordering::Relaxed) {
-            shared.sessions.signal_all(Signal::Shutdown);
+        if ending && !proxy.ending.swap(true, Ordering::Relaxed) {
+            proxy.sessions.signal_all(Signal::Shutdown);
         }
     }
 }

@@ -20,7 +20,7 @@ use super::news::News;
 use super::outgoing::Outgoing;
 use super::pool_requests::{Reaction, Redirect};
 use super::pool_session::{PoolEvent, PoolSession};
-use super::pools::{Pool, Pools};
+use super::pools::{Pool, PoolSet};
 use super::stream::{PoolStream, fault};
 use super::{ConnectionPlan, client_config, probe, tripwire};
 use crate::config::OnPayoutChange;
@@ -32,7 +32,7 @@ use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 
 /// The state of one connection's task.
 pub(super) struct Carrier<'c> {
-    pools: Arc<Pools>,
+    pools: Arc<PoolSet>,
     pool: Arc<Pool>,
     upstream: Arc<Upstream>,
     queues: SubmitQueues,
@@ -77,7 +77,7 @@ const FULL_EVERY: Duration = Duration::from_secs(10);
 
 impl<'c> Carrier<'c> {
     pub(super) fn new(
-        pools: &Arc<Pools>,
+        pools: &Arc<PoolSet>,
         pool: &Arc<Pool>,
         stream: PoolStream,
         plan: &'c mut ConnectionPlan,
@@ -98,7 +98,7 @@ impl<'c> Carrier<'c> {
             session: PoolSession::new(
                 id,
                 ClientConfig { suggest, ..client_config(&pool.config) },
-                pools.patience.clone(),
+                pools.proxy.patience.clone(),
                 pool.config.start_difficulty,
                 clock::now(),
             ),
@@ -273,10 +273,10 @@ impl<'c> Carrier<'c> {
                 self.session.note_name(self.pools.placement.current(self.upstream.id));
                 self.refreshed_at = now;
                 if let Some(new) = new {
-                    self.pools.executor.tell(new.untold);
+                    self.pools.proxy.executor.tell(new.untold);
                     self.has_job = true;
                     if let Some(after) = new.former_took {
-                        self.pools.books.metrics.targets.fanned_out(self.pool.id, after);
+                        self.pools.proxy.books.metrics.targets.fanned_out(self.pool.id, after);
                     }
                     if new.first {
                         let difficulty = difficulty.get();
@@ -310,7 +310,7 @@ impl<'c> Carrier<'c> {
                 Ok(())
             }
             PoolEvent::Ignored(line) => {
-                self.pools.books.metrics.targets.ignored_lines.count(line);
+                self.pools.proxy.books.metrics.targets.ignored_lines.count(line);
                 Ok(())
             }
             PoolEvent::Quarantine { reason } => {
@@ -327,7 +327,7 @@ impl<'c> Carrier<'c> {
 
     /// Counts something odd, and tells of it unless the like was told of just now.
     fn alarm(&self, alarm: Alarm, detail: &str, now: Instant) {
-        self.pools.books.metrics.alarm(alarm);
+        self.pools.proxy.books.metrics.alarm(alarm);
         let what = alarm.label();
         if self.pool.is_news(News::Odd(alarm), now) {
             warn!(what, ?detail, "pool did something odd");
@@ -380,7 +380,7 @@ impl<'c> Carrier<'c> {
             return;
         };
         if change.news {
-            self.pools.books.metrics.alarm(Alarm::PayoutFingerprintChanged);
+            self.pools.proxy.books.metrics.alarm(Alarm::PayoutFingerprintChanged);
             error!(detail = ?change.detail, "coinbase changed");
         }
         if change.payees && policy == OnPayoutChange::FailOver {
@@ -421,8 +421,8 @@ impl<'c> Carrier<'c> {
             self.probing = true;
             let target = self.pool.config.clone();
             let probed = probed.clone();
-            let deadline = self.pools.patience.handshake;
-            let tasks = self.pools.tasks.clone();
+            let deadline = self.pools.proxy.patience.handshake;
+            let tasks = self.pools.proxy.tasks.clone();
             // Awaited through the channel; it ends by its own deadline.
             tokio::spawn(async move {
                 let probe = probe::extranonce_size(&target, deadline);
@@ -431,7 +431,7 @@ impl<'c> Carrier<'c> {
                 let _ = probed.send(alive).await;
             });
         }
-        if self.has_job && now >= self.refreshed_at + self.pools.refresh_after {
+        if self.has_job && now >= self.refreshed_at + self.pools.proxy.refresh_after {
             self.refreshed_at = now;
             self.pools.placement.refresh(self.upstream.id);
         }
@@ -446,7 +446,7 @@ impl<'c> Carrier<'c> {
         let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
         // Each connection of the target looks.
         let part = f64::from(state.ready.max(1));
-        let metrics = &self.pools.books.metrics.targets;
+        let metrics = &self.pools.proxy.books.metrics.targets;
         metrics.held(self.pool.id, look.held.as_secs_f64() / part, look.uncredited / part);
         if let Some(difficulty) = look.ask {
             debug!(difficulty = difficulty.get(), "asking the pool for a difficulty");
@@ -474,7 +474,7 @@ impl<'c> Carrier<'c> {
             return Err(Fault::new(End::Quiet, detail));
         }
         self.upstream.set_quiet(true);
-        self.pools.books.metrics.alarm(Alarm::Quiet);
+        self.pools.proxy.books.metrics.alarm(Alarm::Quiet);
         self.pools.changed.notify_one();
         Ok(())
     }

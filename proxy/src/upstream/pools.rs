@@ -2,11 +2,10 @@
 //! version bits are granted, how many connections are wanted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use daemon::clock;
-use daemon::tasks::Tasks;
 use parking_lot::Mutex;
 use serde::Serialize;
 use stratum::difficulty::Difficulty;
@@ -17,8 +16,8 @@ use tracing::error;
 use super::known_addresses::KnownAddresses;
 use super::news::{self, News, PoolNews};
 use super::tripwire::Tripwire;
-use crate::books::Books;
-use crate::config::{PoolPatience, Target};
+use crate::config::Target;
+use crate::directions::Directions;
 use crate::ends::Settled;
 use crate::label::Label;
 use crate::load::{self, Fleet, LoadRules};
@@ -27,23 +26,28 @@ use crate::placement::Placement;
 use crate::reasons::Alarm;
 use crate::route::TargetHealth;
 use crate::session::suits_firmware;
+use crate::state::ProxyState;
 use crate::target::{PerTarget, TargetId, TargetUse};
 
-/// The state that all pool connections of one proxy share.
+/// A set of pools and the sessions that work for it: their seats, their directions, and the sums
+/// over them. A proxy has one set for all miners that share pool connections. Each miner with a
+/// pool connection of its own has another, so that neither seats nor sums mix.
 #[derive(Debug)]
-pub(crate) struct Pools {
+pub(crate) struct PoolSet {
+    pub(crate) proxy: Arc<ProxyState>,
+    /// All targets of the configuration; none in the set of a single miner, whose one connection is
+    /// kept by the miner's own task.
     pub(crate) targets: PerTarget<Arc<Pool>>,
     pub(crate) placement: Arc<Placement>,
-    pub(crate) books: Books,
-    pub(crate) patience: PoolPatience,
+    pub(crate) directions: watch::Receiver<Directions>,
     /// Notified when a target's health may have changed, or seats have become free.
     pub(crate) changed: Notify,
-    pub(crate) refresh_after: Duration,
     /// The summed work rate of all sessions that want work.
     pub(crate) fleet: Arc<Fleet>,
-    pub(crate) executor: Arc<crate::executor::Executor>,
-    /// Counts the panics of connections.
-    pub(crate) tasks: Tasks,
+    /// Sessions that want a seat, or a better one than they have.
+    pub(crate) waiting: AtomicUsize,
+    /// Sessions that want work.
+    pub(crate) served: AtomicUsize,
 }
 
 /// One target: its configuration and the present state of the pool.
@@ -163,7 +167,34 @@ impl Pool {
     }
 }
 
-impl Pools {
+impl PoolSet {
+    /// The set of all miners that share connections.
+    pub(crate) fn new(
+        proxy: Arc<ProxyState>,
+        targets: PerTarget<Arc<Pool>>,
+        placement: Arc<Placement>,
+        directions: watch::Receiver<Directions>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            proxy,
+            targets,
+            placement,
+            directions,
+            changed: Notify::new(),
+            fleet: Arc::default(),
+            waiting: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+        })
+    }
+
+    /// The set of one miner with a pool connection of its own.
+    pub(crate) fn of_one(
+        proxy: Arc<ProxyState>,
+        directions: watch::Receiver<Directions>,
+    ) -> Arc<Self> {
+        Self::new(proxy, PerTarget::default(), Placement::of_one(), directions)
+    }
+
     /// The targets whose connections are shared by miners.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.targets.values().filter(|pool| pool.used.is_shared())
@@ -208,11 +239,21 @@ impl Pools {
         TargetHealth { ready, quarantined, quiet, low, mask: pool.mask }
     }
 
+    /// Asks for another connection to a target that has no space for a session. Raises the alarm
+    /// if the target has as many as it may have.
+    pub(crate) fn shortage(&self, target: TargetId) {
+        let Some(pool) = self.targets.get(target) else { return };
+        let ready = self.placement.target_state(target).ready;
+        if !pool.want_another(ready) {
+            self.proxy.books.metrics.alarm(Alarm::NoSearchSpace);
+        }
+    }
+
     /// Quarantines a target: while it lasts, other targets are mined at if there are any.
     pub(super) fn quarantine(&self, pool: &Pool, reason: impl Label, now: Instant) {
         let until = pool.state.lock().quarantined_until.replace(now + QUARANTINE);
         if until.is_none_or(|until| until <= now) {
-            self.books.metrics.alarm(Alarm::Quarantined);
+            self.proxy.books.metrics.alarm(Alarm::Quarantined);
             error!(reason = reason.label(), "target put aside");
             self.changed.notify_one();
         }
@@ -221,9 +262,9 @@ impl Pools {
     /// Counts the outcomes of forwarded shares.
     pub(super) fn count(&self, pool: &Pool, settled: &mut Vec<Settled>) {
         for mut settled in settled.drain(..) {
-            self.books.settled(pool.id, &mut settled);
+            self.proxy.books.settled(pool.id, &mut settled);
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
-                self.books.metrics.shares.blocks_lost.inc();
+                self.proxy.books.metrics.shares.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);
                 error!(%header, "block lost: its upstream was lost before it answered");
             }

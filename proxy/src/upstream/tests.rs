@@ -11,7 +11,7 @@ use stratum::share::{Proof, Rebuilt};
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pool_session::tests::share_of;
@@ -20,9 +20,11 @@ use super::*;
 use crate::Proxy;
 use crate::books::Books;
 use crate::config::{Config, PoolPatience, Server};
+use crate::directions::Directions;
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
+use crate::state::ProxyState;
 use crate::series::TargetLabels;
 use crate::target::{TargetId, TargetUse};
 use crate::work::UpstreamShare;
@@ -251,31 +253,27 @@ fn listener() -> (TcpListener, std::net::SocketAddr) {
 
 const FIRST: TargetId = TargetId::nth(0);
 
-/// What the connections to the one pool there share.
-fn pools_at(at: std::net::SocketAddr) -> (Arc<Pools>, Tasks) {
+/// The set of the one pool there.
+fn pools_at(at: std::net::SocketAddr) -> (Arc<PoolSet>, Tasks) {
     let target = Target::new("pool", &at.ip().to_string(), at.port(), "acme");
     let (metrics, tasks) = (
         Metrics::register(&TargetLabels::shared(&["pool"]), &mut Registry::default()),
         Tasks::new(),
     );
-    let pools = Pools {
-        targets: vec![Pool::new(FIRST, target, TargetUse::Shared)].into(),
-        placement: Placement::new(4, 0),
-        books: Books { metrics, log: None },
-        patience: PoolPatience {
-            handshake: PATIENCE,
-            suspect: PATIENCE,
-            answer: PATIENCE,
-            quiet: PATIENCE,
-            job_every: Duration::ZERO,
-        },
-        changed: Notify::new(),
-        refresh_after: PATIENCE,
-        fleet: Arc::default(),
-        executor: Arc::default(),
-        tasks: tasks.clone(),
+    let mut config = Config::new(Vec::new(), vec![target.clone()]);
+    config.refresh_after = PATIENCE;
+    config.pool = PoolPatience {
+        handshake: PATIENCE,
+        suspect: PATIENCE,
+        answer: PATIENCE,
+        quiet: PATIENCE,
+        job_every: Duration::ZERO,
     };
-    (Arc::new(pools), tasks)
+    let books = Books { metrics, log: None };
+    let proxy = ProxyState::new(&config, books, &tasks, clock::now());
+    let targets = vec![Pool::new(FIRST, target, TargetUse::Shared)].into();
+    let directions = watch::channel(Directions::default()).1;
+    (PoolSet::new(proxy, targets, Placement::new(4, 0), directions), tasks)
 }
 
 /// F76: of the shares that were taken from the queue together, only the one it failed over is lost.
@@ -302,7 +300,7 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
         reply.mailbox.take().1.iter().map(|verdict| verdict.ticket).collect();
     answered.sort_unstable();
     assert_eq!(answered, [0, 1, 3, 4]);
-    assert_eq!(pools.books.metrics.counts().unresolved, 4);
+    assert_eq!(pools.proxy.books.metrics.counts().unresolved, 4);
 }
 
 /// Shares beyond those that may be in flight wait until the pool has answered some; a block does
@@ -367,7 +365,7 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
             assert_eq!(told.recv().await, Some(asked));
             order.send(Order::Answer).unwrap();
         }
-        until(|| pools.books.metrics.counts().accepted == u64::from(SHARES) + 1).await;
+        until(|| pools.proxy.books.metrics.counts().accepted == u64::from(SHARES) + 1).await;
         cancel.cancel();
     };
     timeout(PATIENCE, async { tokio::join!(carrier.carry(&cancel), watch) })

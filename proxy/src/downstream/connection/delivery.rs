@@ -23,7 +23,7 @@ impl Connection {
                 self.entry.handle.tally.reject();
             }
             let machine = self.presence.as_ref().map(|presence| &*presence.stats);
-            self.shared.books.ended(counted, machine);
+            self.pools.proxy.books.ended(counted, machine);
             if let Some(worth) = worth {
                 self.proved(worth);
             }
@@ -49,7 +49,7 @@ impl Connection {
     fn forward(&mut self, forward: Forward, now: Instant, out: &mut Outbox) {
         let Forward { work, share, version_bits, ticket, block, worth: _, record } = forward;
         if block.is_some() {
-            self.shared.books.metrics.shares.blocks.inc();
+            self.pools.proxy.books.metrics.shares.blocks.inc();
         }
         let share = UpstreamShare {
             slot: self.seating.slot(),
@@ -99,12 +99,12 @@ impl Connection {
 
     fn unresolved(&self, share: UpstreamShare) {
         if let Some(proof) = &share.block {
-            self.shared.books.metrics.shares.blocks_lost.inc();
+            self.pools.proxy.books.metrics.shares.blocks_lost.inc();
             error!(header = %const_hex::encode(proof.header), "block lost: its upstream is gone");
         }
         let target = Some(share.work.job.upstream.target);
         let refused = Counted::refused(Reject::Unresolved, target);
         let counted = Counted { record: share.record, ..refused };
-        self.shared.books.ended(counted, share.machine.as_deref());
+        self.pools.proxy.books.ended(counted, share.machine.as_deref());
     }
 }

@@ -8,13 +8,11 @@ use directive::MachineId;
 use tracing::{debug, info};
 
 use super::Connection;
-use crate::downstream::Downstream;
 use crate::handle::SessionState;
 use crate::label::Label as _;
-use crate::reasons::{Alarm, CloseReason, Correction};
+use crate::reasons::{CloseReason, Correction};
 use crate::seating::{Place, Said};
 use crate::session::{Input, Outbox};
-use crate::target::TargetId;
 
 impl Connection {
     /// The miner has a worker name: it is registered under that name and gets a seat.
@@ -24,11 +22,11 @@ impl Connection {
         let first = self.presence.is_none();
         let mut recalled = None;
         if first {
-            recalled = self.shared.recall.lock().of(worker, now);
-            self.presence = Some(self.shared.machines.enter(MachineId::from(worker), clock::wall));
+            recalled = self.pools.proxy.recall.lock().of(worker, now);
+            self.presence = Some(self.pools.proxy.machines.enter(MachineId::from(worker), clock::wall));
         }
         let user_agent =
-            self.session.take_user_agent().map(|text| self.shared.sessions.user_agent(text));
+            self.session.take_user_agent().map(|text| self.pools.proxy.sessions.user_agent(text));
         let mut shown = self.entry.handle.shown.lock();
         shown.worker = self.presence.as_ref().map(|presence| presence.machine.clone());
         shown.user_agent = user_agent.or(shown.user_agent.take());
@@ -49,12 +47,12 @@ impl Connection {
     pub(super) fn correct(&mut self, correction: Correction, now: Instant, out: &mut Outbox) {
         let (session, worker, step) =
             (self.entry.handle.number, self.session.worker(), correction.label());
-        if self.shared.corrections.lock().admits(correction, 1, now) {
+        if self.pools.proxy.corrections.lock().admits(correction, 1, now) {
             info!(session, ?worker, step, "only bad shares");
         } else {
             debug!(session, ?worker, step, "only bad shares");
         }
-        self.shared.books.metrics.sessions.corrections.count(correction);
+        self.pools.proxy.books.metrics.sessions.corrections.count(correction);
         if correction != Correction::Renew {
             return;
         }
@@ -63,7 +61,7 @@ impl Connection {
 
     /// Hands out the current job on another lane; if there is none, the next job must do.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
-        if self.seating.renew(&self.shared.placement) {
+        if self.seating.renew(&self.pools.placement) {
             self.seating.tell(&self.entry.handle);
             self.take_work(false, now, out);
         }
@@ -71,19 +69,17 @@ impl Connection {
 
     /// Finds the place that directions and seats allow.
     pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox) {
-        let directions = self.shared.directions.borrow().clone();
+        let directions = self.pools.directions.borrow().clone();
         let Some(presence) = &self.presence else { return };
         let (mask, live) = (self.session.version_mask(), self.session.has_live_work());
-        let shared = &self.shared;
+        let pools = &self.pools;
         let place = self.seating.settle(
-            &shared.placement,
+            &pools.placement,
             &directions,
             &presence.machine,
             mask,
             live,
-            |target| {
-                shared.shortage(target);
-            },
+            |target| pools.shortage(target),
         );
         self.starved = directions.orders.starved(&presence.machine);
         self.set_waiting(self.seating.is_waiting());
@@ -112,7 +108,7 @@ impl Connection {
                     self.delivered = awaited.then(|| work.clone());
                 }
                 if let Some(reason) = out.retarget.take() {
-                    self.shared.books.metrics.sessions.retargets.count(reason);
+                    self.pools.proxy.books.metrics.sessions.retargets.count(reason);
                 }
                 self.show(SessionState::Working);
             }
@@ -142,7 +138,7 @@ impl Connection {
     pub(super) fn set_waiting(&mut self, waiting: bool) {
         if self.waiting != waiting {
             self.waiting = waiting;
-            adjust(&self.shared.waiting, waiting);
+            adjust(&self.pools.waiting, waiting);
         }
     }
 
@@ -150,7 +146,7 @@ impl Connection {
     pub(super) fn set_hashing(&mut self, work_rate: f32) {
         let near = self.hashing * 0.95..=self.hashing * 1.05;
         if work_rate == 0.0 || !near.contains(&work_rate) {
-            self.shared.pools.fleet.change(self.hashing, work_rate);
+            self.pools.fleet.change(self.hashing, work_rate);
             self.hashing = work_rate;
         }
     }
@@ -158,7 +154,7 @@ impl Connection {
     pub(super) fn set_served(&mut self, served: bool) {
         if self.served != served {
             self.served = served;
-            adjust(&self.shared.served, served);
+            adjust(&self.pools.served, served);
         }
     }
 }
@@ -168,16 +164,5 @@ fn adjust(count: &AtomicUsize, up: bool) {
         count.fetch_add(1, Ordering::Relaxed);
     } else {
         count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Downstream {
-    /// A target has no space for a session: another connection is requested, up to the cap.
-    fn shortage(&self, target: TargetId) {
-        let Some(pool) = self.pools.targets.get(target) else { return };
-        let ready = self.placement.target_state(target).ready;
-        if !pool.want_another(ready) {
-            self.books.metrics.alarm(Alarm::NoSearchSpace);
-        }
     }
 }

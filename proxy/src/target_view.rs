@@ -1,0 +1,66 @@
+//! A target as the API and readiness show it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Tls, Trust};
+use crate::upstream::{Pool, PoolSet, PoolState};
+
+/// A target as people see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetView {
+    pub name: String,
+    pub address: String,
+    /// What its TLS trusts; `None` for a plain connection.
+    pub tls: Option<Trust>,
+    /// Miners are sent here first.
+    pub active: bool,
+    /// It has a job.
+    pub up: bool,
+    /// It answers, but has brought no job for a long time.
+    pub quiet: bool,
+    /// It has misbehaved: mined at only when there is no other.
+    pub quarantined: bool,
+    /// Connections with a job.
+    pub connections: u32,
+    /// Sessions that work for it.
+    pub sessions: u32,
+    /// Its difficulty at the newest job.
+    pub difficulty: Option<f64>,
+    /// Length of its extranonce1, in bytes.
+    pub extranonce1_size: Option<usize>,
+    /// Its extranonce2_size, in bytes.
+    pub extranonce2_size: Option<u8>,
+    /// Why its last lost connection ended.
+    pub last_fault: Option<String>,
+}
+
+impl PoolSet {
+    /// All targets, as they are just now.
+    pub(crate) fn target_views(&self) -> Vec<TargetView> {
+        // The one that miners are sent to first.
+        let active = self.directions.borrow().usable.first().map(|usable| usable.target);
+        let view = |pool: &std::sync::Arc<Pool>| {
+            let seats = self.placement.target_state(pool.id);
+            let health = self.health(pool);
+            let PoolState { difficulty, extranonce1_size, extranonce2_size, last_fault, .. } =
+                pool.state();
+            let own = pool.own_connections();
+            TargetView {
+                name: pool.config.name.clone(),
+                address: pool.config.at().to_string(),
+                tls: pool.config.tls.as_ref().map(Tls::trust),
+                active: active == Some(pool.id),
+                up: health.ready || own.is_some_and(|own| own.works),
+                quiet: health.quiet,
+                quarantined: health.quarantined,
+                connections: own.map_or(seats.ready, |own| own.count),
+                sessions: own.map_or(seats.seated, |own| own.count),
+                difficulty,
+                extranonce1_size,
+                extranonce2_size,
+                last_fault,
+            }
+        };
+        self.targets.values().map(view).collect()
+    }
+}
