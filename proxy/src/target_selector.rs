@@ -86,7 +86,11 @@ impl TargetSelector {
         }
         for pool in pools.shared() {
             let connections = pools.placement.target_state(pool.id).ready;
-            self.pools.proxy.books.metrics.targets.show(pool.id, health[pool.id].ready, connections);
+            self.pools.proxy.books.metrics.targets.show(
+                pool.id,
+                health[pool.id].ready,
+                connections,
+            );
             self.size(pool);
         }
         let release = match (self.no_upstream, down_since) {

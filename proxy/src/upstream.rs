@@ -111,7 +111,12 @@ struct ConnectionPlan {
 /// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a
 /// connection, not the target: a pool that says one thing we fail over is connected to again, and
 /// put aside meanwhile if there are others (F76).
-pub(crate) async fn run(pools: Arc<PoolSet>, pool: Arc<Pool>, index: u32, cancel: CancellationToken) {
+pub(crate) async fn run(
+    pools: Arc<PoolSet>,
+    pool: Arc<Pool>,
+    index: u32,
+    cancel: CancellationToken,
+) {
     let name = format!("upstream {} {index}", pool.config.name);
     let mut wanted = pool.wanted.subscribe();
     let mut backoff = Backoff::default();
@@ -123,7 +128,8 @@ pub(crate) async fn run(pools: Arc<PoolSet>, pool: Arc<Pool>, index: u32, cancel
         }
         let span = info_span!("pool", target = %pool.config.name, connection = index);
         let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
-        let ended = pools.proxy.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
+        let ended =
+            pools.proxy.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
         if cancel.is_cancelled() {
             return;
         }

@@ -24,8 +24,8 @@ use crate::directions::Directions;
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
-use crate::state::ProxyState;
 use crate::series::TargetLabels;
+use crate::state::ProxyState;
 use crate::target::{TargetId, TargetUse};
 use crate::work::UpstreamShare;
 

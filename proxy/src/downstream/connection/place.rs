@@ -23,7 +23,8 @@ impl Connection {
         let mut recalled = None;
         if first {
             recalled = self.pools.proxy.recall.lock().of(worker, now);
-            self.presence = Some(self.pools.proxy.machines.enter(MachineId::from(worker), clock::wall));
+            self.presence =
+                Some(self.pools.proxy.machines.enter(MachineId::from(worker), clock::wall));
         }
         let user_agent =
             self.session.take_user_agent().map(|text| self.pools.proxy.sessions.user_agent(text));
