@@ -1,27 +1,33 @@
 //! Builds a proxy from its configuration and starts its tasks.
+//!
+//! [`Parts::new`] builds all that needs no file, socket, thread or task. [`Proxy::start`] does what
+//! may fail: it opens the share log, asks pools for their sizes, reads the state of the former
+//! process and opens the listeners. [`Parts::spawn`] then starts the tasks, which cannot fail.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::clock;
 use daemon::state_file::StateFile;
 use daemon::tasks::Tasks;
-use directive::Link;
+use directive::{Link, Receiver};
 use prometheus_client::registry::Registry;
 use stratum::version::VersionMask;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::books::Books;
-use crate::config::Config;
-use crate::config::Trust;
+use crate::config::{Config, Server, Trust};
 use crate::control::{Control, Record};
 use crate::directions::{Directions, Orders};
 use crate::downstream::Service;
 use crate::error::StartError;
 use crate::level::Level;
+use crate::machines::Machines;
 use crate::metrics::Metrics;
 use crate::placement::Placement;
 use crate::route::Route;
@@ -33,9 +39,6 @@ use crate::state::ProxyState;
 use crate::target_selector::TargetSelector;
 use crate::upstream::{Pool, PoolSet};
 use crate::{control, downstream, sizes, upstream};
-
-/// How often the machines' hashrates are brought up to date.
-const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 impl Proxy {
     /// Starts listening and connecting. With a `link`, no machine works until a timeline was heard
@@ -51,150 +54,218 @@ impl Proxy {
         registry: &mut Registry,
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
-        let names = config.targets.map(|_, target| target.name.clone());
-        let labels = config.targets.map(|id, target| (target.name.clone(), config.use_of(id)));
-        let metrics = Metrics::register(&TargetLabels::new(&labels), registry);
-        let log = match &config.share_log {
-            Some(wanted) => {
-                let failed = |source| StartError::ShareLog { dir: wanted.dir.clone(), source };
-                Some(
-                    ShareLog::open(wanted, &config.name, names.clone(), metrics.share_log.clone())
-                        .map_err(failed)?,
-                )
-            }
-            None => None,
-        };
-        let books = Books { metrics: metrics.clone(), log: log.clone() };
+        let books = open_books(&config, registry)?;
         let extranonce2_size = sizes::choose(&config, state_dir.as_deref()).await?;
-        let proxy = ProxyState::new(&config, books, tasks, clock::now());
-
-        let state = state_dir.map(|dir| Arc::new(StateFile::new(dir.join("proxy.json"))));
-        let saved = match (&link, &state) {
-            (Some(_), Some(state)) => state.load()?,
+        let file = state_dir.map(|dir| Arc::new(StateFile::new(dir.join("proxy.json"))));
+        let saved = match (&link, &file) {
+            (Some(_), Some(file)) => file.load()?,
             _ => None,
         };
         let (receiver, orders) = control::restore(saved);
         let orders = if link.is_some() { orders } else { Orders::default() };
-        let orders = Arc::new(orders);
-        let (directions, directed) = watch::channel(Directions { orders, ..Directions::default() });
-        let directions = Arc::new(directions);
+        let found = Found { extranonce2_size, orders, lane_offset: rand::random() };
+        let parts = Parts::new(config, books, found, tasks, clock::now());
+        let listeners = parts.listen()?;
+        let helpers = parts.config.threads.saturating_sub(1);
+        parts.pools.proxy.executor.start_helpers(helpers).map_err(StartError::Thread)?;
+        let addrs = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let proxy = Self { addrs, pools: parts.pools.clone() };
+        let control = link.map(|link| (parts.control(receiver, file), link));
+        parts.spawn(listeners, control);
+        Ok(proxy)
+    }
+}
+
+/// Registers the metrics, and opens the share log if one is configured.
+fn open_books(config: &Config, registry: &mut Registry) -> Result<Books, StartError> {
+    let names = config.targets.map(|_, target| target.name.clone());
+    let labels = config.targets.map(|id, target| (target.name.clone(), config.use_of(id)));
+    let metrics = Metrics::register(&TargetLabels::new(&labels), registry);
+    let Some(wanted) = &config.share_log else { return Ok(Books { metrics, log: None }) };
+    let log = ShareLog::open(wanted, &config.name, names, metrics.share_log.clone())
+        .map_err(|source| StartError::ShareLog { dir: wanted.dir.clone(), source })?;
+    Ok(Books { metrics, log: Some(log) })
+}
+
+/// What the start found out before it built the proxy.
+struct Found {
+    /// The miners' extranonce2_size.
+    extranonce2_size: u8,
+    /// What machines may do at first.
+    orders: Orders,
+    /// Where lane numbers begin: a random number, so that a restart does not repeat work.
+    lane_offset: u64,
+}
+
+/// A proxy that has no tasks yet.
+struct Parts {
+    config: Config,
+    pools: Arc<PoolSet>,
+    directions: Arc<watch::Sender<Directions>>,
+    /// What each listener's miners get.
+    services: Vec<Service>,
+    route: Route,
+}
+
+impl Parts {
+    fn new(config: Config, books: Books, found: Found, tasks: &Tasks, now: Instant) -> Self {
+        let proxy = ProxyState::new(&config, books, tasks, now);
+        let directions = Directions { orders: Arc::new(found.orders), ..Directions::default() };
+        let (directions, directed) = watch::channel(directions);
         let targets =
             config.targets.map(|id, target| Pool::new(id, target.clone(), config.use_of(id)));
-        let placement = Placement::new(extranonce2_size, rand::random());
-        let pools = PoolSet::new(proxy.clone(), targets, placement, directed);
+        let placement = Placement::new(found.extranonce2_size, found.lane_offset);
+        let pools = PoolSet::new(proxy, targets, placement, directed);
+        let service = |(index, server): (usize, &Server)| Service {
+            rules: Arc::new(session_rules(&config, server, index, found.extranonce2_size)),
+            passthrough: server.passthrough.and_then(|target| pools.targets.get(target).cloned()),
+        };
+        Self {
+            services: config.servers.iter().enumerate().map(service).collect(),
+            route: Route::new(&config.targets, config.failback_after, now),
+            directions: Arc::new(directions),
+            pools,
+            config,
+        }
+    }
 
-        let mut listeners = Vec::new();
-        for (index, server) in config.servers.iter().enumerate() {
-            let failed = |source| StartError::Listen {
+    /// Opens a listener for each `[[server]]`, in their order.
+    fn listen(&self) -> Result<Vec<TcpListener>, StartError> {
+        let listen = |server: &Server| {
+            downstream::bind(server.listen).map_err(|source| StartError::Listen {
                 name: server.name.clone(),
                 listen: server.listen,
                 source,
-            };
-            let listener = downstream::bind(server.listen).map_err(failed)?;
-            let rules = SessionRules {
-                difficulty: DifficultyRules {
-                    start: Level::at_or_below(server.difficulty),
-                    min: Level::at_or_above(server.min_difficulty),
-                    max: Level::at_or_below(server.max_difficulty),
-                    interval: server.vardiff.then_some(server.share_interval.as_secs_f64()),
-                    by_user_agent: server.by_user_agent,
-                },
-                handshake_timeout: config.handshake_timeout,
-                ping_every: config.ping_every,
-                offer: VersionMask::BIP320,
-                extranonce2_size,
-                server: u16::try_from(index).unwrap_or(u16::MAX),
-                share_log: log.is_some(),
-            };
-            listeners.push((listener, Arc::new(rules)));
+            })
+        };
+        self.config.servers.iter().map(listen).collect()
+    }
+
+    /// The task that follows the switchboard.
+    fn control(&self, receiver: Receiver, file: Option<Arc<StateFile>>) -> Control {
+        Control {
+            name: self.config.name.clone(),
+            record: Record::new(file, &receiver),
+            reported: receiver.number(),
+            receiver,
+            directions: self.directions.clone(),
+            machines: self.pools.proxy.machines.clone(),
+            metrics: self.pools.proxy.books.metrics.control.clone(),
+            report_every: self.config.report_every,
+            stepped: false,
+            refused: None,
+            saved_at: None,
+            unwritten: false,
+            starved: control::Starved::default(),
         }
-        let addrs =
-            listeners.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect();
+    }
 
-        let executor = proxy.executor.clone();
-        executor.start_helpers(config.threads.saturating_sub(1)).map_err(StartError::Thread)?;
-
+    /// Starts all tasks.
+    fn spawn(self, listeners: Vec<TcpListener>, control: Option<(Control, impl Link)>) {
+        let Self { config, pools, directions, services, route } = self;
+        let proxy = &pools.proxy;
+        let tasks = &proxy.tasks;
         // Pool connections must outlive the last session that sends them shares.
-        let pools_cancel = tokio_util::sync::CancellationToken::new();
-        let mut upstreams = Vec::new();
-        for pool in pools.targets.values() {
-            if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
-                error!(target = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
-            }
-        }
-        for pool in pools.shared() {
-            for index in 0..pool.config.max_connections {
-                let name = format!("upstream {} {index}", pool.config.name);
-                let task = upstream::run(pools.clone(), pool.clone(), index, pools_cancel.clone());
-                upstreams.push(tasks.spawn(name, task));
-            }
-        }
-        for (server, (listener, rules)) in config.servers.iter().zip(listeners) {
-            let passthrough =
-                server.passthrough.and_then(|target| pools.targets.get(target).cloned());
-            let listen = listener.local_addr().map(tracing::field::display).ok();
-            let passthrough_to = passthrough.as_ref().map(|pool| pool.config.name.as_str());
-            info!(
-                server = %server.name,
-                listen,
-                extranonce2_size,
-                passthrough = passthrough_to,
-                "listening"
-            );
+        let pools_cancel = CancellationToken::new();
+        let upstreams = spawn_upstreams(&pools, &pools_cancel);
+        for ((server, service), listener) in config.servers.iter().zip(services).zip(listeners) {
+            log_listening(&server.name, &listener, &service);
             let name = format!("listener {}", server.name);
-            let service = Service { rules, passthrough };
             tasks.spawn(name, downstream::listen(listener, service, pools.clone()));
         }
-        let route = Route::new(&config.targets, config.failback_after, clock::now());
-        tasks.spawn("executor", executor.worker());
+        tasks.spawn("executor", proxy.executor.worker());
         tasks.spawn("signaller", downstream::signaller::run(pools.clone()));
         let selector =
             TargetSelector::new(route, config.no_upstream, pools.clone(), directions.clone());
         tasks.spawn("target selector", selector.run(tasks.token()));
-        let (folded, ended) = (proxy.machines.clone(), tasks.token());
-        tasks.spawn("rates", async move {
-            while ended.run_until_cancelled(tokio::time::sleep(FOLD_EVERY)).await.is_some() {
-                folded.fold(clock::now());
-                folded.forget(clock::wall());
-            }
-        });
-        let held = directions.clone();
-        if let Some(link) = link {
-            let control = Control {
-                name: config.name,
-                record: Record::new(state, &receiver),
-                reported: receiver.number(),
-                receiver,
-                directions,
-                machines: proxy.machines.clone(),
-                metrics: metrics.control.clone(),
-                report_every: config.report_every,
-                stepped: false,
-                refused: None,
-                saved_at: None,
-                unwritten: false,
-                starved: control::Starved::default(),
-            };
+        tasks.spawn("rates", keep_rates(proxy.machines.clone(), tasks.token()));
+        if let Some((control, link)) = control {
             tasks.spawn("control", control.run(link, tasks.token()));
         }
-        let (ending, tracker) = (tasks.token(), proxy.tracker.clone());
-        tasks.spawn("sessions", async move {
-            // The end of the directions ends the sessions, so it must come after their last answer.
-            let _held = held;
-            ending.cancelled().await;
-            tracker.close();
-            tracker.wait().await;
-            // No session is left: the helpers end too.
-            executor.close();
-            pools_cancel.cancel();
-            // By then the last outcomes have been counted.
-            for upstream in upstreams {
-                let _ = upstream.await;
-            }
-            if let Some(log) = log {
-                log.close().await;
-            }
-        });
-        Ok(Self { addrs, pools })
+        let end = end_sessions(proxy.clone(), directions, upstreams, pools_cancel);
+        tasks.spawn("sessions", end);
+    }
+}
+
+/// What a listener's sessions go by.
+fn session_rules(
+    config: &Config,
+    server: &Server,
+    index: usize,
+    extranonce2_size: u8,
+) -> SessionRules {
+    SessionRules {
+        difficulty: DifficultyRules {
+            start: Level::at_or_below(server.difficulty),
+            min: Level::at_or_above(server.min_difficulty),
+            max: Level::at_or_below(server.max_difficulty),
+            interval: server.vardiff.then_some(server.share_interval.as_secs_f64()),
+            by_user_agent: server.by_user_agent,
+        },
+        handshake_timeout: config.handshake_timeout,
+        ping_every: config.ping_every,
+        offer: VersionMask::BIP320,
+        extranonce2_size,
+        server: u16::try_from(index).unwrap_or(u16::MAX),
+        share_log: config.share_log.is_some(),
+    }
+}
+
+/// Starts a task for each connection that a shared target may have. A passthrough target gets its
+/// connections from its miners' tasks.
+fn spawn_upstreams(pools: &Arc<PoolSet>, cancel: &CancellationToken) -> Vec<JoinHandle<()>> {
+    for pool in pools.targets.values() {
+        if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
+            error!(target = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
+        }
+    }
+    let mut upstreams = Vec::new();
+    for pool in pools.shared() {
+        for index in 0..pool.config.max_connections {
+            let name = format!("upstream {} {index}", pool.config.name);
+            let task = upstream::run(pools.clone(), pool.clone(), index, cancel.clone());
+            upstreams.push(pools.proxy.tasks.spawn(name, task));
+        }
+    }
+    upstreams
+}
+
+fn log_listening(server: &str, listener: &TcpListener, service: &Service) {
+    let listen = listener.local_addr().map(tracing::field::display).ok();
+    let extranonce2_size = service.rules.extranonce2_size;
+    let passthrough = service.passthrough.as_ref().map(|pool| pool.config.name.as_str());
+    info!(%server, listen, extranonce2_size, passthrough, "listening");
+}
+
+/// How often the machines' hashrates are brought up to date.
+const RATES_EVERY: Duration = Duration::from_secs(5);
+
+/// Brings the machines' hashrates up to date, and forgets machines that are long gone.
+async fn keep_rates(machines: Arc<Machines>, cancel: CancellationToken) {
+    while cancel.run_until_cancelled(tokio::time::sleep(RATES_EVERY)).await.is_some() {
+        machines.fold(clock::now());
+        machines.forget(clock::wall());
+    }
+}
+
+/// At shutdown, waits until the last session has ended, then ends what sessions stand on: the
+/// executor's threads, the pool connections, and the share log once the last outcome is counted.
+async fn end_sessions(
+    proxy: Arc<ProxyState>,
+    // Sessions end when nobody can direct them any more, so this is kept until their last answer.
+    _directions: Arc<watch::Sender<Directions>>,
+    upstreams: Vec<JoinHandle<()>>,
+    pools_cancel: CancellationToken,
+) {
+    proxy.cancel.cancelled().await;
+    proxy.tracker.close();
+    proxy.tracker.wait().await;
+    proxy.executor.close();
+    pools_cancel.cancel();
+    for upstream in upstreams {
+        let _ = upstream.await;
+    }
+    if let Some(log) = &proxy.books.log {
+        log.close().await;
     }
 }
