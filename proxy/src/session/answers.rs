@@ -12,7 +12,7 @@ use stratum::error::RejectCode;
 use stratum::id::Id;
 use stratum::server_message::{write_error, write_true};
 
-use super::Outbox;
+use super::outbox::Outbox;
 use crate::outcome::AnsweredBy;
 
 /// The answer to a submit.

@@ -4,11 +4,16 @@ mod difficulty;
 use super::*;
 use rand::prelude::*;
 use serde_json::Value;
+use stratum::difficulty::Difficulty;
 use stratum::error::RejectCode;
 use stratum::job::Job;
 use stratum::server_message::render_notify;
+use stratum::share::{Share, prove};
+use stratum::version::VersionMask;
 
 use crate::level::Level;
+use crate::outcome::Outcome;
+use crate::reasons::Correction;
 use crate::space::ConnectionId;
 use crate::target::TargetId;
 use crate::work::{
