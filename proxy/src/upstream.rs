@@ -7,6 +7,7 @@
 
 mod backoff;
 mod carrier;
+mod client_config;
 mod connect;
 mod end;
 mod in_flight;
@@ -18,17 +19,15 @@ mod pool_requests;
 mod pool_session;
 mod pools;
 mod probe;
+mod reactions;
 mod stream;
 mod tripwire;
 mod verdicts;
 mod window;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use daemon::clock;
-use stratum::client_role::ClientConfig;
-use stratum::version::VersionMask;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span};
 
@@ -43,12 +42,11 @@ pub(crate) use pool_session::{PoolEvent, PoolSession};
 pub(crate) use pools::{Pool, PoolSet, PoolState};
 pub(crate) use probe::probe_sizes;
 
-use crate::config::{HostPort, Target};
 use crate::label::Label as _;
 use backoff::Backoff;
 use carrier::Carrier;
 use end::Fault;
-use pool_requests::PoolRequests;
+use pool_requests::ConnectionPlan;
 
 /// Carries one connection that a miner has to itself to its end.
 pub(crate) async fn run_own(pools: Arc<PoolSet>, pool: Arc<Pool>, cancel: CancellationToken) {
@@ -97,15 +95,6 @@ impl Ended {
         let fault = Fault::new(End::Panicked, "our own failure: see the log");
         Self { fault, worked: false }
     }
-}
-
-/// Where a connection's task goes next, and what its pool has asked of it so far.
-#[derive(Debug, Default)]
-struct ConnectionPlan {
-    requests: PoolRequests,
-    /// When to leave for the next connection, and where to.
-    leave: Option<(Instant, Option<HostPort>)>,
-    next: Option<HostPort>,
 }
 
 /// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a
@@ -175,20 +164,9 @@ async fn attempt(
     };
     let mut carrier = Carrier::new(pools, pool, stream, plan);
     let fault = carrier.carry(cancel).await;
-    let worked = carrier.has_job;
+    let worked = carrier.has_worked();
     carrier.end().await;
     Ended { fault, worked }
-}
-
-/// How we introduce ourselves to a target.
-fn client_config(target: &Target) -> ClientConfig {
-    ClientConfig {
-        user_agent: target.user_agent.clone(),
-        worker: target.user.clone(),
-        password: target.password.reveal().to_owned(),
-        mask: Some(VersionMask::BIP320),
-        suggest: target.suggest_difficulty,
-    }
 }
 
 #[cfg(test)]

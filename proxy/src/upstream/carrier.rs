@@ -1,78 +1,69 @@
 //! The task that carries one connection: it moves bytes between a pool's socket, its
-//! [`PoolSession`] and the queue of shares, and does what the pool's lines ask of the rest of the
-//! proxy.
+//! [`PoolSession`] and the queue of shares. What follows for the rest of the proxy is in
+//! [`super::reactions`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use daemon::clock;
 use stratum::client_role::ClientConfig;
 use stratum::frame::{POOL_LINE_MAX, Splitter};
-use stratum::job::Job;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
+use super::client_config::client_config;
 use super::end::{End, Fault};
 use super::in_flight::undelivered;
-use super::news::News;
 use super::outgoing::Outgoing;
-use super::pool_requests::{Reaction, Redirect};
-use super::pool_session::{PoolEvent, PoolSession};
+use super::pool_requests::ConnectionPlan;
+use super::pool_session::PoolSession;
 use super::pools::{Pool, PoolSet};
+use super::probe;
+use super::reactions::Reactions;
 use super::stream::{PoolStream, fault};
-use super::{ConnectionPlan, client_config, probe, tripwire};
-use crate::config::OnPayoutChange;
 use crate::ends::Settled;
-use crate::label::Label as _;
 use crate::load::{Load, Sizing};
 use crate::reasons::Alarm;
 use crate::work::{SubmitQueues, Upstream, UpstreamShare};
 
 /// The state of one connection's task.
 pub(super) struct Carrier<'c> {
-    pools: Arc<PoolSet>,
-    pool: Arc<Pool>,
-    upstream: Arc<Upstream>,
+    reactions: Reactions<'c>,
     queues: SubmitQueues,
     stream: PoolStream,
     splitter: Splitter,
     outgoing: Outgoing,
     session: PoolSession,
-    /// It has had work: the pool is of use.
-    pub(super) has_job: bool,
-    refreshed_at: Instant,
+    /// Another connection is asking whether the pool is alive.
     probing: bool,
-    /// When deadlines are next looked at.
+    /// When [`Carrier::tick`] is next due.
     tick_at: Instant,
-    /// Shares that come before go out together.
+    /// Shares that come before this time are sent together.
     gather_until: Instant,
     /// Shares taken from the queue, the next one last.
     batch: Vec<UpstreamShare>,
-    /// It outlives the connection.
-    plan: &'c mut ConnectionPlan,
-    sizing: Sizing,
-    /// When it last had no room for a share.
+    /// When [`Alarm::InFlightFull`] was last raised.
     full_at: Option<Instant>,
-    /// How shares have ended that are to be written down.
+    /// Outcomes of shares that are not counted yet.
     settled: Vec<Settled>,
 }
 
-/// Most shares of one write: some pools (NOMP and its kin) take more than 10 KiB at once for an
-/// attack, and hang up.
+/// Maximum number of shares in one write: NOMP and similar pools treat more than 10 KiB at once as
+/// an attack and close the connection.
 const BATCH_MAX: usize = 64;
-/// How long further shares are gathered after some were written. One that comes alone goes at once;
-/// of a crowd, each write and each answer carries several. A block never waits.
+/// How long shares are gathered after some were written. A single share is written at once; when
+/// many come, each write carries several, and so does each answer. A block never waits.
 const GATHER: Duration = Duration::from_millis(1);
-/// Shares are not taken from the queue while so many bytes wait for the pool's socket.
+/// While more bytes than this wait for the pool's socket, no share is taken from the queue.
 const OUTGOING_FULL: usize = 16 * 1024;
-/// A pool for which so many wait asks much and reads nothing: it is left.
+/// When more bytes than this wait, the pool asks for much and reads nothing: the connection ends.
 const OUTGOING_MAX: usize = 256 * 1024;
-/// Reads in a row: then shares, answers and other tasks have their turn, however much the pool
-/// says.
+/// Maximum number of reads in a row. After them, shares and other tasks get their turn, however
+/// much the pool sends.
 const READS_MAX: u32 = 8;
-/// A pool that owes as many answers as may be owed is counted this often.
+/// How often an alarm is raised while no further share may be sent, because too many wait for
+/// answers.
 const FULL_EVERY: Duration = Duration::from_secs(10);
 
 impl<'c> Carrier<'c> {
@@ -88,9 +79,7 @@ impl<'c> Carrier<'c> {
         let suggest = pool.config.suggest_difficulty.or_else(|| sizing.first_ask(clock::now()));
         let (upstream, queues) = Upstream::under(id, pool.id, load);
         Self {
-            pools: pools.clone(),
-            pool: pool.clone(),
-            upstream,
+            reactions: Reactions::new(pools, pool, upstream, plan, sizing),
             queues,
             stream,
             splitter: Splitter::new(POOL_LINE_MAX),
@@ -102,25 +91,26 @@ impl<'c> Carrier<'c> {
                 pool.config.start_difficulty,
                 clock::now(),
             ),
-            has_job: false,
-            refreshed_at: clock::now(),
             probing: false,
             tick_at: clock::now(),
             gather_until: clock::now(),
             batch: Vec::with_capacity(BATCH_MAX),
-            plan,
-            sizing,
             full_at: None,
             settled: Vec::new(),
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn parts(&mut self) -> (Arc<Upstream>, &mut PoolSession) {
-        (self.upstream.clone(), &mut self.session)
+    /// Whether the connection has had work.
+    pub(super) const fn has_worked(&self) -> bool {
+        self.reactions.has_worked()
     }
 
-    /// Moves bytes until the connection ends, and says why it did.
+    #[cfg(test)]
+    pub(super) fn parts(&mut self) -> (Arc<Upstream>, &mut PoolSession) {
+        (self.reactions.upstream.clone(), &mut self.session)
+    }
+
+    /// Moves bytes until the connection ends. Returns why it ended.
     pub(super) async fn carry(&mut self, cancel: &CancellationToken) -> Fault {
         let mut first = Vec::new();
         self.session.start(&mut first);
@@ -137,7 +127,7 @@ impl<'c> Carrier<'c> {
                 return Fault::new(End::NotReading, detail);
             }
             let now = clock::now();
-            self.upstream.set_suspect(self.session.is_suspect(now));
+            self.reactions.upstream.set_suspect(self.session.is_suspect(now));
             // By the clock and not by a pause: a busy connection never pauses.
             let look_at =
                 self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
@@ -153,7 +143,7 @@ impl<'c> Carrier<'c> {
             if in_flight == 0 && self.full_at.is_none_or(|at| now >= at + FULL_EVERY) {
                 self.full_at = Some(now);
                 let detail = format!("{} shares wait for answers", self.session.waiting());
-                self.alarm(Alarm::InFlightFull, &detail, now);
+                self.reactions.alarm(Alarm::InFlightFull, &detail, now);
             }
             let room = in_flight > 0 && self.outgoing.len() < OUTGOING_FULL && !gathering;
             let for_block = self.session.has_room_for_block();
@@ -173,7 +163,10 @@ impl<'c> Carrier<'c> {
                 },
                 _ = self.stream.writable(), if !self.outgoing.is_empty() || self.stream.wants_write() => Ok(()),
                 _ = self.queues.submits.recv_many(&mut self.batch, BATCH_MAX.min(in_flight)), if room => { self.forward(); Ok(()) }
-                Some(alive) = probe_result.recv() => self.probed(alive),
+                Some(alive) = probe_result.recv() => {
+                    self.probing = false;
+                    self.reactions.probed(alive)
+                }
                 () = tokio::time::sleep_until(wake_at) => Ok(()),
                 () = tokio::task::yield_now(), if in_a_row >= READS_MAX => Ok(()),
             };
@@ -192,7 +185,7 @@ impl<'c> Carrier<'c> {
             super::tests::failpoint(share.work.job.job.job_id.as_bytes());
             self.session.share(share, now, &mut bytes, &mut self.settled);
         }
-        self.pools.count(&self.pool, &mut self.settled);
+        self.reactions.count(&mut self.settled);
         self.outgoing.push(&bytes);
         self.gather_until = now + GATHER;
     }
@@ -211,7 +204,7 @@ impl<'c> Carrier<'c> {
         }
     }
 
-    /// Reads once, and hears each line.
+    /// Reads once and handles each line.
     fn read(&mut self) -> Result<(), Fault> {
         let mut scratch = [0; 16 * 1024];
         let read = match self.stream.try_read(&mut scratch) {
@@ -235,173 +228,11 @@ impl<'c> Carrier<'c> {
             }
         };
         self.outgoing.push(&out);
-        self.pools.count(&self.pool, &mut self.settled);
+        self.reactions.count(&mut self.settled);
         for event in events {
-            self.event(event, now)?;
+            self.reactions.event(event, &mut self.session, now)?;
         }
         too_long.map_or(Ok(()), |too_long| Err(Fault::new(End::LineTooLong, too_long.to_string())))
-    }
-
-    fn event(&mut self, event: PoolEvent, now: Instant) -> Result<(), Fault> {
-        match event {
-            PoolEvent::Subscribed { extranonce1, extranonce2_size } => {
-                self.sized(&extranonce1, extranonce2_size)?;
-                self.pools
-                    .placement
-                    .connection_up(&self.upstream, &extranonce1, extranonce2_size)
-                    .map_err(|misfit| Fault::new(End::DoesNotFit, misfit.to_string()))?;
-                if let Some(own) = &self.pool.own {
-                    own.lock().works = true;
-                    // The miner's subscribe waits for it.
-                    self.pools.changed.notify_one();
-                }
-                Ok(())
-            }
-            PoolEvent::Authorized => {
-                debug!(user = ?self.pool.config.user, "authorized");
-                Ok(())
-            }
-            PoolEvent::Job { job, difficulty, mask } => {
-                self.look(&job, now);
-                {
-                    let mut state = self.pool.state.lock();
-                    state.mask = mask;
-                    state.difficulty = Some(difficulty.get());
-                }
-                let was_quiet = self.upstream.set_quiet(false);
-                let new = self.pools.placement.job(self.upstream.id, job, difficulty, mask, now);
-                self.session.note_name(self.pools.placement.current(self.upstream.id));
-                self.refreshed_at = now;
-                if let Some(new) = new {
-                    self.pools.proxy.executor.tell(new.untold);
-                    self.has_job = true;
-                    if let Some(after) = new.former_took {
-                        self.pools.proxy.books.metrics.targets.fanned_out(self.pool.id, after);
-                    }
-                    if new.first {
-                        let difficulty = difficulty.get();
-                        if self.pool.is_news(News::Work, now) {
-                            info!(difficulty, "upstream has work");
-                        } else {
-                            debug!(difficulty, "upstream has work");
-                        }
-                    }
-                    // Sessions that wait for a seat may find one on a new job.
-                    if new.first || was_quiet || !new.repeated {
-                        self.pools.changed.notify_one();
-                    }
-                }
-                Ok(())
-            }
-            PoolEvent::Extranonce { extranonce1, extranonce2_size } => {
-                if self.pool.is_news(News::Extranonce, now) {
-                    info!(extranonce2_size, "pool changed our extranonce");
-                } else {
-                    debug!(extranonce2_size, "pool changed our extranonce");
-                }
-                self.sized(&extranonce1, extranonce2_size)?;
-                self.pools
-                    .placement
-                    .extranonce(&self.upstream, &extranonce1, extranonce2_size)
-                    .map_err(|misfit| Fault::new(End::DoesNotFit, misfit.to_string()))
-            }
-            PoolEvent::Alarm { alarm, detail } => {
-                self.alarm(alarm, &detail, now);
-                Ok(())
-            }
-            PoolEvent::Ignored(line) => {
-                self.pools.proxy.books.metrics.targets.ignored_lines.count(line);
-                Ok(())
-            }
-            PoolEvent::Quarantine { reason } => {
-                self.pools.quarantine(&self.pool, reason, now);
-                Ok(())
-            }
-            PoolEvent::Reconnect(asked) => {
-                self.reconnect(&asked, now);
-                Ok(())
-            }
-            PoolEvent::Dead { end, detail } => Err(Fault::new(end, detail)),
-        }
-    }
-
-    /// Counts something odd, and tells of it unless the like was told of just now.
-    fn alarm(&self, alarm: Alarm, detail: &str, now: Instant) {
-        self.pools.proxy.books.metrics.alarm(alarm);
-        let what = alarm.label();
-        if self.pool.is_news(News::Odd(alarm), now) {
-            warn!(what, ?detail, "pool did something odd");
-        } else {
-            debug!(what, ?detail, "pool did something odd");
-        }
-    }
-
-    fn reconnect(&mut self, asked: &Redirect, now: Instant) {
-        let config = &self.pool.config;
-        let random = rand::random();
-        match self.plan.requests.reconnect(
-            asked,
-            &config.at(),
-            &config.reconnect_hosts,
-            random,
-            now,
-        ) {
-            Reaction::Stay(alarm) => self.alarm(alarm, &format!("{asked:?}"), now),
-            Reaction::Leave { to, at } => {
-                let (host, wait_ms) =
-                    (to.as_ref().map(ToString::to_string), (at - now).as_millis());
-                if self.pool.is_news(News::Reconnect, now) {
-                    info!(to = host, wait_ms, "pool asked to reconnect");
-                } else {
-                    debug!(to = host, wait_ms, "pool asked to reconnect");
-                }
-                self.plan.leave = Some((at, to));
-            }
-            Reaction::Quarantine => {
-                self.alarm(Alarm::ReconnectTooOften, &format!("{asked:?}"), now);
-                self.pools.quarantine(&self.pool, Alarm::ReconnectTooOften, now);
-            }
-        }
-    }
-
-    /// Looks at what a job gives away of its pool.
-    fn look(&mut self, job: &Job, now: Instant) {
-        if tripwire::is_time_off(job.ntime, clock::wall().as_second()) {
-            self.alarm(Alarm::TimeOff, &format!("a job of {} by Unix time", job.ntime), now);
-        }
-        let policy = self.pool.config.on_payout_change;
-        let Some(extranonce) =
-            self.session.extranonce_len().filter(|_| policy != OnPayoutChange::Ignore)
-        else {
-            return;
-        };
-        let learn = policy == OnPayoutChange::Alarm;
-        let Some(change) = self.pool.tripwire.lock().look(job, extranonce, learn, now) else {
-            return;
-        };
-        if change.news {
-            self.pools.proxy.books.metrics.alarm(Alarm::PayoutFingerprintChanged);
-            error!(detail = ?change.detail, "coinbase changed");
-        }
-        if change.payees && policy == OnPayoutChange::FailOver {
-            self.pools.quarantine(&self.pool, Alarm::PayoutFingerprintChanged, now);
-        }
-    }
-
-    /// Notes what the pool has assigned. An error where it brings no space that another connection
-    /// does not have.
-    fn sized(&self, extranonce1: &[u8], extranonce2_size: u8) -> Result<(), Fault> {
-        let mut state = self.pool.state.lock();
-        state.extranonce1_size = Some(extranonce1.len());
-        state.extranonce2_size = Some(extranonce2_size);
-        drop(state);
-        let adds = self.pools.placement.adds_space(&self.upstream, extranonce1, extranonce2_size);
-        self.pool.adds_none.store(!adds, Ordering::Relaxed);
-        if adds {
-            return Ok(());
-        }
-        let detail = "same extranonce1 as another connection, and no lanes left";
-        Err(Fault::new(End::AddsNoSpace, detail))
     }
 
     fn tick(&mut self, probed: &mpsc::Sender<bool>) -> Result<(), Fault> {
@@ -409,20 +240,17 @@ impl<'c> Carrier<'c> {
         let mut events = Vec::new();
         let mut settled = Vec::new();
         self.session.tick(now, &mut events, &mut settled);
-        self.pools.count(&self.pool, &mut settled);
+        self.reactions.count(&mut settled);
         for event in events {
-            self.event(event, now)?;
+            self.reactions.event(event, &mut self.session, now)?;
         }
-        if let Some((_, to)) = self.plan.leave.take_if(|(at, _)| now >= *at) {
-            self.plan.next = to;
-            return Err(Fault::new(End::Reconnect, "the pool asked for it"));
-        }
-        if self.session.is_quiet(now) && !self.probing && !self.upstream.is_quiet() {
+        self.reactions.leave(now)?;
+        if self.session.is_quiet(now) && !self.probing && !self.reactions.upstream.is_quiet() {
             self.probing = true;
-            let target = self.pool.config.clone();
+            let target = self.reactions.pool.config.clone();
             let probed = probed.clone();
-            let deadline = self.pools.proxy.patience.handshake;
-            let tasks = self.pools.proxy.tasks.clone();
+            let deadline = self.reactions.pools.proxy.patience.handshake;
+            let tasks = self.reactions.pools.proxy.tasks.clone();
             // Awaited through the channel; it ends by its own deadline.
             tokio::spawn(async move {
                 let probe = probe::extranonce_size(&target, deadline);
@@ -431,55 +259,17 @@ impl<'c> Carrier<'c> {
                 let _ = probed.send(alive).await;
             });
         }
-        if self.has_job && now >= self.refreshed_at + self.pools.proxy.refresh_after {
-            self.refreshed_at = now;
-            self.pools.placement.refresh(self.upstream.id);
-        }
-        self.size(now);
-        Ok(())
-    }
-
-    /// Asks for the difficulty that suits the fleet, and counts what miners are held above.
-    fn size(&mut self, now: Instant) {
-        let state = self.pools.placement.target_state(self.pool.id);
-        let may_ask = self.session.is_settled(now) && self.pool.config.suggest_difficulty.is_none();
-        let look = self.sizing.look(self.session.difficulty(), state.seated > 0, may_ask, now);
-        // Each connection of the target looks.
-        let part = f64::from(state.ready.max(1));
-        let metrics = &self.pools.proxy.books.metrics.targets;
-        metrics.held(self.pool.id, look.held.as_secs_f64() / part, look.uncredited / part);
-        if let Some(difficulty) = look.ask {
+        self.reactions.refresh(now);
+        if let Some(difficulty) = self.reactions.size(&self.session, now) {
             debug!(difficulty = difficulty.get(), "asking the pool for a difficulty");
             let mut bytes = Vec::new();
             self.session.suggest(difficulty, &mut bytes);
             self.outgoing.push(&bytes);
         }
-    }
-
-    /// The pool brought no job for long; another connection has asked whether it lives.
-    fn probed(&mut self, alive: bool) -> Result<(), Fault> {
-        self.probing = false;
-        if alive && !self.has_job {
-            let detail = "the pool lives, but this connection never got a job";
-            return Err(Fault::new(End::NoJob, detail));
-        }
-        if !alive {
-            let detail = "no job for long, and a new connection got no answer";
-            return Err(Fault::new(End::Silent, detail));
-        }
-        let state = self.pools.placement.target_state(self.pool.id);
-        if state.ready > state.quiet + 1 {
-            // Its neighbours have work: a new connection will too.
-            let detail = "no job for long, while other connections of the target had some";
-            return Err(Fault::new(End::Quiet, detail));
-        }
-        self.upstream.set_quiet(true);
-        self.pools.proxy.books.metrics.alarm(Alarm::Quiet);
-        self.pools.changed.notify_one();
         Ok(())
     }
 
-    /// Lets everybody go: sessions move, shares in flight and in the queue stay unresolved.
+    /// Ends the connection: its sessions move, and shares in flight or in the queue are unresolved.
     pub(super) async fn end(&mut self) {
         self.let_go();
         let mut settled = Vec::new();
@@ -489,22 +279,22 @@ impl<'c> Carrier<'c> {
         for share in rest(&mut self.queues.submits).await {
             settled.push(undelivered(share));
         }
-        self.pools.count(&self.pool, &mut settled);
+        self.reactions.count(&mut settled);
     }
 
     fn let_go(&mut self) {
-        self.upstream.set_dead();
-        self.pools.placement.connection_down(self.upstream.id);
+        self.reactions.upstream.set_dead();
+        self.reactions.pools.placement.connection_down(self.reactions.upstream.id);
         self.session.end(clock::now(), &mut self.settled);
-        self.pools.count(&self.pool, &mut self.settled);
+        self.reactions.count(&mut self.settled);
     }
 }
 
-/// However its task ends, by a panic too (F76): its sessions must not sit on it for ever, nor wait
-/// for its answers.
+/// Also when the task ends by a panic (F76), the sessions must not keep their seats on this connection
+/// or wait for its answers.
 impl Drop for Carrier<'_> {
     fn drop(&mut self) {
-        if !self.upstream.is_alive() {
+        if !self.reactions.upstream.is_alive() {
             return;
         }
         self.let_go();
@@ -515,13 +305,13 @@ impl Drop for Carrier<'_> {
                 settled.push(undelivered(share));
             }
         }
-        self.pools.count(&self.pool, &mut settled);
-        self.pools.changed.notify_one();
+        self.reactions.count(&mut settled);
+        self.reactions.pools.changed.notify_one();
     }
 }
 
-/// Closes a queue and takes out what is in it, or is being put in just now: `try_recv` would miss
-/// the latter, and its submit would never be answered.
+/// Closes a queue and returns what is in it, including what is being put in at this moment:
+/// `try_recv` would miss that share, and its submit would never be answered.
 async fn rest<T>(queue: &mut mpsc::Receiver<T>) -> Vec<T> {
     queue.close();
     let mut rest = Vec::new();

@@ -32,6 +32,15 @@ pub(super) enum Reaction {
     Quarantine,
 }
 
+/// Where a connection's task goes next, and what its pool has asked of it so far.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionPlan {
+    pub(super) requests: PoolRequests,
+    /// When to leave for the next connection, and where to.
+    pub(super) leave: Option<(Instant, Option<HostPort>)>,
+    pub(super) next: Option<HostPort>,
+}
+
 /// The pool's requests to one task, over all the connections it had.
 #[derive(Debug)]
 pub(super) struct PoolRequests {

@@ -8,7 +8,7 @@ use stratum::client_role::{ClientEvent, ClientRole};
 use stratum::frame::{POOL_LINE_MAX, Splitter};
 use tokio::time::timeout;
 
-use super::client_config;
+use super::client_config::client_config;
 use super::connect::connect;
 use super::end::{End, Fault};
 use crate::config::Target;

@@ -19,7 +19,7 @@ use super::stream::PoolStream;
 use super::*;
 use crate::Proxy;
 use crate::books::Books;
-use crate::config::{Config, PoolPatience, Server};
+use crate::config::{Config, PoolPatience, Server, Target};
 use crate::directions::Directions;
 use crate::log_limit::tests::Log;
 use crate::metrics::Metrics;
