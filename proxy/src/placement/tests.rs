@@ -3,10 +3,12 @@ use std::collections::HashSet;
 use directive::MachineId;
 use proptest::prelude::*;
 
+use super::intake::SPACES_MAX;
 use super::*;
 use crate::directions::{Directions, Orders};
 use crate::route::Usable;
 use crate::seating::{Place, Said, Seating};
+use crate::work::LaneWork;
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {
