@@ -8,86 +8,30 @@
 //! files.
 
 mod disk;
+mod entry;
 mod line;
 pub(crate) mod metrics;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
-use stratum::error::RejectCode;
 use tracing::error;
 
-use crate::label::Label as _;
-use crate::outcome::Outcome;
-use crate::reasons::Reject;
 use crate::target::PerTarget;
-use crate::work::Record;
 use disk::Disk;
+use entry::Message;
+pub use entry::ShareLogConfig;
+pub(crate) use entry::{Entry, ShareRefusal};
 use metrics::{Lost, ShareLogMetrics};
 use writer::Writer;
 
-/// The operator's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShareLogConfig {
-    pub dir: PathBuf,
-    /// A file of this size is closed, and another is begun.
-    pub rotate_bytes: u64,
-    /// A file that belongs to a former interval of this length is closed, too; intervals count from
-    /// 1970 in UTC.
-    pub rotate_every: Duration,
-    /// Closed files kept; the oldest go first.
-    pub keep: usize,
-}
-
 /// Entries that may wait for the writer: two seconds of a very large farm.
 const QUEUE: usize = 32_768;
-
-/// A submit and its outcome.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) at: Timestamp,
-    pub(crate) record: Box<Record>,
-    pub(crate) verdict: Outcome,
-    pub(crate) refusal: Option<ShareRefusal>,
-    /// Time from reading the submit to its outcome.
-    pub(crate) latency: Duration,
-}
-
-/// Why a submit was refused: our reason, or a pool's code and words.
-#[derive(Debug, Clone)]
-pub(crate) enum ShareRefusal {
-    Ours(Reject),
-    Pools(RejectCode, Arc<str>),
-}
-
-impl ShareRefusal {
-    fn code(&self) -> RejectCode {
-        match self {
-            Self::Ours(reject) => reject.code(),
-            Self::Pools(code, _) => *code,
-        }
-    }
-
-    fn words(&self) -> &str {
-        match self {
-            Self::Ours(reject) => reject.label(),
-            Self::Pools(_, words) => words,
-        }
-    }
-}
-
-enum Message {
-    Entry(Entry),
-    Close,
-}
 
 /// A handle for writing entries. Clones write into the same log.
 #[derive(Clone)]

@@ -9,12 +9,12 @@
 
 mod delivery;
 mod place;
+mod state;
 mod stuck;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,24 +24,17 @@ use std::time::{Duration, Instant};
 
 use daemon::clock;
 use stratum::client_message::LineFault;
-use stratum::frame::{MINER_LINE_MAX, Splitter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::handle::SessionHandle;
 use crate::label::Label as _;
-use crate::machines::Presence;
 use crate::mailbox::Signal;
 use crate::outcome::{PoolOutcome, PoolVerdict};
-use crate::placement::SlotLease;
-use crate::reasons::{Alarm, CloseReason};
-use crate::seating::Seating;
-use crate::session::{Input, Outbox, Session, SessionRules};
-use crate::sessions::SessionEntry;
-use crate::upstream::PoolSet;
-use crate::work::LaneWork;
-use stuck::Stuck;
+use crate::reasons::CloseReason;
+use crate::session::{Input, Outbox};
+pub(super) use state::{Accepted, Connection, open};
 
 /// Submits that may wait for a pool's verdict; beyond that no more is read from this miner.
 const UNANSWERED_MAX: usize = 256;
@@ -63,101 +56,12 @@ const LINES_AHEAD: Duration = Duration::from_secs(5);
 /// How long a miner that has closed its side still gets its answers.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(20);
 
-/// A connection that has just been accepted.
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
-    pub(super) number: u64,
-    pub(super) rules: Arc<SessionRules>,
-    pub(super) pools: Arc<PoolSet>,
-}
-
 /// Serves one miner until either side closes.
 pub(super) fn serve(accepted: Accepted) -> Connection {
     let slot = accepted.pools.placement.take_slot();
     let has_room = accepted.pools.have_room(slot.depth);
     let extranonce1 = slot.slot;
     open(accepted, slot, extranonce1, has_room)
-}
-
-/// Creates the connection of a miner with the given extranonce1. If there is no room, its subscribe
-/// will be refused.
-pub(super) fn open(
-    accepted: Accepted,
-    slot: SlotLease,
-    extranonce1: u8,
-    has_room: bool,
-) -> Connection {
-    let Accepted { stream, peer, number, rules, pools } = accepted;
-    let now = clock::now();
-    let handle = SessionHandle::new(number, peer, clock::wall(), extranonce1, rules.server);
-    let mut session = Session::new(rules, extranonce1, number, now);
-    session.narrow(pools.common_mask());
-    if !has_room {
-        pools.proxy.books.metrics.alarm(Alarm::NoSearchSpace);
-        session.refuse();
-    }
-    Connection {
-        stream,
-        session,
-        seating: Seating::new(slot),
-        presence: None,
-        entry: pools.proxy.sessions.enter(handle),
-        splitter: Splitter::new(MINER_LINE_MAX),
-        pending: Vec::new(),
-        blocked_since: None,
-        stuck: None,
-        lines_paid: now,
-        ending: None,
-        delivered: None,
-        hashing: 0.0,
-        waiting: false,
-        served: false,
-        starved: false,
-        first_read: true,
-        drained: false,
-        was_ready: false,
-        reason: None,
-        pools,
-    }
-}
-
-/// A miner's connection. Ready when it has ended.
-pub(super) struct Connection {
-    stream: TcpStream,
-    session: Session,
-    seating: Seating,
-    presence: Option<Presence>,
-    entry: SessionEntry,
-    splitter: Splitter,
-    /// Bytes that the socket has not taken yet.
-    pending: Vec<u8>,
-    blocked_since: Option<Instant>,
-    /// Shares that found no room in their upstream's queue.
-    stuck: Option<Box<Stuck>>,
-    /// The time up to which the lines read so far use the rate limit; see [`LINES_AHEAD`].
-    lines_paid: Instant,
-    /// Set when the miner has closed its side, or when we shut down: outstanding answers are still
-    /// written until then.
-    ending: Option<Box<(Instant, CloseReason)>>,
-    /// A pool's new job that is in the buffer.
-    delivered: Option<Arc<LaneWork>>,
-    /// Its part of the fleet's work rate.
-    hashing: f32,
-    /// It counts as waiting for a seat.
-    waiting: bool,
-    /// It counts as wanting work.
-    served: bool,
-    /// It should not hash; shares that it sends show that it still does.
-    starved: bool,
-    /// Nothing has been read yet.
-    first_read: bool,
-    /// What came while we shut down has been read.
-    drained: bool,
-    /// It was subscribed and authorized once.
-    was_ready: bool,
-    reason: Option<CloseReason>,
-    pools: Arc<PoolSet>,
 }
 
 /// Counts the end of the connection, however its task ends (F76).

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Entry, ShareRefusal};
+use super::entry::{Entry, ShareRefusal};
 use crate::label::Label as _;
 use crate::target::PerTarget;
 use crate::work::job_id_text;

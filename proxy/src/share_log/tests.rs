@@ -1,14 +1,19 @@
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
+use stratum::error::RejectCode;
 
 use super::disk::{Before, Disk, Sink};
 use super::writer::Writer;
 use super::*;
 use crate::log_limit::tests::Log;
+use crate::outcome::Outcome;
 use crate::reasons::metrics::Alarms;
+use crate::work::Record;
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use super::disk::{Before, Sink};
+use super::entry::{Entry, Message, ShareLogConfig};
 use super::line::{Line, millis, write_entry};
 use super::metrics::{Lost, ShareLogMetrics};
-use super::{Entry, Message, ShareLogConfig};
 use crate::label::Label as _;
 use crate::log_limit::{EVERY, LogLimit};
 use crate::reasons::Alarm;

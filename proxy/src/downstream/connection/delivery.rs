@@ -6,7 +6,7 @@ use std::time::Instant;
 use daemon::clock;
 use tracing::error;
 
-use super::Connection;
+use super::state::Connection;
 use super::stuck::Stuck;
 use crate::ends::Counted;
 use crate::outcome::{PoolOutcome, PoolVerdict, Worth};

@@ -7,7 +7,7 @@ use daemon::clock;
 use directive::MachineId;
 use tracing::{debug, info};
 
-use super::Connection;
+use super::state::Connection;
 use crate::handle::SessionState;
 use crate::label::Label as _;
 use crate::reasons::{CloseReason, Correction};

@@ -1,0 +1,109 @@
+//! What is kept of one miner's connection, and how it begins.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use daemon::clock;
+use stratum::frame::{MINER_LINE_MAX, Splitter};
+use tokio::net::TcpStream;
+
+use super::stuck::Stuck;
+use crate::handle::SessionHandle;
+use crate::machines::Presence;
+use crate::placement::SlotLease;
+use crate::reasons::{Alarm, CloseReason};
+use crate::seating::Seating;
+use crate::session::{Session, SessionRules};
+use crate::sessions::SessionEntry;
+use crate::upstream::PoolSet;
+use crate::work::LaneWork;
+
+/// A connection that has just been accepted.
+pub(in crate::downstream) struct Accepted {
+    pub(in crate::downstream) stream: TcpStream,
+    pub(in crate::downstream) peer: SocketAddr,
+    pub(in crate::downstream) number: u64,
+    pub(in crate::downstream) rules: Arc<SessionRules>,
+    pub(in crate::downstream) pools: Arc<PoolSet>,
+}
+
+/// A miner's connection. Ready when it has ended.
+pub(in crate::downstream) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) session: Session,
+    pub(super) seating: Seating,
+    pub(super) presence: Option<Presence>,
+    pub(super) entry: SessionEntry,
+    pub(super) splitter: Splitter,
+    /// Bytes that the socket has not taken yet.
+    pub(super) pending: Vec<u8>,
+    pub(super) blocked_since: Option<Instant>,
+    /// Shares that found no room in their upstream's queue.
+    pub(super) stuck: Option<Box<Stuck>>,
+    /// The time up to which the lines read so far use the rate limit; see [`super::LINES_AHEAD`].
+    pub(super) lines_paid: Instant,
+    /// Set when the miner has closed its side, or when we shut down: outstanding answers are still
+    /// written until then.
+    pub(super) ending: Option<Box<(Instant, CloseReason)>>,
+    /// A pool's new job that is in the buffer.
+    pub(super) delivered: Option<Arc<LaneWork>>,
+    /// Its part of the fleet's work rate.
+    pub(super) hashing: f32,
+    /// It counts as waiting for a seat.
+    pub(super) waiting: bool,
+    /// It counts as wanting work.
+    pub(super) served: bool,
+    /// It should not hash; shares that it sends show that it still does.
+    pub(super) starved: bool,
+    /// Nothing has been read yet.
+    pub(super) first_read: bool,
+    /// What came while we shut down has been read.
+    pub(super) drained: bool,
+    /// It was subscribed and authorized once.
+    pub(super) was_ready: bool,
+    pub(super) reason: Option<CloseReason>,
+    pub(super) pools: Arc<PoolSet>,
+}
+
+/// Creates the connection of a miner with the given extranonce1. If there is no room, its subscribe
+/// will be refused.
+pub(in crate::downstream) fn open(
+    accepted: Accepted,
+    slot: SlotLease,
+    extranonce1: u8,
+    has_room: bool,
+) -> Connection {
+    let Accepted { stream, peer, number, rules, pools } = accepted;
+    let now = clock::now();
+    let handle = SessionHandle::new(number, peer, clock::wall(), extranonce1, rules.server);
+    let mut session = Session::new(rules, extranonce1, number, now);
+    session.narrow(pools.common_mask());
+    if !has_room {
+        pools.proxy.books.metrics.alarm(Alarm::NoSearchSpace);
+        session.refuse();
+    }
+    Connection {
+        stream,
+        session,
+        seating: Seating::new(slot),
+        presence: None,
+        entry: pools.proxy.sessions.enter(handle),
+        splitter: Splitter::new(MINER_LINE_MAX),
+        pending: Vec::new(),
+        blocked_since: None,
+        stuck: None,
+        lines_paid: now,
+        ending: None,
+        delivered: None,
+        hashing: 0.0,
+        waiting: false,
+        served: false,
+        starved: false,
+        first_read: true,
+        drained: false,
+        was_ready: false,
+        reason: None,
+        pools,
+    }
+}
