@@ -1,5 +1,5 @@
-//! What is known of a submit at its end, for [`crate::books`] to count: one that was decided here,
-//! or one that the pool decided.
+//! What is known of a submit when its outcome is: of one that was decided here, and of one that was
+//! forwarded. [`crate::books`] counts both.
 
 pub(crate) mod metrics;
 
@@ -15,40 +15,40 @@ use crate::reasons::Reject;
 use crate::target::TargetId;
 use crate::work::Record;
 
-/// One submit's end that was decided here, with the difficulty it is worth.
+/// A submit whose outcome was decided here.
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) outcome: Outcome,
-    /// Why it was refused, if it was.
+    /// The reason, if the submit was refused.
     pub(crate) reject: Option<Reject>,
-    /// What it proves, for outcomes that prove work.
+    /// The work that the share proves, if it proves any.
     pub(crate) worth: Option<Worth>,
-    /// The target whose job it was, where that is known.
+    /// The target that issued the job, if the job is known.
     pub(crate) target: Option<TargetId>,
-    /// Its part of the share log, where there is one.
+    /// The data for the share log, if one is kept.
     pub(crate) record: Option<Box<Record>>,
 }
 
 impl Counted {
-    /// A submit that is refused.
+    /// A refused submit that proves no work.
     pub(crate) fn refused(reject: Reject, target: Option<TargetId>) -> Self {
         let outcome = reject.outcome();
         Self { outcome, reject: Some(reject), worth: None, target, record: None }
     }
 }
 
-/// How a forwarded share ended.
+/// A forwarded share and its outcome.
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) outcome: SettledAs,
-    /// The pool's code and words, where it said no.
+    /// The pool's error code and text, if the pool rejected the share.
     pub(crate) refusal: Option<(RejectCode, Arc<str>)>,
     pub(crate) pool_difficulty: f64,
     pub(crate) latency: Duration,
-    /// The header, when it meets the network target.
+    /// The header, if it meets the network target.
     pub(crate) block: Option<Box<Proof>>,
     /// The machine it is counted for.
     pub(crate) machine: Option<Arc<MachineStats>>,
-    /// Its part of the share log, where there is one.
+    /// The data for the share log, if one is kept.
     pub(crate) record: Option<Box<Record>>,
 }

@@ -1,4 +1,5 @@
-//! The handle to a live session: what others may know of it, signal to it and leave for it.
+//! The handle to a live session. Other tasks use it to signal the session, to pass it pools'
+//! verdicts, and to read what it shows of itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub(crate) struct SessionHandle {
     /// Its number, unique for the life of the process.
     pub(crate) number: u64,
     pub(crate) mailbox: Mailbox,
-    /// When something of its own is due, in milliseconds of the proxy's life; the largest number when
-    /// nothing is.
+    /// When the session must next be signalled because time has passed, in milliseconds since the
+    /// proxy started. `u64::MAX` if never.
     wake_at_ms: AtomicU64,
     pub(crate) peer: SocketAddr,
     connected_at_ms: i64,
@@ -60,7 +61,7 @@ impl SessionHandle {
         self.wake_at_ms.store(at_ms, Ordering::Relaxed);
     }
 
-    /// Whether something of the session's own is due.
+    /// Whether the session must be signalled because time has passed.
     pub(crate) fn is_due(&self, now_ms: u64) -> bool {
         self.wake_at_ms.load(Ordering::Relaxed) <= now_ms
     }
@@ -69,7 +70,7 @@ impl SessionHandle {
         Timestamp::from_millisecond(self.connected_at_ms).expect("made from one")
     }
 
-    /// When its last share came.
+    /// When the last good share came.
     pub(crate) fn last_share_at(&self) -> Option<Timestamp> {
         let tenths = self.tally.last_share.load(Ordering::Relaxed).checked_sub(1)?;
         Timestamp::from_millisecond(self.connected_at_ms + i64::from(tenths) * 100).ok()
@@ -97,7 +98,7 @@ impl SessionHandle {
     }
 }
 
-/// The part of a session's view that changes.
+/// The part of a session's view that changes during its life.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     pub(crate) state: SessionState,
@@ -105,15 +106,15 @@ pub(crate) struct Shown {
     pub(crate) user_agent: Option<Arc<str>>,
     /// The target it works for.
     pub(crate) target: Option<TargetId>,
-    /// Difficulty last advertised; 0 before the first.
+    /// The difficulty last sent to the miner; 0 before the first.
     difficulty: f64,
-    /// Its work rate, as shown by its shares when it got the newest job.
+    /// The machine's work rate, as measured when the session got its newest job.
     pub(crate) work_rate: Option<f32>,
     pub(crate) version_mask: Option<VersionMask>,
 }
 
 impl Shown {
-    /// Shows the difficulty last advertised.
+    /// Records the difficulty last sent to the miner.
     pub(crate) fn set_difficulty(&mut self, difficulty: Option<Difficulty>) {
         self.difficulty = difficulty.map_or(0.0, Difficulty::get);
     }
@@ -123,17 +124,18 @@ impl Shown {
     }
 }
 
-/// Counts of its submits. Only its own task counts; others read.
+/// Counts of a session's submits. Only the session's own task writes them.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     shares: AtomicU32,
     rejects: AtomicU32,
-    /// Tenths of a second from connecting to the last share, plus one; zero before the first.
+    /// When the last good share came, in tenths of a second since the session connected, plus one.
+    /// 0 before the first.
     last_share: AtomicU32,
 }
 
 impl Tally {
-    /// Counts a share that met the difficulty it was asked for.
+    /// Counts a share that met the difficulty advertised to the miner.
     pub(crate) fn share(&self, connected_at: Timestamp, wall: Timestamp) {
         let tenths = (wall.as_millisecond() - connected_at.as_millisecond()).max(0) / 100 + 1;
         self.last_share.store(u32::try_from(tenths).unwrap_or(u32::MAX), Ordering::Relaxed);
@@ -168,18 +170,18 @@ pub enum SessionState {
     /// Not yet subscribed and authorized.
     #[default]
     Handshake,
-    /// It has a job.
+    /// The miner has work.
     Working,
-    /// It waits for a seat.
+    /// It wants work, but no target has a free seat for it.
     Waiting,
-    /// It keeps its connection and gets no work.
+    /// Its machine may not run: it keeps its connection and gets no work.
     Parked,
 }
 
 impl SessionState {
     pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Working, Self::Waiting, Self::Parked];
 
-    /// Its name in metrics and answers.
+    /// Its name in metrics and in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -191,34 +193,34 @@ impl SessionState {
     }
 }
 
-/// A session as people see it.
+/// A session as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionView {
     pub session: u64,
-    /// Where the miner comes from.
+    /// The miner's address.
     pub peer: SocketAddr,
     pub connected_at: Timestamp,
-    /// The listener it came to.
+    /// The name of the listener that accepted it.
     pub server: String,
-    /// Its slot: the extranonce1 it was given.
+    /// The slot, which the miner has as its extranonce1.
     pub slot: u8,
     pub state: SessionState,
     /// Its worker name.
     pub worker_name: Option<String>,
-    /// Its user agent, cut and escaped.
+    /// The user agent from its subscribe, shortened and escaped.
     pub user_agent: Option<String>,
     /// The target it works for.
     pub target: Option<String>,
     pub difficulty: Option<f64>,
-    /// Hashes a second, as shown by its shares when it got the newest job.
+    /// Hashes a second, as measured when the session got its newest job.
     pub hashrate: Option<f64>,
-    /// Version bits it may roll, hex.
+    /// The version bits that the miner may roll, in hex.
     pub version_mask: Option<String>,
-    /// Shares that met the difficulty they were asked for.
+    /// Shares that met the difficulty advertised to the miner.
     pub shares: u32,
-    /// Submits refused, by us or by a pool.
+    /// Submits that were refused, by the proxy or by a pool.
     pub rejects: u32,
-    /// When the last such share came, to a tenth of a second.
+    /// When the last good share came, to a tenth of a second.
     pub last_share_at: Option<Timestamp>,
 }
 
@@ -226,13 +228,13 @@ pub struct SessionView {
 pub(crate) mod tests {
     use super::*;
 
-    /// A handle of a session that does not exist.
+    /// A handle without a session.
     pub(crate) fn handle(number: u64) -> Arc<SessionHandle> {
         let at = Timestamp::from_second(1_800_000_000).expect("a plain instant");
         SessionHandle::new(number, "10.0.0.1:5000".parse().expect("an address"), at, 7, 0)
     }
 
-    /// The filter `?state=` and metrics know a state by its name, answers by what serde makes of it.
+    /// The API's filter `?state=` and the metrics use `name`; the API's answers use serde.
     #[test]
     fn a_state_has_one_name() {
         for state in SessionState::ALL {

@@ -2,17 +2,17 @@
 
 use stratum::difficulty::Difficulty;
 
-/// A power of two, by its exponent: what difficulties are advertised in.
+/// The exponent of a power of two. Miners are only given difficulties of this form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Level(i8);
 
-/// Hashes behind one share of difficulty 1.
+/// The number of hashes that a share of difficulty 1 takes on average.
 pub(crate) const HASHES: f64 = (1u64 << 32) as f64;
 
 impl Level {
-    /// The lowest difficulty that is advertised.
+    /// The lowest difficulty that miners are given.
     pub(crate) const FLOOR: Self = Self(-28);
-    /// The highest that is taken from a pool.
+    /// The highest difficulty that is taken from a pool.
     pub(crate) const CEILING: Self = Self(64);
 
     /// The level at or below a difficulty.
@@ -26,8 +26,8 @@ impl Level {
         if below.difficulty() < difficulty { below.moved(1) } else { below }
     }
 
-    /// The level nearest to a machine that proves `work` (hashes of difficulty 1) a second and
-    /// should find a share in `interval` seconds.
+    /// The level at which a machine finds about one share in `interval` seconds. `work` is its work
+    /// rate: shares of difficulty 1 a second.
     pub(crate) fn nearest(work: f64, interval: f64) -> Self {
         Self::rounded((work * interval).log2().round())
     }
@@ -41,12 +41,13 @@ impl Level {
         2f64.powi(i32::from(self.0))
     }
 
-    /// So many powers of two up or down, within what is advertised at all.
+    /// The level that is `by` powers of two higher, or lower if negative, limited to
+    /// [`Self::FLOOR`] and [`Self::CEILING`].
     pub(crate) fn moved(self, by: i32) -> Self {
         Self::rounded(f64::from(i32::from(self.0) + by))
     }
 
-    /// Powers of two from `other` up to here.
+    /// By how many powers of two it is higher than `other`.
     pub(crate) fn above(self, other: Self) -> i32 {
         i32::from(self.0) - i32::from(other.0)
     }

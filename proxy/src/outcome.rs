@@ -1,5 +1,5 @@
-//! The possible outcomes of submits. Every submit has exactly one outcome, and each outcome has its
-//! counter ([`crate::metrics`]); [`crate::books`] does the counting.
+//! The possible outcomes of submits, and what a pool answers to a forwarded share. Every submit has
+//! exactly one outcome; [`crate::books`] counts it.
 
 use std::sync::Arc;
 
@@ -8,19 +8,21 @@ use stratum::error::RejectCode;
 use crate::label::labels;
 
 labels! {
-    /// How a submit ended. One that was forwarded ends as its pool says ([`SettledAs`]).
+    /// How a submit ended. The outcome of a forwarded share follows from the pool's answer
+    /// ([`SettledAs`]).
     pub(crate) enum Outcome {
-        /// The pool said true.
+        /// The pool accepted the share.
         Accepted = "accepted",
-        /// Good, but below the pool's difficulty, so it is not sent.
+        /// The share met the miner's difficulty but not the pool's. It was counted here and not
+        /// sent to the pool.
         Local = "local",
-        /// As [`Outcome::Local`], while an answer of the upstream was overdue.
+        /// Like [`Outcome::Local`], but an answer from the pool was overdue at the time.
         AtRisk = "at_risk",
-        /// The pool said no.
+        /// The pool rejected the share.
         PoolRejected = "pool_rejected",
         /// It did not reach its pool, or the pool did not answer: the outcome is unknown.
         Unresolved = "unresolved",
-        /// A job we no longer hold, or that its pool has retired.
+        /// The job is no longer kept here, or its pool has retired it.
         Stale = "stale",
         Duplicate = "duplicate",
         /// The hash misses the difficulty advertised with the job.
@@ -29,13 +31,14 @@ labels! {
         Unauthorized = "unauthorized",
         /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
         Malformed = "malformed",
-        /// Too many shares of one job to tell whether it is new.
+        /// So many shares of the miner are remembered that a new one cannot be told from a
+        /// duplicate.
         Overflow = "overflow",
     }
 }
 
 impl Outcome {
-    /// How many outcomes there are. Counters of outcomes stand at `outcome as usize`.
+    /// The number of outcomes. Arrays of counters are indexed by `outcome as usize`.
     pub(crate) const COUNT: usize = Self::LABELS.len();
 }
 
@@ -48,7 +51,7 @@ pub(crate) struct Worth {
     pub(crate) found: f64,
 }
 
-/// The ends of a forwarded share.
+/// How a forwarded share ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SettledAs {
     Accepted,
@@ -69,27 +72,27 @@ impl From<SettledAs> for Outcome {
     }
 }
 
-/// What became of a forwarded share.
+/// The result of a forwarded share, as its session gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PoolVerdict {
     pub(crate) ticket: u32,
     pub(crate) outcome: PoolOutcome,
 }
 
-/// The pool's verdict, or that there was none.
+/// The pool's answer, or that there was none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PoolOutcome {
     Accepted,
-    /// The pool's code and text, normalised.
+    /// The pool's code and text, in the form that miners get.
     Rejected(RejectCode, Arc<str>),
-    /// The upstream died or kept silent with the share in flight: the outcome is unknown.
+    /// The pool connection was lost, or the pool did not answer in time: the outcome is unknown.
     Unresolved,
 }
 
-/// Who knew the answer to a submit.
+/// Who decided the answer to a submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnsweredBy {
     Proxy,
-    /// The pool was asked.
+    /// The share was forwarded, and the pool answered.
     Pool,
 }

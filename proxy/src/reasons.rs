@@ -1,8 +1,9 @@
-//! Why things happen that people count: each list of reasons is an enum, and its labels are the only
-//! text ([`crate::label`]). docs/metrics.md explains every label, which a test checks.
+//! The reasons that appear in metrics, logs and the share log: why sessions end, submits are
+//! refused, difficulties change, alarms are raised. Each list is an enum, and its labels
+//! ([`crate::label`]) are the only text. docs/metrics.md explains every label, which a test checks.
 //!
-//! Why a pool's connection ends stands in [`crate::upstream`], as it also decides when the next one
-//! is made.
+//! The reasons why a pool connection ends are in [`crate::upstream`], because they also decide when
+//! the next attempt is made.
 
 pub(crate) mod metrics;
 
@@ -23,49 +24,49 @@ labels! {
         ResetByMiner = "reset_by_miner",
         ReadFailed = "read_failed",
         WriteFailed = "write_failed",
-        /// It takes nothing of what we send, or too little.
+        /// The miner reads nothing of what is sent to it, or too little.
         SlowReader = "slow_reader",
-        /// Not subscribed and authorized in time.
+        /// The miner did not subscribe and authorize in time.
         HandshakeTimeout = "handshake_timeout",
         /// Too many calls before a subscribe was answered.
         PrehandshakeQueue = "prehandshake_queue",
         LineTooLong = "line_too_long",
         /// Too many empty lines.
         EmptyLines = "empty_lines",
-        /// Too many calls that make no sense.
+        /// Too many malformed calls.
         Malformed = "malformed",
         /// Too many calls of methods that only servers send.
         ServerMethod = "server_method",
-        /// Too many worker names that cannot be taken.
+        /// Too many invalid worker names.
         WorkerName = "worker_name",
-        /// Too many worker names.
+        /// The session has authorized too many worker names.
         TooManyWorkers = "too_many_workers",
-        /// Too many names within the wait that a refused one costs.
+        /// Too many authorize calls during the wait that follows a refused worker name.
         AuthorizeFlood = "authorize_flood",
         /// All its shares have been bad for minutes.
         BadShares = "bad_shares",
-        /// As many sessions as configured.
+        /// `sessions_max` is reached.
         Full = "full",
-        /// Its address has failed too often lately.
+        /// Too many handshakes from this address failed recently.
         TooManyFailures = "too_many_failures",
         /// No pool has room for it.
         NoSearchSpace = "no_search_space",
-        /// Every pool is down: it may use its own.
+        /// All pools have been down for `release_after`: the miner may use its own backup pools.
         Released = "released",
-        /// It cannot be told to roll fewer version bits.
+        /// The miner must roll fewer version bits, and its firmware cannot be told.
         MaskShrank = "mask_shrank",
-        /// It cannot be told of its pool's new extranonce.
+        /// A passthrough miner's pool changed the extranonce, and its firmware cannot be told.
         ExtranonceChanged = "extranonce_changed",
-        /// The pool that it has to itself cannot be reached.
+        /// A passthrough miner's own pool connection failed.
         UpstreamLost = "upstream_lost",
-        /// We stop.
+        /// The proxy shuts down.
         Shutdown = "shutdown",
         /// Its task panicked.
         Panicked = "panicked",
         /// Its task was dropped.
         Aborted = "aborted",
         ;
-        /// A line that is no message.
+        /// A line is not a valid message.
         Line(LineFault),
     }
 }
@@ -88,12 +89,13 @@ labels_of! {
 labels! {
     /// Why we refuse a submit.
     pub(crate) enum Reject {
-        /// We do not hold its job any more, or never gave it.
+        /// The job is no longer kept, or this miner never got it.
         JobNotFound = "job_not_found",
         /// Its pool has retired the job.
         JobStale = "job_stale",
         Duplicate = "duplicate",
-        /// Too many shares of one job to tell whether it is new.
+        /// So many shares of the miner are remembered that a new one cannot be told from a
+        /// duplicate.
         TooManyShares = "too_many_shares",
         LowDifficulty = "low_difficulty",
         BadHex = "bad_hex",
@@ -101,7 +103,7 @@ labels! {
         BadNtime = "bad_ntime",
         BadNonce = "bad_nonce",
         BadVersionBits = "bad_version_bits",
-        /// The time is before the job's, or too far ahead of it.
+        /// The ntime is before the job's, or too far ahead of it.
         NtimeOutOfRange = "ntime",
         /// Version bits outside the mask.
         OutsideMask = "version_mask",
@@ -109,13 +111,13 @@ labels! {
         SubmitMalformed = "submit_malformed",
         SubmitBeforeSubscribe = "submit_before_subscribe",
         SubmitUnauthorized = "submit_unauthorized",
-        /// The pool never said.
+        /// The pool did not answer, or could not be reached.
         Unresolved = "unresolved",
     }
 }
 
 impl Reject {
-    /// The code that the miner is told.
+    /// The error code in the response to the miner.
     pub(crate) const fn code(self) -> RejectCode {
         match self {
             Self::JobNotFound | Self::JobStale => RejectCode::JobNotFound,
@@ -137,7 +139,7 @@ impl Reject {
         }
     }
 
-    /// How the submit is counted.
+    /// The outcome that is counted for the submit.
     pub(crate) const fn outcome(self) -> Outcome {
         match self {
             Self::JobNotFound | Self::JobStale => Outcome::Stale,
@@ -158,7 +160,7 @@ impl Reject {
         }
     }
 
-    /// The words that the miner is told.
+    /// The error text in the response to the miner.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::JobNotFound => "job not found",
@@ -210,43 +212,44 @@ labels_of! {
 }
 
 labels! {
-    /// What somebody should look at.
+    /// Conditions that an operator should look at.
     pub(crate) enum Alarm {
         /// Every target is down.
         NoUpstream = "no_upstream",
-        /// A miner finds no room at any pool, or a pool's further connection adds none.
+        /// No pool has search space for a miner, or another connection to a pool adds no search
+        /// space.
         NoSearchSpace = "no_search_space",
         DoesNotFit = "does_not_fit",
-        /// A passthrough gives its miners a size that few of them can use.
+        /// A passthrough pool's extranonce2_size is one that little firmware can use.
         OddExtranonce2Size = "odd_extranonce2_size",
         AuthFailed = "auth_failed",
         Unusable = "unusable",
         Malformed = "malformed",
         HandshakeTimeout = "handshake_timeout",
         Silent = "silent",
-        /// A pool answers, and brings no jobs.
+        /// A pool answers but has sent no job for a long time.
         Quiet = "quiet",
         RejectsAll = "rejects_all",
-        /// One unreadable job.
+        /// A job could not be read and was skipped.
         BadJob = "bad_job",
         BadJobs = "bad_jobs",
         BadDifficulty = "bad_difficulty",
         DifficultyJump = "difficulty_jump",
         UnmatchedAnswers = "unmatched_answers",
-        /// A pool sends us to a host that is not listed.
+        /// A pool asked us to reconnect to a host that is not in `reconnect_hosts`.
         RedirectRefused = "redirect_refused",
         ReconnectTooOften = "reconnect_too_often",
-        /// More than a tenth of a pool's answers are refusals.
+        /// A pool rejects more than a tenth of the shares.
         RejectsMany = "rejects_many",
         Quarantined = "quarantined",
         PayoutFingerprintChanged = "payout_fingerprint_changed",
-        /// A pool's jobs are hours off our clock.
+        /// The ntime of a pool's jobs differs from our clock by hours.
         TimeOff = "time_off",
         UpstreamLineTooLong = "upstream_line_too_long",
         NotReading = "not_reading",
-        /// A pool owes as many answers as may be owed.
+        /// The maximum number of shares wait for a pool's answers.
         InFlightFull = "in_flight_full",
-        /// A pool has shown a message for people.
+        /// A pool has sent `client.show_message`.
         PoolMessage = "pool_message",
         AcceptFailed = "accept_failed",
         StaleTimeline = "stale_timeline",
@@ -260,42 +263,42 @@ labels! {
 }
 
 labels! {
-    /// Why a session was given another difficulty.
+    /// Why the difficulty of a session changed.
     pub(crate) enum Retarget {
-        /// It is its first.
+        /// The session's first difficulty.
         Start = "start",
-        /// Its shares came too fast.
+        /// Shares came too fast.
         Fast = "fast",
-        /// Its shares came too slowly.
+        /// Shares came too slowly.
         Slow = "slow",
         /// No shares came.
         Idle = "idle",
         /// The miner has asked for it.
         Wish = "wish",
-        /// The pool's difficulty, or a hold, sets its bounds.
+        /// The pool's difficulty or a hold limits it.
         Pool = "pool",
     }
 }
 
 labels! {
-    /// The steps against a miner whose shares are all bad.
+    /// The steps taken, in this order, with a miner whose shares are all bad.
     pub(crate) enum Correction {
-        /// Difficulty and work again, on a lane of its own, with `clean_jobs`.
+        /// The difficulty is sent again, and the job on another lane with `clean_jobs`.
         Renew = "renew",
-        /// It is asked to reconnect.
+        /// The miner is asked to reconnect.
         Reconnect = "reconnect",
         Close = "close",
     }
 }
 
 labels! {
-    /// A line of a pool that means nothing to us.
+    /// Why a line from a pool was ignored.
     pub(crate) enum IgnoredLine {
-        /// An answer to nothing we asked.
+        /// A response to no request of ours.
         UnmatchedAnswer = "unmatched_answer",
-        /// An answer to a share that was given up.
+        /// A response to a share that had already been counted as unresolved.
         LateAnswer = "late_answer",
-        /// A question beyond those that are answered.
+        /// A request from the pool, beyond the number that are answered.
         Question = "question",
         ;
         Line(Ignored),

@@ -1,4 +1,4 @@
-//! The list of live sessions: reaching them, and their views for people.
+//! The list of live sessions, used to signal them and to show them in the API.
 //!
 //! The map holds handles. It is touched when a session joins or leaves, never per share; views are
 //! made on request.
@@ -19,12 +19,12 @@ use crate::mailbox::Signal;
 pub(crate) struct Sessions {
     by_number: DashMap<u64, Arc<SessionHandle>>,
     user_agents: Mutex<HashSet<Arc<str>>>,
-    /// All sessions there have been.
+    /// How many sessions have been entered since the start.
     entered: AtomicU64,
 }
 
-/// How many user agents are shared between sessions: a fleet has a handful. Beyond this number each
-/// session keeps its own copy.
+/// Maximum number of user agents whose text is shared between sessions. A fleet has a handful;
+/// beyond this number each session keeps a copy of its own.
 const USER_AGENTS_MAX: usize = 256;
 
 impl Sessions {
@@ -35,7 +35,7 @@ impl Sessions {
         SessionEntry { handle, sessions: self.clone() }
     }
 
-    /// The text of a user agent, shared with other sessions that have it.
+    /// Returns the text of a user agent, shared between all sessions that have it.
     pub(crate) fn user_agent(&self, text: Box<str>) -> Arc<str> {
         let mut known = self.user_agents.lock();
         if let Some(shared) = known.get(&*text) {
@@ -64,7 +64,7 @@ impl Sessions {
         }
     }
 
-    /// Leaves a signal with every session.
+    /// Signals every session.
     pub(crate) fn signal_all(&self, signal: Signal) {
         self.each(|session| session.mailbox.signal(signal));
     }

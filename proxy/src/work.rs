@@ -23,7 +23,7 @@ use crate::machines::MachineStats;
 use crate::space::{ConnectionId, Fingerprint};
 use crate::target::TargetId;
 
-/// What sessions know of an upstream connection.
+/// What sessions know of a pool connection.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) id: ConnectionId,
@@ -31,11 +31,11 @@ pub(crate) struct Upstream {
     alive: AtomicBool,
     /// A share has waited too long for its answer: local shares are marked `at_risk`.
     suspect: AtomicBool,
-    /// It answers, but has brought no job for a long time.
+    /// The pool answers, but has sent no job for a long time.
     quiet: AtomicBool,
-    /// Jobs with a lower sequence are retired by the pool.
+    /// The pool has retired all jobs with a lower sequence number.
     retired_below: AtomicU64,
-    /// The difficulty that the fleet needs here.
+    /// Compares the pool's difficulty with what the fleet needs.
     load: Arc<Load>,
     /// Shares on their way to the pool.
     submits: mpsc::Sender<UpstreamShare>,
@@ -43,10 +43,11 @@ pub(crate) struct Upstream {
     urgent: mpsc::Sender<UpstreamShare>,
 }
 
-/// Shares that may wait for one upstream connection; a session with a further share waits.
+/// Maximum number of shares that wait for one pool connection. When it is reached, sessions keep
+/// further shares and read no more from their miners.
 pub(crate) const SUBMITS_QUEUED: usize = 8192;
-/// Block shares that may wait ahead of the others; a further one is queued with the others. The
-/// whole network finds one in ten minutes.
+/// Maximum number of block shares that wait ahead of the others. Further ones wait with the others;
+/// the whole network finds one block in ten minutes.
 pub(crate) const URGENT_QUEUED: usize = 64;
 
 /// The receiving ends that a connection's task holds.
@@ -57,7 +58,7 @@ pub(crate) struct SubmitQueues {
 }
 
 impl Upstream {
-    /// A connection whose pool is asked for nothing.
+    /// A connection whose pool is never asked for a difficulty.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn new(id: ConnectionId, target: TargetId) -> (Arc<Self>, SubmitQueues) {
         Self::under(id, target, Load::none())
@@ -104,7 +105,7 @@ impl Upstream {
         self.quiet.load(Ordering::Relaxed)
     }
 
-    /// Returns what it was.
+    /// Returns the former value.
     pub(crate) fn set_quiet(&self, quiet: bool) -> bool {
         self.quiet.swap(quiet, Ordering::Relaxed)
     }
@@ -131,31 +132,31 @@ impl Upstream {
 #[derive(Debug)]
 pub(crate) struct PoolJob {
     pub(crate) job: Job,
-    /// The pool's extranonce1 as it was then.
+    /// The pool's extranonce1 when the job came.
     pub(crate) extranonce1: Arc<[u8]>,
-    /// The pool's difficulty as it was then.
+    /// The pool's difficulty when the job came.
     pub(crate) difficulty: Difficulty,
     pub(crate) pool_target: Target,
-    /// What makes a share a block: the network's target, where that is harder than the pool's.
+    /// A share that meets it is a block: the network's target, if it is harder than the pool's.
     pub(crate) block_target: Target,
     /// Version bits the pool lets us roll.
     pub(crate) mask: Option<VersionMask>,
-    /// Position in its connection's order of jobs.
+    /// Sequence number of the job on its connection.
     pub(crate) seq: u64,
-    /// The position of the first notify with the same work on the same terms. Since then the pool
-    /// has only sent it under other ids, and shares of the earlier ones are submitted under the
-    /// newest.
+    /// Sequence number of the first notify with the same work and difficulty. If it is lower than
+    /// `seq`, the pool has sent the same work again under other ids; shares found under any of them
+    /// are submitted under the newest.
     pub(crate) work_seq: u64,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) arrival: Arrival,
 }
 
-/// When a job came, and how long the sessions that were waiting for it took to have it.
+/// When a job came, and how long its delivery to the waiting sessions took.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
-    /// The longest so far, in microseconds; zero before the first.
+    /// The longest delivery so far, in microseconds; 0 before the first.
     longest_us: AtomicU64,
 }
 
@@ -164,7 +165,7 @@ impl Arrival {
         Self { at, longest_us: AtomicU64::new(0) }
     }
 
-    /// Records that one more session has the job, and returns how long that took.
+    /// Records that the job was delivered to one more session. Returns how long that took.
     pub(crate) fn delivered(&self, now: Instant) -> Duration {
         let after = now.saturating_duration_since(self.at);
         let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -174,7 +175,7 @@ impl Arrival {
         after
     }
 
-    /// How long the last session took. `None` when nobody was waiting.
+    /// The longest delivery. `None` if no session was waiting for the job.
     pub(crate) fn longest(&self) -> Option<Duration> {
         let us = self.longest_us.load(Ordering::Relaxed);
         (us > 0).then(|| Duration::from_micros(us))
@@ -189,8 +190,8 @@ impl PoolJob {
             && Arc::ptr_eq(&self.upstream, &former.upstream)
     }
 
-    /// Whether the pool still accepts shares of it, under this id or a newer one: until a clean job
-    /// of the pool, its set_extranonce, or the loss of the connection.
+    /// Whether the pool still accepts shares of it, under this id or a newer one. A clean job of
+    /// the pool, its set_extranonce or the loss of the connection ends that.
     pub(crate) fn is_live(&self) -> bool {
         self.upstream.is_alive() && self.seq >= self.upstream.retired_below.load(Ordering::Acquire)
     }
@@ -219,18 +220,18 @@ pub(crate) fn job_id_text(job_id: u64) -> String {
     format!("{job_id:x}")
 }
 
-/// Parses exactly what [`job_id_text`] wrote: another spelling of the same number is not a job id
-/// of ours.
+/// Parses a job id of ours. Any spelling of the number other than that of [`job_id_text`] is
+/// refused.
 pub(crate) fn parse_job_id(text: &str) -> Option<u64> {
     let job_id = u64::from_str_radix(text, 16).ok()?;
     (job_id_text(job_id) == text).then_some(job_id)
 }
 
-/// A job on a lane, as all sessions there get it.
+/// A job on a lane, as all sessions on the lane get it.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneWork {
-    /// The miner's extranonce if it has the whole of the pool's; `None` if it has its slot and the
-    /// common size.
+    /// Set for a passthrough miner, which has the pool's whole extranonce2; `None` for miners with
+    /// a slot and the common extranonce2_size.
     pub(crate) own: Option<OwnExtranonce>,
     /// Our own job id, unique for the life of the process.
     pub(crate) job_id: u64,
@@ -240,15 +241,15 @@ pub(crate) struct LaneWork {
     pub(crate) notify: Bytes,
 }
 
-/// The end of a pool's extranonce1, which a miner with a connection of its own sees as its
-/// extranonce1, and the pool's extranonce2_size. What stands before that byte goes into coinb1.
+/// The extranonce of a passthrough miner: the last byte of the pool's extranonce1, and the pool's
+/// extranonce2_size. The bytes before that one are put into coinb1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OwnExtranonce {
     pub(crate) extranonce1: u8,
     pub(crate) extranonce2_size: u8,
 }
 
-/// What is known of a submit before its outcome.
+/// What is known of a submit before its outcome, for the share log.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// When it was read.
@@ -256,18 +257,18 @@ pub(crate) struct Record {
     pub(crate) session: u64,
     /// The worker that the submit names; if it cannot be parsed, the session's worker.
     pub(crate) worker_name: Option<Box<str>>,
-    /// Its job, where one was found.
+    /// The job, if it was found.
     pub(crate) work: Option<Arc<LaneWork>>,
     /// The difficulty advertised with the job.
     pub(crate) difficulty: Option<f64>,
-    /// The difficulty its hash would have met.
+    /// The highest difficulty that its hash meets.
     pub(crate) found: Option<f64>,
     /// It meets the network target.
     pub(crate) block: bool,
 }
 
 impl Record {
-    /// Begins with what is known as soon as a submit was read.
+    /// A record with what is known when the submit has been read.
     pub(crate) fn new(session: u64, worker_name: Option<&str>, read_at: Instant) -> Self {
         let worker_name = worker_name.map(Into::into);
         Self {
@@ -291,14 +292,15 @@ pub(crate) struct UpstreamShare {
     pub(crate) ntime: u32,
     pub(crate) nonce: u32,
     pub(crate) version_bits: Option<u32>,
-    /// The number its session gave it.
+    /// A number by which its session knows it.
     pub(crate) ticket: u32,
-    /// Where the verdict goes.
+    /// The session that gets the verdict.
     pub(crate) reply: Arc<SessionHandle>,
-    /// Kept for shares that meet the network target, for the alarm if they cannot be delivered.
+    /// The header of a share that meets the network target: it is logged if the share cannot be
+    /// delivered.
     pub(crate) block: Option<Box<Proof>>,
-    /// The machine it is counted for.
+    /// The machine for which the share is counted.
     pub(crate) machine: Option<Arc<MachineStats>>,
-    /// Its part of the share log, where there is one.
+    /// The data for the share log, if one is kept.
     pub(crate) record: Option<Box<Record>>,
 }
