@@ -20,11 +20,12 @@ use crate::session::SessionRules;
 use crate::upstream::{Pool, PoolSet};
 use connection::Accepted;
 
-/// Connections that may wait to be accepted: after an outage a whole farm reconnects at once.
+/// Maximum number of connections that wait to be accepted: after an outage a whole farm reconnects
+/// at once.
 const BACKLOG: i32 = 4096;
-/// What the system keeps for a miner that does not read, in bytes (it doubles the figure for its
-/// own book-keeping). By default it keeps up to several megabytes: ten thousand miners that do not
-/// read would exhaust the machine's memory, and each would look alive for thousands of jobs (F36).
+/// Size of a miner's send buffer in the system, in bytes (the system doubles the figure for its own
+/// book-keeping). The default is up to several megabytes: ten thousand miners that do not read
+/// would exhaust the machine's memory, and each would look alive for thousands of jobs (F36).
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Opens a listener with a long backlog. Its socket options are inherited by the connections it

@@ -1,5 +1,5 @@
-//! One miner, as a pure state machine: lines, verdicts, work and the time in; bytes, shares and
-//! events out.
+//! One miner's session as a pure state machine. Its inputs are lines, pools' verdicts, work and the
+//! time; its outputs are bytes, shares and events.
 //!
 //! It owns the handshake, the jobs this miner was given with the difficulty of each, and the order
 //! of answers. Shares are judged only here. The task around it ([`crate::downstream`]) handles the
@@ -74,8 +74,8 @@ impl Session {
         };
         match self.role.receive(message, &mut out.bytes) {
             ServerEvent::Answered | ServerEvent::Ignored => {}
-            // An Antminer 17-series configures when it already works, possibly at a target that
-            // refuses rolling.
+            // An Antminer of the 17 series sends configure when it already has work, possibly at a
+            // target that refuses version rolling.
             ServerEvent::Configured(_) => out.authorized |= self.role.is_ready(),
             ServerEvent::SuggestDifficulty(wished) => {
                 self.aim.suggestion(wished, self.age(now), &self.rules.difficulty);
@@ -110,8 +110,8 @@ impl Session {
         }
     }
 
-    /// Records a call that was refused. Firmware sends many unknown requests; only those that no
-    /// honest client sends add up to a close.
+    /// Records a call that was refused. Firmware sends many unknown requests, which are ignored;
+    /// calls that no honest client sends lead to a close when there are many.
     fn abuse(&mut self, abuse: Abuse, now: Instant, out: &mut Outbox) {
         match abuse {
             Abuse::UnknownMethod => {}
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// Counts a submit that was refused before it was looked at.
+    /// Counts a submit that was refused before its share was judged.
     fn bad_submit(&mut self, reject: Reject, now: Instant, out: &mut Outbox) {
         let record = self.record(self.worker(), now);
         out.counts.push(Counted { record, ..Counted::refused(reject, None) });
@@ -155,8 +155,8 @@ impl Session {
                 out.counts.push(Counted { worth, record, ..Counted::refused(reject, target) });
                 let answer = answers::Answer::Error(reject.code(), reject.words().into());
                 self.answers.answer_now(id, answer, now, out);
-                // A good share of a job that the pool has retired meanwhile does not count against
-                // the miner, nor does a share beyond those we can remember.
+                // A good share of a retired job does not count against the miner, nor does a share
+                // that is refused because too many are remembered.
                 if bad {
                     self.bad_share(now, out);
                 }
@@ -164,7 +164,7 @@ impl Session {
         }
     }
 
-    /// A share shows the machine's speed, whatever its outcome is.
+    /// Takes a share as evidence of the machine's speed, whatever its outcome is.
     fn proved(&mut self, worth: Option<Worth>, now: Instant, out: &mut Outbox) {
         let Some(worth) = worth else { return };
         let age = self.age(now);
@@ -175,7 +175,7 @@ impl Session {
         }
     }
 
-    /// Begins the submit's part of the share log, if there is one.
+    /// Begins the submit's record for the share log, if one is kept.
     fn record(&self, worker: Option<&str>, now: Instant) -> Option<Box<Record>> {
         self.rules.share_log.then(|| Box::new(Record::new(self.session_name, worker, now)))
     }
@@ -216,7 +216,7 @@ impl Session {
     }
 }
 
-/// How long answers are awaited before a miner is closed.
+/// How long a miner that must reconnect may wait for answers before it is closed.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

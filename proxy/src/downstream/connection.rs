@@ -1,11 +1,12 @@
-//! One miner's connection: it owns the socket and the session, and only moves bytes between them
-//! and the rest.
+//! One miner's connection. It owns the socket and the session, and moves bytes between them and the
+//! rest of the proxy.
 //!
-//! It is a future written by hand, because ten thousand of them are alive at once: one waker for
-//! everything it waits for (the socket, and its [`crate::mailbox::Mailbox`]), no timer of its own
-//! ([`super::signaller`] tells it when something is due), no buffer while it is idle (a turn reads and
-//! writes in the thread's [`Scratch`]). New work is taken from the lane only when the former work
-//! has been written, so a slow reader gets the newest job and never a queue of old ones.
+//! It is a future written by hand, because ten thousand of them are alive at once. It has one waker
+//! for everything it waits for (the socket and its [`crate::mailbox::Mailbox`]), no timer of its
+//! own ([`super::signaller`] signals it when time has passed), and no buffer while it is idle (a
+//! turn reads and writes in the thread's [`Scratch`]). New work is taken from the lane only when
+//! the former work has been written, so a slow reader gets the newest job and never a queue of old
+//! ones.
 
 mod delivery;
 mod place;
@@ -36,24 +37,27 @@ use crate::reasons::CloseReason;
 use crate::session::{Input, Outbox};
 pub(super) use state::{Accepted, Connection, open};
 
-/// Submits that may wait for a pool's verdict; beyond that no more is read from this miner.
+/// Maximum number of submits that wait for a pool's verdict. Beyond it nothing more is read from
+/// this miner.
 const UNANSWERED_MAX: usize = 256;
-/// Bytes read at a time.
+/// Maximum number of bytes in one read.
 const READ_MAX: usize = 8 * 1024;
-/// Reads in one turn, before other sessions get theirs.
+/// Maximum number of reads in one turn, after which other sessions get their turns.
 const READS_MAX: usize = 8;
-/// Bytes that may wait for the miner; beyond that no more is read from it.
+/// Maximum number of bytes that wait to be written to the miner. Beyond it nothing more is read
+/// from it.
 const OUTGOING_MAX: usize = 64 * 1024;
-/// A miner that takes none of them for this long is dropped.
+/// A miner that accepts none of the waiting bytes for this long is closed.
 const BLOCKED_MAX: Duration = Duration::from_secs(30);
-/// A miner that takes so little that more than this waits is dropped, too: pings, moves and
-/// verdicts are written whether it reads or not.
+/// A miner for which more bytes than this wait is closed, too: pings, jobs and verdicts are written
+/// even when nothing is read from it.
 const PENDING_MAX: usize = 4 * OUTGOING_MAX;
-/// What a line costs, and how far ahead of the clock a miner may be: 200 lines a second are read
-/// without delay, and 1000 at once. It delays reading, it never closes.
+/// The rate limit for lines: each line costs this much time, and a miner may be ahead of the clock
+/// by [`LINES_AHEAD`]. So 200 lines a second are read without delay, and 1000 at once. A miner
+/// above the limit is read more slowly; it is never closed for that.
 const LINE_COST: Duration = Duration::from_millis(5);
 const LINES_AHEAD: Duration = Duration::from_secs(5);
-/// How long a miner that has closed its side still gets its answers.
+/// How long a miner that has closed its side of the connection still gets answers.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(20);
 
 /// Serves one miner until either side closes.
@@ -117,7 +121,7 @@ impl Future for Connection {
             match self.turn(cx, scratch) {
                 Ok(()) => Poll::Pending,
                 Err(reason) => {
-                    // The last line (an error, an answer) goes out if the socket takes it.
+                    // The last line (an error or an answer) is written if the socket accepts it.
                     let _ = self.write(cx, &mut scratch.out);
                     self.reason = Some(reason);
                     debug!(
@@ -172,8 +176,8 @@ impl Connection {
             self.renew(now, out);
         }
         self.write(cx, out)?;
-        // The newest work, once the former is written, and again if it was replaced while this one
-        // was being written.
+        // The newest work is taken when the former work has been written, and again if it was
+        // replaced meanwhile.
         while self.pending.is_empty() && out.close.is_none() && self.seating.hears() {
             self.take_work(true, now, out);
             self.write(cx, out)?;
@@ -187,20 +191,21 @@ impl Connection {
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
-            // The socket reports readiness only once. If something else keeps us from reading, the
-            // end of that wakes us.
+            // The socket reports readiness only once. If we may not read now, whatever ends that
+            // will wake us.
             cx.waker().wake_by_ref();
         }
         self.entry.handle.wake_at(self.pools.proxy.millis(self.wake_at(now)));
         Ok(())
     }
 
-    /// The handle for others.
+    /// The handle of the session.
     pub(super) fn handle(&self) -> Arc<SessionHandle> {
         self.entry.handle.clone()
     }
 
-    /// Takes what was read before the connection was opened, and answers it at its first turn.
+    /// Handles bytes that were read before the connection was opened. They are answered in its
+    /// first turn.
     pub(super) fn begin(&mut self, said: &[u8]) -> Result<(), CloseReason> {
         let (mut out, now) = (Outbox::default(), clock::now());
         let heard = self.hear(said, now, &mut out);
@@ -217,7 +222,7 @@ impl Connection {
         Ok(())
     }
 
-    /// When something is due by time alone.
+    /// When the connection must next be woken because time has passed.
     fn wake_at(&self, now: Instant) -> Instant {
         let mut at = self.session.wake_at();
         if let Some(since) = self.blocked_since {
@@ -240,7 +245,8 @@ impl Connection {
         }
     }
 
-    /// Ends a connection that must end, once everything is answered and written, or the time is up.
+    /// Ends a connection that must end, when everything is answered and written or the time for
+    /// that is over.
     fn end(
         &mut self,
         cx: &mut Context<'_>,
@@ -254,8 +260,8 @@ impl Connection {
         if now < until && owes {
             return Ok(());
         }
-        // What has arrived meanwhile is still answered, once: a miner that goes on would keep us
-        // for ever.
+        // Lines that have arrived meanwhile are still answered, but only once: a miner that keeps
+        // sending would hold up the shutdown.
         if reason == CloseReason::Shutdown
             && now < until
             && !std::mem::replace(&mut self.drained, true)
@@ -280,8 +286,8 @@ impl Connection {
             && self.may_read_lines(now)
     }
 
-    /// Reads as much as one turn may. Returns whether there may be more, which the socket will not
-    /// report again.
+    /// Reads as much as one turn allows. Returns whether there may be more to read, which the
+    /// socket will not report again.
     fn read(
         &mut self,
         cx: &mut Context<'_>,
@@ -377,7 +383,7 @@ impl Connection {
         self.session.handle(Input::Verdict(verdict), now, out);
     }
 
-    /// Writes as much as the socket takes; keeps the rest.
+    /// Writes as much as the socket accepts, and keeps the rest.
     fn write(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
         if !self.pending.is_empty() {
             self.pending.append(&mut out.bytes);
@@ -402,8 +408,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Records the latencies of what is in the socket by now. A job for a slow reader is recorded
-    /// when it has been written completely, answers when they were written to the buffer.
+    /// Records the latencies of answers and jobs. An answer counts as delivered when it is in the
+    /// buffer, a job when all bytes have been written to the socket.
     fn observe(&mut self, out: &mut Outbox) {
         if out.answered.is_empty() && self.delivered.is_none() {
             return;
@@ -421,7 +427,7 @@ impl Connection {
         }
     }
 
-    /// Records that the miner's socket took `taken` bytes.
+    /// Records that the miner's socket accepted `bytes` bytes.
     fn took(&mut self, bytes: usize) {
         self.blocked_since =
             blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);
@@ -448,7 +454,8 @@ fn is_slow(blocked_since: Option<Instant>, pending: usize, now: Instant) -> bool
     pending > PENDING_MAX || blocked_since.is_some_and(|since| now >= since + BLOCKED_MAX)
 }
 
-/// Writes until everything is written or the socket takes no more. Returns how much it took.
+/// Writes until everything is written or the socket accepts no more. Returns how many bytes it
+/// accepted.
 fn push(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, CloseReason> {
     let mut written = 0;
     while written < bytes.len() {

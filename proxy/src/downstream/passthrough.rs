@@ -1,19 +1,19 @@
-//! Miners with a pool connection of their own, for pools that leave no room to share one: NiceHash
-//! gives 3 bytes.
+//! Passthrough: each miner gets a pool connection of its own. It is for pools whose extranonce2 is
+//! too small to be shared, such as the 3 bytes of NiceHash.
 //!
 //! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares
-//! are judged here, curtailment is followed. The miner's extranonce1 is the last byte of the
-//! pool's, the rest of it goes into coinb1, and its size is the pool's:
+//! are judged here, and curtailment is followed. The miner's extranonce1 is the last byte of the
+//! pool's; the bytes before it are put into coinb1. The miner's extranonce2_size is the pool's.
 //!
 //! ```text
 //! pool's coinbase     coinb1 | extranonce1                           | extranonce2 | coinb2
 //! miner sees          [ coinb1'                  ] [ extranonce1 (1) ] [ extranonce2 ] [ coinb2 ]
 //! ```
 //!
-//! So the miner's subscribe waits for the pool's answer to ours, and nothing is sent before. If the
-//! pool changes that byte or the size, the miner is told by `mining.set_extranonce`, or, if its
-//! firmware has not asked for that, it must reconnect: the named exception to keeping connections.
-//! If the pool is lost the miner is closed, unless it must stay off.
+//! So the miner's subscribe is answered only after the pool has answered ours. If the pool changes
+//! that byte or the size, the miner gets `mining.set_extranonce`; if its firmware has not
+//! subscribed to that, it must reconnect. If the pool connection is lost, the miner is closed,
+//! unless its machine must not run.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ use crate::work::OwnExtranonce;
 pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     let deadline = Instant::from_std(clock::now() + accepted.rules.handshake_timeout);
     let mut newcomer = Newcomer { accepted: Some(accepted), reason: CloseReason::Aborted };
-    // A probe, or a client of another protocol, costs the pool nothing.
+    // No pool connection is made for a port scan or a client of another protocol.
     let said = match timeout_at(deadline, first_words(newcomer.stream())).await {
         Ok(Ok(said)) => said,
         Ok(Err(reason)) => return newcomer.reason = reason,
@@ -79,12 +79,13 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     }
     cancel.cancel();
     if !upstream.is_finished() {
-        // The connection has recorded itself why it ended.
+        // Its own task has recorded why it ended.
         let _ = upstream.await;
     }
 }
 
-/// A miner that was admitted and has no session yet. If it gets none, its end is counted here.
+/// A miner that was admitted and has no session yet. If it never gets one, dropping this counts its
+/// end.
 struct Newcomer {
     accepted: Option<Accepted>,
     reason: CloseReason,
@@ -99,7 +100,7 @@ impl Newcomer {
         &self.accepted.as_ref().expect("taken only by `opened`, which ends it").pools
     }
 
-    /// It gets a session, which counts its own end.
+    /// Hands the miner over to a session, which counts its own end.
     fn opened(mut self) -> Accepted {
         self.accepted.take().expect("taken only here")
     }
@@ -118,7 +119,7 @@ impl Drop for Newcomer {
     }
 }
 
-/// Reads until there is one valid line of a miner.
+/// Reads until there is one complete and valid line.
 async fn first_words(stream: &mut TcpStream) -> Result<Vec<u8>, CloseReason> {
     let mut said = Vec::new();
     loop {
@@ -161,7 +162,7 @@ async fn extranonce(
     }
 }
 
-/// Serves the miner until it goes, or its pool does.
+/// Serves the miner until it disconnects or its pool connection ends.
 async fn carry(
     mut accepted: Accepted,
     said: &[u8],

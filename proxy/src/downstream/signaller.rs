@@ -1,8 +1,9 @@
-//! The task that signals what concerns all sessions: new directions, the passing of time, shutdown.
+//! The task that signals sessions when their directions change, when time has passed, and at
+//! shutdown.
 //!
-//! Sessions hold no timer and wait on no channel of their own. Each states when something of its
-//! own is due, and this task looks every half second. That is accurate enough for everything a
-//! miner sees: handshakes end after ten seconds, pings come every twenty-five.
+//! Sessions hold no timer and wait on no channel of their own. Each session's handle says when the
+//! session must next be signalled, and this task checks all of them every half second. That is
+//! accurate enough: a handshake may take ten seconds, and pings are sent every twenty-five.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::mailbox::Signal;
 use crate::upstream::PoolSet;
 
-/// How often sessions with something due are signalled.
+/// How often sessions are checked for something due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Signals sessions until the proxy shuts down and the last of them has ended.

@@ -29,7 +29,7 @@ struct Owed {
     /// When the submit was read.
     read_at: Instant,
     by: AnsweredBy,
-    /// The answer is known, but that to an earlier submit with this id is not.
+    /// Set when the answer is known, but the answer to an earlier submit with the same id is not.
     ready: Option<Answer>,
 }
 
@@ -48,7 +48,7 @@ impl Answers {
     /// Registers a submit with `id`, to be answered when [`Self::resolve`] is called with `ticket`.
     pub(super) fn wait(&mut self, ticket: u32, id: Id, read_at: Instant) {
         if self.owed.is_empty() {
-            // Usually it stays the only one.
+            // Usually there is only one at a time.
             self.owed.reserve_exact(1);
         }
         self.owed.push_back(Owed { ticket, id, read_at, by: AnsweredBy::Pool, ready: None });
@@ -64,7 +64,8 @@ impl Answers {
     ) {
         let by = AnsweredBy::Proxy;
         if self.owed.iter().any(|owed| owed.id == id) {
-            // No verdict will come for it: it is sent when the answer before it is.
+            // It is written after the answer to the earlier submit. No verdict will come for it, so
+            // its ticket is one that is never resolved.
             self.owed.push_back(Owed { ticket: u32::MAX, id, read_at, by, ready: Some(answer) });
         } else {
             write(&id, &answer, by, read_at, out);
@@ -80,8 +81,7 @@ impl Answers {
         };
         let id = self.owed[index].id.clone();
         self.owed[index].ready = Some(answer);
-        // Write the answers that are now first for their id, and those behind them that were only
-        // waiting.
+        // Write the first answer for this id, and those that were only waiting for it.
         while let Some(first) = self.owed.iter().position(|owed| owed.id == id) {
             if self.owed[first].ready.is_none() {
                 break;
@@ -90,7 +90,7 @@ impl Answers {
             write(&owed.id, &owed.ready.expect("checked above"), owed.by, owed.read_at, out);
         }
         if self.owed.is_empty() {
-            // Most of the time a session owes nothing.
+            // Free the memory: most of the time a session owes no answer.
             self.owed = VecDeque::new();
         }
     }

@@ -1,9 +1,10 @@
-//! Records what a miner did wrong lately, and decides what follows.
+//! Records what a miner did wrong recently, and decides what follows.
 //!
 //! Three records: requests that break the protocol (forgiven with time), names that were refused
-//! (no further one is looked at for a while), and shares of which none was good (a ladder: other
-//! work, a reconnect, the end). Most miners never have any of them, so a session keeps this in a
-//! box that is created at the first fault and dropped when everything is forgiven.
+//! (after which further names are refused unread for a while), and bad shares without a good one
+//! between them (three steps: new work, a request to reconnect, a close). Most miners never have
+//! any of them, so a session keeps this in a box that is created at the first fault and dropped
+//! when everything is forgiven.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ pub(super) struct Conduct {
     faults: u32,
     forgiven_at: Instant,
     names_refused: u32,
-    /// No name is looked at before this time.
+    /// Names that come before this time are refused unread.
     names_from: Instant,
     streak: Option<Streak>,
 }
@@ -27,21 +28,20 @@ struct Streak {
     climbed: usize,
 }
 
-/// Requests that break the protocol before the session is closed.
+/// Number of requests that break the protocol after which the session is closed.
 const FAULTS_MAX: u32 = 16;
-/// One of them is forgiven per this time.
+/// One such request is forgiven each time this long passes.
 const FORGIVE_EVERY: Duration = Duration::from_secs(10);
 /// The first wait after a refused name; it doubles with each further one (ckpool).
 const NAME_WAIT: Duration = Duration::from_secs(3);
 const NAME_WAIT_MAX: Duration = Duration::from_secs(600);
-/// How long shares have all been bad at each rung (ckpool).
+/// The steps, and how long all shares must have been bad for each of them (as ckpool has it).
 const RUNGS: [(Duration, Correction); 3] = [
     (Duration::from_secs(60), Correction::Renew),
     (Duration::from_secs(120), Correction::Reconnect),
     (Duration::from_secs(180), Correction::Close),
 ];
-/// The number of bad shares that each rung also needs: a miner with a share an hour is not judged
-/// by two of them.
+/// Each step also needs this many bad shares, so that a slow miner is not judged by two shares.
 const RUNG_SHARES: usize = 8;
 
 impl Conduct {
@@ -61,12 +61,12 @@ impl Conduct {
         self.faults > FAULTS_MAX
     }
 
-    /// Whether a further name may be looked at now.
+    /// Whether a name may be considered now.
     pub(super) fn hears_names(&self, now: Instant) -> bool {
         now >= self.names_from
     }
 
-    /// Records that a name was looked at and refused.
+    /// Records that a name was considered and refused.
     pub(super) fn name_refused(&mut self, now: Instant) {
         let wait = NAME_WAIT.saturating_mul(1 << self.names_refused.min(16)).min(NAME_WAIT_MAX);
         self.names_refused = self.names_refused.saturating_add(1);

@@ -24,8 +24,8 @@ impl Session {
         self.conduct.as_ref().is_none_or(|conduct| conduct.hears_names(now))
     }
 
-    /// Records a refused name. Names that come before the wait is over are not looked at, and add
-    /// up to a close.
+    /// Records a refused worker name. Names that come during the wait that follows are refused
+    /// unread; many of them lead to a close.
     pub(super) fn name_refused(&mut self, reason: CloseReason, now: Instant, out: &mut Outbox) {
         if self.hears_names(now) {
             self.conduct(now).name_refused(now);
@@ -35,8 +35,8 @@ impl Session {
         }
     }
 
-    /// Records a bad share. Only a miner with live work can be expected to send good shares: one
-    /// that is parked or has no pool is left alone.
+    /// Records a bad share, and takes the step that is due. A miner without live work, because it
+    /// is parked or has no pool, cannot be expected to send good shares: nothing is recorded.
     pub(super) fn bad_share(&mut self, now: Instant, out: &mut Outbox) {
         if !self.issues.newest().is_some_and(|work| work.job.is_live()) {
             return;

@@ -1,5 +1,5 @@
-//! Hands work to the miner: the difficulty, the job, and before them whatever its pool changes (the
-//! version mask, the extranonce).
+//! Hands work to the miner: the difficulty and the job, and before them a new version mask or
+//! extranonce if the pool requires one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::work::{LaneWork, OwnExtranonce};
 impl Session {
     /// Hands out work: the difficulty, if it or the pool changed, and the job right after it.
     pub(super) fn work(&mut self, work: &Arc<LaneWork>, now: Instant, out: &mut Outbox) {
-        // A job that the pool only sent again under another id is the same to the miner.
+        // If the pool only sent the same job again under another id, nothing changes for the miner.
         if !self.is_ready() || self.issues.rename(work) {
             return;
         }
@@ -24,7 +24,7 @@ impl Session {
         {
             return;
         }
-        // This pool may roll fewer bits than the former one, or more again.
+        // This pool may allow other version bits than the former one.
         let rolls = work.job.mask.unwrap_or(VersionMask::NONE).and(self.offer);
         if let Some(granted) = self.role.version_mask() {
             let shrinks = !rolls.contains(granted.0);
@@ -33,15 +33,16 @@ impl Session {
             } else if shrinks && suits_firmware(rolls) {
                 return self.leave_soon(now);
             }
-            // Firmware that cannot be told stays as it is if this pool rolls all of its bits, or if
-            // these bits would not be granted to a new session either.
+            // Firmware that cannot be told keeps its mask if this pool allows all of its bits, or
+            // if a new session would not be granted these bits either.
         }
         self.leave_tenths = 0;
         let mask = self.role.version_mask().map(|granted| granted.and(rolls));
         let limits = self.limits_of(work);
         let advertised = self.aim.advertise(&limits, &self.rules.difficulty, self.age(now));
         let difficulty = advertised.level.difficulty();
-        // Sent again at a switch, changed or not (docs/protocol.md 2.7).
+        // The difficulty is sent at each switch of the target, even if it is the same
+        // (docs/protocol.md 2.7).
         let switched = self
             .issues
             .newest()
@@ -50,10 +51,11 @@ impl Session {
             write_set_difficulty(difficulty, &mut out.bytes);
             out.retarget = advertised.changed;
         }
-        // Clean unless what the miner works on is still good at the same pool (so a skipped clean
-        // job is never lost) and at the same difficulty: shares of older work would be dropped
-        // after a raise (S19), or be found at the new, lower difficulty and miss that of their job
-        // (ESP-Miner). A restart costs a miner some milliseconds.
+        // The job is sent as clean, unless the miner's present work is still live on the same
+        // connection and the difficulty is unchanged. A clean job that a slow miner skipped is
+        // therefore not lost. After a change of difficulty, an S19 would drop shares of older work,
+        // and an ESP-Miner would submit shares of it that miss its difficulty. Restarting its work
+        // costs a miner some milliseconds.
         let misled = self.conduct.as_ref().is_some_and(|conduct| conduct.is_misled());
         let last = self.issues.newest().filter(|_| !misled && advertised.changed.is_none());
         let keeps = last
@@ -63,9 +65,9 @@ impl Session {
         self.issues.add(work.clone(), difficulty, mask);
     }
 
-    /// Makes a miner reconnect that cannot be told to roll fewer bits: the new session will be
-    /// granted what there is. Miners do so spread over time, and until then get no work whose
-    /// shares would be wrong.
+    /// Makes the miner reconnect, because its firmware cannot be told to roll fewer bits; the new
+    /// session is granted the smaller mask. Reconnects are spread over time. Until then the miner
+    /// gets no work of this pool, because its shares would be invalid.
     pub(super) fn leave_soon(&mut self, now: Instant) {
         if self.leave_tenths == 0 {
             let spread =
@@ -76,8 +78,8 @@ impl Session {
         }
     }
 
-    /// Follows its pool to another extranonce, if the miner can be told. Returns `false` if the
-    /// miner must reconnect.
+    /// Gives a passthrough miner its pool's new extranonce. Returns `false` if its firmware cannot
+    /// be told and it must reconnect.
     pub(super) fn follow(&mut self, own: OwnExtranonce, out: &mut Outbox) -> bool {
         let OwnExtranonce { extranonce1, extranonce2_size } = own;
         if (extranonce1, extranonce2_size) == (self.slot, self.rules.extranonce2_size) {
@@ -94,10 +96,12 @@ impl Session {
     }
 }
 
-/// The time over which reconnects are spread: a farm that reconnects at once is a storm.
+/// The time over which reconnects are spread, in tenths of a second, so that a farm does not
+/// reconnect all at once.
 const LEAVE_SPREAD_TENTHS: u64 = 300;
 
-/// Whether a new session would be granted these bits: see `common_mask` of the pools.
+/// Whether firmware can work with these version bits: an S19 wants three bits, an S17 bits 22 and
+/// 23 (docs/protocol.md 2.6).
 pub(crate) fn suits_firmware(mask: VersionMask) -> bool {
     mask.bit_count() >= 3 && mask.contains(0x00c0_0000)
 }

@@ -1,8 +1,7 @@
 //! The jobs that one miner was given. Difficulty belongs to the (session, job id) pair, and so do
 //! the shares found on it.
 //!
-//! Ten thousand sessions keep these for hours, so a job takes two words and a difficulty, and a
-//! share one word.
+//! Ten thousand sessions keep these for hours, so they are small: a share takes one word.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,9 +30,9 @@ pub(super) struct Issues {
     seen: Seen,
 }
 
-/// Jobs kept per miner; the oldest goes first.
+/// Maximum number of jobs kept per miner; the oldest is dropped first.
 const ISSUES_MAX: usize = 32;
-/// Jobs kept that their pool has retired: a share of them still proves that its machine hashes, and
+/// Maximum number of retired jobs kept: a share of one still proves that the machine hashes, and
 /// may be a block.
 const RETIRED_MAX: usize = 2;
 
@@ -55,8 +54,8 @@ impl Issues {
         self.issues.last().map(|issue| &*issue.work)
     }
 
-    /// Takes the pool's newer id and terms for a job that the miner has. Returns `false` if it has
-    /// not.
+    /// Replaces a job that the miner has by the same job under the pool's newer id and difficulty.
+    /// Returns `false` if the miner does not have it.
     pub(super) fn rename(&mut self, work: &Arc<LaneWork>) -> bool {
         let known = self.issues.iter_mut().rev().find(|issue| issue.work.job_id == work.job_id);
         known.map(|issue| issue.work = work.clone()).is_some()
@@ -76,8 +75,8 @@ impl Issues {
             retired = retired.saturating_sub(1);
         }
         self.issues.reserve_exact(1);
-        // At most 31 of 256 are in use, and not only the latest: a job lives on while its pool
-        // brings no clean one.
+        // At most 31 of the 256 tags are in use. They need not be the latest ones, because a job
+        // lives until its pool sends a clean one.
         self.next_tag = self.next_tag.wrapping_add(1);
         while self.issues.iter().any(|issue| issue.tag == self.next_tag) {
             self.next_tag = self.next_tag.wrapping_add(1);
@@ -85,8 +84,8 @@ impl Issues {
         self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });
     }
 
-    /// Remembers a share by its header's hash, among all jobs: two job ids of ours may be one
-    /// header at the pool.
+    /// Remembers a share by its header's hash. It is compared with the shares of all jobs, because
+    /// two job ids of ours may stand for the same job of the pool.
     pub(super) fn remember(&mut self, work: &LaneWork, hash: &[u8; 32]) -> Remembered {
         let tag = self
             .issues
@@ -101,9 +100,9 @@ impl Issues {
 /// Shares found, by 56 bits of their hash and the tag of their job in the rest of the word.
 #[derive(Debug)]
 enum Seen {
-    /// A list, searched linearly.
+    /// A list that is searched linearly.
     Few(Vec<u64>),
-    /// The bits, with the tag beside.
+    /// A map from the bits to the tag.
     #[expect(
         clippy::box_collection,
         reason = "a map is six words, and nearly every session has few"
@@ -111,10 +110,10 @@ enum Seen {
     Many(Box<HashMap<u64, u8>>),
 }
 
-/// From this many shares on they are kept by hash.
+/// Above this many shares a map is used.
 const FEW_MAX: usize = 64;
-/// Shares remembered per miner. One at a share a second reaches it after eighteen hours without a
-/// clean job.
+/// Maximum number of shares remembered per miner. A miner with a share a second reaches it after
+/// eighteen hours without a clean job.
 const SEEN_MAX: usize = 65_536;
 
 impl Default for Seen {

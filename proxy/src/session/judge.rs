@@ -15,14 +15,14 @@ use crate::work::Record;
 
 /// The result of [`judge`].
 pub(super) enum Judgement {
-    /// The pool decides.
+    /// The share meets the pool's target, and is forwarded.
     Forward(Forward),
-    /// Good, and below the pool's difficulty.
+    /// The share is good, but does not meet the pool's target.
     Credit(Counted),
     Reject {
         reject: Reject,
         target: Option<TargetId>,
-        /// What it proves all the same.
+        /// The work that the share proves although it is refused.
         worth: Option<Worth>,
     },
 }
@@ -33,7 +33,8 @@ impl Judgement {
     }
 }
 
-/// Judges a share of a miner with this slot and extranonce2_size. Nothing is answered or sent here.
+/// Judges a share of a miner with this slot and extranonce2_size. It only remembers the share and
+/// fills in the record; nothing is answered or sent.
 pub(super) fn judge(
     issues: &mut Issues,
     slot: u8,
@@ -90,14 +91,14 @@ pub(super) fn judge(
         }
     }
     if !work.job.is_live() && !is_block {
-        // Worth nothing to the pool, but proof that the machine hashes, although it may have
+        // The pool does not credit it, but it proves that the machine hashes, although it may have
         // been told to sleep.
         return Judgement::Reject { reject: Reject::JobStale, target, worth: Some(worth) };
     }
     if is_block || work.job.pool_target.is_met_by(&proof.hash) {
-        // The pool rebuilds the header by its own mask, whatever part of it this miner rolls,
-        // if any: some refuse a share without the field once rolling was agreed (DATUM), others
-        // clear bits of the job that it leaves out.
+        // The pool rebuilds the header with its own mask, so it must get all bits of that mask,
+        // also those that this miner does not roll. Some pools refuse a share without version bits
+        // once rolling was agreed (DATUM); others clear bits of the job's version that are missing.
         let version_bits =
             work.job.mask.filter(|mask| !mask.is_empty()).map(|mask| proof.version() & mask.0);
         let block = is_block.then(|| Box::new(proof));

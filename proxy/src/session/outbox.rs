@@ -10,7 +10,7 @@ use crate::outcome::{AnsweredBy, Worth};
 use crate::reasons::{CloseReason, Correction, Retarget};
 use crate::work::{LaneWork, Record};
 
-/// What the session wants done. Reused for the next input.
+/// The output of [`super::Session::handle`]. It is emptied and reused for the next input.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Bytes for the miner.
@@ -18,24 +18,23 @@ pub(crate) struct Outbox {
     /// Shares for the pool.
     pub(crate) forwards: Vec<Forward>,
     pub(crate) counts: Vec<Counted>,
-    /// The answers among the bytes: who decided them, and when their submits were read.
+    /// For each answer among the bytes: who decided it, and when its submit was read.
     pub(crate) answered: Vec<(AnsweredBy, Instant)>,
-    /// The miner has just become ready, has named a (further) worker, or has sent another
-    /// configure.
+    /// The miner has just become ready, has authorized another worker, or has sent configure again.
     pub(crate) authorized: bool,
-    /// All its shares have been bad for long: the step that was or must be taken.
+    /// Set when all shares have been bad for long: the step that is taken.
     pub(crate) correction: Option<Correction>,
     /// Why the session was given another difficulty, if it was.
     pub(crate) retarget: Option<Retarget>,
-    /// The difficulty is so wrong that its change should not wait for the next job: fresh work for
-    /// the same job is needed.
+    /// The difficulty is so wrong that its change should not wait for the pool's next job: the
+    /// present job is handed out again on another lane.
     pub(crate) reissue: bool,
     /// Close the connection once the bytes are written.
     pub(crate) close: Option<CloseReason>,
 }
 
 impl Outbox {
-    /// Empties it, and gives back memory beyond `kept` bytes.
+    /// Empties it, and frees the buffer's memory beyond `kept` bytes.
     pub(crate) fn clear(&mut self, kept: usize) {
         self.bytes.clear();
         self.bytes.shrink_to(kept);
@@ -55,12 +54,12 @@ impl Outbox {
 pub(crate) struct Forward {
     pub(crate) work: Arc<LaneWork>,
     pub(crate) share: Share,
-    /// Version bits as the pool must get them.
+    /// The version bits to submit to the pool.
     pub(crate) version_bits: Option<u32>,
     pub(crate) ticket: u32,
     pub(crate) worth: Worth,
-    /// Present when the share meets the network target.
+    /// The header, if it meets the network target.
     pub(crate) block: Option<Box<Proof>>,
-    /// Its part of the share log, where there is one.
+    /// The data for the share log, if one is kept.
     pub(crate) record: Option<Box<Record>>,
 }

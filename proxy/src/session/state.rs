@@ -18,7 +18,7 @@ use crate::work::LaneWork;
 pub(crate) struct SessionRules {
     /// How difficulties are set.
     pub(crate) difficulty: DifficultyRules,
-    /// A miner that has not subscribed and authorized by then is closed.
+    /// A miner that has not subscribed and authorized after this time is closed.
     pub(crate) handshake_timeout: Duration,
     /// The miner gets a line at least this often, so that its firmware does not consider us dead.
     pub(crate) ping_every: Duration,
@@ -28,7 +28,7 @@ pub(crate) struct SessionRules {
     pub(crate) extranonce2_size: u8,
     /// Index of the listener.
     pub(crate) server: u16,
-    /// Whether there is a share log to keep records for.
+    /// Whether a share log is kept.
     pub(crate) share_log: bool,
 }
 
@@ -43,18 +43,19 @@ pub(crate) struct Session {
     pub(super) answers: Answers,
     pub(super) next_ticket: u32,
     pub(super) connected_at: Instant,
-    /// When something was last sent to it, in tenths of a second since it was accepted.
+    /// When something was last sent to the miner, in tenths of a second since it was accepted.
     pub(super) last_sent_tenths: u32,
     pub(super) pings: u32,
-    /// When it must reconnect, in tenths of a second since it was accepted; 0 for never.
+    /// When the miner will be made to reconnect, in tenths of a second since it was accepted; 0 for
+    /// never.
     pub(super) leave_tenths: u32,
-    /// What it has done wrong lately, usually nothing.
+    /// What the miner has done wrong recently; `None` for most miners.
     pub(super) conduct: Option<Box<Conduct>>,
     /// Version bits that may be granted on this connection.
     pub(super) offer: VersionMask,
     /// No target can ever have a seat for it: a subscribe is refused.
     pub(super) no_room: bool,
-    /// Its firmware can be told to roll other bits.
+    /// Its firmware understands `mining.set_version_mask`.
     pub(super) hears_mask: bool,
     pub(super) user_agent: Option<Box<str>>,
 }
@@ -83,8 +84,8 @@ impl Session {
         }
     }
 
-    /// Limits what is granted to `offer`. Call it before the first line: a mask that was granted
-    /// should not have to shrink.
+    /// Limits the version bits that are granted to `offer`. Call it before the first line, because
+    /// a mask that was granted should not shrink.
     pub(crate) fn narrow(&mut self, offer: VersionMask) {
         self.offer = self.rules.offer.and(offer);
         self.role = ServerRole::new(self.offer);
@@ -100,7 +101,7 @@ impl Session {
         self.role.is_ready()
     }
 
-    /// Version bits the miner rolls, if it does.
+    /// The version bits that were granted to the miner, if it asked for any.
     pub(crate) fn version_mask(&self) -> Option<VersionMask> {
         self.role.version_mask()
     }
@@ -110,7 +111,7 @@ impl Session {
         self.role.first_worker()
     }
 
-    /// Returns its user agent, once.
+    /// Takes out the user agent, for the session's view.
     pub(crate) fn take_user_agent(&mut self) -> Option<Box<str>> {
         self.user_agent.take()
     }
@@ -128,7 +129,7 @@ impl Session {
         self.aim.measured_rate(&self.rules.difficulty)
     }
 
-    /// Its work rate as it counts in the fleet's sum.
+    /// The work rate that it adds to the fleet's sum.
     pub(crate) fn fleet_rate(&self) -> f32 {
         self.aim.fleet_rate(&self.rules.difficulty)
     }
@@ -157,7 +158,7 @@ impl Session {
         self.answers.waiting()
     }
 
-    /// When [`Input::Tick`] is next needed.
+    /// When [`super::Input::Tick`] is next needed.
     pub(crate) fn wake_at(&self) -> Instant {
         if self.is_ready() {
             let ping_at = self.last_sent() + self.rules.ping_every;
@@ -175,12 +176,13 @@ impl Session {
     pub(super) fn limits_of(&self, work: &LaneWork) -> Limits {
         let (pool, load) = (work.job.difficulty, work.job.upstream.load());
         let own = self.aim.work_rate(&self.rules.difficulty);
-        // A listener without vardiff takes no part: its operator sets its miners' difficulty.
+        // Miners of a listener without vardiff are not held, because the operator sets their
+        // difficulty.
         let hold = self.rules.difficulty.interval.and_then(|_| load.hold(pool, own));
         Limits { pool, hold, promised: self.role.minimum_difficulty() }
     }
 
-    /// When it must reconnect, if it must.
+    /// When the miner will be made to reconnect, if it will.
     pub(super) fn leave_at(&self) -> Option<Instant> {
         (self.leave_tenths > 0)
             .then(|| self.connected_at + Duration::from_millis(u64::from(self.leave_tenths) * 100))

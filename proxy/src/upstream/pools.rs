@@ -69,11 +69,11 @@ pub(crate) struct Pool {
     news: Mutex<PoolNews>,
 }
 
-/// The connections of a target with one miner each.
+/// The connections of a target that serve one miner each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnConnections {
     pub(crate) count: u32,
-    /// The last attempt succeeded, or there was none.
+    /// The last attempt to connect succeeded, or there was none.
     pub(crate) works: bool,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct PoolState {
     /// The version bits that the pool lets us roll, by its last message.
     #[serde(skip)]
     pub(crate) mask: Option<VersionMask>,
-    /// Its difficulty at the newest job.
+    /// The pool's difficulty at the newest job.
     pub(crate) difficulty: Option<f64>,
     /// Length of its extranonce1.
     pub(crate) extranonce1_size: Option<usize>,
@@ -91,12 +91,12 @@ pub(crate) struct PoolState {
     pub(crate) extranonce2_size: Option<u8>,
     /// Why the last connection ended.
     pub(crate) last_fault: Option<String>,
-    /// Until when it is quarantined: other targets are mined at instead, if there are any.
+    /// Until when the pool is quarantined: it is mined at only if no other target is usable.
     #[serde(skip)]
     quarantined_until: Option<Instant>,
 }
 
-/// How long a pool that misbehaves is quarantined each time.
+/// How long each quarantine of a misbehaving pool lasts.
 const QUARANTINE: Duration = Duration::from_secs(600);
 
 impl Pool {
@@ -291,7 +291,7 @@ impl Drop for OwnPlace {
 /// that do not roll. If all targets refuse, no miner may roll: those that do could not mine.
 fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
     let mut masks = masks.peekable();
-    // A miner with a connection of its own shares no target.
+    // A passthrough miner's set has no targets: all bits are granted.
     let (mut common, mut all_refuse) = (VersionMask::BIP320, masks.peek().is_some());
     for mask in masks {
         let mask = mask.unwrap_or(VersionMask::BIP320).and(VersionMask::BIP320);

@@ -36,29 +36,29 @@ pub(in crate::downstream) struct Connection {
     pub(super) presence: Option<Presence>,
     pub(super) entry: SessionEntry,
     pub(super) splitter: Splitter,
-    /// Bytes that the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     pub(super) pending: Vec<u8>,
     pub(super) blocked_since: Option<Instant>,
     /// Shares that found no room in their upstream's queue.
     pub(super) stuck: Option<Box<Stuck>>,
     /// The time up to which the lines read so far use the rate limit; see [`super::LINES_AHEAD`].
     pub(super) lines_paid: Instant,
-    /// Set when the miner has closed its side, or when we shut down: outstanding answers are still
-    /// written until then.
+    /// Set when the miner has closed its side, or at shutdown: until when outstanding answers are
+    /// still written, and why the connection ends.
     pub(super) ending: Option<Box<(Instant, CloseReason)>>,
-    /// A pool's new job that is in the buffer.
+    /// The pool's new job, while its bytes wait in the buffer.
     pub(super) delivered: Option<Arc<LaneWork>>,
     /// Its part of the fleet's work rate.
     pub(super) hashing: f32,
-    /// It counts as waiting for a seat.
+    /// Whether it is counted in [`PoolSet::waiting`].
     pub(super) waiting: bool,
-    /// It counts as wanting work.
+    /// Whether it is counted in [`PoolSet::served`].
     pub(super) served: bool,
-    /// It should not hash; shares that it sends show that it still does.
+    /// Its machine should not hash: a share shows that it still does.
     pub(super) starved: bool,
     /// Nothing has been read yet.
     pub(super) first_read: bool,
-    /// What came while we shut down has been read.
+    /// Lines that arrived during the shutdown have been read.
     pub(super) drained: bool,
     /// It was subscribed and authorized once.
     pub(super) was_ready: bool,
