@@ -1,8 +1,8 @@
-//! Decides who may connect: up to the configured number of sessions, and no source whose handshakes
-//! only fail.
+//! Decides whether a miner may connect: up to the configured number of sessions, and not from an
+//! address whose handshakes keep failing.
 //!
-//! A whole farm can be behind one address, so success costs nothing: only handshakes that failed or
-//! never ended drain a source's bucket.
+//! A whole farm can be behind one address, so successful connections are not limited: only failed
+//! or unfinished handshakes count against an address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,9 +11,9 @@ use std::time::Instant;
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionRefusal {
-    /// There are as many sessions as configured.
+    /// The configured number of sessions is reached.
     Full,
-    /// Too many handshakes of its source failed lately.
+    /// Too many handshakes from its address failed recently.
     TooManyFailures,
 }
 
@@ -30,9 +30,10 @@ struct Bucket {
     updated: Instant,
 }
 
-/// Sources remembered; beyond it the ones that have recovered are forgotten, and if none has, all.
+/// Maximum number of addresses remembered. Beyond it, those without recent failures are forgotten;
+/// if there are none, all are.
 const SOURCES_MAX: usize = 65_536;
-/// The least number of failures that a source is allowed, however small the fleet.
+/// The number of failures that an address is allowed at least, however small the fleet.
 const FAILURES_MIN: f64 = 100.0;
 
 impl ConnectionAdmission {
@@ -40,13 +41,13 @@ impl ConnectionAdmission {
         Self { sessions_max, sessions: 0, buckets: HashMap::new() }
     }
 
-    /// Failures a source may have at once; it recovers from them in a minute.
+    /// The number of failures that an address is allowed within a minute.
     #[expect(clippy::cast_precision_loss, reason = "a fleet has far fewer than 2^52 machines")]
     fn failures_max(&self) -> f64 {
         (self.sessions_max as f64).max(FAILURES_MIN)
     }
 
-    /// Lets a connection in, to be ended by [`Self::left`].
+    /// Admits a connection. Call [`Self::left`] when it ends.
     pub(crate) fn admit(&mut self, source: IpAddr, now: Instant) -> Result<(), ConnectionRefusal> {
         if self.sessions >= self.sessions_max {
             return Err(ConnectionRefusal::Full);
@@ -61,7 +62,7 @@ impl ConnectionAdmission {
         Ok(())
     }
 
-    /// Ends a connection; `failed` when it never became a session.
+    /// Records the end of a connection; `failed` if its handshake was never completed.
     pub(crate) fn left(&mut self, source: IpAddr, failed: bool, now: Instant) {
         self.sessions = self.sessions.saturating_sub(1);
         if !failed {

@@ -1,7 +1,7 @@
-//! Which targets can be mined at, and which machines may work: what every session follows.
+//! Which targets are usable and which machines may work. Every session follows these directions.
 //!
-//! There is one snapshot for all sessions, which is replaced as a whole. A session looks up what
-//! concerns it when the snapshot changes.
+//! All sessions of a set of pools share one snapshot, which is replaced as a whole. When it
+//! changes, each session looks up what concerns it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,17 +20,17 @@ pub(crate) struct Directions {
     /// All targets have been down for `release_after`: miners that are not curtailed may use their
     /// own backup pools.
     pub(crate) release: bool,
-    /// Increases when seats may have become free: sessions that wait for one ask again.
+    /// Increases when seats may have become free, so that waiting sessions ask again.
     pub(crate) seats: u64,
 }
 
-/// What machines may do, and which are known to sleep.
+/// What machines may do, and which are known to be asleep.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     /// A switchboard is configured and has never been heard, by this process or a former one: no
     /// machine works.
     pub(crate) unheard: bool,
-    /// Machines that may not simply run.
+    /// Machines whose action is not `run`.
     pub(crate) standing: BTreeMap<MachineId, Standing>,
     /// Machines that a device has confirmed to be asleep.
     pub(crate) asleep: Arc<BTreeSet<MachineId>>,
@@ -60,8 +60,8 @@ impl Orders {
         let work = match (standing.action, standing.means) {
             (Action::Run, _) => true,
             (Action::Hold, _) => has_worked,
-            // Work is served until sleep is confirmed: starving earlier saves nothing and burns
-            // shares (docs/protocol.md 2.9).
+            // Work is served until sleep is confirmed. Taking it away earlier saves no power and
+            // wastes shares (docs/protocol.md 2.9).
             (Action::Drain | Action::Curtail, Means::Device) => {
                 has_worked && !self.asleep.contains(machine)
             }
@@ -76,7 +76,8 @@ impl Orders {
         standing.action.sheds() && standing.means == Means::Starve
     }
 
-    /// Whether the machine is being kept off power: it is never released to its own backup pools.
+    /// Whether the machine must not simply run. Such a machine is never released to its own backup
+    /// pools.
     pub(crate) fn curtailed(&self, machine: &MachineId) -> bool {
         self.unheard || self.standing(machine).action != Action::Run
     }
@@ -126,7 +127,8 @@ mod tests {
         }
     }
 
-    /// F12: without any pool, only machines that may run are let go to their own backup pools.
+    /// F12: when all pools are down, only machines that may run are released to their own backup
+    /// pools.
     #[test]
     fn f12_whoever_is_kept_off_power_is_never_released() {
         let machine = MachineId::from("m");

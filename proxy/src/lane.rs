@@ -11,22 +11,23 @@ use crate::handle::SessionHandle;
 use crate::mailbox::Signal;
 use crate::work::LaneWork;
 
-/// What a lane tells the sessions on it.
+/// What a lane announces to the sessions on it.
 #[derive(Debug, Clone)]
 pub(crate) enum LaneState {
     Work(Arc<LaneWork>),
-    /// Take another seat if there is one: a session on this lane has had the current job before.
+    /// Take another seat if there is one, because a session on this lane has had the current job
+    /// before.
     Refresh,
-    /// Take another seat: this one no longer exists.
+    /// Take another seat, because the lane no longer exists.
     Vacate,
 }
 
 /// One lane of one connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// The newest announcement, with a counter of announcements.
+    /// The newest announcement, and how many there have been.
     state: Mutex<(u64, LaneState)>,
-    /// A lock of its own: a session that is notified reads the announcement at once.
+    /// It has a lock of its own, because a session that is notified reads the announcement at once.
     told: Mutex<Told>,
 }
 
@@ -42,12 +43,12 @@ struct Told {
 #[derive(Debug, Default)]
 pub(crate) struct Untold {
     pub(crate) lanes: Vec<Arc<Lane>>,
-    /// How many sessions that is.
+    /// How many sessions that are.
     pub(crate) sessions: usize,
 }
 
 impl Untold {
-    /// Makes a lane announce something, of which all sessions on it have to be notified.
+    /// Announces something on a lane, and records that the sessions on it must be notified.
     pub(crate) fn announce(&mut self, lane: &Arc<Lane>, state: LaneState) {
         let sessions = lane.announce(state);
         if sessions > 0 {
@@ -62,7 +63,7 @@ impl Untold {
 pub(crate) struct LaneView {
     lane: Arc<Lane>,
     seen: u64,
-    /// The session that is notified; no session has the number 0.
+    /// The number of the session that is notified; 0 if there is none.
     session: u64,
 }
 
@@ -114,7 +115,7 @@ impl Lane {
         look(&self.state.lock().1)
     }
 
-    /// Opens a view to which the present announcement is new.
+    /// Opens a view that has not taken the present announcement yet.
     pub(crate) fn view(self: &Arc<Self>) -> LaneView {
         LaneView { lane: self.clone(), seen: 0, session: 0 }
     }
@@ -231,7 +232,7 @@ mod tests {
         }
     }
 
-    /// What may happen to a lane of five sessions, in any order.
+    /// What may happen to a lane and five sessions, in any order.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Comes(usize),

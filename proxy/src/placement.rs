@@ -1,8 +1,8 @@
-//! Targets, their connections, lanes, and the sessions seated on them.
+//! Which session works on which lane of which pool connection.
 //!
-//! Everything here happens at joins, moves and new jobs, never per share, so a single lock is
-//! enough. Sessions *pull*: they ask for a [`Seat`] when their directions change; a seat and a slot
-//! are given back by dropping them.
+//! All of it happens when sessions join or move and when jobs come, never per share, so a single
+//! lock is enough. Sessions ask for a [`Seat`] when their directions change. A seat and a slot are
+//! given back by dropping them. What a pool's messages change is in [`intake`].
 
 mod connection;
 mod intake;
@@ -36,7 +36,8 @@ pub(crate) struct Placement {
 pub(crate) enum NoSeat {
     /// No connection of the target has a job.
     NoJob,
-    /// Every lane is taken or has been searched: another connection is needed, or the next job.
+    /// On every lane, this slot is taken or has had the current job: another connection is needed,
+    /// or the next job.
     NoSpace,
 }
 
@@ -44,7 +45,7 @@ pub(crate) enum NoSeat {
 #[derive(Debug)]
 pub(crate) struct SlotLease {
     pub(crate) slot: u8,
-    /// How many sessions held the value when it was taken, this one among them.
+    /// How many sessions held the same value when it was taken, including this one.
     pub(crate) depth: u32,
     placement: Arc<Placement>,
 }
@@ -93,12 +94,12 @@ impl Seat {
     }
 }
 
-/// What a target's connections hold, for health and for people.
+/// The state of a target's connections, for its health and its view.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TargetState {
     /// Connections with a job.
     pub(crate) ready: u32,
-    /// Connections that have brought no job for a long time.
+    /// Connections with a job whose pool has sent no further one for a long time.
     pub(crate) quiet: u32,
     /// Sessions seated on them.
     pub(crate) seated: u32,
@@ -150,8 +151,8 @@ impl Placement {
         for id in ids {
             let connection =
                 inner.connections.get_mut(&id).expect("listed above under the same lock");
-            // The pool has changed our extranonce: its job so far is dead, and the next is on its
-            // way.
+            // The pool has changed our extranonce: its current job is dead until the next one
+            // comes.
             if connection.next_key.is_some() {
                 continue;
             }
@@ -201,8 +202,8 @@ impl Placement {
     /// Removes a connection. All sessions on it are told to move.
     pub(crate) fn connection_down(&self, id: ConnectionId) {
         let lanes = self.inner.lock().connection_down(id);
-        // Without the lock: if the executor is closed already, notified sessions end at once and
-        // give back their seats.
+        // The lock is not held here: if the executor is closed already, the notified sessions end
+        // at once and give back their seats, which takes the lock.
         for lane in lanes.values() {
             lane.lane.publish(LaneState::Vacate);
         }
@@ -221,13 +222,13 @@ impl Placement {
         self.inner.lock().job(self.layout, id, job, difficulty, mask, now)
     }
 
-    /// Moves all sessions on a connection to fresh lanes for the same job, if there are enough:
-    /// fresh work while a pool brings none.
+    /// Moves all sessions on a connection to fresh lanes of the current job, if there are enough.
+    /// This gives them fresh work while the pool sends none.
     pub(crate) fn refresh(&self, id: ConnectionId) {
         self.inner.lock().refresh(id);
     }
 
-    /// Bytes of a lane number under a pool's extranonce2_size.
+    /// The number of bytes of a lane number with a pool's extranonce2_size.
     pub(crate) fn lane_width(&self, extranonce2_size: u8) -> Result<usize, DoesNotFit> {
         self.layout.lane_width(extranonce2_size)
     }
@@ -253,7 +254,7 @@ impl Placement {
         !taken || inner.spaces.get(&key).is_none_or(Space::has_room)
     }
 
-    /// The job that a connection's pool brought last.
+    /// The newest job of a connection.
     pub(crate) fn current(&self, id: ConnectionId) -> Option<Arc<PoolJob>> {
         self.inner.lock().connections.get(&id)?.current.clone()
     }
@@ -287,7 +288,7 @@ impl Placement {
         depths.into_iter().max().unwrap_or_default()
     }
 
-    /// The extranonce of the one miner, once its pool has given it.
+    /// The extranonce of the passthrough miner, once its pool has given one.
     pub(crate) fn own_extranonce(&self) -> Option<OwnExtranonce> {
         let inner = self.inner.lock();
         inner

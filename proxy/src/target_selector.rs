@@ -1,4 +1,4 @@
-//! The task that applies the choice of target and notifies the sessions.
+//! The task that chooses the target and puts it into the sessions' directions.
 //!
 //! [`crate::route`] makes the choice from the targets' health; each session finds its own seat.
 
@@ -22,10 +22,10 @@ use crate::sessions::metrics::STATES_NOWHERE;
 use crate::target::TargetId;
 use crate::upstream::{Pool, PoolSet};
 
-/// How often health is looked at without a notification.
+/// How often the targets' health is checked without a notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Decides which target is mined at, and tells the sessions.
+/// The state of the task.
 pub(crate) struct TargetSelector {
     route: Route,
     no_upstream: NoUpstream,
@@ -33,7 +33,7 @@ pub(crate) struct TargetSelector {
     directions: Arc<watch::Sender<Directions>>,
     /// When the sessions are next counted for the metrics.
     count_at: Instant,
-    /// When the log next says how many miners have come and gone.
+    /// When the number of connects and disconnects is next logged.
     log_at: Instant,
     /// The numbers of sessions entered and open when that was logged last.
     logged: (u64, u64),
@@ -58,7 +58,7 @@ impl TargetSelector {
         }
     }
 
-    /// Looks at the targets whenever something changed, until shutdown.
+    /// Checks the targets whenever something may have changed, until shutdown.
     pub(crate) async fn run(mut self, cancel: CancellationToken) {
         loop {
             let now = clock::now();

@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Tls, Trust};
 use crate::upstream::{Pool, PoolSet, PoolState};
 
-/// A target as people see it.
+/// A target as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetView {
     pub name: String,
     pub address: String,
-    /// What its TLS trusts; `None` for a plain connection.
+    /// What its TLS trusts; `None` without TLS.
     pub tls: Option<Trust>,
-    /// Miners are sent here first.
+    /// It is the target that miners are sent to first.
     pub active: bool,
     /// It has a job.
     pub up: bool,
     /// It answers, but has brought no job for a long time.
     pub quiet: bool,
-    /// It has misbehaved: mined at only when there is no other.
+    /// It has misbehaved: it is mined at only when no other target is usable.
     pub quarantined: bool,
     /// Connections with a job.
     pub connections: u32,
@@ -30,7 +30,7 @@ pub struct TargetView {
     pub extranonce1_size: Option<usize>,
     /// Its extranonce2_size, in bytes.
     pub extranonce2_size: Option<u8>,
-    /// Why its last lost connection ended.
+    /// Why the connection that was lost last ended.
     pub last_fault: Option<String>,
 }
 

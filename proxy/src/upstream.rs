@@ -1,9 +1,9 @@
 //! The tasks that carry work and shares between pools and sessions: they connect, move bytes, and
 //! try again.
 //!
-//! One task owns one connection: it makes it here and moves its bytes in [`carrier`]. What a pool's
-//! lines mean and when a connection is dead is decided in [`pool_session`]; what is known of each
-//! pool stands in [`pools`]; who works on what is decided in [`crate::placement`].
+//! One task owns one connection: it connects here and moves bytes in [`carrier`]. [`pool_session`]
+//! decides what a pool's lines mean and when a connection is dead, [`reactions`] does what follows
+//! in the rest of the proxy, and [`pools`] has the state of each pool.
 
 mod backoff;
 mod carrier;
@@ -48,7 +48,7 @@ use carrier::Carrier;
 use end::Fault;
 use pool_requests::ConnectionPlan;
 
-/// Carries one connection that a miner has to itself to its end.
+/// Connects once for a passthrough miner, and carries that connection to its end.
 pub(crate) async fn run_own(pools: Arc<PoolSet>, pool: Arc<Pool>, cancel: CancellationToken) {
     let mut plan = ConnectionPlan::default();
     let name = format!("upstream {} of one miner", pool.config.name);
@@ -65,7 +65,7 @@ pub(crate) async fn run_own(pools: Arc<PoolSet>, pool: Arc<Pool>, cancel: Cancel
     span.in_scope(|| lost(&pool, &ended.fault, None));
 }
 
-/// Logs that a connection was lost: at once, or as one of many.
+/// Logs that a connection was lost, as a line of its own if there was none of its kind recently.
 fn lost(pool: &Pool, fault: &Fault, retry_ms: Option<u64>) {
     if pool.is_news(News::Lost(fault.end), clock::now()) {
         news::log_lost(fault, retry_ms);
@@ -74,7 +74,7 @@ fn lost(pool: &Pool, fault: &Fault, retry_ms: Option<u64>) {
     }
 }
 
-/// Raises a fault's alarm, and shows it as the target's last.
+/// Raises a fault's alarm, and records the fault for the target's view.
 fn note(pools: &PoolSet, pool: &Pool, fault: &Fault) {
     if let Some(alarm) = fault.end.alarm() {
         pools.proxy.books.metrics.alarm(alarm);
@@ -97,9 +97,9 @@ impl Ended {
     }
 }
 
-/// Keeps connection `index` of a target up for as long as it is wanted. What a panic ends is a
-/// connection, not the target: a pool that says one thing we fail over is connected to again, and
-/// put aside meanwhile if there are others (F76).
+/// Keeps connection `index` of a target up for as long as it is wanted. A panic ends one connection
+/// and not the task: the pool is connected to again, and meanwhile quarantined, as its lines may
+/// have caused the panic (F76).
 pub(crate) async fn run(
     pools: Arc<PoolSet>,
     pool: Arc<Pool>,
@@ -150,10 +150,10 @@ async fn attempt(
     cancel: &CancellationToken,
 ) -> Ended {
     let unmade = |fault| Ended { fault, worked: false };
-    // A leave that was still to come belonged to the connection that is gone; its destination did
-    // not.
+    // A reconnect that was still due has happened with the loss of the connection. Only its
+    // destination is still needed.
     let asked = plan.leave.take().and_then(|(_, to)| to);
-    // Only once: when that connection ends, it is the configured place again.
+    // The destination holds for one connection. After that, the configured address is used again.
     let at = plan.next.take().or(asked).unwrap_or_else(|| pool.config.at());
     let stream = tokio::select! {
         () = cancel.cancelled() => return unmade(Fault::new(End::Shutdown, "")),

@@ -33,11 +33,11 @@ pub(super) struct Connection {
     /// A number that changes with each extranonce of the connection. A seat that was taken under an
     /// earlier extranonce must not free a place in the present space.
     pub(super) sitting: u64,
-    /// The space from the next job on: the pool has changed our extranonce.
+    /// Set if the pool has changed our extranonce: the space from the next job on.
     pub(super) next_key: Option<SpaceKey>,
     pub(super) current: Option<Arc<PoolJob>>,
     pub(super) next_seq: u64,
-    /// The pool's ids of its newest jobs, with their sequence. Some pools use an id twice.
+    /// The pool's ids of its newest jobs, with their sequence numbers. Some pools use an id again.
     pub(super) names: VecDeque<(String, u64)>,
     pub(super) lanes: HashMap<usize, LaneChannel>,
     /// It serves one miner, which has the pool's whole extranonce2.
@@ -59,8 +59,8 @@ pub(super) struct LaneChannel {
 const NAMES_MAX: usize = 64;
 
 impl Connection {
-    /// Records the pool's id for a job. If the id was another job's before, the pool would misjudge
-    /// shares of that job: it is retired, with those before it.
+    /// Records the pool's id for a job. If an earlier job had the same id, the pool would judge
+    /// that job's shares by the new job: the earlier job and those before it are retired.
     pub(super) fn name(&mut self, job_id: &str, seq: u64, new_work: bool) {
         if let Some((_, former)) = self.names.iter().rev().find(|(name, _)| name == job_id)
             && new_work
@@ -73,7 +73,7 @@ impl Connection {
         self.names.push_back((job_id.to_owned(), seq));
     }
 
-    /// The lane of this index, made when it is first used, with `job` on it.
+    /// Returns the lane of this index with `job` on it. A lane is made when it is first used.
     pub(super) fn lane_with(
         &mut self,
         lane: usize,
@@ -100,8 +100,9 @@ impl Connection {
 }
 
 impl LaneChannel {
-    /// Continues `former` as `job` under our own job id: the miners are sent nothing, and their
-    /// shares are submitted under the pool's newer id.
+    /// Replaces `former` by `job`, which is the same work under a newer id of the pool. Our job id
+    /// stays, so nothing is sent to the miners, and their shares are submitted under the pool's
+    /// newer id.
     pub(super) fn rename(&mut self, former: &Arc<PoolJob>, job: &Arc<PoolJob>) {
         let renamed = self.lane.peek(|state| match state {
             LaneState::Work(work) if Arc::ptr_eq(&work.job, former) => {

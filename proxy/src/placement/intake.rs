@@ -20,15 +20,15 @@ use crate::work::{Arrival, PoolJob, Upstream, fingerprint};
 /// How a pool's extranonce2 is divided.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
-    /// The miner's extranonce2_size, the same on every target; `None` leaves one miner the whole of
-    /// the pool's.
+    /// The miners' extranonce2_size, the same on every target; `None` if one miner has the pool's
+    /// whole extranonce2.
     pub(super) miner_extranonce2_size: Option<u8>,
-    /// Random at each process start: lane numbers count from here.
+    /// The first lane number. It is random at each start of the process.
     pub(super) lane_offset: u64,
 }
 
 impl Layout {
-    /// Bytes of a lane number under a pool's extranonce2_size.
+    /// The number of bytes of a lane number with a pool's extranonce2_size.
     pub(super) fn lane_width(self, extranonce2_size: u8) -> Result<usize, DoesNotFit> {
         let Some(miner) = self.miner_extranonce2_size else { return Ok(0) };
         match extranonce2_size.checked_sub(miner + 1) {
@@ -65,11 +65,11 @@ pub(super) struct Inner {
 /// What a notify changed.
 #[derive(Debug)]
 pub(crate) struct NewJob {
-    /// It is the connection's first: the target can be used from now on.
+    /// The connection had no job before.
     pub(crate) first: bool,
     /// It is identical to the current job: nothing was sent.
     pub(crate) repeated: bool,
-    /// How long the last of its sessions took to have the job before this one.
+    /// How long the delivery of the previous job to all its sessions took.
     pub(crate) former_took: Option<Duration>,
     /// Sessions that must be notified of it.
     pub(crate) untold: Untold,
@@ -166,15 +166,16 @@ impl Inner {
                 untold: Untold::default(),
             });
         }
-        // The same work again, under another id or on harder terms: no session needs to move for
-        // it. Easier terms are worth a move, if there are lanes to move to.
+        // If the same work comes again under another id or at a higher difficulty, sessions stay
+        // where they are. For a lower difficulty they move to fresh lanes, if there are lane bytes.
         let same_work = same_work.cloned();
         let renamed = same_work
             .clone()
             .filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
         let seq = connection.next_seq;
         connection.next_seq += 1;
-        // On harder terms, shares that met the former terms would be refused.
+        // At a higher difficulty, the pool would refuse shares that were found at the former one,
+        // so it counts as other work.
         let same_terms = renamed.as_ref().filter(|current| difficulty <= current.difficulty);
         let work_seq = same_terms.map_or(seq, |current| current.work_seq);
         if job.clean {
@@ -225,8 +226,8 @@ impl Inner {
         Some(NewJob { first, repeated: false, former_took, untold })
     }
 
-    /// Moves a connection into the space of the pool's new extranonce. Returns the lanes that it
-    /// leaves behind.
+    /// Moves a connection to the space of the pool's new extranonce, if the pool has changed it.
+    /// Returns the lanes that the connection had before.
     fn change_space(&mut self, layout: Layout, id: ConnectionId) -> HashMap<usize, LaneChannel> {
         let Some(connection) = self.connections.get_mut(&id) else { return HashMap::new() };
         let Some(key) = connection.next_key.take() else { return HashMap::new() };
@@ -240,8 +241,7 @@ impl Inner {
         vacated
     }
 
-    /// Moves all sessions on a connection to fresh lanes for the same job, if there are enough:
-    /// fresh work while a pool brings none.
+    /// Moves all sessions on a connection to fresh lanes of the current job, if there are enough.
     pub(super) fn refresh(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else { return };
         let Some(space) = self.spaces.get_mut(&connection.key) else { return };
@@ -276,8 +276,9 @@ impl Inner {
     }
 }
 
-/// The network's target, unless it is easier than the pool's. On a test network every share would
-/// be a block, also shares below the pool's difficulty, which the pool would only reject.
+/// The target that makes a share a block: the network's, unless it is easier than the pool's. On a
+/// test network every share would meet the network's target, and the pool would reject those below
+/// its difficulty.
 fn block_target(network: Target, pool: Target) -> Target {
     if network < pool { network } else { Target::NEVER }
 }

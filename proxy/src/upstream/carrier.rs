@@ -100,7 +100,7 @@ impl<'c> Carrier<'c> {
         }
     }
 
-    /// Whether the connection has had work.
+    /// Whether the connection has had a job.
     pub(super) const fn has_worked(&self) -> bool {
         self.reactions.has_worked()
     }
@@ -128,7 +128,8 @@ impl<'c> Carrier<'c> {
             }
             let now = clock::now();
             self.reactions.upstream.set_suspect(self.session.is_suspect(now));
-            // By the clock and not by a pause: a busy connection never pauses.
+            // The clock is checked in each round, because on a busy connection the timer below
+            // never fires.
             let look_at =
                 self.session.held_until().map_or(self.tick_at, |held| held.min(self.tick_at));
             if now >= look_at {
@@ -190,7 +191,8 @@ impl<'c> Carrier<'c> {
         self.gather_until = now + GATHER;
     }
 
-    /// A share that meets the network target goes ahead of everything that is not yet on the wire.
+    /// Writes a share that meets the network target ahead of all bytes that are not in the socket
+    /// yet.
     fn urgent(&mut self, share: UpstreamShare) {
         let mut bytes = Vec::new();
         let header =
@@ -199,7 +201,8 @@ impl<'c> Carrier<'c> {
         self.outgoing.push_first(&bytes);
         info!(%header, "share meets the network target: forwarded");
         if let Err(failure) = self.outgoing.write(&mut self.stream) {
-            // The connection ends by it and settles the share, with the alarm.
+            // The next write fails as well and ends the connection, which counts the share and
+            // raises the alarm.
             warn!(%failure, "its upstream's socket failed");
         }
     }
@@ -251,7 +254,7 @@ impl<'c> Carrier<'c> {
             let probed = probed.clone();
             let deadline = self.reactions.pools.proxy.patience.handshake;
             let tasks = self.reactions.pools.proxy.tasks.clone();
-            // Awaited through the channel; it ends by its own deadline.
+            // The result comes through the channel. The task ends at its deadline at the latest.
             tokio::spawn(async move {
                 let probe = probe::extranonce_size(&target, deadline);
                 let alive =
@@ -290,8 +293,8 @@ impl<'c> Carrier<'c> {
     }
 }
 
-/// Also when the task ends by a panic (F76), the sessions must not keep their seats on this connection
-/// or wait for its answers.
+/// If the task is dropped or panics (F76), sessions must not keep their seats on this connection or
+/// wait for its answers.
 impl Drop for Carrier<'_> {
     fn drop(&mut self) {
         if !self.reactions.upstream.is_alive() {

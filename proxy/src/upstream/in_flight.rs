@@ -22,15 +22,17 @@ pub(super) struct InFlight {
     max: usize,
 }
 
-/// Shares that may wait for the pool on one connection: 16 s of 16,000 a second, so that a pool may
-/// be 10 s late. Further shares wait in the connection's queue, and then in their sessions.
+/// Maximum number of shares that wait for the pool on one connection: 16 s of 16,000 a second, so
+/// that a pool may be 10 s late. Further shares wait in the connection's queue, and then in their
+/// sessions.
 const IN_FLIGHT_MAX: usize = 262_144;
 /// This many more shares are allowed if they meet the network target.
 const BLOCKS_MORE: usize = 1024;
 // The table that matches answers remembers all of them, and as many again that were given up and
 // may still be answered.
 const _: () = assert!(IN_FLIGHT_MAX + BLOCKS_MORE < OUTSTANDING_MAX);
-/// Answered shares that are kept behind an unanswered one, beyond the number that wait.
+/// By how many the answered shares that are kept behind an unanswered one may outnumber the waiting
+/// ones.
 const ANSWERED_KEPT: usize = 1024;
 
 /// A forwarded share that waits for the pool's verdict.
@@ -110,7 +112,7 @@ impl InFlight {
         self.find(request).map(|index| self.settle_at(index, outcome, now))
     }
 
-    /// Settles shares sent at `before` or earlier as unanswered.
+    /// Settles shares that were sent at `before` or earlier as unresolved.
     pub(super) fn expire(&mut self, before: Instant, now: Instant, settled: &mut Vec<Settled>) {
         while let Some(index) = self.shares.iter().position(|share| !share.done) {
             if self.shares[index].sent_at > before {
@@ -159,7 +161,7 @@ impl InFlight {
     }
 }
 
-/// Tells a share's session that the share never reached the pool.
+/// Settles a share that never reached the pool, and tells its session.
 pub(crate) fn undelivered(share: UpstreamShare) -> Settled {
     share
         .reply

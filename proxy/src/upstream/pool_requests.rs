@@ -1,4 +1,4 @@
-//! Limits what a pool can make us do: go elsewhere, answer questions, fill the log.
+//! Limits what a pool can make the proxy do: connect elsewhere, answer requests, fill the log.
 //!
 //! A pool, or an attacker in its place, may send `client.reconnect` at any time, and a fleet that
 //! follows it is stolen (docs/faults.md, "Theft of hashrate"). So a host is never followed unless
@@ -14,7 +14,7 @@ use crate::reasons::Alarm;
 /// A pool's `client.reconnect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redirect {
-    /// Escaped and cut; `None` where none is named.
+    /// Escaped and shortened; `None` if the pool names no host.
     pub(crate) host: Option<String>,
     pub(crate) port: Option<u16>,
     /// At most [`stratum::pool_message::WAIT_MAX_SECS`].
@@ -28,15 +28,16 @@ pub(super) enum Reaction {
     Stay(Alarm),
     /// Reconnect at that time, to that place or, with `None`, to the target's own.
     Leave { to: Option<HostPort>, at: Instant },
-    /// It does not stop asking: mine at another target, if there is one.
+    /// The pool keeps asking: quarantine it.
     Quarantine,
 }
 
-/// Where a connection's task goes next, and what its pool has asked of it so far.
+/// Where a task connects next, and what its pool has asked for. It is kept from one connection to
+/// the next.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionPlan {
     pub(super) requests: PoolRequests,
-    /// When to leave for the next connection, and where to.
+    /// When to reconnect, and where to; `None` for the configured address.
     pub(super) leave: Option<(Instant, Option<HostPort>)>,
     pub(super) next: Option<HostPort>,
 }
@@ -90,7 +91,8 @@ impl PoolRequests {
     }
 }
 
-/// Where a request leads; `None` is the target's own place. An error is the alarm.
+/// The address that a request asks for; `None` for the target's own. Returns the alarm if it may
+/// not be followed.
 fn destination(
     asked: &Redirect,
     home: &HostPort,
@@ -104,15 +106,15 @@ fn destination(
     listed.iter().find(|listed| listed.is(&wanted)).cloned().map(Some).ok_or(Alarm::RedirectRefused)
 }
 
-/// Our answers to a pool's own questions: one a second, and a few at once for the greeting (U37,
-/// U38).
+/// A limit on the answers to a pool's requests: one a second, and a few at once after connecting
+/// (U37, U38).
 #[derive(Debug)]
 pub(super) struct AnswerBudget {
     left: u32,
     since: Instant,
 }
 
-/// Answers that may be given in a burst.
+/// Maximum number of answers at once.
 const ANSWERS_AT_ONCE: u32 = 4;
 
 impl AnswerBudget {
@@ -120,7 +122,7 @@ impl AnswerBudget {
         Self { left: ANSWERS_AT_ONCE, since: now }
     }
 
-    /// Whether one more may be given.
+    /// Whether one more answer may be given now.
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         let earned =
             u32::try_from(now.saturating_duration_since(self.since).as_secs()).unwrap_or(u32::MAX);

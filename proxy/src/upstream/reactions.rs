@@ -23,16 +23,16 @@ use crate::load::Sizing;
 use crate::reasons::Alarm;
 use crate::work::Upstream;
 
-/// One connection's side of the proxy. It does no IO: what is to be written to the pool, and that
-/// the connection ends, is returned.
+/// What one connection changes in the rest of the proxy. It does no IO: it returns what must be
+/// written to the pool, and an error if the connection must end.
 pub(super) struct Reactions<'c> {
     pub(super) pools: Arc<PoolSet>,
     pub(super) pool: Arc<Pool>,
     pub(super) upstream: Arc<Upstream>,
-    /// It outlives the connection.
+    /// What the pool has asked for; it is kept when the connection ends.
     plan: &'c mut ConnectionPlan,
     sizing: Sizing,
-    /// The connection has had work: the pool is of use.
+    /// The connection has had a job.
     has_job: bool,
     refreshed_at: Instant,
 }
@@ -56,12 +56,12 @@ impl<'c> Reactions<'c> {
         }
     }
 
-    /// Whether the connection has had work.
+    /// Whether the connection has had a job.
     pub(super) const fn has_worked(&self) -> bool {
         self.has_job
     }
 
-    /// Does what a line of the pool asks of the rest of the proxy.
+    /// Handles an event from the pool.
     pub(super) fn event(
         &mut self,
         event: PoolEvent,
@@ -77,7 +77,7 @@ impl<'c> Reactions<'c> {
                     .map_err(|misfit| Fault::new(End::DoesNotFit, misfit.to_string()))?;
                 if let Some(own) = &self.pool.own {
                     own.lock().works = true;
-                    // The miner's subscribe waits for it.
+                    // The passthrough miner's subscribe waits for this.
                     self.pools.changed.notify_one();
                 }
                 Ok(())
@@ -111,7 +111,7 @@ impl<'c> Reactions<'c> {
                             debug!(difficulty, "upstream has work");
                         }
                     }
-                    // Sessions that wait for a seat may find one on a new job.
+                    // Sessions that wait for a seat may get one with a new job.
                     if new.first || was_quiet || !new.repeated {
                         self.pools.changed.notify_one();
                     }
@@ -253,7 +253,7 @@ impl<'c> Reactions<'c> {
         let state = self.pools.placement.target_state(self.pool.id);
         let may_ask = session.is_settled(now) && self.pool.config.suggest_difficulty.is_none();
         let look = self.sizing.look(session.difficulty(), state.seated > 0, may_ask, now);
-        // Each connection of the target looks.
+        // Every connection of the target counts its part.
         let part = f64::from(state.ready.max(1));
         let metrics = &self.pools.proxy.books.metrics.targets;
         metrics.held(self.pool.id, look.held.as_secs_f64() / part, look.uncredited / part);
@@ -273,7 +273,7 @@ impl<'c> Reactions<'c> {
         }
         let state = self.pools.placement.target_state(self.pool.id);
         if state.ready > state.quiet + 1 {
-            // Its neighbours have work: a new connection will too.
+            // The target's other connections have work, so a new one will have some, too.
             let detail = "no job for long, while other connections of the target had some";
             return Err(Fault::new(End::Quiet, detail));
         }

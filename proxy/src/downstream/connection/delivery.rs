@@ -1,5 +1,5 @@
-//! Counts what the session decided, and forwards its shares to the upstreams that issued their
-//! jobs.
+//! Counts the submits that the session decided, and forwards its shares to the pool connections
+//! that issued their jobs.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::session::{Forward, Input, Outbox};
 use crate::work::UpstreamShare;
 
 impl Connection {
-    /// Counts what the session decided and forwards its shares.
+    /// Counts the submits that the session decided, and forwards its shares.
     pub(super) fn deliver(&mut self, now: Instant, out: &mut Outbox) {
         for counted in out.counts.drain(..) {
             let worth = counted.worth;
@@ -36,7 +36,7 @@ impl Connection {
         out.forwards = forwards;
     }
 
-    /// Records that the machine has done this much work.
+    /// Records the work that a share proves.
     fn proved(&self, worth: Worth) {
         let (wall, handle) = (clock::wall(), &self.entry.handle);
         handle.tally.share(handle.connected_at(), wall);
@@ -69,8 +69,8 @@ impl Connection {
         }
     }
 
-    /// Tries again to forward the shares that found no room, and gives them up after too long a
-    /// time.
+    /// Tries again to forward the shares whose queues were full. Shares that have waited too long
+    /// are unresolved.
     pub(super) fn unstick(&mut self, now: Instant, out: &mut Outbox) {
         if self.stuck.is_none() {
             return;
@@ -82,7 +82,7 @@ impl Connection {
         }
     }
 
-    /// Answers a share that cannot reach its pool: it is unresolved.
+    /// Counts a share that cannot reach its pool as unresolved, and answers it.
     fn undelivered(&mut self, share: UpstreamShare, now: Instant, out: &mut Outbox) {
         let verdict = PoolVerdict { ticket: share.ticket, outcome: PoolOutcome::Unresolved };
         self.unresolved(share);
@@ -90,7 +90,8 @@ impl Connection {
         self.session.handle(Input::Verdict(verdict), now, out);
     }
 
-    /// Counts the shares that still had found no room when the connection ended.
+    /// Counts the shares that still wait for room in a queue when the connection ends as
+    /// unresolved.
     pub(super) fn abandon(&mut self) {
         for share in self.stuck.take().into_iter().flat_map(|stuck| stuck.into_shares()) {
             self.unresolved(share);

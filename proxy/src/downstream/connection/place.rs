@@ -1,4 +1,4 @@
-//! Turns a session's place ([`crate::seating`]) into work for the miner, or into none.
+//! Gives the miner the work of its session's place ([`crate::seating`]), or none.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,7 +15,8 @@ use crate::seating::{Place, Said};
 use crate::session::{Input, Outbox};
 
 impl Connection {
-    /// The miner has a worker name: it is registered under that name and gets a seat.
+    /// Registers the session under its worker name when the miner has authorized, and finds it a
+    /// place.
     pub(super) fn authorized(&mut self, now: Instant, out: &mut Outbox) {
         let Some(worker) = self.session.worker() else { return };
         self.was_ready = true;
@@ -39,12 +40,12 @@ impl Connection {
         if let Some(work_rate) = recalled {
             self.session.recall(work_rate);
         }
-        // Before it gets work, because the first difficulty depends on the sum.
+        // This comes before the first work, because its difficulty depends on the sum.
         self.set_hashing(self.session.fleet_rate());
         self.settle(now, out);
     }
 
-    /// All of the miner's shares have been bad for long (S45).
+    /// Takes a step with a miner whose shares have all been bad for long (S45).
     pub(super) fn correct(&mut self, correction: Correction, now: Instant, out: &mut Outbox) {
         let (session, worker, step) =
             (self.entry.handle.number, self.session.worker(), correction.label());
@@ -60,7 +61,8 @@ impl Connection {
         self.renew(now, out);
     }
 
-    /// Hands out the current job on another lane; if there is none, the next job must do.
+    /// Hands out the current job on another lane. If no lane is free, the miner waits for the next
+    /// job.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
         if self.seating.renew(&self.pools.placement) {
             self.seating.tell(&self.entry.handle);
@@ -68,7 +70,7 @@ impl Connection {
         }
     }
 
-    /// Finds the place that directions and seats allow.
+    /// Finds the place that the directions and the free seats allow.
     pub(super) fn settle(&mut self, now: Instant, out: &mut Outbox) {
         let directions = self.pools.directions.borrow().clone();
         let Some(presence) = &self.presence else { return };
@@ -104,7 +106,7 @@ impl Connection {
             Some(Said::Work(work)) => {
                 let written = out.bytes.len();
                 self.session.handle(Input::Work(&work), now, out);
-                // A new id of the job that the miner has changes nothing for it.
+                // If the pool only sent the same job again under another id, nothing is written.
                 if out.bytes.len() > written {
                     self.delivered = awaited.then(|| work.clone());
                 }
@@ -117,7 +119,8 @@ impl Connection {
         }
     }
 
-    /// There is no work for it, so a lack of shares means nothing.
+    /// Shows that the session has no work. Until it has, a lack of shares says nothing about its
+    /// machine.
     fn idle(&mut self, state: SessionState, now: Instant) {
         self.session.rest(now);
         self.show(state);
@@ -143,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Updates its part of the fleet's work rate, if that changed noticeably.
+    /// Updates the session's part of the fleet's work rate, if it changed by more than 5 %.
     pub(super) fn set_hashing(&mut self, work_rate: f32) {
         let near = self.hashing * 0.95..=self.hashing * 1.05;
         if work_rate == 0.0 || !near.contains(&work_rate) {
