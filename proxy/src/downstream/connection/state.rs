@@ -20,16 +20,16 @@ use crate::upstream::PoolSet;
 use crate::work::LaneWork;
 
 /// A connection that has just been accepted.
-pub(in crate::downstream) struct Accepted {
-    pub(in crate::downstream) stream: TcpStream,
-    pub(in crate::downstream) peer: SocketAddr,
-    pub(in crate::downstream) number: u64,
-    pub(in crate::downstream) rules: Arc<SessionRules>,
-    pub(in crate::downstream) pools: Arc<PoolSet>,
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) number: u64,
+    pub(crate) rules: Arc<SessionRules>,
+    pub(crate) pools: Arc<PoolSet>,
 }
 
 /// A miner's connection. Ready when it has ended.
-pub(in crate::downstream) struct Connection {
+pub(crate) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) session: Session,
     pub(super) seating: Seating,
@@ -68,7 +68,7 @@ pub(in crate::downstream) struct Connection {
 
 /// Creates the connection of a miner with the given extranonce1. If there is no room, its subscribe
 /// will be refused.
-pub(in crate::downstream) fn open(
+pub(crate) fn open(
     accepted: Accepted,
     slot: SlotLease,
     extranonce1: u8,
