@@ -30,7 +30,7 @@ pub(crate) use entry::{Entry, ShareRefusal};
 use metrics::{Lost, ShareLogMetrics};
 use writer::Writer;
 
-/// Entries that may wait for the writer: two seconds of a very large farm.
+/// Maximum number of entries that wait for the writer: two seconds of a very large farm.
 const QUEUE: usize = 32_768;
 
 /// A handle for writing entries. Clones write into the same log.
@@ -50,7 +50,8 @@ impl fmt::Debug for ShareLog {
 }
 
 impl ShareLog {
-    /// Opens the log and starts its thread. `proxy` and `targets` are names for the lines.
+    /// Opens the log and starts its thread. `proxy` and `targets` are the names that the lines
+    /// show.
     pub(crate) fn open(
         config: &ShareLogConfig,
         proxy: &str,
@@ -68,7 +69,7 @@ impl ShareLog {
         Ok(Self { queue, lost, metrics, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Passes an entry on. If there is no room it is lost, and reported.
+    /// Passes an entry to the writing thread. If the queue is full, the entry is lost and counted.
     pub(crate) fn write(&self, entry: Entry) {
         if self.queue.try_send(Message::Entry(entry)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +82,7 @@ impl ShareLog {
         let Some(thread) = self.thread.lock().take() else { return };
         let queue = self.queue.clone();
         let closing = tokio::task::spawn_blocking(move || {
-            // It has gone already if its thread panicked, which the join tells.
+            // This fails if the thread has panicked, which the join reports.
             let _ = queue.send(Message::Close);
             thread.join()
         });

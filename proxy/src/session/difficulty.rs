@@ -1,10 +1,10 @@
-//! Chooses the difficulty of a session's next job: what suits the machine, within the bounds of its
-//! listener, the pool and the miner itself.
+//! Chooses the difficulty of a session's next job: the one that suits the machine, within the
+//! bounds that its listener, the pool and the miner set.
 //!
-//! The bounds, the strongest first: never below the listener's minimum or what a `configure` was
-//! promised; never above the pool's, unless the target holds its miners' difficulty up; never below
-//! the target's hold or `md=` of the password; never above the listener's maximum. A level is sent
-//! only with a job, in one write.
+//! The bounds, the strongest first: at least the listener's minimum and the minimum difficulty that
+//! a `configure` was granted; at most the pool's difficulty, unless the target holds its miners
+//! above it; at least the target's hold and `md=` of the password; at most the listener's maximum.
+//! A difficulty is only sent with a job, in one write.
 
 use std::time::Duration;
 
@@ -30,13 +30,13 @@ pub(crate) struct DifficultyRules {
     pub(crate) by_user_agent: bool,
 }
 
-/// What a pool and its target allow with one job.
+/// The bounds that come with one job.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) pool: Difficulty,
     /// The hold while the pool's difficulty is too low for the fleet.
     pub(super) hold: Option<Hold>,
-    /// What the miner's configure was promised.
+    /// The minimum difficulty that the miner's `configure` was granted.
     pub(super) promised: Option<Difficulty>,
 }
 
@@ -62,9 +62,9 @@ pub(super) struct Aim {
     sent: Option<Level>,
     /// The minimum from the password, as far as the pool allows it.
     miner_min: Level,
-    /// From when on a suggestion of the miner is accepted again, in seconds of the session's age.
+    /// Until this age of the session, in seconds, no suggestion of the miner is accepted.
     wish_from: f32,
-    /// A bound kept the session from its level with the last job.
+    /// With the last job, a bound kept the session from the level that suits its machine.
     bounded: bool,
 }
 
@@ -72,13 +72,13 @@ pub(super) struct Aim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Advertised {
     pub(super) level: Level,
-    /// It differs from the one before, for this reason.
+    /// Why it differs from the level before, if it does.
     pub(super) changed: Option<Retarget>,
 }
 
 /// At most one suggestion is accepted per this time; the first always is.
 const WISH_EVERY_SECS: f32 = 60.0;
-/// How far, in powers of two, a suggestion may be from what a measured machine needs.
+/// By how many powers of two a suggestion may differ from what a measured machine needs.
 const WISH_REACH: i32 = 2;
 /// The interval for measuring rates where none is configured.
 const MEASURED_BY: f64 = 10.0;
@@ -240,21 +240,21 @@ impl Aim {
         sent.above(level.max(limits.least(rules))) >= 2
     }
 
-    /// There is no work from now on.
+    /// Records that the miner has no work from now on.
     pub(super) fn rest(&mut self, rules: &DifficultyRules, age: Duration) {
         self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
         self.vardiff.rest();
     }
 
-    /// Its work rate for the fleet's sum; zero on listeners without vardiff.
+    /// The work rate that the session adds to the fleet's sum; zero on listeners without vardiff.
     #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
     pub(super) fn fleet_rate(&self, rules: &DifficultyRules) -> f32 {
         if rules.interval.is_some() { self.work_rate(rules) as f32 } else { 0.0 }
     }
 
-    /// Its work rate: measured, or from a trusted source. A miner's own claim counts for no more
-    /// than the listener's difficulty, because pools are sized and miners held by this, and
-    /// bfgminer on a processor asks for difficulty 1.
+    /// The machine's work rate: measured, or from a trusted source. Pools are asked for a
+    /// difficulty and miners are held by this figure, so a miner's own claim (bfgminer on a
+    /// processor asks for difficulty 1) counts only up to the listener's difficulty.
     pub(super) fn work_rate(&self, rules: &DifficultyRules) -> f64 {
         let interval = rules.interval.unwrap_or(MEASURED_BY);
         let work_rate = self.vardiff.work_rate(interval);
@@ -265,7 +265,7 @@ impl Aim {
         }
     }
 
-    /// Its work rate, once shares have shown it.
+    /// The machine's work rate, once shares have been measured.
     #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
     pub(super) fn measured_rate(&self, rules: &DifficultyRules) -> Option<f32> {
         self.vardiff.measured().then(|| self.work_rate(rules) as f32)

@@ -12,16 +12,16 @@ use crate::outcome::Outcome;
 use crate::reasons::Reject;
 use crate::work::Record;
 
-/// The operator's settings.
+/// The settings of the share log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareLogConfig {
     pub dir: PathBuf,
-    /// A file of this size is closed, and another is begun.
+    /// A file that reaches this size is closed, and another is begun.
     pub rotate_bytes: u64,
     /// A file that belongs to a former interval of this length is closed, too; intervals count from
     /// 1970 in UTC.
     pub rotate_every: Duration,
-    /// Closed files kept; the oldest go first.
+    /// How many closed files are kept; the oldest are deleted first.
     pub keep: usize,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Entry {
     pub(crate) latency: Duration,
 }
 
-/// Why a submit was refused: our reason, or a pool's code and words.
+/// Why a submit was refused: our reason, or a pool's error code and text.
 #[derive(Debug, Clone)]
 pub(crate) enum ShareRefusal {
     Ours(Reject),
