@@ -154,9 +154,13 @@ pub struct Init {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
     /// Where miners connect.
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = crate::init::LISTEN)]
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = LISTEN)]
     pub listen: SocketAddr,
 }
+
+/// Where miners connect unless `--listen` says otherwise.
+pub(crate) const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 3333);
 
 /// How a long list is shown.
 #[derive(Debug, Args)]

@@ -3,7 +3,6 @@
 //! says so.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -188,10 +187,6 @@ const POLICY: &str = "policy.toml";
 
 /// As many as a proxy lets in unless `sessions_max` says otherwise.
 const MACHINES: u32 = 10_000;
-
-/// Where miners connect unless `--listen` says otherwise.
-pub(crate) const LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 3333);
 
 #[cfg(test)]
 mod tests;

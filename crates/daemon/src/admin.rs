@@ -19,6 +19,7 @@ mod exposition;
 mod guard;
 mod json;
 mod network;
+mod peer;
 mod places;
 mod token;
 
@@ -42,9 +43,9 @@ use tracing::{debug, error, info, warn};
 
 pub use access::{require_token, with_token};
 pub use error::ApiError;
-pub use guard::Peer;
 pub use json::{ApiJson, from_json};
 pub use network::{Network, NetworkError};
+pub use peer::Peer;
 pub use token::{TOKEN_MIN, Token, TokenError};
 
 use crate::clock;

@@ -22,9 +22,9 @@ pub use guard::{GuardedTime, WallGuard};
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId};
 pub use link::{Downlink, InProcess, Link, LinkClosed, Outlet, in_process};
 pub use meter::{Meter, MeterError, MeterReading};
-pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved, Standing};
+pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved};
 pub use report::{
     AgentReport, MachineReport, MeterReport, ProxyReport, Report, Serving, SessionReport,
 };
-pub use timeline::{Action, Generation, LedgerHead, Means, Permit, Step, Timeline};
+pub use timeline::{Action, Generation, LedgerHead, Means, Permit, Standing, Step, Timeline};
 pub use units::Watts;

@@ -14,16 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Generation, GuardedTime, MachineId, Means, Permit, Timeline, WallGuard};
-
-/// What a machine may do just now, as applied. Machines without one may run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// What it may do.
-    pub action: Action,
-    /// How it is taken off.
-    pub means: Means,
-}
+use crate::{Action, Generation, GuardedTime, MachineId, Permit, Standing, Timeline, WallGuard};
 
 /// What became of an offered timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

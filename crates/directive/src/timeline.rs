@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, LeaseId, MachineId, Standing};
+use crate::{GroupId, LeaseId, MachineId};
 
 /// The number of a timeline: a later epoch wins, and within one epoch a later plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,6 +66,15 @@ pub enum Means {
     Device,
     /// Nothing reaches it but the proxy: no new work from the due moment. This promises no watts.
     Starve,
+}
+
+/// What a machine may do just now, as applied. Machines without one may run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// What it may do.
+    pub action: Action,
+    /// How it is taken off.
+    pub means: Means,
 }
 
 /// From `at` on, `machines` may do `action`.

@@ -4,6 +4,7 @@ use proxy::TargetId;
 use switchboard::facility::Policy;
 
 use super::*;
+use crate::cli::LISTEN;
 use crate::files::{Files, Sound};
 
 fn options(dir: &Path) -> Init {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::{Extension, Router};
 
-use super::guard::{Peer, is_mutating};
+use super::peer::Peer;
 use super::{ApiError, Token};
 use crate::clock;
 
@@ -30,6 +30,11 @@ pub fn require_token<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Rou
         }
         next.run(request).await
     }))
+}
+
+/// Whether a request may change something.
+pub(super) fn is_mutating(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Gives a router the token that [`require_token`] asks for. [`super::Admin`] does it by itself;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::debug;
 
-use super::guard::Peer;
+use super::peer::Peer;
 use super::places::Place;
 use super::{HEADER_TIMEOUT, READ_TIMEOUT};
 use crate::clock;

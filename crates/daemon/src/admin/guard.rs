@@ -3,7 +3,7 @@
 //! query, JSON where it changes something, and the bearer token where one is needed. Browsers get
 //! no CORS headers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,17 +15,10 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
-use super::access::Access;
+use super::access::{Access, is_mutating};
 use super::json::{is_json, wrong_type};
+use super::peer::Peer;
 use super::{ApiError, Network, REQUEST_TIMEOUT};
-
-/// Both ends of the connection that a request came on, as a request extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    pub remote: SocketAddr,
-    /// Our address as the caller reached it.
-    pub local: SocketAddr,
-}
 
 /// Whether the caller may see details: it is near, or has the token.
 #[derive(Debug, Clone, Copy)]
@@ -179,11 +172,6 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     let message = "compressed bodies are not taken";
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message))
-}
-
-/// Whether a request may change something.
-pub(super) fn is_mutating(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Whether a request must say that it is JSON. A page of another site can have a browser send a POST

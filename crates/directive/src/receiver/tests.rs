@@ -1,5 +1,5 @@
 use super::*;
-use crate::{GroupId, Step};
+use crate::{GroupId, Means, Step};
 use rand::prelude::*;
 
 fn at(secs: i64) -> Timestamp {
