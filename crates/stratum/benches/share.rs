@@ -1,5 +1,4 @@
-//! What one share and one job cost: the submit line read, the share judged, the notify read and
-//! rendered.
+//! Measures one share (parse the submit, judge it) and one job (parse the notify, render it).
 
 use std::hint::black_box;
 
@@ -46,7 +45,7 @@ fn judge(job: &Job, share: &Share, target: &Target) -> Proof {
 
 fn share(c: &mut Criterion) {
     let job = job();
-    // Every hash meets it: what is measured is a good share's way.
+    // Every hash meets this target, so that the path of an accepted share is measured.
     let target = Difficulty::new(1e-12).expect("positive").target();
     let share = read(SUBMIT);
     c.bench_function("parse a submit line", |b| b.iter(|| parse_client(black_box(SUBMIT))));

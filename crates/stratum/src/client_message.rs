@@ -1,9 +1,9 @@
-//! What miners send, read tolerantly.
+//! The messages miners send, parsed tolerantly.
 //!
-//! A line is a call, the reply to one of ours, or a fault that closes the connection. A call whose
-//! method is known but whose params make no sense is still a call: it gets an answer. What an
-//! answer is, and in which order calls may come, is decided by [`crate::server_role`]; what a share
-//! is worth, by [`crate::share`].
+//! A line is a call, a reply to one of our calls, or a fault that closes the connection. A call
+//! with a known method and unusable params is still a call: it is answered with an error.
+//! [`crate::server_role`] decides what is answered and in which order calls may come;
+//! [`crate::share`] judges shares.
 
 use std::borrow::Cow;
 
@@ -16,29 +16,29 @@ use crate::version::VersionMask;
 
 mod call;
 
-/// Longest string taken from a miner where no shorter bound applies, in bytes.
+/// The maximum length of a string from a miner, in bytes, where no shorter bound applies.
 pub const STRING_MAX: usize = 512;
-/// Longest user agent kept, in characters after escaping.
+/// How much of a user agent is kept, in characters after escaping.
 pub const USER_AGENT_MAX: usize = 64;
 
-/// One line of a miner.
+/// One line received from a miner.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientLine<'a> {
     /// A request or notification.
     Call {
-        /// The id to answer under; null where there was none, or none that can be echoed.
+        /// The id to answer under; null if the line has no id, or one that cannot be echoed.
         id: Id,
-        /// What is asked, or the error to answer with.
+        /// The request, or the error to answer with.
         call: Result<Call<'a>, StratumError>,
     },
-    /// The reply to a request of ours, such as a ping.
+    /// The reply to one of our requests, such as a ping.
     Reply {
         /// The id of our request.
         id: Id,
     },
 }
 
-/// What a miner asks.
+/// A request from a miner, by method.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call<'a> {
     /// `mining.configure`: BIP310 extensions.
@@ -47,26 +47,26 @@ pub enum Call<'a> {
     Subscribe {
         /// The firmware's name for itself, escaped and cut at 64 characters; often empty.
         user_agent: Cow<'a, str>,
-        /// A session the miner wishes to resume.
+        /// The id of an earlier session that the miner asks to resume.
         session: Option<Cow<'a, str>>,
     },
     /// `mining.authorize`.
     Authorize {
         /// The worker's name as sent.
         worker: Cow<'a, str>,
-        /// The password; empty where there was none. It may be a secret.
+        /// The password, empty if there is none. It may be a secret.
         password: Cow<'a, str>,
     },
     /// `mining.submit`.
     Submit(Submit<'a>),
-    /// A `mining.submit` without the fields of one, and the error to answer with. Apart, because
-    /// every submit is counted.
+    /// A `mining.submit` that lacks fields, and the error to answer with. It has a variant of its
+    /// own because every submit is counted.
     BadSubmit(StratumError),
     /// `mining.extranonce.subscribe`.
     ExtranonceSubscribe,
-    /// `mining.suggest_difficulty`; `None` where the value is no number.
+    /// `mining.suggest_difficulty`; `None` if its value is not a number.
     SuggestDifficulty(Option<f64>),
-    /// `mining.suggest_target`; `None` where the value is no target.
+    /// `mining.suggest_target`; `None` if its value is not a target.
     SuggestTarget(Option<Difficulty>),
     /// `mining.multi_version`, the version rolling of S9 firmware.
     MultiVersion,
@@ -84,7 +84,7 @@ pub enum Call<'a> {
     Unknown(Cow<'a, str>),
 }
 
-/// The extensions a miner asks for, in its order, each once.
+/// The extensions a miner asks for, each once, in the order in which it names them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configure<'a> {
     /// At most sixteen extensions.
@@ -94,9 +94,9 @@ pub struct Configure<'a> {
 /// An extension of BIP310.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Extension<'a> {
-    /// `version-rolling`; `None` where its parameters make no sense.
+    /// `version-rolling`; `None` if its parameters are unusable.
     VersionRolling(Option<RollingRequest>),
-    /// `minimum-difficulty`; `None` where its value is no difficulty.
+    /// `minimum-difficulty`; `None` if its value is not a difficulty.
     MinimumDifficulty(Option<Difficulty>),
     /// `subscribe-extranonce`.
     SubscribeExtranonce,
@@ -107,13 +107,13 @@ pub enum Extension<'a> {
 /// The parameters of `version-rolling`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollingRequest {
-    /// The bits the miner can roll: all where it names none.
+    /// The bits the miner can roll: all of them if it names no mask.
     pub mask: VersionMask,
     /// The fewest bits it can work with.
     pub min_bit_count: u32,
 }
 
-/// A submitted share, unread: what its fields mean is for [`crate::share::decode`].
+/// A submitted share as text; [`crate::share::decode`] reads its fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Submit<'a> {
     /// The worker's name.
@@ -126,11 +126,11 @@ pub struct Submit<'a> {
     pub ntime: Word<'a>,
     /// The header's nonce.
     pub nonce: Word<'a>,
-    /// The rolled bits of the version, where the miner sent any.
+    /// The rolled bits of the version, if the miner sent any.
     pub version_bits: Option<Word<'a>>,
 }
 
-/// A 32-bit field: hex digits in a string, or a JSON number that means its value.
+/// A 32-bit field: hex digits in a string, or a JSON number, which is taken as the value itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Word<'a> {
     /// The string as sent.
@@ -142,7 +142,7 @@ pub enum Word<'a> {
 /// Reads a miner's line, without its newline. Returns `None` for an empty one.
 ///
 /// # Errors
-/// A [`LineFault`] for a line after which the connection is to be closed.
+/// A [`LineFault`] for a line that must close the connection.
 pub fn parse_client(line: &[u8]) -> Result<Option<ClientLine<'_>>, LineFault> {
     let Some(envelope) = Envelope::read(line)? else {
         return Ok(None);

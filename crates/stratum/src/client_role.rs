@@ -1,8 +1,8 @@
 //! The pool-facing side as a pure state machine: we are the client.
 //!
-//! It speaks first ([`ClientRole::start`]), follows the handshake, gives each request an id of our
-//! own that is never used twice, and turns the pool's lines into events. Deadlines, reconnecting,
-//! and what a job or an answer is worth, are the proxy's.
+//! It speaks first ([`ClientRole::start`]), follows the handshake, gives each request an id that is
+//! never used twice, and turns the pool's lines into events. Deadlines, reconnecting, and what
+//! follows from a job or an answer are left to the proxy.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -25,24 +25,24 @@ const AUTHORIZE: u64 = 3;
 const SUGGEST: u64 = 4;
 /// The first id of submits and pings.
 const FIRST_REQUEST: u64 = 100;
-/// Most requests remembered as unanswered, for a pool that never answers some. Past it the oldest
-/// is forgotten: its answer comes as [`ClientEvent::LateAnswer`]. It is twice what whoever uses
-/// this should let wait at a time.
+/// The maximum number of unanswered requests that are remembered, for pools that leave some
+/// unanswered. Beyond it the oldest is forgotten, and its answer is a [`ClientEvent::LateAnswer`].
+/// A caller should have at most half as many requests outstanding at a time.
 pub const OUTSTANDING_MAX: usize = 524_288;
-/// Answers to a pool's own questions that may be given ahead of any notify or answer of its own;
-/// each of those earns one more. A flood of questions goes unanswered.
+/// How many requests of the pool are answered before it has sent a notify or an answer itself. Each
+/// of those allows one more. So a flood of requests is not answered.
 const COURTESY_MAX: u8 = 8;
 
-/// How to present ourselves to a pool.
+/// What we tell a pool in the handshake.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientConfig {
-    /// Our name. Some pools choose the coinbase's length by it.
+    /// Our user agent. Some pools choose the length of the coinbase by it.
     pub user_agent: String,
     /// The worker's name at the pool.
     pub worker: String,
     /// The password.
     pub password: String,
-    /// The version bits to ask for; `None` does not ask.
+    /// The version mask to ask for; `None` sends no configure.
     pub mask: Option<VersionMask>,
     /// The difficulty to suggest once authorized.
     pub suggest: Option<Difficulty>,
@@ -56,11 +56,11 @@ pub struct ClientRole {
     configured: bool,
     mask: Option<VersionMask>,
     extranonce: Option<Extranonce>,
-    /// A notify that came before the subscribe's reply.
+    /// A notify that came before the answer to the subscribe.
     early: Option<Box<Result<Job, BadNotify>>>,
     first_request: u64,
     next_request: u64,
-    /// Requests below it that are not outstanding may have been forgotten.
+    /// A request with a lower id that is not in `outstanding` may have been forgotten.
     forgotten_below: u64,
     outstanding: BTreeMap<u64, Request>,
     courtesy: u8,
@@ -85,7 +85,7 @@ enum Request {
 pub enum ClientEvent {
     /// Nothing to do.
     Nothing,
-    /// The pool assigned a search space; authorize is on its way.
+    /// The pool assigned a search space; the authorize is written.
     Subscribed {
         /// 1 to 16 bytes.
         extranonce1: Vec<u8>,
@@ -94,17 +94,17 @@ pub enum ClientEvent {
     },
     /// The worker may submit.
     Authorized,
-    /// The pool does not take the worker.
+    /// The pool refused the worker.
     Refused(StratumError),
-    /// The version bits that may be rolled from now on; none at all switches rolling off.
+    /// The version bits that may be rolled from now on; an empty mask switches rolling off.
     Mask(VersionMask),
     /// A new job.
     Notify(Job),
-    /// A notify that brings no job: the one before stays.
+    /// A notify that cannot be used; the job before it stays in force.
     BadNotify(BadNotify),
     /// The difficulty of the jobs that follow.
     Difficulty(Difficulty),
-    /// A difficulty that cannot be meant: the one before stays.
+    /// A difficulty that is not plausible; the one before it stays in force.
     BadDifficulty,
     /// A new search space, from the next job on.
     Extranonce {
@@ -120,12 +120,12 @@ pub enum ClientEvent {
         /// Accepted, or why not. Any answer to a ping, an error too, is a sign of life.
         outcome: Result<(), StratumError>,
     },
-    /// The answer to a request so old that it was forgotten. The pool is slow, and has done nothing
+    /// The answer to a request so old that it was forgotten. The pool is slow, but did nothing
     /// wrong.
     LateAnswer,
-    /// An answer to nothing we asked, or to what was answered before.
+    /// An answer to a request that we never sent, or that was answered before.
     UnmatchedAnswer,
-    /// The pool asks to connect elsewhere, or again where no host is named.
+    /// The pool asks us to connect to another host, or again to the same one if it names none.
     Reconnect {
         /// The host, escaped: compare it with the configuration, never dial it.
         host: Option<String>,
@@ -134,17 +134,17 @@ pub enum ClientEvent {
         /// How long to wait before, from 0 to 300 s.
         wait_secs: u32,
     },
-    /// The pool asked who we are. The answer is written.
+    /// The pool asked for our version; the answer is written.
     AskedVersion,
-    /// Something that means nothing to us: to be counted by its kind.
+    /// A line that has no effect; count it by its kind.
     Ignored(Ignored),
     /// A message for people, escaped and cut.
     Message(String),
-    /// The connection is of no use: close it.
+    /// The connection cannot be used: close it.
     Fatal(StratumError),
 }
 
-/// A line of a pool that is read and not acted on.
+/// Why a line of a pool has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ignored {
     /// A method we do not know. If it was a request, it was answered with an error.
@@ -174,8 +174,8 @@ impl ClientRole {
         }
     }
 
-    /// Numbers submits and pings from here on, so that an answer to another connection's is not
-    /// taken for one of ours (U42).
+    /// Gives submits and pings ids from `first` on. With other ids on each connection, an answer to
+    /// a request of another connection is not taken for an answer to one of this connection (U42).
     #[must_use]
     pub const fn numbered_from(mut self, first: u64) -> Self {
         self.first_request = if first < FIRST_REQUEST { FIRST_REQUEST } else { first };
@@ -184,7 +184,7 @@ impl ClientRole {
         self
     }
 
-    /// Opens the conversation: configure, then subscribe, in one write. Braiins refuses the other
+    /// Begins the handshake: configure, then subscribe, in one write. Braiins refuses the other
     /// order.
     pub fn start(&mut self, out: &mut Vec<u8>) {
         if let Some(mask) = self.config.mask {
@@ -200,11 +200,11 @@ impl ClientRole {
         close(out);
     }
 
-    /// Takes a line, appends what is to be answered to `out`, and says what it means. Call
-    /// [`Self::poll`] after it.
+    /// Processes a line: appends our answer, if it needs one, to `out` and returns what the line
+    /// means. Call [`Self::poll`] afterwards.
     ///
     /// # Errors
-    /// A [`LineFault`] for a line that is no Stratum message.
+    /// A [`LineFault`] for a line that is not a Stratum message.
     pub fn receive(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<ClientEvent, LineFault> {
         let Some(line) = parse_pool(line)? else {
             return Ok(ClientEvent::Nothing);
@@ -243,15 +243,16 @@ impl ClientRole {
         })
     }
 
-    /// Returns an event that had to wait for another: a notify that came before the subscribe's
-    /// reply.
+    /// Returns an event that had to wait for another one: a notify that came before the answer to
+    /// the subscribe.
     pub fn poll(&mut self) -> Option<ClientEvent> {
         self.extranonce.as_ref()?;
         self.early.take().map(|job| notify(*job))
     }
 
-    /// Submits a share and returns the number its answer will carry. `extranonce2` goes out part
-    /// after part: lane, slot, the miner's. Without a `worker` the configured name is used.
+    /// Submits a share and returns the id its answer will have. The parts of `extranonce2` (lane,
+    /// slot, the miner's bytes) are written in order. Without a `worker` the configured name is
+    /// used.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of the message")]
     pub fn submit<'w>(
         &mut self,
@@ -282,16 +283,15 @@ impl ClientRole {
         request
     }
 
-    /// Asks for a sign of life and returns the number its answer will carry. Some pools never
-    /// answer it.
+    /// Sends a ping and returns the id its answer will have. Some pools never answer a ping.
     pub fn ping(&mut self, out: &mut Vec<u8>) -> u64 {
         let request = self.remember(Request::Ping);
         write_request(request, "mining.ping", out);
         request
     }
 
-    /// Suggests a difficulty. The answer, if any, means nothing: what counts is the
-    /// `set_difficulty` that follows.
+    /// Suggests a difficulty. The answer, if there is one, is ignored: only the `set_difficulty`
+    /// that follows has an effect.
     pub fn suggest_difficulty(&mut self, difficulty: Difficulty, out: &mut Vec<u8>) {
         open(SUGGEST, "mining.suggest_difficulty", out);
         write!(out, "{difficulty}").expect("a Vec takes every byte");
@@ -310,7 +310,7 @@ impl ClientRole {
         self.extranonce.as_ref()
     }
 
-    /// Returns the version bits that may be rolled; `None` until the pool has said.
+    /// Returns the version bits that may be rolled; `None` until the pool has answered that.
     #[must_use]
     pub const fn version_mask(&self) -> Option<VersionMask> {
         self.mask
@@ -354,8 +354,8 @@ impl ClientRole {
         }
     }
 
-    /// A pool that does not answer yes, with a mask, does not roll: unless it set a mask by
-    /// notification before.
+    /// Only a positive answer with a mask allows rolling, unless the pool has already set a mask by
+    /// a notification.
     fn receive_configured(&mut self, outcome: &Result<PoolResult, StratumError>) -> ClientEvent {
         let granted = match outcome {
             Ok(PoolResult::Json(raw)) => {
@@ -418,8 +418,8 @@ impl ClientRole {
         }
     }
 
-    /// The suggestion waits for this reply: ckpool drops a client that sends one before it is
-    /// authorized.
+    /// Sends the suggested difficulty only now, after the answer to the authorize: ckpool
+    /// disconnects a client that sends one before it is authorized.
     fn receive_authorized(
         &mut self,
         outcome: Result<PoolResult, StratumError>,
@@ -457,7 +457,7 @@ impl ClientRole {
 
     fn receive_extranonce(&mut self, extranonce: Result<Extranonce, StratumError>) -> ClientEvent {
         if self.extranonce.is_none() {
-            // The subscribe's reply is still to come and will say what holds.
+            // The answer to the subscribe has not come yet; it will name the extranonce in force.
             return ClientEvent::Nothing;
         }
         match extranonce {
@@ -509,7 +509,7 @@ fn notify(job: Result<Job, BadNotify>) -> ClientEvent {
     }
 }
 
-/// A submit and an authorize are accepted by `true` and nothing else.
+/// Only `true` accepts a submit or an authorize.
 fn verdict(asked: Request, outcome: Result<PoolResult, StratumError>) -> Result<(), StratumError> {
     match (outcome?, asked) {
         (PoolResult::True, _) | (PoolResult::Json(_), Request::Ping) => Ok(()),

@@ -1,8 +1,8 @@
-//! Difficulty, what people set, and target, what hashes are compared with.
+//! Difficulty, which people set, and target, with which hashes are compared.
 //!
-//! All pools count from the same constant: difficulty 1 is the target `00000000ffff0000…`
-//! ("truediffone"). Conversions are exact integer arithmetic on the difficulty's binary value, so
-//! that we, the pool and the miner draw the line at the same hash.
+//! All pools use the same constant: difficulty 1 is the target `00000000ffff0000…`
+//! ("truediffone"). Conversions are exact integer arithmetic on the binary value of the difficulty,
+//! so that the proxy, the pool and the miner accept exactly the same hashes.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,10 +15,10 @@ pub struct Difficulty(f64);
 impl Difficulty {
     /// Difficulty 1: one share in about 2^32 hashes.
     pub const ONE: Self = Self(1.0);
-    /// 2^-28, the lowest difficulty that is advertised or taken from a pool: one share in about 16
-    /// hashes.
+    /// 2^-28, the lowest difficulty that is advertised to a miner or accepted from a pool: one
+    /// share in about 16 hashes.
     pub const FLOOR: Self = Self(1.0 / (1u64 << 28) as f64);
-    /// 2^64, the highest difficulty taken from a pool, far above any network's.
+    /// 2^64, the highest difficulty accepted from a pool: far above that of any network.
     pub const CEILING: Self = Self((1u64 << 32) as f64 * (1u64 << 32) as f64);
 
     /// Takes a finite value above zero.
@@ -27,7 +27,7 @@ impl Difficulty {
         (value.is_finite() && value > 0.0).then_some(Self(value))
     }
 
-    /// Takes a value a pool may set in earnest: from [`Self::FLOOR`] to [`Self::CEILING`].
+    /// Takes a value that a pool can mean: from [`Self::FLOOR`] to [`Self::CEILING`].
     #[must_use]
     pub fn plausible(value: f64) -> Option<Self> {
         (Self::FLOOR.0..=Self::CEILING.0).contains(&value).then_some(Self(value))
@@ -39,8 +39,8 @@ impl Difficulty {
         self.0
     }
 
-    /// Returns the largest power of two at or below it, and at least [`Self::FLOOR`]: firmware
-    /// rounds other values down by itself and then sends shares that miss.
+    /// Returns the largest power of two at or below it, but at least [`Self::FLOOR`]. Firmware
+    /// rounds every other value down by itself, and then sends shares that miss the target.
     #[must_use]
     pub fn power_of_two_at_or_below(self) -> Self {
         const MANTISSA: u64 = (1 << 52) - 1;
@@ -59,7 +59,8 @@ impl Difficulty {
         // from the highest bit.
         let shift = 208 - exponent;
         if mantissa == 1 {
-            // What we advertise: nothing to divide, and it is asked for with each share.
+            // A power of two, as the proxy advertises. This needs no division; it runs for each
+            // share.
             return shifted_one(shift);
         }
         let mut quotient = [0u8; 32];
@@ -128,8 +129,8 @@ impl Hash for Difficulty {
     }
 }
 
-/// Writes integers without a point, fractions in the fewest digits that read back as the same
-/// value; never an exponent.
+/// Writes integers without a decimal point, and fractions with the fewest digits that parse as the
+/// same value. It never writes an exponent.
 impl fmt::Display for Difficulty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -142,15 +143,15 @@ impl fmt::Debug for Difficulty {
     }
 }
 
-/// A 256-bit bound on hashes, least significant byte first, as hashes stand in headers.
+/// A 256-bit bound on hashes, least significant byte first: the byte order of hashes in headers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Target([u8; 32]);
 
 impl Target {
-    /// The bound that no hash meets in practice.
+    /// A target of zero, which in practice no hash meets.
     pub const NEVER: Self = Self([0; 32]);
 
-    /// Takes a bound whose bytes stand least significant first.
+    /// Makes a target from bytes, least significant first.
     #[must_use]
     pub const fn from_le_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -162,8 +163,9 @@ impl Target {
         self.0
     }
 
-    /// Reads a header's `nbits`. Returns `None` where the network would: negative, zero,
-    /// overflowing, or above the limit of regtest (`207fffff`), the highest of any network.
+    /// Reads the `nbits` of a header. Returns `None` for values the network refuses: negative,
+    /// zero, overflowing, or above the limit of regtest (`207fffff`), the highest limit of all
+    /// networks.
     #[must_use]
     pub fn from_nbits(nbits: u32) -> Option<Self> {
         let size = nbits >> 24;
@@ -208,7 +210,7 @@ impl PartialOrd for Target {
     }
 }
 
-/// Writes the target as people do, most significant digit first.
+/// Writes the target with the most significant digit first, as people do.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = self.0;
@@ -217,8 +219,8 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Returns the difficulty a hash would have met, for reports: correct to about 15 digits. The zero
-/// hash has the largest value.
+/// Returns the highest difficulty that a hash meets, correct to about 15 digits, for reports. The
+/// hash of zero gets the largest value there is.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a report needs no more than a double holds")]
 pub fn difficulty_of(hash: &[u8; 32]) -> f64 {

@@ -1,8 +1,8 @@
-//! The JSON of a line, one level deep, and the faults that close a connection.
+//! Parses the top level of a line's JSON, and finds the faults that close a connection.
 //!
-//! `serde_json` does the parsing; what it lets pass is caught here: duplicate keys (it takes the
-//! last) and depth (it allows 128). Values are borrowed from the line ([`value`]). What the fields
-//! mean is left to the message modules.
+//! `serde_json` does the parsing. Two faults that it allows are found here: duplicate keys (it
+//! takes the last one) and nesting (it allows 128 levels). Values are borrowed from the line
+//! ([`value`]). The message modules interpret the fields.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,9 +16,9 @@ use crate::line_fault::LineFault;
 
 mod value;
 
-/// Deepest nesting of arrays and objects in a line.
+/// The maximum nesting of arrays and objects in a line.
 pub(crate) const DEPTH_MAX: usize = 8;
-/// Most `params`, and most top-level keys we do not know.
+/// The maximum number of `params`, and of unknown keys at the top level.
 pub(crate) const PARAMS_MAX: usize = 16;
 
 /// The `params` of a request.
@@ -28,16 +28,16 @@ pub(crate) const PARAMS_MAX: usize = 16;
     reason = "lives on the stack while a line is read; a box would cost each share an allocation"
 )]
 pub(crate) enum Params<'a> {
-    /// There was no such key.
+    /// The line has no `params`.
     Missing,
-    /// Something other than an array.
+    /// `params` is not an array.
     Other,
-    /// The first sixteen items, and how many there were.
+    /// The first sixteen items, and how many there are in all.
     List { items: [Value<'a>; PARAMS_MAX], total: usize },
 }
 
 impl<'a> Params<'a> {
-    /// Takes an item out; null where there is none.
+    /// Takes an item out of the list; returns null if there is none.
     pub(crate) fn take(&mut self, at: usize) -> Value<'a> {
         match self {
             Self::List { items, .. } => items.get_mut(at).map(std::mem::take).unwrap_or_default(),
@@ -45,7 +45,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// Returns how many items there were: 0 where there is no array.
+    /// Returns how many items there are: 0 if `params` is not an array.
     pub(crate) const fn len(&self) -> usize {
         match self {
             Self::List { total, .. } => *total,
@@ -59,7 +59,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// A line's top level.
+/// The fields at the top level of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Envelope<'a> {
     /// The id's text.
@@ -73,7 +73,7 @@ pub(crate) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads a line; `None` where there is nothing but white space.
+    /// Reads a line; returns `None` if it is empty or white space.
     pub(crate) fn read(line: &'a [u8]) -> Result<Option<Self>, LineFault> {
         if line.first() != Some(&b'{') {
             if line.iter().all(u8::is_ascii_whitespace) {
@@ -92,9 +92,10 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Says whether brackets outside of strings nest deeper than allowed.
+/// Says whether brackets nest deeper than allowed; those inside strings do not count.
 fn is_too_deep(line: &[u8]) -> bool {
-    // Nearly every line has few brackets in all; only the others are looked at closely.
+    // Nearly every line has so few brackets that it cannot nest too deep. The exact count below is
+    // only for the others.
     if line.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= DEPTH_MAX {
         return false;
     }
@@ -118,8 +119,8 @@ fn is_too_deep(line: &[u8]) -> bool {
     false
 }
 
-/// An envelope and the fault found on the way, kept apart because a visitor's own errors are all
-/// alike.
+/// The envelope, and the first fault found while parsing. The fault is a field because the errors
+/// of a serde visitor cannot carry its kind.
 struct Line<'a> {
     envelope: Envelope<'a>,
     fault: Option<LineFault>,

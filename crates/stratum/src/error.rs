@@ -1,16 +1,16 @@
-//! Reject codes, and the errors that peers send in a dozen shapes.
+//! Reject codes, and one type for the errors that peers send in a dozen forms.
 //!
-//! A [`StratumError`] is what any of those shapes comes down to. What a line does to a connection
-//! is in [`crate::client_message::LineFault`].
+//! A [`StratumError`] is an error inside a message. Faults that close a connection are
+//! [`crate::client_message::LineFault`].
 
 use crate::envelope::Value;
 
-/// Why a request is refused, as miners and pools number it.
+/// Why a request is refused: the error numbers that miners and pools use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectCode {
-    /// Anything without a number of its own.
+    /// Every reason that has no number of its own.
     Other = 20,
-    /// The job is unknown or no longer worked on.
+    /// The job is unknown or retired.
     JobNotFound = 21,
     /// The share was submitted before.
     Duplicate = 22,
@@ -29,7 +29,7 @@ impl RejectCode {
         self as i32
     }
 
-    /// Returns the usual words for it.
+    /// Returns the usual message for it.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl RejectCode {
         }
     }
 
-    /// Returns the code of a number; [`Self::Other`] for those that mean nothing to us.
+    /// Returns the code with this number; [`Self::Other`] if the number is unknown.
     #[must_use]
     pub const fn from_code(code: i32) -> Self {
         match code {
@@ -55,7 +55,7 @@ impl RejectCode {
         }
     }
 
-    /// Returns the code behind a reason given in words only, as ckpool does.
+    /// Finds the code by the words of a reason, for pools that send no number, such as ckpool.
     fn from_words(words: &str) -> Self {
         const KNOWN: [(&str, RejectCode); 10] = [
             ("Above target", RejectCode::LowDifficulty),
@@ -76,29 +76,29 @@ impl RejectCode {
     }
 }
 
-/// An error a peer sent or is sent, in one form.
+/// An error that a peer sent, or that we send to a peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (code {code})")]
 pub struct StratumError {
-    /// The peer's number, or 20 where it gave none.
+    /// The error's number, or 20 if the peer sent none.
     pub code: i32,
-    /// The peer's words: control characters escaped, at most 64 characters.
+    /// The error's message: control characters escaped, at most 64 characters.
     pub message: String,
 }
 
 impl StratumError {
-    /// Makes an error from a number and words of any origin, which are escaped and cut.
+    /// Makes an error; the message may come from a peer, so it is escaped and cut.
     #[must_use]
     pub fn new(code: i32, message: &str) -> Self {
         Self { code, message: escape(message, MESSAGE_MAX) }
     }
 
-    /// Makes an error of ours.
+    /// Makes an error that we send.
     pub(crate) fn of(code: RejectCode, message: &str) -> Self {
         Self::new(code.code(), message)
     }
 
-    /// Reads any form of error; `None` for null, which is no error.
+    /// Reads an error in any form; returns `None` for null, which means no error.
     pub(crate) fn read(error: &Value<'_>) -> Option<Self> {
         match error {
             Value::Null => None,
@@ -110,7 +110,7 @@ impl StratumError {
         }
     }
 
-    /// Reads `[code, message, …]`, with either part missing.
+    /// Reads `[code, message, …]`; either part may be missing.
     fn read_array(raw: &str) -> Self {
         let items = Value::items(raw, 3);
         let code = items.first().and_then(code_of);
@@ -146,10 +146,10 @@ impl StratumError {
     }
 }
 
-/// Longest message kept, in characters.
+/// How much of a message is kept, in characters.
 pub const MESSAGE_MAX: usize = 64;
 
-/// Reads a code given as an integer, negative or not, or as a string of one.
+/// Reads a code given as an integer, which may be negative, or as a string that holds one.
 fn code_of(value: &Value<'_>) -> Option<i32> {
     match value {
         Value::Number(digits) => digits.parse().ok(),
@@ -158,7 +158,7 @@ fn code_of(value: &Value<'_>) -> Option<i32> {
     }
 }
 
-/// Escapes what a terminal or log would act on, and cuts at `max` characters.
+/// Escapes control characters, and cuts the text at `max` characters.
 pub(crate) fn escape(text: &str, max: usize) -> String {
     text.chars().take(max).flat_map(char::escape_debug).take(max).collect()
 }

@@ -1,6 +1,6 @@
-//! The two extranonces: what a pool assigns, and short byte strings kept without allocation.
+//! The extranonce that a pool assigns, and a type for short byte strings without allocation.
 //!
-//! How the space behind a pool's extranonce is divided between miners is the proxy's.
+//! The proxy divides the search space behind a pool's extranonce1 between miners.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,7 +9,7 @@ use crate::envelope::Value;
 use crate::error::{RejectCode, StratumError};
 use crate::hex;
 
-/// Longest extranonce1 and extranonce2 taken, in bytes.
+/// The maximum length of an extranonce1 and of an extranonce2, in bytes.
 pub const EXTRANONCE_MAX: usize = 16;
 
 /// At most sixteen bytes, kept inline.
@@ -20,7 +20,7 @@ pub struct SmallBytes {
 }
 
 impl SmallBytes {
-    /// Copies up to sixteen bytes; `None` for more.
+    /// Copies up to sixteen bytes; returns `None` if there are more.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let mut small = Self { bytes: [0; EXTRANONCE_MAX], len: u8::try_from(bytes.len()).ok()? };
@@ -54,17 +54,17 @@ impl fmt::Debug for SmallBytes {
     }
 }
 
-/// What a pool assigned to a connection.
+/// The search space that a pool assigned to a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extranonce {
-    /// One to sixteen bytes that stand first in the connection's search space.
+    /// One to sixteen bytes, the same in every coinbase of this connection.
     pub extranonce1: Vec<u8>,
-    /// How many bytes follow that are ours to choose: 2 to 16.
+    /// How many bytes follow that we may choose: 2 to 16.
     pub extranonce2_size: u8,
 }
 
 impl Extranonce {
-    /// Reads the pair as it stands in a subscribe reply and in `mining.set_extranonce`.
+    /// Reads the two values of a subscribe's answer or of `mining.set_extranonce`.
     pub(crate) fn read(
         extranonce1: Option<&Value<'_>>,
         size: Option<&Value<'_>>,

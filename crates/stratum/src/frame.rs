@@ -1,28 +1,28 @@
-//! Lines out of bytes, bounded.
+//! Splits a byte stream into lines of bounded length.
 //!
-//! A [`Splitter`] keeps only the unfinished part of a line, and nothing at all while a connection
-//! is idle: with ten thousand sessions the reader's buffers decide how much memory a proxy takes.
+//! A [`Splitter`] keeps only the unfinished part of a line, and nothing while a connection is idle:
+//! with ten thousand sessions, read buffers would take most of the proxy's memory.
 
 use memchr::memchr;
 
-/// Longest line taken from a miner, in bytes without its newline.
+/// The maximum length of a line from a miner, in bytes without its newline.
 pub const MINER_LINE_MAX: usize = 16 * 1024;
-/// Longest line taken from a pool: a notify with a large coinbase and 32 branches fits many times
-/// over.
+/// The maximum length of a line from a pool, in bytes: several times that of a notify with a large
+/// coinbase and 32 branches.
 pub const POOL_LINE_MAX: usize = 64 * 1024;
 
-/// A line went on past its bound. The connection cannot be trusted to be in step any more: close
-/// it.
+/// A line is longer than the limit. Where the next line begins is not known then: close the
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("line longer than {limit} bytes")]
 pub struct LineTooLong {
-    /// The bound.
+    /// The limit, in bytes.
     pub limit: usize,
 }
 
 /// Splits a byte stream into lines.
 ///
-/// Feed each chunk as it was read and take lines until there is none:
+/// Give it each chunk as it was read, and take lines until there are no more:
 ///
 /// ```
 /// use stratum::frame::Splitter;
@@ -38,15 +38,15 @@ pub struct LineTooLong {
 /// ```
 #[derive(Debug)]
 pub struct Splitter {
-    /// Small, as there is one of these for each of ten thousand connections.
+    /// A `u32`, to keep the splitter small: each of ten thousand connections has one.
     limit: u32,
     partial: Vec<u8>,
-    /// `partial` holds a line that was handed out and goes with the next call.
+    /// `partial` holds a line that was returned; the next call drops it.
     handed_out: bool,
 }
 
 impl Splitter {
-    /// Makes a splitter for lines of at most `limit` bytes, and of 4 GiB at the very most.
+    /// Makes a splitter for lines of at most `limit` bytes (and at most 4 GiB).
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -60,17 +60,17 @@ impl Splitter {
         self.limit as usize
     }
 
-    /// Bytes kept of an unfinished line.
+    /// Returns how many bytes of an unfinished line are kept.
     #[must_use]
     pub fn buffered(&self) -> usize {
         if self.handed_out { 0 } else { self.partial.len() }
     }
 
-    /// Takes the next whole line off `input`, without its newline and carriage return. `None` when
-    /// `input` is used up.
+    /// Removes the next whole line from `input` and returns it without its newline and carriage
+    /// return. Returns `None` when `input` holds no further whole line.
     ///
     /// # Errors
-    /// [`LineTooLong`] at the byte past the bound, whether or not a newline ever comes.
+    /// [`LineTooLong`] at the first byte beyond the limit, even if no newline has come.
     pub fn next_line<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i [u8],
@@ -101,7 +101,7 @@ impl Splitter {
     }
 }
 
-/// Takes the carriage return off that some firmware ends its lines with.
+/// Removes the carriage return with which some firmware ends its lines.
 fn trim(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }

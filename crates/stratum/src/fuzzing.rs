@@ -1,8 +1,8 @@
-//! What is fuzzed: any bytes, and what must hold for all of them.
+//! The bodies of the fuzz targets: each takes any bytes and checks what must hold for all of them.
 //!
-//! The bodies stand here so that two callers share them: the targets under `fuzz/`, and a test on
-//! stable that replays their corpus and some thousands of mutants. A body panics where something
-//! does not hold. In no build but these is any of it.
+//! They have two callers: the targets under `fuzz/`, and a test on stable Rust that replays the
+//! corpus and some thousands of changed inputs. A body panics if a check fails. This module is
+//! compiled only for these two.
 
 mod mutant;
 
@@ -22,7 +22,7 @@ use crate::version::VersionMask;
 
 pub use mutant::Mutants;
 
-/// A body.
+/// What a fuzz target runs for one input.
 pub type Body = fn(&[u8]);
 
 /// Every body of this crate, by the name of its target.
@@ -34,7 +34,7 @@ pub const BODIES: [(&str, Body); 5] = [
     ("client_role", client_role),
 ];
 
-/// A miner's line: what is read is bounded, and an id comes back as valid JSON.
+/// A line from a miner: everything parsed is bounded, and its id can be sent back as valid JSON.
 pub fn down_line(line: &[u8]) {
     let Ok(Some(message)) = parse_client(line) else { return };
     let (id, call) = match message {
@@ -66,8 +66,8 @@ pub fn down_line(line: &[u8]) {
     }
 }
 
-/// A pool's line: a job that is taken is bounded, can be rendered, and is read again as the same
-/// job.
+/// A line from a pool: an accepted job is bounded, and a notify rendered from it is parsed as the
+/// same job.
 pub fn up_line(line: &[u8]) {
     let Ok(Some(message)) = parse_pool(line) else { return };
     match message {
@@ -90,8 +90,9 @@ pub fn up_line(line: &[u8]) {
     }
 }
 
-/// A stream in chunks: the first byte gives the limit, each chunk's first its length. However it is
-/// cut, the lines are the same, and no more is kept than the limit.
+/// A stream in chunks. The first byte of the input is the line limit, the first byte of each chunk
+/// its length. The lines must not depend on where the stream is cut, and the splitter must not keep
+/// more than the limit.
 pub fn splitter(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
     let limit = usize::from(first) * 8;
@@ -107,8 +108,8 @@ pub fn splitter(data: &[u8]) {
     assert_eq!(lines(&single, limit), lines(&[&whole], limit));
 }
 
-/// A miner's lines: each call is answered at most once, with one line of JSON under its own id;
-/// names and state stay bounded.
+/// The lines of a miner: each call is answered at most once, with one line of JSON under its own
+/// id; the worker names and the state stay bounded.
 pub fn server_role(data: &[u8]) {
     let mut role = ServerRole::new(VersionMask::BIP320);
     for line in data.split(|byte| *byte == b'\n').take(256) {
@@ -151,14 +152,14 @@ pub fn server_role(data: &[u8]) {
             assert_eq!(mask.and(VersionMask::BIP320), mask, "no more is granted than is offered");
         }
     }
-    // A mask that shrinks is told in one line at most.
+    // At most one line tells the miner of a smaller mask.
     let mut out = Vec::new();
     role.change_offer(VersionMask(0x6000), &mut out);
     assert!(check_lines(&out).len() <= 1);
 }
 
-/// A pool's lines, with a share of ours between any two: what we say is JSON, each share is
-/// answered once at most, and the table of open requests stays bounded.
+/// The lines of a pool, with one of our shares between any two of them. What we send is JSON, each
+/// share is answered at most once, and the table of open requests stays bounded.
 pub fn client_role(data: &[u8]) {
     let mut role = ClientRole::new(ClientConfig {
         user_agent: "tieline".into(),
@@ -216,14 +217,15 @@ fn lines(chunks: &[&[u8]], limit: usize) -> (Vec<Vec<u8>>, bool) {
     (lines, false)
 }
 
-/// Checks that all is whole lines of JSON without anything a terminal acts on, and returns them.
+/// Checks that the bytes are whole lines of JSON without control characters, and returns the lines.
 fn check_lines(bytes: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(bytes).expect("we write UTF-8");
     assert!(text.is_empty() || text.ends_with('\n'), "a whole line: {text:?}");
     text.lines()
         .map(|line| {
             assert!(!line.chars().any(char::is_control), "{line:?}");
-            // Raw: an id may be a number beyond what is held, and is echoed all the same.
+            // Parsed as raw JSON: an id may be a number too large for every integer type, and is
+            // echoed unchanged.
             serde_json::from_str::<&RawValue>(line)
                 .unwrap_or_else(|error| panic!("{error}: {line}"));
             line.to_owned()
@@ -249,7 +251,7 @@ fn check_job(job: Job) {
     let Ok(Some(PoolLine::Notify(Ok(again)))) =
         parse_pool(line.strip_suffix(b"\n").expect("a line"))
     else {
-        // With our bytes at its end the coinbase may be longer than is taken.
+        // The rendered coinb1 also holds our bytes, so it may be longer than the parser accepts.
         assert!(job.coinb1.len() + 8 > crate::job::COINBASE_PART_MAX, "it cannot be read again");
         return;
     };

@@ -1,19 +1,19 @@
-//! Strict hexadecimal: no prefix, no spaces, no sign. `const_hex` does the work; it also takes a
-//! `0x` prefix, which no Stratum field has, so the checks here come first.
+//! Strict hexadecimal: no prefix, no spaces, no sign. `const_hex` does the conversion, but it also
+//! accepts a `0x` prefix, which no Stratum field has. So the text is checked here first.
 
-/// Says whether `text` is made of hex digits only. Empty text is.
+/// Says whether `text` consists of hex digits only. That is true of empty text.
 pub(crate) fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Fills `out` from exactly twice as many digits. Returns `None` for any other length and for what
-/// is not a digit.
+/// Decodes `text` into `out`. Returns `None` unless `text` has exactly two hex digits for each
+/// byte.
 pub(crate) fn fill(text: &str, out: &mut [u8]) -> Option<()> {
     (text.len() == out.len() * 2 && is_hex(text)).then_some(())?;
     const_hex::decode_to_slice(text, out).ok()
 }
 
-/// Returns the bytes of an even number of digits, at most `max` bytes.
+/// Decodes an even number of hex digits into at most `max` bytes.
 pub(crate) fn bytes(text: &str, max: usize) -> Option<Vec<u8>> {
     (text.len().is_multiple_of(2) && text.len() / 2 <= max).then_some(())?;
     let mut out = vec![0; text.len() / 2];

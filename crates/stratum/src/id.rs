@@ -1,8 +1,7 @@
-//! The `id` of a message, kept as the JSON text it came as.
+//! The `id` of a message, kept as the JSON text in which it was received.
 //!
-//! Miners send integers, floats, strings and null, and compare what comes back byte for byte: so
-//! nothing is converted. What an id of the wrong kind means to a session is left to the message
-//! parsers.
+//! Miners send integers, floats, strings and null, and some compare the id of the answer byte for
+//! byte. So no id is converted. The message parsers decide what follows from an id of a wrong kind.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -25,19 +24,19 @@ enum Text {
 
 const INLINE: usize = 22;
 
-/// Why an id cannot be taken.
+/// Why an id is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IdFault {
     /// An object, array or boolean: a request with it is answered with an error.
     #[error("id is neither a number nor a string nor null")]
     Kind,
-    /// A string or number beyond what is echoed: the connection is closed.
+    /// A string or number that is too long or not printable: the connection is closed.
     #[error("id is too long or not printable ASCII")]
     Text,
 }
 
 impl Id {
-    /// The id of notifications, and of answers to requests that had none.
+    /// `null`: the id of notifications, and of answers to requests without an id.
     pub const NULL: Self = {
         let mut bytes = [0; INLINE];
         bytes[0] = b'n';
@@ -47,7 +46,7 @@ impl Id {
         Self(Text::Inline { len: 4, bytes })
     };
 
-    /// Makes the id of a request of our own.
+    /// Makes the id of a request that we send.
     #[must_use]
     pub fn number(n: u64) -> Self {
         Self::keep(itoa::Buffer::new().format(n))
@@ -76,7 +75,7 @@ impl Id {
         }
     }
 
-    /// Takes over an id from valid JSON text.
+    /// Reads an id from valid JSON text.
     pub(crate) fn from_raw(raw: &str) -> Result<Self, IdFault> {
         match raw.as_bytes().first() {
             Some(b'n') => Ok(Self::NULL),
@@ -100,14 +99,14 @@ impl Id {
     }
 }
 
-/// Says whether a JSON string means at most 64 printable ASCII characters. The text may say so with
-/// escapes.
+/// Says whether a JSON string, with its escapes resolved, has at most 64 characters, all of them
+/// printable ASCII.
 fn is_plain(raw: &str) -> bool {
     let inner = raw.trim_matches('"');
     if raw.len() == inner.len() + 2 && !inner.contains('\\') {
         return inner.len() <= ID_MAX && inner.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     }
-    // Six characters of text at most stand for one: longer text cannot mean a short enough id.
+    // An escape has at most six characters (`\u0041`), so longer text cannot be a short enough id.
     raw.len() <= ID_MAX * 6 + 2
         && serde_json::from_str::<String>(raw).is_ok_and(|id| {
             id.len() <= ID_MAX && id.bytes().all(|byte| matches!(byte, b' '..=b'~'))

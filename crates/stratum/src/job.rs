@@ -1,11 +1,11 @@
-//! A job: what a pool's notify brought, checked, and the arithmetic from it to a block header.
+//! A job: the checked content of a pool's notify, and the arithmetic from it to a block header.
 //!
 //! ```text
 //! coinbase   coinb1 | extranonce1 | extranonce2 | coinb2      its double SHA-256 is folded with the branches to the merkle root
 //! header     version 4 | prevhash 32 | merkle root 32 | ntime 4 | nbits 4 | nonce 4      integers least significant byte first
 //! ```
 //!
-//! Which job a session works on, and what its difficulty is, the proxy knows.
+//! Which session works on which job, and at what difficulty, is left to the proxy.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 
@@ -13,19 +13,19 @@ use crate::difficulty::Target;
 use crate::envelope::{Params, Value};
 use crate::hex;
 
-/// Longest job id taken from a pool, in characters.
+/// The maximum length of a pool's job id, in characters.
 pub const JOB_ID_MAX: usize = 64;
-/// Most merkle branches taken: enough for 2^32 transactions.
+/// The maximum number of merkle branches: enough for 2^32 transactions.
 pub const BRANCHES_MAX: usize = 32;
-/// Longest half of a coinbase taken, in bytes.
+/// The maximum length of `coinb1` and of `coinb2`, in bytes.
 pub const COINBASE_PART_MAX: usize = 20 * 1024;
-/// Most params of a notify: the nine everyone sends, and a few of a pool's own.
+/// The maximum number of params of a notify: the nine that all pools send, and a few extra ones.
 const NOTIFY_PARAMS_MAX: usize = 12;
 
 /// Work from a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The pool's name for it: 1 to 64 printable characters, opaque.
+    /// The pool's id of the job: 1 to 64 printable characters without a meaning to us.
     pub job_id: String,
     /// The previous block's hash, in header byte order.
     pub prev_hash: [u8; 32],
@@ -45,16 +45,16 @@ pub struct Job {
     pub clean: bool,
 }
 
-/// Why a notify brings no job. The job before it stays.
+/// Why a notify is refused. The job before it stays in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadNotify {
-    /// There are not nine params, nor nine and a known extension.
+    /// The number of params is wrong: there are nine, and up to three more from some pools.
     #[error("notify has {count} params, not 9")]
     ParamCount {
         /// How many there were.
         count: usize,
     },
-    /// A field is of the wrong kind, length or alphabet.
+    /// A field has a wrong JSON type, a wrong length, or characters that are not hex digits.
     #[error("notify has a bad {field}")]
     Field {
         /// The field's name.
@@ -75,15 +75,15 @@ pub enum BadNotify {
 }
 
 impl Job {
-    /// Returns the network's target. [`Target::NEVER`] for a job made by hand with impossible
-    /// `nbits`; a pool's were checked.
+    /// Returns the network's target. A job made by hand with impossible `nbits` has
+    /// [`Target::NEVER`]; the `nbits` of a pool's job were checked when it was read.
     #[must_use]
     pub fn network_target(&self) -> Target {
         Target::from_nbits(self.nbits).unwrap_or(Target::NEVER)
     }
 
-    /// Returns the merkle root of the block whose coinbase has `extranonce`, part after part,
-    /// between its halves.
+    /// Returns the merkle root of the block whose coinbase is `coinb1`, the parts of `extranonce`
+    /// in order, and `coinb2`.
     #[must_use]
     pub fn merkle_root(&self, extranonce: &[&[u8]]) -> [u8; 32] {
         let mut engine = sha256d::Hash::engine();
@@ -139,14 +139,15 @@ impl Job {
     }
 }
 
-/// Turns a stratum prevhash, whose 4-byte words are reversed, into header order, and back.
+/// Converts between the `prevhash` of Stratum, in which the bytes of each 4-byte word are reversed,
+/// and the byte order of a header.
 pub(crate) fn swap_words(hash: &mut [u8; 32]) {
     hash.chunks_exact_mut(4).for_each(<[u8]>::reverse);
 }
 
-/// Finds the clean flag: the ninth param, or the last where a pool put others before it (as
-/// ESP-Miner reads it). What is neither true nor false counts as clean, which costs work but never
-/// a share.
+/// Finds `clean_jobs`: the ninth param or, if that is not a boolean because the pool inserted
+/// others before it, the last one (ESP-Miner does the same). A value that is neither true nor false
+/// counts as true, which may waste work but never loses a share.
 fn read_clean(params: &Params<'_>) -> Option<bool> {
     let Params::List { items, total } = params else {
         return None;

@@ -2,12 +2,11 @@
 //!
 //! Bytes become lines ([`frame`]), lines become messages ([`client_message`], [`pool_message`]),
 //! and messages drive one of two pure state machines: [`server_role`] towards miners,
-//! [`client_role`] towards pools. Jobs, shares and the arithmetic that judges them stand in
-//! [`job`], [`share`] and [`difficulty`]. Sockets, clocks and the accounting of shares are the
-//! caller's.
+//! [`client_role`] towards pools. Jobs, shares and the arithmetic that judges them are in [`job`],
+//! [`share`] and [`difficulty`]. Sockets, clocks and the counting of shares are left to the caller.
 //!
-//! The crate is tolerant in what it reads and canonical in what it writes. Nothing a peer sends is
-//! passed on unparsed, and no bytes make it panic.
+//! The crate accepts many forms of a message and writes one. Nothing that a peer sends is passed on
+//! unparsed, and no input makes it panic.
 
 #![warn(missing_docs)]
 

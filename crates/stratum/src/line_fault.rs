@@ -1,9 +1,9 @@
-//! The faults of a line that close its connection, and the other protocols a line may turn out to
-//! be.
+//! The faults of a line that close its connection, including lines of other protocols.
 //!
-//! What is wrong inside a well-formed message is no fault: it is answered ([`crate::error`]).
+//! An error inside a well-formed message is not a fault: it is answered ([`crate::error`]).
 
-/// A line that ends the connection: the peer speaks something else, or tries something.
+/// Why a line closes the connection: the peer speaks another protocol, or sends what no miner and
+/// no pool sends by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum LineFault {
     /// The line is not UTF-8.
@@ -15,16 +15,16 @@ pub enum LineFault {
     /// Arrays and objects nest deeper than 8.
     #[error("JSON nests deeper than 8")]
     TooDeep,
-    /// A key stands twice in an object.
+    /// An object has the same key twice.
     #[error("JSON has a key twice")]
     DuplicateKey,
-    /// The id is a string or number that is not echoed.
+    /// The id is a string or number that is too long or not printable, so that it cannot be echoed.
     #[error("id is too long or not printable ASCII")]
     BadId,
     /// There are more than 16 params, extensions or unknown keys.
     #[error("more than 16 params")]
     TooManyParams,
-    /// A TLS hello came to a plain port.
+    /// The hello of a TLS client, on a port without TLS.
     #[error("TLS hello on a plain port")]
     TlsOnPlain,
     /// An HTTP request.
@@ -39,8 +39,8 @@ pub enum LineFault {
 }
 
 impl LineFault {
-    /// Recognises other protocols by their first bytes. A TLS hello may hold no newline: callers
-    /// that care look at a connection's first chunk with this before there is a line.
+    /// Recognises other protocols by their first bytes. A TLS hello may contain no newline, so a
+    /// caller can also use this on the first bytes of a connection, before there is a whole line.
     #[must_use]
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
         const METHODS: [&[u8]; 9] = [
@@ -54,8 +54,8 @@ impl LineFault {
             b"PATCH ",
             b"PRI * HTTP",
         ];
-        // The version 2 signature is `\r\n\r\n\0\r\nQUIT\n`: seen as lines, two empty ones, a NUL
-        // and a QUIT.
+        // The signature of version 2 is `\r\n\r\n\0\r\nQUIT\n`. Split into lines it is two empty
+        // lines, a NUL and a QUIT.
         const PROXY: [&[u8]; 4] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n", b"\0", b"QUIT"];
         if bytes.starts_with(&[0x16, 0x03]) {
             return Some(Self::TlsOnPlain);

@@ -1,8 +1,8 @@
-//! What pools send, read tolerantly and trusted in nothing.
+//! The messages pools send. They are parsed tolerantly, and every value is checked.
 //!
-//! Replies come down to a result or an error, whatever form they have; notifications to values
-//! within bounds, or to "bad". What a reply answers, and what follows from it, is decided by
-//! [`crate::client_role`].
+//! A reply becomes a result or an error, whatever its form. A notification becomes values within
+//! bounds, or an error. [`crate::client_role`] finds the request that a reply answers and decides
+//! what follows from it.
 
 use crate::difficulty::Difficulty;
 use crate::envelope::{Envelope, Params, Value};
@@ -13,38 +13,38 @@ use crate::job::{BadNotify, Job};
 use crate::line_fault::LineFault;
 use crate::version::VersionMask;
 
-/// Longest text of `client.show_message` kept, in characters after escaping.
+/// How much text of `client.show_message` is kept, in characters after escaping.
 pub const SHOW_MESSAGE_MAX: usize = 256;
-/// Longest host of `client.reconnect` kept, in characters after escaping.
+/// How much of the host of `client.reconnect` is kept, in characters after escaping.
 pub const HOST_MAX: usize = 255;
 /// Longest wait of `client.reconnect` honoured, in seconds.
 pub const WAIT_MAX_SECS: u32 = 300;
 
-/// One line of a pool.
+/// One line received from a pool.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PoolLine {
     /// A reply to a request of ours.
     Reply {
-        /// The request's id; `None` where it is none we would use.
+        /// The request's id; `None` if it is not of the form of our ids.
         request: Option<u64>,
         /// The result, or any form of error.
         outcome: Result<PoolResult, StratumError>,
     },
     /// `mining.notify`.
     Notify(Result<Job, BadNotify>),
-    /// `mining.set_difficulty`; `None` for what is no plausible difficulty.
+    /// `mining.set_difficulty`; `None` if its value is not a plausible difficulty.
     SetDifficulty(Option<Difficulty>),
     /// `mining.set_extranonce`; the error says what is wrong with it.
     SetExtranonce(Result<Extranonce, StratumError>),
-    /// `mining.set_version_mask`; `None` for what is no mask.
+    /// `mining.set_version_mask`; `None` if its value is not a mask.
     SetVersionMask(Option<VersionMask>),
     /// `client.reconnect`.
     Reconnect {
-        /// Where to, escaped and cut; `None` where no host is named.
+        /// The host to connect to, escaped and cut; `None` if the pool names none.
         host: Option<String>,
-        /// The port, unless it is missing; the error is for what is no port.
+        /// The port, if there is one; an error if its value is not a port.
         port: Option<Result<u16, BadPort>>,
-        /// How long to wait before, from 0 to 300 s.
+        /// How long to wait before connecting, from 0 to 300 s.
         wait_secs: u32,
     },
     /// `client.show_message`, escaped and cut at 256 characters.
@@ -77,7 +77,7 @@ pub enum PoolResult {
     Json(Box<str>),
 }
 
-/// A port that is none.
+/// A value that is not a port number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a port from 1 to 65535")]
 pub struct BadPort;
@@ -85,7 +85,7 @@ pub struct BadPort;
 /// Reads a pool's line, without its newline. Returns `None` for an empty one.
 ///
 /// # Errors
-/// A [`LineFault`] for a line that is no Stratum message at all.
+/// A [`LineFault`] for a line that is not a Stratum message.
 pub fn parse_pool(line: &[u8]) -> Result<Option<PoolLine>, LineFault> {
     let Some(Envelope { id, method, mut params, result, error, reject_reason }) =
         Envelope::read(line)?
@@ -123,8 +123,8 @@ pub fn parse_pool(line: &[u8]) -> Result<Option<PoolLine>, LineFault> {
     }))
 }
 
-/// Brings a reply down to one thing: an error wins over any result, and a result must say
-/// something.
+/// Reduces a reply to a result or an error. An error takes precedence over a result; a result that
+/// is missing, null or `false` is an error.
 fn outcome(
     result: Option<&Value<'_>>,
     error: Option<&Value<'_>>,

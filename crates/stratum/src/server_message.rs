@@ -1,8 +1,8 @@
-//! What we send to miners, in the one form every firmware reads.
+//! The messages to miners, in the one form that every firmware understands.
 //!
-//! Each function appends one whole line. Notifications always carry `"id":null`: LuxOS drops those
-//! without. A job is rendered once for all miners of a lane; the order of messages is for
-//! [`crate::server_role`] and the proxy.
+//! Each function appends one whole line. Notifications always have `"id":null`, because LuxOS drops
+//! those without it. A job is rendered once for all miners of a lane. [`crate::server_role`] and
+//! the proxy decide the order of messages.
 
 use std::io::Write as _;
 
@@ -20,16 +20,16 @@ pub const NOTIFY_CLEAN: &[u8] = b"true]}\n";
 /// The end of a notify line that lets miners finish earlier jobs.
 pub const NOTIFY_KEEP: &[u8] = b"false]}\n";
 
-/// An answer to one extension of `mining.configure`.
+/// The answer to one extension of `mining.configure`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granted<'a> {
-    /// `version-rolling` with the mask granted; `None` says no.
+    /// `version-rolling` with the mask granted; `None` refuses it.
     VersionRolling(Option<VersionMask>),
     /// `minimum-difficulty`.
     MinimumDifficulty(bool),
     /// `subscribe-extranonce`.
     SubscribeExtranonce(bool),
-    /// An extension we do not have.
+    /// An extension we do not support: refused.
     Unknown(&'a str),
 }
 
@@ -50,7 +50,7 @@ pub fn write_error(id: &Id, code: RejectCode, message: &str, out: &mut Vec<u8>) 
     write_error_code(id, code.code(), message, out);
 }
 
-/// Answers with an error of any number.
+/// Answers with an error code that is not a [`RejectCode`].
 pub(crate) fn write_error_code(id: &Id, code: i32, message: &str, out: &mut Vec<u8>) {
     open(id, out);
     out.extend_from_slice(b"null,\"error\":[");
@@ -60,7 +60,7 @@ pub(crate) fn write_error_code(id: &Id, code: i32, message: &str, out: &mut Vec<
     out.extend_from_slice(b",null]}\n");
 }
 
-/// Answers a subscribe in the two-pair form.
+/// Answers a subscribe with two subscription pairs, `mining.set_difficulty` and `mining.notify`.
 pub fn write_subscribed(
     id: &Id,
     session: &str,
@@ -80,7 +80,8 @@ pub fn write_subscribed(
     out.extend_from_slice(b"],\"error\":null}\n");
 }
 
-/// Answers a configure: only what was asked, for some firmware asks again for ever when told more.
+/// Answers a configure. Only the extensions asked for are named: some firmware repeats its request
+/// for ever if the answer names more.
 pub fn write_configured<'a>(
     id: &Id,
     granted: impl IntoIterator<Item = Granted<'a>>,
@@ -107,8 +108,8 @@ pub fn write_configured<'a>(
     out.extend_from_slice(b"},\"error\":null}\n");
 }
 
-/// Sets the difficulty of the jobs that follow. Integers go out as integers; fractions so that
-/// parsing gives the same value.
+/// Sets the difficulty of the jobs that follow. An integer is written as one; a fraction is written
+/// so that parsing it gives the same value.
 pub fn write_set_difficulty(difficulty: Difficulty, out: &mut Vec<u8>) {
     notification("mining.set_difficulty", out);
     write!(out, "{difficulty}").expect("a Vec takes every byte");
@@ -133,7 +134,7 @@ pub fn write_set_extranonce(extranonce1: &[u8], extranonce2_size: u8, out: &mut 
     out.extend_from_slice(b"]}\n");
 }
 
-/// Asks for a sign of life, which also resets the miner's own timer.
+/// Sends a ping, which also resets the miner's own timer for a silent pool.
 pub fn write_ping(n: u64, out: &mut Vec<u8>) {
     write_request(n, "mining.ping", out);
 }
@@ -143,7 +144,7 @@ pub fn write_get_version(n: u64, out: &mut Vec<u8>) {
     write_request(n, "client.get_version", out);
 }
 
-/// Asks the miner to connect again to where it is connected: the only form all firmware takes.
+/// Asks the miner to reconnect to the same address: the only form all firmware understands.
 pub fn write_reconnect(out: &mut Vec<u8>) {
     notification("client.reconnect", out);
     out.extend_from_slice(b"]}\n");
@@ -156,8 +157,8 @@ pub fn write_show_message(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"]}\n");
 }
 
-/// Renders a notify up to its last part, which is [`NOTIFY_CLEAN`] or [`NOTIFY_KEEP`].
-/// `coinb1_tail` is what the miner sees as the end of coinb1: the pool's extranonce1 and the lane.
+/// Renders a notify without its last part, which is [`NOTIFY_CLEAN`] or [`NOTIFY_KEEP`].
+/// `coinb1_tail` is appended to the pool's coinb1: it is the pool's extranonce1 and the lane.
 #[must_use]
 pub fn render_notify(job_id: &str, job: &Job, coinb1_tail: &[u8]) -> Bytes {
     let room = 300

@@ -1,10 +1,9 @@
 //! The miner-facing handshake as a pure state machine: we are the server.
 //!
-//! Every request is answered exactly once: most of them here, the four that need a decision
-//! (subscribe, authorize, submit, and what to do about a suggestion) by way of an event. Slots,
-//! jobs and verdicts are the proxy's, and so is *when* things are written: between a subscribe or
-//! configure and its answer nothing else may go out, because firmware takes the next line for the
-//! answer.
+//! Every request is answered exactly once. Most are answered here; those that need a decision of
+//! the proxy (subscribe, authorize, submit) are passed to it as an event. The proxy owns slots,
+//! jobs and verdicts. It also decides *when* lines are written: between a subscribe or configure
+//! and its answer no other line may be sent, because firmware takes the next line for the answer.
 
 use std::borrow::Cow;
 
@@ -19,18 +18,18 @@ use crate::server_message::{
 };
 use crate::version::VersionMask;
 
-/// Most worker names on one connection.
+/// The maximum number of worker names on one connection.
 pub const WORKERS_MAX: usize = 8;
-/// Longest worker name, in characters.
+/// The maximum length of a worker name, in characters.
 pub const WORKER_NAME_MAX: usize = 128;
-/// Most calls before a subscribe is answered; the next one closes.
+/// The maximum number of calls before a subscribe is answered; one more closes the connection.
 pub const PREHANDSHAKE_MAX: u8 = 4;
 
-/// One miner's handshake.
+/// The server's side of one miner's connection: its handshake, and which workers it authorized.
 #[derive(Debug, Clone)]
 pub struct ServerRole {
     offer: VersionMask,
-    /// The mask the miner asked for, kept for when the offer changes.
+    /// The mask the miner asked for. It is kept to compute the grant again when the offer changes.
     requested: Option<VersionMask>,
     granted: Option<VersionMask>,
     minimum_difficulty: Option<Difficulty>,
@@ -56,12 +55,12 @@ struct Subscribed {
     extranonce2_size: u8,
 }
 
-/// What a line means to the proxy.
+/// What the proxy must do about a line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerEvent<'a> {
-    /// Answered in full.
+    /// The line was answered; nothing is left to do.
     Answered,
-    /// Nothing to answer: a reply, a pong, a suggestion without an id.
+    /// The line needs no answer: it was a reply, a pong, or a suggestion without an id.
     Ignored,
     /// Answer with [`ServerRole::accept_subscription`] or [`ServerRole::refuse_subscription`].
     Subscribe {
@@ -79,32 +78,32 @@ pub enum ServerEvent<'a> {
         /// The password, which may be a secret.
         password: Cow<'a, str>,
     },
-    /// Answer with `write_true` or `write_error`. The session is subscribed and the worker
-    /// authorized.
+    /// Answer with `write_true` or `write_error`. The session is subscribed and the worker is
+    /// authorized: that was checked.
     Submit {
         /// The id to answer under.
         id: Id,
         /// The share, not yet decoded.
         submit: Submit<'a>,
     },
-    /// Answered; the miner wishes this difficulty.
+    /// The line was answered; the miner asks for this difficulty.
     SuggestDifficulty(Difficulty),
-    /// Answered; the mask now granted.
+    /// A configure was answered; this version mask is now granted.
     Configured(Option<VersionMask>),
-    /// A submit that gets no further: answered with an error, and to be counted as a submit.
+    /// A submit was refused without being judged. The error was sent; count it as a submit.
     BadSubmit(SubmitFault),
-    /// Answered with an error, and to be counted.
+    /// The line was answered with an error; count it.
     Abuse(Abuse),
     /// More than [`PREHANDSHAKE_MAX`] calls before a subscribe was answered: close the connection.
     TooManyCalls,
 }
 
-/// Why a submit is refused before it is looked at.
+/// Why a submit is refused before its share is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubmitFault {
     /// It lacks the fields of a submit.
     Malformed,
-    /// Its job id is longer than any that we give.
+    /// Its job id is longer than every job id the proxy gives out.
     UnknownJob,
     /// The miner has not subscribed.
     BeforeSubscribe,
@@ -113,7 +112,7 @@ pub enum SubmitFault {
 }
 
 impl SubmitFault {
-    /// Returns the code that the miner was answered with.
+    /// Returns the error code sent to the miner.
     #[must_use]
     pub const fn code(self) -> RejectCode {
         match self {
@@ -125,18 +124,18 @@ impl SubmitFault {
     }
 }
 
-/// A request that was refused. Honest firmware sends some of these now and then, none of them often.
+/// A request that was refused. Honest firmware sends such requests sometimes, but never many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Abuse {
-    /// A call that makes no sense.
+    /// A known method with unusable params.
     Malformed,
     /// A method that only servers send.
     ServerMethod,
     /// An unknown method. Firmware tries many.
     UnknownMethod,
-    /// A worker name that cannot be taken.
+    /// A worker name that `valid_worker_name` refuses.
     WorkerName,
-    /// One worker name more than [`WORKERS_MAX`].
+    /// More worker names than [`WORKERS_MAX`].
     TooManyWorkers,
 }
 
@@ -156,7 +155,8 @@ impl ServerRole {
         }
     }
 
-    /// Takes a line, appends what can be answered at once to `out`, and says what is left to do.
+    /// Processes a line: appends an answer to `out` if no decision is needed, and returns what the
+    /// caller must do.
     pub fn receive<'a>(&mut self, line: ClientLine<'a>, out: &mut Vec<u8>) -> ServerEvent<'a> {
         let ClientLine::Call { id, call } = line else {
             return ServerEvent::Ignored;
@@ -224,7 +224,8 @@ impl ServerRole {
 
     /// Answers a [`ServerEvent::Subscribe`]. From now on a repeated subscribe gets the same answer.
     ///
-    /// An `extranonce1` longer than sixteen bytes is a mistake of ours, and is refused as such.
+    /// An `extranonce1` longer than sixteen bytes would be an error in the proxy. The subscribe is
+    /// then refused.
     pub fn accept_subscription(
         &mut self,
         id: &Id,
@@ -252,7 +253,8 @@ impl ServerRole {
         self.subscription = Subscription::None;
     }
 
-    /// Answers a [`ServerEvent::Authorize`]. A ninth name is refused whatever was decided.
+    /// Answers a [`ServerEvent::Authorize`]. A name beyond [`WORKERS_MAX`] is refused even if
+    /// `accepted`.
     pub fn answer_authorize(&mut self, id: &Id, worker: &str, accepted: bool, out: &mut Vec<u8>) {
         let known = self.knows_worker(worker);
         if !accepted || (!known && self.workers.len() >= WORKERS_MAX) {
@@ -260,16 +262,16 @@ impl ServerRole {
             return;
         }
         if !known {
-            // Nearly always the only one.
+            // A connection nearly always has one worker.
             self.workers.reserve_exact(1);
             self.workers.push(worker.into());
         }
         write_true(id, out);
     }
 
-    /// Changes the offer for a session whose pool rolls other bits now, and tells a miner whose
-    /// grant changes by it. Send it after authorize only: older firmware takes an unknown method
-    /// there for the answer.
+    /// Changes the version mask offered, because the session's pool now allows other bits. A miner
+    /// whose granted mask changes is sent the new one. Call it only after authorize was answered:
+    /// before that, older firmware takes a notification it does not know for the answer.
     pub fn change_offer(&mut self, offer: VersionMask, out: &mut Vec<u8>) {
         self.offer = offer;
         let Some(requested) = self.requested else {
@@ -282,8 +284,9 @@ impl ServerRole {
         }
     }
 
-    /// Gives a subscribed miner another extranonce, from the next job on. `false`, and nothing
-    /// written, for one that has not said that it follows: it must connect anew.
+    /// Gives a subscribed miner another extranonce, valid from the next job on. Returns `false` and
+    /// writes nothing if the miner has not said that it follows `mining.set_extranonce`; such a
+    /// miner must reconnect.
     pub fn change_extranonce(
         &mut self,
         extranonce1: &[u8],
@@ -439,8 +442,8 @@ impl ServerRole {
     }
 }
 
-/// Says whether a worker's name is taken: 1 to 128 printable ASCII characters without spaces or
-/// quotes. Names are data all the same: never a path, a label or a format.
+/// Says whether a worker name is acceptable: 1 to 128 printable ASCII characters without spaces
+/// or quotes. Even so, a name is never used in a file path, a metric label or a format string.
 #[must_use]
 pub fn valid_worker_name(name: &str) -> bool {
     (1..=WORKER_NAME_MAX).contains(&name.len())
@@ -461,8 +464,8 @@ fn is_server_method(method: &str) -> bool {
     METHODS.contains(&method)
 }
 
-/// Answers a suggestion. Without an id it is a notification: bfgminer sends one right before its
-/// subscribe, and would take an answer for the subscribe's.
+/// Answers a suggested difficulty, unless it has no id. bfgminer sends one without an id right
+/// before its subscribe, and would take an answer to it for the answer to the subscribe.
 fn suggest<'a>(
     id: &Id,
     difficulty: Option<Difficulty>,

@@ -1,9 +1,9 @@
-//! A share: the fields a miner submitted, decoded strictly, and the proof of work they make with a
-//! job.
+//! A share: the fields that a miner submitted, decoded strictly, and the proof of work that they
+//! give together with a job.
 //!
-//! Decoding gives one value for every spelling, so that duplicates are found on the decoded header.
-//! Which job and which target a share is judged by, whether it is a duplicate, and where it goes,
-//! is the proxy's.
+//! Different spellings of a field decode to the same value, so that the proxy can find duplicates
+//! by the decoded header. The proxy also decides which job and target a share is judged by, and
+//! whether it is forwarded.
 
 use bitcoin::hashes::{Hash, sha256d};
 
@@ -15,10 +15,10 @@ use crate::hex;
 use crate::job::Job;
 use crate::version::VersionMask;
 
-/// How far a share's time may run ahead of its job's, in seconds: what ckpool takes.
+/// How far the time of a share may be ahead of that of its job, in seconds: the bound of ckpool.
 pub const NTIME_ROLL_MAX_SECS: u32 = 7000;
 
-/// A submitted share's values.
+/// The decoded fields of a submitted share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Share {
     /// The miner's part of the search space.
@@ -27,7 +27,7 @@ pub struct Share {
     pub ntime: u32,
     /// The header's nonce.
     pub nonce: u32,
-    /// The version bits the miner says it rolled.
+    /// The version bits as submitted.
     pub version_bits: Option<u32>,
 }
 
@@ -40,22 +40,22 @@ pub enum ShareFault {
     /// The extranonce2 has the wrong length.
     #[error("extranonce2 has the wrong length")]
     BadExtranonce2,
-    /// The time is no 32-bit value.
+    /// The time is not a 32-bit value.
     #[error("ntime is no 32-bit value")]
     BadNtime,
-    /// The nonce is no 32-bit value.
+    /// The nonce is not a 32-bit value.
     #[error("nonce is no 32-bit value")]
     BadNonce,
-    /// The version bits are no 32-bit value.
+    /// The version bits are not a 32-bit value.
     #[error("version bits are no 32-bit value")]
     BadVersionBits,
     /// The time is before its job's, or too far ahead of it.
     #[error("ntime is out of range")]
     NtimeOutOfRange,
-    /// Version bits outside the mask.
+    /// The submit has version bits outside the mask.
     #[error("version bits outside the mask")]
     OutsideMask,
-    /// No version bits, although rolling was agreed.
+    /// The submit has no version bits, although rolling was negotiated.
     #[error("no version bits although rolling was agreed")]
     VersionMissing,
     /// The hash misses the target.
@@ -81,11 +81,11 @@ impl ShareFault {
     }
 }
 
-/// Decodes a submit. Words of fewer than eight digits are zero-padded (NerdMiner), numbers taken as
-/// their value.
+/// Decodes a submit. Hex words with fewer than eight digits are padded with zeros (NerdMiner sends
+/// them); JSON numbers are taken as the value itself.
 ///
 /// # Errors
-/// A [`ShareFault`] with code 20 for what is not hex, or not of the right length.
+/// A [`ShareFault`] with code 20 for a field that is not hex or has a wrong length.
 pub fn decode(submit: &Submit<'_>, extranonce2_size: u8) -> Result<Share, ShareFault> {
     if !hex::is_hex(&submit.extranonce2) {
         return Err(ShareFault::BadHex);
@@ -114,8 +114,9 @@ fn word(word: &Word<'_>, otherwise: ShareFault) -> Result<u32, ShareFault> {
     }
 }
 
-/// Returns the mask to judge a share by: what its session negotiated; or, where a miner sends bits
-/// unasked (MRR does), the BIP320 bits its pool rolls; or none.
+/// Returns the version mask to judge a share by. It is the one its session negotiated. A miner that
+/// sends bits without having negotiated (MRR does) gets the BIP320 bits that its pool allows. Any
+/// other share gets none.
 #[must_use]
 pub fn mask_for(
     negotiated: Option<VersionMask>,
@@ -125,16 +126,17 @@ pub fn mask_for(
     negotiated.or_else(|| share.version_bits.and(pool).map(|mask| mask.and(VersionMask::BIP320)))
 }
 
-/// A header that was hashed, and its hash.
+/// The header of a share, and its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {
-    /// The header the share means.
+    /// The header that the miner hashed.
     pub header: [u8; 80],
     /// Its hash, in header byte order.
     pub hash: [u8; 32],
-    /// The bits to forward: the header's version within the mask. `None` where no mask is in force.
+    /// The version bits to forward: the header's version within the mask. `None` if there is no
+    /// mask.
     pub version_bits: Option<u32>,
-    /// How the version came about.
+    /// Which way of combining the version bits gave the header.
     pub rebuilt: Rebuilt,
 }
 
@@ -147,22 +149,24 @@ impl Proof {
     }
 }
 
-/// How a header's version was put together from the job's and the miner's bits.
+/// How the version of a header was combined from the job's bits and the miner's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rebuilt {
     /// The job's bits inside the mask were replaced by the miner's, as BIP310 says.
     Replaced,
-    /// The miner's bits were added to the job's: stock Antminers leave out bits the job has set.
+    /// The miner's bits were OR-ed to the job's: stock Antminers leave out bits that the job has
+    /// set.
     Ored,
     /// Both ways make the same version, or nothing is rolled.
     Plain,
 }
 
-/// Judges a share by a job: the header it means must hash to `target` or below.
+/// Judges a share: the header that it makes with `job` must hash to `target` or below.
 ///
-/// `middle` is what stands between `coinb1` and the miner's extranonce2: the pool's extranonce1,
-/// lane, slot. With a mask, a share must carry version bits, inside it. Where the job has set bits
-/// inside the mask, both readings of the miner's bits are tried.
+/// `middle` is the bytes between `coinb1` and the miner's extranonce2: the pool's extranonce1, the
+/// lane and the slot. If there is a mask, a share must have version bits, and none outside the
+/// mask. If the job has bits set inside the mask, both ways of combining the bits ([`Rebuilt`]) are
+/// tried.
 ///
 /// # Errors
 /// A [`ShareFault`] with code 20 for a time or version bits out of bounds, 23 for a hash above the
@@ -185,8 +189,8 @@ pub fn prove(
         .ok_or(ShareFault::LowDifficulty)
 }
 
-/// Returns the header a share means whatever its hash: of two readings the one with the lower hash.
-/// For reports on shares that miss their target.
+/// Returns the header of a share without judging it: of two possible headers, the one with the
+/// lower hash. This is for reports on shares that miss their target.
 ///
 /// # Errors
 /// A [`ShareFault`] with code 20 for a time or version bits out of bounds.
@@ -206,8 +210,8 @@ pub fn proof_of(
     })
 }
 
-/// The one or two headers a share may mean. They differ in their version only, so the merkle root
-/// is computed once.
+/// The one or two headers that a share can stand for. They differ only in the version, so the
+/// merkle root is computed once.
 struct Readings<'j> {
     job: &'j Job,
     merkle_root: [u8; 32],
@@ -265,7 +269,7 @@ impl<'j> Readings<'j> {
     }
 }
 
-/// Puts the miner's bytes behind `middle` without an allocation for the few parts there are.
+/// Computes the merkle root with `extranonce2` after the parts of `middle`, without an allocation.
 fn merkle_root(job: &Job, middle: &[&[u8]], extranonce2: &[u8]) -> [u8; 32] {
     let mut parts: [&[u8]; PARTS] = [&[]; PARTS];
     match parts.get_mut(..=middle.len()) {
@@ -281,7 +285,7 @@ fn merkle_root(job: &Job, middle: &[&[u8]], extranonce2: &[u8]) -> [u8; 32] {
     }
 }
 
-/// Parts of an extranonce handled without allocation: extranonce1, lane, slot, extranonce2.
+/// How many parts of an extranonce need no allocation: extranonce1, lane, slot, extranonce2.
 const PARTS: usize = 4;
 
 #[cfg(test)]

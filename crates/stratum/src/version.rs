@@ -1,7 +1,7 @@
 //! Version rolling masks (BIP310, BIP320).
 //!
-//! Which header a share's bits make is decided in [`crate::share`]; which mask a session gets, in
-//! the two roles.
+//! [`crate::share`] decides which header a share's version bits make; the two roles decide which
+//! mask a session gets.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! A share is read and judged without an allocation: ten thousand miners send thousands of them a
+//! Parsing and judging a share must not allocate: ten thousand miners send thousands of shares a
 //! second.
 
 use allocation_counter::measure;
@@ -8,7 +8,7 @@ use stratum::job::Job;
 use stratum::share::{decode, prove};
 use stratum::version::VersionMask;
 
-/// What a share with two escaped strings may cost; no firmware writes one.
+/// How many allocations a share with two escaped strings may take; no firmware sends one.
 const ODD_MAX: u64 = 6;
 
 fn job(branches: usize) -> Job {
@@ -25,7 +25,7 @@ fn job(branches: usize) -> Job {
     }
 }
 
-/// Reads and judges; tells whether the share was good.
+/// Parses and judges a share; returns whether it was accepted.
 fn validate(line: &[u8], job: &Job, target: &Target) -> bool {
     let Ok(Some(ClientLine::Call { call: Ok(Call::Submit(submit)), .. })) = parse_client(line)
     else {
@@ -39,7 +39,7 @@ fn validate(line: &[u8], job: &Job, target: &Target) -> bool {
 #[test]
 fn a_share_is_validated_without_an_allocation() {
     let target = Difficulty::new(1e-12).unwrap().target();
-    // As firmware writes them: numbers and strings as ids, bits in capitals, spaces.
+    // The forms firmware uses: numbers and strings as ids, version bits in capitals, spaces.
     let lines: [&[u8]; 3] = [
         br#"{"id":4711,"method":"mining.submit","params":["acme.rack3-17","1","00000001","6746a5c8","9a4e2c01","00c0e000"]}"#,
         br#"{"params": ["acme.rack3-17", "1", "00000001", "6746A5C8", "9A4E2C01", "00C0E000"], "id": "s17", "method": "mining.submit"}"#,
@@ -74,7 +74,7 @@ fn bad_shares_cost_no_more_than_good_ones() {
     }
 }
 
-/// Escapes must be undone somewhere. It also shows that this file can count.
+/// Resolving escapes needs an allocation. This test also shows that allocations are counted.
 #[test]
 fn an_escaped_share_costs_its_escapes() {
     let target = Difficulty::new(1e-12).unwrap().target();

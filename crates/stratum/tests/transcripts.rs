@@ -1,9 +1,9 @@
-//! Recorded sessions of real miners, proxies and pools, judged by our own arithmetic: what they
-//! agreed on, we must agree on.
+//! Replays recorded sessions of real miners, proxies and pools: this crate must judge every share
+//! as they did.
 //!
-//! Each recording is cut into lines as it was read from the socket, each line goes through the
-//! crate's parsers, and each share is rebuilt from the pool's notify. Shares are counted, so that
-//! nothing passes by being skipped.
+//! Each recording is split into lines in the chunks in which it was read from the socket, each line
+//! is parsed, and each share is rebuilt from the pool's notify. The shares are counted, so that a
+//! test cannot pass because shares were skipped.
 
 #![expect(clippy::unwrap_used, reason = "a test target: a panic is a failed test")]
 
@@ -36,7 +36,7 @@ fn chunks(file: &str) -> Vec<Chunk> {
     let chunk = |line: &str| {
         let chunk: Value = serde_json::from_str(line).unwrap();
         let connection = chunk.get("session").unwrap_or(&chunk["conn"]).to_string();
-        // Bytes stand in the recordings as latin-1: one character is one byte.
+        // The recordings hold bytes as Latin-1 text: one character is one byte.
         let data = chunk["data"]
             .as_str()
             .unwrap()
@@ -48,7 +48,7 @@ fn chunks(file: &str) -> Vec<Chunk> {
     text.lines().map(chunk).collect()
 }
 
-/// A share as a miner submitted it, and what its judge said.
+/// A submitted share, and the verdict in the recording.
 struct Judged {
     share: Share,
     job: Job,
@@ -66,7 +66,7 @@ impl Judged {
     }
 }
 
-/// A recorded connection as far as it has gone.
+/// A recorded connection up to the current line.
 #[derive(Default)]
 struct Connection {
     splitters: HashMap<String, Splitter>,
@@ -109,8 +109,8 @@ impl Connection {
     fn client_line(&mut self, line: &[u8]) {
         let line = match parse_client(line) {
             Ok(line) => line.expect("no miner sent an empty line"),
-            // bfgminer tries TLS first; what follows the hello's first newline byte is no text
-            // either.
+            // bfgminer tries TLS first. What follows the first newline byte in its hello is not
+            // text either.
             Err(fault) => {
                 assert!(
                     matches!(fault, LineFault::TlsOnPlain | LineFault::NotUtf8 | LineFault::Json),
@@ -143,8 +143,7 @@ impl Connection {
         }
     }
 
-    /// Plays the line to our own server side, which must make the same of it as the recorded one
-    /// did.
+    /// Gives the line to our server role, which must answer as the recorded server did.
     fn play(&mut self, line: ClientLine<'_>) {
         let is_submit = matches!(&line, ClientLine::Call { call: Ok(Call::Submit(_)), .. });
         let role = self.role.get_or_insert_with(|| ServerRole::new(VersionMask::BIP320));
@@ -186,8 +185,7 @@ impl Connection {
         None
     }
 
-    /// Answers come in the order of the submits, which is all there is to go by: cpuminer uses one
-    /// id for all of them.
+    /// Matches answers to submits by their order: cpuminer gives all its submits the same id.
     fn server_reply(
         &mut self,
         raw_id: &str,
@@ -289,9 +287,9 @@ fn the_recorded_regtest_block_meets_its_network_target() {
     assert_eq!(shares.len(), 2);
 }
 
-/// The load tool behind these recordings does not hash: its shares miss difficulty 1 either way,
-/// and ckproxy (the variant without difficulty) said `true` to all. What they prove is that it
-/// forwards *another* header than the miner meant.
+/// The load tool in these recordings does not hash: its shares miss difficulty 1, and ckproxy (the
+/// variant without difficulty) accepted all of them. The recordings prove that ckproxy forwards
+/// *another* header than the one the miner hashed.
 #[test]
 fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
     let below = replay("versionroll-miner-ckproxy");
@@ -310,8 +308,8 @@ fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
         );
         assert_eq!(meant.header[4..], sent.header[4..]);
         assert_ne!(meant.hash, sent.hash);
-        // The job was sent under difficulty 1,000,000, the shares under 1: they miss both, with the
-        // bits and without.
+        // The job was sent at difficulty 1,000,000, the shares at 1. They miss both, with the
+        // version bits and without.
         assert_eq!(below.difficulty.get(), 1_000_000.0);
         assert_eq!((below.newest_difficulty, above.difficulty), (Difficulty::ONE, Difficulty::ONE));
         let low = Err(ShareFault::LowDifficulty);
@@ -321,7 +319,7 @@ fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
     }
 }
 
-/// A reply's result as text, or its error's code and words.
+/// The result of an answer as text, or the code and message of its error.
 type SubmitAnswer = Result<String, (i32, String)>;
 
 #[test]

@@ -1,7 +1,7 @@
 //! The params of a miner's calls, method by method.
 //!
-//! A field of the wrong kind gives the error to answer with; only what no miner does by mistake
-//! closes. Hex stays text here.
+//! A field of the wrong type results in an error to answer with. Only what no miner sends by
+//! mistake closes the connection. Hex digits are not decoded here.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::error::{RejectCode, StratumError, escape};
 use crate::hex;
 use crate::version::VersionMask;
 
-/// Reads a call. The inner error is answered, the outer one closes.
+/// Reads a call. The inner error is answered; the outer one closes the connection.
 pub(super) fn read<'a>(
     method: Cow<'a, str>,
     params: Params<'a>,
@@ -131,7 +131,7 @@ fn read_configure(mut params: Params<'_>) -> Result<Result<Call<'_>, StratumErro
                 field("minimum-difficulty.value").and_then(number).and_then(Difficulty::new),
             ),
             "subscribe-extranonce" => Extension::SubscribeExtranonce,
-            // It goes back to whoever sent it, as a key of the answer.
+            // The answer sends the name back, as a key.
             _ if shown(name.clone()) != name => {
                 return Ok(Err(other("an extension's name must be short plain text")));
             }
@@ -158,8 +158,7 @@ fn rolling(mask: Option<&Value<'_>>, min_bit_count: Option<&Value<'_>>) -> Optio
     Some(RollingRequest { mask, min_bit_count })
 }
 
-/// Reads `mining.suggest_difficulty(1000)`, the value inside the method's name, as old proxies sent
-/// it.
+/// Reads `mining.suggest_difficulty(1000)`: old proxies sent the value inside the method's name.
 fn legacy_suggestion(method: &str) -> Option<Option<f64>> {
     let value = method.strip_prefix("mining.suggest_difficulty(")?.strip_suffix(')')?;
     Some(
@@ -218,7 +217,7 @@ pub(super) fn whole(digits: &str) -> Option<u32> {
     (value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&value)).then_some(value as u32)
 }
 
-/// Returns text fit for logs: as it is where it is short and plain, else escaped and cut.
+/// Returns text that is safe to log: unchanged if it is short and plain, else escaped and cut.
 fn shown(text: Cow<'_, str>) -> Cow<'_, str> {
     let plain = text.len() <= USER_AGENT_MAX
         && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"'\\".contains(&byte));

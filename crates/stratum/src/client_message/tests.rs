@@ -40,7 +40,7 @@ fn s05_s06_deep_json_closes() {
     };
     assert_eq!(fault(nested(9).as_bytes()), LineFault::TooDeep);
     assert!(parse_client(nested(8).as_bytes()).is_ok());
-    // Brackets in strings do not nest, and an escaped quote does not end one.
+    // Brackets in strings do not count as nesting, and an escaped quote does not end a string.
     let brackets = format!("{{\"id\":1,\"method\":\"\\\"{}\"}}", "[".repeat(60));
     assert!(parse_client(brackets.as_bytes()).is_ok());
     let wide = format!("{{\"id\":1,\"method\":\"x\",\"x\":[{}[]]}}", "[],".repeat(60));
@@ -349,7 +349,8 @@ fn s68_s69_configures_are_read_extension_by_extension() {
         r#"[["minimum-difficulty"],{"minimum-difficulty.value":"2048"}]"#,
         &[Extension::MinimumDifficulty(None)],
     );
-    // Found by fuzzing: a name is a key of our answer, so it must be fit for one.
+    // Found by fuzzing: the answer has the extension's name as a key, so the name must be valid
+    // there.
     let long = format!("[[\"{}\"]]", "x".repeat(65));
     for bad in
         ["[[\"inf\u{7f}\"],{}]", "[[\"\\u001b[2J\"]]", "[[\"\u{202e}x\"]]", "[[\"a\\\"b\"]]", &long]

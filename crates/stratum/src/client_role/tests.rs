@@ -18,7 +18,7 @@ fn config() -> ClientConfig {
     }
 }
 
-/// A role, and what it wrote since last asked.
+/// A client role, and the bytes it has written since the test last read them.
 struct Pool {
     role: ClientRole,
     out: Vec<u8>,
@@ -317,12 +317,12 @@ fn u15_handshake_answers_are_not_taken_twice() {
             "{id}"
         );
     }
-    // An authorize reply before authorize was sent is no authorization.
+    // An answer to an authorize that was not sent yet does not authorize.
     let mut early = Pool::started();
     assert_eq!(early.say(r#"{"id":3,"result":true}"#), ClientEvent::UnmatchedAnswer);
 }
 
-/// U41, U42: what we never asked on this connection is answered to nobody.
+/// U41, U42: an answer to a request of another connection settles nothing here.
 #[test]
 fn u41_u42_an_answer_to_another_connections_share_is_unmatched() {
     let mut former = Pool::ready();
@@ -386,7 +386,7 @@ fn unanswered_requests_are_bounded_and_the_oldest_goes_first() {
         pool.out.clear();
     }
     assert_eq!(pool.role.outstanding(), OUTSTANDING_MAX);
-    // We forgot it: that is nothing against the pool.
+    // The role forgot this request, so the answer is late and not a fault of the pool.
     assert_eq!(pool.say(&format!("{{\"id\":{first},\"result\":true}}")), ClientEvent::LateAnswer);
     assert_eq!(
         pool.say(&format!("{{\"id\":{},\"result\":true}}", first - 1)),
@@ -466,7 +466,7 @@ fn notifications_that_make_no_sense_leave_what_was() {
     assert_eq!(pool.say(""), ClientEvent::Nothing);
 }
 
-/// Our two sides speak to each other: what one writes, the other reads.
+/// The client role and the server role exchange lines: each parses what the other writes.
 #[test]
 fn both_roles_complete_a_handshake_and_a_share_with_each_other() {
     let mut client = ClientRole::new(config());
@@ -526,7 +526,7 @@ fn both_roles_complete_a_handshake_and_a_share_with_each_other() {
     );
 }
 
-/// What a pool may say at any moment, sensible or not.
+/// Lines that a pool may send at any moment, sensible or not.
 fn lines() -> impl Strategy<Value = Vec<u8>> {
     let id = prop_oneof![
         Just(Id::NULL),

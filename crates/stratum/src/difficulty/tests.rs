@@ -35,10 +35,10 @@ fn s52_a_hash_exactly_on_target_is_met_and_one_above_is_not() {
         (65_536.0, "000000000000ffff000000000000000000000000000000000000000000000000"),
         (1.0 / 65_536.0, "0000ffff00000000000000000000000000000000000000000000000000000000"),
         (1.0 / 268_435_456.0, "0ffff00000000000000000000000000000000000000000000000000000000000"),
-        // 2^-32 is the lowest difficulty whose target still fits; below it every hash is met.
+        // 2^-32 is the lowest difficulty whose target fits in 256 bits; below it every hash is a
+        // share.
         (1.0 / 4_294_967_296.0, "ffff000000000000000000000000000000000000000000000000000000000000"),
-        // Not powers of two: floor(0xffff << 208, divided) worked out with another program's big
-        // integers.
+        // Not powers of two: floor((0xffff << 208) / difficulty), computed with another program.
         (3.0, "0000000055550000000000000000000000000000000000000000000000000000"),
         (16_383.75, "0000000000040000000000000000000000000000000000000000000000000000"),
         (0.0005, "000007cff82ffffffff4480bb80000001193ee6bffffffe5a21a5e000000278c"),
@@ -60,7 +60,8 @@ fn targets_at_the_ends_saturate() {
     assert_eq!(difficulty(2f64.powi(-33)).target().to_le_bytes(), [0xff; 32]);
 }
 
-/// bdiff and pdiff share the numerator 0xffff · 2^208: the network's difficulty 1 is ours.
+/// The network's difficulty and that of pools have the same numerator, 0xffff · 2^208, so both have
+/// the same difficulty 1.
 #[test]
 fn nbits_of_difficulty_one_is_the_target_of_difficulty_one() {
     assert_eq!(Target::from_nbits(0x1d00_ffff), Some(Difficulty::ONE.target()));
@@ -132,7 +133,7 @@ fn difficulties_of_hashes_are_finite() {
     assert_eq!(difficulty(4096.0).target().difficulty(), Some(difficulty(4096.0)));
 }
 
-/// Divides `0xffff << 208 >> exponent` the slow and obvious way for powers of two.
+/// Computes `0xffff << 208 >> exponent` bit by bit.
 fn shifted(exponent: i32) -> Target {
     let mut bytes = [0u8; 32];
     for bit in 208..224 {

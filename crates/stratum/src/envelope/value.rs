@@ -1,7 +1,7 @@
 //! JSON values borrowed from a line, one level at a time.
 //!
-//! Numbers stay text, so that an id can be echoed and a difficulty read to its last bit; arrays and
-//! objects stay text until someone asks, and then give no more than a bounded number of items.
+//! Numbers stay text, so that an id can be echoed unchanged and a difficulty is parsed exactly.
+//! Arrays and objects stay text until their items are asked for; the number of items is bounded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A JSON value, borrowed. Arrays and objects stay text until someone asks.
+/// A JSON value, borrowed from its line. Arrays and objects stay text until their items are asked
+/// for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Value<'a> {
     /// `null`.
@@ -19,7 +20,7 @@ pub(crate) enum Value<'a> {
     Bool(bool),
     /// A number's digits.
     Number(&'a str),
-    /// A string, its escapes resolved.
+    /// A string with its escapes resolved.
     Text(Cow<'a, str>),
     /// An array's text.
     Array(&'a str),
@@ -28,7 +29,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Takes valid JSON text apart. `None` for a string that means no text, such as a lone
+    /// Reads valid JSON text. Returns `None` for a string that is not valid Unicode, such as a lone
     /// surrogate.
     pub(crate) fn from_raw(raw: &'a str) -> Option<Self> {
         Some(match *raw.as_bytes().first()? {
@@ -47,7 +48,8 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// Returns the first `max` items of an array's text. Items that mean no text come as null.
+    /// Returns the first `max` items of an array's text. A string that is not valid Unicode becomes
+    /// null.
     pub(crate) fn items(raw: &'a str, max: usize) -> Vec<Self> {
         Self::items_counted(raw, max).0
     }
@@ -118,14 +120,14 @@ impl<'de> Visitor<'de> for KeyVisitor {
     }
 }
 
-/// An array's items, no more than [`LIST_MAX`] of them kept.
+/// The first [`LIST_MAX`] items of an array.
 struct List<'a> {
     items: Vec<&'a RawValue>,
     total: usize,
 }
 
-/// Most items kept of a nested array, and most fields of a nested object: a notify's branches are
-/// the longest there are.
+/// How many items of a nested array, and fields of a nested object, are kept. The longest array in
+/// use is the merkle branches of a notify.
 const LIST_MAX: usize = 64;
 
 impl<'de> Deserialize<'de> for List<'de> {
@@ -155,7 +157,7 @@ impl<'de> Visitor<'de> for ListVisitor {
     }
 }
 
-/// An object's fields, no more than [`LIST_MAX`] of them kept, in their order and with duplicates.
+/// The first [`LIST_MAX`] fields of an object, in order and with duplicates.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {

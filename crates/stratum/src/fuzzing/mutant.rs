@@ -1,12 +1,13 @@
-//! Mutants of known inputs, by a seed: what a fuzzer does first, without its feedback.
+//! Random changes of known inputs, repeatable by a seed: what a fuzzer does without its feedback
+//! from coverage.
 
-/// Makes mutants. The same seed makes the same ones.
+/// Makes changed inputs. The same seed makes the same ones.
 #[derive(Debug)]
 pub struct Mutants {
     state: u64,
 }
 
-/// Words that parsers turn on.
+/// Words on which the parsers branch.
 const WORDS: [&[u8]; 28] = [
     b"\"id\":",
     b"\"method\":",
@@ -39,13 +40,13 @@ const WORDS: [&[u8]; 28] = [
 ];
 
 impl Mutants {
-    /// Begins with a seed.
     #[must_use]
+    /// Makes a generator with this seed.
     pub const fn new(seed: u64) -> Self {
         Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
     }
 
-    /// Changes `input` in one to four places; `other` may lend a part of itself.
+    /// Changes `input` in one to four places. A part of `other` may be copied into it.
     pub fn of(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
         let mut bytes = input.to_vec();
         for _ in 0..=self.below(4) {
@@ -76,7 +77,7 @@ impl Mutants {
         usize::try_from(self.next() % (end.max(1) as u64)).expect("below a usize")
     }
 
-    /// xorshift64: chance enough for this.
+    /// The next number of a xorshift64 generator, which is random enough for tests.
     fn next(&mut self) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;

@@ -1,11 +1,11 @@
-//! The corpus of `fuzz/`, replayed on stable, with mutants.
+//! Replays the corpus of `fuzz/` on stable Rust, with random changes of its inputs.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::*;
 
-/// Mutants of each target.
+/// Changed inputs for each target.
 const MUTANTS: usize = 5000;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {

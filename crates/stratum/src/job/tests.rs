@@ -2,11 +2,11 @@ use super::*;
 use crate::pool_message::{PoolLine, parse_pool};
 use bitcoin::hashes::hex::FromHex;
 
-/// Block 1's coinbase, which no pool split: all of it stands before the extranonce, and its last
-/// byte stands in for coinb2.
+/// The coinbase of block 1. No pool split it: here everything but the last byte is coinb1, and the
+/// last byte is coinb2.
 const BLOCK_1_COINBASE: &str = "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff0704ffff001d0104ffffffff0100f2052a0100000043410496b538e853519c726a2c91e61ec11600ae1390813a627c66fb8be7947be63c52da7589379515d4e0a604f8141781e62294721166bf621e73a82cbf2342c858eeac00000000";
 const BLOCK_1_HEADER: &str = "010000006fe28c0ab6f1b372c1a6a246ae63f74f931e8365e15a089c68d6190000000000982051fd1e4ba744bbbe680e1fee14677ba1a3c3540bf7b1cdb606e857233e0e61bc6649ffff001d01e36299";
-/// Block 170 holds the first payment: two transactions, so one branch.
+/// Block 170 holds the first payment. It has two transactions, so there is one merkle branch.
 const BLOCK_170_COINBASE: &str = "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff0704ffff001d0102ffffffff0100f2052a01000000434104d46c4968bde02899d2aa0963367c7a6ce34eec332b32e42e5f3407e052d64ac625da6f0718e7b302140434bd725706957c092db53805b821a85b23a7ac61725bac00000000";
 const BLOCK_170_HEADER: &str = "0100000055bd840a78798ad0da853f68974f3d183e2bd1db6a842c1feecf222a00000000ff104ccb05421ab93e63f8c3ce5c2c2e9dbb37de2764b3a3175c8166562cac7d51b96a49ffff001d283e9e70";
 const BLOCK_170_PAYMENT: &str = "f4184fc596403b9d638783cf57adfe4c75c605f6356fbc91338530e9831e9e16";
@@ -23,8 +23,8 @@ fn word(header: &[u8; 80], at: usize) -> u32 {
     u32::from_le_bytes(header[at..at + 4].try_into().unwrap())
 }
 
-/// The job a pool would have handed out for a block, with an extranonce of four bytes cut from the
-/// middle of its coinbase.
+/// The job a pool would have sent for a block; four bytes in the middle of its coinbase are taken
+/// as the extranonce.
 fn job_of(header: &[u8; 80], coinbase: &[u8], branches: Vec<[u8; 32]>) -> (Job, [u8; 4]) {
     let job = Job {
         job_id: "1".to_owned(),
@@ -71,7 +71,7 @@ fn block_1_is_rebuilt_from_its_coinbase() {
     let (job, extranonce) = job_of(&header(BLOCK_1_HEADER), &bytes(BLOCK_1_COINBASE), Vec::new());
     let hash = "00000000839a8e6886ab5951d76f411475428afc90947ee320161bbf18eb6048";
     assert_mined(&job, &[&extranonce], &header(BLOCK_1_HEADER), hash);
-    // However the extranonce is divided, the coinbase is the same.
+    // The coinbase does not depend on how the extranonce is divided into parts.
     assert_mined(
         &job,
         &[&extranonce[..1], &extranonce[1..3], &[], &extranonce[3..]],
@@ -123,7 +123,7 @@ fn block_125552_hashes_to_what_the_network_recorded() {
     assert!(!job.network_target().is_met_by(&worse));
 }
 
-/// A notify whose params stand in a list, to be changed one at a time.
+/// A notify with good params, some of them replaced by `changes` (index, JSON text).
 fn notify(changes: &[(usize, &str)]) -> Result<Job, BadNotify> {
     let mut params = vec![
         "\"j1\"".to_owned(),

@@ -3,7 +3,7 @@ use crate::client_message::parse_client;
 use crate::frame::Splitter;
 use proptest::prelude::*;
 
-/// A role, and what it wrote since last asked.
+/// A server role, and the bytes it has written since the test last read them.
 struct Miner {
     role: ServerRole,
     out: Vec<u8>,
@@ -185,7 +185,7 @@ fn s23_eight_names_are_taken_and_repeats_are_free() {
         ServerEvent::Answered
     );
     assert_eq!(miner.written(), "{\"id\":2,\"result\":true,\"error\":null}\n");
-    // Eight more that were asked for before any was answered do not slip through.
+    // Names whose authorize was received before the limit was reached are refused too.
     miner.role.answer_authorize(&Id::number(3), "u.late", true, &mut miner.out);
     assert!(!miner.role.knows_worker("u.late") && miner.written().contains("[24,"));
 }
@@ -406,7 +406,7 @@ fn a_changed_offer_is_told_only_to_those_it_changes() {
     );
 }
 
-/// cgminer 4.11, minerd and NerdMiner have no handler for it.
+/// cgminer 4.11, minerd and NerdMiner have no handler for `mining.set_extranonce`.
 #[test]
 fn set_extranonce_goes_to_those_who_asked_for_it() {
     for asks in [
@@ -461,7 +461,7 @@ fn s76_s77_the_small_methods_get_their_documented_answers() {
     assert_eq!(miner.written(), "");
 }
 
-/// Says whether an event leaves the answer to the caller, and answers as the proxy would.
+/// Answers an event as the proxy would; returns whether the event asked for an answer.
 fn resolve(role: &mut ServerRole, event: &ServerEvent<'_>, out: &mut Vec<u8>) {
     match event {
         ServerEvent::Subscribe { id, .. } => role.accept_subscription(id, "s", &[7], 4, out),
@@ -472,7 +472,7 @@ fn resolve(role: &mut ServerRole, event: &ServerEvent<'_>, out: &mut Vec<u8>) {
 }
 
 proptest! {
-    /// Requests in any order: each gets one answer, under its own id.
+    /// Each request gets exactly one answer, under its own id, in whatever order requests come.
     #[test]
     fn every_request_is_answered_exactly_once(
         calls in proptest::collection::vec((0usize..12, prop_oneof![Just("[]"), Just("{}"), Just("[\"u\"]"), Just("[\"u\",\"j\",\"00\",\"1\",\"2\"]"), Just("[1,[]]"), Just("[[\"version-rolling\",\"x\"],{}]")]), 1..60)
@@ -499,7 +499,7 @@ proptest! {
         }
     }
 
-    /// However a session's bytes are cut, it says and hears the same.
+    /// Events and answers do not depend on how the bytes of a session are cut into chunks.
     #[test]
     fn any_chunking_gives_the_same_session(cuts in proptest::collection::vec(0usize..600, 0..40), crlf in any::<bool>()) {
         let end = if crlf { "\r\n" } else { "\n" };

@@ -24,7 +24,7 @@ fn fault(submit: &Submit<'_>) -> ShareFault {
     fault
 }
 
-/// A job on whose version bit 23, inside the mask, is set.
+/// A job with version bit 23 set, which is inside the mask.
 fn job() -> Job {
     Job {
         job_id: "j".to_owned(),
@@ -133,7 +133,7 @@ fn s60_to_s62_time_runs_from_the_jobs_to_7000_seconds_later() {
         share.ntime = ntime;
         assert_eq!(prove(&job(), &[], &share, None, &ANY).map(drop), verdict, "{ntime}");
     }
-    // A job at the end of time does not overflow.
+    // The time of a job near the end of the 32-bit range does not overflow.
     let last = Job { ntime: u32::MAX - 1, ..job() };
     share.ntime = u32::MAX;
     assert!(prove(&last, &[], &share, None, &ANY).is_ok());
@@ -202,8 +202,8 @@ fn bits_that_replace_the_jobs_are_found_and_forwarded() {
     assert_eq!(proof_of(&job(), &[&[9, 9]], &share(nonce, Some(0x2000)), MASK), Ok(proof));
 }
 
-/// Stock Antminers leave out the bits the job has set: only by adding can the header be rebuilt,
-/// and what is forwarded must hold those bits again, so that both kinds of pool rebuild it.
+/// Stock Antminers leave out the bits that the job has set, so the header can only be rebuilt by
+/// OR-ing. The forwarded bits must include the job's, so that pools of both kinds rebuild it.
 #[test]
 fn bits_that_add_to_the_jobs_are_found_and_forwarded_with_the_jobs_own() {
     let nonce = nonce_for(0x2080_2000, 0x2000_2000);
@@ -212,7 +212,8 @@ fn bits_that_add_to_the_jobs_are_found_and_forwarded_with_the_jobs_own() {
     assert_eq!((proof.rebuilt, proof.version_bits), (Rebuilt::Ored, Some(0x80_2000)));
     assert_eq!(proof.header[..4], 0x2080_2000_u32.to_le_bytes());
     assert_eq!(proof_of(&job(), &[&[9, 9]], &share(nonce, Some(0x2000)), MASK), Ok(proof));
-    // What is forwarded makes the same header at a pool that replaces and at one that adds.
+    // The forwarded bits give the same header at a pool that replaces bits and at one that ORs
+    // them.
     let forwarded =
         prove(&job(), &[&[9, 9]], &share(nonce, proof.version_bits), MASK, &target).unwrap();
     assert_eq!((forwarded.header, forwarded.rebuilt), (proof.header, Rebuilt::Plain));
