@@ -1,6 +1,6 @@
 //! The HTTP listener for operators and other roles: `/metrics`, `/livez`, `/readyz`, and the routes
-//! a role brings. It bounds what a caller may hold on to, and keeps browsers' pages of other sites
-//! out. What the routes do is left to the role; TLS is left to a proxy in front.
+//! of a role. It bounds what a caller can keep busy, and refuses requests from web pages of other
+//! sites. The routes are the role's; TLS is left to a reverse proxy.
 //!
 //! | bound | at it |
 //! | --- | --- |
@@ -53,29 +53,29 @@ use connection::{refuse, serve};
 use guard::{Guard, Trusted};
 use places::Places;
 
-/// The metrics of a process, to register in and to show.
+/// The registry of a process's metrics.
 pub type Metrics = Arc<Mutex<Registry>>;
 
-/// Tells whether the role is ready, and why or why not.
+/// Returns whether the role is ready, and details for the answer.
 type Readiness = Arc<dyn Fn() -> (bool, Value) + Send + Sync>;
 
-/// Connections at a time.
+/// The maximum number of open connections.
 pub const CONNECTIONS_MAX: usize = 64;
-/// Connections from this machine beyond [`CONNECTIONS_MAX`], when all of those are in use: an
-/// operator can look and act, whoever else keeps the listener busy.
+/// Extra places for connections from this machine, when all [`CONNECTIONS_MAX`] are in use: an
+/// operator at the machine can always get in.
 pub const CONNECTIONS_KEPT: usize = 8;
-/// Time for a request's headers.
+/// The deadline for the headers of a request.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time until the answer begins.
+/// The deadline for the beginning of the answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for reading an answer of known length.
+/// The deadline for reading an answer of known length.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest request body in bytes, unless a route sets another.
+/// The maximum length of a request body, in bytes, unless a route sets another.
 pub const BODY_MAX: usize = 64 * 1024;
 
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// A bound listener. Set it up with the methods that return it, then [`Self::run`] it.
+/// A bound listener. Configure it with the methods that return `Self`, then call [`Self::run`].
 pub struct Admin {
     listener: TcpListener,
     addr: SocketAddr,
@@ -90,7 +90,7 @@ pub struct Admin {
 /// Why the listener could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Others could reach it without a token.
+    /// Other machines could reach the listener without a token.
     #[error(
         "{addr} can be reached from other machines: configure a token, or listen on a loopback address"
     )]
@@ -107,7 +107,8 @@ pub enum AdminError {
     },
 }
 
-/// Checks, before anything starts, that an address other machines can reach has a token.
+/// Returns an error if other machines can reach the address and there is no token. Call it before
+/// anything starts.
 pub fn check_listen(addr: SocketAddr, has_token: bool) -> Result<(), AdminError> {
     if has_token || addr.ip().to_canonical().is_loopback() {
         Ok(())
@@ -143,20 +144,20 @@ impl Admin {
         })
     }
 
-    /// The address it listens on, with the port that was chosen.
+    /// The address of the listener, with the port that the system chose.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Shows these metrics at `/metrics`, as OpenMetrics or in the classic format of Prometheus, as
-    /// the caller asks.
+    /// Serves these metrics at `/metrics`, as OpenMetrics or in the classic format of Prometheus,
+    /// whichever the caller asks for.
     #[must_use]
     pub fn metrics(self, metrics: Metrics) -> Self {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// Asks `readiness` at each `/readyz`; without it the answer is always ready. It must not
+    /// Calls `readiness` for each `/readyz`; without it the answer is always ready. It must not
     /// block.
     #[must_use]
     pub fn readiness(self, readiness: impl Fn() -> (bool, Value) + Send + Sync + 'static) -> Self {
@@ -169,14 +170,14 @@ impl Admin {
         Self { hosts: names.into_iter().map(|name| name.to_ascii_lowercase()).collect(), ..self }
     }
 
-    /// Lets these networks read without a token (mutating routes still need it). Else only loopback
-    /// may.
+    /// Lets these networks read without a token; mutating routes still need it. By default only
+    /// loopback addresses may.
     #[must_use]
     pub fn allow_plain_from(self, networks: Vec<Network>) -> Self {
         Self { plain_from: networks, ..self }
     }
 
-    /// Serves until cancelled; then lets requests under way finish for up to 5 s.
+    /// Serves until cancelled; requests in progress then have 5 s to finish.
     pub async fn run(self, cancel: CancellationToken) {
         let Self { listener, addr, token, routes, hosts, plain_from, metrics, readiness } = self;
         let guard = Guard::new(addr.ip(), hosts, plain_from);
@@ -195,7 +196,8 @@ impl Admin {
                         let is_local = remote.ip().to_canonical().is_loopback();
                         let mut place = places.take(is_local, clock::now());
                         if place.is_none() {
-                            // Those that came just before may not have been looked at yet.
+                            // Connections accepted just before may not have recorded their progress
+                            // yet.
                             tokio::task::yield_now().await;
                             place = places.take(is_local, clock::now());
                         }
@@ -209,8 +211,8 @@ impl Admin {
                     }
                     Err(err) => {
                         warn!(%err, "admin accept failed");
-                        // Out of file descriptors: the connection stays in the queue, so do not
-                        // spin.
+                        // No file descriptors are left. The connection stays in the accept queue,
+                        // so wait instead of looping.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -237,9 +239,9 @@ impl std::fmt::Debug for Admin {
     }
 }
 
-/// Says that a connection ends whose request was refused, perhaps before its body was read: what is
-/// left of it would be taken for the next request, and a caller that is not told so sends its next
-/// one into a connection that has gone.
+/// Adds `connection: close` to the answer of a refused request that has a body. The body may not
+/// have been read, so its rest would be taken for the next request, and a caller that does not know
+/// this would send its next request into a closed connection.
 async fn close_unread(request: Request, next: Next) -> Response {
     let has_body = !request.body().is_end_stream();
     let mut response = next.run(request).await;

@@ -1,6 +1,6 @@
-//! The clocks. This is the only file that reads them: everything else takes `now` as an argument,
-//! so that decisions can be simulated and replayed. What to do about a clock that jumps is left to
-//! the callers.
+//! The clocks. This is the only file that reads them: all other code takes `now` as an argument, so
+//! that decisions can be simulated and replayed. Callers decide what to do about a clock that
+//! jumps.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,8 +8,7 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 
-/// Reads the monotonic clock. It follows tokio's clock, so that tasks under paused time see the
-/// time they wait for.
+/// Reads the monotonic clock: that of tokio, so that tests with paused time control it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
 pub fn now() -> Instant {
@@ -23,11 +22,11 @@ pub fn wall() -> Timestamp {
     Timestamp::now()
 }
 
-/// Whether the log was told that the wall clock is stepped.
+/// Whether the log says at present that the wall clock is stepped.
 static STEPPED: AtomicBool = AtomicBool::new(false);
 
-/// Tells the log that the wall clock was stepped by `off`, or that it is right again. Every role
-/// finds it out for itself, but a process has one clock: only the first that says so is heard.
+/// Logs that the wall clock was stepped by `off`, or that it is right again. Each role detects this
+/// itself, but a process has only one clock, so only the first report of a change is logged.
 pub fn tell_step(off: Option<SignedDuration>) {
     if STEPPED.swap(off.is_some(), Ordering::Relaxed) == off.is_some() {
         return;

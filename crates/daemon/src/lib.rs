@@ -1,5 +1,5 @@
-//! Process scaffolding that every role shares: clock, settings, logging, tasks, signals, files and
-//! admin HTTP. It knows nothing of mining or power.
+//! The parts of a process that all roles need: clock, settings, logging, tasks, signals, files and
+//! admin HTTP. This crate knows nothing about mining or power.
 
 pub mod admin;
 pub mod clock;

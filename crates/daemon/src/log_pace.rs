@@ -1,17 +1,17 @@
-//! When gathered news is told to the log: soon, and then ever less often while more follows. So
-//! what goes on for an hour is told in some dozens of lines, and what happens once within a second.
-//! What is gathered is left to the callers.
+//! Limits how often collected events are logged: the first one soon, later ones less and less
+//! often. Events that go on for an hour give some dozens of lines; a single event is logged within
+//! a second. The callers collect the events.
 
 use std::time::{Duration, Instant};
 
-/// From the first news to the line that tells it.
+/// The time from the first event to its log line.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest time between two lines while news follows, and the quiet after which news is the
-/// first again.
+/// The longest time between two lines while events go on. After this time without an event, the
+/// next one counts as the first again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// [`LogPace::note`] what happens; when it [`LogPace::is_due`], tell it and say so to
-/// [`LogPace::told`].
+/// Call [`LogPace::note`] for each event. When [`LogPace::is_due`] is true, log what was collected
+/// and call [`LogPace::told`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogPace {
     due: Option<Instant>,
@@ -20,7 +20,7 @@ pub struct LogPace {
 }
 
 impl LogPace {
-    /// There is something to tell.
+    /// Records that an event happened.
     pub fn note(&mut self, now: Instant) {
         if self.due.is_some() {
             return;
@@ -31,13 +31,13 @@ impl LogPace {
         self.due = Some(recent.map_or(first, |told| first.max(told + self.pause)));
     }
 
-    /// Whether it is time to tell what was noted.
+    /// Whether it is time to log the collected events.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// It was told.
+    /// Records that the events were logged.
     pub fn told(&mut self, now: Instant) {
         self.due = None;
         self.told = Some(now);
@@ -48,7 +48,7 @@ impl LogPace {
 mod tests {
     use super::*;
 
-    /// The seconds at which lines come while something happens at the seconds that `news` says.
+    /// The seconds at which lines are logged if `news` says at which seconds events happen.
     fn told(news: impl Fn(u64) -> bool, seconds: u64) -> Vec<u64> {
         let (start, mut pace) = (crate::clock::now(), LogPace::default());
         let tells = |second: &u64| {

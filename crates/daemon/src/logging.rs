@@ -1,5 +1,5 @@
-//! Logs go to standard error as lines of text or JSON. Who reads them may be slow or go away:
-//! neither a full pipe nor a closed one ever stops the process, or a share.
+//! Sets up logs: lines of text or JSON on standard error. Their reader may be slow or go away;
+//! neither a full pipe nor a closed one stops the process or delays a share.
 
 mod queue;
 
@@ -16,7 +16,7 @@ use tracing_subscriber::{Layer, fmt as lines};
 use crate::settings::nearest;
 use queue::LineQueue;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
     #[default]
@@ -52,25 +52,25 @@ pub enum LoggingError {
     /// Neither `text` nor `json`.
     #[error("log format {format:?} is none of \"text\", \"json\"")]
     UnknownFormat { format: String },
-    /// The filter is not one.
+    /// The filter cannot be parsed.
     #[error("log filter {filter:?}: {source}")]
     BadFilter {
         filter: String,
-        /// What is wrong with it.
+        /// What the parser found.
         source: ParseError,
     },
-    /// It was set up before in this process.
+    /// Logging was already set up in this process.
     #[error("logging is already set up: {0}")]
     AlreadySet(#[from] TryInitError),
-    /// There is no thread for it.
+    /// The thread that writes the lines could not be started.
     #[error("cannot start the thread that writes logs: {0}")]
     NoThread(std::io::Error),
 }
 
-/// What is written by the process's logger, once there is one.
+/// The queue of the process's logger, once logging is set up.
 static QUEUE: OnceLock<LineQueue> = OnceLock::new();
 
-/// Writes what was logged so far when it is dropped: hold it as long as anything is to be logged.
+/// Writes all waiting lines when it is dropped: keep it as long as anything may be logged.
 #[derive(Debug)]
 #[must_use]
 pub struct Logs {
@@ -85,7 +85,7 @@ impl Drop for Logs {
     }
 }
 
-/// Lines dropped so far because whoever reads the logs was too slow.
+/// How many lines were dropped because the reader of the logs was too slow.
 #[must_use]
 pub fn dropped() -> u64 {
     QUEUE.get().map_or(0, LineQueue::dropped)
@@ -112,8 +112,8 @@ pub fn check_filter(filter: &str) -> Result<(), LoggingError> {
     parse_filter(filter).map(drop)
 }
 
-/// The level that a directive was probably meant to be, if it is a word that is none: such a word
-/// names a part of the program, and nothing else is logged.
+/// The level that a directive probably means, if it is a single word that is not a level. Such a
+/// word names a module instead, and then only that module is logged.
 #[must_use]
 pub fn level_meant(directive: &str) -> Option<String> {
     let word = directive.to_ascii_lowercase();
@@ -137,7 +137,7 @@ where
     W: for<'w> lines::MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = parse_filter(filter)?;
-    // A failed write would otherwise be told on standard error by a macro that panics if that is
+    // By default, tracing reports a failed write with a macro that panics if standard error is
     // closed.
     let base = lines::layer().with_writer(out).log_internal_errors(false);
     let layer = match format {

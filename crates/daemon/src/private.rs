@@ -1,5 +1,5 @@
-//! Files and directories that only the process's own user may read: who draws how much power when,
-//! and who earns what, is not for everybody on the machine. What is in them is left to their owners.
+//! Makes files and directories that only the process's own user may read: power draw and revenue
+//! are not for everybody on the machine.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -8,20 +8,21 @@ use std::path::Path;
 
 use tracing::warn;
 
-/// Makes a directory and what is missing above it, with mode 0700. One that is there already stays
-/// as it is: its owner may share it on purpose.
+/// Makes a directory, and missing ones above it, with mode 0700. An existing directory is not
+/// changed: its owner may share it on purpose.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Makes an empty file of mode 0600, or [tightens](tighten) the one that is there.
+/// Makes an empty file with mode 0600, or [tightens](tighten) the mode of an existing one.
 pub fn create_file(path: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     tighten(path)
 }
 
-/// Takes away what the group and others may do with a file, and warns that they could. No file is
-/// fine. A file that cannot be changed, since it belongs to somebody else, is only warned about.
+/// Removes the rights of the group and of others on a file, and warns if they had any. It is not an
+/// error if there is no file. If the mode cannot be changed, because the file belongs to somebody
+/// else, it only warns.
 pub fn tighten(path: &Path) -> io::Result<()> {
     let mode = match fs::metadata(path) {
         Ok(metadata) => metadata.permissions().mode() & 0o7777,

@@ -1,5 +1,6 @@
-//! What the process costs the machine, and which build it is, as metrics: under the names that
-//! every dashboard knows. Read from /proc at each scrape; what cannot be read there is left out.
+//! Metrics of the process: its CPU time, memory and files, and the build it runs, under the names
+//! that common dashboards use. They are read from /proc at each scrape; a value that cannot be read
+//! is left out.
 
 use std::fs;
 
@@ -10,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// Ticks a second in /proc/self/stat: what Linux tells programs on every architecture we build for.
+/// Clock ticks per second in /proc/self/stat: 100 on every architecture we build for.
 const TICKS: f64 = 100.0;
 
 /// Registers `tieline_build_info`, `tieline_log_lines_dropped_total` and the `process_…` metrics.
@@ -78,16 +79,16 @@ impl Collector for Process {
     }
 }
 
-/// The parts of /proc/self/stat that are shown.
+/// The fields of /proc/self/stat that are shown.
 struct Stat {
     cpu_secs: f64,
-    /// Since the machine was booted.
+    /// When the process started, in seconds after the machine was booted.
     started_secs: f64,
 }
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The program's name stands in brackets and may hold anything.
+        // The program's name is in parentheses and may contain any character.
         let fields: Vec<f64> = text
             .rsplit_once(')')?
             .1
@@ -95,7 +96,8 @@ impl Stat {
             .skip(1)
             .map_while(|field| field.parse().ok())
             .collect();
-        // The first here is field 4 of proc(5); user and system time are 14 and 15, the start 22.
+        // The first field here is field 4 in proc(5). User and system time are fields 14 and 15,
+        // the start time is 22.
         Some(Self {
             cpu_secs: (fields.get(10)? + fields.get(11)?) / TICKS,
             started_secs: fields.get(18)? / TICKS,
@@ -109,8 +111,8 @@ fn boot_time() -> Option<f64> {
 
 fn open_fds() -> Option<f64> {
     use std::os::unix::fs::MetadataExt as _;
-    // Since Linux 6.2 the folder's size is the count; before that it is 0, and counting ten
-    // thousand takes some milliseconds.
+    // Since Linux 6.2 the size of the folder is the number of files. Before that it is 0, and the
+    // entries are counted, which takes some milliseconds for ten thousand.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let count = match fs::metadata("/proc/self/fd").ok()?.size() {
         0 => fs::read_dir("/proc/self/fd").ok()?.count() as f64,

@@ -1,7 +1,7 @@
 //! Settings: a TOML file becomes typed values, and every mistake in it is collected with its file,
-//! line, column and key, so that an operator mends them in one go. Environment variables can lie
-//! over the file; a mistake in one of those names the variable. What the keys mean, and how they
-//! depend on each other, is left to the loaders of each role.
+//! line, column and key, so that an operator can correct all of them at once. Environment variables
+//! can override the file; a mistake in a variable is reported with the name of the variable. The
+//! loaders of the roles decide what the keys mean and how they depend on each other.
 //!
 //! A loader reads a [`Document`], walks it with [`Section`]s, and ends with [`Document::conclude`]:
 //!
@@ -38,7 +38,8 @@ pub use section::{Raw, Section, Spot, nearest};
 
 use tree::{Place, Table};
 
-/// A parsed settings file with the variables that lie over it, and the mistakes found so far.
+/// A parsed settings file with the environment variables that override it, and the mistakes found
+/// so far.
 #[derive(Debug)]
 pub struct Document {
     source: Source,
@@ -58,16 +59,16 @@ impl Document {
         Self::from_bytes(&name, &bytes)
     }
 
-    /// The text of `key` in `[table]` of a file whose TOML is broken elsewhere: enough to look into
-    /// another file that it names, and no more.
+    /// The text of `key` in `[table]` of a file with syntax errors elsewhere, so that another file
+    /// that it names can still be checked.
     #[must_use]
     pub fn salvage(path: &Path, table: &str, key: &str) -> Option<String> {
         let bytes = file::read_regular(path, FILE_MAX).ok()?;
         tree::salvage(std::str::from_utf8(&bytes).ok()?, table, key)
     }
 
-    /// Parses bytes that were read elsewhere. Returns the offset of the first byte that is not
-    /// UTF-8.
+    /// Parses bytes. If they are not UTF-8, the mistake has the offset of the first byte that is
+    /// not.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Mistakes> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(name, text),
@@ -86,8 +87,8 @@ impl Document {
         }
     }
 
-    /// Parses TOML text; `name` stands for the file in mistakes, and relative paths start from its
-    /// folder.
+    /// Parses TOML text. `name` is the file's path: mistakes show it, and relative paths start from
+    /// its folder.
     pub fn parse(name: &str, text: &str) -> Result<Self, Mistakes> {
         if text.len() > FILE_MAX {
             let why = format!("is {} bytes long, more than the {FILE_MAX} allowed", text.len());
@@ -108,14 +109,14 @@ impl Document {
         })
     }
 
-    /// Lays the process's variables `PREFIX__SECTION__KEY` over the file. Their mistakes come out
-    /// of [`Self::conclude`].
+    /// Overrides values of the file by the process's environment variables `PREFIX__SECTION__KEY`.
+    /// [`Self::conclude`] reports the mistakes in them.
     #[must_use]
     pub fn with_environment(self, prefix: &str) -> Self {
         self.with_variables(prefix, std::env::vars_os())
     }
 
-    /// Lays the given variables over the file, as [`Self::with_environment`] does.
+    /// Overrides values of the file by the given variables, as [`Self::with_environment`] does.
     #[must_use]
     pub fn with_variables<K, V>(
         mut self,
@@ -133,12 +134,12 @@ impl Document {
         self
     }
 
-    /// The top of the file.
+    /// The top-level table of the file.
     pub fn root(&self) -> Section<'_> {
         Section::root(self, &self.root)
     }
 
-    /// The folder that relative paths in the file start from.
+    /// The folder from which relative paths in the file start.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -157,8 +158,8 @@ impl Document {
         self.mistakes.add(self.source.mistake(&spot.place, key, message.into(), suggestion));
     }
 
-    /// Records something that a correct file could hold, but hardly does. It keeps nothing from
-    /// being used.
+    /// Records a warning: something that can be right, but probably is not. A warning does not make
+    /// [`Self::conclude`] fail.
     pub fn warn(&self, spot: &Spot, message: impl Into<String>, suggestion: Option<String>) {
         let key = spot.key.clone();
         let found = self.source.mistake(&spot.place, key, message.into(), suggestion);
@@ -181,8 +182,8 @@ impl Document {
         }
     }
 
-    /// The candidate that `name` was probably meant to be, as [`nearest`] finds it; `None` once so
-    /// many mistakes were recorded that no more are shown.
+    /// The candidate that `name` was probably meant to be, as [`nearest`] finds it. `None` once the
+    /// bound on recorded mistakes is reached, because more are not shown.
     #[must_use]
     pub fn suggest<'c>(
         &self,
@@ -199,8 +200,7 @@ impl Document {
         !self.mistakes.list.borrow().is_empty()
     }
 
-    /// Ends the reading: returns the value if there was no mistake, else all of them in the order
-    /// of the file.
+    /// Returns the value if no mistake was recorded, else all mistakes in the order of the file.
     pub fn conclude<T>(&self, value: Option<T>) -> Result<T, Mistakes> {
         let found = self.mistakes.sorted();
         match value {
@@ -215,7 +215,7 @@ impl Document {
     }
 }
 
-/// What was found in one document so far.
+/// The mistakes and warnings found so far in one document.
 #[derive(Debug, Default)]
 struct Findings {
     list: RefCell<Vec<Mistake>>,
@@ -244,7 +244,7 @@ impl Findings {
     }
 }
 
-/// The text with its name, and where its lines start.
+/// The text of a file, its name, and the offsets at which its lines start.
 #[derive(Debug, Clone)]
 struct Source {
     named: Arc<NamedSource<String>>,
@@ -266,7 +266,7 @@ impl Source {
     fn position(&self, offset: usize) -> Position {
         let line = self.lines.partition_point(|start| *start <= offset).max(1);
         let start = self.lines[line - 1];
-        // A byte order mark takes no column.
+        // A byte order mark does not count as a column.
         let before =
             self.text().get(start..offset).unwrap_or_default().trim_start_matches('\u{feff}');
         Position { line, column: before.chars().count() + 1 }
@@ -302,14 +302,14 @@ impl Source {
         }
     }
 
-    /// Keeps a span inside the text.
+    /// Limits a span to the length of the text.
     fn clip(&self, span: &Range<usize>) -> Range<usize> {
         let len = self.text().len();
         span.start.min(len)..span.end.min(len).max(span.start.min(len))
     }
 }
 
-/// Mistakes, and warnings, kept for one document; more are only counted.
+/// How many mistakes, and how many warnings, are kept for one document; more are only counted.
 const MISTAKES_MAX: usize = 200;
 
 #[cfg(test)]

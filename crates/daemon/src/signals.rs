@@ -1,12 +1,12 @@
-//! The signals a service gets: SIGTERM and SIGINT ask it to stop, SIGHUP to read its files again.
+//! The signals of a service: SIGTERM and SIGINT ask it to stop, SIGHUP to reload its files.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
-/// Waits until the process is asked to stop. Returns the signal's name. Where signals cannot be
-/// received, waits for ever.
+/// Waits until the process is asked to stop, and returns the signal's name. If signals cannot be
+/// received, it never returns.
 pub async fn shutdown_requested() -> &'static str {
     let name = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
@@ -22,7 +22,7 @@ pub async fn shutdown_requested() -> &'static str {
     name
 }
 
-/// SIGHUP, again and again. From its making on, the signal no longer ends the process.
+/// Receives SIGHUP, any number of times. Once it exists, the signal no longer ends the process.
 #[derive(Debug)]
 pub struct Hangup(Signal);
 
@@ -32,7 +32,7 @@ pub fn hangup() -> io::Result<Hangup> {
 }
 
 impl Hangup {
-    /// Waits for the next one. Several that come while nobody waits count as one. Cancel-safe.
+    /// Waits for the next SIGHUP. Several that came since the last call count as one. Cancel-safe.
     pub async fn recv(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending::<()>().await;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn send(signal: &str) {
-        // The shell's own: a small system has no program of that name.
+        // `kill` built into the shell: a small system may have no program of that name.
         let sent = Command::new("sh")
             .args(["-c", &format!("kill {signal} {}", std::process::id())])
             .status()

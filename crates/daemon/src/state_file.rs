@@ -1,6 +1,6 @@
-//! A small piece of state that must survive the process: a JSON file replaced as a whole, so that a
-//! crash at any moment leaves the old one or the new one. What the state means, and what to do
-//! without it, is left to its owner.
+//! A small state that must survive the process: a JSON file that is always replaced as a whole, so
+//! that a crash leaves either the old state or the new one. The owner of the state interprets it,
+//! and decides what to do if there is none.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,27 +11,27 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest state file, in bytes.
+/// The maximum length of a state file, in bytes.
 pub const STATE_MAX: u64 = 64 * 1024 * 1024;
 
-/// The file. Reads and writes block: call them where that is fine.
+/// The file. Reading and writing block: do not call them where a task must not wait.
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// One writer at a time: they share the temporary file.
+    /// Held while writing, because all writers use the same temporary file.
     writing: Mutex<()>,
 }
 
 /// Why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The file system said no. Trying again may help.
+    /// The file system reported an error. Trying again may help.
     #[error("state file {}: {action}: {source}", path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
-    /// It is there, but is not what was stored. Trying again does not help.
+    /// The file exists, but its content is not valid. Trying again does not help.
     #[error("state file {} is corrupt: {source}; move it away to start without it", path.display())]
     Corrupt { path: PathBuf, source: serde_json::Error },
-    /// Longer than [`STATE_MAX`].
+    /// The file is longer than [`STATE_MAX`].
     #[error("state file {} is longer than {STATE_MAX} bytes", path.display())]
     TooLong { path: PathBuf },
     /// The value cannot be written as JSON.
@@ -40,7 +40,7 @@ pub enum StateError {
 }
 
 impl StateFile {
-    /// Names the file; it need not exist, its folder must.
+    /// Sets the path. The file need not exist, but its folder must.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), writing: Mutex::new(()) }
@@ -51,8 +51,8 @@ impl StateFile {
         &self.path
     }
 
-    /// Reads the state. Returns `None` if there is no file, and an error naming it if it cannot be
-    /// understood.
+    /// Reads the state. Returns `None` if there is no file, and an error with its path if its
+    /// content is not valid.
     pub fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, StateError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
@@ -68,7 +68,8 @@ impl StateFile {
         serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
     }
 
-    /// Replaces the state; on return it is on disk. On an error the old state is still there.
+    /// Replaces the state. When this returns, the new state is on disk; after an error the old one
+    /// still is.
     pub fn store<T: Serialize>(&self, state: &T) -> Result<(), StateError> {
         let unwritable = |source| StateError::Unwritable { path: self.path.clone(), source };
         let bytes = serde_json::to_vec(state).map_err(unwritable)?;
@@ -79,7 +80,7 @@ impl StateFile {
         let temporary = self.temporary();
         let written = self.write(&temporary, &bytes);
         if written.is_err() {
-            // Best effort: the next store truncates it anyway.
+            // A failure is ignored: the next store truncates the file anyway.
             let _ = fs::remove_file(&temporary);
         }
         written
@@ -92,7 +93,7 @@ impl StateFile {
         file.write_all(bytes).map_err(|err| self.io("write", err))?;
         file.sync_all().map_err(|err| self.io("sync", err))?;
         fs::rename(temporary, &self.path).map_err(|err| self.io("rename", err))?;
-        // Without this the rename itself may be lost with the power.
+        // Syncs the folder: otherwise the rename may be lost when power fails.
         let folder = self
             .path
             .parent()
@@ -103,7 +104,8 @@ impl StateFile {
             .map_err(|err| self.io("sync the folder", err))
     }
 
-    /// Stands beside the file: a rename does not cross file systems.
+    /// The path of the temporary file. It is in the same folder, because a rename cannot cross file
+    /// systems.
     fn temporary(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".new");

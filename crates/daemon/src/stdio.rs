@@ -1,22 +1,22 @@
-//! Standard output and standard error of a program that people run in pipes.
+//! Standard output and standard error for a program that is used in pipes.
 //!
-//! `println!` panics when the reader has gone, as in `tieline workers | head -1`. Here it is an
-//! error that the caller can tell from a full disk, and text for standard error is never a reason
-//! to fail.
+//! `println!` panics when the reader has closed the pipe, as in `tieline workers | head -1`. The
+//! functions here return an error instead, which the caller can distinguish from a full disk, and a
+//! failure to write to standard error is ignored.
 
 use std::io::{self, Write};
 
 /// Writes `text` to standard output and ends the line.
 ///
 /// # Errors
-/// [`io::ErrorKind::BrokenPipe`] when nobody reads it any more: whoever gets it ends quietly. Other
-/// kinds are failures, such as a full disk.
+/// [`io::ErrorKind::BrokenPipe`] when the reader has closed the pipe: the program then ends without
+/// a message. Other kinds are failures, such as a full disk.
 pub fn print(text: &str) -> io::Result<()> {
     write_line(&mut io::stdout().lock(), text)
 }
 
-/// Writes `text` to standard error and ends the line. When nobody reads it, there is nobody to
-/// tell.
+/// Writes `text` to standard error and ends the line. If that fails, there is no other place to
+/// report it.
 pub fn complain(text: &str) {
     let _ = write_line(&mut io::stderr().lock(), text);
 }

@@ -1,6 +1,5 @@
-//! Long-lived tasks by name: what is spawned here is told when to stop, and waited for. A task that
-//! panics is logged with its name and counted; what that means for the process is left to the
-//! caller.
+//! Long-lived tasks, by name. At shutdown all tasks spawned here are told to stop, and waited for.
+//! A task that panics is logged with its name and counted; the caller decides what follows.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-/// The tasks of a process or role. Clones share them.
+/// The tasks of a process or role. Clones share one list.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -33,13 +32,12 @@ struct Book {
 }
 
 impl Tasks {
-    /// Starts with no tasks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The signal to stop, for tasks to watch.
+    /// The token that is cancelled when tasks must stop. Tasks watch it.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.stop.clone()
@@ -54,7 +52,7 @@ impl Tasks {
         self.spawn_on(name, task, &Handle::current())
     }
 
-    /// Spawns a task as [`Self::spawn`] does, on another runtime than the caller's.
+    /// Like [`Self::spawn`], on another runtime than the caller's.
     pub fn spawn_on<F>(
         &self,
         name: impl Into<Arc<str>>,
@@ -73,7 +71,7 @@ impl Tasks {
         self.tracker.spawn_on(named, runtime)
     }
 
-    /// Spawns blocking work on the threads for it.
+    /// Spawns work that blocks, on the runtime's threads for that.
     pub fn spawn_blocking<F, T>(&self, name: impl Into<Arc<str>>, work: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -86,12 +84,13 @@ impl Tasks {
         })
     }
 
-    /// Runs a part of a task whose panic is not to end the task: it is counted and logged as one of
-    /// `task`, what the part held has been dropped, and `None` comes back. Whoever starts it again
-    /// should wait before.
+    /// Runs a part of a task and catches its panic. The panic is counted and logged as one of
+    /// `task`, and `None` is returned; the state owned by the part has been dropped. The caller
+    /// should wait before it starts the part again.
     pub async fn catch_panic<F: Future>(&self, task: &str, part: F) -> Option<F::Output> {
         let mut part = pin!(part);
-        // What the part has changed outside itself is as a task's panic leaves it to other tasks.
+        // After a panic, state shared with other tasks is as the part left it. That is no different
+        // from the panic of a whole task.
         let mut caught =
             |cx: &mut Context<'_>| panic::catch_unwind(AssertUnwindSafe(|| part.as_mut().poll(cx)));
         poll_fn(|cx| match caught(cx) {
@@ -104,8 +103,8 @@ impl Tasks {
         .await
     }
 
-    /// Counts the panic of a task that is not in the book: one of many thousands, say. Call it
-    /// while the task unwinds.
+    /// Counts the panic of a task that was not spawned here, such as one of thousands of sessions.
+    /// Call it while the task unwinds.
     pub fn panicked(&self, task: &str) {
         self.book.panicked(task);
     }
@@ -122,8 +121,8 @@ impl Tasks {
         self.book.live().values().map(ToString::to_string).collect()
     }
 
-    /// Tells all tasks to stop and waits for them. Returns the names of those that did not stop in
-    /// time.
+    /// Cancels all tasks and waits for them. Returns the names of those that did not end within
+    /// `grace`.
     pub async fn shutdown(&self, grace: Duration) -> Vec<String> {
         self.stop.cancel();
         self.tracker.close();
@@ -147,7 +146,7 @@ impl Book {
     }
 }
 
-/// A task's line in the book, taken out however the task ends.
+/// The entry of a running task in the list. Dropping it removes the entry, however the task ends.
 struct Entry {
     book: Arc<Book>,
     name: Arc<str>,

@@ -1,6 +1,6 @@
-//! Tells when a file was changed, by whatever way an editor or a deployment does that: in place, by
-//! rename, or by a new target of a link. Reading it again, and keeping the old content if the new
-//! one is bad, is left to the caller.
+//! Reports when a file was changed, whichever way an editor or a deployment does that: by writing
+//! it in place, by a rename, or by changing a link. The caller reads the file, and keeps the old
+//! content if the new one is bad.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,16 @@ use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, ne
 use tokio::sync::Notify;
 use tracing::warn;
 
-/// How long a file must be left alone before its change is told: a writer without rename may be
-/// half-way.
+/// How long a file must be unchanged before a change is reported: a program that writes in place
+/// may not have finished.
 pub const QUIET: Duration = Duration::from_millis(500);
 
-/// How often the file is looked at where the system does not tell of changes (network file systems,
-/// exhausted watches).
+/// How often the file is checked where the system reports no changes (network file systems, or no
+/// watches left).
 pub const POLL: Duration = Duration::from_secs(2);
 
-/// Looks in a row at a file that never comes to rest; then its change is told all the same.
+/// How many checks in a row may find the file changed again; after that, the change is reported
+/// anyway.
 const RESTLESS_MAX: u32 = 20;
 
 /// A watch on one file. The file need not exist yet.
@@ -29,11 +30,11 @@ pub struct FileWatch {
     path: PathBuf,
     seen: Option<Print>,
     hint: Arc<Notify>,
-    /// Its drop ends the system's watch.
+    /// Dropping it ends the system's watch.
     _watcher: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
 }
 
-/// What tells one version of a file from another without reading it.
+/// The properties that distinguish two versions of a file without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Print {
     modified: (i64, i64),
@@ -42,12 +43,12 @@ struct Print {
 }
 
 impl FileWatch {
-    /// Starts to watch. Where the system's watch cannot be had, the file is only polled.
+    /// Starts to watch. If the system offers no watch, the file is only polled.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let hint = Arc::new(Notify::new());
-        // Taken before the watch starts, so that no change falls between.
+        // Read before the watch starts, so that no change is missed in between.
         let seen = Print::of(&path);
         let watcher = watch_folder(&path, hint.clone())
             .inspect_err(|err| warn!(path = %path.display(), %err, "no watch on the file's folder, polling it"))
@@ -60,8 +61,8 @@ impl FileWatch {
         &self.path
     }
 
-    /// Waits until the file is another than it was at the making of the watch or at the last
-    /// return, and is at rest. Several changes in a row are one. Removal counts as a change.
+    /// Waits until the file differs from what it was when the watch was made, or when this last
+    /// returned, and no longer changes. Several changes in a row count as one; so does a removal.
     /// Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
@@ -75,7 +76,7 @@ impl FileWatch {
                     }
                     now = later;
                 }
-                // It may have come back to what it was: a rename away and back.
+                // The file may be as before: renamed away and back.
                 if now != self.seen {
                     self.seen = now;
                     return;
@@ -100,7 +101,7 @@ impl Print {
     }
 }
 
-/// The folder is watched, not the file: a rename puts another file in its place.
+/// Watches the folder and not the file, because a rename puts another file in its place.
 fn watch_folder(
     path: &Path,
     hint: Arc<Notify>,

@@ -1,5 +1,5 @@
-//! What the process costs, in a process of its own: beside other tests its files and memory would
-//! come and go.
+//! Tests the process metrics in a process of their own: files and memory of other tests would
+//! change the values.
 
 use std::fs;
 

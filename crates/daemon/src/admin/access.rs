@@ -1,4 +1,5 @@
-//! The bearer token: which routes need it, who gave it, and who failed to too often.
+//! The bearer token: which routes need it, whether a request has it, and how often an address sent
+//! a wrong one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,9 +16,9 @@ use super::peer::Peer;
 use super::{ApiError, Token};
 use crate::clock;
 
-/// Puts the bearer token before every mutating route (all but GET, HEAD and OPTIONS) of a router.
-/// The token is the one of the [`super::Admin`] (or [`with_token`]) that serves it; without one
-/// everybody is refused.
+/// Requires the bearer token for every mutating request (all methods but GET, HEAD and OPTIONS) to
+/// a router. The token is that of the [`super::Admin`] (or [`with_token`]) that serves the router;
+/// without a token every such request is refused.
 pub fn require_token<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     if !routes.has_routes() {
         return routes;
@@ -37,13 +38,13 @@ pub(super) fn is_mutating(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Gives a router the token that [`require_token`] asks for. [`super::Admin`] does it by itself;
-/// tests of a router need it.
+/// Sets the token that [`require_token`] checks. [`super::Admin`] does this itself; tests of a
+/// router call it.
 pub fn with_token(routes: Router, token: Option<Token>) -> Router {
     routes.layer(Extension(Access { token, failures: Arc::default() }))
 }
 
-/// The token and who failed to give it.
+/// The token of a listener, and the failed attempts by address.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Access {
     token: Option<Token>,
@@ -61,7 +62,7 @@ impl Access {
         request.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Whether the request carries the token.
+    /// Whether the request has the right token.
     pub(super) fn holds(&self, request: &Request) -> bool {
         let mut given = request.headers().get_all(header::AUTHORIZATION).iter();
         let (Some(one), None, Some(token)) = (given.next(), given.next(), &self.token) else {
@@ -73,7 +74,8 @@ impl Access {
         scheme.eq_ignore_ascii_case("bearer") && token.matches(text)
     }
 
-    /// The right token always passes, so that nobody is locked out by the failures of a neighbour.
+    /// Checks the token. The right one always passes, so that failures from the same address lock
+    /// nobody out.
     pub(super) fn check(&self, request: &Request) -> Result<(), ApiError> {
         if self.holds(request) {
             return Ok(());
@@ -97,8 +99,8 @@ impl Access {
         let over = |entry: &Failures| now.saturating_duration_since(entry.since) >= FAILURE_WINDOW;
         if failures.len() >= SOURCES_MAX && !failures.contains_key(&remote) {
             failures.retain(|_, entry| !over(entry));
-            // Still full: more sources fail at once than any site has; none of the new ones gets a
-            // chance.
+            // Still full: more addresses fail at the same time than any site has. New ones are
+            // refused.
             if failures.len() >= SOURCES_MAX {
                 return true;
             }

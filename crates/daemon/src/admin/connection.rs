@@ -1,5 +1,5 @@
-//! One connection of the listener, from its first byte to its close. What the requests mean is left
-//! to the routes, and how many connections there may be to [`super::places`].
+//! One connection of the listener, from its first byte to its close. The routes answer the
+//! requests; [`super::places`] decides how many connections there may be.
 
 mod watched;
 
@@ -26,10 +26,11 @@ use super::{HEADER_TIMEOUT, READ_TIMEOUT};
 use crate::clock;
 use watched::{WatchedBody, WatchedStream};
 
-/// Longest head of a request in bytes.
+/// The maximum length of a request's head, in bytes.
 pub(super) const HEADERS_MAX: usize = 16 * 1024;
 
-/// Says no to a connection too many, without waiting for it to read that.
+/// Answers 503 to a connection for which there is no place, and closes it without waiting until the
+/// answer is read.
 pub(super) fn refuse(stream: TcpStream) {
     debug!("admin connection refused: too many");
     let answer =
@@ -37,7 +38,7 @@ pub(super) fn refuse(stream: TcpStream) {
     let _ = stream.try_write(answer);
 }
 
-/// Serves one connection until it closes, breaks a bound, loses its place, or the process stops.
+/// Serves one connection until it closes, exceeds a bound, loses its place, or the process stops.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: Peer,
@@ -98,7 +99,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Waits until the instant last sent has passed.
+/// Waits until the deadline that was set last has passed.
 async fn overdue(read_by: &mut watch::Receiver<Option<Instant>>) {
     loop {
         let until = *read_by.borrow_and_update();

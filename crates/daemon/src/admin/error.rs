@@ -1,4 +1,4 @@
-//! The one shape of an error in the API: `{"error":{"code":"…","message":"…","field":"…"}}`.
+//! The form of every error in the API: `{"error":{"code":"…","message":"…","field":"…"}}`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An error as the API answers it.
+/// An error answer of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
     pub status: StatusCode,
@@ -36,36 +36,36 @@ impl ApiError {
         Self { field: Some(path.into()), ..self }
     }
 
-    /// 400: the request makes no sense.
+    /// 400: the request is malformed.
     #[must_use]
     pub fn bad_request(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// 404: there is no such thing.
+    /// 404: the thing named does not exist.
     #[must_use]
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// 409: it contradicts what is there.
+    /// 409: the request contradicts the current state.
     #[must_use]
     pub fn conflict(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
-    /// 500: our fault.
+    /// 500: an internal failure.
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
-    /// 401 that tells nothing.
+    /// 401, without saying what was wrong with the token.
     pub(super) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "unauthorized")
     }
 
-    /// 401: no token would do, because this process has none.
+    /// 401: this process has no token, so every one is refused.
     pub(super) fn no_token() -> Self {
         let message = "this process has no token: set admin.token_file to allow this";
         Self::new(StatusCode::UNAUTHORIZED, "no_token", message)
@@ -95,7 +95,8 @@ impl IntoResponse for ApiError {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            // The rest of the request has not been read: nothing after it can be told apart.
+            // The rest of the request was not read, so the next request on this connection could
+            // not be told apart from it.
             StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

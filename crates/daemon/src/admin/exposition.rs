@@ -1,6 +1,6 @@
-//! Metrics as text, in the format that the caller asks for: OpenMetrics 1.0 for those that name it,
-//! else the classic format of Prometheus, which everything reads. What is measured is left to the
-//! roles.
+//! Writes metrics as text, in the format the caller asks for: OpenMetrics 1.0 if the caller names
+//! it, else the classic format of Prometheus, which every collector reads. The roles decide what is
+//! measured.
 
 use std::fmt::{self, Write};
 
@@ -32,8 +32,8 @@ enum Format {
 }
 
 impl Format {
-    /// Reads `Accept`. OpenMetrics has to be named, and to be wanted at least as much as the other:
-    /// curl, telegraf and old collectors accept anything and read the classic format.
+    /// Reads `Accept`. OpenMetrics must be named, with at least the weight of the classic format:
+    /// curl, telegraf and old collectors accept any type but only read the classic format.
     fn asked_for(headers: &HeaderMap) -> Self {
         let (mut open, mut classic) = (0, 0);
         for given in headers.get_all(header::ACCEPT) {
@@ -71,18 +71,18 @@ fn read_range(range: &str) -> (&str, u32) {
     let mut parts = range.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();
     let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-    // What cannot be read counts as not wanted, for this range only.
+    // A range with an unreadable weight counts as not wanted; the other ranges still count.
     let weight = weight.map_or(Some(1.0), |text| text.parse().ok()).unwrap_or(0.0_f64);
     (kind, (weight.clamp(0.0, 1.0) * 1000.0) as u32)
 }
 
-/// Turns OpenMetrics as prometheus-client writes it into the classic format: a counter's family is
-/// named like its samples, with `_total`; there are neither units nor an end mark; and an
-/// exemplar would be an error there. All samples keep their names, so that a collector that
-/// changes its format goes on with the same series.
+/// Converts the OpenMetrics text of prometheus-client into the classic format. There, the family of
+/// a counter has the same name as its samples, with `_total`; there are no units, no end mark and
+/// no exemplars. The names of samples do not change, so a collector that changes its format
+/// continues the same series.
 fn to_classic(text: &str) -> Result<String, fmt::Error> {
     let mut classic = String::with_capacity(text.len());
-    // Help stands before the type, which decides under which name it is shown.
+    // The help line comes before the type line, and only the type decides the name of the family.
     let mut help = None;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -106,7 +106,7 @@ fn to_classic(text: &str) -> Result<String, fmt::Error> {
     Ok(classic)
 }
 
-/// Cuts an exemplar off a sample. Label values may hold anything, ` # ` too.
+/// Removes an exemplar from a sample. Label values may contain any text, ` # ` too.
 fn without_exemplar(sample: &str) -> &str {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in sample.bytes().enumerate() {
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// One metric of each kind, and labels with everything that has a meaning in the format.
+    /// One metric of each kind, and labels with every character that has a meaning in the format.
     fn registry() -> Registry {
         let mut registry = Registry::default();
         let shares: Family<Vec<(&str, &str)>, Counter<u64>> = Family::default();
@@ -224,7 +224,7 @@ tieline_traced_total 5
             &["*/*"],
             &[""],
             &["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"],
-            // VictoriaMetrics.
+            // What VictoriaMetrics sends.
             &["text/plain;version=0.0.4;q=1,*/*;q=0.1"],
             &["application/json"],
             &["application/*"],

@@ -1,7 +1,7 @@
-//! What a request must pass before a route sees it: a `Host` that is ours (else a page of another
-//! site could reach a loopback listener by DNS rebinding), no foreign `Origin`, no token in the
-//! query, JSON where it changes something, and the bearer token where one is needed. Browsers get
-//! no CORS headers.
+//! The checks that every request must pass before a route sees it: a `Host` of ours (otherwise a
+//! page of another site could reach a loopback listener by DNS rebinding), no foreign `Origin`, no
+//! token in the query, a JSON content type if the request may change something, and the bearer
+//! token where one is needed. Browsers get no CORS headers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use super::json::{is_json, wrong_type};
 use super::peer::Peer;
 use super::{ApiError, Network, REQUEST_TIMEOUT};
 
-/// Whether the caller may see details: it is near, or has the token.
+/// Whether the caller may see details: its address is trusted, or it has the token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trusted(pub(super) bool);
 
-/// The rules of one listener.
+/// The checks of one listener.
 #[derive(Debug)]
 pub(super) struct Guard {
     bound: IpAddr,
@@ -32,7 +32,7 @@ pub(super) struct Guard {
     plain_from: Vec<Network>,
 }
 
-/// Puts the rules before a whole router.
+/// Applies the checks to a whole router.
 pub(super) fn guarded(routes: Router, guard: Guard) -> Router {
     routes.layer(middleware::from_fn_with_state(Arc::new(guard), enforce))
 }
@@ -57,7 +57,7 @@ async fn enforce(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
     response
 }
 
-/// Headers of every answer that does not set them itself.
+/// Headers added to every answer that does not set them itself.
 const ALWAYS: [(HeaderName, &str); 3] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'self'"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -106,7 +106,7 @@ impl Guard {
             )
         };
         let host = host.filter(|host| self.is_ours(host, peer)).ok_or_else(foreign)?;
-        // A request in absolute form names its host twice.
+        // A request in absolute form has the host in its first line too.
         if request.uri().authority().is_some_and(|named| !self.is_ours(named, peer)) {
             return Err(foreign());
         }
@@ -119,7 +119,7 @@ impl Guard {
         }
         let name = host.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         match name.parse::<IpAddr>() {
-            // A name can be made to point at us by anyone, a bare address cannot.
+            // Anyone can make a DNS name point at us, but not a bare address.
             Ok(ip) => {
                 let ip = ip.to_canonical();
                 let local = peer.map(|peer| peer.local.ip().to_canonical());
@@ -149,7 +149,8 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
     ))
 }
 
-/// A token in an address ends up in logs and histories; telling at once is kinder than taking it.
+/// Refuses a token in the query, because queries end up in logs and browser histories. Refusing it
+/// at once shows the caller the mistake.
 fn check_query(query: &str) -> Result<(), ApiError> {
     let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     for name in names {
@@ -164,7 +165,7 @@ fn check_query(query: &str) -> Result<(), ApiError> {
 const TOKEN_NAMES: [&str; 6] =
     ["token", "access_token", "api_token", "api_key", "apikey", "authorization"];
 
-/// Nothing here unpacks bodies, so that no small body becomes a large one.
+/// Refuses compressed bodies: a small one could unpack to a huge one.
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
@@ -174,9 +175,9 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message))
 }
 
-/// Whether a request must say that it is JSON. A page of another site can have a browser send a POST
-/// of other types, or without any, and without a question beforehand; not so a DELETE, which needs a
-/// type only for the body that it has.
+/// Whether a request must have a JSON content type. A page of another site can make a browser send
+/// a POST with other types, or without one, and the browser asks no permission first. For a DELETE
+/// it does ask, so a DELETE needs the content type only if it has a body.
 fn must_be_json(request: &Request) -> bool {
     match *request.method() {
         Method::DELETE => !request.body().is_end_stream(),
@@ -184,7 +185,7 @@ fn must_be_json(request: &Request) -> bool {
     }
 }
 
-/// Gives the router's own bare answers the shape of all errors.
+/// Gives the empty error answers of the router (404, 405) the form of all API errors.
 fn in_our_shape(response: Response) -> Response {
     let bare = response.body().size_hint().exact() == Some(0);
     let (code, message) = match response.status() {

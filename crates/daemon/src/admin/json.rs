@@ -1,4 +1,4 @@
-//! JSON bodies: what cannot be read is answered with the path of the field at fault.
+//! JSON bodies of requests. If one cannot be read, the error names the path of the field at fault.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::ApiError;
 
-/// A request body as JSON. What the type refuses (unknown fields with `deny_unknown_fields`,
-/// duplicate and missing fields, numbers out of range) is a 400 that names the field; another
-/// content type is a 415, a body too long a 413.
+/// A request body as JSON. A body that the type refuses (unknown fields with `deny_unknown_fields`,
+/// duplicate or missing fields, numbers out of range) is answered with a 400 that names the field,
+/// another content type with a 415, a body that is too long with a 413.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiJson<T>(pub T);
 
@@ -36,7 +36,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
     }
 }
 
-/// Reads JSON as a request body is read. Returns a 400 with the path of the field at fault.
+/// Reads JSON by the rules for a request body. Returns a 400 with the path of the field at fault.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|err| {
@@ -49,8 +49,8 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The path of the field. serde reports a missing or repeated field at the object that should hold
-/// it once, and names the field in words only.
+/// The path of the field at fault. For a missing or repeated field, serde's path leads to the
+/// object, and only its message names the field.
 fn full_path(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
     let named = ["missing field `", "duplicate field `"]

@@ -4,30 +4,30 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A range of addresses that share their first bits.
+/// A range of addresses with the same leading bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     base: IpAddr,
     bits: u8,
 }
 
-/// Why a text is no network.
+/// Why a text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Not an address with an optional length.
+    /// The text is not an address, optionally followed by a prefix length.
     #[error("{text:?} is not a network such as 10.0.0.0/8")]
     Malformed { text: String },
-    /// Bits behind the length are set: most likely a slip.
+    /// Bits after the prefix are set, which is most likely a typing error.
     #[error("{text:?} has bits set behind its length; did you mean {meant}?")]
     HostBits {
         text: String,
-        /// The network that holds it.
+        /// The network that contains the address.
         meant: Network,
     },
 }
 
 impl Network {
-    /// Whether the address lies in it. IPv4 addresses inside IPv6 count as IPv4.
+    /// Whether the network contains the address. An IPv4 address mapped into IPv6 counts as IPv4.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();

@@ -1,12 +1,12 @@
-//! Which connection a request came on. The listener adds it to each request; who may do what is left
-//! to the guard and the token.
+//! The two addresses of the connection that a request came on. The listener adds them to each
+//! request. The guard and the token check decide what the caller may do.
 
 use std::net::SocketAddr;
 
-/// Both ends of the connection that a request came on, as a request extension.
+/// Both ends of a request's connection, as an extension of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     pub remote: SocketAddr,
-    /// Our address as the caller reached it.
+    /// The address of ours to which the caller connected.
     pub local: SocketAddr,
 }

@@ -1,5 +1,6 @@
-//! The places for connections: how many there are, and whose is given to a newcomer when all are
-//! taken. A caller that only holds on to its connection never keeps another one out.
+//! The places of a listener: how many connections it keeps, and which connection loses its place to
+//! a new one when all are taken. A caller that only keeps its connection open cannot lock others
+//! out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CONNECTIONS_KEPT, CONNECTIONS_MAX};
 
-/// How long a caller that has begun a request may keep us waiting, for the rest of it or for reading
-/// the answer, before a newcomer may have its place.
+/// How long a caller may take to send the rest of its request, or to read the answer, before a new
+/// connection may take its place.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// All places of a listener.
@@ -25,19 +26,20 @@ struct Table {
     held: BTreeMap<u64, (Progress, CancellationToken)>,
 }
 
-/// A place of one connection, free again when this is dropped.
+/// The place of one connection. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     number: u64,
     places: Places,
     pub(super) progress: Progress,
-    /// Cancelled when somebody else got the place.
+    /// Cancelled when the place was given to another connection.
     pub(super) lost: CancellationToken,
 }
 
 impl Places {
-    /// Gives a newcomer a place, if need be of the caller that has kept us waiting for longest.
-    /// Returns none if all places are in use; for callers on this machine a few more are kept.
+    /// Gives a new connection a place, if necessary that of the connection that has kept us waiting
+    /// the longest. Returns `None` if all places are in use. A few extra places are reserved for
+    /// callers on this machine.
     pub(super) fn take(&self, is_local: bool, now: Instant) -> Option<Place> {
         let mut table = self.lock();
         if table.held.len() >= CONNECTIONS_MAX && !table.make_room(now) {
@@ -60,8 +62,9 @@ impl Places {
 }
 
 impl Table {
-    /// Takes the place of a caller without a request under way, else of one that is slow with it,
-    /// in each case of the one that has been so for longest. Returns whether there was one.
+    /// Frees the place of the connection that has been idle the longest or, if none is idle, of the
+    /// one that has been slow the longest with its request or with reading. Returns whether there
+    /// was one.
     fn make_room(&mut self, now: Instant) -> bool {
         let longest = self
             .held
@@ -82,21 +85,23 @@ impl Drop for Place {
     }
 }
 
-/// How far a connection is with its request.
+/// The step of its request that a connection has reached. The connection records it; [`Places`]
+/// reads it.
 #[derive(Debug, Clone)]
 pub(super) struct Progress(Arc<Mutex<Step>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Not looked at since it came, or since the last answer: a request may be waiting to be read.
+    /// Nothing was read since the connection was accepted, or since the last answer: a request may
+    /// be waiting in the socket.
     Fresh,
-    /// No request under way, or only a part of its head.
+    /// No request has begun, or only a part of its head has come.
     Idle { since: Instant },
-    /// The body of a request is on its way.
+    /// The body of a request is being received.
     Body { since: Instant },
-    /// We owe the answer.
+    /// The request is complete, and the answer is being made.
     Working,
-    /// The answer is on its way. A stream, whose end nobody knows, may be read for as long as it
+    /// The answer is being written. A stream has no known length, and may be read for as long as it
     /// lasts.
     Answer { since: Instant, is_stream: bool, has_ended: bool },
 }
@@ -110,7 +115,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All that the caller has sent so far was read.
+    /// Everything that the caller has sent was read.
     pub(super) fn read_all(&self, now: Instant) {
         let mut step = self.lock();
         if *step == Step::Fresh {
@@ -118,12 +123,12 @@ impl Progress {
         }
     }
 
-    /// The head of a request is there.
+    /// The head of a request was received.
     pub(super) fn request(&self, has_body: bool, now: Instant) {
         *self.lock() = if has_body { Step::Body { since: now } } else { Step::Working };
     }
 
-    /// The body was read, or nobody wants the rest.
+    /// The body was read, or the handler does not need the rest of it.
     pub(super) fn body_ended(&self) {
         let mut step = self.lock();
         if matches!(*step, Step::Body { .. }) {
@@ -131,19 +136,19 @@ impl Progress {
         }
     }
 
-    /// The head of the answer is there.
+    /// The head of the answer was made.
     pub(super) fn answer(&self, is_stream: bool, now: Instant) {
         *self.lock() = Step::Answer { since: now, is_stream, has_ended: false };
     }
 
-    /// The body of the answer was handed over for writing.
+    /// The whole body of the answer was passed to hyper for writing.
     pub(super) fn answer_ended(&self) {
         if let Step::Answer { has_ended, .. } = &mut *self.lock() {
             *has_ended = true;
         }
     }
 
-    /// All that was handed over for writing is with the system.
+    /// Everything passed to hyper was written to the socket.
     pub(super) fn flushed(&self) {
         let mut step = self.lock();
         if matches!(*step, Step::Answer { has_ended: true, .. }) {
@@ -151,7 +156,8 @@ impl Progress {
         }
     }
 
-    /// Since when a newcomer has a right to the place, if it has; the least goes first.
+    /// Whether a new connection may take this place, and since when. The connection with the
+    /// smallest value loses its place first.
     fn claim(&self, now: Instant) -> Option<(bool, Instant)> {
         match *self.lock() {
             Step::Idle { since } => Some((false, since)),
@@ -168,7 +174,7 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    /// As many connections as there are places, made one after the other, a millisecond apart.
+    /// Fills all places: connections made one after the other, a millisecond apart.
     fn full(places: &Places, start: Instant) -> Vec<Place> {
         (0..CONNECTIONS_MAX)
             .map(|n| {
@@ -189,7 +195,7 @@ mod tests {
         let (places, start) = (Places::default(), clock::now());
         let held = full(&places, start);
         let now = start + Duration::from_millis(500);
-        // The first two have a request under way; the third has been served just now.
+        // The first two have an unfinished request; the third has just been answered.
         held[0].progress.request(false, now);
         held[1].progress.request(true, now);
         held[2].progress.request(false, now);

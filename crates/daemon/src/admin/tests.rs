@@ -1,5 +1,5 @@
-//! The listener against callers that are slow, hostile or mistaken (docs/faults.md, H), over real
-//! sockets.
+//! Tests of the listener over real sockets, against callers that are slow, hostile or mistaken
+//! (docs/faults.md, rows H).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -52,10 +52,10 @@ fn routes() -> Router {
         .route("/panics", get(async || -> &'static str { panic!("on purpose") }))
 }
 
-/// More than sockets hold; one text for all who ask.
+/// More bytes than the buffers of a socket hold. All answers share this one text.
 static LARGE: LazyLock<Bytes> = LazyLock::new(|| "x".repeat(64 * 1024 * 1024).into());
 
-/// Sends a byte every 20 s, three times: a stream that outlasts every deadline.
+/// A body that sends one byte every 20 s, three times: it lasts longer than every deadline.
 struct Ticks(u32, Pin<Box<tokio::time::Sleep>>);
 
 impl Ticks {
@@ -103,7 +103,7 @@ impl Served {
     /// Sends bytes as they are and reads until the other side closes.
     async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        // The other side may close before it has read all of it.
+        // The server may close before it has read everything.
         let _ = stream.write_all(bytes.as_ref()).await;
         read_all(&mut stream).await
     }
@@ -251,7 +251,8 @@ async fn only_json_changes_anything() {
             served.post(&format!("authorization: Bearer {TOKEN}\r\n{kind}"), "{\"kw\":5}").await;
         assert_eq!(status(&answer), 415, "{kind}");
     }
-    // A page of another site cannot send a DELETE without asking first, a POST it can.
+    // A page of another site can send a POST; for a DELETE, the browser first asks the server for
+    // permission.
     let bearer_only = format!("authorization: Bearer {TOKEN}\r\n");
     for (request, want) in [
         ("DELETE /v1/leases/n-7 HTTP/1.1\r\nhost: localhost\r\n", 204),
@@ -324,8 +325,8 @@ async fn bodies_too_long_are_cut_off() {
     assert!(status(&answer) == 413 && answer.contains("connection: close"), "{answer}");
 }
 
-/// The caller is told that its connection ends: the body it is still sending would be taken for its
-/// next request.
+/// The answer says that the connection closes. Otherwise the rest of the body would be taken for
+/// the caller's next request.
 #[tokio::test]
 async fn a_connection_ends_with_a_refusal_that_leaves_a_body_unread() {
     let served = served().await;
@@ -372,7 +373,7 @@ async fn requests_that_are_no_sound_http_1_are_refused() {
         let answer = read_all(&mut stream).await;
         assert!(want.contains(&status(&answer)), "{request:.80?}: {answer}");
     }
-    // Health checks of load balancers still speak it.
+    // Load balancers still use HTTP/1.0 for their health checks.
     let old = "GET /livez HTTP/1.0\r\nhost: localhost\r\n\r\n";
     assert_eq!(status(&served.raw(old).await), 200);
 }
@@ -473,8 +474,8 @@ async fn an_address_others_can_reach_needs_a_token() {
     assert!(matches!(refused, Err(AdminError::Bind { .. })));
 }
 
-/// Reads `head`, in real time: what is on its way between two sockets is no rest, over which a
-/// paused clock would leap. Time is paused from then on.
+/// Reads `head` in real time, then pauses time. A paused clock would jump ahead whenever the test
+/// waits for bytes between the two sockets.
 async fn read_head_then_pause(stream: &mut TcpStream, head: &str) {
     let mut some = vec![0; head.len()];
     stream.read_exact(&mut some).await.unwrap();
@@ -495,7 +496,7 @@ async fn slow_headers_and_silence_are_closed_after_5_s() {
         tokio::time::resume();
         assert!((HEADER_TIMEOUT..HEADER_TIMEOUT * 2).contains(&waited), "{sent:?}: {waited:?}");
     }
-    // The same between two requests.
+    // The same rule holds between two requests.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     read_head_then_pause(&mut stream, "HTTP/1.1 200").await;
@@ -551,7 +552,7 @@ async fn a_stream_outlasts_the_deadlines() {
     assert_eq!(answer.matches("tick").count(), 3, "{answer}");
 }
 
-/// Opens connections and says the same on each.
+/// Opens connections and writes `said` on each.
 async fn open(served: &Served, count: usize, said: &str) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -562,7 +563,8 @@ async fn open(served: &Served, count: usize, said: &str) -> Vec<TcpStream> {
     held
 }
 
-/// An operator looks and acts, in less time than any of the deadlines that would free a place.
+/// An operator reads and changes something. It takes less time than any deadline that would free a
+/// place, so the operator got a place at once.
 async fn look_and_act(served: &Served, who: &str) {
     let start = clock::now();
     assert_eq!(status(&served.ask("GET /livez", "", "").await), 200, "{who}");
@@ -631,8 +633,8 @@ async fn one_connection_too_many_is_told_so_when_all_are_busy_and_room_comes_bac
         "GET /hangs HTTP/1.1\r\nhost: localhost\r\n\r\n",
     )
     .await;
-    // Nothing is sent: bytes unread at the close could reset the connection before the answer is
-    // seen.
+    // This connection sends nothing: bytes that the server left unread could reset the connection
+    // before the answer is read.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     assert_eq!(status(&read_all(&mut stream).await), 503);
     drop(held);

@@ -1,4 +1,4 @@
-//! The bearer token that mutating routes ask for.
+//! The bearer token that mutating routes require.
 
 use std::fmt;
 use std::fs;
@@ -10,35 +10,35 @@ use subtle::ConstantTimeEq;
 
 use crate::settings::{Secret, SecretError, secret_file};
 
-/// Shortest token, in characters.
+/// The minimum length of a token, in characters.
 pub const TOKEN_MIN: usize = 32;
 
 /// A token: at least [`TOKEN_MIN`] printable characters without spaces. Its `Debug` prints `***`.
 #[derive(Clone)]
 pub struct Token(Secret);
 
-/// Why a text is no token. None of these shows the text.
+/// Why a text cannot be a token. No variant shows the text.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Too short to be safe from guessing.
+    /// It is short enough to be guessed.
     #[error("the token has {got} characters; it needs {TOKEN_MIN} or more")]
     TooShort { got: usize },
-    /// The same few characters again and again.
+    /// It has too few different characters.
     #[error("the token repeats the same few characters; make one with: openssl rand -hex 32")]
     TooPlain,
-    /// It could not stand in a header.
+    /// It has characters that are not allowed in a header.
     #[error("the token holds spaces or characters outside printable ASCII")]
     BadCharacter,
-    /// Its file cannot be used.
+    /// Its file cannot be read.
     #[error(transparent)]
     File(#[from] SecretError),
-    /// Its file cannot be made.
+    /// Its file cannot be created.
     #[error("token file {}: {source}", path.display())]
     Create { path: PathBuf, source: std::io::Error },
 }
 
 impl Token {
-    /// Takes a token. Returns an error if it is too easy to guess or could not stand in a header.
+    /// Makes a token. Returns an error if it is easy to guess or cannot be sent in a header.
     pub fn new(secret: Secret) -> Result<Self, TokenError> {
         let text = secret.reveal();
         if text.len() < TOKEN_MIN {
@@ -60,12 +60,12 @@ impl Token {
         Self::new(secret_file(path)?)
     }
 
-    /// Reads the token in a file, or makes a random one there that only the owner may read. Its
-    /// folder must exist.
+    /// Reads the token from a file. If there is no file, creates one with a random token, which
+    /// only the owner may read. The folder must exist.
     pub fn load_or_create(path: &Path) -> Result<Self, TokenError> {
         if !path.exists() {
             match create(path) {
-                // Another process was faster: its token is the one.
+                // Another process created the file first: use its token.
                 Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(TokenError::Create { path: path.to_owned(), source }),
                 Ok(()) => tracing::info!(path = %path.display(), "made an API token"),
@@ -74,13 +74,13 @@ impl Token {
         Self::load(path)
     }
 
-    /// Compares in a time that does not tell how much of `given` was right.
+    /// Compares in constant time, so that timing does not show how much of `given` was right.
     #[must_use]
     pub fn matches(&self, given: &str) -> bool {
         self.0.reveal().as_bytes().ct_eq(given.as_bytes()).into()
     }
 
-    /// The text, for a caller that has to send it.
+    /// The text of the token, for a caller that sends it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.0.reveal()
@@ -93,11 +93,12 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Fewest different characters: a random hex token of 32 practically always has more.
+/// The minimum number of different characters. A random hex token of 32 digits practically always
+/// has more.
 const DISTINCT_MIN: usize = 6;
 
-/// Writes beside and links into place, so that nobody reads half a token and no existing one is
-/// replaced.
+/// Writes a temporary file and links it to `path`, so that no process reads half a token and no
+/// existing token is replaced.
 fn create(path: &Path) -> std::io::Result<()> {
     let token: String =
         rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,6 +1,6 @@
-//! Lines on their way to a reader who may be slow, or asleep. Whoever logs leaves its line in a
-//! bounded queue and goes on; one thread writes. Without room a line is dropped and counted: mining
-//! does not wait for a full pipe (F57).
+//! A bounded queue between the code that logs and one thread that writes to standard error, whose
+//! reader may be slow or stopped. If the queue is full, a line is dropped and counted: mining does
+//! not wait for a full pipe (F57).
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Lines that may wait.
+/// How many lines may wait.
 const LINES: usize = 8192;
-/// How long the end of the process waits for the last of them.
+/// How long the process waits at its end until the last lines are written.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 enum Message {
@@ -18,7 +18,7 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// The queue's end toward those who log.
+/// The end of the queue into which lines are logged.
 #[derive(Debug, Clone)]
 pub(super) struct LineQueue {
     queue: SyncSender<Message>,
@@ -38,7 +38,8 @@ impl LineQueue {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until what was logged so far is written, or for a second. Returns whether it is.
+    /// Waits until all lines logged so far are written, for at most a second. Returns whether they
+    /// are.
     pub(super) fn flush(&self) -> bool {
         let (done, written) = sync_channel(1);
         self.queue.try_send(Message::Flush(done)).is_ok()
@@ -46,7 +47,7 @@ impl LineQueue {
     }
 }
 
-/// One call brings one line: that is how the formatter writes.
+/// Each call holds one whole line, because the formatter writes line by line.
 impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.queue.try_send(Message::Line(line.into())).is_err() {
@@ -62,7 +63,8 @@ impl Write for LineQueue {
 
 fn write(lines: &Receiver<Message>, out: &mut impl Write) {
     while let Ok(message) = lines.recv() {
-        // Who reads them may be gone: a closed pipe stops nothing.
+        // The reader may have closed the pipe. That must not stop the process, so the error is
+        // ignored.
         match message {
             Message::Line(line) => drop(out.write_all(&line)),
             Message::Flush(done) => {
@@ -79,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe that nobody reads until told, as it is when a log collector hangs.
+    /// A pipe that is not read until the test says so, like that of a hanging log collector.
     struct Pipe {
         opened: Receiver<()>,
         open: bool,
@@ -105,7 +107,7 @@ mod tests {
         let ((opener, opened), (read, seen)) = (channel(), channel());
         let mut queue = LineQueue::start(Pipe { opened, open: false, read }).expect("a thread");
         let logged = 3 * LINES as u64;
-        // Would hang here if a line waited for the pipe.
+        // This loop would hang if logging a line waited for the pipe.
         for number in 0..logged {
             queue.write_all(format!("{number}\n").as_bytes()).expect("never fails");
         }
@@ -123,7 +125,7 @@ mod tests {
             format!("{}\n", LINES - 1),
             "whole, in their order, the oldest first"
         );
-        // It waits a second at most, which a busy machine may need for less.
+        // One call waits for a second at most, which may be too short on a busy machine.
         assert!((0..120).any(|_| queue.flush()), "all is written");
         queue.write_all(b"after\n").expect("never fails");
         assert_eq!(seen.recv().expect("it writes again"), b"after\n");

@@ -1,6 +1,6 @@
-//! Environment variables over the file: `TIELINE__API__LISTEN` sets `listen` in `[api]`,
+//! Environment variables that override the file: `TIELINE__API__LISTEN` sets `listen` in `[api]`,
 //! `TIELINE__TARGET__0__URL` sets `url` in the first `[[target]]`. The `config` crate splits the
-//! names; the values stay text until a section asks for a kind, so that a pool password of `12`
+//! names. The values stay text until a section asks for a type, so that a pool password of `12`
 //! does not become a number.
 
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ pub(super) fn lay_over(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| name.starts_with(&start))
         .collect();
-    // The environment has no order of its own.
+    // Variables have no order of their own; sorting makes the result repeatable.
     ours.sort();
     let mut mistakes = Vec::new();
     for (name, value) in ours {
@@ -51,7 +51,7 @@ pub(super) fn lay_over(
     mistakes
 }
 
-/// What is wrong: the key and the message.
+/// A mistake: the key and the message.
 type Fault = (String, String);
 
 fn split(prefix: &str, name: &str) -> Result<Vec<String>, Fault> {
@@ -107,7 +107,8 @@ fn set(root: &mut Table, keys: &[String], value: String, place: &Arc<str>) -> Re
     Ok(())
 }
 
-/// Finds the entry, whatever the case of its key (variables are written in capitals), or makes it.
+/// Finds the entry, ignoring the case of its key (variables are written in capitals), or creates
+/// it.
 fn entry<'a>(
     table: &'a mut Table,
     key: &str,

@@ -1,16 +1,17 @@
-//! Reading a file that an operator named: bounded, and never a pipe or device that would hang the
-//! process.
+//! Reads a file that an operator named: of bounded length, and never a pipe or device that would
+//! block the process.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// Longest settings file, in bytes.
+/// The maximum length of a settings file, in bytes.
 pub const FILE_MAX: usize = 1024 * 1024;
 
-/// Reads a regular file of at most `max` bytes. Returns in words why it cannot.
+/// Reads a regular file of at most `max` bytes. The error is the reason, in words.
 pub(super) fn read_regular(path: &Path, max: usize) -> Result<Vec<u8>, String> {
-    // Looked at before opening: opening a pipe waits for its other end.
+    // Checked before the file is opened, because opening a pipe blocks until its other end is
+    // opened.
     let facts = std::fs::metadata(path).map_err(|err| in_words(&err))?;
     if !facts.is_file() {
         return Err("is not a regular file".to_owned());

@@ -1,5 +1,5 @@
-//! A mistake in the settings: where it stands, what is wrong, and what was probably meant. Shown as
-//! one line each, or with the lines of the file around it for a terminal.
+//! A mistake in the settings: its place, what is wrong, and what was probably meant. Mistakes are
+//! printed as one line each or, for a terminal, with the lines of the file around them.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
 };
 
-/// A place in a text, both counted from 1, columns in characters.
+/// A line and column, both counted from 1; columns are characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub line: usize,
@@ -19,7 +19,7 @@ pub struct Position {
 /// Where the faulty value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A file, and the place in it unless the file as a whole is at fault.
+    /// A file, and the place in it unless the whole file is at fault.
     File {
         /// Its name as given.
         file: Arc<str>,
@@ -51,7 +51,8 @@ pub enum Severity {
     Warning,
 }
 
-/// A mistake; or, with [`Severity::Warning`], something that a correct file could hold as well.
+/// Something found in the settings: a mistake or, with [`Severity::Warning`], something that can be
+/// right but probably is not.
 #[derive(Debug, Clone)]
 pub struct Mistake {
     pub severity: Severity,
@@ -81,7 +82,8 @@ impl Mistake {
         (&self.origin, &self.key, &self.message) == (&other.origin, &other.key, &other.message)
     }
 
-    /// The order of showing: by place in the file, then the variables by name.
+    /// The order in which mistakes are shown: by place in the file, then by the name of the
+    /// variable.
     pub(super) fn rank(&self) -> (Option<Arc<str>>, Option<Position>) {
         match &self.origin {
             Origin::File { position, .. } => (None, *position),
@@ -115,7 +117,7 @@ impl Mistake {
 
 impl std::error::Error for Mistake {}
 
-/// Everything that is wrong with one set of settings, or everything to be warned of.
+/// All mistakes, or all warnings, of one set of settings.
 #[derive(Debug, Clone, Default)]
 pub struct Mistakes {
     list: Vec<Mistake>,
@@ -127,7 +129,7 @@ impl Mistakes {
         Self { list, beyond }
     }
 
-    /// A file that is wrong as a whole: missing, too long, not a regular file.
+    /// A mistake about a whole file: it is missing, too long or not a regular file.
     #[must_use]
     pub fn whole_file(name: &str, why: impl Into<String>) -> Self {
         let origin = Origin::File { file: name.into(), position: None };
@@ -152,20 +154,20 @@ impl Mistakes {
         self.list.is_empty()
     }
 
-    /// How many there are, with those beyond the ones that are kept.
+    /// How many there are, including those beyond the bound, which are only counted.
     #[must_use]
     pub fn count(&self) -> usize {
         self.list.len() + self.beyond
     }
 
-    /// Adds what is wrong with another file.
+    /// Adds the mistakes of another file.
     pub fn append(&mut self, other: Self) {
         self.list.extend(other.list);
         self.beyond += other.beyond;
     }
 
-    /// Draws them with the lines around each, for a terminal; `color` adds colours and line
-    /// drawing.
+    /// Draws each with the lines of the file around it, for a terminal. `color` adds colours and
+    /// line drawing characters.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
@@ -207,7 +209,7 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// A mistake as miette draws it: the place is in the frame, so the message does not repeat it.
+/// A mistake as miette draws it. The frame shows the place, so the message does not repeat it.
 #[derive(Debug)]
 struct Shown<'a>(&'a Mistake);
 

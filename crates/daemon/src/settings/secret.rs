@@ -1,4 +1,4 @@
-//! Secrets from files: passwords, tokens. A secret never shows itself.
+//! Secrets read from files: passwords and tokens. A secret is never printed.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +8,11 @@ use tracing::warn;
 
 use super::file::read_regular;
 
-/// Longest secret file, in bytes.
+/// The maximum length of a secret's file, in bytes.
 pub const SECRET_MAX: usize = 4096;
 
-/// A text that no log, error or API shows: its `Debug` prints `***`, and it has no `Display`.
+/// A text that must not appear in a log, an error or the API: its `Debug` prints `***`, and it has
+/// no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -21,7 +22,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text, for the one place that sends or compares it.
+    /// The text, for the code that sends or compares it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -34,19 +35,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a secret could not be taken from a file. None of these shows what the file holds.
+/// Why a secret could not be read from a file. No variant shows the content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
     #[error("secret file {} {why}", path.display())]
     Unreadable { path: PathBuf, why: String },
-    /// Everybody may write it, so that anybody may have chosen the secret.
+    /// Everybody may write the file, so anybody may have chosen the secret.
     #[error("secret file {} is writable by everybody (mode {mode:03o}); chmod 600 it", path.display())]
     WorldWritable { path: PathBuf, mode: u32 },
-    /// Nothing but white space.
+    /// The file is empty, or holds only white space.
     #[error("secret file {} is empty", path.display())]
     Empty { path: PathBuf },
-    /// It holds bytes that no secret has.
+    /// The file holds several lines, or bytes that are not text.
     #[error("secret file {} holds more than one line of text", path.display())]
     NotOneLine { path: PathBuf },
 }

@@ -1,5 +1,5 @@
-//! A cursor over one table: it hands out typed values by key, records what is wrong with them, and
-//! in the end reports the keys that nobody asked for, with the name that was probably meant.
+//! Reads one table of the settings: returns typed values by key, records every mistake, and at the
+//! end reports the keys that were never asked for, each with the name that was probably meant.
 //!
 //! `required_…` records a mistake when the key is missing and returns `None`; `optional_…` returns
 //! `None` for a missing key; `…_or` returns the default for it. A value of the wrong kind or out of
@@ -44,7 +44,7 @@ pub struct Section<'a> {
     table: &'a Table,
     path: String,
     place: Place,
-    /// Set where the table is not one, which has been reported: nothing more is said about its
+    /// Set if the value is not a table. That was reported once, and no mistake is recorded for its
     /// keys.
     muted: bool,
     asked: RefCell<Vec<String>>,
@@ -74,27 +74,27 @@ impl<'a> Section<'a> {
         &self.path
     }
 
-    /// The document that the table stands in, for checks between sections.
+    /// The document of this table, for checks between sections.
     #[must_use]
     pub fn document(&self) -> &'a Document {
         self.document
     }
 
-    /// Whether the key is there.
+    /// Whether the table has the key.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.table.find(key).is_some()
     }
 
-    /// The spot of the key's value; of the table itself if the key is missing.
+    /// The spot of the key's value, or of the table itself if the key is missing.
     #[must_use]
     pub fn spot(&self, key: &str) -> Spot {
         let place = self.table.find(key).map_or(&self.place, |entry| &entry.node.place);
         Spot { key: join(&self.path, key), place: place.clone() }
     }
 
-    /// Whether the key is missing, or holds a list or table without entries. What is of another
-    /// kind is not empty.
+    /// Whether the key is missing, or its value is an empty list or table. A value of another kind
+    /// is not empty.
     #[must_use]
     pub fn is_empty(&self, key: &str) -> bool {
         match self.table.find(key).map(|entry| &entry.node.value) {
@@ -105,7 +105,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The spot of an entry of the key's list; of the whole value if it is no list.
+    /// The spot of an entry of the key's list, or of the whole value if it is not a list.
     #[must_use]
     pub fn spot_in(&self, key: &str, index: usize) -> Spot {
         let item = self.table.find(key).and_then(|entry| match &entry.node.value {
@@ -116,8 +116,8 @@ impl<'a> Section<'a> {
         item.map_or(whole.clone(), |item| Spot { place: item.place.clone(), ..whole })
     }
 
-    /// The key's text if it is one, without a word if it is not: for checks between sections, some
-    /// of which may be faulty. The key still has to be asked for.
+    /// The key's value if it is text. No mistake is recorded if it is not, and the key does not
+    /// count as asked for: this is for checks between sections, some of which may be faulty.
     #[must_use]
     pub fn peek_str(&self, key: &str) -> Option<&'a str> {
         values::text(Raw(&self.table.find(key)?.node.value)).ok()
@@ -141,7 +141,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses a key that is known, but cannot be used: it is not reported as unknown as well.
+    /// Records a mistake at a known key that cannot be used here. It is not reported as unknown as
+    /// well.
     pub fn refuse(&self, key: &str, message: impl Into<String>) {
         if self.node(key).is_some() {
             self.mistake(key, message);
@@ -154,8 +155,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A value that only the caller knows how to read, required. What `convert` returns as an error
-    /// is recorded as the mistake.
+    /// A required value that the caller converts. An error of `convert` is recorded as a mistake.
     pub fn required<T>(
         &self,
         key: &str,
@@ -167,7 +167,7 @@ impl<'a> Section<'a> {
         self.optional(key, convert)
     }
 
-    /// A value that only the caller knows how to read.
+    /// An optional value that the caller converts.
     pub fn optional<T>(
         &self,
         key: &str,
@@ -177,7 +177,7 @@ impl<'a> Section<'a> {
         convert(Raw(&node.value)).map_err(|message| self.mistake(key, message)).ok()
     }
 
-    /// Text that is there and not empty.
+    /// Required text that is not empty.
     pub fn required_str(&self, key: &str) -> Option<&'a str> {
         self.required(key, values::text)
     }
@@ -291,7 +291,7 @@ impl<'a> Section<'a> {
         self.optional_duration(key, Duration::ZERO..=YEAR)
     }
 
-    /// One of the given words, required: the value that stands beside it.
+    /// One of the given words, required. Returns the value paired with it.
     pub fn required_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let value = self.optional_choice(key, choices);
         if !self.has(key) {
@@ -300,7 +300,7 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// One of the given words: the value that stands beside it.
+    /// One of the given words. Returns the value paired with it.
     pub fn optional_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.optional_str(key)?;
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
@@ -318,13 +318,13 @@ impl<'a> Section<'a> {
         self.optional_choice(key, choices).unwrap_or(default)
     }
 
-    /// A list of texts, none empty; a single text counts as a list of one. A variable separates
-    /// them by commas.
+    /// A list of texts that are not empty. A single text counts as a list of one; an environment
+    /// variable separates texts by commas.
     pub fn strings(&self, key: &str) -> Option<Vec<&'a str>> {
         self.optional(key, values::texts)
     }
 
-    /// A list of texts that has at least one, required.
+    /// A required list of at least one text.
     pub fn required_strings(&self, key: &str) -> Option<Vec<&'a str>> {
         let list = self.required(key, values::texts)?;
         if list.is_empty() {
@@ -334,7 +334,7 @@ impl<'a> Section<'a> {
         Some(list)
     }
 
-    /// A path; a relative one starts from the file's folder.
+    /// A path. A relative one starts from the folder of the settings file.
     pub fn optional_path(&self, key: &str) -> Option<PathBuf> {
         self.optional_str(key).map(|path| self.document.folder().join(path))
     }
@@ -354,7 +354,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Declares that `old` is now called `new`: its use is refused with the new name.
+    /// Declares that the key `old` is now called `new`: if `old` is used, it is refused with the
+    /// new name.
     pub fn renamed(&self, old: &str, new: &str) {
         self.renamed.borrow_mut().push((old.to_owned(), new.to_owned()));
     }
@@ -364,7 +365,7 @@ impl<'a> Section<'a> {
         self.node(key);
     }
 
-    /// Ends the section: reports the keys that nobody asked for.
+    /// Ends the section, and reports the keys that were never asked for.
     pub fn finish(&self) {
         if self.muted {
             return;
@@ -407,14 +408,15 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The candidate that `name` was probably meant to be: one or two slips away, more for long names.
+/// The candidate that `name` was probably meant to be: one that differs by one or two typing
+/// errors, or a few more for long names.
 #[must_use]
 pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
     if name.len() > NEAREST_MAX {
         return None;
     }
     let allowed = 1 + name.chars().count() / 5;
-    // A slip changes the length by one at most, in bytes by up to four.
+    // A typing error changes the length by at most one character, which is at most four bytes.
     let near = candidates
         .filter(|candidate| {
             candidate.len() <= NEAREST_MAX && candidate.len().abs_diff(name.len()) <= 4 * allowed
@@ -426,11 +428,11 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
     (distance <= allowed).then(|| best.to_owned())
 }
 
-/// Most names compared with one: a file may hold tens of thousands.
+/// How many candidates are compared with a name: a file may have tens of thousands.
 const NEAREST_OF: usize = 500;
 
-/// Longest name compared: the cost grows with the square.
+/// The maximum length of a name that is compared: the cost grows with the square of the length.
 const NEAREST_MAX: usize = 64;
 
-/// Longest span of time where no range is given.
+/// The maximum duration where no range is given.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);

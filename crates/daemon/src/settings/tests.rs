@@ -1,4 +1,5 @@
-//! What operators get wrong, and that they are told where and what (docs/faults.md, T).
+//! Mistakes that operators make in settings, and the place and text reported for each
+//! (docs/faults.md, rows T).
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Reads the keys of a made-up program, as a loader does.
+/// Reads the keys of an invented program, as a loader does.
 fn read(document: &Document) -> Option<(String, u16, f64, Duration)> {
     let root = document.root();
     let api = root.required_table("api");

@@ -1,6 +1,6 @@
-//! The parsed settings as an owned tree in which every value knows where it came from. Turns the
-//! `toml` crate's spanned tree into it; numbers are brought into range here, meaning is given to
-//! nothing.
+//! The parsed settings as an owned tree in which every value knows its place in the file or the
+//! variable it came from. It is built from the spanned tree of the `toml` crate. Numbers are
+//! checked for range here; values are interpreted elsewhere.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,12 +49,12 @@ pub(super) enum Value {
     Datetime,
     Array(Vec<Node>),
     Table(Table),
-    /// Text of a variable: becomes whatever kind is asked for.
+    /// The text of an environment variable: it converts to the type that is asked for.
     Text(String),
 }
 
 impl Value {
-    /// The kind, for messages.
+    /// The name of the value's type, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Str(_) => "a string",
@@ -75,14 +75,14 @@ impl Table {
     }
 }
 
-/// Parses the text; returns the tree and what is wrong with it.
+/// Parses the text; returns the tree and the mistakes.
 pub(super) fn parse(source: &Source) -> (Table, Vec<Mistake>) {
     let (table, errors) = DeTable::parse_recoverable(source.text());
     let mut walk = Walk { source, mistakes: Vec::new() };
     let mut line = None;
     for err in errors {
-        // One broken place makes the parser stumble again nearby: the first complaint on a line is
-        // the useful one.
+        // After a syntax error, the parser often reports more errors nearby. The first one on a
+        // line is the useful one.
         let span = err.span().unwrap_or(0..0);
         let here = source.position(span.start).line;
         if line.replace(here) != Some(here) && walk.mistakes.len() < SYNTAX_MAX {
@@ -96,7 +96,7 @@ pub(super) fn parse(source: &Source) -> (Table, Vec<Mistake>) {
     (root, walk.mistakes)
 }
 
-/// The text of a key in a table at the top, as far as the text can be parsed at all.
+/// The text of a key in a top-level table, if so much of the file can be parsed.
 pub(super) fn salvage(text: &str, table: &str, key: &str) -> Option<String> {
     let (root, _) = DeTable::parse_recoverable(text);
     let DeValue::Table(table) = value_of(root.get_ref(), table)? else { return None };
@@ -109,10 +109,10 @@ fn value_of<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<&'a DeValue<'i>
     entry.map(|(_, value)| value.get_ref())
 }
 
-/// Syntax errors shown at once; the later ones are mostly echoes.
+/// How many syntax errors are shown. Later ones are mostly consequences of earlier ones.
 const SYNTAX_MAX: usize = 10;
 
-/// Mistakes inside values kept while the tree is built.
+/// How many mistakes in values are kept while the tree is built.
 const VALUES_MAX: usize = 200;
 
 struct Walk<'a> {
@@ -120,7 +120,7 @@ struct Walk<'a> {
     mistakes: Vec<Mistake>,
 }
 
-/// Depth is bounded by the parser's own recursion limit (80).
+/// The recursion is bounded by the parser's own limit on nesting (80).
 impl Walk<'_> {
     fn table(&mut self, table: &DeTable<'_>, path: &str) -> Table {
         let mut entries: Vec<(usize, Entry)> = Vec::with_capacity(table.len());
@@ -179,7 +179,7 @@ impl Walk<'_> {
     }
 }
 
-/// The path of `key` inside `path`. A key that is not bare is quoted, as TOML would.
+/// The path of `key` below `path`. A key that TOML would quote is quoted.
 pub(super) fn join(path: &str, key: &str) -> String {
     let bare =
         !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');

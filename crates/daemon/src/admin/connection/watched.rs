@@ -1,4 +1,4 @@
-//! A stream and bodies that tell [`Progress`] how far they are.
+//! A stream and a body that report to [`Progress`] what was read and written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use super::super::places::Progress;
 use crate::clock;
 
-/// A stream that tells when there is nothing more to read for now, and when all that was written is
-/// with the system: hyper flushes it only after it has written all of its own buffer.
+/// A stream that reports when there is nothing more to read for now, and when everything was
+/// written to the socket: hyper flushes a stream only after it has written all of its own buffer.
 #[derive(Debug)]
 pub(super) struct WatchedStream {
     stream: TcpStream,
@@ -72,7 +72,7 @@ impl AsyncWrite for WatchedStream {
     }
 }
 
-/// A body that tells when it has ended, or when nobody wants the rest of it.
+/// A body that reports when it has ended, or when it is dropped before that.
 #[derive(Debug)]
 pub(super) struct WatchedBody<B> {
     body: B,

@@ -1,4 +1,4 @@
-//! From a table to the tables below it: one by its key, all of an array, all by their names.
+//! Reads the tables below a table: one by its key, all of an array, or all by their names.
 
 use super::super::tree::{Place, Table, Value, join};
 use super::{Section, Spot};
@@ -14,13 +14,14 @@ impl<'a> Section<'a> {
         Some(self.child(table, join(&self.path, key), node.place.clone()))
     }
 
-    /// The table under the key; an empty one if it is missing, for sections in which every key has
-    /// a default.
+    /// The table under the key; an empty one if it is missing, for sections whose keys all have
+    /// defaults.
     pub fn table_or_empty(&self, key: &str) -> Self {
         self.table(key).unwrap_or_else(|| self.empty(key))
     }
 
-    /// The table under the key, required; an empty one after the mistake is recorded.
+    /// The required table under the key. If it is missing, a mistake is recorded and an empty table
+    /// returned.
     pub fn required_table(&self, key: &str) -> Self {
         if !self.has(key) {
             self.report(

@@ -1,5 +1,5 @@
-//! From a value of the tree to the kind that was asked for, or to the words that say why not. The
-//! text of a variable becomes any kind that it spells.
+//! Converts a value of the tree to the type asked for, or says why it cannot. The text of an
+//! environment variable converts to any type that it spells.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 
 use super::super::tree::Value;
 
-/// A value as it stands in the settings, for a key whose meaning only the caller knows.
+/// A value as written in the settings, for a key that only the caller can interpret.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw<'a>(pub(super) &'a Value);
 
