@@ -1,8 +1,8 @@
 //! The arithmetic of proof of work, on SHA-256 alone: coinbase, merkle root, header, share hash.
 //!
-//! It judges what the crates under test say, so it shares no line with them; real blocks and a
-//! share recorded from an unmodified pool pin it. Difficulties and targets are in [`target`]; fast
-//! hashing for the test miner in [`scan`].
+//! It judges the results of the crates under test, so it shares no code with them. Its tests use
+//! real blocks, and a share recorded from an unmodified pool. Difficulties and targets are in
+//! [`target`], fast hashing for the test miner in [`scan`].
 
 use sha2::{Digest, Sha256};
 
@@ -11,7 +11,7 @@ pub mod target;
 
 pub use target::Target;
 
-/// A SHA-256d digest in the order it comes out; as a number it is little-endian.
+/// A SHA-256d digest, in the byte order in which it is computed; as a number it is little-endian.
 pub type Hash = [u8; 32];
 
 /// Hashes twice with SHA-256.
@@ -20,13 +20,13 @@ pub fn double_sha256(bytes: &[u8]) -> Hash {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-/// Returns the coinbase as the miner builds it: `coinb1 | extranonce1 | extranonce2 | coinb2`.
+/// Returns the coinbase: `coinb1 | extranonce1 | extranonce2 | coinb2`.
 #[must_use]
 pub fn coinbase(coinb1: &[u8], extranonce1: &[u8], extranonce2: &[u8], coinb2: &[u8]) -> Vec<u8> {
     [coinb1, extranonce1, extranonce2, coinb2].concat()
 }
 
-/// Folds the coinbase's hash with the branches into the merkle root.
+/// Computes the merkle root from the hash of the coinbase and the branches.
 #[must_use]
 pub fn merkle_root(coinbase: &[u8], merkle_branch: &[Hash]) -> Hash {
     merkle_branch.iter().fold(double_sha256(coinbase), |left, right| {
@@ -37,17 +37,18 @@ pub fn merkle_root(coinbase: &[u8], merkle_branch: &[Hash]) -> Hash {
     })
 }
 
-/// Turns a notify's `prevhash` into header order, or back: each four-byte word reversed.
+/// Converts between the `prevhash` of a notify and the byte order of a header: the bytes of each
+/// four-byte word are reversed.
 #[must_use]
 pub fn swap_words(mut bytes: Hash) -> Hash {
     bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|word| word.reverse());
     bytes
 }
 
-/// A block header's fields, hashes in header order.
+/// The fields of a block header; hashes are in header byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Block version with any rolled bits.
+    /// The block version, including rolled bits.
     pub version: u32,
     /// Hash of the block before.
     pub prevhash: Hash,
@@ -79,7 +80,8 @@ impl Header {
     }
 }
 
-/// Reads exactly eight hex digits, most significant first, as notify and submit write numbers.
+/// Reads exactly eight hex digits, most significant first: the form of numbers in notify and
+/// submit.
 #[must_use]
 pub fn parse_u32(hex: &str) -> Option<u32> {
     let bytes: [u8; 4] = parse_array(hex)?;
@@ -105,7 +107,7 @@ pub fn parse_bytes(hex: &str) -> Option<Vec<u8>> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Reads a hash as people write it: most significant byte first.
+    /// Reads a hash with the most significant byte first, as people write it.
     pub(crate) fn displayed(hex: &str) -> Hash {
         let mut hash: Hash = parse_array(hex).unwrap();
         hash.reverse();
@@ -195,8 +197,7 @@ pub(crate) mod tests {
         assert_eq!(swap_words(genesis().hash()), sent);
     }
 
-    /// minerd 2.5.1 against an unmodified ckpool, recorded: the pool said true at difficulty
-    /// 0.0005.
+    /// A recorded share of minerd 2.5.1 that an unmodified ckpool accepted at difficulty 0.0005.
     #[test]
     fn a_recorded_share_is_what_the_pool_said_it_is() {
         let coinb1 = "01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff2b01020004f9ca026b0434306f130c";

@@ -1,4 +1,4 @@
-//! Time as the testbed wants it: both clocks in one reading, and spans as people write them.
+//! The testbed's clocks: both clocks in one reading, and durations as text.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     pub at: Instant,
-    /// For `ntime` and for people.
+    /// The wall clock, for `ntime` and for people.
     pub wall: Timestamp,
 }
 
@@ -43,10 +43,10 @@ pub fn wall() -> Timestamp {
     daemon::clock::wall()
 }
 
-/// Reads a span such as `5s`, `250ms` or `2m`, as the programs' options and commands write it.
+/// Reads a duration such as `5s`, `250ms` or `2m`, as options and commands write it.
 ///
 /// # Errors
-/// Says in words what is wrong: not a span, or a negative one.
+/// What is wrong, in words: the text is not a duration, or is negative.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|error| format!("span `{text}`: {error}"))?;

@@ -1,9 +1,9 @@
-//! A simulated facility: machines that draw power, a house, AI tenants, and the meters over them.
+//! A simulated facility: machines that draw power, a house load, AI tenants, and the meters.
 //!
-//! It stands where real devices stand, so it keeps its own truth: what a machine *says* and what it
-//! *draws* are two things, and a judge reads the second from [`SimFacility::trace`]. All of it
-//! takes the time as an argument; only the drivers ([`SimActuator`], [`SimMeter`]) and the sampler
-//! read the testbed's clock. It knows nothing of Tieline's decisions.
+//! It replaces real devices, so what a machine *reports* and what it *draws* are separate; tests
+//! check the latter, by [`SimFacility::trace`]. Its functions take the time as an argument; only
+//! the drivers ([`SimActuator`], [`SimMeter`]) and the sampler read the testbed's clock. It knows
+//! nothing of Tieline's decisions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,17 +31,17 @@ pub use trace::{Headroom, Sample, Trace};
 
 use machine::SimMachine;
 
-/// What is to be simulated below one feed.
+/// What to simulate below one feed.
 #[derive(Debug, Clone, Default)]
 pub struct FacilitySpec {
     pub machines: Vec<MachineSpec>,
-    /// What the house draws.
+    /// The house load.
     pub house: Watts,
-    /// The AI tenants, each under its meter's name.
+    /// The AI tenants, by the name of their meter.
     pub tenants: BTreeMap<MeterId, TenantSpec>,
 }
 
-/// What is drawn at one moment.
+/// The power drawn at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Power {
     pub mining: Watts,
@@ -50,26 +50,26 @@ pub struct Power {
 }
 
 impl Power {
-    /// What a meter over everything measures.
+    /// The power that the feed's meter measures.
     #[must_use]
     pub fn feed(&self) -> Watts {
         self.mining + self.tenants + self.house
     }
 }
 
-/// A specification that cannot be built.
+/// Why a facility cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// Two machines have one name.
+    /// Two machines have the same name.
     #[error("machine {0}: declared twice")]
     MachineTwice(MachineId),
-    /// A machine would draw more asleep than awake.
+    /// A machine draws more asleep than awake.
     #[error("machine {machine}: residual {residual} is more than its {awake} awake")]
     Residual {
         machine: MachineId,
-        /// What it would draw asleep.
+        /// Its power asleep.
         residual: Watts,
-        /// What it draws awake.
+        /// Its power awake.
         awake: Watts,
     },
 }
@@ -88,14 +88,14 @@ struct Inner {
     trace: Trace,
 }
 
-/// How often the sampler looks.
+/// How often the sampler takes a sample.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 impl SimFacility {
-    /// Builds the facility as it stands at `now`.
+    /// Builds the facility in its state at `now`.
     ///
     /// # Errors
-    /// When two machines have one name, or one would draw more asleep than awake.
+    /// When two machines have the same name, or one draws more asleep than awake.
     pub fn new(spec: FacilitySpec, now: Moment) -> Result<Self, SpecError> {
         let mut machines = BTreeMap::new();
         for machine in spec.machines {
@@ -113,25 +113,25 @@ impl SimFacility {
         Ok(Self { inner: Arc::new(Mutex::new(inner)) })
     }
 
-    /// What everything draws at `now`.
+    /// The power drawn by everything at `now`.
     #[must_use]
     pub fn power(&self, now: Moment) -> Power {
         self.inner.lock().power(now)
     }
 
-    /// What one machine really draws; `None` if there is no such machine.
+    /// The power that a machine really draws; `None` if there is no such machine.
     #[must_use]
     pub fn machine_watts(&self, machine: &MachineId, now: Moment) -> Option<Watts> {
         self.inner.lock().machines.get_mut(machine).map(|machine| machine.watts(now.at))
     }
 
-    /// What one tenant draws; zero if there is no such tenant.
+    /// The power that a tenant draws; zero if there is no such tenant.
     #[must_use]
     pub fn tenant_watts(&self, tenant: &MeterId, now: Moment) -> Watts {
         self.inner.lock().tenants.get(tenant).map_or(Watts::ZERO, |tenant| tenant.watts(now.wall))
     }
 
-    /// Follows whether a machine really hashes. The test miner of that name obeys it.
+    /// A receiver for whether a machine really hashes. The test miner of that name follows it.
     #[must_use]
     pub fn hashing(&self, machine: &MachineId) -> Option<watch::Receiver<bool>> {
         self.inner.lock().machines.get(machine).map(SimMachine::hashing)
@@ -145,7 +145,7 @@ impl SimFacility {
     /// Tells a machine to sleep, as its management interface would.
     ///
     /// # Errors
-    /// When there is no such machine, none that an actuator reaches, or it refuses.
+    /// When there is no such machine, no actuator can control it, or it refuses.
     pub fn sleep(&self, machine: &MachineId, now: Moment) -> Result<(), ActuatorError> {
         self.reach(machine, |machine| machine.sleep(now.at))?
     }
@@ -158,7 +158,7 @@ impl SimFacility {
         self.reach(machine, |machine| machine.wake(now.at))
     }
 
-    /// What a machine says of itself, which a liar's may differ from what it does.
+    /// Reads what a machine reports, which may differ from what it does if it lies.
     ///
     /// # Errors
     /// When there is no such machine, or none that an actuator reaches.
@@ -167,7 +167,7 @@ impl SimFacility {
         Ok(Reading { state, watts: Some(watts), read_at: now.wall })
     }
 
-    /// Switches a machine by hand, as a technician does: whatever its behaviour, it does it.
+    /// Switches a machine by hand, as a technician does: its behaviour does not matter.
     pub fn switch_by_hand(&self, machine: &MachineId, awake: bool, now: Moment) {
         if let Some(machine) = self.inner.lock().machines.get_mut(machine) {
             machine.switch(awake, now.at);
@@ -181,39 +181,38 @@ impl SimFacility {
         }
     }
 
-    /// Changes what the house draws.
+    /// Changes the house load.
     pub fn set_house(&self, house: Watts) {
         self.inner.lock().house = house;
     }
 
-    /// Brings a tenant in, or changes its load.
+    /// Adds a tenant, or replaces its load.
     pub fn set_tenant(&self, meter: MeterId, tenant: TenantSpec) {
         self.inner.lock().tenants.insert(meter, tenant);
     }
 
-    /// Writes what is drawn at `now` into the trace. The sampler does this by itself.
+    /// Adds the power drawn at `now` to the trace. The sampler calls this itself.
     pub fn sample(&self, now: Moment) {
         let mut inner = self.inner.lock();
         let power = inner.power(now);
         inner.trace.push(Sample { at: now.wall, power });
     }
 
-    /// The samples taken so far, oldest first: the truth that a judge holds against what was
-    /// promised.
+    /// The samples taken so far, oldest first: the truth against which promises are checked.
     #[must_use]
     pub fn trace(&self) -> Vec<Sample> {
         self.inner.lock().trace.samples().copied().collect()
     }
 
-    /// The least headroom (`usable` less everything but the tenants) in `from..=to`; `None` without
-    /// a sample there.
+    /// The lowest headroom (`usable` minus everything but the tenants) in `from..=to`; `None` if
+    /// there is no sample in it.
     #[must_use]
     pub fn min_headroom(&self, usable: Watts, from: Timestamp, to: Timestamp) -> Option<Headroom> {
         self.inner.lock().trace.min_headroom(usable, from, to)
     }
 
-    /// Samples ten times a second until `stop` is cancelled. It also moves the [`Self::hashing`]
-    /// flags on.
+    /// Takes a sample ten times a second until `stop` is cancelled. This also updates the receivers
+    /// of [`Self::hashing`].
     #[must_use]
     pub fn spawn_sampler(&self, stop: CancellationToken) -> JoinHandle<()> {
         let facility = self.clone();
@@ -229,19 +228,19 @@ impl SimFacility {
         })
     }
 
-    /// A driver of these machines.
+    /// An actuator for these machines.
     #[must_use]
     pub fn actuator(&self) -> SimActuator {
         SimActuator::new(self.clone())
     }
 
-    /// A meter over everything.
+    /// The meter of the feed.
     #[must_use]
     pub fn feed_meter(&self) -> SimMeter {
         SimMeter::of_feed(self.clone())
     }
 
-    /// A meter over one tenant.
+    /// The meter of a tenant.
     #[must_use]
     pub fn tenant_meter(&self, tenant: MeterId) -> SimMeter {
         SimMeter::of_tenant(self.clone(), tenant)

@@ -1,9 +1,9 @@
-//! The counterparts for testing Tieline: a pool that judges shares, miners that really hash, a
+//! The counterparts for testing Tieline: a pool that judges shares, miners that really hash, and a
 //! simulated facility.
 //!
-//! Each part is a library, so that a test holds its handles, and a program, so that a demo can run
-//! it apart. The judging code is written from the protocol alone and shares no arithmetic with the
-//! crates under test.
+//! Each part is a library, so that tests can control it, and a program, so that a demo can run it
+//! in a process of its own. The judging code is written from the protocol alone and shares no
+//! arithmetic with the crates under test.
 
 pub mod arithmetic;
 pub mod clock;

@@ -1,10 +1,9 @@
-//! Load: thousands of miners and a pool played against any Stratum V1 address, to measure what is
-//! between them.
+//! The load tool: thousands of miners and a pool, to measure the Stratum V1 proxy between them.
 //!
-//! The pool runs on one thread and the miners on another, both on bare readiness, so that as little
-//! as possible of what is measured is the tool. Shares are real and each is unlike any other; they
-//! are sent by the clock, whether or not answers come. A run without a peer, the *floor*, shows how
-//! much of the figures is the tool itself.
+//! The pool runs on one thread and the miners on another, without an async runtime, so that the
+//! tool adds as little as possible to what it measures. Shares are real, and no two are alike; they
+//! are sent by the clock, whether or not answers come. A run without a peer, the *floor*, shows
+//! what the tool itself adds to the figures.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,80 +31,80 @@ use pool::{PoolBooks, Pools};
 use proc::Usage;
 use report::millis;
 
-/// What is to be measured.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub struct LoadConfig {
-    /// The tool's pools; the peer's upstream is pointed at them.
+    /// The pools of the tool; the peer must be configured to connect to them.
     pub pool: PoolSettings,
     pub miners: usize,
-    /// How many of them connect at a time.
+    /// How many miners connect at a time.
     pub connect_window: usize,
-    /// Shares a second, of all miners together.
+    /// Shares a second, over all miners.
     pub rate: f64,
     /// How long shares are sent.
     pub span: Duration,
-    /// How long only jobs are sent, before the shares.
+    /// How long only jobs are sent, before shares.
     pub idle: Duration,
-    /// Measure the peer's memory also when this many have connected and submitted.
+    /// Also measure the memory of the peer when this many miners have connected and submitted.
     pub slope_from: Option<usize>,
     /// Roll version bits, if the peer grants them.
     pub version_rolling: bool,
-    /// A worker is this and a number.
+    /// A worker's name is this and a number.
     pub worker: String,
-    /// The password of all.
+    /// The password of all miners.
     pub password: String,
     pub pids: Vec<u32>,
-    /// How long the peer may take to pass on a first job.
+    /// How long the peer may take to pass on its first job.
     pub wait: Duration,
     /// Close the first pool this long after the first share.
     pub kill_pool_at: Option<Duration>,
-    /// Close the pool that is mined at once per this time, the first and the second in turn; it is
-    /// back after half of that time.
+    /// Close the pool in use once per this time, the first and the second in turn. It listens again
+    /// after half of that time.
     pub pool_dies_every: Option<Duration>,
-    /// Measure the tool alone first.
+    /// Whether to measure the floor first.
     pub with_floor: bool,
 }
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A pool's address is taken or not ours.
+    /// The address of a pool is in use, or is not ours.
     #[error("the pool cannot listen on {listen}: {source}")]
     Listen { listen: SocketAddr, source: io::Error },
     #[error("cannot connect to {connect}: {source}")]
     Unreachable { connect: SocketAddr, source: io::Error },
-    /// The peer let a miner go before it could work.
+    /// The peer disconnected a miner before it was ready.
     #[error("{connect}: {fault} ({ready} miners were ready)")]
     Handshake {
         connect: SocketAddr,
         fault: String,
-        /// Miners that were ready by then.
+        /// How many miners were ready by then.
         ready: usize,
     },
-    /// The peer asks for work that a load tool cannot do.
+    /// The peer sets a difficulty that a load tool cannot meet.
     #[error(
         "{connect} sets a difficulty above 2^-18: configure it to 2^-26 or easier, so that a share costs about 64 hashes"
     )]
     TooHard { connect: SocketAddr },
-    /// More connections than this process may hold.
+    /// The run needs more connections than this process may open.
     #[error(
         "{miners} miners need {needed} open files (the pool's side included), and this process may have {limit}"
     )]
     OpenFiles {
-        /// The miners asked for.
+        /// The number of miners of the run.
         miners: usize,
         needed: u64,
         limit: u64,
     },
-    /// A process of the peer is gone, or not ours to look at.
+    /// A process of the peer does not exist, or cannot be read by us.
     #[error("cannot read the CPU time and memory of process {pids:?}")]
     Process { pids: Vec<u32> },
-    /// The system let the tool down.
+    /// The system reported an error to the tool.
     #[error("cannot {doing}: {source}")]
     Tool { doing: &'static str, source: io::Error },
 }
 
-/// A bench whose pool already listens, so that a peer can be pointed at it.
+/// A run whose pools already listen, so that a peer can be started with their addresses.
 #[derive(Debug)]
 pub struct Bench {
     config: LoadConfig,
@@ -116,7 +115,7 @@ impl Bench {
     /// Opens the pools.
     ///
     /// # Errors
-    /// When an address is taken, or so many miners do not fit into this process.
+    /// When an address is in use, or when this process cannot open enough connections.
     pub fn open(config: LoadConfig) -> Result<Self, LoadError> {
         let limit = proc::raise_open_files();
         let needed = 2 * config.miners as u64 + OTHER_FILES;
@@ -133,12 +132,12 @@ impl Bench {
         &self.pools.addrs
     }
 
-    /// Plays the miners against `connect`; with none, straight against the tool's own pool. `tell`
-    /// hears what goes on.
+    /// Runs the miners against `connect` or, without one, directly against the tool's own pool.
+    /// Progress is reported to `tell`.
     ///
     /// # Errors
-    /// When the peer cannot be reached or does not serve the miners; shares it loses are no error
-    /// but figures.
+    /// When the peer cannot be reached or does not serve the miners. Lost shares are no error: they
+    /// are counted in the report.
     pub fn run(
         self,
         connect: Option<SocketAddr>,
@@ -155,7 +154,7 @@ impl Bench {
     }
 }
 
-/// Measures the tool alone, with a pool of its own: the peer's stays as it is.
+/// Measures the floor, with a pool of its own, so that the peer's pool is not disturbed.
 fn floor(config: &LoadConfig, tell: &mut dyn FnMut(&str)) -> Result<Figures, LoadError> {
     let any = SocketAddr::new(config.pool.listen.ip(), 0);
     let pool = PoolSettings { listen: any, second: None, ..config.pool.clone() };
@@ -177,14 +176,14 @@ struct Run<'a> {
     tell: &'a mut dyn FnMut(&str),
 }
 
-/// What was noted along the way.
+/// Intermediate results of a run.
 struct Notes {
     ready: Duration,
     before: Option<Usage>,
     slope: Option<(usize, Usage)>,
     idle_from: Instant,
     mined_from: Instant,
-    /// The first share of the last phase.
+    /// The number of the first share of the last phase.
     first_timed: u64,
     at_first_share: Option<Usage>,
     at_last_answer: Option<Usage>,
@@ -201,7 +200,8 @@ impl Run<'_> {
         if let Some(first) = config.slope_from.filter(|first| *first < config.miners) {
             ready = fleet.join(first)?;
             self.say(format!("{first} miners ready after {:.0} ms", millis(ready)));
-            // As many jobs and shares for each of them as for all later.
+            // The rate is scaled, so that each of these miners gets as many jobs and shares as
+            // later in the whole fleet.
             #[expect(clippy::cast_precision_loss, reason = "miners are bounded by open files")]
             let rate = config.rate * first as f64 / config.miners as f64;
             fleet.mine(rate, config.pool.job_every * 2, |_| ())?;
@@ -237,8 +237,8 @@ impl Run<'_> {
         Ok(self.figures(fleet, books, &notes))
     }
 
-    /// Waits until the peer hands a job on: it may only just have started, or find its pool only
-    /// now.
+    /// Waits until the peer passes a job on: it may have just started, or may connect to its pool
+    /// only now.
     fn probe(&mut self, pools: &Pools) -> Result<(), LoadError> {
         let until = now() + self.config.wait;
         loop {
@@ -372,8 +372,8 @@ impl Run<'_> {
     }
 }
 
-/// Tells whether every miner should have got this job: the first pool's until it dies, the second's
-/// until that does, and so on.
+/// Whether every miner should have received this job: it must be from the first pool before that
+/// died, then from the second pool before that died, and so on.
 fn is_wanted(mark: Mark, sent: Instant, deaths: &[(usize, Instant)]) -> bool {
     let near = |died: Instant| sent < died + SETTLE && died < sent + SETTLE;
     let live = deaths.iter().rfind(|(_, died)| *died <= sent).map_or(0, |(dead, _)| 1 - dead);
@@ -386,7 +386,7 @@ struct Deaths {
     every: Option<Duration>,
     /// How many have died.
     count: u32,
-    /// The one that is dead and is to come back.
+    /// The pool that is closed and will listen again.
     dead: Option<usize>,
 }
 
@@ -413,7 +413,7 @@ impl Deaths {
     }
 }
 
-/// When `at` was, by the wall clock.
+/// The wall clock time of `at`.
 fn wall_of(at: Instant) -> Timestamp {
     let moment = crate::clock::moment();
     moment.wall.checked_sub(moment.at.saturating_duration_since(at)).unwrap_or(Timestamp::MIN)
@@ -423,16 +423,16 @@ fn now() -> Instant {
     crate::clock::now()
 }
 
-/// Open files beside the miners' and the pool's connections.
+/// How many files are open besides the connections.
 const OTHER_FILES: u64 = 64;
-/// Longest wait for answers after the last share: proxies give a share up after twenty seconds or
-/// so.
+/// The longest wait for answers after the last share. Proxies give a share up after about twenty
+/// seconds.
 const DRAIN: Duration = Duration::from_secs(25);
-/// Longest wait for the newest job to reach everybody.
+/// The longest wait until every miner has read the newest job.
 const CATCH_UP: Duration = Duration::from_secs(2);
-/// Pause before the peer is tried again.
+/// The pause before connecting to the peer is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// Around a pool's death its jobs need not reach everybody.
+/// Jobs sent within this time of a pool's death need not reach every miner.
 const SETTLE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

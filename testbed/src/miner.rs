@@ -1,10 +1,10 @@
-//! The test miner: a Stratum V1 client that really hashes, at a set rate, with the habits of real
-//! firmware.
+//! The test miner: a Stratum V1 client that really hashes, at a configured rate, and behaves like
+//! real firmware.
 //!
-//! A [`TestMiner`] checks from the outside what a proxy promises: each submit answered once, no
-//! work twice, no connection lost; its [`MinerCounts`] are the miner's side of the books. It sleeps
-//! and wakes by a [`PowerSwitch`], which a simulated device may hold too. Whether shares are good
-//! is judged by the pool.
+//! A [`TestMiner`] checks from outside what a proxy promises: every submit is answered once, no
+//! work is given out twice, no connection is lost. Its [`MinerCounts`] are compared with the counts
+//! of the pool and the proxy. A [`PowerSwitch`] puts it to sleep and wakes it; a simulated device
+//! can hold the same switch. The pool judges the shares.
 
 mod brain;
 mod config;
@@ -39,8 +39,8 @@ use crate::clock;
 use crate::wait::{self, NotInTime};
 use crate::wire::Direction;
 
-/// A running test miner. Dropping it closes its connection at once; [`TestMiner::stop`] waits for
-/// its answers first.
+/// A running test miner. Dropping it closes its connection at once; [`TestMiner::stop`] first waits
+/// for its answers.
 #[derive(Debug)]
 pub struct TestMiner {
     shared: Arc<Shared>,
@@ -53,7 +53,7 @@ pub struct TestMiner {
 struct Shared {
     brain: Mutex<Brain>,
     changed: watch::Sender<u64>,
-    /// Stop hashing and end when all is answered.
+    /// Cancelled to stop hashing, and to end when every submit is answered.
     finish: CancellationToken,
     abort: CancellationToken,
 }
@@ -79,7 +79,7 @@ impl TestMiner {
         self.shared.brain.lock().counts(clock::now())
     }
 
-    /// Returns the latest lines of all its connections.
+    /// Returns the newest lines sent and received on all its connections.
     #[must_use]
     pub fn wire(&self) -> Vec<(Direction, String)> {
         self.shared.brain.lock().wire()
@@ -100,10 +100,10 @@ impl TestMiner {
         self.shared.brain.lock().set_hashrate(hashrate);
     }
 
-    /// Waits until the counts are as wanted, and returns them.
+    /// Waits until `wanted` is true of the counts, and returns them.
     ///
     /// # Errors
-    /// [`NotInTime`] with the counts as they were last.
+    /// [`NotInTime`] with the last counts.
     pub async fn until(
         &self,
         limit: Duration,
@@ -112,7 +112,7 @@ impl TestMiner {
         wait::until(self.shared.changed.subscribe(), limit, || self.counts(), wanted).await
     }
 
-    /// Tells it to stop, without waiting.
+    /// Tells the miner to stop, without waiting for it.
     fn finish(&self) {
         self.shared.brain.lock().finish(clock::now());
         self.shared.finish.cancel();
@@ -124,7 +124,7 @@ impl TestMiner {
         self.finish();
         let task = self.task.lock().take();
         if let Some(task) = task {
-            // It ends by itself; a panic in it is a bug that its counts would hide.
+            // A panic in the task is a bug that the counts would hide, so it is passed on.
             task.await.expect("the miner's task does not panic");
         }
         self.counts()

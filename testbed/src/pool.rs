@@ -1,9 +1,10 @@
 //! The test pool: a Stratum V1 server that judges every share with its own arithmetic, and
 //! misbehaves on request.
 //!
-//! A [`TestPool`] listens on a port of its own; its [`Counts`] are the pool's side of the books.
-//! What it does wrong is chosen by [`PoolConfig`] at the start and by its methods, or [`Command`]s,
-//! while it runs. It knows nothing of lanes, leases or proxies: every client is a miner to it.
+//! A [`TestPool`] listens on a port of its own. Its [`Counts`] are compared with those of the proxy
+//! and the miners. What it does wrong is set by [`PoolConfig`] at the start, and by its methods or
+//! [`Command`]s while it runs. It knows nothing of lanes, leases or proxies: every client is a
+//! miner to it.
 
 mod command;
 mod config;
@@ -45,21 +46,21 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// How much a pool says.
+/// Which messages a pool sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Normal,
-    /// It answers, but brings no job.
+    /// It answers requests, but sends no job.
     Quiet,
-    /// Nothing at all; TCP stays up, new connections are taken.
+    /// It sends nothing. Connections stay open, and new ones are accepted.
     Silent,
 }
 
-/// How true its answers to submits are. The counts are true in any case.
+/// How a pool answers submits. Its counts are true in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdicts {
     Truthful,
-    /// A refusal for every submit, unjudged.
+    /// It refuses every submit without judging it.
     RejectAll,
     /// `true` for every submit.
     AcceptAll,
@@ -67,17 +68,17 @@ pub enum Verdicts {
     WrongIds,
 }
 
-/// Why a test pool could not do as told.
+/// Why a test pool could not start or carry out a command.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// Its settings cannot work.
+    /// Its settings are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Its address cannot be listened on.
+    /// The system does not let it listen on its address.
     #[error("cannot listen on {addr}")]
     Listen {
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
@@ -93,7 +94,7 @@ impl TestPool {
     /// Starts a pool.
     ///
     /// # Errors
-    /// [`PoolError`] for settings that cannot work and addresses that cannot be listened on.
+    /// [`PoolError`] if the settings are invalid or the address cannot be used.
     pub async fn start(config: PoolConfig) -> Result<Self, PoolError> {
         config.check()?;
         let wanted = config.listen;
@@ -124,16 +125,16 @@ impl TestPool {
             .collect()
     }
 
-    /// Returns the latest lines of a connection, open or closed.
+    /// Returns the newest lines of a connection, open or closed.
     #[must_use]
     pub fn wire(&self, id: ConnectionId) -> Vec<(Direction, String)> {
         self.hub.read(|core| core.wire(id))
     }
 
-    /// Waits until the counts are as wanted, and returns them.
+    /// Waits until `wanted` is true of the counts, and returns them.
     ///
     /// # Errors
-    /// [`NotInTime`] with the counts as they were last.
+    /// [`NotInTime`] with the last counts.
     pub async fn until(
         &self,
         limit: Duration,
@@ -147,32 +148,32 @@ impl TestPool {
         self.hub.set_alive(false).await;
     }
 
-    /// Takes connections again, on the same address, with the jobs and counts it had.
+    /// Accepts connections again, on the same address, and keeps its jobs and counts.
     pub async fn come_back(&self) {
         self.hub.set_alive(true).await;
     }
 
-    /// Drops every connection; new ones are taken.
+    /// Closes every connection; new ones are accepted.
     pub fn drop_connections(&self) {
         self.hub.act(|core, _| core.close_all());
     }
 
-    /// Changes how much it says. Becoming [`Mood::Normal`] again brings a clean job.
+    /// Changes which messages it sends. A change to [`Mood::Normal`] makes a clean job.
     pub fn set_mood(&self, mood: Mood) {
         self.hub.act(|core, now| core.set_mood(mood, now));
     }
 
-    /// Changes how true its answers are.
+    /// Changes how it answers submits.
     pub fn set_verdicts(&self, verdicts: Verdicts) {
         self.hub.act(|core, _| core.verdicts = verdicts);
     }
 
-    /// Answers only after a while, from now on; jobs are not delayed.
+    /// Delays every answer from now on; jobs are not delayed.
     pub fn set_answer_delay(&self, delay: Duration) {
         self.hub.act(|core, _| core.answer_delay = delay);
     }
 
-    /// Tells every connection a new difficulty; it holds for jobs from now on.
+    /// Sends every connection a new difficulty, which holds for jobs from now on.
     ///
     /// # Errors
     /// [`ConfigError::Difficulty`].
@@ -180,62 +181,63 @@ impl TestPool {
         self.hub.act(|core, _| core.set_difficulty(difficulty))
     }
 
-    /// Gives every connection a new extranonce1 (`None`: one of its own each) and size, then a
-    /// clean job on it. Jobs from before are retired.
+    /// Gives every connection a new extranonce1 (`None`: each one its own) and size, and then a
+    /// clean job with it. Earlier jobs are retired.
     ///
     /// # Errors
-    /// [`ConfigError`] for lengths no client takes.
+    /// [`ConfigError`] for lengths that no client accepts.
     pub fn set_extranonce(&self, value: Option<&[u8]>, size: usize) -> Result<(), ConfigError> {
         self.hub.act(|core, now| core.set_extranonce(value, size, now))
     }
 
-    /// Changes the version mask at once; `None` forbids rolling. Connections that configured are
-    /// told.
+    /// Changes the version mask at once; `None` forbids rolling. Connections that sent a configure
+    /// are notified.
     pub fn set_version_mask(&self, mask: Option<u32>) {
         self.hub.act(|core, _| core.set_version_mask(mask));
     }
 
-    /// Makes a job now. A clean one is on a new block.
+    /// Makes a job now. A clean one is for a new block.
     pub fn new_job(&self, clean: bool) {
         self.hub.act(|core, now| core.new_job(clean, now));
     }
 
-    /// Makes the next jobs pay this key hash.
+    /// Sets the key hash that the coinbase of later jobs pays.
     pub fn set_payee(&self, payee: [u8; 20]) {
         self.hub.act(|core, _| core.payee = payee);
     }
 
-    /// Changes who it says it is to new connections; `None` speaks plainly.
+    /// Changes the TLS identity for new connections; `None` switches TLS off.
     pub fn set_tls(&self, identity: Option<Identity>) {
         self.hub.set_handshake(identity.map_or(Handshake::None, Handshake::Tls));
     }
 
-    /// Meets new connections with silence.
+    /// Does not answer new connections.
     pub fn stall_handshakes(&self) {
         self.hub.set_handshake(Handshake::Stalled);
     }
 
-    /// Makes the next jobs carry the latest job's id, with other contents.
+    /// Gives later jobs the id of the latest job, with other contents.
     pub fn repeat_job_ids(&self, repeat: bool) {
         self.hub.act(|core, _| core.repeat_job_ids = repeat);
     }
 
-    /// Gives a new connection the extranonce1 of the one that closed last.
+    /// Gives a new connection the extranonce1 of the connection that closed last.
     pub fn reuse_extranonce1(&self, reuse: bool) {
         self.hub.act(|core, _| core.reuse_extranonce1 = reuse);
     }
 
-    /// Tells every connection to go to `host`; an empty host sends `client.reconnect []`.
+    /// Sends every connection a `client.reconnect` to `host`; an empty host sends `client.reconnect
+    /// []`.
     pub fn send_reconnect(&self, host: &str, port: u16, wait_secs: u32) {
         self.hub.act(|core, _| core.reconnect(host, port, wait_secs));
     }
 
-    /// Shows every connection a text.
+    /// Sends every connection a `client.show_message`.
     pub fn show_message(&self, text: &str) {
         self.hub.act(|core, _| core.show_message(text));
     }
 
-    /// Sends a line as it is, to one connection or to all.
+    /// Sends a line unchanged, to one connection or to all.
     pub fn send_raw(&self, to: Option<ConnectionId>, line: &str) {
         self.hub.act(|core, _| match to {
             Some(id) => core.send(id, line.into()),
@@ -243,10 +245,10 @@ impl TestPool {
         });
     }
 
-    /// Does what a control line says.
+    /// Carries out a command.
     ///
     /// # Errors
-    /// [`ConfigError`] for values that cannot work.
+    /// [`ConfigError`] for invalid values.
     pub async fn perform(&self, command: Command) -> Result<(), ConfigError> {
         match command {
             Command::Die => self.die().await,

@@ -1,4 +1,4 @@
-//! What the testbed's programs share: when to end, what they print at the end, and files that are
+//! Code that all programs of the testbed use: waiting for the end, printing, and files that are
 //! never half-written.
 
 use std::io::{self, BufRead, Read as _};
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Waits for SIGINT, SIGTERM, or the end of `span`.
 ///
 /// # Errors
-/// Where signals cannot be listened for.
+/// When signals cannot be received.
 pub async fn ended(span: Option<Duration>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -31,10 +31,11 @@ pub async fn ended(span: Option<Duration>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints `text` to standard output. A reader that has gone, as behind `| head -1`, is no failure.
+/// Prints `text` to standard output. A reader that has closed the pipe, as in `| head -1`, is not
+/// an error.
 ///
 /// # Errors
-/// Where standard output cannot be written to for another reason, such as a full disk.
+/// When standard output cannot be written to for another reason, such as a full disk.
 pub fn print(text: &str) -> anyhow::Result<()> {
     match stdio::print(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -44,10 +45,10 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes `value` as JSON to `path`: readers see the old file or the new, never a part.
+/// Writes `value` as JSON to `path`. Readers see the old file or the new one, never a part.
 ///
 /// # Errors
-/// Where the directory cannot be written to, naming the file.
+/// When the directory cannot be written to. The error names the file.
 pub async fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -61,7 +62,7 @@ pub async fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<(
 /// Reads the next line, without its end, or `None` at the end of the input.
 ///
 /// # Errors
-/// Where the input cannot be read, is no UTF-8, or has a line of more than `max` bytes: standard
+/// When the input cannot be read, is not UTF-8, or has a line of more than `max` bytes: standard
 /// input may be a device that never ends a line.
 pub fn bounded_line(input: &mut impl BufRead, max: u64) -> io::Result<Option<String>> {
     let mut line = Vec::new();

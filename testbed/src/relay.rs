@@ -1,8 +1,8 @@
 //! A TCP relay between two peers that disturbs the traffic; the disturbances are called *weather*.
 //!
-//! Bytes are delayed, cut, gathered, changed, slowed down, held up or lost, separately in each
+//! Bytes are delayed, cut, gathered, changed, slowed down, stalled or lost, separately in each
 //! direction. Connections are half-closed, reset, or forgotten as by a NAT. The relay knows no
-//! protocol. Random choices come from a seed; the arrival times of bytes do not.
+//! protocol. Its random choices are repeatable by a seed; the arrival times of bytes are not.
 
 mod pump;
 
@@ -23,22 +23,22 @@ use pump::Pump;
 /// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
-    /// From the peer that connected.
+    /// From the peer that connected to the relay.
     There,
-    /// From the peer that was connected to.
+    /// From the peer to which the relay connected.
     Back,
 }
 
-/// The weather of one direction.
+/// The disturbances of one direction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weather {
     /// How long bytes are delayed.
     pub delay: Duration,
     /// The largest random addition to the delay. The order is kept, as TCP keeps it.
     pub jitter: Duration,
-    /// Most bytes written at a time.
+    /// The maximum number of bytes in one write.
     pub cut: Option<usize>,
-    /// Bytes wait until this many are together, or the first has waited this long.
+    /// Bytes are held until there are this many, or until the first of them has waited this long.
     pub gather: Option<(usize, Duration)>,
     /// One byte in this many is changed in one bit.
     pub corrupt_one_in: Option<u32>,
@@ -51,14 +51,14 @@ pub struct Weather {
 pub enum Flow {
     #[default]
     Open,
-    /// They are not read: the sender's window fills up.
+    /// Bytes are not read: the sender's window fills up.
     Stalled,
-    /// They are read and thrown away, so the sender notices nothing.
+    /// Bytes are read and dropped, so the sender notices nothing.
     Lost,
 }
 
 impl Weather {
-    /// Bytes pass as they come.
+    /// No disturbance.
     pub const FINE: Self = Self {
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
@@ -68,22 +68,22 @@ impl Weather {
         rate: None,
         flow: Flow::Open,
     };
-    /// Nothing gets through, and the sender does not notice.
+    /// All bytes are lost, and the sender does not notice.
     pub const LOST: Self = Self { flow: Flow::Lost, ..Self::FINE };
-    /// Nothing gets through, and the sender's buffer fills up.
+    /// No bytes pass, and the sender's buffer fills up.
     pub const STALLED: Self = Self { flow: Flow::Stalled, ..Self::FINE };
 }
 
-/// What went through a relay.
+/// Counts of a relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RelayCounts {
     pub connects: u64,
     pub open: u64,
-    /// Connections taken whose other end could not be reached.
+    /// Accepted connections whose other end could not be reached.
     pub failed: u64,
-    /// Bytes written from the one who connected.
+    /// Bytes passed on from the peer that connected.
     pub there: u64,
-    /// Bytes written from the one who was connected to.
+    /// Bytes passed on from the peer to which the relay connected.
     pub back: u64,
     pub lost: u64,
     pub corrupted: u64,
@@ -93,7 +93,7 @@ pub struct RelayCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Open,
-    /// None of its bytes pass any more.
+    /// No more bytes pass.
     Forgotten,
     /// Both ends get a reset.
     Reset,
@@ -131,15 +131,15 @@ struct Line {
 #[derive(Debug)]
 enum Extra {
     Bytes(Vec<u8>),
-    /// No more bytes after those in transit.
+    /// This direction ends after the bytes in transit.
     End,
 }
 
 impl Relay {
-    /// Starts a relay to `to` on a free local port, in fine weather.
+    /// Starts a relay to `to` on a free local port, without disturbances.
     ///
     /// # Errors
-    /// When no port can be listened on.
+    /// When the system gives it no port.
     pub async fn start(to: SocketAddr, seed: u64) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
@@ -171,10 +171,10 @@ impl Relay {
         *self.shared.counts.lock()
     }
 
-    /// Waits until the counts are as wanted, and returns them.
+    /// Waits until `wanted` is true of the counts, and returns them.
     ///
     /// # Errors
-    /// [`NotInTime`] with the counts as they were last.
+    /// [`NotInTime`] with the last counts.
     pub async fn until(
         &self,
         limit: Duration,
@@ -234,7 +234,7 @@ impl Relay {
     fn put(&self, way: Way, extra: impl Fn() -> Extra) {
         for line in self.shared.lines.lock().iter() {
             let sender = if way == Way::There { &line.there } else { &line.back };
-            // A way that has ended takes no more.
+            // A direction that has ended accepts nothing more.
             let _ = sender.send(extra());
         }
     }
@@ -266,7 +266,7 @@ impl Shared {
         }
     }
 
-    /// Carries one connection to its end.
+    /// Relays one connection until it ends.
     async fn carry(self: Arc<Self>, client: TcpStream, number: u64) {
         let server = TcpStream::connect(self.to).await;
         self.count(|counts| {
@@ -276,7 +276,7 @@ impl Shared {
         });
         let Ok(server) = server else { return };
         for stream in [&client, &server] {
-            // Refused only by sockets that are gone, which reading finds out.
+            // This fails only if the connection has ended, which the next read reports.
             let _ = stream.set_nodelay(true);
         }
         let fate = watch::Sender::new(Fate::Open);

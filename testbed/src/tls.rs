@@ -1,4 +1,4 @@
-//! Identities for pools that are reached by TLS: authorities, and certificates good and bad.
+//! TLS identities for pools: certificate authorities, and good and bad certificates.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use sha2::{Digest, Sha256};
 /// Why an identity cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A certificate or key that cannot be made.
+    /// A certificate or key cannot be made.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
-    /// A certificate and key that do not go together, or cannot be used.
+    /// A certificate and its key do not match, or cannot be used.
     #[error("cannot use the certificate: {0}")]
     Use(#[from] rustls::Error),
-    /// A file that is no PEM.
+    /// A file is not PEM.
     #[error("cannot read the certificate or its key: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
 }
@@ -34,7 +34,7 @@ pub struct Identity {
     config: Arc<ServerConfig>,
 }
 
-/// When a certificate holds.
+/// The validity period of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     Now,
@@ -54,7 +54,7 @@ impl Identity {
     /// Creates a self-signed identity. Returns also its certificate as PEM.
     ///
     /// # Errors
-    /// [`TlsError`] for names no certificate can bear.
+    /// [`TlsError`] for names that a certificate cannot have.
     pub fn self_signed(names: &[&str]) -> Result<(Self, String), TlsError> {
         let key = KeyPair::generate()?;
         let certificate = params(names, Validity::Now)?.self_signed(&key)?;
@@ -62,10 +62,10 @@ impl Identity {
         Ok((identity, certificate.pem()))
     }
 
-    /// Takes a chain and its key as PEM.
+    /// Reads a certificate chain and its key as PEM.
     ///
     /// # Errors
-    /// [`TlsError`] where they are unreadable or do not go together.
+    /// [`TlsError`] if they cannot be read or do not match.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;
         Self::new(chain, PrivateKeyDer::from_pem_slice(key)?)
@@ -83,16 +83,16 @@ impl Identity {
         Ok(Self { chain, key: Arc::new(key), config: Arc::new(config) })
     }
 
-    /// The same identity, in a chain of this many certificates.
+    /// The same identity with a chain of this many certificates.
     ///
     /// # Errors
-    /// None that [`Self::self_signed`] had not.
+    /// Those of [`Self::self_signed`].
     pub fn padded(&self, certificates: usize) -> Result<Self, TlsError> {
         let chain = self.chain.iter().cycle().take(certificates).cloned().collect();
         Self::new(chain, self.key.clone_key())
     }
 
-    /// The SHA-256 of its public key, as a pin is written.
+    /// The SHA-256 of its public key, in the form of a configured pin.
     ///
     /// # Errors
     /// [`TlsError::Use`] for a certificate that cannot be read.
@@ -117,7 +117,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes one.
+    /// Makes an authority.
     ///
     /// # Errors
     /// [`TlsError::Make`].
@@ -130,7 +130,7 @@ impl Authority {
         Ok(Self { pem, issuer: Issuer::new(params, key) })
     }
 
-    /// Its certificate, for those who trust it.
+    /// Its certificate, for clients that trust it.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem

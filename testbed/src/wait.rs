@@ -1,21 +1,21 @@
-//! Waiting for counts to become what a test wants, without sleeping.
+//! Waits until counts are as a test wants them, without sleeping.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
 
-/// What was waited for did not come.
+/// The counts were not as wanted in time.
 #[derive(Debug, thiserror::Error)]
 #[error("not within {waited:?}; last counts: {last}")]
 pub struct NotInTime {
-    /// How long it was waited for.
+    /// How long the test waited.
     pub waited: Duration,
     /// The latest counts, as JSON.
     pub last: String,
 }
 
-/// Reads the counts at each change until they are as wanted.
+/// Reads the counts after each change until they are as wanted.
 pub(crate) async fn until<T: Serialize>(
     mut changes: watch::Receiver<u64>,
     limit: Duration,

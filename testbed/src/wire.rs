@@ -1,7 +1,7 @@
-//! Lines as the testbed reads and keeps them: a lenient envelope, and a bounded record of what was
-//! said.
+//! How the testbed reads and records lines: a lenient envelope, and a bounded record of the lines
+//! sent and received.
 //!
-//! What a message means is left to the pool and the miner.
+//! The pool and the miner interpret the messages.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Which way a line went, seen from the one who keeps the record.
+/// Whether a line was sent or received by the side that keeps the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -17,7 +17,7 @@ pub enum Direction {
     Out,
 }
 
-/// The latest lines of a connection; older ones are forgotten.
+/// The newest lines of a connection; older ones are dropped.
 #[derive(Debug, Clone)]
 pub struct WireLog {
     limit: usize,
@@ -49,13 +49,13 @@ impl WireLog {
     }
 }
 
-/// A message of either side, read without prejudice: what is missing is `None`.
+/// A message of either side. Missing fields are `None`.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<'a> {
-    /// As it was written, to be echoed byte for byte.
+    /// The id as raw text, so that it can be echoed byte for byte.
     #[serde(borrow, default)]
     pub id: Option<&'a RawValue>,
-    /// What is asked or told.
+    /// The method of a request or notification.
     #[serde(default)]
     pub method: Option<String>,
     #[serde(default)]
@@ -72,12 +72,12 @@ impl<'a> Envelope<'a> {
     /// Reads one line.
     ///
     /// # Errors
-    /// Where the line is not one JSON object with these keys' types.
+    /// When the line is not one JSON object, or a field has a wrong type.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(line)
     }
 
-    /// Returns the id as it was written, `null` where there was none.
+    /// Returns the id as raw text; `null` if there is none.
     #[must_use]
     pub fn id(&self) -> &'a str {
         self.id.map_or("null", RawValue::get)

@@ -1,9 +1,9 @@
-//! The programs end as they should when nobody reads what they print, as behind `| head -1`.
+//! The programs end normally when nobody reads their output, as in `| head -1`.
 
 use std::io::PipeWriter;
 use std::process::{Command, Stdio};
 
-/// The writing end of a pipe whose reader has gone.
+/// The writing end of a pipe whose reader has closed it.
 fn closed() -> PipeWriter {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

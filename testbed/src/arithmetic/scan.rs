@@ -1,7 +1,7 @@
-//! Trying nonces fast: what a test miner spends its time on.
+//! Tries nonces fast, which is what a test miner spends its time on.
 //!
-//! The header's first 64 bytes are hashed once per scan; each nonce then costs two compressions. A
-//! found nonce is handed out with its hash, which the slow way must agree with.
+//! The first 64 bytes of the header are hashed once per scan; then each nonce takes two
+//! compressions. The slow code must compute the same hash for a nonce that is found.
 
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;

@@ -1,18 +1,18 @@
-//! Targets: what a hash is compared with, and the difficulties people set instead.
+//! Targets, with which hashes are compared, and the difficulties that people set instead.
 //!
-//! Difficulty 1 is the target `0xffff << 208`, for pools as for the network's compact form.
+//! Difficulty 1 is the target `0xffff << 208`, for pools and for the compact form of the network.
 
 use super::Hash;
 
-/// A 256-bit bound: a hash meets it when, read as a little-endian number, it is not above it.
+/// A 256-bit bound: a hash, read as a little-endian number, meets it if it is at or below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target(
-    /// Most significant byte first, so that the derived order is the number's.
+    /// Most significant byte first, so that the derived order is that of the numbers.
     [u8; 32],
 );
 
 impl Target {
-    /// The easiest target there is.
+    /// The target that every hash meets.
     pub const MAX: Self = Self([0xff; 32]);
 
     /// Returns `floor(0xffff << 208 / difficulty)`, exactly. `None` unless `difficulty` is a finite
@@ -51,7 +51,8 @@ impl Target {
         Some(Self(bytes))
     }
 
-    /// Reads the compact form of a header. `None` where it is negative, zero or past 256 bits.
+    /// Reads the compact form in a header. Returns `None` if it is negative, zero or needs more
+    /// than 256 bits.
     #[must_use]
     pub fn of_nbits(nbits: u32) -> Option<Self> {
         let size = usize::try_from(nbits >> 24).expect("eight bits");
@@ -61,8 +62,8 @@ impl Target {
         }
         let mut bytes = [0; 32];
         for (place, byte) in mantissa.to_be_bytes()[1..].iter().enumerate() {
-            // The mantissa's first byte is the number's byte `size - 1`, counted from its least
-            // significant.
+            // The first byte of the mantissa is byte `size - 1` of the number, counted from the
+            // least significant.
             let Some(weight) = (size + 2).checked_sub(place + 3) else { continue };
             match 31_usize.checked_sub(weight) {
                 Some(index) => bytes[index] = *byte,
@@ -79,13 +80,14 @@ impl Target {
         hash.iter().rev().le(self.0.iter())
     }
 
-    /// Returns the target as a number's bytes, most significant first.
+    /// Returns the bytes of the target, most significant first.
     #[must_use]
     pub const fn to_be_bytes(&self) -> [u8; 32] {
         self.0
     }
 
-    /// Returns the highest 32 bits: a hash whose own are above it cannot meet the target.
+    /// Returns the highest 32 bits: a hash whose highest 32 bits are above them cannot meet the
+    /// target.
     #[must_use]
     pub const fn top(&self) -> u32 {
         u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]])
@@ -106,14 +108,14 @@ pub fn difficulty_of_hash(hash: &Hash) -> f64 {
     difficulty_of(&bytes)
 }
 
-/// Returns the power of two at or below `difficulty`, as firmware rounds it.
+/// Returns the power of two at or below `difficulty`: firmware rounds like that.
 #[must_use]
 pub fn power_of_two_below(difficulty: f64) -> f64 {
-    // The mantissa's bits are what is above the power of two.
+    // Clearing the bits of the mantissa leaves the power of two.
     f64::from_bits(difficulty.to_bits() & !((1 << 52) - 1))
 }
 
-/// Limbs of the dividend: `0xffff << 208` over a difficulty down to 2^-200 fits.
+/// The number of limbs: `0xffff << 208` divided by a difficulty down to 2^-200 fits.
 const WIDE: usize = 8;
 
 /// Divides in place, limbs least significant first.

@@ -1,6 +1,6 @@
-//! A simulated facility as a program: machines that follow files, meters that are files. Beside it,
-//! the two commands that an exec actuator is configured with. Everything it does is in
-//! `testbed::facility::files`; this parses and waits.
+//! The simulated facility as a program: files control its machines, and its meters are files. It
+//! also has the two commands for an exec actuator. `testbed::facility::files` does the work; this
+//! file parses options and waits.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,7 +51,7 @@ struct Cli {
     /// When the tenant ends [default: never]
     #[arg(long, value_parser = moment)]
     tenant_end: Option<When>,
-    /// How long the tenant takes up, and down
+    /// How long the tenant takes to ramp up, and to ramp down
     #[arg(long, default_value = "10s", value_parser = clock::parse_span)]
     tenant_ramp: Duration,
     /// How long a machine takes to fall asleep
@@ -74,11 +74,11 @@ enum Command {
         dir: PathBuf,
         /// The machine's name
         machine: String,
-        /// What it is to be
+        /// The state to change to
         #[arg(value_parser = ["asleep", "awake"])]
         state: String,
     },
-    /// Prints what a machine says of itself: `asleep 30`
+    /// Prints what a machine reports: `asleep 30`
     Read {
         /// Folder of the machines' files
         #[arg(long)]
@@ -92,7 +92,7 @@ enum Command {
 #[derive(Debug, Clone)]
 struct MachineSpecs(Vec<MachineSpec>);
 
-/// A moment as the command line gives it.
+/// A time as given on the command line.
 #[derive(Debug, Clone, Copy)]
 enum When {
     At(Timestamp),
@@ -108,9 +108,10 @@ impl When {
     }
 }
 
-/// How often the files are followed and the meters rewritten.
+/// How often the files are read and the meters rewritten.
 const STEP_EVERY: Duration = Duration::from_millis(200);
-/// Most machines of one `--machines`: each has its files read five times a second.
+/// The maximum number of machines of one `--machines`: the files of each are read five times a
+/// second.
 const MACHINES_MAX: u32 = 2_000;
 
 fn main() -> ExitCode {
@@ -180,7 +181,7 @@ async fn follow(mut facility: FileFacility, run_for: Option<Duration>) -> anyhow
             () = &mut end => return Ok(()),
             _ = every.tick() => {}
         }
-        // A bad file is told once, and the facility goes on: it is what the test is about.
+        // A bad file is reported once, and the facility continues: the test may be about that file.
         let said =
             facility.step(clock::moment()).err().map(|error| error.to_string()).unwrap_or_default();
         if said != complaint && !said.is_empty() {

@@ -10,25 +10,25 @@ use testbed::clock::parse_span;
 use testbed::miner::{Fleet, FleetConfig, MinerConfig, Model, SleepKind};
 use testbed::program::{ended, print, write_json};
 
-/// Miners that really hash, at a set rate, with the habits of real firmware.
+/// Miners that really hash, at a configured rate, and behave like real firmware.
 ///
 /// Exits 0 when at least one miner ever got a job, else 1.
 #[derive(Debug, Parser)]
 #[command(name = "test-miner")]
 struct Options {
-    /// Pool or proxy, host:port; further ones are backups.
+    /// Pool or proxy, host:port; more than one: the others are backups.
     #[arg(long, required = true, value_name = "HOST:PORT")]
     connect: Vec<String>,
     /// How many miners.
     #[arg(long, default_value_t = 1)]
     count: usize,
-    /// A worker is this and its number, from 1.
+    /// A worker's name is this and its number, from 1.
     #[arg(long, default_value = "acme.rig-")]
     name_prefix: String,
     /// Password of all workers.
     #[arg(long, default_value = "x")]
     password: String,
-    /// Hashes per second of each.
+    /// Hashes per second of each miner.
     #[arg(long, default_value_t = 5000.0)]
     hashrate: f64,
     /// Firmware model, or mixed for all: cgminer411, stock-s19, cpuminer, bfgminer, minerd,
@@ -36,7 +36,8 @@ struct Options {
     /// nerd-miner, nice-hash, mining-rig-rentals.
     #[arg(long, default_value = "mixed", value_parser = parse_model)]
     model: Choice,
-    /// Directory of `<worker>.state` files: `asleep` or `awake`; no file is awake.
+    /// Directory of `<worker>.state` files, with `asleep` or `awake`; without a file, the miner is
+    /// awake.
     #[arg(long, value_name = "DIR")]
     devices: Option<PathBuf>,
     /// What sleeping firmware does with its connection.
@@ -54,13 +55,13 @@ struct Options {
     /// Replaces the models' own time without a line after which they reconnect.
     #[arg(long, value_parser = parse_span)]
     idle_timeout: Option<Duration>,
-    /// Time a found share waits before it is written.
+    /// Time between finding and writing a share.
     #[arg(long, default_value = "0s", value_parser = parse_span)]
     submit_delay: Duration,
     /// Write the counts here each second, as JSON.
     #[arg(long, value_name = "PATH")]
     counts_file: Option<PathBuf>,
-    /// End after so long.
+    /// End after this time.
     #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
     span: Option<Duration>,
 }
@@ -95,7 +96,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs the fleet to its end. Tells whether any miner ever got a job.
+/// Runs the fleet until its end. Returns whether any miner ever got a job.
 async fn run(options: &Options) -> anyhow::Result<bool> {
     anyhow::ensure!(
         options.hashrate.is_finite() && options.hashrate >= 0.0,

@@ -1,5 +1,5 @@
-//! A test pool as a program: takes its settings as options, control lines on standard input or over
-//! HTTP, and writes its counts where it is told to. See `testbed::pool`.
+//! The test pool as a program: settings are options, control lines come on standard input or over
+//! HTTP, and the counts are written to a file. See `testbed::pool`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ struct Options {
     /// Where to listen for miners.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Be like a pool we know, in everything but difficulty, jobs and who may mine.
+    /// Imitate a known pool, in everything but difficulty, jobs and the workers that may mine.
     #[arg(long, value_name = "POOL")]
     like: Option<Like>,
     /// Speak TLS with this certificate (PEM, the chain if there is one) and --tls-key.
@@ -44,13 +44,13 @@ struct Options {
     /// and tell its pin.
     #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
     tls_self_signed: Option<PathBuf>,
-    /// Bytes of extranonce1, a value of its own for each connection.
+    /// Bytes of extranonce1; each connection gets a value of its own.
     #[arg(long, default_value_t = 4, conflicts_with = "like")]
     extranonce1_size: usize,
     /// One extranonce1 for all connections, hex (as Braiins serves 00).
     #[arg(long, value_name = "HEX", conflicts_with = "like")]
     extranonce1: Option<String>,
-    /// Bytes left to whoever connects, 2 to 8.
+    /// Size of extranonce2, 2 to 8 bytes.
     #[arg(long, default_value_t = 8, conflicts_with = "like")]
     extranonce2_size: usize,
     /// Share difficulty at the start, 2^-28 to 2^48: 1 unless `--like` says otherwise.
@@ -62,19 +62,19 @@ struct Options {
     /// Rebuild the header's version by OR, as ckpool does, not by BIP310's rule.
     #[arg(long, conflicts_with = "like")]
     or_version: bool,
-    /// Take version bits from connections that never configured.
+    /// Accept version bits from connections that sent no configure.
     #[arg(long, conflicts_with = "like")]
     unasked_rolling: bool,
-    /// Take nonces without leading zeros.
+    /// Accept nonces without leading zeros.
     #[arg(long, conflicts_with = "like")]
     short_nonces: bool,
     /// Block version of the jobs, hex.
     #[arg(long, default_value = "20000000", value_parser = parse_hex)]
     job_version: u32,
-    /// Time between jobs; 0s makes jobs only when told to.
+    /// Time between jobs; with 0s, jobs are made only by command.
     #[arg(long, default_value = "30s", value_parser = parse_span)]
     job_interval: Duration,
-    /// Every so manieth job is a clean one; 0: only the first.
+    /// Every n-th job is clean; with 0, only the first one.
     #[arg(long, default_value_t = 10)]
     clean_every: u32,
     /// Merkle branches in a job.
@@ -89,13 +89,13 @@ struct Options {
     /// Send the first job right after subscribe, before authorize.
     #[arg(long, conflicts_with = "like")]
     early_job: bool,
-    /// Shape of the subscribe reply.
+    /// Form of the subscribe reply.
     #[arg(long, default_value = "one-pair", conflicts_with = "like")]
     subscribe_reply: Reply,
-    /// Shape of refusals.
+    /// Form of refusals.
     #[arg(long, default_value = "array", conflicts_with = "like")]
     errors: Errors,
-    /// Leave the `error` key out of good answers.
+    /// Leave the `error` key out of positive answers.
     #[arg(long, conflicts_with = "like")]
     omit_error_key: bool,
     /// Send set_difficulty after the notify.
@@ -119,10 +119,10 @@ struct Options {
     /// Write the counts here each second, as JSON.
     #[arg(long, value_name = "PATH")]
     counts_file: Option<PathBuf>,
-    /// Serve GET /counts and POST /control here.
+    /// Serve GET /counts and POST /control at this address.
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
-    /// End after so long.
+    /// End after this time.
     #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
     span: Option<Duration>,
 }
@@ -204,7 +204,7 @@ impl Options {
         })
     }
 
-    /// What `--like` takes from a pool we know, and what is chosen piece by piece without it.
+    /// The settings of the pool named by `--like` or, without it, those of the single options.
     fn shape(&self) -> anyhow::Result<PoolConfig> {
         let extranonce1 = match &self.extranonce1 {
             None => Extranonce1::PerConnection(self.extranonce1_size),
@@ -287,12 +287,13 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     result
 }
 
-/// Bytes of a line on standard input. A longer one is no command, and ends the reading.
+/// The maximum length of a line on standard input, in bytes. A longer one is not a command, and
+/// ends the reading.
 const COMMAND_MAX_BYTES: u64 = 4096;
 
-/// Does what the lines on standard input say, until it ends.
+/// Carries out the lines of standard input until it ends.
 async fn control(pool: Arc<TestPool>) {
-    // A thread of its own: a runtime would wait for a read of standard input when it ends.
+    // Standard input is read in a thread of its own: a runtime would wait for the read at its end.
     let (sender, mut lines) = mpsc::channel(16);
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();

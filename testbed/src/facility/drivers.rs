@@ -1,4 +1,5 @@
-//! The simulated facility's management interface and meters, as the traits that an agent drives.
+//! The management interface and the meters of the simulated facility, as the traits that an agent
+//! uses.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use super::SimFacility;
 use crate::clock;
 
-/// Drives the simulated machines.
+/// Puts the simulated machines to sleep and wakes them.
 #[derive(Debug, Clone)]
 pub struct SimActuator {
     facility: SimFacility,
@@ -36,7 +37,7 @@ impl Actuator for SimActuator {
     }
 }
 
-/// What is wrong with a meter.
+/// How a meter fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MeterFault {
     #[default]
@@ -47,11 +48,12 @@ pub enum MeterFault {
     Frozen,
     /// It repeats its last measurement with its old time.
     Stale,
-    /// It answers something that is no number.
+    /// It answers with text that is not a number.
     NotANumber,
 }
 
-/// Measures a simulated feed or tenant. Clones are the same meter: a fault set on one shows on all.
+/// The meter of the simulated feed or of a tenant. Clones are the same meter: a fault set on one
+/// applies to all.
 #[derive(Debug, Clone)]
 pub struct SimMeter {
     facility: SimFacility,
@@ -75,7 +77,7 @@ impl SimMeter {
         Self { facility, tenant: Some(tenant), state: Arc::default() }
     }
 
-    /// Breaks the meter, or mends it with [`MeterFault::None`].
+    /// Makes the meter fail, or repairs it with [`MeterFault::None`].
     pub fn set_fault(&self, fault: MeterFault) {
         self.state.lock().fault = fault;
     }
@@ -83,7 +85,7 @@ impl SimMeter {
     /// Measures at `now`.
     ///
     /// # Errors
-    /// As its fault says.
+    /// The error that the meter's fault causes.
     pub fn measure(&self, now: clock::Moment) -> Result<MeterReading, MeterError> {
         let mut state = self.state.lock();
         let truth = || {

@@ -1,9 +1,9 @@
-//! The simulated facility behind files, for a facility and an agent that are separate processes.
+//! The simulated facility controlled by files, for a facility and an agent in separate processes.
 //!
-//! In one folder each machine has `NAME.state` (`awake` or `asleep`: what it was told; absent is
-//! `awake`), `NAME.now` (what it says of itself: `asleep 30`) and, where it is not to obey,
-//! `NAME.behaviour`. A command ([`set`], [`read`]) touches only these files; [`FileFacility::step`]
-//! follows them, moves the simulation on and rewrites the meters.
+//! One folder holds, for each machine, `NAME.state` (`awake` or `asleep`: the last command; without
+//! a file, `awake`), `NAME.now` (what the machine reports: `asleep 30`) and, if the machine is not
+//! to obey, `NAME.behaviour`. A command ([`set`], [`read`]) touches only these files;
+//! [`FileFacility::step`] applies them, advances the simulation and rewrites the meters.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,26 +15,26 @@ use directive::{DeviceState, MachineId, MeterId, Watts};
 use super::{Behaviour, FacilitySpec, SimFacility, SpecError, TenantSpec};
 use crate::clock::{Moment, parse_span};
 
-/// What went wrong with the folder.
+/// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// The file system said no.
+    /// The file system reported an error.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// A name that cannot be a file's.
+    /// A machine's name cannot be a file name.
     #[error(
         "machine name {0:?}: must be 1 to 128 printable ASCII characters without spaces and slashes, and not start with a dot"
     )]
     Name(String),
-    /// A file holds something else than it should.
+    /// A file has unexpected content.
     #[error("{}: {found:?} is not {wanted}", path.display())]
     Content {
         path: PathBuf,
-        /// What stands there, cut.
+        /// The content, cut.
         found: String,
         wanted: &'static str,
     },
-    /// The machine's behaviour is to say no.
+    /// The machine's behaviour is to refuse.
     #[error("{0} refuses to sleep")]
     Refused(MachineId),
     /// The machines cannot be built.
@@ -45,8 +45,8 @@ pub enum FilesError {
 /// Tells a machine to sleep or wake by writing its state file.
 ///
 /// # Errors
-/// When the name is no file name, the file cannot be written, or the machine's behaviour is to
-/// refuse.
+/// When the name cannot be a file name, the file cannot be written, or the machine's behaviour is
+/// to refuse.
 pub fn set(dir: &Path, machine: &MachineId, state: DeviceState) -> Result<(), FilesError> {
     let path = file(dir, machine, "state")?;
     if state == DeviceState::Asleep && behaviour(dir, machine)? == Behaviour::Refuses {
@@ -55,8 +55,8 @@ pub fn set(dir: &Path, machine: &MachineId, state: DeviceState) -> Result<(), Fi
     replace(&path, word(state))
 }
 
-/// Reads what a machine says of itself: `asleep 30`, or only the state while no facility has looked
-/// at it yet.
+/// Reads what a machine reports: `asleep 30`, or only the state if no facility has processed the
+/// machine yet.
 ///
 /// # Errors
 /// When the name is no file name or the file cannot be read.
@@ -67,8 +67,8 @@ pub fn read(dir: &Path, machine: &MachineId) -> Result<String, FilesError> {
     }
 }
 
-/// Whether a machine really hashes, for a test miner in a process of its own: a liar does, whatever
-/// it says.
+/// Whether a machine really hashes, for a test miner in another process. A machine that lies hashes
+/// whatever it reports.
 ///
 /// # Errors
 /// When the name is no file name or a file cannot be read.
@@ -81,11 +81,11 @@ pub fn is_hashing(dir: &Path, machine: &MachineId) -> Result<bool, FilesError> {
 #[derive(Debug, Clone)]
 pub struct MeterFiles {
     pub feed: PathBuf,
-    /// The tenant's, if it has one.
+    /// The tenant's meter, if there is one.
     pub tenant: Option<PathBuf>,
 }
 
-/// A simulated facility that follows a folder.
+/// A simulated facility that is controlled by the files of a folder.
 #[derive(Debug)]
 pub struct FileFacility {
     facility: SimFacility,
@@ -102,16 +102,16 @@ struct Followed {
     says: String,
 }
 
-/// No file here is longer; more is not read.
+/// The maximum length of these files; more is not read.
 const FILE_MAX_BYTES: u64 = 256;
 
 impl FileFacility {
-    /// Opens the folder, making it if need be. Machines whose state file says so are asleep from
-    /// the beginning.
+    /// Opens the folder, and creates it if it is missing. Machines whose state file says `asleep`
+    /// are asleep from the start.
     ///
     /// # Errors
-    /// When a machine's name is no file name, a file cannot be read or written, or the machines
-    /// cannot be built.
+    /// When a machine's name cannot be a file name, a file cannot be read or written, or the
+    /// machines cannot be built.
     pub fn open(
         dir: &Path,
         mut spec: FacilitySpec,
@@ -132,24 +132,24 @@ impl FileFacility {
         let facility = SimFacility::new(spec, now)?;
         for (machine, followed) in &followed {
             if followed.behaviour == Behaviour::Lies && followed.told == DeviceState::Asleep {
-                // It says yes, as it did.
+                // The machine accepts the command, as it did before.
                 drop(facility.sleep(machine, now));
             }
         }
         Ok(Self { facility, dir: dir.into(), meters, tenant: name, followed })
     }
 
-    /// The simulation behind the files.
+    /// The simulated facility itself.
     #[must_use]
     pub fn facility(&self) -> &SimFacility {
         &self.facility
     }
 
-    /// Follows the files and writes what is true at `now`.
+    /// Applies the files, and writes the state at `now`.
     ///
     /// # Errors
-    /// When a file cannot be read or written, or holds nonsense. The others have then still been
-    /// followed.
+    /// When a file cannot be read or written, or has unexpected content. The other files have been
+    /// applied even then.
     pub fn step(&mut self, now: Moment) -> Result<(), FilesError> {
         let mut result = Ok(());
         for (machine, followed) in &mut self.followed {
@@ -184,7 +184,8 @@ fn follow(
         if told == DeviceState::Awake {
             drop(facility.wake(machine, now));
         } else {
-            // One that refuses is not put down by its file either; what it does shows in `.now`.
+            // A machine that refuses is not put to sleep by its file either; its `.now` file shows
+            // that.
             drop(facility.sleep(machine, now));
         }
     }
@@ -195,7 +196,7 @@ fn follow(
     };
     if says != followed.says {
         replace(&file(dir, machine, "now")?, &says)?;
-        // One that woke by itself forgot what it was told: the next command counts anew.
+        // A machine that woke on its own has lost its command: the next command counts as new.
         let woke = says.starts_with("awake")
             && followed.says.starts_with("asleep")
             && told == DeviceState::Asleep;
@@ -269,8 +270,8 @@ fn text(path: &Path) -> Result<Option<String>, FilesError> {
     }
 }
 
-/// Replaces a file whole, so that a reader never sees half a line. Two writers do not share the
-/// file beside it.
+/// Replaces a whole file, so that a reader never sees half a line. Each writer uses a temporary
+/// file of its own.
 fn replace(path: &Path, line: &str) -> Result<(), FilesError> {
     let io = |source| FilesError::Io { path: path.into(), source };
     let mut beside = path.to_path_buf().into_os_string();

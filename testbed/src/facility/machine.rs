@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use directive::{ActuatorError, DeviceState, MachineId, Watts};
 use tokio::sync::watch;
 
-/// How a machine answers when it is told to sleep.
+/// How a machine reacts to a command to sleep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// It does as told.
+    /// It sleeps.
     #[default]
     Obeys,
-    /// It says no, and goes on hashing.
+    /// It refuses, and goes on hashing.
     Refuses,
-    /// It says yes and even reads `asleep`, and goes on hashing at full power.
+    /// It accepts and even reports `asleep`, but goes on hashing at full power.
     Lies,
     /// It takes ten times its sleep time.
     SlowSleeper,
@@ -24,28 +24,28 @@ pub enum Behaviour {
     },
 }
 
-/// What a machine is.
+/// The properties of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSpec {
-    /// Its name: the worker name it mines under.
+    /// Its id, which is the worker name it mines under.
     pub id: MachineId,
     /// What it draws when it hashes.
     pub awake: Watts,
     /// What it draws asleep.
     pub residual: Watts,
-    /// From the command until it is down. Its power falls evenly meanwhile.
+    /// The time from the command until it is asleep. Its power falls linearly in that time.
     pub sleep_time: Duration,
-    /// From the command until it hashes. Its power rises evenly meanwhile.
+    /// The time from the command until it hashes. Its power rises linearly in that time.
     pub wake_time: Duration,
     pub behaviour: Behaviour,
-    /// Whether an actuator reaches it. One that nothing reaches mines on at full power.
+    /// Whether an actuator can control it. If not, it always mines at full power.
     pub reachable: bool,
-    /// Whether it sleeps at the beginning.
+    /// Whether it is asleep at the start.
     pub asleep: bool,
 }
 
 impl MachineSpec {
-    /// A machine that obeys: awake, down in a second, up in two.
+    /// A machine that obeys: awake at first, asleep within one second, awake again within two.
     #[must_use]
     pub fn new(id: impl Into<MachineId>, awake: Watts, residual: Watts) -> Self {
         Self {
@@ -61,19 +61,19 @@ impl MachineSpec {
     }
 }
 
-/// A slow sleeper's time is this many times its sleep time.
+/// How many times its normal sleep time a slow sleeper takes.
 const SLOW_FACTOR: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct SimMachine {
     spec: MachineSpec,
-    /// Where it is going, or is.
+    /// The state it is in or changing to.
     awake: bool,
-    /// What it drew when it set out.
+    /// Its power when the change began.
     from: Watts,
     since: Instant,
     until: Instant,
-    /// What a liar was last told.
+    /// The last command to a machine that lies.
     told_asleep: bool,
     hashing: watch::Sender<bool>,
 }
@@ -125,7 +125,7 @@ impl SimMachine {
         self.switch(true, now);
     }
 
-    /// Sets out toward awake or asleep; it may turn round on the way.
+    /// Begins to change to awake or asleep; a change in progress may be reversed.
     pub(super) fn switch(&mut self, awake: bool, now: Instant) {
         self.go_on(now);
         if awake != self.awake {
@@ -146,7 +146,7 @@ impl SimMachine {
         self.until = now + takes;
     }
 
-    /// Does what the machine does by itself until `now`.
+    /// Applies what the machine does on its own until `now`.
     fn go_on(&mut self, now: Instant) {
         if let Behaviour::WakesByItself { after } = self.spec.behaviour
             && !self.awake
@@ -157,7 +157,7 @@ impl SimMachine {
         self.show(now);
     }
 
-    /// It hashes from the end of its way up until the beginning of its way down.
+    /// Publishes whether it hashes: from the end of waking until the beginning of falling asleep.
     fn show(&self, now: Instant) {
         let hashes = self.awake && now >= self.until;
         self.hashing.send_if_modified(|shown| std::mem::replace(shown, hashes) != hashes);
@@ -178,7 +178,7 @@ impl SimMachine {
         self.from + (to - self.from).scale(done)
     }
 
-    /// What its management interface says.
+    /// The state and power that its management interface reports.
     pub(super) fn says(&mut self, now: Instant) -> (DeviceState, Watts) {
         let draws = self.watts(now);
         if self.spec.behaviour == Behaviour::Lies && self.told_asleep {

@@ -1,19 +1,19 @@
-//! A simulated AI tenant: it comes at its hour, ramps up, stays, and ramps down.
+//! A simulated AI tenant: its load begins at a given time, ramps up, stays, and ramps down.
 
 use std::time::Duration;
 
 use directive::Watts;
 use jiff::Timestamp;
 
-/// When a tenant draws how much.
+/// The load of a tenant over time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSpec {
-    /// What it draws when it is fully up.
+    /// Its load after the ramp.
     pub watts: Watts,
     pub start: Timestamp,
-    /// When it begins to leave; `None` stays.
+    /// When its load begins to ramp down; `None` if it stays.
     pub end: Option<Timestamp>,
-    /// How long it takes up, and down again.
+    /// The duration of the ramp up, and of the ramp down.
     pub ramp: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! What was really drawn, sample by sample. The oldest samples go when the trace is full.
+//! The power that was really drawn, sample by sample. When the trace is full, the oldest sample is
+//! dropped.
 
 use std::collections::VecDeque;
 
@@ -7,21 +8,21 @@ use jiff::Timestamp;
 
 use super::Power;
 
-/// What was drawn at one moment.
+/// The power drawn at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     pub at: Timestamp,
     pub power: Power,
 }
 
-/// The least headroom in an interval, and when it was.
+/// The lowest headroom in an interval, and when it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// What was left for the tenants; negative where mining and house alone were too much.
+    /// The power left for the tenants; negative if mining and house alone exceeded the limit.
     pub watts: Watts,
-    /// When it was least.
+    /// When the headroom was lowest.
     pub at: Timestamp,
-    /// How many samples lie in the interval.
+    /// The number of samples in the interval.
     pub samples: usize,
 }
 
@@ -47,8 +48,8 @@ impl Trace {
         self.samples.iter()
     }
 
-    /// The least headroom (`usable` less everything but the tenants) in `from..=to`; `None` without
-    /// a sample there.
+    /// The lowest headroom (`usable` minus everything but the tenants) in `from..=to`; `None` if
+    /// there is no sample in it.
     #[must_use]
     pub fn min_headroom(&self, usable: Watts, from: Timestamp, to: Timestamp) -> Option<Headroom> {
         let within = || self.samples.iter().filter(|sample| (from..=to).contains(&sample.at));

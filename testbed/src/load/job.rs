@@ -1,7 +1,7 @@
-//! The jobs of the load tool's pool, and how its miners read the jobs they get.
+//! The jobs of the load tool's pools, and how its miners read the jobs they receive.
 //!
-//! A job is marked in `prevhash`, which every proxy hands on unchanged: so a miner knows which job
-//! of which pool it has read, whatever name the proxy gave it.
+//! A job has a mark in `prevhash`, which every proxy passes on unchanged. So a miner knows which
+//! job of which pool it has received, whatever job id the proxy gave it.
 
 use std::fmt::Write;
 
@@ -13,19 +13,21 @@ use crate::arithmetic::{
     Hash, Header, merkle_root, parse_array, parse_bytes, parse_u32, swap_words,
 };
 
-/// Which job of which pool of which run.
+/// The mark of a job: its run, its pool and its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Drawn at random, so that what a proxy kept from a former run is not taken for ours.
+    /// The run, a random number, so that a job that a proxy kept from an earlier run is not taken
+    /// for one of this run.
     pub(super) run: u32,
-    /// The pool, from 0.
+    /// The number of the pool, from 0.
     pub(super) pool: u8,
-    /// The job's number there, from 0.
+    /// The number of the job at this pool, from 0.
     pub(super) number: u32,
 }
 
 impl Mark {
-    /// The first bytes of prevhash as notify writes it: `run | pool | number`.
+    /// The length of the mark, which is the first bytes of prevhash as written in a notify: `run |
+    /// pool | number`.
     const LEN: usize = 9;
 
     fn write(self, sent: &mut Hash) {
@@ -41,7 +43,7 @@ impl Mark {
     }
 }
 
-/// What a header is made of, apart from the extranonces.
+/// The parts of a header and its coinbase, without the extranonces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) id: String,
@@ -67,7 +69,7 @@ impl Job {
     ) -> Self {
         let mut sent: Hash = rng.random();
         mark.write(&mut sent);
-        // A block hash has zeros at its end, which notify writes last.
+        // A block hash ends with zeros, and a notify writes that end last.
         sent[24..].fill(0);
         let (coinb1, coinb2) = coinbase(mark.number, extranonce_len);
         Self {
@@ -83,7 +85,7 @@ impl Job {
         }
     }
 
-    /// Reads a notify's parameters. `None` where they are no job.
+    /// Reads the params of a notify. Returns `None` if they are not a job.
     pub(super) fn parse(params: &[u8]) -> Option<Self> {
         let mut parts = elements(params);
         let mut next_text = || str::from_utf8(text(parts.next()?)?).ok();
@@ -143,7 +145,7 @@ impl Job {
     }
 }
 
-/// Says at once which job a notify's parameters bring, and by what name, without reading the rest.
+/// Reads only the job id and the mark of a notify's params, which is fast.
 pub(super) fn peek(params: &[u8]) -> Option<(&[u8], Mark)> {
     let mut parts = elements(params);
     let id = text(parts.next()?)?;
@@ -153,9 +155,8 @@ pub(super) fn peek(params: &[u8]) -> Option<(&[u8], Mark)> {
     Some((id, Mark::read(&sent)))
 }
 
-/// A plausible coinbase around the extranonces: height in the script, a payout, and a large
-/// commitment as merge-mining pools send it, so that a notify with twelve branches has about 1.6
-/// kB.
+/// A plausible coinbase: the height in the script, a payout, and a large commitment as pools with
+/// merge mining send it. With it, a notify with twelve branches has about 1.6 kB.
 fn coinbase(height: u32, extranonce_len: usize) -> (Vec<u8>, Vec<u8>) {
     const TAG: &[u8] = b"\x07/bench/";
     let height = (0x000d_0000 + height % 0x0001_0000).to_le_bytes();
@@ -176,7 +177,7 @@ fn coinbase(height: u32, extranonce_len: usize) -> (Vec<u8>, Vec<u8>) {
     (coinb1, coinb2)
 }
 
-/// A network difficulty of about 9e13, far above what a run's shares reach.
+/// A network difficulty of about 9e13, far above what the shares of a run reach.
 const NBITS: u32 = 0x1703_1abe;
 
 #[cfg(test)]

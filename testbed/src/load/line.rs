@@ -1,10 +1,10 @@
-//! Reads the few things the load tool wants of a line, without building a tree: a tool that
-//! measures must not be what is measured. Values are handed out as they are written; what is no
-//! JSON object reads as `None`.
+//! Reads the few fields of a line that the load tool needs, without building a tree: the tool must
+//! not take the time that it measures. Values are returned as raw text. A line that is not a JSON
+//! object gives `None`.
 
 use memchr::{memchr, memchr2, memmem};
 
-/// The parts of one message, as raw JSON; empty where they are missing.
+/// The fields of one message as raw JSON; empty if they are missing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line<'a> {
     pub(super) id: &'a [u8],
@@ -12,12 +12,12 @@ pub(super) struct Line<'a> {
     pub(super) params: &'a [u8],
     pub(super) result: &'a [u8],
     pub(super) error: &'a [u8],
-    /// Where ckpool says why it refuses, without its quotes.
+    /// The field in which ckpool gives the reason of a refusal, without its quotes.
     pub(super) reject_reason: &'a [u8],
 }
 
 impl<'a> Line<'a> {
-    /// Takes a message apart.
+    /// Finds the fields of a message.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = open(bytes, b'{')?;
         let mut line = Self::default();
@@ -44,13 +44,13 @@ impl<'a> Line<'a> {
         number(self.id)
     }
 
-    /// It wants an answer.
+    /// Whether the message needs an answer.
     pub(super) fn wants_answer(&self) -> bool {
         !self.id.is_empty() && self.id != b"null"
     }
 }
 
-/// The elements of an array, as raw JSON; none where it is no array.
+/// The elements of an array as raw JSON; none if the value is not an array.
 pub(super) fn elements(array: &[u8]) -> Elements<'_> {
     Elements(open(array, b'[').unwrap_or_default())
 }
@@ -72,19 +72,19 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// What a string says, as it is written between its quotes.
+/// The text between the quotes of a string, with its escapes.
 pub(super) fn text(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
-/// A whole number, also when it is written as a string.
+/// Reads a whole number, also one written as a string.
 pub(super) fn number(value: &[u8]) -> Option<u64> {
     let digits = text(value).unwrap_or(value);
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Takes whole lines off `input` and hands each to `each`; the unfinished end goes to `partial`, at
-/// most `limit` bytes. `None` past the limit.
+/// Splits `input` into whole lines and calls `each` with each of them. The unfinished end is kept
+/// in `partial`, up to `limit` bytes. Returns `None` beyond that.
 pub(super) fn split(
     partial: &mut Vec<u8>,
     mut input: &[u8],
@@ -109,7 +109,7 @@ pub(super) fn split(
     Some(())
 }
 
-/// Tells whether `needle` stands in `bytes`, whatever the case of its letters.
+/// Whether `bytes` contain `needle`, ignoring the case of letters.
 pub(super) fn mentions(bytes: &[u8], needle: &str) -> bool {
     memmem::find(&bytes.to_ascii_lowercase(), needle.as_bytes()).is_some()
 }
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    /// Whatever a line is cut down to, or has changed in it, is read without a panic.
+    /// A line that is cut or changed anywhere must not cause a panic.
     #[test]
     fn broken_lines_are_harmless() {
         let whole = br#"{"id":1,"method":"mining.submit","params":["w","j",[{"x":"\\"}],-1.5e3],"result":null}"#;

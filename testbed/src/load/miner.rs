@@ -1,5 +1,5 @@
-//! One miner of the load tool, without its socket: the lines it sends, and how it handles those it
-//! gets.
+//! One miner of the load tool, without its socket: the lines it sends, and how it handles the lines
+//! it receives.
 
 use std::io::Write;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::arithmetic::{Hash, Target, parse_u32};
 /// How the miners behave.
 #[derive(Debug, Clone)]
 pub(super) struct Habits {
-    /// A worker is this and the miner's number.
+    /// A worker's name is this and the miner's number.
     pub(super) worker: String,
     pub(super) password: String,
     pub(super) version_rolling: bool,
@@ -22,29 +22,30 @@ pub(super) struct Habits {
 #[derive(Debug, Clone)]
 struct Work {
     job: Rc<Job>,
-    /// What was advertised when it came.
+    /// The target in force when the job came.
     target: Target,
-    /// The merkle root with this miner's extranonces, once it was needed.
+    /// The merkle root with this miner's extranonces, computed when it is first needed.
     root: Option<Hash>,
 }
 
-/// A miner's side of a session.
+/// The state of one miner.
 #[derive(Debug)]
 pub(super) struct Miner {
     number: usize,
     stage: Stage,
     extranonce: Extranonce,
-    /// Told to us, and good from the next job on.
+    /// The extranonce of the last `set_extranonce`, valid from the next job on.
     next_extranonce: Option<Box<Extranonce>>,
     mask: u32,
     target: Option<Target>,
     work: Option<Work>,
-    /// Where its next search starts; never goes back, so that no header is searched twice.
+    /// The nonce at which the next search starts. It only increases, so that no header is searched
+    /// twice.
     nonce: u32,
     shares: u32,
 }
 
-/// Extranonce1, and the size of extranonce2.
+/// The extranonce1, and the size of extranonce2.
 #[derive(Debug)]
 struct Extranonce {
     first: Vec<u8>,
@@ -59,19 +60,19 @@ enum Stage {
     Authorized,
 }
 
-/// What an answer to the handshake led to.
+/// What follows from an answer of the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Goes,
     Refused,
 }
 
-/// A share could not be made.
+/// Why no share could be made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum NoShare {
-    /// There is no job, or no difficulty.
+    /// The miner has no job or no difficulty.
     NoWork,
-    /// The difficulty asks for more hashes than a load tool should spend.
+    /// The difficulty needs more hashes than a load tool should compute.
     TooHard,
 }
 
@@ -90,12 +91,12 @@ impl Miner {
         }
     }
 
-    /// It is let in and has a job.
+    /// Whether the miner is authorized and has a job.
     pub(super) fn is_ready(&self) -> bool {
         self.stage == Stage::Authorized && self.work.is_some()
     }
 
-    /// Says the first words of a connection.
+    /// Writes the first requests of a connection.
     pub(super) fn greet(&mut self, habits: &Habits, out: &mut Vec<u8>) {
         if habits.version_rolling {
             say(
@@ -109,7 +110,7 @@ impl Miner {
         }
     }
 
-    /// Takes the answer to one of the three requests of the handshake.
+    /// Handles the answer to one of the three requests of the handshake.
     pub(super) fn answered(&mut self, line: &Line<'_>, habits: &Habits, out: &mut Vec<u8>) -> Step {
         match (self.stage, line.number()) {
             (Stage::Configuring, Some(CONFIGURE)) => {
@@ -143,7 +144,7 @@ impl Miner {
         Step::Goes
     }
 
-    /// Takes what the pool's side asks or tells, jobs apart.
+    /// Handles a request or notification of the pool, except a job.
     pub(super) fn told(&mut self, line: &Line<'_>, out: &mut Vec<u8>) {
         let mut params = elements(line.params);
         match line.method {
@@ -171,7 +172,7 @@ impl Miner {
     }
 
     pub(super) fn take(&mut self, job: Rc<Job>) {
-        // A pool that sets no difficulty means 1.
+        // Without a `set_difficulty`, the difficulty is 1.
         let target = self.target.or_else(|| Target::of_difficulty(1.0)).unwrap_or(Target::MAX);
         if let Some(next) = self.next_extranonce.take() {
             self.extranonce = *next;
@@ -179,7 +180,7 @@ impl Miner {
         self.work = Some(Work { job, target, root: None });
     }
 
-    /// Finds a share on the newest job and appends its submit.
+    /// Finds a share for the newest job and appends its submit.
     pub(super) fn share(
         &mut self,
         id: u64,
@@ -192,7 +193,7 @@ impl Miner {
         let Some(Work { job, target, root }) = &mut self.work else { return Err(NoShare::NoWork) };
         let root = *root
             .get_or_insert_with(|| job.merkle_root([&self.extranonce.first, extranonce2], scratch));
-        // The two lowest bits it may roll change from share to share.
+        // The two lowest bits of the mask differ from share to share.
         let lowest = self.mask & self.mask.wrapping_neg();
         let second = self.mask & !lowest & (self.mask & !lowest).wrapping_neg();
         let bits = [0, lowest, second, lowest | second][self.shares as usize % 4];
@@ -236,7 +237,7 @@ impl Extranonce {
     }
 }
 
-/// The mask in the answer to a configure, if rolling was granted.
+/// The version mask in the answer to a configure, if rolling was granted.
 fn granted(result: &[u8]) -> Option<u32> {
     let mut rest = result;
     let key = b"\"version-rolling.mask\"";
@@ -259,10 +260,11 @@ const TAKES: &str = "a vector takes everything";
 const CONFIGURE: u64 = 1;
 const SUBSCRIBE: u64 = 2;
 const AUTHORIZE: u64 = 3;
-/// The first id of a share.
+/// The id of the first submit.
 pub(super) const FIRST_SHARE: u64 = 16;
 const EXTRANONCE2_MAX: usize = 16;
-/// A share at 2^-26 takes 64 hashes; beyond this the tool would measure itself.
+/// The maximum number of hashes for one share. At 2^-26 a share takes about 64; with far more, the
+/// tool would measure itself.
 const HASHES_MAX: u32 = 1 << 14;
 
 #[cfg(test)]
@@ -293,7 +295,7 @@ mod tests {
         Rc::new(Job::new(Mark { run: 1, pool: 0, number }, 3, 12, 7, &mut StdRng::seed_from_u64(1)))
     }
 
-    /// A miner that has a job at 2^-28.
+    /// A miner with a job at difficulty 2^-28.
     fn ready(habits: &Habits) -> Miner {
         let mut miner = Miner::new(7);
         let mut out = Vec::new();
@@ -329,7 +331,7 @@ mod tests {
             let mut hashes = std::collections::HashSet::new();
             for id in 0..64 {
                 if id == 32 {
-                    // The very same job, named anew by a proxy: no work may be done twice.
+                    // The same job again, under a new job id of a proxy: no work may be done twice.
                     miner.take(job(1));
                 }
                 let mut out = Vec::new();

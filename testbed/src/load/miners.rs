@@ -1,8 +1,9 @@
-//! The load tool's miners: all sockets on one thread, shares by the clock whether or not answers
-//! come.
+//! The miners of the load tool: all sockets on one thread. Shares are sent by the clock, whether or
+//! not answers come.
 //!
-//! The thread looks at the clock between batches of events, so that a burst of jobs delays sends by
-//! about a millisecond; how late sends were is kept, and told beside the peer's figures.
+//! The thread reads the clock between batches of events, so that a burst of jobs delays a submit by
+//! about a millisecond. How late submits were sent is recorded and reported beside the figures of
+//! the peer.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -26,13 +27,13 @@ pub(super) mod books;
 pub(super) struct Fleet {
     connect: SocketAddr,
     habits: Habits,
-    /// What marks this run's jobs.
+    /// The random number that marks the jobs of this run.
     run: u32,
     window: usize,
     poll: Poll,
     events: Events,
     members: Vec<Member>,
-    /// Miners that connect and are not ready.
+    /// The number of miners that are connecting.
     joining: usize,
     pub(super) ready: usize,
     works: Works,
@@ -40,7 +41,7 @@ pub(super) struct Fleet {
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     out: Vec<u8>,
-    /// What was wrong with a handshake that failed.
+    /// Why a handshake failed, if one did.
     fault: Option<String>,
 }
 
@@ -49,26 +50,26 @@ struct Member {
     miner: Miner,
     connected: bool,
     ready: bool,
-    /// Shares without an answer yet.
+    /// The number of shares without an answer.
     owed: u32,
     /// The unfinished end of what was read.
     partial: Vec<u8>,
-    /// What the socket would not take yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
-    /// One more than the newest job read, for each pool.
+    /// For each pool, the number of the newest job read, plus one.
     newest: [u32; POOLS],
-    /// Whose job it works on.
+    /// The pool whose job the miner works on.
     pool: Option<u8>,
 }
 
-/// Each different notify is read once, however many miners get it.
+/// The jobs read so far. A notify that many miners receive is parsed once.
 #[derive(Default)]
 struct Works {
     by_id: HashMap<Box<[u8]>, Known>,
     newest: u32,
 }
 
-/// A job beside the parameters it was read from.
+/// A job, and the params from which it was parsed.
 struct Known {
     params: Box<[u8]>,
     job: Rc<Job>,
@@ -122,7 +123,7 @@ impl Fleet {
     /// Connects until `count` miners are ready, `window` at a time. Returns how long it took.
     ///
     /// # Errors
-    /// When a miner is refused or lost on the way, or nothing goes on for [`STUCK`].
+    /// When a miner is refused or disconnected, or when no miner becomes ready for [`STUCK`].
     pub(super) fn join(&mut self, count: usize) -> Result<Duration, LoadError> {
         let from = now();
         let (mut last, mut at) = (self.ready, from);
@@ -153,7 +154,7 @@ impl Fleet {
         Ok(now() - from)
     }
 
-    /// Listens for `span`.
+    /// Handles jobs for `span` without sending shares.
     pub(super) fn idle(&mut self, span: Duration) -> Result<(), LoadError> {
         let until = now() + span;
         while now() < until {
@@ -162,8 +163,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Sends `rate` shares a second, all miners in turn, for `span` or until every miner has sent
-    /// one, whichever is later. `watch` is called between turns with the time since the start.
+    /// Sends `rate` shares a second, from all miners in turn, for `span`, or longer until every
+    /// miner has sent one. `watch` is called between turns with the time since the start.
     pub(super) fn mine(
         &mut self,
         rate: f64,
@@ -179,7 +180,8 @@ impl Fleet {
             if passed >= span && sent >= order.len() as u64 {
                 return Ok(());
             }
-            // A tool that is behind must still read: answers would seem late that are only unread.
+            // Even when sending is late, the tool must read: otherwise answers would seem late that
+            // are only unread.
             let most = sent + BURST;
             while sent < most && due(sent, rate) <= now() - from {
                 let index = order[usize::try_from(sent % order.len() as u64)
@@ -191,7 +193,7 @@ impl Fleet {
         }
     }
 
-    /// Listens until every share is answered and `caught_up`, at most for `limit`.
+    /// Handles answers until every share is answered and `caught_up` is true, for `limit` at most.
     pub(super) fn drain(
         &mut self,
         limit: Duration,
@@ -324,7 +326,7 @@ impl Fleet {
                 self.joining -= 1;
                 self.ready += 1;
             }
-            // What comes after a read that did not fill the buffer raises an event of its own.
+            // After a read that did not fill the buffer, new data raises a new event.
             if len < buffer.len() {
                 return;
             }
@@ -397,8 +399,8 @@ impl Fleet {
 }
 
 impl Member {
-    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false`
-    /// when it is over.
+    /// Writes the unsent bytes and then `bytes`, and keeps what the socket does not accept. Returns
+    /// `false` if the connection has ended.
     fn send(&mut self, bytes: &[u8]) -> bool {
         let Some(stream) = &mut self.stream else { return true };
         if self.unsent.is_empty() {
@@ -413,13 +415,14 @@ impl Member {
     }
 }
 
-/// When share number `sent` is due, from the start.
+/// When share number `sent` is due, counted from the start.
 #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 shares")]
 fn due(sent: u64, rate: f64) -> Duration {
     Duration::from_secs_f64(sent as f64 / rate)
 }
 
-/// All miners, neighbours far apart: what is near in time must not be near in the peer's memory.
+/// All miners in an order in which neighbours are far apart: miners that submit one after the other
+/// should not be neighbours in the memory of the peer.
 fn shuffled(count: usize) -> Vec<usize> {
     let step = (count * 5 / 8..).find(|step| *step > 0 && coprime(*step, count)).unwrap_or(1);
     (0..count).map(|index| index * step % count).collect()
@@ -433,9 +436,9 @@ fn now() -> Instant {
     crate::clock::now()
 }
 
-/// Shares written before answers are looked at again: some milliseconds' worth at most.
+/// How many shares are written before answers are read again: at most those of some milliseconds.
 const BURST: u64 = 64;
-/// Without a further ready miner for so long, it is given up.
+/// If no further miner becomes ready for this long, the run fails.
 const STUCK: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! The load tool's pools: one thread that hands out clean jobs by the clock and judges what comes
-//! back.
+//! The pools of the load tool: one thread that sends clean jobs by the clock and judges the shares.
 //!
-//! All a pool knows of a connection is its extranonce1; a share is judged by rebuilding its header
-//! from the submit's own words. A second pool may stand by, to see what happens when the first
-//! dies.
+//! The only state of a connection is its extranonce1. A share is judged by rebuilding its header
+//! from the values in the submit. A second pool can stand by, to measure what happens when the
+//! first one dies.
 
 use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
@@ -25,40 +24,41 @@ use judge::{Judge, Verdict};
 
 mod judge;
 
-/// What the tool's pools are like.
+/// Settings of the tool's pools.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
-    /// Where the pool listens.
+    /// The address of the pool.
     pub listen: SocketAddr,
-    /// Where a second one listens, if there is one.
+    /// The address of a second pool, if there is one.
     pub second: Option<SocketAddr>,
-    /// The difficulty it sets.
+    /// The difficulty of every connection.
     pub difficulty: f64,
-    /// Time between two jobs; all are clean.
+    /// The time between two jobs. All jobs are clean.
     pub job_every: Duration,
-    /// Bytes of extranonce2 it grants.
+    /// The size of extranonce2, in bytes.
     pub extranonce2_size: usize,
     /// Merkle branches of its jobs.
     pub branches: usize,
-    /// Rebuild and hash each share's header; otherwise only the job's age decides.
+    /// Whether to rebuild and hash the header of each share. Otherwise a share is only checked for
+    /// a stale job.
     pub validate: bool,
 }
 
-/// How a pool judged.
+/// How many shares a pool judged, by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PoolCounts {
     pub accepted: u64,
-    /// Shares for a job that a clean one has replaced.
+    /// Shares of a job that a newer one has replaced.
     pub stale: u64,
     /// Shares that miss the pool's difficulty.
     pub low: u64,
-    /// Shares that came before.
+    /// Shares that were submitted before.
     pub duplicate: u64,
-    /// Shares for a job that never was.
+    /// Shares of a job that this pool never sent.
     pub unknown: u64,
     /// Submits that cannot be read.
     pub malformed: u64,
-    /// Connections that were taken.
+    /// Accepted connections.
     pub connections: u64,
 }
 
@@ -66,11 +66,11 @@ pub struct PoolCounts {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub(super) mark: Mark,
-    /// Just before the first write.
+    /// The time just before it was written to the first connection.
     pub(super) from: Instant,
 }
 
-/// What the thread knows at its end.
+/// What the thread returns at its end.
 #[derive(Debug, Default)]
 pub(super) struct PoolBooks {
     pub(super) counts: [PoolCounts; POOLS],
@@ -79,13 +79,13 @@ pub(super) struct PoolBooks {
     pub(super) deaths: Vec<(usize, Instant)>,
 }
 
-/// Most pools at a time.
+/// The maximum number of pools.
 pub(super) const POOLS: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Pools {
     pub(super) addrs: Vec<SocketAddr>,
-    /// What marks this run's jobs.
+    /// The random number that marks the jobs of this run.
     pub(super) run: u32,
     commands: Sender<Command>,
     waker: Arc<Waker>,
@@ -100,7 +100,7 @@ enum Command {
 }
 
 impl Pools {
-    /// Binds, and starts the thread.
+    /// Binds the addresses, and starts the thread.
     pub(super) fn open(settings: &PoolSettings) -> Result<Self, LoadError> {
         let run = rand::random();
         let failed = |source| LoadError::Tool { doing: "start the pool", source };
@@ -149,7 +149,7 @@ impl Pools {
         self.tell(Command::Kill(pool));
     }
 
-    /// Has a pool that was closed listen again.
+    /// Makes a closed pool listen again.
     pub(super) fn revive(&self, pool: usize) {
         self.tell(Command::Revive(pool));
     }
@@ -165,7 +165,7 @@ impl Pools {
     }
 
     fn tell(&self, command: Command) {
-        // A thread that has ended needs no telling.
+        // If the thread has already ended, the command is not needed.
         self.commands.send(command).ok();
         self.waker.wake().ok();
     }
@@ -193,7 +193,7 @@ struct Conn {
     authorized: bool,
     /// The unfinished end of what was read.
     partial: Vec<u8>,
-    /// What the socket would not take yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
 }
 
@@ -242,7 +242,8 @@ impl Thread {
         }
     }
 
-    /// Hands every pool's next job to its sockets, as fast as they take it.
+    /// Makes the next job of every pool and writes it to the pool's connections, as fast as they
+    /// accept it.
     fn new_jobs(&mut self) {
         for pool in 0..self.judges.len() {
             let judge = &mut self.judges[pool];
@@ -268,7 +269,7 @@ impl Thread {
             let mut stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // It was gone before it was taken.
+                // The connection was closed before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -316,7 +317,8 @@ impl Thread {
 }
 
 impl Conn {
-    /// Reads all there is and answers it with one write. `false` when the connection is over.
+    /// Reads everything available and answers it with one write. Returns `false` if the connection
+    /// has ended.
     fn read(
         &mut self,
         buffer: &mut [u8],
@@ -339,7 +341,7 @@ impl Conn {
             if whole.is_none() || !self.send(reply.as_bytes()) {
                 return false;
             }
-            // What comes after a read that did not fill the buffer raises an event of its own.
+            // After a read that did not fill the buffer, new data raises a new event.
             if len < buffer.len() {
                 return true;
             }
@@ -420,8 +422,8 @@ impl Conn {
         written.expect("a string takes everything");
     }
 
-    /// Writes what is unsent and then `bytes`, and keeps what the socket does not take. `false`
-    /// when it is over.
+    /// Writes the unsent bytes and then `bytes`, and keeps what the socket does not accept. Returns
+    /// `false` if the connection has ended.
     fn send(&mut self, bytes: &[u8]) -> bool {
         if self.unsent.is_empty() {
             let Some(sent) = write(&mut self.stream, bytes) else { return false };
@@ -438,8 +440,9 @@ impl Conn {
     }
 }
 
-/// Listens with a queue that a whole window of connections fits into: with a shorter one the system
-/// drops some, they try again a second later, and the tool would measure that.
+/// Listens with an accept queue as long as the number of miners that connect at a time. If it were
+/// shorter, the system would drop some connections, which are tried again a second later, and the
+/// tool would measure that.
 fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(listen);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
@@ -450,7 +453,7 @@ fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Writes as much as the socket takes. `None` when the connection is over.
+/// Writes as much as the socket accepts. Returns `None` if the connection has ended.
 pub(super) fn write(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
@@ -468,16 +471,17 @@ fn now() -> Instant {
     crate::clock::now()
 }
 
-/// Connections that may wait to be taken; the system allows fewer on most machines.
+/// The length of the accept queue; most systems limit it to less.
 const BACKLOG: i32 = 65_535;
 const WAKE: Token = Token(usize::MAX);
-/// The version bits that are granted to who asks.
+/// The version mask granted to every miner that asks for one.
 const MASK: u32 = 0x1fff_e000;
-/// Events taken at once: few enough that the clock is looked at every millisecond or so.
+/// How many events are handled at a time: few enough that the clock is read about every
+/// millisecond.
 pub(super) const EVENTS: usize = 256;
-/// A read's size; a peer that multiplexes sends many submits at once.
+/// The size of a read. A peer that multiplexes sends many submits at once.
 pub(super) const BUFFER: usize = 64 * 1024;
-/// Longest line taken from anybody.
+/// The maximum length of a line, in bytes.
 pub(super) const LINE_MAX: usize = 64 * 1024;
-/// A connection that leaves more than this unread is closed.
+/// A connection with more unsent bytes than this is closed.
 const UNSENT_MAX: usize = 4 * 1024 * 1024;

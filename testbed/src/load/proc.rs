@@ -1,11 +1,11 @@
-//! What the system says about processes: the CPU time and memory of the peer, and how many
-//! connections fit into us.
+//! Reads from the system: the CPU time and memory of the measured processes, and how many files
+//! this process may open.
 
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// CPU time and memory of some processes together.
+/// The CPU time and memory of several processes together.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     pub(super) cpu_seconds: f64,
@@ -13,7 +13,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Reads /proc. `None` where one of the processes is gone or not ours to look at.
+    /// Reads /proc. Returns `None` if one of the processes does not exist or cannot be read by us.
     pub(super) fn read(pids: &[u32]) -> Option<Self> {
         pids.iter().try_fold(Self::default(), |sum, pid| {
             Some(Self {
@@ -24,7 +24,7 @@ impl Usage {
     }
 }
 
-/// Raises the limit of open files as far as it goes, and returns it.
+/// Raises the limit of open files as far as allowed, and returns it.
 pub(super) fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
@@ -41,15 +41,15 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
     Some(ticks as f64 / per_second as f64)
 }
 
-/// User and system ticks; the program's name before them may hold anything, also spaces and
-/// brackets.
+/// The user and system time, in clock ticks. The program's name comes before them and may contain
+/// any character, also spaces and brackets.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// The rollup counts page by page; the cheaper `status` lags behind it by some pages for each
-/// thread.
+/// Resident memory from `smaps_rollup`, which is exact. The cheaper `status` is late by some pages
+/// for each thread.
 fn rss_kib(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .ok()

@@ -1,4 +1,4 @@
-//! What a run measured, for people and for programs.
+//! The results of a run, for people and for programs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::pool::PoolCounts;
 
 mod table;
 
-/// One run: the peer, and the tool's own floor beside it.
+/// The results of one run: the peer and, beside it, the floor.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What was measured: the peer, or with no peer the tool alone.
+    /// The figures of the peer or, without a peer, of the tool alone.
     pub measured: Figures,
-    /// The same miners straight at a pool of the tool, in the same run.
+    /// The floor: the same miners connected directly to a pool of the tool, in the same run.
     pub floor: Option<Figures>,
 }
 
@@ -25,22 +25,22 @@ pub struct Figures {
     /// Where the miners connected.
     pub connect: String,
     pub miners: usize,
-    /// From the first connection until all were authorized with a job; with a slope, both parts
-    /// together.
+    /// The time from the first connection until all miners were authorized with a job. If the slope
+    /// is measured, both parts together.
     pub ready_ms: f64,
-    /// Shares and their fates, as the miners saw them.
+    /// The shares by what became of them, as the miners saw it.
     pub shares: Shares,
-    /// Submit written until its answer was read.
+    /// The time from writing a submit until its answer was read.
     pub answer_ms: Percentiles,
-    /// How late the tool itself wrote submits, against the schedule.
+    /// How late the tool wrote submits, compared with its schedule.
     pub send_late_ms: Percentiles,
-    /// Jobs while no shares were sent.
+    /// The delivery of jobs while no shares were sent.
     pub jobs_idle: Fanout,
-    /// Jobs while shares were sent.
+    /// The delivery of jobs while shares were sent.
     pub jobs_loaded: Fanout,
-    /// When any miner last read a job: a peer may have stopped handing out work.
+    /// When any miner last received a job. If this is early, the peer stopped sending jobs.
     pub last_notify_at: Option<Timestamp>,
-    /// Ready miners whose connection ended.
+    /// How many ready miners lost their connection.
     pub disconnects: u64,
     /// What the pools counted.
     pub pools: Vec<PoolCounts>,
@@ -48,112 +48,113 @@ pub struct Figures {
     pub cpu: Option<Cpu>,
     /// Memory of the peer, if its processes were named.
     pub memory: Option<Memory>,
-    /// What happened when pools died, one by one.
+    /// For each death of a pool, how the miners moved.
     pub failovers: Vec<Failover>,
-    /// Lines that could not be read, jobs that are none of ours, and requests to reconnect.
+    /// Counts of what should not happen.
     pub oddities: Oddities,
 }
 
-/// Shares and their fates.
+/// Shares by what became of them.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shares {
     pub submitted: u64,
-    /// Of these, the ones whose answers are judged below: those of the last phase.
+    /// How many of these are in the figures below: the shares of the last phase.
     pub timed: u64,
     pub answered_true: u64,
-    /// Answered otherwise, by code and words.
+    /// Shares refused, by the error's code and message.
     pub refused: BTreeMap<String, u64>,
-    /// Refused because their job was over.
+    /// Shares refused because their job was stale.
     pub stale: u64,
-    /// The same, of all submitted.
+    /// The stale shares in percent of all shares submitted.
     pub stale_percent: f64,
-    /// Not answered at all.
+    /// Shares without an answer.
     pub unanswered: u64,
-    /// Due, but there was no session left to send them on.
+    /// Shares that were due when no session was left to send them.
     pub unsendable: u64,
-    /// Answers to nothing, to another miner, or a second time.
+    /// Answers to a submit that was not sent, was another miner's, or was answered before.
     pub odd_answers: u64,
 }
 
-/// Percentiles of some spans, in milliseconds.
+/// Percentiles of durations, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Percentiles {
-    /// Half are at most this.
+    /// The median.
     pub p50: f64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: f64,
-    /// 999 of 1,000.
+    /// The 99.9th percentile.
     pub p999: f64,
     pub max: f64,
 }
 
-/// How jobs spread, over the jobs that every miner has read.
+/// How long jobs take to reach all miners, over the jobs that every miner received.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Fanout {
-    /// How many jobs that were.
+    /// The number of these jobs.
     pub jobs: usize,
-    /// Jobs that some miners never read.
+    /// The number of jobs that some miner never received.
     pub incomplete: usize,
-    /// The pool writes the job until the last miner has read it: median over the jobs.
+    /// The time from the pool's first write of a job until the last miner has read it: the median
+    /// over the jobs.
     pub last_median_ms: f64,
-    /// The same, the worst job.
+    /// The same, the maximum over the jobs.
     pub last_max_ms: f64,
-    /// The first miner has read it until the last has: median over the jobs.
+    /// The time from the first miner that has read a job to the last: the median over the jobs.
     pub spread_median_ms: f64,
 }
 
 /// CPU time of the peer.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Cpu {
-    /// User and system, while shares were sent; the jobs of that time are in it.
+    /// User and system time while shares were sent. Jobs sent in that time are included.
     pub seconds: f64,
-    /// The same for 100,000 shares.
+    /// The same, per 100,000 shares.
     pub per_100k_shares: f64,
 }
 
-/// Resident memory of the peer; what the kernel holds for its sockets is not in it.
+/// Resident memory of the peer, without the kernel's memory for its sockets.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Memory {
-    /// Before the first miner.
+    /// Memory before the first miner connected.
     pub before_kib: u64,
-    /// After all have submitted.
+    /// Memory after every miner has submitted.
     pub after_kib: u64,
-    /// The difference, for each miner.
+    /// The difference, per miner.
     pub kib_per_session: f64,
-    /// Between two sizes, for each miner that made the difference.
+    /// The memory per additional miner, measured between two sizes of the fleet.
     pub slope: Option<Slope>,
 }
 
-/// Memory between two sizes.
+/// The memory per additional miner, measured between two sizes of the fleet.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Slope {
-    /// Miners at the smaller size.
+    /// The number of miners at the smaller size.
     pub from_miners: usize,
-    /// Memory when these had all submitted.
+    /// Memory after each of these has submitted.
     pub from_kib: u64,
-    /// What each further one took.
+    /// Memory per additional miner.
     pub kib_per_session: f64,
 }
 
-/// The death of the first pool.
+/// How the miners moved when a pool died.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Failover {
-    /// Miners that got a job of the second pool.
+    /// How many miners got a job of the other pool.
     pub moved: usize,
-    /// From the death until the first of them had it.
+    /// The time from the death until the first miner had such a job.
     pub first_ms: f64,
-    /// Until the last of them had it.
+    /// The time from the death until the last miner had such a job.
     pub last_ms: f64,
 }
 
-/// What should not be.
+/// Counts of what should not happen.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Oddities {
-    /// Lines that are no message, or notifies that are no job.
+    /// Lines that are not a message, and notifies that are not a job.
     pub unreadable_lines: u64,
-    /// Jobs that the tool's pools have not made in this run.
+    /// Jobs that the tool's pools did not send in this run.
     pub foreign_jobs: u64,
-    /// Requests to connect elsewhere.
+    /// `client.reconnect` messages.
     pub reconnects_asked: u64,
 }
 
@@ -166,7 +167,7 @@ impl Figures {
 }
 
 impl Percentiles {
-    /// Sorts, and picks the nearest rank.
+    /// Computes the percentiles by nearest rank.
     pub(super) fn of(mut spans: Vec<Duration>) -> Self {
         spans.sort_unstable();
         let at = |per_mille: usize| {
@@ -178,7 +179,8 @@ impl Percentiles {
 }
 
 impl Fanout {
-    /// Of whole jobs: sent until the last has it, and first until last.
+    /// Computes the figures from the jobs that every miner received: for each, the time from sent
+    /// to last, and from first to last.
     pub(super) fn of(whole: &[(Duration, Duration)], incomplete: usize) -> Self {
         let (to_last, spread): (Vec<_>, Vec<_>) = whole.iter().copied().unzip();
         Self {
@@ -192,7 +194,7 @@ impl Fanout {
 }
 
 pub(super) fn millis(span: Duration) -> f64 {
-    // Whole microseconds: more digits would only look precise.
+    // Rounded to microseconds: more digits would suggest a precision that is not there.
     f64::from(u32::try_from(span.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }
 

@@ -1,4 +1,4 @@
-//! The tool against itself: whatever the miners say happened, the pool must say too.
+//! Runs the load tool without a peer: the counts of its miners and its pool must agree.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn miners_and_pool_agree_on_every_share() {
         let Report { measured, floor } = bench.run(None, |_| ()).unwrap();
         assert!(floor.is_none());
         let (shares, pool) = (&measured.shares, &measured.pools[0]);
-        // How many is the machine's business.
+        // How many shares are sent depends on the machine.
         assert!(shares.submitted >= 50, "{measured:#?}");
         assert_eq!(
             shares.submitted,
@@ -92,7 +92,7 @@ fn a_dead_pool_loses_its_miners() {
 
 #[test]
 fn what_cannot_be_measured_is_said() {
-    // Held, so that no other test listens there.
+    // Keep the port, so that no other test listens there.
     let held = tokio::net::TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = held.local_addr().unwrap();

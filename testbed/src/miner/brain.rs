@@ -1,8 +1,8 @@
-//! State machine of a test miner without IO: one firmware's habits on one connection after the
-//! other, with lines in and lines out.
+//! State machine of a test miner without IO: one firmware over successive connections, with lines
+//! in and lines out.
 //!
-//! It holds no socket and reads no clock; [`super::run`] moves its bytes. How it comes to its
-//! first job is in [`handshake`], what it does with jobs and shares in [`mining`].
+//! It has no socket and reads no clock; [`super::run`] moves its bytes. [`handshake`] has the way
+//! to its first job, [`mining`] how it handles jobs and shares.
 
 mod handshake;
 mod mining;
@@ -23,11 +23,11 @@ use super::model::{Model, Reading, Reconnects, Step};
 use super::work::{Job, Position, Variant, Work};
 use crate::wire::{Direction, Envelope, WireLog};
 
-/// A miner's whole state, across its connections.
+/// The whole state of a miner, over all its connections.
 #[derive(Debug)]
 pub(super) struct Brain {
     pub(super) config: Arc<MinerConfig>,
-    /// Its number in the fleet's account of work.
+    /// Its number in the fleet's record of work.
     miner: u64,
     counts: MinerCounts,
     gap: GapWatch,
@@ -35,11 +35,11 @@ pub(super) struct Brain {
     hashrate: f64,
     log: WireLog,
     last_size: Option<usize>,
-    /// The next subscribe comes without a user agent.
+    /// Whether the next subscribe has no user agent.
     bare_subscribe: bool,
-    /// The name of the session before, for firmware that wants it back.
+    /// The id of the session before, for firmware that asks to resume it.
     last_session: Option<String>,
-    /// Where a followed `client.reconnect` points.
+    /// The address of the last `client.reconnect` that it followed.
     pub(super) moved_to: Option<String>,
     session: Option<Session>,
     out: Vec<u8>,
@@ -48,26 +48,26 @@ pub(super) struct Brain {
 #[derive(Debug)]
 struct Session {
     host: String,
-    /// Handshake requests written so far.
+    /// The number of handshake requests written so far.
     steps: usize,
-    /// Those of them that have no reply yet, with their ids.
+    /// Those of them without a reply, with their ids.
     waiting: VecDeque<(Step, String)>,
     ready: bool,
-    /// Configures repeated because of unasked keys.
+    /// How often configure was repeated because of unrequested keys.
     repeats: u32,
     ending: Option<Ending>,
     heard: Instant,
     next_id: u64,
-    /// Ids of handshake requests: their answers are no submits'.
+    /// The ids of handshake requests, whose answers are not answers to submits.
     asked: HashSet<String>,
     extranonce1: Vec<u8>,
     extranonce2_size: usize,
-    /// Told by `set_extranonce`, in force from the next job.
+    /// The values of the last `set_extranonce`, in force from the next job on.
     next_extranonce: Option<(Vec<u8>, usize)>,
     mask: u32,
     difficulty: f64,
     job: Option<Job>,
-    /// Whether the pool still takes shares of the job, as far as its answers told.
+    /// Whether the pool still accepts shares of the job, according to its answers.
     job_usable: bool,
     job_ids: HashSet<String>,
     ids_since_clean: HashSet<String>,
@@ -75,27 +75,27 @@ struct Session {
     variants: Vec<Variant>,
     position: Position,
     work: Option<Work>,
-    /// Hashes earned by time and not yet tried.
+    /// Hashes that the rate allows and that were not computed yet.
     credit: f64,
     hashed: Instant,
-    /// Found, waiting for their delay.
+    /// Shares that were found and wait for the configured delay.
     found: VecDeque<(Instant, Submitted, Vec<String>)>,
     outstanding: VecDeque<Submitted>,
-    /// Submits by id that were answered, for ids used once.
+    /// Answered submits by id, for firmware that uses each id once.
     answered: HashMap<String, u64>,
     answered_order: VecDeque<String>,
 }
 
-/// Why a miner closes a connection of its own will.
+/// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The handshake was not what the firmware takes.
+    /// The firmware does not accept the pool's handshake.
     Handshake,
-    /// No line came for too long.
+    /// No line was received for too long.
     Silence,
-    /// It was told to reconnect.
+    /// The pool told it to reconnect.
     Told,
-    /// It sleeps without a connection, stops, or goes back to its first pool.
+    /// The miner wants it: it sleeps without a connection, stops, or returns to its first pool.
     Wanted,
     /// The other side closed.
     Lost,
@@ -120,17 +120,17 @@ impl Brain {
         }
     }
 
-    /// Takes the bytes to be written.
+    /// Takes the bytes to write.
     pub(super) fn take_out(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
-    /// Why the connection is to be closed, if it is.
+    /// Why the connection must be closed, if it must.
     pub(super) fn ending(&self) -> Option<Ending> {
         self.session.as_ref()?.ending
     }
 
-    /// Tells whether answers are still to come.
+    /// Whether answers are still to come.
     pub(super) fn waits_for_answers(&self) -> bool {
         self.session
             .as_ref()
@@ -145,7 +145,7 @@ impl Brain {
         self.hashrate = hashrate;
     }
 
-    /// A connection to `host` is made: says the firmware's first words.
+    /// Handles a new connection to `host`: writes the first requests.
     pub(super) fn connected(&mut self, host: &str, now: Instant) {
         self.counts.connects += 1;
         self.counts.reconnects += u64::from(self.counts.connects > 1);
@@ -153,7 +153,7 @@ impl Brain {
         self.proceed();
     }
 
-    /// The connection is gone, by whose will `ending` tells.
+    /// Handles the end of the connection; `ending` says why it ended.
     pub(super) fn closed(&mut self, ending: Ending, now: Instant) {
         let Some(session) = self.session.take() else { return };
         self.out.clear();
@@ -172,7 +172,7 @@ impl Brain {
         self.gap.has(false, now);
     }
 
-    /// The machine fell asleep or woke.
+    /// Puts the machine to sleep or wakes it.
     pub(super) fn set_awake(&mut self, awake: bool, now: Instant) {
         self.counts.sleeps += u64::from(self.awake && !awake);
         self.awake = awake;
@@ -183,8 +183,8 @@ impl Brain {
         }
     }
 
-    /// Time went on: hashes what the rate allows, writes shares that are due, gives a silent pool
-    /// up.
+    /// Advances the time: computes the hashes that the rate allows, writes shares that are due, and
+    /// gives up a silent pool.
     pub(super) fn tick(&mut self, now: Instant) {
         let idle_timeout =
             self.config.idle_timeout.unwrap_or_else(|| self.config.model.idle_timeout());
@@ -196,7 +196,7 @@ impl Brain {
         self.write_due(now);
     }
 
-    /// Takes a line from the pool.
+    /// Handles a line from the pool.
     pub(super) fn line(&mut self, line: &[u8], now: Instant) {
         self.log.push(Direction::In, line);
         let Some(session) = &mut self.session else { return };
@@ -225,7 +225,7 @@ impl Brain {
         let known = method.is_some_and(|method| self.config.model.knows(method));
         match (habits.reading, expected) {
             (_, None) | (Reading::Ids, _) if method.is_none() => self.answered(&message, now),
-            // Exactly one line is read as the reply, whatever it is.
+            // The next line is taken for the reply, whatever it is.
             (Reading::Lines | Reading::StrictLines | Reading::LinesToUs, Some(Step::Configure))
             | (Reading::StrictLines, Some(Step::Subscribe))
                 if method.is_some() =>
@@ -233,7 +233,7 @@ impl Brain {
                 self.end(Ending::Handshake);
             }
             (Reading::LinesToUs, Some(_)) if method.is_none() && message.id() == "null" => {}
-            // The first line that is no method it knows is taken for the reply.
+            // The first line that is not a known method is taken for the reply.
             (Reading::Lines | Reading::StrictLines | Reading::LinesToUs, Some(step)) if !known => {
                 self.replied(step, &message);
             }
@@ -243,7 +243,7 @@ impl Brain {
         }
     }
 
-    /// Does what a message its firmware knows says.
+    /// Handles a notification or request that the firmware supports.
     fn told(&mut self, message: &Envelope<'_>, now: Instant) {
         match message.method.as_deref().unwrap_or_default() {
             "mining.notify" => self.notify(message, now),
@@ -289,7 +289,7 @@ impl Brain {
                 ));
             }
             "client.reconnect" => self.reconnect(&message.params),
-            // client.show_message is for people.
+            // client.show_message is only for people.
             _ => {}
         }
     }

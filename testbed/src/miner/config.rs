@@ -1,4 +1,5 @@
-//! Who a test miner is: the firmware it behaves like, how fast it hashes, where it connects.
+//! The settings of a test miner: the firmware it imitates, its hashrate, the addresses it connects
+//! to.
 
 use std::time::Duration;
 
@@ -6,12 +7,12 @@ use super::model::Model;
 use super::space::SearchSpace;
 use super::switch::PowerSwitch;
 
-/// How firmware takes up a difficulty.
+/// How firmware rounds a difficulty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
     Exact,
-    /// The power of two at or below it: shares then miss any other difficulty one time in four or
-    /// so.
+    /// To the power of two at or below it. At other difficulties, about one share in four then
+    /// misses the target.
     PowerOfTwoFloor,
 }
 
@@ -24,34 +25,34 @@ pub struct MinerConfig {
     pub password: String,
     /// The firmware it behaves like.
     pub model: Model,
-    /// Hashes per second; zero listens only.
+    /// Hashes per second; with zero it only receives jobs.
     pub hashrate: f64,
     /// Whether a [`Model::Cgminer411`] configures version rolling.
     pub rolling: bool,
-    /// How it takes up a difficulty.
+    /// How it rounds a difficulty.
     pub rounding: Rounding,
-    /// Whether a stock Antminer's or Bitaxe's chip keeps version bits the job has set; others
-    /// overwrite them.
+    /// Whether the chip of a stock Antminer or Bitaxe keeps version bits that the job has set;
+    /// other chips overwrite them.
     pub keeps_job_bits: bool,
-    /// What a [`Model::EspMiner`] or [`Model::NerdMiner`] suggests; `None` for a share in about a
-    /// tenth of a second.
+    /// The difficulty that a [`Model::EspMiner`] or [`Model::NerdMiner`] suggests; `None` for one
+    /// share in about a tenth of a second.
     pub suggested_difficulty: Option<f64>,
     /// Replaces the model's own time without a line after which it reconnects.
     pub idle_timeout: Option<Duration>,
     /// Pause between connection attempts.
     pub retry: Duration,
-    /// How long it stays with a backup pool before it tries the first again.
+    /// How long it stays with a backup pool before it tries the first one again.
     pub failback: Duration,
-    /// Time a found share waits before it is written; makes shares late at a switch.
+    /// The time between finding and writing a share, which makes shares late at a switch.
     pub submit_delay: Duration,
     pub switch: PowerSwitch,
-    /// Where the fleet keeps account of work handed out, to find two miners on the same.
+    /// The fleet's record of work, by which the same work at two miners is found.
     pub space: SearchSpace,
     pub wire_lines: usize,
 }
 
 impl MinerConfig {
-    /// Returns a `model` at `address` that mines as `worker` at 5 kH/s.
+    /// Returns a `model` that connects to `address` and mines as `worker` at 5 kH/s.
     #[must_use]
     pub fn new(model: Model, address: impl ToString, worker: impl Into<String>) -> Self {
         Self {
@@ -77,7 +78,7 @@ impl MinerConfig {
         }
     }
 
-    /// The worker name as its firmware keeps it.
+    /// The worker name, cut to the length that its firmware keeps.
     pub(super) fn kept_name(&self) -> &str {
         let end = self
             .worker
@@ -87,7 +88,7 @@ impl MinerConfig {
         &self.worker[..end]
     }
 
-    /// What it suggests, where its firmware suggests anything.
+    /// The difficulty it suggests, if its firmware suggests one.
     pub(super) fn suggestion(&self) -> f64 {
         let hashes_per_difficulty = f64::from(u32::MAX);
         self.suggested_difficulty
@@ -95,5 +96,5 @@ impl MinerConfig {
     }
 }
 
-/// What test pools take as their lowest difficulty.
+/// The lowest difficulty that test pools accept.
 const SMALLEST_SUGGESTION: f64 = 1.0 / (1_u64 << 28) as f64;

@@ -1,4 +1,4 @@
-//! What a test miner counted, alone or with its fleet.
+//! The counts of a test miner, or of a fleet.
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Latencies;
 
-/// A miner's side of the books. `submitted` is `answered_true`, all of `answered_error`,
-/// `unanswered` and `outstanding` together.
+/// The counts of a miner. `submitted` is the sum of `answered_true`, all of `answered_error`,
+/// `unanswered` and `outstanding`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MinerCounts {
-    /// Miners these counts are of.
+    /// The number of miners counted.
     pub miners: u64,
-    /// Miners with a job on a live connection now.
+    /// The number of miners that have a job now.
     pub mining: u64,
     pub hashes: u64,
     pub submitted: u64,
     pub answered_true: u64,
-    /// Submits refused, by the error's code or word.
+    /// Refused submits, by the error's code or its word.
     pub answered_error: BTreeMap<String, u64>,
-    /// Submits whose connection ended before their answer.
+    /// Submits whose connection ended before the answer.
     pub unanswered: u64,
     /// Submits waiting for their answer.
     pub outstanding: u64,
-    /// Answers to submits that had one already.
+    /// Answers to submits that were already answered.
     pub double_answers: u64,
-    /// Answers to nothing it asked.
+    /// Answers to requests it did not send.
     pub unknown_answers: u64,
-    /// Difficulty its work was made at, summed over the shares answered true. Stock S19s take a new
-    /// difficulty up in the middle of a job, so a pool, which credits the job's, may sum to
-    /// something else.
+    /// The sum of the difficulties at which accepted shares were made. A stock S19 applies a new
+    /// difficulty in the middle of a job, so the sum of a pool, which credits the job's difficulty,
+    /// may differ.
     pub work: f64,
     /// Shares dropped because their work was made at a lower difficulty than the newest.
     pub filtered: u64,
@@ -40,62 +40,62 @@ pub struct MinerCounts {
     /// Connections made after the first.
     pub reconnects: u64,
     pub connect_errors: u64,
-    /// Connections the other side closed.
+    /// Connections that the other side closed.
     pub disconnects: u64,
-    /// Connections given up because the handshake was not what the firmware takes.
+    /// Connections closed because the firmware does not accept the pool's handshake.
     pub failed_handshakes: u64,
-    /// Connections given up because no line came for too long.
+    /// Connections closed because no line was received for too long.
     pub timeouts: u64,
     /// `client.reconnect`s it followed.
     pub reconnects_followed: u64,
-    /// `client.reconnect`s it refused: another domain.
+    /// `client.reconnect`s it refused because they name another domain.
     pub reconnects_refused: u64,
     pub notifies: u64,
-    /// Clean ones of them.
+    /// The number of clean jobs among them.
     pub cleans: u64,
-    /// Lines that were no message, and jobs that could not be read.
+    /// Lines that were not a message, and jobs that could not be read.
     pub bad_lines: u64,
-    /// Job ids that came before on the same connection.
+    /// Job ids that were already used on the same connection.
     pub repeated_job_ids: u64,
-    /// Jobs that hand out work this miner had before.
+    /// Jobs with work that this miner already had.
     pub repeated_work: u64,
-    /// Jobs that hand out work another miner of the fleet had.
+    /// Jobs with work that another miner of the fleet had.
     pub shared_work: u64,
-    /// Times extranonce1 or its size changed within a connection.
+    /// How often extranonce1, or the size of extranonce2, changed within a connection.
     pub extranonce_changes: u64,
-    /// Connections that came with another extranonce2_size than the one before.
+    /// Connections with another extranonce2_size than the connection before.
     pub extranonce_size_changes: u64,
-    /// Times it rolled no version bits, or left, because the pool did not let it roll what its
-    /// firmware needs.
+    /// How often it did not roll, or disconnected, because the pool did not allow the version bits
+    /// that its firmware needs.
     pub rolling_off: u64,
-    /// Times it configured again because the reply held a key it had not asked for.
+    /// How often it repeated configure because the reply had a key it did not ask for.
     pub configure_repeats: u64,
-    /// Notifications its firmware passed over: without an `id` key, or a job under an id it had
-    /// seen.
+    /// Notifications that its firmware ignored: those without an `id` key, or a job under an id it
+    /// had seen.
     pub passed_over: u64,
     pub pings: u64,
     /// Pings received while it had no job.
     pub parked_pings: u64,
-    /// Times it fell asleep.
+    /// How often it fell asleep.
     pub sleeps: u64,
-    /// From the start to the first job, in ms.
+    /// The time from the start to the first job, in ms.
     pub first_job_ms: u64,
-    /// Longest time it wanted a job and had none it could use, after the first, in ms.
+    /// The longest time without a usable job, after the first job, while it wanted one, in ms.
     pub gap_ms: u64,
-    /// Longest time from waking to a job, in ms.
+    /// The longest time from waking to a job, in ms.
     pub wake_gap_ms: u64,
-    /// From submit to answer.
+    /// The times from submit to answer.
     pub latency: Latencies,
 }
 
 impl MinerCounts {
-    /// Returns the refusals of all kinds together.
+    /// Returns the number of refused submits.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.answered_error.values().sum()
     }
 
-    /// Tells whether every submit is accounted for exactly once.
+    /// Whether every submit is in exactly one count.
     #[must_use]
     pub fn balanced(&self) -> bool {
         self.submitted == self.answered_true + self.refused() + self.unanswered + self.outstanding
@@ -103,7 +103,7 @@ impl MinerCounts {
             && self.unknown_answers == 0
     }
 
-    /// Adds another miner's counts; times take the longest.
+    /// Adds the counts of another miner; of longest times it keeps the longer.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in [
             (&mut self.miners, other.miners),
@@ -161,7 +161,7 @@ impl MinerCounts {
 mod tests {
     use super::*;
 
-    /// Sums every number of the JSON: a field that merge forgets does not double.
+    /// Compares the sums of all numbers in the JSON: a field that `merge` forgets would not double.
     #[test]
     fn merging_forgets_no_field() {
         let mut json = serde_json::to_value(MinerCounts::default()).unwrap();

@@ -1,5 +1,5 @@
-//! A fleet of test miners in one process, with the state files by which simulated devices in
-//! another put them to sleep.
+//! A fleet of test miners in one process. State files, written by simulated devices in another
+//! process, put them to sleep.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,19 +8,19 @@ use tokio::time::sleep;
 
 use super::{MinerConfig, MinerCounts, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner};
 
-/// What a fleet's miners have in common.
+/// The settings that all miners of a fleet share.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
     pub count: usize,
-    /// A worker is this and its number, from 1.
+    /// A worker's name is this and its number, from 1.
     pub name_prefix: String,
     /// One model for all; `None` mixes all models.
     pub model: Option<Model>,
-    /// What sleeping firmware does.
+    /// What sleeping firmware does with its connection.
     pub sleep_kind: SleepKind,
-    /// Time between the starts of two miners.
+    /// The time between the starts of two miners.
     pub stagger: Duration,
-    /// Everything else; its worker, model, switch and space are replaced.
+    /// All other settings; its worker, model, switch and space are replaced.
     pub miner: MinerConfig,
 }
 
@@ -69,8 +69,8 @@ impl Fleet {
         counts
     }
 
-    /// Follows `DIR/<worker>.state` files for ever: `asleep` puts the miner to sleep, `awake` or no
-    /// file wakes it.
+    /// Follows the files `DIR/<worker>.state` for ever: `asleep` puts the miner to sleep; `awake`,
+    /// or no file, wakes it.
     pub async fn follow(&self, dir: &Path) {
         let files: Vec<(PathBuf, &PowerSwitch)> = self
             .miners
@@ -86,7 +86,7 @@ impl Fleet {
         }
     }
 
-    /// Stops all miners, each after its last answers, and returns the final counts.
+    /// Stops all miners after their last answers, and returns the final counts.
     pub async fn stop(&self) -> MinerCounts {
         self.miners.iter().for_each(|(_, miner)| miner.finish());
         let mut counts = MinerCounts::default();

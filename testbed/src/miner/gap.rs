@@ -1,14 +1,15 @@
-//! How long a miner went without a job it could use while it wanted one.
+//! Measures how long a miner had no usable job while it wanted one.
 
 use std::time::{Duration, Instant};
 
-/// The watch over gaps. Feed it what the miner wants and has; it keeps the longest of each kind.
+/// Measures gaps: call it when the miner begins or stops to want a job, and when it gets or loses
+/// one. It keeps the longest gap of each kind.
 #[derive(Debug, Clone)]
 pub(super) struct GapWatch {
     wants: bool,
     has: bool,
     kind: Kind,
-    /// When the running gap began.
+    /// When the current gap began.
     since: Option<Instant>,
     longest: [Duration; 3],
 }
@@ -16,10 +17,10 @@ pub(super) struct GapWatch {
 /// What came before a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The start: no job ever.
+    /// The start: the miner never had a job.
     First = 0,
     Wake = 1,
-    /// A job that it could use.
+    /// A usable job.
     Lost = 2,
 }
 
@@ -34,7 +35,7 @@ impl GapWatch {
         }
     }
 
-    /// It fell asleep or woke.
+    /// Records that the miner wants a job, or no longer does.
     pub(super) fn wants(&mut self, wants: bool, now: Instant) {
         if wants && !self.wants && self.kind != Kind::First {
             self.kind = Kind::Wake;
@@ -43,7 +44,7 @@ impl GapWatch {
         self.update(now);
     }
 
-    /// It got a job or lost the one it had.
+    /// Records that the miner got a job, or lost it.
     pub(super) fn has(&mut self, has: bool, now: Instant) {
         self.has = has;
         self.update(now);
@@ -52,7 +53,7 @@ impl GapWatch {
         }
     }
 
-    /// Returns the longest gap of a kind, the running one included.
+    /// Returns the longest gap of a kind, including the current one.
     pub(super) fn longest(&self, kind: Kind, now: Instant) -> Duration {
         let running =
             self.since.filter(|_| self.kind == kind).map_or(Duration::ZERO, |since| now - since);

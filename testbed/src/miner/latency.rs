@@ -1,19 +1,19 @@
-//! How long answers took: a small histogram that merges, good to about a tenth.
+//! A small histogram of answer times that can be merged, with a precision of about a tenth.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Times from submit to answer. Serialised as count, p50, p99 and the exact maximum, in ms.
+/// Times from submit to answer. It is serialized as count, p50, p99 and the exact maximum, in ms.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(from = "Summary", into = "Summary")]
 pub struct Latencies {
-    /// Eight buckets to each doubling of microseconds.
+    /// Eight buckets for each doubling, in microseconds.
     buckets: Vec<u64>,
     max_us: u64,
 }
 
-/// What is told of them.
+/// What is serialized.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Summary {
     count: u64,
@@ -24,7 +24,7 @@ struct Summary {
     buckets: Vec<(usize, u64)>,
 }
 
-/// 2^40 us is twelve days; longer times share the last bucket.
+/// 2^40 us is twelve days; longer times are in the last bucket.
 const BUCKETS: usize = 8 * 40;
 
 impl Default for Latencies {
@@ -40,27 +40,27 @@ impl Latencies {
         self.max_us = self.max_us.max(us);
     }
 
-    /// Adds all of another's.
+    /// Adds the times of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, theirs)| *mine += theirs);
         self.max_us = self.max_us.max(other.max_us);
     }
 
-    /// Returns how many there are.
+    /// Returns the number of times.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// Returns the longest, in ms.
+    /// Returns the longest time, in ms.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "times of interest are far below 2^53 us")]
     pub fn max_ms(&self) -> f64 {
         self.max_us as f64 / 1000.0
     }
 
-    /// Returns the time that `share` of them (0 to 1) did not exceed, in ms, rounded up to its
-    /// bucket's end.
+    /// Returns the time that a fraction `share` (0 to 1) of all times did not exceed, in ms,
+    /// rounded up to the end of its bucket.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts of interest are far below 2^53")]
     pub fn quantile_ms(&self, share: f64) -> f64 {

@@ -1,4 +1,4 @@
-//! The exact words of each firmware: handshake and submit lines, and how their answers are read.
+//! The exact lines of each firmware: handshake and submit, and how their answers are read.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(super) fn configure(model: Model, id: &str, mask: u32) -> String {
     )
 }
 
-/// Returns the subscribe line; a second try after a failed handshake comes without a user agent.
+/// Returns the subscribe line. After a failed handshake it has no user agent.
 pub(super) fn subscribe(
     model: Model,
     id: &str,
@@ -49,20 +49,20 @@ pub(super) fn suggest_difficulty(id: &str, difficulty: f64) -> String {
     )
 }
 
-/// Returns what an S9's bmminer says where others configure.
+/// Returns the line that bmminer of an S9 sends instead of a configure.
 pub(super) fn multi_version(id: &str) -> String {
     format!("{{\"id\": {id}, \"method\": \"mining.multi_version\", \"params\": [1]}}")
 }
 
-/// What a bfgminer says before it subscribes; it wants no answer.
+/// The line of bfgminer before its subscribe; it expects no answer.
 pub(super) const SUGGEST_TARGET: &str = "{\"id\": null, \"method\": \"mining.suggest_target\", \"params\": [\"00000000ffff0000000000000000000000000000000000000000000000000000\"]}";
 
-/// What a cpuminer says after it is authorised.
+/// The line of cpuminer after it is authorized.
 pub(super) const EXTRANONCE_SUBSCRIBE: &str =
     "{\"id\": 3, \"method\": \"mining.extranonce.subscribe\", \"params\": []}";
 
-/// Returns the submit line. `params` are worker, job, extranonce2, ntime, nonce and perhaps version
-/// bits.
+/// Returns the submit line. `params` are worker, job id, extranonce2, ntime, nonce and, if any,
+/// version bits.
 pub(super) fn submit(model: Model, id: &str, params: &[&str]) -> String {
     let params = serde_json::to_string(params).expect("strings");
     match model {
@@ -73,19 +73,19 @@ pub(super) fn submit(model: Model, id: &str, params: &[&str]) -> String {
     }
 }
 
-/// Reads extranonce1 and extranonce2_size out of a subscribe reply of any of the usual forms.
+/// Reads extranonce1 and extranonce2_size from a subscribe reply in any of the usual forms.
 pub(super) fn subscription(reply: &Envelope<'_>) -> Option<(Vec<u8>, usize)> {
     let fields = reply.result.as_array()?;
     let [.., extranonce1, size] = fields.as_slice() else { return None };
     extranonce(extranonce1, size)
 }
 
-/// Reads the session's name out of a subscribe reply whose first pair stands in a list of pairs.
+/// Reads the session id from a subscribe reply that has a list of pairs.
 pub(super) fn session_name<'a>(reply: &'a Envelope<'_>) -> Option<&'a str> {
     reply.result.get(0)?.get(0)?.get(1)?.as_str()
 }
 
-/// Tells whether a configure reply holds more than version rolling.
+/// Whether a configure reply has other keys than those of version rolling.
 pub(super) fn has_unasked_keys(reply: &Envelope<'_>) -> bool {
     let asked = ["version-rolling", "version-rolling.mask"];
     reply
@@ -94,7 +94,7 @@ pub(super) fn has_unasked_keys(reply: &Envelope<'_>) -> bool {
         .is_some_and(|keys| keys.keys().any(|key| !asked.contains(&key.as_str())))
 }
 
-/// Tells whether a message has an `id` key, null or not.
+/// Whether a message has an `id` key, null or not.
 pub(super) fn has_id_key(line: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Map<String, Value>>(line)
         .is_ok_and(|keys| keys.contains_key("id"))
@@ -106,7 +106,7 @@ pub(super) fn extranonce(extranonce1: &Value, size: &Value) -> Option<(Vec<u8>, 
     Some((parse_bytes(extranonce1.as_str()?)?, size))
 }
 
-/// Reads the mask a configure reply grants; zero where it grants none.
+/// Reads the mask that a configure reply grants; zero if it grants none.
 pub(super) fn granted_mask(reply: &Envelope<'_>) -> u32 {
     if reply.result.get("version-rolling") != Some(&Value::Bool(true)) {
         return 0;
@@ -115,7 +115,7 @@ pub(super) fn granted_mask(reply: &Envelope<'_>) -> u32 {
     mask.and_then(|mask| u32::from_str_radix(mask, 16).ok()).unwrap_or(0)
 }
 
-/// Returns what a refusal is counted under: its code, or its kind where it has none.
+/// Returns the key under which a refusal is counted: its code or, without one, its form.
 pub(super) fn refusal(answer: &Envelope<'_>) -> String {
     let code = match &answer.error {
         Value::Array(parts) => parts.first(),
@@ -130,7 +130,7 @@ pub(super) fn refusal(answer: &Envelope<'_>) -> String {
     }
 }
 
-/// Reads where a `client.reconnect` points, if it names a place.
+/// Reads the address in a `client.reconnect`, if it has one.
 pub(super) fn reconnect_to(params: &Value) -> Option<(String, u16)> {
     let host = params.get(0)?.as_str()?;
     let port = params.get(1)?;
@@ -138,8 +138,8 @@ pub(super) fn reconnect_to(params: &Value) -> Option<(String, u16)> {
     Some((host.to_owned(), u16::try_from(port).ok()?))
 }
 
-/// Tells whether firmware follows from one host to another: what stands after the first dot must be
-/// the same.
+/// Whether firmware follows a `client.reconnect` from one host to another: the names must be the
+/// same after the first dot.
 pub(super) fn same_domain(from: &str, to: &str) -> bool {
     match (from.split_once('.'), to.split_once('.')) {
         (Some((_, from)), Some((_, to))) => from == to,

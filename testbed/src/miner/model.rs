@@ -1,7 +1,7 @@
-//! Which firmware a test miner behaves like, and where that is known from.
+//! The firmware that a test miner imitates, and the sources of what is known about it.
 //!
-//! A [`Model`] is a name; what its firmware does differently from the next stands in one row of
-//! [`habits`]. What a row cannot say (the words of its lines) is in [`super::lines`].
+//! A [`Model`] is a name. [`habits`] has one row for each, with what its firmware does differently.
+//! What a row cannot express, the exact text of lines, is in [`super::lines`].
 
 mod habits;
 
@@ -14,59 +14,60 @@ pub(super) use self::habits::{
     Agreed, Difficulties, Ids, Reading, Reconnects, Restart, Sent, Step,
 };
 
-/// A firmware family, by its habits.
+/// A firmware family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
-    /// cgminer 4.11.1: takes the first line it does not know after authorize for the reply;
-    /// extranonce2 restarts at clean jobs; knows neither `set_extranonce` nor `set_version_mask`.
+    /// cgminer 4.11.1: takes the first unknown line after authorize for the reply; extranonce2
+    /// restarts at clean jobs; supports neither `set_extranonce` nor `set_version_mask`.
     Cgminer411,
-    /// Stock Antminer S19: configures first and wants the reply as the very next line; rolls three
-    /// bits and leaves out those the job has; drops shares of work made at a lower difficulty than
-    /// the newest.
+    /// Stock Antminer S19: configures first and needs the reply as the very next line; rolls three
+    /// bits and leaves out those that the job has set; drops shares of work made at a lower
+    /// difficulty than the newest.
     StockS19,
     /// cpuminer-opt: id 4 for every submit; extranonce2 restarts with each job id.
     Cpuminer,
     /// bfgminer: string ids in the handshake, `suggest_target` first; extranonce2 restarts at every
     /// notify.
     Bfgminer,
-    /// minerd, pooler's cpuminer: ids 1, 2 and 4 and nothing else.
+    /// minerd, pooler's cpuminer: uses only the ids 1, 2 and 4.
     Minerd,
-    /// bmminer of an S9, S11 or T9+: wants the subscribe reply as the very next line;
+    /// bmminer of an S9, S11 or T9+: needs the subscribe reply as the very next line; sends
     /// `multi_version` instead of configure.
     StockS9,
-    /// Stock Antminer S17 and T17: says `cgminer/2.0.0`, wants the subscribe reply as the very next
-    /// line, configures after authorize; without bits 22 and 23 it turns its version rolling off.
+    /// Stock Antminer S17 and T17: its user agent is `cgminer/2.0.0`; needs the subscribe reply as
+    /// the very next line; configures after authorize; turns version rolling off without bits 22
+    /// and 23.
     StockS17,
-    /// Stock Antminer S21: an S19 that leaves when `set_version_mask` comes before the authorize
-    /// reply.
+    /// Stock Antminer S21: like the S19, but disconnects if `set_version_mask` comes before the
+    /// authorize reply.
     StockS21,
-    /// WhatsMiner (btminer): ids from 196, names its old session; asks again and again when a
-    /// configure reply holds a key it did not ask for.
+    /// WhatsMiner (btminer): ids from 196; names its earlier session; repeats configure without end
+    /// if the reply has a key it did not ask for.
     Whatsminer,
-    /// Avalon, cgminer based: takes no extranonce2 below 3 bytes, and rolls 4 at most of longer
-    /// ones.
+    /// Avalon, based on cgminer: accepts no extranonce2 below 3 bytes, and rolls at most 4 bytes of
+    /// longer ones.
     Avalon,
     /// Braiins OS (bosminer): four subscribe params; does not mine without version rolling.
     BraiinsOs,
-    /// LuxOS: passes over notifications without an `id` key.
+    /// LuxOS: ignores notifications without an `id` key.
     LuxOs,
     /// VNish (xminer): does not mine without version rolling.
     Vnish,
-    /// ESP-Miner (Bitaxe): says its whole handshake at once; a new difficulty holds at once; passes
-    /// over job ids it has seen; cannot stop rolling.
+    /// ESP-Miner (Bitaxe): sends its whole handshake at once; applies a new difficulty at once;
+    /// ignores job ids it has seen; cannot stop rolling.
     EspMiner,
-    /// NerdMiner v2: one fixed extranonce2 a job, of 2, 4 or 8 bytes; nonces without leading zeros;
-    /// no coinbase above 255 bytes.
+    /// NerdMiner v2: one fixed extranonce2 for each job, of 2, 4 or 8 bytes; nonces without leading
+    /// zeros; no coinbase above 255 bytes.
     NerdMiner,
-    /// A NiceHash buyer: takes no extranonce2 below 4 bytes.
+    /// A NiceHash buyer: accepts no extranonce2 below 4 bytes.
     NiceHash,
-    /// A MiningRigRentals buyer: sends version bits without ever having configured them.
+    /// A MiningRigRentals buyer: sends version bits without a configure.
     MiningRigRentals,
 }
 
 impl Model {
-    /// Every model, in the order a mixed fleet takes them.
+    /// All models, in the order in which a mixed fleet uses them.
     pub const ALL: [Self; 17] = [
         Self::Cgminer411,
         Self::StockS19,
@@ -87,14 +88,14 @@ impl Model {
         Self::MiningRigRentals,
     ];
 
-    /// How long it waits for a line before it takes the pool for dead; [`Duration::MAX`] where it
+    /// How long it waits for a line before it considers the pool dead; [`Duration::MAX`] if it
     /// waits for ever.
     #[must_use]
     pub const fn idle_timeout(self) -> Duration {
         match self {
             Self::Cpuminer | Self::Minerd => Duration::from_secs(120),
             Self::NerdMiner => Duration::from_secs(60),
-            // ESP-Miner#1964: it never leaves a pool that is silent and connected.
+            // ESP-Miner#1964: it never leaves a pool that is silent but connected.
             Self::EspMiner => Duration::MAX,
             _ => Duration::from_secs(90),
         }
@@ -114,19 +115,19 @@ impl Model {
             Self::StockS21 => "Antminer S21/Fri Mar 22 10:12:43 CST 2024",
             Self::Whatsminer => "whatsminer/v1.0",
             Self::BraiinsOs => "bosminer-plus-tuner 0.9.0",
-            // Not found in a source.
+            // A guess: no source was found.
             Self::LuxOs => "LUXminer",
             Self::Vnish => "xminer-1.2.6",
             Self::EspMiner => "bitaxe/BM1370/v2.12.2",
             Self::NerdMiner => "NerdMinerV2",
             Self::NiceHash => "NiceHash/1.0.0",
-            // Not found in a source: the rig's own passes through.
+            // A guess, no source was found. The rig's own user agent passes through.
             Self::MiningRigRentals => "cgminer/4.10.0",
         }
     }
 
-    /// Tells whether it takes an extranonce2 of so many bytes. Those that do not leave, or send
-    /// shares no pool can judge.
+    /// Whether it supports an extranonce2 of `size` bytes. A model that does not disconnects, or
+    /// sends shares that no pool can judge.
     #[must_use]
     pub const fn takes_extranonce2(self, size: usize) -> bool {
         match self {
@@ -137,19 +138,19 @@ impl Model {
         }
     }
 
-    /// Tells whether it rolls version bits, where the pool lets it.
+    /// Whether it rolls version bits if the pool allows it.
     #[must_use]
     pub const fn rolls(self) -> bool {
         self.habits().rolled_bits > 0
     }
 
-    /// Tells whether it has a handler for `mining.set_extranonce`.
+    /// Whether it supports `mining.set_extranonce`.
     #[must_use]
     pub fn follows_set_extranonce(self) -> bool {
         self.knows("mining.set_extranonce")
     }
 
-    /// Tells whether it has a handler for a pool's message.
+    /// Whether it supports this message of a pool.
     pub(super) fn knows(self, method: &str) -> bool {
         let heard = self.habits().heard;
         match method {
@@ -165,7 +166,7 @@ impl Model {
         }
     }
 
-    /// The mask its configure asks for. `None` where it sends none.
+    /// The mask that its configure asks for; `None` if it sends no configure.
     pub(super) const fn asked_mask(self, rolling: bool) -> Option<u32> {
         match self {
             Self::Cgminer411 if !rolling => None,

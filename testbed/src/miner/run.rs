@@ -16,17 +16,17 @@ use super::config::MinerConfig;
 use super::switch::SleepKind;
 use crate::clock;
 
-/// How long a connection attempt may take.
+/// The deadline of a connection attempt.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a write may take before the connection is given up.
+/// The deadline of a write; after it the connection is closed.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a stopping miner waits for its answers: longer than a busy machine takes, and than a
-/// proxy waits for its pool.
+/// How long a stopping miner waits for its answers: longer than a busy machine takes, and longer
+/// than a proxy waits for its pool.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(shared: Arc<Shared>) {
     let abort = shared.abort.clone();
-    // An aborted miner just drops its socket.
+    // An aborted miner drops its socket without waiting.
     abort.run_until_cancelled(live(&shared)).await;
 }
 
@@ -68,7 +68,7 @@ async fn live(shared: &Shared) {
     }
 }
 
-/// Serves one connection to its end, and tells why it ended.
+/// Serves one connection until it ends, and returns why it ended.
 async fn connection(
     shared: &Shared,
     config: &MinerConfig,
@@ -77,7 +77,7 @@ async fn connection(
     address: &str,
     backup: bool,
 ) -> Ending {
-    // Refused only by sockets that are gone, which reading finds out.
+    // This fails only if the connection has ended, which the next read reports.
     let _ = stream.set_nodelay(true);
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     shared.with(|brain, now| brain.connected(host, now));
@@ -119,7 +119,7 @@ async fn converse(
             () = &mut last_call => return Ending::Wanted,
             () = &mut failback, if backup => return Ending::Wanted,
             changed = power.changed(), if !shared.finish.is_cancelled() => {
-                // The switch lives in the configuration.
+                // The configuration owns the switch, so it is not dropped while the miner runs.
                 let _ = changed;
                 let awake = *power.borrow_and_update();
                 shared.with(|brain, now| brain.set_awake(awake, now));
@@ -146,7 +146,7 @@ async fn converse(
     }
 }
 
-/// Ends when a miner on a backup pool finds its first pool taking connections again.
+/// Returns when the first pool accepts connections again, for a miner that is on a backup pool.
 async fn failback(config: &MinerConfig) {
     loop {
         sleep(config.failback).await;
@@ -158,7 +158,7 @@ async fn failback(config: &MinerConfig) {
 }
 
 impl Shared {
-    /// Changes the miner's state and tells those who wait for a change.
+    /// Changes the miner's state, and notifies those who wait for a change.
     fn with<R>(&self, change: impl FnOnce(&mut Brain, Instant) -> R) -> R {
         let result = change(&mut self.brain.lock(), clock::now());
         self.changed.send_modify(|count| *count = count.wrapping_add(1));

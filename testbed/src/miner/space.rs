@@ -1,5 +1,5 @@
-//! The fleet's account of work handed out: finds a miner given the same work again, and two miners
-//! given the same.
+//! The fleet's record of work: finds a miner that gets the same work again, and two miners that get
+//! the same work.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use crate::arithmetic::Hash;
 
-/// Work handed out to a fleet; clones are the same account. Bounded: past a million pieces the
-/// oldest is forgotten.
+/// The work that a fleet received. Clones are the same record. Beyond a million entries, the oldest
+/// is forgotten.
 #[derive(Debug, Clone, Default)]
 pub struct SearchSpace {
     inner: Arc<Mutex<Inner>>,
@@ -22,27 +22,27 @@ struct Inner {
     order: VecDeque<Hash>,
 }
 
-/// Whether work is new.
+/// Whether work was received before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     Fresh,
-    /// The same miner had it.
+    /// Yes, by the same miner.
     Own,
-    /// Another miner had it.
+    /// Yes, by another miner.
     Others,
 }
 
 const LIMIT: usize = 1 << 20;
 
 impl SearchSpace {
-    /// Numbers a miner of the fleet.
+    /// Gives a miner of the fleet a number.
     pub(super) fn join(&self) -> u64 {
         let mut inner = self.inner.lock();
         inner.next_miner += 1;
         inner.next_miner
     }
 
-    /// Claims a piece of work for a miner; the first to claim it keeps it.
+    /// Records that a miner received this work. The first miner to do so keeps it.
     pub(super) fn claim(&self, miner: u64, work: Hash) -> Claim {
         let mut inner = self.inner.lock();
         match inner.holders.get(&work) {

@@ -1,5 +1,4 @@
-//! The switch between a machine's power and its miner: whoever holds it puts the miner to sleep or
-//! wakes it.
+//! The power switch of a machine, which puts its miner to sleep and wakes it.
 
 use std::sync::Arc;
 
@@ -11,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum SleepKind {
-    /// The control board goes on: it reads, answers pings, and reconnects.
+    /// The control board stays on: it reads, answers pings, and reconnects.
     KeepsTcp,
-    /// It closes the connection and comes back when it wakes.
+    /// It closes the connection, and reconnects when it wakes.
     DropsTcp,
 }
 
-/// A machine's power switch; clones are the same switch.
+/// A machine's power switch. Clones are the same switch.
 #[derive(Debug, Clone)]
 pub struct PowerSwitch {
     awake: Arc<watch::Sender<bool>>,
@@ -48,8 +47,8 @@ impl PowerSwitch {
         self.awake.send_if_modified(|now| std::mem::replace(now, awake) != awake);
     }
 
-    /// Does what a machine does: on while it hashes, off while it does not. Ends with the machine,
-    /// or at `stop`.
+    /// Follows a simulated machine: awake while it hashes, asleep while it does not. Returns when
+    /// the machine is dropped or `stop` is cancelled.
     pub async fn obey(self, mut hashing: watch::Receiver<bool>, stop: CancellationToken) {
         loop {
             self.set_awake(*hashing.borrow_and_update());
@@ -60,7 +59,7 @@ impl PowerSwitch {
         }
     }
 
-    /// Follows the switch.
+    /// A receiver for the state of the switch.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<bool> {
         self.awake.subscribe()

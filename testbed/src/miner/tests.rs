@@ -1,12 +1,12 @@
-//! Miners against a pool, without a proxy between them: what each counts, and that both sides of
-//! the books agree.
+//! Tests of miners that connect directly to a pool: their counts, and that they agree with the
+//! pool's.
 
 use std::time::Duration;
 
 use super::*;
 use crate::pool::{ConnectionId, Counts, Extranonce1, Mood, PoolConfig, TestPool, Verdicts};
 
-/// How long anything is waited for: far longer than a busy machine takes.
+/// The deadline of every wait: far longer than a busy machine takes.
 const LIMIT: Duration = Duration::from_secs(120);
 /// About 80 shares a second at 20 kH/s.
 const DIFFICULTY: f64 = 1.0 / 16_777_216.0;
@@ -24,7 +24,7 @@ fn config(model: Model, pool: &TestPool) -> MinerConfig {
     MinerConfig { retry, hashrate: 20_000.0, ..MinerConfig::new(model, pool.addr(), "acme.rig-1") }
 }
 
-/// Checks that both sides of the books agree after the miner stopped.
+/// Checks that the counts of pool and miner agree after the miner stopped.
 fn agree(pool: &Counts, miner: &MinerCounts) {
     assert!(miner.balanced(), "{miner:?}");
     assert_eq!(
@@ -35,7 +35,7 @@ fn agree(pool: &Counts, miner: &MinerCounts) {
     assert_eq!(miner.answered_true, pool.total.accepted, "{miner:?}\n{pool:?}");
 }
 
-/// Runs a check for every model, all of them side by side.
+/// Runs a check for all models at the same time.
 async fn each_model<F: Future<Output = ()> + Send + 'static>(check: fn(Model) -> F) {
     let mut checks = tokio::task::JoinSet::new();
     for model in Model::ALL {
@@ -44,7 +44,7 @@ async fn each_model<F: Future<Output = ()> + Send + 'static>(check: fn(Model) ->
     checks.join_all().await;
 }
 
-/// A pool that every model mines at as its settings say.
+/// A pool at which every model mines as configured.
 fn neutral() -> PoolConfig {
     PoolConfig { unasked_rolling: true, short_nonces: true, honour_suggestions: false, ..easy() }
 }
@@ -75,7 +75,7 @@ async fn every_model_mines_and_the_books_agree() {
             (0, 0, 0),
             "{model:?}"
         );
-        // It hears of the new job at once, but a busy machine may let it wait for its turn.
+        // The pool sends the new job at once, but on a busy machine the miner may read it late.
         assert!(judged.stale_age_ms_max <= 20_000, "{judged:?}");
         assert_eq!(judged.connections[&1].user_agent.as_deref(), Some(model.user_agent()));
         assert!((mined.work - judged.total.work).abs() < 1e-12);
@@ -129,7 +129,7 @@ async fn a_silent_pool_is_given_up() {
     pool.set_mood(Mood::Silent);
     let counts = miner.until(LIMIT, |counts| counts.timeouts > 0).await.unwrap();
     assert_eq!(counts.disconnects, 0);
-    // What the miner wrote last is still to be read.
+    // The pool may not have read the last lines of the miner yet.
     pool.until(LIMIT, |counts| !counts.connections[&1].open).await.unwrap();
     pool.set_mood(Mood::Normal);
     let accepted = pool.counts().total.accepted;
@@ -153,8 +153,8 @@ async fn a_quiet_pool_answers_but_brings_no_job() {
     assert_eq!(miner.stop().await.disconnects, 0);
 }
 
-/// On one thread, so that the difficulty and the job behind it go out together: a Bitaxe takes the
-/// first up at once.
+/// Runs on one thread, so that the difficulty and the job after it are sent together: a Bitaxe
+/// applies a new difficulty at once.
 #[tokio::test]
 async fn a_changed_difficulty_costs_no_share_of_any_model() {
     each_model(|model| async move {
@@ -214,7 +214,7 @@ async fn a_shrunk_mask_is_followed_by_an_s19_and_refused_to_a_cgminer() {
                 .filter(|line| line.contains("submit"));
             submits.collect::<Vec<_>>()
         };
-        // A cgminer's few that the pool takes are those it did not roll.
+        // The few shares of a cgminer that the pool accepts are those without rolled bits.
         miner.until(LIMIT, |_| since().len() > 40).await.unwrap();
         let mined = miner.stop().await;
         let inside = ["\"00000000\"]", "\"00400000\"]", "\"00800000\"]", "\"00c00000\"]"];
@@ -222,7 +222,7 @@ async fn a_shrunk_mask_is_followed_by_an_s19_and_refused_to_a_cgminer() {
             since().into_iter().partition(|line| inside.iter().any(|bits| line.contains(bits)));
         let rolled = within.iter().any(|line| !line.contains(inside[0]));
         assert_eq!(rolled, follows, "{model:?}");
-        // What it had in hand when the news arrived is the S19's only loss.
+        // The S19 loses only the work it had begun before the change.
         assert_eq!(beyond.len() > 3, !follows, "{model:?} {beyond:?}");
         assert!(mined.balanced());
     }

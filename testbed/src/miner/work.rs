@@ -1,4 +1,4 @@
-//! What a miner makes of a job: headers to try, one extranonce2 and version after the other.
+//! Makes work from a job: headers to try, with one extranonce2 and version after the other.
 
 use serde_json::Value;
 
@@ -22,12 +22,12 @@ pub(super) struct Job {
     pub(super) clean: bool,
     pub(super) extranonce1: Vec<u8>,
     pub(super) extranonce2_size: usize,
-    /// The difficulty in force when it came.
+    /// The difficulty in force when the job came.
     pub(super) difficulty: f64,
 }
 
 impl Job {
-    /// Reads a notify's parameters. `None` where they are no job.
+    /// Reads the params of a notify. Returns `None` if they are not a job.
     pub(super) fn parse(
         params: &Value,
         extranonce: (&[u8], usize),
@@ -54,7 +54,7 @@ impl Job {
         })
     }
 
-    /// Names the work this job hands out: equal for two jobs exactly when the same extranonce2
+    /// A key of the work in this job. Two jobs have the same key exactly if the same extranonce2
     /// gives the same header.
     pub(super) fn work_key(&self) -> Hash {
         let mut bytes = [self.coinb1.as_slice(), &self.extranonce1].concat();
@@ -68,8 +68,8 @@ impl Job {
         double_sha256(&bytes)
     }
 
-    /// Builds the header of one extranonce2 and version, of a coinbase cut where the firmware's
-    /// memory for it ends.
+    /// Builds the header of one extranonce2 and version. The coinbase is cut at `coinbase_max`, the
+    /// size of the firmware's buffer for it.
     fn header(&self, extranonce2: &[u8], version: u32, coinbase_max: usize) -> Header {
         let mut made = coinbase(&self.coinb1, &self.extranonce1, extranonce2, &self.coinb2);
         made.truncate(coinbase_max);
@@ -84,7 +84,7 @@ impl Job {
     }
 }
 
-/// One header being tried, and what its shares are submitted with.
+/// One header to try, and the values with which its shares are submitted.
 #[derive(Debug, Clone)]
 pub(super) struct Work {
     pub(super) scan: Scan,
@@ -92,26 +92,25 @@ pub(super) struct Work {
     pub(super) difficulty: f64,
     pub(super) extranonce2: Vec<u8>,
     pub(super) version_bits: Option<u32>,
-    /// Nonces still to be tried.
+    /// How many nonces are still to be tried.
     pub(super) left: u32,
 }
 
-/// Where in its search space a miner is.
+/// The position of a miner in its search space.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Position {
-    /// Counts extranonce2 up from zero, written little-endian.
+    /// The next extranonce2, counted from zero, written little-endian.
     extranonce2: u64,
     variant: usize,
 }
 
 impl Position {
-    /// Goes on to the next extranonce2.
+    /// Continues with the next extranonce2.
     pub(super) fn skip(&mut self) {
         self.variant = usize::MAX;
     }
 
-    /// Makes the next piece of work, of `nonces` nonces to be tried. `None` when extranonce2 is
-    /// used up.
+    /// Makes the next work, with `nonces` nonces to try. Returns `None` if extranonce2 is used up.
     pub(super) fn next(
         &mut self,
         config: &MinerConfig,
@@ -126,7 +125,7 @@ impl Position {
         }
         let habits = config.model.habits();
         let fixed = habits.restart == Restart::Fixed;
-        // Only so many bytes are gone through.
+        // Some firmware changes only this many bytes of extranonce2.
         let rolled = if fixed { 0 } else { job.extranonce2_size.min(habits.extranonce2_rolled) };
         if rolled < 8 && self.extranonce2 >> (8 * rolled) != 0 {
             return None;
@@ -153,7 +152,7 @@ impl Position {
     }
 }
 
-/// NerdMiner's only extranonce2: 1, in four bytes where it does not know the size.
+/// The only extranonce2 of NerdMiner: 1, in four bytes if it does not support the size.
 fn fixed_extranonce2(config: &MinerConfig, size: usize) -> Vec<u8> {
     let size = if config.model.takes_extranonce2(size) { size } else { 4 };
     let mut bytes = vec![0; size];
@@ -163,14 +162,14 @@ fn fixed_extranonce2(config: &MinerConfig, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// A header version and the bits that are submitted for it.
+/// A header version, and the version bits submitted for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Variant {
     pub(super) version: u32,
     pub(super) sent: Option<u32>,
 }
 
-/// Returns the versions a miner goes through on a job, as its firmware and chip roll them.
+/// Returns the versions that a miner tries for a job, as its firmware and chip roll them.
 pub(super) fn variants(config: &MinerConfig, job_version: u32, mask: u32) -> Vec<Variant> {
     let habits = config.model.habits();
     let without_jobs = habits.sent == Sent::RolledWithoutJobs;
@@ -197,7 +196,7 @@ pub(super) fn variants(config: &MinerConfig, job_version: u32, mask: u32) -> Vec
         let keeps = without_jobs && config.keeps_job_bits;
         let version = if keeps { job_version | bits } else { (job_version & !mask) | bits };
         let sent = if without_jobs { bits & !job_version } else { bits };
-        // A kept job bit makes two of them one.
+        // If the chip keeps a bit of the job, two versions can be the same.
         if variants.iter().all(|known| known.version != version) {
             variants.push(Variant { version, sent: Some(sent) });
         }
@@ -248,7 +247,7 @@ mod tests {
             key,
             "another name, the same work"
         );
-        // The same bytes cut elsewhere: what was extranonce1 is in coinb1 now.
+        // The same bytes, split elsewhere: what was extranonce1 is now in coinb1.
         let mut cut = notify(true);
         cut[2] = "aa01".into();
         assert_eq!(Job::parse(&cut, (&[], 4), 1.0).unwrap().work_key(), key);

@@ -1,4 +1,4 @@
-//! What a running test pool can be told to do, as values and as the lines people type.
+//! The commands of a running test pool, as values and as the lines people type.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use super::{Mood, Verdicts};
 use crate::arithmetic::{parse_bytes, parse_u32};
 use crate::clock::parse_span;
 
-/// One order to a running pool. Its text form is the control protocol of the program: a word and
-/// its arguments.
+/// A command to a running pool. Its text form, a word and its arguments, is the control protocol of
+/// the program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// `die`: drop every connection and refuse new ones.
     Die,
-    /// `live`: take connections again, on the same address.
+    /// `live`: accept connections again, on the same address.
     Live,
-    /// `drop`: drop every connection, take new ones.
+    /// `drop`: drop every connection, and accept new ones.
     Drop,
     /// `normal`, `quiet` (answers, no jobs), `silent` (says nothing at all).
     Mood(Mood),
     /// `truthful`, `reject-all`, `accept-all`, `wrong-ids`.
     Verdicts(Verdicts),
-    /// `delay 500ms`: answer only after a while.
+    /// `delay 500ms`: delay every answer.
     Delay(Duration),
     /// `difficulty 0.001`
     Difficulty(f64),
@@ -31,7 +31,7 @@ pub enum Command {
     VersionMask(Option<u32>),
     /// `job` or `job clean`
     Job {
-        /// On a new block, retiring those before.
+        /// Whether the job is for a new block and retires those before it.
         clean: bool,
     },
     /// `repeat-job-ids on|off`
@@ -46,16 +46,16 @@ pub enum Command {
     Raw(String),
 }
 
-/// Why a control line is no order.
+/// Why a control line is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// The first word means nothing.
+    /// The first word is not a command.
     #[error("unknown command `{0}`")]
     Unknown(String),
-    /// The arguments do not fit.
+    /// The arguments are wrong.
     #[error("wrong arguments: use `{usage}`")]
     Arguments {
-        /// How it is written.
+        /// The correct form of the command.
         usage: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! How a test pool behaves from its start: each field is something a real pool does differently
-//! from the next. What pools we know do is in [`presets`].
+//! The settings of a test pool. Each field is something that real pools do differently from one
+//! another. [`presets`] has the settings of known pools.
 
 mod presets;
 
@@ -15,11 +15,11 @@ use crate::tls::Identity;
 pub struct PoolConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Who it says it is, by TLS; `None` speaks plainly.
+    /// The TLS identity; `None` speaks without TLS.
     pub tls: Option<Identity>,
     /// Where connections get their extranonce1 from.
     pub extranonce1: Extranonce1,
-    /// Bytes left to whoever connects, 2 to 8.
+    /// The size of extranonce2, 2 to 8 bytes.
     pub extranonce2_size: usize,
     /// Share difficulty of a new connection, 2^-28 to 2^48.
     pub difficulty: f64,
@@ -27,21 +27,21 @@ pub struct PoolConfig {
     pub version_mask: Option<u32>,
     /// How the header's version is rebuilt from the submitted bits.
     pub rolling: Rolling,
-    /// Take version bits from connections that never configured: MiningRigRentals sends them so.
+    /// Accept version bits from connections that sent no configure: MiningRigRentals does that.
     pub unasked_rolling: bool,
-    /// Take nonces without leading zeros, as NerdMiner writes them.
+    /// Accept nonces without leading zeros: NerdMiner sends them.
     pub short_nonces: bool,
-    /// The jobs' block version; real pools signal with bits that may lie inside the mask.
+    /// The block version of the jobs. Real pools signal with bits that may be inside the mask.
     pub job_version: u32,
-    /// Time between jobs; zero makes jobs only when told to.
+    /// The time between jobs; with zero, jobs are made only by command.
     pub job_interval: Duration,
-    /// Every so manieth job is a clean one; zero: only the first.
+    /// Every n-th job is clean; with zero, only the first one.
     pub clean_every: u32,
     /// Merkle branches in a job, at most 32.
     pub branches: usize,
-    /// Network target of the jobs, compact form.
+    /// The network target of the jobs, in compact form.
     pub nbits: u32,
-    /// Seconds by which a share's `ntime` may be ahead of its job's.
+    /// By how many seconds the `ntime` of a share may be ahead of that of its job.
     pub ntime_window: u32,
     pub authorize: Authorize,
     /// What must have happened before the first job is sent.
@@ -50,11 +50,11 @@ pub struct PoolConfig {
     pub subscribe_reply: SubscribeReply,
     /// The shape of a refusal.
     pub error_form: ErrorForm,
-    /// Leave the `error` key out of good answers, as AntPool and miningcore do.
+    /// Leave the `error` key out of positive answers, as AntPool and miningcore do.
     pub omit_error_key: bool,
     /// Whether `set_difficulty` comes before or after the notify it belongs to.
     pub difficulty_order: DifficultyOrder,
-    /// Send the first `set_difficulty` before the configure reply, as OCEAN does at times.
+    /// Send the first `set_difficulty` before the configure reply, as OCEAN sometimes does.
     pub early_difficulty: bool,
     /// Leave the `id` key out of `set_difficulty`, as AntPool does.
     pub difficulty_without_id: bool,
@@ -62,18 +62,18 @@ pub struct PoolConfig {
     pub floats: bool,
     /// Put `"jsonrpc":"2.0"` into every message, as miningcore does.
     pub jsonrpc: bool,
-    /// Answer every other request a moment after the one behind it, as AntPool does.
+    /// Delay the answer to every second request until after the next answer, as AntPool does.
     pub answers_out_of_order: bool,
-    /// Leave what it does not know unanswered, and `mining.ping` too, as ckpool does.
+    /// Do not answer unknown methods, nor `mining.ping`, as ckpool does.
     pub silent_to_unknown: bool,
     /// Refuse shares without version bits from connections that configured rolling, as DATUM does.
     pub wants_version_bits: bool,
-    /// What job ids begin with; ids are opaque to whoever gets them.
+    /// A prefix of all job ids, which are opaque to clients.
     pub job_id_prefix: String,
-    /// What a share that misses its difficulty is told.
+    /// The message for a share that misses its difficulty.
     pub low_words: &'static str,
-    /// Change everyone's extranonce1 at every so manieth job, as NiceHash may at any time; zero:
-    /// never.
+    /// Change the extranonce1 of every connection at every n-th job, as NiceHash may at any time;
+    /// zero: never.
     pub extranonce_every: u32,
     /// Send `set_version_mask` right after the configure reply, before the subscribe reply, as
     /// Braiins does.
@@ -86,18 +86,18 @@ pub struct PoolConfig {
     pub extranonce_subscribe: ExtranonceSubscribe,
     /// Make a clean job when a share meets the network target.
     pub clean_on_block: bool,
-    /// Seeds job contents; two pools with one seed send equal jobs.
+    /// The seed of job contents; two pools with the same seed send the same jobs.
     pub seed: u64,
-    /// Lines remembered per connection.
+    /// How many lines are recorded per connection.
     pub wire_lines: usize,
 }
 
 /// Where connections get their extranonce1 from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extranonce1 {
-    /// A value of its own for each connection, so many bytes long (1 to 16).
+    /// Each connection has its own value of this length (1 to 16 bytes).
     PerConnection(usize),
-    /// The same for all, as Braiins serves `00`.
+    /// All connections have the same value, as Braiins serves `00`.
     Fixed(Vec<u8>),
 }
 
@@ -121,7 +121,7 @@ pub enum Authorize {
 /// What must have happened before the first job is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstJob {
-    /// Subscribe, as with ckpool: before the authorize reply.
+    /// After subscribe, before the authorize reply, as ckpool does.
     AfterSubscribe,
     AfterAuthorize,
 }
@@ -177,24 +177,24 @@ pub enum ExtranonceSubscribe {
     Silence,
 }
 
-/// Lowest difficulty a test pool takes.
+/// The lowest difficulty a test pool accepts.
 pub const DIFFICULTY_MIN: f64 = 1.0 / (1_u64 << 28) as f64;
-/// Highest difficulty a test pool takes.
+/// The highest difficulty a test pool accepts.
 pub const DIFFICULTY_MAX: f64 = (1_u64 << 48) as f64;
 
-/// Why a test pool's settings cannot work.
+/// Why the settings of a test pool are invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConfigError {
-    /// Too few or too many bytes for whoever connects.
+    /// The extranonce2 is too short or too long.
     #[error("extranonce2_size {0}: must be 2 to 8")]
     Extranonce2Size(usize),
-    /// An extranonce1 no client takes.
+    /// The extranonce1 has a length that no client accepts.
     #[error("extranonce1 of {0} bytes: must be 1 to 16")]
     Extranonce1Length(usize),
-    /// Outside 2^-28 to 2^48.
+    /// The difficulty is outside 2^-28 to 2^48.
     #[error("difficulty {0}: must be 2^-28 to 2^48")]
     Difficulty(f64),
-    /// More than a block can need.
+    /// There are more branches than a block can need.
     #[error("{0} merkle branches: at most 32")]
     Branches(usize),
     #[error("nbits {0:08x}: zero, negative or past 256 bits")]
@@ -247,10 +247,10 @@ impl Default for PoolConfig {
 }
 
 impl PoolConfig {
-    /// Checks that the settings can work.
+    /// Checks that the settings are valid.
     ///
     /// # Errors
-    /// The first that cannot.
+    /// The first setting that is invalid.
     pub fn check(&self) -> Result<(), ConfigError> {
         check_size(self.extranonce2_size)?;
         check_difficulty(self.difficulty)?;

@@ -1,8 +1,8 @@
 //! State machine of the test pool without IO: connections, jobs, counts and switches, with lines in
 //! and lines out.
 //!
-//! It holds no socket and reads no clock; [`super::serve`] moves its bytes. What a connection asks
-//! is answered in [`requests`], what it is told to do is done in [`controls`].
+//! It has no socket and reads no clock; [`super::serve`] moves its bytes. [`requests`] answers the
+//! requests of connections; [`controls`] carries out commands.
 
 mod controls;
 mod requests;
@@ -26,13 +26,13 @@ use crate::arithmetic::Hash;
 use crate::clock::Moment;
 use crate::wire::{Direction, WireLog};
 
-/// Something for a connection's task to do, in order.
+/// An action for the task of a connection. The actions are carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Out {
     Line(Arc<str>),
-    /// Write a line, but only after a while.
+    /// Write a line after a delay.
     Late(Arc<str>, Duration),
-    /// Close, once what came before is written.
+    /// Close the connection after everything before was written.
     Close,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Core {
     pub(super) mood: Mood,
     pub(super) verdicts: Verdicts,
     pub(super) answer_delay: Duration,
-    /// The next jobs carry the latest job's id.
+    /// Whether later jobs have the id of the latest job.
     pub(super) repeat_job_ids: bool,
-    /// Whom the next jobs pay.
+    /// The key hash that later jobs pay.
     pub(super) payee: [u8; 20],
-    /// New connections get the extranonce1 of the connection that closed last.
+    /// Whether a new connection gets the extranonce1 of the connection that closed last.
     pub(super) reuse_extranonce1: bool,
     job: Option<Arc<Job>>,
     job_number: u64,
@@ -65,31 +65,31 @@ pub(super) struct Core {
     outs: Vec<(ConnectionId, Out)>,
 }
 
-/// One connection and what it was promised.
+/// One connection, with the difficulty, mask and jobs it was sent.
 struct Connection {
     counts: ConnectionCounts,
     extranonce1: Arc<[u8]>,
-    /// The mask it asked for; `None` before configure.
+    /// The mask that its configure asked for; `None` before that.
     asked_mask: Option<u32>,
     subscribed: bool,
     authorized: bool,
-    /// The difficulty last written to it.
+    /// The difficulty in the last `set_difficulty`.
     told: Option<f64>,
-    /// Answers given so far.
+    /// The number of answers so far.
     answers: u64,
     issued: VecDeque<Issued>,
     log: WireLog,
 }
 
-/// Jobs remembered per connection; older ones become unknown.
+/// How many jobs are remembered per connection. Shares of older ones are for an unknown job.
 const ISSUED_MAX: usize = 256;
-/// Closed connections whose counts and lines are kept; the oldest is forgotten.
+/// How many closed connections keep their counts and lines; beyond that the oldest is forgotten.
 const CLOSED_MAX: usize = 4096;
-/// Workers counted by name; the submits of further ones are counted together.
+/// How many workers are counted by name; the submits of all others are counted together.
 const WORKERS_MAX: usize = 100_000;
-/// How much later an answer comes that lets the next go first.
+/// The delay of an answer that lets the next one overtake it.
 const OUT_OF_ORDER: Duration = Duration::from_millis(20);
-/// The name further workers are counted under.
+/// The name under which workers beyond the bound are counted.
 const OTHER_WORKERS: &str = "(others)";
 
 impl Core {
@@ -124,7 +124,7 @@ impl Core {
         core
     }
 
-    /// Takes the actions since the last call.
+    /// Takes the actions that were added since the last call.
     pub(super) fn drain(&mut self) -> std::vec::Drain<'_, (ConnectionId, Out)> {
         self.outs.drain(..)
     }
@@ -180,7 +180,7 @@ impl Core {
         self.close(id);
     }
 
-    /// Counts what a connection sent.
+    /// Counts bytes that a connection sent.
     pub(super) fn received(&mut self, bytes: usize) {
         self.counts.received_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
@@ -199,7 +199,7 @@ impl Core {
         }
     }
 
-    /// Makes the job the interval asks for.
+    /// Makes a job if one is due by the interval.
     pub(super) fn tick(&mut self, now: Moment) {
         let clean =
             self.config.clean_every != 0 && self.jobs_since_clean + 1 >= self.config.clean_every;
@@ -210,8 +210,8 @@ impl Core {
         self.new_job(clean, now);
     }
 
-    /// Makes a job and sends it to everyone ready for it. A clean one is on a new block and retires
-    /// those before.
+    /// Makes a job and sends it to every connection that is ready for it. A clean one is for a new
+    /// block and retires the jobs before it.
     pub(super) fn new_job(&mut self, clean: bool, now: Moment) {
         if self.mood != Mood::Normal {
             return;
@@ -295,7 +295,7 @@ impl Core {
         }
     }
 
-    /// Writes a connection's difficulty to it, if it does not have it yet.
+    /// Sends a connection its difficulty, unless it has it already.
     fn tell_difficulty(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let difficulty = connection.counts.difficulty;
@@ -323,7 +323,7 @@ impl Core {
         }
     }
 
-    /// Sends a line to one connection, whatever it says.
+    /// Sends a line to one connection, without checking it.
     pub(super) fn send(&mut self, id: ConnectionId, line: Arc<str>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if self.mood != Mood::Silent {
@@ -332,7 +332,7 @@ impl Core {
         }
     }
 
-    /// Sends an answer, later if answers are delayed.
+    /// Sends an answer, with a delay if answers are delayed.
     fn reply(&mut self, id: ConnectionId, line: String) {
         let line = dressed(self.config.jsonrpc, line);
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -358,7 +358,7 @@ impl Core {
         }
     }
 
-    /// Returns the kept lines of a connection, open or closed; none for one that is not known.
+    /// Returns the recorded lines of a connection, open or closed; none if it is unknown.
     pub(super) fn wire(&self, id: ConnectionId) -> Vec<(Direction, String)> {
         if let Some(connection) = self.connections.get(&id) {
             return connection.log.lines();
@@ -406,7 +406,7 @@ impl Core {
     }
 }
 
-/// Returns the line with the `jsonrpc` key, where a pool has it.
+/// Adds the `jsonrpc` key to a line, if the pool sends one.
 fn dressed(jsonrpc: bool, line: String) -> String {
     if jsonrpc { format!("{{\"jsonrpc\":\"2.0\",{}", &line[1..]) } else { line }
 }
@@ -426,7 +426,7 @@ impl Connection {
         });
     }
 
-    /// Finds the latest job of that id.
+    /// Finds the latest job with this id.
     fn issued(&self, job_id: &str) -> Option<&Issued> {
         self.issued.iter().rev().find(|issued| issued.job.id == job_id)
     }

@@ -1,4 +1,4 @@
-//! What a test pool counted: the figures a proxy's own are compared with.
+//! The counts of a test pool, with which the figures of a proxy are compared.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,23 +6,24 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Submits by what the pool made of them; each is in exactly one of the first six.
+/// Submits by outcome; each is in exactly one of the first six counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
-    /// Met their job's difficulty.
+    /// Shares that met the difficulty of their job.
     pub accepted: u64,
-    /// Good or not, their job was retired before.
+    /// Shares whose job was retired before, good or not.
     pub stale: u64,
-    /// Their header came before.
+    /// Shares whose header was submitted before.
     pub duplicate: u64,
-    /// Missed their job's difficulty.
+    /// Shares that missed the difficulty of their job.
     pub low: u64,
-    /// Named a job this connection never had, or had too long ago.
+    /// Submits for a job that this connection never had, or had too long ago.
     pub unknown_job: u64,
-    /// Could not be judged: wrong lengths, not hex, bits outside the mask, not authorised.
+    /// Submits that could not be judged: wrong lengths, not hex, version bits outside the mask,
+    /// worker not authorized.
     pub malformed: u64,
-    /// Accepted ones that met the network target.
+    /// Accepted shares that met the network target.
     pub blocks: u64,
     pub work: f64,
     /// When the latest accepted share came.
@@ -53,20 +54,20 @@ impl Tally {
     }
 }
 
-/// What the pool made of a submit.
+/// The outcome of a submit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SubmitOutcome {
-    /// Met its job's difficulty.
+    /// The share met the difficulty of its job.
     Accepted {
-        /// What it is worth.
+        /// The difficulty that it is credited with.
         difficulty: f64,
-        /// It met the network target too.
+        /// Whether it also met the network target.
         block: bool,
     },
-    /// Its job was retired before.
+    /// The job of the share was retired before.
     Stale {
         age_ms: u64,
-        /// It would have been a block.
+        /// Whether it would have been a block.
         block: bool,
     },
     /// Its header came before.
@@ -75,16 +76,16 @@ pub enum SubmitOutcome {
     Low,
     /// Its job is not known.
     UnknownJob,
-    /// Could not be judged.
+    /// The submit could not be judged.
     Malformed {
         code: i32,
-        /// Why, in the answer's words.
+        /// The reason, as in the answer.
         why: &'static str,
     },
 }
 
 impl SubmitOutcome {
-    /// Returns the code and words of a refusal; `None` for an accepted share.
+    /// Returns the code and message of a refusal; `None` for an accepted share.
     #[must_use]
     pub const fn refusal(&self) -> Option<(i32, &'static str)> {
         match self {
@@ -102,41 +103,41 @@ impl SubmitOutcome {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// All submits together; its keys stand at the top level of the JSON.
+    /// All submits. In the JSON, these counts are at the top level.
     #[serde(flatten)]
     pub total: Tally,
-    /// By the worker a submit named.
+    /// The counts by worker name.
     pub workers: BTreeMap<String, Tally>,
-    /// By connection; closed ones stay until a few thousand are kept.
+    /// The counts by connection. Those of closed connections are kept, up to a few thousand.
     pub connections: BTreeMap<u64, ConnectionCounts>,
-    /// Connections taken since the start.
+    /// Connections accepted since the start.
     pub connects: u64,
     pub open: u64,
-    /// Bytes of Stratum read, all connections together.
+    /// Bytes of Stratum read, over all connections.
     pub received_bytes: u64,
-    /// TLS handshakes that failed, or were broken off.
+    /// TLS handshakes that failed or were aborted.
     pub failed_handshakes: u64,
     pub jobs: u64,
-    /// Longest time by which a stale share came after what retired its job, in ms.
+    /// The longest time between the retirement of a job and a stale share of it, in ms.
     pub stale_age_ms_max: u64,
-    /// Stale shares that came more than one second after it.
+    /// Stale shares that came more than one second after the retirement of their job.
     pub stale_late: u64,
     /// Stale shares that met the network target.
     pub stale_blocks: u64,
     /// Submits refused unjudged because the pool was told to reject all.
     pub rejected_by_order: u64,
-    /// Submits read and left unanswered and unjudged while the pool was silent.
+    /// Submits that were read, but neither judged nor answered, while the pool was silent.
     pub ignored_submits: u64,
-    /// Lines that were no message; each closed its connection.
+    /// Lines that were not a message; each closed its connection.
     pub bad_lines: u64,
     /// Connections closed because they did not read what was sent.
     pub slow_readers: u64,
 }
 
-/// A connection and what it brought.
+/// A connection and its counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionCounts {
-    /// Where it came from.
+    /// The address of the client.
     pub peer: SocketAddr,
     /// Whether it is still open.
     pub open: bool,
@@ -146,11 +147,11 @@ pub struct ConnectionCounts {
     pub workers: Vec<String>,
     /// Its extranonce1, hex.
     pub extranonce1: String,
-    /// Bytes left to it.
+    /// The size of its extranonce2, in bytes.
     pub extranonce2_size: usize,
     /// Difficulty of its next job.
     pub difficulty: f64,
-    /// Version bits granted; zero where none.
+    /// The version bits granted; zero if none were.
     pub version_mask: u32,
     /// Jobs sent to it.
     pub jobs: u64,

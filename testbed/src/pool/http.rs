@@ -1,5 +1,5 @@
-//! A few lines of HTTP for demos: the pool's counts out, control lines in. One request a
-//! connection, nothing clever.
+//! A minimal HTTP server for demos: it returns the pool's counts and takes control lines, one
+//! request per connection.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Command, PoolError, TestPool};
 
-/// Longest request, head and body.
+/// The maximum length of a request, head and body, in bytes.
 const REQUEST_MAX: usize = 16 * 1024;
 /// How long a request may take; requests are served one after the other.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(super) async fn serve(pool: &Arc<TestPool>, addr: SocketAddr) -> Result<Sock
     pool.hub.spawn(async move {
         while let Some(stream) = accept(&listener, &weak).await {
             let Some(pool) = weak.upgrade() else { return };
-            // A client that is slow or gone has only itself to wait for.
+            // The error is ignored: it concerns only a client that is slow or has gone.
             let _ = timeout(REQUEST_LIMIT, request(&pool, stream)).await;
         }
     });
@@ -88,7 +88,7 @@ async fn respond(pool: &TestPool, head: &str, body: &str) -> (&'static str, Stri
     }
 }
 
-/// Splits a whole request into head and body. `None` while something is missing.
+/// Splits a request into head and body. Returns `None` while a part is missing.
 fn split(bytes: &[u8]) -> Option<(String, String)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;

@@ -1,12 +1,11 @@
-//! Jobs a test pool makes up: plausible coinbases, random branches, and the notify lines that carry
-//! them.
+//! Jobs that a test pool invents: plausible coinbases, random branches, and their notify lines.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::arithmetic::{Hash, swap_words};
 
-/// A job as the pool knows it, the same for all connections.
+/// A job of the pool, the same for all connections.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) id: String,
@@ -15,14 +14,14 @@ pub(super) struct Job {
     pub(super) version: u32,
     pub(super) nbits: u32,
     pub(super) ntime: u32,
-    /// The script before the extranonces: height and time.
+    /// The part of the script before the extranonces: height and time.
     script_head: Vec<u8>,
-    /// Whose key hash the reward goes to.
+    /// The key hash that receives the reward.
     payee: [u8; 20],
 }
 
 impl Job {
-    /// Makes a job up on `prevhash` at `height`.
+    /// Invents a job on `prevhash` at `height`.
     pub(super) fn new(
         id: String,
         prevhash: Hash,
@@ -76,8 +75,8 @@ impl Job {
         coinb2
     }
 
-    /// Returns the notify line, without its newline. `clean` is said apart: a job may be the first
-    /// of a connection.
+    /// Returns the notify line, without its newline. `clean` is an argument because the first job
+    /// of a connection is always clean.
     pub(super) fn notify(&self, extranonce_len: usize, clean: bool) -> String {
         let branches: Vec<String> = self.branches.iter().map(const_hex::encode).collect();
         serde_json::json!({
@@ -99,7 +98,7 @@ impl Job {
     }
 }
 
-/// What a job is like apart from its random contents.
+/// The properties of a job, apart from its random contents.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) branches: usize,
@@ -109,17 +108,17 @@ pub(super) struct Shape {
     pub(super) payee: [u8; 20],
 }
 
-/// Who is paid unless the pool is told otherwise.
+/// The key hash that is paid by default.
 pub(super) const PAYEE: [u8; 20] = [0x75; 20];
 
-/// Makes up a block hash with the zeros a real one has.
+/// Invents a block hash, with zeros as in a real one.
 pub(super) fn prevhash(rng: &mut StdRng) -> Hash {
     let mut hash: Hash = rng.random();
     hash[24..].fill(0);
     hash
 }
 
-/// The push that ends the script.
+/// The last push of the script.
 const TAG: &[u8] = b"\x0e/tieline test/";
 
 fn push(bytes: &[u8]) -> Vec<u8> {
@@ -128,7 +127,7 @@ fn push(bytes: &[u8]) -> Vec<u8> {
     script
 }
 
-/// Writes a height as BIP34 wants it: little-endian, no more bytes than needed, the top bit clear.
+/// Encodes a height for BIP34: little-endian, in as few bytes as possible, with the top bit clear.
 fn script_number(number: u32) -> Vec<u8> {
     let mut bytes = number.to_le_bytes().to_vec();
     bytes.push(0);

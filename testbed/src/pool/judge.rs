@@ -1,7 +1,8 @@
-//! Judging one submit from its own words: rebuild the header, hash it, compare.
+//! Judges one submit: rebuilds the header from its fields, hashes it, and compares the hash with
+//! the targets.
 //!
-//! Pure arithmetic over what was issued; whether the job is retired and whether the header came
-//! before is the caller's.
+//! This is pure arithmetic. The caller checks whether the job is retired, and whether the header
+//! was submitted before.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,18 +12,18 @@ use super::job::Job;
 use crate::arithmetic::{Hash, Header, Target, coinbase, merkle_root, parse_bytes, parse_u32};
 use crate::wire::Envelope;
 
-/// A job as one connection got it.
+/// A job as it was sent to one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Issued {
     pub(super) job: Arc<Job>,
     pub(super) extranonce1: Arc<[u8]>,
     pub(super) extranonce2_size: usize,
     pub(super) difficulty: f64,
-    /// When a clean job or a new extranonce1 ended it.
+    /// When it was retired, by a clean job or a new extranonce1.
     pub(super) retired: Option<Instant>,
 }
 
-/// A submit's parameters, as they were written.
+/// The params of a submit as text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Submission<'a> {
     pub(super) worker: &'a str,
@@ -34,7 +35,7 @@ pub(super) struct Submission<'a> {
 }
 
 impl<'a> Submission<'a> {
-    /// Takes the parameters out of a submit. `None` where one is missing or no string.
+    /// Reads the params of a submit. Returns `None` if one is missing or not a string.
     pub(super) fn of(message: &'a Envelope<'_>) -> Option<Self> {
         Some(Self {
             worker: message.text(0)?,
@@ -51,44 +52,44 @@ impl<'a> Submission<'a> {
 }
 
 impl<'a> Submission<'a> {
-    /// Its nonce with the leading zeros it may lack.
+    /// The nonce, padded with leading zeros.
     pub(super) fn padded_nonce(&self) -> String {
         format!("{:0>8}", self.nonce)
     }
 
-    /// Returns it with another nonce.
+    /// Returns the submission with another nonce.
     pub(super) const fn with_nonce(self, nonce: &'a str) -> Self {
         Self { nonce, ..self }
     }
 
-    /// Tells whether it carries version bits.
+    /// Whether the submission has version bits.
     pub(super) const fn has_version_bits(&self) -> bool {
         self.version_bits.is_some()
     }
 }
 
-/// Which version bits a connection may set, and how they enter the header.
+/// Which version bits a connection may set, and how they are combined with those of the job.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct VersionRule {
-    /// Zero where nothing was granted.
+    /// The mask granted; zero if none was.
     pub(super) mask: u32,
     pub(super) rolling: Rolling,
 }
 
-/// A share's hash and what it meets.
+/// The hash of a share, and which targets it meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Weighed {
     pub(super) hash: Hash,
-    /// It meets its job's difficulty.
+    /// Whether it meets the difficulty of its job.
     pub(super) good: bool,
-    /// It meets the network target.
+    /// Whether it meets the network target.
     pub(super) block: bool,
 }
 
-/// Rebuilds the header and weighs its hash.
+/// Rebuilds the header and compares its hash with the targets.
 ///
 /// # Errors
-/// What is wrong with the submit, in the words of the answer.
+/// What is wrong with the submit, as the message of the answer.
 pub(super) fn weigh(
     issued: &Issued,
     submission: &Submission<'_>,
@@ -172,7 +173,7 @@ mod tests {
         Submission { worker: "w", job_id: "1", extranonce2, ntime, nonce, version_bits: bits }
     }
 
-    /// The header put together once more, by hand from the notify line.
+    /// Builds the header independently, from the values of the notify line.
     fn by_hand(version: u32, extranonce2: [u8; 4], ntime: u32, nonce: u32) -> Hash {
         let notify: serde_json::Value =
             serde_json::from_str(&issued(1.0).job.notify(6, true)).unwrap();

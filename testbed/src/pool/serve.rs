@@ -26,14 +26,14 @@ pub(super) struct Hub {
     inner: Mutex<Inner>,
     handshake: Mutex<Handshake>,
     changed: watch::Sender<u64>,
-    /// What is wanted of the listener, and what it is.
+    /// Whether the pool is to listen, and whether it does.
     alive: watch::Sender<bool>,
     listening: watch::Sender<bool>,
     token: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// What a new connection meets first.
+/// How a new connection begins.
 #[derive(Debug, Clone)]
 pub(super) enum Handshake {
     None,
@@ -46,15 +46,17 @@ struct Inner {
     outboxes: HashMap<ConnectionId, mpsc::Sender<Out>>,
 }
 
-/// Lines waiting for one connection; at the bound the connection is closed and counted.
+/// The maximum number of lines waiting for one connection; at the bound, the connection is closed
+/// and counted.
 const OUTBOX_MAX: usize = 4096;
-/// Answers held back for one connection; at the bound no more is read from it until one goes out.
+/// The maximum number of delayed answers of one connection; at the bound, reading pauses until one
+/// is sent.
 const DELAYED_MAX: usize = 65_536;
-/// Connections that may wait to be accepted.
+/// The length of the accept queue.
 const BACKLOG: u32 = 1024;
-/// How long a write may take before the connection is given up.
+/// The deadline of a write; after it the connection is closed.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// Pause before the next attempt at the listener.
+/// The pause before listening is tried again.
 const REBIND_PAUSE: Duration = Duration::from_millis(20);
 
 impl std::fmt::Debug for Hub {
@@ -101,12 +103,12 @@ impl Hub {
         self.tasks.wait().await;
     }
 
-    /// Changes what new connections meet.
+    /// Changes how new connections begin.
     pub(super) fn set_handshake(&self, handshake: Handshake) {
         *self.handshake.lock() = handshake;
     }
 
-    /// Counts changes of state, for those who wait for one.
+    /// A counter of state changes, for callers that wait for one.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -115,7 +117,7 @@ impl Hub {
         look(&self.inner.lock().core)
     }
 
-    /// Changes the state and passes on what that brings, in order.
+    /// Changes the state, and passes the resulting actions to the connections, in order.
     pub(super) fn act<R>(&self, change: impl FnOnce(&mut Core, Moment) -> R) -> R {
         let mut inner = self.inner.lock();
         let Inner { core, outboxes } = &mut *inner;
@@ -139,11 +141,12 @@ impl Hub {
         result
     }
 
-    /// Opens or closes the port; closing drops every connection. Returns when it is done.
+    /// Opens or closes the port. Closing it also closes every connection. Returns when that is
+    /// done.
     pub(super) async fn set_alive(&self, alive: bool) {
         self.alive.send_replace(alive);
         let mut listening = self.listening.subscribe();
-        // The sender lives in `self`, so this ends only with the wanted state.
+        // `self` owns the sender, so this returns only when the state is as wanted.
         let _ = listening.wait_for(|listening| *listening == alive).await;
         if !alive {
             self.act(|core, _| core.close_all());
@@ -191,7 +194,7 @@ impl Hub {
                 changed = alive.changed() => if changed.is_err() { return },
                 accepted = accepted => match accepted {
                     Ok((stream, peer)) => self.take(stream, peer),
-                    // Out of descriptors, or a connection that went before it was taken.
+                    // No file descriptors are left, or the connection ended before it was accepted.
                     Err(_) => sleep(REBIND_PAUSE).await,
                 },
             }
@@ -206,7 +209,7 @@ impl Hub {
             inner.outboxes.insert(id, outbox);
             id
         };
-        // Refused only by sockets that are gone, which reading finds out.
+        // This fails only if the connection has ended, which the next read reports.
         let _ = stream.set_nodelay(true);
         let handshake = self.handshake.lock().clone();
         match handshake {
@@ -231,7 +234,7 @@ impl Hub {
         }
     }
 
-    /// Reads the greeting and keeps silent until the other has had enough.
+    /// Reads what the client sends without answering, until the client closes the connection.
     async fn stalled(self: Arc<Self>, id: ConnectionId, mut stream: TcpStream) {
         let mut buffer = vec![0; 8192];
         while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
@@ -308,20 +311,20 @@ impl Hub {
     }
 }
 
-/// What has become of a pool's port.
+/// The state of the pool's port.
 enum Port {
     Open(TcpListener),
-    /// Whoever connects is refused. It is held on to: a port given back is soon another's, who
-    /// would then be taken for the pool.
+    /// The port is bound without listening, so connections are refused. A port that was given back
+    /// could soon belong to another program, which would be taken for the pool.
     Kept(TcpSocket),
     /// Neither, for the moment.
     Closed,
 }
 
-/// Takes hold of an address without listening there.
+/// Binds an address without listening.
 fn keep(addr: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Connections of the former listener may still be closing.
+    // Connections of the earlier listener may still be closing.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
@@ -332,7 +335,8 @@ fn push_line(batch: &mut Vec<u8>, line: &str) {
     batch.push(b'\n');
 }
 
-/// Writes and empties `batch`. `false` where the connection is gone or does not read.
+/// Writes and empties `batch`. Returns `false` if the connection has ended or the client does not
+/// read.
 async fn write<S: AsyncWrite + Unpin>(stream: &mut S, batch: &mut Vec<u8>) -> bool {
     if batch.is_empty() {
         return true;

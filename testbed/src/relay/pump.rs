@@ -1,4 +1,5 @@
-//! One way of one connection: bytes in at one end, through the weather, out at the other.
+//! One direction of one connection: reads bytes at one end, applies the disturbances, and writes
+//! them at the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use tokio::time::sleep_until;
 use super::{Extra, Fate, Flow, Shared, Way, Weather};
 use crate::clock::now;
 
-/// Bytes on their way at most; then no more is read.
+/// The maximum number of bytes in transit; at the bound, reading pauses.
 const UNDER_WAY_MAX: usize = 256 * 1024;
 
-/// One way of one connection.
+/// One direction of one connection.
 pub(super) struct Pump {
     shared: Arc<Shared>,
     way: Way,
@@ -28,7 +29,7 @@ pub(super) struct Pump {
     random: StdRng,
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes_under_way: usize,
-    /// When the line is free for the next byte.
+    /// When the next byte may be written, at the configured rate.
     free_at: Instant,
     ended: bool,
 }
@@ -59,18 +60,18 @@ impl Pump {
         }
     }
 
-    /// Carries bytes until this way has ended, or the connection is reset.
+    /// Relays bytes until this direction has ended or the connection is reset.
     pub(super) async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         if self.carry(&mut from, &mut to).await.is_err() {
-            // One end is gone hard, or shall be: so is the other.
+            // One end was reset, or is to be: reset the other end too.
             self.fate.send_replace(Fate::Reset);
         }
         if *self.fate.borrow() == Fate::Reset {
             for stream in [from.as_ref(), to.as_ref()] {
-                // Refused only by sockets that are gone already.
+                // This fails only if the connection has already ended.
                 let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
-            // Dropping it would send an orderly end ahead of the reset.
+            // Dropping the half would send an orderly end before the reset.
             to.forget();
             return;
         }
@@ -124,7 +125,7 @@ impl Pump {
         }
     }
 
-    /// Puts bytes on their way.
+    /// Adds bytes to those in transit.
     fn take(&mut self, bytes: &[u8], weather: &Weather) {
         let mut bytes = bytes.to_vec();
         if let Some(one_in) = weather.corrupt_one_in {
@@ -158,7 +159,7 @@ impl Pump {
         Some(due.max(self.free_at))
     }
 
-    /// Writes what is due, as much at a time as the weather lets.
+    /// Writes the bytes that are due, in pieces of the configured size.
     async fn write(&mut self, to: &mut OwnedWriteHalf, weather: &Weather) -> std::io::Result<()> {
         let most = weather.cut.unwrap_or(64 * 1024).max(1);
         let mut piece = Vec::new();
@@ -180,7 +181,7 @@ impl Pump {
         let mut fate = self.changed_fate.clone();
         tokio::select! {
             written = to.write_all(&piece) => written?,
-            // Whoever does not read may still be reset.
+            // A peer that does not read can still be reset.
             _ = fate.wait_for(|fate| *fate != Fate::Open) => return Ok(()),
         }
         self.shared.count(|counts| match self.way {

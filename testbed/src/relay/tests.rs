@@ -7,7 +7,7 @@ use crate::clock::now;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Both ends of a line through a relay.
+/// Both ends of a connection through a relay.
 struct Ends {
     relay: Relay,
     listener: TcpListener,
@@ -98,7 +98,7 @@ async fn a_black_hole_swallows_and_a_stall_holds_up() {
     client.write_all(b"gone").await.unwrap();
     relay.until(PATIENCE, |counts| counts.lost == 4).await.unwrap();
     relay.set(Way::There, Weather::STALLED);
-    // A full window: the sender notices, and nothing is lost.
+    // The sender's window fills up, so it notices; nothing is lost.
     let big = pattern(16 << 20);
     let mut sent = 0;
     while let Ok(wrote) =

@@ -47,7 +47,7 @@ fn a_machine_follows_its_state_file_and_the_meters_show_it() {
     assert_eq!(meter(dir, "feed-a.kw"), "4.930 2027-01-15T08:00:01Z\n");
     assert_eq!(meter(dir, "gpu.kw"), "0.500 2027-01-15T08:00:01Z\n");
 
-    // A facility that starts anew finds it asleep.
+    // A facility started again on these files finds the machine asleep.
     let mut facility = open(dir, now);
     facility.step(now.after(secs(0.0))).unwrap();
     assert_eq!(read(dir, &rig).unwrap(), "asleep 30");

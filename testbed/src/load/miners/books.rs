@@ -1,5 +1,5 @@
-//! What the miners keep of shares and jobs: when sent, when answered and how; who has read which
-//! job when.
+//! The records of the miners: for each share, when it was sent and how it was answered; for each
+//! job, which miners read it and when.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,35 +8,35 @@ use crate::load::job::Mark;
 use crate::load::line::{Line, elements, mentions, number, text};
 use crate::load::pool::POOLS;
 
-/// The books of one run.
+/// The records of one run.
 #[derive(Debug)]
 pub(in crate::load) struct Books {
     from: Instant,
     shares: Vec<Share>,
     unanswered: u64,
-    /// Of these, the ones whose connection is gone.
+    /// How many of these will get no answer, because their connection has ended.
     given_up: u64,
     pub(in crate::load) answered_true: u64,
-    /// Refusals by code and words.
+    /// Refused shares, by code and message.
     pub(in crate::load) refused: BTreeMap<String, u64>,
     pub(in crate::load) stale: u64,
-    /// Answers to nothing, to another miner, or a second time.
+    /// Answers to a submit that was not sent, was another miner's, or was answered before.
     pub(in crate::load) odd_answers: u64,
-    /// Shares that had no session to go out on.
+    /// Shares that were due when there was no session to send them.
     pub(in crate::load) unsendable: u64,
     pub(in crate::load) disconnects: u64,
     pub(in crate::load) unreadable: u64,
     pub(in crate::load) foreign_jobs: u64,
     pub(in crate::load) reconnects_asked: u64,
-    /// When any miner last read a job, be it one that it had.
+    /// When any miner last read a job, even one it had before.
     pub(in crate::load) last_notify: Option<Instant>,
-    /// For each pool and job.
+    /// For each pool, its jobs by number, and who read them.
     jobs: [Vec<Read>; POOLS],
-    /// For each time the miners went from one pool to the other: to which, and who has gone.
+    /// For each move of the miners between the pools: the new pool, and which miners have moved.
     moves: Vec<(u8, Read)>,
 }
 
-/// One share; instants are nanoseconds since the books were opened.
+/// One share. Times are nanoseconds since the records were opened.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     due: u64,

@@ -1,5 +1,5 @@
-//! Judges submits for one pool: which job, is it still the newest, is the work there, was it there
-//! before.
+//! Judges submits for one pool: whether the job is known and the newest, whether the header meets
+//! the target, and whether it was submitted before.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ impl Verdict {
         } += 1;
     }
 
-    /// Code and words of the answer.
+    /// The code and message of the error answer.
     pub(super) const fn why(self) -> (u8, &'static str) {
         match self {
             Self::Accepted => (0, "accepted"),
@@ -45,17 +45,17 @@ impl Verdict {
     }
 }
 
-/// A pool's newest job and what it has seen of it.
+/// The newest job of a pool, and the shares of it.
 pub(super) struct Judge {
     job: Job,
-    /// No job was made before this one.
+    /// Whether this is the first job.
     first: bool,
     branches: usize,
     extranonce2_size: usize,
     validate: bool,
     target: Target,
-    /// Parts of the hashes of all shares of the newest job: of an older one no share is good any
-    /// more.
+    /// A part of the hash of every share of the newest job. Shares of older jobs are stale, so they
+    /// are not kept.
     seen: HashSet<u64>,
     scratch: Vec<u8>,
 }
@@ -79,7 +79,7 @@ impl Judge {
         &self.job
     }
 
-    /// Makes the next job; the former ones are stale from here on.
+    /// Makes the next job; all earlier ones are stale from now on.
     pub(super) fn next_job(&mut self, rng: &mut StdRng) {
         if std::mem::take(&mut self.first) {
             return;

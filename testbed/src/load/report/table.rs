@@ -1,4 +1,5 @@
-//! The report as a table for people: a row a figure, the tool's floor beside what was measured.
+//! The report as a table for people: a row for each figure, with the floor beside the measured
+//! value.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ impl fmt::Display for Report {
         for (name, cell) in ROWS {
             let cells: Vec<String> =
                 columns.iter().map(|figures| cell(figures).unwrap_or_default()).collect();
-            // A row that has nothing to say anywhere is left out.
+            // A row without a value is left out.
             if cells.iter().any(|cell| !cell.is_empty()) {
                 write!(f, "{name:<NAME$}")?;
                 cells.iter().try_for_each(|cell| write!(f, " {cell:>CELL$}"))?;
@@ -115,7 +116,7 @@ fn some(count: u64) -> Option<String> {
     (count > 0).then(|| count.to_string())
 }
 
-/// A name and two cells, with a space between them, fill 80 columns.
+/// The width of a name. With two cells and the spaces between them it fills 80 columns.
 const NAME: usize = 44;
 const CELL: usize = 17;
 

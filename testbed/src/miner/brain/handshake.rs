@@ -1,4 +1,4 @@
-//! How each firmware gets from a fresh connection to its first job.
+//! The handshake of each firmware, from a new connection to its first job.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use crate::miner::lines;
 use crate::miner::model::{Agreed, Model, Step};
 use crate::wire::Envelope;
 
-/// Configures a WhatsMiner repeats on one connection before it leaves. A real one never stops.
+/// How often a WhatsMiner repeats configure on one connection before it disconnects. A real one
+/// never stops.
 const REPEATS_MAX: u32 = 8;
 
 impl Brain {
-    /// Asks what comes next; everything that is left where the firmware does not wait.
+    /// Sends the next request or, if the firmware does not wait for replies, all remaining ones.
     pub(super) fn proceed(&mut self) {
         let habits = self.config.model.habits();
         loop {
@@ -32,7 +33,7 @@ impl Brain {
         }
     }
 
-    /// Writes one request of the handshake. `false` where the firmware has none to make.
+    /// Writes one request of the handshake. Returns `false` if the firmware does not send it.
     fn ask(&mut self, step: Step) -> bool {
         let config = Arc::clone(&self.config);
         let id = match (step, config.model) {
@@ -73,7 +74,7 @@ impl Brain {
         true
     }
 
-    /// Takes what its firmware holds for the reply to the request that waits longest.
+    /// Handles a line that the firmware takes for the reply to its oldest open request.
     pub(super) fn replied(&mut self, step: Step, reply: &Envelope<'_>) {
         if let Some(session) = &mut self.session
             && let Some(at) = session.waiting.iter().position(|(waiting, _)| *waiting == step)
@@ -121,8 +122,8 @@ impl Brain {
         };
         let model = self.config.model;
         let name = lines::session_name(reply).map(str::to_owned);
-        // NerdMiner sends shares for a size it does not take; one reads the name and nothing but a
-        // nested pair has it there.
+        // NerdMiner does not disconnect at a size it does not support. Another model reads the
+        // session id only from a nested pair.
         let leaves = match model {
             Model::NerdMiner => name.is_none(),
             _ => !model.takes_extranonce2(size),
@@ -151,7 +152,7 @@ impl Brain {
                 session.asked.insert("3".to_owned());
                 self.say(lines::EXTRANONCE_SUBSCRIBE);
             }
-            // When a real one says it is not known.
+            // It is not known when a real one sends it.
             Model::StockS9 => {
                 let id = self.request_id();
                 self.say(&lines::multi_version(&id));
@@ -166,7 +167,7 @@ impl Brain {
         self.say(&lines::suggest_difficulty(&id, self.config.suggestion()));
     }
 
-    /// Takes the next id, for a request whose answer means nothing to it.
+    /// Takes the next id, for a request whose answer it ignores.
     fn request_id(&mut self) -> String {
         let Some(session) = &mut self.session else { return "0".to_owned() };
         let id = session.take_id();

@@ -1,4 +1,4 @@
-//! Jobs in, shares out: the part of a miner that hashes and keeps account of its submits.
+//! The part of a miner that receives jobs, hashes, submits shares and counts their answers.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::miner::space::Claim;
 use crate::miner::work::{Job, Position, Work, variants};
 use crate::wire::Envelope;
 
-/// A submit and when it was written.
+/// A submit, and when it was written.
 #[derive(Debug, Clone)]
 pub(super) struct Submitted {
     pub(super) id: String,
@@ -23,13 +23,13 @@ pub(super) struct Submitted {
     pub(super) at: Instant,
 }
 
-/// Pieces of work a second: each is one extranonce2 and version.
+/// How many times a second a miner changes its extranonce2 or version.
 const PIECES_PER_SECOND: f64 = 20.0;
-/// Most time a miner that was kept waiting catches up on.
+/// How much time a delayed miner makes up for, at most.
 const CATCH_UP_SECS: f64 = 0.25;
-/// Job ids and answered ids remembered per connection; older ones are forgotten.
+/// How many job ids, and ids of answered submits, are remembered per connection.
 const IDS_MAX: usize = 8192;
-/// Submits without an answer; at the bound no more is hashed until one comes.
+/// The maximum number of submits without an answer; at the bound, hashing pauses until one comes.
 const OUTSTANDING_MAX: usize = 10_000;
 
 impl Brain {
@@ -76,7 +76,7 @@ impl Brain {
         self.gap.has(true, now);
     }
 
-    /// Tries as many hashes as the rate allows since the last call.
+    /// Computes as many hashes as the rate allows for the time since the last call.
     pub(super) fn hash(&mut self, now: Instant) {
         let rate = self.hashrate;
         let Some(session) = &mut self.session else { return };
@@ -86,7 +86,7 @@ impl Brain {
             return;
         }
         let Some(job) = session.job.clone() else { return };
-        // Slow miners save up for a whole hash.
+        // A slow miner saves up until it may compute one whole hash.
         session.credit = (session.credit + rate * passed).min((rate * CATCH_UP_SECS).max(1.0));
         let mut quota = whole(session.credit);
         session.credit -= f64::from(quota);
@@ -113,7 +113,7 @@ impl Brain {
         }
     }
 
-    /// Writes the shares whose delay is over.
+    /// Writes the shares whose delay has passed.
     pub(super) fn write_due(&mut self, now: Instant) {
         loop {
             let Some(session) = &mut self.session else { return };
@@ -134,7 +134,7 @@ impl Brain {
         }
     }
 
-    /// Takes an answer. Answers to one id are matched in the order of the submits.
+    /// Handles an answer. Answers with the same id are matched in the order of the submits.
     pub(super) fn answered(&mut self, answer: &Envelope<'_>, now: Instant) {
         let Some(session) = &mut self.session else { return };
         let id = answer.id();
@@ -171,7 +171,7 @@ impl Brain {
         }
     }
 
-    /// Stops finding shares and wanting jobs; shares found are still written.
+    /// Stops hashing, and no longer wants a job; shares already found are still written.
     pub(in crate::miner) fn finish(&mut self, now: Instant) {
         self.hashrate = 0.0;
         self.gap.wants(false, now);
@@ -195,7 +195,7 @@ impl Session {
         self.position.next(config, job, &self.variants, (difficulty, target), nonces)
     }
 
-    /// Takes up a new difficulty; some firmware judges what it works at by it at once.
+    /// Applies a new difficulty; some firmware applies it to its current job at once.
     pub(super) fn set_difficulty(&mut self, difficulty: f64, config: &MinerConfig) {
         self.difficulty = difficulty;
         if config.model.habits().difficulties == Difficulties::AtOnce
@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// Tells whether no job since the last clean one had this job's id.
+    /// Whether no job since the last clean one had this job's id.
     fn is_new_since_clean(&mut self, job: &Job) -> bool {
         if job.clean || self.ids_since_clean.len() >= IDS_MAX {
             self.ids_since_clean.clear();
@@ -227,7 +227,7 @@ impl Session {
             job.id.clone(),
             const_hex::encode(&work.extranonce2),
             format!("{:08x}", job.ntime),
-            // NerdMiner writes no leading zeros.
+            // NerdMiner sends no leading zeros.
             if config.model == Model::NerdMiner {
                 format!("{nonce:x}")
             } else {
@@ -244,12 +244,12 @@ impl Session {
         self.found.push_back((now + config.submit_delay, submitted, params));
     }
 
-    /// Takes up a new version mask for the job at hand too.
+    /// Applies a new version mask, to the current job too.
     pub(super) fn set_mask(&mut self, mask: u32, config: &MinerConfig) {
         self.mask = mask;
         let Some(job) = &self.job else { return };
         self.variants = variants(config, job.version, mask);
-        // The versions tried on this extranonce2 are not known any more: go on with the next.
+        // The list of versions has changed, so continue with the next extranonce2.
         self.position.skip();
         self.work = None;
     }
@@ -282,12 +282,12 @@ impl Session {
     }
 }
 
-/// Tells whether the firmware silently keeps its shares to itself.
+/// Whether the firmware does not submit the shares of this job.
 fn withholds(config: &MinerConfig, job: &Job) -> bool {
     job.extranonce2_size > config.model.habits().extranonce2_max
 }
 
-/// The target a firmware compares with at a difficulty.
+/// The target that a firmware uses for a difficulty.
 fn target(config: &MinerConfig, difficulty: f64) -> Option<Target> {
     Target::of_difficulty(match config.rounding {
         Rounding::Exact => difficulty,
@@ -304,5 +304,5 @@ fn whole(number: f64) -> u32 {
     number as u32
 }
 
-/// How long a tick is: a miner hashes in as many batches a second.
+/// The time between two batches of hashes.
 pub(in crate::miner) const TICK: Duration = Duration::from_millis(50);

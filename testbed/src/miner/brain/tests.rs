@@ -1,4 +1,4 @@
-//! One miner told its pool's words by hand, with made-up times.
+//! Tests of one miner: the test writes the lines of its pool and sets the time.
 
 use super::*;
 use crate::clock;
@@ -6,7 +6,7 @@ use crate::miner::{PowerSwitch, SleepKind};
 
 mod firmware;
 
-/// A miner and its pool's words, by hand.
+/// A miner, and a pool whose lines the test writes.
 struct Bench {
     brain: Brain,
     now: Instant,
@@ -37,7 +37,7 @@ impl Bench {
         bench
     }
 
-    /// Answers its handshake as a plain pool would, in the order of its requests.
+    /// Answers its handshake as a plain pool does, in the order of the requests.
     fn shake_hands(&mut self) -> Vec<String> {
         let mut asked = self.heard();
         let mut at = 0;
@@ -247,7 +247,7 @@ fn an_s19_drops_shares_below_a_new_difficulty() {
     let mut bench = Bench::mining(config);
     bench.tell(&notify("a", "00000005", true));
     assert!(!bench.pass(Duration::from_millis(20)).is_empty());
-    // The piece of work at hand was made at the old difficulty.
+    // The current work was made at the old difficulty.
     bench.tell(r#"{"id":null,"method":"mining.set_difficulty","params":[1000000]}"#);
     let submitted = bench.counts().submitted;
     assert!(bench.pass(Duration::from_millis(20)).is_empty());

@@ -1,16 +1,16 @@
-//! One row for each firmware: what it does differently from the next. Sources are docs/protocol.md
-//! 2.1 to 2.3 and 3.2.
+//! One row for each firmware: what it does differently from others. The sources are in
+//! docs/protocol.md 2.1 to 2.3 and 3.2.
 
 use super::Model;
 
-/// What a firmware does.
+/// The habits of a firmware.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::miner) struct Habits {
-    /// What it asks, in this order. It mines once authorised.
+    /// The requests of its handshake, in order. It mines once it is authorized.
     pub(in crate::miner) steps: &'static [Step],
-    /// It asks everything at once and does not wait for replies in between.
+    /// Whether it sends all requests at once, without waiting for replies.
     pub(in crate::miner) pipelined: bool,
-    /// Its first request's id.
+    /// The id of its first request.
     pub(in crate::miner) first_id: u64,
     /// The ids of its submits.
     pub(in crate::miner) submit_ids: Ids,
@@ -20,13 +20,13 @@ pub(in crate::miner) struct Habits {
     pub(in crate::miner) asked_mask: Option<u32>,
     /// `version-rolling.min-bit-count` of its configure.
     pub(in crate::miner) min_bit_count: Option<u32>,
-    /// What it makes of a refusal to let it roll.
+    /// What it does if the pool refuses version rolling.
     pub(in crate::miner) agreed: Agreed,
-    /// How many version bits it rolls at most.
+    /// The maximum number of version bits it rolls.
     pub(in crate::miner) rolled_bits: u32,
-    /// Which bits it submits.
+    /// Which version bits it submits.
     pub(in crate::miner) sent: Sent,
-    /// When it starts extranonce2 anew.
+    /// When its extranonce2 starts again from the beginning.
     pub(in crate::miner) restart: Restart,
     /// When a new difficulty holds.
     pub(in crate::miner) difficulties: Difficulties,

@@ -1,40 +1,40 @@
-//! Pools we know, as settings of the test pool (docs/protocol.md 2.4).
+//! Known pools, as settings of the test pool (docs/protocol.md 2.4).
 //!
-//! What is not known of a pool is left as the plain pool does it. Addresses, difficulty, jobs and
-//! seed are the caller's.
+//! What is not known about a pool is as in the default settings. Addresses, difficulty, jobs and
+//! seed are left to the caller.
 
 use super::{
     ErrorForm, Extranonce1, ExtranonceSubscribe, FirstJob, PoolConfig, Rolling, SubscribeReply,
 };
 
-/// A pool to be like.
+/// A known pool, to be imitated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Like {
-    /// ckpool and its solo instances: job and difficulty before authorize; refusals by
-    /// `reject-reason`; version bits by OR; no word to what it does not know.
+    /// ckpool and its solo instances: job and difficulty are sent before authorize; refusals use
+    /// `reject-reason`; version bits are OR-ed; unknown methods get no answer.
     Ckpool,
-    /// Braiins, 2024: one extranonce1, `00`, for all, and 6 bytes; configure must come before
-    /// subscribe, and the mask is told before the subscribe reply.
+    /// Braiins, 2024: the same extranonce1, `00`, for all connections, with 6 bytes of extranonce2;
+    /// configure must come before subscribe, and the mask is sent before the subscribe reply.
     Braiins,
-    /// AntPool, 2024: 8 bytes; answers out of the order of requests; `set_difficulty` without an
+    /// AntPool, 2024: 8 bytes of extranonce2; answers out of order; `set_difficulty` without an
     /// `id`.
     Antpool,
-    /// AntPool, 2020: 4 bytes, mask `5fffe000`, no `error` key.
+    /// AntPool, 2020: 4 bytes of extranonce2, mask `5fffe000`, no `error` key.
     Antpool2020,
-    /// OCEAN: difficulties that are no powers of two, told before the configure reply; version bits
-    /// by OR, and wanted; `high-hash`.
+    /// OCEAN: difficulties that are not powers of two, sent before the configure reply; version
+    /// bits are OR-ed and required; low shares are refused as `high-hash`.
     Ocean,
-    /// public-pool: 4 bytes.
+    /// public-pool: 4 bytes of extranonce2.
     PublicPool,
-    /// miningcore: 4 bytes, `jsonrpc`, numbers as floats, no `error` key.
+    /// miningcore: 4 bytes of extranonce2, a `jsonrpc` key, numbers as floats, no `error` key.
     Miningcore,
-    /// NiceHash: 3 bytes, which is no room for more than one miner, and a new extranonce1 at any
-    /// time.
+    /// NiceHash: 3 bytes of extranonce2, which leaves room for only one miner, and a new
+    /// extranonce1 at any time.
     Nicehash,
 }
 
 impl Like {
-    /// Every pool.
+    /// All known pools.
     pub const ALL: [Self; 8] = [
         Self::Ckpool,
         Self::Braiins,
@@ -46,13 +46,13 @@ impl Like {
         Self::Nicehash,
     ];
 
-    /// Returns the pool of a name as options have it, such as `public-pool`.
+    /// Returns the pool with this name, such as `public-pool`, as options use it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         <Self as clap::ValueEnum>::from_str(name, true).ok()
     }
 
-    /// Returns its settings, with everything that is not its own as in [`PoolConfig::default`].
+    /// Returns the settings that imitate it. All others are those of [`PoolConfig::default`].
     #[must_use]
     pub fn config(self) -> PoolConfig {
         match self {

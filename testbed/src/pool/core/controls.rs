@@ -1,4 +1,4 @@
-//! What a running test pool can be told: each switch changes the state and tells the connections.
+//! The commands of a running test pool: each changes the state and notifies the connections.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::pool::config::{ConfigError, check_difficulty, check_extranonce1, chec
 use crate::pool::{ConnectionId, Mood};
 
 impl Core {
-    /// Changes everyone's difficulty, for jobs from now on.
+    /// Changes the difficulty of every connection, for jobs from now on.
     pub(in crate::pool) fn set_difficulty(&mut self, difficulty: f64) -> Result<(), ConfigError> {
         check_difficulty(difficulty)?;
         self.config.difficulty = difficulty;
@@ -24,8 +24,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gives everyone a new extranonce1 and size, with a clean job on it. `None` gives each a value
-    /// of its own.
+    /// Gives every connection a new extranonce1 and size, and a clean job with it. `None` gives
+    /// each connection a value of its own.
     pub(in crate::pool) fn set_extranonce(
         &mut self,
         value: Option<&[u8]>,
@@ -40,7 +40,7 @@ impl Core {
         Ok(())
     }
 
-    /// Gives everyone an extranonce1 anew, as long as before.
+    /// Gives every connection a new extranonce1 of the same length.
     pub(super) fn change_extranonces(&mut self, now: Moment) {
         self.give_extranonces(None, self.config.extranonce2_size, now);
     }
@@ -79,7 +79,7 @@ impl Core {
         self.notification(id, "mining.set_version_mask", &serde_json::json!([mask]));
     }
 
-    /// Changes the mood; becoming normal again brings a clean job.
+    /// Changes the mood; a change to normal makes a clean job.
     pub(in crate::pool) fn set_mood(&mut self, mood: Mood, now: Moment) {
         let before = std::mem::replace(&mut self.mood, mood);
         if mood == Mood::Normal && before != Mood::Normal {
@@ -87,7 +87,7 @@ impl Core {
         }
     }
 
-    /// Tells every connection to go elsewhere.
+    /// Sends every connection a `client.reconnect`.
     pub(in crate::pool) fn reconnect(&mut self, host: &str, port: u16, wait_secs: u32) {
         let params = if host.is_empty() {
             Value::Array(vec![])
@@ -99,7 +99,7 @@ impl Core {
         }
     }
 
-    /// Shows every connection a text.
+    /// Sends every connection a `client.show_message`.
     pub(in crate::pool) fn show_message(&mut self, text: &str) {
         let params = serde_json::json!([text]);
         for id in self.ids() {

@@ -1,4 +1,4 @@
-//! What a connection asks of a test pool, and what it is answered.
+//! The requests that a test pool receives, and its answers.
 
 use serde_json::Value;
 
@@ -11,13 +11,13 @@ use crate::pool::judge::{Submission, VersionRule, weigh};
 use crate::pool::{ConnectionId, Mood, Verdicts};
 use crate::wire::{Direction, Envelope};
 
-/// Workers one connection may authorise; further ones are refused.
+/// How many workers a connection may authorize; more are refused.
 const WORKERS_PER_CONNECTION: usize = 64;
-/// Characters of a user agent that are kept.
+/// How many characters of a user agent are kept.
 const USER_AGENT_MAX: usize = 128;
 
 impl Core {
-    /// Takes a line from a connection.
+    /// Handles a line from a connection.
     pub(in crate::pool) fn line(&mut self, id: ConnectionId, line: &[u8], now: Moment) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.log.push(Direction::In, line);
@@ -26,7 +26,8 @@ impl Core {
             self.outs.push((id, Out::Close));
             return self.close(id);
         };
-        // A message without a method answers something this pool sent, such as client.get_version.
+        // A message without a method is the answer to a request of this pool, such as
+        // client.get_version.
         let Some(method) = message.method.as_deref() else { return };
         if self.mood == Mood::Silent {
             self.counts.ignored_submits += u64::from(method == "mining.submit");
@@ -158,7 +159,7 @@ impl Core {
     fn suggest_difficulty(&mut self, id: ConnectionId, message: &Envelope<'_>) {
         let wished = message.params.get(0).and_then(Value::as_f64).filter(|wished| *wished > 0.0);
         let (Some(wished), true) = (wished, self.config.honour_suggestions) else {
-            // AntPool's words, in AntPool's form.
+            // The message of AntPool, in its form.
             let line = format!(
                 "{{\"id\":{},\"result\":null,\"error\":[40,\"unfit, ignore\"]}}",
                 message.id()
@@ -256,7 +257,7 @@ impl Core {
         SubmitOutcome::Accepted { difficulty, block: weighed.block }
     }
 
-    /// Writes a good answer. `request` and `result` are JSON.
+    /// Writes a positive answer. `request` and `result` are JSON.
     fn answer(&mut self, id: ConnectionId, request: &str, result: &str) {
         let error = if self.config.omit_error_key { "" } else { ",\"error\":null" };
         self.reply(id, format!("{{\"id\":{request},\"result\":{result}{error}}}"));
@@ -271,7 +272,7 @@ impl Core {
         );
     }
 
-    /// Writes a refusal in this pool's form. `why` is plain words without quotes.
+    /// Writes a refusal in the form of this pool. `why` is plain text without quotes.
     fn refuse(&mut self, id: ConnectionId, request: &str, code: i32, why: &str) {
         let body = match self.config.error_form {
             ErrorForm::Array => format!("\"result\":null,\"error\":[{code},\"{why}\",null]"),
@@ -293,7 +294,7 @@ impl Core {
     }
 }
 
-/// Reads the mask a configure asks for: all bits where it names none, `None` where it is no mask.
+/// Reads the mask that a configure asks for: all bits if it names none, `None` if it is not a mask.
 fn asked_mask(parameters: Option<&Value>) -> Option<u32> {
     let Some(mask) = parameters.and_then(|parameters| parameters.get("version-rolling.mask"))
     else {
@@ -302,7 +303,7 @@ fn asked_mask(parameters: Option<&Value>) -> Option<u32> {
     u32::from_str_radix(mask.as_str()?, 16).ok()
 }
 
-/// Reads `d=` out of a password such as `x,d=0.001`.
+/// Reads the difficulty in a password such as `x,d=0.001`.
 fn password_difficulty(password: &str) -> Option<f64> {
     let wished: f64 =
         password.split([',', ';']).find_map(|part| part.trim().strip_prefix("d="))?.parse().ok()?;

@@ -1,10 +1,10 @@
-//! The headers a pool has credited: what tells a duplicate.
+//! The headers that a pool has credited, by which it finds duplicates.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::arithmetic::Hash;
 
-/// Hashes seen, bounded: past the limit the oldest is forgotten, long after its job.
+/// A bounded set of hashes. Beyond the bound the oldest is forgotten, which is long after its job.
 #[derive(Debug, Default)]
 pub(super) struct SeenHashes {
     known: HashSet<Hash>,
@@ -14,7 +14,7 @@ pub(super) struct SeenHashes {
 const LIMIT: usize = 1 << 20;
 
 impl SeenHashes {
-    /// Remembers a hash. `false` where it was known.
+    /// Adds a hash. Returns `false` if it was already there.
     pub(super) fn insert(&mut self, hash: Hash) -> bool {
         if !self.known.insert(hash) {
             return false;

@@ -1,4 +1,4 @@
-//! One pool and one connection, talked to by hand.
+//! Tests of a pool with one connection whose lines the test writes.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::pool::config::{Authorize, ErrorForm, ExtranonceSubscribe, Rolling, Su
 
 mod presets;
 
-/// A pool and one connection, talked to by hand.
+/// A pool and one connection whose lines the test writes.
 struct Bench {
     core: Core,
     now: Moment,
@@ -55,7 +55,7 @@ impl Bench {
             .collect()
     }
 
-    /// Mines one share on a notify by hand and returns its submit line.
+    /// Mines one share for a notify, and returns its submit line.
     fn mine(
         &self,
         notify: &Value,
@@ -342,8 +342,8 @@ fn moods_and_verdicts_change_what_is_said_but_not_what_is_counted() {
 fn or_pools_keep_the_jobs_bits() {
     let config = PoolConfig { job_version: 0x2000_2000, rolling: Rolling::Or, ..Bench::easy() };
     let (mut bench, notify) = Bench::mining(config);
-    // Mined with the bits 0x6000; the job's own 0x2000 is left out of what is sent, as stock
-    // firmware does.
+    // Mined with the bits 0x6000. As with stock firmware, the submit leaves out 0x2000, which the
+    // job has set.
     let submit =
         bench.mine(&notify, &[1; 8], Some(0x6000), DIFFICULTY).replace("00006000", "00004000");
     assert_eq!(bench.say(&submit), [GOOD]);

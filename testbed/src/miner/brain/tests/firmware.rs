@@ -1,4 +1,4 @@
-//! What each firmware says and minds that the others do not (docs/protocol.md 2.1 to 2.3, 3.2).
+//! Tests of what each firmware does differently from others (docs/protocol.md 2.1 to 2.3, 3.2).
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn miner(model: Model) -> MinerConfig {
     MinerConfig::new(model, "pool:3333", "acme.rig-1")
 }
 
-/// A miner with a job it finds a share on with nearly every hash.
+/// A miner with a job for which nearly every hash is a share.
 fn at_work(model: Model) -> Bench {
     let mut bench = Bench::mining(miner(model));
     bench.tell(&notify("a", "00000005", true));

@@ -1,4 +1,4 @@
-//! What each pool to be like says, word by word (docs/protocol.md 2.4).
+//! The exact lines of each known pool (docs/protocol.md 2.4).
 
 use super::*;
 use crate::pool::config::Like;
