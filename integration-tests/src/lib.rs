@@ -1,1 +1,1 @@
-//! End-to-end suite: see `tests/`.
+//! Holds no code: the end-to-end suite is in `tests/`.

@@ -1,6 +1,6 @@
-//! A proxy as a process of its own, between a test pool and test miners, whose disk is full, whose
-//! log nobody reads, or that is killed: rows F41, F53 and F57 of docs/faults.md, for what a proxy
-//! writes down.
+//! Tests of a proxy in a process of its own, between a test pool and test miners, whose disk is
+//! full, whose log nobody reads, or that is killed: rows F41, F53 and F57 of docs/faults.md, as far
+//! as they concern files the proxy writes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -18,7 +18,7 @@ use crate::harness::{EASY, PATIENCE, pool};
 use crate::programs::{ended, free_address, program, signal};
 use crate::site::{Http, until};
 
-/// The proxy; it is killed when this is dropped.
+/// The proxy process. Dropping this kills it.
 struct Alone {
     dir: tempfile::TempDir,
     miners: SocketAddr,
@@ -28,8 +28,8 @@ struct Alone {
 }
 
 impl Alone {
-    /// Starts it and waits until it has work for miners. What it logs goes to a file, or into a
-    /// pipe that nobody reads.
+    /// Starts the proxy and waits until it has work for miners. Its log goes to a file or, if
+    /// `log_is_read` is false, into a pipe that nobody reads.
     async fn start(log_is_read: bool) -> Self {
         let pool = TestPool::start(pool(8, 1)).await.expect("a free port");
         let dir = tempfile::tempdir().expect("a folder");
@@ -76,7 +76,7 @@ impl Alone {
         (0..4).map(miner).collect()
     }
 
-    /// A metric without labels.
+    /// The value of a metric without labels.
     fn metric(&self, name: &str) -> u64 {
         let Value::String(text) = Http::new(self.admin).get("/metrics") else {
             panic!("/metrics is text")
@@ -98,7 +98,7 @@ impl Alone {
         self.dir.path().join("shares").join("shares.jsonl")
     }
 
-    /// The share log's lines; half a one at its end is none.
+    /// The whole lines of the share log; an unfinished line at its end is left out.
     fn lines(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.share_log()).expect("text");
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -112,7 +112,7 @@ impl Alone {
         self.lines().iter().filter(|line| line["record"] == "share").count()
     }
 
-    /// No file of the process may grow beyond so many bytes, as if its disk were full.
+    /// Limits the size of all files of the process, as if its disk were full.
     fn limit_files(&self, bytes: Option<u64>) {
         let pid = Pid::from_child(&self.child);
         let maximum = getrlimit(Resource::Fsize).maximum;
@@ -120,7 +120,7 @@ impl Alone {
         prlimit(Some(pid), Resource::Fsize, limit).expect("our own child");
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for the end of the process.
     async fn terminate(&mut self) -> i32 {
         signal("TERM", &self.child);
         ended(&mut self.child).await
@@ -129,14 +129,15 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 fn spawn(dir: &tempfile::TempDir, log_is_read: bool) -> Child {
-    // Beyond its limit a write is to fail, as on a full disk, and not to end the process.
+    // A write beyond the limit must fail, as on a full disk. Without the trap, the signal would end
+    // the process.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program("tieline"));
     command.args(["run", "--config"]).arg(dir.path().join("tieline.toml"));
@@ -171,9 +172,9 @@ async fn stop(miners: Vec<TestMiner>) -> MinerCounts {
     fleet
 }
 
-/// F53, P22: the disk takes some hundred bytes more, most likely half a line at their end, and then
-/// nothing. Mining goes on, it is told of, and when there is room again the line goes on where it
-/// stopped: none is missing, cut or there twice.
+/// F53, P22: the disk accepts some hundred bytes more, which most likely end within a line, and
+/// then nothing. Mining continues and the fault is reported. When there is room again, the line is
+/// completed: no line is missing, cut or doubled.
 #[tokio::test(flavor = "multi_thread")]
 async fn f53_a_full_disk_costs_the_share_log_nothing_once_there_is_room_again() {
     let mut proxy = Alone::start(true).await;
@@ -206,14 +207,14 @@ async fn f53_a_full_disk_costs_the_share_log_nothing_once_there_is_room_again() 
     assert_eq!(lines.last().expect("a last line")["record"], "stop");
 }
 
-/// F41: what the share log had on its disk before a kill is there after it, half a line is cut off,
-/// and what ended is told.
+/// F41: lines of the share log that were on disk before a kill are there after it; an unfinished
+/// line is removed, and the gap is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn f41_a_kill_costs_the_share_log_its_last_second() {
     let mut proxy = Alone::start(true).await;
     let miners = proxy.fleet();
     mine(&miners, 5).await;
-    // A line is written for whatever was answered, a second later at most.
+    // Each answered share has its line within a second.
     let answered: u64 = miners.iter().map(|miner| miner.counts().answered_true).sum();
     until("lines on the disk", || {
         if proxy.shares() as u64 >= answered { Ok(()) } else { Err(Value::Null) }
@@ -227,7 +228,7 @@ async fn f41_a_kill_costs_the_share_log_its_last_second() {
         .split(|byte| *byte == b'\n')
         .next_back()
         .map_or(0, <[u8]>::len);
-    // As the power leaves it.
+    // An unfinished line, as a power failure leaves it.
     let half = b"{\"record\":\"sh";
     OpenOptions::new()
         .append(true)
@@ -257,14 +258,14 @@ async fn f41_a_kill_costs_the_share_log_its_last_second() {
     assert!(proxy.shares() as u64 <= fleet.submitted, "and none twice: {fleet:?}");
 }
 
-/// F57: everything is logged, and nobody reads it. Lines are dropped and counted; mining, the
-/// answers to people, and the end of the process wait for nothing.
+/// F57: everything is logged, and nobody reads the log. Lines are dropped and counted; mining, the
+/// API and the end of the process do not wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn f57_a_log_that_nobody_reads_holds_nothing_up() {
     let mut proxy = Alone::start(false).await;
     let miners = proxy.fleet();
     mine(&miners, 1).await;
-    // Each look is a request, which has much to be said about.
+    // Each request for the metrics adds lines to the log.
     until("lines dropped", || {
         let dropped = proxy.metric("tieline_log_lines_dropped_total");
         if dropped > 0 {
@@ -283,8 +284,8 @@ async fn f57_a_log_that_nobody_reads_holds_nothing_up() {
     assert_eq!(proxy.terminate().await, 0);
 }
 
-/// SIGHUP to a proxy that has no policy: it goes on, and says what of its configuration needs a
-/// restart.
+/// After SIGHUP, a proxy without a policy continues, and shows which sections of its configuration
+/// need a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_ends_no_proxy_and_shows_what_needs_a_restart() {
     let mut proxy = Alone::start(true).await;

@@ -1,5 +1,5 @@
-//! The load tool with a proxy between its miners and its pools: what the miners, the proxy and the
-//! pools count must agree.
+//! The load tool with a proxy between its miners and its pools: the counts of the miners, the proxy
+//! and the pools must agree.
 
 use std::time::Duration;
 
@@ -38,8 +38,7 @@ fn load(second: bool) -> LoadConfig {
     }
 }
 
-/// Runs the load against a proxy of its own, and hands back what the proxy counted beside the
-/// report.
+/// Runs the load tool against a new proxy. Returns its report and the counts of the proxy.
 async fn play(load: LoadConfig) -> (Report, proxy::Counts) {
     let bench = Bench::open(load).expect("free ports");
     let addrs = bench.pool_addrs().iter().zip(["a", "b"]);
@@ -63,7 +62,7 @@ async fn play(load: LoadConfig) -> (Report, proxy::Counts) {
 async fn miners_proxy_and_pool_agree_on_every_share() {
     let (report, proxy) = play(load(false)).await;
     let (measured, pool) = (&report.measured, report.measured.pools[0]);
-    // How many is the machine's business.
+    // How many shares are sent depends on the machine.
     assert!(measured.shares.submitted >= 50, "{report:#?}");
     assert!(measured.nothing_lost() && measured.shares.odd_answers == 0, "{report:#?}");
     assert_eq!(
@@ -98,8 +97,8 @@ async fn when_the_first_pool_dies_every_miner_gets_to_the_second_on_its_connecti
     let failover = measured.failovers.first().expect("the first pool was closed");
     assert_eq!(failover.moved, 50, "{report:#?}");
     assert!(failover.first_ms <= failover.last_ms, "{report:#?}");
-    // Shares the dead pool took and could not answer are unresolved: refused here, and accepted
-    // there.
+    // Shares that the dead pool accepted but could not answer are unresolved: refused by the proxy,
+    // counted as accepted by the pool.
     let accepted: u64 = measured.pools.iter().map(|pool| pool.accepted).sum();
     let told_true = measured.shares.answered_true;
     assert!(

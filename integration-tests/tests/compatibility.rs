@@ -1,5 +1,5 @@
-//! Every firmware at every pool: one proxy for each pool model, all miner models at once, and all
-//! sides' books compared.
+//! Every miner model at every pool model: one proxy for each pool model, all miner models at the
+//! same time; the counts of all sides are compared.
 
 use std::time::Duration;
 
@@ -10,26 +10,27 @@ use tokio::task::JoinSet;
 
 use crate::harness::{PATIENCE, Setup, Site};
 
-/// Hashes per second of each miner: a whole fleet for each pool runs side by side.
+/// Hashes per second of each miner. It is low because a whole fleet runs for each pool at the same
+/// time.
 const HASHRATE: f64 = 500.0;
-/// About four shares a second from each.
+/// A difficulty at which each miner finds about four shares a second.
 const EASY: f64 = 1.0 / (1u64 << 25) as f64;
-/// Shares each miner must have answered.
+/// How many answered shares each miner must have.
 const SHARES: u64 = 4;
-/// Pools at a time.
+/// How many pools are tested at the same time.
 const SITES: usize = 3;
 
-/// A pool as it is known, with jobs and shares that come quickly.
+/// A pool that imitates `like`, with frequent jobs and easy shares.
 fn pool(like: Like) -> PoolConfig {
-    // OCEAN's difficulties are no powers of two.
+    // The difficulties of OCEAN are not powers of two.
     let difficulty = if like == Like::Ocean { EASY * 1.5 } else { EASY };
     PoolConfig { difficulty, job_interval: Duration::from_secs(1), clean_every: 3, ..like.config() }
 }
 
-/// Runs every model that takes the size such a pool leaves at one pool.
+/// Tests one pool with every miner model that supports the extranonce2 size left by it.
 async fn every_firmware_at(like: Like) {
     let config = pool(like);
-    // The slot takes one byte, and the lane another where there is one to spare.
+    // The slot takes one byte, and the lane another one if there is room.
     let size = if config.extranonce2_size > 4 { 4 } else { 3 };
     let setup = Setup {
         pools: vec![config],
@@ -67,8 +68,8 @@ async fn every_firmware_at(like: Like) {
     site.stop().await;
 }
 
-/// docs/protocol.md 2.3 and 2.4, each row against each. NiceHash leaves 3 bytes, which is one
-/// miner's: that is passthrough's.
+/// Every firmware of docs/protocol.md 2.3 at every pool of 2.4. NiceHash is left out: its 3 bytes
+/// are enough for one miner only, which is passthrough.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
     let mut sites = JoinSet::new();
@@ -83,8 +84,8 @@ async fn every_firmware_mines_at_every_pool_and_no_share_is_lost() {
     sites.join_all().await;
 }
 
-/// Pools that differ in everything, one after the other and back again: no firmware loses its
-/// connection or stumbles over what comes at a switch (docs/protocol.md 2.8).
+/// Switches between pools that differ in everything: no firmware loses its connection or
+/// misunderstands what is sent at a switch (docs/protocol.md 2.8).
 #[tokio::test(flavor = "multi_thread")]
 async fn every_firmware_follows_switches_between_unlike_pools() {
     let likes = [Like::Braiins, Like::Ocean, Like::Ckpool];
@@ -105,7 +106,7 @@ async fn every_firmware_follows_switches_between_unlike_pools() {
             TestMiner::start(MinerConfig { hashrate: HASHRATE, ..config })
         })
         .collect();
-    // Down to the last, and back to the first.
+    // The pools die one by one down to the last, and come back in turn.
     for (dies, comes_back, at) in
         [(None, None, 0), (Some(0), None, 1_usize), (Some(1), None, 2), (None, Some(0), 0)]
     {

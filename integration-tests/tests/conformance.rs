@@ -1,9 +1,9 @@
-//! Sessions of firmware and pools, word by word, replayed over real sockets against a proxy.
+//! Replays recorded and written sessions of firmware and pools against a proxy, over real sockets.
 //!
-//! Each file under `conformance/` is one session: what one side says, byte for byte, and what must
-//! come back, in which order. It quotes the fact it stands for and where that is known from.
-//! [`script`] reads files, [`play`] plays them, [`share`] mines the shares they submit.
-//! `docs/compatibility.md` names every file.
+//! Each file under `conformance/` is one session: the exact lines that one side sends, and the
+//! lines that must come back, in order. It states the fact that it tests and the source of that
+//! fact. [`script`] reads the files, [`play`] runs them, [`share`] mines the shares that they
+//! submit. `docs/compatibility.md` lists every file.
 
 mod play;
 mod script;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use self::script::Script;
 
-/// Where the sessions are.
+/// The folder of the sessions.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
 }
@@ -36,7 +36,7 @@ fn sessions() -> Vec<(String, Script)> {
     sessions
 }
 
-/// How many sessions are played side by side.
+/// How many sessions run at the same time.
 const AT_ONCE: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,8 +68,8 @@ async fn every_session_goes_as_written() {
     );
 }
 
-/// The player finds what is wrong: another answer, one too many, one that never comes, a connection
-/// that stays.
+/// The player reports each kind of error: a different answer, an extra answer, a missing one, and a
+/// connection that is not closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_goes_otherwise_fails_at_its_line() {
     let ping = "> {\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
@@ -81,7 +81,7 @@ async fn a_session_that_goes_otherwise_fails_at_its_line() {
     ] {
         let script = Script::parse(&format!("{ping}{rest}")).expect("a script");
         let script = if rest.contains("closed") {
-            // A second ping, whose answer stands where the end should be.
+            // A second ping; its answer comes where the session ends.
             Script::parse(&format!("{ping}{ping}{}", rest.replace("> x\n", ""))).expect("a script")
         } else {
             script

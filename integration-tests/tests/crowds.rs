@@ -1,5 +1,5 @@
-//! Many miners, rude ones, and pools that change the rules under them: rows F20-F34 of
-//! docs/faults.md.
+//! Tests with many miners, with misbehaving ones, and with pools that change their parameters: rows
+//! F20-F34 of docs/faults.md.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::harness::{PATIENCE, Setup, Site, pool};
 const SUBSCRIBE: &str = r#"{"id":1,"method":"mining.subscribe","params":["x"]}"#;
 const AUTHORIZE: &str = r#"{"id":2,"method":"mining.authorize","params":["acme.churn","x"]}"#;
 
-/// A pool that brings no job but its first.
+/// A pool that sends only its first job.
 fn still(extranonce2_size: usize, seed: u64) -> PoolConfig {
     PoolConfig { job_interval: Duration::ZERO, ..pool(extranonce2_size, seed) }
 }
 
-/// Waits until the proxy holds so many sessions.
+/// Waits until the proxy has `count` sessions.
 async fn sessions(site: &Site, count: usize) {
     let freed = async {
         while site.proxy.sessions().len() != count {
@@ -32,7 +32,7 @@ async fn sessions(site: &Site, count: usize) {
         .unwrap_or_else(|_| panic!("{} sessions are left", site.proxy.sessions().len()));
 }
 
-/// F20: whoever connects while no block is found gets the present job at once.
+/// F20: a miner that connects long after the last job gets the current job at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn f20_a_late_comer_gets_the_present_job_at_once() {
     let site = Site::start(Setup { pools: vec![still(8, 1)], ..Setup::default() }).await;
@@ -40,14 +40,14 @@ async fn f20_a_late_comer_gets_the_present_job_at_once() {
     first.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     let late = site.miner(Model::Cpuminer, "acme.late");
     let counts = late.until(PATIENCE, |counts| counts.notifies > 0).await.expect("a job");
-    // It takes milliseconds, where the pool's next job never comes.
+    // It takes milliseconds. The pool never sends another job, so the miner did not wait for one.
     assert!(counts.first_job_ms <= 20_000, "{counts:?}");
     site.settle(vec![first, late]).await.check();
     site.stop().await;
 }
 
-/// F21: while a pool brings no job, pings keep firmware with a watchdog, and work is made fresh
-/// under new job ids on lanes nobody has searched.
+/// F21: while a pool sends no job, pings keep the watchdogs of firmware quiet, and fresh work is
+/// made under new job ids on lanes that nobody has searched.
 #[tokio::test(flavor = "multi_thread")]
 async fn f21_without_a_new_job_watchdogs_stay_quiet_and_no_work_is_repeated() {
     let setup = Setup {
@@ -80,7 +80,7 @@ async fn f21_without_a_new_job_watchdogs_stay_quiet_and_no_work_is_repeated() {
     site.stop().await;
 }
 
-/// F22: ten thousand miners that vanish at each step of the handshake leave nothing behind.
+/// F22: ten thousand miners that disappear at each step of the handshake leave nothing behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
     let site = Site::start(Setup::default()).await;
@@ -97,7 +97,7 @@ async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
         };
         stream.write_all(said.as_bytes()).await.expect("it reads");
         if (number / 4) % 4 < 3 {
-            // A reset, where the others end orderly.
+            // This connection ends with a reset; the others close normally.
             stream.set_zero_linger().expect("a socket");
         }
     };
@@ -117,9 +117,8 @@ async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
     site.stop().await;
 }
 
-/// Miners that never say anything hear every job by itself, also while others come and go on their
-/// lanes and pools die: nothing else would wake their sessions before the next ping, which is a
-/// minute away.
+/// Miners that send nothing still get every job, even while others join and leave their lanes and
+/// pools die. Nothing else would wake their sessions before the next ping, which is a minute away.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
     const MINERS: usize = 300;
@@ -160,8 +159,8 @@ async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
     }
     for round in 0..12 {
         let pool = &site.pools[round / 6];
-        // Some leave and others come while the job goes round; who comes may hear it, or have had
-        // it as its first.
+        // Some miners leave and others join while the job is delivered. A new miner may get the job
+        // as a notify, or had it as its first job.
         let leavers = miners.split_off(MINERS - 60);
         pool.new_job(true);
         drop(leavers);
@@ -177,20 +176,21 @@ async fn silent_miners_hear_every_job_without_being_woken_by_anything_else() {
         }
         miners.append(&mut comers);
         if round == 5 {
-            // All are told to leave their lanes at once.
+            // All sessions must leave their lanes at once.
             site.pools[0].die().await;
             for miner in &mut miners {
                 hear(miner).await;
             }
         }
-        // What a comer has heard twice is not to pass for the next round's job.
+        // Read what is left, so that a job that a new miner got twice is not taken for the next
+        // one.
         quiet(&mut miners).await;
     }
     drop(miners);
     site.stop().await;
 }
 
-/// Reads what is there already.
+/// Reads everything that has already arrived.
 async fn quiet(miners: &mut [BufReader<TcpStream>]) {
     for miner in miners {
         let mut line = String::new();
@@ -198,7 +198,7 @@ async fn quiet(miners: &mut [BufReader<TcpStream>]) {
     }
 }
 
-/// Runs futures side by side on this task.
+/// Runs futures concurrently on this task.
 async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     std::future::poll_fn(|context| {
@@ -208,9 +208,10 @@ async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
     .await;
 }
 
-/// F24: a pool takes version bits away, and at last all, in the middle of everything. Firmware that
-/// hears it rolls fewer; firmware that does not connects anew within half a minute, or is refused
-/// with a reason: `true` is told exactly where the pool said so.
+/// F24: a pool removes version bits from the mask during operation, finally all of them. Firmware
+/// that supports the notification rolls fewer; other firmware must reconnect within half a minute,
+/// or its shares are refused with a reason. A share is answered `true` exactly if the pool accepted
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
@@ -243,7 +244,8 @@ async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
     site.stop().await;
 }
 
-/// F25: five thousand joins and leaves on one job: nobody ever gets space that somebody had.
+/// F25: in five thousand joins and leaves during one job, no miner gets search space that another
+/// one had.
 #[tokio::test(flavor = "multi_thread")]
 async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
     let site = Site::start(Setup { pools: vec![still(8, 1)], ..Setup::default() }).await;
@@ -265,7 +267,7 @@ async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
                 value["result"][1].as_str().expect("extranonce1").clone_into(&mut slot);
             }
             if value["method"] == "mining.notify" {
-                // coinb1 with the pool's extranonce1 and the lane at its end, then the slot.
+                // coinb1, which ends with the pool's extranonce1 and the lane, and then the slot.
                 return format!("{}{slot}", value["params"][2].as_str().expect("coinb1"));
             }
         }
@@ -284,7 +286,7 @@ async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
     site.stop().await;
 }
 
-/// F28: the next pool leaves three bytes fewer; miners see neither another extranonce1 nor another
+/// F28: the next pool's extranonce2 is three bytes shorter; miners see no change of extranonce1 or
 /// size.
 #[tokio::test(flavor = "multi_thread")]
 async fn f28_a_pool_with_a_smaller_extranonce2_changes_nothing_for_miners() {
@@ -310,8 +312,8 @@ async fn f28_a_pool_with_a_smaller_extranonce2_changes_nothing_for_miners() {
     site.stop().await;
 }
 
-/// F31: a share that meets the network target reaches its pool whatever happens: late, on a retired
-/// job, after a switch.
+/// F31: a share that meets the network target reaches its pool in every case: late, for a retired
+/// job, or after a switch.
 #[tokio::test(flavor = "multi_thread")]
 async fn f31_every_block_reaches_its_pool() {
     // One share in thirty-two is a block.
@@ -332,7 +334,7 @@ async fn f31_every_block_reaches_its_pool() {
     let miners: Vec<TestMiner> = (0..8).map(late).collect();
     let found = |counts: &testbed::pool::Counts| counts.total.blocks + counts.stale_blocks;
     site.pools[0].until(PATIENCE, |counts| found(counts) >= 3).await.expect("blocks");
-    // It brings no job any more, and is left for it: what was found for it still goes there.
+    // The pool sends no more jobs, so it is left. Blocks found for its jobs still go to it.
     site.pools[0].set_mood(Mood::Quiet);
     site.pools[1].until(PATIENCE, |counts| found(counts) >= 3).await.expect("blocks");
     let books = site.settle(miners).await;
@@ -345,8 +347,8 @@ async fn f31_every_block_reaches_its_pool() {
     site.stop().await;
 }
 
-/// F33: one miner sends garbage as fast as it can, on ever new connections; the others' shares are
-/// all taken.
+/// F33: one miner sends garbage as fast as it can, on ever new connections; all shares of the
+/// others are accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn f33_one_that_sends_garbage_harms_nobody() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
@@ -373,7 +375,7 @@ async fn f33_one_that_sends_garbage_harms_nobody() {
         let flood = async {
             for text in garbage.iter().cycle() {
                 let Ok(mut stream) = TcpStream::connect(addr).await else { continue };
-                // It is read slowly, or closed: either is an answer.
+                // The proxy reads slowly or closes the connection; both are right.
                 let _ =
                     timeout(Duration::from_millis(100), stream.write_all(text.as_bytes())).await;
             }
@@ -387,15 +389,15 @@ async fn f33_one_that_sends_garbage_harms_nobody() {
     rude.await.expect("it only writes");
     let books = site.settle(others).await;
     books.check();
-    // Its submits are malformed and count as such; the others' are taken, but for those late at a
-    // clean job.
+    // Its submits are counted as malformed. The submits of the others are accepted, except those
+    // that come late at a clean job.
     let stale: u64 = books.fleet.answered_error.get("21").copied().unwrap_or_default();
     assert_eq!(books.fleet.refused(), stale, "{books:#?}");
     site.stop().await;
 }
 
-/// F34: miners that go while a job is being written to them: nothing loops, nothing panics, nothing
-/// is left.
+/// F34: miners that disconnect while a job is written to them cause no loop and no panic, and leave
+/// nothing behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn f34_miners_that_go_while_jobs_go_out_leave_nothing() {
     let site = Site::start(Setup::default()).await;

@@ -1,5 +1,5 @@
-//! Curtailed sessions, driven by a timeline over the link: "Curtailed sessions" of ARCHITECTURE.md,
-//! from outside.
+//! Curtailed sessions, controlled by a timeline over the link: tests from outside for "Curtailed
+//! sessions" in ARCHITECTURE.md.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn permit(generation: u64, serial: u64) -> Permit {
     Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 30_000 }
 }
 
-/// Waits for a report in which `machine` is as wanted.
+/// Waits for a report in which `wanted` is true of `machine`.
 async fn reported(
     site: &mut Site,
     machine: &str,
@@ -73,8 +73,8 @@ async fn nobody_works_before_the_switchboard_was_heard() {
     site.stop().await;
 }
 
-/// Drain with an actuator: work until sleep is confirmed, then parked on the same connection; back
-/// only with a permit.
+/// Drain with an actuator: the machine has work until it is confirmed asleep, and is then parked on
+/// the same connection. It gets work again only with a permit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
     let setup = Setup {
@@ -114,7 +114,7 @@ async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
         .expect("kept alive by pings");
     assert_eq!(drained.counts().notifies, parked.notifies, "no new work while parked");
 
-    // The restore is in the timeline, but without a permit nothing rises.
+    // The timeline has the restore, but without a permit power is not raised.
     let restore = step(daemon::clock::wall(), Action::Run, Means::Device, &["acme.drained"]);
     outlet(&site, &|down| {
         down.timeline = Some(timeline(3, vec![drain.clone(), restore.clone()]));
@@ -133,8 +133,8 @@ async fn a_draining_machine_works_until_it_is_confirmed_asleep() {
     site.stop().await;
 }
 
-/// Drain without an actuator: no new work from the due moment, and shares that come all the same
-/// are counted.
+/// Drain without an actuator: the machine gets no new work from the due time on, and shares that it
+/// still sends are counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
     let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
@@ -166,13 +166,13 @@ async fn a_starved_machine_gets_no_new_work_and_is_seen_hashing() {
     site.stop().await;
 }
 
-/// Who waits for power to be free need not wait for the next report: there is one as soon as the
-/// last machine is parked.
+/// A report is sent as soon as the last machine is parked, because the switchboard waits for the
+/// free power.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
     let setup = Setup {
         linked: true,
-        // Within the test there is only the report of the start.
+        // With this interval, the report at the start is the only regular one in the test.
         change: |config| config.report_every = Duration::from_secs(3600),
         ..Setup::default()
     };
@@ -190,7 +190,8 @@ async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
     let sleep = step(now, Action::Drain, Means::Device, &["acme.asleep"]);
     update(&site, &|down| down.timeline = Some(timeline(2, vec![starve.clone(), sleep.clone()])));
     reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked).await;
-    // The other works until it is known to sleep; that ends its work as a step does.
+    // The other machine has work until it is confirmed asleep, which ends its work as a step of the
+    // timeline does.
     update(&site, &|down| down.asleep = Arc::new([MachineId::from("acme.asleep")].into()));
     reported(&mut site, "acme.asleep", |session| session.serving == Serving::Parked).await;
     for miner in miners {
@@ -199,7 +200,7 @@ async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
     site.stop().await;
 }
 
-/// Hold: those at work stay at work, newcomers are parked. An older timeline changes nothing.
+/// Hold: machines with work keep it, new ones are parked. An older timeline changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
     let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
@@ -230,7 +231,7 @@ async fn hold_parks_newcomers_and_old_timelines_change_nothing() {
     site.stop().await;
 }
 
-/// Hold freezes: a machine that was taken off does not come back by it.
+/// Hold gives no work back: a machine that was drained stays off.
 #[tokio::test(flavor = "multi_thread")]
 async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     let mut site = Site::start(Setup { linked: true, ..Setup::default() }).await;
@@ -249,7 +250,7 @@ async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     let now = daemon::clock::wall();
     update(&site, 2, vec![step(now, Action::Drain, Means::Starve, &["acme.rig"])]);
     reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
-    // A job that was on its way is read by then.
+    // By then, a job that was already sent has been read.
     let next = steady.counts().notifies + 2;
     steady.until(PATIENCE, |counts| counts.notifies >= next).await.expect("it is not concerned");
     let notifies = miner.counts().notifies;
@@ -270,8 +271,8 @@ async fn hold_gives_no_work_to_a_machine_that_was_drained() {
     site.stop().await;
 }
 
-/// A miner with a connection of its own to its pool obeys like any other, and stays off when that
-/// pool is lost meanwhile.
+/// A miner in passthrough follows the timeline like any other, and stays off if its pool is lost in
+/// the meantime.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() {
     let setup = Setup {
@@ -294,7 +295,7 @@ async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() 
     update(&site, &|down| down.timeline = Some(timeline(2, vec![lockout.clone()])));
     reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
     site.pools[0].die().await;
-    // It hashes on at what it has, and is answered.
+    // It continues to hash its last job, and its shares are answered.
     let before = miner.counts().refused();
     let parked =
         miner.until(PATIENCE, |counts| counts.refused() >= before + 20).await.expect("it is kept");

@@ -1,4 +1,4 @@
-//! Vardiff, and pools whose difficulty does not suit the fleet.
+//! Tests of vardiff, and of pools whose difficulty is too low for the fleet.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ fn advertised(site: &Site) -> f64 {
     site.proxy.sessions().first().and_then(|session| session.difficulty).unwrap_or_default()
 }
 
-/// Lets the miner find `shares` more, until the session's difficulty is as wanted.
+/// Waits until the difficulty of the session is as wanted, while the miner submits shares.
 async fn until_advertised(site: &Site, miner: &TestMiner, wanted: impl Fn(f64) -> bool) -> f64 {
     let found = miner.until(2 * PATIENCE, |_| wanted(advertised(site))).await;
     assert!(found.is_ok(), "still at 2^{}", advertised(site).log2());
     advertised(site)
 }
 
-/// F29: sixteen times faster and back. No share that was good for its job is refused.
+/// F29: a machine becomes sixteen times faster and slow again. No share that met the difficulty of
+/// its job is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
     let hard = PoolConfig { difficulty: power(-14), ..pool(8, 1) };
@@ -41,7 +42,7 @@ async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
         ..Setup::default()
     })
     .await;
-    // 5 kH/s suit 2^-19.7.
+    // The right difficulty for 5 kH/s is 2^-19.7.
     let miner = site.miner(Model::StockS19, "acme.rig");
     let settled =
         until_advertised(&site, &miner, |level| (power(-21)..=power(-18)).contains(&level)).await;
@@ -55,11 +56,11 @@ async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
     site.stop().await;
 }
 
-/// Shares a second that either pool may see.
+/// The maximum number of shares a second at each pool.
 const MOST: f64 = 20.0;
 
-/// Two pools whose difficulty starts 10,000 times too low for the fleet. The first listens to what
-/// it is asked for; the second takes no notice, and gets the fleet all at once when the first dies.
+/// Two pools whose difficulty starts 10,000 times too low for the fleet. The first follows
+/// suggestions; the second ignores them, and gets the whole fleet at once when the first dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     let low = power(-27);
@@ -79,7 +80,7 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
         ..Setup::default()
     })
     .await;
-    // 320 kH/s: 10,000 shares a second at 2^-27, one at 2^-13.7.
+    // 320 kH/s are 10,000 shares a second at 2^-27, and one share a second at 2^-13.7.
     let miners: Vec<TestMiner> = (0..8)
         .map(|index| {
             let model = [Model::Cgminer411, Model::StockS19, Model::Cpuminer][index % 3];
@@ -117,8 +118,8 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     {
         assert!(held >= Some(power(-19)), "session {session} is at {held:?}");
     }
-    // Its own vardiff catches up, to ten shares a second of this fleet: miners are at or below it
-    // again.
+    // The pool's own vardiff catches up, to ten shares a second from this fleet; the difficulty of
+    // the miners is at or below the pool's again.
     site.pools[1].set_difficulty(power(-17)).expect("in range");
     site.pools[1].new_job(false);
     let caught_up = |_: &testbed::miner::MinerCounts| {
@@ -127,7 +128,7 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     miners[0].until(PATIENCE, caught_up).await.expect("no longer held");
     let books = site.settle(miners).await;
     for pool in &books.pools {
-        // Over the whole life of the test, and with room for chance: a storm would be 10,000 a
+        // Measured over the whole test, with a margin for chance. A storm would be 10,000 shares a
         // second.
         assert!((pool.total.judged() as f64) < 3.0 * MOST * (secs + 10.0), "{books:#?}");
     }

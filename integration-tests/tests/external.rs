@@ -1,4 +1,4 @@
-//! The proxy between pools and miners that are not ours, where the environment names them:
+//! Tests of the proxy with external pools and miners, which are named by environment variables:
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -9,7 +9,7 @@
 //! | `TIELINE_TEST_MINERS_SECONDS` | for how long (60) |
 //! | `TIELINE_TEST_MINERS_DIFFICULTY` | power of two that those miners work at (2^-23) |
 //!
-//! Without them there is nothing to test against: each test says that it was skipped, and why.
+//! Without these variables each test reports that it was skipped, and why.
 
 use std::env;
 use std::net::SocketAddr;
@@ -26,15 +26,15 @@ use testbed::pool::{PoolConfig, TestPool};
 
 use crate::harness::{self, EASY, PATIENCE, pool};
 
-/// How long our miners work for a pool that is not ours.
+/// How long the test miners mine at the external pool.
 const WORK: Duration = Duration::from_secs(20);
 
-/// A variable's value, or none where it is not set or empty.
+/// The value of a variable; `None` if it is not set or empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A variable's value as what it must be; a wrong one fails the test instead of being passed over.
+/// The parsed value of a variable. An invalid value fails the test instead of being ignored.
 fn parsed<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = variable(name)?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} cannot be read")))
@@ -48,7 +48,7 @@ fn difficulty(name: &str) -> Difficulty {
     difficulty
 }
 
-/// Runs a proxy with `config` until `during` is over; its counts then stand still.
+/// Runs a proxy with `config` until `during` ends, and returns its final counts.
 async fn with_proxy(config: Config, during: impl AsyncFnOnce(&Proxy)) -> Counts {
     let tasks = Tasks::new();
     let state = tempfile::tempdir().expect("a folder");
@@ -69,7 +69,7 @@ async fn with_proxy(config: Config, during: impl AsyncFnOnce(&Proxy)) -> Counts 
     proxy.counts()
 }
 
-/// Every submit to a pool of somebody else is answered, once.
+/// Every submit at an external pool is answered exactly once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_external_pool_is_mined_at() {
     let Some(address) = variable("TIELINE_TEST_POOL") else {
@@ -123,8 +123,7 @@ async fn an_external_pool_is_mined_at() {
     assert_eq!(ours, (0, 0, 0, 0), "no work twice, no connection lost");
 }
 
-/// Whatever miners somebody points at us, the pools see good shares only. The pools take turns
-/// meanwhile.
+/// With any external miners, the pools receive only good shares. The pools are switched meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn external_miners_are_carried() {
     let Some(listen) = parsed::<SocketAddr>("TIELINE_TEST_MINERS_LISTEN") else {
@@ -147,7 +146,7 @@ async fn external_miners_are_carried() {
         println!("miners may come to {listen} for {seconds} s");
         let end = clock::now() + Duration::from_secs(seconds);
         let turn = Duration::from_secs(seconds).div_f64(5.0);
-        // The first is mined at, then the second for a while, then the first again.
+        // The first pool is used, then the second one for a while, then the first one again.
         tokio::time::sleep(turn).await;
         pools[0].die().await;
         tokio::time::sleep(turn).await;

@@ -1,5 +1,5 @@
-//! Pools that die, fall silent, come back, change their extranonce or repeat themselves: the miners
-//! notice nothing.
+//! Pools that die, fall silent, return, change their extranonce or send the same job again: the
+//! miners notice nothing.
 
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
         .expect("the primary is back");
     let books = site.settle(miners).await;
     books.check();
-    // It takes milliseconds; the rest is for busy machines.
+    // It takes milliseconds; the bound allows for busy machines.
     assert!(books.fleet.gap_ms <= 10_000, "a job at once: {books:#?}");
     assert_eq!(books.fleet.reconnects, 0);
     site.stop().await;
 }
 
-/// F11, U56: a name that nobody knows is passed over. This one is longer than any can be, so that
-/// no name server is asked.
+/// F11, U56: a host name that cannot be resolved is skipped. This one is longer than any valid
+/// name, so that no name server is asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
     let setup = Setup {
@@ -61,7 +61,8 @@ async fn f11_u56_a_name_that_does_not_resolve_is_passed_over() {
     site.stop().await;
 }
 
-/// docs/protocol.md 3.1, runs Z and V: coming back to an unchanged job must not repeat its work.
+/// docs/protocol.md 3.1, runs Z and V: after the return to a pool with an unchanged job, no work is
+/// repeated.
 #[tokio::test(flavor = "multi_thread")]
 async fn returning_to_an_unchanged_job_repeats_nothing() {
     let still = |size, seed| PoolConfig { job_interval: Duration::ZERO, ..pool(size, seed) };
@@ -74,8 +75,8 @@ async fn returning_to_an_unchanged_job_repeats_nothing() {
             .until(PATIENCE, |counts| counts.total.accepted > before + 30)
             .await
             .expect("mined at");
-        // The pool's connection stays up for us to come back to the same job on: only its jobs dry
-        // up for a while.
+        // The connection to the pool stays open, so that the miners return to the same job; the
+        // pool only sends no new jobs for a while.
         site.pools[0].drop_connections();
         let before = site.pools[1].counts().total.accepted;
         site.pools[1]
@@ -87,8 +88,8 @@ async fn returning_to_an_unchanged_job_repeats_nothing() {
     site.stop().await;
 }
 
-/// As above, with a pool that gives the same extranonce1 and the same job again to whoever
-/// reconnects.
+/// The same with a pool that gives a reconnecting client the same extranonce1 and the same job
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -112,8 +113,8 @@ async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     site.stop().await;
 }
 
-/// docs/protocol.md 3.1, run X1: a miner that restarts on a live job gets its slot's neighbour or a
-/// fresh lane, never its old work.
+/// docs/protocol.md 3.1, run X1: a miner that reconnects during a job gets another slot or a new
+/// lane, never its old work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_miner_repeats_nothing() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -134,7 +135,8 @@ async fn a_restarted_miner_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f23_equal_job_ids_and_a_changed_extranonce_confuse_nobody() {
-    // Equal job ids, but not equal jobs: two pools with one coinbase would be one pool.
+    // The pools use the same job ids for different jobs: with the same coinbase, they would be the
+    // same pool.
     let site = Site::start(Setup { pools: vec![pool(8, 7), pool(8, 8)], ..Setup::default() }).await;
     site.pools[0].repeat_job_ids(true);
     let miners = site.fleet(4);
@@ -160,7 +162,7 @@ async fn f23_equal_job_ids_and_a_changed_extranonce_confuse_nobody() {
     site.stop().await;
 }
 
-/// F03, F09: a pool that says nothing any more is found out by its unanswered shares.
+/// F03, F09: a pool that no longer sends anything is detected by its unanswered shares.
 #[tokio::test(flavor = "multi_thread")]
 async fn f03_a_silent_pool_is_left_when_its_answers_stay_out() {
     let setup = Setup {
@@ -190,7 +192,7 @@ async fn f03_a_silent_pool_is_left_when_its_answers_stay_out() {
     site.stop().await;
 }
 
-/// F59: a pool that says true to everything is believed, one that answers nobody is left.
+/// F17: a pool that rejects every share is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn f17_a_pool_that_takes_nothing_is_left() {
     let site = Site::start(Setup::default()).await;
@@ -215,8 +217,8 @@ async fn f17_a_pool_that_takes_nothing_is_left() {
     site.stop().await;
 }
 
-/// F12: when nothing works, miners are held, hear pings, and are never told `true`; then they go
-/// on.
+/// F12: without any usable pool, miners are held: they get pings, and no share is answered `true`.
+/// When a pool returns, they continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn f12_without_any_pool_miners_are_held() {
     let setup = Setup {
@@ -254,7 +256,7 @@ async fn f12_without_any_pool_miners_are_held() {
     site.stop().await;
 }
 
-/// F58, U01: a pool cannot send our miners, or us, anywhere.
+/// F58, U01: a pool cannot redirect the miners or the proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn f58_redirects_and_messages_are_not_passed_on() {
     let site = Site::start(Setup::default()).await;
@@ -287,7 +289,7 @@ async fn f58_redirects_and_messages_are_not_passed_on() {
     site.stop().await;
 }
 
-/// A pool that answers but brings no job is quiet, and left when another brings work.
+/// A pool that answers but sends no job is quiet, and is left when another pool has work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_pool_is_left_for_one_that_brings_work() {
     let setup =
@@ -310,7 +312,8 @@ async fn a_quiet_pool_is_left_for_one_that_brings_work() {
     site.stop().await;
 }
 
-/// After `release_after` without any pool, miners may use their own backup pools.
+/// After `release_after` without any pool, miners are disconnected, so that they can use their own
+/// backup pools.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_any_pool_for_long_miners_are_released() {
     let setup = Setup {

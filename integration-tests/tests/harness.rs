@@ -1,4 +1,4 @@
-//! Test pools, a proxy between, test miners; and the sums that must come out.
+//! The harness of the suite: test pools, a proxy, test miners, and the comparison of their counts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use testbed::miner::{MinerConfig, MinerCounts, Model, SearchSpace, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 use testbed::relay::Relay;
 
-/// Longer than anything here takes, even on a busy machine.
+/// The deadline of every wait, long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Difficulty that a 5 kH/s test miner meets about ten times a second.
+/// A difficulty that a test miner of 5 kH/s meets about ten times a second.
 pub(crate) const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// A proxy under test, with its pools.
 pub(crate) struct Site {
     pub(crate) pools: Vec<TestPool>,
-    /// What stands between the proxy and each pool, if wanted.
+    /// The relays between the proxy and each pool, if the setup has them.
     pub(crate) relays: Vec<Relay>,
     pub(crate) proxy: Proxy,
     pub(crate) tasks: Tasks,
-    /// The switchboard's end of the link, if the proxy has one.
+    /// The switchboard's end of the link, if the setup has one.
     pub(crate) outlet: Option<Outlet>,
     registry: Registry,
     state: tempfile::TempDir,
     space: SearchSpace,
 }
 
-/// How a site is made.
+/// The settings of a site.
 pub(crate) struct Setup {
     pub(crate) pools: Vec<PoolConfig>,
     pub(crate) linked: bool,
@@ -58,15 +58,15 @@ impl Default for Setup {
     }
 }
 
-/// Raises this process's limit of open files as far as it goes: both ends of every line of a crowd
-/// are here, and many systems begin at 1,024.
+/// Raises this process's limit of open files as far as allowed: both ends of every connection are
+/// in this process, and many systems allow only 1,024.
 pub(crate) fn raise_open_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    // Where the system does not let us, what there is may do.
+    // If the system refuses, the present limit may be enough.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// A test pool's settings: a new job each second, every third clean, all shares easy.
+/// The settings of a test pool: a new job each second, every third one clean, and easy shares.
 pub(crate) fn pool(extranonce2_size: usize, seed: u64) -> PoolConfig {
     PoolConfig {
         extranonce2_size,
@@ -88,12 +88,12 @@ pub(crate) fn config(pools: &[TestPool]) -> Config {
 pub(crate) fn config_for(pools: &[SocketAddr]) -> Config {
     let small = Difficulty::new(1.0 / (1u64 << 28) as f64).expect("positive");
     let easy = Difficulty::new(EASY).expect("positive");
-    // Its own tests switch vardiff on; all others want the same shares every time.
+    // Vardiff is switched on only in its own tests; all others need a steady number of shares.
     let server = Server {
         difficulty: easy,
         min_difficulty: small,
         vardiff: false,
-        // Test miners are a thousand million times slower than what they say they are.
+        // Test miners hash a thousand million times slower than the devices in their user agents.
         by_user_agent: false,
         ..Server::new("asics", "127.0.0.1:0".parse().expect("an address"))
     };
@@ -135,7 +135,7 @@ impl Site {
         Self { relays, ..Self::with(pools, config, setup.linked).await }
     }
 
-    /// A site with these pools and this very configuration.
+    /// A site with these pools and exactly this configuration.
     pub(crate) async fn with(pools: Vec<TestPool>, mut config: Config, linked: bool) -> Self {
         raise_open_files();
         let state = tempfile::tempdir().expect("a folder");
@@ -163,7 +163,7 @@ impl Site {
         self.metric(&format!("tieline_proxy_alarms_total{{reason=\"{reason}\"}}"))
     }
 
-    /// The value of a metric, by its name with its labels; 0 where there is none.
+    /// The value of a metric, by its name with labels; 0 if it does not exist.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let line = format!("{name} ");
         self.metrics()
@@ -172,7 +172,7 @@ impl Site {
             .unwrap_or(0)
     }
 
-    /// All metrics, as they are shown.
+    /// All metrics as text.
     pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
@@ -180,7 +180,7 @@ impl Site {
         text
     }
 
-    /// Waits until a target's last connection ended for this reason.
+    /// Waits until the last connection of a target ended for this reason.
     pub(crate) async fn fault(&self, target: usize, reason: &str) -> String {
         let wanted = format!("{reason}: ");
         let waited = tokio::time::timeout(PATIENCE, async {
@@ -200,7 +200,7 @@ impl Site {
         }
     }
 
-    /// Settings of a miner of this site; all its miners keep account of work together.
+    /// The settings of a miner of this site. All its miners share one record of work.
     pub(crate) fn miner_config(&self, model: Model, worker: &str) -> MinerConfig {
         MinerConfig {
             space: self.space.clone(),
@@ -222,8 +222,8 @@ impl Site {
             .collect()
     }
 
-    /// Stops the miners, waits for their answers, and returns all counts: the miners', the pools'
-    /// together, the proxy's.
+    /// Stops the miners, waits for their answers, and returns all counts: the sum of the miners,
+    /// the sum of the pools, and those of the proxy.
     pub(crate) async fn settle(&self, miners: Vec<TestMiner>) -> Books {
         let mut fleet = MinerCounts::default();
         for miner in &miners {
@@ -233,12 +233,12 @@ impl Site {
         Books { fleet, pools, proxy: self.proxy.counts() }
     }
 
-    /// The share log's lines so far, over all its files.
+    /// The lines of the share log so far, from all its files.
     pub(crate) fn share_log(&self) -> Vec<Value> {
         let folder =
             std::fs::read_dir(self.state.path().join("shares")).expect("the folder is there");
         let mut files: Vec<_> = folder.map(|file| file.expect("readable").path()).collect();
-        // Closed ones by their time, then the one that is written.
+        // The closed files in order of time, then the current one.
         files.sort();
         files.sort_by_key(|path| path.ends_with("shares.jsonl"));
         let lines = files.iter().flat_map(|path| {
@@ -250,7 +250,7 @@ impl Site {
         lines.collect()
     }
 
-    /// Stops the proxy; what it has left behind can still be looked at.
+    /// Stops the proxy. Its files can still be read.
     pub(crate) async fn halt(&self) {
         assert_eq!(self.tasks.panics(), 0, "no task panicked");
         let left = self.tasks.shutdown(PATIENCE).await;
@@ -262,7 +262,7 @@ impl Site {
     }
 }
 
-/// Everybody's counts after all is quiet.
+/// The counts of all sides after all traffic has ended.
 #[derive(Debug)]
 pub(crate) struct Books {
     pub(crate) fleet: MinerCounts,
@@ -275,7 +275,7 @@ impl Books {
         self.pools.iter().map(|pool| pool.total.accepted).sum()
     }
 
-    /// What must hold whatever happened (docs/faults.md, P01 to P03).
+    /// Checks what must hold after every test (docs/faults.md, P01 to P03).
     pub(crate) fn check(&self) {
         let fleet = &self.fleet;
         assert!(fleet.submitted > 0, "nothing was tested: {self:#?}");
@@ -303,7 +303,7 @@ impl Books {
                 pool.total.malformed,
             );
             assert_eq!(bad, (0, 0, 0, 0), "the pool never sees a bad share: {self:#?}");
-            // How soon is the simulation's to judge: a busy machine lets a miner wait for its turn.
+            // The simulation tests how soon this happens; on a busy machine a miner may read late.
             assert!(pool.stale_age_ms_max <= 10_000, "stale only after a clean job: {self:#?}");
         }
         assert_eq!((fleet.repeated_work, fleet.shared_work), (0, 0), "no work twice: {self:#?}");

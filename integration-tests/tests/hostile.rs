@@ -1,4 +1,5 @@
-//! Bytes no honest miner sends: the answer of docs/faults.md, S, and nobody else is harmed.
+//! Bytes that no honest miner sends: each is answered as docs/faults.md, rows S, says, and no other
+//! session is affected.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,12 +12,12 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Setup, Site};
 
-/// Sends `bytes` on a fresh connection and returns the first line that comes back; `None` when it
-/// is closed instead.
+/// Sends `bytes` on a new connection and returns the first line of the answer; `None` if the
+/// connection is closed instead.
 async fn answer(site: &Site, bytes: &[u8]) -> Option<String> {
     let mut stream =
         BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
-    // A peer that has had enough may close before all is written.
+    // The proxy may close the connection before everything is written.
     let _ = stream.write_all(bytes).await;
     let mut line = String::new();
     match timeout(PATIENCE, stream.read_line(&mut line)).await.expect("it answers or closes") {
@@ -82,8 +83,8 @@ async fn bad_lines_get_the_answer_of_the_table() {
     site.stop().await;
 }
 
-/// S02: a stream without a newline is cut at the cap, whatever its length. (64 MiB here; the cap is
-/// 16 KiB.)
+/// S02: a stream without a newline is closed at the line bound of 16 KiB, however long it is; here
+/// it is 64 MiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn s02_an_endless_line_is_cut() {
     let site = Site::start(Setup::default()).await;
@@ -100,7 +101,7 @@ async fn s02_an_endless_line_is_cut() {
     site.stop().await;
 }
 
-/// A second worker name on one connection changes nothing about the first one's state.
+/// A second worker name on a connection does not change the state of the first one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_leaves_the_session_working() {
     let site = Site::start(Setup::default()).await;
@@ -128,7 +129,7 @@ async fn a_second_worker_leaves_the_session_working() {
     site.stop().await;
 }
 
-/// S31: many submits in one segment with one id are all answered. S78: also when the miner has
+/// S31: many submits with the same id in one segment are all answered. S78: also if the miner has
 /// closed its side.
 #[tokio::test(flavor = "multi_thread")]
 async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
@@ -161,7 +162,8 @@ async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
     site.stop().await;
 }
 
-/// F36: a miner that does not read costs a bounded buffer, and the newest job when it reads again.
+/// F36: a miner that does not read takes bounded memory, and gets the newest job when it reads
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn f36_a_miner_that_does_not_read_harms_nobody() {
     let site = Site::start(Setup::default()).await;
@@ -188,8 +190,8 @@ async fn f36_a_miner_that_does_not_read_harms_nobody() {
     site.stop().await;
 }
 
-/// S22: whoever tries names on ever new connections is stopped at the door, and nobody but this
-/// source.
+/// S22: a source that tries worker names on ever new connections is refused at accept; other
+/// sources are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
     let setup = Setup { change: |config| config.sessions_max = 100, ..Setup::default() };
@@ -208,7 +210,7 @@ async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
                 .bind("127.0.0.2:0".parse().expect("an address"))
                 .expect("another address of this machine");
             let Ok(mut stream) = socket.connect(site.proxy.addrs()[0]).await else { continue };
-            // It is closed before all is written, or read.
+            // The connection is closed before everything is written or read.
             let _ = stream.write_all(flood.as_bytes()).await;
             while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
         }
@@ -227,7 +229,7 @@ async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {
     site.stop().await;
 }
 
-/// S25: whoever a miner says it is, the pool hears our own user.
+/// S25: the pool sees only our configured user, whatever worker name a miner sends.
 #[tokio::test(flavor = "multi_thread")]
 async fn s25_a_miners_name_never_reaches_the_pool() {
     let site = Site::start(Setup::default()).await;
@@ -246,9 +248,9 @@ async fn s25_a_miners_name_never_reaches_the_pool() {
     site.stop().await;
 }
 
-/// S79: a reset in the middle of a line frees all at once. S80: urgent data is no part of any line.
-/// (What follows it in the same read may wait for the miner's next bytes: that costs nobody but
-/// whoever sends such things.)
+/// S79: a reset in the middle of a line frees the session at once. S80: urgent data is not part of
+/// a line. (Bytes after urgent data in the same read may wait for the miner's next bytes, which
+/// delays only a miner that sends urgent data.)
 #[tokio::test(flavor = "multi_thread")]
 async fn s79_s80_a_reset_frees_the_session_and_urgent_data_is_ignored() {
     let site = Site::start(Setup::default()).await;
@@ -290,7 +292,7 @@ async fn s79_s80_a_reset_frees_the_session_and_urgent_data_is_ignored() {
     site.stop().await;
 }
 
-/// What was logged, line by line.
+/// The lines logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -305,9 +307,9 @@ impl std::io::Write for Log {
     }
 }
 
-/// S70, S71, S73, S74: what a miner says of itself is data. It makes no log line, no label and no
-/// escape sequence, and a password is in no log, metric or answer of the API. All is logged here,
-/// down to traces, on this one thread.
+/// S70, S71, S73, S74: names from a miner are only data. They make no log line, no metric label and
+/// no escape sequence, and a password is in no log, metric or API answer. This test logs
+/// everything, traces included, on its one thread.
 #[tokio::test]
 async fn s70_s71_s73_s74_names_stay_data_and_passwords_stay_out() {
     let log = Log::default();
@@ -318,8 +320,9 @@ async fn s70_s71_s73_s74_names_stay_data_and_passwords_stay_out() {
         .with_writer(move || writer.clone())
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
-    // With a single one, tracing asks the thread that first meets a callsite whether anybody
-    // listens: tests beside this one would say no for it. With two it asks them all.
+    // With only one dispatcher, tracing caches whether anybody listens to a log statement as seen
+    // by the first thread that reaches it, and that could be the thread of another test. With two
+    // dispatchers it asks both.
     let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let site = Site::start(Setup::default()).await;
     let mut streams = Vec::new();

@@ -1,6 +1,6 @@
-//! Pools that would take our hashrate elsewhere, or write more than anybody can read:
-//! docs/faults.md, U, as miners and pools see it. What a connection decides by itself stands in
-//! `proxy::upstream` with its ids.
+//! Pools that try to redirect our hashrate, or send more than a proxy can read: docs/faults.md,
+//! rows U, as miners and pools see it. Decisions within one connection are tested in
+//! `proxy::upstream`, with the ids of their rows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,9 @@ fn at(host: &str, port: u16) -> HostPort {
     HostPort { host: host.to_owned(), port }
 }
 
-/// U07, F58, P05: what is not listed is not dialled; what is listed is reached by the target's TLS
-/// or not at all, and when that fails, home is where it was.
+/// U07, F58, P05: a host that is not listed is never connected to. A listed one is connected to
+/// with the TLS settings of the target or not at all; if that fails, the configured address is used
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn u07_f58_a_redirect_never_leads_out_of_tls() {
     let (identity, _) = Identity::self_signed(&["pool.example"]).expect("made");
@@ -61,7 +62,7 @@ async fn u07_f58_a_redirect_never_leads_out_of_tls() {
     site.stop().await;
 }
 
-/// Takes one connection after the other, hears the greeting, and closes.
+/// Accepts connections one by one, records the first bytes of each, and closes it.
 async fn plain_trap() -> (u16, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("bound").port();
@@ -78,8 +79,8 @@ async fn plain_trap() -> (u16, Arc<Mutex<Vec<u8>>>) {
     (port, heard)
 }
 
-/// U06: a place that the operator has listed is gone to; when it dies, the next connection is the
-/// configured place's.
+/// U06: a redirect to an address that the operator has listed is followed. When that pool dies, the
+/// next connection is to the configured address.
 #[tokio::test(flavor = "multi_thread")]
 async fn u06_a_listed_place_is_followed_and_left_for_home() {
     let twin = TestPool::start(pool(8, 3)).await.expect("a free port");
@@ -102,8 +103,8 @@ async fn u06_a_listed_place_is_followed_and_left_for_home() {
     site.stop().await;
 }
 
-/// U08: a pool that does not stop asking is mined at no more while there is another. U10: nor one
-/// that does not end its line.
+/// U08: a pool that redirects without end is not mined at while there is another. U10: nor is one
+/// that sends a line without end.
 #[tokio::test(flavor = "multi_thread")]
 async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     let site = Site::start(Setup::default()).await;
@@ -120,7 +121,8 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     let primary = site.proxy.targets().remove(0);
     assert!(primary.quarantined && !primary.active, "{primary:?}");
     assert_eq!(site.alarms("quarantined"), 1, "told once");
-    // One of the hundred is followed, within two seconds: it is no flapping.
+    // One of the hundred redirects is followed, within two seconds, so the pool does not count as
+    // flapping.
     site.pools[0]
         .until(PATIENCE, |counts| counts.connects >= 3)
         .await
@@ -136,7 +138,8 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     site.stop().await;
 }
 
-/// U40: jobs that pay somebody else are told of, and left where the operator wants it so.
+/// U40: jobs with unknown payees raise an alarm, and their pool is left if the operator has
+/// configured that.
 #[tokio::test(flavor = "multi_thread")]
 async fn u40_jobs_that_pay_somebody_else_are_left() {
     let setup = Setup {
@@ -165,8 +168,7 @@ async fn u40_jobs_that_pay_somebody_else_are_left() {
     site.stop().await;
 }
 
-/// U30, F79: a thousand jobs a second reach the miners as a handful, and the last one is among
-/// them.
+/// U30, F79: of a thousand jobs a second, miners get only a few, and the last job is among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn u30_f79_a_flood_of_jobs_reaches_the_miners_as_a_handful() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -193,8 +195,8 @@ async fn u30_f79_a_flood_of_jobs_reaches_the_miners_as_a_handful() {
     let came = miners[0].counts().notifies - notifies;
     let most = 6 + 5 * (lasted.as_secs() + 1);
     assert!((1..=most).contains(&came), "{came} of 2,000 in {lasted:?}");
-    // The pool forgets all but its last few hundred jobs, so that its own count of unknown ones
-    // says nothing here.
+    // The pool remembers only its last few hundred jobs, so its count of unknown jobs says nothing
+    // here.
     let books = site.settle(miners).await;
     let fleet = &books.fleet;
     assert_eq!(fleet.submitted, fleet.answered_true + fleet.refused(), "{books:#?}");

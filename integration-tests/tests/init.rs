@@ -1,5 +1,5 @@
-//! What `tieline init` writes, as a new user runs it: two files, a process, miners whose shares a
-//! pool takes, and no lease that nobody could keep.
+//! Tests the files that `tieline init` writes: a process runs with them, the shares of its miners
+//! are accepted, and a lease that cannot be guaranteed is refused.
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -15,12 +15,12 @@ use crate::site::{Http, until};
 
 const MINERS: usize = 3;
 
-/// The process; it is killed when this is dropped.
+/// The process. Dropping this kills it.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It fails if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -71,7 +71,8 @@ async fn what_init_writes_mines_at_once_and_promises_nothing() {
         text(&checked)
     );
 
-    // As it stands but for what a test needs: a free port for HTTP, and miners of a few kH/s.
+    // Only what a test needs is changed: a free port for HTTP, and a difficulty for miners of a few
+    // kH/s.
     let easy = format!("{EASY:e}");
     let log = std::fs::File::create(dir.path().join("log")).expect("a log");
     let run = Command::new(program("tieline"))

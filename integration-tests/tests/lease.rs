@@ -1,5 +1,5 @@
-//! Leases from outside: what is drained, proven and brought back is judged by what the machines
-//! really draw.
+//! Tests of leases from outside: whether machines are drained, headroom is there and machines
+//! return is judged by the power that the machines really draw.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::site::{Setup, TOKEN, WholeSite, until};
 
-// Leases take their time and next to no work, so these run side by side, each on a site of its own.
+// Leases take time but little CPU, so these tests run concurrently, each on a site of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_are_drained_for_and_given_back() {
     tokio::join!(
@@ -17,8 +17,8 @@ async fn leases_are_drained_for_and_given_back() {
     );
 }
 
-/// 8 kW where 500 W are free: three of the old machines go, whoever nothing reaches stays, and all
-/// come back.
+/// A lease of 8 kW where 500 W are free: three of the old machines are shed, machines without an
+/// actuator stay, and all return.
 async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease =
@@ -67,8 +67,8 @@ async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
     site.stop().await;
 }
 
-/// A lease that is cancelled while its machines sleep gives them back; an active one only with
-/// force.
+/// A lease that is cancelled while its machines sleep releases them; an active one is only
+/// cancelled with force.
 async fn a_cancelled_lease_gives_its_machines_back() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(600), |_| {}).await;
@@ -85,7 +85,7 @@ async fn a_cancelled_lease_gives_its_machines_back() {
     site.stop().await;
 }
 
-/// The newest entry of the ledger, once the site has nothing to write any more.
+/// The newest entry of the ledger, after the site has written everything.
 async fn quiet_head(site: &WholeSite) -> Value {
     let mut last = Value::Null;
     let mut same = 0;
@@ -98,7 +98,7 @@ async fn quiet_head(site: &WholeSite) -> Value {
     .await
 }
 
-/// A sound request far away; `change` spoils it.
+/// A valid request for a distant time, made invalid by `change`.
 fn request(change: impl FnOnce(&mut Value)) -> Value {
     let now = daemon::clock::wall();
     let mut body = json!({
@@ -109,13 +109,13 @@ fn request(change: impl FnOnce(&mut Value)) -> Value {
     body
 }
 
-/// Every refusal says what is missing, and writes nothing.
+/// Every refusal says what is missing, and nothing is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
     let before = quiet_head(&site).await;
     let refused = |code: &str, change: &dyn Fn(&mut Value)| -> Value {
-        // The dry run answers the same.
+        // The dry run gives the same answer.
         let body = request(change);
         let (status, answer) = site.http.post("/v1/leases", &body);
         let (dry_status, dry) = site.http.post("/v1/admit", &body);
@@ -161,7 +161,8 @@ async fn what_does_not_fit_is_refused_with_its_arithmetic_and_nothing_is_written
     site.stop().await;
 }
 
-/// docs/faults.md, H: bad requests name their field, need the token, and leave no trace.
+/// docs/faults.md, rows H: a bad request is answered with the field at fault, needs the token, and
+/// changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_get_the_answer_of_the_table() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
@@ -235,14 +236,14 @@ async fn bad_requests_get_the_answer_of_the_table() {
     }
     assert_eq!(site.http.get("/v1/ledger/head"), before, "nothing was written");
 
-    // It lives, and takes a good one.
+    // The process still runs, and accepts a valid request.
     let (status, answer) = site.http.post("/v1/leases", &request(|_| {}));
     assert_eq!(status, 201, "{answer}");
     assert_eq!(site.http.ask("/livez").0, 200);
     site.stop().await;
 }
 
-/// H33: two who want the last watt at the same time do not both get it.
+/// H33: of two concurrent requests for the last free power, only one succeeds.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_watt_is_committed_once() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;

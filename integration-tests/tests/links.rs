@@ -1,6 +1,6 @@
-//! Lines between the proxy and its pools, and to its miners, that are cut, lost, slow or lie: rows
-//! F02-F06, F35, F50-F52 of docs/faults.md. The deadlines are shorter than in the field, their
-//! order is the same; miners' and pools' counts are the judges.
+//! Connections to pools and miners that are cut, lost, slow or corrupted: rows F02-F06, F35,
+//! F50-F52 of docs/faults.md. The deadlines are shorter than in operation, but in the same order.
+//! The tests compare the counts of miners and pools.
 
 use std::time::Duration;
 
@@ -26,8 +26,9 @@ fn relayed() -> Setup {
 }
 
 impl Books {
-    /// What must hold also where the line to a pool, or from it, is lost: each submit is answered
-    /// once, and what was told `true` was true. Shares on the way when it happened are nobody's.
+    /// Checks what must hold even if a connection to a pool is lost: each submit is answered once,
+    /// and every share answered `true` was accepted. Shares in transit at the loss count for no
+    /// side.
     fn check_lossy(&self) {
         let fleet = &self.fleet;
         assert_eq!(
@@ -53,19 +54,20 @@ impl Books {
     }
 }
 
-/// Waits for so many more accepted shares at a pool.
+/// Waits until a pool has accepted `shares` more shares.
 async fn mined(site: &Site, pool: usize, shares: u64) {
     let before = site.pools[pool].counts().total.accepted;
     let more = |counts: &testbed::pool::Counts| counts.total.accepted >= before + shares;
     site.pools[pool].until(PATIENCE, more).await.expect("it is mined at");
 }
 
-/// F02: a pool that closes its connection again and again is connected to once for each time, and
-/// nothing is lost but what was on the way.
+/// F02: a pool that closes its connection repeatedly gets one new connection each time, and only
+/// shares in transit are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
     const CLOSES: u64 = 30;
-    // With the deadlines of the field: what is late on a busy machine is no loss.
+    // With the deadlines of operation, so that a late answer on a busy machine is not counted as
+    // lost.
     let site =
         Site::start(Setup { pools: vec![pool(8, 1)], relayed: true, ..Setup::default() }).await;
     let miners = site.fleet(4);
@@ -84,8 +86,8 @@ async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
     site.stop().await;
 }
 
-/// A line to the primary that is lost without a word: found out by answers that stay out, left for
-/// the backup, and returned to when it carries again.
+/// The connection to the primary is lost without a close: unanswered shares reveal it, the backup
+/// is used, and the primary again when its connection works.
 async fn lost(break_it: impl Fn(&Relay)) {
     let site = Site::start(relayed()).await;
     let miners = site.fleet(4);
@@ -105,13 +107,13 @@ async fn f03_a_black_hole_is_found_out_and_left() {
     lost(|relay| relay.set_both(Weather::LOST)).await;
 }
 
-/// F05: the pool hears us and takes the shares; we hear nothing.
+/// F05: the pool receives our lines and accepts the shares, but its answers are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn f05_a_line_that_is_lost_one_way_is_found_out_and_left() {
     lost(|relay| relay.set(Way::Back, Weather::LOST)).await;
 }
 
-/// F04: only the flow is forgotten: a new connection to the same pool works.
+/// F04: a NAT forgets the connection; a new connection to the same pool works.
 #[tokio::test(flavor = "multi_thread")]
 async fn f04_a_forgotten_flow_is_replaced_by_a_new_one() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..relayed() }).await;
@@ -130,8 +132,8 @@ async fn f04_a_forgotten_flow_is_replaced_by_a_new_one() {
     site.stop().await;
 }
 
-/// F06: the answers to fifty shares and more are held up, then the connection is reset: just these
-/// are unresolved, and their miners are told so.
+/// F06: the answers to fifty or more shares are delayed, then the connection is reset: exactly
+/// these shares are unresolved, and their miners are told so.
 #[tokio::test(flavor = "multi_thread")]
 async fn f06_shares_in_flight_at_a_reset_are_unresolved_and_their_miners_are_told() {
     let site =
@@ -158,7 +160,7 @@ async fn f06_shares_in_flight_at_a_reset_are_unresolved_and_their_miners_are_tol
     site.stop().await;
 }
 
-/// F35: a byte now and then does not extend the handshake.
+/// F35: single bytes from time to time do not extend the deadline of the handshake.
 #[tokio::test(flavor = "multi_thread")]
 async fn f35_a_dribble_of_bytes_does_not_extend_the_handshake() {
     let site = Site::start(Setup {
@@ -172,7 +174,7 @@ async fn f35_a_dribble_of_bytes_does_not_extend_the_handshake() {
     let hello = [r#"{"id":1,"method":"mining.subscribe","params":[]}"#, "\n"].concat().repeat(100);
     stream.write_all(hello.as_bytes()).await.expect("the relay takes it all");
     let mut answer = Vec::new();
-    // Nothing but the close: after a second some four bytes of the first line are there.
+    // Only the close is expected: after a second, about four bytes of the first line have arrived.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("closed");
     assert_eq!(answer, b"");
     assert!(relay.counts().there < 48, "{:?}", relay.counts());
@@ -186,8 +188,8 @@ async fn f35_a_dribble_of_bytes_does_not_extend_the_handshake() {
     site.stop().await;
 }
 
-/// Stops hashing and waits until every submit is answered: on a slow line that takes longer than a
-/// miner waits when it stops.
+/// Stops hashing and waits until every submit is answered. On a slow link that takes longer than a
+/// stopping miner waits.
 async fn answered(miners: &[TestMiner]) {
     for miner in miners {
         miner.set_hashrate(0.0);
@@ -200,7 +202,7 @@ async fn answered(miners: &[TestMiner]) {
     }
 }
 
-/// Miners behind a relay of their own.
+/// Starts miners that connect through `relay`.
 fn behind(site: &Site, relay: &Relay, count: usize) -> Vec<TestMiner> {
     (0..count)
         .map(|index| {
@@ -211,7 +213,8 @@ fn behind(site: &Site, relay: &Relay, count: usize) -> Vec<TestMiner> {
         .collect()
 }
 
-/// F50: a narrow link with stalls, to pools and to miners: slower, not wrong.
+/// F50: a slow link with stalls, to pools and to miners, makes everything slower, but nothing
+/// wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn f50_a_narrow_link_with_stalls_is_slower_and_not_wrong() {
     let site = Site::start(Setup { relayed: true, ..Setup::default() }).await;
@@ -246,7 +249,8 @@ async fn f50_a_narrow_link_with_stalls_is_slower_and_not_wrong() {
     site.stop().await;
 }
 
-/// F51: bytes one by one, and many together, both ways and on both sides: the same books as ever.
+/// F51: bytes sent one by one or many together, in both directions and on both sides, change no
+/// count.
 #[tokio::test(flavor = "multi_thread")]
 async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
     let gathered =
@@ -254,7 +258,7 @@ async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
     for weather in
         [Weather { cut: Some(1), ..Weather::FINE }, Weather { cut: Some(3), ..gathered }, gathered]
     {
-        // Few bytes: each takes a system call at four places.
+        // The jobs are small, because each byte takes a system call at four places.
         let slow = PoolConfig { job_interval: Duration::from_secs(2), branches: 1, ..pool(8, 1) };
         let site =
             Site::start(Setup { pools: vec![slow], relayed: true, ..Setup::default() }).await;
@@ -278,9 +282,9 @@ async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
     }
 }
 
-/// F52: one byte in ten thousand is changed, both ways, to pools and to miners: connections end by
-/// it, nothing panics, and credit is wrong by no more than the changed bytes themselves can make
-/// it.
+/// F52: one byte in ten thousand is changed, in both directions, to pools and to miners.
+/// Connections end because of it, nothing panics, and credited shares are wrong by no more than the
+/// changed bytes can cause.
 #[tokio::test(flavor = "multi_thread")]
 async fn f52_changed_bytes_end_connections_and_make_no_credit() {
     let site = Site::start(relayed()).await;

@@ -1,5 +1,5 @@
-//! What the log says at info: a lease over hundreds of machines is some dozens of lines, each event
-//! is told once, and no machine by its name.
+//! The log at level info: a lease over hundreds of machines gives some dozens of lines, each event
+//! is logged once, and no machine is named.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::site::{Group, HOUSE, Setup, WholeSite};
 
-/// Machines of each of the two groups.
+/// The number of machines in each of the two groups.
 const MACHINES: u32 = 100;
 
 #[derive(Debug, Clone, Default)]
@@ -39,7 +39,7 @@ impl Write for Lines {
     }
 }
 
-/// A runtime of which every thread logs to `lines`, and no other.
+/// A runtime whose threads, and no others, log to `lines`.
 fn runtime(lines: &Lines) -> (tokio::runtime::Runtime, Dispatch) {
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -52,7 +52,7 @@ fn runtime(lines: &Lines) -> (tokio::runtime::Runtime, Dispatch) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        // A thread of the runtime is its own until it ends.
+        // The guard is never dropped: the threads use this dispatcher until they end.
         .on_thread_start(move || std::mem::forget(tracing::dispatcher::set_default(&each)))
         .build()
         .expect("threads");
@@ -63,8 +63,9 @@ fn runtime(lines: &Lines) -> (tokio::runtime::Runtime, Dispatch) {
 fn a_lease_over_hundreds_of_machines_is_told_in_dozens_of_lines() {
     let lines = Lines::default();
     let (runtime, dispatch) = runtime(&lines);
-    // With a single one, tracing asks the thread that first meets a callsite whether anybody
-    // listens: tests beside this one would say no for it.
+    // With only one dispatcher, tracing caches whether anybody listens to a log statement as seen
+    // by the first thread that reaches it, and that could be the thread of another test. With two
+    // dispatchers it asks both.
     let _another = Dispatch::new(NoSubscriber::new());
     let _logging = tracing::dispatcher::set_default(&dispatch);
     runtime.block_on(leased());
@@ -117,7 +118,7 @@ async fn leased() {
         ..Setup::default()
     };
     let site = WholeSite::start(setup).await;
-    // All of the old ones, and no more.
+    // The power of exactly the old machines.
     let kw = 2.97 * f64::from(MACHINES);
     let lease = site.lease("big", kw, Duration::from_secs(5), |_| {}).await;
     site.until_state(&lease, "active").await;

@@ -1,8 +1,8 @@
-//! The end-to-end suite, one binary: real sockets on loopback, the test pool's and the test miner's
-//! own counts.
+//! The end-to-end suite, in one binary: real sockets on loopback, and the counts of the test pools
+//! and test miners.
 //!
-//! Correctness is judged from outside: nothing here reads the proxy's counters but to compare them
-//! with the others'.
+//! Correctness is judged from outside: the proxy's own counters are read only to compare them with
+//! the others.
 
 mod alone;
 mod bench;

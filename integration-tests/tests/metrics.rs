@@ -1,5 +1,5 @@
-//! `/metrics` as a dashboard sees it: what is documented is there, what is there is documented, and
-//! miners add nothing.
+//! `/metrics` as a dashboard sees it: everything documented is there, everything there is
+//! documented, and miners add no series.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,20 +10,20 @@ use serde_json::Value;
 use crate::harness::PATIENCE;
 use crate::site::{Setup, WholeSite};
 
-/// A metric family: its type, and what labels its series have.
+/// A metric family: its type, and the labels of its series.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Family {
     kind: String,
     labels: BTreeSet<String>,
 }
 
-/// What a scrape shows.
+/// The content of a scrape.
 #[derive(Debug, Default)]
 struct Scrape {
     families: BTreeMap<String, Family>,
     /// Every series, with its labels.
     series: BTreeSet<String>,
-    /// What each label says, by label.
+    /// The values of each label.
     values: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -35,7 +35,8 @@ fn scrape(site: &WholeSite) -> Scrape {
     for line in text.lines() {
         if let Some(said) = line.strip_prefix("# TYPE ") {
             let (base, kind) = said.split_once(' ').expect("a name and a type");
-            // In OpenMetrics a counter's and an info's samples have a suffix that its name has not.
+            // In OpenMetrics the samples of counters and infos have a suffix that the name of the
+            // family does not have.
             let suffix = match kind {
                 "counter" => "_total",
                 "info" => "_info",
@@ -72,7 +73,7 @@ fn scrape(site: &WholeSite) -> Scrape {
     scrape
 }
 
-/// Families and their types as the classic format names them.
+/// The families and their types, with the names of the classic format.
 fn classic(site: &WholeSite) -> BTreeMap<String, String> {
     let text = site.http.metrics("*/*");
     assert!(!text.contains("# EOF"), "the classic format has no end mark");
@@ -100,7 +101,7 @@ fn as_classic(families: BTreeMap<String, Family>) -> BTreeMap<String, String> {
     families.into_iter().map(|(name, family)| (name, kind(&family.kind))).collect()
 }
 
-/// What the tables of docs/metrics.md say.
+/// The families in the tables of docs/metrics.md.
 fn documented(page: &str) -> BTreeMap<String, Family> {
     let mut families = BTreeMap::new();
     let mut prefix = String::new();
@@ -142,7 +143,7 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
     let site = WholeSite::start(Setup::default()).await;
     crate::site::until("waits are measured", || {
         let text = site.http.get("/metrics").as_str().expect("text").to_owned();
-        // The test pools bring a job each second; the miners' shares are all for the pool.
+        // The test pools send a job each second, and all shares of the miners are forwarded.
         let missing: Vec<&str> = [
             "answer_duration_seconds_count{by=\"pool\"}",
             "submit_duration_seconds_count{target=\"a\"}",
@@ -177,7 +178,7 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
         assert_eq!(&shown.families[name], family, "{name}");
     }
     assert_eq!(classic(&site), as_classic(shown.families), "the classic format has the same");
-    // Labels from lists in the code: each word is explained.
+    // Labels whose values are lists in the code: the page explains each value.
     let words: BTreeSet<&str> = quoted(&page).collect();
     for (label, values) in &shown.values {
         if ["target", "feed", "group", "meter", "version"].contains(&label.as_str()) {
@@ -190,11 +191,11 @@ async fn the_page_of_metrics_and_the_running_program_agree() {
     site.stop().await;
 }
 
-/// A miner that says what it is, mines at nothing, sends a bad share, and stays.
+/// A miner that subscribes, authorizes, sends a bad share, and stays connected.
 fn visit(addr: SocketAddr, number: usize) -> TcpStream {
     let mut stream = TcpStream::connect(addr).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    // Names and user agents as only somebody who wants to fill a disk would choose them.
+    // Names and user agents of a miner that tries to create endless series.
     let mark = number.wrapping_mul(2_654_435_761) % 1_000_003;
     let agent = format!("evil-{mark}\\n\\u001b[2J{{x=\\\"{mark}\\\"}}");
     let worker = format!("acme.s75-{mark}");
@@ -215,8 +216,8 @@ fn visit(addr: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// S71, S74, S75: two hundred workers of any name make no series more, and nothing of theirs
-/// stands in /metrics.
+/// S71, S74, S75: two hundred workers with any names add no series, and none of their names is in
+/// /metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_workers_add_no_series() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
@@ -235,7 +236,7 @@ async fn s75_workers_add_no_series() {
         }
     })
     .await;
-    // What a first miner brings with it may appear.
+    // The first miner may create series.
     let first = visits(0..1).await.expect("served");
     let before = scrape(&site);
     let crowd = visits(1..200).await.expect("served");
@@ -281,7 +282,8 @@ async fn s75_workers_add_no_series() {
     site.stop().await;
 }
 
-/// Asks for a page as a dashboard does. Who is one too many is told so, or cut off.
+/// Gets a page as a dashboard does. If all places are taken, the answer is 503, or the connection
+/// is cut.
 fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -291,8 +293,8 @@ fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// F75: as many callers as may be, who say half of what they want, or ask on and on and read
-/// nothing. Miners do not notice, and whoever comes next is served in the place of one of them.
+/// F75: as many callers as allowed that send half a request, or requests whose answers they do not
+/// read. Miners are not affected, and a new caller gets the place of one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
     let mut site = WholeSite::start(Setup::default()).await;
@@ -303,7 +305,7 @@ async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
         let mut stream = TcpStream::connect(addr).expect("it listens");
         stream.set_nonblocking(true).expect("a socket");
         let said = if number % 2 == 0 { request.repeat(400) } else { request[..20].to_owned() };
-        // One that is one too many, since the test itself has asked before, is cut off at once.
+        // The caller beyond the bound (the test itself has connected before) is cut off at once.
         let _ = stream.write(said.as_bytes());
         hanging.push(stream);
     }

@@ -1,9 +1,9 @@
-//! The real programs as processes, with files between them, as an operator runs them: killed,
-//! restarted, misconfigured.
+//! Tests of the real programs as processes, with files between them, as an operator runs them:
+//! killed, restarted, misconfigured.
 //!
-//! What is judged: files that stand for devices, the feed's meter file, exit codes, what is
-//! printed, HTTP answers, and the miners' and pools' own counts. How programs are found and started
-//! is in [`crate::programs`].
+//! The tests look at the files of the devices, the file of the feed's meter, exit codes, printed
+//! output, HTTP answers, and the counts of miners and pool. [`crate::programs`] finds and starts
+//! the programs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use crate::programs::{Programs, Said, Spelling};
 use crate::site::until;
 
-/// Eight machines of 3 kW and 500 W of house on a feed of 25 kW: 500 W are free.
+/// Eight machines of 3 kW and a house of 500 W on a feed of 25 kW: 500 W are free.
 const USABLE_KW: f64 = 25.0;
 const MACHINES: u64 = 8;
 
-/// F41, F44: killed in the middle of a lease and started again, nothing wakes, and the lease goes
-/// on to its end.
+/// F41, F44: after a kill during a lease and a restart, no machine wakes, and the lease continues
+/// until its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     let mut programs = Programs::start().await;
     programs.until_all_mine().await;
-    // 6.5 kW asked, 0.5 free: three machines of 2.97 kW go.
+    // 6.5 kW are asked for and 0.5 kW are free: three machines of 2.97 kW are shed.
     let start = clock::wall() + Duration::from_secs(18);
     let end = start + Duration::from_secs(20);
     let (from, to) = (start.to_string(), end.to_string());
@@ -57,7 +57,7 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
         (&json!(false), &json!(false)),
         "{view:#}"
     );
-    // The others reconnect and mine; those asleep do not.
+    // The other machines reconnect and mine; those asleep do not.
     programs.until_mining(MACHINES - 3).await;
     assert_eq!(programs.asleep(), asleep, "whoever slept sleeps on");
 
@@ -75,8 +75,8 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
         "nothing woke before {end}: {watched:?}"
     );
     assert_eq!(watched.slept, asleep, "and nobody else slept: {watched:?}");
-    // From when it was to be free until its end the meter never showed more than the lease leaves
-    // over.
+    // From the time when the headroom was due until the end of the lease, the meter never showed
+    // more than what the lease leaves of the limit.
     let most = watched.most_kw(start - Duration::from_secs(1), end).expect("the meter was read");
     assert!(most <= USABLE_KW - 6.5, "{most} kW were drawn");
 
@@ -84,7 +84,7 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     let stopped = programs.terminate().await;
     assert_eq!(stopped.code, 0, "{stopped:?}");
     let after = programs.stop_miners().await;
-    // A submit that is on the wire when the connection closes can be answered by nobody.
+    // A submit in transit when the connection closes gets no answer.
     let unanswered = after.unanswered - before.unanswered;
     assert!(unanswered <= 1, "SIGTERM leaves no submit unanswered that had come: {after:?}");
     assert_eq!(
@@ -103,7 +103,7 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     a_tampered_ledger_is_refused(&mut programs, &ledger);
 }
 
-/// F56: an edit of the ledger is found, named, and keeps the process from starting.
+/// F56: a changed ledger is detected, the change is named, and the process refuses to start.
 fn a_tampered_ledger_is_refused(programs: &mut Programs, ledger: &str) {
     let file = rusqlite::Connection::open(ledger).expect("it opens");
     let seq: i64 = file
@@ -163,8 +163,8 @@ async fn drivers_and_meters_in_the_policy_still_work() {
     assert_eq!(stopped.code, 0, "{stopped:?}");
 }
 
-/// T01, F71: a policy with a mistake changes nothing and is told of with its place; a good edit
-/// comes into force, by the file alone or by SIGHUP alone.
+/// T01, F71: a policy with a mistake changes nothing, and the mistake is reported with its place. A
+/// good edit is applied, either by the file watch or by SIGHUP.
 #[tokio::test(flavor = "multi_thread")]
 async fn f71_a_broken_policy_never_replaces_a_good_one() {
     let mut programs = Programs::start().await;
@@ -207,13 +207,14 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     })
     .await;
 
-    // As long as before, and of the same time: to who only watches the file nothing happened.
+    // The file has the same length and time as before, so the file watch sees no change.
     programs.write_policy_unseen(&good.replace("revision = 1", "revision = 3"));
     programs.hang_up();
     programs.until_revision(3).await;
     assert_eq!(programs.get("/v1/status")["policy_refused"], Value::Null);
 
-    // The configuration needs a restart: SIGHUP says so, and of which sections.
+    // A change of the configuration needs a restart: SIGHUP reports that, and which sections
+    // changed.
     let config = programs.config();
     let before = std::fs::read_to_string(&config).expect("it is there");
     std::fs::write(&config, before.replace("\"200ms\"", "\"250ms\"")).expect("written");
@@ -235,7 +236,8 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     })
     .await;
 
-    // What is only odd comes into force, and is said once, however often the file is read.
+    // A policy with a warning is applied, and the warning is logged once, however often the file is
+    // read.
     let odd =
         good.replace("revision = 1", "revision = 4").replace("j_per_th = 30", "j_per_th = 3000");
     programs.write_policy(&odd);
@@ -250,11 +252,11 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     assert_eq!(stopped.code, 0, "{stopped:?}");
 }
 
-/// The commands, their output in words and in JSON, and their exit codes.
+/// The commands, their output as text and as JSON, and their exit codes.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_say_what_they_did_and_exit_as_documented() {
     let mut programs = Programs::start().await;
-    // Only machines that were seen can be planned with.
+    // Only machines that have been seen can be planned with.
     programs.until_mining(MACHINES).await;
     let codes = |programs: &Programs, table: &[(&[&str], i32, &str)]| {
         for (arguments, code, words) in table {
@@ -316,7 +318,7 @@ async fn commands_say_what_they_did_and_exit_as_documented() {
             (&["ledger", "verify", "/nowhere/ledger.db", "--head", "x"], 2, "SEQ:HASH"),
         ],
     );
-    // As behind `| head -1`: each command ends as it does otherwise.
+    // As with `| head -1`: each command ends with its usual exit code.
     for arguments in [
         &["status"][..],
         &["status", "--json"],

@@ -1,6 +1,5 @@
 //! The programs of an installation as processes: `tieline run` between a test pool and test miners,
-//! devices and meters as files, everything in one folder. What is tested with them is left to
-//! [`crate::process`].
+//! with devices and meters as files, all in one folder. The tests are in [`crate::process`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -20,15 +19,15 @@ use testbed::miner::MinerCounts;
 use crate::harness::EASY;
 use crate::site::{Http, until};
 
-/// Machines of the facility, and miners.
+/// The number of machines, and of miners.
 const MACHINES: u64 = 8;
-/// No command takes longer, even on a busy machine.
+/// The deadline of every command, long enough for a busy machine.
 const COMMAND_SECS: u64 = 60;
 
-/// What a command said, and how it ended.
+/// The output of a command, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Said {
-    /// Exit code; -1 when a signal ended it.
+    /// The exit code; -1 if a signal ended it.
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -40,25 +39,25 @@ impl Said {
     }
 }
 
-/// What was seen of the devices and the meter.
+/// What was observed of the devices and the meter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watched {
-    /// Whoever was ever told to sleep.
+    /// The machines that were ever told to sleep.
     pub(crate) slept: BTreeSet<String>,
-    /// When one that slept was first told to wake.
+    /// When a sleeping machine was first told to wake.
     pub(crate) first_wake: Option<Timestamp>,
-    /// What the feed's meter showed, by the time it was measured.
+    /// The readings of the feed's meter, by the time of the measurement.
     kw: BTreeMap<Timestamp, f64>,
 }
 
 impl Watched {
-    /// The most that the meter showed in an interval.
+    /// The highest reading of the meter in an interval.
     pub(crate) fn most_kw(&self, from: Timestamp, to: Timestamp) -> Option<f64> {
         self.kw.range(from..=to).map(|(_, kw)| *kw).reduce(f64::max)
     }
 }
 
-/// Running programs; they are killed when this is dropped.
+/// The running programs. Dropping this kills them.
 pub(crate) struct Programs {
     dir: tempfile::TempDir,
     admin: SocketAddr,
@@ -142,7 +141,7 @@ impl Programs {
         programs
     }
 
-    /// Starts `tieline run`, and waits until its health check says so.
+    /// Starts `tieline run`, and waits until its health check succeeds.
     pub(crate) async fn run(&mut self) {
         let config = self.config();
         self.tieline =
@@ -154,7 +153,7 @@ impl Programs {
         .await;
     }
 
-    /// A file of the installation.
+    /// The path of a file of the installation.
     pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
@@ -167,7 +166,7 @@ impl Programs {
         format!("http://{}", self.admin)
     }
 
-    /// What `tieline run` has logged.
+    /// The log of `tieline run`.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("tieline.log")).unwrap_or_default()
     }
@@ -176,19 +175,19 @@ impl Programs {
         Http::new(self.admin).get(path)
     }
 
-    /// Runs `tieline` with nothing but these arguments.
+    /// Runs `tieline` with exactly these arguments.
     pub(crate) fn tieline(&self, arguments: &[&str]) -> Said {
         finish(tieline(arguments))
     }
 
-    /// Runs `tieline` for the running process, with its token.
+    /// Runs `tieline` against the running process, with its token.
     pub(crate) fn change(&self, arguments: &[&str]) -> Said {
         let mut command = tieline(arguments);
         command.env("TIELINE_URL", self.url()).env("TIELINE_TOKEN_FILE", self.path("token"));
         finish(command)
     }
 
-    /// As [`Self::change`], with nobody to read what is printed. Returns the exit code.
+    /// Like [`Self::change`], with an output that nobody reads. Returns the exit code.
     pub(crate) fn unread(&self, arguments: &[&str]) -> i32 {
         let closed = || {
             let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -205,13 +204,14 @@ impl Programs {
         fs::read_to_string(self.path("policy.toml")).expect("it is there")
     }
 
-    /// Puts another policy in the place of the old one, as a deployment does.
+    /// Replaces the policy by a rename, as a deployment does.
     pub(crate) fn write_policy(&self, text: &str) {
         fs::write(self.path("policy.new"), text).expect("written");
         fs::rename(self.path("policy.new"), self.path("policy.toml")).expect("renamed");
     }
 
-    /// Overwrites the policy in place and puts its time back: who watches the file sees no change.
+    /// Overwrites the policy in place and restores its modification time, so that the file watch
+    /// sees no change.
     pub(crate) fn write_policy_unseen(&self, text: &str) {
         let path = self.path("policy.toml");
         let before = fs::metadata(&path).expect("it is there");
@@ -253,7 +253,7 @@ impl Programs {
         self.watched.lock().expect("nobody panics holding it").clone()
     }
 
-    /// The miners' counts, as they write them each second: those written after now.
+    /// The counts of the miners, from a file written after this call; they write one each second.
     pub(crate) async fn miners(&self) -> MinerCounts {
         let path = self.path("miners.json");
         let written = || fs::metadata(&path).and_then(|facts| facts.modified()).ok();
@@ -263,7 +263,7 @@ impl Programs {
         counts(&path).expect("written whole")
     }
 
-    /// Waits until `count` miners have work, and nobody else.
+    /// Waits until exactly `count` miners have work.
     pub(crate) async fn until_mining(&self, count: u64) {
         let path = self.path("miners.json");
         until(&format!("{count} miners with work"), || {
@@ -273,7 +273,7 @@ impl Programs {
         .await;
     }
 
-    /// Waits until all miners have work and shares are taken.
+    /// Waits until all miners have work and shares are accepted.
     pub(crate) async fn until_all_mine(&self) {
         self.until_mining(MACHINES).await;
         let before = self.miners().await.answered_true;
@@ -285,7 +285,7 @@ impl Programs {
         .await;
     }
 
-    /// SIGKILL: it has no time for anything.
+    /// Sends SIGKILL, which the process cannot handle.
     pub(crate) async fn kill(&mut self) {
         let mut tieline = self.tieline.take().expect("it runs");
         tieline.kill().expect("it runs");
@@ -296,7 +296,7 @@ impl Programs {
         signal("HUP", self.tieline.as_ref().expect("it runs"));
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for the end of the process.
     pub(crate) async fn terminate(&mut self) -> Said {
         let mut tieline = self.tieline.take().expect("it runs");
         signal("TERM", &tieline);
@@ -304,7 +304,7 @@ impl Programs {
         Said { code, out: String::new(), err: self.log() }
     }
 
-    /// Stops the miners, and returns what they counted in the end.
+    /// Stops the miners, and returns their final counts.
     pub(crate) async fn stop_miners(&mut self) -> MinerCounts {
         signal("TERM", &self.miners);
         let code = ended(&mut self.miners).await;
@@ -312,7 +312,7 @@ impl Programs {
         counts(&self.path("miners.json")).expect("written whole")
     }
 
-    /// Stops the pool, and returns what it counted in the end.
+    /// Stops the pool, and returns its final counts.
     pub(crate) async fn pool_counts(&mut self) -> testbed::pool::Counts {
         signal("TERM", &self.pool);
         assert_eq!(ended(&mut self.pool).await, 0);
@@ -326,7 +326,7 @@ impl Drop for Programs {
         for child in
             self.tieline.iter_mut().chain([&mut self.miners, &mut self.pool, &mut self.facility])
         {
-            // It may have ended by itself.
+            // It fails if the process has already ended.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -382,7 +382,7 @@ fn commands(dir: &Path) -> String {
     )
 }
 
-/// Eight machines of 3 kW on a feed that carries them, the house and 500 W more.
+/// Eight machines of 3 kW on a feed whose limit is that of the machines and the house plus 500 W.
 fn policy(dir: &Path, spelling: Spelling) -> String {
     let (meter, driver) = match spelling {
         Spelling::Current => ("", "driver = \"files\"\n".to_owned()),
@@ -401,7 +401,7 @@ fn policy(dir: &Path, spelling: Spelling) -> String {
     )
 }
 
-/// Follows devices and meter until it is aborted.
+/// Records the states of the devices and the readings of the meter until it is aborted.
 async fn watch(devices: PathBuf, meter: PathBuf, watched: Arc<Mutex<Watched>>) {
     let mut before = BTreeMap::new();
     loop {
@@ -426,7 +426,7 @@ async fn watch(devices: PathBuf, meter: PathBuf, watched: Arc<Mutex<Watched>>) {
     }
 }
 
-/// Each machine's state file: whether it says asleep.
+/// For each machine, whether its state file says `asleep`.
 fn states(devices: &Path) -> BTreeMap<String, bool> {
     let state = |number: u64| {
         let machine = format!("acme.rig-{number}");
@@ -440,8 +440,8 @@ fn counts<T: serde::de::DeserializeOwned>(path: &str) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// An address that nobody else gets: below the ports that the system gives away, so that it is
-/// there again after a kill.
+/// An address that no other process gets: its port is below those that the system assigns, so that
+/// it is still free after a kill.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + u16::try_from(std::process::id() % 100).expect("below 100") * 100;
@@ -454,16 +454,17 @@ pub(crate) fn free_address() -> SocketAddr {
     }
 }
 
-/// A program of the workspace, built as these tests are: same target folder, same profile.
+/// The path of a program of the workspace, built with the same target folder and profile as these
+/// tests.
 pub(crate) fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let own = std::env::current_exe().expect("a running program has a path");
-        // FOLDER/deps/all-HASH
+        // This test binary is FOLDER/deps/all-HASH.
         let folder = own.parent().and_then(Path::parent).expect("cargo's layout").to_owned();
         let target = folder.parent().expect("cargo's layout");
-        // Whoever has built them with all the rest says so: alone they are built with fewer
-        // features, anew from the ground.
+        // Set by test.sh, which builds the programs together with the workspace. Building one alone
+        // uses fewer features and would compile everything again.
         if std::env::var_os("TIELINE_TEST_PROGRAMS_ARE_BUILT").is_some() {
             return folder;
         }
@@ -481,7 +482,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Starts a program that runs until it is stopped; what it says goes into a file.
+/// Starts a program that runs until it is stopped. Its output goes into a file.
 fn start(name: &str, log: &str, arguments: &[&str]) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(program(name));
@@ -503,7 +504,7 @@ fn tieline(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end; one that does not end is killed and fails the test.
+/// Runs a command until it ends. One that exceeds the deadline is killed, and the test fails.
 fn finish(mut command: Command) -> Said {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
@@ -523,7 +524,7 @@ fn finish(mut command: Command) -> Said {
     }
 }
 
-/// Waits for a program's end, and returns its exit code; -1 when a signal ended it.
+/// Waits for the end of a program and returns its exit code; -1 if a signal ended it.
 pub(crate) async fn ended(child: &mut Child) -> i32 {
     until("ended", || match child.try_wait().expect("it can be waited for") {
         Some(status) => Ok(status.code().unwrap_or(-1)),
@@ -532,7 +533,7 @@ pub(crate) async fn ended(child: &mut Child) -> i32 {
     .await
 }
 
-/// Sends a signal by the shell's own `kill`: without unsafe code there is no nearer way.
+/// Sends a signal with the `kill` of the shell, which needs no unsafe code.
 pub(crate) fn signal(name: &str, child: &Child) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
     assert!(sent.is_ok_and(|status| status.success()), "SIG{name} could not be sent");

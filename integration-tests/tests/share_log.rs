@@ -1,5 +1,5 @@
-//! The share log, summed up as somebody who settles by it would, and compared with the pools' and
-//! the miners' own counts.
+//! The sums of the share log, computed as for a settlement, compared with the counts of pools and
+//! miners.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use testbed::miner::TestMiner;
 
 use crate::harness::{EASY, PATIENCE, Setup, Site, pool};
 
-/// Counts lines by what one of their keys says.
+/// Counts lines by the value of a key.
 fn count<'l>(lines: &[&'l Value], key: &str) -> BTreeMap<&'l str, u64> {
     let mut counts = BTreeMap::new();
     for line in lines {
@@ -17,8 +17,9 @@ fn count<'l>(lines: &[&'l Value], key: &str) -> BTreeMap<&'l str, u64> {
     counts
 }
 
-/// Shares of all kinds, a pool that dies with some in flight and comes back, and files closed under
-/// way: every submit has one line, and the sums are those of the others' books.
+/// Shares of all kinds, a pool that dies with shares in flight and returns, and share log files
+/// that are closed meanwhile: every submit has exactly one line, and the sums equal all other
+/// counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_share_log_agrees_with_everybodys_books() {
     let harder = testbed::pool::PoolConfig { difficulty: EASY * 3.0, ..pool(8, 1) };
@@ -32,7 +33,7 @@ async fn the_share_log_agrees_with_everybodys_books() {
             .await
             .expect("shares are answered");
     }
-    // Longer than a share that is answered here is ever out.
+    // This is longer than any share here waits for its answer.
     site.pools[0].set_answer_delay(PATIENCE);
     miners[0]
         .until(PATIENCE, |counts| counts.outstanding >= 3)

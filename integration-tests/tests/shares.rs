@@ -1,4 +1,4 @@
-//! Handshakes, shares, difficulty and version rolling, with every firmware model.
+//! Tests of handshakes, shares, difficulty and version rolling, with every firmware model.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn every_firmware_mines_and_every_share_is_accounted_for() {
     );
 }
 
-/// Both ways in which pools put a version together, with a job that has a bit inside the mask
+/// Both ways in which pools combine version bits, with a job that has a bit set inside the mask
 /// (docs/protocol.md 2.6).
 #[tokio::test(flavor = "multi_thread")]
 async fn version_rolling_goes_through_to_pools_of_either_kind() {
@@ -46,8 +46,8 @@ async fn version_rolling_goes_through_to_pools_of_either_kind() {
         let books = mine(setup, &[Model::StockS19, Model::Cgminer411], 20).await;
         assert!(books.accepted() > 30, "{rolling:?}: {books:#?}");
     }
-    // The chip keeps the job's bit: only a header with it is right, and both kinds of pool rebuild
-    // that one.
+    // The chip keeps the job's bit, so only a header with that bit is right, and pools of both
+    // kinds rebuild it.
     let config =
         PoolConfig { rolling: Rolling::MaskReplace, job_version: 0x2040_0000, ..pool(8, 1) };
     mine(Setup { pools: vec![config], ..Setup::default() }, &[Model::StockS19], 20).await;
@@ -71,8 +71,8 @@ async fn a_pool_that_refuses_rolling_serves_only_miners_that_do_not_roll() {
     site.stop().await;
 }
 
-/// The pool's difficulty is no power of two and above the miners': what lies between is answered
-/// here.
+/// The pool's difficulty is not a power of two and is above that of the miners. Shares between the
+/// two are answered by the proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_between_two_difficulties_are_local() {
     let setup = Setup {
@@ -112,7 +112,8 @@ async fn a_pools_change_of_difficulty_rides_on_the_next_job() {
     site.stop().await;
 }
 
-/// A pool with one extranonce1 for all, and one with no room but for the slot and three bytes.
+/// A pool with the same extranonce1 for all connections, and one with room for only the slot and
+/// three bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_extranonce_sizes_are_absorbed() {
     let braiins = PoolConfig {
@@ -136,8 +137,8 @@ async fn odd_extranonce_sizes_are_absorbed() {
     assert!(books.accepted() > 0);
 }
 
-/// 257 sessions on a pool whose connection carries 256 (F27): a second connection is opened, nobody
-/// is turned away.
+/// F27: 257 sessions at a pool whose connection has room for 256: a second connection is opened,
+/// and no session is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_full_connection_brings_another() {
     let site = Site::start(Setup { pools: vec![pool(4, 1)], ..Setup::default() }).await;
@@ -157,8 +158,8 @@ async fn f27_a_full_connection_brings_another() {
     site.stop().await;
 }
 
-/// A pool that gives every connection the same extranonce1 and no lane bytes has room for 256: the
-/// others work elsewhere.
+/// A pool that gives every connection the same extranonce1 and no lane bytes has room for 256
+/// sessions. The others get work from the next target.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_without_room_at_the_first_target_work_at_the_next() {
     let full = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..pool(4, 1) };
@@ -178,7 +179,7 @@ async fn sessions_without_room_at_the_first_target_work_at_the_next() {
     site.stop().await;
 }
 
-/// F42: at shutdown, shares that are at the pool are waited for, and their miners hear its verdict.
+/// F42: at shutdown, the proxy waits for the answers to forwarded shares, and the miners get them.
 #[tokio::test(flavor = "multi_thread")]
 async fn f42_shares_in_flight_at_shutdown_are_answered() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;

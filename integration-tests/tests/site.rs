@@ -1,9 +1,9 @@
-//! A whole site in one process: every role, simulated machines and meters, test pools, test miners,
+//! A whole site in one process: all roles, simulated machines and meters, test pools, test miners,
 //! and the real HTTP API.
 //!
-//! What is promised is judged by what the simulated machines really draw ([`SimFacility`]), by the
-//! pools' and the miners' own counts, and by what the API answers; nothing here looks into the
-//! roles. How a lease goes is left to the tests.
+//! The tests judge by the power that the simulated machines really draw ([`SimFacility`]), the
+//! counts of pools and miners, and the answers of the API; nothing here reads the state of the
+//! roles. The tests themselves are in other files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -30,61 +30,61 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{self, Books, pool};
 
-/// Longer than any step of a lease's life here takes, even on a busy machine.
+/// The deadline of every wait: longer than any step of a lease takes here, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-/// What changes through the API must carry.
+/// The bearer token of the API.
 pub(crate) const TOKEN: &str = "0123456789abcdef-of-the-test-site-0123456789";
-/// What the house draws.
+/// The house load.
 pub(crate) const HOUSE: Watts = Watts(500);
-/// A miner of a site: a share in about one second.
+/// The hashrate of a miner, in hashes per second: about one share a second.
 const HASHRATE: f64 = 600.0;
 
-/// Machines that are alike: `name-1`, `name-2` and so on.
+/// A group of equal machines, named `name-1`, `name-2` and so on.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) machines: u32,
     pub(crate) watts: i64,
     pub(crate) joules_per_terahash: f64,
-    /// Whether an actuator reaches them; else starving is all that is left.
+    /// Whether an actuator controls them. If not, they can only be starved of work.
     pub(crate) reachable: bool,
 }
 
-/// How a site is made.
+/// The settings of a site.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) groups: Vec<Group>,
-    /// What the one feed carries.
+    /// The usable power of the only feed.
     pub(crate) usable: Watts,
     /// Whether the feed has a meter.
     pub(crate) metered: bool,
-    /// Slack before the latest safe start: time for machines that do not obey to be found out and
+    /// The margin before the latest safe start, in which machines that do not obey are detected and
     /// replaced.
     pub(crate) margin: Duration,
-    /// Whether there are miners at all.
+    /// Whether the machines have miners.
     pub(crate) miners: bool,
-    /// Of each miner.
+    /// The hashrate of each miner.
     pub(crate) hashrate: f64,
-    /// Machines that may come back in one second.
+    /// How many machines may be restored in one second.
     pub(crate) up_step_machines: u32,
 }
 
-/// What one machine draws asleep.
+/// The power of one sleeping machine.
 pub(crate) const RESIDUAL: Watts = Watts(30);
 /// How often a meter is read.
 const METER_PERIOD: Duration = Duration::from_millis(200);
-/// How long a reachable machine may take to sleep, in seconds.
+/// How long a controllable machine may take to sleep, in seconds.
 const SHED_SECS: u64 = 2;
-/// How long a shortage may last before it is one, in seconds.
+/// How long power may exceed the limit before it counts as a shortage, in seconds.
 const SETTLE_SECS: u64 = 2;
-/// How long headroom must hold, in seconds.
+/// How long headroom must last to be proven, in seconds.
 const PROVE_SECS: u64 = 1;
-/// How long before its start a lease is to be proven.
+/// How long before its start a lease must be proven.
 pub(crate) const READY_BEFORE: Duration = Duration::from_secs(1);
 
 impl Default for Setup {
-    /// Four old machines and four new ones that an actuator reaches, and two still older ones that
-    /// nothing reaches: 30 kW, on a feed that carries them, the house and 500 W more.
+    /// Four old and four new machines that an actuator controls, and two still older ones that none
+    /// does: 30 kW, on a feed for exactly these, the house and 500 W more.
     fn default() -> Self {
         let group = |name, machines, joules_per_terahash, reachable| Group {
             name,
@@ -110,7 +110,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The policy, as an operator would write it.
+    /// The policy file, as an operator would write it.
     pub(crate) fn policy(&self, revision: u32) -> String {
         let usable = self.usable.kw();
         let mut text = format!(
@@ -126,7 +126,7 @@ impl Setup {
             usable * 0.5,
             if self.metered { "meter = \"a\"\n" } else { "" },
             self.margin.as_secs(),
-            // All of it within a second.
+            // A ramp that allows all of it within a second.
             usable * 60.0,
             usable * 60.0,
             self.up_step_machines,
@@ -148,8 +148,8 @@ impl Setup {
         text
     }
 
-    /// From the commitment of a lease to a start for which there is time enough, also on a slow
-    /// machine.
+    /// The notice of a lease: the time from its commitment to a start that can be met, also on a
+    /// slow machine.
     pub(crate) fn notice(&self) -> Duration {
         self.margin
             + Duration::from_secs(SHED_SECS + SETTLE_SECS + PROVE_SECS + 1 + 5)
@@ -168,7 +168,7 @@ pub(crate) struct WholeSite {
     pub(crate) setup: Setup,
     pub(crate) pools: Vec<TestPool>,
     pub(crate) facility: SimFacility,
-    /// The feed's meter, to be broken.
+    /// The feed's meter, whose faults a test can set.
     pub(crate) meter: SimMeter,
     pub(crate) site: Site,
     pub(crate) miners: Vec<TestMiner>,
@@ -282,8 +282,8 @@ impl WholeSite {
         }
     }
 
-    /// Commits `it_kw` for a while from now, with its tenant. Returns the lease as the API answers,
-    /// and its times.
+    /// Commits a lease of `it_kw`, and adds its tenant. Returns the lease as the API answers, and
+    /// its times.
     pub(crate) async fn lease(
         &self,
         id: &str,
@@ -302,13 +302,14 @@ impl WholeSite {
         assert_eq!(status, 201, "{answer:#}");
         let gross = Watts(answer["gross_watts"].as_i64().expect("whole watts"));
         let ramp = Duration::from_millis(500);
-        // It is up at its start, and begins to leave at its end.
+        // The tenant has its full load at the start of the lease, and begins to ramp down at its
+        // end.
         let tenant = TenantSpec { watts: gross, start, end: Some(end), ramp };
         self.facility.set_tenant(MeterId::from("tenant"), tenant);
         Lease { id: id.to_owned(), start, end, gross }
     }
 
-    /// Waits until the API shows `lease` as wanted.
+    /// Waits until `wanted` is true of the lease in the API.
     pub(crate) async fn until(
         &self,
         lease: &Lease,
@@ -328,7 +329,7 @@ impl WholeSite {
         self.until(lease, state, |view| view["state"] == state).await
     }
 
-    /// The least that was really left of the feed for tenants while `lease` was promised it.
+    /// The lowest real headroom of the feed while it was promised to `lease`.
     pub(crate) fn headroom(&self, lease: &Lease) -> Headroom {
         let from = lease.start - READY_BEFORE;
         self.facility
@@ -345,7 +346,7 @@ impl WholeSite {
         machines.iter().filter(|machine| !hashes(machine)).map(ToString::to_string).collect()
     }
 
-    /// Waits until exactly `wanted` do not hash.
+    /// Waits until exactly the machines in `wanted` do not hash.
     pub(crate) async fn until_asleep(&self, wanted: &[&str]) {
         let wanted: BTreeSet<String> = wanted.iter().map(|&name| name.to_owned()).collect();
         until(&format!("only {wanted:?} asleep"), || {
@@ -355,7 +356,7 @@ impl WholeSite {
         .await;
     }
 
-    /// Waits until every miner's share is taken again.
+    /// Waits until a new share of every miner is accepted.
     pub(crate) async fn until_all_mine(&self) {
         for miner in &self.miners {
             let before = miner.counts().answered_true;
@@ -414,7 +415,7 @@ impl Http {
         self.addr
     }
 
-    /// Asks for something that must be there.
+    /// Gets a page that must exist.
     pub(crate) fn get(&self, path: &str) -> Value {
         let (status, body) = self.ask(path);
         assert!(status < 400, "{path}: {status} {body}");
@@ -430,7 +431,7 @@ impl Http {
         }
     }
 
-    /// Asks, whatever the answer.
+    /// Gets a page; returns its status and body.
     pub(crate) fn ask(&self, path: &str) -> (u16, Value) {
         answer(self.agent.get(format!("{}{path}", self.url)).call())
     }
@@ -440,7 +441,7 @@ impl Http {
         self.post_text(path, &body.to_string(), Some("application/json"), Some(TOKEN))
     }
 
-    /// Posts whatever it is given.
+    /// Posts text that need not be JSON.
     pub(crate) fn post_text(
         &self,
         path: &str,
@@ -473,7 +474,7 @@ fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-/// Looks again and again until `look` says yes; what it saw last is told when it never does.
+/// Calls `look` until it succeeds. On a timeout, the test fails with the last value that it saw.
 pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, Value>) -> T {
     let deadline = clock::now() + PATIENCE;
     loop {
@@ -485,7 +486,7 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, Val
     }
 }
 
-/// Waits for a time on the clock.
+/// Waits until a time of the wall clock.
 pub(crate) async fn until_time(at: Timestamp) {
     let left = Duration::try_from(at.duration_since(clock::wall())).unwrap_or_default();
     tokio::time::sleep(left).await;

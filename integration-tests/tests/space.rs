@@ -1,5 +1,5 @@
-//! Search space from outside: more connections where lanes run out, and clear words where there are
-//! no more.
+//! Search space as seen from outside: more connections when lanes run out, and a clear refusal when
+//! there can be no more.
 
 use testbed::miner::Model;
 use testbed::pool::{Counts, Extranonce1, PoolConfig};
@@ -9,12 +9,12 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Setup, Site, pool};
 
-/// A miner that takes a seat and never finds a share: a crowd of real ones would only measure the
-/// test machine.
+/// A miner that takes a seat and never submits a share. A crowd of real miners would only be
+/// limited by the test machine.
 struct Idler(BufReader<TcpStream>);
 
 impl Idler {
-    /// Connects and introduces itself.
+    /// Connects, subscribes and authorizes.
     async fn join(site: &Site, index: usize) -> Self {
         let mut stream =
             BufReader::new(TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts"));
@@ -26,7 +26,7 @@ impl Idler {
         Self(stream)
     }
 
-    /// Waits for a line with `word` in it, and returns it.
+    /// Waits for a line that contains `word`, and returns it.
     async fn hears(&mut self, word: &str) -> String {
         let wanted = async {
             loop {
@@ -52,13 +52,13 @@ async fn crowd(site: &Site, count: usize) -> Vec<Idler> {
     crowd
 }
 
-/// Connections that were ever given a job: probes are not.
+/// The number of connections that were ever sent a job, which excludes probes.
 fn mined_on(counts: &Counts) -> usize {
     counts.connections.values().filter(|connection| connection.jobs > 0).count()
 }
 
-/// F27: a standby without lane bytes holds as many connections as it must take over,
-/// before it must.
+/// F27: a standby without lane bytes opens as many connections as the sessions need before a
+/// switch, so that it can take all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
     let still = PoolConfig { job_interval: std::time::Duration::ZERO, ..pool(8, 1) };
@@ -86,7 +86,8 @@ async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
     site.stop().await;
 }
 
-/// F27, S12: at the cap the next is told so, and nobody else notices.
+/// F27, S12: at the cap, the next miner is refused with the reason, and the others are not
+/// affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
     let setup = Setup {
@@ -102,7 +103,7 @@ async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
     }
     let refusal = Idler::join(&site, 999).await.hears("\"id\":1,").await;
     assert!(refusal.contains("[20,\"no search space\""), "{refusal}");
-    // The seat of one that leaves is free again.
+    // The seat of a miner that leaves is free again.
     drop(idlers.pop());
     loop {
         let mut next = Idler::join(&site, 1000).await;
@@ -119,15 +120,15 @@ async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
     site.stop().await;
 }
 
-/// Braiins serves `00` to everybody: where no lane bytes are left, a second connection would search
-/// the same space.
+/// Braiins gives `00` to all connections. Without lane bytes, a second connection would search the
+/// same space, so it is not used.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_not_used() {
     let same = PoolConfig { extranonce1: Extranonce1::Fixed(vec![0]), ..pool(4, 1) };
     let site = Site::start(Setup { pools: vec![same], ..Setup::default() }).await;
     let miners = site.fleet(2);
     let _idlers = crowd(&site, 270).await;
-    // The probe, the one in use, and the one that is of no use.
+    // Three connections: the probe, the one in use, and the one that cannot be used.
     site.pools[0]
         .until(PATIENCE, |counts| counts.connects >= 3 && counts.open == 1)
         .await
@@ -140,8 +141,7 @@ async fn f27_a_connection_with_the_extranonce1_of_another_and_no_lane_bytes_is_n
     site.stop().await;
 }
 
-/// A pool like NiceHash: three bytes for the miner, and a longer extranonce1 of which nobody may
-/// take any.
+/// A pool like NiceHash: three bytes of extranonce2 for the miner, and a longer extranonce1.
 fn nicehash() -> PoolConfig {
     PoolConfig { extranonce1: Extranonce1::PerConnection(5), ..pool(3, 1) }
 }
@@ -150,14 +150,15 @@ fn passed_through(config: &mut proxy::config::Config) {
     config.servers[0].passthrough = Some(proxy::TargetId::nth(0));
 }
 
-/// U13 and ADR 7: 3 bytes and fewer only as explicit 1:1 passthrough.
+/// U13 and ADR 7: a target with an extranonce2 of 3 bytes or fewer is used only as an explicit 1:1
+/// passthrough.
 #[tokio::test(flavor = "multi_thread")]
 async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() {
     let site =
         Site::start(Setup { pools: vec![nicehash()], change: passed_through, ..Setup::default() })
             .await;
     assert_eq!(site.pools[0].counts().connects, 0, "nothing is asked and nothing stands by");
-    // Whoever is no miner costs the pool nothing.
+    // A connection that is not a miner opens no connection to the pool.
     let mut probe = TcpStream::connect(site.proxy.addrs()[0]).await.expect("it accepts");
     probe.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("writable");
     let miners = site.fleet(8);
@@ -181,7 +182,7 @@ async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() 
     site.stop().await;
 }
 
-/// U14: who has asked for `set_extranonce` is taken along, who has not must come again.
+/// U14: a miner that supports `set_extranonce` gets the new extranonce; another one must reconnect.
 #[tokio::test(flavor = "multi_thread")]
 async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     let site =
@@ -210,7 +211,7 @@ async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
         .until(PATIENCE, |counts| counts.answered_true >= before + 5)
         .await
         .expect("mines again");
-    // The size with it, too.
+    // The size of extranonce2 changes too.
     site.pools[0].set_extranonce(None, 4).expect("in range");
     assert!(follows.hears("mining.set_extranonce").await.ends_with(",4]}\n"));
     let books = site.settle(vec![comes_again]).await;
@@ -220,8 +221,8 @@ async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     site.stop().await;
 }
 
-/// At the cap the next is told so; a pool that is lost takes its miners with it, but for those that
-/// are to stay off.
+/// At the cap, the next miner is refused with the reason. A lost pool disconnects its miners,
+/// except those that are curtailed.
 #[tokio::test(flavor = "multi_thread")]
 async fn passed_through_miners_are_capped_and_go_with_their_pool() {
     let setup = Setup {

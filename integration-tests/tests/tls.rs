@@ -1,7 +1,7 @@
-//! Pools by TLS: who is not the pool gets nothing of ours, and miners notice nothing.
+//! Tests of pools with TLS: an impostor receives nothing of ours, and miners notice nothing.
 //!
-//! What arrived is judged by the pools' own record: bytes of Stratum read, and for those that
-//! cannot speak TLS every byte.
+//! The tests judge by the bytes of Stratum that the pools read or, for servers that cannot speak
+//! TLS, by all bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{PATIENCE, Site, config, pool};
 
-/// The name all our pools have.
+/// The host name of all pools here.
 const HOST: &str = "127.0.0.1";
 
 fn authority() -> (Authority, Tls) {
@@ -39,7 +39,7 @@ fn target(name: &str, port: u16, tls: Option<Tls>) -> Target {
     Target { tls, ..Target::new(name, HOST, port, "acme") }
 }
 
-/// A server that hears a greeting, answers it with a fixed text, and keeps every byte it ever read.
+/// A server that reads the first bytes, answers with fixed bytes, and records everything it reads.
 struct Scripted {
     port: u16,
     heard: Arc<Mutex<Vec<u8>>>,
@@ -71,7 +71,7 @@ impl Scripted {
     }
 }
 
-/// A ServerHello of TLS 1.1, as a server answers that knows nothing newer.
+/// A ServerHello of TLS 1.1, as from a server that supports nothing newer.
 fn server_hello_1_1() -> Vec<u8> {
     let mut hello = vec![3, 2];
     hello.extend([7; 32]);
@@ -82,8 +82,9 @@ fn server_hello_1_1() -> Vec<u8> {
     record
 }
 
-/// U50 to U54, P06: each of these ends before a byte of subscribe or authorize is written, under
-/// its own name, and is not tried again for a minute; the target behind them is mined at.
+/// U50 to U54, P06: each of these connections ends before a byte of subscribe or authorize is
+/// written, with a reason of its own, and is not tried again for a minute. The target behind them
+/// is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     let (authority, trusted) = authority();
@@ -101,7 +102,7 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
         ),
         ("tls_expired", issue(Validity::Past), trusted.clone()),
         ("tls_not_yet_valid", issue(Validity::Future), trusted.clone()),
-        // The chain is in order: with a pin it is not asked.
+        // The chain is valid, but with a pin it is not checked.
         ("tls_pin_mismatch", good.clone(), pinned(&self_signed)),
         // U53: more than a megabyte of certificates.
         ("tls_failed", good.padded(3000).expect("made"), trusted.clone()),
@@ -142,8 +143,8 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
 
     let mut config = config(&[]);
     config.targets = targets.into();
-    // Known beforehand, so that nobody is asked for it and every connection counted is one that
-    // would be mined on.
+    // The size is configured, so that no probe is needed and every connection counted is one for
+    // mining.
     config.targets.values_mut().for_each(|target| target.extranonce2_size = Some(8));
     let start = daemon::clock::now();
     let site = Site::with(pools, config, false).await;
@@ -169,8 +170,8 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     for (pool, reason) in site.pools.iter().zip(&wanted) {
         let counts = pool.counts();
         assert_eq!(counts.received_bytes, 0, "{reason}: not a byte of Stratum: {counts:#?}");
-        // Whoever breaks off or cannot finish may do better in a second; an identity does not
-        // change so soon.
+        // A handshake that was aborted or did not finish may succeed in a second; a wrong identity
+        // does not change so soon.
         let soon = matches!(*reason, "tls_failed" | "tls_handshake_timeout");
         let again = daemon::clock::now() - start > Duration::from_secs(60);
         assert!(
@@ -186,8 +187,8 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
     site.stop().await;
 }
 
-/// F19: a certificate that changes in mid-life ends at the next handshake, and the miners are
-/// elsewhere at once. When the key is back, so are they: the pool is asked again, not banned.
+/// F19: a certificate that changes during operation fails at the next handshake, and the miners are
+/// moved at once. When the right key is back, they return: the pool is tried again, not banned.
 #[tokio::test(flavor = "multi_thread")]
 async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     let (first, _) = Identity::self_signed(&["pool.example"]).expect("made");
@@ -223,8 +224,8 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
     site.stop().await;
 }
 
-/// F60: bytes changed under way end the connection under their name, at most once a second, and
-/// another pool is mined at.
+/// F60: bytes changed in transit end the connection with a reason of their own, at most once a
+/// second, and another pool is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
     let (authority, trusted) = authority();
@@ -248,8 +249,7 @@ async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
         .until(PATIENCE, |counts| counts.total.accepted > before + 20)
         .await
         .expect("the backup is mined at");
-    // Seen from here, two may come closer to each other than they were made: this machine may be
-    // busy.
+    // On a busy machine, two connections may be seen closer together than they were made.
     let (connects, lasted) = (*relay.connects.lock(), daemon::clock::now() - start);
     assert!(connects <= lasted.as_secs() + 1, "at most one a second: {connects} in {lasted:?}");
     assert!(site.alarms("tls_tampered") >= 2);
@@ -265,8 +265,8 @@ async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
     site.stop().await;
 }
 
-/// U55: a pool that goes without a farewell is gone; what it had not answered is nobody's. TLS
-/// changes nothing of that.
+/// U55: a connection that ends without a `close_notify` has ended, and its unanswered shares are
+/// unresolved, as without TLS.
 #[tokio::test(flavor = "multi_thread")]
 async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
     let (authority, trusted) = authority();
@@ -286,7 +286,7 @@ async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
         .until(PATIENCE, |counts| counts.total.accepted > before + 5)
         .await
         .expect("shares without answers");
-    // Dropped, not shut down: the test pool's TLS says no farewell.
+    // The test pool drops the connection without a TLS `close_notify`.
     site.pools[0].die().await;
     site.fault(0, "closed").await;
     let before = site.pools[1].counts().total.accepted;
@@ -302,7 +302,7 @@ async fn u55_a_missing_close_notify_is_an_end_and_leaves_shares_unresolved() {
     site.stop().await;
 }
 
-/// Passes bytes on, and from the pool's side changes one, so many bytes into each connection.
+/// Relays bytes, and changes one byte from the pool, at a given position of each connection.
 struct Relay {
     port: u16,
     connects: Arc<Mutex<u64>>,

@@ -1,5 +1,5 @@
-//! Machines that do not do as told, power that nobody measures, and what may be said about it all
-//! the same.
+//! Tests of machines that do not obey and of power that is not measured, and what Tieline may still
+//! claim about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use testbed::facility::{Behaviour, MeterFault};
 
 use crate::site::{Group, Lease, RESIDUAL, Setup, WholeSite, until, until_time};
 
-/// Time for a liar to be found out by its shares and replaced, before the proof is due.
+/// A setup with enough margin to detect a machine that lies by its shares, and to replace it,
+/// before the proof is due.
 fn patient() -> Setup {
     Setup { margin: Duration::from_secs(14), ..Setup::default() }
 }
@@ -21,8 +22,8 @@ fn flags(view: &Value) -> (bool, bool) {
     (view["unverified"].as_bool().expect("a flag"), view["breached"].as_bool().expect("a flag"))
 }
 
-// Leases take their time and next to no work, so those of one kind run side by side, each on a site
-// of its own.
+// Leases take time but little CPU, so those of one kind run concurrently, each on a site of its
+// own.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn starving_machines_proves_nothing() {
@@ -62,8 +63,8 @@ async fn starved(metered: bool) -> (WholeSite, Lease) {
     }];
     let setup = Setup { groups, usable: Watts(20_000), metered, ..Setup::default() };
     let site = WholeSite::start(setup).await;
-    // Committed while there is room beside all machines; then the feed is derated, and some should
-    // go.
+    // The lease is committed while there is room beside all machines. Then the feed is derated, so
+    // that some machines should be shed.
     let lease = site
         .lease("nebula-1", 6.0, Duration::from_secs(3), |body| {
             body["accept_unverified"] = json!(true);
@@ -78,12 +79,13 @@ async fn starved(metered: bool) -> (WholeSite, Lease) {
     (site, lease)
 }
 
-/// What is starved is not said to be down: no meter, so it is only flagged, and never proven.
+/// Starved machines are not reported as down. Without a meter the lease is flagged as unverified,
+/// and is never proven.
 async fn a_starve_only_lease_ends_unverified() {
     let (mut site, lease) = starved(false).await;
     let view = site.until_state(&lease, "active").await;
     assert_eq!(flags(&view), (true, false), "{view:#}");
-    // 3,500 W are missing: two machines are given no work, and hash on with what they have.
+    // 3,500 W are missing: two machines get no new work, and continue to hash what they have.
     assert_eq!(view["lease_plan"]["machines_starved"], 2, "{view:#}");
     let served = |state: SessionState| {
         site.site.proxy.sessions().iter().filter(|session| session.state == state).count()
@@ -98,7 +100,7 @@ async fn a_starve_only_lease_ends_unverified() {
     site.stop().await;
 }
 
-/// The same below a meter: that shows the power still drawn, so that it is a breach besides.
+/// The same with a meter, which shows that the power is still drawn: the lease is breached as well.
 async fn a_meter_that_sees_starved_machines_draw_says_so() {
     let (mut site, lease) = starved(true).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
@@ -116,8 +118,8 @@ async fn a_meter_that_sees_starved_machines_draw_says_so() {
     site.stop().await;
 }
 
-/// F65: it says yes, reads asleep, and hashes on at full power. Its shares give it away, and
-/// another goes in its place.
+/// F65: a machine accepts the command and reports `asleep`, but hashes at full power. Its shares
+/// reveal it, and another machine is shed instead.
 async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     let mut site = WholeSite::start(patient()).await;
     let liar = MachineId::from("old-1");
@@ -147,8 +149,8 @@ async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     site.stop().await;
 }
 
-/// The same where nobody is left to go in its place: the promise is not kept, and the record says
-/// by how much.
+/// The same without another machine to replace it: the lease is breached, and the record says by
+/// how much.
 async fn a_liar_that_nobody_replaces_is_a_breach() {
     let groups = vec![Group {
         name: "old",
@@ -160,7 +162,8 @@ async fn a_liar_that_nobody_replaces_is_a_breach() {
     let setup = Setup { groups, usable: Watts(13_000), ..patient() };
     let mut site = WholeSite::start(setup).await;
     site.facility.set_behaviour(&MachineId::from("old-3"), Behaviour::Lies, moment());
-    // 11,700 W asked of 12,500 less four times 30: all four must go.
+    // 11,700 W are asked for, and 12,500 W minus four times 30 W are possible: all four machines
+    // must be shed.
     let lease = site.lease("nebula-1", 11.7, Duration::from_secs(4), |_| {}).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
     assert_eq!(view["breaches"][0]["measured"], true, "{view:#}");
@@ -178,7 +181,7 @@ async fn a_liar_that_nobody_replaces_is_a_breach() {
     site.stop().await;
 }
 
-/// F66: one that says no is asked again, and another goes meanwhile.
+/// F66: a machine that refuses is commanded again, and another one is shed meanwhile.
 async fn f66_a_refuser_is_replaced() {
     let mut site = WholeSite::start(patient()).await;
     site.facility.set_behaviour(&MachineId::from("old-2"), Behaviour::Refuses, moment());
@@ -194,12 +197,12 @@ async fn f66_a_refuser_is_replaced() {
     site.stop().await;
 }
 
-/// One that is switched on by hand in the middle of a lease is put back to sleep.
+/// A machine that is switched on by hand during a lease is put back to sleep.
 async fn a_machine_that_wakes_is_put_back_to_sleep() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(20), |_| {}).await;
     site.until_state(&lease, "active").await;
-    // It may be told to sleep before it hashes: what it draws tells.
+    // It may get the sleep command before it hashes, so the test looks at its power.
     let woken = MachineId::from("old-2");
     let draws = || site.facility.machine_watts(&woken, moment()).expect("it is there");
     site.facility.switch_by_hand(&woken, true, moment());
@@ -227,13 +230,13 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
     site.stop().await;
 }
 
-/// F67: without its meter nothing is proven and nothing rises, not even what the lease's end gives
-/// back.
+/// F67: without the feed's meter nothing is proven and nothing is raised, not even the machines
+/// that the lease releases at its end.
 async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: MeterFault) {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(3), |_| {}).await;
     site.meter.set_fault(fault);
-    // Lowering waits for no meter.
+    // Lowering does not need a meter.
     site.until_asleep(&["old-1", "old-2", "old-3"]).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
     assert_eq!(
@@ -261,8 +264,7 @@ async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: Meter
     site.stop().await;
 }
 
-/// A meter that falls silent in the middle of a lease: what was proven stays as it is, and nobody
-/// wakes.
+/// If the meter fails during an active lease, the lease keeps its proof, and no machine wakes.
 async fn a_meter_that_falls_silent_while_active_changes_nothing() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(9), |_| {}).await;

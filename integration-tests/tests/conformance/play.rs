@@ -23,22 +23,22 @@ use crate::harness::{EASY, PATIENCE, config_for};
 struct Stage {
     proxy: Proxy,
     pool: Pool,
-    /// A plain second pool (`set second`).
+    /// A second pool with default settings (`set second`).
     second: Option<TestPool>,
     line: Option<BufReader<TcpStream>>,
     miner: Miner,
-    /// Pings the pool has sent.
+    /// How many pings the pool has sent.
     pings: u32,
-    /// The pool was told something since the miner heard anything: the proxy may not know of it
-    /// yet.
+    /// Whether the pool was given a command since the miner last received a line: the proxy may not
+    /// have noticed yet.
     unheard: bool,
-    /// Names of the session for the ids of our requests.
+    /// The ids of our requests, and the names that the session file uses for them.
     requests: Vec<(String, String)>,
-    /// What was said so far, for whoever has to find out what went wrong.
+    /// The lines so far, to show with an error.
     said: String,
 }
 
-/// Who the proxy mines at.
+/// The pool of the proxy.
 enum Pool {
     /// The test bed's pool.
     Test(TestPool),
@@ -48,7 +48,7 @@ enum Pool {
     },
 }
 
-/// Plays a session. The error names the line of the file at fault.
+/// Runs a session. The error names the line of the file at fault.
 pub(super) async fn play(script: &Script) -> Result<(), String> {
     let tasks = Tasks::new();
     let mut stage = Stage::set(script, &tasks).await?;
@@ -105,11 +105,12 @@ impl Stage {
         let addrs: Vec<SocketAddr> =
             std::iter::once(pool.addr()?).chain(second.as_ref().map(TestPool::addr)).collect();
         let mut config = config_for(&addrs);
-        // A session says what comes of each job: none is held back for a while because another has
-        // just come.
+        // A session states the effect of each job, so jobs must not be delayed because another one
+        // has just come.
         config.pool.job_every = Duration::ZERO;
         if scripted {
-            // Not asked for: the session's first connection is the one that mines.
+            // The size is configured, so that there is no probe and the first connection is the one
+            // used for mining.
             config.targets[TargetId::nth(0)].extranonce2_size = Some(8);
         }
         for (key, value) in script.settings.iter().filter(|(key, _)| key.starts_with("server.")) {
@@ -138,7 +139,7 @@ impl Stage {
             None
         };
         for pool in test.into_iter().chain(&stage.second) {
-            // The probe's connection is done, the other one has its job.
+            // The probe has ended, and the other connection has its job.
             pool.until(PATIENCE, |counts| counts.connections.values().any(|one| one.jobs > 0))
                 .await
                 .map_err(|_| "the proxy does not mine at the pool".to_owned())?;
@@ -190,7 +191,7 @@ impl Stage {
                 };
                 let command = words.parse::<Command>().map_err(|why| why.to_string())?;
                 pool.perform(command).await.map_err(|why| why.to_string())?;
-                // A dead pool says nothing.
+                // A dead pool sends nothing.
                 self.unheard = words != "die";
                 Ok(())
             }
@@ -240,7 +241,8 @@ impl Stage {
         Ok(line)
     }
 
-    /// Whatever came before the answer to a ping is too much.
+    /// Checks that nothing more comes: a ping is sent, and every line before its answer is an
+    /// error.
     async fn nothing(&mut self) -> Result<(), String> {
         self.send(b"{\"id\":\"nothing\",\"method\":\"mining.ping\",\"params\":[]}\n").await?;
         let line = self.hear().await?.ok_or("the connection was closed")?;
@@ -266,7 +268,7 @@ impl Stage {
         }
         let line = next(self.scripted().await?).await?.ok_or("the pool's connection was closed")?;
         self.note("pool<", &line);
-        // The id of a request of ours gets its name where it first comes.
+        // An id of our request gets its name at its first appearance.
         let name = pattern
             .split("\"id\":")
             .nth(1)
@@ -284,7 +286,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Puts the ids of our requests for their names.
+    /// Replaces the names of our requests by their ids.
     fn named(&self, line: &str) -> String {
         self.requests.iter().fold(line.to_owned(), |line, (name, id)| line.replace(name, id))
     }
@@ -315,7 +317,7 @@ impl Pool {
     }
 }
 
-/// What a pool has got on all its connections.
+/// All lines that a pool received, on all its connections.
 fn heard(pool: &TestPool) -> Vec<String> {
     let ids = pool.connections().into_iter().map(|(id, _)| id);
     ids.flat_map(|id| pool.wire(id))
@@ -324,9 +326,9 @@ fn heard(pool: &TestPool) -> Vec<String> {
         .collect()
 }
 
-/// Waits until the proxy has taken in what the pool has said: until it answers a ping that came
-/// behind it. The ping is said again, for connections that come meanwhile, but seldom: a pool's
-/// questions are answered once a second.
+/// Waits until the proxy has handled everything that the pool sent: until it answers a ping sent
+/// after that. The ping is repeated for new connections, but rarely, because the proxy answers
+/// requests of a pool only once a second.
 async fn has_come(pool: &TestPool, number: u32) {
     let id = format!("\"said-{number}\"");
     let answered = || heard(pool).iter().any(|line| line.contains(&id));
@@ -338,7 +340,7 @@ async fn has_come(pool: &TestPool, number: u32) {
     }
 }
 
-/// Reads a line; `None` when the other side has closed.
+/// Reads a line; returns `None` if the other side has closed.
 async fn next(line: &mut BufReader<TcpStream>) -> Result<Option<String>, String> {
     let mut text = String::new();
     match line.read_line(&mut text).await {
@@ -350,7 +352,7 @@ async fn next(line: &mut BufReader<TcpStream>) -> Result<Option<String>, String>
     }
 }
 
-/// Takes a setting of the pool.
+/// Applies a setting of the pool.
 fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
     match key {
         "scripted" | "second" | "like" => {}
@@ -367,7 +369,7 @@ fn set_pool(key: &str, value: &str, pool: &mut PoolConfig) -> Option<()> {
     Some(())
 }
 
-/// Takes a setting of the listener.
+/// Applies a setting of the listener.
 fn set_server(key: &str, value: &str, config: &mut Config) -> Option<()> {
     if key == "server.passthrough" {
         config.servers.first_mut()?.passthrough = Some(TargetId::nth(0));

@@ -32,7 +32,7 @@ pub(super) struct Script {
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
-    /// Lines of the miner, sent in one segment.
+    /// The miner sends these lines in one segment.
     MinerSays(Vec<String>),
     MinerSends(Vec<u8>),
     MinerHears(String),
@@ -47,7 +47,7 @@ pub(super) enum Step {
     PoolClosed,
 }
 
-/// A line that is no step.
+/// A line that is not a valid step.
 #[derive(Debug, PartialEq)]
 pub(super) struct Mistake {
     line: usize,
@@ -87,7 +87,7 @@ impl Script {
         Ok(script)
     }
 
-    /// Lines that one side says in a row are one segment.
+    /// Adds a step. Consecutive lines of one side are merged into one segment.
     fn push(&mut self, number: usize, step: Step) {
         match (self.steps.last_mut(), step) {
             (Some((_, Step::MinerSays(lines))), Step::MinerSays(more))
@@ -130,7 +130,7 @@ impl Step {
     }
 }
 
-/// Tells whether a line is as the pattern has it; `*` stands for any run of characters.
+/// Whether a line matches the pattern; `*` stands for any characters.
 pub(super) fn matches(pattern: &str, line: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

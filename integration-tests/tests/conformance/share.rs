@@ -1,4 +1,5 @@
-//! Shares for a session: mined on what the miner was told, with the testbed's own arithmetic.
+//! Mines shares for a session from the values that the miner received, with the arithmetic of the
+//! testbed.
 
 use serde_json::Value;
 use testbed::arithmetic::scan::Scan;
@@ -6,14 +7,14 @@ use testbed::arithmetic::{
     Header, Target, coinbase, merkle_root, parse_array, parse_bytes, parse_u32, swap_words,
 };
 
-/// What the miner knows.
+/// What the miner has received.
 #[derive(Debug, Default)]
 pub(super) struct Miner {
     extranonce1: Vec<u8>,
     extranonce2_size: usize,
     difficulty: f64,
     job: Option<Value>,
-    /// Shares mined so far: each gets an extranonce2 of its own.
+    /// The number of shares so far; each one gets an extranonce2 of its own.
     shares: u64,
     words: Vec<(&'static str, String)>,
 }
@@ -22,7 +23,7 @@ pub(super) struct Miner {
 const BIP320: u32 = 0x1fff_e000;
 
 impl Miner {
-    /// Learns from a line the miner gets.
+    /// Handles a line that the miner receives.
     pub(super) fn hear(&mut self, line: &str) {
         let Ok(message) = serde_json::from_str::<Value>(line) else { return };
         match message["method"].as_str() {
@@ -44,9 +45,9 @@ impl Miner {
 
     /// Mines a share, for [`Self::fill`].
     ///
-    /// `replace=BITS` and `or=BITS` say how the chip makes the header's version of the job's;
-    /// `at=D` mines to another difficulty than the one told, `below=D` wants the hash to miss a
-    /// higher one; `odd` wants a nonce with an odd number of digits.
+    /// `replace=BITS` and `or=BITS` are the two ways in which the chip combines bits with the job's
+    /// version; `at=D` mines at another difficulty than the one set; with `below=D` the hash must
+    /// miss a higher one; with `odd` the nonce has an odd number of digits.
     pub(super) fn mine(&mut self, options: &[(String, String)]) -> Result<(), String> {
         let job = self.job.as_ref().ok_or("the miner has no job")?;
         let option = |key: &str| {
@@ -110,7 +111,7 @@ impl Miner {
         Ok(())
     }
 
-    /// Puts the latest share's words into a line.
+    /// Fills the values of the latest share into a line.
     pub(super) fn fill(&self, line: &str) -> String {
         self.words.iter().fold(line.to_owned(), |line, (name, value)| line.replace(name, value))
     }
