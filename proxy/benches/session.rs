@@ -1,5 +1,5 @@
-//! What one submit costs a session: its line in, the verdict, the answer out. Sixteen shares a job,
-//! as machines find them.
+//! Measures one submit in a session: parsing its line, judging it, and writing the answer. A job
+//! has sixteen shares, as with real machines.
 
 use std::hint::black_box;
 

@@ -24,11 +24,11 @@ pub(crate) struct Directions {
     pub(crate) seats: u64,
 }
 
-/// What machines may do, and which are known to be asleep.
+/// The standing of each machine, and which machines are known to be asleep.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    /// A switchboard is configured and has never been heard, by this process or a former one: no
-    /// machine works.
+    /// A switchboard is configured, but neither this process nor an earlier one has heard from it:
+    /// no machine works.
     pub(crate) unheard: bool,
     /// Machines whose action is not `run`.
     pub(crate) standing: BTreeMap<MachineId, Standing>,
@@ -40,18 +40,18 @@ pub(crate) struct Orders {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serve {
     Work,
-    /// It keeps its connection and gets no work.
+    /// It stays connected, and gets no work.
     Park,
 }
 
 impl Orders {
-    /// What `machine` may do.
+    /// Returns the standing of `machine`.
     pub(crate) fn standing(&self, machine: &MachineId) -> Standing {
         self.standing.get(machine).copied().unwrap_or_default()
     }
 
-    /// How a session of `machine` is served; `has_worked` when it was given work on this connection
-    /// and not parked since.
+    /// Returns how a session of `machine` is served. `has_worked` says whether it had work on this
+    /// connection since it was last parked.
     pub(crate) fn serve(&self, machine: &MachineId, has_worked: bool) -> Serve {
         if self.unheard {
             return Serve::Park;
@@ -60,8 +60,8 @@ impl Orders {
         let work = match (standing.action, standing.means) {
             (Action::Run, _) => true,
             (Action::Hold, _) => has_worked,
-            // Work is served until sleep is confirmed. Taking it away earlier saves no power and
-            // wastes shares (docs/protocol.md 2.9).
+            // The machine has work until it is confirmed asleep. Without work it would draw the
+            // same power and only lose shares (docs/protocol.md 2.9).
             (Action::Drain | Action::Curtail, Means::Device) => {
                 has_worked && !self.asleep.contains(machine)
             }
@@ -70,7 +70,7 @@ impl Orders {
         if work { Serve::Work } else { Serve::Park }
     }
 
-    /// Whether a share of `machine` proves that it still hashes although it is starved.
+    /// Whether `machine` is starved, so that a share from it proves that it still hashes.
     pub(crate) fn starved(&self, machine: &MachineId) -> bool {
         let standing = self.standing(machine);
         standing.action.sheds() && standing.means == Means::Starve
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// The table "Curtailed sessions" of ARCHITECTURE.md, row by row.
+    /// Tests each row of the table "Curtailed sessions" in ARCHITECTURE.md.
     #[test]
     fn sessions_are_served_as_their_action_says() {
         use Serve::{Park, Work};

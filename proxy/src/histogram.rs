@@ -1,5 +1,5 @@
-//! A histogram of durations that many threads count into without a lock. The one of
-//! prometheus-client takes a mutex for each observation; here it is two additions.
+//! A histogram of durations into which many threads count without a lock. The one of
+//! prometheus-client locks a mutex for each observation; this one does two additions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// A histogram; clones count into the same numbers.
+/// A histogram. Clones are the same histogram.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     inner: Arc<Inner>,
@@ -16,9 +16,9 @@ pub(crate) struct Histogram {
 
 #[derive(Debug)]
 struct Inner {
-    /// Upper bounds in microseconds, rising.
+    /// The upper bounds of the buckets in microseconds, in ascending order.
     bounds: &'static [u32],
-    /// One more than bounds: what is above the last.
+    /// The counts, one more than bounds: the last one is for values above all bounds.
     counts: Box<[AtomicU64]>,
     sum_us: AtomicU64,
 }

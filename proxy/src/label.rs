@@ -4,16 +4,16 @@
 //! A label is only shown. Code compares, matches and passes on variants. The lists of labels that
 //! metrics show from the start come from the enums themselves, so they cannot differ from them.
 
-/// A value out of a list in the code, with its label.
+/// A value of an enum of reasons, with its label.
 pub(crate) trait Label: Copy {
     fn label(self) -> &'static str;
 
-    /// All labels there are, in the order of the enum.
+    /// All labels, in the order of the enum.
     fn labels() -> Vec<&'static str>;
 }
 
-/// Defines an enum of reasons. Each variant is written with its label; behind a semicolon follow
-/// variants that hold another enum of reasons and have its labels.
+/// Defines an enum of reasons. Each variant is written with its label. After a semicolon follow
+/// variants that contain another enum of reasons, whose labels they have.
 ///
 /// ```ignore
 /// labels! {
@@ -25,9 +25,9 @@ pub(crate) trait Label: Copy {
 /// }
 /// ```
 ///
-/// There is no list of the variants, only one of the labels (`LABELS`, in the order of the variants
-/// without a value). A list of variants would count as a use of each, and the compiler could no
-/// longer tell which of them no code ever makes.
+/// The macro makes a list of the labels (`LABELS`, in the order of the variants without a value),
+/// but none of the variants. A list of variants would count as a use of each one, and the compiler
+/// could no longer report variants that no code makes.
 macro_rules! labels {
     (
         $(#[$meta:meta])*
@@ -64,7 +64,7 @@ macro_rules! labels {
     };
 }
 
-/// Gives the variants of an enum of another crate their labels.
+/// Gives labels to the variants of an enum from another crate.
 macro_rules! labels_of {
     ($name:ty { $($variant:ident = $label:literal,)+ }) => {
         impl $crate::label::Label for $name {

@@ -1,16 +1,16 @@
 //! Keeps events that come in bulk from filling the log. A fleet that reconnects, or a pool that
 //! changes its extranonce a thousand times a second, is one event to an operator.
 //!
-//! The first event of a kind is logged when it happens. Those that follow within [`EVERY`] are
-//! counted, and logged as one line with their number when that time is over. Callers log each of
-//! them at DEBUG with its names.
+//! The first event of a kind is logged when it happens. Events of that kind within the next
+//! [`EVERY`] are counted, and logged as one line with their number when that time has passed.
+//! Callers log each of them at DEBUG with its details.
 
 use std::time::{Duration, Instant};
 
-/// How often one kind of event is logged at most.
+/// The minimum time between two log lines about one kind of event.
 pub(crate) const EVERY: Duration = Duration::from_secs(60);
 
-/// The kinds of events seen lately. Kinds come from enums, so there are few of them.
+/// The kinds of events seen recently. Kinds are enum variants, so there are few of them.
 #[derive(Debug)]
 pub(crate) struct LogLimit<K> {
     kinds: Vec<Kind<K>>,
@@ -20,7 +20,7 @@ pub(crate) struct LogLimit<K> {
 struct Kind<K> {
     kind: K,
     logged_at: Instant,
-    /// Events since then.
+    /// How many events followed it.
     more: u64,
 }
 
@@ -31,13 +31,13 @@ impl<K> Default for LogLimit<K> {
 }
 
 impl<K: Copy + PartialEq> LogLimit<K> {
-    /// Notes `count` events of a kind. Returns whether to log them now.
+    /// Records `count` events of a kind. Returns whether to log them now.
     pub(crate) fn admits(&mut self, kind: K, count: u64, now: Instant) -> bool {
         let Some(known) = self.kinds.iter_mut().find(|known| known.kind == kind) else {
             self.kinds.push(Kind { kind, logged_at: now, more: 0 });
             return true;
         };
-        // What is due with others goes out together with them.
+        // A kind with counted events waits until they are due, so that they are logged together.
         if known.more > 0 || now < known.logged_at + EVERY {
             known.more += count;
             return false;
@@ -46,8 +46,8 @@ impl<K: Copy + PartialEq> LogLimit<K> {
         true
     }
 
-    /// Takes out the kinds that are to be logged again, with the number of events since the last
-    /// time. [`EVERY`] from now, that is all of them: so a process that stops asks.
+    /// Removes and returns the kinds that must be logged now, with the number of events since their
+    /// last line. With a `now` that is [`EVERY`] ahead it returns all of them, as at shutdown.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(K, u64)> {
         let is_due = |known: &Kind<K>| known.more > 0 && now >= known.logged_at + EVERY;
         let due = self.kinds.iter_mut().filter(|known| is_due(known));
@@ -70,12 +70,11 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// While there is one subscriber only, tracing asks the thread that first comes to an event
-    /// whether it is wanted, and keeps the answer for all threads. With a second one it asks all
-    /// subscribers.
+    /// A second subscriber. With only one, tracing caches whether an event is wanted, as seen by
+    /// the first thread that reaches it; with two, it asks both each time.
     static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log(Arc::default())));
 
-    /// What is logged on one thread: each event's level and message.
+    /// The events logged on one thread: level and message.
     #[derive(Debug, Clone)]
     pub(crate) struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -85,14 +84,14 @@ pub(crate) mod tests {
             Self(Arc::default())
         }
 
-        /// The messages that an operator sees: at INFO and above.
+        /// The messages at INFO and above.
         pub(crate) fn shown(&self) -> Vec<String> {
             let lines = self.0.lock();
             let shown = lines.iter().filter(|(level, _)| *level <= Level::INFO);
             shown.map(|(_, message)| message.clone()).collect()
         }
 
-        /// How many lines at DEBUG have this message.
+        /// The number of lines at DEBUG with this message.
         pub(crate) fn details(&self, message: &str) -> usize {
             let lines = self.0.lock();
             lines.iter().filter(|line| line.0 == Level::DEBUG && line.1 == message).count()
@@ -135,8 +134,9 @@ pub(crate) mod tests {
         Instant::now()
     }
 
-    /// The lines of an hour in which events of two kinds come a thousand times a second for five
-    /// minutes and then once every two minutes: when, which kind, and how many events.
+    /// The lines logged in an hour in which events of two kinds happen a thousand times a second
+    /// for five minutes, and then once every two minutes: the second, the kind, and the number of
+    /// events.
     fn hour() -> Vec<(u64, char, u64)> {
         let (start, mut limit, mut lines) = (origin(), LogLimit::default(), Vec::new());
         for second in 0..3600 {

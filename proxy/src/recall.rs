@@ -1,16 +1,16 @@
 //! Remembers how fast machines were before they left, so that a fleet that reconnects after a
 //! network outage does not start over.
 //!
-//! It keeps two generations instead of a list by age. New entries go into the younger one; when it
-//! is full it becomes the older one, and the former older one is forgotten. So recent entries are
-//! kept, memory is bounded, and nothing is ever searched.
+//! It has two generations instead of a list by age. New entries go into the younger one; when that
+//! is full it becomes the older one, and the older one is dropped. So recent entries are kept,
+//! memory is bounded, and no search is needed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// Machines by the hash of their worker name. If several machines share a name, the entry is that
-/// of one of them, which is as good a guess as any.
+/// Machines by the hash of their worker name. If several machines use the same name, the entry is
+/// that of one of them, which is as good a guess as any.
 #[derive(Debug, Default)]
 pub(crate) struct Recall {
     younger: HashMap<u64, Noted>,
@@ -24,9 +24,9 @@ struct Noted {
     at: Instant,
 }
 
-/// Machines in one generation, at 40 bytes or so each.
+/// The maximum number of machines in a generation; each takes about 40 bytes.
 const GENERATION_MAX: usize = 50_000;
-/// After this time the name may belong to another machine.
+/// How long an entry is used: later the name may belong to another machine.
 const KEPT: Duration = Duration::from_secs(86_400);
 
 impl Recall {

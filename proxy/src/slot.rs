@@ -5,9 +5,9 @@
 //! pool sees    extranonce2 = lane (S-1-d) | slot (1) | miner's (d)
 //! ```
 //!
-//! A slot value may be held by many sessions at once, each on another lane. [`Slots`] hands out the
-//! value that the fewest live sessions hold, so that few lanes are needed; [`crate::space`] makes
-//! sure that a new holder of a value never gets its former holder's work.
+//! Many sessions may have the same slot value, each on another lane. [`Slots`] gives out the value
+//! that the fewest live sessions have, so that few lanes are needed. [`crate::space`] ensures that
+//! a session never gets work that an earlier holder of its slot value has had.
 
 /// A set of slot values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,8 +49,9 @@ impl SlotSet {
 #[derive(Debug)]
 pub(crate) struct Slots {
     holders: [u32; 256],
-    /// Where the search begins, so that a value that was just given back comes last: at a pool
-    /// without lane bytes its next holder would get no work before the next job.
+    /// Where the search for a value begins. It moves on, so that a value that was just returned is
+    /// used last: at a pool without lane bytes its next holder would get no work before the next
+    /// job.
     next: u8,
 }
 
@@ -61,7 +62,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// Takes the value with the fewest holders. Returns also how many hold it now.
+    /// Takes the value with the fewest holders. Also returns how many sessions now hold it.
     pub(crate) fn take(&mut self) -> (u8, u32) {
         let values = (0..=u8::MAX).map(|offset| self.next.wrapping_add(offset));
         let slot = values

@@ -1,12 +1,12 @@
-//! Socket options of both sides.
+//! Socket options for connections to miners and to pools.
 
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// Disables Nagle's algorithm and enables keepalive; with `unacked`, a connection whose bytes stay
-/// unacknowledged for that long is closed. Accepted connections inherit a listener's options, which
-/// saves many calls when ten thousand miners connect at once.
+/// Disables Nagle's algorithm and enables keepalive. With `unacked`, the system closes a connection
+/// whose bytes stay unacknowledged for that long. Accepted connections inherit the options of their
+/// listener, which saves many calls when ten thousand miners connect at once.
 pub(crate) fn tune<'s>(
     socket: impl Into<SockRef<'s>>,
     unacked: Option<Duration>,

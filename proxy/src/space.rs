@@ -1,11 +1,11 @@
-//! The search space of one (target, extranonce1, extranonce2_size): which slot has searched which
-//! lane of which job.
+//! The search space of one (target, extranonce1, extranonce2_size): a record of which slot has
+//! searched which lane for which job.
 //!
-//! Firmware may restart its extranonce2 at any time, so work that is handed out twice is done
-//! twice. One rule prevents it: *a slot gets a job only on a lane where no holder of that slot has
-//! had that job.* The space keeps just what that takes: lanes with the slots that sit on them now,
-//! and for each job that still lives the slots that have ever had it there. It outlives
-//! connections, because a pool may give the same extranonce1 again.
+//! Firmware may restart its extranonce2 at any time, so work that is given out twice is done twice.
+//! One rule prevents this: *a slot gets a job only on a lane on which no session with that slot has
+//! had that job.* The space records only what the rule needs: the slots that are now on each lane
+//! and, for each live job, the slots that ever had it there. It outlives connections, because a
+//! pool may give the same extranonce1 again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,13 +15,13 @@ use crate::slot::SlotSet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// What makes two jobs the same work: everything but the pool's job id, and ntime where lanes can
-/// be changed.
+/// Identifies the work of a job: everything but the pool's job id and, if lanes can be changed,
+/// ntime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
-    /// The block it builds on. A job on another one is dead.
+    /// The previous block. A job on another one is dead.
     pub(crate) prev_hash: u64,
-    /// All that goes into the header but ntime and nonce.
+    /// Everything in the header except ntime and nonce.
     pub(crate) content: u64,
 }
 
@@ -32,40 +32,43 @@ struct Lane {
     connection: Option<ConnectionId>,
     seated: SlotSet,
     had: HashMap<Fingerprint, SlotSet>,
-    /// Its sessions must move, because they have had the current job here. No session may join the
-    /// lane, because work goes to all sessions on a lane.
+    /// Its sessions must move to another lane, because they have had the current job here. No
+    /// session may join, because all sessions on a lane get the same work.
     leaving: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Space {
-    /// Bytes of a lane number: extranonce2_size − 1 − d.
+    /// The number of bytes of a lane number: extranonce2_size − 1 − d.
     width: usize,
     first: u64,
     lanes: Vec<Lane>,
-    /// The current job of each connection, for which sessions are still seated. Never forgotten,
-    /// however far ahead other connections are.
+    /// The current job of each connection. Sessions are still seated on it, so it is kept even if
+    /// other connections are many blocks ahead.
     at_hand: HashMap<ConnectionId, Fingerprint>,
-    /// Blocks on record, newest last: recent ones and those of current jobs. There are several,
-    /// because connections that share the space hear of a block at different times.
+    /// The blocks whose jobs are recorded, newest last: recent ones, and those of current jobs.
+    /// There are several, because connections that share the space learn of a block at different
+    /// times.
     blocks: Vec<u64>,
-    /// Jobs on record, oldest first.
+    /// The recorded jobs, oldest first.
     jobs: VecDeque<Fingerprint>,
 }
 
-/// Maximum number of jobs on record; a real pool sends some hundreds per block. Beyond it the
-/// oldest job that is no connection's current one is forgotten, so that a pool that sends thousands
-/// a second costs no memory. If it then repeats such a job, its own work is done twice.
+/// The maximum number of recorded jobs. A real pool sends some hundreds per block. Beyond the
+/// bound, the oldest job that is not current is forgotten, so that a pool that sends thousands a
+/// second takes no more memory. If that pool then repeats a forgotten job, its own work is done
+/// twice.
 const JOBS_MAX: usize = 4096;
 
-/// For how many blocks the history is kept, besides that of current jobs.
+/// For how many blocks jobs are recorded, besides current jobs.
 const BLOCKS_KEPT: usize = 4;
 
-/// Most lanes of one space: 16,384 × 256 sessions. Beyond it no seat is given.
+/// The maximum number of lanes in a space: enough for 16,384 × 256 sessions. Beyond it no seat is
+/// given.
 const LANES_MAX: u64 = 1 << 14;
 
 impl Space {
-    /// Makes the space for lane numbers of `width` bytes, counting from `offset` (random at each
+    /// Makes a space with lane numbers of `width` bytes, counted from `offset` (random at each
     /// process start, so that a restart does not repeat work).
     pub(crate) fn new(width: usize, offset: u64) -> Self {
         let first = offset & mask_of(width);
@@ -120,7 +123,7 @@ impl Space {
         Some(index)
     }
 
-    /// Removes `slot` from a lane. What it searched there stays on record.
+    /// Removes `slot` from a lane. The record of what it searched there is kept.
     pub(crate) fn leave(&mut self, index: usize, slot: u8) {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.seated.remove(slot);
@@ -128,9 +131,9 @@ impl Space {
         }
     }
 
-    /// Records a new job on `connection` and forgets jobs on old blocks. Returns the lanes in use:
-    /// those where all sessions may get the job (now on record), and those where some session has
-    /// had it before.
+    /// Records a new job of `connection` and forgets jobs on old blocks. Returns the lanes in use:
+    /// those whose sessions may all get the job (this is now recorded), and those on which some
+    /// session has had it before.
     pub(crate) fn job(&mut self, connection: ConnectionId, job: Fingerprint) -> JobLanes {
         self.at_hand.insert(connection, job);
         self.record(job);
@@ -152,7 +155,7 @@ impl Space {
         lanes
     }
 
-    /// Puts a job on record, and forgets what falls off it.
+    /// Records a job, and forgets the jobs beyond the bounds.
     fn record(&mut self, job: Fingerprint) {
         if !self.blocks.contains(&job.prev_hash) {
             self.blocks.push(job.prev_hash);
@@ -198,7 +201,7 @@ impl Space {
         true
     }
 
-    /// Releases a connection's lanes; their history stays.
+    /// Releases the lanes of a connection; the record of what was searched on them is kept.
     pub(crate) fn connection_gone(&mut self, connection: ConnectionId) {
         self.at_hand.remove(&connection);
         for lane in self.lanes.iter_mut().filter(|lane| lane.connection == Some(connection)) {
@@ -208,8 +211,8 @@ impl Space {
         }
     }
 
-    /// The lane's bytes as they stand in the coinbase, big-endian. A pool may leave more than the
-    /// eight of the number: zeros stand before it then.
+    /// The bytes of the lane number in the coinbase, big-endian. If the pool leaves more than eight
+    /// bytes, zeros come first.
     pub(crate) fn lane_bytes(&self, index: usize) -> Vec<u8> {
         let number = self.lanes[index].number.to_be_bytes();
         let mut bytes = vec![0; self.width.saturating_sub(number.len())];
@@ -222,7 +225,7 @@ impl Space {
         self.width > 0
     }
 
-    /// Adds to each slot's count the sessions that sit on it.
+    /// Adds to the count of each slot value the sessions in this space that have it.
     pub(crate) fn add_depths(&self, depths: &mut [u32; 256]) {
         for lane in &self.lanes {
             for (slot, depth) in (0..=u8::MAX).zip(&mut *depths) {
@@ -231,7 +234,7 @@ impl Space {
         }
     }
 
-    /// Sessions seated on lanes of `connection`.
+    /// The number of sessions on lanes of `connection`.
     pub(crate) fn seated(&self, connection: ConnectionId) -> u32 {
         self.lanes
             .iter()
@@ -241,12 +244,13 @@ impl Space {
     }
 }
 
-/// Lanes that a new job concerns, by index.
+/// The lanes in use when a new job comes, by index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct JobLanes {
-    /// No session there has had it.
+    /// Lanes on which no session has had the job.
     pub(crate) fresh: Vec<usize>,
-    /// A session there has had it: the sessions must move before they get it again.
+    /// Lanes on which some session has had the job: the sessions must move before they get it
+    /// again.
     pub(crate) stale: Vec<usize>,
 }
 
@@ -350,8 +354,8 @@ mod tests {
         assert_eq!(space.job(A, job(9_000)).stale, [0], "the newest are remembered");
     }
 
-    /// One of several connections that share the space may hear of blocks late or never, and still
-    /// seats sessions on its job.
+    /// A connection that learns of blocks late or never still seats sessions on its current job, so
+    /// that job is kept however far ahead the other connections are.
     #[test]
     fn what_a_connection_has_at_hand_is_remembered_however_far_others_are_ahead() {
         for ahead in [false, true] {
@@ -402,8 +406,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever sessions and jobs join, leave, return or repeat: no (job, lane, slot) is handed
-        /// out twice.
+        /// In any order of joins, leaves, jobs and repeated jobs, no (job, lane, slot) is given out
+        /// twice.
         #[test]
         fn nothing_is_searched_twice(moves in moves(), width in 0usize..3) {
             let mut space = Space::new(width, 250);

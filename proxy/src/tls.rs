@@ -1,13 +1,12 @@
-//! TLS to pools: what is accepted as the pool, and the names of failures.
+//! TLS to pools: how a pool proves its identity, and the names of failures.
 //!
 //! A [`Tls`] is made once per target while the configuration is read, so that a missing authority
-//! or a mistyped pin is a configuration mistake with a place. Moving the bytes is
-//! [`crate::upstream`]'s business.
+//! or a mistyped pin is a configuration mistake with a place. [`crate::upstream`] moves the bytes.
 //!
-//! Versions 1.2 and 1.3 only. Nothing is resumed: a resumed session skips the certificate, and a
-//! certificate that has changed or expired must be noticed at the next connection (F19). Revocation
-//! is not checked: the lists are large, online answers are rarely available, and a pool's key can
-//! be pinned.
+//! Only versions 1.2 and 1.3 are used. Sessions are never resumed: a resumed session does not check
+//! the certificate, and a certificate that has changed or expired must be noticed at the next
+//! connection (F19). Revocation is not checked: the lists are large, online answers are rarely
+//! available, and the key of a pool can be pinned.
 
 mod fault;
 mod pin;
@@ -35,15 +34,15 @@ pub struct Tls {
     client: Arc<ClientConfig>,
 }
 
-/// Why there is no usable trust anchor.
+/// Why the pool's identity could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Usually a container without the package.
+    /// The system has no authorities, usually because a container lacks the package.
     #[error(
         "this system has no certificate authorities ({0}): install ca-certificates, or give tls_ca_file or tls_pin"
     )]
     NoPlatformRoots(String),
-    /// The file holds something else.
+    /// The file contains no certificate.
     #[error("no certificate in it: a file with -----BEGIN CERTIFICATE----- is needed")]
     NoCertificate,
     /// A certificate in the file cannot be used.
@@ -52,15 +51,15 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// Trusts what this system trusts: certificates that chain to one of its authorities and bear
-    /// the host's name.
+    /// Trusts the system's authorities: a certificate must chain to one of them and have the host's
+    /// name.
     ///
     /// # Errors
     /// [`TlsError::NoPlatformRoots`].
     pub fn platform() -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
-        // Systems have a few certificates that no library can read; the others are used.
+        // Some certificates of a system cannot be parsed by any library; the others are used.
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
             let why =
@@ -70,10 +69,10 @@ impl Tls {
         Ok(Self::chained(Trust::Platform, roots))
     }
 
-    /// Trusts these authorities and no others: PEM text.
+    /// Trusts only these authorities, given as PEM text.
     ///
     /// # Errors
-    /// [`TlsError`] where a certificate is missing or unreadable.
+    /// [`TlsError`] if a certificate is missing or unreadable.
     pub fn authorities(pem: &[u8]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_reader_iter(BufReader::new(pem)) {
@@ -87,13 +86,13 @@ impl Tls {
         Ok(Self::chained(Trust::Authorities, roots))
     }
 
-    /// Trusts these keys, whatever certificate they are in.
+    /// Trusts these keys, in any certificate.
     #[must_use]
     pub fn pinned(pins: Vec<Pin>) -> Self {
         Self::verified(Trust::Pins, Arc::new(trust::KeyVerifier::pins(pins, provider())))
     }
 
-    /// Trusts any server: a man in the middle can read and change everything.
+    /// Trusts any server: an attacker between us and the pool can read and change everything.
     #[must_use]
     pub fn unverified() -> Self {
         Self::verified(Trust::Anybody, Arc::new(trust::KeyVerifier::anybody(provider())))
@@ -141,7 +140,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The name a host's certificate must bear; `None` for what is neither a DNS name nor an address.
+/// The name that the certificate of a host must have; `None` if the host is neither a DNS name nor
+/// an address.
 pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).ok()
 }

@@ -1,30 +1,31 @@
-//! Long lists in pages: sorted by a key that may change under way, and by the entry's own id among
-//! equals, so that joins and leaves between two pages shift nothing. What is listed, and by which
-//! keys, is left to the routes.
+//! Long lists in pages. Entries are sorted by a key, which may change between two pages, and by the
+//! id of the entry among equal keys, so that entries that come or go between two pages do not shift
+//! the others. The routes decide what is listed and by which keys it can be sorted.
 
 use std::cmp::Ordering;
 
 use daemon::admin::ApiError;
 use serde::{Deserialize, Serialize};
 
-/// Most entries of one page.
+/// The maximum number of entries on a page.
 pub(super) const LIMIT_MAX: usize = 1000;
-/// Entries of a page when nobody says how many.
+/// The number of entries on a page if the request does not say.
 pub(super) const LIMIT: usize = 100;
-/// Longest cursor that is looked at: a worker name as key and as id, in JSON, in hex, has less.
+/// The maximum length of a cursor. One with a worker name as key and as id, in JSON, in hex, is
+/// shorter.
 const CURSOR_MAX: usize = 2048;
 
-/// What an entry is sorted by.
+/// The value by which an entry is sorted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Key {
-    /// The bits of a number, turned so that they sort as the number does.
+    /// The bits of a number, changed so that their order is that of the numbers.
     #[serde(rename = "n")]
     Number(u64),
     #[serde(rename = "t")]
     Text(String),
 }
 
-/// What an entry is, once for all.
+/// The identity of an entry, which never changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Id {
@@ -37,7 +38,7 @@ pub(super) enum Id {
 pub(super) struct Place(pub(super) Key, pub(super) Id);
 
 impl Key {
-    /// A number as key; what is not known stands before everything else.
+    /// A number as key; an unknown one sorts before all others.
     pub(super) fn number(number: Option<f64>) -> Self {
         let bits = number.unwrap_or(f64::NEG_INFINITY).to_bits();
         Self::Number(if bits >> 63 == 0 { bits | 1 << 63 } else { !bits })
@@ -51,20 +52,20 @@ impl Place {
     }
 }
 
-/// Which part of a list is wanted, in which order.
+/// The requested part of a list, and its order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
     pub(super) descending: bool,
     pub(super) offset: usize,
     pub(super) limit: usize,
-    /// The last entry of the page before.
+    /// The place of the last entry on the page before.
     pub(super) after: Option<Place>,
 }
 
 /// One page of a long list.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing<T> {
-    /// Entries that pass the filters, over all pages.
+    /// The number of entries that pass the filters, over all pages.
     pub total: usize,
     pub offset: usize,
     /// The `cursor` of the next page; null at the end.
@@ -73,8 +74,8 @@ pub struct Listing<T> {
 }
 
 impl Window {
-    /// Reads what a query says of it. `sort` is one of `keys`, after a `-` when the highest is to
-    /// come first.
+    /// Reads the parameters of a query. `sort` is one of `keys`, with a `-` before it if the
+    /// highest are to come first.
     pub(super) fn read<'k>(
         sort: Option<&str>,
         keys: &[&'k str],
@@ -100,7 +101,7 @@ impl Window {
         Ok((key, Self { descending, offset: offset.unwrap_or(0), limit, after }))
     }
 
-    /// Cuts the page out of all entries and has each of it shown.
+    /// Takes the page out of all entries, and converts its entries with `show`.
     pub(super) fn cut<T, V>(
         &self,
         mut entries: Vec<(Place, T)>,
@@ -128,7 +129,7 @@ impl Window {
 }
 
 impl Place {
-    /// Whether the other one may come from a list of the same kind and order.
+    /// Whether another place can be of a list with the same kind of key and id.
     fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(&self.0) == std::mem::discriminant(&other.0)
             && std::mem::discriminant(&self.1) == std::mem::discriminant(&other.1)
@@ -174,8 +175,8 @@ mod tests {
         assert_eq!(keys, [None, Some(-1.0), Some(0.0), Some(3.0), Some(1e300)].map(Key::number));
     }
 
-    /// Between two pages one entry left, one came, and none of those that stayed is missed or shown
-    /// twice.
+    /// Between two pages one entry leaves and one comes; none of the remaining ones is missing or
+    /// repeated.
     #[test]
     fn pages_do_not_shift_when_entries_come_and_go() {
         let first = window("-hashrate", 2, None)
@@ -202,7 +203,7 @@ mod tests {
                 Window::read(None, &["hashrate"], None, None, Some(forged)).expect_err(forged);
             assert_eq!(refused.code, "bad_cursor");
         }
-        // One of another list.
+        // A cursor of another list.
         let other = write(&Place(Key::Text("a".into()), Id::Session(1)));
         assert_eq!(
             window("hashrate", 5, Some(&other)).cut(entries(&all), |id| id).expect_err("").code,

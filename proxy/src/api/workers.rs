@@ -1,4 +1,4 @@
-//! `/v1/workers`: machines by worker name, with what their submits came to.
+//! `/v1/workers`: machines by worker name, with the outcomes of their submits.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::listing::{Id, Key, Listing, Place, Window};
 use crate::machines::{Hashrate, MachineStats, Machines};
 use crate::outcome::Outcome;
 
-/// What may be asked.
+/// The parameters of the query.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
@@ -19,14 +19,14 @@ pub(super) struct Query {
     limit: Option<usize>,
     cursor: Option<String>,
     sort: Option<String>,
-    /// Only names that begin with this.
+    /// Only workers whose name begins with this.
     #[serde(default)]
     worker_name: String,
-    /// Only those served so: `working`, `parked` or `gone`.
+    /// Only workers that are served like this: `working`, `parked` or `gone`.
     serving: Option<Serving>,
 }
 
-/// By what can be sorted.
+/// The sort keys.
 const KEYS: [&str; 7] = [
     "worker_name",
     "hashrate",
@@ -37,13 +37,13 @@ const KEYS: [&str; 7] = [
     "best_difficulty",
 ];
 
-/// A worker as people see it.
+/// A worker, as shown by the API.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerView {
     pub worker_name: String,
     pub sessions: u32,
     pub serving: Serving,
-    /// Shares that met the difficulty they were asked for, and that difficulty, summed.
+    /// Shares that met the difficulty set for their job, and the sum of these difficulties.
     pub shares: u64,
     pub work: f64,
     pub accepted: u64,
@@ -56,7 +56,7 @@ pub struct WorkerView {
     pub still_hashing: u64,
 }
 
-/// Submits that were not answered true, by why.
+/// Submits that were not answered `true`, by reason.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejects {
     pub total: u64,
@@ -86,12 +86,12 @@ impl Rejects {
     }
 }
 
-/// A page of workers, and what all that pass the filters do together.
+/// A page of workers, and the total hashrate of all workers that pass the filters.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
     #[serde(flatten)]
     pub page: Listing<WorkerView>,
-    /// Of all that pass the filters.
+    /// The total over all workers that pass the filters.
     pub hashrate: Hashrate,
 }
 

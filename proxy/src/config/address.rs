@@ -1,11 +1,11 @@
-//! Where a pool is: `scheme://host:port`.
+//! The address of a pool: `scheme://host:port`.
 
 use std::fmt;
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// A name or an address, without brackets.
+    /// A host name or an IP address, without brackets.
     pub host: String,
     /// Never 0.
     pub port: u16,
@@ -26,7 +26,7 @@ impl HostPort {
     }
 }
 
-/// Reads the url of a target: where it is, and whether it is reached by TLS.
+/// Reads the url of a target: its address, and whether it uses TLS.
 pub(super) fn parse_url(url: &str) -> Result<(HostPort, bool), String> {
     let (address, tls) = match url.split_once("://") {
         None => (url, false),

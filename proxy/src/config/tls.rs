@@ -1,5 +1,5 @@
-//! The keys of a `[[target]]` that say whom to trust by TLS. There is no way from a mistake in them
-//! to a plain connection.
+//! The keys of a `[[target]]` about TLS: how the pool proves its identity. A mistake in them never
+//! leads to a connection without TLS.
 
 use std::cell::OnceCell;
 
@@ -8,7 +8,8 @@ use daemon::settings::Section;
 use super::HostPort;
 use crate::tls::{Pin, Tls, server_name};
 
-/// This system's authorities, read once for all targets, and only if one needs them.
+/// The certificate authorities of this system, read once for all targets, and only if one needs
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct PlatformRoots(OnceCell<Result<Tls, String>>);
 
@@ -18,10 +19,10 @@ impl PlatformRoots {
     }
 }
 
-/// Keys that make sense with TLS only.
+/// Keys that are valid only with a TLS url.
 const KEYS: [&str; 3] = ["tls_pin", "tls_ca_file", "tls_verify"];
 
-/// Reads how a target is reached by TLS; `None` for a plain one, and after a mistake.
+/// Reads the TLS settings of a target; `None` for a target without TLS, and after a mistake.
 pub(super) fn read(
     section: &Section<'_>,
     url: Option<&(HostPort, bool)>,

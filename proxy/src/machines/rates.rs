@@ -1,8 +1,8 @@
-//! How fast a machine hashes, by the work its shares prove: averages that forget, over a minute,
-//! ten, and an hour.
+//! The hashrate of a machine, estimated from the work that its shares prove: moving averages over a
+//! minute, ten minutes and an hour.
 //!
-//! Nothing is done per share: the sum of the work is looked at now and then, as a load average
-//! looks at the run queue.
+//! Nothing is computed per share. The sum of the work is sampled from time to time, like the run
+//! queue for a load average.
 
 use std::time::Instant;
 
@@ -10,22 +10,23 @@ use serde::{Deserialize, Serialize};
 
 /// The windows, in seconds.
 const WINDOWS: [f32; 3] = [60.0, 600.0, 3600.0];
-/// Hashes that a share of difficulty 1 takes on average: 2^256 over its target, 0xffff · 2^208.
+/// The average number of hashes for a share of difficulty 1: 2^256 divided by its target, 0xffff ·
+/// 2^208.
 const HASHES: f64 = (1u64 << 48) as f64 / 65_535.0;
 
 /// The averages of one machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rates {
-    /// Difficulty a second, by window; they begin at zero, which `age` makes up for.
+    /// Difficulty per second, for each window. They begin at zero; `age` corrects for that.
     rates: [f32; 3],
-    /// Seconds since the first look.
+    /// Seconds since the first sample.
     age: f32,
-    /// The sum at the last look.
+    /// The sum of the work at the last sample.
     work: f64,
     at: Instant,
 }
 
-/// Hashes per second, estimated from shares; zero before the first look.
+/// Hashes per second, estimated from shares; zero before the first sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hashrate {
     /// Over about a minute.
@@ -45,12 +46,12 @@ impl std::ops::Add for Hashrate {
 }
 
 impl Rates {
-    /// Begins with the sum of the work so far.
+    /// Starts from the sum of the work so far.
     pub(crate) fn new(work: f64, now: Instant) -> Self {
         Self { rates: [0.0; 3], age: 0.0, work, at: now }
     }
 
-    /// Takes in what was done since the last look.
+    /// Adds a sample: the sum of the work at `now`.
     #[must_use]
     pub(crate) fn fold(mut self, work: f64, now: Instant) -> Self {
         let secs = now.saturating_duration_since(self.at).as_secs_f32();
@@ -68,7 +69,8 @@ impl Rates {
         self
     }
 
-    /// What the averages stand for. A young one counts only the time there was.
+    /// The estimated hashrate. An average younger than its window only counts the time since its
+    /// start.
     pub(crate) fn hashrate(&self) -> Hashrate {
         let [m1, m10, h1] = std::array::from_fn(|index| {
             let weight = -(-self.age / WINDOWS[index]).exp_m1();
@@ -93,7 +95,7 @@ mod tests {
         (got - want).abs() <= want * 1e-3
     }
 
-    /// A steady machine shows its rate in every window from the first looks on.
+    /// A machine with a constant rate has this rate in every window from the first samples on.
     #[test]
     fn a_young_average_is_not_too_low() {
         let start = origin();

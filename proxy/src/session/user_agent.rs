@@ -1,11 +1,11 @@
-//! What a user agent says of a machine's speed: good enough for the first minute, and never more
-//! than a hint.
+//! Guesses the speed of a machine from its user agent: good enough for the first minute, and never
+//! more than a hint.
 //!
-//! Families, not models: firmware seldom names its machine. `typical` is where a session begins;
-//! `least` is the slowest such machine in use (power-tuned, one board left), below which silence is
-//! taken for sleep rather than for slowness.
+//! The table has families, not models, because firmware seldom names its machine. `typical` is the
+//! speed with which a session begins. `least` is the slowest such machine in use (tuned down, or
+//! with one board left): a machine that seems slower is probably asleep.
 
-/// The speed of a family of machines, in hashes a second.
+/// The speed of a family of machines, in hashes per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Speed {
     pub(super) typical: f64,
@@ -17,31 +17,32 @@ const MH: f64 = 1e6;
 const GH: f64 = 1e9;
 const TH: f64 = 1e12;
 
-/// Families by a word of their user agent in lower case; the first that fits counts, so narrower
-/// words stand first.
+/// Families by a lower-case word of their user agent. The first match counts, so narrower words
+/// come first.
 const FAMILIES: [(&str, f64, f64); 24] = [
     // ESP32 boards: 15 kH/s in plain C, 350 kH/s with the hardware SHA of newer releases.
     ("nerdminer", 60.0 * KH, 10.0 * KH),
     ("leafminer", 60.0 * KH, 10.0 * KH),
     ("esp32", 60.0 * KH, 10.0 * KH),
-    // NerdQAxe+ to ++: 2.5 to 4.8 TH/s; OCTAXE twice that; NerdAxe one chip.
+    // NerdQAxe+ and ++: 2.5 to 4.8 TH/s. OCTAXE has twice as much; NerdAxe has one chip.
     ("nerdoctaxe", 9.0 * TH, 2.0 * TH),
     ("nerdqaxe", 4.0 * TH, TH),
     ("nerdaxe", 0.5 * TH, 0.2 * TH),
     // Bitaxe Ultra, Supra, Gamma: 0.4 to 1.2 TH/s; `bitaxe/BM1370/v2.12.2`.
     ("bitaxe", 0.8 * TH, 0.3 * TH),
     ("esp-miner", 0.8 * TH, 0.3 * TH),
-    // A CPU: 1 MH/s an old core, some hundreds with SHA extensions.
+    // CPUs: 1 MH/s for an old core, some hundred MH/s with SHA extensions.
     ("cpuminer", 20.0 * MH, MH),
     ("minerd", 5.0 * MH, 0.3 * MH),
-    // Sticks and FPGAs, mostly.
+    // Mostly USB sticks and FPGAs.
     ("bfgminer", 10.0 * GH, 5.0 * MH),
-    // Rented: whole farms behind one connection, whose verifiers want 500,000 and more.
+    // Rented hashrate: whole farms behind one connection. The checks of these services require a
+    // difficulty of 500,000 or more.
     ("nicehash", 500.0 * TH, 10.0 * TH),
     ("excavator", 500.0 * TH, 10.0 * TH),
     ("miningrigrentals", 200.0 * TH, 10.0 * TH),
-    // Farm ASICs. The S9 (13 TH/s) calls itself bmminer, as do the S11 and T9+; one board of three
-    // may be left.
+    // ASICs of farms. The S9 (13 TH/s), S11 and T9+ use the name bmminer; sometimes only one of
+    // three boards is left.
     ("bmminer", 14.0 * TH, 3.0 * TH),
     ("antminer", 110.0 * TH, 20.0 * TH),
     ("whatsminer", 110.0 * TH, 20.0 * TH),
@@ -52,12 +53,12 @@ const FAMILIES: [(&str, f64, f64); 24] = [
     ("braiins", 90.0 * TH, 3.0 * TH),
     ("luxminer", 90.0 * TH, 3.0 * TH),
     ("vnish", 90.0 * TH, 3.0 * TH),
-    // S9k and the 17-series say `cgminer/2.0.0`, Avalons and sticks of 300 GH/s `cgminer/4`: a wide
-    // family.
+    // A wide family: the S9k and the 17 series send `cgminer/2.0.0`, Avalons and sticks of 300 GH/s
+    // `cgminer/4`.
     ("cgminer", 30.0 * TH, 0.1 * TH),
 ];
 
-/// The speed that machines with this user agent mostly have.
+/// Returns the speed of most machines with this user agent.
 pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
     let name = user_agent.to_ascii_lowercase();
     FAMILIES
@@ -66,9 +67,9 @@ pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
         .map(|&(_, typical, least)| Speed { typical, least })
 }
 
-/// Whether firmware follows `mining.set_version_mask` (docs/protocol.md 2.3): stock Antminers since
-/// 2022, which end their user agent with the time of their build, ESP-Miner and its kin, Braiins OS
-/// and LuxOS. Older stock firmware and cgminer 4.11 do not.
+/// Whether firmware supports `mining.set_version_mask` (docs/protocol.md 2.3): stock Antminers
+/// since 2022, whose user agents end with the time of their build, ESP-Miner and its derivatives,
+/// Braiins OS and LuxOS. Older stock firmware and cgminer 4.11 do not.
 pub(super) fn hears_version_mask(user_agent: &str) -> bool {
     let built = user_agent.rsplit(' ').next().and_then(|year| year.parse::<u32>().ok());
     (user_agent.starts_with("Antminer") && built.is_some_and(|year| (2022..2100).contains(&year)))

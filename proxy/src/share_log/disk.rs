@@ -1,5 +1,5 @@
-//! The share log's files: the one that is written, `shares.jsonl`, and those that are closed, named
-//! by the UTC time of their first line. A closed file is on disk, and comes into being by a rename.
+//! The files of the share log: the current one, `shares.jsonl`, and closed ones, named after the
+//! UTC time of their first line. A closed file is synced to disk, and gets its name by a rename.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -9,47 +9,51 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// What the writer needs of its file.
+/// The operations of the current file that the writer needs.
 pub(super) trait Sink {
-    /// Writes some of the bytes at the end.
+    /// Appends some of the bytes, and returns how many.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Returns when all that was written is on disk.
+    /// Syncs the file: returns when everything written is on disk.
     fn sync(&mut self) -> io::Result<()>;
     /// Closes the file and begins another.
     fn rotate(&mut self, now: Timestamp) -> io::Result<()>;
     /// Removes the oldest closed files beyond `keep`, and returns their names.
     fn prune(&mut self, keep: usize) -> io::Result<Vec<String>>;
-    /// Begins another file if somebody has taken this one away. Returns whether that was so.
+    /// Begins another file if this one was moved or removed by somebody else. Returns whether that
+    /// was so.
     fn reopen(&mut self, now: Timestamp) -> io::Result<bool>;
-    /// Bytes in the file, and when it was begun.
+    /// The size of the file in bytes, and when it was begun.
     fn file(&self) -> (u64, Timestamp);
 }
 
-/// What stood in the file at the start.
+/// What the file held when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Before {
     pub(super) after: &'static str,
     pub(super) torn_bytes: u64,
 }
 
-/// The folder and the file that is written.
+/// The folder, and the current file.
 #[derive(Debug)]
 pub(super) struct Disk {
     dir: PathBuf,
     file: File,
     size: u64,
     begun: Timestamp,
-    /// Held for the life of the process: two writers would tear each other's lines.
+    /// The lock on the folder, held as long as the process runs: the lines of two writers would be
+    /// mixed.
     _lock: File,
 }
 
 const ACTIVE: &str = "shares.jsonl";
 const LOCK: &str = "shares.lock";
-/// How far from its end a file is searched for its last line: several of the longest.
+/// How many bytes at the end of a file are searched for its last line: several times the longest
+/// line.
 const TAIL: u64 = 64 * 1024;
 
 impl Disk {
-    /// Opens the folder and goes on where the file ends. Half a line at its end is cut off.
+    /// Opens the folder, and continues at the end of the current file. An unfinished line at its
+    /// end is removed.
     pub(super) fn open(dir: &Path, now: Timestamp) -> io::Result<(Self, Before)> {
         make(dir)?;
         let lock = options().open(dir.join(LOCK))?;
@@ -76,8 +80,8 @@ impl Disk {
         Ok(())
     }
 
-    /// A name that is free: two files may have begun in the same millisecond after the clock was
-    /// set back.
+    /// A name that is not in use: after the clock was set back, two files may have begun in the
+    /// same millisecond.
     fn closed_name(&self) -> PathBuf {
         let time = self.begun.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
         (0..)
@@ -105,7 +109,7 @@ impl Sink for Disk {
         self.file.sync_all()?;
         fs::rename(self.dir.join(ACTIVE), self.closed_name())?;
         self.begin(now)?;
-        // Without this the rename itself may be lost with the power.
+        // Syncs the folder: otherwise the rename may be lost when power fails.
         File::open(&self.dir)?.sync_all()
     }
 
@@ -145,8 +149,8 @@ impl Sink for Disk {
     }
 }
 
-/// Makes the folder unless it is there. Who earned what is not for everybody on the machine; the
-/// group may read it, so that a log shipper needs no more rights.
+/// Makes the folder if it is missing. Only its owner and group may read it, because it shows who
+/// earned what; the group is for a log shipper.
 fn make(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(dir)
 }
@@ -157,7 +161,7 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Cuts half a line off the end. Returns the file's size and what its last line says.
+/// Removes an unfinished line at the end. Returns the size of the file and its last line.
 fn repair(file: &mut File) -> io::Result<(u64, Before)> {
     let size = file.metadata()?.len();
     let from = size.saturating_sub(TAIL);
@@ -188,7 +192,7 @@ fn first_time(file: &mut File) -> io::Result<Option<Timestamp>> {
     Ok(serde_json::from_slice::<Any>(first).ok().map(|line| line.time))
 }
 
-/// What all lines have.
+/// The keys that every line has.
 #[derive(Deserialize)]
 struct Any {
     record: String,

@@ -1,4 +1,4 @@
-//! What a failure of TLS is called, and whether it puts the peer's identity in doubt.
+//! The kinds of TLS failures, and whether a failure puts the pool's identity in doubt.
 
 use rustls::{AlertDescription, CertificateError as Certificate, Error, InvalidMessage};
 
@@ -8,24 +8,24 @@ use crate::label::labels;
 labels! {
     /// Why TLS with a pool failed.
     pub(crate) enum TlsFault {
-        /// No chain to an authority that we trust, or no certificate at all.
+        /// The certificate has no chain to a trusted authority, or there is none.
         Untrusted = "tls_untrusted",
-        /// The certificate is another host's.
+        /// The certificate is for another host.
         WrongName = "tls_wrong_name",
         Expired = "tls_expired",
         NotYetValid = "tls_not_yet_valid",
-        /// The key is not a pinned one.
+        /// The key is none of the pinned ones.
         PinMismatch = "tls_pin_mismatch",
-        /// The port is a plain one.
+        /// The server does not speak TLS on this port.
         NotSpoken = "tls_not_spoken",
-        /// No version or cipher suite in common.
+        /// There is no common version or cipher suite.
         Incompatible = "tls_incompatible",
         HandshakeTimeout = "tls_handshake_timeout",
         /// The connection ended during the handshake.
         Closed = "tls_closed",
-        /// Bytes were changed on the way.
+        /// Bytes were changed in transit.
         Tampered = "tls_tampered",
-        /// Anything else.
+        /// Every other failure.
         Failed = "tls_failed",
     }
 }
@@ -64,8 +64,8 @@ impl TlsFault {
         }
     }
 
-    /// Whether the peer is not who it should be, or does not speak TLS as we do. Another attempt
-    /// within seconds would not change that.
+    /// Whether the peer is not the pool, or does not support our TLS. Another attempt within
+    /// seconds would not change that.
     pub(crate) const fn is_identity(self) -> bool {
         match self {
             Self::Untrusted
@@ -80,7 +80,7 @@ impl TlsFault {
     }
 }
 
-/// Describes a failure of TLS in words.
+/// Describes a TLS failure for people.
 pub(crate) fn detail(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(Certificate::Other(other)) => other.0.to_string(),

@@ -1,5 +1,4 @@
-//! A pin: the SHA-256 of a public key, written as `sha256/` and base64, as curl, HPKP and browsers
-//! write it.
+//! A pin: the SHA-256 of a public key, written as `sha256/` and base64, as in curl and in browsers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +12,7 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pin([u8; 32]);
 
-/// A text that is no pin.
+/// The text is not a pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a pin is written \"sha256/\" and the 44 characters of base64 of the key's SHA-256")]
 pub struct BadPin;

@@ -1,4 +1,4 @@
-//! Whom to take for the pool, where it is not the usual chain of authorities that says so.
+//! How a pool's identity is checked if not by the usual chain of authorities.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use serde::{Deserialize, Serialize};
 
 use super::Pin;
 
-/// Whom a target's TLS trusts.
+/// What a target's TLS trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// This system's authorities, and the host's name.
+    /// The authorities of this system, for the host's name.
     Platform,
-    /// The authorities of `tls_ca_file`, and the host's name.
+    /// The authorities of `tls_ca_file`, for the host's name.
     Authorities,
     /// The holder of a pinned key.
     Pins,
     Anybody,
 }
 
-/// The pool's key is not a pinned one.
+/// The pool's key is none of the pinned ones.
 #[derive(Debug, thiserror::Error)]
 #[error("the pool's key is {seen}, which is not pinned")]
 pub(super) struct PinMismatch {
     seen: Pin,
 }
 
-/// Takes a peer by its key alone. That it holds the key is proven by the handshake's signature,
-/// which is always checked; name, dates and issuer of the certificate are not asked, as with the
-/// host key of SSH: pools that sign for themselves can be pinned, and a pin means the same for all.
+/// Accepts a peer by its key alone. The signature in the handshake, which is always checked, proves
+/// that the peer holds the key. Name, dates and issuer of the certificate are not checked, as with
+/// SSH host keys: so pools with self-signed certificates can be pinned.
 #[derive(Debug)]
 pub(super) struct KeyVerifier {
-    /// `None` takes any key.
+    /// The pinned keys; `None` accepts any key.
     pins: Option<Vec<Pin>>,
     provider: Arc<CryptoProvider>,
 }

@@ -1,35 +1,37 @@
-//! How long to wait before the next attempt: jitter over three quarters of the wait, so that many
-//! proxies that lose one pool do not come back as one.
+//! How long to wait before the next connection attempt. A random part of up to three quarters of
+//! the wait spreads the attempts of many proxies that lose the same pool.
 //!
-//! What will not change in a second is not asked each second (F10, F17, F19): a pool that refuses
-//! our user, takes none of our shares or is not who it should be is asked again after a minute.
+//! What does not change within seconds is not tried every second (F10, F17, F19): a pool that
+//! refuses our user, rejects all our shares or fails its identity check is tried again after a
+//! minute.
 
 use std::time::Duration;
 
 use super::end::Retry;
 
-/// Shortest upper bound of a wait.
+/// The upper bound of the first wait.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What is waited where the pool, or its identity, is the matter.
+/// The upper bound of the wait if the pool, or its identity, is the cause.
 const PATIENT: Duration = Duration::from_secs(60);
-/// Least wait after bytes were changed under way: whoever does it can do it again at once (F60).
+/// The minimum wait after bytes were changed in transit: the attacker can do that again at once
+/// (F60).
 const TAMPERED: Duration = Duration::from_secs(1);
 
-/// Attempts since the last that worked.
+/// The number of attempts since the last successful one.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    /// A connection worked: the next wait is short again.
+    /// Records a successful connection: the next wait is short again.
     pub(super) fn worked(&mut self) {
         self.attempts = 0;
     }
 
-    /// The wait before the next attempt; `random` is any number.
+    /// Returns the wait before the next attempt; `random` is any number.
     pub(super) fn after(&mut self, retry: Retry, random: u32) -> Duration {
         let jittered = self.next(random);
         match retry {
@@ -42,8 +44,8 @@ impl Backoff {
     fn next(&mut self, random: u32) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.attempts.min(10)).min(LONGEST);
         self.attempts = self.attempts.saturating_add(1);
-        // Never near zero: bad luck must not make a dozen attempts a minute two (F07), nor a pool
-        // that accepts and closes at once make us spin.
+        // At least a quarter of the bound: with random waits near zero there could be many attempts
+        // in a minute (F07), and a pool that accepts and closes at once would cause a busy loop.
         let least = ceiling / 4;
         least + (ceiling - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
@@ -67,7 +69,7 @@ mod tests {
         assert_eq!(backoff.next(0), FIRST / 4);
     }
 
-    /// When attempts are made in the minute after a pool was lost, in seconds.
+    /// The times of the attempts in the minute after a pool was lost, in seconds.
     fn minute(mut random: impl FnMut() -> u32) -> Vec<f64> {
         let mut backoff = Backoff::default();
         let waits = std::iter::repeat_with(|| backoff.next(random()).as_secs_f64());
@@ -86,9 +88,9 @@ mod tests {
         assert_eq!(minute(|| u32::MAX).len(), 6, "with the best");
     }
 
-    /// Ten proxies that lose one pool at one moment. The first waits are short, as most pools that
-    /// close are back at once (two attempts of each in the first second at most); then they are
-    /// spread: from the eighth second on four in one are rare.
+    /// Ten proxies lose the same pool at the same moment. The first waits are short, because most
+    /// pools that close a connection are back at once (at most two attempts of each in the first
+    /// second). Then attempts are spread: from the eighth second on, four in one second are rare.
     #[test]
     fn f08_ten_proxies_do_not_come_back_as_one() {
         let mut crowded = 0;

@@ -1,8 +1,9 @@
-//! From a target's address to a usable connection: name lookup, TCP, TLS.
+//! Makes a usable connection from the address of a target: name lookup, TCP, TLS.
 //!
-//! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a
-//! dead IPv6 costs a quarter of a second (F18). The answer is used for this connection only: the
-//! next one looks up again (U58), and [`known_addresses`](super::known_addresses) decides what to use if that fails.
+//! The addresses of a lookup are raced as in RFC 8305, with the two families alternating, so that
+//! an unreachable IPv6 address costs a quarter of a second (F18). The result of a lookup is used
+//! for this connection only; the next one looks up again (U58), and
+//! [`known_addresses`](super::known_addresses) decides what to use if that fails.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,18 +23,18 @@ use crate::config::{HostPort, Target};
 use crate::tls::TlsFault;
 use crate::{socket, tls};
 
-/// How long one address may take to connect, and a name to be looked up.
+/// The deadline for connecting to one address, and for a name lookup.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The head start of one address on the next.
+/// The head start of each address before the next one is tried.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// How long sent bytes may stay unacknowledged: a black hole is noticed in seconds, not in a
-/// quarter of an hour.
+/// How long sent bytes may stay unacknowledged, so that a dead path is noticed within seconds and
+/// not after a quarter of an hour.
 const UNACKED_MAX: Duration = Duration::from_secs(20);
-/// Addresses tried of those a name resolves to (U56).
+/// The maximum number of addresses of a name that are tried (U56).
 const ADDRESSES_MAX: usize = 16;
 
 /// Connects to the target at `at`, which is its own address or one that the operator has listed for
-/// it. A target with TLS is reached by TLS or not at all.
+/// it. A target with TLS is never connected to without it.
 pub(super) async fn connect(
     target: &Target,
     at: &HostPort,
@@ -72,8 +73,8 @@ async fn tcp(
         .map_err(|why| why.unwrap_or_else(|| format!("{}: no connection", at.host)))
 }
 
-/// Takes the first address that answers. Each has a head start on the next, which is given up when
-/// it fails before.
+/// Connects to the addresses in order, each with a head start before the next, and returns the
+/// first connection. If an address fails, the next one is tried at once.
 async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Option<String>> {
     let mut running = JoinSet::new();
     let mut last = None;
@@ -104,7 +105,8 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Option<String>> {
     }
 }
 
-/// Orders usable addresses so that the families alternate, the resolver's first choice first.
+/// Orders the usable addresses so that the families alternate, beginning with the first of the
+/// resolver.
 fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let usable: Vec<SocketAddr> = found.filter(is_usable).collect();
     let first_is_v6 = usable.first().is_some_and(SocketAddr::is_ipv6);
@@ -121,7 +123,7 @@ fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     turns
 }
 
-/// Refuses addresses that a name server gives when it lies or fails (F16).
+/// Refuses impossible addresses, which a name server may give when it fails or is forged (F16).
 fn is_usable(address: &SocketAddr) -> bool {
     match address.ip() {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
@@ -169,7 +171,7 @@ mod tests {
         assert_eq!(in_turns(nonsense.into_iter()), []);
     }
 
-    /// Connects to a name for which the resolver gives this answer.
+    /// Connects to a name for which the resolver returns `said`.
     async fn reach(
         known: &Mutex<KnownAddresses>,
         said: Result<Vec<SocketAddr>, io::ErrorKind>,
@@ -185,7 +187,7 @@ mod tests {
         (listener, address)
     }
 
-    /// F16, U58: each connection uses the name's present addresses; if there are none, or only
+    /// F16, U58: each connection uses the name's current addresses or, if there are none or only
     /// impossible ones, the last good ones.
     #[tokio::test]
     async fn f16_u58_a_name_is_looked_up_for_each_connection_and_a_failure_costs_nothing() {
@@ -200,7 +202,8 @@ mod tests {
         assert_eq!(reach(&known, Ok(vec![first])).await, Ok(first), "it is told of again");
     }
 
-    /// U56: what was never resolved is a fault that known it, so that the next target has its turn.
+    /// U56: a name that never resolved is a fault that is reported soon, so that the next target is
+    /// used.
     #[tokio::test]
     async fn u56_a_name_that_never_resolved_is_a_fault() {
         for said in [Err(io::ErrorKind::NotFound), Ok(vec![]), Ok(addresses(&["0.0.0.0:1"]))] {
@@ -209,7 +212,7 @@ mod tests {
         }
     }
 
-    /// U56: five hundred addresses, of which the seventeenth would answer: it is not tried.
+    /// U56: of five hundred addresses only the seventeenth would answer, and it is not tried.
     #[tokio::test]
     async fn u56_of_500_addresses_the_first_sixteen_are_connected_to() {
         let (_alive, alive) = listener().await;
@@ -223,17 +226,17 @@ mod tests {
         assert!(reach(&Mutex::default(), Ok(at(16))).await.is_err());
     }
 
-    /// F18: an address where nothing answers costs its head start, not its timeout.
+    /// F18: an address that does not answer delays the connection by its head start, not by its
+    /// timeout.
     #[tokio::test]
     async fn f18_a_dead_address_does_not_keep_the_next_one_waiting() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let alive = listener.local_addr().expect("bound");
-        // Held, so that nobody listens there: refused at once.
+        // The port is bound without listening, so that connections are refused at once.
         let held = tokio::net::TcpSocket::new_v4().expect("a socket");
         held.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let refused = held.local_addr().expect("bound");
-        // Its queue has room for two connections, and more than that wait: packets to there go
-        // nowhere.
+        // The accept queue has room for two connections and is full, so packets to it are dropped.
         let full = tokio::net::TcpSocket::new_v4().expect("a socket");
         full.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let full = full.listen(1).expect("a listener");

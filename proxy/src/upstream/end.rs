@@ -1,7 +1,7 @@
-//! Why a connection to a pool ended, or could not be made: whose side it was, when to try again, and
-//! whether somebody should look at it.
+//! Why a connection to a pool ended or could not be made: on whose side the cause is, when to try
+//! again, and whether it raises an alarm.
 //!
-//! What is known beside the reason is text for people ([`Fault::detail`]), which no code reads.
+//! Further details are text for people ([`Fault::detail`]), which no code reads.
 
 use crate::label::labels;
 use crate::reasons::Alarm;
@@ -10,45 +10,45 @@ use crate::tls::TlsFault;
 labels! {
     /// Why a connection to a pool ended.
     pub(crate) enum End {
-        /// We stop.
+        /// This process is stopping.
         Shutdown = "shutdown",
-        /// Our own failure, most likely over something the pool said.
+        /// Our own code panicked, most likely because of something the pool sent.
         Panicked = "panicked",
-        /// No connection: name lookup or TCP.
+        /// No connection could be made: name lookup or TCP failed.
         Connect = "connect",
-        /// The pool closed it.
+        /// The pool closed the connection.
         Closed = "closed",
         Read = "read",
         Write = "write",
-        /// The pool asks on and on and does not read our answers.
+        /// The pool keeps sending requests and does not read our answers.
         NotReading = "not_reading",
-        /// More than a line may have, without a newline.
+        /// The pool sent more bytes than a line may have, without a newline.
         LineTooLong = "upstream_line_too_long",
-        /// A line that is no Stratum message.
+        /// The pool sent a line that is not a Stratum message.
         Malformed = "malformed",
-        /// Not subscribed and authorized in time.
+        /// The handshake did not end in time.
         HandshakeTimeout = "handshake_timeout",
         /// The pool refuses our user.
         AuthFailed = "auth_failed",
-        /// The pool's answer to the handshake is of no use to us.
+        /// The pool's answer to the handshake cannot be used.
         Unusable = "unusable",
-        /// Several unreadable jobs in a row.
+        /// The pool sent several unreadable jobs in a row.
         BadJobs = "bad_jobs",
-        /// Too many answers to nothing we asked.
+        /// The pool sent too many answers to requests that we did not send.
         UnmatchedAnswers = "unmatched_answers",
         /// The pool refuses all our shares.
         RejectsAll = "rejects_all",
         /// The pool answers nothing.
         Silent = "silent",
-        /// No jobs for long, while other connections of the target had some.
+        /// This connection got no job for long, while others of the target did.
         Quiet = "quiet",
-        /// The pool lives, but this connection never had a job.
+        /// The pool is alive, but this connection never got a job.
         NoJob = "no_job",
-        /// The pool asked us to connect anew.
+        /// The pool asked us to reconnect.
         Reconnect = "reconnect",
-        /// It brings no search space that another connection does not have.
+        /// Its search space is the same as that of another connection.
         AddsNoSpace = "adds_no_space",
-        /// The pool's extranonce has no room for what miners were given.
+        /// The pool's extranonce2 is too short for the extranonce2 size that miners have.
         DoesNotFit = "does_not_fit",
         ;
         Tls(TlsFault),
@@ -56,7 +56,7 @@ labels! {
 }
 
 labels! {
-    /// On whose side the reason is most likely to be found.
+    /// On whose side the cause most likely is.
     pub(crate) enum Blame {
         Pool = "pool",
         Network = "network",
@@ -64,14 +64,14 @@ labels! {
     }
 }
 
-/// What is waited for before the next attempt: [`super::backoff`] knows how long that is.
+/// When another attempt may succeed; [`super::backoff`] decides how long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// It may work in a moment.
+    /// It may succeed in a moment.
     Soon,
-    /// Whoever changed our bytes can do so again at once.
+    /// Bytes were changed in transit, and the attacker can do that again at once.
     Tampered,
-    /// It will not work before somebody has changed something.
+    /// It will fail until somebody has changed something.
     Patient,
 }
 
@@ -129,7 +129,7 @@ impl End {
         }
     }
 
-    /// The alarm that is raised by it, if any.
+    /// Returns the alarm that this end raises, if any.
     pub(super) const fn alarm(self) -> Option<Alarm> {
         Some(match self {
             Self::NotReading => Alarm::NotReading,
@@ -163,11 +163,11 @@ impl End {
     }
 }
 
-/// Why a connection ended or could not be made, and what is known of it beside.
+/// Why a connection ended or could not be made, with details.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) end: End,
-    /// For people.
+    /// Details for people.
     pub(super) detail: String,
 }
 
@@ -182,7 +182,8 @@ mod tests {
     use super::*;
     use crate::label::Label as _;
 
-    /// An operator who sees an alarm looks for the same word in `last_fault` and in the log.
+    /// Alarms and ends have the same labels, so that an operator finds the label of an alarm in
+    /// `last_fault` and in the log.
     #[test]
     fn an_alarm_is_called_as_the_end_that_raises_it() {
         for end in [

@@ -1,9 +1,9 @@
-//! Remembers the addresses of a target's names, so that a failing name server does not make a
-//! living pool unreachable (F16).
+//! Remembers the addresses of a target's host names, so that a failing name server does not make a
+//! working pool unreachable (F16).
 //!
-//! Each connection looks its name up anew. If that gives no usable address, those of the last
-//! answer are used for one more hour: the pool was reached by them recently, and with TLS it must
-//! still prove its identity.
+//! Each connection looks its name up again. If that gives no usable address, the last good answer
+//! is used for one more hour: the pool was reached there recently, and with TLS it must still prove
+//! its identity.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,10 +12,11 @@ use tracing::warn;
 
 use crate::config::HostPort;
 
-/// How long the last answer is used, from the first failed lookup on.
+/// How long the last answer is used, counted from the first failed lookup.
 const HOLDS: Duration = Duration::from_secs(3600);
 
-/// The last answers for the places of one target: its own and the listed ones.
+/// The last answers for the host names of one target: its own and those listed in
+/// `reconnect_hosts`.
 #[derive(Debug, Default)]
 pub(super) struct KnownAddresses {
     known: Vec<Known>,
@@ -29,7 +30,7 @@ struct Known {
 }
 
 impl KnownAddresses {
-    /// Takes the result of a lookup: its usable addresses, or why there is none. Returns the
+    /// Handles the result of a lookup: its usable addresses, or why there are none. Returns the
     /// addresses to connect to.
     pub(super) fn settle(
         &mut self,
@@ -49,7 +50,7 @@ impl KnownAddresses {
                 Ok(addresses)
             }
             (Err(why), Some(known)) => {
-                // Each connection asks, so only the first failure is logged.
+                // Each connection looks up, so only the first failure is logged.
                 if known.failing_since.is_none() {
                     warn!(host = ?at.host, why, addresses = ?known.addresses, "name not resolved, using its last addresses");
                 }
@@ -85,7 +86,7 @@ mod tests {
         let (mut names, start) = (KnownAddresses::default(), origin());
         assert_eq!(names.settle(&at, failed(), start), failed(), "never heard of");
         assert_eq!(names.settle(&at, Ok(old.clone()), start), Ok(old.clone()));
-        // The hour counts from the first failure, however long the connection before it lasted.
+        // The hour is counted from the first failure, however long the connection before it lasted.
         let lost = start + 24 * HOLDS;
         assert_eq!(names.settle(&at, failed(), lost), Ok(old.clone()));
         assert_eq!(names.settle(&at, failed(), lost + HOLDS - Duration::from_secs(1)), Ok(old));

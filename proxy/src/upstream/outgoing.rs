@@ -1,13 +1,13 @@
-//! Bytes for a pool's socket: lines in order, except that shares that meet the network target go
-//! first.
+//! The bytes waiting for a pool's socket: lines in order, except that shares that meet the network
+//! target are sent first.
 
 use std::io::ErrorKind;
 
 use super::stream::PoolStream;
 
-/// Whole lines, of which the socket has taken some, and possibly a part of one. Only that is
-/// committed: a share that goes first waits for the rest of that one line, and for what the stream
-/// below holds (the system's buffer, and with TLS one record).
+/// Whole lines, some of which the socket has accepted, one possibly in part. Only that line cannot
+/// be overtaken: a share that is sent first waits for the rest of it, and for bytes in the stream
+/// below (the system's buffer and, with TLS, one record).
 ///
 /// ```text
 /// lines   taken already | rest of a line | blocks, as they came | the others, as they came
@@ -33,15 +33,15 @@ impl Outgoing {
         self.lines.extend_from_slice(lines);
     }
 
-    /// Puts whole lines ahead of everything, except a line of which the socket has taken a part,
-    /// and earlier lines that were put ahead.
+    /// Inserts whole lines before all others, except a line that is partly written and lines that
+    /// were inserted like this earlier.
     pub(super) fn push_first(&mut self, lines: &[u8]) {
         let at = self.line_start().max(self.first_until);
         self.lines.splice(at..at, lines.iter().copied());
         self.first_until = at + lines.len();
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     pub(super) fn write(&mut self, stream: &mut PoolStream) -> std::io::Result<()> {
         while !self.is_empty() {
             match stream.try_write(&self.lines[self.written..]) {
@@ -57,14 +57,14 @@ impl Outgoing {
         stream.flush()
     }
 
-    /// Returns where the first line begins of which nothing was written.
+    /// Returns the start of the first line of which nothing was written.
     fn line_start(&self) -> usize {
         let Some(last) = self.written.checked_sub(1) else { return 0 };
         let end = self.lines[last..].iter().position(|byte| *byte == b'\n');
         end.map_or(self.lines.len(), |end| last + end + 1)
     }
 
-    /// Frees the memory of written lines, once they are the larger part.
+    /// Removes written lines, once they are more than half of the buffer.
     fn forget_written(&mut self) {
         if self.written <= self.lines.len() / 2 {
             return;
@@ -100,8 +100,7 @@ mod tests {
 
     #[test]
     fn a_block_goes_before_what_waits_and_blocks_keep_their_order() {
-        // However much of two lines the socket has taken, and whether there is room given back or
-        // not.
+        // The socket has accepted any part of two lines, and freed memory or not.
         for taken in 0..=8 {
             let mut outgoing = Outgoing::default();
             outgoing.push(b"one\ntwo\nthree\n");
@@ -123,7 +122,7 @@ mod tests {
         }
     }
 
-    /// The pool does not read and its socket is full: only the rest of one line goes before a
+    /// The pool does not read and its socket is full: only the rest of one line is sent before a
     /// block.
     #[tokio::test]
     async fn a_block_waits_for_the_rest_of_one_line_when_the_socket_is_full() {
@@ -140,7 +139,7 @@ mod tests {
         let line = [&[b'x'; LINE - 1][..], b"\n"].concat();
         let mut outgoing = Outgoing::default();
         let (mut pushed, mut waiting) = (0, 0);
-        // The system may take some more a moment later.
+        // The system may accept some more bytes a moment later.
         while outgoing.len() < 64 * 1024 || outgoing.len() < waiting {
             waiting = outgoing.len();
             outgoing.push(&line.repeat(100));

@@ -1,12 +1,12 @@
-//! Limits how fast a pool's jobs are passed on: a pool that sends a thousand a second must not make
-//! us write to each miner a thousand times a second (U30, F79).
+//! Limits how fast a pool's jobs are passed on: a pool that sends a thousand a second must not
+//! cause a thousand writes a second to each miner (U30, F79).
 //!
-//! Up to the configured number of jobs a second are passed on as they come. Faster ones are held,
-//! the newest replacing the one before, and the `clean` flag of a skipped job applies to the next
-//! one. Work on a new block does not wait, because everything mined meanwhile is lost. Nor does a
-//! clean job, a job under an id that is in use, or the first under another mask, because shares of
-//! the former ones would be refused. But such jobs do not come every second, so only a few are let
-//! through at once, and a flood of them is held like any other.
+//! Jobs that are at least the configured time apart are passed on at once. Faster ones are held:
+//! the newest replaces the one before, and the `clean` flag of a skipped job applies to the next
+//! one. Some jobs do not wait: one on a new block, because everything mined meanwhile is lost; a
+//! clean job, a job under an id in use, and the first one under another mask, because shares of the
+//! jobs before would be refused. But such jobs do not come every second, so only a few are passed
+//! on at once, and a flood of them is held like any other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use stratum::difficulty::Difficulty;
 use stratum::job::Job;
 use stratum::version::VersionMask;
 
-/// A job, with the difficulty and mask in force when it came.
+/// A job, with the difficulty and mask that were in force when it came.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
     pub(super) job: Job,
@@ -23,27 +23,28 @@ pub(super) struct Terms {
     pub(super) mask: Option<VersionMask>,
 }
 
-/// The pace of one connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Time between ordinary jobs; zero holds none.
+    /// The minimum time between ordinary jobs; zero holds none.
     every: Duration,
     handed_at: Option<Instant>,
     prev_hash: [u8; 32],
     mask: Option<VersionMask>,
-    /// The latest job ids that were passed on.
+    /// The ids of the jobs passed on last.
     ids: VecDeque<String>,
     held: Option<Box<Terms>>,
-    /// How many urgent jobs may be passed on at once.
+    /// How many urgent jobs may still be passed on at once.
     hurried: u32,
     earned_at: Instant,
 }
 
-/// Urgent jobs that may follow each other at once: a reorganisation, a pool that catches up.
+/// How many urgent jobs may follow each other at once, as at a reorganisation, or when a pool
+/// catches up.
 const AT_ONCE: u32 = 5;
-/// One more is allowed after this time.
+/// The time after which one more urgent job is allowed.
 const ONE_MORE: Duration = Duration::from_secs(1);
-/// Job ids that are remembered.
+/// How many job ids are remembered.
 const IDS_MAX: usize = 16;
 
 impl Pace {
@@ -60,7 +61,7 @@ impl Pace {
         }
     }
 
-    /// Takes a job. Returns it if it is passed on now.
+    /// Handles a job. Returns it if it is passed on now.
     pub(super) fn take(&mut self, mut terms: Terms, now: Instant) -> Option<Terms> {
         if let Some(skipped) = self.held.take() {
             terms.job.clean |= skipped.job.clean;
@@ -91,7 +92,7 @@ impl Pace {
         Some(self.hand(terms, now))
     }
 
-    /// Drops the held job, because its extranonce is no longer valid.
+    /// Drops the held job. Called when its extranonce is no longer valid.
     pub(super) fn forget(&mut self) {
         self.held = None;
     }
@@ -207,8 +208,8 @@ mod tests {
         }
     }
 
-    /// The pool judges shares of that id by its newest content, so shares of the former content are
-    /// refused.
+    /// The pool judges shares of that id by its newest content, and refuses shares of the content
+    /// before.
     #[test]
     fn u28_a_job_under_an_id_in_use_does_not_wait() {
         let start = origin();

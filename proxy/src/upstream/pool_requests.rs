@@ -1,9 +1,9 @@
 //! Limits what a pool can make the proxy do: connect elsewhere, answer requests, fill the log.
 //!
-//! A pool, or an attacker in its place, may send `client.reconnect` at any time, and a fleet that
-//! follows it is stolen (docs/faults.md, "Theft of hashrate"). So a host is never followed unless
-//! the operator has listed it with its port, letter by letter, and then by the target's own TLS or
-//! not at all; no request is followed within ten minutes of the last.
+//! A pool, or an attacker who impersonates it, may send `client.reconnect` at any time, and a fleet
+//! that follows it is stolen (docs/faults.md, "Theft of hashrate"). So a host is followed only if
+//! the operator has listed it with exactly this port, and only with the target's own TLS; and no
+//! request is followed within ten minutes of the last.
 
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,9 @@ pub(crate) struct Redirect {
 /// The reaction to a request to reconnect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reaction {
-    /// Nothing, except for the alarm.
+    /// Only raise this alarm.
     Stay(Alarm),
-    /// Reconnect at that time, to that place or, with `None`, to the target's own.
+    /// Reconnect at `at`, to `to` or, if that is `None`, to the target's own address.
     Leave { to: Option<HostPort>, at: Instant },
     /// The pool keeps asking: quarantine it.
     Quarantine,
@@ -42,19 +42,20 @@ pub(super) struct ConnectionPlan {
     pub(super) next: Option<HostPort>,
 }
 
-/// The pool's requests to one task, over all the connections it had.
+/// The requests of one pool, over all connections of one task.
 #[derive(Debug)]
 pub(super) struct PoolRequests {
     followed_at: Option<Instant>,
     refused: Window,
 }
 
-/// At most one request in this time is followed (U08). A pool that goes down for maintenance asks
-/// once.
+/// The minimum time between two requests that are followed (U08). A pool that goes down for
+/// maintenance sends one.
 const FOLLOW_EVERY: Duration = Duration::from_secs(600);
-/// The number of requests not followed within that time after which the target is quarantined.
+/// After this many requests in that time that were not followed, the target is quarantined.
 const REFUSED_MAX: u32 = 10;
-/// The largest random addition to a wait: the pool's other clients reconnect at the same time.
+/// The maximum random addition to a wait, because the pool's other clients reconnect at the same
+/// time.
 const JITTER: Duration = Duration::from_secs(2);
 
 impl Default for PoolRequests {
@@ -159,8 +160,8 @@ mod tests {
         PoolRequests::default().reconnect(asked, &at("stratum.pool.com", 3333), listed, 0, origin())
     }
 
-    /// U01, U02, U06, F58: a place that is not listed exactly is not followed, however similar it
-    /// looks.
+    /// U01, U02, U06, F58: an address that is not exactly a listed one is not followed, however
+    /// similar it looks.
     #[test]
     fn u01_u02_u06_only_what_is_listed_is_followed() {
         let listed = [at("backup.pool.com", 3333), at("192.0.2.7", 3333)];

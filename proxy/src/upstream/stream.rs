@@ -1,8 +1,8 @@
-//! The bytes to and from a pool, plain or by TLS, behind one narrow interface: ready or not, try to
-//! read, try to write.
+//! The byte stream of a pool, with or without TLS, behind one narrow interface: wait until ready,
+//! try to read, try to write.
 //!
-//! TLS needs no task and no copy of its own: it uses the readiness of the same socket, so there is
-//! only one loop around it. A plain stream costs one branch more than the socket itself.
+//! TLS needs no task of its own, because it uses the readiness of the same socket; so one loop
+//! serves both kinds. A stream without TLS costs one branch more than the socket itself.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -18,16 +18,17 @@ use tokio::time::timeout;
 use super::end::{End, Fault};
 use crate::tls::{self, Tls, TlsFault};
 
-/// Reads what the socket has. Unlike `try_read`, a read that does not fill the buffer also ends the
-/// readiness: the next wait is for new bytes, and no read is wasted on finding that there are none.
+/// Reads the bytes that have arrived. Unlike `try_read`, a read that does not fill the buffer also
+/// clears the readiness: the next wait is for new bytes, and no extra read is needed to find out
+/// that there are none.
 fn read_plain(tcp: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut read = ReadBuf::new(buffer);
     match Pin::new(tcp).poll_read(&mut Context::from_waker(Waker::noop()), &mut read) {
         Poll::Ready(Ok(())) => Ok(read.filled().len()),
         Poll::Ready(Err(failure)) => Err(failure),
-        // Callers wait by `readable`, which this does not disturb. A task that has used up its turn
-        // also gets this result, although there are bytes and `readable` says so: it has to yield,
-        // or it waits for ever.
+        // Callers wait with `readable`, which this does not affect. A task that has used up its
+        // budget also gets this result although there are bytes; then it must yield, or it would
+        // wait for ever.
         Poll::Pending => Err(ErrorKind::WouldBlock.into()),
     }
 }
@@ -41,8 +42,8 @@ pub(super) struct PoolStream {
 
 /// How long a handshake may take (U54).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that are encrypted ahead of what the socket takes: what is encrypted cannot be overtaken
-/// by a block any more.
+/// The maximum number of bytes encrypted before the socket accepts them. A block cannot overtake
+/// bytes that are already encrypted.
 const AHEAD_MAX: usize = 16 * 1024;
 
 impl PoolStream {
@@ -51,7 +52,8 @@ impl PoolStream {
         Self { tcp, tls: None }
     }
 
-    /// Verifies the pool's identity. If this fails, nothing of ours has been sent.
+    /// Makes the TLS handshake and checks the pool's identity. If that fails, nothing of ours has
+    /// been sent.
     pub(super) async fn secure(
         tcp: TcpStream,
         tls: &Tls,
@@ -103,25 +105,25 @@ impl PoolStream {
         self.tcp.readable().await
     }
 
-    /// Waits until the socket takes bytes.
+    /// Waits until the socket accepts bytes.
     pub(super) async fn writable(&self) -> io::Result<()> {
         self.tcp.writable().await
     }
 
-    /// Whether bytes of ours wait for the socket here: answer them with [`Self::writable`] and
+    /// Whether bytes wait here for the socket. If so, wait with [`Self::writable`] and call
     /// [`Self::flush`].
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Reads what is there: at least one byte, or `WouldBlock`; 0 at the end, announced
-    /// (`close_notify`) or not.
+    /// Reads at least one byte, or returns `WouldBlock`. Returns 0 at the end of the stream, with
+    /// `close_notify` or without.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(tls) = &mut self.tls else { return read_plain(&mut self.tcp, buffer) };
             match tls.reader().read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {}
-                // A pool that dies sends no `close_notify`. An incomplete last line is ignored, so
+                // A pool that dies sends no `close_notify`. An unfinished last line is ignored, so
                 // an attacker gains nothing by cutting the stream.
                 Err(failure) if failure.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
@@ -130,7 +132,7 @@ impl PoolStream {
         }
     }
 
-    /// Takes bytes off the socket and through TLS. 0 at the end of the stream.
+    /// Reads bytes from the socket and decrypts them. Returns 0 at the end of the stream.
     fn receive(&mut self) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return Ok(0) };
         let read = tls.read_tls(&mut Ready(&self.tcp))?;
@@ -142,7 +144,7 @@ impl PoolStream {
         Ok(read)
     }
 
-    /// Writes what the socket takes, or `WouldBlock`.
+    /// Writes as many bytes as the socket accepts, or returns `WouldBlock`.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.flush()?;
         let Some(tls) = &mut self.tls else { return self.tcp.try_write(bytes) };
@@ -154,7 +156,7 @@ impl PoolStream {
         Ok(taken)
     }
 
-    /// Writes waiting bytes to the socket, as far as it takes them.
+    /// Writes waiting bytes, as many as the socket accepts.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -169,7 +171,7 @@ impl PoolStream {
     }
 }
 
-/// For short exchanges in a fixed order.
+/// Methods for a probe: a short exchange in a fixed order.
 impl PoolStream {
     /// Writes all of it.
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -187,10 +189,11 @@ impl PoolStream {
         }
     }
 
-    /// Reads at least one byte; 0 at the end.
+    /// Reads at least one byte; returns 0 at the end.
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            // Neither a ready socket nor waiting for one yields to other tasks or to a timeout.
+            // Without this, a socket that is always ready would never let other tasks or a timeout
+            // run.
             tokio::task::consume_budget().await;
             match self.try_read(buffer) {
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {
@@ -202,7 +205,7 @@ impl PoolStream {
     }
 }
 
-/// The end that a failed read or write means: `otherwise` if it is not TLS that failed.
+/// Returns the fault for a failed read or write: a TLS fault, or else `otherwise`.
 pub(super) fn fault(failure: &io::Error, otherwise: End) -> Fault {
     let of_tls: Option<&rustls::Error> = failure.get_ref().and_then(|inner| inner.downcast_ref());
     match of_tls {
@@ -211,7 +214,7 @@ pub(super) fn fault(failure: &io::Error, otherwise: End) -> Fault {
     }
 }
 
-/// A socket as a plain reader and writer.
+/// A socket as a blocking-style reader and writer, for rustls.
 struct Ready<'a>(&'a TcpStream);
 
 impl Read for Ready<'_> {

@@ -1,13 +1,13 @@
-//! Watches what a pool's jobs reveal: whom they pay, the pool's tag (U40), and the pool's time
-//! (U27).
+//! Watches the jobs of a pool for signs of an impostor: their payees and the pool's tag (U40), and
+//! their time (U27).
 //!
-//! An attacker in the pool's place still wants to be paid, so the coinbase's outputs change.
-//! Therefore the payees and the tag of each target's jobs are remembered, and new ones raise an
-//! alarm. Amounts are not looked at, nor outputs that pay nobody (commitments), nor numbers in the
-//! tag: they change with each block. What cannot be parsed as a coinbase is not judged.
+//! An attacker who impersonates the pool wants to be paid, so the outputs of the coinbase change.
+//! So the payees and the tag of each target's jobs are remembered, and new ones raise an alarm.
+//! Amounts, outputs that pay nobody (commitments) and numbers in the tag are ignored, because they
+//! change with each block. Bytes that cannot be parsed as a coinbase are not judged.
 //!
-//! Only what this process has seen is remembered: an attacker who is there before it starts is not
-//! noticed.
+//! Only the jobs that this process has seen are remembered: an attacker who was there before it
+//! started is not noticed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,43 +17,45 @@ use bitcoin::consensus::deserialize;
 use sha2::{Digest, Sha256};
 use stratum::job::Job;
 
-/// Seconds by which a job's time may differ from the clock without an alarm.
+/// By how many seconds the time of a job may differ from the clock without an alarm.
 const TIME_OFF_MAX: u64 = 2 * 3600;
-/// Sets of payees, and tags, that are remembered of a target; the oldest is forgotten.
+/// How many sets of payees, and how many tags, are remembered per target; beyond that the oldest is
+/// forgotten.
 const KNOWN_MAX: usize = 32;
-/// A change is reported at most this often: a pool whose coinbase pays its miners changes with each
-/// block.
+/// The minimum time between two reports of a change: the coinbase of some pools pays their miners,
+/// and changes with each block.
 const TELL_EVERY: Duration = Duration::from_secs(3600);
-/// Printable characters in a row that make a tag: fewer come by chance in the numbers beside it.
+/// The minimum number of consecutive printable characters in a tag: fewer can occur by chance in
+/// the numbers next to it.
 const TAG_MIN: usize = 6;
 const TAG_MAX: usize = 64;
-/// Bytes of a number beside a word that may be printable by chance, and then look like part of the
-/// word.
+/// How many bytes of a number next to a word may be printable by chance, and so look like a part of
+/// the word.
 const BESIDE_MAX: usize = 4;
 
 /// What was new about a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
-    /// Its payees are new, not only the pool's tag.
+    /// The payees are new, not only the tag.
     pub(super) payees: bool,
-    /// It should be reported, not only acted upon.
+    /// The change is to be reported, besides being acted upon.
     pub(super) news: bool,
     pub(super) detail: String,
 }
 
-/// What a target's jobs have looked like.
+/// What is remembered of the jobs of a target.
 #[derive(Debug, Default)]
 pub(super) struct Tripwire {
     payees: VecDeque<[u8; 32]>,
     tags: VecDeque<Vec<String>>,
-    /// When a change of payees was last reported, and one of the tag alone: reporting the lesser
-    /// one must not silence the other.
+    /// When a change of payees was last reported, and when one of the tag alone. They are separate,
+    /// so that the less important report does not suppress the other.
     payees_told_at: Option<Instant>,
     tag_told_at: Option<Instant>,
 }
 
 impl Tripwire {
-    /// Looks at a job. With `learn` new payees are known from then on; without it they stay new.
+    /// Checks a job. With `learn`, new payees count as known from now on; without it they stay new.
     pub(super) fn look(
         &mut self,
         job: &Job,
@@ -94,7 +96,8 @@ fn remember<T>(known: &mut VecDeque<T>, new: T) {
     known.push_back(new);
 }
 
-/// Whether a job's time is so far off that one of the clocks is wrong. No clock is ever set by it.
+/// Whether the time of a job is so far off that one of the clocks is wrong. The proxy never sets a
+/// clock by it.
 pub(super) fn is_time_off(ntime: u32, wall_secs: i64) -> bool {
     i64::from(ntime).abs_diff(wall_secs) > TIME_OFF_MAX
 }
@@ -102,7 +105,7 @@ pub(super) fn is_time_off(ntime: u32, wall_secs: i64) -> bool {
 /// The parts of a coinbase that stay the same from job to job.
 #[derive(Debug, PartialEq, Eq)]
 struct Coinbase {
-    /// Digest of the set of scripts that are paid.
+    /// A digest of the set of output scripts that are paid.
     payees: [u8; 32],
     outputs: usize,
     tag: Vec<String>,
@@ -132,10 +135,10 @@ impl Coinbase {
     }
 }
 
-/// The mark of a merge-mining commitment; a hash and two numbers follow it.
+/// The marker of a merge-mining commitment; a hash and two numbers follow it.
 const MERGE_MINING: [u8; 4] = [0xfa, 0xbe, b'm', b'm'];
 
-/// The words in a coinbase's script, with each number as `0`.
+/// The words in the script of a coinbase, with each number replaced by `0`.
 fn tag(script: &[u8]) -> Vec<String> {
     let mut script = script.to_vec();
     if let Some(at) = script.windows(4).position(|window| window == MERGE_MINING) {
@@ -161,15 +164,16 @@ fn tag(script: &[u8]) -> Vec<String> {
     words
 }
 
-/// Whether two tags have the same words, apart from characters that belong to numbers beside them:
-/// para 0.6.0 writes the time right behind its `|parasite|`, and in one second of three that is a
-/// character more.
+/// Whether two tags have the same words, ignoring characters of numbers next to them: para 0.6.0
+/// writes the time directly after its `|parasite|`, and in one of three seconds a byte of it is
+/// printable.
 fn is_same_tag(known: &[String], new: &[String]) -> bool {
     known.len() == new.len()
         && known.iter().zip(new).all(|(known, new)| known == new || is_same_word(known, new))
 }
 
-/// Whether two words have all in common but a few characters at their ends, and enough to be words.
+/// Whether two words are equal except for a few characters at their ends, and long enough to be
+/// words.
 fn is_same_word(known: &str, new: &str) -> bool {
     let fits = |front: usize, back: usize| {
         let core = known.len().checked_sub(back).and_then(|end| known.get(front..end));
@@ -195,8 +199,8 @@ mod tests {
     const NOTHING: &str =
         "6a24aa21a9edcccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 
-    /// A job whose coinbase has this height and text in its script and these outputs: sats and
-    /// script.
+    /// A job whose coinbase has this height and text in its script, and these outputs (satoshis and
+    /// script).
     fn job(height: u32, text: &[u8], outputs: &[(u64, &str)]) -> Job {
         let mut script = vec![3];
         script.extend_from_slice(&height.to_le_bytes()[..3]);
@@ -232,7 +236,8 @@ mod tests {
         }
     }
 
-    /// As para 0.6.0 builds its coinbase; seen as an alarm at its second block.
+    /// The coinbase is built like that of para 0.6.0, which raised a false alarm at its second
+    /// block.
     #[test]
     fn u40_a_time_beside_the_tag_is_not_a_part_of_it() {
         let mut wire = Tripwire::default();
@@ -320,7 +325,7 @@ mod tests {
         let change =
             wire.look(&job(900_000, b"/Other Pool/", &[(1, OURS)]), 12, true, now).expect("new");
         assert!(!change.payees && change.detail.contains("/Other Pool/"), "{change:?}");
-        // An attacker who changes the tag first is noticed all the same.
+        // An attacker who first changes only the tag is still noticed.
         let change =
             wire.look(&job(900_000, b"/Other Pool/", &[(1, THEIRS)]), 12, true, now).expect("new");
         assert!(change.payees && change.news, "{change:?}");

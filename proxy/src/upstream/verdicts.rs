@@ -1,23 +1,23 @@
-//! What a pool's answers say about the pool (F59, F17).
+//! Judges a pool by its answers to shares (F59, F17).
 //!
-//! A pool is left after ten refusals in a row, or after half a minute of nothing but refusals: it
-//! may be on another chain. More than a tenth refused is an alarm: somebody may have taken the
-//! session over (docs/faults.md, "Theft of hashrate"). Stale ones count in the tenth, but not in
-//! the ten: they come in bursts at each new block.
+//! A pool is left after ten refusals in a row, or after half a minute of only refusals: it may be
+//! on another chain. More than a tenth refused raises an alarm: somebody may have taken over the
+//! session (docs/faults.md, "Theft of hashrate"). Stale shares count in the tenth but not in the
+//! ten, because they come in bursts at each new block.
 //!
-//! A pool that says true to everything cannot be detected here: that would take a share that is
-//! known to be bad, and we never send one. What the pool credits and pays must be compared with our
-//! counts by other means.
+//! A pool that answers every share with `true` cannot be detected here: that would need a share
+//! that is known to be bad, and we never send one. What the pool credits and pays must be compared
+//! with our counts.
 
 use std::time::{Duration, Instant};
 
 use stratum::error::RejectCode;
 
-/// The judgement of the answers so far.
+/// The result of judging the answers so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finding {
     Fair,
-    /// More than a tenth were refused.
+    /// More than a tenth of the shares were refused.
     RefusesMany {
         refused: u32,
         of: u32,
@@ -36,14 +36,14 @@ pub(super) struct Verdicts {
     refused: u32,
 }
 
-/// Refusals in a row after which a pool is not mined at (F17).
+/// The number of refusals in a row after which a pool is left (F17).
 const IN_A_ROW_MAX: u32 = 10;
-/// Answers are judged after this time, and when there are this many.
+/// The time after which answers are judged, if there are enough of them.
 const WEIGHED_AFTER: Duration = Duration::from_secs(30);
 const WEIGHED_FROM: u32 = 20;
 
 impl Verdicts {
-    /// Takes an answer; `None` means accepted.
+    /// Counts an answer; `None` means accepted.
     pub(super) fn add(&mut self, refusal: Option<RejectCode>, now: Instant) -> Finding {
         let since = *self.since.get_or_insert(now);
         match refusal {
@@ -53,7 +53,7 @@ impl Verdicts {
             }
             Some(code) => {
                 self.refused += 1;
-                // A stale share says little against the pool: it was in flight when the block
+                // A stale share says little about the pool: it was in transit when the block
                 // changed.
                 self.refused_in_a_row += u32::from(code != RejectCode::JobNotFound);
             }
@@ -82,8 +82,7 @@ mod tests {
         Instant::now()
     }
 
-    /// Feeds one answer a second, and returns the first judgement, and after how many seconds it
-    /// came.
+    /// Counts one answer a second; returns the first finding, and after how many seconds it came.
     fn first(answer: impl Fn(u32) -> Option<RejectCode>) -> Option<(u32, Finding)> {
         let start = origin();
         let mut verdicts = Verdicts::default();

@@ -1,9 +1,8 @@
-//! Counts how often something happened recently, for events that are tolerated once but not a
-//! hundred times a minute.
+//! Counts recent events, for those that are tolerated once but not a hundred times a minute.
 
 use std::time::{Duration, Instant};
 
-/// Counts within a stretch of time that begins with the first event in it.
+/// Counts events in a window that begins with its first event.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     length: Duration,
@@ -16,7 +15,7 @@ impl Window {
         Self { length, since: None, count: 0 }
     }
 
-    /// Counts one event, and returns how many there have been in this stretch.
+    /// Counts an event, and returns the number of events in the current window.
     pub(super) fn add(&mut self, now: Instant) -> u32 {
         if self.since.is_none_or(|since| now >= since + self.length) {
             self.since = Some(now);
