@@ -1,6 +1,6 @@
-//! What an agent must remember across a restart, and its file.
+//! The state that an agent keeps across a restart, and its file.
 //!
-//! A file that cannot be understood is refused, never overwritten: it is the only record of which
+//! A file that cannot be read is refused and never overwritten: it is the only record of which
 //! machines this agent put to sleep.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct AgentState {
     /// The timeline held, and the standings as applied.
     pub saved: Saved,
-    /// Machines that sleep, or were told to.
+    /// Machines that are asleep, or were commanded to sleep.
     pub marks: BTreeMap<MachineId, Mark>,
 }
 
@@ -26,41 +26,41 @@ pub struct AgentState {
 pub struct Mark {
     /// Who put it to sleep.
     pub asleep_by: AsleepBy,
-    /// When this agent last told it to.
+    /// When this agent last commanded it to sleep.
     pub slept_at: Option<Timestamp>,
 }
 
-/// Who put a machine to sleep. Only what we put to sleep may we wake.
+/// Who put a machine to sleep. The agent may wake only machines that it put to sleep itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AsleepBy {
     Us,
-    /// Somebody else: it slept before we had a reason to tell it.
+    /// Somebody else: it was asleep before we had a reason to command it.
     Other,
 }
 
 /// Why the state could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentStateError {
-    /// The file cannot be read or written, or is no state file.
+    /// The file cannot be read or written, or is not a state file.
     #[error(transparent)]
     File(#[from] daemon::state_file::StateError),
-    /// It comes from a later version.
+    /// A later version wrote it.
     #[error("state file {}: format {found}, this version knows {FORMAT}", path.display())]
     Format {
         path: PathBuf,
-        /// The format's number in it.
+        /// The format number in the file.
         found: u32,
     },
 }
 
-/// The file, which one agent owns.
+/// The state file. One agent owns it.
 #[derive(Debug)]
 pub struct AgentStateFile {
     file: daemon::state_file::StateFile,
 }
 
-/// The format's number. A file with another one comes from another version and is refused.
+/// The format number. A file with another one comes from another version and is refused.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ struct Found {
 }
 
 impl AgentStateFile {
-    /// Opens the file at `path` and reads it. A missing one is a first start.
+    /// Opens and reads the file at `path`. A missing file means a first start.
     ///
     /// # Errors
     /// When the file cannot be read, is too large, or is no agent's state.
@@ -96,7 +96,7 @@ impl AgentStateFile {
     /// Replaces the file. When this returns, the state survives a power cut.
     ///
     /// # Errors
-    /// When the file system says no; the former file is then still whole.
+    /// When the file system reports an error; the old file is then still intact.
     pub fn save(&self, state: &AgentState) -> Result<(), AgentStateError> {
         Ok(self.file.store(&Written { format: FORMAT, state })?)
     }

@@ -1,6 +1,5 @@
-//! The switchboard over HTTP: JSON in and out, kilowatts in requests, both units in answers. What
-//! an answer looks like stands in [`crate::view`]; the token and the bounds on connections are left
-//! to [`daemon::admin`].
+//! The HTTP API of the switchboard: JSON in and out, kilowatts in requests, both units in answers.
+//! [`crate::view`] defines the answers; [`daemon::admin`] checks the token and bounds connections.
 
 mod error;
 
@@ -22,21 +21,21 @@ use crate::core::{Answer, Command, LeaseFilter, LeasePlace, LeaseQuery};
 use crate::lease::LeaseRequest;
 use crate::reconcile::Handle;
 
-/// Bytes of a request's body; a longer one is refused.
+/// The maximum length of a request body, in bytes.
 const BODY: usize = 64 * 1024;
-/// Most entries on one page, and machines when nobody says how many.
+/// The maximum number of entries on a page, and the default for machines.
 const PAGE: usize = 1000;
-/// Leases on one page when nobody says how many.
+/// The default number of leases on a page.
 const LEASES: usize = 100;
-/// Characters of an `Idempotency-Key`.
+/// The maximum length of an `Idempotency-Key`, in characters.
 const KEY: usize = 128;
 
-/// All routes, with the bearer token in front of those that change something.
+/// All routes. Those that change something require the bearer token.
 pub fn router(handle: Handle) -> Router {
     reads(handle.clone()).merge(require_token(mutations(handle)))
 }
 
-/// The routes that change nothing, the dry run of an admission among them.
+/// The routes that change nothing, including the dry run of an admission.
 pub fn reads(handle: Handle) -> Router {
     Router::new()
         .route("/v1/leases", get(leases))
@@ -51,7 +50,7 @@ pub fn reads(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-/// The routes that commit power and give it back. They need a token.
+/// The routes that commit power and cancel leases. They require a token.
 pub fn mutations(handle: Handle) -> Router {
     Router::new()
         .route("/v1/leases", post(commit))

@@ -1,9 +1,8 @@
-//! One lease's way from being planned to being over, as a pure state machine: evidence in, moves
-//! out. A flag that stands is never taken back. Where evidence comes from is left to
-//! [`crate::core`].
+//! The life of one lease, from planned to closed, as a pure state machine: evidence in, changes
+//! out. A flag that was set is never cleared. [`crate::core`] collects the evidence.
 //!
-//! A lease is proven by its feeds' meters and nothing else. What devices say decides only how long
-//! the proof waits for them: one that does not answer leaves the lease *unconfirmed*, not breached.
+//! Only the meters of its feeds prove a lease. The devices only decide how long the proof waits:
+//! one that does not answer makes the lease *unconfirmed*, not breached.
 
 mod evidence;
 mod reason;
@@ -20,23 +19,23 @@ pub use evidence::{Evidence, Figure, Held};
 use crate::lease::{Lease, later};
 use crate::words::{Named, when};
 
-/// How far a lease's power has come.
+/// The state of a lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Committed; no plan that every receiver holds frees its power yet.
+    /// Committed, but not every receiver holds a plan that frees its power yet.
     #[default]
     Planned,
     /// Every receiver holds the timeline that frees its power.
     Armed,
     Shedding,
-    /// Meters show that its power is free.
+    /// The meters have shown that its power is free.
     Proven,
-    /// The tenant may draw it.
+    /// The tenant may draw the power.
     Active,
-    /// It is over; machines come back.
+    /// The lease is over, and its machines are coming back.
     Releasing,
-    /// Nothing of it is left.
+    /// Everything is done.
     Closed,
 }
 
@@ -72,22 +71,22 @@ impl Phase {
     }
 }
 
-/// A promise that was not kept: it stays on record.
+/// A breached promise. It stays on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breach {
-    /// When it was found.
+    /// When it was detected.
     pub at: Timestamp,
     /// Since when the power was missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Watts missing; all that was promised where nothing was measured.
+    /// The missing watts; everything that was promised, if nothing was measured.
     pub missing: Watts,
-    /// Whether that was measured.
+    /// Whether a meter measured that.
     pub measured: bool,
     pub why: String,
 }
 
-/// Machines of a proven lease whose devices do not say that they are down.
+/// Machines of a proven lease whose devices do not confirm that they are down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unconfirmed {
     pub since: Timestamp,
@@ -103,67 +102,68 @@ pub enum Happening {
         to: Phase,
         why: String,
     },
-    /// It rests on something that proves nothing.
+    /// It relies on machines whose sleep cannot be proven.
     Unverified {
         why: String,
     },
-    /// The meters prove it, and some devices do not confirm it.
+    /// The meters prove it, but some devices do not confirm it.
     Unconfirmed(Unconfirmed),
     /// Every device confirms it again.
     Confirmed,
-    /// The promise is not kept.
+    /// The promise is breached.
     Breached(Breach),
 }
 
-/// What a policy says about proof.
+/// The policy's terms of proof.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// How long headroom must hold.
+    /// How long headroom must last to be proven.
     pub prove_for: Duration,
-    /// How long a shortage may show that is only two meters read at different moments.
+    /// How long missing headroom may only be a difference between two meters read at different
+    /// moments.
     pub settle: Duration,
-    /// How long a device may be silent before that is worth a record.
+    /// How long a device may be silent before that is recorded.
     pub silence: Duration,
-    /// Where people read times.
+    /// The time zone in which times are shown.
     pub zone: TimeZone,
 }
 
-/// Where a lease stands. `phase` and the flags live in the ledger; the clocks begin anew after a
-/// restart.
+/// The state of a lease. `phase` and the flags are kept in the ledger; the clocks start again after
+/// a restart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Commitment {
-    /// How far it has come.
+    /// The phase of the lease.
     pub phase: Phase,
-    /// Whether it rests on something that proves nothing.
+    /// Whether it relies on machines whose sleep cannot be proven.
     pub unverified: bool,
-    /// Machines that do not confirm what the meters prove, as of now.
+    /// The machines that at present do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
-    /// What was not kept, first and later ones.
+    /// All breaches: the first one and later ones.
     pub breaches: Vec<Breach>,
     /// When its power was first proven free.
     pub proven_at: Option<Timestamp>,
     free_since: Option<Instant>,
     short_since: Option<(Instant, Timestamp)>,
     silent_since: Option<(Instant, Timestamp)>,
-    /// Since when the plan cannot free enough.
+    /// Since when the plan cannot free enough power.
     uncovered_since: Option<Instant>,
-    /// Since when nobody is there to carry it out.
+    /// Since when no receiver is there to carry out the plan.
     deserted_since: Option<Instant>,
-    /// Whether the present shortage is on record.
+    /// Whether the current shortage is recorded as a breach.
     reported: bool,
 }
 
-/// Breaches kept per lease; after that only the ledger has them.
+/// How many breaches are kept per lease; later ones are only in the ledger.
 const BREACHES: usize = 100;
-/// A lease that was armed steps back when the plan has been short, or its receivers away, for this
-/// long: after a restart the miners need about so long to be seen again.
+/// An armed lease returns to planned when the plan has been short, or its receivers have been
+/// silent, for this long: after a restart, miners need about as long to be seen again.
 const STEP_BACK_AFTER: Duration = Duration::from_mins(1);
-/// A lease whose machines do not come back is closed this long after its end, with their names on
-/// record.
+/// A lease whose machines do not return is closed this long after its end, and their names are
+/// recorded.
 pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
 impl Commitment {
-    /// Takes up what the ledger says.
+    /// Restores the state from the ledger.
     #[must_use]
     pub fn restore(
         phase: Phase,
@@ -172,18 +172,19 @@ impl Commitment {
         breaches: Vec<Breach>,
         proven_at: Option<Timestamp>,
     ) -> Self {
-        // What is missing then is taken for what was missing before, until meters show otherwise.
+        // After a restart, missing power counts as the same shortage as before, until meters show
+        // otherwise.
         let reported = !breaches.is_empty();
         Self { phase, unverified, unconfirmed, breaches, proven_at, reported, ..Self::default() }
     }
 
-    /// Whether it is over.
+    /// Whether the lease is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
     }
 
-    /// Judges the evidence and moves on as far as it carries.
+    /// Judges the evidence, and changes the phase as far as the evidence allows.
     pub fn advance(
         &mut self,
         lease: &Lease,
@@ -194,7 +195,8 @@ impl Commitment {
     ) -> Vec<Happening> {
         let mut happenings = Vec::new();
         self.watch(evidence, wall, now);
-        // A missed deadline is one record until the proof has come; a later shortage is another.
+        // A missed deadline is recorded once, until the proof has come; a later shortage is
+        // recorded again.
         if self.short_since.is_none() && evidence.is_measured() && self.phase.is_proven() {
             self.reported = false;
         }
@@ -221,7 +223,7 @@ impl Commitment {
         happenings
     }
 
-    /// Keeps the clocks of what lasts.
+    /// Updates the clocks of conditions that must last for a time.
     fn watch(&mut self, evidence: &Evidence, wall: Timestamp, now: Instant) {
         self.free_since = evidence.is_free().then(|| self.free_since.unwrap_or(now));
         self.short_since = evidence.surely_short().map(|_| self.short_since.unwrap_or((now, wall)));
@@ -249,7 +251,7 @@ impl Commitment {
         now: Instant,
     ) -> Option<(Phase, String)> {
         let over = wall >= lease.ends() && !evidence.doubtful;
-        // Devices have until the lease must be proven; then the meters' word alone counts.
+        // Devices can delay the proof until the lease must be proven; then only the meters count.
         let decided = evidence.under_way == 0 || wall >= lease.reserved_from();
         let proven = self.is_held_free(terms, now) && decided;
         let beyond = evidence.in_plan_from.is_some();
@@ -298,7 +300,7 @@ impl Commitment {
         }
     }
 
-    /// Puts on record which machines do not confirm what the meters prove, and when all do again.
+    /// Records which machines do not confirm what the meters prove, and when all confirm it again.
     fn confirm(
         &mut self,
         evidence: &Evidence,
@@ -308,7 +310,7 @@ impl Commitment {
         happenings: &mut Vec<Happening>,
     ) {
         if !self.phase.is_proven() {
-            // What its machines do then is said otherwise: under way, or not back.
+            // After the end, its machines are reported otherwise: as returning, or as not back.
             self.unconfirmed = None;
             return;
         }
@@ -327,7 +329,7 @@ impl Commitment {
         }
     }
 
-    /// Puts on record what is not kept.
+    /// Records breaches.
     fn judge(
         &mut self,
         lease: &Lease,
@@ -342,8 +344,8 @@ impl Commitment {
             return;
         }
         let found = match self.phase {
-            // While tenants draw, what no meter of theirs shows may be theirs: only what is missing
-            // for certain is a breach.
+            // While the lease is active, power that no tenant's meter shows may be the tenant's. So
+            // only power that is certainly missing is a breach.
             Phase::Active => {
                 let short = evidence.surely_short().filter(|_| self.is_held_short(terms, now));
                 short.zip(self.short_since).map(|((figure, missing), (_, since))| {
@@ -363,8 +365,8 @@ impl Commitment {
         happenings.push(Happening::Breached(breach));
     }
 
-    /// What is missing of a lease that should be proven by now: since when, how much, whether that
-    /// was measured, and in words.
+    /// What is missing from a lease that should be proven by now: since when, how much, whether it
+    /// was measured, and the reason as text.
     fn missed(
         &self,
         lease: &Lease,
@@ -381,12 +383,13 @@ impl Commitment {
             return Some((since, missing, true, why));
         }
         if let Some((figure, missing)) = evidence.worst() {
-            // What was measured before does not show what a lease that ended then has left.
+            // A measurement from before does not show the power of a lease that ended then.
             let shown = evidence.is_measured_since(since);
             return shown.then(|| (since, missing, true, why(&figure.to_string())));
         }
-        // What the tenant accepted not to be proven is no breach until a meter says so. And where
-        // the meters show it free, nothing is missing: it is proven as soon as that has held.
+        // Without proof, a lease with `accept_unverified` is breached only if a meter shows it. And
+        // if the meters show the headroom, nothing is missing: it is proven as soon as that has
+        // lasted.
         if lease.accept_unverified || evidence.is_free() {
             return None;
         }
@@ -399,7 +402,7 @@ impl Commitment {
     }
 }
 
-/// Why a lease that is over is closed, if it is to be.
+/// Returns why a lease that is over can be closed, if it can.
 fn released(lease: &Lease, evidence: &Evidence, wall: Timestamp) -> Option<String> {
     if evidence.off > 0 {
         return None;

@@ -1,5 +1,5 @@
-//! A lease: power committed to an AI tenant for a time. Its data, and the checks that a request
-//! must pass before admission. [`crate::admit`] decides whether the feeds can carry it;
+//! A lease: power committed to an AI tenant for a time. This file has its data, and the checks that
+//! a request must pass before admission. [`crate::admit`] decides whether the feeds can carry it;
 //! [`crate::commitment`] follows its state.
 
 use std::time::Duration;
@@ -16,26 +16,26 @@ use crate::words::{kilowatts, when};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// At any time during the lease, in full.
+    /// All of it is available at any time during the lease.
     #[default]
     Firm,
 }
 
-/// Power committed to a tenant. Made by [`LeaseRequest::check`] only, so its figures are sane.
+/// Power committed to a tenant. Only [`LeaseRequest::check`] makes one, so its figures are valid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lease {
     pub id: LeaseId,
     pub tenant: String,
-    /// How strongly it is promised.
+    /// The class of the promise.
     pub class: Class,
     pub it: Watts,
-    /// The factor from IT power to gross power.
+    /// Power usage effectiveness: gross power is IT power times this.
     pub pue: f64,
-    /// What the feed must carry: IT × PUE.
+    /// The power that the feed must carry: IT × PUE.
     pub gross: Watts,
-    /// Where it is drawn.
+    /// The feed at which it is drawn.
     pub feed: FeedId,
-    /// From when it may be drawn.
+    /// When the tenant may begin to draw.
     pub start: Timestamp,
     pub end: Timestamp,
     /// How long before the start headroom must be proven.
@@ -50,7 +50,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// From when on its power must be kept free: `ready_before` the start.
+    /// The time from which on its power must be kept free: `ready_before` the start.
     #[must_use]
     pub fn reserved_from(&self) -> Timestamp {
         earlier(self.start, self.ready_before)
@@ -82,10 +82,10 @@ pub struct LeaseRequest {
     /// `firm`.
     #[serde(default)]
     pub class: Option<Value>,
-    /// Critical IT load, kW.
+    /// Critical IT load, in kW.
     #[serde(default)]
     pub it_kw: Option<Value>,
-    /// 1.0 to 3.0; 1.0 when absent.
+    /// From 1.0 to 3.0; 1.0 if absent.
     #[serde(default)]
     pub pue: Option<Value>,
     /// The feed it is drawn at.
@@ -125,11 +125,11 @@ pub struct BadRequest {
     pub mistakes: Vec<Mistake>,
 }
 
-/// Leases of more than a hundred years are typing errors.
+/// The maximum length of a lease. More than a hundred years is a typing error.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
-/// More notice than a year is a typing error.
+/// The maximum of `ready_before`. More than a year is a typing error.
 const LONGEST_READY_BEFORE: Duration = Duration::from_hours(366 * 24);
-/// Names longer than this do not fit a table.
+/// The maximum length of a name: longer ones do not fit a table.
 const LONGEST_NAME: usize = 64;
 
 impl LeaseRequest {
@@ -263,7 +263,7 @@ impl Mistakes {
         checked.map_err(|mistake| self.0.push(mistake)).ok()
     }
 
-    /// Judges start and end, as far as they could be read.
+    /// Checks start and end, as far as they could be read.
     fn times(
         &mut self,
         start: Option<Timestamp>,

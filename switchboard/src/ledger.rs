@@ -1,6 +1,5 @@
-//! The ledger: append-only events, each hashed over the one before, and the state that is a fold
-//! over them. A [`LedgerStore`] keeps the events ([`SqliteLedger`] here); [`crate::core`] acts on
-//! them.
+//! The ledger: append-only events in a hash chain, and the state that is a fold over them. A
+//! [`LedgerStore`] keeps the events ([`SqliteLedger`] here); [`crate::core`] acts on them.
 
 mod sqlite;
 mod state;
@@ -36,7 +35,7 @@ pub enum Event {
         /// When shedding must begin at the latest, by the arithmetic of admission.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         latest_safe_start: Option<Timestamp>,
-        /// The request it came from, where the client gave it a key.
+        /// The request it came from, if the client gave an idempotency key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     },
@@ -45,7 +44,7 @@ pub enum Event {
         lease: LeaseId,
         /// From when it no longer counts.
         cancelled_at: Timestamp,
-        /// The state it was in.
+        /// The phase in which it was.
         phase: Phase,
     },
     /// A plan was sent out.
@@ -55,12 +54,12 @@ pub enum Event {
         policy: String,
         /// SHA-256 of the plan.
         plan: String,
-        /// The machines chosen, where they changed.
+        /// The machines chosen, if they changed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         selection: Option<Selection>,
         /// Feeds that stay short.
         deficits: Vec<Deficit>,
-        /// The reasons of the steps in words, each once.
+        /// The reasons of the steps as text, each once.
         reasons: Vec<String>,
     },
     /// A lease changed its state.
@@ -72,13 +71,13 @@ pub enum Event {
         /// What the meters showed.
         figures: Vec<Figure>,
     },
-    /// A lease rests on something that proves nothing.
+    /// A lease relies on machines whose sleep cannot be proven.
     Unverified { lease: LeaseId, why: String },
-    /// The meters prove a lease's power free, and some of its machines' devices do not confirm it.
+    /// The meters prove a lease's power free, but the devices of some machines do not confirm it.
     Unconfirmed { lease: LeaseId, unconfirmed: Unconfirmed },
     /// Every device confirms it again.
     Confirmed { lease: LeaseId },
-    /// A promise was not kept.
+    /// A lease was breached.
     Breached {
         lease: LeaseId,
         breach: Breach,
@@ -89,7 +88,7 @@ pub enum Event {
     PolicyLoaded {
         /// SHA-256 of the file.
         digest: String,
-        /// Its revision, if it carries one.
+        /// Its revision, if it has one.
         revision: Option<u64>,
     },
     /// A policy was refused.
@@ -103,7 +102,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The event's kind, as the ledger's column says it.
+    /// The kind of the event, as in the ledger's column.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -139,14 +138,14 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head as it travels with each directive.
+    /// The head in the form that is sent with each directive.
     #[must_use]
     pub fn published(&self) -> LedgerHead {
         LedgerHead { seq: self.seq, hash: const_hex::encode(self.hash) }
     }
 
-    /// The head after one more entry. Lengths are hashed too, so that no byte can move from one
-    /// column to the next.
+    /// The head after one more entry. Lengths are hashed too, so that moving a byte from one column
+    /// to the next changes the hash.
     #[must_use]
     pub(crate) fn next(&self, at: &str, kind: &str, body: &str) -> Self {
         let seq = self.seq + 1;
@@ -178,17 +177,17 @@ impl std::str::FromStr for Head {
     }
 }
 
-/// Text that is no head.
+/// The text is not a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a head is written SEQ:HASH, with 64 hex digits")]
 pub struct BadHead;
 
-/// Where entries are kept. One holder at a time.
+/// A store of entries. It has one holder at a time.
 pub trait LedgerStore: Send + 'static {
-    /// Appends all of `entries` or none. When this returns they survive a loss of power.
+    /// Appends all of `entries` or none. When this returns, they survive a loss of power.
     ///
     /// # Errors
-    /// [`LedgerError`] when they could not be made durable: then none of them is there.
+    /// [`LedgerError`] if they could not be made durable; then none of them is stored.
     fn append(&mut self, entries: &[Entry]) -> Result<Head, LedgerError>;
 
     fn head(&self) -> Head;
@@ -198,7 +197,7 @@ pub trait LedgerStore: Send + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("entry {seq} was tampered with: {what}")]
 pub struct Tampered {
-    /// The first entry that is not as it was written.
+    /// The number of the first entry that is not as it was written.
     pub seq: u64,
     /// What is wrong with it.
     pub what: String,
@@ -207,15 +206,15 @@ pub struct Tampered {
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Somebody else holds it.
+    /// Another process holds the ledger.
     #[error("{path} is held by another process: only one switchboard may use a ledger")]
     Locked { path: PathBuf },
-    /// A later version wrote it.
+    /// A later version wrote the ledger.
     #[error(
         "the ledger has schema {found}, this program knows up to {known}: use the newer program"
     )]
     NewerSchema { found: i64, known: i64 },
-    /// It is not as it was written.
+    /// An entry is not as it was written.
     #[error(transparent)]
     Tampered(#[from] Tampered),
     /// The disk is full.
@@ -223,7 +222,7 @@ pub enum LedgerError {
     Full(String),
     #[error("ledger database: {0}")]
     Database(String),
-    /// A file around it failed.
+    /// A file next to the ledger failed.
     #[error("{path}: {source}")]
     File { path: PathBuf, source: std::io::Error },
 }

@@ -1,5 +1,5 @@
-//! What the log is told of the control plane: what came on record, once it is durable, each event
-//! once. An append that fails is made again, and is not told before it has succeeded.
+//! Log lines of the control plane: each event is logged once, when it is durable in the ledger. If
+//! an append fails and is repeated, its events are logged after it has succeeded.
 
 use std::collections::BTreeSet;
 
@@ -11,27 +11,28 @@ use crate::core::Core;
 use crate::ledger::{Entry, Event};
 use crate::plan::Deficit;
 
-/// What is being written, and what was told.
+/// The events being written, and what was logged last.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     writing: Vec<Event>,
-    /// The feeds that were short when that was told last.
+    /// The short feeds in the last log line about them.
     short: BTreeSet<FeedId>,
 }
 
 impl Told {
-    /// Keeps what is to be told of `entries` when they are durable: not the lists of machines.
+    /// Keeps what is to be logged of `entries` when they are durable; lists of machines are not
+    /// kept.
     pub(crate) fn keep(&mut self, entries: &[Entry]) {
         let events = entries.iter().map(|entry| &entry.event);
         self.writing = events.filter_map(worth_telling).collect();
     }
 
-    /// What was being written.
+    /// Takes the events that were being written.
     pub(crate) fn take(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.writing)
     }
 
-    /// Tells what is durable now.
+    /// Logs the events that are now durable.
     pub(crate) fn tell(&mut self, events: &[Event], core: &Core) {
         for event in events {
             match event {
@@ -41,9 +42,10 @@ impl Told {
         }
     }
 
-    /// Plans are made anew all the time: that feeds are short is told when other feeds are.
+    /// New plans are made all the time, so short feeds are logged only when the set of them
+    /// changes.
     fn decided(&mut self, deficits: &[Deficit]) {
-        // A feed may be short at several times of one plan.
+        // A feed can be short at several times of one plan.
         let short: BTreeSet<FeedId> = deficits.iter().map(|deficit| deficit.feed.clone()).collect();
         if short == self.short {
             return;
@@ -132,7 +134,7 @@ fn tell(event: &Event, core: &Core) {
     }
 }
 
-/// What the meter of the lease's own feed proves, and what is committed there.
+/// The headroom that the meter of the lease's own feed proves, and the power committed there.
 fn figure(core: &Core, lease: &LeaseId, figures: &[Figure]) -> Option<(Watts, Watts)> {
     let feed = &core.state().leases.get(lease)?.lease.feed;
     let figure = figures.iter().find(|figure| figure.feed == *feed)?;

@@ -8,7 +8,7 @@ use directive::{FeedId, GroupId, Watts};
 
 use crate::facility::{Feed, Group, Policy};
 
-/// How many machines must be counted: those declared, or more where more were seen.
+/// How many machines to count: those declared, or more if more were seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Population {
     /// Machines by group; a group that is not here counts as declared.
@@ -87,7 +87,7 @@ impl<'a> Tree<'a> {
         sums
     }
 
-    /// The load counted for sessions that no group declares.
+    /// The load counted for sessions that no group claims.
     pub(crate) fn unassigned(&self, population: &Population) -> Vec<Watts> {
         let mut sums = vec![Watts::ZERO; self.len()];
         self.add(

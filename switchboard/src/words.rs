@@ -1,20 +1,20 @@
-//! How power, times and numbers of machines read in sentences: one way for API, log, ledger and
-//! command line.
+//! Formats power, times and numbers of machines in sentences, in the same way for API, log, ledger
+//! and command line.
 
 use directive::{MachineId, Watts};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// Some machines: how many, and a few of their names.
+/// A number of machines, with the names of a few of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub count: u32,
-    /// The first of them by name, three at most.
+    /// The first of them by name, at most three.
     pub examples: Vec<MachineId>,
 }
 
-/// Names that a sentence repeats.
+/// How many names a sentence has.
 const NAMES: usize = 3;
 
 impl Named {
@@ -60,7 +60,7 @@ pub fn plural(count: u32, noun: &str) -> String {
     format!("{} {noun}{ending}", grouped(u64::from(count)))
 }
 
-/// Power to the watt, without zeros that say nothing: `8,700 kW`, `0.373 kW`, `-1.5 kW`.
+/// Power to the watt, without trailing zeros: `8,700 kW`, `0.373 kW`, `-1.5 kW`.
 #[must_use]
 pub fn kilowatts(power: Watts) -> String {
     let watts = power.0.unsigned_abs();
@@ -85,7 +85,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A time in the site's zone: `2026-12-01 06:00`, with seconds where there are any.
+/// A time in the site's zone: `2026-12-01 06:00`, with seconds if they are not zero.
 #[must_use]
 pub fn when(at: Timestamp, zone: &TimeZone) -> String {
     let at = at.to_zoned(zone.clone());

@@ -11,12 +11,12 @@ use crate::cli::Bench;
 use crate::failure::Failure;
 use crate::output::print;
 
-/// Measures and reports.
+/// Runs the load tool and prints its report.
 ///
 /// # Errors
-/// [`Failure::Usage`] when so many miners do not fit or an address cannot be listened on;
-/// [`Failure::Runtime`] when the peer cannot be reached, and with `--strict` also when it lost
-/// something.
+/// [`Failure::Usage`] when this process cannot have enough connections or an address cannot be
+/// used; [`Failure::Runtime`] when the peer cannot be reached and, with `--strict`, also when it
+/// lost something.
 pub fn bench(options: &Bench) -> Result<(), Failure> {
     if options.job_every.is_zero() {
         return Err(Failure::Usage("--job-every must be longer than 0s".to_owned()));

@@ -1,4 +1,4 @@
-//! The command line. What each command does is in the module of its name.
+//! The command line. The module with a command's name has what it does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -138,7 +138,7 @@ pub struct ConfigFile {
     pub config: PathBuf,
 }
 
-/// What a new site begins with.
+/// The options of `tieline init`.
 #[derive(Debug, Args)]
 pub struct Init {
     /// The pool to mine at: stratum+tcp://HOST:PORT or HOST:PORT, or stratum+ssl://HOST:PORT by TLS.
@@ -229,7 +229,7 @@ pub struct SessionFilters {
     pub listener: Option<String>,
 }
 
-/// What a session is about.
+/// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum State {
     /// Not yet subscribed and authorized.
@@ -489,7 +489,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "not a length of time: write 90s, 5m or 1h30m".to_owned())
 }
 
-/// Reads kilowatts; whether they make sense is for the process to say.
+/// Reads kilowatts. The process checks whether they are plausible.
 fn parse_kw(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "must be a number of kW, such as 8000 for 8 MW".to_owned())
 }

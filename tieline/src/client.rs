@@ -1,5 +1,5 @@
-//! Talking to a running process over its HTTP. Answers are read into the types that the roles
-//! answer with, so that a field that is not there is an error and not an empty cell.
+//! A client for the HTTP API of a running process. Answers are read into the types with which the
+//! roles answer, so that a missing field is an error and not an empty cell.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,13 +26,13 @@ struct Token {
     text: String,
 }
 
-/// What came back, an error or not.
+/// An answer, which may be an error.
 #[derive(Debug)]
 pub struct Answer {
-    /// What was asked.
+    /// The URL of the request.
     url: String,
     pub status: u16,
-    /// JSON, as the process wrote it.
+    /// The body, as received.
     pub text: String,
 }
 
@@ -52,7 +52,7 @@ impl Client {
         Ok(Self { agent, url: base_url(&server.url)?, token })
     }
 
-    /// Asks for something. An answer that is an error is an answer, too.
+    /// Sends a `GET`. An error answer is returned like any other.
     ///
     /// # Errors
     /// When nobody answers.
@@ -61,19 +61,19 @@ impl Client {
         self.answer(self.with_token(self.agent.get(&url)).call(), url)
     }
 
-    /// Asks for something that must be there.
+    /// Sends a `GET` for something that must exist.
     ///
     /// # Errors
-    /// Also when the answer is an error.
+    /// When nobody answers, or the answer is an error.
     pub fn require(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.get(path)?;
         if answer.is_error() { Err(self.failure_of(&answer)) } else { Ok(answer) }
     }
 
-    /// As [`Self::require`], of something that only a process with a switchboard has.
+    /// Like [`Self::require`], for something that only a process with a switchboard has.
     ///
     /// # Errors
-    /// Says so when the process has none.
+    /// When nobody answers, the answer is an error, or the process has no switchboard.
     pub fn require_of_switchboard(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.get(path)?;
         match () {
@@ -83,7 +83,7 @@ impl Client {
         }
     }
 
-    /// Changes something.
+    /// Sends a `POST`.
     ///
     /// # Errors
     /// When nobody answers.
@@ -93,7 +93,7 @@ impl Client {
         self.answer(self.with_token(request).send(body.to_string()), url)
     }
 
-    /// Takes something away.
+    /// Sends a `DELETE`.
     ///
     /// # Errors
     /// When nobody answers.
@@ -103,7 +103,7 @@ impl Client {
         self.answer(self.with_token(request).call(), url)
     }
 
-    /// The words for an answer that is an error: what was refused, or which token is wanted.
+    /// The message for an error answer: what was refused, or which token is needed.
     #[must_use]
     pub fn failure_of(&self, answer: &Answer) -> Failure {
         if answer.has_no_such_route() {
@@ -127,7 +127,7 @@ impl Client {
                  the [admin] section of its configuration, by --token-file or TIELINE_TOKEN_FILE."
                     .to_owned()
             }
-            // A contradiction of what there is; other errors say what is wrong by themselves.
+            // The request contradicts the current state. Other messages are complete by themselves.
             _ if answer.status == 409 => format!("refused: {}", error.message),
             _ => words_of(&error),
         })
@@ -176,7 +176,7 @@ impl Client {
     }
 }
 
-/// Why there is no answer at all.
+/// The message if nobody answers.
 fn why_unreachable(error: &ureq::Error) -> String {
     use std::io::ErrorKind;
     match error {
@@ -188,7 +188,7 @@ fn why_unreachable(error: &ureq::Error) -> String {
             ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
                 "what listens there closed the connection without an answer in HTTP".to_owned()
             }
-            // The resolver's errors have no kind of their own.
+            // Errors of the name lookup have no kind of their own.
             _ if error.to_string().starts_with("failed to lookup address") => {
                 "this host name is not known".to_owned()
             }
@@ -207,10 +207,10 @@ impl Answer {
         self.status >= 400
     }
 
-    /// The answer as the type that it must be.
+    /// Parses the answer as the type that it must be.
     ///
     /// # Errors
-    /// Names the URL and the field that is wrong or missing.
+    /// The error names the URL, and the field that is wrong or missing.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let mut json = serde_json::Deserializer::from_str(&self.text);
         serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -225,7 +225,7 @@ impl Answer {
         })
     }
 
-    /// The error in it.
+    /// The error in the answer.
     #[must_use]
     pub fn error(&self) -> ErrorView {
         serde_json::from_str::<ErrorAnswer>(&self.text).map_or_else(
@@ -237,13 +237,13 @@ impl Answer {
         )
     }
 
-    /// Whether the process does not know the path at all, as one without a switchboard.
+    /// Whether the process does not have this path, as one without a switchboard.
     fn has_no_such_route(&self) -> bool {
         self.status == 404 && self.error().code == "not_found"
     }
 }
 
-/// The words of an error, with the field at fault.
+/// The message of an error, with the field at fault.
 #[must_use]
 pub fn words_of(error: &ErrorView) -> String {
     match &error.field {
@@ -252,7 +252,7 @@ pub fn words_of(error: &ErrorView) -> String {
     }
 }
 
-/// The URL without its last slash; `host:port` is taken for HTTP.
+/// The URL without a trailing slash; `host:port` becomes an HTTP URL.
 fn base_url(text: &str) -> Result<String, Failure> {
     let wrong = |why: &str| Failure::Usage(format!("--url {text:?}: {why}"));
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -267,7 +267,7 @@ fn base_url(text: &str) -> Result<String, Failure> {
     let authority = parsed.authority().map_or("", |authority| authority.as_str());
     let host = parsed.host().unwrap_or_default();
     let port_is_wrong = authority != host && parsed.port_u16().is_none();
-    // The paths are ours: below another one the process would seem to have no switchboard.
+    // A URL with a path is refused: below it the process would seem to have no switchboard.
     let path_is_wrong = !matches!(parsed.path(), "" | "/") || parsed.query().is_some();
     if host.is_empty() || port_is_wrong || path_is_wrong {
         return Err(wrong(URL_FORM));
@@ -287,7 +287,7 @@ fn read_token(path: &Path) -> Result<Token, Failure> {
     Ok(Token { file: path.to_owned(), text: text.to_owned() })
 }
 
-/// Writes a name into a path or a query.
+/// Escapes a name for a path or a query.
 #[must_use]
 pub fn encode(name: &str) -> String {
     name.bytes()
@@ -358,7 +358,7 @@ mod tests {
         closing.join().expect("it closed");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains("closed the connection without an answer in HTTP. "), "{text}");
-        // Its port is free again.
+        // The port of the silent process is free again.
         assert!(said(&silent).contains("nothing listens there.\n"));
         assert!(text.lines().all(|line| line.len() <= LEAST_WIDTH), "{text}");
     }

@@ -1,9 +1,9 @@
-//! `tieline demo`: the whole story in a minute, in one process and without configuration.
+//! `tieline demo`: shows a whole lease in a minute, in one process and without configuration.
 //!
 //! Two test pools with different extranonces, a simulated fleet below one transformer, a simulated
-//! AI tenant, and the real proxy, switchboard and agent between them. Nothing runs faster than the
-//! clock on the wall; durations are only short. What is claimed at the end is read from the pools',
-//! the miners' and the meters' own books.
+//! AI tenant, and the real proxy, switchboard and agent between them. It runs in real time, only
+//! with short durations. The results at the end are read from the counts of pools, miners and
+//! meters.
 
 mod cast;
 mod script;
@@ -20,10 +20,10 @@ use crate::failure::Failure;
 use crate::output::print;
 use script::Script;
 
-/// Tells the story.
+/// Runs the demo.
 ///
 /// # Errors
-/// When a part cannot start, or a promise was broken: then it says which.
+/// When a part cannot start, or when a promise was broken, with its name.
 pub fn demo(options: &Demo) -> Result<(), Failure> {
     if options.length < SHORTEST {
         return Err(Failure::Usage(format!(
@@ -31,7 +31,7 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
             SHORTEST.as_secs()
         )));
     }
-    // The story has its own lines; the log speaks when something is odd.
+    // The demo prints its own lines; only warnings and errors are logged.
     let _logs =
         daemon::logging::init(LogFormat::Text, "error").context("failed to start logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -52,5 +52,5 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
     }
 }
 
-/// The shortest story that still has time for a lease's whole life.
+/// The shortest demo that has time for a whole lease.
 const SHORTEST: Duration = Duration::from_secs(30);

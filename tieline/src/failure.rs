@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code that says so.
+//! Why a command failed, and its exit code.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,8 +14,8 @@ pub enum Failure {
     Usage(String),
     /// Something went wrong while running: exit 1.
     Runtime(anyhow::Error),
-    /// Nobody reads what is printed any more, as behind `| head -1`: the command ends at once and
-    /// says nothing. That is no failure: exit 0.
+    /// The reader of the output has closed the pipe, as in `| head -1`: the command ends at once
+    /// without a message. That is not a failure: exit 0.
     Unread,
 }
 
@@ -48,7 +48,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The error with its causes; a cause that the text before it names already is not said twice.
+/// The error with its causes. A cause that is already in the text before it is not repeated.
 fn chain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
         "" => cause,
@@ -61,14 +61,14 @@ impl std::error::Error for Failure {}
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        // One that went through code of others, as in the demo.
+        // A failure that was passed through an `anyhow` error, as in the demo.
         error.downcast().unwrap_or_else(Self::Runtime)
     }
 }
 
 impl Failure {
-    /// Mistakes of the files that begin with the configuration `path`. To somebody who has none yet
-    /// it is said how to make one.
+    /// The mistakes of a configuration at `path` and its files. If there is no configuration yet,
+    /// the message says how to make one.
     #[must_use]
     pub fn of_files(mistakes: &Mistakes, path: &Path) -> Self {
         let mut text = shown(mistakes);
@@ -87,7 +87,7 @@ impl From<Mistakes> for Failure {
     }
 }
 
-/// Mistakes or warnings as standard error shows them: with the lines around each on a terminal.
+/// Mistakes or warnings for standard error: on a terminal with the lines around each.
 #[must_use]
 pub fn shown(mistakes: &Mistakes) -> String {
     use std::io::IsTerminal;

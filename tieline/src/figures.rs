@@ -1,4 +1,4 @@
-//! Figures as people read them: thousands apart, units that keep a figure short.
+//! Formats figures for people: separated thousands, and units that keep a figure short.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub fn grouped(number: impl Into<u64>) -> String {
     text
 }
 
-/// Power in kilowatts, without the unit: whole ones from 100 kW on, tenths below, and to the watt
-/// below 1 kW, so that nothing that is missing reads as 0.
+/// Power in kilowatts, without the unit: in whole kilowatts from 100 kW on, in tenths below, and to
+/// the watt below 1 kW, so that no shortage is shown as 0.
 #[must_use]
 pub fn kw(power: Watts) -> String {
     let watts = power.0.unsigned_abs();
@@ -64,7 +64,7 @@ pub fn length(length: Duration) -> String {
     }
 }
 
-/// How long something is ago, roughly: `3 s`, `12 min`, `5 h`, `3 d`.
+/// Roughly how long ago something was: `3 s`, `12 min`, `5 h`, `3 d`.
 #[must_use]
 pub fn age(age: Duration) -> String {
     let secs = age.as_secs();
@@ -88,7 +88,7 @@ pub fn short(number: f64) -> String {
     scaled(number, "")
 }
 
-/// A number in four digits with its prefix.
+/// A number with four digits and a unit prefix.
 fn scaled(number: f64, space: &str) -> String {
     const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
     if number != 0.0 && number < 1.0 {
@@ -96,7 +96,7 @@ fn scaled(number: f64, space: &str) -> String {
     }
     let mut left = number;
     let mut prefix = 0;
-    // What would be written as 1000.0 is 1.0 of the next.
+    // A number that would be written as 1000.0 becomes 1.0 of the next prefix.
     while left >= 999.95 && prefix < PREFIXES.len() - 1 {
         left /= 1000.0;
         prefix += 1;

@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::print;
 
-/// What is read of `/readyz`. Callers from afar are told nothing but its status.
+/// The fields read from `/readyz`. Remote callers get no details.
 #[derive(Debug, Default, Deserialize)]
 struct Readiness {
     #[serde(default)]

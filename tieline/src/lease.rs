@@ -1,5 +1,5 @@
-//! `tieline lease`: commits, shows and cancels leases over the API of a running process. How they
-//! read is left to `words`.
+//! `tieline lease`: commits, shows and cancels leases over the API of a running process. The texts
+//! are in `words`.
 
 mod add;
 mod refusal;
@@ -17,7 +17,7 @@ use crate::output::{print, width};
 use crate::times::Shown;
 pub(crate) use words::{arithmetic, shortage};
 
-/// Does what the command line says.
+/// Carries out the command.
 ///
 /// # Errors
 /// [`Failure::Usage`] for times that cannot be read, [`Failure::Runtime`] for a refusal or a
@@ -53,7 +53,7 @@ fn list(client: &Client, all: bool, as_json: bool) -> Result<(), Failure> {
     print(&text)
 }
 
-/// The leases in a state, or `all` or `open` ones, of all pages as one answer.
+/// The leases in a state, or `all` or `open` ones: all pages as one answer.
 pub(crate) fn leases(client: &Client, state: &str) -> Result<LeasesAnswer, Failure> {
     let page = |cursor: &str| -> Result<LeasesAnswer, Failure> {
         let path = format!("/v1/leases?state={state}&limit={PAGE}{cursor}");
@@ -68,7 +68,7 @@ pub(crate) fn leases(client: &Client, state: &str) -> Result<LeasesAnswer, Failu
     Ok(all)
 }
 
-/// Leases asked for at a time.
+/// How many leases one request asks for.
 const PAGE: usize = 1000;
 
 fn show(client: &Client, id: &str, as_json: bool) -> Result<(), Failure> {
@@ -107,7 +107,7 @@ fn cancel(client: &Client, id: &str, force: bool, as_json: bool) -> Result<(), F
     print(&cancelled(&before.lease))
 }
 
-/// What to say of a lease that cannot be cancelled any more.
+/// The message for a lease that can no longer be cancelled.
 fn over(lease: &LeaseView, shown: &Shown) -> Option<String> {
     let LeaseView { id, .. } = lease;
     if lease.state == Phase::Closed {
@@ -131,7 +131,7 @@ fn over(lease: &LeaseView, shown: &Shown) -> Option<String> {
     })
 }
 
-/// What to say of a lease that was cancelled just now; `before` is how it stood.
+/// The message for a lease that was cancelled just now; `before` is its state before.
 fn cancelled(before: &LeaseView) -> String {
     let back = if before.state >= Phase::Shedding && !before.machines_by_state.is_empty() {
         "its machines come back to mining"

@@ -1,4 +1,4 @@
-//! `tieline ledger`: looks at a ledger's file without the process that holds it.
+//! `tieline ledger`: reads a ledger file without the process that holds it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::figures::grouped;
 use crate::output::print;
 
-/// Checks the hash chain, and that a head seen earlier is still in it.
+/// Checks the hash chain, and that it still contains a head seen earlier.
 ///
 /// # Errors
 /// [`Failure::Usage`] for a head that cannot be read, [`Failure::Runtime`] for a ledger that is not
@@ -35,7 +35,7 @@ pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(),
         }
         Err(error) => {
             if as_json {
-                // It is a failure also when nobody reads it.
+                // It is a failure even if nobody reads its message.
                 let _ = print(&json!({ "ok": false, "why": error.to_string() }).to_string());
             }
             Err(Failure::Runtime(anyhow::anyhow!("{}: {error}", path.display())))

@@ -1,5 +1,5 @@
-//! `tieline workers` and `tieline sessions`: who mines here, as long lists in the order that is
-//! asked for.
+//! `tieline workers` and `tieline sessions`: long lists of workers and sessions, in the requested
+//! order.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::figures::{age, grouped, hashrate, short};
 use crate::output::{print, width, wrapped};
 use crate::table::{Column, Rendered, Table};
 
-/// Most entries the API gives at a time.
+/// The maximum number of entries on a page of the API.
 const PAGE: usize = 1000;
 
 /// Lists workers.
@@ -140,7 +140,7 @@ fn ago(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(|| "-".to_owned(), |at| age(since(at)))
 }
 
-/// The table with what stands below it.
+/// The table, with the line below it.
 fn listed<T>(table: &Rendered, page: &Page<T>, all: &str, width: usize) -> String {
     let shown = grouped(page.items.len() as u64);
     let total = grouped(page.total as u64);
@@ -159,8 +159,8 @@ impl Listing {
     }
 }
 
-/// Asks for pages until there are as many entries as wanted, and returns them as one. `list` finds
-/// the list in an answer; what the first answer says stands beside all items.
+/// Requests pages until there are as many entries as wanted, and returns them as one list. `list`
+/// finds the list in an answer; the other fields are those of the first answer.
 fn fetch<P: DeserializeOwned, T>(
     server: &Server,
     path: &str,
@@ -183,7 +183,7 @@ fn fetch<P: DeserializeOwned, T>(
             return answer.read();
         }
         let error = answer.error();
-        // The process knows best what it can sort and filter by.
+        // The process knows what it can sort and filter by, so its message is used.
         Err(match (&error.field, answer.status) {
             (Some(field), 400) => Failure::Usage(format!("--{}: {}", flag(field), error.message)),
             _ => client.failure_of(&answer),
@@ -202,7 +202,7 @@ fn fetch<P: DeserializeOwned, T>(
     }
 }
 
-/// The flag of a query's field.
+/// The flag for a field of the query.
 fn flag(field: &str) -> String {
     match field {
         "server" => "listener".to_owned(),

@@ -1,4 +1,4 @@
-//! Parses the command line, hands over, prints what failed, and picks the exit code.
+//! Parses the command line, runs the command, prints why it failed, and sets the exit code.
 
 use std::process::ExitCode;
 

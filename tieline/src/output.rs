@@ -1,4 +1,4 @@
-//! What the commands print, and how wide it may be.
+//! Prints the output of commands, in the width of the terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// Prints `text` to standard output and ends its line.
 ///
 /// # Errors
-/// [`Failure::Unread`] when nobody reads it any more; [`Failure::Runtime`] when it cannot be
+/// [`Failure::Unread`] when the reader has closed the pipe; [`Failure::Runtime`] when it cannot be
 /// written, as to a full disk.
 pub fn print(text: &str) -> Result<(), Failure> {
     match stdio::print(text) {
@@ -19,8 +19,8 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// How many columns a table may take: those of the terminal, or what `COLUMNS` says, and 80 at
-/// least. Into a pipe or a file it is 80.
+/// The width of tables in columns: that of the terminal or of `COLUMNS`, but at least 80. In a pipe
+/// or a file it is 80.
 #[must_use]
 pub fn width() -> usize {
     let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
@@ -35,8 +35,8 @@ pub fn width() -> usize {
 /// The width that every table fits.
 pub const LEAST_WIDTH: usize = 80;
 
-/// Breaks `text` between words into lines of at most `width` columns, each after `indent` spaces.
-/// A word that is longer stays whole.
+/// Breaks `text` between words into lines of at most `width` columns, each indented by `indent`
+/// spaces. A word that is longer is not broken.
 #[must_use]
 pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     use unicode_width::UnicodeWidthStr;

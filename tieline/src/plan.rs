@@ -1,4 +1,4 @@
-//! `tieline plan`: what is going to happen, when and why, for people. What is short is said first.
+//! `tieline plan`: what will happen, when and why, for people. Shortages come first.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -28,12 +28,12 @@ pub fn plan(server: &Server, machines: bool) -> Result<(), Failure> {
         return print(&answer.text);
     }
     let plan: PlanView = answer.read()?;
-    // Those beyond the horizon are in no plan.
+    // Leases beyond the horizon are in no plan.
     let leases = lease::leases(&client, "open")?.leases;
     print(&text(&plan, &leases, &Shown::new(&plan.timezone), width(), machines))
 }
 
-/// The plan as text. `machines` also lists their names, and each step's whole reason.
+/// The plan as text. With `machines`, it also lists their names and the full reason of each step.
 #[must_use]
 pub fn text(
     view: &PlanView,
@@ -86,7 +86,7 @@ pub fn text(
     text
 }
 
-/// What cannot be kept, one line each.
+/// The shortages, one line each.
 fn shortages(view: &PlanView, shown: &Shown) -> Vec<String> {
     let mut lines: Vec<String> = view
         .short_leases
@@ -101,7 +101,7 @@ fn shortages(view: &PlanView, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Leases that the plan does not reach yet, one line each.
+/// Leases beyond the plan's horizon, one line each.
 fn later(leases: &[LeaseView], shown: &Shown) -> Vec<String> {
     leases
         .iter()
@@ -118,7 +118,7 @@ fn later(leases: &[LeaseView], shown: &Shown) -> Vec<String> {
         .collect()
 }
 
-/// Steps of one group for one reason, in one line.
+/// Several steps of one group for one reason, shown as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub from: Timestamp,
@@ -127,24 +127,25 @@ pub struct Line {
     pub action: Action,
     pub means: Means,
     pub lease: Option<LeaseId>,
-    /// In the order in which they go.
+    /// The machines, in the order of the steps.
     pub machines: Vec<MachineId>,
-    /// Why the first step happens, in the switchboard's words.
+    /// The reason of the first step, as text of the switchboard.
     pub reason: String,
-    /// How many steps these are.
+    /// The number of steps.
     pub steps: usize,
 }
 
-/// Steps further apart than this are told apart: no ramp waits longer between two of its steps.
+/// Steps further apart than this are not joined: no ramp waits longer between two of its steps.
 const APART: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
-/// Folds consecutive steps of one group and reason into one line each, in the order of their
-/// beginnings. A line does not go over midnight.
+/// Joins consecutive steps of one group and reason into one line each, ordered by their first
+/// steps. A line does not extend over midnight.
 #[must_use]
 pub fn folded(steps: &[&StepView], shown: &Shown) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for step in steps {
-        // The newest line of the group for this reason; what turned the group round ends it.
+        // The newest line of the group for this reason, unless the group has changed direction
+        // since.
         let follows = lines
             .iter_mut()
             .rev()
@@ -184,12 +185,13 @@ impl Line {
     }
 }
 
-/// The part of a reason that the steps of one ramp share: what comes before the figures.
+/// The part of a reason that all steps of a ramp share: the text before the figures.
 fn kind(reason: &str) -> &str {
     reason.split_once(": ").map_or(reason, |(kind, _)| kind)
 }
 
-/// Tables of what was done already and is still so, and of what is to come, by day.
+/// Tables of the steps that were carried out and are still in force, and of the steps to come, by
+/// day.
 fn days(text: &mut String, lines: Vec<Line>, shown: &Shown, width: usize, machines: bool) {
     let (done, coming): (Vec<Line>, Vec<Line>) =
         lines.into_iter().partition(|line| line.to <= shown.now);
@@ -246,7 +248,7 @@ fn table(
             let reason = shown.localized(&line.reason);
             table.note(&match line.steps {
                 1 => reason,
-                // The figures in it are those of the first step.
+                // The figures in the reason are those of the first step.
                 steps => format!("{}, the first: {reason}", counted(steps as u64, "step")),
             });
             table.note(&listed(&line.machines));
@@ -274,7 +276,7 @@ fn why(line: &Line) -> String {
     }
 }
 
-/// All steps that happen only if no newer plan comes, in one line.
+/// All steps that are carried out only if no newer plan comes, in one line.
 fn fail_safe(steps: &[&StepView], horizon: Timestamp, shown: &Shown) -> String {
     let mut down: Vec<String> = Vec::new();
     for step in steps {
@@ -294,7 +296,7 @@ fn fail_safe(steps: &[&StepView], horizon: Timestamp, shown: &Shown) -> String {
     format!("if no newer plan arrives by {}: {down} ({machines})", shown.moment(horizon))
 }
 
-/// `12000.000 kW at xfmr-a` as people read it.
+/// Formats `12000.000 kW at xfmr-a` for people.
 fn rounded(power: &str) -> String {
     let watts = power
         .split_once(" kW")

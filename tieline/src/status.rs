@@ -1,4 +1,4 @@
-//! `tieline status`: how it all stands, what needs attention first.
+//! `tieline status`: an overview of the site; what needs attention comes first.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::output::{hanging, print, width, wrapped};
 use crate::table::{Column, Table, printable};
 use crate::times::Shown;
 
-/// Shows how it all stands.
+/// Prints the overview.
 ///
 /// # Errors
 /// When the process does not answer.
@@ -26,7 +26,7 @@ pub fn status(server: &Server) -> Result<(), Failure> {
     let targets = client.require("/v1/targets")?;
     let counts = client.require("/v1/counts")?;
     let workers = client.require("/v1/workers?sort=-hashrate&limit=5")?;
-    // A proxy alone has no switchboard to ask.
+    // A proxy alone has no switchboard, and answers with an error.
     let site = Some(client.get("/v1/status")?).filter(|answer| !answer.is_error());
     let feeds = site.as_ref().map(|_| client.require("/v1/feeds")).transpose()?;
     if server.json {
@@ -56,7 +56,7 @@ pub fn status(server: &Server) -> Result<(), Failure> {
     print(&text)
 }
 
-/// What the switchboard knows.
+/// The part about the switchboard.
 #[must_use]
 pub fn control_plane(
     site: &StatusView,
@@ -124,7 +124,7 @@ pub fn control_plane(
     text
 }
 
-/// What somebody should do something about, one line each.
+/// What needs attention, one line each.
 fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
     let mut alarms: Vec<String> = site
         .short_leases
@@ -179,7 +179,7 @@ fn examples(names: &[MachineId], count: u32) -> String {
     list.join(", ")
 }
 
-/// Control characters escaped in each line; mistakes in a policy are told in several.
+/// Escapes control characters in each line; the mistakes in a policy have several lines.
 fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
@@ -208,7 +208,7 @@ fn groups(site: &StatusView) -> Table {
     table
 }
 
-/// What the proxy knows.
+/// The part about the proxy.
 #[must_use]
 pub fn data_plane(
     targets: &[TargetView],

@@ -1,5 +1,5 @@
-//! Tables for people: headers, numbers to the right, and no line wider than the terminal. Names are
-//! shortened in the middle when there is no room for them; figures never are.
+//! Tables for people: with headers, numbers aligned to the right, and no line wider than the
+//! terminal. Names are shortened in the middle if there is no room; figures never are.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::output::wrapped;
 pub struct Column {
     header: Cow<'static, str>,
     kind: Kind,
-    /// Left out where the table would be too wide with it.
+    /// Whether to leave it out if the table would be too wide.
     optional: bool,
 }
 
@@ -24,13 +24,13 @@ enum Kind {
 }
 
 impl Column {
-    /// Words of a known, short list; never shortened.
+    /// A column of words from a known, short list; they are never shortened.
     #[must_use]
     pub const fn text(header: &'static str) -> Self {
         Self { header: Cow::Borrowed(header), kind: Kind::Text, optional: false }
     }
 
-    /// Names that somebody else chose: the only cells that are shortened.
+    /// A column of names chosen by others; only these cells are shortened.
     #[must_use]
     pub const fn name(header: &'static str) -> Self {
         Self { header: Cow::Borrowed(header), kind: Kind::Name, optional: false }
@@ -41,21 +41,23 @@ impl Column {
         Self { header: Cow::Borrowed(header), kind: Kind::Number, optional: false }
     }
 
-    /// Figures below a name that somebody else chose, which is shortened where the figures are.
+    /// A column of figures whose header is a name chosen by others; that header is shortened if the
+    /// figures leave no room.
     #[must_use]
     pub fn number_named(header: &str) -> Self {
         let header = shortened(&printable(header), LEAST_NAME);
         Self { header: header.into(), kind: Kind::Number, optional: false }
     }
 
-    /// Leaves the column out where there is no room; of several, the last goes first.
+    /// Allows to leave the column out if there is no room; of several such columns, the last is
+    /// left out first.
     #[must_use]
     pub fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
-    /// The least width it may be given where names have `least_name`; `natural` is what its widest
-    /// cell takes.
+    /// The minimum width of the column if names have `least_name`; `natural` is the width of its
+    /// widest cell.
     fn least(&self, natural: usize, least_name: usize) -> usize {
         match self.kind {
             Kind::Name => natural.min(least_name.max(self.header.width())),
@@ -81,16 +83,16 @@ pub struct Table {
 #[derive(Debug)]
 enum Row {
     Cells(Vec<String>),
-    /// A text below the row before, across all columns.
+    /// A text below the row before it, across all columns.
     Note(String),
 }
 
-/// A table as text, and what did not fit.
+/// A table as text, and the columns that were left out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// Lines, each with its end.
+    /// The lines, each with its newline.
     pub text: String,
-    /// Headers of the columns that were left out.
+    /// The headers of the columns that were left out.
     pub left_out: Vec<String>,
 }
 
@@ -119,7 +121,7 @@ impl Table {
         })
     }
 
-    /// Lays the table out in `width` columns. Columns in which no row says anything are left out.
+    /// Renders the table in `width` columns. Columns without a value in any row are left out.
     #[must_use]
     pub fn render(&self, width: usize) -> Rendered {
         let natural = |index: usize| {
@@ -192,8 +194,8 @@ impl Table {
     }
 }
 
-/// Cuts a text in the middle to at most `width` columns: both ends of a machine's name say which it
-/// is.
+/// Shortens a text in the middle to at most `width` columns: both ends of a machine's name identify
+/// it.
 #[must_use]
 pub fn shortened(text: &str, width: usize) -> String {
     if text.width() <= width {
@@ -217,8 +219,8 @@ pub fn shortened(text: &str, width: usize) -> String {
     start.into_iter().chain(['…']).chain(end.into_iter().rev()).collect()
 }
 
-/// The text with everything escaped that would move the cursor, change colours or reorder what is
-/// printed: miners choose their own names and user agents.
+/// Escapes everything that would move the cursor, change colours or reorder the output: miners
+/// choose their own names and user agents.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {

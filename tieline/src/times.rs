@@ -1,5 +1,5 @@
 //! Times on the command line: shown in the site's time zone, and read in three forms. Programs get
-//! UTC, by `--json`.
+//! UTC with `--json`.
 
 use jiff::civil;
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, ToSpan, Unit};
 
 use crate::failure::Failure;
 
-/// The time zone in which people read the times of a site.
+/// The time zone in which the times of a site are shown.
 #[derive(Debug, Clone)]
 pub struct Zone {
     name: String,
@@ -15,7 +15,7 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone that the policy names. Where this machine does not know it, times are UTC, and
+    /// The zone that the policy names. If this machine does not know it, times are in UTC, and
     /// [`Self::name`] says so.
     #[must_use]
     pub fn named(name: &str) -> Self {
@@ -46,7 +46,7 @@ impl Zone {
                 offset.to_timestamp(at).map_err(|_| format!("{at} is out of range"))
             }
             AmbiguousOffset::Gap { before, after } => {
-                // The clocks jump from one neighbour to the other.
+                // The clocks change between these two offsets.
                 let jump = after.seconds() - before.seconds();
                 let first = self.before_the_jump(at, jump);
                 Err(format!(
@@ -70,7 +70,7 @@ impl Zone {
         }
     }
 
-    /// What the clocks show when they jump over `at` by `jump` seconds.
+    /// The first local time that the clocks skip when they jump over `at` by `jump` seconds.
     fn before_the_jump(&self, at: civil::DateTime, jump: i32) -> civil::DateTime {
         let day_before = at.saturating_sub(1.day());
         let from = self.zone.to_timestamp(day_before).unwrap_or(Timestamp::MIN);
@@ -82,14 +82,14 @@ impl Zone {
     }
 }
 
-/// An offset as RFC 3339 writes it.
+/// An offset in the form of RFC 3339.
 fn colon(offset: jiff::tz::Offset) -> String {
     let secs = offset.seconds();
     let (sign, secs) = if secs < 0 { ('-', -secs) } else { ('+', secs) };
     format!("{sign}{:02}:{:02}", secs / 3600, secs / 60 % 60)
 }
 
-/// Shows times to people: in the site's zone, with a date only where it is not today.
+/// Formats times for people: in the site's zone, with a date only if it is not today.
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub zone: Zone,
@@ -97,14 +97,14 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// For times of the zone that an answer names, read at this moment.
+    /// Formats times in the zone that an answer names, relative to the current time.
     #[must_use]
     pub fn new(timezone: &str) -> Self {
         Self { zone: Zone::named(timezone), now: daemon::clock::wall() }
     }
 
-    /// `06:00`, with seconds where there are any, and with the zone's abbreviation in the hour that
-    /// the clocks show twice.
+    /// `06:00`, with seconds if they are not zero, and with the zone's abbreviation in the hour
+    /// that the clocks show twice.
     #[must_use]
     pub fn time(&self, at: Timestamp) -> String {
         let local = at.to_zoned(self.zone.zone.clone());
@@ -127,7 +127,7 @@ impl Shown {
         }
     }
 
-    /// A text of the process with the UTC times in it as moments.
+    /// A text from the process, with each UTC time in it replaced by [`Self::moment`].
     #[must_use]
     pub fn localized(&self, text: &str) -> String {
         let local = |word: &str| -> Option<String> {
@@ -142,7 +142,7 @@ impl Shown {
             .join(" ")
     }
 
-    /// From one moment to another; the second date only where it is another day than the first.
+    /// From one moment to another; the second one has a date only if it is on another day.
     #[must_use]
     pub fn span(&self, from: Timestamp, to: Timestamp) -> String {
         if self.moment(from) == self.moment(to) {
@@ -173,7 +173,7 @@ impl Shown {
         }
     }
 
-    /// What the reader must know of all times below: the zone, and what it is there now.
+    /// The heading for all times below: the zone, and the current time in it.
     #[must_use]
     pub fn heading(&self) -> String {
         let now = self.now.to_zoned(self.zone.zone.clone());
@@ -181,11 +181,11 @@ impl Shown {
     }
 }
 
-/// A time as the command line gave it.
+/// A time as given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
     At(Timestamp),
-    /// What the site's clocks show.
+    /// A time by the site's clocks.
     Local(civil::DateTime),
 }
 
@@ -201,7 +201,7 @@ pub fn read(flag: &str, text: &str, now: Timestamp) -> Result<Given, Failure> {
         let at = now.checked_add(span).map_err(|_| {
             Failure::Usage(format!("{flag} {text:?} is too far away for a calendar"))
         })?;
-        // Up, so that `+0s` is not in the past.
+        // Rounded up, so that `+0s` is not in the past.
         let round = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Ceil);
         return Ok(Given::At(at.round(round).unwrap_or(at)));
     }
@@ -228,10 +228,10 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
 }
 
 impl Given {
-    /// The instant that is meant, at a site in this zone.
+    /// The instant of a given time at a site in this zone.
     ///
     /// # Errors
-    /// [`Failure::Usage`] when the clocks there skip the time, or show it twice.
+    /// [`Failure::Usage`] when the clocks there skip the time or show it twice.
     pub fn settle(
         &self,
         flag: &str,
@@ -258,7 +258,7 @@ mod tests {
         Shown { zone: Zone::named(zone), now: at(now) }
     }
 
-    /// Reads a time in Chicago at noon UTC of 30 November 2026.
+    /// Reads a time for Chicago, at noon UTC on 30 November 2026.
     fn chicago(text: &str) -> Result<String, String> {
         let zone = || Ok(Zone::named("America/Chicago"));
         read("--start", text, at("2026-11-30T12:00:00.25Z"))

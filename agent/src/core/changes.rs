@@ -1,7 +1,8 @@
-//! What the log is told of machines: counts by group, and names only at debug.
+//! Log lines about machines: counts by group; names of machines only at debug.
 //!
-//! A lease moves thousands of machines, each through several steps. Changes are gathered and told
-//! together, so that the log grows neither with the machines nor much with how long they take.
+//! A lease changes thousands of machines, each in several steps. Changes are collected and logged
+//! together, so that the number of lines depends neither on the number of machines nor much on how
+//! long they take.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,19 +14,20 @@ use tracing::{error, info, warn};
 /// What happened to one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It was told to sleep, for the first time since it must.
+    /// It was commanded to sleep, for the first time in this period off. A repeated command does
+    /// not count.
     CommandedSleep,
     CommandedWake,
-    /// It was told to sleep and is seen asleep.
+    /// It was commanded to sleep and is now seen asleep.
     Asleep,
     Awake,
-    /// It does not do as told, or woke by itself.
+    /// It does not obey, or woke on its own.
     Failed {
         fault: String,
     },
 }
 
-/// Changes that have not been told yet.
+/// The changes that are not logged yet.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     groups: BTreeMap<GroupId, Counts>,
@@ -40,11 +42,11 @@ pub(super) struct Counts {
     asleep: u32,
     awake: u32,
     failed: u32,
-    /// The first that failed, and why.
+    /// The first machine that failed, and why.
     example: Option<(MachineId, String)>,
 }
 
-/// Groups that have a line of their own; the others have one together.
+/// How many groups have a line of their own; the others share one.
 const GROUPS: usize = 4;
 
 impl Changes {
@@ -69,7 +71,7 @@ impl Changes {
         }
     }
 
-    /// A machine is not looked after, because there are too many.
+    /// Counts a machine that is ignored, because there are too many.
     pub(super) fn ignored(&mut self, now: Instant) {
         self.pace.note(now);
         self.ignored += 1;
@@ -80,7 +82,7 @@ impl Changes {
         if self.pace.is_due(now) { self.take(now) } else { Vec::new() }
     }
 
-    /// All that has not been told, due or not.
+    /// All lines for changes not logged yet, due or not.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Line> {
         self.pace.told(now);
         let mut lines = Vec::new();
@@ -106,9 +108,9 @@ impl Changes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Line {
     Group(GroupId, Counts),
-    /// So many further groups together.
+    /// The counts of this many further groups together.
     Others(usize, Counts),
-    /// So many machines are not looked after.
+    /// This many machines are ignored.
     Ignored(u64),
 }
 

@@ -47,7 +47,7 @@ impl Queue {
         self.of(kind).remove(&(at, order, machine.clone()));
     }
 
-    /// Takes out the next command that is due and has room.
+    /// Removes and returns the next command that is due, if the driver has room for it.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Kind, MachineId)> {
         let in_flight = self.in_flight;
         for kind in [Kind::Sleep, Kind::Wake, Kind::Read] {
@@ -74,7 +74,7 @@ impl Queue {
         if kind == Kind::Read { &mut self.reading } else { &mut self.commanding }
     }
 
-    /// When the next command with room is due.
+    /// When the next command that has room is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let room = |under_way: usize, waiting: &BTreeSet<(Instant, u64, MachineId)>| {
             waiting.first().filter(|_| under_way < self.in_flight).map(|(at, ..)| *at)

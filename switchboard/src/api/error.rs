@@ -9,11 +9,11 @@ use crate::core::Refused;
 use crate::lease::BadRequest;
 use crate::view::{ErrorAnswer, ErrorView, LineView, MistakeView};
 
-/// An error on its way to the client.
+/// An error answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
     status: StatusCode,
-    /// Boxed, so that results that hold an error stay small.
+    /// Boxed, to keep results with this error small.
     error: Box<ErrorView>,
 }
 
@@ -38,7 +38,8 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", what).field(field)
     }
 
-    /// Fields of the request are wrong: the first stands in `field`, as if it were the only one.
+    /// Several fields of the request are wrong. The first is also in `field`, as if it were the
+    /// only one.
     fn mistaken(bad: &BadRequest, all: &str) -> Self {
         let first = bad.mistakes.first();
         let message = match &bad.mistakes[..] {

@@ -1,4 +1,4 @@
-//! Why a lease is in its phase, in one sentence that API, log and command line share.
+//! States why a lease is in its phase, in one sentence for the API, the log and the command line.
 
 use directive::Watts;
 
@@ -7,7 +7,7 @@ use crate::lease::Lease;
 use crate::words::{machines, plural, when};
 
 impl Commitment {
-    /// Why the lease is where it is. A closed one says that in the ledger.
+    /// Returns why the lease is in its phase. For a closed lease, the ledger has the reason.
     #[must_use]
     pub fn reason(&self, lease: &Lease, evidence: &Evidence, terms: &Terms) -> String {
         let reason = match self.phase {
@@ -34,7 +34,7 @@ impl Commitment {
     }
 }
 
-/// Why the plan does not free the lease's power, if it does not.
+/// Returns why the plan does not free the lease's power, if it does not.
 pub(super) fn plan(evidence: &Evidence, terms: &Terms) -> Option<String> {
     let beyond =
         evidence.in_plan_from.map(|from| format!("in the plan from {}", when(from, &terms.zone)));

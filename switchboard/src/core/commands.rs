@@ -1,5 +1,5 @@
-//! What people and programs ask of the switchboard, and the answers. What changes something is
-//! answered when it is durable; a refusal writes nothing.
+//! The commands of people and programs, and their answers. A change is answered when it is durable;
+//! a refusal writes nothing.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,44 +23,44 @@ use crate::words::when;
 
 #[derive(Debug)]
 pub enum Command {
-    /// Would this lease fit?
+    /// Ask whether this lease could be committed.
     Admit(LeaseRequest),
-    /// Commit power to this lease. The same key with the same request is answered again, not
-    /// committed twice.
+    /// Commit power to this lease, with an optional idempotency key. The same key with the same
+    /// request gets the same answer again, and nothing is committed twice.
     Commit(LeaseRequest, Option<String>),
     /// Cancel a lease; one that is active only with `force`.
     Cancel {
         lease: LeaseId,
-        /// Whether to cancel it although the tenant draws its power.
+        /// Whether to cancel it although it is active.
         force: bool,
     },
     Leases(LeaseQuery),
     Lease(LeaseId),
-    /// The plan in force.
+    /// Show the plan in force.
     Plan,
     /// How it all stands.
     Status,
-    /// The feeds, with what is committed and measured.
+    /// Show the feeds, with committed and measured power.
     Feeds,
-    /// Machines in order of their names.
+    /// List machines in order of their names.
     Machines {
-        /// Those after this name.
+        /// Only machines after this name.
         after: Option<String>,
         /// At most so many.
         limit: usize,
     },
     /// The ledger's newest entry.
     Head,
-    /// Another policy is to come into force.
+    /// Apply another policy.
     Policy(Arc<Policy>),
-    /// What became of a changed file: why it is not in force, or `None` when nothing is wrong.
+    /// Report on a changed file: why it is not in force, or `None` if nothing is wrong.
     File {
         kind: FileKind,
         notice: Option<FileFault>,
     },
 }
 
-/// A file that a site is run from.
+/// A file that configures a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     Policy,
@@ -77,7 +77,7 @@ pub struct FileFault {
 #[derive(Debug)]
 pub enum Answer {
     Admitted(Box<AdmissionAnswer>),
-    /// It is committed, durably.
+    /// The lease is committed, durably.
     Committed(Box<LeaseAnswer>),
     Lease(Box<LeaseAnswer>),
     Leases(LeasesAnswer),
@@ -89,56 +89,56 @@ pub enum Answer {
     /// The ledger's newest entry.
     Head(HeadAnswer),
     Done,
-    /// It is not done.
+    /// The command was refused.
     Refused(Refused),
 }
 
-/// Why something is not done.
+/// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refused {
-    /// A field is wrong.
+    /// A field of the request is wrong.
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
-    /// The feeds cannot carry it.
+    /// The feeds cannot carry the lease.
     #[error(transparent)]
     Refusal(#[from] Refusal),
     /// There is no such lease.
     #[error("no lease {0}")]
     UnknownLease(LeaseId),
-    /// The name is taken.
+    /// A lease with this name exists.
     #[error("lease {0} exists already")]
     LeaseExists(LeaseId),
-    /// The key was used for another request.
+    /// The idempotency key was used for another request.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
-    /// The request with this key is being written.
+    /// The first request with this key is not durable yet.
     #[error("the request with this Idempotency-Key is being written")]
     KeyPending,
-    /// The tenant draws the lease's power.
+    /// The lease is active, and `force` was not given.
     #[error("lease {0} is active: cancelling it needs force")]
     LeaseActive(LeaseId),
-    /// It has ended by itself.
+    /// The lease has already ended.
     #[error("lease {lease} ended at {ended} and is {}: there is nothing to cancel", .phase.as_str())]
     LeaseOver {
         lease: LeaseId,
-        /// In the site's time.
+        /// When it ended, as text in the site's time zone.
         ended: String,
         phase: Phase,
     },
-    /// There are too many.
+    /// There are too many open leases.
     #[error("{limit} leases are open, which is the most there may be")]
     TooManyLeases {
-        /// The most there may be.
+        /// The maximum number of open leases.
         limit: usize,
     },
-    /// The policy does not carry what is committed.
+    /// The new policy cannot carry the committed leases.
     #[error("the policy does not carry lease {lease}: {refusal}")]
     PolicyShort {
         /// The first lease that does not fit.
         lease: LeaseId,
         refusal: Box<Refusal>,
     },
-    /// Nobody can say when the lease would start.
+    /// The wall clock was stepped, so it is not known when the lease would start.
     #[error(
         "the wall clock was stepped: nothing is committed until it is set right or the process restarted"
     )]
@@ -159,7 +159,7 @@ impl From<&WriteError> for Refused {
     }
 }
 
-/// Leases that may be open at once.
+/// The maximum number of open leases.
 const OPEN: usize = 10_000;
 
 impl Core {
@@ -199,7 +199,7 @@ impl Core {
         outputs.answers.extend(answer.map(|answer| (number, answer)));
     }
 
-    /// The lease as it stands; `fresh` when it was committed just now.
+    /// The current state of the lease; `fresh` if it was committed just now.
     pub(super) fn committed(&self, id: &LeaseId, fresh: bool) -> Answer {
         match self.lease_answer(id) {
             Some(answer) if fresh => Answer::Committed(Box::new(answer)),
@@ -208,7 +208,7 @@ impl Core {
         }
     }
 
-    /// The open leases and those being written: what a further one must fit beside.
+    /// The open leases and those being written: a new lease must fit beside them.
     pub(super) fn promised(&self) -> Vec<&Lease> {
         let pending = self.outbox.pending().filter_map(|event| match event {
             Event::LeaseCommitted { lease, .. } => Some(lease),
@@ -230,7 +230,7 @@ impl Core {
         };
         let pending = promised.len() - self.leases.len();
         let count = self.state.committed + pending as u64 + 1;
-        // A client may have chosen such a name itself.
+        // Skip generated names that a client has chosen itself.
         let mut made_up = (count..).map(|count| LeaseId::from(format!("lease-{count}")));
         let fallback = made_up.find(|id| !taken(id)).expect("not every number is taken");
         let lease = request.check(&self.policy, fallback, wall)?;
@@ -300,7 +300,7 @@ impl Core {
             return Some(Answer::Refused(Refused::UnknownLease(id.clone())));
         };
         let phase = self.commitments.get(id).map_or(standing.phase, |commitment| commitment.phase);
-        // Whoever repeats a cancellation gets the same answer again.
+        // A repeated cancellation gets the same answer again.
         if standing.lease.cancelled_at.is_some() {
             return Some(self.committed(id, false));
         }
@@ -319,7 +319,7 @@ impl Core {
         None
     }
 
-    /// Notes why a file is not in force; the same reason again is not a later one.
+    /// Records why a file is not in force. The same reason again does not change the recorded time.
     fn note_file(&mut self, kind: FileKind, notice: Option<FileFault>, wall: Timestamp) {
         let place = match kind {
             FileKind::Policy => &mut self.policy_refused,

@@ -1,4 +1,4 @@
-//! Gathers what is known about each lease's power and lets its commitment judge it.
+//! Collects the evidence about the power of each lease, and passes it to the lease's commitment.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,16 +14,16 @@ use crate::lease::{Lease, earlier};
 use crate::ledger::Event;
 use crate::words::Named;
 
-/// What the machines of one lease add up to.
+/// Sums over the machines of one lease.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machines {
     first: Option<Timestamp>,
-    /// Off for it, or to be.
+    /// Machines that are off for it, or will be.
     off: u32,
     under_way: u32,
     unconfirmed: Named,
     starved: bool,
-    /// Given back, and not seen to mine since.
+    /// Machines that were released and have not been seen mining since.
     pub(super) not_back: Named,
 }
 
@@ -66,7 +66,7 @@ impl Core {
         Terms {
             prove_for: dispatch.prove_for,
             settle: dispatch.settle,
-            // An agent may be away for so long before its reports count no more.
+            // An agent may be silent for this long before its reports no longer count.
             silence: dispatch.settle.max(failsafe.report_stale_after),
             zone: self.policy.timezone.clone(),
         }
@@ -86,12 +86,13 @@ impl Core {
                 None => by_lease.entry(lease.clone()).or_default(),
             };
             if over {
-                // The next plan counts it among those that return.
+                // The next plan counts it among the returning machines.
                 sum.not_back.add(machine);
                 continue;
             }
             sum.off += 1;
-            // One that is off for another lease until then shows now whether it is down.
+            // Until then the machine is off for another lease, and already shows whether it is
+            // down.
             if !(chosen.passed_on && chosen.at > time) {
                 sum.first = Some(sum.first.map_or(chosen.at, |first| first.min(chosen.at)));
                 if chosen.at > time {
@@ -101,7 +102,8 @@ impl Core {
             }
             sum.starved |= chosen.means == Means::Starve;
             match self.states.get(machine).copied().unwrap_or(MachineState::Commanded) {
-                // One that does not obey was replaced: the meter judges whether that was enough.
+                // A machine that does not obey was replaced; the meter shows whether that was
+                // enough.
                 MachineState::Curtailed | MachineState::Starved | MachineState::Disobedient => {}
                 MachineState::Unknown => sum.unconfirmed.add(machine),
                 MachineState::Running
@@ -125,8 +127,8 @@ impl Core {
     ) -> Evidence {
         let machines = machines.cloned().unwrap_or_default();
         let path = self.policy.path_up(&lease.feed);
-        // Before it is due the proof is about the moment it is due: leases that are over by then
-        // leave it their power, and those that begin by then need their own beside it.
+        // Before it is due, the proof is about the moment when it is due: leases that are over by
+        // then leave it their power, and leases that begin by then need power of their own.
         let due_at = self.schedule.max(lease.reserved_from());
         let figure = |feed: &Feed| {
             let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
@@ -145,7 +147,7 @@ impl Core {
             self.inventory.held(&self.policy, (*number, self.number), devices, now)
         });
         let plan = self.plan.as_ref();
-        // Where nothing has to go the proof itself is what is due.
+        // If no machine has to be shed, the proof itself is what is due.
         let lead = plan.and_then(|plan| plan.leases.get(&lease.id)).map(|plan| plan.lead.total());
         let first = machines
             .first
@@ -169,8 +171,8 @@ impl Core {
         }
     }
 
-    /// What must be free at `feed` at `at`: the leases here and below that reserve power then, and
-    /// `besides`.
+    /// The power that must be free at `feed` at `at`: that of the leases here and below that
+    /// reserve power then, and `besides`.
     pub(super) fn reserved_at(
         &self,
         feed: &FeedId,
@@ -184,7 +186,8 @@ impl Core {
         self.leases.iter().filter(counts).map(|lease| lease.gross).sum()
     }
 
-    /// What active tenants here and below may draw that no meter of their own shows.
+    /// The power that active tenants here and below may draw without it showing on a meter of their
+    /// own.
     pub(super) fn unmetered(&self, feed: &FeedId, wall: Timestamp, now: Instant) -> Watts {
         let draws = |lease: &&Lease| {
             let active = self

@@ -1,5 +1,5 @@
-//! The list of leases in pages: the open ones by their start, then the closed ones, the newest
-//! first. There may be thousands of closed ones, which few people ask for.
+//! The list of leases in pages: open ones by their start, then closed ones, newest first. There may
+//! be thousands of closed ones, which few people ask for.
 
 use std::cmp::Reverse;
 
@@ -11,11 +11,11 @@ use super::Core;
 use crate::commitment::Phase;
 use crate::view::{API_VERSION, LeasesAnswer};
 
-/// Which leases are wanted.
+/// Which leases to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseQuery {
     pub state: LeaseFilter,
-    /// Those after this place.
+    /// Only leases after this place in the list.
     pub after: Option<LeasePlace>,
     /// At most so many.
     pub limit: usize,
@@ -24,13 +24,13 @@ pub struct LeaseQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseFilter {
     All,
-    /// Those that are not closed.
+    /// All leases that are not closed.
     Open,
     Only(Phase),
 }
 
-/// A lease's place in the list. A lease that closes between two pages moves to the front of the
-/// closed ones: it may be listed twice, but none is left out.
+/// A place in the list. A lease that closes between two pages moves to the front of the closed
+/// ones: it may be listed twice, but no lease is left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LeasePlace {
     #[serde(rename = "open")]
@@ -68,7 +68,7 @@ impl Core {
                 continue;
             }
             places.push(match phase {
-                // One that was closed just now may not have its time yet.
+                // A lease that was closed just now may not have its time yet.
                 Phase::Closed => {
                     let closed_at = standing.closed_at.unwrap_or(Timestamp::MAX);
                     LeasePlace::Closed(Reverse(closed_at), id.clone())
@@ -112,7 +112,7 @@ impl LeasePlace {
     }
 }
 
-/// Longest cursor that is looked at: a time and a lease's name, in JSON, in hex, has less.
+/// The maximum length of a cursor. A time and a lease's name, in JSON, in hex, is shorter.
 const CURSOR_MAX: usize = 1024;
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     use crate::fixture::{at, lease, policy};
     use crate::ledger::{Head, LeaseRecord, LedgerState};
 
-    /// Leases of which each second one is closed, in no order of their names.
+    /// A core with `count` leases; every second one is closed, in no order of their names.
     fn core(count: i64) -> Core {
         let mut state = LedgerState::default();
         for n in 0..count {
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!((second.leases.len(), second.next), (50, None));
     }
 
-    /// Between two pages a lease of the first one closes and one of the second is gone.
+    /// Between two pages, a lease of the first page closes and one of the second page disappears.
     #[test]
     fn pages_lose_nothing_when_leases_close() {
         let mut core = core(10);

@@ -1,5 +1,5 @@
-//! What waits to be written to the ledger, in order. Commitments are answered when they are
-//! durable, or given up when that fails; what merely happened is kept and tried again.
+//! The entries that wait to be written to the ledger, in order. A commitment is answered when it is
+//! durable, or refused if writing fails; other entries are kept and written again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use super::{Answer, Core, Outputs, Refused};
 use crate::ledger::{Entry, Event, Head, WriteError};
 use crate::view::Shortage;
 
-/// Entries that may wait while the ledger fails; beyond it the oldest that nobody waits for is
-/// dropped and counted.
+/// The maximum number of entries that wait while the ledger fails; beyond it the oldest one without
+/// a waiting command is dropped and counted.
 const WAITING: usize = 10_000;
-/// A failed ledger is tried again after this long.
+/// The time after a failed write until the next attempt.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Waiting {
     entry: Entry,
-    /// The command that waits for it.
+    /// The command that waits for this entry.
     reply: Option<u64>,
 }
 
@@ -36,8 +36,8 @@ impl Outbox {
         if self.waiting.len() <= WAITING {
             return false;
         }
-        // A decision is made again when it is lost, and says all; what became of a promise is said
-        // only once.
+        // A lost decision is made again later, and repeats everything; what happened to a
+        // commitment is recorded only once.
         let decided = |waiting: &Waiting| {
             waiting.reply.is_none() && matches!(waiting.entry.event, Event::Decided { .. })
         };
@@ -47,14 +47,14 @@ impl Outbox {
         oldest.and_then(|oldest| self.waiting.remove(oldest)).is_some()
     }
 
-    /// What is to be written next, if nothing is being written.
+    /// Returns the entries to write next, if nothing is being written.
     pub(super) fn next(&mut self, now: Instant) -> Option<Vec<Entry>> {
         if !self.in_flight.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         if self.waiting.is_empty() {
-            // What failed was answered as not done and nothing is missing: the next entry will tell
-            // how the ledger is.
+            // The failed commands were answered as refused, and nothing is missing. The next entry
+            // will show whether the ledger works again.
             self.failed = None;
             self.retry_at = None;
             return None;
@@ -83,7 +83,7 @@ impl Outbox {
 }
 
 impl Core {
-    /// Takes in what became of the last write.
+    /// Handles the result of the last write.
     pub(super) fn written(
         &mut self,
         result: Result<Head, WriteError>,
@@ -132,14 +132,14 @@ impl Core {
         }
     }
 
-    /// The answer to a command whose entry is durable now.
+    /// Returns the answer to a command whose entry is now durable.
     fn durable(&mut self, entry: &Entry) -> Answer {
         match &entry.event {
             Event::LeaseCommitted { lease, .. } => {
                 self.tally.committed += 1;
                 let mut answer = self.committed(&lease.id, true);
                 if let Answer::Committed(answer) = &mut answer {
-                    // No plan has it yet.
+                    // The lease is in no plan yet.
                     let (short, _) = self.shortages_with(lease, entry.at);
                     let known_since = Some(entry.at);
                     answer.lease.short = short.map(|short| Shortage { known_since, ..short });

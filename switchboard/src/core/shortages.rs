@@ -1,5 +1,5 @@
-//! Keeps what leases and feeds lack beside the plan: since when it is known, and what the log has
-//! been told. How much is missing is left to [`crate::shortage`].
+//! Keeps the shortages of leases and feeds: since when each is known, and which were logged.
+//! [`crate::shortage`] computes how much is missing.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,12 +12,12 @@ use crate::lease::Lease;
 use crate::shortage::Supply;
 use crate::view::{ShortLease, Shortage};
 
-/// What people should read in the log.
+/// A log line about a shortage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// A lease cannot be kept with the machines known now, or lacks another amount than was said.
+    /// A lease is short with the machines known now, or by another amount than was logged.
     Short { lease: LeaseId, short: Shortage },
-    /// It lacks nothing any more, or is over.
+    /// The lease is no longer short, or is over.
     NotShort { lease: LeaseId },
 }
 
@@ -25,22 +25,24 @@ pub enum Notice {
 pub(super) struct Shortages {
     leases: BTreeMap<LeaseId, Shortage>,
     feeds: Vec<Shortage>,
-    /// What the log was told last, by lease.
+    /// What was logged last, by lease.
     told: BTreeMap<LeaseId, (FeedId, Watts)>,
 }
 
-/// A figure that has changed by no more than a twentieth, or a kilowatt, is not told again.
+/// A change of a figure by no more than a twentieth, or by no more than a kilowatt, is not logged
+/// again.
 const NEWS: (i64, Watts) = (20, Watts(1000));
 
 impl Core {
-    /// Finds out what leases and feeds lack under the plan just made.
+    /// Computes the shortages of leases and feeds under the plan just made.
     pub(super) fn find_shortages(&mut self, wall: Timestamp) {
         let supply = Supply::new(&self.policy, &self.fleet, &self.selection);
         let mut leases = supply.shortages(&self.leases, wall);
         for (id, short) in &mut leases {
             let before = self.shortages.leases.get(id);
             short.known_since = before.and_then(|before| before.known_since).or(Some(wall));
-            // What runs already does not begin to be short anew with each plan.
+            // A shortage that has already begun keeps its beginning, although the new plan starts
+            // now.
             if let Some(before) = before.filter(|before| short.from == wall && before.from <= wall)
             {
                 short.from = before.from;
@@ -58,8 +60,8 @@ impl Core {
             short.known_since = before.and_then(|before| before.known_since).or(Some(wall));
             let same =
                 |other: &&mut Shortage| (&other.feed, other.from) == (&short.feed, short.from);
-            // Leases that begin at one instant are planned one after the other: the last figure
-            // counts them all.
+            // Leases that begin at the same instant are planned one by one: the last figure counts
+            // all of them.
             match feeds.iter_mut().find(same) {
                 Some(other) => *other = short,
                 None => feeds.push(short),
@@ -69,8 +71,8 @@ impl Core {
         self.shortages.feeds = feeds;
     }
 
-    /// Tells the log what has changed. In the first seconds nothing is told: what has not reported
-    /// yet is not missing.
+    /// Logs what has changed. In the first seconds after a start nothing is logged, because
+    /// machines that have not reported yet are not missing.
     pub(super) fn tell_shortages(&mut self, now: Instant, outputs: &mut Outputs) {
         let Shortages { leases, told, .. } = &self.shortages;
         if (leases.is_empty() && told.is_empty()) || self.is_young(now) {
@@ -113,8 +115,8 @@ impl Core {
         all
     }
 
-    /// What `lease` would lack beside those promised, and which of these would lack more than they
-    /// do.
+    /// Returns what `lease` would lack beside the committed leases, and which of these would lack
+    /// more than they do now.
     pub(super) fn shortages_with(
         &self,
         lease: &Lease,

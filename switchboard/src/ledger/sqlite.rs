@@ -1,5 +1,5 @@
-//! The ledger in one SQLite file, which operators can read with `sqlite3`: write-ahead log, every
-//! commit synced, one process at a time by a lock file beside it.
+//! The ledger in one SQLite file, which operators can read with `sqlite3`. It uses a write-ahead
+//! log and syncs every commit; a lock file next to it allows one process at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -37,8 +37,9 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Opens the ledger, or begins one: locks it, checks every entry, folds them, and counts one
-    /// more epoch. What follows carries that epoch, so that a former holder's word is older.
+    /// Opens the ledger, or creates it: locks it, checks every entry, folds them into the state,
+    /// and begins a new epoch. Everything sent from now on carries that epoch, so that messages of
+    /// an earlier holder are older.
     ///
     /// # Errors
     /// [`LedgerError`] when another process holds it, a later version wrote it, an entry was
@@ -101,9 +102,9 @@ impl LedgerStore for SqliteLedger {
     }
 }
 
-/// Checks a ledger from its first entry to its last without changing it: edits, removals,
-/// reorderings and additions by hand. That its end was cut off shows only against `known`, a head
-/// that was published earlier.
+/// Checks a whole ledger without changing it, and finds entries that were edited, removed,
+/// reordered or added. That its end was cut off can only be found with `known`, a head that was
+/// published earlier.
 ///
 /// # Errors
 /// [`LedgerError::Tampered`] naming the first entry that is not as it was written.
@@ -152,7 +153,7 @@ fn walk(
 /// One row: seq, at, kind, body, prev, hash.
 type Row = (i64, String, String, String, Vec<u8>, Vec<u8>);
 
-/// Streams the entries in order, checks each against the one before, and hands them on.
+/// Reads the entries in order, checks each against the one before, and passes them on.
 fn walk_heads(
     connection: &Connection,
     mut fold: impl FnMut(Timestamp, &Event, &Head) -> Result<(), String>,
@@ -199,8 +200,8 @@ fn schema(connection: &Connection) -> Result<i64, LedgerError> {
     if found > SCHEMA { Err(LedgerError::NewerSchema { found, known: SCHEMA }) } else { Ok(found) }
 }
 
-/// Makes the file before SQLite does, which would let everybody read it. Files that SQLite puts
-/// beside it get the same mode; those left over from an earlier process are closed here.
+/// Creates the file before SQLite does, which would let everybody read it. Files that SQLite makes
+/// next to it get the same mode; those left by an earlier process are restricted here.
 fn keep_private(ledger: &Path) -> Result<(), LedgerError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -223,7 +224,7 @@ fn beside(ledger: &Path, suffix: &str) -> PathBuf {
 fn lock(ledger: &Path) -> Result<File, LedgerError> {
     let path = beside(ledger, ".lock");
     let failed = |source| LedgerError::File { path: path.clone(), source };
-    // Whoever can open it could lock it, and keep the next process out.
+    // A user who can open the lock file could lock it, and keep the next process out.
     private::create_file(&path).map_err(failed)?;
     let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
     match file.try_lock() {

@@ -31,15 +31,15 @@ pub struct LeaseRecord {
     pub latest_safe_start: Option<Timestamp>,
     /// When it was committed.
     pub committed_at: Timestamp,
-    /// How far it has come.
+    /// The phase of the lease.
     pub phase: Phase,
-    /// Why it came there.
+    /// Why it entered this phase.
     pub why: String,
     /// Whether it relies on machines that can only be starved.
     pub unverified: bool,
-    /// Machines that do not confirm what the meters prove.
+    /// The machines that do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
-    /// When there first were any.
+    /// When there first were such machines.
     pub unconfirmed_at: Option<Timestamp>,
     /// Its breaches.
     pub breaches: Vec<Breach>,
@@ -54,9 +54,9 @@ pub struct LeaseRecord {
 pub struct LedgerState {
     /// How often a switchboard has opened the ledger.
     pub epoch: u64,
-    /// Leases by name; of the closed ones the newest.
+    /// Leases by name; of the closed ones only the newest.
     pub leases: BTreeMap<LeaseId, LeaseRecord>,
-    /// Number of leases ever committed, from which generated names count.
+    /// The number of leases ever committed; generated names are numbered by it.
     pub committed: u64,
     /// What the last plan chose.
     pub selection: Selection,
@@ -67,14 +67,14 @@ pub struct LedgerState {
     keys: BTreeMap<String, (LeaseId, String)>,
 }
 
-/// Closed leases that stay in memory; older ones are in the ledger only.
+/// How many closed leases stay in memory; older ones are only in the ledger.
 const CLOSED_KEPT: usize = 10_000;
 
 impl LedgerState {
     /// Adds one event.
     ///
     /// # Errors
-    /// What makes it impossible after the events before it.
+    /// Why the event cannot follow the events before it.
     pub fn apply(&mut self, at: Timestamp, event: &Event) -> Result<(), String> {
         match event {
             Event::Opened { epoch } => {
@@ -157,7 +157,7 @@ impl LedgerState {
         self.leases.values().filter(|standing| standing.phase != Phase::Closed)
     }
 
-    /// The lease that a client's key stands for, and the digest of what it asked.
+    /// The lease of a client's idempotency key, and the digest of its request.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<(&LeaseId, &str)> {
         self.keys.get(key).map(|(lease, digest)| (lease, digest.as_str()))
@@ -170,7 +170,7 @@ impl LedgerState {
     fn forget_old(&mut self) {
         let closed =
             self.leases.values().filter(|standing| standing.phase == Phase::Closed).count();
-        // In blocks, so that the search is rare.
+        // Removed in blocks, so that the search is rare.
         if closed < CLOSED_KEPT + CLOSED_KEPT / 10 {
             return;
         }

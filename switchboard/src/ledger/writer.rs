@@ -1,5 +1,5 @@
-//! The one thread that writes the ledger. All waiting batches go into one commit, so that many
-//! answers share one sync of the disk.
+//! The only thread that writes the ledger. All waiting batches go into one commit, so that many
+//! answers share one disk sync.
 
 use std::thread::JoinHandle;
 
@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Entry, Head, LedgerError, LedgerStore};
 
-/// Batches that may wait; a further one is refused at once.
+/// The maximum number of waiting batches; at the bound, a further one is refused at once.
 const WAITING: usize = 64;
-/// Batches that share one commit at most.
+/// The maximum number of batches in one commit.
 const TOGETHER: usize = 256;
 
 /// Why a batch is not in the ledger.
@@ -22,7 +22,7 @@ pub enum WriteError {
     Failed(String),
     #[error("the ledger is busy: {WAITING} batches wait")]
     Busy,
-    /// The writer is gone.
+    /// The writer has ended.
     #[error("the ledger is closed")]
     Closed,
 }
@@ -52,8 +52,7 @@ impl LedgerWriter {
         Ok(Self { batches, thread: Some(thread) })
     }
 
-    /// Appends `entries`; the answer comes when they are durable. All of them are in the ledger
-    /// then, or none.
+    /// Appends `entries`. The answer comes when all of them are durable, or none is.
     #[must_use]
     pub fn append(&self, entries: Vec<Entry>) -> oneshot::Receiver<Result<Head, WriteError>> {
         let (done, answer) = oneshot::channel();
@@ -62,13 +61,13 @@ impl LedgerWriter {
                 mpsc::error::TrySendError::Full(batch) => (batch, WriteError::Busy),
                 mpsc::error::TrySendError::Closed(batch) => (batch, WriteError::Closed),
             };
-            // The receiver is gone only if the caller gave up.
+            // This fails only if the caller no longer waits for the answer.
             drop(batch.done.send(Err(error)));
         }
         answer
     }
 
-    /// Ends the thread after what waits, and waits for it.
+    /// Ends the thread after the waiting batches, and waits for it.
     pub fn close(mut self) {
         let (closed, _) = mpsc::channel(1);
         self.batches = closed;

@@ -1,5 +1,6 @@
-//! Gives the chosen machines their times: down just early enough for the proof, no faster than the
-//! ramp; up in small steps. A time that an earlier plan set and that has come is never moved.
+//! Sets the times of the chosen machines: they are lowered just early enough for the proof and no
+//! faster than the ramp, and raised in small steps. A time set by an earlier plan that has come is
+//! never moved.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,18 +14,18 @@ use crate::admit::{Lead, ramp_time, shed_time};
 use crate::facility::Policy;
 use crate::lease::{Lease, earlier, later};
 
-/// What the schedule adds to the choice.
+/// The times that the schedule adds to the selection.
 #[derive(Debug)]
 pub(super) struct Timed {
     pub(super) leases: BTreeMap<LeaseId, LeasePlan>,
-    /// Machine, group by number, time.
+    /// Machine, number of the group, time.
     pub(super) fallback: Vec<(MachineId, usize, Timestamp)>,
 }
 
-/// A choice by number: unit and period.
+/// A chosen period: the number of the unit and that of the period.
 type Place = (usize, usize);
 
-/// Lowering is cut into at most about this many steps, so that a timeline stays short.
+/// About the maximum number of lowering steps, so that a timeline stays short.
 const STEPS: u64 = 64;
 
 pub(super) fn schedule(
@@ -50,7 +51,7 @@ pub(super) fn schedule(
     raise(policy, swept, now);
     for unit in &mut swept.units {
         let min_up = unit.group.map_or(Duration::ZERO, |group| policy.groups[group].min_up);
-        // Nothing is promised beyond the horizon, neither off nor on.
+        // No machine gets a time off beyond the horizon, nor a time to return.
         unit.periods.retain(|period| period.at <= horizon);
         unit.periods.sort_by_key(|period| period.at);
         join(&mut unit.periods, min_up);
@@ -71,8 +72,8 @@ pub(super) fn schedule(
     Timed { leases: plans, fallback }
 }
 
-/// Sets the times at which machines go for their leases: backward from the moment headroom must be
-/// proven.
+/// Sets the times at which machines are shed for their leases, counted backward from the moment
+/// when headroom must be proven.
 fn lower(
     policy: &Policy,
     leases: &[&Lease],
@@ -84,14 +85,14 @@ fn lower(
     let mut plans = BTreeMap::new();
     let mut order: Vec<&Lease> = leases.to_vec();
     order.sort_by(|a, b| (b.reserved_from(), &b.id).cmp(&(a.reserved_from(), &a.id)));
-    // The ramp is the site's: what goes for a later lease must leave room for it.
+    // The ramp is that of the whole site, so what is shed for a later lease must leave room for it.
     let mut busy_from = Timestamp::MAX;
     for lease in order {
         let places = by_lease.get(&lease.id).map_or(&[][..], Vec::as_slice);
         let group = |u: usize| swept.units[u].group.map(|group| &policy.groups[group]);
         let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
         let shed: Watts = places.iter().map(|&(u, _)| frees(u)).sum();
-        // Machines that are off for another lease until this one has them need no time to go.
+        // Machines that are off for another lease until this one begins need no time to be shed.
         let going: Vec<Place> =
             places.iter().copied().filter(|&(u, p)| !swept.units[u].periods[p].passed_on).collect();
         let slowest =
@@ -152,7 +153,7 @@ fn lower(
     plans
 }
 
-/// What should have gone already goes from now on, as fast as the ramp allows.
+/// Machines that should already be off are shed from now on, as fast as the ramp allows.
 fn lower_late(policy: &Policy, swept: &mut Swept, now: Timestamp, late: &[Place]) {
     let mut watts = Watts::ZERO;
     for &(u, p) in late {
@@ -161,18 +162,18 @@ fn lower_late(policy: &Policy, swept: &mut Swept, now: Timestamp, late: &[Place]
     }
 }
 
-/// A machine's turn to come back.
+/// The return of one machine.
 struct Turn {
-    /// From when it may.
+    /// The earliest time of its return.
     ready: Timestamp,
     place: Place,
     watts: Watts,
-    /// When an earlier plan gave it its turn.
+    /// The time that an earlier plan gave it, if one did.
     given: Option<Timestamp>,
 }
 
-/// Sets the times at which machines that were set free come back: few at once, best margin first. A
-/// turn that was given stays as long as the same end gives it.
+/// Sets the times at which released machines return: few at a time, the best margin first. A time
+/// given by an earlier plan is kept as long as the time off ends for the same reason.
 fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
     let ramp = &policy.ramp;
     let per_step = usize::try_from(ramp.up_step_machines).unwrap_or(usize::MAX).max(1);
@@ -209,7 +210,7 @@ fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
 fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
     let mut turns = Vec::new();
     let mut joined: Vec<(Place, Option<Timestamp>)> = Vec::new();
-    // Backward through the order of going: best margin first.
+    // In the reverse order of shedding: the best margin first.
     for (u, unit) in swept.units.iter().enumerate().rev() {
         let group = unit.group.map(|group| &policy.groups[group]);
         for (p, period) in unit.periods.iter().enumerate() {
@@ -217,8 +218,8 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
             let rested = later(period.at, group.map_or(Duration::ZERO, |group| group.min_down));
             let held = period.held.as_ref().filter(|held| held.edge == Some(edge));
             let given = held.and_then(|held| held.until).filter(|until| *until >= rested);
-            // A time off that only ends because the next one begins was given no turn. It needs
-            // none while that stands.
+            // A time off that ends only because the next one begins got no time to return, and
+            // needs none as long as that holds.
             let begins = |until: &Timestamp| unit.periods.iter().any(|other| other.at == *until);
             let began = |until: &Timestamp| {
                 let mut others = unit.periods.iter().filter_map(|other| other.held.as_ref());
@@ -239,14 +240,14 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
     turns
 }
 
-/// Joins times off that leave less than `min_up` between them: the machine stays off, each lease
+/// Joins times off with less than `min_up` between them: the machine stays off, and each lease
 /// keeps its part.
 fn join(periods: &mut Vec<super::sweep::Period>, min_up: Duration) {
     let mut i = 0;
     while i + 1 < periods.len() {
         let next = periods[i + 1].at;
         let Some(until) = periods[i].until else {
-            // It is off without an end: what was meant for later is contained in it.
+            // This time off has no end, so it contains all later ones.
             periods.truncate(i + 1);
             return;
         };

@@ -1,5 +1,6 @@
 //! The load that a policy declares at each feed: the house and all machines of the groups, here and
-//! below. More than is usable is no mistake, as the meter decides what runs; but it is said.
+//! below. More than the usable power is not a mistake, because the meter decides what runs, but it
+//! causes a warning.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +9,12 @@ use directive::{FeedId, Watts};
 
 use crate::facility::{Feed, Group};
 
-/// What is declared at a feed and below it.
+/// The load declared at a feed and below it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Declared {
     pub house: Watts,
     pub machines: u64,
-    /// What these machines draw when all of them hash.
+    /// The power of these machines when all of them hash.
     pub mining: Watts,
 }
 
@@ -25,7 +26,7 @@ impl Declared {
     }
 }
 
-/// Adds up what is declared at each feed. Feeds come with parents before children.
+/// Adds up the declared load of each feed. Feeds must come with parents before children.
 #[must_use]
 pub fn declared(feeds: &[Feed], groups: &[Group]) -> BTreeMap<FeedId, Declared> {
     let mut sums: BTreeMap<FeedId, Declared> = feeds
@@ -50,7 +51,7 @@ pub fn declared(feeds: &[Feed], groups: &[Group]) -> BTreeMap<FeedId, Declared> 
     sums
 }
 
-/// Warns of feeds at which more is declared than may be used.
+/// Warns of feeds whose declared load is above their usable power.
 pub(super) fn check(
     document: &Document,
     feeds: &[Feed],

@@ -1,9 +1,9 @@
-//! Power as a policy writes it: keys that end in `_kw`, in kilowatts.
+//! Power in policy files: keys that end in `_kw`, in kilowatts.
 
 use daemon::settings::{Raw, Section};
 use directive::Watts;
 
-/// Reads keys in kilowatts, beside the kinds of value that a [`Section`] knows itself.
+/// Reads keys in kilowatts, in addition to the types that a [`Section`] supports itself.
 pub(super) trait Kilowatts {
     /// Power in kW, required; never negative.
     fn required_kw(&self, key: &str) -> Option<Watts>;
@@ -37,7 +37,7 @@ fn kilowatts(raw: Raw<'_>) -> Result<Watts, String> {
     })
 }
 
-/// What one machine draws when it hashes.
+/// The power of one machine when it hashes.
 pub(super) fn of_machine(raw: Raw<'_>) -> Result<Watts, String> {
     let kw = raw.number()?;
     let range = MACHINE_MIN_KW..=MACHINE_MAX_KW;
@@ -51,12 +51,12 @@ pub(super) fn of_machine(raw: Raw<'_>) -> Result<Watts, String> {
     })
 }
 
-/// What one machine draws, perhaps nothing.
+/// The power of one machine, which may be zero.
 pub(super) fn of_machine_or_none(raw: Raw<'_>) -> Result<Watts, String> {
     if raw.number()? == 0.0 { Ok(Watts::ZERO) } else { of_machine(raw) }
 }
 
-/// What one machine draws asleep: any small figure.
+/// The power of one sleeping machine: any small figure.
 pub(super) fn of_sleep(raw: Raw<'_>) -> Result<Watts, String> {
     let kw = raw.number()?;
     if kw <= MACHINE_MAX_KW {
@@ -68,12 +68,13 @@ pub(super) fn of_sleep(raw: Raw<'_>) -> Result<Watts, String> {
     ))
 }
 
-/// The kilowatts that were meant by a figure in watts, if a machine could draw them.
+/// If a figure was given in watts by mistake, the kilowatts that were probably meant, as far as a
+/// machine could draw them.
 pub(super) fn in_watts(kw: f64) -> Option<f64> {
     let meant = kw / 1000.0;
     (MACHINE_MIN_KW..=MACHINE_MAX_KW).contains(&meant).then_some(meant)
 }
 
-/// From a small home miner to more than any immersion-cooled one.
+/// The range of a machine's power: from a small home miner to more than any immersion-cooled one.
 const MACHINE_MIN_KW: f64 = 0.05;
 const MACHINE_MAX_KW: f64 = 20.0;

@@ -1,4 +1,4 @@
-//! `site.timezone`: a name of the IANA database, and what was meant by one that is not in it.
+//! `site.timezone`: a name of the IANA database, and suggestions for names that are not in it.
 
 use daemon::settings::{Section, nearest};
 use jiff::tz::TimeZone;
@@ -19,7 +19,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<TimeZone> {
     Some(zone)
 }
 
-/// The zone that was probably meant: by an abbreviation, by the city alone, or by a slip.
+/// The zone that was probably meant by an abbreviation, a city alone, or a name with a typing
+/// error.
 fn meant(name: &str) -> Option<String> {
     let abbreviation = ABBREVIATIONS
         .iter()
@@ -35,8 +36,8 @@ fn meant(name: &str) -> Option<String> {
     of_city.cloned().or_else(|| nearest(name, known.iter().map(String::as_str)))
 }
 
-/// What people write, and the zone it stands for. Abbreviations are not unique in the world: these
-/// are the ones of places where sites are, first of all in North America.
+/// Abbreviations that people write, and the zone each stands for. Abbreviations are not unique in
+/// the world: these are from places with sites, mainly in North America.
 const ABBREVIATIONS: [(&[&str], &str); 15] = [
     (&["ET", "EDT", "Eastern", "US Eastern"], "America/New_York"),
     (&["CT", "CST", "CDT", "Central", "US Central", "Texas"], "America/Chicago"),
@@ -55,7 +56,7 @@ const ABBREVIATIONS: [(&[&str], &str); 15] = [
     (&["Z", "Zulu time"], "UTC"),
 ];
 
-/// DefinedNames of the database that stand for one offset all year, though the places that use the
+/// Names in the database with the same offset all year, although the places that use the
 /// abbreviation change their clocks.
 const FIXED: [(&str, &str); 2] = [("EST", "America/New_York"), ("MST", "America/Denver")];
 

@@ -1,4 +1,4 @@
-//! Leases as the API shows them: what was promised, how far it has come, what it lacks.
+//! Leases in API answers: what was promised, the state, and what is missing.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::inventory::MachineState;
 use crate::plan::LeasePlan;
 use crate::words::Named;
 
-/// A lease and where it stands.
+/// A lease and its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeaseView {
     pub id: LeaseId,
@@ -21,9 +21,9 @@ pub struct LeaseView {
     /// Critical IT load.
     #[serde(flatten, with = "power::it")]
     pub it: Watts,
-    /// What the building adds to each watt of IT.
+    /// Power usage effectiveness: gross power is IT power times this.
     pub pue: f64,
-    /// What the feed carries: IT × PUE.
+    /// The power that the feed carries: IT × PUE.
     #[serde(flatten, with = "power::gross")]
     pub gross: Watts,
     pub feed: FeedId,
@@ -38,36 +38,36 @@ pub struct LeaseView {
     pub committed_at: Timestamp,
     pub cancelled_at: Option<Timestamp>,
     pub state: Phase,
-    /// Why it is in that state, in one sentence. Times in it are the site's.
+    /// Why it is in that state, in one sentence. Times in it are in the site's zone.
     pub state_reason: String,
-    /// From when on the plan reaches to all of its steps; null once it does.
+    /// When the plan will reach all of its steps; null once it does.
     pub in_plan_from: Option<Timestamp>,
     /// When shedding must begin at the latest; null when it is over.
     pub latest_safe_start: Option<Timestamp>,
-    /// Whether it rests on machines that can only be starved of work, which proves nothing.
+    /// Whether it relies on machines that can only be starved of work, which proves nothing.
     pub unverified: bool,
     /// Machines whose devices do not confirm what the meters prove, now; null when all do.
     pub unconfirmed: Option<Unconfirmed>,
-    /// When there first were any: it stays on record.
+    /// When there first were such machines. This stays on record.
     pub unconfirmed_at: Option<Timestamp>,
     /// Whether there are `breaches`.
     pub breached: bool,
-    /// When and by how much the promise was not kept.
+    /// When the promise was not kept, and by how much.
     pub breaches: Vec<BreachView>,
     /// When its power was first proven free.
     pub proven_at: Option<Timestamp>,
     pub closed_at: Option<Timestamp>,
     /// The power it will lack with the machines known now, or null.
     pub short: Option<Shortage>,
-    /// Machines that it gave back and that have not been seen to mine since.
+    /// Machines that it released and that have not been seen mining since.
     pub not_back: Named,
     /// The machines chosen for it, by their state.
     pub machines_by_state: BTreeMap<MachineState, u32>,
-    /// What the plan does for it; null while it lies beyond the plan's horizon.
+    /// What the plan does for it; null while it is beyond the plan's horizon.
     pub lease_plan: Option<LeasePlanView>,
 }
 
-/// A promise that was not kept.
+/// A breach of a lease.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BreachView {
     pub at: Timestamp,
@@ -95,15 +95,15 @@ impl From<&Breach> for BreachView {
 /// What the plan does for one lease.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeasePlanView {
-    /// Machines that go for it.
+    /// The number of machines shed for it.
     pub machines_planned: u32,
-    /// Of these, those that can only be starved of work.
+    /// How many of these can only be starved of work.
     pub machines_starved: u32,
-    /// What their going frees.
+    /// The power that shedding them frees.
     #[serde(flatten, with = "power::shed")]
     pub shed: Watts,
     pub lead: LeadView,
-    /// When the first of them must go at the latest.
+    /// The latest time at which the first of them must be shed.
     pub latest_safe_start: Timestamp,
 }
 
@@ -122,10 +122,10 @@ impl From<&LeasePlan> for LeasePlanView {
 /// The time that freeing power takes, and its parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeadView {
-    /// The sum in words.
+    /// The sum as text.
     pub text: String,
     pub total_secs: f64,
-    /// What has to be taken off.
+    /// The power that must be shed.
     #[serde(flatten, with = "power::shed")]
     pub shed: Watts,
     pub ramp_secs: f64,
@@ -150,10 +150,10 @@ impl From<Lead> for LeadView {
     }
 }
 
-/// Admission's arithmetic for one feed, over the interval that is tightest there.
+/// The arithmetic of admission for one feed, over the interval in which it is tightest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineView {
-    /// The whole line in words.
+    /// The whole line as text.
     pub text: String,
     pub feed: FeedId,
     pub from: Timestamp,
@@ -162,19 +162,19 @@ pub struct LineView {
     pub usable: Watts,
     #[serde(flatten, with = "power::house")]
     pub house: Watts,
-    /// Other leases here and below.
+    /// The power of other leases here and below.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,
-    /// What the machines that can go still draw asleep.
+    /// The power that the sheddable machines still draw asleep.
     #[serde(flatten, with = "power::residual")]
     pub residual: Watts,
-    /// Machines that cannot go for this lease.
+    /// The power of machines that cannot be shed for this lease.
     #[serde(flatten, with = "power::unsheddable")]
     pub unsheddable: Watts,
-    /// Sessions that no group claims.
+    /// The power counted for sessions that no group claims.
     #[serde(flatten, with = "power::unassigned")]
     pub unassigned: Watts,
-    /// What is left; negative when the feed is short without the lease.
+    /// The power left for the lease; negative if the feed is short without it.
     #[serde(flatten, with = "power::available")]
     pub available: Watts,
     #[serde(flatten, with = "power::asked")]
@@ -211,7 +211,7 @@ pub struct LeaseAnswer {
     pub timezone: String,
     #[serde(flatten)]
     pub lease: LeaseView,
-    /// Admission's arithmetic when it was committed.
+    /// The arithmetic of its admission.
     pub arithmetic: Vec<LineView>,
 }
 
@@ -241,7 +241,7 @@ pub struct AdmissionAnswer {
     /// The power it would lack with the machines known now, or null. Admission counts the machines
     /// that the policy declares: a lease can fit and still be short.
     pub short: Option<Shortage>,
-    /// Committed leases that would be short because of it, or shorter than they are.
+    /// Committed leases that it would make short, or shorter than they are.
     pub short_leases: Vec<ShortLease>,
     pub arithmetic: Vec<LineView>,
 }

@@ -1,4 +1,4 @@
-//! The plan as the API shows it.
+//! The plan in API answers.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ pub struct PlanView {
     pub number: Generation,
     /// The plan, once there is one.
     pub plan: Option<PlanBody>,
-    /// Leases that cannot be kept with the machines known now, those beyond the horizon among them.
+    /// Leases that are short with the machines known now, including those beyond the horizon.
     pub short_leases: Vec<ShortLease>,
 }
 
-/// Everything that is to happen until the horizon.
+/// Everything planned until the horizon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanBody {
     pub made_at: Timestamp,
@@ -32,11 +32,11 @@ pub struct PlanBody {
     pub rooms: Vec<RoomView>,
     /// What is done for each lease.
     pub lease_plans: BTreeMap<LeaseId, LeasePlanView>,
-    /// Feeds that the plan cannot bring below their usable power.
+    /// Feeds whose load the plan cannot bring below their usable power.
     pub deficits: Vec<Shortage>,
 }
 
-/// From `at` on, some machines of a group do something.
+/// A step: what some machines of a group do from `at` on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepView {
     pub at: Timestamp,
@@ -46,7 +46,7 @@ pub struct StepView {
     pub machine_names: Vec<MachineId>,
     pub lease: Option<LeaseId>,
     pub reason: String,
-    /// Whether it happens only if no newer plan arrives by the horizon.
+    /// Whether it is carried out only if no newer plan arrives by the horizon.
     pub failsafe: bool,
 }
 
@@ -56,13 +56,13 @@ pub struct RoomView {
     pub feed: FeedId,
     pub from: Timestamp,
     pub to: Timestamp,
-    /// Leases here and below.
+    /// The power of leases here and below.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,
-    /// What is left for mining.
+    /// The power left for mining.
     #[serde(flatten, with = "power::left")]
     pub left: Watts,
-    /// What mining is planned to draw, sleeping machines included.
+    /// The planned power of mining, including sleeping machines.
     #[serde(flatten, with = "power::mining")]
     pub mining: Watts,
 }

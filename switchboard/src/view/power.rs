@@ -1,4 +1,4 @@
-//! Power in JSON: one quantity becomes two fields, `NAME_kw` for people and `NAME_watts` for
+//! Power in JSON: one quantity is written as two fields, `NAME_kw` for people and `NAME_watts` for
 //! programs. A field of a view uses it as `#[serde(flatten, with = "power::NAME")]`.
 
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserializer, Serializer};
 
-/// Power that is known, or may be unknown.
+/// A type of power: known, or possibly unknown.
 pub(super) trait Quantity: Copy {
     fn watts(self) -> Option<Watts>;
-    /// `None` when power that must be known is not.
+    /// Returns `None` if power that must be known is not.
     fn from_watts(watts: Option<Watts>) -> Option<Self>;
 }
 
@@ -105,7 +105,7 @@ fn read<'de, Q: Quantity, D: Deserializer<'de>>(
     )
 }
 
-/// Reads the whole watts: they are exact, and the kilowatts say the same.
+/// Reads the whole watts, which are exact; the kilowatts have the same value.
 struct Read<Q> {
     watts_key: &'static str,
     quantity: PhantomData<Q>,

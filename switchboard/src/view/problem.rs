@@ -1,5 +1,4 @@
-//! Errors as the API says them: a code for programs, a message for people, and the figures of a
-//! refusal.
+//! Errors in API answers: a code for programs, a message for people, and the figures of a refusal.
 
 use directive::{FeedId, Watts};
 use jiff::Timestamp;
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::LineView;
 use crate::lease::Mistake;
 
-/// Any answer that is an error.
+/// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorAnswer {
     pub error: ErrorView,
@@ -27,7 +26,7 @@ impl From<&Mistake> for MistakeView {
     }
 }
 
-/// What is wrong. Fields that say nothing are left out.
+/// The error. Fields without a value are left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorView {
     pub code: String,
@@ -35,10 +34,11 @@ pub struct ErrorView {
     /// The field of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Every field that is wrong, where the request was read and checked.
+    /// Every field that is wrong, if the request could be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<MistakeView>,
-    /// The feed that cannot carry the lease, and the interval in which it lacks most.
+    /// The feed that cannot carry the lease; `from` and `to` are the interval in which it lacks
+    /// most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<FeedId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct ErrorView {
     pub missing_kw: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_watts: Option<Watts>,
-    /// How much the lease is too late, rounded up.
+    /// By how many seconds the lease is too late, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_secs: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! A shortage as the API shows it, and in the words that API, log and command line share.
+//! A shortage in API answers, and as the line of text that API, log and command line share.
 
 use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::power;
 use crate::words::grouped;
 
-/// Power that a lease or a feed lacks with the machines known now, at its worst moment.
+/// The power that a lease or a feed lacks with the machines known now, at its worst moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     pub feed: FeedId,
     pub from: Timestamp,
-    /// When nothing is missing any more, for a lease at the latest its end; null when nothing that is
-    /// known ends it.
+    /// When the shortage ends, for a lease at the latest at its end; null if nothing known ends it.
     pub to: Option<Timestamp>,
     #[serde(flatten, with = "power::missing")]
     pub missing: Watts,
-    /// Machines below the feed that reports show now, of the groups that may go for it.
+    /// Machines seen below the feed, in groups that may be shed for it.
     pub machines_seen: u32,
-    /// Of these, machines that do not do as told.
+    /// How many of these do not obey.
     pub machines_failing: u32,
     /// Machines that the policy declares in those groups.
     pub machines_declared: u32,
@@ -51,7 +50,7 @@ impl Shortage {
     }
 }
 
-/// A lease that cannot be kept with the machines known now.
+/// A lease that is short with the machines known now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShortLease {
     pub lease: LeaseId,
@@ -59,7 +58,7 @@ pub struct ShortLease {
     pub short: Shortage,
 }
 
-/// Power for people: whole kilowatts from 100 kW on, tenths from 1 kW on, else to the watt.
+/// Power for people: in whole kilowatts from 100 kW on, in tenths from 1 kW on, else to the watt.
 fn kilowatts(power: Watts) -> String {
     let watts = power.0.unsigned_abs();
     if watts < 1000 {

@@ -1,4 +1,4 @@
-//! The books after the last act, and the promises held against them.
+//! The summary of the demo: all counts at its end, compared with the promises.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,11 +13,11 @@ pub(super) struct Books {
     pub(super) miners_counts: MinerBooks,
     pub(super) pools_counts: PoolBooks,
     pub(super) proxy_counts: ProxyBooks,
-    /// Closes that a miner did not choose.
+    /// Connections that were closed by the other side.
     pub(super) miner_disconnects: u64,
     pub(super) pool_switch: PoolSwitch,
     pub(super) lease: LeaseBooks,
-    /// Every machine draws its power and every miner works again.
+    /// Whether every machine draws its power and every miner works again.
     pub(super) restored: bool,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct MinerBooks {
     pub(super) unanswered: u64,
 }
 
-/// The pools' own counts, together.
+/// The sum of the pools' own counts.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PoolBooks {
     pub(super) accepted: u64,
@@ -39,7 +39,7 @@ pub(super) struct PoolBooks {
     pub(super) low: u64,
     pub(super) unknown_job: u64,
     pub(super) malformed: u64,
-    /// Stale shares that came more than a second after what retired their job.
+    /// Stale shares that came more than a second after the retirement of their job.
     pub(super) stale_late: u64,
 }
 
@@ -57,7 +57,7 @@ impl PoolBooks {
     }
 }
 
-/// What the proxy says of itself.
+/// The proxy's own counts.
 #[derive(Debug, Serialize)]
 pub(super) struct ProxyBooks {
     pub(super) local: u64,
@@ -73,30 +73,30 @@ impl From<proxy::Counts> for ProxyBooks {
     }
 }
 
-/// What the death of a pool cost the miners.
+/// The effect of the pool's death on miners.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PoolSwitch {
-    /// Connections that miners made anew between the death and the return.
+    /// How many miners reconnected between the death and the return.
     pub(super) reconnects: u64,
-    /// The longest time that an unparked miner had no job of a live pool.
+    /// The longest time for which an unparked miner had no job of a live pool.
     pub(super) gap_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct LeaseBooks {
     pub(super) committed_kw: f64,
-    /// The least headroom on the simulated meter from `ready_before` the start to the end.
+    /// The lowest headroom by the simulated meter, from `ready_before` the start until the end.
     pub(super) headroom_min_kw: f64,
     pub(super) ready_before_met: bool,
     pub(super) proven_at: Option<Timestamp>,
     pub(super) state: Phase,
     pub(super) breached: bool,
-    /// Machines it rests on that could only be starved of work.
+    /// The number of its machines that could only be starved of work.
     pub(super) unverified_machines: u32,
 }
 
 impl Books {
-    /// The promises that these books break, in words.
+    /// The broken promises, as text.
     pub(super) fn broken(&self) -> Vec<String> {
         let (miners, pools, proxy, lease) =
             (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);
@@ -132,7 +132,7 @@ impl Books {
             .collect()
     }
 
-    /// The books, for people.
+    /// The summary as text for people.
     pub(super) fn told(&self) -> String {
         let (miners, pools, proxy, lease) =
             (&self.miners_counts, &self.pools_counts, &self.proxy_counts, &self.lease);

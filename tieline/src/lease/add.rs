@@ -1,4 +1,4 @@
-//! `tieline lease add`: from flags to a request, and from the answer to words.
+//! `tieline lease add`: makes a request from flags, and a message from the answer.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(super) fn add(client: &Client, add: &LeaseAdd, as_json: bool) -> Result<(), 
             add.ready_before
         )));
     }
-    // Before anything is asked: the zone of the site, for times in and out.
+    // Read first, for the site's time zone, in which times are read and shown.
     let status: StatusView = client.require_of_switchboard("/v1/status")?.read()?;
     let shown = Shown::new(&status.timezone);
     let zone = || Ok(shown.zone.clone());
@@ -32,7 +32,7 @@ pub(super) fn add(client: &Client, add: &LeaseAdd, as_json: bool) -> Result<(), 
     let answer = client.post(path, &request(add, start, end))?;
     if as_json {
         let printed = print(&answer.text);
-        // A refusal is one also when nobody reads it.
+        // A refusal is a failure even if nobody reads its message.
         return if answer.is_error() { Err(refusal::brief(client, &answer)) } else { printed };
     }
     if answer.is_error() {
@@ -47,7 +47,8 @@ pub(super) fn add(client: &Client, add: &LeaseAdd, as_json: bool) -> Result<(), 
     }
 }
 
-/// Mistakes that the process would find, too, told in the times of the site.
+/// Checks the order of times here, so that the message has times in the site's zone. The process
+/// would find these mistakes too.
 fn check_order(start: Timestamp, end: Timestamp, shown: &Shown) -> Result<(), Failure> {
     if start < shown.now {
         return Err(Failure::Usage(format!(
@@ -71,7 +72,8 @@ fn request(add: &LeaseAdd, start: Timestamp, end: Timestamp) -> Value {
     let mut request = json!({
         "tenant": add.tenant,
         "feed": add.feed,
-        // A number that JSON cannot write must still reach the check that names the field.
+        // A number that JSON cannot represent is sent as text, so that the check in the process
+        // names the field.
         "it_kw": number(add.it_kw),
         "pue": number(add.pue),
         "start": start,

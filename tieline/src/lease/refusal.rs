@@ -1,4 +1,4 @@
-//! Why a lease was not taken, in words: the shortage, and the arithmetic once.
+//! The message for a refused lease: the shortage, and the arithmetic of admission.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) fn full(client: &Client, answer: &Answer, shown: &Shown, width: usize
     }
 }
 
-/// The refusal in one sentence, for where the answer itself was printed.
+/// The refusal in one sentence, used if the answer itself was printed.
 pub(super) fn brief(client: &Client, answer: &Answer) -> Failure {
     let error = answer.error();
     match (&error.field, answer.status) {
@@ -41,12 +41,12 @@ pub(super) fn brief(client: &Client, answer: &Answer) -> Failure {
     }
 }
 
-/// What is wrong with a flag; flags are named after the fields.
+/// The message for a wrong flag. Flags have the names of the fields.
 fn flag(field: &str, what: &str) -> String {
     format!("--{}: {what}", field.replace('_', "-"))
 }
 
-/// The words for a refusal with figures; `None` for other errors.
+/// The message for a refusal with figures; `None` for other errors.
 pub(super) fn explained(error: &ErrorView, shown: &Shown, width: usize) -> Option<String> {
     let short = || {
         let missing = error.missing_watts.unwrap_or(Watts::ZERO);

@@ -1,4 +1,4 @@
-//! How leases read: as a list, one by one, and their admission's arithmetic.
+//! Texts for leases: a list, a single lease, and the arithmetic of its admission.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::output::wrapped;
 use crate::table::{Column, Table, printable};
 use crate::times::Shown;
 
-/// All leases as a table, each with what there is to say of it below.
+/// All leases as a table, with notes below each.
 pub(super) fn list(leases: &[LeaseView], shown: &Shown, width: usize) -> String {
     let mut rendered = table(leases, shown, false).render(width);
     if !rendered.left_out.is_empty() {
@@ -22,7 +22,7 @@ pub(super) fn list(leases: &[LeaseView], shown: &Shown, width: usize) -> String 
     format!("{}\n{}\n", rendered.text, shown.heading())
 }
 
-/// The table, with tenants in a column or, where that has no room, below each lease.
+/// The table. Tenants have a column or, if there is no room for it, a line below each lease.
 fn table(leases: &[LeaseView], shown: &Shown, tenants_below: bool) -> Table {
     let mut table = Table::new([
         Column::name("lease"),
@@ -54,7 +54,7 @@ fn table(leases: &[LeaseView], shown: &Shown, tenants_below: bool) -> Table {
     table
 }
 
-/// What somebody has to know of a lease beside its figures, the worst first.
+/// Notes on a lease besides its figures, the most serious first.
 pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(short) = &lease.short {
@@ -87,7 +87,7 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     if let Some(at) = lease.cancelled_at {
         notes.push(format!("cancelled at {}", shown.moment(at)));
     }
-    // What was said above is not said again.
+    // A part that an earlier note has is not repeated.
     let told = |part: &str| {
         part.contains(" unconfirmed since ")
             || lease.short.is_some() && part.starts_with("short ")
@@ -112,12 +112,12 @@ fn breached(breach: &BreachView, shown: &Shown) -> String {
     )
 }
 
-/// A shortage as every command says it.
+/// The text for a shortage, the same in every command.
 pub(crate) fn shortage(short: &Shortage, shown: &Shown) -> String {
     short.words(shown.zone.time_zone(), shown.now)
 }
 
-/// One lease with all there is to know of it.
+/// All details of one lease.
 pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String {
     let LeaseAnswer { lease, arithmetic: lines, .. } = answer;
     let beyond = lease.in_plan_from.map(|at| format!(" (in the plan from {})", shown.moment(at)));
@@ -201,7 +201,7 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
             states.map(|(state, count)| format!("{} {}", grouped(*count), does(*state))).collect();
         fact("machines", states.join(", "));
     }
-    // The last stands above.
+    // The last breach is shown above.
     for breach in lease.breaches.iter().rev().skip(1).rev() {
         fact("breach", breached(breach, shown));
     }
@@ -212,7 +212,7 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
     text
 }
 
-/// What a machine does, for people.
+/// The state of a machine, for people.
 fn does(state: MachineState) -> &'static str {
     match state {
         MachineState::Running => "running",
@@ -265,7 +265,7 @@ pub(super) fn admission(
     text
 }
 
-/// Admission's arithmetic: a column for each feed on the way up to the root, one line for each term.
+/// The arithmetic of admission: a column for each feed up to the root, a line for each term.
 pub(crate) fn arithmetic(lines: &[LineView], shown: &Shown, width: usize) -> String {
     if lines.is_empty() {
         return String::new();
@@ -294,7 +294,7 @@ pub(crate) fn arithmetic(lines: &[LineView], shown: &Shown, width: usize) -> Str
     format!("{}{}", tightest(lines, shown, width), table.render(width).text)
 }
 
-/// When each feed has least to spare: that is the time whose figures are shown.
+/// The time at which each feed has the least room, whose figures are shown.
 fn tightest(lines: &[LineView], shown: &Shown, width: usize) -> String {
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {

@@ -1,5 +1,6 @@
-//! Machines that stay off when their lease ends, because others need the room: from then on each is
-//! held for one of those, so that the plan names the lease that a machine is really off for.
+//! Passes on machines that stay off when their lease ends because other leases need the power: from
+//! then on each is assigned to one of these, so that the plan names the lease for which a machine
+//! is really off.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +10,17 @@ use jiff::Timestamp;
 use super::{Edge, Period, Sweep};
 use crate::lease::{Lease, later};
 
-/// The leases that may take over machines, in the order in which they are served.
+/// The leases that may take over machines, in the order in which they get them.
 struct Heirs<'l> {
     running: Vec<&'l Lease>,
-    /// Those that begin within the look-ahead: machines are kept off for them.
+    /// Leases that begin within the look-ahead: machines are kept off for them.
     coming: Vec<&'l Lease>,
-    /// What the machines that each lease has already free.
+    /// The power that the machines of each lease free so far.
     freed: BTreeMap<LeaseId, Watts>,
 }
 
 impl Sweep<'_> {
-    /// Gives what ended leases held, and others still need, to one of those others from `at` on.
+    /// From `at` on, assigns machines of ended leases to other leases that still need them.
     pub(super) fn pass_on(
         &mut self,
         at: Timestamp,
@@ -40,7 +41,7 @@ impl Sweep<'_> {
             return;
         }
         let mut heirs = self.heirs(at, running, edges, all);
-        // What the leases that run now could do without is kept off for the next ones.
+        // Machines that the running leases do not need are kept off for the coming ones.
         let mut freed = self.freed.clone();
         for unit in 0..self.units.len() {
             let Some(active) = left(self, unit) else { continue };
@@ -94,7 +95,7 @@ impl Sweep<'_> {
         }
     }
 
-    /// The heir that an earlier plan chose for this edge.
+    /// The lease that an earlier plan chose for this machine at this time.
     fn given_before(&self, unit: usize, at: Timestamp, heirs: &Heirs<'_>) -> Option<LeaseId> {
         let given = self.units[unit].periods.iter().find(|period| {
             period.passed_on && !period.used && period.at == at && period.lease.is_some()
@@ -104,7 +105,8 @@ impl Sweep<'_> {
         candidates.any(|heir| heir.id == *lease && self.is_near(unit, heir)).then(|| lease.clone())
     }
 
-    /// The first lease above the machine that has less than it takes, else the first above it.
+    /// Returns the first lease on the machine's path whose machines free less than it needs, else
+    /// the first lease on its path.
     fn choose(
         &self,
         unit: usize,
@@ -121,7 +123,7 @@ impl Sweep<'_> {
         self.tree.of(&lease.feed).is_some_and(|node| self.path(unit).contains(&node))
     }
 
-    /// Whether a feed above the machine exceeds its limit even without any lease.
+    /// Whether a feed on the machine's path exceeds its limit even without any lease.
     fn is_short_by_itself(&self, unit: usize) -> bool {
         let short = |&node: &usize| {
             self.over(node, Watts::ZERO, self.tree.feed(node).usable()) > Watts::ZERO
@@ -131,16 +133,16 @@ impl Sweep<'_> {
 
     fn hand_over(&mut self, unit: usize, active: usize, at: Timestamp, heir: Option<LeaseId>) {
         if at <= self.now {
-            // It is off already: only whom it serves changes.
+            // The machine is already off; only the lease it serves changes.
             self.units[unit].periods[active].lease = heir;
             return;
         }
         let ended = &mut self.units[unit].periods[active];
         let (means, group) = (ended.means, ended.group.clone());
-        // No end set it free. With an edge here, an heir that is cancelled would leave this instant
-        // as the turn of every machine at once.
+        // It was not released by an end. With an edge here, all machines would return at this one
+        // instant if the new lease is cancelled.
         ended.until = Some(at);
-        // An earlier plan may have passed it on alike.
+        // An earlier plan may have passed it on in the same way.
         let alike = |period: &&mut Period| {
             period.passed_on && !period.used && period.at == at && period.lease == heir
         };

@@ -1,5 +1,5 @@
-//! Which worker names each group takes. The first group in the file that matches wins, so a pattern
-//! may be hidden by one further up; and what was meant as a regular expression is no glob.
+//! Checks the worker name patterns of groups. The first matching group in the file wins, so a
+//! pattern can be hidden by an earlier one; and a regular expression is not a glob.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use daemon::settings::{Document, Section, Spot};
 
 use super::globs;
 
-/// The patterns of the groups so far.
+/// The patterns of the groups checked so far.
 #[derive(Default)]
 pub(super) struct Claims {
     taken: BTreeMap<String, Claim>,
-    /// The same by what they are in lower case.
+    /// The same, by the pattern in lower case.
     lower: BTreeMap<String, Claim>,
-    /// Patterns with a wildcard, by what stands before the first one: only those that begin as a
-    /// pattern does can hide it.
+    /// Patterns with a wildcard, by the text before the first wildcard: only patterns whose text is
+    /// a prefix of another pattern can hide it.
     wide: BTreeMap<String, Vec<Claim>>,
     catch_all: Option<String>,
 }
@@ -27,7 +27,7 @@ struct Claim {
 }
 
 impl Claims {
-    /// Judges the patterns of one group against those above, and takes them in.
+    /// Checks the patterns of one group against earlier ones, and adds them.
     pub(super) fn check(
         &mut self,
         document: &Document,
@@ -67,7 +67,8 @@ impl Claims {
             self.lower.entry(pattern.to_lowercase()).or_insert_with(|| claim.clone());
             sound.push(claim);
         }
-        // Those of one group do not hide each other: either way the machine is in it.
+        // Patterns of the same group do not hide each other: the machine is in the group either
+        // way.
         for claim in sound {
             if claim.pattern.chars().all(|c| c == '*') {
                 self.catch_all = Some(name.to_owned());
@@ -79,7 +80,7 @@ impl Claims {
         }
     }
 
-    /// The pattern above that takes every name which `pattern` takes.
+    /// The earlier pattern that matches every name that `pattern` matches.
     fn hiding(&self, pattern: &str) -> Option<&Claim> {
         let start = globs::literal_start(pattern);
         let starts = (0..=start.len()).filter(|end| start.is_char_boundary(*end));
@@ -89,7 +90,7 @@ impl Claims {
             .find(|wide| globs::covers(&wide.pattern, pattern))
     }
 
-    /// Warns of a pattern that another group has in another case.
+    /// Warns of a pattern that another group has with different upper and lower case.
     fn warn_of_case(&self, document: &Document, claim: &Claim) {
         let alike = self.lower.get(&claim.pattern.to_lowercase());
         if let Some(other) = alike.filter(|other| other.group != claim.group) {
@@ -113,7 +114,7 @@ fn tell_hidden(document: &Document, hidden: &Claim, wide: &Claim) {
     document.report(&hidden.spot, message, None);
 }
 
-/// Reports a pattern that cannot be meant so.
+/// Returns whether the pattern is a valid glob; reports a mistake if it is not.
 fn is_pattern(document: &Document, spot: &Spot, pattern: &str) -> bool {
     if pattern.len() > PATTERN_MAX || pattern.chars().any(char::is_control) {
         let message =
@@ -143,7 +144,7 @@ fn is_pattern(document: &Document, spot: &Spot, pattern: &str) -> bool {
     true
 }
 
-/// The patterns of which `pattern` looks like a list, separated by commas.
+/// The single patterns, if `pattern` looks like a list separated by commas.
 fn listed(pattern: &str) -> Option<Vec<&str>> {
     let parts: Vec<&str> = pattern.split(',').map(str::trim).collect();
     (parts.len() > 1 && !parts.contains(&"")).then_some(parts)
