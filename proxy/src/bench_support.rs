@@ -1,5 +1,5 @@
-//! One session with a job in hand, for the benchmarks and the allocation test: they stand outside
-//! the crate, and a session is none of its interface. Not meant for anything else.
+//! One session with a job, for the benchmarks and the allocation test, which are outside the crate
+//! and cannot use a session directly. It is not meant for anything else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ pub struct SessionBench {
 }
 
 impl SessionBench {
-    /// A session whose shares all go to the pool, or all stay here because the pool asks for more.
+    /// A session whose shares are all forwarded or, if the pool's difficulty is high, all answered
+    /// here.
     #[must_use]
     pub fn new(forwarded: bool, now: Instant) -> Self {
         let rules = SessionRules {
@@ -69,8 +70,8 @@ impl SessionBench {
         bench
     }
 
-    /// A clean job for the session, with twelve branches, and the lines of `count` good shares of
-    /// it.
+    /// Gives the session a clean job with twelve branches. Returns the lines of `count` good shares
+    /// of it.
     pub fn job(&mut self, count: usize) -> Vec<String> {
         let work = self.work();
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[SLOT]];
@@ -95,8 +96,8 @@ impl SessionBench {
         lines
     }
 
-    /// One submit: its line in, the answer out; a forwarded one gets the pool's word at once.
-    /// Returns the bytes written.
+    /// Handles one submit; a forwarded share gets the pool's verdict at once. Returns the number of
+    /// bytes written.
     pub fn submit(&mut self, line: &str) -> usize {
         self.session.handle(Input::Line(line.as_bytes()), self.now, &mut self.out);
         if let Some(forward) = self.out.forwards.pop() {
@@ -155,5 +156,5 @@ impl SessionBench {
 
 const SLOT: u8 = 0x5c;
 const NTIME: u32 = 0x6746_a5c8;
-/// Bytes that the outbox keeps, as a connection's does.
+/// How many bytes the outbox keeps, as that of a connection does.
 const KEPT: usize = 4096;

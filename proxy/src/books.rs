@@ -23,7 +23,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Counts a submit that was decided here.
+    /// Counts a submit that was decided by the proxy.
     pub(crate) fn ended(&self, mut counted: Counted, machine: Option<&MachineStats>) {
         self.metrics.shares.of(counted.target).ended(counted.outcome);
         if let Some(reject) = counted.reject {
@@ -37,7 +37,7 @@ impl Books {
         }
     }
 
-    /// Counts a submit that the pool decided, or never answered.
+    /// Counts a submit that was decided by the pool, or never answered.
     pub(crate) fn settled(&self, target: TargetId, settled: &mut Settled) {
         let outcome = Outcome::from(settled.outcome);
         let counters = self.metrics.shares.of(Some(target));

@@ -1,8 +1,8 @@
-//! The proxy's configuration, in the words of Braiins Farm Proxy: `[[server]]` is a listener,
+//! The proxy's configuration, with the keys of Braiins Farm Proxy: `[[server]]` is a listener,
 //! `[[target]]` a pool to mine at. The order of targets is their priority.
 //!
-//! A [`Config`] cannot be wrong; [`read()`] makes one from a settings file and reports every mistake
-//! with its place.
+//! A [`Config`] is always valid. [`read()`] makes one from a settings file, and reports every
+//! mistake with its place.
 
 mod address;
 mod between;
@@ -35,7 +35,7 @@ pub struct Config {
     pub targets: PerTarget<Target>,
     /// The miners' extranonce2_size; `None` lets the pools' sizes decide at start.
     pub extranonce2_size: Option<u8>,
-    /// How long a better target must have had jobs without a break before miners return to it.
+    /// How long a better target must have worked before failback.
     pub failback_after: Duration,
     /// What happens when no target can be mined at.
     pub no_upstream: NoUpstream,
@@ -101,7 +101,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A listener with everything but its address at its default.
+    /// A listener with all settings but name and address at their defaults.
     ///
     /// The share interval is 10 s: then a machine that stops is noticed within a minute (six missing
     /// shares happen by chance once in 400 minutes), and 10,000 machines send 1,000 shares a second.
@@ -127,7 +127,7 @@ pub struct Target {
     pub name: String,
     pub host: String,
     pub port: u16,
-    /// Our user name there.
+    /// Our user name at the pool.
     pub user: String,
     /// The password, often `x`.
     pub password: Secret,
@@ -136,7 +136,7 @@ pub struct Target {
     pub user_agent: String,
     /// Its extranonce2_size, if the operator knows it.
     pub extranonce2_size: Option<u8>,
-    /// Difficulty assumed until the pool sends one.
+    /// The difficulty that is assumed until the pool sends one.
     pub start_difficulty: Difficulty,
     /// Difficulty that the pool is asked for; `None` asks for one that suits the fleet.
     pub suggest_difficulty: Option<Difficulty>,
@@ -155,7 +155,7 @@ pub struct Target {
     pub tls: Option<Tls>,
     /// Other addresses to which it may redirect us by `client.reconnect`.
     pub reconnect_hosts: Vec<HostPort>,
-    /// What happens when its jobs begin to pay somebody else.
+    /// What to do when its jobs begin to pay somebody else.
     pub on_payout_change: OnPayoutChange,
 }
 
@@ -170,7 +170,7 @@ pub enum OnPayoutChange {
     Ignore,
 }
 
-/// What happens to miners when no target can be mined at.
+/// What to do with miners when no target can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoUpstream {
     Hold,
@@ -180,7 +180,7 @@ pub enum NoUpstream {
 }
 
 impl Target {
-    /// A target with everything but its address at its default.
+    /// A target with all settings but name, address and user at their defaults.
     #[must_use]
     pub fn new(name: &str, host: &str, port: u16, user: &str) -> Self {
         Self {
@@ -216,7 +216,7 @@ impl Config {
         TargetUse::decide(self.servers.iter().any(|server| server.passthrough == Some(target)))
     }
 
-    /// A configuration with everything but servers and targets at its default.
+    /// A configuration with all settings but servers and targets at their defaults.
     #[must_use]
     pub fn new(servers: Vec<Server>, targets: Vec<Target>) -> Self {
         Self {
@@ -251,7 +251,6 @@ impl Default for PoolPatience {
     }
 }
 
-/// The user agent that we send, unless a target has its own. Pools that choose the size of their
-/// coinbase by the user agent assume old firmware for an unknown one, and send a small coinbase.
-/// That is what the S19 miners behind us need.
+/// The default user agent. Pools that choose the size of their coinbase by it treat an unknown one
+/// as an old machine, which is what an S19 behind us needs.
 const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

@@ -1,9 +1,9 @@
 //! Runs the sessions: one worker always, helpers when there is much to do at once.
 //!
-//! The worker is a task on the runtime of the miners, beside the tasks of the pools: shares that
-//! come one by one are handled on the thread that waits for their sockets, and no thread wakes
-//! another. A new job for ten thousand miners, however, is ten thousand writes. Then the queue is
-//! long, and helper threads, which otherwise sleep, take from it too.
+//! The worker is a task on the runtime of the miners, next to the tasks of the pools. A single
+//! share is handled on the thread that waits for its socket, and wakes no other thread. But a new
+//! job for ten thousand miners is ten thousand writes. Then the queue is long, and helper threads,
+//! which otherwise sleep, work on it too.
 //!
 //! Sessions with a share or a verdict run first. Sessions that only need a new job run after them;
 //! one that is woken for another reason picks the job up in the same turn. So an answer does not
@@ -32,17 +32,17 @@ const TELLINGS_A_HELPER: usize = 64;
 /// than for jobs, because much of that work is creating sessions, and memory allocated by several
 /// threads takes more space than memory allocated by one.
 const TURNS_A_HELPER: usize = 1024;
-/// Turns the worker takes in a row before sockets and pools get their turn.
+/// How many turns the worker takes in a row before sockets and pools are served.
 const TURNS_IN_A_ROW: u32 = 16;
-/// The `event_interval` for the runtime that a proxy runs on. The worker is one task of it and takes
-/// sixteen turns of sessions whenever it is polled: with tokio's default of 61 polls between two
-/// looks at the sockets, a share could wait for a thousand turns.
+/// The `event_interval` for the runtime of a proxy. The worker is one task and runs sixteen
+/// sessions whenever it is polled. With tokio's default of 61 polls between two checks of the
+/// sockets, a share could wait for a thousand turns.
 pub const EVENT_INTERVAL: u32 = 8;
-/// After this many turns, one session that needs a job gets its turn, however many others wait: a
-/// flood must not keep jobs back.
+/// After this many turns, one session that needs a job is run, even if others with shares wait: a
+/// flood of shares must not hold jobs back.
 const TURNS_A_TELLING: u32 = 4;
 
-/// The queue of sessions that have something to do, and the threads that work on it.
+/// The queue of sessions with something to do, and the threads that run them.
 #[derive(Debug, Default)]
 pub(crate) struct Executor {
     queue: Mutex<Queue>,
@@ -61,10 +61,10 @@ struct Queue {
     untold_sessions: usize,
     /// Turns since a session was notified.
     turns: u32,
-    /// The worker is up, or was woken.
+    /// Whether the worker is running, or was woken.
     worker_is_up: bool,
     asleep: usize,
-    /// Helpers that were called and have not woken yet.
+    /// How many helpers were called and have not woken yet.
     calls: usize,
     closed: bool,
 }
@@ -107,9 +107,9 @@ impl Executor {
         Ok(())
     }
 
-    /// The worker. It ends when the executor is closed; dropping the worker closes the executor.
+    /// Returns the worker. It ends when the executor is closed; dropping it closes the executor.
     pub(crate) fn worker(self: &Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
-        // What one session has read is no reason to keep the next from reading.
+        // Without tokio's budget: the reads of one session must not keep the next one from reading.
         tokio::task::coop::unconstrained(Worker { executor: self.clone() })
     }
 
@@ -125,8 +125,8 @@ impl Executor {
         turn.schedule();
     }
 
-    /// Notifies sessions that their lane has something new, after the sessions that have a share or
-    /// a verdict had their turn.
+    /// Notifies sessions of their lane's announcement, after sessions with a share or a verdict
+    /// have run.
     pub(crate) fn tell(&self, untold: Untold) {
         let mut queue = self.queue.lock();
         if !queue.closed && untold.sessions > 0 {
@@ -138,14 +138,14 @@ impl Executor {
 
     fn woken(&self, turn: Runnable) {
         let mut queue = self.queue.lock();
-        // Dropped with the turn, after the lock, the session ends.
+        // If the executor is closed, the session is dropped with the turn, after the lock.
         if !queue.closed {
             queue.woken.push_back(turn);
             self.call(queue);
         }
     }
 
-    /// Wakes the worker and helpers that the queue needs.
+    /// Wakes the worker, and as many helpers as the queue needs.
     fn call(&self, mut queue: MutexGuard<'_, Queue>) {
         let worker = !std::mem::replace(&mut queue.worker_is_up, true);
         let wanted = queue.untold_sessions / TELLINGS_A_HELPER + queue.woken.len() / TURNS_A_HELPER;
@@ -160,16 +160,16 @@ impl Executor {
         }
     }
 
-    /// Takes one turn. If there is nothing to do, the locked queue is returned, before anything can
-    /// be added to it.
+    /// Runs one session. If there is none, the locked queue is returned, before anything can be
+    /// added to it.
     fn step(&self) -> Option<MutexGuard<'_, Queue>> {
         let mut queue = self.queue.lock();
         let Some(next) = queue.next() else { return Some(queue) };
         drop(queue);
         match next {
-            // A panic ends the session, which has entered it in the books by then.
+            // A panic ends the session, which has been counted by then.
             Next::Turn(turn) => drop(catch_unwind(AssertUnwindSafe(|| turn.run()))),
-            // It takes its turn with the woken sessions, unless it has already picked the job up.
+            // It runs with the woken sessions, unless it has already picked the job up.
             Next::Tell(session) => session.mailbox.signal(Signal::Lane),
         }
         None
@@ -188,8 +188,7 @@ impl Executor {
         }
     }
 
-    /// Ends the sessions that have something to do, and those that are woken from now on; then the
-    /// workers.
+    /// Ends the sessions in the queue, and those that are woken from now on; then the workers.
     pub(crate) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.closed = true;

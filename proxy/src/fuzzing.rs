@@ -1,9 +1,9 @@
-//! The session machine under any sequence of inputs: bytes are read as what a miner, its pools and
-//! the time do to a session.
+//! A fuzz target for the session: the bytes of the input are read as events from a miner, its pools
+//! and the clock.
 //!
-//! The body stands here so that two callers share it: the target under `fuzz/`, and a test on
-//! stable that replays its corpus and some thousands of mutants. It panics where something does not
-//! hold. In no build but these is any of it.
+//! It has two callers: the target under `fuzz/`, and a test on stable Rust that replays the corpus
+//! and some thousands of changed inputs. It panics if a check fails. This module is compiled only
+//! for these two.
 //!
 //! ```text
 //! rules (1) | step (1) what it takes | step (1) …      a step is its byte modulo 8
@@ -34,16 +34,17 @@ use crate::space::ConnectionId;
 use crate::target::TargetId;
 use crate::work::{Arrival, LaneWork, PoolJob, SubmitQueues, Upstream, fingerprint, job_id_text};
 
-/// Steps of one input at most, and good shares among them: each takes some hashing.
+/// The maximum number of steps of an input, and of good shares among them, each of which takes some
+/// hashing.
 const STEPS_MAX: usize = 400;
 const SHARES_MAX: usize = 60;
-/// Bytes one input may bring a miner at most: a job, a difficulty, a mask, and the answers that
-/// were waiting for one.
+/// The maximum number of bytes that one input may cause to be sent to the miner: a job, a
+/// difficulty, a mask, and waiting answers.
 const BYTES_MAX: usize = 32 * 1024;
 const SLOT: u8 = 0x5c;
 
-/// Plays a session: every submit is answered at most once, and in the end once; what goes to the
-/// miner is lines of JSON and bounded; a submit is either counted or forwarded.
+/// Runs a session. Every submit is answered at most once, and exactly once in the end; everything
+/// sent to the miner is lines of JSON of bounded length; a submit is either counted or forwarded.
 pub fn session_machine(data: &[u8]) {
     let mut bytes = data.iter().copied();
     let Some(rules) = bytes.next() else { return };
@@ -58,7 +59,7 @@ pub fn session_machine(data: &[u8]) {
     play.finish();
 }
 
-/// A session and what was done with it.
+/// A session, and what has happened to it.
 struct Play {
     session: Session,
     now: Instant,
@@ -70,12 +71,12 @@ struct Play {
     last_line: Vec<u8>,
     lines: usize,
     answers: usize,
-    /// Good shares that were submitted: each is answered in the end.
+    /// The number of good shares submitted; each is answered in the end.
     shares: usize,
     next_id: u32,
 }
 
-/// A pool's connection as a session sees it.
+/// The values of a pool's connection that a session sees.
 struct Pool {
     upstream: Arc<Upstream>,
     _queues: SubmitQueues,
@@ -160,7 +161,7 @@ impl Play {
         }
     }
 
-    /// Gives one input and looks at all that comes of it.
+    /// Gives the session one input, and checks everything that follows.
     fn input(&mut self, give: impl FnOnce(&mut Session, Instant, &mut Outbox)) {
         give(&mut self.session, self.now, &mut self.out);
         let text = std::str::from_utf8(&self.out.bytes).expect("we write UTF-8");
@@ -239,7 +240,7 @@ impl Play {
         let verdict = PoolVerdict { ticket, outcome };
         self.input(|session, now, out| session.handle(Input::Verdict(verdict.clone()), now, out));
         if says % 4 == 3 {
-            // Once more: it changes nothing.
+            // The same input again changes nothing.
             let answers = self.answers;
             self.input(|session, now, out| session.handle(Input::Verdict(verdict), now, out));
             assert_eq!(self.answers, answers, "answered twice");
@@ -292,7 +293,7 @@ impl Play {
         self.input(|session, now, out| session.handle(Input::Work(&work), now, out));
     }
 
-    /// Every pool says something in the end: then nothing is owed to the miner.
+    /// Every pool answers in the end, so the miner is owed nothing.
     fn finish(mut self) {
         while !self.owed.is_empty() {
             self.verdict(0, 0);

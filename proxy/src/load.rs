@@ -1,10 +1,11 @@
-//! What difficulty the fleet needs at a pool, and how miners are held until the pool has it.
+//! Computes the difficulty that the fleet needs at a pool, and how miners are held until the pool
+//! has it.
 //!
-//! The pool sees the shares of all miners together, so its difficulty must suit the fleet and not
-//! one machine. A pool is asked for a suitable one (`mining.suggest_difficulty`), also while it
+//! The pool gets the shares of all miners together, so its difficulty must suit the fleet and not
+//! one machine. A pool is asked for a suitable one (`mining.suggest_difficulty`), even while it
 //! only stands by. If its difficulty would let too many shares through, miners keep their own,
 //! higher one while the pool's catches up: for a bounded time, and the work that the pool does not
-//! credit meanwhile is counted. Pure, except for the two numbers that sessions read.
+//! credit meanwhile is counted. This is pure, except for the two numbers that sessions read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -21,8 +22,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Replaces a session's former work rate by a new one. Pass exactly the former value, so that
-    /// the sum never drifts.
+    /// Replaces a session's work rate in the sum. `from` must be exactly the value passed before,
+    /// so that the sum never drifts.
     pub(crate) fn change(&self, from: f32, to: f32) {
         let (from, to) = (hashes(from), hashes(to));
         if to >= from {
@@ -39,25 +40,25 @@ impl Fleet {
     }
 }
 
-/// No session counts for more than 2^50 hashes a second (1.1 PH/s): a higher claim is a mistake or
-/// a lie, and 16,384 such sessions fit the sum.
+/// No session counts as more than 2^50 hashes a second (1.1 PH/s): a higher claim is wrong, and
+/// 16,384 such sessions fit into the sum.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
 fn hashes(work_rate: f32) -> u64 {
     (f64::from(work_rate) * HASHES).clamp(0.0, (1u64 << 50) as f64) as u64
 }
 
-/// How many shares of the fleet a target should see.
+/// How many shares of the fleet a target should get.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoadRules {
     /// The desired number of shares a second.
     pub(crate) shares_per_sec: f64,
-    /// Most shares a second.
+    /// The maximum number of shares a second.
     pub(crate) shares_per_sec_max: f64,
-    /// How long miners are held above its difficulty at most.
+    /// The maximum time for which miners are held above its difficulty.
     pub(crate) hold_max: Duration,
 }
 
-/// A connection's load as its sessions see it.
+/// The load of a connection, as its sessions see it.
 #[derive(Debug)]
 pub(crate) struct Load {
     fleet: Arc<Fleet>,
@@ -69,21 +70,21 @@ pub(crate) struct Load {
 /// The difficulties at which miners are held while the pool's is too low.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hold {
-    /// No session is given less.
+    /// No session gets a lower level.
     pub(crate) least: Level,
-    /// No session is given more, once the hold is being lowered; until then every session keeps its
-    /// own.
+    /// No session gets a higher level once the hold is being lowered; until then every session
+    /// keeps its own.
     pub(crate) most: Level,
 }
 
 impl Load {
-    /// Nothing is asked of the pool.
+    /// A load without limits.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn none() -> Arc<Self> {
         Self::limited(Arc::default(), f64::INFINITY)
     }
 
-    /// Maximum number of shares a second.
+    /// A load with a maximum number of shares a second.
     pub(crate) fn limited(fleet: Arc<Fleet>, shares_per_sec_max: f64) -> Arc<Self> {
         Arc::new(Self { fleet, shares_per_sec_max, given_up: AtomicU8::new(0) })
     }
@@ -111,7 +112,7 @@ fn hold(needed: f64, pool: Difficulty, given_up: u8) -> Option<Hold> {
     (least.difficulty() > pool).then_some(Hold { least, most: least })
 }
 
-/// One connection's sizing: what the pool was asked for, and how long the answer has been awaited.
+/// The sizing of one connection: what the pool was asked for, and how long that has been awaited.
 #[derive(Debug)]
 pub(crate) struct Sizing {
     rules: LoadRules,
@@ -129,25 +130,24 @@ struct Asked {
     patience: Duration,
 }
 
-/// The result of a look at a connection.
+/// The result of checking a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Look {
     /// Ask the pool for this.
     pub(crate) ask: Option<Difficulty>,
-    /// How long miners were held above the pool's difficulty since the last look.
+    /// How long miners were held above the pool's difficulty since the last check.
     pub(crate) held: Duration,
-    /// Work that the pool did not credit for it, in hashes of difficulty 1.
+    /// The work that the pool did not credit because of that, in hashes of difficulty 1.
     pub(crate) uncredited: f64,
 }
 
-/// A pool is asked again no sooner than this, and after twice as long each time it takes no notice
-/// …
+/// The minimum time until a pool is asked again; it doubles each time the pool does not react …
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// … up to this.
 const ASK_EVERY_MAX: Duration = Duration::from_secs(3600);
-/// Powers of two by which its difficulty may be off.
+/// By how many powers of two a pool's difficulty may be off.
 const OFF_MAX: i32 = 2;
-/// A hold that has lasted too long is lowered by one power of two per this time.
+/// A hold that has lasted too long is lowered by one power of two each time this has passed.
 const GIVE_UP_EVERY: Duration = Duration::from_secs(10);
 
 impl Sizing {
@@ -168,8 +168,8 @@ impl Sizing {
         (work_rate > 0.0).then(|| Level::nearest(work_rate / self.rules.shares_per_sec, 1.0))
     }
 
-    /// Looks at the pool's difficulty. `at_work`: sessions work on this connection. `may_ask`: the
-    /// pool may be asked now.
+    /// Checks the pool's difficulty. `at_work` says that sessions work on this connection;
+    /// `may_ask` that the pool may be asked now.
     pub(crate) fn look(
         &mut self,
         pool: Difficulty,
@@ -214,7 +214,7 @@ impl Sizing {
                 return None;
             }
             if level.above(asked.level).abs() <= 1 {
-                // It was already asked for this.
+                // The pool was already asked for this difficulty.
                 patience = (asked.patience * 2).min(ASK_EVERY_MAX);
             }
         }
@@ -313,8 +313,8 @@ mod tests {
         assert_eq!(load.hold(of(1.0), 0.0), None);
     }
 
-    /// The pool starts 10,000 times too low and never moves: held in full for five minutes, then
-    /// lowered step by step.
+    /// The pool's difficulty starts 10,000 times too low and never changes: miners are held in full
+    /// for five minutes, then the hold is lowered step by step.
     #[test]
     fn a_hold_is_bounded_and_given_up_gradually() {
         let start = origin();

@@ -1,8 +1,8 @@
-//! Where verdicts of pools, and signals that something has changed, are left for a session.
+//! A mailbox for each session, in which pools' verdicts and signals about changes are left.
 //!
-//! A session's task sleeps on one waker, whatever it waits for. A [`Mailbox`] costs sixty bytes; a
-//! channel for each kind of message would cost a kilobyte. It does not carry state: a session that
-//! is signalled a change looks at the state itself.
+//! A session's task waits on one waker for everything. A [`Mailbox`] takes sixty bytes; a channel
+//! for each kind of message would take a kilobyte. It carries no state: a session that is signalled
+//! reads the changed state itself.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
@@ -17,12 +17,11 @@ use crate::outcome::PoolVerdict;
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     signals: AtomicU8,
-    /// At most as many as submits of the session can be out, which the session bounds: each
-    /// forwarded share brings one.
+    /// The number is bounded by the session's forwarded submits, each of which brings one verdict.
     verdicts: Mutex<Vec<PoolVerdict>>,
 }
 
-/// Something that a session must look at again.
+/// A change that a session must handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Signal {
@@ -30,7 +29,7 @@ pub(crate) enum Signal {
     Directions = 1,
     /// Its lane has an announcement.
     Lane = 2,
-    /// Something of its own is due.
+    /// The session has something due.
     Time = 4,
     /// The proxy is shutting down.
     Shutdown = 8,
@@ -49,7 +48,7 @@ impl Signals {
 impl Mailbox {
     /// Leaves a signal, and wakes the session.
     pub(crate) fn signal(&self, signal: Signal) {
-        // A signal that is still there has woken the session, which has not looked yet.
+        // If the signal is still set, the session was already woken and has not read it yet.
         if self.signals.fetch_or(signal as u8, Ordering::AcqRel) & signal as u8 == 0 {
             self.waker.wake();
         }
@@ -59,7 +58,7 @@ impl Mailbox {
     pub(crate) fn verdict(&self, verdict: PoolVerdict) {
         let mut verdicts = self.verdicts.lock();
         if verdicts.is_empty() {
-            // Mostly it is taken out before there is another.
+            // A verdict is mostly taken before the next one comes.
             verdicts.reserve_exact(1);
         }
         verdicts.push(verdict);
@@ -70,8 +69,8 @@ impl Mailbox {
         }
     }
 
-    /// Registers `waker`, which is woken by everything that is left from now on. Call
-    /// [`Self::take`] after it, not before.
+    /// Registers `waker`, which is woken by everything left from now on. Call [`Self::take`] after
+    /// this, not before.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -123,9 +122,9 @@ mod tests {
         assert_eq!(mailbox.take(), (Signals::default(), Vec::new()));
     }
 
-    /// A message that arrives between the look and the sleep still wakes the session. The sender
-    /// leaves two at a time and waits until both were taken, so that each pair finds the other side
-    /// about to sleep.
+    /// A message that arrives between the last check and the sleep still wakes the session. The
+    /// sender leaves two at a time and waits until both were taken, so that each pair finds the
+    /// receiver about to sleep.
     #[test]
     fn no_word_is_lost_between_threads() {
         const ALL: usize = 20_000;

@@ -69,7 +69,7 @@ impl Metrics {
     }
 }
 
-/// How all submits so far ended, over all targets.
+/// The counts of all submits so far by outcome, over all targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// The pool said true.
@@ -80,9 +80,9 @@ pub struct Counts {
     pub at_risk: u64,
     /// The pool said no.
     pub pool_rejected: u64,
-    /// The upstream died or kept silent with the share in flight.
+    /// The upstream died, or did not answer, with the share in flight.
     pub unresolved: u64,
-    /// For a job not held any more, or retired by its pool.
+    /// Shares for a job that is no longer held, or was retired by its pool.
     pub stale: u64,
     pub duplicate: u64,
     /// Missed the advertised difficulty.
@@ -91,11 +91,11 @@ pub struct Counts {
     pub malformed: u64,
     /// Upstream connections that ended.
     pub reconnects: u64,
-    /// Changes of the target mined at.
+    /// Changes of the active target.
     pub switches: u64,
     /// Shares that met the network target.
     pub blocks: u64,
-    /// Those of them that were not delivered, or never answered.
+    /// Blocks that were not delivered, or never answered.
     pub blocks_lost: u64,
 }
 

@@ -1,7 +1,7 @@
-//! Chooses the target that is mined at: the order of the configuration is the priority, with
-//! hysteresis for failback.
+//! Chooses the active target: the order of the configuration is the priority, with hysteresis for
+//! failback.
 //!
-//! Pure: takes the health of the targets and the time, and returns the order of usable targets.
+//! It is pure: the health of the targets and the time go in, the order of usable targets comes out.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,15 @@ use crate::target::{PerTarget, TargetId};
 /// The present health of a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TargetHealth {
-    /// A connection has a job.
+    /// Whether a connection has a job.
     pub(crate) ready: bool,
     /// It has misbehaved: it is mined at only if no other target is ready.
     pub(crate) quarantined: bool,
     /// It answers, but has sent no job for a long time.
     pub(crate) quiet: bool,
-    /// Its difficulty is still too low for the fleet.
+    /// Whether its difficulty is still too low for the fleet.
     pub(crate) low: bool,
-    /// Version bits it lets us roll; `None` when it refuses to.
+    /// The version bits it allows; `None` if it refuses rolling.
     pub(crate) mask: Option<VersionMask>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Usable {
 pub(crate) struct Decision {
     /// Usable targets, the active one first; empty when all are down.
     pub(crate) usable: Vec<Usable>,
-    /// Since when all have been down.
+    /// Since when all targets have been down.
     pub(crate) down_since: Option<Instant>,
 }
 
@@ -81,12 +81,12 @@ impl Route {
         }
     }
 
-    /// The target mined at.
+    /// The active target.
     pub(crate) fn active(&self) -> Option<TargetId> {
         self.active
     }
 
-    /// Takes the targets' health and decides.
+    /// Decides by the current health of the targets.
     pub(crate) fn decide(&mut self, health: &PerTarget<TargetHealth>, now: Instant) -> Decision {
         for (history, health) in self.history.values_mut().zip(health.values()) {
             history.failed |= history.ready_since.is_some() && !health.ready;
@@ -109,8 +109,8 @@ impl Route {
                 let starting = now < self.started_at + STARTING
                     && !self.history[best].failed
                     && flaw(best) == (false, false);
-                // Failback to a target whose difficulty is too low waits longer: the pool has been
-                // asked for a higher difficulty, and may still grant it.
+                // Failback to a target whose difficulty is still too low waits longer, because it
+                // was asked for a higher one.
                 let low = health[best].low;
                 let patience =
                     self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
@@ -141,7 +141,7 @@ impl Route {
         Decision { usable, down_since: self.down_since }
     }
 
-    /// When the decision may change by time alone.
+    /// When the decision may next change only because time passes.
     pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
         let active = self.active?;
         let better = self.history.iter().filter(|(target, _)| *target < active);
@@ -323,7 +323,7 @@ mod tests {
         let start = origin();
         let at = |secs| start + Duration::from_secs(secs);
         let low = TargetHealth { low: true, ..UP };
-        // The first is lost, or is left: the second has stood by for an hour.
+        // The first target is lost or left; the second one has stood by for an hour.
         for first in [DOWN, QUIET, QUARANTINED] {
             let mut route =
                 Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);

@@ -1,7 +1,7 @@
-//! A session's place: which target and lane it works on, and what it does when it loses it.
+//! A session's place: the target and lane it works on, and what it does when it loses it.
 //!
-//! Pure, except for [`Placement`]'s lock: takes directions and the lane's announcements, and
-//! returns a [`Place`]. The task around it turns that into bytes for the miner.
+//! It is pure, except for the lock of [`Placement`]: directions and the lane's announcements go in,
+//! a [`Place`] comes out. The task around it sends the miner what follows.
 
 use std::sync::Arc;
 
@@ -21,11 +21,12 @@ use crate::work::LaneWork;
 pub(crate) struct Seating {
     pub(crate) seat: Option<Seat>,
     slot: SlotLease,
-    /// The session was given work on this connection and has not been parked since.
+    /// Whether the session has had work on this connection since it was last parked.
     has_worked: bool,
-    /// It needs a seat on another lane, because a session here has had the current job before.
+    /// Whether it needs a seat on another lane, because a session here has had the current job
+    /// before.
     leaving: bool,
-    /// It wants a seat, or a better one than it has.
+    /// Whether it wants a seat, or a better one than it has.
     waiting: bool,
 }
 
@@ -33,13 +34,13 @@ pub(crate) struct Seating {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Kept,
-    /// On another seat, whose work must be taken.
+    /// It has another seat, whose work must be taken.
     New,
-    /// No seat: no target has room for it at present.
+    /// It has no seat, because no target has room for it at present.
     Nowhere,
-    /// Without work, because its machine must not run.
+    /// It gets no work, because its machine must not run.
     Parked,
-    /// No target works: the miner may leave.
+    /// No target works, so the miner is released.
     Released,
 }
 
@@ -47,7 +48,7 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub(crate) enum Said {
     Work(Arc<LaneWork>),
-    /// Look for another place: [`Seating::settle`].
+    /// Find another place: call [`Seating::settle`].
     Settle,
 }
 
@@ -62,12 +63,12 @@ impl Seating {
         self.slot.slot
     }
 
-    /// Whether it asks again when seats may have become free.
+    /// Whether it must ask again when seats may have become free.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting
     }
 
-    /// The target it sits at.
+    /// The target of its seat.
     pub(crate) fn target(&self) -> Option<TargetId> {
         self.seat.as_ref().map(Seat::target)
     }
@@ -123,9 +124,9 @@ impl Seating {
         })
     }
 
-    /// Finds the place that directions and seats allow. `mask` is what the miner rolls; `live`
-    /// means that the pool still accepts shares of its work; `shortage` is called for targets
-    /// without room.
+    /// Finds the place that directions and seats allow. `mask` is what the miner rolls; `live` says
+    /// that the pool still accepts shares of its work; `shortage` is called for targets without
+    /// room.
     pub(crate) fn settle(
         &mut self,
         placement: &Arc<Placement>,
@@ -140,7 +141,7 @@ impl Seating {
         }
         if directions.orders.serve(machine, self.has_worked) == Serve::Park {
             self.lose();
-            // `hold` keeps working machines at work; one that was taken off stays off until it may
+            // `hold` lets working machines continue; one that was turned off stays off until it may
             // run.
             self.has_worked = false;
             self.waiting = false;
@@ -172,12 +173,12 @@ impl Seating {
             }
             behind = true;
             if here && live {
-                // There is no other lane: its present work is as good as any other.
+                // There is no other lane, so its current work is as good as any.
                 break;
             }
         }
         self.waiting = true;
-        // Without a new seat the old one is kept while its target lives.
+        // Without a new seat, the old one is kept as long as its target is usable.
         if self
             .target()
             .is_some_and(|target| directions.usable.iter().any(|usable| usable.target == target))

@@ -1,9 +1,9 @@
 //! What the metrics of all parts of the proxy have in common: how a metric is registered, counters
 //! with a label out of a list in the code, and which targets have series.
 //!
-//! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons):
-//! never from peers. Series that are known at the start are created at the start, so that a first
-//! event shows as an increase.
+//! Labels come from the configuration (targets) and from lists in the code (outcomes, reasons),
+//! never from peers. Series that are known at the start are created then, so that a first event
+//! shows as an increase.
 
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicU64;

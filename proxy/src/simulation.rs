@@ -1,5 +1,5 @@
-//! Thousands of small sites, each from a seed: real sessions, seats and pool connections, simulated
-//! miners and pools, and events in a random order.
+//! Simulates thousands of small sites, each from a seed: real sessions, seats and pool connections
+//! with simulated miners and pools, and events in random order.
 //!
 //! `TIELINE_SIM_SEED=n` plays seed n, `TIELINE_SIM_SEEDS=n` plays the seeds 0 to n − 1.
 
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use world::{Seen, World};
 
-/// Seeds played in each run of the tests.
+/// How many seeds each run of the tests plays.
 const SEEDS: u64 = 2_000;
 /// Events per seed.
 const STEPS: usize = 200;

@@ -116,8 +116,8 @@ mod tests {
         assert!(settle(Some(4), &targets(1), &[4]).is_err(), "4 and 1 do not go into 4");
     }
 
-    /// A pool that answers one subscribe, and from then on closes every connection: its port stays
-    /// its own, where another test's pool could answer in its place.
+    /// A pool that answers one subscribe and then closes every connection. It keeps its port, so
+    /// that no other test's pool can answer there.
     async fn pool_of_size(size: u8) -> (u16, tokio::task::JoinHandle<()>) {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -145,7 +145,7 @@ mod tests {
         let (port, serving) = pool_of_size(8).await;
         let config = Config::new(vec![server], vec![Target::new("a", "127.0.0.1", port, "u")]);
         assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4);
-        // Nobody answers there any more.
+        // The pool no longer answers.
         assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4, "remembered");
         assert_eq!(choose(&config, None).await.expect("fits"), 3, "never heard: counts as four");
         let mut written = config.clone();

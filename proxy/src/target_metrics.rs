@@ -31,7 +31,7 @@ struct TargetSeries {
     held_work: FloatCounter,
 }
 
-/// Times until sessions have a job, in microseconds: from the first of a few to the last of very
+/// The buckets for delivery times of jobs: from the first of a few sessions to the last of very
 /// many.
 const DELIVERY_BUCKETS: &[u32] = &[
     100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000, 300_000,
@@ -108,22 +108,22 @@ impl TargetMetrics {
         self.targets.values().flatten().map(|series| series.reconnects.get()).sum()
     }
 
-    /// Notes how long a session waited for a job.
+    /// Records how long a session waited for a job.
     pub(crate) fn delivered(&self, target: TargetId, after: Duration) {
         if let Some(series) = self.of(target) {
             series.job_delivery.observe(after);
         }
     }
 
-    /// Notes how long the last of a job's sessions waited for it.
+    /// Records how long the last session of a job waited for it.
     pub(crate) fn fanned_out(&self, target: TargetId, after: Duration) {
         if let Some(series) = self.of(target) {
             series.job_fanout.observe(after);
         }
     }
 
-    /// Counts time in which miners were held above the target's difficulty, and the work that the
-    /// target did not credit because of it.
+    /// Counts the time for which miners were held above the target's difficulty, and the work that
+    /// it did not credit because of that.
     pub(crate) fn held(&self, target: TargetId, seconds: f64, work: f64) {
         if let Some(series) = self.of(target)
             && seconds > 0.0

@@ -1,15 +1,14 @@
-//! A submit's way through a session allocates next to nothing: what it does is bounded here, so
-//! that it does not creep up.
+//! Bounds the allocations of a submit in a session, so that they do not grow unnoticed.
 
 use allocation_counter::measure;
 use proxy::bench_support::SessionBench;
 
 const SHARES: usize = 16;
 
-/// Allocations of one submit, on average over a job's first sixteen.
+/// The average number of allocations per submit, over the first sixteen of a job.
 fn per_share(forwarded: bool) -> f64 {
     let mut session = SessionBench::new(forwarded, daemon::clock::now());
-    // The first job lets buffers grow that are kept.
+    // During the first job, buffers grow that are kept later.
     for line in session.job(SHARES) {
         session.submit(&line);
     }
@@ -27,8 +26,8 @@ fn a_submit_through_a_session_allocates_next_to_nothing() {
     assert!(forwarded <= FORWARDED_MAX, "{forwarded} allocations for a forwarded share");
 }
 
-/// One, and now and then one more where what is remembered of the job's shares has to grow.
+/// One allocation, and sometimes another one when the record of the job's shares grows.
 const LOCAL_MAX: f64 = 1.5;
-/// And one for what is owed, whose queue is given back when nothing is: ten thousand idle sessions
-/// count for more.
+/// And one for the queue of owed answers, which is freed when nothing is owed: memory of ten
+/// thousand idle sessions matters more.
 const FORWARDED_MAX: f64 = 2.5;

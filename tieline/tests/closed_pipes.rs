@@ -1,17 +1,17 @@
-//! Commands end as they should when nobody reads what they print, as behind `| head -1`: without a
-//! panic, and with the exit code that they have otherwise.
+//! Commands end normally when nobody reads their output, as in `| head -1`: without a panic, and
+//! with their usual exit code.
 
 use std::io::PipeWriter;
 use std::process::{Command, Stdio};
 
-/// The writing end of a pipe whose reader has gone.
+/// The writing end of a pipe whose reader has closed it.
 fn closed() -> PipeWriter {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     writer
 }
 
-/// Runs `tieline` with nobody to read its standard output and standard error.
+/// Runs `tieline` with a standard output and standard error that nobody reads.
 fn unread(arguments: &[&str]) -> Option<i32> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tieline"));
     command.args(arguments).stdin(Stdio::null()).stdout(closed()).stderr(closed());

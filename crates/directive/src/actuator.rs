@@ -1,4 +1,4 @@
-//! What can take a machine's power off, and tell whether it is.
+//! The interface to devices: turns machines off and on, and reads whether they are.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use crate::{MachineId, Watts};
 /// A boxed future, so that drivers can be chosen at run time.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a device says of itself.
+/// The state that a device reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceState {
@@ -19,22 +19,22 @@ pub enum DeviceState {
     Awake,
     /// Sleeping: boards off.
     Asleep,
-    /// It did not say.
+    /// The device did not report a state.
     Unknown,
 }
 
-/// One read-back of a device.
+/// One reading of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
     /// What the device says it does.
     pub state: DeviceState,
-    /// What it says it draws, if it says.
+    /// The power that the device reports, if it does.
     pub watts: Option<Watts>,
     /// When it was read.
     pub read_at: Timestamp,
 }
 
-/// Why a device did not do as told.
+/// Why a command to a device failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActuatorError {
     /// No answer in time.
@@ -43,13 +43,13 @@ pub enum ActuatorError {
         /// The time it was given.
         millis: u64,
     },
-    /// The device or its tool said no.
+    /// The device or its tool refused the command.
     #[error("refused: {why}")]
     Refused {
-        /// Its words, cut and escaped.
+        /// Its message, cut and escaped.
         why: String,
     },
-    /// The driver could not be run at all.
+    /// The driver could not be run.
     #[error("driver failed: {why}")]
     Failed {
         /// What went wrong.
@@ -63,12 +63,12 @@ pub enum ActuatorError {
     },
 }
 
-/// A driver of machines. `Ok(())` from [`Actuator::sleep`] means *sent*, never *down*: only a
-/// reading tells.
+/// A driver of machines. `Ok(())` from [`Actuator::sleep`] means that the command was *sent*, not
+/// that the machine is *down*: only a reading shows that.
 pub trait Actuator: Send + Sync + 'static {
-    /// Tells the machine to sleep.
+    /// Commands the machine to sleep.
     fn sleep<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>>;
-    /// Tells the machine to wake to the mode it had.
+    /// Commands the machine to wake, in the mode it had before.
     fn wake<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<(), ActuatorError>>;
     /// Reads the machine back.
     fn read<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<Reading, ActuatorError>>;

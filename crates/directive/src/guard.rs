@@ -1,48 +1,48 @@
-//! The time for schedules: the wall clock, guarded against steps.
+//! The time for schedules: the wall clock, protected against steps.
 //!
-//! Schedules are in wall time, and wall clocks get stepped: by a time server, or by hand. A step
-//! must neither make a lowering late nor a raise early. So a lowering is due as soon as either
-//! clock says so, a raise only when both do, and while the two clocks disagree nothing is raised.
+//! Schedules use the wall clock, which can be stepped by a time server or by hand. A step must
+//! neither delay a lowering nor cause an early raise. So a lowering is due as soon as one of the
+//! two clocks says so, a raise only when both do, and nothing is raised while they disagree.
 //!
-//! Steps within [`STEP`] are what time servers do every day. They are followed slowly, so that no
-//! schedule jumps, and raises go on.
+//! Steps up to [`STEP`] are ordinary corrections of time servers. They are followed slowly, so that
+//! no schedule jumps, and raises continue.
 
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The clocks disagree when they differ by more than this: the wall clock was stepped.
+/// If the clocks differ by more than this, the wall clock was stepped.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
 
-/// A wall clock within [`STEP`] is followed at one part in this many of the time that passes, which
-/// is faster than time servers slew. Without this bound, many small steps would add up to a large
-/// one that nobody notices.
+/// A wall clock within [`STEP`] is followed by at most one part in this many of the time that
+/// passes, which is faster than time servers correct clocks. Without this bound, many small steps
+/// could add up to a large one without being noticed.
 const SLEW: i32 = 10;
 
-/// Follows both clocks.
+/// Compares the wall clock with the monotonic clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WallGuard {
-    /// A time that has certainly passed, from a former process.
+    /// A time that has certainly passed, stored by an earlier process.
     floor: Option<Timestamp>,
     anchor: Option<Anchor>,
-    /// The latest time given out while the clocks agreed.
+    /// The latest time returned while the clocks agreed.
     latest: Timestamp,
 }
 
-/// What the monotonic clock counts from.
+/// The time from which the monotonic clock is counted.
 #[derive(Debug, Clone, Copy)]
 struct Anchor {
     at: Timestamp,
     since: Instant,
-    /// It may have been later than `at`: the wall clock was behind the floor, and nobody knows how
-    /// long the process was down.
+    /// Whether it may have been later than `at`: the wall clock was behind the floor, and it is not
+    /// known how long the process was down.
     or_later: bool,
 }
 
-/// What time it is for schedules.
+/// The current time for schedules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardedTime {
-    /// The later of the two clocks. What is lowered by this time is not lowered too late.
+    /// The later of the two clocks. A lowering by this time is never late.
     pub later: Timestamp,
     /// The time by the monotonic clock, counted from when the two last agreed. It never runs
     /// backward and is never after `later`.
@@ -52,15 +52,15 @@ pub struct GuardedTime {
 }
 
 impl WallGuard {
-    /// Begins after a restart; a former process saw the time `seen`. A wall clock that is behind it
-    /// was stepped while the process was down. One that is ahead of it is believed, because nobody
-    /// knows how long that was.
+    /// Begins after a restart; an earlier process saw the time `seen`. A wall clock behind it was
+    /// stepped while the process was down. One ahead of it is accepted, because it is not known how
+    /// long that was.
     #[must_use]
     pub fn resume(seen: Option<Timestamp>) -> Self {
         Self { floor: seen, ..Self::default() }
     }
 
-    /// Takes the reading of both clocks.
+    /// Handles a reading of both clocks.
     pub fn read(&mut self, wall: Timestamp, now: Instant) -> GuardedTime {
         let mut anchor = self.anchor.unwrap_or_else(|| self.begin(wall, now));
         let passed = SignedDuration::try_from(now.saturating_duration_since(anchor.since))
@@ -83,10 +83,10 @@ impl WallGuard {
         GuardedTime { later: self.latest, steady: anchor.at, stepped: None }
     }
 
-    /// The time that has passed for certain, for [`Self::resume`], where `time` is what was read last,
-    /// with the wall clock at `wall`. While a clock is stepped that was right when the process began,
-    /// both of them are in doubt, and a restart accepts the wall clock. One that was behind when the
-    /// process began is not accepted by yet another restart.
+    /// The time that has certainly passed, for [`Self::resume`]; `time` is the last reading, at
+    /// `wall`. If a clock that was right at the start is stepped now, both clocks are in doubt, and
+    /// a restart accepts the wall clock. If it was behind at the start, another restart does not
+    /// accept it.
     #[must_use]
     pub fn passed(&self, time: GuardedTime, wall: Timestamp) -> Timestamp {
         let resumed = self.anchor.is_some_and(|anchor| anchor.or_later);

@@ -1,10 +1,10 @@
-//! The rules every receiver of a timeline follows, as one pure state machine.
+//! The rules that every receiver of a timeline follows, as one pure state machine.
 //!
-//! Load may always be lowered; it is raised only with a fresh permit. The owner persists
-//! [`Receiver::saved`] whenever it changed, so that a restart neither forgets a machine that was
-//! off nor accepts an older timeline.
+//! Load may always be lowered, but raised only with a live permit. The owner stores
+//! [`Receiver::saved`] whenever it has changed, so that after a restart no machine that was off is
+//! forgotten and no older timeline is accepted.
 //!
-//! A receiver is given both clocks and guards its schedule against steps of the wall clock itself
+//! A receiver gets both clocks and guards its schedule against steps of the wall clock
 //! ([`crate::WallGuard`]): lowerings are due by the later of the two clocks, raises by both, and
 //! nothing is raised while they disagree.
 
@@ -16,54 +16,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Action, Generation, GuardedTime, MachineId, Permit, Standing, Timeline, WallGuard};
 
-/// What became of an offered timeline.
+/// The result of offering a timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// It is newer and was taken.
+    /// It is newer and was accepted.
     Taken,
     /// It is the one already held.
     Same,
-    /// It is older than the one held: refused.
+    /// It is older than the one held, and was refused.
     Stale {
         /// The number held.
         have: Generation,
     },
 }
 
-/// One machine's change of standing.
+/// A change of one machine's standing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Whose.
+    /// The machine.
     pub machine: MachineId,
-    /// What it was.
+    /// The standing before.
     pub from: Standing,
-    /// What it is now.
+    /// The standing now.
     pub to: Standing,
 }
 
-/// What an [`Receiver::advance`] did.
+/// The result of [`Receiver::advance`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advance {
-    /// Changes, lowerings before raises; lowerings in the timeline's order.
+    /// The changes: lowerings first, in the order of the timeline, then raises.
     pub changes: Vec<Change>,
-    /// How long no step of the timeline is due, if one is to come and no clock is stepped before.
+    /// The time until the next step of the timeline, if there is one. It holds as long as no clock
+    /// is stepped.
     pub wait: Option<Duration>,
 }
 
-/// What survives a restart.
+/// The state that survives a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     /// The timeline held.
     pub timeline: Option<Timeline>,
     /// The standings as applied.
     pub applied: BTreeMap<MachineId, Standing>,
-    /// The newest time that is known to have passed. A wall clock behind it after a restart was
-    /// stepped meanwhile. Files of older versions have none.
+    /// The latest time that is known to have passed. A wall clock that is behind it after a restart
+    /// was stepped in the meantime. Files of older versions do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Timestamp>,
 }
 
-/// One receiver: feed it timelines, permits and the time; do what its changes say.
+/// A receiver: give it timelines, permits and the time, and carry out the changes it returns.
 #[derive(Debug, Default)]
 pub struct Receiver {
     saved: Saved,
@@ -72,11 +73,12 @@ pub struct Receiver {
     permit: Option<(Permit, Instant)>,
     last_serial: Option<(u64, u64)>,
     waiting: Vec<MachineId>,
-    /// What was applied last; none if something other than the time has changed since.
+    /// The moment up to which everything due was applied; `None` if something other than the time
+    /// has changed since.
     settled: Option<Settled>,
 }
 
-/// A moment at which everything due was applied. Until one of these times nothing else is.
+/// A moment at which everything due was applied. Nothing else is due until one of these times.
 #[derive(Debug, Clone, Copy)]
 struct Settled {
     later: Timestamp,
@@ -86,23 +88,23 @@ struct Settled {
     raising: Timestamp,
 }
 
-/// The owner of a receiver that holds a timeline writes [`Receiver::saved`] at least this often, and
-/// when it ends: a wall clock that is stepped back while the process is down is noticed as far as
-/// it is behind [`Saved::seen`].
+/// The owner of a receiver that holds a timeline stores [`Receiver::saved`] at least this often,
+/// and when it ends. A wall clock that is stepped back while the process is down is detected as far
+/// as it is behind [`Saved::seen`].
 pub const SEEN_EVERY: Duration = Duration::from_secs(300);
-/// Bounds of a permit's life: shorter is noise, longer would outlive a lost
-/// switchboard.
+/// The range of a permit's life: a shorter one is useless, a longer one would stay valid too long
+/// after the switchboard is lost.
 const PERMIT_TTL: std::ops::RangeInclusive<u64> = 5_000..=120_000;
 
 impl Receiver {
-    /// Takes up where a former life stopped.
+    /// Restores a receiver from its stored state.
     #[must_use]
     pub fn restore(saved: Saved) -> Self {
         let guard = WallGuard::resume(saved.seen);
         Self { saved, guard, ..Self::default() }
     }
 
-    /// What must survive a restart.
+    /// The state to store.
     #[must_use]
     pub fn saved(&self) -> &Saved {
         &self.saved
@@ -120,7 +122,8 @@ impl Receiver {
         &self.saved.applied
     }
 
-    /// By how much the wall clock was off at the last call, if it was stepped and has not come back.
+    /// By how much the wall clock was off at the last call, if it was stepped and is not right
+    /// again.
     #[must_use]
     pub fn stepped(&self) -> Option<SignedDuration> {
         self.stepped
@@ -132,7 +135,7 @@ impl Receiver {
         &self.waiting
     }
 
-    /// Takes a timeline if it is newer than the one held. Call [`Self::advance`] afterwards.
+    /// Accepts a timeline if it is newer than the one held. Call [`Self::advance`] afterwards.
     pub fn offer(&mut self, timeline: &Timeline) -> Offer {
         match self.number() {
             Some(have) if timeline.number < have => Offer::Stale { have },
@@ -145,8 +148,9 @@ impl Receiver {
         }
     }
 
-    /// Takes a permit. Returns whether it counts: it must be for the timeline held, new, and of a
-    /// sane life. One that comes while the clocks disagree is used up and never counts.
+    /// Handles a permit. Returns whether it is accepted: it must be for the timeline held, new, and
+    /// with a life within the range. One that comes while the clocks disagree is used up and never
+    /// counts.
     pub fn permit(&mut self, permit: Permit, wall: Timestamp, now: Instant) -> bool {
         self.look(wall, now);
         let serial = (permit.number.epoch, permit.serial);
@@ -165,7 +169,8 @@ impl Receiver {
         true
     }
 
-    /// Forgets the permit: the switchboard took it back, and what has not risen waits for the next.
+    /// Drops the permit, because the switchboard withdrew it. Machines that were not raised yet
+    /// wait for the next one.
     pub fn withdraw(&mut self) {
         self.permit = None;
     }
@@ -179,9 +184,9 @@ impl Receiver {
                 .is_some_and(|(permit, until)| now < until && Some(permit.number) == self.number())
     }
 
-    /// Applies what is due: every lowering, and the raises that a permit allows. Call it at least
-    /// once a second, so that a step of the wall clock is noticed: when nothing is due it costs
-    /// next to nothing.
+    /// Applies everything that is due: every lowering, and the raises that a permit allows. Call it
+    /// at least once a second, so that it notices steps of the wall clock; a call when nothing is
+    /// due costs next to nothing.
     pub fn advance(&mut self, wall: Timestamp, now: Instant) -> Advance {
         let time = self.look(wall, now);
         let is_settled = self.settled.is_some_and(|settled| {
@@ -211,7 +216,7 @@ impl Receiver {
         let may_raise = self.may_raise(now);
         let Some(timeline) = &self.saved.timeline else { return Vec::new() };
         let wanted = wanted(timeline, time);
-        // The timeline's own order first, so that the machines it lists first are dealt with first.
+        // The order of the timeline first, so that machines it lists first are handled first.
         let mut seen = HashSet::with_capacity(wanted.len());
         let ordered =
             timeline.steps.iter().flat_map(|step| &step.machines).chain(self.saved.applied.keys());
@@ -251,8 +256,9 @@ impl Receiver {
     }
 }
 
-/// What is wanted of every machine that may not run: by the later of two clocks, or by the steady
-/// one where that allows less. So a wall clock that jumped past the end of a lease ends nothing.
+/// The wanted standing of every machine that may not run: by the later of the two clocks, or by the
+/// steady one if that allows less. So a wall clock that jumped past the end of a lease ends
+/// nothing.
 fn wanted(timeline: &Timeline, time: GuardedTime) -> HashMap<&MachineId, Standing> {
     let mut wanted = timeline.wanted_at(time.later);
     let agree = timeline.steps.iter().all(|step| step.at <= time.steady || step.at > time.later);

@@ -1,4 +1,4 @@
-//! Power in integer watts: kW decimals stay at the edges (TOML, CLI).
+//! Power in integer watts. Decimal kilowatts appear only in TOML and on the command line.
 
 use std::fmt;
 use std::iter::Sum;
@@ -6,7 +6,7 @@ use std::ops::{Add, AddAssign, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// Electrical power in whole watts. May be negative where it is a difference (headroom, shortfall).
+/// Electrical power in whole watts. A difference (headroom, shortfall) may be negative.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -16,8 +16,7 @@ pub struct Watts(pub i64);
 impl Watts {
     /// No power.
     pub const ZERO: Self = Self(0);
-    /// More power than any grid connection carries (1 TW): values from outside above it are
-    /// refused.
+    /// 1 TW, more than any grid connection carries. Larger values from outside are refused.
     pub const LIMIT: Self = Self(1_000_000_000_000);
 
     /// Converts kilowatts, rounding to the nearest watt. `None` for NaN, infinities and magnitudes

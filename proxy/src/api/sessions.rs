@@ -42,7 +42,7 @@ const KEYS: [&str; 8] = [
     "last_share_at",
 ];
 
-/// The filters, with their names looked up.
+/// The filters, with names replaced by indices.
 struct Filters<'q> {
     worker_name: Option<&'q str>,
     user_agent: Option<&'q str>,

@@ -9,7 +9,7 @@ use daemon::settings::{Document, Section, Spot};
 use super::address::parse_url;
 use crate::target::TargetUse;
 
-/// An address that something else in this process listens at.
+/// An address on which something else in this process listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken<'a> {
     /// What uses the address, in the words of a message, such as `[admin]`.
@@ -31,7 +31,7 @@ pub(super) fn names<'a>(sections: &[Section<'a>]) -> Vec<Named<'a>> {
         .collect()
 }
 
-/// Reports each entry that has the name of an earlier one.
+/// Reports each entry with the same name as an earlier one.
 pub(super) fn check_names(document: &Document, key: &str, names: &[Named<'_>]) {
     for (index, later) in names.iter().enumerate() {
         let Some(name) = later.name else { continue };

@@ -17,9 +17,9 @@ use crate::target::{PerTarget, TargetId};
 #[derive(Debug)]
 pub(crate) struct ShareMetrics {
     targets: PerTarget<Option<TargetShares>>,
-    /// For submits whose job, and so target, is not known.
+    /// Counters for submits whose job, and so target, is not known.
     nowhere: TargetShares,
-    /// Our refusals, indexed by their reason, so that counting needs no look-up.
+    /// The counters of our refusals, indexed by reason, so that counting needs no look-up.
     rejects: [Counter; Reject::LABELS.len()],
     rejects_by_pool: Family<[(&'static str, &'static str); 2], Counter>,
     answered_here: Histogram,
@@ -125,7 +125,7 @@ impl ShareMetrics {
         self.rejects_by_pool.get_or_create(&[("by", "pool"), ("reason", code.label())]).inc();
     }
 
-    /// Notes how long a miner has waited for an answer.
+    /// Records how long a miner waited for an answer.
     pub(crate) fn answered(&self, by: AnsweredBy, after: Duration) {
         match by {
             AnsweredBy::Proxy => self.answered_here.observe(after),
@@ -145,7 +145,7 @@ impl TargetShares {
         self.credited.inc_by(difficulty);
     }
 
-    /// Notes how long the pool took to answer.
+    /// Records how long the pool took to answer.
     pub(crate) fn answered(&self, after: Duration) {
         self.submit_duration.observe(after);
     }

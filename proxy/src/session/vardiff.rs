@@ -1,51 +1,51 @@
-//! How hard a miner's shares should be: one share in an interval, judged by how many came.
+//! Chooses the level of a miner's shares: one share per interval, judged by how many came.
 //!
-//! Shares are a Poisson process, so a count says nothing by itself: three where one was due may be
-//! luck, thirty are not. The evidence against the level in force is its log-likelihood ratio (how
-//! much better the count fits the rate that was seen than the nearest rate the level is still right
-//! for), gathered over the stretch that speaks loudest. Strong evidence is enough within seconds,
-//! weak evidence takes minutes, and a machine whose rate lies between two levels keeps the one it
-//! has: the band in which a level is kept is wider than a factor of two.
+//! Shares are a Poisson process, so a count alone says little: three where one was due may be
+//! chance, thirty are not. The evidence against the current level is a log-likelihood ratio: how
+//! much better the count fits the observed rate than the nearest rate for which the level is right.
+//! It is collected over the period with the strongest evidence. Strong evidence is enough within
+//! seconds, weak evidence takes minutes, and a machine whose rate lies between two levels keeps the
+//! level it has: the band in which a level is kept is wider than a factor of two.
 //!
-//! Pure and small (48 bytes a session). It only judges; when a new level goes out is decided by
-//! [`super::difficulty`].
+//! It is pure and small (48 bytes per session). It only judges; [`super::difficulty`] decides when
+//! a new level is sent.
 
 use crate::level::Level;
 
-/// Who said at which level a session should begin. A later source counts only if it is at least as
-/// good.
+/// The source of a session's start level. A later source replaces an earlier one only if it is at
+/// least as good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LevelSource {
-    /// The listener's difficulty, for all alike.
+    /// The listener's difficulty, the same for all.
     Server,
-    /// What machines with this user agent mostly are.
+    /// The usual speed of machines with this user agent.
     UserAgent,
-    /// The miner, by its password or a suggestion.
+    /// The miner's password or suggestion.
     Miner,
-    /// The machine itself, when it was connected last.
+    /// The machine's own rate when it was last connected.
     Recall,
 }
 
 /// Why a level was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// Shares came faster than they should.
+    /// Shares come too fast.
     Fast,
-    /// Shares came, but slower than they should.
+    /// Shares come too slowly.
     Slow,
     Idle,
 }
 
-/// Another level, and why.
+/// A new level, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LevelChange {
     pub(crate) level: Level,
     pub(crate) reason: Reason,
-    /// What the machine's rate is believed to be from now on.
+    /// The new estimate of the machine's rate.
     estimate: Option<Count>,
 }
 
-/// Shares that came over a stretch of time, and how many intervals that was at the level in force.
+/// A number of shares, and the number of intervals at the current level in which they came.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Count {
     shares: f32,
@@ -55,68 +55,68 @@ struct Count {
 /// The evidence for one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Vardiff {
-    /// Seconds of the session's age up to which time is counted; negative while it rests.
+    /// The session's age up to which time is counted, in seconds; negative while it has no work.
     seen_until: f64,
-    /// For the estimate: the last shares, with what was believed before them.
+    /// The estimate: the last shares, combined with what was assumed before them.
     estimate: Count,
-    /// The stretch that speaks loudest for a higher level.
+    /// The period with the strongest evidence for a higher level.
     up: Count,
-    /// The stretch that speaks loudest for a lower one.
+    /// The period with the strongest evidence for a lower level.
     down: Count,
-    /// Intervals without a share, less those that shares have made up for since.
+    /// Intervals without a share, minus those that later shares have made up for.
     silence: f32,
     level: Level,
     in_force: Level,
-    /// Below this the machine is not believed to be; silence leads there at once, and only slowly
-    /// further down.
+    /// The lowest plausible level of the machine. Silence lowers the level to here at once, and
+    /// further down only slowly.
     lowest: Level,
-    /// Steps taken below `lowest`.
+    /// The number of steps taken below `lowest`.
     steps: u8,
     source: LevelSource,
     resting: bool,
-    /// Shares have moved the estimate away from what was only said.
+    /// Whether shares have changed the estimate from what was only claimed.
     measured: bool,
 }
 
-/// A level is right for rates up to this many shares an interval, and down to its inverse. 1.6² is
-/// more than two, so that a machine which has just been moved lies well inside the band of its new
-/// level.
+/// A level is right for rates from the inverse of this up to this many shares per interval. 1.6² is
+/// more than two, so that a machine that was just moved lies well inside the band of its new level.
 const BAND: f32 = 1.6;
-/// Evidence needed, in nats: a stretch misleads once in e^5 times at the band's very edge, and
-/// practically never inside it.
+/// The evidence needed, in nats: a period misleads once in e^5 times at the very edge of the band,
+/// and practically never inside it.
 const EVIDENCE: f32 = 5.0;
-/// Shares that a raise needs however fast they came: three gaps between four shares.
+/// The minimum number of shares for a raise, however fast they came: three gaps between four
+/// shares.
 const SHARES_MIN: f32 = 4.0;
-/// Shares of an estimate that may move a level by itself …
+/// The minimum number of shares in an estimate that can change a level by itself …
 const WEIGHED_MIN: f32 = 24.0;
-/// … where it is off by so many standard errors.
+/// … if it is off by this many standard errors.
 const WEIGHED_ERRORS: f32 = 1.0;
-/// Shares that the estimate remembers.
+/// The weight of past shares in the estimate.
 const REMEMBERED: f32 = 64.0;
-/// Longest silence, in seconds, whose shares may come in one burst: firmware keeps shares for two
-/// minutes while its network is gone.
+/// The longest silence, in seconds, whose shares may come in one burst: firmware keeps shares for
+/// two minutes while its network is down.
 const BURST_SECS: f32 = 120.0;
-/// Intervals of silence that one share makes up for: a little more than its own, so that ordinary
-/// silences are soon forgotten.
+/// How many intervals of silence one share makes up for: a little more than its own, so that
+/// ordinary silences are soon forgotten.
 const MADE_UP: f32 = 1.25;
-/// A storm: so many shares …
+/// A storm is this many shares …
 const STORM_SHARES: f32 = 64.0;
-/// … at so many times the rate.
+/// … at this many times the rate.
 const STORM_FACTOR: f32 = 16.0;
-/// Powers of two that one step of idle decay goes down: silence of six intervals speaks for a sixth
-/// of the rate, or less.
+/// By how many powers of two one step without shares lowers the level: a silence of six intervals
+/// suggests a sixth of the rate or less.
 const IDLE_STEP: i32 = 3;
-/// And where nothing is known of the machine: a step too far may wake a machine that finds 2^16
-/// shares an interval, some hundreds before it is heard.
+/// The same if nothing is known about the machine. A step too far could let a machine send 2^16
+/// shares per interval, several hundred of them before the next change reaches it.
 const UNKNOWN_STEP_MAX: i32 = 16;
-/// Silence is not believed so soon then, nor are one or two shares.
+/// In that case, more silence is needed, and one or two shares are not evidence enough.
 const UNKNOWN_PATIENCE: f32 = 1.5;
-/// Below the lowest that is believed of a machine, silence doubles with each step, up to so many
-/// doublings.
+/// Below the lowest plausible level, the silence needed doubles with each step, at most this many
+/// times.
 const IDLE_STEPS_MAX: u8 = 10;
 
 impl Vardiff {
-    /// A session that nothing is known of but its listener's `level`.
+    /// A session of which only its listener's `level` is known.
     pub(crate) fn new(level: Level, lowest: Level) -> Self {
         Self {
             seen_until: 0.0,
@@ -134,8 +134,9 @@ impl Vardiff {
         }
     }
 
-    /// Begins at `level`, on the word of `source`, with a machine that is not believed to be below
-    /// `lowest`. Ignored once shares have told more, or when a better source was heard.
+    /// Starts at `level`, according to `source`, with a machine whose level is assumed to be at
+    /// least `lowest`. It is ignored once shares have shown the rate, or if a better source was
+    /// used.
     pub(crate) fn start(&mut self, source: LevelSource, level: Level, lowest: Level) {
         if source < self.source || (self.measured && source != LevelSource::Miner) {
             return;
@@ -144,7 +145,7 @@ impl Vardiff {
         self.level = level;
         self.lowest = lowest.min(level);
         self.steps = 0;
-        // What a user agent says is good enough to begin with, and not to size a pool by.
+        // A user agent is good enough to start with, but not to size a pool by.
         if source != LevelSource::UserAgent && !self.measured {
             self.estimate = Count { shares: 1.0, intervals: 2f32.powi(self.in_force.above(level)) };
         }
@@ -155,23 +156,23 @@ impl Vardiff {
         self.level
     }
 
-    /// Whether shares have told how fast the machine is.
+    /// Whether shares have shown the speed of the machine.
     pub(crate) fn measured(&self) -> bool {
         self.measured && self.estimate.shares >= SHARES_MIN
     }
 
-    /// Whether nothing but the miner's own word tells how fast the machine is.
+    /// Whether only the miner's own claim says how fast the machine is.
     pub(crate) fn is_hearsay(&self) -> bool {
         self.source == LevelSource::Miner && !self.measured()
     }
 
-    /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good source has
-    /// said.
+    /// The machine's work rate, in hashes of difficulty 1 per second: measured, or from a good
+    /// source.
     pub(crate) fn work_rate(&self, interval: f64) -> f64 {
         f64::from(self.estimate.rate()) * self.in_force.get() / interval
     }
 
-    /// From now on neither time nor shares count, until there is work again.
+    /// Stops counting time and shares until there is work again.
     pub(crate) fn rest(&mut self) {
         self.resting = true;
     }
@@ -188,7 +189,7 @@ impl Vardiff {
         self.silence += intervals;
     }
 
-    /// Counts a share that was found at the level in force.
+    /// Counts a share found at the current level.
     pub(crate) fn share(&mut self, interval: f64, age: f64) {
         self.pass(interval, age);
         if self.resting {
@@ -197,8 +198,8 @@ impl Vardiff {
         #[expect(clippy::cast_possible_truncation, reason = "a count of intervals")]
         let silence = self.silence.min(BURST_SECS / interval as f32);
         if self.up.shares <= BAND * self.up.intervals {
-            // Nothing so far speaks for more: begin again, with the silence whose shares may be
-            // coming now.
+            // So far there is no evidence for a higher level: start again, with the silence whose
+            // shares may be coming now.
             self.up = Count { shares: 0.0, intervals: silence };
         }
         self.silence = (silence - MADE_UP).max(0.0);
@@ -218,8 +219,8 @@ impl Vardiff {
         }
     }
 
-    /// Whether shares come so fast that a higher level should not wait for the next job. Says so
-    /// once in 32 shares.
+    /// Whether shares come so fast that a higher level should not wait for the next job. Returns
+    /// `true` once in 32 shares.
     pub(crate) fn storms(&mut self) -> bool {
         let storms =
             self.up.shares >= STORM_SHARES && self.up.shares >= STORM_FACTOR * self.up.intervals;
@@ -229,8 +230,8 @@ impl Vardiff {
         storms
     }
 
-    /// Judges the evidence, and changes the level where it is strong enough. Evidence that has
-    /// changed it is spent.
+    /// Evaluates the evidence, and changes the level if it is strong enough. That evidence is then
+    /// used up.
     pub(crate) fn judge(&mut self) -> Option<Reason> {
         let LevelChange { level, reason, estimate } = self.verdict()?;
         self.level = level;
@@ -253,24 +254,25 @@ impl Vardiff {
         self.faster().or_else(|| self.slower()).or_else(|| self.off())
     }
 
-    /// A stretch in which too many shares came.
+    /// The change for a period in which too many shares came.
     fn faster(&self) -> Option<LevelChange> {
         if self.up.shares < SHARES_MIN || self.up.excess() < EVIDENCE {
             return None;
         }
-        // It ends with a share and was chosen for being fast: one share less makes up for it.
+        // The period ends with a share and was chosen because it is fast; subtracting one share
+        // corrects for that.
         let estimate = Count { shares: self.up.shares - 1.0, ..self.up };
         let level = self.in_force.moved(estimate.powers().max(1));
         Some(LevelChange { level, reason: Reason::Fast, estimate: Some(estimate) })
     }
 
-    /// A stretch in which too few came, or none.
+    /// The change for a period in which too few shares came, or none.
     fn slower(&self) -> Option<LevelChange> {
         if self.down.deficit() < EVIDENCE {
             return None;
         }
         if self.down.shares > 0.0 {
-            // One or two shares would say that it is slow, and hardly how slow.
+            // One or two shares would show that it is slow, but not how slow.
             if self.down.shares < SHARES_MIN - 1.0
                 && self.down.deficit() < EVIDENCE * UNKNOWN_PATIENCE
             {
@@ -280,8 +282,8 @@ impl Vardiff {
             let level = self.in_force.moved(estimate.powers().min(-1));
             return Some(LevelChange { level, reason: Reason::Slow, estimate: Some(estimate) });
         }
-        // Halve the distance (in powers of two) to the slowest such machine; below it, slower with
-        // each step.
+        // Halve the distance (in powers of two) to the slowest such machine; below that, slow down
+        // with each step.
         let distance = self.in_force.above(self.lowest);
         let (step, patience) = if distance <= 0 {
             (IDLE_STEP, f32::from(1u16 << self.steps.min(IDLE_STEPS_MAX)))
@@ -296,8 +298,8 @@ impl Vardiff {
         enough.then_some(LevelChange { level, reason: Reason::Idle, estimate: Some(estimate) })
     }
 
-    /// An estimate of many shares that lies beyond the middle between two levels by more than its
-    /// own error.
+    /// The change for an estimate of many shares that lies beyond the middle between two levels by
+    /// more than its own error.
     fn off(&self) -> Option<LevelChange> {
         if self.estimate.shares < WEIGHED_MIN {
             return None;
@@ -311,7 +313,7 @@ impl Vardiff {
         Some(LevelChange { level: self.in_force.moved(whole(powers)), reason, estimate: None })
     }
 
-    /// Notes the level at which the next shares will be found; there is work from now on.
+    /// Sets the level at which the next shares will be found; there is work from now on.
     pub(crate) fn put_in_force(&mut self, level: Level) {
         self.resting = false;
         // The shares so far would have taken longer to find at a higher level.
@@ -322,8 +324,8 @@ impl Vardiff {
         self.in_force = level;
     }
 
-    /// Follows the machine while something else (a pool's difficulty, a floor) keeps it from its
-    /// level. Call it only then.
+    /// Updates the level by the estimate while something else (a pool's difficulty, a minimum)
+    /// keeps the machine from it. Call it only then.
     pub(crate) fn follow(&mut self) {
         if self.measured() && self.estimate.shares >= 2.0 * SHARES_MIN {
             self.level = self.in_force.moved(self.estimate.powers());
@@ -336,12 +338,13 @@ impl Count {
         self.shares / self.intervals.max(f32::MIN_POSITIVE)
     }
 
-    /// Powers of two from a share an interval to the rate.
+    /// The powers of two between one share per interval and the rate.
     fn powers(self) -> i32 {
         whole(self.rate().log2())
     }
 
-    /// How much better the count fits the rate seen than the highest rate the level is right for.
+    /// How much better the count fits the observed rate than the highest rate for which the level
+    /// is right.
     fn excess(self) -> f32 {
         let due = BAND * self.intervals;
         if self.shares <= due {
@@ -350,7 +353,7 @@ impl Count {
         self.shares * (self.shares / due.max(f32::MIN_POSITIVE)).ln() - (self.shares - due)
     }
 
-    /// The same for the lowest rate the level is right for.
+    /// The same for the lowest rate for which the level is right.
     fn deficit(self) -> f32 {
         let due = self.intervals / BAND;
         if self.shares >= due {
@@ -360,7 +363,7 @@ impl Count {
         seen + due - self.shares
     }
 
-    /// Keeps the weight of `shares` at most.
+    /// Limits the weight to `shares`.
     fn forget(&mut self, shares: f32) {
         if self.shares > shares {
             self.intervals *= shares / self.shares;

@@ -10,9 +10,9 @@ use crate::series::{CounterBy, registered};
 labels! {
     /// Why a line of the share log is missing.
     pub(crate) enum Lost {
-        /// Its thread was too slow, or had ended.
+        /// The writing thread was too slow, or had ended.
         QueueFull = "queue_full",
-        /// The disk has taken nothing for long.
+        /// The disk has accepted nothing for long.
         WriteFailed = "write_failed",
     }
 }

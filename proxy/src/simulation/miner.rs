@@ -1,5 +1,5 @@
-//! A simulated miner: it finds real shares of tiny difficulty, keeps account of what it submits,
-//! and finds fault with what it is answered.
+//! A simulated miner: it finds real shares of tiny difficulty, records what it submits, and reports
+//! wrong answers as faults.
 
 use std::collections::VecDeque;
 
@@ -11,18 +11,18 @@ use testbed::arithmetic::{
     Hash, Header, Target, coinbase, merkle_root, parse_array, parse_bytes, parse_u32, swap_words,
 };
 
-/// When firmware starts its extranonce2 over.
+/// When the firmware starts its extranonce2 from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Restarts {
     EveryNotify,
     CleanOnly,
 }
 
-/// What a submit was.
+/// A submit and what is known about it.
 #[derive(Debug, Clone, PartialEq)]
 struct Submitted {
     id: u64,
-    /// The share's hash, for shares that are what they should be.
+    /// The hash of the share, if it is valid.
     hash: Option<Hash>,
     line: String,
 }
@@ -42,12 +42,12 @@ struct Job {
     mask: u32,
 }
 
-/// A miner's habits and its present connection.
+/// A miner's habits and its current connection.
 #[derive(Debug)]
 pub(super) struct SimMiner {
     pub(super) name: String,
     restarts: Restarts,
-    /// All submits have one id.
+    /// Whether all its submits have the same id.
     one_id: bool,
     rolls: bool,
     extranonce1: Vec<u8>,
@@ -60,11 +60,11 @@ pub(super) struct SimMiner {
     owed: VecDeque<Submitted>,
     next_id: u64,
     last: Option<String>,
-    /// Lines on their way to the proxy.
+    /// Lines in transit to the proxy.
     pub(super) lines: VecDeque<String>,
-    /// Hashes it was told true for.
+    /// The hashes of shares answered `true`.
     pub(super) credited: Vec<Hash>,
-    /// What no proxy may answer.
+    /// Answers that no proxy may give.
     pub(super) faults: Vec<String>,
     pub(super) submitted: u64,
 }
@@ -103,7 +103,7 @@ impl SimMiner {
         }
     }
 
-    /// Says hello on a new connection.
+    /// Writes the first requests on a new connection.
     pub(super) fn connect(&mut self) {
         self.disconnected();
         if self.rolls {
@@ -117,7 +117,7 @@ impl SimMiner {
         );
     }
 
-    /// Its connection is gone, and what it submitted there with it.
+    /// Records that its connection ended, with the submits on it.
     pub(super) fn disconnected(&mut self) {
         self.lines.clear();
         self.jobs.clear();
@@ -137,7 +137,7 @@ impl SimMiner {
         self.lines.push_back(message.to_string());
     }
 
-    /// Finds a share, of the newest job mostly, and submits it.
+    /// Finds a share, mostly of the newest job, and submits it.
     pub(super) fn mine(&mut self, rng: &mut StdRng) {
         let late = if rng.random_bool(0.15) { rng.random_range(1..4) } else { 0 };
         let Some(job) = self.jobs.iter().rev().nth(late).cloned() else { return };
@@ -145,7 +145,8 @@ impl SimMiner {
             self.extranonce2 += 1;
             self.extranonce2
         } else {
-            // What was under way when the newer job came: of a part that is not gone through again.
+            // Work that was in progress when the newer job came, from a part of the space that is
+            // not tried again.
             self.late += 1;
             0x80_0000 + self.late
         };
@@ -172,12 +173,13 @@ impl SimMiner {
         self.submit(&job, &extranonce2, nonce, bits, Some(hash));
     }
 
-    /// Submits what no good miner would.
+    /// Submits something that no good miner would submit.
     pub(super) fn misbehave(&mut self, rng: &mut StdRng) {
         let Some(job) = self.jobs.back().cloned() else { return };
         match (rng.random_range(0..3), self.last.clone()) {
             (0, Some(line)) => {
-                // The same once more. The id may be owed already, which answers in order then.
+                // The same line again. The id may already be outstanding; answers then come in
+                // order.
                 let id = serde_json::from_str::<Value>(&line).expect("ours")["id"]
                     .as_u64()
                     .expect("a number");
@@ -228,7 +230,7 @@ impl SimMiner {
         self.lines.push_back(line);
     }
 
-    /// Takes a line of the proxy's.
+    /// Handles a line from the proxy.
     pub(super) fn line(&mut self, line: &str) {
         let message: Value = serde_json::from_str(line).expect("the proxy writes JSON");
         let params = &message["params"];
@@ -303,7 +305,7 @@ impl SimMiner {
         match (owed.hash, message["result"] == Value::Bool(true)) {
             (Some(hash), true) => self.credited.push(hash),
             (None, true) => self.faults.push(format!("a bad share was taken: {}", owed.line)),
-            // Retired meanwhile, by the pool's word or ours; or nobody knows.
+            // The job was retired meanwhile, by the pool or the proxy; or the outcome is unknown.
             (Some(_), false) if code == Some(21) => {}
             (Some(_), false) if code == Some(20) && line.contains("pool did not answer") => {}
             (Some(_), false) => {

@@ -1,5 +1,5 @@
-//! A simulated pool: it makes jobs up, judges every submit with the test bed's arithmetic, and
-//! finds fault with what no proxy may send.
+//! A simulated pool: it invents jobs, judges every submit with the test bed's arithmetic, and
+//! reports what no proxy may send as faults.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -11,18 +11,18 @@ use testbed::arithmetic::{
     Hash, Header, Target, coinbase, merkle_root, parse_bytes, parse_u32, swap_words,
 };
 
-/// How connections come to their extranonce1.
+/// How connections get their extranonce1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extranonce1 {
     /// Each has its own.
     Unique,
     /// All have the same, as Braiins serves `00`.
     Fixed,
-    /// The one given back last is given out first.
+    /// The one returned last is given out first.
     Reused,
 }
 
-/// A job's content, under the name it was sent by last.
+/// The content of a job, with the id under which it was last sent.
 #[derive(Debug, Clone)]
 struct Work {
     id: String,
@@ -33,16 +33,16 @@ struct Work {
     ntime: u32,
 }
 
-/// A job as one connection got it.
+/// A job, as one connection got it.
 #[derive(Debug)]
 struct Issued {
     work: Rc<Work>,
     extranonce1: Vec<u8>,
     size: u8,
     difficulty: f64,
-    /// Which of the lines to the proxy brought it.
+    /// The number of the line to the proxy that sent it.
     sent_as: u64,
-    /// Which of them retired it.
+    /// The number of the line that retired it.
     retired_by: Option<u64>,
 }
 
@@ -54,16 +54,16 @@ pub(super) struct Connection {
     ready: bool,
     told: Option<f64>,
     issued: Vec<Issued>,
-    /// Lines on their way to the proxy.
+    /// Lines in transit to the proxy.
     pub(super) lines: VecDeque<String>,
-    /// Lines sent so far, those on their way included.
+    /// The number of lines sent, including those in transit.
     sent: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct SimPool {
     pub(super) alive: bool,
-    /// Its extranonce2_size for connections to come.
+    /// The extranonce2_size of later connections.
     pub(super) size: u8,
     extranonce1: Extranonce1,
     mask: u32,
@@ -74,9 +74,9 @@ pub(super) struct SimPool {
     given: u32,
     given_back: Option<Vec<u8>>,
     seen: HashSet<Hash>,
-    /// Hashes of the shares it said true to.
+    /// The hashes of accepted shares.
     pub(super) accepted: HashSet<Hash>,
-    /// What no proxy may send.
+    /// Lines that no proxy may send.
     pub(super) faults: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ impl SimPool {
         pool
     }
 
-    /// Takes a connection of the proxy's.
+    /// Accepts a connection from the proxy.
     pub(super) fn connect(&mut self, id: u64) {
         let extranonce1 = match self.extranonce1 {
             Extranonce1::Fixed => vec![0],
@@ -154,11 +154,11 @@ impl SimPool {
         self.given.to_be_bytes()[2..].to_vec()
     }
 
-    /// Changes the difficulty of the jobs to come; some pools say so at once.
+    /// Changes the difficulty of later jobs; some pools send it at once.
     pub(super) fn retarget(&mut self, rng: &mut StdRng) {
         self.difficulty = 2f64.powi(rng.random_range(-27..=-24));
         if rng.random_bool(0.3) {
-            // No power of two, as OCEAN's.
+            // Not a power of two, as at OCEAN.
             self.difficulty *= 1.5;
         }
         if rng.random_bool(0.5) {
@@ -167,7 +167,7 @@ impl SimPool {
         }
     }
 
-    /// Makes a job up; on a new block it is clean.
+    /// Invents a job; on a new block it is clean.
     pub(super) fn new_job(&mut self, block: bool, rng: &mut StdRng) {
         let mut work = Work::clone(&self.work);
         if block {
@@ -180,7 +180,8 @@ impl SimPool {
         self.send_all(work, block || rng.random_bool(0.2), rng);
     }
 
-    /// Sends the job at hand once more: by another name or the same, later or not, clean or not.
+    /// Sends the current job again: under another id or the same, with a later time or not, clean
+    /// or not.
     pub(super) fn repeat_job(&mut self, rng: &mut StdRng) {
         let mut work = Work::clone(&self.work);
         if rng.random_bool(0.4) {
@@ -193,7 +194,7 @@ impl SimPool {
         if self.jobs == 0 || rng.random_bool(0.8) {
             self.jobs += 1;
         }
-        // A name may come again for other work: the newest of it counts.
+        // An id may be used again for other work: the newest use counts.
         work.id = format!("{:x}", self.jobs);
         self.work = Rc::new(work);
         for id in self.connections.keys().copied().collect::<Vec<u64>>() {
@@ -201,7 +202,7 @@ impl SimPool {
         }
     }
 
-    /// Sends the job at hand on one connection.
+    /// Sends the current job on one connection.
     fn send_job(&mut self, id: u64, clean: bool) {
         let work = self.work.clone();
         let difficulty = self.difficulty;
@@ -251,8 +252,8 @@ impl SimPool {
         }
     }
 
-    /// Changes a connection's extranonce: its jobs so far are dead. The next comes at once, or when
-    /// it comes.
+    /// Changes the extranonce of a connection: its jobs so far are dead. The next job comes at
+    /// once, or later.
     pub(super) fn set_extranonce(&mut self, id: u64, size: u8, at_once: bool) {
         let extranonce1 =
             if self.extranonce1 == Extranonce1::Fixed { vec![0] } else { self.fresh_extranonce1() };
@@ -275,7 +276,7 @@ impl SimPool {
         }
     }
 
-    /// Takes a line of the proxy's, written when it had read `read` of this connection's lines.
+    /// Handles a line that the proxy wrote after it had read `read` lines of this connection.
     pub(super) fn line(&mut self, id: u64, line: &str, read: u64) {
         let Ok(message) = serde_json::from_str::<Value>(line) else {
             return self.faults.push(format!("no JSON: {line}"));
@@ -332,12 +333,13 @@ impl SimPool {
         let number = |index: usize| parse_u32(text(index)).ok_or((20, "malformed"));
         let extranonce2 = parse_bytes(text(2)).ok_or((20, "malformed"))?;
         let (ntime, nonce) = (number(3)?, number(4)?);
-        // A share that was under way when its job's name came again means the job it had before.
+        // A share that was in transit when its job's id was used again is for the earlier job with
+        // that id.
         let named = |issued: &&Issued| issued.work.id == text(1) && issued.sent_as <= read;
         let issued = connection.issued.iter().rev().find(named).ok_or((20, "never issued"))?;
         if let Some(retired_by) = issued.retired_by {
-            // In flight when it was retired: nobody's fault. Written after the proxy had read that:
-            // its fault.
+            // If it was in transit when the job was retired, nobody is at fault. If it was written
+            // after the proxy had read that, the proxy is.
             return Err(if read < retired_by { (21, "stale") } else { (20, "stale for long") });
         }
         if extranonce2.len() != usize::from(issued.size) {
@@ -361,7 +363,7 @@ impl SimPool {
             nonce,
         };
         let hash = header.hash();
-        // One job under one name on changed terms: pools take the easier of them.
+        // The same job under the same id with a changed difficulty: pools apply the lower one.
         let same = |other: &&Issued| {
             other.work.id == work.id
                 && other.work.prevhash == work.prevhash

@@ -1,5 +1,5 @@
-//! What the log says of a target's connections. There may be thousands of them (a passthrough has
-//! one for each miner), so lines are limited by kind and target ([`crate::log_limit`]).
+//! Log lines about a target's connections. There may be thousands of them (a passthrough has one
+//! for each miner), so lines are limited by kind and target ([`crate::log_limit`]).
 
 use tracing::{error, info, warn};
 
@@ -26,8 +26,8 @@ pub(crate) enum News {
 /// Limits how often each kind of event is logged for one target.
 pub(crate) type PoolNews = LogLimit<News>;
 
-/// Logs how many events of each kind there were at a target since the kind was logged last. They
-/// may be of many connections, or of one that is tried again and again.
+/// Logs how many events of each kind there were since the last line of that kind. They may be of
+/// many connections, or of one that is tried repeatedly.
 pub(super) fn log_again(target: &str, due: Vec<(News, u64)>) {
     for (news, more) in due {
         match news {

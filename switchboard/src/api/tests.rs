@@ -70,7 +70,7 @@ impl Served {
     }
 }
 
-/// A lease that is far enough ahead of the real clock.
+/// A lease that begins far enough after the real current time.
 fn body(id: &str, it_kw: f64) -> String {
     let start = crate::lease::later(daemon::clock::wall(), std::time::Duration::from_secs(7200));
     let end = crate::lease::later(start, std::time::Duration::from_secs(3600));
@@ -245,7 +245,7 @@ async fn a_repeated_key_is_answered_again() {
     );
 }
 
-/// The answer of `GET path`, read into its type; nothing is lost on the way.
+/// The answer of `GET path`, parsed into its type without losing a field.
 async fn typed<T: serde::Serialize + serde::de::DeserializeOwned>(
     served: &Served,
     path: &str,

@@ -125,7 +125,7 @@ fn a_silent_device_leaves_a_lease_unconfirmed_and_not_breached() {
     );
     assert_eq!(run.step(1100, &evidence(Some(20_000))), [Happening::Confirmed]);
     assert_eq!((&run.commitment.unconfirmed, &run.commitment.breaches[..]), (&None, &[][..]));
-    // A device that falls silent later is on record when that lasts.
+    // A device that stops answering later is recorded if that lasts.
     assert_eq!(run.step(1200, &silent(20_000, &["m.001"])), []);
     assert_eq!(run.step(1214, &silent(20_000, &["m.001"])), []);
     let happenings = run.step(1215, &silent(20_000, &["m.001", "m.002"]));
@@ -168,7 +168,7 @@ fn what_was_measured_before_it_was_due_is_no_breach() {
         evidence.figures[0].taken_at = Some(at(secs));
         evidence
     };
-    // Another lease's tenant has drawn until 940, and the meter is read every few seconds.
+    // The tenant of another lease drew power until 940, and the meter is read every few seconds.
     run.step(100, &taken(100, 1_000));
     assert_eq!(run.step(941, &taken(938, 1_000)), []);
     assert!(matches!(&run.step(944, &taken(943, 1_000))[..], [Happening::Breached(_)]));
@@ -237,7 +237,7 @@ fn an_armed_lease_steps_back_when_the_plan_does_not_free_its_power_any_more() {
     );
     run.step(63, &waits);
     assert_eq!(run.commitment.phase, Phase::Armed);
-    // A shorter horizon tells at once.
+    // A shorter horizon has an effect at once.
     run.step(64, &Evidence { in_plan_from: Some(at(500)), ..waits });
     assert_eq!(run.commitment.phase, Phase::Planned);
 }
@@ -323,8 +323,8 @@ fn a_breach_says_what_is_missing_for_certain() {
     for secs in [100, 105, 1000] {
         run.step(secs, &evidence(Some(20_000)));
     }
-    // The tenant has no meter: its 20 kW are in what the feed shows, and 3 kW of mining with
-    // them.
+    // The tenant has no meter: its 20 kW are part of what the feed's meter shows, and so are 3 kW
+    // of mining.
     let mut seen = evidence(Some(-3_000));
     seen.figures[0].unmetered = Watts(20_000);
     run.step(1100, &seen);

@@ -33,7 +33,7 @@ fn written(dir: &tempfile::TempDir) -> Head {
         .unwrap()
 }
 
-/// The modes of the ledger and of what stands beside it.
+/// The modes of the ledger and of the files next to it.
 fn modes(dir: &tempfile::TempDir) -> Vec<(String, u32)> {
     use std::os::unix::fs::PermissionsExt as _;
     let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
@@ -54,12 +54,12 @@ fn nobody_else_can_read_the_ledger() {
     let (mut ledger, _) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
     ledger.append(&[committed("x")]).unwrap();
     assert_eq!(modes(&dir), private, "made new");
-    // As an earlier version left them, killed.
+    // As an earlier version left them when it was killed.
     for (name, _) in modes(&dir) {
         let wide = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(dir.path().join(name), wide).unwrap();
     }
-    // Another connection keeps SQLite from tidying up.
+    // Another connection keeps SQLite from removing its files.
     let other = Connection::open(file(&dir)).unwrap();
     other.query_one("SELECT count(*) FROM event", [], |row| row.get::<_, i64>(0)).unwrap();
     drop(ledger);
@@ -270,8 +270,8 @@ fn a_phase_that_steps_back_and_machines_that_do_not_confirm_are_history_like_any
     assert_eq!((x.unconfirmed_at, x.unconfirmed.as_ref().unwrap().since), (Some(at(5)), at(7)));
 }
 
-/// Bodies of entries as the first ledgers have them. What is written must stay readable: the chain
-/// is over these bytes, and a program that cannot read one refuses the whole ledger.
+/// Bodies of entries in the first ledgers. They must stay readable: the hash chain covers these
+/// bytes, and a program that cannot read one refuses the whole ledger.
 const FIRST: [(&str, &str); 9] = [
     ("opened", r#"{"kind":"opened","epoch":1}"#),
     (

@@ -130,7 +130,7 @@ fn answer(lease: LeaseView) -> LeaseAnswer {
 fn a_list_of_leases() {
     let mut lacking = lease("nebula-7");
     lacking.short = Some(short());
-    // The switchboard's reason says the same; it is shown once.
+    // The switchboard's reason says the same, so it is shown once.
     lacking.state_reason = words::shortage(&short(), &shown());
     let mut broken = lease("lumen-training-run-2026-12-with-a-long-name");
     broken.state = Phase::Active;
@@ -203,7 +203,7 @@ fn a_shortage_is_told_once_and_nothing_is_said_to_be_free() {
     let text = fits(words::show(&answer(lease.clone()), &shown(), 80));
     assert_eq!(text.matches("short 8,700 kW").count(), 1, "{text}");
     assert!(text.contains("no machine goes: none is known that could"), "{text}");
-    // With nothing to sleep there is no latest moment for it.
+    // If no machine must sleep, there is no latest safe start.
     assert!(!text.contains("is free") && !text.contains("at the latest"), "{text}");
     lease.short = None;
     let text = fits(words::show(&answer(lease), &shown(), 80));

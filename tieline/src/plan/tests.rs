@@ -92,7 +92,7 @@ fn told(view: &PlanView, leases: &[LeaseView], machines: bool) -> String {
     text
 }
 
-/// A ramp down of two groups, minute by minute and each in turn, and up again two days later.
+/// A ramp down of two groups, minute by minute and alternating, and up again two days later.
 fn ramps() -> Vec<StepView> {
     let mut steps = Vec::new();
     for minute in 0..13 {

@@ -76,7 +76,7 @@ fn small_steps_do_not_add_up_unnoticed() {
     let (start, mut guard) = (origin(), WallGuard::default());
     let mut noticed = false;
     for second in 0..60 {
-        // The clock is set back by 900 ms every second: it would take a tenfold time to get on.
+        // The clock is set back by 900 ms every second, so it takes ten times as long to advance.
         let time = guard.read(at(second * 100), after(start, second * 1_000));
         noticed |= time.stepped.is_some();
         assert!(time.later >= at(second * 900 - 2_000), "{second} s: {time:?}");
@@ -95,12 +95,12 @@ fn after_a_restart_a_clock_behind_what_was_seen_is_in_doubt_until_it_is_not() {
     );
     let later = guard.read(at(-3_590_000), after(start, 10_000));
     assert_eq!((later.later, later.stepped), (at(10_000), Some(off)));
-    // A time server sets it right: the process was down for 20 minutes, which nobody could know.
+    // A time server corrects it: the process was down for 20 minutes, which it could not know.
     let right = at(1_200_000 + 20_000);
     assert_eq!(guard.read(right, after(start, 20_000)), agreed(right));
     let next = guard.read(at(1_230_000), after(start, 30_000));
     assert_eq!(next, agreed(at(1_230_000)));
-    // From here on a step is a step.
+    // From here on a step is detected.
     assert!(guard.read(at(4_840_000), after(start, 40_000)).stepped.is_some());
 }
 
@@ -109,7 +109,7 @@ fn after_a_restart_a_clock_ahead_of_what_was_seen_is_believed() {
     for (seen, wall) in [(None, -3_600_000), (Some(at(0)), 0), (Some(at(0)), 86_400_000)] {
         assert_eq!(WallGuard::resume(seen).read(at(wall), origin()), agreed(at(wall)));
     }
-    // And one behind by no more than a time server corrects.
+    // The clock is behind by no more than an ordinary correction.
     let time = WallGuard::resume(Some(at(0))).read(at(-1_000), origin());
     assert_eq!(time, agreed(at(0)));
 }
@@ -129,8 +129,8 @@ fn the_ends_of_time_do_not_overflow() {
     }
 }
 
-/// Whatever the wall clock does: the steady time keeps up with the monotonic clock within what a
-/// time server slews, never runs backward, and a wall clock that is far off is told.
+/// With any wall clock, the steady time stays within ordinary corrections of the monotonic clock
+/// and never runs backward, and a wall clock that is far off is reported.
 #[test]
 fn random_clocks_never_hold_a_schedule_back() {
     for seed in 0..500 {

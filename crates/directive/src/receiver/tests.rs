@@ -32,7 +32,7 @@ fn permit(epoch: u64, generation: u64, serial: u64) -> Permit {
     Permit { number: Generation { epoch, generation }, serial, ttl_ms: 120_000 }
 }
 
-/// Any instant: tests only need one to add to.
+/// An arbitrary instant; tests only add to it.
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {
     Instant::now()
@@ -150,8 +150,8 @@ fn it_says_how_long_nothing_is_due() {
     }
 }
 
-/// Random timelines, permits, restarts and times: power never rises without a live permit, and what
-/// is due to be lowered is.
+/// With random timelines, permits, restarts and times: power is never raised without a live permit,
+/// and every lowering that is due happens.
 #[test]
 fn random_histories_keep_the_rules() {
     for seed in 0..2_000u64 {
@@ -231,8 +231,9 @@ fn random_histories_keep_the_rules() {
     }
 }
 
-/// Nothing is done while nothing is due: against a receiver that always looks at every machine, with
-/// clocks that wander and jump, permits that come, end and are taken back, and newer timelines.
+/// Skipping the work while nothing is due changes nothing: compared with a receiver that checks
+/// every machine each time, with clocks that drift and jump, permits that come, end and are
+/// withdrawn, and newer timelines.
 #[test]
 fn what_is_skipped_would_have_changed_nothing() {
     for seed in 0..300 {

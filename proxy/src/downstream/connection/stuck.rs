@@ -1,10 +1,10 @@
-//! Shares of one miner that found no room in their upstream's queue, because the pool takes shares
-//! more slowly than they arrive.
+//! Shares of one miner that wait for room in the queue of their upstream, because the pool accepts
+//! shares more slowly than they arrive.
 //!
-//! Each waits for room for a while, only behind earlier shares of the same upstream: a slow pool
-//! must not delay shares for another, and a later share must not overtake an earlier one. While the
-//! miner works for an upstream with shares here, nothing more is read from it: its next shares wait
-//! in its socket, and may still be in time.
+//! Each waits for a while, and only behind earlier shares for the same upstream: a slow pool must
+//! not delay shares for another one, and a later share must not overtake an earlier one. While the
+//! miner works for an upstream with shares here, reading from it pauses: its next shares wait in
+//! its socket, and may still be in time.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::work::{Upstream, UpstreamShare};
 
 /// How long a share may wait for room in its upstream's queue.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Maximum number of such shares, apart from those of one more read. They are late shares for a
-/// pool that the miner has left.
+/// The maximum number of such shares, not counting those of one more read. They are late shares for
+/// a pool that the miner has left.
 const STUCK_MAX: usize = 64;
 
-/// The shares, oldest first, and until when each waits.
+/// The shares, oldest first, with the time until which each waits.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
     shares: Vec<(UpstreamShare, Instant)>,
@@ -30,7 +30,7 @@ impl Stuck {
     /// in `stuck`.
     ///
     /// # Errors
-    /// The share, when its upstream is gone.
+    /// The share, if its upstream has ended.
     pub(super) fn bring(
         stuck: &mut Option<Box<Self>>,
         share: UpstreamShare,
@@ -47,7 +47,7 @@ impl Stuck {
         }
     }
 
-    /// Tries again to send all of them. Those that are given up go to `lost`.
+    /// Tries to send all of them again. Shares that have waited too long are moved to `lost`.
     pub(super) fn retry(
         stuck: &mut Option<Box<Self>>,
         now: Instant,
@@ -74,7 +74,7 @@ impl Stuck {
         self.shares.len() >= STUCK_MAX || upstream.is_some_and(|upstream| self.holds(upstream))
     }
 
-    /// Takes all of them out.
+    /// Returns all of them.
     pub(super) fn into_shares(self) -> impl Iterator<Item = UpstreamShare> {
         self.shares.into_iter().map(|(share, _)| share)
     }
@@ -84,14 +84,14 @@ impl Stuck {
     }
 }
 
-/// Offers a share to its upstream, unless others must go first: a share that meets the network
+/// Offers a share to its upstream, unless others must be sent first: a share that meets the network
 /// target waits for none.
 fn offer(share: UpstreamShare, is_behind: bool) -> Result<(), TrySendError<UpstreamShare>> {
     let upstream: &Upstream = &share.work.job.upstream.clone();
     let share = if share.block.is_some() {
         match upstream.urgent().try_send(share) {
             Ok(()) => return Ok(()),
-            // It takes its turn rather than be lost.
+            // It waits with the others instead of being lost.
             Err(TrySendError::Full(share) | TrySendError::Closed(share)) => share,
         }
     } else if is_behind {
@@ -153,7 +153,7 @@ mod tests {
         UpstreamShare { ticket, ..share(upstream, crate::handle::tests::handle(1)) }
     }
 
-    /// The tickets of ours in a queue, in their order.
+    /// The tickets of our shares in a queue, in order.
     fn queued(queues: &mut SubmitQueues) -> Vec<u32> {
         let all = std::iter::from_fn(|| queues.submits.try_recv().ok());
         all.map(|share| share.ticket).filter(|ticket| *ticket != u32::MAX).collect()
@@ -173,7 +173,7 @@ mod tests {
                 && !stuck.holds_up(None)
         );
 
-        // Nor when they are tried again together: `b` was full as well for a moment.
+        // The order also holds when all are tried again: `b` was full for a moment too.
         for _ in 0..SUBMITS_QUEUED {
             bench.b.0.submits().try_send(of(&bench.b.0, u32::MAX)).unwrap();
         }
@@ -189,7 +189,7 @@ mod tests {
         let (mut bench, start) = (Bench::new(), origin());
         bench.bring(0, 0, start);
         bench.bring(0, 1, start);
-        // Room for one, taken by none but the first.
+        // There is room for one, and only the first takes it.
         bench.a.1.submits.try_recv().unwrap();
         bench.bring(0, 2, start);
         assert!(bench.retry(start).is_empty());

@@ -1,8 +1,9 @@
-//! Machines of every size against the real [`Aim`], and the table of docs/difficulty.md.
+//! Simulates machines of every size with the real [`Aim`], and makes the table of
+//! docs/difficulty.md.
 //!
-//! A machine finds shares as a Poisson process of its work rate over the difficulty it was given.
-//! It gets a job about every 30 seconds and, when the session asks for it, at once; its firmware
-//! takes a new difficulty as its family does.
+//! A machine finds shares as a Poisson process, at its work rate divided by its difficulty. It gets
+//! a job about every 30 seconds, and at once if the session asks for it; its firmware applies a new
+//! difficulty as its family does.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,41 +12,41 @@ use rand::prelude::*;
 
 use super::*;
 
-/// How firmware takes another difficulty (docs/protocol.md 2.3).
+/// How firmware applies a new difficulty (docs/protocol.md 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Firmware {
-    /// With the work it makes next; what is under way keeps its own (cgminer).
+    /// To the work it makes next; current work keeps its own (cgminer).
     NextWork,
     /// The same, but shares of work made at a lower difficulty are dropped (S19).
     DropsOlder,
-    /// At once, also for work under way (ESP-Miner).
+    /// At once, also to current work (ESP-Miner).
     AtOnce,
 }
 
-/// Seconds that work already in the chips goes on after a clean job.
+/// How long work already in the chips continues after a clean job, in seconds.
 const PIPELINE: f64 = 0.1;
-/// Seconds between an ESP-Miner's reading of a difficulty and of the job behind it: parsing, on a
-/// small processor.
+/// The time between an ESP-Miner's reading of a difficulty and of the job after it, in seconds: it
+/// parses on a small processor.
 const LINES_APART: f64 = 0.005;
-/// Seconds of hashing that a clean job costs.
+/// The hashing time that a clean job costs, in seconds.
 const RESTART: f64 = 0.02;
-/// Seconds from our writing to the miner's reading, and back.
+/// The time from our write to the miner's read and back, in seconds.
 const RTT: f64 = 0.05;
 const INTERVAL: f64 = 10.0;
 
-/// What happens to a machine, at seconds of its life.
+/// An event of a machine, at a second of its life.
 #[derive(Debug, Clone, Copy)]
 enum Event {
     /// Its rate is multiplied.
     Speed(f64),
-    /// It loses its connection and comes back; the proxy remembers it.
+    /// It reconnects; the proxy remembers it.
     Reconnect,
-    /// It hashes no more (its hash boards are off), and still has work.
+    /// It stops hashing (its hash boards are off), but still has work.
     Sleep,
     Wake,
 }
 
-/// What was seen of one machine, or of many.
+/// The observations of one machine, or of many.
 #[derive(Debug, Default, Clone)]
 struct Seen {
     /// Mean relative error of the share interval while settled, one per stretch.
@@ -85,7 +86,7 @@ struct Machine<'a> {
     seen: Seen,
 }
 
-/// Settled: so many seconds after a start or a change of speed.
+/// A machine counts as settled this many seconds after a start or a change of speed.
 const SETTLED_AFTER: f64 = 1200.0;
 
 impl Machine<'_> {
@@ -97,7 +98,7 @@ impl Machine<'_> {
         Limits { pool: Difficulty::CEILING, hold: None, promised: None }
     }
 
-    /// A job is written: the level may change with it.
+    /// A job is written; the level may change with it.
     fn job(&mut self, now: f64) {
         let age = self.age(now);
         let first = self.aim.sent().is_none();
@@ -151,14 +152,14 @@ impl Machine<'_> {
                     if self.level < self.former
                         && now < self.former_until - PIPELINE + LINES_APART =>
                 {
-                    // Found at the new difficulty, on a job that still has the former, higher one.
+                    // Found at the new difficulty, but for a job that still has the higher one.
                     self.seen.shares += 1.0;
                     self.seen.rejects += 1.0;
                     return false;
                 }
                 Firmware::AtOnce => {
-                    // A clean job makes it forget all work before, so that none is found at
-                    // another's difficulty.
+                    // A clean job makes it drop all earlier work, so that none is found at another
+                    // difficulty.
                     self.seen.lost += self.level.get();
                     return false;
                 }
@@ -172,7 +173,7 @@ impl Machine<'_> {
     }
 }
 
-/// Lives one machine through `events` for `secs` seconds.
+/// Simulates one machine with `events` for `secs` seconds.
 fn live(
     rules: &DifficultyRules,
     firmware: Firmware,
@@ -326,13 +327,13 @@ impl Seen {
         row
     }
 
-    /// Starts and steps that took three retargets or fewer.
+    /// The fraction of starts and steps that took three retargets or fewer.
     fn in_three(&self) -> f64 {
         let few = self.retargets.iter().filter(|count| **count <= 3).count();
         few as f64 / self.retargets.len() as f64
     }
 
-    /// Retargets of a machine whose speed does not change.
+    /// Retargets per hour of a machine whose speed does not change.
     fn wander_per_hour(&self) -> f64 {
         f64::from(self.wander.0) / self.wander.1.max(1.0) * 3600.0
     }
@@ -374,7 +375,7 @@ fn fleet(
     let mut all = Seen::default();
     for (index, hashrate) in grid().enumerate() {
         for seed in 0..seeds {
-            // Anywhere between two powers of two.
+            // A random rate between two powers of two.
             let hashrate = hashrate
                 * 10f64.powf(0.2 * StdRng::seed_from_u64(seed + 7 * index as u64).random::<f64>());
             let firmware = FIRMWARE[(index + usize::try_from(seed).expect("few")) % FIRMWARE.len()];
@@ -392,12 +393,12 @@ fn fleet(
     all
 }
 
-/// Nothing is known of a machine but that it is not what the listener expects.
+/// A user agent that says nothing about the machine.
 fn unknown(_: f64) -> &'static str {
     ""
 }
 
-/// What machines of this speed call themselves.
+/// The user agent of machines with this speed.
 fn family(hashrate: f64) -> &'static str {
     match hashrate {
         ..1e6 => "NerdMinerV2",

@@ -65,8 +65,8 @@ fn every_bound_holds_and_the_stronger_wins() {
     }
 }
 
-/// Else one miner that claims much has all the others held above their pool's difficulty, and
-/// itself.
+/// Otherwise one miner with a high claim would hold all others, and itself, above their pool's
+/// difficulty.
 #[test]
 fn a_miners_word_counts_for_no_more_than_the_listeners_difficulty_until_it_is_measured() {
     let heard = |say: &dyn Fn(&mut Aim)| {

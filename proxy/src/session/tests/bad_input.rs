@@ -1,20 +1,20 @@
-//! Rows S of docs/faults.md that a session decides, by their ids. Rows of single lines and shares
-//! stand with their parsers.
+//! The rows S of docs/faults.md that a session decides, by their ids. Rows about single lines and
+//! shares are tested with their parsers.
 
 use super::*;
 
 const SUBSCRIBE: &str = r#"{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}"#;
 
 impl Driver {
-    /// A miner that has work `work`, in slot 5c.
+    /// A miner with `work`, in slot 5c.
     fn working(work: &Arc<LaneWork>) -> Self {
         let mut driver = Self::ready();
         driver.input(Input::Work(work));
         driver
     }
 
-    /// Says a line often, until the session is closed. Returns how often it was said, and why it
-    /// was closed.
+    /// Sends a line repeatedly until the session is closed. Returns how often it was sent, and the
+    /// reason of the close.
     fn say_until_closed(&mut self, line: &str, most: usize) -> (usize, Option<CloseReason>) {
         for said in 1..=most {
             self.say(line);
@@ -25,8 +25,8 @@ impl Driver {
         (most, None)
     }
 
-    /// Submits with fields as they stand, and returns the answer's error code; 0 for `true`, -1
-    /// while there is none.
+    /// Submits the given fields, and returns the error code of the answer; 0 for `true`, -1 if
+    /// there is none yet.
     fn code(&mut self, job: &str, extranonce2: &str, ntime: &str, nonce: &str, rest: &str) -> i64 {
         let line = format!(
             r#"{{"id":9,"method":"mining.submit","params":["acme.rig",{job},{extranonce2},{ntime},{nonce}{rest}]}}"#
@@ -37,7 +37,7 @@ impl Driver {
             [answer] => {
                 let told = answer["error"][0].as_i64().expect("a code");
                 let counted = self.out.counts.last().and_then(|counted| counted.reject);
-                // The share log has the code that the miner was told.
+                // The share log has the code that was sent to the miner.
                 assert_eq!(counted.map(|reject| i64::from(reject.code().code())), Some(told));
                 told
             }
@@ -50,15 +50,15 @@ impl Driver {
     }
 }
 
-/// A share as text, field by field.
+/// The fields of a share as text.
 fn texts((extranonce2, nonce): (u32, u32)) -> (String, String) {
     (format!("\"{extranonce2:08x}\""), format!("\"{nonce:08x}\""))
 }
 
 const NTIME: &str = "\"6b49d200\"";
 
-/// S04, S08, S14, S17, S18: what no honest client does adds up to a close, and unknown methods do
-/// not.
+/// S04, S08, S14, S17, S18: requests that no honest client sends lead to a close; unknown methods
+/// do not.
 #[test]
 fn requests_that_break_the_protocol_add_up_to_a_close() {
     for (id, line, closes) in [
@@ -113,7 +113,8 @@ fn s03_a_line_of_the_longest_length_is_processed() {
     assert_eq!(Driver::ready().say(&line)[0]["result"], "pong");
 }
 
-/// S19: the same slot as before. S20: nor does a session id of somebody else's give his.
+/// S19: a repeated subscribe gives the same slot. S20: the session id of another miner does not
+/// give its slot.
 #[test]
 fn s19_s20_no_subscribe_gives_another_slot_than_the_connections_own() {
     let now = origin();
@@ -132,7 +133,7 @@ fn s19_s20_no_subscribe_gives_another_slot_than_the_connections_own() {
     assert_ne!(answer[0]["result"][0], hers[0], "a session of its own");
 }
 
-/// S22: fifteen names in a packet, a thousand packets; and one refused name is no flood.
+/// S22: fifteen names in a packet, a thousand packets. One refused name is not a flood.
 #[test]
 fn s22_names_are_looked_at_one_a_wait_and_a_flood_is_closed() {
     let bad = r#"{"id":2,"method":"mining.authorize","params":["a b","x"]}"#;
@@ -164,8 +165,8 @@ fn s26_a_difficulty_in_a_name_is_part_of_the_name() {
     }
 }
 
-/// S28, S29, S30, S33, S42, S43, S46, S47, S62, S63: a submit's fields, each spoilt alone, the
-/// others good.
+/// S28, S29, S30, S33, S42, S43, S46, S47, S62, S63: each field of a submit is made invalid, with
+/// the others good.
 #[test]
 fn a_submit_with_one_bad_field_gets_the_code_of_the_table() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
@@ -225,7 +226,7 @@ fn a_submit_with_one_bad_field_gets_the_code_of_the_table() {
     );
 }
 
-/// S30: numbers mean their value. S46: short words are padded.
+/// S30: numbers are taken as their value. S46: short words are padded.
 #[test]
 fn s30_s46_numbers_and_short_words_are_taken_as_their_value() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
@@ -267,9 +268,8 @@ fn s34_a_job_of_another_session_is_not_known() {
     assert_eq!(driver.outcomes(), [Outcome::Stale]);
 }
 
-/// S38: time alone retires nothing, the pool does: a job superseded 150 s ago is good
-/// until its pool's clean one, and 21 from then on, 150 s later as at once. S39: so it is after a
-/// change of extranonce.
+/// S38: time alone retires no job; the pool does. A job superseded 150 s ago is good until its
+/// pool's clean job, and refused with 21 from then on. S39: the same after a change of extranonce.
 #[test]
 fn s38_s39_a_job_is_good_until_its_pool_retires_it() {
     let pool = &mut FakePool::new(0);
@@ -288,7 +288,7 @@ fn s38_s39_a_job_is_good_until_its_pool_retires_it() {
     assert_eq!(submit(&mut driver, 3), 21);
 }
 
-/// The same words from another connection mean another header: its slot stands in the coinbase.
+/// The same submit on another connection gives another header, because its slot is in the coinbase.
 #[test]
 fn s44_anothers_share_is_no_share_here() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
@@ -303,7 +303,8 @@ fn s44_anothers_share_is_no_share_here() {
     assert_eq!(Driver::working(&work).submit(9, "1", share)[0]["result"], true);
 }
 
-/// S45: a thousand random nonces: 23 each, none forwarded; the ladder at 60, 120 and 180 s.
+/// S45: a thousand random nonces are each refused with 23 and none is forwarded; the steps follow
+/// at 60, 120 and 180 s.
 #[test]
 fn s45_random_nonces_get_23_and_climb_the_ladder() {
     let pool = &mut FakePool::new(0);
@@ -333,7 +334,8 @@ fn s45_random_nonces_get_23_and_climb_the_ladder() {
     assert_eq!(last, [Correction::Close, Correction::Reconnect, Correction::Renew], "{steps:?}");
 }
 
-/// The ladder's first rung: difficulty and work again, clean. Who has no live work is left alone.
+/// The first step: difficulty and work are sent again, clean. A miner without live work is left
+/// alone.
 #[test]
 fn s45_work_is_sent_again_clean_and_a_parked_miner_is_left_alone() {
     let pool = &mut FakePool::new(0);
@@ -367,8 +369,8 @@ fn s48_a_block_is_forwarded_once() {
     assert!(driver.out.forwards[0].block.is_some());
 }
 
-/// S50, S51, S53: difficulty belongs to the (session, job) pair. The pools' is far above: only the
-/// miner's own counts here.
+/// S50, S51, S53: difficulty belongs to the (session, job) pair. The pools' difficulty is far
+/// above, so only the miner's own matters.
 #[test]
 fn s50_s51_s53_a_share_is_judged_by_what_was_advertised_with_its_job() {
     let pool = &mut FakePool::new(0);
@@ -376,7 +378,7 @@ fn s50_s51_s53_a_share_is_judged_by_what_was_advertised_with_its_job() {
     let (easy, easier) = (difficulty(-26), difficulty(-28));
     let first = pool.work(1, easy, HARD, true);
     let mut driver = Driver::working(&first);
-    // Twice raised by the pool before this miner's next job: the first knows nothing of it.
+    // The pool raised it twice before this miner's next job; the first job keeps its own.
     pool.work(2, difficulty(-24), HARD, false);
     let third = pool.work(3, hard, HARD, false);
     driver.input(Input::Work(&third));
@@ -387,7 +389,7 @@ fn s50_s51_s53_a_share_is_judged_by_what_was_advertised_with_its_job() {
         "credited at the old difficulty"
     );
 
-    // Lowered again: the third job keeps its own.
+    // After it is lowered again, the third job keeps its own.
     driver.input(Input::Work(&pool.work(4, easier, HARD, false)));
     let low = grind(&third, easier, Some(difficulty(-24)), 2);
     assert_eq!(driver.submit(10, "3", low)[0]["error"][0], 23, "S51");
@@ -404,7 +406,8 @@ fn s58_a_bad_minimum_difficulty_spoils_that_extension_only() {
     assert_eq!(answer[0]["result"]["version-rolling"], true);
 }
 
-/// S61, S64: a job is rolled for two hours, second by second: good up to 7000 s, then 20.
+/// S61, S64: the time of a job is rolled for two hours, second by second: good up to 7000 s, then
+/// refused with 20.
 #[test]
 fn s61_s64_ntime_may_be_rolled_for_7000_seconds() {
     let work = FakePool::new(0).work(1, difficulty(-28), HARD, true);
@@ -440,7 +443,8 @@ fn s61_s64_ntime_may_be_rolled_for_7000_seconds() {
     }
 }
 
-/// S65, S66, S67: bits outside the mask, no bits where rolling was agreed, bits where it was not.
+/// S65, S66, S67: bits outside the mask, no bits although rolling was negotiated, bits although it
+/// was not.
 #[test]
 fn s65_to_s67_version_bits_are_judged_by_what_was_agreed() {
     let configure = r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}"#;
@@ -465,8 +469,8 @@ fn s65_to_s67_version_bits_are_judged_by_what_was_agreed() {
     assert_eq!(judge(false, ""), 0);
 }
 
-/// F26: a slot's next holder is not credited with what the former found, and what comes late is not
-/// sent a second time.
+/// F26: shares of the earlier holder of a slot are not credited to the next one, and late ones are
+/// not sent a second time.
 #[test]
 fn f26_the_next_holder_of_a_slot_gets_nothing_of_the_former() {
     let pool = &mut FakePool::new(0);
@@ -485,8 +489,8 @@ fn f26_the_next_holder_of_a_slot_gets_nothing_of_the_former() {
     assert!(next.out.forwards.is_empty());
 }
 
-/// F29: the miner's difficulty goes up sixteenfold and down again, job by job: each share that is
-/// good for its job is taken, at that job's difficulty.
+/// F29: the miner's difficulty goes up sixteenfold and down again, job by job. Each share that is
+/// good for its job is accepted at the difficulty of that job.
 #[test]
 fn f29_a_share_good_for_its_job_is_never_low_however_difficulty_moves() {
     let pool = &mut FakePool::new(0);
@@ -497,7 +501,7 @@ fn f29_a_share_good_for_its_job_is_never_low_however_difficulty_moves() {
         let work = pool.work(job_id, difficulty(exponent), HARD, false);
         driver.input(Input::Work(&work));
         works.push((work, difficulty(exponent)));
-        // Late ones for every job so far: none was retired.
+        // Late shares for every job so far: none was retired.
         for (work, advertised) in &works {
             let share = grind(work, *advertised, None, u32::try_from(100 * job_id).expect("small"));
             let answer =
@@ -509,7 +513,7 @@ fn f29_a_share_good_for_its_job_is_never_low_however_difficulty_moves() {
     }
 }
 
-/// F32: one share an hour, and nothing else: no kick in two days.
+/// F32: a miner with one share an hour is not closed in two days.
 #[test]
 fn f32_a_very_slow_miner_stays() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
@@ -521,7 +525,7 @@ fn f32_a_very_slow_miner_stays() {
         assert_eq!(driver.input(Input::Tick)[0]["method"], "mining.ping");
         if driver.now >= due {
             let hour = u32::try_from((driver.now - start).as_secs() / 3600).expect("small");
-            // One in seven is bad, two in a row at that: it is slow, not malicious.
+            // One share in seven is bad, even two in a row: the miner is slow, not malicious.
             let good = hour % 14 > 1;
             let share = if good { grind(&work, difficulty(-24), None, hour) } else { (hour, 0) };
             assert_eq!(driver.submit(9, "1", share)[0]["result"] == true, good, "hour {hour}");
@@ -531,7 +535,7 @@ fn f32_a_very_slow_miner_stays() {
     }
 }
 
-/// F51: the same bytes, however they are cut, get the same bytes back.
+/// F51: the answers do not depend on how the bytes are cut into chunks.
 #[test]
 fn f51_any_chunking_of_a_session_gives_the_same_answers() {
     use stratum::frame::{MINER_LINE_MAX, Splitter};

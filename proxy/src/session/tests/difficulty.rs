@@ -1,4 +1,4 @@
-//! Difficulty belongs to the (session, job id) pair, whatever is advertised since (S50 to S58,
+//! Difficulty belongs to the (session, job id) pair, whatever is advertised later (S50 to S58,
 //! F29).
 
 use super::*;
@@ -11,7 +11,7 @@ fn suggest(driver: &mut Driver, exponent: i32) {
     driver.say(&format!(r#"{{"id":7,"method":"mining.suggest_difficulty","params":[{wished}]}}"#));
 }
 
-/// A session that has job 1 at 2^-24 and, unless told otherwise, no vardiff.
+/// A session with job 1 at 2^-24 and, by default, without vardiff.
 fn with_first_job() -> (Driver, FakePool, Arc<LaneWork>) {
     let mut driver = Driver::ready();
     let mut pool = FakePool::new(0);
@@ -82,8 +82,8 @@ fn another_difficulty_comes_with_a_clean_job() {
     }
 }
 
-/// F29: sixteen times faster, then as slow as before; every share that meets its job's difficulty
-/// is good.
+/// F29: the machine becomes sixteen times faster, and then as slow as before; every share that
+/// meets the difficulty of its job is good.
 #[test]
 fn f29_a_machine_that_changes_its_speed_loses_nothing() {
     let mut rules = SessionRules::clone(&rules());
@@ -102,7 +102,7 @@ fn f29_a_machine_that_changes_its_speed_loses_nothing() {
         let level = driver.session.difficulty().expect("advertised");
         issued.push((work, level));
         reached.push(level);
-        // Six intervals of work, and each third share is of the job before.
+        // Six intervals of work; every third share is for the job before.
         let until = driver.now + Duration::from_secs(12);
         let every = Duration::from_secs_f64(2.0 * level.get() / (rate * difficulty(-24).get()));
         while driver.now + every <= until {

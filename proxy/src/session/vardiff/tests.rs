@@ -8,7 +8,7 @@ fn level(exponent: i32) -> Level {
     Level::at_or_below(Difficulty::ONE).moved(exponent)
 }
 
-/// A session at difficulty 1 with work, of whose machine nothing is known.
+/// A session at difficulty 1 with work, about whose machine nothing is known.
 fn fresh() -> Vardiff {
     let mut vardiff = Vardiff::new(level(0), level(-28));
     vardiff.pass(INTERVAL, 0.0);
@@ -16,7 +16,7 @@ fn fresh() -> Vardiff {
     vardiff
 }
 
-/// Shares at even distances until `until`, judged at every one.
+/// Shares at even distances until `until`, with the evidence evaluated at each.
 fn mine(vardiff: &mut Vardiff, every: f64, from: f64, until: f64) -> Vec<(Level, Reason)> {
     let mut changes = Vec::new();
     let mut age = from + every;
@@ -86,7 +86,7 @@ fn one_lucky_share_is_no_evidence() {
 fn shares_kept_while_the_network_was_gone_do_not_mislead() {
     let mut vardiff = fresh();
     assert_eq!(mine(&mut vardiff, 10.0, 0.0, 600.0), []);
-    // Silent for 50 s, then all five that were due, within a millisecond each.
+    // No shares for 50 s, then all five that were due, within a millisecond each.
     assert_eq!(mine(&mut vardiff, 0.001, 650.0, 650.0055), []);
     assert_eq!(mine(&mut vardiff, 10.0, 651.0, 1200.0), []);
 }

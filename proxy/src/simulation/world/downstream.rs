@@ -1,22 +1,22 @@
-//! Between miners and proxy: what the tasks of [`crate::downstream`] do, thing by thing.
+//! The miners' side of the world: the work of the tasks of [`crate::downstream`], step by step.
 
 use super::*;
 use crate::handle::tests::handle;
 
-/// A miner's connection, as its task holds it.
+/// The state that the task of a miner's connection holds.
 pub(super) struct Served {
     pub(super) session: Session,
     pub(super) seating: Seating,
     pub(super) handle: Arc<SessionHandle>,
-    /// What its mailbox brought and it has not looked at yet.
+    /// Verdicts in its mailbox that it has not handled yet.
     pub(super) verdicts: VecDeque<PoolVerdict>,
     pub(super) out: Outbox,
-    /// Lines on their way to the miner.
+    /// Lines in transit to the miner.
     pub(super) lines: VecDeque<String>,
     pub(super) machine: Option<MachineId>,
     /// Our job ids it was given.
     pub(super) given: HashSet<u64>,
-    /// Directions it has not looked at yet.
+    /// Whether its directions have changed since it last read them.
     pub(super) unread: bool,
 }
 
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// Does something with a session, and then what its task does after each thing.
+    /// Applies something to a session, and then does what its task does after each input.
     pub(super) fn session(
         &mut self,
         index: usize,
@@ -124,7 +124,7 @@ impl World {
         });
     }
 
-    /// A session looks at its directions or at what its lane says. With bytes unwritten it takes no
+    /// A session reads its directions or its lane's announcement. With unwritten bytes it takes no
     /// work.
     pub(super) fn session_looks(&mut self, index: usize) {
         let Some(mut served) = self.served.remove(&index) else { return };
@@ -170,7 +170,7 @@ impl World {
 }
 
 impl Served {
-    /// Brings a share to the connection that issued its job, as the miner's task does.
+    /// Forwards a share to the connection that issued its job, as the miner's task does.
     pub(super) fn forward(&mut self, forward: Forward, now: Instant) {
         let Forward { work, share, version_bits, ticket, block, worth: _, record } = forward;
         let upstream = work.job.upstream.clone();

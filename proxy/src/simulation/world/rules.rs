@@ -1,4 +1,4 @@
-//! What must hold, looked at after each step and once everything has come to rest.
+//! The rules of the world, checked after each step and when everything has been delivered.
 
 use super::*;
 
@@ -12,7 +12,7 @@ impl World {
         }
     }
 
-    /// Everything under way arrives; then each submit is answered, and what was said true is true.
+    /// Delivers everything in transit. Then each submit is answered, and every `true` is right.
     pub(super) fn come_to_rest(&mut self) {
         self.rest();
         for index in self.sessions() {
@@ -40,7 +40,7 @@ impl World {
         self.everybody_works();
     }
 
-    /// With a pool that lives and has lanes, and no orders against it, everybody has live work.
+    /// With a live pool that has lanes, and without orders against it, every session has live work.
     pub(super) fn everybody_works(&mut self) {
         self.directions.orders = Arc::new(Orders::default());
         for pool in self.pools.values_mut() {

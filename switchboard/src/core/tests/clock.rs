@@ -1,4 +1,4 @@
-//! The wall clock of the site is stepped while a lease is on its way.
+//! The wall clock of the site is stepped during the life of a lease.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn off(world: &World) -> BTreeSet<MachineId> {
     off.map(|machine| machine.id.clone()).collect()
 }
 
-/// A lease from 1000 s to 1500 s that frees its power from about 850 s on.
+/// A lease from 1000 s to 1500 s, for which power is freed from about 850 s on.
 fn leased() -> World {
     let mut world = obedient();
     assert!(matches!(world.commit("l", "a", 20_000, 1000, 1500), Answer::Committed(_)));
@@ -39,8 +39,8 @@ fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
     }
 }
 
-/// The whole site has one clock, and it is wrong for a while: at every second no feed carries too
-/// much (which the world checks), and nothing rises.
+/// The clock of the whole site is wrong for a while: at every second no feed is overloaded (which
+/// the world checks), and nothing is raised.
 #[test]
 fn f46_a_site_whose_clock_is_stepped_keeps_its_leases() {
     let mut undisturbed = leased();
@@ -79,7 +79,7 @@ fn f46_a_second_more_or_less_changes_nothing() {
         world.run_to(900);
         let before = off(&world);
         for secs in 901..1_400 {
-            // A time server that cannot decide.
+            // A time server that steps the clock back and forth.
             let wrong = if secs % 20 < 10 { by } else { 0 };
             (world.wall_off, world.receivers_off) = (wrong, wrong);
             world.step();
@@ -92,7 +92,7 @@ fn f46_a_second_more_or_less_changes_nothing() {
     }
 }
 
-/// Nothing is on record that was not so: what a lease has reached goes by the guarded clock.
+/// Nothing is recorded that did not happen: the states of a lease follow the guarded clock.
 #[test]
 fn f46_a_clock_that_runs_ahead_makes_no_lease_begin_end_or_break() {
     for by in [60, 3_600] {

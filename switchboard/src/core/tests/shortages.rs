@@ -1,9 +1,9 @@
-//! A lease that cannot be kept is said so wherever one looks.
+//! A short lease is shown as short in every answer.
 
 use super::*;
 use crate::view::{LeaseAnswer, LeasesAnswer, PlanView, Shortage, StatusView};
 
-/// What each answer says that `lease` is short of: `lease show`, `lease list`, `plan`, `status`.
+/// The shortage of `lease` in each answer: `lease show`, `lease list`, `plan`, `status`.
 fn told(world: &mut World, lease: &str) -> [Option<Shortage>; 4] {
     let id = LeaseId::from(lease);
     let short_of = |leases: Vec<crate::view::ShortLease>| {
@@ -31,7 +31,7 @@ fn request(id: &str, feed: &str, watts: i64, start: i64, end: i64) -> LeaseReque
     serde_json::from_value(body).unwrap()
 }
 
-/// A world that misses some machines of the group `old`.
+/// A world in which some machines of the group `old` are missing.
 fn without(missing: usize) -> World {
     let mut world = World::new(|_| Manner::Obeys);
     for number in 0..missing {
@@ -87,8 +87,8 @@ fn a_lease_beyond_the_horizon_is_short_too() {
 fn a_lease_that_makes_another_one_short_says_so_beforehand() {
     let mut world = obedient();
     world.commit("later", "a", 30_000, 3000, 5000);
-    // Admission refuses what does not fit by the declared machines; one machine less than declared
-    // and both do not fit any more.
+    // Admission refuses what does not fit with the declared machines. With one machine less, the
+    // two leases no longer fit.
     world.machines.retain(|machine| machine.id.as_str() != "new.000");
     world.run_to(22);
     let Answer::Admitted(dry) = world.ask(Command::Admit(request("x", "a", 18_000, 2000, 4000)))
@@ -157,7 +157,7 @@ fn a_running_lease_does_not_begin_to_be_short_anew_with_each_plan() {
     world.run_to(350);
     let [Some(before), ..] = told(&mut world, "l") else { panic!("it is short") };
     assert_eq!((before.from, before.to), (at(340), Some(at(3000))));
-    // Another lease makes another plan.
+    // Another lease leads to another plan.
     world.commit("m", "b", 1000, 2000, 2500);
     world.run_to(360);
     let [Some(after), ..] = told(&mut world, "l") else { panic!("it is short still") };
@@ -211,7 +211,7 @@ fn five_counts_of_machines_are_five_counts() {
     let counts = |[declared, seen, hashing, asleep, failing]: [u32; 5]| {
         crate::view::MachineCounts { declared, seen, hashing, asleep, failing }
     };
-    // Six sleep; one more was told to, refuses and hashes on.
+    // Six machines sleep; one more was commanded, refuses and continues to hash.
     assert_eq!(group("old"), counts([10, 9, 4, 5, 1]));
     assert_eq!(group("new"), counts([4, 4, 4, 0, 0]));
     assert_eq!(status.machine_counts, counts([27, 26, 21, 5, 1]));

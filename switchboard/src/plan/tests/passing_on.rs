@@ -1,8 +1,9 @@
-//! Machines that stay off from one lease to the next: whose they are, and what the steps say.
+//! Machines that stay off from one lease to the next: to which lease they belong, and what the
+//! steps say.
 
 use super::*;
 
-/// When the steps of `plan` are, and whom they name.
+/// The times of the steps of `plan`, and the machines they name.
 fn named(plan: &Plan, action: Action) -> Vec<(i64, Option<String>)> {
     let steps = plan.steps.iter().filter(|step| step.action == action);
     let one = |step: &Step| {
@@ -13,7 +14,7 @@ fn named(plan: &Plan, action: Action) -> Vec<(i64, Option<String>)> {
 
 #[test]
 fn the_next_lease_has_the_machines_that_go_on_being_off() {
-    // m reserves from 1440, the instant at which l ends.
+    // m reserves power from 1440 on, when l ends.
     let leases = [lease("l", "a", 20_000, 1000, 1440), lease("m", "a", 20_000, 1500, 2000)];
     let plan = fresh(&leases);
     let five = ["old.000", "old.001", "old.002", "old.003", "old.004"];
@@ -46,7 +47,7 @@ fn between_two_leases_machines_are_those_of_the_one_they_are_kept_off_for() {
 
 #[test]
 fn a_lease_of_another_feed_inherits_nothing() {
-    // n runs on b all the while and needs none of a's machines.
+    // n runs on b the whole time and needs no machines of a.
     let leases = [
         lease("l", "a", 20_000, 1000, 1440),
         lease("m", "a", 20_000, 1500, 2400),
@@ -59,7 +60,8 @@ fn a_lease_of_another_feed_inherits_nothing() {
 
 #[test]
 fn two_heirs_get_what_each_of_them_needs() {
-    // l keeps 40 kW free: 33 are short, twelve machines. Its heirs need 20 kW each.
+    // l keeps 40 kW free: 33 kW are short, which takes twelve machines. The next leases need 20 kW
+    // each.
     let leases = [
         lease("l", "a", 40_000, 1000, 1440),
         lease("m", "a", 20_000, 1500, 2400),
@@ -73,7 +75,7 @@ fn two_heirs_get_what_each_of_them_needs() {
 
 #[test]
 fn what_one_lease_runs_on_stays_its_own_and_the_rest_waits_for_the_next() {
-    // l is 9 kW short, four machines; with r 18 kW are, seven. m follows l while r runs on, which
+    // l is 9 kW short (four machines), with r 18 kW (seven). m follows l while r continues, which
     // alone would need one.
     let leases = [
         lease("l", "a", 16_000, 1000, 1440),
@@ -105,7 +107,7 @@ fn when_the_next_lease_is_cancelled_the_machines_come_back_by_the_ramp() {
 
 #[test]
 fn machines_that_nobody_had_go_to_the_lease_that_needs_them() {
-    // An earlier program left them without a lease.
+    // An earlier version left them without a lease.
     let leases = [lease("m", "a", 20_000, 1500, 2000)];
     let mut held = make(&leases, &fresh(&leases).selection, 1450).selection;
     for chosen in held.off.values_mut().flatten() {

@@ -1,9 +1,9 @@
-//! The wall clock is stepped, in mid-life and while the receiver is down. `a` is off from 60 s to
-//! 120 s by the monotonic clock, which these tests take for the truth.
+//! The wall clock is stepped, while the receiver runs and while it is down. `a` is off from 60 s to
+//! 120 s by the monotonic clock, which these tests take as the true time.
 
 use super::*;
 
-/// What a time server does in passing.
+/// Ordinary corrections of a time server.
 const SMALL: [i64; 2] = [-1, 1];
 /// A minute, an hour, a day.
 const LARGE: [i64; 6] = [-86_400, -3_600, -60, 60, 3_600, 86_400];
@@ -12,8 +12,8 @@ fn lease() -> Vec<Step> {
     vec![step(60, Action::Drain, &["a"]), step(120, Action::Run, &["a"])]
 }
 
-/// When `a` was lowered and raised, with a wall clock that is `off(secs)` wrong and a permit renewed
-/// every 30 s.
+/// Returns when `a` was lowered and raised, with a wall clock that is wrong by `off(secs)` and a
+/// permit renewed every 30 s.
 fn played(mut receiver: Receiver, from: i64, off: impl Fn(i64) -> i64) -> (Vec<i64>, Vec<i64>) {
     let (mut lowered, mut raised) = (Vec::new(), Vec::new());
     let start = origin();
@@ -67,19 +67,20 @@ fn f46_a_clock_that_comes_back_raises_on_time() {
         for stepped_at in 1..100 {
             let off = |secs| if (stepped_at..stepped_at + 10).contains(&secs) { by } else { 0 };
             let (lowered, raised) = played(holding(), 0, off);
-            // A step forward into the lease, or past it, may have been the truth.
+            // A step forward into the lease, or past it, could be a correction.
             assert!(lowered[0] <= 60, "{by} s at {stepped_at} s: {lowered:?}");
             let last = *raised.last().expect("it is raised");
             assert!((120..=150).contains(&last), "{by} s at {stepped_at} s: {raised:?}");
             for raise in &raised[..raised.len() - 1] {
-                // Lowered too early by a wrong clock, it may come back before its time.
+                // If a wrong clock lowered it too early, it may return before its time.
                 assert!(*raise < 60, "{by} s at {stepped_at} s: {lowered:?} {raised:?}");
             }
         }
     }
 }
 
-/// The receiver runs until `down` and comes back at `up`, its clock off by `by` from then on.
+/// The receiver runs until `down` and is restarted at `up`, with its clock off by `by` from then
+/// on.
 fn restarted(down: i64, up: i64, by: i64) -> (Vec<i64>, Vec<i64>) {
     let mut receiver = holding();
     let (start, mut lowered) = (origin(), Vec::new());
@@ -106,10 +107,11 @@ fn f46_a_clock_stepped_back_during_a_restart_raises_nothing_and_delays_by_the_ou
                 let (lowered, raised) = restarted(down, up, by);
                 let case = format!("{by} s, down from {down} s to {up} s");
                 assert_eq!(lowered.len(), 1, "{case}");
-                // Nobody can know how long it was down. What was due by the last time it saw, and
-                // as long after that as it has run, is not late.
+                // The receiver cannot know how long it was down. A lowering is not late if it comes
+                // within the last time it saw plus the time it has run since.
                 assert!(lowered[0] <= 60.max(up) + outage + 1, "{case}: {lowered:?}");
-                // A minute is over when the test is not: then the clock is believed again.
+                // A clock that is off by a minute is right again before the test ends, and is then
+                // accepted.
                 let soonest = 120 - by - outage;
                 assert!(
                     raised.iter().all(|raise| *raise >= soonest.min(120)),
@@ -139,7 +141,7 @@ fn f46_a_small_step_during_a_restart_changes_nothing() {
 fn a_restart_with_a_clock_at_1970_lowers_what_was_due_and_follows_when_it_is_right() {
     let (lowered, raised) = restarted(70, 80, -1_800_000_000);
     assert_eq!((lowered, raised), (vec![60], vec![]));
-    // A time server sets it right ten seconds after the start.
+    // A time server corrects it ten seconds after the start.
     let mut receiver = holding();
     receiver.advance(at(50), origin());
     let receiver = Receiver::restore(receiver.saved().clone());
@@ -175,8 +177,8 @@ fn a_permit_that_comes_while_the_clocks_disagree_is_used_up() {
     assert_eq!(receiver.advance(at(131), after(131)).changes.len(), 1);
 }
 
-/// The clock is two weeks ahead at the start and set right at 20 s; the process is restarted at 40 s
-/// to accept that.
+/// The clock is two weeks ahead at the start and corrected at 20 s; at 40 s the process is
+/// restarted to accept that.
 #[test]
 fn a_restart_accepts_a_clock_that_was_set_right_while_the_process_ran() {
     let mut receiver = Receiver::default();
@@ -192,7 +194,7 @@ fn a_restart_accepts_a_clock_that_was_set_right_while_the_process_ran() {
     assert_eq!(played(receiver, 41, |_| 0), (vec![60], vec![120]));
 }
 
-/// A clock that lost its time while the machine was down is not accepted by a second restart.
+/// A clock that lost its time while the machine was off is not accepted by a second restart.
 #[test]
 fn a_second_restart_does_not_accept_a_clock_that_lost_its_time() {
     let mut receiver = holding();
