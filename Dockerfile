@@ -1,11 +1,11 @@
-# One image with the programs: `tieline`, and what the compose file tries it with (`test-pool`,
-# `test-miner`, `test-facility`). Needs no BuildKit. scripts/check-image checks the manifest layer.
+# One image with all programs: `tieline`, and those of the compose file (`test-pool`, `test-miner`, `test-facility`). It
+# needs no BuildKit. scripts/check-image checks the manifest layer.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 
-# The manifest layer: dependencies are compiled from the manifests alone, with empty sources in the
-# place of ours, so that they are compiled again only when a manifest changes.
+# The manifest layer: dependencies are compiled from the manifests alone, with empty sources in place of ours, so that
+# they are compiled again only when a manifest changes.
 COPY Cargo.toml Cargo.lock ./
 COPY agent/Cargo.toml agent/
 COPY crates/daemon/Cargo.toml crates/daemon/
@@ -20,8 +20,8 @@ COPY tieline/Cargo.toml tieline/
 COPY scripts/stub-sources scripts/
 RUN ./scripts/stub-sources && cargo build --release --locked -p tieline -p testbed
 
-# Then our own crates. Cargo compares file times, and the empty sources are newer than ours: the
-# touch makes it compile ours.
+# Then our own crates. Cargo compares file times, and the empty sources are newer than ours: `touch` makes cargo compile
+# ours.
 COPY . .
 RUN find agent crates proxy switchboard testbed tieline -name '*.rs' -exec touch {} + \
     && cargo build --release --locked -p tieline -p testbed --bins \
@@ -38,7 +38,7 @@ RUN groupadd --gid 10001 tieline \
     && install -d -o tieline -g tieline -m 0700 /var/lib/tieline \
     && install -d -o tieline -g tieline /run/site/machines /run/site/meters /run/site
 COPY --from=build /out/ /usr/local/bin/
-# The certificate authorities that certificates of pools are checked against.
+# The certificate authorities, for the certificates of pools.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 ENV TIELINE_CONFIG=/etc/tieline/tieline.toml \
     TIELINE_TOKEN_FILE=/var/lib/tieline/token

@@ -1,5 +1,4 @@
-# Short names for what one does every day, for `just` (https://just.systems). What a change must
-# pass stands in test.sh, and nowhere else.
+# Short names for daily commands, for `just` (https://just.systems). Only test.sh says what a change must pass.
 
 # Show this list.
 default:
@@ -13,7 +12,7 @@ check:
 test FILTER="":
     {{ if FILTER == "" { "./test.sh" } else { "cargo test --workspace --locked " + quote(FILTER) } }}
 
-# Format, and apply what clippy can mend by itself.
+# Format, and apply clippy's automatic fixes.
 fix:
     cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
@@ -26,15 +25,15 @@ sim SEED:
 sims COUNT="20000":
     TIELINE_SIM_SEEDS={{ quote(COUNT) }} cargo test --release -p proxy simulation
 
-# Fuzz TARGET for so many seconds (needs nightly and cargo-fuzz; fuzz/README.md has the targets).
+# Fuzz TARGET for SECONDS seconds (needs nightly Rust and cargo-fuzz; fuzz/README.md has the targets).
 fuzz TARGET SECONDS="300":
     cargo +nightly fuzz run -s none {{ quote(TARGET) }} -- -max_total_time={{ quote(SECONDS) }} -max_len=8192
 
-# Make the pages of the code, private items included.
+# Build the code's documentation, with private items.
 doc:
     cargo doc --workspace --no-deps --document-private-items --locked
 
-# See it work: two pools, miners, a facility and one AI lease, in a minute.
+# Run the demo: two pools, miners, a facility and one AI lease, in a minute.
 demo:
     cargo run --release --locked -- demo
 

@@ -13,8 +13,7 @@ step "dependency rules"
 ./scripts/check-dependencies
 
 step "dependencies: licences, bans, sources"
-# .ci/run installs it. The advisory database is on GitHub: `cargo deny check advisories` is for where
-# that can be reached.
+# .ci/run installs it. The advisory database is on GitHub: run `cargo deny check advisories` where that can be reached.
 if cargo deny --version >/dev/null 2>&1; then
     cargo deny --locked check licenses bans sources
 else
@@ -31,8 +30,8 @@ step "clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step "fuzz targets"
-# They run on nightly, and compile on stable. A check needs no libFuzzer: without this variable its
-# C++ would be compiled. If the lock file is out of date: `cargo fetch` in fuzz/.
+# They run on nightly Rust and compile on stable. Checking them needs no libFuzzer, whose C++ would be compiled without
+# this variable. If the lock file is out of date: `cargo fetch` in fuzz/.
 CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" \
     cargo check --manifest-path fuzz/Cargo.toml --locked --quiet
 
@@ -40,10 +39,11 @@ step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
 step "build"
-# With the programs that the end-to-end suite runs, in the features that the tests have: nothing is built twice.
+# Builds the programs for the end-to-end suite together with the tests, with the same features, so that nothing is built
+# twice.
 cargo build --workspace --bins --tests --locked
 
 step "tests"
-# The end-to-end suite waits for far longer than it computes, so that it is in no need of a core for each test.
+# The end-to-end suite mostly waits, so more tests than cores can run at the same time.
 export TIELINE_TEST_PROGRAMS_ARE_BUILT=1
 RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}" cargo test --workspace --locked
