@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::facility::{Group, Policy};
+use crate::facility::{Population, Tree};
 use crate::lease::{Lease, earlier};
-use crate::tree::{Population, Tree};
 use crate::words::kilowatts;
 
 /// The arithmetic of one feed over one interval.

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::admit::shed_time;
 use crate::commitment::Held;
 use crate::facility::Policy;
+use crate::facility::Population;
 use crate::lease::{Lease, later};
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
-use crate::tree::Population;
 use crate::view::{MachineView, ReceiverRole, ReceiverView};
 pub use census::Census;
 

@@ -19,12 +19,11 @@ pub mod plan;
 pub mod policy;
 pub mod reconcile;
 mod shortage;
-mod tree;
 pub mod view;
 pub mod words;
 
+pub use facility::Population;
 pub use reconcile::{Handle, Stopped, Switchboard};
-pub use tree::Population;
 
 #[cfg(test)]
 mod fixture;

@@ -21,8 +21,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admit::Lead;
 use crate::facility::Policy;
+use crate::facility::{Population, Tree};
 use crate::lease::{Lease, earlier, later};
-use crate::tree::{Population, Tree};
 
 /// The machines that can be chosen, by the policy's groups, and how many must be counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod feeds;
 mod groups;
 mod meters;
 mod power;
+mod read_rules;
 mod rules;
 mod timezone;
 
@@ -26,6 +27,7 @@ pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
 pub use groups::covers;
+pub use rules::{Dispatch, Failsafe, Merit, Ramp};
 
 /// A policy as read, with its warnings.
 #[derive(Debug)]
@@ -100,9 +102,9 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     }
     let root_feed = feeds.as_deref().and_then(<[_]>::first).map(|feed| feed.id.clone());
     let site = read_site(document, root, &feed_names, root_feed);
-    let dispatch = rules::read_dispatch(&root.table_or_empty("dispatch"));
-    let ramp = rules::read_ramp(&root.table_or_empty("ramp"));
-    let failsafe = rules::read_failsafe(&root.table_or_empty("failsafe"));
+    let dispatch = read_rules::read_dispatch(&root.table_or_empty("dispatch"));
+    let ramp = read_rules::read_ramp(&root.table_or_empty("ramp"));
+    let failsafe = read_rules::read_failsafe(&root.table_or_empty("failsafe"));
     root.finish();
 
     let site = site?;

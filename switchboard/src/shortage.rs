@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 
+use crate::facility::Tree;
 use crate::facility::{Group, Policy};
 use crate::lease::Lease;
 use crate::plan::{Fleet, Selection};
-use crate::tree::Tree;
 use crate::view::Shortage;
 
 /// What the known machines below one feed free, and how many they are.

@@ -11,8 +11,8 @@ use super::evidence::Machines;
 use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
 use crate::facility::Group;
+use crate::facility::times;
 use crate::inventory::MachineState;
-use crate::tree::times;
 use crate::view::{
     API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, GroupView, HeadAnswer,
     LeaseAnswer, LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody,

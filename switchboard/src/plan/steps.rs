@@ -6,9 +6,9 @@ use directive::{Action, FeedId, LeaseId, MachineId, Means, Step};
 use jiff::Timestamp;
 
 use super::sweep::{Swept, margin};
+use crate::facility::times;
 use crate::facility::{Group, Policy};
 use crate::lease::Lease;
-use crate::tree::times;
 use crate::words::{kilowatts, when};
 
 /// What makes machines share a step; raises sort before lowerings of the same instant, so that the

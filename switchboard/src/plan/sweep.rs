@@ -12,9 +12,9 @@ use jiff::Timestamp;
 
 use super::{Chosen, Deficit, Fleet, Room, Selection};
 use crate::admit::{ramp_time, shed_time};
+use crate::facility::Tree;
 use crate::facility::{Group, Merit, Policy};
 use crate::lease::{Lease, later};
-use crate::tree::Tree;
 
 /// Rooms that a plan lists; beyond it they are left out (the plan itself is whole).
 const ROOMS: usize = 20_000;

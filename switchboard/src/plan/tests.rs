@@ -391,8 +391,8 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
                 let down =
                     told.keys().filter(|id| standing.contains_key(*id) && group.claims(id)).count();
                 let down = u32::try_from(down).unwrap();
-                load += crate::tree::times(group.residual, down)
-                    + crate::tree::times(group.watts, group.machines - down);
+                load += crate::facility::times(group.residual, down)
+                    + crate::facility::times(group.watts, group.machines - down);
             }
             assert!(
                 load <= feed.usable(),

@@ -4,26 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use directive::{FeedId, GroupId, Watts};
+use directive::{FeedId, Watts};
 
-use crate::facility::{Feed, Group, Policy};
-
-/// How many machines to count: those declared, or more if more were seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Population {
-    /// Machines by group; a group that is not here counts as declared.
-    pub groups: BTreeMap<GroupId, u32>,
-    /// Machines that no group claims.
-    pub unassigned: u32,
-}
-
-impl Population {
-    /// Machines to count in `group`: never fewer than declared.
-    #[must_use]
-    pub fn machines(&self, group: &Group) -> u32 {
-        self.groups.get(&group.id).copied().unwrap_or(0).max(group.machines)
-    }
-}
+use super::{Feed, Group, Policy, Population};
 
 /// Feeds by number, in the policy's order: parents before children.
 #[derive(Debug)]
@@ -87,7 +70,7 @@ impl<'a> Tree<'a> {
         sums
     }
 
-    /// The load counted for sessions that no group claims.
+    /// The load counted for sessions that no group declares.
     pub(crate) fn unassigned(&self, population: &Population) -> Vec<Watts> {
         let mut sums = vec![Watts::ZERO; self.len()];
         self.add(

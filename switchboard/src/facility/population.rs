@@ -1,0 +1,24 @@
+//! How many machines of each group must be counted.
+
+use std::collections::BTreeMap;
+
+use directive::GroupId;
+
+use super::group::Group;
+
+/// How many machines must be counted: those declared, or more where more were seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Population {
+    /// Machines by group; a group that is not here counts as declared.
+    pub groups: BTreeMap<GroupId, u32>,
+    /// Machines that no group claims.
+    pub unassigned: u32,
+}
+
+impl Population {
+    /// Machines to count in `group`: never fewer than declared.
+    #[must_use]
+    pub fn machines(&self, group: &Group) -> u32 {
+        self.groups.get(&group.id).copied().unwrap_or(0).max(group.machines)
+    }
+}
