@@ -8,9 +8,9 @@ use directive::{FeedId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facility::{Group, Policy};
-use crate::facility::{Population, Tree};
+use crate::facility::{Group, Population};
 use crate::lease::{Lease, earlier};
+use crate::policy::Policy;
 use crate::words::kilowatts;
 
 /// The arithmetic of one feed over one interval.
@@ -189,9 +189,8 @@ pub fn admit<'l>(
     lease: Lease,
     now: Timestamp,
 ) -> Result<Admission, Refusal> {
-    let tree = Tree::new(policy);
-    let arithmetic = carry(&tree, population, leases.clone(), &lease)?;
-    let lead = lead(&tree, population, leases, &lease);
+    let arithmetic = carry(policy, population, leases.clone(), &lease)?;
+    let lead = lead(policy, population, leases, &lease);
     let latest_safe_start = earlier(lease.reserved_from(), lead.total());
     if latest_safe_start < now {
         let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
@@ -210,9 +209,8 @@ pub fn carries(
     population: &Population,
     leases: &[Lease],
 ) -> Result<(), Box<(Lease, Refusal)>> {
-    let tree = Tree::new(policy);
     for lease in leases {
-        if tree.of(&lease.feed).is_none() {
+        if policy.facility.feeds().number(&lease.feed).is_none() {
             let line = Line {
                 feed: lease.feed.clone(),
                 from: lease.reserved_from(),
@@ -230,7 +228,7 @@ pub fn carries(
                 Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] };
             return Err(Box::new((lease.clone(), refusal)));
         }
-        carry(&tree, population, leases, lease)
+        carry(policy, population, leases, lease)
             .map_err(|refusal| Box::new((lease.clone(), refusal)))?;
     }
     Ok(())
@@ -256,12 +254,12 @@ impl Tier {
 }
 
 fn carry<'l>(
-    tree: &Tree<'_>,
+    policy: &Policy,
     population: &Population,
     leases: impl IntoIterator<Item = &'l Lease> + Clone,
     lease: &Lease,
 ) -> Result<Vec<Line>, Refusal> {
-    let any = lines(tree, population, leases.clone(), lease, Tier::Any);
+    let any = lines(policy, population, leases.clone(), lease, Tier::Any);
     if lease.accept_unverified {
         return if let Some(worst) = worst(&any) {
             Err(Refusal::DoesNotFit { worst, arithmetic: any })
@@ -269,17 +267,20 @@ fn carry<'l>(
             Ok(any)
         };
     }
-    let firm = lines(tree, population, leases, lease, Tier::Firm);
+    let firm = lines(policy, population, leases, lease, Tier::Firm);
     match (worst(&firm), worst(&any)) {
         (Some(worst), None) => Err(Refusal::NeedsUnverified { worst, arithmetic: firm }),
         (Some(worst), Some(_)) => Err(Refusal::DoesNotFit { worst, arithmetic: firm }),
         (None, Some(worst)) => Err(Refusal::DoesNotFit { worst, arithmetic: any }),
-        (None, None) => match tree.policy.feed(&lease.feed) {
-            Some(feed) if feed.meter.is_none() => {
-                Err(Refusal::NotProvable { feed: feed.id.clone() })
+        (None, None) => {
+            let feeds = policy.facility.feeds();
+            match feeds.number(&lease.feed).map(|feed| &feeds[feed]) {
+                Some(feed) if feed.meter.is_none() => {
+                    Err(Refusal::NotProvable { feed: feed.id.clone() })
+                }
+                _ => Ok(firm),
             }
-            _ => Ok(firm),
-        },
+        }
     }
 }
 
@@ -294,27 +295,31 @@ fn worst(lines: &[Line]) -> Option<Box<Line>> {
 
 /// The tightest interval of each feed from the lease's to the root.
 fn lines<'l>(
-    tree: &Tree<'_>,
+    policy: &Policy,
     population: &Population,
     leases: impl IntoIterator<Item = &'l Lease> + Clone,
     lease: &Lease,
     tier: Tier,
 ) -> Vec<Line> {
-    let house = tree.house();
-    let unassigned = tree.unassigned(population);
+    let facility = &policy.facility;
+    let feeds = facility.feeds();
+    let house = facility.house_load();
+    let unassigned = facility.unassigned_load(population);
     let none = |keep: bool, watts: Watts| if keep { watts } else { Watts::ZERO };
-    let residual = tree.machines(population, |group| none(tier.sheds(group), group.residual));
-    let unsheddable = tree.machines(population, |group| none(!tier.sheds(group), group.watts));
-    let path = tree.path(&lease.feed).iter();
+    let residual =
+        facility.machines_load(population, |group| none(tier.sheds(group), group.residual));
+    let unsheddable =
+        facility.machines_load(population, |group| none(!tier.sheds(group), group.watts));
+    let path = feeds.path_of(&lease.feed).iter();
     path.map(|&node| {
-        let usable = tree.feed(node).usable();
+        let usable = feeds[node].usable();
         let fixed = house[node] + residual[node] + unsheddable[node] + unassigned[node];
         let others = leases.clone().into_iter().filter(|other| {
-            other.id != lease.id && tier.counts(other) && tree.path(&other.feed).contains(&node)
+            other.id != lease.id && tier.counts(other) && feeds.carries(node, &other.feed)
         });
         let (committed, from, to) = peak(others, lease.reserved_from(), lease.ends());
         Line {
-            feed: tree.feed(node).id.clone(),
+            feed: feeds[node].id.clone(),
             from,
             to,
             usable,
@@ -370,16 +375,18 @@ fn peak<'l>(
 /// An upper bound of the time that freeing the lease's power needs: the plan may find that less has
 /// to go.
 fn lead<'l>(
-    tree: &Tree<'_>,
+    policy: &Policy,
     population: &Population,
     leases: impl IntoIterator<Item = &'l Lease> + Clone,
     lease: &Lease,
 ) -> Lead {
-    let full = tree.machines(population, |group| group.watts);
+    let facility = &policy.facility;
+    let feeds = facility.feeds();
+    let full = facility.machines_load(population, |group| group.watts);
     let mut shed = Watts::ZERO;
     let mut widest = None;
     for (line, &node) in
-        lines(tree, population, leases, lease, Tier::Any).iter().zip(tree.path(&lease.feed))
+        lines(policy, population, leases, lease, Tier::Any).iter().zip(feeds.path_of(&lease.feed))
     {
         let mining = line.usable - line.house - line.unassigned - line.committed - full[node];
         let short = (line.asked - mining).min(line.asked);
@@ -388,15 +395,17 @@ fn lead<'l>(
             widest = Some(node);
         }
     }
-    let Some(widest) = widest else { return Lead::new(tree.policy, Watts::ZERO, Duration::ZERO) };
-    let candidates =
-        tree.policy.groups.iter().filter(|group| tree.path(&group.feed).contains(&widest));
+    let Some(widest) = widest else { return Lead::new(policy, Watts::ZERO, Duration::ZERO) };
+    let candidates = facility.groups().iter().enumerate();
+    let candidates = candidates
+        .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), widest))
+        .map(|(_, group)| group);
     let shed_p95 = candidates
         .filter(|group| lease.accept_unverified || group.backs_firm())
         .map(shed_time)
         .max();
-    let with_make_up = shed.scale(1.0 + tree.policy.dispatch.make_up_pct / 100.0);
-    Lead::new(tree.policy, with_make_up, shed_p95.unwrap_or_default())
+    let with_make_up = shed.scale(1.0 + policy.dispatch.make_up_pct / 100.0);
+    Lead::new(policy, with_make_up, shed_p95.unwrap_or_default())
 }
 
 /// How long a machine of the group takes to go.
@@ -416,7 +425,7 @@ pub(crate) fn ramp_time(watts: Watts, per_min: Watts) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{at, lease, policy};
+    use crate::fixture::{at, lease, policy, policy_with};
 
     fn ask(others: &[Lease], lease: Lease) -> Result<Admission, Refusal> {
         admit(&policy(), &Population::default(), others, lease, at(0))
@@ -511,8 +520,7 @@ mod tests {
 
     #[test]
     fn a_firm_lease_needs_a_meter() {
-        let mut policy = policy();
-        policy.feeds[1].meter = None;
+        let policy = policy_with(|parts| parts.feeds[1].meter = None);
         let refused =
             admit(&policy, &Population::default(), &[], lease("l", "a", 1000, 9000, 9999), at(0));
         assert!(matches!(refused, Err(Refusal::NotProvable { .. })));
@@ -529,15 +537,17 @@ mod tests {
     #[test]
     fn a_policy_that_carries_less_is_found_out() {
         let leases = [lease("x", "a", 40_000, 0, 5000)];
-        let mut policy = policy();
-        assert_eq!(carries(&policy, &Population::default(), &leases), Ok(()));
-        policy.feeds[1].limit = Watts(40_000);
+        assert_eq!(carries(&policy(), &Population::default(), &leases), Ok(()));
+        let policy = policy_with(|parts| parts.feeds[1].limit = Watts(40_000));
         let (lease, refusal) = *carries(&policy, &Population::default(), &leases).unwrap_err();
         assert_eq!(lease.id.as_str(), "x");
         assert!(
             matches!(refusal, Refusal::DoesNotFit { worst, .. } if worst.short() == Watts(1_420))
         );
-        policy.feeds.remove(1);
+        let policy = policy_with(|parts| {
+            parts.feeds.retain(|feed| feed.id.as_str() != "a");
+            parts.groups.retain(|group| group.feed.as_str() != "a");
+        });
         assert!(carries(&policy, &Population::default(), &leases).is_err());
     }
 }

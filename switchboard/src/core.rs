@@ -21,11 +21,12 @@ pub use commands::{Answer, Command, FileFault, FileKind, Refused};
 pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
 
 use crate::commitment::Commitment;
-use crate::facility::Policy;
+use crate::facility::FeedNumber;
 use crate::inventory::{Census, Inventory, MachineState, Overflow};
 use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
+use crate::policy::Policy;
 use crate::view::FileNotice;
 use outbox::Outbox;
 pub use shortages::Notice;
@@ -180,7 +181,7 @@ impl Core {
             stepped: None,
             tally: Tally::default(),
         };
-        core.fleet.groups = vec![Vec::new(); core.policy.groups.len()];
+        core.fleet.groups = vec![Vec::new(); core.policy.facility.groups().len()];
         core.take_up_leases();
         core.remember_overdue(wall);
         if core.state.policy.as_ref() != Some(&core.policy.digest) {
@@ -510,15 +511,16 @@ impl Core {
         if self.is_young(now) && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
             return Some(Withheld::MachinesNotRead);
         }
-        let short = |feed: &&crate::facility::Feed| {
-            let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
+        let feeds = self.policy.facility.feeds();
+        let short = |feed: &FeedNumber| {
+            let headroom = self.inventory.headroom(&self.policy, &self.leases, *feed, wall, now);
             headroom.is_some_and(|headroom| {
-                headroom.watts + self.unmetered(&feed.id, wall, now)
-                    < self.reserved_at(&feed.id, wall, None)
+                headroom.watts + self.unmetered(*feed, wall, now)
+                    < self.reserved_at(*feed, wall, None)
             })
         };
-        let feed = self.policy.feeds.iter().find(|feed| short(feed))?;
-        Some(Withheld::HeadroomShort(feed.id.clone()))
+        let feed = feeds.numbers().find(short)?;
+        Some(Withheld::HeadroomShort(feeds[feed].id.clone()))
     }
 
     /// Whether some receivers may not have had the time to report since the start.

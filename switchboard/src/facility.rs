@@ -1,6 +1,6 @@
-//! The facility as the planner sees it: a tree of feeds, groups of machines below them, meters, and
-//! the rules of dispatch. Plain data with every name resolved and every limit checked; only the
-//! loader creates it.
+//! What exists at a site: the feeds as one tree, the groups of machines below them, and the meters.
+//! The loader makes it once from the policy file, with every name resolved and every figure checked.
+//! What is wanted of the facility is left to [`crate::policy`].
 
 mod feed;
 mod feeds;
@@ -8,81 +8,227 @@ mod group;
 mod meter;
 mod population;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use directive::{FeedId, GroupId, MachineId, MeterId, Watts};
+use jiff::tz::TimeZone;
 
-pub use crate::policy::{Dispatch, Failsafe, Merit, Ramp};
 pub use feed::Feed;
-pub(crate) use feeds::{Tree, times};
+pub use feeds::{FeedNumber, Feeds, PerFeed};
 pub use group::Group;
 pub use meter::MeterSpec;
 pub use population::Population;
 
-/// A policy that cannot be wrong: what exists, how to decide, what is safe.
+/// The site's facility. It does not change: an edited policy file makes another one.
+///
+/// Feeds are meant by number ([`FeedNumber`]), groups by their number, the index in [`Facility::groups`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    pub site: String,
-    /// The operator's count of edits (`revision`), if the file carries one.
-    pub revision: Option<u64>,
-    /// SHA-256 of the file as read, hex: the ledger records it with each decision.
-    pub digest: String,
-    /// The site's time zone, for people; everything inside is UTC.
-    pub timezone: jiff::tz::TimeZone,
-    /// Watts to count for a session that no group declares.
-    pub unassigned: Watts,
-    /// The feed that unassigned sessions are counted at.
-    pub unassigned_feed: FeedId,
-    /// Feeds, parents before children.
-    pub feeds: Vec<Feed>,
-    /// Groups in the order of the file.
-    pub groups: Vec<Group>,
-    pub meters: BTreeMap<MeterId, MeterSpec>,
-    /// How to choose machines and when to call a shed proven.
-    pub dispatch: Dispatch,
-    /// How fast load may move.
-    pub ramp: Ramp,
-    /// What holds when something is lost.
-    pub failsafe: Failsafe,
+pub struct Facility {
+    site: String,
+    timezone: TimeZone,
+    feeds: Feeds,
+    groups: Vec<Group>,
+    group_numbers: HashMap<GroupId, usize>,
+    /// The feed of each group.
+    group_feeds: Vec<FeedNumber>,
+    meters: BTreeMap<MeterId, MeterSpec>,
+    unassigned: Watts,
+    unassigned_feed: FeedNumber,
+    /// The house load at each feed and below it.
+    house: PerFeed<Watts>,
 }
 
-impl Policy {
+/// What a facility is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FacilityParts {
+    /// The site's name.
+    pub site: String,
+    /// The site's time zone, for people; everything inside is UTC.
+    pub timezone: TimeZone,
+    /// Parents before children.
+    pub feeds: Vec<Feed>,
+    /// In the order of the file.
+    pub groups: Vec<Group>,
+    pub meters: BTreeMap<MeterId, MeterSpec>,
+    /// Watts to count for a session that no group claims.
+    pub unassigned: Watts,
+    /// The feed that such sessions are counted at.
+    pub unassigned_feed: FeedId,
+}
+
+impl Facility {
+    /// Builds the facility. `None` if a name leads nowhere, two feeds have one name, or a feed comes
+    /// before its parent.
+    #[must_use]
+    pub fn new(parts: FacilityParts) -> Option<Self> {
+        let FacilityParts { site, timezone, feeds, groups, meters, unassigned, unassigned_feed } =
+            parts;
+        let feeds = Feeds::new(feeds)?;
+        let group_feeds: Option<Vec<FeedNumber>> =
+            groups.iter().map(|group| feeds.number(&group.feed)).collect();
+        let mut house = PerFeed::all(&feeds, Watts::ZERO);
+        for feed in feeds.numbers() {
+            feeds.add(&mut house, feed, feeds[feed].house);
+        }
+        Some(Self {
+            site,
+            timezone,
+            group_numbers: (0..groups.len()).map(|at| (groups[at].id.clone(), at)).collect(),
+            group_feeds: group_feeds?,
+            groups,
+            meters,
+            unassigned,
+            unassigned_feed: feeds.number(&unassigned_feed)?,
+            house,
+            feeds,
+        })
+    }
+
+    /// The site's name.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        &self.site
+    }
+
+    /// The site's time zone, for people; everything inside is UTC.
+    #[must_use]
+    pub fn timezone(&self) -> &TimeZone {
+        &self.timezone
+    }
+
     /// The name of the site's time zone.
     #[must_use]
     pub fn timezone_name(&self) -> &str {
         self.timezone.iana_name().unwrap_or("UTC")
     }
 
-    /// The feed of that name.
     #[must_use]
-    pub fn feed(&self, id: &FeedId) -> Option<&Feed> {
-        self.feeds.iter().find(|feed| feed.id == *id)
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
     }
 
-    /// The feed itself and everything above it, bottom-up.
+    /// The groups in the order of the file.
     #[must_use]
-    pub fn path_up(&self, id: &FeedId) -> Vec<&Feed> {
-        std::iter::successors(self.feed(id), |feed| {
-            feed.parent.as_ref().and_then(|parent| self.feed(parent))
-        })
-        .collect()
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
     }
 
-    /// Whether `feed` is `above` or hangs below it.
+    /// The feed that the machines of the group `number` hang on.
     #[must_use]
-    pub fn is_below(&self, feed: &FeedId, above: &FeedId) -> bool {
-        self.path_up(feed).iter().any(|node| node.id == *above)
+    pub fn group_feed(&self, number: usize) -> FeedNumber {
+        self.group_feeds[number]
+    }
+
+    /// The number of the group of that name.
+    #[must_use]
+    pub fn group_number(&self, name: &GroupId) -> Option<usize> {
+        self.group_numbers.get(name).copied()
     }
 
     /// The group of that name.
     #[must_use]
-    pub fn group(&self, id: &GroupId) -> Option<&Group> {
-        self.groups.iter().find(|group| group.id == *id)
+    pub fn group(&self, name: &GroupId) -> Option<&Group> {
+        self.group_number(name).map(|number| &self.groups[number])
     }
 
-    /// The group that declares `machine`, if one does.
+    /// The number of the first group that claims `machine`. This matches globs: the answer is worth
+    /// keeping.
     #[must_use]
-    pub fn group_of(&self, machine: &MachineId) -> Option<&Group> {
-        self.groups.iter().find(|group| group.claims(machine))
+    pub fn claimed_by(&self, machine: &MachineId) -> Option<usize> {
+        self.groups.iter().position(|group| group.claims(machine))
+    }
+
+    #[must_use]
+    pub fn meters(&self) -> &BTreeMap<MeterId, MeterSpec> {
+        &self.meters
+    }
+
+    /// Watts counted for a session that no group claims.
+    #[must_use]
+    pub fn unassigned(&self) -> Watts {
+        self.unassigned
+    }
+
+    /// The feed that sessions are counted at which no group claims.
+    #[must_use]
+    pub fn unassigned_feed(&self) -> FeedNumber {
+        self.unassigned_feed
+    }
+
+    /// The house load at each feed and below it.
+    #[must_use]
+    pub fn house_load(&self) -> &PerFeed<Watts> {
+        &self.house
+    }
+
+    /// The load at each feed of the sessions that no group claims.
+    #[must_use]
+    pub fn unassigned_load(&self, population: &Population) -> PerFeed<Watts> {
+        let mut sums = PerFeed::all(&self.feeds, Watts::ZERO);
+        let watts = times(self.unassigned, population.unassigned);
+        self.feeds.add(&mut sums, self.unassigned_feed, watts);
+        sums
+    }
+
+    /// The load at each feed with every machine hashing: house, sessions that no group claims, and
+    /// all machines.
+    #[must_use]
+    pub fn fixed_load(&self, population: &Population) -> PerFeed<Watts> {
+        let unassigned = self.unassigned_load(population);
+        let full = self.machines_load(population, |group| group.watts);
+        PerFeed::each(&self.feeds, |feed| self.house[feed] + unassigned[feed] + full[feed])
+    }
+
+    /// Sums `of(group)` for each machine to be counted of the groups at and below each feed.
+    #[must_use]
+    pub fn machines_load(
+        &self,
+        population: &Population,
+        of: impl Fn(&Group) -> Watts,
+    ) -> PerFeed<Watts> {
+        let mut sums = PerFeed::all(&self.feeds, Watts::ZERO);
+        for (group, feed) in self.groups.iter().zip(&self.group_feeds) {
+            self.feeds.add(&mut sums, *feed, times(of(group), population.machines(group)));
+        }
+        sums
+    }
+}
+
+/// `count` × `watts`, saturating.
+pub(crate) fn times(watts: Watts, count: u32) -> Watts {
+    Watts(watts.0.saturating_mul(i64::from(count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn what_is_drawn_below_counts_above() {
+        let facility = fixture::policy().facility;
+        let [root, a, b] =
+            ["root", "a", "b"].map(|name| facility.feeds().number(&name.into()).unwrap());
+        let house = facility.house_load();
+        assert_eq!((house[root], house[a], house[b]), (Watts(5000), Watts(1000), Watts(0)));
+        let mut seen = Population { groups: BTreeMap::new(), unassigned: 2 };
+        seen.groups.insert("old".into(), 12);
+        let full = facility.machines_load(&seen, |group| group.watts);
+        assert_eq!(
+            (full[a], full[b], full[root]),
+            (Watts(16 * 3000), Watts(13 * 3000), Watts(29 * 3000))
+        );
+        let unassigned = facility.unassigned_load(&seen);
+        assert_eq!((unassigned[root], unassigned[a]), (Watts(7000), Watts::ZERO));
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_makes_no_facility() {
+        let parts = fixture::parts();
+        let feedless = FacilityParts { unassigned_feed: "nowhere".into(), ..parts.clone() };
+        assert!(Facility::new(feedless).is_none());
+        let mut lost = parts;
+        lost.groups[0].feed = "nowhere".into();
+        assert!(Facility::new(lost).is_none());
     }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use directive::{FeedId, LeaseId, MeterId, Watts};
 use jiff::Timestamp;
 
-use crate::facility::{Dispatch, Failsafe, Feed, Group, Merit, MeterSpec, Policy, Ramp};
+use crate::facility::{Facility, FacilityParts, Feed, Group, MeterSpec};
 use crate::lease::{Class, Lease};
+use crate::policy::{Dispatch, Failsafe, Merit, Policy, Ramp};
 
 /// An instant: seconds after an arbitrary origin.
 pub(crate) fn at(secs: i64) -> Timestamp {
@@ -61,7 +62,7 @@ pub(crate) fn group(
 /// `root` 100 kW (house 4 kW) over `a` 50 kW (house 1 kW) and `b` 50 kW. On `a`: 10 old firm
 /// machines (`old`), 4 new firm ones (`new`). On `b`: 8 firm machines (`far`) and 5 that can only
 /// be starved (`dumb`).
-pub(crate) fn policy() -> Policy {
+pub(crate) fn parts() -> FacilityParts {
     let feeds = vec![
         feed("root", None, 100_000, 4_000),
         feed("a", Some("root"), 50_000, 1_000),
@@ -74,10 +75,8 @@ pub(crate) fn policy() -> Policy {
             (MeterId::from(id), MeterSpec { id: id.into(), stale_after })
         })
         .collect();
-    Policy {
+    FacilityParts {
         site: "test".into(),
-        revision: Some(1),
-        digest: "00".into(),
         timezone: jiff::tz::TimeZone::UTC,
         unassigned: Watts(3500),
         unassigned_feed: "root".into(),
@@ -89,6 +88,22 @@ pub(crate) fn policy() -> Policy {
             group("dumb", "b", 5, 38.0, false),
         ],
         meters,
+    }
+}
+
+/// The policy of [`parts`].
+pub(crate) fn policy() -> Policy {
+    policy_with(|_| ())
+}
+
+/// The policy of [`parts`] as `change` leaves them.
+pub(crate) fn policy_with(change: impl FnOnce(&mut FacilityParts)) -> Policy {
+    let mut parts = parts();
+    change(&mut parts);
+    Policy {
+        facility: Facility::new(parts).expect("every name leads somewhere"),
+        revision: Some(1),
+        digest: "00".into(),
         dispatch: Dispatch {
             merit: Merit::MarginPerKw,
             make_up_pct: 0.0,
@@ -147,7 +162,7 @@ pub(crate) fn fleet(policy: &Policy) -> crate::plan::Fleet {
             .collect()
     };
     crate::plan::Fleet {
-        groups: policy.groups.iter().map(known).collect(),
+        groups: policy.facility.groups().iter().map(known).collect(),
         population: crate::Population::default(),
     }
 }

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::admit::shed_time;
 use crate::commitment::Held;
-use crate::facility::Policy;
-use crate::facility::Population;
+use crate::facility::{FeedNumber, Population};
 use crate::lease::{Lease, later};
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
+use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverRole, ReceiverView};
 pub use census::Census;
 
@@ -177,7 +177,7 @@ impl Inventory {
             self.forget_names();
         }
         for id in names {
-            let group = policy.groups.iter().position(|group| group.claims(&id));
+            let group = policy.facility.claimed_by(&id);
             self.groups.insert(id, group);
         }
     }
@@ -225,7 +225,7 @@ impl Inventory {
     /// Sorts all machines into the groups of another policy.
     pub fn regroup(&mut self, policy: &Policy) {
         for (machine, group) in &mut self.groups {
-            *group = policy.groups.iter().position(|group| group.claims(machine));
+            *group = policy.facility.claimed_by(machine);
         }
     }
 
@@ -254,7 +254,7 @@ impl Inventory {
             }
         }
         let mut fleet = Fleet {
-            groups: vec![Vec::new(); policy.groups.len()],
+            groups: vec![Vec::new(); policy.facility.groups().len()],
             population: Population::default(),
         };
         let settled =
@@ -298,7 +298,7 @@ impl Inventory {
         for id in names {
             let count = match self.group(policy, id) {
                 Some(group) => {
-                    population.groups.entry(policy.groups[group].id.clone()).or_insert(0)
+                    population.groups.entry(policy.facility.groups()[group].id.clone()).or_insert(0)
                 }
                 None => &mut population.unassigned,
             };
@@ -309,8 +309,8 @@ impl Inventory {
 
     fn group(&self, policy: &Policy, machine: &MachineId) -> Option<usize> {
         match self.groups.get(machine) {
-            Some(group) => group.filter(|group| *group < policy.groups.len()),
-            None => policy.groups.iter().position(|group| group.claims(machine)),
+            Some(group) => group.filter(|group| *group < policy.facility.groups().len()),
+            None => policy.facility.claimed_by(machine),
         }
     }
 
@@ -393,7 +393,7 @@ impl Inventory {
         let Some(chosen) = chosen.filter(|chosen| chosen.covers(wall)) else {
             return MachineState::Running;
         };
-        let allowed = policy.group(&chosen.group).map_or(Duration::ZERO, shed_time);
+        let allowed = policy.facility.group(&chosen.group).map_or(Duration::ZERO, shed_time);
         let in_time = wall < later(later(chosen.at, allowed), policy.dispatch.settle);
         let waiting = if in_time { MachineState::Commanded } else { MachineState::Unknown };
         if chosen.means == Means::Starve {
@@ -452,7 +452,7 @@ impl Inventory {
         wall: Timestamp,
         now: Instant,
     ) -> Option<(Watts, Timestamp)> {
-        let stale_after = policy.meters.get(meter)?.stale_after;
+        let stale_after = policy.facility.meters().get(meter)?.stale_after;
         let newest = self.receivers.values().filter_map(|receiver| match &receiver.view {
             View::Agent { meters, .. } => meters.get(meter).map(|measured| (measured, receiver)),
             View::Proxy(_) => None,
@@ -478,16 +478,17 @@ impl Inventory {
         &self,
         policy: &Policy,
         leases: &[Lease],
-        feed: &FeedId,
+        feed: FeedNumber,
         wall: Timestamp,
         now: Instant,
     ) -> Option<Headroom> {
-        let node = policy.feed(feed)?;
+        let feeds = policy.facility.feeds();
+        let node = &feeds[feed];
         let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
         // By meter: a tenant that extends its rent names the same meter again, and its draw counts
         // once.
         let mut rented: BTreeMap<&MeterId, (Watts, Watts)> = BTreeMap::new();
-        for lease in leases.iter().filter(|lease| policy.is_below(&lease.feed, feed)) {
+        for lease in leases.iter().filter(|lease| feeds.carries(feed, &lease.feed)) {
             let Some(meter) = &lease.meter else { continue };
             let (largest, together) = rented.entry(meter).or_default();
             *largest = lease.gross.max(*largest);
@@ -511,7 +512,8 @@ impl Inventory {
         now: Instant,
     ) -> Option<&'p FeedId> {
         let silent = |meter: &MeterId| self.metered(policy, meter, wall, now).is_none();
-        let feed = policy.feeds.iter().find(|feed| feed.meter.as_ref().is_some_and(silent))?;
+        let feed =
+            policy.facility.feeds().iter().find(|feed| feed.meter.as_ref().is_some_and(silent))?;
         Some(&feed.id)
     }
 
@@ -588,7 +590,7 @@ impl Inventory {
         }
         let view = |id: &MachineId| MachineView {
             machine: id.clone(),
-            group: self.group(policy, id).map(|group| policy.groups[group].id.clone()),
+            group: self.group(policy, id).map(|group| policy.facility.groups()[group].id.clone()),
             state: match self.state(policy, id, held.current(id, wall), wall, now) {
                 MachineState::Running if held.returning.contains_key(id) => MachineState::Returning,
                 state => state,
@@ -643,7 +645,7 @@ impl Inventory {
             return working;
         };
         let told = slept_at(report, wall).map_or(returning.since, |slept| {
-            let allowed = shed_time(&policy.groups[group]) + policy.dispatch.settle;
+            let allowed = shed_time(&policy.facility.groups()[group]) + policy.dispatch.settle;
             returning.since.max(later(slept, allowed))
         });
         let proxied = self.receivers.values().any(|receiver| {

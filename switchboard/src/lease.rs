@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::facility::Policy;
+use crate::facility::Facility;
 use crate::words::{kilowatts, when};
 
 /// How strongly the power is promised.
@@ -139,7 +139,7 @@ impl LeaseRequest {
     /// [`BadRequest`] with every field that is wrong.
     pub fn check(
         &self,
-        policy: &Policy,
+        facility: &Facility,
         fallback: LeaseId,
         now: Timestamp,
     ) -> Result<Lease, BadRequest> {
@@ -153,16 +153,16 @@ impl LeaseRequest {
         let class = mistakes.keep(self.class());
         let it = mistakes.keep(self.it());
         let pue = mistakes.keep(self.pue());
-        let feed = mistakes.keep(self.feed(policy));
+        let feed = mistakes.keep(self.feed(facility));
         let start = mistakes
             .keep(required("start", self.start.as_ref()).and_then(|value| instant("start", value)));
         let end = mistakes
             .keep(required("end", self.end.as_ref()).and_then(|value| instant("end", value)));
-        mistakes.times(start, end, policy, now);
+        mistakes.times(start, end, facility, now);
         let ready_before =
             mistakes.keep(self.ready_before.as_ref().map_or(Ok(Duration::ZERO), duration));
         let accept_unverified = mistakes.keep(self.accept_unverified());
-        let meter = mistakes.keep(self.meter(policy));
+        let meter = mistakes.keep(self.meter(facility));
         let lease = || {
             let (it, pue) = (it?, pue?);
             Some(Lease {
@@ -211,10 +211,10 @@ impl LeaseRequest {
         Ok(pue)
     }
 
-    fn feed(&self, policy: &Policy) -> Result<FeedId, Mistake> {
+    fn feed(&self, facility: &Facility) -> Result<FeedId, Mistake> {
         let feed = FeedId::from(text("feed", required("feed", self.feed.as_ref())?)?);
-        if policy.feed(&feed).is_none() {
-            let known: Vec<&str> = policy.feeds.iter().map(|feed| feed.id.as_str()).collect();
+        if facility.feeds().number(&feed).is_none() {
+            let known: Vec<&str> = facility.feeds().iter().map(|feed| feed.id.as_str()).collect();
             let (feed, known) = (cut(feed.as_str()), known.join(", "));
             return Err(bad("feed", format!("no feed {feed:?}; there are: {known}")));
         }
@@ -232,13 +232,13 @@ impl LeaseRequest {
         }
     }
 
-    fn meter(&self, policy: &Policy) -> Result<Option<MeterId>, Mistake> {
+    fn meter(&self, facility: &Facility) -> Result<Option<MeterId>, Mistake> {
         let Some(value) = &self.meter else { return Ok(None) };
         let meter = MeterId::from(text("meter", value)?);
-        if !policy.meters.contains_key(&meter) {
+        if !facility.meters().contains_key(&meter) {
             let feeds: Vec<&MeterId> =
-                policy.feeds.iter().filter_map(|feed| feed.meter.as_ref()).collect();
-            let free = policy.meters.keys().filter(|meter| !feeds.contains(meter));
+                facility.feeds().iter().filter_map(|feed| feed.meter.as_ref()).collect();
+            let free = facility.meters().keys().filter(|meter| !feeds.contains(meter));
             let free: Vec<&str> = free.map(MeterId::as_str).collect();
             let there = match free.as_slice() {
                 [] => "the policy has none but those of feeds".to_owned(),
@@ -246,7 +246,7 @@ impl LeaseRequest {
             };
             return Err(bad("meter", format!("no meter {:?}; {there}", cut(meter.as_str()))));
         }
-        match policy.feeds.iter().find(|feed| feed.meter.as_ref() == Some(&meter)) {
+        match facility.feeds().iter().find(|feed| feed.meter.as_ref() == Some(&meter)) {
             Some(feed) => {
                 Err(bad("meter", format!("is feed {}'s own meter, not the tenant's", feed.id)))
             }
@@ -268,10 +268,10 @@ impl Mistakes {
         &mut self,
         start: Option<Timestamp>,
         end: Option<Timestamp>,
-        policy: &Policy,
+        facility: &Facility,
         now: Timestamp,
     ) {
-        let words = |at: Timestamp| when(at, &policy.timezone);
+        let words = |at: Timestamp| when(at, facility.timezone());
         if let Some(start) = start.filter(|start| *start < now) {
             let what = format!("{} is in the past; it is {} now", words(start), words(now));
             self.0.push(bad("start", what));
@@ -382,7 +382,11 @@ mod tests {
         });
         change(&mut body);
         let request: LeaseRequest = serde_json::from_value(body).unwrap();
-        request.check(&fixture::policy(), "lease-1".into(), "2027-01-01T00:00:00Z".parse().unwrap())
+        request.check(
+            &fixture::policy().facility,
+            "lease-1".into(),
+            "2027-01-01T00:00:00Z".parse().unwrap(),
+        )
     }
 
     #[test]

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::admit::Lead;
-use crate::facility::Policy;
-use crate::facility::{Population, Tree};
+use crate::facility::Population;
 use crate::lease::{Lease, earlier, later};
+use crate::policy::Policy;
 
 /// The machines that can be chosen, by the policy's groups, and how many must be counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -155,7 +155,8 @@ impl Selection {
             }
             !periods.is_empty()
         });
-        let longest = policy.groups.iter().map(|group| group.min_up).max().unwrap_or_default();
+        let longest =
+            policy.facility.groups().iter().map(|group| group.min_up).max().unwrap_or_default();
         woken.retain(|_, since| later(*since, longest) > now);
     }
 }
@@ -231,12 +232,11 @@ pub fn plan(
     held: &Selection,
     now: Timestamp,
 ) -> Plan {
-    let tree = Tree::new(policy);
     let mut held = held.clone();
     held.age(policy, now);
     let horizon = horizon(policy, now);
-    let reach = sweep::reach(&tree, fleet, horizon);
-    let mut swept = sweep::sweep(&tree, leases, fleet, &held, now, (horizon, reach));
+    let reach = sweep::reach(policy, fleet, horizon);
+    let mut swept = sweep::sweep(policy, leases, fleet, &held, now, (horizon, reach));
     let planned: Vec<&Lease> = leases
         .iter()
         .filter(|lease| now < lease.ends() && lease.reserved_from() <= reach)

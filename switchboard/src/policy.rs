@@ -1,35 +1,36 @@
-//! The policy file: what exists, how to decide, what is safe. Reads it into a [`Policy`] that
-//! cannot be wrong, or into every mistake with its line and key. No environment variable changes a
-//! policy, so that the digest of the file covers all of it. Whether the leases in the ledger still
-//! fit it is left to the ledger, and whether the agent has the drivers and meters that it names is
-//! left to the program that starts both.
+//! The policy file. It becomes a [`Policy`] whose names are resolved and whose figures are checked,
+//! or a list of all its mistakes, each with line and key. No environment variable changes a policy,
+//! so that the digest of the file covers all of it. Whether the open leases still fit a changed
+//! policy is left to [`crate::admit`], and whether the agent has the drivers and meters that it names
+//! is left to the program that starts both.
 
 mod declared;
 mod feeds;
 mod groups;
 mod meters;
+mod names;
 mod power;
 mod read_rules;
 mod rules;
+mod site;
 mod timezone;
 
 use std::path::Path;
 
 use daemon::settings::{Document, Mistakes, Section};
-use directive::{FeedId, Watts};
-use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use crate::facility::Policy;
+use crate::facility::{Facility, FacilityParts};
+use names::names_of;
 
 /// The one schema this version reads.
 pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
 pub use groups::covers;
-pub use rules::{Dispatch, Failsafe, Merit, Ramp};
+pub use rules::{Dispatch, Failsafe, Merit, Policy, Ramp};
 
-/// A policy as read, with its warnings.
+/// What came of reading a policy file.
 #[derive(Debug)]
 pub struct Checked {
     /// The policy, or all of its mistakes: a policy with a mistake is not used at all.
@@ -51,13 +52,12 @@ pub fn load(path: &Path) -> Result<Policy, Mistakes> {
     check(path).policy
 }
 
-/// Reads a policy from text. `file_name` stands for it in mistakes, and relative paths start from
-/// its folder.
+/// Reads a policy from text. Mistakes name `file_name`, and relative paths start from its folder.
 pub fn parse(text: &str, file_name: &str) -> Result<Policy, Mistakes> {
     read(&Document::parse(file_name, text)?).policy
 }
 
-/// Reads a policy.
+/// Reads a policy from a parsed document.
 #[must_use]
 pub fn read(document: &Document) -> Checked {
     let policy = read_into(document);
@@ -101,57 +101,30 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
         declared::check(document, feeds, groups, &limits);
     }
     let root_feed = feeds.as_deref().and_then(<[_]>::first).map(|feed| feed.id.clone());
-    let site = read_site(document, root, &feed_names, root_feed);
+    let site = site::read(document, root, &feed_names, root_feed);
     let dispatch = read_rules::read_dispatch(&root.table_or_empty("dispatch"));
     let ramp = read_rules::read_ramp(&root.table_or_empty("ramp"));
     let failsafe = read_rules::read_failsafe(&root.table_or_empty("failsafe"));
     root.finish();
 
     let site = site?;
-    Some(Policy {
+    let facility = Facility::new(FacilityParts {
         site: site.name,
-        revision,
-        digest: const_hex::encode(Sha256::digest(document.text())),
         timezone: site.timezone,
-        unassigned: site.unassigned,
-        unassigned_feed: site.unassigned_feed,
         feeds: feeds?,
         groups: groups?,
         meters,
+        unassigned: site.unassigned,
+        unassigned_feed: site.unassigned_feed,
+    });
+    Some(Policy {
+        facility: facility.expect("every name was resolved, and feeds come after their parents"),
+        revision,
+        digest: const_hex::encode(Sha256::digest(document.text())),
         dispatch: dispatch?,
         ramp: ramp?,
         failsafe: failsafe?,
     })
-}
-
-/// The names that other sections may refer to. A section with a mistake counts too: the mistake is
-/// reported there, once.
-fn names_of(sections: &[(String, Section<'_>)]) -> Vec<String> {
-    let mut names: Vec<String> = sections.iter().map(|(name, _)| name.clone()).collect();
-    // Sorted for the look-ups.
-    names.sort_unstable();
-    names
-}
-
-/// Reads a key that names something, and checks that it exists.
-fn reference<'a>(
-    document: &Document,
-    section: &Section<'a>,
-    key: &str,
-    kind: &str,
-    known: &[String],
-) -> Option<&'a str> {
-    let name = section.optional_str(key)?;
-    if known.binary_search_by(|known| known.as_str().cmp(name)).is_ok() {
-        return Some(name);
-    }
-    let meant = document.suggest(name, known.iter().map(String::as_str));
-    document.report(
-        &section.spot(key),
-        format!("there is no [{kind}.{}]", name.escape_debug()),
-        meant,
-    );
-    None
 }
 
 fn check_schema(document: &Document, root: &Section<'_>) {
@@ -162,47 +135,6 @@ fn check_schema(document: &Document, root: &Section<'_>) {
         document.report(&root.spot("schema"), message, Some(SCHEMA.to_owned()));
     }
 }
-
-struct Site {
-    name: String,
-    timezone: TimeZone,
-    unassigned: Watts,
-    unassigned_feed: FeedId,
-}
-
-fn read_site(
-    document: &Document,
-    root: &Section<'_>,
-    feed_names: &[String],
-    root_feed: Option<FeedId>,
-) -> Option<Site> {
-    let section = root.required_table("site");
-    section.renamed("unassigned_w", "unassigned_kw");
-    let name = section.required_str("name").map(str::to_owned);
-    if name.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control))
-    {
-        section.mistake(
-            "name",
-            format!("must be at most {NAME_MAX} bytes without control characters"),
-        );
-    }
-    let timezone = timezone::read(&section);
-    let unassigned =
-        section.optional("unassigned_kw", power::of_machine_or_none).unwrap_or(UNASSIGNED);
-    let feed =
-        reference(document, &section, "unassigned_feed", "feed", feed_names).map(FeedId::from);
-    section.finish();
-    Some(Site {
-        name: name?,
-        timezone: timezone?,
-        unassigned,
-        unassigned_feed: feed.or(root_feed)?,
-    })
-}
-
-/// The power assumed for a session that no group declares: one current air-cooled machine.
-const UNASSIGNED: Watts = Watts(3500);
-const NAME_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests;

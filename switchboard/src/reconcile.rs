@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::core::{Answer, Command, Core, Input, Notice, Outputs};
-use crate::facility::Policy;
 use crate::ledger::{Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
 use crate::log::Told;
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 
 /// Commands that may wait; a further caller waits in turn.
 const COMMANDS: usize = 256;
@@ -249,7 +249,8 @@ impl Switchboard {
     fn tell(&self, notice: &Notice) {
         match notice {
             Notice::Short { lease, short } => {
-                let words = short.words(&self.core.policy().timezone, daemon::clock::wall());
+                let zone = self.core.policy().facility.timezone();
+                let words = short.words(zone, daemon::clock::wall());
                 warn!(%lease, "{words}");
             }
             Notice::NotShort { lease } => info!(%lease, "not short any more"),

@@ -17,8 +17,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 
-use crate::facility::Tree;
-use crate::facility::{Group, Policy};
+use crate::facility::{Facility, FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
 use crate::plan::{Fleet, Selection};
 use crate::view::Shortage;
@@ -43,32 +42,31 @@ struct Running {
 
 /// The feeds, with what their known machines free.
 pub(crate) struct Supply<'a> {
-    tree: Tree<'a>,
+    feeds: &'a Feeds,
     /// House, unassigned sessions and every machine at full draw.
-    fixed: Vec<Watts>,
+    fixed: PerFeed<Watts>,
     /// Machines with a driver and a measured shed time.
-    firm: Vec<Capacity>,
+    firm: PerFeed<Capacity>,
     /// Every machine.
-    any: Vec<Capacity>,
+    any: PerFeed<Capacity>,
 }
 
 impl<'a> Supply<'a> {
     /// Sums over the machines known, and those that `held` has chosen though no report shows them.
-    pub(crate) fn new(policy: &'a Policy, fleet: &Fleet, held: &Selection) -> Self {
-        let tree = Tree::new(policy);
-        let (house, unassigned) = (tree.house(), tree.unassigned(&fleet.population));
-        let full = tree.machines(&fleet.population, |group| group.watts);
-        let fixed =
-            (0..tree.len()).map(|node| house[node] + unassigned[node] + full[node]).collect();
-        let none = vec![Capacity::default(); tree.len()];
-        let mut supply = Self { tree, fixed, firm: none.clone(), any: none };
+    pub(crate) fn new(facility: &'a Facility, fleet: &Fleet, held: &Selection) -> Self {
+        let feeds = facility.feeds();
+        let fixed = facility.fixed_load(&fleet.population);
+        let none = PerFeed::all(feeds, Capacity::default());
+        let mut supply = Self { feeds, fixed, firm: none.clone(), any: none };
         let mut unreported = held.off.clone();
-        for (group, machines) in policy.groups.iter().zip(&fleet.groups) {
+        for (number, machines) in (0..facility.groups().len()).zip(&fleet.groups) {
+            let group = &facility.groups()[number];
             let absent = machines.iter().filter(|machine| machine.absent).count();
             let failing = machines.iter().filter(|machine| machine.failing).count();
             let obeying = machines.len() - failing;
             supply.add(
-                group,
+                facility,
+                number,
                 Capacity {
                     freed: Watts(
                         group.freed().0.saturating_mul(i64::try_from(obeying).unwrap_or(i64::MAX)),
@@ -83,18 +81,19 @@ impl<'a> Supply<'a> {
             }
         }
         for (machine, chosen) in &unreported {
-            let named = chosen.first().and_then(|chosen| policy.group(&chosen.group));
-            if let Some(group) = named.or_else(|| policy.group_of(machine)) {
-                supply.add(group, Capacity { freed: group.freed(), ..Capacity::default() });
+            let named = chosen.first().and_then(|chosen| facility.group_number(&chosen.group));
+            if let Some(number) = named.or_else(|| facility.claimed_by(machine)) {
+                let freed = facility.groups()[number].freed();
+                supply.add(facility, number, Capacity { freed, ..Capacity::default() });
             }
         }
         supply
     }
 
-    fn add(&mut self, group: &Group, capacity: Capacity) {
-        for &node in self.tree.path(&group.feed) {
+    fn add(&mut self, facility: &Facility, group: usize, capacity: Capacity) {
+        for &node in self.feeds.path(facility.group_feed(group)) {
             self.any[node].add(capacity);
-            if group.backs_firm() {
+            if facility.groups()[group].backs_firm() {
                 self.firm[node].add(capacity);
             }
         }
@@ -110,7 +109,7 @@ impl<'a> Supply<'a> {
         let open = |lease: &&Lease| lease.reserved_from() < lease.ends() && now < lease.ends();
         let mut leases: Vec<&Lease> = leases.into_iter().filter(open).collect();
         leases.sort_by(|a, b| (a.reserved_from(), &a.id).cmp(&(b.reserved_from(), &b.id)));
-        let mut running = vec![Running::default(); self.tree.len()];
+        let mut running = PerFeed::all(self.feeds, Running::default());
         let mut ends: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
         let mut shortages = BTreeMap::new();
         for (number, lease) in leases.iter().enumerate() {
@@ -143,13 +142,13 @@ impl<'a> Supply<'a> {
         at: Timestamp,
         leases: impl IntoIterator<Item = &'l Lease>,
     ) -> Option<Shortage> {
-        let node = self.tree.of(feed)?;
+        let node = self.feeds.number(feed)?;
         let here: Vec<&Lease> = leases
             .into_iter()
-            .filter(|lease| at < lease.ends() && self.tree.path(&lease.feed).contains(&node))
+            .filter(|lease| at < lease.ends() && self.feeds.carries(node, &lease.feed))
             .collect();
         let lacks = |at: Timestamp| {
-            let mut running = vec![Running::default(); self.tree.len()];
+            let mut running = PerFeed::all(self.feeds, Running::default());
             here.iter()
                 .filter(|lease| lease.reserves(at))
                 .for_each(|lease| self.count(&mut running, lease, true));
@@ -163,9 +162,9 @@ impl<'a> Supply<'a> {
         Some(self.shortage(node, firm, missing, at, to))
     }
 
-    fn count(&self, running: &mut [Running], lease: &Lease, begins: bool) {
+    fn count(&self, running: &mut PerFeed<Running>, lease: &Lease, begins: bool) {
         let watts = if begins { lease.gross } else { Watts(-lease.gross.0) };
-        for &node in self.tree.path(&lease.feed) {
+        for &node in self.feeds.path_of(&lease.feed) {
             let sum = &mut running[node];
             sum.all += watts;
             match (lease.accept_unverified, begins) {
@@ -177,8 +176,8 @@ impl<'a> Supply<'a> {
     }
 
     /// What a feed lacks: to all leases; to a firm one also what firm leases lack of firm machines.
-    fn lacks(&self, node: usize, firm: bool, running: &[Running]) -> Watts {
-        let usable = self.tree.feed(node).usable();
+    fn lacks(&self, node: FeedNumber, firm: bool, running: &PerFeed<Running>) -> Watts {
+        let usable = self.feeds[node].usable();
         let lacks = |leases: Watts, capacity: Capacity| {
             (self.fixed[node] + leases).saturating_sub(usable).saturating_sub(capacity.freed)
         };
@@ -190,8 +189,13 @@ impl<'a> Supply<'a> {
     }
 
     /// The feed on the lease's path that lacks most, the lowest of equals.
-    fn worst(&self, lease: &Lease, firm: bool, running: &[Running]) -> Option<(usize, Watts)> {
-        let path = self.tree.path(&lease.feed).iter().rev();
+    fn worst(
+        &self,
+        lease: &Lease,
+        firm: bool,
+        running: &PerFeed<Running>,
+    ) -> Option<(FeedNumber, Watts)> {
+        let path = self.feeds.path_of(&lease.feed).iter().rev();
         path.map(|&node| (node, self.lacks(node, firm, running)))
             .filter(|(_, missing)| *missing > Watts::ZERO)
             .max_by_key(|(_, missing)| *missing)
@@ -204,10 +208,10 @@ impl<'a> Supply<'a> {
         leases: &[&Lease],
         ends: &BinaryHeap<Reverse<(Timestamp, usize)>>,
         lease: &Lease,
-        node: usize,
-        running: &[Running],
+        node: FeedNumber,
+        running: &PerFeed<Running>,
     ) -> Timestamp {
-        let mut running = running.to_vec();
+        let mut running = running.clone();
         let mut coming: Vec<(Timestamp, usize)> = ends.iter().map(|Reverse(end)| *end).collect();
         coming.sort_unstable();
         for (end, over) in coming {
@@ -224,7 +228,7 @@ impl<'a> Supply<'a> {
 
     fn shortage(
         &self,
-        node: usize,
+        node: FeedNumber,
         firm: bool,
         missing: Watts,
         from: Timestamp,
@@ -233,7 +237,7 @@ impl<'a> Supply<'a> {
         let Capacity { seen, failing, declared, .. } =
             if firm { self.firm[node] } else { self.any[node] };
         Shortage {
-            feed: self.tree.feed(node).id.clone(),
+            feed: self.feeds[node].id.clone(),
             from,
             to,
             missing,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daemon::clock;
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -38,7 +38,7 @@ pub fn starting(path: &Path, settings: &Settings, policy: Option<&Policy>) {
         listeners,
         pools,
         admin = %settings.admin_listen,
-        site = policy.map(|policy| policy.site.as_str()),
+        site = policy.map(|policy| policy.facility.site()),
         policy = settings.switchboard.as_ref().map(|control| tracing::field::display(control.policy.display())),
         revision = policy.and_then(|policy| policy.revision),
         waits_for = "work from a pool",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use daemon::settings::{Document, Mistake, Mistakes, Origin};
 use daemon::stdio::complain;
 use serde_json::{Value, json};
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 
 use crate::failure::{self, Failure};
 use crate::files::{Files, PolicyFile};

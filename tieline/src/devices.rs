@@ -6,7 +6,8 @@ use agent::claims::{Assignment, Claims};
 use agent::{Devices, MeterSetup};
 use anyhow::Context;
 use directive::GroupId;
-use switchboard::facility::{Group, Policy};
+use switchboard::facility::Group;
+use switchboard::policy::Policy;
 
 /// What an agent works with under a policy.
 ///
@@ -15,7 +16,7 @@ use switchboard::facility::{Group, Policy};
 pub fn devices(policy: &Policy, settings: &agent::Settings) -> anyhow::Result<Devices> {
     let index = |name: &str| settings.drivers.iter().position(|driver| driver.name == name);
     let mut assignments = Vec::new();
-    for group in &policy.groups {
+    for group in policy.facility.groups() {
         let Some(name) = &group.driver else { continue };
         let driver = index(name)
             .with_context(|| format!("group {}: there is no driver {name:?}", group.id))?;
@@ -53,7 +54,7 @@ pub(crate) struct Ties {
 impl Ties {
     /// Those of a policy whose file has this text.
     pub(crate) fn of(policy: &Policy, text: &str) -> Self {
-        let groups = policy.groups.iter();
+        let groups = policy.facility.groups().iter();
         let groups =
             groups.map(|group| (group.id.clone(), group.matches.clone(), group.driver.clone()));
         Self { groups: groups.collect(), former: former(text) }
@@ -104,8 +105,8 @@ mod tests {
 
     #[test]
     fn groups_that_share_a_driver_keep_their_own_machines_and_times() {
-        let (mut policy, _) = example();
-        policy.groups[1].driver = Some("minerctl".to_owned());
+        let text = example().1.replace("driver = \"luxctl\"", "driver = \"minerctl\"");
+        let policy = switchboard::policy::parse(&text, "policy.toml").expect("a sound policy");
         let devices = devices(&policy, &settings(&["luxctl", "minerctl"])).expect("both are there");
         assert_eq!(devices.assignments.len(), 2, "the third group has no driver");
         assert!(devices.assignments.iter().all(|assignment| assignment.driver == 1));

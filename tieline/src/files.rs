@@ -6,7 +6,7 @@ mod between;
 use std::path::{Path, PathBuf};
 
 use daemon::settings::{Document, Mistakes, Origin};
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 
 use crate::devices::Ties;
 use crate::former;

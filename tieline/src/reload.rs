@@ -11,7 +11,7 @@ use daemon::watch_file::FileWatch;
 use parking_lot::Mutex;
 use switchboard::Handle;
 use switchboard::core::{Answer, Command, FileFault, FileKind};
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 

@@ -15,8 +15,8 @@ use directive::in_process;
 use prometheus_client::registry::Registry;
 use proxy::Proxy;
 use serde_json::{Value, json};
-use switchboard::facility::Policy;
 use switchboard::ledger::SqliteLedger;
+use switchboard::policy::Policy;
 use switchboard::{Handle, Switchboard};
 
 use crate::reload::Faults;

@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 use super::{Core, LeaseQuery, Outputs};
 use crate::admit::{self, Admission, Refusal};
 use crate::commitment::Phase;
-use crate::facility::Policy;
 use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
+use crate::policy::Policy;
 use crate::view::{
     AdmissionAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
     MachinesAnswer, PlanView, StatusView,
@@ -233,7 +233,7 @@ impl Core {
         // Skip generated names that a client has chosen itself.
         let mut made_up = (count..).map(|count| LeaseId::from(format!("lease-{count}")));
         let fallback = made_up.find(|id| !taken(id)).expect("not every number is taken");
-        let lease = request.check(&self.policy, fallback, wall)?;
+        let lease = request.check(&self.policy.facility, fallback, wall)?;
         if taken(&lease.id) {
             return Err(Refused::LeaseExists(lease.id));
         }
@@ -305,7 +305,8 @@ impl Core {
             return Some(self.committed(id, false));
         }
         if phase >= Phase::Releasing {
-            let (lease, ended) = (id.clone(), when(standing.lease.end, &self.policy.timezone));
+            let (lease, ended) =
+                (id.clone(), when(standing.lease.end, self.policy.facility.timezone()));
             return Some(Answer::Refused(Refused::LeaseOver { lease, ended, phase }));
         }
         if phase == Phase::Active && !force {
@@ -371,7 +372,7 @@ impl Core {
         self.policy = policy;
         self.policy_refused = None;
         self.census = Census::default();
-        self.fleet.groups = vec![Vec::new(); self.policy.groups.len()];
+        self.fleet.groups = vec![Vec::new(); self.policy.facility.groups().len()];
         self.fleet.population = fleet;
         self.replan = true;
         Answer::Done

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use directive::{FeedId, LeaseId, Means, Watts};
+use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
 use crate::commitment::{Evidence, Figure, Happening, Held, Phase, Terms};
-use crate::facility::Feed;
+use crate::facility::FeedNumber;
 use crate::inventory::MachineState;
 use crate::lease::{Lease, earlier};
 use crate::ledger::Event;
@@ -68,7 +68,7 @@ impl Core {
             settle: dispatch.settle,
             // An agent may be silent for this long before its reports no longer count.
             silence: dispatch.settle.max(failsafe.report_stale_after),
-            zone: self.policy.timezone.clone(),
+            zone: self.policy.facility.timezone().clone(),
         }
     }
 
@@ -126,21 +126,22 @@ impl Core {
         now: Instant,
     ) -> Evidence {
         let machines = machines.cloned().unwrap_or_default();
-        let path = self.policy.path_up(&lease.feed);
+        let feeds = self.policy.facility.feeds();
+        let path = feeds.path_of(&lease.feed);
         // Before it is due, the proof is about the moment when it is due: leases that are over by
         // then leave it their power, and leases that begin by then need power of their own.
         let due_at = self.schedule.max(lease.reserved_from());
-        let figure = |feed: &Feed| {
-            let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
+        let figure = |feed: FeedNumber| {
+            let headroom = self.inventory.headroom(&self.policy, &self.leases, feed, wall, now);
             Figure {
-                feed: feed.id.clone(),
+                feed: feeds[feed].id.clone(),
                 headroom: headroom.map(|headroom| headroom.watts),
-                needed: self.reserved_at(&feed.id, due_at, Some(lease)),
-                unmetered: self.unmetered(&feed.id, wall, now),
+                needed: self.reserved_at(feed, due_at, Some(lease)),
+                unmetered: self.unmetered(feed, wall, now),
                 taken_at: headroom.map(|headroom| headroom.taken_at),
             }
         };
-        let metered = path.iter().copied().filter(|feed| feed.meter.is_some());
+        let metered = path.iter().copied().filter(|feed| feeds[*feed].meter.is_some());
         let figures = metered.map(figure).collect();
         let devices = machines.off > 0 && !machines.starved;
         let held = self.planned_in.get(&lease.id).map_or(Held::Nowhere, |number| {
@@ -163,7 +164,7 @@ impl Core {
             under_way: machines.under_way,
             unconfirmed: machines.unconfirmed,
             starved: machines.starved,
-            metered: path.first().is_some_and(|feed| feed.meter.is_some()),
+            metered: path.first().is_some_and(|feed| feeds[*feed].meter.is_some()),
             figures,
             not_back: machines.not_back,
             doubtful: self.stepped.is_some(),
@@ -175,20 +176,20 @@ impl Core {
     /// reserve power then, and `besides`.
     pub(super) fn reserved_at(
         &self,
-        feed: &FeedId,
+        feed: FeedNumber,
         at: Timestamp,
         besides: Option<&Lease>,
     ) -> Watts {
         let counts = |lease: &&Lease| {
             let asked = besides.is_some_and(|besides| besides.id == lease.id) && at < lease.ends();
-            (asked || lease.reserves(at)) && self.policy.is_below(&lease.feed, feed)
+            (asked || lease.reserves(at)) && self.policy.facility.feeds().carries(feed, &lease.feed)
         };
         self.leases.iter().filter(counts).map(|lease| lease.gross).sum()
     }
 
     /// The power that active tenants here and below may draw without it showing on a meter of their
     /// own.
-    pub(super) fn unmetered(&self, feed: &FeedId, wall: Timestamp, now: Instant) -> Watts {
+    pub(super) fn unmetered(&self, feed: FeedNumber, wall: Timestamp, now: Instant) -> Watts {
         let draws = |lease: &&Lease| {
             let active = self
                 .commitments
@@ -197,7 +198,7 @@ impl Core {
             let metered = lease.meter.as_ref().is_some_and(|meter| {
                 self.inventory.metered(&self.policy, meter, wall, now).is_some()
             });
-            active && !metered && self.policy.is_below(&lease.feed, feed)
+            active && !metered && self.policy.facility.feeds().carries(feed, &lease.feed)
         };
         self.leases.iter().filter(draws).map(|lease| lease.gross).sum()
     }

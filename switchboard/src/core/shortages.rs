@@ -36,7 +36,7 @@ const NEWS: (i64, Watts) = (20, Watts(1000));
 impl Core {
     /// Computes the shortages of leases and feeds under the plan just made.
     pub(super) fn find_shortages(&mut self, wall: Timestamp) {
-        let supply = Supply::new(&self.policy, &self.fleet, &self.selection);
+        let supply = Supply::new(&self.policy.facility, &self.fleet, &self.selection);
         let mut leases = supply.shortages(&self.leases, wall);
         for (id, short) in &mut leases {
             let before = self.shortages.leases.get(id);
@@ -122,7 +122,7 @@ impl Core {
         lease: &Lease,
         wall: Timestamp,
     ) -> (Option<Shortage>, Vec<ShortLease>) {
-        let supply = Supply::new(&self.policy, &self.fleet, &self.selection);
+        let supply = Supply::new(&self.policy.facility, &self.fleet, &self.selection);
         let others = self.promised().into_iter().filter(|other| other.id != lease.id);
         let mut all = supply.shortages(others.chain([lease]), wall);
         let own = all.remove(&lease.id);

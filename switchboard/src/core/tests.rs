@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::*;
 use crate::commitment::Phase;
-use crate::fixture::{at, origin, policy};
+use crate::fixture::{at, origin, policy, policy_with};
 use crate::lease::LeaseRequest;
 use crate::plan::Chosen;
 
@@ -88,7 +88,7 @@ impl World {
         let policy = policy();
         let feed = |feed: &str| if feed == "a" { "a" } else { "b" };
         let mut machines = Vec::new();
-        for group in &policy.groups {
+        for group in policy.facility.groups() {
             for i in 0..group.machines {
                 let id = format!("{}.{i:03}", group.id);
                 machines.push(Machine {
@@ -843,8 +843,7 @@ fn a_policy_that_does_not_carry_what_is_committed_is_refused() {
     let mut world = obedient();
     world.commit("l", "a", 40_000, 1000, 1500);
     let changed = |limit: i64, digest: &str| {
-        let mut policy = policy();
-        policy.feeds[1].limit = Watts(limit);
+        let mut policy = policy_with(|parts| parts.feeds[1].limit = Watts(limit));
         policy.digest = digest.into();
         Command::Policy(Arc::new(policy))
     };

@@ -10,8 +10,7 @@ use super::Core;
 use super::evidence::Machines;
 use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
-use crate::facility::Group;
-use crate::facility::times;
+use crate::facility::{FeedNumber, Group, times};
 use crate::inventory::MachineState;
 use crate::view::{
     API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, GroupView, HeadAnswer,
@@ -158,7 +157,7 @@ impl Core {
     }
 
     pub(super) fn timezone(&self) -> String {
-        self.policy.timezone_name().to_owned()
+        self.policy.facility.timezone_name().to_owned()
     }
 
     /// How it all stands.
@@ -175,9 +174,10 @@ impl Core {
             *machines.entry(*state).or_insert(0) += 1;
         }
         let groups = self.group_views();
+        let facility = &self.policy.facility;
         StatusView {
             api_version: API_VERSION,
-            site: self.policy.site.clone(),
+            site: self.policy.facility.site().to_owned(),
             timezone: self.timezone(),
             now: wall,
             policy_digest: self.policy.digest.clone(),
@@ -202,8 +202,8 @@ impl Core {
             unassigned: UnassignedView {
                 count: self.fleet.population.unassigned,
                 examples: self.census.unassigned.clone(),
-                feed: self.policy.unassigned_feed.clone(),
-                counted: times(self.policy.unassigned, self.fleet.population.unassigned),
+                feed: facility.feeds()[facility.unassigned_feed()].id.clone(),
+                counted: times(facility.unassigned(), self.fleet.population.unassigned),
             },
         }
     }
@@ -215,25 +215,27 @@ impl Core {
             let machine_counts = self.census.groups.get(number).copied().unwrap_or(declared);
             GroupView { group: group.id.clone(), feed: group.feed.clone(), machine_counts }
         };
-        self.policy.groups.iter().enumerate().map(view).collect()
+        self.policy.facility.groups().iter().enumerate().map(view).collect()
     }
 
     /// The feeds, with what is committed and measured.
     #[must_use]
     pub fn feed_views(&self, wall: Timestamp, now: Instant) -> Vec<FeedView> {
-        let view = |feed: &crate::facility::Feed| {
-            let headroom = self.inventory.headroom(&self.policy, &self.leases, &feed.id, wall, now);
+        let feeds = self.policy.facility.feeds();
+        let view = |number: FeedNumber| {
+            let headroom = self.inventory.headroom(&self.policy, &self.leases, number, wall, now);
+            let feed = &feeds[number];
             FeedView {
                 feed: feed.id.clone(),
                 parent: feed.parent.clone(),
                 usable: feed.usable(),
-                committed: self.reserved_at(&feed.id, wall, None),
+                committed: self.reserved_at(number, wall, None),
                 metered: headroom.map(|headroom| headroom.metered),
                 headroom: headroom.map(|headroom| headroom.watts),
                 measured_at: headroom.map(|headroom| headroom.taken_at),
             }
         };
-        self.policy.feeds.iter().map(view).collect()
+        feeds.numbers().map(view).collect()
     }
 
     pub(super) fn feeds_answer(&self, wall: Timestamp, now: Instant) -> FeedsAnswer {

@@ -1,129 +1,262 @@
-//! The facility's feeds by number, so that sums over them need no name lookups, and how many
-//! machines count below them. [`crate::admit`] and [`crate::plan`] decide which watts are
-//! sheddable, committed or chosen.
+//! The feeds as one tree, each with a number: parents before children, with the way up known for
+//! each. A name is looked up once, where a request, a report or a file names a feed; sums and walks
+//! go by number.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ops::{Index, IndexMut};
 
 use directive::{FeedId, Watts};
 
-use super::{Feed, Group, Policy, Population};
+use super::feed::Feed;
 
-/// Feeds by number, in the policy's order: parents before children.
-#[derive(Debug)]
-pub(crate) struct Tree<'a> {
-    pub(crate) policy: &'a Policy,
-    index: BTreeMap<&'a str, usize>,
-    paths: Vec<Vec<usize>>,
+/// A feed's place in the [`Feeds`] it came from. It means nothing in those of another policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FeedNumber(u32);
+
+impl FeedNumber {
+    fn at(place: usize) -> Self {
+        Self(u32::try_from(place).expect("a policy file has fewer than 2^32 feeds"))
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize
+    }
 }
 
-impl<'a> Tree<'a> {
-    pub(crate) fn new(policy: &'a Policy) -> Self {
-        let index: BTreeMap<&str, usize> =
-            policy.feeds.iter().enumerate().map(|(i, feed)| (feed.id.as_str(), i)).collect();
-        let mut paths: Vec<Vec<usize>> = Vec::with_capacity(policy.feeds.len());
-        for (i, feed) in policy.feeds.iter().enumerate() {
-            let parent =
-                feed.parent.as_ref().and_then(|parent| index.get(parent.as_str())).copied();
-            // Parents come first, so that the path above is known; one that does not is treated as
-            // a root.
-            let above = parent.and_then(|parent| paths.get(parent)).cloned().unwrap_or_default();
-            paths.push(std::iter::once(i).chain(above).collect());
+/// The tree of feeds. It does not change after it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feeds {
+    feeds: Vec<Feed>,
+    numbers: HashMap<FeedId, FeedNumber>,
+    /// Each feed and everything above it, bottom-up.
+    paths: Vec<Box<[FeedNumber]>>,
+    /// Each feed's place in a walk that visits a feed and then all below it, and how many feeds
+    /// that are, itself included.
+    subtrees: Vec<(usize, usize)>,
+}
+
+impl Feeds {
+    /// Numbers `feeds` in the order given. `None` if two have one name, or if the parent of one is
+    /// not among those before it.
+    #[must_use]
+    pub fn new(feeds: Vec<Feed>) -> Option<Self> {
+        let mut numbers = HashMap::with_capacity(feeds.len());
+        let mut paths: Vec<Box<[FeedNumber]>> = Vec::with_capacity(feeds.len());
+        for (place, feed) in feeds.iter().enumerate() {
+            let above = match &feed.parent {
+                Some(parent) => {
+                    let parent: &FeedNumber = numbers.get(parent)?;
+                    &*paths[parent.place()]
+                }
+                None => &[],
+            };
+            let number = FeedNumber::at(place);
+            let path = std::iter::once(number).chain(above.iter().copied()).collect();
+            paths.push(path);
+            if numbers.insert(feed.id.clone(), number).is_some() {
+                return None;
+            }
         }
-        Self { policy, index, paths }
+        let subtrees = subtrees(&paths);
+        Some(Self { feeds, numbers, paths, subtrees })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.paths.len()
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.feeds.len()
     }
 
-    pub(crate) fn of(&self, feed: &FeedId) -> Option<usize> {
-        self.index.get(feed.as_str()).copied()
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
     }
 
-    pub(crate) fn feed(&self, number: usize) -> &'a Feed {
-        &self.policy.feeds[number]
+    /// All feeds, parents before children.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Feed] {
+        &self.feeds
     }
 
-    /// The feed and everything above it, bottom-up. Empty for a feed that does not exist.
-    pub(crate) fn path(&self, feed: &FeedId) -> &[usize] {
-        self.of(feed).map_or(&[], |number| &self.paths[number])
+    /// All feeds, parents before children.
+    pub fn iter(&self) -> std::slice::Iter<'_, Feed> {
+        self.feeds.iter()
     }
 
-    /// The depth of this feed in the tree.
-    pub(crate) fn depth(&self, number: usize) -> usize {
-        self.paths[number].len()
+    /// All numbers, parents before children.
+    pub fn numbers(&self) -> impl DoubleEndedIterator<Item = FeedNumber> + use<> {
+        (0..self.feeds.len()).map(FeedNumber::at)
+    }
+
+    /// The number of the feed of that name.
+    #[must_use]
+    pub fn number(&self, name: &FeedId) -> Option<FeedNumber> {
+        self.numbers.get(name).copied()
+    }
+
+    /// The feed and everything above it, bottom-up.
+    #[must_use]
+    pub fn path(&self, feed: FeedNumber) -> &[FeedNumber] {
+        &self.paths[feed.place()]
+    }
+
+    /// The same by name, for what may name a feed that the policy no longer has: that has no path.
+    #[must_use]
+    pub fn path_of(&self, name: &FeedId) -> &[FeedNumber] {
+        self.number(name).map_or(&[], |number| self.path(number))
+    }
+
+    /// Whether `feed` is `above` or hangs below it.
+    #[must_use]
+    pub fn is_below(&self, feed: FeedNumber, above: FeedNumber) -> bool {
+        let (first, count) = self.subtrees[above.place()];
+        (first..first + count).contains(&self.subtrees[feed.place()].0)
+    }
+
+    /// The same for a feed by name; a name that the policy no longer has is below nothing.
+    #[must_use]
+    pub fn carries(&self, above: FeedNumber, name: &FeedId) -> bool {
+        self.number(name).is_some_and(|feed| self.is_below(feed, above))
+    }
+
+    /// The feeds that carry nothing else's load first, the root last.
+    #[must_use]
+    pub fn bottom_up(&self) -> Vec<FeedNumber> {
+        let mut order: Vec<FeedNumber> = self.numbers().collect();
+        order.sort_by_key(|feed| std::cmp::Reverse(self.path(*feed).len()));
+        order
     }
 
     /// Adds `watts`, drawn at `feed`, to every feed that carries it.
-    pub(crate) fn add(&self, sums: &mut [Watts], feed: &FeedId, watts: Watts) {
-        for &node in self.path(feed) {
-            sums[node] += watts;
+    pub fn add(&self, sums: &mut PerFeed<Watts>, feed: FeedNumber, watts: Watts) {
+        for &above in self.path(feed) {
+            sums[above] += watts;
         }
-    }
-
-    /// The house load at each feed and below it.
-    pub(crate) fn house(&self) -> Vec<Watts> {
-        let mut sums = vec![Watts::ZERO; self.len()];
-        for feed in &self.policy.feeds {
-            self.add(&mut sums, &feed.id, feed.house);
-        }
-        sums
-    }
-
-    /// The load counted for sessions that no group declares.
-    pub(crate) fn unassigned(&self, population: &Population) -> Vec<Watts> {
-        let mut sums = vec![Watts::ZERO; self.len()];
-        self.add(
-            &mut sums,
-            &self.policy.unassigned_feed,
-            times(self.policy.unassigned, population.unassigned),
-        );
-        sums
-    }
-
-    /// Sums `of(group)` per machine over the groups at and below each feed.
-    pub(crate) fn machines(
-        &self,
-        population: &Population,
-        of: impl Fn(&Group) -> Watts,
-    ) -> Vec<Watts> {
-        let mut sums = vec![Watts::ZERO; self.len()];
-        for group in &self.policy.groups {
-            self.add(&mut sums, &group.feed, times(of(group), population.machines(group)));
-        }
-        sums
     }
 }
 
-/// `count` × `watts`, saturating.
-pub(crate) fn times(watts: Watts, count: u32) -> Watts {
-    Watts(watts.0.saturating_mul(i64::from(count)))
+impl Index<FeedNumber> for Feeds {
+    type Output = Feed;
+
+    fn index(&self, feed: FeedNumber) -> &Feed {
+        &self.feeds[feed.place()]
+    }
+}
+
+impl<'a> IntoIterator for &'a Feeds {
+    type Item = &'a Feed;
+    type IntoIter = std::slice::Iter<'a, Feed>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// One value for each feed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PerFeed<T>(Vec<T>);
+
+impl<T: Clone> PerFeed<T> {
+    /// `value` for every one of `feeds`.
+    #[must_use]
+    pub fn all(feeds: &Feeds, value: T) -> Self {
+        Self(vec![value; feeds.len()])
+    }
+}
+
+impl<T> PerFeed<T> {
+    /// What `of` gives for every one of `feeds`.
+    #[must_use]
+    pub fn each(feeds: &Feeds, of: impl FnMut(FeedNumber) -> T) -> Self {
+        Self(feeds.numbers().map(of).collect())
+    }
+
+    /// The values, in the order of the feeds.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+}
+
+impl<T> Index<FeedNumber> for PerFeed<T> {
+    type Output = T;
+
+    fn index(&self, feed: FeedNumber) -> &T {
+        &self.0[feed.place()]
+    }
+}
+
+impl<T> IndexMut<FeedNumber> for PerFeed<T> {
+    fn index_mut(&mut self, feed: FeedNumber) -> &mut T {
+        &mut self.0[feed.place()]
+    }
+}
+
+/// For each feed, where it and everything below it stand together in a walk from the roots down.
+fn subtrees(paths: &[Box<[FeedNumber]>]) -> Vec<(usize, usize)> {
+    let parent = |path: &[FeedNumber]| path.get(1).map(|parent| parent.place());
+    let mut counts = vec![1; paths.len()];
+    for (place, path) in paths.iter().enumerate().rev() {
+        if let Some(parent) = parent(path) {
+            counts[parent] += counts[place];
+        }
+    }
+    let mut firsts = vec![0; paths.len()];
+    // Where the next child of each feed begins, and where the next root does.
+    let (mut next, mut next_root) = (vec![0; paths.len()], 0);
+    for (place, path) in paths.iter().enumerate() {
+        let from = match parent(path) {
+            Some(parent) => &mut next[parent],
+            None => &mut next_root,
+        };
+        firsts[place] = *from;
+        *from += counts[place];
+        next[place] = firsts[place] + 1;
+    }
+    firsts.into_iter().zip(counts).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::fixture;
+
+    fn feed(name: usize, parent: Option<usize>) -> Feed {
+        Feed {
+            id: name.to_string().into(),
+            parent: parent.map(|parent| parent.to_string().into()),
+            limit: Watts(1),
+            continuous_factor: 1.0,
+            reserve: Watts::ZERO,
+            house: Watts::ZERO,
+            default_constraint: None,
+            meter: None,
+        }
+    }
 
     #[test]
-    fn what_is_drawn_below_counts_above() {
-        let policy = fixture::policy();
-        let tree = Tree::new(&policy);
-        let (root, a, b) = (
-            tree.of(&"root".into()).unwrap(),
-            tree.of(&"a".into()).unwrap(),
-            tree.of(&"b".into()).unwrap(),
-        );
-        let house = tree.house();
-        assert_eq!((house[root], house[a], house[b]), (Watts(5000), Watts(1000), Watts(0)));
-        let mut seen = Population { groups: BTreeMap::new(), unassigned: 2 };
-        seen.groups.insert("old".into(), 12);
-        let full = tree.machines(&seen, |group| group.watts);
-        assert_eq!(
-            (full[a], full[b], full[root]),
-            (Watts(16 * 3000), Watts(13 * 3000), Watts(29 * 3000))
-        );
-        assert_eq!(tree.unassigned(&seen)[root], Watts(7000));
-        assert_eq!(tree.unassigned(&seen)[a], Watts::ZERO);
+    fn a_parent_that_comes_later_or_is_missing_makes_no_tree() {
+        assert!(Feeds::new(vec![feed(1, Some(0)), feed(0, None)]).is_none());
+        assert!(Feeds::new(vec![feed(0, Some(7))]).is_none());
+        assert!(Feeds::new(vec![feed(0, None), feed(0, None)]).is_none());
+    }
+
+    proptest! {
+        /// Whatever the shape of the tree, being below agrees with the path up.
+        #[test]
+        fn below_is_what_has_the_feed_on_its_path(picks in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+            let mut list = vec![feed(0, None)];
+            for (at, pick) in picks.iter().enumerate() {
+                list.push(feed(at + 1, Some(pick.index(at + 1))));
+            }
+            let feeds = Feeds::new(list).expect("parents come first");
+            for lower in feeds.numbers() {
+                for upper in feeds.numbers() {
+                    let on_path = feeds.path(lower).contains(&upper);
+                    prop_assert_eq!(feeds.is_below(lower, upper), on_path);
+                }
+            }
+            let order = feeds.bottom_up();
+            prop_assert_eq!(order.last().map(|root| feeds[*root].id.as_str()), Some("0"));
+        }
     }
 }

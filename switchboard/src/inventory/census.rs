@@ -7,9 +7,9 @@ use directive::{DeviceState, MachineId, Serving};
 use jiff::Timestamp;
 
 use super::{Inventory, MachineState, QUIET, SHARE_GRACE, View};
-use crate::facility::Policy;
 use crate::lease::later;
 use crate::plan::{Fleet, Selection};
+use crate::policy::Policy;
 use crate::view::MachineCounts;
 
 /// The machines counted, and examples of those that no group claims.
@@ -35,7 +35,7 @@ impl Inventory {
         now: Instant,
     ) -> Census {
         let mut census = Census { unassigned: self.examples(policy), ..Census::default() };
-        for (group, machines) in policy.groups.iter().zip(&fleet.groups) {
+        for (group, machines) in policy.facility.groups().iter().zip(&fleet.groups) {
             let mut counts = MachineCounts { declared: group.machines, ..MachineCounts::default() };
             for known in machines.iter().filter(|known| !known.absent) {
                 let chosen = held.current(&known.id, wall);

@@ -66,8 +66,9 @@ impl Seen {
     }
 
     fn headroom(&self, leases: &[Lease], secs: i64) -> Option<i64> {
+        let feed = self.policy.facility.feeds().number(&"a".into()).unwrap();
         let headroom =
-            self.inventory.headroom(&self.policy, leases, &"a".into(), at(secs), self.now(secs));
+            self.inventory.headroom(&self.policy, leases, feed, at(secs), self.now(secs));
         headroom.map(|headroom| headroom.watts.0)
     }
 
@@ -269,7 +270,7 @@ fn names_beyond_the_bound_are_forgotten_but_not_those_that_are_there() {
         seen.inventory.take(&seen.policy, report("churns", sessions), seen.now(round));
         assert!(seen.inventory.groups.len() <= NAMES);
     }
-    let group = seen.policy.groups.iter().position(|group| group.id.as_str() == "old");
+    let group = seen.policy.facility.group_number(&"old".into());
     assert_eq!(seen.inventory.groups.get("old.000"), Some(&group));
     // The fourth report does not fit beside the machine that stayed; the fifth fits again.
     assert_eq!(seen.inventory.overflow().names, 3 * ENTRIES as u64);

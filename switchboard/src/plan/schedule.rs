@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::LeasePlan;
 use super::sweep::Swept;
 use crate::admit::{Lead, ramp_time, shed_time};
-use crate::facility::Policy;
 use crate::lease::{Lease, earlier, later};
+use crate::policy::Policy;
 
 /// The times that the schedule adds to the selection.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ pub(super) fn schedule(
     lower_late(policy, swept, now, &late);
     raise(policy, swept, now);
     for unit in &mut swept.units {
-        let min_up = unit.group.map_or(Duration::ZERO, |group| policy.groups[group].min_up);
+        let min_up =
+            unit.group.map_or(Duration::ZERO, |group| policy.facility.groups()[group].min_up);
         // No machine gets a time off beyond the horizon, nor a time to return.
         unit.periods.retain(|period| period.at <= horizon);
         unit.periods.sort_by_key(|period| period.at);
@@ -66,7 +67,7 @@ pub(super) fn schedule(
                 group,
                 later(horizon, ramp_time(watts, policy.ramp.down_per_min)),
             ));
-            watts += policy.groups[group].freed();
+            watts += policy.facility.groups()[group].freed();
         }
     }
     Timed { leases: plans, fallback }
@@ -89,7 +90,7 @@ fn lower(
     let mut busy_from = Timestamp::MAX;
     for lease in order {
         let places = by_lease.get(&lease.id).map_or(&[][..], Vec::as_slice);
-        let group = |u: usize| swept.units[u].group.map(|group| &policy.groups[group]);
+        let group = |u: usize| swept.units[u].group.map(|group| &policy.facility.groups()[group]);
         let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
         let shed: Watts = places.iter().map(|&(u, _)| frees(u)).sum();
         // Machines that are off for another lease until this one begins need no time to be shed.
@@ -158,7 +159,9 @@ fn lower_late(policy: &Policy, swept: &mut Swept, now: Timestamp, late: &[Place]
     let mut watts = Watts::ZERO;
     for &(u, p) in late {
         swept.units[u].periods[p].at = later(now, ramp_time(watts, policy.ramp.down_per_min));
-        watts += swept.units[u].group.map_or(Watts::ZERO, |group| policy.groups[group].freed());
+        watts += swept.units[u]
+            .group
+            .map_or(Watts::ZERO, |group| policy.facility.groups()[group].freed());
     }
 }
 
@@ -212,7 +215,7 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
     let mut joined: Vec<(Place, Option<Timestamp>)> = Vec::new();
     // In the reverse order of shedding: the best margin first.
     for (u, unit) in swept.units.iter().enumerate().rev() {
-        let group = unit.group.map(|group| &policy.groups[group]);
+        let group = unit.group.map(|group| &policy.facility.groups()[group]);
         for (p, period) in unit.periods.iter().enumerate() {
             let Some(edge) = period.edge.filter(|_| period.until.is_none()) else { continue };
             let rested = later(period.at, group.map_or(Duration::ZERO, |group| group.min_down));

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use directive::{Action, FeedId, LeaseId, MachineId, Means, Step};
+use directive::{Action, LeaseId, MachineId, Means, Step};
 use jiff::Timestamp;
 
 use super::sweep::{Swept, margin};
-use crate::facility::times;
-use crate::facility::{Group, Policy};
+use crate::facility::{Group, times};
 use crate::lease::Lease;
+use crate::policy::Policy;
 use crate::words::{kilowatts, when};
 
 /// What makes machines share a step; raises sort before lowerings of the same instant, so that the
@@ -60,7 +60,7 @@ pub(super) fn steps(
     let by_id: BTreeMap<&LeaseId, &Lease> = leases.iter().map(|lease| (&lease.id, lease)).collect();
     let mut steps: Vec<Step> = Vec::with_capacity(buckets.len());
     for (Key { at, lowers, group, starve, passed_on, lease }, machines) in buckets {
-        let group = &policy.groups[group];
+        let group = &policy.facility.groups()[group];
         let known = lease.as_ref().and_then(|id| by_id.get(id).copied());
         let reason = if lowers {
             why_down(policy, group, known, machines.len(), passed_on)
@@ -91,8 +91,8 @@ fn why_down(
             lease.id,
             kilowatts(lease.gross),
             lease.feed,
-            when(lease.start, &policy.timezone),
-            when(lease.reserved_from(), &policy.timezone),
+            when(lease.start, policy.facility.timezone()),
+            when(lease.reserved_from(), policy.facility.timezone()),
             group.id,
             group.feed,
         ),
@@ -111,7 +111,7 @@ fn why_up(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize
             lease.id,
             kilowatts(lease.gross),
             lease.feed,
-            when(lease.ends(), &policy.timezone),
+            when(lease.ends(), policy.facility.timezone()),
             group.id,
             group.feed,
         ),
@@ -142,20 +142,21 @@ fn run_out(
     for (machine, group, at) in fallback {
         buckets.entry((*at, *group)).or_default().push(machine.clone());
     }
-    let ceiling = |feed: &FeedId| -> String {
-        let path = policy.path_up(feed);
-        let found = path.iter().find_map(|feed| {
+    let feeds = policy.facility.feeds();
+    let ceiling = |group: usize| -> String {
+        let path = feeds.path(policy.facility.group_feed(group)).iter();
+        let found = path.map(|feed| &feeds[*feed]).find_map(|feed| {
             feed.default_constraint.map(|watts| format!("{} at {}", kilowatts(watts), feed.id))
         });
         found.unwrap_or_default()
     };
     let step = |((at, number), machines): ((Timestamp, usize), Vec<MachineId>)| {
-        let group = &policy.groups[number];
+        let group = &policy.facility.groups()[number];
         let means = if group.backs_firm() { Means::Device } else { Means::Starve };
         let reason = format!(
             "the plan ends at {} and firm leases run on: down to {}",
-            when(horizon, &policy.timezone),
-            ceiling(&group.feed)
+            when(horizon, policy.facility.timezone()),
+            ceiling(number)
         );
         Step {
             at,

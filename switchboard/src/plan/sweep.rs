@@ -12,9 +12,9 @@ use jiff::Timestamp;
 
 use super::{Chosen, Deficit, Fleet, Room, Selection};
 use crate::admit::{ramp_time, shed_time};
-use crate::facility::Tree;
-use crate::facility::{Group, Merit, Policy};
+use crate::facility::{FeedNumber, Feeds, Group, PerFeed};
 use crate::lease::{Lease, later};
+use crate::policy::{Merit, Policy};
 
 /// Rooms that a plan lists; beyond it they are left out (the plan itself is whole).
 const ROOMS: usize = 20_000;
@@ -79,16 +79,17 @@ impl Swept {
 }
 
 struct Sweep<'a> {
-    tree: &'a Tree<'a>,
+    policy: &'a Policy,
+    feeds: &'a Feeds,
     now: Timestamp,
     units: Vec<Unit>,
-    bottom_up: Vec<usize>,
+    bottom_up: Vec<FeedNumber>,
     /// House, undeclared sessions and every machine at full draw.
-    fixed: Vec<Watts>,
-    full: Vec<Watts>,
-    committed: Vec<Watts>,
+    fixed: PerFeed<Watts>,
+    full: PerFeed<Watts>,
+    committed: PerFeed<Watts>,
     /// What the machines that are off free.
-    freed: Vec<Watts>,
+    freed: PerFeed<Watts>,
     deficits: Vec<Deficit>,
     rooms: Vec<Room>,
 }
@@ -101,27 +102,27 @@ enum Edge {
 
 /// Until when leases are looked at that begin after the horizon: some of their steps may come
 /// before it.
-pub(super) fn reach(tree: &Tree<'_>, fleet: &Fleet, horizon: Timestamp) -> Timestamp {
-    let full = tree.machines(&fleet.population, |group| group.watts);
-    later(horizon, longest_lead(tree.policy, &full))
+pub(super) fn reach(policy: &Policy, fleet: &Fleet, horizon: Timestamp) -> Timestamp {
+    let full = policy.facility.machines_load(&fleet.population, |group| group.watts);
+    later(horizon, longest_lead(policy, &full))
 }
 
 /// The longest time that any shedding may take where machines draw `full` below each feed.
-fn longest_lead(policy: &Policy, full: &[Watts]) -> Duration {
+fn longest_lead(policy: &Policy, full: &PerFeed<Watts>) -> Duration {
     let everything = full.iter().copied().max().unwrap_or_default();
-    let slowest = policy.groups.iter().map(shed_time).max().unwrap_or_default();
+    let slowest = policy.facility.groups().iter().map(shed_time).max().unwrap_or_default();
     ramp_time(everything, policy.ramp.down_per_min) + slowest + policy.dispatch.proof()
 }
 
 pub(super) fn sweep(
-    tree: &Tree<'_>,
+    policy: &Policy,
     leases: &[Lease],
     fleet: &Fleet,
     held: &Selection,
     now: Timestamp,
     (horizon, reach): (Timestamp, Timestamp),
 ) -> Swept {
-    let mut sweep = Sweep::new(tree, fleet, held, now);
+    let mut sweep = Sweep::new(policy, fleet, held, now);
     sweep.take_off_what_is_off();
     let all: BTreeMap<&LeaseId, &Lease> = leases.iter().map(|lease| (&lease.id, lease)).collect();
     let mut running: BTreeSet<&LeaseId> = BTreeSet::new();
@@ -157,7 +158,7 @@ pub(super) fn sweep(
             Edge::Start => sweep.begin(lease, &mut running, &all),
             Edge::End => {
                 if running.remove(&lease.id) {
-                    tree.add(&mut sweep.committed, &lease.feed, Watts(-lease.gross.0));
+                    sweep.commit(lease, Watts(-lease.gross.0));
                 }
                 let need = sweep.needed_until(later(*at, sweep.look_ahead()), &edges[i + 1..]);
                 sweep.release(*at, &need, &running);
@@ -176,29 +177,25 @@ pub(super) fn sweep(
 }
 
 impl<'a> Sweep<'a> {
-    fn new(tree: &'a Tree<'a>, fleet: &Fleet, held: &Selection, now: Timestamp) -> Self {
-        let policy = tree.policy;
-        let full = tree.machines(&fleet.population, |group| group.watts);
-        let (house, unassigned) = (tree.house(), tree.unassigned(&fleet.population));
-        let fixed =
-            (0..tree.len()).map(|node| house[node] + unassigned[node] + full[node]).collect();
-        let mut bottom_up: Vec<usize> = (0..tree.len()).collect();
-        bottom_up.sort_by_key(|node| std::cmp::Reverse(tree.depth(*node)));
+    fn new(policy: &'a Policy, fleet: &Fleet, held: &Selection, now: Timestamp) -> Self {
+        let facility = &policy.facility;
+        let feeds = facility.feeds();
         let mut sweep = Self {
-            tree,
+            policy,
+            feeds,
             now,
             units: Vec::new(),
-            bottom_up,
-            fixed,
-            full,
-            committed: vec![Watts::ZERO; tree.len()],
-            freed: vec![Watts::ZERO; tree.len()],
+            bottom_up: feeds.bottom_up(),
+            fixed: facility.fixed_load(&fleet.population),
+            full: facility.machines_load(&fleet.population, |group| group.watts),
+            committed: PerFeed::all(feeds, Watts::ZERO),
+            freed: PerFeed::all(feeds, Watts::ZERO),
             deficits: Vec::new(),
             rooms: Vec::new(),
         };
         let mut strangers = held.off.clone();
-        for (number, machines) in fleet.groups.iter().enumerate().take(policy.groups.len()) {
-            let group = &policy.groups[number];
+        for (number, machines) in fleet.groups.iter().enumerate().take(facility.groups().len()) {
+            let group = &facility.groups()[number];
             for known in machines {
                 let before = strangers.remove(&known.id);
                 let woken = held
@@ -217,15 +214,13 @@ impl<'a> Sweep<'a> {
             }
         }
         for (id, periods) in strangers {
-            let named = periods.first().map(|chosen| &chosen.group);
-            let group =
-                policy.groups.iter().enumerate().find(|(_, group)| Some(&group.id) == named);
+            let named = periods.first().and_then(|chosen| facility.group_number(&chosen.group));
             // A group may have got another name while nobody planned.
-            let group = group
-                .or_else(|| policy.groups.iter().enumerate().find(|(_, group)| group.claims(&id)));
+            let number = named.or_else(|| facility.claimed_by(&id));
+            let group = number.map(|number| (number, &facility.groups()[number]));
             sweep.units.push(unit(&id, group, Some(periods), false, false, false, now));
         }
-        let order = merit_order(&policy.groups, policy.dispatch.merit);
+        let order = merit_order(facility.groups(), policy.dispatch.merit);
         let place = |unit: &Unit| unit.group.map_or(usize::MAX, |group| order[group]);
         sweep.units.sort_by(|a, b| {
             (!a.firm, a.lately_woken, !a.reached, place(a))
@@ -238,15 +233,26 @@ impl<'a> Sweep<'a> {
     fn freed_by(&self, unit: usize) -> Watts {
         let unit = &self.units[unit];
         match unit.group {
-            Some(group) if !unit.failing => self.tree.policy.groups[group].freed(),
+            Some(group) if !unit.failing => self.policy.facility.groups()[group].freed(),
             _ => Watts::ZERO,
         }
     }
 
-    fn path(&self, unit: usize) -> &'a [usize] {
-        self.units[unit]
-            .group
-            .map_or(&[], |group| self.tree.path(&self.tree.policy.groups[group].feed))
+    fn path(&self, unit: usize) -> &'a [FeedNumber] {
+        let group = self.units[unit].group;
+        group.map_or(&[], |group| self.feeds.path(self.policy.facility.group_feed(group)))
+    }
+
+    fn hangs_below(&self, unit: usize, feed: FeedNumber) -> bool {
+        let group = self.units[unit].group;
+        group.is_some_and(|group| self.feeds.is_below(self.policy.facility.group_feed(group), feed))
+    }
+
+    /// Counts `watts`, which may be negative, for `lease` at every feed that carries it.
+    fn commit(&mut self, lease: &Lease, watts: Watts) {
+        for &feed in self.feeds.path_of(&lease.feed) {
+            self.committed[feed] += watts;
+        }
     }
 
     fn take_off(&mut self, unit: usize, period: usize) {
@@ -280,12 +286,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// Watts by which `node` would exceed `ceiling` with every machine mining; never negative.
-    fn over(&self, node: usize, committed: Watts, ceiling: Watts) -> Watts {
+    fn over(&self, node: FeedNumber, committed: Watts, ceiling: Watts) -> Watts {
         (self.fixed[node] + committed).saturating_sub(ceiling)
     }
 
     fn with_make_up(&self, watts: Watts) -> Watts {
-        watts.scale(1.0 + self.tree.policy.dispatch.make_up_pct / 100.0)
+        watts.scale(1.0 + self.policy.dispatch.make_up_pct / 100.0)
     }
 
     /// Takes machines off until no feed is short, `lease` having begun at `at`.
@@ -306,7 +312,7 @@ impl<'a> Sweep<'a> {
             }
         }
         for node in self.bottom_up.clone() {
-            let over = self.over(node, self.committed[node], self.tree.feed(node).usable());
+            let over = self.over(node, self.committed[node], self.feeds[node].usable());
             if over == Watts::ZERO {
                 continue;
             }
@@ -316,11 +322,11 @@ impl<'a> Sweep<'a> {
                     return Some(lease.map(|lease| lease.id.clone()));
                 }
                 // Starving is for those only who accept it.
-                let here = |other: &&&Lease| sweep.tree.path(&other.feed).contains(&node);
+                let here = |other: &&&Lease| sweep.feeds.carries(node, &other.feed);
                 unverified.iter().find(here).map(|other| Some(other.id.clone()))
             });
             if self.freed[node] < over {
-                let (feed, from) = (self.tree.feed(node).id.clone(), at.max(self.now));
+                let (feed, from) = (self.feeds[node].id.clone(), at.max(self.now));
                 self.deficits.push(Deficit { feed, from, short: over - self.freed[node] });
             }
         }
@@ -330,7 +336,7 @@ impl<'a> Sweep<'a> {
     /// for which lease a machine goes, or that it must not.
     fn pick(
         &mut self,
-        node: usize,
+        node: FeedNumber,
         target: Watts,
         whose: impl Fn(&Self, usize) -> Option<Option<LeaseId>>,
     ) {
@@ -341,14 +347,14 @@ impl<'a> Sweep<'a> {
             let candidate = &self.units[unit];
             if candidate.active.is_some()
                 || candidate.failing
-                || !self.path(unit).contains(&node)
+                || !self.hangs_below(unit, node)
                 || self.freed_by(unit) == Watts::ZERO
             {
                 continue;
             }
             let Some(lease) = whose(self, unit) else { continue };
             let Some(group) =
-                self.units[unit].group.map(|group| self.tree.policy.groups[group].id.clone())
+                self.units[unit].group.map(|group| self.policy.facility.groups()[group].id.clone())
             else {
                 continue;
             };
@@ -383,7 +389,7 @@ impl<'a> Sweep<'a> {
         running: &mut BTreeSet<&'l LeaseId>,
         all: &BTreeMap<&LeaseId, &Lease>,
     ) {
-        self.tree.add(&mut self.committed, &lease.feed, lease.gross);
+        self.commit(lease, lease.gross);
         running.insert(&lease.id);
         let running = running.iter().filter_map(|id| all.get(*id)).copied();
         let unverified: Vec<&Lease> = running.filter(|lease| lease.accept_unverified).collect();
@@ -449,35 +455,41 @@ impl<'a> Sweep<'a> {
     }
 
     /// What is committed now, and what the leases that begin before `until` will need.
-    fn needed_until(&self, until: Timestamp, coming: &[(Timestamp, Edge, &Lease)]) -> Vec<Watts> {
+    fn needed_until(
+        &self,
+        until: Timestamp,
+        coming: &[(Timestamp, Edge, &Lease)],
+    ) -> PerFeed<Watts> {
         let mut need = self.committed.clone();
         let soon = coming
             .iter()
             .take_while(|(at, ..)| *at < until)
             .filter(|(_, edge, _)| *edge == Edge::Start);
         for (.., lease) in soon {
-            self.tree.add(&mut need, &lease.feed, lease.gross);
+            for &feed in self.feeds.path_of(&lease.feed) {
+                need[feed] += lease.gross;
+            }
         }
         need
     }
 
     /// Whether every feed can do without `unit` being off.
-    fn spare(&self, unit: usize, committed: &[Watts]) -> bool {
+    fn spare(&self, unit: usize, committed: &PerFeed<Watts>) -> bool {
         self.spare_of(unit, &self.freed, committed)
     }
 
     /// The same where machines that are off free `freed`.
-    fn spare_of(&self, unit: usize, freed: &[Watts], committed: &[Watts]) -> bool {
+    fn spare_of(&self, unit: usize, freed: &PerFeed<Watts>, committed: &PerFeed<Watts>) -> bool {
         let own = self.freed_by(unit);
         self.path(unit).iter().all(|&node| {
-            let over = self.over(node, committed[node], self.tree.feed(node).usable());
+            let over = self.over(node, committed[node], self.feeds[node].usable());
             freed[node] - own >= self.with_make_up(over) || own == Watts::ZERO
         })
     }
 
     /// Sets free at `at` what is off and not needed: first what ended leases held, best margin
     /// first.
-    fn release(&mut self, at: Timestamp, committed: &[Watts], running: &BTreeSet<&LeaseId>) {
+    fn release(&mut self, at: Timestamp, committed: &PerFeed<Watts>, running: &BTreeSet<&LeaseId>) {
         for ended_only in [true, false] {
             for unit in (0..self.units.len()).rev() {
                 let Some(period) =
@@ -509,20 +521,20 @@ impl<'a> Sweep<'a> {
         let mut off: Vec<bool> = self.units.iter().map(|unit| unit.active.is_some()).collect();
         let mut picked = Vec::new();
         for &node in &self.bottom_up {
-            let Some(ceiling) = self.tree.feed(node).default_constraint else { continue };
+            let Some(ceiling) = self.feeds[node].default_constraint else { continue };
             let firm = |lease: &&LeaseId| {
-                all.get(*lease).is_some_and(|lease| self.tree.path(&lease.feed).contains(&node))
+                all.get(*lease).is_some_and(|lease| self.feeds.carries(node, &lease.feed))
             };
             if !running.iter().any(firm) {
                 continue;
             }
             let over =
-                self.over(node, self.committed[node], ceiling.min(self.tree.feed(node).usable()));
+                self.over(node, self.committed[node], ceiling.min(self.feeds[node].usable()));
             for (unit, off) in off.iter_mut().enumerate() {
                 if freed[node] >= over {
                     break;
                 }
-                if *off || self.units[unit].failing || !self.path(unit).contains(&node) {
+                if *off || self.units[unit].failing || !self.hangs_below(unit, node) {
                     continue;
                 }
                 *off = true;
@@ -536,11 +548,11 @@ impl<'a> Sweep<'a> {
     }
 
     fn note_rooms(&mut self, from: Timestamp, to: Timestamp) {
-        if from >= to || self.rooms.len() + self.tree.len() > ROOMS {
+        if from >= to || self.rooms.len() + self.feeds.len() > ROOMS {
             return;
         }
-        for node in 0..self.tree.len() {
-            let feed = self.tree.feed(node);
+        for node in self.feeds.numbers() {
+            let feed = &self.feeds[node];
             let other = self.fixed[node] - self.full[node];
             let left = feed.usable() - other - self.committed[node];
             let mining = self.full[node] - self.freed[node];
@@ -557,13 +569,18 @@ impl<'a> Sweep<'a> {
 
     /// No machine is set free that would have to go again before its shortest time awake.
     fn look_ahead(&self) -> Duration {
-        let awake =
-            self.tree.policy.groups.iter().map(|group| group.min_up + group.restore_p95).max();
+        let awake = self
+            .policy
+            .facility
+            .groups()
+            .iter()
+            .map(|group| group.min_up + group.restore_p95)
+            .max();
         awake.unwrap_or_default() + self.longest_lead()
     }
 
     fn longest_lead(&self) -> Duration {
-        longest_lead(self.tree.policy, &self.full)
+        longest_lead(self.policy, &self.full)
     }
 }
 

@@ -8,7 +8,7 @@ mod passing_on;
 
 use super::*;
 use crate::admit;
-use crate::fixture::{at, fleet, group, lease, policy};
+use crate::fixture::{at, fleet, group, lease, policy, policy_with};
 
 fn make(leases: &[Lease], held: &Selection, now: i64) -> Plan {
     let policy = policy();
@@ -198,9 +198,9 @@ fn machines_that_nobody_saw_are_counted_and_not_chosen() {
 fn machines_stay_off_when_their_group_has_another_name_and_nobody_has_seen_them_yet() {
     let leases = [lease("l", "a", 20_000, 1000, 2000)];
     let before = fresh(&leases);
-    let mut policy = policy();
-    policy.groups[1].id = "elder".into();
-    let unseen = Fleet { groups: vec![Vec::new(); policy.groups.len()], ..Fleet::default() };
+    let policy = policy_with(|parts| parts.groups[1].id = "elder".into());
+    let unseen =
+        Fleet { groups: vec![Vec::new(); policy.facility.groups().len()], ..Fleet::default() };
     let after = plan(&policy, &leases, &unseen, &before.selection, at(1100));
     let timeline = after.timeline(Generation { epoch: 2, generation: 1 }, None);
     let off: Vec<String> = timeline.standing_at(at(1100)).keys().map(ToString::to_string).collect();
@@ -220,8 +220,7 @@ fn undeclared_sessions_count_at_their_feed() {
 
 #[test]
 fn the_shortest_time_asleep_is_kept() {
-    let mut policy = policy();
-    policy.groups[1].min_down = Duration::from_secs(7200);
+    let policy = policy_with(|parts| parts.groups[1].min_down = Duration::from_secs(7200));
     let plan = plan(
         &policy,
         &[lease("l", "a", 4_000, 1000, 1100)],
@@ -243,8 +242,7 @@ fn the_shortest_time_asleep_is_kept() {
 
 #[test]
 fn one_lately_woken_goes_after_the_others() {
-    let mut policy = policy();
-    policy.groups[1].min_up = Duration::from_secs(3600);
+    let policy = policy_with(|parts| parts.groups[1].min_up = Duration::from_secs(3600));
     let mut held = Selection::default();
     held.woken.insert("old.000".into(), at(-10));
     let plan = plan(&policy, &[lease("l", "a", 9_000, 1000, 1100)], &fleet(&policy), &held, at(0));
@@ -253,8 +251,7 @@ fn one_lately_woken_goes_after_the_others() {
 
 #[test]
 fn at_the_horizon_firm_feeds_fall_to_their_default_constraint() {
-    let mut policy = policy();
-    policy.feeds[1].default_constraint = Some(Watts(30_000));
+    let policy = policy_with(|parts| parts.feeds[1].default_constraint = Some(Watts(30_000)));
     let leases = [lease("l", "a", 20_000, 1000, 90_000)];
     let plan = plan(&policy, &leases, &fleet(&policy), &Selection::default(), at(0));
     let timeline = plan.timeline(Generation { epoch: 1, generation: 1 }, None);
@@ -289,9 +286,10 @@ fn two_leases_at_once_share_the_ramp() {
 fn planned_load_and_commitments_never_exceed_what_is_usable() {
     for seed in 0..60 {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut policy = policy();
-        policy.groups[0].min_up = Duration::from_secs(random.random_range(0..1000));
-        policy.groups[1].min_down = Duration::from_secs(random.random_range(0..1000));
+        let mut policy = policy_with(|parts| {
+            parts.groups[0].min_up = Duration::from_secs(random.random_range(0..1000));
+            parts.groups[1].min_down = Duration::from_secs(random.random_range(0..1000));
+        });
         policy.dispatch.make_up_pct = random.random_range(0.0..20.0);
         let fleet = fleet(&policy);
         let mut leases: Vec<Lease> = Vec::new();
@@ -375,19 +373,18 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
         // in full at once.
         let told = timeline.standing_at(instant - Duration::from_secs(20));
         let standing = timeline.standing_at(instant);
-        for feed in &policy.feeds {
-            let mut load = Watts::ZERO;
-            for other in policy.feeds.iter().filter(|other| policy.is_below(&other.id, &feed.id)) {
-                load += other.house;
-            }
+        let feeds = policy.facility.feeds();
+        for number in feeds.numbers() {
+            let feed = &feeds[number];
+            let mut load = policy.facility.house_load()[number];
             for lease in leases
                 .iter()
-                .filter(|lease| policy.is_below(&lease.feed, &feed.id) && lease.reserves(instant))
+                .filter(|lease| feeds.carries(number, &lease.feed) && lease.reserves(instant))
             {
                 load += lease.gross;
             }
-            for group in policy.groups.iter().filter(|group| policy.is_below(&group.feed, &feed.id))
-            {
+            let groups = policy.facility.groups().iter();
+            for group in groups.filter(|group| feeds.carries(number, &group.feed)) {
                 let down =
                     told.keys().filter(|id| standing.contains_key(*id) && group.claims(id)).count();
                 let down = u32::try_from(down).unwrap();
@@ -405,10 +402,11 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
 
 #[test]
 fn a_large_fleet_is_planned_quickly_enough_to_be_planned_at_all() {
-    let mut policy = policy();
-    policy.feeds[0].limit = Watts(90_000_000);
-    policy.feeds[1].limit = Watts(80_000_000);
-    policy.groups = vec![group("big", "a", 20_000, 25.0, true)];
+    let mut policy = policy_with(|parts| {
+        parts.feeds[0].limit = Watts(90_000_000);
+        parts.feeds[1].limit = Watts(80_000_000);
+        parts.groups = vec![group("big", "a", 20_000, 25.0, true)];
+    });
     policy.ramp.down_per_min = Watts(20_000_000);
     let leases: Vec<Lease> = (0..20)
         .map(|i| lease(&format!("l{i}"), "a", 3_000_000, 3600 + i * 300, 9000 + i * 300))

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, MeterId, Watts};
 
+use super::names::reference;
 use super::power::Kilowatts as _;
-use super::reference;
 use crate::facility::Feed;
 
 /// A feed as read, with the spots that checks across feeds point at.
@@ -249,5 +249,5 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
 const CONTINUOUS_FACTOR: f64 = 0.8;
 /// Above the largest power plants: a figure in watts.
 const IMPLAUSIBLE: Watts = Watts(25_000_000_000);
-/// DefinedNames shown of a circle.
+/// Most names of a circle of feeds that a report shows.
 const SHOWN_MAX: usize = 8;

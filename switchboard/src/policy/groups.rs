@@ -11,7 +11,8 @@ use std::time::Duration;
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, GroupId, Watts};
 
-use super::{power, reference};
+use super::names::reference;
+use super::power;
 use crate::facility::Group;
 pub use globs::covers;
 use patterns::Claims;

@@ -1,8 +1,27 @@
-//! How to choose machines, how fast load may move, and what holds when something is lost.
+//! What is wanted of a facility: how machines are chosen, how fast load may move, and what holds
+//! when something is lost. The loader makes it from the policy file; what exists is left to
+//! [`crate::facility`].
 
 use std::time::Duration;
 
 use directive::Watts;
+
+use crate::facility::Facility;
+
+/// One policy file, read and found sound. The file declares a facility and the rules for it; its
+/// digest stands for both.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// What exists.
+    pub facility: Facility,
+    /// The operator's count of edits (`revision`), if the file has one.
+    pub revision: Option<u64>,
+    /// SHA-256 of the file as read, in hex: the ledger records it with each decision.
+    pub digest: String,
+    pub dispatch: Dispatch,
+    pub ramp: Ramp,
+    pub failsafe: Failsafe,
+}
 
 /// In what order machines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +34,16 @@ pub enum Merit {
     Listed,
 }
 
-/// How to choose machines, and when a shed counts as proven.
+/// In what order machines are taken off, and when the power they free counts as proven.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
     /// The order in which machines go.
     pub merit: Merit,
-    /// Extra machines, in percent of what is short, for those that will not obey.
+    /// Power taken off beyond what is short, in percent of it, for machines that will not obey.
     pub make_up_pct: f64,
     /// How long a meter takes to show a change.
     pub settle: Duration,
-    /// Slack before the latest safe start.
+    /// Extra time before the latest safe start.
     pub margin: Duration,
     /// How long headroom must hold before it counts as proven.
     pub prove_for: Duration,
@@ -35,7 +54,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// The time from the last machine's being down until its power must be proven free.
+    /// The time from when the last machine is down until its power must be proven free.
     #[must_use]
     pub fn proof(&self) -> Duration {
         self.settle.saturating_add(self.prove_for).saturating_add(self.margin)
@@ -51,7 +70,7 @@ pub struct Ramp {
     pub up_per_min: Watts,
     /// Most machines woken in one step.
     pub up_step_machines: u32,
-    /// Time between such steps.
+    /// Time between two steps that wake machines.
     pub up_step_interval: Duration,
 }
 
@@ -60,7 +79,7 @@ pub struct Ramp {
 pub struct Failsafe {
     /// How far ahead timelines reach.
     pub plan_horizon: Duration,
-    /// Life of a permit (5–120 s).
+    /// How long a permit is valid (5–120 s).
     pub permit_ttl: Duration,
     /// How often permits are renewed.
     pub permit_every: Duration,

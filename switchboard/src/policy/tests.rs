@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use directive::{GroupId, MeterId};
+use directive::{GroupId, MeterId, Watts};
 use proptest::prelude::*;
 
 use super::*;
-use crate::facility::Merit;
 
 /// A sound policy; the tests break one line of it each. Line 1 is `schema`.
 const GOOD: &str = r#"schema = "tieline.policy/1"
@@ -66,15 +65,17 @@ fn told(text: &str) -> Vec<String> {
 #[test]
 fn a_sound_policy_is_read_into_watts_with_its_defaults() {
     let policy = parse(GOOD, "etc/p.toml").unwrap();
-    assert_eq!((policy.site.as_str(), policy.revision), ("demo", None));
+    assert_eq!((policy.facility.site(), policy.revision), ("demo", None));
     assert_eq!(policy.digest, const_hex::encode(Sha256::digest(GOOD)));
-    assert_eq!(policy.timezone.iana_name(), Some("America/Chicago"));
-    assert_eq!((policy.unassigned, policy.unassigned_feed.as_str()), (Watts(3500), "poi"));
-    let feeds: Vec<&str> = policy.feeds.iter().map(|feed| feed.id.as_str()).collect();
+    assert_eq!(policy.facility.timezone_name(), "America/Chicago");
+    let facility = &policy.facility;
+    let unassigned_feed = &facility.feeds()[facility.unassigned_feed()];
+    assert_eq!((facility.unassigned(), unassigned_feed.id.as_str()), (Watts(3500), "poi"));
+    let feeds: Vec<&str> = policy.facility.feeds().iter().map(|feed| feed.id.as_str()).collect();
     assert_eq!(feeds, ["poi", "xfmr-a"], "parents come first, whatever the order of the file");
-    assert_eq!(policy.feeds[0].usable(), Watts(750_000));
-    assert_eq!(policy.feeds[1].default_constraint, Some(Watts(300_000)));
-    let old = policy.group(&GroupId::from("old")).unwrap();
+    assert_eq!(facility.feeds().as_slice()[0].usable(), Watts(750_000));
+    assert_eq!(facility.feeds().as_slice()[1].default_constraint, Some(Watts(300_000)));
+    let old = policy.facility.group(&GroupId::from("old")).unwrap();
     assert_eq!((old.watts, old.residual, old.machines), (Watts(3000), Watts(50), 100));
     assert_eq!(
         (old.shed_p95, old.min_up),
@@ -82,8 +83,8 @@ fn a_sound_policy_is_read_into_watts_with_its_defaults() {
     );
     assert!(old.backs_firm());
     assert_eq!(old.driver.as_deref(), Some("minerctl"));
-    assert!(!policy.groups[1].backs_firm());
-    let meter = &policy.meters[&MeterId::from("a")];
+    assert!(!policy.facility.groups()[1].backs_firm());
+    let meter = &policy.facility.meters()[&MeterId::from("a")];
     assert_eq!(meter.stale_after.as_secs(), 45);
     assert_eq!(
         (policy.dispatch.merit, policy.dispatch.settle.as_secs()),
@@ -558,8 +559,11 @@ fn a_deep_tree_and_many_groups_are_read() {
         text.push_str(&format!("[group.g{n}]\nfeed = \"f{n}\"\nmatch = \"g{n}-*\"\n{group}"));
     }
     let policy = parse(&text, "p.toml").unwrap();
-    assert_eq!((policy.feeds.len(), policy.groups.len()), (2002, 2002));
-    assert!(policy.groups[3].matches == ["g1-*"] && policy.feeds[2].id.as_str() != "f1");
+    assert_eq!((policy.facility.feeds().len(), policy.facility.groups().len()), (2002, 2002));
+    assert!(
+        policy.facility.groups()[3].matches == ["g1-*"]
+            && policy.facility.feeds().as_slice()[2].id.as_str() != "f1"
+    );
 }
 
 #[test]
@@ -584,8 +588,15 @@ fn a_missing_file_is_one_clear_mistake() {
 fn the_files_in_config_are_sound() {
     let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     let policy = load(&config.join("policy.toml")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!((policy.feeds.len(), policy.groups.len(), policy.meters.len()), (3, 3, 4));
-    assert_eq!(policy.groups.iter().filter(|group| group.backs_firm()).count(), 2);
+    assert_eq!(
+        (
+            policy.facility.feeds().len(),
+            policy.facility.groups().len(),
+            policy.facility.meters().len()
+        ),
+        (3, 3, 4)
+    );
+    assert_eq!(policy.facility.groups().iter().filter(|group| group.backs_firm()).count(), 2);
     let mut examples = 0;
     for entry in std::fs::read_dir(config.join("examples")).unwrap() {
         let path = entry.unwrap().path();
@@ -605,13 +616,16 @@ fn every_default_in_the_commented_policy_is_the_programs() {
     let full = load(&config.join("policy.toml")).unwrap();
     assert_eq!(small.ramp, full.ramp);
     assert_eq!(small.failsafe, full.failsafe);
-    let priceless = crate::facility::Dispatch {
+    let priceless = Dispatch {
         hashprice_usd_per_ph_day: None,
         power_usd_per_mwh: None,
         ..full.dispatch.clone()
     };
     assert_eq!(small.dispatch, priceless);
-    assert_eq!(full.meters[&MeterId::from("nebula-hall")].stale_after, Duration::from_secs(30));
+    assert_eq!(
+        full.facility.meters()[&MeterId::from("nebula-hall")].stale_after,
+        Duration::from_secs(30)
+    );
 }
 
 /// Policies in which the driver and the meters stood themselves are still read. What they say about
@@ -622,9 +636,9 @@ fn the_former_spelling_names_the_driver_after_its_group() {
         .replace("driver = \"minerctl\"\n", "actuator = { kind = \"exec\" }\n")
         .replace("stale_after = \"45s\"", "kind = \"file\"\npath = \"a.kw\"\nperiod = \"20s\"");
     let policy = parse(&text, "p.toml").unwrap();
-    assert_eq!(policy.groups[0].driver.as_deref(), Some("old"));
-    assert!(policy.groups[0].backs_firm());
-    let stale_after = policy.meters[&MeterId::from("a")].stale_after;
+    assert_eq!(policy.facility.groups()[0].driver.as_deref(), Some("old"));
+    assert!(policy.facility.groups()[0].backs_firm());
+    let stale_after = policy.facility.meters()[&MeterId::from("a")].stale_after;
     assert_eq!(stale_after, Duration::from_secs(60), "three periods");
 }
 

@@ -4,7 +4,7 @@ use directive::{InProcess, Link as _, ProxyReport, Report, Serving, SessionRepor
 use prometheus_client::encoding::text::encode;
 
 use super::*;
-use crate::fixture::{at, policy};
+use crate::fixture::{at, policy, policy_with};
 use crate::ledger::SqliteLedger;
 
 fn ledger(dir: &tempfile::TempDir) -> (SqliteLedger, LedgerState) {
@@ -58,9 +58,8 @@ async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);
     let (mut first, outlet) = in_process();
-    let mut policy = policy();
     // Without meters nothing stands against a raise.
-    policy.feeds.iter_mut().for_each(|feed| feed.meter = None);
+    let policy = policy_with(|parts| parts.feeds.iter_mut().for_each(|feed| feed.meter = None));
     let (switchboard, handle) =
         Switchboard::new(Arc::new(policy), store, state, vec![outlet], &mut Registry::default())
             .unwrap();

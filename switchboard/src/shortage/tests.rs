@@ -1,8 +1,9 @@
 use rand::prelude::*;
 
 use super::*;
-use crate::fixture::{at, fleet, group, lease, policy};
+use crate::fixture::{at, fleet, group, lease, policy, policy_with};
 use crate::plan::{self, Plan};
+use crate::policy::Policy;
 
 /// The fixture's fleet without all but the first `seen` machines of `group`.
 fn seen(policy: &Policy, group: usize, seen: usize) -> Fleet {
@@ -12,15 +13,16 @@ fn seen(policy: &Policy, group: usize, seen: usize) -> Fleet {
 }
 
 fn shortages(policy: &Policy, fleet: &Fleet, leases: &[Lease]) -> BTreeMap<LeaseId, Shortage> {
-    Supply::new(policy, fleet, &Selection::default()).shortages(leases, at(0))
+    Supply::new(&policy.facility, fleet, &Selection::default()).shortages(leases, at(0))
 }
 
 #[test]
 fn machines_that_nobody_has_seen_carry_nothing() {
-    let mut policy = policy();
-    policy.feeds[0].limit = Watts(90_000_000);
-    policy.feeds[1].limit = Watts(18_000_000);
-    policy.groups = vec![group("big", "a", 5400, 25.0, true)];
+    let policy = policy_with(|parts| {
+        parts.feeds[0].limit = Watts(90_000_000);
+        parts.feeds[1].limit = Watts(18_000_000);
+        parts.groups = vec![group("big", "a", 5400, 25.0, true)];
+    });
     let empty = Fleet { groups: vec![vec![]], ..Fleet::default() };
     let lease = lease("l", "a", 8_000_000, 3600, 7200);
     let short = &shortages(&policy, &empty, std::slice::from_ref(&lease))["l"];
@@ -78,8 +80,7 @@ fn of_two_that_begin_at_once_the_later_name_is_short() {
 
 #[test]
 fn what_a_feed_above_lacks_is_found() {
-    let mut policy = policy();
-    policy.feeds[0].limit = Watts(70_000);
+    let policy = policy_with(|parts| parts.feeds[0].limit = Watts(70_000));
     let leases = [lease("l", "b", 20_000, 1000, 5000), lease("m", "a", 30_000, 900, 5000)];
     let short = shortages(&policy, &fleet(&policy), &leases);
     // 5 kW of house + 81 kW of machines + 50 kW of leases − 70 kW, less 22 machines of 2,970 W.
@@ -107,10 +108,10 @@ fn starving_counts_for_those_only_who_accept_it() {
 /// What the plan says that the feeds on the path of `lease` lack when it begins: the most of them.
 fn planned(policy: &Policy, plan: &Plan, lease: &Lease, now: Timestamp) -> Watts {
     let begins = lease.reserved_from().max(now);
-    let here = plan
-        .deficits
-        .iter()
-        .filter(|deficit| deficit.from == begins && policy.is_below(&lease.feed, &deficit.feed));
+    let feeds = policy.facility.feeds();
+    let above = |feed: &FeedId| feeds.carries(feeds.number(feed).unwrap(), &lease.feed);
+    let here =
+        plan.deficits.iter().filter(|deficit| deficit.from == begins && above(&deficit.feed));
     here.map(|deficit| deficit.short).max().unwrap_or(Watts::ZERO)
 }
 
@@ -121,9 +122,10 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
     let (mut compared, mut short_ones, mut far) = (0, 0, 0);
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut policy = policy();
-        policy.dispatch.make_up_pct = random.random_range(0.0..20.0);
-        policy.feeds[0].limit = Watts(random.random_range(60_000..110_000));
+        let make_up_pct = random.random_range(0.0..20.0);
+        let limit = Watts(random.random_range(60_000..110_000));
+        let mut policy = policy_with(|parts| parts.feeds[0].limit = limit);
+        policy.dispatch.make_up_pct = make_up_pct;
         let unverified = random.random_bool(0.5);
         let mut leases: Vec<Lease> = Vec::new();
         for number in 0..random.random_range(1..8) {
@@ -146,7 +148,7 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
         }
         while now < 20_000 {
             let plan = plan::plan(&policy, &leases, &fleet, &held, at(now));
-            let short = Supply::new(&policy, &fleet, &held).shortages(&leases, at(now));
+            let short = Supply::new(&policy.facility, &fleet, &held).shortages(&leases, at(now));
             let missing = |short: &BTreeMap<LeaseId, Shortage>, lease: &Lease| {
                 short.get(&lease.id).map_or(Watts::ZERO, |short| short.missing)
             };

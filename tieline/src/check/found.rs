@@ -3,8 +3,8 @@
 use directive::Watts;
 use proxy::config::Trust;
 use serde_json::{Value, json};
-use switchboard::facility::{Group, Policy};
-use switchboard::policy::{Declared, declared};
+use switchboard::facility::Group;
+use switchboard::policy::{Declared, Policy, declared};
 
 use crate::output::{LEAST_WIDTH, wrapped};
 use crate::settings::Settings;
@@ -70,10 +70,10 @@ fn limited(mut rows: Vec<[String; 3]>, what: &str) -> Vec<[String; 3]> {
 
 /// The lines of a policy.
 pub(super) fn policy(policy: &Policy) -> Vec<String> {
-    let sums = declared(&policy.feeds, &policy.groups);
-    let zone = policy.timezone.iana_name().unwrap_or("UTC");
-    let site = ["site".to_owned(), policy.site.clone(), format!("time zone {zone}")];
-    let feeds = policy.feeds.iter().map(|feed| {
+    let sums = declared(policy.facility.feeds().as_slice(), policy.facility.groups());
+    let zone = policy.facility.timezone_name();
+    let site = ["site".to_owned(), policy.facility.site().to_owned(), format!("time zone {zone}")];
+    let feeds = policy.facility.feeds().iter().map(|feed| {
         let sum = sums.get(&feed.id).copied().unwrap_or_default();
         let meter = match &feed.meter {
             Some(meter) => format!("meter {meter}"),
@@ -82,7 +82,7 @@ pub(super) fn policy(policy: &Policy) -> Vec<String> {
         let rest = format!("{} usable, {} declared, {meter}", kw(feed.usable()), kw(sum.load()));
         ["feed".to_owned(), feed.id.to_string(), rest]
     });
-    let groups = policy.groups.iter().map(|group| {
+    let groups = policy.facility.groups().iter().map(|group| {
         let rest = format!(
             "{} x {} = {} at {}, {}",
             plural(u64::from(group.machines), "machine"),
@@ -144,9 +144,10 @@ pub(super) fn configuration_json(settings: &Settings) -> Value {
 }
 
 pub(super) fn policy_json(policy: &Policy) -> Value {
-    let sums = declared(&policy.feeds, &policy.groups);
+    let sums = declared(policy.facility.feeds().as_slice(), policy.facility.groups());
     let feeds: Vec<Value> = policy
-        .feeds
+        .facility
+        .feeds()
         .iter()
         .map(|feed| {
             let Declared { house, machines, mining } =
@@ -162,7 +163,8 @@ pub(super) fn policy_json(policy: &Policy) -> Value {
         })
         .collect();
     let groups: Vec<Value> = policy
-        .groups
+        .facility
+        .groups()
         .iter()
         .map(|group| {
             json!({
@@ -175,11 +177,11 @@ pub(super) fn policy_json(policy: &Policy) -> Value {
         })
         .collect();
     json!({
-        "site": policy.site,
-        "timezone": policy.timezone.iana_name(),
+        "site": policy.facility.site(),
+        "timezone": policy.facility.timezone().iana_name(),
         "feeds": feeds,
         "groups": groups,
-        "meters": policy.meters.keys().collect::<Vec<_>>(),
+        "meters": policy.facility.meters().keys().collect::<Vec<_>>(),
     })
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use directive::{MachineId, MeterId, Watts};
 use proxy::config::{Config, NoUpstream, Server, Target};
 use stratum::difficulty::Difficulty;
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 use testbed::facility::{FacilitySpec, MachineSpec, SimFacility};
 use testbed::miner::{MinerConfig, Model, PowerSwitch, SearchSpace, SleepKind, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};

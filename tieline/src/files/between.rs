@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemon::settings::{Document, Section};
 use directive::MeterId;
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 
 /// What a configuration has for a policy to name. A section with a mistake counts too: the mistake is
 /// reported there, once.
@@ -125,7 +125,7 @@ fn check_meter_of(document: &Document, feed: &Section<'_>, equipment: &Equipment
 fn check_periods(document: &Document, policy: &Policy, equipment: &Equipment) {
     let root = document.root();
     let sections: BTreeMap<String, Section<'_>> = root.named_tables("meter").into_iter().collect();
-    for (id, meter) in &policy.meters {
+    for (id, meter) in policy.facility.meters() {
         let period = equipment.meters.get(id.as_str()).copied().flatten();
         if period.is_none_or(|period| meter.stale_after > period) {
             continue;
@@ -149,13 +149,17 @@ fn feed_of<'a>(root: &Section<'a>, meter: &MeterId) -> Option<Section<'a>> {
 /// Warns of drivers and meters that no part of the policy names.
 pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, policy: &Policy) {
     for driver in &agent.drivers {
-        let used = policy.groups.iter().any(|group| group.driver.as_ref() == Some(&driver.name));
+        let used = policy
+            .facility
+            .groups()
+            .iter()
+            .any(|group| group.driver.as_ref() == Some(&driver.name));
         if let Some(spot) = driver.spot.as_ref().filter(|_| !used) {
             configuration.warn(spot, "no group of the policy names this driver", None);
         }
     }
     for meter in &agent.meters {
-        let used = policy.meters.contains_key(&meter.id);
+        let used = policy.facility.meters().contains_key(&meter.id);
         if let Some(spot) = meter.spot.as_ref().filter(|_| !used) {
             let message = format!(
                 "no feed of the policy names this meter; for leases, write [meter.{}] in the policy",

@@ -1,7 +1,7 @@
 use std::fs;
 
 use proxy::TargetId;
-use switchboard::facility::Policy;
+use switchboard::policy::Policy;
 
 use super::*;
 use crate::cli::LISTEN;
@@ -33,7 +33,7 @@ fn what_is_written_has_no_mistakes_and_no_warnings() {
     assert_eq!(settings.proxy.servers[0].listen, LISTEN);
     assert_eq!(settings.proxy.targets[TargetId::nth(0)].at().to_string(), "pool.example:3333");
     assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, "acme.site1");
-    assert_eq!(policy.expect("a policy").policy.site, "barn");
+    assert_eq!(policy.expect("a policy").policy.facility.site(), "barn");
     let alone = switchboard::policy::check(&dir.join(POLICY));
     assert!(alone.policy.is_ok() && alone.warnings.is_empty());
 }
@@ -45,8 +45,12 @@ fn the_policy_limits_nobody_and_promises_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let Sound { settings, policy, .. } = written(&options(folder.path()));
     let policy: Policy = policy.expect("a policy").policy;
-    let [feed] = policy.feeds.as_slice() else { panic!("one feed: {:?}", policy.feeds) };
-    let [group] = policy.groups.as_slice() else { panic!("one group: {:?}", policy.groups) };
+    let [feed] = policy.facility.feeds().as_slice() else {
+        panic!("one feed: {:?}", policy.facility.feeds())
+    };
+    let [group] = policy.facility.groups() else {
+        panic!("one group: {:?}", policy.facility.groups())
+    };
     assert_eq!(group.machines as usize, settings.proxy.sessions_max);
     assert_eq!(group.watts.0 * i64::from(group.machines), feed.usable().0);
     assert_eq!(feed.default_constraint, Some(feed.usable()));
@@ -115,7 +119,7 @@ fn names_are_written_as_toml_reads_them() {
     };
     let Sound { settings, policy, .. } = written(&options);
     assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, options.user);
-    assert_eq!(policy.expect("a policy").policy.site, options.site);
+    assert_eq!(policy.expect("a policy").policy.facility.site(), options.site);
 }
 
 #[test]

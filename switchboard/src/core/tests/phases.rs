@@ -110,8 +110,7 @@ fn a_machine_that_leaves_the_policy_keeps_no_lease_open() {
     world.commit("l", "a", 20_000, 1000, 1500);
     world.run_to(1700);
     assert_eq!(world.phase("l"), Phase::Releasing);
-    let mut policy = policy();
-    policy.groups[1].matches = vec!["old.*2".into()];
+    let mut policy = policy_with(|parts| parts.groups[1].matches = vec!["old.*2".into()]);
     policy.digest = "another".into();
     assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
     world.run_to(1703);

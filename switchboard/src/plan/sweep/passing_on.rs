@@ -8,6 +8,7 @@ use directive::{LeaseId, Watts};
 use jiff::Timestamp;
 
 use super::{Edge, Period, Sweep};
+use crate::facility::FeedNumber;
 use crate::lease::{Lease, later};
 
 /// The leases that may take over machines, in the order in which they get them.
@@ -120,13 +121,13 @@ impl Sweep<'_> {
     }
 
     fn is_near(&self, unit: usize, lease: &Lease) -> bool {
-        self.tree.of(&lease.feed).is_some_and(|node| self.path(unit).contains(&node))
+        self.feeds.number(&lease.feed).is_some_and(|feed| self.hangs_below(unit, feed))
     }
 
     /// Whether a feed on the machine's path exceeds its limit even without any lease.
     fn is_short_by_itself(&self, unit: usize) -> bool {
-        let short = |&node: &usize| {
-            self.over(node, Watts::ZERO, self.tree.feed(node).usable()) > Watts::ZERO
+        let short = |&node: &FeedNumber| {
+            self.over(node, Watts::ZERO, self.feeds[node].usable()) > Watts::ZERO
         };
         self.path(unit).iter().any(short)
     }

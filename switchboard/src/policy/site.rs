@@ -1,0 +1,50 @@
+//! `[site]`: the site's name and time zone, and how sessions are counted that no group claims.
+
+use daemon::settings::{Document, Section};
+use directive::{FeedId, Watts};
+use jiff::tz::TimeZone;
+
+use super::names::reference;
+use super::{power, timezone};
+
+pub(super) struct Site {
+    pub(super) name: String,
+    pub(super) timezone: TimeZone,
+    pub(super) unassigned: Watts,
+    pub(super) unassigned_feed: FeedId,
+}
+
+/// Reads the section. Sessions that no group claims count at `root_feed` unless it says otherwise.
+pub(super) fn read(
+    document: &Document,
+    root: &Section<'_>,
+    feed_names: &[String],
+    root_feed: Option<FeedId>,
+) -> Option<Site> {
+    let section = root.required_table("site");
+    section.renamed("unassigned_w", "unassigned_kw");
+    let name = section.required_str("name").map(str::to_owned);
+    if name.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control))
+    {
+        section.mistake(
+            "name",
+            format!("must be at most {NAME_MAX} bytes without control characters"),
+        );
+    }
+    let timezone = timezone::read(&section);
+    let unassigned =
+        section.optional("unassigned_kw", power::of_machine_or_none).unwrap_or(UNASSIGNED);
+    let feed =
+        reference(document, &section, "unassigned_feed", "feed", feed_names).map(FeedId::from);
+    section.finish();
+    Some(Site {
+        name: name?,
+        timezone: timezone?,
+        unassigned,
+        unassigned_feed: feed.or(root_feed)?,
+    })
+}
+
+/// The power of one current air-cooled machine.
+const UNASSIGNED: Watts = Watts(3500);
+const NAME_MAX: usize = 128;
