@@ -20,8 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 pub use commands::{Answer, Command, FileFault, FileKind, Refused};
 pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
 
-use crate::commitment::Commitment;
+use crate::commitment::{Commitment, Phase};
 use crate::facility::FeedNumber;
+use crate::feed_sums::FeedSums;
 use crate::inventory::{Census, Inventory, MachineState, Overflow};
 use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
@@ -98,6 +99,8 @@ pub struct Core {
     /// The open leases, as committed durably.
     leases: Vec<Lease>,
     commitments: BTreeMap<LeaseId, Commitment>,
+    /// Sums over the open leases at each feed.
+    sums: FeedSums,
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
@@ -150,7 +153,6 @@ impl Core {
             number: Generation { epoch: state.epoch, generation: 0 },
             selection: state.selection.clone(),
             recorded: state.selection.clone(),
-            policy,
             state,
             head,
             outbox: Outbox::default(),
@@ -161,6 +163,8 @@ impl Core {
             configuration_not_applied: None,
             leases: Vec::new(),
             commitments: BTreeMap::new(),
+            sums: FeedSums::new(policy.facility.feeds()),
+            policy,
             states: BTreeMap::new(),
             overdue: BTreeMap::new(),
             began: None,
@@ -207,12 +211,14 @@ impl Core {
         }
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
+        self.read_tenants();
         match input {
             Input::Tick => self.unseen = true,
             Input::Report(report) => {
                 self.tally.reports += 1;
                 self.inventory.take(&self.policy, report, now);
                 self.tally.overflow = self.inventory.overflow();
+                self.read_tenants();
                 self.unseen = true;
             }
             Input::Command(number, command) => {
@@ -302,7 +308,18 @@ impl Core {
                 )
             });
         }
+        self.count_leases();
         self.replan = true;
+    }
+
+    /// Makes the sums those of the open leases and of where their commitments stand.
+    pub(super) fn count_leases(&mut self) {
+        let feeds = self.policy.facility.feeds();
+        self.sums.take_leases(feeds, &self.leases);
+        for (lease, commitment) in &self.commitments {
+            self.sums.set_active(feeds, lease, commitment.phase == Phase::Active);
+        }
+        self.read_tenants();
     }
 
     /// Looks through the inventory.
@@ -505,7 +522,7 @@ impl Core {
         if self.states.values().any(|state| *state == MachineState::Commanded) {
             return Some(Withheld::MachinesOnTheirWay);
         }
-        if let Some(feed) = self.inventory.unmetered_feed(&self.policy, wall, now) {
+        if let Some(feed) = self.inventory.unmetered_feed(self.policy.facility.feeds(), wall, now) {
             return Some(Withheld::MeterSilent(feed.clone()));
         }
         if self.is_young(now) && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
@@ -513,10 +530,8 @@ impl Core {
         }
         let feeds = self.policy.facility.feeds();
         let short = |feed: &FeedNumber| {
-            let headroom = self.inventory.headroom(&self.policy, &self.leases, *feed, wall, now);
-            headroom.is_some_and(|headroom| {
-                headroom.watts + self.unmetered(*feed, wall, now)
-                    < self.reserved_at(*feed, wall, None)
+            self.headroom(*feed, wall, now).is_some_and(|headroom| {
+                headroom.watts + self.sums.unmetered(*feed) < self.sums.reserved(*feed, wall)
             })
         };
         let feed = feeds.numbers().find(short)?;

@@ -11,13 +11,13 @@ use directive::{
     AgentReport, DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId,
     MeterReport, ProxyReport, Report, Serving, SessionReport, Watts,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admit::shed_time;
 use crate::commitment::Held;
-use crate::facility::{FeedNumber, Population};
-use crate::lease::{Lease, later};
+use crate::facility::{Feed, Feeds, Population};
+use crate::lease::{earlier, later};
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
 use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverRole, ReceiverView};
@@ -110,9 +110,21 @@ pub struct Inventory {
     receivers: BTreeMap<String, Receiver>,
     /// Which group claims a machine, so that globs are matched once per name.
     groups: HashMap<MachineId, Option<usize>>,
+    /// The newest reading of each meter.
+    readings: HashMap<MeterId, Reading>,
     overflow: Overflow,
     /// When the first report came.
     since: Option<Instant>,
+}
+
+/// What a meter showed when it was last read, and for how long that counts.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    watts: Watts,
+    taken_at: Timestamp,
+    /// It counts until this instant, and between these times of the wall clock.
+    until: Instant,
+    wall: (Timestamp, Timestamp),
 }
 
 /// What was dropped because there was too much of it, since the start.
@@ -172,13 +184,37 @@ impl Inventory {
                 machines.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
             }
         };
+        let has_meters = matches!(receiver.view, View::Agent { .. });
         self.receivers.insert(name, receiver);
+        if has_meters {
+            self.read_meters(policy);
+        }
         if self.groups.len() + names.len() > NAMES {
             self.forget_names();
         }
         for id in names {
             let group = policy.facility.claimed_by(&id);
             self.groups.insert(id, group);
+        }
+    }
+
+    /// Notes the newest reading of each meter that the policy knows, from the reports at hand.
+    fn read_meters(&mut self, policy: &Policy) {
+        self.readings.clear();
+        let mut newest: HashMap<&MeterId, (&Measured, &Receiver)> = HashMap::new();
+        for receiver in self.receivers.values() {
+            let View::Agent { meters, .. } = &receiver.view else { continue };
+            for (meter, measured) in meters {
+                let other = newest.get(meter).map(|(other, _)| other.report.taken_at);
+                if other.is_none_or(|other| other <= measured.report.taken_at) {
+                    newest.insert(meter, (measured, receiver));
+                }
+            }
+        }
+        for (meter, (measured, receiver)) in newest {
+            let Some(spec) = policy.facility.meters().get(meter) else { continue };
+            let reading = reading(measured, receiver, spec.stale_after, policy);
+            self.readings.extend(reading.map(|reading| (meter.clone(), reading)));
         }
     }
 
@@ -227,6 +263,7 @@ impl Inventory {
         for (machine, group) in &mut self.groups {
             *group = policy.facility.claimed_by(machine);
         }
+        self.read_meters(policy);
     }
 
     /// What was dropped because a bound was reached.
@@ -447,73 +484,42 @@ impl Inventory {
     #[must_use]
     pub fn metered(
         &self,
-        policy: &Policy,
         meter: &MeterId,
         wall: Timestamp,
         now: Instant,
     ) -> Option<(Watts, Timestamp)> {
-        let stale_after = policy.facility.meters().get(meter)?.stale_after;
-        let newest = self.receivers.values().filter_map(|receiver| match &receiver.view {
-            View::Agent { meters, .. } => meters.get(meter).map(|measured| (measured, receiver)),
-            View::Proxy(_) => None,
-        });
-        let (measured, receiver) = newest.max_by_key(|(measured, _)| measured.report.taken_at)?;
-        let (watts, taken_at) = (measured.report.watts?, measured.report.taken_at?);
-        let age = wall.duration_since(taken_at);
-        let limit = SignedDuration::try_from(stale_after).unwrap_or(SignedDuration::MAX);
-        let ahead = SignedDuration::try_from(CLOCK_TOLERANCE).unwrap_or(SignedDuration::ZERO);
-        let fresh = now.saturating_duration_since(measured.moved) <= stale_after
-            && now.saturating_duration_since(receiver.heard)
-                <= stale_after.max(policy.failsafe.report_stale_after)
-            && age <= limit
-            && age >= -ahead;
-        (fresh && watts >= Watts::ZERO && watts <= Watts::LIMIT).then_some((watts, taken_at))
+        let reading = self.readings.get(meter)?;
+        let (from, to) = reading.wall;
+        let fresh = now <= reading.until && from <= wall && wall <= to;
+        fresh.then_some((reading.watts, reading.taken_at))
     }
 
-    /// How much of `feed` the meters prove to be free of everything except leases. `None` without a
-    /// fresh reading of its meter: then nothing is proven. A lease without a fresh meter counts as
-    /// drawing nothing, so that headroom is estimated low.
+    /// How much of `feed` the meters prove to be free of everything except leases, of which their
+    /// own meters account for `leased`. `None` without a fresh reading of the feed's meter: then
+    /// nothing is proven.
     #[must_use]
     pub fn headroom(
         &self,
-        policy: &Policy,
-        leases: &[Lease],
-        feed: FeedNumber,
+        feed: &Feed,
+        leased: Watts,
         wall: Timestamp,
         now: Instant,
     ) -> Option<Headroom> {
-        let feeds = policy.facility.feeds();
-        let node = &feeds[feed];
-        let (metered, taken_at) = self.metered(policy, node.meter.as_ref()?, wall, now)?;
-        // By meter: a tenant that extends its rent names the same meter again, and its draw counts
-        // once.
-        let mut rented: BTreeMap<&MeterId, (Watts, Watts)> = BTreeMap::new();
-        for lease in leases.iter().filter(|lease| feeds.carries(feed, &lease.feed)) {
-            let Some(meter) = &lease.meter else { continue };
-            let (largest, together) = rented.entry(meter).or_default();
-            *largest = lease.gross.max(*largest);
-            *together += if lease.reserves(wall) { lease.gross } else { Watts::ZERO };
-        }
-        let draw = |(meter, (largest, together)): (&MeterId, (Watts, Watts))| {
-            let (watts, _) = self.metered(policy, meter, wall, now)?;
-            // A tenant that draws more than it rents reduces the headroom.
-            Some(watts.min(largest.max(together)))
-        };
-        let leased = rented.into_iter().filter_map(draw).sum::<Watts>().min(metered);
-        Some(Headroom { watts: node.usable() - (metered - leased), metered, leased, taken_at })
+        let (metered, taken_at) = self.metered(feed.meter.as_ref()?, wall, now)?;
+        let leased = leased.min(metered);
+        Some(Headroom { watts: feed.usable() - (metered - leased), metered, leased, taken_at })
     }
 
     /// The first feed whose meter gives nothing fresh.
     #[must_use]
-    pub fn unmetered_feed<'p>(
+    pub fn unmetered_feed<'f>(
         &self,
-        policy: &'p Policy,
+        feeds: &'f Feeds,
         wall: Timestamp,
         now: Instant,
-    ) -> Option<&'p FeedId> {
-        let silent = |meter: &MeterId| self.metered(policy, meter, wall, now).is_none();
-        let feed =
-            policy.facility.feeds().iter().find(|feed| feed.meter.as_ref().is_some_and(silent))?;
+    ) -> Option<&'f FeedId> {
+        let silent = |meter: &MeterId| self.metered(meter, wall, now).is_none();
+        let feed = feeds.iter().find(|feed| feed.meter.as_ref().is_some_and(silent))?;
         Some(&feed.id)
     }
 
@@ -661,6 +667,24 @@ impl Inventory {
             }
         }
     }
+}
+
+/// The reading that a report gives of a meter whose readings count for `stale_after`, if it gives a
+/// possible one.
+fn reading(
+    measured: &Measured,
+    receiver: &Receiver,
+    stale_after: Duration,
+    policy: &Policy,
+) -> Option<Reading> {
+    let (watts, taken_at) = (measured.report.watts?, measured.report.taken_at?);
+    let heard_for = stale_after.max(policy.failsafe.report_stale_after);
+    (Watts::ZERO..=Watts::LIMIT).contains(&watts).then(|| Reading {
+        watts,
+        taken_at,
+        until: (measured.moved + stale_after).min(receiver.heard + heard_for),
+        wall: (earlier(taken_at, CLOCK_TOLERANCE), later(taken_at, stale_after)),
+    })
 }
 
 /// Whether the device was read after it was last told to sleep: by its agent, or, if the agent does

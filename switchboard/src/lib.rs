@@ -10,6 +10,7 @@ pub mod api;
 pub mod commitment;
 pub mod core;
 pub mod facility;
+mod feed_sums;
 pub mod inventory;
 pub mod lease;
 pub mod ledger;

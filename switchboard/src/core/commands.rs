@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Core, LeaseQuery, Outputs};
 use crate::admit::{self, Admission, Refusal};
 use crate::commitment::Phase;
+use crate::feed_sums::FeedSums;
 use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
@@ -370,6 +371,8 @@ impl Core {
             wall,
         );
         self.policy = policy;
+        self.sums = FeedSums::new(self.policy.facility.feeds());
+        self.count_leases();
         self.policy_refused = None;
         self.census = Census::default();
         self.fleet.groups = vec![Vec::new(); self.policy.facility.groups().len()];

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use directive::{LeaseId, Means, Watts};
+use directive::{LeaseId, Means, MeterId};
 use jiff::Timestamp;
 
 use super::Core;
 use crate::commitment::{Evidence, Figure, Happening, Held, Phase, Terms};
 use crate::facility::FeedNumber;
-use crate::inventory::MachineState;
+use crate::inventory::{Headroom, MachineState};
 use crate::lease::{Lease, earlier};
 use crate::ledger::Event;
 use crate::words::Named;
@@ -35,10 +35,11 @@ impl Core {
         let machines = self.machines_by_lease();
         let terms = self.terms();
         let mut notes = Vec::new();
-        for lease in self.leases.clone() {
-            let evidence = self.evidence(&lease, machines.get(&lease.id), wall, now);
+        let leases = std::mem::take(&mut self.leases);
+        for lease in &leases {
+            let evidence = self.evidence(lease, machines.get(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
-            for happening in commitment.advance(&lease, &evidence, &terms, self.schedule, now) {
+            for happening in commitment.advance(lease, &evidence, &terms, self.schedule, now) {
                 let (lease, figures) = (lease.id.clone(), evidence.figures.clone());
                 notes.push(match happening {
                     Happening::Moved { from, to, why } => {
@@ -55,7 +56,10 @@ impl Core {
                     }
                 });
             }
+            let active = commitment.phase == Phase::Active;
+            self.sums.set_active(self.policy.facility.feeds(), &lease.id, active);
         }
+        self.leases = leases;
         for event in notes {
             self.note(event, self.schedule);
         }
@@ -132,12 +136,12 @@ impl Core {
         // then leave it their power, and leases that begin by then need power of their own.
         let due_at = self.schedule.max(lease.reserved_from());
         let figure = |feed: FeedNumber| {
-            let headroom = self.inventory.headroom(&self.policy, &self.leases, feed, wall, now);
+            let headroom = self.headroom(feed, wall, now);
             Figure {
                 feed: feeds[feed].id.clone(),
                 headroom: headroom.map(|headroom| headroom.watts),
-                needed: self.reserved_at(feed, due_at, Some(lease)),
-                unmetered: self.unmetered(feed, wall, now),
+                needed: self.sums.reserved(feed, due_at),
+                unmetered: self.sums.unmetered(feed),
                 taken_at: headroom.map(|headroom| headroom.taken_at),
             }
         };
@@ -172,34 +176,22 @@ impl Core {
         }
     }
 
-    /// The power that must be free at `feed` at `at`: that of the leases here and below that
-    /// reserve power then, and `besides`.
-    pub(super) fn reserved_at(
-        &self,
-        feed: FeedNumber,
-        at: Timestamp,
-        besides: Option<&Lease>,
-    ) -> Watts {
-        let counts = |lease: &&Lease| {
-            let asked = besides.is_some_and(|besides| besides.id == lease.id) && at < lease.ends();
-            (asked || lease.reserves(at)) && self.policy.facility.feeds().carries(feed, &lease.feed)
-        };
-        self.leases.iter().filter(counts).map(|lease| lease.gross).sum()
+    /// Brings the sums of the leases to the time of the last input.
+    pub(super) fn read_tenants(&mut self) {
+        let Some((wall, now)) = self.at else { return };
+        let feeds = self.policy.facility.feeds();
+        let metered = |meter: &MeterId| Some(self.inventory.metered(meter, wall, now)?.0);
+        self.sums.read(feeds, wall, metered);
     }
 
-    /// The power that active tenants here and below may draw without it showing on a meter of their
-    /// own.
-    pub(super) fn unmetered(&self, feed: FeedNumber, wall: Timestamp, now: Instant) -> Watts {
-        let draws = |lease: &&Lease| {
-            let active = self
-                .commitments
-                .get(&lease.id)
-                .is_some_and(|commitment| commitment.phase == Phase::Active);
-            let metered = lease.meter.as_ref().is_some_and(|meter| {
-                self.inventory.metered(&self.policy, meter, wall, now).is_some()
-            });
-            active && !metered && self.policy.facility.feeds().carries(feed, &lease.feed)
-        };
-        self.leases.iter().filter(draws).map(|lease| lease.gross).sum()
+    /// The headroom that the feed's meter proves.
+    pub(super) fn headroom(
+        &self,
+        feed: FeedNumber,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<Headroom> {
+        let feeds = self.policy.facility.feeds();
+        self.inventory.headroom(&feeds[feed], self.sums.leased(feed), wall, now)
     }
 }

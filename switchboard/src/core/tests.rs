@@ -57,6 +57,26 @@ struct Machine {
     woken: i64,
 }
 
+/// The sums that the core has kept agree with sums made anew from its leases and their phases.
+fn assert_sums(core: &Core) {
+    let Some((wall, now)) = core.at else { return };
+    let feeds = core.policy.facility.feeds();
+    let mut afresh = FeedSums::new(feeds);
+    afresh.take_leases(feeds, &core.leases);
+    for (lease, commitment) in &core.commitments {
+        afresh.set_active(feeds, lease, commitment.phase == Phase::Active);
+    }
+    afresh.read(feeds, wall, |meter| Some(core.inventory.metered(meter, wall, now)?.0));
+    for feed in feeds.numbers() {
+        let sums = |sums: &FeedSums| {
+            let reserved = [0, 500, 1000, 2000, 4000]
+                .map(|later| sums.reserved(feed, wall + Duration::from_secs(later)));
+            (reserved, sums.leased(feed), sums.unmetered(feed))
+        };
+        assert_eq!(sums(&core.sums), sums(&afresh), "{} at {wall}", feeds[feed].id);
+    }
+}
+
 struct World {
     core: Core,
     ledger: Vec<Entry>,
@@ -158,6 +178,7 @@ impl World {
 
     fn input(&mut self, input: Input) {
         let outputs = self.core.handle(input, at(self.secs + self.wall_off), self.now());
+        assert_sums(&self.core);
         self.perform(outputs);
     }
 

@@ -223,13 +223,13 @@ impl Core {
     pub fn feed_views(&self, wall: Timestamp, now: Instant) -> Vec<FeedView> {
         let feeds = self.policy.facility.feeds();
         let view = |number: FeedNumber| {
-            let headroom = self.inventory.headroom(&self.policy, &self.leases, number, wall, now);
+            let headroom = self.headroom(number, wall, now);
             let feed = &feeds[number];
             FeedView {
                 feed: feed.id.clone(),
                 parent: feed.parent.clone(),
                 usable: feed.usable(),
-                committed: self.reserved_at(number, wall, None),
+                committed: self.sums.reserved(number, wall),
                 metered: headroom.map(|headroom| headroom.metered),
                 headroom: headroom.map(|headroom| headroom.watts),
                 measured_at: headroom.map(|headroom| headroom.taken_at),

@@ -1,7 +1,9 @@
 use directive::Serving;
 
 use super::*;
+use crate::feed_sums::FeedSums;
 use crate::fixture::{at, lease, origin, policy};
+use crate::lease::Lease;
 
 fn meter(id: &str, watts: Option<i64>, taken: i64) -> MeterReport {
     MeterReport {
@@ -67,8 +69,14 @@ impl Seen {
 
     fn headroom(&self, leases: &[Lease], secs: i64) -> Option<i64> {
         let feed = self.policy.facility.feeds().number(&"a".into()).unwrap();
-        let headroom =
-            self.inventory.headroom(&self.policy, leases, feed, at(secs), self.now(secs));
+        let feeds = self.policy.facility.feeds();
+        let mut sums = FeedSums::new(feeds);
+        sums.take_leases(feeds, leases);
+        sums.read(feeds, at(secs), |meter| {
+            Some(self.inventory.metered(meter, at(secs), self.now(secs))?.0)
+        });
+        let leased = sums.leased(feed);
+        let headroom = self.inventory.headroom(&feeds[feed], leased, at(secs), self.now(secs));
         headroom.map(|headroom| headroom.watts.0)
     }
 

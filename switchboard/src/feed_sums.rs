@@ -1,0 +1,308 @@
+//! Sums over the open leases at each feed and below it, kept up to date: what leases reserve over
+//! time, what the tenants' own meters account for, and what active tenants may draw that no meter of
+//! theirs shows. A sum is changed only where a lease, its phase or the reading of its meter changes,
+//! or where a lease begins or ends to reserve; asking for one costs nothing in proportion to the
+//! number of leases. What the feeds' own meters show is left to [`crate::inventory`].
+
+use std::collections::BTreeMap;
+
+use directive::{LeaseId, MeterId, Watts};
+use jiff::Timestamp;
+
+use crate::facility::{FeedNumber, Feeds, PerFeed};
+use crate::lease::Lease;
+
+/// The sums. [`FeedSums::take_leases`] and [`FeedSums::set_active`] say what is committed,
+/// [`FeedSums::read`] brings the sums to the present time.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FeedSums {
+    reserved: PerFeed<OverTime>,
+    leased: PerFeed<Watts>,
+    unmetered: PerFeed<Watts>,
+    leases: BTreeMap<LeaseId, Counted>,
+    tenants: BTreeMap<MeterId, Tenant>,
+}
+
+/// A lease as it is counted in the sums.
+#[derive(Debug, Clone, PartialEq)]
+struct Counted {
+    /// `None` if the policy has no such feed any more: the lease then counts nowhere.
+    feed: Option<FeedNumber>,
+    gross: Watts,
+    from: Timestamp,
+    to: Timestamp,
+    meter: Option<MeterId>,
+    active: bool,
+    /// Whether it is in the sums of what no meter of its own shows.
+    unmetered: bool,
+}
+
+/// A tenant's own meter. Several leases may name it: a tenant that extends its rent names the same
+/// meter again, and its draw counts once.
+#[derive(Debug, Clone, PartialEq)]
+struct Tenant {
+    leases: Vec<LeaseId>,
+    /// What the meter shows, if that is fresh.
+    reading: Option<Watts>,
+    /// The time in which the same ones of its leases reserve power; empty when the tenant must be
+    /// counted anew.
+    same_from: Timestamp,
+    same_until: Timestamp,
+    /// What it is counted at now.
+    leased: Vec<(FeedNumber, Watts)>,
+}
+
+/// Watts over time: from each instant on until the next one; nothing before the first.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct OverTime(Vec<(Timestamp, Watts)>);
+
+impl FeedSums {
+    /// Sums of no lease at all.
+    pub(crate) fn new(feeds: &Feeds) -> Self {
+        Self {
+            reserved: PerFeed::all(feeds, OverTime::default()),
+            leased: PerFeed::all(feeds, Watts::ZERO),
+            unmetered: PerFeed::all(feeds, Watts::ZERO),
+            leases: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+        }
+    }
+
+    /// What the leases at `feed` and below it reserve at `at`.
+    pub(crate) fn reserved(&self, feed: FeedNumber, at: Timestamp) -> Watts {
+        self.reserved[feed].at(at)
+    }
+
+    /// What the tenants' own meters show to be drawn by leases at `feed` and below it, each meter up
+    /// to what its leases rent. A meter without a fresh reading counts as showing nothing.
+    pub(crate) fn leased(&self, feed: FeedNumber) -> Watts {
+        self.leased[feed]
+    }
+
+    /// What active tenants at `feed` and below it may draw that no fresh meter of their own shows.
+    pub(crate) fn unmetered(&self, feed: FeedNumber) -> Watts {
+        self.unmetered[feed]
+    }
+
+    /// Makes the leases that count those of `open`. A lease that is new is not active yet.
+    pub(crate) fn take_leases(&mut self, feeds: &Feeds, open: &[Lease]) {
+        let mut before = std::mem::take(&mut self.leases);
+        for lease in open {
+            let counted = Counted::of(feeds, lease);
+            let counted = match before.remove(&lease.id) {
+                Some(old) if old.is_same_lease(&counted) => old,
+                Some(old) => {
+                    let active = old.active;
+                    self.remove(feeds, &lease.id, &old);
+                    self.add(feeds, &lease.id, Counted { active, ..counted })
+                }
+                None => self.add(feeds, &lease.id, counted),
+            };
+            self.leases.insert(lease.id.clone(), counted);
+        }
+        for (id, old) in &before {
+            self.remove(feeds, id, old);
+        }
+    }
+
+    /// Says whether the tenant of `lease` may draw its power now.
+    pub(crate) fn set_active(&mut self, feeds: &Feeds, lease: &LeaseId, active: bool) {
+        let Some(counted) = self.leases.get_mut(lease) else { return };
+        counted.active = active;
+        count_unmetered(&mut self.unmetered, feeds, counted, &self.tenants);
+    }
+
+    /// Takes in what the tenants' meters show at `wall`. `reading` gives what a meter shows, if that
+    /// is fresh.
+    pub(crate) fn read(
+        &mut self,
+        feeds: &Feeds,
+        wall: Timestamp,
+        reading: impl Fn(&MeterId) -> Option<Watts>,
+    ) {
+        let mut appeared_or_silent = Vec::new();
+        for (meter, tenant) in &mut self.tenants {
+            let watts = reading(meter);
+            let same_leases = tenant.same_from <= wall && wall < tenant.same_until;
+            if same_leases && watts == tenant.reading {
+                continue;
+            }
+            if watts.is_some() != tenant.reading.is_some() {
+                appeared_or_silent.extend(tenant.leases.iter().cloned());
+            }
+            tenant.reading = watts;
+            tenant.count(feeds, &self.leases, &mut self.leased, wall);
+        }
+        for lease in appeared_or_silent {
+            if let Some(counted) = self.leases.get_mut(&lease) {
+                count_unmetered(&mut self.unmetered, feeds, counted, &self.tenants);
+            }
+        }
+        // Nothing is left of the draw of a meter that no lease names any more.
+        self.tenants.retain(|_, tenant| !tenant.leases.is_empty());
+    }
+
+    fn add(&mut self, feeds: &Feeds, id: &LeaseId, mut counted: Counted) -> Counted {
+        self.reserve(feeds, &counted, counted.gross);
+        if let Some(meter) = &counted.meter {
+            let tenant = self.tenants.entry(meter.clone()).or_insert_with(Tenant::new);
+            tenant.leases.push(id.clone());
+            tenant.count_anew();
+        }
+        count_unmetered(&mut self.unmetered, feeds, &mut counted, &self.tenants);
+        counted
+    }
+
+    fn remove(&mut self, feeds: &Feeds, id: &LeaseId, counted: &Counted) {
+        self.reserve(feeds, counted, Watts(-counted.gross.0));
+        if let Some(tenant) = counted.meter.as_ref().and_then(|meter| self.tenants.get_mut(meter)) {
+            tenant.leases.retain(|lease| lease != id);
+            tenant.count_anew();
+        }
+        if let Some(feed) = counted.feed.filter(|_| counted.unmetered) {
+            feeds.add(&mut self.unmetered, feed, Watts(-counted.gross.0));
+        }
+    }
+
+    fn reserve(&mut self, feeds: &Feeds, counted: &Counted, watts: Watts) {
+        for &feed in counted.path(feeds) {
+            self.reserved[feed].add(counted.from, counted.to, watts);
+        }
+    }
+}
+
+impl Counted {
+    fn of(feeds: &Feeds, lease: &Lease) -> Self {
+        Self {
+            feed: feeds.number(&lease.feed),
+            gross: lease.gross,
+            from: lease.reserved_from(),
+            to: lease.ends(),
+            meter: lease.meter.clone(),
+            active: false,
+            unmetered: false,
+        }
+    }
+
+    /// Whether it is the same lease, whatever its tenant does.
+    fn is_same_lease(&self, other: &Self) -> bool {
+        (self.feed, self.gross, self.from, self.to, &self.meter)
+            == (other.feed, other.gross, other.from, other.to, &other.meter)
+    }
+
+    fn path<'f>(&self, feeds: &'f Feeds) -> &'f [FeedNumber] {
+        self.feed.map_or(&[], |feed| feeds.path(feed))
+    }
+
+    fn reserves(&self, at: Timestamp) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+/// Counts a lease among those that no meter shows, or no longer.
+fn count_unmetered(
+    sums: &mut PerFeed<Watts>,
+    feeds: &Feeds,
+    counted: &mut Counted,
+    tenants: &BTreeMap<MeterId, Tenant>,
+) {
+    let reads = |meter: &MeterId| tenants.get(meter).is_some_and(|t| t.reading.is_some());
+    let unmetered = counted.active && !counted.meter.as_ref().is_some_and(reads);
+    if unmetered == counted.unmetered {
+        return;
+    }
+    counted.unmetered = unmetered;
+    let watts = if unmetered { counted.gross } else { Watts(-counted.gross.0) };
+    if let Some(feed) = counted.feed {
+        feeds.add(sums, feed, watts);
+    }
+}
+
+impl Tenant {
+    fn new() -> Self {
+        let (same_from, same_until) = (Timestamp::MAX, Timestamp::MAX);
+        Self { leases: Vec::new(), reading: None, same_from, same_until, leased: Vec::new() }
+    }
+
+    /// Has the tenant counted anew at the next reading: its leases have changed.
+    fn count_anew(&mut self) {
+        (self.same_from, self.same_until) = (Timestamp::MAX, Timestamp::MAX);
+    }
+
+    /// Counts the tenant at `wall` in place of what it was counted at before.
+    fn count(
+        &mut self,
+        feeds: &Feeds,
+        leases: &BTreeMap<LeaseId, Counted>,
+        sums: &mut PerFeed<Watts>,
+        wall: Timestamp,
+    ) {
+        for (feed, watts) in self.leased.drain(..) {
+            sums[feed] += Watts(-watts.0);
+        }
+        (self.same_from, self.same_until) = (Timestamp::MIN, Timestamp::MAX);
+        // The largest of the leases at and below a feed, and the sum of those that reserve now.
+        let mut rented: BTreeMap<FeedNumber, (Watts, Watts)> = BTreeMap::new();
+        for counted in self.leases.iter().filter_map(|lease| leases.get(lease)) {
+            for edge in [counted.from, counted.to] {
+                if edge <= wall {
+                    self.same_from = self.same_from.max(edge);
+                } else {
+                    self.same_until = self.same_until.min(edge);
+                }
+            }
+            for &feed in counted.path(feeds) {
+                let (largest, together) = rented.entry(feed).or_default();
+                *largest = counted.gross.max(*largest);
+                *together += if counted.reserves(wall) { counted.gross } else { Watts::ZERO };
+            }
+        }
+        let Some(reading) = self.reading else { return };
+        for (feed, (largest, together)) in rented {
+            // A tenant that draws more than it rents reduces the headroom.
+            let watts = reading.min(largest.max(together));
+            sums[feed] += watts;
+            self.leased.push((feed, watts));
+        }
+    }
+}
+
+impl OverTime {
+    fn at(&self, at: Timestamp) -> Watts {
+        self.before(self.0.partition_point(|(from, _)| *from <= at))
+    }
+
+    /// The watts before the instant at `place`.
+    fn before(&self, place: usize) -> Watts {
+        place.checked_sub(1).map_or(Watts::ZERO, |place| self.0[place].1)
+    }
+
+    /// Adds `watts`, which may be negative, from `from` until `to`.
+    fn add(&mut self, from: Timestamp, to: Timestamp, watts: Watts) {
+        if from >= to {
+            return;
+        }
+        let first = self.cut(from);
+        let last = self.cut(to);
+        for (_, sum) in &mut self.0[first..last] {
+            *sum += watts;
+        }
+        for place in [last, first] {
+            if self.0[place].1 == self.before(place) {
+                self.0.remove(place);
+            }
+        }
+    }
+
+    /// Makes `at` one of the instants. Returns its place.
+    fn cut(&mut self, at: Timestamp) -> usize {
+        let place = self.0.partition_point(|(from, _)| *from < at);
+        if self.0.get(place).is_none_or(|(from, _)| *from != at) {
+            self.0.insert(place, (at, self.before(place)));
+        }
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests;
