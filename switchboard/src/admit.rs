@@ -1,6 +1,5 @@
-//! Admission: decides whether the feeds can carry one more lease, in every interval of it, and
-//! shows the arithmetic. Pure, and nothing is written on a refusal. [`crate::plan`] chooses the
-//! machines.
+//! Admission: decides whether the feeds can carry one more lease in every interval of its time, and
+//! shows the arithmetic. It writes nothing and chooses no machines: [`crate::plan`] does that.
 
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ impl std::fmt::Display for Line {
     }
 }
 
-/// The parts of the time that is needed before a lease.
+/// The time that is needed before a lease, in parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lead {
     /// Watts to take off.
@@ -83,7 +82,7 @@ pub struct Lead {
 }
 
 impl Lead {
-    /// All of it together.
+    /// The sum of all parts.
     #[must_use]
     pub fn total(&self) -> Duration {
         [self.ramp, self.shed_p95, self.settle, self.prove_for, self.margin]
@@ -174,7 +173,7 @@ pub enum Refusal {
     },
 }
 
-/// What counts as a shed time where none was measured: stock firmware without work powers down
+/// The shed time of a group for which none was measured. Stock firmware without work powers down
 /// within ten minutes, if at all (docs/protocol.md 2.9).
 pub const UNMEASURED_SHED: Duration = Duration::from_mins(10);
 
@@ -237,7 +236,7 @@ pub fn carries(
 /// Which machines count as able to go, and which leases rely on them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
-    /// Machines that are proven to go, and leases that demand that.
+    /// Machines with a driver and a measured shed time, and leases that must be backed by those.
     Firm,
     /// Every machine, every lease.
     Any,
@@ -335,8 +334,8 @@ fn lines<'l>(
     .collect()
 }
 
-/// The most that `leases` reserve at once inside `[from, to)`, and the first interval in which they
-/// do.
+/// The most that `leases` reserve at one time within `[from, to)`, and the first interval in which
+/// they reserve it.
 fn peak<'l>(
     leases: impl Iterator<Item = &'l Lease>,
     from: Timestamp,
@@ -413,7 +412,7 @@ pub(crate) fn shed_time(group: &Group) -> Duration {
     if group.backs_firm() { group.shed_p95.unwrap_or(UNMEASURED_SHED) } else { UNMEASURED_SHED }
 }
 
-/// How long `watts` take at `per_min`; no ramp, no time.
+/// How long `watts` take at `per_min`. Without a ramp they take no time.
 pub(crate) fn ramp_time(watts: Watts, per_min: Watts) -> Duration {
     if per_min <= Watts::ZERO || watts <= Watts::ZERO {
         return Duration::ZERO;

@@ -1,6 +1,6 @@
-//! Everything the switchboard decides, without a clock, a socket or a disk: an input and the time
-//! go in, outputs come out. [`crate::reconcile`] moves the bytes around it; the same inputs at the
-//! same times always give the same outputs.
+//! The switchboard's decisions, as a state machine without clock, socket or disk: an input and the
+//! time go in, outputs come out, and the same inputs at the same times give the same outputs.
+//! [`crate::reconcile`] reads the clock, takes reports and commands, and carries the outputs out.
 
 mod commands;
 mod evidence;
@@ -39,33 +39,34 @@ use withheld::Withheld;
 pub enum Input {
     Tick,
     Report(Report),
-    /// Somebody asks; the answer carries the same number.
+    /// A question or an order; its answer carries the same number.
     Command(u64, Box<Command>),
-    /// What became of the last [`Outputs::append`].
+    /// Whether the last [`Outputs::append`] was written.
     Written(Result<Head, WriteError>),
 }
 
-/// What the switchboard wants done.
+/// What is to be done after an input.
 #[derive(Debug, Default)]
 pub struct Outputs {
     pub timeline: Option<Arc<Timeline>>,
     pub permit: Option<Permit>,
-    /// Take back the permit that was told last.
+    /// Withdraw the last permit.
     pub withdraw: bool,
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
-    /// Append to the ledger in one piece, and say what became of it. Never more than one at a time.
+    /// Append these entries to the ledger, all or none, and answer with [`Input::Written`]. The next
+    /// append comes only after that.
     pub append: Option<Vec<Entry>>,
     pub answers: Vec<(u64, Answer)>,
-    /// What people should read in the log about leases that cannot be kept.
+    /// Lines for the log about leases that lack power.
     pub notices: Vec<Notice>,
 }
 
-/// What was counted since the start.
+/// Counters, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub directives: u64,
     pub permits: u64,
-    /// Times at which a permit was due and withheld.
+    /// How often a reason to withhold permits appeared or changed.
     pub permits_withheld: u64,
     pub committed: u64,
     pub refused: u64,
@@ -75,7 +76,7 @@ pub struct Tally {
     pub ledger_failures: u64,
     /// Entries lost because the ledger had failed for too long.
     pub entries_dropped: u64,
-    /// Breaches put on record.
+    /// Breaches recorded in the ledger.
     pub breaches: u64,
     pub reports: u64,
     /// Steps of the wall clock.
@@ -86,14 +87,14 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Core {
     policy: Arc<Policy>,
-    /// The fold over what is durable.
+    /// The state that the durable entries of the ledger give.
     state: LedgerState,
     head: Head,
     outbox: Outbox,
     inventory: Inventory,
     fleet: Fleet,
     census: Census,
-    /// Changed files that are not in force.
+    /// Why a changed policy or configuration file is not in force.
     policy_refused: Option<FileNotice>,
     configuration_not_applied: Option<FileNotice>,
     /// The open leases, as committed durably.
@@ -104,31 +105,31 @@ pub struct Core {
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
-    /// Machines whose turn to come back fell into a time without a permit: they get another one,
-    /// few at once.
+    /// Machines that were to be woken at a time when no permit was valid. They are scheduled again,
+    /// a few at a time.
     overdue: BTreeMap<MachineId, Chosen>,
-    /// When this life began.
+    /// When the first input came.
     began: Option<Instant>,
     /// When the last input came.
     at: Option<(Timestamp, Instant)>,
     /// The time by which leases begin and end: that of the steady clock while the wall clock is
-    /// stepped. A wall clock that runs ahead makes receivers lower at once, which is safe; but
-    /// no tenant may draw earlier for it, and nothing is late by its word.
+    /// stepped. Receivers act on a wall clock that runs ahead, which only lowers power early; a
+    /// tenant may not draw early because of it, and nothing counts as late.
     schedule: Timestamp,
     plan: Option<Plan>,
-    /// What leases and feeds lack, as of the plan.
+    /// What leases and feeds lack under the plan in force.
     shortages: Shortages,
     number: Generation,
-    /// The number of the first timeline that has each lease's steps as they are now, all of them.
+    /// For each lease, the first timeline that has all its steps as they are now.
     planned_in: BTreeMap<LeaseId, Generation>,
     next_edge: Option<Timestamp>,
-    /// Whether something changed that the plan depends on.
+    /// Whether a new plan must be made because something changed that it depends on.
     replan: bool,
-    /// Whether the inventory should be looked through, and when it last was.
+    /// Whether time has passed or a report has come since the inventory was last looked through.
     unseen: bool,
     looked_at: Option<Instant>,
     asleep: Arc<BTreeSet<MachineId>>,
-    /// The selection that the ledger has, or will have when what waits is written.
+    /// The selection that the ledger will have once all waiting entries are written.
     recorded: Selection,
     serial: u64,
     permitted: Option<(Generation, Instant)>,
@@ -140,13 +141,13 @@ pub struct Core {
     tally: Tally,
 }
 
-/// The inventory is looked through at most this often: it takes time in proportion to the fleet.
+/// Least time between two looks through the inventory, each of which visits every machine.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Reasons that one entry about a plan repeats; the plan itself has all of them.
+/// Most reasons that a ledger entry about a plan lists; the plan itself has all of them.
 const REASONS: usize = 64;
 
 impl Core {
-    /// Takes up where the ledger stops: what it says was chosen stays chosen, under a new epoch.
+    /// Continues from the ledger's state: the machines it says were chosen stay chosen.
     #[must_use]
     pub fn new(policy: Arc<Policy>, state: LedgerState, head: Head, wall: Timestamp) -> Self {
         let mut core = Self {
@@ -290,7 +291,7 @@ impl Core {
         &self.commitments
     }
 
-    /// Makes the open leases and their commitments those of the ledger.
+    /// Takes the open leases over from the ledger's state, with a commitment for each.
     fn take_up_leases(&mut self) {
         self.leases = self.state.open().map(|standing| standing.lease.clone()).collect();
         let open: BTreeSet<&LeaseId> = self.leases.iter().map(|lease| &lease.id).collect();
@@ -312,7 +313,7 @@ impl Core {
         self.replan = true;
     }
 
-    /// Makes the sums those of the open leases and of where their commitments stand.
+    /// Updates the sums after a change of the open leases or of the policy.
     pub(super) fn count_leases(&mut self) {
         let feeds = self.policy.facility.feeds();
         self.sums.take_leases(feeds, &self.leases);
@@ -322,7 +323,7 @@ impl Core {
         self.read_tenants();
     }
 
-    /// Looks through the inventory.
+    /// Looks through the inventory: which machines there are, what state each is in, which are back.
     fn look(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         self.unseen = false;
         self.looked_at = Some(now);
@@ -350,10 +351,11 @@ impl Core {
         self.states = self.selection.off.keys().filter_map(state).collect();
     }
 
-    /// Plans, where something changed; what receivers must know gets a new number and goes out.
+    /// Makes a new plan if something changed. If it changes anything for receivers, it goes out as a
+    /// timeline with the next number.
     fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        // By a wrong clock leases seem over and machines free: the plan in force stays, and its
-        // lowerings with it.
+        // With a wrong clock, leases would seem over and their machines free. The plan in force
+        // stays, and receivers still lower power by it.
         if self.stepped.is_some() {
             return;
         }
@@ -373,7 +375,8 @@ impl Core {
         }
         self.next_edge = plan.next_edge(wall);
         self.selection = plan.selection.clone();
-        // A turn that is given at once is over as soon as it is planned, and no later edge shows it.
+        // A machine that may be woken at once needs another plan right after this one, which no
+        // later edge would cause.
         self.replan = plan
             .selection
             .iter()
@@ -391,8 +394,8 @@ impl Core {
         self.read_states(now);
     }
 
-    /// Notes from which timeline on each lease's steps are as `plan` has them, where `machines` have
-    /// other times than before. `plan` goes out under the present number.
+    /// Updates `planned_in` for `plan`, which goes out under the present number and changes the times
+    /// of `machines`.
     fn number_what_is_planned(&mut self, plan: &Plan, machines: &[MachineId]) {
         let mut changed: BTreeSet<&LeaseId> = BTreeSet::new();
         for machine in machines {
@@ -431,7 +434,7 @@ impl Core {
         self.note(event, wall);
     }
 
-    /// Forgets the machines that mine again, and those that no group claims any more.
+    /// Drops from the returning machines those that mine again, and those that no group claims.
     fn see_who_is_back(&mut self, wall: Timestamp, now: Instant) {
         let mut returning = std::mem::take(&mut self.selection.returning);
         returning.retain(|machine, returning| {
@@ -440,8 +443,8 @@ impl Core {
         self.selection.returning = returning;
     }
 
-    /// Remembers the machines whose time off is over at `wall`, but that nothing has allowed to
-    /// come back.
+    /// Remembers the machines whose time off is over at `wall`. It is called when no permit allows
+    /// them to be woken.
     fn remember_overdue(&mut self, wall: Timestamp) {
         for (machine, chosen) in self.selection.iter() {
             if chosen.until.is_some_and(|until| until <= wall)
@@ -452,8 +455,8 @@ impl Core {
         }
     }
 
-    /// Gives machines that still sleep though their turn has come a turn from now on: else all of
-    /// them would rise at once under the next permit. Returns whether there are any.
+    /// Schedules overdue machines that still sleep again, from now on; the next permit would
+    /// otherwise wake all of them at once. Returns whether there are any.
     fn take_turns_again(&mut self, wall: Timestamp) -> bool {
         let overdue = std::mem::take(&mut self.overdue);
         let waits = |(machine, _): &(MachineId, Chosen)| {
@@ -476,7 +479,7 @@ impl Core {
         })
     }
 
-    /// Renews the permit where power may be raised.
+    /// Renews the permit if it is due, or withdraws it if power may not be raised now.
     fn permit(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         let (ttl, every) = (self.policy.failsafe.permit_ttl, self.policy.failsafe.permit_every);
         let due = self.permitted.is_none_or(|(number, at)| {
@@ -490,8 +493,7 @@ impl Core {
             }
         }
         if withheld.is_some() && self.permitted.take().is_some() {
-            // A permit lives for up to two minutes: what forbids a raise now must not wait for its
-            // end.
+            // A permit would otherwise stay valid for up to two minutes.
             outputs.withdraw = true;
         }
         if !due || withheld.is_some() {
@@ -508,7 +510,7 @@ impl Core {
         outputs.permit = Some(Permit { number: self.number, serial: self.serial, ttl_ms });
     }
 
-    /// Why no power may be raised just now.
+    /// The first reason why no power may be raised now, if there is one.
     fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<Withheld> {
         if self.stepped.is_some() {
             return Some(Withheld::ClockStepped);
@@ -538,18 +540,18 @@ impl Core {
         Some(Withheld::HeadroomShort(feeds[feed].id.clone()))
     }
 
-    /// Whether some receivers may not have had the time to report since the start.
+    /// Whether the switchboard started so recently that some receivers may not have reported yet.
     fn is_young(&self, now: Instant) -> bool {
         self.began.is_none_or(|began| {
             now.saturating_duration_since(began) < self.policy.failsafe.report_stale_after
         })
     }
 
-    /// Puts something on record that waits for nobody.
+    /// Queues an entry for the ledger that no command waits for.
     fn note(&mut self, event: Event, wall: Timestamp) {
         if self.outbox.push(Entry { at: wall, event }, None) {
             self.tally.entries_dropped += 1;
-            // What was dropped may have carried the selection: the next decision carries it again.
+            // The dropped entry may have held the selection, so the next decision must hold it.
             self.recorded = Selection::default();
         }
     }

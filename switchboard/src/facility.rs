@@ -19,9 +19,10 @@ pub use group::Group;
 pub use meter::MeterSpec;
 pub use population::Population;
 
-/// The site's facility. It does not change: an edited policy file makes another one.
+/// The facility of a site. It never changes: an edited policy file makes another one.
 ///
-/// Feeds are meant by number ([`FeedNumber`]), groups by their number, the index in [`Facility::groups`].
+/// A feed is identified by its [`FeedNumber`], a group by its index in [`Facility::groups`], called its
+/// number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facility {
     site: String,

@@ -1,6 +1,6 @@
 //! The actual state of the site: the newest reports of proxies and agents, with their age, and what
-//! follows from them: which machines are known, what state each is in, and how much headroom a
-//! meter proves. [`crate::plan`] decides what should be.
+//! follows from them: which machines there are, what state each is in, and what the meters show.
+//! [`crate::plan`] decides what the state should become.
 
 mod census;
 
@@ -33,10 +33,11 @@ const NAMES: usize = 4 * ENTRIES;
 /// A share that arrives this long after the machine was read asleep was not in transit: the machine
 /// hashes.
 const SHARE_GRACE: Duration = Duration::from_secs(5);
-/// A machine that lied is believed again after this long without a share.
+/// A machine that said it was asleep while shares came from it is believed again after this long
+/// without a share.
 const QUIET: Duration = Duration::from_secs(120);
-/// A proxy reports a machine for ten minutes after its last session. After a start the machines of
-/// the life before have as long to come back.
+/// A proxy reports a machine for ten minutes after its last session. After a start of the
+/// switchboard, machines have as long to appear before they count as absent.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 /// A measurement from further in the future than this comes from a clock that cannot be trusted.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
@@ -69,7 +70,7 @@ pub struct Headroom {
     pub watts: Watts,
     /// What the meter shows.
     pub metered: Watts,
-    /// Of it, what the leases' own meters account for.
+    /// The part of it that the leases' own meters account for.
     pub leased: Watts,
     /// When that was measured.
     pub taken_at: Timestamp,
@@ -258,7 +259,7 @@ impl Inventory {
         Receiver { heard: now, at, number, serving: BTreeMap::new(), view }
     }
 
-    /// Sorts all machines into the groups of another policy.
+    /// Applies another policy: its groups to all machines, its limits of age to all readings.
     pub fn regroup(&mut self, policy: &Policy) {
         for (machine, group) in &mut self.groups {
             *group = policy.facility.claimed_by(machine);
@@ -280,8 +281,8 @@ impl Inventory {
             match &receiver.view {
                 View::Proxy(sessions) => {
                     for (id, session) in sessions {
-                        // One that merely was here is not counted, but can still be told to stay
-                        // away.
+                        // A machine without a session now is not counted, but the plan can still
+                        // choose it, so that it gets no work when it comes back.
                         if session.sessions > 0 || self.group(policy, id).is_some() {
                             names.entry(id).or_insert(false);
                         }
@@ -297,7 +298,7 @@ impl Inventory {
         let settled =
             self.since.is_some_and(|since| now.saturating_duration_since(since) > FORGOTTEN);
         if settled {
-            // What was chosen and is in no report any more must not be counted on in silence.
+            // A machine that is chosen for later but no longer reported is listed as absent.
             let unreported =
                 |id: &&MachineId| !names.contains_key(id) && held.current(id, wall).is_none();
             let unreported: Vec<&MachineId> = held.off.keys().filter(unreported).collect();
@@ -316,7 +317,7 @@ impl Inventory {
     /// How many machines must be counted under `policy`.
     #[must_use]
     pub fn fleet_of(&self, policy: &Policy) -> Population {
-        // Neither obedience nor the time matters here.
+        // This count depends on the reports alone, neither on the selection nor on the time.
         let mut names: BTreeSet<&MachineId> = BTreeSet::new();
         for receiver in self.receivers.values() {
             match &receiver.view {
@@ -379,8 +380,8 @@ impl Inventory {
         })
     }
 
-    /// When its last share came. A time from the future, which a stepped clock leaves behind, says
-    /// nothing.
+    /// When its last share came. Times in the future, which a stepped clock can leave in a report,
+    /// are left out.
     fn last_share(&self, machine: &MachineId, wall: Timestamp) -> Option<Timestamp> {
         let latest = later(wall, CLOCK_TOLERANCE);
         let shares = self.sessions(machine).filter_map(|session| session.last_share_at);
@@ -410,7 +411,7 @@ impl Inventory {
             Some(chosen) => {
                 self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient
             }
-            // Before it is commanded, only its own record counts: commands that failed in a row.
+            // A machine that is not to be off now fails only by commands that failed in a row.
             None => self.device(machine).is_some_and(|(device, _)| {
                 device.report.failures >= policy.failsafe.retries.max(1)
             }),
@@ -459,7 +460,7 @@ impl Inventory {
         }
     }
 
-    /// The machines of the selection that their devices have confirmed to be asleep.
+    /// The machines that are to be off and whose devices confirm that they are asleep.
     #[must_use]
     pub fn asleep(
         &self,
@@ -630,11 +631,11 @@ impl Inventory {
         read || self.sessions(machine).any(|session| session.sessions > 0)
     }
 
-    /// Whether `machine`, which was set free, mines again, or is none of ours any more. Where a
-    /// proxy reports, it has work there; where none does, the device's word is all there is.
+    /// Whether `machine`, whose time off is over, mines again, or belongs to no group any more. If a
+    /// proxy reports, the machine must have work there; if none does, its device's report suffices.
     ///
-    /// What was seen while its last sleep command could still take effect counts for nothing: a
-    /// lease that is cancelled in mid-shedding gives back machines that are yet to fall asleep.
+    /// Reports from the time in which its last sleep command could still take effect do not count:
+    /// a lease that is cancelled while it sheds gives back machines that have yet to fall asleep.
     #[must_use]
     pub fn is_back(
         &self,
@@ -687,15 +688,15 @@ fn reading(
     })
 }
 
-/// Whether the device was read after it was last told to sleep: by its agent, or, if the agent does
-/// not know when, by the plan.
+/// Whether the device was read after its last sleep command. If its agent does not know when that
+/// was, the time in the plan counts.
 fn read_since_told(report: &MachineReport, chosen: &Chosen, wall: Timestamp) -> bool {
     let told = slept_at(report, wall).unwrap_or(chosen.at);
     report.read_at.is_some_and(|read| read >= told)
 }
 
-/// When the device was last told to sleep, unless its agent's clock was ahead then: no reading would
-/// count before that time comes.
+/// When the device was last told to sleep. A time in the future, from an agent's clock that was
+/// ahead, is left out: until that time came, no reading would count.
 fn slept_at(report: &MachineReport, wall: Timestamp) -> Option<Timestamp> {
     report.slept_at.filter(|slept| *slept <= later(wall, CLOCK_TOLERANCE))
 }

@@ -1,8 +1,8 @@
 //! The plan: which machines are off when, so that every feed carries what is committed, and why.
-//! Pure: takes policy, leases, fleet, the choices of earlier plans and the time, and returns a
-//! [`Plan`], always the same for the same input.
+//! [`plan`] takes policy, leases, fleet, the choices of earlier plans and the time, and always
+//! returns the same [`Plan`] for the same input.
 //!
-//! It is made in three parts: `sweep` walks through the starts and ends of the leases and chooses
+//! It is made in three parts: `sweep` goes through the starts and ends of the leases and chooses
 //! machines, `schedule` gives the choices their times, `steps` makes the timeline's steps with
 //! their reasons. [`crate::commitment`] checks whether power was really freed.
 
@@ -38,8 +38,8 @@ pub struct Known {
     pub id: MachineId,
     /// Whether an actuator reaches it.
     pub reached: bool,
-    /// Whether it did not follow its command, or is absent: it frees nothing, and another must go
-    /// in its place.
+    /// Whether it did not follow its command, or is absent. It then counts as freeing nothing, and
+    /// another machine goes in its place.
     pub failing: bool,
     /// Whether it is planned to go later and no report shows it any more.
     pub absent: bool,
@@ -49,17 +49,17 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
     pub group: GroupId,
-    /// The lease it makes room for; none when the feed is short by itself.
+    /// The lease it goes for; `None` if the feed is short even without leases.
     pub lease: Option<LeaseId>,
     /// When it is taken off.
     pub at: Timestamp,
     /// When it may come back, if that is planned.
     pub until: Option<Timestamp>,
-    /// The end that set it free.
+    /// The end of a lease that set it free.
     pub edge: Option<Timestamp>,
     /// How it is taken off.
     pub means: Means,
-    /// Whether it goes on from another lease's time.
+    /// Whether it follows another lease's period without a break.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed_on: bool,
 }
@@ -72,7 +72,7 @@ impl Chosen {
     }
 }
 
-/// A machine whose time off is over and that has yet to mine.
+/// A machine whose time off is over and that has not been seen to mine since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returning {
     /// The lease that it was off for.
@@ -83,20 +83,22 @@ pub struct Returning {
     pub means: Means,
 }
 
-/// What is chosen: it outlives plans and restarts, so that machines are not swapped without need.
+/// The machines that are chosen. The selection is kept from plan to plan and in the ledger, so that
+/// machines are not exchanged without need.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// The times each machine is off, in order.
+    /// The periods for which each machine is off, in order.
     pub off: BTreeMap<MachineId, Vec<Chosen>>,
-    /// When machines were lately set free to mine: they should not go again at once.
+    /// When machines were last set free. For their shortest time awake others go before them.
     pub woken: BTreeMap<MachineId, Timestamp>,
-    /// Machines that leases gave back and that have yet to mine: their lease is not closed before.
+    /// Machines that leases gave back and that have not been seen to mine since. A lease is not
+    /// closed before its machines mine.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub returning: BTreeMap<MachineId, Returning>,
 }
 
 impl Selection {
-    /// The time for which `machine` is off at `at`, if it is.
+    /// The period for which `machine` is off at `at`, if it is.
     #[must_use]
     pub fn current(&self, machine: &MachineId, at: Timestamp) -> Option<&Chosen> {
         self.off.get(machine)?.iter().rev().find(|chosen| chosen.covers(at))
@@ -108,7 +110,7 @@ impl Selection {
             .flat_map(|(machine, periods)| periods.iter().map(move |chosen| (machine, chosen)))
     }
 
-    /// The choices that make room for `lease`.
+    /// The machines that are chosen for `lease`, with their periods.
     pub fn of_lease<'a>(
         &'a self,
         lease: &'a LeaseId,
@@ -116,7 +118,7 @@ impl Selection {
         self.iter().filter(move |(_, chosen)| chosen.lease.as_ref() == Some(lease))
     }
 
-    /// The machines that `lease` gave back and that have yet to mine.
+    /// The machines that `lease` gave back and that have not been seen to mine since.
     pub fn returning_from<'a>(&'a self, lease: &'a LeaseId) -> impl Iterator<Item = &'a MachineId> {
         self.returning
             .iter()
@@ -124,8 +126,8 @@ impl Selection {
             .map(|(machine, _)| machine)
     }
 
-    /// Moves what is over at `now` out of the choices; machines set free are remembered for their
-    /// shortest time awake, and for their lease until they mine.
+    /// Removes the periods that are over at `now`. Their machines are remembered in `woken` for their
+    /// shortest time awake, and in `returning` until they mine.
     pub fn age(&mut self, policy: &Policy, now: Timestamp) {
         let (woken, returning) = (&mut self.woken, &mut self.returning);
         self.off.retain(|machine, periods| {
@@ -134,8 +136,8 @@ impl Selection {
                 Some((until, chosen.lease.clone(), chosen.means))
             });
             let last = over.max_by_key(|(until, ..)| *until);
-            // One time off that another one followed at once: the machine is off since the first
-            // began.
+            // If one period follows another without a break, the machine has been off since the
+            // first began.
             for i in 1..periods.len() {
                 if periods[i].at <= now
                     && periods[i - 1].until.is_some_and(|until| periods[i].at <= until)
@@ -145,7 +147,7 @@ impl Selection {
             }
             periods.retain(|chosen| chosen.until.is_none_or(|until| now < until));
             if periods.iter().any(|chosen| chosen.at <= now) {
-                // It is off again, for whatever cause: nobody waits for it.
+                // The machine is off again, so no lease waits for it to mine.
                 returning.remove(machine);
             } else if let Some((since, lease, means)) = last {
                 woken.insert(machine.clone(), since);
@@ -161,7 +163,7 @@ impl Selection {
     }
 }
 
-/// Room at one feed over one interval.
+/// The power left for mining at one feed over one interval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     pub feed: FeedId,
@@ -188,15 +190,15 @@ pub struct Deficit {
 pub struct LeasePlan {
     /// Machines that go for it.
     pub machines: u32,
-    /// Of these, how many can only be starved.
+    /// How many of these can only be starved.
     pub starved: u32,
-    /// What their going frees.
+    /// The power that these free.
     pub shed: Watts,
-    /// The time that takes.
+    /// The time needed for that.
     pub lead: Lead,
-    /// When it must have begun at the latest.
+    /// When taking them off must begin at the latest.
     pub latest_safe_start: Timestamp,
-    /// When the last of its machines goes, or the proof begins where none must.
+    /// When the last of its machines goes; if none must, when the proof begins.
     pub last_step: Timestamp,
 }
 
@@ -205,21 +207,20 @@ pub struct LeasePlan {
 pub struct Plan {
     /// When it was made.
     pub made_at: Timestamp,
-    /// Until when it reaches.
+    /// The end of the plan.
     pub horizon: Timestamp,
-    /// The policy it was made under.
+    /// The digest of the policy it was made under.
     pub policy: String,
     pub selection: Selection,
     /// What happens, in order of time.
     pub steps: Vec<Step>,
     /// Room by feed and interval.
     pub rooms: Vec<Room>,
-    /// What happens for each lease that the plan looks at: those that need machines before its
-    /// horizon, or soon after.
+    /// What is planned for each lease that needs machines before the horizon or soon after it.
     pub leases: BTreeMap<LeaseId, LeasePlan>,
     /// Feeds that stay short.
     pub deficits: Vec<Deficit>,
-    /// Machines that go when the plan runs out, and when.
+    /// The machines that go when the plan runs out, and when each goes.
     pub fallback: BTreeMap<MachineId, Timestamp>,
 }
 
@@ -266,18 +267,18 @@ pub fn horizon(policy: &Policy, now: Timestamp) -> Timestamp {
     Timestamp::from_second(to).unwrap_or(Timestamp::MAX)
 }
 
-/// From when on plans reach to `at`.
+/// The earliest time at which a plan is made whose horizon includes `at`.
 #[must_use]
 pub fn reaches(policy: &Policy, at: Timestamp) -> Timestamp {
     let (reach, grain) = steps_of_horizon(policy);
-    // A horizon is a whole second.
+    // Horizons are whole seconds.
     let at = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
     let from = at.saturating_sub(reach).saturating_sub(grain);
     let step = from.div_euclid(grain) + i64::from(from.rem_euclid(grain) > 0);
     Timestamp::from_second(step.saturating_mul(grain)).unwrap_or(Timestamp::MIN)
 }
 
-/// How far plans reach at least, and by how much their horizon moves at once, in seconds.
+/// In seconds: how far plans reach at least, and the step in which their horizon moves.
 fn steps_of_horizon(policy: &Policy) -> (i64, i64) {
     let reach = i64::try_from(policy.failsafe.plan_horizon.as_secs()).unwrap_or(i64::MAX).max(60);
     (reach, (reach / 16).max(1))
@@ -286,9 +287,9 @@ fn steps_of_horizon(policy: &Policy) -> (i64, i64) {
 /// What a newer plan changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Machines whose times off are other ones.
+    /// The machines whose periods off change.
     pub machines: Vec<MachineId>,
-    /// Whether it reaches further, or ends otherwise.
+    /// Whether the horizon, or what happens there, changes.
     pub horizon: bool,
 }
 
@@ -300,7 +301,7 @@ impl Changes {
     }
 }
 
-/// Compares what two plans make happen from `next.made_at` on: what is over counts for nothing.
+/// Compares what two plans make happen from `next.made_at` on; what is over is left out.
 #[must_use]
 pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
     let Some(previous) = previous else {
@@ -330,7 +331,7 @@ pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
 }
 
 impl Plan {
-    /// The plan as receivers get it.
+    /// The timeline that receivers get.
     #[must_use]
     pub fn timeline(&self, number: Generation, ledger_head: Option<LedgerHead>) -> Timeline {
         Timeline {
@@ -342,7 +343,7 @@ impl Plan {
         }
     }
 
-    /// SHA-256 over what the plan makes happen, hex.
+    /// SHA-256 over the plan's steps and horizon, in hex.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
@@ -355,11 +356,12 @@ impl Plan {
         const_hex::encode(hash.finalize())
     }
 
-    /// When the plan has all steps of `lease`, if it does not yet.
+    /// If the plan does not reach far enough to have all steps of `lease`: when a plan will.
     #[must_use]
     pub fn reaches_from(&self, policy: &Policy, lease: &Lease) -> Option<Timestamp> {
         let last = self.leases.get(&lease.id).map_or_else(
-            // Nobody has looked yet how many machines it takes: the last goes no later than this.
+            // It is not known yet how many machines the lease takes. The last of them goes no
+            // later than this.
             || earlier(lease.reserved_from(), policy.dispatch.proof()),
             |plan| plan.last_step,
         );

@@ -1,15 +1,15 @@
 //! What leases will lack with the machines known now. Admission counts the machines that the policy
-//! declares; here only those count that reports show and that do as told. Pure, and for any instant:
-//! a lease beyond the plan's horizon is judged by the same arithmetic as one that begins today. It is
-//! the arithmetic of [`crate::plan`], in sums instead of choices.
+//! declares; here only those count that reports show and that obey. The arithmetic is that of
+//! [`crate::plan`], in sums instead of chosen machines, so that it also serves for leases beyond the
+//! plan's horizon.
 //!
-//! A feed lacks what house, machines at full draw and leases take, less its usable power, less what
-//! the known machines below it free. Several leases share a shortage by one rule: **who begins later
-//! lacks it** (of two that begin at once, the one whose name sorts later). A lease is short of all
-//! that its feed lacks when it begins, counting the leases that began before it and still run: that
-//! is what must be found before its power can be proven free, and what the plan shows as the feed's
-//! deficit. A firm lease counts, besides, what firm leases alone lack with firm machines alone:
-//! starving machines proves nothing to it.
+//! A feed's shortage = house + machines at full draw + leases − usable power − what the known
+//! machines below the feed can free. If several leases share a shortage, **the one that begins later
+//! is short** (of two that begin at once, the one whose name sorts later). A lease is short of all
+//! that its feed lacks when the lease begins, counting the leases that began before it and still
+//! run: this much must be found before its power can be proven free, and the plan shows the same
+//! figure as the feed's deficit. A firm lease is also short of what firm leases alone lack if only
+//! machines with a driver count, because starving machines proves nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,7 +22,7 @@ use crate::lease::Lease;
 use crate::plan::{Fleet, Selection};
 use crate::view::Shortage;
 
-/// What the known machines below one feed free, and how many they are.
+/// What the known machines below one feed can free, and how many they are.
 #[derive(Debug, Clone, Copy, Default)]
 struct Capacity {
     freed: Watts,
@@ -43,7 +43,7 @@ struct Running {
 /// The feeds, with what their known machines free.
 pub(crate) struct Supply<'a> {
     feeds: &'a Feeds,
-    /// House, unassigned sessions and every machine at full draw.
+    /// The load of the house, unassigned sessions and every machine at full draw.
     fixed: PerFeed<Watts>,
     /// Machines with a driver and a measured shed time.
     firm: PerFeed<Capacity>,
@@ -52,7 +52,8 @@ pub(crate) struct Supply<'a> {
 }
 
 impl<'a> Supply<'a> {
-    /// Sums over the machines known, and those that `held` has chosen though no report shows them.
+    /// Sums over the machines of `fleet`, and those that `held` has chosen though no report shows
+    /// them.
     pub(crate) fn new(facility: &'a Facility, fleet: &Fleet, held: &Selection) -> Self {
         let feeds = facility.feeds();
         let fixed = facility.fixed_load(&fleet.population);
@@ -99,8 +100,8 @@ impl<'a> Supply<'a> {
         }
     }
 
-    /// What each of `leases` lacks at its worst, for those that lack something. `now` is the
-    /// beginning of what runs already.
+    /// The greatest shortage of each lease that has one. Leases that run already count as beginning
+    /// `now`.
     pub(crate) fn shortages<'l>(
         &self,
         leases: impl IntoIterator<Item = &'l Lease>,
@@ -122,8 +123,8 @@ impl<'a> Supply<'a> {
             }
             self.count(&mut running, lease, true);
             ends.push(Reverse((lease.ends(), number)));
-            // Later beginnings are not this lease's, and ends only relieve it: it lacks most at its
-            // beginning.
+            // A lease lacks most when it begins: leases that begin later are short themselves, and
+            // leases that end only relieve it.
             let firm = !lease.accept_unverified;
             let Some((node, missing)) = self.worst(lease, firm, &running) else { continue };
             let to = self.relieved(&leases, &ends, lease, node, &running);
@@ -133,8 +134,8 @@ impl<'a> Supply<'a> {
         shortages
     }
 
-    /// What `feed` lacks at `at` with all of `leases` that run then, in the words of a shortage;
-    /// for `missing` that the plan has found.
+    /// Describes the shortage of `feed` at `at`, of which the plan has found that `missing` watts
+    /// are missing: until when it lasts with these leases, and which machines there are.
     pub(crate) fn at_feed<'l>(
         &self,
         feed: &FeedId,
@@ -175,20 +176,21 @@ impl<'a> Supply<'a> {
         }
     }
 
-    /// What a feed lacks: to all leases; to a firm one also what firm leases lack of firm machines.
+    /// What a feed lacks with all leases. For a firm lease, what firm leases alone lack with firm
+    /// machines alone counts if that is more.
     fn lacks(&self, node: FeedNumber, firm: bool, running: &PerFeed<Running>) -> Watts {
         let usable = self.feeds[node].usable();
         let lacks = |leases: Watts, capacity: Capacity| {
             (self.fixed[node] + leases).saturating_sub(usable).saturating_sub(capacity.freed)
         };
         let sum = running[node];
-        // Machines are starved only for leases that accept it.
+        // Machines are starved only for leases that accept it, so they count only if one runs.
         let capacity = if sum.unverified > 0 { self.any[node] } else { self.firm[node] };
         let all = lacks(sum.all, capacity);
         if firm { all.max(lacks(sum.firm, self.firm[node])) } else { all }
     }
 
-    /// The feed on the lease's path that lacks most, the lowest of equals.
+    /// The feed on the lease's path that lacks most; of equal ones, the lowest.
     fn worst(
         &self,
         lease: &Lease,
@@ -201,8 +203,8 @@ impl<'a> Supply<'a> {
             .max_by_key(|(_, missing)| *missing)
     }
 
-    /// When `lease` lacks nothing at `node` any more: when enough of what runs beside it has ended,
-    /// at the latest with its own end.
+    /// When `lease` no longer lacks anything at `node`: when enough other leases have ended, at the
+    /// latest at its own end.
     fn relieved(
         &self,
         leases: &[&Lease],

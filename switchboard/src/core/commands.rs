@@ -39,7 +39,7 @@ pub enum Command {
     Lease(LeaseId),
     /// Show the plan in force.
     Plan,
-    /// How it all stands.
+    /// The state of the whole site.
     Status,
     /// Show the feeds, with committed and measured power.
     Feeds,
@@ -47,7 +47,7 @@ pub enum Command {
     Machines {
         /// Only machines after this name.
         after: Option<String>,
-        /// At most so many.
+        /// Most machines to list.
         limit: usize,
     },
     /// The ledger's newest entry.
@@ -83,7 +83,7 @@ pub enum Answer {
     Lease(Box<LeaseAnswer>),
     Leases(LeasesAnswer),
     Plan(Box<PlanView>),
-    /// How it all stands.
+    /// The state of the whole site.
     Status(Box<StatusView>),
     Feeds(FeedsAnswer),
     Machines(MachinesAnswer),

@@ -17,7 +17,7 @@ pub struct LeaseQuery {
     pub state: LeaseFilter,
     /// Only leases after this place in the list.
     pub after: Option<LeasePlace>,
-    /// At most so many.
+    /// Most leases to list.
     pub limit: usize,
 }
 

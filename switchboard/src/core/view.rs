@@ -1,4 +1,4 @@
-//! Fills the views that the API answers with, from what the core knows.
+//! Makes the API's views from the core's state.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -23,7 +23,7 @@ impl Core {
         self.lease_view_with(id, &self.machines_now())
     }
 
-    /// What the machines of each lease add up to, for any number of views.
+    /// The machines of each lease, counted once for any number of views.
     pub(super) fn machines_now(&self) -> BTreeMap<LeaseId, Machines> {
         self.machines_by_lease()
     }
@@ -44,7 +44,7 @@ impl Core {
         let planned = self.plan.as_ref().and_then(|plan| plan.leases.get(id));
         let mut machines = BTreeMap::new();
         for (machine, chosen) in self.selection.of_lease(id) {
-            // Whose time off is over counts among those that return.
+            // A machine whose time off is over counts among the returning ones below.
             if chosen.until.is_some_and(|until| until <= self.schedule) {
                 continue;
             }
@@ -160,7 +160,7 @@ impl Core {
         self.policy.facility.timezone_name().to_owned()
     }
 
-    /// How it all stands.
+    /// The state of the whole site.
     #[must_use]
     pub fn status_view(&self, wall: Timestamp, now: Instant) -> StatusView {
         let mut leases: BTreeMap<Phase, u32> =
@@ -210,7 +210,7 @@ impl Core {
 
     fn group_views(&self) -> Vec<GroupView> {
         let view = |(number, group): (usize, &Group)| {
-            // A policy that has just come into force is not counted yet.
+            // Machines are not counted yet under a policy that has just come into force.
             let declared = MachineCounts { declared: group.machines, ..MachineCounts::default() };
             let machine_counts = self.census.groups.get(number).copied().unwrap_or(declared);
             GroupView { group: group.id.clone(), feed: group.feed.clone(), machine_counts }
@@ -218,7 +218,8 @@ impl Core {
         self.policy.facility.groups().iter().enumerate().map(view).collect()
     }
 
-    /// The feeds, with what is committed and measured.
+    /// The feeds, each with what is committed and what its meter shows. Leases' own meters count as
+    /// of the last input.
     #[must_use]
     pub fn feed_views(&self, wall: Timestamp, now: Instant) -> Vec<FeedView> {
         let feeds = self.policy.facility.feeds();

@@ -1,19 +1,20 @@
-//! An electrical node of the facility.
+//! One electrical node: its figures, as the policy file declares them.
 
 use directive::{FeedId, MeterId, Watts};
 
+/// A node of the site's electrical tree: interconnect, transformer, busway or PDU.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feed {
     pub id: FeedId,
     /// The node that feeds it; `None` for the root.
     pub parent: Option<FeedId>,
     pub limit: Watts,
-    /// The share of the rating that may be drawn continuously (0, 1].
+    /// The fraction of the limit that may be drawn continuously, above 0 and at most 1.
     pub continuous_factor: f64,
     pub reserve: Watts,
     /// What the house itself draws here (cooling, lights).
     pub house: Watts,
-    /// Ceiling on this feed's total load when the plan has run out.
+    /// The most that this feed's load may be once the plan has run out.
     pub default_constraint: Option<Watts>,
     pub meter: Option<MeterId>,
 }

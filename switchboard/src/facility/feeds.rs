@@ -1,6 +1,6 @@
-//! The feeds as one tree, each with a number: parents before children, with the way up known for
-//! each. A name is looked up once, where a request, a report or a file names a feed; sums and walks
-//! go by number.
+//! The feeds as one tree. Each feed has a number, parents before children, and the way from each feed
+//! to the root is computed once. Names are looked up where a request or a file names a feed; sums and
+//! walks use numbers.
 
 use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
@@ -9,7 +9,7 @@ use directive::{FeedId, Watts};
 
 use super::feed::Feed;
 
-/// A feed's place in the [`Feeds`] it came from. It means nothing in those of another policy.
+/// The number of a feed: its index in the [`Feeds`] it came from. It is only valid there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedNumber(u32);
 
@@ -30,14 +30,14 @@ pub struct Feeds {
     numbers: HashMap<FeedId, FeedNumber>,
     /// Each feed and everything above it, bottom-up.
     paths: Vec<Box<[FeedNumber]>>,
-    /// Each feed's place in a walk that visits a feed and then all below it, and how many feeds
-    /// that are, itself included.
+    /// For a walk that visits each feed and then everything below it: when each feed is visited, and
+    /// how many feeds it and those below it are. So a subtree is a range of visits.
     subtrees: Vec<(usize, usize)>,
 }
 
 impl Feeds {
-    /// Numbers `feeds` in the order given. `None` if two have one name, or if the parent of one is
-    /// not among those before it.
+    /// Numbers `feeds` in their order. `None` if two have the same name, or if a feed comes before its
+    /// parent.
     #[must_use]
     pub fn new(feeds: Vec<Feed>) -> Option<Self> {
         let mut numbers = HashMap::with_capacity(feeds.len());
@@ -99,7 +99,8 @@ impl Feeds {
         &self.paths[feed.place()]
     }
 
-    /// The same by name, for what may name a feed that the policy no longer has: that has no path.
+    /// The path of the feed of that name. It is empty for a feed that the policy no longer has, which
+    /// an old lease may name.
     #[must_use]
     pub fn path_of(&self, name: &FeedId) -> &[FeedNumber] {
         self.number(name).map_or(&[], |number| self.path(number))
@@ -112,13 +113,14 @@ impl Feeds {
         (first..first + count).contains(&self.subtrees[feed.place()].0)
     }
 
-    /// The same for a feed by name; a name that the policy no longer has is below nothing.
+    /// Whether the feed of that name is `above` or hangs below it. `false` for a feed that the policy
+    /// no longer has, which an old lease may name.
     #[must_use]
     pub fn carries(&self, above: FeedNumber, name: &FeedId) -> bool {
         self.number(name).is_some_and(|feed| self.is_below(feed, above))
     }
 
-    /// The feeds that carry nothing else's load first, the root last.
+    /// All feeds, the deepest first and the root last.
     #[must_use]
     pub fn bottom_up(&self) -> Vec<FeedNumber> {
         let mut order: Vec<FeedNumber> = self.numbers().collect();
@@ -190,7 +192,7 @@ impl<T> IndexMut<FeedNumber> for PerFeed<T> {
     }
 }
 
-/// For each feed, where it and everything below it stand together in a walk from the roots down.
+/// Computes [`Feeds::subtrees`].
 fn subtrees(paths: &[Box<[FeedNumber]>]) -> Vec<(usize, usize)> {
     let parent = |path: &[FeedNumber]| path.get(1).map(|parent| parent.place());
     let mut counts = vec![1; paths.len()];
@@ -200,7 +202,7 @@ fn subtrees(paths: &[Box<[FeedNumber]>]) -> Vec<(usize, usize)> {
         }
     }
     let mut firsts = vec![0; paths.len()];
-    // Where the next child of each feed begins, and where the next root does.
+    // The visit at which the next child of each feed begins, and the next root.
     let (mut next, mut next_root) = (vec![0; paths.len()], 0);
     for (place, path) in paths.iter().enumerate() {
         let from = match parent(path) {

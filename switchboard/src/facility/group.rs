@@ -1,4 +1,4 @@
-//! Machines that are planned alike.
+//! One group of machines: its figures, as the policy file declares them.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ pub struct Group {
     pub matches: Vec<String>,
     /// How many machines there are (nameplate; admission counts on it).
     pub machines: u32,
-    /// What one draws when it hashes.
+    /// What one machine draws when it hashes.
     pub watts: Watts,
     pub joules_per_terahash: f64,
-    /// What one draws when it sleeps.
+    /// What one machine draws when it sleeps.
     pub residual: Watts,
     /// The agent's driver that puts its machines to sleep and wakes them. `None`: they can only be
     /// starved of work.

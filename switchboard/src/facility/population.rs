@@ -6,7 +6,8 @@ use directive::GroupId;
 
 use super::group::Group;
 
-/// How many machines must be counted: those declared, or more where more were seen.
+/// The number of machines that count as load: those that the policy declares, or more where more
+/// were seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Population {
     /// Machines by group; a group that is not here counts as declared.

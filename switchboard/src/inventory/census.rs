@@ -1,5 +1,5 @@
-//! Counts machines for people: five counts a group, none of which stands for another, and the
-//! sessions that no group claims.
+//! Counts machines for people: five independent counts for each group (declared, seen, hashing,
+//! asleep, failing), and the sessions that no group claims.
 
 use std::time::Instant;
 
@@ -50,8 +50,8 @@ impl Inventory {
         census
     }
 
-    /// Whether a live session of `machine` has work, or a share of it came lately that was not on
-    /// its way already when its device fell asleep.
+    /// Whether a live session of `machine` has work, or a share came lately and, if its device is
+    /// asleep, too late to have been in transit when it fell asleep.
     fn hashes(&self, machine: &MachineId, wall: Timestamp) -> bool {
         let works = self
             .sessions(machine)

@@ -1,4 +1,4 @@
-//! Puts the choice into the timeline's steps, each with its reason in words and figures.
+//! Makes the timeline's steps from the chosen machines, each with its reason in words and figures.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use crate::lease::Lease;
 use crate::policy::Policy;
 use crate::words::{kilowatts, when};
 
-/// What makes machines share a step; raises sort before lowerings of the same instant, so that the
-/// lowering holds.
+/// Machines with the same key share a step. Raises sort before lowerings of the same instant, so that
+/// a machine that has both is lowered.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     at: Timestamp,
     lowers: bool,
     group: usize,
     starve: bool,
-    /// It is off for another lease until then.
+    /// Whether the machine is off for another lease until then.
     passed_on: bool,
     lease: Option<LeaseId>,
 }
@@ -131,8 +131,8 @@ fn worth(policy: &Policy, group: &Group) -> String {
     )
 }
 
-/// The steps at and after the horizon: where a firm lease runs, load falls to the default
-/// constraint.
+/// The steps at and after the horizon, by which load falls to the default constraint of a feed with a
+/// running firm lease.
 fn run_out(
     policy: &Policy,
     fallback: &[(MachineId, usize, Timestamp)],

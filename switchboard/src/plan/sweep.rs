@@ -1,6 +1,6 @@
-//! Walks the leases' edges in order of time and chooses machines: at a beginning those that must
-//! go, inside the feed that is short, least worth first; at an end those that may come back. Times
-//! are left to [`super::schedule`].
+//! Chooses machines: goes through the starts and ends of the leases in order of time. At a start it
+//! picks the machines that must be taken off below each feed that is short, those that earn least
+//! first; at an end, those that may come back. [`super::schedule`] gives the choices their times.
 
 mod passing_on;
 
@@ -16,49 +16,49 @@ use crate::facility::{FeedNumber, Feeds, Group, PerFeed};
 use crate::lease::{Lease, later};
 use crate::policy::{Merit, Policy};
 
-/// Rooms that a plan lists; beyond it they are left out (the plan itself is whole).
+/// Most rooms that a plan lists. Further ones are left out; the plan itself is complete.
 const ROOMS: usize = 20_000;
 
-/// A machine and its times off.
+/// A machine and the periods for which it is off.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) id: MachineId,
-    /// Its group by number; none when the policy no longer has it: then it frees nothing.
+    /// The number of its group. A machine whose group the policy no longer has frees nothing.
     pub(super) group: Option<usize>,
     pub(super) failing: bool,
     reached: bool,
     firm: bool,
     lately_woken: bool,
     pub(super) periods: Vec<Period>,
-    /// The time off that holds at the moment of the sweep.
+    /// The period that covers the moment the sweep has reached.
     active: Option<usize>,
 }
 
-/// One time off, before it has its times.
+/// One period off. Its times are set after the sweep.
 #[derive(Debug)]
 pub(super) struct Period {
     pub(super) lease: Option<LeaseId>,
-    /// As an earlier plan had it.
+    /// The same period in an earlier plan.
     pub(super) held: Option<Chosen>,
-    /// When it was set free.
+    /// The end of a lease that made it needless.
     pub(super) edge: Option<Timestamp>,
     pub(super) at: Timestamp,
     pub(super) until: Option<Timestamp>,
     pub(super) means: Means,
     group: GroupId,
-    /// Whether the sweep came to need it.
+    /// Whether the sweep has needed it.
     used: bool,
-    /// Whether it goes on from another lease's time: then its beginning stands already.
+    /// Whether it follows another lease's period without a break, which fixes its beginning.
     pub(super) passed_on: bool,
 }
 
-/// The machines in the order in which they go, with their times off.
+/// What the sweep has chosen: the machines, in the order in which they are taken off.
 #[derive(Debug)]
 pub(super) struct Swept {
     pub(super) units: Vec<Unit>,
     pub(super) rooms: Vec<Room>,
     pub(super) deficits: Vec<Deficit>,
-    /// Machines that must go when the plan runs out, by number.
+    /// Machines that must go when the plan runs out, as indexes into `units`.
     pub(super) fallback: Vec<usize>,
 }
 
@@ -84,11 +84,11 @@ struct Sweep<'a> {
     now: Timestamp,
     units: Vec<Unit>,
     bottom_up: Vec<FeedNumber>,
-    /// House, undeclared sessions and every machine at full draw.
+    /// The load of the house, unassigned sessions and every machine at full draw.
     fixed: PerFeed<Watts>,
     full: PerFeed<Watts>,
     committed: PerFeed<Watts>,
-    /// What the machines that are off free.
+    /// What the machines that are off at the moment of the sweep free.
     freed: PerFeed<Watts>,
     deficits: Vec<Deficit>,
     rooms: Vec<Room>,
@@ -100,8 +100,8 @@ enum Edge {
     Start,
 }
 
-/// Until when leases are looked at that begin after the horizon: some of their steps may come
-/// before it.
+/// How far beyond the horizon a lease may begin and still be planned, because some of its steps may
+/// come before the horizon.
 pub(super) fn reach(policy: &Policy, fleet: &Fleet, horizon: Timestamp) -> Timestamp {
     let full = policy.facility.machines_load(&fleet.population, |group| group.watts);
     later(horizon, longest_lead(policy, &full))
@@ -170,7 +170,7 @@ pub(super) fn sweep(
     }
     let fallback = fallback.unwrap_or_else(|| sweep.fallback(&running, &all));
     for unit in &mut sweep.units {
-        // What an earlier plan meant and this one did not come to need is forgotten.
+        // Periods of an earlier plan that this one did not need are dropped.
         unit.periods.retain(|period| period.used);
     }
     Swept { units: sweep.units, rooms: sweep.rooms, deficits: sweep.deficits, fallback }
@@ -215,7 +215,7 @@ impl<'a> Sweep<'a> {
         }
         for (id, periods) in strangers {
             let named = periods.first().and_then(|chosen| facility.group_number(&chosen.group));
-            // A group may have got another name while nobody planned.
+            // A policy may have given the group another name since.
             let number = named.or_else(|| facility.claimed_by(&id));
             let group = number.map(|number| (number, &facility.groups()[number]));
             sweep.units.push(unit(&id, group, Some(periods), false, false, false, now));
@@ -296,8 +296,8 @@ impl<'a> Sweep<'a> {
 
     /// Takes machines off until no feed is short, `lease` having begun at `at`.
     fn shed(&mut self, lease: Option<&Lease>, unverified: &[&Lease], at: Timestamp) {
-        // What an earlier plan chose for this lease stays chosen, unless it failed before it was
-        // told.
+        // Machines that an earlier plan chose for this lease stay chosen, except those that failed
+        // before they were commanded.
         for unit in 0..self.units.len() {
             if lease.is_none() || self.units[unit].active.is_some() || self.units[unit].failing {
                 continue;
@@ -321,7 +321,7 @@ impl<'a> Sweep<'a> {
                 if sweep.units[unit].firm {
                     return Some(lease.map(|lease| lease.id.clone()));
                 }
-                // Starving is for those only who accept it.
+                // A machine is starved only for a lease that accepts it.
                 let here = |other: &&&Lease| sweep.feeds.carries(node, &other.feed);
                 unverified.iter().find(here).map(|other| Some(other.id.clone()))
             });
@@ -332,8 +332,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Picks machines below `node`, least worth first, until `target` is freed there. `whose` says
-    /// for which lease a machine goes, or that it must not.
+    /// Picks machines below `node` in order until `target` is freed there. `whose` returns the lease
+    /// that a machine goes for, or `None` if it must not go.
     fn pick(
         &mut self,
         node: FeedNumber,
@@ -382,7 +382,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// A lease begins: what it needs goes.
+    /// Lets a lease begin: takes off the machines that it needs.
     fn begin<'l>(
         &mut self,
         lease: &'l Lease,
@@ -396,9 +396,9 @@ impl<'a> Sweep<'a> {
         self.shed(Some(lease), &unverified, lease.reserved_from());
     }
 
-    /// Sets free what leases held that are over by now, or unknown, and goes on setting free what
-    /// an earlier plan began to. The edge is the lease's own end, so that a turn to come back does
-    /// not move away with each new plan.
+    /// Sets free the machines of leases that are over or unknown, as far as nobody needs them, and
+    /// goes on with those that an earlier plan began to set free. The edge is the lease's own end, so
+    /// that a machine's turn to come back does not move with each new plan.
     fn settle_what_ended(
         &mut self,
         coming: &[(Timestamp, Edge, &Lease)],
@@ -434,16 +434,16 @@ impl<'a> Sweep<'a> {
                     .as_ref()
                     .and_then(|lease| all.get(lease))
                     .map(|lease| lease.ends());
-                // A running lease gives back what another one's end made needless, but nothing
-                // without such an end.
+                // A running lease gives back a machine only if the end of another lease has made
+                // it needless.
                 let end = if ended_only {
                     ended.or(Some(now))
                 } else {
                     last_end.filter(|end| *end > period.at)
                 };
                 let Some(edge) = begun.or(end) else { continue };
-                // What was begun goes on unless a lease that counted then needs it; what begins
-                // looks ahead from now.
+                // A release that has begun goes on unless a lease needs the machine that was looked
+                // at then; a new release looks ahead from now.
                 let from = if begun.is_some() { edge } else { now };
                 let need = self.needed_until(later(from, self.look_ahead()).max(now), coming);
                 if self.spare(unit, &need) {
@@ -454,7 +454,7 @@ impl<'a> Sweep<'a> {
         self.pass_on(now, running, coming, all);
     }
 
-    /// What is committed now, and what the leases that begin before `until` will need.
+    /// What is committed now plus what the leases that begin before `until` will need.
     fn needed_until(
         &self,
         until: Timestamp,
@@ -478,7 +478,7 @@ impl<'a> Sweep<'a> {
         self.spare_of(unit, &self.freed, committed)
     }
 
-    /// The same where machines that are off free `freed`.
+    /// The same if the machines that are off free `freed`.
     fn spare_of(&self, unit: usize, freed: &PerFeed<Watts>, committed: &PerFeed<Watts>) -> bool {
         let own = self.freed_by(unit);
         self.path(unit).iter().all(|&node| {
@@ -487,8 +487,8 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// Sets free at `at` what is off and not needed: first what ended leases held, best margin
-    /// first.
+    /// Sets machines free at `at` that are not needed: first those of ended leases, and of those the
+    /// ones that earn most.
     fn release(&mut self, at: Timestamp, committed: &PerFeed<Watts>, running: &BTreeSet<&LeaseId>) {
         for ended_only in [true, false] {
             for unit in (0..self.units.len()).rev() {
@@ -498,7 +498,7 @@ impl<'a> Sweep<'a> {
                     continue;
                 };
                 let needed = period.lease.as_ref().is_some_and(|lease| running.contains(lease));
-                // A machine that does not obey stays told to as long as its lease runs.
+                // A machine that does not obey stays commanded as long as its lease runs.
                 if ended_only == needed
                     || (needed && self.units[unit].failing)
                     || !self.spare(unit, committed)
@@ -510,8 +510,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Machines that go when the plan runs out: where a firm lease runs, the feed falls to its
-    /// default constraint.
+    /// The machines that go when the plan runs out: below a feed with a running firm lease, load falls
+    /// to the feed's default constraint.
     fn fallback(
         &self,
         running: &BTreeSet<&LeaseId>,
@@ -567,7 +567,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// No machine is set free that would have to go again before its shortest time awake.
+    /// How far ahead a release looks, so that no machine is woken that would have to go again before
+    /// its shortest time awake is over.
     fn look_ahead(&self) -> Duration {
         let awake = self
             .policy
@@ -616,16 +617,16 @@ fn unit(
     }
 }
 
-/// What a group's machines earn above their power, USD per MWh, if prices are known.
+/// What a group's machines earn above the price of their power, in USD per MWh, if prices are known.
 pub(super) fn margin(policy: &Policy, group: &Group) -> Option<f64> {
     let earned =
         policy.dispatch.hashprice_usd_per_ph_day? * 1000.0 / (24.0 * group.joules_per_terahash);
     Some(earned - policy.dispatch.power_usd_per_mwh.unwrap_or(0.0))
 }
 
-/// Each group's place in the order of going. At one hashprice and one power price the margin per kW
-/// falls exactly as the joules per terahash rise, so that both rules give one order, and no price
-/// need be known.
+/// Each group's place in the order in which machines are taken off. With one hashprice and one power
+/// price for all, the margin per kW falls as the joules per terahash rise: both rules give the same
+/// order, and the prices need not be known.
 fn merit_order(groups: &[Group], merit: Merit) -> Vec<usize> {
     let mut order: Vec<usize> = (0..groups.len()).collect();
     match merit {

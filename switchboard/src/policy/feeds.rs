@@ -1,4 +1,4 @@
-//! `[feed.NAME]`: the tree of electrical nodes, and whether its figures can be true.
+//! `[feed.NAME]`: reads the electrical nodes, checks that they form one tree, and checks their figures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::names::reference;
 use super::power::Kilowatts as _;
 use crate::facility::Feed;
 
-/// A feed as read, with the spots that checks across feeds point at.
+/// A feed as read, with the places in the file that checks across feeds report.
 struct Read {
     feed: Feed,
     parent_spot: Spot,
@@ -25,7 +25,7 @@ pub(super) fn read(
     feed_names: &[String],
 ) -> Option<Vec<Feed>> {
     if sections.is_empty() {
-        // What is there but is no [feed.NAME] was told as that.
+        // Anything in `feed` that is no section was reported already.
         if root.is_empty("feed") {
             root.mistake("feed", "no feeds: write a [feed.NAME] section for each electrical node");
         }
@@ -45,13 +45,13 @@ pub(super) fn read(
     order.into_iter().map(|index| feeds[index].take()).collect()
 }
 
-/// The feeds without a ceiling for when the plan has run out, with the spots where it is missing.
+/// The feeds without a default constraint, with the places in the file where it is missing.
 pub(super) fn without_constraint(sections: &[(String, Section<'_>)]) -> BTreeMap<String, Spot> {
     let lacking = sections.iter().filter(|(_, section)| !section.has("default_constraint_kw"));
     lacking.map(|(name, section)| (name.clone(), section.spot("default_constraint_kw"))).collect()
 }
 
-/// Warns of a meter that is said to measure two feeds.
+/// Warns if two feeds name the same meter.
 pub(super) fn check_meters(document: &Document, sections: &[(String, Section<'_>)]) {
     let mut former: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, section) in sections {
@@ -114,14 +114,14 @@ fn read_one(
         );
         document.report(&limit_spot, message, None);
     }
-    // A name that leads nowhere was told; without it the tree cannot be judged.
+    // A name that is not defined was reported already. Without it the tree cannot be checked.
     if has_parent != feed.parent.is_some() || has_meter != feed.meter.is_some() {
         return None;
     }
     Some(Read { feed, parent_spot, house_spot, constraint_spot })
 }
 
-/// Orders the feeds from the one root down, in the order of the file where that leaves a choice.
+/// Orders the feeds from the root down; feeds of one depth keep the order of the file.
 fn order(document: &Document, read: &[Read]) -> Option<Vec<usize>> {
     let index: BTreeMap<&FeedId, usize> =
         read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
@@ -196,12 +196,12 @@ fn report_circles(
     found
 }
 
-/// House load counts at every feed above it: it must fit each one, and its default constraint.
+/// Checks that the house load at and below each feed fits the feed and its default constraint.
 fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
     let index: BTreeMap<&FeedId, usize> =
         read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
-    // One feed's load is at most 1 TW and a file holds far fewer than 9 million feeds, but none of
-    // this may wrap.
+    // One feed's load is at most 1 TW, so an overflow takes 9 million feeds. It is reported all the
+    // same, and does not wrap.
     let mut house: Vec<Option<Watts>> = read.iter().map(|read| Some(read.feed.house)).collect();
     for at in order.iter().rev() {
         let Some(parent) = read[*at].feed.parent.as_ref().and_then(|parent| index.get(parent))
@@ -247,7 +247,7 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
 
 /// North American codes let a breaker carry 80 % of its rating continuously.
 const CONTINUOUS_FACTOR: f64 = 0.8;
-/// Above the largest power plants: a figure in watts.
+/// A limit above this exceeds the largest power plants: it was probably written in watts.
 const IMPLAUSIBLE: Watts = Watts(25_000_000_000);
 /// Most names of a circle of feeds that a report shows.
 const SHOWN_MAX: usize = 8;
