@@ -20,7 +20,7 @@ use crate::lane::{LaneState, LaneView};
 use crate::space::{ConnectionId, Space};
 use crate::target::TargetId;
 use crate::work::{OwnExtranonce, PoolJob, Upstream};
-use connection::SpaceKey;
+use connection::{Brought, SpaceKey};
 use intake::{DoesNotFit, Inner, Layout, NewJob};
 
 /// The placements of one set of pools.
@@ -219,7 +219,8 @@ impl Placement {
         mask: Option<VersionMask>,
         now: Instant,
     ) -> Option<NewJob> {
-        self.inner.lock().job(self.layout, id, job, difficulty, mask, now)
+        let brought = Brought { job, difficulty, mask, at: now };
+        self.inner.lock().job(self.layout, id, brought)
     }
 
     /// Moves all sessions on a connection to fresh lanes of the current job, if there are enough.

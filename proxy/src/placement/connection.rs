@@ -2,13 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
+use stratum::difficulty::{Difficulty, Target};
+use stratum::job::Job;
 use stratum::server_message::render_notify;
+use stratum::version::VersionMask;
 
 use crate::lane::{Lane, LaneState};
 use crate::space::Space;
 use crate::target::TargetId;
-use crate::work::{LaneWork, OwnExtranonce, PoolJob, Upstream, job_id_text};
+use crate::work::{Arrival, LaneWork, OwnExtranonce, PoolJob, Upstream, fingerprint, job_id_text};
 
 /// The key of a space. Connections with equal keys produce equal coinbases, so they share a space.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,14 +58,91 @@ pub(super) struct LaneChannel {
     pub(super) bytes: Arc<[u8]>,
 }
 
+/// A job as the pool has sent it, and what was in force then.
+#[derive(Debug)]
+pub(super) struct Brought {
+    pub(super) job: Job,
+    pub(super) difficulty: Difficulty,
+    /// The version bits that the pool lets us roll.
+    pub(super) mask: Option<VersionMask>,
+    pub(super) at: Instant,
+}
+
+/// A job that has become a connection's current one.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) job: Arc<PoolJob>,
+    /// The job that was current before.
+    pub(super) former: Option<Arc<PoolJob>>,
+    /// The job that was current before, if sessions keep its work: the pool has only sent it again
+    /// under another id or at a higher difficulty.
+    pub(super) renamed: Option<Arc<PoolJob>>,
+}
+
 /// How many job ids of the pool are remembered. If the pool uses an id again after more jobs than
 /// this, nothing notices.
 const NAMES_MAX: usize = 64;
 
 impl Connection {
+    /// Takes the pool's job as the current one. Returns `None` if it is identical to the current
+    /// one.
+    pub(super) fn take(&mut self, brought: Brought, has_lane_bytes: bool) -> Option<Taken> {
+        let Brought { job, difficulty, mask, at } = brought;
+        let fingerprint = fingerprint(&job, has_lane_bytes);
+        let same_work = self.current.clone().filter(|current| {
+            (current.fingerprint, current.job.ntime, current.mask) == (fingerprint, job.ntime, mask)
+        });
+        if let Some(current) = &same_work
+            && (&current.job.job_id, current.difficulty) == (&job.job_id, difficulty)
+            && !job.clean
+        {
+            return None;
+        }
+        let new_work = same_work.is_none();
+        // If the same work comes again under another id or at a higher difficulty, sessions stay
+        // where they are. For a lower difficulty they move to fresh lanes, if there are lane bytes.
+        let renamed =
+            same_work.filter(|current| difficulty >= current.difficulty || !has_lane_bytes);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        // At a higher difficulty, the pool would refuse shares that were found at the former one,
+        // so it counts as other work.
+        let same_terms = renamed.as_ref().filter(|current| difficulty <= current.difficulty);
+        let work_seq = same_terms.map_or(seq, |current| current.work_seq);
+        if job.clean {
+            self.upstream.retire_below(work_seq);
+        }
+        self.name(&job.job_id, seq, new_work);
+        let pool_target = difficulty.target();
+        let job = Arc::new(PoolJob {
+            extranonce1: self.extranonce1_in_coinb1(),
+            difficulty,
+            pool_target,
+            block_target: block_target(job.network_target(), pool_target),
+            mask,
+            seq,
+            work_seq,
+            upstream: self.upstream.clone(),
+            fingerprint,
+            arrival: Arrival::new(at),
+            job,
+        });
+        let former = self.current.replace(job.clone());
+        Some(Taken { job, former, renamed })
+    }
+
+    /// The bytes of the pool's extranonce1 that are put into coinb1: all of them, except for the
+    /// last one if a passthrough miner has that as its own extranonce1.
+    fn extranonce1_in_coinb1(&self) -> Arc<[u8]> {
+        match self.key.extranonce1.split_last() {
+            Some((_, before)) if self.is_of_one => before.into(),
+            _ => self.key.extranonce1.clone(),
+        }
+    }
+
     /// Records the pool's id for a job. If an earlier job had the same id, the pool would judge
     /// that job's shares by the new job: the earlier job and those before it are retired.
-    pub(super) fn name(&mut self, job_id: &str, seq: u64, new_work: bool) {
+    fn name(&mut self, job_id: &str, seq: u64, new_work: bool) {
         if let Some((_, former)) = self.names.iter().rev().find(|(name, _)| name == job_id)
             && new_work
         {
@@ -125,4 +206,11 @@ impl LaneChannel {
             lane: self.bytes.clone(),
         })
     }
+}
+
+/// The target that makes a share a block: the network's, unless it is easier than the pool's. On a
+/// test network every share would meet the network's target, and the pool would reject those below
+/// its difficulty.
+fn block_target(network: Target, pool: Target) -> Target {
+    if network < pool { network } else { Target::NEVER }
 }

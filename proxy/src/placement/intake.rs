@@ -5,17 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use stratum::difficulty::{Difficulty, Target};
-use stratum::job::Job;
-use stratum::version::VersionMask;
-
-use super::connection::{Connection, LaneChannel, SpaceKey};
+use super::connection::{Brought, Connection, LaneChannel, SpaceKey, Taken};
 use crate::lane::{LaneState, Untold};
 use crate::slot::Slots;
 use crate::space::{ConnectionId, Space};
-use crate::work::{Arrival, PoolJob, Upstream, fingerprint};
+use crate::work::Upstream;
 
 /// How a pool's extranonce2 is divided.
 #[derive(Debug, Clone, Copy)]
@@ -142,79 +138,28 @@ impl Inner {
         &mut self,
         layout: Layout,
         id: ConnectionId,
-        job: Job,
-        difficulty: Difficulty,
-        mask: Option<VersionMask>,
-        now: Instant,
+        brought: Brought,
     ) -> Option<NewJob> {
         let first = self.connections.get(&id)?.current.is_none();
         let vacated = self.change_space(layout, id);
         let connection = self.connections.get_mut(&id)?;
         let space = self.spaces.get_mut(&connection.key)?;
-        let fingerprint = fingerprint(&job, space.has_lane_bytes());
-        let same_work = connection.current.as_ref().filter(|current| {
-            (current.fingerprint, current.job.ntime, current.mask) == (fingerprint, job.ntime, mask)
-        });
-        if let Some(current) = same_work
-            && (&current.job.job_id, current.difficulty) == (&job.job_id, difficulty)
-            && !job.clean
-        {
-            return Some(NewJob {
-                first,
-                repeated: true,
-                former_took: None,
-                untold: Untold::default(),
-            });
-        }
-        // If the same work comes again under another id or at a higher difficulty, sessions stay
-        // where they are. For a lower difficulty they move to fresh lanes, if there are lane bytes.
-        let same_work = same_work.cloned();
-        let renamed = same_work
-            .clone()
-            .filter(|current| difficulty >= current.difficulty || !space.has_lane_bytes());
-        let seq = connection.next_seq;
-        connection.next_seq += 1;
-        // At a higher difficulty, the pool would refuse shares that were found at the former one,
-        // so it counts as other work.
-        let same_terms = renamed.as_ref().filter(|current| difficulty <= current.difficulty);
-        let work_seq = same_terms.map_or(seq, |current| current.work_seq);
-        if job.clean {
-            connection.upstream.retire_below(work_seq);
-        }
-        connection.name(&job.job_id, seq, same_work.is_none());
-        let pool_target = difficulty.target();
-        let job = Arc::new(PoolJob {
-            extranonce1: match (
-                layout.miner_extranonce2_size,
-                connection.key.extranonce1.split_last(),
-            ) {
-                (None, Some((_, before))) => before.into(),
-                _ => connection.key.extranonce1.clone(),
-            },
-            difficulty,
-            pool_target,
-            block_target: block_target(job.network_target(), pool_target),
-            mask,
-            seq,
-            work_seq,
-            upstream: connection.upstream.clone(),
-            fingerprint,
-            arrival: Arrival::new(now),
-            job,
-        });
-        let former_took =
-            connection.current.replace(job.clone()).and_then(|former| former.arrival.longest());
+        let mut untold = Untold::default();
+        let Some(taken) = connection.take(brought, space.has_lane_bytes()) else {
+            return Some(NewJob { first, repeated: true, former_took: None, untold });
+        };
+        let Taken { job, former, renamed } = taken;
+        let former_took = former.and_then(|former| former.arrival.longest());
         for lane in vacated.values() {
             lane.lane.publish(LaneState::Vacate);
         }
-        let mut untold = Untold::default();
         if let Some(former) = renamed {
             for lane in connection.lanes.values_mut() {
                 lane.rename(&former, &job);
             }
             return Some(NewJob { first, repeated: false, former_took, untold });
         }
-        let lanes = space.job(id, fingerprint);
+        let lanes = space.job(id, job.fingerprint);
         for (index, lane) in &mut connection.lanes {
             if lanes.stale.contains(index) {
                 lane.lane.publish(LaneState::Refresh);
@@ -274,11 +219,4 @@ impl Inner {
             self.unused.push_back(key);
         }
     }
-}
-
-/// The target that makes a share a block: the network's, unless it is easier than the pool's. On a
-/// test network every share would meet the network's target, and the pool would reject those below
-/// its difficulty.
-fn block_target(network: Target, pool: Target) -> Target {
-    if network < pool { network } else { Target::NEVER }
 }
