@@ -4,6 +4,7 @@
 //! What the tasks of [`crate::downstream`] and [`crate::upstream`] do around the state machines is
 //! done here without sockets.
 
+mod connections;
 mod downstream;
 mod rules;
 mod upstream;
@@ -26,7 +27,6 @@ use super::pool::SimPool;
 use crate::config::PoolPatience;
 use crate::directions::{Directions, Orders};
 use crate::ends::Settled;
-use crate::handle::SessionHandle;
 use crate::level::Level;
 use crate::outcome::{Outcome, PoolVerdict, SettledAs};
 use crate::placement::Placement;
@@ -36,9 +36,8 @@ use crate::seating::{Place, Said, Seating};
 use crate::session::{DifficultyRules, Forward, Input, Outbox, Session, SessionRules};
 use crate::target::{PerTarget, TargetId};
 use crate::upstream::{End, PoolEvent, PoolSession, undelivered};
-use crate::work::{LaneWork, SubmitQueues, Upstream, UpstreamShare};
-use downstream::{Searched, Served};
-use upstream::Carrier;
+use crate::work::{LaneWork, Upstream, UpstreamShare};
+use connections::{Carrier, Searched, Served};
 
 pub(super) struct World {
     rng: StdRng,

@@ -9,7 +9,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use serde::{Deserialize, Serialize};
 
-use super::Pin;
+use super::pin::Pin;
 
 /// What a target's TLS trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

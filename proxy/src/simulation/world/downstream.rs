@@ -3,26 +3,6 @@
 use super::*;
 use crate::handle::tests::handle;
 
-/// The state that the task of a miner's connection holds.
-pub(super) struct Served {
-    pub(super) session: Session,
-    pub(super) seating: Seating,
-    pub(super) handle: Arc<SessionHandle>,
-    /// Verdicts in its mailbox that it has not handled yet.
-    pub(super) verdicts: VecDeque<PoolVerdict>,
-    pub(super) out: Outbox,
-    /// Lines in transit to the miner.
-    pub(super) lines: VecDeque<String>,
-    pub(super) machine: Option<MachineId>,
-    /// Our job ids it was given.
-    pub(super) given: HashSet<u64>,
-    /// Whether its directions have changed since it last read them.
-    pub(super) unread: bool,
-}
-
-/// Work as the pool sees it: target, everything before the miner's bytes, and what the job is.
-pub(super) type Searched = (TargetId, Vec<u8>, [u8; 32], Vec<u8>, Vec<[u8; 32]>, u32, Option<u32>);
-
 impl World {
     pub(super) fn sessions(&self) -> Vec<usize> {
         self.served.keys().copied().collect()

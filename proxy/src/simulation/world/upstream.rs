@@ -2,19 +2,6 @@
 
 use super::*;
 
-/// A connection to a pool, as its task holds it.
-pub(super) struct Carrier {
-    pub(super) target: TargetId,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) queues: SubmitQueues,
-    pub(super) session: PoolSession,
-    pub(super) mask: Option<VersionMask>,
-    /// Lines on their way to the pool, with how many of its lines had been read when they were
-    /// written.
-    pub(super) lines: VecDeque<(String, u64)>,
-    pub(super) read: u64,
-}
-
 impl World {
     pub(super) fn proxy_connects(&mut self) {
         let target = self.any_target();
