@@ -173,6 +173,14 @@ async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() 
     );
     let view = &site.proxy.targets()[0];
     assert_eq!((view.up, view.connections, view.sessions), (true, 8, 8));
+    let shown = async {
+        let [up, connections] = ["target_up", "target_connections"]
+            .map(|name| format!("tieline_proxy_{name}{{target=\"{}\"}}", view.name));
+        while (site.metric(&up), site.metric(&connections)) != (1, 8) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, shown).await.expect("the metrics follow within a second");
     let books = site.settle(miners).await;
     books.check();
     site.pools[0]

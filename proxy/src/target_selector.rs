@@ -84,15 +84,12 @@ impl TargetSelector {
         if self.route.active() != former {
             self.switched(former);
         }
-        for pool in pools.shared() {
-            let connections = pools.placement.target_state(pool.id).ready;
-            self.pools.proxy.books.metrics.targets.show(
-                pool.id,
-                health[pool.id].ready,
-                connections,
-            );
-            self.size(pool);
+        let metrics = &self.pools.proxy.books.metrics.targets;
+        for pool in pools.targets.values() {
+            let activity = pools.activity(pool);
+            metrics.show(pool.id, activity.up, activity.connections);
         }
+        pools.shared().for_each(|pool| self.size(pool));
         let release = match (self.no_upstream, down_since) {
             (NoUpstream::ReleaseAfter(after), Some(since)) => now >= since + after,
             _ => false,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Tls, Trust};
-use crate::upstream::{Pool, PoolSet, PoolState};
+use crate::upstream::{Activity, Pool, PoolSet, PoolState};
 
 /// A target as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,21 +40,20 @@ impl PoolSet {
         // The one that miners are sent to first.
         let active = self.directions.borrow().usable.first().map(|usable| usable.target);
         let view = |pool: &std::sync::Arc<Pool>| {
-            let seats = self.placement.target_state(pool.id);
             let health = self.health(pool);
             let PoolState { difficulty, extranonce1_size, extranonce2_size, last_fault, .. } =
                 pool.state();
-            let own = pool.own_connections();
+            let Activity { up, connections, sessions } = self.activity(pool);
             TargetView {
                 name: pool.config.name.clone(),
                 address: pool.config.at().to_string(),
                 tls: pool.config.tls.as_ref().map(Tls::trust),
                 active: active == Some(pool.id),
-                up: health.ready || own.is_some_and(|own| own.works),
+                up,
                 quiet: health.quiet,
                 quarantined: health.quarantined,
-                connections: own.map_or(seats.ready, |own| own.count),
-                sessions: own.map_or(seats.seated, |own| own.count),
+                connections,
+                sessions,
                 difficulty,
                 extranonce1_size,
                 extranonce2_size,

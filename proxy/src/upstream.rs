@@ -39,7 +39,7 @@ pub(crate) use news::News;
 pub(crate) use pool_session::tests::share;
 #[cfg(test)]
 pub(crate) use pool_session::{PoolEvent, PoolSession};
-pub(crate) use pools::{Pool, PoolSet, PoolState};
+pub(crate) use pools::{Activity, Pool, PoolSet, PoolState};
 pub(crate) use probe::probe_sizes;
 
 use crate::label::Label as _;

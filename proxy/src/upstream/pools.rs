@@ -77,6 +77,18 @@ pub(crate) struct OwnConnections {
     pub(crate) works: bool,
 }
 
+/// What the connections of a target are doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// There is a job for miners. With one miner for each connection: the last attempt to connect
+    /// succeeded, or there was none.
+    pub(crate) up: bool,
+    /// Connections with a job.
+    pub(crate) connections: u32,
+    /// Sessions that work on them.
+    pub(crate) sessions: u32,
+}
+
 /// The state of a pool.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct PoolState {
@@ -247,6 +259,15 @@ impl PoolSet {
         if !pool.want_another(ready) {
             self.proxy.books.metrics.alarm(Alarm::NoSearchSpace);
         }
+    }
+
+    /// What the target's connections are doing, for metrics and for people.
+    pub(crate) fn activity(&self, pool: &Pool) -> Activity {
+        if let Some(own) = pool.own_connections() {
+            return Activity { up: own.works, connections: own.count, sessions: own.count };
+        }
+        let state = self.placement.target_state(pool.id);
+        Activity { up: state.ready > 0, connections: state.ready, sessions: state.seated }
     }
 
     /// Quarantines a target: while it lasts, other targets are mined at if there are any.
