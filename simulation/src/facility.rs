@@ -22,7 +22,6 @@ pub mod draw;
 mod machine;
 mod meter;
 pub mod spec;
-pub mod tenant;
 
 pub use machine::Answer;
 pub use meter::Sample;

@@ -2,7 +2,6 @@ use directive::DeviceState;
 use jiff::Timestamp;
 
 use super::spec::{FeedSpec, Habits, MachineSpec, Start};
-use super::tenant::{Manner, draws};
 use super::*;
 use crate::record::{Cause, MeterFault, Span};
 
@@ -188,7 +187,7 @@ fn a_tenant_is_on_its_meter_and_on_every_feed_above_it() {
         lease: "l".into(),
         feed: "f1".into(),
         meter: Some("t".into()),
-        draws: draws(Manner::Punctual, Watts(10_000), secs(100), end, Duration::ZERO),
+        draws: vec![(secs(100), Watts(10_000)), (end, Watts::ZERO)],
     };
     facility.tenant(of(secs(500)), secs(0));
     facility.step(secs(200));
