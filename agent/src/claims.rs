@@ -25,7 +25,7 @@ pub struct Assignment {
 pub struct Claims {
     /// Globs (`*` any run, `?` any one character) over machine names.
     pub globs: Vec<String>,
-    /// Machines that are declared: they are read and reported even while no timeline names them.
+    /// Declared machines: they are read and reported even if no timeline names them.
     pub machines: BTreeSet<MachineId>,
 }
 

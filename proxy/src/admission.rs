@@ -1,8 +1,8 @@
 //! Decides whether a miner may connect: up to the configured number of sessions, and not from an
 //! address whose handshakes keep failing.
 //!
-//! A whole farm can be behind one address, so successful connections are not limited: only failed
-//! or unfinished handshakes count against an address.
+//! A whole farm can be behind one address, so successful handshakes are not limited: only those
+//! that failed or never ended count against an address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -82,7 +82,7 @@ impl ConnectionAdmission {
 }
 
 impl Bucket {
-    /// Removes the failures that have expired, and returns how many are left.
+    /// Forgives failures by the time that has passed, and returns how many are left.
     fn drain(&mut self, now: Instant, most: f64) -> f64 {
         let secs = now.saturating_duration_since(self.updated).as_secs_f64();
         self.failures = (self.failures - secs * most / 60.0).max(0.0);

@@ -143,8 +143,7 @@ pub struct Target {
     /// Number of shares a second that we want to send: the pool is asked for the difficulty at
     /// which the fleet finds that many.
     pub shares_per_sec: f64,
-    /// Maximum number of shares a second. While the pool's difficulty would lead to more, miners
-    /// are kept at a higher difficulty.
+    /// A load with a maximum number of shares a second.
     pub shares_per_sec_max: f64,
     /// How long miners are kept at such a higher difficulty at most.
     pub hold_max: Duration,

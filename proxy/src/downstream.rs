@@ -1,4 +1,4 @@
-//! The side toward miners: listeners, and one task per connection.
+//! The miners' side: listeners, and one task per connection.
 
 mod connection;
 mod passthrough;
@@ -42,7 +42,7 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// What a listener's miners get.
+/// How the miners of a listener are served.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) rules: Arc<SessionRules>,
@@ -66,7 +66,7 @@ pub(crate) async fn listen(listener: TcpListener, service: Service, pools: Arc<P
                 admit(stream, peer, &service, &pools);
             }
             Err(failure) => {
-                // Out of descriptors, most likely: trying again at once would spin (F38).
+                // Most likely no file descriptors are left: trying again at once would loop (F38).
                 pools.proxy.books.metrics.alarm(Alarm::AcceptFailed);
                 let now = clock::now();
                 let more = failures.due(now).first().map_or(0, |((), more)| *more);

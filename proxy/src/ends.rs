@@ -47,7 +47,7 @@ pub(crate) struct Settled {
     pub(crate) latency: Duration,
     /// The header, if it meets the network target.
     pub(crate) block: Option<Box<Proof>>,
-    /// The machine it is counted for.
+    /// The machine for which it is counted.
     pub(crate) machine: Option<Arc<MachineStats>>,
     /// The data for the share log, if one is kept.
     pub(crate) record: Option<Box<Record>>,

@@ -35,7 +35,7 @@ pub(crate) struct SessionHandle {
 }
 
 impl SessionHandle {
-    /// A handle for a connection that has just been accepted.
+    /// Makes a handle for a connection that was just accepted.
     pub(crate) fn new(
         number: u64,
         peer: SocketAddr,

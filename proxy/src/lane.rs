@@ -1,7 +1,7 @@
-//! A lane as its sessions see it: the newest work, and which sessions are notified of newer work.
+//! A lane, as its sessions use it: the newest work, and which sessions are notified of newer work.
 //!
-//! One rendering serves all sessions on the lane, at most 256. A session that is still writing the
-//! former job skips to the newest; nothing is queued.
+//! A job is rendered once for all sessions on the lane, at most 256. A session that is still
+//! writing an older job skips to the newest; nothing is queued.
 
 use std::sync::Arc;
 
@@ -133,7 +133,7 @@ impl LaneView {
         self.lane.state.lock().0 != self.seen
     }
 
-    /// Takes the present announcement.
+    /// Takes the current announcement.
     pub(crate) fn take(&mut self) -> LaneState {
         let state = self.lane.state.lock();
         self.seen = state.0;
@@ -177,7 +177,7 @@ mod tests {
         assert!(!other.mailbox.take().0.has(Signal::Lane));
     }
 
-    /// A lane that all sessions left in the middle of a notification notifies the next ones again.
+    /// If all sessions leave a lane during a notification, later ones are still notified.
     #[test]
     fn a_lane_that_all_have_left_meanwhile_is_told_of_again() {
         for after in 0..3 {
@@ -197,8 +197,8 @@ mod tests {
         }
     }
 
-    /// While sessions are notified one after the other, others leave and join and the lane
-    /// announces more: no session is skipped.
+    /// While sessions are notified one by one, others leave and join and the lane announces more:
+    /// no session is skipped.
     #[test]
     fn whoever_leaves_meanwhile_nobody_is_passed_over() {
         for leaver in 0..6 {
@@ -237,7 +237,7 @@ mod tests {
     enum Step {
         Comes(usize),
         Leaves(usize),
-        /// Its session has a turn, for whatever reason, and takes the announcement.
+        /// The session runs, for any reason, and takes the announcement.
         Looks(usize),
         Announce,
         Publish,

@@ -42,16 +42,16 @@ impl Outcome {
     pub(crate) const COUNT: usize = Self::LABELS.len();
 }
 
-/// What a share proves.
+/// The work that a share proves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Worth {
     /// The difficulty advertised with its job.
     pub(crate) difficulty: f64,
-    /// The difficulty its hash would have met.
+    /// The highest difficulty that its hash meets.
     pub(crate) found: f64,
 }
 
-/// How a forwarded share ended.
+/// A forwarded share whose outcome is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SettledAs {
     Accepted,

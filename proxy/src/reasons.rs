@@ -31,11 +31,11 @@ labels! {
         /// Too many calls before a subscribe was answered.
         PrehandshakeQueue = "prehandshake_queue",
         LineTooLong = "line_too_long",
-        /// Too many empty lines.
+        /// It sent too many empty lines.
         EmptyLines = "empty_lines",
         /// Too many malformed calls.
         Malformed = "malformed",
-        /// Too many calls of methods that only servers send.
+        /// It sent too many calls of methods that only servers send.
         ServerMethod = "server_method",
         /// Too many invalid worker names.
         WorkerName = "worker_name",
@@ -273,7 +273,7 @@ labels! {
         Slow = "slow",
         /// No shares came.
         Idle = "idle",
-        /// The miner has asked for it.
+        /// The miner asked for it.
         Wish = "wish",
         /// The pool's difficulty or a hold limits it.
         Pool = "pool",

@@ -24,13 +24,13 @@ impl Proxy {
         &self.addrs
     }
 
-    /// How all submits so far ended.
+    /// The counts of all submits so far, by outcome.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.pools.proxy.books.metrics.counts()
     }
 
-    /// The targets as they are just now.
+    /// The current state of the targets.
     #[must_use]
     pub fn targets(&self) -> Vec<TargetView> {
         self.pools.target_views()
@@ -41,7 +41,7 @@ impl Proxy {
         self.pools.proxy.sessions.views(&self.pools.proxy.names)
     }
 
-    /// Routes that show all this.
+    /// The routes of the API.
     pub fn router(&self) -> axum::Router {
         api::router(self.pools.clone())
     }

@@ -1,9 +1,9 @@
 //! One miner's session as a pure state machine. Its inputs are lines, pools' verdicts, work and the
 //! time; its outputs are bytes, shares and events.
 //!
-//! It owns the handshake, the jobs this miner was given with the difficulty of each, and the order
-//! of answers. Shares are judged only here. The task around it ([`crate::downstream`]) handles the
-//! socket, the seat and the directions.
+//! It owns the handshake, the jobs that this miner was given with the difficulty of each, and the
+//! order of answers. Shares are judged only here. The task around it ([`crate::downstream`])
+//! handles the socket, the seat and the directions.
 
 mod answers;
 mod conduct;
@@ -110,8 +110,8 @@ impl Session {
         }
     }
 
-    /// Records a call that was refused. Firmware sends many unknown requests, which are ignored;
-    /// calls that no honest client sends lead to a close when there are many.
+    /// Records a refused call. Firmware sends many unknown requests; only those that no honest
+    /// client sends can lead to a close.
     fn abuse(&mut self, abuse: Abuse, now: Instant, out: &mut Outbox) {
         match abuse {
             Abuse::UnknownMethod => {}
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// Counts a submit that was refused before its share was judged.
+    /// Counts a submit that was refused without being judged.
     fn bad_submit(&mut self, reject: Reject, now: Instant, out: &mut Outbox) {
         let record = self.record(self.worker(), now);
         out.counts.push(Counted { record, ..Counted::refused(reject, None) });

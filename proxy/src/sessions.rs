@@ -28,7 +28,7 @@ pub(crate) struct Sessions {
 const USER_AGENTS_MAX: usize = 256;
 
 impl Sessions {
-    /// Enters a session; dropping the entry removes it.
+    /// Adds a session; dropping the entry removes it.
     pub(crate) fn enter(self: &Arc<Self>, handle: Arc<SessionHandle>) -> SessionEntry {
         self.by_number.insert(handle.number, handle.clone());
         self.entered.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +57,7 @@ impl Sessions {
         self.entered.load(Ordering::Relaxed)
     }
 
-    /// Looks at every session.
+    /// Calls `look` for every session.
     pub(crate) fn each(&self, mut look: impl FnMut(&SessionHandle)) {
         for entry in &self.by_number {
             look(entry.value());
@@ -84,7 +84,7 @@ impl Sessions {
         self.by_number.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// All views, by number.
+    /// The views of all sessions, ordered by number.
     pub(crate) fn views(&self, names: &ConfiguredNames) -> Vec<SessionView> {
         let mut handles = self.handles();
         handles.sort_unstable_by_key(|handle| handle.number);

@@ -2,10 +2,10 @@
 //! passes an [`Entry`] to the queue of one writing thread and goes on; nothing here makes a share
 //! wait.
 //!
-//! An entry that finds no room in the queue, or cannot be written for long, is lost and counted,
-//! and a line in the log says how many are missing: a reader always knows whether the sums are
-//! complete. [`mod@line`] makes the lines, [`writer`] decides what to write when, [`disk`] handles the
-//! files.
+//! An entry for which the queue has no room, or that cannot be written for long, is lost and
+//! counted, and a line in the log says how many are missing: so a reader always knows whether the
+//! sums are complete. [`mod@line`] makes the lines, [`writer`] decides what to write when, [`disk`]
+//! handles the files.
 
 mod disk;
 mod entry;
@@ -37,7 +37,7 @@ const QUEUE: usize = 32_768;
 #[derive(Clone)]
 pub(crate) struct ShareLog {
     queue: SyncSender<Message>,
-    /// Entries that found no room and are not yet reported in the log.
+    /// Lost entries that are not reported in the log yet.
     lost: Arc<AtomicU64>,
     metrics: ShareLogMetrics,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,

@@ -237,7 +237,7 @@ fn log_listening(server: &str, listener: &TcpListener, service: &Service) {
     info!(%server, listen, extranonce2_size, passthrough, "listening");
 }
 
-/// How often the machines' hashrates are brought up to date.
+/// How often the hashrates of machines are updated.
 const RATES_EVERY: Duration = Duration::from_secs(5);
 
 /// Brings the machines' hashrates up to date, and forgets machines that are long gone.

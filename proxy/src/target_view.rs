@@ -16,13 +16,13 @@ pub struct TargetView {
     pub active: bool,
     /// It has a job.
     pub up: bool,
-    /// It answers, but has brought no job for a long time.
+    /// Whether it answers but has sent no job for a long time.
     pub quiet: bool,
     /// It has misbehaved: it is mined at only when no other target is usable.
     pub quarantined: bool,
     /// Connections with a job.
     pub connections: u32,
-    /// Sessions that work for it.
+    /// The number of sessions that work for it.
     pub sessions: u32,
     /// Its difficulty at the newest job.
     pub difficulty: Option<f64>,

@@ -1,6 +1,6 @@
-//! `tieline init`: a configuration and a policy that work at once, for a site that nobody has
-//! described yet. The policy lets every machine run and can promise nothing; what is invented in it
-//! says so.
+//! `tieline init`: writes a configuration and a policy that work at once, for a site that has not
+//! been described yet. The policy lets every machine run and promises nothing. Invented figures in
+//! it are marked.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub fn init(options: &Init) -> Result<(), Failure> {
     ))
 }
 
-/// What the two files say.
+/// The contents of the two files.
 struct Texts {
     config: String,
     policy: String,
@@ -60,7 +60,8 @@ impl Texts {
         Self { config, policy }
     }
 
-    /// Reads both as `tieline check` does. A mistake stands where an option was put in.
+    /// Checks both files like `tieline check`. A mistake is at the place where an option was
+    /// inserted.
     fn check(&self, dir: &Path) -> Result<(), Failure> {
         let name = |file: &str| shown(&dir.join(file)).display().to_string();
         let mut mistakes: Vec<Mistake> = Vec::new();
@@ -83,7 +84,7 @@ impl Texts {
     }
 }
 
-/// A mistake in the words of the command line.
+/// A mistake as a message about the option.
 fn said_of_option(mistake: &Mistake) -> String {
     let option = match mistake.key.as_str() {
         "target[0].url" => "--pool",
@@ -95,8 +96,8 @@ fn said_of_option(mistake: &Mistake) -> String {
     format!("{option}: {}", mistake.message)
 }
 
-/// Writes both files, or none: neither may exist, and both are complete before the first has its
-/// name.
+/// Writes both files or none: neither may exist, and both are written completely before the first
+/// gets its name.
 fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
     let paths = [CONFIG, POLICY].map(|file| shown(&dir.join(file)).to_owned());
     for path in &paths {
@@ -113,7 +114,7 @@ fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
     let [config_path, policy_path] = &paths;
     name(policy, policy_path)?;
     if let Err(failure) = name(config, config_path) {
-        // Somebody else was faster: our half alone would be of no use.
+        // Somebody else created the other file: one of our two files alone would be useless.
         std::fs::remove_file(policy_path)
             .with_context(|| format!("failed to remove {}", policy_path.display()))?;
         return Err(failure);
@@ -121,19 +122,19 @@ fn write(dir: &Path, texts: &Texts) -> Result<[PathBuf; 2], anyhow::Error> {
     Ok(paths)
 }
 
-/// The path as a shell takes it for one argument.
+/// The path quoted as one argument for a shell.
 fn for_a_shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+@%:,=".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// The path as people write it: without a leading `./`.
+/// The path without a leading `./`.
 fn shown(path: &Path) -> &Path {
     path.strip_prefix(".").unwrap_or(path)
 }
 
-/// A complete file without a name of its own.
+/// Writes a complete temporary file.
 fn prepare(dir: &Path, text: &str) -> anyhow::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt as _;
     let failed = || format!("failed to write in {}", dir.display());
@@ -152,9 +153,9 @@ fn name(file: NamedTempFile, path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("failed to write {}", path.display()))
 }
 
-/// Puts values in place of `@NAME@`.
+/// Replaces `@NAME@` by values.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    // Every other part stands between two `@`.
+    // Every second part was between two `@`.
     let parts = template.split('@').enumerate().map(|(index, part)| {
         let value = values.iter().find(|(name, _)| *name == part).map(|(_, value)| *value);
         if index % 2 == 0 { part } else { value.expect("the templates name only these values") }
@@ -185,7 +186,7 @@ fn underscored(number: u32) -> String {
 const CONFIG: &str = "tieline.toml";
 const POLICY: &str = "policy.toml";
 
-/// As many as a proxy lets in unless `sessions_max` says otherwise.
+/// The default of `sessions_max`: as many miners as a proxy accepts.
 const MACHINES: u32 = 10_000;
 
 #[cfg(test)]

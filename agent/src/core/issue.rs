@@ -1,5 +1,5 @@
-//! Turns what each machine needs next into commands: which machine waits in which queue, and which
-//! command goes out now. A wake is checked twice, when it is queued and when it goes out.
+//! Issues commands: puts each machine into the queue for its next command, and issues the commands
+//! that are due. A wake is checked twice: when it is queued and when it is issued.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ impl AgentCore {
         }
     }
 
-    /// Puts a machine where its next command waits, unless one is under way.
+    /// Puts a machine into the queue for its next command, unless a command is in progress.
     pub(super) fn requeue(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get(id) else { return };
         let timing = &self.timings[machine.assignment];
@@ -46,7 +46,7 @@ impl AgentCore {
         }
     }
 
-    /// Sends out what is due, as far as there is room.
+    /// Issues the commands that are due, as far as the drivers have room.
     pub(super) fn issue(&mut self, wall: Timestamp, now: Instant) {
         for driver in 0..self.queues.len() {
             while let Some((kind, id)) = self.queues[driver].pop(now) {
@@ -60,8 +60,8 @@ impl AgentCore {
                 }
                 let mark = machine.mark();
                 machine.issued(kind, wall, now);
-                // The time of a repeated command is not worth a write, but who put the machine to
-                // sleep is.
+                // The time of a repeated command need not be stored, but who put the machine to
+                // sleep must be.
                 if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
                     self.version += 1;
                 }

@@ -1,6 +1,6 @@
-//! The table of managed machines: those that a driver claims and that are declared, remembered or
-//! named by a timeline. The table has a bound; a running machine that nothing names any more makes
-//! room.
+//! The table of managed machines: machines that a driver claims and that are declared, stored or
+//! named by a timeline. The table is bounded; a running machine that nothing names any more makes
+//! room for others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -47,7 +47,8 @@ impl AgentCore {
         self.restand(id, now);
     }
 
-    /// Makes room: a running machine that the timeline does not name can be added again later.
+    /// Removes one machine to make room: a running one that the timeline does not name, which can
+    /// be added again later.
     pub(super) fn forget_one(&mut self) -> bool {
         let timeline = self.receiver.saved().timeline.as_ref();
         let named: BTreeSet<&MachineId> = timeline

@@ -1,15 +1,15 @@
-//! The commands for a driver, and periods and time limits.
+//! The kinds of commands, and the periods and time limits.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::claims::Assignment;
 
-/// The shortest period of anything.
+/// The minimum of every period and time limit.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
-/// The longest period of anything.
+/// The maximum of every period and time limit.
 const PERIOD_MAX: Duration = Duration::from_secs(86_400);
-/// What one driver is asked to do with one machine.
+/// A command for one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Put it to sleep.
@@ -31,21 +31,21 @@ impl fmt::Display for Kind {
 /// Periods and time limits. Values outside 10 ms to one day are clamped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// How often a machine in its wanted state is read.
+    /// How often a machine is read when it is in its wanted state.
     pub read_at_rest: Duration,
-    /// How often a machine is read that has not yet followed its last command.
+    /// How often a machine is read when it has not followed its last command yet.
     pub read_in_doubt: Duration,
-    /// How long a machine has from the driver's answer until it must be asleep.
+    /// How long after the driver's answer a machine may take to be asleep.
     pub follow_sleep: Duration,
-    /// How long it has until it must be awake.
+    /// How long after the driver's answer a machine may take to be awake.
     pub follow_wake: Duration,
-    /// The wait before the second try; it doubles with each further one.
+    /// The wait before the second attempt; it doubles with each further one.
     pub retry_first: Duration,
-    /// The longest wait between tries.
+    /// The longest wait between two attempts.
     pub retry_max: Duration,
-    /// How often a report goes out at least.
+    /// The longest time between two reports.
     pub report_every: Duration,
-    /// The shortest time between two reports; changes within it go together.
+    /// The shortest time between two reports; changes within it are reported together.
     pub report_gap: Duration,
 }
 
@@ -65,8 +65,8 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Periods of zero would spin and endless ones overflow, so everything is clamped to 10 ms to
-    /// one day.
+    /// Clamps all values to 10 ms to one day: periods of zero would cause a busy loop, and endless
+    /// ones would overflow.
     pub(super) fn bounded(self) -> Self {
         let bound = |period: Duration| period.clamp(PERIOD_MIN, PERIOD_MAX);
         Self {
@@ -81,7 +81,7 @@ impl Timing {
         }
     }
 
-    /// The same with the patience that the machines of `assignment` need.
+    /// The same, with the longer times that the machines of `driver` need.
     pub(super) fn of(&self, assignment: &Assignment) -> Self {
         Self {
             follow_sleep: self.follow_sleep.max(assignment.sleeps_within),

@@ -57,7 +57,7 @@ const PENDING_MAX: usize = 4 * OUTGOING_MAX;
 /// above the limit is read more slowly; it is never closed for that.
 const LINE_COST: Duration = Duration::from_millis(5);
 const LINES_AHEAD: Duration = Duration::from_secs(5);
-/// How long a miner that has closed its side of the connection still gets answers.
+/// How long answers are still written to a miner that has closed its side.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(20);
 
 /// Serves one miner until either side closes.
@@ -84,7 +84,7 @@ impl Drop for Connection {
             CloseReason::Aborted
         });
         self.pools.proxy.books.metrics.sessions.closes.count(reason);
-        // A panic is our failure, not the source's.
+        // A panic is our failure, not one of the miner's address.
         let failed = !self.was_ready && !panicking;
         self.pools.proxy.admission.lock().left(self.entry.handle.peer.ip(), failed, now);
         if let (Some(presence), Some(work_rate)) = (&self.presence, self.session.measured_rate()) {
@@ -116,7 +116,7 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         SCRATCH.with_borrow_mut(|scratch| {
-            // Emptied here, because the last turn may have panicked.
+            // Emptied here because the last turn may have panicked.
             scratch.out.clear(SCRATCH_KEPT);
             match self.turn(cx, scratch) {
                 Ok(()) => Poll::Pending,
@@ -137,8 +137,9 @@ impl Future for Connection {
 }
 
 impl Connection {
-    /// Counts and forwards what was decided in a turn before it panicked: the shares it had judged
-    /// are good. The thread's scratch holds nothing else, because each turn leaves it empty.
+    /// Counts and forwards what was decided in a turn before it panicked, because the shares judged
+    /// by then are good. The thread's scratch holds nothing of other sessions, because each turn
+    /// leaves it empty.
     fn settle_accounts(&mut self, now: Instant) {
         let decided = SCRATCH
             .try_with(|scratch| Some(std::mem::take(&mut scratch.try_borrow_mut().ok()?.out)));
@@ -191,8 +192,8 @@ impl Connection {
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
-            // The socket reports readiness only once. If we may not read now, whatever ends that
-            // will wake us.
+            // The socket reports readiness only once. If reading pauses for another reason, the end
+            // of that reason wakes this task.
             cx.waker().wake_by_ref();
         }
         self.entry.handle.wake_at(self.pools.proxy.millis(self.wake_at(now)));
@@ -349,7 +350,7 @@ impl Connection {
         if std::mem::take(&mut self.first_read)
             && let Some(fault) = LineFault::sniff(input)
         {
-            // A TLS hello may never bring a newline; bfgminer waits for our answer to it.
+            // A TLS hello may contain no newline, and bfgminer waits for our answer to it.
             return Err(CloseReason::Line(fault));
         }
         while out.close.is_none() {
@@ -427,7 +428,7 @@ impl Connection {
         }
     }
 
-    /// Records that the miner's socket accepted `bytes` bytes.
+    /// Records that the miner's socket accepted `taken` bytes.
     fn took(&mut self, bytes: usize) {
         self.blocked_since =
             blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);
@@ -488,8 +489,8 @@ mod tests {
         assert!(!is_slow(since, PENDING_MAX, soon) && is_slow(since, PENDING_MAX + 1, soon));
     }
 
-    /// Ten thousand of them are alive at once (ADR 8: 2 kB a session, all told). With what the
-    /// runtime adds, 648 bytes make a task of 768.
+    /// Ten thousand connections are alive at once (ADR 8: 2 kB per session in all). With what the
+    /// runtime adds, 648 bytes become a task of 768.
     #[test]
     fn a_connection_is_small() {
         assert!(size_of::<Connection>() <= 648, "{} bytes", size_of::<Connection>());

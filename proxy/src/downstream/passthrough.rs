@@ -2,8 +2,8 @@
 //! too small to be shared, such as the 3 bytes of NiceHash.
 //!
 //! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares
-//! are judged here, and curtailment is followed. The miner's extranonce1 is the last byte of the
-//! pool's; the bytes before it are put into coinb1. The miner's extranonce2_size is the pool's.
+//! are judged here, curtailment is followed. The miner's extranonce1 is the last byte of the
+//! pool's, the rest of that goes into coinb1, and the extranonce2 size is the pool's:
 //!
 //! ```text
 //! pool's coinbase     coinb1 | extranonce1                           | extranonce2 | coinb2
@@ -65,8 +65,8 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     match extranonce(&pools, &mut upstream, deadline, &proxy.cancel).await {
         Ok(own) => {
             if !(3..=8).contains(&own.extranonce2_size) {
-                // With two bytes a fast machine runs out of work between jobs; with more than eight
-                // much firmware submits nothing.
+                // With two bytes a fast machine runs out of work between jobs; with more than
+                // eight, much firmware submits nothing.
                 proxy.books.metrics.alarm(Alarm::OddExtranonce2Size);
                 if pool.is_news(News::Odd(Alarm::OddExtranonce2Size), clock::now()) {
                     let (target, extranonce2_size) = (&pool.config.name, own.extranonce2_size);
@@ -84,8 +84,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     }
 }
 
-/// A miner that was admitted and has no session yet. If it never gets one, dropping this counts its
-/// end.
+/// A miner that was accepted and has no session yet. If it gets none, its end is counted here.
 struct Newcomer {
     accepted: Option<Accepted>,
     reason: CloseReason,
@@ -110,7 +109,7 @@ impl Drop for Newcomer {
     fn drop(&mut self) {
         let Some(Accepted { peer, pools, .. }) = self.accepted.take() else { return };
         pools.proxy.books.metrics.sessions.closes.count(self.reason);
-        // A pool that is down does not count as a failure of the miner.
+        // A pool that is down does not count as a failure of the miner's address.
         let failed = !matches!(
             self.reason,
             CloseReason::UpstreamLost | CloseReason::Shutdown | CloseReason::Aborted

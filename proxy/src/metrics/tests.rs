@@ -29,7 +29,7 @@ fn row<'p>(page: &'p str, first: &str) -> Vec<&'p str> {
     line.unwrap_or_else(|| panic!("no row {first}")).trim_matches('|').split('|').collect()
 }
 
-/// The words in the first column of the table whose heading begins so.
+/// The words in the first column of the table below the heading that begins with `heading`.
 fn first_column<'p>(page: &'p str, heading: &str) -> BTreeSet<&'p str> {
     let heading = format!("| {heading} |");
     let rows = page.lines().skip_while(|line| !line.starts_with(&heading)).skip(2);

@@ -54,7 +54,7 @@ fn directions(targets: &[TargetId]) -> Directions {
     Directions { usable, orders: Arc::new(Orders::default()), release: false, seats: 0 }
 }
 
-/// A session reduced to what is handed to it.
+/// The part of a session that receives work.
 struct Miner {
     seating: Seating,
     /// Our job ids it was given.
@@ -62,7 +62,7 @@ struct Miner {
     newest: Option<Arc<LaneWork>>,
 }
 
-/// Work as the pool sees it: target, everything before the miner's bytes, and what the job is.
+/// The work as the pool sees it: target, everything before the miner's bytes, and the job.
 type Searched = (TargetId, Vec<u8>, u8, Vec<u8>, Option<u32>);
 
 impl Miner {
@@ -86,7 +86,7 @@ impl Miner {
         )
     }
 
-    /// Takes what its lane says, and returns the work if it is new to it.
+    /// Takes the lane's announcement, and returns its work if that is new.
     fn listen(&mut self, placement: &Arc<Placement>, targets: &[TargetId]) -> Option<Searched> {
         loop {
             match self.seating.listen()? {
@@ -108,7 +108,7 @@ impl Miner {
     fn searched(&self, work: &LaneWork) -> Searched {
         let job = &work.job.job;
         let before = [&*work.job.extranonce1, &work.lane, &[self.seating.slot()]].concat();
-        // Where lanes can be changed a later ntime makes no new work: miners may roll it.
+        // If lanes can be changed, a later ntime makes no new work, because miners may roll it.
         let ntime = work.lane.is_empty().then_some(job.ntime);
         (work.job.upstream.target, before, job.prev_hash[0], job.coinb1.clone(), ntime)
     }
@@ -125,7 +125,7 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
         let first = miner.newest.clone().expect("work");
         let again = Job { job_id: "other".into(), ..job(1, 1, 10, true) };
         assert!(!send(&placement, &upstream, again).repeated);
-        // Between the pool's word and the session's next turn shares of it are as good as ever.
+        // Between the pool's message and the session's next turn, shares of the job are still good.
         assert!(first.job.is_live(), "the pool has retired a name, not the work");
         assert!(placement.current(upstream.id).expect("a job").renames(&first.job));
         assert_eq!(miner.listen(&placement, &[FIRST]), None, "nothing is new to the miner");
@@ -154,7 +154,7 @@ fn a_job_sent_again_by_another_name_moves_nobody() {
     }
 }
 
-/// F23: the pool would judge a share of the former by the newer.
+/// F23: the pool would judge a share of the earlier job by the newer one.
 #[test]
 fn f23_a_pools_job_id_that_comes_again_for_other_work_retires_what_it_meant_before() {
     let (placement, upstream, _queues) = connected(4, 8);
@@ -185,8 +185,7 @@ fn easier_terms_for_the_same_job_move_those_who_can_be_moved() {
     }
 }
 
-/// What is handed to one on a lane is handed to all on it: nobody may join those who are still to
-/// leave.
+/// All sessions on a lane get the same work, so no session may join those that must leave it.
 #[test]
 fn nobody_joins_a_lane_whose_sessions_are_to_leave_it() {
     let (placement, upstream, _queues) = connected(4, 6);
@@ -198,8 +197,8 @@ fn nobody_joins_a_lane_whose_sessions_are_to_leave_it() {
         searched.extend(miner.listen(&placement, &[FIRST]));
     }
     placement.refresh(upstream.id);
-    // Slot 8 is alone on the first lane: the second has room for it, but its holder of slot 7 has
-    // not left yet.
+    // Slot 8 is alone on the first lane. The second lane has room for it, but its session with slot
+    // 7 has not left yet.
     for index in [2, 0, 1, 0, 1, 2] {
         searched.extend(all[index].listen(&placement, &[FIRST]));
     }
@@ -226,7 +225,7 @@ fn a_refresh_leaves_lanes_for_those_who_come() {
     assert!(placement.seat(FIRST, 7).is_ok(), "a newcomer with the same slot finds room");
 }
 
-/// U14: shares for the former extranonce are stale, and nobody is seated on a job of it.
+/// U14: shares for the earlier extranonce are stale, and no session is seated on a job of it.
 #[test]
 fn u14_a_changed_extranonce_kills_the_jobs_before_it_and_moves_everybody_with_the_next() {
     let (placement, upstream, _queues) = connected(4, 8);
@@ -239,7 +238,7 @@ fn u14_a_changed_extranonce_kills_the_jobs_before_it_and_moves_everybody_with_th
     assert_eq!(placement.seat(FIRST, 8).err(), Some(NoSeat::NoJob), "the job so far is dead");
     placement.refresh(upstream.id);
     assert_eq!(miner.listen(&placement, &[FIRST]), None, "and is not handed out again");
-    // NiceHash: the new extranonce holds from the next notify on, even with the same job.
+    // As at NiceHash, the new extranonce is valid from the next notify on, even with the same job.
     send(&placement, &upstream, job(1, 1, 10, false));
     let (_, before, ..) = miner.listen(&placement, &[FIRST]).expect("moved");
     assert_eq!(
@@ -258,7 +257,7 @@ fn u14_an_extranonce_that_leaves_no_room_is_refused_with_the_arithmetic() {
 }
 
 /// One pool gives a new extranonce1 at each connect, hundreds of times; the other always the same,
-/// and its job has not changed.
+/// with an unchanged job.
 #[test]
 fn a_space_left_just_now_is_remembered_however_many_were_opened_before() {
     let placement = Placement::new(4, 0);
@@ -285,7 +284,7 @@ fn a_space_left_just_now_is_remembered_however_many_were_opened_before() {
     }
 }
 
-/// Pools may give up to 16 bytes; a lane number has eight, and the rest stands before it.
+/// Pools may give up to 16 bytes. A lane number has eight; the rest comes before it as zeros.
 #[test]
 fn every_size_that_a_pool_may_give_is_filled_whole() {
     for size in 2..=16 {
@@ -301,7 +300,7 @@ fn every_size_that_a_pool_may_give_is_filled_whole() {
     }
 }
 
-/// F27: 257 miners need a second connection where no lane bytes are left, 600 a third.
+/// F27: without lane bytes, 257 miners need a second connection and 600 a third.
 #[test]
 fn f27_without_lane_bytes_each_connection_seats_256() {
     let (placement, first, _queues) = connected(3, 4);
@@ -332,7 +331,7 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     assert_eq!(placement.depth(), 3, "what a standby must hold");
 }
 
-/// Two connections of one extranonce1: the one hears of five blocks while the other still has the
+/// Two connections with the same extranonce1: one gets five blocks while the other still has the
 /// first.
 #[test]
 fn a_connection_that_is_blocks_behind_hands_nothing_out_twice() {
@@ -358,7 +357,7 @@ fn a_connection_that_is_blocks_behind_hands_nothing_out_twice() {
 enum Step {
     Join(u8),
     Leave(usize),
-    /// Looks for a place, with the targets in this order.
+    /// Finds a place, with the targets in this order.
     Settle(usize, bool),
     Listen(usize),
     Park(usize),
@@ -410,9 +409,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
-    /// Whatever joins, leaves, moves, returns, repeats and breaks, and whenever sessions come to
-    /// hear of it: nothing that a pool would take for the same work is handed out twice, neither to
-    /// two sessions nor to one.
+    /// In any order of joins, leaves, moves, returns, repeated jobs and failures, and whenever
+    /// sessions learn of it, no work that is the same to a pool is given out twice, neither to two
+    /// sessions nor to one.
     #[test]
     fn no_work_is_handed_out_twice(steps in steps()) {
         let placement = Placement::new(4, 250);

@@ -1,7 +1,7 @@
-//! Every submit is answered exactly once, and submits with one id in the order in which they came.
+//! Answers every submit exactly once, and submits with the same id in the order in which they came.
 //!
-//! cpuminer sends every submit with id 4 and can only match answers by their order; other clients
-//! use an id once. So order is kept among equal ids only, and a share that needs no pool does not
+//! cpuminer sends every submit with id 4 and matches answers only by their order; other clients use
+//! an id once. So the order is kept only among equal ids, and a share that needs no pool does not
 //! wait for one that does.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ struct Owed {
     ready: Option<Answer>,
 }
 
-/// The answers a session owes.
+/// The answers that a session owes.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     owed: VecDeque<Owed>,
@@ -45,7 +45,7 @@ impl Answers {
         self.owed.len()
     }
 
-    /// Registers a submit with `id`, to be answered when [`Self::resolve`] is called with `ticket`.
+    /// Registers a submit with `id`; it is answered when [`Self::resolve`] is called with `ticket`.
     pub(super) fn wait(&mut self, ticket: u32, id: Id, read_at: Instant) {
         if self.owed.is_empty() {
             // Usually there is only one at a time.
@@ -72,7 +72,7 @@ impl Answers {
         }
     }
 
-    /// Takes the answer for `ticket`. A ticket that was already answered changes nothing.
+    /// Handles the answer for `ticket`. A ticket that was already answered changes nothing.
     pub(super) fn resolve(&mut self, ticket: u32, answer: Answer, out: &mut Outbox) {
         let Some(index) =
             self.owed.iter().position(|owed| owed.ticket == ticket && owed.ready.is_none())

@@ -1,10 +1,9 @@
 //! Records what a miner did wrong recently, and decides what follows.
 //!
-//! Three records: requests that break the protocol (forgiven with time), names that were refused
-//! (after which further names are refused unread for a while), and bad shares without a good one
-//! between them (three steps: new work, a request to reconnect, a close). Most miners never have
-//! any of them, so a session keeps this in a box that is created at the first fault and dropped
-//! when everything is forgiven.
+//! There are three records: requests that break the protocol (forgiven with time), refused names
+//! (no further one is checked for a while), and runs of bad shares (a ladder: other work, a
+//! reconnect, a close). Most miners never have any of them, so a session keeps this in a box that
+//! is created at the first fault and dropped when everything is forgiven.
 
 use std::time::{Duration, Instant};
 
@@ -92,8 +91,8 @@ impl Conduct {
         self.faults > 0 || self.names_refused > 0
     }
 
-    /// Whether its work was renewed and no good share has come since: it must not keep its present
-    /// work.
+    /// Whether its work was renewed and no good share has come since, so that it must not keep its
+    /// current work.
     pub(super) fn is_misled(&self) -> bool {
         self.streak.as_ref().is_some_and(|streak| streak.climbed > 0)
     }
@@ -109,7 +108,7 @@ mod tests {
     }
 
     /// Sends bad shares at a rate for a time; every `good_every`th one is good. Returns the steps
-    /// that were taken, and when.
+    /// taken, and when.
     fn mine(per_sec: f64, secs: u64, good_every: Option<u64>) -> Vec<(u64, Correction)> {
         let start = origin();
         let mut conduct = Conduct::new(start);

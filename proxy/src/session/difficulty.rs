@@ -1,10 +1,10 @@
 //! Chooses the difficulty of a session's next job: the one that suits the machine, within the
-//! bounds that its listener, the pool and the miner set.
+//! bounds of its listener, the pool and the miner itself.
 //!
-//! The bounds, the strongest first: at least the listener's minimum and the minimum difficulty that
-//! a `configure` was granted; at most the pool's difficulty, unless the target holds its miners
-//! above it; at least the target's hold and `md=` of the password; at most the listener's maximum.
-//! A difficulty is only sent with a job, in one write.
+//! The bounds, strongest first: at least the listener's minimum and what was promised in the answer
+//! to a `configure`; at most the pool's, unless the target holds its miners above it; at least the
+//! target's hold and `md=` of the password; at most the listener's maximum. A level is sent only
+//! with a job, in one write.
 
 use std::time::Duration;
 
@@ -41,13 +41,13 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// No session is given more, except to satisfy [`Self::least`].
+    /// The highest level, except to satisfy [`Self::least`].
     fn most(&self, rules: &DifficultyRules) -> Level {
         let pool = Level::at_or_below(self.pool);
         self.hold.map_or(pool, |hold| hold.most.max(pool)).min(rules.max)
     }
 
-    /// No session is given less.
+    /// No session gets a lower level.
     fn least(&self, rules: &DifficultyRules) -> Level {
         let held = self.hold.map_or(Level::FLOOR, |hold| hold.least.min(rules.max));
         held.max(self.promised.map_or(rules.min, Level::at_or_above)).max(rules.min)
@@ -76,11 +76,11 @@ pub(super) struct Advertised {
     pub(super) changed: Option<Retarget>,
 }
 
-/// At most one suggestion is accepted per this time; the first always is.
+/// The minimum time between two accepted suggestions; the first one is always accepted.
 const WISH_EVERY_SECS: f32 = 60.0;
 /// By how many powers of two a suggestion may differ from what a measured machine needs.
 const WISH_REACH: i32 = 2;
-/// The interval for measuring rates where none is configured.
+/// The interval that is used for measuring rates if none is configured.
 const MEASURED_BY: f64 = 10.0;
 
 impl Aim {
@@ -98,12 +98,13 @@ impl Aim {
         self.sent.map(Level::difficulty)
     }
 
-    /// The miner may not have received its difficulty: it is sent again with the next job.
+    /// Records that the miner may not have received its difficulty, so that it is sent again with
+    /// the next job.
     pub(super) fn say_again(&mut self) {
         self.sent = None;
     }
 
-    /// Takes the miner's user agent.
+    /// Handles the miner's user agent.
     pub(super) fn user_agent(&mut self, user_agent: &str, rules: &DifficultyRules) {
         if rules.by_user_agent
             && let (Some(interval), Some(speed)) = (rules.interval, speed_of(user_agent))
@@ -117,8 +118,8 @@ impl Aim {
         }
     }
 
-    /// Takes the miner's password: `d=1024` is a start difficulty, `md=512` a minimum; alone or
-    /// among other words.
+    /// Handles the miner's password: `d=1024` is a start difficulty, `md=512` a minimum. Other
+    /// words are ignored.
     pub(super) fn password(&mut self, password: &str, rules: &DifficultyRules) {
         let number = |key| {
             let mut words =
@@ -134,8 +135,8 @@ impl Aim {
         }
     }
 
-    /// Takes a difficulty that the miner suggests (S54 to S56): once a minute, within the
-    /// listener's bounds and, once its rate is known, near what that needs.
+    /// Handles a difficulty that the miner suggests (S54 to S56). It is accepted once a minute,
+    /// within the listener's bounds and, once the machine's rate is known, near what that needs.
     pub(super) fn suggestion(
         &mut self,
         wished: Difficulty,
@@ -187,7 +188,7 @@ impl Aim {
         Advertised { level, changed }
     }
 
-    /// Judges the evidence until now.
+    /// Evaluates the evidence up to now.
     fn judge(&mut self, rules: &DifficultyRules, age: Duration) -> Option<Reason> {
         self.vardiff.pass(rules.interval.unwrap_or(MEASURED_BY), age.as_secs_f64());
         rules.interval?;
@@ -213,7 +214,7 @@ impl Aim {
         age: Duration,
     ) -> bool {
         // A share found at another level, on work from before a change, says nothing about this
-        // one.
+        // level.
         if self.sent.map(Level::get) != Some(difficulty) {
             return false;
         }

@@ -13,7 +13,8 @@ use crate::reasons::CloseReason;
 use crate::work::{LaneWork, OwnExtranonce};
 
 impl Session {
-    /// Hands out work: the difficulty, if it or the pool changed, and the job right after it.
+    /// Gives out work: the difficulty, if it changed or the pool did, and the job directly after
+    /// it.
     pub(super) fn work(&mut self, work: &Arc<LaneWork>, now: Instant, out: &mut Outbox) {
         // If the pool only sent the same job again under another id, nothing changes for the miner.
         if !self.is_ready() || self.issues.rename(work) {
@@ -97,7 +98,7 @@ impl Session {
 }
 
 /// The time over which reconnects are spread, in tenths of a second, so that a farm does not
-/// reconnect all at once.
+/// reconnect at once.
 const LEAVE_SPREAD_TENTHS: u64 = 300;
 
 /// Whether firmware can work with these version bits: an S19 wants three bits, an S17 bits 22 and

@@ -1,7 +1,8 @@
-//! The jobs that one miner was given. Difficulty belongs to the (session, job id) pair, and so do
-//! the shares found on it.
+//! The jobs that one miner was given. A difficulty belongs to a (session, job id) pair, as do the
+//! shares found for it.
 //!
-//! Ten thousand sessions keep these for hours, so they are small: a share takes one word.
+//! Ten thousand sessions keep these for hours, so a job takes two words and a difficulty, and a
+//! share takes one word.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use stratum::version::VersionMask;
 
 use crate::work::{LaneWork, parse_job_id};
 
-/// One job as this miner got it.
+/// One job, as this miner got it.
 #[derive(Debug)]
 pub(super) struct Issue {
     pub(super) work: Arc<LaneWork>,
@@ -84,8 +85,8 @@ impl Issues {
         self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });
     }
 
-    /// Remembers a share by its header's hash. It is compared with the shares of all jobs, because
-    /// two job ids of ours may stand for the same job of the pool.
+    /// Records a share by the hash of its header, among all jobs: two of our job ids may give the
+    /// same header at the pool.
     pub(super) fn remember(&mut self, work: &LaneWork, hash: &[u8; 32]) -> Remembered {
         let tag = self
             .issues
@@ -97,7 +98,7 @@ impl Issues {
     }
 }
 
-/// Shares found, by 56 bits of their hash and the tag of their job in the rest of the word.
+/// The shares found: one word each, with 56 bits of the hash and the tag of the job.
 #[derive(Debug)]
 enum Seen {
     /// A list that is searched linearly.
@@ -173,7 +174,7 @@ mod tests {
 
     fn hash(number: u64) -> [u8; 32] {
         let mut hash = [0; 32];
-        // The lowest byte is not looked at.
+        // The lowest byte is ignored.
         hash[1..9].copy_from_slice(&number.to_le_bytes());
         hash
     }

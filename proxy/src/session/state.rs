@@ -53,7 +53,7 @@ pub(crate) struct Session {
     pub(super) conduct: Option<Box<Conduct>>,
     /// Version bits that may be granted on this connection.
     pub(super) offer: VersionMask,
-    /// No target can ever have a seat for it: a subscribe is refused.
+    /// Whether no target can ever have a seat for it, so that a subscribe is refused.
     pub(super) no_room: bool,
     /// Its firmware understands `mining.set_version_mask`.
     pub(super) hears_mask: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session for a connection that has just been accepted and holds `slot`.
+    /// Makes a session for a connection that was just accepted and has `slot`.
     pub(crate) fn new(rules: Arc<SessionRules>, slot: u8, session_name: u64, now: Instant) -> Self {
         Self {
             role: ServerRole::new(rules.offer),
@@ -139,7 +139,7 @@ impl Session {
         self.aim.recall(work_rate, &self.rules.difficulty);
     }
 
-    /// There is no work for the miner from now on, so a lack of shares means nothing.
+    /// Records that the miner has no work from now on, so that missing shares mean nothing.
     pub(crate) fn rest(&mut self, now: Instant) {
         self.aim.rest(&self.rules.difficulty, self.age(now));
     }

@@ -47,12 +47,12 @@ fn rules() -> Arc<SessionRules> {
     })
 }
 
-/// A pool connection as sessions see it, and the numbers it has given out.
+/// The values of a pool connection that sessions see, with its next numbers.
 struct FakePool {
     upstream: Arc<Upstream>,
     _queues: SubmitQueues,
     next_seq: u64,
-    /// Version bits it lets us roll.
+    /// The version bits it allows; `None` if it refuses rolling.
     mask: VersionMask,
 }
 
@@ -63,7 +63,7 @@ impl FakePool {
         Self { upstream, _queues: queues, next_seq: 1, mask: VersionMask::BIP320 }
     }
 
-    /// A job under our id `job_id`, as a lane would carry it.
+    /// A job under our id `job_id`, in the form in which a lane holds it.
     fn work(
         &mut self,
         job_id: u64,
@@ -123,9 +123,9 @@ impl FakePool {
     }
 }
 
-/// A network so hard that no test meets it.
+/// A network target that no test meets.
 const HARD: u32 = 0x1700_0000 | 0x03_ffff;
-/// A network that every hash meets.
+/// A network target that every hash meets.
 const TRIVIAL: u32 = 0x207f_ffff;
 
 struct Driver {
@@ -148,7 +148,7 @@ impl Driver {
         driver
     }
 
-    /// Says a line and returns the lines that come back.
+    /// Sends a line, and returns the lines of the answer.
     fn say(&mut self, line: &str) -> Vec<Value> {
         self.input(Input::Line(line.as_bytes()))
     }
@@ -220,8 +220,7 @@ fn handshake_works_in_every_order_seen_in_the_field() {
     }
 }
 
-/// A miner with a connection of its own has the pool's whole extranonce2, behind the last byte of
-/// its extranonce1.
+/// A passthrough miner has the pool's whole extranonce2, after the last byte of its extranonce1.
 #[test]
 fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_again() {
     for asks in [true, false] {
@@ -246,7 +245,7 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
         }
         assert_eq!(lines[0]["params"], serde_json::json!(["77", 3]), "before the job it is for");
         assert_eq!(lines.last().expect("a job")["method"], "mining.notify");
-        // Each job is judged by the extranonce it was given with.
+        // Shares of each job are judged by the extranonce with which it was sent.
         for (job, extranonce2, want) in
             [("2", "000000", true), ("2", "00000000", false), ("1", "00000000", true)]
         {
@@ -259,8 +258,8 @@ fn u14_who_has_a_connection_of_its_own_follows_the_pools_extranonce_or_comes_aga
     }
 }
 
-/// Invariant 3 of ARCHITECTURE.md: firmware that cannot be told to roll fewer bits comes again;
-/// docs/protocol.md 2.3 says which can.
+/// Invariant 3 of ARCHITECTURE.md: firmware that cannot be told to roll fewer bits reconnects;
+/// docs/protocol.md 2.3 says which can be told.
 #[test]
 fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew() {
     for (user_agent, hears) in [
@@ -301,7 +300,8 @@ fn a_mask_that_shrinks_is_told_to_firmware_that_hears_it_and_others_connect_anew
     }
 }
 
-/// S12: a miner that no target can ever seat is told so, and may go to its own backup pool.
+/// S12: a miner for which no target can ever have a seat is refused with the reason, so that it can
+/// use its own backup pool.
 #[test]
 fn s12_without_search_space_a_subscribe_is_refused_with_20() {
     let mut driver = Driver::new();
@@ -373,7 +373,7 @@ fn p01_true_means_the_pool_said_so_or_the_share_was_below_its_difficulty() {
     assert_eq!((&answer[0]["id"], &answer[0]["error"][0]), (&12.into(), &21.into()));
 }
 
-/// A pool that is left and lives on, without a clean job, still takes shares of its last one.
+/// A pool that was left but is alive, without a clean job, still accepts shares of its last one.
 #[test]
 fn a_share_of_a_job_that_lives_long_is_a_duplicate_however_many_jobs_came_since() {
     let (mut driver, mut left, mut pool) = (Driver::ready(), FakePool::new(1), FakePool::new(2));
@@ -427,7 +427,7 @@ fn s35_a_late_share_goes_to_the_pool_that_issued_its_job() {
     assert_eq!(driver.out.forwards.pop().expect("forwarded").work.job.upstream.id, a.upstream.id);
 }
 
-/// The pool rolls 1fffe000 and the job has bit 22 set; this miner rolls nothing, and another only
+/// The pool allows 1fffe000 and the job has bit 22 set; one miner rolls nothing, the other one only
 /// bits 13 to 16.
 #[test]
 fn the_pool_gets_the_headers_bits_under_its_own_mask() {
@@ -470,8 +470,8 @@ fn s36_s49_f30_a_retired_job_is_stale_but_a_block_on_it_is_still_sent() {
     assert!(driver.out.forwards.pop().expect("forwarded").block.is_some());
 }
 
-/// F65: a machine that says it sleeps, and works on at a job its pool has retired, must still be
-/// seen to hash.
+/// F65: a machine that reports `asleep` but continues with a job that its pool has retired must
+/// still be seen to hash.
 #[test]
 fn f65_a_share_on_a_retired_job_is_refused_and_proves_work() {
     let mut driver = Driver::ready();
@@ -519,8 +519,8 @@ fn f35_a_handshake_that_never_ends_is_closed() {
     assert_eq!(driver.out.close, Some(CloseReason::HandshakeTimeout));
 }
 
-/// Random submits, verdicts and jobs: every submit is answered once, and equal ids in the order of
-/// submits.
+/// With random submits, verdicts and jobs, every submit is answered once, and equal ids in the
+/// order of the submits.
 #[test]
 fn p02_random_sessions_answer_every_submit_exactly_once() {
     for seed in 0..40u64 {

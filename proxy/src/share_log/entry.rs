@@ -18,8 +18,8 @@ pub struct ShareLogConfig {
     pub dir: PathBuf,
     /// A file that reaches this size is closed, and another is begun.
     pub rotate_bytes: u64,
-    /// A file that belongs to a former interval of this length is closed, too; intervals count from
-    /// 1970 in UTC.
+    /// A file that belongs to an earlier interval of this length is closed too; intervals are
+    /// counted from 1970 in UTC.
     pub rotate_every: Duration,
     /// How many closed files are kept; the oldest are deleted first.
     pub keep: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Entry {
     pub(crate) latency: Duration,
 }
 
-/// Why a submit was refused: our reason, or a pool's error code and text.
+/// Why a submit was refused: our reason, or a pool's code and message.
 #[derive(Debug, Clone)]
 pub(crate) enum ShareRefusal {
     Ours(Reject),

@@ -1,6 +1,6 @@
 //! The lines of the share log: JSON, one object a line. docs/operating.md explains each key.
 //!
-//! What comes from miners and pools (names, job ids, words) is written as JSON strings, where a
+//! Text from miners and pools (names, job ids, messages) is written as JSON strings, so that a
 //! newline or an escape sequence stays inside.
 
 use std::collections::BTreeMap;
@@ -16,16 +16,16 @@ use crate::work::job_id_text;
 #[derive(Debug, Serialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub(super) enum Line<'a> {
-    /// The log begins, or goes on in another file.
+    /// The log begins, or continues in another file.
     Start {
         seq: u64,
         time: Timestamp,
         proxy: &'a str,
         version: &'static str,
-        /// What stood before: `nothing`, `stop`, `rotation`, or `crash`: the last lines before it
+        /// What came before: `nothing`, `stop`, `rotation`, or `crash`, after which the last lines
         /// may be missing.
         after: &'a str,
-        /// Bytes of half a line that were cut off.
+        /// How many bytes of an unfinished line were removed.
         torn_bytes: u64,
     },
     Share {
@@ -50,7 +50,7 @@ pub(super) enum Line<'a> {
     Stop {
         seq: u64,
         time: Timestamp,
-        /// Submits since the start of the process, by verdict, and those that are missing.
+        /// The number of submits since the start of the process, by verdict.
         shares: &'a BTreeMap<&'static str, u64>,
         lost: u64,
     },
@@ -89,7 +89,7 @@ pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &PerTarget<String>, 
     .write(out);
 }
 
-/// A time without what is below a millisecond.
+/// A time, cut to milliseconds.
 pub(super) fn millis(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }

@@ -60,7 +60,7 @@ fn records(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["record"].as_str().expect("each says what it is")).collect()
 }
 
-/// A disk as it may be: it takes so many bytes and then none, until it is given room.
+/// A disk that accepts a number of bytes and then none, until it gets more room.
 #[derive(Default)]
 struct Fickle {
     room: usize,
@@ -105,8 +105,8 @@ fn writer(sink: &mut Fickle, lost: u64) -> Writer<&mut Fickle> {
     Writer::new(sink, before, &config, "p", vec!["a".into()].into(), lost, metrics())
 }
 
-/// Writes gaps at these seconds. Returns what is logged, and how many lines the records say are
-/// missing.
+/// Loses entries at these seconds. Returns the log lines, and the number of missing lines in the
+/// records.
 fn with_gaps(seconds: std::ops::Range<u64>) -> (Vec<String>, u64) {
     let mut disk = Fickle { room: usize::MAX, ..Fickle::default() };
     let queue_lost = Arc::new(AtomicU64::new(0));
@@ -143,7 +143,7 @@ fn gaps_at_each_flush_are_a_line_a_minute_and_each_has_its_record() {
     assert_eq!((&logged[..], lost), (&[first, again].map(str::to_owned)[..], 3 * 7), "at the end");
 }
 
-/// F56: no line is cut, none is written twice, and what was lost is told where it is missing.
+/// F56: no line is cut or written twice, and lost lines are reported where they are missing.
 #[test]
 fn f56_a_full_disk_costs_lines_only_beyond_the_bound_and_leaves_a_gap_record() {
     let mut disk = Fickle { room: 500, ..Fickle::default() };
@@ -209,13 +209,11 @@ fn a_line_cut_when_the_file_was_taken_away_is_written_again_whole() {
     (log.sink_for_tests().gone, log.sink_for_tests().room) = (true, usize::MAX);
     log.finish();
     drop(log);
-    // Of the first file a whole start line and a share, and half of another share, are gone with
-    // it.
+    // With the first file, a whole start line, a share, and half of another share are gone.
     assert_eq!(records(&lines(&disk.bytes)), ["share", "share", "stop"]);
 }
 
-/// S73: names and words may say what they like; a line stays one line, and what it says stays in
-/// its key.
+/// S73: with any names and messages, a line stays one line, and text stays in its key.
 #[test]
 fn s73_what_peers_say_stays_inside_its_string() {
     let mut disk = Fickle { room: usize::MAX, ..Fickle::default() };
@@ -287,8 +285,8 @@ fn the_share_log_is_for_its_user_and_group_only() {
     }
 }
 
-/// Files are closed by size and by UTC interval, named by their first line, and the oldest beyond
-/// `keep` go.
+/// Files are closed by size and by UTC interval, named after their first line, and the oldest
+/// beyond `keep` are removed.
 #[test]
 fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -297,7 +295,7 @@ fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
     let mut log =
         Writer::new(disk, before, &wanted, "p", PerTarget::default(), Arc::default(), metrics());
     let now = daemon::clock::now();
-    // 1,800,000,000 is 08:00 UTC: sixteen hours to midnight.
+    // 1,800,000,000 is 08:00 UTC, sixteen hours before midnight.
     for hour in [0, 15, 17, 18, 41, 42, 65] {
         log.take(&entry("rig", Outcome::Local));
         log.flush(at(hour * 3600), now);
@@ -329,7 +327,7 @@ fn files_are_closed_by_size_and_by_interval_and_only_so_many_are_kept() {
     assert_eq!(read(&dir.path().join("shares.jsonl"))[0]["after"], "rotation");
 }
 
-/// What a full queue loses is counted at once; nobody waits.
+/// Entries lost to a full queue are counted at once, and no caller waits.
 #[test]
 fn a_full_queue_drops_and_counts() {
     let (queue, entries) = sync_channel(1);

@@ -1,5 +1,5 @@
-//! Decides when the share log's lines are written and when a file is closed, and handles a disk
-//! that takes nothing.
+//! Decides when lines of the share log are written and when a file is closed, and handles a failing
+//! disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::target::PerTarget;
 
 /// Lines are written at least this often.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// Lines are also written when there are this many bytes of them.
+/// Lines are also written when there are this many bytes.
 const FLUSH_BYTES: usize = 64 * 1024;
-/// Bytes of lines that wait for a disk that takes nothing; further entries are lost. Half a minute
-/// of a large farm.
+/// The maximum number of bytes that wait while the disk fails; further entries are lost. It is half
+/// a minute of a large farm.
 const BUFFER_MAX: usize = 16 * 1024 * 1024;
 
 /// The state of the writing thread.
@@ -40,16 +40,16 @@ pub(super) struct Writer<S> {
     buffer: Vec<u8>,
     written: usize,
     seq: u64,
-    /// Entries that found no room in the queue.
+    /// The number of entries lost because the queue was full.
     queue_lost: Arc<AtomicU64>,
-    /// Entries that found no room in the buffer and are not yet reported in the log.
+    /// The number of entries lost because the buffer was full, and not reported in the log yet.
     buffer_lost: u64,
-    /// Since the start, for the last line.
+    /// The number of shares since the start, by verdict, for the last line.
     shares: BTreeMap<&'static str, u64>,
     lost: u64,
     flush_at: Instant,
     failing: bool,
-    /// A disk that is too slow leaves a gap at each flush.
+    /// Limits log lines about gaps: a disk that is too slow causes one at each flush.
     gaps: LogLimit<Lost>,
     metrics: ShareLogMetrics,
 }
@@ -116,7 +116,7 @@ impl<S: Sink> Writer<S> {
         write_entry(entry, self.seq, &self.targets, &mut self.buffer);
     }
 
-    /// Writes what waits, and begins another file when it is time.
+    /// Writes waiting lines, and begins another file when it is time.
     pub(super) fn flush(&mut self, wall: Timestamp, now: Instant) {
         self.flush_at = now + FLUSH_EVERY;
         self.log_gaps(now);
@@ -145,7 +145,7 @@ impl<S: Sink> Writer<S> {
     fn write(&mut self, wall: Timestamp, now: Instant) -> std::io::Result<()> {
         if self.sink.reopen(wall)? {
             warn!("share log's file was taken away: another one is begun");
-            // The old file may end with half a line, which is written again as a whole.
+            // The old file may end with an unfinished line, which is written again as a whole.
             let whole = self.buffer[..self.written].iter().rposition(|byte| *byte == b'\n');
             self.written = whole.map_or(0, |end| end + 1);
         }
@@ -194,14 +194,14 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Logs how many lines are missing since a gap was logged last.
+    /// Logs how many lines are missing since the last log line about gaps.
     fn log_gaps(&mut self, now: Instant) {
         for (reason, lost) in self.gaps.due(now) {
             warn!(lost, reason = reason.label(), "share log has gaps again");
         }
     }
 
-    /// Closes a file that is long enough or belongs to a former interval.
+    /// Closes a file that is long enough, or belongs to an earlier interval.
     fn change_file(&mut self, wall: Timestamp) -> std::io::Result<()> {
         let (size, begun) = self.sink.file();
         let every = i64::try_from(self.rotate_every.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -226,7 +226,7 @@ impl<S: Sink> Writer<S> {
             .write(&mut self.buffer);
     }
 
-    /// Writes the last line. What a failing disk does not take now is lost.
+    /// Writes the last line. Lines that the disk does not accept now are lost.
     pub(super) fn finish(&mut self) {
         let (wall, now) = (clock::wall(), clock::now());
         self.flush(wall, now);

@@ -1,8 +1,8 @@
 //! A simulated site: real sessions, seats, routes and pool connections between simulated miners and
 //! pools. Every line and every signal is in transit until a random step delivers it.
 //!
-//! What the tasks of [`crate::downstream`] and [`crate::upstream`] do around the state machines is
-//! done here without sockets.
+//! The work of the tasks of [`crate::downstream`] and [`crate::upstream`] around the state machines
+//! is done here without sockets.
 
 mod connections;
 mod downstream;
@@ -57,11 +57,11 @@ pub(super) struct World {
     local: u64,
     settled: HashMap<SettledAs, u64>,
     pub(super) faults: Vec<String>,
-    /// The newest lines that arrived somewhere, for whoever reads the faults.
+    /// The newest lines that arrived anywhere, shown with faults.
     pub(super) wire: VecDeque<String>,
 }
 
-/// Connections to one target at most.
+/// The maximum number of connections to one target.
 const CONNECTIONS_MAX: usize = 3;
 
 impl World {
@@ -116,9 +116,9 @@ impl World {
         }
     }
 
-    /// Lets things happen, and then everything that is under way arrive.
+    /// Runs random steps, and then delivers everything in transit.
     pub(super) fn run(&mut self, steps: usize) {
-        // Mostly everything is up when it begins.
+        // Usually everything is connected at the start.
         for _ in 0..self.rng.random_range(0..20) {
             self.proxy_connects();
             self.miner_connects();
@@ -200,12 +200,12 @@ impl World {
         }
     }
 
-    /// Something that is under way arrives, or somebody looks at what lies before it.
+    /// Delivers something in transit, or lets somebody handle what has arrived.
     fn deliver_something(&mut self) -> bool {
         let mut ways = Vec::new();
         for (&id, carrier) in &self.carriers {
             match self.pools[carrier.target].connections.get(&id) {
-                // What the pool wrote before it closed may still arrive; here it does not.
+                // Lines that the pool wrote before it closed could still arrive; here they do not.
                 None => ways.push(Way::CarrierEnds(id)),
                 Some(connection) => {
                     if !connection.lines.is_empty() {
@@ -283,7 +283,7 @@ impl World {
         self.served.values_mut().for_each(|served| served.unread = true);
     }
 
-    /// What was seen, to know that something was tested.
+    /// What happened, to check that something was tested.
     pub(super) fn seen(&self) -> Seen {
         let ended = |outcome| self.settled.get(&outcome).copied().unwrap_or_default();
         Seen {
@@ -308,7 +308,7 @@ impl Seen {
     }
 }
 
-/// Something that is under way, or lies before somebody.
+/// Something in transit, or waiting to be handled.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     CarrierEnds(u64),

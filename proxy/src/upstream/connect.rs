@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(in_turns(nonsense.into_iter()), []);
     }
 
-    /// Connects to a name for which the resolver returns `said`.
+    /// Connects to a name for which the resolver returns `answer`.
     async fn reach(
         known: &Mutex<KnownAddresses>,
         said: Result<Vec<SocketAddr>, io::ErrorKind>,

@@ -26,9 +26,9 @@ pub(super) struct InFlight {
 /// that a pool may be 10 s late. Further shares wait in the connection's queue, and then in their
 /// sessions.
 const IN_FLIGHT_MAX: usize = 262_144;
-/// This many more shares are allowed if they meet the network target.
+/// How many more are allowed for shares that meet the network target.
 const BLOCKS_MORE: usize = 1024;
-// The table that matches answers remembers all of them, and as many again that were given up and
+// The table that matches answers has room for all of them, and for as many that were given up and
 // may still be answered.
 const _: () = assert!(IN_FLIGHT_MAX + BLOCKS_MORE < OUTSTANDING_MAX);
 /// By how many the answered shares that are kept behind an unanswered one may outnumber the waiting
@@ -43,11 +43,11 @@ struct Waiting {
     reply: Arc<SessionHandle>,
     sent_at: Instant,
     pool_difficulty: f64,
-    /// The header, when it meets the network target.
+    /// The header, if it meets the network target.
     block: Option<Box<Proof>>,
     machine: Option<Arc<MachineStats>>,
     record: Option<Box<Record>>,
-    /// Answered already (removed once it is at the front).
+    /// Whether it was answered (it is removed once it is at the front).
     done: bool,
 }
 
@@ -67,12 +67,12 @@ impl InFlight {
         self.max.saturating_sub(self.waiting)
     }
 
-    /// Whether one that meets the network target may be sent.
+    /// Whether a share that meets the network target may be sent.
     pub(super) const fn has_room_for_block(&self) -> bool {
         self.waiting < self.max + BLOCKS_MORE
     }
 
-    /// Adds a share that was sent as `request`. Request numbers only rise.
+    /// Adds a share that was sent as `request`. Request numbers only increase.
     pub(super) fn push(&mut self, request: u64, share: UpstreamShare, now: Instant) {
         self.waiting += 1;
         self.shares.push_back(Waiting {
@@ -123,7 +123,7 @@ impl InFlight {
     }
 
     fn find(&self, request: u64) -> Option<usize> {
-        // Request numbers only rise, so the table is sorted.
+        // Request numbers only increase, so the table is sorted.
         let index = self.shares.binary_search_by_key(&request, |share| share.request).ok()?;
         (!self.shares[index].done).then_some(index)
     }

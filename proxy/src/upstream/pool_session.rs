@@ -1,9 +1,9 @@
-//! One connection to a pool, as a pure state machine: lines, shares and the time in; bytes and
-//! events out.
+//! One connection to a pool, as a pure state machine: lines, shares and the time go in; bytes and
+//! events come out.
 //!
 //! It owns the handshake, the pool's difficulty and mask, and the deadlines of the shares
-//! [`in_flight`](super::in_flight). It decides when a connection is dead. Sockets and back-off are
-//! the business of the task around it ([`super`]).
+//! [`in_flight`](super::in_flight). It decides when a connection is dead. The task around it
+//! ([`super`]) handles sockets and back-off.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,26 +28,26 @@ use crate::reasons::{Alarm, IgnoredLine, Reject};
 use crate::space::ConnectionId;
 use crate::work::{LaneWork, PoolJob, UpstreamShare};
 
-/// What a pool's line meant for the rest of the proxy.
+/// What a pool's line means for the rest of the proxy.
 #[derive(Debug)]
 pub(crate) enum PoolEvent {
     /// The sizes are known.
     Subscribed { extranonce1: Vec<u8>, extranonce2_size: u8 },
     /// The handshake is done.
     Authorized,
-    /// New work, with the difficulty and mask that hold for it.
+    /// A new job, with the difficulty and mask that apply to it.
     Job { job: Job, difficulty: Difficulty, mask: Option<VersionMask> },
     /// The pool changed our extranonce: its jobs so far are dead.
     Extranonce { extranonce1: Vec<u8>, extranonce2_size: u8 },
-    /// Something an operator should hear of; the connection goes on.
+    /// An alarm for the operator; the connection continues.
     Alarm { alarm: Alarm, detail: String },
-    /// Something that means nothing to us: counted.
+    /// A line that has no effect, to be counted.
     Ignored(IgnoredLine),
-    /// The pool asks us to connect anew.
+    /// The pool asks us to reconnect.
     Reconnect(Redirect),
-    /// The pool behaves so that it should not be mined at while there is another.
+    /// The pool misbehaves, and should not be used while there is another.
     Quarantine { reason: Alarm },
-    /// The connection is of no use any more.
+    /// The connection can no longer be used.
     Dead { end: End, detail: String },
 }
 
@@ -65,13 +65,13 @@ pub(crate) struct PoolSession {
     mask: Option<VersionMask>,
     authorized: bool,
     subscribed: bool,
-    /// A job that came before the handshake was done, or before the pool has said a difficulty.
+    /// A job that came before the end of the handshake, or before the pool had sent a difficulty.
     early_job: Option<(Job, Instant)>,
-    /// The newest names of work that still lives and was given one, the latest last.
+    /// The newest pool ids of live jobs that were sent again under another id, the latest last.
     renamed: VecDeque<Arc<PoolJob>>,
-    /// The pool has said a difficulty, or has been waited for long enough.
+    /// Whether the pool has sent a difficulty, or has been waited for long enough.
     difficulty_said: bool,
-    /// The difficulty of its newest job, and since when its jobs have had it.
+    /// The difficulty of its newest job, and since when its jobs have it.
     works_at: Option<(Difficulty, Instant)>,
     in_flight: InFlight,
     connected_at: Instant,
@@ -86,7 +86,7 @@ pub(crate) struct PoolSession {
 
 /// How long a first job waits for the difficulty that belongs to it.
 const DIFFICULTY_PATIENCE: Duration = Duration::from_secs(1);
-/// How long miners may still send shares of the former job: they finish the work in their chips.
+/// How long miners may still send shares of the job before: they finish the work in their chips.
 const CHANGE_SETTLES: Duration = Duration::from_secs(2);
 /// Maximum number of renamed jobs that are kept. Larger than the number of jobs that a miner may
 /// still submit to, so that each of those is found.
@@ -95,8 +95,8 @@ const RENAMED_MAX: usize = 64;
 const BAD_NOTIFIES_MAX: u32 = 3;
 /// Unrequested answers a minute after which the connection counts as broken (U15).
 const UNMATCHED_MAX: u32 = 100;
-/// How the requests of one connection are kept apart from those of the next (U42): as many numbers
-/// as a connection has shares in days, and all of them below what pools keep in 31 bits.
+/// The distance between the request ids of successive connections, which keeps them apart (U42): as
+/// many as a connection has shares in days, and all of them below the 31 bits that pools store.
 const NUMBERS_EACH: u64 = 1_000_000;
 const NUMBERINGS: u64 = 2000;
 
@@ -145,8 +145,8 @@ impl PoolSession {
     }
 
     /// Whether the pool's last change of difficulty has reached the miners. Pools remember only one
-    /// former difficulty (ckpool, para): if we asked for another change before, shares of older
-    /// jobs would be measured by a difficulty they were not mined at.
+    /// earlier difficulty (ckpool, para): if we asked for another change before, shares of older
+    /// jobs would be judged by a difficulty at which they were not mined.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.works_at
             .is_some_and(|(at, since)| at == self.difficulty && now >= since + CHANGE_SETTLES)
@@ -157,7 +157,7 @@ impl PoolSession {
         self.role.suggest_difficulty(difficulty, out);
     }
 
-    /// Shares that wait for the pool's verdict.
+    /// The number of shares that wait for the pool's verdict.
     pub(crate) fn waiting(&self) -> usize {
         self.in_flight.waiting()
     }
@@ -183,7 +183,7 @@ impl PoolSession {
         self.in_flight.oldest().is_some_and(|sent_at| now >= sent_at + self.patience.suspect)
     }
 
-    /// Whether the pool has brought no job for too long.
+    /// Whether the pool has sent no job for too long.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
         self.authorized && now >= self.last_job_at + self.patience.quiet
     }
@@ -193,7 +193,7 @@ impl PoolSession {
         (self.patience.suspect / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
-    /// Bytes of both extranonces together, once they are known.
+    /// The length of both extranonces together, in bytes, once they are known.
     pub(crate) fn extranonce_len(&self) -> Option<usize> {
         self.role.extranonce().map(|extranonce| {
             extranonce.extranonce1.len() + usize::from(extranonce.extranonce2_size)
@@ -217,7 +217,7 @@ impl PoolSession {
         let written = out.len();
         match self.role.receive(line, out) {
             Ok(event) => {
-                // Not pings: a pool that gets no answer to one considers us dead.
+                // Pings are always answered: a pool that gets no answer to one considers us dead.
                 let is_question =
                     matches!(event, ClientEvent::AskedVersion | ClientEvent::Ignored(_));
                 if is_question && out.len() > written && !self.answer_budget.allows(now) {
@@ -328,8 +328,8 @@ impl PoolSession {
         }
     }
 
-    /// Passes a job on once we are authorized and the difficulty is known: a job at difficulty 1
-    /// for a whole farm would cause a storm of shares.
+    /// Passes the early job on once we are authorized and the difficulty is known: a job at
+    /// difficulty 1 for a whole farm would cause a storm of shares.
     fn release_early_job(&mut self, now: Instant, events: &mut Vec<PoolEvent>) {
         if self.authorized
             && self.difficulty_said
@@ -352,7 +352,7 @@ impl PoolSession {
         settled: &mut Vec<Settled>,
     ) {
         if !self.in_flight.waits(request) {
-            // Its miner has been told by now that the share is unresolved.
+            // By now its miner was told that the share is unresolved.
             events.push(PoolEvent::Ignored(IgnoredLine::LateAnswer));
             return;
         }
@@ -378,8 +378,8 @@ impl PoolSession {
         }
     }
 
-    /// Records how the pool's latest job was used: if it is a new id of work that we have, shares
-    /// of that work are submitted under it.
+    /// Records a new pool id for work that we already have: shares of that work are submitted under
+    /// it.
     pub(crate) fn note_name(&mut self, job: Option<Arc<PoolJob>>) {
         let Some(job) = job.filter(|job| job.seq != job.work_seq) else { return };
         self.renamed.retain(|former| former.is_live() && former.work_seq != job.work_seq);
@@ -435,7 +435,7 @@ impl PoolSession {
         self.in_flight.push(request, share, now);
     }
 
-    /// Looks at the deadlines.
+    /// Checks the deadlines.
     pub(crate) fn tick(
         &mut self,
         now: Instant,
@@ -452,7 +452,7 @@ impl PoolSession {
             return;
         }
         if self.early_job.as_ref().is_some_and(|(_, since)| now >= *since + DIFFICULTY_PATIENCE) {
-            // Some pools never send one, and mean 1 (or what the configuration says).
+            // Some pools never send a difficulty; theirs is 1 (or that of the configuration).
             self.difficulty_said = true;
             self.release_early_job(now, events);
         }

@@ -1,5 +1,5 @@
-//! What `tieline check` prints, for right files and for broken ones. Each case edits two sound
-//! files and is compared with its reviewed text in `snapshots/`.
+//! Tests the output of `tieline check` for valid and broken files. Each case edits two valid files
+//! and is compared with its reviewed text in `snapshots/`.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ asic_kw = 3.5
 j_per_th = 17.5
 "#;
 
-/// Texts to be replaced in a file, each of which must stand there once.
+/// Replacements in a file: each text must occur in it exactly once.
 type Edits<'a> = &'a [(&'a str, &'a str)];
 
 fn edited(text: &str, edits: Edits<'_>) -> String {
@@ -69,7 +69,7 @@ fn edited(text: &str, edits: Edits<'_>) -> String {
     })
 }
 
-/// What `check` prints for the edited files: standard output, then standard error.
+/// The output of `check` for the edited files: standard output, then standard error.
 fn said(config: Edits<'_>, policy: Edits<'_>) -> String {
     said_of("tieline.toml", config, policy)
 }

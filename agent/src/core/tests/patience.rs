@@ -1,9 +1,9 @@
-//! Machines that take their time: no command is repeated, and none counts as not obeying, before
-//! its driver's machines had theirs.
+//! Slow machines: no command is repeated, and no machine counts as not obeying, before the time
+//! that the machines of its driver need.
 
 use super::*;
 
-/// One machine whose driver's machines sleep within 90 s and wake within 120.
+/// One machine of a driver whose machines sleep within 90 s and wake within 120 s.
 fn slow() -> Bench {
     let mut config = config(&["m"], 4);
     config.assignments[0].sleeps_within = Duration::from_secs(90);
@@ -17,7 +17,7 @@ fn slow() -> Bench {
     bench
 }
 
-/// Answers every read with `state` until `until`, and returns the commands that came besides.
+/// Answers every read with `state` until `until`, and returns the other commands.
 fn watch(bench: &mut Bench, until: u64, state: DeviceState) -> Vec<Kind> {
     let mut told = Vec::new();
     while bench.now < until {
@@ -57,7 +57,7 @@ fn one_that_never_does_is_told_again_after_its_time() {
 fn one_that_wakes_in_its_own_time_is_not_told_twice() {
     let mut bench = slow();
     watch(&mut bench, 100_000, DeviceState::Asleep);
-    // Told again it would start over, and never wake.
+    // If it were commanded again, it would start over and never wake.
     let mut told = Vec::new();
     for serial in 1..=4 {
         for (_, kind) in bench.hear(Some(timeline(2, vec![])), Some(permit(2, serial))) {
@@ -80,8 +80,8 @@ fn one_that_falls_asleep_after_it_was_released_is_woken() {
     assert_eq!(watch(&mut bench, 50_000, DeviceState::Asleep), [Kind::Wake]);
 }
 
-/// A device that was told to wake says "asleep" until it has booted. That is no answer to what it
-/// must do now.
+/// A device that was commanded to wake reports "asleep" until it has booted. That does not answer a
+/// later sleep command.
 #[test]
 fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
     let mut bench = slow();
@@ -96,7 +96,7 @@ fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
     bench.obeys("m", Kind::Sleep);
     assert_eq!(watch(&mut bench, 130_000, DeviceState::Asleep), []);
     assert_eq!(bench.report_of("m").state, DeviceState::Unknown, "nobody knows yet");
-    // It has booted all the same: nothing else tells so soon that it draws.
+    // It has booted nevertheless, and this reading is the first sign that it draws power.
     assert_eq!(watch(&mut bench, 132_000, DeviceState::Awake), [Kind::Sleep]);
     assert_eq!(bench.report_of("m").failures, 0, "it did what it was told first");
     bench.obeys("m", Kind::Sleep);
@@ -104,8 +104,8 @@ fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
     assert_eq!(bench.report_of("m").state, DeviceState::Asleep);
 }
 
-/// The same where it takes the second command and never wakes: its reading counts when it would
-/// have woken by now.
+/// The same if it obeys the second command and never wakes: its reading counts once it would have
+/// booted.
 #[test]
 fn one_that_sleeps_again_before_it_has_booted_counts_when_it_would_have_woken() {
     let mut bench = slow();

@@ -61,8 +61,7 @@ impl Connection {
         self.renew(now, out);
     }
 
-    /// Hands out the current job on another lane. If no lane is free, the miner waits for the next
-    /// job.
+    /// Gives out the current job on another lane; if there is none, the next job must do.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
         if self.seating.renew(&self.pools.placement) {
             self.seating.tell(&self.entry.handle);
@@ -99,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Takes the lane's announcement. `awaited`: the session was on the lane before the
+    /// Handles the lane's announcement. `awaited` says that the session was on the lane before the
     /// announcement.
     pub(super) fn take_work(&mut self, awaited: bool, now: Instant, out: &mut Outbox) {
         match self.seating.listen() {

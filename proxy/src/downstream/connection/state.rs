@@ -28,7 +28,7 @@ pub(crate) struct Accepted {
     pub(crate) pools: Arc<PoolSet>,
 }
 
-/// A miner's connection. Ready when it has ended.
+/// A miner's connection: a future that completes when the connection has ended.
 pub(crate) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) session: Session,
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     /// Bytes that the socket has not accepted yet.
     pub(super) pending: Vec<u8>,
     pub(super) blocked_since: Option<Instant>,
-    /// Shares that found no room in their upstream's queue.
+    /// Shares for which the queue of their upstream had no room.
     pub(super) stuck: Option<Box<Stuck>>,
     /// The time up to which the lines read so far use the rate limit; see [`super::LINES_AHEAD`].
     pub(super) lines_paid: Instant,
@@ -56,11 +56,11 @@ pub(crate) struct Connection {
     pub(super) served: bool,
     /// Its machine should not hash: a share shows that it still does.
     pub(super) starved: bool,
-    /// Nothing has been read yet.
+    /// Whether nothing has been read yet.
     pub(super) first_read: bool,
     /// Lines that arrived during the shutdown have been read.
     pub(super) drained: bool,
-    /// It was subscribed and authorized once.
+    /// Whether it was ever subscribed and authorized.
     pub(super) was_ready: bool,
     pub(super) reason: Option<CloseReason>,
     pub(super) pools: Arc<PoolSet>,

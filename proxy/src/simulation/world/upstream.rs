@@ -1,4 +1,4 @@
-//! Between the proxy and its pools: what the tasks of [`crate::upstream`] do, line by line.
+//! The pools' side of the world: the work of the tasks of [`crate::upstream`], line by line.
 
 use super::*;
 

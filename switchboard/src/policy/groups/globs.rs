@@ -1,15 +1,17 @@
-//! Globs as text: whether one takes every name that another takes, and which glob was meant by a
-//! regular expression. How a glob matches a name is [`directive::MachineId::matches`].
+//! Globs as text: whether one matches every name that another one matches, and which glob was meant
+//! by a regular expression. [`directive::MachineId::matches`] matches names.
 
 /// `*` is any run of characters, `?` any one.
 pub(super) const WILDCARDS: [char; 2] = ['*', '?'];
 
-/// What stands before the first wildcard.
+/// The text before the first wildcard.
 pub(super) fn literal_start(glob: &str) -> &str {
     glob.find(WILDCARDS).map_or(glob, |end| &glob[..end])
 }
 
-/// Whether every name that `narrow` matches is matched by `wide` as well.
+/// Whether every name that `narrow` matches is also matched by `wide`: `wide` is matched against
+/// the characters of `narrow`, where a `*` of `narrow` matches only a `*`, and a `?` only a
+/// wildcard.
 ///
 /// `wide` is matched against the characters of `narrow`. There, a `*` fits only a `*`, and a `?` only
 /// a wildcard.
@@ -46,7 +48,7 @@ fn fits(want: char, found: char) -> bool {
     }
 }
 
-/// The same glob with each run of wildcards as its `?`s and then at most one `*`.
+/// The same glob, with each run of wildcards replaced by its `?`s and at most one `*`.
 fn normal(glob: &str) -> Vec<char> {
     let mut out = Vec::with_capacity(glob.len());
     let mut star = false;
@@ -68,9 +70,9 @@ fn normal(glob: &str) -> Vec<char> {
     out
 }
 
-/// The globs that were probably meant, if `pattern` looks like a regular expression, or like a
-/// shell's glob with classes or braces. A name that really holds such a character is matched by a
-/// `?` in its place.
+/// The globs that were probably meant, if `pattern` looks like a regular expression or like a shell
+/// glob with classes or braces. A name that really has such a character is matched by a `?` in its
+/// place.
 pub(super) fn of_regex(pattern: &str) -> Option<Vec<String>> {
     looks_like_regex(pattern)
         .then(|| alternatives(pattern).iter().map(|one| translate(one)).collect())
@@ -84,17 +86,17 @@ fn looks_like_regex(pattern: &str) -> bool {
         || pattern.ends_with(['$', '|'])
         || pattern.contains('\\')
         || pattern.contains(".+")
-        // A name that begins with a dot is nobody's: an account stands before it.
+        // No name begins with a dot, because an account comes first.
         || pattern.starts_with(".*")
         || encloses('[', ']')
         || encloses('{', '}')
         || (encloses('(', ')') && pattern.contains('|'))
 }
 
-/// Spells out `(a|b)` and `{a,b}`.
+/// Expands `(a|b)` and `{a,b}`.
 fn alternatives(pattern: &str) -> Vec<String> {
     let mut all = vec![pattern.to_owned()];
-    // Each round spells out one pair of brackets.
+    // Each round expands one pair of brackets.
     for _ in 0..GROUPS_MAX {
         let Some(at) = all.iter().position(|one| alternation(one).is_some()) else { break };
         let one = all.remove(at);
@@ -109,28 +111,28 @@ fn alternatives(pattern: &str) -> Vec<String> {
     all
 }
 
-/// The innermost pair of brackets that holds alternatives.
+/// The innermost pair of brackets with alternatives.
 fn alternation(pattern: &str) -> Option<(&str, Vec<&str>, &str)> {
     [('(', ')', '|'), ('{', '}', ',')].into_iter().find_map(|(open, close, between)| {
         let end = pattern.find(close)?;
         let start = pattern[..end].rfind(open)?;
         let inside = &pattern[start + 1..end];
         let inside = inside.strip_prefix("?:").unwrap_or(inside);
-        // `{2,3}` counts.
+        // `{2,3}` is a repetition, not a list.
         let counts = open == '{' && inside.chars().all(|c| c.is_ascii_digit() || c == ',');
         let choices = inside.split(between).collect();
         (!counts).then(|| (&pattern[..start], choices, &pattern[end + 1..]))
     })
 }
 
-/// One regular expression without alternatives as a glob.
+/// Translates one regular expression without alternatives into a glob.
 fn translate(regex: &str) -> String {
     let regex = regex.strip_prefix('^').unwrap_or(regex);
     let regex = regex.strip_suffix('$').unwrap_or(regex);
     let mut rest = regex.chars().peekable();
     let mut out = String::new();
     while let Some(c) = rest.next() {
-        // A kind of character, or a character.
+        // Whether this is a class of characters, or one character.
         let any = match c {
             '\\' => match rest.next() {
                 Some('d' | 'D' | 'w' | 'W' | 's' | 'S') => true,
@@ -180,10 +182,10 @@ fn translate(regex: &str) -> String {
     if short.is_empty() { "*".to_owned() } else { short }
 }
 
-/// Pairs of brackets spelled out, and globs that come of it; beyond, brackets are left out.
+/// The maximum number of expanded brackets, and of resulting globs; further brackets are left out.
 const GROUPS_MAX: usize = 16;
 const ALTERNATIVES_MAX: usize = 8;
-/// Longest run of `?` that is written; a longer one is a `*`.
+/// The longest run of `?` that is written; a longer one becomes a `*`.
 const COUNT_MAX: usize = 8;
 
 #[cfg(test)]

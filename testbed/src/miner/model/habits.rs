@@ -30,27 +30,28 @@ pub(in crate::miner) struct Habits {
     pub(in crate::miner) restart: Restart,
     /// When a new difficulty holds.
     pub(in crate::miner) difficulties: Difficulties,
-    /// Longest extranonce2 it submits; shares of longer ones are silently kept.
+    /// The longest extranonce2 for which it submits shares; shares of longer ones are dropped
+    /// silently.
     pub(in crate::miner) extranonce2_max: usize,
-    /// Most extranonce2 bytes it goes through; the others stay zero.
+    /// How many bytes of extranonce2 it changes; the others stay zero.
     pub(in crate::miner) extranonce2_rolled: usize,
-    /// Longest coinbase it hashes; longer ones are cut, and their shares are bad.
+    /// The longest coinbase it hashes; longer ones are cut, and their shares are bad.
     pub(in crate::miner) coinbase_max: usize,
-    /// Pool messages it has a handler for, beside those everybody has.
+    /// The messages of a pool that it supports, besides those that every firmware supports.
     pub(in crate::miner) heard: Heard,
-    /// What it makes of `client.reconnect`.
+    /// How it reacts to `client.reconnect`.
     pub(in crate::miner) reconnects: Reconnects,
-    /// It names the session it had before when it subscribes again.
+    /// Whether it names its earlier session when it subscribes again.
     pub(in crate::miner) resumes: bool,
-    /// Longest worker name it keeps; the rest is cut off.
+    /// The length to which it cuts worker names.
     pub(in crate::miner) name_max: usize,
-    /// It passes over notifications without an `id` key.
+    /// Whether it ignores notifications without an `id` key.
     pub(in crate::miner) wants_id_key: bool,
-    /// It passes over a job id it has seen since the last clean job.
+    /// Whether it ignores a job id that it has seen since the last clean job.
     pub(in crate::miner) skips_known_ids: bool,
-    /// It leaves when `set_version_mask` comes before the authorize reply.
+    /// Whether it disconnects if `set_version_mask` comes before the authorize reply.
     pub(in crate::miner) fears_early_mask: bool,
-    /// It asks again when a configure reply holds more than it asked for.
+    /// Whether it repeats configure if the reply has more than it asked for.
     pub(in crate::miner) fears_unasked_keys: bool,
 }
 
@@ -68,33 +69,34 @@ pub(in crate::miner) enum Step {
 /// The ids of submits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Ids {
-    /// One after the other.
+    /// Ascending numbers.
     Counting,
-    /// 4 for every one.
+    /// Always 4.
     Four,
 }
 
 /// How firmware finds the reply to a request of its handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Reading {
-    /// The next line is the configure reply, whatever it is; then the first that is no message it
-    /// knows.
+    /// The next line is taken for the configure reply, whatever it is; then the first line that is
+    /// not a known message is the reply.
     Lines,
-    /// As [`Self::Lines`], and the next line is the subscribe reply, whatever it is.
+    /// Like [`Self::Lines`], but the next line is also taken for the subscribe reply, whatever it
+    /// is.
     StrictLines,
-    /// As [`Self::Lines`], but answers to nobody are passed over.
+    /// Like [`Self::Lines`], but answers with other ids are ignored.
     LinesToUs,
     Ids,
 }
 
-/// What firmware makes of a pool that does not let it roll all the bits it needs.
+/// What firmware does if a pool does not allow all the bits it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Agreed {
     MinesWithout,
-    /// It mines without where one of these bits is missing, at a fifth less of its power.
+    /// It mines without rolling if one of these bits is missing, with a fifth less hashrate.
     Needs(u32),
     Leaves,
-    /// It rolls all the same: its chips cannot stop.
+    /// It rolls nevertheless, because its chips cannot stop.
     RollsAnyway,
 }
 
@@ -102,35 +104,35 @@ pub(in crate::miner) enum Agreed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Sent {
     Never,
-    /// Those rolled, as BIP310 says.
+    /// The rolled bits, as BIP310 says.
     Rolled,
-    /// Those rolled that the job does not have.
+    /// The rolled bits that the job does not have set.
     RolledWithoutJobs,
 }
 
-/// When extranonce2 starts anew.
+/// When extranonce2 starts again from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Restart {
     Clean,
-    /// At a job id other than the one before.
+    /// At a job id other than the last one.
     NewId,
     EveryNotify,
-    /// It is one and the same in each job.
+    /// It is the same in each job.
     Fixed,
 }
 
 /// When a new difficulty holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Difficulties {
-    /// For the jobs that follow.
+    /// It applies to later jobs.
     NextJob,
-    /// For the next piece of work; shares of work made at a lower one are dropped.
+    /// It applies to the next work; shares of work made at a lower difficulty are dropped.
     NextWork,
-    /// For whatever it works at.
+    /// It applies at once, to its current work too.
     AtOnce,
 }
 
-/// Pool messages a firmware has a handler for.
+/// The messages of a pool that a firmware supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) struct Heard {
     pub(in crate::miner) ping: bool,
@@ -138,12 +140,12 @@ pub(in crate::miner) struct Heard {
     pub(in crate::miner) set_version_mask: bool,
 }
 
-/// What firmware makes of `client.reconnect`.
+/// How firmware reacts to `client.reconnect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Reconnects {
-    /// It goes where it is told, within the domain it knows.
+    /// It connects to the named host, if that is in the same domain.
     Follows,
-    /// It connects to its configured pool again, wherever it is told to go.
+    /// It connects to its configured pool again, whatever host is named.
     GoesHome,
     Ignores,
 }
@@ -153,7 +155,7 @@ const CONFIGURES_FIRST: &[Step] = &[Step::Configure, Step::Subscribe, Step::Auth
 const PLAIN: &[Step] = &[Step::Subscribe, Step::Authorize];
 const CONFIGURES_LAST: &[Step] = &[Step::Subscribe, Step::Authorize, Step::Configure];
 
-/// cgminer 4.11.1, from which most firmware comes.
+/// cgminer 4.11.1, from which most other firmware is derived.
 const CGMINER: Habits = Habits {
     steps: CONFIGURES_FIRST,
     pipelined: false,
@@ -249,7 +251,7 @@ pub(super) const fn of(model: Model) -> &'static Habits {
             heard: Heard { ping: false, set_extranonce: true, set_version_mask: false },
             ..CGMINER
         },
-        // Whether it has a handler for set_extranonce is not known.
+        // It is not known whether it supports set_extranonce.
         Model::Whatsminer => &Habits {
             first_id: 196,
             asked_mask: Some(0x1fff_e000),
