@@ -12,12 +12,12 @@ use directive::{
     MeterReport, ProxyReport, Report, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::admit::shed_time;
 use crate::commitment::Held;
 use crate::facility::{Feed, Feeds, Population};
 use crate::lease::{earlier, later};
+pub use crate::machine_state::MachineState;
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
 use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverRole, ReceiverView};
@@ -41,27 +41,6 @@ const QUIET: Duration = Duration::from_secs(120);
 const FORGOTTEN: Duration = Duration::from_mins(10);
 /// A measurement from further in the future than this comes from a clock that cannot be trusted.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
-
-/// The state of one machine against what is planned for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MachineState {
-    Running,
-    /// Its time off is over, and it has not been seen to mine since.
-    Returning,
-    /// It was commanded and still has time to go.
-    Commanded,
-    /// Its device says asleep; the proxy has yet to see that no share comes.
-    Asleep,
-    /// Asleep, and no shares: it is down.
-    Curtailed,
-    /// It gets no work, which proves nothing.
-    Starved,
-    /// It did not go, or it says that it did and still hashes.
-    Disobedient,
-    /// Its time is over and its state is unknown.
-    Unknown,
-}
 
 /// Headroom that a meter proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod lease;
 pub mod ledger;
 mod log;
+mod machine_state;
 mod metrics;
 pub mod plan;
 pub mod policy;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ShortLease, Shortage, power};
 use crate::admit::{Lead, Line};
 use crate::commitment::{Breach, Phase, Unconfirmed};
-use crate::inventory::MachineState;
+use crate::machine_state::MachineState;
 use crate::plan::LeasePlan;
 use crate::words::Named;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ShortLease, Shortage, power};
 use crate::commitment::Phase;
-use crate::inventory::MachineState;
+use crate::machine_state::MachineState;
 use crate::plan::Chosen;
 
 /// `GET /v1/status`.

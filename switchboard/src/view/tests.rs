@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::commitment::{Phase, Unconfirmed};
-use crate::inventory::MachineState;
+use crate::machine_state::MachineState;
 use crate::plan::Chosen;
 use crate::words::Named;
 
