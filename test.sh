@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The test command of the README: format, dependency rules, image, lints, fuzz targets, docs, all
+# The test command of the README: format, dependency rules, imports, image, lints, fuzz targets, docs, all
 # tests.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,6 +11,9 @@ cargo fmt --all --check
 
 step "dependency rules"
 ./scripts/check-dependencies
+
+step "imports"
+bash scripts/check-imports
 
 step "dependencies: licences, bans, sources"
 # .ci/run installs it. The advisory database is on GitHub: run `cargo deny check advisories` where that can be reached.
