@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use directive::{FeedId, Watts};
 
-use super::history::History;
+use super::history::{History, Machine};
 use super::violation::Cause;
 use crate::record::{Order, Role, Span, State};
 
@@ -17,7 +17,7 @@ pub(super) struct Excess {
     pub(super) tenant_outside: Watts,
     /// Machines that draw although they were told to sleep.
     pub(super) device: Watts,
-    /// Machines that nothing but the proxy reaches, and that draw without work.
+    /// Machines that nothing but the proxy reaches, which draw whether they have work or not.
     pub(super) starved: Watts,
     pub(super) nameplate: Watts,
     /// Machines that a timeline wants asleep of which the agent has not heard, or cannot.
@@ -52,11 +52,16 @@ impl Excess {
         let held = history.agent.held(at).map(|timeline| timeline.number);
         let hears = newest.map(|timeline| timeline.number) == held
             && !history.is_down_in(Role::Agent, Span { from: at, to: at });
-        for (id, machine) in &history.machines {
+        let draws = |machine: &Machine<'_>| {
             let is_off = matches!(machine.state(at), State::Asleep | State::Dead);
-            if is_off || !history.is_within(&machine.spec.feed, feed) {
-                continue;
-            }
+            !is_off && history.is_within(&machine.spec.feed, feed)
+        };
+        // Where only such machines are left, nothing can be put to sleep.
+        let none_left = !history
+            .machines
+            .values()
+            .any(|machine| draws(machine) && history.group(machine.spec).reachable);
+        for (id, machine) in history.machines.iter().filter(|(_, machine)| draws(machine)) {
             let group = history.group(machine.spec);
             self.nameplate += machine.overdraw(group.nameplate, at);
             let frees = group.nameplate - group.residual;
@@ -64,6 +69,7 @@ impl Excess {
                 history.standing(timeline, id, at, Default::default()).action.sheds()
             });
             match machine.last_command(at) {
+                _ if none_left => self.starved += frees,
                 _ if !wanted => {}
                 Some((_, Order::Sleep)) => self.device += frees,
                 _ if !group.reachable => self.starved += frees,

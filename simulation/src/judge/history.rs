@@ -424,13 +424,19 @@ impl<'a> Receiver<'a> {
         self.held.get(begun.checked_sub(1)?)?.1
     }
 
+    /// Since when the timeline is held that is held at `at`.
+    pub(super) fn held_since(&self, at: Duration) -> Option<Duration> {
+        let begun = self.held.partition_point(|(when, _)| *when <= at);
+        Some(self.held.get(begun.checked_sub(1)?)?.0)
+    }
+
     /// The timelines held at some time in `span`, with the part of it in which each was.
     pub(super) fn held_in(&self, span: Span) -> Vec<(Span, Option<&'a Arc<Timeline>>)> {
         let mut found = Vec::new();
         for (index, (from, timeline)) in self.held.iter().enumerate() {
             let to = self.held.get(index + 1).map_or(Duration::MAX, |next| next.0);
-            // An empty span asks for one instant.
-            let end = span.to.max(span.from + Duration::from_nanos(1));
+            // What is heard at its end is held at its end.
+            let end = span.to + Duration::from_nanos(1);
             if let Some(part) =
                 (Span { from: *from, to }).overlap(Span { from: span.from, to: end })
             {

@@ -240,11 +240,21 @@ impl Case<'_> {
         if self.unmetered(feed.feed, window) {
             return Cause::Unmetered;
         }
+        if missing == Watts::ZERO && self.settles_late() {
+            return Cause::Settle;
+        }
         if missing > Watts::ZERO {
             Excess::at(history, feed.feed, window.to).cause(missing)
         } else {
             Cause::Decision
         }
+    }
+
+    /// Whether one of the meters concerned shows a change later than the policy says. Then the feed
+    /// and its tenant seem to differ for longer than the policy takes for a difference of time.
+    fn settles_late(&self) -> bool {
+        let shows = self.history.spec.meters.iter().map(|meter| self.allow.evidence(meter)).max();
+        shows.is_some_and(|shows| shows > self.allow.terms.settle)
     }
 
     /// Whether a tenant without a meter drew at `feed` in `window`, or the feed has none itself.

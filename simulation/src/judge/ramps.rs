@@ -1,8 +1,9 @@
 //! How fast power goes up and down, and whether machines are switched to and fro.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use directive::Watts;
+use directive::{MachineId, Watts};
 
 use super::history::{History, Machine};
 use super::terms::Allowances;
@@ -69,7 +70,7 @@ fn ramp(
     }
     let says =
         format!("{watts} within a minute; {most} are allowed, {} of jitter included", secs(jitter));
-    Some(site(history, kind, span, watts, says))
+    Some(site(history, allow, kind, span, watts, says))
 }
 
 /// Machines within one interval between steps. Two neighbouring steps may be drawn together by the
@@ -94,7 +95,7 @@ fn steps(
     );
     let inside = ups.iter().filter(|(at, _)| (span.from..=span.to).contains(at));
     let watts = inside.map(|(_, watts)| *watts).sum();
-    Some(site(history, Kind::StepUp, span, watts, says))
+    Some(site(history, allow, Kind::StepUp, span, watts, says))
 }
 
 /// The window of this length in which most happens.
@@ -156,8 +157,54 @@ fn cause(history: &History<'_>, span: Span) -> Cause {
     }
 }
 
-fn site(history: &History<'_>, kind: Kind, span: Span, watts: Watts, says: String) -> Violation {
-    Violation { kind, cause: cause(history, span), place: Place::Site, span, watts, says }
+fn site(
+    history: &History<'_>,
+    allow: &Allowances,
+    kind: Kind,
+    span: Span,
+    watts: Watts,
+    says: String,
+) -> Violation {
+    let mut cause = cause(history, span);
+    if cause == Cause::Decision && kind != Kind::RampDown {
+        if waited(history, allow, span) {
+            cause = Cause::Permit;
+        } else if serves_several(history, span) {
+            cause = Cause::Leases;
+        }
+    }
+    Violation { kind, cause, place: Place::Site, span, watts, says }
+}
+
+/// Whether a machine that was woken in `span` had waited: no permit counted when its turn came.
+fn waited(history: &History<'_>, allow: &Allowances, span: Span) -> bool {
+    let soon = allow.terms.look_max + allow.terms.command_max;
+    history.machines.iter().any(|(id, machine)| {
+        let mut woken = directions(machine)
+            .filter(|(at, to)| *to == Order::Wake && span.from <= *at && *at <= span.to);
+        woken.any(|(at, _)| {
+            let turns = history.agent.held(at).map(|timeline| history.turns(timeline, id));
+            let due = turns.unwrap_or_default().into_iter().filter(|due| *due <= at).max();
+            // A machine that the timeline no longer names may run since that timeline came.
+            let due = due.or_else(|| history.agent.held_since(at)).unwrap_or(at);
+            let permitted = history.agent.may_raise_in(Span { from: due, to: due + soon });
+            !permitted && due + soon < at
+        })
+    })
+}
+
+/// Whether the machines that were woken in `span` had been off for more than one lease, as the
+/// timelines' steps say.
+fn serves_several(history: &History<'_>, span: Span) -> bool {
+    let woken = history.machines.iter().filter(|(_, machine)| {
+        directions(machine).any(|(at, to)| to == Order::Wake && span.from <= at && at <= span.to)
+    });
+    let woken: BTreeSet<&MachineId> = woken.map(|(id, _)| *id).collect();
+    let sent = history.issued.iter().take_while(|(at, _)| *at <= span.to);
+    let steps = sent.flat_map(|(_, timeline)| &timeline.steps).filter(|step| {
+        step.action.sheds() && step.machines.iter().any(|machine| woken.contains(machine))
+    });
+    steps.map(|step| &step.lease).collect::<BTreeSet<_>>().len() > 1
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

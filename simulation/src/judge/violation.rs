@@ -99,8 +99,14 @@ pub enum Cause {
     Outage,
     /// A role lost its state, or found an older one.
     StateLost,
-    /// A role took up a wrong wall clock when it started.
+    /// A role's wall clock was wrong when it started, or stepped meanwhile.
     Clock,
+    /// Machines come back for several leases at once, each within its own ramp.
+    Leases,
+    /// Raises that waited for a permit happened together when it came.
+    Permit,
+    /// The policy's `settle` is shorter than its meters take to show a change.
+    Settle,
 }
 
 impl fmt::Display for Place {

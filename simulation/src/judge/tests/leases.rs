@@ -99,3 +99,13 @@ fn a_lease_whose_power_was_free_and_that_is_not_proven_is_found() {
     bench.down(Role::Switchboard, 930, 990, StateFound::Kept);
     bench.finds(&[(Kind::FreeNotProven, Cause::Outage)]);
 }
+
+/// The feed's meter shows the tenant before the tenant's own meter does.
+#[test]
+fn a_breach_seen_between_two_meters_is_the_settle_times() {
+    let mut bench = kept();
+    proven(&mut bench, 850);
+    bench.terms.settle = secs(5);
+    bench.breach(1_006, "l", 1_001, 12_000, Side::Facility);
+    bench.finds(&[(Kind::BreachOfNothing, Cause::Settle)]);
+}

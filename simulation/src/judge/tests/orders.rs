@@ -180,3 +180,11 @@ fn what_a_lost_state_brings_about_has_that_cause() {
     woken(&mut bench, 520);
     assert!(bench.found().contains(&(Kind::RaisedWithoutPermit, Cause::StateLost)));
 }
+
+#[test]
+fn what_is_heard_at_the_very_moment_counts() {
+    let mut bench = Bench::new();
+    bench.timeline(1, 1, &[]);
+    bench.note(1, Event::Served { machine: id(0), served: true });
+    bench.finds_nothing();
+}

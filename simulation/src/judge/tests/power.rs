@@ -95,3 +95,11 @@ fn a_lowered_limit_is_named() {
     bench.usable(2_000, 40_000);
     bench.finds(&[(Kind::AboveUsable, Cause::Derate)]);
 }
+
+#[test]
+fn machines_that_nothing_but_the_proxy_reaches_are_named() {
+    let mut bench = Bench::new();
+    bench.spec.groups[0].reachable = false;
+    bench.usable(0, 25_000);
+    bench.finds(&[(Kind::AboveUsable, Cause::Starved)]);
+}

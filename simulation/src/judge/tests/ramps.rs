@@ -15,7 +15,7 @@ fn asleep() -> Bench {
     }
     let shown: BTreeSet<MachineId> = (0..10).map(id).collect();
     bench.note(110, Event::Shown(Shown { wanted: shown.clone(), ..Shown::default() }));
-    bench.timeline(1_000, 2, &[(1_000, Action::Run, &all)]);
+    bench.timeline(1_000, 2, &[(1_009, Action::Run, &all)]);
     bench.note(1_001, Event::Shown(Shown { returning: shown, ..Shown::default() }));
     for at in (1_005..1_600).step_by(100) {
         bench.permit(at, 2);
@@ -62,6 +62,45 @@ fn what_waited_through_an_outage_has_that_cause() {
     bench.down(Role::Switchboard, 960, 990, StateFound::Kept);
     wake(&mut bench, 10);
     bench.finds(&[(Kind::RampUp, Cause::Outage)]);
+}
+
+#[test]
+fn raises_that_waited_for_a_permit_have_that_cause() {
+    let mut bench = asleep();
+    bench.record.entries.retain(|entry| {
+        let is_permit = matches!(&entry.event, Event::Heard { message: Message::Permit(_), .. });
+        !is_permit
+    });
+    bench.permit(1_200, 2);
+    (0..10).for_each(|machine| bench.obeyed(1_201, machine, Order::Wake));
+    bench.finds(&[(Kind::RampUp, Cause::Permit), (Kind::StepUp, Cause::Permit)]);
+}
+
+#[test]
+fn turns_of_two_leases_that_meet_have_that_cause() {
+    let mut bench = asleep();
+    let mut steps = Vec::new();
+    for (lease, machines) in [("a", 0..5), ("b", 5..10)] {
+        steps.push(Step {
+            at: bench.record.wall(secs(60)),
+            group: "g".into(),
+            action: Action::Drain,
+            means: Means::Device,
+            machines: machines.map(id).collect(),
+            lease: Some(lease.into()),
+            reason: String::new(),
+        });
+    }
+    let timeline = Timeline {
+        number: number(0),
+        issued_at: bench.record.wall(secs(40)),
+        horizon: bench.record.wall(secs(100_000)),
+        ledger_head: None,
+        steps,
+    };
+    bench.note(40, Event::Issued(Arc::new(timeline)));
+    wake(&mut bench, 10);
+    bench.finds(&[(Kind::RampUp, Cause::Leases)]);
 }
 
 #[test]
