@@ -1,0 +1,316 @@
+//! What one input costs the switchboard's core at a large site: 1,000 feeds, each with a meter, 400
+//! open leases and 20,000 machines. Half of the leases have begun, so that some hundred machines are
+//! off. Between the inputs that are measured, proxy and agent report as they do at a real site.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use directive::{
+    AgentReport, DeviceState, Generation, MachineId, MachineReport, MeterReport, ProxyReport,
+    Report, Serving, SessionReport, Watts,
+};
+use jiff::Timestamp;
+use switchboard::core::{Answer, Command, Core, Input, Outputs};
+use switchboard::lease::LeaseRequest;
+use switchboard::ledger::{Event, Head, LedgerState};
+use switchboard::policy;
+
+const TRANSFORMERS: usize = 27;
+const PDUS: usize = 36;
+const MACHINES: usize = 20_000;
+const LEASES: usize = 400;
+const TICK: Duration = Duration::from_millis(250);
+
+/// The names of the feeds that machines hang on.
+fn pdus() -> impl Iterator<Item = (usize, usize)> {
+    (0..TRANSFORMERS).flat_map(|t| (0..PDUS).map(move |p| (t, p)))
+}
+
+/// 1 + 27 + 972 feeds; the house and the machines of a PDU leave 9 kW of it free.
+fn policy_text() -> String {
+    let mut text = "schema = \"tieline.policy/1\"\n[site]\nname = \"bench\"\ntimezone = \"UTC\"\n\
+        [feed.root]\nlimit_kw = 200000\ncontinuous_factor = 1.0\nmeter = \"m-root\"\n\
+        default_constraint_kw = 100000\n"
+        .to_owned();
+    for t in 0..TRANSFORMERS {
+        writeln!(
+            text,
+            "[feed.t{t}]\nparent = \"root\"\nlimit_kw = 5000\ncontinuous_factor = 1.0\nmeter = \"m-t{t}\"\n\
+             default_constraint_kw = 4000"
+        )
+        .expect("a string takes all");
+    }
+    for (n, (t, p)) in pdus().enumerate() {
+        let machines = machines_of(n);
+        let limit = machines * 3 + 10;
+        writeln!(
+            text,
+            "[feed.t{t}p{p}]\nparent = \"t{t}\"\nlimit_kw = {limit}\ncontinuous_factor = 1.0\nhouse_kw = 1\n\
+             meter = \"m-t{t}p{p}\"\ndefault_constraint_kw = {limit}\n\
+             [group.g{t}-{p}]\nfeed = \"t{t}p{p}\"\nmatch = \"t{t}p{p}.*\"\nmachines = {machines}\n\
+             asic_kw = 3\nj_per_th = 20\nshed_p95 = \"25s\"\ndriver = \"bench\""
+        )
+        .expect("a string takes all");
+    }
+    text
+}
+
+/// How many machines the PDU has: 20,000 on all of them.
+fn machines_of(pdu: usize) -> usize {
+    let count = TRANSFORMERS * PDUS;
+    MACHINES / count + usize::from(pdu < MACHINES % count)
+}
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
+}
+
+/// A site whose core is under measurement.
+struct Site {
+    core: Core,
+    origin: Instant,
+    /// Since the beginning.
+    elapsed: Duration,
+    machines: Vec<MachineId>,
+    meters: Vec<(String, i64)>,
+    number: Option<Generation>,
+    asked: u64,
+    head: Head,
+}
+
+impl Site {
+    fn new() -> Self {
+        let policy = policy::parse(&policy_text(), "bench.toml").expect("a sound policy");
+        let mut state = LedgerState::default();
+        state.apply(at(-10), &Event::Opened { epoch: 1 }).expect("the first entry");
+        for (n, (t, p)) in pdus().step_by(2).take(LEASES).enumerate() {
+            // Half of them run for weeks already, the others begin within the plan's horizon.
+            let start = if n % 2 == 0 {
+                -86_400
+            } else {
+                40_000 + 60 * i64::try_from(n).expect("a few hundred")
+            };
+            let lease = serde_json::from_value(serde_json::json!({
+                "id": format!("lease-{n}"), "tenant": "t", "class": "firm", "it": 15_000,
+                "pue": 1.0, "gross": 15_000, "feed": format!("t{t}p{p}"), "start": at(start),
+                "end": at(30 * 86_400), "ready_before": {"secs": 600, "nanos": 0},
+                "accept_unverified": false, "meter": null,
+            }));
+            let event = Event::LeaseCommitted {
+                lease: lease.expect("a sound lease"),
+                arithmetic: Vec::new(),
+                latest_safe_start: None,
+                origin: None,
+            };
+            state.apply(at(-86_400), &event).expect("a new name");
+        }
+        let machines: Vec<MachineId> = pdus()
+            .enumerate()
+            .flat_map(|(n, (t, p))| {
+                (0..machines_of(n)).map(move |i| format!("t{t}p{p}.{i:02}").into())
+            })
+            .collect();
+        assert_eq!(machines.len(), MACHINES);
+        let mut meters = vec![("m-root".to_owned(), 55_000_000)];
+        meters.extend((0..TRANSFORMERS).map(|t| (format!("m-t{t}"), 2_000_000)));
+        meters.extend(pdus().map(|(t, p)| (format!("m-t{t}p{p}"), 30_000)));
+        let mut site = Self {
+            core: Core::new(Arc::new(policy), state, Head::default(), at(0)),
+            origin: daemon::clock::now(),
+            elapsed: Duration::ZERO,
+            machines,
+            meters,
+            number: None,
+            asked: 0,
+            head: Head::default(),
+        };
+        // Until the first plan is made and all that must sleep does.
+        for _ in 0..240 {
+            site.pass();
+        }
+        let open = site.core.commitments().len();
+        let off = site.core.plan().map_or(0, |plan| plan.selection.off.len());
+        assert_eq!(open, LEASES);
+        println!("{MACHINES} machines, {open} open leases, {off} machines chosen to go");
+        site
+    }
+
+    fn wall(&self) -> Timestamp {
+        at(0) + self.elapsed
+    }
+
+    /// Hands `input` to the core. Returns what it wants done and how long it took.
+    fn handle(&mut self, input: Input) -> (Outputs, Duration) {
+        let (wall, now) = (self.wall(), self.origin + self.elapsed);
+        let begun = daemon::clock::now();
+        let outputs = self.core.handle(input, wall, now);
+        let took = daemon::clock::now() - begun;
+        if let Some(timeline) = &outputs.timeline {
+            self.number = Some(timeline.number);
+        }
+        (outputs, took)
+    }
+
+    /// Does what the core wants written, until it wants nothing more.
+    fn write(&mut self, mut outputs: Outputs) -> Vec<(u64, Answer)> {
+        let mut answers = std::mem::take(&mut outputs.answers);
+        while let Some(entries) = outputs.append.take() {
+            self.head.seq += entries.len() as u64;
+            outputs = self.handle(Input::Written(Ok(self.head))).0;
+            answers.append(&mut outputs.answers);
+        }
+        answers
+    }
+
+    fn ask(&mut self, command: Command) -> (Outputs, Duration) {
+        self.asked += 1;
+        self.handle(Input::Command(self.asked, Box::new(command)))
+    }
+
+    fn tick(&mut self) -> Duration {
+        self.elapsed += TICK;
+        let (outputs, took) = self.handle(Input::Tick);
+        self.write(outputs);
+        took
+    }
+
+    /// Lets a tick pass; each fourth time proxy and agent report.
+    fn pass(&mut self) {
+        self.tick();
+        if self.elapsed.subsec_millis() == 0 {
+            for report in [self.proxy_report(), self.agent_report()] {
+                let outputs = self.handle(Input::Report(report)).0;
+                self.write(outputs);
+            }
+        }
+    }
+
+    /// The machines that the plan has off now.
+    fn off(&self) -> BTreeSet<&MachineId> {
+        let wall = self.wall();
+        let selection = self.core.plan().map(|plan| &plan.selection);
+        let off = selection.iter().flat_map(|selection| selection.off.keys());
+        off.filter(|id| selection.is_some_and(|s| s.current(id, wall).is_some())).collect()
+    }
+
+    fn proxy_report(&self) -> Report {
+        let (off, wall) = (self.off(), self.wall());
+        let session = |id: &MachineId| {
+            let off = off.contains(id);
+            SessionReport {
+                machine: id.clone(),
+                sessions: 1,
+                serving: if off { Serving::Parked } else { Serving::Working },
+                shares: 1,
+                work: 1.0,
+                last_share_at: (!off).then_some(wall),
+                still_hashing: 0,
+            }
+        };
+        Report::Proxy(ProxyReport {
+            receiver: "proxy".into(),
+            at: wall,
+            number: self.number,
+            sessions: self.machines.iter().map(session).collect(),
+        })
+    }
+
+    fn agent_report(&self) -> Report {
+        let (off, wall) = (self.off(), self.wall());
+        let device = |id: &MachineId| MachineReport {
+            machine: id.clone(),
+            state: if off.contains(id) { DeviceState::Asleep } else { DeviceState::Awake },
+            watts: None,
+            read_at: Some(wall),
+            slept_at: None,
+            failures: 0,
+            fault: None,
+        };
+        let meter = |(meter, watts): &(String, i64)| MeterReport {
+            meter: meter.as_str().into(),
+            watts: Some(Watts(*watts)),
+            taken_at: Some(wall),
+            fault: None,
+        };
+        Report::Agent(AgentReport {
+            receiver: "agent".into(),
+            at: wall,
+            number: self.number,
+            machines: self.machines.iter().map(device).collect(),
+            meters: self.meters.iter().map(meter).collect(),
+        })
+    }
+
+    fn request(&self) -> LeaseRequest {
+        let start = self.wall() + Duration::from_hours(20);
+        serde_json::from_value(serde_json::json!({
+            "id": format!("more-{}", self.asked), "tenant": "t", "it_kw": 5.0, "feed": "t1p1",
+            "start": start.to_string(), "end": (start + Duration::from_hours(1)).to_string(),
+        }))
+        .expect("a sound request")
+    }
+}
+
+/// Sums what `measure` says `count` times.
+fn total(count: u64, mut measure: impl FnMut() -> Duration) -> Duration {
+    (0..count).map(|_| measure()).sum()
+}
+
+fn inputs(c: &mut Criterion) {
+    let mut site = Site::new();
+    let mut group = c.benchmark_group("core");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    group.bench_function("tick", |b| {
+        b.iter_custom(|count| {
+            total(count, || {
+                site.pass();
+                site.tick()
+            })
+        });
+    });
+    group.bench_function("tick within 250 ms of the last", |b| {
+        b.iter_custom(|count| {
+            site.pass();
+            total(count, || site.handle(Input::Tick).1)
+        });
+    });
+    for (name, of) in [
+        ("whole report of a proxy", Site::proxy_report as fn(&Site) -> Report),
+        ("whole report of an agent", Site::agent_report),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                total(count, || {
+                    site.pass();
+                    let report = of(&site);
+                    let (outputs, took) = site.handle(Input::Report(report));
+                    site.write(outputs);
+                    took
+                })
+            });
+        });
+    }
+    group.bench_function("commit", |b| {
+        b.iter_custom(|count| {
+            total(count, || {
+                site.pass();
+                let request = site.request();
+                let id = format!("more-{}", site.asked);
+                let (outputs, took) = site.ask(Command::Commit(request, None));
+                let answers = site.write(outputs);
+                assert!(matches!(answers[..], [(_, Answer::Committed(_))]), "{answers:?}");
+                let (outputs, _) =
+                    site.ask(Command::Cancel { lease: id.as_str().into(), force: false });
+                site.write(outputs);
+                took
+            })
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, inputs);
+criterion_main!(benches);
