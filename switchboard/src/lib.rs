@@ -20,6 +20,7 @@ mod metrics;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;
+pub mod reload;
 mod shortage;
 pub mod view;
 pub mod words;

@@ -10,9 +10,8 @@ use switchboard::policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::reload::Faults;
 use crate::settings::Settings;
-use crate::site::Site;
+use crate::site::{Faults, Site};
 
 /// Listeners and pools that the first line names.
 const NAMES: usize = 8;
@@ -59,7 +58,7 @@ fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
 pub async fn watch_readiness(site: &Site, stop: CancellationToken) {
     let mut readiness = Readiness::new(clock::now());
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        let (ready, _) = site.readiness(&Faults::default());
+        let (ready, _) = site.readiness(Faults::default());
         match readiness.look(ready, clock::now()) {
             None => {}
             Some(News::Ready { after }) => {

@@ -7,18 +7,20 @@ use std::time::Duration;
 use agent::core::Timing;
 use anyhow::Context;
 use daemon::admin::{Admin, Token};
+use daemon::settings::log_warnings;
 use daemon::tasks::Tasks;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use switchboard::reload::{Candidate, ReadPolicy, Reload};
 use tracing::{error, info, warn};
 
 use crate::announce;
-use crate::devices::devices;
+use crate::configuration::{Configuration, Hangups};
+use crate::devices::{Ties, devices};
 use crate::failure::Failure;
-use crate::files::{Equipment, Files, SitePolicy, Sound};
-use crate::reload::{Configuration, Faults, PolicyInForce, Reload, log_warnings};
+use crate::files::{Equipment, Files, PolicyFile, SitePolicy, Sound};
 use crate::settings::Settings;
-use crate::site::{ControlConfig, Site, SiteConfig};
+use crate::site::{ControlConfig, Faults, Site, SiteConfig};
 
 /// How long tasks may take to stop, beside what miners' answers are waited for.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -74,7 +76,8 @@ async fn serve(
         agent.meters.extend(site.former.meters);
         let devices = devices(&site.policy, &agent)?;
         let policy = Arc::new(site.policy);
-        in_force = Some((switchboard.policy, policy.clone(), site.ties, equipment));
+        let read = read_policy(equipment, site.ties);
+        in_force = Some((switchboard.policy, policy.clone(), read));
         control = Some(ControlConfig {
             policy,
             ledger: switchboard.ledger,
@@ -88,10 +91,20 @@ async fn serve(
     let token = settings.token_file.as_deref().map(load_token).transpose()?;
     let site = Arc::new(Site::start(config, &mut registry, &tasks).await?);
 
-    let faults = Arc::new(Mutex::new(Faults::default()));
+    let followed = site.switchboard.clone().zip(in_force).map(|(switchboard, in_force)| {
+        let (path, policy, read) = in_force;
+        let (reload, handle) = Reload::new(path, policy, read, switchboard.clone());
+        tasks.spawn("reload", reload.run(tasks.token()));
+        (switchboard, handle)
+    });
+    let configuration_fault = Arc::new(Mutex::new(None));
     let readiness = {
-        let (site, faults) = (site.clone(), faults.clone());
-        move || site.readiness(&faults.lock())
+        let (site, fault) = (site.clone(), configuration_fault.clone());
+        let policy = followed.as_ref().map(|(_, handle)| handle.clone());
+        move || {
+            let policy = policy.as_ref().and_then(|policy| policy.fault());
+            site.readiness(Faults { policy, configuration: fault.lock().clone() })
+        }
     };
     let networks =
         settings.admin_plain_from.iter().filter_map(|network| network.parse().ok()).collect();
@@ -104,17 +117,12 @@ async fn serve(
         .metrics(Arc::new(std::sync::Mutex::new(registry)))
         .readiness(readiness);
     let serving = http.spawn(admin.run(tasks.token()));
-    let policy = site.switchboard.clone().zip(in_force).map(
-        |(switchboard, (path, policy, ties, equipment))| PolicyInForce {
-            path,
-            policy,
-            ties,
-            equipment,
-            switchboard,
-        },
-    );
-    let reload = Reload { configuration, policy, faults };
-    tasks.spawn("reload", reload.run(tasks.token()));
+    let hangups = Hangups {
+        configuration: Arc::new(configuration),
+        fault: configuration_fault,
+        switchboard: followed,
+    };
+    tasks.spawn("hangups", hangups.run(tasks.token()));
 
     let (watched, stop) = (site.clone(), tasks.token());
     tasks.spawn("readiness", async move { announce::watch_readiness(&watched, stop).await });
@@ -129,6 +137,20 @@ async fn serve(
     }
     info!("stopped");
     Ok(())
+}
+
+/// How a changed policy is read: with the drivers and meters that the agent was started with.
+fn read_policy(equipment: Equipment, ties: Ties) -> ReadPolicy {
+    Arc::new(move |path: &Path| {
+        let file = PolicyFile::read(path, Some(&equipment));
+        let tied_anew = file.policy.as_ref().is_ok_and(|site| site.ties != ties);
+        let needs_restart = tied_anew.then(|| {
+            "drivers, and the machines that groups give them, are set at the start: restart to change them"
+                .to_owned()
+        });
+        let policy = file.policy.map(|site| site.policy);
+        Candidate { policy, warnings: file.warnings, needs_restart }
+    })
 }
 
 fn load_token(path: &Path) -> anyhow::Result<Token> {

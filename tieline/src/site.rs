@@ -19,8 +19,6 @@ use switchboard::ledger::SqliteLedger;
 use switchboard::policy::Policy;
 use switchboard::{Handle, Switchboard};
 
-use crate::reload::Faults;
-
 /// What a site is made of.
 pub struct SiteConfig {
     pub proxy: proxy::Config,
@@ -42,6 +40,13 @@ pub struct ControlConfig {
     /// The runtime of the switchboard's task, apart from the threads of the miners: a plan may take
     /// tens of milliseconds. `None`: the caller's runtime.
     pub runtime: Option<tokio::runtime::Handle>,
+}
+
+/// Why the newest files are not in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub policy: Option<String>,
+    pub configuration: Option<String>,
 }
 
 /// A running site. Its tasks end with the [`Tasks`] it was started on.
@@ -110,7 +115,7 @@ impl Site {
 
     /// Whether the site is ready, with details for people.
     #[must_use]
-    pub fn readiness(&self, faults: &Faults) -> (bool, Value) {
+    pub fn readiness(&self, faults: Faults) -> (bool, Value) {
         let (ready, proxy) = self.proxy.readiness();
         let Faults { policy, configuration } = faults;
         let detail =

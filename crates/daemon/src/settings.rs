@@ -32,7 +32,7 @@ use std::sync::Arc;
 use miette::NamedSource;
 
 pub use file::FILE_MAX;
-pub use mistake::{Mistake, Mistakes, Origin, Position, Severity};
+pub use mistake::{Mistake, Mistakes, Origin, Position, Severity, log_warnings};
 pub use secret::{SECRET_MAX, Secret, SecretError, secret_file};
 pub use section::{Raw, Section, Spot, nearest};
 

@@ -124,6 +124,14 @@ pub struct Mistakes {
     beyond: usize,
 }
 
+/// Logs each warning on a line of its own.
+pub fn log_warnings(warnings: &Mistakes) {
+    for line in warnings.to_string().lines() {
+        // The level of the log line already says that it is a warning.
+        tracing::warn!("{}", line.replacen(": warning: ", ": ", 1));
+    }
+}
+
 impl Mistakes {
     pub(super) fn new(list: Vec<Mistake>, beyond: usize) -> Self {
         Self { list, beyond }
