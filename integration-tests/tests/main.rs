@@ -23,6 +23,7 @@ mod log;
 mod metrics;
 mod process;
 mod programs;
+mod roles;
 mod share_log;
 mod shares;
 mod site;

@@ -221,7 +221,7 @@ fn visit(addr: SocketAddr, number: usize) -> TcpStream {
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_workers_add_no_series() {
     let site = WholeSite::start(Setup { miners: false, ..Setup::default() }).await;
-    let addr = site.site.proxy.addrs()[0];
+    let addr = site.proxy().addrs()[0];
     let visits = move |numbers: std::ops::Range<usize>| {
         tokio::task::spawn_blocking(move || {
             numbers.map(|number| visit(addr, number)).collect::<Vec<_>>()

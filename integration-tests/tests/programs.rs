@@ -483,7 +483,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// Starts a program that runs until it is stopped. Its output goes into a file.
-fn start(name: &str, log: &str, arguments: &[&str]) -> Child {
+pub(crate) fn start(name: &str, log: &str, arguments: &[&str]) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(program(name));
     command
@@ -494,7 +494,7 @@ fn start(name: &str, log: &str, arguments: &[&str]) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn tieline(arguments: &[&str]) -> Command {
+pub(crate) fn tieline(arguments: &[&str]) -> Command {
     let mut command = Command::new(program("tieline"));
     command
         .args(arguments)
@@ -505,7 +505,7 @@ fn tieline(arguments: &[&str]) -> Command {
 }
 
 /// Runs a command until it ends. One that exceeds the deadline is killed, and the test fails.
-fn finish(mut command: Command) -> Said {
+pub(crate) fn finish(mut command: Command) -> Said {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let deadline = clock::now() + Duration::from_secs(COMMAND_SECS);

@@ -220,8 +220,11 @@ impl WholeSite {
         let ledger = state.path().join("ledger.db");
         let control =
             ControlConfig { policy: Arc::new(policy), ledger, devices, timing, runtime: None };
-        let config =
-            SiteConfig { proxy, control: Some(control), state_dir: state.path().to_owned() };
+        let config = SiteConfig {
+            proxy: Some(proxy),
+            control: Some(control),
+            state_dir: state.path().to_owned(),
+        };
         let tasks = Tasks::new();
         let mut registry = Registry::default();
         let site = Site::start(config, &mut registry, &tasks).await.expect("the site starts");
@@ -252,6 +255,10 @@ impl WholeSite {
         whole
     }
 
+    pub(crate) fn proxy(&self) -> &proxy::Proxy {
+        self.site.proxy.as_ref().expect("the site has one")
+    }
+
     async fn bring_miners_in(&mut self) {
         if !self.setup.miners {
             return;
@@ -269,7 +276,7 @@ impl WholeSite {
                 wire_lines: 0,
                 ..MinerConfig::new(
                     Model::ALL[index % Model::ALL.len()],
-                    self.site.proxy.addrs()[0],
+                    self.proxy().addrs()[0],
                     machine.as_str(),
                 )
             }));
@@ -374,7 +381,7 @@ impl WholeSite {
             fleet.merge(&miner.stop().await);
         }
         let pools = self.pools.iter().map(TestPool::counts).collect();
-        Books { fleet, pools, proxy: self.site.proxy.counts() }
+        Books { fleet, pools, proxy: self.proxy().counts() }
     }
 
     pub(crate) async fn stop(mut self) {

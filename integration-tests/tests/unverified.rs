@@ -88,7 +88,7 @@ async fn a_starve_only_lease_ends_unverified() {
     // 3,500 W are missing: two machines get no new work, and continue to hash what they have.
     assert_eq!(view["lease_plan"]["machines_starved"], 2, "{view:#}");
     let served = |state: SessionState| {
-        site.site.proxy.sessions().iter().filter(|session| session.state == state).count()
+        site.proxy().sessions().iter().filter(|session| session.state == state).count()
     };
     assert_eq!((served(SessionState::Parked), served(SessionState::Working)), (2, 2));
     assert!(site.asleep().is_empty());

@@ -1,11 +1,12 @@
-//! What `tieline run` tells the log of itself: what it starts with, and whether miners can be
-//! served, which is what `/readyz` answers.
+//! Log lines of a running process about itself: what it starts with, and whether miners can be served,
+//! as `/readyz` answers it.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daemon::clock;
+use proxy::Proxy;
 use switchboard::policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -13,24 +14,28 @@ use tracing::{info, warn};
 use crate::settings::Settings;
 use crate::site::{Faults, Site};
 
-/// Listeners and pools that the first line names.
+/// The maximum number of listeners, and of pools, in the first line.
 const NAMES: usize = 8;
-/// How often it is looked whether miners can be served.
+/// How often readiness is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A start may take this long before it is told what is missing.
+/// How long a start may take before the log says what is missing.
 const START: Duration = Duration::from_secs(10);
-/// Shorter losses of readiness are not told: another pool takes over.
+/// Shorter losses of readiness are not logged: another pool takes over.
 const LOSS: Duration = Duration::from_secs(3);
 
-/// The first line: what this process is. Never what pools are told of us.
+/// Logs the first line: what this process is. It holds no user names and no passwords.
 pub fn starting(path: &Path, settings: &Settings, policy: Option<&Policy>) {
-    let listeners = settings.proxy.servers.iter();
-    let listeners = some_of(listeners.map(|server| format!("{}={}", server.name, server.listen)));
-    let pools = settings.proxy.targets.values();
-    let pools = some_of(pools.map(|target| {
-        let tls = if target.tls.is_some() { " (TLS)" } else { "" };
-        format!("{}={}{tls}", target.name, target.at())
-    }));
+    let proxy = settings.proxy.as_ref();
+    let listeners = proxy.map(|proxy| {
+        let servers = proxy.servers.iter();
+        some_of(servers.map(|server| format!("{}={}", server.name, server.listen)))
+    });
+    let pools = proxy.map(|proxy| {
+        some_of(proxy.targets.values().map(|target| {
+            let tls = if target.tls.is_some() { " (TLS)" } else { "" };
+            format!("{}={}{tls}", target.name, target.at())
+        }))
+    });
     info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = %path.display(),
@@ -40,7 +45,7 @@ pub fn starting(path: &Path, settings: &Settings, policy: Option<&Policy>) {
         site = policy.map(|policy| policy.facility.site()),
         policy = settings.switchboard.as_ref().map(|control| tracing::field::display(control.policy.display())),
         revision = policy.and_then(|policy| policy.revision),
-        waits_for = "work from a pool",
+        waits_for = proxy.map(|_| "work from a pool"),
         "starting"
     );
 }
@@ -54,8 +59,12 @@ fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
     text
 }
 
-/// Tells when miners can be served, and when no longer, until `stop`.
+/// Logs when miners can be served and when they no longer can, until `stop` is cancelled.
 pub async fn watch_readiness(site: &Site, stop: CancellationToken) {
+    let Some(proxy) = &site.proxy else {
+        info!("ready");
+        return;
+    };
     let mut readiness = Readiness::new(clock::now());
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let (ready, _) = site.readiness(Faults::default());
@@ -63,46 +72,46 @@ pub async fn watch_readiness(site: &Site, stop: CancellationToken) {
             None => {}
             Some(News::Ready { after }) => {
                 let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                info!(after_ms, pools = up(site), "ready");
+                info!(after_ms, pools = up(proxy), "ready");
             }
-            Some(News::Lost) => warn!(pools = faults(site), "not ready, no pool brings work"),
-            Some(News::Late) => warn!(pools = faults(site), "not ready yet, no pool brings work"),
+            Some(News::Lost) => warn!(pools = faults(proxy), "not ready, no pool brings work"),
+            Some(News::Late) => warn!(pools = faults(proxy), "not ready yet, no pool brings work"),
         }
     }
 }
 
-fn up(site: &Site) -> String {
-    let targets: Vec<_> = site.proxy.targets().into_iter().filter(|target| target.up).collect();
+fn up(proxy: &Proxy) -> String {
+    let targets: Vec<_> = proxy.targets().into_iter().filter(|target| target.up).collect();
     some_of(targets.into_iter().map(|target| target.name))
 }
 
-fn faults(site: &Site) -> String {
-    let targets = site.proxy.targets().into_iter();
+fn faults(proxy: &Proxy) -> String {
+    let targets = proxy.targets().into_iter();
     some_of(targets.map(|target| match target.last_fault {
         Some(fault) => format!("{}: {fault}", target.name),
         None => format!("{}: no answer yet", target.name),
     }))
 }
 
-/// What there is to tell of readiness.
+/// A change of readiness that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Ready {
-        /// Since the start, or since it was lost.
+        /// The time since the start, or since readiness was lost.
         after: Duration,
     },
     Lost,
-    /// It is long since the start.
+    /// The start takes long.
     Late,
 }
 
-/// Decides what is told: a loss only when it lasts, and each thing once.
+/// Decides what is logged: a loss only when it lasts, and each change once.
 #[derive(Debug)]
 struct Readiness {
-    /// When it was last ready, or has started.
+    /// When it was last ready; before that, when it started.
     last: Instant,
     was_ready: bool,
-    /// Whether the log says so at present.
+    /// Whether the last line about it in the log says that it is ready.
     told: bool,
     complained: bool,
 }

@@ -32,10 +32,35 @@ const TIMES: &str = "Times: from now on (+90m, +1h30m, +2d; a day is 24 hours), 
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the proxy and, with a [switchboard] section, also switchboard and agent.
+    /// Run every role of the configuration in this process.
     ///
-    /// All of them run in this process, until SIGINT or SIGTERM.
+    /// The proxy, if there are listeners and targets, and with a [switchboard] section also
+    /// switchboard and agent. Runs until SIGINT or SIGTERM.
     Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Run the proxy of the configuration alone.
+    ///
+    /// The policy is not read, and no ledger and no device is opened: a [switchboard] section and
+    /// drivers are not used, and all machines are served. Runs until SIGINT or SIGTERM.
+    Proxy {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Run a switchboard in a process of its own: not possible yet.
+    ///
+    /// There is no link over a network to its proxies and agents yet. `tieline run` runs it in one
+    /// process with them.
+    Switchboard {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Run an agent in a process of its own: not possible yet.
+    ///
+    /// There is no link over a network to its switchboard yet. `tieline run` runs it in one process
+    /// with it.
+    Agent {
         #[command(flatten)]
         config: ConfigFile,
     },

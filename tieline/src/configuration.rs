@@ -13,12 +13,13 @@ use switchboard::reload::ReloadHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::files::Files;
+use crate::files::{Files, Roles};
 
 /// The configuration that the process was started with.
 pub(crate) struct Configuration {
     path: PathBuf,
     text: String,
+    roles: Roles,
 }
 
 impl Configuration {
@@ -26,10 +27,10 @@ impl Configuration {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path, roles: Roles) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("failed to read {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), text })
+        Ok(Self { path: path.to_owned(), text, roles })
     }
 
     /// Why the file as it is now is not in force, if so: its mistakes, or what it changes.
@@ -39,7 +40,7 @@ impl Configuration {
             Ok(text) => text,
             Err(failure) => return Some(format!("{} {failure}", self.path.display())),
         };
-        if let Err(mistakes) = Files::read(&self.path).settings {
+        if let Err(mistakes) = Files::of_roles(&self.path, self.roles).settings {
             return Some(mistakes.to_string());
         }
         let changed = changed(&self.text, &text);
@@ -139,7 +140,7 @@ mod tests {
         std::fs::write(&path, example).expect("written");
         let policy = include_str!("../../config/policy.toml");
         std::fs::write(dir.path().join("policy.toml"), policy).expect("written");
-        let configuration = Configuration::read(&path).expect("read");
+        let configuration = Configuration::read(&path, Roles::All).expect("read");
         std::fs::write(&path, text).expect("written");
         configuration.fault()
     }

@@ -44,6 +44,15 @@ pub struct SitePolicy {
     pub(crate) ties: Ties,
 }
 
+/// Which of the roles of a configuration a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// All that the configuration describes.
+    All,
+    /// The proxy, whatever else is described.
+    Proxy,
+}
+
 /// Files without a mistake.
 #[derive(Debug)]
 pub struct Sound {
@@ -93,6 +102,31 @@ impl Files {
         }
     }
 
+    /// Reads what a process with these roles needs.
+    pub(crate) fn of_roles(path: &Path, roles: Roles) -> Self {
+        match roles {
+            Roles::All => Self::read(path),
+            Roles::Proxy => Self::without_policy(path),
+        }
+    }
+
+    /// Reads the configuration alone, for a process without a switchboard.
+    fn without_policy(path: &Path) -> Self {
+        match Document::read(path) {
+            Ok(document) if switchboard::policy::is_policy(&document) => Self::misplaced(&document),
+            Ok(document) => {
+                let document = document.with_environment(ENVIRONMENT);
+                let settings = Settings::read(&document).settings;
+                Self::of_configuration(document.conclude(settings), document.warnings())
+            }
+            Err(mistakes) => Self::of_configuration(Err(mistakes), Mistakes::default()),
+        }
+    }
+
+    fn of_configuration(settings: Result<Settings, Mistakes>, warnings: Mistakes) -> Self {
+        Self { settings, policy: None, equipment: Equipment::default(), warnings }
+    }
+
     /// A configuration that is no TOML as a whole may still name its policy.
     fn broken(path: &Path, mistakes: Mistakes) -> Self {
         let named = Document::salvage(path, "switchboard", "policy")
@@ -122,6 +156,9 @@ impl Files {
         if let (Some(agent), Some(site)) = (&read.agent, sound) {
             between::warn_of_unused(document, agent, &site.policy);
         }
+        if let Some(settings) = read.settings.as_ref().filter(|read| read.switchboard.is_none()) {
+            between::warn_of_no_switchboard(document, &settings.agent);
+        }
         let mut warnings = document.warnings();
         if let Some(file) = &policy {
             warnings.append(file.warnings.clone());
@@ -134,12 +171,7 @@ impl Files {
     fn misplaced(document: &Document) -> Self {
         let message = "this is a policy, not a configuration: a configuration names its policy in [switchboard]";
         document.report(&document.root().spot("schema"), message, None);
-        Self {
-            settings: document.conclude(None),
-            policy: None,
-            equipment: Equipment::default(),
-            warnings: Mistakes::default(),
-        }
+        Self::of_configuration(document.conclude(None), Mistakes::default())
     }
 
     /// The mistakes of both files; none if they are sound.

@@ -1,6 +1,7 @@
 //! The one binary an operator installs: roles by subcommand, and the commands that talk to them.
 
 pub mod announce;
+pub mod apart;
 pub mod bench;
 pub mod check;
 pub mod cli;

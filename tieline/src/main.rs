@@ -6,6 +6,7 @@ use clap::Parser;
 use daemon::stdio::complain;
 use tieline::cli::{Cli, Command, LedgerCommand};
 use tieline::failure::Failure;
+use tieline::files::Roles;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
 
 fn perform(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { config } => tieline::run::run(&config.config),
+        Command::Run { config } => tieline::run::run(&config.config, Roles::All),
+        Command::Proxy { config } => tieline::run::run(&config.config, Roles::Proxy),
+        Command::Switchboard { config } => Err(tieline::apart::switchboard(&config.config)),
+        Command::Agent { config } => Err(tieline::apart::agent(&config.config)),
         Command::Demo(demo) => tieline::demo::demo(&demo),
         Command::Bench(bench) => tieline::bench::bench(&bench),
         Command::Init(options) => tieline::init::init(&options),

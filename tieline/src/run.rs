@@ -1,4 +1,5 @@
-//! `tieline run`: all roles in one process, until told to stop.
+//! `tieline run` and `tieline proxy`: the roles of a configuration in one process, until SIGINT or
+//! SIGTERM.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,28 +16,36 @@ use switchboard::reload::{Candidate, ReadPolicy, Reload};
 use tracing::{error, info, warn};
 
 use crate::announce;
+use crate::apart;
 use crate::configuration::{Configuration, Hangups};
 use crate::devices::{Ties, devices};
 use crate::failure::Failure;
-use crate::files::{Equipment, Files, PolicyFile, SitePolicy, Sound};
+use crate::files::{Equipment, Files, PolicyFile, Roles, SitePolicy, Sound};
 use crate::settings::Settings;
 use crate::site::{ControlConfig, Faults, Site, SiteConfig};
 
-/// How long tasks may take to stop, beside what miners' answers are waited for.
+/// How long tasks may take to stop, in addition to the wait for the pools' answers.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs the roles until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// [`Failure::Configuration`] before anything has started, [`Failure::Runtime`] afterwards.
-pub fn run(path: &Path) -> Result<(), Failure> {
-    let Sound { settings, policy, equipment, warnings } =
-        Files::read(path).sound().map_err(|mistakes| Failure::of_files(&mistakes, path))?;
-    let configuration = Configuration::read(path)?;
+pub fn run(path: &Path, roles: Roles) -> Result<(), Failure> {
+    let files = Files::of_roles(path, roles);
+    let sound = files.sound().map_err(|mistakes| Failure::of_files(&mistakes, path))?;
+    let Sound { mut settings, policy, equipment, warnings } = sound;
+    let left_out = select(&mut settings, roles, path)?;
+    let configuration = Configuration::read(path, roles)?;
     let _logs = daemon::logging::init(settings.log_format, &settings.log_filter)
         .context("failed to start logging")?;
     announce::starting(path, &settings, policy.as_ref().map(|site| &site.policy));
     log_warnings(&warnings);
+    if left_out {
+        warn!(
+            "the configuration has a switchboard, and this proxy follows no plan: it serves all machines"
+        );
+    }
     let runtime = start_runtime("miners")?;
     // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
     // delay a share.
@@ -48,6 +57,21 @@ pub fn run(path: &Path) -> Result<(), Failure> {
         other.handle(),
     ))?;
     Ok(())
+}
+
+/// Leaves the roles that are to run. Returns whether a switchboard is left out.
+fn select(settings: &mut Settings, roles: Roles, path: &Path) -> Result<bool, Failure> {
+    match roles {
+        Roles::Proxy if settings.proxy.is_none() => Err(Failure::Configuration(format!(
+            "{}: describes no proxy: a proxy needs a [[server]] and a [[target]]",
+            path.display()
+        ))),
+        Roles::Proxy => Ok(settings.switchboard.take().is_some()),
+        Roles::All if settings.proxy.is_none() && settings.switchboard.is_none() => {
+            Err(apart::agent(path))
+        }
+        Roles::All => Ok(false),
+    }
 }
 
 fn start_runtime(name: &str) -> anyhow::Result<tokio::runtime::Runtime> {
@@ -86,7 +110,8 @@ async fn serve(
             runtime: Some(http.clone()),
         });
     }
-    let grace = settings.proxy.shutdown_grace + STOP_GRACE;
+    let answers = settings.proxy.as_ref().map(|proxy| proxy.shutdown_grace);
+    let grace = answers.unwrap_or_default() + STOP_GRACE;
     let config = SiteConfig { proxy: settings.proxy, control, state_dir: settings.state_dir };
     let token = settings.token_file.as_deref().map(load_token).transpose()?;
     let site = Arc::new(Site::start(config, &mut registry, &tasks).await?);

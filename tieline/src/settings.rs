@@ -1,5 +1,6 @@
-//! `tieline.toml`: what a process is made of. The proxy's part is read by the proxy, and the agent's
-//! part by the agent; the policy is a file of its own.
+//! `tieline.toml`: what a process is made of. It describes any of the roles proxy, switchboard and
+//! agent. The proxy's part is read by the proxy, and the agent's part by the agent; the policy is a
+//! file of its own.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,9 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Where what must survive a restart is kept.
     pub state_dir: PathBuf,
-    pub proxy: proxy::Config,
-    /// The switchboard, if this process has one.
+    /// The proxy, if the configuration has one.
+    pub proxy: Option<proxy::Config>,
+    /// The switchboard, if the configuration has one.
     pub switchboard: Option<SwitchboardSettings>,
     /// Drivers and meters.
     pub agent: agent::Settings,
@@ -69,7 +71,7 @@ impl Settings {
         let (switchboard, named) = read_switchboard(&root, &state_dir);
         let taken: Vec<Taken<'_>> =
             admin.listen.iter().map(|address| Taken { by: "[admin]", address: *address }).collect();
-        let proxy = proxy::config::read(&root, &taken);
+        let proxy = read_proxy(&root, &taken);
         let agent = agent::settings::read(&root);
         root.finish();
         let parts = admin.listen.zip(proxy).zip(agent.clone());
@@ -88,6 +90,20 @@ impl Settings {
         ReadSettings { settings, agent, policy: named }
     }
 }
+
+/// Reads the proxy's part: `Some(None)` if there is no such part, `None` after a mistake. A
+/// configuration without any role is read as that of a proxy, whose mistakes say what is missing.
+fn read_proxy(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Option<proxy::Config>> {
+    let has = |keys: &[&str]| keys.iter().any(|key| root.has(key));
+    if has(PROXY) || !has(&["switchboard", "driver", "meter"]) {
+        return proxy::config::read(root, taken).map(Some);
+    }
+    PROXY.iter().for_each(|key| root.leave(key));
+    Some(None)
+}
+
+/// The sections that only a proxy has.
+const PROXY: &[&str] = &["server", "target", "routing", "proxy"];
 
 fn read_log(root: &Section<'_>) -> (LogFormat, String) {
     let log = root.table_or_empty("log");
@@ -197,7 +213,7 @@ mod tests {
             let document = Document::read(&path).unwrap();
             let settings = document.conclude(Settings::read(&document).settings);
             let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
-            assert_eq!(settings.proxy.targets.values().len(), targets);
+            assert_eq!(settings.proxy.map(|proxy| proxy.targets.values().len()), Some(targets));
             let policy = config.join(folder).join("policy.toml");
             switchboard::policy::load(&policy).unwrap_or_else(|faults| panic!("{faults}"));
             assert!(
@@ -209,9 +225,28 @@ mod tests {
     #[test]
     fn the_environment_lies_over_the_file() {
         let settings = load(GOOD, &[("TIELINE__PROXY__FAILBACK_AFTER", "7s")]).expect("all right");
-        assert_eq!(settings.proxy.failback_after, std::time::Duration::from_secs(7));
+        let failback_after = settings.proxy.map(|proxy| proxy.failback_after);
+        assert_eq!(failback_after, Some(std::time::Duration::from_secs(7)));
         let mistakes = load(GOOD, &[("TIELINE__PROXY__FAILBACK_AFTR", "7s")]).expect_err("a typo");
         assert!(mistakes.contains("TIELINE__PROXY__FAILBACK_AFTR"), "{mistakes}");
+    }
+
+    #[test]
+    fn any_subset_of_the_roles_can_be_described() {
+        let (switchboard, agent) = (
+            "[switchboard]\npolicy = \"p.toml\"\n",
+            "[meter.a]\nkind = \"file\"\npath = \"a.kw\"\n",
+        );
+        for text in [GOOD, switchboard, agent, &format!("{switchboard}{agent}")] {
+            let settings = load(text, &[]).unwrap_or_else(|mistakes| panic!("{text}: {mistakes}"));
+            assert_eq!(settings.proxy.is_some(), text == GOOD, "{text}");
+            assert_eq!(settings.switchboard.is_some(), text.contains("switchboard"), "{text}");
+            assert_eq!(settings.agent.is_empty(), !text.contains("meter"), "{text}");
+        }
+        let nothing = load("[admin]\n", &[]).expect_err("no role");
+        assert!(nothing.contains("server") && nothing.contains("target"), "{nothing}");
+        let half = load(&format!("{switchboard}[[target]]\nname = \"a\"\n"), &[]);
+        assert!(half.is_err_and(|mistakes| mistakes.contains("no [[server]]")));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! All roles in one process: proxy, switchboard and agent, joined by in-process links.
+//! The roles of one process, joined by in-process links: a proxy, a switchboard with its agent, or all
+//! three.
 //!
-//! The order of starting is the order of caution: the ledger first (what is promised), then the
-//! receivers with what they remember, and the listeners for miners last.
+//! They start in this order: the switchboard, whose ledger must be sound before anything is commanded;
+//! the agent; and the proxy last, so that no miner is served before the rest runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use agent::{Agent, AgentConfig, Devices};
 use anyhow::Context;
 use daemon::clock;
 use daemon::tasks::Tasks;
-use directive::in_process;
+use directive::{Outlet, in_process};
 use prometheus_client::registry::Registry;
 use proxy::Proxy;
 use serde_json::{Value, json};
@@ -21,7 +22,8 @@ use switchboard::{Handle, Switchboard};
 
 /// What a site is made of.
 pub struct SiteConfig {
-    pub proxy: proxy::Config,
+    /// The proxy, if this process has one.
+    pub proxy: Option<proxy::Config>,
     /// The control plane, if this process has one.
     pub control: Option<ControlConfig>,
     /// Where what must survive a restart is kept.
@@ -51,7 +53,8 @@ pub struct Faults {
 
 /// A running site. Its tasks end with the [`Tasks`] it was started on.
 pub struct Site {
-    pub proxy: Proxy,
+    /// The proxy, if there is one.
+    pub proxy: Option<Proxy>,
     /// The control plane, if there is one.
     pub switchboard: Option<Handle>,
 }
@@ -70,56 +73,71 @@ impl Site {
         daemon::private::create_dir_all(&config.state_dir)
             .with_context(|| format!("failed to make {}", config.state_dir.display()))?;
         daemon::process::register(registry, env!("CARGO_PKG_VERSION"));
-        let Some(control) = config.control else {
-            let alone: Option<directive::InProcess> = None;
-            let proxy =
-                Proxy::start(config.proxy, alone, Some(config.state_dir), registry, tasks).await?;
-            return Ok(Self { proxy, switchboard: None });
-        };
-
-        let (store, ledger) = SqliteLedger::open(&control.ledger, clock::wall())
-            .with_context(|| format!("failed to open ledger {}", control.ledger.display()))?;
-        let (proxy_link, proxy_outlet) = in_process();
-        let (agent_link, agent_outlet) = in_process();
-        let outlets = vec![proxy_outlet, agent_outlet];
-        let (switchboard, handle) =
-            Switchboard::new(control.policy, store, ledger, outlets, registry)
-                .context("failed to start the ledger's thread")?;
-        let runtime = control.runtime.unwrap_or_else(tokio::runtime::Handle::current);
-        tasks.spawn_on("switchboard", switchboard.run(tasks.token()), &runtime);
-
-        let metrics = agent::metrics::Metrics::default();
-        metrics.register(registry);
-        let mut agent = AgentConfig::new("agent", config.state_dir.join("agent.json"));
-        agent.timing = control.timing;
-        let agent = Agent::spawn(agent, control.devices, agent_link, metrics, tasks.token())?;
-        tasks.spawn("agent", async move {
-            if let Err(failure) = agent.ended().await {
-                tracing::error!(%failure, "the agent ended badly");
+        let (mut link, mut switchboard) = (None, None);
+        if let Some(control) = config.control {
+            let state = config.state_dir.join("agent.json");
+            let mut outlets = Vec::new();
+            if config.proxy.is_some() {
+                let (proxy, outlet) = in_process();
+                link = Some(proxy);
+                outlets.push(outlet);
             }
-        });
-        let proxy =
-            Proxy::start(config.proxy, Some(proxy_link), Some(config.state_dir), registry, tasks)
-                .await?;
-        Ok(Self { proxy, switchboard: Some(handle) })
+            switchboard = Some(start_control(control, outlets, state, registry, tasks)?);
+        }
+        let mut proxy = None;
+        if let Some(settings) = config.proxy {
+            let state = Some(config.state_dir);
+            proxy = Some(Proxy::start(settings, link, state, registry, tasks).await?);
+        }
+        Ok(Self { proxy, switchboard })
     }
 
     /// The routes of all roles; those that change something are behind the token.
     pub fn router(&self) -> axum::Router {
-        let routes = self.proxy.router();
-        match &self.switchboard {
-            Some(handle) => routes.merge(switchboard::api::router(handle.clone())),
-            None => routes,
-        }
+        let proxy = self.proxy.iter().map(Proxy::router);
+        let switchboard = self.switchboard.iter();
+        let switchboard = switchboard.map(|handle| switchboard::api::router(handle.clone()));
+        proxy.chain(switchboard).fold(axum::Router::new(), axum::Router::merge)
     }
 
-    /// Whether the site is ready, with details for people.
+    /// Whether the site is ready, with details for people. Only a proxy has to wait for something.
     #[must_use]
     pub fn readiness(&self, faults: Faults) -> (bool, Value) {
-        let (ready, proxy) = self.proxy.readiness();
+        let proxy = self.proxy.as_ref().map(Proxy::readiness);
+        let (ready, proxy) = proxy.unwrap_or((true, Value::Null));
         let Faults { policy, configuration } = faults;
         let detail =
             json!({ "proxy": proxy, "policy_fault": policy, "configuration_fault": configuration });
         (ready, detail)
     }
+}
+
+/// Starts the switchboard and the agent. `outlets` lead to the other roles of this process.
+fn start_control(
+    control: ControlConfig,
+    mut outlets: Vec<Outlet>,
+    agent_state: PathBuf,
+    registry: &mut Registry,
+    tasks: &Tasks,
+) -> anyhow::Result<Handle> {
+    let (store, ledger) = SqliteLedger::open(&control.ledger, clock::wall())
+        .with_context(|| format!("failed to open ledger {}", control.ledger.display()))?;
+    let (agent_link, outlet) = in_process();
+    outlets.push(outlet);
+    let (switchboard, handle) = Switchboard::new(control.policy, store, ledger, outlets, registry)
+        .context("failed to start the ledger's thread")?;
+    let runtime = control.runtime.unwrap_or_else(tokio::runtime::Handle::current);
+    tasks.spawn_on("switchboard", switchboard.run(tasks.token()), &runtime);
+
+    let metrics = agent::metrics::Metrics::default();
+    metrics.register(registry);
+    let mut agent = AgentConfig::new("agent", agent_state);
+    agent.timing = control.timing;
+    let agent = Agent::spawn(agent, control.devices, agent_link, metrics, tasks.token())?;
+    tasks.spawn("agent", async move {
+        if let Err(failure) = agent.ended().await {
+            tracing::error!(%failure, "the agent ended badly");
+        }
+    });
+    Ok(handle)
 }

@@ -23,18 +23,22 @@ use crate::times::Shown;
 /// When the process does not answer.
 pub fn status(server: &Server) -> Result<(), Failure> {
     let client = Client::new(server)?;
-    let targets = client.require("/v1/targets")?;
-    let counts = client.require("/v1/counts")?;
-    let workers = client.require("/v1/workers?sort=-hashrate&limit=5")?;
-    // A proxy alone has no switchboard, and answers with an error.
+    // A process may have a proxy, a switchboard, or both.
     let site = Some(client.get("/v1/status")?).filter(|answer| !answer.is_error());
     let feeds = site.as_ref().map(|_| client.require("/v1/feeds")).transpose()?;
+    let targets = match client.get("/v1/targets")? {
+        answer if answer.is_error() && site.is_some() => None,
+        _ => Some(client.require("/v1/targets")?),
+    };
+    let of_proxy = |path| targets.as_ref().map(|_| client.require(path)).transpose();
+    let counts = of_proxy("/v1/counts")?;
+    let workers = of_proxy("/v1/workers?sort=-hashrate&limit=5")?;
     if server.json {
         let json = |answer: Option<&Answer>| answer.map_or(Ok(Value::Null), Answer::read);
         let all = json!({
-            "targets": json(Some(&targets))?,
-            "counts": json(Some(&counts))?,
-            "workers": json(Some(&workers))?,
+            "targets": json(targets.as_ref())?,
+            "counts": json(counts.as_ref())?,
+            "workers": json(workers.as_ref())?,
             "site": json(site.as_ref())?,
             "feeds": feeds.as_ref().map(Answer::read::<FeedsAnswer>).transpose()?.map(|feeds| feeds.feeds),
         });
@@ -45,14 +49,14 @@ pub fn status(server: &Server) -> Result<(), Failure> {
         let site: StatusView = site.read()?;
         let shown = Shown::new(&site.timezone);
         text = control_plane(&site, &feeds.read()?, &shown, width());
-        text.push('\n');
     }
-    text.push_str(&data_plane(
-        &targets.read::<Vec<TargetView>>()?,
-        &counts.read()?,
-        &workers.read()?,
-        width(),
-    ));
+    if let (Some(targets), Some(counts), Some(workers)) = (&targets, &counts, &workers) {
+        if site.is_some() {
+            text.push('\n');
+        }
+        let targets: Vec<TargetView> = targets.read()?;
+        text.push_str(&data_plane(&targets, &counts.read()?, &workers.read()?, width()));
+    }
     print(&text)
 }
 

@@ -11,7 +11,25 @@ use crate::settings::Settings;
 
 /// The lines of a configuration.
 pub(super) fn configuration(settings: &Settings) -> Vec<String> {
-    let proxy = &settings.proxy;
+    let proxy = settings.proxy.as_ref().map(proxy_rows).unwrap_or_default();
+    let changes = match &settings.token_file {
+        Some(path) => format!("changes need the token in {}", path.display()),
+        None => "no token_file, so nothing can be changed over HTTP".to_owned(),
+    };
+    let admin = ["http".to_owned(), settings.admin_listen.to_string(), changes];
+    let (policy, without) = match (&settings.switchboard, &settings.proxy) {
+        (Some(control), Some(_)) => (control.policy.display().to_string(), ""),
+        (Some(control), None) => (control.policy.display().to_string(), "no proxy"),
+        (None, Some(_)) => ("none, a proxy without switchboard".to_owned(), ""),
+        (None, None) => ("none, an agent without switchboard".to_owned(), ""),
+    };
+    let control = ["policy".to_owned(), policy, without.to_owned()];
+    let agent = agent_rows(&settings.agent);
+    table(proxy.into_iter().chain([admin, control]).chain(agent).collect())
+}
+
+/// The rows of listeners and targets.
+fn proxy_rows(proxy: &proxy::Config) -> Vec<[String; 3]> {
     let listeners = proxy.servers.iter().map(|server| {
         let rest = match server.passthrough {
             Some(target) => {
@@ -30,19 +48,7 @@ pub(super) fn configuration(settings: &Settings) -> Vec<String> {
         let rest = format!("{} as {}{tls}", target.at(), target.user);
         ["target".to_owned(), target.name.clone(), rest]
     });
-    let changes = match &settings.token_file {
-        Some(path) => format!("changes need the token in {}", path.display()),
-        None => "no token_file, so nothing can be changed over HTTP".to_owned(),
-    };
-    let admin = ["http".to_owned(), settings.admin_listen.to_string(), changes];
-    let control = match &settings.switchboard {
-        Some(control) => ["policy".to_owned(), control.policy.display().to_string(), String::new()],
-        None => {
-            ["policy".to_owned(), "none, a proxy without switchboard".to_owned(), String::new()]
-        }
-    };
-    let agent = agent_rows(&settings.agent);
-    table(listeners.chain(targets).chain([admin, control]).chain(agent).collect())
+    listeners.chain(targets).collect()
 }
 
 /// The rows of drivers and meters.
@@ -108,7 +114,32 @@ fn backing(group: &Group) -> &'static str {
 }
 
 pub(super) fn configuration_json(settings: &Settings) -> Value {
-    let proxy = &settings.proxy;
+    let proxy = settings.proxy.as_ref();
+    let (listeners, targets) = proxy.map(proxy_json).unwrap_or_default();
+    json!({
+        "listeners": listeners,
+        "targets": targets,
+        "admin_listen": settings.admin_listen.to_string(),
+        "roles": roles(settings),
+        "policy": settings.switchboard.as_ref().map(|control| control.policy.display().to_string()),
+        "drivers": settings.agent.drivers.iter().map(|driver| &driver.name).collect::<Vec<_>>(),
+        "meters": settings.agent.meters.iter().map(|meter| &meter.id).collect::<Vec<_>>(),
+    })
+}
+
+/// The roles that a configuration describes. A switchboard brings its agent.
+fn roles(settings: &Settings) -> Vec<&'static str> {
+    let switchboard = settings.switchboard.is_some();
+    let all = [
+        ("proxy", settings.proxy.is_some()),
+        ("switchboard", switchboard),
+        ("agent", switchboard || !settings.agent.is_empty()),
+    ];
+    all.into_iter().filter(|(_, described)| *described).map(|(role, _)| role).collect()
+}
+
+/// The listeners and the targets.
+fn proxy_json(proxy: &proxy::Config) -> (Vec<Value>, Vec<Value>) {
     let listeners: Vec<Value> = proxy
         .servers
         .iter()
@@ -133,14 +164,7 @@ pub(super) fn configuration_json(settings: &Settings) -> Value {
             })
         })
         .collect();
-    json!({
-        "listeners": listeners,
-        "targets": targets,
-        "admin_listen": settings.admin_listen.to_string(),
-        "policy": settings.switchboard.as_ref().map(|control| control.policy.display().to_string()),
-        "drivers": settings.agent.drivers.iter().map(|driver| &driver.name).collect::<Vec<_>>(),
-        "meters": settings.agent.meters.iter().map(|meter| &meter.id).collect::<Vec<_>>(),
-    })
+    (listeners, targets)
 }
 
 pub(super) fn policy_json(policy: &Policy) -> Value {

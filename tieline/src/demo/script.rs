@@ -8,7 +8,7 @@ use daemon::tasks::Tasks;
 use directive::{LeaseId, MeterId, Watts};
 use jiff::{SignedDuration, Timestamp, Unit};
 use prometheus_client::registry::Registry;
-use proxy::SessionState;
+use proxy::{Proxy, SessionState};
 use serde_json::json;
 use switchboard::Handle;
 use switchboard::commitment::Phase;
@@ -43,7 +43,7 @@ const FAILBACK: f64 = 0.04;
 /// The play under way.
 pub(super) struct Script {
     cast: Cast,
-    site: Site,
+    proxy: Proxy,
     switchboard: Handle,
     tasks: Tasks,
     stop: CancellationToken,
@@ -75,15 +75,16 @@ impl Script {
             runtime: None,
         };
         let config = SiteConfig {
-            proxy: cast.proxy(options.length.mul_f64(FAILBACK))?,
+            proxy: Some(cast.proxy(options.length.mul_f64(FAILBACK))?),
             control: Some(control),
             state_dir: state.path().to_owned(),
         };
         let site = Site::start(config, &mut Registry::default(), &tasks).await?;
-        let switchboard = site.switchboard.clone().context("the demo has a switchboard")?;
+        let switchboard = site.switchboard.context("the demo has a switchboard")?;
+        let proxy = site.proxy.context("the demo has a proxy")?;
         let mut script = Self {
             cast,
-            site,
+            proxy,
             switchboard,
             tasks,
             stop: CancellationToken::new(),
@@ -99,7 +100,7 @@ impl Script {
 
     async fn acts(&mut self, options: &Demo) -> anyhow::Result<Books> {
         let sampler = self.cast.facility.spawn_sampler(self.stop.clone());
-        let address = *self.site.proxy.addrs().first().context("the proxy listens")?;
+        let address = *self.proxy.addrs().first().context("the proxy listens")?;
         self.say(format!("two test pools, and a proxy at {address}"))?;
         self.cast.enter(address, &self.stop).await;
         self.say(format!(
@@ -286,7 +287,7 @@ impl Script {
                 unanswered: fleet.unanswered,
             },
             pools_counts: PoolBooks::sum(self.cast.pools.iter().map(|pool| pool.counts())),
-            proxy_counts: ProxyBooks::from(self.site.proxy.counts()),
+            proxy_counts: ProxyBooks::from(self.proxy.counts()),
             miner_disconnects: fleet.disconnects,
             pool_switch,
             lease: LeaseBooks {
@@ -313,7 +314,7 @@ impl Script {
     }
 
     fn everybody_works(&self) -> bool {
-        let sessions = self.site.proxy.sessions();
+        let sessions = self.proxy.sessions();
         let working = sessions.iter().filter(|session| session.state == SessionState::Working);
         working.count() == self.cast.miners.len()
     }
@@ -327,7 +328,7 @@ impl Script {
     }
 
     fn active(&self) -> String {
-        let targets = self.site.proxy.targets();
+        let targets = self.proxy.targets();
         targets
             .into_iter()
             .find(|target| target.active)

@@ -169,3 +169,13 @@ pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, 
         }
     }
 }
+
+/// Warns of drivers and meters that no switchboard uses.
+pub(super) fn warn_of_no_switchboard(configuration: &Document, agent: &agent::Settings) {
+    let drivers = agent.drivers.iter().map(|driver| &driver.spot);
+    let meters = agent.meters.iter().map(|meter| &meter.spot);
+    if let Some(spot) = drivers.chain(meters).flatten().next() {
+        let message = "without [switchboard], drivers and meters are not used: an agent cannot run apart from its switchboard yet";
+        configuration.warn(spot, message, None);
+    }
+}

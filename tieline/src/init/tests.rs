@@ -17,6 +17,10 @@ fn options(dir: &Path) -> Init {
     }
 }
 
+fn proxy(settings: &Settings) -> &proxy::Config {
+    settings.proxy.as_ref().expect("a proxy")
+}
+
 fn written(options: &Init) -> Sound {
     init(options).unwrap_or_else(|failure| panic!("{failure}"));
     let files = Files::read(&options.dir.join(CONFIG));
@@ -30,9 +34,9 @@ fn what_is_written_has_no_mistakes_and_no_warnings() {
     let dir = folder.path().join("etc/tieline");
     let Sound { settings, policy, warnings, .. } = written(&options(&dir));
     assert!(warnings.is_empty(), "{warnings}");
-    assert_eq!(settings.proxy.servers[0].listen, LISTEN);
-    assert_eq!(settings.proxy.targets[TargetId::nth(0)].at().to_string(), "pool.example:3333");
-    assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, "acme.site1");
+    assert_eq!(proxy(&settings).servers[0].listen, LISTEN);
+    assert_eq!(proxy(&settings).targets[TargetId::nth(0)].at().to_string(), "pool.example:3333");
+    assert_eq!(proxy(&settings).targets[TargetId::nth(0)].user, "acme.site1");
     assert_eq!(policy.expect("a policy").policy.facility.site(), "barn");
     let alone = switchboard::policy::check(&dir.join(POLICY));
     assert!(alone.policy.is_ok() && alone.warnings.is_empty());
@@ -51,7 +55,7 @@ fn the_policy_limits_nobody_and_promises_nothing() {
     let [group] = policy.facility.groups() else {
         panic!("one group: {:?}", policy.facility.groups())
     };
-    assert_eq!(group.machines as usize, settings.proxy.sessions_max);
+    assert_eq!(group.machines as usize, proxy(&settings).sessions_max);
     assert_eq!(group.watts.0 * i64::from(group.machines), feed.usable().0);
     assert_eq!(feed.default_constraint, Some(feed.usable()));
     assert!(group.claims(&"anything.at-all".into()) && !group.backs_firm());
@@ -118,7 +122,7 @@ fn names_are_written_as_toml_reads_them() {
         ..options(folder.path())
     };
     let Sound { settings, policy, .. } = written(&options);
-    assert_eq!(settings.proxy.targets[TargetId::nth(0)].user, options.user);
+    assert_eq!(proxy(&settings).targets[TargetId::nth(0)].user, options.user);
     assert_eq!(policy.expect("a policy").policy.facility.site(), options.site);
 }
 

@@ -1,0 +1,172 @@
+//! Roles by subcommand: a proxy alone, a site without a proxy, and the roles that cannot run apart yet.
+//!
+//! What is judged: exit codes, what is printed and logged, HTTP answers, the miners' own counts, and
+//! which files there are afterwards.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Child;
+
+use serde_json::Value;
+use testbed::miner::{MinerConfig, Model, TestMiner};
+use testbed::pool::TestPool;
+
+use crate::harness::{EASY, PATIENCE, pool};
+use crate::programs::{Said, ended, finish, free_address, signal, start, tieline};
+use crate::site::{Http, until};
+
+/// A folder with a configuration, and the process that runs it.
+struct Role {
+    dir: tempfile::TempDir,
+    admin: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Role {
+    /// Writes a configuration of `sections`.
+    fn new(sections: &str) -> Self {
+        let (dir, admin) = (tempfile::tempdir().expect("a folder"), free_address());
+        let config = format!(
+            "state_dir = \"state\"\n[admin]\nlisten = \"{admin}\"\ntoken_file = \"token\"\n{sections}"
+        );
+        fs::write(dir.path().join("tieline.toml"), config).expect("written");
+        Self { dir, admin, child: None }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Starts a command of `tieline` that runs, and waits until it is ready.
+    async fn run(&mut self, command: &str) {
+        let (config, log) = (self.path("tieline.toml"), self.path("tieline.log"));
+        self.child = Some(start("tieline", &log, &[command, "--config", &config]));
+        let url = format!("http://{}", self.admin);
+        until("ready", || {
+            let asked = finish(tieline(&["healthcheck", "--url", &url]));
+            if asked.code == 0 { Ok(()) } else { Err(format!("{asked:?}\n{}", self.log()).into()) }
+        })
+        .await;
+    }
+
+    /// Runs a command of `tieline` to its end.
+    fn said(&self, command: &str) -> Said {
+        finish(tieline(&[command, "--config", &self.path("tieline.toml")]))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("tieline.log")).unwrap_or_default()
+    }
+
+    async fn terminate(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        signal("TERM", &child);
+        assert_eq!(ended(&mut child).await, 0, "{}", self.log());
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A switchboard's sections. The policy is not there, and the ledger could not be made.
+const SWITCHBOARD: &str = "[switchboard]\npolicy = \"gone.toml\"\nledger = \"gone/ledger.db\"\n";
+const METER: &str = "[meter.a]\nkind = \"file\"\npath = \"a.kw\"\n";
+
+/// Of a configuration with every role, `tieline proxy` runs the proxy: miners work, and neither the
+/// policy nor the ledger nor the agent's state is touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_runs_alone_whatever_else_is_configured() {
+    let pool = TestPool::start(pool(8, 1)).await.expect("a free port");
+    let listen = free_address();
+    let mut role = Role::new(&format!(
+        "{SWITCHBOARD}{METER}\
+         [[server]]\nname = \"asics\"\nlisten = \"{listen}\"\ndifficulty = {EASY:e}\nmin_difficulty = {EASY:e}\nvardiff = false\n\
+         [[target]]\nname = \"pool\"\nurl = \"stratum+tcp://{}\"\nuser_identity = \"acme\"\n",
+        pool.addr()
+    ));
+    let refused = role.said("run");
+    assert_eq!(refused.code, 78, "with all roles its policy is missing: {refused:?}");
+    role.run("proxy").await;
+    let miner = TestMiner::start(MinerConfig::new(Model::ALL[0], listen, "acme.rig-1"));
+    miner.until(PATIENCE, |counts| counts.answered_true > 0).await.expect("it mines");
+    let log = role.log();
+    assert_eq!(log.matches("this proxy follows no plan").count(), 1, "{log}");
+    let http = Http::new(role.admin);
+    assert!(http.get("/v1/targets")[0]["name"] == "pool");
+    assert_eq!(http.ask("/v1/status").0, 404, "there is no switchboard");
+    role.terminate().await;
+    let state: Vec<String> = fs::read_dir(role.path("state"))
+        .expect("the proxy's")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(
+        !state.iter().any(|name| name.contains("agent") || name.contains("ledger")),
+        "{state:?}"
+    );
+    assert!(!fs::exists(role.path("gone")).expect("readable"));
+}
+
+/// A site without the proxy role: switchboard and agent, ready without any pool.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switchboard_and_its_agent_run_without_a_proxy() {
+    let mut role = Role::new(&format!("[switchboard]\npolicy = \"policy.toml\"\n{METER}"));
+    let policy = "schema = \"tieline.policy/1\"\n[site]\nname = \"hall\"\n\
+        [feed.a]\nlimit_kw = 100\ndefault_constraint_kw = 50\nmeter = \"a\"\n\
+        [group.all]\nfeed = \"a\"\nmatch = \"*\"\nmachines = 10\nasic_kw = 3\nj_per_th = 20\n";
+    fs::write(role.path("policy.toml"), policy).expect("written");
+    fs::write(role.path("a.kw"), "12\n").expect("written");
+    role.run("run").await;
+    let http = Http::new(role.admin);
+    until("the meter is reported", || {
+        let feeds = http.get("/v1/feeds");
+        let text = feeds.to_string();
+        if text.contains("12000") { Ok(()) } else { Err(feeds) }
+    })
+    .await;
+    assert_eq!(http.get("/readyz")["detail"]["proxy"], Value::Null);
+    let url = format!("http://{}", role.admin);
+    let status = finish(tieline(&["status", "--url", &url]));
+    assert!(status.code == 0 && status.out.contains("site hall"), "{status:?}");
+    let sessions = finish(tieline(&["sessions", "--url", &url]));
+    assert_eq!(sessions.code, 1, "{sessions:?}");
+    role.terminate().await;
+}
+
+/// Roles that need a link over a network say so, and what to use, with the exit code of a
+/// configuration that cannot be run.
+#[test]
+fn roles_that_cannot_run_apart_yet_are_refused() {
+    let agent = Role::new(METER);
+    let switchboard = Role::new(SWITCHBOARD);
+    for (role, command, words) in [
+        (
+            &switchboard,
+            "switchboard",
+            ["a switchboard cannot run in a process of its own yet", "`tieline run"],
+        ),
+        (&agent, "agent", ["an agent cannot run in a process of its own yet", "`tieline run"]),
+        (&agent, "run", ["an agent cannot run in a process of its own yet", "[switchboard]"]),
+        (&agent, "proxy", ["describes no proxy", "[[server]]"]),
+        (&switchboard, "proxy", ["describes no proxy", "[[target]]"]),
+    ] {
+        let said = role.said(command);
+        assert_eq!(said.code, 78, "{command}: {said:?}");
+        for word in words {
+            assert!(said.err.contains(word), "{command} says {word:?}: {said:?}");
+        }
+        assert!(!fs::exists(role.path("state")).expect("readable"), "nothing was started");
+    }
+    let checked = agent.said("check");
+    assert!(
+        checked.code == 0 && checked.out.contains("an agent without switchboard"),
+        "{checked:?}"
+    );
+    assert!(checked.err.contains("without [switchboard]"), "{checked:?}");
+}
