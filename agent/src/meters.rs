@@ -3,34 +3,11 @@
 //! a measurement counts is decided by the switchboard's policy.
 
 pub mod file;
-
-use std::fmt;
-use std::sync::Arc;
+mod source;
 
 use daemon::settings::Section;
-use directive::Meter;
 
-/// Where measurements come from.
-#[derive(Clone)]
-pub struct Source {
-    pub meter: Arc<dyn Meter>,
-    /// What it reads, in one line for people.
-    pub summary: String,
-}
-
-impl Source {
-    /// A meter that a program brings along, such as a simulated one.
-    #[must_use]
-    pub fn new(meter: impl Meter) -> Self {
-        Self { meter: Arc::new(meter), summary: "part of this program".to_owned() }
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Source").field(&self.summary).finish()
-    }
-}
+pub use source::Source;
 
 /// A kind of meter.
 struct Kind {

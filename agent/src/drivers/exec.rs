@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
-use super::Driver;
+use super::driver::Driver;
 use config::MACHINE;
 pub use config::{ExecConfig, ExecConfigError};
 

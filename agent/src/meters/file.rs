@@ -11,7 +11,7 @@ use daemon::settings::Section;
 use directive::{Meter, MeterError, MeterReading, Pending, Watts};
 use jiff::Timestamp;
 
-use super::Source;
+use super::source::Source;
 
 /// Reads the keys of a `[meter.NAME]` section and builds its meter.
 pub(super) fn read(section: &Section<'_>) -> Option<Source> {
