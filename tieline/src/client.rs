@@ -134,14 +134,20 @@ impl Client {
     }
 
     fn no_switchboard(&self) -> Failure {
-        let what = format!(
-            "the process at {} has no switchboard, so it has no leases and no plan.",
-            self.url
-        );
-        Failure::runtime(format!(
-            "{}They need a [switchboard] section in its configuration.",
-            wrapped(&what, LEAST_WIDTH, 0)
-        ))
+        let need = "They need a [switchboard] section in its configuration.";
+        self.lacks("has no switchboard, so it has no leases and no plan.", need)
+    }
+
+    /// The message for a process without a proxy that is asked for miners.
+    #[must_use]
+    pub fn no_proxy(&self) -> Failure {
+        let need = "They need a [[server]] and a [[target]] in its configuration.";
+        self.lacks("has no proxy, so it has no workers and no sessions.", need)
+    }
+
+    fn lacks(&self, what: &str, need: &str) -> Failure {
+        let what = format!("the process at {} {what}", self.url);
+        Failure::runtime(format!("{}{need}", wrapped(&what, LEAST_WIDTH, 0)))
     }
 
     fn with_token<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
@@ -238,7 +244,9 @@ impl Answer {
     }
 
     /// Whether the process does not have this path, as one without a switchboard.
-    fn has_no_such_route(&self) -> bool {
+    /// Whether the process has no role that answers this.
+    #[must_use]
+    pub fn has_no_such_route(&self) -> bool {
         self.status == 404 && self.error().code == "not_found"
     }
 }

@@ -186,6 +186,7 @@ fn fetch<P: DeserializeOwned, T>(
         // The process knows what it can sort and filter by, so its message is used.
         Err(match (&error.field, answer.status) {
             (Some(field), 400) => Failure::Usage(format!("--{}: {}", flag(field), error.message)),
+            _ if answer.has_no_such_route() => client.no_proxy(),
             _ => client.failure_of(&answer),
         })
     };
