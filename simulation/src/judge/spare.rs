@@ -9,10 +9,10 @@ use directive::{FeedId, LeaseId, Watts};
 use super::history::{History, Lease};
 use super::terms::noise;
 use crate::facility::spec::Measured;
-use crate::record::{Phase, Series};
+use crate::record::{Phase, Promise, Series};
 
-/// The watts at `feed` beside what `lease` and every lease shown proven or active reserves, over
-/// time. What tenants draw counts up to their reservation as theirs, and above it as load.
+/// The watts at `feed` beside what `lease` reserves, and every lease shown proven or active that needs
+/// its power at the same time. What tenants draw counts up to their reservation as theirs, and above it as load.
 pub(super) fn spare(history: &History<'_>, feed: &FeedId, lease: &LeaseId) -> Series {
     let record = &history.record.feeds[feed];
     let leases: Vec<(&LeaseId, &Lease<'_>)> = history
@@ -45,13 +45,22 @@ pub(super) fn spare(history: &History<'_>, feed: &FeedId, lease: &LeaseId) -> Se
             let counts = matches!(known.phase(at), Some(Phase::Proven | Phase::Active));
             if *id == lease {
                 left = left - promised(known, at);
-            } else if counts {
+            } else if counts && overlaps(history.leases.get(lease), known, at) {
                 left = left - reserved;
             }
         }
         spare.set(at, left);
     }
     spare
+}
+
+/// Whether two leases need their power at one time, by what was promised by `at`. One that ends before
+/// the other's power is reserved hands its machines on.
+fn overlaps(lease: Option<&Lease<'_>>, other: &Lease<'_>, at: Duration) -> bool {
+    let lease = lease.and_then(|lease| lease.promise(at));
+    let Some((lease, other)) = lease.zip(other.promise(at)) else { return true };
+    let from = |promise: &Promise| promise.start.saturating_sub(promise.ready_before);
+    from(lease) < other.end && from(other) < lease.end
 }
 
 /// What a lease is for, also before its time.

@@ -109,3 +109,22 @@ fn a_breach_seen_between_two_meters_is_the_settle_times() {
     bench.breach(1_006, "l", 1_001, 12_000, Side::Facility);
     bench.finds(&[(Kind::BreachOfNothing, Cause::Settle)]);
 }
+
+/// The next lease begins when this one ends, and takes over its machines.
+#[test]
+fn a_lease_that_is_over_by_then_does_not_count_against_the_next() {
+    let mut bench = kept();
+    proven(&mut bench, 850);
+    bench.promise("next", 15_000, 2_060, 2_500);
+    bench.phase(1_900, "next", Phase::Proven);
+    bench.phase(2_500, "next", Phase::Closed);
+    bench.finds_nothing();
+
+    let mut beside = kept();
+    proven(&mut beside, 850);
+    beside.promise("beside", 15_000, 1_960, 2_500);
+    beside.phase(1_890, "beside", Phase::Proven);
+    beside.phase(2_500, "beside", Phase::Closed);
+    let found = beside.found();
+    assert!(found.contains(&(Kind::ProvenNotFree, Cause::Decision)), "{found:?}");
+}
