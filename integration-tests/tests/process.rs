@@ -217,7 +217,8 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     // changed.
     let config = programs.config();
     let before = std::fs::read_to_string(&config).expect("it is there");
-    std::fs::write(&config, before.replace("\"200ms\"", "\"250ms\"")).expect("written");
+    std::fs::write(&config, before.replace("report_every = \"200ms\"", "report_every = \"250ms\""))
+        .expect("written");
     programs.hang_up();
     let shown = || programs.get("/v1/status")["configuration_not_applied"].clone();
     let notice = until("not applied", || {
