@@ -128,7 +128,7 @@ impl Site {
             head: Head::default(),
         };
         // Until the first plan is made and all that must sleep does.
-        for _ in 0..240 {
+        for _ in 0..80 {
             site.pass();
         }
         let open = site.core.commitments().len();
