@@ -8,8 +8,10 @@
 #![warn(missing_docs)]
 
 mod actuator;
+mod downlink;
 mod guard;
 mod id;
+mod in_process;
 mod link;
 mod meter;
 mod receiver;
@@ -18,9 +20,11 @@ mod timeline;
 mod units;
 
 pub use actuator::{Actuator, ActuatorError, DeviceState, Pending, Reading};
+pub use downlink::Downlink;
 pub use guard::{GuardedTime, WallGuard};
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId};
-pub use link::{Downlink, InProcess, Link, LinkClosed, Outlet, in_process};
+pub use in_process::{InProcess, Outlet, in_process};
+pub use link::{Link, LinkClosed};
 pub use meter::{Meter, MeterError, MeterReading};
 pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved};
 pub use report::{

@@ -1,28 +1,9 @@
-//! The interface between the switchboard and one receiver.
-//!
-//! *State* goes down (the newest timeline, permit and list of sleeping machines), so a receiver
-//! that was away misses nothing by reading only the latest. Reports go up; they are repeated, so
-//! they may be dropped when the switchboard is slow.
+//! The interface between the switchboard and one receiver, whatever carries it. Reports go up; they
+//! are repeated, so they may be dropped when the switchboard is slow.
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, watch};
-
-use crate::{MachineId, Permit, Report, Timeline};
-
-/// Everything the switchboard tells a receiver, as of the latest change.
-#[derive(Debug, Clone, Default)]
-pub struct Downlink {
-    /// The newest timeline.
-    pub timeline: Option<Arc<Timeline>>,
-    /// The newest permit. `None` withdraws one that was given earlier.
-    pub permit: Option<Permit>,
-    /// Machines that a device has confirmed to be asleep: their sessions need no work.
-    pub asleep: Arc<BTreeSet<MachineId>>,
-}
+use crate::{Downlink, Report};
 
 /// The other side is gone for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,77 +19,4 @@ pub trait Link: Send + 'static {
     /// Reports upward. Never waits: `false` means that the report was dropped (a later one will say
     /// the same).
     fn report(&self, report: Report) -> bool;
-}
-
-/// The receiver's end of an in-process link.
-#[derive(Debug)]
-pub struct InProcess {
-    down: watch::Receiver<Downlink>,
-    up: mpsc::Sender<Report>,
-    dropped: Arc<AtomicU64>,
-}
-
-/// The switchboard's end of an in-process link.
-#[derive(Debug)]
-pub struct Outlet {
-    down: watch::Sender<Downlink>,
-    up: mpsc::Receiver<Report>,
-    dropped: Arc<AtomicU64>,
-}
-
-/// Reports that may wait for the switchboard; a further one is dropped and counted.
-const REPORTS_QUEUED: usize = 256;
-
-/// Makes both ends of a link inside one process.
-#[must_use]
-pub fn in_process() -> (InProcess, Outlet) {
-    let (down_tx, down_rx) = watch::channel(Downlink::default());
-    let (up_tx, up_rx) = mpsc::channel(REPORTS_QUEUED);
-    let dropped = Arc::new(AtomicU64::new(0));
-    (
-        InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() },
-        Outlet { down: down_tx, up: up_rx, dropped },
-    )
-}
-
-impl Link for InProcess {
-    async fn changed(&mut self) -> Result<Downlink, LinkClosed> {
-        self.down.changed().await.map_err(|_| LinkClosed)?;
-        Ok(self.down.borrow_and_update().clone())
-    }
-
-    fn latest(&mut self) -> Downlink {
-        self.down.borrow_and_update().clone()
-    }
-
-    fn report(&self, report: Report) -> bool {
-        let sent = self.up.try_send(report).is_ok();
-        if !sent {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        sent
-    }
-}
-
-impl Outlet {
-    /// Changes the state for the receiver, which sees only the newest.
-    pub fn update(&self, change: impl FnOnce(&mut Downlink)) {
-        self.down.send_modify(change);
-    }
-
-    /// Waits for the next report. `None` when the receiver is gone.
-    pub async fn report(&mut self) -> Option<Report> {
-        self.up.recv().await
-    }
-
-    /// A report, if one waits.
-    pub fn try_report(&mut self) -> Option<Report> {
-        self.up.try_recv().ok()
-    }
-
-    /// Reports dropped because the switchboard was slow.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
 }
