@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use directive::{
-    ActuatorError, AgentReport, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading,
-    Offer, Permit, Reading, Receiver, SEEN_EVERY, Standing, Timeline,
+    ActuatorError, Delta, DeviceState, Downlink, Generation, MachineId, MachineReport, MeterError,
+    MeterId, MeterReading, MetersReport, Offer, Permit, Reading, Receiver, ReportSender,
+    SEEN_EVERY, Standing, Timeline,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
@@ -39,8 +40,6 @@ use queue::Queue;
 /// What the core works with.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {
-    /// The agent's name in its reports.
-    pub name: String,
     /// How often and how long.
     pub timing: Timing,
     pub drivers: Vec<DriverLimits>,
@@ -78,7 +77,10 @@ pub enum Output {
         version: u64,
         state: Box<AgentState>,
     },
-    Report(AgentReport),
+    /// Give this to the link, and say with [`AgentCore::handed_over`] that it took it.
+    Report { delta: Delta<MachineReport>, counts: MachineCounts },
+    /// Give this to the link.
+    ReportMeters(MetersReport),
     /// A timeline was offered, with this result.
     Offered(Offer),
     /// The wall clock was stepped by so much: nothing is woken until it is right again, which is
@@ -88,10 +90,21 @@ pub enum Output {
     Ignored(MachineId),
 }
 
+/// The machines of a report by what their devices say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MachineCounts {
+    pub awake: i64,
+    pub asleep: i64,
+    pub unknown: i64,
+    /// Machines that failed commands or did not follow them.
+    pub failing: i64,
+}
+
 #[derive(Debug)]
 pub struct AgentCore {
     config: CoreConfig,
     receiver: Receiver,
+    sender: ReportSender,
     machines: BTreeMap<MachineId, Machine>,
     /// What a former life left of machines that no driver claims now: kept for the day one does
     /// again.
@@ -117,7 +130,11 @@ pub struct AgentCore {
     /// When the state was last given out to be written.
     written_at: Option<Instant>,
     reported: Option<Instant>,
+    /// Whether something has changed that is reported without delay.
     news: bool,
+    /// When meters were reported last, and when all of them.
+    meters_reported: Option<Instant>,
+    all_meters_reported: Option<Instant>,
 }
 
 /// The core is called at least this often, so that steps of the wall clock are noticed.
@@ -127,15 +144,21 @@ const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 impl AgentCore {
     /// Takes up where a former life stopped: its standings hold, every device is read first,
-    /// nothing is woken.
+    /// nothing is woken. `sender` is a new one.
     #[must_use]
-    pub fn new(mut config: CoreConfig, state: AgentState, now: Instant) -> Self {
+    pub fn new(
+        mut config: CoreConfig,
+        state: AgentState,
+        sender: ReportSender,
+        now: Instant,
+    ) -> Self {
         config.timing = config.timing.bounded();
         let timings = config.assignments.iter().map(|one| config.timing.of(one)).collect();
         let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
         let meters = Meters::new(&config.meters, now);
         let mut core = Self {
             receiver: Receiver::restore(state.saved),
+            sender,
             machines: BTreeMap::new(),
             orphans: state.marks,
             queues,
@@ -154,6 +177,8 @@ impl AgentCore {
             written_at: None,
             reported: None,
             news: false,
+            meters_reported: None,
+            all_meters_reported: None,
             config,
         };
         let declared: Vec<MachineId> = core
@@ -186,6 +211,7 @@ impl AgentCore {
             Some(permit) => self.permit(permit, wall, now),
             None => self.receiver.withdraw(),
         }
+        self.news |= self.sender.request(downlink.resync);
         self.tick(wall, now);
     }
 
@@ -221,6 +247,7 @@ impl AgentCore {
             self.outputs.push_back(Output::Measure(meter));
         }
         self.report(wall, now);
+        self.report_meters(wall, now);
     }
 
     /// The next thing to do, if there is one. Ask until there is none.
@@ -238,6 +265,7 @@ impl AgentCore {
             .filter_map(Queue::next)
             .chain(self.next_due)
             .chain(self.meters.next())
+            .chain(self.next_meters_report(now))
             .chain(self.write_retry_at);
         others.fold(next, Instant::min).max(now)
     }
@@ -290,7 +318,7 @@ impl AgentCore {
         wall: Timestamp,
         now: Instant,
     ) {
-        self.news |= self.meters.measured(meter, result, wall, now);
+        self.meters.measured(meter, result, wall, now);
     }
 
     /// The write of `version` ended.
@@ -430,18 +458,64 @@ impl AgentCore {
         }
         self.reported = Some(now);
         self.news = false;
-        let machines = self.machines.iter().map(|(id, machine)| machine.report(id)).collect();
         let number: Option<Generation> = self.receiver.number();
-        let receiver = self.config.name.clone();
-        let report =
-            AgentReport { receiver, at: wall, number, machines, meters: self.meters.reports() };
-        self.outputs.push_back(Output::Report(report));
+        let mut counts = MachineCounts::default();
+        let mut look = self.sender.begin();
+        for (id, machine) in &self.machines {
+            let seen = machine.seen(id);
+            look.see(&seen);
+            counts.add(seen.state, seen.failures);
+        }
+        self.outputs.push_back(Output::Report { delta: look.finish(wall, number), counts });
+    }
+
+    /// The link took the last report. Without this the next one repeats it.
+    pub fn handed_over(&mut self) {
+        self.sender.handed_over();
+    }
+
+    /// When meters are to be reported next: soon after a measurement, and all of them as often as
+    /// machines.
+    fn next_meters_report(&self, now: Instant) -> Option<Instant> {
+        if self.meters.is_empty() {
+            return None;
+        }
+        let timing = &self.config.timing;
+        let all = self.all_meters_reported.map_or(now, |at| at + timing.report_every);
+        let gap = timing.report_gap.min(timing.report_every);
+        let soon = self.meters_reported.map_or(now, |at| at + gap);
+        Some(if self.meters.are_unreported() { soon.min(all) } else { all })
+    }
+
+    fn report_meters(&mut self, wall: Timestamp, now: Instant) {
+        if self.next_meters_report(now).is_none_or(|due| now < due) {
+            return;
+        }
+        let every = self.config.timing.report_every;
+        let full = self.all_meters_reported.is_none_or(|at| now >= at + every);
+        self.meters_reported = Some(now);
+        if full {
+            self.all_meters_reported = Some(now);
+        }
+        let meters = self.meters.report(full);
+        self.outputs.push_back(Output::ReportMeters(MetersReport { at: wall, full, meters }));
     }
 
     /// How many machines this agent has put to sleep and not yet seen awake again.
     #[must_use]
     pub fn slept_by_us(&self) -> usize {
         self.machines.values().filter(|machine| machine.asleep_by() == Some(AsleepBy::Us)).count()
+    }
+}
+
+impl MachineCounts {
+    fn add(&mut self, state: DeviceState, failures: u32) {
+        *match state {
+            DeviceState::Awake => &mut self.awake,
+            DeviceState::Asleep => &mut self.asleep,
+            DeviceState::Unknown => &mut self.unknown,
+        } += 1;
+        self.failing += i64::from(failures > 0);
     }
 }
 

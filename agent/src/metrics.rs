@@ -3,14 +3,14 @@
 
 use std::sync::atomic::AtomicU64;
 
-use directive::{AgentReport, DeviceState};
+use directive::{Generation, MeterReport};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::core::Kind;
+use crate::core::{Kind, MachineCounts};
 
 /// Handles of every metric. Clones count into the same numbers.
 #[derive(Debug, Clone, Default)]
@@ -197,33 +197,30 @@ impl Metrics {
         self.machines_ignored.inc();
     }
 
-    /// Takes the gauges from a report, and counts it if it was dropped.
-    pub(crate) fn reported(&self, report: &AgentReport, sent: bool) {
-        if !sent {
-            self.reports_dropped.inc();
-        }
-        let mut counts = [0i64; 3];
-        let mut failing = 0;
-        for machine in &report.machines {
-            failing += i64::from(machine.failures > 0);
-            counts[match machine.state {
-                DeviceState::Awake => 0,
-                DeviceState::Asleep => 1,
-                DeviceState::Unknown => 2,
-            }] += 1;
-        }
-        for (state, count) in
-            [StateLabel::awake, StateLabel::asleep, StateLabel::unknown].into_iter().zip(counts)
-        {
+    /// Counts a report that the link did not take.
+    pub(crate) fn report_dropped(&self) {
+        self.reports_dropped.inc();
+    }
+
+    /// Takes the gauges that go with a report.
+    pub(crate) fn show(&self, counts: MachineCounts, number: Option<Generation>) {
+        for (state, count) in [
+            (StateLabel::awake, counts.awake),
+            (StateLabel::asleep, counts.asleep),
+            (StateLabel::unknown, counts.unknown),
+        ] {
             self.machines.get_or_create(&StateLabels { state }).set(count);
         }
-        self.failing.set(failing);
-        for meter in &report.meters {
+        self.failing.set(counts.failing);
+        if let Some(number) = number {
+            self.generation.set(number.generation);
+        }
+    }
+
+    pub(crate) fn show_meters(&self, meters: &[MeterReport]) {
+        for meter in meters {
             let labels = MeterLabels { meter: meter.meter.to_string() };
             self.meter_up.get_or_create(&labels).set(i64::from(meter.watts.is_some()));
-        }
-        if let Some(number) = report.number {
-            self.generation.set(number.generation);
         }
     }
 }
@@ -231,8 +228,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use directive::MachineReport;
-    use jiff::Timestamp;
 
     #[test]
     fn every_name_is_exported_as_documented() {
@@ -241,24 +236,8 @@ mod tests {
         metrics.register(&mut registry);
         metrics.command(Kind::Sleep, CommandOutcome::refused);
         metrics.directive(DirectiveOutcome::stale);
-        let machine = MachineReport {
-            machine: "a".into(),
-            state: DeviceState::Asleep,
-            watts: None,
-            read_at: None,
-            slept_at: None,
-            failures: 2,
-            fault: None,
-        };
-        let at = Timestamp::UNIX_EPOCH;
-        let report = AgentReport {
-            receiver: "agent".into(),
-            at,
-            number: None,
-            machines: vec![machine],
-            meters: Vec::new(),
-        };
-        metrics.reported(&report, false);
+        metrics.show(MachineCounts { asleep: 1, failing: 1, ..MachineCounts::default() }, None);
+        metrics.report_dropped();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use directive::{
     Actuator, ActuatorError, Downlink, Link, LinkClosed, MachineId, Meter, MeterError, MeterId,
-    MeterReading, Offer, Reading, Report,
+    MeterReading, Offer, Reading, Report, ReportSender,
 };
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use daemon::clock;
 /// An agent's name, its state file, and its periods and limits.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// Its name in reports.
+    /// What its log lines call it.
     pub name: String,
     /// The file with the state that must survive a restart.
     pub state_path: PathBuf,
@@ -127,14 +127,13 @@ impl Agent {
         let (file, state) = AgentStateFile::open(&config.state_path)?;
         let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
         let core = CoreConfig {
-            name: config.name.clone(),
             timing: config.timing,
             drivers: drivers.iter().map(limits).collect(),
             assignments,
             meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
             machines_max: config.machines_max,
         };
-        let core = AgentCore::new(core, state, clock::now());
+        let core = AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());
         let running = Running {
             core,
             file: Arc::new(file),
@@ -235,9 +234,19 @@ impl Running {
                 let write = self.work.spawn_blocking(move || Answer::Written(file.save(&state)));
                 self.jobs.insert(write.id(), Job::Write(version));
             }
-            Output::Report(report) => {
-                let sent = link.report(Report::Agent(report.clone()));
-                self.metrics.reported(&report, sent);
+            Output::Report { delta, counts } => {
+                self.metrics.show(counts, delta.number);
+                if link.report(Report::Machines(delta)) {
+                    self.core.handed_over();
+                } else {
+                    self.metrics.report_dropped();
+                }
+            }
+            Output::ReportMeters(meters) => {
+                self.metrics.show_meters(&meters.meters);
+                if !link.report(Report::Meters(meters)) {
+                    self.metrics.report_dropped();
+                }
             }
             Output::Offered(offer) => self.metrics.directive(match offer {
                 Offer::Taken => DirectiveOutcome::taken,

@@ -39,7 +39,7 @@ fn permit(generation: u64, serial: u64) -> Permit {
     Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 30_000 }
 }
 
-/// Waits for a report in which `wanted` is true of `machine`.
+/// Waits until `machine` is reported as wanted.
 async fn reported(
     site: &mut Site,
     machine: &str,
@@ -47,14 +47,9 @@ async fn reported(
 ) {
     let outlet = site.outlet.as_mut().expect("linked");
     let found = tokio::time::timeout(PATIENCE, async {
-        loop {
-            let Some(Report::Proxy(report)) = outlet.report().await else { continue };
-            if report
-                .sessions
-                .iter()
-                .any(|session| session.machine.as_str() == machine && wanted(session))
-            {
-                return;
+        while !site.reported.entries().get(machine).is_some_and(&wanted) {
+            if let Some(Report::Sessions(delta)) = outlet.report().await {
+                assert!(site.reported.take(delta, 10_000, |_, _| ()).current, "nothing is lost");
             }
         }
     });

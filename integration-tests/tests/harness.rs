@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use daemon::tasks::Tasks;
-use directive::{InProcess, Outlet, in_process};
+use directive::{InProcess, Outlet, ReceiverRole, Replica, SessionReport, in_process};
 use prometheus_client::registry::Registry;
 use proxy::config::{Config, NoUpstream, Server, Target};
 use proxy::{Counts, Proxy, ShareLogConfig};
@@ -30,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) tasks: Tasks,
     /// The switchboard's end of the link, if the setup has one.
     pub(crate) outlet: Option<Outlet>,
+    /// What the proxy has reported.
+    pub(crate) reported: Replica<SessionReport>,
     registry: Registry,
     state: tempfile::TempDir,
     space: SearchSpace,
@@ -143,7 +145,7 @@ impl Site {
             log.dir = state.path().join(&log.dir);
         }
         let (link, outlet): (Option<InProcess>, Option<Outlet>) = if linked {
-            let (link, outlet) = in_process();
+            let (link, outlet) = in_process("proxy".into(), ReceiverRole::Proxy);
             (Some(link), Some(outlet))
         } else {
             (None, None)
@@ -155,7 +157,8 @@ impl Site {
                 .await
                 .expect("the proxy starts");
         let (relays, space) = (Vec::new(), SearchSpace::default());
-        Self { pools, relays, proxy, tasks, outlet, registry, state, space }
+        let reported = Replica::default();
+        Self { pools, relays, proxy, tasks, outlet, reported, registry, state, space }
     }
 
     /// How often an alarm was raised.

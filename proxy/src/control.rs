@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use daemon::clock;
 use daemon::log_pace::LogPace;
 use directive::{
-    Change, Downlink, Generation, Link, MachineId, Means, Offer, ProxyReport, Receiver, Report,
+    Change, Downlink, Generation, Link, MachineId, Means, Offer, Receiver, Report, ReportSender,
     SEEN_EVERY, Saved, Standing,
 };
 use jiff::Timestamp;
@@ -35,8 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the task needs.
 pub(crate) struct Control {
-    pub(crate) name: String,
     pub(crate) receiver: Receiver,
+    pub(crate) sender: ReportSender,
     pub(crate) record: Record,
     pub(crate) directions: Arc<watch::Sender<Directions>>,
     pub(crate) machines: Arc<Machines>,
@@ -127,6 +127,9 @@ impl Control {
                 }
                 changed = link.changed(), if linked => match changed {
                     Ok(newer) => {
+                        if newer.resync != downlink.resync {
+                            cadence.report_now(clock::now());
+                        }
                         downlink = newer;
                         apply_at = clock::now();
                     }
@@ -166,6 +169,7 @@ impl Control {
             }
             None => self.receiver.withdraw(),
         }
+        self.sender.request(downlink.resync);
         let advance = self.receiver.advance(wall, now);
         self.watch_clock();
         changed |= !advance.changes.is_empty();
@@ -275,15 +279,15 @@ impl Control {
         }
     }
 
-    fn report(&self, link: &impl Link) {
+    fn report(&mut self, link: &impl Link) {
         let at = clock::wall();
-        let report = ProxyReport {
-            receiver: self.name.clone(),
-            at,
-            number: self.record.acknowledged(self.receiver.number()),
-            sessions: self.machines.report(at),
-        };
-        if !link.report(Report::Proxy(report)) {
+        let number = self.record.acknowledged(self.receiver.number());
+        let mut look = self.sender.begin();
+        self.machines.report(at, &mut look);
+        let report = look.finish(at, number);
+        if link.report(Report::Sessions(report)) {
+            self.sender.handed_over();
+        } else {
             self.metrics.reports_dropped.inc();
         }
     }
@@ -311,7 +315,7 @@ mod tests {
         .0;
         let mut registry = Registry::default();
         Control {
-            name: "p".into(),
+            sender: ReportSender::new(1),
             record: Record::new(state, &receiver),
             receiver,
             directions: Arc::new(directions),

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use dashmap::DashMap;
-use directive::{MachineId, Serving, SessionReport};
+use directive::{Look, MachineId, Serving, SessionReport};
 use jiff::Timestamp;
 
 pub use rates::Hashrate;
@@ -101,23 +101,32 @@ impl Machines {
         });
     }
 
-    /// Reports every machine, without those that are to be forgotten.
-    pub(crate) fn report(&self, wall: Timestamp) -> Vec<SessionReport> {
+    /// Shows a report every machine, without those that are to be forgotten.
+    pub(crate) fn report(&self, wall: Timestamp, look: &mut Look<'_, SessionReport>) {
         self.forget(wall);
-        let mut reports: Vec<SessionReport> =
-            self.by_name.iter().map(|entry| entry.value().report(entry.key())).collect();
-        reports.sort_by(|one, other| one.machine.cmp(&other.machine));
-        reports
+        for entry in &self.by_name {
+            look.see(&entry.value().seen(entry.key()));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use directive::ReportSender;
+
     use super::*;
     use crate::outcome::Worth;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
+    }
+
+    /// All that a full report would have.
+    fn reported(machines: &Machines, wall: Timestamp) -> Vec<SessionReport> {
+        let mut sender = ReportSender::new(1);
+        let mut look = sender.begin();
+        machines.report(wall, &mut look);
+        look.finish(wall, None).changed
     }
 
     #[test]
@@ -127,7 +136,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    machines.report(at(700));
+                    reported(&machines, at(700));
                 }
             });
             let lost = (0..20_000).find(|number| {
@@ -165,7 +174,7 @@ mod tests {
         first.set_working(true);
         second.stats.share(Worth { difficulty: 2.0, found: 7.0 }, false, at(1));
         first.stats.share(Worth { difficulty: 0.5, found: 3.0 }, true, at(2));
-        let report = machines.report(at(3)).remove(0);
+        let report = reported(&machines, at(3)).remove(0);
         assert_eq!(
             (report.sessions, report.serving, report.shares, report.work),
             (2, Serving::Working, 2, 2.5)
@@ -173,9 +182,9 @@ mod tests {
         assert_eq!((report.still_hashing, report.last_share_at), (1, Some(at(2))));
         assert_eq!(first.stats.best(), Some(7.0));
         drop(first);
-        assert_eq!(machines.report(at(3))[0].serving, Serving::Parked);
+        assert_eq!(reported(&machines, at(3))[0].serving, Serving::Parked);
         drop(second);
-        assert_eq!(machines.report(at(3))[0].serving, Serving::Gone);
-        assert!(machines.report(at(700)).is_empty(), "forgotten ten minutes after it left");
+        assert_eq!(reported(&machines, at(3))[0].serving, Serving::Gone);
+        assert!(reported(&machines, at(700)).is_empty(), "forgotten ten minutes after it left");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use daemon::clock;
 use daemon::state_file::StateFile;
 use daemon::tasks::Tasks;
-use directive::{Link, Receiver};
+use directive::{Link, Receiver, ReportSender};
 use prometheus_client::registry::Registry;
 use stratum::version::VersionMask;
 use tokio::net::TcpListener;
@@ -144,7 +144,7 @@ impl Parts {
     /// The task that follows the switchboard.
     fn control(&self, receiver: Receiver, file: Option<Arc<StateFile>>) -> Control {
         Control {
-            name: self.config.name.clone(),
+            sender: ReportSender::started(clock::wall()),
             record: Record::new(file, &receiver),
             reported: receiver.number(),
             receiver,

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{Generation, LeaseId, MachineId, Permit, Report, Timeline, WallGuard};
+use directive::{
+    Generation, LeaseId, MachineId, Permit, ReceiverId, ReceiverRole, Report, Timeline, WallGuard,
+};
 use jiff::{SignedDuration, Timestamp};
 
 pub use commands::{Answer, Command, FileFault, FileKind, Refused};
@@ -23,7 +25,9 @@ pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
 use crate::commitment::{Commitment, Phase};
 use crate::facility::FeedNumber;
 use crate::feed_sums::FeedSums;
-use crate::inventory::{Census, Inventory, MachineState, Overflow};
+use crate::inventory::{
+    AttachError, Attached, Census, Exchanges, Inventory, MachineState, Overflow,
+};
 use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
@@ -38,7 +42,15 @@ use withheld::Withheld;
 #[derive(Debug)]
 pub enum Input {
     Tick,
-    Report(Report),
+    /// A receiver's link wants to be attached: [`Outputs::attached`] answers.
+    Attach {
+        receiver: ReceiverId,
+        role: ReceiverRole,
+    },
+    /// An attached link has closed.
+    Detached(ReceiverId),
+    /// A report came by the link of this receiver.
+    Report(ReceiverId, Report),
     /// A question or an order; its answer carries the same number.
     Command(u64, Box<Command>),
     /// Whether the last [`Outputs::append`] was written.
@@ -53,6 +65,10 @@ pub struct Outputs {
     /// Withdraw the last permit.
     pub withdraw: bool,
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
+    /// The answer to [`Input::Attach`].
+    pub attached: Option<Result<Attached, AttachError>>,
+    /// What [`directive::Downlink::resync`] must say to this receiver from now on.
+    pub resync: Option<(ReceiverId, u64)>,
     /// Append these entries to the ledger, all or none, and answer with [`Input::Written`]. The next
     /// append comes only after that.
     pub append: Option<Vec<Entry>>,
@@ -82,6 +98,7 @@ pub struct Tally {
     /// Steps of the wall clock.
     pub clock_steps: u64,
     pub overflow: Overflow,
+    pub exchanges: Exchanges,
 }
 
 #[derive(Debug)]
@@ -215,10 +232,14 @@ impl Core {
         self.read_tenants();
         match input {
             Input::Tick => self.unseen = true,
-            Input::Report(report) => {
+            Input::Attach { receiver, role } => {
+                outputs.attached = Some(self.inventory.attach(&receiver, role, wall, now));
+            }
+            Input::Detached(receiver) => self.inventory.detach(&receiver),
+            Input::Report(receiver, report) => {
                 self.tally.reports += 1;
-                self.inventory.take(&self.policy, report, now);
-                self.tally.overflow = self.inventory.overflow();
+                let resync = self.inventory.take(&self.policy, &receiver, report, now);
+                outputs.resync = resync.map(|resync| (receiver, resync));
                 self.read_tenants();
                 self.unseen = true;
             }
@@ -227,6 +248,8 @@ impl Core {
             }
             Input::Written(result) => self.written(result, now, &mut outputs),
         }
+        self.tally.overflow = self.inventory.overflow();
+        self.tally.exchanges = self.inventory.exchanges();
         if self.unseen
             && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
         {

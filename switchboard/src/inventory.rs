@@ -3,13 +3,14 @@
 //! [`crate::plan`] decides what the state should become.
 
 mod census;
+mod endpoint;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use directive::{
-    AgentReport, DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId,
-    MeterReport, ProxyReport, Report, Serving, SessionReport, Watts,
+    DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId, ReceiverId,
+    ReceiverRole, Report, ResyncReason, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 
@@ -20,13 +21,13 @@ use crate::lease::{earlier, later};
 pub use crate::machine_state::MachineState;
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
 use crate::policy::Policy;
-use crate::view::{MachineView, ReceiverRole, ReceiverView};
+use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
+use endpoint::{Device, ENTRIES, Endpoint, Measured, View};
 
-/// Receivers whose reports are kept; a further one is ignored and counted.
+/// Receivers that are known at once. A further link is refused and counted, unless there is a
+/// receiver without a link, which is then forgotten.
 const RECEIVERS: usize = 64;
-/// Machines or meters of one report; what exceeds it is ignored and counted.
-const ENTRIES: usize = 100_000;
 /// Names whose group is remembered, four times what one report may hold. Above this, names that no
 /// newest report has are forgotten and counted: such a name is matched again when it returns.
 const NAMES: usize = 4 * ENTRIES;
@@ -55,44 +56,15 @@ pub struct Headroom {
     pub taken_at: Timestamp,
 }
 
-#[derive(Debug)]
-struct Receiver {
-    heard: Instant,
-    at: Timestamp,
-    number: Option<Generation>,
-    /// Machines by how their sessions are served; counted once a report.
-    serving: BTreeMap<Serving, u32>,
-    view: View,
-}
-
-#[derive(Debug)]
-enum View {
-    Proxy(BTreeMap<MachineId, SessionReport>),
-    Agent { machines: BTreeMap<MachineId, Device>, meters: BTreeMap<MeterId, Measured> },
-}
-
-#[derive(Debug, Clone)]
-struct Device {
-    report: MachineReport,
-    /// The first reading of the present sleep.
-    asleep_since: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone)]
-struct Measured {
-    report: MeterReport,
-    /// When its time of measurement last moved on.
-    moved: Instant,
-}
-
 #[derive(Debug, Default)]
 pub struct Inventory {
-    receivers: BTreeMap<String, Receiver>,
+    endpoints: BTreeMap<ReceiverId, Endpoint>,
     /// Which group claims a machine, so that globs are matched once per name.
     groups: HashMap<MachineId, Option<usize>>,
     /// The newest reading of each meter.
     readings: HashMap<MeterId, Reading>,
     overflow: Overflow,
+    exchanges: Exchanges,
     /// When the first report came.
     since: Option<Instant>,
 }
@@ -110,69 +82,149 @@ struct Reading {
 /// What was dropped because there was too much of it, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overflow {
-    /// Reports of receivers above the bound.
-    pub reports: u64,
-    /// Machines and meters of one report above the bound.
+    /// Links of receivers above the bound.
+    pub links: u64,
+    /// Machines and meters of one receiver above the bound, in each report that has them.
     pub entries: u64,
     /// Names above the bound, whose group was forgotten.
     pub names: u64,
 }
 
-impl View {
-    fn names(&self, machine: &MachineId) -> bool {
-        match self {
-            Self::Proxy(sessions) => sessions.contains_key(machine),
-            Self::Agent { machines, .. } => machines.contains_key(machine),
-        }
-    }
+/// What was counted of the links to receivers, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exchanges {
+    pub links_attached: u64,
+    /// Links that took the place of another one of the same receiver.
+    pub links_replaced: u64,
+    pub links_refused: u64,
+    pub links_closed: u64,
+    /// Reports that did not belong to the role of their link, or came by none.
+    pub reports_refused: u64,
+    /// Full reports asked for, by what was missing.
+    pub no_base: u64,
+    pub gaps: u64,
+    pub digests: u64,
+}
+
+/// A link that was attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Whether it takes the place of another one of the same receiver.
+    pub replaces: bool,
+    /// What [`directive::Downlink::resync`] must say.
+    pub resync: u64,
+}
+
+/// Why a link was not attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    #[error("this name is attached as {has}")]
+    OtherRole { has: ReceiverRole },
+    #[error("{RECEIVERS} receivers are attached already")]
+    TooMany,
 }
 
 impl Inventory {
-    /// Takes a report, which replaces the receiver's former one.
-    pub fn take(&mut self, policy: &Policy, report: Report, now: Instant) {
-        self.since.get_or_insert(now);
-        let name = match &report {
-            Report::Proxy(report) => &report.receiver,
-            Report::Agent(report) => &report.receiver,
-        };
-        if !self.receivers.contains_key(name) && self.receivers.len() >= RECEIVERS {
-            self.overflow.reports += 1;
-            return;
+    /// Takes a receiver's link. A second one of the same receiver takes the place of the first: a
+    /// connection that broke may look whole at this end when the receiver is back.
+    ///
+    /// # Errors
+    /// When the name is that of a receiver of the other role, or there are too many.
+    pub fn attach(
+        &mut self,
+        receiver: &ReceiverId,
+        role: ReceiverRole,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Result<Attached, AttachError> {
+        let attached = self.admit(receiver, role, wall, now);
+        match attached {
+            Ok(Attached { replaces: false, .. }) => self.exchanges.links_attached += 1,
+            Ok(Attached { replaces: true, .. }) => self.exchanges.links_replaced += 1,
+            Err(_) => self.exchanges.links_refused += 1,
         }
-        let name = name.clone();
-        let receiver = match report {
-            Report::Proxy(ProxyReport { at, number, sessions, .. }) => {
-                self.overflow.entries += sessions.len().saturating_sub(ENTRIES) as u64;
-                let mut serving = BTreeMap::new();
-                for session in sessions.iter().take(ENTRIES) {
-                    *serving.entry(session.serving).or_insert(0) += 1;
-                }
-                let sessions = sessions
-                    .into_iter()
-                    .take(ENTRIES)
-                    .map(|session| (session.machine.clone(), session))
-                    .collect();
-                Receiver { heard: now, at, number, serving, view: View::Proxy(sessions) }
+        attached
+    }
+
+    fn admit(
+        &mut self,
+        receiver: &ReceiverId,
+        role: ReceiverRole,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Result<Attached, AttachError> {
+        if let Some(known) = self.endpoints.get_mut(receiver) {
+            if known.role() == role {
+                let replaces = known.attached;
+                known.attach();
+                return Ok(Attached { replaces, resync: known.resync() });
             }
-            Report::Agent(report) => self.agent(&name, report, now),
+            if known.attached {
+                return Err(AttachError::OtherRole { has: known.role() });
+            }
+        } else if self.endpoints.len() >= RECEIVERS {
+            let detached = self.endpoints.iter().filter(|(_, known)| !known.attached);
+            let oldest = detached.max_by_key(|(_, known)| known.age(now)).map(|(id, _)| id.clone());
+            let Some(oldest) = oldest else {
+                self.overflow.links += 1;
+                return Err(AttachError::TooMany);
+            };
+            self.endpoints.remove(&oldest);
+        }
+        let endpoint = Endpoint::new(role, wall, now);
+        let resync = endpoint.resync();
+        self.endpoints.insert(receiver.clone(), endpoint);
+        Ok(Attached { replaces: false, resync })
+    }
+
+    /// A receiver's link has closed. What it reported counts on until it is too old.
+    pub fn detach(&mut self, receiver: &ReceiverId) {
+        self.exchanges.links_closed += 1;
+        if let Some(endpoint) = self.endpoints.get_mut(receiver) {
+            endpoint.attached = false;
+        }
+    }
+
+    /// Takes a report that came by the link of `receiver`, in time proportional to what it has.
+    /// Returns what [`directive::Downlink::resync`] must say from now on, if that has changed.
+    pub fn take(
+        &mut self,
+        policy: &Policy,
+        receiver: &ReceiverId,
+        report: Report,
+        now: Instant,
+    ) -> Option<u64> {
+        self.since.get_or_insert(now);
+        let endpoint = self.endpoints.get_mut(receiver).filter(|endpoint| endpoint.attached);
+        let Some(Ok(reported)) = endpoint.map(|endpoint| endpoint.take(report, now)) else {
+            self.exchanges.reports_refused += 1;
+            return None;
         };
-        let names: Vec<MachineId> = match &receiver.view {
-            View::Proxy(sessions) => {
-                sessions.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
-            }
-            View::Agent { machines, .. } => {
-                machines.keys().filter(|id| !self.groups.contains_key(*id)).cloned().collect()
-            }
-        };
-        let has_meters = matches!(receiver.view, View::Agent { .. });
-        self.receivers.insert(name, receiver);
-        if has_meters {
+        self.overflow.entries += reported.ignored;
+        let asked = reported.taken.and_then(|taken| taken.asked);
+        match asked {
+            Some(ResyncReason::NoBase) => self.exchanges.no_base += 1,
+            Some(ResyncReason::Gap) => self.exchanges.gaps += 1,
+            Some(ResyncReason::Digest) => self.exchanges.digests += 1,
+            None => {}
+        }
+        if reported.taken.is_none() {
             self.read_meters(policy);
         }
-        if self.groups.len() + names.len() > NAMES {
-            self.forget_names();
+        self.name(policy, reported.new);
+        asked.and_then(|_| self.endpoints.get(receiver)).map(Endpoint::resync)
+    }
+
+    /// Finds the groups of machines that may be new.
+    fn name(&mut self, policy: &Policy, mut machines: Vec<MachineId>) {
+        machines.retain(|machine| !self.groups.contains_key(machine));
+        if self.groups.len() + machines.len() > NAMES {
+            let before = self.groups.len();
+            let endpoints = &self.endpoints;
+            self.groups.retain(|id, _| endpoints.values().any(|endpoint| endpoint.names(id)));
+            self.overflow.names += (before - self.groups.len()) as u64;
         }
-        for id in names {
+        for id in machines {
             let group = policy.facility.claimed_by(&id);
             self.groups.insert(id, group);
         }
@@ -181,61 +233,24 @@ impl Inventory {
     /// Notes the newest reading of each meter that the policy knows, from the reports at hand.
     fn read_meters(&mut self, policy: &Policy) {
         self.readings.clear();
-        let mut newest: HashMap<&MeterId, (&Measured, &Receiver)> = HashMap::new();
-        for receiver in self.receivers.values() {
-            let View::Agent { meters, .. } = &receiver.view else { continue };
-            for (meter, measured) in meters {
-                let other = newest.get(meter).map(|(other, _)| other.report.taken_at);
-                if other.is_none_or(|other| other <= measured.report.taken_at) {
-                    newest.insert(meter, (measured, receiver));
-                }
+        let mut newest: HashMap<&MeterId, &Measured> = HashMap::new();
+        for (meter, measured) in self.endpoints.values().flat_map(Endpoint::meters) {
+            let other = newest.get(meter).map(|other| other.report.taken_at);
+            if other.is_none_or(|other| other <= measured.report.taken_at) {
+                newest.insert(meter, measured);
             }
         }
-        for (meter, (measured, receiver)) in newest {
+        for (meter, measured) in newest {
             let Some(spec) = policy.facility.meters().get(meter) else { continue };
-            let reading = reading(measured, receiver, spec.stale_after, policy);
+            let reading = reading(measured, spec.stale_after, policy);
             self.readings.extend(reading.map(|reading| (meter.clone(), reading)));
         }
     }
 
-    fn forget_names(&mut self) {
-        let before = self.groups.len();
-        let receivers = &self.receivers;
-        self.groups.retain(|id, _| receivers.values().any(|receiver| receiver.view.names(id)));
-        self.overflow.names += (before - self.groups.len()) as u64;
-    }
-
-    fn agent(&mut self, name: &str, report: AgentReport, now: Instant) -> Receiver {
-        let AgentReport { at, number, machines, meters, .. } = report;
-        self.overflow.entries +=
-            (machines.len().saturating_sub(ENTRIES) + meters.len().saturating_sub(ENTRIES)) as u64;
-        let before = self.receivers.remove(name).map(|receiver| receiver.view);
-        let (old_machines, old_meters) = match before {
-            Some(View::Agent { machines, meters }) => (machines, meters),
-            _ => Default::default(),
-        };
-        let device = |report: MachineReport| {
-            let since = old_machines.get(&report.machine).and_then(|old| old.asleep_since);
-            // Its clock may have been ahead then.
-            let since = since.filter(|since| report.read_at.is_none_or(|read| *since <= read));
-            let asleep = report.state == DeviceState::Asleep;
-            let device = Device {
-                asleep_since: if asleep { since.or(report.read_at) } else { None },
-                report,
-            };
-            (device.report.machine.clone(), device)
-        };
-        let measured = |report: MeterReport| {
-            let old =
-                old_meters.get(&report.meter).filter(|old| old.report.taken_at == report.taken_at);
-            let moved = old.map_or(now, |old| old.moved);
-            (report.meter.clone(), Measured { report, moved })
-        };
-        let view = View::Agent {
-            machines: machines.into_iter().take(ENTRIES).map(device).collect(),
-            meters: meters.into_iter().take(ENTRIES).map(measured).collect(),
-        };
-        Receiver { heard: now, at, number, serving: BTreeMap::new(), view }
+    /// What was counted of the links to receivers.
+    #[must_use]
+    pub fn exchanges(&self) -> Exchanges {
+        self.exchanges
     }
 
     /// Applies another policy: its groups to all machines, its limits of age to all readings.
@@ -256,10 +271,10 @@ impl Inventory {
     #[must_use]
     pub fn fleet(&self, policy: &Policy, held: &Selection, wall: Timestamp, now: Instant) -> Fleet {
         let mut names: BTreeMap<&MachineId, bool> = BTreeMap::new();
-        for receiver in self.receivers.values() {
-            match &receiver.view {
+        for endpoint in self.endpoints.values() {
+            match &endpoint.view {
                 View::Proxy(sessions) => {
-                    for (id, session) in sessions {
+                    for (id, session) in sessions.entries() {
                         // A machine without a session now is not counted, but the plan can still
                         // choose it, so that it gets no work when it comes back.
                         if session.sessions > 0 || self.group(policy, id).is_some() {
@@ -267,7 +282,9 @@ impl Inventory {
                         }
                     }
                 }
-                View::Agent { machines, .. } => names.extend(machines.keys().map(|id| (id, true))),
+                View::Agent(devices) => {
+                    names.extend(devices.entries().keys().map(|id| (id, true)));
+                }
             }
         }
         let mut fleet = Fleet {
@@ -298,17 +315,13 @@ impl Inventory {
     pub fn fleet_of(&self, policy: &Policy) -> Population {
         // This count depends on the reports alone, neither on the selection nor on the time.
         let mut names: BTreeSet<&MachineId> = BTreeSet::new();
-        for receiver in self.receivers.values() {
-            match &receiver.view {
+        for endpoint in self.endpoints.values() {
+            match &endpoint.view {
                 View::Proxy(sessions) => {
-                    names.extend(
-                        sessions
-                            .iter()
-                            .filter(|(_, session)| session.sessions > 0)
-                            .map(|(id, _)| id),
-                    );
+                    let live = sessions.entries().iter().filter(|(_, entry)| entry.sessions > 0);
+                    names.extend(live.map(|(id, _)| id));
                 }
-                View::Agent { machines, .. } => names.extend(machines.keys()),
+                View::Agent(devices) => names.extend(devices.entries().keys()),
             }
         }
         let mut population = Population::default();
@@ -333,30 +346,18 @@ impl Inventory {
 
     /// Whether a proxy reports `machine`, or its device says what it does.
     fn shows(&self, machine: &MachineId) -> bool {
-        let read = self
-            .device(machine)
-            .is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
+        let read =
+            self.device(machine).is_some_and(|device| device.report.state != DeviceState::Unknown);
         read || self.sessions(machine).next().is_some()
     }
 
-    fn device(&self, machine: &MachineId) -> Option<(&Device, &Receiver)> {
-        let of = |receiver| -> Option<(&Device, &Receiver)> {
-            let receiver: &Receiver = receiver;
-            match &receiver.view {
-                View::Agent { machines, .. } => {
-                    machines.get(machine).map(|device| (device, receiver))
-                }
-                View::Proxy(_) => None,
-            }
-        };
-        self.receivers.values().filter_map(of).max_by_key(|(_, receiver)| receiver.heard)
+    fn device(&self, machine: &MachineId) -> Option<Device<'_>> {
+        let devices = self.endpoints.values().filter_map(|endpoint| endpoint.device(machine));
+        devices.max_by_key(Device::heard)
     }
 
     fn sessions(&self, machine: &MachineId) -> impl Iterator<Item = &SessionReport> {
-        self.receivers.values().filter_map(move |receiver| match &receiver.view {
-            View::Proxy(sessions) => sessions.get(machine),
-            View::Agent { .. } => None,
-        })
+        self.endpoints.values().filter_map(move |endpoint| endpoint.session(machine))
     }
 
     /// When its last share came. Times in the future, which a stepped clock can leave in a report,
@@ -368,7 +369,7 @@ impl Inventory {
     }
 
     /// Whether shares come from a machine that says it sleeps.
-    fn lies(&self, machine: &MachineId, device: &Device, wall: Timestamp) -> bool {
+    fn lies(&self, machine: &MachineId, device: Device<'_>, wall: Timestamp) -> bool {
         let (Some(share), Some(asleep)) = (self.last_share(machine, wall), device.asleep_since)
         else {
             return false;
@@ -391,9 +392,9 @@ impl Inventory {
                 self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient
             }
             // A machine that is not to be off now fails only by commands that failed in a row.
-            None => self.device(machine).is_some_and(|(device, _)| {
-                device.report.failures >= policy.failsafe.retries.max(1)
-            }),
+            None => self
+                .device(machine)
+                .is_some_and(|device| device.report.failures >= policy.failsafe.retries.max(1)),
         }
     }
 
@@ -419,12 +420,12 @@ impl Inventory {
             });
             return if hashing { MachineState::Disobedient } else { MachineState::Starved };
         }
-        let Some((device, receiver)) = self.device(machine) else { return waiting };
+        let Some(device) = self.device(machine) else { return waiting };
         let report = &device.report;
         if self.lies(machine, device, wall) || report.failures >= policy.failsafe.retries.max(1) {
             return MachineState::Disobedient;
         }
-        let fresh = is_live(receiver, policy, now);
+        let fresh = device.is_live(policy.failsafe.report_stale_after, now);
         let newer = read_since_told(report, chosen, wall);
         match report.state {
             DeviceState::Asleep if fresh && newer => {
@@ -450,9 +451,9 @@ impl Inventory {
     ) -> BTreeSet<MachineId> {
         let confirmed = |machine: &MachineId| {
             let chosen = held.current(machine, wall)?;
-            let (device, receiver) = self.device(machine)?;
+            let device = self.device(machine)?;
             let report = &device.report;
-            let fresh = is_live(receiver, policy, now);
+            let fresh = device.is_live(policy.failsafe.report_stale_after, now);
             let asleep =
                 report.state == DeviceState::Asleep && read_since_told(report, chosen, wall);
             (fresh && asleep && chosen.means == Means::Device).then(|| machine.clone())
@@ -503,8 +504,9 @@ impl Inventory {
         Some(&feed.id)
     }
 
-    /// Whether every receiver that still counts holds `number` or a newer timeline up to `newest`,
-    /// and there is a proxy or agent to do what is planned: an agent where `devices` must be reached.
+    /// Whether every attached receiver holds `number` or a newer timeline up to `newest`, and there
+    /// is a proxy or agent to do what is planned: an agent where `devices` must be reached. One that
+    /// is attached and silent is waited for until it has said that it holds the timeline.
     #[must_use]
     pub fn held(
         &self,
@@ -513,13 +515,13 @@ impl Inventory {
         devices: bool,
         now: Instant,
     ) -> Held {
-        let live = self.receivers.values().filter(|receiver| is_live(receiver, policy, now));
         let (mut any, mut agent, mut receivers, mut refusing) = (false, false, 0, 0);
-        for receiver in live {
-            any = true;
-            agent |= matches!(receiver.view, View::Agent { .. });
-            receivers += u32::from(receiver.number.is_none_or(|have| have < number));
-            refusing += u32::from(receiver.number.is_some_and(|have| have > newest));
+        for endpoint in self.endpoints.values().filter(|endpoint| endpoint.attached) {
+            let live = endpoint.is_live(policy.failsafe.report_stale_after, now);
+            any |= live;
+            agent |= live && endpoint.role() == ReceiverRole::Agent;
+            receivers += u32::from(endpoint.number.is_none_or(|have| have < number));
+            refusing += u32::from(endpoint.number.is_some_and(|have| have > newest));
         }
         match (any, agent || !devices, receivers) {
             _ if refusing > 0 => Held::Refused { receivers: refusing },
@@ -533,22 +535,17 @@ impl Inventory {
     /// The receivers, for people.
     #[must_use]
     pub fn receivers(&self, policy: &Policy, now: Instant) -> Vec<ReceiverView> {
-        let view = |(name, receiver): (&String, &Receiver)| {
-            let age = now.saturating_duration_since(receiver.heard);
-            ReceiverView {
-                receiver: name.clone(),
-                role: match receiver.view {
-                    View::Proxy(_) => ReceiverRole::Proxy,
-                    View::Agent { .. } => ReceiverRole::Agent,
-                },
-                at: receiver.at,
-                age_secs: age.as_secs_f64(),
-                fresh: age <= policy.failsafe.report_stale_after,
-                number: receiver.number,
-                machines_by_serving: receiver.serving.clone(),
-            }
+        let view = |(receiver, endpoint): (&ReceiverId, &Endpoint)| ReceiverView {
+            receiver: receiver.clone(),
+            role: endpoint.role(),
+            attached: endpoint.attached,
+            at: endpoint.at,
+            age_secs: endpoint.age(now).as_secs_f64(),
+            fresh: endpoint.is_live(policy.failsafe.report_stale_after, now),
+            number: endpoint.number,
+            machines_by_serving: endpoint.machines_by_serving(),
         };
-        self.receivers.iter().map(view).collect()
+        self.endpoints.iter().map(view).collect()
     }
 
     /// Machines after the name `after`, at most `limit` of them, for people.
@@ -566,11 +563,13 @@ impl Inventory {
         let wanted = |id: &&MachineId| after.is_none_or(|after| id.as_str() > after);
         // Every source is sorted, so its first `limit` names are enough.
         names.extend(held.off.keys().filter(wanted).take(limit));
-        for receiver in self.receivers.values() {
-            match &receiver.view {
-                View::Proxy(sessions) => names.extend(sessions.keys().filter(wanted).take(limit)),
-                View::Agent { machines, .. } => {
-                    names.extend(machines.keys().filter(wanted).take(limit));
+        for endpoint in self.endpoints.values() {
+            match &endpoint.view {
+                View::Proxy(sessions) => {
+                    names.extend(sessions.entries().keys().filter(wanted).take(limit));
+                }
+                View::Agent(devices) => {
+                    names.extend(devices.entries().keys().filter(wanted).take(limit));
                 }
             }
         }
@@ -586,7 +585,7 @@ impl Inventory {
                 .sessions(id)
                 .max_by_key(|session| (session.sessions, session.last_share_at))
                 .cloned(),
-            device: self.device(id).map(|(device, _)| device.report.clone()),
+            device: self.device(id).map(|device| device.report.clone()),
         };
         names.into_iter().take(limit).map(view).collect()
     }
@@ -595,18 +594,16 @@ impl Inventory {
     /// work.
     #[must_use]
     pub fn sleeps(&self, machine: &MachineId) -> bool {
-        let asleep = self
-            .device(machine)
-            .is_some_and(|(device, _)| device.report.state == DeviceState::Asleep);
+        let asleep =
+            self.device(machine).is_some_and(|device| device.report.state == DeviceState::Asleep);
         asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
     }
 
     /// Whether its device or a session shows what `machine` does.
     #[must_use]
     pub fn knows(&self, machine: &MachineId) -> bool {
-        let read = self
-            .device(machine)
-            .is_some_and(|(device, _)| device.report.state != DeviceState::Unknown);
+        let read =
+            self.device(machine).is_some_and(|device| device.report.state != DeviceState::Unknown);
         read || self.sessions(machine).any(|session| session.sessions > 0)
     }
 
@@ -626,7 +623,7 @@ impl Inventory {
     ) -> bool {
         let Some(group) = self.group(policy, machine) else { return true };
         let working = self.sessions(machine).any(|session| session.serving == Serving::Working);
-        let device = self.device(machine).map(|(device, _)| &device.report);
+        let device = self.device(machine).map(|device| device.report);
         let Some(report) = device.filter(|_| returning.means == Means::Device) else {
             return working;
         };
@@ -634,8 +631,9 @@ impl Inventory {
             let allowed = shed_time(&policy.facility.groups()[group]) + policy.dispatch.settle;
             returning.since.max(later(slept, allowed))
         });
-        let proxied = self.receivers.values().any(|receiver| {
-            matches!(receiver.view, View::Proxy(_)) && is_live(receiver, policy, now)
+        let proxied = self.endpoints.values().any(|endpoint| {
+            endpoint.role() == ReceiverRole::Proxy
+                && endpoint.is_live(policy.failsafe.report_stale_after, now)
         });
         match report.state {
             DeviceState::Asleep => false,
@@ -651,18 +649,13 @@ impl Inventory {
 
 /// The reading that a report gives of a meter whose readings count for `stale_after`, if it gives a
 /// possible one.
-fn reading(
-    measured: &Measured,
-    receiver: &Receiver,
-    stale_after: Duration,
-    policy: &Policy,
-) -> Option<Reading> {
+fn reading(measured: &Measured, stale_after: Duration, policy: &Policy) -> Option<Reading> {
     let (watts, taken_at) = (measured.report.watts?, measured.report.taken_at?);
     let heard_for = stale_after.max(policy.failsafe.report_stale_after);
     (Watts::ZERO..=Watts::LIMIT).contains(&watts).then(|| Reading {
         watts,
         taken_at,
-        until: (measured.moved + stale_after).min(receiver.heard + heard_for),
+        until: (measured.moved + stale_after).min(measured.heard + heard_for),
         wall: (earlier(taken_at, CLOCK_TOLERANCE), later(taken_at, stale_after)),
     })
 }
@@ -678,11 +671,6 @@ fn read_since_told(report: &MachineReport, chosen: &Chosen, wall: Timestamp) -> 
 /// ahead, is left out: until that time came, no reading would count.
 fn slept_at(report: &MachineReport, wall: Timestamp) -> Option<Timestamp> {
     report.slept_at.filter(|slept| *slept <= later(wall, CLOCK_TOLERANCE))
-}
-
-/// Whether the receiver's last report still counts.
-fn is_live(receiver: &Receiver, policy: &Policy, now: Instant) -> bool {
-    now.saturating_duration_since(receiver.heard) <= policy.failsafe.report_stale_after
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::core::Tally;
+use crate::inventory::Exchanges;
 use crate::view::{FeedView, ShortLease, StatusView};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +33,11 @@ struct OfFeed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct What {
     what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +67,9 @@ pub(crate) struct Metrics {
     clock_steps: Counter,
     reports: Counter,
     reports_dropped: Number,
+    reports_refused: Counter,
+    full_reports_asked: Family<Reason, Counter>,
+    links: Family<OutcomeLabel, Counter>,
     generation: Number,
     deficits: Number,
     unassigned: Number,
@@ -143,6 +152,21 @@ impl Metrics {
             "tieline_switchboard_reports_dropped",
             dropped,
             m.reports_dropped.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_reports_refused",
+            "Reports that did not belong to the role of their link",
+            m.reports_refused.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_full_reports_asked",
+            "Full reports asked for, by what was missing",
+            m.full_reports_asked.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_links",
+            "Links of receivers by outcome",
+            m.links.clone(),
         );
         registry.register(
             "tieline_switchboard_directive_generation",
@@ -264,13 +288,36 @@ impl Metrics {
         self.breaches.inc_by(after.breaches.saturating_sub(before.breaches));
         self.clock_steps.inc_by(after.clock_steps.saturating_sub(before.clock_steps));
         self.reports.inc_by(after.reports.saturating_sub(before.reports));
+        self.count_exchanges(before.exchanges, after.exchanges);
         let (before, after) = (before.overflow, after.overflow);
         for (what, before, after) in [
-            ("reports", before.reports, after.reports),
+            ("links", before.links, after.links),
             ("entries", before.entries, after.entries),
             ("names", before.names, after.names),
         ] {
             self.overflow.get_or_create(&What { what }).inc_by(after.saturating_sub(before));
         }
+    }
+
+    fn count_exchanges(&self, before: Exchanges, after: Exchanges) {
+        for (outcome, before, after) in [
+            ("attached", before.links_attached, after.links_attached),
+            ("replaced", before.links_replaced, after.links_replaced),
+            ("refused", before.links_refused, after.links_refused),
+            ("closed", before.links_closed, after.links_closed),
+        ] {
+            let label = OutcomeLabel { outcome };
+            self.links.get_or_create(&label).inc_by(after.saturating_sub(before));
+        }
+        for (reason, before, after) in [
+            ("no_base", before.no_base, after.no_base),
+            ("gap", before.gaps, after.gaps),
+            ("digest", before.digests, after.digests),
+        ] {
+            let label = Reason { reason };
+            self.full_reports_asked.get_or_create(&label).inc_by(after.saturating_sub(before));
+        }
+        let refused = after.reports_refused.saturating_sub(before.reports_refused);
+        self.reports_refused.inc_by(refused);
     }
 }

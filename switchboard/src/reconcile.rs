@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use directive::{Downlink, MachineId, Outlet, Report, Timeline};
+use directive::{Downlink, MachineId, Outlet, ReceiverId, Report, Timeline};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::core::{Answer, Command, Core, Input, Notice, Outputs};
+use crate::inventory::{AttachError, Attached};
 use crate::ledger::{Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
 use crate::log::Told;
 use crate::metrics::Metrics;
@@ -35,7 +36,10 @@ const REPORTS: usize = 64;
 pub struct Switchboard {
     core: Core,
     writer: LedgerWriter,
-    outlets: Vec<Outlet>,
+    /// Links from the start, which are attached when the task begins.
+    joining: Vec<Outlet>,
+    /// The attached links.
+    outlets: BTreeMap<ReceiverId, Outlet>,
     commands: mpsc::Receiver<Asked>,
     links: mpsc::Receiver<Outlet>,
     metrics: Metrics,
@@ -117,7 +121,8 @@ impl Switchboard {
         let switchboard = Self {
             core,
             writer: LedgerWriter::spawn(store)?,
-            outlets,
+            joining: outlets,
+            outlets: BTreeMap::new(),
             commands,
             links,
             metrics: Metrics::register(registry),
@@ -137,6 +142,9 @@ impl Switchboard {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for outlet in std::mem::take(&mut self.joining) {
+            self.join(outlet);
+        }
         loop {
             tokio::select! {
                 biased;
@@ -155,30 +163,48 @@ impl Switchboard {
                     self.show();
                 }
                 Some(outlet) = self.links.recv() => self.join(outlet),
-                (outlet, report) = next_report(&mut self.outlets) => self.take(outlet, report),
+                (receiver, report) = next_report(&mut self.outlets) => self.take(receiver, report),
             }
         }
         self.finish().await;
     }
 
-    fn take(&mut self, outlet: usize, report: Option<Report>) {
+    fn take(&mut self, receiver: ReceiverId, report: Option<Report>) {
         let Some(report) = report else {
-            self.outlets.swap_remove(outlet);
-            info!("a receiver's link closed");
+            self.outlets.remove(&receiver);
+            info!(%receiver, "link closed");
+            self.handle(Input::Detached(receiver));
             return;
         };
-        self.handle(Input::Report(report));
+        self.handle(Input::Report(receiver.clone(), report));
         for _ in 1..REPORTS {
-            let Some(report) = self.outlets[outlet].try_report() else { return };
-            self.handle(Input::Report(report));
+            let next = self.outlets.get_mut(&receiver).and_then(Outlet::try_report);
+            let Some(report) = next else { return };
+            self.handle(Input::Report(receiver.clone(), report));
         }
     }
 
+    /// Attaches a link, if the core takes it. A receiver follows what it holds when its link is
+    /// refused or replaced: its end closes.
     fn join(&mut self, outlet: Outlet) {
-        // Without a permit: the next renewal includes receivers that join.
-        let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
-        outlet.update(|down| *down = Downlink { timeline, permit: None, asleep });
-        self.outlets.push(outlet);
+        let (receiver, role) = (outlet.receiver().clone(), outlet.role());
+        match self.handle(Input::Attach { receiver: receiver.clone(), role }) {
+            Some(Ok(Attached { replaces, resync })) => {
+                // Without a permit: the next renewal includes receivers that join.
+                let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
+                outlet.update(|down| *down = Downlink { timeline, permit: None, asleep, resync });
+                self.outlets.insert(receiver.clone(), outlet);
+                if replaces {
+                    warn!(%receiver, %role, "a second link of this receiver replaces the first");
+                } else {
+                    info!(%receiver, %role, "link attached");
+                }
+            }
+            Some(Err(refused)) => {
+                warn!(%receiver, %role, %refused, "link refused");
+            }
+            None => error!(%receiver, "the core did not answer a link"),
+        }
     }
 
     fn written(&mut self, result: Result<Head, WriteError>) {
@@ -199,9 +225,11 @@ impl Switchboard {
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    /// Has the core decide and does what it says. Returns its answer to a link.
+    fn handle(&mut self, input: Input) -> Option<Result<Attached, AttachError>> {
         let before = self.core.tally();
         let outputs = self.core.handle(input, daemon::clock::wall(), daemon::clock::now());
+        let attached = outputs.attached;
         let stepped = self.core.stepped();
         if stepped.is_some() != self.stepped {
             self.stepped = stepped.is_some();
@@ -209,10 +237,13 @@ impl Switchboard {
         }
         self.perform(outputs);
         self.metrics.count(before, self.core.tally());
+        attached
     }
 
     fn perform(&mut self, outputs: Outputs) {
-        let Outputs { timeline, permit, withdraw, asleep, append, answers, notices } = outputs;
+        let Outputs {
+            timeline, permit, withdraw, asleep, resync, append, answers, notices, ..
+        } = outputs;
         notices.iter().for_each(|notice| self.tell(notice));
         if timeline.is_some() || permit.is_some() || withdraw || asleep.is_some() {
             if let Some(timeline) = &timeline {
@@ -224,7 +255,7 @@ impl Switchboard {
             let permits = withdraw || timeline.is_some() || permit.is_some();
             self.timeline = timeline.or(self.timeline.take());
             self.asleep = asleep.unwrap_or_else(|| self.asleep.clone());
-            for outlet in &self.outlets {
+            for outlet in self.outlets.values() {
                 outlet.update(|down| {
                     down.timeline.clone_from(&self.timeline);
                     if permits {
@@ -233,6 +264,12 @@ impl Switchboard {
                     down.asleep = self.asleep.clone();
                 });
             }
+        }
+        if let Some((receiver, resync)) = resync
+            && let Some(outlet) = self.outlets.get(&receiver)
+        {
+            debug!(%receiver, resync, "full report asked for");
+            outlet.update(|down| down.resync = resync);
         }
         if let Some(entries) = append {
             self.told.keep(&entries);
@@ -259,7 +296,7 @@ impl Switchboard {
 
     fn show(&self) {
         let (wall, now) = (daemon::clock::wall(), daemon::clock::now());
-        let dropped = self.outlets.iter().map(Outlet::dropped).sum();
+        let dropped = self.outlets.values().map(Outlet::dropped).sum();
         self.metrics.show(
             &self.core.status_view(wall, now),
             &self.core.feed_views(wall, now),
@@ -289,13 +326,13 @@ async fn written(
     }
 }
 
-/// The next report of any link, or that one closed. Nothing is lost when this is dropped while it
-/// waits.
-async fn next_report(outlets: &mut [Outlet]) -> (usize, Option<Report>) {
+/// The next report of any link, or `None` if that link closed. Nothing is lost when this is dropped
+/// while it waits.
+async fn next_report(outlets: &mut BTreeMap<ReceiverId, Outlet>) -> (ReceiverId, Option<Report>) {
     std::future::poll_fn(|context| {
-        for (i, outlet) in outlets.iter_mut().enumerate() {
+        for (receiver, outlet) in &mut *outlets {
             if let Poll::Ready(report) = pin!(outlet.report()).poll(context) {
-                return Poll::Ready((i, report));
+                return Poll::Ready((receiver.clone(), report));
             }
         }
         Poll::Pending

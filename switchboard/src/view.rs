@@ -23,7 +23,7 @@ pub use problem::{ErrorAnswer, ErrorView, MistakeView};
 pub use shortage::{ShortLease, Shortage};
 pub use site::{
     FeedView, FeedsAnswer, FileNotice, GroupView, HeadAnswer, LedgerView, MachineCounts,
-    MachineView, MachinesAnswer, ReceiverRole, ReceiverView, StatusView, UnassignedView,
+    MachineView, MachinesAnswer, ReceiverView, StatusView, UnassignedView,
 };
 
 /// The version of the JSON: it stands once in every answer, and rises when a name or a type changes.

@@ -60,6 +60,10 @@ pub(crate) struct NamedPolicy {
 /// Environment variables over the file begin with this: `TIELINE__PROXY__FAILBACK_AFTER`.
 pub(crate) const ENVIRONMENT: &str = "TIELINE";
 
+/// The name by which the switchboard knows the agent of its own process. Receivers have names of
+/// their own, so no proxy can have this one.
+pub(crate) const AGENT: &str = "agent";
+
 impl Settings {
     /// Reads a configuration. Mistakes are collected in the document.
     pub(crate) fn read(document: &Document) -> ReadSettings {
@@ -96,7 +100,12 @@ impl Settings {
 fn read_proxy(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Option<proxy::Config>> {
     let has = |keys: &[&str]| keys.iter().any(|key| root.has(key));
     if has(PROXY) || !has(&["switchboard", "driver", "meter"]) {
-        return proxy::config::read(root, taken).map(Some);
+        let config = proxy::config::read(root, taken);
+        let section = root.table_or_empty("proxy");
+        if section.peek_str("name") == Some(AGENT) {
+            section.mistake("name", format!("{AGENT:?} is the name of the agent"));
+        }
+        return config.map(Some);
     }
     PROXY.iter().for_each(|key| root.leave(key));
     Some(None)

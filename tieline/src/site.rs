@@ -12,13 +12,15 @@ use agent::{Agent, AgentConfig, Devices};
 use anyhow::Context;
 use daemon::clock;
 use daemon::tasks::Tasks;
-use directive::{Outlet, in_process};
+use directive::{Outlet, ReceiverRole, in_process};
 use prometheus_client::registry::Registry;
 use proxy::Proxy;
 use serde_json::{Value, json};
 use switchboard::ledger::SqliteLedger;
 use switchboard::policy::Policy;
 use switchboard::{Handle, Switchboard};
+
+use crate::settings::AGENT;
 
 /// What a site is made of.
 pub struct SiteConfig {
@@ -77,8 +79,9 @@ impl Site {
         if let Some(control) = config.control {
             let state = config.state_dir.join("agent.json");
             let mut outlets = Vec::new();
-            if config.proxy.is_some() {
-                let (proxy, outlet) = in_process();
+            if let Some(settings) = &config.proxy {
+                let name = settings.name.as_str().into();
+                let (proxy, outlet) = in_process(name, ReceiverRole::Proxy);
                 link = Some(proxy);
                 outlets.push(outlet);
             }
@@ -122,7 +125,7 @@ fn start_control(
 ) -> anyhow::Result<Handle> {
     let (store, ledger) = SqliteLedger::open(&control.ledger, clock::wall())
         .with_context(|| format!("failed to open ledger {}", control.ledger.display()))?;
-    let (agent_link, outlet) = in_process();
+    let (agent_link, outlet) = in_process(AGENT.into(), ReceiverRole::Agent);
     outlets.push(outlet);
     let (switchboard, handle) = Switchboard::new(control.policy, store, ledger, outlets, registry)
         .context("failed to start the ledger's thread")?;
@@ -131,7 +134,7 @@ fn start_control(
 
     let metrics = agent::metrics::Metrics::default();
     metrics.register(registry);
-    let mut agent = AgentConfig::new("agent", agent_state);
+    let mut agent = AgentConfig::new(AGENT, agent_state);
     agent.timing = control.timing;
     let agent = Agent::spawn(agent, control.devices, agent_link, metrics, tasks.token())?;
     tasks.spawn("agent", async move {

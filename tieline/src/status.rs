@@ -111,7 +111,11 @@ pub fn control_plane(
     let _ = writeln!(text, "leases: {}", leases.unwrap_or_else(|| "none".to_owned()));
     let reports = site.receivers.iter().map(|receiver| {
         let ago = age(Duration::try_from_secs_f64(receiver.age_secs).unwrap_or_default());
-        let fresh = if receiver.fresh { "" } else { " (TOO OLD)" };
+        let fresh = match (receiver.attached, receiver.fresh) {
+            (_, true) => "",
+            (true, false) => " (TOO OLD)",
+            (false, false) => " (TOO OLD, NOT ATTACHED)",
+        };
         format!("{} {ago} ago{fresh}", receiver.receiver)
     });
     let reports: Vec<String> = reports.collect();

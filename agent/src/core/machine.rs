@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use directive::{
-    Action, ActuatorError, DeviceState, GroupId, MachineId, MachineReport, Means, Reading,
-    Standing, Watts,
+    Action, ActuatorError, DeviceState, GroupId, MachineId, Means, Reading, SeenMachine, Standing,
+    Watts,
 };
 use jiff::Timestamp;
 
@@ -351,22 +351,23 @@ impl Machine {
         None
     }
 
-    pub(super) fn report(&self, machine: &MachineId) -> MachineReport {
+    /// The machine as reports show it.
+    pub(super) fn seen<'a>(&'a self, machine: &'a MachineId) -> SeenMachine<'a> {
         // It may just not have booted yet.
         let undecided =
             self.want == Want::Asleep && self.state == DeviceState::Asleep && self.woken.is_some();
-        MachineReport {
-            machine: machine.clone(),
+        SeenMachine {
+            machine,
             state: if undecided { DeviceState::Unknown } else { self.state },
             watts: self.watts,
             read_at: self.read_at,
             slept_at: self.slept_at,
             failures: self.failures,
-            fault: self.command_fault.clone().or_else(|| self.read_fault.clone()),
+            fault: self.command_fault.as_deref().or(self.read_fault.as_deref()),
         }
     }
 
-    /// What a report at once is worth for.
+    /// What is reported without delay when it changes.
     pub(super) fn face(&self) -> (DeviceState, u32, bool) {
         (self.state, self.failures, self.read_fault.is_some())
     }

@@ -19,6 +19,8 @@ struct State {
     next: Instant,
     reading: bool,
     last: Option<Result<MeterReading, String>>,
+    /// Whether `last` is newer than the last report.
+    unreported: bool,
 }
 
 /// Shorter periods than this only cost processor time.
@@ -35,6 +37,7 @@ impl Meters {
             next: now,
             reading: false,
             last: None,
+            unreported: false,
         };
         Self { meters: meters.iter().map(|(id, period)| (id.clone(), state(*period))).collect() }
     }
@@ -56,15 +59,15 @@ impl Meters {
         self.meters.values().filter(|state| !state.reading).map(|state| state.next).min()
     }
 
-    /// Takes a meter's answer. Returns whether it failed or came back.
+    /// Takes a meter's answer.
     pub(super) fn measured(
         &mut self,
         id: &MeterId,
         result: Result<MeterReading, MeterError>,
         wall: Timestamp,
         now: Instant,
-    ) -> bool {
-        let Some(state) = self.meters.get_mut(id) else { return false };
+    ) {
+        let Some(state) = self.meters.get_mut(id) else { return };
         state.reading = false;
         state.next = state.next.max(now);
         let result = result.map_err(|error| error.to_string()).and_then(|reading| {
@@ -73,18 +76,31 @@ impl Meters {
             }
             Ok(reading)
         });
-        let (was_up, is_up) = (matches!(state.last, Some(Ok(_))), result.is_ok());
+        let was_up = matches!(state.last, Some(Ok(_)));
         match &result {
             Err(fault) if was_up || state.last.is_none() => warn!(meter = %id, fault, "meter lost"),
             Ok(_) if !was_up => info!(meter = %id, "meter reads"),
             _ => {}
         }
         state.last = Some(result);
-        was_up != is_up
+        state.unreported = true;
     }
 
-    pub(super) fn reports(&self) -> Vec<MeterReport> {
-        let report = |(id, state): (&MeterId, &State)| {
+    /// Whether some measurement is newer than the last report.
+    pub(super) fn are_unreported(&self) -> bool {
+        self.meters.values().any(|state| state.unreported)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.meters.is_empty()
+    }
+
+    /// Reports every meter, or those with a measurement that is newer than the last report.
+    pub(super) fn report(&mut self, full: bool) -> Vec<MeterReport> {
+        let report = |(id, state): (&MeterId, &mut State)| {
+            if !std::mem::take(&mut state.unreported) && !full {
+                return None;
+            }
             let (reading, fault) = match &state.last {
                 None => (None, Some("not read yet".to_owned())),
                 Some(Ok(reading)) => (Some(reading), None),
@@ -92,8 +108,8 @@ impl Meters {
             };
             let (watts, taken_at) =
                 (reading.map(|reading| reading.watts), reading.map(|reading| reading.taken_at));
-            MeterReport { meter: id.clone(), watts, taken_at, fault }
+            Some(MeterReport { meter: id.clone(), watts, taken_at, fault })
         };
-        self.meters.iter().map(report).collect()
+        self.meters.iter_mut().filter_map(report).collect()
     }
 }

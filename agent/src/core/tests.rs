@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use directive::{Action, DeviceState, GroupId, Means, Step, Watts};
+use directive::{Action, GroupId, Means, MeterReport, Replica, Step, Watts};
 use jiff::SignedDuration;
 use rand::prelude::*;
 
@@ -47,7 +47,6 @@ fn permit(generation: u64, serial: u64) -> Permit {
 
 fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
     CoreConfig {
-        name: "agent".into(),
         timing: Timing::default(),
         drivers: vec![DriverLimits { in_flight }],
         assignments: vec![Assignment {
@@ -67,18 +66,20 @@ struct Bench {
     start: Instant,
     now: u64,
     saved: AgentState,
-    reports: Vec<AgentReport>,
+    reported: Replica<MachineReport>,
+    reported_meters: Vec<MeterReport>,
 }
 
 impl Bench {
     fn new(config: CoreConfig, state: AgentState) -> Self {
         let start = origin();
         Self {
-            core: AgentCore::new(config, state, start),
+            core: AgentCore::new(config, state, ReportSender::new(1), start),
             start,
             now: 0,
             saved: AgentState::default(),
-            reports: Vec::new(),
+            reported: Replica::default(),
+            reported_meters: Vec::new(),
         }
     }
 
@@ -112,11 +113,22 @@ impl Bench {
                     self.core.persisted(version, true, self.instant());
                     self.core.tick(at(self.now), self.instant());
                 }
-                Output::Report(report) => self.reports.push(report),
-                _ => {}
+                output => self.note(output),
             }
         }
         commands
+    }
+
+    /// The link takes every report.
+    fn note(&mut self, output: Output) {
+        match output {
+            Output::Report { delta, .. } => {
+                self.core.handed_over();
+                assert!(self.reported.take(delta, 1000, |_, _| ()).current);
+            }
+            Output::ReportMeters(report) => self.reported_meters = report.meters,
+            _ => {}
+        }
     }
 
     fn says(&mut self, machine: &str, state: DeviceState) -> Vec<(String, Kind)> {
@@ -134,14 +146,8 @@ impl Bench {
         self.core.commanded(&machine.into(), kind, Ok(()), self.instant());
     }
 
-    fn report_of(&mut self, machine: &str) -> directive::MachineReport {
-        let report = self.reports.last().expect("a report went out");
-        report
-            .machines
-            .iter()
-            .find(|report| report.machine.as_str() == machine)
-            .expect("it is reported")
-            .clone()
+    fn report_of(&self, machine: &str) -> MachineReport {
+        self.reported.entries().get(machine).expect("it is reported").clone()
     }
 }
 
@@ -415,19 +421,18 @@ fn a_meter_that_hangs_does_not_delay_another_and_the_future_is_no_measurement() 
                         bench.core.measured(&meter, Ok(reading), at(bench.now), bench.instant());
                     }
                 }
-                Output::Report(report) => bench.reports.push(report),
-                _ => {}
+                output => bench.note(output),
             }
         }
     }
     assert_eq!(asked, [("feed".into(), 10), ("hangs".into(), 1)].into());
-    let reports = bench.reports.last().unwrap().meters.clone();
+    let reports = bench.reported_meters.clone();
     assert_eq!(reports[0].watts, Some(Watts(5000)));
     assert_eq!(reports[1].fault.as_deref(), Some("not read yet"));
     let reading = MeterReading { watts: Watts(1), taken_at: at(100_000) };
     bench.core.measured(&"feed".into(), Ok(reading), at(9000), bench.instant());
     bench.tick_at(10_500);
-    let feed = bench.reports.last().unwrap().meters[0].clone();
+    let feed = bench.reported_meters[0].clone();
     assert_eq!(feed.watts, None);
     assert!(feed.fault.unwrap().contains("future"));
 }

@@ -3,8 +3,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use directive::{
-    Action, AgentReport, DeviceState, Generation, GroupId, InProcess, Means, Outlet, Pending,
-    Permit, Step, Timeline, Watts, in_process,
+    Action, DeviceState, Generation, GroupId, InProcess, MachineReport, Means, MeterReport, Outlet,
+    Pending, Permit, ReceiverRole, Replica, Step, Timeline, Watts, in_process,
 };
 use jiff::SignedDuration;
 
@@ -154,70 +154,117 @@ fn permit(generation: u64, serial: u64) -> Permit {
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits for a report of which `wanted` holds.
-async fn until(
-    outlet: &mut Outlet,
-    what: &str,
-    wanted: impl Fn(&AgentReport) -> bool,
-) -> AgentReport {
-    let search = async {
-        loop {
-            match outlet.report().await {
-                Some(Report::Agent(report)) if wanted(&report) => return report,
-                Some(_) => {}
-                None => panic!("the agent ended before: {what}"),
+/// The switchboard's end of the link, with what it knows from the reports.
+struct Heard {
+    outlet: Outlet,
+    machines: Replica<MachineReport>,
+    meters: BTreeMap<MeterId, MeterReport>,
+    number: Option<Generation>,
+}
+
+fn linked() -> (InProcess, Heard) {
+    let (link, outlet) = in_process("agent-1".into(), ReceiverRole::Agent);
+    let (machines, meters) = (Replica::default(), BTreeMap::new());
+    (link, Heard { outlet, machines, meters, number: None })
+}
+
+impl Heard {
+    fn update(&self, change: impl FnOnce(&mut Downlink)) {
+        self.outlet.update(change);
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Machines(delta) => {
+                self.number = delta.number;
+                let taken = self.machines.take(delta, 100, |_, _| ());
+                if taken.asked.is_some() {
+                    self.outlet.update(|down| down.resync = self.machines.resync());
+                }
             }
+            Report::Meters(meters) => {
+                self.meters
+                    .extend(meters.meters.into_iter().map(|read| (read.meter.clone(), read)));
+            }
+            Report::Sessions(_) => panic!("an agent has no sessions"),
         }
-    };
-    tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("never: {what}"))
-}
+    }
 
-fn state_of(report: &AgentReport, machine: &str) -> Option<DeviceState> {
-    report.machines.iter().find(|found| found.machine.as_str() == machine).map(|found| found.state)
-}
+    /// Takes reports until `wanted` holds.
+    async fn until(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        let search = async {
+            while !wanted(self) {
+                let Some(report) = self.outlet.report().await else {
+                    panic!("the agent ended before: {what}")
+                };
+                self.take(report);
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
 
-fn failures_of(report: &AgentReport, machine: &str) -> u32 {
-    report
-        .machines
-        .iter()
-        .find(|found| found.machine.as_str() == machine)
-        .map_or(0, |found| found.failures)
+    fn state(&self, machine: &str) -> Option<DeviceState> {
+        self.machines.entries().get(machine).map(|found| found.state)
+    }
+
+    fn failures(&self, machine: &str) -> u32 {
+        self.machines.entries().get(machine).map_or(0, |found| found.failures)
+    }
+
+    fn meter_watts(&self, meter: &str) -> Option<Watts> {
+        self.meters.get(meter).and_then(|read| read.watts)
+    }
 }
 
 #[tokio::test]
 async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
     let dir = tempfile::tempdir().unwrap();
     let devices = Arc::new(FakeDevices::default());
-    let (link, mut outlet) = in_process();
+    let (link, mut heard) = linked();
     let (agent, stop) = start(dir.path(), &devices, link);
-    outlet.update(|down| down.timeline = Some(drain(1, &["panics", "hangs", "a"])));
-    let report = until(&mut outlet, "a sleeps and the broken ones are counted", |report| {
-        state_of(report, "a") == Some(DeviceState::Asleep)
-            && failures_of(report, "panics") >= 2
-            && failures_of(report, "hangs") >= 2
-    })
-    .await;
-    assert_eq!(state_of(&report, "panics"), Some(DeviceState::Unknown));
-    assert_eq!(report.receiver, "agent-1");
-    let report = until(&mut outlet, "the hanging meter is lost", |report| {
-        report
-            .meters
-            .iter()
-            .any(|meter| meter.fault.as_deref().is_some_and(|fault| fault.contains("no answer")))
-    })
-    .await;
-    let feed = report.meters.iter().find(|meter| meter.meter.as_str() == "feed").unwrap();
-    assert_eq!(feed.watts, Some(Watts(4200)), "the other meter reads on");
-
-    outlet.update(|down| down.timeline = Some(drain(2, &[])));
-    until(&mut outlet, "the release is known", |report| {
-        report.number.is_some_and(|number| number.generation == 2)
-    })
-    .await;
-    assert!(devices.is_asleep("a"), "no permit, no wake");
-    outlet.update(|down| down.permit = Some(permit(2, 1)));
-    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake))
+    heard.update(|down| down.timeline = Some(drain(1, &["panics", "hangs", "a"])));
+    heard
+        .until("a sleeps and the broken ones are counted", |heard| {
+            heard.state("a") == Some(DeviceState::Asleep)
+                && heard.failures("panics") >= 2
+                && heard.failures("hangs") >= 2
+        })
         .await;
+    assert_eq!(heard.state("panics"), Some(DeviceState::Unknown));
+    heard
+        .until("the hanging meter is lost", |heard| {
+            heard.meters.values().any(|meter| {
+                meter.fault.as_deref().is_some_and(|fault| fault.contains("no answer"))
+            })
+        })
+        .await;
+    assert_eq!(heard.meter_watts("feed"), Some(Watts(4200)), "the other meter reads on");
+
+    heard.update(|down| down.timeline = Some(drain(2, &[])));
+    heard
+        .until("the release is known", |heard| {
+            heard.number.is_some_and(|number| number.generation == 2)
+        })
+        .await;
+    assert!(devices.is_asleep("a"), "no permit, no wake");
+    heard.update(|down| down.permit = Some(permit(2, 1)));
+    heard.until("a is back", |heard| heard.state("a") == Some(DeviceState::Awake)).await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_report_is_made_when_the_switchboard_asks_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = Arc::new(FakeDevices::default());
+    let (link, mut heard) = linked();
+    let (agent, stop) = start(dir.path(), &devices, link);
+    heard.update(|down| down.timeline = Some(drain(1, &["a"])));
+    heard.until("a sleeps", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
+    // The switchboard forgets everything and hears only changes.
+    heard.machines = Replica::default();
+    heard.until("a is known again", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
+    assert_eq!(heard.machines.resync(), 1);
     stop.cancel();
     agent.ended().await.unwrap();
 }
@@ -226,30 +273,25 @@ async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
 async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let devices = Arc::new(FakeDevices::default());
-    let (link, mut outlet) = in_process();
+    let (link, mut heard) = linked();
     let (agent, stop) = start(dir.path(), &devices, link);
-    outlet.update(|down| down.timeline = Some(drain(1, &["a"])));
-    until(&mut outlet, "a sleeps", |report| state_of(report, "a") == Some(DeviceState::Asleep))
-        .await;
+    heard.update(|down| down.timeline = Some(drain(1, &["a"])));
+    heard.until("a sleeps", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
     stop.cancel();
     agent.ended().await.unwrap();
 
     // It wakes while nobody looks, and the switchboard is away: the standing that was persisted
     // still holds.
     devices.asleep.lock().unwrap().clear();
-    let (link, mut outlet) = in_process();
+    let (link, mut heard) = linked();
     let (agent, stop) = start(dir.path(), &devices, link);
-    until(&mut outlet, "a sleeps again", |report| {
-        state_of(report, "a") == Some(DeviceState::Asleep)
-    })
-    .await;
+    heard.until("a sleeps again", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
     assert_eq!(devices.wakes.lock().unwrap().len(), 0);
-    outlet.update(|down| {
+    heard.update(|down| {
         down.timeline = Some(drain(2, &[]));
         down.permit = Some(permit(2, 1));
     });
-    until(&mut outlet, "a is back", |report| state_of(report, "a") == Some(DeviceState::Awake))
-        .await;
+    heard.until("a is back", |heard| heard.state("a") == Some(DeviceState::Awake)).await;
     stop.cancel();
     agent.ended().await.unwrap();
 }
@@ -258,15 +300,15 @@ async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
 async fn a_step_falls_due_although_the_link_has_closed() {
     let dir = tempfile::tempdir().unwrap();
     let devices = Arc::new(FakeDevices::default());
-    let (link, mut outlet) = in_process();
+    let (link, mut heard) = linked();
     let (agent, stop) = start(dir.path(), &devices, link);
     let mut timeline = (*drain(1, &["a"])).clone();
     timeline.steps[0].at += SignedDuration::from_millis(400);
     let due = timeline.steps[0].at;
-    outlet.update(|down| down.timeline = Some(Arc::new(timeline)));
-    until(&mut outlet, "the timeline is held", |report| report.number.is_some()).await;
+    heard.update(|down| down.timeline = Some(Arc::new(timeline)));
+    heard.until("the timeline is held", |heard| heard.number.is_some()).await;
     assert!(!devices.is_asleep("a") || clock::wall() >= due, "not before it is due");
-    drop(outlet);
+    drop(heard);
     let slept = async {
         while !devices.is_asleep("a") {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -304,29 +346,32 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let driver = Driver { in_flight: 2, ..Driver::new(actuator) };
     let meter = Arc::new(crate::meters::file::FileMeter::new(dir.path().join("feed.kw")));
     let meters = vec![MeterSetup { id: "feed".into(), meter, period: Duration::from_millis(50) }];
-    let (link, mut outlet) = in_process();
+    let (link, mut heard) = linked();
     let stop = CancellationToken::new();
     let config = AgentConfig { answer_timeout: PATIENCE, ..config(dir.path()) };
     let devices = Devices { drivers: vec![driver], assignments: vec![all("acme.*")], meters };
     let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
 
-    outlet.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));
-    let shed = until(&mut outlet, "it sleeps and the meter shows it", |report| {
-        state_of(report, "acme.rig-1") == Some(DeviceState::Asleep)
-            && report.meters[0].watts == Some(Watts(30))
-    })
-    .await;
-    assert_eq!(shed.machines.len(), 1, "a machine without a driver is not reported");
-    assert_eq!(shed.machines[0].watts, Some(Watts(30)));
-    outlet.update(|down| {
+    heard.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));
+    heard
+        .until("it sleeps and the meter shows it", |heard| {
+            heard.state("acme.rig-1") == Some(DeviceState::Asleep)
+                && heard.meter_watts("feed") == Some(Watts(30))
+        })
+        .await;
+    let machines: Vec<&MachineReport> = heard.machines.entries().values().collect();
+    assert_eq!(machines.len(), 1, "a machine without a driver is not reported");
+    assert_eq!(machines[0].watts, Some(Watts(30)));
+    heard.update(|down| {
         down.timeline = Some(drain(2, &[]));
         down.permit = Some(permit(2, 1));
     });
-    until(&mut outlet, "it is back", |report| {
-        state_of(report, "acme.rig-1") == Some(DeviceState::Awake)
-            && report.meters[0].watts == Some(Watts(3400))
-    })
-    .await;
+    heard
+        .until("it is back", |heard| {
+            heard.state("acme.rig-1") == Some(DeviceState::Awake)
+                && heard.meter_watts("feed") == Some(Watts(3400))
+        })
+        .await;
     stop.cancel();
     agent.ended().await.unwrap();
 }
@@ -335,7 +380,7 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
 async fn an_unreadable_memory_stops_the_start_and_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("agent.json"), "?").unwrap();
-    let (link, _outlet) = in_process();
+    let (link, _heard) = linked();
     let stop = CancellationToken::new();
     let error =
         Agent::spawn(config(dir.path()), Devices::default(), link, Metrics::default(), stop)

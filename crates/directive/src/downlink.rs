@@ -1,18 +1,48 @@
-//! What the switchboard says to a receiver: state, so a receiver that was away misses nothing by
-//! reading only the latest.
+//! What the switchboard says to a receiver: state, not events, so that a receiver that was away
+//! misses nothing by reading only the latest.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use crate::{MachineId, Permit, Timeline};
 
 /// Everything the switchboard tells a receiver, as of the latest change.
-#[derive(Debug, Clone, Default)]
+///
+/// Fields that this version does not know are ignored, because a lowering must never be lost for
+/// them. A permit is the exception.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Downlink {
     /// The newest timeline.
+    #[serde(default)]
     pub timeline: Option<Arc<Timeline>>,
     /// The newest permit. `None` withdraws one that was given earlier.
+    #[serde(default, deserialize_with = "understood")]
     pub permit: Option<Permit>,
     /// Machines that a device has confirmed to be asleep: their sessions need no work.
+    #[serde(default)]
     pub asleep: Arc<BTreeSet<MachineId>>,
+    /// Counts requests for a full report. A receiver whose last full report had another number
+    /// makes its next one full.
+    #[serde(default)]
+    pub resync: u64,
 }
+
+/// Reads a permit only if every part of it is understood: a field of a later version may be a
+/// condition, and power must not rise against it. The rest of the downlink counts all the same.
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Permit>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Permit(Permit),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Option::<Read>::deserialize(deserializer)? {
+        Some(Read::Permit(permit)) => Some(permit),
+        Some(Read::Other(_)) | None => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

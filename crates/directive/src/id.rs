@@ -73,6 +73,11 @@ id! {
     /// A lease of power to an AI tenant.
     LeaseId
 }
+id! {
+    /// A proxy or an agent, as the link that it is attached by names it. A report does not say who
+    /// sent it: the link does.
+    ReceiverId
+}
 
 impl MachineId {
     /// Whether the name matches a glob of `*` (any run) and `?` (any one character), in time linear

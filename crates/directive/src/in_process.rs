@@ -1,11 +1,13 @@
-//! The link between roles of one process: a watch channel down, a bounded queue up.
+//! The link between roles of one process: a watch channel down, a bounded queue up. A link from
+//! another process ends in such a pair, too: its handler, which knows who is connected, makes the
+//! pair and carries bytes to and from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::{Downlink, Link, LinkClosed, Report};
+use crate::{Downlink, Link, LinkClosed, ReceiverId, ReceiverRole, Report};
 
 /// The receiver's end of an in-process link.
 #[derive(Debug)]
@@ -15,9 +17,11 @@ pub struct InProcess {
     dropped: Arc<AtomicU64>,
 }
 
-/// The switchboard's end of an in-process link.
+/// The switchboard's end of an in-process link. It says whose reports come out of it.
 #[derive(Debug)]
 pub struct Outlet {
+    receiver: ReceiverId,
+    role: ReceiverRole,
     down: watch::Sender<Downlink>,
     up: mpsc::Receiver<Report>,
     dropped: Arc<AtomicU64>,
@@ -26,15 +30,15 @@ pub struct Outlet {
 /// Reports that may wait for the switchboard; a further one is dropped and counted.
 const REPORTS_QUEUED: usize = 256;
 
-/// Makes both ends of a link inside one process.
+/// Makes both ends of a link to `receiver`.
 #[must_use]
-pub fn in_process() -> (InProcess, Outlet) {
+pub fn in_process(receiver: ReceiverId, role: ReceiverRole) -> (InProcess, Outlet) {
     let (down_tx, down_rx) = watch::channel(Downlink::default());
     let (up_tx, up_rx) = mpsc::channel(REPORTS_QUEUED);
     let dropped = Arc::new(AtomicU64::new(0));
     (
         InProcess { down: down_rx, up: up_tx, dropped: dropped.clone() },
-        Outlet { down: down_tx, up: up_rx, dropped },
+        Outlet { receiver, role, down: down_tx, up: up_rx, dropped },
     )
 }
 
@@ -58,6 +62,18 @@ impl Link for InProcess {
 }
 
 impl Outlet {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn receiver(&self) -> &ReceiverId {
+        &self.receiver
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn role(&self) -> ReceiverRole {
+        self.role
+    }
+
     /// Changes the state for the receiver, which sees only the newest.
     pub fn update(&self, change: impl FnOnce(&mut Downlink)) {
         self.down.send_modify(change);

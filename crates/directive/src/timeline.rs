@@ -155,8 +155,9 @@ impl Timeline {
 }
 
 /// The right to raise power for a while. Without a fresh one nothing rises, scheduled restores
-/// included.
+/// included. A field that is not known here may be a condition, so a permit with one cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Permit {
     /// The timeline it is for.
     pub number: Generation,

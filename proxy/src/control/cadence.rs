@@ -34,6 +34,11 @@ impl Cadence {
         Self { every, report_at: now, parking: None }
     }
 
+    /// The next report is due at once.
+    pub(super) fn report_now(&mut self, now: Instant) {
+        self.report_at = now;
+    }
+
     /// The sessions of `machines` must be parked.
     pub(super) fn parking(&mut self, machines: Vec<MachineId>, now: Instant) {
         if machines.is_empty() {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use directive::{MachineId, Serving, SessionReport};
+use directive::{MachineId, SeenSession, Serving};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -121,9 +121,10 @@ impl MachineStats {
         rates.map(|rates| rates.fold(self.work(), now).hashrate()).unwrap_or_default()
     }
 
-    pub(super) fn report(&self, machine: &MachineId) -> SessionReport {
-        SessionReport {
-            machine: machine.clone(),
+    /// The machine as reports show it.
+    pub(super) fn seen<'a>(&self, machine: &'a MachineId) -> SeenSession<'a> {
+        SeenSession {
+            machine,
             sessions: self.sessions(),
             serving: self.serving(),
             shares: self.shares(),

@@ -54,11 +54,11 @@ pub enum Held {
     /// No timeline has all of its steps yet.
     #[default]
     Nowhere,
-    /// Every live receiver.
+    /// Every attached receiver.
     Everywhere,
-    /// This many live receivers have an older one than this.
+    /// This many attached receivers have an older one than this, or have not said which.
     Behind { receivers: u32, number: Generation },
-    /// This many live receivers have one that is newer than any of this switchboard: they refuse
+    /// This many attached receivers have one that is newer than any of this switchboard: they refuse
     /// its timelines. Its ledger is an older copy, or another switchboard sends, too.
     Refused { receivers: u32 },
     /// No proxy and no agent reports.

@@ -6,7 +6,7 @@ mod phases;
 mod shortages;
 
 use directive::{
-    Action, AgentReport, DeviceState, MachineReport, Means, MeterReport, ProxyReport, Receiver,
+    Action, DeviceState, MachineReport, Means, MeterReport, MetersReport, Receiver, ReportSender,
     Serving, SessionReport, Watts,
 };
 use rand::prelude::*;
@@ -57,6 +57,9 @@ struct Machine {
     woken: i64,
 }
 
+const AGENT: &str = "agent";
+const PROXY: &str = "proxy";
+
 /// The sums that the core has kept agree with sums made anew from its leases and their phases.
 fn assert_sums(core: &Core) {
     let Some((wall, now)) = core.at else { return };
@@ -86,6 +89,9 @@ struct World {
     machines: Vec<Machine>,
     agent: Receiver,
     proxy: Receiver,
+    /// Their ends of the reports.
+    agent_reports: ReportSender,
+    proxy_reports: ReportSender,
     meters_silent: bool,
     /// What the meter of `a` shows too much.
     meter_adds: Watts,
@@ -136,6 +142,8 @@ impl World {
             machines,
             agent: Receiver::default(),
             proxy: Receiver::default(),
+            agent_reports: ReportSender::new(1),
+            proxy_reports: ReportSender::new(2),
             meters_silent: false,
             meter_adds: Watts::ZERO,
             devices_silent: false,
@@ -166,6 +174,19 @@ impl World {
         }
         self.core = Core::new(Arc::new(policy()), state, self.head, at(self.secs));
         self.permit_lost();
+        for (receiver, role) in [(AGENT, ReceiverRole::Agent), (PROXY, ReceiverRole::Proxy)] {
+            let attach = Input::Attach { receiver: receiver.into(), role };
+            let outputs = self.core.handle(attach, at(self.secs + self.wall_off), self.now());
+            let Some(Ok(Attached { resync, .. })) = outputs.attached else {
+                panic!("{receiver} is attached")
+            };
+            self.sender(receiver).request(resync);
+            self.perform(outputs);
+        }
+    }
+
+    fn sender(&mut self, receiver: &str) -> &mut ReportSender {
+        if receiver == AGENT { &mut self.agent_reports } else { &mut self.proxy_reports }
     }
 
     fn permit_lost(&mut self) {
@@ -208,6 +229,9 @@ impl World {
             let (wall, now) = (at(self.secs + self.receivers_off), self.now());
             self.agent.permit(permit, wall, now);
             self.proxy.permit(permit, wall, now);
+        }
+        if let Some((receiver, resync)) = outputs.resync {
+            self.sender(receiver.as_str()).request(resync);
         }
         self.answers.extend(outputs.answers);
         self.notices.extend(outputs.notices);
@@ -371,13 +395,8 @@ impl World {
             taken_at: Some(stamp),
             fault: None,
         });
-        let agent = AgentReport {
-            receiver: "agent".into(),
-            at: stamp,
-            number: self.agent.number(),
-            machines: self.machines.iter().filter(|machine| machine.device).map(reading).collect(),
-            meters,
-        };
+        let machines: Vec<MachineReport> =
+            self.machines.iter().filter(|machine| machine.device).map(reading).collect();
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
             sessions: u32::from(machine.told.is_some() || machine.draws),
@@ -391,15 +410,20 @@ impl World {
             last_share_at: machine.last_share.map(at),
             still_hashing: 0,
         };
-        let sessions = self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
-        let proxy = ProxyReport {
-            receiver: "proxy".into(),
-            at: stamp,
-            number: self.proxy.number(),
-            sessions,
-        };
-        self.input(Input::Report(Report::Agent(agent)));
-        self.input(Input::Report(Report::Proxy(proxy)));
+        let sessions: Vec<SessionReport> =
+            self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
+        let number = self.agent.number();
+        let seen = machines.iter().map(MachineReport::seen);
+        let machines = Report::Machines(self.agent_reports.report(seen, stamp, number));
+        self.agent_reports.handed_over();
+        let meters = Report::Meters(MetersReport { at: stamp, full: true, meters });
+        let number = self.proxy.number();
+        let seen = sessions.iter().map(SessionReport::seen);
+        let sessions = Report::Sessions(self.proxy_reports.report(seen, stamp, number));
+        self.proxy_reports.handed_over();
+        self.input(Input::Report(AGENT.into(), meters));
+        self.input(Input::Report(AGENT.into(), machines));
+        self.input(Input::Report(PROXY.into(), sessions));
     }
 
     fn check(&self) {

@@ -6,7 +6,8 @@ use std::time::Instant;
 use directive::{DeviceState, MachineId, Serving};
 use jiff::Timestamp;
 
-use super::{Inventory, MachineState, QUIET, SHARE_GRACE, View};
+use super::endpoint::{Endpoint, View};
+use super::{Inventory, MachineState, QUIET, SHARE_GRACE};
 use crate::lease::later;
 use crate::plan::{Fleet, Selection};
 use crate::policy::Policy;
@@ -56,7 +57,7 @@ impl Inventory {
         let works = self
             .sessions(machine)
             .any(|session| session.sessions > 0 && session.serving == Serving::Working);
-        let asleep_since = self.device(machine).and_then(|(device, _)| device.asleep_since);
+        let asleep_since = self.device(machine).and_then(|device| device.asleep_since);
         works
             || self.last_share(machine, wall).is_some_and(|share| {
                 later(share, QUIET) > wall
@@ -65,18 +66,18 @@ impl Inventory {
     }
 
     fn says_asleep(&self, machine: &MachineId) -> bool {
-        self.device(machine).is_some_and(|(device, _)| device.report.state == DeviceState::Asleep)
+        self.device(machine).is_some_and(|device| device.report.state == DeviceState::Asleep)
     }
 
     /// The first names of machines with a live session that no group claims.
     fn examples(&self, policy: &Policy) -> Vec<MachineId> {
-        let unclaimed = |receiver: &super::Receiver| -> Vec<MachineId> {
-            let View::Proxy(sessions) = &receiver.view else { return Vec::new() };
-            let live = sessions.iter().filter(|(_, session)| session.sessions > 0);
+        let unclaimed = |endpoint: &Endpoint| -> Vec<MachineId> {
+            let View::Proxy(sessions) = &endpoint.view else { return Vec::new() };
+            let live = sessions.entries().iter().filter(|(_, session)| session.sessions > 0);
             let names = live.map(|(id, _)| id).filter(|id| self.group(policy, id).is_none());
             names.take(EXAMPLES).cloned().collect()
         };
-        let mut names: Vec<MachineId> = self.receivers.values().flat_map(unclaimed).collect();
+        let mut names: Vec<MachineId> = self.endpoints.values().flat_map(unclaimed).collect();
         names.sort_unstable();
         names.dedup();
         names.truncate(EXAMPLES);

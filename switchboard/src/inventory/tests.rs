@@ -1,4 +1,4 @@
-use directive::Serving;
+use directive::{MeterReport, MetersReport, ReportSender, Serving};
 
 use super::*;
 use crate::feed_sums::FeedSums;
@@ -27,44 +27,79 @@ fn device(state: DeviceState, read: i64, slept: i64, failures: u32) -> MachineRe
     }
 }
 
+/// A session that has work.
+fn session(name: &str) -> SessionReport {
+    SessionReport {
+        machine: name.into(),
+        sessions: 1,
+        serving: Serving::Working,
+        shares: 0,
+        work: 0.0,
+        last_share_at: None,
+        still_hashing: 0,
+    }
+}
+
+/// An inventory that proxies and an agent report to.
 struct Seen {
     inventory: Inventory,
     policy: Policy,
     origin: Instant,
+    senders: HashMap<ReceiverId, ReportSender>,
 }
 
 impl Seen {
     fn new() -> Self {
-        Self { inventory: Inventory::default(), policy: policy(), origin: origin() }
+        let (inventory, senders) = (Inventory::default(), HashMap::new());
+        Self { inventory, policy: policy(), origin: origin(), senders }
     }
 
     fn now(&self, secs: i64) -> Instant {
         self.origin + Duration::from_secs(u64::try_from(secs).unwrap())
     }
 
-    fn agent(&mut self, secs: i64, machines: Vec<MachineReport>, meters: Vec<MeterReport>) {
-        let report =
-            AgentReport { receiver: "agent".into(), at: at(secs), number: None, machines, meters };
-        self.inventory.take(&self.policy, Report::Agent(report), self.now(secs));
+    fn attach(&mut self, receiver: &str, role: ReceiverRole) -> Result<Attached, AttachError> {
+        self.inventory.attach(&receiver.into(), role, at(0), self.now(100))
+    }
+
+    fn take(&mut self, receiver: &str, report: Report, secs: i64) -> Option<u64> {
+        let now = self.now(secs);
+        self.inventory.take(&self.policy, &receiver.into(), report, now)
+    }
+
+    /// The sender of a receiver, which is attached with its first report.
+    fn sender(&mut self, receiver: &str, role: ReceiverRole) -> &mut ReportSender {
+        if !self.senders.contains_key(receiver) {
+            self.attach(receiver, role).unwrap();
+            let incarnation = self.senders.len() as u64 + 1;
+            self.senders.insert(receiver.into(), ReportSender::new(incarnation));
+        }
+        self.senders.get_mut(receiver).unwrap()
+    }
+
+    fn agent(&mut self, secs: i64, machines: &[MachineReport], meters: Vec<MeterReport>) {
+        let sender = self.sender("agent", ReceiverRole::Agent);
+        let delta = sender.report(machines.iter().map(MachineReport::seen), at(secs), None);
+        sender.handed_over();
+        assert_eq!(self.take("agent", Report::Machines(delta), secs), None);
+        let meters = MetersReport { at: at(secs), full: true, meters };
+        assert_eq!(self.take("agent", Report::Meters(meters), secs), None);
+    }
+
+    fn proxy(&mut self, receiver: &str, secs: i64, sessions: &[SessionReport]) {
+        let sender = self.sender(receiver, ReceiverRole::Proxy);
+        let delta = sender.report(sessions.iter().map(SessionReport::seen), at(secs), None);
+        sender.handed_over();
+        assert_eq!(self.take(receiver, Report::Sessions(delta), secs), None);
     }
 
     fn share(&mut self, secs: i64, last_share: i64) {
-        let session = SessionReport {
-            machine: "old.000".into(),
-            sessions: 1,
-            serving: Serving::Working,
-            shares: 1,
-            work: 1.0,
-            last_share_at: Some(at(last_share)),
-            still_hashing: 0,
-        };
-        let report = ProxyReport {
-            receiver: "proxy".into(),
-            at: at(secs),
-            number: None,
-            sessions: vec![session],
-        };
-        self.inventory.take(&self.policy, Report::Proxy(report), self.now(secs));
+        let last_share_at = Some(at(last_share));
+        self.proxy(
+            "proxy",
+            secs,
+            &[SessionReport { shares: 1, last_share_at, ..session("old.000") }],
+        );
     }
 
     fn headroom(&self, leases: &[Lease], secs: i64) -> Option<i64> {
@@ -107,17 +142,17 @@ fn headroom_is_what_the_meter_leaves_and_leases_draw_counts_only_where_it_is_mea
     let mut seen = Seen::new();
     let metered = Lease { meter: Some("tenant".into()), ..lease("l", "a", 20_000, 0, 900) };
     let blind = lease("m", "a", 20_000, 0, 900);
-    seen.agent(1, vec![], vec![meter("m-a", Some(45_000), 1), meter("tenant", Some(15_000), 1)]);
+    seen.agent(1, &[], vec![meter("m-a", Some(45_000), 1), meter("tenant", Some(15_000), 1)]);
     assert_eq!(seen.headroom(&[], 1), Some(5_000));
     assert_eq!(seen.headroom(&[blind], 1), Some(5_000), "estimated low");
     assert_eq!(seen.headroom(std::slice::from_ref(&metered), 1), Some(20_000));
-    seen.agent(2, vec![], vec![meter("m-a", Some(45_000), 2), meter("tenant", Some(30_000), 2)]);
+    seen.agent(2, &[], vec![meter("m-a", Some(45_000), 2), meter("tenant", Some(30_000), 2)]);
     assert_eq!(
         seen.headroom(std::slice::from_ref(&metered), 2),
         Some(25_000),
         "no more than is rented"
     );
-    seen.agent(3, vec![], vec![meter("m-a", Some(45_000), 3)]);
+    seen.agent(3, &[], vec![meter("m-a", Some(45_000), 3)]);
     assert_eq!(seen.headroom(&[metered], 3), Some(5_000));
 }
 
@@ -129,18 +164,10 @@ fn what_a_meter_shows_counts_once_however_many_leases_name_it() {
         ..lease(id, "a", watts, start, end)
     };
     let (now, next) = (named("l", 20_000, 0, 900), named("m", 20_000, 900, 1800));
-    seen.agent(
-        100,
-        vec![],
-        vec![meter("m-a", Some(50_000), 100), meter("tenant", Some(20_000), 100)],
-    );
+    seen.agent(100, &[], vec![meter("m-a", Some(50_000), 100), meter("tenant", Some(20_000), 100)]);
     assert_eq!(seen.headroom(&[now.clone(), next], 100), Some(20_000), "the same 20 kW, rented on");
     let beside = named("n", 10_000, 0, 900);
-    seen.agent(
-        101,
-        vec![],
-        vec![meter("m-a", Some(50_000), 101), meter("tenant", Some(40_000), 101)],
-    );
+    seen.agent(101, &[], vec![meter("m-a", Some(50_000), 101), meter("tenant", Some(40_000), 101)]);
     assert_eq!(seen.headroom(&[now, beside], 101), Some(30_000), "two at once may draw both");
 }
 
@@ -154,7 +181,7 @@ fn a_meter_that_cannot_be_trusted_says_nothing() {
         ("old when it came", meter("m-a", Some(5), 0), 11),
     ] {
         let mut seen = Seen::new();
-        seen.agent(secs, vec![], vec![report]);
+        seen.agent(secs, &[], vec![report]);
         assert_eq!(seen.headroom(&[], secs), None, "{what}");
     }
 }
@@ -163,10 +190,10 @@ fn a_meter_that_cannot_be_trusted_says_nothing() {
 fn a_meter_whose_time_stands_still_goes_stale_though_reports_go_on() {
     let mut seen = Seen::new();
     for secs in 1..=11 {
-        seen.agent(secs, vec![], vec![meter("m-a", Some(5), 1)]);
+        seen.agent(secs, &[], vec![meter("m-a", Some(5), 1)]);
     }
     assert_eq!(seen.headroom(&[], 11), Some(49_995));
-    seen.agent(12, vec![], vec![meter("m-a", Some(5), 1)]);
+    seen.agent(12, &[], vec![meter("m-a", Some(5), 1)]);
     assert_eq!(seen.headroom(&[], 12), None);
 }
 
@@ -174,9 +201,9 @@ fn a_meter_whose_time_stands_still_goes_stale_though_reports_go_on() {
 fn asleep_counts_from_a_reading_newer_than_the_command() {
     let mut seen = Seen::new();
     assert_eq!(seen.state(99), MachineState::Running);
-    seen.agent(105, vec![device(DeviceState::Asleep, 99, 101, 0)], vec![]);
+    seen.agent(105, &[device(DeviceState::Asleep, 99, 101, 0)], vec![]);
     assert_eq!(seen.state(105), MachineState::Commanded, "read before it was told");
-    seen.agent(110, vec![device(DeviceState::Asleep, 109, 101, 0)], vec![]);
+    seen.agent(110, &[device(DeviceState::Asleep, 109, 101, 0)], vec![]);
     assert_eq!(seen.state(110), MachineState::Curtailed);
     assert_eq!(seen.state(126), MachineState::Commanded, "the report is too old to count");
     assert_eq!(seen.state(140), MachineState::Unknown);
@@ -185,97 +212,213 @@ fn asleep_counts_from_a_reading_newer_than_the_command() {
 #[test]
 fn one_that_stays_awake_or_fails_is_disobedient() {
     let mut seen = Seen::new();
-    seen.agent(129, vec![device(DeviceState::Awake, 129, 101, 0)], vec![]);
+    seen.agent(129, &[device(DeviceState::Awake, 129, 101, 0)], vec![]);
     assert_eq!(seen.state(129), MachineState::Commanded);
-    seen.agent(130, vec![device(DeviceState::Awake, 130, 101, 0)], vec![]);
+    seen.agent(130, &[device(DeviceState::Awake, 130, 101, 0)], vec![]);
     assert_eq!(seen.state(130), MachineState::Disobedient);
-    seen.agent(115, vec![device(DeviceState::Unknown, 114, 101, 3)], vec![]);
+    seen.agent(115, &[device(DeviceState::Unknown, 114, 101, 3)], vec![]);
     assert_eq!(seen.state(115), MachineState::Disobedient, "three commands in vain");
 }
 
 #[test]
 fn shares_convict_a_device_that_says_it_sleeps() {
     let mut seen = Seen::new();
-    seen.agent(110, vec![device(DeviceState::Asleep, 110, 101, 0)], vec![]);
+    seen.agent(110, &[device(DeviceState::Asleep, 110, 101, 0)], vec![]);
     seen.share(112, 112);
     assert_eq!(seen.state(112), MachineState::Curtailed, "that one was on its way");
-    seen.agent(118, vec![device(DeviceState::Asleep, 118, 101, 0)], vec![]);
+    seen.agent(118, &[device(DeviceState::Asleep, 118, 101, 0)], vec![]);
     seen.share(118, 117);
     assert_eq!(
         seen.state(118),
         MachineState::Disobedient,
         "the sleep began at 110, not with the newest reading"
     );
-    seen.agent(238, vec![device(DeviceState::Asleep, 238, 101, 0)], vec![]);
+    seen.agent(238, &[device(DeviceState::Asleep, 238, 101, 0)], vec![]);
     assert_eq!(seen.state(238), MachineState::Curtailed, "quiet for long enough");
 }
 
 #[test]
 fn a_proxys_machines_are_counted_by_how_they_are_served() {
     let mut seen = Seen::new();
-    let session = |name: &str, serving| SessionReport {
-        machine: name.into(),
-        sessions: 1,
-        serving,
-        shares: 0,
-        work: 0.0,
-        last_share_at: None,
-        still_hashing: 0,
-    };
-    let sessions = vec![
-        session("a", Serving::Parked),
-        session("b", Serving::Working),
-        session("c", Serving::Parked),
-    ];
-    let report = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions };
-    seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
-    seen.agent(0, vec![device(DeviceState::Awake, 0, 0, 0)], vec![]);
-    let views = seen.inventory.receivers(&seen.policy, seen.origin);
-    let serving = |role| {
+    let served = |name, serving| SessionReport { serving, ..session(name) };
+    let serving = |seen: &Seen, role| {
+        let views = seen.inventory.receivers(&seen.policy, seen.origin);
         views.iter().find(|view| view.role == role).map(|view| view.machines_by_serving.clone())
     };
-    assert_eq!(
-        serving(ReceiverRole::Proxy),
-        Some([(Serving::Working, 1), (Serving::Parked, 2)].into())
+    let [a, b, c] = ["a", "b", "c"];
+    let parked = Serving::Parked;
+    seen.proxy("p", 0, &[served(a, parked), served(b, Serving::Working), served(c, parked)]);
+    seen.agent(0, &[device(DeviceState::Awake, 0, 0, 0)], vec![]);
+    let counts = serving(&seen, ReceiverRole::Proxy);
+    assert_eq!(counts, Some([(Serving::Working, 1), (Serving::Parked, 2)].into()));
+    let counts = serving(&seen, ReceiverRole::Agent);
+    assert_eq!(counts, Some(BTreeMap::new()), "an agent serves nobody");
+    // One is served otherwise, one is new, one is gone.
+    seen.proxy(
+        "p",
+        1,
+        &[served(a, Serving::Gone), served(b, Serving::Working), served("d", parked)],
     );
-    assert_eq!(serving(ReceiverRole::Agent), Some(BTreeMap::new()), "an agent serves nobody");
+    let counts = serving(&seen, ReceiverRole::Proxy);
+    let expected = [(Serving::Working, 1), (Serving::Parked, 1), (Serving::Gone, 1)];
+    assert_eq!(counts, Some(expected.into()));
 }
 
 #[test]
-fn receivers_beyond_the_bound_are_ignored_and_counted() {
+fn a_further_receiver_takes_the_place_of_the_one_that_has_been_away_for_longest() {
     let mut seen = Seen::new();
-    for i in 0..RECEIVERS + 3 {
-        let report =
-            ProxyReport { receiver: format!("p{i}"), at: at(0), number: None, sessions: vec![] };
-        seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
+    for i in 0..RECEIVERS {
+        let secs = i64::try_from(i).unwrap();
+        seen.proxy(&format!("p{i}"), secs, &[]);
     }
-    assert_eq!((seen.inventory.receivers.len(), seen.inventory.overflow().reports), (RECEIVERS, 3));
+    assert_eq!(seen.attach("further", ReceiverRole::Proxy), Err(AttachError::TooMany));
+    let delta = ReportSender::new(99).report([session("x").seen()], at(0), None);
+    assert_eq!(seen.take("further", Report::Sessions(delta), 0), None);
+    assert_eq!(seen.inventory.exchanges().reports_refused, 1, "it is not attached");
+    for away in ["p9", "p7", "p8"] {
+        seen.inventory.detach(&away.into());
+    }
+    seen.attach("further", ReceiverRole::Proxy).unwrap();
+    assert!(!seen.inventory.endpoints.contains_key("p7"));
+    assert_eq!((seen.inventory.endpoints.len(), seen.inventory.overflow().links), (RECEIVERS, 1));
+}
+
+#[test]
+fn a_report_counts_for_the_receiver_of_its_link_and_only_if_it_fits_its_role() {
+    let mut seen = Seen::new();
+    seen.proxy("p", 0, &[session("old.000")]);
+    seen.agent(0, &[device(DeviceState::Awake, 0, 0, 0)], vec![]);
+    let sessions = ReportSender::new(9).report([session("x").seen()], at(0), None);
+    seen.take("agent", Report::Sessions(sessions), 0);
+    let machines = [device(DeviceState::Asleep, 0, 0, 0)];
+    let machines =
+        ReportSender::new(9).report(machines.iter().map(MachineReport::seen), at(0), None);
+    seen.take("p", Report::Machines(machines), 0);
+    let meters = MetersReport { at: at(0), full: true, meters: vec![meter("m-a", Some(1), 0)] };
+    seen.take("p", Report::Meters(meters), 0);
+    assert_eq!(seen.inventory.exchanges().reports_refused, 3);
+    assert!(!seen.inventory.knows(&"x".into()) && !seen.inventory.sleeps(&"old.000".into()));
+    assert_eq!(seen.headroom(&[], 0), None);
+}
+
+#[test]
+fn a_second_link_of_one_name_replaces_the_first_unless_it_is_of_another_role() {
+    let mut seen = Seen::new();
+    seen.proxy("p", 0, &[session("a")]);
+    let again = seen.attach("p", ReceiverRole::Proxy);
+    assert_eq!(again, Ok(Attached { replaces: true, resync: 0 }));
+    let refused = seen.attach("p", ReceiverRole::Agent).unwrap_err();
+    assert_eq!(refused.to_string(), "this name is attached as proxy");
+    assert!(seen.inventory.knows(&"a".into()), "what it reported counts on");
+    seen.inventory.detach(&"p".into());
+    let agent = seen.attach("p", ReceiverRole::Agent);
+    assert_eq!(agent, Ok(Attached { replaces: false, resync: 0 }));
+    assert!(!seen.inventory.knows(&"a".into()), "the name is another's now");
+    let exchanges = seen.inventory.exchanges();
+    let links = (exchanges.links_attached, exchanges.links_replaced, exchanges.links_refused);
+    assert_eq!((links, exchanges.links_closed), ((2, 1, 1), 1));
+}
+
+/// Reports and attaches as told, with one lease whose steps are in timeline 5.
+#[test]
+fn a_timeline_is_held_when_every_attached_receiver_says_so_however_long_ago() {
+    let mut seen = Seen::new();
+    let number = |generation| Generation { epoch: 1, generation };
+    let held = |seen: &Seen, devices: bool, secs: i64| {
+        let numbers = (number(5), number(6));
+        seen.inventory.held(&seen.policy, numbers, devices, seen.now(secs))
+    };
+    let mut senders = [ReportSender::new(1), ReportSender::new(2)];
+    let mut report = |seen: &mut Seen, receiver: &str, generation: u64, secs: i64| {
+        let sender = &mut senders[usize::from(receiver == "agent")];
+        let report = if receiver == "agent" {
+            let nothing: [directive::SeenMachine<'_>; 0] = [];
+            Report::Machines(sender.report(nothing, at(secs), Some(number(generation))))
+        } else {
+            let nothing: [directive::SeenSession<'_>; 0] = [];
+            Report::Sessions(sender.report(nothing, at(secs), Some(number(generation))))
+        };
+        sender.handed_over();
+        seen.take(receiver, report, secs);
+    };
+    assert_eq!(held(&seen, false, 0), Held::NoReceiver);
+    seen.attach("p", ReceiverRole::Proxy).unwrap();
+    report(&mut seen, "p", 5, 0);
+    assert_eq!(held(&seen, false, 0), Held::Everywhere);
+    assert_eq!(held(&seen, true, 0), Held::NoAgent);
+    // One that has never reported is waited for as soon as it is attached.
+    seen.attach("agent", ReceiverRole::Agent).unwrap();
+    assert_eq!(held(&seen, false, 0), Held::Behind { receivers: 1, number: number(5) });
+    report(&mut seen, "agent", 4, 1);
+    // Its silence does not make it any less behind.
+    report(&mut seen, "p", 5, 100);
+    assert_eq!(held(&seen, false, 100), Held::Behind { receivers: 1, number: number(5) });
+    report(&mut seen, "agent", 5, 101);
+    assert_eq!(held(&seen, true, 101), Held::Everywhere);
+    // What the silent proxy holds it holds on.
+    report(&mut seen, "agent", 5, 200);
+    assert_eq!(held(&seen, true, 200), Held::Everywhere);
+    report(&mut seen, "p", 7, 201);
+    assert_eq!(held(&seen, true, 201), Held::Refused { receivers: 1 });
+    // One that is not attached is not waited for; when it comes back it has to say so again.
+    seen.inventory.detach(&"p".into());
+    assert_eq!(held(&seen, true, 201), Held::Everywhere);
+    seen.attach("p", ReceiverRole::Proxy).unwrap();
+    assert_eq!(held(&seen, true, 201), Held::Behind { receivers: 1, number: number(5) });
+    // With nobody to carry it out, what is held is of no use.
+    assert_eq!(held(&seen, true, 300), Held::NoReceiver);
+}
+
+#[test]
+fn a_view_with_missing_changes_grows_old_until_a_full_report_has_come() {
+    let mut seen = Seen::new();
+    let fresh =
+        |seen: &Seen, secs: i64| seen.inventory.receivers(&seen.policy, seen.now(secs))[0].fresh;
+    let mut sender = ReportSender::new(1);
+    seen.attach("p", ReceiverRole::Proxy).unwrap();
+    assert!(!fresh(&seen, 0), "it has yet to report");
+    let mut report = |seen: &mut Seen, names: &[&str], resync: u64, lost: bool, secs: i64| {
+        sender.request(resync);
+        let sessions: Vec<SessionReport> = names.iter().map(|name| session(name)).collect();
+        let delta = sender.report(sessions.iter().map(SessionReport::seen), at(secs), None);
+        sender.handed_over();
+        if lost { None } else { seen.take("p", Report::Sessions(delta), secs) }
+    };
+    assert_eq!(report(&mut seen, &["a"], 0, false, 0), None);
+    assert!(fresh(&seen, 0));
+    assert_eq!(report(&mut seen, &["a", "b"], 0, true, 1), None);
+    assert_eq!(report(&mut seen, &["a", "b", "c"], 0, false, 2), Some(1));
+    assert_eq!(seen.inventory.exchanges().gaps, 1);
+    for secs in 3..60 {
+        assert_eq!(report(&mut seen, &["a", "b", "c"], 0, false, secs), None, "it is asked once");
+    }
+    assert!(!fresh(&seen, 59));
+    assert_eq!(report(&mut seen, &["a", "b", "c"], 1, false, 60), None);
+    assert!(fresh(&seen, 60) && seen.inventory.knows(&"b".into()));
+}
+
+#[test]
+fn meters_of_a_partial_report_leave_the_others_as_they_were() {
+    let mut seen = Seen::new();
+    seen.agent(1, &[], vec![meter("m-a", Some(45_000), 1), meter("tenant", Some(15_000), 1)]);
+    let lease = Lease { meter: Some("tenant".into()), ..lease("l", "a", 20_000, 0, 900) };
+    assert_eq!(seen.headroom(std::slice::from_ref(&lease), 1), Some(20_000));
+    let partial =
+        MetersReport { at: at(2), full: false, meters: vec![meter("m-a", Some(40_000), 2)] };
+    seen.take("agent", Report::Meters(partial), 2);
+    assert_eq!(seen.headroom(std::slice::from_ref(&lease), 2), Some(25_000));
+    seen.agent(3, &[], vec![meter("m-a", Some(40_000), 3)]);
+    assert_eq!(seen.headroom(&[lease], 3), Some(10_000), "a full report has all meters");
 }
 
 #[test]
 fn names_beyond_the_bound_are_forgotten_but_not_those_that_are_there() {
     let mut seen = Seen::new();
-    let session = |machine: String| SessionReport {
-        machine: machine.into(),
-        sessions: 1,
-        serving: Serving::Working,
-        shares: 0,
-        work: 0.0,
-        last_share_at: None,
-        still_hashing: 0,
-    };
+    seen.proxy("still", 0, &[session("old.000")]);
     // One proxy's miners have new names in every report.
-    let report = |name: &str, sessions| {
-        Report::Proxy(ProxyReport { receiver: name.into(), at: at(0), number: None, sessions })
-    };
-    seen.inventory.take(
-        &seen.policy,
-        report("still", vec![session("old.000".into())]),
-        seen.now(0),
-    );
     for round in 0..5 {
-        let sessions = (0..ENTRIES).map(|i| session(format!("r{round}.{i}"))).collect();
-        seen.inventory.take(&seen.policy, report("churns", sessions), seen.now(round));
+        let sessions: Vec<_> = (0..ENTRIES).map(|i| session(&format!("r{round}.{i}"))).collect();
+        seen.proxy("churns", round, &sessions);
         assert!(seen.inventory.groups.len() <= NAMES);
     }
     let group = seen.policy.facility.group_number(&"old".into());
@@ -287,20 +430,9 @@ fn names_beyond_the_bound_are_forgotten_but_not_those_that_are_there() {
 #[test]
 fn sessions_that_no_group_claims_are_counted_and_three_are_named() {
     let mut seen = Seen::new();
-    let session = |name: &str, sessions| SessionReport {
-        machine: name.into(),
-        sessions,
-        serving: Serving::Working,
-        shares: 0,
-        work: 0.0,
-        last_share_at: None,
-        still_hashing: 0,
-    };
-    let names = ["x4", "x2", "old.000", "x3", "x1"];
-    let mut sessions: Vec<_> = names.iter().map(|name| session(name, 1)).collect();
-    sessions.push(session("x0", 0));
-    let report = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions };
-    seen.inventory.take(&seen.policy, Report::Proxy(report), seen.origin);
+    let mut sessions: Vec<_> = ["x4", "x2", "old.000", "x3", "x1"].map(session).to_vec();
+    sessions.push(SessionReport { sessions: 0, ..session("x0") });
+    seen.proxy("p", 0, &sessions);
     let held = Selection::default();
     let fleet = seen.inventory.fleet(&seen.policy, &held, at(0), seen.origin);
     let census = seen.inventory.census(&seen.policy, &fleet, &held, at(0), seen.origin);
@@ -331,8 +463,7 @@ fn a_machine_chosen_for_later_is_absent_once_nobody_has_reported_it_for_ten_minu
         .into(),
         ..Selection::default()
     };
-    let nothing = ProxyReport { receiver: "p".into(), at: at(0), number: None, sessions: vec![] };
-    seen.inventory.take(&seen.policy, Report::Proxy(nothing), seen.origin);
+    seen.proxy("p", 0, &[]);
     let absent = |seen: &Seen, secs: u64| -> Vec<String> {
         let (wall, now) =
             (at(i64::try_from(secs).unwrap()), seen.origin + Duration::from_secs(secs));
@@ -343,6 +474,6 @@ fn a_machine_chosen_for_later_is_absent_once_nobody_has_reported_it_for_ten_minu
     };
     assert_eq!(absent(&seen, 600), [""; 0], "after a start it has time to come back");
     assert_eq!(absent(&seen, 601), ["old.000"], "the other one is off, and was to be");
-    seen.agent(601, vec![device(DeviceState::Awake, 601, 0, 0)], vec![]);
+    seen.agent(601, &[device(DeviceState::Awake, 601, 0, 0)], vec![]);
     assert_eq!(absent(&seen, 602), [""; 0], "its device is read");
 }

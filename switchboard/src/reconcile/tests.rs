@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use directive::{InProcess, Link as _, ProxyReport, Report, Serving, SessionReport, in_process};
+use directive::{
+    InProcess, Link as _, ReceiverRole, Report, ReportSender, Serving, SessionReport, in_process,
+};
 use prometheus_client::encoding::text::encode;
 
 use super::*;
@@ -24,7 +26,7 @@ async fn timeline(link: &mut InProcess) -> Arc<Timeline> {
 async fn receivers_are_told_at_once_and_also_when_they_join_later() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);
-    let (mut first, outlet) = in_process();
+    let (mut first, outlet) = in_process("first".into(), ReceiverRole::Proxy);
     let mut registry = Registry::default();
     let (switchboard, handle) =
         Switchboard::new(Arc::new(policy()), store, state, vec![outlet], &mut registry).unwrap();
@@ -32,7 +34,7 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
     let task = tokio::spawn(switchboard.run(stop.clone()));
     let told = timeline(&mut first).await;
     assert_eq!(told.number.epoch, 1);
-    let (mut second, outlet) = in_process();
+    let (mut second, outlet) = in_process("second".into(), ReceiverRole::Proxy);
     handle.attach(outlet).await.unwrap();
     assert_eq!(timeline(&mut second).await.number, told.number);
 
@@ -42,7 +44,7 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
     // The ledger is free again, and the next life has a higher epoch.
     let (store, state) = ledger(&dir);
     assert_eq!(state.epoch, 2);
-    let (mut third, outlet) = in_process();
+    let (mut third, outlet) = in_process("third".into(), ReceiverRole::Proxy);
     let (switchboard, _handle) =
         Switchboard::new(Arc::new(policy()), store, state, vec![outlet], &mut Registry::default())
             .unwrap();
@@ -57,7 +59,7 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
 async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);
-    let (mut first, outlet) = in_process();
+    let (mut first, outlet) = in_process("first".into(), ReceiverRole::Proxy);
     // Without meters nothing stands against a raise.
     let policy = policy_with(|parts| parts.feeds.iter_mut().for_each(|feed| feed.meter = None));
     let (switchboard, handle) =
@@ -68,7 +70,7 @@ async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
     while first.latest().permit.is_none() {
         first.changed().await.unwrap();
     }
-    let (mut second, outlet) = in_process();
+    let (mut second, outlet) = in_process("second".into(), ReceiverRole::Proxy);
     handle.attach(outlet).await.unwrap();
     timeline(&mut second).await;
     assert_eq!(second.latest().permit, None, "its life would begin anew");
@@ -80,7 +82,7 @@ async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
 async fn reports_become_machines_and_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);
-    let (mut link, outlet) = in_process();
+    let (mut link, outlet) = in_process("link".into(), ReceiverRole::Proxy);
     let mut registry = Registry::default();
     let (switchboard, handle) =
         Switchboard::new(Arc::new(policy()), store, state, vec![outlet], &mut registry).unwrap();
@@ -96,10 +98,10 @@ async fn reports_become_machines_and_metrics() {
         last_share_at: None,
         still_hashing: 0,
     };
-    let sessions = ["old.000", "old.001", "stranger"].map(session).to_vec();
-    let report =
-        ProxyReport { receiver: "p".into(), at: daemon::clock::wall(), number: None, sessions };
-    assert!(link.report(Report::Proxy(report)));
+    let sessions = ["old.000", "old.001", "stranger"].map(session);
+    let seen = sessions.iter().map(SessionReport::seen);
+    let delta = ReportSender::new(1).report(seen, daemon::clock::wall(), None);
+    assert!(link.report(Report::Sessions(delta)));
     let machines = loop {
         match handle.ask(Command::Machines { after: None, limit: 2 }).await.unwrap() {
             Answer::Machines(answer) if answer.machines.len() == 2 => break answer.machines,
@@ -123,9 +125,70 @@ async fn reports_become_machines_and_metrics() {
         "tieline_switchboard_usable_watts{feed=\"root\"} 100000",
         "tieline_switchboard_ledger_up 1",
         "tieline_switchboard_reports_total 1",
+        "tieline_switchboard_links_total{outcome=\"attached\"} 1",
+        "tieline_switchboard_full_reports_asked_total{reason=\"gap\"} 0",
     ] {
         assert!(text.contains(line), "{line} in\n{text}");
     }
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_link_of_one_receiver_closes_the_first_and_one_of_another_role_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, state) = ledger(&dir);
+    let (mut first, outlet) = in_process("p".into(), ReceiverRole::Proxy);
+    let mut registry = Registry::default();
+    let (switchboard, handle) =
+        Switchboard::new(Arc::new(policy()), store, state, vec![outlet], &mut registry).unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(switchboard.run(stop.clone()));
+    let told = timeline(&mut first).await;
+    let (mut agent, outlet) = in_process("p".into(), ReceiverRole::Agent);
+    handle.attach(outlet).await.unwrap();
+    while agent.changed().await.is_ok() {}
+    assert_eq!(agent.latest().timeline, None);
+    let (mut second, outlet) = in_process("p".into(), ReceiverRole::Proxy);
+    handle.attach(outlet).await.unwrap();
+    assert_eq!(timeline(&mut second).await.number, told.number);
+    while first.changed().await.is_ok() {}
+    let text = loop {
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        if text.contains("links_total{outcome=\"replaced\"} 1") {
+            break text;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(text.contains("links_total{outcome=\"refused\"} 1"), "{text}");
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_report_is_asked_for_over_the_link_that_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, state) = ledger(&dir);
+    let (mut link, outlet) = in_process("p".into(), ReceiverRole::Proxy);
+    let (mut other, other_outlet) = in_process("q".into(), ReceiverRole::Proxy);
+    let outlets = vec![outlet, other_outlet];
+    let (switchboard, _handle) =
+        Switchboard::new(Arc::new(policy()), store, state, outlets, &mut Registry::default())
+            .unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(switchboard.run(stop.clone()));
+    let mut sender = ReportSender::new(1);
+    let nothing: [directive::SeenSession<'_>; 0] = [];
+    let lost = sender.report(nothing, daemon::clock::wall(), None);
+    assert!(lost.full);
+    sender.handed_over();
+    let delta = sender.report(nothing, daemon::clock::wall(), None);
+    assert!(link.report(Report::Sessions(delta)));
+    while link.latest().resync == 0 {
+        link.changed().await.unwrap();
+    }
+    assert_eq!(other.latest().resync, 0);
     stop.cancel();
     task.await.unwrap();
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use directive::{
-    FeedId, Generation, GroupId, LedgerHead, MachineId, MachineReport, Serving, SessionReport,
-    Watts,
+    FeedId, Generation, GroupId, LedgerHead, MachineId, MachineReport, ReceiverId, ReceiverRole,
+    Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -114,24 +114,20 @@ pub struct UnassignedView {
     pub counted: Watts,
 }
 
-/// What a receiver is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReceiverRole {
-    Proxy,
-    Agent,
-}
-
 /// A proxy or an agent, by its newest report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverView {
-    pub receiver: String,
+    /// The name that its link gives it.
+    pub receiver: ReceiverId,
     pub role: ReceiverRole,
-    /// When its newest report was made.
+    /// Whether its link is attached now.
+    pub attached: bool,
+    /// When its newest report was made; before the first one, when its link was attached.
     pub at: Timestamp,
-    /// How long ago that report arrived.
+    /// How long ago a report arrived that left nothing missing in what is known of it; before the
+    /// first one, how long ago its link was attached.
     pub age_secs: f64,
-    /// Whether the report still counts.
+    /// Whether what is known of it is complete, and recent enough to count.
     pub fresh: bool,
     /// The timeline it holds.
     pub number: Option<Generation>,

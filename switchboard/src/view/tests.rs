@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use directive::{
-    Action, DeviceState, Generation, LedgerHead, MachineReport, Means, Serving, SessionReport,
-    Watts,
+    Action, DeviceState, Generation, LedgerHead, MachineReport, Means, ReceiverRole, Serving,
+    SessionReport, Watts,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -191,8 +191,9 @@ fn status() -> StatusView {
         },
         raises_withheld: Some("the meter of feed xfmr-b is silent".to_owned()),
         receivers: vec![ReceiverView {
-            receiver: "proxy".to_owned(),
+            receiver: "proxy".into(),
             role: ReceiverRole::Proxy,
+            attached: true,
             at: at("02:00"),
             age_secs: 0.25,
             fresh: true,

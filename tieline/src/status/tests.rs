@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
 
-use directive::{Generation, Watts};
+use directive::{Generation, ReceiverRole, Watts};
 use jiff::Timestamp;
 use proxy::Hashrate;
 use switchboard::commitment::Phase;
 use switchboard::view::{
-    FeedView, FileNotice, GroupView, LedgerView, ReceiverRole, ReceiverView, ShortLease, Shortage,
-    UnassignedView,
+    FeedView, FileNotice, GroupView, LedgerView, ReceiverView, ShortLease, Shortage, UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -26,6 +25,7 @@ fn receiver(name: &str, role: ReceiverRole, age_secs: f64, fresh: bool) -> Recei
     ReceiverView {
         receiver: name.into(),
         role,
+        attached: true,
         at: at("11-30T11:30"),
         age_secs,
         fresh,

@@ -57,6 +57,8 @@ struct World {
     held: Option<Arc<Timeline>>,
     /// The permit that lives, by this file's own bookkeeping.
     permitted: Option<(u64, u64)>,
+    /// Starts of the agent.
+    starts: u64,
 }
 
 impl World {
@@ -89,6 +91,7 @@ impl World {
             serial: 0,
             held: None,
             permitted: None,
+            starts: 1,
         }
     }
 
@@ -142,7 +145,9 @@ impl World {
         self.writes.clear();
         self.permitted = None;
         let now = self.bench.instant();
-        self.bench.core = AgentCore::new(config(&["m*"], 3), self.disk.clone(), now);
+        self.starts += 1;
+        let sender = ReportSender::new(self.starts);
+        self.bench.core = AgentCore::new(config(&["m*"], 3), self.disk.clone(), sender, now);
         for device in self.devices.values_mut() {
             device.due_since = None;
             device.asked = false;
@@ -170,7 +175,7 @@ impl World {
                     let latency = self.rng.random_range(0..500);
                     self.writes.push((self.bench.now + latency, version, *state));
                 }
-                _ => {}
+                output => self.bench.note(output),
             }
         }
         for (class, count) in [(true, 0), (false, 0)].map(|(class, _): (bool, u32)| {

@@ -1,0 +1,179 @@
+//! The receiving end of deltas: a copy of the sender's view.
+
+use std::collections::BTreeMap;
+
+use super::delta::Delta;
+use super::digest::Digest;
+use super::entry::Entry;
+use crate::MachineId;
+
+/// A copy of a view that is kept up to date by [`Delta`]s, which may be lost, repeated or reordered.
+///
+/// Newer changes are applied even if a report before them is missing, and the digest then tells
+/// whether anything is wrong. If it is, the replica asks for a full report: put
+/// [`Self::resync`] into [`crate::Downlink::resync`]. It asks again only when the sender shows that
+/// it answered, and the answer has not arrived.
+#[derive(Debug)]
+pub struct Replica<T> {
+    entries: BTreeMap<MachineId, T>,
+    digest: Digest,
+    /// The newest report applied: its incarnation and number.
+    newest: Option<(u64, u64)>,
+    resync: u64,
+    /// Some entries were above the bound, so the digest cannot be compared.
+    cut: bool,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether the replica has the sender's view as of this report.
+    pub current: bool,
+    /// Whether this report is the newest of its sender's view. One that is not has changed nothing.
+    pub newest: bool,
+    /// Why a full report is asked for from now on, if this report was the occasion.
+    pub asked: Option<ResyncReason>,
+    /// Entries that were above the bound.
+    pub ignored: u64,
+}
+
+/// Why a full report is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResyncReason {
+    /// The changes are to a view of which no full report has arrived.
+    NoBase,
+    /// Reports before this one are missing, and they had changes.
+    Gap,
+    /// No report is missing, but the digest is another.
+    Digest,
+}
+
+impl<T> Default for Replica<T> {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            digest: Digest::default(),
+            newest: None,
+            resync: 0,
+            cut: false,
+        }
+    }
+}
+
+impl<T> Replica<T> {
+    /// The sender's view as far as it has arrived.
+    #[must_use]
+    pub fn entries(&self) -> &BTreeMap<MachineId, T> {
+        &self.entries
+    }
+
+    /// The request for a full report, which is answered by a report with the same number.
+    #[must_use]
+    pub fn resync(&self) -> u64 {
+        self.resync
+    }
+}
+
+impl<T: Entry> Replica<T> {
+    /// Applies a report. `changed` is called for each entry that it changes, with what it was and
+    /// what it is. New entries above `limit` are ignored and counted.
+    pub fn take(
+        &mut self,
+        delta: Delta<T>,
+        limit: usize,
+        mut changed: impl FnMut(Option<&T>, Option<&T>),
+    ) -> Taken {
+        let Delta { incarnation, seq, full, resync, digest, changed: entries, removed, .. } = delta;
+        let before = self.newest.filter(|(known, _)| *known == incarnation).map(|(_, seq)| seq);
+        let mut taken = Taken { current: false, newest: true, asked: None, ignored: 0 };
+        match before {
+            Some(last) if seq <= last => return Taken { newest: false, ..taken },
+            None if !full => {
+                let asked = self.ask(resync, ResyncReason::NoBase);
+                return Taken { newest: false, asked, ..taken };
+            }
+            _ => {}
+        }
+        self.newest = Some((incarnation, seq));
+        if full {
+            self.replace(entries, limit, &mut taken, &mut changed);
+        } else {
+            // First, so that they make room.
+            removed.iter().for_each(|machine| self.remove(machine, &mut changed));
+            entries.into_iter().for_each(|entry| self.set(entry, limit, &mut taken, &mut changed));
+        }
+        self.cut = (self.cut && !full) || taken.ignored > 0;
+        let follows = full || before.is_some_and(|newest| newest + 1 == seq);
+        let same = if self.cut { follows } else { self.digest == digest };
+        // A full report is the whole view even if its digest is computed in another way.
+        taken.current = same || full;
+        if !same {
+            let reason = if follows { ResyncReason::Digest } else { ResyncReason::Gap };
+            taken.asked = self.ask(resync, reason);
+        }
+        taken
+    }
+
+    fn replace(
+        &mut self,
+        entries: Vec<T>,
+        limit: usize,
+        taken: &mut Taken,
+        changed: &mut impl FnMut(Option<&T>, Option<&T>),
+    ) {
+        let mut former = std::mem::take(&mut self.entries);
+        self.digest = Digest::default();
+        for entry in entries {
+            if self.entries.len() >= limit && !self.entries.contains_key(entry.machine()) {
+                taken.ignored += 1;
+                continue;
+            }
+            let machine = entry.machine().clone();
+            let digest = &mut self.digest;
+            let twice = self.entries.remove(&machine);
+            let twice = twice.inspect(|twice| digest.remove(twice.fingerprint()));
+            let old = former.remove(&machine).or(twice);
+            digest.add(entry.fingerprint());
+            changed(old.as_ref(), Some(&entry));
+            self.entries.insert(machine, entry);
+        }
+        former.values().for_each(|old| changed(Some(old), None));
+    }
+
+    fn set(
+        &mut self,
+        entry: T,
+        limit: usize,
+        taken: &mut Taken,
+        changed: &mut impl FnMut(Option<&T>, Option<&T>),
+    ) {
+        let full = self.entries.len() >= limit;
+        let old = self.entries.get(entry.machine());
+        if full && old.is_none() {
+            taken.ignored += 1;
+            return;
+        }
+        if let Some(old) = old {
+            self.digest.remove(old.fingerprint());
+        }
+        self.digest.add(entry.fingerprint());
+        changed(old, Some(&entry));
+        self.entries.insert(entry.machine().clone(), entry);
+    }
+
+    fn remove(&mut self, machine: &MachineId, changed: &mut impl FnMut(Option<&T>, Option<&T>)) {
+        if let Some(old) = self.entries.remove(machine) {
+            self.digest.remove(old.fingerprint());
+            changed(Some(&old), None);
+        }
+    }
+
+    /// Asks for a full report, unless the sender has yet to answer the present request. `answered` is
+    /// the request that it answered last: if that is the present one, the answer was lost.
+    fn ask(&mut self, answered: u64, reason: ResyncReason) -> Option<ResyncReason> {
+        (self.resync == answered).then(|| {
+            self.resync += 1;
+            reason
+        })
+    }
+}

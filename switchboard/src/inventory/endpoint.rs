@@ -1,0 +1,290 @@
+//! One proxy or agent, as the switchboard knows it: by its link, which says who it is, and by its
+//! reports, from which its view is rebuilt.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use directive::{
+    Delta, DeviceState, Entry, Generation, MachineId, MachineReport, MeterId, MeterReport,
+    MetersReport, ReceiverRole, Replica, Report, Serving, SessionReport, Taken,
+};
+use jiff::Timestamp;
+
+/// Machines or meters of one receiver; what exceeds it is ignored and counted.
+pub(super) const ENTRIES: usize = 100_000;
+
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// Whether its link is attached now. What a detached one reported goes on counting until it is
+    /// too old.
+    pub(super) attached: bool,
+    /// The timeline that it holds, by its newest report over the present link.
+    pub(super) number: Option<Generation>,
+    /// When its newest report was made; before the first one, when its link was attached.
+    pub(super) at: Timestamp,
+    /// When the link was first attached.
+    since: Instant,
+    /// When a report arrived with which its view was complete. While changes are missing the view
+    /// grows old.
+    heard: Option<Instant>,
+    pub(super) view: View,
+}
+
+#[derive(Debug)]
+pub(super) enum View {
+    Proxy(Sessions),
+    Agent(Devices),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    replica: Replica<SessionReport>,
+    /// Machines by how their sessions are served.
+    serving: BTreeMap<Serving, u32>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    replica: Replica<MachineReport>,
+    /// The first reading of the present sleep of each machine whose device says that it sleeps.
+    asleep_since: BTreeMap<MachineId, Timestamp>,
+    meters: BTreeMap<MeterId, Measured>,
+}
+
+/// A machine as an agent reports it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device<'a> {
+    pub(super) report: &'a MachineReport,
+    /// The first reading of the present sleep.
+    pub(super) asleep_since: Option<Timestamp>,
+    heard: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Measured {
+    pub(super) report: MeterReport,
+    /// When its time of measurement last moved on.
+    pub(super) moved: Instant,
+    /// When it was reported last.
+    pub(super) heard: Instant,
+}
+
+/// What a report brought.
+#[derive(Debug)]
+pub(super) struct Reported {
+    /// Machines that were not in the view before.
+    pub(super) new: Vec<MachineId>,
+    /// Machines and meters above the bound.
+    pub(super) ignored: u64,
+    /// What became of the changes; `None` for a report of meters.
+    pub(super) taken: Option<Taken>,
+}
+
+/// The report does not belong to the role of the link it came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OtherRole;
+
+impl Endpoint {
+    pub(super) fn new(role: ReceiverRole, at: Timestamp, now: Instant) -> Self {
+        let view = match role {
+            ReceiverRole::Proxy => View::Proxy(Sessions::default()),
+            ReceiverRole::Agent => View::Agent(Devices::default()),
+        };
+        Self { attached: true, number: None, at, since: now, heard: None, view }
+    }
+
+    pub(super) fn role(&self) -> ReceiverRole {
+        match self.view {
+            View::Proxy(_) => ReceiverRole::Proxy,
+            View::Agent(_) => ReceiverRole::Agent,
+        }
+    }
+
+    /// A link was attached. What its receiver holds is known when it reports.
+    pub(super) fn attach(&mut self) {
+        self.attached = true;
+        self.number = None;
+    }
+
+    /// The request for a full report.
+    pub(super) fn resync(&self) -> u64 {
+        match &self.view {
+            View::Proxy(sessions) => sessions.replica.resync(),
+            View::Agent(devices) => devices.replica.resync(),
+        }
+    }
+
+    /// How old its view is; before it is complete for the first time, since when it is waited for.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard.unwrap_or(self.since))
+    }
+
+    /// Whether its view is complete, and not older than `stale_after`.
+    pub(super) fn is_live(&self, stale_after: Duration, now: Instant) -> bool {
+        is_recent(self.heard, stale_after, now)
+    }
+
+    /// Takes a report, in time proportional to what it has.
+    pub(super) fn take(&mut self, report: Report, now: Instant) -> Result<Reported, OtherRole> {
+        match (&mut self.view, report) {
+            (View::Proxy(sessions), Report::Sessions(delta)) => {
+                let (at, number) = (delta.at, delta.number);
+                let reported = sessions.take(delta);
+                self.note(reported.taken, at, number, now);
+                Ok(reported)
+            }
+            (View::Agent(devices), Report::Machines(delta)) => {
+                let (at, number) = (delta.at, delta.number);
+                let reported = devices.take(delta);
+                self.note(reported.taken, at, number, now);
+                Ok(reported)
+            }
+            (View::Agent(devices), Report::Meters(meters)) => {
+                let ignored = devices.measure(meters, now);
+                Ok(Reported { new: Vec::new(), ignored, taken: None })
+            }
+            (View::Proxy(_), Report::Machines(_) | Report::Meters(_))
+            | (View::Agent(_), Report::Sessions(_)) => Err(OtherRole),
+        }
+    }
+
+    fn note(
+        &mut self,
+        taken: Option<Taken>,
+        at: Timestamp,
+        number: Option<Generation>,
+        now: Instant,
+    ) {
+        let Some(taken) = taken.filter(|taken| taken.newest) else { return };
+        (self.at, self.number) = (at, number);
+        if taken.current {
+            self.heard = Some(now);
+        }
+    }
+
+    pub(super) fn names(&self, machine: &MachineId) -> bool {
+        match &self.view {
+            View::Proxy(sessions) => sessions.entries().contains_key(machine),
+            View::Agent(devices) => devices.entries().contains_key(machine),
+        }
+    }
+
+    pub(super) fn session(&self, machine: &MachineId) -> Option<&SessionReport> {
+        match &self.view {
+            View::Proxy(sessions) => sessions.entries().get(machine),
+            View::Agent(_) => None,
+        }
+    }
+
+    pub(super) fn device(&self, machine: &MachineId) -> Option<Device<'_>> {
+        let View::Agent(devices) = &self.view else { return None };
+        let report = devices.entries().get(machine)?;
+        let asleep_since = devices.asleep_since.get(machine).copied();
+        Some(Device { report, asleep_since, heard: self.heard })
+    }
+
+    /// Its meters, as they were reported last.
+    pub(super) fn meters(&self) -> impl Iterator<Item = (&MeterId, &Measured)> {
+        let meters = match &self.view {
+            View::Agent(devices) => Some(&devices.meters),
+            View::Proxy(_) => None,
+        };
+        meters.into_iter().flatten()
+    }
+
+    /// A proxy's machines by how their sessions are served.
+    pub(super) fn machines_by_serving(&self) -> BTreeMap<Serving, u32> {
+        match &self.view {
+            View::Proxy(sessions) => sessions.serving.clone(),
+            View::Agent(_) => BTreeMap::new(),
+        }
+    }
+}
+
+impl Sessions {
+    pub(super) fn entries(&self) -> &BTreeMap<MachineId, SessionReport> {
+        self.replica.entries()
+    }
+
+    fn take(&mut self, delta: Delta<SessionReport>) -> Reported {
+        let mut new = Vec::new();
+        let serving = &mut self.serving;
+        let taken = self.replica.take(delta, ENTRIES, |before, after| {
+            if let Some(before) = before
+                && let Some(count) = serving.get_mut(&before.serving)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    serving.remove(&before.serving);
+                }
+            }
+            if let Some(after) = after {
+                *serving.entry(after.serving).or_insert(0) += 1;
+                new.extend(before.is_none().then(|| after.machine().clone()));
+            }
+        });
+        Reported { new, ignored: taken.ignored, taken: Some(taken) }
+    }
+}
+
+impl Devices {
+    pub(super) fn entries(&self) -> &BTreeMap<MachineId, MachineReport> {
+        self.replica.entries()
+    }
+
+    fn take(&mut self, delta: Delta<MachineReport>) -> Reported {
+        let mut new = Vec::new();
+        let asleep_since = &mut self.asleep_since;
+        let taken = self.replica.take(delta, ENTRIES, |before, after| {
+            let Some(after) = after else {
+                before.and_then(|before| asleep_since.remove(&before.machine));
+                return;
+            };
+            new.extend(before.is_none().then(|| after.machine.clone()));
+            let since = asleep_since.remove(&after.machine);
+            // The agent's clock may have been ahead then.
+            let since = since.filter(|since| after.read_at.is_none_or(|read| *since <= read));
+            if after.state == DeviceState::Asleep
+                && let Some(since) = since.or(after.read_at)
+            {
+                asleep_since.insert(after.machine.clone(), since);
+            }
+        });
+        Reported { new, ignored: taken.ignored, taken: Some(taken) }
+    }
+
+    /// Takes measurements. Returns how many meters were above the bound.
+    fn measure(&mut self, MetersReport { full, meters, .. }: MetersReport, now: Instant) -> u64 {
+        let mut former = std::mem::take(&mut self.meters);
+        if !full {
+            self.meters = std::mem::take(&mut former);
+        }
+        let mut ignored = 0;
+        for report in meters {
+            let old = former.remove(&report.meter).or_else(|| self.meters.remove(&report.meter));
+            if self.meters.len() >= ENTRIES {
+                ignored += 1;
+                continue;
+            }
+            let old = old.filter(|old| old.report.taken_at == report.taken_at);
+            let moved = old.map_or(now, |old| old.moved);
+            self.meters.insert(report.meter.clone(), Measured { report, moved, heard: now });
+        }
+        ignored
+    }
+}
+
+impl Device<'_> {
+    /// When the view that has it was complete last.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    pub(super) fn is_live(&self, stale_after: Duration, now: Instant) -> bool {
+        is_recent(self.heard, stale_after, now)
+    }
+}
+
+fn is_recent(heard: Option<Instant>, stale_after: Duration, now: Instant) -> bool {
+    heard.is_some_and(|heard| now.saturating_duration_since(heard) <= stale_after)
+}
