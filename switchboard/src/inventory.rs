@@ -515,12 +515,15 @@ impl Inventory {
         devices: bool,
         now: Instant,
     ) -> Held {
-        let (mut any, mut agent, mut receivers, mut refusing) = (false, false, 0, 0);
+        let (mut any, mut agent) = (false, false);
+        let (mut receivers, mut silent, mut refusing) = (0, 0, 0);
         for endpoint in self.endpoints.values().filter(|endpoint| endpoint.attached) {
             let live = endpoint.is_live(policy.failsafe.report_stale_after, now);
             any |= live;
             agent |= live && endpoint.role() == ReceiverRole::Agent;
-            receivers += u32::from(endpoint.number.is_none_or(|have| have < number));
+            let behind = endpoint.number.is_none_or(|have| have < number);
+            receivers += u32::from(behind);
+            silent += u32::from(behind && !live);
             refusing += u32::from(endpoint.number.is_some_and(|have| have > newest));
         }
         match (any, agent || !devices, receivers) {
@@ -528,7 +531,7 @@ impl Inventory {
             (false, ..) => Held::NoReceiver,
             (_, false, _) => Held::NoAgent,
             (_, _, 0) => Held::Everywhere,
-            (_, _, receivers) => Held::Behind { receivers, number },
+            (_, _, receivers) => Held::Behind { receivers, silent, number },
         }
     }
 

@@ -1,7 +1,8 @@
 //! What is counted for one worker name: handles that sessions and upstreams count on without a lock
 //! or a look-up.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::time::Instant;
 
 use directive::{MachineId, SeenSession, Serving};
@@ -34,7 +35,6 @@ pub(crate) struct MachineStats {
 impl MachineStats {
     /// Counts a share that met the difficulty it was asked for.
     pub(crate) fn share(&self, worth: Worth, starved: bool, wall: Timestamp) {
-        self.shares.fetch_add(1, Relaxed);
         let _ = self.work.fetch_update(Relaxed, Relaxed, |bits| {
             Some((f64::from_bits(bits) + worth.difficulty).to_bits())
         });
@@ -50,6 +50,9 @@ impl MachineStats {
             self.still_hashing.fetch_add(1, Relaxed);
         }
         self.last_share_ms.store(wall.as_millisecond(), Relaxed);
+        // The last of all: reports send a machine again when `shares` has changed, and must not do so
+        // with the work of before.
+        self.shares.fetch_add(1, Release);
     }
 
     /// Counts the end of a submit.
@@ -71,7 +74,7 @@ impl MachineStats {
 
     /// Shares that met their difficulty, whatever became of them.
     pub(crate) fn shares(&self) -> u64 {
-        self.shares.load(Relaxed)
+        self.shares.load(Acquire)
     }
 
     pub(crate) fn work(&self) -> f64 {
@@ -123,11 +126,13 @@ impl MachineStats {
 
     /// The machine as reports show it.
     pub(super) fn seen<'a>(&self, machine: &'a MachineId) -> SeenSession<'a> {
+        // The first of all: what `share` changed before it is then seen, too.
+        let shares = self.shares();
         SeenSession {
             machine,
             sessions: self.sessions(),
             serving: self.serving(),
-            shares: self.shares(),
+            shares,
             work: self.work(),
             last_share_at: self.last_share_at(),
             still_hashing: self.still_hashing(),

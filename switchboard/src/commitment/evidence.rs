@@ -56,8 +56,9 @@ pub enum Held {
     Nowhere,
     /// Every attached receiver.
     Everywhere,
-    /// This many attached receivers have an older one than this, or have not said which.
-    Behind { receivers: u32, number: Generation },
+    /// This many attached receivers have an older one than `number`, or have not said which. Of
+    /// these, `silent` have not reported lately: their links stand, and they may serve miners.
+    Behind { receivers: u32, silent: u32, number: Generation },
     /// This many attached receivers have one that is newer than any of this switchboard: they refuse
     /// its timelines. Its ledger is an older copy, or another switchboard sends, too.
     Refused { receivers: u32 },

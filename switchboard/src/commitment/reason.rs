@@ -55,8 +55,10 @@ pub(super) fn due(evidence: &Evidence) -> String {
 pub(super) fn held(evidence: &Evidence) -> String {
     match evidence.held {
         Held::Everywhere => "every receiver holds the steps that free its power".to_owned(),
-        Held::Behind { receivers, number } => {
-            format!("waiting for {} to hold timeline {number}", plural(receivers, "receiver"))
+        Held::Behind { receivers, silent, number } => {
+            let waited = plural(receivers, "receiver");
+            let silent = if silent > 0 { format!(" ({silent} silent)") } else { String::new() };
+            format!("waiting for {waited} to hold timeline {number}{silent}")
         }
         Held::Refused { receivers } => {
             let verbs = if receivers == 1 { ["holds", "refuses"] } else { ["hold", "refuse"] };
@@ -155,7 +157,9 @@ mod tests {
     #[test]
     fn every_phase_says_why_in_figures_and_site_time() {
         use Phase::{Active, Armed, Planned, Proven, Releasing, Shedding};
-        let behind = Held::Behind { receivers: 2, number: Generation { epoch: 3, generation: 14 } };
+        let number = Generation { epoch: 3, generation: 14 };
+        let behind = Held::Behind { receivers: 2, silent: 0, number };
+        let silent = Held::Behind { receivers: 2, silent: 1, number };
         let mut one = Named::default();
         one.add(&"m.033".into());
         let table = [
@@ -166,6 +170,10 @@ mod tests {
             (
                 reason(Planned, |e, _| e.held = behind),
                 "waiting for 2 receivers to hold timeline 3.14",
+            ),
+            (
+                reason(Planned, |e, _| e.held = silent),
+                "waiting for 2 receivers to hold timeline 3.14 (1 silent)",
             ),
             (reason(Armed, |_, _| {}), "12 machines to go, the first at 2027-01-15 09:14:05"),
             (

@@ -348,11 +348,14 @@ fn a_timeline_is_held_when_every_attached_receiver_says_so_however_long_ago() {
     assert_eq!(held(&seen, true, 0), Held::NoAgent);
     // One that has never reported is waited for as soon as it is attached.
     seen.attach("agent", ReceiverRole::Agent).unwrap();
-    assert_eq!(held(&seen, false, 0), Held::Behind { receivers: 1, number: number(5) });
+    assert_eq!(held(&seen, false, 0), Held::Behind { receivers: 1, silent: 1, number: number(5) });
     report(&mut seen, "agent", 4, 1);
     // Its silence does not make it any less behind.
     report(&mut seen, "p", 5, 100);
-    assert_eq!(held(&seen, false, 100), Held::Behind { receivers: 1, number: number(5) });
+    assert_eq!(
+        held(&seen, false, 100),
+        Held::Behind { receivers: 1, silent: 1, number: number(5) }
+    );
     report(&mut seen, "agent", 5, 101);
     assert_eq!(held(&seen, true, 101), Held::Everywhere);
     // What the silent proxy holds it holds on.
@@ -364,7 +367,7 @@ fn a_timeline_is_held_when_every_attached_receiver_says_so_however_long_ago() {
     seen.inventory.detach(&"p".into());
     assert_eq!(held(&seen, true, 201), Held::Everywhere);
     seen.attach("p", ReceiverRole::Proxy).unwrap();
-    assert_eq!(held(&seen, true, 201), Held::Behind { receivers: 1, number: number(5) });
+    assert_eq!(held(&seen, true, 201), Held::Behind { receivers: 1, silent: 0, number: number(5) });
     // With nobody to carry it out, what is held is of no use.
     assert_eq!(held(&seen, true, 300), Held::NoReceiver);
 }

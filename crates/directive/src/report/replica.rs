@@ -20,8 +20,10 @@ pub struct Replica<T> {
     /// The newest report applied: its incarnation and number.
     newest: Option<(u64, u64)>,
     resync: u64,
-    /// Some entries were above the bound, so the digest cannot be compared.
-    cut: bool,
+    /// Whether the digests of both ends can be the same. They cannot if entries were above the bound,
+    /// or if the two ends compute them in different ways. Then only the numbers of the reports
+    /// show that something is missing.
+    comparable: bool,
 }
 
 /// What became of a report.
@@ -55,7 +57,7 @@ impl<T> Default for Replica<T> {
             digest: Digest::default(),
             newest: None,
             resync: 0,
-            cut: false,
+            comparable: true,
         }
     }
 }
@@ -102,15 +104,21 @@ impl<T: Entry> Replica<T> {
             removed.iter().for_each(|machine| self.remove(machine, &mut changed));
             entries.into_iter().for_each(|entry| self.set(entry, limit, &mut taken, &mut changed));
         }
-        self.cut = (self.cut && !full) || taken.ignored > 0;
+        let equal = self.digest == digest;
+        let compared = self.comparable;
+        self.comparable = (compared || full) && taken.ignored == 0 && (equal || !full);
         let follows = full || before.is_some_and(|newest| newest + 1 == seq);
-        let same = if self.cut { follows } else { self.digest == digest };
-        // A full report is the whole view even if its digest is computed in another way.
-        taken.current = same || full;
-        if !same {
-            let reason = if follows { ResyncReason::Digest } else { ResyncReason::Gap };
-            taken.asked = self.ask(resync, reason);
-        }
+        taken.current = if self.comparable { equal } else { follows };
+        let reason = if !taken.current && !follows {
+            Some(ResyncReason::Gap)
+        } else if !taken.current || (full && compared && !equal && taken.ignored == 0) {
+            // A full report with another digest is asked for once more, because it may have been
+            // damaged. If the answer is no better, the ends compute digests in different ways.
+            Some(ResyncReason::Digest)
+        } else {
+            None
+        };
+        taken.asked = reason.and_then(|reason| self.ask(resync, reason));
         taken
     }
 

@@ -222,3 +222,35 @@ fn a_digest_that_differs_is_noticed_though_no_report_is_missing() {
     let full = sender.report([a.seen(), b.seen()], at(3), None);
     assert!(full.full && replica.take(full, 9, |_, _| ()).current);
 }
+
+#[test]
+fn two_ends_with_different_digests_notice_it_once_and_then_compare_numbers() {
+    let mut sender = ReportSender::new(1);
+    let mut replica = Replica::default();
+    let mut asked = Vec::new();
+    for shares in 0..10 {
+        let a = session("a", shares);
+        let mut delta = sender.report([a.seen()], at(0), None);
+        delta.digest.add(session("what this version adds", 0).fingerprint());
+        sender.handed_over();
+        let taken = replica.take(delta, 9, |_, _| ());
+        assert!(taken.current, "nothing is missing");
+        asked.extend(taken.asked);
+        sender.request(replica.resync());
+        assert_eq!(replica.entries()[&a.machine], a);
+    }
+    assert_eq!(asked, [ResyncReason::Digest]);
+    let (lost, next) = (session("a", 10), session("a", 11));
+    sender.report([lost.seen()], at(0), None);
+    sender.handed_over();
+    let taken = replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ());
+    assert_eq!((taken.current, taken.asked), (false, Some(ResyncReason::Gap)));
+    // With the same digest again, as after an upgrade, digests count again.
+    let mut sender = ReportSender::new(2);
+    assert!(replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ()).current);
+    sender.handed_over();
+    let mut delta = sender.report([lost.seen()], at(0), None);
+    delta.changed.clear();
+    let taken = replica.take(delta, 9, |_, _| ());
+    assert!(!taken.current);
+}
