@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use directive::{
-    AgentReport, DeviceState, Generation, MachineId, MachineReport, MeterReport, ProxyReport,
-    Report, Serving, SessionReport, Watts,
+    DeviceState, Generation, MachineId, MachineReport, MeterReport, MetersReport, ReceiverId,
+    ReceiverRole, Report, ReportSender, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 use switchboard::core::{Answer, Command, Core, Input, Outputs};
@@ -22,6 +22,8 @@ const TRANSFORMERS: usize = 27;
 const PDUS: usize = 36;
 const MACHINES: usize = 20_000;
 const LEASES: usize = 400;
+const PROXY: &str = "proxy";
+const AGENT: &str = "agent";
 const TICK: Duration = Duration::from_millis(250);
 
 /// The names of the feeds that machines hang on.
@@ -76,6 +78,9 @@ struct Site {
     elapsed: Duration,
     machines: Vec<MachineId>,
     meters: Vec<(String, i64)>,
+    /// The receivers' ends of the reports.
+    proxy_sender: ReportSender,
+    agent_sender: ReportSender,
     number: Option<Generation>,
     asked: u64,
     head: Head,
@@ -123,10 +128,17 @@ impl Site {
             elapsed: Duration::ZERO,
             machines,
             meters,
+            proxy_sender: ReportSender::new(1),
+            agent_sender: ReportSender::new(1),
             number: None,
             asked: 0,
             head: Head::default(),
         };
+        for (receiver, role) in [(PROXY, ReceiverRole::Proxy), (AGENT, ReceiverRole::Agent)] {
+            let outputs = site.handle(Input::Attach { receiver: receiver.into(), role }).0;
+            assert!(matches!(outputs.attached, Some(Ok(_))));
+            site.write(outputs);
+        }
         // Until the first plan is made and all that must sleep does.
         for _ in 0..80 {
             site.pass();
@@ -181,8 +193,11 @@ impl Site {
     fn pass(&mut self) {
         self.tick();
         if self.elapsed.subsec_millis() == 0 {
-            for report in [self.proxy_report(), self.agent_report()] {
-                let outputs = self.handle(Input::Report(report)).0;
+            for (receiver, report) in
+                [self.proxy_report(), self.agent_report(), self.meters_report()]
+            {
+                let outputs = self.handle(Input::Report(receiver, report)).0;
+                assert_eq!(outputs.resync, None, "no report is missing");
                 self.write(outputs);
             }
         }
@@ -196,7 +211,8 @@ impl Site {
         off.filter(|id| selection.is_some_and(|s| s.current(id, wall).is_some())).collect()
     }
 
-    fn proxy_report(&self) -> Report {
+    /// Every machine has changed: it had a share.
+    fn proxy_report(&mut self) -> (ReceiverId, Report) {
         let (off, wall) = (self.off(), self.wall());
         let session = |id: &MachineId| {
             let off = off.contains(id);
@@ -210,15 +226,15 @@ impl Site {
                 still_hashing: 0,
             }
         };
-        Report::Proxy(ProxyReport {
-            receiver: "proxy".into(),
-            at: wall,
-            number: self.number,
-            sessions: self.machines.iter().map(session).collect(),
-        })
+        let sessions: Vec<SessionReport> = self.machines.iter().map(session).collect();
+        let seen = sessions.iter().map(SessionReport::seen);
+        let delta = self.proxy_sender.report(seen, wall, self.number);
+        self.proxy_sender.handed_over();
+        (PROXY.into(), Report::Sessions(delta))
     }
 
-    fn agent_report(&self) -> Report {
+    /// Every machine has changed: it was read.
+    fn agent_report(&mut self) -> (ReceiverId, Report) {
         let (off, wall) = (self.off(), self.wall());
         let device = |id: &MachineId| MachineReport {
             machine: id.clone(),
@@ -229,19 +245,23 @@ impl Site {
             failures: 0,
             fault: None,
         };
+        let machines: Vec<MachineReport> = self.machines.iter().map(device).collect();
+        let seen = machines.iter().map(MachineReport::seen);
+        let delta = self.agent_sender.report(seen, wall, self.number);
+        self.agent_sender.handed_over();
+        (AGENT.into(), Report::Machines(delta))
+    }
+
+    fn meters_report(&mut self) -> (ReceiverId, Report) {
+        let wall = self.wall();
         let meter = |(meter, watts): &(String, i64)| MeterReport {
             meter: meter.as_str().into(),
             watts: Some(Watts(*watts)),
             taken_at: Some(wall),
             fault: None,
         };
-        Report::Agent(AgentReport {
-            receiver: "agent".into(),
-            at: wall,
-            number: self.number,
-            machines: self.machines.iter().map(device).collect(),
-            meters: self.meters.iter().map(meter).collect(),
-        })
+        let meters = self.meters.iter().map(meter).collect();
+        (AGENT.into(), Report::Meters(MetersReport { at: wall, full: true, meters }))
     }
 
     fn request(&self) -> LeaseRequest {
@@ -278,15 +298,19 @@ fn inputs(c: &mut Criterion) {
         });
     });
     for (name, of) in [
-        ("whole report of a proxy", Site::proxy_report as fn(&Site) -> Report),
-        ("whole report of an agent", Site::agent_report),
+        (
+            "report of a proxy, every machine changed",
+            Site::proxy_report as fn(&mut Site) -> (ReceiverId, Report),
+        ),
+        ("report of an agent, every machine changed", Site::agent_report),
+        ("report of meters", Site::meters_report),
     ] {
         group.bench_function(name, |b| {
             b.iter_custom(|count| {
                 total(count, || {
                     site.pass();
-                    let report = of(&site);
-                    let (outputs, took) = site.handle(Input::Report(report));
+                    let (receiver, report) = of(&mut site);
+                    let (outputs, took) = site.handle(Input::Report(receiver, report));
                     site.write(outputs);
                     took
                 })
