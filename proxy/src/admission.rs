@@ -1,8 +1,8 @@
 //! Decides whether a miner may connect: up to the configured number of sessions, and not from an
 //! address whose handshakes keep failing.
 //!
-//! A whole farm can be behind one address, so successful handshakes are not limited: only those
-//! that failed or never ended count against an address.
+//! A whole farm can be behind one address, so successful connections are not limited: only failed
+//! or unfinished handshakes count against an address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

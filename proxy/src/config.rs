@@ -35,7 +35,7 @@ pub struct Config {
     pub targets: PerTarget<Target>,
     /// The miners' extranonce2_size; `None` lets the pools' sizes decide at start.
     pub extranonce2_size: Option<u8>,
-    /// How long a better target must have worked before failback.
+    /// How long a better target must have had jobs without a break before miners return to it.
     pub failback_after: Duration,
     /// What happens when no target can be mined at.
     pub no_upstream: NoUpstream,
@@ -143,7 +143,8 @@ pub struct Target {
     /// Number of shares a second that we want to send: the pool is asked for the difficulty at
     /// which the fleet finds that many.
     pub shares_per_sec: f64,
-    /// A load with a maximum number of shares a second.
+    /// Maximum number of shares a second. While the pool's difficulty would lead to more, miners
+    /// are kept at a higher difficulty.
     pub shares_per_sec_max: f64,
     /// How long miners are kept at such a higher difficulty at most.
     pub hold_max: Duration,
@@ -250,6 +251,7 @@ impl Default for PoolPatience {
     }
 }
 
-/// The default user agent. Pools that choose the size of their coinbase by it treat an unknown one
-/// as an old machine, which is what an S19 behind us needs.
+/// The user agent that we send, unless a target has its own. Pools that choose the size of their
+/// coinbase by the user agent assume old firmware for an unknown one, and send a small coinbase.
+/// That is what the S19 miners behind us need.
 const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

@@ -24,7 +24,7 @@ pub(crate) struct Directions {
     pub(crate) seats: u64,
 }
 
-/// The standing of each machine, and which machines are known to be asleep.
+/// What machines may do, and which are known to be asleep.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     /// A switchboard is configured, but neither this process nor an earlier one has heard from it:
@@ -60,8 +60,8 @@ impl Orders {
         let work = match (standing.action, standing.means) {
             (Action::Run, _) => true,
             (Action::Hold, _) => has_worked,
-            // The machine has work until it is confirmed asleep. Without work it would draw the
-            // same power and only lose shares (docs/protocol.md 2.9).
+            // Work is served until sleep is confirmed. Taking it away earlier saves no power and
+            // wastes shares (docs/protocol.md 2.9).
             (Action::Drain | Action::Curtail, Means::Device) => {
                 has_worked && !self.asleep.contains(machine)
             }

@@ -31,7 +31,7 @@ pub(crate) struct Placement {
     next_connection: AtomicU64,
 }
 
-/// Why there is no seat just now.
+/// Why there is no seat at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoSeat {
     /// No connection of the target has a job.
@@ -41,7 +41,7 @@ pub(crate) enum NoSeat {
     NoSpace,
 }
 
-/// A session's slot, given back by dropping it.
+/// A session's slot; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct SlotLease {
     pub(crate) slot: u8,
@@ -56,7 +56,7 @@ impl Drop for SlotLease {
     }
 }
 
-/// A session's place on a lane, given back by dropping it.
+/// A session's place on a lane; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Seat {
     /// The lane's newest announcement.
@@ -110,7 +110,7 @@ impl Placement {
         Self::with(Some(miner_extranonce2_size), lane_offset)
     }
 
-    /// A placement for one miner that has a pool connection of its own: there is one seat, and no
+    /// Makes a placement for one miner with a pool connection of its own: it has one seat and no
     /// lanes.
     pub(crate) fn of_one() -> Arc<Self> {
         Self::with(None, 0)
@@ -188,7 +188,7 @@ impl Placement {
         self.inner.lock().connection_up(self.layout, upstream, extranonce1, extranonce2_size)
     }
 
-    /// Takes the pool's new extranonce: its former jobs are dead, and all sessions move with the
+    /// Handles the pool's new extranonce: its jobs so far are dead, and all sessions move with the
     /// next job.
     pub(crate) fn extranonce(
         &self,
@@ -199,7 +199,7 @@ impl Placement {
         self.inner.lock().extranonce(self.layout, upstream, extranonce1, extranonce2_size)
     }
 
-    /// Removes a connection. All sessions on it are told to move.
+    /// Removes a connection. All its sessions are told to move.
     pub(crate) fn connection_down(&self, id: ConnectionId) {
         let lanes = self.inner.lock().connection_down(id);
         // The lock is not held here: if the executor is closed already, the notified sessions end
@@ -260,7 +260,7 @@ impl Placement {
         self.inner.lock().connections.get(&id)?.current.clone()
     }
 
-    /// What a target's connections hold just now.
+    /// The current state of a target's connections.
     pub(crate) fn target_state(&self, target: TargetId) -> TargetState {
         let inner = self.inner.lock();
         let mut state = TargetState::default();
@@ -278,7 +278,7 @@ impl Placement {
         state
     }
 
-    /// The largest number of working sessions that hold one slot: a target without lane bytes needs
+    /// The largest number of working sessions with the same slot: a target without lane bytes needs
     /// this many connections.
     pub(crate) fn depth(&self) -> u32 {
         let inner = self.inner.lock();

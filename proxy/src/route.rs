@@ -109,8 +109,8 @@ impl Route {
                 let starting = now < self.started_at + STARTING
                     && !self.history[best].failed
                     && flaw(best) == (false, false);
-                // Failback to a target whose difficulty is still too low waits longer, because it
-                // was asked for a higher one.
+                // Failback to a target whose difficulty is too low waits longer: the pool has been
+                // asked for a higher difficulty, and may still grant it.
                 let low = health[best].low;
                 let patience =
                     self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };

@@ -110,8 +110,8 @@ impl Session {
         }
     }
 
-    /// Records a refused call. Firmware sends many unknown requests; only those that no honest
-    /// client sends can lead to a close.
+    /// Records a call that was refused. Firmware sends many unknown requests, which are ignored;
+    /// calls that no honest client sends lead to a close when there are many.
     fn abuse(&mut self, abuse: Abuse, now: Instant, out: &mut Outbox) {
         match abuse {
             Abuse::UnknownMethod => {}
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// Counts a submit that was refused without being judged.
+    /// Counts a submit that was refused before its share was judged.
     fn bad_submit(&mut self, reject: Reject, now: Instant, out: &mut Outbox) {
         let record = self.record(self.worker(), now);
         out.counts.push(Counted { record, ..Counted::refused(reject, None) });

@@ -31,7 +31,7 @@ struct TargetSeries {
     held_work: FloatCounter,
 }
 
-/// The buckets for delivery times of jobs: from the first of a few sessions to the last of very
+/// Times until sessions have a job, in microseconds: from the first of a few to the last of very
 /// many.
 const DELIVERY_BUCKETS: &[u32] = &[
     100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 150_000, 200_000, 300_000,
@@ -122,8 +122,8 @@ impl TargetMetrics {
         }
     }
 
-    /// Counts the time for which miners were held above the target's difficulty, and the work that
-    /// it did not credit because of that.
+    /// Counts time in which miners were held above the target's difficulty, and the work that the
+    /// target did not credit because of it.
     pub(crate) fn held(&self, target: TargetId, seconds: f64, work: f64) {
         if let Some(series) = self.of(target)
             && seconds > 0.0

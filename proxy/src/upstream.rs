@@ -1,5 +1,5 @@
-//! The tasks that carry work and shares between pools and sessions: they connect, move bytes, and
-//! try again.
+//! The tasks that pass work and shares between pools and sessions: they connect, move bytes, and
+//! reconnect.
 //!
 //! One task owns one connection: it connects here and moves bytes in [`carrier`]. [`pool_session`]
 //! decides what a pool's lines mean and when a connection is dead, [`reactions`] does what follows
@@ -86,7 +86,7 @@ fn note(pools: &PoolSet, pool: &Pool, fault: &Fault) {
 #[derive(Debug)]
 struct Ended {
     fault: Fault,
-    /// It had a job: the next attempt may come soon.
+    /// Whether it had a job, so that the next attempt may come soon.
     worked: bool,
 }
 
@@ -142,7 +142,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Connects and carries one connection to its end.
+/// Connects, and runs the connection until it ends.
 async fn attempt(
     pools: &Arc<PoolSet>,
     pool: &Arc<Pool>,

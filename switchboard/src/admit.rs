@@ -24,13 +24,13 @@ pub struct Line {
     pub house: Watts,
     /// Other leases here and below.
     pub committed: Watts,
-    /// What the machines that can be taken off draw asleep.
+    /// The power that the sheddable machines still draw asleep.
     pub residual: Watts,
-    /// Machines that cannot be taken off for this class, at full draw.
+    /// The full power of machines that cannot be shed for a lease of this class.
     pub unsheddable: Watts,
-    /// Sessions that no group declares.
+    /// The power counted for sessions that no group claims.
     pub unassigned: Watts,
-    /// What remains; negative when the feed is already short.
+    /// The power left; negative if the feed is already short.
     pub available: Watts,
     pub asked: Watts,
 }
@@ -68,13 +68,13 @@ impl std::fmt::Display for Line {
 /// The time that is needed before a lease, in parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lead {
-    /// Watts to take off.
+    /// The power to shed.
     pub shed: Watts,
-    /// Taking them off no faster than the ramp allows.
+    /// The time to shed it no faster than the ramp allows.
     pub ramp: Duration,
-    /// The slowest group's measured shed time.
+    /// The measured shed time of the slowest group.
     pub shed_p95: Duration,
-    /// Until the meter shows it.
+    /// The time until the meter shows it.
     pub settle: Duration,
     /// How long headroom must then hold.
     pub prove_for: Duration,
@@ -90,8 +90,8 @@ impl Lead {
             .fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// The lead for taking `shed` off through groups whose slowest needs `shed_p95`. Where nothing
-    /// must go, only the proof takes time.
+    /// The lead for shedding `shed` from groups whose slowest needs `shed_p95`. If nothing must be
+    /// shed, only the proof takes time.
     #[must_use]
     pub fn new(policy: &Policy, shed: Watts, shed_p95: Duration) -> Self {
         let dispatch = &policy.dispatch;
@@ -131,16 +131,16 @@ pub struct Admission {
     pub lease: Lease,
     /// The tightest interval of every feed on its path.
     pub arithmetic: Vec<Line>,
-    /// The most time that freeing its power may need.
+    /// The longest time that freeing its power may take.
     pub lead: Lead,
-    /// When shedding must have begun at the latest.
+    /// The latest time at which shedding must begin.
     pub latest_safe_start: Timestamp,
 }
 
 /// A refused lease, and why.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// A feed cannot carry it, even with all machines off that may go.
+    /// A feed cannot carry it, even with all sheddable machines off.
     #[error("does not fit: {}", .worst)]
     DoesNotFit {
         /// The feed and interval that lack most.
@@ -161,14 +161,14 @@ pub enum Refusal {
         "feed {feed} has no meter, so that its headroom cannot be proven: it would need accept_unverified"
     )]
     NotProvable { feed: FeedId },
-    /// Shedding should have begun already.
+    /// Shedding would already have to be in progress.
     #[error("too late by {} s: shedding should have begun at {latest_safe_start}; it needs {lead}", .missing.as_secs())]
     TooLate {
         /// How much time is missing, rounded up to seconds.
         missing: Duration,
         /// When it should have begun.
         latest_safe_start: Timestamp,
-        /// What the time is needed for.
+        /// The parts of the time needed.
         lead: Lead,
     },
 }
@@ -177,7 +177,7 @@ pub enum Refusal {
 /// within ten minutes, if at all (docs/protocol.md 2.9).
 pub const UNMEASURED_SHED: Duration = Duration::from_mins(10);
 
-/// Judges whether `lease` fits beside `leases` (open ones; one with the same id is left out).
+/// Decides whether `lease` fits beside `leases` (the open ones; one with the same id is left out).
 ///
 /// # Errors
 /// [`Refusal`] with the feed, the interval and the watts or seconds missing.
@@ -199,7 +199,7 @@ pub fn admit<'l>(
     Ok(Admission { lease, arithmetic, lead, latest_safe_start })
 }
 
-/// Judges whether the feeds of `policy` still carry every one of `leases`.
+/// Checks whether the feeds of `policy` still carry all `leases`.
 ///
 /// # Errors
 /// The first lease that does not fit, with the refusal.
@@ -233,7 +233,7 @@ pub fn carries(
     Ok(())
 }
 
-/// Which machines count as able to go, and which leases rely on them.
+/// Which machines count as sheddable, for which leases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
     /// Machines with a driver and a measured shed time, and leases that must be backed by those.
@@ -352,7 +352,7 @@ fn peak<'l>(
     edges.sort_unstable_by_key(|(at, _)| *at);
     let mut most = (Watts::ZERO, from, edges.first().map_or(to, |(at, _)| *at));
     if most.1 == most.2 {
-        // Something is reserved from the first instant on: there is no interval before it.
+        // If power is reserved from the first instant on, there is no interval before it.
         most.0 = Watts(i64::MIN);
     }
     let mut sum = Watts::ZERO;
@@ -371,8 +371,8 @@ fn peak<'l>(
     most
 }
 
-/// An upper bound of the time that freeing the lease's power needs: the plan may find that less has
-/// to go.
+/// An upper bound of the time that freeing the lease's power takes; the plan may find that less
+/// must be shed.
 fn lead<'l>(
     policy: &Policy,
     population: &Population,
@@ -407,7 +407,7 @@ fn lead<'l>(
     Lead::new(policy, with_make_up, shed_p95.unwrap_or_default())
 }
 
-/// How long a machine of the group takes to go.
+/// How long a machine of the group takes to be shed.
 pub(crate) fn shed_time(group: &Group) -> Duration {
     if group.backs_firm() { group.shed_p95.unwrap_or(UNMEASURED_SHED) } else { UNMEASURED_SHED }
 }

@@ -259,7 +259,7 @@ impl Tenant {
         }
         let Some(reading) = self.reading else { return };
         for (feed, (largest, together)) in rented {
-            // A tenant that draws more than it rents reduces the headroom.
+            // A tenant that draws more than its lease reduces the headroom.
             let watts = reading.min(largest.max(together));
             sums[feed] += watts;
             self.leased.push((feed, watts));

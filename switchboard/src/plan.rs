@@ -24,7 +24,7 @@ use crate::facility::Population;
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 
-/// The machines that can be chosen, by the policy's groups, and how many must be counted.
+/// The machines that can be chosen, by group, and how many must be counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
     /// Machines seen, for each group in the policy's order.
@@ -36,12 +36,12 @@ pub struct Fleet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     pub id: MachineId,
-    /// Whether an actuator reaches it.
+    /// Whether an actuator controls it.
     pub reached: bool,
     /// Whether it did not follow its command, or is absent. It then counts as freeing nothing, and
     /// another machine goes in its place.
     pub failing: bool,
-    /// Whether it is planned to go later and no report shows it any more.
+    /// Whether it is chosen for later, and no report shows it any more.
     pub absent: bool,
 }
 
@@ -51,13 +51,13 @@ pub struct Chosen {
     pub group: GroupId,
     /// The lease it goes for; `None` if the feed is short even without leases.
     pub lease: Option<LeaseId>,
-    /// When it is taken off.
+    /// When it is turned off.
     pub at: Timestamp,
-    /// When it may come back, if that is planned.
+    /// When it may return, if that is planned.
     pub until: Option<Timestamp>,
     /// The end of a lease that set it free.
     pub edge: Option<Timestamp>,
-    /// How it is taken off.
+    /// How it is turned off.
     pub means: Means,
     /// Whether it follows another lease's period without a break.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -77,7 +77,7 @@ impl Chosen {
 pub struct Returning {
     /// The lease that it was off for.
     pub lease: LeaseId,
-    /// When it was set free.
+    /// When it was released.
     pub since: Timestamp,
     /// How it was off.
     pub means: Means,
@@ -177,7 +177,7 @@ pub struct Room {
     pub mining: Watts,
 }
 
-/// A feed that the plan cannot bring below its limit.
+/// A feed whose load the plan cannot bring below its limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deficit {
     pub feed: FeedId,
@@ -188,7 +188,7 @@ pub struct Deficit {
 /// What the plan does for one lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeasePlan {
-    /// Machines that go for it.
+    /// The number of machines shed for it.
     pub machines: u32,
     /// How many of these can only be starved.
     pub starved: u32,
@@ -202,7 +202,7 @@ pub struct LeasePlan {
     pub last_step: Timestamp,
 }
 
-/// Everything that is to happen until the horizon.
+/// Everything planned until the horizon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// When it was made.
@@ -212,7 +212,7 @@ pub struct Plan {
     /// The digest of the policy it was made under.
     pub policy: String,
     pub selection: Selection,
-    /// What happens, in order of time.
+    /// The steps, in order of time.
     pub steps: Vec<Step>,
     /// Room by feed and interval.
     pub rooms: Vec<Room>,
@@ -224,7 +224,7 @@ pub struct Plan {
     pub fallback: BTreeMap<MachineId, Timestamp>,
 }
 
-/// Makes the plan as of `now`. `leases` are the open ones; `held` is what earlier plans chose.
+/// Makes the plan at `now`. `leases` are the open ones; `held` is the selection of earlier plans.
 #[must_use]
 pub fn plan(
     policy: &Policy,
@@ -257,8 +257,8 @@ pub fn plan(
     }
 }
 
-/// How far a plan made `now` reaches. It moves in steps of a sixteenth, so that time alone makes
-/// few new plans.
+/// The horizon of a plan made at `now`. It moves in steps of a sixteenth, so that the passing of
+/// time alone makes few new plans.
 #[must_use]
 pub fn horizon(policy: &Policy, now: Timestamp) -> Timestamp {
     let (reach, grain) = steps_of_horizon(policy);
@@ -284,7 +284,7 @@ fn steps_of_horizon(policy: &Policy) -> (i64, i64) {
     (reach, (reach / 16).max(1))
 }
 
-/// What a newer plan changes.
+/// The differences between two plans.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The machines whose periods off change.
@@ -368,7 +368,7 @@ impl Plan {
         (last > self.horizon).then(|| reaches(policy, last))
     }
 
-    /// When the plan next takes something off or gives it back, after `now`.
+    /// When the plan next sheds or releases a machine, after `now`.
     #[must_use]
     pub fn next_edge(&self, now: Timestamp) -> Option<Timestamp> {
         self.steps.iter().map(|step| step.at).filter(|at| *at > now).min()

@@ -71,7 +71,7 @@ pub fn read_into(document: &Document) -> Option<Policy> {
     build(document, &document.root())
 }
 
-/// Whether a settings file is a policy, sound or not: by its schema, else by its sections.
+/// Whether a settings file is a policy, valid or not: by its schema, else by its sections.
 #[must_use]
 pub fn is_policy(document: &Document) -> bool {
     let root = document.root();

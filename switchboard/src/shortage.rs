@@ -31,16 +31,16 @@ struct Capacity {
     declared: u32,
 }
 
-/// One feed's sums over the leases that run at the moment looked at.
+/// Sums at one feed over the leases that run at the moment in question.
 #[derive(Debug, Clone, Copy, Default)]
 struct Running {
     all: Watts,
     firm: Watts,
-    /// Leases for which starving machines is enough.
+    /// The number of leases that accept starved machines.
     unverified: u32,
 }
 
-/// The feeds, with what their known machines free.
+/// The feeds, with the power that their known machines can free.
 pub(crate) struct Supply<'a> {
     feeds: &'a Feeds,
     /// The load of the house, unassigned sessions and every machine at full draw.

@@ -1,6 +1,6 @@
-//! `tieline check`: every mistake and warning in the configuration and the policy it names, or in a
-//! policy alone, without starting anything; and what was found in them, so that a reader sees that
-//! they were understood.
+//! `tieline check`: reports every mistake and warning in the configuration and its policy, or in a
+//! policy alone, without starting anything. It also shows what was read, so that a reader sees that
+//! it was understood.
 
 mod found;
 
@@ -24,21 +24,21 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     let checked = Checked::read(path);
     let printed = match as_json {
         true => print(&checked.json().to_string()),
-        // Nothing was understood of files with mistakes: they say what is wrong.
+        // Files with mistakes are not shown, only their mistakes.
         false if checked.text().is_empty() => Ok(()),
         false => print(&checked.text()),
     };
     if !checked.warnings.is_empty() && !as_json {
         complain(&failure::shown(&checked.warnings));
     }
-    // Mistakes are a failure also when nobody reads what is printed.
+    // Mistakes are a failure even if nobody reads the output.
     if checked.mistakes.is_empty() {
         return printed;
     }
     Err(Failure::of_files(&checked.mistakes, path))
 }
 
-/// What was read, and what is wrong with it.
+/// What was read, and its mistakes.
 struct Checked {
     files: Vec<Read>,
     mistakes: Mistakes,
@@ -51,10 +51,10 @@ struct Read {
     content: Content,
 }
 
-/// What a file is; what is in it, if it is sound.
+/// The kind of a file, with its content if it has no mistakes.
 enum Content {
     Configuration(Option<Box<Settings>>),
-    /// `alone` when it was given instead of a configuration.
+    /// `alone` if it was given instead of a configuration.
     Policy {
         policy: Option<Box<Policy>>,
         alone: bool,
@@ -105,7 +105,7 @@ impl Checked {
             let (whole, within): (Vec<_>, Vec<_>) = mistakes
                 .filter(|mistake| match &mistake.origin {
                     Origin::File { file: name, .. } => **name == *file.path.display().to_string(),
-                    // Variables lie over the first file.
+                    // Environment variables override the first file.
                     Origin::Environment { .. } => index == 0,
                 })
                 .partition(|mistake| matches!(mistake.origin, Origin::File { position: None, .. }));

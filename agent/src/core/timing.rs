@@ -81,7 +81,7 @@ impl Timing {
         }
     }
 
-    /// The same, with the longer times that the machines of `driver` need.
+    /// The same with the patience that the machines of `assignment` need.
     pub(super) fn of(&self, assignment: &Assignment) -> Self {
         Self {
             follow_sleep: self.follow_sleep.max(assignment.sleeps_within),

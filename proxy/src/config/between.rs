@@ -31,7 +31,7 @@ pub(super) fn names<'a>(sections: &[Section<'a>]) -> Vec<Named<'a>> {
         .collect()
 }
 
-/// Reports each entry with the same name as an earlier one.
+/// Reports each entry that has the name of an earlier one.
 pub(super) fn check_names(document: &Document, key: &str, names: &[Named<'_>]) {
     for (index, later) in names.iter().enumerate() {
         let Some(name) = later.name else { continue };

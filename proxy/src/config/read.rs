@@ -23,8 +23,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const ENTRIES_MAX: usize = 1000;
 
 /// Reads the proxy's part of a settings file. `taken` are addresses that no server may have.
-/// Mistakes are collected in the file's document; the result is `None` if nothing can be started
-/// because of them.
+/// Mistakes are collected in the file's document. Returns `None` if no configuration can be made
+/// from what is left.
 #[must_use]
 pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
     root.refuse(

@@ -57,7 +57,7 @@ const PENDING_MAX: usize = 4 * OUTGOING_MAX;
 /// above the limit is read more slowly; it is never closed for that.
 const LINE_COST: Duration = Duration::from_millis(5);
 const LINES_AHEAD: Duration = Duration::from_secs(5);
-/// How long answers are still written to a miner that has closed its side.
+/// How long a miner that has closed its side of the connection still gets answers.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(20);
 
 /// Serves one miner until either side closes.
@@ -192,8 +192,8 @@ impl Connection {
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
-            // The socket reports readiness only once. If reading pauses for another reason, the end
-            // of that reason wakes this task.
+            // The socket reports readiness only once. If we may not read now, whatever ends that
+            // will wake us.
             cx.waker().wake_by_ref();
         }
         self.entry.handle.wake_at(self.pools.proxy.millis(self.wake_at(now)));
@@ -428,7 +428,7 @@ impl Connection {
         }
     }
 
-    /// Records that the miner's socket accepted `taken` bytes.
+    /// Records that the miner's socket accepted `bytes` bytes.
     fn took(&mut self, bytes: usize) {
         self.blocked_since =
             blocked_since(self.blocked_since, bytes, self.pending.len(), clock::now);

@@ -2,8 +2,8 @@
 //! too small to be shared, such as the 3 bytes of NiceHash.
 //!
 //! Everything else is as for other miners: nothing is passed on unparsed, job ids are ours, shares
-//! are judged here, curtailment is followed. The miner's extranonce1 is the last byte of the
-//! pool's, the rest of that goes into coinb1, and the extranonce2 size is the pool's:
+//! are judged here, and curtailment is followed. The miner's extranonce1 is the last byte of the
+//! pool's; the bytes before it are put into coinb1. The miner's extranonce2_size is the pool's.
 //!
 //! ```text
 //! pool's coinbase     coinb1 | extranonce1                           | extranonce2 | coinb2
@@ -84,7 +84,8 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     }
 }
 
-/// A miner that was accepted and has no session yet. If it gets none, its end is counted here.
+/// A miner that was admitted and has no session yet. If it never gets one, dropping this counts its
+/// end.
 struct Newcomer {
     accepted: Option<Accepted>,
     reason: CloseReason,

@@ -1,10 +1,9 @@
 //! The task that signals sessions when their directions change, when time has passed, and at
 //! shutdown.
 //!
-//! Sessions have no timers and wait on no channels of their own. Each session says when it next has
-//! something due, and this task checks that every half second. This is precise enough for
-//! everything that a miner notices: handshakes end after ten seconds, pings are sent every
-//! twenty-five.
+//! Sessions hold no timer and wait on no channel of their own. Each session's handle says when the
+//! session must next be signalled, and this task checks all of them every half second. That is
+//! accurate enough: a handshake may take ten seconds, and pings are sent every twenty-five.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

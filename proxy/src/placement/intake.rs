@@ -63,7 +63,7 @@ pub(super) struct Inner {
 pub(crate) struct NewJob {
     /// The connection had no job before.
     pub(crate) first: bool,
-    /// It is identical to the current job: nothing was sent.
+    /// Whether it is identical to the current job, so that nothing was sent.
     pub(crate) repeated: bool,
     /// How long the delivery of the previous job to all its sessions took.
     pub(crate) former_took: Option<Duration>,

@@ -1,9 +1,10 @@
 //! Records what a miner did wrong recently, and decides what follows.
 //!
-//! There are three records: requests that break the protocol (forgiven with time), refused names
-//! (no further one is checked for a while), and runs of bad shares (a ladder: other work, a
-//! reconnect, a close). Most miners never have any of them, so a session keeps this in a box that
-//! is created at the first fault and dropped when everything is forgiven.
+//! Three records: requests that break the protocol (forgiven with time), names that were refused
+//! (after which further names are refused unread for a while), and bad shares without a good one
+//! between them (three steps: new work, a request to reconnect, a close). Most miners never have
+//! any of them, so a session keeps this in a box that is created at the first fault and dropped
+//! when everything is forgiven.
 
 use std::time::{Duration, Instant};
 

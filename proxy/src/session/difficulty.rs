@@ -1,10 +1,10 @@
 //! Chooses the difficulty of a session's next job: the one that suits the machine, within the
-//! bounds of its listener, the pool and the miner itself.
+//! bounds that its listener, the pool and the miner set.
 //!
-//! The bounds, strongest first: at least the listener's minimum and what was promised in the answer
-//! to a `configure`; at most the pool's, unless the target holds its miners above it; at least the
-//! target's hold and `md=` of the password; at most the listener's maximum. A level is sent only
-//! with a job, in one write.
+//! The bounds, the strongest first: at least the listener's minimum and the minimum difficulty that
+//! a `configure` was granted; at most the pool's difficulty, unless the target holds its miners
+//! above it; at least the target's hold and `md=` of the password; at most the listener's maximum.
+//! A difficulty is only sent with a job, in one write.
 
 use std::time::Duration;
 

@@ -98,7 +98,7 @@ impl Session {
 }
 
 /// The time over which reconnects are spread, in tenths of a second, so that a farm does not
-/// reconnect at once.
+/// reconnect all at once.
 const LEAVE_SPREAD_TENTHS: u64 = 300;
 
 /// Whether firmware can work with these version bits: an S19 wants three bits, an S17 bits 22 and

@@ -1,8 +1,7 @@
 //! The jobs that one miner was given. A difficulty belongs to a (session, job id) pair, as do the
 //! shares found for it.
 //!
-//! Ten thousand sessions keep these for hours, so a job takes two words and a difficulty, and a
-//! share takes one word.
+//! Ten thousand sessions keep these for hours, so they are small: a share takes one word.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,8 +84,8 @@ impl Issues {
         self.issues.push(Issue { work, difficulty, mask, tag: self.next_tag });
     }
 
-    /// Records a share by the hash of its header, among all jobs: two of our job ids may give the
-    /// same header at the pool.
+    /// Remembers a share by its header's hash. It is compared with the shares of all jobs, because
+    /// two job ids of ours may stand for the same job of the pool.
     pub(super) fn remember(&mut self, work: &LaneWork, hash: &[u8; 32]) -> Remembered {
         let tag = self
             .issues

@@ -26,8 +26,8 @@ pub(crate) struct Outbox {
     pub(crate) correction: Option<Correction>,
     /// Why the session was given another difficulty, if it was.
     pub(crate) retarget: Option<Retarget>,
-    /// Whether the difficulty is so wrong that the change must not wait for the next job: the same
-    /// job must be sent again as fresh work.
+    /// The difficulty is so wrong that its change should not wait for the pool's next job: the
+    /// present job is handed out again on another lane.
     pub(crate) reissue: bool,
     /// Close the connection once the bytes are written.
     pub(crate) close: Option<CloseReason>,

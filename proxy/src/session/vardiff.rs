@@ -12,8 +12,8 @@
 
 use crate::level::Level;
 
-/// The source of a session's start level. A later source replaces an earlier one only if it is at
-/// least as good.
+/// Who said at which level a session should begin. A later source counts only if it is at least as
+/// good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LevelSource {
     /// The listener's difficulty, the same for all.
@@ -134,9 +134,8 @@ impl Vardiff {
         }
     }
 
-    /// Starts at `level`, according to `source`, with a machine whose level is assumed to be at
-    /// least `lowest`. It is ignored once shares have shown the rate, or if a better source was
-    /// used.
+    /// Begins at `level`, on the word of `source`, with a machine that is not believed to be below
+    /// `lowest`. Ignored once shares have told more, or when a better source was heard.
     pub(crate) fn start(&mut self, source: LevelSource, level: Level, lowest: Level) {
         if source < self.source || (self.measured && source != LevelSource::Miner) {
             return;
@@ -166,8 +165,8 @@ impl Vardiff {
         self.source == LevelSource::Miner && !self.measured()
     }
 
-    /// The machine's work rate, in hashes of difficulty 1 per second: measured, or from a good
-    /// source.
+    /// Hashes of difficulty 1 that the machine does in a second: measured, or as a good source has
+    /// said.
     pub(crate) fn work_rate(&self, interval: f64) -> f64 {
         f64::from(self.estimate.rate()) * self.in_force.get() / interval
     }

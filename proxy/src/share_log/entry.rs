@@ -36,7 +36,7 @@ pub(crate) struct Entry {
     pub(crate) latency: Duration,
 }
 
-/// Why a submit was refused: our reason, or a pool's code and message.
+/// Why a submit was refused: our reason, or a pool's error code and text.
 #[derive(Debug, Clone)]
 pub(crate) enum ShareRefusal {
     Ours(Reject),

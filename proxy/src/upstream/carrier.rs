@@ -1,5 +1,6 @@
-//! The task of one connection: it moves bytes between a pool's socket, its [`PoolSession`] and the
-//! queue of shares, and applies what the pool's lines mean for the rest of the proxy.
+//! The task that carries one connection: it moves bytes between a pool's socket, its
+//! [`PoolSession`] and the queue of shares. What follows for the rest of the proxy is in
+//! [`super::reactions`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,7 +110,7 @@ impl<'c> Carrier<'c> {
         (self.reactions.upstream.clone(), &mut self.session)
     }
 
-    /// Moves bytes until the connection ends, and returns why it did.
+    /// Moves bytes until the connection ends. Returns why it ended.
     pub(super) async fn carry(&mut self, cancel: &CancellationToken) -> Fault {
         let mut first = Vec::new();
         self.session.start(&mut first);

@@ -1,9 +1,8 @@
 //! Makes a usable connection from the address of a target: name lookup, TCP, TLS.
 //!
-//! The addresses of a lookup are raced as in RFC 8305, with the two families alternating, so that
-//! an unreachable IPv6 address costs a quarter of a second (F18). The result of a lookup is used
-//! for this connection only; the next one looks up again (U58), and
-//! [`known_addresses`](super::known_addresses) decides what to use if that fails.
+//! The addresses of one lookup are raced as in RFC 8305, the two families taking turns, so that a
+//! dead IPv6 costs a quarter of a second (F18). The answer is used for this connection only: the
+//! next one looks up again (U58), and [`known_addresses`](super::known_addresses) decides what to use if that fails.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -171,7 +170,7 @@ mod tests {
         assert_eq!(in_turns(nonsense.into_iter()), []);
     }
 
-    /// Connects to a name for which the resolver returns `answer`.
+    /// Connects to a name for which the resolver returns `said`.
     async fn reach(
         known: &Mutex<KnownAddresses>,
         said: Result<Vec<SocketAddr>, io::ErrorKind>,
@@ -202,8 +201,7 @@ mod tests {
         assert_eq!(reach(&known, Ok(vec![first])).await, Ok(first), "it is told of again");
     }
 
-    /// U56: a name that never resolved is a fault that is reported soon, so that the next target is
-    /// used.
+    /// U56: what was never resolved is a fault that known it, so that the next target has its turn.
     #[tokio::test]
     async fn u56_a_name_that_never_resolved_is_a_fault() {
         for said in [Err(io::ErrorKind::NotFound), Ok(vec![]), Ok(addresses(&["0.0.0.0:1"]))] {

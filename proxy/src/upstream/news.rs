@@ -26,8 +26,8 @@ pub(crate) enum News {
 /// Limits how often each kind of event is logged for one target.
 pub(crate) type PoolNews = LogLimit<News>;
 
-/// Logs how many events of each kind there were since the last line of that kind. They may be of
-/// many connections, or of one that is tried repeatedly.
+/// Logs how many events of each kind there were at a target since the kind was logged last. They
+/// may be of many connections, or of one that is tried again and again.
 pub(super) fn log_again(target: &str, due: Vec<(News, u64)>) {
     for (news, more) in due {
         match news {

@@ -40,17 +40,17 @@ pub(crate) struct PoolSet {
     pub(crate) targets: PerTarget<Arc<Pool>>,
     pub(crate) placement: Arc<Placement>,
     pub(crate) directions: watch::Receiver<Directions>,
-    /// Notified when a target's health may have changed, or seats have become free.
+    /// Notified when a target's health may have changed, or when seats have become free.
     pub(crate) changed: Notify,
     /// The summed work rate of all sessions that want work.
     pub(crate) fleet: Arc<Fleet>,
-    /// Sessions that want a seat, or a better one than they have.
+    /// The number of sessions that want a seat, or a better one than they have.
     pub(crate) waiting: AtomicUsize,
-    /// Sessions that want work.
+    /// The number of sessions that want work.
     pub(crate) served: AtomicUsize,
 }
 
-/// One target: its configuration and the present state of the pool.
+/// One target: its configuration and the current state of the pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) id: TargetId,
@@ -154,7 +154,7 @@ impl Pool {
         Some(OwnPlace { pool: self.clone() })
     }
 
-    /// Notes an event. Returns whether to log it now.
+    /// Records an event. Returns whether to log it now.
     pub(crate) fn is_news(&self, news: News, now: Instant) -> bool {
         self.news.lock().admits(news, 1, now)
     }
@@ -293,7 +293,7 @@ impl PoolSet {
     }
 }
 
-/// A reserved connection of one miner, given back by dropping it.
+/// A reserved connection for one miner; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct OwnPlace {
     pool: Arc<Pool>,
@@ -306,10 +306,11 @@ impl Drop for OwnPlace {
         }
     }
 }
-/// The bits of all `masks` (`None`: not known yet), but never so few that firmware would stop
-/// rolling: an S19 wants three bits, an S17 bits 22 and 23 (docs/protocol.md 2.6). A target that
-/// would leave fewer is ignored, and so is one that refuses rolling, because it serves only miners
-/// that do not roll. If all targets refuse, no miner may roll: those that do could not mine.
+/// The bits common to all `masks` (`None`: not known yet), but never so few that firmware would
+/// stop rolling: an S19 needs three bits, an S17 bits 22 and 23 (docs/protocol.md 2.6). A target
+/// that would leave fewer is ignored, and so is one that refuses rolling, because it serves only
+/// miners that do not roll. If all targets refuse, no miner may roll, because those that do could
+/// not mine.
 fn common_mask(masks: impl Iterator<Item = Option<VersionMask>>) -> VersionMask {
     let mut masks = masks.peekable();
     // A passthrough miner's set has no targets: all bits are granted.

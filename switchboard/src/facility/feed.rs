@@ -12,7 +12,7 @@ pub struct Feed {
     /// The fraction of the limit that may be drawn continuously, above 0 and at most 1.
     pub continuous_factor: f64,
     pub reserve: Watts,
-    /// What the house itself draws here (cooling, lights).
+    /// The house load at this feed (cooling, lights).
     pub house: Watts,
     /// The most that this feed's load may be once the plan has run out.
     pub default_constraint: Option<Watts>,

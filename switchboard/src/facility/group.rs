@@ -8,11 +8,11 @@ use directive::{FeedId, GroupId, MachineId, Watts};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     pub id: GroupId,
-    /// The feed its machines hang on.
+    /// The feed that supplies its machines.
     pub feed: FeedId,
     /// Globs (`*`, `?`) over worker names; the first group in the file that matches wins.
     pub matches: Vec<String>,
-    /// How many machines there are (nameplate; admission counts on it).
+    /// The declared number of machines, which admission uses.
     pub machines: u32,
     /// What one machine draws when it hashes.
     pub watts: Watts,
@@ -22,8 +22,8 @@ pub struct Group {
     /// The agent's driver that puts its machines to sleep and wakes them. `None`: they can only be
     /// starved of work.
     pub driver: Option<String>,
-    /// Measured time from command to sleep, 95th percentile; without it the group backs no firm
-    /// lease.
+    /// The measured time from command to sleep, 95th percentile. Without it the group cannot back a
+    /// firm lease.
     pub shed_p95: Option<Duration>,
     /// Measured time from wake command to full load, 95th percentile.
     pub restore_p95: Duration,
@@ -38,13 +38,13 @@ impl Group {
         self.driver.is_some() && self.shed_p95.is_some()
     }
 
-    /// What taking one machine off frees.
+    /// The power freed by shedding one machine.
     #[must_use]
     pub fn freed(&self) -> Watts {
         self.watts.saturating_sub(self.residual)
     }
 
-    /// Whether `machine` belongs here by its name.
+    /// Whether a pattern of the group matches `machine`.
     #[must_use]
     pub fn claims(&self, machine: &MachineId) -> bool {
         self.matches.iter().any(|pattern| machine.matches(pattern))

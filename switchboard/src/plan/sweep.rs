@@ -107,7 +107,7 @@ pub(super) fn reach(policy: &Policy, fleet: &Fleet, horizon: Timestamp) -> Times
     later(horizon, longest_lead(policy, &full))
 }
 
-/// The longest time that any shedding may take where machines draw `full` below each feed.
+/// The longest time that shedding can take if the machines below each feed draw `full`.
 fn longest_lead(policy: &Policy, full: &PerFeed<Watts>) -> Duration {
     let everything = full.iter().copied().max().unwrap_or_default();
     let slowest = policy.facility.groups().iter().map(shed_time).max().unwrap_or_default();
@@ -264,7 +264,7 @@ impl<'a> Sweep<'a> {
         self.units[unit].active = Some(period);
     }
 
-    /// Sets the machine free at `edge`.
+    /// Releases the machine at `edge`.
     fn give_back(&mut self, unit: usize, edge: Timestamp) {
         let freed = self.freed_by(unit);
         for &node in self.path(unit) {
@@ -285,7 +285,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Watts by which `node` would exceed `ceiling` with every machine mining; never negative.
+    /// By how many watts `node` would exceed `ceiling` if every machine mined, less what is freed;
+    /// never negative.
     fn over(&self, node: FeedNumber, committed: Watts, ceiling: Watts) -> Watts {
         (self.fixed[node] + committed).saturating_sub(ceiling)
     }
@@ -294,7 +295,7 @@ impl<'a> Sweep<'a> {
         watts.scale(1.0 + self.policy.dispatch.make_up_pct / 100.0)
     }
 
-    /// Takes machines off until no feed is short, `lease` having begun at `at`.
+    /// Sheds machines until no feed is short, for `lease`, which has begun at `at`.
     fn shed(&mut self, lease: Option<&Lease>, unverified: &[&Lease], at: Timestamp) {
         // Machines that an earlier plan chose for this lease stay chosen, except those that failed
         // before they were commanded.
@@ -473,7 +474,7 @@ impl<'a> Sweep<'a> {
         need
     }
 
-    /// Whether every feed can do without `unit` being off.
+    /// Whether no feed needs `unit` to be off.
     fn spare(&self, unit: usize, committed: &PerFeed<Watts>) -> bool {
         self.spare_of(unit, &self.freed, committed)
     }

@@ -27,8 +27,8 @@ fn downs(plan: &Plan) -> Vec<Timestamp> {
     plan.steps.iter().filter(|step| step.action == Action::Drain).map(|step| step.at).collect()
 }
 
-// On a: house 1 + mining 42 + lease 20 = 63 kW of 50: 13 kW short, which takes five machines of
-// 2.97 kW.
+// On a: house 1 + mining 42 + lease 20 = 63 kW of 50 kW: 13 kW short, for which five machines of
+// 2.97 kW are shed.
 #[test]
 fn exactly_enough_goes_in_the_feed_that_is_short_least_worth_first() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
@@ -37,8 +37,8 @@ fn exactly_enough_goes_in_the_feed_that_is_short_least_worth_first() {
     assert_eq!(plan.leases["l"].shed, Watts(14_850));
 }
 
-// 940 is when it must be proven; 65 s of shedding, settling, proof and margin before; 500 W/s
-// before that.
+// It must be proven at 940. Shedding, settling, proof and margin take the 65 s before; the ramp of
+// 500 W/s comes before that.
 #[test]
 fn lowering_begins_at_the_latest_safe_start_and_keeps_to_the_ramp() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
@@ -51,7 +51,7 @@ fn lowering_begins_at_the_latest_safe_start_and_keeps_to_the_ramp() {
 fn raising_comes_after_the_end_in_small_steps() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
     let ups: Vec<_> = plan.steps.iter().filter(|step| step.action == Action::Run).collect();
-    // 12 kW a minute is one machine in 15 s; two at once would be too much.
+    // 12 kW a minute is one machine every 15 s; two at the same time would be too fast.
     assert_eq!(
         ups.iter().map(|step| step.at).collect::<Vec<_>>(),
         [2000, 2015, 2030, 2045, 2060].map(at)
@@ -83,7 +83,8 @@ fn reasons_say_lease_feed_figures_and_worth() {
 
 #[test]
 fn starved_machines_never_go_for_a_firm_lease() {
-    // On b 15 kW of starve-only machines are the least worth of all; the firm ones go nevertheless.
+    // On b, the 15 kW of machines that can only be starved are the least valuable, but the firm
+    // machines are shed.
     let plan = fresh(&[lease("l", "b", 30_000, 3000, 4000)]);
     assert!(machines(&plan, "l").iter().all(|machine| machine.starts_with("far.")));
     assert!(plan.steps.iter().all(|step| step.means == Means::Device));
@@ -92,7 +93,8 @@ fn starved_machines_never_go_for_a_firm_lease() {
 #[test]
 fn for_one_who_accepts_it_they_go_after_all_others() {
     let plan = fresh(&[Lease { accept_unverified: true, ..lease("l", "b", 40_000, 9000, 9900) }]);
-    // 39 + 40 kW of 50: 29 short; eight firm ones free 23.76, two starved ones the rest.
+    // 39 + 40 kW of 50 kW: 29 kW short. Eight firm machines free 23.76 kW, two starved ones the
+    // rest.
     let chosen = machines(&plan, "l");
     assert_eq!(chosen.iter().filter(|machine| machine.starts_with("far.")).count(), 8);
     assert_eq!(chosen.iter().filter(|machine| machine.starts_with("dumb.")).count(), 2);
@@ -127,16 +129,16 @@ fn a_machine_that_fails_is_replaced_and_the_others_stay() {
     let mut fleet = fleet(&policy);
     fleet.groups[1][2].failing = true;
     let after = plan(&policy, &leases, &fleet, &before.selection, at(900));
-    // The one that failed stays told to go.
+    // The failed machine stays commanded to sleep.
     assert_eq!(
         machines(&after, "l"),
         ["old.000", "old.001", "old.002", "old.003", "old.004", "old.005"]
     );
     assert_eq!(after.selection.off[&MachineId::from("old.005")][0].at, at(900), "at once");
-    // Before it was told anything it is simply passed over.
+    // Before it was commanded, it is simply left out.
     let early = plan(&policy, &leases, &fleet, &before.selection, at(100));
     assert_eq!(machines(&early, "l"), ["old.000", "old.001", "old.003", "old.004", "old.005"]);
-    // When it obeys again its replacement is not sent back at once.
+    // When it obeys again, its replacement is not released at once.
     let calm = plan(&policy, &leases, &self::fleet(&policy), &after.selection, at(950));
     assert!(diff(Some(&after), &calm).is_empty());
 }
@@ -157,7 +159,7 @@ fn make_up_machines_go_beyond_what_is_short() {
 
 #[test]
 fn overlapping_leases_share_and_ending_one_does_not_lift_the_other() {
-    // Alone y needs 17 kW; x and y together 33 kW. When x ends, y keeps its own.
+    // y alone needs 17 kW, x and y together 33 kW. When x ends, y keeps its machines.
     let leases = [lease("x", "a", 16_000, 1000, 3000), lease("y", "a", 24_000, 2000, 5000)];
     let plan = fresh(&leases);
     let timeline = plan.timeline(Generation { epoch: 1, generation: 1 }, None);
@@ -186,7 +188,8 @@ fn machines_that_nobody_saw_are_counted_and_not_chosen() {
     fleet.groups[0].clear();
     let plan =
         plan(&policy, &[lease("l", "a", 20_000, 1000, 2000)], &fleet, &Selection::default(), at(0));
-    // Two are all that can go on a; the root, 60 W short still, takes one elsewhere.
+    // Only two machines can be shed on a. The root is still short by 60 W, so one elsewhere is
+    // shed.
     assert_eq!(machines(&plan, "l"), ["far.000", "old.000", "old.001"]);
     assert_eq!(
         plan.deficits,
@@ -212,7 +215,7 @@ fn undeclared_sessions_count_at_their_feed() {
     let policy = policy();
     let mut fleet = fleet(&policy);
     fleet.population.unassigned = 6;
-    // Root: 5 + 81 + 21 = 107 kW of 100: the site is short by itself.
+    // Root: 5 + 81 + 21 = 107 kW of 100 kW: the site is short without any lease.
     let plan = plan(&policy, &[], &fleet, &Selection::default(), at(0));
     assert_eq!(plan.selection.off.len(), 3);
     assert!(plan.steps.iter().all(|step| step.lease.is_none() && step.action == Action::Drain));
@@ -280,8 +283,8 @@ fn two_leases_at_once_share_the_ramp() {
     }
 }
 
-/// Random policies and admitted leases: at every instant of the horizon what is planned fits under
-/// every feed, however often it is planned anew.
+/// For random policies and admitted leases, the planned load fits every feed at every instant of
+/// the horizon, however often it is planned again.
 #[test]
 fn planned_load_and_commitments_never_exceed_what_is_usable() {
     for seed in 0..60 {
@@ -330,9 +333,9 @@ fn planned_load_and_commitments_never_exceed_what_is_usable() {
     }
 }
 
-/// Planning again at the same instant moves nothing that is off just now, and soon moves nothing at
-/// all: what is meant for later may be improved once, when times that were joined free a place in
-/// the queue of those coming back.
+/// Planning again at the same instant moves no machine that is off now, and after a few rounds
+/// nothing at all. Later times may improve once, when joined periods free a place among the
+/// returning machines.
 fn settle(
     policy: &Policy,
     leases: &[Lease],
@@ -369,8 +372,8 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
         .filter(|t| *t >= at(now) && *t <= plan.horizon)
         .collect();
     for instant in instants {
-        // What was told to go by the slowest shed time before is down by now; what may run counts
-        // in full at once.
+        // A machine commanded longer ago than the slowest shed time is down; one that may run
+        // counts in full at once.
         let told = timeline.standing_at(instant - Duration::from_secs(20));
         let standing = timeline.standing_at(instant);
         let feeds = policy.facility.feeds();

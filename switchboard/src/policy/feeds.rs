@@ -245,7 +245,7 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
     }
 }
 
-/// North American codes let a breaker carry 80 % of its rating continuously.
+/// The default: North American codes allow 80 % of a breaker's rating continuously.
 const CONTINUOUS_FACTOR: f64 = 0.8;
 /// A limit above this exceeds the largest power plants: it was probably written in watts.
 const IMPLAUSIBLE: Watts = Watts(25_000_000_000);

@@ -57,7 +57,7 @@ pub(super) fn read(
     (groups.len() == count).then_some(groups)
 }
 
-/// What is kept from one group to the next.
+/// The state kept from one group to the next.
 struct Reader<'a> {
     document: &'a Document,
     feed_names: &'a [String],
@@ -74,8 +74,7 @@ impl Reader<'_> {
             section.required_str("feed");
         }
         let feed = reference(self.document, &section, "feed", "feed", self.feed_names);
-        // A feed that carries groups needs a ceiling for when the plan has run out. Told once for
-        // each feed.
+        // A feed with groups needs a default constraint. This is reported once for each feed.
         if let Some(spot) = feed.and_then(|feed| self.lacking.remove(feed)) {
             let message = format!(
                 "missing: [group.{name}] hangs here and needs a ceiling for when the plan has run out"
@@ -118,7 +117,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads what one machine draws, awake and asleep.
+/// Reads the power of one machine, awake and asleep.
 fn read_power(section: &Section<'_>) -> (Option<Watts>, Watts) {
     let watts = section.required("asic_kw", power::of_machine);
     let residual = section.optional("residual_kw", power::of_sleep).unwrap_or(Watts::ZERO);
@@ -141,7 +140,7 @@ fn read_power(section: &Section<'_>) -> (Option<Watts>, Watts) {
     (watts, residual)
 }
 
-/// Warns of an efficiency that no machine has: it or the power is probably in another unit.
+/// Warns of an efficiency that no machine has: it, or the power, is probably in another unit.
 fn warn_of_hashrate(section: &Section<'_>, watts: Watts, joules_per_terahash: f64) {
     if !EFFICIENCIES.contains(&joules_per_terahash) {
         let terahashes = watts.kw() * 1000.0 / joules_per_terahash;

@@ -1,5 +1,5 @@
-//! `[dispatch]`, `[ramp]` and `[failsafe]`: how to choose machines, how fast load may move, and
-//! what holds when something is lost. Every key has a default.
+//! `[dispatch]`, `[ramp]` and `[failsafe]`: how to choose machines, how fast load may change, and
+//! what applies when something is lost. Every key has a default.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) fn read_dispatch(section: &Section<'_>) -> Option<Dispatch> {
         margin: section.duration_or("margin", Duration::ZERO..=hours(24), secs(120)),
         prove_for: section.duration_or("prove_for", secs(1)..=hours(1), secs(60)),
         hashprice_usd_per_ph_day: section.optional_float("hashprice_usd_per_ph_day", 0.0..=1e6),
-        // Power prices do go negative.
+        // Power prices can be negative.
         power_usd_per_mwh: section.optional_float("power_usd_per_mwh", -1e5..=1e5),
     };
     section.finish();
@@ -52,7 +52,7 @@ pub(super) fn read_failsafe(section: &Section<'_>) -> Option<Failsafe> {
     let permit_ttl = section.duration_or("permit_ttl", secs(5)..=secs(120), secs(120));
     let permit_every =
         section.duration_or("permit_every", secs(1)..=secs(120), secs(30).min(permit_ttl / 4));
-    // Two renewals in a row may get lost before power that is up counts as unpermitted.
+    // Two renewals in a row may be lost before running machines count as unpermitted.
     if permit_every > permit_ttl / 3 {
         let key = if section.has("permit_every") { "permit_every" } else { "permit_ttl" };
         let most = permit_ttl.as_secs_f64() / 3.0;

@@ -23,10 +23,10 @@ pub struct Policy {
     pub failsafe: Failsafe,
 }
 
-/// In what order machines go.
+/// The order in which machines are shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merit {
-    /// Lowest margin per kW first: hashprice against power price and efficiency.
+    /// The lowest margin per kW first, from hashprice, power price and efficiency.
     MarginPerKw,
     /// Most joules per terahash first.
     JoulesPerTerahash,
@@ -37,7 +37,7 @@ pub enum Merit {
 /// In what order machines are taken off, and when the power they free counts as proven.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispatch {
-    /// The order in which machines go.
+    /// The order in which machines are shed.
     pub merit: Merit,
     /// Power taken off beyond what is short, in percent of it, for machines that will not obey.
     pub make_up_pct: f64,
@@ -45,7 +45,7 @@ pub struct Dispatch {
     pub settle: Duration,
     /// Extra time before the latest safe start.
     pub margin: Duration,
-    /// How long headroom must hold before it counts as proven.
+    /// How long headroom must last to count as proven.
     pub prove_for: Duration,
     /// Hashprice, USD per PH/s and day.
     pub hashprice_usd_per_ph_day: Option<f64>,
@@ -68,13 +68,13 @@ pub struct Ramp {
     pub down_per_min: Watts,
     /// Fastest raising, per minute.
     pub up_per_min: Watts,
-    /// Most machines woken in one step.
+    /// The maximum number of machines woken in one step.
     pub up_step_machines: u32,
     /// Time between two steps that wake machines.
     pub up_step_interval: Duration,
 }
 
-/// What holds when something is lost.
+/// What applies when something is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failsafe {
     /// How far ahead timelines reach.
@@ -85,6 +85,6 @@ pub struct Failsafe {
     pub permit_every: Duration,
     /// A report older than this no longer counts.
     pub report_stale_after: Duration,
-    /// Commands to one machine before it counts as disobedient.
+    /// How many commands a machine gets before it counts as disobedient.
     pub retries: u32,
 }

@@ -1,5 +1,5 @@
-//! What operators get wrong in a policy, and that each mistake names its line, column, key and what
-//! was meant.
+//! Mistakes in policies: each is reported with its line, column and key, and with what was probably
+//! meant.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A sound policy; the tests break one line of it each. Line 1 is `schema`.
+/// A valid policy; each test breaks one line of it. Line 1 is `schema`.
 const GOOD: &str = r#"schema = "tieline.policy/1"
 [site]
 name = "demo"
@@ -377,13 +377,13 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
     ] {
         let found = told(&broken(from, to));
         assert_eq!(found[0], want, "{to}");
-        // A misspelt key is two mistakes: the one that is missing and the one that is not known.
+        // A misspelt key causes two mistakes: the missing key and the unknown one.
         let expected = 1 + usize::from(to.contains("limit_kv"));
         assert_eq!(found.len(), expected, "no echoes: {found:#?}");
     }
 }
 
-/// What can be so, but hardly is: the policy is taken, and the warning has its place.
+/// Each warning has its place, and the policy is used nevertheless.
 #[test]
 fn each_warning_is_told_with_its_place_and_keeps_no_policy_from_being_used() {
     let folder = tempfile::tempdir().unwrap();
@@ -459,7 +459,7 @@ fn each_warning_is_told_with_its_place_and_keeps_no_policy_from_being_used() {
 #[test]
 fn patterns_of_one_group_do_not_hide_each_other() {
     assert!(parse(&broken("\"ancient-*\"", "\"old-21-*\""), "p.toml").is_ok());
-    // The wider pattern may come later: the first group that matches wins.
+    // A wider pattern may come later: the first matching group wins.
     assert!(parse(&broken("\"new-*\"", "\"*-*\""), "p.toml").is_ok());
     let twice = told(&broken("\"new-*\"", "[\"ancient-1\", \"old-2?\", \"new-*\"]"));
     assert_eq!(twice.len(), 2, "{twice:#?}");
@@ -492,7 +492,8 @@ fn ten_thousand_groups_are_judged() {
     for n in 0..10_000 {
         text.push_str(&format!("[group.g{n}]\nfeed=\"xfmr-a\"\nmatch=\"*{n}-*\"\n"));
     }
-    // To compare each pattern with all others would take minutes. Each lacks three keys; that is told, with what hides some of the patterns.
+    // Comparing each pattern with all others would take minutes. Each group lacks three keys; those
+    // mistakes are reported, together with hidden patterns.
     assert_eq!(parse(&text, "p.toml").unwrap_err().list().len(), 200);
 }
 
@@ -568,7 +569,7 @@ fn a_deep_tree_and_many_groups_are_read() {
 
 #[test]
 fn thousands_of_mistakes_are_cut_short_and_their_suggestions_too() {
-    // Comparing every wrong name with every known one took minutes here once.
+    // Comparing every wrong name with every known one once took minutes.
     let mut text = GOOD.to_owned();
     for n in 0..15_000 {
         text.push_str(&format!("[feed.f{n}]\nlimit_kw = 1\nparent = \"nof{n}\"\n"));
@@ -610,7 +611,7 @@ fn the_files_in_config_are_sound() {
 
 #[test]
 fn every_default_in_the_commented_policy_is_the_programs() {
-    // What policy.toml says of defaults, against what an all-defaults policy gets.
+    // Compares the defaults stated in policy.toml with those of a policy without keys.
     let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     let small = load(&config.join("examples/policy-small.toml")).unwrap();
     let full = load(&config.join("policy.toml")).unwrap();

@@ -5,7 +5,7 @@ use crate::fixture::{at, fleet, group, lease, policy, policy_with};
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
 
-/// The fixture's fleet without all but the first `seen` machines of `group`.
+/// The fixture's fleet with only the first `seen` machines of `group`.
 fn seen(policy: &Policy, group: usize, seen: usize) -> Fleet {
     let mut fleet = fleet(policy);
     fleet.groups[group].truncate(seen);
@@ -96,7 +96,7 @@ fn starving_counts_for_those_only_who_accept_it() {
     assert_eq!((short["l"].missing, short["l"].machines_declared), (Watts(1240), 8));
     lease.accept_unverified = true;
     assert_eq!(shortages(&policy, &fleet(&policy), std::slice::from_ref(&lease)), BTreeMap::new());
-    // Beside it a firm lease does not stand on machines that are merely starved.
+    // A firm lease beside it cannot rely on machines that are only starved.
     let firm = Lease { id: "m".into(), accept_unverified: false, ..lease.clone() };
     let (firm, other) =
         (Lease { gross: Watts(35_000), ..firm }, Lease { gross: Watts(1), ..lease });
@@ -105,7 +105,7 @@ fn starving_counts_for_those_only_who_accept_it() {
     assert_eq!(short["m"].missing, Watts(240));
 }
 
-/// What the plan says that the feeds on the path of `lease` lack when it begins: the most of them.
+/// The worst deficit in the plan, among the feeds on the path of `lease`, when it begins.
 fn planned(policy: &Policy, plan: &Plan, lease: &Lease, now: Timestamp) -> Watts {
     let begins = lease.reserved_from().max(now);
     let feeds = policy.facility.feeds();
@@ -115,8 +115,8 @@ fn planned(policy: &Policy, plan: &Plan, lease: &Lease, now: Timestamp) -> Watts
     here.map(|deficit| deficit.short).max().unwrap_or(Watts::ZERO)
 }
 
-/// Random fleets, of which some machines are unknown or fail, and leases that nobody has admitted:
-/// what a lease is short of is what the plan shows as soon as the lease is within its horizon.
+/// With random fleets, some of whose machines are unknown or fail, and random leases: the shortage
+/// of a lease is the one that the plan shows once the lease is within its horizon.
 #[test]
 fn the_shortage_of_a_lease_is_the_plans_deficit() {
     let (mut compared, mut short_ones, mut far) = (0, 0, 0);
@@ -130,7 +130,8 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
         let mut leases: Vec<Lease> = Vec::new();
         for number in 0..random.random_range(1..8) {
             let feed = ["a", "b", "root"].choose(&mut random).unwrap();
-            // One second apart: of several that begin at once the plan shows only the sum.
+            // One second apart, because the plan shows only the sum of leases that begin at the
+            // same time.
             let start = 200 + number + 10 * random.random_range(0..3000);
             let end = start + random.random_range(10..8000);
             let watts = random.random_range(1000..45_000);
@@ -155,7 +156,7 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
             for lease in leases.iter().filter(|lease| lease.reserved_from() > at(now)) {
                 let found = missing(&short, lease);
                 if now > 0 {
-                    // Nothing has changed but the time: what was said of a lease stays true.
+                    // Only the time has changed, so the shortage stays the same.
                     assert_eq!(
                         found,
                         missing(&before, lease),
@@ -171,7 +172,8 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
                 short_ones += usize::from(found > Watts::ZERO);
                 let planned = planned(&policy, &plan, lease, at(now));
                 if unverified {
-                    // A firm lease may be short beside machines that the plan starves for others.
+                    // A firm lease may be short although the plan starves machines for other
+                    // leases.
                     assert!(
                         found >= planned,
                         "seed {seed} at {now}: {} {found} {planned}",

@@ -1,4 +1,4 @@
-//! Who plays: pools, machines, miners, the policy.
+//! The parts of the demo: pools, machines, miners, the policy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::devices::devices;
 
-/// Hashes a second of a miner: slow enough that hundreds share a core with everything else.
+/// The hashrate of a miner, in hashes per second: so low that hundreds can share a core with
+/// everything else.
 const HASHRATE: f64 = 2000.0;
-/// A share in about one second from such a miner.
+/// A difficulty at which such a miner finds about one share a second.
 const DIFFICULTY: f64 = 1.0 / (1u64 << 21) as f64;
-/// What the house draws, in watts for each machine.
+/// The house load per machine, in watts.
 const HOUSE_PER_MACHINE: i64 = 100;
-/// Part of all mining power that the lease takes.
+/// The fraction of all mining power that the lease takes.
 const LEASED: f64 = 0.4;
-/// IT power to gross power.
+/// The power usage effectiveness of the lease.
 pub(super) const PUE: f64 = 1.25;
 
-/// The fleet's three groups, as shares of it.
+/// The three groups of the fleet, as fractions of it.
 const GROUPS: [Group; 3] = [
     Group {
         name: "s19",
@@ -45,8 +46,8 @@ const GROUPS: [Group; 3] = [
         joules_per_terahash: 17.5,
         reachable: true,
     },
-    // The worst machines of all, and the first to go by merit; but nothing reaches them, so they
-    // back no firm lease.
+    // The least efficient machines, which would be shed first; but no driver controls them, so they
+    // cannot back a firm lease.
     Group {
         name: "s17",
         share: 0.15,
@@ -83,7 +84,7 @@ pub(super) const TENANT_METER: &str = "nebula";
 const METER_PERIOD: Duration = Duration::from_millis(250);
 
 impl Cast {
-    /// Makes pools, machines and the policy; miners come later.
+    /// Makes pools, machines and the policy; miners are added later.
     pub(super) async fn make(miners: u32) -> anyhow::Result<Self> {
         let counts = group_sizes(miners);
         let pools = [test_pool(4, 8, 1).await?, test_pool(8, 6, 2).await?];
@@ -101,8 +102,8 @@ impl Cast {
         let house = Watts(HOUSE_PER_MACHINE * i64::from(miners));
         let spec = FacilitySpec { machines: machines.collect(), house, tenants: BTreeMap::new() };
         let facility = SimFacility::new(spec, testbed::clock::moment())?;
-        // The transformer is as large as the farm needs and hardly larger: whoever leases power
-        // here takes it from mining.
+        // The transformer is hardly larger than the farm needs, so a lease takes its power from
+        // mining.
         let feed_usable = (mining + house).scale(1.02);
         let it = mining.scale(LEASED / PUE);
         let text = policy(counts, feed_usable, house);
@@ -148,7 +149,7 @@ impl Cast {
         devices(&self.policy, &settings)
     }
 
-    /// Lets the miners in: every model, and both ways of sleeping.
+    /// Starts the miners: every model, with both kinds of sleep.
     pub(super) async fn enter(&mut self, proxy: std::net::SocketAddr, stop: &CancellationToken) {
         let space = SearchSpace::default();
         let names = GROUPS
@@ -174,12 +175,12 @@ impl Cast {
         }
     }
 
-    /// What the lease takes from the feed.
+    /// The power that the lease takes from the feed.
     pub(super) fn gross(&self) -> Watts {
         self.it.scale(PUE)
     }
 
-    /// How many machines are awake by their own account of power, not by what they say.
+    /// How many machines are awake by the power they really draw.
     pub(super) fn hashing(&self) -> usize {
         let all = self.facility.machines();
         all.iter()
@@ -194,7 +195,7 @@ fn machine(group: &Group, index: u32) -> MachineId {
     MachineId::from(format!("acme.{}-{index:03}", group.name))
 }
 
-/// Splits a fleet by the groups' shares; the last takes what is left.
+/// Splits a fleet by the fractions of the groups; the last group gets the rest.
 fn group_sizes(miners: u32) -> [u32; 3] {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a u32")]
     let part = |share: f64| (f64::from(miners) * share).round() as u32;
@@ -236,7 +237,7 @@ fn policy(counts: [u32; 3], usable: Watts, house: Watts) -> String {
         usable.kw(),
         house.kw(),
         usable.scale(0.9).kw(),
-        // All of it down in about four seconds, up in six.
+        // All load is lowered in about four seconds and raised in six.
         usable.scale(15.0).kw(),
         usable.scale(10.0).kw(),
         counts.iter().sum::<u32>().div_ceil(6).max(1),

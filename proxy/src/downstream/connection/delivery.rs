@@ -69,8 +69,8 @@ impl Connection {
         }
     }
 
-    /// Tries again to forward shares that found no room, and gives up those that have waited too
-    /// long.
+    /// Tries again to forward the shares whose queues were full. Shares that have waited too long
+    /// are unresolved.
     pub(super) fn unstick(&mut self, now: Instant, out: &mut Outbox) {
         if self.stuck.is_none() {
             return;

@@ -61,7 +61,8 @@ impl Connection {
         self.renew(now, out);
     }
 
-    /// Gives out the current job on another lane; if there is none, the next job must do.
+    /// Hands out the current job on another lane. If no lane is free, the miner waits for the next
+    /// job.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Outbox) {
         if self.seating.renew(&self.pools.placement) {
             self.seating.tell(&self.entry.handle);

@@ -1,4 +1,4 @@
-//! What phase a lease is in, and whose machines are whose.
+//! The phase of a lease, and to which lease machines belong.
 
 use super::*;
 use crate::view::LeaseView;
@@ -29,7 +29,7 @@ fn a_lease_that_follows_another_has_its_machines_and_closes_when_they_are_back()
         world.step();
     }
     assert!(world.machines.iter().all(|machine| machine.draws), "at {}", world.secs);
-    // l's tenant, which has no meter, drew until the instant at which m had to be proven.
+    // The tenant of l, which has no meter, drew power until m had to be proven.
     assert_eq!(world.core.state.leases["m"].breaches, []);
 }
 
@@ -51,7 +51,7 @@ fn a_lease_is_closed_when_its_machines_mine_and_not_when_they_had_the_time_to() 
     });
     world.run_to(20);
     world.commit("l", "a", 20_000, 1000, 1500);
-    // All turns are over at 1560; restore_p95 is a minute.
+    // All machines were due to return by 1560; restore_p95 is a minute.
     world.run_to(1800);
     assert_eq!(world.phase("l"), Phase::Releasing);
     assert_eq!(returning(&world, "l"), ["old.001", "old.003"]);
@@ -80,7 +80,7 @@ fn a_machine_that_falls_asleep_after_its_lease_was_cancelled_is_not_back() {
     world.run_to(848);
     assert!(world.machines.iter().any(|machine| machine.told.is_some()), "it was told to sleep");
     world.ask(Command::Cancel { lease: "l".into(), force: false });
-    // It reads awake and has work until it sleeps at last.
+    // It is read awake and has work until it finally sleeps.
     world.run_to(1000);
     assert_eq!(off(&world), ["old.000"]);
     assert_eq!(
@@ -122,11 +122,12 @@ const HOUR: i64 = 3600;
 #[test]
 fn a_lease_beyond_the_horizon_is_planned_until_the_plan_reaches_its_steps() {
     let mut world = obedient();
-    // Plans reach four hours far and move by a quarter of an hour. 13 kW are short.
+    // Plans reach four hours ahead and move by a quarter of an hour. 13 kW are short.
     let start = 6 * HOUR;
     let asked = world.commit("l", "a", 20_000, start, 7 * HOUR);
     let Answer::Committed(answer) = asked else { panic!("{asked:?}") };
-    // 26 s of ramp for 13 kW, 65 of shedding, settling, proof and margin, 60 before the start.
+    // 26 s of ramp for 13 kW, 65 s of shedding, settling, proof and margin, and 60 s before the
+    // start.
     assert_eq!(answer.lease.latest_safe_start, Some(at(start - 151)), "as admission says");
     world.run_to(60);
     let seen = view(&world, "l");
@@ -141,7 +142,7 @@ fn a_lease_beyond_the_horizon_is_planned_until_the_plan_reaches_its_steps() {
     world.run_to(secs + 3);
     let seen = view(&world, "l");
     assert_eq!((seen.state, seen.in_plan_from, machines(&world, "l")), (Phase::Armed, None, 5));
-    // The plan knows the machines: five free 14.85 kW.
+    // The plan knows the machines: five of them free 14.85 kW.
     assert_eq!(seen.latest_safe_start, Some(at(start - 155)));
     assert_eq!(seen.state_reason, "5 machines to go, the first at 2027-01-15 13:57:25");
 }
@@ -151,7 +152,7 @@ fn a_lease_that_a_ledger_calls_armed_too_early_steps_back() {
     let mut world = obedient();
     world.commit("l", "a", 20_000, 6 * HOUR, 7 * HOUR);
     world.run_to(60);
-    // As a program before this one wrote it.
+    // As an earlier version wrote it.
     let (lease, why) = ("l".into(), "every receiver holds the timeline".to_owned());
     let (from, to) = (Phase::Planned, Phase::Armed);
     let event = Event::CommitmentMoved { lease, from, to, why, figures: vec![] };
@@ -172,7 +173,7 @@ fn a_lease_that_a_ledger_calls_armed_too_early_steps_back() {
 fn a_lease_is_not_armed_while_the_plan_is_short() {
     let mut world = World::new(|_| Manner::Obeys);
     world.run_to(20);
-    // 44 kW take thirteen machines on a; eight are there.
+    // 44 kW take thirteen machines on a; eight are known.
     let all = std::mem::take(&mut world.machines);
     let (there, away): (Vec<_>, Vec<_>) = all.into_iter().partition(|machine| {
         !["old.001", "old.002", "old.003", "old.004", "new.000", "new.001"]
@@ -185,11 +186,12 @@ fn a_lease_is_not_armed_while_the_plan_is_short() {
     let seen = view(&world, "l");
     assert_eq!(seen.state, Phase::Planned);
     assert!(seen.state_reason.starts_with("short 13.2 kW at a from "), "{}", seen.state_reason);
-    // They come, and the plan frees enough.
+    // The others connect, and the plan frees enough.
     world.machines.extend(away);
     world.run_to(110);
     assert_eq!(view(&world, "l").state, Phase::Armed);
-    // A restart finds its miners again: nothing steps back meanwhile.
+    // After a restart the miners are seen again, and no lease goes back to an earlier phase
+    // meanwhile.
     world.restart();
     world.run_to(130);
     assert_eq!(view(&world, "l").state, Phase::Armed);
@@ -227,7 +229,8 @@ fn a_device_that_hangs_leaves_a_proven_lease_unconfirmed() {
 
 #[test]
 fn a_device_that_hangs_and_draws_on_proves_nothing() {
-    // It says nothing, and its machine mines on: 2.97 kW are missing of the 20.
+    // Its device does not answer, and its machine continues to mine: 2.97 kW of the 20 kW are
+    // missing.
     let hangs = |id: &str| if id == "old.002" { Manner::MuteAwake } else { Manner::Obeys };
     let mut world = World::new(hangs);
     world.run_to(20);
@@ -276,12 +279,12 @@ fn what_is_over_is_not_cancelled_and_a_cancellation_may_be_repeated() {
 fn a_restart_at_the_deadline_records_no_breach_of_a_lease_that_is_kept() {
     let mut world = obedient();
     world.commit("l", "a", 20_000, 1000, 1500);
-    // Every machine sleeps, and that has not held for long enough.
+    // Every machine sleeps, but not for long enough yet.
     world.run_to(877);
     assert_eq!((world.phase("l"), off(&world).len()), (Phase::Shedding, 5));
     world.secs = 960;
     world.restart();
-    // The first input of a life comes before any report.
+    // The first input after a start comes before any report.
     world.input(Input::Tick);
     world.run_to(1_100);
     assert_eq!(world.phase("l"), Phase::Active);
@@ -304,7 +307,7 @@ fn a_restart_records_no_second_breach_of_one_shortage() {
     }
     assert_eq!(view(&world, "l").breaches.len(), 1);
     assert_eq!(world.core.tally().breaches, 0, "this life has counted none");
-    // It is over, and comes again: that is another one.
+    // The shortage ended and came again: this is another one.
     world.meter_adds = Watts::ZERO;
     world.run_to(world.secs + 20);
     world.meter_adds = Watts(5_000);
@@ -358,7 +361,7 @@ fn a_lease_whose_receivers_are_gone_is_armed_no_more() {
     assert_eq!(view(&world, "l").state, Phase::Armed);
 }
 
-/// One machine is one step of the ramp: no later turn has the plan made anew.
+/// Each machine is one step of the ramp, and no time to return is planned again.
 #[test]
 fn a_lease_whose_machines_come_back_in_one_step_closes_when_they_are_back() {
     let mut world = obedient();

@@ -9,9 +9,7 @@ pub(super) fn literal_start(glob: &str) -> &str {
     glob.find(WILDCARDS).map_or(glob, |end| &glob[..end])
 }
 
-/// Whether every name that `narrow` matches is also matched by `wide`: `wide` is matched against
-/// the characters of `narrow`, where a `*` of `narrow` matches only a `*`, and a `?` only a
-/// wildcard.
+/// Whether every name that `narrow` matches is matched by `wide` as well.
 ///
 /// `wide` is matched against the characters of `narrow`. There, a `*` fits only a `*`, and a `?` only
 /// a wildcard.
