@@ -172,10 +172,16 @@ impl Machine {
 
     fn does_as_wanted(&self) -> bool {
         match self.want {
-            Want::Asleep => self.says(DeviceState::Asleep),
+            Want::Asleep => self.says(DeviceState::Asleep) && !self.boots(),
             Want::Awake => self.says(DeviceState::Awake),
             Want::Leave => true,
         }
+    }
+
+    /// Whether it was told to wake and not to sleep since. It reads `asleep` until it has booted, and
+    /// an answer to a read that was under way says nothing newer.
+    fn boots(&self) -> bool {
+        self.woken.is_some_and(|woken| self.slept.is_none_or(|slept| slept < woken))
     }
 
     /// Returns the next command and when it is due. `may_wake`: a wake is allowed now.
