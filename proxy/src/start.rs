@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use daemon::clock;
 use daemon::state_file::StateFile;
 use daemon::tasks::Tasks;
-use directive::{Link, Receiver, ReportSender};
+use directive::{Link, ReportSender};
 use prometheus_client::registry::Registry;
 use stratum::version::VersionMask;
 use tokio::net::TcpListener;
@@ -22,7 +22,8 @@ use tracing::{error, info};
 
 use crate::books::Books;
 use crate::config::{Config, Server, Trust};
-use crate::control::{Control, Record};
+use crate::control::Control;
+use crate::control::core::ControlCore;
 use crate::directions::{Directions, Orders};
 use crate::downstream::Service;
 use crate::error::StartError;
@@ -61,8 +62,8 @@ impl Proxy {
             (Some(_), Some(file)) => file.load()?,
             _ => None,
         };
-        let (receiver, orders) = control::restore(saved);
-        let orders = if link.is_some() { orders } else { Orders::default() };
+        let core = ControlCore::new(saved, file.is_some(), config.report_every, clock::now());
+        let orders = if link.is_some() { core.orders().clone() } else { Arc::default() };
         let found = Found { extranonce2_size, orders, lane_offset: rand::random() };
         let parts = Parts::new(config, books, found, tasks, clock::now());
         let listeners = parts.listen()?;
@@ -70,7 +71,7 @@ impl Proxy {
         parts.pools.proxy.executor.start_helpers(helpers).map_err(StartError::Thread)?;
         let addrs = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let proxy = Self { addrs, pools: parts.pools.clone() };
-        let control = link.map(|link| (parts.control(receiver, file), link));
+        let control = link.map(|link| (parts.control(core, file), link));
         parts.spawn(listeners, control);
         Ok(proxy)
     }
@@ -92,7 +93,7 @@ struct Found {
     /// The miners' extranonce2_size.
     extranonce2_size: u8,
     /// What machines may do at first.
-    orders: Orders,
+    orders: Arc<Orders>,
     /// Where lane numbers begin: a random number, so that a restart does not repeat work.
     lane_offset: u64,
 }
@@ -110,7 +111,7 @@ struct Parts {
 impl Parts {
     fn new(config: Config, books: Books, found: Found, tasks: &Tasks, now: Instant) -> Self {
         let proxy = ProxyState::new(&config, books, tasks, now);
-        let directions = Directions { orders: Arc::new(found.orders), ..Directions::default() };
+        let directions = Directions { orders: found.orders, ..Directions::default() };
         let (directions, directed) = watch::channel(directions);
         let targets =
             config.targets.map(|id, target| Pool::new(id, target.clone(), config.use_of(id)));
@@ -142,22 +143,15 @@ impl Parts {
     }
 
     /// The task that follows the switchboard.
-    fn control(&self, receiver: Receiver, file: Option<Arc<StateFile>>) -> Control {
-        Control {
+    fn control(&self, core: ControlCore, file: Option<Arc<StateFile>>) -> Control {
+        Control::new(control::Setup {
+            core,
             sender: ReportSender::started(clock::wall()),
-            record: Record::new(file, &receiver),
-            reported: receiver.number(),
-            receiver,
+            file,
             directions: self.directions.clone(),
             machines: self.pools.proxy.machines.clone(),
             metrics: self.pools.proxy.books.metrics.control.clone(),
-            report_every: self.config.report_every,
-            stepped: false,
-            refused: None,
-            saved_at: None,
-            unwritten: false,
-            starved: control::Starved::default(),
-        }
+        })
     }
 
     /// Starts all tasks.

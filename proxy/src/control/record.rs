@@ -1,81 +1,56 @@
-//! Writes down what must survive a restart: the timeline held and what of it is applied.
+//! Which state is on disk: the timeline held and what of it is applied must survive a restart.
 //!
-//! The file is written by a thread for blocking work, so that a slow disk never holds up the thread
-//! of the miners. One write is under way at a time; what changes meanwhile goes into the next one.
-//! A lowering does not wait for its write. The acknowledgement of a timeline does: what the
-//! switchboard takes for heard is still known after a restart.
+//! One write is under way at a time; what changes meanwhile goes into the next one. A lowering does
+//! not wait for its write. The acknowledgement of a timeline does: what the switchboard takes for
+//! heard is still known after a restart. The writing itself is left to the task.
 
-use std::sync::Arc;
+use directive::Generation;
 
-use daemon::state_file::{StateError, StateFile};
-use directive::{Generation, Receiver};
-use tokio::task::{JoinError, JoinSet};
-
-/// The state file and the write that is under way.
 #[derive(Debug)]
-pub(crate) struct Record {
-    file: Option<Arc<StateFile>>,
-    write: JoinSet<(Option<Generation>, Result<(), StateError>)>,
+pub(super) struct Record {
+    /// Whether there is a state file. Without one nothing survives, and nothing is waited for.
+    has_file: bool,
     /// The state has changed since the last write began, or that write failed.
     unsaved: bool,
+    /// A write is under way; inside is the number of the timeline that it contains.
+    writing: Option<Option<Generation>>,
     /// The newest timeline of which a write has ended.
     tried: Option<Generation>,
 }
 
-/// Why a write failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum WriteError {
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error("the writing thread failed: {0}")]
-    Thread(#[from] JoinError),
-}
-
 impl Record {
-    /// A record in `file`, from which the state of `receiver` was read. Without a file nothing
-    /// survives, and nothing is waited for.
-    pub(crate) fn new(file: Option<Arc<StateFile>>, receiver: &Receiver) -> Self {
-        Self { file, write: JoinSet::new(), unsaved: false, tried: receiver.number() }
+    /// The record of a state that was read from the file (if there is one) with timeline `number`.
+    pub(super) const fn new(has_file: bool, number: Option<Generation>) -> Self {
+        Self { has_file, unsaved: false, writing: None, tried: number }
     }
 
     /// Notes that the state has changed.
-    pub(super) fn changed(&mut self) {
+    pub(super) const fn changed(&mut self) {
         self.unsaved = true;
     }
 
-    /// Begins a write, if one is due and none is under way.
-    pub(super) fn write(&mut self, receiver: &Receiver) {
-        let Some(file) = self.file.clone().filter(|_| self.unsaved && self.write.is_empty()) else {
-            return;
-        };
-        self.unsaved = false;
-        let (number, saved) = (receiver.number(), receiver.saved().clone());
-        self.write.spawn_blocking(move || (number, file.store(&saved)));
+    /// Returns whether a write has to begin now, of a state with timeline `number`. It counts as
+    /// under way until [`Self::ended`].
+    pub(super) fn begin(&mut self, number: Option<Generation>) -> bool {
+        let due = self.has_file && self.unsaved && self.writing.is_none();
+        if due {
+            self.unsaved = false;
+            self.writing = Some(number);
+        }
+        due
     }
 
-    pub(super) fn is_writing(&self) -> bool {
-        !self.write.is_empty()
-    }
-
-    /// Waits for the end of the write that is under way; a failed one is due again.
-    pub(super) async fn ended(&mut self) -> Result<(), WriteError> {
-        let written = match self.write.join_next().await {
-            None => Ok(()),
-            Some(Ok((number, stored))) => {
-                self.tried = number;
-                stored.map_err(WriteError::from)
-            }
-            // Only the end of the runtime cancels a write, and with it whoever waits here.
-            Some(Err(failure)) if failure.is_cancelled() => std::future::pending().await,
-            Some(Err(failure)) => Err(failure.into()),
-        };
-        self.unsaved |= written.is_err();
-        written
+    /// Notes the end of the write that is under way. A failed one is due again.
+    pub(super) fn ended(&mut self, succeeded: bool) {
+        if let Some(number) = self.writing.take() {
+            self.tried = number;
+            self.unsaved |= !succeeded;
+        }
     }
 
     /// The timeline to acknowledge while `held` is the newest: that of the last write that ended.
     /// One that failed counts, too: it has raised its alarm, and is tried again.
     pub(super) fn acknowledged(&self, held: Option<Generation>) -> Option<Generation> {
-        if self.file.is_some() { self.tried } else { held }
+        if self.has_file { self.tried } else { held }
     }
 }
