@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod api;
+pub mod broadcast;
 pub mod commitment;
 pub mod core;
 pub mod facility;

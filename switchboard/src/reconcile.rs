@@ -1,20 +1,21 @@
 //! The switchboard's task: it owns the core and the receivers' links, reads the clocks, and only
 //! moves bytes. [`crate::core`] makes the decisions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use directive::{Downlink, MachineId, Outlet, ReceiverId, Report, Timeline};
+use directive::{Downlink, Outlet, ReceiverId, Report};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::broadcast::Broadcast;
 use crate::core::{Answer, Command, Core, Input, Notice, Outputs};
 use crate::inventory::{AttachError, Attached};
 use crate::ledger::{Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
@@ -51,9 +52,7 @@ pub struct Switchboard {
     unwritten: bool,
     /// Whether the wall clock counts as stepped; it was logged then.
     stepped: bool,
-    /// The state for a link that joins.
-    timeline: Option<Arc<Timeline>>,
-    asleep: Arc<BTreeSet<MachineId>>,
+    broadcast: Broadcast,
 }
 
 #[derive(Debug)]
@@ -132,8 +131,7 @@ impl Switchboard {
             told: Told::default(),
             unwritten: false,
             stepped: false,
-            timeline: None,
-            asleep: Arc::default(),
+            broadcast: Broadcast::default(),
         };
         Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
     }
@@ -190,9 +188,7 @@ impl Switchboard {
         let (receiver, role) = (outlet.receiver().clone(), outlet.role());
         match self.handle(Input::Attach { receiver: receiver.clone(), role }) {
             Some(Ok(Attached { replaces, resync })) => {
-                // Without a permit: the next renewal includes receivers that join.
-                let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
-                outlet.update(|down| *down = Downlink { timeline, permit: None, asleep, resync });
+                outlet.update(|down| *down = Downlink { resync, ..self.broadcast.joining() });
                 self.outlets.insert(receiver.clone(), outlet);
                 if replaces {
                     warn!(%receiver, %role, "a second link of this receiver replaces the first");
@@ -241,41 +237,26 @@ impl Switchboard {
     }
 
     fn perform(&mut self, outputs: Outputs) {
-        let Outputs {
-            timeline, permit, withdraw, asleep, resync, append, answers, notices, ..
-        } = outputs;
-        notices.iter().for_each(|notice| self.tell(notice));
-        if timeline.is_some() || permit.is_some() || withdraw || asleep.is_some() {
-            if let Some(timeline) = &timeline {
-                debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
-            }
-            // A permit is for one timeline: the old one is void after a new timeline. A valid
-            // permit is not sent again, because its life would start again at receivers that have
-            // joined since.
-            let permits = withdraw || timeline.is_some() || permit.is_some();
-            self.timeline = timeline.or(self.timeline.take());
-            self.asleep = asleep.unwrap_or_else(|| self.asleep.clone());
+        outputs.notices.iter().for_each(|notice| self.tell(notice));
+        if let Some(timeline) = &outputs.timeline {
+            debug!(number = %timeline.number, steps = timeline.steps.len(), "timeline sent");
+        }
+        if let Some(change) = self.broadcast.take(&outputs) {
             for outlet in self.outlets.values() {
-                outlet.update(|down| {
-                    down.timeline.clone_from(&self.timeline);
-                    if permits {
-                        down.permit = permit;
-                    }
-                    down.asleep = self.asleep.clone();
-                });
+                outlet.update(|down| change.apply(down));
             }
         }
-        if let Some((receiver, resync)) = resync
+        if let Some((receiver, resync)) = outputs.resync
             && let Some(outlet) = self.outlets.get(&receiver)
         {
             debug!(%receiver, resync, "full report asked for");
             outlet.update(|down| down.resync = resync);
         }
-        if let Some(entries) = append {
+        if let Some(entries) = outputs.append {
             self.told.keep(&entries);
             self.writing = Some(self.writer.append(entries));
         }
-        for (number, answer) in answers {
+        for (number, answer) in outputs.answers {
             // The caller may have gone meanwhile; its command is carried out all the same.
             if self.waiting.remove(&number).is_some_and(|waiting| waiting.send(answer).is_err()) {
                 debug!(number, "nobody waits for the answer");

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use directive::{
-    InProcess, Link as _, ReceiverRole, Report, ReportSender, Serving, SessionReport, in_process,
+    InProcess, Link as _, ReceiverRole, Report, ReportSender, Serving, SessionReport, Timeline,
+    in_process,
 };
 use prometheus_client::encoding::text::encode;
 
