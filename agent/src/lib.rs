@@ -13,6 +13,8 @@ pub mod drivers;
 pub mod meters;
 pub mod metrics;
 pub mod settings;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 pub mod state;
 mod task;
 

@@ -42,6 +42,8 @@ mod series;
 mod session;
 mod sessions;
 mod share_log;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 #[cfg(test)]
 mod simulation;
 mod sizes;

@@ -23,6 +23,8 @@ pub mod policy;
 pub mod reconcile;
 pub mod reload;
 mod shortage;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 pub mod view;
 pub mod words;
 

@@ -1,0 +1,9 @@
+//! The core, what it is made from and what is told to receivers, for the crate `simulation`.
+
+pub use crate::broadcast::{Broadcast, Change};
+pub use crate::commitment::{Breach, Phase};
+pub use crate::core::{Answer, Command, Core, Input, Outputs, Refused};
+pub use crate::inventory::MachineState;
+pub use crate::lease::{Lease, LeaseRequest};
+pub use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
+pub use crate::policy::{Policy, parse as parse_policy};
