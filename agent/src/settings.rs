@@ -74,6 +74,9 @@ pub fn read(root: &Section<'_>) -> Option<Settings> {
     let [drivers, meters] = ["driver", "meter"].map(|key| root.named_tables(key));
     let meter_sections = meters.iter().map(|(name, section)| (name.as_str(), section));
     warn_of_shared_files(meter_sections);
+    for (name, meter) in &meters {
+        meter.refuse("stale_after", format!("stands in [meter.{name}] of the policy"));
+    }
     let (driver_count, meter_count) = (drivers.len(), meters.len());
     let settings = Settings {
         drivers: drivers.iter().filter_map(|(name, section)| read_driver(name, section)).collect(),

@@ -88,6 +88,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     check_schema(document, root);
     let revision = root.optional_integer("revision", 0..=u64::MAX);
     root.renamed("timezone", "site.timezone");
+    root.refuse("driver", "drivers stand in the configuration; a group names its driver");
     let [feeds, groups, meters] = ["feed", "group", "meter"].map(|kind| root.named_tables(kind));
     let feed_names = names_of(&feeds);
     let lacking = feeds::without_constraint(&feeds);

@@ -134,7 +134,7 @@ impl Client {
     }
 
     fn no_switchboard(&self) -> Failure {
-        let need = "They need a [switchboard] section in its configuration.";
+        let need = "They need `tieline run` with a [switchboard] section in its configuration.";
         self.lacks("has no switchboard, so it has no leases and no plan.", need)
     }
 

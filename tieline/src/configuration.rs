@@ -40,12 +40,22 @@ impl Configuration {
             Ok(text) => text,
             Err(failure) => return Some(format!("{} {failure}", self.path.display())),
         };
-        if let Err(mistakes) = Files::of_roles(&self.path, self.roles).settings {
+        let files = Files::of_roles(&self.path, self.roles);
+        if let Err(mistakes) = files.settings {
             return Some(mistakes.to_string());
         }
         let changed = changed(&self.text, &text);
-        (!changed.is_empty())
-            .then(|| format!("restart to put its changes into force: {}", changed.join(", ")))
+        if changed.is_empty() {
+            return None;
+        }
+        let restart = format!("restart to put its changes into force: {}", changed.join(", "));
+        // A restart with a policy that does not fit the changed configuration would fail.
+        Some(match files.policy.map(|file| file.policy) {
+            Some(Err(mistakes)) => {
+                format!("{restart}; before that, correct the policy:\n{mistakes}")
+            }
+            _ => restart,
+        })
     }
 }
 
@@ -154,6 +164,23 @@ mod tests {
         assert_ne!(changed, example);
         let why = fault(&changed).expect("it is not in force");
         assert_eq!(why, "restart to put its changes into force: [admin]");
+    }
+
+    #[test]
+    fn a_changed_configuration_that_the_policy_does_not_fit_says_so() {
+        let example = include_str!("../../config/tieline.toml");
+        let why =
+            fault(&example.replace("[driver.luxctl]", "[driver.other]")).expect("not in force");
+        let lines: Vec<&str> = why.lines().collect();
+        let [restart, mistake] = lines[..] else { panic!("{why}") };
+        assert_eq!(
+            restart,
+            "restart to put its changes into force: [driver]; before that, correct the policy:"
+        );
+        assert!(
+            mistake.ends_with("group.s21-b.driver: the configuration has no [driver.luxctl]"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -166,11 +166,12 @@ async fn serve(
 
 /// How a changed policy is read: with the drivers and meters that the agent was started with.
 fn read_policy(equipment: Equipment, ties: Ties) -> ReadPolicy {
+    let equipment = equipment.in_force();
     Arc::new(move |path: &Path| {
         let file = PolicyFile::read(path, Some(&equipment));
         let tied_anew = file.policy.as_ref().is_ok_and(|site| site.ties != ties);
         let needs_restart = tied_anew.then(|| {
-            "drivers, and the machines that groups give them, are set at the start: restart to change them"
+            "the drivers and patterns of groups, and meters that stand here, are set at the start: restart to change them"
                 .to_owned()
         });
         let policy = file.policy.map(|site| site.policy);

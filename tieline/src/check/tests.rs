@@ -202,6 +202,7 @@ fn the_policy_and_the_configuration_are_compared() {
     one("unknown_driver", &[], &[("driver = \"shell\"", "driver = \"shel\"")]);
     one("no_agent_part", &[(&CONFIG[CONFIG.find("[driver").expect("there")..], "")], &[]);
     one("unused_driver", &[], &[("driver = \"shell\"\n", "")]);
+    one("driver_in_the_policy", &[], &[("[group.s19]", "[driver.shell]\n[group.s19]")]);
     one("unused_meter", &[], &[("meter = \"service\"\n", "")]);
     one("lease_meter_without_a_source", &[], &[("[group.s19]", "[meter.tenant]\n[group.s19]")]);
     let slow = [("\"service.kw\"", "\"service.kw\"\nperiod = \"1m\"")];

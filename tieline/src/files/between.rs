@@ -16,6 +16,8 @@ pub(crate) struct Equipment {
     drivers: BTreeMap<String, Vec<String>>,
     /// The period of each meter, if its section has no mistake.
     meters: BTreeMap<String, Option<Duration>>,
+    /// Whether this is what a running process was started with. Its file may have changed since.
+    in_force: bool,
 }
 
 impl Equipment {
@@ -26,11 +28,22 @@ impl Equipment {
         let mut equipment = Self {
             drivers: names("driver").map(|name| (name, Vec::new())).collect(),
             meters: names("meter").map(|name| (name, None)).collect(),
+            in_force: false,
         };
         if let Some(settings) = settings {
             equipment.add(settings);
         }
         equipment
+    }
+
+    /// The same, as what a running process was started with.
+    pub(crate) fn in_force(self) -> Self {
+        Self { in_force: true, ..self }
+    }
+
+    /// What a message calls the configuration.
+    fn configuration(&self) -> &'static str {
+        if self.in_force { "the configuration in force" } else { "the configuration" }
     }
 
     fn add(&mut self, settings: &agent::Settings) {
@@ -68,7 +81,8 @@ pub(super) fn check_policy(
         for (name, meter) in root.named_tables("meter") {
             if !meter.has("kind") && !equipment.meters.contains_key(&name) {
                 let meant = document.suggest(&name, equipment.meters.keys().map(String::as_str));
-                let message = "the configuration has no such meter, so nothing measures it";
+                let configuration = equipment.configuration();
+                let message = format!("{configuration} has no such meter, so nothing measures it");
                 document.report(&meter.here(), message, meant);
             }
         }
@@ -98,7 +112,8 @@ fn check_driver(document: &Document, group: &Section<'_>, equipment: &Equipment)
     let Some(name) = group.peek_str("driver") else { return };
     let Some(machines) = equipment.drivers.get(name) else {
         let meant = document.suggest(name, equipment.drivers.keys().map(String::as_str));
-        let message = format!("the configuration has no [driver.{}]", name.escape_debug());
+        let message =
+            format!("{} has no [driver.{}]", equipment.configuration(), name.escape_debug());
         document.report(&group.spot("driver"), message, meant);
         return;
     };
@@ -116,7 +131,8 @@ fn check_meter_of(document: &Document, feed: &Section<'_>, equipment: &Equipment
     let Some(name) = feed.peek_str("meter") else { return };
     if !equipment.meters.contains_key(name) {
         let meant = document.suggest(name, equipment.meters.keys().map(String::as_str));
-        let message = format!("the configuration has no [meter.{}]", name.escape_debug());
+        let message =
+            format!("{} has no [meter.{}]", equipment.configuration(), name.escape_debug());
         document.report(&feed.spot("meter"), message, meant);
     }
 }
