@@ -25,6 +25,14 @@ sim SEED:
 sims COUNT="20000":
     TIELINE_SIM_SEEDS={{ quote(COUNT) }} cargo test --release -p proxy simulation
 
+# Play one seed of the control plane's simulation, with its story.
+sim-power SEED:
+    TIELINE_SIM_SEED={{ quote(SEED) }} cargo test --profile simulate -p simulation --test seeds -- --nocapture
+
+# Play the first COUNT seeds of the control plane's simulation.
+sims-power COUNT="2000":
+    TIELINE_SIM_SEEDS={{ quote(COUNT) }} cargo test --profile simulate -p simulation --test seeds
+
 # Fuzz TARGET for SECONDS seconds (needs nightly Rust and cargo-fuzz; fuzz/README.md has the targets).
 fuzz TARGET SECONDS="300":
     cargo +nightly fuzz run -s none {{ quote(TARGET) }} -- -max_total_time={{ quote(SECONDS) }} -max_len=8192

@@ -3,7 +3,7 @@
 pub use crate::broadcast::{Broadcast, Change};
 pub use crate::commitment::{Breach, Phase};
 pub use crate::core::{Answer, Command, Core, Input, Outputs, Refused};
-pub use crate::inventory::MachineState;
+pub use crate::inventory::{AttachError, Attached, MachineState};
 pub use crate::lease::{Lease, LeaseRequest};
 pub use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
 pub use crate::policy::{Policy, parse as parse_policy};
