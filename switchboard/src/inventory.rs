@@ -177,7 +177,8 @@ impl Inventory {
         Ok(Attached { replaces: false, resync })
     }
 
-    /// A receiver's link has closed. What it reported counts on until it is too old.
+    /// A receiver's link has closed. The machines that it reported are counted on, until it reports
+    /// again or is forgotten; what its devices and meters showed counts until it is too old.
     pub fn detach(&mut self, receiver: &ReceiverId) {
         self.exchanges.links_closed += 1;
         if let Some(endpoint) = self.endpoints.get_mut(receiver) {

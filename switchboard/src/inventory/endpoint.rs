@@ -15,8 +15,7 @@ pub(super) const ENTRIES: usize = 100_000;
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// Whether its link is attached now. What a detached one reported goes on counting until it is
-    /// too old.
+    /// Whether its link is attached now. The machines that a detached one reported are counted on.
     pub(super) attached: bool,
     /// The timeline that it holds, by its newest report over the present link.
     pub(super) number: Option<Generation>,

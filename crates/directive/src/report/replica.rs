@@ -24,6 +24,8 @@ pub struct Replica<T> {
     /// or if the two ends compute them in different ways. Then only the numbers of the reports
     /// show that something is missing.
     comparable: bool,
+    /// Whether the newest report left no change missing.
+    current: bool,
 }
 
 /// What became of a report.
@@ -58,6 +60,7 @@ impl<T> Default for Replica<T> {
             newest: None,
             resync: 0,
             comparable: true,
+            current: false,
         }
     }
 }
@@ -108,15 +111,19 @@ impl<T: Entry> Replica<T> {
         let compared = self.comparable;
         self.comparable = (compared || full) && taken.ignored == 0 && (equal || !full);
         let follows = full || before.is_some_and(|newest| newest + 1 == seq);
-        taken.current = if self.comparable { equal } else { follows };
-        let reason = if !taken.current && !follows {
-            Some(ResyncReason::Gap)
-        } else if !taken.current || (full && compared && !equal && taken.ignored == 0) {
-            // A full report with another digest is asked for once more, because it may have been
-            // damaged. If the answer is no better, the ends compute digests in different ways.
+        // Numbers show a gap only in the first report after it. What is missing then stays missing
+        // until a full report.
+        taken.current = if self.comparable { equal } else { full || (follows && self.current) };
+        self.current = taken.current;
+        // A full report with another digest is asked for once more, because it may have been damaged.
+        // If the answer is no better, the ends compute digests in different ways.
+        let doubtful = full && compared && !equal && taken.ignored == 0;
+        let reason = if taken.current {
+            doubtful.then_some(ResyncReason::Digest)
+        } else if follows && self.comparable {
             Some(ResyncReason::Digest)
         } else {
-            None
+            Some(ResyncReason::Gap)
         };
         taken.asked = reason.and_then(|reason| self.ask(resync, reason));
         taken

@@ -245,6 +245,23 @@ fn two_ends_with_different_digests_notice_it_once_and_then_compare_numbers() {
     sender.handed_over();
     let taken = replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ());
     assert_eq!((taken.current, taken.asked), (false, Some(ResyncReason::Gap)));
+    sender.handed_over();
+    // The next report follows without a gap, and what was lost is missing all the same.
+    let taken = replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ());
+    assert_eq!((taken.current, taken.asked), (false, None));
+    sender.handed_over();
+    sender.request(replica.resync());
+    // The full report is lost, too: the next one says that it was sent.
+    assert!(sender.report([next.seen()], at(0), None).full);
+    sender.handed_over();
+    let taken = replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ());
+    assert_eq!((taken.current, taken.asked), (false, Some(ResyncReason::Gap)));
+    sender.handed_over();
+    sender.request(replica.resync());
+    let mut full = sender.report([next.seen()], at(0), None);
+    full.digest.add(session("what this version adds", 0).fingerprint());
+    assert!(full.full && replica.take(full, 9, |_, _| ()).current);
+    sender.handed_over();
     // With the same digest again, as after an upgrade, digests count again.
     let mut sender = ReportSender::new(2);
     assert!(replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ()).current);
