@@ -13,7 +13,7 @@ step "dependency rules"
 ./scripts/check-dependencies
 
 step "imports"
-bash scripts/check-imports
+./scripts/check-imports
 
 step "dependencies: licences, bans, sources"
 # .ci/run installs it. The advisory database is on GitHub: run `cargo deny check advisories` where that can be reached.
