@@ -147,16 +147,18 @@ pub struct Commitment {
     silent_since: Option<(Instant, Timestamp)>,
     /// Since when the plan cannot free enough power.
     uncovered_since: Option<Instant>,
-    /// Since when no receiver is there to carry out the plan.
-    deserted_since: Option<Instant>,
+    /// Since when some attached receiver does not hold the plan, or no receiver is there to carry
+    /// it out.
+    unheld_since: Option<Instant>,
     /// Whether the current shortage is recorded as a breach.
     reported: bool,
 }
 
 /// How many breaches are kept per lease; later ones are only in the ledger.
 const BREACHES: usize = 100;
-/// An armed lease returns to planned when the plan has been short, or its receivers have been
-/// silent, for this long: after a restart, miners need about as long to be seen again.
+/// An armed lease returns to planned when the plan has been short, or not every receiver has held
+/// it, for this long. After a restart, miners need about as long to be seen again, and a receiver
+/// needs a moment to take a changed plan and to say so.
 const STEP_BACK_AFTER: Duration = Duration::from_mins(1);
 /// A lease whose machines do not return is closed this long after its end, and their names are
 /// recorded.
@@ -230,8 +232,7 @@ impl Commitment {
         let silent = !evidence.unconfirmed.is_empty();
         self.silent_since = silent.then(|| self.silent_since.unwrap_or((now, wall)));
         self.uncovered_since = evidence.short.as_ref().map(|_| self.uncovered_since.unwrap_or(now));
-        self.deserted_since =
-            evidence.held.is_deserted().then(|| self.deserted_since.unwrap_or(now));
+        self.unheld_since = (!evidence.is_held()).then(|| self.unheld_since.unwrap_or(now));
     }
 
     fn is_held_free(&self, terms: &Terms, now: Instant) -> bool {
@@ -258,7 +259,7 @@ impl Commitment {
         let for_long = |since: Option<Instant>| {
             since.is_some_and(|since| lasted(since, now) >= STEP_BACK_AFTER)
         };
-        let (short, deserted) = (for_long(self.uncovered_since), for_long(self.deserted_since));
+        let (short, unheld) = (for_long(self.uncovered_since), for_long(self.unheld_since));
         match self.phase {
             Phase::Closed => None,
             Phase::Releasing => released(lease, evidence, wall).map(|why| (Phase::Closed, why)),
@@ -279,10 +280,14 @@ impl Commitment {
             Phase::Planned if evidence.due && evidence.is_held() && !beyond => {
                 Some((Phase::Shedding, format!("due, and {}", reason::plan(evidence, terms)?)))
             }
+            // The receivers that hold its steps follow them, and the meters decide.
+            Phase::Planned if evidence.due && unheld && evidence.held.is_behind() && !beyond => {
+                Some((Phase::Shedding, format!("due, and {}", reason::held(evidence))))
+            }
             Phase::Armed if beyond || (short && !evidence.due) => {
                 Some((Phase::Planned, reason::plan(evidence, terms)?))
             }
-            Phase::Armed if deserted && !evidence.due => {
+            Phase::Armed if unheld && !evidence.due => {
                 Some((Phase::Planned, reason::held(evidence)))
             }
             Phase::Armed if evidence.due => Some((Phase::Shedding, reason::due(evidence))),

@@ -69,9 +69,9 @@ pub enum Held {
 }
 
 impl Held {
-    /// Whether nobody is there who would carry out the timeline.
-    pub(super) fn is_deserted(self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::NoReceiver | Self::NoAgent)
+    /// Whether some attached receivers have yet to take the timeline.
+    pub(super) fn is_behind(self) -> bool {
+        matches!(self, Self::Behind { .. })
     }
 }
 

@@ -77,10 +77,12 @@ pub(super) fn held(evidence: &Evidence) -> String {
 
 fn armed(evidence: &Evidence, terms: &Terms) -> String {
     let due = when(evidence.due_at, &terms.zone);
-    if evidence.off == 0 {
-        return format!("no machine has to go; the proof begins at {due}");
-    }
-    format!("{} to go, the first at {due}", machines(evidence.off))
+    let steps = match evidence.off {
+        0 => format!("no machine has to go; the proof begins at {due}"),
+        off => format!("{} to go, the first at {due}", machines(off)),
+    };
+    // Until this has lasted, the lease stays armed.
+    if evidence.is_held() { steps } else { format!("{steps}; {}", held(evidence)) }
 }
 
 fn shedding(evidence: &Evidence) -> String {
@@ -176,6 +178,10 @@ mod tests {
                 "waiting for 2 receivers to hold timeline 3.14 (1 silent)",
             ),
             (reason(Armed, |_, _| {}), "12 machines to go, the first at 2027-01-15 09:14:05"),
+            (
+                reason(Armed, |e, _| e.held = behind),
+                "12 machines to go, the first at 2027-01-15 09:14:05; waiting for 2 receivers to hold timeline 3.14",
+            ),
             (
                 reason(Shedding, |e, _| e.under_way = 3),
                 "headroom 1,200 kW of 1,500 kW at a; 3 machines on the way down",

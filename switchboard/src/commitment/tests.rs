@@ -243,6 +243,27 @@ fn an_armed_lease_steps_back_when_the_plan_does_not_free_its_power_any_more() {
 }
 
 #[test]
+fn an_armed_lease_steps_back_when_a_receiver_does_not_take_a_newer_timeline() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let number = directive::Generation { epoch: 3, generation: 14 };
+    let held = Held::Behind { receivers: 1, silent: 0, number };
+    let waits = Evidence { due: false, ..evidence(Some(0)) };
+    let behind = Evidence { held, ..waits.clone() };
+    run.step(1, &waits);
+    run.step(2, &behind);
+    run.step(30, &waits);
+    run.step(31, &behind);
+    run.step(90, &behind);
+    assert_eq!(run.commitment.phase, Phase::Armed, "a receiver needs a moment to take it");
+    let moved = |from, to, why: &str| [Happening::Moved { from, to, why: why.into() }];
+    let why = "waiting for 1 receiver to hold timeline 3.14";
+    assert_eq!(run.step(91, &behind), moved(Phase::Armed, Phase::Planned, why));
+    // The others shed their machines on time; what that frees is for the meters to say.
+    let due = run.step(850, &Evidence { due: true, ..behind });
+    assert_eq!(due, moved(Phase::Planned, Phase::Shedding, &format!("due, and {why}")));
+}
+
+#[test]
 fn a_short_lease_sheds_what_there_is_and_the_meter_may_prove_it() {
     let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
     let lacks = |headroom| Evidence { short: short(), ..evidence(Some(headroom)) };

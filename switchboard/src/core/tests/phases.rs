@@ -361,6 +361,36 @@ fn a_lease_whose_receivers_are_gone_is_armed_no_more() {
     assert_eq!(view(&world, "l").state, Phase::Armed);
 }
 
+#[test]
+fn a_lease_is_armed_no_more_when_a_receiver_that_came_later_does_not_take_the_timeline() {
+    let mut world = obedient();
+    world.commit("l", "a", 20_000, 4000, 4500);
+    world.run_to(60);
+    assert_eq!(view(&world, "l").state, Phase::Armed);
+    // Its miners are served without regard to the plan until it takes the timeline.
+    let attach = Input::Attach { receiver: "late".into(), role: ReceiverRole::Proxy };
+    world.input(attach);
+    world.run_to(100);
+    let seen = view(&world, "l");
+    assert_eq!(seen.state, Phase::Armed, "a receiver needs a moment to take the timeline");
+    assert!(seen.state_reason.contains("; waiting for 1 receiver to "), "{}", seen.state_reason);
+    world.run_to(130);
+    let seen = view(&world, "l");
+    assert_eq!(seen.state, Phase::Planned);
+    assert!(seen.state_reason.starts_with("waiting for 1 receiver to "), "{}", seen.state_reason);
+    world.input(Input::Detached("late".into()));
+    world.run_to(133);
+    assert_eq!(view(&world, "l").state, Phase::Armed, "the others still hold its steps");
+    // When it is due, those that hold its steps follow them, and the meters prove it.
+    world.input(Input::Attach { receiver: "late".into(), role: ReceiverRole::Proxy });
+    world.run_to(3600);
+    assert_eq!(view(&world, "l").state, Phase::Planned);
+    world.run_to(3860);
+    assert_eq!(view(&world, "l").state, Phase::Shedding);
+    world.run_to(4010);
+    assert_eq!((view(&world, "l").state, view(&world, "l").breaches), (Phase::Active, vec![]));
+}
+
 /// Each machine is one step of the ramp, and no time to return is planned again.
 #[test]
 fn a_lease_whose_machines_come_back_in_one_step_closes_when_they_are_back() {
