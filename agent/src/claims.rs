@@ -36,6 +36,22 @@ impl Claims {
         Self { globs: globs.into_iter().map(Into::into).collect(), machines: BTreeSet::new() }
     }
 
+    /// Claims every machine that one of `patterns` matches. A pattern without `*` and `?` is the name
+    /// of one machine, which is declared by it.
+    #[must_use]
+    pub fn patterns<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Self {
+        let mut claims = Self::default();
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            if pattern.contains(['*', '?']) {
+                claims.globs.push(pattern.to_owned());
+            } else {
+                claims.machines.insert(pattern.into());
+            }
+        }
+        claims
+    }
+
     /// Claims exactly these machines, and reads them from the start.
     #[must_use]
     pub fn machines(machines: impl IntoIterator<Item = MachineId>) -> Self {
@@ -69,6 +85,8 @@ mod tests {
         ] {
             assert_eq!(claims.claims(&MachineId::from(machine)), want, "{machine}");
         }
+        let patterns = Claims::patterns(["acme.rig-*", "lone", "x?"]);
+        assert_eq!(patterns, claims, "a name without a wildcard is a machine");
         assert!(Claims::globs(["a*b*c"]).claims(&MachineId::from("axxbyybzc")));
         assert!(!Claims::default().claims(&MachineId::from("")));
     }

@@ -6,14 +6,15 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Child;
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::TestPool;
 
 use crate::harness::{EASY, PATIENCE, pool};
 use crate::programs::{Said, ended, finish, free_address, signal, start, tieline};
-use crate::site::{Http, until};
+use crate::site::{Http, TOKEN, until};
 
 /// A folder with a configuration, and the process that runs it.
 struct Role {
@@ -123,6 +124,8 @@ async fn a_switchboard_and_its_agent_run_without_a_proxy() {
     fs::write(role.path("policy.toml"), policy).expect("written");
     fs::write(role.path("a.kw"), "12\n").expect("written");
     role.run("run").await;
+    let log = role.log();
+    assert_eq!(log.matches("group.all.match").count(), 1, "nothing tells its machines: {log}");
     let http = Http::new(role.admin);
     until("the meter is reported", || {
         let feeds = http.get("/v1/feeds");
@@ -136,6 +139,55 @@ async fn a_switchboard_and_its_agent_run_without_a_proxy() {
     assert!(status.code == 0 && status.out.contains("site hall"), "{status:?}");
     let sessions = finish(tieline(&["sessions", "--url", &url]));
     assert!(sessions.code == 1 && sessions.err.contains("has no proxy"), "{sessions:?}");
+    role.terminate().await;
+}
+
+/// Without a proxy, the agent reports the machines that a group lists by name, and a lease is planned
+/// with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_proxy_machines_that_are_listed_by_name_are_shed() {
+    let mut role = Role::new("");
+    let shell = |command: &str| {
+        format!("[\"/bin/sh\", \"-c\", '{command}', \"{}/{{machine}}\"]", role.path("."))
+    };
+    let driver = format!(
+        "[switchboard]\npolicy = \"policy.toml\"\n{METER}[driver.files]\nkind = \"exec\"\nsleep = {}\nwake = {}\nread = {}\n",
+        shell("echo asleep > \"$0\""),
+        shell("echo awake > \"$0\""),
+        shell("cat \"$0\" || echo awake"),
+    );
+    let config = fs::read_to_string(role.path("tieline.toml")).expect("written") + &driver;
+    fs::write(role.path("tieline.toml"), config).expect("written");
+    let policy = "schema = \"tieline.policy/1\"\n[site]\nname = \"hall\"\n\
+        [feed.a]\nlimit_kw = 10\ncontinuous_factor = 1.0\nhouse_kw = 0.5\ndefault_constraint_kw = 5\nmeter = \"a\"\n\
+        [group.rigs]\nfeed = \"a\"\nmatch = [\"rig-1\", \"rig-2\", \"rig-3\"]\nmachines = 3\nasic_kw = 3\n\
+        j_per_th = 20\nresidual_kw = 0.03\nshed_p95 = \"2s\"\ndriver = \"files\"\n";
+    fs::write(role.path("policy.toml"), policy).expect("written");
+    fs::write(role.path("a.kw"), "9.5\n").expect("written");
+    fs::write(role.path("token"), TOKEN).expect("written");
+    role.run("run").await;
+    let http = Http::new(role.admin);
+    until("the machines are seen", || {
+        let status = http.get("/v1/status");
+        if status["groups"][0]["machine_counts"]["seen"] == 3 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    assert!(!role.log().contains("group.rigs.match"), "{}", role.log());
+    // Half a kilowatt is free.
+    let start = daemon::clock::wall() + Duration::from_secs(3600);
+    let lease = json!({
+        "id": "l", "tenant": "Nebula", "feed": "a", "it_kw": 4.0, "pue": 1.0,
+        "start": start, "end": start + Duration::from_secs(3600),
+    });
+    let (status, answer) = http.post("/v1/leases", &lease);
+    assert_eq!(status, 201, "{answer}");
+    until("armed", || {
+        let lease = http.get("/v1/leases/l");
+        let reason = lease["state_reason"].as_str().unwrap_or_default();
+        let armed = lease["state"] == "armed" && reason.starts_with("2 machines to go");
+        if armed { Ok(()) } else { Err(lease) }
+    })
+    .await;
     role.terminate().await;
 }
 

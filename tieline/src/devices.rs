@@ -36,7 +36,7 @@ pub fn devices(policy: &Policy, settings: &agent::Settings) -> anyhow::Result<De
 
 fn assign(group: &Group, driver: usize) -> Assignment {
     Assignment {
-        claims: Claims::globs(group.matches.clone()),
+        claims: Claims::patterns(&group.matches),
         driver,
         sleeps_within: group.shed_p95.unwrap_or_default(),
         wakes_within: group.restore_p95,
@@ -113,6 +113,17 @@ mod tests {
         let times: Vec<_> = devices.assignments.iter().map(|one| one.sleeps_within).collect();
         assert_eq!(times, [Duration::from_secs(25), Duration::from_secs(8)]);
         assert_eq!(devices.assignments[1].claims.globs, ["childress.b?-*"]);
+    }
+
+    #[test]
+    fn machines_that_a_group_lists_by_name_are_declared_to_the_agent() {
+        let text =
+            example().1.replace("\"childress.b?-*\"", "[\"childress.b1-*\", \"childress.b2-7\"]");
+        let policy = switchboard::policy::parse(&text, "policy.toml").expect("a sound policy");
+        let devices = devices(&policy, &settings(&["luxctl", "minerctl"])).expect("both are there");
+        let claims = &devices.assignments[1].claims;
+        assert_eq!(claims.globs, ["childress.b1-*"]);
+        assert_eq!(claims.machines, ["childress.b2-7".into()].into());
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Settings {
 /// configuration without any role is read as that of a proxy, whose mistakes say what is missing.
 fn read_proxy(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Option<proxy::Config>> {
     let has = |keys: &[&str]| keys.iter().any(|key| root.has(key));
-    if has(PROXY) || !has(&["switchboard", "driver", "meter"]) {
+    if describes_proxy(root) || !has(&["switchboard", "driver", "meter"]) {
         let config = proxy::config::read(root, taken);
         let section = root.table_or_empty("proxy");
         if section.peek_str("name") == Some(AGENT) {
@@ -109,6 +109,11 @@ fn read_proxy(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Option<proxy::C
     }
     PROXY.iter().for_each(|key| root.leave(key));
     Some(None)
+}
+
+/// Whether a configuration has a section that only a proxy has.
+pub(crate) fn describes_proxy(root: &Section<'_>) -> bool {
+    PROXY.iter().any(|key| root.has(key))
 }
 
 /// The sections that only a proxy has.

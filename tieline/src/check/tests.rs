@@ -211,6 +211,12 @@ fn the_policy_and_the_configuration_are_compared() {
     one("stale_before_the_next_by_the_policy", &slow, &stale);
     let some = [("kind = \"exec\"", "kind = \"exec\"\nmachines = [\"barn.a1-*\", \"barn.c*\"]")];
     one("group_beyond_its_driver", &some, &[]);
+    // Without a proxy, the agent reports only machines that are listed by name.
+    let proxy =
+        &CONFIG[CONFIG.find("[[server]]").expect("there")..CONFIG.find("[log]").expect("there")];
+    one("no_proxy", &[(proxy, "")], &[]);
+    let named = [("[\"barn.a1-*\", \"barn.a2-*\"]", "[\"barn.a1-1\", \"barn.a2-1\"]")];
+    one("no_proxy_with_names", &[(proxy, "")], &named);
     let former = [("driver = \"shell\"\n", "actuator = { kind = \"exec\" }\n")];
     one("former_driver_with_mistakes", &[], &former);
 }

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use agent::claims::Claims;
 use daemon::settings::{Document, Section};
 use directive::MeterId;
 use switchboard::policy::Policy;
+
+use crate::settings::describes_proxy;
 
 /// What a configuration has for a policy to name. A section with a mistake counts too: the mistake is
 /// reported there, once.
@@ -16,6 +19,8 @@ pub(crate) struct Equipment {
     drivers: BTreeMap<String, Vec<String>>,
     /// The period of each meter, if its section has no mistake.
     meters: BTreeMap<String, Option<Duration>>,
+    /// Whether there is a proxy, which reports the machines that mine through it.
+    proxy: bool,
     /// Whether this is what a running process was started with. Its file may have changed since.
     in_force: bool,
 }
@@ -28,6 +33,7 @@ impl Equipment {
         let mut equipment = Self {
             drivers: names("driver").map(|name| (name, Vec::new())).collect(),
             meters: names("meter").map(|name| (name, None)).collect(),
+            proxy: describes_proxy(&root),
             in_force: false,
         };
         if let Some(settings) = settings {
@@ -89,6 +95,35 @@ pub(super) fn check_policy(
     }
     if let Some(policy) = policy {
         check_periods(document, policy, &equipment);
+        if !alone && !equipment.proxy {
+            warn_of_unknown_machines(document, policy);
+        }
+    }
+}
+
+/// Warns of groups whose machines nobody can tell to the switchboard. Without a proxy only the agent
+/// reports machines: those that a driver commands and that are listed by name.
+fn warn_of_unknown_machines(document: &Document, policy: &Policy) {
+    const EFFECT: &str = "they are neither counted nor taken off";
+    let sections: BTreeMap<_, _> = document.root().named_tables("group").into_iter().collect();
+    for group in policy.facility.groups() {
+        let Some(section) = sections.get(group.id.as_str()) else { continue };
+        let globs = Claims::patterns(&group.matches).globs;
+        if group.driver.is_none() {
+            let message = format!(
+                "without a proxy nothing reports the machines of this group, because it has no driver: {EFFECT}"
+            );
+            section.warn("match", message);
+        } else if let Some(first) = globs.first() {
+            let more = match globs.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let message = format!(
+                "without a proxy nothing tells which machines match {first:?}{more}, because an agent reports only machines that are listed by name, without * and ?: {EFFECT}"
+            );
+            section.warn("match", message);
+        }
     }
 }
 
