@@ -157,7 +157,10 @@ impl Files {
             between::warn_of_unused(document, agent, &site.policy);
         }
         if let Some(settings) = read.settings.as_ref().filter(|read| read.switchboard.is_none()) {
-            between::warn_of_no_switchboard(document, &settings.agent);
+            match settings.proxy {
+                Some(_) => between::warn_of_no_switchboard(document, &settings.agent),
+                None => between::refuse_agent_alone(document, &settings.agent),
+            }
         }
         let mut warnings = document.warnings();
         if let Some(file) = &policy {

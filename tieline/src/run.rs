@@ -16,7 +16,6 @@ use switchboard::reload::{Candidate, ReadPolicy, Reload};
 use tracing::{error, info, warn};
 
 use crate::announce;
-use crate::apart;
 use crate::configuration::{Configuration, Hangups};
 use crate::devices::{Ties, devices};
 use crate::failure::Failure;
@@ -67,9 +66,6 @@ fn select(settings: &mut Settings, roles: Roles, path: &Path) -> Result<bool, Fa
             path.display()
         ))),
         Roles::Proxy => Ok(settings.switchboard.take().is_some()),
-        Roles::All if settings.proxy.is_none() && settings.switchboard.is_none() => {
-            Err(apart::agent(path))
-        }
         Roles::All => Ok(false),
     }
 }

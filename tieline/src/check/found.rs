@@ -20,8 +20,7 @@ pub(super) fn configuration(settings: &Settings) -> Vec<String> {
     let (policy, without) = match (&settings.switchboard, &settings.proxy) {
         (Some(control), Some(_)) => (control.policy.display().to_string(), ""),
         (Some(control), None) => (control.policy.display().to_string(), "no proxy"),
-        (None, Some(_)) => ("none, a proxy without switchboard".to_owned(), ""),
-        (None, None) => ("none, an agent without switchboard".to_owned(), ""),
+        (None, _) => ("none, a proxy without switchboard".to_owned(), ""),
     };
     let control = ["policy".to_owned(), policy, without.to_owned()];
     let agent = agent_rows(&settings.agent);

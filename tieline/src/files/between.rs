@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent::claims::Claims;
-use daemon::settings::{Document, Section};
+use daemon::settings::{Document, Section, Spot};
 use directive::MeterId;
 use switchboard::policy::Policy;
 
@@ -223,10 +223,23 @@ pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, 
 
 /// Warns of drivers and meters that no switchboard uses.
 pub(super) fn warn_of_no_switchboard(configuration: &Document, agent: &agent::Settings) {
-    let drivers = agent.drivers.iter().map(|driver| &driver.spot);
-    let meters = agent.meters.iter().map(|meter| &meter.spot);
-    if let Some(spot) = drivers.chain(meters).flatten().next() {
+    if let Some(spot) = first_spot(agent) {
         let message = "without [switchboard], drivers and meters are not used: an agent cannot run apart from its switchboard yet";
         configuration.warn(spot, message, None);
     }
+}
+
+/// Refuses a configuration that describes an agent and no other role.
+pub(super) fn refuse_agent_alone(configuration: &Document, agent: &agent::Settings) {
+    if let Some(spot) = first_spot(agent) {
+        let message = "an agent cannot run in a process of its own yet: add the [switchboard] that it works for";
+        configuration.report(spot, message, None);
+    }
+}
+
+/// Where the agent's part begins: its first driver, or its first meter.
+fn first_spot(agent: &agent::Settings) -> Option<&Spot> {
+    let drivers = agent.drivers.iter().map(|driver| &driver.spot);
+    let meters = agent.meters.iter().map(|meter| &meter.spot);
+    drivers.chain(meters).flatten().next()
 }
