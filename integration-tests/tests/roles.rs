@@ -80,14 +80,18 @@ impl Drop for Role {
 const SWITCHBOARD: &str = "[switchboard]\npolicy = \"gone.toml\"\nledger = \"gone/ledger.db\"\n";
 const METER: &str = "[meter.a]\nkind = \"file\"\npath = \"a.kw\"\n";
 
+/// A driver whose programs are not there.
+const DRIVER: &str = "[driver.x]\nkind = \"exec\"\nsleep = [\"no-such-program\", \"{machine}\"]\n\
+    wake = [\"no-such-program\", \"{machine}\"]\nread = [\"no-such-program\", \"{machine}\"]\n";
+
 /// Of a configuration with every role, `tieline proxy` runs the proxy: miners work, and neither the
-/// policy nor the ledger nor the agent's state is touched.
+/// policy nor the ledger nor the agent's state is touched, nor is anything said about devices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_runs_alone_whatever_else_is_configured() {
     let pool = TestPool::start(pool(8, 1)).await.expect("a free port");
     let listen = free_address();
     let mut role = Role::new(&format!(
-        "{SWITCHBOARD}{METER}\
+        "{SWITCHBOARD}{METER}{DRIVER}\
          [[server]]\nname = \"asics\"\nlisten = \"{listen}\"\ndifficulty = {EASY:e}\nmin_difficulty = {EASY:e}\nvardiff = false\n\
          [[target]]\nname = \"pool\"\nurl = \"stratum+tcp://{}\"\nuser_identity = \"acme\"\n",
         pool.addr()
@@ -99,6 +103,7 @@ async fn a_proxy_runs_alone_whatever_else_is_configured() {
     miner.until(PATIENCE, |counts| counts.answered_true > 0).await.expect("it mines");
     let log = role.log();
     assert_eq!(log.matches("this proxy follows no plan").count(), 1, "{log}");
+    assert!(!log.contains("driver.x") && !log.contains("meter.a"), "it uses no devices: {log}");
     let http = Http::new(role.admin);
     assert!(http.get("/v1/targets")[0]["name"] == "pool");
     assert_eq!(http.ask("/v1/status").0, 404, "there is no switchboard");

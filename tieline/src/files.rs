@@ -110,13 +110,13 @@ impl Files {
         }
     }
 
-    /// Reads the configuration alone, for a process without a switchboard.
+    /// Reads the configuration alone, for a process with neither a switchboard nor an agent.
     fn without_policy(path: &Path) -> Self {
         match Document::read(path) {
             Ok(document) if switchboard::policy::is_policy(&document) => Self::misplaced(&document),
             Ok(document) => {
                 let document = document.with_environment(ENVIRONMENT);
-                let settings = Settings::read(&document).settings;
+                let settings = Settings::read_without_agent(&document).settings;
                 Self::of_configuration(document.conclude(settings), document.warnings())
             }
             Err(mistakes) => Self::of_configuration(Err(mistakes), Mistakes::default()),

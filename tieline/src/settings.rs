@@ -67,6 +67,21 @@ pub(crate) const AGENT: &str = "agent";
 impl Settings {
     /// Reads a configuration. Mistakes are collected in the document.
     pub(crate) fn read(document: &Document) -> ReadSettings {
+        Self::read_with(document, agent::settings::read)
+    }
+
+    /// Reads a configuration for a process that has no agent: drivers and meters are left unread.
+    pub(crate) fn read_without_agent(document: &Document) -> ReadSettings {
+        Self::read_with(document, |root| {
+            ["driver", "meter"].iter().for_each(|key| root.leave(key));
+            Some(agent::Settings::default())
+        })
+    }
+
+    fn read_with(
+        document: &Document,
+        read_agent: impl FnOnce(&Section<'_>) -> Option<agent::Settings>,
+    ) -> ReadSettings {
         let root = document.root();
         let (log_format, log_filter) = read_log(&root);
         let admin = read_admin(&root);
@@ -76,7 +91,7 @@ impl Settings {
         let taken: Vec<Taken<'_>> =
             admin.listen.iter().map(|address| Taken { by: "[admin]", address: *address }).collect();
         let proxy = read_proxy(&root, &taken);
-        let agent = agent::settings::read(&root);
+        let agent = read_agent(&root);
         root.finish();
         let parts = admin.listen.zip(proxy).zip(agent.clone());
         let settings = parts.map(|((admin_listen, proxy), agent)| Self {
