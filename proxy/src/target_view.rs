@@ -14,6 +14,9 @@ pub struct TargetView {
     pub tls: Option<Trust>,
     /// It is the target that miners are sent to first.
     pub active: bool,
+    /// Whether each of its miners has a connection of its own to it. Then it is never `active`.
+    #[serde(default)]
+    pub passthrough: bool,
     /// It has a job.
     pub up: bool,
     /// Whether it answers but has sent no job for a long time.
@@ -49,6 +52,7 @@ impl PoolSet {
                 address: pool.config.at().to_string(),
                 tls: pool.config.tls.as_ref().map(Tls::trust),
                 active: active == Some(pool.id),
+                passthrough: pool.own_connections().is_some(),
                 up,
                 quiet: health.quiet,
                 quarantined: health.quarantined,

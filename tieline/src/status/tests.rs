@@ -187,6 +187,7 @@ fn the_proxys_part() {
         address: "127.0.0.1:3333".into(),
         tls: None,
         active,
+        passthrough: false,
         up,
         quiet: false,
         quarantined: false,
@@ -201,6 +202,8 @@ fn the_proxys_part() {
         target("pool-a", true, true, None),
         target("pool-b", true, false, None),
         target("pool-c", false, false, Some("connection refused")),
+        TargetView { passthrough: true, sessions: 12, ..target("hash-market", true, false, None) },
+        TargetView { passthrough: true, ..target("idle-market", true, false, None) },
     ];
     let counts = Counts { accepted: 1_234_567, local: 89, stale: 12, ..Counts::default() };
     let workers = Workers {
