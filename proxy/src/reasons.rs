@@ -58,7 +58,7 @@ labels! {
         /// A passthrough miner's pool changed the extranonce, and its firmware cannot be told.
         ExtranonceChanged = "extranonce_changed",
         /// A passthrough miner's own pool connection failed.
-        UpstreamLost = "upstream_lost",
+        TargetLost = "target_lost",
         /// The proxy shuts down.
         Shutdown = "shutdown",
         /// Its task panicked.
@@ -215,7 +215,7 @@ labels! {
     /// Conditions that an operator should look at.
     pub(crate) enum Alarm {
         /// Every target is down.
-        NoUpstream = "no_upstream",
+        NoTarget = "no_target",
         /// No pool has search space for a miner, or another connection to a pool adds no search
         /// space.
         NoSearchSpace = "no_search_space",

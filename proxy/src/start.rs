@@ -216,7 +216,7 @@ fn spawn_upstreams(pools: &Arc<PoolSet>, cancel: &CancellationToken) -> Vec<Join
     let mut upstreams = Vec::new();
     for pool in pools.shared() {
         for index in 0..pool.config.max_connections {
-            let name = format!("upstream {} {index}", pool.config.name);
+            let name = format!("upstream connection {index} to {}", pool.config.name);
             let task = upstream::run(pools.clone(), pool.clone(), index, cancel.clone());
             upstreams.push(pools.proxy.tasks.spawn(name, task));
         }

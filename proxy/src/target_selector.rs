@@ -147,7 +147,7 @@ impl TargetSelector {
             Some(_) if former.is_none() => info!(target = name(active), "mining begins"),
             Some(_) => info!(from = name(former), to = name(active), "mining at another target"),
             None => {
-                self.pools.proxy.books.metrics.alarm(Alarm::NoUpstream);
+                self.pools.proxy.books.metrics.alarm(Alarm::NoTarget);
                 warn!(from = name(former), "no target can be mined at");
             }
         }

@@ -51,7 +51,7 @@ use pool_requests::ConnectionPlan;
 /// Connects once for a passthrough miner, and carries that connection to its end.
 pub(crate) async fn run_own(pools: Arc<PoolSet>, pool: Arc<Pool>, cancel: CancellationToken) {
     let mut plan = ConnectionPlan::default();
-    let name = format!("upstream {} of one miner", pool.config.name);
+    let name = format!("upstream connection of one miner to {}", pool.config.name);
     let span = info_span!("pool", target = %pool.config.name);
     let attempt = attempt(&pools, &pool, &mut plan, &cancel).instrument(span.clone());
     let ended = pools.proxy.tasks.catch_panic(&name, attempt).await.unwrap_or_else(Ended::by_panic);
@@ -70,7 +70,7 @@ fn lost(pool: &Pool, fault: &Fault, retry_ms: Option<u64>) {
     if pool.is_news(News::Lost(fault.end), clock::now()) {
         news::log_lost(fault, retry_ms);
     } else {
-        debug!(reason = fault.end.label(), detail = ?fault.detail, retry_ms, "upstream lost");
+        debug!(reason = fault.end.label(), detail = ?fault.detail, retry_ms, "upstream connection lost");
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn run(
     index: u32,
     cancel: CancellationToken,
 ) {
-    let name = format!("upstream {} {index}", pool.config.name);
+    let name = format!("upstream connection {index} to {}", pool.config.name);
     let mut wanted = pool.wanted.subscribe();
     let mut backoff = Backoff::default();
     let mut plan = ConnectionPlan::default();

@@ -113,7 +113,7 @@ impl Drop for Newcomer {
         // A pool that is down does not count as a failure of the miner's address.
         let failed = !matches!(
             self.reason,
-            CloseReason::UpstreamLost | CloseReason::Shutdown | CloseReason::Aborted
+            CloseReason::TargetLost | CloseReason::Shutdown | CloseReason::Aborted
         );
         pools.proxy.admission.lock().left(peer.ip(), failed, clock::now());
     }
@@ -155,7 +155,7 @@ async fn extranonce(
         }
         tokio::select! {
             () = pools.changed.notified() => {}
-            _ = &mut *upstream => return Err(CloseReason::UpstreamLost),
+            _ = &mut *upstream => return Err(CloseReason::TargetLost),
             () = tokio::time::sleep_until(deadline) => return Err(CloseReason::HandshakeTimeout),
             () = shutdown.cancelled() => return Err(CloseReason::Shutdown),
         }

@@ -203,7 +203,7 @@ impl<'c> Carrier<'c> {
         if let Err(failure) = self.outgoing.write(&mut self.stream) {
             // The next write fails as well and ends the connection, which counts the share and
             // raises the alarm.
-            warn!(%failure, "its upstream's socket failed");
+            warn!(%failure, "the socket of its upstream connection failed");
         }
     }
 

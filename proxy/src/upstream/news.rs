@@ -31,9 +31,9 @@ pub(crate) type PoolNews = LogLimit<News>;
 pub(super) fn log_again(target: &str, due: Vec<(News, u64)>) {
     for (news, more) in due {
         match news {
-            News::Work => info!(%target, more, "upstream has work again"),
+            News::Work => info!(%target, more, "upstream connection has work again"),
             News::Lost(end) => {
-                warn!(%target, reason = end.label(), more, "upstream lost again");
+                warn!(%target, reason = end.label(), more, "upstream connection lost again");
             }
             News::Extranonce => info!(%target, more, "pool changed our extranonce again"),
             News::Reconnect => info!(%target, more, "pool asked to reconnect again"),
@@ -53,6 +53,6 @@ pub(super) fn log_lost(fault: &Fault, retry_ms: Option<u64>) {
     } else if *end == End::DoesNotFit {
         error!(reason, blame, ?detail, retry_ms, "target cannot be used");
     } else {
-        warn!(reason, blame, ?detail, retry_ms, "upstream lost");
+        warn!(reason, blame, ?detail, retry_ms, "upstream connection lost");
     }
 }

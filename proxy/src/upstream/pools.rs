@@ -287,7 +287,7 @@ impl PoolSet {
             if let (SettledAs::Unresolved, Some(proof)) = (settled.outcome, settled.block) {
                 self.proxy.books.metrics.shares.blocks_lost.inc();
                 let header = const_hex::encode(proof.header);
-                error!(%header, "block lost: its upstream was lost before it answered");
+                error!(%header, "block lost: its upstream connection was lost before the pool answered");
             }
         }
     }

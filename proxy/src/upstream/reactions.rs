@@ -106,9 +106,9 @@ impl<'c> Reactions<'c> {
                     if new.first {
                         let difficulty = difficulty.get();
                         if self.pool.is_news(News::Work, now) {
-                            info!(difficulty, "upstream has work");
+                            info!(difficulty, "upstream connection has work");
                         } else {
-                            debug!(difficulty, "upstream has work");
+                            debug!(difficulty, "upstream connection has work");
                         }
                     }
                     // Sessions that wait for a seat may get one with a new job.

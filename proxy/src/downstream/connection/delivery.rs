@@ -101,7 +101,7 @@ impl Connection {
     fn unresolved(&self, share: UpstreamShare) {
         if let Some(proof) = &share.block {
             self.pools.proxy.books.metrics.shares.blocks_lost.inc();
-            error!(header = %const_hex::encode(proof.header), "block lost: its upstream is gone");
+            error!(header = %const_hex::encode(proof.header), "block lost: its upstream connection is gone");
         }
         let target = Some(share.work.job.upstream.target);
         let refused = Counted::refused(Reject::Unresolved, target);
