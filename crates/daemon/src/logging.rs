@@ -1,6 +1,7 @@
 //! Sets up logs: lines of text or JSON on standard error. Their reader may be slow or go away;
 //! neither a full pipe nor a closed one stops the process or delays a share.
 
+mod module;
 mod queue;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as lines};
 
 use crate::settings::nearest;
+use module::WithModule;
 use queue::LineQueue;
 
 /// The format of log lines.
@@ -142,8 +144,10 @@ where
     let base = lines::layer().with_writer(out).log_internal_errors(false);
     let layer = match format {
         LogFormat::Text => base.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        // The module's path is called `target` as well: it would hide a field of that name.
-        LogFormat::Json => base.json().flatten_event(true).with_target(false).boxed(),
+        LogFormat::Json => {
+            let json = base.json().flatten_event(true).with_target(false);
+            json.map_event_format(|inner| WithModule { inner }).boxed()
+        }
     };
     Ok(layer.with_filter(filter))
 }
@@ -153,7 +157,7 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use tracing::{info, warn};
+    use tracing::{info, warn, warn_span};
 
     use super::*;
 
@@ -187,13 +191,20 @@ mod tests {
         let layer = layer(LogFormat::Json, "warn", move || out.clone()).unwrap();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             info!("unseen");
+            let _pool = warn_span!("pool", target = "c").entered();
             warn!(target = "a\nb", attempt = 2, "reconnecting");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"a\nb".into()));
-        assert_eq!(text.matches("\"target\"").count(), 1, "no second key of that name: {text}");
+        assert_eq!(
+            (&line["module"], &line["span"]["target"]),
+            (&module_path!().into(), &"c".into()),
+            "{text}"
+        );
+        let (event, _) = text.split_once("\"span\"").unwrap();
+        assert_eq!(event.matches("\"target\"").count(), 1, "no second key of that name: {text}");
         assert_eq!((&line["message"], &line["attempt"]), (&"reconnecting".into(), &2.into()));
     }
 
