@@ -198,6 +198,16 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     let checked = programs.tieline(&["check", "--config", &programs.config()]);
     assert_eq!(checked.code, 78, "{checked:?}");
     assert!(checked.err.contains(&format!("policy.toml:{line}:1")), "{checked:?}");
+    // The same file read again is not reported in full again.
+    let refusals = || programs.log().matches("policy refused, the former one stays").count();
+    let before = refusals();
+    programs.hang_up();
+    until("read again", || {
+        let log = programs.log();
+        if log.contains("policy still refused") { Ok(()) } else { Err(log.into()) }
+    })
+    .await;
+    assert_eq!(refusals(), before, "{}", programs.log());
 
     programs.write_policy(&good.replace("revision = 1", "revision = 2"));
     programs.until_revision(2).await;

@@ -113,6 +113,8 @@ pub struct Core {
     census: Census,
     /// Why a changed policy or configuration file is not in force.
     policy_refused: Option<FileNotice>,
+    /// The digest of the policy that was refused last, and why, until one comes into force.
+    refused_last: Option<(String, String)>,
     configuration_not_applied: Option<FileNotice>,
     /// The open leases, as committed durably.
     leases: Vec<Lease>,
@@ -178,6 +180,7 @@ impl Core {
             fleet: Fleet::default(),
             census: Census::default(),
             policy_refused: None,
+            refused_last: None,
             configuration_not_applied: None,
             leases: Vec::new(),
             commitments: BTreeMap::new(),

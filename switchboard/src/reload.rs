@@ -12,7 +12,7 @@ use daemon::settings::{Mistakes, log_warnings};
 use daemon::watch_file::FileWatch;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use crate::Handle;
 use crate::core::{Answer, Command, FileFault, FileKind};
@@ -91,11 +91,19 @@ impl Reload {
     /// Reads the file, puts a changed policy into force, and shows the result.
     async fn reload(&mut self) {
         let refused = self.attempt().await.err();
-        // The switchboard itself records and logs a policy that cannot carry the leases.
-        if let Some(refused) = refused.as_ref().filter(|refused| !refused.logged) {
-            for line in refused.why.lines() {
-                error!(mistake = line, "policy refused, the former one stays");
+        let before = self.fault.borrow().clone();
+        match &refused {
+            // A file that was saved is often read twice: because it changed, and at SIGHUP.
+            Some(Refusal { why, .. }) if before.as_ref() == Some(why) => {
+                info!("policy still refused, for the reasons logged before");
             }
+            Some(Refusal { why, logged: false }) => {
+                for line in why.lines() {
+                    error!(mistake = line, "policy refused, the former one stays");
+                }
+            }
+            // The switchboard itself records and logs a policy that cannot carry the leases.
+            Some(Refusal { logged: true, .. }) | None => {}
         }
         let fault = refused.map(|refused| refused.why);
         self.fault.send_replace(fault.clone());

@@ -347,7 +347,6 @@ impl Core {
         if let Err(short) = admit::carries(&policy, &fleet, &running) {
             let (lease, refusal) = *short;
             self.inventory.regroup(&self.policy.clone());
-            self.tally.policies_refused += 1;
             let shortfall = match &refusal {
                 Refusal::DoesNotFit { worst, .. } | Refusal::NeedsUnverified { worst, .. } => {
                     worst.short()
@@ -355,14 +354,13 @@ impl Core {
                 Refusal::NotProvable { .. } | Refusal::TooLate { .. } => Watts::ZERO,
             };
             let refused = Refused::PolicyShort { lease: lease.id, refusal: Box::new(refusal) };
-            self.note(
-                Event::PolicyRefused {
-                    digest: policy.digest.clone(),
-                    why: refused.to_string(),
-                    shortfall,
-                },
-                wall,
-            );
+            let (digest, why) = (policy.digest.clone(), refused.to_string());
+            let known = self.refused_last.replace((digest.clone(), why.clone()));
+            // The same file may be read again at any time.
+            if known != self.refused_last {
+                self.tally.policies_refused += 1;
+                self.note(Event::PolicyRefused { digest, why, shortfall }, wall);
+            }
             return Answer::Refused(refused);
         }
         self.tally.policies_loaded += 1;
@@ -373,7 +371,7 @@ impl Core {
         self.policy = policy;
         self.sums = FeedSums::new(self.policy.facility.feeds());
         self.count_leases();
-        self.policy_refused = None;
+        (self.policy_refused, self.refused_last) = (None, None);
         self.census = Census::default();
         self.fleet.groups = vec![Vec::new(); self.policy.facility.groups().len()];
         self.fleet.population = fleet;
