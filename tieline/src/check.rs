@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use daemon::settings::{Document, Mistake, Mistakes, Origin};
 use daemon::stdio::complain;
 use serde_json::{Value, json};
-use switchboard::policy::Policy;
 
 use crate::failure::{self, Failure};
-use crate::files::{Files, PolicyFile};
+use crate::files::{Files, PolicyFile, SitePolicy};
 use crate::output::print;
 use crate::settings::Settings;
 
@@ -56,7 +55,7 @@ enum Content {
     Configuration(Option<Box<Settings>>),
     /// `alone` if it was given instead of a configuration.
     Policy {
-        policy: Option<Box<Policy>>,
+        policy: Option<Box<SitePolicy>>,
         alone: bool,
     },
 }
@@ -74,7 +73,7 @@ impl Checked {
     fn policy_alone(path: &Path, document: &Document) -> Self {
         let checked = PolicyFile::of(path, document, None);
         let (policy, mistakes) = match checked.policy {
-            Ok(site) => (Some(Box::new(site.policy)), Mistakes::default()),
+            Ok(site) => (Some(Box::new(site)), Mistakes::default()),
             Err(mistakes) => (None, mistakes),
         };
         let content = Content::Policy { policy, alone: true };
@@ -91,7 +90,7 @@ impl Checked {
         let content = Content::Configuration(files.settings.ok().map(Box::new));
         let mut read = vec![Read { path: path.to_owned(), content }];
         if let Some(file) = files.policy {
-            let policy = file.policy.ok().map(|site| Box::new(site.policy));
+            let policy = file.policy.ok().map(Box::new);
             let content = Content::Policy { policy, alone: false };
             read.push(Read { path: file.path, content });
         }

@@ -4,8 +4,9 @@ use directive::Watts;
 use proxy::config::Trust;
 use serde_json::{Value, json};
 use switchboard::facility::Group;
-use switchboard::policy::{Declared, Policy, declared};
+use switchboard::policy::{Declared, declared};
 
+use crate::files::SitePolicy;
 use crate::output::{LEAST_WIDTH, wrapped};
 use crate::settings::Settings;
 
@@ -73,8 +74,9 @@ fn limited(mut rows: Vec<[String; 3]>, what: &str) -> Vec<[String; 3]> {
     rows
 }
 
-/// The lines of a policy.
-pub(super) fn policy(policy: &Policy) -> Vec<String> {
+/// The lines of a policy. In the former spelling it has drivers and meters, too.
+pub(super) fn policy(site: &SitePolicy) -> Vec<String> {
+    let SitePolicy { policy, former, .. } = site;
     let sums = declared(policy.facility.feeds().as_slice(), policy.facility.groups());
     let zone = policy.facility.timezone_name();
     let site = ["site".to_owned(), policy.facility.site().to_owned(), format!("time zone {zone}")];
@@ -100,7 +102,7 @@ pub(super) fn policy(policy: &Policy) -> Vec<String> {
     });
     let feeds = limited(feeds.collect(), "feed");
     let groups = limited(groups.collect(), "group");
-    table([site].into_iter().chain(feeds).chain(groups).collect())
+    table([site].into_iter().chain(feeds).chain(groups).chain(agent_rows(former)).collect())
 }
 
 /// Whether a group backs firm leases, and if not, why.
@@ -166,7 +168,8 @@ fn proxy_json(proxy: &proxy::Config) -> (Vec<Value>, Vec<Value>) {
     (listeners, targets)
 }
 
-pub(super) fn policy_json(policy: &Policy) -> Value {
+pub(super) fn policy_json(site: &SitePolicy) -> Value {
+    let SitePolicy { policy, former, .. } = site;
     let sums = declared(policy.facility.feeds().as_slice(), policy.facility.groups());
     let feeds: Vec<Value> = policy
         .facility
@@ -204,6 +207,7 @@ pub(super) fn policy_json(policy: &Policy) -> Value {
         "timezone": policy.facility.timezone().iana_name(),
         "feeds": feeds,
         "groups": groups,
+        "drivers": former.drivers.iter().map(|driver| &driver.name).collect::<Vec<_>>(),
         "meters": policy.facility.meters().keys().collect::<Vec<_>>(),
     })
 }

@@ -231,6 +231,14 @@ fn the_former_spelling_is_read_and_told_as_the_new_one() {
         [("driver = \"shell\"\n", driver), ("[group.s19]", &format!("{meter}[group.s19]"))];
     insta::assert_snapshot!("former", said(&[(&CONFIG[agent..], "")], &policy));
     insta::assert_snapshot!("former_alone", said_of("policy.toml", &[], &policy));
+    let json = in_folder(&[], &policy, |folder| {
+        let checked = Checked::read(&folder.join("policy.toml")).json();
+        format!(
+            "{} {}",
+            checked["files"][0]["found"]["drivers"], checked["files"][0]["found"]["meters"]
+        )
+    });
+    assert_eq!(json, r#"["s19"] ["service"]"#);
     insta::assert_snapshot!("former_and_new", said(&[("driver.shell", "driver.s19")], &policy));
     let registered =
         [("driver = \"shell\"\n", "actuator = { kind = \"registered\", name = \"x\" }\n")];
