@@ -243,7 +243,7 @@ impl Inventory {
         }
         for (meter, measured) in newest {
             let Some(spec) = policy.facility.meters().get(meter) else { continue };
-            let reading = reading(measured, spec.stale_after, policy);
+            let reading = reading(measured, spec.stale_after);
             self.readings.extend(reading.map(|reading| (meter.clone(), reading)));
         }
     }
@@ -653,13 +653,12 @@ impl Inventory {
 
 /// The reading that a report gives of a meter whose readings count for `stale_after`, if it gives a
 /// possible one.
-fn reading(measured: &Measured, stale_after: Duration, policy: &Policy) -> Option<Reading> {
+fn reading(measured: &Measured, stale_after: Duration) -> Option<Reading> {
     let (watts, taken_at) = (measured.report.watts?, measured.report.taken_at?);
-    let heard_for = stale_after.max(policy.failsafe.report_stale_after);
     (Watts::ZERO..=Watts::LIMIT).contains(&watts).then(|| Reading {
         watts,
         taken_at,
-        until: (measured.moved + stale_after).min(measured.heard + heard_for),
+        until: measured.moved + stale_after,
         wall: (earlier(taken_at, CLOCK_TOLERANCE), later(taken_at, stale_after)),
     })
 }

@@ -64,8 +64,6 @@ pub(super) struct Measured {
     pub(super) report: MeterReport,
     /// When its time of measurement last moved on.
     pub(super) moved: Instant,
-    /// When it was reported last.
-    pub(super) heard: Instant,
 }
 
 /// What a report brought.
@@ -267,7 +265,7 @@ impl Devices {
             }
             let old = old.filter(|old| old.report.taken_at == report.taken_at);
             let moved = old.map_or(now, |old| old.moved);
-            self.meters.insert(report.meter.clone(), Measured { report, moved, heard: now });
+            self.meters.insert(report.meter.clone(), Measured { report, moved });
         }
         ignored
     }
