@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) enum ConnectionRefusal {
     /// The configured number of sessions is reached.
     Full,
-    /// Too many handshakes from its address failed recently.
+    /// Too many handshakes from the miner's address failed recently.
     TooManyFailures,
 }
 

@@ -71,7 +71,7 @@ impl SessionBench {
     }
 
     /// Gives the session a clean job with twelve branches. Returns the lines of `count` good shares
-    /// of it.
+    /// of this job.
     pub fn job(&mut self, count: usize) -> Vec<String> {
         let work = self.work();
         let middle: [&[u8]; 3] = [&work.job.extranonce1, &work.lane, &[SLOT]];
@@ -156,5 +156,5 @@ impl SessionBench {
 
 const SLOT: u8 = 0x5c;
 const NTIME: u32 = 0x6746_a5c8;
-/// How many bytes the outbox keeps, as that of a connection does.
+/// How many bytes of capacity the outbox keeps between inputs, as a connection's outbox does.
 const KEPT: usize = 4096;

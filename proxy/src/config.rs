@@ -27,7 +27,7 @@ use crate::target::{PerTarget, TargetId, TargetUse};
 /// The complete configuration of a proxy.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its name in reports.
+    /// The proxy's name in reports.
     pub name: String,
     /// Listeners, at least one.
     pub servers: Vec<Server>,
@@ -49,7 +49,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Each miner is sent a line at least this often; if there is nothing else, a ping.
     pub ping_every: Duration,
-    /// While a pool sends no job, miners get the present one again this often, as other work.
+    /// While a pool sends no new job, miners get the current one again this often, on a different
+    /// lane, so that they search something new.
     pub refresh_after: Duration,
     /// How often sessions are reported to the switchboard.
     pub report_every: Duration,
@@ -61,7 +62,7 @@ pub struct Config {
     pub share_log: Option<ShareLogConfig>,
 }
 
-/// How long pools may take for things before the proxy reacts.
+/// How long a pool may take to answer, or to send a job, before the proxy reacts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolPatience {
     /// Limit for the handshake, and for a probe (another connection that asks whether the pool
@@ -91,12 +92,12 @@ pub struct Server {
     pub max_difficulty: Difficulty,
     /// Whether a miner's difficulty is adjusted to its hashrate.
     pub vardiff: bool,
-    /// With `vardiff`, the time between two shares of a miner that difficulties aim at.
+    /// With `vardiff`, the desired average time between two shares of a miner.
     pub share_interval: Duration,
     /// Whether a known user agent overrides `difficulty` as the start difficulty.
     pub by_user_agent: bool,
-    /// The target to which each of its miners has a connection of its own; `None` shares the
-    /// connections of all other targets.
+    /// The target to which each miner of this listener gets its own connection. With `None`, the
+    /// miners share the connections of the targets that are not used like this.
     pub passthrough: Option<TargetId>,
 }
 
@@ -134,28 +135,28 @@ pub struct Target {
     /// The user agent that we send. DATUM and some other pools choose the size of the coinbase by
     /// it.
     pub user_agent: String,
-    /// Its extranonce2_size, if the operator knows it.
+    /// The pool's extranonce2_size, if the operator knows it.
     pub extranonce2_size: Option<u8>,
     /// The difficulty that is assumed until the pool sends one.
     pub start_difficulty: Difficulty,
     /// Difficulty that the pool is asked for; `None` asks for one that suits the fleet.
     pub suggest_difficulty: Option<Difficulty>,
-    /// Number of shares a second that we want to send: the pool is asked for the difficulty at
-    /// which the fleet finds that many.
+    /// Number of shares a second that the fleet should send to this pool: the pool is asked for the
+    /// difficulty at which the fleet finds that many.
     pub shares_per_sec: f64,
-    /// Maximum number of shares a second. While the pool's difficulty would lead to more, miners
-    /// are kept at a higher difficulty.
+    /// Maximum number of shares a second that the fleet may send to this pool. While the pool's
+    /// difficulty would lead to more, miners are kept at a higher difficulty.
     pub shares_per_sec_max: f64,
-    /// How long miners are kept at such a higher difficulty at most.
+    /// How long miners are kept above the pool's difficulty at most.
     pub hold_max: Duration,
-    /// Maximum number of connections to it. A shared target gets more than one only if its
+    /// Maximum number of connections to the target. A shared target gets more than one only if its
     /// extranonce2 leaves no room for lanes.
     pub max_connections: u32,
     /// How TLS is used; `None` is a plain connection. A failure of TLS never leads to a plain one.
     pub tls: Option<Tls>,
-    /// Other addresses to which it may redirect us by `client.reconnect`.
+    /// Other addresses to which the pool may redirect us by `client.reconnect`.
     pub reconnect_hosts: Vec<HostPort>,
-    /// What to do when its jobs begin to pay somebody else.
+    /// What to do when the pool's jobs begin to pay somebody else.
     pub on_payout_change: OnPayoutChange,
 }
 

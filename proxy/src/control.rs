@@ -94,7 +94,8 @@ impl Control {
     fn turn(&mut self, link: &impl Link) {
         let Setup { core, machines, metrics, .. } = &mut self.setup;
         core.turn(clock::wall(), clock::now(), |machine| machines.works(machine));
-        // Also when nothing has changed yet: a restart takes up a timeline and machines that are off.
+        // The metrics are set even if nothing has changed yet, because after a restart a timeline
+        // is held and machines are off from the start.
         if let Some(number) = core.receiver().number() {
             metrics.generation.set(i64::try_from(number.generation).unwrap_or(i64::MAX));
         }
@@ -134,7 +135,7 @@ impl Control {
         }
     }
 
-    /// Takes in the end of a write. A disk that takes nothing is logged once, not at each try.
+    /// Handles the end of a write. A disk that fails is logged once, not at each attempt.
     fn written(&mut self, written: &Result<(), WriteError>) {
         match written {
             Err(failure) => {
@@ -150,14 +151,14 @@ impl Control {
         self.setup.core.written(written.is_ok(), clock::wall());
     }
 
-    /// Logs what was only counted, and writes what is not written yet: once, as a disk that fails
-    /// now fails again in a moment.
+    /// Logs the events that were only counted, and writes the state if it is not written yet. The
+    /// write is tried once, because a disk that fails now will fail again in a moment.
     async fn stop(mut self) {
         self.setup.core.stop(clock::now());
         self.finish_write().await;
         self.setup.core.write();
         while let Some(output) = self.setup.core.poll_output() {
-            // There is nobody to report to any more.
+            // A process that ends sends no more reports.
             if let Output::Write(saved) = output {
                 self.begin_write(saved);
             }
@@ -184,7 +185,7 @@ async fn ended(write: &mut JoinSet<Result<(), StateError>>) -> Result<(), WriteE
     match write.join_next().await {
         None => Ok(()),
         Some(Ok(stored)) => stored.map_err(WriteError::from),
-        // Only the end of the runtime cancels a write, and then also the task that waits here.
+        // A write is cancelled only when the runtime ends, and then this task ends, too.
         Some(Err(failure)) if failure.is_cancelled() => std::future::pending().await,
         Some(Err(failure)) => Err(failure.into()),
     }

@@ -40,7 +40,7 @@ pub(crate) struct Orders {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serve {
     Work,
-    /// It stays connected, and gets no work.
+    /// The session stays connected, and gets no work.
     Park,
 }
 

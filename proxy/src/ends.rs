@@ -1,5 +1,5 @@
-//! What is known of a submit when its outcome is: of one that was decided here, and of one that was
-//! forwarded. [`crate::books`] counts both.
+//! What is known of a submit once its outcome is known: one type for submits that the proxy
+//! decided, and one for forwarded shares. [`crate::books`] counts both.
 
 pub(crate) mod metrics;
 
@@ -47,7 +47,7 @@ pub(crate) struct Settled {
     pub(crate) latency: Duration,
     /// The header, if it meets the network target.
     pub(crate) block: Option<Box<Proof>>,
-    /// The machine for which it is counted.
+    /// The machine for which the share is counted.
     pub(crate) machine: Option<Arc<MachineStats>>,
     /// The data for the share log, if one is kept.
     pub(crate) record: Option<Box<Record>>,

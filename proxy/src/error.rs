@@ -28,7 +28,7 @@ pub enum StartError {
     )]
     DoesNotFit {
         target: String,
-        /// Its extranonce2_size.
+        /// The target's extranonce2_size.
         size: u8,
         /// The miners' extranonce2_size.
         miner: u8,

@@ -28,9 +28,9 @@ use crate::mailbox::Signal;
 /// One helper thread is woken per this many sessions that wait for a job. Below it, waking a thread
 /// costs more than the writes.
 const TELLINGS_A_HELPER: usize = 64;
-/// One helper thread is woken per this many sessions that were woken for another reason. Many more
-/// than for jobs, because much of that work is creating sessions, and memory allocated by several
-/// threads takes more space than memory allocated by one.
+/// One helper thread is woken per this many sessions that were woken for another reason. The number
+/// is much higher than for jobs, because much of that work is creating sessions, and memory
+/// allocated by several threads takes more space than memory allocated by one.
 const TURNS_A_HELPER: usize = 1024;
 /// How many turns the worker takes in a row before sockets and pools are served.
 const TURNS_IN_A_ROW: u32 = 16;
@@ -57,7 +57,7 @@ struct Queue {
     woken: VecDeque<Runnable>,
     /// Lanes on which sessions have to be notified.
     untold: VecDeque<Arc<Lane>>,
-    /// Approximately how many sessions that is.
+    /// Approximately how many sessions have to be notified.
     untold_sessions: usize,
     /// Turns since a session was notified.
     turns: u32,
@@ -169,7 +169,7 @@ impl Executor {
         match next {
             // A panic ends the session, which has been counted by then.
             Next::Turn(turn) => drop(catch_unwind(AssertUnwindSafe(|| turn.run()))),
-            // It runs with the woken sessions, unless it has already picked the job up.
+            // The session runs with the woken ones, unless it has already picked the job up.
             Next::Tell(session) => session.mailbox.signal(Signal::Lane),
         }
         None
@@ -200,7 +200,7 @@ impl Executor {
     }
 }
 
-/// Wraps a session whose drop may panic like one of its turns: the panic would otherwise end the
+/// Wraps a session whose drop may panic like one of its turns: the panic would otherwise abort the
 /// process.
 struct Guarded<F>(Option<F>);
 

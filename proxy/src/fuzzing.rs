@@ -240,7 +240,7 @@ impl Play {
         let verdict = PoolVerdict { ticket, outcome };
         self.input(|session, now, out| session.handle(Input::Verdict(verdict.clone()), now, out));
         if says % 4 == 3 {
-            // The same input again changes nothing.
+            // The same input a second time changes nothing.
             let answers = self.answers;
             self.input(|session, now, out| session.handle(Input::Verdict(verdict), now, out));
             assert_eq!(self.answers, answers, "answered twice");

@@ -19,7 +19,7 @@ use crate::target::{PerTarget, TargetId};
 /// The handle to a session.
 #[derive(Debug)]
 pub(crate) struct SessionHandle {
-    /// Its number, unique for the life of the process.
+    /// The session's number, unique for the life of the process.
     pub(crate) number: u64,
     pub(crate) mailbox: Mailbox,
     /// When the session must next be signalled because time has passed, in milliseconds since the
@@ -28,7 +28,7 @@ pub(crate) struct SessionHandle {
     pub(crate) peer: SocketAddr,
     connected_at_ms: i64,
     slot: u8,
-    /// Index of its listener.
+    /// Index of the session's listener.
     pub(crate) server: u16,
     pub(crate) tally: Tally,
     pub(crate) shown: Mutex<Shown>,
@@ -104,7 +104,7 @@ pub(crate) struct Shown {
     pub(crate) state: SessionState,
     pub(crate) worker: Option<MachineId>,
     pub(crate) user_agent: Option<Arc<str>>,
-    /// The target it works for.
+    /// The target that the session works for.
     pub(crate) target: Option<TargetId>,
     /// The difficulty last sent to the miner; 0 before the first.
     difficulty: f64,
@@ -163,7 +163,7 @@ pub(crate) struct ConfiguredNames {
     pub(crate) servers: Vec<String>,
 }
 
-/// The state of a session.
+/// The state of a miner's session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
@@ -172,16 +172,16 @@ pub enum SessionState {
     Handshake,
     /// The miner has work.
     Working,
-    /// It wants work, but no target has a free seat for it.
+    /// The miner wants work, but no target has a free seat for it.
     Waiting,
-    /// Its machine may not run: it keeps its connection and gets no work.
+    /// The miner's machine may not run: the miner keeps its connection and gets no work.
     Parked,
 }
 
 impl SessionState {
     pub(crate) const ALL: [Self; 4] = [Self::Handshake, Self::Working, Self::Waiting, Self::Parked];
 
-    /// Its name in metrics and in the API.
+    /// The name of the state in metrics and in the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -205,11 +205,11 @@ pub struct SessionView {
     /// The slot, which the miner has as its extranonce1.
     pub slot: u8,
     pub state: SessionState,
-    /// Its worker name.
+    /// The miner's worker name.
     pub worker_name: Option<String>,
     /// The user agent from its subscribe, shortened and escaped.
     pub user_agent: Option<String>,
-    /// The target it works for.
+    /// The target that the session works for.
     pub target: Option<String>,
     pub difficulty: Option<f64>,
     /// Hashes a second, as measured when the session got its newest job.

@@ -24,7 +24,7 @@ struct Inner {
 }
 
 impl Histogram {
-    /// Makes an empty one with these upper bounds, in microseconds and rising.
+    /// Makes an empty histogram with these upper bounds, in microseconds and in ascending order.
     pub(crate) fn new(bounds: &'static [u32]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { inner: Arc::new(Inner { bounds, counts, sum_us: AtomicU64::new(0) }) }

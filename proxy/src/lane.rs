@@ -27,7 +27,8 @@ pub(crate) enum LaneState {
 pub(crate) struct Lane {
     /// The newest announcement, and how many there have been.
     state: Mutex<(u64, LaneState)>,
-    /// It has a lock of its own, because a session that is notified reads the announcement at once.
+    /// The sessions of the lane. They have a lock of their own, because a session that is notified
+    /// reads the announcement at once.
     told: Mutex<Told>,
 }
 
@@ -43,7 +44,7 @@ struct Told {
 #[derive(Debug, Default)]
 pub(crate) struct Untold {
     pub(crate) lanes: Vec<Arc<Lane>>,
-    /// How many sessions that are.
+    /// How many sessions have to be notified.
     pub(crate) sessions: usize,
 }
 
@@ -83,8 +84,8 @@ impl Lane {
     }
 
     /// Replaces the announcement. The caller must see to it that [`Self::next_to_tell`] is called
-    /// for all sessions on the lane. Returns how many that is, or 0 if another caller is already
-    /// doing so.
+    /// for all sessions on the lane. Returns the number of these sessions, or 0 if another caller
+    /// is already notifying them.
     fn announce(&self, state: LaneState) -> usize {
         self.say(state);
         let mut told = self.told.lock();

@@ -36,7 +36,7 @@ impl Level {
         Difficulty::new(self.get()).unwrap_or(Difficulty::ONE)
     }
 
-    /// Its difficulty as a number.
+    /// The difficulty of this level as a number.
     pub(crate) fn get(self) -> f64 {
         2f64.powi(i32::from(self.0))
     }
@@ -47,7 +47,7 @@ impl Level {
         Self::rounded(f64::from(i32::from(self.0) + by))
     }
 
-    /// By how many powers of two it is higher than `other`.
+    /// By how many powers of two this level is higher than `other`.
     pub(crate) fn above(self, other: Self) -> i32 {
         i32::from(self.0) - i32::from(other.0)
     }

@@ -50,11 +50,11 @@ fn hashes(work_rate: f32) -> u64 {
 /// How many shares of the fleet a target should get.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoadRules {
-    /// The desired number of shares a second.
+    /// The number of shares a second that the whole fleet should send to the target.
     pub(crate) shares_per_sec: f64,
-    /// The maximum number of shares a second.
+    /// The maximum number of shares a second that the whole fleet may send to the target.
     pub(crate) shares_per_sec_max: f64,
-    /// The maximum time for which miners are held above its difficulty.
+    /// The maximum time for which miners are held above the target's difficulty.
     pub(crate) hold_max: Duration,
 }
 
@@ -112,13 +112,14 @@ fn hold(needed: f64, pool: Difficulty, given_up: u8) -> Option<Hold> {
     (least.difficulty() > pool).then_some(Hold { least, most: least })
 }
 
-/// The sizing of one connection: what the pool was asked for, and how long that has been awaited.
+/// The sizing of one connection: the difficulty that the pool was asked for, and since when its
+/// reaction has been awaited.
 #[derive(Debug)]
 pub(crate) struct Sizing {
     rules: LoadRules,
     load: Arc<Load>,
     asked: Option<Asked>,
-    /// Since when miners have been held here.
+    /// Since when miners have been held above the difficulty of this connection.
     held_since: Option<Instant>,
     looked_at: Instant,
 }
@@ -133,17 +134,19 @@ struct Asked {
 /// The result of checking a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Look {
-    /// Ask the pool for this.
+    /// The difficulty to ask the pool for.
     pub(crate) ask: Option<Difficulty>,
     /// How long miners were held above the pool's difficulty since the last check.
     pub(crate) held: Duration,
-    /// The work that the pool did not credit because of that, in hashes of difficulty 1.
+    /// The work that the pool did not credit because miners were held above its difficulty, in
+    /// hashes of difficulty 1.
     pub(crate) uncredited: f64,
 }
 
-/// The minimum time until a pool is asked again; it doubles each time the pool does not react …
+/// The minimum time until a pool is asked again. It doubles, up to [`ASK_EVERY_MAX`], each time the
+/// pool does not react.
 const ASK_EVERY: Duration = Duration::from_secs(60);
-/// … up to this.
+/// The upper bound of the time until a pool is asked again.
 const ASK_EVERY_MAX: Duration = Duration::from_secs(3600);
 /// By how many powers of two a pool's difficulty may be off.
 const OFF_MAX: i32 = 2;

@@ -20,7 +20,7 @@ pub(crate) struct LogLimit<K> {
 struct Kind<K> {
     kind: K,
     logged_at: Instant,
-    /// How many events followed it.
+    /// The number of events of this kind since it was logged last.
     more: u64,
 }
 

@@ -101,7 +101,7 @@ impl Machines {
         });
     }
 
-    /// Shows a report every machine, without those that are to be forgotten.
+    /// Passes every machine to a report, except machines that will be forgotten.
     pub(crate) fn report(&self, wall: Timestamp, look: &mut Look<'_, SessionReport>) {
         self.forget(wall);
         for entry in &self.by_name {
@@ -121,7 +121,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + secs).expect("a plain instant")
     }
 
-    /// All that a full report would have.
+    /// Everything that a full report would contain.
     fn reported(machines: &Machines, wall: Timestamp) -> Vec<SessionReport> {
         let mut sender = ReportSender::new(1);
         let mut look = sender.begin();

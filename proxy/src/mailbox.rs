@@ -17,7 +17,8 @@ use crate::outcome::PoolVerdict;
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     signals: AtomicU8,
-    /// The number is bounded by the session's forwarded submits, each of which brings one verdict.
+    /// Verdicts that were not taken yet. Their number is bounded by the session's forwarded
+    /// submits, each of which brings one verdict.
     verdicts: Mutex<Vec<PoolVerdict>>,
 }
 
@@ -25,11 +26,11 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Signal {
-    /// Its directions have changed.
+    /// The session's directions have changed.
     Directions = 1,
-    /// Its lane has an announcement.
+    /// The session's lane has an announcement.
     Lane = 2,
-    /// The session has something due.
+    /// Something is due in the session because time has passed.
     Time = 4,
     /// The proxy is shutting down.
     Shutdown = 8,

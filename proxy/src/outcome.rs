@@ -20,16 +20,17 @@ labels! {
         AtRisk = "at_risk",
         /// The pool rejected the share.
         PoolRejected = "pool_rejected",
-        /// It did not reach its pool, or the pool did not answer: the outcome is unknown.
+        /// The share did not reach its pool, or the pool did not answer: whether it was credited is
+        /// unknown.
         Unresolved = "unresolved",
         /// The job is no longer kept here, or its pool has retired it.
         Stale = "stale",
         Duplicate = "duplicate",
         /// The hash misses the difficulty advertised with the job.
         LowDifficulty = "low_difficulty",
-        /// Not authorized, or not for this worker.
+        /// The miner has not subscribed, or the worker is not authorized on this connection.
         Unauthorized = "unauthorized",
-        /// It cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
+        /// The submit cannot be read, or breaks a rule of ntime, extranonce2 or version bits.
         Malformed = "malformed",
         /// So many shares of the miner are remembered that a new one cannot be told from a
         /// duplicate.
@@ -47,7 +48,7 @@ impl Outcome {
 pub(crate) struct Worth {
     /// The difficulty advertised with its job.
     pub(crate) difficulty: f64,
-    /// The highest difficulty that its hash meets.
+    /// The highest difficulty that the share's hash meets.
     pub(crate) found: f64,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct Worth {
 pub(crate) enum SettledAs {
     Accepted,
     Rejected,
-    /// Its pool retired the job while it waited in the queue.
+    /// The share's pool retired the job while the share waited in the queue.
     Stale,
     Unresolved,
 }

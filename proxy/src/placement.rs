@@ -83,12 +83,12 @@ impl Drop for Seat {
 }
 
 impl Seat {
-    /// The target it is at.
+    /// The target of the seat.
     pub(crate) const fn target(&self) -> TargetId {
         self.target
     }
 
-    /// The connection whose lane it is on.
+    /// The connection that the seat's lane belongs to.
     pub(crate) const fn connection(&self) -> ConnectionId {
         self.connection
     }
@@ -101,7 +101,7 @@ pub(crate) struct TargetState {
     pub(crate) ready: u32,
     /// Connections with a job whose pool has sent no further one for a long time.
     pub(crate) quiet: u32,
-    /// Sessions seated on them.
+    /// Sessions seated on the target's connections.
     pub(crate) seated: u32,
 }
 
@@ -151,8 +151,8 @@ impl Placement {
         for id in ids {
             let connection =
                 inner.connections.get_mut(&id).expect("listed above under the same lock");
-            // The pool has changed our extranonce: its current job is dead until the next one
-            // comes.
+            // The pool has changed our extranonce: shares of its current job are refused, so there
+            // is no work until the next job.
             if connection.next_key.is_some() {
                 continue;
             }
@@ -188,8 +188,8 @@ impl Placement {
         self.inner.lock().connection_up(self.layout, upstream, extranonce1, extranonce2_size)
     }
 
-    /// Handles the pool's new extranonce: its jobs so far are dead, and all sessions move with the
-    /// next job.
+    /// Handles the pool's new extranonce: its jobs so far are retired, and all sessions move with
+    /// the next job.
     pub(crate) fn extranonce(
         &self,
         upstream: &Upstream,

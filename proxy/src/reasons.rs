@@ -24,18 +24,18 @@ labels! {
         ResetByMiner = "reset_by_miner",
         ReadFailed = "read_failed",
         WriteFailed = "write_failed",
-        /// The miner reads nothing of what is sent to it, or too little.
+        /// The miner reads nothing of what is sent to it, or reads too slowly.
         SlowReader = "slow_reader",
         /// The miner did not subscribe and authorize in time.
         HandshakeTimeout = "handshake_timeout",
         /// Too many calls before a subscribe was answered.
         PrehandshakeQueue = "prehandshake_queue",
         LineTooLong = "line_too_long",
-        /// It sent too many empty lines.
+        /// The miner sent too many empty lines.
         EmptyLines = "empty_lines",
         /// Too many malformed calls.
         Malformed = "malformed",
-        /// It sent too many calls of methods that only servers send.
+        /// The miner sent too many calls of methods that only servers send.
         ServerMethod = "server_method",
         /// Too many invalid worker names.
         WorkerName = "worker_name",
@@ -43,13 +43,13 @@ labels! {
         TooManyWorkers = "too_many_workers",
         /// Too many authorize calls during the wait that follows a refused worker name.
         AuthorizeFlood = "authorize_flood",
-        /// All its shares have been bad for minutes.
+        /// All shares of the miner have been invalid for minutes.
         BadShares = "bad_shares",
         /// `sessions_max` is reached.
         Full = "full",
         /// Too many handshakes from this address failed recently.
         TooManyFailures = "too_many_failures",
-        /// No pool has room for it.
+        /// No pool has search space left for the miner.
         NoSearchSpace = "no_search_space",
         /// All pools have been down for `release_after`: the miner may use its own backup pools.
         Released = "released",
@@ -61,9 +61,9 @@ labels! {
         TargetLost = "target_lost",
         /// The proxy shuts down.
         Shutdown = "shutdown",
-        /// Its task panicked.
+        /// The connection's task panicked.
         Panicked = "panicked",
-        /// Its task was dropped.
+        /// The connection's task was dropped.
         Aborted = "aborted",
         ;
         /// A line is not a valid message.
@@ -91,7 +91,7 @@ labels! {
     pub(crate) enum Reject {
         /// The job is no longer kept, or this miner never got it.
         JobNotFound = "job_not_found",
-        /// Its pool has retired the job.
+        /// The pool has retired the job.
         JobStale = "job_stale",
         Duplicate = "duplicate",
         /// So many shares of the miner are remembered that a new one cannot be told from a
@@ -105,7 +105,7 @@ labels! {
         BadVersionBits = "bad_version_bits",
         /// The ntime is before the job's, or too far ahead of it.
         NtimeOutOfRange = "ntime",
-        /// Version bits outside the mask.
+        /// The submit has version bits outside the mask.
         OutsideMask = "version_mask",
         VersionMissing = "version_missing",
         SubmitMalformed = "submit_malformed",
@@ -265,7 +265,7 @@ labels! {
 labels! {
     /// Why the difficulty of a session changed.
     pub(crate) enum Retarget {
-        /// The session's first difficulty.
+        /// This is the session's first difficulty.
         Start = "start",
         /// Shares came too fast.
         Fast = "fast",
@@ -273,7 +273,7 @@ labels! {
         Slow = "slow",
         /// No shares came.
         Idle = "idle",
-        /// The miner asked for it.
+        /// The miner suggested a difficulty.
         Wish = "wish",
         /// The pool's difficulty or a hold limits it.
         Pool = "pool",
@@ -281,7 +281,7 @@ labels! {
 }
 
 labels! {
-    /// The steps taken, in this order, with a miner whose shares are all bad.
+    /// The steps taken, in this order, with a miner whose shares are all invalid.
     pub(crate) enum Correction {
         /// The difficulty is sent again, and the job on another lane with `clean_jobs`.
         Renew = "renew",

@@ -26,7 +26,7 @@ struct Noted {
 
 /// The maximum number of machines in a generation; each takes about 40 bytes.
 const GENERATION_MAX: usize = 50_000;
-/// How long an entry is used: later the name may belong to another machine.
+/// How long an entry may be used. After that, a different machine may have the name.
 const KEPT: Duration = Duration::from_secs(86_400);
 
 impl Recall {

@@ -14,11 +14,11 @@ use crate::target::{PerTarget, TargetId};
 pub(crate) struct TargetHealth {
     /// Whether a connection has a job.
     pub(crate) ready: bool,
-    /// It has misbehaved: it is mined at only if no other target is ready.
+    /// Whether the target has misbehaved: it is mined at only if no other target is ready.
     pub(crate) quarantined: bool,
-    /// It answers, but has sent no job for a long time.
+    /// Whether the target answers, but has sent no job for a long time.
     pub(crate) quiet: bool,
-    /// Whether its difficulty is still too low for the fleet.
+    /// Whether the target's difficulty is still too low for the fleet.
     pub(crate) low: bool,
     /// The version bits it allows; `None` if it refuses rolling.
     pub(crate) mask: Option<VersionMask>,
@@ -45,7 +45,7 @@ pub(crate) struct Decision {
 pub(crate) struct Route {
     failback_after: Duration,
     active: Option<TargetId>,
-    /// When it became the active target.
+    /// When the active target became the active one.
     active_since: Instant,
     history: PerTarget<History>,
     down_since: Option<Instant>,
@@ -57,7 +57,7 @@ pub(crate) struct Route {
 struct History {
     /// Since when it has been ready without a break.
     ready_since: Option<Instant>,
-    /// It has failed after it had been ready.
+    /// Whether the target has failed after it had been ready.
     failed: bool,
 }
 
@@ -104,7 +104,8 @@ impl Route {
             self.active.filter(|active| health.get(*active).is_some_and(|health| health.ready));
         let active = match (keep, best) {
             // A target that misbehaves or is quiet is left at once if another does not. Failback to
-            // a target of higher priority waits until that has been ready for some time.
+            // a target of higher priority waits until the better target has been ready for some
+            // time.
             (Some(active), Some(best)) if rank(&best) < rank(&active) => {
                 let starting = now < self.started_at + STARTING
                     && !self.history[best].failed
@@ -114,8 +115,8 @@ impl Route {
                 let low = health[best].low;
                 let patience =
                     self.failback_after + if low { LOW_PATIENCE } else { Duration::ZERO };
-                // It may have been ready for a long time and not chosen because of its difficulty.
-                // So the wait begins when another target was chosen instead.
+                // The better target may have been ready for a long time, but was not chosen because
+                // of its difficulty. So the wait begins when a different target was chosen instead.
                 let since = self.history[best]
                     .ready_since
                     .map(|since| if low { since.max(self.active_since) } else { since });
@@ -323,7 +324,7 @@ mod tests {
         let start = origin();
         let at = |secs| start + Duration::from_secs(secs);
         let low = TargetHealth { low: true, ..UP };
-        // The first target is lost or left; the second one has stood by for an hour.
+        // The first target is lost, or is left; the second one has been on standby for an hour.
         for first in [DOWN, QUIET, QUARANTINED] {
             let mut route =
                 Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);
@@ -346,12 +347,12 @@ mod tests {
                 "and there it stays"
             );
         }
-        // It is returned to as soon as its difficulty is high enough.
+        // Miners return to the first target as soon as its difficulty is high enough.
         let mut route = Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);
         decide(&mut route, [UP, low, UP], start);
         decide(&mut route, [DOWN, low, UP], at(3600));
         assert_eq!(order(&decide(&mut route, [DOWN, UP, UP], at(3610)))[0], SECOND);
-        // All are low, or the only other one misbehaves.
+        // The difficulty of all targets is too low, or the only other target misbehaves.
         for others in [[low, low], [low, QUARANTINED], [low, DOWN]] {
             let mut route =
                 Route::new(&PerTarget::from(vec![(); 3]), Duration::from_secs(120), start);

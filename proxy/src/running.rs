@@ -12,7 +12,7 @@ use crate::upstream::PoolSet;
 /// A running proxy. Its tasks end with the [`daemon::tasks::Tasks`] it was started on.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// Where it listens.
+    /// The addresses on which the proxy listens.
     pub(crate) addrs: Arc<[SocketAddr]>,
     pub(crate) pools: Arc<PoolSet>,
 }

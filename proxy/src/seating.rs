@@ -23,10 +23,10 @@ pub(crate) struct Seating {
     slot: SlotLease,
     /// Whether the session has had work on this connection since it was last parked.
     has_worked: bool,
-    /// Whether it needs a seat on another lane, because a session here has had the current job
-    /// before.
+    /// Whether the session needs a seat on a different lane, because a session on this lane has had
+    /// the current job before.
     leaving: bool,
-    /// Whether it wants a seat, or a better one than it has.
+    /// Whether the session wants a seat, or a better one than it has.
     waiting: bool,
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct Seating {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Kept,
-    /// It has another seat, whose work must be taken.
+    /// The session has a new seat, whose work must be taken.
     New,
-    /// It has no seat, because no target has room for it at present.
+    /// The session has no seat, because no target has room for it at present.
     Nowhere,
-    /// It gets no work, because its machine must not run.
+    /// The session gets no work, because its machine must not run.
     Parked,
     /// No target works, so the miner is released.
     Released,
@@ -63,7 +63,7 @@ impl Seating {
         self.slot.slot
     }
 
-    /// Whether it must ask again when seats may have become free.
+    /// Whether the session must ask for a seat again when seats may have become free.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting
     }
@@ -141,8 +141,8 @@ impl Seating {
         }
         if directions.orders.serve(machine, self.has_worked) == Serve::Park {
             self.lose();
-            // `hold` lets working machines continue; one that was turned off stays off until it may
-            // run.
+            // `hold` lets working machines continue; a machine that was turned off stays off until
+            // it may run.
             self.has_worked = false;
             self.waiting = false;
             return Place::Parked;
@@ -173,7 +173,7 @@ impl Seating {
             }
             behind = true;
             if here && live {
-                // There is no other lane, so its current work is as good as any.
+                // There is no other lane, so the session keeps its current work.
                 break;
             }
         }

@@ -164,7 +164,7 @@ impl Session {
         }
     }
 
-    /// Takes a share as evidence of the machine's speed, whatever its outcome is.
+    /// Takes a share as evidence of the machine's hashrate, whatever its outcome is.
     fn proved(&mut self, worth: Option<Worth>, now: Instant, out: &mut Outbox) {
         let Some(worth) = worth else { return };
         let age = self.age(now);

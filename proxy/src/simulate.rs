@@ -59,13 +59,13 @@ impl Control {
         })
     }
 
-    /// How long nothing is due.
+    /// The time until something is due.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
         self.core.wait(now)
     }
 
-    /// Takes in the end of the write that is under way.
+    /// Handles the end of the write that is under way.
     pub fn written(&mut self, succeeded: bool, wall: Timestamp) {
         self.core.written(succeeded, wall);
     }

@@ -19,7 +19,7 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 /// ntime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
-    /// The previous block. A job on another one is dead.
+    /// The hash of the previous block. A job on a different previous block is stale.
     pub(crate) prev_hash: u64,
     /// Everything in the header except ntime and nonce.
     pub(crate) content: u64,
@@ -32,8 +32,8 @@ struct Lane {
     connection: Option<ConnectionId>,
     seated: SlotSet,
     had: HashMap<Fingerprint, SlotSet>,
-    /// Its sessions must move to another lane, because they have had the current job here. No
-    /// session may join, because all sessions on a lane get the same work.
+    /// Whether the sessions on the lane must move to a different one, because they have had the
+    /// current job here. No session may join, because all sessions on a lane get the same work.
     leaving: bool,
 }
 

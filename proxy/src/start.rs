@@ -88,7 +88,7 @@ fn open_books(config: &Config, registry: &mut Registry) -> Result<Books, StartEr
     Ok(Books { metrics, log: Some(log) })
 }
 
-/// What the start found out before it built the proxy.
+/// What the start determined before it built the proxy.
 struct Found {
     /// The miners' extranonce2_size.
     extranonce2_size: u8,
@@ -103,7 +103,7 @@ struct Parts {
     config: Config,
     pools: Arc<PoolSet>,
     directions: Arc<watch::Sender<Directions>>,
-    /// What each listener's miners get.
+    /// How each listener serves its miners.
     services: Vec<Service>,
     route: Route,
 }
@@ -181,7 +181,7 @@ impl Parts {
     }
 }
 
-/// What a listener's sessions go by.
+/// The rules for the sessions of a listener.
 fn session_rules(
     config: &Config,
     server: &Server,

@@ -48,7 +48,7 @@ pub(crate) struct ProxyState {
     pub(crate) cancel: CancellationToken,
     /// Set when the proxy shuts down: sessions get the answers that are owed to them, and end.
     pub(crate) ending: AtomicBool,
-    /// How long sessions may take for that.
+    /// How long a session may wait at shutdown for the answers that are owed to it.
     pub(crate) shutdown_grace: Duration,
     pub(crate) started_at: Instant,
     pub(crate) patience: PoolPatience,

@@ -39,13 +39,13 @@ impl TargetUse {
         if passed_through { Self::Passthrough } else { Self::Shared }
     }
 
-    /// Whether miners mine at it over connections that they share.
+    /// Whether miners mine at the target over connections that they share.
     #[must_use]
     pub const fn is_shared(self) -> bool {
         matches!(self, Self::Shared)
     }
 
-    /// Whether there are metrics of it.
+    /// Whether there are metrics of the target.
     #[must_use]
     pub const fn has_metrics(self) -> bool {
         match self {
@@ -88,7 +88,7 @@ impl<T> PerTarget<T> {
         self.iter().map(|(id, of)| value(id, of)).collect()
     }
 
-    /// The first target whose value is like this.
+    /// The first target for whose value `is_it` returns `true`.
     #[must_use]
     pub fn find(&self, is_it: impl Fn(&T) -> bool) -> Option<TargetId> {
         self.iter().find(|(_, value)| is_it(value)).map(|(id, _)| id)

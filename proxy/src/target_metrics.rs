@@ -115,7 +115,7 @@ impl TargetMetrics {
         }
     }
 
-    /// Records how long the last session of a job waited for it.
+    /// Records how long the last session of a job waited for the job.
     pub(crate) fn fanned_out(&self, target: TargetId, after: Duration) {
         if let Some(series) = self.of(target) {
             series.job_fanout.observe(after);
@@ -123,7 +123,7 @@ impl TargetMetrics {
     }
 
     /// Counts time in which miners were held above the target's difficulty, and the work that the
-    /// target did not credit because of it.
+    /// target did not credit because of this.
     pub(crate) fn held(&self, target: TargetId, seconds: f64, work: f64) {
         if let Some(series) = self.of(target)
             && seconds > 0.0

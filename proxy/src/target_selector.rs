@@ -35,7 +35,7 @@ pub(crate) struct TargetSelector {
     count_at: Instant,
     /// When the number of connects and disconnects is next logged.
     log_at: Instant,
-    /// The numbers of sessions entered and open when that was logged last.
+    /// The numbers of sessions entered and of open sessions when they were logged last.
     logged: (u64, u64),
 }
 

@@ -10,35 +10,35 @@ use crate::upstream::{Activity, Pool, PoolSet, PoolState};
 pub struct TargetView {
     pub name: String,
     pub address: String,
-    /// What its TLS trusts; `None` without TLS.
+    /// What the TLS connection to the pool trusts; `None` without TLS.
     pub tls: Option<Trust>,
-    /// It is the target that miners are sent to first.
+    /// Whether this is the target that miners are sent to first.
     pub active: bool,
     /// Whether each of its miners has a connection of its own to it. Then it is never `active`.
     #[serde(default)]
     pub passthrough: bool,
     /// It has a job.
     pub up: bool,
-    /// Whether it answers but has sent no job for a long time.
+    /// Whether the target answers but has sent no job for a long time.
     pub quiet: bool,
-    /// It has misbehaved: it is mined at only when no other target is usable.
+    /// Whether the target has misbehaved: it is mined at only when no other target is usable.
     pub quarantined: bool,
     /// Connections with a job.
     pub connections: u32,
-    /// The number of sessions that work for it.
+    /// The number of sessions that work for the target.
     pub sessions: u32,
-    /// Its difficulty at the newest job.
+    /// The pool's difficulty at the newest job.
     pub difficulty: Option<f64>,
-    /// Length of its extranonce1, in bytes.
+    /// The length of the pool's extranonce1, in bytes.
     pub extranonce1_size: Option<usize>,
-    /// Its extranonce2_size, in bytes.
+    /// The pool's extranonce2_size, in bytes.
     pub extranonce2_size: Option<u8>,
     /// Why the connection that was lost last ended.
     pub last_fault: Option<String>,
 }
 
 impl PoolSet {
-    /// All targets, as they are just now.
+    /// The views of all targets, as they are at present.
     pub(crate) fn target_views(&self) -> Vec<TargetView> {
         // The one that miners are sent to first.
         let active = self.directions.borrow().usable.first().map(|usable| usable.target);

@@ -2,8 +2,8 @@
 //! reconnect.
 //!
 //! One task owns one connection: it connects here and moves bytes in [`carrier`]. [`pool_session`]
-//! decides what a pool's lines mean and when a connection is dead, [`reactions`] does what follows
-//! in the rest of the proxy, and [`pools`] has the state of each pool.
+//! decides what a pool's lines mean and when a connection counts as lost, [`reactions`] does what
+//! follows in the rest of the proxy, and [`pools`] has the state of each pool.
 
 mod backoff;
 mod carrier;
@@ -65,7 +65,8 @@ pub(crate) async fn run_own(pools: Arc<PoolSet>, pool: Arc<Pool>, cancel: Cancel
     span.in_scope(|| lost(&pool, &ended.fault, None));
 }
 
-/// Logs that a connection was lost, as a line of its own if there was none of its kind recently.
+/// Logs that a connection was lost; only at DEBUG if a loss for the same reason was logged
+/// recently.
 fn lost(pool: &Pool, fault: &Fault, retry_ms: Option<u64>) {
     if pool.is_news(News::Lost(fault.end), clock::now()) {
         news::log_lost(fault, retry_ms);
@@ -86,7 +87,7 @@ fn note(pools: &PoolSet, pool: &Pool, fault: &Fault) {
 #[derive(Debug)]
 struct Ended {
     fault: Fault,
-    /// Whether it had a job, so that the next attempt may come soon.
+    /// Whether the connection had a job, so that the next attempt may come soon.
     worked: bool,
 }
 

@@ -105,7 +105,7 @@ impl Upstream {
         self.quiet.load(Ordering::Relaxed)
     }
 
-    /// Returns the former value.
+    /// Sets whether the pool is quiet. Returns the former value.
     pub(crate) fn set_quiet(&self, quiet: bool) -> bool {
         self.quiet.swap(quiet, Ordering::Relaxed)
     }
@@ -128,7 +128,7 @@ impl Upstream {
     }
 }
 
-/// One notify of one connection.
+/// A job that one notify of one connection brought.
 #[derive(Debug)]
 pub(crate) struct PoolJob {
     pub(crate) job: Job,
@@ -137,7 +137,8 @@ pub(crate) struct PoolJob {
     /// The pool's difficulty when the job came.
     pub(crate) difficulty: Difficulty,
     pub(crate) pool_target: Target,
-    /// A share that meets it is a block: the network's target, if it is harder than the pool's.
+    /// A share whose hash meets this target is a block: it is the network's target, if that is
+    /// harder than the pool's.
     pub(crate) block_target: Target,
     /// Version bits the pool lets us roll.
     pub(crate) mask: Option<VersionMask>,
@@ -183,15 +184,15 @@ impl Arrival {
 }
 
 impl PoolJob {
-    /// Whether it is the same job as `former` under another id.
+    /// Whether this is the same job as `former` under a different id.
     pub(crate) fn renames(&self, former: &Self) -> bool {
         self.seq > former.seq
             && self.work_seq == former.work_seq
             && Arc::ptr_eq(&self.upstream, &former.upstream)
     }
 
-    /// Whether the pool still accepts shares of it, under this id or a newer one. A clean job of
-    /// the pool, its set_extranonce or the loss of the connection ends that.
+    /// Whether the pool still accepts shares of this job, under its id or a newer one. A clean job
+    /// of the pool, its set_extranonce or the loss of the connection ends that.
     pub(crate) fn is_live(&self) -> bool {
         self.upstream.is_alive() && self.seq >= self.upstream.retired_below.load(Ordering::Acquire)
     }
@@ -252,7 +253,7 @@ pub(crate) struct OwnExtranonce {
 /// What is known of a submit before its outcome, for the share log.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// When it was read.
+    /// When the submit was read.
     pub(crate) read_at: Instant,
     pub(crate) session: u64,
     /// The worker that the submit names; if it cannot be parsed, the session's worker.
@@ -261,9 +262,9 @@ pub(crate) struct Record {
     pub(crate) work: Option<Arc<LaneWork>>,
     /// The difficulty advertised with the job.
     pub(crate) difficulty: Option<f64>,
-    /// The highest difficulty that its hash meets.
+    /// The highest difficulty that the share's hash meets.
     pub(crate) found: Option<f64>,
-    /// It meets the network target.
+    /// Whether the share meets the network target.
     pub(crate) block: bool,
 }
 
@@ -292,7 +293,7 @@ pub(crate) struct UpstreamShare {
     pub(crate) ntime: u32,
     pub(crate) nonce: u32,
     pub(crate) version_bits: Option<u32>,
-    /// A number by which its session knows it.
+    /// The number by which the session identifies the share.
     pub(crate) ticket: u32,
     /// The session that gets the verdict.
     pub(crate) reply: Arc<SessionHandle>,

@@ -26,8 +26,9 @@ fn a_submit_through_a_session_allocates_next_to_nothing() {
     assert!(forwarded <= FORWARDED_MAX, "{forwarded} allocations for a forwarded share");
 }
 
-/// One allocation, and sometimes another one when the record of the job's shares grows.
+/// The maximum for a share that the proxy answers: one allocation, and sometimes another one when
+/// the record of the job's shares grows.
 const LOCAL_MAX: f64 = 1.5;
-/// And one for the queue of owed answers, which is freed when nothing is owed: memory of ten
-/// thousand idle sessions matters more.
+/// The maximum for a forwarded share: one allocation more, for the queue of owed answers, which is
+/// freed when nothing is owed, because the memory of ten thousand idle sessions matters more.
 const FORWARDED_MAX: f64 = 2.5;

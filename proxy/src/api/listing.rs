@@ -129,7 +129,8 @@ impl Window {
 }
 
 impl Place {
-    /// Whether another place can be of a list with the same kind of key and id.
+    /// Whether `other` has the same kind of key and the same kind of id, so that one list can hold
+    /// both.
     fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(&self.0) == std::mem::discriminant(&other.0)
             && std::mem::discriminant(&self.1) == std::mem::discriminant(&other.1)
@@ -203,7 +204,7 @@ mod tests {
                 Window::read(None, &["hashrate"], None, None, Some(forged)).expect_err(forged);
             assert_eq!(refused.code, "bad_cursor");
         }
-        // A cursor of another list.
+        // A cursor of a different list.
         let other = write(&Place(Key::Text("a".into()), Id::Session(1)));
         assert_eq!(
             window("hashrate", 5, Some(&other)).cut(entries(&all), |id| id).expect_err("").code,

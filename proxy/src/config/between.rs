@@ -149,7 +149,7 @@ pub(super) fn check_backups(document: &Document, targets: &[Section<'_>], uses: 
     }
 }
 
-/// Whether two addresses cannot both be listened at. `[::]` includes the IPv4 addresses.
+/// Whether two addresses cannot both be listened on. `[::]` includes the IPv4 addresses.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |wide: IpAddr, ip: IpAddr| match wide {
         IpAddr::V4(wide) => wide.is_unspecified() && ip.is_ipv4(),

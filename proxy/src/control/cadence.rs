@@ -8,7 +8,8 @@ use directive::MachineId;
 /// How often to check whether the sessions of a step are parked; a check ends at the first that is
 /// not.
 const PARKING_LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Sessions that are not parked by then are reported at the regular time.
+/// How long the sessions of a step are watched until they are parked. After that, they are reported
+/// at the regular time.
 const PARKING_MAX: Duration = Duration::from_secs(2);
 
 /// When the next report is due.
@@ -22,7 +23,7 @@ pub(super) struct Cadence {
 /// Machines whose sessions must be parked.
 #[derive(Debug)]
 struct Parking {
-    /// Those that were not yet seen without work.
+    /// The machines that no check has found without work yet.
     left: Vec<MachineId>,
     look_at: Instant,
     until: Instant,
@@ -59,7 +60,7 @@ impl Cadence {
         due
     }
 
-    /// Whether the last of these machines has been parked since the last check.
+    /// Returns `true` once, when all machines that must be parked are parked.
     fn have_parked(&mut self, now: Instant, works: impl Fn(&MachineId) -> bool) -> bool {
         let Some(parking) = self.parking.as_mut().filter(|parking| now >= parking.look_at) else {
             return false;
@@ -74,7 +75,7 @@ impl Cadence {
         parked
     }
 
-    /// How long nothing is due.
+    /// The time until something is due.
     pub(super) fn wait(&self, now: Instant) -> Duration {
         let next = self
             .parking
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(cadence.wait(from + 100 * MS), PARKING_LOOK_EVERY);
         assert!(!cadence.is_due(from + 110 * MS, nobody_asks));
         assert!(!cadence.is_due(from + 120 * MS, |machine| machine.as_str() == "a"));
-        // Further ones before the first are done: one report for all.
+        // More machines must be parked before the first ones are: one report covers all of them.
         cadence.parking(names(&["c"]), from + 130 * MS);
         assert!(!cadence.is_due(from + 130 * MS, |machine| machine.as_str() == "c"));
         assert!(!cadence.is_due(from + 150 * MS, |machine| machine.as_str() == "a"));

@@ -58,12 +58,12 @@ pub(crate) struct ControlCore {
     /// When the timeline is looked at next. That walks over all machines that it names, so it is
     /// not done at each check of who is parked.
     apply_at: Instant,
-    /// Whether the wall clock counts as stepped; the task was told then.
+    /// Whether the wall clock counts as stepped. The task is told when this changes.
     stepped: bool,
     /// The timeline that was acknowledged last.
     reported: Option<Generation>,
-    /// The older timeline that was refused last. It is refused once: the downlink is state, and
-    /// contains the same timeline at every look.
+    /// The number of the last timeline that was refused as older than the one held. It is reported
+    /// once: the downlink is state, and contains the same timeline at every look.
     refused: Option<Generation>,
     /// When the state last had to be written.
     saved_at: Option<Instant>,
@@ -102,7 +102,7 @@ impl ControlCore {
         &self.orders
     }
 
-    /// The timeline held and what of it is applied.
+    /// The timeline held, and how far it is applied.
     pub(crate) fn receiver(&self) -> &Receiver {
         &self.receiver
     }
@@ -137,14 +137,14 @@ impl ControlCore {
         self.outputs.pop_front()
     }
 
-    /// How long nothing is due.
+    /// The time until something is due.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         let reports = self.cadence.wait(now).max(WAIT_MIN);
         self.apply_at.saturating_duration_since(now).min(reports)
     }
 
-    /// Takes in the end of the write that is under way. A timeline that can be acknowledged by it
-    /// is reported at once.
+    /// Handles the end of the write that is under way. If a timeline can be acknowledged now, it is
+    /// reported at once.
     pub(crate) fn written(&mut self, succeeded: bool, wall: Timestamp) {
         self.record.ended(succeeded);
         let acknowledged = self.acknowledged();
@@ -153,8 +153,9 @@ impl ControlCore {
         }
     }
 
-    /// Ends: logs what was only counted. A last write is due then, for the time alone, which the
-    /// next process compares its clock with: call [`Self::write`] when no write is under way.
+    /// Prepares the end of the process: logs the events that were only counted. One last write is
+    /// due then, because the next process compares its clock with the time in the file: call
+    /// [`Self::write`] when no write is under way.
     pub(crate) fn stop(&mut self, now: Instant) {
         if self.receiver.number().is_some() {
             self.record.changed();
@@ -169,7 +170,7 @@ impl ControlCore {
         }
     }
 
-    /// The timeline that the switchboard may take for heard.
+    /// The timeline to acknowledge to the switchboard.
     fn acknowledged(&self) -> Option<Generation> {
         self.record.acknowledged(self.receiver.number())
     }
@@ -179,7 +180,8 @@ impl ControlCore {
         self.outputs.push_back(Output::Report { acknowledged, at });
     }
 
-    /// Takes up what the switchboard sent and what is due. Returns how long until the next step.
+    /// Applies what the switchboard sent and the steps that are due. Returns the time until the
+    /// next step.
     fn apply(&mut self, wall: Timestamp, now: Instant) -> Option<Duration> {
         let mut changed = false;
         if let Some(timeline) = self.downlink.timeline.clone() {
@@ -208,7 +210,8 @@ impl ControlCore {
         advance.wait
     }
 
-    /// Returns whether the timeline was taken.
+    /// Takes the timeline, unless it is held already or older than the one held. Returns whether it
+    /// was taken.
     fn offer(&mut self, timeline: &Timeline) -> bool {
         match self.receiver.offer(timeline) {
             Offer::Taken => {
@@ -226,8 +229,8 @@ impl ControlCore {
         }
     }
 
-    /// Gives the sessions new orders if anything changed for them. The machines that are parked by
-    /// them are watched until they have no work.
+    /// Gives the sessions new orders if anything changed for them. The machines that these orders
+    /// park are watched until they have no work.
     fn give_orders(&mut self, advance: &Advance, now: Instant) {
         let unheard = self.receiver.number().is_none();
         let asleep = &self.downlink.asleep;
@@ -256,7 +259,7 @@ impl ControlCore {
             return;
         }
         if self.receiver.number().is_some() {
-            // What a restart compares its clock with is another time now.
+            // The time with which a restart compares its clock has changed.
             self.record.changed();
         }
         self.outputs.push_back(Output::Clock(off));

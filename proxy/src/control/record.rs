@@ -1,20 +1,21 @@
 //! Which state is on disk: the timeline held and what of it is applied must survive a restart.
 //!
 //! One write is under way at a time; what changes meanwhile goes into the next one. A lowering does
-//! not wait for its write. The acknowledgement of a timeline does: what the switchboard takes for
-//! heard is still known after a restart. The writing itself is left to the task.
+//! not wait for its write. The acknowledgement of a timeline does: a timeline that the switchboard
+//! counts as received must still be known after a restart. The writing itself is left to the task.
 
 use directive::Generation;
 
 #[derive(Debug)]
 pub(super) struct Record {
-    /// Whether there is a state file. Without one nothing survives, and nothing is waited for.
+    /// Whether there is a state file. Without one, nothing survives a restart, and an
+    /// acknowledgement waits for no write.
     has_file: bool,
     /// The state has changed since the last write began, or that write failed.
     unsaved: bool,
     /// A write is under way; inside is the number of the timeline that it contains.
     writing: Option<Option<Generation>>,
-    /// The newest timeline of which a write has ended.
+    /// The newest timeline whose write has ended, successfully or not.
     tried: Option<Generation>,
 }
 
@@ -40,7 +41,7 @@ impl Record {
         due
     }
 
-    /// Notes the end of the write that is under way. A failed one is due again.
+    /// Notes the end of the write that is under way. After a failure, another write is due.
     pub(super) fn ended(&mut self, succeeded: bool) {
         if let Some(number) = self.writing.take() {
             self.tried = number;
@@ -48,8 +49,8 @@ impl Record {
         }
     }
 
-    /// The timeline to acknowledge while `held` is the newest: that of the last write that ended.
-    /// One that failed counts, too: it has raised its alarm, and is tried again.
+    /// The timeline to acknowledge while `held` is the newest: the timeline of the last write that
+    /// ended. A write that failed counts, too: it has raised its alarm, and will be repeated.
     pub(super) fn acknowledged(&self, held: Option<Generation>) -> Option<Generation> {
         if self.has_file { self.tried } else { held }
     }

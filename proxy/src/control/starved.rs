@@ -31,7 +31,7 @@ impl Starved {
         }
     }
 
-    /// Logs the counts if it is time to.
+    /// Logs the counts if they are due.
     pub(super) fn tell_if_due(&mut self, now: Instant) {
         if self.pace.is_due(now) {
             self.tell(now);

@@ -144,7 +144,7 @@ impl Connection {
         let decided = SCRATCH
             .try_with(|scratch| Some(std::mem::take(&mut scratch.try_borrow_mut().ok()?.out)));
         let Ok(Some(mut decided)) = decided else { return };
-        // It may panic again, and a panic inside a `drop` would end the process.
+        // Forwarding may panic as well, and a panic inside a `drop` would abort the process.
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(now, &mut decided)));
         if delivered.is_err() {
             self.pools.proxy.tasks.panicked("session");
@@ -192,8 +192,8 @@ impl Connection {
         }
         self.end(cx, now, out)?;
         if more && self.is_readable(now, out) {
-            // The socket reports readiness only once. If we may not read now, whatever ends that
-            // will wake us.
+            // The socket reports readiness only once. If we may not read now, we are woken as soon
+            // as we may.
             cx.waker().wake_by_ref();
         }
         self.entry.handle.wake_at(self.pools.proxy.millis(self.wake_at(now)));
@@ -246,8 +246,8 @@ impl Connection {
         }
     }
 
-    /// Ends a connection that must end, when everything is answered and written or the time for
-    /// that is over.
+    /// Ends a connection that must end, when everything is answered and written or its deadline has
+    /// passed.
     fn end(
         &mut self,
         cx: &mut Context<'_>,

@@ -79,7 +79,7 @@ pub(super) async fn serve(accepted: Accepted, pool: Arc<Pool>) {
     }
     cancel.cancel();
     if !upstream.is_finished() {
-        // Its own task has recorded why it ended.
+        // The task of the pool connection has recorded why it ended.
         let _ = upstream.await;
     }
 }

@@ -1,4 +1,5 @@
-//! What a session's end by our own mistake, or by its miner's silence, costs the others: nothing.
+//! A session that ends because of our own error, or because its miner is silent, does not affect
+//! other sessions.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use crate::Proxy;
 use crate::config::{Config, Server, Target};
 
-/// Longer than anything here takes, even on a busy machine.
+/// A timeout that is longer than any step of these tests takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
@@ -28,15 +29,15 @@ const HELLO: &str = concat!(
     "\n"
 );
 
-/// A line that no peer sends in earnest, and at which the session that reads it panics. It is in
-/// test builds only.
+/// A line at which the session that reads it panics. This happens only in test builds, and no real
+/// peer sends the line.
 const PANIC: &[u8] = br#"{"id":76,"method":"test.panic"}"#;
 
 pub(super) fn failpoint(line: &[u8]) {
     assert!(line != PANIC, "failpoint: this session panics");
 }
 
-/// A pool, and a proxy with room for four sessions.
+/// A pool, and a proxy with room for four sessions that mines at it.
 async fn start(job_interval: Duration) -> (TestPool, Proxy, Tasks, Registry) {
     let pool = pool(job_interval).await;
     let (proxy, tasks, registry) = start_at(pool.addr()).await;
@@ -49,12 +50,12 @@ async fn pool(job_interval: Duration) -> TestPool {
         .unwrap()
 }
 
-/// A proxy with room for four sessions, whose pool is there.
+/// A proxy with room for four sessions that mines at the pool with this address.
 async fn start_at(pool: SocketAddr) -> (Proxy, Tasks, Registry) {
     let server = Server {
         difficulty: Difficulty::new(EASY).unwrap(),
         min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
-        // It is to have several shares in flight.
+        // Without vardiff, the miner finds shares fast enough to have several in flight.
         vardiff: false,
         ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
     };
@@ -68,7 +69,7 @@ async fn start_at(pool: SocketAddr) -> (Proxy, Tasks, Registry) {
     (proxy, tasks, registry)
 }
 
-/// How many connections of miners ended for this reason.
+/// How many miners' connections were closed for this reason.
 fn closes(registry: &Registry, reason: &str) -> u64 {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
@@ -76,7 +77,8 @@ fn closes(registry: &Registry, reason: &str) -> u64 {
     text.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
-/// F36: a miner that takes nothing for 30 s is dropped, and not before; one that reads stays.
+/// F36: a miner that reads nothing for 30 s is disconnected, and not earlier; one that reads stays
+/// connected.
 #[tokio::test]
 async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     let (pool, proxy, tasks, registry) = start(Duration::ZERO).await;
@@ -91,7 +93,8 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     let mut reads = BufReader::new(connect(1 << 20).await);
     let mut line = String::new();
     let start = daemon::clock::now();
-    // Far more than the deaf one's window, and what the system keeps for it.
+    // These jobs are far more bytes than the receive window of the miner that reads nothing and the
+    // system's send buffer can hold.
     let mut jobs = 0;
     while jobs < 400 {
         pool.new_job(true);
@@ -109,7 +112,7 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     };
     pass(20).await;
     let (slow, sessions) = (closes(&registry, "slow_reader"), proxy.sessions().len());
-    // On a machine that takes ten seconds for those jobs it may have been deaf for long enough.
+    // On a machine that takes ten seconds to send those jobs, 30 s may have passed already.
     if daemon::clock::now() - start < Duration::from_secs(30) {
         assert_eq!((slow, sessions), (0, 2));
     }
@@ -128,24 +131,25 @@ async fn f36_a_miner_that_takes_nothing_is_dropped_after_thirty_seconds() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// A miner whose requests' answers are longer than they are: what is not read because answers wait
-/// is read as soon as its socket has taken them, though nothing else happens.
+/// A miner sends requests that are shorter than their answers. Requests that are not read because
+/// answers wait are read as soon as the socket has accepted the answers, even if nothing else
+/// happens.
 #[tokio::test]
 async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
     const REQUESTS: usize = 900;
     let (_pool, proxy, tasks, _registry) = start(Duration::from_secs(3600)).await;
     let socket = TcpSocket::new_v4().unwrap();
-    // All of them are to be there at once.
+    // The send buffer holds all requests, so that they arrive at once.
     socket.set_send_buffer_size(1 << 20).unwrap();
     let (reads, mut writes) = socket.connect(proxy.addrs()[0]).await.unwrap().into_split();
     let mut lines = BufReader::new(reads).lines();
-    // A ping would wake it, later.
+    // This is shorter than the time to the next ping, which would also wake the session.
     const SOON: Duration = Duration::from_secs(20);
     let mut hear =
         async || timeout(SOON, lines.next_line()).await.expect("a line").unwrap().expect("kept");
     writes.write_all(HELLO.as_bytes()).await.unwrap();
     while !hear().await.contains("mining.notify") {}
-    // What the start brings would wake it as well.
+    // The events of the start would also wake the session, so they must be over.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let requests: String =
         (0..REQUESTS).map(|n| format!("{{\"id\":\"{n:060}\",\"method\":\"m\"}}\n")).collect();
@@ -156,9 +160,9 @@ async fn what_is_not_read_for_its_answers_sake_is_read_once_they_are_written() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// F76: a panic ends its session only. It is counted once, what the session held is free again (the
-/// fleet is as large as may be: a lost place would keep the miner out), and the pool's answers to
-/// its shares are counted all the same.
+/// F76: a panic ends only its own session. The end is counted once, the seat and the slot of the
+/// session are free again (the fleet has the maximum size, so the miner could not return
+/// otherwise), and the pool's answers to the session's shares are still counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     let pool = pool(Duration::from_secs(1)).await;
@@ -214,7 +218,7 @@ async fn f76_a_panic_ends_one_session_and_frees_all_it_held() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// F76: what was judged in the turn that panicked is counted, whatever it was.
+/// F76: the outcomes of submits that were judged in the turn that panicked are counted.
 #[tokio::test]
 async fn f76_what_was_decided_before_a_panic_is_counted() {
     const BEFORE: usize = 5;
@@ -227,7 +231,7 @@ async fn f76_what_was_decided_before_a_panic_is_counted() {
         line.clear();
         timeout(PATIENCE, reads.read_line(&mut line)).await.expect("a job").unwrap();
     }
-    // Of no job of ours: each is refused at once.
+    // The submit names no job of ours, so it is refused at once.
     let submit = r#"{"id":7,"method":"mining.submit","params":["acme.rig","none","00000000","6b49d200","00000000"]}"#;
     let mut words = format!("{submit}\n").repeat(BEFORE).into_bytes();
     words.extend_from_slice(PANIC);
@@ -245,8 +249,8 @@ async fn f76_what_was_decided_before_a_panic_is_counted() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// Another name for what the miner has brings it nothing, and so is no delivery, nor one that took
-/// long.
+/// A job that only gives a new id to the miner's current work is not sent to the miner, and so
+/// neither counts as a delivery nor adds to the time that deliveries took.
 #[tokio::test]
 async fn a_job_by_another_name_is_not_delivered() {
     let (pool, proxy, tasks, registry) = start(Duration::from_secs(3600)).await;
@@ -287,7 +291,7 @@ async fn a_job_by_another_name_is_not_delivered() {
     let (_, line) = wire.iter().rev().find(|(_, line)| notify(line)).expect("it sent them");
     let mut renamed: serde_json::Value = serde_json::from_str(line).unwrap();
     renamed["params"][0] = "other".into();
-    // On harder terms: by them one sees that it has come.
+    // At a higher difficulty, because that change shows when the job has arrived.
     pool.send_raw(
         None,
         &format!(r#"{{"id":null,"method":"mining.set_difficulty","params":[{:e}]}}"#, 2.0 * EASY),
@@ -304,8 +308,8 @@ async fn a_job_by_another_name_is_not_delivered() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// A runtime that is dropped while sessions are at work, as when they take longer to stop than the
-/// process waits for them: that ends, and they end with it.
+/// A runtime may be dropped while sessions are at work, when they take longer to stop than the
+/// process waits for them. The drop returns, and the sessions end with the runtime.
 #[test]
 fn a_runtime_that_goes_first_takes_its_sessions_along() {
     let runtime = || {
@@ -332,8 +336,8 @@ fn a_runtime_that_goes_first_takes_its_sessions_along() {
     assert_eq!(proxy.sessions().len(), 0);
 }
 
-/// What is set on the listener once is not set on each of ten thousand connections: they must have
-/// it all the same.
+/// Options are set once on the listener instead of on each of ten thousand connections, and every
+/// accepted connection has them.
 #[tokio::test]
 async fn accepted_connections_have_the_options_of_their_listener() {
     let listener = super::bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -31,7 +31,7 @@ pub(crate) struct ShareMetrics {
 /// The submits for one target. The counters are fetched once, so that counting needs no look-up.
 #[derive(Debug)]
 pub(crate) struct TargetShares {
-    /// Indexed by the outcome.
+    /// Counters of submits, indexed by their outcome.
     outcomes: [Counter; Outcome::COUNT],
     credited: FloatCounter,
     submit_duration: Histogram,

@@ -13,12 +13,12 @@ use crate::placement::Placement;
 use crate::target::TargetId;
 use crate::work::Upstream;
 
-/// Longer than anything here takes, even on a busy machine.
+/// A timeout that is longer than any step of these tests takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A session that sleeps on its mailbox and writes down each turn it has.
+/// A session that sleeps on its mailbox, and records each of its turns in the log.
 fn sleeper(
     session: Arc<SessionHandle>,
     log: Log,
@@ -31,7 +31,7 @@ fn sleeper(
     })
 }
 
-/// A lane on which these sessions are.
+/// A lane with these sessions on it.
 fn lane(sessions: &[Arc<SessionHandle>]) -> (Arc<Lane>, Vec<LaneView>) {
     let lane = Lane::new();
     let views = sessions.iter().map(|session| {
@@ -43,14 +43,14 @@ fn lane(sessions: &[Arc<SessionHandle>]) -> (Arc<Lane>, Vec<LaneView>) {
     (lane, views)
 }
 
-/// Has a lane say something.
+/// Makes a lane announce something.
 fn untold(lane: &Arc<Lane>) -> Untold {
     let mut untold = Untold::default();
     untold.announce(lane, LaneState::Refresh);
     untold
 }
 
-/// Works until there is nothing to do.
+/// Works until there is nothing left to do.
 fn run(executor: &Executor) {
     while executor.step().is_none() {}
 }
@@ -75,7 +75,7 @@ fn who_has_something_in_hand_goes_before_those_to_be_told_but_does_not_keep_them
     let place = |entry: &str| order.iter().position(|found| found == entry).expect(entry);
     assert_eq!(order.len(), 12, "{order:?}");
     assert!(place("1 told") > place("6") && place("2 told") < 12, "{order:?}");
-    // The next telling does not wait for all who are woken.
+    // The next notification does not wait until all woken sessions have run.
     untold(&lane);
     let mut flood = Executor::default();
     let flood = flood.queue.get_mut();
@@ -103,8 +103,8 @@ fn a_panic_ends_one_session_and_no_worker() {
     assert_eq!((log.lock().len(), Arc::strong_count(&held)), (1, 1));
 }
 
-/// One whose end panics too, after its last turn or while it unwinds, and one that is ended by the
-/// closing.
+/// A session whose drop panics ends alone: after its last turn, while it unwinds from another
+/// panic, or when the executor is closed.
 #[test]
 fn a_panic_of_a_sessions_end_is_its_own() {
     struct Falls;
@@ -152,7 +152,7 @@ async fn closing_ends_sessions_and_workers() {
     assert_eq!(Arc::strong_count(&ready), 1, "a newcomer is gone at once");
     asleep.mailbox.signal(Signal::Time);
     assert_eq!(Arc::strong_count(&asleep), 1, "so is one that is woken");
-    // The last that holds it is this test once the helpers are gone.
+    // Once the helpers are gone, only this test holds the executor.
     let gone = async {
         while Arc::strong_count(&executor) > 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -161,9 +161,9 @@ async fn closing_ends_sessions_and_workers() {
     timeout(PATIENCE, gone).await.expect("the helpers end");
 }
 
-/// Where the runtime goes before its sessions, as it does when they take too long to stop, a
-/// connection that is lost by it ends the sessions that it wakes: while they give back their seats
-/// nobody may hold what they need for it.
+/// A runtime may end before its sessions, when they take too long to stop. A pool connection that
+/// is lost then ends the sessions that it wakes. They give back their seats, so nobody may hold the
+/// lock that this needs.
 #[test]
 fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     let executor = Arc::new(Executor::default());
@@ -204,8 +204,8 @@ fn a_lost_connection_ends_sessions_of_a_closed_executor() {
     assert_eq!(Arc::strong_count(&session), 1, "it is gone");
 }
 
-/// Ten thousand sessions that are told at once are told by several threads, each once, and none is
-/// slept over.
+/// Ten thousand sessions that are notified at once are notified by several threads, each exactly
+/// once, and no notification is lost.
 #[tokio::test]
 async fn helpers_take_part_when_there_is_much_to_do() {
     const SESSIONS: u64 = 10_000;

@@ -33,7 +33,7 @@ pub(crate) struct MachineStats {
 }
 
 impl MachineStats {
-    /// Counts a share that met the difficulty it was asked for.
+    /// Counts a share that met the difficulty advertised for it.
     pub(crate) fn share(&self, worth: Worth, starved: bool, wall: Timestamp) {
         let _ = self.work.fetch_update(Relaxed, Relaxed, |bits| {
             Some((f64::from_bits(bits) + worth.difficulty).to_bits())
@@ -50,8 +50,8 @@ impl MachineStats {
             self.still_hashing.fetch_add(1, Relaxed);
         }
         self.last_share_ms.store(wall.as_millisecond(), Relaxed);
-        // The last of all: reports send a machine again when `shares` has changed, and must not do so
-        // with the work of before.
+        // `shares` is changed last: reports send a machine again when `shares` has changed, and the
+        // work that they then send must include this share.
         self.shares.fetch_add(1, Release);
     }
 
@@ -60,7 +60,7 @@ impl MachineStats {
         self.ends[outcome as usize].fetch_add(1, Relaxed);
     }
 
-    /// How many submits ended so.
+    /// How many submits had this outcome.
     pub(crate) fn ends(&self, outcome: Outcome) -> u64 {
         u64::from(self.ends[outcome as usize].load(Relaxed))
     }
@@ -81,7 +81,7 @@ impl MachineStats {
         f64::from_bits(self.work.load(Relaxed))
     }
 
-    /// The best difficulty found.
+    /// The highest difficulty that a share of the machine has met.
     pub(crate) fn best(&self) -> Option<f64> {
         let best = f32::from_bits(self.best.load(Relaxed));
         (best > 0.0).then_some(f64::from(best))
@@ -102,7 +102,7 @@ impl MachineStats {
         self.sessions.load(Relaxed)
     }
 
-    /// How it is served.
+    /// How the machine is served.
     pub(crate) fn serving(&self) -> Serving {
         match (self.sessions(), self.working.load(Relaxed)) {
             (0, _) => Serving::Gone,
@@ -118,7 +118,7 @@ impl MachineStats {
         *rates = Some(rates.map_or_else(|| Rates::new(work, now), |rates| rates.fold(work, now)));
     }
 
-    /// The hashrate that its shares stand for.
+    /// The hashrate of the machine, estimated from its shares.
     pub(crate) fn hashrate(&self, now: Instant) -> Hashrate {
         let rates = *self.rates.lock();
         rates.map(|rates| rates.fold(self.work(), now).hashrate()).unwrap_or_default()
@@ -126,7 +126,7 @@ impl MachineStats {
 
     /// The machine as reports show it.
     pub(super) fn seen<'a>(&self, machine: &'a MachineId) -> SeenSession<'a> {
-        // The first of all: what `share` changed before it is then seen, too.
+        // `shares` is read first, so that everything that `share` changed before it is seen, too.
         let shares = self.shares();
         SeenSession {
             machine,

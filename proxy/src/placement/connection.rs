@@ -44,7 +44,7 @@ pub(super) struct Connection {
     /// The pool's ids of its newest jobs, with their sequence numbers. Some pools use an id again.
     pub(super) names: VecDeque<(String, u64)>,
     pub(super) lanes: HashMap<usize, LaneChannel>,
-    /// It serves one miner, which has the pool's whole extranonce2.
+    /// Whether the connection serves one miner, which has the pool's whole extranonce2.
     pub(super) is_of_one: bool,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct LaneChannel {
     pub(super) bytes: Arc<[u8]>,
 }
 
-/// A job as the pool has sent it, and what was in force then.
+/// A job as the pool has sent it, and the settings that were in force then.
 #[derive(Debug)]
 pub(super) struct Brought {
     pub(super) job: Job,
@@ -106,7 +106,7 @@ impl Connection {
         let seq = self.next_seq;
         self.next_seq += 1;
         // At a higher difficulty, the pool would refuse shares that were found at the former one,
-        // so it counts as other work.
+        // so the job counts as different work.
         let same_terms = renamed.as_ref().filter(|current| difficulty <= current.difficulty);
         let work_seq = same_terms.map_or(seq, |current| current.work_seq);
         if job.clean {

@@ -63,11 +63,11 @@ pub(super) struct Inner {
 pub(crate) struct NewJob {
     /// The connection had no job before.
     pub(crate) first: bool,
-    /// Whether it is identical to the current job, so that nothing was sent.
+    /// Whether the job is identical to the current one, so that nothing was sent.
     pub(crate) repeated: bool,
     /// How long the delivery of the previous job to all its sessions took.
     pub(crate) former_took: Option<Duration>,
-    /// Sessions that must be notified of it.
+    /// Sessions that must be notified of the job.
     pub(crate) untold: Untold,
 }
 
@@ -104,7 +104,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes the pool's new extranonce: its former jobs are dead, and all sessions move with the
+    /// Takes the pool's new extranonce: its former jobs are retired, and all sessions move with the
     /// next job.
     pub(super) fn extranonce(
         &mut self,

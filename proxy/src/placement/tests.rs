@@ -57,7 +57,7 @@ fn directions(targets: &[TargetId]) -> Directions {
 /// The part of a session that receives work.
 struct Miner {
     seating: Seating,
-    /// Our job ids it was given.
+    /// The job ids of ours that the miner was given.
     given: HashSet<u64>,
     newest: Option<Arc<LaneWork>>,
 }
@@ -256,8 +256,8 @@ fn u14_an_extranonce_that_leaves_no_room_is_refused_with_the_arithmetic() {
     assert!(refused.to_string().contains("4 bytes and the slot 1, together 5"), "{refused}");
 }
 
-/// One pool gives a new extranonce1 at each connect, hundreds of times; the other always the same,
-/// with an unchanged job.
+/// One pool gives a new extranonce1 at each connect, hundreds of times. The other pool always gives
+/// the same one, with an unchanged job; no work of it is given out twice.
 #[test]
 fn a_space_left_just_now_is_remembered_however_many_were_opened_before() {
     let placement = Placement::new(4, 0);
@@ -331,8 +331,8 @@ fn f27_without_lane_bytes_each_connection_seats_256() {
     assert_eq!(placement.depth(), 3, "what a standby must hold");
 }
 
-/// Two connections with the same extranonce1: one gets five blocks while the other still has the
-/// first.
+/// Two connections have the same extranonce1. One of them receives five blocks while the other
+/// still has the first; no work is given out twice.
 #[test]
 fn a_connection_that_is_blocks_behind_hands_nothing_out_twice() {
     let (placement, behind, _queues) = connected(4, 6);
@@ -410,8 +410,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
     /// In any order of joins, leaves, moves, returns, repeated jobs and failures, and whenever
-    /// sessions learn of it, no work that is the same to a pool is given out twice, neither to two
-    /// sessions nor to one.
+    /// sessions learn of them, no work that is the same to a pool is given out twice, neither to
+    /// two sessions nor to one.
     #[test]
     fn no_work_is_handed_out_twice(steps in steps()) {
         let placement = Placement::new(4, 250);

@@ -15,7 +15,7 @@ use stratum::server_message::{write_error, write_true};
 use super::outbox::Outbox;
 use crate::outcome::AnsweredBy;
 
-/// The answer to a submit.
+/// What a submit is answered with: `true`, or an error code and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     True,
@@ -64,8 +64,8 @@ impl Answers {
     ) {
         let by = AnsweredBy::Proxy;
         if self.owed.iter().any(|owed| owed.id == id) {
-            // It is written after the answer to the earlier submit. No verdict will come for it, so
-            // its ticket is one that is never resolved.
+            // The answer is written after the answer to the earlier submit. No verdict will come
+            // for this submit, so its ticket is one that is never resolved.
             self.owed.push_back(Owed { ticket: u32::MAX, id, read_at, by, ready: Some(answer) });
         } else {
             write(&id, &answer, by, read_at, out);

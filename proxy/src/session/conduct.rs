@@ -15,7 +15,7 @@ pub(super) struct Conduct {
     faults: u32,
     forgiven_at: Instant,
     names_refused: u32,
-    /// Names that come before this time are refused unread.
+    /// Worker names that come before this time are refused unread.
     names_from: Instant,
     streak: Option<Streak>,
 }
@@ -30,12 +30,13 @@ struct Streak {
 
 /// Number of requests that break the protocol after which the session is closed.
 const FAULTS_MAX: u32 = 16;
-/// One such request is forgiven each time this long passes.
+/// One request that breaks the protocol is forgiven each time this long passes.
 const FORGIVE_EVERY: Duration = Duration::from_secs(10);
-/// The first wait after a refused name; it doubles with each further one (ckpool).
+/// The first wait after a refused worker name; it doubles with each further refused name, as in
+/// ckpool.
 const NAME_WAIT: Duration = Duration::from_secs(3);
 const NAME_WAIT_MAX: Duration = Duration::from_secs(600);
-/// The steps, and how long all shares must have been bad for each of them (as ckpool has it).
+/// The steps, and how long all shares must have been invalid before each of them, as in ckpool.
 const RUNGS: [(Duration, Correction); 3] = [
     (Duration::from_secs(60), Correction::Renew),
     (Duration::from_secs(120), Correction::Reconnect),
@@ -61,12 +62,12 @@ impl Conduct {
         self.faults > FAULTS_MAX
     }
 
-    /// Whether a name may be considered now.
+    /// Whether a worker name may be considered now.
     pub(super) fn hears_names(&self, now: Instant) -> bool {
         now >= self.names_from
     }
 
-    /// Records that a name was considered and refused.
+    /// Records that a worker name was considered and refused.
     pub(super) fn name_refused(&mut self, now: Instant) {
         let wait = NAME_WAIT.saturating_mul(1 << self.names_refused.min(16)).min(NAME_WAIT_MAX);
         self.names_refused = self.names_refused.saturating_add(1);
@@ -92,8 +93,8 @@ impl Conduct {
         self.faults > 0 || self.names_refused > 0
     }
 
-    /// Whether its work was renewed and no good share has come since, so that it must not keep its
-    /// current work.
+    /// Whether the miner's work was renewed and no good share has come since, so that the miner
+    /// must not keep its current work.
     pub(super) fn is_misled(&self) -> bool {
         self.streak.as_ref().is_some_and(|streak| streak.climbed > 0)
     }

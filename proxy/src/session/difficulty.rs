@@ -64,7 +64,7 @@ pub(super) struct Aim {
     miner_min: Level,
     /// Until this age of the session, in seconds, no suggestion of the miner is accepted.
     wish_from: f32,
-    /// With the last job, a bound kept the session from the level that suits its machine.
+    /// Whether, at the last job, a bound kept the session from the level that suits its machine.
     bounded: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Aim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Advertised {
     pub(super) level: Level,
-    /// Why it differs from the level before, if it does.
+    /// Why the level differs from the one before, if it does.
     pub(super) changed: Option<Retarget>,
 }
 
@@ -136,7 +136,8 @@ impl Aim {
     }
 
     /// Handles a difficulty that the miner suggests (S54 to S56). It is accepted once a minute,
-    /// within the listener's bounds and, once the machine's rate is known, near what that needs.
+    /// within the listener's bounds and, once the machine's rate is known, near the difficulty that
+    /// this rate needs.
     pub(super) fn suggestion(
         &mut self,
         wished: Difficulty,

@@ -16,9 +16,9 @@ use crate::work::{LaneWork, parse_job_id};
 pub(super) struct Issue {
     pub(super) work: Arc<LaneWork>,
     pub(super) difficulty: Difficulty,
-    /// Bits the miner may roll on it, if it negotiated any.
+    /// The bits that the miner may roll on this job, if it negotiated any.
     pub(super) mask: Option<VersionMask>,
-    /// Its tag in [`Seen`], unique among the jobs kept.
+    /// The job's tag in [`Seen`], unique among the jobs kept.
     tag: u8,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Outbox {
     pub(crate) authorized: bool,
     /// Set when all shares have been bad for long: the step that is taken.
     pub(crate) correction: Option<Correction>,
-    /// Why the session was given another difficulty, if it was.
+    /// Why the session's difficulty changed, if it did.
     pub(crate) retarget: Option<Retarget>,
     /// The difficulty is so wrong that its change should not wait for the pool's next job: the
     /// present job is handed out again on another lane.

@@ -55,7 +55,7 @@ pub(crate) struct Session {
     pub(super) offer: VersionMask,
     /// Whether no target can ever have a seat for it, so that a subscribe is refused.
     pub(super) no_room: bool,
-    /// Its firmware understands `mining.set_version_mask`.
+    /// Whether the miner's firmware understands `mining.set_version_mask`.
     pub(super) hears_mask: bool,
     pub(super) user_agent: Option<Box<str>>,
 }
@@ -106,7 +106,7 @@ impl Session {
         self.role.version_mask()
     }
 
-    /// Its worker name.
+    /// The miner's worker name.
     pub(crate) fn worker(&self) -> Option<&str> {
         self.role.first_worker()
     }
@@ -124,12 +124,12 @@ impl Session {
         self.aim.sent()
     }
 
-    /// Its work rate, once shares have shown it.
+    /// The machine's work rate, once shares have shown it.
     pub(crate) fn measured_rate(&self) -> Option<f32> {
         self.aim.measured_rate(&self.rules.difficulty)
     }
 
-    /// The work rate that it adds to the fleet's sum.
+    /// The work rate that the session adds to the fleet's sum.
     pub(crate) fn fleet_rate(&self) -> f32 {
         self.aim.fleet_rate(&self.rules.difficulty)
     }

@@ -123,7 +123,7 @@ impl FakePool {
     }
 }
 
-/// A network target that no test meets.
+/// A network target that no share in these tests meets.
 const HARD: u32 = 0x1700_0000 | 0x03_ffff;
 /// A network target that every hash meets.
 const TRIVIAL: u32 = 0x207f_ffff;

@@ -1,11 +1,11 @@
-//! Guesses the speed of a machine from its user agent: good enough for the first minute, and never
-//! more than a hint.
+//! Guesses the hashrate of a machine from its user agent: good enough for the first minute, and
+//! never more than a hint.
 //!
 //! The table has families, not models, because firmware seldom names its machine. `typical` is the
-//! speed with which a session begins. `least` is the slowest such machine in use (tuned down, or
-//! with one board left): a machine that seems slower is probably asleep.
+//! hashrate that is assumed when a session begins. `least` is the slowest such machine in use
+//! (tuned down, or with one board left): a machine that seems slower is probably asleep.
 
-/// The speed of a family of machines, in hashes per second.
+/// The hashrate of a family of machines, in hashes per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Speed {
     pub(super) typical: f64,
@@ -58,7 +58,7 @@ const FAMILIES: [(&str, f64, f64); 24] = [
     ("cgminer", 30.0 * TH, 0.1 * TH),
 ];
 
-/// Returns the speed of most machines with this user agent.
+/// Returns the hashrate of most machines with this user agent.
 pub(super) fn speed_of(user_agent: &str) -> Option<Speed> {
     let name = user_agent.to_ascii_lowercase();
     FAMILIES

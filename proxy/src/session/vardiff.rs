@@ -18,7 +18,7 @@ use crate::level::Level;
 pub(crate) enum LevelSource {
     /// The listener's difficulty, the same for all.
     Server,
-    /// The usual speed of machines with this user agent.
+    /// The usual hashrate of machines with this user agent.
     UserAgent,
     /// The miner's password or suggestion.
     Miner,
@@ -87,9 +87,10 @@ const EVIDENCE: f32 = 5.0;
 /// The minimum number of shares for a raise, however fast they came: three gaps between four
 /// shares.
 const SHARES_MIN: f32 = 4.0;
-/// The minimum number of shares in an estimate that can change a level by itself …
+/// The minimum number of shares in an estimate that can change a level by itself; see also
+/// [`WEIGHED_ERRORS`].
 const WEIGHED_MIN: f32 = 24.0;
-/// … if it is off by this many standard errors.
+/// By how many standard errors an estimate must be off to change a level by itself.
 const WEIGHED_ERRORS: f32 = 1.0;
 /// The weight of past shares in the estimate.
 const REMEMBERED: f32 = 64.0;
@@ -99,17 +100,19 @@ const BURST_SECS: f32 = 120.0;
 /// How many intervals of silence one share makes up for: a little more than its own, so that
 /// ordinary silences are soon forgotten.
 const MADE_UP: f32 = 1.25;
-/// A storm is this many shares …
+/// The minimum number of shares in a storm.
 const STORM_SHARES: f32 = 64.0;
-/// … at this many times the rate.
+/// How many times faster than one per interval shares must come to be a storm.
 const STORM_FACTOR: f32 = 16.0;
 /// By how many powers of two one step without shares lowers the level: a silence of six intervals
 /// suggests a sixth of the rate or less.
 const IDLE_STEP: i32 = 3;
-/// The same if nothing is known about the machine. A step too far could let a machine send 2^16
-/// shares per interval, several hundred of them before the next change reaches it.
+/// The maximum number of powers of two by which one step without shares lowers the level if nothing
+/// is known about the machine. A step too far could let a machine send 2^16 shares per interval,
+/// several hundred of them before the next change reaches it.
 const UNKNOWN_STEP_MAX: i32 = 16;
-/// In that case, more silence is needed, and one or two shares are not evidence enough.
+/// How many times more evidence a step without shares needs if nothing is known about the machine.
+/// One or two shares are then not evidence enough, either.
 const UNKNOWN_PATIENCE: f32 = 1.5;
 /// Below the lowest plausible level, the silence needed doubles with each step, at most this many
 /// times.
@@ -155,7 +158,7 @@ impl Vardiff {
         self.level
     }
 
-    /// Whether shares have shown the speed of the machine.
+    /// Whether shares have shown the hashrate of the machine.
     pub(crate) fn measured(&self) -> bool {
         self.measured && self.estimate.shares >= SHARES_MIN
     }
@@ -324,7 +327,7 @@ impl Vardiff {
     }
 
     /// Updates the level by the estimate while something else (a pool's difficulty, a minimum)
-    /// keeps the machine from it. Call it only then.
+    /// keeps the machine from it. Call this only in that case.
     pub(crate) fn follow(&mut self) {
         if self.measured() && self.estimate.shares >= 2.0 * SHARES_MIN {
             self.level = self.in_force.moved(self.estimate.powers());
@@ -352,7 +355,8 @@ impl Count {
         self.shares * (self.shares / due.max(f32::MIN_POSITIVE)).ln() - (self.shares - due)
     }
 
-    /// The same for the lowest rate for which the level is right.
+    /// How much better the count fits the observed rate than the lowest rate for which the level is
+    /// right.
     fn deficit(self) -> f32 {
         let due = self.intervals / BAND;
         if self.shares >= due {

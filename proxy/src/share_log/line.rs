@@ -89,7 +89,7 @@ pub(super) fn write_entry(entry: &Entry, seq: u64, targets: &PerTarget<String>, 
     .write(out);
 }
 
-/// A time, cut to milliseconds.
+/// A time, truncated to milliseconds.
 pub(super) fn millis(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }

@@ -143,7 +143,7 @@ fn gaps_at_each_flush_are_a_line_a_minute_and_each_has_its_record() {
     assert_eq!((&logged[..], lost), (&[first, again].map(str::to_owned)[..], 3 * 7), "at the end");
 }
 
-/// F56: no line is cut or written twice, and lost lines are reported where they are missing.
+/// F56: no line is truncated or written twice, and lost lines are reported where they are missing.
 #[test]
 fn f56_a_full_disk_costs_lines_only_beyond_the_bound_and_leaves_a_gap_record() {
     let mut disk = Fickle { room: 500, ..Fickle::default() };

@@ -161,7 +161,7 @@ impl<S: Sink> Writer<S> {
     }
 
     /// Writes the buffer to the file. Bytes that could not be written stay in the buffer, so no
-    /// line is cut.
+    /// line is truncated.
     fn drain(&mut self) -> std::io::Result<()> {
         while self.written < self.buffer.len() {
             match self.sink.append(&self.buffer[self.written..]) {

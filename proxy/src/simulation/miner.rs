@@ -38,7 +38,7 @@ struct Job {
     nbits: u32,
     ntime: u32,
     difficulty: f64,
-    /// Version bits it may roll on it.
+    /// The version bits that the miner may roll on this job.
     mask: u32,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct SimMiner {
 const CONFIGURE: u64 = 1;
 const SUBSCRIBE: u64 = 2;
 const AUTHORIZE: u64 = 3;
-/// The first id of submits, and the only one of some.
+/// The first id of submits, and the only one for miners that use one id.
 const SUBMIT: u64 = 4;
 
 impl SimMiner {
@@ -178,8 +178,8 @@ impl SimMiner {
         let Some(job) = self.jobs.back().cloned() else { return };
         match (rng.random_range(0..3), self.last.clone()) {
             (0, Some(line)) => {
-                // The same line again. The id may already be outstanding; answers then come in
-                // order.
+                // The same line is sent again. The id may already be outstanding; answers then come
+                // in order.
                 let id = serde_json::from_str::<Value>(&line).expect("ours")["id"]
                     .as_u64()
                     .expect("a number");

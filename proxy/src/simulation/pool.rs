@@ -14,11 +14,11 @@ use testbed::arithmetic::{
 /// How connections get their extranonce1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extranonce1 {
-    /// Each has its own.
+    /// Each connection has its own extranonce1.
     Unique,
-    /// All have the same, as Braiins serves `00`.
+    /// All connections have the same extranonce1, as at Braiins, which serves `00`.
     Fixed,
-    /// The one returned last is given out first.
+    /// The extranonce1 that was returned last is given out first.
     Reused,
 }
 
@@ -40,9 +40,9 @@ struct Issued {
     extranonce1: Vec<u8>,
     size: u8,
     difficulty: f64,
-    /// The number of the line to the proxy that sent it.
+    /// The number of the line to the proxy that sent the job.
     sent_as: u64,
-    /// The number of the line that retired it.
+    /// The number of the line to the proxy that retired the job.
     retired_by: Option<u64>,
 }
 
@@ -252,7 +252,7 @@ impl SimPool {
         }
     }
 
-    /// Changes the extranonce of a connection: its jobs so far are dead. The next job comes at
+    /// Changes the extranonce of a connection: its jobs so far are retired. The next job comes at
     /// once, or later.
     pub(super) fn set_extranonce(&mut self, id: u64, size: u8, at_once: bool) {
         let extranonce1 =
@@ -339,7 +339,7 @@ impl SimPool {
         let issued = connection.issued.iter().rev().find(named).ok_or((20, "never issued"))?;
         if let Some(retired_by) = issued.retired_by {
             // If it was in transit when the job was retired, nobody is at fault. If it was written
-            // after the proxy had read that, the proxy is.
+            // after the proxy had read of the retirement, the proxy is at fault.
             return Err(if read < retired_by { (21, "stale") } else { (20, "stale for long") });
         }
         if extranonce2.len() != usize::from(issued.size) {
@@ -363,7 +363,8 @@ impl SimPool {
             nonce,
         };
         let hash = header.hash();
-        // The same job under the same id with a changed difficulty: pools apply the lower one.
+        // The same job was sent under the same id with a changed difficulty: pools apply the lower
+        // one.
         let same = |other: &&Issued| {
             other.work.id == work.id
                 && other.work.prevhash == work.prevhash

@@ -53,7 +53,7 @@ pub(super) struct World {
     served: BTreeMap<usize, Served>,
     names: u64,
     searched: HashSet<Searched>,
-    /// How submits ended by our own word, and by the pools'.
+    /// How many submits ended by the proxy's own decision, and how many by the pools'.
     local: u64,
     settled: HashMap<SettledAs, u64>,
     pub(super) faults: Vec<String>,

@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(reach(&known, Ok(vec![first])).await, Ok(first), "it is told of again");
     }
 
-    /// U56: what was never resolved is a fault that known it, so that the next target has its turn.
+    /// U56: a name that was never resolved ends the attempt with a fault that says so, so that the
+    /// next target is used.
     #[tokio::test]
     async fn u56_a_name_that_never_resolved_is_a_fault() {
         for said in [Err(io::ErrorKind::NotFound), Ok(vec![]), Ok(addresses(&["0.0.0.0:1"]))] {

@@ -46,7 +46,7 @@ labels! {
         NoJob = "no_job",
         /// The pool asked us to reconnect.
         Reconnect = "reconnect",
-        /// Its search space is the same as that of another connection.
+        /// The connection's search space is the same as that of another connection.
         AddsNoSpace = "adds_no_space",
         /// The pool's extranonce2 is too short for the extranonce2 size that miners have.
         DoesNotFit = "does_not_fit",
@@ -67,11 +67,11 @@ labels! {
 /// When another attempt may succeed; [`super::backoff`] decides how long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// It may succeed in a moment.
+    /// Another attempt may succeed in a moment.
     Soon,
     /// Bytes were changed in transit, and the attacker can do that again at once.
     Tampered,
-    /// It will fail until somebody has changed something.
+    /// Every attempt will fail until somebody has changed something.
     Patient,
 }
 

@@ -17,7 +17,7 @@ use crate::work::{Record, UpstreamShare};
 #[derive(Debug)]
 pub(super) struct InFlight {
     shares: VecDeque<Waiting>,
-    /// How many of them are not answered yet.
+    /// How many of the shares are not answered yet.
     waiting: usize,
     max: usize,
 }
@@ -26,7 +26,7 @@ pub(super) struct InFlight {
 /// that a pool may be 10 s late. Further shares wait in the connection's queue, and then in their
 /// sessions.
 const IN_FLIGHT_MAX: usize = 262_144;
-/// How many more are allowed for shares that meet the network target.
+/// How many shares beyond [`IN_FLIGHT_MAX`] may wait if they meet the network target.
 const BLOCKS_MORE: usize = 1024;
 // The table that matches answers has room for all of them, and for as many that were given up and
 // may still be answered.
@@ -47,7 +47,7 @@ struct Waiting {
     block: Option<Box<Proof>>,
     machine: Option<Arc<MachineStats>>,
     record: Option<Box<Record>>,
-    /// Whether it was answered (it is removed once it is at the front).
+    /// Whether the share was answered. It is removed once it is at the front.
     done: bool,
 }
 
@@ -62,7 +62,7 @@ impl InFlight {
         Self { shares: VecDeque::new(), waiting: 0, max }
     }
 
-    /// How many more may be sent.
+    /// How many more shares may be sent.
     pub(super) const fn room(&self) -> usize {
         self.max.saturating_sub(self.waiting)
     }
@@ -92,12 +92,12 @@ impl InFlight {
         self.waiting
     }
 
-    /// When the oldest was sent.
+    /// When the oldest share without an answer was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.shares.iter().find(|share| !share.done).map(|share| share.sent_at)
     }
 
-    /// Whether that request waits.
+    /// Whether the share that was sent as this request waits for its verdict.
     pub(super) fn waits(&self, request: u64) -> bool {
         self.find(request).is_some()
     }

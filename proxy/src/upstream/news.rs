@@ -19,7 +19,7 @@ pub(crate) enum News {
     Extranonce,
     /// The pool asked a connection to reconnect.
     Reconnect,
-    /// The pool did something that raised this alarm.
+    /// The pool did something that raises this alarm.
     Odd(Alarm),
 }
 

@@ -52,7 +52,8 @@ pub(super) struct PoolRequests {
 /// The minimum time between two requests that are followed (U08). A pool that goes down for
 /// maintenance sends one.
 const FOLLOW_EVERY: Duration = Duration::from_secs(600);
-/// After this many requests in that time that were not followed, the target is quarantined.
+/// After this many requests within [`FOLLOW_EVERY`] that were not followed, the target is
+/// quarantined.
 const REFUSED_MAX: u32 = 10;
 /// The maximum random addition to a wait, because the pool's other clients reconnect at the same
 /// time.

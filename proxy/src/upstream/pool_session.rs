@@ -2,7 +2,7 @@
 //! events come out.
 //!
 //! It owns the handshake, the pool's difficulty and mask, and the deadlines of the shares
-//! [`in_flight`](super::in_flight). It decides when a connection is dead. The task around it
+//! [`in_flight`](super::in_flight). It decides when a connection counts as lost. The task around it
 //! ([`super`]) handles sockets and back-off.
 
 use std::collections::VecDeque;
@@ -37,7 +37,7 @@ pub(crate) enum PoolEvent {
     Authorized,
     /// A new job, with the difficulty and mask that apply to it.
     Job { job: Job, difficulty: Difficulty, mask: Option<VersionMask> },
-    /// The pool changed our extranonce: its jobs so far are dead.
+    /// The pool changed our extranonce: its jobs so far are retired.
     Extranonce { extranonce1: Vec<u8>, extranonce2_size: u8 },
     /// An alarm for the operator; the connection continues.
     Alarm { alarm: Alarm, detail: String },
@@ -45,7 +45,7 @@ pub(crate) enum PoolEvent {
     Ignored(IgnoredLine),
     /// The pool asks us to reconnect.
     Reconnect(Redirect),
-    /// The pool misbehaves, and should not be used while there is another.
+    /// The pool misbehaves, and should not be used while there is a different target.
     Quarantine { reason: Alarm },
     /// The connection can no longer be used.
     Dead { end: End, detail: String },
@@ -167,7 +167,7 @@ impl PoolSession {
         self.in_flight.room()
     }
 
-    /// Whether a share that meets the network target may be passed to it.
+    /// Whether a share that meets the network target may be passed to [`Self::share`].
     pub(crate) fn has_room_for_block(&self) -> bool {
         self.in_flight.has_room_for_block()
     }
@@ -291,8 +291,8 @@ impl PoolSession {
                 });
             }
             ClientEvent::Extranonce { extranonce1, extranonce2_size } => {
-                // It is valid from the next notify on: earlier jobs are dead, whether they were
-                // passed on or not.
+                // The new extranonce is valid from the next notify on: earlier jobs are retired,
+                // whether they were passed on or not.
                 self.pace.forget();
                 self.early_job = None;
                 events.push(PoolEvent::Extranonce { extranonce1, extranonce2_size });
@@ -352,7 +352,7 @@ impl PoolSession {
         settled: &mut Vec<Settled>,
     ) {
         if !self.in_flight.waits(request) {
-            // By now its miner was told that the share is unresolved.
+            // By now the miner was told that the share is unresolved.
             events.push(PoolEvent::Ignored(IgnoredLine::LateAnswer));
             return;
         }
@@ -399,7 +399,7 @@ impl PoolSession {
         settled: &mut Vec<Settled>,
     ) {
         if let Some(newest) = self.renamed.iter().find(|newest| newest.renames(&share.work.job)) {
-            // It was found or judged before its session knew the new id.
+            // The share was found or judged before its session knew the new id.
             share.work = Arc::new(LaneWork { job: newest.clone(), ..LaneWork::clone(&share.work) });
         }
         let job = &share.work.job;

@@ -58,8 +58,8 @@ pub(crate) struct Pool {
     pub(crate) config: Target,
     /// Number of connections wanted. The tasks of further connections wait.
     pub(crate) wanted: watch::Sender<u32>,
-    /// Further connections add no search space: one got the extranonce1 that another has, and there
-    /// are no free lanes under it.
+    /// Whether further connections add no search space: one got the extranonce1 that another has,
+    /// and there are no free lanes under it.
     pub(super) adds_none: AtomicBool,
     /// The connections with one miner each; `None` if miners share connections.
     pub(super) own: Option<Mutex<OwnConnections>>,
@@ -73,19 +73,19 @@ pub(crate) struct Pool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OwnConnections {
     pub(crate) count: u32,
-    /// The last attempt to connect succeeded, or there was none.
+    /// Whether the last attempt to connect succeeded, or there was none.
     pub(crate) works: bool,
 }
 
 /// What the connections of a target are doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Activity {
-    /// There is a job for miners. With one miner for each connection: the last attempt to connect
-    /// succeeded, or there was none.
+    /// Whether there is a job for miners. With one miner for each connection: the last attempt to
+    /// connect succeeded, or there was none.
     pub(crate) up: bool,
     /// Connections with a job.
     pub(crate) connections: u32,
-    /// Sessions that work on them.
+    /// Sessions that work on the target's connections.
     pub(crate) sessions: u32,
 }
 
@@ -97,9 +97,9 @@ pub(crate) struct PoolState {
     pub(crate) mask: Option<VersionMask>,
     /// The pool's difficulty at the newest job.
     pub(crate) difficulty: Option<f64>,
-    /// Length of its extranonce1.
+    /// The length of the pool's extranonce1, in bytes.
     pub(crate) extranonce1_size: Option<usize>,
-    /// Its extranonce2_size.
+    /// The pool's extranonce2_size.
     pub(crate) extranonce2_size: Option<u8>,
     /// Why the last connection ended.
     pub(crate) last_fault: Option<String>,

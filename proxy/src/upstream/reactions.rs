@@ -32,7 +32,7 @@ pub(super) struct Reactions<'c> {
     /// What the pool has asked for; it is kept when the connection ends.
     plan: &'c mut ConnectionPlan,
     sizing: Sizing,
-    /// The connection has had a job.
+    /// Whether the connection has had a job.
     has_job: bool,
     refreshed_at: Instant,
 }
@@ -248,7 +248,7 @@ impl<'c> Reactions<'c> {
     }
 
     /// Counts the work that the pool does not credit while miners are held above its difficulty.
-    /// Returns a difficulty to ask the pool for, if another suits the fleet better.
+    /// Returns a difficulty to ask the pool for, if a different one suits the fleet better.
     pub(super) fn size(&mut self, session: &PoolSession, now: Instant) -> Option<Difficulty> {
         let state = self.pools.placement.target_state(self.pool.id);
         let may_ask = session.is_settled(now) && self.pool.config.suggest_difficulty.is_none();

@@ -173,7 +173,7 @@ impl PoolStream {
 
 /// Methods for a probe: a short exchange in a fixed order.
 impl PoolStream {
-    /// Writes all of it.
+    /// Writes all of `bytes`.
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
             match self.try_write(bytes) {

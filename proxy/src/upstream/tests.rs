@@ -29,12 +29,12 @@ use crate::state::ProxyState;
 use crate::target::{TargetId, TargetUse};
 use crate::work::UpstreamShare;
 
-/// Longer than anything here takes, even on a busy machine.
+/// A timeout that is longer than any step of these tests takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 const EASY: f64 = 1.0 / (1u64 << 23) as f64;
 
-/// A line, and a name of a job, at which the task that reads or submits it panics. They are in test
-/// builds only.
+/// A line, and a job id, at which the task that reads the line or submits a share of the job
+/// panics. This happens only in test builds.
 const PANIC: &str = r#"{"id":null,"method":"test.panic","params":[]}"#;
 const PANIC_JOB: &str = "test.panic";
 
@@ -62,7 +62,7 @@ async fn start(pools: &[std::net::SocketAddr]) -> (Proxy, Tasks) {
     (Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap(), tasks)
 }
 
-/// What means nothing to us, and is not answered.
+/// A notification that has no meaning for us, and is not answered.
 const GOAL: &str = r#"{"id":null,"method":"mining.goal","params":[]}"#;
 
 /// Work that every miner can do.
@@ -73,8 +73,9 @@ fn job() -> String {
     )
 }
 
-/// A pool that greets us, gives work, and then says `lines` as fast as it can. It counts the
-/// submits it reads, if it does. One connection after the other.
+/// A pool that completes the handshake, sends a job, and then sends `lines` as fast as it can. With
+/// `submits` it counts the submits that it reads; otherwise it reads nothing more. It serves one
+/// connection at a time.
 fn flood(lines: &str, submits: Option<Arc<AtomicU64>>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -126,8 +127,8 @@ async fn until(mut wanted: impl FnMut() -> bool) {
     timeout(PATIENCE, waited).await.expect("in time");
 }
 
-/// Answers are owed to pings, one for each job, but not without end: a pool that does not read them
-/// is left.
+/// The proxy answers a pool's pings, one for each job, but not without limit: a pool that does not
+/// read the answers is disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_that_asks_and_does_not_read_is_left() {
     let ping = format!(r#"{{"id":"{}","method":"mining.ping","params":[]}}"#, "7".repeat(60));
@@ -139,20 +140,20 @@ async fn a_pool_that_asks_and_does_not_read_is_left() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// A pool that never pauses holds nobody's shares up.
+/// A pool that sends without a pause does not keep the shares of miners from being sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shares_go_out_to_a_pool_that_never_pauses() {
     let submits = Arc::<AtomicU64>::default();
     let (proxy, tasks) = start(&[flood(GOAL, Some(submits.clone()))]).await;
     let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
     until(|| submits.load(Ordering::Relaxed) >= 5).await;
-    // No answer ever comes that it could wait for.
+    // The miner is dropped and not stopped, because a stop waits for answers, and none ever come.
     drop(miner);
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// B19: a pool that changes its extranonce without end. The log has a line of it, and the names at
-/// DEBUG.
+/// B19: a pool that changes its extranonce without end causes one line in the log, and a line at
+/// DEBUG for each change.
 #[tokio::test]
 async fn a_storm_of_extranonces_is_a_line_of_the_log() {
     let log = Log::new();
@@ -167,7 +168,8 @@ async fn a_storm_of_extranonces_is_a_line_of_the_log() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// Whoever is only asked for its sizes, and talks without end instead, is left when time is up.
+/// A pool that is only asked for its sizes and sends other lines without end is disconnected when
+/// the time is up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_of_a_pool_that_never_pauses_ends_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -187,8 +189,8 @@ async fn a_probe_of_a_pool_that_never_pauses_ends_in_time() {
     assert_eq!(fault.end, End::HandshakeTimeout);
 }
 
-/// F76: a panic in the task of a pool's connection. Its miners go on at the next target, every
-/// share is answered, and the pool is connected to again, to be mined at when there is no other.
+/// F76: the task of a pool's connection panics. Its miners continue at the next target, every share
+/// is answered, and the pool is connected to again; it is mined at when there is no other target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
     let pool = async |seed| {
@@ -228,13 +230,13 @@ async fn f76_a_panic_of_a_connection_sends_its_miners_to_the_next_target() {
     assert!(tasks.shutdown(PATIENCE).await.is_empty());
 }
 
-/// F76: a pool that says it again each time we come is come to ever more slowly.
+/// F76: a pool whose lines cause a panic at each connection is connected to at growing intervals.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f76_a_connection_that_panics_each_time_does_not_spin() {
     let started = clock::now();
     let (proxy, tasks) = start(&[flood(PANIC, None)]).await;
     until(|| tasks.panics() >= 4).await;
-    // The shortest that the first three waits may be.
+    // The sum of the shortest first three waits.
     let took = clock::now() - started;
     assert!(took >= Duration::from_millis(125 + 250 + 500), "{took:?}");
     until(|| {
@@ -253,7 +255,7 @@ fn listener() -> (TcpListener, std::net::SocketAddr) {
 
 const FIRST: TargetId = TargetId::nth(0);
 
-/// The set of the one pool there.
+/// The pool set of the one pool at this address.
 fn pools_at(at: std::net::SocketAddr) -> (Arc<PoolSet>, Tasks) {
     let target = Target::new("pool", &at.ip().to_string(), at.port(), "acme");
     let (metrics, tasks) = (
@@ -276,7 +278,8 @@ fn pools_at(at: std::net::SocketAddr) -> (Arc<PoolSet>, Tasks) {
     (PoolSet::new(proxy, targets, Placement::new(4, 0), directions), tasks)
 }
 
-/// F76: of the shares that were taken from the queue together, only the one it failed over is lost.
+/// F76: several shares are taken from the queue together, and the task panics over one of them. The
+/// others are all answered.
 #[tokio::test]
 async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     let (_listener, at) = listener();
@@ -303,8 +306,8 @@ async fn f76_a_panic_over_one_share_leaves_no_other_unanswered() {
     assert_eq!(pools.proxy.books.metrics.counts().unresolved, 4);
 }
 
-/// Shares beyond those that may be in flight wait until the pool has answered some; a block does
-/// not.
+/// Shares beyond the maximum number in flight wait until the pool has answered some; a block does
+/// not wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
     const MAX: usize = 4;
@@ -326,8 +329,8 @@ async fn no_more_shares_are_sent_than_may_wait_for_the_pool() {
         Proof { header: [5; 80], hash: [0; 32], version_bits: None, rebuilt: Rebuilt::Plain };
     let block = UpstreamShare { block: Some(Box::new(proof)), ..share(SHARES) };
 
-    // It tells how many it has been asked when it has heard nothing for a while: by then all has
-    // come that comes.
+    // The pool reports how many shares it was sent when nothing has arrived for a while, because
+    // then all shares have arrived.
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let (order, orders) = std::sync::mpsc::channel();
     let late_pool = std::thread::spawn(move || {

@@ -131,7 +131,8 @@ fn names_hold_no_control_characters() {
     }
 }
 
-/// What is wrong in one section, or between two, is told at its place, and nothing else is.
+/// A mistake in one section, or between two sections, is reported at its place and causes no
+/// further report.
 #[test]
 fn a_mistake_brings_no_other_with_it() {
     let server = |name: &str, listen: &str| {
@@ -179,7 +180,8 @@ fn a_mistake_brings_no_other_with_it() {
             format!("{}passthrough = \"a\"\n", server("b", "127.0.0.1:1")),
             "2:8: server[0].name: \"asics\" has no target: each is the passthrough of another [[server]]",
         ),
-        // A passthrough of a faulty target: the target is told, not the name that leads to it.
+        // `passthrough` names a target with a mistake: the target's mistake is reported, and the
+        // name counts as known.
         (
             format!("{}passthrough = \"c\"\n{}", server("b", "127.0.0.1:1"), target("c", "p")),
             "14:7: target[1].url: missing port",

@@ -142,8 +142,8 @@ fn machines_that_a_former_life_took_off_are_off_from_the_start() {
     assert_eq!(core.receiver().number().map(|number| number.generation), Some(1));
 }
 
-/// Returns the seconds at which the machine is parked and has work again, when the wall clock
-/// is wrong by `off(second)`. The timeline parks it from 60 s to 120 s.
+/// Returns the seconds at which the machine is parked and at which it has work again, when the wall
+/// clock is wrong by `off(second)`. The timeline parks it from 60 s to 120 s.
 fn parked(core: &mut ControlCore, off: impl Fn(i64) -> i64) -> (Option<i64>, Option<i64>) {
     let start = daemon::clock::now();
     let timeline = timeline(&[(at(60), Action::Drain), (at(120), Action::Run)]);
@@ -211,7 +211,7 @@ fn what_was_counted_is_logged_at_the_end() {
     assert_eq!(log.shown(), ["starved machines changed"]);
 }
 
-/// 600 machines are parked one a second, rest, and come back as slowly.
+/// 600 machines are parked, one each second, stay off, and come back at the same rate.
 #[test]
 fn an_hour_of_a_lease_is_some_lines_and_each_machine_is_named_at_debug() {
     const MACHINES: i64 = 600;

@@ -40,7 +40,8 @@ impl Connection {
         if let Some(work_rate) = recalled {
             self.session.recall(work_rate);
         }
-        // This comes before the first work, because its difficulty depends on the sum.
+        // This comes before the first work, because the difficulty of that work depends on the
+        // fleet's sum.
         self.set_hashing(self.session.fleet_rate());
         self.settle(now, out);
     }

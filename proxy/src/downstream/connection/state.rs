@@ -48,19 +48,19 @@ pub(crate) struct Connection {
     pub(super) ending: Option<Box<(Instant, CloseReason)>>,
     /// The pool's new job, while its bytes wait in the buffer.
     pub(super) delivered: Option<Arc<LaneWork>>,
-    /// Its part of the fleet's work rate.
+    /// The session's part of the fleet's work rate.
     pub(super) hashing: f32,
-    /// Whether it is counted in [`PoolSet::waiting`].
+    /// Whether the session is counted in [`PoolSet::waiting`].
     pub(super) waiting: bool,
-    /// Whether it is counted in [`PoolSet::served`].
+    /// Whether the session is counted in [`PoolSet::served`].
     pub(super) served: bool,
-    /// Its machine should not hash: a share shows that it still does.
+    /// Whether the miner's machine should not hash; a share then shows that it still does.
     pub(super) starved: bool,
-    /// Whether nothing has been read yet.
+    /// Whether nothing has been read from the miner yet.
     pub(super) first_read: bool,
-    /// Lines that arrived during the shutdown have been read.
+    /// Whether the lines that arrived during the shutdown have been read.
     pub(super) drained: bool,
-    /// Whether it was ever subscribed and authorized.
+    /// Whether the miner has ever subscribed and authorized on this connection.
     pub(super) was_ready: bool,
     pub(super) reason: Option<CloseReason>,
     pub(super) pools: Arc<PoolSet>,

@@ -15,8 +15,8 @@ use crate::work::{Upstream, UpstreamShare};
 
 /// How long a share may wait for room in its upstream's queue.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The maximum number of such shares, not counting those of one more read. They are late shares for
-/// a pool that the miner has left.
+/// The maximum number of shares that wait here, apart from the shares of one more read. They are
+/// late shares for a pool that the miner has left.
 const STUCK_MAX: usize = 64;
 
 /// The shares, oldest first, with the time until which each waits.
@@ -47,7 +47,8 @@ impl Stuck {
         }
     }
 
-    /// Tries to send all of them again. Shares that have waited too long are moved to `lost`.
+    /// Tries to send all waiting shares again. Shares that have waited too long are moved to
+    /// `lost`.
     pub(super) fn retry(
         stuck: &mut Option<Box<Self>>,
         now: Instant,
@@ -74,7 +75,7 @@ impl Stuck {
         self.shares.len() >= STUCK_MAX || upstream.is_some_and(|upstream| self.holds(upstream))
     }
 
-    /// Returns all of them.
+    /// Returns all waiting shares.
     pub(super) fn into_shares(self) -> impl Iterator<Item = UpstreamShare> {
         self.shares.into_iter().map(|(share, _)| share)
     }
@@ -91,7 +92,7 @@ fn offer(share: UpstreamShare, is_behind: bool) -> Result<(), TrySendError<Upstr
     let share = if share.block.is_some() {
         match upstream.urgent().try_send(share) {
             Ok(()) => return Ok(()),
-            // It waits with the others instead of being lost.
+            // The share waits with the others instead of being lost.
             Err(TrySendError::Full(share) | TrySendError::Closed(share)) => share,
         }
     } else if is_behind {
@@ -173,7 +174,7 @@ mod tests {
                 && !stuck.holds_up(None)
         );
 
-        // The order also holds when all are tried again: `b` was full for a moment too.
+        // The order is also kept when all shares are tried again: `b` was full for a moment, too.
         for _ in 0..SUBMITS_QUEUED {
             bench.b.0.submits().try_send(of(&bench.b.0, u32::MAX)).unwrap();
         }
@@ -189,7 +190,7 @@ mod tests {
         let (mut bench, start) = (Bench::new(), origin());
         bench.bring(0, 0, start);
         bench.bring(0, 1, start);
-        // There is room for one, and only the first takes it.
+        // There is room for one share, and the first one takes it.
         bench.a.1.submits.try_recv().unwrap();
         bench.bring(0, 2, start);
         assert!(bench.retry(start).is_empty());

@@ -15,11 +15,11 @@ use super::*;
 /// How firmware applies a new difficulty (docs/protocol.md 2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Firmware {
-    /// To the work it makes next; current work keeps its own (cgminer).
+    /// To the work that it makes next; its current work keeps its own difficulty (cgminer).
     NextWork,
-    /// The same, but shares of work made at a lower difficulty are dropped (S19).
+    /// To the work that it makes next; shares of work made at a lower difficulty are dropped (S19).
     DropsOlder,
-    /// At once, also to current work (ESP-Miner).
+    /// At once, also to its current work (ESP-Miner).
     AtOnce,
 }
 
@@ -37,11 +37,11 @@ const INTERVAL: f64 = 10.0;
 /// An event of a machine, at a second of its life.
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// Its rate is multiplied.
+    /// The machine's hashrate is multiplied by this.
     Speed(f64),
-    /// It reconnects; the proxy remembers it.
+    /// The machine reconnects; the proxy remembers it.
     Reconnect,
-    /// It stops hashing (its hash boards are off), but still has work.
+    /// The machine stops hashing (its hash boards are off), but still has work.
     Sleep,
     Wake,
 }
@@ -49,22 +49,27 @@ enum Event {
 /// The observations of one machine, or of many.
 #[derive(Debug, Default, Clone)]
 struct Seen {
-    /// Mean relative error of the share interval while settled, one per stretch.
+    /// Mean relative error of the share interval while the machine is settled, one value per
+    /// stretch.
     errors: Vec<f64>,
-    /// The same for the best power of two.
+    /// Mean relative error of the share interval that the best power of two would give, one value
+    /// per stretch.
     best: Vec<f64>,
-    /// The same against the interval at the best power of two.
+    /// Mean relative difference between the share interval and that of the best power of two, one
+    /// value per stretch.
     excess: Vec<f64>,
-    /// Retargets until within a factor of two, one per start or step.
+    /// The number of retargets until the level is within a factor of two, one value per start or
+    /// step.
     retargets: Vec<u32>,
     times: Vec<f64>,
-    /// Retargets while settled, and for how many seconds.
+    /// The number of retargets while the machine is settled, and for how many seconds it was
+    /// settled.
     wander: (u32, f64),
     work: f64,
     lost: f64,
     shares: f64,
     rejects: f64,
-    /// Most shares in any ten seconds.
+    /// The highest number of shares in any ten seconds.
     burst: u32,
 }
 
@@ -79,14 +84,13 @@ struct Machine<'a> {
     former: Level,
     former_until: f64,
     changes: u32,
-    /// When the rate last changed (or it started), and whether it has been within a factor of two
-    /// since.
+    /// When the machine's hashrate last changed or the machine started.
     since: f64,
     converged: bool,
     seen: Seen,
 }
 
-/// A machine counts as settled this many seconds after a start or a change of speed.
+/// A machine counts as settled this many seconds after a start or a change of its hashrate.
 const SETTLED_AFTER: f64 = 1200.0;
 
 impl Machine<'_> {
@@ -121,7 +125,7 @@ impl Machine<'_> {
         self.look(now);
     }
 
-    /// Whether the level is within a factor of two of the best.
+    /// Records when the level is within a factor of two of the best, once after each change.
     fn look(&mut self, now: f64) {
         if !self.converged && (self.level.get() / (self.rate * INTERVAL)).log2().abs() <= 1.0 {
             self.converged = true;
@@ -152,14 +156,15 @@ impl Machine<'_> {
                     if self.level < self.former
                         && now < self.former_until - PIPELINE + LINES_APART =>
                 {
-                    // Found at the new difficulty, but for a job that still has the higher one.
+                    // The share is found at the new difficulty, but for a job that still has the
+                    // higher one.
                     self.seen.shares += 1.0;
                     self.seen.rejects += 1.0;
                     return false;
                 }
                 Firmware::AtOnce => {
-                    // A clean job makes it drop all earlier work, so that none is found at another
-                    // difficulty.
+                    // A clean job makes the machine drop all earlier work, so that none is found at
+                    // another difficulty.
                     self.seen.lost += self.level.get();
                     return false;
                 }
@@ -333,7 +338,7 @@ impl Seen {
         few as f64 / self.retargets.len() as f64
     }
 
-    /// Retargets per hour of a machine whose speed does not change.
+    /// Retargets per hour of a machine whose hashrate does not change.
     fn wander_per_hour(&self) -> f64 {
         f64::from(self.wander.0) / self.wander.1.max(1.0) * 3600.0
     }
@@ -393,12 +398,12 @@ fn fleet(
     all
 }
 
-/// A user agent that says nothing about the machine.
+/// A user agent from which no hashrate can be guessed.
 fn unknown(_: f64) -> &'static str {
     ""
 }
 
-/// The user agent of machines with this speed.
+/// The user agent of machines with this hashrate.
 fn family(hashrate: f64) -> &'static str {
     match hashrate {
         ..1e6 => "NerdMinerV2",

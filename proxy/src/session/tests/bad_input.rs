@@ -288,7 +288,8 @@ fn s38_s39_a_job_is_good_until_its_pool_retires_it() {
     assert_eq!(submit(&mut driver, 3), 21);
 }
 
-/// The same submit on another connection gives another header, because its slot is in the coinbase.
+/// The same submit on a different connection gives a different header, because its slot is in the
+/// coinbase. So another miner's share is refused.
 #[test]
 fn s44_anothers_share_is_no_share_here() {
     let work = FakePool::new(0).work(1, difficulty(10), HARD, true);
@@ -334,8 +335,7 @@ fn s45_random_nonces_get_23_and_climb_the_ladder() {
     assert_eq!(last, [Correction::Close, Correction::Reconnect, Correction::Renew], "{steps:?}");
 }
 
-/// The first step: difficulty and work are sent again, clean. A miner without live work is left
-/// alone.
+/// The first step sends difficulty and work again, clean. A miner without live work is left alone.
 #[test]
 fn s45_work_is_sent_again_clean_and_a_parked_miner_is_left_alone() {
     let pool = &mut FakePool::new(0);
@@ -535,7 +535,7 @@ fn f32_a_very_slow_miner_stays() {
     }
 }
 
-/// F51: the answers do not depend on how the bytes are cut into chunks.
+/// F51: the answers do not depend on how the bytes are split into chunks.
 #[test]
 fn f51_any_chunking_of_a_session_gives_the_same_answers() {
     use stratum::frame::{MINER_LINE_MAX, Splitter};

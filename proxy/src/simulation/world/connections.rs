@@ -27,7 +27,7 @@ pub(super) struct Served {
     pub(super) machine: Option<MachineId>,
     /// The job ids that the miner was given.
     pub(super) given: HashSet<u64>,
-    /// Whether its directions have changed since it last read them.
+    /// Whether the session's directions have changed since it last read them.
     pub(super) unread: bool,
 }
 

@@ -56,7 +56,7 @@ impl World {
         self.pool_events(id, events);
     }
 
-    /// As the upstream's task does.
+    /// Reacts to the events of a pool's line as the task of an upstream connection does.
     pub(super) fn pool_events(&mut self, id: u64, events: Vec<PoolEvent>) {
         for event in events {
             let Some(carrier) = self.carriers.get_mut(&id) else { return };

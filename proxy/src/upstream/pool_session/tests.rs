@@ -39,7 +39,7 @@ pub(crate) fn share(upstream: &Arc<Upstream>, reply: Arc<SessionHandle>) -> Upst
     share_of("j", upstream, reply)
 }
 
-/// A share of the pool's job of this name.
+/// A share of the job with this id of the pool.
 pub(in crate::upstream) fn share_of(
     job_id: &str,
     upstream: &Arc<Upstream>,
@@ -90,7 +90,7 @@ pub(in crate::upstream) fn share_of(
     }
 }
 
-/// Says lines to a session and returns the difficulties of the jobs that come out.
+/// Passes lines to a session, and returns the difficulties of the jobs that come out.
 fn jobs(session: &mut PoolSession, lines: &[&str], now: Instant) -> Vec<f64> {
     let (mut out, mut events, mut settled) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
@@ -115,8 +115,8 @@ fn notify() -> String {
     )
 }
 
-/// A farm at difficulty 1 answers with a storm: the job waits for the difficulty that comes with
-/// it, or a second.
+/// A whole farm at difficulty 1 would send a storm of shares. So the first job is passed on when
+/// the pool has sent the difficulty that belongs to it, or after a second.
 #[test]
 fn a_first_job_waits_for_its_difficulty() {
     let (now, notify) = (origin(), notify());
@@ -139,8 +139,9 @@ fn a_first_job_waits_for_its_difficulty() {
     );
 }
 
-/// para 0.6.0 measures a share of an older job by the lower of its two latest difficulties. Asked
-/// to lower one that it had raised within the same job, it refused shares that met the first.
+/// para 0.6.0 measures a share of an older job by the lower of its two latest difficulties. When it
+/// was asked to lower a difficulty that it had raised during the same job, it refused shares that
+/// met the difficulty of that job.
 #[test]
 fn a_change_of_difficulty_settles_before_another_is_asked_for() {
     let (now, notify) = (origin(), notify());
@@ -162,8 +163,8 @@ fn a_change_of_difficulty_settles_before_another_is_asked_for() {
     assert!(session.is_settled(later + CHANGE_SETTLES), "a further job has no further change");
 }
 
-/// docs/protocol.md: a set_extranonce works from the next notify on. A job that still waits for its
-/// difficulty came before it.
+/// docs/protocol.md: a set_extranonce works from the next notify on. A job that came before it and
+/// still waits for its difficulty is dropped.
 #[test]
 fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
     const EXTRANONCE: &str = r#"{"id":null,"method":"mining.set_extranonce","params":["ccdd",8]}"#;
@@ -188,8 +189,8 @@ fn u14_a_job_that_waits_for_its_difficulty_dies_by_a_set_extranonce() {
     }
 }
 
-/// Between the pool's line and its session's next turn, and in the queue, a share has the former
-/// name.
+/// While a share waits for its session's next turn, or in the queue, it has the pool's former job
+/// id. It is submitted under the newest id of its work.
 #[test]
 fn a_share_goes_out_by_the_newest_name_of_its_work() {
     let now = origin();
@@ -234,7 +235,8 @@ fn a_share_goes_out_by_the_newest_name_of_its_work() {
     assert_eq!(settled.pop().map(|settled| settled.outcome), Some(SettledAs::Stale));
 }
 
-/// F31: it may be on the wire or still in the buffer: nobody knows, so somebody must look.
+/// F31: a block for which no answer comes may have reached the pool or not. Nobody knows, so its
+/// header is reported for a person to check.
 #[test]
 fn a_block_without_an_answer_is_reported_with_its_header() {
     let now = origin();
@@ -253,8 +255,9 @@ fn a_block_without_an_answer_is_reported_with_its_header() {
     );
 }
 
-/// After a set_extranonce the pool would hash another coinbase: ten such shares would look like a
-/// pool that takes nothing.
+/// After a set_extranonce, the pool would build a different coinbase from the share and reject it,
+/// and after ten such rejections the pool would look as if it accepted no shares. So the share is
+/// counted as stale and not sent.
 #[test]
 fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     let now = origin();
@@ -276,9 +279,9 @@ fn s39_a_share_whose_job_was_retired_in_the_queue_is_stale_and_not_sent() {
     );
 }
 
-/// F03, F05: with a share outstanding, a pool that says nothing is dead after the answer's
-/// deadline, and suspect long before. Ticks come once a second: 21 s at most. F32: without one,
-/// silence alone says nothing for hours.
+/// F03, F05: with a share outstanding, a pool that says nothing counts as lost after the answer's
+/// deadline, and as suspect long before. Ticks come once a second, so this takes 21 s at most. F32:
+/// without an outstanding share, two hours of silence have no consequence.
 #[test]
 fn f03_silence_with_a_share_outstanding_is_found_out_within_25_seconds() {
     let start = origin();

@@ -1,10 +1,10 @@
-//! What a pool may send, by the rows U of docs/faults.md that a connection decides about.
+//! Tests the rows U of docs/faults.md (what a pool may send) that a single connection decides.
 
 use stratum::client_role::Ignored;
 
 use super::*;
 
-/// A session, what it wrote, and what it said since last asked.
+/// A session, the bytes that it wrote, and the outcomes that it has settled.
 struct Bench {
     session: PoolSession,
     now: Instant,
@@ -13,7 +13,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Connected; nothing has been answered.
+    /// The connection is open; nothing has been answered.
     fn new() -> Self {
         let now = origin();
         let mut bench = Self { session: session(now), now, out: Vec::new(), settled: Vec::new() };
@@ -21,7 +21,7 @@ impl Bench {
         bench
     }
 
-    /// Ready, at difficulty 1000.
+    /// The handshake is complete, and the difficulty is 1000.
     fn ready() -> Self {
         let mut bench = Self::new();
         bench.say(r#"{"id":2,"result":[[],"aabb",8],"error":null}"#);
@@ -98,7 +98,7 @@ fn job_ids(events: &[PoolEvent]) -> Vec<String> {
     events.iter().filter_map(job).collect()
 }
 
-/// F09, U18: mute from the start, mute after subscribe.
+/// F09, U18: the pool is silent from the start, or after it has answered the subscribe.
 #[test]
 fn f09_u18_a_handshake_that_is_not_answered_ends_after_20_s() {
     for (answered, words) in [(false, "subscribe"), (true, "authorize")] {
@@ -116,7 +116,7 @@ fn f09_u18_a_handshake_that_is_not_answered_ends_after_20_s() {
     }
 }
 
-/// F10: it takes us in, but not our user: its jobs go to nobody.
+/// F10: the pool answers the subscribe but refuses our user. No job of it is passed on.
 #[test]
 fn f10_no_job_of_a_pool_that_refuses_our_user_is_handed_on() {
     let mut bench = Bench::new();
@@ -141,7 +141,7 @@ fn u15_u41_answers_to_nothing_are_counted_and_a_hundred_a_minute_end_it() {
     ] {
         assert_eq!(ignored(&bench.say(&line)), Some(IgnoredLine::UnmatchedAnswer), "{line}");
     }
-    // Forty a minute for an hour are strange, and no more.
+    // Forty unrequested answers a minute for an hour are unusual, but do not end the connection.
     for _ in 0..40 * 60 {
         bench.now += SECOND * 3 / 2;
         assert_eq!(dead(&bench.say(r#"{"id":7,"result":true}"#)), None);
@@ -161,8 +161,8 @@ fn u15_u41_answers_to_nothing_are_counted_and_a_hundred_a_minute_end_it() {
     assert_eq!(bench.settled.len(), 1, "and none of them was an answer to a share");
 }
 
-/// U21: three in a row are a pool that cannot be mined at; U20 to U29 say in `stratum::job` what a
-/// bad one is.
+/// U21: a pool that sends three unreadable jobs in a row cannot be mined at. The tests of U20 to
+/// U29 in `stratum::job` say which jobs are unreadable.
 #[test]
 fn u21_a_bad_job_changes_nothing_and_three_in_a_row_end_it() {
     let bad = r#"{"id":null,"method":"mining.notify","params":["j","00","01","02",[],"20000000","1703ffff","6b49d200",true]}"#;
@@ -180,7 +180,7 @@ fn u21_a_bad_job_changes_nothing_and_three_in_a_row_end_it() {
     assert_eq!(dead(&bench.say(bad)), Some(End::BadJobs));
 }
 
-/// U28: it is the content that makes a job.
+/// U28: jobs with the same id and different content are different jobs.
 #[test]
 fn u28_the_same_job_id_with_other_content_is_another_job() {
     let mut bench = Bench::ready();
@@ -198,7 +198,7 @@ fn u30_f79_of_a_thousand_jobs_a_second_five_go_on() {
     for ms in 0..4950 {
         handed.extend(job_ids(&bench.say(&notify(&ms.to_string(), 1, false))));
         bench.now += Duration::from_millis(1);
-        // The task looks when the session wants to be looked at, and not before.
+        // The session is ticked when it asks for it, and not before.
         if bench.session.held_until().is_some_and(|due| bench.now >= due) {
             handed.extend(job_ids(&bench.pass(Duration::ZERO)));
         }
@@ -209,7 +209,7 @@ fn u30_f79_of_a_thousand_jobs_a_second_five_go_on() {
     assert_eq!(handed.last().map(String::as_str), Some("4949"));
 }
 
-/// A job that was held belongs to the space it came with.
+/// A job that was held belongs to the extranonce under which it came, and is dropped with it.
 #[test]
 fn u14_a_held_job_does_not_outlive_its_extranonce() {
     let mut bench = Bench::ready();
@@ -221,7 +221,8 @@ fn u14_a_held_job_does_not_outlive_its_extranonce() {
     assert_eq!(bench.session.extranonce_len(), Some(6));
 }
 
-/// U32, U33, U34.
+/// U32: an invalid difficulty raises an alarm, and the former one is kept. U33: a difficulty that
+/// comes before any job is stored. U34: a jump of the difficulty raises an alarm, and is followed.
 #[test]
 fn u32_to_u34_difficulties_are_stored_kept_or_told_of() {
     let set = |difficulty: &str| {
@@ -251,7 +252,7 @@ fn u32_to_u34_difficulties_are_stored_kept_or_told_of() {
     assert_eq!(difficulty(&bench.say(&notify("c", 3, true))), 1e6, "U34: and it holds");
 }
 
-/// U37, U38: through the whole session, with jobs and answers between.
+/// U37, U38: requests of the pool are answered about once a second, even while jobs come.
 #[test]
 fn u37_u38_a_flood_of_questions_is_answered_once_a_second() {
     let mut bench = Bench::ready();
@@ -289,8 +290,8 @@ fn u39_other_methods_are_counted_and_change_nothing() {
     assert!(bench.out.is_empty());
 }
 
-/// U42: each connection numbers its requests apart, so that answers to a former one's fit none of
-/// ours.
+/// U42: each connection numbers its requests from a range of its own, so that an answer to a
+/// request of a former connection matches none of ours.
 #[test]
 fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
     let mut former = Bench::ready();
@@ -312,10 +313,10 @@ fn u42_an_answer_to_a_former_connections_share_is_nobodys() {
     assert_eq!((bench.settled.len(), bench.session.waiting()), (0, 1));
 }
 
-/// F59: what can be seen of a pool that lies.
+/// F59: a pool that lies in its answers is detected within a minute, as far as this can be seen.
 #[test]
 fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
-    // False to everything.
+    // The pool rejects every share.
     let mut bench = Bench::ready();
     let mut found = None;
     for second in 0..60 {
@@ -325,7 +326,7 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
     }
     assert_eq!(found, Some((9, End::RejectsAll)));
 
-    // Every fifth.
+    // The pool rejects every fifth share.
     let mut bench = Bench::ready();
     let mut found = None;
     for second in 0..60 {
@@ -336,7 +337,8 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
     }
     assert!(matches!(found, Some((_, Alarm::RejectsMany))), "{found:?}");
 
-    // Wrong ids, and right ones after five minutes: to us both are silence.
+    // The pool answers with wrong ids. Like answers that come after five minutes, this counts as
+    // silence.
     let mut bench = Bench::ready();
     let mut found = None;
     for second in 0..60 {
@@ -346,7 +348,8 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
     }
     assert!(matches!(found, Some((0..=25, End::Silent))), "{found:?}");
 
-    // Some right, some five minutes late: those are nobody's after 20 s, and late when they come.
+    // The pool answers some shares at once and one too late: that one is unresolved after 20 s, and
+    // its answer is then counted as late.
     let mut bench = Bench::ready();
     let late = bench.submit();
     for _ in 0..30 {
@@ -363,8 +366,8 @@ fn f59_lies_that_can_be_seen_are_told_of_within_a_minute() {
     assert_eq!(bench.settled.len(), before, "settled once");
 }
 
-/// U36: however many there are, each is an event of its own to be counted; the log is limited where
-/// it is written.
+/// U36: a long message is truncated and escaped. Each message is an event of its own, to be
+/// counted; the log is limited elsewhere.
 #[test]
 fn u36_messages_are_cut_and_escaped() {
     let mut bench = Bench::ready();
@@ -379,9 +382,9 @@ fn u36_messages_are_cut_and_escaped() {
     assert!(detail.chars().count() <= 256 && !detail.contains('\u{1b}'), "{detail}");
 }
 
-/// A pool that is ten seconds late at 16,000 shares a second is slow, and nothing else: each answer
-/// finds its share, and there is room for more. What was given up meanwhile is late when it is
-/// answered at last.
+/// A pool that answers 16,000 shares a second ten seconds late is only slow: each answer is matched
+/// with its share, and there is room for more shares. The answer to a share that was given up
+/// meanwhile is counted as late.
 #[test]
 fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
     const A_TENTH: u64 = 1600;
@@ -417,7 +420,7 @@ fn a_pool_that_answers_late_is_not_one_that_answers_what_nobody_asked() {
     let sent = 100 * A_TENTH;
     assert_eq!(bench.session.waiting() as u64, sent);
     assert!(bench.session.room() > 0);
-    // Half of them are answered, and half never in time.
+    // Half of the shares are answered, and half never in time.
     for request in first + 1..=first + sent / 2 {
         assert!(bench.answer(request, TRUE).is_empty(), "{request}");
     }
