@@ -74,7 +74,7 @@ fn at(secs: i64) -> Timestamp {
 struct Site {
     core: Core,
     origin: Instant,
-    /// Since the beginning.
+    /// The time since the beginning of the run.
     elapsed: Duration,
     machines: Vec<MachineId>,
     meters: Vec<(String, i64)>,
@@ -92,7 +92,8 @@ impl Site {
         let mut state = LedgerState::default();
         state.apply(at(-10), &Event::Opened { epoch: 1 }).expect("the first entry");
         for (n, (t, p)) in pdus().step_by(2).take(LEASES).enumerate() {
-            // Half of them run for weeks already, the others begin within the plan's horizon.
+            // Half of the leases have run for weeks already; the others begin within the plan's
+            // horizon.
             let start = if n % 2 == 0 {
                 -86_400
             } else {
@@ -139,7 +140,7 @@ impl Site {
             assert!(matches!(outputs.attached, Some(Ok(_))));
             site.write(outputs);
         }
-        // Until the first plan is made and all that must sleep does.
+        // Until the first plan is made, and all machines that must sleep are asleep.
         for _ in 0..80 {
             site.pass();
         }
@@ -154,7 +155,7 @@ impl Site {
         at(0) + self.elapsed
     }
 
-    /// Hands `input` to the core. Returns what it wants done and how long it took.
+    /// Hands `input` to the core. Returns the core's outputs, and how long it took.
     fn handle(&mut self, input: Input) -> (Outputs, Duration) {
         let (wall, now) = (self.wall(), self.origin + self.elapsed);
         let begun = daemon::clock::now();
@@ -166,7 +167,8 @@ impl Site {
         (outputs, took)
     }
 
-    /// Does what the core wants written, until it wants nothing more.
+    /// Carries out the core's writes to the ledger until it has no more. Returns the answers to
+    /// commands.
     fn write(&mut self, mut outputs: Outputs) -> Vec<(u64, Answer)> {
         let mut answers = std::mem::take(&mut outputs.answers);
         while let Some(entries) = outputs.append.take() {
@@ -211,7 +213,7 @@ impl Site {
         off.filter(|id| selection.is_some_and(|s| s.current(id, wall).is_some())).collect()
     }
 
-    /// Every machine has changed: it had a share.
+    /// A proxy's report in which every machine has changed, because each had a share.
     fn proxy_report(&mut self) -> (ReceiverId, Report) {
         let (off, wall) = (self.off(), self.wall());
         let session = |id: &MachineId| {
@@ -233,7 +235,7 @@ impl Site {
         (PROXY.into(), Report::Sessions(delta))
     }
 
-    /// Every machine has changed: it was read.
+    /// An agent's report in which every machine has changed, because each was read.
     fn agent_report(&mut self) -> (ReceiverId, Report) {
         let (off, wall) = (self.off(), self.wall());
         let device = |id: &MachineId| MachineReport {
@@ -274,7 +276,7 @@ impl Site {
     }
 }
 
-/// Sums what `measure` says `count` times.
+/// The sum of the times that `count` calls of `measure` return.
 fn total(count: u64, mut measure: impl FnMut() -> Duration) -> Duration {
     (0..count).map(|_| measure()).sum()
 }

@@ -20,9 +20,9 @@ pub struct Line {
     pub to: Timestamp,
     /// Limit × continuous factor − reserve.
     pub usable: Watts,
-    /// The house load here and below.
+    /// The house load at the feed and below it.
     pub house: Watts,
-    /// Other leases here and below.
+    /// The power of other leases at the feed and below it.
     pub committed: Watts,
     /// The power that the sheddable machines still draw asleep.
     pub residual: Watts,
@@ -36,7 +36,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Watts missing; zero when it fits.
+    /// Watts missing; zero when the lease fits.
     #[must_use]
     pub fn short(&self) -> Watts {
         self.asked.saturating_sub(self.available)
@@ -74,9 +74,9 @@ pub struct Lead {
     pub ramp: Duration,
     /// The measured shed time of the slowest group.
     pub shed_p95: Duration,
-    /// The time until the meter shows it.
+    /// The time until the meter shows the change.
     pub settle: Duration,
-    /// How long headroom must then hold.
+    /// How long the meter must then show the headroom.
     pub prove_for: Duration,
     pub margin: Duration,
 }
@@ -129,9 +129,9 @@ impl std::fmt::Display for Lead {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admission {
     pub lease: Lease,
-    /// The tightest interval of every feed on its path.
+    /// The tightest interval of every feed on the lease's path.
     pub arithmetic: Vec<Line>,
-    /// The longest time that freeing its power may take.
+    /// The longest time that freeing the lease's power may take.
     pub lead: Lead,
     /// The latest time at which shedding must begin.
     pub latest_safe_start: Timestamp,
@@ -140,7 +140,7 @@ pub struct Admission {
 /// A refused lease, and why.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// A feed cannot carry it, even with all sheddable machines off.
+    /// A feed cannot carry the lease, even with all sheddable machines off.
     #[error("does not fit: {}", .worst)]
     DoesNotFit {
         /// The feed and interval that lack most.
@@ -148,7 +148,7 @@ pub enum Refusal {
         /// The tightest interval of every feed on the path.
         arithmetic: Vec<Line>,
     },
-    /// It fits only if machines are starved of work, which proves nothing.
+    /// The lease fits only if machines are starved of work, which proves nothing.
     #[error("fits only by starving machines, which proves nothing: it would need accept_unverified; without: {}", .worst)]
     NeedsUnverified {
         /// The feed and interval that lack most without starving.
@@ -166,7 +166,7 @@ pub enum Refusal {
     TooLate {
         /// How much time is missing, rounded up to seconds.
         missing: Duration,
-        /// When it should have begun.
+        /// When shedding should have begun.
         latest_safe_start: Timestamp,
         /// The parts of the time needed.
         lead: Lead,
@@ -236,9 +236,10 @@ pub fn carries(
 /// Which machines count as sheddable, for which leases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
-    /// Machines with a driver and a measured shed time, and leases that must be backed by those.
+    /// Machines with a driver and a measured shed time, and leases that must be backed by such
+    /// machines.
     Firm,
-    /// Every machine, every lease.
+    /// Every machine, and every lease.
     Any,
 }
 
@@ -334,8 +335,8 @@ fn lines<'l>(
     .collect()
 }
 
-/// The most that `leases` reserve at one time within `[from, to)`, and the first interval in which
-/// they reserve it.
+/// The highest power that `leases` reserve at one time within `[from, to)`, and the first interval
+/// in which they reserve it.
 fn peak<'l>(
     leases: impl Iterator<Item = &'l Lease>,
     from: Timestamp,
@@ -495,8 +496,9 @@ mod tests {
 
     #[test]
     fn a_start_that_shedding_cannot_reach_is_refused_with_the_seconds() {
-        // On a all 14 machines mine 42 kW of 50: 1 kW house leaves 7 free, so that 30 kW asked
-        // means 23 kW to shed: 46 s at 30 kW/min + 20 + 10 + 5 + 30 = 111 s before start − 60 s.
+        // On a, all 14 machines mine with 42 kW of 50 kW. With 1 kW for the house, 7 kW are free,
+        // so a lease of 30 kW needs 23 kW to be shed: 46 s at 30 kW/min + 20 + 10 + 5 + 30 = 111 s
+        // before start − 60 s.
         let Err(Refusal::TooLate { missing, lead, .. }) =
             ask(&[], lease("l", "a", 30_000, 170, 999))
         else {

@@ -1,7 +1,7 @@
 //! What the switchboard tells every receiver, as the core's outputs make it.
 //!
-//! The downlink is state: a receiver sees the newest timeline, permit and list of sleeping machines.
-//! Links carry it; when to carry it is left to them.
+//! The downlink is state: a receiver sees the newest timeline, permit and list of sleeping
+//! machines. Links carry the downlink, and decide when.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,14 +27,15 @@ pub struct Change {
 }
 
 impl Broadcast {
-    /// Takes in what the core wants told. Returns the change for every receiver, if there is one.
+    /// Applies the core's outputs. Returns the change for every receiver, if there is one.
     pub fn take(&mut self, outputs: &Outputs) -> Option<Change> {
         let Outputs { timeline, permit, withdraw, asleep, .. } = outputs;
         if timeline.is_none() && permit.is_none() && !withdraw && asleep.is_none() {
             return None;
         }
         // A permit is for one timeline: the old one is void after a new timeline. A valid permit is
-        // not sent again, because its life would start again at receivers that have joined since.
+        // not sent again, because its time of validity would start again at receivers that have
+        // joined since.
         let permits = *withdraw || timeline.is_some() || permit.is_some();
         if timeline.is_some() {
             self.timeline.clone_from(timeline);

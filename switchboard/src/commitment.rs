@@ -23,13 +23,13 @@ use crate::words::{Named, when};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Committed, but not every receiver holds a plan that frees its power yet.
+    /// The lease is committed, but not every receiver holds a plan that frees its power yet.
     #[default]
     Planned,
     /// Every receiver holds the timeline that frees its power.
     Armed,
     Shedding,
-    /// The meters have shown that its power is free.
+    /// The meters have shown that the lease's power is free.
     Proven,
     /// The tenant may draw the power.
     Active,
@@ -64,24 +64,24 @@ impl Phase {
         }
     }
 
-    /// Whether its power counts as proven.
+    /// Whether the lease's power counts as proven in this phase.
     #[must_use]
     pub fn is_proven(self) -> bool {
         matches!(self, Self::Proven | Self::Active)
     }
 }
 
-/// A breached promise. It stays on record.
+/// A breached promise, which stays on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breach {
-    /// When it was detected.
+    /// When the breach was detected.
     pub at: Timestamp,
     /// Since when the power was missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// The missing watts; everything that was promised, if nothing was measured.
     pub missing: Watts,
-    /// Whether a meter measured that.
+    /// Whether a meter measured the missing power.
     pub measured: bool,
     pub why: String,
 }
@@ -102,13 +102,14 @@ pub enum Happening {
         to: Phase,
         why: String,
     },
-    /// It relies on machines whose sleep cannot be proven.
+    /// The lease relies on machines whose sleep cannot be proven.
     Unverified {
         why: String,
     },
-    /// The meters prove it, but some devices do not confirm it.
+    /// The meters prove the lease's power to be free, but some devices do not confirm that their
+    /// machines are down.
     Unconfirmed(Unconfirmed),
-    /// Every device confirms it again.
+    /// Every device confirms again that its machine is down.
     Confirmed,
     /// The promise is breached.
     Breached(Breach),
@@ -119,8 +120,8 @@ pub enum Happening {
 pub struct Terms {
     /// How long headroom must last to be proven.
     pub prove_for: Duration,
-    /// How long missing headroom may only be a difference between two meters read at different
-    /// moments.
+    /// For how long headroom that is missing may only be a difference between two meters that are
+    /// read at different moments.
     pub settle: Duration,
     /// How long a device may be silent before that is recorded.
     pub silence: Duration,
@@ -134,13 +135,13 @@ pub struct Terms {
 pub struct Commitment {
     /// The phase of the lease.
     pub phase: Phase,
-    /// Whether it relies on machines whose sleep cannot be proven.
+    /// Whether the lease relies on machines whose sleep cannot be proven.
     pub unverified: bool,
     /// The machines that at present do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
     /// All breaches: the first one and later ones.
     pub breaches: Vec<Breach>,
-    /// When its power was first proven free.
+    /// When the lease's power was first proven free.
     pub proven_at: Option<Timestamp>,
     free_since: Option<Instant>,
     short_since: Option<(Instant, Timestamp)>,
@@ -305,7 +306,8 @@ impl Commitment {
         }
     }
 
-    /// Records which machines do not confirm what the meters prove, and when all confirm it again.
+    /// Records which machines do not confirm what the meters prove, and when all of them confirm it
+    /// again.
     fn confirm(
         &mut self,
         evidence: &Evidence,
@@ -315,7 +317,8 @@ impl Commitment {
         happenings: &mut Vec<Happening>,
     ) {
         if !self.phase.is_proven() {
-            // After the end, its machines are reported otherwise: as returning, or as not back.
+            // After the end of the lease, its machines are reported as returning or as not back
+            // instead.
             self.unconfirmed = None;
             return;
         }
@@ -392,9 +395,9 @@ impl Commitment {
             let shown = evidence.is_measured_since(since);
             return shown.then(|| (since, missing, true, why(&figure.to_string())));
         }
-        // Without proof, a lease with `accept_unverified` is breached only if a meter shows it. And
-        // if the meters show the headroom, nothing is missing: it is proven as soon as that has
-        // lasted.
+        // Without proof, a lease with `accept_unverified` is breached only if a meter shows missing
+        // power. If the meters show the headroom, nothing is missing: the lease is proven as soon
+        // as the headroom has lasted.
         if lease.accept_unverified || evidence.is_free() {
             return None;
         }

@@ -67,17 +67,17 @@ pub struct Outputs {
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
     /// The answer to [`Input::Attach`].
     pub attached: Option<Result<Attached, AttachError>>,
-    /// What [`directive::Downlink::resync`] must say to this receiver from now on.
+    /// What [`directive::Downlink::resync`] must be for this receiver from now on.
     pub resync: Option<(ReceiverId, u64)>,
-    /// Append these entries to the ledger, all or none, and answer with [`Input::Written`]. The next
-    /// append comes only after that.
+    /// Append these entries to the ledger, all or none, and answer with [`Input::Written`]. The
+    /// core asks for the next append only after the answer.
     pub append: Option<Vec<Entry>>,
     pub answers: Vec<(u64, Answer)>,
     /// Lines for the log about leases that lack power.
     pub notices: Vec<Notice>,
 }
 
-/// Counters, since the start.
+/// Counters since the start of the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub directives: u64,
@@ -124,8 +124,8 @@ pub struct Core {
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
-    /// Machines that were to be woken at a time when no permit was valid. They are scheduled again,
-    /// a few at a time.
+    /// Machines that were to be woken at a time when no permit was valid. Their wakes are scheduled
+    /// again, a few at a time.
     overdue: BTreeMap<MachineId, Chosen>,
     /// When the first input came.
     began: Option<Instant>,
@@ -136,7 +136,7 @@ pub struct Core {
     /// tenant may not draw early because of it, and nothing counts as late.
     schedule: Timestamp,
     plan: Option<Plan>,
-    /// What leases and feeds lack under the plan in force.
+    /// The power that leases and feeds lack under the plan in force.
     shortages: Shortages,
     number: Generation,
     /// For each lease, the first timeline that has all its steps as they are now.
@@ -155,14 +155,15 @@ pub struct Core {
     withheld: Option<Withheld>,
     /// Guards schedules against steps of the wall clock.
     guard: WallGuard,
-    /// By how much the wall clock was stepped, while it has not come back.
+    /// By how much the wall clock was stepped; `None` once it has come back.
     stepped: Option<SignedDuration>,
     tally: Tally,
 }
 
-/// Least time between two looks through the inventory, each of which visits every machine.
+/// The shortest time between two looks through the inventory, each of which visits every machine.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Most reasons that a ledger entry about a plan lists; the plan itself has all of them.
+/// The maximum number of reasons that a ledger entry about a plan lists; the plan itself has all of
+/// them.
 const REASONS: usize = 64;
 
 impl Core {
@@ -266,7 +267,7 @@ impl Core {
         outputs
     }
 
-    /// What was counted since the start.
+    /// The counters since the start of the process.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
@@ -284,7 +285,7 @@ impl Core {
         self.head
     }
 
-    /// The fold over what is durable.
+    /// The fold over the durable entries of the ledger.
     #[must_use]
     pub fn state(&self) -> &LedgerState {
         &self.state
@@ -302,7 +303,7 @@ impl Core {
         self.stepped
     }
 
-    /// How many machines are off for a lease, or are to be, and how many of them are down.
+    /// How many machines are off, or will be, for the lease, and how many of these are down.
     pub(crate) fn machines_of(&self, lease: &LeaseId) -> (usize, usize) {
         let of_lease = || self.selection.of_lease(lease).map(|(machine, _)| machine);
         let down = |machine: &&MachineId| {
@@ -311,7 +312,7 @@ impl Core {
         (of_lease().count(), of_lease().filter(down).count())
     }
 
-    /// Where the open leases stand.
+    /// The states of the open leases.
     #[must_use]
     pub fn commitments(&self) -> &BTreeMap<LeaseId, Commitment> {
         &self.commitments
@@ -401,8 +402,8 @@ impl Core {
         }
         self.next_edge = plan.next_edge(wall);
         self.selection = plan.selection.clone();
-        // A machine that may be woken at once needs another plan right after this one, which no
-        // later edge would cause.
+        // A machine that may be woken at once needs one more plan right after this one, and no
+        // later edge would cause it.
         self.replan = plan
             .selection
             .iter()

@@ -19,7 +19,7 @@ pub use group::Group;
 pub use meter::MeterSpec;
 pub use population::Population;
 
-/// The facility of a site. It never changes: an edited policy file makes another one.
+/// The facility of a site. It never changes: an edited policy file makes a new one.
 ///
 /// A feed is identified by its [`FeedNumber`], a group by its index in [`Facility::groups`], called its
 /// number.
@@ -46,9 +46,9 @@ pub struct FacilityParts {
     pub site: String,
     /// The site's time zone, for people; everything inside is UTC.
     pub timezone: TimeZone,
-    /// Parents before children.
+    /// The feeds, parents before children.
     pub feeds: Vec<Feed>,
-    /// In the order of the file.
+    /// The groups, in the order of the file.
     pub groups: Vec<Group>,
     pub meters: BTreeMap<MeterId, MeterSpec>,
     /// Watts to count for a session that no group claims.
@@ -132,8 +132,8 @@ impl Facility {
         self.group_number(name).map(|number| &self.groups[number])
     }
 
-    /// The number of the first group that claims `machine`. This matches globs: the answer is worth
-    /// keeping.
+    /// The number of the first group that claims `machine`. This matches globs, so callers should
+    /// keep the answer.
     #[must_use]
     pub fn claimed_by(&self, machine: &MachineId) -> Option<usize> {
         self.groups.iter().position(|group| group.claims(machine))
@@ -150,7 +150,7 @@ impl Facility {
         self.unassigned
     }
 
-    /// The feed that sessions are counted at which no group claims.
+    /// The feed at which sessions are counted that no group claims.
     #[must_use]
     pub fn unassigned_feed(&self) -> FeedNumber {
         self.unassigned_feed
@@ -180,7 +180,8 @@ impl Facility {
         PerFeed::each(&self.feeds, |feed| self.house[feed] + unassigned[feed] + full[feed])
     }
 
-    /// Sums `of(group)` for each machine to be counted of the groups at and below each feed.
+    /// Sums `of(group)` over the machines that must be counted in the groups at each feed and below
+    /// it.
     #[must_use]
     pub fn machines_load(
         &self,

@@ -33,7 +33,7 @@ struct Counted {
     to: Timestamp,
     meter: Option<MeterId>,
     active: bool,
-    /// Whether it is in the sums of what no meter of its own shows.
+    /// Whether the lease is in the sums of power that its own meter does not show.
     unmetered: bool,
 }
 
@@ -42,13 +42,13 @@ struct Counted {
 #[derive(Debug, Clone, PartialEq)]
 struct Tenant {
     leases: Vec<LeaseId>,
-    /// What the meter shows, if that is fresh.
+    /// What the meter shows, if the reading is fresh.
     reading: Option<Watts>,
-    /// The time in which the same ones of its leases reserve power; empty when the tenant must be
-    /// counted anew.
+    /// The period in which the same leases of the tenant reserve power; empty when the tenant must
+    /// be counted anew.
     same_from: Timestamp,
     same_until: Timestamp,
-    /// What it is counted at now.
+    /// The power that the tenant is counted with now, by feed.
     leased: Vec<(FeedNumber, Watts)>,
 }
 
@@ -57,7 +57,7 @@ struct Tenant {
 struct OverTime(Vec<(Timestamp, Watts)>);
 
 impl FeedSums {
-    /// Sums of no lease at all.
+    /// The sums for no leases.
     pub(crate) fn new(feeds: &Feeds) -> Self {
         Self {
             reserved: PerFeed::all(feeds, OverTime::default()),
@@ -84,7 +84,7 @@ impl FeedSums {
         self.unmetered[feed]
     }
 
-    /// Makes the leases that count those of `open`. A lease that is new is not active yet.
+    /// Makes `open` the leases that count. A lease that is new is not active yet.
     pub(crate) fn take_leases(&mut self, feeds: &Feeds, open: &[Lease]) {
         let mut before = std::mem::take(&mut self.leases);
         for lease in open {
@@ -105,15 +105,15 @@ impl FeedSums {
         }
     }
 
-    /// Says whether the tenant of `lease` may draw its power now.
+    /// Sets whether the tenant of `lease` may draw its power now.
     pub(crate) fn set_active(&mut self, feeds: &Feeds, lease: &LeaseId, active: bool) {
         let Some(counted) = self.leases.get_mut(lease) else { return };
         counted.active = active;
         count_unmetered(&mut self.unmetered, feeds, counted, &self.tenants);
     }
 
-    /// Takes in what the tenants' meters show at `wall`. `reading` gives what a meter shows, if that
-    /// is fresh.
+    /// Applies what the tenants' meters show at `wall`. `reading` returns what a meter shows, if
+    /// the reading is fresh.
     pub(crate) fn read(
         &mut self,
         feeds: &Feeds,
@@ -138,7 +138,7 @@ impl FeedSums {
                 count_unmetered(&mut self.unmetered, feeds, counted, &self.tenants);
             }
         }
-        // Nothing is left of the draw of a meter that no lease names any more.
+        // The draw of a meter that no lease names any more is removed.
         self.tenants.retain(|_, tenant| !tenant.leases.is_empty());
     }
 
@@ -184,7 +184,7 @@ impl Counted {
         }
     }
 
-    /// Whether it is the same lease, whatever its tenant does.
+    /// Whether both are the same lease, active or not.
     fn is_same_lease(&self, other: &Self) -> bool {
         (self.feed, self.gross, self.from, self.to, &self.meter)
             == (other.feed, other.gross, other.from, other.to, &other.meter)
@@ -199,7 +199,7 @@ impl Counted {
     }
 }
 
-/// Counts a lease among those that no meter shows, or no longer.
+/// Adds a lease to the sums of power that no meter shows, or removes it from them.
 fn count_unmetered(
     sums: &mut PerFeed<Watts>,
     feeds: &Feeds,
@@ -224,12 +224,12 @@ impl Tenant {
         Self { leases: Vec::new(), reading: None, same_from, same_until, leased: Vec::new() }
     }
 
-    /// Has the tenant counted anew at the next reading: its leases have changed.
+    /// Makes the next reading count the tenant anew, because its leases have changed.
     fn count_anew(&mut self) {
         (self.same_from, self.same_until) = (Timestamp::MAX, Timestamp::MAX);
     }
 
-    /// Counts the tenant at `wall` in place of what it was counted at before.
+    /// Counts the tenant at `wall`, and removes what was counted for it before.
     fn count(
         &mut self,
         feeds: &Feeds,
@@ -294,7 +294,7 @@ impl OverTime {
         }
     }
 
-    /// Makes `at` one of the instants. Returns its place.
+    /// Makes `at` one of the instants. Returns its index.
     fn cut(&mut self, at: Timestamp) -> usize {
         let place = self.0.partition_point(|(from, _)| *from < at);
         if self.0.get(place).is_none_or(|(from, _)| *from != at) {

@@ -25,20 +25,21 @@ use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
 use endpoint::{Device, ENTRIES, Endpoint, Measured, View};
 
-/// Receivers that are known at once. A further link is refused and counted, unless there is a
-/// receiver without a link, which is then forgotten.
+/// The maximum number of receivers. A further link is refused and counted, unless a known receiver
+/// has no link; then that receiver is forgotten.
 const RECEIVERS: usize = 64;
-/// Names whose group is remembered, four times what one report may hold. Above this, names that no
-/// newest report has are forgotten and counted: such a name is matched again when it returns.
+/// Names whose group is remembered, four times what one report may hold. Above this, names that are
+/// not in any newest report are forgotten and counted: the group of such a name is found again when
+/// it returns.
 const NAMES: usize = 4 * ENTRIES;
 /// A share that arrives this long after the machine was read asleep was not in transit: the machine
 /// hashes.
 const SHARE_GRACE: Duration = Duration::from_secs(5);
-/// A machine that said it was asleep while shares came from it is believed again after this long
-/// without a share.
+/// A machine from which shares came while it reported that it was asleep is believed again after
+/// this time without a share.
 const QUIET: Duration = Duration::from_secs(120);
-/// A proxy reports a machine for ten minutes after its last session. After a start of the
-/// switchboard, machines have as long to appear before they count as absent.
+/// A proxy reports a machine for ten minutes after its last session. After the switchboard starts,
+/// machines have the same time to appear before they count as absent.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 /// A measurement from further in the future than this comes from a clock that cannot be trusted.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
@@ -50,9 +51,9 @@ pub struct Headroom {
     pub watts: Watts,
     /// What the meter shows.
     pub metered: Watts,
-    /// The part of it that the leases' own meters account for.
+    /// The part of `metered` that the leases' own meters account for.
     pub leased: Watts,
-    /// When that was measured.
+    /// When the headroom was measured.
     pub taken_at: Timestamp,
 }
 
@@ -74,7 +75,7 @@ pub struct Inventory {
 struct Reading {
     watts: Watts,
     taken_at: Timestamp,
-    /// It counts until this instant, and between these times of the wall clock.
+    /// The reading counts until this instant, and only between these times of the wall clock.
     until: Instant,
     wall: (Timestamp, Timestamp),
 }
@@ -94,11 +95,12 @@ pub struct Overflow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exchanges {
     pub links_attached: u64,
-    /// Links that took the place of another one of the same receiver.
+    /// Links that replaced a link of the same receiver.
     pub links_replaced: u64,
     pub links_refused: u64,
     pub links_closed: u64,
-    /// Reports that did not belong to the role of their link, or came by none.
+    /// Reports that did not belong to the role of their link, or came from a receiver without a
+    /// link.
     pub reports_refused: u64,
     /// Full reports asked for, by what was missing.
     pub no_base: u64,
@@ -109,9 +111,9 @@ pub struct Exchanges {
 /// A link that was attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attached {
-    /// Whether it takes the place of another one of the same receiver.
+    /// Whether the link replaces a link of the same receiver.
     pub replaces: bool,
-    /// What [`directive::Downlink::resync`] must say.
+    /// What [`directive::Downlink::resync`] must be for the link.
     pub resync: u64,
 }
 
@@ -125,8 +127,8 @@ pub enum AttachError {
 }
 
 impl Inventory {
-    /// Takes a receiver's link. A second one of the same receiver takes the place of the first: a
-    /// connection that broke may look whole at this end when the receiver is back.
+    /// Takes a receiver's link. A second link of the same receiver replaces the first, because a
+    /// broken connection may still look open at this end when the receiver comes back.
     ///
     /// # Errors
     /// When the name is that of a receiver of the other role, or there are too many.
@@ -177,8 +179,9 @@ impl Inventory {
         Ok(Attached { replaces: false, resync })
     }
 
-    /// A receiver's link has closed. The machines that it reported are counted on, until it reports
-    /// again or is forgotten; what its devices and meters showed counts until it is too old.
+    /// Handles the end of a receiver's link. The machines that it reported still count until it
+    /// reports again or is forgotten; its devices' and meters' readings count until they are too
+    /// old.
     pub fn detach(&mut self, receiver: &ReceiverId) {
         self.exchanges.links_closed += 1;
         if let Some(endpoint) = self.endpoints.get_mut(receiver) {
@@ -187,7 +190,7 @@ impl Inventory {
     }
 
     /// Takes a report that came by the link of `receiver`, in time proportional to what it has.
-    /// Returns what [`directive::Downlink::resync`] must say from now on, if that has changed.
+    /// Returns the new value of [`directive::Downlink::resync`] if it has changed.
     pub fn take(
         &mut self,
         policy: &Policy,
@@ -254,7 +257,7 @@ impl Inventory {
         self.exchanges
     }
 
-    /// Applies another policy: its groups to all machines, its limits of age to all readings.
+    /// Applies a new policy: its groups to all machines, and its age limits to all readings.
     pub fn regroup(&mut self, policy: &Policy) {
         for (machine, group) in &mut self.groups {
             *group = policy.facility.claimed_by(machine);
@@ -345,7 +348,7 @@ impl Inventory {
         }
     }
 
-    /// Whether a proxy reports `machine`, or its device says what it does.
+    /// Whether a proxy reports `machine`, or its device reports a state.
     fn shows(&self, machine: &MachineId) -> bool {
         let read =
             self.device(machine).is_some_and(|device| device.report.state != DeviceState::Unknown);
@@ -361,8 +364,8 @@ impl Inventory {
         self.endpoints.values().filter_map(move |endpoint| endpoint.session(machine))
     }
 
-    /// When its last share came. Times in the future, which a stepped clock can leave in a report,
-    /// are left out.
+    /// When the last share of `machine` came. Times in the future, which a stepped clock can leave
+    /// in a report, are left out.
     fn last_share(&self, machine: &MachineId, wall: Timestamp) -> Option<Timestamp> {
         let latest = later(wall, CLOCK_TOLERANCE);
         let shares = self.sessions(machine).filter_map(|session| session.last_share_at);
@@ -392,7 +395,8 @@ impl Inventory {
             Some(chosen) => {
                 self.state(policy, machine, Some(chosen), wall, now) == MachineState::Disobedient
             }
-            // A machine that is not to be off now fails only by commands that failed in a row.
+            // A machine that must not be off now counts as failing only if several commands in a
+            // row failed.
             None => self
                 .device(machine)
                 .is_some_and(|device| device.report.failures >= policy.failsafe.retries.max(1)),
@@ -441,7 +445,7 @@ impl Inventory {
         }
     }
 
-    /// The machines that are to be off and whose devices confirm that they are asleep.
+    /// The machines that must be off and whose devices confirm that they are asleep.
     #[must_use]
     pub fn asleep(
         &self,
@@ -462,7 +466,8 @@ impl Inventory {
         held.off.keys().filter_map(confirmed).collect()
     }
 
-    /// What `meter` shows, unless that is old, impossible or from a clock that cannot be trusted.
+    /// What `meter` shows, unless the reading is old, impossible, or from a clock that cannot be
+    /// trusted.
     #[must_use]
     pub fn metered(
         &self,
@@ -492,7 +497,7 @@ impl Inventory {
         Some(Headroom { watts: feed.usable() - (metered - leased), metered, leased, taken_at })
     }
 
-    /// The first feed whose meter gives nothing fresh.
+    /// The first feed whose meter has no fresh reading.
     #[must_use]
     pub fn unmetered_feed<'f>(
         &self,
@@ -505,9 +510,10 @@ impl Inventory {
         Some(&feed.id)
     }
 
-    /// Whether every attached receiver holds `number` or a newer timeline up to `newest`, and there
-    /// is a proxy or agent to do what is planned: an agent where `devices` must be reached. One that
-    /// is attached and silent is waited for until it has said that it holds the timeline.
+    /// Whether every attached receiver holds `number` or a newer timeline up to `newest`, and
+    /// whether there is a proxy or agent to carry out the plan: an agent if `devices` must be
+    /// reached. An attached receiver that is silent counts as holding what it reported last, and is
+    /// waited for if that is older.
     #[must_use]
     pub fn held(
         &self,
@@ -603,7 +609,7 @@ impl Inventory {
         asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
     }
 
-    /// Whether its device or a session shows what `machine` does.
+    /// Whether the device or a session of `machine` shows what it does.
     #[must_use]
     pub fn knows(&self, machine: &MachineId) -> bool {
         let read =

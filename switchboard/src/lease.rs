@@ -16,7 +16,7 @@ use crate::words::{kilowatts, when};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// All of it is available at any time during the lease.
+    /// All of the power is available at any time during the lease.
     #[default]
     Firm,
 }
@@ -33,7 +33,7 @@ pub struct Lease {
     pub pue: f64,
     /// The power that the feed must carry: IT × PUE.
     pub gross: Watts,
-    /// The feed at which it is drawn.
+    /// The feed at which the power is drawn.
     pub feed: FeedId,
     /// When the tenant may begin to draw.
     pub start: Timestamp,
@@ -44,25 +44,25 @@ pub struct Lease {
     pub accept_unverified: bool,
     /// The tenant's own meter.
     pub meter: Option<MeterId>,
-    /// When it was cancelled, if it was.
+    /// When the lease was cancelled, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
 }
 
 impl Lease {
-    /// The time from which on its power must be kept free: `ready_before` the start.
+    /// The time from which the lease's power must be kept free: `ready_before` ahead of the start.
     #[must_use]
     pub fn reserved_from(&self) -> Timestamp {
         earlier(self.start, self.ready_before)
     }
 
-    /// When its power is given back: at its end, or when it was cancelled.
+    /// When the lease's power is given back: at its end, or when it was cancelled.
     #[must_use]
     pub fn ends(&self) -> Timestamp {
         self.cancelled_at.map_or(self.end, |cancelled| cancelled.min(self.end))
     }
 
-    /// Whether its power must be kept free at `at`.
+    /// Whether the lease's power must be kept free at `at`.
     #[must_use]
     pub fn reserves(&self, at: Timestamp) -> bool {
         self.reserved_from() <= at && at < self.ends()
@@ -79,28 +79,28 @@ pub struct LeaseRequest {
     pub id: Option<Value>,
     #[serde(default)]
     pub tenant: Option<Value>,
-    /// `firm`.
+    /// The class of the promise; only `firm` exists.
     #[serde(default)]
     pub class: Option<Value>,
     /// Critical IT load, in kW.
     #[serde(default)]
     pub it_kw: Option<Value>,
-    /// From 1.0 to 3.0; 1.0 if absent.
+    /// Power usage effectiveness, from 1.0 to 3.0; 1.0 if absent.
     #[serde(default)]
     pub pue: Option<Value>,
-    /// The feed it is drawn at.
+    /// The feed at which the power is drawn.
     #[serde(default)]
     pub feed: Option<Value>,
-    /// RFC 3339 with an offset.
+    /// When the tenant may begin to draw: RFC 3339 with an offset.
     #[serde(default)]
     pub start: Option<Value>,
-    /// RFC 3339 with an offset.
+    /// When the lease ends: RFC 3339 with an offset.
     #[serde(default)]
     pub end: Option<Value>,
-    /// A duration such as `30m`; none when absent.
+    /// How long before the start headroom must be proven: a duration such as `30m`; zero if absent.
     #[serde(default)]
     pub ready_before: Option<Value>,
-    /// Whether starving machines is enough.
+    /// Whether machines that can only be starved of work are enough.
     #[serde(default)]
     pub accept_unverified: Option<Value>,
     /// The tenant's own meter.
@@ -113,15 +113,16 @@ pub struct LeaseRequest {
 #[error("{field}: {what}")]
 pub struct Mistake {
     pub field: &'static str,
-    /// What is wrong with it.
+    /// What is wrong with the field.
     pub what: String,
 }
 
-/// A request with invalid fields: every mistake that can be seen in it, in the order of the fields.
+/// A request with invalid fields: every mistake that can be found in it, in the order of the
+/// fields.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct BadRequest {
-    /// At least one.
+    /// The mistakes, at least one.
     pub mistakes: Vec<Mistake>,
 }
 
@@ -359,7 +360,7 @@ fn duration(value: &Value) -> Result<Duration, Mistake> {
     Ok(duration)
 }
 
-/// The received value, cut to a length that can be repeated in an answer.
+/// The received value, truncated to a length that can be repeated in an answer.
 fn shown(value: &Value) -> String {
     cut(&value.to_string())
 }

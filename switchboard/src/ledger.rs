@@ -26,7 +26,7 @@ use crate::plan::{Deficit, Selection};
 pub enum Event {
     /// A switchboard opened the ledger, which begins an epoch.
     Opened {
-        /// One more than the last.
+        /// The number of the epoch: one more than the last.
         epoch: u64,
     },
     LeaseCommitted {
@@ -35,22 +35,22 @@ pub enum Event {
         /// When shedding must begin at the latest, by the arithmetic of admission.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         latest_safe_start: Option<Timestamp>,
-        /// The request it came from, if the client gave an idempotency key.
+        /// The request that the lease came from, if the client gave an idempotency key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     },
     /// A lease was cancelled.
     LeaseCancelled {
         lease: LeaseId,
-        /// From when it no longer counts.
+        /// The time from which the lease no longer counts.
         cancelled_at: Timestamp,
-        /// The phase in which it was.
+        /// The phase in which the lease was.
         phase: Phase,
     },
     /// A plan was sent out.
     Decided {
         number: Generation,
-        /// SHA-256 of the policy it was made under.
+        /// SHA-256 of the policy that the plan was made under.
         policy: String,
         /// SHA-256 of the plan.
         plan: String,
@@ -75,9 +75,9 @@ pub enum Event {
     Unverified { lease: LeaseId, why: String },
     /// The meters prove a lease's power free, but the devices of some machines do not confirm it.
     Unconfirmed { lease: LeaseId, unconfirmed: Unconfirmed },
-    /// Every device confirms it again.
+    /// Every device of a lease confirms again that its machine is down.
     Confirmed { lease: LeaseId },
-    /// A lease was breached.
+    /// A lease was breached: power that it was promised was missing.
     Breached {
         lease: LeaseId,
         breach: Breach,
@@ -88,7 +88,7 @@ pub enum Event {
     PolicyLoaded {
         /// SHA-256 of the file.
         digest: String,
-        /// Its revision, if it has one.
+        /// The policy's revision, if it has one.
         revision: Option<u64>,
     },
     /// A policy was refused.
@@ -96,7 +96,7 @@ pub enum Event {
         /// SHA-256 of the file.
         digest: String,
         why: String,
-        /// Watts missing for what is committed already.
+        /// The watts that are missing for the leases committed already.
         shortfall: Watts,
     },
 }
@@ -133,7 +133,7 @@ pub struct Entry {
 pub struct Head {
     /// Number of the entry; 0 before the first.
     pub seq: u64,
-    /// Its hash; zeros before the first.
+    /// The hash of the entry; zeros before the first.
     pub hash: [u8; 32],
 }
 
@@ -199,7 +199,7 @@ pub trait LedgerStore: Send + 'static {
 pub struct Tampered {
     /// The number of the first entry that is not as it was written.
     pub seq: u64,
-    /// What is wrong with it.
+    /// What is wrong with the entry.
     pub what: String,
 }
 

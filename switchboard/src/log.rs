@@ -20,7 +20,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Keeps what is to be logged of `entries` when they are durable; lists of machines are not
+    /// Keeps the events of `entries`, to be logged when they are durable; lists of machines are not
     /// kept.
     pub(crate) fn keep(&mut self, entries: &[Entry]) {
         let events = entries.iter().map(|entry| &entry.event);

@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
     Running,
-    /// Its time off is over, but it has not been seen mining since.
+    /// The machine's time off is over, but it has not been seen mining since.
     Returning,
-    /// It was commanded to sleep, and still has time to follow.
+    /// The machine was commanded to sleep, and still has time to follow.
     Commanded,
-    /// Its device reports that it is asleep, but shares may still be in transit.
+    /// The machine's device reports that it is asleep, but shares may still be in transit.
     Asleep,
-    /// It is asleep and sends no shares: it is down.
+    /// The machine is asleep and sends no shares: it is down.
     Curtailed,
-    /// It gets no work, which proves nothing.
+    /// The machine gets no work, which proves nothing.
     Starved,
-    /// It did not fall asleep, or it reports that it did and still hashes.
+    /// The machine did not fall asleep, or its device reports that it did and it still hashes.
     Disobedient,
-    /// Its time to follow is over, and its state is unknown.
+    /// The machine's time to follow is over, and its state is unknown.
     Unknown,
 }

@@ -2,9 +2,9 @@
 //! [`plan`] takes policy, leases, fleet, the choices of earlier plans and the time, and always
 //! returns the same [`Plan`] for the same input.
 //!
-//! It is made in three parts: `sweep` goes through the starts and ends of the leases and chooses
-//! machines, `schedule` gives the choices their times, `steps` makes the timeline's steps with
-//! their reasons. [`crate::commitment`] checks whether power was really freed.
+//! The plan is made in three parts: `sweep` goes through the starts and ends of the leases and
+//! chooses machines, `schedule` gives the choices their times, `steps` makes the timeline's steps
+//! with their reasons. [`crate::commitment`] checks whether power was really freed.
 
 mod schedule;
 mod steps;
@@ -36,12 +36,12 @@ pub struct Fleet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     pub id: MachineId,
-    /// Whether an actuator controls it.
+    /// Whether a driver of an agent controls the machine.
     pub reached: bool,
-    /// Whether it did not follow its command, or is absent. It then counts as freeing nothing, and
-    /// another machine goes in its place.
+    /// Whether the machine did not follow its command, or is absent. It then counts as freeing
+    /// nothing, and a different machine is shed in its place.
     pub failing: bool,
-    /// Whether it is chosen for later, and no report shows it any more.
+    /// Whether the machine is chosen for later, and no report shows it any more.
     pub absent: bool,
 }
 
@@ -49,17 +49,17 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
     pub group: GroupId,
-    /// The lease it goes for; `None` if the feed is short even without leases.
+    /// The lease that the machine is shed for; `None` if the feed is short even without leases.
     pub lease: Option<LeaseId>,
-    /// When it is turned off.
+    /// When the machine is turned off.
     pub at: Timestamp,
-    /// When it may return, if that is planned.
+    /// When the machine may return, if a return is planned.
     pub until: Option<Timestamp>,
-    /// The end of a lease that set it free.
+    /// The end of a lease that released the machine.
     pub edge: Option<Timestamp>,
-    /// How it is turned off.
+    /// How the machine is turned off.
     pub means: Means,
-    /// Whether it follows another lease's period without a break.
+    /// Whether the period follows a period for a different lease without a break.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed_on: bool,
 }
@@ -75,11 +75,11 @@ impl Chosen {
 /// A machine whose time off is over and that has not been seen to mine since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returning {
-    /// The lease that it was off for.
+    /// The lease that the machine was off for.
     pub lease: LeaseId,
-    /// When it was released.
+    /// When the machine was released.
     pub since: Timestamp,
-    /// How it was off.
+    /// How the machine was turned off.
     pub means: Means,
 }
 
@@ -89,7 +89,8 @@ pub struct Returning {
 pub struct Selection {
     /// The periods for which each machine is off, in order.
     pub off: BTreeMap<MachineId, Vec<Chosen>>,
-    /// When machines were last set free. For their shortest time awake others go before them.
+    /// When machines were last released. During their shortest time awake, others are shed before
+    /// them.
     pub woken: BTreeMap<MachineId, Timestamp>,
     /// Machines that leases gave back and that have not been seen to mine since. A lease is not
     /// closed before its machines mine.
@@ -169,11 +170,11 @@ pub struct Room {
     pub feed: FeedId,
     pub from: Timestamp,
     pub to: Timestamp,
-    /// Leases here and below.
+    /// The power of leases at the feed and below it.
     pub committed: Watts,
-    /// What is left for mining.
+    /// The power left for mining.
     pub left: Watts,
-    /// What mining is planned to draw, asleep machines included.
+    /// The power that mining is planned to draw, including machines that are asleep.
     pub mining: Watts,
 }
 
@@ -188,39 +189,39 @@ pub struct Deficit {
 /// What the plan does for one lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeasePlan {
-    /// The number of machines shed for it.
+    /// The number of machines shed for the lease.
     pub machines: u32,
-    /// How many of these can only be starved.
+    /// How many of the lease's machines can only be starved.
     pub starved: u32,
-    /// The power that these free.
+    /// The power that shedding the lease's machines frees.
     pub shed: Watts,
-    /// The time needed for that.
+    /// The time needed to free the lease's power, in parts.
     pub lead: Lead,
-    /// When taking them off must begin at the latest.
+    /// The latest time at which the first of the lease's machines must be shed.
     pub latest_safe_start: Timestamp,
-    /// When the last of its machines goes; if none must, when the proof begins.
+    /// When the last of the lease's machines is shed; if none must be shed, when the proof begins.
     pub last_step: Timestamp,
 }
 
 /// Everything planned until the horizon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// When it was made.
+    /// When the plan was made.
     pub made_at: Timestamp,
     /// The end of the plan.
     pub horizon: Timestamp,
-    /// The digest of the policy it was made under.
+    /// The digest of the policy that the plan was made under.
     pub policy: String,
     pub selection: Selection,
     /// The steps, in order of time.
     pub steps: Vec<Step>,
-    /// Room by feed and interval.
+    /// The room by feed and interval.
     pub rooms: Vec<Room>,
     /// What is planned for each lease that needs machines before the horizon or soon after it.
     pub leases: BTreeMap<LeaseId, LeasePlan>,
-    /// Feeds that stay short.
+    /// Feeds that stay short under the plan.
     pub deficits: Vec<Deficit>,
-    /// The machines that go when the plan runs out, and when each goes.
+    /// The machines that are shed when the plan runs out, with the time for each.
     pub fallback: BTreeMap<MachineId, Timestamp>,
 }
 
@@ -257,8 +258,8 @@ pub fn plan(
     }
 }
 
-/// The horizon of a plan made at `now`. It moves in steps of a sixteenth, so that the passing of
-/// time alone makes few new plans.
+/// The horizon of a plan made at `now`. It moves in steps of a sixteenth of the plan's length, so
+/// that the passing of time alone makes few new plans.
 #[must_use]
 pub fn horizon(policy: &Policy, now: Timestamp) -> Timestamp {
     let (reach, grain) = steps_of_horizon(policy);
@@ -278,7 +279,7 @@ pub fn reaches(policy: &Policy, at: Timestamp) -> Timestamp {
     Timestamp::from_second(step.saturating_mul(grain)).unwrap_or(Timestamp::MIN)
 }
 
-/// In seconds: how far plans reach at least, and the step in which their horizon moves.
+/// The minimum length of a plan, and the step in which its horizon moves, both in seconds.
 fn steps_of_horizon(policy: &Policy) -> (i64, i64) {
     let reach = i64::try_from(policy.failsafe.plan_horizon.as_secs()).unwrap_or(i64::MAX).max(60);
     (reach, (reach / 16).max(1))
@@ -301,7 +302,7 @@ impl Changes {
     }
 }
 
-/// Compares what two plans make happen from `next.made_at` on; what is over is left out.
+/// Compares what two plans make happen from `next.made_at` on; times before that are left out.
 #[must_use]
 pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
     let Some(previous) = previous else {
@@ -356,12 +357,12 @@ impl Plan {
         const_hex::encode(hash.finalize())
     }
 
-    /// If the plan does not reach far enough to have all steps of `lease`: when a plan will.
+    /// If the plan does not contain all steps of `lease`, the time at which a plan will.
     #[must_use]
     pub fn reaches_from(&self, policy: &Policy, lease: &Lease) -> Option<Timestamp> {
         let last = self.leases.get(&lease.id).map_or_else(
-            // It is not known yet how many machines the lease takes. The last of them goes no
-            // later than this.
+            // The number of machines that the lease needs is not known yet. The last of them is
+            // shed no later than this.
             || earlier(lease.reserved_from(), policy.dispatch.proof()),
             |plan| plan.last_step,
         );

@@ -23,14 +23,14 @@ use sha2::{Digest, Sha256};
 use crate::facility::{Facility, FacilityParts};
 use names::names_of;
 
-/// The one schema this version reads.
+/// The only schema that this version reads.
 pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
 pub use groups::covers;
 pub use rules::{Dispatch, Failsafe, Merit, Policy, Ramp};
 
-/// What came of reading a policy file.
+/// The result of reading a policy file.
 #[derive(Debug)]
 pub struct Checked {
     /// The policy, or all of its mistakes: a policy with a mistake is not used at all.
@@ -64,14 +64,15 @@ pub fn read(document: &Document) -> Checked {
     Checked { policy: document.conclude(policy), warnings: document.warnings() }
 }
 
-/// Reads a policy and leaves its mistakes and warnings in the document, for a program that has more
-/// to check there.
+/// Reads a policy, and leaves its mistakes and warnings in the document, for a program that has
+/// more to check in the same file.
 #[must_use]
 pub fn read_into(document: &Document) -> Option<Policy> {
     build(document, &document.root())
 }
 
-/// Whether a settings file is a policy, valid or not: by its schema, else by its sections.
+/// Whether a settings file is a policy, valid or not. Its schema decides, or its sections if it has
+/// none.
 #[must_use]
 pub fn is_policy(document: &Document) -> bool {
     let root = document.root();

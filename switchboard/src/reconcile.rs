@@ -27,9 +27,9 @@ use crate::policy::Policy;
 const COMMANDS: usize = 256;
 /// New links that may wait.
 const LINKS: usize = 16;
-/// Time that passes without anything else happening.
+/// How often the core gets a tick while nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
-/// Reports taken in a row before other events get their turn.
+/// The maximum number of reports taken in a row before other events get their turn.
 const REPORTS: usize = 64;
 
 /// The control plane's task. [`Switchboard::run`] it; ask it through its [`Handle`].
@@ -50,7 +50,7 @@ pub struct Switchboard {
     told: Told,
     /// Whether the last append failed.
     unwritten: bool,
-    /// Whether the wall clock counts as stepped; it was logged then.
+    /// Whether the wall clock counts as stepped. It was logged when this became true.
     stepped: bool,
     broadcast: Broadcast,
 }
@@ -74,29 +74,26 @@ pub struct Handle {
 pub struct Stopped;
 
 impl Handle {
-    /// Sends a command and waits for the answer. Changes are durable by then.
+    /// Sends a command and waits for the answer. A change is durable when its answer comes.
     ///
-    /// # Errors
-    /// [`Stopped`] when there is nobody to answer any more.
+    /// # Errors [`Stopped`] when the switchboard no longer answers.
     pub async fn ask(&self, command: Command) -> Result<Answer, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Asked { command, answer }).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }
 
-    /// Puts another policy into force, unless it does not carry what is committed: then the answer
+    /// Puts a new policy into force, unless it cannot carry the committed leases: then the answer
     /// says why.
     ///
-    /// # Errors
-    /// [`Stopped`] when there is nobody to answer any more.
+    /// # Errors [`Stopped`] when the switchboard no longer answers.
     pub async fn change_policy(&self, policy: Arc<Policy>) -> Result<Answer, Stopped> {
         self.ask(Command::Policy(policy)).await
     }
 
     /// Adds a receiver's link.
     ///
-    /// # Errors
-    /// [`Stopped`] when there is nobody to take it any more.
+    /// # Errors [`Stopped`] when the switchboard no longer takes links.
     pub async fn attach(&self, outlet: Outlet) -> Result<(), Stopped> {
         self.links.send(outlet).await.map_err(|_| Stopped)
     }
@@ -182,8 +179,8 @@ impl Switchboard {
         }
     }
 
-    /// Attaches a link, if the core takes it. A receiver follows what it holds when its link is
-    /// refused or replaced: its end closes.
+    /// Attaches a link, if the core takes it. When a link is refused or replaced, its other end
+    /// closes, and the receiver continues with what it holds.
     fn join(&mut self, outlet: Outlet) {
         let (receiver, role) = (outlet.receiver().clone(), outlet.role());
         match self.handle(Input::Attach { receiver: receiver.clone(), role }) {
@@ -221,7 +218,8 @@ impl Switchboard {
         }
     }
 
-    /// Has the core decide and does what it says. Returns its answer to a link.
+    /// Passes an input to the core and carries out its outputs. Returns the core's answer to a
+    /// link.
     fn handle(&mut self, input: Input) -> Option<Result<Attached, AttachError>> {
         let before = self.core.tally();
         let outputs = self.core.handle(input, daemon::clock::wall(), daemon::clock::now());
@@ -257,7 +255,7 @@ impl Switchboard {
             self.writing = Some(self.writer.append(entries));
         }
         for (number, answer) in outputs.answers {
-            // The caller may have gone meanwhile; its command is carried out all the same.
+            // The caller may have stopped waiting; its command is carried out nevertheless.
             if self.waiting.remove(&number).is_some_and(|waiting| waiting.send(answer).is_err()) {
                 debug!(number, "nobody waits for the answer");
             }
@@ -307,8 +305,8 @@ async fn written(
     }
 }
 
-/// The next report of any link, or `None` if that link closed. Nothing is lost when this is dropped
-/// while it waits.
+/// The next report of any link, or `None` if that link closed. No report is lost if this future is
+/// dropped while it waits.
 async fn next_report(outlets: &mut BTreeMap<ReceiverId, Outlet>) -> (ReceiverId, Option<Report>) {
     std::future::poll_fn(|context| {
         for (receiver, outlet) in &mut *outlets {

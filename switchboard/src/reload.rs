@@ -1,5 +1,5 @@
-//! Follows the policy's file while the switchboard runs. A changed policy comes into force, whole or
-//! not at all; one that does not is reported, and the former one stays.
+//! Follows the policy's file while the switchboard runs. A changed policy comes into force as a
+//! whole or not at all. One that does not is reported, and the former one stays in force.
 //!
 //! The file is read again when it changes and when the program asks for it, as at SIGHUP. How it is
 //! read is left to the program ([`ReadPolicy`]): only the program knows whether the policy fits the
@@ -26,7 +26,8 @@ pub type ReadPolicy = Arc<dyn Fn(&Path) -> Candidate + Send + Sync>;
 pub struct Candidate {
     pub policy: Result<Policy, Mistakes>,
     pub warnings: Mistakes,
-    /// Why a policy without mistakes can come into force only after a restart, if so.
+    /// Why a policy without mistakes can come into force only after a restart; `None` if it can
+    /// now.
     pub needs_restart: Option<String>,
 }
 
@@ -48,12 +49,12 @@ pub struct ReloadHandle {
 }
 
 impl ReloadHandle {
-    /// Has the file read again. Several requests in a row may be served by one reading.
+    /// Makes the task read the file again. Several requests in a row may be served by one reading.
     pub fn read_again(&self) {
         self.asked.notify_one();
     }
 
-    /// Why the newest policy is not in force, if so.
+    /// Why the newest policy is not in force; `None` if it is.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.fault.borrow().clone()
@@ -143,6 +144,6 @@ impl Reload {
 #[derive(Debug)]
 struct Refusal {
     why: String,
-    /// Whether it is in the log already.
+    /// Whether the refusal is in the log already.
     logged: bool,
 }

@@ -22,7 +22,7 @@ use crate::lease::Lease;
 use crate::plan::{Fleet, Selection};
 use crate::view::Shortage;
 
-/// What the known machines below one feed can free, and how many they are.
+/// The power that the known machines below one feed can free, and the number of these machines.
 #[derive(Debug, Clone, Copy, Default)]
 struct Capacity {
     freed: Watts,
@@ -101,7 +101,8 @@ impl<'a> Supply<'a> {
     }
 
     /// The greatest shortage of each lease that has one. Leases that run already count as beginning
-    /// `now`.
+    /// The greatest shortage of each lease that has one. Leases that run already count as beginning
+    /// at `now`.
     pub(crate) fn shortages<'l>(
         &self,
         leases: impl IntoIterator<Item = &'l Lease>,
@@ -134,8 +135,8 @@ impl<'a> Supply<'a> {
         shortages
     }
 
-    /// Describes the shortage of `feed` at `at`, of which the plan has found that `missing` watts
-    /// are missing: until when it lasts with these leases, and which machines there are.
+    /// Describes the shortage of `feed` at `at`, where the plan has found that `missing` watts are
+    /// missing: how long the shortage lasts with these leases, and which machines there are.
     pub(crate) fn at_feed<'l>(
         &self,
         feed: &FeedId,
@@ -184,7 +185,8 @@ impl<'a> Supply<'a> {
             (self.fixed[node] + leases).saturating_sub(usable).saturating_sub(capacity.freed)
         };
         let sum = running[node];
-        // Machines are starved only for leases that accept it, so they count only if one runs.
+        // Machines are starved only for leases that accept this, so they count only if such a lease
+        // runs.
         let capacity = if sum.unverified > 0 { self.any[node] } else { self.firm[node] };
         let all = lacks(sum.all, capacity);
         if firm { all.max(lacks(sum.firm, self.firm[node])) } else { all }

@@ -1,4 +1,4 @@
-//! The core, what it is made from and what is told to receivers, for the crate `simulation`.
+//! Gives the crate `simulation` the core, what it is made from, and what is told to receivers.
 
 pub use crate::broadcast::{Broadcast, Change};
 pub use crate::commitment::{Breach, Phase};

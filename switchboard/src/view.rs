@@ -1,5 +1,5 @@
 //! What the switchboard's API answers, as types: they are the only definition of its JSON. Programs
-//! read the answers back into the same types. Filling them is left to [`crate::core`].
+//! read the answers back into the same types. [`crate::core`] fills them.
 //!
 //! - Power is a [`Watts`](directive::Watts) here and two numbers in JSON, `NAME_kw` and
 //!   `NAME_watts`: no figure is without its unit.

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub count: u32,
-    /// The first of them by name, at most three.
+    /// The first of the machines by name, at most three.
     pub examples: Vec<MachineId>,
 }
 
-/// How many names a sentence has.
+/// The maximum number of names in a sentence.
 const NAMES: usize = 3;
 
 impl Named {
@@ -23,7 +23,7 @@ impl Named {
         self.count == 0
     }
 
-    /// Counts one more. Machines come in the order of their names.
+    /// Counts one more machine. Machines must come in the order of their names.
     pub fn add(&mut self, machine: &MachineId) {
         self.count = self.count.saturating_add(1);
         if self.examples.len() < NAMES {
@@ -31,13 +31,13 @@ impl Named {
         }
     }
 
-    /// `1 machine`, `5,400 machines`.
+    /// The number as text: `1 machine`, `5,400 machines`.
     #[must_use]
     pub fn counted(&self) -> String {
         machines(self.count)
     }
 
-    /// `a, b, c and 2 more`.
+    /// The names as text: `a, b, c and 2 more`.
     #[must_use]
     pub fn names(&self) -> String {
         let names: Vec<&str> = self.examples.iter().map(MachineId::as_str).collect();
@@ -47,13 +47,13 @@ impl Named {
     }
 }
 
-/// `1 machine`, `5,400 machines`.
+/// A number of machines as text: `1 machine`, `5,400 machines`.
 #[must_use]
 pub fn machines(count: u32) -> String {
     plural(count, "machine")
 }
 
-/// `1 receiver`, `2 receivers`.
+/// A number with its noun as text: `1 receiver`, `2 receivers`.
 #[must_use]
 pub fn plural(count: u32, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };

@@ -11,12 +11,12 @@ use crate::words::{Named, kilowatts};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figure {
     pub feed: FeedId,
-    /// Headroom that its meter proves.
+    /// The headroom that the feed's meter proves.
     pub headroom: Option<Watts>,
-    /// What is committed here and below, this lease included.
+    /// The power committed at the feed and below it, including this lease.
     pub needed: Watts,
-    /// What active tenants without a meter may draw: headroom is estimated low by at most this
-    /// much.
+    /// What active tenants without a meter may draw: the estimate of the headroom may be too low by
+    /// this much.
     #[serde(default)]
     pub unmetered: Watts,
     /// When the meter measured it.
@@ -78,39 +78,41 @@ impl Held {
 /// What is known about a lease's power at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// The time it is.
+    /// The moment at which this is known.
     pub at: Timestamp,
-    /// When the plan will reach to the lease's last step, if it does not yet.
+    /// If the plan does not contain the lease's last step yet: when a plan will.
     pub in_plan_from: Option<Timestamp>,
-    /// What it will lack with the machines known now.
+    /// The power that the lease will lack with the machines known now.
     pub short: Option<Shortage>,
     pub held: Held,
-    /// When the first machine goes, or the proof begins where none must.
+    /// When the first machine is shed, or the proof begins if no machine must be shed.
     pub due_at: Timestamp,
     pub due: bool,
-    /// Machines that are off for it, or are to be.
+    /// The number of machines that are off, or will be, for the lease.
     pub off: u32,
-    /// Of these, those that have yet to be told, or time left to follow.
+    /// How many of the machines in `off` have not been told to sleep yet, or still have time to
+    /// follow.
     pub under_way: u32,
-    /// Of these, those whose time is over and of which nobody can say what they do. One that is
-    /// seen not to obey does not count: it was replaced.
+    /// The machines in `off` whose time to follow is over and whose state is unknown. A machine
+    /// that is seen not to obey does not count, because it was replaced.
     pub unconfirmed: Named,
-    /// Some machine of it is only starved.
+    /// Whether some machine of the lease is only starved.
     pub starved: bool,
-    /// The lease's feed has a meter.
+    /// Whether the lease's feed has a meter.
     pub metered: bool,
-    /// The feeds on its path that have meters, bottom-up.
+    /// The feeds on the lease's path that have meters, bottom-up.
     pub figures: Vec<Figure>,
-    /// Machines that it gave back and that have yet to mine.
+    /// Machines that the lease gave back and that do not mine yet.
     pub not_back: Named,
-    /// The wall clock was stepped: nothing is over by its word.
+    /// Whether the wall clock was stepped. While it is, no time counts as over by this clock.
     pub doubtful: bool,
-    /// The switchboard has just started: what receivers and meters have not said yet is not missing.
+    /// Whether the switchboard has just started. What receivers and meters have not reported yet
+    /// does not count as missing then.
     pub young: bool,
 }
 
 impl Evidence {
-    /// Whether the timeline has steps that free all of its power.
+    /// Whether the timeline has steps that free all of the lease's power.
     pub(super) fn is_covered(&self) -> bool {
         self.in_plan_from.is_none() && self.short.is_none()
     }
@@ -119,20 +121,20 @@ impl Evidence {
         self.held == Held::Everywhere
     }
 
-    /// Whether meters show all of its power to be free.
+    /// Whether meters show all of the lease's power to be free.
     pub(super) fn is_free(&self) -> bool {
         self.metered
             && !self.figures.is_empty()
             && self.figures.iter().all(|figure| figure.missing() == Some(Watts::ZERO))
     }
 
-    /// The figure that lacks most, of those measured.
+    /// The figure that lacks most power, of those measured.
     pub(super) fn worst(&self) -> Option<(&Figure, Watts)> {
         let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.missing()?)));
         measured.filter(|(_, missing)| *missing > Watts::ZERO).max_by_key(|(_, missing)| *missing)
     }
 
-    /// The figure that lacks most for certain, if one does.
+    /// The figure with the most power that is certainly missing, if one has any.
     pub(super) fn surely_short(&self) -> Option<(&Figure, Watts)> {
         let measured =
             self.figures.iter().filter_map(|figure| Some((figure, figure.surely_missing()?)));
@@ -143,13 +145,13 @@ impl Evidence {
         !self.figures.is_empty() && self.figures.iter().all(|figure| figure.headroom.is_some())
     }
 
-    /// Whether every meter that speaks has measured since `at`.
+    /// Whether every meter that is not silent has measured since `at`.
     pub(super) fn is_measured_since(&self, at: Timestamp) -> bool {
         self.figures.iter().all(|figure| figure.taken_at.is_none_or(|taken| taken >= at))
     }
 
-    /// The figure to speak of: a silent meter first, then what lacks most, then what has least to
-    /// spare.
+    /// The figure to name in a sentence, as text: that of a silent meter first, then the one that
+    /// lacks most, then the one with the least to spare.
     pub(super) fn words(&self) -> String {
         if !self.metered {
             return "no meter measures its feed".to_owned();

@@ -125,7 +125,7 @@ fn a_silent_device_leaves_a_lease_unconfirmed_and_not_breached() {
     );
     assert_eq!(run.step(1100, &evidence(Some(20_000))), [Happening::Confirmed]);
     assert_eq!((&run.commitment.unconfirmed, &run.commitment.breaches[..]), (&None, &[][..]));
-    // A device that stops answering later is recorded if that lasts.
+    // A device that stops answering later is recorded if it stays silent.
     assert_eq!(run.step(1200, &silent(20_000, &["m.001"])), []);
     assert_eq!(run.step(1214, &silent(20_000, &["m.001"])), []);
     let happenings = run.step(1215, &silent(20_000, &["m.001", "m.002"]));

@@ -43,16 +43,16 @@ pub enum Command {
     Status,
     /// Show the feeds, with committed and measured power.
     Feeds,
-    /// List machines in order of their names.
+    /// List machines in the order of their names.
     Machines {
         /// Only machines after this name.
         after: Option<String>,
-        /// Most machines to list.
+        /// The maximum number of machines to list.
         limit: usize,
     },
     /// The ledger's newest entry.
     Head,
-    /// Apply another policy.
+    /// Apply this policy in place of the one in force.
     Policy(Arc<Policy>),
     /// Report on a changed file: why it is not in force, or `None` if nothing is wrong.
     File {
@@ -109,7 +109,7 @@ pub enum Refused {
     /// A lease with this name exists.
     #[error("lease {0} exists already")]
     LeaseExists(LeaseId),
-    /// The idempotency key was used for another request.
+    /// The idempotency key was used for a different request.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
     /// The first request with this key is not durable yet.
@@ -122,7 +122,7 @@ pub enum Refused {
     #[error("lease {lease} ended at {ended} and is {}: there is nothing to cancel", .phase.as_str())]
     LeaseOver {
         lease: LeaseId,
-        /// When it ended, as text in the site's time zone.
+        /// When the lease ended, as text in the site's time zone.
         ended: String,
         phase: Phase,
     },

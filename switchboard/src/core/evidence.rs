@@ -18,7 +18,7 @@ use crate::words::Named;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machines {
     first: Option<Timestamp>,
-    /// Machines that are off for it, or will be.
+    /// Machines that are off for the lease, or will be.
     off: u32,
     under_way: u32,
     unconfirmed: Named,
@@ -90,7 +90,7 @@ impl Core {
                 None => by_lease.entry(lease.clone()).or_default(),
             };
             if over {
-                // The next plan counts it among the returning machines.
+                // The next plan counts the machine among the returning ones.
                 sum.not_back.add(machine);
                 continue;
             }
@@ -132,8 +132,9 @@ impl Core {
         let machines = machines.cloned().unwrap_or_default();
         let feeds = self.policy.facility.feeds();
         let path = feeds.path_of(&lease.feed);
-        // Before it is due, the proof is about the moment when it is due: leases that are over by
-        // then leave it their power, and leases that begin by then need power of their own.
+        // Before the lease is due, the proof is about the moment when it becomes due: leases that
+        // are over by then leave it their power, and leases that begin by then need power of their
+        // own.
         let due_at = self.schedule.max(lease.reserved_from());
         let figure = |feed: FeedNumber| {
             let headroom = self.headroom(feed, wall, now);
@@ -152,7 +153,7 @@ impl Core {
             self.inventory.held(&self.policy, (*number, self.number), devices, now)
         });
         let plan = self.plan.as_ref();
-        // If no machine has to be shed, the proof itself is what is due.
+        // If no machine has to be shed, the time at which the proof must begin counts.
         let lead = plan.and_then(|plan| plan.leases.get(&lease.id)).map(|plan| plan.lead.total());
         let first = machines
             .first

@@ -17,7 +17,7 @@ pub struct LeaseQuery {
     pub state: LeaseFilter,
     /// Only leases after this place in the list.
     pub after: Option<LeasePlace>,
-    /// Most leases to list.
+    /// The maximum number of leases to list.
     pub limit: usize,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Queues an entry. Returns whether another one had to be dropped for it.
+    /// Queues an entry. Returns whether a waiting entry had to be dropped to make room.
     pub(super) fn push(&mut self, entry: Entry, reply: Option<u64>) -> bool {
         self.waiting.push_back(Waiting { entry, reply });
         if self.waiting.len() <= WAITING {

@@ -15,7 +15,8 @@ use crate::view::{ShortLease, Shortage};
 /// A log line about a shortage.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// A lease is short with the machines known now, or by another amount than was logged.
+    /// A lease is short with the machines known now, or is short by an amount that differs from the
+    /// one logged last.
     Short { lease: LeaseId, short: Shortage },
     /// The lease is no longer short, or is over.
     NotShort { lease: LeaseId },
@@ -60,8 +61,8 @@ impl Core {
             short.known_since = before.and_then(|before| before.known_since).or(Some(wall));
             let same =
                 |other: &&mut Shortage| (&other.feed, other.from) == (&short.feed, short.from);
-            // Leases that begin at the same instant are planned one by one: the last figure counts
-            // all of them.
+            // Leases that begin at the same instant are planned one by one, so the last figure
+            // includes all of them.
             match feeds.iter_mut().find(same) {
                 Some(other) => *other = short,
                 None => feeds.push(short),

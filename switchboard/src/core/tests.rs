@@ -21,19 +21,20 @@ use crate::plan::Chosen;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Obeys,
-    /// Never sleeps and says so.
+    /// The machine never sleeps, and its device says so.
     Refuses,
-    /// Says that it sleeps and hashes on.
+    /// The device says that the machine sleeps, but the machine continues to hash.
     Lies,
-    /// Says that it sleeps, sends no share, and draws on.
+    /// The device says that the machine sleeps. The machine sends no shares but still draws power.
     Idles,
-    /// Once asleep it does not wake.
+    /// Once the machine is asleep, it does not wake.
     Stays,
-    /// Sleeps as told; its device says nothing any more once it was told.
+    /// The machine sleeps when told; its device stops answering once it was told.
     Mute,
-    /// Its device says nothing any more once it was told, and it does not sleep.
+    /// The device stops answering once it was told, and the machine does not sleep.
     MuteAwake,
-    /// Falls asleep 25 s after it is told, whatever it is told meanwhile, and stays asleep.
+    /// The machine falls asleep 25 s after it is told to, whatever it is told meanwhile, and stays
+    /// asleep.
     Late,
 }
 
@@ -43,16 +44,16 @@ struct Machine {
     feed: &'static str,
     device: bool,
     manner: Manner,
-    /// Told to sleep since.
+    /// Since when the machine has been told to sleep.
     told: Option<i64>,
-    /// When it was last told to sleep.
+    /// When the machine was last told to sleep.
     slept: Option<i64>,
-    /// The same by the agent's clock.
+    /// When the machine was last told to sleep, by the agent's clock.
     slept_says: Option<i64>,
-    /// Whether it draws power.
+    /// Whether the machine draws power.
     draws: bool,
     asleep_says: bool,
-    /// By the proxy's clock.
+    /// When the machine's last share came, by the proxy's clock.
     last_share: Option<i64>,
     woken: i64,
 }
@@ -89,18 +90,18 @@ struct World {
     machines: Vec<Machine>,
     agent: Receiver,
     proxy: Receiver,
-    /// Their ends of the reports.
+    /// The sender of the agent's reports.
     agent_reports: ReportSender,
     proxy_reports: ReportSender,
     meters_silent: bool,
-    /// What the meter of `a` shows too much.
+    /// How much more power the meter of `a` shows than is drawn.
     meter_adds: Watts,
     devices_silent: bool,
     ledger_fails: bool,
     last_number: Option<Generation>,
     asked: u64,
     answers: BTreeMap<u64, Answer>,
-    /// What the log was told.
+    /// The shortages that the core wanted logged.
     notices: Vec<Notice>,
     rises_allowed: bool,
     /// By how many seconds the switchboard's wall clock is wrong.
@@ -160,7 +161,7 @@ impl World {
         world
     }
 
-    /// A new life of the switchboard, from nothing but the ledger.
+    /// A new life of the switchboard, with nothing but the ledger.
     fn restart(&mut self) {
         let epoch = self.core.state.epoch + 1;
         self.ledger.push(Entry { at: at(self.secs), event: Event::Opened { epoch } });
@@ -333,7 +334,7 @@ impl World {
 
     fn drawn(&self, which: impl Fn(&Lease) -> bool) -> Watts {
         let open = self.core.state.open().filter(|standing| which(&standing.lease));
-        // A tenant draws all it may from the moment its lease is active.
+        // A tenant draws all the power it may from the moment its lease is active.
         let drawn = open.filter(|standing| {
             self.core.commitments[&standing.lease.id].phase == Phase::Active
                 && at(self.secs) < standing.lease.ends()
@@ -356,7 +357,7 @@ impl World {
     }
 
     fn report(&mut self) {
-        // Whoever reports has the receivers' clock.
+        // Reports carry the time of the receivers' clock.
         let stamp = at(self.secs + self.receivers_off);
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
@@ -427,7 +428,7 @@ impl World {
     }
 
     fn check(&self) {
-        // The physical truth: whoever lies, no feed is ever overloaded.
+        // Whatever devices report, no feed is ever overloaded in fact.
         for (feed, usable) in [("root", 100_000), ("a", 50_000), ("b", 50_000)] {
             assert!(
                 self.load(feed) <= Watts(usable),
@@ -436,10 +437,10 @@ impl World {
                 self.secs
             );
         }
-        // What is off stays told off until it may come back: nothing is raised that the plan still
-        // wants down.
+        // A machine that the plan still wants off stays told to be off: nothing is raised too
+        // early.
         for (machine, chosen) in self.core.selection.iter() {
-            // What was decided this very second is applied in the next.
+            // A decision of this second is applied in the next one.
             if chosen.covers(at(self.secs))
                 && chosen.at < at(self.secs)
                 && self.agent.number() == self.last_number
@@ -591,8 +592,8 @@ fn a_lease_that_follows_another_is_proven_in_time_by_what_that_one_leaves() {
 
 #[test]
 fn power_that_is_free_once_proves_one_lease_and_not_two() {
-    // 40 kW are promised at one moment; machines that draw on although they say they sleep leave 31
-    // free.
+    // 40 kW are promised at one moment; machines that still draw power although they say they sleep
+    // leave only 31 kW free.
     let idles = ["old.000", "old.001", "old.002", "old.003"];
     let mut world =
         World::new(|id| if idles.contains(&id) { Manner::Idles } else { Manner::Obeys });
@@ -632,7 +633,8 @@ fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
     world.run_to(1505);
     assert!(world.agent.may_raise(world.now()));
     world.meters_silent = true;
-    // Ten seconds until a measurement counts no more, not two minutes until the permit has died.
+    // The permit is withdrawn when the measurement becomes stale after ten seconds; otherwise it
+    // would be valid for up to two minutes.
     world.run_to(1517);
     assert!(!world.agent.may_raise(world.now()) && !world.proxy.may_raise(world.now()));
     let off = |world: &World| world.machines.iter().filter(|machine| !machine.draws).count();
@@ -642,7 +644,7 @@ fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
     assert!(before > 0);
 }
 
-/// Most machines that were set free in one second until `secs`.
+/// The largest number of machines that were released in one second until `secs`.
 fn most_woken_at_once(world: &mut World, secs: i64) -> usize {
     let told =
         |world: &World| world.machines.iter().filter(|machine| machine.told.is_some()).count();
@@ -674,7 +676,7 @@ fn after_a_switchboard_was_away_machines_come_back_few_at_once() {
     let mut world = obedient();
     world.commit("l", "a", 30_000, 1000, 1500);
     world.run_to(1400);
-    // Nobody is at the switchboard: the receivers go on with what they hold.
+    // The switchboard is down: the receivers continue with what they hold.
     while world.secs < 1900 {
         world.secs += 1;
         let (wall, now) = (at(world.secs), world.now());
@@ -682,7 +684,7 @@ fn after_a_switchboard_was_away_machines_come_back_few_at_once() {
         world.proxy.advance(wall, now);
     }
     world.restart();
-    // Meters are read sooner than devices, and miners have yet to connect.
+    // After the restart, meters are read sooner than devices, and miners have not connected yet.
     world.devices_silent = true;
     assert_eq!(most_woken_at_once(&mut world, 1905), 0);
     world.devices_silent = false;
@@ -769,8 +771,8 @@ fn a_starved_lease_is_marked_and_asks_nobody_to_prove_it() {
     world.run_to(1900);
     assert!(world.core.commitments["u"].unverified);
     assert!(world.core.selection.iter().any(|(_, chosen)| chosen.means == Means::Starve));
-    // What is starved draws on in this world: the meter says so, and it is on record as a breach,
-    // not as proven.
+    // Starved machines still draw power in this world. The meter shows it, so the lease is recorded
+    // as breached, and not as proven.
     world.secs = 1995;
     assert_ne!(world.phase("u"), Phase::Proven);
 }
@@ -923,10 +925,9 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// Random leases, cancellations, restarts, liars, refusers, silent meters, stepped clocks and ledger
-/// failures. The
-/// world's own load never exceeds a feed, numbers only grow, the ledger replays to what is in
-/// memory, and in the end all is given back.
+/// Random leases, cancellations, restarts, liars, refusers, silent meters, stepped clocks and
+/// ledger failures. The true load never exceeds a feed's limit, numbers only grow, replaying the
+/// ledger gives the state in memory, and in the end all machines are given back.
 #[test]
 fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
     for seed in seeds() {
@@ -982,7 +983,7 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
                     world.ledger_fails = false;
                 }
                 7 => {
-                    // The whole site has one clock.
+                    // The switchboard and the receivers have the same clock.
                     let off = *[-86_400, -600, -30, 30, 600, 86_400].choose(&mut random).unwrap();
                     (world.wall_off, world.receivers_off) = (off, off);
                     for _ in 0..random.random_range(1..200) {

@@ -2,7 +2,7 @@
 
 use directive::FeedId;
 
-/// The text is for people.
+/// The reason's text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Withheld {
     #[error("the wall clock was stepped: set it right, or restart to accept it")]

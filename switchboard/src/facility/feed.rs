@@ -6,7 +6,7 @@ use directive::{FeedId, MeterId, Watts};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feed {
     pub id: FeedId,
-    /// The node that feeds it; `None` for the root.
+    /// The feed that supplies this one; `None` for the root.
     pub parent: Option<FeedId>,
     pub limit: Watts,
     /// The fraction of the limit that may be drawn continuously, above 0 and at most 1.
@@ -14,13 +14,13 @@ pub struct Feed {
     pub reserve: Watts,
     /// The house load at this feed (cooling, lights).
     pub house: Watts,
-    /// The most that this feed's load may be once the plan has run out.
+    /// The maximum load of this feed once the plan has run out.
     pub default_constraint: Option<Watts>,
     pub meter: Option<MeterId>,
 }
 
 impl Feed {
-    /// What may be planned here: limit × continuous factor − reserve.
+    /// The power that may be planned at this feed: limit × continuous factor − reserve.
     #[must_use]
     pub fn usable(&self) -> Watts {
         self.limit.scale(self.continuous_factor) - self.reserve

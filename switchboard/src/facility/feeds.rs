@@ -9,7 +9,7 @@ use directive::{FeedId, Watts};
 
 use super::feed::Feed;
 
-/// The number of a feed: its index in the [`Feeds`] it came from. It is only valid there.
+/// The number of a feed: its index in the [`Feeds`] it came from, valid only there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FeedNumber(u32);
 
@@ -30,8 +30,8 @@ pub struct Feeds {
     numbers: HashMap<FeedId, FeedNumber>,
     /// Each feed and everything above it, bottom-up.
     paths: Vec<Box<[FeedNumber]>>,
-    /// For a walk that visits each feed and then everything below it: when each feed is visited, and
-    /// how many feeds it and those below it are. So a subtree is a range of visits.
+    /// For a walk that visits each feed and then everything below it: at which visit each feed is
+    /// reached, and the number of feeds in its subtree. So a subtree is a range of visits.
     subtrees: Vec<(usize, usize)>,
 }
 
@@ -243,7 +243,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the shape of the tree, being below agrees with the path up.
+        /// In trees of any shape, a feed is below `above` exactly when `above` is on its path to
+        /// the root.
         #[test]
         fn below_is_what_has_the_feed_on_its_path(picks in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
             let mut list = vec![feed(0, None)];

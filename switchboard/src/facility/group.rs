@@ -8,7 +8,7 @@ use directive::{FeedId, GroupId, MachineId, Watts};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     pub id: GroupId,
-    /// The feed that supplies its machines.
+    /// The feed that supplies the group's machines.
     pub feed: FeedId,
     /// Globs (`*`, `?`) over worker names; the first group in the file that matches wins.
     pub matches: Vec<String>,
@@ -19,13 +19,13 @@ pub struct Group {
     pub joules_per_terahash: f64,
     /// What one machine draws when it sleeps.
     pub residual: Watts,
-    /// The agent's driver that puts its machines to sleep and wakes them. `None`: they can only be
-    /// starved of work.
+    /// The agent's driver that puts the group's machines to sleep and wakes them. With `None` they
+    /// can only be starved of work.
     pub driver: Option<String>,
     /// The measured time from command to sleep, 95th percentile. Without it the group cannot back a
     /// firm lease.
     pub shed_p95: Option<Duration>,
-    /// Measured time from wake command to full load, 95th percentile.
+    /// The measured time from wake command to full load, 95th percentile.
     pub restore_p95: Duration,
     pub min_up: Duration,
     pub min_down: Duration,

@@ -10,7 +10,7 @@ use super::group::Group;
 /// were seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Population {
-    /// Machines by group; a group that is not here counts as declared.
+    /// Machines by group; a group that is missing here counts as declared.
     pub groups: BTreeMap<GroupId, u32>,
     /// Machines that no group claims.
     pub unassigned: u32,

@@ -14,7 +14,7 @@ enum Happens {
     TimePasses { to: i64 },
 }
 
-/// One feed's name is not in the policy.
+/// The feeds that leases name. The policy does not have the one called `gone`.
 const FEEDS: [&str; 4] = ["root", "a", "b", "gone"];
 const METERS: [&str; 2] = ["tenant", "other"];
 
@@ -31,12 +31,12 @@ fn happens() -> impl Strategy<Value = Happens> {
         2 => (index(), any::<bool>()).prop_map(|(which, active)| Active { which, active }),
         2 => (0..METERS.len(), prop::option::of(0..60_000_i64))
             .prop_map(|(meter, watts)| Reads { meter, watts }),
-        // Backwards too: clocks are set.
+        // Time may also go backward, because clocks are set.
         2 => (0..900_i64).prop_map(|to| TimePasses { to }),
     ]
 }
 
-/// The leases with whether they are active, what the meters show, and the time.
+/// The open leases and whether each is active, what the meters show, and the time.
 struct Site {
     leases: Vec<(Lease, bool)>,
     readings: [Option<Watts>; METERS.len()],
@@ -89,7 +89,7 @@ fn open(site: &Site) -> Vec<Lease> {
     site.leases.iter().map(|(lease, _)| lease.clone()).collect()
 }
 
-/// Does `what` to the site and tells the sums what they are told of it.
+/// Makes `what` happen at the site, and tells the sums what they would be told of it.
 fn happen(site: &mut Site, sums: &mut FeedSums, feeds: &Feeds, what: Happens) {
     let pick = |which: prop::sample::Index, count: usize| (count > 0).then(|| which.index(count));
     match what {
@@ -123,7 +123,7 @@ fn happen(site: &mut Site, sums: &mut FeedSums, feeds: &Feeds, what: Happens) {
 }
 
 proptest! {
-    /// Whatever happens, the sums are those that adding everything up again would give.
+    /// After any events, the sums are the same as when all leases are added up again.
     #[test]
     fn sums_agree_with_adding_up_all_leases(events in prop::collection::vec(happens(), 1..40)) {
         let policy = policy();
@@ -140,7 +140,7 @@ proptest! {
                 }
             }
         }
-        // Nothing is left behind when all leases are gone.
+        // When all leases are gone, the sums are empty.
         site.leases.clear();
         sums.take_leases(feeds, &[]);
         sums.read(feeds, at(0), |_| None);

@@ -16,7 +16,7 @@ use crate::view::MachineCounts;
 /// The machines counted, and examples of those that no group claims.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// By group, in the policy's order.
+    /// The counts by group, in the policy's order.
     pub groups: Vec<MachineCounts>,
     pub unassigned: Vec<MachineId>,
 }

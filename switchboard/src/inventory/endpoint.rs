@@ -10,21 +10,24 @@ use directive::{
 };
 use jiff::Timestamp;
 
-/// Machines or meters of one receiver; what exceeds it is ignored and counted.
+/// The maximum number of machines, and of meters, of one receiver; further ones are ignored and
+/// counted.
 pub(super) const ENTRIES: usize = 100_000;
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// Whether its link is attached now. The machines that a detached one reported are counted on.
+    /// Whether the receiver's link is attached now. The machines that a detached receiver reported
+    /// still count.
     pub(super) attached: bool,
-    /// The timeline that it holds, by its newest report over the present link.
+    /// The timeline that the receiver holds, by its newest report over the present link.
     pub(super) number: Option<Generation>,
-    /// When its newest report was made; before the first one, when its link was attached.
+    /// When the receiver's newest report was made; before the first report, when its link was
+    /// attached.
     pub(super) at: Timestamp,
     /// When the link was first attached.
     since: Instant,
-    /// When a report arrived with which its view was complete. While changes are missing the view
-    /// grows old.
+    /// When a report arrived that made the view complete. While changes are missing, the view grows
+    /// old.
     heard: Option<Instant>,
     pub(super) view: View,
 }
@@ -38,14 +41,14 @@ pub(super) enum View {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     replica: Replica<SessionReport>,
-    /// Machines by how their sessions are served.
+    /// The number of machines by how their sessions are served.
     serving: BTreeMap<Serving, u32>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     replica: Replica<MachineReport>,
-    /// The first reading of the present sleep of each machine whose device says that it sleeps.
+    /// For each machine whose device says that it sleeps, the first reading of the present sleep.
     asleep_since: BTreeMap<MachineId, Timestamp>,
     meters: BTreeMap<MeterId, Measured>,
 }
@@ -62,7 +65,7 @@ pub(super) struct Device<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
     pub(super) report: MeterReport,
-    /// When its time of measurement last moved on.
+    /// When the reading's time of measurement last changed.
     pub(super) moved: Instant,
 }
 
@@ -73,7 +76,7 @@ pub(super) struct Reported {
     pub(super) new: Vec<MachineId>,
     /// Machines and meters above the bound.
     pub(super) ignored: u64,
-    /// What became of the changes; `None` for a report of meters.
+    /// What the report's changes did to the view; `None` for a report of meters.
     pub(super) taken: Option<Taken>,
 }
 
@@ -111,17 +114,18 @@ impl Endpoint {
         }
     }
 
-    /// How old its view is; before it is complete for the first time, since when it is waited for.
+    /// How old the receiver's view is; before it is complete for the first time, how long it has
+    /// been awaited.
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard.unwrap_or(self.since))
     }
 
-    /// Whether its view is complete, and not older than `stale_after`.
+    /// Whether the receiver's view is complete, and not older than `stale_after`.
     pub(super) fn is_live(&self, stale_after: Duration, now: Instant) -> bool {
         is_recent(self.heard, stale_after, now)
     }
 
-    /// Takes a report, in time proportional to what it has.
+    /// Takes a report, in time proportional to its size.
     pub(super) fn take(&mut self, report: Report, now: Instant) -> Result<Reported, OtherRole> {
         match (&mut self.view, report) {
             (View::Proxy(sessions), Report::Sessions(delta)) => {
@@ -180,7 +184,7 @@ impl Endpoint {
         Some(Device { report, asleep_since, heard: self.heard })
     }
 
-    /// Its meters, as they were reported last.
+    /// The receiver's meters, as they were last reported.
     pub(super) fn meters(&self) -> impl Iterator<Item = (&MeterId, &Measured)> {
         let meters = match &self.view {
             View::Agent(devices) => Some(&devices.meters),
@@ -239,7 +243,7 @@ impl Devices {
             };
             new.extend(before.is_none().then(|| after.machine.clone()));
             let since = asleep_since.remove(&after.machine);
-            // The agent's clock may have been ahead then.
+            // The agent's clock may have been ahead when the time was taken.
             let since = since.filter(|since| after.read_at.is_none_or(|read| *since <= read));
             if after.state == DeviceState::Asleep
                 && let Some(since) = since.or(after.read_at)
@@ -272,7 +276,7 @@ impl Devices {
 }
 
 impl Device<'_> {
-    /// When the view that has it was complete last.
+    /// When the view that contains the device was last complete.
     pub(super) fn heard(&self) -> Option<Instant> {
         self.heard
     }

@@ -115,7 +115,7 @@ impl Seen {
         headroom.map(|headroom| headroom.watts.0)
     }
 
-    /// The state of `old.000`, told to go at 100; it has 30 s.
+    /// The state of `old.000`, which was told to sleep at 100 s and has 30 s to follow.
     fn state(&self, secs: i64) -> MachineState {
         let chosen = Chosen {
             group: "old".into(),
@@ -253,7 +253,7 @@ fn a_proxys_machines_are_counted_by_how_they_are_served() {
     assert_eq!(counts, Some([(Serving::Working, 1), (Serving::Parked, 2)].into()));
     let counts = serving(&seen, ReceiverRole::Agent);
     assert_eq!(counts, Some(BTreeMap::new()), "an agent serves nobody");
-    // One is served otherwise, one is new, one is gone.
+    // One machine is served in a different way, one is new, and one is gone.
     seen.proxy(
         "p",
         1,
@@ -319,7 +319,8 @@ fn a_second_link_of_one_name_replaces_the_first_unless_it_is_of_another_role() {
     assert_eq!((links, exchanges.links_closed), ((2, 1, 1), 1));
 }
 
-/// Reports and attaches as told, with one lease whose steps are in timeline 5.
+/// With one lease whose steps are in timeline 5, receivers are attached and report as each line
+/// says.
 #[test]
 fn a_timeline_is_held_when_every_attached_receiver_says_so_however_long_ago() {
     let mut seen = Seen::new();
@@ -346,11 +347,12 @@ fn a_timeline_is_held_when_every_attached_receiver_says_so_however_long_ago() {
     report(&mut seen, "p", 5, 0);
     assert_eq!(held(&seen, false, 0), Held::Everywhere);
     assert_eq!(held(&seen, true, 0), Held::NoAgent);
-    // One that has never reported is waited for as soon as it is attached.
+    // A receiver that has never reported counts as not holding the timeline as soon as it is
+    // attached.
     seen.attach("agent", ReceiverRole::Agent).unwrap();
     assert_eq!(held(&seen, false, 0), Held::Behind { receivers: 1, silent: 1, number: number(5) });
     report(&mut seen, "agent", 4, 1);
-    // Its silence does not make it any less behind.
+    // A receiver that is silent still does not hold the timeline.
     report(&mut seen, "p", 5, 100);
     assert_eq!(
         held(&seen, false, 100),
@@ -358,17 +360,18 @@ fn a_timeline_is_held_when_every_attached_receiver_says_so_however_long_ago() {
     );
     report(&mut seen, "agent", 5, 101);
     assert_eq!(held(&seen, true, 101), Held::Everywhere);
-    // What the silent proxy holds it holds on.
+    // A proxy that is silent still holds what it last reported.
     report(&mut seen, "agent", 5, 200);
     assert_eq!(held(&seen, true, 200), Held::Everywhere);
     report(&mut seen, "p", 7, 201);
     assert_eq!(held(&seen, true, 201), Held::Refused { receivers: 1 });
-    // One that is not attached is not waited for; when it comes back it has to say so again.
+    // A receiver that is not attached does not count. When it comes back, it must report again what
+    // it holds.
     seen.inventory.detach(&"p".into());
     assert_eq!(held(&seen, true, 201), Held::Everywhere);
     seen.attach("p", ReceiverRole::Proxy).unwrap();
     assert_eq!(held(&seen, true, 201), Held::Behind { receivers: 1, silent: 0, number: number(5) });
-    // With nobody to carry it out, what is held is of no use.
+    // With no receiver to carry it out, a timeline that is held is of no use.
     assert_eq!(held(&seen, true, 300), Held::NoReceiver);
 }
 

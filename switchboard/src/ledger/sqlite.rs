@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered};
 
 /// The schema this program writes and reads (`user_version`). 2 has the events `unconfirmed` and
-/// `confirmed`, which a program that knows only 1 would take for tampering.
+/// `confirmed`, which a program that knows only schema 1 would take for tampering.
 const SCHEMA: i64 = 2;
 
 const CREATE: &str = "
@@ -103,8 +103,8 @@ impl LedgerStore for SqliteLedger {
 }
 
 /// Checks a whole ledger without changing it, and finds entries that were edited, removed,
-/// reordered or added. That its end was cut off can only be found with `known`, a head that was
-/// published earlier.
+/// reordered or added. A ledger whose last entries were removed is only found with `known`, a head
+/// that was published earlier.
 ///
 /// # Errors
 /// [`LedgerError::Tampered`] naming the first entry that is not as it was written.
@@ -224,7 +224,7 @@ fn beside(ledger: &Path, suffix: &str) -> PathBuf {
 fn lock(ledger: &Path) -> Result<File, LedgerError> {
     let path = beside(ledger, ".lock");
     let failed = |source| LedgerError::File { path: path.clone(), source };
-    // A user who can open the lock file could lock it, and keep the next process out.
+    // A user who can open the lock file could lock it, and so keep the next process from starting.
     private::create_file(&path).map_err(failed)?;
     let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
     match file.try_lock() {

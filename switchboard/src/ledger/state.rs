@@ -18,7 +18,7 @@ use crate::plan::Selection;
 pub struct Origin {
     /// The client's `Idempotency-Key`.
     pub key: String,
-    /// SHA-256 of what it asked, hex.
+    /// SHA-256 of the request, in hex.
     pub digest: String,
 }
 
@@ -29,23 +29,23 @@ pub struct LeaseRecord {
     pub arithmetic: Vec<Line>,
     /// When shedding must begin at the latest, by the arithmetic of admission.
     pub latest_safe_start: Option<Timestamp>,
-    /// When it was committed.
+    /// When the lease was committed.
     pub committed_at: Timestamp,
     /// The phase of the lease.
     pub phase: Phase,
-    /// Why it entered this phase.
+    /// Why the lease entered this phase.
     pub why: String,
-    /// Whether it relies on machines that can only be starved.
+    /// Whether the lease relies on machines that can only be starved.
     pub unverified: bool,
     /// The machines that do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
-    /// When there first were such machines.
+    /// When there first were machines that did not confirm.
     pub unconfirmed_at: Option<Timestamp>,
-    /// Its breaches.
+    /// The breaches of the lease.
     pub breaches: Vec<Breach>,
-    /// When its power was first proven free.
+    /// When the lease's power was first proven free.
     pub proven_at: Option<Timestamp>,
-    /// When it was closed.
+    /// When the lease was closed.
     pub closed_at: Option<Timestamp>,
 }
 
@@ -54,7 +54,7 @@ pub struct LeaseRecord {
 pub struct LedgerState {
     /// How often a switchboard has opened the ledger.
     pub epoch: u64,
-    /// Leases by name; of the closed ones only the newest.
+    /// Leases by name; only the newest of the closed ones.
     pub leases: BTreeMap<LeaseId, LeaseRecord>,
     /// The number of leases ever committed; generated names are numbered by it.
     pub committed: u64,
@@ -170,7 +170,7 @@ impl LedgerState {
     fn forget_old(&mut self) {
         let closed =
             self.leases.values().filter(|standing| standing.phase == Phase::Closed).count();
-        // Removed in blocks, so that the search is rare.
+        // Closed leases are removed in blocks, so that the search for the oldest ones is rare.
         if closed < CLOSED_KEPT + CLOSED_KEPT / 10 {
             return;
         }

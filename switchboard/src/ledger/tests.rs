@@ -21,7 +21,7 @@ fn committed(id: &str) -> Entry {
     }
 }
 
-/// A ledger of five entries, closed again.
+/// Writes a ledger of five entries and closes it.
 fn written(dir: &tempfile::TempDir) -> Head {
     let (mut ledger, _) = SqliteLedger::open(&file(dir), at(0)).unwrap();
     ledger.append(&[committed("x"), committed("y")]).unwrap();
@@ -54,7 +54,7 @@ fn nobody_else_can_read_the_ledger() {
     let (mut ledger, _) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
     ledger.append(&[committed("x")]).unwrap();
     assert_eq!(modes(&dir), private, "made new");
-    // As an earlier version left them when it was killed.
+    // An earlier version left these modes when it was killed.
     for (name, _) in modes(&dir) {
         let wide = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(dir.path().join(name), wide).unwrap();

@@ -52,7 +52,7 @@ impl LedgerWriter {
         Ok(Self { batches, thread: Some(thread) })
     }
 
-    /// Appends `entries`. The answer comes when all of them are durable, or none is.
+    /// Appends `entries`. The answer comes when all of them are durable, or none was stored.
     #[must_use]
     pub fn append(&self, entries: Vec<Entry>) -> oneshot::Receiver<Result<Head, WriteError>> {
         let (done, answer) = oneshot::channel();
@@ -67,7 +67,7 @@ impl LedgerWriter {
         answer
     }
 
-    /// Ends the thread after the waiting batches, and waits for it.
+    /// Ends the thread after it has written the waiting batches, and waits for its end.
     pub fn close(mut self) {
         let (closed, _) = mpsc::channel(1);
         self.batches = closed;

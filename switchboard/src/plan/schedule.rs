@@ -1,6 +1,6 @@
 //! Sets the times of the chosen machines: they are lowered just early enough for the proof and no
-//! faster than the ramp, and raised in small steps. A time set by an earlier plan that has come is
-//! never moved.
+//! faster than the ramp, and raised in small steps. A time that an earlier plan set is never moved
+//! once it has come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::policy::Policy;
 #[derive(Debug)]
 pub(super) struct Timed {
     pub(super) leases: BTreeMap<LeaseId, LeasePlan>,
-    /// Machine, number of the group, time.
+    /// The machines that are shed when the plan runs out: each with the number of its group and its
+    /// time.
     pub(super) fallback: Vec<(MachineId, usize, Timestamp)>,
 }
 
@@ -52,7 +53,7 @@ pub(super) fn schedule(
     for unit in &mut swept.units {
         let min_up =
             unit.group.map_or(Duration::ZERO, |group| policy.facility.groups()[group].min_up);
-        // No machine gets a time off beyond the horizon, nor a time to return.
+        // No machine is shed beyond the horizon, nor gets a time to return there.
         unit.periods.retain(|period| period.at <= horizon);
         unit.periods.sort_by_key(|period| period.at);
         join(&mut unit.periods, min_up);
@@ -171,7 +172,7 @@ struct Turn {
     ready: Timestamp,
     place: Place,
     watts: Watts,
-    /// The time that an earlier plan gave it, if one did.
+    /// The time of return that an earlier plan gave the machine, if one did.
     given: Option<Timestamp>,
 }
 
@@ -222,7 +223,7 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
             let held = period.held.as_ref().filter(|held| held.edge == Some(edge));
             let given = held.and_then(|held| held.until).filter(|until| *until >= rested);
             // A time off that ends only because the next one begins got no time to return, and
-            // needs none as long as that holds.
+            // needs none as long as the next one begins then.
             let begins = |until: &Timestamp| unit.periods.iter().any(|other| other.at == *until);
             let began = |until: &Timestamp| {
                 let mut others = unit.periods.iter().filter_map(|other| other.held.as_ref());
@@ -244,7 +245,7 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
 }
 
 /// Joins times off with less than `min_up` between them: the machine stays off, and each lease
-/// keeps its part.
+/// keeps its own part of the joined time.
 fn join(periods: &mut Vec<super::sweep::Period>, min_up: Duration) {
     let mut i = 0;
     while i + 1 < periods.len() {

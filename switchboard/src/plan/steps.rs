@@ -19,7 +19,7 @@ struct Key {
     lowers: bool,
     group: usize,
     starve: bool,
-    /// Whether the machine is off for another lease until then.
+    /// Whether the machine is off for a different lease until this step.
     passed_on: bool,
     lease: Option<LeaseId>,
 }

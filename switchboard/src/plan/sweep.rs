@@ -16,14 +16,16 @@ use crate::facility::{FeedNumber, Feeds, Group, PerFeed};
 use crate::lease::{Lease, later};
 use crate::policy::{Merit, Policy};
 
-/// Most rooms that a plan lists. Further ones are left out; the plan itself is complete.
+/// The maximum number of rooms that a plan lists. Further ones are left out of the list; the plan
+/// itself is complete.
 const ROOMS: usize = 20_000;
 
 /// A machine and the periods for which it is off.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) id: MachineId,
-    /// The number of its group. A machine whose group the policy no longer has frees nothing.
+    /// The number of the machine's group. A machine whose group the policy no longer has frees
+    /// nothing.
     pub(super) group: Option<usize>,
     pub(super) failing: bool,
     reached: bool,
@@ -34,21 +36,22 @@ pub(super) struct Unit {
     active: Option<usize>,
 }
 
-/// One period off. Its times are set after the sweep.
+/// One period for which a machine is off. Its times are set after the sweep.
 #[derive(Debug)]
 pub(super) struct Period {
     pub(super) lease: Option<LeaseId>,
     /// The same period in an earlier plan.
     pub(super) held: Option<Chosen>,
-    /// The end of a lease that made it needless.
+    /// The end of a lease that made the period unnecessary.
     pub(super) edge: Option<Timestamp>,
     pub(super) at: Timestamp,
     pub(super) until: Option<Timestamp>,
     pub(super) means: Means,
     group: GroupId,
-    /// Whether the sweep has needed it.
+    /// Whether the sweep has needed the period.
     used: bool,
-    /// Whether it follows another lease's period without a break, which fixes its beginning.
+    /// Whether the period follows a period for a different lease without a break, which fixes its
+    /// beginning.
     pub(super) passed_on: bool,
 }
 
@@ -88,7 +91,7 @@ struct Sweep<'a> {
     fixed: PerFeed<Watts>,
     full: PerFeed<Watts>,
     committed: PerFeed<Watts>,
-    /// What the machines that are off at the moment of the sweep free.
+    /// The power that the machines that are off at the moment of the sweep free.
     freed: PerFeed<Watts>,
     deficits: Vec<Deficit>,
     rooms: Vec<Room>,
@@ -215,7 +218,7 @@ impl<'a> Sweep<'a> {
         }
         for (id, periods) in strangers {
             let named = periods.first().and_then(|chosen| facility.group_number(&chosen.group));
-            // A policy may have given the group another name since.
+            // The policy may have renamed the group since.
             let number = named.or_else(|| facility.claimed_by(&id));
             let group = number.map(|number| (number, &facility.groups()[number]));
             sweep.units.push(unit(&id, group, Some(periods), false, false, false, now));
@@ -285,8 +288,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// By how many watts `node` would exceed `ceiling` if every machine mined, less what is freed;
-    /// never negative.
+    /// By how many watts `node` would exceed `ceiling` if every machine mined; never negative.
     fn over(&self, node: FeedNumber, committed: Watts, ceiling: Watts) -> Watts {
         (self.fixed[node] + committed).saturating_sub(ceiling)
     }
@@ -295,7 +297,7 @@ impl<'a> Sweep<'a> {
         watts.scale(1.0 + self.policy.dispatch.make_up_pct / 100.0)
     }
 
-    /// Sheds machines until no feed is short, for `lease`, which has begun at `at`.
+    /// Sheds machines until no feed is short, on behalf of `lease`, which has begun at `at`.
     fn shed(&mut self, lease: Option<&Lease>, unverified: &[&Lease], at: Timestamp) {
         // Machines that an earlier plan chose for this lease stay chosen, except those that failed
         // before they were commanded.
@@ -397,9 +399,9 @@ impl<'a> Sweep<'a> {
         self.shed(Some(lease), &unverified, lease.reserved_from());
     }
 
-    /// Sets free the machines of leases that are over or unknown, as far as nobody needs them, and
-    /// goes on with those that an earlier plan began to set free. The edge is the lease's own end, so
-    /// that a machine's turn to come back does not move with each new plan.
+    /// Sets free the machines of leases that are over or unknown, as far as no lease needs them,
+    /// and continues the releases that an earlier plan began. The edge of a release is the lease's
+    /// own end, so that a machine's turn to come back does not move with each new plan.
     fn settle_what_ended(
         &mut self,
         coming: &[(Timestamp, Edge, &Lease)],
@@ -435,16 +437,16 @@ impl<'a> Sweep<'a> {
                     .as_ref()
                     .and_then(|lease| all.get(lease))
                     .map(|lease| lease.ends());
-                // A running lease gives back a machine only if the end of another lease has made
-                // it needless.
+                // A running lease gives back a machine only if the end of a different lease has
+                // made the machine unnecessary.
                 let end = if ended_only {
                     ended.or(Some(now))
                 } else {
                     last_end.filter(|end| *end > period.at)
                 };
                 let Some(edge) = begun.or(end) else { continue };
-                // A release that has begun goes on unless a lease needs the machine that was looked
-                // at then; a new release looks ahead from now.
+                // A release that has begun continues unless a lease needs the machine that was
+                // looked at then; a new release looks ahead from now.
                 let from = if begun.is_some() { edge } else { now };
                 let need = self.needed_until(later(from, self.look_ahead()).max(now), coming);
                 if self.spare(unit, &need) {
@@ -479,7 +481,7 @@ impl<'a> Sweep<'a> {
         self.spare_of(unit, &self.freed, committed)
     }
 
-    /// The same if the machines that are off free `freed`.
+    /// Whether no feed needs `unit` to be off, if the machines that are off free `freed`.
     fn spare_of(&self, unit: usize, freed: &PerFeed<Watts>, committed: &PerFeed<Watts>) -> bool {
         let own = self.freed_by(unit);
         self.path(unit).iter().all(|&node| {
@@ -488,8 +490,8 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    /// Sets machines free at `at` that are not needed: first those of ended leases, and of those the
-    /// ones that earn most.
+    /// Releases machines at `at` that are not needed: first those of ended leases, and of these the
+    /// ones that earn most first.
     fn release(&mut self, at: Timestamp, committed: &PerFeed<Watts>, running: &BTreeSet<&LeaseId>) {
         for ended_only in [true, false] {
             for unit in (0..self.units.len()).rev() {
@@ -511,8 +513,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// The machines that go when the plan runs out: below a feed with a running firm lease, load falls
-    /// to the feed's default constraint.
+    /// Chooses the machines that are shed when the plan runs out: below a feed with a running firm
+    /// lease, load falls to the feed's default constraint.
     fn fallback(
         &self,
         running: &BTreeSet<&LeaseId>,
@@ -568,8 +570,8 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// How far ahead a release looks, so that no machine is woken that would have to go again before
-    /// its shortest time awake is over.
+    /// How far ahead a release looks, so that no machine is woken that would have to be shed again
+    /// before its shortest time awake is over.
     fn look_ahead(&self) -> Duration {
         let awake = self
             .policy

@@ -37,8 +37,8 @@ fn exactly_enough_goes_in_the_feed_that_is_short_least_worth_first() {
     assert_eq!(plan.leases["l"].shed, Watts(14_850));
 }
 
-// It must be proven at 940. Shedding, settling, proof and margin take the 65 s before; the ramp of
-// 500 W/s comes before that.
+// The headroom must be proven at 940. Shedding, settling, proof and margin take the 65 s before
+// that time; the ramp of 500 W/s comes before them.
 #[test]
 fn lowering_begins_at_the_latest_safe_start_and_keeps_to_the_ramp() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
@@ -61,7 +61,7 @@ fn raising_comes_after_the_end_in_small_steps() {
 
 #[test]
 fn the_best_earning_machines_come_back_first() {
-    // 44 kW take all ten old ones and three of the new.
+    // 44 kW need all ten machines of `old` and three of `new`.
     let plan = fresh(&[lease("l", "a", 44_000, 3000, 4000)]);
     let first = plan.steps.iter().find(|step| step.action == Action::Run).unwrap();
     assert_eq!(first.group.as_str(), "new");
@@ -135,10 +135,10 @@ fn a_machine_that_fails_is_replaced_and_the_others_stay() {
         ["old.000", "old.001", "old.002", "old.003", "old.004", "old.005"]
     );
     assert_eq!(after.selection.off[&MachineId::from("old.005")][0].at, at(900), "at once");
-    // Before it was commanded, it is simply left out.
+    // A machine that fails before it was commanded is simply left out.
     let early = plan(&policy, &leases, &fleet, &before.selection, at(100));
     assert_eq!(machines(&early, "l"), ["old.000", "old.001", "old.003", "old.004", "old.005"]);
-    // When it obeys again, its replacement is not released at once.
+    // When the machine obeys again, its replacement is not released at once.
     let calm = plan(&policy, &leases, &self::fleet(&policy), &after.selection, at(950));
     assert!(diff(Some(&after), &calm).is_empty());
 }
@@ -188,8 +188,8 @@ fn machines_that_nobody_saw_are_counted_and_not_chosen() {
     fleet.groups[0].clear();
     let plan =
         plan(&policy, &[lease("l", "a", 20_000, 1000, 2000)], &fleet, &Selection::default(), at(0));
-    // Only two machines can be shed on a. The root is still short by 60 W, so one elsewhere is
-    // shed.
+    // Only two machines can be shed on a. The root is still short by 60 W, so a machine elsewhere
+    // is shed.
     assert_eq!(machines(&plan, "l"), ["far.000", "old.000", "old.001"]);
     assert_eq!(
         plan.deficits,
@@ -333,9 +333,9 @@ fn planned_load_and_commitments_never_exceed_what_is_usable() {
     }
 }
 
-/// Planning again at the same instant moves no machine that is off now, and after a few rounds
-/// nothing at all. Later times may improve once, when joined periods free a place among the
-/// returning machines.
+/// Plans again at the same instant until nothing changes. That moves no machine that is off now,
+/// and after a few rounds no machine at all. Later times may improve once, when joined periods free
+/// a place among the returning machines.
 fn settle(
     policy: &Policy,
     leases: &[Lease],

@@ -14,7 +14,7 @@ use crate::facility::{Feed, Group};
 pub struct Declared {
     pub house: Watts,
     pub machines: u64,
-    /// The power of these machines when all of them hash.
+    /// The power of the declared machines when all of them hash.
     pub mining: Watts,
 }
 

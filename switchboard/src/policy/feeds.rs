@@ -200,8 +200,8 @@ fn report_circles(
 fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
     let index: BTreeMap<&FeedId, usize> =
         read.iter().enumerate().map(|(at, read)| (&read.feed.id, at)).collect();
-    // One feed's load is at most 1 TW, so an overflow takes 9 million feeds. It is reported all the
-    // same, and does not wrap.
+    // One feed's load is at most 1 TW, so an overflow takes 9 million feeds. It is reported
+    // nevertheless, and does not wrap.
     let mut house: Vec<Option<Watts>> = read.iter().map(|read| Some(read.feed.house)).collect();
     for at in order.iter().rev() {
         let Some(parent) = read[*at].feed.parent.as_ref().and_then(|parent| index.get(parent))
@@ -249,5 +249,5 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
 const CONTINUOUS_FACTOR: f64 = 0.8;
 /// A limit above this exceeds the largest power plants: it was probably written in watts.
 const IMPLAUSIBLE: Watts = Watts(25_000_000_000);
-/// Most names of a circle of feeds that a report shows.
+/// The maximum number of names of a circle of feeds that a report shows.
 const SHOWN_MAX: usize = 8;

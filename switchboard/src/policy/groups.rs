@@ -140,7 +140,8 @@ fn read_power(section: &Section<'_>) -> (Option<Watts>, Watts) {
     (watts, residual)
 }
 
-/// Warns of an efficiency that no machine has: it, or the power, is probably in another unit.
+/// Warns of an efficiency that no machine has: the efficiency or the power was probably given in a
+/// different unit.
 fn warn_of_hashrate(section: &Section<'_>, watts: Watts, joules_per_terahash: f64) {
     if !EFFICIENCIES.contains(&joules_per_terahash) {
         let terahashes = watts.kw() * 1000.0 / joules_per_terahash;

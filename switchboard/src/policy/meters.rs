@@ -1,9 +1,9 @@
 //! `[meter.NAME]`: for how long a measurement counts. Which meters there are and how they are read
 //! stands in the configuration of the agent that reads them; the policy names them.
 //!
-//! That this is decided here, and not by the agent or in its reports, has two reasons: the same
-//! policy judges every agent alike, and its digest, which the ledger records with each decision,
-//! covers the rule.
+//! The age at which a measurement stops counting is decided here, and not by the agent or in its
+//! reports, for two reasons: the same policy judges every agent alike, and its digest, which the
+//! ledger records with each decision, covers the rule.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -53,6 +53,6 @@ fn read_former(section: &Section<'_>) -> Option<Duration> {
 const STALE: Duration = Duration::from_secs(30);
 const STALE_AFTER: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(4 * 3600);
-/// The period of the former spelling.
+/// The default period in the former spelling.
 const PERIOD: Duration = Duration::from_secs(5);
 const PERIODS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);

@@ -3,7 +3,7 @@
 use daemon::settings::{Document, Section};
 
 /// The names that other sections may refer to, sorted for [`reference()`]. A section with a mistake
-/// counts too: the mistake is reported there, once.
+/// counts, too, because the mistake is reported once, in that section.
 pub(super) fn names_of(sections: &[(String, Section<'_>)]) -> Vec<String> {
     let mut names: Vec<String> = sections.iter().map(|(name, _)| name.clone()).collect();
     names.sort_unstable();

@@ -12,7 +12,7 @@ use crate::facility::Facility;
 /// digest stands for both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// What exists.
+    /// What exists at the site.
     pub facility: Facility,
     /// The operator's count of edits (`revision`), if the file has one.
     pub revision: Option<u64>,
@@ -39,7 +39,8 @@ pub enum Merit {
 pub struct Dispatch {
     /// The order in which machines are shed.
     pub merit: Merit,
-    /// Power taken off beyond what is short, in percent of it, for machines that will not obey.
+    /// The power that is shed beyond what is short, in percent of it, because some machines will
+    /// not obey.
     pub make_up_pct: f64,
     /// How long a meter takes to show a change.
     pub settle: Duration,
@@ -64,9 +65,9 @@ impl Dispatch {
 /// How fast load may move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ramp {
-    /// Fastest planned lowering, per minute.
+    /// The fastest planned lowering of load, per minute.
     pub down_per_min: Watts,
-    /// Fastest raising, per minute.
+    /// The fastest raising of load, per minute.
     pub up_per_min: Watts,
     /// The maximum number of machines woken in one step.
     pub up_step_machines: u32,
@@ -74,7 +75,7 @@ pub struct Ramp {
     pub up_step_interval: Duration,
 }
 
-/// What applies when something is lost.
+/// What applies when a receiver, a meter or a report is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failsafe {
     /// How far ahead timelines reach.

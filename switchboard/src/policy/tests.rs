@@ -101,7 +101,7 @@ fn a_sound_policy_is_read_into_watts_with_its_defaults() {
 #[test]
 fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
     for (from, to, want) in [
-        // The file as a whole.
+        // Mistakes of the file as a whole.
         ("schema = \"tieline.policy/1\"", "", "p.toml:1:1: schema: missing"),
         (
             "tieline.policy/1",
@@ -113,7 +113,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "[dispach]",
             "p.toml:36:2: dispach: unknown key, did you mean \"dispatch\"?",
         ),
-        // The site.
+        // Mistakes in the site's section.
         ("name = \"demo\"", "", "p.toml:2:1: site.name: missing"),
         (
             "America/Chicago",
@@ -131,7 +131,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "unassigned_w = 3",
             "p.toml:4:1: site.unassigned_w: was renamed to \"unassigned_kw\"",
         ),
-        // Feeds.
+        // Mistakes in feeds.
         (
             "parent = \"poi\"",
             "parent = \"pio\"",
@@ -216,7 +216,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "meter = \"a meter\"",
             "p.toml:10:9: feed.xfmr-a.meter: a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -",
         ),
-        // Meters.
+        // Mistakes in meters.
         (
             "stale_after = \"45s\"",
             "stale_after = \"5h\"",
@@ -227,7 +227,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "period = \"5s\"",
             "p.toml:16:10: meter.a.period: stands in [meter.a] of the configuration",
         ),
-        // Groups.
+        // Mistakes in groups.
         (
             "feed = \"xfmr-a\"\nmatch = [",
             "feed = \"xfmr-b\"\nmatch = [",
@@ -297,7 +297,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "CST",
             "p.toml:4:12: site.timezone: \"CST\" is no time zone this machine knows, did you mean \"America/Chicago\"?",
         ),
-        // Patterns.
+        // Mistakes in patterns.
         (
             "\"new-*\"",
             "[\"new-*\", \"old-21-*\"]",
@@ -348,7 +348,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "driver = \"minerctl\"\nactuator = { kind = \"exec\" }",
             "p.toml:26:12: group.old.actuator: is the former spelling of `driver`, which this group has too",
         ),
-        // Rules.
+        // Mistakes in rules.
         (
             "merit = \"j-per-th\"",
             "merit = \"jpth\"",
@@ -383,7 +383,7 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
     }
 }
 
-/// Each warning has its place, and the policy is used nevertheless.
+/// Each warning has its place, and the policy is still used.
 #[test]
 fn each_warning_is_told_with_its_place_and_keeps_no_policy_from_being_used() {
     let folder = tempfile::tempdir().unwrap();
@@ -629,8 +629,8 @@ fn every_default_in_the_commented_policy_is_the_programs() {
     );
 }
 
-/// Policies in which the driver and the meters stood themselves are still read. What they say about
-/// devices is left to the program that reads the configuration.
+/// Policies that contain the driver and the meters themselves (the former spelling) are still read.
+/// What they say about devices is left to the program that reads the configuration.
 #[test]
 fn the_former_spelling_names_the_driver_after_its_group() {
     let text = GOOD

@@ -42,7 +42,7 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
     stop.cancel();
     task.await.unwrap();
     assert!(matches!(handle.ask(Command::Head).await, Err(Stopped)));
-    // The ledger is free again, and the next life has a higher epoch.
+    // The ledger is released, and the next process begins a higher epoch.
     let (store, state) = ledger(&dir);
     assert_eq!(state.epoch, 2);
     let (mut third, outlet) = in_process("third".into(), ReceiverRole::Proxy);
@@ -61,7 +61,7 @@ async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);
     let (mut first, outlet) = in_process("first".into(), ReceiverRole::Proxy);
-    // Without meters nothing stands against a raise.
+    // Without meters, nothing prevents a raise.
     let policy = policy_with(|parts| parts.feeds.iter_mut().for_each(|feed| feed.meter = None));
     let (switchboard, handle) =
         Switchboard::new(Arc::new(policy), store, state, vec![outlet], &mut Registry::default())

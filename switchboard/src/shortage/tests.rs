@@ -26,7 +26,8 @@ fn machines_that_nobody_has_seen_carry_nothing() {
     let empty = Fleet { groups: vec![vec![]], ..Fleet::default() };
     let lease = lease("l", "a", 8_000_000, 3600, 7200);
     let short = &shortages(&policy, &empty, std::slice::from_ref(&lease))["l"];
-    // 1 kW of house + 16,200 kW of machines + 8,000 kW of lease − 18,000 kW.
+    // The house draws 1 kW and the machines 16,200 kW; with the lease of 8,000 kW, that exceeds the
+    // usable 18,000 kW by 6,201 kW.
     assert_eq!((short.feed.as_str(), short.missing), ("a", Watts(6_201_000)));
     assert_eq!((short.machines_seen, short.machines_declared), (0, 5400));
     assert_eq!((short.from, short.to), (lease.reserved_from(), Some(lease.end)));
@@ -83,7 +84,8 @@ fn what_a_feed_above_lacks_is_found() {
     let policy = policy_with(|parts| parts.feeds[0].limit = Watts(70_000));
     let leases = [lease("l", "b", 20_000, 1000, 5000), lease("m", "a", 30_000, 900, 5000)];
     let short = shortages(&policy, &fleet(&policy), &leases);
-    // 5 kW of house + 81 kW of machines + 50 kW of leases − 70 kW, less 22 machines of 2,970 W.
+    // The house draws 5 kW, the machines 81 kW, and the leases 50 kW, which exceeds the usable 70
+    // kW by 66 kW; shedding 22 machines frees 2,970 W each.
     assert_eq!((short["l"].feed.as_str(), short["l"].missing), ("root", Watts(660)));
     assert!(!short.contains_key("m"));
 }
@@ -96,7 +98,7 @@ fn starving_counts_for_those_only_who_accept_it() {
     assert_eq!((short["l"].missing, short["l"].machines_declared), (Watts(1240), 8));
     lease.accept_unverified = true;
     assert_eq!(shortages(&policy, &fleet(&policy), std::slice::from_ref(&lease)), BTreeMap::new());
-    // A firm lease beside it cannot rely on machines that are only starved.
+    // A firm lease beside this one cannot rely on machines that are only starved.
     let firm = Lease { id: "m".into(), accept_unverified: false, ..lease.clone() };
     let (firm, other) =
         (Lease { gross: Watts(35_000), ..firm }, Lease { gross: Watts(1), ..lease });

@@ -29,7 +29,7 @@ pub struct LeaseView {
     pub feed: FeedId,
     pub start: Timestamp,
     pub end: Timestamp,
-    /// How long before the start its power must be proven free.
+    /// How long before the lease's start its power must be proven free.
     pub ready_before_secs: u64,
     /// Whether machines that can only be starved of work are enough.
     pub accept_unverified: bool,
@@ -38,32 +38,32 @@ pub struct LeaseView {
     pub committed_at: Timestamp,
     pub cancelled_at: Option<Timestamp>,
     pub state: Phase,
-    /// Why it is in that state, in one sentence. Times in it are in the site's zone.
+    /// Why the lease is in its state, in one sentence. Times in it are in the site's zone.
     pub state_reason: String,
-    /// When the plan will reach all of its steps; null once it does.
+    /// When the plan will contain all steps of the lease; null once it does.
     pub in_plan_from: Option<Timestamp>,
-    /// When shedding must begin at the latest; null when it is over.
+    /// When shedding must begin at the latest; null when the lease is over.
     pub latest_safe_start: Option<Timestamp>,
-    /// Whether it relies on machines that can only be starved of work, which proves nothing.
+    /// Whether the lease relies on machines that can only be starved of work, which proves nothing.
     pub unverified: bool,
-    /// Machines whose devices do not confirm what the meters prove, now; null when all do.
+    /// Machines whose devices do not confirm at present what the meters prove; null when all do.
     pub unconfirmed: Option<Unconfirmed>,
-    /// When there first were such machines. This stays on record.
+    /// When there first were unconfirmed machines. This stays on record.
     pub unconfirmed_at: Option<Timestamp>,
     /// Whether there are `breaches`.
     pub breached: bool,
     /// When the promise was not kept, and by how much.
     pub breaches: Vec<BreachView>,
-    /// When its power was first proven free.
+    /// When the lease's power was first proven free.
     pub proven_at: Option<Timestamp>,
     pub closed_at: Option<Timestamp>,
-    /// The power it will lack with the machines known now, or null.
+    /// The power that the lease will lack with the machines known now, or null.
     pub short: Option<Shortage>,
-    /// Machines that it released and that have not been seen mining since.
+    /// Machines that the lease released and that have not been seen mining since.
     pub not_back: Named,
-    /// The machines chosen for it, by their state.
+    /// The number of machines chosen for the lease, by their state.
     pub machines_by_state: BTreeMap<MachineState, u32>,
-    /// What the plan does for it; null while it is beyond the plan's horizon.
+    /// What the plan does for the lease; null while the lease is beyond the plan's horizon.
     pub lease_plan: Option<LeasePlanView>,
 }
 
@@ -75,7 +75,8 @@ pub struct BreachView {
     pub since: Option<Timestamp>,
     #[serde(flatten, with = "power::missing")]
     pub missing: Watts,
-    /// Whether a meter measured it; otherwise `missing` is all that was promised.
+    /// Whether a meter measured the missing power. If not, `missing` is all the power that was
+    /// promised.
     pub measured: bool,
     pub why: String,
 }
@@ -97,13 +98,13 @@ impl From<&Breach> for BreachView {
 pub struct LeasePlanView {
     /// The number of machines shed for it.
     pub machines_planned: u32,
-    /// How many of these can only be starved of work.
+    /// How many of the planned machines can only be starved of work.
     pub machines_starved: u32,
-    /// The power that shedding them frees.
+    /// The power that shedding the planned machines frees.
     #[serde(flatten, with = "power::shed")]
     pub shed: Watts,
     pub lead: LeadView,
-    /// The latest time at which the first of them must be shed.
+    /// The latest time at which the first machine must be shed.
     pub latest_safe_start: Timestamp,
 }
 
@@ -162,7 +163,7 @@ pub struct LineView {
     pub usable: Watts,
     #[serde(flatten, with = "power::house")]
     pub house: Watts,
-    /// The power of other leases here and below.
+    /// The power of other leases at the feed and below it.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,
     /// The power that the sheddable machines still draw asleep.
@@ -179,7 +180,7 @@ pub struct LineView {
     pub available: Watts,
     #[serde(flatten, with = "power::asked")]
     pub asked: Watts,
-    /// Zero when it fits.
+    /// The power that is missing; zero when the lease fits.
     #[serde(flatten, with = "power::missing")]
     pub missing: Watts,
 }
@@ -211,7 +212,7 @@ pub struct LeaseAnswer {
     pub timezone: String,
     #[serde(flatten)]
     pub lease: LeaseView,
-    /// The arithmetic of its admission.
+    /// The arithmetic of the lease's admission.
     pub arithmetic: Vec<LineView>,
 }
 
@@ -238,10 +239,10 @@ pub struct AdmissionAnswer {
     pub gross: Watts,
     pub latest_safe_start: Timestamp,
     pub lead: LeadView,
-    /// The power it would lack with the machines known now, or null. Admission counts the machines
-    /// that the policy declares: a lease can fit and still be short.
+    /// The power that the lease would lack with the machines known now, or null. Admission counts
+    /// the machines that the policy declares: a lease can fit and still be short.
     pub short: Option<Shortage>,
-    /// Committed leases that it would make short, or shorter than they are.
+    /// Committed leases that this lease would make short, or shorter than they are.
     pub short_leases: Vec<ShortLease>,
     pub arithmetic: Vec<LineView>,
 }

@@ -26,11 +26,11 @@ pub struct PlanView {
 pub struct PlanBody {
     pub made_at: Timestamp,
     pub horizon: Timestamp,
-    /// SHA-256 of the policy it was made under.
+    /// SHA-256 of the policy that the plan was made under.
     pub policy_digest: String,
     pub steps: Vec<StepView>,
     pub rooms: Vec<RoomView>,
-    /// What is done for each lease.
+    /// What the plan does for each lease.
     pub lease_plans: BTreeMap<LeaseId, LeasePlanView>,
     /// Feeds whose load the plan cannot bring below their usable power.
     pub deficits: Vec<Shortage>,
@@ -46,7 +46,7 @@ pub struct StepView {
     pub machine_names: Vec<MachineId>,
     pub lease: Option<LeaseId>,
     pub reason: String,
-    /// Whether it is carried out only if no newer plan arrives by the horizon.
+    /// Whether the step is carried out only if no newer plan arrives by the horizon.
     pub failsafe: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct RoomView {
     pub feed: FeedId,
     pub from: Timestamp,
     pub to: Timestamp,
-    /// The power of leases here and below.
+    /// The power of leases at the feed and below it.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,
     /// The power left for mining.

@@ -19,18 +19,17 @@ pub struct Shortage {
     pub missing: Watts,
     /// Machines seen below the feed, in groups that may be shed for it.
     pub machines_seen: u32,
-    /// How many of these do not obey.
+    /// How many of the machines seen do not obey.
     pub machines_failing: u32,
-    /// Machines that the policy declares in those groups.
+    /// Machines that the policy declares in the groups that may be shed for the feed.
     pub machines_declared: u32,
-    /// Since when the switchboard has known of it; null in the answer to a dry run.
+    /// Since when the switchboard has known of the shortage; null in the answer to a dry run.
     pub known_since: Option<Timestamp>,
 }
 
 impl Shortage {
-    /// The shortage as one line, such as
-    /// `short 8,700 kW at xfmr-a from 06:00 (0 of 5,400 machines seen)`. Times are in `zone`; the
-    /// date is left out when it is that of `now`.
+    /// The shortage as one line, such as `short 8,700 kW at xfmr-a from 06:00 (0 of 5,400 machines
+    /// seen)`. Times are in `zone`; the date is left out if it is the same as that of `now`.
     #[must_use]
     pub fn words(&self, zone: &TimeZone, now: Timestamp) -> String {
         let from = self.from.to_zoned(zone.clone());

@@ -1,4 +1,4 @@
-//! The site as the API shows it: how it all stands, its feeds and its machines.
+//! The site as the API shows it: its status, its feeds and its machines.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct StatusView {
     pub api_version: u32,
     pub site: String,
     pub timezone: String,
-    /// The time it is.
+    /// The time of the answer.
     pub now: Timestamp,
     /// SHA-256 of the policy in force.
     pub policy_digest: String,
@@ -41,7 +41,7 @@ pub struct StatusView {
     pub short_leases: Vec<ShortLease>,
     /// Feeds that the plan cannot bring below their usable power.
     pub deficits: Vec<Shortage>,
-    /// Machines that are to be off now, by their state.
+    /// The number of machines that must be off now, by their state.
     pub machines_off_by_state: BTreeMap<MachineState, u32>,
     /// The machines of all groups.
     pub machine_counts: MachineCounts,
@@ -52,7 +52,7 @@ pub struct StatusView {
 /// A file that was changed and is not in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileNotice {
-    /// When it was read.
+    /// When the file was read.
     pub at: Timestamp,
     pub file: String,
     pub why: String,
@@ -62,11 +62,11 @@ pub struct FileNotice {
 pub struct LedgerView {
     pub seq: u64,
     pub hash: String,
-    /// Why it takes no entries, or null.
+    /// Why the ledger accepts no entries, or null.
     pub failure: Option<String>,
 }
 
-/// Five counts of machines, none of which stands for another.
+/// Five independent counts of machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineCounts {
     /// Machines that the policy declares.
@@ -78,8 +78,8 @@ pub struct MachineCounts {
     pub hashing: u32,
     /// Machines whose devices say that they sleep.
     pub asleep: u32,
-    /// Machines that do not do as told, or whose device fails commands or does not say what it does
-    /// when it should be off.
+    /// Machines that do not do as told, or whose device fails commands, or whose device does not
+    /// report a state when the machine should be off.
     pub failing: u32,
 }
 
@@ -106,9 +106,9 @@ pub struct GroupView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnassignedView {
     pub count: u32,
-    /// At most three of their names.
+    /// The names of at most three of them.
     pub examples: Vec<MachineId>,
-    /// Where they are counted, and at what power together.
+    /// The feed at which the sessions are counted, and the total power counted for them.
     pub feed: FeedId,
     #[serde(flatten, with = "power::counted")]
     pub counted: Watts,
@@ -117,19 +117,20 @@ pub struct UnassignedView {
 /// A proxy or an agent, by its newest report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReceiverView {
-    /// The name that its link gives it.
+    /// The name of the receiver, as its link gives it.
     pub receiver: ReceiverId,
     pub role: ReceiverRole,
-    /// Whether its link is attached now.
+    /// Whether the receiver's link is attached now.
     pub attached: bool,
-    /// When its newest report was made; before the first one, when its link was attached.
+    /// When the receiver's newest report was made; before the first report, when its link was
+    /// attached.
     pub at: Timestamp,
-    /// How long ago a report arrived that left nothing missing in what is known of it; before the
-    /// first one, how long ago its link was attached.
+    /// How long ago the last report arrived after which nothing was missing in the view of the
+    /// receiver; before the first such report, how long ago its link was attached.
     pub age_secs: f64,
-    /// Whether what is known of it is complete, and recent enough to count.
+    /// Whether the view of the receiver is complete, and recent enough to count.
     pub fresh: bool,
-    /// The timeline it holds.
+    /// The timeline that the receiver holds.
     pub number: Option<Generation>,
     /// A proxy's machines by how their sessions are served.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -144,16 +145,17 @@ pub struct FeedView {
     /// Limit × continuous factor − reserve.
     #[serde(flatten, with = "power::usable")]
     pub usable: Watts,
-    /// What leases here and below reserve now.
+    /// The power that leases at the feed and below it reserve now.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,
-    /// What its meter shows; null while it is silent.
+    /// What the feed's meter shows; null while it is silent.
     #[serde(flatten, with = "power::metered")]
     pub metered: Option<Watts>,
-    /// What its meter proves to be free of everything but leases; null while it is silent.
+    /// The power that the feed's meter proves to be free of everything but leases; null while it is
+    /// silent.
     #[serde(flatten, with = "power::headroom")]
     pub headroom: Option<Watts>,
-    /// When that was measured.
+    /// When the feed's meter measured the power.
     pub measured_at: Option<Timestamp>,
 }
 
@@ -161,14 +163,14 @@ pub struct FeedView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineView {
     pub machine: MachineId,
-    /// The group that claims it.
+    /// The group that claims the machine.
     pub group: Option<GroupId>,
     pub state: MachineState,
-    /// The times for which it is off, and for what.
+    /// The periods for which the machine is off, and for which leases.
     pub chosen: Vec<Chosen>,
-    /// How its sessions are served.
+    /// How the machine's sessions are served.
     pub session: Option<SessionReport>,
-    /// What its device says.
+    /// What the machine's device reports.
     pub device: Option<MachineReport>,
 }
 
@@ -186,7 +188,7 @@ pub struct MachinesAnswer {
     pub api_version: u32,
     pub timezone: String,
     pub machines: Vec<MachineView>,
-    /// What to ask for in `after`, or null at the end.
+    /// The value of `after` for the next page, or null at the end.
     pub next: Option<MachineId>,
 }
 

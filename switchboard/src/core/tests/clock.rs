@@ -39,8 +39,8 @@ fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
     }
 }
 
-/// The clock of the whole site is wrong for a while: at every second no feed is overloaded (which
-/// the world checks), and nothing is raised.
+/// The clock of the whole site is wrong for a while. No feed is ever overloaded, which the world
+/// checks at every second, and nothing is raised.
 #[test]
 fn f46_a_site_whose_clock_is_stepped_keeps_its_leases() {
     let mut undisturbed = leased();
@@ -92,7 +92,7 @@ fn f46_a_second_more_or_less_changes_nothing() {
     }
 }
 
-/// Nothing is recorded that did not happen: the states of a lease follow the guarded clock.
+/// The states of a lease follow the guarded clock, so nothing is recorded that did not happen.
 #[test]
 fn f46_a_clock_that_runs_ahead_makes_no_lease_begin_end_or_break() {
     for by in [60, 3_600] {

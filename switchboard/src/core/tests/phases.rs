@@ -1,4 +1,4 @@
-//! The phase of a lease, and to which lease machines belong.
+//! The phases of a lease, and to which lease a machine belongs.
 
 use super::*;
 use crate::view::LeaseView;
@@ -80,7 +80,7 @@ fn a_machine_that_falls_asleep_after_its_lease_was_cancelled_is_not_back() {
     world.run_to(848);
     assert!(world.machines.iter().any(|machine| machine.told.is_some()), "it was told to sleep");
     world.ask(Command::Cancel { lease: "l".into(), force: false });
-    // It is read awake and has work until it finally sleeps.
+    // The device reads awake, and the machine has work, until it finally sleeps.
     world.run_to(1000);
     assert_eq!(off(&world), ["old.000"]);
     assert_eq!(
@@ -122,7 +122,8 @@ const HOUR: i64 = 3600;
 #[test]
 fn a_lease_beyond_the_horizon_is_planned_until_the_plan_reaches_its_steps() {
     let mut world = obedient();
-    // Plans reach four hours ahead and move by a quarter of an hour. 13 kW are short.
+    // Plans reach four hours ahead, and their horizon moves by a quarter of an hour. 13 kW are
+    // short.
     let start = 6 * HOUR;
     let asked = world.commit("l", "a", 20_000, start, 7 * HOUR);
     let Answer::Committed(answer) = asked else { panic!("{asked:?}") };
@@ -152,7 +153,7 @@ fn a_lease_that_a_ledger_calls_armed_too_early_steps_back() {
     let mut world = obedient();
     world.commit("l", "a", 20_000, 6 * HOUR, 7 * HOUR);
     world.run_to(60);
-    // As an earlier version wrote it.
+    // An entry as an earlier version wrote it.
     let (lease, why) = ("l".into(), "every receiver holds the timeline".to_owned());
     let (from, to) = (Phase::Planned, Phase::Armed);
     let event = Event::CommitmentMoved { lease, from, to, why, figures: vec![] };
@@ -229,8 +230,8 @@ fn a_device_that_hangs_leaves_a_proven_lease_unconfirmed() {
 
 #[test]
 fn a_device_that_hangs_and_draws_on_proves_nothing() {
-    // Its device does not answer, and its machine continues to mine: 2.97 kW of the 20 kW are
-    // missing.
+    // The device of `old.002` does not answer, and the machine continues to mine: 2.97 kW of the 20
+    // kW are missing.
     let hangs = |id: &str| if id == "old.002" { Manner::MuteAwake } else { Manner::Obeys };
     let mut world = World::new(hangs);
     world.run_to(20);
@@ -279,7 +280,7 @@ fn what_is_over_is_not_cancelled_and_a_cancellation_may_be_repeated() {
 fn a_restart_at_the_deadline_records_no_breach_of_a_lease_that_is_kept() {
     let mut world = obedient();
     world.commit("l", "a", 20_000, 1000, 1500);
-    // Every machine sleeps, but not for long enough yet.
+    // Every machine sleeps, but the headroom has not lasted long enough yet.
     world.run_to(877);
     assert_eq!((world.phase("l"), off(&world).len()), (Phase::Shedding, 5));
     world.secs = 960;
@@ -307,7 +308,7 @@ fn a_restart_records_no_second_breach_of_one_shortage() {
     }
     assert_eq!(view(&world, "l").breaches.len(), 1);
     assert_eq!(world.core.tally().breaches, 0, "this life has counted none");
-    // The shortage ended and came again: this is another one.
+    // The shortage ended, and a new one began: this is a second breach.
     world.meter_adds = Watts::ZERO;
     world.run_to(world.secs + 20);
     world.meter_adds = Watts(5_000);

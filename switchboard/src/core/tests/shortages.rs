@@ -157,7 +157,7 @@ fn a_running_lease_does_not_begin_to_be_short_anew_with_each_plan() {
     world.run_to(350);
     let [Some(before), ..] = told(&mut world, "l") else { panic!("it is short") };
     assert_eq!((before.from, before.to), (at(340), Some(at(3000))));
-    // Another lease leads to another plan.
+    // One more lease leads to a new plan.
     world.commit("m", "b", 1000, 2000, 2500);
     world.run_to(360);
     let [Some(after), ..] = told(&mut world, "l") else { panic!("it is short still") };

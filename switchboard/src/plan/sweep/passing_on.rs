@@ -11,7 +11,7 @@ use super::{Edge, Period, Sweep};
 use crate::facility::FeedNumber;
 use crate::lease::{Lease, later};
 
-/// The leases that may take over machines, in the order in which they get them.
+/// The leases that may take over machines, in the order in which they receive them.
 struct Heirs<'l> {
     running: Vec<&'l Lease>,
     /// Leases that begin within the look-ahead: machines are kept off for them.
@@ -140,10 +140,10 @@ impl Sweep<'_> {
         }
         let ended = &mut self.units[unit].periods[active];
         let (means, group) = (ended.means, ended.group.clone());
-        // It was not released by an end. With an edge here, all machines would return at this one
-        // instant if the new lease is cancelled.
+        // The period was not ended by a release. With an edge here, all machines would return at
+        // this one instant if the new lease is cancelled.
         ended.until = Some(at);
-        // An earlier plan may have passed it on in the same way.
+        // An earlier plan may have passed the machine on in the same way.
         let alike = |period: &&mut Period| {
             period.passed_on && !period.used && period.at == at && period.lease == heir
         };

@@ -107,7 +107,7 @@ fn when_the_next_lease_is_cancelled_the_machines_come_back_by_the_ramp() {
 
 #[test]
 fn machines_that_nobody_had_go_to_the_lease_that_needs_them() {
-    // An earlier version left them without a lease.
+    // An earlier version left the machines without a lease.
     let leases = [lease("m", "a", 20_000, 1500, 2000)];
     let mut held = make(&leases, &fresh(&leases).selection, 1450).selection;
     for chosen in held.off.values_mut().flatten() {

@@ -1,7 +1,7 @@
-//! Globs as text: whether one matches every name that another one matches, and which glob was meant
-//! by a regular expression. [`directive::MachineId::matches`] matches names.
+//! Globs as text: whether one glob matches every name that a second one matches, and which glob was
+//! meant by a regular expression. [`directive::MachineId::matches`] matches names.
 
-/// `*` is any run of characters, `?` any one.
+/// `*` stands for any run of characters, `?` for any one character.
 pub(super) const WILDCARDS: [char; 2] = ['*', '?'];
 
 /// The text before the first wildcard.
@@ -46,7 +46,8 @@ fn fits(want: char, found: char) -> bool {
     }
 }
 
-/// The same glob, with each run of wildcards replaced by its `?`s and at most one `*`.
+/// The characters of the same glob, with each run of wildcards replaced by its `?`s and at most one
+/// `*`.
 fn normal(glob: &str) -> Vec<char> {
     let mut out = Vec::with_capacity(glob.len());
     let mut star = false;
@@ -69,8 +70,8 @@ fn normal(glob: &str) -> Vec<char> {
 }
 
 /// The globs that were probably meant, if `pattern` looks like a regular expression or like a shell
-/// glob with classes or braces. A name that really has such a character is matched by a `?` in its
-/// place.
+/// glob with classes or braces. A name that really has such a character can be matched by a `?` in
+/// its place.
 pub(super) fn of_regex(pattern: &str) -> Option<Vec<String>> {
     looks_like_regex(pattern)
         .then(|| alternatives(pattern).iter().map(|one| translate(one)).collect())

@@ -11,7 +11,7 @@ use super::globs;
 #[derive(Default)]
 pub(super) struct Claims {
     taken: BTreeMap<String, Claim>,
-    /// The same, by the pattern in lower case.
+    /// The patterns, keyed by their text in lower case.
     lower: BTreeMap<String, Claim>,
     /// Patterns with a wildcard, by the text before the first wildcard: only patterns whose text is
     /// a prefix of another pattern can hide it.
@@ -90,7 +90,7 @@ impl Claims {
             .find(|wide| globs::covers(&wide.pattern, pattern))
     }
 
-    /// Warns of a pattern that another group has with different upper and lower case.
+    /// Warns of a pattern that differs only in upper and lower case from one of a different group.
     fn warn_of_case(&self, document: &Document, claim: &Claim) {
         let alike = self.lower.get(&claim.pattern.to_lowercase());
         if let Some(other) = alike.filter(|other| other.group != claim.group) {
