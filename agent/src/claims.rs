@@ -13,9 +13,9 @@ pub struct Assignment {
     pub claims: Claims,
     /// Index into the list of drivers.
     pub driver: usize,
-    /// How long the machines may take to fall asleep, and to wake, where that is longer than
-    /// [`crate::core::Timing`] says. Before that no command is repeated, and no machine counts as
-    /// not obeying.
+    /// How long the machines may take to fall asleep, and to wake, if that is longer than
+    /// [`crate::core::Timing`] says. Before that time is over, no command is repeated, and no
+    /// machine counts as not obeying.
     pub sleeps_within: Duration,
     pub wakes_within: Duration,
 }

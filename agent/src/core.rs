@@ -4,9 +4,9 @@
 //! Pure: the time, what the switchboard said and what drivers answered go in, [`Output`]s come out.
 //! [`directive::Receiver`] says what each machine may do. Lowering acts at once and in the
 //! timeline's order; a wake needs a live permit at the moment it is issued, the raise durably
-//! recorded, and that this agent put the machine to sleep. Nothing is given up: what is not
-//! confirmed asleep is told again, with backoff, and counted. Proving watts is left to meters and
-//! the switchboard.
+//! recorded, and that this agent put the machine to sleep. No machine is given up: one that is not
+//! confirmed asleep is commanded again, with backoff, and counted. Proving watts is left to meters
+//! and the switchboard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -47,7 +47,8 @@ pub struct CoreConfig {
     pub assignments: Vec<Assignment>,
     /// The meters and how often each is read.
     pub meters: Vec<(MeterId, Duration)>,
-    /// Most machines known at once. A further one that a timeline names is ignored and counted.
+    /// The maximum number of machines known at once. A further machine that a timeline names is
+    /// ignored and counted.
     pub machines_max: usize,
 }
 
@@ -61,7 +62,7 @@ pub struct DriverLimits {
 /// What the task is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Have driver number `driver` do it; answer with [`AgentCore::commanded`] or
+    /// Have driver number `driver` carry out the command; answer with [`AgentCore::commanded`] or
     /// [`AgentCore::read`].
     Command {
         /// Index into [`CoreConfig::drivers`].
@@ -69,28 +70,29 @@ pub enum Output {
         machine: MachineId,
         kind: Kind,
     },
-    /// Measure; answer with [`AgentCore::measured`].
+    /// Read this meter; answer with [`AgentCore::measured`].
     Measure(MeterId),
-    /// Write this; answer with [`AgentCore::persisted`]. There is never a second write under way.
+    /// Write this state; answer with [`AgentCore::persisted`]. There is never a second write under
+    /// way.
     Persist {
-        /// Which version of the state it is.
+        /// The version of the state.
         version: u64,
         state: Box<AgentState>,
     },
-    /// Give this to the link, and say with [`AgentCore::handed_over`] that it took it.
+    /// Give this report to the link, and call [`AgentCore::handed_over`] if the link takes it.
     Report { delta: Delta<MachineReport>, counts: MachineCounts },
-    /// Give this to the link.
+    /// Give this report to the link.
     ReportMeters(MetersReport),
     /// A timeline was offered, with this result.
     Offered(Offer),
-    /// The wall clock was stepped by so much: nothing is woken until it is right again, which is
-    /// `None`.
+    /// The wall clock was stepped by this much, and nothing is woken until it is right again.
+    /// `None` says that it is.
     Clock(Option<SignedDuration>),
-    /// The table of machines is full: this one is not looked after.
+    /// The table of machines is full: this machine is ignored.
     Ignored(MachineId),
 }
 
-/// The machines of a report by what their devices say.
+/// The number of machines in a report, by what their devices report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MachineCounts {
     pub awake: i64,
@@ -106,21 +108,21 @@ pub struct AgentCore {
     receiver: Receiver,
     sender: ReportSender,
     machines: BTreeMap<MachineId, Machine>,
-    /// What a former life left of machines that no driver claims now: kept for the day one does
-    /// again.
+    /// What a former process recorded of machines that no driver claims now. It is kept in case a
+    /// driver claims them again.
     orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
-    /// By assignment.
+    /// The timing of each assignment.
     timings: Vec<Timing>,
-    /// Machines that we put to sleep and that may run: a permit or a durable write may set them
-    /// going.
+    /// Machines that we put to sleep and that may run: a permit or a durable write may allow them
+    /// to be woken.
     to_wake: BTreeSet<MachineId>,
     meters: Meters,
     changes: Changes,
     outputs: VecDeque<Output>,
     /// When the timeline's next step is due.
     next_due: Option<Instant>,
-    /// Whether the wall clock is stepped, as far as it was told.
+    /// Whether the wall clock was stepped, as the task was last told.
     stepped: bool,
     order: u64,
     version: u64,
@@ -130,9 +132,9 @@ pub struct AgentCore {
     /// When the state was last given out to be written.
     written_at: Option<Instant>,
     reported: Option<Instant>,
-    /// Whether something has changed that is reported without delay.
+    /// Whether something has changed that must be reported without delay.
     news: bool,
-    /// When meters were reported last, and when all of them.
+    /// When meters were last reported.
     meters_reported: Option<Instant>,
     all_meters_reported: Option<Instant>,
 }
@@ -143,8 +145,8 @@ const TICK_MAX: Duration = Duration::from_secs(1);
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 impl AgentCore {
-    /// Takes up where a former life stopped: its standings hold, every device is read first,
-    /// nothing is woken. `sender` is a new one.
+    /// Continues where a former process stopped: its standings hold, every device is read first,
+    /// and nothing is woken. `sender` must be new.
     #[must_use]
     pub fn new(
         mut config: CoreConfig,
@@ -236,7 +238,7 @@ impl AgentCore {
         }
     }
 
-    /// Does what is due.
+    /// Does everything that is due.
     pub fn tick(&mut self, wall: Timestamp, now: Instant) {
         self.advance(wall, now);
         self.issue(wall, now);
@@ -250,7 +252,7 @@ impl AgentCore {
         self.report_meters(wall, now);
     }
 
-    /// The next thing to do, if there is one. Ask until there is none.
+    /// The next output, if there is one. Ask until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -321,10 +323,10 @@ impl AgentCore {
         self.meters.measured(meter, result, wall, now);
     }
 
-    /// The write of `version` ended.
+    /// Handles the end of the write of `version`.
     pub fn persisted(&mut self, version: u64, ok: bool, now: Instant) {
         if !ok {
-            // Lowering goes on; wakes wait, because a raise must be on record first.
+            // Lowering continues; wakes wait, because a raise must be on record first.
             self.written = self.durable;
             self.write_retry_at = Some(now + WRITE_RETRY);
             return;
@@ -333,7 +335,7 @@ impl AgentCore {
         self.requeue_wakes(now);
     }
 
-    /// What is to be remembered, for a last write when the agent ends.
+    /// The state to remember, for a last write when the agent ends.
     #[must_use]
     pub fn state(&self) -> AgentState {
         let mut marks = self.orphans.clone();
@@ -343,31 +345,31 @@ impl AgentCore {
         AgentState { saved: self.receiver.saved().clone(), marks }
     }
 
-    /// Whether everything that is to be remembered has been written.
+    /// Whether everything that must be remembered has been written.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable == self.version
     }
 
-    /// Whether a last write is due when the agent ends: also for the time alone, with which the next
-    /// life compares its clock.
+    /// Whether a last write is due when the agent ends. It is due even if only time has passed,
+    /// because the next process compares its clock with the time in the file.
     #[must_use]
     pub fn wants_last_write(&self) -> bool {
         !self.is_durable() || self.receiver.number().is_some()
     }
 
-    /// Tells when the wall clock is stepped, and when it is right again.
+    /// Reports when the wall clock is stepped, and when it is right again.
     fn watch_clock(&mut self) {
         let off = self.receiver.stepped();
         let was_stepped = std::mem::replace(&mut self.stepped, off.is_some());
         if off.is_some() != was_stepped {
-            // What a restart compares its clock with is another time now.
+            // The time with which a restart compares its clock has changed.
             self.version += u64::from(self.receiver.number().is_some());
             self.outputs.push_back(Output::Clock(off));
         }
     }
 
-    /// Applies what the rules say is due.
+    /// Applies the steps that are due by the receiver's rules.
     fn advance(&mut self, wall: Timestamp, now: Instant) {
         let advance = self.receiver.advance(wall, now);
         self.watch_clock();
@@ -389,17 +391,17 @@ impl AgentCore {
         }
     }
 
-    /// Gathers for the log what is new of a machine.
+    /// Notes for the log what has changed of a machine.
     fn note_change(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get_mut(id) else { return };
         let Some(change) = machine.change() else { return };
         debug!(machine = %id, ?change, "machine changed");
-        // Only a timeline tells groups, and one may have been forgotten since.
+        // Only a timeline names groups, and the one that named this machine may be gone.
         let group = machine.group.clone().unwrap_or_else(|| "unknown".into());
         self.changes.note(id, &group, change, now);
     }
 
-    /// Tells the log what it has not been told yet.
+    /// Logs the changes that were not logged yet.
     pub fn tell_changes(&mut self, now: Instant) {
         self.changes.take(now).iter().for_each(Line::tell);
     }
@@ -408,7 +410,7 @@ impl AgentCore {
         self.receiver.applied().get(id).copied().unwrap_or_default()
     }
 
-    /// Tells a machine what is wanted of it now, and queues what follows from that.
+    /// Sets what is wanted of a machine now, and queues the command that follows from it.
     fn restand(&mut self, id: &MachineId, now: Instant) {
         let standing = self.standing(id);
         let Some(machine) = self.machines.get_mut(id) else { return };
@@ -469,12 +471,12 @@ impl AgentCore {
         self.outputs.push_back(Output::Report { delta: look.finish(wall, number), counts });
     }
 
-    /// The link took the last report. Without this the next one repeats it.
+    /// The link took the last report. Without this call, the next report repeats its changes.
     pub fn handed_over(&mut self) {
         self.sender.handed_over();
     }
 
-    /// When meters are to be reported next: soon after a measurement, and all of them as often as
+    /// When meters are next to be reported: soon after a measurement, and all of them as often as
     /// machines.
     fn next_meters_report(&self, now: Instant) -> Option<Instant> {
         if self.meters.is_empty() {

@@ -21,11 +21,11 @@ struct Kind {
 /// Every kind that a section may name.
 const KINDS: &[Kind] = &[Kind { name: "exec", read: exec::read }];
 
-/// Reads a section and builds its driver. `None` after a mistake, which the document holds then.
-/// Keys that belong to every kind must have been asked for before.
+/// Reads a section and builds its driver. After a mistake it returns `None`, and the mistake is in
+/// the document. Keys that belong to every kind must have been asked for before.
 pub fn read(section: &Section<'_>) -> Option<Driver> {
     let kinds: Vec<(&str, &Kind)> = KINDS.iter().map(|kind| (kind.name, kind)).collect();
-    // The keys of an unknown kind cannot be judged.
+    // Nothing can be said about the keys of an unknown kind.
     let kind = section.required_choice("kind", &kinds)?;
     let driver = (kind.read)(section);
     section.finish();

@@ -20,11 +20,11 @@ struct Kind {
 /// Every kind that a section may name.
 const KINDS: &[Kind] = &[Kind { name: "file", read: file::read }];
 
-/// Reads a section and builds its meter. `None` after a mistake, which the document holds then.
-/// Keys that belong to every kind must have been asked for before.
+/// Reads a section and builds its meter. After a mistake it returns `None`, and the mistake is in
+/// the document. Keys that belong to every kind must have been asked for before.
 pub fn read(section: &Section<'_>) -> Option<Source> {
     let kinds: Vec<(&str, &Kind)> = KINDS.iter().map(|kind| (kind.name, kind)).collect();
-    // The keys of an unknown kind cannot be judged.
+    // Nothing can be said about the keys of an unknown kind.
     let kind = section.required_choice("kind", &kinds)?;
     let source = (kind.read)(section);
     section.finish();

@@ -45,15 +45,15 @@ enum KindLabel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the label values")]
 pub(crate) enum CommandOutcome {
-    /// The driver said yes.
+    /// The driver reported success.
     ok,
     /// No answer in time.
     timeout,
-    /// The device or its tool said no.
+    /// The device or its tool refused the command.
     refused,
     /// The driver could not be run.
     failed,
-    /// The answer could not be read.
+    /// The device's answer could not be read.
     unreadable,
 }
 
@@ -85,7 +85,7 @@ struct DirectiveLabels {
 #[expect(non_camel_case_types, reason = "the names are the label values")]
 pub(crate) enum DirectiveOutcome {
     taken,
-    /// It is the one held.
+    /// The timeline is the one held.
     same,
     stale,
 }
@@ -202,7 +202,7 @@ impl Metrics {
         self.reports_dropped.inc();
     }
 
-    /// Takes the gauges that go with a report.
+    /// Sets the gauges that belong to a report.
     pub(crate) fn show(&self, counts: MachineCounts, number: Option<Generation>) {
         for (state, count) in [
             (StateLabel::awake, counts.awake),

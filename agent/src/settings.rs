@@ -24,9 +24,10 @@ pub struct Settings {
 pub struct DriverSettings {
     pub name: String,
     pub driver: Driver,
-    /// Globs over the machines that it reaches. Empty: all machines of the groups that name it.
+    /// Globs over the machines that the driver reaches. If empty, it reaches all machines of the
+    /// groups that name it.
     pub machines: Vec<String>,
-    /// Where its section stands, unless a program registered it.
+    /// The place of the driver's section, unless the host program registered the driver.
     pub spot: Option<Spot>,
 }
 
@@ -35,14 +36,14 @@ pub struct DriverSettings {
 pub struct MeterSettings {
     pub id: MeterId,
     pub source: Source,
-    /// How often it is read.
+    /// How often the meter is read.
     pub period: Duration,
-    /// Where its section stands, unless a program registered it.
+    /// The place of the meter's section, unless the host program registered the meter.
     pub spot: Option<Spot>,
 }
 
 impl Settings {
-    /// Registers a driver that a program brings along.
+    /// Registers a driver that the host program brings along.
     #[must_use]
     pub fn with_driver(mut self, name: &str, actuator: impl Actuator) -> Self {
         self.drivers.push(DriverSettings {
@@ -54,7 +55,7 @@ impl Settings {
         self
     }
 
-    /// Registers a meter that a program brings along.
+    /// Registers a meter that the host program brings along.
     #[must_use]
     pub fn with_meter(mut self, id: &str, meter: impl Meter, period: Duration) -> Self {
         let source = Source::new(meter);
@@ -104,7 +105,7 @@ pub fn read_meter(name: &str, section: &Section<'_>) -> Option<MeterSettings> {
     Some(MeterSettings { id: MeterId::from(name), source, period, spot: Some(section.here()) })
 }
 
-/// Warns of two meters that read one file: one section was probably copied from the other.
+/// Warns of two meters that read the same file: one section was probably copied from the other.
 pub fn warn_of_shared_files<'a, 'd: 'a>(
     sections: impl IntoIterator<Item = (&'a str, &'a Section<'d>)>,
 ) {

@@ -1,4 +1,4 @@
-//! The core, its settings and what it remembers, for the crate `simulation`.
+//! Gives the crate `simulation` the core, its settings, and what it remembers.
 
 pub use crate::claims::{Assignment, Claims};
 pub use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};

@@ -24,9 +24,9 @@ pub struct AgentState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
-    /// Who put it to sleep.
+    /// Who put the machine to sleep.
     pub asleep_by: AsleepBy,
-    /// When this agent last commanded it to sleep.
+    /// When this agent last commanded the machine to sleep.
     pub slept_at: Option<Timestamp>,
 }
 
@@ -35,7 +35,7 @@ pub struct Mark {
 #[serde(rename_all = "snake_case")]
 pub enum AsleepBy {
     Us,
-    /// Somebody else: it was asleep before we had a reason to command it.
+    /// Somebody else did: the machine was asleep before we had a reason to command it.
     Other,
 }
 
@@ -60,7 +60,8 @@ pub struct AgentStateFile {
     file: daemon::state_file::StateFile,
 }
 
-/// The format number. A file with another one comes from another version and is refused.
+/// The format number of the file. A file with a different number comes from a different version and
+/// is refused.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize)]

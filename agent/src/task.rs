@@ -25,15 +25,15 @@ use daemon::clock;
 /// An agent's name, its state file, and its periods and limits.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// What its log lines call it.
+    /// The name of the agent in its log lines.
     pub name: String,
     /// The file with the state that must survive a restart.
     pub state_path: PathBuf,
     pub timing: Timing,
     /// The maximum number of machines.
     pub machines_max: usize,
-    /// How long a driver or meter may take to answer. A driver with a longer time limit of its own
-    /// gets that.
+    /// How long a driver or meter may take to answer. A driver that has a longer time limit gets
+    /// that time.
     pub answer_timeout: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Devices {
 pub struct MeterSetup {
     pub id: MeterId,
     pub meter: Arc<dyn Meter>,
-    /// How often it is read.
+    /// How often the meter is read.
     pub period: Duration,
 }
 
@@ -101,9 +101,9 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// Reads the state file and starts the agent. It runs until `stop` is cancelled; if the link
-    /// closes, it goes on with the timeline it holds (lowering steps are due with or without a
-    /// switchboard). [`Link::changed`] is dropped and called again between other events, so it must
-    /// lose nothing when it is.
+    /// closes, the agent continues with the timeline it holds (lowering steps are due with or
+    /// without a switchboard). [`Link::changed`] is dropped and called again between other events,
+    /// so dropping it must not lose anything.
     ///
     /// # Errors
     /// When the state file exists and cannot be read (it is not overwritten), two meters have one
@@ -158,7 +158,8 @@ impl Agent {
     }
 }
 
-/// Work that is under way. It names the machine also when the driver panicked and gave no answer.
+/// Work that is under way. It names the machine, so that this is known even if the driver panicked
+/// and gave no answer.
 #[derive(Debug, Clone)]
 enum Job {
     Command(MachineId, Kind),
@@ -354,12 +355,13 @@ impl Running {
                 self.wrote(version, Some(error.to_string()), now);
             }
             (Job::Write(version), Answer::Broke(why)) => self.wrote(version, Some(why), now),
-            // Each job is spawned with the kind of answer that fits it.
+            // Each job is spawned with the kind of answer that belongs to it, so this does not
+            // happen.
             (job, answer) => error!(?job, ?answer, "an answer of another kind"),
         }
     }
 
-    /// Handles the result of a write. A disk that fails is logged once, not at each try.
+    /// Handles the result of a write. A disk that fails is logged once, not at each attempt.
     fn wrote(&mut self, version: u64, fault: Option<String>, now: Instant) {
         let failed = fault.is_some();
         match fault {

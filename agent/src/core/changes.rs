@@ -14,14 +14,14 @@ use tracing::{error, info, warn};
 /// What happened to one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It was commanded to sleep, for the first time in this period off. A repeated command does
-    /// not count.
+    /// The machine was commanded to sleep, for the first time in this period off. A repeated
+    /// command does not count.
     CommandedSleep,
     CommandedWake,
-    /// It was commanded to sleep and is now seen asleep.
+    /// The machine was commanded to sleep and is now seen asleep.
     Asleep,
     Awake,
-    /// It does not obey, or woke on its own.
+    /// The machine does not obey, or woke on its own.
     Failed {
         fault: String,
     },
@@ -46,7 +46,7 @@ pub(super) struct Counts {
     example: Option<(MachineId, String)>,
 }
 
-/// How many groups have a line of their own; the others share one.
+/// The maximum number of groups that have a line of their own; the others share one.
 const GROUPS: usize = 4;
 
 impl Changes {
@@ -108,7 +108,7 @@ impl Changes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Line {
     Group(GroupId, Counts),
-    /// The counts of this many further groups together.
+    /// The sum of the counts of this many further groups.
     Others(usize, Counts),
     /// This many machines are ignored.
     Ignored(u64),

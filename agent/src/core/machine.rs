@@ -16,11 +16,11 @@ use crate::state::{AsleepBy, Mark};
 /// What is wanted of a machine's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
-    /// It must sleep: it is commanded until it does.
+    /// The machine must sleep: it is commanded until it does.
     Asleep,
-    /// We put it to sleep and it may run again.
+    /// We put the machine to sleep, and it may run again.
     Awake,
-    /// Nothing: it is only read.
+    /// Nothing is wanted: the machine is only read.
     Leave,
 }
 
@@ -38,19 +38,19 @@ impl Want {
 
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// Index of the assignment that claims it.
+    /// Index of the assignment that claims the machine.
     pub(super) assignment: usize,
     pub(super) driver: usize,
     /// The command that is under way; there is never a second one.
     pub(super) busy: Option<Kind>,
-    /// Its place in its driver's queues.
+    /// The machine's place in its driver's queues.
     pub(super) queued: Option<(Kind, Instant, u64)>,
-    /// Its order among machines that became due together, from the timeline.
+    /// The machine's position, from the timeline, among machines that became due together.
     pub(super) order: u64,
-    /// The version of the state file that records its raise: it is not woken before that is
-    /// durable.
+    /// The version of the state file that records the machine's raise: the machine is not woken
+    /// before that version is durable.
     pub(super) raised_in: u64,
-    /// The group that the timeline names it in.
+    /// The group that the timeline gives for the machine.
     pub(super) group: Option<GroupId>,
     want: Want,
     asleep_by: Option<AsleepBy>,
@@ -59,13 +59,13 @@ pub(super) struct Machine {
     read_at: Option<Timestamp>,
     /// Whether `state` was read after the last command.
     fresh: bool,
-    /// It is read once before its first command.
+    /// Whether the machine must be read once before its first command.
     read_first: bool,
-    /// When it was last read or commanded.
+    /// When the machine was last read or commanded.
     touched: Option<Instant>,
     slept: Option<Instant>,
-    /// When it was last told to wake, while it may still be on its way: until then it says that it
-    /// sleeps, whatever it was told since.
+    /// When the machine was last told to wake, while it may still be booting: until it has booted,
+    /// its device says that it sleeps, whatever it was told since.
     woken: Option<Instant>,
     slept_at: Option<Timestamp>,
     /// Until when the last command may still take effect.
@@ -78,7 +78,7 @@ pub(super) struct Machine {
     noted: Noted,
 }
 
-/// What of the present want was noted for the log.
+/// What was noted for the log since the machine's wanted state last changed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Noted {
     told: bool,
@@ -120,7 +120,7 @@ impl Machine {
             woke_by_itself: false,
             command_fault: None,
             read_fault: None,
-            // What a former life put to sleep is no news when it is read asleep.
+            // A machine that a former process put to sleep is not logged when it is read asleep.
             noted: Noted { done: asleep_by.is_some(), ..Noted::default() },
         }
     }
@@ -133,17 +133,17 @@ impl Machine {
         self.asleep_by
     }
 
-    /// What must be remembered of it.
+    /// What must be remembered of the machine.
     pub(super) fn mark(&self) -> Option<Mark> {
         self.asleep_by.map(|asleep_by| Mark { asleep_by, slept_at: self.slept_at })
     }
 
-    /// Whether nothing is lost if it is forgotten.
+    /// Whether nothing is lost if the machine is forgotten.
     pub(super) fn is_forgettable(&self) -> bool {
         self.want == Want::Leave && self.asleep_by.is_none() && self.busy.is_none()
     }
 
-    /// Takes what is wanted now.
+    /// Takes the standing that the machine has now.
     pub(super) fn set_standing(&mut self, standing: Standing) {
         let want = Want::of(standing, self.asleep_by);
         if want == self.want {
@@ -156,9 +156,10 @@ impl Machine {
         self.command_fault = None;
         self.woke_by_itself = false;
         self.noted = Noted::default();
-        // It is commanded at once, with two exceptions: a machine that already sleeps, and is not
-        // about to wake, is verified instead; and one that was never read is read before an ordinary drain, so that we know
-        // whether somebody else had put it to sleep. A curtailment does not wait for that.
+        // The machine is commanded at once, with two exceptions: a machine that already sleeps, and
+        // is not about to wake, is verified instead; and one that was never read is read before an
+        // ordinary drain, so that we know whether somebody else had put it to sleep. A curtailment
+        // does not wait for this reading.
         let never_read = self.touched.is_none() && standing.action == Action::Drain;
         let sleeps = self.says(DeviceState::Asleep) && self.woken.is_none();
         self.read_first = want == Want::Asleep && (never_read || sleeps);
@@ -178,13 +179,14 @@ impl Machine {
         }
     }
 
-    /// Whether it was told to wake and not to sleep since. It reads `asleep` until it has booted, and
-    /// an answer to a read that was under way says nothing newer.
+    /// Whether the machine was told to wake and has not been told to sleep since. Its device
+    /// reports `asleep` until the machine has booted, and so does a read that was under way when it
+    /// was told.
     fn boots(&self) -> bool {
         self.woken.is_some_and(|woken| self.slept.is_none_or(|slept| slept < woken))
     }
 
-    /// Returns the next command and when it is due. `may_wake`: a wake is allowed now.
+    /// Returns the next command and when it is due. `may_wake` says that a wake is allowed now.
     pub(super) fn next(&self, timing: &Timing, may_wake: bool, now: Instant) -> (Kind, Instant) {
         let read_after =
             |period: Duration| (Kind::Read, self.touched.map_or(now, |at| at + period));
@@ -224,8 +226,8 @@ impl Machine {
                 self.fresh = false;
                 self.slept = Some(now);
                 self.slept_at = Some(wall);
-                // A machine that somebody else put to sleep stays theirs; when it is read awake,
-                // that mark is cleared.
+                // A machine that somebody else put to sleep keeps that mark; the mark is cleared
+                // when the machine is read awake.
                 self.asleep_by.get_or_insert(AsleepBy::Us);
             }
         }
@@ -279,7 +281,7 @@ impl Machine {
                 self.read_fault = None;
             }
             Err(error) => {
-                // Not "asleep as before": there is no reading.
+                // The former state must not be kept, because there is no reading.
                 self.state = DeviceState::Unknown;
                 self.watts = None;
                 self.read_fault = Some(format!("{}: {error}", Kind::Read));
@@ -320,8 +322,8 @@ impl Machine {
         match (self.state, self.asleep_by) {
             (DeviceState::Asleep, None) => self.asleep_by = Some(AsleepBy::Other),
             (DeviceState::Awake, Some(AsleepBy::Other)) => self.asleep_by = None,
-            // A sleep command may still take effect after it was overtaken by a release: it stays
-            // ours until it cannot.
+            // A sleep command may still take effect after a release has overtaken it, so the
+            // machine counts as put to sleep by us until that is no longer possible.
             (DeviceState::Awake, Some(AsleepBy::Us)) if self.want != Want::Asleep && settled => {
                 self.asleep_by = None;
             }
@@ -336,8 +338,8 @@ impl Machine {
         self.retry_at = Some(now + timing.backoff(self.failures));
     }
 
-    /// What the log has not been told of it: that it was told, that it followed, or that it fails.
-    /// Repeated commands and repeated failures are nothing new.
+    /// What is not logged of the machine yet: that it was told, that it followed, or that it fails.
+    /// Repeated commands and repeated failures are not logged again.
     pub(super) fn change(&mut self) -> Option<Change> {
         if let Some(kind @ (Kind::Sleep | Kind::Wake)) = self.busy
             && !self.noted.told
@@ -359,7 +361,7 @@ impl Machine {
 
     /// The machine as reports show it.
     pub(super) fn seen<'a>(&'a self, machine: &'a MachineId) -> SeenMachine<'a> {
-        // It may just not have booted yet.
+        // The machine may just not have booted yet.
         let undecided =
             self.want == Want::Asleep && self.state == DeviceState::Asleep && self.woken.is_some();
         SeenMachine {
@@ -373,7 +375,7 @@ impl Machine {
         }
     }
 
-    /// What is reported without delay when it changes.
+    /// The part of the machine's state whose changes are reported without delay.
     pub(super) fn face(&self) -> (DeviceState, u32, bool) {
         (self.state, self.failures, self.read_fault.is_some())
     }

@@ -1,5 +1,5 @@
-//! The meters as last read. Each has its own period and at most one reading in progress, so that
-//! none waits for another. The user of a measurement judges whether it is too old or frozen.
+//! The meters as last read. Each has its own period and at most one reading in progress, so that no
+//! meter delays the others. The user of a measurement judges whether it is too old or frozen.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,11 +23,12 @@ struct State {
     unreported: bool,
 }
 
-/// Shorter periods than this only cost processor time.
+/// The shortest period: more frequent readings only cost processor time.
 const PERIOD_MIN: Duration = Duration::from_millis(50);
-/// A longer period is not measuring.
+/// The longest period: less frequent readings are of no use.
 const PERIOD_MAX: Duration = Duration::from_secs(86_400);
-/// A measurement from further in the future than this would never become stale, so it is refused.
+/// How far in the future the time of a measurement may be. Beyond this it would never become stale,
+/// so it is refused.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 impl Meters {
@@ -95,7 +96,7 @@ impl Meters {
         self.meters.is_empty()
     }
 
-    /// Reports every meter, or those with a measurement that is newer than the last report.
+    /// Reports every meter, or only those with a measurement that is newer than the last report.
     pub(super) fn report(&mut self, full: bool) -> Vec<MeterReport> {
         let report = |(id, state): (&MeterId, &mut State)| {
             if !std::mem::take(&mut state.unreported) && !full {

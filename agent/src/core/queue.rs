@@ -74,7 +74,7 @@ impl Queue {
         if kind == Kind::Read { &mut self.reading } else { &mut self.commanding }
     }
 
-    /// When the next command that has room is due.
+    /// When the next command is due for which the driver has room.
     pub(super) fn next(&self) -> Option<Instant> {
         let room = |under_way: usize, waiting: &BTreeSet<(Instant, u64, MachineId)>| {
             waiting.first().filter(|_| under_way < self.in_flight).map(|(at, ..)| *at)

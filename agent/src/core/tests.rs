@@ -7,7 +7,7 @@ use rand::prelude::*;
 use super::*;
 use crate::claims::Claims;
 
-/// Any instant: tests only add to it.
+/// An arbitrary instant: tests only add to it.
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
 fn origin() -> Instant {
     Instant::now()
@@ -60,7 +60,7 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
     }
 }
 
-/// A core under plain calls: commands are collected, writes succeed at once.
+/// Calls a core directly: commands are collected, and writes succeed at once.
 struct Bench {
     core: AgentCore,
     start: Instant,
@@ -119,7 +119,7 @@ impl Bench {
         commands
     }
 
-    /// The link takes every report.
+    /// Notes an output. The link takes every report.
     fn note(&mut self, output: Output) {
         match output {
             Output::Report { delta, .. } => {
@@ -155,7 +155,8 @@ fn told(machine: &str, kind: Kind) -> (String, Kind) {
     (machine.to_owned(), kind)
 }
 
-/// One machine `a`, drained at 1 s, asleep by us at 2 s.
+/// A core with one machine `a`, which was drained at 1 s and read asleep, put to sleep by us, at 2
+/// s.
 fn slept() -> Bench {
     let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
     bench.hear(Some(timeline(1, vec![step(1000, Action::Drain, Means::Device, &["a"])])), None);
@@ -188,7 +189,7 @@ fn a_restore_needs_a_permit_and_is_on_record_before_the_wake() {
     let mut bench = slept();
     assert_eq!(bench.hear(Some(timeline(2, vec![])), None), []);
     assert_eq!(bench.tick_at(3000), []);
-    // The write of the raise is held back here: the wake waits for it.
+    // The write of the raise is not answered yet, so the wake must wait.
     let downlink = Downlink { permit: Some(permit(2, 1)), ..Downlink::default() };
     bench.core.downlink(&downlink, at(3000), bench.instant());
     let outputs: Vec<Output> = std::iter::from_fn(|| bench.core.poll_output()).collect();
@@ -208,7 +209,7 @@ fn a_restore_needs_a_permit_and_is_on_record_before_the_wake() {
 fn a_failed_write_holds_wakes_but_not_sleeps() {
     let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
     bench.hear(None, None);
-    // Never read, and a curtailment: it does not wait to learn how the machine is.
+    // The machine was never read. A curtailment does not wait for a reading.
     let steps = vec![step(0, Action::Curtail, Means::Device, &["a"])];
     let downlink = Downlink { timeline: Some(timeline(1, steps)), ..Downlink::default() };
     bench.core.downlink(&downlink, at(0), bench.instant());
@@ -247,7 +248,7 @@ fn a_machine_that_slept_before_us_is_neither_told_nor_woken() {
     bench.hear(None, Some(permit(1, 2)));
     assert!(bench.tick_at(60_000).iter().all(|(_, kind)| *kind == Kind::Read));
     assert!(bench.says("a", DeviceState::Asleep).is_empty(), "it is left as the operator left it");
-    // And one that an operator woke meanwhile is ours from the moment we put it to sleep.
+    // A machine that an operator woke meanwhile counts as ours from the moment we put it to sleep.
     bench.hear(Some(timeline(2, vec![step(60_000, Action::Drain, Means::Device, &["a"])])), None);
     assert_eq!(bench.says("a", DeviceState::Awake), [told("a", Kind::Sleep)]);
     assert_eq!(bench.core.slept_by_us(), 1);
@@ -491,7 +492,7 @@ fn a_machine_in_line_keeps_its_place_when_its_drain_becomes_a_curtailment() {
     assert!(next.contains(&told("b", Kind::Sleep)), "{next:?}");
 }
 
-/// What the log is told, all of it.
+/// All the lines that the log is given.
 fn lines(bench: &mut Bench) -> Vec<String> {
     let told = bench.core.changes.take(bench.instant());
     told.iter().map(|line| format!("{line:?}")).collect()
@@ -511,17 +512,17 @@ fn each_change_of_a_machine_is_told_once() {
     bench.says("a", DeviceState::Asleep);
     let told = lines(&mut bench);
     assert!(told[0].contains("sleep: 0") && told[0].contains("asleep: 1"), "{told:?}");
-    // Read asleep again and again.
+    // The machine is read asleep again and again: nothing is logged.
     for second in 12..60 {
         bench.tick_at(second * 1000);
         bench.says("a", DeviceState::Asleep);
     }
     assert_eq!(lines(&mut bench), [""; 0]);
-    // It wakes by itself and is put back: two changes.
+    // The machine wakes by itself and is put to sleep again: this is logged.
     bench.says("a", DeviceState::Awake);
     let told = lines(&mut bench);
     assert!(told[0].contains("failed: 1") && told[0].contains("woke by itself"), "{told:?}");
-    // A restart is no news.
+    // After a restart, a machine that sleeps as before is not logged.
     let mut bench = Bench::new(config(&["*"], 8), slept().saved);
     bench.tick_at(6000);
     bench.says("a", DeviceState::Asleep);

@@ -81,7 +81,8 @@ impl Timing {
         }
     }
 
-    /// The same with the patience that the machines of `assignment` need.
+    /// The same periods and limits, with the longer times to follow that the machines of
+    /// `assignment` need.
     pub(super) fn of(&self, assignment: &Assignment) -> Self {
         Self {
             follow_sleep: self.follow_sleep.max(assignment.sleeps_within),

@@ -10,16 +10,17 @@ use directive::Actuator;
 #[derive(Clone)]
 pub struct Driver {
     pub actuator: Arc<dyn Actuator>,
-    /// The maximum number of sleep and wake commands, and of reads, that it is given at once.
+    /// The maximum number of sleep and wake commands, and of reads, that the driver is given at
+    /// once.
     pub in_flight: usize,
-    /// How long it lets one command take. Zero where it has no limit of its own.
+    /// How long the driver lets one command take. Zero if it has no limit of its own.
     pub timeout: Duration,
-    /// What it does, in one line for people.
+    /// What the driver does, in one line for people.
     pub summary: String,
 }
 
 impl Driver {
-    /// A driver that a program brings along, such as one of simulated machines.
+    /// A driver that the host program registers itself, such as one of simulated machines.
     #[must_use]
     pub fn new(actuator: impl Actuator) -> Self {
         Self {

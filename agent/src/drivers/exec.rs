@@ -64,7 +64,8 @@ impl ExecActuator {
         Ok(Self { config, running: Semaphore::new(concurrency), reading })
     }
 
-    /// Runs one command to its end. The time limit begins when the command has its turn.
+    /// Runs one command to its end. The time limit begins when the command starts, and not while it
+    /// waits for others.
     async fn run(
         &self,
         template: &[String],
@@ -83,8 +84,8 @@ impl ExecActuator {
             .map_err(|error| ActuatorError::Failed { why: format!("{}: {error}", argv[0]) })?;
         let group = Group::of(&child);
         let Ok(ended) = tokio::time::timeout(self.config.timeout, finish(&mut child)).await else {
-            // Killed and reaped here, so that nothing of it is left when the machine gets its next
-            // command.
+            // The program is killed and reaped here, so that nothing of it is left when the machine
+            // gets its next command.
             drop(group);
             drop(child.kill().await);
             return Err(ActuatorError::Timeout { millis: millis(self.config.timeout) });
@@ -146,7 +147,8 @@ impl Group {
         Self(pid.and_then(rustix::process::Pid::from_raw))
     }
 
-    /// The program ended by itself: processes that it left behind were left on purpose.
+    /// Records that the program ended by itself: processes that it left behind were left on
+    /// purpose.
     fn ended(mut self) {
         self.0 = None;
     }
@@ -155,7 +157,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may have ended just now.
+            // The process group may have ended just now.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }

@@ -1,5 +1,5 @@
 //! Whether a program that a driver names can be run on this machine. A configuration may be checked
-//! on another machine than the one it is for, so what is missing is only warned of.
+//! on a machine other than the one it is for, so a missing program only causes a warning.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;

@@ -23,7 +23,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Source> {
     Some(Source { meter: Arc::new(FileMeter::new(path)), summary })
 }
 
-/// Why nothing can be measured at present: another program has to write the file.
+/// Why nothing can be measured at present: the program that must write the file has not done so.
 fn missing(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let shown = path.display();
@@ -44,14 +44,15 @@ pub struct FileMeter {
     path: PathBuf,
 }
 
-/// A line is shorter than 64 bytes; more than this is not a meter.
+/// The maximum size of a meter's file. A line is shorter than 64 bytes; a larger file is not a
+/// meter's.
 const FILE_MAX_BYTES: u64 = 4096;
 /// How far below zero an idle meter's noise may reach; it then counts as zero, so that headroom is
 /// never overestimated.
 const NOISE_KW: f64 = 1.0;
 
 impl FileMeter {
-    /// A meter that reads `path` anew each time.
+    /// A meter that reads the file at `path` anew each time.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }

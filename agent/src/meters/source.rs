@@ -9,12 +9,12 @@ use directive::Meter;
 #[derive(Clone)]
 pub struct Source {
     pub meter: Arc<dyn Meter>,
-    /// What it reads, in one line for people.
+    /// What the meter reads, in one line for people.
     pub summary: String,
 }
 
 impl Source {
-    /// A meter that a program brings along, such as a simulated one.
+    /// A meter that the host program registers itself, such as a simulated one.
     #[must_use]
     pub fn new(meter: impl Meter) -> Self {
         Self { meter: Arc::new(meter), summary: "part of this program".to_owned() }

@@ -151,10 +151,10 @@ fn permit(generation: u64, serial: u64) -> Permit {
     Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 60_000 }
 }
 
-/// Longer than anything here takes, even on a busy machine.
+/// A timeout that is longer than any step of these tests takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The switchboard's end of the link, with what it knows from the reports.
+/// The switchboard's end of the link, and what it knows from the reports.
 struct Heard {
     outlet: Outlet,
     machines: Replica<MachineReport>,
@@ -190,7 +190,7 @@ impl Heard {
         }
     }
 
-    /// Takes reports until `wanted` holds.
+    /// Takes reports until `wanted` returns `true`.
     async fn until(&mut self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let search = async {
             while !wanted(self) {
@@ -261,7 +261,7 @@ async fn a_full_report_is_made_when_the_switchboard_asks_for_one() {
     let (agent, stop) = start(dir.path(), &devices, link);
     heard.update(|down| down.timeline = Some(drain(1, &["a"])));
     heard.until("a sleeps", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
-    // The switchboard forgets everything and hears only changes.
+    // The switchboard loses its copy, and the next report has only changes.
     heard.machines = Replica::default();
     heard.until("a is known again", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
     assert_eq!(heard.machines.resync(), 1);
@@ -280,8 +280,8 @@ async fn a_restart_remembers_who_was_put_to_sleep_and_wakes_nobody() {
     stop.cancel();
     agent.ended().await.unwrap();
 
-    // It wakes while nobody looks, and the switchboard is away: the standing that was persisted
-    // still holds.
+    // The machine wakes while the agent is down, and there is no switchboard. The stored standing
+    // still holds, so the machine is put to sleep again.
     devices.asleep.lock().unwrap().clear();
     let (link, mut heard) = linked();
     let (agent, stop) = start(dir.path(), &devices, link);
@@ -322,7 +322,8 @@ async fn a_step_falls_due_although_the_link_has_closed() {
 #[tokio::test]
 async fn programs_and_files_drive_a_machine_through_a_lease() {
     let dir = tempfile::tempdir().unwrap();
-    // The site's tool: the machine is a file, and its draw is the meter's.
+    // The site's tool keeps each machine in a file, and writes the machine's power into the meter's
+    // file.
     let body = "cd $(dirname $0)\n\
         case $1 in\n\
         sleep) touch $2.down; echo 0.03 > feed.kw;;\n\

@@ -46,9 +46,10 @@ fn f46_no_drain_is_late_because_the_clock_was_stepped() {
         for step_secs in STEPS {
             let told = drained_at(step_secs, stepped_at).expect("it is drained");
             let in_time = match step_secs {
-                // Followed, as any clock that is set right by a time server.
+                // A step of up to a second is followed, as if a time server corrected the clock.
                 -1..=1 => 59..=61,
-                // It may be the truth: the drain comes at once.
+                // The new time may be right, so the drain comes at once if the new time is past 60
+                // s.
                 2.. => stepped_at..=60,
                 _ => 60..=60,
             };
@@ -57,7 +58,7 @@ fn f46_no_drain_is_late_because_the_clock_was_stepped() {
     }
 }
 
-/// Machine `a` sleeps until its release at 900 s; the agent has a permit for it.
+/// Machine `a` sleeps until its release at 900 s, for which the agent has a permit.
 fn released_at_900() -> Bench {
     let mut bench = slept();
     let release = vec![
@@ -129,7 +130,8 @@ fn f46_a_clock_that_was_stepped_during_a_restart_wakes_nothing() {
         let now = bench.now;
         let mut bench = Bench::new(config(&["*"], 8), bench.core.state());
         bench.now = now + 5_000;
-        // A newer switchboard, fooled by the same clock, thinks that the lease has yet to begin.
+        // A new switchboard, whose clock is wrong by the same amount, assumes that the lease has
+        // not begun yet.
         let wall = at(bench.now) + SignedDuration::from_secs(step_secs);
         let number = Generation { epoch: 2, generation: 1 };
         let none =
@@ -168,7 +170,8 @@ fn the_time_is_written_every_few_minutes_and_at_the_end() {
     assert!(!Bench::new(config(&["*"], 8), AgentState::default()).core.wants_last_write());
 }
 
-/// The clock was ahead when the agent began and is set right; the agent is killed at once.
+/// The clock was ahead when the agent began, and is then set right. The corrected time is on disk
+/// even if the agent is killed at once.
 #[test]
 fn a_clock_that_was_set_right_is_on_record_before_a_kill() {
     let mut bench = Bench::new(config(&["m"], 4), AgentState::default());

@@ -57,7 +57,7 @@ fn one_that_never_does_is_told_again_after_its_time() {
 fn one_that_wakes_in_its_own_time_is_not_told_twice() {
     let mut bench = slow();
     watch(&mut bench, 100_000, DeviceState::Asleep);
-    // If it were commanded again, it would start over and never wake.
+    // A second wake command would make the machine start over, so that it would never wake.
     let mut told = Vec::new();
     for serial in 1..=4 {
         for (_, kind) in bench.hear(Some(timeline(2, vec![])), Some(permit(2, serial))) {
@@ -80,8 +80,8 @@ fn one_that_falls_asleep_after_it_was_released_is_woken() {
     assert_eq!(watch(&mut bench, 50_000, DeviceState::Asleep), [Kind::Wake]);
 }
 
-/// A device that was commanded to wake reports "asleep" until it has booted. That does not answer a
-/// later sleep command.
+/// A device that was commanded to wake reports "asleep" until the machine has booted. That reading
+/// is not taken as the answer to a later sleep command.
 #[test]
 fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
     let mut bench = slow();
@@ -96,7 +96,7 @@ fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
     bench.obeys("m", Kind::Sleep);
     assert_eq!(watch(&mut bench, 130_000, DeviceState::Asleep), []);
     assert_eq!(bench.report_of("m").state, DeviceState::Unknown, "nobody knows yet");
-    // It has booted nevertheless, and this reading is the first sign that it draws power.
+    // The machine has booted nevertheless, and this reading is the first sign that it draws power.
     assert_eq!(watch(&mut bench, 132_000, DeviceState::Awake), [Kind::Sleep]);
     assert_eq!(bench.report_of("m").failures, 0, "it did what it was told first");
     bench.obeys("m", Kind::Sleep);
@@ -104,8 +104,8 @@ fn one_that_must_sleep_while_it_boots_is_told_so_and_watched() {
     assert_eq!(bench.report_of("m").state, DeviceState::Asleep);
 }
 
-/// The same if it obeys the second command and never wakes: its reading counts once it would have
-/// booted.
+/// The machine is told to sleep while it boots, obeys, and never wakes. Its reading "asleep" counts
+/// only from the time at which it would have booted.
 #[test]
 fn one_that_sleeps_again_before_it_has_booted_counts_when_it_would_have_woken() {
     let mut bench = slow();
@@ -122,7 +122,8 @@ fn one_that_sleeps_again_before_it_has_booted_counts_when_it_would_have_woken() 
     assert_eq!(bench.report_of("m").state, DeviceState::Asleep);
 }
 
-/// A read is under way when the machine is shed again; it boots, and so it reads `asleep`.
+/// A read is under way when the machine is shed again. The machine still boots, so the reading is
+/// `asleep`; it is told to sleep nevertheless.
 #[test]
 fn one_that_still_boots_is_told_to_sleep_whatever_a_read_under_way_says() {
     let mut bench = slow();

@@ -1,5 +1,5 @@
 //! Random facilities under random directives, failures and restarts: what must always hold is
-//! checked at every command, against bookkeeping of its own.
+//! checked at every command, against the test's own record.
 
 use super::*;
 
@@ -10,11 +10,11 @@ enum Behaviour {
     Lies,
     WakesByItself,
     TimesOut,
-    /// Falls asleep seconds after it was told to.
+    /// The machine falls asleep seconds after it was told to.
     Slow,
-    /// An operator put it to sleep before everything.
+    /// An operator put the machine to sleep before the start.
     AsleepBefore,
-    /// Only the proxy reaches it.
+    /// Only the proxy reaches the machine, by giving it no work.
     Starved,
 }
 
@@ -29,17 +29,17 @@ const BEHAVIOURS: [Behaviour; 8] = [
     Behaviour::Starved,
 ];
 
-/// How long a slow device takes to fall asleep: within what the agent allows.
+/// How long a slow device takes to fall asleep, which is within the time that the agent allows.
 const SLOW_MS: u64 = 12_000;
 
 struct Device {
     behaviour: Behaviour,
     asleep: bool,
-    /// When it will fall asleep.
+    /// When the machine will fall asleep.
     falls: Option<u64>,
-    /// Whether the agent has asked how it is, in this life of it.
+    /// Whether the agent has read the machine since the agent's last start.
     asked: bool,
-    /// Since when it must be asleep, without a restart of the agent in between.
+    /// Since when the machine must be asleep, without a restart of the agent in between.
     due_since: Option<u64>,
 }
 
@@ -48,16 +48,16 @@ struct World {
     rng: StdRng,
     bench: Bench,
     devices: BTreeMap<String, Device>,
-    /// Answers under way: when, whom, what.
+    /// Answers under way: the time of each, the machine, and the kind of command.
     open: Vec<(u64, String, Kind)>,
     writes: Vec<(u64, u64, AgentState)>,
     disk: AgentState,
     generation: u64,
     serial: u64,
     held: Option<Arc<Timeline>>,
-    /// The permit that lives, by this file's own bookkeeping.
+    /// The valid permit by the test's own record: its generation, and the time at which it ends.
     permitted: Option<(u64, u64)>,
-    /// Starts of the agent.
+    /// The number of starts of the agent.
     starts: u64,
 }
 
@@ -118,7 +118,7 @@ impl World {
 
     fn new_permit(&mut self) {
         self.serial += 1;
-        // Now and then one for another timeline: it must not count.
+        // Some permits are for a different timeline, and must not count.
         let generation =
             if self.rng.random_bool(0.2) { self.generation + 1 } else { self.generation };
         let ttl_ms = self.rng.random_range(5_000..30_000);
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// What must hold of every command.
+    /// Checks what must be true of every command.
     fn check(&mut self, name: &str, kind: Kind) {
         let (seed, now) = (self.seed, self.bench.now);
         let device = self.devices.get_mut(name).unwrap();
@@ -198,8 +198,8 @@ impl World {
             && !device.asked
             && applied.action >= Action::Curtail
         {
-            // A curtailment does not wait to learn who put it to sleep; from then on it counts as
-            // ours.
+            // A curtailment does not wait to learn who put the machine to sleep; from then on, the
+            // agent counts as having done so.
             device.behaviour = Behaviour::Obeys;
         }
         let behaviour = device.behaviour;
@@ -291,7 +291,8 @@ impl World {
         }
     }
 
-    /// A machine that obeys is asleep soon after it must be, whatever the others do.
+    /// Checks that a machine that obeys is asleep soon after it must be, whatever the other
+    /// machines do.
     fn check_sleepers(&mut self) {
         let now = self.bench.now;
         for (name, device) in &mut self.devices {
@@ -308,8 +309,8 @@ impl World {
             if let Some(since) = device.due_since
                 && device.behaviour == Behaviour::Obeys
             {
-                // 12 machines at 3 in flight and up to 0.8 s + a tick each, and a read that was
-                // under way before.
+                // 12 machines with 3 commands in flight need up to 0.8 s and a tick each; a read
+                // may have been under way before.
                 assert!(
                     device.asleep || now < since + 8_000,
                     "seed {}: {name} is awake at {now}, due at {since}",
@@ -344,8 +345,8 @@ impl World {
         self.check_sleepers();
     }
 
-    /// Everything is released for good: what was put to sleep wakes again, except what an operator
-    /// put to sleep.
+    /// Everything is released for good: machines that the agent put to sleep wake again, and those
+    /// that an operator put to sleep do not.
     fn settle(&mut self) {
         self.generation += 1;
         self.held = Some(timeline(self.generation, Vec::new()));
@@ -373,8 +374,9 @@ impl World {
         }
     }
 
-    /// A sleep that went out in the milliseconds before a crash, before it was written, looks like
-    /// an operator's. It stays asleep: the safe side.
+    /// Whether a crash lost the record of a sleep command that went out just before. The machine
+    /// then looks as if an operator had put it to sleep, and it stays asleep, which is the safe
+    /// side.
     fn lost_in_a_crash(&self, name: &str) -> bool {
         self.bench.core.machines[name].asleep_by() == Some(AsleepBy::Other)
     }
@@ -409,7 +411,8 @@ fn without_restarts_and_disk_errors_nothing_is_forgotten_asleep() {
         }
         world.settle();
         for (name, device) in &world.devices {
-            // Also those that refuse and lie: they never slept.
+            // Machines that refuse or lie never slept, so only those that were asleep before the
+            // start may be asleep.
             let obeys = !matches!(device.behaviour, Behaviour::AsleepBefore);
             assert!(
                 !obeys || !device.asleep,

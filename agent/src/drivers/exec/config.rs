@@ -16,7 +16,8 @@ pub struct ExecConfig {
     pub sleep: Vec<String>,
     /// Wakes a machine.
     pub wake: Vec<String>,
-    /// Prints `awake` or `asleep`, optionally followed by the watts it draws, on one line.
+    /// Prints `awake` or `asleep`, optionally followed by the watts that the machine draws, on one
+    /// line.
     pub read: Vec<String>,
     /// A command that takes longer is killed.
     pub timeout: Duration,
@@ -89,8 +90,8 @@ impl ExecConfig {
     }
 }
 
-/// Reads one command. A program that is not on this machine is warned of once: `missing` has those
-/// that were.
+/// Reads one command. A program that does not exist on this machine causes one warning: `missing`
+/// has the programs that were already reported.
 fn read_command<'a>(
     section: &Section<'a>,
     key: &str,

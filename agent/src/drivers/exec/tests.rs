@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 
-/// Longer than any of these programs takes, even on a busy machine.
+/// A timeout that is longer than any of these programs takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn argv(words: &[&str]) -> Vec<String> {
@@ -123,7 +123,8 @@ async fn a_program_that_does_not_end_is_killed_in_time() {
     assert!(!Path::new("/proc").join(pid.trim()).exists(), "process {pid} is gone");
 }
 
-/// A tool that is slow itself, and what it started writes its number and stays.
+/// An actuator whose program does not end by itself, and starts a child that writes its process id
+/// and does not end either.
 fn slow_script(dir: &Path) -> (ExecActuator, std::path::PathBuf) {
     let pid_file = dir.join("pid");
     (script(dir, &format!("sleep 600 & echo $! > {}; wait", pid_file.display())), pid_file)
@@ -133,8 +134,8 @@ fn is_written(pid_file: &Path) -> bool {
     std::fs::read_to_string(pid_file).is_ok_and(|pid| pid.ends_with('\n'))
 }
 
-/// Runs a command with ever more time, until its program came as far as to write its number: how
-/// long that takes is the machine's business.
+/// Runs a command with ever longer time limits, until its program has written its process id: how
+/// long that takes depends on the test machine.
 async fn timed_out_once_started<T>(
     tool: &mut ExecActuator,
     pid_file: &Path,
@@ -154,7 +155,7 @@ async fn is_gone(pid_file: &Path) -> bool {
     let pid = std::fs::read_to_string(pid_file).unwrap();
     let stat = Path::new("/proc").join(pid.trim()).join("stat");
     let gone = async {
-        // An orphan may stay as a zombie where nobody reaps.
+        // An orphan may stay as a zombie where no process reaps it.
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -249,7 +250,7 @@ fn readings_are_parsed_strictly() {
 async fn no_more_programs_run_at_once_than_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().display();
-    // Each run counts the runs alive beside it.
+    // Each run counts the runs that are alive at the same time.
     let body = format!(
         "touch {here}/$1.live; ls {here} | grep -c live >> {here}/counts; sleep 0.05; rm {here}/$1.live"
     );
