@@ -72,7 +72,7 @@ pub enum LoggingError {
 /// The queue of the process's logger, once logging is set up.
 static QUEUE: OnceLock<LineQueue> = OnceLock::new();
 
-/// Writes all waiting lines when it is dropped: keep it as long as anything may be logged.
+/// Writes all waiting lines when it is dropped, so keep it for as long as anything may be logged.
 #[derive(Debug)]
 #[must_use]
 pub struct Logs {

@@ -236,7 +236,7 @@ impl Findings {
         }
     }
 
-    /// In the order of the file.
+    /// Returns the findings in the order of the file.
     fn sorted(&self) -> Mistakes {
         let mut list = self.list.borrow().clone();
         list.sort_by_key(Mistake::rank);

@@ -22,7 +22,8 @@ pub async fn shutdown_requested() -> &'static str {
     name
 }
 
-/// Receives SIGHUP, any number of times. Once it exists, the signal no longer ends the process.
+/// Receives SIGHUP, any number of times. Once this exists, the signal no longer terminates the
+/// process.
 #[derive(Debug)]
 pub struct Hangup(Signal);
 

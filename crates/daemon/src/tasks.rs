@@ -52,7 +52,7 @@ impl Tasks {
         self.spawn_on(name, task, &Handle::current())
     }
 
-    /// Like [`Self::spawn`], on another runtime than the caller's.
+    /// Like [`Self::spawn`], on a runtime other than the caller's.
     pub fn spawn_on<F>(
         &self,
         name: impl Into<Arc<str>>,
@@ -71,7 +71,7 @@ impl Tasks {
         self.tracker.spawn_on(named, runtime)
     }
 
-    /// Spawns work that blocks, on the runtime's threads for that.
+    /// Spawns work that blocks, on the runtime's threads for blocking work.
     pub fn spawn_blocking<F, T>(&self, name: impl Into<Arc<str>>, work: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -84,8 +84,8 @@ impl Tasks {
         })
     }
 
-    /// Runs a part of a task and catches its panic. The panic is counted and logged as one of
-    /// `task`, and `None` is returned; the state owned by the part has been dropped. The caller
+    /// Runs a part of a task and catches its panic. The panic is counted and logged as a panic of
+    /// `task`, and `None` is returned. The state that the part owned has been dropped. The caller
     /// should wait before it starts the part again.
     pub async fn catch_panic<F: Future>(&self, task: &str, part: F) -> Option<F::Output> {
         let mut part = pin!(part);

@@ -1,6 +1,6 @@
 //! Reports when a file was changed, whichever way an editor or a deployment does that: by writing
 //! it in place, by a rename, or by changing a link. The caller reads the file, and keeps the old
-//! content if the new one is bad.
+//! content if the new one is invalid.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub struct FileWatch {
     path: PathBuf,
     seen: Option<Print>,
     hint: Arc<Notify>,
-    /// Dropping it ends the system's watch.
+    /// Dropping this ends the system's watch.
     _watcher: Option<Debouncer<RecommendedWatcher, RecommendedCache>>,
 }
 
@@ -76,7 +76,7 @@ impl FileWatch {
                     }
                     now = later;
                 }
-                // The file may be as before: renamed away and back.
+                // The file may be the same as before, after it was renamed away and back.
                 if now != self.seen {
                     self.seen = now;
                     return;
@@ -101,7 +101,7 @@ impl Print {
     }
 }
 
-/// Watches the folder and not the file, because a rename puts another file in its place.
+/// Watches the folder and not the file, because a rename puts a different file in its place.
 fn watch_folder(
     path: &Path,
     hint: Arc<Notify>,

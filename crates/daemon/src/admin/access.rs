@@ -74,8 +74,8 @@ impl Access {
         scheme.eq_ignore_ascii_case("bearer") && token.matches(text)
     }
 
-    /// Checks the token. The right one always passes, so that failures from the same address lock
-    /// nobody out.
+    /// Checks the token. The right token always passes, so that no caller is locked out by failures
+    /// from the same address.
     pub(super) fn check(&self, request: &Request) -> Result<(), ApiError> {
         if self.holds(request) {
             return Ok(());
@@ -99,8 +99,8 @@ impl Access {
         let over = |entry: &Failures| now.saturating_duration_since(entry.since) >= FAILURE_WINDOW;
         if failures.len() >= SOURCES_MAX && !failures.contains_key(&remote) {
             failures.retain(|_, entry| !over(entry));
-            // Still full: more addresses fail at the same time than any site has. New ones are
-            // refused.
+            // The table is still full: more addresses fail at the same time than any site has. New
+            // addresses are refused.
             if failures.len() >= SOURCES_MAX {
                 return true;
             }

@@ -65,7 +65,7 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "unauthorized")
     }
 
-    /// 401: this process has no token, so every one is refused.
+    /// 401: this process has no token, so every token is refused.
     pub(super) fn no_token() -> Self {
         let message = "this process has no token: set admin.token_file to allow this";
         Self::new(StatusCode::UNAUTHORIZED, "no_token", message)

@@ -224,7 +224,7 @@ tieline_traced_total 5
             &["*/*"],
             &[""],
             &["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"],
-            // What VictoriaMetrics sends.
+            // The `Accept` header that VictoriaMetrics sends.
             &["text/plain;version=0.0.4;q=1,*/*;q=0.1"],
             &["application/json"],
             &["application/*"],

@@ -176,8 +176,8 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Whether a request must have a JSON content type. A page of another site can make a browser send
-/// a POST with other types, or without one, and the browser asks no permission first. For a DELETE
-/// it does ask, so a DELETE needs the content type only if it has a body.
+/// a POST with other types, or without one, and the browser asks no permission first. Before a
+/// DELETE it does ask, so a DELETE needs the content type only if it has a body.
 fn must_be_json(request: &Request) -> bool {
     match *request.method() {
         Method::DELETE => !request.body().is_end_stream(),

@@ -251,8 +251,8 @@ async fn only_json_changes_anything() {
             served.post(&format!("authorization: Bearer {TOKEN}\r\n{kind}"), "{\"kw\":5}").await;
         assert_eq!(status(&answer), 415, "{kind}");
     }
-    // A page of another site can send a POST; for a DELETE, the browser first asks the server for
-    // permission.
+    // A page of another site can send a POST; before a DELETE, the browser first asks the server
+    // for permission.
     let bearer_only = format!("authorization: Bearer {TOKEN}\r\n");
     for (request, want) in [
         ("DELETE /v1/leases/n-7 HTTP/1.1\r\nhost: localhost\r\n", 204),
@@ -496,7 +496,7 @@ async fn slow_headers_and_silence_are_closed_after_5_s() {
         tokio::time::resume();
         assert!((HEADER_TIMEOUT..HEADER_TIMEOUT * 2).contains(&waited), "{sent:?}: {waited:?}");
     }
-    // The same rule holds between two requests.
+    // Between two requests, the same rule holds as before the first.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     read_head_then_pause(&mut stream, "HTTP/1.1 200").await;

@@ -20,19 +20,19 @@ pub struct Token(Secret);
 /// Why a text cannot be a token. No variant shows the text.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It is short enough to be guessed.
+    /// The text is short enough to be guessed.
     #[error("the token has {got} characters; it needs {TOKEN_MIN} or more")]
     TooShort { got: usize },
-    /// It has too few different characters.
+    /// The text has too few different characters.
     #[error("the token repeats the same few characters; make one with: openssl rand -hex 32")]
     TooPlain,
-    /// It has characters that are not allowed in a header.
+    /// The text has characters that are not allowed in a header.
     #[error("the token holds spaces or characters outside printable ASCII")]
     BadCharacter,
-    /// Its file cannot be read.
+    /// The token's file cannot be read.
     #[error(transparent)]
     File(#[from] SecretError),
-    /// Its file cannot be created.
+    /// The token's file cannot be created.
     #[error("token file {}: {source}", path.display())]
     Create { path: PathBuf, source: std::io::Error },
 }

@@ -21,7 +21,7 @@ pub struct Position {
 pub enum Origin {
     /// A file, and the place in it unless the whole file is at fault.
     File {
-        /// Its name as given.
+        /// The file's name as given.
         file: Arc<str>,
         position: Option<Position>,
     },
@@ -77,7 +77,7 @@ impl Mistake {
         }
     }
 
-    /// Whether both are shown as the same line.
+    /// Whether this mistake and `other` are shown as the same line.
     pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
         (&self.origin, &self.key, &self.message) == (&other.origin, &other.key, &other.message)
     }
@@ -162,7 +162,7 @@ impl Mistakes {
         self.list.is_empty()
     }
 
-    /// How many there are, including those beyond the bound, which are only counted.
+    /// How many mistakes there are, including those beyond the bound, which are only counted.
     #[must_use]
     pub fn count(&self) -> usize {
         self.list.len() + self.beyond
@@ -174,8 +174,8 @@ impl Mistakes {
         self.beyond += other.beyond;
     }
 
-    /// Draws each with the lines of the file around it, for a terminal. `color` adds colours and
-    /// line drawing characters.
+    /// Draws each mistake with the lines of the file around it, for a terminal. `color` adds
+    /// colours and line drawing characters.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };

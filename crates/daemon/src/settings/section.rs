@@ -44,7 +44,7 @@ pub struct Section<'a> {
     table: &'a Table,
     path: String,
     place: Place,
-    /// Set if the value is not a table. That was reported once, and no mistake is recorded for its
+    /// Set if the value is not a table. This was reported once, and no mistake is recorded for its
     /// keys.
     muted: bool,
     asked: RefCell<Vec<String>>,

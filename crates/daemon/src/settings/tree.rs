@@ -96,7 +96,7 @@ pub(super) fn parse(source: &Source) -> (Table, Vec<Mistake>) {
     (root, walk.mistakes)
 }
 
-/// The text of a key in a top-level table, if so much of the file can be parsed.
+/// The text of a key in a top-level table, if the file can be parsed that far.
 pub(super) fn salvage(text: &str, table: &str, key: &str) -> Option<String> {
     let (root, _) = DeTable::parse_recoverable(text);
     let DeValue::Table(table) = value_of(root.get_ref(), table)? else { return None };

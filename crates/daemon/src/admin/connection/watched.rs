@@ -72,7 +72,7 @@ impl AsyncWrite for WatchedStream {
     }
 }
 
-/// A body that reports when it has ended, or when it is dropped before that.
+/// A body that reports when it has ended, or when it is dropped before its end.
 #[derive(Debug)]
 pub(super) struct WatchedBody<B> {
     body: B,
