@@ -1,4 +1,4 @@
-//! The interface to devices: turns machines off and on, and reads whether they are.
+//! The interface to devices: turns machines off and on, and reads what they do.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub struct Reading {
     pub state: DeviceState,
     /// The power that the device reports, if it does.
     pub watts: Option<Watts>,
-    /// When it was read.
+    /// When the device was read.
     pub read_at: Timestamp,
 }
 
@@ -40,13 +40,13 @@ pub enum ActuatorError {
     /// No answer in time.
     #[error("no answer within {millis} ms")]
     Timeout {
-        /// The time it was given.
+        /// The time that the driver was given for the answer.
         millis: u64,
     },
     /// The device or its tool refused the command.
     #[error("refused: {why}")]
     Refused {
-        /// Its message, cut and escaped.
+        /// The message of the device or the tool, truncated and escaped.
         why: String,
     },
     /// The driver could not be run.
@@ -58,7 +58,7 @@ pub enum ActuatorError {
     /// The answer could not be read.
     #[error("unreadable answer: {why}")]
     Unreadable {
-        /// What was wrong with it.
+        /// What was wrong with the answer.
         why: String,
     },
 }

@@ -23,14 +23,14 @@ pub struct Downlink {
     /// Machines that a device has confirmed to be asleep: their sessions need no work.
     #[serde(default)]
     pub asleep: Arc<BTreeSet<MachineId>>,
-    /// Counts requests for a full report. A receiver whose last full report had another number
+    /// Counts requests for a full report. A receiver whose last full report had a different number
     /// makes its next one full.
     #[serde(default)]
     pub resync: u64,
 }
 
 /// Reads a permit only if every part of it is understood: a field of a later version may be a
-/// condition, and power must not rise against it. The rest of the downlink counts all the same.
+/// condition, and power must not rise against it. The rest of the downlink is used nevertheless.
 fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Permit>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -34,8 +34,8 @@ pub struct WallGuard {
 struct Anchor {
     at: Timestamp,
     since: Instant,
-    /// Whether it may have been later than `at`: the wall clock was behind the floor, and it is not
-    /// known how long the process was down.
+    /// Whether the true time may have been later than `at`: the wall clock was behind the floor,
+    /// and it is not known how long the process was down.
     or_later: bool,
 }
 
@@ -44,17 +44,17 @@ struct Anchor {
 pub struct GuardedTime {
     /// The later of the two clocks. A lowering by this time is never late.
     pub later: Timestamp,
-    /// The time by the monotonic clock, counted from when the two last agreed. It never runs
-    /// backward and is never after `later`.
+    /// The time by the monotonic clock, counted from the moment when the two clocks last agreed. It
+    /// never runs backward and is never after `later`.
     pub steady: Timestamp,
     /// By how much the wall clock is off, if it was stepped: nothing may be raised.
     pub stepped: Option<SignedDuration>,
 }
 
 impl WallGuard {
-    /// Begins after a restart; an earlier process saw the time `seen`. A wall clock behind it was
-    /// stepped while the process was down. One ahead of it is accepted, because it is not known how
-    /// long that was.
+    /// Begins after a restart; an earlier process saw the time `seen`. A wall clock behind this
+    /// time was stepped while the process was down. A wall clock ahead of it is accepted, because
+    /// it is not known how long the process was down.
     #[must_use]
     pub fn resume(seen: Option<Timestamp>) -> Self {
         Self { floor: seen, ..Self::default() }
@@ -85,8 +85,8 @@ impl WallGuard {
 
     /// The time that has certainly passed, for [`Self::resume`]; `time` is the last reading, at
     /// `wall`. If a clock that was right at the start is stepped now, both clocks are in doubt, and
-    /// a restart accepts the wall clock. If it was behind at the start, another restart does not
-    /// accept it.
+    /// a restart accepts the wall clock. If the wall clock was behind at the start, a further
+    /// restart does not accept it.
     #[must_use]
     pub fn passed(&self, time: GuardedTime, wall: Timestamp) -> Timestamp {
         let resumed = self.anchor.is_some_and(|anchor| anchor.or_later);

@@ -74,8 +74,8 @@ id! {
     LeaseId
 }
 id! {
-    /// A proxy or an agent, as the link that it is attached by names it. A report does not say who
-    /// sent it: the link does.
+    /// A proxy or an agent, by the name that its link has. A report does not say who sent it: the
+    /// link does.
     ReceiverId
 }
 

@@ -17,7 +17,8 @@ pub struct InProcess {
     dropped: Arc<AtomicU64>,
 }
 
-/// The switchboard's end of an in-process link. It says whose reports come out of it.
+/// The switchboard's end of an in-process link. It says which receiver sent the reports that come
+/// out of it.
 #[derive(Debug)]
 pub struct Outlet {
     receiver: ReceiverId,
@@ -27,7 +28,8 @@ pub struct Outlet {
     dropped: Arc<AtomicU64>,
 }
 
-/// Reports that may wait for the switchboard; a further one is dropped and counted.
+/// The maximum number of reports that wait for the switchboard; a further one is dropped and
+/// counted.
 const REPORTS_QUEUED: usize = 256;
 
 /// Makes both ends of a link to `receiver`.
@@ -62,13 +64,13 @@ impl Link for InProcess {
 }
 
 impl Outlet {
-    /// Who is at the other end.
+    /// The receiver at the other end.
     #[must_use]
     pub fn receiver(&self) -> &ReceiverId {
         &self.receiver
     }
 
-    /// What it is.
+    /// The role of the receiver at the other end.
     #[must_use]
     pub fn role(&self) -> ReceiverRole {
         self.role

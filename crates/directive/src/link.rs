@@ -27,18 +27,18 @@ impl fmt::Display for ReceiverRole {
     }
 }
 
-/// The other side is gone for good.
+/// The other end of the link is closed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the switchboard's end of the link is closed")]
 pub struct LinkClosed;
 
 /// A receiver's end of the link.
 pub trait Link: Send + 'static {
-    /// Waits until something newer than the last seen has come, and returns it whole.
+    /// Waits until the state is newer than when it was last returned, and returns it as a whole.
     fn changed(&mut self) -> impl Future<Output = Result<Downlink, LinkClosed>> + Send;
-    /// What was last received, without waiting.
+    /// The state that was last received, without waiting.
     fn latest(&mut self) -> Downlink;
     /// Reports upward. Never waits: `false` means that the link did not take the report, because
-    /// the switchboard is slow. `true` does not mean that it arrives.
+    /// the switchboard is slow. `true` does not mean that the report arrives.
     fn report(&self, report: Report) -> bool;
 }

@@ -10,7 +10,7 @@ use crate::{Pending, Watts};
 pub struct MeterReading {
     /// Power drawn through the meter.
     pub watts: Watts,
-    /// When it was measured (not when it was read).
+    /// When the power was measured (not when the meter was read).
     pub taken_at: Timestamp,
 }
 
@@ -23,16 +23,16 @@ pub enum MeterError {
         /// What went wrong.
         why: String,
     },
-    /// Its answer is not a power: text, NaN, infinite.
+    /// The source's answer is not a power: it is text, NaN or infinite.
     #[error("unreadable: {why}")]
     Unreadable {
-        /// What was wrong with it.
+        /// What was wrong with the answer.
         why: String,
     },
 }
 
 /// A power meter.
 pub trait Meter: Send + Sync + 'static {
-    /// Measures.
+    /// Reads the meter.
     fn read(&self) -> Pending<'_, Result<MeterReading, MeterError>>;
 }

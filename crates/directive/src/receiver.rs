@@ -19,13 +19,13 @@ use crate::{Action, Generation, GuardedTime, MachineId, Permit, Standing, Timeli
 /// The result of offering a timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// It is newer and was accepted.
+    /// The timeline is newer than the one held, and was accepted.
     Taken,
-    /// It is the one already held.
+    /// The timeline is the one already held.
     Same,
-    /// It is older than the one held, and was refused.
+    /// The timeline is older than the one held, and was refused.
     Stale {
-        /// The number held.
+        /// The number of the timeline held.
         have: Generation,
     },
 }
@@ -92,8 +92,8 @@ struct Settled {
 /// and when it ends. A wall clock that is stepped back while the process is down is detected as far
 /// as it is behind [`Saved::seen`].
 pub const SEEN_EVERY: Duration = Duration::from_secs(300);
-/// The range of a permit's life: a shorter one is useless, a longer one would stay valid too long
-/// after the switchboard is lost.
+/// The range of a permit's time of validity: a shorter one is useless, a longer one would stay
+/// valid too long after the switchboard is lost.
 const PERMIT_TTL: std::ops::RangeInclusive<u64> = 5_000..=120_000;
 
 impl Receiver {
@@ -148,9 +148,9 @@ impl Receiver {
         }
     }
 
-    /// Handles a permit. Returns whether it is accepted: it must be for the timeline held, new, and
-    /// with a life within the range. One that comes while the clocks disagree is used up and never
-    /// counts.
+    /// Handles a permit. Returns whether it is accepted: it must be new and for the timeline held,
+    /// and its time of validity must be within the range. A permit that comes while the clocks
+    /// disagree is used up and never counts.
     pub fn permit(&mut self, permit: Permit, wall: Timestamp, now: Instant) -> bool {
         self.look(wall, now);
         let serial = (permit.number.epoch, permit.serial);
@@ -185,8 +185,8 @@ impl Receiver {
     }
 
     /// Applies everything that is due: every lowering, and the raises that a permit allows. Call it
-    /// at least once a second, so that it notices steps of the wall clock; a call when nothing is
-    /// due costs next to nothing.
+    /// at least once a second, so that the receiver notices steps of the wall clock; a call when
+    /// nothing is due costs next to nothing.
     pub fn advance(&mut self, wall: Timestamp, now: Instant) -> Advance {
         let time = self.look(wall, now);
         let is_settled = self.settled.is_some_and(|settled| {
@@ -198,7 +198,7 @@ impl Receiver {
         Advance { changes, wait: self.settled.and_then(|settled| settled.wait(time)) }
     }
 
-    /// Reads the clocks.
+    /// Reads both clocks through the guard.
     fn look(&mut self, wall: Timestamp, now: Instant) -> GuardedTime {
         let time = self.guard.read(wall, now);
         if time.stepped.is_some() {
@@ -216,7 +216,8 @@ impl Receiver {
         let may_raise = self.may_raise(now);
         let Some(timeline) = &self.saved.timeline else { return Vec::new() };
         let wanted = wanted(timeline, time);
-        // The order of the timeline first, so that machines it lists first are handled first.
+        // The machines are listed in the order of the timeline, so that those it lists first are
+        // handled first.
         let mut seen = HashSet::with_capacity(wanted.len());
         let ordered =
             timeline.steps.iter().flat_map(|step| &step.machines).chain(self.saved.applied.keys());

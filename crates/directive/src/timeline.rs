@@ -1,8 +1,8 @@
 //! The directive: a numbered timeline of what each machine may do until the horizon.
 //!
 //! A timeline is state, not a list of changes: the newest step at or before an instant tells what a
-//! machine may do then, and a machine that no step names may run. So losing or repeating one loses
-//! nothing.
+//! machine may do then, and a machine that no step names may run. So nothing is lost when a
+//! timeline is lost or repeated.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GroupId, LeaseId, MachineId};
 
-/// The number of a timeline: a later epoch wins, and within one epoch a later plan.
+/// The number of a timeline: a later epoch takes precedence, and within one epoch a later plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation {
     /// Counts how often a switchboard has opened the ledger.
@@ -34,14 +34,14 @@ impl fmt::Display for Generation {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Served with work.
+    /// The machine is served with work.
     #[default]
     Run,
     /// Frozen: a present session keeps working, a new one is parked.
     Hold,
     /// Taken off: asleep where an actuator reaches it, else starved of new work.
     Drain,
-    /// As [`Action::Drain`], at once; ordinary ramps do not apply.
+    /// Taken off like [`Action::Drain`], but at once; ordinary ramps do not apply.
     Curtail,
     /// Off, and put back to sleep when it wakes.
     Lockout,
@@ -61,19 +61,20 @@ impl Action {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Means {
-    /// An actuator puts it to sleep: it is served work until it is confirmed asleep.
+    /// An actuator puts the machine to sleep: it is served work until it is confirmed asleep.
     #[default]
     Device,
-    /// Nothing reaches it but the proxy: no new work from the due moment. This promises no watts.
+    /// Only the proxy reaches the machine: it gets no new work from the due moment on. This
+    /// promises no watts.
     Starve,
 }
 
-/// What a machine may do just now, as applied. Machines without one may run.
+/// What a machine may do at present, as applied. A machine without a standing may run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// What it may do.
+    /// What the machine may do.
     pub action: Action,
-    /// How it is taken off.
+    /// How the machine is taken off.
     pub means: Means,
 }
 
@@ -82,40 +83,40 @@ pub struct Standing {
 pub struct Step {
     /// When the step is due.
     pub at: Timestamp,
-    /// The group whose machines these are.
+    /// The group that the machines belong to.
     pub group: GroupId,
-    /// What they may do from then on.
+    /// What the machines may do from then on.
     pub action: Action,
-    /// How they are taken off, if they are.
+    /// How the machines are taken off, if they are.
     pub means: Means,
     /// The machines, in the order in which they are commanded.
     pub machines: Vec<MachineId>,
-    /// The lease this step serves, if one does.
+    /// The lease that this step serves, if it serves one.
     pub lease: Option<LeaseId>,
-    /// Why, in words for an operator.
+    /// The reason for the step, in words for an operator.
     pub reason: String,
 }
 
 /// The newest ledger entry the sender had written: receivers keep it with the timeline, where it
-/// tells later whether the ledger was cut off.
+/// shows later whether the ledger has lost its last entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerHead {
     /// Sequence number of the entry.
     pub seq: u64,
-    /// Its hash, hex.
+    /// The hash of the entry, in hex.
     pub hash: String,
 }
 
 /// All steps of the plan horizon, numbered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
-    /// Older numbers change nothing; the same twice changes nothing.
+    /// The timeline's number. A timeline with the same or an older number changes nothing.
     pub number: Generation,
-    /// When it was made.
+    /// When the timeline was made.
     pub issued_at: Timestamp,
     /// Until when the steps were planned.
     pub horizon: Timestamp,
-    /// The ledger's head when it was made.
+    /// The ledger's head when the timeline was made.
     pub ledger_head: Option<LedgerHead>,
     /// Steps in order of time. If two are due at the same time for one machine, the later in the
     /// list is valid.
@@ -132,7 +133,8 @@ impl Timeline {
             .collect()
     }
 
-    /// The same without copying names: receivers ask twice a second, for all machines of a site.
+    /// What every named machine may do at `at`, as [`Self::standing_at`] returns it, but without
+    /// copies of the names: receivers ask twice a second, for all machines of a site.
     pub(crate) fn wanted_at(&self, at: Timestamp) -> HashMap<&MachineId, Standing> {
         let mut standing = HashMap::new();
         for step in self.steps.iter().filter(|step| step.at <= at) {
@@ -154,16 +156,17 @@ impl Timeline {
     }
 }
 
-/// The right to raise power for a while. Without a fresh one nothing rises, scheduled restores
-/// included. A field that is not known here may be a condition, so a permit with one cannot be read.
+/// The right to raise power for a while. Without a valid permit no power is raised, not even by
+/// scheduled restores. A field that is not known here may be a condition, so a permit with such a
+/// field cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Permit {
-    /// The timeline it is for.
+    /// The timeline that the permit is for.
     pub number: Generation,
-    /// Counts permits within one epoch, so that each is used once.
+    /// Counts permits within one epoch, so that each is used only once.
     pub serial: u64,
-    /// How long it lives on the receiver's monotonic clock, from arrival, in milliseconds: 5,000 to
-    /// 120,000.
+    /// How long the permit is valid by the receiver's monotonic clock, from its arrival, in
+    /// milliseconds: 5,000 to 120,000.
     pub ttl_ms: u64,
 }

@@ -95,12 +95,13 @@ fn after_a_restart_a_clock_behind_what_was_seen_is_in_doubt_until_it_is_not() {
     );
     let later = guard.read(at(-3_590_000), after(start, 10_000));
     assert_eq!((later.later, later.stepped), (at(10_000), Some(off)));
-    // A time server corrects it: the process was down for 20 minutes, which it could not know.
+    // A time server corrects the clock: the process was down for 20 minutes, which it could not
+    // know.
     let right = at(1_200_000 + 20_000);
     assert_eq!(guard.read(right, after(start, 20_000)), agreed(right));
     let next = guard.read(at(1_230_000), after(start, 30_000));
     assert_eq!(next, agreed(at(1_230_000)));
-    // From here on a step is detected.
+    // From now on, a step is detected.
     assert!(guard.read(at(4_840_000), after(start, 40_000)).stepped.is_some());
 }
 

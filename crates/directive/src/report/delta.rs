@@ -12,9 +12,10 @@ use crate::{Generation, MachineId};
 /// report with an older number changes nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delta<T> {
-    /// Which life of the sender this is: another number after each start. It fits into 53 bits.
+    /// Identifies one life of the sender, from start to end: the number differs after each start.
+    /// It fits into 53 bits.
     pub incarnation: u64,
-    /// Counts this incarnation's reports.
+    /// The number of the report within the incarnation.
     pub seq: u64,
     /// When the report was made.
     pub at: Timestamp,

@@ -1,10 +1,10 @@
 //! A digest of a set of entries, kept up to date in constant time for each change.
 //!
-//! The digest is the wrapping sum of the entries' fingerprints, so it does not depend on their order,
-//! and an entry can be taken out again. Fingerprints are defined here byte by byte, because both
-//! ends of a link must compute the same ones whatever compiler and version built them; the hashers
-//! of the standard library do not promise that. They find lost changes, not forged ones: what is on
-//! a link is authenticated by the link.
+//! The digest is the wrapping sum of the entries' fingerprints, so it does not depend on their
+//! order, and an entry can be taken out again. Fingerprints are defined here byte by byte, because
+//! both ends of a link must compute the same ones whatever compiler and version built them; the
+//! hashers of the standard library do not promise that. The digest finds lost changes, not forged
+//! ones: the link authenticates what it carries.
 
 use std::fmt;
 
@@ -94,7 +94,7 @@ impl Fields {
         }
     }
 
-    /// To the nanosecond, which is what RFC 3339 carries between the ends.
+    /// The time to the nanosecond, which is the precision of RFC 3339 between the ends.
     pub(super) fn time(self, time: Option<Timestamp>) -> Self {
         self.optional(time, |fields, time| {
             let nanos = i64::from(time.subsec_nanosecond());

@@ -13,9 +13,9 @@ use crate::{DeviceState, MachineId, MeterId, Watts};
 
 /// An entry of a [`super::Delta`], named by its machine.
 pub trait Entry {
-    /// The machine, of which a view has one entry.
+    /// The machine that the entry is about; a view has one entry for each machine.
     fn machine(&self) -> &MachineId;
-    /// The fingerprint of all fields that both ends are sure to see alike.
+    /// The fingerprint of all fields that are certainly equal at both ends.
     fn fingerprint(&self) -> Fingerprint;
 }
 
@@ -25,9 +25,9 @@ pub trait SeenEntry {
     type Entry: Entry;
     /// The machine.
     fn machine(&self) -> &MachineId;
-    /// The same as that of the owned form.
+    /// The fingerprint, which equals that of the owned form.
     fn fingerprint(&self) -> Fingerprint;
-    /// Copies it into the owned form.
+    /// Copies the entry into the owned form.
     fn to_entry(&self) -> Self::Entry;
 }
 
@@ -35,11 +35,11 @@ pub trait SeenEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Serving {
-    /// It has work.
+    /// The machine has work.
     Working,
-    /// It is connected and gets no new work.
+    /// The machine is connected and gets no new work.
     Parked,
-    /// It has no session now.
+    /// The machine has no session now.
     Gone,
 }
 
@@ -48,15 +48,15 @@ pub enum Serving {
 pub struct SessionReport {
     /// The machine.
     pub machine: MachineId,
-    /// Live sessions under this name.
+    /// Live sessions under the machine's name.
     pub sessions: u32,
-    /// Whether they have work.
+    /// Whether the machine's sessions have work.
     pub serving: Serving,
     /// Shares that met their difficulty, since the proxy started.
     pub shares: u64,
-    /// Their summed difficulty.
+    /// The sum of the difficulties of `shares`.
     pub work: f64,
-    /// When the last of them came.
+    /// When the last of `shares` came.
     pub last_share_at: Option<Timestamp>,
     /// Shares that came although the machine is starved (no actuator reaches it).
     pub still_hashing: u64,
@@ -82,11 +82,11 @@ pub struct MachineReport {
     pub machine: MachineId,
     /// What the device says it does.
     pub state: DeviceState,
-    /// What it says it draws.
+    /// The power that the device reports.
     pub watts: Option<Watts>,
-    /// When it was last read successfully.
+    /// When the device was last read successfully.
     pub read_at: Option<Timestamp>,
-    /// When it was last told to sleep.
+    /// When the device was last told to sleep.
     pub slept_at: Option<Timestamp>,
     /// Commands in a row that failed or were not followed.
     pub failures: u32,
@@ -112,16 +112,16 @@ pub struct SeenMachine<'a> {
 pub struct MeterReport {
     /// The meter.
     pub meter: MeterId,
-    /// Power measured, unless it failed.
+    /// The power measured; `None` if the measurement failed.
     pub watts: Option<Watts>,
-    /// When that was measured.
+    /// When the power was measured.
     pub taken_at: Option<Timestamp>,
     /// Why there is no measurement.
     pub fault: Option<String>,
 }
 
 impl SessionReport {
-    /// The borrowed form.
+    /// The borrowed form of this entry.
     #[must_use]
     pub fn seen(&self) -> SeenSession<'_> {
         SeenSession {
@@ -153,8 +153,8 @@ impl SeenEntry for SeenSession<'_> {
         self.machine
     }
 
-    /// Without `work`: a float may come out of JSON with another last digit. It changes only together
-    /// with `shares`.
+    /// The fingerprint of all fields but `work`, a float that may come out of JSON with a different
+    /// last digit. It changes only together with `shares`.
     fn fingerprint(&self) -> Fingerprint {
         let serving = match self.serving {
             Serving::Working => 0,
@@ -185,7 +185,7 @@ impl SeenEntry for SeenSession<'_> {
 }
 
 impl MachineReport {
-    /// The borrowed form.
+    /// The borrowed form of this entry.
     #[must_use]
     pub fn seen(&self) -> SeenMachine<'_> {
         SeenMachine {

@@ -28,14 +28,14 @@ pub struct Replica<T> {
     current: bool,
 }
 
-/// What became of a report.
+/// What a report did to the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     /// Whether the replica has the sender's view as of this report.
     pub current: bool,
-    /// Whether this report is the newest of its sender's view. One that is not has changed nothing.
+    /// Whether this report is the newest of its sender's view. An older report has changed nothing.
     pub newest: bool,
-    /// Why a full report is asked for from now on, if this report was the occasion.
+    /// Why a full report is asked for from now on, if this report is the reason.
     pub asked: Option<ResyncReason>,
     /// Entries that were above the bound.
     pub ignored: u64,
@@ -48,7 +48,7 @@ pub enum ResyncReason {
     NoBase,
     /// Reports before this one are missing, and they had changes.
     Gap,
-    /// No report is missing, but the digest is another.
+    /// No report is missing, but the digest of the copy differs from the sender's.
     Digest,
 }
 
@@ -72,7 +72,7 @@ impl<T> Replica<T> {
         &self.entries
     }
 
-    /// The request for a full report, which is answered by a report with the same number.
+    /// The number of the request for a full report; the report that answers it has the same number.
     #[must_use]
     pub fn resync(&self) -> u64 {
         self.resync
@@ -103,7 +103,7 @@ impl<T: Entry> Replica<T> {
         if full {
             self.replace(entries, limit, &mut taken, &mut changed);
         } else {
-            // First, so that they make room.
+            // Removals come first, so that they make room.
             removed.iter().for_each(|machine| self.remove(machine, &mut changed));
             entries.into_iter().for_each(|entry| self.set(entry, limit, &mut taken, &mut changed));
         }
@@ -111,12 +111,13 @@ impl<T: Entry> Replica<T> {
         let compared = self.comparable;
         self.comparable = (compared || full) && taken.ignored == 0 && (equal || !full);
         let follows = full || before.is_some_and(|newest| newest + 1 == seq);
-        // Numbers show a gap only in the first report after it. What is missing then stays missing
-        // until a full report.
+        // Numbers show a gap only in the first report after it. The changes that are missing then
+        // stay missing until a full report.
         taken.current = if self.comparable { equal } else { full || (follows && self.current) };
         self.current = taken.current;
-        // A full report with another digest is asked for once more, because it may have been damaged.
-        // If the answer is no better, the ends compute digests in different ways.
+        // If the digest of a full report differs, one more full report is asked for, because this
+        // one may have been damaged. If the next one differs as well, the two ends compute digests
+        // in different ways.
         let doubtful = full && compared && !equal && taken.ignored == 0;
         let reason = if taken.current {
             doubtful.then_some(ResyncReason::Digest)
@@ -183,8 +184,9 @@ impl<T: Entry> Replica<T> {
         }
     }
 
-    /// Asks for a full report, unless the sender has yet to answer the present request. `answered` is
-    /// the request that it answered last: if that is the present one, the answer was lost.
+    /// Asks for a full report, unless the sender has not answered the present request yet.
+    /// `answered` is the request that it answered last: if that is the present one, the answer was
+    /// lost.
     fn ask(&mut self, answered: u64, reason: ResyncReason) -> Option<ResyncReason> {
         (self.resync == answered).then(|| {
             self.resync += 1;

@@ -38,9 +38,9 @@ pub struct ReportSender {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     fingerprint: Fingerprint,
-    /// The report that had it last.
+    /// The number of the report that last contained the entry.
     reported_in: u64,
-    /// The look that saw it last.
+    /// The number of the look that last saw the entry.
     seen_in: u64,
 }
 
@@ -85,7 +85,7 @@ impl ReportSender {
         self.owes_full()
     }
 
-    /// Begins a report.
+    /// Begins a report, for which the caller must then show every entry of the view.
     pub fn begin<T>(&mut self) -> Look<'_, T> {
         self.looks += 1;
         self.answering = self.requested;
@@ -93,7 +93,7 @@ impl ReportSender {
         Look { sender: self, full, seen: 0, changed: Vec::new() }
     }
 
-    /// Makes a report of `view`, which is all there is.
+    /// Makes a report of `view`, which must have every entry.
     pub fn report<S: SeenEntry>(
         &mut self,
         view: impl IntoIterator<Item = S>,
@@ -107,7 +107,7 @@ impl ReportSender {
         look.finish(at, number)
     }
 
-    /// The link took the last report.
+    /// Records that the link took the last report.
     pub fn handed_over(&mut self) {
         self.seq += 1;
         self.answered = self.answering;
@@ -136,7 +136,7 @@ impl<T: Entry> Look<'_, T> {
         self.seen += usize::from(before.seen_in != *looks);
         before.seen_in = *looks;
         let same = before.fingerprint == fingerprint;
-        // An entry of this very report was in an earlier attempt that the link did not take.
+        // An entry of this same report was in an earlier attempt that the link did not take.
         if same && !self.full && before.reported_in != *seq {
             return;
         }
@@ -146,7 +146,8 @@ impl<T: Entry> Look<'_, T> {
         self.changed.push(entry.to_entry());
     }
 
-    /// Ends the look: what was not seen is no longer in the view. `number` is the timeline held.
+    /// Ends the look: entries that were not seen are no longer in the view. `number` is the
+    /// timeline held.
     #[must_use]
     pub fn finish(self, at: Timestamp, number: Option<Generation>) -> Delta<T> {
         let Self { sender, full, seen, changed } = self;

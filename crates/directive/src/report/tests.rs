@@ -152,7 +152,7 @@ fn a_report_that_the_link_does_not_take_is_in_the_next_one() {
     assert_eq!((dropped.seq, dropped.changed.len(), dropped.removed.len()), (2, 1, 1));
     let again = sender.report([more.seen()], at(2), None);
     assert_eq!(again, Delta { at: at(2), ..dropped });
-    // A machine that comes back meanwhile is a changed one.
+    // A machine that has come back meanwhile is reported as changed.
     let back = sender.report([more.seen(), b.seen()], at(3), None);
     assert_eq!((back.seq, back.changed.len(), back.removed.len()), (2, 2, 0));
     sender.handed_over();
@@ -174,7 +174,7 @@ fn a_request_during_a_report_is_answered_by_the_next() {
     assert_eq!((full.full, full.resync), (true, 1));
     sender.handed_over();
     assert!(!sender.request(1));
-    // A switchboard that has begun anew asks with a lower number.
+    // A switchboard that has started anew asks with a lower number.
     assert!(sender.request(0));
 }
 
@@ -213,7 +213,7 @@ fn a_digest_that_differs_is_noticed_though_no_report_is_missing() {
     sender.handed_over();
     let taken = replica.take(delta, 9, |_, _| ());
     assert_eq!((taken.current, taken.asked), (false, Some(ResyncReason::Digest)));
-    // Until the sender has heard of it, it is not asked again.
+    // Until the sender has read the request, the replica does not ask again.
     let delta = sender.report([a.seen(), b.seen()], at(2), None);
     sender.handed_over();
     let taken = replica.take(delta, 9, |_, _| ());
@@ -246,7 +246,7 @@ fn two_ends_with_different_digests_notice_it_once_and_then_compare_numbers() {
     let taken = replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ());
     assert_eq!((taken.current, taken.asked), (false, Some(ResyncReason::Gap)));
     sender.handed_over();
-    // The next report follows without a gap, and what was lost is missing all the same.
+    // The next report follows without a gap, but the lost changes are still missing.
     let taken = replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ());
     assert_eq!((taken.current, taken.asked), (false, None));
     sender.handed_over();
@@ -262,7 +262,7 @@ fn two_ends_with_different_digests_notice_it_once_and_then_compare_numbers() {
     full.digest.add(session("what this version adds", 0).fingerprint());
     assert!(full.full && replica.take(full, 9, |_, _| ()).current);
     sender.handed_over();
-    // With the same digest again, as after an upgrade, digests count again.
+    // If the digests are equal again, as after an upgrade, they count again.
     let mut sender = ReportSender::new(2);
     assert!(replica.take(sender.report([next.seen()], at(0), None), 9, |_, _| ()).current);
     sender.handed_over();

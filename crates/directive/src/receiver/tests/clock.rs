@@ -5,7 +5,7 @@ use super::*;
 
 /// Ordinary corrections of a time server.
 const SMALL: [i64; 2] = [-1, 1];
-/// A minute, an hour, a day.
+/// Steps of a minute, an hour and a day.
 const LARGE: [i64; 6] = [-86_400, -3_600, -60, 60, 3_600, 86_400];
 
 fn lease() -> Vec<Step> {
@@ -67,12 +67,13 @@ fn f46_a_clock_that_comes_back_raises_on_time() {
         for stepped_at in 1..100 {
             let off = |secs| if (stepped_at..stepped_at + 10).contains(&secs) { by } else { 0 };
             let (lowered, raised) = played(holding(), 0, off);
-            // A step forward into the lease, or past it, could be a correction.
+            // A step forward into the lease, or past it, could be a correction, so `a` may be
+            // lowered early.
             assert!(lowered[0] <= 60, "{by} s at {stepped_at} s: {lowered:?}");
             let last = *raised.last().expect("it is raised");
             assert!((120..=150).contains(&last), "{by} s at {stepped_at} s: {raised:?}");
             for raise in &raised[..raised.len() - 1] {
-                // If a wrong clock lowered it too early, it may return before its time.
+                // If a wrong clock lowered `a` too early, `a` may return before 60 s.
                 assert!(*raise < 60, "{by} s at {stepped_at} s: {lowered:?} {raised:?}");
             }
         }
@@ -141,7 +142,7 @@ fn f46_a_small_step_during_a_restart_changes_nothing() {
 fn a_restart_with_a_clock_at_1970_lowers_what_was_due_and_follows_when_it_is_right() {
     let (lowered, raised) = restarted(70, 80, -1_800_000_000);
     assert_eq!((lowered, raised), (vec![60], vec![]));
-    // A time server corrects it ten seconds after the start.
+    // A time server corrects the clock ten seconds after the start.
     let mut receiver = holding();
     receiver.advance(at(50), origin());
     let receiver = Receiver::restore(receiver.saved().clone());
@@ -177,8 +178,8 @@ fn a_permit_that_comes_while_the_clocks_disagree_is_used_up() {
     assert_eq!(receiver.advance(at(131), after(131)).changes.len(), 1);
 }
 
-/// The clock is two weeks ahead at the start and corrected at 20 s; at 40 s the process is
-/// restarted to accept that.
+/// The clock is two weeks ahead at the start and corrected at 20 s. At 40 s the process is
+/// restarted, which makes it accept the corrected time.
 #[test]
 fn a_restart_accepts_a_clock_that_was_set_right_while_the_process_ran() {
     let mut receiver = Receiver::default();

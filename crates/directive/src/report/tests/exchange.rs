@@ -18,7 +18,7 @@ struct Exchange {
     sender: ReportSender,
     incarnation: u64,
     replica: Replica<SessionReport>,
-    /// What `changed` was called with, applied: must be the replica's entries.
+    /// The result of applying what `changed` was called with. It must equal the replica's entries.
     told: BTreeMap<MachineId, SessionReport>,
     up: VecDeque<Delta<SessionReport>>,
     down: u64,
@@ -80,7 +80,7 @@ impl Exchange {
     fn restart_sender(&mut self) {
         self.incarnation += 1;
         self.sender = ReportSender::new(self.incarnation);
-        // It hears the state of the link again.
+        // The sender reads the state of the link again.
         self.sender.request(self.down);
     }
 
@@ -123,8 +123,8 @@ impl Exchange {
         }
     }
 
-    /// One exchange without faults: what is on the way arrives, then a report, the answer, and a
-    /// report that has heard it.
+    /// One exchange without faults: messages that are in transit arrive, then a report, its answer,
+    /// and a report whose sender has read that answer.
     fn quiet_exchange(&mut self) -> Taken {
         while let Some(delta) = self.up.pop_front() {
             self.arrive(delta);
