@@ -45,7 +45,7 @@ pub enum Call<'a> {
     Configure(Configure<'a>),
     /// `mining.subscribe`.
     Subscribe {
-        /// The firmware's name for itself, escaped and cut at 64 characters; often empty.
+        /// The firmware's name for itself, escaped and truncated to 64 characters; often empty.
         user_agent: Cow<'a, str>,
         /// The id of an earlier session that the miner asks to resume.
         session: Option<Cow<'a, str>>,
@@ -80,14 +80,14 @@ pub enum Call<'a> {
     GetVersion,
     /// `mining.capabilities`.
     Capabilities,
-    /// Any other method, escaped and cut at 64 characters.
+    /// Any other method, escaped and truncated to 64 characters.
     Unknown(Cow<'a, str>),
 }
 
 /// The extensions a miner asks for, each once, in the order in which it names them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configure<'a> {
-    /// At most sixteen extensions.
+    /// The extensions, at most sixteen.
     pub extensions: Vec<Extension<'a>>,
 }
 
@@ -109,7 +109,7 @@ pub enum Extension<'a> {
 pub struct RollingRequest {
     /// The bits the miner can roll: all of them if it names no mask.
     pub mask: VersionMask,
-    /// The fewest bits it can work with.
+    /// The minimum number of bits that the miner can work with.
     pub min_bit_count: u32,
 }
 

@@ -30,7 +30,7 @@ const FIRST_REQUEST: u64 = 100;
 /// A caller should have at most half as many requests outstanding at a time.
 pub const OUTSTANDING_MAX: usize = 524_288;
 /// How many requests of the pool are answered before it has sent a notify or an answer itself. Each
-/// of those allows one more. So a flood of requests is not answered.
+/// notify or answer allows one more. So a flood of requests is not answered.
 const COURTESY_MAX: u8 = 8;
 
 /// What we tell a pool in the handshake.
@@ -87,9 +87,9 @@ pub enum ClientEvent {
     Nothing,
     /// The pool assigned a search space; the authorize is written.
     Subscribed {
-        /// 1 to 16 bytes.
+        /// The extranonce1, 1 to 16 bytes.
         extranonce1: Vec<u8>,
-        /// 2 to 16.
+        /// The extranonce2_size, 2 to 16.
         extranonce2_size: u8,
     },
     /// The worker may submit.
@@ -108,16 +108,17 @@ pub enum ClientEvent {
     BadDifficulty,
     /// A new search space, from the next job on.
     Extranonce {
-        /// 1 to 16 bytes.
+        /// The extranonce1, 1 to 16 bytes.
         extranonce1: Vec<u8>,
-        /// 2 to 16.
+        /// The extranonce2_size, 2 to 16.
         extranonce2_size: u8,
     },
     /// The answer to a submit, or to a ping.
     Answer {
         /// The number [`ClientRole::submit`] or [`ClientRole::ping`] returned.
         request: u64,
-        /// Accepted, or why not. Any answer to a ping, an error too, is a sign of life.
+        /// Whether the pool accepted the request, or why not. Any answer to a ping is a sign of
+        /// life, even an error.
         outcome: Result<(), StratumError>,
     },
     /// The answer to a request so old that it was forgotten. The pool is slow, but did nothing
@@ -131,14 +132,14 @@ pub enum ClientEvent {
         host: Option<String>,
         /// The port, if one is named.
         port: Option<u16>,
-        /// How long to wait before, from 0 to 300 s.
+        /// How long to wait before connecting, from 0 to 300 s.
         wait_secs: u32,
     },
     /// The pool asked for our version; the answer is written.
     AskedVersion,
     /// A line that has no effect; count it by its kind.
     Ignored(Ignored),
-    /// A message for people, escaped and cut.
+    /// A message for people, escaped and truncated.
     Message(String),
     /// The connection cannot be used: close it.
     Fatal(StratumError),
@@ -243,8 +244,8 @@ impl ClientRole {
         })
     }
 
-    /// Returns an event that had to wait for another one: a notify that came before the answer to
-    /// the subscribe.
+    /// Returns an event that had to wait for a different event: a notify that came before the
+    /// answer to the subscribe.
     pub fn poll(&mut self) -> Option<ClientEvent> {
         self.extranonce.as_ref()?;
         self.early.take().map(|job| notify(*job))
@@ -310,7 +311,8 @@ impl ClientRole {
         self.extranonce.as_ref()
     }
 
-    /// Returns the version bits that may be rolled; `None` until the pool has answered that.
+    /// Returns the version bits that may be rolled; `None` until the pool has granted any or
+    /// refused.
     #[must_use]
     pub const fn version_mask(&self) -> Option<VersionMask> {
         self.mask

@@ -39,8 +39,9 @@ impl Difficulty {
         self.0
     }
 
-    /// Returns the largest power of two at or below it, but at least [`Self::FLOOR`]. Firmware
-    /// rounds every other value down by itself, and then sends shares that miss the target.
+    /// Returns the largest power of two at or below this difficulty, but at least [`Self::FLOOR`].
+    /// Firmware rounds every other value down by itself, and then sends shares that miss the
+    /// target.
     #[must_use]
     pub fn power_of_two_at_or_below(self) -> Self {
         const MANTISSA: u64 = (1 << 52) - 1;

@@ -29,7 +29,7 @@ impl RejectCode {
         self as i32
     }
 
-    /// Returns the usual message for it.
+    /// Returns the usual message for this code.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ pub struct StratumError {
 }
 
 impl StratumError {
-    /// Makes an error; the message may come from a peer, so it is escaped and cut.
+    /// Makes an error; the message may come from a peer, so it is escaped and truncated.
     #[must_use]
     pub fn new(code: i32, message: &str) -> Self {
         Self { code, message: escape(message, MESSAGE_MAX) }
@@ -158,7 +158,7 @@ fn code_of(value: &Value<'_>) -> Option<i32> {
     }
 }
 
-/// Escapes control characters, and cuts the text at `max` characters.
+/// Escapes control characters, and truncates the text to `max` characters.
 pub(crate) fn escape(text: &str, max: usize) -> String {
     text.chars().take(max).flat_map(char::escape_debug).take(max).collect()
 }

@@ -91,8 +91,8 @@ pub fn up_line(line: &[u8]) {
 }
 
 /// A stream in chunks. The first byte of the input is the line limit, the first byte of each chunk
-/// its length. The lines must not depend on where the stream is cut, and the splitter must not keep
-/// more than the limit.
+/// its length. The lines must not depend on where the stream is split into chunks, and the splitter
+/// must not keep more than the limit.
 pub fn splitter(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
     let limit = usize::from(first) * 8;

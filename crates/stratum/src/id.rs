@@ -6,7 +6,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// Longest string id, in characters, and longest number, in digits.
+/// The maximum length of a string id, in characters, and of a number, in digits.
 pub const ID_MAX: usize = 64;
 
 /// The raw JSON of a request's id: a number of any form, a string of at most 64 printable ASCII

@@ -41,7 +41,7 @@ pub struct Job {
     pub nbits: u32,
     /// The earliest time the header may carry.
     pub ntime: u32,
-    /// The pool no longer takes shares of earlier jobs.
+    /// Whether the pool no longer accepts shares of earlier jobs.
     pub clean: bool,
 }
 
@@ -51,7 +51,7 @@ pub enum BadNotify {
     /// The number of params is wrong: there are nine, and up to three more from some pools.
     #[error("notify has {count} params, not 9")]
     ParamCount {
-        /// How many there were.
+        /// How many params there were.
         count: usize,
     },
     /// A field has a wrong JSON type, a wrong length, or characters that are not hex digits.
@@ -63,13 +63,13 @@ pub enum BadNotify {
     /// There are more branches than any block needs.
     #[error("notify has {count} merkle branches, more than 32")]
     Branches {
-        /// How many there were.
+        /// How many branches there were.
         count: usize,
     },
     /// The compact target is zero, negative, overflows, or lies above every network's limit.
     #[error("notify has an impossible nbits {nbits:08x}")]
     Nbits {
-        /// The value.
+        /// The compact target of the notify.
         nbits: u32,
     },
 }

@@ -2,8 +2,8 @@
 //!
 //! An error inside a well-formed message is not a fault: it is answered ([`crate::error`]).
 
-/// Why a line closes the connection: the peer speaks another protocol, or sends what no miner and
-/// no pool sends by mistake.
+/// Why a line closes the connection: the peer speaks a different protocol, or sends what no miner
+/// and no pool sends by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum LineFault {
     /// The line is not UTF-8.

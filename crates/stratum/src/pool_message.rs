@@ -17,7 +17,7 @@ use crate::version::VersionMask;
 pub const SHOW_MESSAGE_MAX: usize = 256;
 /// How much of the host of `client.reconnect` is kept, in characters after escaping.
 pub const HOST_MAX: usize = 255;
-/// Longest wait of `client.reconnect` honoured, in seconds.
+/// The longest wait of `client.reconnect` that is honoured, in seconds.
 pub const WAIT_MAX_SECS: u32 = 300;
 
 /// One line received from a pool.
@@ -40,14 +40,14 @@ pub enum PoolLine {
     SetVersionMask(Option<VersionMask>),
     /// `client.reconnect`.
     Reconnect {
-        /// The host to connect to, escaped and cut; `None` if the pool names none.
+        /// The host to connect to, escaped and truncated; `None` if the pool names none.
         host: Option<String>,
         /// The port, if there is one; an error if its value is not a port.
         port: Option<Result<u16, BadPort>>,
         /// How long to wait before connecting, from 0 to 300 s.
         wait_secs: u32,
     },
-    /// `client.show_message`, escaped and cut at 256 characters.
+    /// `client.show_message`, escaped and truncated to 256 characters.
     ShowMessage(String),
     /// `client.get_version`.
     GetVersion {
@@ -63,7 +63,7 @@ pub enum PoolLine {
     Unknown {
         /// The id to answer under.
         id: Id,
-        /// The method, escaped and cut.
+        /// The method, escaped and truncated.
         method: String,
     },
 }

@@ -33,7 +33,7 @@ pub struct ServerRole {
     requested: Option<VersionMask>,
     granted: Option<VersionMask>,
     minimum_difficulty: Option<Difficulty>,
-    /// The miner has said that it follows `mining.set_extranonce`.
+    /// Whether the miner has said that it follows `mining.set_extranonce`.
     takes_extranonce: bool,
     subscription: Subscription,
     /// Calls since the start, or since a subscribe was refused.
@@ -66,20 +66,20 @@ pub enum ServerEvent<'a> {
     Subscribe {
         /// The id to answer under.
         id: Id,
-        /// The firmware's name, escaped and cut.
+        /// The firmware's name, escaped and truncated.
         user_agent: Cow<'a, str>,
     },
     /// Answer with [`ServerRole::answer_authorize`].
     Authorize {
         /// The id to answer under.
         id: Id,
-        /// The name, which fits [`valid_worker_name`].
+        /// The worker's name, which [`valid_worker_name`] accepts.
         worker: Cow<'a, str>,
         /// The password, which may be a secret.
         password: Cow<'a, str>,
     },
     /// Answer with `write_true` or `write_error`. The session is subscribed and the worker is
-    /// authorized: that was checked.
+    /// authorized, which was checked already.
     Submit {
         /// The id to answer under.
         id: Id,
@@ -101,9 +101,9 @@ pub enum ServerEvent<'a> {
 /// Why a submit is refused before its share is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubmitFault {
-    /// It lacks the fields of a submit.
+    /// The submit lacks some of its fields.
     Malformed,
-    /// Its job id is longer than every job id the proxy gives out.
+    /// The job id of the submit is longer than every job id the proxy gives out.
     UnknownJob,
     /// The miner has not subscribed.
     BeforeSubscribe,
@@ -269,9 +269,9 @@ impl ServerRole {
         write_true(id, out);
     }
 
-    /// Changes the version mask offered, because the session's pool now allows other bits. A miner
-    /// whose granted mask changes is sent the new one. Call it only after authorize was answered:
-    /// before that, older firmware takes a notification it does not know for the answer.
+    /// Changes the version mask offered, because the session's pool now allows different bits. A
+    /// miner whose granted mask changes is sent the new one. Call it only after authorize was
+    /// answered: before that, older firmware takes a notification it does not know for the answer.
     pub fn change_offer(&mut self, offer: VersionMask, out: &mut Vec<u8>) {
         self.offer = offer;
         let Some(requested) = self.requested else {
@@ -284,7 +284,7 @@ impl ServerRole {
         }
     }
 
-    /// Gives a subscribed miner another extranonce, valid from the next job on. Returns `false` and
+    /// Gives a subscribed miner a new extranonce, valid from the next job on. Returns `false` and
     /// writes nothing if the miner has not said that it follows `mining.set_extranonce`; such a
     /// miner must reconnect.
     pub fn change_extranonce(
@@ -331,7 +331,8 @@ impl ServerRole {
         self.granted
     }
 
-    /// Returns the difficulty the miner will not go below, which a configure promised it.
+    /// Returns the minimum difficulty that a configure promised the miner: the miner gets no lower
+    /// one.
     #[must_use]
     pub const fn minimum_difficulty(&self) -> Option<Difficulty> {
         self.minimum_difficulty

@@ -21,7 +21,7 @@ pub const NTIME_ROLL_MAX_SECS: u32 = 7000;
 /// The decoded fields of a submitted share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Share {
-    /// The miner's part of the search space.
+    /// The miner's part of the search space: bytes of the coinbase that it chooses.
     pub extranonce2: SmallBytes,
     /// The header's time.
     pub ntime: u32,
@@ -131,7 +131,7 @@ pub fn mask_for(
 pub struct Proof {
     /// The header that the miner hashed.
     pub header: [u8; 80],
-    /// Its hash, in header byte order.
+    /// The header's hash, in header byte order.
     pub hash: [u8; 32],
     /// The version bits to forward: the header's version within the mask. `None` if there is no
     /// mask.

@@ -53,9 +53,9 @@ struct Judged {
     share: Share,
     job: Job,
     extranonce1: Vec<u8>,
-    /// The difficulty in force when the job came.
+    /// The difficulty in force when the job was sent.
     difficulty: Difficulty,
-    /// The difficulty in force when the share came.
+    /// The difficulty in force when the share was submitted.
     newest_difficulty: Difficulty,
     accepted: Result<(), StratumError>,
 }
@@ -288,8 +288,8 @@ fn the_recorded_regtest_block_meets_its_network_target() {
 }
 
 /// The load tool in these recordings does not hash: its shares miss difficulty 1, and ckproxy (the
-/// variant without difficulty) accepted all of them. The recordings prove that ckproxy forwards
-/// *another* header than the one the miner hashed.
+/// variant without difficulty) accepted all of them. The recordings prove that ckproxy forwards a
+/// header that *differs* from the one that the miner hashed.
 #[test]
 fn ckproxy_forwards_another_header_where_a_miner_rolls_the_version() {
     let below = replay("versionroll-miner-ckproxy");

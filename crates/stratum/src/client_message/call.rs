@@ -131,7 +131,7 @@ fn read_configure(mut params: Params<'_>) -> Result<Result<Call<'_>, StratumErro
                 field("minimum-difficulty.value").and_then(number).and_then(Difficulty::new),
             ),
             "subscribe-extranonce" => Extension::SubscribeExtranonce,
-            // The answer sends the name back, as a key.
+            // The name is sent back in the answer, as a key.
             _ if shown(name.clone()) != name => {
                 return Ok(Err(other("an extension's name must be short plain text")));
             }
@@ -217,7 +217,8 @@ pub(super) fn whole(digits: &str) -> Option<u32> {
     (value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&value)).then_some(value as u32)
 }
 
-/// Returns text that is safe to log: unchanged if it is short and plain, else escaped and cut.
+/// Returns text that is safe to log: unchanged if it is short and plain, else escaped and
+/// truncated.
 fn shown(text: Cow<'_, str>) -> Cow<'_, str> {
     let plain = text.len() <= USER_AGENT_MAX
         && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"'\\".contains(&byte));

@@ -317,7 +317,7 @@ fn u15_handshake_answers_are_not_taken_twice() {
             "{id}"
         );
     }
-    // An answer to an authorize that was not sent yet does not authorize.
+    // An answer to an authorize that was not sent yet does not authorize us.
     let mut early = Pool::started();
     assert_eq!(early.say(r#"{"id":3,"result":true}"#), ClientEvent::UnmatchedAnswer);
 }

@@ -38,7 +38,8 @@ fn s52_a_hash_exactly_on_target_is_met_and_one_above_is_not() {
         // 2^-32 is the lowest difficulty whose target fits in 256 bits; below it every hash is a
         // share.
         (1.0 / 4_294_967_296.0, "ffff000000000000000000000000000000000000000000000000000000000000"),
-        // Not powers of two: floor((0xffff << 208) / difficulty), computed with another program.
+        // Not powers of two: floor((0xffff << 208) / difficulty), computed with a different
+        // program.
         (3.0, "0000000055550000000000000000000000000000000000000000000000000000"),
         (16_383.75, "0000000000040000000000000000000000000000000000000000000000000000"),
         (0.0005, "000007cff82ffffffff4480bb80000001193ee6bffffffe5a21a5e000000278c"),

@@ -406,7 +406,8 @@ fn a_changed_offer_is_told_only_to_those_it_changes() {
     );
 }
 
-/// cgminer 4.11, minerd and NerdMiner have no handler for `mining.set_extranonce`.
+/// cgminer 4.11, minerd and NerdMiner have no handler for `mining.set_extranonce`, so only miners
+/// that asked for it get it.
 #[test]
 fn set_extranonce_goes_to_those_who_asked_for_it() {
     for asks in [
@@ -499,7 +500,7 @@ proptest! {
         }
     }
 
-    /// Events and answers do not depend on how the bytes of a session are cut into chunks.
+    /// Events and answers do not depend on how the bytes of a session are split into chunks.
     #[test]
     fn any_chunking_gives_the_same_session(cuts in proptest::collection::vec(0usize..600, 0..40), crlf in any::<bool>()) {
         let end = if crlf { "\r\n" } else { "\n" };
