@@ -20,7 +20,7 @@ const NAMES: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a start may take before the log says what is missing.
 const START: Duration = Duration::from_secs(10);
-/// Shorter losses of readiness are not logged: another pool takes over.
+/// A loss of readiness that is shorter than this is not logged, because another pool takes over.
 const LOSS: Duration = Duration::from_secs(3);
 
 /// Logs the first line: what this process is. It holds no user names and no passwords.
@@ -108,10 +108,10 @@ enum News {
 /// Decides what is logged: a loss only when it lasts, and each change once.
 #[derive(Debug)]
 struct Readiness {
-    /// When it was last ready; before that, when it started.
+    /// When the process was last ready; before the first time, when it started.
     last: Instant,
     was_ready: bool,
-    /// Whether the last line about it in the log says that it is ready.
+    /// Whether the last line in the log about readiness says that the process is ready.
     told: bool,
     complained: bool,
 }

@@ -37,7 +37,7 @@ pub fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     Err(Failure::of_files(&checked.mistakes, path))
 }
 
-/// What was read, and its mistakes.
+/// The files that were read, and their mistakes.
 struct Checked {
     files: Vec<Read>,
     mistakes: Mistakes,

@@ -54,8 +54,7 @@ impl Client {
 
     /// Sends a `GET`. An error answer is returned like any other.
     ///
-    /// # Errors
-    /// When nobody answers.
+    /// # Errors When the process does not answer.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
         self.answer(self.with_token(self.agent.get(&url)).call(), url)
@@ -63,8 +62,7 @@ impl Client {
 
     /// Sends a `GET` for something that must exist.
     ///
-    /// # Errors
-    /// When nobody answers, or the answer is an error.
+    /// # Errors When the process does not answer, or the answer is an error.
     pub fn require(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.get(path)?;
         if answer.is_error() { Err(self.failure_of(&answer)) } else { Ok(answer) }
@@ -72,8 +70,8 @@ impl Client {
 
     /// Like [`Self::require`], for something that only a process with a switchboard has.
     ///
-    /// # Errors
-    /// When nobody answers, the answer is an error, or the process has no switchboard.
+    /// # Errors When the process does not answer, the answer is an error, or the process has no
+    /// switchboard.
     pub fn require_of_switchboard(&self, path: &str) -> Result<Answer, Failure> {
         let answer = self.get(path)?;
         match () {
@@ -85,8 +83,7 @@ impl Client {
 
     /// Sends a `POST`.
     ///
-    /// # Errors
-    /// When nobody answers.
+    /// # Errors When the process does not answer.
     pub fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
         let request = self.agent.post(&url).content_type("application/json");
@@ -95,8 +92,7 @@ impl Client {
 
     /// Sends a `DELETE`.
     ///
-    /// # Errors
-    /// When nobody answers.
+    /// # Errors When the process does not answer.
     pub fn delete(&self, path: &str) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
         let request = self.agent.delete(&url).header("content-type", "application/json");
@@ -182,7 +178,7 @@ impl Client {
     }
 }
 
-/// The message if nobody answers.
+/// The message if the process does not answer.
 fn why_unreachable(error: &ureq::Error) -> String {
     use std::io::ErrorKind;
     match error {
@@ -243,8 +239,7 @@ impl Answer {
         )
     }
 
-    /// Whether the process does not have this path, as one without a switchboard.
-    /// Whether the process has no role that answers this.
+    /// Whether the process does not have this path, because it has no role that answers it.
     #[must_use]
     pub fn has_no_such_route(&self) -> bool {
         self.status == 404 && self.error().code == "not_found"

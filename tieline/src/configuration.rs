@@ -25,15 +25,15 @@ pub(crate) struct Configuration {
 impl Configuration {
     /// Remembers the text of the file at the start.
     ///
-    /// # Errors
-    /// When it cannot be read.
+    /// # Errors When the file cannot be read.
     pub(crate) fn read(path: &Path, roles: Roles) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("failed to read {}", path.display()))?;
         Ok(Self { path: path.to_owned(), text, roles })
     }
 
-    /// Why the file as it is now is not in force, if so: its mistakes, or what it changes.
+    /// Why the present file is not in force: its mistakes, or what it changes. `None` if nothing
+    /// has changed.
     fn fault(&self) -> Option<String> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) if text == self.text => return None,
@@ -59,7 +59,7 @@ impl Configuration {
     }
 }
 
-/// Has the files read again at each SIGHUP.
+/// Makes the process read its files again at each SIGHUP.
 pub(crate) struct Hangups {
     pub(crate) configuration: Arc<Configuration>,
     /// Why the newest configuration is not in force, for readiness.
@@ -69,7 +69,7 @@ pub(crate) struct Hangups {
 }
 
 impl Hangups {
-    /// Runs until `stop` is cancelled.
+    /// Handles SIGHUP until `stop` is cancelled.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut hangup = match daemon::signals::hangup() {
             Ok(hangup) => hangup,
@@ -142,7 +142,7 @@ mod tests {
         url = \"stratum+tcp://pool.example:3333\"\nuser = \"acme\"\npassword = \"x\"\n\n\
         [[routing]]\nserver = \"asics\"\n";
 
-    /// What is said of a configuration once its file has become `text`.
+    /// The message about a configuration whose file now contains `text`.
     fn fault(text: &str) -> Option<String> {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("tieline.toml");

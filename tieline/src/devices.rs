@@ -1,6 +1,6 @@
 //! Joins a policy with the agent's drivers and meters where both are in one process: which driver
-//! commands which machines follows from the groups of the policy, and how long the machines may take
-//! is measured per group. What a driver is, is the agent's business.
+//! commands which machines follows from the groups of the policy, and how long the machines may
+//! take is measured per group. The agent knows what a driver is.
 
 use agent::claims::{Assignment, Claims};
 use agent::{Devices, MeterSetup};
@@ -43,7 +43,8 @@ fn assign(group: &Group, driver: usize) -> Assignment {
     }
 }
 
-/// What of a policy the agent was built from at the start. A policy with other ties needs a restart.
+/// The parts of a policy from which the agent was built at the start. A policy in which these parts
+/// differ needs a restart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ties {
     groups: Vec<(GroupId, Vec<String>, Option<String>)>,
@@ -52,7 +53,7 @@ pub(crate) struct Ties {
 }
 
 impl Ties {
-    /// Those of a policy whose file has this text.
+    /// The ties of a policy whose file has this text.
     pub(crate) fn of(policy: &Policy, text: &str) -> Self {
         let groups = policy.facility.groups().iter();
         let groups =
@@ -69,7 +70,7 @@ fn former(text: &str) -> Vec<(String, toml::Value)> {
     });
     let meters = tables("meter").filter_map(|(name, meter)| {
         let mut meter = meter.as_table()?.clone();
-        // The switchboard's own: it may change while the agent runs.
+        // The switchboard alone uses this key, so it may change while the agent runs.
         meter.remove("stale_after");
         meter.contains_key("kind").then(|| (format!("meter.{name}"), toml::Value::Table(meter)))
     });

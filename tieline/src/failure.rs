@@ -20,7 +20,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failure while running, from its message.
+    /// A failure while running, with this message.
     #[must_use]
     pub fn runtime(message: impl Into<String>) -> Self {
         Self::Runtime(anyhow::Error::msg(message.into()))

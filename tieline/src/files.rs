@@ -22,7 +22,7 @@ pub struct Files {
     pub policy: Option<PolicyFile>,
     /// What the configuration has for a policy to name.
     pub(crate) equipment: Equipment,
-    /// Of both files.
+    /// The warnings of both files.
     pub warnings: Mistakes,
 }
 
@@ -40,16 +40,16 @@ pub struct SitePolicy {
     pub policy: Policy,
     /// Drivers and meters that stand in the policy, in the former spelling.
     pub former: agent::Settings,
-    /// What the agent is built from.
+    /// The parts of the policy from which the agent is built.
     pub(crate) ties: Ties,
 }
 
 /// Which of the roles of a configuration a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roles {
-    /// All that the configuration describes.
+    /// All roles that the configuration describes.
     All,
-    /// The proxy, whatever else is described.
+    /// The proxy alone, whatever else is described.
     Proxy,
 }
 
@@ -92,7 +92,8 @@ impl PolicyFile {
 }
 
 impl Files {
-    /// Reads the configuration, with the environment over it, and the policy that it names.
+    /// Reads the configuration, with the environment variables that override it, and the policy
+    /// that it names.
     #[must_use]
     pub fn read(path: &Path) -> Self {
         match Document::read(path) {
@@ -145,7 +146,8 @@ impl Files {
         let equipment = Equipment::of(document, read.agent.as_ref());
         let policy = read.policy.and_then(|named| {
             let file = PolicyFile::read(&named.path, Some(&equipment));
-            // A file that cannot be read has no place of its own: the key that names it has.
+            // A file that cannot be read has no place inside it, so the key that names it is
+            // reported.
             if let Some(why) = file.policy.as_ref().err().and_then(unreadable) {
                 document.report(&named.spot, format!("{} {why}", named.path.display()), None);
                 return None;

@@ -57,8 +57,9 @@ fn read_meter(name: &str, section: &Section<'_>) -> Option<agent::settings::Mete
     agent::settings::read_meter(name, section)
 }
 
-/// Refuses `kind = "registered"`: a program registers its own drivers and meters under the names that
-/// groups and feeds use, so nothing stands in between any more. `tieline run` never had such drivers.
+/// Refuses `kind = "registered"`: a program registers its own drivers and meters under the names
+/// that groups and feeds use, so this kind is no longer needed. `tieline run` never had such
+/// drivers.
 fn refuse_registered(section: &Section<'_>, instead: &str) -> bool {
     let registered = section.peek_str("kind") == Some("registered");
     if registered {

@@ -177,7 +177,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// `10_000`.
+/// A number with underscores between its thousands: `10_000`.
 fn underscored(number: u32) -> String {
     let (thousands, rest) = (number / 1000, number % 1000);
     if thousands == 0 { rest.to_string() } else { format!("{thousands}_{rest:03}") }

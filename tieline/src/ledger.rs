@@ -35,7 +35,7 @@ pub fn verify_file(path: &Path, head: Option<&str>, as_json: bool) -> Result<(),
         }
         Err(error) => {
             if as_json {
-                // It is a failure even if nobody reads its message.
+                // A ledger with a fault is a failure even if nobody reads the message.
                 let _ = print(&json!({ "ok": false, "why": error.to_string() }).to_string());
             }
             Err(Failure::Runtime(anyhow::anyhow!("{}: {error}", path.display())))

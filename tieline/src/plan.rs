@@ -135,7 +135,8 @@ pub struct Line {
     pub steps: usize,
 }
 
-/// Steps further apart than this are not joined: no ramp waits longer between two of its steps.
+/// Steps that are further apart than this are not joined into one line: no ramp waits this long
+/// between two of its steps.
 const APART: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 /// Joins consecutive steps of one group and reason into one line each, ordered by their first

@@ -46,8 +46,8 @@ pub fn run(path: &Path, roles: Roles) -> Result<(), Failure> {
         );
     }
     let runtime = start_runtime("miners")?;
-    // A runtime of its own: a slow reader of metrics, a long list of sessions, or a plan must not
-    // delay a share.
+    // The other tasks have a runtime of their own: a slow reader of metrics, a long list of
+    // sessions, or a plan must not delay a share.
     let other = start_runtime("control")?;
     runtime.block_on(serve(
         settings,

@@ -9,20 +9,20 @@ use daemon::logging::{LogFormat, LoggingError};
 use daemon::settings::{Document, Section, Spot};
 use proxy::config::Taken;
 
-/// What a process is made of.
+/// The settings of a process.
 #[derive(Debug)]
 pub struct Settings {
     pub log_format: LogFormat,
     /// What is logged, in the words of `RUST_LOG`.
     pub log_filter: String,
     pub admin_listen: SocketAddr,
-    /// Further names under which HTTP may be asked for.
+    /// Further names that the `Host` header of an HTTP request may have.
     pub admin_hosts: Vec<String>,
-    /// Networks that may use HTTP without TLS from elsewhere.
+    /// Networks from which HTTP without TLS may be used.
     pub admin_plain_from: Vec<String>,
     /// The bearer token's file, made when it is missing.
     pub token_file: Option<PathBuf>,
-    /// Where what must survive a restart is kept.
+    /// The folder for the state that must survive a restart.
     pub state_dir: PathBuf,
     /// The proxy, if the configuration has one.
     pub proxy: Option<proxy::Config>,
@@ -35,11 +35,11 @@ pub struct Settings {
 /// A configuration as read. Its mistakes are in the document.
 #[derive(Debug)]
 pub(crate) struct ReadSettings {
-    /// `None` where there is a mistake.
+    /// The settings; `None` after a mistake.
     pub(crate) settings: Option<Settings>,
     /// The agent's part, unless there is a mistake in it.
     pub(crate) agent: Option<agent::Settings>,
-    /// The policy that the configuration names, also where the rest has mistakes.
+    /// The policy that the configuration names, even if other parts have mistakes.
     pub(crate) policy: Option<NamedPolicy>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct NamedPolicy {
     pub(crate) spot: Spot,
 }
 
-/// Environment variables over the file begin with this: `TIELINE__PROXY__FAILBACK_AFTER`.
+/// Environment variables that override the file begin with this: `TIELINE__PROXY__FAILBACK_AFTER`.
 pub(crate) const ENVIRONMENT: &str = "TIELINE";
 
 /// The name by which the switchboard knows the agent of its own process. Receivers have names of
@@ -145,7 +145,7 @@ fn read_log(root: &Section<'_>) -> (LogFormat, String) {
         {
             log.mistake("filter", format!("{directive:?} is no filter directive: {source}"));
         } else if let Some(meant) = daemon::logging::level_meant(directive) {
-            // A word alone is the name of a part of the program, and all others fall silent.
+            // A single word names a module of the program, and then no other module is logged.
             let message =
                 format!("{directive:?} is no level, so only a part of that name would be logged");
             root.document().warn(&log.spot("filter"), message, Some(meant));
@@ -232,8 +232,8 @@ mod tests {
             .map_err(|mistakes| mistakes.to_string())
     }
 
-    /// Everything in config/ is parsed: settings here, policies of their own where policies are
-    /// read.
+    /// Each configuration in config/ is parsed with its policy. Policies without a configuration
+    /// are parsed by the tests of policies.
     #[test]
     fn the_examples_are_complete_and_right() {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");

@@ -22,17 +22,17 @@ use switchboard::{Handle, Switchboard};
 
 use crate::settings::AGENT;
 
-/// What a site is made of.
+/// The parts of a site.
 pub struct SiteConfig {
     /// The proxy, if this process has one.
     pub proxy: Option<proxy::Config>,
     /// The control plane, if this process has one.
     pub control: Option<ControlConfig>,
-    /// Where what must survive a restart is kept.
+    /// The folder for the state that must survive a restart.
     pub state_dir: PathBuf,
 }
 
-/// What a control plane is made of.
+/// The parts of a control plane.
 pub struct ControlConfig {
     /// The policy to start with.
     pub policy: Arc<Policy>,
@@ -42,7 +42,7 @@ pub struct ControlConfig {
     /// The agent's periods.
     pub timing: Timing,
     /// The runtime of the switchboard's task, apart from the threads of the miners: a plan may take
-    /// tens of milliseconds. `None`: the caller's runtime.
+    /// tens of milliseconds. With `None` it is the caller's runtime.
     pub runtime: Option<tokio::runtime::Handle>,
 }
 
@@ -103,7 +103,7 @@ impl Site {
         proxy.chain(switchboard).fold(axum::Router::new(), axum::Router::merge)
     }
 
-    /// Whether the site is ready, with details for people. Only a proxy has to wait for something.
+    /// Whether the site is ready, with details for people. Without a proxy, a site is always ready.
     #[must_use]
     pub fn readiness(&self, faults: Faults) -> (bool, Value) {
         let proxy = self.proxy.as_ref().map(Proxy::readiness);

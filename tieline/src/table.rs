@@ -12,7 +12,7 @@ use crate::output::wrapped;
 pub struct Column {
     header: Cow<'static, str>,
     kind: Kind,
-    /// Whether to leave it out if the table would be too wide.
+    /// Whether the column is left out if the table would be too wide.
     optional: bool,
 }
 
@@ -66,9 +66,10 @@ impl Column {
     }
 }
 
-/// Names are not made shorter than this,
+/// The minimum width of a shortened name.
 const LEAST_NAME: usize = 10;
-/// nor than this for the sake of a column that is optional.
+/// The minimum width of a shortened name while the table still has optional columns: before names
+/// get shorter than this, such a column is left out.
 const GOOD_NAME: usize = 18;
 const BETWEEN: &str = "  ";
 const NOTE_INDENT: usize = 4;

@@ -70,7 +70,7 @@ impl Zone {
         }
     }
 
-    /// The first local time that the clocks skip when they jump over `at` by `jump` seconds.
+    /// The first local time that the clocks skip when they jump past `at` by `jump` seconds.
     fn before_the_jump(&self, at: civil::DateTime, jump: i32) -> civil::DateTime {
         let day_before = at.saturating_sub(1.day());
         let from = self.zone.to_timestamp(day_before).unwrap_or(Timestamp::MIN);
@@ -191,8 +191,7 @@ pub enum Given {
 
 /// Reads a time: `+90m` from `now`, `2026-12-01 06:00` at the site, or RFC 3339.
 ///
-/// # Errors
-/// [`Failure::Usage`] with the flag, the text, and the forms that are understood.
+/// # Errors [`Failure::Usage`] with the flag, the text, and the forms that can be read.
 pub fn read(flag: &str, text: &str, now: Timestamp) -> Result<Given, Failure> {
     let text = text.trim();
     let unreadable = || Failure::Usage(format!("{flag} {text:?} is not a time.\n{FORMS}"));

@@ -220,7 +220,7 @@ fn table(rows: Vec<[String; 3]>) -> Vec<String> {
         texts.map(|row| row[column].chars().count()).max().unwrap_or(0).min(NAME_MAX)
     };
     let [kind, name] = [0, 1].map(wide);
-    // Below the third column, so that what goes on is not taken for a row.
+    // The following lines begin below the third column, so that they are not taken for rows.
     let indent = kind + name + 2 * GAP;
     let rest = |text: &str| -> Vec<String> {
         let room = (LEAST_WIDTH - MARGIN).saturating_sub(indent).max(REST_MIN);
@@ -269,11 +269,11 @@ fn thousands(number: u64) -> String {
 const ROWS_MAX: usize = 20;
 /// The maximum width that a name gives its column.
 const NAME_MAX: usize = 24;
-/// Between two columns.
+/// The number of spaces between two columns.
 const GAP: usize = 2;
-/// What stands before each line.
+/// The number of spaces before each line.
 const MARGIN: usize = 2;
-/// The least width of the third column.
+/// The minimum width of the third column.
 const REST_MIN: usize = 30;
 
 #[cfg(test)]

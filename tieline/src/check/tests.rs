@@ -221,7 +221,8 @@ fn the_policy_and_the_configuration_are_compared() {
     one("former_driver_with_mistakes", &[], &former);
 }
 
-/// The former spelling of drivers and meters, in which they stood in the policy.
+/// Drivers and meters in the former spelling, which stand in the policy, are read and shown like
+/// those in the new spelling.
 #[test]
 fn the_former_spelling_is_read_and_told_as_the_new_one() {
     let agent = CONFIG.find("[driver").expect("it is there");

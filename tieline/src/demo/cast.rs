@@ -180,7 +180,7 @@ impl Cast {
         self.it.scale(PUE)
     }
 
-    /// How many machines are awake by the power they really draw.
+    /// How many machines are awake, judged by the power that they really draw.
     pub(super) fn hashing(&self) -> usize {
         let all = self.facility.machines();
         all.iter()

@@ -1,4 +1,4 @@
-//! What happens when.
+//! The script of the demo: which events happen at which times.
 
 use std::time::{Duration, Instant};
 
@@ -28,19 +28,20 @@ use crate::output::{LEAST_WIDTH, print, wrapped};
 use crate::site::{ControlConfig, Site, SiteConfig};
 use crate::times::{Shown, Zone};
 
-/// When things happen, as parts of the story's length.
+/// The times of the events, as fractions of the story's length.
 const LEASE_COMMITTED: f64 = 0.10;
 const LEASE_STARTS: f64 = 0.45;
 const POOL_DIES: f64 = 0.55;
 const POOL_RETURNS: f64 = 0.63;
 const LEASE_ENDS: f64 = 0.73;
 const FLEET_IS_BACK: f64 = 0.95;
-/// How long before its start the lease must be proven.
+/// How long before its start the lease must be proven, as a fraction of the story's length.
 const READY_BEFORE: f64 = 0.10;
-/// The returned pool is trusted again after this.
+/// How long a pool that is back must have had jobs before miners return to it, as a fraction of the
+/// story's length.
 const FAILBACK: f64 = 0.04;
 
-/// The play under way.
+/// The state of the demo while it runs.
 pub(super) struct Script {
     cast: Cast,
     proxy: Proxy,
@@ -56,7 +57,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Plays it and returns the books.
+    /// Runs the script, and returns the counts at the end.
     pub(super) async fn play(options: &Demo) -> anyhow::Result<Books> {
         let state = tempfile::tempdir().context("failed to make a folder for the demo's state")?;
         let cast = Cast::make(options.miners).await?;
@@ -136,7 +137,7 @@ impl Script {
         let restored = self.cast.hashing() == self.cast.miners.len() && self.everybody_works();
         self.report_power()?;
 
-        // Quiesce: miners stop and wait for their answers, then everybody's books are compared.
+        // Miners stop and wait for their answers; then the counts of all parts are compared.
         let mut stopping = tokio::task::JoinSet::new();
         for miner in std::mem::take(&mut self.cast.miners) {
             stopping.spawn(async move { miner.stop().await });
@@ -187,14 +188,15 @@ impl Script {
         ))?;
         let shown = Shown { zone: Zone::named("UTC"), now: clock::wall() };
         self.lines(&lease::arithmetic(&arithmetic, &shown, LEAST_WIDTH - INDENT))?;
-        // The tenant takes its power up at its start, as a hall full of GPUs does.
+        // The tenant increases its power gradually from its start on, as a hall full of GPUs does.
         let ramp = self.length.mul_f64(0.05);
         let tenant = TenantSpec { watts: view.gross, start, end: Some(end), ramp };
         self.cast.facility.set_tenant(MeterId::from(TENANT_METER), tenant);
         Ok(view)
     }
 
-    /// Lets time pass until a part of the story, telling what becomes of the lease meanwhile.
+    /// Lets time pass up to a fraction of the story, and prints each change of the lease's state
+    /// meanwhile.
     async fn wait_telling(&mut self, lease: &LeaseId, part: f64) -> anyhow::Result<()> {
         let until = self.began + self.length.mul_f64(part);
         loop {
@@ -303,7 +305,7 @@ impl Script {
         })
     }
 
-    /// Machines of the lease that were only starved of work.
+    /// The number of machines of the lease that were only starved of work.
     async fn starved(&self) -> anyhow::Result<u32> {
         let Answer::Lease(answer) =
             self.switchboard.ask(Command::Lease(LeaseId::from("nebula-1"))).await?
@@ -348,10 +350,9 @@ impl Script {
         at.unwrap_or(Timestamp::MAX)
     }
 
-    /// Tells one thing, with how long it has taken so far.
+    /// Prints one event of the demo, after the seconds since its start.
     ///
-    /// # Errors
-    /// When nobody reads it any more: then the demo ends.
+    /// # Errors When the reader has closed the output: then the demo ends.
     fn say(&self, text: String) -> anyhow::Result<()> {
         let secs = clock::now().duration_since(self.began).as_secs_f64();
         let text =
@@ -360,7 +361,7 @@ impl Script {
         self.print(&format!("{first}{}", &text[first.len()..]))
     }
 
-    /// Tells lines that are laid out already.
+    /// Prints lines that have their layout already.
     fn lines(&self, lines: &str) -> anyhow::Result<()> {
         lines.lines().try_for_each(|line| self.print(&format!("{:INDENT$}{line}", "")))
     }
@@ -370,7 +371,7 @@ impl Script {
     }
 }
 
-/// Where the story stands beside its seconds.
+/// The column at which the text begins, after the seconds.
 const INDENT: usize = 10;
 
 fn kw(watts: Watts) -> String {

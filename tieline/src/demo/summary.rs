@@ -91,7 +91,7 @@ pub(super) struct LeaseBooks {
     pub(super) proven_at: Option<Timestamp>,
     pub(super) state: Phase,
     pub(super) breached: bool,
-    /// The number of its machines that could only be starved of work.
+    /// The number of the lease's machines that could only be starved of work.
     pub(super) unverified_machines: u32,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Equipment {
 }
 
 impl Equipment {
-    /// That of a configuration, whose agent's part is `settings` unless it has mistakes.
+    /// The equipment of a configuration, whose agent's part is `settings` unless it has mistakes.
     pub(super) fn of(configuration: &Document, settings: Option<&agent::Settings>) -> Self {
         let root = configuration.root();
         let names = |key| root.named_tables(key).into_iter().map(|(name, _)| name);
@@ -42,7 +42,7 @@ impl Equipment {
         equipment
     }
 
-    /// The same, as what a running process was started with.
+    /// Marks this equipment as what a running process was started with.
     pub(crate) fn in_force(self) -> Self {
         Self { in_force: true, ..self }
     }
@@ -172,7 +172,7 @@ fn check_meter_of(document: &Document, feed: &Section<'_>, equipment: &Equipment
     }
 }
 
-/// Refuses measurements that do not count until the next one comes.
+/// Refuses meters whose measurements stop counting before the next one comes.
 fn check_periods(document: &Document, policy: &Policy, equipment: &Equipment) {
     let root = document.root();
     let sections: BTreeMap<String, Section<'_>> = root.named_tables("meter").into_iter().collect();

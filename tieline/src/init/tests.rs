@@ -30,7 +30,7 @@ fn written(options: &Init) -> Sound {
 #[test]
 fn what_is_written_has_no_mistakes_and_no_warnings() {
     let folder = tempfile::tempdir().unwrap();
-    // A folder that is not there yet is made.
+    // A folder that does not exist yet is made.
     let dir = folder.path().join("etc/tieline");
     let Sound { settings, policy, warnings, .. } = written(&options(&dir));
     assert!(warnings.is_empty(), "{warnings}");
@@ -42,8 +42,8 @@ fn what_is_written_has_no_mistakes_and_no_warnings() {
     assert!(alone.policy.is_ok() && alone.warnings.is_empty());
 }
 
-/// Nobody has described the site: all that the proxy lets in may run, with a plan and without, and
-/// nothing is left that a lease could be promised.
+/// The policy of a site that has not been described lets all machines that the proxy serves run,
+/// with a plan and without one, and leaves no power that a lease could be promised.
 #[test]
 fn the_policy_limits_nobody_and_promises_nothing() {
     let folder = tempfile::tempdir().unwrap();

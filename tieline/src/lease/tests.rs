@@ -17,7 +17,7 @@ fn at(text: &str) -> Timestamp {
     format!("2026-{text}:00Z").parse().expect("a time")
 }
 
-/// 05:31 in Chicago.
+/// Formats times for Chicago, where it is 05:31.
 fn shown() -> Shown {
     Shown { zone: Zone::named("America/Chicago"), now: at("11-30T11:31") }
 }

@@ -87,7 +87,7 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     if let Some(at) = lease.cancelled_at {
         notes.push(format!("cancelled at {}", shown.moment(at)));
     }
-    // A part that an earlier note has is not repeated.
+    // A part that an earlier note already has is not repeated.
     let told = |part: &str| {
         part.contains(" unconfirmed since ")
             || lease.short.is_some() && part.starts_with("short ")
