@@ -63,13 +63,13 @@ pub enum SpecError {
     /// Two machines have the same name.
     #[error("machine {0}: declared twice")]
     MachineTwice(MachineId),
-    /// A machine draws more asleep than awake.
+    /// A machine draws more power asleep than awake.
     #[error("machine {machine}: residual {residual} is more than its {awake} awake")]
     Residual {
         machine: MachineId,
-        /// Its power asleep.
+        /// The machine's power asleep.
         residual: Watts,
-        /// Its power awake.
+        /// The machine's power awake.
         awake: Watts,
     },
 }
@@ -152,8 +152,7 @@ impl SimFacility {
 
     /// Tells a machine to wake.
     ///
-    /// # Errors
-    /// When there is no such machine, or none that an actuator reaches.
+    /// # Errors When there is no such machine, or no actuator can control it.
     pub fn wake(&self, machine: &MachineId, now: Moment) -> Result<(), ActuatorError> {
         self.reach(machine, |machine| machine.wake(now.at))
     }

@@ -39,7 +39,7 @@ pub struct LoadConfig {
     pub miners: usize,
     /// How many miners connect at a time.
     pub connect_window: usize,
-    /// Shares a second, over all miners.
+    /// Shares a second, of all miners together.
     pub rate: f64,
     /// How long shares are sent.
     pub span: Duration,
@@ -73,12 +73,12 @@ pub enum LoadError {
     Listen { listen: SocketAddr, source: io::Error },
     #[error("cannot connect to {connect}: {source}")]
     Unreachable { connect: SocketAddr, source: io::Error },
-    /// The peer disconnected a miner before it was ready.
+    /// The peer disconnected a miner before that miner was ready.
     #[error("{connect}: {fault} ({ready} miners were ready)")]
     Handshake {
         connect: SocketAddr,
         fault: String,
-        /// How many miners were ready by then.
+        /// How many miners were ready when it did.
         ready: usize,
     },
     /// The peer sets a difficulty that a load tool cannot meet.

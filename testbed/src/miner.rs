@@ -53,7 +53,7 @@ pub struct TestMiner {
 struct Shared {
     brain: Mutex<Brain>,
     changed: watch::Sender<u64>,
-    /// Cancelled to stop hashing, and to end when every submit is answered.
+    /// Cancelled to make the miner stop hashing, and end when every submit is answered.
     finish: CancellationToken,
     abort: CancellationToken,
 }
@@ -90,12 +90,12 @@ impl TestMiner {
         &self.switch
     }
 
-    /// Puts it to sleep, or wakes it.
+    /// Puts the miner to sleep, or wakes it.
     pub fn set_awake(&self, awake: bool) {
         self.switch.set_awake(awake);
     }
 
-    /// Changes how fast it hashes, in hashes per second.
+    /// Changes the miner's hashrate, in hashes per second.
     pub fn set_hashrate(&self, hashrate: f64) {
         self.shared.brain.lock().set_hashrate(hashrate);
     }

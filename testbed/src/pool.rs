@@ -50,31 +50,31 @@ impl fmt::Display for ConnectionId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Normal,
-    /// It answers requests, but sends no job.
+    /// The pool answers requests, but sends no job.
     Quiet,
-    /// It sends nothing. Connections stay open, and new ones are accepted.
+    /// The pool sends nothing. Connections stay open, and new ones are accepted.
     Silent,
 }
 
-/// How a pool answers submits. Its counts are true in any case.
+/// How a pool answers submits. The pool's counts are true in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdicts {
     Truthful,
-    /// It refuses every submit without judging it.
+    /// The pool refuses every submit without judging it.
     RejectAll,
-    /// `true` for every submit.
+    /// The pool answers `true` to every submit.
     AcceptAll,
-    /// An answer with a wrong id for every submit.
+    /// The pool answers every submit with a wrong id.
     WrongIds,
 }
 
 /// Why a test pool could not start or carry out a command.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// Its settings are invalid.
+    /// The pool's settings are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The system does not let it listen on its address.
+    /// The system does not let the pool listen on its address.
     #[error("cannot listen on {addr}")]
     Listen {
         addr: SocketAddr,
@@ -148,7 +148,7 @@ impl TestPool {
         self.hub.set_alive(false).await;
     }
 
-    /// Accepts connections again, on the same address, and keeps its jobs and counts.
+    /// Accepts connections again, on the same address. The jobs and counts are kept.
     pub async fn come_back(&self) {
         self.hub.set_alive(true).await;
     }
@@ -158,12 +158,12 @@ impl TestPool {
         self.hub.act(|core, _| core.close_all());
     }
 
-    /// Changes which messages it sends. A change to [`Mood::Normal`] makes a clean job.
+    /// Changes which messages the pool sends. A change to [`Mood::Normal`] makes a clean job.
     pub fn set_mood(&self, mood: Mood) {
         self.hub.act(|core, now| core.set_mood(mood, now));
     }
 
-    /// Changes how it answers submits.
+    /// Changes how the pool answers submits.
     pub fn set_verdicts(&self, verdicts: Verdicts) {
         self.hub.act(|core, _| core.verdicts = verdicts);
     }
@@ -173,7 +173,7 @@ impl TestPool {
         self.hub.act(|core, _| core.answer_delay = delay);
     }
 
-    /// Sends every connection a new difficulty, which holds for jobs from now on.
+    /// Sends every connection a new difficulty, which applies to jobs from now on.
     ///
     /// # Errors
     /// [`ConfigError::Difficulty`].
@@ -211,7 +211,7 @@ impl TestPool {
         self.hub.set_handshake(identity.map_or(Handshake::None, Handshake::Tls));
     }
 
-    /// Does not answer new connections.
+    /// Makes the pool stop answering new connections.
     pub fn stall_handshakes(&self) {
         self.hub.set_handshake(Handshake::Stalled);
     }

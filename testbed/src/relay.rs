@@ -1,6 +1,6 @@
 //! A TCP relay between two peers that disturbs the traffic; the disturbances are called *weather*.
 //!
-//! Bytes are delayed, cut, gathered, changed, slowed down, stalled or lost, separately in each
+//! Bytes are delayed, split, gathered, changed, slowed down, stalled or lost, separately in each
 //! direction. Connections are half-closed, reset, or forgotten as by a NAT. The relay knows no
 //! protocol. Its random choices are repeatable by a seed; the arrival times of bytes are not.
 

@@ -92,7 +92,7 @@ impl Identity {
         Self::new(chain, self.key.clone_key())
     }
 
-    /// The SHA-256 of its public key, in the form of a configured pin.
+    /// The SHA-256 of the identity's public key, in the form of a configured pin.
     ///
     /// # Errors
     /// [`TlsError::Use`] for a certificate that cannot be read.
@@ -130,7 +130,7 @@ impl Authority {
         Ok(Self { pem, issuer: Issuer::new(params, key) })
     }
 
-    /// Its certificate, for clients that trust it.
+    /// The authority's certificate, for clients that trust it.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem

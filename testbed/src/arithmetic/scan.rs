@@ -12,7 +12,8 @@ use super::{Hash, Header, Target};
 #[derive(Debug, Clone)]
 pub struct Scan {
     midstate: [u32; 8],
-    /// The second block: the header's last 16 bytes and SHA-256's padding for 80.
+    /// The second block that is hashed: the header's last 16 bytes and the padding of SHA-256 for
+    /// 80 bytes.
     tail: [u8; 64],
     nonce: u32,
 }
@@ -37,8 +38,8 @@ impl Scan {
         self.nonce
     }
 
-    /// Tries up to `count` nonces and stops at the first that meets `target`. Returns it, if any,
-    /// and how many were tried.
+    /// Tries up to `count` nonces and stops at the first that meets `target`. Returns that nonce
+    /// with its hash, if there is one, and how many nonces were tried.
     pub fn run(&mut self, target: &Target, count: u32) -> (Option<(u32, Hash)>, u32) {
         let top = target.top();
         for tried in 1..=count {

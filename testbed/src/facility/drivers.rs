@@ -42,13 +42,13 @@ impl Actuator for SimActuator {
 pub enum MeterFault {
     #[default]
     None,
-    /// It does not answer.
+    /// The meter does not answer.
     Silent,
-    /// It repeats its last measurement as if it were new.
+    /// The meter repeats its last measurement as if it were new.
     Frozen,
-    /// It repeats its last measurement with its old time.
+    /// The meter repeats its last measurement with its old time.
     Stale,
-    /// It answers with text that is not a number.
+    /// The meter answers with text that is not a number.
     NotANumber,
 }
 

@@ -30,7 +30,7 @@ pub enum FilesError {
     #[error("{}: {found:?} is not {wanted}", path.display())]
     Content {
         path: PathBuf,
-        /// The content, cut.
+        /// The content of the file, truncated.
         found: String,
         wanted: &'static str,
     },
@@ -102,7 +102,7 @@ struct Followed {
     says: String,
 }
 
-/// The maximum length of these files; more is not read.
+/// The maximum length of a file of the folder, in bytes; more is not read.
 const FILE_MAX_BYTES: u64 = 256;
 
 impl FileFacility {
@@ -147,9 +147,8 @@ impl FileFacility {
 
     /// Applies the files, and writes the state at `now`.
     ///
-    /// # Errors
-    /// When a file cannot be read or written, or has unexpected content. The other files have been
-    /// applied even then.
+    /// # Errors When a file cannot be read or written, or has unexpected content. The other files
+    /// have been applied nevertheless.
     pub fn step(&mut self, now: Moment) -> Result<(), FilesError> {
         let mut result = Ok(());
         for (machine, followed) in &mut self.followed {
@@ -184,8 +183,8 @@ fn follow(
         if told == DeviceState::Awake {
             drop(facility.wake(machine, now));
         } else {
-            // A machine that refuses is not put to sleep by its file either; its `.now` file shows
-            // that.
+            // A machine that refuses is not put to sleep by its state file, either; its `.now` file
+            // shows that.
             drop(facility.sleep(machine, now));
         }
     }

@@ -8,18 +8,19 @@ use tokio::sync::watch;
 /// How a machine reacts to a command to sleep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Behaviour {
-    /// It sleeps.
+    /// The machine sleeps.
     #[default]
     Obeys,
-    /// It refuses, and goes on hashing.
+    /// The machine refuses, and continues to hash.
     Refuses,
-    /// It accepts and even reports `asleep`, but goes on hashing at full power.
+    /// The machine accepts the command and even reports `asleep`, but continues to hash at full
+    /// power.
     Lies,
-    /// It takes ten times its sleep time.
+    /// The machine takes ten times its sleep time.
     SlowSleeper,
-    /// It wakes again after it has slept this long, each time.
+    /// The machine wakes each time after it has slept for this time.
     WakesByItself {
-        /// How long it sleeps.
+        /// How long the machine sleeps.
         after: Duration,
     },
 }
@@ -27,20 +28,21 @@ pub enum Behaviour {
 /// The properties of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSpec {
-    /// Its id, which is the worker name it mines under.
+    /// The machine's id, which is the worker name it mines under.
     pub id: MachineId,
-    /// What it draws when it hashes.
+    /// The power that the machine draws when it hashes.
     pub awake: Watts,
-    /// What it draws asleep.
+    /// The power that the machine draws asleep.
     pub residual: Watts,
-    /// The time from the command until it is asleep. Its power falls linearly in that time.
+    /// The time from the command until the machine is asleep. Its power falls linearly in that
+    /// time.
     pub sleep_time: Duration,
-    /// The time from the command until it hashes. Its power rises linearly in that time.
+    /// The time from the command until the machine hashes. Its power rises linearly in that time.
     pub wake_time: Duration,
     pub behaviour: Behaviour,
-    /// Whether an actuator can control it. If not, it always mines at full power.
+    /// Whether an actuator can control the machine. If not, it always mines at full power.
     pub reachable: bool,
-    /// Whether it is asleep at the start.
+    /// Whether the machine is asleep at the start.
     pub asleep: bool,
 }
 
@@ -67,9 +69,9 @@ const SLOW_FACTOR: u32 = 10;
 #[derive(Debug)]
 pub(super) struct SimMachine {
     spec: MachineSpec,
-    /// The state it is in or changing to.
+    /// The state that the machine is in or changing to.
     awake: bool,
-    /// Its power when the change began.
+    /// The machine's power when the change began.
     from: Watts,
     since: Instant,
     until: Instant,
@@ -157,7 +159,8 @@ impl SimMachine {
         self.show(now);
     }
 
-    /// Publishes whether it hashes: from the end of waking until the beginning of falling asleep.
+    /// Publishes whether the machine hashes: from the end of waking until the beginning of falling
+    /// asleep.
     fn show(&self, now: Instant) {
         let hashes = self.awake && now >= self.until;
         self.hashing.send_if_modified(|shown| std::mem::replace(shown, hashes) != hashes);
@@ -178,7 +181,7 @@ impl SimMachine {
         self.from + (to - self.from).scale(done)
     }
 
-    /// The state and power that its management interface reports.
+    /// The state and power that the machine's management interface reports.
     pub(super) fn says(&mut self, now: Instant) -> (DeviceState, Watts) {
         let draws = self.watts(now);
         if self.spec.behaviour == Behaviour::Lies && self.told_asleep {

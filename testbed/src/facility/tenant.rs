@@ -8,17 +8,17 @@ use jiff::Timestamp;
 /// The load of a tenant over time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSpec {
-    /// Its load after the ramp.
+    /// The tenant's load after the ramp.
     pub watts: Watts,
     pub start: Timestamp,
-    /// When its load begins to ramp down; `None` if it stays.
+    /// When the tenant's load begins to ramp down; `None` if it stays.
     pub end: Option<Timestamp>,
     /// The duration of the ramp up, and of the ramp down.
     pub ramp: Duration,
 }
 
 impl TenantSpec {
-    /// What it draws at `at`.
+    /// The power that the tenant draws at `at`.
     #[must_use]
     pub fn watts(&self, at: Timestamp) -> Watts {
         let up = self.progress(self.start, at);

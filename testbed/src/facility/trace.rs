@@ -35,7 +35,7 @@ pub struct Trace {
 const SAMPLES_MAX: usize = 72_000;
 
 impl Trace {
-    /// Adds a sample; the oldest goes when there are too many.
+    /// Adds a sample; when there are too many, the oldest is dropped.
     pub fn push(&mut self, sample: Sample) {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();

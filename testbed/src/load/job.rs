@@ -110,7 +110,7 @@ impl Job {
         })
     }
 
-    /// Appends the notify line, always clean.
+    /// Appends the job's notify line, in which `clean_jobs` is always true.
     pub(super) fn write_notify(&self, line: &mut String) {
         let hex = |bytes: &[u8]| const_hex::encode(bytes);
         let branches: Vec<String> =
@@ -130,7 +130,7 @@ impl Job {
         written.expect("a string takes everything");
     }
 
-    /// The merkle root with these extranonces; `scratch` is only there to be reused.
+    /// The merkle root with these extranonces; `scratch` is only reused memory.
     pub(super) fn merkle_root(&self, extranonces: [&[u8]; 2], scratch: &mut Vec<u8>) -> Hash {
         scratch.clear();
         for part in [&self.coinb1, extranonces[0], extranonces[1], &self.coinb2] {

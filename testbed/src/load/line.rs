@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    /// A line that is cut or changed anywhere must not cause a panic.
+    /// A line that is truncated or changed at any place must not cause a panic.
     #[test]
     fn broken_lines_are_harmless() {
         let whole = br#"{"id":1,"method":"mining.submit","params":["w","j",[{"x":"\\"}],-1.5e3],"result":null}"#;

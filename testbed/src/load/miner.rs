@@ -331,7 +331,8 @@ mod tests {
             let mut hashes = std::collections::HashSet::new();
             for id in 0..64 {
                 if id == 32 {
-                    // The same job again, under a new job id of a proxy: no work may be done twice.
+                    // The same job comes again under a new job id of a proxy: no work may be done
+                    // twice.
                     miner.take(job(1));
                 }
                 let mut out = Vec::new();

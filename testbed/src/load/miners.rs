@@ -33,7 +33,7 @@ pub(super) struct Fleet {
     poll: Poll,
     events: Events,
     members: Vec<Member>,
-    /// The number of miners that are connecting.
+    /// The number of miners that are connecting at present.
     joining: usize,
     pub(super) ready: usize,
     works: Works,
@@ -180,8 +180,8 @@ impl Fleet {
             if passed >= span && sent >= order.len() as u64 {
                 return Ok(());
             }
-            // Even when sending is late, the tool must read: otherwise answers would seem late that
-            // are only unread.
+            // Even when sending is late, the tool must read: otherwise answers that are only unread
+            // would seem late.
             let most = sent + BURST;
             while sent < most && due(sent, rate) <= now() - from {
                 let index = order[usize::try_from(sent % order.len() as u64)

@@ -37,7 +37,7 @@ pub struct PoolSettings {
     pub job_every: Duration,
     /// The size of extranonce2, in bytes.
     pub extranonce2_size: usize,
-    /// Merkle branches of its jobs.
+    /// The number of merkle branches of each job.
     pub branches: usize,
     /// Whether to rebuild and hash the header of each share. Otherwise a share is only checked for
     /// a stale job.
@@ -66,7 +66,7 @@ pub struct PoolCounts {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub(super) mark: Mark,
-    /// The time just before it was written to the first connection.
+    /// The time just before the job was written to the first connection.
     pub(super) from: Instant,
 }
 

@@ -46,7 +46,7 @@ pub struct Figures {
     pub pools: Vec<PoolCounts>,
     /// CPU time of the peer while shares were sent, if its processes were named.
     pub cpu: Option<Cpu>,
-    /// Memory of the peer, if its processes were named.
+    /// The memory of the peer, if its processes were named.
     pub memory: Option<Memory>,
     /// For each death of a pool, how the miners moved.
     pub failovers: Vec<Failover>,
@@ -58,7 +58,7 @@ pub struct Figures {
 #[derive(Debug, Clone, Serialize)]
 pub struct Shares {
     pub submitted: u64,
-    /// How many of these are in the figures below: the shares of the last phase.
+    /// How many of the shares are in the figures below: those of the last phase.
     pub timed: u64,
     pub answered_true: u64,
     /// Shares refused, by the error's code and message.
@@ -90,14 +90,15 @@ pub struct Percentiles {
 /// How long jobs take to reach all miners, over the jobs that every miner received.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Fanout {
-    /// The number of these jobs.
+    /// The number of jobs that every miner received.
     pub jobs: usize,
     /// The number of jobs that some miner never received.
     pub incomplete: usize,
     /// The time from the pool's first write of a job until the last miner has read it: the median
     /// over the jobs.
     pub last_median_ms: f64,
-    /// The same, the maximum over the jobs.
+    /// The time from the pool's first write of a job until the last miner has read it: the maximum
+    /// over the jobs.
     pub last_max_ms: f64,
     /// The time from the first miner that has read a job to the last: the median over the jobs.
     pub spread_median_ms: f64,
@@ -108,7 +109,7 @@ pub struct Fanout {
 pub struct Cpu {
     /// User and system time while shares were sent. Jobs sent in that time are included.
     pub seconds: f64,
-    /// The same, per 100,000 shares.
+    /// User and system time per 100,000 shares.
     pub per_100k_shares: f64,
 }
 
@@ -119,7 +120,7 @@ pub struct Memory {
     pub before_kib: u64,
     /// Memory after every miner has submitted.
     pub after_kib: u64,
-    /// The difference, per miner.
+    /// The growth of the memory from before to after, per miner.
     pub kib_per_session: f64,
     /// The memory per additional miner, measured between two sizes of the fleet.
     pub slope: Option<Slope>,
@@ -130,7 +131,7 @@ pub struct Memory {
 pub struct Slope {
     /// The number of miners at the smaller size.
     pub from_miners: usize,
-    /// Memory after each of these has submitted.
+    /// Memory after each miner of the smaller size has submitted.
     pub from_kib: u64,
     /// Memory per additional miner.
     pub kib_per_session: f64,
@@ -194,7 +195,8 @@ impl Fanout {
 }
 
 pub(super) fn millis(span: Duration) -> f64 {
-    // Rounded to microseconds: more digits would suggest a precision that is not there.
+    // The value is rounded to microseconds: more digits would suggest a precision that is not
+    // there.
     f64::from(u32::try_from(span.as_micros()).unwrap_or(u32::MAX)) / 1000.0
 }
 

@@ -27,7 +27,7 @@ use crate::wire::{Direction, Envelope, WireLog};
 #[derive(Debug)]
 pub(super) struct Brain {
     pub(super) config: Arc<MinerConfig>,
-    /// Its number in the fleet's record of work.
+    /// The miner's number in the fleet's record of work.
     miner: u64,
     counts: MinerCounts,
     gap: GapWatch,
@@ -37,9 +37,9 @@ pub(super) struct Brain {
     last_size: Option<usize>,
     /// Whether the next subscribe has no user agent.
     bare_subscribe: bool,
-    /// The id of the session before, for firmware that asks to resume it.
+    /// The id of the former session, for firmware that asks to resume it.
     last_session: Option<String>,
-    /// The address of the last `client.reconnect` that it followed.
+    /// The address of the last `client.reconnect` that the miner followed.
     pub(super) moved_to: Option<String>,
     session: Option<Session>,
     out: Vec<u8>,
@@ -50,7 +50,7 @@ struct Session {
     host: String,
     /// The number of handshake requests written so far.
     steps: usize,
-    /// Those of them without a reply, with their ids.
+    /// The handshake requests without a reply, with their ids.
     waiting: VecDeque<(Step, String)>,
     ready: bool,
     /// How often configure was repeated because of unrequested keys.
@@ -93,9 +93,10 @@ pub(super) enum Ending {
     Handshake,
     /// No line was received for too long.
     Silence,
-    /// The pool told it to reconnect.
+    /// The pool told the miner to reconnect.
     Told,
-    /// The miner wants it: it sleeps without a connection, stops, or returns to its first pool.
+    /// The miner wants the end: it sleeps without a connection, stops, or returns to its first
+    /// pool.
     Wanted,
     /// The other side closed.
     Lost,
@@ -130,7 +131,7 @@ impl Brain {
         self.session.as_ref()?.ending
     }
 
-    /// Whether answers are still to come.
+    /// Whether answers to submits are still expected.
     pub(super) fn waits_for_answers(&self) -> bool {
         self.session
             .as_ref()

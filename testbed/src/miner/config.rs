@@ -11,25 +11,25 @@ use super::switch::PowerSwitch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
     Exact,
-    /// To the power of two at or below it. At other difficulties, about one share in four then
-    /// misses the target.
+    /// To the power of two at or below the difficulty. At difficulties that are not powers of two,
+    /// about one share in four then misses the target.
     PowerOfTwoFloor,
 }
 
 /// A test miner's settings.
 #[derive(Debug, Clone)]
 pub struct MinerConfig {
-    /// `host:port` of its pools, the first preferred.
+    /// `host:port` of the miner's pools, the preferred one first.
     pub addresses: Vec<String>,
     pub worker: String,
     pub password: String,
-    /// The firmware it behaves like.
+    /// The firmware that the miner behaves like.
     pub model: Model,
-    /// Hashes per second; with zero it only receives jobs.
+    /// Hashes per second; with zero the miner only receives jobs.
     pub hashrate: f64,
     /// Whether a [`Model::Cgminer411`] configures version rolling.
     pub rolling: bool,
-    /// How it rounds a difficulty.
+    /// How the firmware rounds a difficulty.
     pub rounding: Rounding,
     /// Whether the chip of a stock Antminer or Bitaxe keeps version bits that the job has set;
     /// other chips overwrite them.
@@ -37,16 +37,16 @@ pub struct MinerConfig {
     /// The difficulty that a [`Model::EspMiner`] or [`Model::NerdMiner`] suggests; `None` for one
     /// share in about a tenth of a second.
     pub suggested_difficulty: Option<f64>,
-    /// Replaces the model's own time without a line after which it reconnects.
+    /// The time without a line after which the miner reconnects, in place of the model's own.
     pub idle_timeout: Option<Duration>,
     /// Pause between connection attempts.
     pub retry: Duration,
-    /// How long it stays with a backup pool before it tries the first one again.
+    /// How long the miner stays with a backup pool before it tries the first one again.
     pub failback: Duration,
     /// The time between finding and writing a share, which makes shares late at a switch.
     pub submit_delay: Duration,
     pub switch: PowerSwitch,
-    /// The fleet's record of work, by which the same work at two miners is found.
+    /// The fleet's record of work, with which work that two miners get is found.
     pub space: SearchSpace,
     pub wire_lines: usize,
 }
@@ -78,7 +78,7 @@ impl MinerConfig {
         }
     }
 
-    /// The worker name, cut to the length that its firmware keeps.
+    /// The worker name, truncated to the length that the firmware keeps.
     pub(super) fn kept_name(&self) -> &str {
         let end = self
             .worker
@@ -88,7 +88,7 @@ impl MinerConfig {
         &self.worker[..end]
     }
 
-    /// The difficulty it suggests, if its firmware suggests one.
+    /// The difficulty that the miner suggests, if its firmware suggests one.
     pub(super) fn suggestion(&self) -> f64 {
         let hashes_per_difficulty = f64::from(u32::MAX);
         self.suggested_difficulty

@@ -26,7 +26,7 @@ pub struct MinerCounts {
     pub outstanding: u64,
     /// Answers to submits that were already answered.
     pub double_answers: u64,
-    /// Answers to requests it did not send.
+    /// Answers to requests that the miner did not send.
     pub unknown_answers: u64,
     /// The sum of the difficulties at which accepted shares were made. A stock S19 applies a new
     /// difficulty in the middle of a job, so the sum of a pool, which credits the job's difficulty,
@@ -46,12 +46,12 @@ pub struct MinerCounts {
     pub failed_handshakes: u64,
     /// Connections closed because no line was received for too long.
     pub timeouts: u64,
-    /// `client.reconnect`s it followed.
+    /// `client.reconnect`s that the miner followed.
     pub reconnects_followed: u64,
-    /// `client.reconnect`s it refused because they name another domain.
+    /// `client.reconnect`s that the miner refused because they name another domain.
     pub reconnects_refused: u64,
     pub notifies: u64,
-    /// The number of clean jobs among them.
+    /// The number of clean jobs among the notifies.
     pub cleans: u64,
     /// Lines that were not a message, and jobs that could not be read.
     pub bad_lines: u64,
@@ -59,28 +59,29 @@ pub struct MinerCounts {
     pub repeated_job_ids: u64,
     /// Jobs with work that this miner already had.
     pub repeated_work: u64,
-    /// Jobs with work that another miner of the fleet had.
+    /// Jobs with work that another miner in the fleet had.
     pub shared_work: u64,
     /// How often extranonce1, or the size of extranonce2, changed within a connection.
     pub extranonce_changes: u64,
-    /// Connections with another extranonce2_size than the connection before.
+    /// Connections whose extranonce2_size differs from that of the connection before.
     pub extranonce_size_changes: u64,
-    /// How often it did not roll, or disconnected, because the pool did not allow the version bits
-    /// that its firmware needs.
+    /// How often the miner did not roll, or disconnected, because the pool did not allow the
+    /// version bits that its firmware needs.
     pub rolling_off: u64,
-    /// How often it repeated configure because the reply had a key it did not ask for.
+    /// How often the miner repeated configure because the reply had a key that it did not ask for.
     pub configure_repeats: u64,
-    /// Notifications that its firmware ignored: those without an `id` key, or a job under an id it
-    /// had seen.
+    /// Notifications that the firmware ignored: those without an `id` key, or a job under an id
+    /// that it had seen.
     pub passed_over: u64,
     pub pings: u64,
-    /// Pings received while it had no job.
+    /// Pings received while the miner had no job.
     pub parked_pings: u64,
-    /// How often it fell asleep.
+    /// How often the miner fell asleep.
     pub sleeps: u64,
     /// The time from the start to the first job, in ms.
     pub first_job_ms: u64,
-    /// The longest time without a usable job, after the first job, while it wanted one, in ms.
+    /// The longest time, after the first job, in which the miner wanted a job and had no usable
+    /// one, in ms.
     pub gap_ms: u64,
     /// The longest time from waking to a job, in ms.
     pub wake_gap_ms: u64,
@@ -103,7 +104,7 @@ impl MinerCounts {
             && self.unknown_answers == 0
     }
 
-    /// Adds the counts of another miner; of longest times it keeps the longer.
+    /// Adds the counts of another miner; of two longest times, the longer is kept.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in [
             (&mut self.miners, other.miners),
@@ -161,7 +162,8 @@ impl MinerCounts {
 mod tests {
     use super::*;
 
-    /// Compares the sums of all numbers in the JSON: a field that `merge` forgets would not double.
+    /// Compares the sums of all numbers in the JSON: they double when counts are merged with
+    /// themselves, unless `merge` forgets a field.
     #[test]
     fn merging_forgets_no_field() {
         let mut json = serde_json::to_value(MinerCounts::default()).unwrap();

@@ -14,13 +14,13 @@ pub struct FleetConfig {
     pub count: usize,
     /// A worker's name is this and its number, from 1.
     pub name_prefix: String,
-    /// One model for all; `None` mixes all models.
+    /// The model of all miners; `None` mixes all models.
     pub model: Option<Model>,
     /// What sleeping firmware does with its connection.
     pub sleep_kind: SleepKind,
     /// The time between the starts of two miners.
     pub stagger: Duration,
-    /// All other settings; its worker, model, switch and space are replaced.
+    /// All other settings of a miner; the worker, model, switch and space in them are replaced.
     pub miner: MinerConfig,
 }
 
@@ -61,7 +61,7 @@ impl Fleet {
         &self.miners
     }
 
-    /// Returns all counts together.
+    /// Returns the sum of the miners' counts.
     #[must_use]
     pub fn counts(&self) -> MinerCounts {
         let mut counts = MinerCounts::default();

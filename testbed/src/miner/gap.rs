@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Measures gaps: call it when the miner begins or stops to want a job, and when it gets or loses
-/// one. It keeps the longest gap of each kind.
+/// one. The longest gap of each kind is kept.
 #[derive(Debug, Clone)]
 pub(super) struct GapWatch {
     wants: bool,

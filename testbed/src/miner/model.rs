@@ -88,8 +88,8 @@ impl Model {
         Self::MiningRigRentals,
     ];
 
-    /// How long it waits for a line before it considers the pool dead; [`Duration::MAX`] if it
-    /// waits for ever.
+    /// How long the firmware waits for a line before it considers the pool dead; [`Duration::MAX`]
+    /// if it waits for ever.
     #[must_use]
     pub const fn idle_timeout(self) -> Duration {
         match self {
@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// The user agent of its subscribe.
+    /// The user agent of the firmware's subscribe.
     #[must_use]
     pub const fn user_agent(self) -> &'static str {
         match self {
@@ -126,8 +126,8 @@ impl Model {
         }
     }
 
-    /// Whether it supports an extranonce2 of `size` bytes. A model that does not disconnects, or
-    /// sends shares that no pool can judge.
+    /// Whether the firmware supports an extranonce2 of `size` bytes. A model that does not
+    /// disconnects, or sends shares that no pool can judge.
     #[must_use]
     pub const fn takes_extranonce2(self, size: usize) -> bool {
         match self {
@@ -138,19 +138,19 @@ impl Model {
         }
     }
 
-    /// Whether it rolls version bits if the pool allows it.
+    /// Whether the firmware rolls version bits if the pool allows it.
     #[must_use]
     pub const fn rolls(self) -> bool {
         self.habits().rolled_bits > 0
     }
 
-    /// Whether it supports `mining.set_extranonce`.
+    /// Whether the firmware supports `mining.set_extranonce`.
     #[must_use]
     pub fn follows_set_extranonce(self) -> bool {
         self.knows("mining.set_extranonce")
     }
 
-    /// Whether it supports this message of a pool.
+    /// Whether the firmware supports this message of a pool.
     pub(super) fn knows(self, method: &str) -> bool {
         let heard = self.habits().heard;
         match method {
@@ -166,7 +166,7 @@ impl Model {
         }
     }
 
-    /// The mask that its configure asks for; `None` if it sends no configure.
+    /// The mask that the firmware's configure asks for; `None` if it sends no configure.
     pub(super) const fn asked_mask(self, rolling: bool) -> Option<u32> {
         match self {
             Self::Cgminer411 if !rolling => None,

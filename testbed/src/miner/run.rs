@@ -56,7 +56,7 @@ async fn live(shared: &Shared) {
             }
         };
         match ending {
-            // Back to the first pool at once.
+            // The miner returns to its first pool at once.
             Ending::Wanted => pool = 0,
             Ending::Told => {}
             _ => {

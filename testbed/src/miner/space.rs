@@ -1,5 +1,5 @@
-//! The fleet's record of work: finds a miner that gets the same work again, and two miners that get
-//! the same work.
+//! A record of the work that the miners in a fleet received. It finds a miner that gets the same
+//! work again, and two miners that get the same work.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,27 +22,28 @@ struct Inner {
     order: VecDeque<Hash>,
 }
 
-/// Whether work was received before.
+/// Whether work was received before, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     Fresh,
-    /// Yes, by the same miner.
+    /// The same miner has received the work before.
     Own,
-    /// Yes, by another miner.
+    /// A different miner has received the work before.
     Others,
 }
 
 const LIMIT: usize = 1 << 20;
 
 impl SearchSpace {
-    /// Gives a miner of the fleet a number.
+    /// Gives a miner in the fleet its number for this record.
     pub(super) fn join(&self) -> u64 {
         let mut inner = self.inner.lock();
         inner.next_miner += 1;
         inner.next_miner
     }
 
-    /// Records that a miner received this work. The first miner to do so keeps it.
+    /// Records that a miner received this work. The first miner that receives it counts as its
+    /// owner.
     pub(super) fn claim(&self, miner: u64, work: Hash) -> Claim {
         let mut inner = self.inner.lock();
         match inner.holders.get(&work) {

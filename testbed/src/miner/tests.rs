@@ -8,7 +8,7 @@ use crate::pool::{ConnectionId, Counts, Extranonce1, Mood, PoolConfig, TestPool,
 
 /// The deadline of every wait: far longer than a busy machine takes.
 const LIMIT: Duration = Duration::from_secs(120);
-/// About 80 shares a second at 20 kH/s.
+/// A difficulty at which 20 kH/s give about 80 shares a second.
 const DIFFICULTY: f64 = 1.0 / 16_777_216.0;
 
 async fn pool(config: PoolConfig) -> TestPool {

@@ -68,8 +68,8 @@ impl Job {
         double_sha256(&bytes)
     }
 
-    /// Builds the header of one extranonce2 and version. The coinbase is cut at `coinbase_max`, the
-    /// size of the firmware's buffer for it.
+    /// Builds the header of one extranonce2 and version. The coinbase is truncated to
+    /// `coinbase_max`, the size of the firmware's buffer for it.
     fn header(&self, extranonce2: &[u8], version: u32, coinbase_max: usize) -> Header {
         let mut made = coinbase(&self.coinb1, &self.extranonce1, extranonce2, &self.coinb2);
         made.truncate(coinbase_max);
@@ -125,7 +125,8 @@ impl Position {
         }
         let habits = config.model.habits();
         let fixed = habits.restart == Restart::Fixed;
-        // Some firmware changes only this many bytes of extranonce2.
+        // Some firmware changes only `extranonce2_rolled` bytes of extranonce2; the others stay
+        // zero.
         let rolled = if fixed { 0 } else { job.extranonce2_size.min(habits.extranonce2_rolled) };
         if rolled < 8 && self.extranonce2 >> (8 * rolled) != 0 {
             return None;
@@ -152,7 +153,8 @@ impl Position {
     }
 }
 
-/// The only extranonce2 of NerdMiner: 1, in four bytes if it does not support the size.
+/// The only extranonce2 that NerdMiner uses: the number 1 in `size` bytes, or in four bytes if the
+/// firmware does not support that size.
 fn fixed_extranonce2(config: &MinerConfig, size: usize) -> Vec<u8> {
     let size = if config.model.takes_extranonce2(size) { size } else { 4 };
     let mut bytes = vec![0; size];
@@ -247,7 +249,7 @@ mod tests {
             key,
             "another name, the same work"
         );
-        // The same bytes, split elsewhere: what was extranonce1 is now in coinb1.
+        // The same bytes, divided in a different way: what was extranonce1 is now in coinb1.
         let mut cut = notify(true);
         cut[2] = "aa01".into();
         assert_eq!(Job::parse(&cut, (&[], 4), 1.0).unwrap().work_key(), key);

@@ -82,7 +82,7 @@ pub struct PoolConfig {
     pub configure_first: bool,
     /// Honour `suggest_difficulty` and `d=` in the password.
     pub honour_suggestions: bool,
-    /// What `mining.extranonce.subscribe` is answered.
+    /// How the pool answers `mining.extranonce.subscribe`.
     pub extranonce_subscribe: ExtranonceSubscribe,
     /// Make a clean job when a share meets the network target.
     pub clean_on_block: bool,
@@ -126,7 +126,7 @@ pub enum FirstJob {
     AfterAuthorize,
 }
 
-/// The shape of the subscribe reply.
+/// The form of the reply to a subscribe, with a session id, extranonce1 and extranonce2_size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubscribeReply {
     /// `[[["mining.notify","id"]],"e1",n]`
@@ -139,7 +139,7 @@ pub enum SubscribeReply {
     Flat,
 }
 
-/// The shape of a refusal.
+/// The form of the answer to a refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorForm {
     /// `"result":null,"error":[21,"Job not found",null]`
@@ -167,7 +167,7 @@ pub enum DifficultyOrder {
     After,
 }
 
-/// What `mining.extranonce.subscribe` is answered.
+/// How the pool answers `mining.extranonce.subscribe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtranonceSubscribe {
     /// `true`

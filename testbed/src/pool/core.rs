@@ -32,7 +32,7 @@ pub(super) enum Out {
     Line(Arc<str>),
     /// Write a line after a delay.
     Late(Arc<str>, Duration),
-    /// Close the connection after everything before was written.
+    /// Close the connection after everything that precedes was written.
     Close,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Core {
 struct Connection {
     counts: ConnectionCounts,
     extranonce1: Arc<[u8]>,
-    /// The mask that its configure asked for; `None` before that.
+    /// The mask that the connection's configure asked for; `None` before a configure.
     asked_mask: Option<u32>,
     subscribed: bool,
     authorized: bool,
@@ -295,7 +295,7 @@ impl Core {
         }
     }
 
-    /// Sends a connection its difficulty, unless it has it already.
+    /// Sends a connection its difficulty, unless it was already sent this difficulty.
     fn tell_difficulty(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let difficulty = connection.counts.difficulty;

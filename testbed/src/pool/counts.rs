@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Tally {
     /// Shares that met the difficulty of their job.
     pub accepted: u64,
-    /// Shares whose job was retired before, good or not.
+    /// Shares whose job was retired before they came, whether they were valid or not.
     pub stale: u64,
     /// Shares whose header was submitted before.
     pub duplicate: u64,
@@ -59,22 +59,22 @@ impl Tally {
 pub enum SubmitOutcome {
     /// The share met the difficulty of its job.
     Accepted {
-        /// The difficulty that it is credited with.
+        /// The difficulty that the share is credited with.
         difficulty: f64,
-        /// Whether it also met the network target.
+        /// Whether the share also met the network target.
         block: bool,
     },
     /// The job of the share was retired before.
     Stale {
         age_ms: u64,
-        /// Whether it would have been a block.
+        /// Whether the share would have been a block.
         block: bool,
     },
-    /// Its header came before.
+    /// The header of the share was submitted before.
     Duplicate,
-    /// Missed its job's difficulty.
+    /// The share missed the difficulty of its job.
     Low,
-    /// Its job is not known.
+    /// The job of the share is not known.
     UnknownJob,
     /// The submit could not be judged.
     Malformed {
@@ -139,21 +139,21 @@ pub struct Counts {
 pub struct ConnectionCounts {
     /// The address of the client.
     pub peer: SocketAddr,
-    /// Whether it is still open.
+    /// Whether the connection is still open.
     pub open: bool,
-    /// The user agent of its subscribe.
+    /// The user agent of the connection's subscribe.
     pub user_agent: Option<String>,
-    /// Workers authorised on it.
+    /// Workers authorized on the connection.
     pub workers: Vec<String>,
-    /// Its extranonce1, hex.
+    /// The connection's extranonce1, in hex.
     pub extranonce1: String,
-    /// The size of its extranonce2, in bytes.
+    /// The connection's extranonce2_size, in bytes.
     pub extranonce2_size: usize,
-    /// Difficulty of its next job.
+    /// The difficulty of the connection's next job.
     pub difficulty: f64,
-    /// The version bits granted; zero if none were.
+    /// The version bits granted to the connection; zero if none were.
     pub version_mask: u32,
-    /// Jobs sent to it.
+    /// The number of jobs sent to the connection.
     pub jobs: u64,
     #[serde(flatten)]
     pub total: Tally,

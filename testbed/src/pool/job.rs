@@ -14,7 +14,7 @@ pub(super) struct Job {
     pub(super) version: u32,
     pub(super) nbits: u32,
     pub(super) ntime: u32,
-    /// The part of the script before the extranonces: height and time.
+    /// The part of the coinbase script before the extranonces: height and time.
     script_head: Vec<u8>,
     /// The key hash that receives the reward.
     payee: [u8; 20],
@@ -118,7 +118,7 @@ pub(super) fn prevhash(rng: &mut StdRng) -> Hash {
     hash
 }
 
-/// The last push of the script.
+/// The last push of the coinbase script.
 const TAG: &[u8] = b"\x0e/tieline test/";
 
 fn push(bytes: &[u8]) -> Vec<u8> {

@@ -19,7 +19,7 @@ pub(super) struct Issued {
     pub(super) extranonce1: Arc<[u8]>,
     pub(super) extranonce2_size: usize,
     pub(super) difficulty: f64,
-    /// When it was retired, by a clean job or a new extranonce1.
+    /// When the job was retired, by a clean job or a new extranonce1.
     pub(super) retired: Option<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Submission<'a> {
         format!("{:0>8}", self.nonce)
     }
 
-    /// Returns the submission with another nonce.
+    /// Returns the same submission with this nonce.
     pub(super) const fn with_nonce(self, nonce: &'a str) -> Self {
         Self { nonce, ..self }
     }
@@ -80,9 +80,9 @@ pub(super) struct VersionRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Weighed {
     pub(super) hash: Hash,
-    /// Whether it meets the difficulty of its job.
+    /// Whether the share meets the difficulty of its job.
     pub(super) good: bool,
-    /// Whether it meets the network target.
+    /// Whether the share meets the network target.
     pub(super) block: bool,
 }
 
@@ -173,7 +173,7 @@ mod tests {
         Submission { worker: "w", job_id: "1", extranonce2, ntime, nonce, version_bits: bits }
     }
 
-    /// Builds the header independently, from the values of the notify line.
+    /// Builds the header with separate code, from the values of the notify line.
     fn by_hand(version: u32, extranonce2: [u8; 4], ntime: u32, nonce: u32) -> Hash {
         let notify: serde_json::Value =
             serde_json::from_str(&issued(1.0).job.notify(6, true)).unwrap();

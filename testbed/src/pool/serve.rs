@@ -26,7 +26,7 @@ pub(super) struct Hub {
     inner: Mutex<Inner>,
     handshake: Mutex<Handshake>,
     changed: watch::Sender<u64>,
-    /// Whether the pool is to listen, and whether it does.
+    /// Whether the pool must listen; `listening` says whether it does.
     alive: watch::Sender<bool>,
     listening: watch::Sender<bool>,
     token: CancellationToken,
@@ -141,7 +141,7 @@ impl Hub {
         result
     }
 
-    /// Opens or closes the port. Closing it also closes every connection. Returns when that is
+    /// Opens or closes the port. Closing it also closes every connection. Returns when this is
     /// done.
     pub(super) async fn set_alive(&self, alive: bool) {
         self.alive.send_replace(alive);
@@ -317,7 +317,7 @@ enum Port {
     /// The port is bound without listening, so connections are refused. A port that was given back
     /// could soon belong to another program, which would be taken for the pool.
     Kept(TcpSocket),
-    /// Neither, for the moment.
+    /// The port is neither kept nor listened on, for the moment.
     Closed,
 }
 

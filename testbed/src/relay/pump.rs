@@ -63,7 +63,7 @@ impl Pump {
     /// Relays bytes until this direction has ended or the connection is reset.
     pub(super) async fn run(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         if self.carry(&mut from, &mut to).await.is_err() {
-            // One end was reset, or is to be: reset the other end too.
+            // One end was reset, or must be: reset the other end, too.
             self.fate.send_replace(Fate::Reset);
         }
         if *self.fate.borrow() == Fate::Reset {

@@ -98,7 +98,7 @@ async fn a_black_hole_swallows_and_a_stall_holds_up() {
     client.write_all(b"gone").await.unwrap();
     relay.until(PATIENCE, |counts| counts.lost == 4).await.unwrap();
     relay.set(Way::There, Weather::STALLED);
-    // The sender's window fills up, so it notices; nothing is lost.
+    // The sender's window fills up, so the sender notices; nothing is lost.
     let big = pattern(16 << 20);
     let mut sent = 0;
     while let Ok(wrote) =

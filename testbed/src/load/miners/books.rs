@@ -14,7 +14,7 @@ pub(in crate::load) struct Books {
     from: Instant,
     shares: Vec<Share>,
     unanswered: u64,
-    /// How many of these will get no answer, because their connection has ended.
+    /// How many of the unanswered shares will get no answer, because their connection has ended.
     given_up: u64,
     pub(in crate::load) answered_true: u64,
     /// Refused shares, by code and message.
@@ -64,9 +64,9 @@ impl Read {
 /// Spans of some shares.
 #[derive(Debug, Default)]
 pub(in crate::load) struct Spans {
-    /// Written until its answer was read.
+    /// The time from writing a submit until its answer was read.
     pub(in crate::load) answers: Vec<Duration>,
-    /// Due until written: the tool's own lateness.
+    /// The time from when a share was due until its submit was written: the tool's own lateness.
     pub(in crate::load) late: Vec<Duration>,
 }
 
@@ -105,7 +105,7 @@ impl Books {
         self.unanswered - self.given_up
     }
 
-    /// A ready miner's connection ended with so many shares unanswered.
+    /// Records that a ready miner's connection ended with `owed` shares unanswered.
     pub(super) fn lost(&mut self, owed: u32) {
         self.disconnects += 1;
         self.given_up += u64::from(owed);
@@ -122,7 +122,7 @@ impl Books {
         self.unanswered += 1;
     }
 
-    /// Takes an answer. `false` where none was awaited.
+    /// Records an answer. Returns `false` if none was awaited.
     pub(super) fn answered(
         &mut self,
         miner: usize,
@@ -151,7 +151,7 @@ impl Books {
         {
             self.stale += 1;
         }
-        // A peer that puts a number into its words must not fill our memory.
+        // The texts of a peer that puts a number into each of them must not fill our memory.
         let why = if self.refused.len() < REFUSALS_MAX { why } else { "other".to_owned() };
         *self.refused.entry(why).or_default() += 1;
         true
@@ -166,7 +166,7 @@ impl Books {
         jobs[index].by_one_more(at);
     }
 
-    /// A miner that had jobs of the other pool has one of this.
+    /// Records that a miner which had jobs of the other pool has a job of pool `to`.
     pub(super) fn moved(&mut self, to: u8, at: Instant) {
         match self.moves.last_mut() {
             Some((pool, read)) if *pool == to => read.by_one_more(at),
@@ -188,7 +188,8 @@ impl Books {
         self.jobs.iter().all(|jobs| jobs.last().is_none_or(|read| read.miners >= miners))
     }
 
-    /// To which pool miners went from the other, and who: the first time and so on.
+    /// For each move of the miners between the pools, in order: the new pool, and which miners have
+    /// moved.
     pub(in crate::load) fn moves(&self) -> impl Iterator<Item = (usize, Read)> {
         self.moves.iter().map(|(to, read)| (usize::from(*to), *read))
     }
@@ -210,7 +211,7 @@ impl Books {
     }
 }
 
-/// The code and the words of a refusal, in any of the forms peers use.
+/// The code and the text of a refusal, in any of the forms that peers use.
 fn refusal(line: &Line<'_>) -> String {
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(80).collect::<String>();
     if !line.reject_reason.is_empty() {

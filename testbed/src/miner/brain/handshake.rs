@@ -122,7 +122,7 @@ impl Brain {
         };
         let model = self.config.model;
         let name = lines::session_name(reply).map(str::to_owned);
-        // NerdMiner does not disconnect at a size it does not support. Another model reads the
+        // NerdMiner does not disconnect at a size it does not support. A different model reads the
         // session id only from a nested pair.
         let leaves = match model {
             Model::NerdMiner => name.is_none(),
@@ -152,7 +152,7 @@ impl Brain {
                 session.asked.insert("3".to_owned());
                 self.say(lines::EXTRANONCE_SUBSCRIBE);
             }
-            // It is not known when a real one sends it.
+            // It is not known when a real S9 sends this.
             Model::StockS9 => {
                 let id = self.request_id();
                 self.say(&lines::multi_version(&id));
@@ -167,7 +167,7 @@ impl Brain {
         self.say(&lines::suggest_difficulty(&id, self.config.suggestion()));
     }
 
-    /// Takes the next id, for a request whose answer it ignores.
+    /// Takes the next id, for a request whose answer the firmware ignores.
     fn request_id(&mut self) -> String {
         let Some(session) = &mut self.session else { return "0".to_owned() };
         let id = session.take_id();

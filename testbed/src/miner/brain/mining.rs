@@ -25,11 +25,12 @@ pub(super) struct Submitted {
 
 /// How many times a second a miner changes its extranonce2 or version.
 const PIECES_PER_SECOND: f64 = 20.0;
-/// How much time a delayed miner makes up for, at most.
+/// The maximum time for which a delayed miner makes up.
 const CATCH_UP_SECS: f64 = 0.25;
 /// How many job ids, and ids of answered submits, are remembered per connection.
 const IDS_MAX: usize = 8192;
-/// The maximum number of submits without an answer; at the bound, hashing pauses until one comes.
+/// The maximum number of submits without an answer; at the bound, hashing pauses until an answer
+/// comes.
 const OUTSTANDING_MAX: usize = 10_000;
 
 impl Brain {

@@ -37,7 +37,7 @@ impl Bench {
         bench
     }
 
-    /// Answers its handshake as a plain pool does, in the order of the requests.
+    /// Answers the miner's handshake as a plain pool does, in the order of the requests.
     fn shake_hands(&mut self) -> Vec<String> {
         let mut asked = self.heard();
         let mut at = 0;

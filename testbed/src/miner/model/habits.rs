@@ -6,52 +6,54 @@ use super::Model;
 /// The habits of a firmware.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::miner) struct Habits {
-    /// The requests of its handshake, in order. It mines once it is authorized.
+    /// The requests of the firmware's handshake, in order. It mines once it is authorized.
     pub(in crate::miner) steps: &'static [Step],
-    /// Whether it sends all requests at once, without waiting for replies.
+    /// Whether the firmware sends all requests at once, without waiting for replies.
     pub(in crate::miner) pipelined: bool,
-    /// The id of its first request.
+    /// The id of the firmware's first request.
     pub(in crate::miner) first_id: u64,
-    /// The ids of its submits.
+    /// The ids of the firmware's submits.
     pub(in crate::miner) submit_ids: Ids,
-    /// How it finds the reply to a request of its handshake.
+    /// How the firmware finds the reply to a request of its handshake.
     pub(in crate::miner) reading: Reading,
-    /// The mask its configure asks for.
+    /// The mask that the firmware's configure asks for.
     pub(in crate::miner) asked_mask: Option<u32>,
-    /// `version-rolling.min-bit-count` of its configure.
+    /// `version-rolling.min-bit-count` of the firmware's configure.
     pub(in crate::miner) min_bit_count: Option<u32>,
-    /// What it does if the pool refuses version rolling.
+    /// What the firmware does if the pool refuses version rolling.
     pub(in crate::miner) agreed: Agreed,
-    /// The maximum number of version bits it rolls.
+    /// The maximum number of version bits that the firmware rolls.
     pub(in crate::miner) rolled_bits: u32,
-    /// Which version bits it submits.
+    /// Which version bits the firmware submits.
     pub(in crate::miner) sent: Sent,
-    /// When its extranonce2 starts again from the beginning.
+    /// When the firmware's extranonce2 starts again from the beginning.
     pub(in crate::miner) restart: Restart,
-    /// When a new difficulty holds.
+    /// From when on the firmware applies a new difficulty.
     pub(in crate::miner) difficulties: Difficulties,
-    /// The longest extranonce2 for which it submits shares; shares of longer ones are dropped
-    /// silently.
+    /// The longest extranonce2 for which the firmware submits shares; shares of longer ones are
+    /// dropped silently.
     pub(in crate::miner) extranonce2_max: usize,
-    /// How many bytes of extranonce2 it changes; the others stay zero.
+    /// How many bytes of extranonce2 the firmware changes; the others stay zero.
     pub(in crate::miner) extranonce2_rolled: usize,
-    /// The longest coinbase it hashes; longer ones are cut, and their shares are bad.
+    /// The longest coinbase that the firmware hashes, in bytes. It truncates longer ones, so their
+    /// shares are invalid.
     pub(in crate::miner) coinbase_max: usize,
-    /// The messages of a pool that it supports, besides those that every firmware supports.
+    /// The messages of a pool that the firmware supports, besides those that every firmware
+    /// supports.
     pub(in crate::miner) heard: Heard,
-    /// How it reacts to `client.reconnect`.
+    /// How the firmware reacts to `client.reconnect`.
     pub(in crate::miner) reconnects: Reconnects,
-    /// Whether it names its earlier session when it subscribes again.
+    /// Whether the firmware names its earlier session when it subscribes again.
     pub(in crate::miner) resumes: bool,
-    /// The length to which it cuts worker names.
+    /// The length to which the firmware truncates worker names.
     pub(in crate::miner) name_max: usize,
-    /// Whether it ignores notifications without an `id` key.
+    /// Whether the firmware ignores notifications without an `id` key.
     pub(in crate::miner) wants_id_key: bool,
-    /// Whether it ignores a job id that it has seen since the last clean job.
+    /// Whether the firmware ignores a job id that it has seen since the last clean job.
     pub(in crate::miner) skips_known_ids: bool,
-    /// Whether it disconnects if `set_version_mask` comes before the authorize reply.
+    /// Whether the firmware disconnects if `set_version_mask` comes before the authorize reply.
     pub(in crate::miner) fears_early_mask: bool,
-    /// Whether it repeats configure if the reply has more than it asked for.
+    /// Whether the firmware repeats configure if the reply has more keys than it asked for.
     pub(in crate::miner) fears_unasked_keys: bool,
 }
 
@@ -93,10 +95,11 @@ pub(in crate::miner) enum Reading {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Agreed {
     MinesWithout,
-    /// It mines without rolling if one of these bits is missing, with a fifth less hashrate.
+    /// The firmware mines without rolling if one of these bits is missing, with a fifth less
+    /// hashrate.
     Needs(u32),
     Leaves,
-    /// It rolls nevertheless, because its chips cannot stop.
+    /// The firmware rolls nevertheless, because its chips cannot stop.
     RollsAnyway,
 }
 
@@ -110,25 +113,26 @@ pub(in crate::miner) enum Sent {
     RolledWithoutJobs,
 }
 
-/// When extranonce2 starts again from the beginning.
+/// When the extranonce2 starts again from the beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Restart {
     Clean,
     /// At a job id other than the last one.
     NewId,
     EveryNotify,
-    /// It is the same in each job.
+    /// The extranonce2 is the same in each job.
     Fixed,
 }
 
-/// When a new difficulty holds.
+/// From when on a new difficulty applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Difficulties {
-    /// It applies to later jobs.
+    /// The difficulty applies to later jobs.
     NextJob,
-    /// It applies to the next work; shares of work made at a lower difficulty are dropped.
+    /// The difficulty applies to the next work; shares of work made at a lower difficulty are
+    /// dropped.
     NextWork,
-    /// It applies at once, to its current work too.
+    /// The difficulty applies at once, to the firmware's current work too.
     AtOnce,
 }
 
@@ -143,9 +147,9 @@ pub(in crate::miner) struct Heard {
 /// How firmware reacts to `client.reconnect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::miner) enum Reconnects {
-    /// It connects to the named host, if that is in the same domain.
+    /// The firmware connects to the named host, if that is in the same domain.
     Follows,
-    /// It connects to its configured pool again, whatever host is named.
+    /// The firmware connects to its configured pool again, whatever host is named.
     GoesHome,
     Ignores,
 }
@@ -251,7 +255,7 @@ pub(super) const fn of(model: Model) -> &'static Habits {
             heard: Heard { ping: false, set_extranonce: true, set_version_mask: false },
             ..CGMINER
         },
-        // It is not known whether it supports set_extranonce.
+        // It is not known whether a WhatsMiner supports set_extranonce.
         Model::Whatsminer => &Habits {
             first_id: 196,
             asked_mask: Some(0x1fff_e000),

@@ -159,7 +159,7 @@ impl Core {
     fn suggest_difficulty(&mut self, id: ConnectionId, message: &Envelope<'_>) {
         let wished = message.params.get(0).and_then(Value::as_f64).filter(|wished| *wished > 0.0);
         let (Some(wished), true) = (wished, self.config.honour_suggestions) else {
-            // The message of AntPool, in its form.
+            // This is the message of AntPool, in the form in which it sends it.
             let line = format!(
                 "{{\"id\":{},\"result\":null,\"error\":[40,\"unfit, ignore\"]}}",
                 message.id()
