@@ -129,15 +129,15 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // It fails if the process has already ended.
+        // This fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 fn spawn(dir: &tempfile::TempDir, log_is_read: bool) -> Child {
-    // A write beyond the limit must fail, as on a full disk. Without the trap, the signal would end
-    // the process.
+    // A write beyond the limit must fail, as on a full disk. Without the trap, the signal would
+    // terminate the process.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program("tieline"));
     command.args(["run", "--config"]).arg(dir.path().join("tieline.toml"));
@@ -174,7 +174,7 @@ async fn stop(miners: Vec<TestMiner>) -> MinerCounts {
 
 /// F53, P22: the disk accepts some hundred bytes more, which most likely end within a line, and
 /// then nothing. Mining continues and the fault is reported. When there is room again, the line is
-/// completed: no line is missing, cut or doubled.
+/// completed: no line is missing, truncated or written twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn f53_a_full_disk_costs_the_share_log_nothing_once_there_is_room_again() {
     let mut proxy = Alone::start(true).await;
@@ -214,7 +214,7 @@ async fn f41_a_kill_costs_the_share_log_its_last_second() {
     let mut proxy = Alone::start(true).await;
     let miners = proxy.fleet();
     mine(&miners, 5).await;
-    // Each answered share has its line within a second.
+    // Each answered share has its line in the log within a second.
     let answered: u64 = miners.iter().map(|miner| miner.counts().answered_true).sum();
     until("lines on the disk", || {
         if proxy.shares() as u64 >= answered { Ok(()) } else { Err(Value::Null) }

@@ -27,10 +27,11 @@ fn pool(like: Like) -> PoolConfig {
     PoolConfig { difficulty, job_interval: Duration::from_secs(1), clean_every: 3, ..like.config() }
 }
 
-/// Tests one pool with every miner model that supports the extranonce2 size left by it.
+/// Tests one pool model with every miner model that supports the extranonce2_size that the proxy
+/// can leave to miners at this pool.
 async fn every_firmware_at(like: Like) {
     let config = pool(like);
-    // The slot takes one byte, and the lane another one if there is room.
+    // The slot takes one byte of the pool's extranonce2, and the lane one more if there is room.
     let size = if config.extranonce2_size > 4 { 4 } else { 3 };
     let setup = Setup {
         pools: vec![config],

@@ -68,8 +68,8 @@ async fn every_session_goes_as_written() {
     );
 }
 
-/// The player reports each kind of error: a different answer, an extra answer, a missing one, and a
-/// connection that is not closed.
+/// A session that does not go as its file says fails at the line at fault: the player reports a
+/// different answer, an extra answer, a missing one, and a connection that is not closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_goes_otherwise_fails_at_its_line() {
     let ping = "> {\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n";
@@ -81,7 +81,7 @@ async fn a_session_that_goes_otherwise_fails_at_its_line() {
     ] {
         let script = Script::parse(&format!("{ping}{rest}")).expect("a script");
         let script = if rest.contains("closed") {
-            // A second ping; its answer comes where the session ends.
+            // A second ping is sent; its answer comes where the session should end.
             Script::parse(&format!("{ping}{ping}{}", rest.replace("> x\n", ""))).expect("a script")
         } else {
             script

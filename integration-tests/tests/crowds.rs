@@ -40,7 +40,8 @@ async fn f20_a_late_comer_gets_the_present_job_at_once() {
     first.until(PATIENCE, |counts| counts.answered_true >= 5).await.expect("it mines");
     let late = site.miner(Model::Cpuminer, "acme.late");
     let counts = late.until(PATIENCE, |counts| counts.notifies > 0).await.expect("a job");
-    // It takes milliseconds. The pool never sends another job, so the miner did not wait for one.
+    // The job comes within milliseconds. The pool never sends a second job, so the miner did not
+    // wait for one.
     assert!(counts.first_job_ms <= 20_000, "{counts:?}");
     site.settle(vec![first, late]).await.check();
     site.stop().await;
@@ -80,7 +81,8 @@ async fn f21_without_a_new_job_watchdogs_stay_quiet_and_no_work_is_repeated() {
     site.stop().await;
 }
 
-/// F22: ten thousand miners that disappear at each step of the handshake leave nothing behind.
+/// F22: ten thousand miners disconnect in the middle of the handshake, at every step of it. No
+/// session and no seat of theirs remains.
 #[tokio::test(flavor = "multi_thread")]
 async fn f22_miners_that_vanish_in_the_handshake_leave_nothing() {
     let site = Site::start(Setup::default()).await;
@@ -244,8 +246,8 @@ async fn f24_true_is_what_the_pool_said_while_its_mask_shrinks() {
     site.stop().await;
 }
 
-/// F25: in five thousand joins and leaves during one job, no miner gets search space that another
-/// one had.
+/// F25: in five thousand joins and leaves during one job, no miner gets search space that a
+/// different miner had.
 #[tokio::test(flavor = "multi_thread")]
 async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
     let site = Site::start(Setup { pools: vec![still(8, 1)], ..Setup::default() }).await;
@@ -267,7 +269,8 @@ async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
                 value["result"][1].as_str().expect("extranonce1").clone_into(&mut slot);
             }
             if value["method"] == "mining.notify" {
-                // coinb1, which ends with the pool's extranonce1 and the lane, and then the slot.
+                // coinb1, which ends with the pool's extranonce1 and the lane, is followed by the
+                // slot.
                 return format!("{}{slot}", value["params"][2].as_str().expect("coinb1"));
             }
         }
@@ -286,8 +289,8 @@ async fn f25_five_thousand_joins_on_one_job_get_space_of_their_own() {
     site.stop().await;
 }
 
-/// F28: the next pool's extranonce2 is three bytes shorter; miners see no change of extranonce1 or
-/// size.
+/// F28: the next pool's extranonce2 is three bytes shorter; miners still see no change of
+/// extranonce1 or size.
 #[tokio::test(flavor = "multi_thread")]
 async fn f28_a_pool_with_a_smaller_extranonce2_changes_nothing_for_miners() {
     let site = Site::start(Setup { pools: vec![pool(8, 1), pool(5, 2)], ..Setup::default() }).await;
@@ -347,8 +350,8 @@ async fn f31_every_block_reaches_its_pool() {
     site.stop().await;
 }
 
-/// F33: one miner sends garbage as fast as it can, on ever new connections; all shares of the
-/// others are accepted.
+/// F33: one miner sends garbage as fast as it can, on ever new connections; all shares of the other
+/// miners are accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn f33_one_that_sends_garbage_harms_nobody() {
     let site = Site::start(Setup { pools: vec![pool(8, 1)], ..Setup::default() }).await;
@@ -389,15 +392,15 @@ async fn f33_one_that_sends_garbage_harms_nobody() {
     rude.await.expect("it only writes");
     let books = site.settle(others).await;
     books.check();
-    // Its submits are counted as malformed. The submits of the others are accepted, except those
-    // that come late at a clean job.
+    // The submits of the miner that sends garbage are counted as malformed. The submits of the
+    // others are accepted, except those that come late at a clean job.
     let stale: u64 = books.fleet.answered_error.get("21").copied().unwrap_or_default();
     assert_eq!(books.fleet.refused(), stale, "{books:#?}");
     site.stop().await;
 }
 
-/// F34: miners that disconnect while a job is written to them cause no loop and no panic, and leave
-/// nothing behind.
+/// F34: miners disconnect while a job is written to them. There is no loop and no panic, and
+/// nothing of their sessions remains.
 #[tokio::test(flavor = "multi_thread")]
 async fn f34_miners_that_go_while_jobs_go_out_leave_nothing() {
     let site = Site::start(Setup::default()).await;

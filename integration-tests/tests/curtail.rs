@@ -185,8 +185,8 @@ async fn the_last_machine_that_is_parked_is_reported_out_of_turn() {
     let sleep = step(now, Action::Drain, Means::Device, &["acme.asleep"]);
     update(&site, &|down| down.timeline = Some(timeline(2, vec![starve.clone(), sleep.clone()])));
     reported(&mut site, "acme.starved", |session| session.serving == Serving::Parked).await;
-    // The other machine has work until it is confirmed asleep, which ends its work as a step of the
-    // timeline does.
+    // The other machine has work until it is confirmed asleep. That ends its work, and is reported
+    // at once like a step of the timeline.
     update(&site, &|down| down.asleep = Arc::new([MachineId::from("acme.asleep")].into()));
     reported(&mut site, "acme.asleep", |session| session.serving == Serving::Parked).await;
     for miner in miners {
@@ -290,7 +290,7 @@ async fn a_passed_through_machine_that_is_off_stays_off_when_its_pool_is_lost() 
     update(&site, &|down| down.timeline = Some(timeline(2, vec![lockout.clone()])));
     reported(&mut site, "acme.rig", |session| session.serving == Serving::Parked).await;
     site.pools[0].die().await;
-    // It continues to hash its last job, and its shares are answered.
+    // The machine continues to hash its last job, and its shares are answered.
     let before = miner.counts().refused();
     let parked =
         miner.until(PATIENCE, |counts| counts.refused() >= before + 20).await.expect("it is kept");

@@ -9,17 +9,17 @@ use testbed::pool::PoolConfig;
 
 use crate::harness::{PATIENCE, Setup, Site, pool};
 
-/// 2^exponent.
+/// Two to the power of `exponent`.
 fn power(exponent: i32) -> f64 {
     2f64.powi(exponent)
 }
 
-/// The difficulty of the only session.
+/// The difficulty of the site's only session.
 fn advertised(site: &Site) -> f64 {
     site.proxy.sessions().first().and_then(|session| session.difficulty).unwrap_or_default()
 }
 
-/// Waits until the difficulty of the session is as wanted, while the miner submits shares.
+/// Waits until the difficulty of the session is as `wanted` says, while the miner submits shares.
 async fn until_advertised(site: &Site, miner: &TestMiner, wanted: impl Fn(f64) -> bool) -> f64 {
     let found = miner.until(2 * PATIENCE, |_| wanted(advertised(site))).await;
     assert!(found.is_ok(), "still at 2^{}", advertised(site).log2());
@@ -59,8 +59,9 @@ async fn f29_a_machine_that_changes_its_speed_is_followed_without_a_refusal() {
 /// The maximum number of shares a second at each pool.
 const MOST: f64 = 20.0;
 
-/// Two pools whose difficulty starts 10,000 times too low for the fleet. The first follows
-/// suggestions; the second ignores them, and gets the whole fleet at once when the first dies.
+/// Two pools whose difficulty starts 10,000 times too low for the fleet. No storm of shares
+/// follows. The first pool follows suggestions; the second ignores them, and gets the whole fleet
+/// at once when the first dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     let low = power(-27);
@@ -118,8 +119,8 @@ async fn pools_that_start_ten_thousand_times_too_low_see_no_storm() {
     {
         assert!(held >= Some(power(-19)), "session {session} is at {held:?}");
     }
-    // The pool's own vardiff catches up, to ten shares a second from this fleet; the difficulty of
-    // the miners is at or below the pool's again.
+    // The pool's own vardiff catches up, to ten shares a second from this fleet; then the miners'
+    // difficulty is at or below the pool's again.
     site.pools[1].set_difficulty(power(-17)).expect("in range");
     site.pools[1].new_job(false);
     let caught_up = |_: &testbed::miner::MinerCounts| {

@@ -123,7 +123,8 @@ async fn an_external_pool_is_mined_at() {
     assert_eq!(ours, (0, 0, 0, 0), "no work twice, no connection lost");
 }
 
-/// With any external miners, the pools receive only good shares. The pools are switched meanwhile.
+/// With any external miners, the pools receive only valid shares, even while miners are switched
+/// between the pools.
 #[tokio::test(flavor = "multi_thread")]
 async fn external_miners_are_carried() {
     let Some(listen) = parsed::<SocketAddr>("TIELINE_TEST_MINERS_LISTEN") else {

@@ -1,5 +1,5 @@
-//! Pools that die, fall silent, return, change their extranonce or send the same job again: the
-//! miners notice nothing.
+//! Pools that die, fall silent, return, change their extranonce or send the same job again: no
+//! miner loses its connection or a share because of them.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn f01_f15_a_dead_pool_is_left_and_returned_to_without_a_lost_connection()
         .expect("the primary is back");
     let books = site.settle(miners).await;
     books.check();
-    // It takes milliseconds; the bound allows for busy machines.
+    // The switch takes milliseconds; the bound allows for busy machines.
     assert!(books.fleet.gap_ms <= 10_000, "a job at once: {books:#?}");
     assert_eq!(books.fleet.reconnects, 0);
     site.stop().await;
@@ -88,8 +88,8 @@ async fn returning_to_an_unchanged_job_repeats_nothing() {
     site.stop().await;
 }
 
-/// The same with a pool that gives a reconnecting client the same extranonce1 and the same job
-/// again.
+/// Returning repeats no work even at a pool that gives a reconnecting client the same extranonce1
+/// and the same job again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -113,8 +113,8 @@ async fn a_pool_that_repeats_its_extranonce1_gets_no_duplicates() {
     site.stop().await;
 }
 
-/// docs/protocol.md 3.1, run X1: a miner that reconnects during a job gets another slot or a new
-/// lane, never its old work.
+/// docs/protocol.md 3.1, run X1: a miner that reconnects during a job gets a different slot or a
+/// new lane, and never its old work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_miner_repeats_nothing() {
     let still = PoolConfig { job_interval: Duration::ZERO, ..pool(8, 1) };
@@ -192,7 +192,7 @@ async fn f03_a_silent_pool_is_left_when_its_answers_stay_out() {
     site.stop().await;
 }
 
-/// F17: a pool that rejects every share is left.
+/// F17: a pool that rejects every share is left, and miners move to the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn f17_a_pool_that_takes_nothing_is_left() {
     let site = Site::start(Setup::default()).await;
@@ -289,7 +289,7 @@ async fn f58_redirects_and_messages_are_not_passed_on() {
     site.stop().await;
 }
 
-/// A pool that answers but sends no job is quiet, and is left when another pool has work.
+/// A pool that answers but sends no job is quiet, and is left when a different pool has work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_pool_is_left_for_one_that_brings_work() {
     let setup =

@@ -183,7 +183,7 @@ impl Site {
         text
     }
 
-    /// Waits until the last connection of a target ended for this reason.
+    /// Waits until the last connection of a target has ended for this reason.
     pub(crate) async fn fault(&self, target: usize, reason: &str) -> String {
         let wanted = format!("{reason}: ");
         let waited = tokio::time::timeout(PATIENCE, async {

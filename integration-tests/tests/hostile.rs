@@ -83,8 +83,8 @@ async fn bad_lines_get_the_answer_of_the_table() {
     site.stop().await;
 }
 
-/// S02: a stream without a newline is closed at the line bound of 16 KiB, however long it is; here
-/// it is 64 MiB.
+/// S02: a line without an end closes its connection at the bound of 16 KiB, however long it is;
+/// here it is 64 MiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn s02_an_endless_line_is_cut() {
     let site = Site::start(Setup::default()).await;
@@ -162,7 +162,7 @@ async fn s31_s78_pipelined_submits_are_answered_after_a_half_close() {
     site.stop().await;
 }
 
-/// F36: a miner that does not read takes bounded memory, and gets the newest job when it reads
+/// F36: a miner that does not read takes only bounded memory, and gets the newest job when it reads
 /// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn f36_a_miner_that_does_not_read_harms_nobody() {
@@ -190,7 +190,7 @@ async fn f36_a_miner_that_does_not_read_harms_nobody() {
     site.stop().await;
 }
 
-/// S22: a source that tries worker names on ever new connections is refused at accept; other
+/// S22: a source that tries worker names on ever new connections is refused when it connects; other
 /// sources are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn s22_a_source_that_only_tries_names_is_let_in_no_more() {

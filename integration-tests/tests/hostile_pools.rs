@@ -79,8 +79,8 @@ async fn plain_trap() -> (u16, Arc<Mutex<Vec<u8>>>) {
     (port, heard)
 }
 
-/// U06: a redirect to an address that the operator has listed is followed. When that pool dies, the
-/// next connection is to the configured address.
+/// U06: a redirect to an address that the operator has listed is followed. When the pool there
+/// dies, the next connection is to the configured address.
 #[tokio::test(flavor = "multi_thread")]
 async fn u06_a_listed_place_is_followed_and_left_for_home() {
     let twin = TestPool::start(pool(8, 3)).await.expect("a free port");
@@ -103,8 +103,8 @@ async fn u06_a_listed_place_is_followed_and_left_for_home() {
     site.stop().await;
 }
 
-/// U08: a pool that redirects without end is not mined at while there is another. U10: nor is one
-/// that sends a line without end.
+/// U08: a pool that redirects without end is not mined at while there is a different target. U10: a
+/// pool that sends a line without end is not mined at, either.
 #[tokio::test(flavor = "multi_thread")]
 async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     let site = Site::start(Setup::default()).await;
@@ -138,8 +138,8 @@ async fn u08_u10_a_pool_that_does_not_stop_is_put_aside() {
     site.stop().await;
 }
 
-/// U40: jobs with unknown payees raise an alarm, and their pool is left if the operator has
-/// configured that.
+/// U40: jobs with unknown payees raise an alarm, and the pool that sent them is left if the
+/// operator has configured this.
 #[tokio::test(flavor = "multi_thread")]
 async fn u40_jobs_that_pay_somebody_else_are_left() {
     let setup = Setup {

@@ -15,12 +15,12 @@ use crate::site::{Http, until};
 
 const MINERS: usize = 3;
 
-/// The process. Dropping this kills it.
+/// The running process. Dropping this kills it.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It fails if the process has already ended.
+        // This fails if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Connections to pools and miners that are cut, lost, slow or corrupted: rows F02-F06, F35,
+//! Connections to pools and miners that are broken, lost, slow or corrupted: rows F02-F06, F35,
 //! F50-F52 of docs/faults.md. The deadlines are shorter than in operation, but in the same order.
 //! The tests compare the counts of miners and pools.
 
@@ -61,13 +61,13 @@ async fn mined(site: &Site, pool: usize, shares: u64) {
     site.pools[pool].until(PATIENCE, more).await.expect("it is mined at");
 }
 
-/// F02: a pool that closes its connection repeatedly gets one new connection each time, and only
+/// F02: a pool that closes its connection repeatedly is connected to once each time, and only
 /// shares in transit are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
     const CLOSES: u64 = 30;
-    // With the deadlines of operation, so that a late answer on a busy machine is not counted as
-    // lost.
+    // The deadlines are those of operation, so that a late answer on a busy machine is not counted
+    // as lost.
     let site =
         Site::start(Setup { pools: vec![pool(8, 1)], relayed: true, ..Setup::default() }).await;
     let miners = site.fleet(4);
@@ -86,8 +86,8 @@ async fn f02_a_pool_that_closes_again_and_again_sees_no_storm() {
     site.stop().await;
 }
 
-/// The connection to the primary is lost without a close: unanswered shares reveal it, the backup
-/// is used, and the primary again when its connection works.
+/// The connection to the primary is lost without a close: unanswered shares reveal this, the backup
+/// is used, and the primary is used again when its connection works.
 async fn lost(break_it: impl Fn(&Relay)) {
     let site = Site::start(relayed()).await;
     let miners = site.fleet(4);
@@ -213,8 +213,8 @@ fn behind(site: &Site, relay: &Relay, count: usize) -> Vec<TestMiner> {
         .collect()
 }
 
-/// F50: a slow link with stalls, to pools and to miners, makes everything slower, but nothing
-/// wrong.
+/// F50: a slow link with stalls, to pools and to miners, makes everything slower, but causes no
+/// wrong answer, no lost share and no repeated work.
 #[tokio::test(flavor = "multi_thread")]
 async fn f50_a_narrow_link_with_stalls_is_slower_and_not_wrong() {
     let site = Site::start(Setup { relayed: true, ..Setup::default() }).await;
@@ -249,8 +249,8 @@ async fn f50_a_narrow_link_with_stalls_is_slower_and_not_wrong() {
     site.stop().await;
 }
 
-/// F51: bytes sent one by one or many together, in both directions and on both sides, change no
-/// count.
+/// F51: bytes arrive one by one or many together, in both directions, at pools and at miners; no
+/// count differs because of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
     let gathered =
@@ -283,8 +283,8 @@ async fn f51_bytes_cut_or_gathered_at_any_place_mean_the_same() {
 }
 
 /// F52: one byte in ten thousand is changed, in both directions, to pools and to miners.
-/// Connections end because of it, nothing panics, and credited shares are wrong by no more than the
-/// changed bytes can cause.
+/// Connections end because of this, nothing panics, and credited shares are wrong by no more than
+/// the changed bytes can cause.
 #[tokio::test(flavor = "multi_thread")]
 async fn f52_changed_bytes_end_connections_and_make_no_credit() {
     let site = Site::start(relayed()).await;

@@ -283,7 +283,7 @@ async fn s75_workers_add_no_series() {
 }
 
 /// Gets a page as a dashboard does. If all places are taken, the answer is 503, or the connection
-/// is cut.
+/// is closed without one.
 fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -294,7 +294,7 @@ fn ask(addr: SocketAddr, path: &str) -> std::io::Result<String> {
 }
 
 /// F75: as many callers as allowed that send half a request, or requests whose answers they do not
-/// read. Miners are not affected, and a new caller gets the place of one of them.
+/// read. Miners are not affected, and a new caller gets the place of one of the hanging callers.
 #[tokio::test(flavor = "multi_thread")]
 async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
     let mut site = WholeSite::start(Setup::default()).await;
@@ -305,7 +305,8 @@ async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
         let mut stream = TcpStream::connect(addr).expect("it listens");
         stream.set_nonblocking(true).expect("a socket");
         let said = if number % 2 == 0 { request.repeat(400) } else { request[..20].to_owned() };
-        // The caller beyond the bound (the test itself has connected before) is cut off at once.
+        // The caller beyond the bound (the test itself has connected before) loses its connection
+        // at once.
         let _ = stream.write(said.as_bytes());
         hanging.push(stream);
     }

@@ -76,7 +76,7 @@ async fn f41_killed_in_the_middle_of_a_lease_it_goes_on_where_it_was() {
     );
     assert_eq!(watched.slept, asleep, "and nobody else slept: {watched:?}");
     // From the time when the headroom was due until the end of the lease, the meter never showed
-    // more than what the lease leaves of the limit.
+    // more than the limit minus the lease.
     let most = watched.most_kw(start - Duration::from_secs(1), end).expect("the meter was read");
     assert!(most <= USABLE_KW - 6.5, "{most} kW were drawn");
 
@@ -124,9 +124,9 @@ fn a_tampered_ledger_is_refused(programs: &mut Programs, ledger: &str) {
     assert!(refused.err.contains(&format!("entry {seq} ")), "{refused:?}");
 }
 
-/// A policy that has its drivers and meters itself, as before they stood in the configuration, still
-/// sheds machines for a lease and proves it. Each is warned of with its place, and a change of one
-/// needs a restart.
+/// A policy that contains its drivers and meters itself (the former spelling) still sheds machines
+/// for a lease and proves it. Each driver and meter causes a warning with its place, and a change
+/// of one needs a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn drivers_and_meters_in_the_policy_still_work() {
     let mut programs = Programs::start_with(Spelling::Former).await;
@@ -223,7 +223,7 @@ async fn f71_a_broken_policy_never_replaces_a_good_one() {
     programs.until_revision(3).await;
     assert_eq!(programs.get("/v1/status")["policy_refused"], Value::Null);
 
-    // A change of the configuration needs a restart: SIGHUP reports that, and which sections
+    // A change of the configuration needs a restart: SIGHUP reports this, and which sections
     // changed.
     let config = programs.config();
     let before = std::fs::read_to_string(&config).expect("it is there");

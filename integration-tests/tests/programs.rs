@@ -75,7 +75,7 @@ impl Programs {
         Self::start_with(Spelling::Current).await
     }
 
-    /// The same with drivers and meters in this spelling.
+    /// Starts everything as [`Self::start`] does, with drivers and meters in this spelling.
     pub(crate) async fn start_with(spelling: Spelling) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).display().to_string();
@@ -326,7 +326,7 @@ impl Drop for Programs {
         for child in
             self.tieline.iter_mut().chain([&mut self.miners, &mut self.pool, &mut self.facility])
         {
-            // It fails if the process has already ended.
+            // This fails if the process has already ended.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -336,9 +336,9 @@ impl Drop for Programs {
 /// Where drivers and meters are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spelling {
-    /// In the configuration.
+    /// Drivers and meters are in the configuration.
     Current,
-    /// In the policy, as before they were the agent's.
+    /// Drivers and meters are in the policy, where they were before they became the agent's.
     Former,
 }
 
@@ -504,7 +504,7 @@ pub(crate) fn tieline(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command until it ends. One that exceeds the deadline is killed, and the test fails.
+/// Runs a command until it ends. A command that exceeds the deadline is killed, and the test fails.
 pub(crate) fn finish(mut command: Command) -> Said {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");

@@ -1,7 +1,7 @@
 //! Roles by subcommand: a proxy alone, a site without a proxy, and the roles that cannot run apart yet.
 //!
-//! What is judged: exit codes, what is printed and logged, HTTP answers, the miners' own counts, and
-//! which files there are afterwards.
+//! The tests judge exit codes, what is printed and logged, HTTP answers, the miners' own counts,
+//! and which files there are afterwards.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -69,14 +69,15 @@ impl Role {
 impl Drop for Role {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself.
+            // This fails if the process has already ended.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// A switchboard's sections. The policy is not there, and the ledger could not be made.
+/// The sections of a switchboard whose policy file does not exist and whose ledger could not be
+/// created.
 const SWITCHBOARD: &str = "[switchboard]\npolicy = \"gone.toml\"\nledger = \"gone/ledger.db\"\n";
 const METER: &str = "[meter.a]\nkind = \"file\"\npath = \"a.kw\"\n";
 
@@ -119,7 +120,7 @@ async fn a_proxy_runs_alone_whatever_else_is_configured() {
     assert!(!fs::exists(role.path("gone")).expect("readable"));
 }
 
-/// A site without the proxy role: switchboard and agent, ready without any pool.
+/// A site without the proxy role runs a switchboard and its agent, and is ready without any pool.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switchboard_and_its_agent_run_without_a_proxy() {
     let mut role = Role::new(&format!("[switchboard]\npolicy = \"policy.toml\"\n{METER}"));

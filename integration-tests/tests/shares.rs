@@ -36,8 +36,8 @@ async fn every_firmware_mines_and_every_share_is_accounted_for() {
     );
 }
 
-/// Both ways in which pools combine version bits, with a job that has a bit set inside the mask
-/// (docs/protocol.md 2.6).
+/// Shares with rolled version bits are accepted by pools that replace bits and by pools that OR
+/// them, with a job that has a bit set inside the mask (docs/protocol.md 2.6).
 #[tokio::test(flavor = "multi_thread")]
 async fn version_rolling_goes_through_to_pools_of_either_kind() {
     for rolling in [Rolling::MaskReplace, Rolling::Or] {
@@ -72,7 +72,7 @@ async fn a_pool_that_refuses_rolling_serves_only_miners_that_do_not_roll() {
 }
 
 /// The pool's difficulty is not a power of two and is above that of the miners. Shares between the
-/// two are answered by the proxy.
+/// two difficulties are answered by the proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_between_two_difficulties_are_local() {
     let setup = Setup {
@@ -112,8 +112,8 @@ async fn a_pools_change_of_difficulty_rides_on_the_next_job() {
     site.stop().await;
 }
 
-/// A pool with the same extranonce1 for all connections, and one with room for only the slot and
-/// three bytes.
+/// Miners work at a pool with the same extranonce1 for all connections, and at one with room for
+/// only the slot and three bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_extranonce_sizes_are_absorbed() {
     let braiins = PoolConfig {

@@ -46,7 +46,7 @@ pub(crate) struct Group {
     pub(crate) machines: u32,
     pub(crate) watts: i64,
     pub(crate) joules_per_terahash: f64,
-    /// Whether an actuator controls them. If not, they can only be starved of work.
+    /// Whether an actuator controls the machines. If not, they can only be starved of work.
     pub(crate) reachable: bool,
 }
 
@@ -126,7 +126,7 @@ impl Setup {
             usable * 0.5,
             if self.metered { "meter = \"a\"\n" } else { "" },
             self.margin.as_secs(),
-            // A ramp that allows all of it within a second.
+            // The ramp allows all of the power to change within a second.
             usable * 60.0,
             usable * 60.0,
             self.up_step_machines,

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Setup, Site, pool};
 
-/// A miner that takes a seat and never submits a share. A crowd of real miners would only be
-/// limited by the test machine.
+/// A miner that takes a seat and never submits a share, because the test machine could not run so
+/// many miners that hash.
 struct Idler(BufReader<TcpStream>);
 
 impl Idler {
@@ -86,8 +86,8 @@ async fn f27_a_standby_has_the_connections_it_needs_before_it_is_needed() {
     site.stop().await;
 }
 
-/// F27, S12: at the cap, the next miner is refused with the reason, and the others are not
-/// affected.
+/// F27, S12: at the maximum number of connections, the next miner is refused with the reason, and
+/// the other miners are not affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn f27_s12_at_the_cap_of_connections_the_next_miner_is_refused() {
     let setup = Setup {
@@ -190,7 +190,8 @@ async fn u13_a_pool_with_three_bytes_gives_each_miner_a_connection_of_its_own() 
     site.stop().await;
 }
 
-/// U14: a miner that supports `set_extranonce` gets the new extranonce; another one must reconnect.
+/// U14: a miner that supports `set_extranonce` gets the new extranonce; a miner that does not
+/// support it must reconnect.
 #[tokio::test(flavor = "multi_thread")]
 async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     let site =
@@ -229,8 +230,8 @@ async fn u14_a_passed_through_miner_follows_its_pools_extranonce() {
     site.stop().await;
 }
 
-/// At the cap, the next miner is refused with the reason. A lost pool disconnects its miners,
-/// except those that are curtailed.
+/// At the maximum number of connections, the next miner is refused with the reason. When the pool
+/// is lost, its miners are disconnected, except those that are curtailed.
 #[tokio::test(flavor = "multi_thread")]
 async fn passed_through_miners_are_capped_and_go_with_their_pool() {
     let setup = Setup {

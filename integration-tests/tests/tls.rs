@@ -1,4 +1,5 @@
-//! Tests of pools with TLS: an impostor receives nothing of ours, and miners notice nothing.
+//! Tests of pools with TLS: an impostor receives nothing of ours, and no miner loses its
+//! connection.
 //!
 //! The tests judge by the bytes of Stratum that the pools read or, for servers that cannot speak
 //! TLS, by all bytes.
@@ -116,13 +117,13 @@ async fn u50_to_u54_who_is_not_the_pool_hears_nothing_of_ours() {
         pools.push(pool);
         wanted.push(reason);
     }
-    // U54.
+    // U54: a handshake that does not end is given up.
     let stalled = start(Some(good), 30).await;
     stalled.stall_handshakes();
     targets.push(target("stalled", stalled.addr().port(), Some(trusted.clone())));
     pools.push(stalled);
     wanted.push("tls_handshake_timeout");
-    // U52 and U51.
+    // U52: a server without TLS. U51: a server that supports no TLS version that we accept.
     let text =
         b"{\"id\":null,\"method\":\"client.show_message\",\"params\":[\"this port is plain\"]}\n"
             .to_vec();
@@ -225,7 +226,7 @@ async fn f19_a_changed_key_fails_closed_and_costs_the_miners_nothing() {
 }
 
 /// F60: bytes changed in transit end the connection with a reason of their own, at most once a
-/// second, and another pool is used.
+/// second, and a different pool is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn f60_changed_bytes_are_noticed_and_not_fought_over() {
     let (authority, trusted) = authority();

@@ -100,7 +100,8 @@ async fn a_starve_only_lease_ends_unverified() {
     site.stop().await;
 }
 
-/// The same with a meter, which shows that the power is still drawn: the lease is breached as well.
+/// A starved lease at a feed with a meter, which shows that the machines still draw their power, is
+/// breached as well.
 async fn a_meter_that_sees_starved_machines_draw_says_so() {
     let (mut site, lease) = starved(true).await;
     let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
@@ -119,7 +120,7 @@ async fn a_meter_that_sees_starved_machines_draw_says_so() {
 }
 
 /// F65: a machine accepts the command and reports `asleep`, but hashes at full power. Its shares
-/// reveal it, and another machine is shed instead.
+/// reveal it, and a different machine is shed instead.
 async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     let mut site = WholeSite::start(patient()).await;
     let liar = MachineId::from("old-1");
@@ -149,8 +150,8 @@ async fn f65_a_liar_is_caught_by_its_shares_and_replaced() {
     site.stop().await;
 }
 
-/// The same without another machine to replace it: the lease is breached, and the record says by
-/// how much.
+/// If no other machine can replace a machine that lies, the lease is breached, and the record says
+/// by how much.
 async fn a_liar_that_nobody_replaces_is_a_breach() {
     let groups = vec![Group {
         name: "old",
@@ -181,7 +182,7 @@ async fn a_liar_that_nobody_replaces_is_a_breach() {
     site.stop().await;
 }
 
-/// F66: a machine that refuses is commanded again, and another one is shed meanwhile.
+/// F66: a machine that refuses is commanded again, and a different machine is shed meanwhile.
 async fn f66_a_refuser_is_replaced() {
     let mut site = WholeSite::start(patient()).await;
     site.facility.set_behaviour(&MachineId::from("old-2"), Behaviour::Refuses, moment());
@@ -202,7 +203,7 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(20), |_| {}).await;
     site.until_state(&lease, "active").await;
-    // It may get the sleep command before it hashes, so the test looks at its power.
+    // The machine may get the sleep command before it hashes, so the test looks at its power.
     let woken = MachineId::from("old-2");
     let draws = || site.facility.machine_watts(&woken, moment()).expect("it is there");
     site.facility.switch_by_hand(&woken, true, moment());

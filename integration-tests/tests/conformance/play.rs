@@ -29,8 +29,8 @@ struct Stage {
     miner: Miner,
     /// How many pings the pool has sent.
     pings: u32,
-    /// Whether the pool was given a command since the miner last received a line: the proxy may not
-    /// have noticed yet.
+    /// Whether the pool was given a command since the miner last received a line. If so, the proxy
+    /// may not have noticed the command's effect yet.
     unheard: bool,
     /// The ids of our requests, and the names that the session file uses for them.
     requests: Vec<(String, String)>,
@@ -105,8 +105,8 @@ impl Stage {
         let addrs: Vec<SocketAddr> =
             std::iter::once(pool.addr()?).chain(second.as_ref().map(TestPool::addr)).collect();
         let mut config = config_for(&addrs);
-        // A session states the effect of each job, so jobs must not be delayed because another one
-        // has just come.
+        // A session states the effect of each job, so no job must be delayed because the previous
+        // one has just come.
         config.pool.job_every = Duration::ZERO;
         if scripted {
             // The size is configured, so that there is no probe and the first connection is the one
@@ -191,7 +191,7 @@ impl Stage {
                 };
                 let command = words.parse::<Command>().map_err(|why| why.to_string())?;
                 pool.perform(command).await.map_err(|why| why.to_string())?;
-                // A dead pool sends nothing.
+                // A dead pool sends nothing that the proxy would have to notice.
                 self.unheard = words != "die";
                 Ok(())
             }
@@ -268,7 +268,7 @@ impl Stage {
         }
         let line = next(self.scripted().await?).await?.ok_or("the pool's connection was closed")?;
         self.note("pool<", &line);
-        // An id of our request gets its name at its first appearance.
+        // An id of one of our requests gets its name when it first appears.
         let name = pattern
             .split("\"id\":")
             .nth(1)

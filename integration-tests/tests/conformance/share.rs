@@ -46,8 +46,8 @@ impl Miner {
     /// Mines a share, for [`Self::fill`].
     ///
     /// `replace=BITS` and `or=BITS` are the two ways in which the chip combines bits with the job's
-    /// version; `at=D` mines at another difficulty than the one set; with `below=D` the hash must
-    /// miss a higher one; with `odd` the nonce has an odd number of digits.
+    /// version; `at=D` mines at a difficulty that differs from the one set; with `below=D` the hash
+    /// must miss a higher one; with `odd` the nonce has an odd number of digits.
     pub(super) fn mine(&mut self, options: &[(String, String)]) -> Result<(), String> {
         let job = self.job.as_ref().ok_or("the miner has no job")?;
         let option = |key: &str| {
