@@ -119,7 +119,8 @@ fn planned(history: &History<'_>, feed: &FeedId) -> Series {
     load
 }
 
-/// What may be off beyond the need: the make-up, and one machine, since machines are not divided.
+/// The power that may be off at `feed` beyond what its leases need: the make-up, and one machine of
+/// the largest kind, because machines cannot be divided.
 fn slack(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Watts {
     let groups = history.spec.groups.iter();
     let inside = groups.filter(|group| history.is_within(&group.feed, feed));

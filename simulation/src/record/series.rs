@@ -93,7 +93,8 @@ impl Series {
         std::iter::once(self.at(span.from)).chain(inside.map(|(_, watts)| *watts))
     }
 
-    /// `combine` of two powers at every instant.
+    /// The series of what `combine` returns at every instant for the power of this series and that
+    /// of `other`.
     #[must_use]
     pub fn with(&self, other: &Self, combine: impl Fn(Watts, Watts) -> Watts) -> Self {
         let mut all = Self::default();
