@@ -2,7 +2,7 @@
 //! the judge recognises it. They stand in docs/reliability.md with a seed that shows them; whatever
 //! is not in this list fails the suite.
 
-use std::time::Duration;
+use directive::Watts;
 
 use crate::judge::{Cause, Kind, Violation};
 use crate::scenario::{Scenario, Trouble};
@@ -20,21 +20,32 @@ pub struct Known {
 /// The row that a violation belongs to, if it is known.
 #[must_use]
 pub fn known(scenario: &Scenario, violation: &Violation) -> Option<&'static Known> {
-    // In a world without trouble nothing explains a message, a command or a machine gone wrong.
-    let calm = scenario.trouble == Trouble::Calm;
     KNOWN
         .iter()
-        .find(|known| known.kind == violation.kind && known.causes.contains(&violation.cause))
-        .filter(|known| !calm || !NEVER_CALM.contains(&known.id))
-        .filter(|known| known.id != "N1" || violation.span.to - violation.span.from <= LATE_MOST)
+        .filter(|known| known.kind == violation.kind && known.causes.contains(&violation.cause))
+        .find(|known| is_within_bounds(known, scenario, violation))
 }
 
-/// Row N1 has been seen by seconds only. A command that is later than this is another fault, such as
-/// a lowering that follows a stepped wall clock.
-const LATE_MOST: Duration = Duration::from_secs(30);
+/// Whether a violation is no more than what its row has been seen to be.
+fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -> bool {
+    let has = |troubles: &[Trouble]| troubles.iter().any(|kind| scenario.trouble.has(*kind));
+    match known.id {
+        // A feed that is planned to the last watt rests a little above it.
+        "P1" if violation.cause == Cause::Decision => violation.watts <= ABOVE_MOST,
+        "P4" if violation.cause == Cause::Decision => {
+            violation.watts <= FASTER_MOST || has(&[Trouble::Disks])
+        }
+        "P6" => has(&[Trouble::Loads, Trouble::Devices]),
+        "L3" if violation.cause == Cause::Decision => has(&[Trouble::Memory]),
+        "C4" => has(&[Trouble::Clocks]),
+        _ => true,
+    }
+}
 
-/// Rows that have only been seen in worlds with trouble.
-const NEVER_CALM: [&str; 9] = ["N2", "N3", "N4", "C1", "C2", "C3", "C4", "C5", "C6"];
+/// What row P1 has been seen to rest above usable without any cause, at most.
+const ABOVE_MOST: Watts = Watts(2_000);
+/// What row P4 has been seen to shed in a minute beyond the ramp, at most.
+const FASTER_MOST: Watts = Watts(5_000);
 
 /// The table.
 pub const KNOWN: &[Known] = &[
@@ -50,6 +61,8 @@ pub const KNOWN: &[Known] = &[
             Cause::Device,
             Cause::Derate,
             Cause::Outage,
+            Cause::Clock,
+            Cause::StateLost,
             Cause::Decision,
         ],
     },
@@ -63,36 +76,45 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::StepUp,
         causes: &[Cause::Permit, Cause::Leases, Cause::Decision, Cause::Outage, Cause::Clock],
     },
-    Known { id: "P4", kind: Kind::RampDown, causes: &[Cause::Decision] },
-    Known { id: "L1", kind: Kind::ProvenNotFree, causes: &[Cause::Decision, Cause::Unmetered] },
+    Known { id: "P4", kind: Kind::RampDown, causes: &[Cause::Decision, Cause::Derate] },
+    Known {
+        id: "P5",
+        kind: Kind::ShedTooMuch,
+        causes: &[Cause::Clock, Cause::Nameplate, Cause::Device],
+    },
+    Known { id: "P6", kind: Kind::ShedTooMuch, causes: &[Cause::Decision] },
     Known {
         id: "L2",
         kind: Kind::MissingUnrecorded,
-        causes: &[Cause::Decision, Cause::Clock, Cause::TenantOutside],
+        causes: &[Cause::Clock, Cause::Outage, Cause::House, Cause::Device, Cause::TenantOutside],
     },
     Known {
         id: "L3",
         kind: Kind::FreeNotProven,
-        causes: &[Cause::Decision, Cause::Unmetered, Cause::Clock, Cause::Outage],
+        causes: &[
+            Cause::Decision,
+            Cause::Unmetered,
+            Cause::Meter,
+            Cause::Clock,
+            Cause::Outage,
+            Cause::Settle,
+        ],
     },
     Known {
         id: "L4",
         kind: Kind::BreachOfNothing,
-        causes: &[Cause::Settle, Cause::Decision, Cause::Unmetered, Cause::Meter, Cause::Clock],
+        causes: &[Cause::Settle, Cause::Unmetered, Cause::Meter, Cause::Clock, Cause::Outage],
     },
     Known {
         id: "L5",
         kind: Kind::BreachOfWrongSide,
         causes: &[Cause::TenantOver, Cause::TenantOutside, Cause::Derate],
     },
-    Known { id: "N1", kind: Kind::LateShed, causes: &[Cause::Decision] },
-    Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Decision] },
-    Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Decision, Cause::StateLost] },
-    Known {
-        id: "N4",
-        kind: Kind::RaisedWithoutPermit,
-        causes: &[Cause::Decision, Cause::StateLost],
-    },
+    Known { id: "N1", kind: Kind::LateShed, causes: &[Cause::Outage] },
+    Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
+    Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
+    Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost] },
+    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::StateLost] },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
     Known {
@@ -100,7 +122,10 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::RaisedAgainstTimeline,
         causes: &[Cause::Clock, Cause::StateLost],
     },
-    Known { id: "C4", kind: Kind::EarlyShed, causes: &[Cause::Decision, Cause::StateLost] },
+    Known { id: "C4", kind: Kind::EarlyShed, causes: &[Cause::Decision, Cause::Clock] },
     Known { id: "C5", kind: Kind::Forgotten, causes: &[Cause::StateLost] },
     Known { id: "C6", kind: Kind::Flapping, causes: &[Cause::Outage] },
+    Known { id: "C7", kind: Kind::Flapping, causes: &[Cause::Clock] },
+    Known { id: "C8", kind: Kind::RampDown, causes: &[Cause::Clock] },
+    Known { id: "C9", kind: Kind::SleptUnwanted, causes: &[Cause::Clock] },
 ];

@@ -67,6 +67,8 @@ pub enum Event {
     Issued(Arc<Timeline>),
     /// A message of the switchboard arrived at a receiver.
     Heard { role: Role, message: Message },
+    /// The link to a receiver was cut, or mended.
+    Link { receiver: Role, works: bool },
     /// The wall clock of a role's host was stepped by this much.
     ClockStepped { role: Role, by: SignedDuration },
     /// The API accepted a lease, or a change of it.

@@ -194,6 +194,7 @@ impl<'a> World<'a> {
                 stage.story.tell(stage.now, name(receiver), || {
                     format!("has a link that is {}", if works { "mended" } else { "cut" })
                 });
+                stage.note(Event::Link { receiver, works });
                 if works {
                     stage.cut.remove(&receiver);
                     self.switchboard.attach(stage, receiver);

@@ -15,7 +15,7 @@ use crate::record::{
 };
 
 /// A step of a wall clock up to this size is what time servers do every day: roles follow it.
-const FOLLOWED: Duration = Duration::from_secs(2);
+pub(super) const FOLLOWED: Duration = Duration::from_secs(2);
 
 /// Everything the judge asks of one run.
 #[derive(Debug)]
@@ -30,7 +30,10 @@ pub(super) struct History<'a> {
     pub(super) leases: BTreeMap<&'a LeaseId, Lease<'a>>,
     pub(super) shown: Vec<(Duration, &'a Shown)>,
     down: BTreeMap<Role, Vec<Span>>,
+    /// The times at which the link to a receiver was cut.
+    cut: BTreeMap<Role, Vec<Span>>,
     steps: Vec<(Duration, Role, SignedDuration)>,
+    starts: Vec<(Duration, Role)>,
     groups: HashMap<&'a str, &'a GroupSpec>,
     /// How many machines each group has.
     sizes: HashMap<&'a str, usize>,
@@ -101,7 +104,9 @@ impl<'a> History<'a> {
             leases: BTreeMap::new(),
             shown: Vec::new(),
             down: BTreeMap::new(),
+            cut: BTreeMap::new(),
             steps: Vec::new(),
+            starts: Vec::new(),
             groups: spec.groups.iter().map(|group| (group.id.as_str(), group)).collect(),
             sizes: HashMap::new(),
             paths,
@@ -148,6 +153,7 @@ impl<'a> History<'a> {
                 }
             }
             Event::Started { role, state, holds } => {
+                self.starts.push((at, *role));
                 if let Some(span) = self.down.entry(*role).or_default().last_mut() {
                     span.to = span.to.min(at);
                 }
@@ -179,6 +185,15 @@ impl<'a> History<'a> {
             Event::CommandLost { machine, order } => {
                 if let Some(machine) = self.machines.get_mut(machine) {
                     machine.lost.push((at, *order));
+                }
+            }
+            Event::Link { receiver, works: false } => {
+                let cut = Span { from: at, to: Duration::MAX };
+                self.cut.entry(*receiver).or_default().push(cut);
+            }
+            Event::Link { receiver, works: true } => {
+                if let Some(span) = self.cut.entry(*receiver).or_default().last_mut() {
+                    span.to = span.to.min(at);
                 }
             }
             Event::Meter { .. } => {}
@@ -240,6 +255,12 @@ impl<'a> History<'a> {
         self.down(role).iter().any(|down| down.from < span.to && span.from < down.to)
     }
 
+    /// Whether the link to a receiver was cut at some time in `span`.
+    pub(super) fn is_cut_in(&self, receiver: Role, span: Span) -> bool {
+        let cuts = self.cut.get(&receiver).map_or(&[][..], Vec::as_slice);
+        cuts.iter().any(|cut| cut.from < span.to && span.from < cut.to)
+    }
+
     /// By how much a role's wall clock was ahead of the true time at `at`.
     pub(super) fn ahead(&self, role: Role, at: Duration) -> SignedDuration {
         let until = self.steps.iter().filter(|(when, of, _)| *when <= at && *of == role);
@@ -260,6 +281,50 @@ impl<'a> History<'a> {
         changes.into_iter().any(|at| self.ahead(role, at).unsigned_abs() > FOLLOWED)
     }
 
+    /// Whether a role must have noticed at some time in `span` that its wall clock was stepped since it
+    /// started: it believes the clock that it starts with, also when that is set right later.
+    pub(super) fn doubts_clock(&self, role: Role, span: Span) -> bool {
+        let times = self.steps.iter().map(|(when, ..)| *when).filter(|when| *when < span.to);
+        let starts = self.starts.iter().map(|(when, _)| *when).filter(|when| *when < span.to);
+        let changes = times.chain(starts).filter(|when| *when > span.from).chain([span.from]);
+        changes.into_iter().any(|at| {
+            let since = self.ahead(role, at).saturating_sub(self.ahead_at_start(role, at));
+            since.unsigned_abs() > FOLLOWED
+        })
+    }
+
+    /// Whether a role ever started while its wall clock was wrong, up to `at`.
+    pub(super) fn started_on_wrong_clock(&self, role: Role, at: Duration) -> bool {
+        self.starts.iter().any(|(when, of)| {
+            *of == role && *when <= at && self.ahead(role, *when).unsigned_abs() > FOLLOWED
+        })
+    }
+
+    /// Whether a role's wall clock was wrong at some time in `span`, or the role believed it to be.
+    pub(super) fn had_wrong_clock(&self, role: Role, span: Span) -> bool {
+        self.is_stepped(role, span) || self.doubts_clock(role, span)
+    }
+
+    /// Whether a role had started with its state lost, or older, by `at`.
+    pub(super) fn lost_state(&self, at: Duration) -> bool {
+        let entries = self.record.entries.iter().take_while(|entry| entry.at <= at);
+        let lost = |state: &StateFound| matches!(state, StateFound::Lost | StateFound::Older);
+        entries
+            .into_iter()
+            .any(|entry| matches!(&entry.event, Event::Started { state, .. } if lost(state)))
+    }
+
+    /// Whether at some time in `span` the agent did not hold the newest timeline that was sent at least
+    /// `message_max` before.
+    pub(super) fn is_behind(&self, span: Span, message_max: Duration) -> bool {
+        let arrivals = self.issued.iter().map(|(at, _)| *at + message_max);
+        let times = arrivals.filter(|at| *at > span.from && *at < span.to).chain([span.from]);
+        times.into_iter().any(|at| {
+            let sent = self.newest(at.saturating_sub(message_max)).map(|timeline| timeline.number);
+            self.agent.held(at).map(|timeline| timeline.number) < sent
+        })
+    }
+
     /// By how much small steps, which every role follows, may have moved its clock either way.
     pub(super) fn followed(&self, role: Role, at: Duration) -> Duration {
         let steps = self.steps.iter().filter(|(when, of, _)| *when <= at && *of == role);
@@ -267,12 +332,10 @@ impl<'a> History<'a> {
         small.sum()
     }
 
-    /// Whether a role ever started while its wall clock was wrong, up to `at`.
-    pub(super) fn started_on_wrong_clock(&self, role: Role, at: Duration) -> bool {
-        self.record.entries.iter().take_while(|entry| entry.at <= at).any(|entry| {
-            matches!(&entry.event, Event::Started { role: of, .. } if *of == role)
-                && !self.ahead(role, entry.at).is_zero()
-        })
+    /// By how much a role's wall clock was ahead when it started last before `at`.
+    pub(super) fn ahead_at_start(&self, role: Role, at: Duration) -> SignedDuration {
+        let started = self.starts.iter().rev().find(|(when, of)| *of == role && *when <= at);
+        started.map_or(SignedDuration::ZERO, |(when, _)| self.ahead(role, *when))
     }
 
     /// The newest timeline sent by `at`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use directive::{Action, Means, Timeline};
 use jiff::SignedDuration;
 
-use super::history::{History, Machine, Receiver};
+use super::history::{FOLLOWED, History, Machine, Receiver};
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
 use crate::record::{Commander, Order, Role, Span, State, StateFound};
@@ -48,7 +48,15 @@ fn commands(
             secs(*at),
             number.unwrap_or_else(|| "none".to_owned()),
         );
-        found.push(wish.violation(kind, window, says));
+        let mut violation = wish.violation(kind, window, says);
+        // Where commands are lost, a machine is told again that may have followed.
+        if *order == Order::Sleep
+            && violation.cause == Cause::Decision
+            && allow.terms.loses_commands
+        {
+            violation.cause = Cause::Device;
+        }
+        found.push(violation);
     }
 }
 
@@ -97,24 +105,33 @@ fn late(
         if deadline >= due.to {
             continue;
         }
-        let told = machine.commands.iter().any(|(at, order, by)| {
-            *order == Order::Sleep && *by == Commander::Agent && (due.from..=deadline).contains(at)
+        let sleeps = machine.commands.iter().filter(|(at, order, by)| {
+            *order == Order::Sleep && *by == Commander::Agent && *at >= due.from
         });
+        let told = sleeps.map(|(at, ..)| *at).min().unwrap_or(Duration::MAX);
         let lost = machine.lost.iter().any(|(at, _)| (due.from..=deadline).contains(at));
         // A machine that sleeps, or was told to before, is only read.
-        let sleeps = matches!(machine.state(deadline), State::Asleep | State::Dead)
+        let is_off = matches!(machine.state(deadline), State::Asleep | State::Dead)
             || matches!(machine.last_command(deadline), Some((_, Order::Sleep)));
-        if told || lost || sleeps {
+        if told <= deadline || lost || is_off {
             continue;
         }
+        // It is late from then on until it is told, or nobody wants it asleep any more.
+        let span = Span { from: deadline, to: told.min(due.to) };
         let says = format!(
-            "due asleep at {}, not told by {}: {} are allowed",
+            "due asleep at {}, and told {} after the {} that are allowed",
             secs(due.from),
-            secs(deadline),
+            secs(span.length()),
             secs(allowed),
         );
-        let span = Span { from: due.from, to: deadline };
-        found.push(wish.violation(Kind::LateShed, span, says));
+        let mut late = wish.violation(Kind::LateShed, span, says);
+        // It was told to wake by a former life of the agent, which the present one does not know.
+        let woken = matches!(machine.last_command(due.from), Some((at, Order::Wake))
+            if history.down(Role::Agent).iter().any(|down| at <= down.to && down.to <= deadline));
+        if late.cause == Cause::Decision && woken {
+            late.cause = Cause::Outage;
+        }
+        found.push(late);
     }
 }
 
@@ -187,7 +204,7 @@ impl Wish<'_> {
                     return true;
                 }
                 let lasts = Span { from: *from, to: to.min(window.from) };
-                let agrees = !self.history.is_stepped(self.role, lasts);
+                let agrees = !self.history.doubts_clock(self.role, lasts);
                 if lasts.from < lasts.to && agrees && self.receiver.permits_within(lasts) {
                     return false;
                 }
@@ -259,14 +276,22 @@ impl Wish<'_> {
         let lost = self.receiver.starts.iter().any(|(at, state)| {
             *at <= span.to && matches!(state, StateFound::Lost | StateFound::Older)
         });
-        let cause = if lost {
-            Cause::StateLost
-        } else if self.history.started_on_wrong_clock(self.role, span.to)
-            || self.history.started_on_wrong_clock(Role::Switchboard, span.to)
-        {
-            Cause::Clock
-        } else {
-            Cause::Decision
+        // A clock that was wrong when the role started is believed: by one that is behind a
+        // lowering is not due yet, by one that is ahead it is over. Only the latter raises or lowers
+        // anything early. A clock that is stepped while the role runs explains nothing.
+        let ahead = self.history.ahead_at_start(self.role, span.from);
+        let clock = match (self.role, kind) {
+            // New sessions are parked by the same clock, and by the time that a former life wrote.
+            (Role::Proxy, _) => self.history.started_on_wrong_clock(self.role, span.to),
+            (_, Kind::LateShed) => ahead.unsigned_abs() > FOLLOWED,
+            _ => ahead > SignedDuration::try_from(FOLLOWED).unwrap_or(SignedDuration::MAX),
+        };
+        let cause = match (clock, lost) {
+            // What is late is measured by the timeline held, which a lost state has no part in.
+            (true, _) if kind == Kind::LateShed => Cause::Clock,
+            (_, true) => Cause::StateLost,
+            (true, false) => Cause::Clock,
+            (false, false) => Cause::Decision,
         };
         let place = Place::Machine(self.machine.spec.id.clone());
         let watts = self.history.group(self.machine.spec).nameplate;

@@ -9,7 +9,7 @@ use super::excess::Excess;
 use super::history::History;
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation};
-use crate::record::{Series, Span};
+use crate::record::{Role, Series, Span};
 
 pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let feeds = history.spec.feeds.iter();
@@ -75,8 +75,20 @@ fn explain(
     let left = unexplained.above(Watts::ZERO, span.to);
     let (watts, at) = most;
     if let Some(part) = left.iter().find(|part| part.length() > allowed) {
-        let cause =
-            if lowered(history, feed, *part, allowed) { Cause::Derate } else { Cause::Decision };
+        let wrong_clock = || {
+            [Role::Agent, Role::Switchboard]
+                .iter()
+                .any(|role| history.had_wrong_clock(*role, *part))
+        };
+        let cause = if lowered(history, feed, *part, allowed) {
+            Cause::Derate
+        } else if wrong_clock() {
+            Cause::Clock
+        } else if history.lost_state(part.to) {
+            Cause::StateLost
+        } else {
+            Cause::Decision
+        };
         return (cause, watts, at);
     }
     let cause = match Excess::at(history, feed, at).cause(watts) {

@@ -17,7 +17,7 @@ pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation>
     found.extend(steps(history, allow, &ups));
     found.extend(ramp(history, allow, &turns(history, Order::Sleep), Kind::RampDown));
     let machines = history.machines.values();
-    found.extend(machines.filter_map(|machine| flapping(history, machine)));
+    found.extend(machines.filter_map(|machine| flapping(history, allow, machine)));
     found
 }
 
@@ -70,7 +70,7 @@ fn ramp(
     }
     let says =
         format!("{watts} within a minute; {most} are allowed, {} of jitter included", secs(jitter));
-    Some(site(history, allow, kind, span, watts, says))
+    Some(site(history, allow, kind, span, watts - most, says))
 }
 
 /// Machines within one interval between steps. Two neighbouring steps may be drawn together by the
@@ -118,7 +118,7 @@ fn busiest(turns: &[(Duration, Watts)], window: Duration) -> Option<(Span, Watts
 
 /// A machine that is turned three times within its shortest times awake and asleep, although no
 /// lease was promised, changed or ended in between.
-fn flapping(history: &History<'_>, machine: &Machine<'_>) -> Option<Violation> {
+fn flapping(history: &History<'_>, allow: &Allowances, machine: &Machine<'_>) -> Option<Violation> {
     let group = history.group(machine.spec);
     let shortest = group.min_up + group.min_down;
     let turns: Vec<(Duration, Order)> = directions(machine).collect();
@@ -129,7 +129,7 @@ fn flapping(history: &History<'_>, machine: &Machine<'_>) -> Option<Violation> {
     let span = Span { from: three[0].0, to: three[2].0 };
     let says = format!("turned three times within {}", secs(span.length()));
     let place = Place::Machine(machine.spec.id.clone());
-    let cause = cause(history, span);
+    let cause = cause(history, allow, span);
     Some(Violation { kind: Kind::Flapping, cause, place, span, watts: group.nameplate, says })
 }
 
@@ -144,13 +144,15 @@ fn has_reason(history: &History<'_>, span: Span) -> bool {
     edges.any(within) || limits.any(|(at, _)| within(*at))
 }
 
-fn cause(history: &History<'_>, span: Span) -> Cause {
+fn cause(history: &History<'_>, allow: &Allowances, span: Span) -> Cause {
     let roles = [Role::Switchboard, Role::Agent];
     // What waited through an outage is made good after it.
     let wide = Span { from: span.from.saturating_sub(MINUTE * 2), to: span.to };
-    if roles.iter().any(|role| history.is_down_in(*role, wide)) {
+    let was_down = roles.iter().any(|role| history.is_down_in(*role, wide));
+    let was_cut = history.is_cut_in(Role::Agent, wide);
+    if was_down || was_cut || history.is_behind(wide, allow.terms.message_max) {
         Cause::Outage
-    } else if roles.iter().any(|role| history.is_stepped(*role, wide)) {
+    } else if roles.iter().any(|role| history.had_wrong_clock(*role, wide)) {
         Cause::Clock
     } else {
         Cause::Decision
@@ -165,8 +167,15 @@ fn site(
     watts: Watts,
     says: String,
 ) -> Violation {
-    let mut cause = cause(history, span);
-    if cause == Cause::Decision && kind != Kind::RampDown {
+    let mut cause = cause(history, allow, span);
+    if cause == Cause::Decision && kind == Kind::RampDown {
+        let mut limits = history.record.feeds.values().flat_map(|feed| feed.usable.steps());
+        let wide = Span { from: span.from.saturating_sub(MINUTE), to: span.to };
+        // What a lowered limit takes off does not wait for the ramp.
+        if limits.any(|(at, _)| wide.from < *at && *at <= wide.to) {
+            cause = Cause::Derate;
+        }
+    } else if cause == Cause::Decision {
         if waited(history, allow, span) {
             cause = Cause::Permit;
         } else if serves_several(history, span) {

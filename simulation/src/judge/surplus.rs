@@ -10,7 +10,7 @@ use super::sleepers::wanted;
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
 use crate::facility::spec::GroupSpec;
-use crate::record::{Series, Span, State};
+use crate::record::{Role, Series, Span, State};
 
 pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     history.spec.groups.iter().filter_map(|group| surplus(history, allow, group)).collect()
@@ -42,6 +42,12 @@ fn surplus(history: &History<'_>, allow: &Allowances, group: &GroupSpec) -> Opti
                 Cause::Device
             } else if by_figures {
                 Cause::Nameplate
+            } else if [Role::Agent, Role::Switchboard]
+                .iter()
+                .any(|role| history.had_wrong_clock(*role, span))
+            {
+                // A role that doubts its clock raises nothing.
+                Cause::Clock
             } else {
                 Cause::Decision
             };

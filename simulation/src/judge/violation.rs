@@ -14,7 +14,7 @@ pub struct Violation {
     pub cause: Cause,
     pub place: Place,
     pub span: Span,
-    /// How much power it is about.
+    /// How much power it is about; for a ramp, what is beyond that which is allowed.
     pub watts: Watts,
     /// One sentence for a person.
     pub says: String,

@@ -18,7 +18,7 @@ const ROLES: [Role; 3] = [Role::Switchboard, Role::Agent, Role::Proxy];
 /// Adds the troubles of `scenario`'s kind.
 pub(super) fn add(scenario: &mut Scenario, rng: &mut StdRng) {
     let trouble = scenario.trouble;
-    let all: [(Trouble, Draw); 8] = [
+    let all: [(Trouble, Draw); 9] = [
         (Trouble::Network, network),
         (Trouble::Restarts, restarts),
         (Trouble::Memory, memory),
@@ -27,6 +27,7 @@ pub(super) fn add(scenario: &mut Scenario, rng: &mut StdRng) {
         (Trouble::Devices, devices),
         (Trouble::Loads, loads),
         (Trouble::Policy, policy),
+        (Trouble::Clocks, clocks_at_edges),
     ];
     for (kind, add) in all {
         if trouble.has(kind) {
@@ -67,7 +68,7 @@ fn memory(scenario: &mut Scenario, rng: &mut StdRng) {
 
 fn clocks(scenario: &mut Scenario, rng: &mut StdRng) {
     let sizes = [1, 5, 60, 3_600, 7_200, 86_400, 1_209_600];
-    for _ in 0..rng.random_range(1..=2) {
+    for _ in 0..rng.random_range(0..=2) {
         let size = *sizes.choose(rng).expect("there are sizes");
         let by = SignedDuration::from_secs(if rng.random() { size } else { -size });
         let roles = some_roles(rng);
@@ -82,6 +83,32 @@ fn clocks(scenario: &mut Scenario, rng: &mut StdRng) {
         if rng.random() {
             scenario.acts.push((ends, Act::Step(roles, -by)));
         }
+    }
+}
+
+/// The wall clock of one running role is stepped when a lease's machines are about to go or to come
+/// back, and is right again some minutes later. The timeline with these steps has arrived then.
+fn clocks_at_edges(scenario: &mut Scenario, rng: &mut StdRng) {
+    let sizes = [120, 600, 3_600, 7_200, 43_200];
+    let mut edges: Vec<Duration> = Vec::new();
+    for lease in &scenario.leases {
+        let reserved = lease.start.saturating_sub(lease.ready_before);
+        edges.push(reserved.saturating_sub(rng.random_range(Duration::ZERO..=secs(300))));
+        edges.push(lease.end.saturating_sub(rng.random_range(secs(2)..=secs(90))));
+    }
+    let edges = edges.into_iter().filter(|at| *at >= secs(60) && *at < scenario.length * 8 / 10);
+    for at in edges {
+        // The agent commands machines, so its clock matters most.
+        let role = match rng.random_range(0..6) {
+            0 => Role::Switchboard,
+            1 => Role::Proxy,
+            _ => Role::Agent,
+        };
+        let size = *sizes.choose(rng).expect("there are sizes");
+        let by = SignedDuration::from_secs(if rng.random() { size } else { -size });
+        let ends = at + rng.random_range(secs(60)..=secs(300));
+        scenario.acts.push((at, Act::Step(vec![role], by)));
+        scenario.acts.push((ends, Act::Step(vec![role], -by)));
     }
 }
 
@@ -193,7 +220,9 @@ mod tests {
                 Trouble::Restarts | Trouble::Memory => {
                     assert!(has(|act| matches!(act, Act::Kill(_))));
                 }
-                Trouble::Clocks => assert!(has(|act| matches!(act, Act::Step(..)))),
+                Trouble::Clocks => {
+                    assert!(has(|act| matches!(act, Act::Step(roles, _) if roles.len() == 1)));
+                }
                 Trouble::Disks => assert!(has(|act| matches!(act, Act::Disk(..)))),
                 Trouble::Policy => assert!(has(|act| matches!(act, Act::Limit(..)))),
                 _ => {}
