@@ -35,6 +35,7 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "P4" if violation.cause == Cause::Decision => {
             violation.watts <= FASTER_MOST || has(&[Trouble::Disks])
         }
+        "L2" if violation.cause == Cause::Decision => has(&[Trouble::Loads]),
         "P6" => has(&[Trouble::Loads, Trouble::Devices]),
         "L3" if violation.cause == Cause::Decision => has(&[Trouble::Memory]),
         "C4" => has(&[Trouble::Clocks]),
@@ -86,7 +87,14 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "L2",
         kind: Kind::MissingUnrecorded,
-        causes: &[Cause::Clock, Cause::Outage, Cause::House, Cause::Device, Cause::TenantOutside],
+        causes: &[
+            Cause::Decision,
+            Cause::Clock,
+            Cause::Outage,
+            Cause::House,
+            Cause::Device,
+            Cause::TenantOutside,
+        ],
     },
     Known {
         id: "L3",
@@ -122,7 +130,11 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::RaisedAgainstTimeline,
         causes: &[Cause::Clock, Cause::StateLost],
     },
-    Known { id: "C4", kind: Kind::EarlyShed, causes: &[Cause::Decision, Cause::Clock] },
+    Known {
+        id: "C4",
+        kind: Kind::EarlyShed,
+        causes: &[Cause::Decision, Cause::Clock, Cause::Device],
+    },
     Known { id: "C5", kind: Kind::Forgotten, causes: &[Cause::StateLost] },
     Known { id: "C6", kind: Kind::Flapping, causes: &[Cause::Outage] },
     Known { id: "C7", kind: Kind::Flapping, causes: &[Cause::Clock] },
