@@ -27,11 +27,11 @@ sims COUNT="20000":
 
 # Play one seed of the control plane's simulation, with its story.
 sim-power SEED:
-    TIELINE_SIM_SEED={{ quote(SEED) }} cargo test --profile simulate -p simulation --test seeds -- --nocapture
+    TIELINE_SIM_SEED={{ quote(SEED) }} cargo test -p simulation --test seeds -- --nocapture
 
 # Play the first COUNT seeds of the control plane's simulation.
 sims-power COUNT="2000":
-    TIELINE_SIM_SEEDS={{ quote(COUNT) }} cargo test --profile simulate -p simulation --test seeds
+    TIELINE_SIM_SEEDS={{ quote(COUNT) }} cargo test -p simulation --test seeds
 
 # Fuzz TARGET for SECONDS seconds (needs nightly Rust and cargo-fuzz; fuzz/README.md has the targets).
 fuzz TARGET SECONDS="300":
