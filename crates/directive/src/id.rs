@@ -84,29 +84,29 @@ impl MachineId {
     /// in the name for each `*`, so that a hostile name or pattern costs nothing.
     #[must_use]
     pub fn matches(&self, glob: &str) -> bool {
-        let (glob, name): (Vec<char>, Vec<char>) =
-            (glob.chars().collect(), self.0.chars().collect());
-        let (mut g, mut n) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while n < name.len() {
-            match glob.get(g) {
+        let (mut glob, mut name) = (glob, &*self.0);
+        // After the last `*`: the glob's rest, and the name's rest that the `*` has not taken yet.
+        let mut retry: Option<(&str, &str)> = None;
+        while let Some(first) = name.chars().next() {
+            match glob.chars().next() {
                 Some('*') => {
-                    retry = Some((g, n));
-                    g += 1;
+                    glob = &glob[1..];
+                    retry = Some((glob, name));
                 }
-                Some(&want) if want == '?' || want == name[n] => {
-                    g += 1;
-                    n += 1;
+                Some(want) if want == '?' || want == first => {
+                    glob = &glob[want.len_utf8()..];
+                    name = &name[first.len_utf8()..];
                 }
                 _ => {
-                    let Some((star, from)) = retry else { return false };
-                    retry = Some((star, from + 1));
-                    g = star + 1;
-                    n = from + 1;
+                    let Some((after, from)) = retry else { return false };
+                    // The `*` takes one more character.
+                    let taken = from.chars().next().map_or(0, char::len_utf8);
+                    (glob, name) = (after, &from[taken..]);
+                    retry = Some((after, name));
                 }
             }
         }
-        glob[g..].iter().all(|&rest| rest == '*')
+        glob.chars().all(|rest| rest == '*')
     }
 }
 

@@ -164,17 +164,20 @@ impl<T: Entry> Replica<T> {
         changed: &mut impl FnMut(Option<&T>, Option<&T>),
     ) {
         let full = self.entries.len() >= limit;
-        let old = self.entries.get(entry.machine());
-        if full && old.is_none() {
-            taken.ignored += 1;
-            return;
+        match self.entries.get_mut(entry.machine()) {
+            Some(present) => {
+                self.digest.remove(present.fingerprint());
+                self.digest.add(entry.fingerprint());
+                changed(Some(present), Some(&entry));
+                *present = entry;
+            }
+            None if full => taken.ignored += 1,
+            None => {
+                self.digest.add(entry.fingerprint());
+                changed(None, Some(&entry));
+                self.entries.insert(entry.machine().clone(), entry);
+            }
         }
-        if let Some(old) = old {
-            self.digest.remove(old.fingerprint());
-        }
-        self.digest.add(entry.fingerprint());
-        changed(old, Some(&entry));
-        self.entries.insert(entry.machine().clone(), entry);
     }
 
     fn remove(&mut self, machine: &MachineId, changed: &mut impl FnMut(Option<&T>, Option<&T>)) {
