@@ -160,7 +160,7 @@ pub struct Core {
     tally: Tally,
 }
 
-/// The shortest time between two looks through the inventory, each of which visits every machine.
+/// The shortest time between two looks through the inventory.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The maximum number of reasons that a ledger entry about a plan lists; the plan itself has all of
 /// them.
@@ -354,14 +354,15 @@ impl Core {
     fn look(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         self.unseen = false;
         self.looked_at = Some(now);
-        let fleet = self.inventory.fleet(&self.policy, &self.selection, wall, now);
-        if fleet != self.fleet {
-            self.fleet = fleet;
+        self.read_states(now);
+        let (policy, held, states) = (&self.policy, &self.selection, &self.states);
+        if let Some(fleet) = self.inventory.new_fleet(policy, held, states, wall, now) {
+            self.fleet.clone_from(fleet);
             self.replan = true;
         }
         self.see_who_is_back(wall, now);
-        self.read_states(now);
-        self.census = self.inventory.census(&self.policy, &self.fleet, &self.selection, wall, now);
+        let (policy, fleet, held) = (&self.policy, &self.fleet, &self.selection);
+        self.inventory.take_census(&mut self.census, policy, fleet, held, wall, now);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
             self.asleep = Arc::new(asleep);

@@ -4,6 +4,7 @@
 
 mod census;
 mod endpoint;
+mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
 use endpoint::{Device, ENTRIES, Endpoint, Measured, View};
+use roster::Roster;
 
 /// The maximum number of receivers. A further link is refused and counted, unless a known receiver
 /// has no link; then that receiver is forgotten.
@@ -64,6 +66,7 @@ pub struct Inventory {
     groups: HashMap<MachineId, Option<usize>>,
     /// The newest reading of each meter.
     readings: HashMap<MeterId, Reading>,
+    roster: Roster,
     overflow: Overflow,
     exchanges: Exchanges,
     /// When the first report came.
@@ -171,11 +174,16 @@ impl Inventory {
                 self.overflow.links += 1;
                 return Err(AttachError::TooMany);
             };
-            self.endpoints.remove(&oldest);
+            if let Some(removed) = self.endpoints.remove(&oldest) {
+                self.roster.note(removed.machines().cloned());
+            }
         }
         let endpoint = Endpoint::new(role, wall, now);
         let resync = endpoint.resync();
-        self.endpoints.insert(receiver.clone(), endpoint);
+        // One of the other role may have had this name.
+        if let Some(former) = self.endpoints.insert(receiver.clone(), endpoint) {
+            self.roster.note(former.machines().cloned());
+        }
         Ok(Attached { replaces: false, resync })
     }
 
@@ -216,6 +224,7 @@ impl Inventory {
             self.read_meters(policy);
         }
         self.name(policy, reported.new);
+        self.roster.note(reported.changed);
         asked.and_then(|_| self.endpoints.get(receiver)).map(Endpoint::resync)
     }
 
@@ -262,6 +271,7 @@ impl Inventory {
         for (machine, group) in &mut self.groups {
             *group = policy.facility.claimed_by(machine);
         }
+        self.roster.forget();
         self.read_meters(policy);
     }
 
@@ -397,9 +407,7 @@ impl Inventory {
             }
             // A machine that must not be off now counts as failing only if several commands in a
             // row failed.
-            None => self
-                .device(machine)
-                .is_some_and(|device| device.report.failures >= policy.failsafe.retries.max(1)),
+            None => self.device(machine).is_some_and(|device| device.has_failed(policy)),
         }
     }
 
@@ -427,7 +435,7 @@ impl Inventory {
         }
         let Some(device) = self.device(machine) else { return waiting };
         let report = &device.report;
-        if self.lies(machine, device, wall) || report.failures >= policy.failsafe.retries.max(1) {
+        if self.lies(machine, device, wall) || device.has_failed(policy) {
             return MachineState::Disobedient;
         }
         let fresh = device.is_live(policy.failsafe.report_stale_after, now);

@@ -6,7 +6,6 @@ use std::time::Instant;
 use directive::{DeviceState, MachineId, Serving};
 use jiff::Timestamp;
 
-use super::endpoint::{Endpoint, View};
 use super::{Inventory, MachineState, QUIET, SHARE_GRACE};
 use crate::lease::later;
 use crate::plan::{Fleet, Selection};
@@ -16,28 +15,48 @@ use crate::view::MachineCounts;
 /// The machines counted, and examples of those that no group claims.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
-    /// The counts by group, in the policy's order.
+    /// By group, in the policy's order.
     pub groups: Vec<MachineCounts>,
     pub unassigned: Vec<MachineId>,
+    /// The group that is counted next.
+    next: usize,
 }
 
 /// Names of unassigned machines that are shown.
 const EXAMPLES: usize = 3;
+/// About how many machines are counted in one look. At a larger site the groups take turns.
+const COUNTED: usize = 500;
 
 impl Inventory {
-    /// Counts the machines of `fleet`, which was made from this inventory.
-    #[must_use]
-    pub fn census(
+    /// Counts the machines of `fleet`, which was made from this inventory, group by group: as many
+    /// groups as one look may take.
+    pub fn take_census(
         &self,
+        census: &mut Census,
         policy: &Policy,
         fleet: &Fleet,
         held: &Selection,
         wall: Timestamp,
         now: Instant,
-    ) -> Census {
-        let mut census = Census { unassigned: self.examples(policy), ..Census::default() };
-        for (group, machines) in policy.facility.groups().iter().zip(&fleet.groups) {
-            let mut counts = MachineCounts { declared: group.machines, ..MachineCounts::default() };
+    ) {
+        let groups = policy.facility.groups();
+        if census.groups.len() != groups.len() {
+            let declared = |declared| MachineCounts { declared, ..MachineCounts::default() };
+            census.groups = groups.iter().map(|group| declared(group.machines)).collect();
+            census.next = 0;
+        }
+        census.unassigned = self.roster.unassigned(EXAMPLES);
+        let mut counted = 0;
+        for _ in 0..groups.len() {
+            if counted >= COUNTED {
+                return;
+            }
+            let number = census.next % groups.len();
+            census.next = number + 1;
+            let Some(machines) = fleet.groups.get(number) else { continue };
+            counted += machines.len();
+            let mut counts =
+                MachineCounts { declared: groups[number].machines, ..MachineCounts::default() };
             for known in machines.iter().filter(|known| !known.absent) {
                 let chosen = held.current(&known.id, wall);
                 let state = self.state(policy, &known.id, chosen, wall, now);
@@ -46,9 +65,8 @@ impl Inventory {
                 counts.asleep += u32::from(self.says_asleep(&known.id));
                 counts.failing += u32::from(known.failing || state == MachineState::Unknown);
             }
-            census.groups.push(counts);
+            census.groups[number] = counts;
         }
-        census
     }
 
     /// Whether a live session of `machine` has work, or a share came lately and, if its device is
@@ -67,20 +85,5 @@ impl Inventory {
 
     fn says_asleep(&self, machine: &MachineId) -> bool {
         self.device(machine).is_some_and(|device| device.report.state == DeviceState::Asleep)
-    }
-
-    /// The first names of machines with a live session that no group claims.
-    fn examples(&self, policy: &Policy) -> Vec<MachineId> {
-        let unclaimed = |endpoint: &Endpoint| -> Vec<MachineId> {
-            let View::Proxy(sessions) = &endpoint.view else { return Vec::new() };
-            let live = sessions.entries().iter().filter(|(_, session)| session.sessions > 0);
-            let names = live.map(|(id, _)| id).filter(|id| self.group(policy, id).is_none());
-            names.take(EXAMPLES).cloned().collect()
-        };
-        let mut names: Vec<MachineId> = self.endpoints.values().flat_map(unclaimed).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.truncate(EXAMPLES);
-        names
     }
 }

@@ -10,6 +10,8 @@ use directive::{
 };
 use jiff::Timestamp;
 
+use crate::policy::Policy;
+
 /// The maximum number of machines, and of meters, of one receiver; further ones are ignored and
 /// counted.
 pub(super) const ENTRIES: usize = 100_000;
@@ -74,6 +76,8 @@ pub(super) struct Measured {
 pub(super) struct Reported {
     /// Machines that were not in the view before.
     pub(super) new: Vec<MachineId>,
+    /// Machines that appeared, went, or changed in what decides whether a plan can choose them.
+    pub(super) changed: Vec<MachineId>,
     /// Machines and meters above the bound.
     pub(super) ignored: u64,
     /// What the report's changes did to the view; `None` for a report of meters.
@@ -142,7 +146,7 @@ impl Endpoint {
             }
             (View::Agent(devices), Report::Meters(meters)) => {
                 let ignored = devices.measure(meters, now);
-                Ok(Reported { new: Vec::new(), ignored, taken: None })
+                Ok(Reported { new: Vec::new(), changed: Vec::new(), ignored, taken: None })
             }
             (View::Proxy(_), Report::Machines(_) | Report::Meters(_))
             | (View::Agent(_), Report::Sessions(_)) => Err(OtherRole),
@@ -166,6 +170,23 @@ impl Endpoint {
     pub(super) fn names(&self, machine: &MachineId) -> bool {
         match &self.view {
             View::Proxy(sessions) => sessions.entries().contains_key(machine),
+            View::Agent(devices) => devices.entries().contains_key(machine),
+        }
+    }
+
+    /// The machines in its view.
+    pub(super) fn machines(&self) -> impl Iterator<Item = &MachineId> {
+        let (sessions, devices) = match &self.view {
+            View::Proxy(sessions) => (Some(sessions.entries().keys()), None),
+            View::Agent(devices) => (None, Some(devices.entries().keys())),
+        };
+        sessions.into_iter().flatten().chain(devices.into_iter().flatten())
+    }
+
+    /// Whether `machine` counts as present: it has a live session here, or a device.
+    pub(super) fn counts(&self, machine: &MachineId) -> bool {
+        match &self.view {
+            View::Proxy(_) => self.session(machine).is_some_and(|session| session.sessions > 0),
             View::Agent(devices) => devices.entries().contains_key(machine),
         }
     }
@@ -208,9 +229,13 @@ impl Sessions {
     }
 
     fn take(&mut self, delta: Delta<SessionReport>) -> Reported {
-        let mut new = Vec::new();
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
         let serving = &mut self.serving;
         let taken = self.replica.take(delta, ENTRIES, |before, after| {
+            let is_live = |session: &SessionReport| session.sessions > 0;
+            if before.map(is_live) != after.map(is_live) {
+                changed.extend(after.or(before).map(|session| session.machine.clone()));
+            }
             if let Some(before) = before
                 && let Some(count) = serving.get_mut(&before.serving)
             {
@@ -224,7 +249,7 @@ impl Sessions {
                 new.extend(before.is_none().then(|| after.machine().clone()));
             }
         });
-        Reported { new, ignored: taken.ignored, taken: Some(taken) }
+        Reported { new, changed, ignored: taken.ignored, taken: Some(taken) }
     }
 }
 
@@ -234,9 +259,14 @@ impl Devices {
     }
 
     fn take(&mut self, delta: Delta<MachineReport>) -> Reported {
-        let mut new = Vec::new();
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
         let asleep_since = &mut self.asleep_since;
         let taken = self.replica.take(delta, ENTRIES, |before, after| {
+            let matters =
+                |device: &MachineReport| (device.state == DeviceState::Unknown, device.failures);
+            if before.map(matters) != after.map(matters) {
+                changed.extend(after.or(before).map(|device| device.machine.clone()));
+            }
             let Some(after) = after else {
                 before.and_then(|before| asleep_since.remove(&before.machine));
                 return;
@@ -251,7 +281,7 @@ impl Devices {
                 asleep_since.insert(after.machine.clone(), since);
             }
         });
-        Reported { new, ignored: taken.ignored, taken: Some(taken) }
+        Reported { new, changed, ignored: taken.ignored, taken: Some(taken) }
     }
 
     /// Takes measurements. Returns how many meters were above the bound.
@@ -283,6 +313,11 @@ impl Device<'_> {
 
     pub(super) fn is_live(&self, stale_after: Duration, now: Instant) -> bool {
         is_recent(self.heard, stale_after, now)
+    }
+
+    /// Whether as many commands in a row have failed as a machine gets.
+    pub(super) fn has_failed(&self, policy: &Policy) -> bool {
+        self.report.failures >= policy.failsafe.retries.max(1)
     }
 }
 

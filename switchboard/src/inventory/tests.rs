@@ -5,6 +5,8 @@ use crate::feed_sums::FeedSums;
 use crate::fixture::{at, lease, origin, policy};
 use crate::lease::Lease;
 
+mod roster;
+
 fn meter(id: &str, watts: Option<i64>, taken: i64) -> MeterReport {
     MeterReport {
         meter: id.into(),
@@ -440,8 +442,11 @@ fn sessions_that_no_group_claims_are_counted_and_three_are_named() {
     sessions.push(SessionReport { sessions: 0, ..session("x0") });
     seen.proxy("p", 0, &sessions);
     let held = Selection::default();
-    let fleet = seen.inventory.fleet(&seen.policy, &held, at(0), seen.origin);
-    let census = seen.inventory.census(&seen.policy, &fleet, &held, at(0), seen.origin);
+    let states = BTreeMap::new();
+    let fleet = seen.inventory.new_fleet(&seen.policy, &held, &states, at(0), seen.origin);
+    let fleet = fleet.unwrap().clone();
+    let mut census = Census::default();
+    seen.inventory.take_census(&mut census, &seen.policy, &fleet, &held, at(0), seen.origin);
     assert_eq!(fleet.population.unassigned, 4, "one of them is gone");
     let named: Vec<_> = census.unassigned.iter().map(MachineId::as_str).collect();
     assert_eq!(named, ["x1", "x2", "x3"]);

@@ -1,0 +1,209 @@
+//! The machines that a plan can choose, kept up to date as reports come in. A look through the
+//! inventory visits only the machines whose reports have changed in what matters here, and those that
+//! are chosen to be off: at a large site these are few.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use directive::MachineId;
+use jiff::Timestamp;
+
+use super::{FORGOTTEN, Inventory, MachineState};
+use crate::facility::Population;
+use crate::plan::{Fleet, Known, Selection};
+use crate::policy::Policy;
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    fleet: Fleet,
+    /// The machines that are counted in the population, with their group.
+    counted: HashMap<MachineId, Option<usize>>,
+    /// Machines whose reports have changed since the last look.
+    changed: BTreeSet<MachineId>,
+    /// The machines that were chosen at the last look.
+    chosen: Vec<MachineId>,
+    /// Whether all machines must be looked at: the groups have changed.
+    is_stale: bool,
+    /// Whether machines had had the time to appear at the last look.
+    was_settled: bool,
+}
+
+impl Roster {
+    /// Notes machines whose reports have changed.
+    pub(super) fn note(&mut self, machines: impl IntoIterator<Item = MachineId>) {
+        self.changed.extend(machines);
+    }
+
+    /// The first names of machines that no group claims, at most `limit` of them.
+    pub(super) fn unassigned(&self, limit: usize) -> Vec<MachineId> {
+        if self.fleet.population.unassigned == 0 {
+            return Vec::new();
+        }
+        let mut first: BTreeSet<&MachineId> = BTreeSet::new();
+        for (machine, _) in self.counted.iter().filter(|(_, group)| group.is_none()) {
+            first.insert(machine);
+            if first.len() > limit {
+                first.pop_last();
+            }
+        }
+        first.into_iter().cloned().collect()
+    }
+
+    /// Has everything looked at again, because the groups have changed.
+    pub(super) fn forget(&mut self) {
+        *self = Self { is_stale: true, ..Self::default() };
+    }
+}
+
+impl Inventory {
+    /// Brings the fleet up to date. `states` has the state of each machine that is to be off now.
+    /// Returns the fleet if it has changed since the last call.
+    pub fn new_fleet(
+        &mut self,
+        policy: &Policy,
+        held: &Selection,
+        states: &BTreeMap<MachineId, MachineState>,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<&Fleet> {
+        let mut roster = std::mem::take(&mut self.roster);
+        let is_changed = self.bring_up_to_date(&mut roster, policy, held, states, (wall, now));
+        self.roster = roster;
+        is_changed.then_some(&self.roster.fleet)
+    }
+
+    fn bring_up_to_date(
+        &self,
+        roster: &mut Roster,
+        policy: &Policy,
+        held: &Selection,
+        states: &BTreeMap<MachineId, MachineState>,
+        (wall, now): (Timestamp, Instant),
+    ) -> bool {
+        let settled =
+            self.since.is_some_and(|since| now.saturating_duration_since(since) > FORGOTTEN);
+        let groups = policy.facility.groups().len();
+        let all =
+            roster.is_stale || settled != roster.was_settled || roster.fleet.groups.len() != groups;
+        (roster.is_stale, roster.was_settled) = (false, settled);
+        if all {
+            let fleet = self.fleet(policy, held, wall, now);
+            roster.counted = self.counted(policy);
+            roster.changed.clear();
+            roster.chosen = held.off.keys().cloned().collect();
+            let is_changed = fleet != roster.fleet;
+            roster.fleet = fleet;
+            return is_changed;
+        }
+        let mut is_changed = false;
+        let changed = std::mem::take(&mut roster.changed);
+        for machine in &changed {
+            is_changed |= self.recount(roster, policy, machine);
+        }
+        let chosen = std::mem::take(&mut roster.chosen);
+        let no_longer = chosen.iter().filter(|machine| !held.off.contains_key(*machine));
+        for machine in changed.iter().chain(no_longer).chain(held.off.keys()) {
+            let group = self.group(policy, machine);
+            let state = states.get(machine).copied();
+            let listed = group.and_then(|_| self.listed(policy, machine, held, state, settled));
+            is_changed |= roster.list(machine, group, listed);
+        }
+        roster.chosen.extend(held.off.keys().cloned());
+        is_changed
+    }
+
+    /// Counts `machine` anew in the population. Returns whether that changed.
+    fn recount(&self, roster: &mut Roster, policy: &Policy, machine: &MachineId) -> bool {
+        let group = self.is_counted(machine).then(|| self.group(policy, machine));
+        let before = match group {
+            Some(group) => roster.counted.insert(machine.clone(), group),
+            None => roster.counted.remove(machine),
+        };
+        if before == group {
+            return false;
+        }
+        if let Some(before) = before {
+            roster.fleet.population.add(policy, before, -1);
+        }
+        if let Some(group) = group {
+            roster.fleet.population.add(policy, group, 1);
+        }
+        true
+    }
+
+    fn counted(&self, policy: &Policy) -> HashMap<MachineId, Option<usize>> {
+        let names = self.endpoints.values().flat_map(super::Endpoint::machines);
+        let counted = names.filter(|machine| self.is_counted(machine));
+        counted.map(|machine| (machine.clone(), self.group(policy, machine))).collect()
+    }
+
+    /// Whether a live session or a device stands for `machine`.
+    fn is_counted(&self, machine: &MachineId) -> bool {
+        self.endpoints.values().any(|endpoint| endpoint.counts(machine))
+    }
+
+    /// How a plan sees `machine`, if it can choose it. `state` is its state if it is to be off now.
+    fn listed(
+        &self,
+        policy: &Policy,
+        machine: &MachineId,
+        held: &Selection,
+        state: Option<MachineState>,
+        settled: bool,
+    ) -> Option<Known> {
+        let device = self.device(machine);
+        let is_named = device.is_some() || self.sessions(machine).next().is_some();
+        let is_awaited = settled && state.is_none() && held.off.contains_key(machine);
+        if !is_named && !is_awaited {
+            return None;
+        }
+        let absent = settled && state.is_none() && !self.shows(machine);
+        let failing = match state {
+            Some(state) => state == MachineState::Disobedient,
+            None => absent || device.is_some_and(|device| device.has_failed(policy)),
+        };
+        Some(Known { id: machine.clone(), reached: device.is_some(), failing, absent })
+    }
+}
+
+impl Roster {
+    /// Lists `machine` in `group` as `known`, or takes it off the list. Returns whether that changed
+    /// anything.
+    fn list(&mut self, machine: &MachineId, group: Option<usize>, known: Option<Known>) -> bool {
+        let Some(group) = group.and_then(|group| self.fleet.groups.get_mut(group)) else {
+            return false;
+        };
+        match (group.binary_search_by(|other| other.id.cmp(machine)), known) {
+            (Ok(place), Some(known)) => {
+                let is_changed = group[place] != known;
+                group[place] = known;
+                is_changed
+            }
+            (Ok(place), None) => {
+                group.remove(place);
+                true
+            }
+            (Err(place), Some(known)) => {
+                group.insert(place, known);
+                true
+            }
+            (Err(_), None) => false,
+        }
+    }
+}
+
+impl Population {
+    /// Counts `machines` more, or fewer, of the group.
+    fn add(&mut self, policy: &Policy, group: Option<usize>, machines: i32) {
+        let Some(group) = group else {
+            self.unassigned = self.unassigned.saturating_add_signed(machines);
+            return;
+        };
+        let Some(group) = policy.facility.groups().get(group) else { return };
+        let count = self.groups.entry(group.id.clone()).or_insert(0);
+        *count = count.saturating_add_signed(machines);
+        if *count == 0 {
+            self.groups.remove(&group.id);
+        }
+    }
+}
