@@ -2,6 +2,8 @@
 //! the judge recognises it. They stand in docs/reliability.md with a seed that shows them; whatever
 //! is not in this list fails the suite.
 
+use std::time::Duration;
+
 use directive::Watts;
 
 use crate::judge::{Cause, Kind, Violation};
@@ -28,6 +30,7 @@ pub fn known(scenario: &Scenario, violation: &Violation) -> Option<&'static Know
 
 /// Whether a violation is no more than what its row has been seen to be.
 fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -> bool {
+    let span = violation.span.to - violation.span.from;
     let has = |troubles: &[Trouble]| troubles.iter().any(|kind| scenario.trouble.has(*kind));
     match known.id {
         // A feed that is planned to the last watt rests a little above it.
@@ -38,6 +41,8 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "L2" if violation.cause == Cause::Decision => has(&[Trouble::Loads]),
         "P6" => has(&[Trouble::Loads, Trouble::Devices]),
         "L3" if violation.cause == Cause::Decision => has(&[Trouble::Memory]),
+        "P4" if violation.cause == Cause::Outage => violation.watts <= AFTER_OUTAGE_MOST,
+        "N5" if violation.cause == Cause::Device => span <= UNSHOWN_MOST,
         "C4" => has(&[Trouble::Clocks]),
         _ => true,
     }
@@ -47,6 +52,10 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
 const ABOVE_MOST: Watts = Watts(2_000);
 /// What row P4 has been seen to shed in a minute beyond the ramp, at most.
 const FASTER_MOST: Watts = Watts(5_000);
+/// The same after an outage.
+const AFTER_OUTAGE_MOST: Watts = Watts(10_000);
+/// How long row N5 has been seen to last without lost state, at most.
+const UNSHOWN_MOST: Duration = Duration::from_secs(120);
 
 /// The table.
 pub const KNOWN: &[Known] = &[
@@ -77,7 +86,11 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::StepUp,
         causes: &[Cause::Permit, Cause::Leases, Cause::Decision, Cause::Outage, Cause::Clock],
     },
-    Known { id: "P4", kind: Kind::RampDown, causes: &[Cause::Decision, Cause::Derate] },
+    Known {
+        id: "P4",
+        kind: Kind::RampDown,
+        causes: &[Cause::Decision, Cause::Derate, Cause::Outage],
+    },
     Known {
         id: "P5",
         kind: Kind::ShedTooMuch,
@@ -122,7 +135,7 @@ pub const KNOWN: &[Known] = &[
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost] },
-    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::StateLost] },
+    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::StateLost, Cause::Device] },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
     Known {

@@ -2,13 +2,18 @@
 //! [`plan`] takes policy, leases, fleet, the choices of earlier plans and the time, and always
 //! returns the same [`Plan`] for the same input.
 //!
-//! The plan is made in three parts: `sweep` goes through the starts and ends of the leases and
-//! chooses machines, `schedule` gives the choices their times, `steps` makes the timeline's steps
-//! with their reasons. [`crate::commitment`] checks whether power was really freed.
+//! The plan is made in four parts. `counts` goes through the starts and ends of the leases and has `shape`
+//! say how many machines of each cohort are off in each interval; `assign` names these machines;
+//! `schedule` gives them their times; `steps` makes the timeline's steps with their reasons.
+//! [`crate::commitment`] checks whether power was really freed.
 
+mod assign;
+mod counts;
+mod merit;
 mod schedule;
+mod shape;
 mod steps;
-mod sweep;
+mod units;
 
 use std::collections::BTreeMap;
 
@@ -19,17 +24,36 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::admit::Lead;
-use crate::facility::Population;
+use crate::admit::{Lead, ramp_time, shed_time};
+use crate::facility::{Facility, PerFeed, Population};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
+use counts::Input;
+use units::Units;
 
 /// The machines that can be chosen, by group, and how many must be counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// Machines seen, for each group in the policy's order.
+    /// Machines seen, for each group in the policy's order, sorted by name.
     pub groups: Vec<Vec<Known>>,
     pub population: Population,
+}
+
+impl Fleet {
+    /// The group and the place in it where `machine` is listed. The group `named` is looked at first.
+    pub(crate) fn find(
+        &self,
+        facility: &Facility,
+        machine: &MachineId,
+        named: Option<usize>,
+    ) -> Option<(usize, usize)> {
+        let listed = |number: usize| {
+            let machines = self.groups.get(number)?;
+            let place = machines.binary_search_by(|known| known.id.cmp(machine)).ok()?;
+            Some((number, place))
+        };
+        named.and_then(listed).or_else(|| facility.claimed_by(machine).and_then(listed))
+    }
 }
 
 /// A machine that was seen.
@@ -237,25 +261,52 @@ pub fn plan(
     let mut held = held.clone();
     held.age(policy, now);
     let horizon = horizon(policy, now);
-    let reach = sweep::reach(policy, fleet, horizon);
-    let mut swept = sweep::sweep(policy, leases, fleet, &held, now, (horizon, reach));
+    let facility = &policy.facility;
+    let fixed = facility.fixed_load(&fleet.population);
+    let full = facility.machines_load(&fleet.population, |group| group.watts);
+    let reach = reach(policy, &full, horizon);
+    let mut units = Units::new(policy, fleet, &held, now);
+    let off = assign::off_now(&mut units, leases, now);
+    let (cohorts, pauses) = (units.cohorts.clone(), units.pauses.clone());
+    let input = Input {
+        policy,
+        cohorts: &cohorts,
+        pauses: &pauses,
+        off: &off,
+        leases,
+        fixed: &fixed,
+        now,
+        horizon,
+        reach,
+    };
+    let counts = counts::counts(&input);
+    let mut assigned = assign::assign(&input, counts, units, &full);
     let planned: Vec<&Lease> = leases
         .iter()
         .filter(|lease| now < lease.ends() && lease.reserved_from() <= reach)
         .collect();
-    let timed = schedule::schedule(policy, &planned, &mut swept, now, horizon);
-    let steps = steps::steps(policy, leases, &swept, &timed.fallback, horizon);
+    let timed = schedule::schedule(policy, &planned, &mut assigned, now, horizon);
+    let steps = steps::steps(policy, leases, &assigned, &timed.fallback, horizon);
     Plan {
         made_at: now,
         horizon,
         policy: policy.digest.clone(),
-        selection: Selection { off: swept.selected(), ..held },
+        selection: Selection { off: assigned.selected(), ..held },
         steps,
-        rooms: swept.rooms,
+        rooms: assigned.rooms,
         leases: timed.leases,
-        deficits: swept.deficits,
+        deficits: assigned.deficits,
         fallback: timed.fallback.into_iter().map(|(machine, _, at)| (machine, at)).collect(),
     }
+}
+
+/// How far beyond the horizon a lease may begin and still be planned, because some of its steps may
+/// come before the horizon. `full` is what the machines below each feed draw.
+fn reach(policy: &Policy, full: &PerFeed<Watts>, horizon: Timestamp) -> Timestamp {
+    let everything = full.iter().copied().max().unwrap_or_default();
+    let slowest = policy.facility.groups().iter().map(shed_time).max().unwrap_or_default();
+    let ramp = ramp_time(everything, policy.ramp.down_per_min);
+    later(horizon, ramp + slowest + policy.dispatch.proof())
 }
 
 /// The horizon of a plan made at `now`. It moves in steps of a sixteenth of the plan's length, so

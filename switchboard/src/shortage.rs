@@ -59,7 +59,6 @@ impl<'a> Supply<'a> {
         let fixed = facility.fixed_load(&fleet.population);
         let none = PerFeed::all(feeds, Capacity::default());
         let mut supply = Self { feeds, fixed, firm: none.clone(), any: none };
-        let mut unreported = held.off.clone();
         for (number, machines) in (0..facility.groups().len()).zip(&fleet.groups) {
             let group = &facility.groups()[number];
             let absent = machines.iter().filter(|machine| machine.absent).count();
@@ -77,12 +76,12 @@ impl<'a> Supply<'a> {
                     declared: group.machines,
                 },
             );
-            for machine in machines {
-                unreported.remove(&machine.id);
-            }
         }
-        for (machine, chosen) in &unreported {
+        for (machine, chosen) in &held.off {
             let named = chosen.first().and_then(|chosen| facility.group_number(&chosen.group));
+            if fleet.find(facility, machine, named).is_some() {
+                continue;
+            }
             if let Some(number) = named.or_else(|| facility.claimed_by(machine)) {
                 let freed = facility.groups()[number].freed();
                 supply.add(facility, number, Capacity { freed, ..Capacity::default() });

@@ -9,7 +9,8 @@ use directive::{LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
 use super::LeasePlan;
-use super::sweep::Swept;
+use super::assign::Assigned;
+use super::units::{Period, Unit};
 use crate::admit::{Lead, ramp_time, shed_time};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
@@ -32,25 +33,28 @@ const STEPS: u64 = 64;
 pub(super) fn schedule(
     policy: &Policy,
     leases: &[&Lease],
-    swept: &mut Swept,
+    assigned: &mut Assigned,
     now: Timestamp,
     horizon: Timestamp,
 ) -> Timed {
     let mut by_lease: BTreeMap<LeaseId, Vec<Place>> = BTreeMap::new();
     let mut late: Vec<Place> = Vec::new();
-    for (u, unit) in swept.units.iter().enumerate() {
+    // Periods that no lease has, and that begin later.
+    let mut alone: Vec<Place> = Vec::new();
+    for (u, unit) in assigned.units.iter().enumerate() {
         for (p, period) in unit.periods.iter().enumerate() {
             match &period.lease {
                 Some(lease) => by_lease.entry(lease.clone()).or_default().push((u, p)),
-                None if period.at == Timestamp::MAX => late.push((u, p)),
-                None => {}
+                None if period.at != Timestamp::MAX => {}
+                None if period.due.is_some() => alone.push((u, p)),
+                None => late.push((u, p)),
             }
         }
     }
-    let plans = lower(policy, leases, &by_lease, swept, now, &mut late);
-    lower_late(policy, swept, now, &late);
-    raise(policy, swept, now);
-    for unit in &mut swept.units {
+    let plans = lower(policy, leases, (&by_lease, &alone), assigned, now, &mut late);
+    lower_late(policy, assigned, now, &late);
+    raise(policy, assigned, now);
+    for unit in &mut assigned.units {
         let min_up =
             unit.group.map_or(Duration::ZERO, |group| policy.facility.groups()[group].min_up);
         // No machine is shed beyond the horizon, nor gets a time to return there.
@@ -60,8 +64,8 @@ pub(super) fn schedule(
     }
     let mut fallback = Vec::new();
     let mut watts = Watts::ZERO;
-    for &u in &swept.fallback {
-        let unit = &swept.units[u];
+    for &u in &assigned.fallback {
+        let unit = &assigned.units[u];
         if let Some(group) = unit.group {
             fallback.push((
                 unit.id.clone(),
@@ -74,53 +78,59 @@ pub(super) fn schedule(
     Timed { leases: plans, fallback }
 }
 
-/// Sets the times at which machines are shed for their leases, counted backward from the moment
-/// when headroom must be proven.
+/// Sets the times at which machines are shed for their leases, counted backward from the moment when
+/// headroom must be proven. Each group has its own lead: a machine that takes ten minutes to be down
+/// does not bring forward one that takes seconds.
 fn lower(
     policy: &Policy,
     leases: &[&Lease],
-    by_lease: &BTreeMap<LeaseId, Vec<Place>>,
-    swept: &mut Swept,
+    (by_lease, alone): (&BTreeMap<LeaseId, Vec<Place>>, &[Place]),
+    assigned: &mut Assigned,
     now: Timestamp,
     late: &mut Vec<Place>,
 ) -> BTreeMap<LeaseId, LeasePlan> {
-    let mut plans = BTreeMap::new();
-    let mut order: Vec<&Lease> = leases.to_vec();
-    order.sort_by(|a, b| (b.reserved_from(), &b.id).cmp(&(a.reserved_from(), &a.id)));
-    // The ramp is that of the whole site, so what is shed for a later lease must leave room for it.
-    let mut busy_from = Timestamp::MAX;
-    for lease in order {
-        let places = by_lease.get(&lease.id).map_or(&[][..], Vec::as_slice);
-        let group = |u: usize| swept.units[u].group.map(|group| &policy.facility.groups()[group]);
-        let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
-        let shed: Watts = places.iter().map(|&(u, _)| frees(u)).sum();
+    let group = |unit: &Unit| unit.group.map(|group| &policy.facility.groups()[group]);
+    let frees = |unit: &Unit| group(unit).map_or(Watts::ZERO, |group| group.freed());
+    // By the time at which the last of them must be commanded.
+    let mut batches: BTreeMap<Timestamp, Vec<Place>> = BTreeMap::new();
+    let of_leases = leases.iter().flat_map(|lease| {
+        let places = by_lease.get(&lease.id).into_iter().flatten();
+        places.map(|place| (*place, lease.reserved_from()))
+    });
+    let alone = alone.iter().map(|place| (*place, now));
+    for ((u, p), begins) in of_leases.chain(alone) {
+        let (unit, period) = (&assigned.units[u], &assigned.units[u].periods[p]);
         // Machines that are off for another lease until this one begins need no time to be shed.
-        let going: Vec<Place> =
-            places.iter().copied().filter(|&(u, p)| !swept.units[u].periods[p].passed_on).collect();
-        let slowest =
-            going.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max().unwrap_or_default();
-        let lead = Lead::new(policy, going.iter().map(|&(u, _)| frees(u)).sum(), slowest);
-        let rest = lead.total().saturating_sub(lead.ramp);
-        let done_by = earlier(lease.reserved_from(), rest).min(busy_from);
-        let grain = (u64::try_from(lead.ramp.as_millis()).unwrap_or(u64::MAX) / STEPS).max(1000);
-        let mut after = Watts::ZERO;
-        let mut first = done_by;
-        let mut last_step = done_by;
-        let mut times = Vec::with_capacity(going.len());
-        for &(u, p) in going.iter().rev() {
-            after += frees(u);
+        if period.passed_on {
+            continue;
+        }
+        let shed = group(unit).map_or(Duration::ZERO, shed_time);
+        let due = period.due.unwrap_or(begins);
+        let last = earlier(due, shed.saturating_add(policy.dispatch.proof()));
+        batches.entry(last).or_default().push((u, p));
+    }
+    // The ramp is that of the whole site, so what is shed later must leave room for what is shed
+    // earlier.
+    let mut busy_from = Timestamp::MAX;
+    let mut naturals: BTreeMap<Place, Timestamp> = BTreeMap::new();
+    for (last, mut places) in batches.into_iter().rev() {
+        places.sort_unstable();
+        let done_by = last.min(busy_from);
+        let all: Watts = places.iter().map(|&(u, _)| frees(&assigned.units[u])).sum();
+        let ramp = ramp_time(all, policy.ramp.down_per_min);
+        let grain = (u64::try_from(ramp.as_millis()).unwrap_or(u64::MAX) / STEPS).max(1000);
+        let (mut after, mut first, mut waits) = (Watts::ZERO, done_by, false);
+        for &(u, p) in places.iter().rev() {
+            after += frees(&assigned.units[u]);
             let before = u64::try_from(ramp_time(after, policy.ramp.down_per_min).as_millis())
                 .unwrap_or(u64::MAX);
-            let natural = earlier(
-                done_by,
-                Duration::from_millis(before.div_ceil(grain).saturating_mul(grain)),
-            );
-            first = natural;
-            times.push(((u, p), natural));
+            let before = Duration::from_millis(before.div_ceil(grain).saturating_mul(grain));
+            first = earlier(done_by, before);
+            naturals.insert((u, p), first);
         }
-        let mut waits = false;
-        for ((u, p), natural) in times.into_iter().rev() {
-            let period = &mut swept.units[u].periods[p];
+        for &(u, p) in &places {
+            let natural = naturals[&(u, p)];
+            let period = &mut assigned.units[u].periods[p];
             match period.held.as_ref().map(|held| held.at) {
                 Some(at) if at <= now => period.at = at,
                 Some(at) if natural >= now => period.at = at.min(natural),
@@ -129,38 +139,56 @@ fn lower(
                 None => late.push((u, p)),
             }
             waits |= period.at > now;
-            if period.at != Timestamp::MAX {
-                last_step = last_step.max(period.at);
-            }
         }
         if waits {
             busy_from = first;
         }
-        let starved = places
-            .iter()
-            .filter(|&&(u, p)| swept.units[u].periods[p].means == Means::Starve)
-            .count();
-        plans.insert(
-            lease.id.clone(),
-            LeasePlan {
-                machines: u32::try_from(places.len()).unwrap_or(u32::MAX),
-                starved: u32::try_from(starved).unwrap_or(u32::MAX),
-                shed,
-                lead,
-                last_step,
-                latest_safe_start: first.min(earlier(lease.reserved_from(), lead.total())),
-            },
-        );
     }
-    plans
+    let plan = |lease: &&Lease| {
+        let places = by_lease.get(&lease.id).map_or(&[][..], Vec::as_slice);
+        (lease.id.clone(), lease_plan(policy, lease, places, assigned, &naturals))
+    };
+    leases.iter().map(plan).collect()
+}
+
+/// What is planned for `lease`, which has the periods at `places`.
+fn lease_plan(
+    policy: &Policy,
+    lease: &Lease,
+    places: &[Place],
+    assigned: &Assigned,
+    naturals: &BTreeMap<Place, Timestamp>,
+) -> LeasePlan {
+    let mut units: Vec<usize> = places.iter().map(|&(u, _)| u).collect();
+    units.dedup();
+    let group = |u: usize| assigned.units[u].group.map(|group| &policy.facility.groups()[group]);
+    let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
+    let going: Vec<Place> =
+        places.iter().copied().filter(|place| naturals.contains_key(place)).collect();
+    let slowest = going.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max();
+    let lead =
+        Lead::new(policy, going.iter().map(|&(u, _)| frees(u)).sum(), slowest.unwrap_or_default());
+    let first = going.iter().map(|place| naturals[place]).min();
+    let proof_from = earlier(lease.reserved_from(), policy.dispatch.proof());
+    let times = going.iter().map(|&(u, p)| assigned.units[u].periods[p].at);
+    let is_starved = |&&(u, p): &&Place| assigned.units[u].periods[p].means == Means::Starve;
+    let starved = places.iter().filter(is_starved).count();
+    LeasePlan {
+        machines: u32::try_from(units.len()).unwrap_or(u32::MAX),
+        starved: u32::try_from(starved).unwrap_or(u32::MAX),
+        shed: units.iter().map(|&u| frees(u)).sum(),
+        lead,
+        last_step: times.filter(|at| *at != Timestamp::MAX).max().unwrap_or(proof_from),
+        latest_safe_start: first.unwrap_or_else(|| earlier(lease.reserved_from(), lead.total())),
+    }
 }
 
 /// Machines that should already be off are shed from now on, as fast as the ramp allows.
-fn lower_late(policy: &Policy, swept: &mut Swept, now: Timestamp, late: &[Place]) {
+fn lower_late(policy: &Policy, assigned: &mut Assigned, now: Timestamp, late: &[Place]) {
     let mut watts = Watts::ZERO;
     for &(u, p) in late {
-        swept.units[u].periods[p].at = later(now, ramp_time(watts, policy.ramp.down_per_min));
-        watts += swept.units[u]
+        assigned.units[u].periods[p].at = later(now, ramp_time(watts, policy.ramp.down_per_min));
+        watts += assigned.units[u]
             .group
             .map_or(Watts::ZERO, |group| policy.facility.groups()[group].freed());
     }
@@ -178,12 +206,12 @@ struct Turn {
 
 /// Sets the times at which released machines return: few at a time, the best margin first. A time
 /// given by an earlier plan is kept as long as the time off ends for the same reason.
-fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
+fn raise(policy: &Policy, assigned: &mut Assigned, now: Timestamp) {
     let ramp = &policy.ramp;
     let per_step = usize::try_from(ramp.up_step_machines).unwrap_or(usize::MAX).max(1);
     let interval = i64::try_from(ramp.up_step_interval.as_millis()).unwrap_or(i64::MAX);
     let most = Watts(ramp.up_per_min.0.saturating_mul(interval) / 60_000);
-    let mut queue = turns(policy, swept);
+    let mut queue = turns(policy, assigned);
     queue.sort_by_key(|turn| (turn.given.unwrap_or(turn.ready), turn.given.is_none()));
     let mut queue = queue.into_iter().peekable();
     let mut cursor = Timestamp::MIN;
@@ -206,16 +234,16 @@ fn raise(policy: &Policy, swept: &mut Swept, now: Timestamp) {
         cursor =
             cursor.max(later(at, ramp.up_step_interval.max(ramp_time(raised, ramp.up_per_min))));
         for (u, p) in step {
-            swept.units[u].periods[p].until = Some(at);
+            assigned.units[u].periods[p].until = Some(at);
         }
     }
 }
 
-fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
+fn turns(policy: &Policy, assigned: &mut Assigned) -> Vec<Turn> {
     let mut turns = Vec::new();
     let mut joined: Vec<(Place, Option<Timestamp>)> = Vec::new();
     // In the reverse order of shedding: the best margin first.
-    for (u, unit) in swept.units.iter().enumerate().rev() {
+    for (u, unit) in assigned.units.iter().enumerate().rev() {
         let group = unit.group.map(|group| &policy.facility.groups()[group]);
         for (p, period) in unit.periods.iter().enumerate() {
             let Some(edge) = period.edge.filter(|_| period.until.is_none()) else { continue };
@@ -239,14 +267,14 @@ fn turns(policy: &Policy, swept: &mut Swept) -> Vec<Turn> {
         }
     }
     for ((u, p), until) in joined {
-        swept.units[u].periods[p].until = until;
+        assigned.units[u].periods[p].until = until;
     }
     turns
 }
 
 /// Joins times off with less than `min_up` between them: the machine stays off, and each lease
 /// keeps its own part of the joined time.
-fn join(periods: &mut Vec<super::sweep::Period>, min_up: Duration) {
+fn join(periods: &mut Vec<Period>, min_up: Duration) {
     let mut i = 0;
     while i + 1 < periods.len() {
         let next = periods[i + 1].at;

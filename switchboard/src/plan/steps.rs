@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use directive::{Action, LeaseId, MachineId, Means, Step};
 use jiff::Timestamp;
 
-use super::sweep::{Swept, margin};
+use super::assign::Assigned;
+use super::merit::margin;
 use crate::facility::{Group, times};
 use crate::lease::Lease;
 use crate::policy::Policy;
@@ -27,7 +28,7 @@ struct Key {
 pub(super) fn steps(
     policy: &Policy,
     leases: &[Lease],
-    swept: &Swept,
+    assigned: &Assigned,
     fallback: &[(MachineId, usize, Timestamp)],
     horizon: Timestamp,
 ) -> Vec<Step> {
@@ -35,7 +36,7 @@ pub(super) fn steps(
     let mut put = |key: Key, machine: &MachineId| {
         buckets.entry(key).or_default().push(machine.clone());
     };
-    for unit in &swept.units {
+    for unit in &assigned.units {
         let Some(group) = unit.group else { continue };
         for (i, period) in unit.periods.iter().enumerate() {
             let down = Key {

@@ -1,0 +1,383 @@
+//! Counts over time: goes through the starts and ends of the leases, and has the [`Shape`] fitted at
+//! each. The result says how many machines of each cohort are off in each interval, and for which
+//! lease each change is made.
+//!
+//! A machine that would have to go again before it has been awake for its shortest time stays off in
+//! between. Each cohort has its own times for this.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use directive::{LeaseId, Watts};
+use jiff::Timestamp;
+
+use super::Deficit;
+use super::shape::{Cohort, Kept, Need, Shape};
+use crate::admit::ramp_time;
+use crate::facility::{FeedNumber, PerFeed};
+use crate::lease::{Lease, later};
+use crate::policy::Policy;
+
+/// The machines of one cohort that are off at present.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Off {
+    /// Those of running leases.
+    pub(super) running: u32,
+    /// Those that are off already for leases that have not begun, with the lease.
+    pub(super) early: Vec<(usize, u32)>,
+    /// Those that no open lease has, and that are not on their way back.
+    pub(super) left: u32,
+    /// For each that is on its way back: since when. The latest comes first.
+    pub(super) returning: Vec<Timestamp>,
+    /// Those that an earlier plan chose to go later for these leases.
+    pub(super) chosen: Vec<(usize, u32)>,
+}
+
+impl Off {
+    fn staying(&self) -> u32 {
+        self.running + self.early.iter().map(|(_, count)| *count).sum::<u32>() + self.left
+    }
+}
+
+/// How long a machine must be able to stay awake for it to be woken, besides the time of the ramp.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pause(pub(super) Duration);
+
+/// A change of one cohort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) cohort: u32,
+    /// How many of its machines are off from now on.
+    pub(super) off: u32,
+    /// How many of these the feeds need now. The others stay off for what comes.
+    pub(super) needed: u32,
+}
+
+/// From one instant to the next nothing begins or ends.
+#[derive(Debug, Clone)]
+pub(super) struct Interval {
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    /// The leases that end when it begins, as indexes.
+    pub(super) ended: Vec<usize>,
+    /// The leases that begin when it begins. In the first interval: all that run.
+    pub(super) begun: Vec<usize>,
+    /// The cohorts whose counts change. The first interval has all that have machines off.
+    pub(super) changes: Vec<Change>,
+    /// For what machines go: the cohort, the lease (`None`: the feed is short without any), and how
+    /// many.
+    pub(super) causes: Vec<(u32, Option<usize>, u32)>,
+    /// Whether it begins after the plan's horizon.
+    pub(super) beyond: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// The first begins now.
+    pub(super) intervals: Vec<Interval>,
+    pub(super) deficits: Vec<Deficit>,
+}
+
+/// What the counts are made from.
+pub(super) struct Input<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) cohorts: &'a [Cohort],
+    pub(super) pauses: &'a [Pause],
+    /// By cohort.
+    pub(super) off: &'a [Off],
+    pub(super) leases: &'a [Lease],
+    /// The load of the house, unassigned sessions and every machine at full draw.
+    pub(super) fixed: &'a PerFeed<Watts>,
+    pub(super) now: Timestamp,
+    pub(super) horizon: Timestamp,
+    /// Leases that begin up to here are counted.
+    pub(super) reach: Timestamp,
+}
+
+pub(super) fn counts(input: &Input<'_>) -> Counts {
+    let mut intervals = intervals(input);
+    let (mut going, deficits) = Going::fit(input, &mut intervals);
+    for cohort in 0..input.cohorts.len() {
+        going.keep_off(input, &intervals, cohort);
+    }
+    for (number, interval) in intervals.iter_mut().enumerate() {
+        interval.changes = std::mem::take(&mut going.changes[number]);
+    }
+    Counts { intervals, deficits }
+}
+
+/// The intervals, without changes.
+fn intervals(input: &Input<'_>) -> Vec<Interval> {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Edge {
+        End,
+        Start,
+    }
+    let now = input.now;
+    let mut edges: Vec<(Timestamp, Edge, Timestamp, &LeaseId, usize)> = Vec::new();
+    for (number, lease) in input.leases.iter().enumerate() {
+        let reserves = lease.reserved_from() < lease.ends();
+        if now >= lease.ends() || !reserves || lease.reserved_from() > input.reach {
+            continue;
+        }
+        let from = lease.reserved_from();
+        edges.push((from.max(now), Edge::Start, from, &lease.id, number));
+        if lease.ends() <= input.horizon {
+            edges.push((lease.ends(), Edge::End, from, &lease.id, number));
+        }
+    }
+    edges.sort_unstable();
+    let first = Interval {
+        from: now,
+        to: input.horizon,
+        ended: Vec::new(),
+        begun: Vec::new(),
+        changes: Vec::new(),
+        causes: Vec::new(),
+        beyond: false,
+    };
+    let mut intervals = vec![first.clone()];
+    for (at, edge, _, _, number) in edges {
+        let last = intervals.len() - 1;
+        if intervals[last].from < at {
+            intervals[last].to = at.min(input.horizon);
+            intervals.push(Interval { from: at, beyond: at > input.horizon, ..first.clone() });
+        }
+        let interval = intervals.last_mut().expect("there is the first");
+        match edge {
+            Edge::End => interval.ended.push(number),
+            Edge::Start => interval.begun.push(number),
+        }
+    }
+    intervals
+}
+
+/// The counts while they are made.
+struct Going {
+    /// By cohort: the intervals in which its count changes, and the count. If any machine of it is
+    /// off now or later, the first entry is that of the first interval.
+    series: Vec<Vec<(usize, u32)>>,
+    /// By interval: how long the ramp takes for what goes at its beginning.
+    ramps: Vec<Duration>,
+    /// The first interval that begins with the end of a lease.
+    first_end: Option<usize>,
+    /// By lease: the interval with which it begins.
+    begins: BTreeMap<usize, usize>,
+    /// By interval.
+    changes: Vec<Vec<Change>>,
+}
+
+impl Going {
+    /// Fits the shape at the beginning of each interval.
+    fn fit(input: &Input<'_>, intervals: &mut [Interval]) -> (Self, Vec<Deficit>) {
+        let feeds = input.policy.facility.feeds();
+        let mut shape = Shape::new(feeds, input.cohorts);
+        let mut committed = Committed::new(input);
+        let mut going = Self {
+            series: vec![Vec::new(); input.cohorts.len()],
+            ramps: vec![Duration::ZERO; intervals.len()],
+            first_end: intervals.iter().position(|interval| !interval.ended.is_empty()),
+            begins: BTreeMap::new(),
+            changes: vec![Vec::new(); intervals.len()],
+        };
+        // The machines that are chosen for each lease: off early, or to go later.
+        let mut chosen: BTreeMap<usize, Vec<(u32, u32)>> = BTreeMap::new();
+        for (cohort, off) in (0_u32..).zip(input.off) {
+            for (lease, count) in off.early.iter().chain(&off.chosen) {
+                chosen.entry(*lease).or_default().push((cohort, *count));
+            }
+            shape.keep(cohort, Kept::Wanted, off.running);
+            shape.keep(cohort, Kept::Left, off.left);
+            let returning = u32::try_from(off.returning.len()).unwrap_or(u32::MAX);
+            shape.keep(cohort, Kept::Returning, returning);
+        }
+        let mut deficits = Vec::new();
+        for (number, interval) in intervals.iter_mut().enumerate() {
+            let mut fitted: Vec<FeedNumber> = Vec::new();
+            if number == 0 {
+                fitted = feeds.bottom_up();
+                let more = shape.fit(&fitted, |feed| committed.need(feed));
+                interval.causes.extend(more.into_iter().map(|(cohort, more)| (cohort, None, more)));
+            }
+            if !interval.ended.is_empty() {
+                for &lease in &interval.ended {
+                    committed.end(&input.leases[lease]);
+                    fitted.extend(feeds.path_of(&input.leases[lease].feed));
+                }
+                fitted.sort_by_key(|feed| (std::cmp::Reverse(feeds.path(*feed).len()), *feed));
+                fitted.dedup();
+                shape.fit(&fitted, |feed| committed.need(feed));
+            }
+            for &number_of in &interval.begun {
+                let lease = &input.leases[number_of];
+                going.begins.insert(number_of, number);
+                committed.begin(lease);
+                for (cohort, count) in chosen.remove(&number_of).unwrap_or_default() {
+                    shape.keep(cohort, Kept::Wanted, count);
+                }
+                let path = feeds.path_of(&lease.feed);
+                fitted.extend(path);
+                // A machine that can only be starved of work goes for a lease that accepts it, which
+                // may be another one than the one that makes the feed short.
+                let is_for_it = |cohort: u32| {
+                    lease.accept_unverified || !input.cohorts[cohort as usize].can_only_be_starved()
+                };
+                let more = shape.fit(path, |feed| committed.need(feed));
+                let more = more.into_iter().filter(|(cohort, _)| is_for_it(*cohort));
+                interval.causes.extend(more.map(|(cohort, more)| (cohort, Some(number_of), more)));
+            }
+            fitted.sort_unstable();
+            fitted.dedup();
+            for feed in fitted {
+                let short = committed.need(feed).over.saturating_sub(shape.freed(feed));
+                if short > Watts::ZERO {
+                    let (feed, from) = (feeds[feed].id.clone(), interval.from);
+                    deficits.push(Deficit { feed, from, short });
+                }
+            }
+            going.note(input, number, &mut shape);
+        }
+        (going, deficits)
+    }
+
+    /// Notes the counts of the interval `number`.
+    fn note(&mut self, input: &Input<'_>, number: usize, shape: &mut Shape<'_>) {
+        if number == 0 {
+            let is_off = |off: &Off| off.staying() > 0 || !off.returning.is_empty();
+            for (cohort, count) in shape.off().iter().enumerate() {
+                if *count > 0 || is_off(&input.off[cohort]) {
+                    self.series[cohort].push((0, *count));
+                }
+            }
+        }
+        let mut more = Watts::ZERO;
+        for (cohort, before) in shape.settle() {
+            let (cohort, off) = (cohort as usize, shape.off()[cohort as usize]);
+            more += Watts(input.cohorts[cohort].frees.0 * i64::from(off.saturating_sub(before)));
+            if number > 0 {
+                if self.series[cohort].is_empty() {
+                    self.series[cohort].push((0, 0));
+                }
+                self.series[cohort].push((number, off));
+            }
+        }
+        self.ramps[number] = ramp_time(more, input.policy.ramp.down_per_min);
+    }
+
+    /// Decides how many machines of `cohort` are off in each interval: those needed, and those that
+    /// stay off because they would be needed again too soon, or for other reasons.
+    fn keep_off(&mut self, input: &Input<'_>, intervals: &[Interval], cohort: usize) {
+        let mut series = std::mem::take(&mut self.series[cohort]);
+        let Some(&(_, needed_now)) = series.first() else { return };
+        let off = &input.off[cohort];
+        let mut wanted = self.wanted(off, needed_now, &mut series);
+        let pause = input.pauses[cohort].0;
+        let latest = self.ramps.iter().max().copied().unwrap_or_default();
+        // The most that is needed before a machine that wakes at `at` has been awake long enough.
+        let soon = |from: usize, at: Timestamp, wanted: &[u32]| {
+            let coming = series.iter().zip(wanted).skip(from);
+            let near = coming.take_while(|((number, _), _)| {
+                intervals[*number].from <= later(at, pause.saturating_add(latest))
+            });
+            let too_near = near.filter(|((number, _), _)| {
+                intervals[*number].from <= later(at, pause.saturating_add(self.ramps[*number]))
+            });
+            too_near.map(|(_, wanted)| *wanted).max().unwrap_or(0)
+        };
+        let since = (0..off.staying()).map(|_| input.now).chain(off.returning.iter().copied());
+        for (place, since) in (1_u32..).zip(since) {
+            if wanted[0] < place && soon(1, since, &wanted) >= place {
+                wanted[0] = place;
+            }
+        }
+        for place in 1..series.len() {
+            let before = wanted[place - 1];
+            if wanted[place] < before {
+                let again = soon(place + 1, intervals[series[place].0].from, &wanted);
+                wanted[place] = wanted[place].max(again.min(before));
+            }
+        }
+        let cohort = u32::try_from(cohort).unwrap_or(u32::MAX);
+        for ((number, needed), off) in series.into_iter().zip(wanted) {
+            self.changes[number].push(Change { cohort, off, needed });
+        }
+    }
+
+    /// How many machines are wanted off at each entry of `series`: those needed; those that are off
+    /// early for a lease, until it begins; and those that running leases have beyond what is needed,
+    /// until the next lease ends. Entries are added where that changes.
+    fn wanted(&self, off: &Off, needed_now: u32, series: &mut Vec<(usize, u32)>) -> Vec<u32> {
+        // What is needed may look less only because a report has not come.
+        let spare_until = match self.first_end {
+            _ if off.running <= needed_now => 0,
+            Some(end) => end,
+            None => usize::MAX,
+        };
+        let begins = |lease: usize| self.begins.get(&lease).copied().unwrap_or(usize::MAX);
+        let mut early: Vec<(usize, u32)> =
+            off.early.iter().map(|(lease, count)| (begins(*lease), *count)).collect();
+        early.sort_unstable();
+        for at in early.iter().map(|(at, _)| *at).chain([spare_until]) {
+            if at > 0
+                && at < self.ramps.len()
+                && let Err(place) = series.binary_search_by_key(&at, |(number, _)| *number)
+            {
+                let same = series[place - 1].1;
+                series.insert(place, (at, same));
+            }
+        }
+        let needed_at = |at: usize| {
+            let place = series.partition_point(|(number, _)| *number <= at);
+            series[place - 1].1
+        };
+        let wanted = |(number, needed): &(usize, u32)| {
+            let mut wanted = *needed;
+            if *number < spare_until {
+                wanted = wanted.max(off.running);
+            }
+            for (begins, count) in early.iter().filter(|(begins, _)| *number < *begins) {
+                let then = needed_at(*begins);
+                wanted = wanted.max(*count).max((wanted + count).min(then));
+            }
+            wanted
+        };
+        series.iter().map(wanted).collect()
+    }
+}
+
+/// What leases commit at each feed.
+struct Committed<'a> {
+    input: &'a Input<'a>,
+    watts: PerFeed<Watts>,
+    /// How many leases accept machines that can only be starved of work.
+    unverified: PerFeed<u32>,
+}
+
+impl<'a> Committed<'a> {
+    fn new(input: &'a Input<'a>) -> Self {
+        let feeds = input.policy.facility.feeds();
+        let (watts, unverified) = (PerFeed::all(feeds, Watts::ZERO), PerFeed::all(feeds, 0));
+        Self { input, watts, unverified }
+    }
+
+    fn begin(&mut self, lease: &Lease) {
+        for &feed in self.input.policy.facility.feeds().path_of(&lease.feed) {
+            self.watts[feed] += lease.gross;
+            self.unverified[feed] += u32::from(lease.accept_unverified);
+        }
+    }
+
+    fn end(&mut self, lease: &Lease) {
+        for &feed in self.input.policy.facility.feeds().path_of(&lease.feed) {
+            self.watts[feed] += Watts(-lease.gross.0);
+            self.unverified[feed] -= u32::from(lease.accept_unverified);
+        }
+    }
+
+    fn need(&self, feed: FeedNumber) -> Need {
+        let usable = self.input.policy.facility.feeds()[feed].usable();
+        let over = (self.input.fixed[feed] + self.watts[feed]).saturating_sub(usable);
+        let make_up = 1.0 + self.input.policy.dispatch.make_up_pct / 100.0;
+        Need { over, target: over.scale(make_up), starve: self.unverified[feed] > 0 }
+    }
+}

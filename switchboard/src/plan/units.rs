@@ -1,0 +1,273 @@
+//! The machines that a plan is made for, in the order in which they are taken off, and their
+//! cohorts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use directive::{GroupId, LeaseId, MachineId, Means, Watts};
+use jiff::Timestamp;
+
+use super::counts::Pause;
+use super::merit::places;
+use super::shape::{Cohort, STARVED};
+use super::{Chosen, Fleet, Selection};
+use crate::admit::shed_time;
+use crate::lease::later;
+use crate::policy::Policy;
+
+/// A machine that is off at some time, or was chosen to be by an earlier plan.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) id: MachineId,
+    /// The number of its group. A machine whose group the policy no longer has frees nothing.
+    pub(super) group: Option<usize>,
+    /// Its cohort and its place there. Units are taken off in this order; one that frees nothing has
+    /// no cohort.
+    pub(super) place: Option<(u32, u32)>,
+    pub(super) periods: Vec<Period>,
+    /// The period that covers the moment under consideration.
+    pub(super) active: Option<usize>,
+}
+
+/// One period off. Its times are set after the machines are chosen.
+#[derive(Debug)]
+pub(super) struct Period {
+    pub(super) lease: Option<LeaseId>,
+    /// The same period in an earlier plan.
+    pub(super) held: Option<Chosen>,
+    /// The end of a lease that made it needless.
+    pub(super) edge: Option<Timestamp>,
+    /// When its power is needed, unless that is when the lease reserves it.
+    pub(super) due: Option<Timestamp>,
+    pub(super) at: Timestamp,
+    pub(super) until: Option<Timestamp>,
+    pub(super) means: Means,
+    pub(super) group: GroupId,
+    /// Whether this plan has needed it.
+    pub(super) used: bool,
+    /// Whether it follows another lease's period without a break, which fixes its beginning.
+    pub(super) passed_on: bool,
+}
+
+/// The machines, cohort by cohort. Only those that are off at some time are units.
+#[derive(Debug)]
+pub(super) struct Units<'a> {
+    pub(super) units: Vec<Unit>,
+    pub(super) cohorts: Vec<Cohort>,
+    pub(super) pauses: Vec<Pause>,
+    pub(super) members: Vec<Members<'a>>,
+    /// The units that free nothing.
+    pub(super) without: Vec<usize>,
+}
+
+/// The machines of one cohort, by name.
+#[derive(Debug)]
+pub(super) struct Members<'a> {
+    group: usize,
+    names: Vec<&'a MachineId>,
+    /// The unit of each, if it is one.
+    units: Vec<Option<u32>>,
+}
+
+/// Where a machine stands in the order: tier, rank of the group, number of the group.
+type Key = (u8, usize, usize);
+
+/// The group of a machine, and where it stands if it can be counted.
+type Place = (Option<usize>, Option<Key>);
+
+impl<'a> Units<'a> {
+    pub(super) fn new(
+        policy: &Policy,
+        fleet: &'a Fleet,
+        held: &'a Selection,
+        now: Timestamp,
+    ) -> Self {
+        let facility = &policy.facility;
+        let places = places(policy);
+        let key = |number: usize, woken: bool, reached: bool| {
+            let tier = tier(facility.groups()[number].backs_firm(), woken, reached);
+            (tier, places[number].rank, number)
+        };
+        let mut woken = vec![BTreeSet::new(); facility.groups().len()];
+        for (machine, since) in &held.woken {
+            let found = fleet.find(facility, machine, None);
+            if let Some((number, at)) = found
+                && later(*since, facility.groups()[number].min_up) > now
+            {
+                woken[number].insert(at);
+            }
+        }
+        let mut by_key: BTreeMap<Key, Vec<&MachineId>> = BTreeMap::new();
+        for (number, machines) in fleet.groups.iter().enumerate().take(facility.groups().len()) {
+            if facility.groups()[number].freed() <= Watts::ZERO {
+                continue;
+            }
+            // Most machines of a group are alike.
+            let [mut reached, mut unreached] = [Vec::with_capacity(machines.len()), Vec::new()];
+            for (at, known) in machines.iter().enumerate().filter(|(_, known)| !known.failing) {
+                match (woken[number].contains(&at), known.reached) {
+                    (true, reached) => {
+                        by_key.entry(key(number, true, reached)).or_default().push(&known.id);
+                    }
+                    (false, true) => reached.push(&known.id),
+                    (false, false) => unreached.push(&known.id),
+                }
+            }
+            for (is_reached, names) in [(true, reached), (false, unreached)] {
+                if !names.is_empty() {
+                    by_key.insert(key(number, false, is_reached), names);
+                }
+            }
+        }
+        // Where each machine belongs that an earlier plan has chosen.
+        let mut chosen: Vec<(&MachineId, &[Chosen], Place)> = Vec::new();
+        for (machine, periods) in &held.off {
+            let named = periods.first().and_then(|chosen| facility.group_number(&chosen.group));
+            let found = fleet.find(facility, machine, named);
+            // A policy may have given the group another name since.
+            let group = found.map(|(number, _)| number).or(named);
+            let group = group.or_else(|| facility.claimed_by(machine));
+            let frees = group.filter(|number| facility.groups()[*number].freed() > Watts::ZERO);
+            let key = match (frees, found) {
+                (Some(number), Some((_, at))) => {
+                    let known = &fleet.groups[number][at];
+                    let key = key(number, woken[number].contains(&at), known.reached);
+                    (!known.failing).then_some(key)
+                }
+                // It is counted although no report shows it: it may still be as it was.
+                (Some(number), None) => {
+                    let key = key(number, false, false);
+                    let names = by_key.entry(key).or_default();
+                    if let Err(place) = names.binary_search(&machine) {
+                        names.insert(place, machine);
+                    }
+                    Some(key)
+                }
+                (None, _) => None,
+            };
+            chosen.push((machine, periods, (group, key)));
+        }
+        let mut units = Self::of_cohorts(policy, by_key, |number| places[number].worth);
+        for (machine, periods, (group, key)) in chosen {
+            let cohort = key.and_then(|key| units.1.get(&key).copied());
+            units.0.adopt(machine, periods, group, cohort, now);
+        }
+        units.0
+    }
+
+    /// The cohorts and their members, and the number of each cohort.
+    fn of_cohorts(
+        policy: &Policy,
+        by_key: BTreeMap<Key, Vec<&'a MachineId>>,
+        worth: impl Fn(usize) -> f64,
+    ) -> (Self, BTreeMap<Key, u32>) {
+        let facility = &policy.facility;
+        let (mut cohorts, mut pauses, mut members) = (Vec::new(), Vec::new(), Vec::new());
+        let mut numbers = BTreeMap::new();
+        for (key, names) in by_key {
+            let (tier, _, number) = key;
+            let group = &facility.groups()[number];
+            numbers.insert(key, u32::try_from(cohorts.len()).unwrap_or(u32::MAX));
+            cohorts.push(Cohort {
+                feed: facility.group_feed(number),
+                tier,
+                worth: worth(number),
+                frees: group.freed(),
+                machines: u32::try_from(names.len()).unwrap_or(u32::MAX),
+            });
+            let times =
+                [group.min_up, group.restore_p95, shed_time(group), policy.dispatch.proof()];
+            pauses.push(Pause(times.into_iter().fold(Duration::ZERO, Duration::saturating_add)));
+            let units = vec![None; names.len()];
+            members.push(Members { group: number, names, units });
+        }
+        (Self { units: Vec::new(), cohorts, pauses, members, without: Vec::new() }, numbers)
+    }
+
+    /// Makes a unit of a machine that an earlier plan has chosen.
+    fn adopt(
+        &mut self,
+        machine: &MachineId,
+        held: &[Chosen],
+        group: Option<usize>,
+        cohort: Option<u32>,
+        now: Timestamp,
+    ) {
+        let period = |chosen: &Chosen| Period {
+            lease: chosen.lease.clone(),
+            edge: None,
+            due: None,
+            at: chosen.at,
+            until: None,
+            means: chosen.means,
+            group: chosen.group.clone(),
+            used: false,
+            passed_on: chosen.passed_on && chosen.at > now,
+            held: Some(chosen.clone()),
+        };
+        let number = self.units.len();
+        let place = cohort.and_then(|cohort| {
+            let members = &mut self.members[cohort as usize];
+            let place = members.names.binary_search(&machine).ok()?;
+            members.units[place] = u32::try_from(number).ok();
+            Some((cohort, u32::try_from(place).unwrap_or(u32::MAX)))
+        });
+        if place.is_none() {
+            self.without.push(number);
+        }
+        let periods = held.iter().map(period).collect();
+        self.units.push(Unit { id: machine.clone(), group, place, periods, active: None });
+    }
+
+    /// The unit of the machine at `place` of `cohort`.
+    pub(super) fn unit(&mut self, cohort: u32, place: u32) -> usize {
+        let members = &mut self.members[cohort as usize];
+        if let Some(unit) = members.units[place as usize] {
+            return unit as usize;
+        }
+        let number = self.units.len();
+        members.units[place as usize] = u32::try_from(number).ok();
+        self.units.push(Unit {
+            id: members.names[place as usize].clone(),
+            group: Some(members.group),
+            place: Some((cohort, place)),
+            periods: Vec::new(),
+            active: None,
+        });
+        number
+    }
+
+    /// The places of the machines of `cohort` that are on.
+    pub(super) fn on(&self, cohort: u32) -> impl Iterator<Item = u32> {
+        let units = &self.members[cohort as usize].units;
+        let is_on =
+            |unit: &Option<u32>| unit.is_none_or(|unit| self.units[unit as usize].active.is_none());
+        (0_u32..).zip(units).filter(move |(_, unit)| is_on(unit)).map(|(place, _)| place)
+    }
+
+    /// The units of `cohort`.
+    pub(super) fn of(&self, cohort: u32) -> impl Iterator<Item = usize> {
+        self.members[cohort as usize].units.iter().flatten().map(|unit| *unit as usize)
+    }
+
+    /// All units in the order in which they are taken off, those that free nothing last, and which of
+    /// them `picked` are.
+    pub(super) fn in_order(self, picked: &[usize]) -> (Vec<Unit>, Vec<usize>) {
+        let mut order: Vec<usize> = (0..self.units.len()).collect();
+        order.sort_by_key(|unit| {
+            let unit = &self.units[*unit];
+            (unit.place.is_none(), unit.place)
+        });
+        let mut place_of = vec![0; order.len()];
+        for (place, unit) in order.iter().enumerate() {
+            place_of[*unit] = place;
+        }
+        let mut units: Vec<Option<Unit>> = self.units.into_iter().map(Some).collect();
+        let in_order = order.into_iter().filter_map(|unit| units[unit].take()).collect();
+        (in_order, picked.iter().map(|unit| place_of[*unit]).collect())
+    }
+}
+
+fn tier(firm: bool, lately_woken: bool, reached: bool) -> u8 {
+    u8::from(!firm) * STARVED + u8::from(lately_woken) * 2 + u8::from(!reached)
+}
