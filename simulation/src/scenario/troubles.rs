@@ -138,7 +138,7 @@ fn devices(scenario: &mut Scenario, rng: &mut StdRng) {
     }
 }
 
-/// Tenants do not keep to their leases; a house that grows is the facility's own.
+/// Tenants that do not keep to their leases. A house that draws more and more is drawn with the facility.
 fn loads(scenario: &mut Scenario, rng: &mut StdRng) {
     for lease in &mut scenario.leases {
         match rng.random_range(0..4) {
