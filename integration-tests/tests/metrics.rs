@@ -312,7 +312,9 @@ async fn f75_callers_that_hang_cost_the_miners_nothing_and_others_a_while() {
     }
     site.until_all_mine().await;
     site.until_all_mine().await;
-    crate::site::until("served again", || match ask(addr, "/metrics") {
+    // It may wait for seconds, in which its thread must not keep miners and pools waiting.
+    let ask = || tokio::task::block_in_place(|| ask(addr, "/metrics"));
+    crate::site::until("served again", || match ask() {
         Ok(answer) if answer.starts_with("HTTP/1.1 200") && answer.ends_with('\n') => Ok(()),
         other => Err(format!("{other:.60?}").into()),
     })
