@@ -55,7 +55,7 @@ const FASTER_MOST: Watts = Watts(5_000);
 /// The same after an outage.
 const AFTER_OUTAGE_MOST: Watts = Watts(10_000);
 /// How long row N5 has been seen to last without lost state, at most.
-const UNSHOWN_MOST: Duration = Duration::from_secs(120);
+const UNSHOWN_MOST: Duration = Duration::from_mins(3);
 
 /// The table.
 pub const KNOWN: &[Known] = &[
