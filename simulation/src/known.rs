@@ -30,7 +30,7 @@ pub fn known(scenario: &Scenario, violation: &Violation) -> Option<&'static Know
 
 /// Whether a violation is no more than what its row has been seen to be.
 fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -> bool {
-    let span = violation.span.to - violation.span.from;
+    let span = violation.span.to.saturating_sub(violation.span.from);
     let has = |troubles: &[Trouble]| troubles.iter().any(|kind| scenario.trouble.has(*kind));
     match known.id {
         // A feed that is planned to the last watt rests a little above it.

@@ -98,7 +98,6 @@ fn a_seed_is_the_same_run_each_time() {
 }
 
 #[test]
-#[ignore = "not played yet: cargo test -p simulation --test seeds -- --ignored"]
 fn a_site_of_20_000_machines_keeps_its_promises() {
     let scenario = scenario::large(1);
     let outcome = run(&scenario, Story::default());
