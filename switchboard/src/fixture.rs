@@ -21,7 +21,8 @@ pub(crate) fn origin() -> Instant {
     Instant::now()
 }
 
-fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Feed {
+/// A feed with a meter of its own.
+pub(crate) fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Feed {
     Feed {
         id: id.into(),
         parent: parent.map(FeedId::from),

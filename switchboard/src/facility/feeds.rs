@@ -221,18 +221,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fixture;
 
     fn feed(name: usize, parent: Option<usize>) -> Feed {
-        Feed {
-            id: name.to_string().into(),
-            parent: parent.map(|parent| parent.to_string().into()),
-            limit: Watts(1),
-            continuous_factor: 1.0,
-            reserve: Watts::ZERO,
-            house: Watts::ZERO,
-            default_constraint: None,
-            meter: None,
-        }
+        let parent = parent.map(|parent| parent.to_string());
+        fixture::feed(&name.to_string(), parent.as_deref(), 1, 0)
     }
 
     #[test]

@@ -531,7 +531,8 @@ impl<'a, 'f> Assign<'a, 'f> {
         feed.is_some_and(|feed| self.feeds.is_below(self.units.cohorts[cohort as usize].feed, feed))
     }
 
-    /// The leases that begin so soon that machines of `cohort` stay off for them.
+    /// The leases that begin so soon that machines of `cohort` may stay off for them. This looks further
+    /// ahead than the counts do, which also know the ramp, so that every machine kept finds its lease.
     fn coming<'n>(
         &'n self,
         cohort: u32,

@@ -77,7 +77,7 @@ pub(super) struct Shape<'a> {
     /// The number of the fit that last counted each cohort.
     fitted_in: Vec<u32>,
     fits: u32,
-    /// What they free at and below each feed.
+    /// What the machines that are off free at and below each feed.
     freed: PerFeed<Watts>,
     /// What was picked for each feed.
     picks: PerFeed<Vec<(u32, u32)>>,
@@ -107,7 +107,8 @@ struct Part {
 }
 
 const KEPT: [Kept; 3] = [Kept::Wanted, Kept::Left, Kept::Returning];
-/// What machines count as that are kept, as a part of what they are worth.
+/// By the same order: what kept machines count as, as a part of what they are worth. They are off
+/// already, so that they cost next to nothing, and of two the one that is wanted less comes back.
 const KEPT_WORTH: [f64; KEPT.len()] = [1e-6, 1e-5, 1e-4];
 /// How many picks may be exchanged for others at the end.
 const EXCHANGED: u32 = 8;
@@ -279,7 +280,6 @@ impl<'a> Shape<'a> {
         let from = before(kept.map_or(KEPT.len(), |kept| kept as usize));
         let to = kept.map_or(of.machines, |kept| before(kept as usize + 1)).min(of.machines);
         let count = to.saturating_sub(from.max(self.off[number]));
-        // One that is off already costs nothing more; of two, the one that is wanted less comes back.
         let worth = kept.map_or(of.worth, |kept| of.worth * KEPT_WORTH[kept as usize]);
         Part { cohort, count, kept, tier: of.tier, worth }
     }

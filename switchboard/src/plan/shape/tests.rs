@@ -1,25 +1,16 @@
 use rand::prelude::*;
 
 use super::*;
-use crate::facility::Feed;
-
-fn feed(id: &str, parent: Option<&str>) -> Feed {
-    Feed {
-        id: id.into(),
-        parent: parent.map(Into::into),
-        limit: Watts(1),
-        continuous_factor: 1.0,
-        reserve: Watts::ZERO,
-        house: Watts::ZERO,
-        default_constraint: None,
-        meter: None,
-    }
-}
+use crate::fixture::feed;
 
 /// `root` over `a` and `b`.
 fn feeds() -> Feeds {
-    Feeds::new(vec![feed("root", None), feed("a", Some("root")), feed("b", Some("root"))])
-        .expect("parents come first")
+    Feeds::new(vec![
+        feed("root", None, 1, 0),
+        feed("a", Some("root"), 1, 0),
+        feed("b", Some("root"), 1, 0),
+    ])
+    .expect("parents come first")
 }
 
 fn cohort(feeds: &Feeds, feed: &str, worth: f64, frees: i64, machines: u32) -> Cohort {
