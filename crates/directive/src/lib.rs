@@ -9,10 +9,10 @@
 #![warn(missing_docs)]
 
 mod actuator;
+mod clock;
 mod downlink;
 #[cfg(test)]
 mod golden;
-mod guard;
 mod id;
 mod in_process;
 mod link;
@@ -23,8 +23,8 @@ mod timeline;
 mod units;
 
 pub use actuator::{Actuator, ActuatorError, DeviceState, Pending, Reading};
+pub use clock::{GuardedTime, WallGuard};
 pub use downlink::Downlink;
-pub use guard::{GuardedTime, WallGuard};
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId, ReceiverId};
 pub use in_process::{InProcess, Outlet, in_process};
 pub use link::{Link, LinkClosed, ReceiverRole};
