@@ -20,6 +20,7 @@ fn timeline(generation: u64, steps: Vec<Step>) -> Arc<Timeline> {
         horizon: now + jiff::SignedDuration::from_hours(1),
         ledger_head: None,
         steps,
+        holds_taken: std::collections::BTreeMap::new(),
     })
 }
 

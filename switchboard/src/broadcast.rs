@@ -79,7 +79,14 @@ mod tests {
         let at = jiff::Timestamp::UNIX_EPOCH;
         let number = Generation { epoch: 1, generation };
         let steps = Vec::new();
-        Arc::new(Timeline { number, issued_at: at, horizon: at, ledger_head: None, steps })
+        Arc::new(Timeline {
+            number,
+            issued_at: at,
+            horizon: at,
+            ledger_head: None,
+            steps,
+            holds_taken: std::collections::BTreeMap::new(),
+        })
     }
 
     fn permit(serial: u64) -> Permit {

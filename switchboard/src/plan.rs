@@ -392,6 +392,7 @@ impl Plan {
             horizon: self.horizon,
             ledger_head,
             steps: self.steps.clone(),
+            holds_taken: BTreeMap::new(),
         }
     }
 

@@ -38,6 +38,7 @@ fn timeline(generation: u64, steps: Vec<Step>) -> Arc<Timeline> {
         horizon: at(86_400_000),
         ledger_head: None,
         steps,
+        holds_taken: std::collections::BTreeMap::new(),
     })
 }
 

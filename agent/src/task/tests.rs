@@ -144,6 +144,7 @@ fn drain(generation: u64, machines: &[&str]) -> Arc<Timeline> {
         horizon: at + SignedDuration::from_hours(1),
         ledger_head: None,
         steps,
+        holds_taken: std::collections::BTreeMap::new(),
     })
 }
 
@@ -186,6 +187,7 @@ impl Heard {
                 self.meters
                     .extend(meters.meters.into_iter().map(|read| (read.meter.clone(), read)));
             }
+            Report::Guard(_) => {}
             Report::Sessions(_) => panic!("an agent has no sessions"),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{MachineId, Permit, Timeline};
+use crate::{GuardTable, MachineId, Permit, Timeline};
 
 /// Everything the switchboard tells a receiver, as of the latest change.
 ///
@@ -27,6 +27,9 @@ pub struct Downlink {
     /// makes its next one full.
     #[serde(default)]
     pub resync: u64,
+    /// The newest guard table. `None` says nothing about it: the receiver keeps the one it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Arc<GuardTable>>,
 }
 
 /// Reads a permit only if every part of it is understood: a field of a later version may be a

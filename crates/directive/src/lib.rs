@@ -13,6 +13,7 @@ mod clock;
 mod downlink;
 #[cfg(test)]
 mod golden;
+mod guard;
 mod id;
 mod in_process;
 mod link;
@@ -25,6 +26,9 @@ mod units;
 pub use actuator::{Actuator, ActuatorError, DeviceState, Pending, Reading};
 pub use clock::{GuardedTime, WallGuard};
 pub use downlink::Downlink;
+pub use guard::{
+    GuardCohort, GuardFeed, GuardHold, GuardReport, GuardState, GuardTable, GuardedFeed,
+};
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId, ReceiverId};
 pub use in_process::{InProcess, Outlet, in_process};
 pub use link::{Link, LinkClosed, ReceiverRole};

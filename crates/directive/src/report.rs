@@ -15,6 +15,8 @@ mod sender;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::GuardReport;
+
 pub use delta::Delta;
 pub use digest::{Digest, Fingerprint};
 pub use entry::{
@@ -34,6 +36,8 @@ pub enum Report {
     Machines(Delta<MachineReport>),
     /// From an agent: its meters.
     Meters(MetersReport),
+    /// From an agent: its guard.
+    Guard(GuardReport),
 }
 
 /// Meters as last read.

@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, LeaseId, MachineId};
+use crate::{GroupId, LeaseId, MachineId, ReceiverId};
 
 /// The number of a timeline: a later epoch takes precedence, and within one epoch a later plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,6 +121,11 @@ pub struct Timeline {
     /// Steps in order of time. If two are due at the same time for one machine, the later in the
     /// list is valid.
     pub steps: Vec<Step>,
+    /// For each agent, the number of its newest hold ([`crate::GuardHold`]) that the timeline was
+    /// made with. The timeline says what the machines of these holds may do, and the agent lifts
+    /// the holds when it takes the timeline.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds_taken: BTreeMap<ReceiverId, u64>,
 }
 
 impl Timeline {

@@ -34,8 +34,14 @@ fn downlink() -> Downlink {
         reason: String::new(),
     };
     let number = Generation { epoch: 1, generation: 1 };
-    let timeline =
-        Timeline { number, issued_at: at, horizon: at, ledger_head: None, steps: vec![step] };
+    let timeline = Timeline {
+        number,
+        issued_at: at,
+        horizon: at,
+        ledger_head: None,
+        steps: vec![step],
+        holds_taken: std::collections::BTreeMap::new(),
+    };
     Downlink { timeline: Some(Arc::new(timeline)), ..Downlink::default() }
 }
 

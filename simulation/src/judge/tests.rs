@@ -1,7 +1,7 @@
 //! Hand-made records: each predicate is shown to find what it is for, and to leave alone what
 //! resembles it and is as it should be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,6 +157,7 @@ impl Bench {
             horizon: self.record.wall(secs(100_000)),
             ledger_head: None,
             steps: steps.iter().map(step).collect(),
+            holds_taken: BTreeMap::new(),
         });
         self.note(at, Event::Issued(timeline.clone()));
         timeline

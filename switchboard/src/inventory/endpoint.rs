@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Delta, DeviceState, Entry, Generation, MachineId, MachineReport, MeterId, MeterReport,
-    MetersReport, ReceiverRole, Replica, Report, Serving, SessionReport, Taken,
+    Delta, DeviceState, Entry, Generation, GuardReport, MachineId, MachineReport, MeterId,
+    MeterReport, MetersReport, ReceiverRole, Replica, Report, Serving, SessionReport, Taken,
 };
 use jiff::Timestamp;
 
@@ -53,6 +53,8 @@ pub(super) struct Devices {
     /// For each machine whose device says that it sleeps, the first reading of the present sleep.
     asleep_since: BTreeMap<MachineId, Timestamp>,
     meters: BTreeMap<MeterId, Measured>,
+    /// The newest report of the agent's guard.
+    guard: Option<GuardReport>,
 }
 
 /// A machine as an agent reports it.
@@ -80,7 +82,7 @@ pub(super) struct Reported {
     pub(super) changed: Vec<MachineId>,
     /// Machines and meters above the bound.
     pub(super) ignored: u64,
-    /// What the report's changes did to the view; `None` for a report of meters.
+    /// What the report's changes did to the view; `None` for a report of meters or of the guard.
     pub(super) taken: Option<Taken>,
 }
 
@@ -148,7 +150,11 @@ impl Endpoint {
                 let ignored = devices.measure(meters, now);
                 Ok(Reported { new: Vec::new(), changed: Vec::new(), ignored, taken: None })
             }
-            (View::Proxy(_), Report::Machines(_) | Report::Meters(_))
+            (View::Agent(devices), Report::Guard(guard)) => {
+                let ignored = devices.take_guard(guard);
+                Ok(Reported { new: Vec::new(), changed: Vec::new(), ignored, taken: None })
+            }
+            (View::Proxy(_), Report::Machines(_) | Report::Meters(_) | Report::Guard(_))
             | (View::Agent(_), Report::Sessions(_)) => Err(OtherRole),
         }
     }
@@ -212,6 +218,15 @@ impl Endpoint {
             View::Proxy(_) => None,
         };
         meters.into_iter().flatten()
+    }
+
+    /// The newest report of an agent's guard.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the plan is to adopt the guard's holds"))]
+    pub(super) fn guard(&self) -> Option<&GuardReport> {
+        match &self.view {
+            View::Agent(devices) => devices.guard.as_ref(),
+            View::Proxy(_) => None,
+        }
     }
 
     /// A proxy's machines by how their sessions are served.
@@ -282,6 +297,15 @@ impl Devices {
             }
         });
         Reported { new, changed, ignored: taken.ignored, taken: Some(taken) }
+    }
+
+    /// Keeps the report of the guard. Returns 1 if it is above a bound and is ignored.
+    fn take_guard(&mut self, guard: GuardReport) -> u64 {
+        if !guard.is_bounded() {
+            return 1;
+        }
+        self.guard = Some(guard);
+        0
     }
 
     /// Takes measurements. Returns how many meters were above the bound.

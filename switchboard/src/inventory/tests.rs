@@ -1,4 +1,6 @@
-use directive::{MeterReport, MetersReport, ReportSender, Serving};
+use directive::{
+    GuardHold, GuardReport, GuardTable, MeterReport, MetersReport, ReportSender, Serving,
+};
 
 use super::*;
 use crate::feed_sums::FeedSums;
@@ -298,9 +300,28 @@ fn a_report_counts_for_the_receiver_of_its_link_and_only_if_it_fits_its_role() {
     seen.take("p", Report::Machines(machines), 0);
     let meters = MetersReport { at: at(0), full: true, meters: vec![meter("m-a", Some(1), 0)] };
     seen.take("p", Report::Meters(meters), 0);
-    assert_eq!(seen.inventory.exchanges().reports_refused, 3);
+    seen.take("p", Report::Guard(guard(7)), 0);
+    assert_eq!(seen.inventory.exchanges().reports_refused, 4);
     assert!(!seen.inventory.knows(&"x".into()) && !seen.inventory.sleeps(&"old.000".into()));
     assert_eq!(seen.headroom(&[], 0), None);
+}
+
+fn guard(last_hold: u64) -> GuardReport {
+    GuardReport { at: at(0), table: None, last_hold, holds: Vec::new(), feeds: Vec::new() }
+}
+
+#[test]
+fn the_newest_report_of_an_agents_guard_is_kept_if_it_is_within_bounds() {
+    let mut seen = Seen::new();
+    seen.agent(0, &[], vec![]);
+    assert_eq!(seen.inventory.endpoints["agent"].guard(), None);
+    for last_hold in [7, 8] {
+        seen.take("agent", Report::Guard(guard(last_hold)), 0);
+    }
+    let machines = vec!["a".into(); GuardTable::MACHINES_MAX + 1];
+    let holds = vec![GuardHold { number: 9, feed: "f".into(), machines }];
+    seen.take("agent", Report::Guard(GuardReport { holds, ..guard(9) }), 0);
+    assert_eq!(seen.inventory.endpoints["agent"].guard(), Some(&guard(8)));
 }
 
 #[test]

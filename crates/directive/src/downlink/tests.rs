@@ -21,12 +21,14 @@ fn downlink() -> Downlink {
         horizon: "2026-12-04T04:00:00Z".parse().unwrap(),
         ledger_head: Some(LedgerHead { seq: 118, hash: "ab".repeat(32) }),
         steps: vec![step],
+        holds_taken: [("agent".into(), 7)].into(),
     };
     Downlink {
         timeline: Some(Arc::new(timeline)),
         permit: Some(Permit { number, serial: 9, ttl_ms: 60_000 }),
         asleep: Arc::new(["acme.rig-1".into()].into()),
         resync: 2,
+        guard: Some(Arc::new(crate::guard::tests::table())),
     }
 }
 

@@ -25,6 +25,7 @@ fn timeline(epoch: u64, generation: u64, steps: Vec<Step>) -> Timeline {
         horizon: at(3600),
         ledger_head: None,
         steps,
+        holds_taken: BTreeMap::new(),
     }
 }
 

@@ -4,7 +4,7 @@ mod exchange;
 
 use super::*;
 use crate::golden::pinned;
-use crate::{DeviceState, Generation, Watts};
+use crate::{DeviceState, Generation, GuardHold, GuardReport, GuardState, GuardedFeed, Watts};
 
 fn at(secs: i64) -> Timestamp {
     Timestamp::from_second(1_796_097_600 + secs).unwrap()
@@ -71,6 +71,30 @@ fn the_json_of_each_report_is_pinned_and_is_read_back() {
     };
     let meters = MetersReport { at: at(10), full: true, meters: vec![read, lost] };
     pinned("meters", &Report::Meters(meters));
+
+    let hold = |number, machine: &str| GuardHold {
+        number,
+        feed: "xfmr-a".into(),
+        machines: vec![machine.into()],
+    };
+    let feed = |feed: &str, state, wants| GuardedFeed {
+        feed: feed.into(),
+        state,
+        guardable: Watts(5_940),
+        wants: Watts(wants),
+        acts: 2,
+    };
+    let guard = GuardReport {
+        at: at(10),
+        table: number(),
+        last_hold: 7,
+        holds: vec![hold(6, "acme.rig-1"), hold(7, "acme.rig-2")],
+        feeds: vec![
+            feed("site", GuardState::Watching, 0),
+            feed("xfmr-a", GuardState::MeterLost, 1_200),
+        ],
+    };
+    pinned("guard", &Report::Guard(guard));
 }
 
 #[test]

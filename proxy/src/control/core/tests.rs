@@ -26,7 +26,14 @@ fn timeline(steps: &[(Timestamp, Action)]) -> Arc<Timeline> {
         reason: String::new(),
     };
     let steps = steps.iter().map(step).collect();
-    Arc::new(Timeline { number, issued_at, horizon: issued_at, ledger_head: None, steps })
+    Arc::new(Timeline {
+        number,
+        issued_at,
+        horizon: issued_at,
+        ledger_head: None,
+        steps,
+        holds_taken: std::collections::BTreeMap::new(),
+    })
 }
 
 fn downlink(timeline: &Arc<Timeline>, permit: Option<Permit>) -> Downlink {
@@ -229,8 +236,14 @@ fn an_hour_of_a_lease_is_some_lines_and_each_machine_is_named_at_debug() {
     let down = (0..MACHINES).map(|index| step(60 + index, Action::Drain, index));
     let up = (0..MACHINES).map(|index| step(2400 + index, Action::Run, index));
     let steps = down.chain(up).collect();
-    let timeline =
-        Timeline { number, issued_at: at(0), horizon: at(7200), ledger_head: None, steps };
+    let timeline = Timeline {
+        number,
+        issued_at: at(0),
+        horizon: at(7200),
+        ledger_head: None,
+        steps,
+        holds_taken: std::collections::BTreeMap::new(),
+    };
     let timeline = Arc::new(timeline);
     let mut core = core(None, false);
     let log = Log::new();

@@ -97,6 +97,7 @@ fn turns_of_two_leases_that_meet_have_that_cause() {
         horizon: bench.record.wall(secs(100_000)),
         ledger_head: None,
         steps,
+        holds_taken: std::collections::BTreeMap::new(),
     };
     bench.note(40, Event::Issued(Arc::new(timeline)));
     wake(&mut bench, 10);
