@@ -209,7 +209,7 @@ impl AgentCore {
         if let Some(timeline) = &downlink.timeline {
             self.offer(timeline, now);
         }
-        match downlink.permit {
+        match &downlink.permit {
             Some(permit) => self.permit(permit, wall, now),
             None => self.receiver.withdraw(),
         }
@@ -232,7 +232,7 @@ impl AgentCore {
         self.outputs.push_back(Output::Offered(offer));
     }
 
-    fn permit(&mut self, permit: Permit, wall: Timestamp, now: Instant) {
+    fn permit(&mut self, permit: &Permit, wall: Timestamp, now: Instant) {
         if self.receiver.permit(permit, wall, now) {
             self.requeue_wakes(now);
         }

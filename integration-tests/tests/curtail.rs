@@ -37,7 +37,9 @@ fn step(at: Timestamp, action: Action, means: Means, machines: &[&str]) -> Step 
 }
 
 fn permit(generation: u64, serial: u64) -> Permit {
-    Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 30_000 }
+    let number = Generation { epoch: 1, generation };
+    let machines = ["acme.rig", "acme.steady"].map(MachineId::from).into();
+    Permit { number, serial, ttl_ms: 30_000, machines: Arc::new(machines) }
 }
 
 /// Waits until `machine` is reported as wanted.

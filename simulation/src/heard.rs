@@ -29,8 +29,8 @@ impl Heard {
             stage.note(Event::Heard { role, message: Message::Timeline(timeline.clone()) });
         }
         if self.permit != downlink.permit {
-            let message = downlink.permit.map_or(Message::Withdrawn, Message::Permit);
-            stage.story.tell(stage.now, name(role), || match downlink.permit {
+            let message = downlink.permit.clone().map_or(Message::Withdrawn, Message::Permit);
+            stage.story.tell(stage.now, name(role), || match &downlink.permit {
                 Some(permit) => format!("hears permit {} for {}", permit.serial, permit.number),
                 None => "hears that the permit is withdrawn".to_owned(),
             });
@@ -41,7 +41,7 @@ impl Heard {
             stage.note(Event::Heard { role, message });
         }
         self.number = number.or(self.number);
-        self.permit = downlink.permit;
+        self.permit.clone_from(&downlink.permit);
         self.asleep = downlink.asleep.clone();
     }
 }

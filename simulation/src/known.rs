@@ -36,7 +36,7 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         // A feed that is planned to the last watt rests a little above it.
         "P1" if violation.cause == Cause::Decision => violation.watts <= ABOVE_MOST,
         "P4" if violation.cause == Cause::Decision => {
-            violation.watts <= FASTER_MOST || has(&[Trouble::Disks])
+            violation.watts <= FASTER_MOST || has(&[Trouble::Disks, Trouble::Meters])
         }
         "L2" if violation.cause == Cause::Decision => has(&[Trouble::Loads]),
         "P6" => has(&[Trouble::Loads, Trouble::Devices]),
@@ -94,7 +94,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "P5",
         kind: Kind::ShedTooMuch,
-        causes: &[Cause::Clock, Cause::Nameplate, Cause::Device],
+        causes: &[Cause::Clock, Cause::Nameplate, Cause::Device, Cause::StateLost],
     },
     Known { id: "P6", kind: Kind::ShedTooMuch, causes: &[Cause::Decision] },
     Known {
@@ -107,8 +107,11 @@ pub const KNOWN: &[Known] = &[
             Cause::House,
             Cause::Device,
             Cause::TenantOutside,
+            Cause::StateLost,
+            Cause::Unmetered,
         ],
     },
+    Known { id: "L6", kind: Kind::ProvenNotFree, causes: &[Cause::StateLost] },
     Known {
         id: "L3",
         kind: Kind::FreeNotProven,
@@ -131,7 +134,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::BreachOfWrongSide,
         causes: &[Cause::TenantOver, Cause::TenantOutside, Cause::Derate],
     },
-    Known { id: "N1", kind: Kind::LateShed, causes: &[Cause::Outage] },
+    Known { id: "N1", kind: Kind::LateShed, causes: &[Cause::Outage, Cause::Device] },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost] },

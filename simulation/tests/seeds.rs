@@ -47,7 +47,7 @@ fn what_is_promised_holds_in_every_world_but_for_what_is_known() {
     }
     let seeds = number("TIELINE_SIM_SEEDS").unwrap_or(SEEDS);
     let (next, new) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let seen = Mutex::new(BTreeMap::<&str, (u64, u64)>::new());
+    let seen = Mutex::new(BTreeMap::<(&str, String), (u64, u64)>::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -63,8 +63,10 @@ fn what_is_promised_holds_in_every_world_but_for_what_is_known() {
                         .expect("no thread panics in here")
                         .extend(findings.into_iter().map(|finding| (seed, finding)));
                     let mut seen = seen.lock().expect("no thread panics in here");
-                    for row in violations.iter().filter_map(|found| known(&scenario, found)) {
-                        let (first, count) = seen.entry(row.id).or_insert((seed, 0));
+                    for found in &violations {
+                        let Some(row) = known(&scenario, found) else { continue };
+                        let key = (row.id, format!("{:?}", found.cause));
+                        let (first, count) = seen.entry(key).or_insert((seed, 0));
                         *first = seed.min(*first);
                         *count += 1;
                     }
@@ -72,8 +74,8 @@ fn what_is_promised_holds_in_every_world_but_for_what_is_known() {
             });
         }
     });
-    for (row, (first, count)) in seen.into_inner().expect("no thread panics in here") {
-        println!("{row}: seen {count} times, first by seed {first}");
+    for ((row, cause), (first, count)) in seen.into_inner().expect("no thread panics in here") {
+        println!("{row} ({cause}): seen {count} times, first by seed {first}");
     }
     let mut new = new.into_inner().expect("no thread panics in here");
     new.sort();

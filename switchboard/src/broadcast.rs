@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use directive::{Downlink, MachineId, Permit, Timeline};
+use directive::{Downlink, GuardTable, MachineId, Permit, Timeline};
 
 use crate::core::Outputs;
 
@@ -15,6 +15,7 @@ use crate::core::Outputs;
 pub struct Broadcast {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
+    guard: Option<Arc<GuardTable>>,
 }
 
 /// A change of every receiver's downlink.
@@ -22,6 +23,7 @@ pub struct Broadcast {
 pub struct Change {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
+    guard: Option<Arc<GuardTable>>,
     /// The permit from now on; `None` leaves the one that was sent.
     permit: Option<Option<Permit>>,
 }
@@ -29,14 +31,22 @@ pub struct Change {
 impl Broadcast {
     /// Applies the core's outputs. Returns the change for every receiver, if there is one.
     pub fn take(&mut self, outputs: &Outputs) -> Option<Change> {
-        let Outputs { timeline, permit, withdraw, asleep, .. } = outputs;
-        if timeline.is_none() && permit.is_none() && !withdraw && asleep.is_none() {
+        let Outputs { timeline, permit, withdraw, asleep, guard, .. } = outputs;
+        let is_unchanged = timeline.is_none()
+            && permit.is_none()
+            && !withdraw
+            && asleep.is_none()
+            && guard.is_none();
+        if is_unchanged {
             return None;
         }
-        // A permit is for one timeline: the old one is void after a new timeline. A valid permit is
-        // not sent again, because its time of validity would start again at receivers that have
-        // joined since.
+        // The permit before a new timeline is taken back: the next one is given when the timeline's
+        // decision is durable. A valid permit is not sent again, because its time of validity would
+        // start again at receivers that have joined since.
         let permits = *withdraw || timeline.is_some() || permit.is_some();
+        if guard.is_some() {
+            self.guard.clone_from(guard);
+        }
         if timeline.is_some() {
             self.timeline.clone_from(timeline);
         }
@@ -46,7 +56,8 @@ impl Broadcast {
         Some(Change {
             timeline: self.timeline.clone(),
             asleep: self.asleep.clone(),
-            permit: permits.then_some(*permit),
+            guard: self.guard.clone(),
+            permit: permits.then(|| permit.clone()),
         })
     }
 
@@ -54,7 +65,7 @@ impl Broadcast {
     #[must_use]
     pub fn joining(&self) -> Downlink {
         let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
-        Downlink { timeline, asleep, ..Downlink::default() }
+        Downlink { timeline, asleep, guard: self.guard.clone(), ..Downlink::default() }
     }
 }
 
@@ -63,8 +74,9 @@ impl Change {
     pub fn apply(&self, down: &mut Downlink) {
         down.timeline.clone_from(&self.timeline);
         down.asleep = self.asleep.clone();
-        if let Some(permit) = self.permit {
-            down.permit = permit;
+        down.guard.clone_from(&self.guard);
+        if let Some(permit) = &self.permit {
+            down.permit.clone_from(permit);
         }
     }
 }
@@ -90,7 +102,8 @@ mod tests {
     }
 
     fn permit(serial: u64) -> Permit {
-        Permit { number: Generation { epoch: 1, generation: 1 }, serial, ttl_ms: 60_000 }
+        let number = Generation { epoch: 1, generation: 1 };
+        Permit { number, serial, ttl_ms: 60_000, machines: Arc::default() }
     }
 
     #[test]
@@ -100,7 +113,7 @@ mod tests {
             if let Some(change) = broadcast.take(&outputs) {
                 change.apply(&mut down);
             }
-            down.permit.map(|permit| permit.serial)
+            down.permit.as_ref().map(|permit| permit.serial)
         };
         let first = Outputs { timeline: Some(timeline(1)), ..Outputs::default() };
         assert_eq!(tell(first), None);

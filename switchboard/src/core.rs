@@ -4,8 +4,11 @@
 
 mod commands;
 mod evidence;
+mod guard;
 mod leases;
+mod load;
 mod outbox;
+mod raises;
 mod shortages;
 mod view;
 mod withheld;
@@ -15,7 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Generation, LeaseId, MachineId, Permit, ReceiverId, ReceiverRole, Report, Timeline, WallGuard,
+    Generation, GuardTable, LeaseId, MachineId, Permit, ReceiverId, ReceiverRole, Report, Timeline,
+    WallGuard,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,17 +27,19 @@ pub use commands::{Answer, Command, FileFault, FileKind, Refused};
 pub use leases::{LeaseFilter, LeasePlace, LeaseQuery};
 
 use crate::commitment::{Commitment, Phase};
-use crate::facility::FeedNumber;
 use crate::feed_sums::FeedSums;
 use crate::inventory::{
     AttachError, Attached, Census, Exchanges, Inventory, MachineState, Overflow,
 };
 use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
+use crate::load::Corrections;
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use crate::policy::Policy;
 use crate::view::FileNotice;
+use guard::Guards;
 use outbox::Outbox;
+use raises::Raises;
 pub use shortages::Notice;
 use shortages::Shortages;
 use withheld::Withheld;
@@ -65,6 +71,8 @@ pub struct Outputs {
     /// Withdraw the last permit.
     pub withdraw: bool,
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
+    /// What the guards of agents work from, from now on.
+    pub guard: Option<Arc<GuardTable>>,
     /// The answer to [`Input::Attach`].
     pub attached: Option<Result<Attached, AttachError>>,
     /// What [`directive::Downlink::resync`] must be for this receiver from now on.
@@ -124,9 +132,13 @@ pub struct Core {
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
-    /// Machines that were to be woken at a time when no permit was valid. Their wakes are scheduled
-    /// again, a few at a time.
-    overdue: BTreeMap<MachineId, Chosen>,
+    /// Machines that were released and whose return is not complete.
+    raises: Raises,
+    /// By how much the meters correct the figures of the policy.
+    corrections: Corrections,
+    guards: Guards,
+    /// The holds of agents that the last timeline was made with.
+    holds_told: BTreeMap<ReceiverId, u64>,
     /// When the first input came.
     began: Option<Instant>,
     /// When the last input came.
@@ -186,9 +198,12 @@ impl Core {
             leases: Vec::new(),
             commitments: BTreeMap::new(),
             sums: FeedSums::new(policy.facility.feeds()),
+            corrections: Corrections::new(policy.facility.feeds()),
             policy,
             states: BTreeMap::new(),
-            overdue: BTreeMap::new(),
+            raises: Raises::default(),
+            guards: Guards::default(),
+            holds_told: BTreeMap::new(),
             began: None,
             at: None,
             schedule: wall,
@@ -209,7 +224,7 @@ impl Core {
         };
         core.fleet.groups = vec![Vec::new(); core.policy.facility.groups().len()];
         core.take_up_leases();
-        core.remember_overdue(wall);
+        core.release_what_is_over(wall);
         if core.state.policy.as_ref() != Some(&core.policy.digest) {
             let event = Event::PolicyLoaded {
                 digest: core.policy.digest.clone(),
@@ -238,10 +253,17 @@ impl Core {
             Input::Tick => self.unseen = true,
             Input::Attach { receiver, role } => {
                 outputs.attached = Some(self.inventory.attach(&receiver, role, wall, now));
+                self.guards.note_change();
             }
-            Input::Detached(receiver) => self.inventory.detach(&receiver),
+            Input::Detached(receiver) => {
+                self.inventory.detach(&receiver);
+                self.guards.note_change();
+            }
             Input::Report(receiver, report) => {
                 self.tally.reports += 1;
+                if matches!(report, Report::Meters(_)) {
+                    self.guards.note_meters();
+                }
                 let resync = self.inventory.take(&self.policy, &receiver, report, now);
                 outputs.resync = resync.map(|resync| (receiver, resync));
                 self.read_tenants();
@@ -357,9 +379,16 @@ impl Core {
         self.read_states(now);
         let (policy, held, states) = (&self.policy, &self.selection, &self.states);
         if let Some(fleet) = self.inventory.new_fleet(policy, held, states, wall, now) {
+            let corrections = std::mem::take(&mut self.fleet.population.corrections);
             self.fleet.clone_from(fleet);
+            self.fleet.population.corrections = corrections;
+            self.guards.note_change();
             self.replan = true;
         }
+        self.take_holds(self.schedule);
+        self.make_guard_table(now, outputs);
+        self.see_raises(now);
+        self.correct_load(wall, now);
         self.see_who_is_back(wall, now);
         let (policy, fleet, held) = (&self.policy, &self.fleet, &self.selection);
         self.inventory.take_census(&mut self.census, policy, fleet, held, wall, now);
@@ -376,7 +405,10 @@ impl Core {
             let chosen = self.selection.current(id, time)?;
             Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), time, now)))
         };
-        self.states = self.selection.off.keys().filter_map(state).collect();
+        let states = self.selection.off.keys().filter_map(state).collect();
+        let before = std::mem::replace(&mut self.states, states);
+        let released = before.keys().filter(|machine| !self.states.contains_key(*machine));
+        self.note_released(&released.cloned().collect::<Vec<_>>(), time);
     }
 
     /// Makes a new plan if something changed. If it changes anything for receivers, it goes out as a
@@ -398,9 +430,6 @@ impl Core {
         self.replan = false;
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let changes = plan::diff(self.plan.as_ref(), &plan);
-        if !self.permitted_at(now) {
-            self.remember_overdue(wall);
-        }
         self.next_edge = plan.next_edge(wall);
         self.selection = plan.selection.clone();
         // A machine that may be woken at once needs one more plan right after this one, and no
@@ -409,11 +438,14 @@ impl Core {
             .selection
             .iter()
             .any(|(_, chosen)| chosen.until.is_some_and(|until| until <= wall));
-        if !changes.is_empty() {
+        let holds_taken = self.guards.taken();
+        if !changes.is_empty() || *holds_taken != self.holds_told {
             self.number.generation += 1;
             self.tally.directives += 1;
-            let timeline = Arc::new(plan.timeline(self.number, Some(self.head.published())));
-            outputs.timeline = Some(timeline);
+            let mut timeline = plan.timeline(self.number, Some(self.head.published()));
+            timeline.holds_taken.clone_from(holds_taken);
+            self.holds_told.clone_from(holds_taken);
+            outputs.timeline = Some(Arc::new(timeline));
             self.record_decision(&plan, wall);
         }
         self.number_what_is_planned(&plan, &changes.machines);
@@ -471,101 +503,61 @@ impl Core {
         self.selection.returning = returning;
     }
 
-    /// Remembers the machines whose time off is over at `wall`. It is called when no permit allows
-    /// them to be woken.
-    fn remember_overdue(&mut self, wall: Timestamp) {
-        for (machine, chosen) in self.selection.iter() {
-            if chosen.until.is_some_and(|until| until <= wall)
-                && self.selection.current(machine, wall).is_none()
-            {
-                self.overdue.insert(machine.clone(), chosen.clone());
-            }
-        }
-    }
-
-    /// Schedules overdue machines that still sleep again, from now on; the next permit would
-    /// otherwise wake all of them at once. Returns whether there are any.
-    fn take_turns_again(&mut self, wall: Timestamp) -> bool {
-        let overdue = std::mem::take(&mut self.overdue);
-        let waits = |(machine, _): &(MachineId, Chosen)| {
-            self.inventory.sleeps(machine) && self.selection.current(machine, wall).is_none()
+    /// After a start: the machines whose time off was over by `wall` wait for their return.
+    fn release_what_is_over(&mut self, wall: Timestamp) {
+        let over = |(machine, chosen): (&MachineId, &Chosen)| {
+            let until = chosen.until.filter(|until| *until <= wall)?;
+            self.selection.current(machine, wall).is_none().then(|| (machine.clone(), until))
         };
-        let waiting: Vec<(MachineId, Chosen)> = overdue.into_iter().filter(waits).collect();
-        let any = !waiting.is_empty();
-        for (machine, chosen) in waiting {
-            let again = Chosen { until: None, passed_on: false, ..chosen };
-            self.selection.off.entry(machine).or_default().insert(0, again);
+        let over: Vec<(MachineId, Timestamp)> = self.selection.iter().filter_map(over).collect();
+        for (machine, until) in over {
+            self.release(&machine, until);
         }
-        any
     }
 
-    /// Whether receivers hold a permit for the newest timeline.
-    fn permitted_at(&self, now: Instant) -> bool {
-        let ttl = self.policy.failsafe.permit_ttl;
-        self.permitted.is_some_and(|(number, at)| {
-            number == self.number && now.saturating_duration_since(at) < ttl
-        })
-    }
-
-    /// Renews the permit if it is due, or withdraws it if power may not be raised now.
+    /// Renews the permit if it is due or other machines may be woken, or withdraws it if no power may
+    /// be raised now.
     fn permit(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        let (ttl, every) = (self.policy.failsafe.permit_ttl, self.policy.failsafe.permit_every);
+        let mut withheld = self.why_not_raise();
+        if withheld.is_some() {
+            // A permit would otherwise stay valid for up to two minutes.
+            outputs.withdraw |= self.permitted.take().is_some();
+        }
+        let is_blocked = withheld.is_some();
+        let (mut is_changed, mut waits) = (false, None);
+        if !is_blocked {
+            (is_changed, waits) = self.grant(wall, now);
+        }
+        withheld = withheld.or(waits);
+        if withheld != self.withheld {
+            self.tally.permits_withheld += u64::from(withheld.is_some());
+            self.withheld = withheld;
+        }
+        let every = self.policy.failsafe.permit_every;
         let due = self.permitted.is_none_or(|(number, at)| {
             number != self.number || now.saturating_duration_since(at) >= every
         });
-        let withheld = self.why_not_raise(wall, now);
-        if withheld != self.withheld {
-            self.withheld.clone_from(&withheld);
-            if withheld.is_some() {
-                self.tally.permits_withheld += 1;
-            }
-        }
-        if withheld.is_some() && self.permitted.take().is_some() {
-            // A permit would otherwise stay valid for up to two minutes.
-            outputs.withdraw = true;
-        }
-        if !due || withheld.is_some() {
-            return;
-        }
-        if self.take_turns_again(wall) {
-            self.replan = true;
+        if is_blocked || !(due || is_changed) {
             return;
         }
         self.serial += 1;
         self.tally.permits += 1;
         self.permitted = Some((self.number, now));
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        outputs.permit = Some(Permit { number: self.number, serial: self.serial, ttl_ms });
+        let ttl_ms = u64::try_from(self.policy.failsafe.permit_ttl.as_millis()).unwrap_or(u64::MAX);
+        let (number, serial) = (self.number, self.serial);
+        let machines = self.raises.granted().clone();
+        outputs.permit = Some(Permit { number, serial, ttl_ms, machines });
     }
 
-    /// The first reason why no power may be raised now, if there is one.
-    fn why_not_raise(&self, wall: Timestamp, now: Instant) -> Option<Withheld> {
+    /// The first reason why no power may be raised anywhere now, if there is one.
+    fn why_not_raise(&self) -> Option<Withheld> {
         if self.stepped.is_some() {
             return Some(Withheld::ClockStepped);
         }
         if self.outbox.failure().is_some() {
             return Some(Withheld::LedgerFailed);
         }
-        if self.outbox.decision_waits() {
-            return Some(Withheld::PlanNotDurable);
-        }
-        if self.states.values().any(|state| *state == MachineState::Commanded) {
-            return Some(Withheld::MachinesOnTheirWay);
-        }
-        if let Some(feed) = self.inventory.unmetered_feed(self.policy.facility.feeds(), wall, now) {
-            return Some(Withheld::MeterSilent(feed.clone()));
-        }
-        if self.is_young(now) && self.overdue.keys().any(|machine| !self.inventory.knows(machine)) {
-            return Some(Withheld::MachinesNotRead);
-        }
-        let feeds = self.policy.facility.feeds();
-        let short = |feed: &FeedNumber| {
-            self.headroom(*feed, wall, now).is_some_and(|headroom| {
-                headroom.watts + self.sums.unmetered(*feed) < self.sums.reserved(*feed, wall)
-            })
-        };
-        let feed = feeds.numbers().find(short)?;
-        Some(Withheld::HeadroomShort(feeds[feed].id.clone()))
+        self.outbox.decision_waits().then_some(Withheld::PlanNotDurable)
     }
 
     /// Whether the switchboard started so recently that some receivers may not have reported yet.

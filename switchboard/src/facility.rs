@@ -37,6 +37,8 @@ pub struct Facility {
     unassigned_feed: FeedNumber,
     /// The house load at each feed and below it.
     house: PerFeed<Watts>,
+    /// The power below its usable limit that plans leave free at each feed.
+    bands: PerFeed<Watts>,
 }
 
 /// What a facility is made of.
@@ -71,11 +73,14 @@ impl Facility {
         for feed in feeds.numbers() {
             feeds.add(&mut house, feed, feeds[feed].house);
         }
+        let group_feeds = group_feeds?;
+        let bands = bands(&feeds, &groups, &group_feeds);
         Some(Self {
+            bands,
             site,
             timezone,
             group_numbers: (0..groups.len()).map(|at| (groups[at].id.clone(), at)).collect(),
-            group_feeds: group_feeds?,
+            group_feeds,
             groups,
             meters,
             unassigned,
@@ -162,6 +167,14 @@ impl Facility {
         &self.house
     }
 
+    /// The power below the usable limit of `feed` that plans leave free. By default one hundredth of
+    /// the usable power or the largest machine below the feed, whichever is more; nothing at a feed
+    /// without a meter, because no measurement can exceed its limit.
+    #[must_use]
+    pub fn band(&self, feed: FeedNumber) -> Watts {
+        self.bands[feed]
+    }
+
     /// The load at each feed of the sessions that no group claims.
     #[must_use]
     pub fn unassigned_load(&self, population: &Population) -> PerFeed<Watts> {
@@ -171,10 +184,20 @@ impl Facility {
         sums
     }
 
-    /// The load at each feed with every machine hashing: house, sessions that no group claims, and
-    /// all machines.
+    /// The load at each feed with every machine hashing and without leases: house, sessions that no
+    /// group claims, and all machines, corrected by what the meters show.
     #[must_use]
     pub fn fixed_load(&self, population: &Population) -> PerFeed<Watts> {
+        let figures = self.load_by_figures(population);
+        PerFeed::each(&self.feeds, |feed| {
+            let correction = population.corrections.get(feed).copied().unwrap_or_default();
+            (figures[feed] + correction).max(Watts::ZERO)
+        })
+    }
+
+    /// The same by the figures of the policy alone.
+    #[must_use]
+    pub fn load_by_figures(&self, population: &Population) -> PerFeed<Watts> {
         let unassigned = self.unassigned_load(population);
         let full = self.machines_load(population, |group| group.watts);
         PerFeed::each(&self.feeds, |feed| self.house[feed] + unassigned[feed] + full[feed])
@@ -196,6 +219,23 @@ impl Facility {
     }
 }
 
+fn bands(feeds: &Feeds, groups: &[Group], group_feeds: &[FeedNumber]) -> PerFeed<Watts> {
+    let mut largest = PerFeed::all(feeds, Watts::ZERO);
+    for (group, &feed) in groups.iter().zip(group_feeds) {
+        for &above in feeds.path(feed) {
+            largest[above] = largest[above].max(group.watts);
+        }
+    }
+    PerFeed::each(feeds, |feed| match (feeds[feed].guard_band, &feeds[feed].meter) {
+        (Some(band), _) => band,
+        (None, Some(_)) => feeds[feed].usable().scale(BAND).max(largest[feed]),
+        (None, None) => Watts::ZERO,
+    })
+}
+
+/// The default band, as a part of the usable power.
+const BAND: f64 = 0.01;
+
 /// `count` × `watts`, saturating.
 pub(crate) fn times(watts: Watts, count: u32) -> Watts {
     Watts(watts.0.saturating_mul(i64::from(count)))
@@ -213,7 +253,7 @@ mod tests {
             ["root", "a", "b"].map(|name| facility.feeds().number(&name.into()).unwrap());
         let house = facility.house_load();
         assert_eq!((house[root], house[a], house[b]), (Watts(5000), Watts(1000), Watts(0)));
-        let mut seen = Population { groups: BTreeMap::new(), unassigned: 2 };
+        let mut seen = Population { unassigned: 2, ..Population::default() };
         seen.groups.insert("old".into(), 12);
         let full = facility.machines_load(&seen, |group| group.watts);
         assert_eq!(
@@ -222,6 +262,21 @@ mod tests {
         );
         let unassigned = facility.unassigned_load(&seen);
         assert_eq!((unassigned[root], unassigned[a]), (Watts(7000), Watts::ZERO));
+    }
+
+    #[test]
+    fn the_default_band_is_one_percent_or_the_largest_machine_where_there_is_a_meter() {
+        let band = |feed: &str, change: fn(&mut FacilityParts)| {
+            let mut parts = fixture::parts();
+            parts.feeds.iter_mut().for_each(|feed| feed.guard_band = None);
+            change(&mut parts);
+            let facility = Facility::new(parts).unwrap();
+            facility.band(facility.feeds().number(&feed.into()).unwrap())
+        };
+        assert_eq!(band("a", |_| ()), Watts(3000));
+        assert_eq!(band("root", |parts| parts.feeds[0].limit = Watts(1_000_000)), Watts(10_000));
+        assert_eq!(band("a", |parts| parts.feeds[1].meter = None), Watts::ZERO);
+        assert_eq!(band("a", |parts| parts.feeds[1].guard_band = Some(Watts(5))), Watts(5));
     }
 
     #[test]

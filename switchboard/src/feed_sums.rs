@@ -74,7 +74,8 @@ impl FeedSums {
     }
 
     /// What the tenants' own meters show to be drawn by leases at `feed` and below it, each meter up
-    /// to what its leases rent. A meter without a fresh reading counts as showing nothing.
+    /// to what its leases reserve now: what a tenant draws beyond that, or after its lease has ended,
+    /// is load like any other. A meter without a fresh reading counts as showing nothing.
     pub(crate) fn leased(&self, feed: FeedNumber) -> Watts {
         self.leased[feed]
     }
@@ -241,8 +242,8 @@ impl Tenant {
             sums[feed] += Watts(-watts.0);
         }
         (self.same_from, self.same_until) = (Timestamp::MIN, Timestamp::MAX);
-        // The largest of the leases at and below a feed, and the sum of those that reserve now.
-        let mut rented: BTreeMap<FeedNumber, (Watts, Watts)> = BTreeMap::new();
+        // The sum of the leases at and below a feed that reserve now.
+        let mut rented: BTreeMap<FeedNumber, Watts> = BTreeMap::new();
         for counted in self.leases.iter().filter_map(|lease| leases.get(lease)) {
             for edge in [counted.from, counted.to] {
                 if edge <= wall {
@@ -252,15 +253,14 @@ impl Tenant {
                 }
             }
             for &feed in counted.path(feeds) {
-                let (largest, together) = rented.entry(feed).or_default();
-                *largest = counted.gross.max(*largest);
-                *together += if counted.reserves(wall) { counted.gross } else { Watts::ZERO };
+                *rented.entry(feed).or_default() +=
+                    if counted.reserves(wall) { counted.gross } else { Watts::ZERO };
             }
         }
         let Some(reading) = self.reading else { return };
-        for (feed, (largest, together)) in rented {
+        for (feed, rented) in rented {
             // A tenant that draws more than its lease reduces the headroom.
-            let watts = reading.min(largest.max(together));
+            let watts = reading.min(rented);
             sums[feed] += watts;
             self.leased.push((feed, watts));
         }

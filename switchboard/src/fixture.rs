@@ -32,6 +32,7 @@ pub(crate) fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Fe
         house: Watts(house),
         default_constraint: None,
         meter: Some(MeterId::from(format!("m-{id}"))),
+        guard_band: Some(Watts::ZERO),
     }
 }
 

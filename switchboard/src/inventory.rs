@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use directive::{
-    DeviceState, FeedId, Generation, MachineId, MachineReport, Means, MeterId, ReceiverId,
+    DeviceState, Generation, GuardReport, MachineId, MachineReport, Means, MeterId, ReceiverId,
     ReceiverRole, Report, ResyncReason, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 
 use crate::admit::shed_time;
 use crate::commitment::Held;
-use crate::facility::{Feed, Feeds, Population};
+use crate::facility::{Feed, Population};
 use crate::lease::{earlier, later};
 pub use crate::machine_state::MachineState;
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
@@ -351,7 +351,9 @@ impl Inventory {
         population
     }
 
-    fn group(&self, policy: &Policy, machine: &MachineId) -> Option<usize> {
+    /// The number of the group that claims `machine`.
+    #[must_use]
+    pub fn group(&self, policy: &Policy, machine: &MachineId) -> Option<usize> {
         match self.groups.get(machine) {
             Some(group) => group.filter(|group| *group < policy.facility.groups().len()),
             None => policy.facility.claimed_by(machine),
@@ -505,17 +507,15 @@ impl Inventory {
         Some(Headroom { watts: feed.usable() - (metered - leased), metered, leased, taken_at })
     }
 
-    /// The first feed whose meter has no fresh reading.
-    #[must_use]
-    pub fn unmetered_feed<'f>(
-        &self,
-        feeds: &'f Feeds,
-        wall: Timestamp,
-        now: Instant,
-    ) -> Option<&'f FeedId> {
-        let silent = |meter: &MeterId| self.metered(meter, wall, now).is_none();
-        let feed = feeds.iter().find(|feed| feed.meter.as_ref().is_some_and(silent))?;
-        Some(&feed.id)
+    /// The agents that read `meter`.
+    pub fn readers<'a>(&'a self, meter: &'a MeterId) -> impl Iterator<Item = &'a ReceiverId> {
+        let reads = move |endpoint: &Endpoint| endpoint.attached && endpoint.reads(meter);
+        self.endpoints.iter().filter(move |(_, endpoint)| reads(endpoint)).map(|(id, _)| id)
+    }
+
+    /// The newest report of each agent's guard.
+    pub fn guards(&self) -> impl Iterator<Item = (&ReceiverId, &GuardReport)> {
+        self.endpoints.iter().filter_map(|(id, endpoint)| Some((id, endpoint.guard()?)))
     }
 
     /// Whether every attached receiver holds `number` or a newer timeline up to `newest`, and
@@ -572,8 +572,8 @@ impl Inventory {
         &self,
         policy: &Policy,
         held: &Selection,
-        after: Option<&str>,
-        limit: usize,
+        is_returning: impl Fn(&MachineId) -> bool,
+        (after, limit): (Option<&str>, usize),
         wall: Timestamp,
         now: Instant,
     ) -> Vec<MachineView> {
@@ -595,7 +595,7 @@ impl Inventory {
             machine: id.clone(),
             group: self.group(policy, id).map(|group| policy.facility.groups()[group].id.clone()),
             state: match self.state(policy, id, held.current(id, wall), wall, now) {
-                MachineState::Running if held.returning.contains_key(id) => MachineState::Returning,
+                MachineState::Running if is_returning(id) => MachineState::Returning,
                 state => state,
             },
             chosen: held.off.get(id).cloned().unwrap_or_default(),
@@ -617,12 +617,47 @@ impl Inventory {
         asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
     }
 
-    /// Whether the device or a session of `machine` shows what it does.
+    /// Whether `machine` draws power again, as far as can be told: its device is awake, or a session
+    /// has work.
     #[must_use]
-    pub fn knows(&self, machine: &MachineId) -> bool {
-        let read =
-            self.device(machine).is_some_and(|device| device.report.state != DeviceState::Unknown);
-        read || self.sessions(machine).any(|session| session.sessions > 0)
+    pub fn draws(&self, machine: &MachineId) -> bool {
+        match self.device(machine).map(|device| device.report.state) {
+            Some(DeviceState::Awake) => true,
+            Some(DeviceState::Asleep) => false,
+            Some(DeviceState::Unknown) | None => {
+                self.sessions(machine).any(|session| session.serving == Serving::Working)
+            }
+        }
+    }
+
+    /// Since when the device of `machine` has been read asleep, without a break.
+    #[must_use]
+    pub fn asleep_since(&self, machine: &MachineId) -> Option<Timestamp> {
+        self.device(machine)?.asleep_since
+    }
+
+    /// The machines of groups that are off at `at` although `held` does not want them to be: those
+    /// that an agent has put to sleep, and those whose sessions get no work.
+    #[must_use]
+    pub fn strays(&self, held: &Selection, at: Timestamp) -> Vec<MachineId> {
+        let mut strays: BTreeSet<&MachineId> = BTreeSet::new();
+        for endpoint in self.endpoints.values() {
+            match &endpoint.view {
+                View::Proxy(sessions) => {
+                    let parked = sessions.entries().iter();
+                    let parked = parked.filter(|(_, entry)| entry.serving == Serving::Parked);
+                    strays.extend(parked.map(|(id, _)| id));
+                }
+                View::Agent(devices) => {
+                    let asleep = devices.entries().iter().filter(|(_, device)| {
+                        device.state == DeviceState::Asleep && device.slept_at.is_some()
+                    });
+                    strays.extend(asleep.map(|(id, _)| id));
+                }
+            }
+        }
+        strays.retain(|id| held.current(id, at).is_none());
+        strays.into_iter().cloned().collect()
     }
 
     /// Whether `machine`, whose time off is over, mines again, or belongs to no group any more. If a

@@ -15,6 +15,7 @@ mod feed_sums;
 pub mod inventory;
 pub mod lease;
 pub mod ledger;
+mod load;
 mod log;
 mod machine_state;
 mod metrics;

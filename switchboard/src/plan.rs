@@ -29,6 +29,7 @@ use crate::facility::{Facility, PerFeed, Population};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 use counts::Input;
+pub(crate) use merit::order;
 use units::Units;
 
 /// The machines that can be chosen, by group, and how many must be counted.

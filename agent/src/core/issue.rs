@@ -11,8 +11,8 @@ use super::{AgentCore, Kind, Output};
 
 impl AgentCore {
     /// Whether this machine may be woken now.
-    pub(super) fn may_wake(&self, machine: &Machine, now: Instant) -> bool {
-        machine.raised_in <= self.durable && self.receiver.may_raise(now)
+    pub(super) fn may_wake(&self, id: &MachineId, machine: &Machine, now: Instant) -> bool {
+        machine.raised_in <= self.durable && self.receiver.may_raise(id, now)
     }
 
     pub(super) fn requeue_wakes(&mut self, now: Instant) {
@@ -25,7 +25,7 @@ impl AgentCore {
     pub(super) fn requeue(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get(id) else { return };
         let timing = &self.timings[machine.assignment];
-        let (kind, at) = machine.next(timing, self.may_wake(machine, now), now);
+        let (kind, at) = machine.next(timing, self.may_wake(id, machine, now), now);
         let next = machine.busy.is_none().then_some((kind, at, machine.order));
         let (driver, queued) = (machine.driver, machine.queued);
         let due = |waits: Option<(Kind, Instant, u64)>| {
@@ -51,7 +51,7 @@ impl AgentCore {
         for driver in 0..self.queues.len() {
             while let Some((kind, id)) = self.queues[driver].pop(now) {
                 let Some(machine) = self.machines.get(&id) else { continue };
-                let allowed = kind != Kind::Wake || self.may_wake(machine, now);
+                let allowed = kind != Kind::Wake || self.may_wake(&id, machine, now);
                 let Some(machine) = self.machines.get_mut(&id) else { continue };
                 machine.queued = None;
                 if !allowed {

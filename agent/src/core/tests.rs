@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use directive::{Action, GroupId, Means, MeterReport, Replica, Step, Watts};
@@ -42,8 +43,16 @@ fn timeline(generation: u64, steps: Vec<Step>) -> Arc<Timeline> {
     })
 }
 
+/// The names of all machines in these tests.
+fn everyone() -> Arc<BTreeSet<MachineId>> {
+    let letters = ('a'..='z').map(|letter| MachineId::from(letter.to_string()));
+    let numbered = (0..100).map(|number| MachineId::from(format!("m{number}")));
+    Arc::new(letters.chain(numbered).collect())
+}
+
 fn permit(generation: u64, serial: u64) -> Permit {
-    Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 60_000 }
+    let number = Generation { epoch: 1, generation };
+    Permit { number, serial, ttl_ms: 60_000, machines: everyone() }
 }
 
 fn config(globs: &[&str], in_flight: usize) -> CoreConfig {

@@ -149,7 +149,9 @@ fn drain(generation: u64, machines: &[&str]) -> Arc<Timeline> {
 }
 
 fn permit(generation: u64, serial: u64) -> Permit {
-    Permit { number: Generation { epoch: 1, generation }, serial, ttl_ms: 60_000 }
+    let number = Generation { epoch: 1, generation };
+    let machines = ["a", "b", "c", "d", "acme.rig-1"].map(MachineId::from).into();
+    Permit { number, serial, ttl_ms: 60_000, machines: Arc::new(machines) }
 }
 
 /// A timeout that is longer than any step of these tests takes, even on a busy machine.

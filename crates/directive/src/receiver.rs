@@ -8,7 +8,7 @@
 //! ([`crate::WallGuard`]): lowerings are due by the later of the two clocks, raises by both, and
 //! nothing is raised while they disagree.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -148,21 +148,21 @@ impl Receiver {
         }
     }
 
-    /// Handles a permit. Returns whether it is accepted: it must be new and for the timeline held,
-    /// and its time of validity must be within the range. A permit that comes while the clocks
-    /// disagree is used up and never counts.
-    pub fn permit(&mut self, permit: Permit, wall: Timestamp, now: Instant) -> bool {
+    /// Handles a permit. Returns whether it is accepted: it must be new and must not be from a later
+    /// timeline or another epoch than the timeline held, and its time of validity must be within the
+    /// range. A permit that comes while the clocks disagree is used up and never counts.
+    pub fn permit(&mut self, permit: &Permit, wall: Timestamp, now: Instant) -> bool {
         self.look(wall, now);
         let serial = (permit.number.epoch, permit.serial);
         let fresh = self.last_serial.is_none_or(|last| serial > last);
-        if !fresh || Some(permit.number) != self.number() || !PERMIT_TTL.contains(&permit.ttl_ms) {
+        if !fresh || !self.is_for_us(permit) || !PERMIT_TTL.contains(&permit.ttl_ms) {
             return false;
         }
         self.last_serial = Some(serial);
         if self.stepped.is_some() {
             return false;
         }
-        self.permit = Some((permit, now + Duration::from_millis(permit.ttl_ms)));
+        self.permit = Some((permit.clone(), now + Duration::from_millis(permit.ttl_ms)));
         if !self.waiting.is_empty() {
             self.settled = None;
         }
@@ -175,13 +175,24 @@ impl Receiver {
         self.permit = None;
     }
 
-    /// Whether power may be raised now.
+    /// Whether the permit was given by the timeline held, or by an earlier one of the same epoch.
+    fn is_for_us(&self, permit: &Permit) -> bool {
+        self.number().is_some_and(|have| {
+            permit.number.epoch == have.epoch && permit.number.generation <= have.generation
+        })
+    }
+
+    /// The machines that may be raised now.
+    fn raisable(&self, now: Instant) -> Option<&BTreeSet<MachineId>> {
+        let (permit, until) = self.permit.as_ref()?;
+        let is_valid = self.stepped.is_none() && now < *until && self.is_for_us(permit);
+        is_valid.then_some(&*permit.machines)
+    }
+
+    /// Whether the power of `machine` may be raised now.
     #[must_use]
-    pub fn may_raise(&self, now: Instant) -> bool {
-        self.stepped.is_none()
-            && self
-                .permit
-                .is_some_and(|(permit, until)| now < until && Some(permit.number) == self.number())
+    pub fn may_raise(&self, machine: &MachineId, now: Instant) -> bool {
+        self.raisable(now).is_some_and(|machines| machines.contains(machine))
     }
 
     /// Applies everything that is due: every lowering, and the raises that a permit allows. Call it
@@ -213,7 +224,7 @@ impl Receiver {
     }
 
     fn apply(&mut self, time: GuardedTime, now: Instant) -> Vec<Change> {
-        let may_raise = self.may_raise(now);
+        let raisable = self.raisable(now);
         let Some(timeline) = &self.saved.timeline else { return Vec::new() };
         let wanted = wanted(timeline, time);
         // The machines are listed in the order of the timeline, so that those it lists first are
@@ -233,7 +244,7 @@ impl Receiver {
             }
             if to.action >= from.action {
                 lowered.push(Change { machine: machine.clone(), from, to });
-            } else if may_raise {
+            } else if raisable.is_some_and(|machines| machines.contains(machine)) {
                 raised.push(Change { machine: machine.clone(), from, to });
             } else {
                 waiting.push(machine.clone());

@@ -4,8 +4,9 @@
 //! machine may do then, and a machine that no step names may run. So nothing is lost when a
 //! timeline is lost or repeated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -161,17 +162,22 @@ impl Timeline {
     }
 }
 
-/// The right to raise power for a while. Without a valid permit no power is raised, not even by
-/// scheduled restores. A field that is not known here may be a condition, so a permit with such a
-/// field cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The right to raise the power of certain machines for a while. Without a valid permit that names a
+/// machine, the machine's power is not raised, not even by a scheduled restore. A field that is not
+/// known here may be a condition, so a permit with such a field cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Permit {
-    /// The timeline that the permit is for.
+    /// The timeline by which the permit was given. The permit is valid with this timeline and with
+    /// later ones of the same epoch: a later one may want a machine to be off, and then the machine
+    /// is not raised.
     pub number: Generation,
-    /// Counts permits within one epoch, so that each is used only once.
+    /// Counts permits within one epoch, so that each is used only once. A later permit replaces the
+    /// one before.
     pub serial: u64,
     /// How long the permit is valid by the receiver's monotonic clock, from its arrival, in
     /// milliseconds: 5,000 to 120,000.
     pub ttl_ms: u64,
+    /// The machines that may be raised.
+    pub machines: Arc<BTreeSet<MachineId>>,
 }

@@ -187,7 +187,7 @@ impl ControlCore {
         if let Some(timeline) = self.downlink.timeline.clone() {
             changed = self.offer(&timeline);
         }
-        match self.downlink.permit {
+        match &self.downlink.permit {
             Some(permit) => {
                 self.receiver.permit(permit, wall, now);
             }

@@ -457,14 +457,21 @@ impl<'a> Receiver<'a> {
         match message {
             Message::Timeline(timeline) => {
                 if self.number(at).is_none_or(|number| number < timeline.number) {
-                    self.withdraw(at);
+                    // The permits of a former epoch are void.
+                    if self.number(at).is_some_and(|number| number.epoch < timeline.number.epoch) {
+                        self.withdraw(at);
+                    }
                     self.held.push((at, Some(timeline)));
                 }
             }
-            Message::Permit(permit) if self.number(at) == Some(permit.number) => {
+            Message::Permit(permit)
+                if self.number(at).is_some_and(|have| {
+                    permit.number.epoch == have.epoch && permit.number <= have
+                }) =>
+            {
                 self.withdraw(at);
                 let to = at + Duration::from_millis(permit.ttl_ms);
-                self.permits.push((Span { from: at, to }, *permit));
+                self.permits.push((Span { from: at, to }, permit.clone()));
             }
             Message::Withdrawn => self.withdraw(at),
             Message::Permit(_) | Message::Asleep(_) => {}
@@ -515,14 +522,19 @@ impl<'a> Receiver<'a> {
         begun.filter_map(|(_, timeline)| *timeline)
     }
 
-    /// Whether a permit counted during some of `span`, its end excluded.
-    pub(super) fn permits_within(&self, span: Span) -> bool {
-        self.permits.iter().any(|(live, _)| live.overlap(span).is_some())
+    /// Whether a permit for `machine` counted during some of `span`, its end excluded.
+    pub(super) fn permits_within(&self, machine: &MachineId, span: Span) -> bool {
+        self.permits_of(machine).any(|live| live.overlap(span).is_some())
     }
 
-    /// Whether a permit counted at some time in `span`, its ends included.
-    pub(super) fn may_raise_in(&self, span: Span) -> bool {
-        self.permits.iter().any(|(live, _)| live.from <= span.to && span.from <= live.to)
+    /// Whether a permit for `machine` counted at some time in `span`, its ends included.
+    pub(super) fn may_raise_in(&self, machine: &MachineId, span: Span) -> bool {
+        self.permits_of(machine).any(|live| live.from <= span.to && span.from <= live.to)
+    }
+
+    fn permits_of(&self, machine: &MachineId) -> impl Iterator<Item = Span> {
+        let named = self.permits.iter().filter(|(_, permit)| permit.machines.contains(machine));
+        named.map(|(live, _)| *live)
     }
 }
 

@@ -243,10 +243,16 @@ impl Case<'_> {
         if missing == Watts::ZERO && self.settles_late() {
             return Cause::Settle;
         }
-        if missing > Watts::ZERO {
+        let cause = if missing > Watts::ZERO {
             Excess::at(history, feed.feed, window.to).cause(missing)
         } else {
             Cause::Decision
+        };
+        // A switchboard whose ledger was set back is not heard.
+        if cause == Cause::Decision && history.lost_state(window.to) {
+            Cause::StateLost
+        } else {
+            cause
         }
     }
 

@@ -34,7 +34,9 @@ fn commands(
         let window = Span { from: at.saturating_sub(allow.terms.command_max), to: *at };
         let wish = Wish { history, receiver: &history.agent, role: Role::Agent, machine };
         let kind = match order {
-            Order::Wake if !history.agent.may_raise_in(window) => Some(Kind::RaisedWithoutPermit),
+            Order::Wake if !history.agent.may_raise_in(&machine.spec.id, window) => {
+                Some(Kind::RaisedWithoutPermit)
+            }
             Order::Wake if wish.may_run_in(window) => None,
             Order::Wake if wish.once_let_run(*at) => Some(Kind::OldTimelineObeyed),
             Order::Wake => Some(Kind::RaisedAgainstTimeline),
@@ -74,7 +76,9 @@ fn served(
         let window = Span { from: at.saturating_sub(allow.terms.look_max), to: *at };
         let kind = match wish.last_kept_off(*at) {
             _ if !wish.may_run_in(window) => Kind::RaisedAgainstTimeline,
-            Some(off) if !history.proxy.may_raise_in(Span { from: off, to: *at }) => {
+            Some(off)
+                if !history.proxy.may_raise_in(&machine.spec.id, Span { from: off, to: *at }) =>
+            {
                 Kind::RaisedWithoutPermit
             }
             _ => continue,
@@ -130,6 +134,13 @@ fn late(
             if history.down(Role::Agent).iter().any(|down| at <= down.to && down.to <= deadline));
         if late.cause == Cause::Decision && woken {
             late.cause = Cause::Outage;
+        }
+        // A device that hangs keeps its driver busy.
+        let is_hanging = history.machines.values().any(|other| {
+            other.spec.group == machine.spec.group && other.spec.habits.hangs_percent > 0
+        });
+        if late.cause == Cause::Decision && is_hanging {
+            late.cause = Cause::Device;
         }
         found.push(late);
     }
@@ -205,7 +216,7 @@ impl Wish<'_> {
                 }
                 let lasts = Span { from: *from, to: to.min(window.from) };
                 let agrees = !self.history.doubts_clock(self.role, lasts);
-                if lasts.from < lasts.to && agrees && self.receiver.permits_within(lasts) {
+                if lasts.from < lasts.to && agrees && self.receiver.permits_within(id, lasts) {
                     return false;
                 }
             }

@@ -196,7 +196,7 @@ fn waited(history: &History<'_>, allow: &Allowances, span: Span) -> bool {
             let due = turns.unwrap_or_default().into_iter().filter(|due| *due <= at).max();
             // A machine that the timeline no longer names may run since that timeline came.
             let due = due.or_else(|| history.agent.held_since(at)).unwrap_or(at);
-            let permitted = history.agent.may_raise_in(Span { from: due, to: due + soon });
+            let permitted = history.agent.may_raise_in(id, Span { from: due, to: due + soon });
             !permitted && due + soon < at
         })
     })

@@ -157,7 +157,7 @@ fn violation(
             .iter()
             .any(|(at, ..)| down.from <= *at + KILLED_AFTER && *at <= down.from + KILLED_AFTER)
     });
-    let cause = if lost || cut {
+    let cause = if lost || cut || history.lost_state(span.to) {
         Cause::StateLost
     } else if bad_device {
         Cause::Device

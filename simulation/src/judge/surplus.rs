@@ -48,6 +48,9 @@ fn surplus(history: &History<'_>, allow: &Allowances, group: &GroupSpec) -> Opti
             {
                 // A role that doubts its clock raises nothing.
                 Cause::Clock
+            } else if history.lost_state(span.to) {
+                // A switchboard whose ledger was set back is not heard.
+                Cause::StateLost
             } else {
                 Cause::Decision
             };
@@ -125,8 +128,8 @@ fn planned(history: &History<'_>, feed: &FeedId) -> Series {
     load
 }
 
-/// The power that may be off at `feed` beyond what its leases need: the make-up, and one machine of
-/// the largest kind, because machines cannot be divided.
+/// The power that may be off at `feed` beyond what its leases need: the make-up, the band below the
+/// limit, and one machine of the largest kind, because machines cannot be divided.
 fn slack(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Watts {
     let groups = history.spec.groups.iter();
     let inside = groups.filter(|group| history.is_within(&group.feed, feed));
@@ -136,8 +139,13 @@ fn slack(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Watts {
         .filter(|(_, promise)| history.is_within(&promise.feed, feed))
         .map(|(_, promise)| promise.watts)
         .sum();
-    largest + Watts(reserved.0 * allow.terms.make_up_percent / 100)
+    let usable = history.record.feeds[feed].usable.steps().first().map(|(_, usable)| *usable);
+    let band = usable.unwrap_or_default().scale(BAND).max(largest);
+    largest + band + Watts(reserved.0 * allow.terms.make_up_percent / 100)
 }
+
+/// The part of the usable power that is left free below the limit.
+const BAND: f64 = 0.01;
 
 /// Whether a device that shares a feed with the group did not follow a command around `span`: its
 /// replacement is off in its place.

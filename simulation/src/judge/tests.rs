@@ -173,7 +173,10 @@ impl Bench {
     /// A permit of two minutes for a timeline arrives at both receivers.
     fn permit(&mut self, at: u64, generation: u64) {
         for role in [Role::Agent, Role::Proxy] {
-            let permit = Permit { number: number(generation), serial: at, ttl_ms: 120_000 };
+            let machines = self.spec.machines.iter().map(|machine| machine.id.clone()).collect();
+            let machines = std::sync::Arc::new(machines);
+            let number = number(generation);
+            let permit = Permit { number, serial: at, ttl_ms: 120_000, machines };
             self.note(at, Event::Heard { role, message: Message::Permit(permit) });
         }
     }

@@ -15,6 +15,7 @@ use crate::feed_sums::FeedSums;
 use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
+use crate::load::Corrections;
 use crate::policy::Policy;
 use crate::view::{
     AdmissionAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
@@ -370,7 +371,12 @@ impl Core {
         );
         self.policy = policy;
         self.sums = FeedSums::new(self.policy.facility.feeds());
+        self.corrections = Corrections::new(self.policy.facility.feeds());
         self.count_leases();
+        self.regroup_raises();
+        self.guards.forget_table();
+        // What the meters show must count in the first plan under the new policy.
+        (self.unseen, self.looked_at) = (true, None);
         (self.policy_refused, self.refused_last) = (None, None);
         self.census = Census::default();
         self.fleet.groups = vec![Vec::new(); self.policy.facility.groups().len()];

@@ -97,8 +97,16 @@ struct World {
     /// How much more power the meter of `a` shows than is drawn.
     meter_adds: Watts,
     devices_silent: bool,
+    /// A feed whose meter cannot be read.
+    lost_meter: Option<&'static str>,
+    /// Whether tenants draw on when their leases have ended.
+    tenants_stay: bool,
     ledger_fails: bool,
     last_number: Option<Generation>,
+    /// The newest timeline.
+    timeline: Option<Arc<Timeline>>,
+    /// The newest guard table.
+    guard: Option<Arc<GuardTable>>,
     asked: u64,
     answers: BTreeMap<u64, Answer>,
     /// The shortages that the core wanted logged.
@@ -148,8 +156,12 @@ impl World {
             meters_silent: false,
             meter_adds: Watts::ZERO,
             devices_silent: false,
+            lost_meter: None,
+            tenants_stay: false,
             ledger_fails: false,
             last_number: None,
+            timeline: None,
+            guard: None,
             asked: 0,
             answers: BTreeMap::new(),
             notices: Vec::new(),
@@ -190,6 +202,13 @@ impl World {
         if receiver == AGENT { &mut self.agent_reports } else { &mut self.proxy_reports }
     }
 
+    /// Whether a receiver may raise any machine now.
+    fn may_raise(&self) -> bool {
+        let mut receivers = [&self.agent, &self.proxy].into_iter();
+        let now = self.now();
+        receivers.any(|receiver| self.machines.iter().any(|one| receiver.may_raise(&one.id, now)))
+    }
+
     fn permit_lost(&mut self) {
         self.rises_allowed = false;
     }
@@ -205,12 +224,14 @@ impl World {
     }
 
     fn perform(&mut self, outputs: Outputs) {
+        self.guard = outputs.guard.or(self.guard.take());
         if let Some(timeline) = outputs.timeline {
             assert!(
                 self.last_number.is_none_or(|last| last < timeline.number),
                 "numbers only grow"
             );
             self.last_number = Some(timeline.number);
+            self.timeline = Some(timeline.clone());
             self.agent.offer(&timeline);
             self.proxy.offer(&timeline);
         }
@@ -219,17 +240,21 @@ impl World {
             self.proxy.withdraw();
         }
         if let Some(permit) = outputs.permit {
+            let sleeps =
+                |machine: &&Machine| !machine.draws && permit.machines.contains(&machine.id);
             assert!(
-                !self.meters_silent || self.secs % 1000 < 15,
-                "no permit while meters are silent"
+                !self.meters_silent
+                    || self.secs % 1000 < 15
+                    || !self.machines.iter().any(|machine| sleeps(&machine)),
+                "no sleeping machine may be raised while meters are silent"
             );
             assert!(
                 self.core.outbox.failure().is_none(),
                 "no permit while the ledger is known to fail"
             );
             let (wall, now) = (at(self.secs + self.receivers_off), self.now());
-            self.agent.permit(permit, wall, now);
-            self.proxy.permit(permit, wall, now);
+            self.agent.permit(&permit, wall, now);
+            self.proxy.permit(&permit, wall, now);
         }
         if let Some((receiver, resync)) = outputs.resync {
             self.sender(receiver.as_str()).request(resync);
@@ -336,8 +361,9 @@ impl World {
         let open = self.core.state.open().filter(|standing| which(&standing.lease));
         // A tenant draws all the power it may from the moment its lease is active.
         let drawn = open.filter(|standing| {
-            self.core.commitments[&standing.lease.id].phase == Phase::Active
-                && at(self.secs) < standing.lease.ends()
+            let phase = self.core.commitments[&standing.lease.id].phase;
+            (phase == Phase::Active && (at(self.secs) < standing.lease.ends() || self.tenants_stay))
+                || (phase == Phase::Releasing && self.tenants_stay)
         });
         drawn.map(|standing| standing.lease.gross).sum()
     }
@@ -382,11 +408,12 @@ impl World {
             },
             fault: None,
         };
+        let is_read = |feed| !self.meters_silent && self.lost_meter != Some(feed);
         let meters = ["root", "a", "b"].map(|feed| MeterReport {
             meter: format!("m-{feed}").into(),
-            watts: (!self.meters_silent)
+            watts: is_read(feed)
                 .then(|| self.load(feed) + if feed == "a" { self.meter_adds } else { Watts::ZERO }),
-            taken_at: (!self.meters_silent).then_some(stamp),
+            taken_at: is_read(feed).then_some(stamp),
             fault: None,
         });
         let mut meters = meters.to_vec();
@@ -614,8 +641,9 @@ fn silent_meters_prove_nothing_and_stop_raises() {
     world.run_to(1400);
     assert_eq!(world.phase("l"), Phase::Shedding, "never silently active");
     assert_eq!(world.core.commitments["l"].breaches.len(), 1);
-    assert_eq!(world.core.withheld, Some(Withheld::MeterSilent("root".into())));
+    assert_eq!(world.core.withheld, None, "no machine waits yet");
     world.run_to(1700);
+    assert_eq!(world.core.withheld, Some(Withheld::MeterSilent("a".into())));
     assert!(
         world.machines.iter().filter(|machine| !machine.draws).count() == 5,
         "no machine comes back unseen"
@@ -631,12 +659,15 @@ fn a_permit_that_is_out_is_taken_back_when_a_meter_falls_silent() {
     let mut world = obedient();
     world.commit("l", "a", 30_000, 1000, 1500);
     world.run_to(1505);
-    assert!(world.agent.may_raise(world.now()));
+    assert!(world.may_raise());
     world.meters_silent = true;
     // The permit is withdrawn when the measurement becomes stale after ten seconds; otherwise it
     // would be valid for up to two minutes.
     world.run_to(1517);
-    assert!(!world.agent.may_raise(world.now()) && !world.proxy.may_raise(world.now()));
+    let sleeps = world.machines.iter().filter(|machine| !machine.draws);
+    for machine in sleeps {
+        assert!(!world.agent.may_raise(&machine.id, world.now()), "{}", machine.id);
+    }
     let off = |world: &World| world.machines.iter().filter(|machine| !machine.draws).count();
     let before = off(&world);
     world.run_to(1600);
@@ -1010,3 +1041,4 @@ fn whatever_happens_no_feed_is_overloaded_and_all_is_given_back() {
 }
 
 mod clock;
+mod meters;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use directive::LeaseId;
+use directive::{LeaseId, MachineId};
 use jiff::Timestamp;
 
 use super::Core;
@@ -146,7 +146,11 @@ impl Core {
         now: Instant,
     ) -> MachinesAnswer {
         let (policy, held) = (&self.policy, &self.selection);
-        let machines = self.inventory.machines(policy, held, after, limit, wall, now);
+        let is_returning = |machine: &MachineId| {
+            held.returning.contains_key(machine) || self.raises.is_returning(machine)
+        };
+        let machines =
+            self.inventory.machines(policy, held, is_returning, (after, limit), wall, now);
         let full = machines.len() >= limit;
         let next = machines.last().filter(|_| full).map(|view| view.machine.clone());
         MachinesAnswer { api_version: API_VERSION, timezone: self.timezone(), machines, next }

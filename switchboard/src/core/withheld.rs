@@ -12,13 +12,11 @@ pub(super) enum Withheld {
     /// A decision is not durable yet.
     #[error("the plan is not in the ledger yet")]
     PlanNotDurable,
-    #[error("machines are on their way down")]
-    MachinesOnTheirWay,
     #[error("the meter of feed {0} is silent")]
     MeterSilent(FeedId),
-    /// Machines that were due to return before the restart have not been read yet.
-    #[error("machines that were to come back have not been read yet")]
+    /// Since the start, nothing has been reported of machines that are to come back.
+    #[error("machines that are to come back have not been read yet")]
     MachinesNotRead,
-    #[error("feed {0} has less headroom than is committed")]
-    HeadroomShort(FeedId),
+    #[error("feed {0} has no measured room for more machines")]
+    NoRoom(FeedId),
 }

@@ -17,6 +17,9 @@ pub struct Feed {
     /// The maximum load of this feed once the plan has run out.
     pub default_constraint: Option<Watts>,
     pub meter: Option<MeterId>,
+    /// The power below the usable limit that plans leave free, so that what a meter shows stays below
+    /// the limit. With `None`, [`Facility::band`](super::Facility::band) has the default.
+    pub guard_band: Option<Watts>,
 }
 
 impl Feed {

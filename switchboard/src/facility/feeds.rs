@@ -172,6 +172,12 @@ impl<T> PerFeed<T> {
         Self(feeds.numbers().map(of).collect())
     }
 
+    /// The value for `feed`; `None` if there are no values.
+    #[must_use]
+    pub fn get(&self, feed: FeedNumber) -> Option<&T> {
+        self.0.get(feed.place())
+    }
+
     /// The values, in the order of the feeds.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.0.iter()

@@ -1,9 +1,11 @@
-//! How many machines of each group must be counted.
+//! What must be counted as load besides leases: how many machines of each group, and by how much the
+//! feeds' meters correct the figures of the policy.
 
 use std::collections::BTreeMap;
 
-use directive::GroupId;
+use directive::{GroupId, Watts};
 
+use super::feeds::PerFeed;
 use super::group::Group;
 
 /// The number of machines that count as load: those that the policy declares, or more where more
@@ -14,6 +16,9 @@ pub struct Population {
     pub groups: BTreeMap<GroupId, u32>,
     /// Machines that no group claims.
     pub unassigned: u32,
+    /// By how much more the meters show at each feed than the figures of the policy say; less if
+    /// negative. Empty if no meter was read.
+    pub corrections: PerFeed<Watts>,
 }
 
 impl Population {

@@ -77,9 +77,8 @@ impl Site {
                 .map(|(lease, _)| lease)
                 .filter(|lease| lease.meter.as_ref() == Some(&meter))
                 .collect();
-            let largest = of_meter.iter().map(|lease| lease.gross).max()?;
             let reserve = of_meter.iter().filter(|lease| lease.reserves(at(self.now)));
-            Some(reading.min(largest.max(reserve.map(|lease| lease.gross).sum())))
+            Some(reading.min(reserve.map(|lease| lease.gross).sum()))
         };
         METERS.iter().filter_map(of_meter).sum()
     }

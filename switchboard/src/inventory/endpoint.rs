@@ -211,6 +211,11 @@ impl Endpoint {
         Some(Device { report, asleep_since, heard: self.heard })
     }
 
+    /// Whether the receiver reads `meter`.
+    pub(super) fn reads(&self, meter: &MeterId) -> bool {
+        matches!(&self.view, View::Agent(devices) if devices.meters.contains_key(meter))
+    }
+
     /// The receiver's meters, as they were last reported.
     pub(super) fn meters(&self) -> impl Iterator<Item = (&MeterId, &Measured)> {
         let meters = match &self.view {
@@ -221,7 +226,6 @@ impl Endpoint {
     }
 
     /// The newest report of an agent's guard.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the plan is to adopt the guard's holds"))]
     pub(super) fn guard(&self) -> Option<&GuardReport> {
         match &self.view {
             View::Agent(devices) => devices.guard.as_ref(),

@@ -53,6 +53,15 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether the device or a live session of `machine` shows what it does.
+    fn knows(&self, machine: &MachineId) -> bool {
+        let read = self
+            .inventory
+            .device(machine)
+            .is_some_and(|device| device.report.state != DeviceState::Unknown);
+        read || self.inventory.sessions(machine).any(|session| session.sessions > 0)
+    }
+
     fn new() -> Self {
         let (inventory, senders) = (Inventory::default(), HashMap::new());
         Self { inventory, policy: policy(), origin: origin(), senders }
@@ -302,7 +311,7 @@ fn a_report_counts_for_the_receiver_of_its_link_and_only_if_it_fits_its_role() {
     seen.take("p", Report::Meters(meters), 0);
     seen.take("p", Report::Guard(guard(7)), 0);
     assert_eq!(seen.inventory.exchanges().reports_refused, 4);
-    assert!(!seen.inventory.knows(&"x".into()) && !seen.inventory.sleeps(&"old.000".into()));
+    assert!(!seen.knows(&"x".into()) && !seen.inventory.sleeps(&"old.000".into()));
     assert_eq!(seen.headroom(&[], 0), None);
 }
 
@@ -332,11 +341,11 @@ fn a_second_link_of_one_name_replaces_the_first_unless_it_is_of_another_role() {
     assert_eq!(again, Ok(Attached { replaces: true, resync: 0 }));
     let refused = seen.attach("p", ReceiverRole::Agent).unwrap_err();
     assert_eq!(refused.to_string(), "this name is attached as proxy");
-    assert!(seen.inventory.knows(&"a".into()), "what it reported counts on");
+    assert!(seen.knows(&"a".into()), "what it reported counts on");
     seen.inventory.detach(&"p".into());
     let agent = seen.attach("p", ReceiverRole::Agent);
     assert_eq!(agent, Ok(Attached { replaces: false, resync: 0 }));
-    assert!(!seen.inventory.knows(&"a".into()), "the name is another's now");
+    assert!(!seen.knows(&"a".into()), "the name is another's now");
     let exchanges = seen.inventory.exchanges();
     let links = (exchanges.links_attached, exchanges.links_replaced, exchanges.links_refused);
     assert_eq!((links, exchanges.links_closed), ((2, 1, 1), 1));
@@ -423,7 +432,7 @@ fn a_view_with_missing_changes_grows_old_until_a_full_report_has_come() {
     }
     assert!(!fresh(&seen, 59));
     assert_eq!(report(&mut seen, &["a", "b", "c"], 1, false, 60), None);
-    assert!(fresh(&seen, 60) && seen.inventory.knows(&"b".into()));
+    assert!(fresh(&seen, 60) && seen.knows(&"b".into()));
 }
 
 #[test]

@@ -375,9 +375,14 @@ impl<'a> Committed<'a> {
     }
 
     fn need(&self, feed: FeedNumber) -> Need {
-        let usable = self.input.policy.facility.feeds()[feed].usable();
-        let over = (self.input.fixed[feed] + self.watts[feed]).saturating_sub(usable);
+        let facility = &self.input.policy.facility;
+        let load = self.input.fixed[feed] + self.watts[feed];
+        let usable = facility.feeds()[feed].usable();
+        let over = load.saturating_sub(usable);
         let make_up = 1.0 + self.input.policy.dispatch.make_up_pct / 100.0;
-        Need { over, target: over.scale(make_up), starve: self.unverified[feed] > 0 }
+        // Machines go for the band too, but where there are too few, nothing is missing yet.
+        let with_band = (load + facility.band(feed)).saturating_sub(usable);
+        let target = over.scale(make_up).max(with_band);
+        Need { over, target, starve: self.unverified[feed] > 0 }
     }
 }

@@ -21,6 +21,16 @@ pub(super) fn margin(policy: &Policy, group: &Group) -> Option<f64> {
     Some(earned - policy.dispatch.power_usd_per_mwh.unwrap_or(0.0))
 }
 
+/// The numbers of the groups in the order in which their machines go: first those whose machines
+/// promise watts, as far as a device reaches them.
+pub(crate) fn order(policy: &Policy) -> Vec<usize> {
+    let places = places(policy);
+    let groups = policy.facility.groups();
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|number| (!groups[*number].backs_firm(), places[*number].rank));
+    order
+}
+
 /// The place of each group. With one hashprice and one power price for all, the margin per kW falls
 /// as the joules per terahash rise: both rules give the same order, and the prices need not be known.
 pub(super) fn places(policy: &Policy) -> Vec<Place> {

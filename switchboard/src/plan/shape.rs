@@ -50,7 +50,7 @@ impl Cohort {
 pub(super) struct Need {
     /// The power above what is usable if every machine mined.
     pub(super) over: Watts,
-    /// The same with the make-up.
+    /// The same with the make-up, or with the band below the limit.
     pub(super) target: Watts,
     /// Whether machines that can only be starved of work may go for it.
     pub(super) starve: bool,

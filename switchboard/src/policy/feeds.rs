@@ -79,6 +79,7 @@ fn read_one(
     let reserve = section.kw_or("reserve_kw", Watts::ZERO);
     let house = section.kw_or("house_kw", Watts::ZERO);
     let default_constraint = section.optional_kw("default_constraint_kw");
+    let guard_band = section.optional_kw("guard_band_kw");
     let has_meter = section.has("meter");
     let meter = section.optional_name("meter");
     let [parent_spot, house_spot, constraint_spot] =
@@ -91,6 +92,7 @@ fn read_one(
         );
         section.warn("limit_kw", message);
     }
+    let band_spot = section.spot("guard_band_kw");
     section.finish();
 
     let feed = Feed {
@@ -102,7 +104,12 @@ fn read_one(
         house,
         default_constraint,
         meter: meter.map(MeterId::from),
+        guard_band,
     };
+    if let Some(band) = feed.guard_band.filter(|band| *band >= feed.usable()) {
+        let message = format!("{band} leaves nothing of the usable {}", feed.usable());
+        document.report(&band_spot, message, None);
+    }
     if feed.house + feed.reserve > feed.limit {
         let message =
             format!("house {house} + reserve {reserve} is more than the limit {}", feed.limit);

@@ -76,8 +76,9 @@ fn woken_at(mut bench: Bench, off: impl Fn(u64) -> i64) -> Option<u64> {
         bench.now = second * 1000;
         let wall = at(bench.now) + SignedDuration::from_secs(off(second));
         let permit = (second % 30 == 0).then(|| permit(2, second));
+        let is_due = permit.is_some();
         let downlink = Downlink { permit, ..Downlink::default() };
-        if permit.is_some() {
+        if is_due {
             bench.core.downlink(&downlink, wall, bench.instant());
         }
         bench.core.tick(wall, bench.instant());
@@ -136,7 +137,7 @@ fn f46_a_clock_that_was_stepped_during_a_restart_wakes_nothing() {
         let number = Generation { epoch: 2, generation: 1 };
         let none =
             Timeline { number, issued_at: wall, ..Timeline::clone(&timeline(1, Vec::new())) };
-        let permit = Permit { number, serial: 1, ttl_ms: 60_000 };
+        let permit = Permit { number, serial: 1, ttl_ms: 60_000, machines: everyone() };
         let downlink = Downlink {
             timeline: Some(Arc::new(none)),
             permit: Some(permit),

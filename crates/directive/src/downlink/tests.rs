@@ -25,7 +25,12 @@ fn downlink() -> Downlink {
     };
     Downlink {
         timeline: Some(Arc::new(timeline)),
-        permit: Some(Permit { number, serial: 9, ttl_ms: 60_000 }),
+        permit: Some(Permit {
+            number,
+            serial: 9,
+            ttl_ms: 60_000,
+            machines: Arc::new(BTreeSet::from(["rig".into()])),
+        }),
         asleep: Arc::new(["acme.rig-1".into()].into()),
         resync: 2,
         guard: Some(Arc::new(crate::guard::tests::table())),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{GroupId, Means, Step};
 use rand::prelude::*;
@@ -30,7 +32,9 @@ fn timeline(epoch: u64, generation: u64, steps: Vec<Step>) -> Timeline {
 }
 
 fn permit(epoch: u64, generation: u64, serial: u64) -> Permit {
-    Permit { number: Generation { epoch, generation }, serial, ttl_ms: 120_000 }
+    let machines = ["a", "b", "c", "d"].map(MachineId::from).into();
+    let number = Generation { epoch, generation };
+    Permit { number, serial, ttl_ms: 120_000, machines: Arc::new(machines) }
 }
 
 /// An arbitrary instant; tests only add to it.
@@ -65,7 +69,7 @@ impl Bench {
     }
 
     fn permit(&mut self, permit: Permit, secs: i64) -> bool {
-        self.receiver.permit(permit, at(secs), self.instant(secs))
+        self.receiver.permit(&permit, at(secs), self.instant(secs))
     }
 }
 
@@ -83,12 +87,28 @@ fn lowering_happens_on_time_without_a_permit() {
 }
 
 #[test]
+fn a_permit_raises_only_the_machines_that_it_names() {
+    let mut bench = Bench::holding(vec![step(0, Action::Drain, &["a", "b"])]);
+    bench.advance(0);
+    // A later timeline of the same epoch does not void the permit, but it may want a machine to be
+    // off.
+    let only_a = Permit { machines: Arc::new(BTreeSet::from(["a".into()])), ..permit(1, 1, 1) };
+    assert!(bench.permit(only_a, 1));
+    bench.receiver.offer(&timeline(1, 2, vec![]));
+    let raised = bench.advance(2);
+    assert_eq!(raised.iter().map(|change| change.machine.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(bench.receiver.waiting(), [MachineId::from("b")]);
+    bench.receiver.offer(&timeline(2, 1, vec![]));
+    assert!(!bench.permit(permit(1, 2, 9), 3), "the permit of a former epoch");
+}
+
+#[test]
 fn a_scheduled_restore_waits_for_a_permit_of_this_generation() {
     let mut bench = Bench::holding(off_and_on());
     bench.advance(1);
     assert_eq!(bench.advance(30), []);
     assert_eq!(bench.receiver.waiting(), [MachineId::from("a")]);
-    assert!(!bench.permit(permit(1, 2, 1), 30), "a permit for another timeline does not count");
+    assert!(!bench.permit(permit(1, 2, 1), 30), "a permit of a later timeline does not count");
     assert!(bench.permit(permit(1, 1, 1), 30));
     assert!(!bench.permit(permit(1, 1, 1), 30), "a permit counts once");
     assert_eq!(bench.advance(151), [], "it has expired");
@@ -160,7 +180,7 @@ fn random_histories_keep_the_rules() {
         let start = origin();
         let (mut wall, mut mono, mut serial) = (0i64, start, 0u64);
         let mut receiver = Receiver::default();
-        let mut permitted_until: Option<(Generation, Instant)> = None;
+        let mut permitted: Option<(Permit, Instant)> = None;
         for _ in 0..60 {
             match rng.random_range(0..5) {
                 0 => {
@@ -190,14 +210,13 @@ fn random_histories_keep_the_rules() {
                 }
                 1 => {
                     serial += 1;
-                    if let Some(number) = receiver.number()
-                        && receiver.permit(
-                            Permit { number, serial, ttl_ms: 30_000 },
-                            at(wall),
-                            mono,
-                        )
-                    {
-                        permitted_until = Some((number, mono + Duration::from_secs(30)));
+                    let Some(number) = receiver.number() else { continue };
+                    let mut machines = BTreeSet::from(["a", "b", "c"].map(MachineId::from));
+                    machines.retain(|_| rng.random_bool(0.7));
+                    let permit =
+                        Permit { number, serial, ttl_ms: 30_000, machines: Arc::new(machines) };
+                    if receiver.permit(&permit, at(wall), mono) {
+                        permitted = Some((permit, mono + Duration::from_secs(30)));
                     }
                 }
                 2 => receiver = Receiver::restore(receiver.saved().clone()),
@@ -212,7 +231,11 @@ fn random_histories_keep_the_rules() {
             for change in &advance.changes {
                 let raise = change.to.action < change.from.action;
                 let allowed =
-                    permitted_until.is_some_and(|(of, until)| Some(of) == number && mono < until);
+                    permitted.as_ref().zip(number).is_some_and(|((permit, until), have)| {
+                        let of = permit.number;
+                        let is_for_it = of.epoch == have.epoch && of.generation <= have.generation;
+                        is_for_it && mono < *until && permit.machines.contains(&change.machine)
+                    });
                 assert!(!raise || allowed, "seed {seed}: {change:?} rose without a permit");
             }
             if let Some(timeline) = &receiver.saved().timeline {
@@ -266,9 +289,11 @@ fn what_is_skipped_would_have_changed_nothing() {
                     serial += 1;
                     let ttl_ms = random.random_range(5_000..20_000);
                     let number = Generation { epoch: 1, generation };
-                    let permit = Permit { number, serial, ttl_ms };
-                    let taken = quick.permit(permit, wall, now);
-                    assert_eq!(taken, thorough.permit(permit, wall, now), "seed {seed}");
+                    let mut machines = BTreeSet::from(["a", "b", "c"].map(MachineId::from));
+                    machines.retain(|_| random.random_bool(0.7));
+                    let permit = Permit { number, serial, ttl_ms, machines: Arc::new(machines) };
+                    let taken = quick.permit(&permit, wall, now);
+                    assert_eq!(taken, thorough.permit(&permit, wall, now), "seed {seed}");
                 }
                 4 => {
                     quick.withdraw();

@@ -36,6 +36,12 @@ fn timeline(steps: &[(Timestamp, Action)]) -> Arc<Timeline> {
     })
 }
 
+/// A permit of one minute for every machine that the timeline names.
+fn permit(timeline: &Timeline, serial: u64) -> Permit {
+    let machines = timeline.steps.iter().flat_map(|step| step.machines.iter().cloned()).collect();
+    Permit { number: timeline.number, serial, ttl_ms: 60_000, machines: Arc::new(machines) }
+}
+
 fn downlink(timeline: &Arc<Timeline>, permit: Option<Permit>) -> Downlink {
     Downlink { timeline: Some(timeline.clone()), permit, ..Downlink::default() }
 }
@@ -157,7 +163,7 @@ fn parked(core: &mut ControlCore, off: impl Fn(i64) -> i64) -> (Option<i64>, Opt
     let (mut parked, mut back) = (None, None);
     for secs in 0..300_i64 {
         let serial = secs.unsigned_abs() / 30 + 1;
-        let permit = Permit { number: timeline.number, serial, ttl_ms: 60_000 };
+        let permit = permit(&timeline, serial);
         let now = start + Duration::from_secs(secs.unsigned_abs());
         core.hear(downlink(&timeline, Some(permit)), now);
         core.turn(at(secs + off(secs)), now, |_| false);
@@ -250,7 +256,7 @@ fn an_hour_of_a_lease_is_some_lines_and_each_machine_is_named_at_debug() {
     tracing::subscriber::with_default(log.clone(), || {
         for secs in 0..3600_i64 {
             let serial = secs.unsigned_abs() / 30 + 1;
-            let permit = Permit { number, serial, ttl_ms: 60_000 };
+            let permit = permit(&timeline, serial);
             let now = start + Duration::from_secs(secs.unsigned_abs());
             core.hear(downlink(&timeline, Some(permit)), now);
             core.turn(at(secs), now, |_| false);

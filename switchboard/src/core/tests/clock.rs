@@ -25,7 +25,7 @@ fn f46_a_stepped_clock_neither_ends_a_lease_nor_lets_anything_rise() {
         world.wall_off = off;
         world.run_to(1300);
         assert_eq!((world.phase("l"), asleep(&world)), (Phase::Active, before), "{off} s off");
-        assert!(!world.agent.may_raise(world.now()), "{off} s off");
+        assert!(!world.may_raise(), "{off} s off");
         assert!(matches!(
             world.commit("m", "b", 5_000, 4000, 4500),
             Answer::Refused(Refused::ClockStepped)

@@ -308,10 +308,10 @@ fn a_restart_records_no_second_breach_of_one_shortage() {
     }
     assert_eq!(view(&world, "l").breaches.len(), 1);
     assert_eq!(world.core.tally().breaches, 0, "this life has counted none");
-    // The shortage ended, and a new one began: this is a second breach.
+    // The shortage ended, and a new and larger one began: this is a second breach.
     world.meter_adds = Watts::ZERO;
     world.run_to(world.secs + 20);
-    world.meter_adds = Watts(5_000);
+    world.meter_adds = Watts(20_000);
     world.run_to(world.secs + 40);
     assert_eq!(view(&world, "l").breaches.len(), 2);
 }

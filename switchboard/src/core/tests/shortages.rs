@@ -31,12 +31,13 @@ fn request(id: &str, feed: &str, watts: i64, start: i64, end: i64) -> LeaseReque
     serde_json::from_value(body).unwrap()
 }
 
-/// A world in which some machines of the group `old` are missing.
+/// A world in which some machines of the group `old` draw power, but nobody reports them.
 fn without(missing: usize) -> World {
     let mut world = World::new(|_| Manner::Obeys);
     for number in 0..missing {
         let name = MachineId::from(format!("old.{number:03}"));
         world.machines.retain(|machine| machine.id != name);
+        world.meter_adds += Watts(3000);
     }
     world.run_to(20);
     world
@@ -135,6 +136,7 @@ fn the_lease_that_lacks_power_first_is_told_first() {
 fn the_log_hears_of_a_shortage_once_and_of_its_end() {
     let mut world = World::new(|_| Manner::Obeys);
     world.machines.retain(|machine| !["old.000", "old.001"].contains(&machine.id.as_str()));
+    world.meter_adds = Watts(6000);
     world.run_to(10);
     world.commit("l", "a", 48_000, 3000, 4000);
     world.run_to(14);
@@ -200,6 +202,7 @@ fn a_refused_file_is_shown_until_a_good_one_is_taken() {
 fn five_counts_of_machines_are_five_counts() {
     let mut world = World::new(|id| if id == "old.001" { Manner::Refuses } else { Manner::Obeys });
     world.machines.retain(|machine| machine.id.as_str() != "old.009");
+    world.meter_adds = Watts(3000);
     world.run_to(20);
     world.commit("l", "a", 20_000, 200, 1000);
     world.run_to(190);

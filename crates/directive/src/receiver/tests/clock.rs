@@ -21,7 +21,7 @@ fn played(mut receiver: Receiver, from: i64, off: impl Fn(i64) -> i64) -> (Vec<i
         let wall = at(secs + off(secs));
         let now = start + Duration::from_secs(secs.unsigned_abs());
         if secs % 30 == 0 {
-            receiver.permit(permit(1, 1, secs.unsigned_abs() + 1), wall, now);
+            receiver.permit(&permit(1, 1, secs.unsigned_abs() + 1), wall, now);
         }
         for change in receiver.advance(wall, now).changes {
             let raise = change.to.action < change.from.action;
@@ -167,14 +167,14 @@ fn a_permit_that_comes_while_the_clocks_disagree_is_used_up() {
     let start = origin();
     let after = |secs| start + Duration::from_secs(secs);
     receiver.advance(at(60), after(60));
-    assert!(receiver.permit(permit(1, 1, 1), at(61), after(61)));
+    assert!(receiver.permit(&permit(1, 1, 1), at(61), after(61)));
     receiver.advance(at(3_662), after(62));
-    assert!(!receiver.may_raise(after(62)) && receiver.stepped().is_some());
-    assert!(!receiver.permit(permit(1, 1, 2), at(3_663), after(63)));
+    assert!(!receiver.may_raise(&"a".into(), after(62)) && receiver.stepped().is_some());
+    assert!(!receiver.permit(&permit(1, 1, 2), at(3_663), after(63)));
     receiver.advance(at(130), after(130));
-    assert!(receiver.stepped().is_none() && !receiver.may_raise(after(130)));
-    assert!(!receiver.permit(permit(1, 1, 2), at(131), after(131)), "it has been offered before");
-    assert!(receiver.permit(permit(1, 1, 3), at(131), after(131)));
+    assert!(receiver.stepped().is_none() && !receiver.may_raise(&"a".into(), after(130)));
+    assert!(!receiver.permit(&permit(1, 1, 2), at(131), after(131)), "it has been offered before");
+    assert!(receiver.permit(&permit(1, 1, 3), at(131), after(131)));
     assert_eq!(receiver.advance(at(131), after(131)).changes.len(), 1);
 }
 

@@ -1,0 +1,199 @@
+//! The switchboard's side of the guard: the table that agents guard the feeds by, and the machines
+//! that their guards have put to sleep, which the plan takes over.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use directive::{
+    FeedId, Generation, GuardCohort, GuardFeed, GuardState, GuardTable, GuardedFeed, MachineId,
+    Means, MeterId, ReceiverId,
+};
+use jiff::Timestamp;
+
+use super::{Core, Outputs};
+use crate::admit::shed_time;
+use crate::facility::{FeedNumber, PerFeed};
+use crate::plan::{self, Chosen};
+
+/// What the switchboard has told agents of the guard, and what it has taken over from them.
+#[derive(Debug, Default)]
+pub(super) struct Guards {
+    table: Option<Arc<GuardTable>>,
+    /// Whether the fleet or the meters' readers may have changed since the table was made.
+    is_stale: bool,
+    made_at: Option<Instant>,
+    /// For each agent, the number of its newest hold that the plan has taken over.
+    taken: BTreeMap<ReceiverId, u64>,
+    /// What agents say of the feeds they guard.
+    feeds: PerFeed<Option<GuardedFeed>>,
+}
+
+/// The table is made anew at most this often.
+const TABLE_EVERY: Duration = Duration::from_secs(5);
+/// How many samples above the usable power make a guard act.
+const AFTER: u32 = 2;
+/// How much of what is guardable is shed at most on the word of a suspect meter alone, in percent.
+const SUSPECT_MAX_PCT: u8 = 25;
+
+impl Guards {
+    /// The fleet has changed, so that the table may have to.
+    pub(super) fn note_change(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Meters were reported: a feed without a guard may get one.
+    pub(super) fn note_meters(&mut self) {
+        let is_unguarded = |feed: &GuardFeed| feed.meter.is_some() && feed.owner.is_none();
+        self.is_stale |=
+            self.table.as_ref().is_some_and(|table| table.feeds.iter().any(is_unguarded));
+    }
+
+    /// A new policy is in force: its table must go out at once.
+    pub(super) fn forget_table(&mut self) {
+        (self.is_stale, self.made_at) = (true, None);
+    }
+
+    /// For each agent, its newest hold that the plan knows.
+    pub(super) fn taken(&self) -> &BTreeMap<ReceiverId, u64> {
+        &self.taken
+    }
+
+    /// What an agent says of `feed`, if one guards it.
+    pub(super) fn feed(&self, feed: FeedNumber) -> Option<&GuardedFeed> {
+        self.feeds.get(feed)?.as_ref()
+    }
+
+    /// Whether the guard of `feed` has found that it carries too much, and is not done.
+    pub(super) fn is_tripped(&self, feed: FeedNumber) -> bool {
+        self.feed(feed).is_some_and(|feed| feed.state == GuardState::Tripped)
+    }
+}
+
+impl Core {
+    /// Makes a new guard table if something in it has changed.
+    pub(super) fn make_guard_table(&mut self, now: Instant, outputs: &mut Outputs) {
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= TABLE_EVERY;
+        if !self.guards.is_stale || !self.guards.made_at.is_none_or(is_due) {
+            return;
+        }
+        (self.guards.is_stale, self.guards.made_at) = (false, Some(now));
+        let former = self.guards.table.clone();
+        let version = former.as_ref().map_or(0, |table| table.version.generation) + 1;
+        let table = self.guard_table(Generation { epoch: self.number.epoch, generation: version });
+        let is_same = former
+            .as_ref()
+            .is_some_and(|former| former.feeds == table.feeds && former.cohorts == table.cohorts);
+        if !is_same {
+            let table = Arc::new(table);
+            self.guards.table = Some(table.clone());
+            outputs.guard = Some(table);
+        }
+    }
+
+    fn guard_table(&self, version: Generation) -> GuardTable {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let former = self.guards.table.as_deref().into_iter().flat_map(|table| &table.feeds);
+        let owners: HashMap<&FeedId, &ReceiverId> =
+            former.filter_map(|feed| Some((&feed.feed, feed.owner.as_ref()?))).collect();
+        let guard_feed = |number: FeedNumber| {
+            let feed = &feeds[number];
+            let spec = feed.meter.as_ref().and_then(|meter| facility.meters().get(meter));
+            let former = owners.get(&feed.id).copied();
+            GuardFeed {
+                feed: feed.id.clone(),
+                parent: feed.parent.clone(),
+                owner: feed.meter.as_ref().and_then(|meter| self.owner(meter, former)),
+                meter: feed.meter.clone(),
+                usable: feed.usable(),
+                rating: feed.limit,
+                band: facility.band(number),
+                after: AFTER,
+                lag_ms: millis(self.policy.dispatch.settle),
+                stale_after_ms: millis(spec.map(|spec| spec.stale_after).unwrap_or_default()),
+            }
+        };
+        let cohort = |number: usize| {
+            let group = &facility.groups()[number];
+            let reached = self.fleet.groups.get(number).into_iter().flatten();
+            GuardCohort {
+                feed: group.feed.clone(),
+                group: group.id.clone(),
+                frees: group.freed(),
+                sheds_within_ms: millis(shed_time(group)),
+                restores_within_ms: millis(group.restore_p95),
+                machines: reached
+                    .filter(|known| known.reached && !known.absent)
+                    .map(|known| known.id.clone())
+                    .collect(),
+            }
+        };
+        GuardTable {
+            version,
+            feeds: feeds.numbers().map(guard_feed).collect(),
+            cohorts: plan::order(&self.policy)
+                .into_iter()
+                .map(cohort)
+                .filter(|cohort| !cohort.machines.is_empty())
+                .collect(),
+            ramp_per_min: None,
+            step_max: None,
+            suspect_max_pct: SUSPECT_MAX_PCT,
+        }
+    }
+
+    /// The agent that guards by `meter`: one that reads it, and the former one if it still does.
+    fn owner(&self, meter: &MeterId, former: Option<&ReceiverId>) -> Option<ReceiverId> {
+        let former = self.inventory.readers(meter).find(|reader| Some(*reader) == former);
+        former.or_else(|| self.inventory.readers(meter).next()).cloned()
+    }
+
+    /// Takes over the machines that guards have put to sleep since the last time: they are off for
+    /// the plan too, until no feed needs it.
+    pub(super) fn take_holds(&mut self, at: Timestamp) {
+        let feeds = self.policy.facility.feeds();
+        let mut guarded = PerFeed::all(feeds, None);
+        let mut held: Vec<MachineId> = Vec::new();
+        let mut taken: Vec<(ReceiverId, u64)> = Vec::new();
+        for (receiver, report) in self.inventory.guards() {
+            for feed in &report.feeds {
+                if let Some(number) = feeds.number(&feed.feed) {
+                    guarded[number] = Some(feed.clone());
+                }
+            }
+            let before = self.guards.taken.get(receiver).copied().unwrap_or(0);
+            let new = report.holds.iter().filter(|hold| hold.number > before);
+            held.extend(new.flat_map(|hold| hold.machines.iter().cloned()));
+            if report.last_hold > before {
+                taken.push((receiver.clone(), report.last_hold));
+            }
+        }
+        self.guards.feeds = guarded;
+        self.replan |= !taken.is_empty();
+        self.guards.taken.extend(taken);
+        for machine in held {
+            self.hold(machine, at);
+        }
+    }
+
+    fn hold(&mut self, machine: MachineId, at: Timestamp) {
+        if self.selection.current(&machine, at).is_some() {
+            return;
+        }
+        let facility = &self.policy.facility;
+        let Some(group) = self.inventory.group(&self.policy, &machine) else { return };
+        let chosen = Chosen {
+            group: facility.groups()[group].id.clone(),
+            lease: None,
+            at,
+            until: None,
+            edge: None,
+            means: Means::Device,
+            passed_on: false,
+        };
+        // The plan chooses anew what it had chosen the machine for later.
+        self.selection.off.insert(machine, vec![chosen]);
+    }
+}

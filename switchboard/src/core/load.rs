@@ -1,0 +1,125 @@
+//! Compares what the feeds' meters show with what the figures of the policy say is drawn now.
+
+use std::time::Instant;
+
+use directive::{Means, Watts};
+use jiff::Timestamp;
+
+use super::Core;
+use crate::facility::{FeedNumber, PerFeed};
+use crate::inventory::MachineState;
+use crate::lease::later;
+use crate::load::Shown;
+
+/// The machines at and below one feed that do not draw their full power, or may not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Less {
+    /// What those draw less that are down.
+    sure: Watts,
+    /// What those may draw less that may be down.
+    pub(super) possible: Watts,
+    /// The largest power that one of these machines would draw more if it came back.
+    largest: Watts,
+}
+
+impl Core {
+    /// Corrects the load of each feed by what its meter shows, and makes a new plan if that matters.
+    pub(super) fn correct_load(&mut self, wall: Timestamp, now: Instant) {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let readings = PerFeed::each(feeds, |feed| {
+            let (watts, taken_at) =
+                self.inventory.metered(feeds[feed].meter.as_ref()?, wall, now)?;
+            is_possible(watts, feeds[feed].limit).then_some((watts, taken_at))
+        });
+        let less = self.less(&readings, now);
+        let figures = facility.load_by_figures(&self.fleet.population);
+        let shown = |feed: FeedNumber| {
+            let (metered, taken_at) = readings[feed]?;
+            let Less { sure, possible, largest } = less[feed];
+            let most = figures[feed] - sure + self.sums.leased(feed);
+            let least = most - possible;
+            let most = most + self.sums.unmetered(feed);
+            let margin = largest.scale(OVERDRAW);
+            let is_urgent = self.guards.is_tripped(feed);
+            Some(Shown { metered, taken_at, least, most, margin, is_urgent })
+        };
+        self.corrections.read(feeds, now, shown);
+        let corrections = self.load_corrections(&figures, &readings, wall, now);
+        if corrections != self.fleet.population.corrections {
+            self.fleet.population.corrections = corrections;
+            self.replan = true;
+        }
+    }
+
+    /// The corrections for plans. Until a meter is read for the first time, its feed counts as
+    /// carrying no more than it may, so that nothing is shed because a meter is not read yet.
+    fn load_corrections(
+        &self,
+        figures: &PerFeed<Watts>,
+        readings: &PerFeed<Option<(Watts, Timestamp)>>,
+        wall: Timestamp,
+        now: Instant,
+    ) -> PerFeed<Watts> {
+        let feeds = self.policy.facility.feeds();
+        let is_young = self.is_young(now);
+        PerFeed::each(feeds, |feed| {
+            let planned = self.corrections.planned()[feed];
+            let is_awaited = is_young
+                && feeds[feed].meter.is_some()
+                && readings[feed].is_none()
+                && self.corrections.last(feed).is_none();
+            if !is_awaited {
+                return planned;
+            }
+            let left = feeds[feed].usable() - self.sums.reserved(feed, wall) - figures[feed];
+            planned.min(left).min(Watts::ZERO)
+        })
+    }
+
+    /// Sums over the machines that are to be off now or are on their way back.
+    pub(super) fn less(
+        &self,
+        readings: &PerFeed<Option<(Watts, Timestamp)>>,
+        now: Instant,
+    ) -> PerFeed<Less> {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let mut sums = PerFeed::all(feeds, Less::default());
+        for (machine, state) in &self.states {
+            let Some(chosen) = self.selection.current(machine, self.schedule) else { continue };
+            let Some(number) = facility.group_number(&chosen.group) else { continue };
+            let group = &facility.groups()[number];
+            let down_since = match state {
+                MachineState::Curtailed => self.inventory.asleep_since(machine),
+                _ => None,
+            };
+            let less = if chosen.means == Means::Starve { group.watts } else { group.freed() };
+            for &feed in feeds.path(facility.group_feed(number)) {
+                let sum = &mut sums[feed];
+                sum.largest = sum.largest.max(less);
+                let is_shown = readings[feed].zip(down_since).is_some_and(|((_, taken), since)| {
+                    later(since, self.policy.dispatch.settle) <= taken
+                });
+                *if is_shown { &mut sum.sure } else { &mut sum.possible } += less;
+            }
+        }
+        for (number, less) in self.raises.unsettled(&self.policy, now) {
+            for &feed in feeds.path(facility.group_feed(number)) {
+                sums[feed].possible += less;
+            }
+        }
+        sums
+    }
+}
+
+/// A meter that shows more than this multiple of its feed's limit is wrong: at such a load, the
+/// breaker would have opened.
+const POSSIBLE: i64 = 3;
+/// Machines may draw this part more than the policy says. A correction must be lower by as much for
+/// one machine before the machine is planned to come back, or it would soon be needed again.
+const OVERDRAW: f64 = 0.2;
+
+fn is_possible(metered: Watts, limit: Watts) -> bool {
+    metered.0 <= limit.0.saturating_mul(POSSIBLE)
+}

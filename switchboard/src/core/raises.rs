@@ -1,0 +1,309 @@
+//! Which machines may be woken now. A machine whose time off is over waits here until every feed on
+//! its path has measured room for it; then the permit names it. Until the meters show what it draws,
+//! its power is kept for it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use directive::{MachineId, Watts};
+use jiff::Timestamp;
+
+use super::{Core, Withheld};
+use crate::facility::PerFeed;
+use crate::lease::later;
+use crate::load::NEGLIGIBLE;
+use crate::policy::Policy;
+
+/// Machines that were released and whose return is not complete.
+#[derive(Debug, Default)]
+pub(super) struct Raises {
+    machines: BTreeMap<MachineId, Raise>,
+    /// What was granted lately, for the ramp: when, how much, and how many machines.
+    lately: VecDeque<(Instant, Watts, u32)>,
+    /// The machines that the permit names.
+    granted: Arc<BTreeSet<MachineId>>,
+    looked_for_strays: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Raise {
+    /// The number of its group.
+    group: usize,
+    /// What it draws more when it is back.
+    watts: Watts,
+    /// When it was released.
+    since: Timestamp,
+    is_granted: bool,
+    /// Since when it has been seen to draw again.
+    back: Option<Instant>,
+}
+
+/// How often machines are looked for that sleep although nobody wants them to.
+const STRAYS_EVERY: Duration = Duration::from_secs(5);
+/// A machine that is back stays in the permit for this time at least: a receiver may have missed the
+/// first permit that named it.
+const KEPT: Duration = Duration::from_mins(5);
+
+impl Raise {
+    /// How long after it is seen back its draw is certain to be in the meters.
+    fn settles_within(&self, policy: &Policy) -> Duration {
+        let group = policy.facility.groups().get(self.group);
+        let restore = group.map(|group| group.restore_p95).unwrap_or_default();
+        restore.saturating_add(policy.dispatch.settle)
+    }
+
+    fn is_settled(&self, policy: &Policy, now: Instant) -> bool {
+        let within = self.settles_within(policy);
+        self.back.is_some_and(|back| now.saturating_duration_since(back) >= within)
+    }
+}
+
+impl Raises {
+    /// The machines that the permit names.
+    pub(super) fn granted(&self) -> &Arc<BTreeSet<MachineId>> {
+        &self.granted
+    }
+
+    /// Whether `machine` is on its way back and has not been seen to draw yet.
+    pub(super) fn is_returning(&self, machine: &MachineId) -> bool {
+        self.machines.get(machine).is_some_and(|raise| raise.back.is_none())
+    }
+
+    /// A machine that must be off again.
+    fn shed(&mut self, machine: &MachineId) {
+        self.machines.remove(machine);
+    }
+
+    /// What machines may draw more or less than their full power because they are on their way back:
+    /// the number of the group, and the power.
+    pub(super) fn unsettled(
+        &self,
+        policy: &Policy,
+        now: Instant,
+    ) -> impl Iterator<Item = (usize, Watts)> {
+        let raises = self.machines.values();
+        raises.filter(move |raise| !raise.is_settled(policy, now)).map(|one| (one.group, one.watts))
+    }
+}
+
+impl Core {
+    /// The group of `machine`, and what it draws less when it is off.
+    pub(super) fn off_watts(&self, machine: &MachineId) -> Option<(usize, Watts)> {
+        let number = self.inventory.group(&self.policy, machine)?;
+        let group = &self.policy.facility.groups()[number];
+        let watts = if group.driver.is_some() { group.freed() } else { group.watts };
+        Some((number, watts))
+    }
+
+    /// Applies a new policy, in which groups may have other numbers and figures.
+    pub(super) fn regroup_raises(&mut self) {
+        let mut machines = std::mem::take(&mut self.raises.machines);
+        machines.retain(|machine, raise| {
+            let Some((group, watts)) = self.off_watts(machine) else { return false };
+            (raise.group, raise.watts) = (group, watts);
+            true
+        });
+        self.raises.machines = machines;
+    }
+
+    /// A machine whose time off is over, or that sleeps although nobody wants it to.
+    pub(super) fn release(&mut self, machine: &MachineId, since: Timestamp) {
+        let Some((group, watts)) = self.off_watts(machine) else { return };
+        let raise = Raise { group, watts, since, is_granted: false, back: None };
+        self.raises.machines.entry(machine.clone()).or_insert(raise);
+    }
+
+    /// Machines that are to be off now, after those in `before` were: who is not any more waits for
+    /// its return.
+    pub(super) fn note_released(&mut self, before: &[MachineId], at: Timestamp) {
+        for machine in self.states.keys() {
+            self.raises.shed(machine);
+        }
+        for machine in before {
+            self.release(machine, at);
+        }
+    }
+
+    /// Brings the machines on their way back up to date: which are back, and which sleep although
+    /// nobody wants them to.
+    pub(super) fn see_raises(&mut self, now: Instant) {
+        let mut machines = std::mem::take(&mut self.raises.machines);
+        machines.retain(|machine, raise| {
+            if self.inventory.sleeps(machine) {
+                raise.back = None;
+                return true;
+            }
+            if self.inventory.draws(machine) {
+                raise.back.get_or_insert(now);
+            }
+            let kept = raise.settles_within(&self.policy).max(KEPT);
+            raise.back.is_none_or(|back| now.saturating_duration_since(back) < kept)
+        });
+        self.raises.machines = machines;
+        let due = self
+            .raises
+            .looked_for_strays
+            .is_none_or(|at| now.saturating_duration_since(at) >= STRAYS_EVERY);
+        if due {
+            self.raises.looked_for_strays = Some(now);
+            let strays = self.inventory.strays(&self.selection, self.schedule);
+            for machine in strays {
+                self.release(&machine, self.schedule);
+            }
+        }
+    }
+
+    /// Decides which machines may be woken now. Returns whether that changed, and the first reason
+    /// why a machine must wait.
+    pub(super) fn grant(&mut self, wall: Timestamp, now: Instant) -> (bool, Option<Withheld>) {
+        if self.raises.machines.is_empty() {
+            let is_changed = !self.raises.granted.is_empty();
+            self.raises.granted = Arc::default();
+            return (is_changed, None);
+        }
+        let mut room = self.room(wall, now);
+        let mut ramp = self.ramp_left(now);
+        let mut machines = std::mem::take(&mut self.raises.machines);
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let mut order: Vec<(&MachineId, &mut Raise)> = machines.iter_mut().collect();
+        // Machines that are back need no room, and those that were granted keep what they have.
+        order.sort_by(|(a, x), (b, y)| {
+            let key = |raise: &Raise| (raise.back.is_none(), !raise.is_granted, raise.since);
+            key(x).cmp(&key(y)).then_with(|| a.cmp(b))
+        });
+        let mut waits = None;
+        let mut granted = BTreeSet::new();
+        for (machine, raise) in order {
+            let path = feeds.path(facility.group_feed(raise.group));
+            // A device that was not read since the start may be in any state.
+            if self.is_young(now)
+                && !self.inventory.sleeps(machine)
+                && !self.inventory.draws(machine)
+            {
+                waits.get_or_insert(Withheld::MachinesNotRead);
+                continue;
+            }
+            if raise.back.is_some() {
+                if !raise.is_settled(&self.policy, now) {
+                    for &feed in path {
+                        if let Ok(room) = &mut room[feed] {
+                            *room = *room - raise.watts;
+                        }
+                    }
+                }
+                granted.insert(machine.clone());
+                continue;
+            }
+            let no_room = path.iter().find_map(|&feed| match &room[feed] {
+                Ok(room) if *room >= raise.watts => None,
+                Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
+                Err(why) => Some(why.clone()),
+            });
+            if let Some(why) = no_room {
+                raise.is_granted = false;
+                waits.get_or_insert(why);
+                continue;
+            }
+            if !raise.is_granted && !ramp.takes(raise.watts) {
+                continue;
+            }
+            raise.is_granted = true;
+            for &feed in path {
+                if let Ok(room) = &mut room[feed] {
+                    *room = *room - raise.watts;
+                }
+            }
+            granted.insert(machine.clone());
+        }
+        self.raises.lately.extend(ramp.spent(now));
+        self.raises.machines = machines;
+        let is_changed = granted != *self.raises.granted;
+        if is_changed {
+            self.raises.granted = Arc::new(granted);
+        }
+        (is_changed, waits)
+    }
+
+    /// The power by which machines at and below each feed may be raised: what is left of the usable
+    /// power below the band, beside what the meter shows without leases and what leases reserve. A feed
+    /// without a meter sets no bound: there, the plan's figures do.
+    fn room(&self, wall: Timestamp, now: Instant) -> PerFeed<Result<Watts, Withheld>> {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let figures = facility.load_by_figures(&self.fleet.population);
+        let less = self.less(&PerFeed::all(feeds, None), now);
+        let soon = later(wall, self.policy.failsafe.permit_ttl);
+        PerFeed::each(feeds, |feed| {
+            if feeds[feed].meter.is_none() {
+                return Ok(Watts(i64::MAX / 2));
+            }
+            let Some(headroom) = self.headroom(feed, wall, now) else {
+                return Err(Withheld::MeterSilent(feeds[feed].id.clone()));
+            };
+            // A tenant without a meter counts with what the meter shows beyond everything else, up
+            // to what it rents. What a tenant draws beyond its lease leaves no room.
+            let others = headroom.metered - headroom.leased;
+            let correction = self.corrections.planned()[feed].max(Watts::ZERO);
+            let mining = figures[feed] + correction - less[feed].possible;
+            let tenants = (others - mining).max(Watts::ZERO).min(self.sums.unmetered(feed));
+            let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
+            let usable = feeds[feed].usable();
+            // By so much the load may have risen since the plan released a machine.
+            let tolerance = usable.scale(NEGLIGIBLE).min(facility.band(feed));
+            Ok(usable - facility.band(feed) + tolerance - others + tenants - reserved)
+        })
+    }
+
+    fn ramp_left(&mut self, now: Instant) -> RampLeft {
+        let ramp = &self.policy.ramp;
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let longest = MINUTE.max(ramp.up_step_interval);
+        self.raises.lately.retain(|(at, ..)| since(*at) < longest);
+        let lately = self.raises.lately.iter();
+        let watts = lately.clone().filter(|(at, ..)| since(*at) < MINUTE);
+        let machines = lately.filter(|(at, ..)| since(*at) < ramp.up_step_interval);
+        RampLeft {
+            watts: watts.map(|(_, watts, _)| *watts).sum(),
+            per_min: ramp.up_per_min,
+            machines: machines.map(|(.., machines)| *machines).sum(),
+            per_step: ramp.up_step_machines,
+            new: (Watts::ZERO, 0),
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the up ramp still allows.
+struct RampLeft {
+    /// What was granted in the last minute.
+    watts: Watts,
+    per_min: Watts,
+    /// The machines granted within one step's interval.
+    machines: u32,
+    per_step: u32,
+    new: (Watts, u32),
+}
+
+impl RampLeft {
+    /// Counts one more machine, if the ramp allows it. A machine that is larger than what the ramp
+    /// allows in a minute goes alone.
+    fn takes(&mut self, watts: Watts) -> bool {
+        let is_first = self.watts == Watts::ZERO;
+        let too_fast = self.per_min > Watts::ZERO && !is_first && self.watts + watts > self.per_min;
+        let too_many = self.per_step > 0 && self.machines >= self.per_step;
+        if too_fast || too_many {
+            return false;
+        }
+        self.watts += watts;
+        self.machines += 1;
+        self.new = (self.new.0 + watts, self.new.1 + 1);
+        true
+    }
+
+    fn spent(&self, now: Instant) -> Option<(Instant, Watts, u32)> {
+        (self.new.1 > 0).then_some((now, self.new.0, self.new.1))
+    }
+}

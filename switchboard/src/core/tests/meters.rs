@@ -1,0 +1,151 @@
+//! The meter decides: what machines and tenants draw counts, not what the policy says of them.
+
+use directive::{GuardHold, GuardReport, GuardState, GuardedFeed};
+
+use super::*;
+
+fn asleep(world: &World) -> usize {
+    world.machines.iter().filter(|machine| !machine.draws).count()
+}
+
+#[test]
+fn a_house_that_grows_takes_machines_off_and_gives_them_back() {
+    let mut world = obedient();
+    // 14 machines and the house draw 43 kW of 50.
+    world.meter_adds = Watts(20_000);
+    world.run_to(80);
+    assert_eq!(asleep(&world), 5, "13 kW are missing");
+    world.run_to(400);
+    assert_eq!(asleep(&world), 5, "no machine goes to and fro");
+    world.meter_adds = Watts::ZERO;
+    world.run_to(500);
+    assert_eq!(asleep(&world), 5, "a lower load must last");
+    world.run_to(700);
+    assert_eq!(asleep(&world), 0);
+}
+
+#[test]
+fn a_load_that_the_meter_does_not_show_takes_no_machine_off() {
+    let mut world = World::new(|_| Manner::Obeys);
+    // Ten of fourteen declared machines do not exist.
+    world.machines.retain(|machine| !machine.id.as_str().starts_with("old."));
+    world.run_to(20);
+    assert!(matches!(world.commit("l", "a", 30_000, 1000, 1500), Answer::Committed(_)));
+    world.run_to(1_100);
+    assert_eq!((world.phase("l"), asleep(&world)), (Phase::Active, 0));
+}
+
+#[test]
+fn machines_that_draw_more_than_declared_are_made_up_for() {
+    let mut world = obedient();
+    // Fourteen machines draw 9 % more than declared, as far as they run.
+    world.meter_adds = Watts(14 * 270);
+    world.run_to(40);
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(1_100);
+    assert_eq!(world.phase("l"), Phase::Active);
+    assert!(asleep(&world) >= 6, "{} machines for 16.8 kW", asleep(&world));
+}
+
+#[test]
+fn nothing_is_raised_onto_a_tenant_that_stays() {
+    for meter in [None, Some("tenant")] {
+        let mut world = obedient();
+        world.tenants_stay = true;
+        world.commit_metered("l", "a", 20_000, 1000, 1500, meter);
+        world.run_to(1_490);
+        assert_eq!((world.phase("l"), asleep(&world)), (Phase::Active, 5));
+        // `check` asserts that no feed is overloaded at any time.
+        world.run_to(2_000);
+        assert_eq!(asleep(&world), 5, "there is no room for any of them");
+        world.tenants_stay = false;
+        world.run_to(2_400);
+        assert_eq!((world.phase("l"), asleep(&world)), (Phase::Closed, 0));
+    }
+}
+
+#[test]
+fn a_meter_that_is_lost_stops_raises_below_its_feed_only() {
+    let mut world = obedient();
+    world.commit("here", "a", 20_000, 1000, 1500);
+    world.commit("there", "b", 30_000, 1000, 1500);
+    world.run_to(1_490);
+    let below = |world: &World, feed: &str| {
+        world.machines.iter().filter(|machine| !machine.draws && machine.feed == feed).count()
+    };
+    assert!(below(&world, "a") > 0 && below(&world, "b") > 0);
+    world.lost_meter = Some("a");
+    world.run_to(1_900);
+    assert!(below(&world, "a") > 0, "nothing shows whether there is room");
+    assert_eq!(below(&world, "b"), 0);
+    assert_eq!(world.core.withheld, Some(Withheld::MeterSilent("a".into())));
+    world.lost_meter = None;
+    world.run_to(2_400);
+    assert_eq!(below(&world, "a"), 0);
+}
+
+/// The agent's guard says that it has put these machines to sleep for feed `a`.
+fn guard(world: &mut World, number: u64, machines: &[&str], state: GuardState) {
+    let machines: Vec<MachineId> = machines.iter().map(|id| MachineId::from(*id)).collect();
+    let feed = GuardedFeed {
+        feed: "a".into(),
+        state,
+        guardable: Watts(42_000),
+        wants: Watts::ZERO,
+        acts: 1,
+    };
+    let holds = vec![GuardHold { number, feed: "a".into(), machines }];
+    let last_hold = number;
+    let report =
+        GuardReport { at: at(world.secs), table: None, last_hold, holds, feeds: vec![feed] };
+    world.input(Input::Report(AGENT.into(), Report::Guard(report)));
+}
+
+#[test]
+fn the_plan_takes_over_what_a_guard_has_put_to_sleep() {
+    let mut world = obedient();
+    world.meter_adds = Watts(20_000);
+    world.run_to(23);
+    assert_eq!(asleep(&world), 0);
+    // Not the machines that the plan would choose first.
+    let held = ["new.000", "new.001", "new.002", "new.003", "old.009"];
+    guard(&mut world, 7, &held, GuardState::Tripped);
+    world.run_to(26);
+    let timeline = world.timeline.clone().expect("there is one");
+    assert_eq!(timeline.holds_taken, [(AGENT.into(), 7)].into());
+    assert_eq!(world.chosen().keys().map(MachineId::as_str).collect::<Vec<_>>(), held);
+    world.run_to(200);
+    assert_eq!(world.chosen().len(), 5, "nothing is shed twice, nothing comes back");
+    // The same hold again changes nothing.
+    let before = world.last_number;
+    guard(&mut world, 7, &held, GuardState::Watching);
+    world.run_to(230);
+    assert_eq!(world.last_number, before);
+    world.meter_adds = Watts::ZERO;
+    world.run_to(600);
+    assert_eq!(asleep(&world), 0);
+}
+
+#[test]
+fn agents_get_a_table_to_guard_by_and_a_new_one_when_it_changes() {
+    let mut world = obedient();
+    let table = world.guard.clone().expect("there is one");
+    let owners: Vec<(&str, Option<&str>)> = table
+        .feeds
+        .iter()
+        .map(|feed| (feed.feed.as_str(), feed.owner.as_ref().map(|owner| owner.as_str())))
+        .collect();
+    assert_eq!(owners, [("root", Some(AGENT)), ("a", Some(AGENT)), ("b", Some(AGENT))]);
+    let order: Vec<(&str, usize)> =
+        table.cohorts.iter().map(|one| (one.group.as_str(), one.machines.len())).collect();
+    assert_eq!(order, [("old", 10), ("far", 8), ("new", 4)], "what no device reaches is left out");
+    assert_eq!((table.feeds[1].usable, table.feeds[1].rating), (Watts(50_000), Watts(50_000)));
+    world.run_to(100);
+    assert_eq!(world.guard.as_ref(), Some(&table), "nothing has changed");
+    let mut edited = policy_with(|parts| parts.feeds[1].limit = Watts(45_000));
+    edited.digest = "11".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(edited))), Answer::Done));
+    world.run_to(102);
+    let next = world.guard.clone().expect("there is one");
+    assert!(next.version > table.version && next.feeds[1].usable == Watts(45_000));
+}
