@@ -12,17 +12,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use directive::{
-    ActuatorError, Delta, DeviceState, Downlink, Generation, MachineId, MachineReport, MeterError,
-    MeterId, MeterReading, MetersReport, Offer, Permit, Reading, Receiver, ReportSender,
-    SEEN_EVERY, Standing, Timeline,
+    ActuatorError, Delta, DeviceState, Downlink, FeedId, Generation, GuardReport, MachineId,
+    MachineReport, MeterError, MeterId, MeterReading, MetersReport, Offer, Permit, Reading,
+    Receiver, ReceiverId, ReportSender, SEEN_EVERY, Timeline,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
 use crate::claims::Assignment;
+use crate::guard::Guard;
 use crate::state::{AgentState, AsleepBy, Mark};
 
 mod changes;
+mod guarding;
 mod issue;
 mod machine;
 mod meters;
@@ -33,6 +35,7 @@ mod timing;
 pub use timing::{Kind, Timing};
 
 use changes::{Changes, Line};
+use guarding::Guarding;
 use machine::{Machine, Want};
 use meters::Meters;
 use queue::Queue;
@@ -40,6 +43,8 @@ use queue::Queue;
 /// What the core works with.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {
+    /// The agent's own name, by which the switchboard knows its link.
+    pub receiver: ReceiverId,
     /// How often and how long.
     pub timing: Timing,
     pub drivers: Vec<DriverLimits>,
@@ -83,6 +88,10 @@ pub enum Output {
     Report { delta: Delta<MachineReport>, counts: MachineCounts },
     /// Give this report to the link.
     ReportMeters(MetersReport),
+    /// Give this report to the link.
+    ReportGuard(GuardReport),
+    /// The guard has tripped at this feed.
+    GuardTripped(FeedId),
     /// A timeline was offered, with this result.
     Offered(Offer),
     /// The wall clock was stepped by this much, and nothing is woken until it is right again.
@@ -118,6 +127,8 @@ pub struct AgentCore {
     /// to be woken.
     to_wake: BTreeSet<MachineId>,
     meters: Meters,
+    guard: Guard,
+    guarding: Guarding,
     changes: Changes,
     outputs: VecDeque<Output>,
     /// When the timeline's next step is due.
@@ -167,6 +178,8 @@ impl AgentCore {
             timings,
             to_wake: BTreeSet::new(),
             meters,
+            guard: Guard::restore(config.receiver.clone(), state.guard),
+            guarding: Guarding::default(),
             changes: Changes::default(),
             outputs: VecDeque::new(),
             next_due: None,
@@ -191,10 +204,12 @@ impl AgentCore {
             .collect();
         let standing: Vec<MachineId> = core.receiver.applied().keys().cloned().collect();
         let marked: Vec<MachineId> = core.orphans.keys().cloned().collect();
-        for machine in standing.into_iter().chain(marked).chain(declared) {
+        let held: Vec<MachineId> = core.guard.held().cloned().collect();
+        for machine in standing.into_iter().chain(held).chain(marked).chain(declared) {
             core.meet(&machine, now);
         }
         core.meet_named(now);
+        core.meet_guarded(now);
         core
     }
 
@@ -206,6 +221,9 @@ impl AgentCore {
 
     /// Takes what the switchboard says.
     pub fn downlink(&mut self, downlink: &Downlink, wall: Timestamp, now: Instant) {
+        if let Some(table) = &downlink.guard {
+            self.take_guard_table(table, now);
+        }
         if let Some(timeline) = &downlink.timeline {
             self.offer(timeline, now);
         }
@@ -229,6 +247,7 @@ impl AgentCore {
             Offer::Stale { have } => warn!(got = %timeline.number, %have, "stale timeline refused"),
             Offer::Same => {}
         }
+        self.note_holds_taken(timeline, offer);
         self.outputs.push_back(Output::Offered(offer));
     }
 
@@ -241,6 +260,8 @@ impl AgentCore {
     /// Does everything that is due.
     pub fn tick(&mut self, wall: Timestamp, now: Instant) {
         self.advance(wall, now);
+        self.lift_holds(now);
+        self.look_at_refused_wakes(now);
         self.issue(wall, now);
         self.changes.due(now).iter().for_each(Line::tell);
         // Lowering never waits for this: the task writes and commands side by side.
@@ -250,6 +271,7 @@ impl AgentCore {
         }
         self.report(wall, now);
         self.report_meters(wall, now);
+        self.report_guard(wall, now);
     }
 
     /// The next output, if there is one. Ask until there is none.
@@ -268,6 +290,7 @@ impl AgentCore {
             .chain(self.next_due)
             .chain(self.meters.next())
             .chain(self.next_meters_report(now))
+            .chain(self.next_guard_report(now))
             .chain(self.write_retry_at);
         others.fold(next, Instant::min).max(now)
     }
@@ -309,10 +332,12 @@ impl AgentCore {
         if known.mark() != mark {
             self.version += 1;
         }
+        self.guard_read(machine);
         self.note_change(machine, now);
         self.restand(machine, now);
     }
 
+    /// A meter answered. If it shows that a feed carries too much, the commands follow at once.
     pub fn measured(
         &mut self,
         meter: &MeterId,
@@ -320,7 +345,8 @@ impl AgentCore {
         wall: Timestamp,
         now: Instant,
     ) {
-        self.meters.measured(meter, result, wall, now);
+        let reading = self.meters.measured(meter, result, wall, now);
+        self.guard_sample(meter, reading.as_ref(), wall, now);
     }
 
     /// Handles the end of the write of `version`.
@@ -342,7 +368,7 @@ impl AgentCore {
         marks.extend(
             self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))),
         );
-        AgentState { saved: self.receiver.saved().clone(), marks }
+        AgentState { saved: self.receiver.saved().clone(), marks, guard: self.guard.saved() }
     }
 
     /// Whether everything that must be remembered has been written.
@@ -406,20 +432,18 @@ impl AgentCore {
         self.changes.take(now).iter().for_each(Line::tell);
     }
 
-    fn standing(&self, id: &MachineId) -> Standing {
-        self.receiver.applied().get(id).copied().unwrap_or_default()
-    }
-
     /// Sets what is wanted of a machine now, and queues the command that follows from it.
     fn restand(&mut self, id: &MachineId, now: Instant) {
         let standing = self.standing(id);
         let Some(machine) = self.machines.get_mut(id) else { return };
+        let (was, drew) = (machine.want(), machine.draws());
         machine.set_standing(standing);
         if machine.want() == Want::Awake {
             self.to_wake.insert(id.clone());
         } else {
             self.to_wake.remove(id);
         }
+        self.guard_restood(id, was, drew, now);
         self.requeue(id, now);
     }
 

@@ -10,6 +10,7 @@
 pub mod claims;
 pub mod core;
 pub mod drivers;
+pub mod guard;
 pub mod meters;
 pub mod metrics;
 pub mod settings;

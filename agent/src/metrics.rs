@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use directive::{Generation, MeterReport};
+use directive::{Generation, GuardReport, GuardState, MeterReport};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,6 +25,10 @@ pub struct Metrics {
     state_writes: Family<WriteLabels, Counter>,
     clock_steps: Counter,
     machines_ignored: Counter,
+    guard_trips: Counter,
+    guard_feeds: Family<GuardLabels, Gauge>,
+    guard_held: Gauge,
+    guard_wants: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,6 +80,20 @@ struct MeterLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    state: GuardLabel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label values")]
+enum GuardLabel {
+    watching,
+    tripped,
+    suspect,
+    meter_lost,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectiveLabels {
     outcome: DirectiveOutcome,
 }
@@ -94,6 +112,13 @@ pub(crate) enum DirectiveOutcome {
 struct WriteLabels {
     outcome: CommandOutcome,
 }
+
+const GUARD_STATES: [(GuardState, GuardLabel); 4] = [
+    (GuardState::Watching, GuardLabel::watching),
+    (GuardState::Tripped, GuardLabel::tripped),
+    (GuardState::Suspect, GuardLabel::suspect),
+    (GuardState::MeterLost, GuardLabel::meter_lost),
+];
 
 impl Metrics {
     /// Registers every metric under its name.
@@ -150,6 +175,26 @@ impl Metrics {
             "Machines not taken on because the agent's table is full",
             self.machines_ignored.clone(),
         );
+        registry.register(
+            "guard_trips",
+            "How often a guarded feed was found to carry too much",
+            self.guard_trips.clone(),
+        );
+        registry.register(
+            "guard_feeds",
+            "Feeds that the guard watches, by what it is doing there",
+            self.guard_feeds.clone(),
+        );
+        registry.register(
+            "guard_held_machines",
+            "Machines that the guard holds asleep",
+            self.guard_held.clone(),
+        );
+        registry.register(
+            "guard_wants_watts",
+            "The most power that the guard would have to shed at one feed and cannot",
+            self.guard_wants.clone(),
+        );
     }
 
     /// Creates the series that are known beforehand, so that a first event shows as an increase.
@@ -165,6 +210,9 @@ impl Metrics {
         }
         for outcome in [DirectiveOutcome::taken, DirectiveOutcome::same, DirectiveOutcome::stale] {
             self.directives.get_or_create_owned(&DirectiveLabels { outcome });
+        }
+        for (_, state) in GUARD_STATES {
+            self.guard_feeds.get_or_create_owned(&GuardLabels { state });
         }
         for outcome in [ok, failed] {
             self.state_writes.get_or_create_owned(&WriteLabels { outcome });
@@ -217,6 +265,22 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn guard_tripped(&self) {
+        self.guard_trips.inc();
+    }
+
+    /// Sets the gauges of the guard.
+    pub(crate) fn show_guard(&self, report: &GuardReport) {
+        let held: usize = report.holds.iter().map(|hold| hold.machines.len()).sum();
+        self.guard_held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.guard_wants.set(report.feeds.iter().map(|feed| feed.wants.0).max().unwrap_or(0));
+        for (state, label) in GUARD_STATES {
+            let feeds = report.feeds.iter().filter(|feed| feed.state == state).count();
+            let gauge = self.guard_feeds.get_or_create_owned(&GuardLabels { state: label });
+            gauge.set(i64::try_from(feeds).unwrap_or(i64::MAX));
+        }
+    }
+
     pub(crate) fn show_meters(&self, meters: &[MeterReport]) {
         for meter in meters {
             let labels = MeterLabels { meter: meter.meter.to_string() };
@@ -227,7 +291,27 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use directive::{GuardHold, GuardedFeed, Watts};
+
     use super::*;
+
+    fn guard() -> GuardReport {
+        let feed = GuardedFeed {
+            feed: "f".into(),
+            state: GuardState::Tripped,
+            guardable: Watts(0),
+            wants: Watts(700),
+            acts: 1,
+        };
+        let machines = vec!["a".into(), "b".into()];
+        GuardReport {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            table: None,
+            last_hold: 1,
+            holds: vec![GuardHold { number: 1, feed: "f".into(), machines }],
+            feeds: vec![feed],
+        }
+    }
 
     #[test]
     fn every_name_is_exported_as_documented() {
@@ -238,6 +322,8 @@ mod tests {
         metrics.directive(DirectiveOutcome::stale);
         metrics.show(MachineCounts { asleep: 1, failing: 1, ..MachineCounts::default() }, None);
         metrics.report_dropped();
+        metrics.guard_tripped();
+        metrics.show_guard(&guard());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -247,6 +333,11 @@ mod tests {
             "tieline_agent_machines_failing 1",
             "tieline_agent_reports_dropped_total 1",
             r#"tieline_agent_directives_total{outcome="stale"} 1"#,
+            "tieline_agent_guard_trips_total 1",
+            r#"tieline_agent_guard_feeds{state="tripped"} 1"#,
+            r#"tieline_agent_guard_feeds{state="watching"} 0"#,
+            "tieline_agent_guard_held_machines 2",
+            "tieline_agent_guard_wants_watts 700",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }

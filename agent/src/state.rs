@@ -10,6 +10,8 @@ use directive::{MachineId, Saved};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::guard::GuardSaved;
+
 /// Everything that survives a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +20,9 @@ pub struct AgentState {
     pub saved: Saved,
     /// Machines that are asleep, or were commanded to sleep.
     pub marks: BTreeMap<MachineId, Mark>,
+    /// The guard's table and holds. Files of older versions do not have it.
+    #[serde(default, skip_serializing_if = "GuardSaved::is_empty")]
+    pub guard: GuardSaved,
 }
 
 /// What is remembered of one machine.
@@ -106,6 +111,7 @@ impl AgentStateFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use directive::GuardHold;
     use std::fs;
 
     #[test]
@@ -119,6 +125,16 @@ mod tests {
             "a.1".into(),
             Mark { asleep_by: AsleepBy::Us, slept_at: Some(Timestamp::UNIX_EPOCH) },
         );
+        file.save(&state).unwrap();
+        assert_eq!(AgentStateFile::open(&path).unwrap().1, state);
+        let older = fs::read_to_string(&path).unwrap();
+        assert!(!older.contains("guard"), "a file without a guard is that of an older version");
+        let machines = vec!["a.1".into()];
+        state.guard = GuardSaved {
+            table: None,
+            last_hold: 2,
+            holds: vec![GuardHold { number: 2, feed: "f".into(), machines }],
+        };
         file.save(&state).unwrap();
         assert_eq!(AgentStateFile::open(&path).unwrap().1, state);
     }

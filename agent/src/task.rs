@@ -25,7 +25,7 @@ use daemon::clock;
 /// An agent's name, its state file, and its periods and limits.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// The name of the agent in its log lines.
+    /// The name of the agent: that of its link, and in its log lines.
     pub name: String,
     /// The file with the state that must survive a restart.
     pub state_path: PathBuf,
@@ -127,6 +127,7 @@ impl Agent {
         let (file, state) = AgentStateFile::open(&config.state_path)?;
         let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
         let core = CoreConfig {
+            receiver: config.name.as_str().into(),
             timing: config.timing,
             drivers: drivers.iter().map(limits).collect(),
             assignments,
@@ -249,6 +250,13 @@ impl Running {
                     self.metrics.report_dropped();
                 }
             }
+            Output::ReportGuard(report) => {
+                self.metrics.show_guard(&report);
+                if !link.report(Report::Guard(report)) {
+                    self.metrics.report_dropped();
+                }
+            }
+            Output::GuardTripped(_) => self.metrics.guard_tripped(),
             Output::Offered(offer) => self.metrics.directive(match offer {
                 Offer::Taken => DirectiveOutcome::taken,
                 Offer::Same => DirectiveOutcome::same,

@@ -320,6 +320,7 @@ fn agent_config(scenario: &Scenario) -> CoreConfig {
         wakes_within: group.restore_p95,
     });
     CoreConfig {
+        receiver: "agent".into(),
         timing: Timing {
             read_at_rest: scenario.roles.read_at_rest,
             report_every: scenario.roles.agent_report_every,

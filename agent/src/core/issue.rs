@@ -6,7 +6,7 @@ use std::time::Instant;
 use directive::MachineId;
 use jiff::Timestamp;
 
-use super::machine::Machine;
+use super::machine::{Machine, Want};
 use super::{AgentCore, Kind, Output};
 
 impl AgentCore {
@@ -24,8 +24,11 @@ impl AgentCore {
     /// Puts a machine into the queue for its next command, unless a command is in progress.
     pub(super) fn requeue(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get(id) else { return };
+        let may_wake = machine.want() == Want::Awake && self.may_wake(id, machine, now);
+        let may_wake = may_wake && self.guard_allows(id, now);
+        let Some(machine) = self.machines.get(id) else { return };
         let timing = &self.timings[machine.assignment];
-        let (kind, at) = machine.next(timing, self.may_wake(id, machine, now), now);
+        let (kind, at) = machine.next(timing, may_wake, now);
         let next = machine.busy.is_none().then_some((kind, at, machine.order));
         let (driver, queued) = (machine.driver, machine.queued);
         let due = |waits: Option<(Kind, Instant, u64)>| {
@@ -51,19 +54,25 @@ impl AgentCore {
         for driver in 0..self.queues.len() {
             while let Some((kind, id)) = self.queues[driver].pop(now) {
                 let Some(machine) = self.machines.get(&id) else { continue };
-                let allowed = kind != Kind::Wake || self.may_wake(&id, machine, now);
+                let may_wake = kind == Kind::Wake && self.may_wake(&id, machine, now);
+                let allowed = kind != Kind::Wake || (may_wake && self.guard_allows(&id, now));
                 let Some(machine) = self.machines.get_mut(&id) else { continue };
                 machine.queued = None;
                 if !allowed {
                     self.requeue(&id, now);
                     continue;
                 }
-                let mark = machine.mark();
+                let (mark, drew) = (machine.mark(), machine.draws());
                 machine.issued(kind, wall, now);
                 // The time of a repeated command need not be stored, but who put the machine to
                 // sleep must be.
                 if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
                     self.version += 1;
+                }
+                match kind {
+                    Kind::Sleep => self.guard.told_to_sleep(&id, drew, now),
+                    Kind::Wake => self.guard.told_to_wake(&id, now),
+                    Kind::Read => {}
                 }
                 self.note_change(&id, now);
                 self.queues[driver].started(kind);

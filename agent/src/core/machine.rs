@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::changes::Change;
 use super::{Kind, Timing};
+use crate::guard::Seen;
 use crate::state::{AsleepBy, Mark};
 
 /// What is wanted of a machine's device.
@@ -184,6 +185,33 @@ impl Machine {
     /// was told.
     fn boots(&self) -> bool {
         self.woken.is_some_and(|woken| self.slept.is_none_or(|slept| slept < woken))
+    }
+
+    /// Whether the device has said so since the last command.
+    pub(super) fn is_read(&self, state: DeviceState) -> bool {
+        self.says(state)
+    }
+
+    /// Whether the machine draws power, as far as is known: one whose device says nothing draws,
+    /// unless it was put to sleep before, and one that boots does not draw yet.
+    pub(super) fn draws(&self) -> bool {
+        match self.state {
+            _ if self.boots() => false,
+            DeviceState::Asleep if self.fresh => false,
+            DeviceState::Awake if self.fresh => true,
+            _ => self.asleep_by.is_none(),
+        }
+    }
+
+    /// The machine as the guard sees it.
+    pub(super) fn guarded(&self) -> Seen {
+        match self.want {
+            Want::Asleep if self.does_as_wanted() => Seen::Sleeps,
+            Want::Asleep => Seen::Other,
+            _ if self.boots() => Seen::Boots,
+            _ if self.draws() => Seen::Runs,
+            _ => Seen::Other,
+        }
     }
 
     /// Returns the next command and when it is due. `may_wake` says that a wake is allowed now.

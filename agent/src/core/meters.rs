@@ -60,15 +60,15 @@ impl Meters {
         self.meters.values().filter(|state| !state.reading).map(|state| state.next).min()
     }
 
-    /// Takes a meter's answer.
+    /// Takes a meter's answer. Returns the measurement, if it is one.
     pub(super) fn measured(
         &mut self,
         id: &MeterId,
         result: Result<MeterReading, MeterError>,
         wall: Timestamp,
         now: Instant,
-    ) {
-        let Some(state) = self.meters.get_mut(id) else { return };
+    ) -> Option<MeterReading> {
+        let state = self.meters.get_mut(id)?;
         state.reading = false;
         state.next = state.next.max(now);
         let result = result.map_err(|error| error.to_string()).and_then(|reading| {
@@ -83,8 +83,8 @@ impl Meters {
             Ok(_) if !was_up => info!(meter = %id, "meter reads"),
             _ => {}
         }
-        state.last = Some(result);
         state.unreported = true;
+        state.last.insert(result).as_ref().ok().cloned()
     }
 
     /// Whether some measurement is newer than the last report.

@@ -61,6 +61,7 @@ impl AgentCore {
         };
         let stranger = self.machines.iter().find(|(id, machine)| {
             machine.is_forgettable()
+                && !self.guard.watches(id)
                 && !named.contains(id)
                 && !declared(id)
                 && self.standing(id) == Standing::default()

@@ -57,6 +57,7 @@ fn permit(generation: u64, serial: u64) -> Permit {
 
 fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
     CoreConfig {
+        receiver: "agent".into(),
         timing: Timing::default(),
         drivers: vec![DriverLimits { in_flight }],
         assignments: vec![Assignment {
@@ -566,5 +567,6 @@ fn a_machine_that_never_obeys_is_told_once() {
 }
 
 mod clock;
+mod guarding;
 mod patience;
 mod simulation;

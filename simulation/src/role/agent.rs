@@ -160,7 +160,10 @@ impl Agent {
                         format!("refuses an older timeline, has {have}")
                     });
                 }
-                Output::Offered(_) | Output::Ignored(_) => {}
+                Output::ReportGuard(report) => {
+                    stage.report(ROLE, Report::Guard(report));
+                }
+                Output::GuardTripped(_) | Output::Offered(_) | Output::Ignored(_) => {}
                 Output::Clock(off) => stage.tell_clock(ROLE, off),
             }
         }

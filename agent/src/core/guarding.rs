@@ -1,0 +1,205 @@
+//! The guard inside the core: what it sees of the machines, and what follows from its holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use directive::{
+    Action, DeviceState, GuardTable, MachineId, Means, MeterId, MeterReading, Offer, Standing,
+    Timeline,
+};
+use jiff::Timestamp;
+use tracing::debug;
+
+use super::machine::{Machine, Want};
+use super::{AgentCore, Output};
+use crate::guard::{Fleet, Sampled, Seen};
+
+/// The longest time between two reports of the guard.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// What the core keeps for the guard's sake.
+#[derive(Debug, Default)]
+pub(super) struct Guarding {
+    /// The hold up to which the newest timeline has taken the holds over. They are lifted when that
+    /// timeline's due steps have been applied.
+    taken: Option<u64>,
+    /// Whether the guard has kept back a wake since the last sample.
+    refused: bool,
+    /// Whether there is a new sample or table since wakes were last looked through.
+    sampled: bool,
+    reported: Option<Instant>,
+    news: bool,
+}
+
+/// The machines, as the guard sees them.
+struct Reached<'a> {
+    machines: &'a BTreeMap<MachineId, Machine>,
+    applied: &'a BTreeMap<MachineId, Standing>,
+}
+
+impl Fleet for Reached<'_> {
+    fn seen(&self, id: &MachineId) -> Seen {
+        let Some(machine) = self.machines.get(id) else { return Seen::Other };
+        if self.applied.get(id).is_some_and(|standing| standing.action.sheds())
+            && machine.want() != Want::Asleep
+        {
+            return Seen::Other;
+        }
+        machine.guarded()
+    }
+}
+
+impl AgentCore {
+    /// What the machine may do: by the timeline, and asleep as long as the guard holds it.
+    pub(super) fn standing(&self, id: &MachineId) -> Standing {
+        let planned = self.receiver.applied().get(id).copied().unwrap_or_default();
+        if self.guard.is_held(id) {
+            let action = planned.action.max(Action::Curtail);
+            return Standing { action, means: Means::Device };
+        }
+        planned
+    }
+
+    /// Takes the guard table that the switchboard says.
+    pub(super) fn take_guard_table(&mut self, table: &Arc<GuardTable>, now: Instant) {
+        if !self.guard.take_table(table) {
+            return;
+        }
+        debug!(version = %table.version, "guard table taken");
+        self.version += 1;
+        self.guarding.news = true;
+        self.guarding.sampled = true;
+        self.meet_guarded(now);
+    }
+
+    /// Adds the machines that the guard may choose, so that they are read before they are needed.
+    pub(super) fn meet_guarded(&mut self, now: Instant) {
+        let Some(table) = self.guard.table().cloned() else { return };
+        let machines: Vec<(MachineId, usize)> =
+            self.guard.machines().map(|(id, cohort)| (id.clone(), cohort)).collect();
+        for (id, cohort) in machines {
+            self.meet(&id, now);
+            if let Some(machine) = self.machines.get_mut(&id) {
+                machine.group.get_or_insert_with(|| table.cohorts[cohort].group.clone());
+            }
+        }
+    }
+
+    /// Notes which holds a timeline takes over, if it is taken.
+    pub(super) fn note_holds_taken(&mut self, timeline: &Timeline, offer: Offer) {
+        if offer == Offer::Taken {
+            self.guarding.taken = timeline.holds_taken.get(&self.config.receiver).copied();
+        }
+    }
+
+    /// Lifts the holds that the newest timeline has taken over. Its lowerings that are due have
+    /// been applied, so that no machine may run in between.
+    pub(super) fn lift_holds(&mut self, now: Instant) {
+        let Some(taken) = self.guarding.taken.take() else { return };
+        let last = self.guard.last_hold();
+        let free = self.guard.lift(taken);
+        if !free.is_empty() || self.guard.last_hold() != last {
+            self.version += 1;
+            self.guarding.news = true;
+        }
+        for id in free {
+            debug!(machine = %id, "guard hold lifted");
+            if let Some(machine) = self.machines.get_mut(&id) {
+                machine.raised_in = self.version;
+            }
+            self.restand(&id, now);
+        }
+    }
+
+    /// Gives the guard a meter's answer, and commands the machines that it chooses.
+    pub(super) fn guard_sample(
+        &mut self,
+        meter: &MeterId,
+        reading: Option<&MeterReading>,
+        wall: Timestamp,
+        now: Instant,
+    ) {
+        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied() };
+        let sampled = self.guard.measured(meter, reading, &fleet, wall, now);
+        let Sampled { acts, tripped, news, fresh } = sampled;
+        self.guarding.sampled |= fresh;
+        self.guarding.news |= news;
+        self.outputs.extend(tripped.into_iter().map(Output::GuardTripped));
+        if acts.is_empty() {
+            return;
+        }
+        // A permit was given for a room that is not there.
+        self.receiver.withdraw();
+        self.version += 1;
+        self.news = true;
+        for id in acts.iter().flat_map(|act| &act.machines) {
+            debug!(machine = %id, "held by the guard");
+            if let Some(machine) = self.machines.get_mut(id) {
+                self.order += 1;
+                machine.order = self.order;
+            }
+            self.restand(id, now);
+        }
+        self.issue(wall, now);
+    }
+
+    /// Tells the guard that a machine's wanted state has changed from `was`; `drew` says whether the
+    /// machine drew power.
+    pub(super) fn guard_restood(&mut self, id: &MachineId, was: Want, drew: bool, now: Instant) {
+        let Some(machine) = self.machines.get(id) else { return };
+        match (was, machine.want()) {
+            (Want::Asleep, Want::Asleep) => {}
+            (_, Want::Asleep) => self.guard.must_sleep(id, drew, now),
+            (Want::Asleep, _) if machine.asleep_by().is_none() => self.guard.stays_awake(id),
+            _ => {}
+        }
+    }
+
+    /// Tells the guard what a device says.
+    pub(super) fn guard_read(&mut self, id: &MachineId) {
+        let Some(machine) = self.machines.get(id) else { return };
+        if machine.guarded() == Seen::Sleeps {
+            self.guard.fell_asleep(id);
+        } else if machine.want() != Want::Asleep && machine.is_read(DeviceState::Awake) {
+            self.guard.stays_awake(id);
+        }
+    }
+
+    /// Whether the guard lets the machine wake. If not, the machine is looked at again after the
+    /// next sample.
+    pub(super) fn guard_allows(&mut self, id: &MachineId, now: Instant) -> bool {
+        let allows = self.guard.allows_wake(id, now);
+        self.guarding.refused |= !allows;
+        allows
+    }
+
+    /// Looks again at the wakes that the guard has kept back, if there is a new sample.
+    pub(super) fn look_at_refused_wakes(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.guarding.sampled) {
+            return;
+        }
+        if std::mem::take(&mut self.guarding.refused) {
+            self.requeue_wakes(now);
+        }
+    }
+
+    /// When the guard is next to be reported, if there is one.
+    pub(super) fn next_guard_report(&self, now: Instant) -> Option<Instant> {
+        if !self.guard.is_at_work() {
+            return None;
+        }
+        let wait = if self.guarding.news { self.config.timing.report_gap } else { REPORT_EVERY };
+        Some(self.guarding.reported.map_or(now, |at| at + wait))
+    }
+
+    pub(super) fn report_guard(&mut self, wall: Timestamp, now: Instant) {
+        if self.next_guard_report(now).is_none_or(|due| now < due) {
+            return;
+        }
+        self.guarding.reported = Some(now);
+        self.guarding.news = false;
+        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied() };
+        self.outputs.push_back(Output::ReportGuard(self.guard.report(&fleet, wall, now)));
+    }
+}
