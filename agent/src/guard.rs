@@ -44,12 +44,16 @@ pub(crate) trait Fleet {
 /// A machine as the guard sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// It draws power, as far as is known, and may run.
+    /// It draws power, and may run.
     Runs,
+    /// It may run, and its device was not read or did not answer: it is chosen after all others.
+    Silent,
     /// It was told to wake and its device has not reported it awake yet.
     Boots,
     /// It must sleep, and its device has confirmed since the last command that it does.
     Sleeps,
+    /// It must sleep, and its device does not answer or does not follow.
+    Defies,
     /// It is on its way to sleep, sleeps for another reason, may not run, or is not reached.
     Other,
 }
@@ -241,10 +245,10 @@ impl Guard {
             let entry = &self.table.machines()[machine];
             (fleet.seen(&entry.id) == Seen::Sleeps).then_some(entry.frees)
         };
-        self.feeds[feed].suspect(asleep);
+        let is_new = self.feeds[feed].suspect(spec, asleep);
         let tripped_now = sampled.tripped.last() == Some(&spec.id);
         let suspect = self.feeds[feed].is_suspect();
-        if suspect && !was_suspect {
+        if is_new {
             warn!(feed = %spec.id, watts = watts.0, "guard: the meter is suspect, it does not show what machines do");
         }
         let act = self.act(feed, fleet, now);
@@ -305,8 +309,7 @@ impl Guard {
             let mut above = self.table.above(feed).skip(1);
             let parent = above.find(|above| self.table.feeds()[*above].meter.is_some());
             parent.is_some_and(|parent| {
-                let spec = &self.table.feeds()[parent];
-                !self.feeds[parent].is_lost(spec, now) && self.feeds[parent].is_above(spec)
+                self.feeds[parent].shows_excess(&self.table.feeds()[parent], now)
             })
         };
         let capped = watch.is_suspect() && !agrees();

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Action, DeviceState, GuardTable, MachineId, Means, MeterId, MeterReading, Offer, Standing,
-    Timeline,
+    Action, DeviceState, GuardFeed, GuardTable, MachineId, Means, MeterId, MeterReading, Offer,
+    Standing, Timeline,
 };
 use jiff::Timestamp;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::machine::{Machine, Want};
 use super::{AgentCore, Output};
@@ -67,6 +67,12 @@ impl AgentCore {
             return;
         }
         debug!(version = %table.version, "guard table taken");
+        let is_own = |feed: &&GuardFeed| feed.owner.as_ref() == Some(&self.config.receiver);
+        for GuardFeed { feed, meter, .. } in table.feeds.iter().filter(is_own) {
+            if !meter.as_ref().is_some_and(|meter| self.meters.has(meter)) {
+                warn!(%feed, ?meter, "guard: this agent does not read the feed's meter");
+            }
+        }
         self.version += 1;
         self.guarding.news = true;
         self.guarding.sampled = true;

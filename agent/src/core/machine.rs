@@ -207,10 +207,12 @@ impl Machine {
     pub(super) fn guarded(&self) -> Seen {
         match self.want {
             Want::Asleep if self.does_as_wanted() => Seen::Sleeps,
+            Want::Asleep if self.failures > 0 || self.read_fault.is_some() => Seen::Defies,
             Want::Asleep => Seen::Other,
             _ if self.boots() => Seen::Boots,
-            _ if self.draws() => Seen::Runs,
-            _ => Seen::Other,
+            _ if !self.draws() => Seen::Other,
+            _ if self.read_at.is_none() || self.read_fault.is_some() => Seen::Silent,
+            _ => Seen::Runs,
         }
     }
 

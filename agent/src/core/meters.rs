@@ -43,6 +43,10 @@ impl Meters {
         Self { meters: meters.iter().map(|(id, period)| (id.clone(), state(*period))).collect() }
     }
 
+    pub(super) fn has(&self, id: &MeterId) -> bool {
+        self.meters.contains_key(id)
+    }
+
     /// Takes the meters that are due; each is in progress until [`Self::measured`].
     pub(super) fn due(&mut self, now: Instant) -> Vec<MeterId> {
         let mut due = Vec::new();

@@ -50,6 +50,9 @@ impl Budget {
 /// Chooses machines at and below `feed`, in the order of the table, until they free `missing` watts.
 /// Feeds below it that carry too much themselves come first, the lowest before the others: what is
 /// shed there helps twice.
+///
+/// Machines whose devices do not answer come last, and no more of them than are missing: if a driver
+/// is down, its machines do not all go to sleep when it is back.
 pub(super) fn choose(
     table: &Table,
     feeds: &[Watch],
@@ -78,11 +81,24 @@ pub(super) fn choose(
         let spec = &table.feeds()[child];
         let excess = feeds[child].excess(spec, now);
         if excess > Watts::ZERO && spec.owned && is_below(child) {
-            act.shed(child, excess);
+            act.shed(child, excess, Seen::Runs);
         }
     }
-    let ended = act.shed(feed, missing);
-    Choice { exhausted: ended == Ended::NoMachine, ..act.choice }
+    let exhausted = act.shed(feed, missing, Seen::Runs) == Ended::NoMachine;
+    let mut bounded = false;
+    if exhausted {
+        let watts = |machine: usize| {
+            let entry = &table.machines()[machine];
+            (fleet.seen(&entry.id) == Seen::Defies).then_some(entry.frees)
+        };
+        let awaited: Watts = feeds[feed].chosen().filter_map(watts).sum();
+        let uncovered = missing.saturating_sub(act.choice.watts + awaited);
+        let freed = act.freed.get(&feed).copied().unwrap_or_default();
+        if uncovered > Watts::ZERO {
+            bounded = act.shed(feed, freed + uncovered, Seen::Silent) == Ended::Budget;
+        }
+    }
+    Choice { exhausted: exhausted && !bounded, ..act.choice }
 }
 
 struct Act<'a, F> {
@@ -105,8 +121,9 @@ enum Ended {
 }
 
 impl<F: Fleet> Act<'_, F> {
-    /// Chooses machines at and below `feed` until they free `watts` there, or the act has all.
-    fn shed(&mut self, feed: usize, watts: Watts) -> Ended {
+    /// Chooses machines at and below `feed` that are seen as `seen`, until the chosen ones free
+    /// `watts` there, or the act has all.
+    fn shed(&mut self, feed: usize, watts: Watts, seen: Seen) -> Ended {
         for number in self.table.below(feed) {
             let freed = self.freed.get(&feed).copied().unwrap_or_default();
             if self.choice.watts >= self.missing || freed >= watts {
@@ -115,7 +132,7 @@ impl<F: Fleet> Act<'_, F> {
             let entry = &self.table.machines()[*number];
             if entry.frees <= Watts::ZERO
                 || self.chosen.contains(number)
-                || self.fleet.seen(&entry.id) != Seen::Runs
+                || self.fleet.seen(&entry.id) != seen
             {
                 continue;
             }

@@ -51,6 +51,8 @@ struct Trip {
     /// The machines that were chosen, by number.
     machines: Vec<usize>,
     suspect: bool,
+    /// Whether the meter was suspect before in this time.
+    was_suspect: bool,
 }
 
 /// What a sample means for the feed.
@@ -131,15 +133,21 @@ impl Watch {
     }
 
     /// Judges whether the meter of a tripped feed shows what machines do. `asleep` gives what a
-    /// machine has freed, if its device confirms that it sleeps.
-    pub(super) fn suspect(&mut self, asleep: impl Fn(usize) -> Option<Watts>) {
-        let Some(last) = self.last else { return };
-        let Some(trip) = &mut self.trip else { return };
+    /// machine has freed, if its device confirms that it sleeps. Returns whether the meter is suspect
+    /// for the first time since the feed tripped.
+    ///
+    /// Less than twice the band is not judged: the band is as wide as the noise of the meter.
+    pub(super) fn suspect(&mut self, spec: &Feed, asleep: impl Fn(usize) -> Option<Watts>) -> bool {
+        let (Some(last), Some(trip)) = (self.last, &mut self.trip) else { return false };
         let shown = trip.machines.iter().filter(|machine| !self.falling.contains(**machine));
         let freed: Watts = shown.filter_map(|machine| asleep(*machine)).sum();
         let fell = trip.base - last.watts;
-        let hides = freed > Watts::ZERO && fell.0.saturating_mul(2) < freed.0;
+        let counts = freed > Watts::ZERO && freed >= spec.band + spec.band;
+        let hides = counts && fell.0.saturating_mul(2) < freed.0;
         trip.suspect = last.implausible || hides;
+        let is_new = trip.suspect && !trip.was_suspect;
+        trip.was_suspect |= trip.suspect;
+        is_new
     }
 
     /// The guard chose these machines, which free `watts`.
@@ -165,8 +173,7 @@ impl Watch {
     /// The power above the usable power that no command covers, if the feed's last sample is above
     /// it.
     pub(super) fn excess(&self, spec: &Feed, now: Instant) -> Watts {
-        let counts = self.last.is_some_and(|last| !last.spike) && !self.is_lost(spec, now);
-        if counts && self.is_above(spec) {
+        if self.shows_excess(spec, now) {
             self.watts().saturating_sub(spec.clear + self.falling.sum())
         } else {
             Watts::ZERO
@@ -196,9 +203,17 @@ impl Watch {
         self.last.map(|last| last.watts).unwrap_or_default()
     }
 
-    /// Whether the last sample is above the usable power.
-    pub(super) fn is_above(&self, spec: &Feed) -> bool {
-        self.watts() > spec.usable
+    /// Whether the last sample is above the usable power, fresh and plausible.
+    pub(super) fn shows_excess(&self, spec: &Feed, now: Instant) -> bool {
+        self.last.is_some_and(|last| {
+            last.watts > spec.usable && !last.spike && !last.implausible && !self.is_lost(spec, now)
+        })
+    }
+
+    /// The machines that were chosen since the feed tripped and are no credit any more.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = usize> + '_ {
+        let machines = self.trip.iter().flat_map(|trip| trip.machines.iter().copied());
+        machines.filter(|machine| !self.falling.contains(*machine))
     }
 
     pub(super) fn is_faulty(&self) -> bool {

@@ -32,6 +32,7 @@ pub(super) struct Feed {
     pub(super) meter: Option<MeterId>,
     pub(super) usable: Watts,
     pub(super) rating: Watts,
+    pub(super) band: Watts,
     /// The level at which a tripped feed counts as within its limit again.
     pub(super) clear: Watts,
     pub(super) after: u32,
@@ -92,7 +93,7 @@ impl Table {
             return;
         }
         let number = self.feeds.len();
-        let half = Watts(feed.band.0.max(0) / 2);
+        let band = feed.band.max(Watts::ZERO);
         self.feeds.push(Feed {
             id: feed.feed.clone(),
             parent: feed.parent.as_ref().and_then(|parent| self.feed(parent)),
@@ -100,7 +101,8 @@ impl Table {
             meter: feed.meter.clone(),
             usable: feed.usable,
             rating: feed.rating.max(feed.usable),
-            clear: feed.usable - half,
+            band,
+            clear: feed.usable - Watts(band.0 / 2),
             after: feed.after.max(1),
             lag: millis(feed.lag_ms),
             stale_after: millis(feed.stale_after_ms),

@@ -90,6 +90,8 @@ struct Unit {
     /// Whether the machine does what it is told.
     obeys: bool,
     boots: bool,
+    /// Whether the device does not answer.
+    silent: bool,
 }
 
 impl Unit {
@@ -103,6 +105,8 @@ impl Fleet for Units {
         let Some(unit) = self.units.get(machine) else { return Seen::Other };
         match unit.told_to_sleep {
             None if unit.boots => Seen::Boots,
+            None if unit.silent => Seen::Silent,
+            Some(_) if unit.silent => Seen::Defies,
             None => Seen::Runs,
             Some(_) if unit.sleeps(self.now) => Seen::Sleeps,
             Some(_) => Seen::Other,
@@ -116,7 +120,8 @@ impl Plant {
         for cohort in &table.cohorts {
             for machine in &cohort.machines {
                 let feed = cohort.feed.clone();
-                let unit = Unit { feed, told_to_sleep: None, obeys: true, boots: false };
+                let unit =
+                    Unit { feed, told_to_sleep: None, obeys: true, boots: false, silent: false };
                 units.units.insert(machine.clone(), unit);
             }
         }

@@ -133,3 +133,45 @@ fn the_ramp_and_the_step_bound_what_is_shed_up_to_the_rating() {
     }
     assert_eq!(plant.held(), 2);
 }
+
+#[test]
+fn machines_that_do_not_answer_go_last_and_no_more_of_them_than_are_missing() {
+    let mut plant = Plant::new(one_feed(), &[("f", 24_000)]);
+    // 72 kW less 58.5 kW are five machines. The driver of the first twelve is down.
+    for number in 0..12 {
+        let machine = MachineId::from(format!("m{number:02}"));
+        let unit = plant.units.units.get_mut(&machine).unwrap();
+        (unit.silent, unit.obeys) = (true, false);
+    }
+    plant.second(&["f"]);
+    plant.second(&["f"]);
+    let held: Vec<&str> = plant.acts[0].1.machines.iter().map(MachineId::as_str).collect();
+    assert_eq!(held, ["m12", "m13", "m14", "m15", "m00"]);
+    assert_eq!(plant.state("f").wants, Watts(0));
+    for _ in 0..600 {
+        plant.second(&["f"]);
+    }
+    assert_eq!(plant.held(), 5, "the machine that is awaited is enough when it answers again");
+    assert_eq!(plant.state("f").wants, Watts(1_500));
+    plant.house.insert("f".into(), 30_000);
+    plant.second(&["f"]);
+    plant.second(&["f"]);
+    assert_eq!(plant.held(), 7, "7.5 kW are missing now");
+}
+
+#[test]
+fn a_small_act_on_a_noisy_meter_makes_it_no_suspect() {
+    // One machine of 3 kW on a feed of 1 MW, whose meter has a noise of 10 kW.
+    let mut big = table(vec![feed("f", None, 1_000_000)], vec![cohort("f", 0..16)]);
+    big.feeds[0].band = Watts(20_000);
+    for seed in 0..50 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut plant = Plant::new(big.clone(), &[("f", 948_000)]);
+        for _ in 0..300 {
+            plant.now += 1_000;
+            let noise = rng.random_range(-10_000..=10_000);
+            plant.shows("f", plant.load("f") + noise);
+            assert_ne!(plant.state("f").state, GuardState::Suspect, "seed {seed}");
+        }
+    }
+}
