@@ -332,7 +332,7 @@ impl AgentCore {
         if known.mark() != mark {
             self.version += 1;
         }
-        self.guard_read(machine);
+        self.guard_read(machine, now);
         self.note_change(machine, now);
         self.restand(machine, now);
     }

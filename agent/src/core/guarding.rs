@@ -163,10 +163,10 @@ impl AgentCore {
     }
 
     /// Tells the guard what a device says.
-    pub(super) fn guard_read(&mut self, id: &MachineId) {
+    pub(super) fn guard_read(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get(id) else { return };
-        if machine.guarded() == Seen::Sleeps {
-            self.guard.fell_asleep(id);
+        if machine.is_asleep() {
+            self.guard.fell_asleep(id, machine.watts(), now);
         } else if machine.want() != Want::Asleep && machine.is_read(DeviceState::Awake) {
             self.guard.stays_awake(id);
         }

@@ -174,7 +174,7 @@ impl Machine {
 
     fn does_as_wanted(&self) -> bool {
         match self.want {
-            Want::Asleep => self.says(DeviceState::Asleep) && !self.boots(),
+            Want::Asleep => self.is_asleep(),
             Want::Awake => self.says(DeviceState::Awake),
             Want::Leave => true,
         }
@@ -190,6 +190,16 @@ impl Machine {
     /// Whether the device has said so since the last command.
     pub(super) fn is_read(&self, state: DeviceState) -> bool {
         self.says(state)
+    }
+
+    /// Whether the device has confirmed since the last command that the machine sleeps.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.says(DeviceState::Asleep) && !self.boots()
+    }
+
+    /// The power that the device reported last.
+    pub(super) fn watts(&self) -> Option<Watts> {
+        self.watts
     }
 
     /// Whether the machine draws power, as far as is known: one whose device says nothing draws,

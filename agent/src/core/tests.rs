@@ -567,6 +567,7 @@ fn a_machine_that_never_obeys_is_told_once() {
 }
 
 mod clock;
+mod guard_world;
 mod guarding;
 mod patience;
 mod simulation;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use directive::MachineId;
+use directive::{MachineId, Watts};
 
 use super::Guard;
 
@@ -53,11 +53,10 @@ impl Guard {
             self.motions[number].queued = false;
             self.set_falling(number, done);
         }
-        self.motions[number].rising = None;
-        let (table, feeds) = (&self.table, &mut self.feeds);
-        table
-            .above(table.machines()[number].feed)
-            .for_each(|feed| feeds[feed].rising.remove(number));
+        // A machine that was waking may draw more than the last sample shows until it is asleep.
+        if motion.rising.is_some_and(|rising| rising > done) {
+            self.set_rising(number, done);
+        }
     }
 
     /// The command to wake goes out.
@@ -67,11 +66,16 @@ impl Guard {
         self.set_rising(number, now + self.table.machines()[number].restores);
     }
 
-    /// The device has confirmed that the machine sleeps.
-    pub(crate) fn fell_asleep(&mut self, machine: &MachineId) {
-        if let Some(number) = self.table.machine(machine) {
-            self.motions[number].credited = false;
+    /// The device has confirmed that the machine sleeps. If it also says that the machine draws next
+    /// to nothing, a sample from now on shows it; a state alone may be ahead of the power.
+    pub(crate) fn fell_asleep(&mut self, machine: &MachineId, watts: Option<Watts>, now: Instant) {
+        let Some(number) = self.table.machine(machine) else { return };
+        let is_down =
+            watts.is_some_and(|watts| watts.0 < self.table.machines()[number].frees.0 / 2);
+        if is_down && self.motions[number].falling.is_some_and(|done| done > now) {
+            self.set_falling(number, now);
         }
+        self.motions[number].credited = false;
     }
 
     /// A machine that draws is about to be told to sleep.
