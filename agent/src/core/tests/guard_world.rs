@@ -74,7 +74,7 @@ fn world_table() -> Arc<GuardTable> {
         frees: Watts(MACHINE),
         sheds_within_ms: SHEDS_MS,
         restores_within_ms: RESTORES_MS,
-        machines: machines.map(|machine| MachineId::from(format!("m{machine:02}"))).collect(),
+        machines: machines.map(|machine| MachineId::from(format!("m{machine}"))).collect(),
     };
     Arc::new(GuardTable {
         version: Generation { epoch: 1, generation: 1 },
@@ -99,7 +99,7 @@ impl World {
             seed,
             rng: StdRng::seed_from_u64(seed),
             bench: Bench::new(world_config(), AgentState::default()),
-            devices: (0..16).map(|machine| (format!("m{machine:02}"), device(machine))).collect(),
+            devices: (0..16).map(|machine| (format!("m{machine}"), device(machine))).collect(),
             house: [5_000, 2_000],
             shown: [0, 0],
             above_since: [None, None],
