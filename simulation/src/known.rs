@@ -122,6 +122,7 @@ pub const KNOWN: &[Known] = &[
             Cause::Clock,
             Cause::Outage,
             Cause::Settle,
+            Cause::StateLost,
         ],
     },
     Known {

@@ -26,8 +26,10 @@ pub(crate) struct Shown {
     /// The least and the most that the figures allow to be drawn at the time of the measurement.
     pub(crate) least: Watts,
     pub(crate) most: Watts,
-    /// By how much a correction may be lower before plans use the lower value.
-    pub(crate) margin: Watts,
+    /// By how much a correction must be lower before plans use the lower value.
+    pub(crate) fall_margin: Watts,
+    /// By how much it must be higher before plans use the higher value.
+    pub(crate) rise_margin: Watts,
     /// Whether a higher load counts at once: the guard has already acted on it.
     pub(crate) is_urgent: bool,
 }
@@ -138,7 +140,7 @@ impl Correction {
             self.recent.push_back((now, value));
         }
         let negligible = usable.scale(NEGLIGIBLE);
-        self.plan(shown.margin.max(negligible), negligible, now);
+        self.plan(shown.fall_margin.max(negligible), shown.rise_margin.max(negligible), now);
     }
 
     /// The new value, if what contradicts the last one has lasted long enough.

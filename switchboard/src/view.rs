@@ -22,8 +22,8 @@ pub use plan::{PlanBody, PlanView, RoomView, StepView};
 pub use problem::{ErrorAnswer, ErrorView, MistakeView};
 pub use shortage::{ShortLease, Shortage};
 pub use site::{
-    FeedView, FeedsAnswer, FileNotice, GroupView, HeadAnswer, LedgerView, MachineCounts,
-    MachineView, MachinesAnswer, ReceiverView, StatusView, UnassignedView,
+    FeedGuardView, FeedView, FeedsAnswer, FileNotice, GroupView, HeadAnswer, LedgerView,
+    MachineCounts, MachineView, MachinesAnswer, ReceiverView, StatusView, UnassignedView,
 };
 
 /// The version of the JSON: it stands once in every answer, and rises when a name or a type changes.

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use directive::MachineId;
+use directive::{GuardState, MachineId};
 use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
-use switchboard::view::{FeedsAnswer, MachineCounts, StatusView};
+use switchboard::view::{FeedView, FeedsAnswer, MachineCounts, StatusView};
 
 use crate::cli::Server;
 use crate::client::{Answer, Client};
@@ -84,6 +84,9 @@ pub fn control_plane(
         Column::number("leased now"),
         Column::number("metered"),
         Column::number("headroom"),
+        Column::number("room"),
+        Column::number("guardable"),
+        Column::name("guard"),
     ]);
     let measured = |power: Option<directive::Watts>| power.map_or_else(|| "-".to_owned(), kw);
     for feed in &feeds.feeds {
@@ -93,6 +96,9 @@ pub fn control_plane(
             &kw(feed.committed),
             &measured(feed.metered),
             &measured(feed.headroom),
+            &measured(feed.room),
+            &measured(feed.guard.as_ref().map(|guard| guard.guardable)),
+            guard(feed),
         ]);
     }
     let _ = write!(text, "\n{}", table.render(width).text);
@@ -132,6 +138,17 @@ pub fn control_plane(
     text
 }
 
+/// What the guard of the feed does, in a word. What needs attention is in capitals.
+fn guard(feed: &FeedView) -> &'static str {
+    match feed.guard.as_ref().map(|guard| guard.state) {
+        None => "none",
+        Some(GuardState::Watching) => "watching",
+        Some(GuardState::Tripped) => "TRIPPED",
+        Some(GuardState::Suspect) => "SUSPECT METER",
+        Some(GuardState::MeterLost) => "METER LOST",
+    }
+}
+
 /// What needs attention, one line each.
 fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
     let mut alarms: Vec<String> = site
@@ -164,7 +181,7 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
         ));
     }
     if let Some(why) = &site.raises_withheld {
-        alarms.push(format!("no machine is woken just now: {why}"));
+        alarms.push(format!("machines wait to come back: {why}"));
     }
     let unassigned = &site.unassigned;
     if unassigned.count > 0 {

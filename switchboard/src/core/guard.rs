@@ -26,7 +26,7 @@ pub(super) struct Guards {
     /// For each agent, the number of its newest hold that the plan has taken over.
     taken: BTreeMap<ReceiverId, u64>,
     /// What agents say of the feeds they guard.
-    feeds: PerFeed<Option<GuardedFeed>>,
+    feeds: PerFeed<Option<(ReceiverId, GuardedFeed)>>,
 }
 
 /// The table is made anew at most this often.
@@ -59,14 +59,14 @@ impl Guards {
         &self.taken
     }
 
-    /// What an agent says of `feed`, if one guards it.
-    pub(super) fn feed(&self, feed: FeedNumber) -> Option<&GuardedFeed> {
+    /// The agent that guards `feed`, and what it says of it.
+    pub(super) fn feed(&self, feed: FeedNumber) -> Option<&(ReceiverId, GuardedFeed)> {
         self.feeds.get(feed)?.as_ref()
     }
 
     /// Whether the guard of `feed` has found that it carries too much, and is not done.
     pub(super) fn is_tripped(&self, feed: FeedNumber) -> bool {
-        self.feed(feed).is_some_and(|feed| feed.state == GuardState::Tripped)
+        self.feed(feed).is_some_and(|(_, feed)| feed.state == GuardState::Tripped)
     }
 }
 
@@ -160,7 +160,7 @@ impl Core {
         for (receiver, report) in self.inventory.guards() {
             for feed in &report.feeds {
                 if let Some(number) = feeds.number(&feed.feed) {
-                    guarded[number] = Some(feed.clone());
+                    guarded[number] = Some((receiver.clone(), feed.clone()));
                 }
             }
             let before = self.guards.taken.get(receiver).copied().unwrap_or(0);

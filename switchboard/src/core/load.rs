@@ -40,9 +40,10 @@ impl Core {
             let most = figures[feed] - sure + self.sums.leased(feed);
             let least = most - possible;
             let most = most + self.sums.unmetered(feed);
-            let margin = largest.scale(OVERDRAW);
+            let fall_margin = largest.scale(OVERDRAW);
+            let rise_margin = facility.band(feed).scale(IN_BAND);
             let is_urgent = self.guards.is_tripped(feed);
-            Some(Shown { metered, taken_at, least, most, margin, is_urgent })
+            Some(Shown { metered, taken_at, least, most, fall_margin, rise_margin, is_urgent })
         };
         self.corrections.read(feeds, now, shown);
         let corrections = self.load_corrections(&figures, &readings, wall, now);
@@ -119,6 +120,10 @@ const POSSIBLE: i64 = 3;
 /// Machines may draw this part more than the policy says. A correction must be lower by as much for
 /// one machine before the machine is planned to come back, or it would soon be needed again.
 const OVERDRAW: f64 = 0.2;
+
+/// A correction may be higher by this part of the band before plans use the higher value: the band is
+/// there for such changes.
+pub(super) const IN_BAND: f64 = 0.25;
 
 fn is_possible(metered: Watts, limit: Watts) -> bool {
     metered.0 <= limit.0.saturating_mul(POSSIBLE)

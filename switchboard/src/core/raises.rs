@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use directive::{MachineId, Watts};
 use jiff::Timestamp;
 
+use super::load::IN_BAND;
 use super::{Core, Withheld};
-use crate::facility::PerFeed;
+use crate::facility::{Facility, PerFeed};
 use crate::lease::later;
 use crate::load::NEGLIGIBLE;
 use crate::policy::Policy;
@@ -63,6 +64,18 @@ impl Raises {
     /// The machines that the permit names.
     pub(super) fn granted(&self) -> &Arc<BTreeSet<MachineId>> {
         &self.granted
+    }
+
+    /// How many machines at and below each feed wait for a permit.
+    pub(super) fn waiting(&self, facility: &Facility) -> PerFeed<u32> {
+        let mut waiting = PerFeed::all(facility.feeds(), 0);
+        let waits = |raise: &&Raise| raise.back.is_none() && !raise.is_granted;
+        for raise in self.machines.values().filter(waits) {
+            for &feed in facility.feeds().path(facility.group_feed(raise.group)) {
+                waiting[feed] += 1;
+            }
+        }
+        waiting
     }
 
     /// Whether `machine` is on its way back and has not been seen to draw yet.
@@ -229,7 +242,7 @@ impl Core {
     /// The power by which machines at and below each feed may be raised: what is left of the usable
     /// power below the band, beside what the meter shows without leases and what leases reserve. A feed
     /// without a meter sets no bound: there, the plan's figures do.
-    fn room(&self, wall: Timestamp, now: Instant) -> PerFeed<Result<Watts, Withheld>> {
+    pub(super) fn room(&self, wall: Timestamp, now: Instant) -> PerFeed<Result<Watts, Withheld>> {
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
         let figures = facility.load_by_figures(&self.fleet.population);
@@ -251,7 +264,8 @@ impl Core {
             let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
             let usable = feeds[feed].usable();
             // By so much the load may have risen since the plan released a machine.
-            let tolerance = usable.scale(NEGLIGIBLE).min(facility.band(feed));
+            let tolerance = usable.scale(NEGLIGIBLE).max(facility.band(feed).scale(IN_BAND));
+            let tolerance = tolerance.min(facility.band(feed));
             Ok(usable - facility.band(feed) + tolerance - others + tenants - reserved)
         })
     }

@@ -13,9 +13,9 @@ use crate::commitment::Phase;
 use crate::facility::{FeedNumber, Group, times};
 use crate::inventory::MachineState;
 use crate::view::{
-    API_VERSION, AdmissionAnswer, BreachView, FeedView, FeedsAnswer, GroupView, HeadAnswer,
-    LeaseAnswer, LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer, PlanBody,
-    PlanView, StatusView, UnassignedView,
+    API_VERSION, AdmissionAnswer, BreachView, FeedGuardView, FeedView, FeedsAnswer, GroupView,
+    HeadAnswer, LeaseAnswer, LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer,
+    PlanBody, PlanView, StatusView, UnassignedView,
 };
 
 impl Core {
@@ -227,6 +227,8 @@ impl Core {
     #[must_use]
     pub fn feed_views(&self, wall: Timestamp, now: Instant) -> Vec<FeedView> {
         let feeds = self.policy.facility.feeds();
+        let room = self.room(wall, now);
+        let waiting = self.raises.waiting(&self.policy.facility);
         let view = |number: FeedNumber| {
             let headroom = self.headroom(number, wall, now);
             let feed = &feeds[number];
@@ -238,6 +240,16 @@ impl Core {
                 metered: headroom.map(|headroom| headroom.metered),
                 headroom: headroom.map(|headroom| headroom.watts),
                 measured_at: headroom.map(|headroom| headroom.taken_at),
+                band: self.policy.facility.band(number),
+                room: room[number].as_ref().ok().copied().filter(|_| feed.meter.is_some()),
+                machines_waiting: waiting[number],
+                guard: self.guards.feed(number).map(|(agent, guard)| FeedGuardView {
+                    agent: agent.clone(),
+                    state: guard.state,
+                    guardable: guard.guardable,
+                    wants: guard.wants,
+                    acts: guard.acts,
+                }),
             }
         };
         feeds.numbers().map(view).collect()

@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+use rand::prelude::*;
 
 use super::*;
 use crate::fixture::{at, origin, policy};
@@ -35,7 +35,8 @@ impl Meter {
                 taken_at: at(self.secs),
                 least: Watts(least),
                 most: Watts(most),
-                margin: self.margin,
+                fall_margin: self.margin,
+                rise_margin: self.margin,
                 is_urgent: self.is_urgent,
             },
         );
@@ -133,21 +134,23 @@ fn a_meter_that_is_not_read_keeps_its_correction() {
     assert_eq!(meter.corrections.planned()[meter.a()], Watts(7_000));
 }
 
-proptest! {
-    /// Noise of 3 % around a steady load moves the correction for plans a few times at most, and it
-    /// ends near the mean.
-    #[test]
-    fn noise_makes_no_plans(noise in prop::collection::vec(-1500_i64..1500, 200..400)) {
+/// Noise of 3 % around a steady load moves the correction for plans a few times at most in half an
+/// hour, and it ends near the mean.
+#[test]
+fn noise_makes_few_plans() {
+    for seed in 0..100 {
+        let mut random = StdRng::seed_from_u64(seed);
         let mut meter = Meter::new();
-        let mut changes = 0;
-        let mut before = None;
-        for noise in &noise {
+        meter.margin = Watts(750);
+        let (mut changes, mut before) = (0, None);
+        for _ in 0..400 {
+            let noise = random.random_range(-1500..1500);
             let planned = meter.shows(50_000 + noise, 43_000, 43_000);
             changes += u32::from(before.is_some_and(|before| before != planned));
             before = Some(planned);
         }
-        prop_assert!(changes <= 20, "{changes} changes");
-        let planned = before.unwrap();
-        prop_assert!((5_500..=8_500).contains(&planned), "{planned}");
+        assert!(changes <= 8, "seed {seed}: {changes} changes");
+        let planned = before.unwrap_or_default();
+        assert!((5_500..=8_000).contains(&planned), "seed {seed}: {planned}");
     }
 }

@@ -64,9 +64,11 @@ macro_rules! quantities {
 quantities!(
     asked,
     available,
+    band,
     committed,
     counted,
     gross,
+    guardable,
     headroom,
     house,
     it,
@@ -75,10 +77,12 @@ quantities!(
     mining,
     missing,
     residual,
+    room,
     shed,
     unassigned,
     unsheddable,
     usable,
+    wants,
 );
 
 /// Writes `[NAME_kw, NAME_watts]`, both null when the quantity is unknown.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use directive::{
-    FeedId, Generation, GroupId, LedgerHead, MachineId, MachineReport, ReceiverId, ReceiverRole,
-    Serving, SessionReport, Watts,
+    FeedId, Generation, GroupId, GuardState, LedgerHead, MachineId, MachineReport, ReceiverId,
+    ReceiverRole, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,32 @@ pub struct FeedView {
     pub headroom: Option<Watts>,
     /// When the feed's meter measured the power.
     pub measured_at: Option<Timestamp>,
+    /// The power below the usable power that plans leave free.
+    #[serde(flatten, with = "power::band")]
+    pub band: Watts,
+    /// The power by which machines below the feed may be raised now; null while its meter is silent,
+    /// or if it has none.
+    #[serde(flatten, with = "power::room")]
+    pub room: Option<Watts>,
+    /// The machines below the feed that are to come back and wait for a permit.
+    pub machines_waiting: u32,
+    /// What the agent that guards the feed says; null if no agent does.
+    pub guard: Option<FeedGuardView>,
+}
+
+/// The guard of one feed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeedGuardView {
+    pub agent: ReceiverId,
+    pub state: GuardState,
+    /// The power that the guard could take off.
+    #[serde(flatten, with = "power::guardable")]
+    pub guardable: Watts,
+    /// The excess that no machine of the guard's agent can cover.
+    #[serde(flatten, with = "power::wants")]
+    pub wants: Watts,
+    /// How often the guard has shed for this feed since its agent started.
+    pub acts: u64,
 }
 
 /// A machine and its state.

@@ -269,6 +269,16 @@ fn feeds() -> FeedsAnswer {
         metered: metered.map(Watts),
         headroom: metered.map(|watts| Watts(20_000_000 - watts)),
         measured_at: metered.map(|_| at("02:00")),
+        band: Watts(200_000),
+        room: metered.map(|watts| Watts(20_000_000 - 200_000 - watts)),
+        machines_waiting: u32::from(metered.is_none()),
+        guard: metered.map(|_| FeedGuardView {
+            agent: "agent".into(),
+            state: directive::GuardState::Watching,
+            guardable: Watts(9_000_000),
+            wants: Watts::ZERO,
+            acts: 2,
+        }),
     };
     FeedsAnswer {
         api_version: API_VERSION,

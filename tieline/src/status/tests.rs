@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
-use directive::{Generation, ReceiverRole, Watts};
+use directive::{Generation, GuardState, ReceiverRole, Watts};
 use jiff::Timestamp;
 use proxy::Hashrate;
 use switchboard::commitment::Phase;
 use switchboard::view::{
-    FeedView, FileNotice, GroupView, LedgerView, ReceiverView, ShortLease, Shortage, UnassignedView,
+    FeedGuardView, FeedView, FileNotice, GroupView, LedgerView, ReceiverView, ShortLease, Shortage,
+    UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -95,6 +96,16 @@ fn feed(name: &str, usable: i64, committed: i64, measured: Option<(i64, i64)>) -
         metered: measured.map(|(metered, _)| Watts(metered)),
         headroom: measured.map(|(_, headroom)| Watts(headroom)),
         measured_at: None,
+        band: Watts(usable / 100),
+        room: measured.map(|(metered, _)| Watts(usable - usable / 100 - metered)),
+        machines_waiting: 0,
+        guard: measured.map(|(metered, _)| FeedGuardView {
+            agent: "agent".into(),
+            state: if metered > usable { GuardState::Tripped } else { GuardState::Watching },
+            guardable: Watts(metered / 2),
+            wants: Watts::ZERO,
+            acts: 0,
+        }),
     }
 }
 
