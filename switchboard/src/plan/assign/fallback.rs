@@ -1,0 +1,67 @@
+//! The machines that go when the plan runs out, and the room that the plan leaves for mining.
+
+use directive::Watts;
+
+use super::Assign;
+use crate::facility::{FeedNumber, PerFeed};
+use crate::plan::Room;
+use crate::plan::counts::{Input, Interval};
+
+impl Assign<'_, '_> {
+    /// The machines that go when the plan runs out: below a feed with a running firm lease, load falls
+    /// to the feed's default constraint.
+    pub(super) fn fallback(&mut self, input: &Input<'_>) -> Vec<usize> {
+        let mut freed = self.freed.clone();
+        let mut taken = vec![0_usize; self.units.cohorts.len()];
+        let committed = &self.leases.committed;
+        for node in self.feeds.bottom_up() {
+            let feed = &self.feeds[node];
+            let Some(ceiling) = feed.default_constraint else { continue };
+            if committed[node] == Watts::ZERO {
+                continue;
+            }
+            let ceiling = ceiling.min(feed.usable());
+            let over = (input.fixed[node] + committed[node]).saturating_sub(ceiling);
+            for (number, cohort) in self.units.cohorts.iter().enumerate() {
+                if freed[node] >= over {
+                    break;
+                }
+                if !self.feeds.is_below(cohort.feed, node) {
+                    continue;
+                }
+                let left = cohort.machines as usize - self.off[number].len() - taken[number];
+                let missing = (over - freed[node]).0;
+                let count = usize::try_from((missing + cohort.frees.0 - 1) / cohort.frees.0);
+                let count = count.unwrap_or(usize::MAX).min(left);
+                taken[number] += count;
+                let watts = Watts(cohort.frees.0 * i64::try_from(count).unwrap_or(0));
+                self.feeds.add(&mut freed, cohort.feed, watts);
+            }
+        }
+        let mut picked = Vec::new();
+        for (cohort, count) in (0_u32..).zip(taken).filter(|(_, count)| *count > 0) {
+            let places: Vec<u32> = self.units.on(cohort).take(count).collect();
+            picked.extend(places.into_iter().map(|place| self.units.unit(cohort, place)));
+        }
+        picked
+    }
+
+    pub(super) fn room(
+        &self,
+        node: FeedNumber,
+        interval: &Interval,
+        input: &Input<'_>,
+        full: &PerFeed<Watts>,
+    ) -> Room {
+        let feed = &self.feeds[node];
+        let committed = self.leases.committed[node];
+        Room {
+            feed: feed.id.clone(),
+            from: interval.from,
+            to: interval.to,
+            committed,
+            left: feed.usable() - (input.fixed[node] - full[node]) - committed,
+            mining: full[node] - self.freed[node],
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Passes machines that stay off from the lease they were off for to another.
+
+use jiff::Timestamp;
+
+use super::{Assign, Period};
+use crate::lease::later;
+use crate::plan::counts::Interval;
+
+impl Assign<'_, '_> {
+    /// Assigns machines that stay off without their lease to other leases: `for_running` of them to
+    /// those that run, of these first to those that begin now (`causes`), the others to those that come.
+    pub(super) fn pass_on(
+        &mut self,
+        cohort: u32,
+        units: &[usize],
+        for_running: usize,
+        causes: &mut [(Option<usize>, u32)],
+        interval: &Interval,
+        next: &[Interval],
+    ) {
+        let frees = self.units.cohorts[cohort as usize].frees;
+        let alone =
+            interval.causes.iter().filter(|(other, cause, _)| *other == cohort && cause.is_none());
+        let by_itself = alone.map(|(.., count)| *count as usize).sum::<usize>();
+        for (place, &unit) in units.iter().enumerate() {
+            // A feed that is short without any lease keeps its machines.
+            let of = &self.units.units[unit];
+            let own = of.active.is_some_and(|active| of.periods[active].lease.is_none());
+            if own && place < by_itself {
+                continue;
+            }
+            let given = self.given_before(unit, cohort, interval, next);
+            let begins = causes.iter_mut().filter(|(_, count)| *count > 0 && place < for_running);
+            let mut begins = begins.filter(|(lease, _)| given.is_none() || *lease == given);
+            let first = begins.next().and_then(|(lease, count)| {
+                *count -= 1;
+                *lease
+            });
+            let heir = given.or(first);
+            let heir = heir.or_else(|| self.heir(cohort, place < for_running, interval, next));
+            if let Some(lease) = self.lease_of(unit) {
+                self.leases.freed[lease] = self.leases.freed[lease] - frees;
+            }
+            self.hand_over(unit, interval.from, heir);
+            if let Some(lease) = heir {
+                self.leases.freed[lease] += frees;
+                self.leases.cohorts[lease].insert(cohort);
+            }
+        }
+    }
+
+    /// The lease that an earlier plan gave this machine at this time.
+    fn given_before(
+        &self,
+        unit: usize,
+        cohort: u32,
+        interval: &Interval,
+        next: &[Interval],
+    ) -> Option<usize> {
+        let given = self.units.units[unit].periods.iter().find(|period| {
+            period.passed_on && !period.used && period.at == interval.from && period.lease.is_some()
+        })?;
+        let lease = *self.leases.numbers.get(given.lease.as_ref()?)?;
+        let is_candidate = self.leases.running.contains(&lease)
+            || self.coming(cohort, interval, next).any(|coming| coming == lease);
+        (is_candidate && self.is_near(cohort, lease)).then_some(lease)
+    }
+
+    fn is_near(&self, cohort: u32, lease: usize) -> bool {
+        let feed = self.feeds.number(&self.leases.all[lease].feed);
+        feed.is_some_and(|feed| self.feeds.is_below(self.units.cohorts[cohort as usize].feed, feed))
+    }
+
+    /// The leases that begin so soon that machines of `cohort` may stay off for them. This looks further
+    /// ahead than the counts do, which also know the ramp, so that every machine kept finds its lease.
+    fn coming<'n>(
+        &'n self,
+        cohort: u32,
+        interval: &Interval,
+        next: &'n [Interval],
+    ) -> impl Iterator<Item = usize> + 'n {
+        let pause = self.units.pauses[cohort as usize].0;
+        let until = later(interval.from, pause.saturating_mul(4));
+        let soon = next.iter().take_while(move |interval| interval.from <= until);
+        soon.flat_map(|interval| interval.begun.iter().copied())
+    }
+
+    /// The lease that a machine of `cohort` goes to: of those that run first, or of those that come
+    /// first. The first whose machines free less than it needs, else the first at all.
+    pub(super) fn heir(
+        &self,
+        cohort: u32,
+        running_first: bool,
+        interval: &Interval,
+        next: &[Interval],
+    ) -> Option<usize> {
+        let feed = self.units.cohorts[cohort as usize].feed;
+        // A machine that can only be starved of work goes only for a lease that accepts it.
+        let starved = self.units.cohorts[cohort as usize].can_only_be_starved();
+        let takes = |lease: &usize| !starved || self.leases.all[*lease].accept_unverified;
+        let running = || {
+            let path = self.feeds.path(feed).iter();
+            path.flat_map(|feed| &self.leases.at[*feed]).copied().filter(takes)
+        };
+        let coming = || {
+            let coming = self.coming(cohort, interval, next).filter(takes);
+            coming.filter(|lease| self.is_near(cohort, *lease))
+        };
+        let needs = |lease: &usize| self.leases.freed[*lease] < self.leases.all[*lease].gross;
+        let of_running = || running().find(needs).or_else(|| running().next());
+        let of_coming = || coming().find(needs).or_else(|| coming().next());
+        if running_first {
+            of_running().or_else(of_coming)
+        } else {
+            of_coming().or_else(of_running)
+        }
+    }
+
+    fn hand_over(&mut self, unit: usize, at: Timestamp, heir: Option<usize>) {
+        let id = heir.map(|lease| self.leases.all[lease].id.clone());
+        let of = &mut self.units.units[unit];
+        let Some(active) = of.active else { return };
+        if at <= self.now {
+            // The machine is already off; only the lease it serves changes.
+            of.periods[active].lease = id;
+            return;
+        }
+        let ended = &mut of.periods[active];
+        let (means, group) = (ended.means, ended.group.clone());
+        // It was not released by an end. With an edge here, all machines would return at this one
+        // instant if the new lease is cancelled.
+        ended.until = Some(at);
+        // An earlier plan may have passed it on in the same way.
+        let alike = |period: &&mut Period| {
+            period.passed_on && !period.used && period.at == at && period.lease == id
+        };
+        let held = of.periods.iter_mut().find(alike).and_then(|period| period.held.take());
+        of.periods.push(Period {
+            lease: id,
+            held,
+            edge: None,
+            due: None,
+            at,
+            until: None,
+            means,
+            group,
+            used: true,
+            passed_on: true,
+        });
+        of.active = Some(of.periods.len() - 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! Why a machine is off now.
+
+use std::collections::HashMap;
+
+use directive::LeaseId;
+use jiff::Timestamp;
+
+use super::{Period, Units};
+use crate::lease::Lease;
+use crate::plan::counts::Off;
+
+/// Sorts the machines that are off now by why they are, for [`crate::plan::counts`]: by cohort.
+pub(in crate::plan) fn off_now(
+    units: &mut Units<'_>,
+    leases: &[Lease],
+    now: Timestamp,
+) -> Vec<Off> {
+    let numbers: HashMap<&LeaseId, usize> =
+        leases.iter().enumerate().map(|(number, lease)| (&lease.id, number)).collect();
+    let mut all = vec![Off::default(); units.cohorts.len()];
+    for unit in &mut units.units {
+        if let Some(period) = unit.periods.iter().rposition(|period| period.at <= now) {
+            unit.active = Some(period);
+            unit.periods[period].used = true;
+        }
+    }
+    for (off, cohort) in all.iter_mut().zip(0_u32..) {
+        for unit in units.of(cohort).map(|unit| &units.units[unit]) {
+            for period in unit.periods.iter().filter(|period| period.at > now && !period.passed_on)
+            {
+                if let Some(lease) = period.lease.as_ref().and_then(|lease| numbers.get(lease)) {
+                    add(&mut off.chosen, *lease);
+                }
+            }
+            match unit.active.map(|active| Why::of(&unit.periods[active], leases, &numbers, now)) {
+                None => {}
+                Some(Why::Running) => off.running += 1,
+                Some(Why::Early(lease)) => add(&mut off.early, lease),
+                Some(Why::Left) => off.left += 1,
+                Some(Why::Returning(since)) => off.returning.push(since),
+            }
+        }
+        off.returning.sort_by(|a, b| b.cmp(a));
+    }
+    all
+}
+
+/// Counts one more machine for `lease`.
+fn add(counts: &mut Vec<(usize, u32)>, lease: usize) {
+    match counts.iter_mut().find(|(other, _)| *other == lease) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((lease, 1)),
+    }
+}
+
+/// Why a machine is off now. The order is that in which machines stay off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// For a lease that has not begun.
+    Early(usize),
+    /// For a lease that runs.
+    Running,
+    /// For none that is open, and it is not on its way back.
+    Left,
+    /// It is on its way back since then.
+    Returning(Timestamp),
+}
+
+impl Why {
+    pub(super) fn of(
+        period: &Period,
+        leases: &[Lease],
+        numbers: &HashMap<&LeaseId, usize>,
+        now: Timestamp,
+    ) -> Self {
+        let edge = period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= now);
+        let number = period.lease.as_ref().and_then(|lease| numbers.get(lease)).copied();
+        match (edge, number.map(|number| &leases[number])) {
+            (Some(edge), _) => Self::Returning(edge),
+            (None, Some(lease)) if lease.reserves(now) => Self::Running,
+            (None, Some(lease)) if now < lease.ends() => Self::Early(number.unwrap_or_default()),
+            _ => Self::Left,
+        }
+    }
+
+    /// Of two reasons, the one for which a machine stays off first. Of machines on their way back,
+    /// the last ones to be released stay first.
+    pub(super) fn stays_before(self, other: Self) -> std::cmp::Ordering {
+        match (self, other) {
+            (Self::Returning(a), Self::Returning(b)) => b.cmp(&a),
+            (Self::Early(_), Self::Early(_)) => std::cmp::Ordering::Equal,
+            _ => self.cmp(&other),
+        }
+    }
+}
