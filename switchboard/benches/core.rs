@@ -1,13 +1,17 @@
 //! What one input costs the switchboard's core at a large site: 1,000 feeds, each with a meter, 400
 //! open leases and 20,000 machines. Half of the leases have begun, so that some hundred machines are
 //! off. Between the inputs that are measured, proxy and agent report as they do at a real site.
+//!
+//! The inputs that make a plan are also measured where all machines are one group, and where there is
+//! no machine, because parts of a plan's cost rise with the size of a group or with the leases alone.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use directive::{
     DeviceState, Generation, MachineId, MachineReport, MeterReport, MetersReport, ReceiverId,
     ReceiverRole, Report, ReportSender, Serving, SessionReport, Watts,
@@ -26,17 +30,43 @@ const PROXY: &str = "proxy";
 const AGENT: &str = "agent";
 const TICK: Duration = Duration::from_millis(250);
 
-/// The names of the feeds that machines hang on.
+/// Where the machines are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// A group at each PDU, and the leases at PDUs.
+    Pdus,
+    /// One group at the root, where all leases are too.
+    OneGroup,
+    /// One machine is declared, and none is ever seen. The PDUs have enough power for their leases.
+    NoMachine,
+}
+
+/// The PDUs: the transformer of each, and its number there.
 fn pdus() -> impl Iterator<Item = (usize, usize)> {
     (0..TRANSFORMERS).flat_map(|t| (0..PDUS).map(move |p| (t, p)))
 }
 
-/// 1 + 27 + 972 feeds; the house and the machines of a PDU leave 9 kW of it free.
-fn policy_text() -> String {
-    let mut text = "schema = \"tieline.policy/1\"\n[site]\nname = \"bench\"\ntimezone = \"UTC\"\n\
-        [feed.root]\nlimit_kw = 200000\ncontinuous_factor = 1.0\nmeter = \"m-root\"\n\
-        default_constraint_kw = 100000\n"
-        .to_owned();
+/// 1 + 27 + 972 feeds. With machines at the PDUs, the house and the machines of a PDU leave 9 kW of it
+/// free. With one group, the house and the machines leave 9 kW of the root free.
+fn policy_text(layout: Layout) -> String {
+    let root_kw = match layout {
+        Layout::Pdus | Layout::NoMachine => 200_000,
+        Layout::OneGroup => MACHINES * 3 + TRANSFORMERS * PDUS + 9,
+    };
+    let mut text = format!(
+        "schema = \"tieline.policy/1\"\n[site]\nname = \"bench\"\ntimezone = \"UTC\"\n\
+         [feed.root]\nlimit_kw = {root_kw}\ncontinuous_factor = 1.0\nmeter = \"m-root\"\n\
+         default_constraint_kw = {}\n",
+        root_kw.min(100_000),
+    );
+    let group = |text: &mut String, name: &str, feed: &str, matches: &str, machines: usize| {
+        write!(
+            text,
+            "[group.{name}]\nfeed = \"{feed}\"\nmatch = \"{matches}\"\nmachines = {machines}\n\
+             asic_kw = 3\nj_per_th = 20\nshed_p95 = \"25s\"\ndriver = \"bench\"\n"
+        )
+        .expect("a string takes all");
+    };
     for t in 0..TRANSFORMERS {
         writeln!(
             text,
@@ -51,11 +81,18 @@ fn policy_text() -> String {
         writeln!(
             text,
             "[feed.t{t}p{p}]\nparent = \"t{t}\"\nlimit_kw = {limit}\ncontinuous_factor = 1.0\nhouse_kw = 1\n\
-             meter = \"m-t{t}p{p}\"\ndefault_constraint_kw = {limit}\n\
-             [group.g{t}-{p}]\nfeed = \"t{t}p{p}\"\nmatch = \"t{t}p{p}.*\"\nmachines = {machines}\n\
-             asic_kw = 3\nj_per_th = 20\nshed_p95 = \"25s\"\ndriver = \"bench\""
+             meter = \"m-t{t}p{p}\"\ndefault_constraint_kw = {limit}"
         )
         .expect("a string takes all");
+        if layout == Layout::Pdus {
+            let (name, feed) = (format!("g{t}-{p}"), format!("t{t}p{p}"));
+            group(&mut text, &name, &feed, &format!("{feed}.*"), machines);
+        }
+    }
+    match layout {
+        Layout::Pdus => {}
+        Layout::OneGroup => group(&mut text, "all", "root", "t*", MACHINES),
+        Layout::NoMachine => group(&mut text, "all", "root", "t*", 1),
     }
     text
 }
@@ -87,23 +124,26 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
-        let policy = policy::parse(&policy_text(), "bench.toml").expect("a sound policy");
+    fn new(layout: Layout) -> Self {
+        let policy = policy::parse(&policy_text(layout), "bench.toml").expect("a sound policy");
         let mut state = LedgerState::default();
         state.apply(at(-10), &Event::Opened { epoch: 1 }).expect("the first entry");
         for (n, (t, p)) in pdus().step_by(2).take(LEASES).enumerate() {
             // Half of the leases have run for weeks already; the others begin within the plan's
-            // horizon.
-            let start = if n % 2 == 0 {
-                -86_400
-            } else {
-                40_000 + 60 * i64::try_from(n).expect("a few hundred")
+            // horizon. With one group, one lease ends when another is about to begin, so that
+            // machines pass from one to the other.
+            let turn = 40_000 + 60 * i64::try_from(n).expect("a few hundred");
+            let (start, end) = match (n % 2, layout) {
+                (0, Layout::OneGroup) => (-86_400, turn),
+                (0, _) => (-86_400, 30 * 86_400),
+                _ => (turn, 30 * 86_400),
             };
+            let feed =
+                if layout == Layout::OneGroup { "root".to_owned() } else { format!("t{t}p{p}") };
             let lease = serde_json::from_value(serde_json::json!({
                 "id": format!("lease-{n}"), "tenant": "t", "class": "firm", "it": 15_000,
-                "pue": 1.0, "gross": 15_000, "feed": format!("t{t}p{p}"), "start": at(start),
-                "end": at(30 * 86_400), "ready_before": {"secs": 600, "nanos": 0},
-                "accept_unverified": false, "meter": null,
+                "pue": 1.0, "gross": 15_000, "feed": feed, "start": at(start), "end": at(end),
+                "ready_before": {"secs": 600, "nanos": 0}, "accept_unverified": false, "meter": null,
             }));
             let event = Event::LeaseCommitted {
                 lease: lease.expect("a sound lease"),
@@ -116,10 +156,10 @@ impl Site {
         let machines: Vec<MachineId> = pdus()
             .enumerate()
             .flat_map(|(n, (t, p))| {
-                (0..machines_of(n)).map(move |i| format!("t{t}p{p}.{i:02}").into())
+                let count = if layout == Layout::NoMachine { 0 } else { machines_of(n) };
+                (0..count).map(move |i| format!("t{t}p{p}.{i:02}").into())
             })
             .collect();
-        assert_eq!(machines.len(), MACHINES);
         let mut meters = vec![("m-root".to_owned(), 55_000_000)];
         meters.extend((0..TRANSFORMERS).map(|t| (format!("m-t{t}"), 2_000_000)));
         meters.extend(pdus().map(|(t, p)| (format!("m-t{t}p{p}"), 30_000)));
@@ -147,7 +187,10 @@ impl Site {
         let open = site.core.commitments().len();
         let off = site.core.plan().map_or(0, |plan| plan.selection.off.len());
         assert_eq!(open, LEASES);
-        println!("{MACHINES} machines, {open} open leases, {off} machines chosen to go");
+        println!(
+            "{layout:?}: {} machines, {open} open leases, {off} machines chosen to go",
+            site.machines.len()
+        );
         site
     }
 
@@ -298,7 +341,7 @@ fn total(count: u64, mut measure: impl FnMut() -> Duration) -> Duration {
 }
 
 fn inputs(c: &mut Criterion) {
-    let mut site = Site::new();
+    let mut site = Site::new(Layout::Pdus);
     let mut group = c.benchmark_group("core");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     group.bench_function("tick", |b| {
@@ -335,13 +378,27 @@ fn inputs(c: &mut Criterion) {
             });
         });
     }
+    plans(&mut group, &mut site);
+    group.finish();
+    for (name, layout) in
+        [("core, one group", Layout::OneGroup), ("core, no machine", Layout::NoMachine)]
+    {
+        let mut site = Site::new(layout);
+        let mut group = c.benchmark_group(name);
+        group.sample_size(10).measurement_time(Duration::from_secs(10));
+        plans(&mut group, &mut site);
+        group.finish();
+    }
+}
+
+/// The inputs that make a plan, and what leads to them.
+fn plans(group: &mut BenchmarkGroup<'_, WallTime>, site: &mut Site) {
     group.bench_function("commit", |b| {
         b.iter_custom(|count| total(count, || site.commit().0));
     });
     group.bench_function("plan after a commit", |b| {
         b.iter_custom(|count| total(count, || site.commit().1));
     });
-    group.finish();
 }
 
 criterion_group!(benches, inputs);
