@@ -5,20 +5,22 @@
 
 mod fallback;
 mod pass_on;
+mod places;
 mod take_off;
 mod why;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use directive::{LeaseId, MachineId, Watts};
+use directive::{MachineId, Watts};
 use jiff::Timestamp;
 
 use super::counts::{Change, Counts, Input, Interval};
 use super::units::{Period, Unit, Units};
 use super::{Chosen, Deficit, Room};
-use crate::facility::{Feeds, PerFeed};
+use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
 use crate::policy::Policy;
+use places::Places;
 use why::Why;
 pub(super) use why::off_now;
 
@@ -54,16 +56,19 @@ impl Assigned {
 /// Where the leases stand at the moment under consideration.
 struct Leases<'a> {
     all: &'a [Lease],
-    numbers: HashMap<&'a LeaseId, usize>,
+    /// The feed of each, if the policy has it.
+    feeds: Vec<Option<FeedNumber>>,
     running: BTreeSet<usize>,
+    /// Whether each has ended since the plan begins.
+    ended: Vec<bool>,
     /// The running leases at each feed, in the order in which they began.
     at: PerFeed<Vec<usize>>,
     /// What the running leases at and below each feed reserve.
     committed: PerFeed<Watts>,
     /// What the machines of each free.
     freed: Vec<Watts>,
-    /// The cohorts that have machines of each.
-    cohorts: Vec<BTreeSet<u32>>,
+    /// The machines that were off for each at some time: cohort and place.
+    machines: Vec<Vec<(u32, u32)>>,
 }
 
 struct Assign<'a, 'f> {
@@ -72,10 +77,10 @@ struct Assign<'a, 'f> {
     now: Timestamp,
     units: Units<'f>,
     leases: Leases<'a>,
-    /// The machines of each cohort that are off, by their place in it.
-    off: Vec<BTreeMap<u32, usize>>,
-    /// The machines of each cohort that an earlier plan chose for later.
-    chosen_before: Vec<Vec<usize>>,
+    /// The places of the machines of each cohort that are off.
+    off: Vec<Places>,
+    /// The machines of a cohort that an earlier plan chose to go later for a lease.
+    chosen_before: HashMap<(u32, Option<usize>), VecDeque<usize>>,
     /// What the machines that are off free at and below each feed.
     freed: PerFeed<Watts>,
 }
@@ -116,26 +121,23 @@ pub(super) fn assign(
 impl<'a, 'f> Assign<'a, 'f> {
     fn new(input: &Input<'a>, units: Units<'f>) -> Self {
         let feeds = input.policy.facility.feeds();
-        let is_later =
-            |unit: &usize| units.units[*unit].periods.iter().any(|period| period.at > input.now);
-        let cohorts = (0_u32..).zip(&units.cohorts);
-        let chosen_before =
-            cohorts.map(|(cohort, _)| units.of(cohort).filter(is_later).collect()).collect();
+        let leases = input.leases;
         Self {
             policy: input.policy,
             feeds,
             now: input.now,
-            chosen_before,
-            off: vec![BTreeMap::new(); units.cohorts.len()],
+            chosen_before: chosen_before(&units, input.now),
+            off: vec![Places::default(); units.cohorts.len()],
             units,
             leases: Leases {
-                all: input.leases,
-                numbers: input.leases.iter().enumerate().map(|(n, lease)| (&lease.id, n)).collect(),
+                all: leases,
+                feeds: leases.iter().map(|lease| feeds.number(&lease.feed)).collect(),
                 running: BTreeSet::new(),
+                ended: vec![false; leases.len()],
                 at: PerFeed::all(feeds, Vec::new()),
                 committed: PerFeed::all(feeds, Watts::ZERO),
-                freed: vec![Watts::ZERO; input.leases.len()],
-                cohorts: vec![BTreeSet::new(); input.leases.len()],
+                freed: vec![Watts::ZERO; leases.len()],
+                machines: vec![Vec::new(); leases.len()],
             },
             freed: PerFeed::all(feeds, Watts::ZERO),
         }
@@ -152,10 +154,15 @@ impl<'a, 'f> Assign<'a, 'f> {
         let last_end = self.leases.all.iter().map(Lease::ends).filter(|end| *end <= self.now).max();
         // First what stays, so that it is known what each lease has.
         let mut left: Vec<(Change, Vec<usize>, usize)> = Vec::new();
+        let mut off: Vec<Vec<usize>> = vec![Vec::new(); self.units.cohorts.len()];
+        for (number, unit) in self.units.units.iter().enumerate() {
+            if let (Some((cohort, _)), true) = (unit.place, unit.active.is_some()) {
+                off[cohort as usize].push(number);
+            }
+        }
         for &change in &interval.changes {
             let cohort = change.cohort;
-            let is_off = |unit: &usize| self.units.units[*unit].active.is_some();
-            let units = self.units.of(cohort).filter(is_off);
+            let units = std::mem::take(&mut off[cohort as usize]).into_iter();
             let mut before: Vec<(Why, usize)> = units.map(|unit| (self.why(unit), unit)).collect();
             // Units of one cohort are in the order of their places, which a stable sort keeps.
             before.sort_by(|(a, _), (b, _)| a.stays_before(*b));
@@ -173,16 +180,18 @@ impl<'a, 'f> Assign<'a, 'f> {
             let without: Vec<usize> = without.map(|(_, unit)| *unit).collect();
             left.push((change, without, running));
         }
+        let causes = Causes::new(interval);
         for (Change { cohort, off, needed }, without, running) in left {
             let for_running = (needed as usize).saturating_sub(running);
-            self.pass_on(cohort, &without, for_running, &mut [], interval, next);
+            let alone = causes.alone(cohort);
+            self.pass_on((cohort, &without), (for_running, alone), &mut [], interval, next);
             let present = self.off[cohort as usize].len();
             if off as usize > present {
                 let mut has: BTreeMap<Option<usize>, u32> = BTreeMap::new();
-                for unit in self.off[cohort as usize].values() {
-                    *has.entry(self.lease_of(*unit)).or_default() += 1;
+                for unit in self.off_units(cohort) {
+                    *has.entry(self.lease_of(unit)).or_default() += 1;
                 }
-                let mut causes = causes_of(interval, cohort);
+                let mut causes = causes.of(cohort);
                 for (cause, count) in &mut causes {
                     *count = count.saturating_sub(has.get(cause).copied().unwrap_or(0));
                 }
@@ -193,76 +202,97 @@ impl<'a, 'f> Assign<'a, 'f> {
 
     /// Every further interval.
     fn go_on(&mut self, interval: &Interval, next: &[Interval]) {
-        let mut cohorts: BTreeSet<u32> =
-            interval.changes.iter().map(|change| change.cohort).collect();
+        let mut over: BTreeMap<u32, Vec<usize>> =
+            interval.changes.iter().map(|change| (change.cohort, Vec::new())).collect();
         for &lease in &interval.ended {
             self.leases.end(self.feeds, lease);
-            cohorts.append(&mut std::mem::take(&mut self.leases.cohorts[lease]));
+            for (cohort, place) in std::mem::take(&mut self.leases.machines[lease]) {
+                let unit = self.units.at(cohort, place);
+                if let Some(unit) = unit.filter(|unit| self.lease_of(*unit) == Some(lease)) {
+                    over.entry(cohort).or_default().push(unit);
+                }
+            }
             self.release_without(lease, interval.from);
         }
         for &lease in &interval.begun {
             self.leases.begin(self.feeds, lease);
         }
-        for cohort in cohorts {
+        let causes = Causes::new(interval);
+        for (cohort, mut over) in over {
+            over.sort_unstable_by_key(|unit| self.units.units[*unit].place);
+            over.dedup();
             let present = self.off[cohort as usize].len();
-            let change = interval.changes.iter().find(|change| change.cohort == cohort);
-            let (off, needed) = change
-                .map_or((present, present), |change| (change.off as usize, change.needed as usize));
-            let is_over = |unit: &usize| {
-                let lease = self.lease_of(*unit);
-                lease.is_some_and(|lease| interval.ended.contains(&lease))
-            };
-            let (over, others): (Vec<usize>, Vec<usize>) =
-                self.off[cohort as usize].values().copied().partition(is_over);
+            let change = interval.changes.binary_search_by_key(&cohort, |change| change.cohort);
+            let (off, needed) = change.map_or((present, present), |place| {
+                let change = interval.changes[place];
+                (change.off as usize, change.needed as usize)
+            });
             // The ones that earn most and go last come back first; of one cohort, those of ended
             // leases before others.
             let released = present.saturating_sub(off);
-            let back: BTreeSet<usize> =
-                over.iter().rev().chain(others.iter().rev()).copied().take(released).collect();
-            for &unit in &back {
+            let for_running = needed.saturating_sub(present - over.len());
+            let mut back = over.split_off(over.len().saturating_sub(released));
+            if back.len() < released {
+                let others = self.off_units(cohort).rev().filter(|unit| !self.is_over(*unit));
+                back.extend(others.take(released - back.len()));
+            }
+            for unit in back {
                 self.give_back(cohort, unit, interval.from);
             }
-            let stays: Vec<usize> = over.into_iter().filter(|unit| !back.contains(unit)).collect();
-            let for_running = needed.saturating_sub(others.len());
-            let mut causes = causes_of(interval, cohort);
-            self.pass_on(cohort, &stays, for_running, &mut causes, interval, next);
+            let (mut going, alone) = (causes.of(cohort), causes.alone(cohort));
+            self.pass_on((cohort, &over), (for_running, alone), &mut going, interval, next);
             if off > present {
-                self.take_off(cohort, off - present, causes, interval, next);
+                self.take_off(cohort, off - present, going, interval, next);
             }
         }
     }
 
     fn why(&self, unit: usize) -> Why {
         let unit = &self.units.units[unit];
-        unit.active.map_or(Why::Left, |active| {
-            Why::of(&unit.periods[active], self.leases.all, &self.leases.numbers, self.now)
-        })
+        unit.active
+            .map_or(Why::Left, |active| Why::of(&unit.periods[active], self.leases.all, self.now))
     }
 
     /// The lease that a machine is off for, if it is open.
     fn lease_of(&self, unit: usize) -> Option<usize> {
         let unit = &self.units.units[unit];
-        let lease = unit.periods[unit.active?].lease.as_ref()?;
-        self.leases.numbers.get(lease).copied()
+        unit.periods[unit.active?].number
+    }
+
+    /// Whether a machine is off for a lease that has ended.
+    fn is_over(&self, unit: usize) -> bool {
+        self.lease_of(unit).is_some_and(|lease| self.leases.ended[lease])
+    }
+
+    /// The machines of `cohort` that are off, in the order of their places.
+    fn off_units(&self, cohort: u32) -> impl DoubleEndedIterator<Item = usize> {
+        let places = self.off[cohort as usize].iter();
+        places.filter_map(move |place| self.units.at(cohort, place))
     }
 
     fn count_off(&mut self, cohort: u32, unit: usize) {
         let of = &self.units.cohorts[cohort as usize];
         self.feeds.add(&mut self.freed, of.feed, of.frees);
         if let Some((_, place)) = self.units.units[unit].place {
-            self.off[cohort as usize].insert(place, unit);
+            self.off[cohort as usize].insert(place);
         }
         if let Some(lease) = self.lease_of(unit) {
-            self.leases.freed[lease] += of.frees;
-            self.leases.cohorts[lease].insert(cohort);
+            let frees = of.frees;
+            self.serve(lease, unit, frees);
         }
+    }
+
+    /// Counts a machine for `lease`, which it is off for from now on.
+    fn serve(&mut self, lease: usize, unit: usize, frees: Watts) {
+        self.leases.freed[lease] += frees;
+        self.leases.machines[lease].extend(self.units.units[unit].place);
     }
 
     fn give_back(&mut self, cohort: u32, unit: usize, edge: Timestamp) {
         let of = &self.units.cohorts[cohort as usize];
         self.feeds.add(&mut self.freed, of.feed, Watts(-of.frees.0));
         if let Some((_, place)) = self.units.units[unit].place {
-            self.off[cohort as usize].remove(&place);
+            self.off[cohort as usize].remove(place);
         }
         if let Some(lease) = self.lease_of(unit) {
             self.leases.freed[lease] = self.leases.freed[lease] - of.frees;
@@ -316,7 +346,7 @@ impl<'a, 'f> Assign<'a, 'f> {
 impl Leases<'_> {
     fn begin(&mut self, feeds: &Feeds, lease: usize) {
         self.running.insert(lease);
-        if let Some(feed) = feeds.number(&self.all[lease].feed) {
+        if let Some(feed) = self.feeds[lease] {
             self.at[feed].push(lease);
             feeds.add(&mut self.committed, feed, self.all[lease].gross);
         }
@@ -324,15 +354,52 @@ impl Leases<'_> {
 
     fn end(&mut self, feeds: &Feeds, lease: usize) {
         self.running.remove(&lease);
-        if let Some(feed) = feeds.number(&self.all[lease].feed) {
+        self.ended[lease] = true;
+        if let Some(feed) = self.feeds[lease] {
             self.at[feed].retain(|other| *other != lease);
             feeds.add(&mut self.committed, feed, Watts(-self.all[lease].gross.0));
         }
     }
 }
 
-/// For what machines of `cohort` go when `interval` begins.
-fn causes_of(interval: &Interval, cohort: u32) -> Vec<(Option<usize>, u32)> {
-    let here = interval.causes.iter().filter(|(other, ..)| *other == cohort);
-    here.map(|(_, cause, count)| (*cause, *count)).collect()
+/// The machines that an earlier plan chose to go later, in the order in which they are taken off.
+fn chosen_before(
+    units: &Units<'_>,
+    now: Timestamp,
+) -> HashMap<(u32, Option<usize>), VecDeque<usize>> {
+    let mut chosen: HashMap<_, VecDeque<usize>> = HashMap::new();
+    for (number, unit) in units.units.iter().enumerate() {
+        let Some((cohort, _)) = unit.place else { continue };
+        for period in unit.periods.iter().filter(|period| period.at > now) {
+            let is_open = period.lease.is_some() == period.number.is_some();
+            let units = chosen.entry((cohort, period.number)).or_default();
+            if is_open && units.back() != Some(&number) {
+                units.push_back(number);
+            }
+        }
+    }
+    chosen
+}
+
+/// For what machines go when an interval begins: the cohort, the lease and how many, by cohort.
+struct Causes(Vec<(u32, Option<usize>, u32)>);
+
+impl Causes {
+    fn new(interval: &Interval) -> Self {
+        let mut causes = interval.causes.clone();
+        causes.sort_by_key(|(cohort, ..)| *cohort);
+        Self(causes)
+    }
+
+    fn of(&self, cohort: u32) -> Vec<(Option<usize>, u32)> {
+        let here = &self.0[self.0.partition_point(|(other, ..)| *other < cohort)..];
+        let here = here.iter().take_while(|(other, ..)| *other == cohort);
+        here.map(|(_, cause, count)| (*cause, *count)).collect()
+    }
+
+    /// How many machines of `cohort` go because its feed is short without any lease.
+    fn alone(&self, cohort: u32) -> usize {
+        let causes = self.of(cohort).into_iter();
+        causes.filter(|(cause, _)| cause.is_none()).map(|(_, count)| count as usize).sum()
+    }
 }

@@ -33,6 +33,8 @@ pub(super) struct Unit {
 #[derive(Debug)]
 pub(super) struct Period {
     pub(super) lease: Option<LeaseId>,
+    /// The number of this lease among those that the plan is made for, if it is one of them.
+    pub(super) number: Option<usize>,
     /// The same period in an earlier plan.
     pub(super) held: Option<Chosen>,
     /// The end of a lease that made it needless.
@@ -52,6 +54,7 @@ pub(super) struct Period {
 /// The machines, cohort by cohort. Only those that are off at some time are units.
 #[derive(Debug)]
 pub(super) struct Units<'a> {
+    /// Until further ones are added, those of one cohort are in the order of their places.
     pub(super) units: Vec<Unit>,
     pub(super) cohorts: Vec<Cohort>,
     pub(super) pauses: Vec<Pause>,
@@ -195,6 +198,7 @@ impl<'a> Units<'a> {
     ) {
         let period = |chosen: &Chosen| Period {
             lease: chosen.lease.clone(),
+            number: None,
             edge: None,
             due: None,
             at: chosen.at,
@@ -237,17 +241,9 @@ impl<'a> Units<'a> {
         number
     }
 
-    /// The places of the machines of `cohort` that are on.
-    pub(super) fn on(&self, cohort: u32) -> impl Iterator<Item = u32> {
-        let units = &self.members[cohort as usize].units;
-        let is_on =
-            |unit: &Option<u32>| unit.is_none_or(|unit| self.units[unit as usize].active.is_none());
-        (0_u32..).zip(units).filter(move |(_, unit)| is_on(unit)).map(|(place, _)| place)
-    }
-
-    /// The units of `cohort`.
-    pub(super) fn of(&self, cohort: u32) -> impl Iterator<Item = usize> {
-        self.members[cohort as usize].units.iter().flatten().map(|unit| *unit as usize)
+    /// The unit of the machine at `place` of `cohort`, if it is one.
+    pub(super) fn at(&self, cohort: u32, place: u32) -> Option<usize> {
+        self.members[cohort as usize].units[place as usize].map(|unit| unit as usize)
     }
 
     /// All units in the order in which they are taken off, those that free nothing last, and which of

@@ -40,8 +40,9 @@ impl Assign<'_, '_> {
         }
         let mut picked = Vec::new();
         for (cohort, count) in (0_u32..).zip(taken).filter(|(_, count)| *count > 0) {
-            let places: Vec<u32> = self.units.on(cohort).take(count).collect();
-            picked.extend(places.into_iter().map(|place| self.units.unit(cohort, place)));
+            let machines = self.units.cohorts[cohort as usize].machines;
+            let on = self.off[cohort as usize].absent(machines).take(count);
+            picked.extend(on.map(|place| self.units.unit(cohort, place)));
         }
         picked
     }

@@ -7,26 +7,23 @@ use crate::lease::later;
 use crate::plan::counts::Interval;
 
 impl Assign<'_, '_> {
-    /// Assigns machines that stay off without their lease to other leases: `for_running` of them to
-    /// those that run, of these first to those that begin now (`causes`), the others to those that come.
+    /// Assigns machines of a cohort that stay off without their lease to other leases: `for_running`
+    /// of them to those that run, of these first to those that begin now (`causes`), the others to
+    /// those that come. `alone` of them stay for their feed, which is short without any lease.
     pub(super) fn pass_on(
         &mut self,
-        cohort: u32,
-        units: &[usize],
-        for_running: usize,
+        (cohort, units): (u32, &[usize]),
+        (for_running, alone): (usize, usize),
         causes: &mut [(Option<usize>, u32)],
         interval: &Interval,
         next: &[Interval],
     ) {
         let frees = self.units.cohorts[cohort as usize].frees;
-        let alone =
-            interval.causes.iter().filter(|(other, cause, _)| *other == cohort && cause.is_none());
-        let by_itself = alone.map(|(.., count)| *count as usize).sum::<usize>();
         for (place, &unit) in units.iter().enumerate() {
             // A feed that is short without any lease keeps its machines.
             let of = &self.units.units[unit];
             let own = of.active.is_some_and(|active| of.periods[active].lease.is_none());
-            if own && place < by_itself {
+            if own && place < alone {
                 continue;
             }
             let given = self.given_before(unit, cohort, interval, next);
@@ -43,8 +40,7 @@ impl Assign<'_, '_> {
             }
             self.hand_over(unit, interval.from, heir);
             if let Some(lease) = heir {
-                self.leases.freed[lease] += frees;
-                self.leases.cohorts[lease].insert(cohort);
+                self.serve(lease, unit, frees);
             }
         }
     }
@@ -60,15 +56,15 @@ impl Assign<'_, '_> {
         let given = self.units.units[unit].periods.iter().find(|period| {
             period.passed_on && !period.used && period.at == interval.from && period.lease.is_some()
         })?;
-        let lease = *self.leases.numbers.get(given.lease.as_ref()?)?;
+        let lease = given.number?;
         let is_candidate = self.leases.running.contains(&lease)
             || self.coming(cohort, interval, next).any(|coming| coming == lease);
         (is_candidate && self.is_near(cohort, lease)).then_some(lease)
     }
 
     fn is_near(&self, cohort: u32, lease: usize) -> bool {
-        let feed = self.feeds.number(&self.leases.all[lease].feed);
-        feed.is_some_and(|feed| self.feeds.is_below(self.units.cohorts[cohort as usize].feed, feed))
+        self.leases.feeds[lease]
+            .is_some_and(|feed| self.feeds.is_below(self.units.cohorts[cohort as usize].feed, feed))
     }
 
     /// The leases that begin so soon that machines of `cohort` may stay off for them. This looks further
@@ -123,6 +119,7 @@ impl Assign<'_, '_> {
         if at <= self.now {
             // The machine is already off; only the lease it serves changes.
             of.periods[active].lease = id;
+            of.periods[active].number = heir;
             return;
         }
         let ended = &mut of.periods[active];
@@ -137,6 +134,7 @@ impl Assign<'_, '_> {
         let held = of.periods.iter_mut().find(alike).and_then(|period| period.held.take());
         of.periods.push(Period {
             lease: id,
+            number: heir,
             held,
             edge: None,
             due: None,

@@ -18,7 +18,9 @@ impl Assign<'_, '_> {
         interval: &Interval,
         next: &[Interval],
     ) {
-        let mut fresh: Vec<u32> = self.units.on(cohort).take(count).collect();
+        let machines = self.units.cohorts[cohort as usize].machines;
+        let on = self.off[cohort as usize].absent(machines);
+        let mut fresh: Vec<u32> = on.take(count).collect();
         fresh.reverse();
         let mut left = count;
         for (cause, most) in causes {
@@ -47,10 +49,18 @@ impl Assign<'_, '_> {
         count: usize,
         fresh: &mut Vec<u32>,
     ) -> Vec<usize> {
+        let mut before = self.chosen_before.remove(&(cohort, lease)).unwrap_or_default();
+        while before.front().is_some_and(|unit| self.planned(*unit, lease).is_none()) {
+            // Its period is taken up.
+            before.pop_front();
+        }
         let is_on = |unit: &usize| self.units.units[*unit].active.is_none();
-        let before = self.chosen_before[cohort as usize].iter().copied();
-        let before = before.filter(is_on).filter(|unit| self.planned(*unit, lease).is_some());
-        let mut chosen: Vec<usize> = before.take(count).collect();
+        let free = before.iter().copied().filter(is_on);
+        let free = free.filter(|unit| self.planned(*unit, lease).is_some());
+        let mut chosen: Vec<usize> = free.take(count).collect();
+        if !before.is_empty() {
+            self.chosen_before.insert((cohort, lease), before);
+        }
         let from_before: BTreeSet<usize> = chosen.iter().copied().collect();
         while chosen.len() < count
             && let Some(place) = fresh.pop()
@@ -66,9 +76,12 @@ impl Assign<'_, '_> {
     /// The period that an earlier plan gave this machine for `lease`, if it comes and is not taken up
     /// yet.
     fn planned(&self, unit: usize, lease: Option<usize>) -> Option<usize> {
-        let id = lease.map(|lease| &self.leases.all[lease].id);
         self.units.units[unit].periods.iter().position(|period| {
-            period.at > self.now && period.lease.as_ref() == id && !period.passed_on && !period.used
+            period.at > self.now
+                && period.number == lease
+                && period.lease.is_some() == lease.is_some()
+                && !period.passed_on
+                && !period.used
         })
     }
 
@@ -81,6 +94,7 @@ impl Assign<'_, '_> {
         let period = period.unwrap_or_else(|| {
             of.periods.push(Period {
                 lease: lease.map(|lease| self.leases.all[lease].id.clone()),
+                number: lease,
                 held: None,
                 edge: None,
                 due: None,

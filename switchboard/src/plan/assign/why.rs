@@ -19,27 +19,29 @@ pub(in crate::plan) fn off_now(
         leases.iter().enumerate().map(|(number, lease)| (&lease.id, number)).collect();
     let mut all = vec![Off::default(); units.cohorts.len()];
     for unit in &mut units.units {
+        for period in &mut unit.periods {
+            period.number = period.lease.as_ref().and_then(|lease| numbers.get(lease)).copied();
+        }
         if let Some(period) = unit.periods.iter().rposition(|period| period.at <= now) {
             unit.active = Some(period);
             unit.periods[period].used = true;
         }
-    }
-    for (off, cohort) in all.iter_mut().zip(0_u32..) {
-        for unit in units.of(cohort).map(|unit| &units.units[unit]) {
-            for period in unit.periods.iter().filter(|period| period.at > now && !period.passed_on)
-            {
-                if let Some(lease) = period.lease.as_ref().and_then(|lease| numbers.get(lease)) {
-                    add(&mut off.chosen, *lease);
-                }
-            }
-            match unit.active.map(|active| Why::of(&unit.periods[active], leases, &numbers, now)) {
-                None => {}
-                Some(Why::Running) => off.running += 1,
-                Some(Why::Early(lease)) => add(&mut off.early, lease),
-                Some(Why::Left) => off.left += 1,
-                Some(Why::Returning(since)) => off.returning.push(since),
+        let Some((cohort, _)) = unit.place else { continue };
+        let off = &mut all[cohort as usize];
+        for period in unit.periods.iter().filter(|period| period.at > now && !period.passed_on) {
+            if let Some(lease) = period.number {
+                add(&mut off.chosen, lease);
             }
         }
+        match unit.active.map(|active| Why::of(&unit.periods[active], leases, now)) {
+            None => {}
+            Some(Why::Running) => off.running += 1,
+            Some(Why::Early(lease)) => add(&mut off.early, lease),
+            Some(Why::Left) => off.left += 1,
+            Some(Why::Returning(since)) => off.returning.push(since),
+        }
+    }
+    for off in &mut all {
         off.returning.sort_by(|a, b| b.cmp(a));
     }
     all
@@ -47,7 +49,8 @@ pub(in crate::plan) fn off_now(
 
 /// Counts one more machine for `lease`.
 fn add(counts: &mut Vec<(usize, u32)>, lease: usize) {
-    match counts.iter_mut().find(|(other, _)| *other == lease) {
+    // Most machines follow another one of the same lease.
+    match counts.iter_mut().rev().find(|(other, _)| *other == lease) {
         Some((_, count)) => *count += 1,
         None => counts.push((lease, 1)),
     }
@@ -67,18 +70,13 @@ pub(super) enum Why {
 }
 
 impl Why {
-    pub(super) fn of(
-        period: &Period,
-        leases: &[Lease],
-        numbers: &HashMap<&LeaseId, usize>,
-        now: Timestamp,
-    ) -> Self {
+    /// Why the machine is off in `period`, which has begun.
+    pub(super) fn of(period: &Period, leases: &[Lease], now: Timestamp) -> Self {
         let edge = period.held.as_ref().and_then(|held| held.edge).filter(|edge| *edge <= now);
-        let number = period.lease.as_ref().and_then(|lease| numbers.get(lease)).copied();
-        match (edge, number.map(|number| &leases[number])) {
+        match (edge, period.number.map(|number| (number, &leases[number]))) {
             (Some(edge), _) => Self::Returning(edge),
-            (None, Some(lease)) if lease.reserves(now) => Self::Running,
-            (None, Some(lease)) if now < lease.ends() => Self::Early(number.unwrap_or_default()),
+            (None, Some((_, lease))) if lease.reserves(now) => Self::Running,
+            (None, Some((number, lease))) if now < lease.ends() => Self::Early(number),
             _ => Self::Left,
         }
     }
