@@ -10,6 +10,7 @@
 mod assign;
 mod counts;
 mod merit;
+mod rooms;
 mod schedule;
 mod shape;
 mod steps;
@@ -30,6 +31,7 @@ use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 use counts::Input;
 pub(crate) use merit::order;
+pub use rooms::{Room, Rooms};
 use units::Units;
 
 /// The machines that can be chosen, by group, and how many must be counted.
@@ -189,20 +191,6 @@ impl Selection {
     }
 }
 
-/// The power left for mining at one feed over one interval.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
-    pub feed: FeedId,
-    pub from: Timestamp,
-    pub to: Timestamp,
-    /// The power of leases at the feed and below it.
-    pub committed: Watts,
-    /// The power left for mining.
-    pub left: Watts,
-    /// The power that mining is planned to draw, including machines that are asleep.
-    pub mining: Watts,
-}
-
 /// A feed whose load the plan cannot bring below its limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deficit {
@@ -241,7 +229,7 @@ pub struct Plan {
     /// The steps, in order of time.
     pub steps: Vec<Step>,
     /// The room by feed and interval.
-    pub rooms: Vec<Room>,
+    pub rooms: Rooms,
     /// What is planned for each lease that needs machines before the horizon or soon after it.
     pub leases: BTreeMap<LeaseId, LeasePlan>,
     /// Feeds that stay short under the plan.

@@ -15,8 +15,9 @@ use directive::{MachineId, Watts};
 use jiff::Timestamp;
 
 use super::counts::{Change, Counts, Input, Interval};
+use super::rooms::{Rooms, Span, Unleased};
 use super::units::{Period, Unit, Units};
-use super::{Chosen, Deficit, Room};
+use super::{Chosen, Deficit};
 use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
 use crate::policy::Policy;
@@ -24,14 +25,11 @@ use places::Places;
 use why::Why;
 pub(super) use why::off_now;
 
-/// Most rooms that a plan lists. Further ones are left out; the plan itself is complete.
-const ROOMS: usize = 20_000;
-
 /// The machines with the periods for which they are off, in the order in which they are taken off.
 #[derive(Debug)]
 pub(super) struct Assigned {
     pub(super) units: Vec<Unit>,
-    pub(super) rooms: Vec<Room>,
+    pub(super) rooms: Rooms,
     pub(super) deficits: Vec<Deficit>,
     /// Machines that must go when the plan runs out, as indexes into `units`.
     pub(super) fallback: Vec<usize>,
@@ -93,7 +91,7 @@ pub(super) fn assign(
 ) -> Assigned {
     let feeds = input.policy.facility.feeds();
     let mut assign = Assign::new(input, units);
-    let mut rooms = Vec::new();
+    let mut rooms = Rooms::new(feeds.numbers().map(|feed| unleased(input, full, feed)).collect());
     let mut fallback = None;
     for (number, interval) in counts.intervals.iter().enumerate() {
         if interval.beyond && fallback.is_none() {
@@ -105,8 +103,9 @@ pub(super) fn assign(
         } else {
             assign.go_on(interval, next);
         }
-        if interval.from < interval.to && rooms.len() + feeds.len() <= ROOMS {
-            rooms.extend(feeds.numbers().map(|feed| assign.room(feed, interval, input, full)));
+        if interval.from < interval.to && rooms.takes_more() {
+            let (committed, freed) = (assign.leases.committed.clone(), assign.freed.clone());
+            rooms.push(Span { from: interval.from, to: interval.to, committed, freed });
         }
     }
     let fallback = fallback.unwrap_or_else(|| assign.fallback(input));
@@ -116,6 +115,12 @@ pub(super) fn assign(
         unit.periods.retain(|period| period.used);
     }
     Assigned { units, rooms, deficits: counts.deficits, fallback }
+}
+
+fn unleased(input: &Input<'_>, full: &PerFeed<Watts>, number: FeedNumber) -> Unleased {
+    let feed = &input.policy.facility.feeds()[number];
+    let left = feed.usable() - (input.fixed[number] - full[number]);
+    Unleased { feed: feed.id.clone(), left, full: full[number] }
 }
 
 impl<'a, 'f> Assign<'a, 'f> {

@@ -67,10 +67,10 @@ pub struct RoomView {
     pub mining: Watts,
 }
 
-impl From<&Room> for RoomView {
-    fn from(room: &Room) -> Self {
+impl From<Room> for RoomView {
+    fn from(room: Room) -> Self {
         Self {
-            feed: room.feed.clone(),
+            feed: room.feed,
             from: room.from,
             to: room.to,
             committed: room.committed,

@@ -1,11 +1,9 @@
-//! The machines that go when the plan runs out, and the room that the plan leaves for mining.
+//! The machines that go when the plan runs out.
 
 use directive::Watts;
 
 use super::Assign;
-use crate::facility::{FeedNumber, PerFeed};
-use crate::plan::Room;
-use crate::plan::counts::{Input, Interval};
+use crate::plan::counts::Input;
 
 impl Assign<'_, '_> {
     /// The machines that go when the plan runs out: below a feed with a running firm lease, load falls
@@ -45,24 +43,5 @@ impl Assign<'_, '_> {
             picked.extend(on.map(|place| self.units.unit(cohort, place)));
         }
         picked
-    }
-
-    pub(super) fn room(
-        &self,
-        node: FeedNumber,
-        interval: &Interval,
-        input: &Input<'_>,
-        full: &PerFeed<Watts>,
-    ) -> Room {
-        let feed = &self.feeds[node];
-        let committed = self.leases.committed[node];
-        Room {
-            feed: feed.id.clone(),
-            from: interval.from,
-            to: interval.to,
-            committed,
-            left: feed.usable() - (input.fixed[node] - full[node]) - committed,
-            mining: full[node] - self.freed[node],
-        }
     }
 }
