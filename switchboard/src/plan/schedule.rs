@@ -2,7 +2,7 @@
 //! faster than the ramp, and raised in small steps. A time that an earlier plan set is never moved
 //! once it has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use directive::{LeaseId, MachineId, Means, Watts};
@@ -37,14 +37,20 @@ pub(super) fn schedule(
     now: Timestamp,
     horizon: Timestamp,
 ) -> Timed {
-    let mut by_lease: BTreeMap<LeaseId, Vec<Place>> = BTreeMap::new();
+    let number_of: HashMap<&LeaseId, usize> =
+        leases.iter().enumerate().map(|(number, lease)| (&lease.id, number)).collect();
+    let mut by_lease: Vec<Vec<Place>> = vec![Vec::new(); leases.len()];
     let mut late: Vec<Place> = Vec::new();
     // Periods that no lease has, and that begin later.
     let mut alone: Vec<Place> = Vec::new();
     for (u, unit) in assigned.units.iter().enumerate() {
         for (p, period) in unit.periods.iter().enumerate() {
             match &period.lease {
-                Some(lease) => by_lease.entry(lease.clone()).or_default().push((u, p)),
+                Some(lease) => {
+                    if let Some(number) = number_of.get(lease) {
+                        by_lease[*number].push((u, p));
+                    }
+                }
                 None if period.at != Timestamp::MAX => {}
                 None if period.due.is_some() => alone.push((u, p)),
                 None => late.push((u, p)),
@@ -84,7 +90,7 @@ pub(super) fn schedule(
 fn lower(
     policy: &Policy,
     leases: &[&Lease],
-    (by_lease, alone): (&BTreeMap<LeaseId, Vec<Place>>, &[Place]),
+    (by_lease, alone): (&[Vec<Place>], &[Place]),
     assigned: &mut Assigned,
     now: Timestamp,
     late: &mut Vec<Place>,
@@ -93,9 +99,9 @@ fn lower(
     let frees = |unit: &Unit| group(unit).map_or(Watts::ZERO, |group| group.freed());
     // By the time at which the last of them must be commanded.
     let mut batches: BTreeMap<Timestamp, Vec<Place>> = BTreeMap::new();
-    let of_leases = leases.iter().flat_map(|lease| {
-        let places = by_lease.get(&lease.id).into_iter().flatten();
-        places.map(|place| (*place, lease.reserved_from()))
+    let of_leases = leases.iter().zip(by_lease).flat_map(|(lease, places)| {
+        let begins = lease.reserved_from();
+        places.iter().map(move |place| (*place, begins))
     });
     let alone = alone.iter().map(|place| (*place, now));
     for ((u, p), begins) in of_leases.chain(alone) {
@@ -112,7 +118,6 @@ fn lower(
     // The ramp is that of the whole site, so what is shed later must leave room for what is shed
     // earlier.
     let mut busy_from = Timestamp::MAX;
-    let mut naturals: BTreeMap<Place, Timestamp> = BTreeMap::new();
     for (last, mut places) in batches.into_iter().rev() {
         places.sort_unstable();
         let done_by = last.min(busy_from);
@@ -126,11 +131,11 @@ fn lower(
                 .unwrap_or(u64::MAX);
             let before = Duration::from_millis(before.div_ceil(grain).saturating_mul(grain));
             first = earlier(done_by, before);
-            naturals.insert((u, p), first);
+            assigned.units[u].periods[p].natural = Some(first);
         }
         for &(u, p) in &places {
-            let natural = naturals[&(u, p)];
             let period = &mut assigned.units[u].periods[p];
+            let natural = period.natural.unwrap_or(done_by);
             match period.held.as_ref().map(|held| held.at) {
                 Some(at) if at <= now => period.at = at,
                 Some(at) if natural >= now => period.at = at.min(natural),
@@ -144,35 +149,27 @@ fn lower(
             busy_from = first;
         }
     }
-    let plan = |lease: &&Lease| {
-        let places = by_lease.get(&lease.id).map_or(&[][..], Vec::as_slice);
-        (lease.id.clone(), lease_plan(policy, lease, places, assigned, &naturals))
+    let plan = |(lease, places): (&&Lease, &Vec<Place>)| {
+        (lease.id.clone(), lease_plan(policy, lease, places, assigned))
     };
-    leases.iter().map(plan).collect()
+    leases.iter().zip(by_lease).map(plan).collect()
 }
 
 /// What is planned for `lease`, which has the periods at `places`.
-fn lease_plan(
-    policy: &Policy,
-    lease: &Lease,
-    places: &[Place],
-    assigned: &Assigned,
-    naturals: &BTreeMap<Place, Timestamp>,
-) -> LeasePlan {
+fn lease_plan(policy: &Policy, lease: &Lease, places: &[Place], assigned: &Assigned) -> LeasePlan {
     let mut units: Vec<usize> = places.iter().map(|&(u, _)| u).collect();
     units.dedup();
     let group = |u: usize| assigned.units[u].group.map(|group| &policy.facility.groups()[group]);
     let frees = |u: usize| group(u).map_or(Watts::ZERO, |group| group.freed());
-    let going: Vec<Place> =
-        places.iter().copied().filter(|place| naturals.contains_key(place)).collect();
-    let slowest = going.iter().filter_map(|&(u, _)| group(u)).map(shed_time).max();
+    let period = |&(u, p): &Place| &assigned.units[u].periods[p];
+    let going = || places.iter().filter(|place| period(place).natural.is_some());
+    let slowest = going().filter_map(|&(u, _)| group(u)).map(shed_time).max();
     let lead =
-        Lead::new(policy, going.iter().map(|&(u, _)| frees(u)).sum(), slowest.unwrap_or_default());
-    let first = going.iter().map(|place| naturals[place]).min();
+        Lead::new(policy, going().map(|&(u, _)| frees(u)).sum(), slowest.unwrap_or_default());
+    let first = going().filter_map(|place| period(place).natural).min();
     let proof_from = earlier(lease.reserved_from(), policy.dispatch.proof());
-    let times = going.iter().map(|&(u, p)| assigned.units[u].periods[p].at);
-    let is_starved = |&&(u, p): &&Place| assigned.units[u].periods[p].means == Means::Starve;
-    let starved = places.iter().filter(is_starved).count();
+    let times = going().map(|place| period(place).at);
+    let starved = places.iter().filter(|place| period(place).means == Means::Starve).count();
     LeasePlan {
         machines: u32::try_from(units.len()).unwrap_or(u32::MAX),
         starved: u32::try_from(starved).unwrap_or(u32::MAX),

@@ -41,6 +41,8 @@ pub(super) struct Period {
     pub(super) edge: Option<Timestamp>,
     /// When its power is needed, unless that is when the lease reserves it.
     pub(super) due: Option<Timestamp>,
+    /// When it would begin if no earlier plan had chosen it: late enough, and in time for the ramp.
+    pub(super) natural: Option<Timestamp>,
     pub(super) at: Timestamp,
     pub(super) until: Option<Timestamp>,
     pub(super) means: Means,
@@ -201,6 +203,7 @@ impl<'a> Units<'a> {
             number: None,
             edge: None,
             due: None,
+            natural: None,
             at: chosen.at,
             until: None,
             means: chosen.means,

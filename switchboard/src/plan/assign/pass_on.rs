@@ -138,6 +138,7 @@ impl Assign<'_, '_> {
             held,
             edge: None,
             due: None,
+            natural: None,
             at,
             until: None,
             means,

@@ -98,6 +98,7 @@ impl Assign<'_, '_> {
                 held: None,
                 edge: None,
                 due: None,
+                natural: None,
                 at: Timestamp::MAX,
                 until: None,
                 means: if group.backs_firm() { Means::Device } else { Means::Starve },
