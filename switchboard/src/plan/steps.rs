@@ -1,6 +1,6 @@
 //! Makes the timeline's steps from the chosen machines, each with its reason in words and figures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use directive::{Action, LeaseId, MachineId, Means, Step};
 use jiff::Timestamp;
@@ -12,17 +12,23 @@ use crate::lease::Lease;
 use crate::policy::Policy;
 use crate::words::{kilowatts, when};
 
-/// Machines with the same key share a step. Raises sort before lowerings of the same instant, so that
-/// a machine that has both is lowered.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+/// One machine in one step. Machines with the same key share a step. Raises sort before lowerings of
+/// the same instant, so that a machine that has both is lowered.
+struct Entry<'a> {
     at: Timestamp,
     lowers: bool,
     group: usize,
     starve: bool,
     /// Whether the machine is off for a different lease until this step.
     passed_on: bool,
-    lease: Option<LeaseId>,
+    lease: Option<&'a LeaseId>,
+    machine: &'a MachineId,
+}
+
+impl Entry<'_> {
+    fn key(&self) -> (Timestamp, bool, usize, bool, bool, Option<&LeaseId>) {
+        (self.at, self.lowers, self.group, self.starve, self.passed_on, self.lease)
+    }
 }
 
 pub(super) fn steps(
@@ -32,96 +38,121 @@ pub(super) fn steps(
     fallback: &[(MachineId, usize, Timestamp)],
     horizon: Timestamp,
 ) -> Vec<Step> {
-    let mut buckets: BTreeMap<Key, Vec<MachineId>> = BTreeMap::new();
-    let mut put = |key: Key, machine: &MachineId| {
-        buckets.entry(key).or_default().push(machine.clone());
-    };
-    for unit in &assigned.units {
-        let Some(group) = unit.group else { continue };
-        for (i, period) in unit.periods.iter().enumerate() {
-            let down = Key {
-                at: period.at,
-                lowers: true,
-                group,
-                starve: period.means == Means::Starve,
-                passed_on: period.passed_on,
-                lease: period.lease.clone(),
-            };
-            put(down, &unit.id);
-            let goes_on =
-                |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
-            if let Some(until) = period.until.filter(|until| *until <= horizon && !goes_on(*until))
-            {
-                let lease = period.lease.clone();
-                let (lowers, starve, passed_on) = (false, false, false);
-                put(Key { at: until, lowers, group, starve, passed_on, lease }, &unit.id);
-            }
-        }
-    }
-    let by_id: BTreeMap<&LeaseId, &Lease> = leases.iter().map(|lease| (&lease.id, lease)).collect();
-    let mut steps: Vec<Step> = Vec::with_capacity(buckets.len());
-    for (Key { at, lowers, group, starve, passed_on, lease }, machines) in buckets {
-        let group = &policy.facility.groups()[group];
-        let known = lease.as_ref().and_then(|id| by_id.get(id).copied());
-        let reason = if lowers {
-            why_down(policy, group, known, machines.len(), passed_on)
-        } else {
-            why_up(policy, group, known, machines.len())
-        };
-        let action = if lowers { Action::Drain } else { Action::Run };
-        let means = if starve { Means::Starve } else { Means::Device };
-        steps.push(Step { at, group: group.id.clone(), action, means, machines, lease, reason });
+    let mut entries = entries(assigned, horizon);
+    // Of one step, machines stay in the order in which they are taken off.
+    entries.sort_by(|a, b| a.key().cmp(&b.key()));
+    let mut reasons = Reasons::new(policy, leases);
+    let mut steps: Vec<Step> = Vec::new();
+    for entries in entries.chunk_by(|a, b| a.key() == b.key()) {
+        let Entry { at, lowers, group, starve, lease, .. } = entries[0];
+        steps.push(Step {
+            at,
+            group: policy.facility.groups()[group].id.clone(),
+            action: if lowers { Action::Drain } else { Action::Run },
+            means: if starve { Means::Starve } else { Means::Device },
+            machines: entries.iter().map(|entry| entry.machine.clone()).collect(),
+            lease: lease.cloned(),
+            reason: reasons.of(&entries[0], entries.len()),
+        });
     }
     steps.extend(run_out(policy, fallback, horizon));
     steps
 }
 
-fn why_down(
-    policy: &Policy,
-    group: &Group,
-    lease: Option<&Lease>,
-    machines: usize,
-    passed_on: bool,
-) -> String {
-    let worth = worth(policy, group);
-    let verb = if passed_on { " stay off and" } else { "" };
-    let freed = kilowatts(times(group.freed(), u32::try_from(machines).unwrap_or(u32::MAX)));
-    match lease {
-        Some(lease) => format!(
-            "lease {} takes {} at {} from {} and needs it proven free by {}: {machines} × {} on {}{verb} free {freed} ({worth})",
-            lease.id,
-            kilowatts(lease.gross),
-            lease.feed,
-            when(lease.start, policy.facility.timezone()),
-            when(lease.reserved_from(), policy.facility.timezone()),
-            group.id,
-            group.feed,
-        ),
-        None => format!(
-            "feed {} is short by itself: {machines} × {} free {freed} ({worth})",
-            group.feed, group.id
-        ),
+fn entries(assigned: &Assigned, horizon: Timestamp) -> Vec<Entry<'_>> {
+    let mut entries = Vec::with_capacity(assigned.units.len() * 2);
+    for unit in &assigned.units {
+        let Some(group) = unit.group else { continue };
+        for (i, period) in unit.periods.iter().enumerate() {
+            let down = Entry {
+                at: period.at,
+                lowers: true,
+                group,
+                starve: period.means == Means::Starve,
+                passed_on: period.passed_on,
+                lease: period.lease.as_ref(),
+                machine: &unit.id,
+            };
+            let goes_on =
+                |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
+            let until = period.until.filter(|until| *until <= horizon && !goes_on(*until));
+            let up = until.map(|at| {
+                let (lowers, starve, passed_on) = (false, false, false);
+                Entry { at, lowers, starve, passed_on, ..down }
+            });
+            entries.extend(up);
+            entries.push(down);
+        }
+    }
+    entries
+}
+
+/// The reasons of steps. What is said of a lease or a group is put into words once for all steps.
+struct Reasons<'a> {
+    policy: &'a Policy,
+    leases: HashMap<&'a LeaseId, (&'a Lease, Option<Words>)>,
+    /// What machines of each group are worth.
+    worth: Vec<Option<String>>,
+}
+
+/// What the steps say of one lease.
+struct Words {
+    takes: String,
+    gives: String,
+}
+
+impl<'a> Reasons<'a> {
+    fn new(policy: &'a Policy, leases: &'a [Lease]) -> Self {
+        Self {
+            policy,
+            leases: leases.iter().map(|lease| (&lease.id, (lease, None))).collect(),
+            worth: vec![None; policy.facility.groups().len()],
+        }
+    }
+
+    /// The reason of a step of so many machines.
+    fn of(&mut self, step: &Entry<'_>, machines: usize) -> String {
+        let policy = self.policy;
+        let group = &policy.facility.groups()[step.group];
+        let worth = &*self.worth[step.group].get_or_insert_with(|| worth(policy, group));
+        let known = step.lease.and_then(|lease| self.leases.get_mut(lease));
+        let words =
+            known.map(|(lease, words)| &*words.get_or_insert_with(|| words_of(policy, lease)));
+        let (group, feed) = (&group.id, &group.feed);
+        if !step.lowers {
+            return match words {
+                Some(Words { gives, .. }) => {
+                    format!("{gives}: {machines} × {group} on {feed} may mine again ({worth})")
+                }
+                None => format!(
+                    "feed {feed} is not short any more: {machines} × {group} may mine again ({worth})"
+                ),
+            };
+        }
+        let freed = policy.facility.groups()[step.group].freed();
+        let freed = kilowatts(times(freed, u32::try_from(machines).unwrap_or(u32::MAX)));
+        let verb = if step.passed_on { " stay off and" } else { "" };
+        match words {
+            Some(Words { takes, .. }) => {
+                format!("{takes}: {machines} × {group} on {feed}{verb} free {freed} ({worth})")
+            }
+            None => format!(
+                "feed {feed} is short by itself: {machines} × {group} free {freed} ({worth})"
+            ),
+        }
     }
 }
 
-fn why_up(policy: &Policy, group: &Group, lease: Option<&Lease>, machines: usize) -> String {
-    let worth = worth(policy, group);
-    match lease {
-        Some(lease) => format!(
-            "lease {} gives {} at {} back at {}: {machines} × {} on {} may mine again ({worth})",
-            lease.id,
-            kilowatts(lease.gross),
-            lease.feed,
-            when(lease.ends(), policy.facility.timezone()),
-            group.id,
-            group.feed,
+fn words_of(policy: &Policy, lease: &Lease) -> Words {
+    let (id, feed, gross) = (&lease.id, &lease.feed, kilowatts(lease.gross));
+    let time = |at: Timestamp| when(at, policy.facility.timezone());
+    Words {
+        takes: format!(
+            "lease {id} takes {gross} at {feed} from {} and needs it proven free by {}",
+            time(lease.start),
+            time(lease.reserved_from()),
         ),
-        None => {
-            format!(
-                "feed {} is not short any more: {machines} × {} may mine again ({worth})",
-                group.feed, group.id
-            )
-        }
+        gives: format!("lease {id} gives {gross} at {feed} back at {}", time(lease.ends())),
     }
 }
 
