@@ -3,6 +3,7 @@
 //! go, those chosen by an earlier plan are chosen again, and a machine that stays off when its lease
 //! ends passes to a lease that needs it.
 
+mod causes;
 mod fallback;
 mod pass_on;
 mod places;
@@ -21,6 +22,7 @@ use super::{Chosen, Deficit};
 use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
 use crate::policy::Policy;
+use causes::Causes;
 use places::Places;
 use why::Why;
 pub(super) use why::off_now;
@@ -384,27 +386,4 @@ fn chosen_before(
         }
     }
     chosen
-}
-
-/// For what machines go when an interval begins: the cohort, the lease and how many, by cohort.
-struct Causes(Vec<(u32, Option<usize>, u32)>);
-
-impl Causes {
-    fn new(interval: &Interval) -> Self {
-        let mut causes = interval.causes.clone();
-        causes.sort_by_key(|(cohort, ..)| *cohort);
-        Self(causes)
-    }
-
-    fn of(&self, cohort: u32) -> Vec<(Option<usize>, u32)> {
-        let here = &self.0[self.0.partition_point(|(other, ..)| *other < cohort)..];
-        let here = here.iter().take_while(|(other, ..)| *other == cohort);
-        here.map(|(_, cause, count)| (*cause, *count)).collect()
-    }
-
-    /// How many machines of `cohort` go because its feed is short without any lease.
-    fn alone(&self, cohort: u32) -> usize {
-        let causes = self.of(cohort).into_iter();
-        causes.filter(|(cause, _)| cause.is_none()).map(|(_, count)| count as usize).sum()
-    }
 }
