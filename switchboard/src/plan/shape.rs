@@ -10,9 +10,12 @@
 //! is missing than a whole machine of the next cohort frees, other machines may cover the rest at less
 //! cost.
 
+mod below;
+
 use directive::Watts;
 
 use crate::facility::{FeedNumber, Feeds, PerFeed};
+use below::Below;
 
 /// The machines of one group that go at the same place in the order.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,8 +64,7 @@ pub(super) struct Need {
 pub(super) struct Shape<'a> {
     feeds: &'a Feeds,
     cohorts: &'a [Cohort],
-    /// The cohorts at and below each feed, in the order in which they go.
-    below: PerFeed<Vec<u32>>,
+    below: Below,
     /// How many machines of each cohort are off.
     off: Vec<u32>,
     /// How many were off before the present instant.
@@ -130,16 +132,10 @@ impl<'a> Shape<'a> {
                 a.tier < b.tier || (a.tier == b.tier && a.worth <= b.worth)
             })
         );
-        let mut below = PerFeed::all(feeds, Vec::new());
-        for (cohort, number) in cohorts.iter().zip(0_u32..) {
-            for &feed in feeds.path(cohort.feed) {
-                below[feed].push(number);
-            }
-        }
         Self {
             feeds,
             cohorts,
-            below,
+            below: Below::new(feeds, cohorts),
             off: vec![0; cohorts.len()],
             before: vec![0; cohorts.len()],
             kept: vec![[0; KEPT.len()]; cohorts.len()],
@@ -262,12 +258,16 @@ impl<'a> Shape<'a> {
         let may_go =
             move |cohort: &u32| starve || !self.cohorts[*cohort as usize].can_only_be_starved();
         let here = |cohort: &u32| self.feeds.is_below(self.cohorts[*cohort as usize].feed, feed);
-        let touched = self.touched.iter().copied().filter(here).filter(may_go);
+        // Either list has all of them; the shorter one is looked through.
+        let (below, touched) = (self.below.of(feed), &*self.touched);
+        let some = if below.len() < touched.len() { below } else { touched };
+        let touched = some.iter().copied().filter(|cohort| self.is_touched[*cohort as usize]);
+        let touched = touched.filter(here).filter(may_go);
         let mut kept: Vec<Part> =
             touched.flat_map(|cohort| KEPT.map(|why| self.part(cohort, Some(why)))).collect();
         kept.retain(|part| part.count > 0);
         kept.sort_by(Part::order);
-        let others = self.below[feed].iter().copied().filter(may_go);
+        let others = self.below.of(feed).iter().copied().filter(may_go);
         let others = others.map(|cohort| self.part(cohort, None)).filter(|part| part.count > 0);
         kept.into_iter().chain(others)
     }
