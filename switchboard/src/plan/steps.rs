@@ -87,41 +87,41 @@ fn entries(assigned: &Assigned, horizon: Timestamp) -> Vec<Entry<'_>> {
     entries
 }
 
-/// The reasons of steps. What is said of a lease or a group is put into words once for all steps.
+/// The reasons of steps. What is said of a lease or of an efficiency is put into words once for all
+/// steps.
 struct Reasons<'a> {
     policy: &'a Policy,
-    leases: HashMap<&'a LeaseId, (&'a Lease, Option<Words>)>,
-    /// What machines of each group are worth.
-    worth: Vec<Option<String>>,
+    leases: HashMap<&'a LeaseId, Words<'a>>,
+    /// What machines are worth, by the bits of their joules per terahash.
+    worth: HashMap<u64, String>,
 }
 
-/// What the steps say of one lease.
-struct Words {
-    takes: String,
-    gives: String,
+/// What the steps say of one lease, as far as any step has said it.
+struct Words<'a> {
+    lease: &'a Lease,
+    takes: Option<String>,
+    gives: Option<String>,
 }
 
 impl<'a> Reasons<'a> {
     fn new(policy: &'a Policy, leases: &'a [Lease]) -> Self {
-        Self {
-            policy,
-            leases: leases.iter().map(|lease| (&lease.id, (lease, None))).collect(),
-            worth: vec![None; policy.facility.groups().len()],
-        }
+        let words = |lease: &'a Lease| (&lease.id, Words { lease, takes: None, gives: None });
+        Self { policy, leases: leases.iter().map(words).collect(), worth: HashMap::new() }
     }
 
     /// The reason of a step of so many machines.
     fn of(&mut self, step: &Entry<'_>, machines: usize) -> String {
         let policy = self.policy;
         let group = &policy.facility.groups()[step.group];
-        let worth = &*self.worth[step.group].get_or_insert_with(|| worth(policy, group));
-        let known = step.lease.and_then(|lease| self.leases.get_mut(lease));
-        let words =
-            known.map(|(lease, words)| &*words.get_or_insert_with(|| words_of(policy, lease)));
+        let worth = self.worth.entry(group.joules_per_terahash.to_bits());
+        let worth = &**worth.or_insert_with(|| worth_of(policy, group));
+        let words = step.lease.and_then(|lease| self.leases.get_mut(lease));
+        let freed = times(group.freed(), u32::try_from(machines).unwrap_or(u32::MAX));
         let (group, feed) = (&group.id, &group.feed);
         if !step.lowers {
             return match words {
-                Some(Words { gives, .. }) => {
+                Some(words) => {
+                    let gives = words.gives(policy);
                     format!("{gives}: {machines} × {group} on {feed} may mine again ({worth})")
                 }
                 None => format!(
@@ -129,11 +129,11 @@ impl<'a> Reasons<'a> {
                 ),
             };
         }
-        let freed = policy.facility.groups()[step.group].freed();
-        let freed = kilowatts(times(freed, u32::try_from(machines).unwrap_or(u32::MAX)));
+        let freed = kilowatts(freed);
         let verb = if step.passed_on { " stay off and" } else { "" };
         match words {
-            Some(Words { takes, .. }) => {
+            Some(words) => {
+                let takes = words.takes(policy);
                 format!("{takes}: {machines} × {group} on {feed}{verb} free {freed} ({worth})")
             }
             None => format!(
@@ -143,20 +143,30 @@ impl<'a> Reasons<'a> {
     }
 }
 
-fn words_of(policy: &Policy, lease: &Lease) -> Words {
-    let (id, feed, gross) = (&lease.id, &lease.feed, kilowatts(lease.gross));
-    let time = |at: Timestamp| when(at, policy.facility.timezone());
-    Words {
-        takes: format!(
-            "lease {id} takes {gross} at {feed} from {} and needs it proven free by {}",
-            time(lease.start),
-            time(lease.reserved_from()),
-        ),
-        gives: format!("lease {id} gives {gross} at {feed} back at {}", time(lease.ends())),
+impl Words<'_> {
+    fn takes(&mut self, policy: &Policy) -> &str {
+        let Lease { id, feed, gross, .. } = self.lease;
+        let time = |at: Timestamp| when(at, policy.facility.timezone());
+        self.takes.get_or_insert_with(|| {
+            format!(
+                "lease {id} takes {} at {feed} from {} and needs it proven free by {}",
+                kilowatts(*gross),
+                time(self.lease.start),
+                time(self.lease.reserved_from()),
+            )
+        })
+    }
+
+    fn gives(&mut self, policy: &Policy) -> &str {
+        let Lease { id, feed, gross, .. } = self.lease;
+        self.gives.get_or_insert_with(|| {
+            let end = when(self.lease.ends(), policy.facility.timezone());
+            format!("lease {id} gives {} at {feed} back at {end}", kilowatts(*gross))
+        })
     }
 }
 
-fn worth(policy: &Policy, group: &Group) -> String {
+fn worth_of(policy: &Policy, group: &Group) -> String {
     margin(policy, group).map_or_else(
         || format!("{:.1} J/TH", group.joules_per_terahash),
         |usd| format!("{:.1} J/TH, {usd:.2} USD/MWh after power", group.joules_per_terahash),
