@@ -1,9 +1,9 @@
 //! Collects the evidence about the power of each lease, and passes it to the lease's commitment.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Instant;
 
-use directive::{LeaseId, Means, MeterId};
+use directive::{LeaseId, MachineId, Means, MeterId};
 use jiff::Timestamp;
 
 use super::Core;
@@ -27,17 +27,20 @@ pub(super) struct Machines {
     pub(super) not_back: Named,
 }
 
+/// The machines of each lease that has any.
+pub(super) type ByLease = HashMap<LeaseId, Machines>;
+
 impl Core {
     pub(super) fn advance_commitments(&mut self, wall: Timestamp, now: Instant) {
         if self.commitments.is_empty() {
             return;
         }
-        let machines = self.machines_by_lease();
+        let mut machines = self.machines_by_lease();
         let terms = self.terms();
         let mut notes = Vec::new();
         let leases = std::mem::take(&mut self.leases);
         for lease in &leases {
-            let evidence = self.evidence(lease, machines.get(&lease.id), wall, now);
+            let evidence = self.evidence(lease, machines.remove(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
             for happening in commitment.advance(lease, &evidence, &terms, self.schedule, now) {
                 let (lease, figures) = (lease.id.clone(), evidence.figures.clone());
@@ -76,9 +79,12 @@ impl Core {
         }
     }
 
-    pub(super) fn machines_by_lease(&self) -> BTreeMap<LeaseId, Machines> {
+    pub(super) fn machines_by_lease(&self) -> ByLease {
         let time = self.schedule;
-        let mut by_lease: BTreeMap<LeaseId, Machines> = BTreeMap::new();
+        let mut by_lease = ByLease::new();
+        // Both maps are in the order of the names, so that no machine has to be looked up.
+        let mut states = self.states.iter().peekable();
+        let mut state: Option<(&MachineId, MachineState)> = None;
         for (machine, chosen) in self.selection.iter() {
             let Some(lease) = &chosen.lease else { continue };
             let over = chosen.until.is_some_and(|until| until <= time);
@@ -105,7 +111,11 @@ impl Core {
                 }
             }
             sum.starved |= chosen.means == Means::Starve;
-            match self.states.get(machine).copied().unwrap_or(MachineState::Commanded) {
+            while let Some((of, read)) = states.next_if(|(of, _)| *of <= machine) {
+                state = Some((of, *read));
+            }
+            let read = state.filter(|(of, _)| *of == machine).map(|(_, state)| state);
+            match read.unwrap_or(MachineState::Commanded) {
                 // A machine that does not obey was replaced; the meter shows whether that was
                 // enough.
                 MachineState::Curtailed | MachineState::Starved | MachineState::Disobedient => {}
@@ -125,11 +135,11 @@ impl Core {
     pub(super) fn evidence(
         &self,
         lease: &Lease,
-        machines: Option<&Machines>,
+        machines: Option<Machines>,
         wall: Timestamp,
         now: Instant,
     ) -> Evidence {
-        let machines = machines.cloned().unwrap_or_default();
+        let machines = machines.unwrap_or_default();
         let feeds = self.policy.facility.feeds();
         let path = feeds.path_of(&lease.feed);
         // Before the lease is due, the proof is about the moment when it becomes due: leases that

@@ -7,7 +7,7 @@ use directive::{LeaseId, MachineId};
 use jiff::Timestamp;
 
 use super::Core;
-use super::evidence::Machines;
+use super::evidence::ByLease;
 use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
 use crate::facility::{FeedNumber, Group, times};
@@ -24,15 +24,11 @@ impl Core {
     }
 
     /// The machines of each lease, counted once for any number of views.
-    pub(super) fn machines_now(&self) -> BTreeMap<LeaseId, Machines> {
+    pub(super) fn machines_now(&self) -> ByLease {
         self.machines_by_lease()
     }
 
-    pub(super) fn lease_view_with(
-        &self,
-        id: &LeaseId,
-        by_lease: &BTreeMap<LeaseId, Machines>,
-    ) -> Option<LeaseView> {
+    pub(super) fn lease_view_with(&self, id: &LeaseId, by_lease: &ByLease) -> Option<LeaseView> {
         let standing = self.state.leases.get(id)?;
         let lease = &standing.lease;
         let live = self.commitments.get(id);
@@ -40,7 +36,7 @@ impl Core {
         let evidence = live
             .filter(|live| !live.is_closed())
             .zip(self.at)
-            .map(|(live, (wall, now))| (live, self.evidence(lease, own, wall, now)));
+            .map(|(live, (wall, now))| (live, self.evidence(lease, own.cloned(), wall, now)));
         let planned = self.plan.as_ref().and_then(|plan| plan.leases.get(id));
         let mut machines = BTreeMap::new();
         for (machine, chosen) in self.selection.of_lease(id) {
