@@ -401,11 +401,11 @@ impl Core {
 
     fn read_states(&mut self, now: Instant) {
         let time = self.schedule;
-        let state = |id: &MachineId| {
-            let chosen = self.selection.current(id, time)?;
+        let state = |(id, periods): (&MachineId, &Vec<Chosen>)| {
+            let chosen = plan::covering(periods, time)?;
             Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), time, now)))
         };
-        let states = self.selection.off.keys().filter_map(state).collect();
+        let states = self.selection.off.iter().filter_map(state).collect();
         let before = std::mem::replace(&mut self.states, states);
         let released = before.keys().filter(|machine| !self.states.contains_key(*machine));
         self.note_released(&released.cloned().collect::<Vec<_>>(), time);

@@ -99,6 +99,11 @@ impl Chosen {
     }
 }
 
+/// Of the periods of one machine, the one in which it is off at `at`, if there is one.
+pub(crate) fn covering(periods: &[Chosen], at: Timestamp) -> Option<&Chosen> {
+    periods.iter().rev().find(|chosen| chosen.covers(at))
+}
+
 /// A machine whose time off is over and that has not been seen to mine since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returning {
@@ -129,7 +134,7 @@ impl Selection {
     /// The period for which `machine` is off at `at`, if it is.
     #[must_use]
     pub fn current(&self, machine: &MachineId, at: Timestamp) -> Option<&Chosen> {
-        self.off.get(machine)?.iter().rev().find(|chosen| chosen.covers(at))
+        covering(self.off.get(machine)?, at)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&MachineId, &Chosen)> {
@@ -280,7 +285,7 @@ pub fn plan(
         made_at: now,
         horizon,
         policy: policy.digest.clone(),
-        selection: Selection { off: assigned.selected(), ..held },
+        selection: Selection { off: assign::selected(assigned.units), ..held },
         steps,
         rooms: assigned.rooms,
         leases: timed.leases,
@@ -354,13 +359,16 @@ pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
         live.map(|chosen| (chosen.at.max(now), chosen.until, chosen.means, chosen.lease.clone())).collect()
     };
     let (old, new) = (&previous.selection.off, &next.selection.off);
-    let mut machines: Vec<MachineId> = new
-        .iter()
-        .filter(|(machine, periods)| {
-            old.get(*machine) != Some(*periods) && spans(old.get(*machine)) != spans(Some(*periods))
-        })
-        .map(|(machine, _)| machine.clone())
-        .collect();
+    let mut machines: Vec<MachineId> = Vec::new();
+    // Both are in the order of the names, so that no machine has to be looked up.
+    let mut before = old.iter().peekable();
+    for (machine, periods) in new {
+        while before.next_if(|(other, _)| *other < machine).is_some() {}
+        let was = before.next_if(|(other, _)| *other == machine).map(|(_, periods)| periods);
+        if was != Some(periods) && spans(was) != spans(Some(periods)) {
+            machines.push(machine.clone());
+        }
+    }
     let gone = old.iter().filter(|(machine, periods)| {
         !new.contains_key(*machine) && !spans(Some(*periods)).is_empty()
     });

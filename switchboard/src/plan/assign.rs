@@ -37,20 +37,19 @@ pub(super) struct Assigned {
     pub(super) fallback: Vec<usize>,
 }
 
-impl Assigned {
-    pub(super) fn selected(&self) -> BTreeMap<MachineId, Vec<Chosen>> {
-        let chosen = |period: &Period| Chosen {
-            group: period.group.clone(),
-            lease: period.lease.clone(),
-            at: period.at,
-            until: period.until,
-            edge: period.edge,
-            means: period.means,
-            passed_on: period.passed_on,
-        };
-        let off = self.units.iter().filter(|unit| !unit.periods.is_empty());
-        off.map(|unit| (unit.id.clone(), unit.periods.iter().map(chosen).collect())).collect()
-    }
+/// The machines of `units` that are off at some time, with their periods.
+pub(super) fn selected(units: Vec<Unit>) -> BTreeMap<MachineId, Vec<Chosen>> {
+    let chosen = |period: Period| Chosen {
+        group: period.group,
+        lease: period.lease,
+        at: period.at,
+        until: period.until,
+        edge: period.edge,
+        means: period.means,
+        passed_on: period.passed_on,
+    };
+    let off = units.into_iter().filter(|unit| !unit.periods.is_empty());
+    off.map(|unit| (unit.id, unit.periods.into_iter().map(chosen).collect())).collect()
 }
 
 /// Where the leases stand at the moment under consideration.

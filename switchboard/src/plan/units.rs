@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::counts::Pause;
 use super::merit::places;
 use super::shape::{Cohort, STARVED};
-use super::{Chosen, Fleet, Selection};
+use super::{Chosen, Fleet, Known, Selection};
 use crate::admit::shed_time;
 use crate::lease::later;
 use crate::policy::Policy;
@@ -36,7 +36,7 @@ pub(super) struct Period {
     /// The number of this lease among those that the plan is made for, if it is one of them.
     pub(super) number: Option<usize>,
     /// The same period in an earlier plan.
-    pub(super) held: Option<Chosen>,
+    pub(super) held: Option<Before>,
     /// The end of a lease that made it needless.
     pub(super) edge: Option<Timestamp>,
     /// When its power is needed, unless that is when the lease reserves it.
@@ -51,6 +51,14 @@ pub(super) struct Period {
     pub(super) used: bool,
     /// Whether it follows another lease's period without a break, which fixes its beginning.
     pub(super) passed_on: bool,
+}
+
+/// The times of a period in an earlier plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    pub(super) at: Timestamp,
+    pub(super) until: Option<Timestamp>,
+    pub(super) edge: Option<Timestamp>,
 }
 
 /// The machines, cohort by cohort. Only those that are off at some time are units.
@@ -69,16 +77,76 @@ pub(super) struct Units<'a> {
 #[derive(Debug)]
 pub(super) struct Members<'a> {
     group: usize,
-    names: Vec<&'a MachineId>,
-    /// The unit of each, if it is one.
+    names: Names<'a>,
+    /// The unit of each, if it is one. Empty as long as none is.
     units: Vec<Option<u32>>,
+}
+
+/// The machines of a cohort, by name.
+#[derive(Debug)]
+enum Names<'a> {
+    /// All that were seen of the group. Most groups are of one cohort.
+    Group(&'a [Known]),
+    Some(Vec<&'a MachineId>),
+}
+
+impl<'a> Names<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Group(machines) => machines.len(),
+            Self::Some(names) => names.len(),
+        }
+    }
+
+    fn at(&self, place: usize) -> &'a MachineId {
+        match self {
+            Self::Group(machines) => &machines[place].id,
+            Self::Some(names) => names[place],
+        }
+    }
+
+    /// The place of a machine that may be listed at `place` of its group.
+    fn find(&self, machine: &MachineId, place: Option<usize>) -> Option<usize> {
+        match self {
+            Self::Group(_) => place,
+            Self::Some(names) => names.binary_search(&machine).ok(),
+        }
+    }
+
+    fn insert(&mut self, machine: &'a MachineId) {
+        if let Self::Group(machines) = self {
+            *self = Self::Some(machines.iter().map(|known| &known.id).collect());
+        }
+        if let Self::Some(names) = self
+            && let Err(place) = names.binary_search(&machine)
+        {
+            names.insert(place, machine);
+        }
+    }
+}
+
+impl Members<'_> {
+    fn set(&mut self, place: usize, unit: usize) {
+        if self.units.is_empty() {
+            self.units.resize(self.names.len(), None);
+        }
+        self.units[place] = u32::try_from(unit).ok();
+    }
 }
 
 /// Where a machine stands in the order: tier, rank of the group, number of the group.
 type Key = (u8, usize, usize);
 
-/// The group of a machine, and where it stands if it can be counted.
-type Place = (Option<usize>, Option<Key>);
+/// A machine that an earlier plan has chosen.
+struct Held<'a> {
+    machine: &'a MachineId,
+    periods: &'a [Chosen],
+    group: Option<usize>,
+    /// Its place among the machines that were seen of the group.
+    place: Option<usize>,
+    /// Where it stands if it can be counted.
+    key: Option<Key>,
+}
 
 impl<'a> Units<'a> {
     pub(super) fn new(
@@ -102,30 +170,27 @@ impl<'a> Units<'a> {
                 woken[number].insert(at);
             }
         }
-        let mut by_key: BTreeMap<Key, Vec<&MachineId>> = BTreeMap::new();
+        let mut by_key: BTreeMap<Key, Names<'_>> = BTreeMap::new();
         for (number, machines) in fleet.groups.iter().enumerate().take(facility.groups().len()) {
             if facility.groups()[number].freed() <= Watts::ZERO {
                 continue;
             }
-            // Most machines of a group are alike.
-            let [mut reached, mut unreached] = [Vec::with_capacity(machines.len()), Vec::new()];
-            for (at, known) in machines.iter().enumerate().filter(|(_, known)| !known.failing) {
-                match (woken[number].contains(&at), known.reached) {
-                    (true, reached) => {
-                        by_key.entry(key(number, true, reached)).or_default().push(&known.id);
-                    }
-                    (false, true) => reached.push(&known.id),
-                    (false, false) => unreached.push(&known.id),
-                }
+            let Some(first) = machines.first() else { continue };
+            let alike = |known: &Known| !known.failing && known.reached == first.reached;
+            if woken[number].is_empty() && machines.iter().all(alike) {
+                by_key.insert(key(number, false, first.reached), Names::Group(machines));
+                continue;
             }
-            for (is_reached, names) in [(true, reached), (false, unreached)] {
-                if !names.is_empty() {
-                    by_key.insert(key(number, false, is_reached), names);
+            for (at, known) in machines.iter().enumerate().filter(|(_, known)| !known.failing) {
+                let key = key(number, woken[number].contains(&at), known.reached);
+                let names = by_key.entry(key).or_insert_with(|| Names::Some(Vec::new()));
+                if let Names::Some(names) = names {
+                    names.push(&known.id);
                 }
             }
         }
         // Where each machine belongs that an earlier plan has chosen.
-        let mut chosen: Vec<(&MachineId, &[Chosen], Place)> = Vec::new();
+        let mut chosen: Vec<Held<'_>> = Vec::with_capacity(held.off.len());
         for (machine, periods) in &held.off {
             let named = periods.first().and_then(|chosen| facility.group_number(&chosen.group));
             let found = fleet.find(facility, machine, named);
@@ -142,28 +207,28 @@ impl<'a> Units<'a> {
                 // It is counted although no report shows it: it may still be as it was.
                 (Some(number), None) => {
                     let key = key(number, false, false);
-                    let names = by_key.entry(key).or_default();
-                    if let Err(place) = names.binary_search(&machine) {
-                        names.insert(place, machine);
-                    }
+                    let names = by_key.entry(key).or_insert_with(|| Names::Some(Vec::new()));
+                    names.insert(machine);
                     Some(key)
                 }
                 (None, _) => None,
             };
-            chosen.push((machine, periods, (group, key)));
+            let place = found.map(|(_, place)| place);
+            chosen.push(Held { machine, periods, group, place, key });
         }
-        let mut units = Self::of_cohorts(policy, by_key, |number| places[number].worth);
-        for (machine, periods, (group, key)) in chosen {
-            let cohort = key.and_then(|key| units.1.get(&key).copied());
-            units.0.adopt(machine, periods, group, cohort, now);
+        let (mut units, numbers) = Self::of_cohorts(policy, by_key, |number| places[number].worth);
+        units.units.reserve(chosen.len());
+        for held in chosen {
+            let cohort = held.key.and_then(|key| numbers.get(&key).copied());
+            units.adopt(&held, cohort, now);
         }
-        units.0
+        units
     }
 
     /// The cohorts and their members, and the number of each cohort.
     fn of_cohorts(
         policy: &Policy,
-        by_key: BTreeMap<Key, Vec<&'a MachineId>>,
+        by_key: BTreeMap<Key, Names<'a>>,
         worth: impl Fn(usize) -> f64,
     ) -> (Self, BTreeMap<Key, u32>) {
         let facility = &policy.facility;
@@ -183,21 +248,13 @@ impl<'a> Units<'a> {
             let times =
                 [group.min_up, group.restore_p95, shed_time(group), policy.dispatch.proof()];
             pauses.push(Pause(times.into_iter().fold(Duration::ZERO, Duration::saturating_add)));
-            let units = vec![None; names.len()];
-            members.push(Members { group: number, names, units });
+            members.push(Members { group: number, names, units: Vec::new() });
         }
         (Self { units: Vec::new(), cohorts, pauses, members, without: Vec::new() }, numbers)
     }
 
     /// Makes a unit of a machine that an earlier plan has chosen.
-    fn adopt(
-        &mut self,
-        machine: &MachineId,
-        held: &[Chosen],
-        group: Option<usize>,
-        cohort: Option<u32>,
-        now: Timestamp,
-    ) {
+    fn adopt(&mut self, held: &Held<'_>, cohort: Option<u32>, now: Timestamp) {
         let period = |chosen: &Chosen| Period {
             lease: chosen.lease.clone(),
             number: None,
@@ -210,32 +267,33 @@ impl<'a> Units<'a> {
             group: chosen.group.clone(),
             used: false,
             passed_on: chosen.passed_on && chosen.at > now,
-            held: Some(chosen.clone()),
+            held: Some(Before { at: chosen.at, until: chosen.until, edge: chosen.edge }),
         };
         let number = self.units.len();
         let place = cohort.and_then(|cohort| {
             let members = &mut self.members[cohort as usize];
-            let place = members.names.binary_search(&machine).ok()?;
-            members.units[place] = u32::try_from(number).ok();
+            let place = members.names.find(held.machine, held.place)?;
+            members.set(place, number);
             Some((cohort, u32::try_from(place).unwrap_or(u32::MAX)))
         });
         if place.is_none() {
             self.without.push(number);
         }
-        let periods = held.iter().map(period).collect();
-        self.units.push(Unit { id: machine.clone(), group, place, periods, active: None });
+        let periods = held.periods.iter().map(period).collect();
+        let (id, group) = (held.machine.clone(), held.group);
+        self.units.push(Unit { id, group, place, periods, active: None });
     }
 
     /// The unit of the machine at `place` of `cohort`.
     pub(super) fn unit(&mut self, cohort: u32, place: u32) -> usize {
-        let members = &mut self.members[cohort as usize];
-        if let Some(unit) = members.units[place as usize] {
-            return unit as usize;
+        if let Some(unit) = self.at(cohort, place) {
+            return unit;
         }
+        let members = &mut self.members[cohort as usize];
         let number = self.units.len();
-        members.units[place as usize] = u32::try_from(number).ok();
+        members.set(place as usize, number);
         self.units.push(Unit {
-            id: members.names[place as usize].clone(),
+            id: members.names.at(place as usize).clone(),
             group: Some(members.group),
             place: Some((cohort, place)),
             periods: Vec::new(),
@@ -246,7 +304,8 @@ impl<'a> Units<'a> {
 
     /// The unit of the machine at `place` of `cohort`, if it is one.
     pub(super) fn at(&self, cohort: u32, place: u32) -> Option<usize> {
-        self.members[cohort as usize].units[place as usize].map(|unit| unit as usize)
+        let unit = self.members[cohort as usize].units.get(place as usize)?;
+        unit.map(|unit| unit as usize)
     }
 
     /// All units in the order in which they are taken off, those that free nothing last, and which of
