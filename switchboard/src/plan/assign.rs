@@ -62,6 +62,12 @@ struct Leases<'a> {
     ended: Vec<bool>,
     /// The running leases at each feed, in the order in which they began.
     at: PerFeed<Vec<usize>>,
+    /// Those of them whose machines free less than they need: when each began, in order, and its
+    /// number.
+    short: PerFeed<BTreeSet<(usize, usize)>>,
+    /// When each began, by a number that rises.
+    began: Vec<usize>,
+    beginnings: usize,
     /// What the running leases at and below each feed reserve.
     committed: PerFeed<Watts>,
     /// What the machines of each free.
@@ -141,6 +147,9 @@ impl<'a, 'f> Assign<'a, 'f> {
                 running: BTreeSet::new(),
                 ended: vec![false; leases.len()],
                 at: PerFeed::all(feeds, Vec::new()),
+                short: PerFeed::all(feeds, BTreeSet::new()),
+                began: vec![0; leases.len()],
+                beginnings: 0,
                 committed: PerFeed::all(feeds, Watts::ZERO),
                 freed: vec![Watts::ZERO; leases.len()],
                 machines: vec![Vec::new(); leases.len()],
@@ -290,7 +299,7 @@ impl<'a, 'f> Assign<'a, 'f> {
 
     /// Counts a machine for `lease`, which it is off for from now on.
     fn serve(&mut self, lease: usize, unit: usize, frees: Watts) {
-        self.leases.freed[lease] += frees;
+        self.leases.free(lease, frees);
         self.leases.machines[lease].extend(self.units.units[unit].place);
     }
 
@@ -301,7 +310,7 @@ impl<'a, 'f> Assign<'a, 'f> {
             self.off[cohort as usize].remove(place);
         }
         if let Some(lease) = self.lease_of(unit) {
-            self.leases.freed[lease] = self.leases.freed[lease] - of.frees;
+            self.leases.free(lease, Watts(-of.frees.0));
         }
         self.set_period_edge(unit, edge);
     }
@@ -354,8 +363,29 @@ impl Leases<'_> {
         self.running.insert(lease);
         if let Some(feed) = self.feeds[lease] {
             self.at[feed].push(lease);
+            self.beginnings += 1;
+            self.began[lease] = self.beginnings;
+            self.free(lease, Watts::ZERO);
             feeds.add(&mut self.committed, feed, self.all[lease].gross);
         }
+    }
+
+    /// Counts `watts` more that the machines of `lease` free.
+    fn free(&mut self, lease: usize, watts: Watts) {
+        self.freed[lease] += watts;
+        if let Some(feed) = self.feeds[lease].filter(|_| self.running.contains(&lease)) {
+            let place = (self.began[lease], lease);
+            if self.is_short(lease) {
+                self.short[feed].insert(place);
+            } else {
+                self.short[feed].remove(&place);
+            }
+        }
+    }
+
+    /// Whether the machines of `lease` free less than it needs.
+    fn is_short(&self, lease: usize) -> bool {
+        self.freed[lease] < self.all[lease].gross
     }
 
     fn end(&mut self, feeds: &Feeds, lease: usize) {
@@ -363,6 +393,7 @@ impl Leases<'_> {
         self.ended[lease] = true;
         if let Some(feed) = self.feeds[lease] {
             self.at[feed].retain(|other| *other != lease);
+            self.short[feed].remove(&(self.began[lease], lease));
             feeds.add(&mut self.committed, feed, Watts(-self.all[lease].gross.0));
         }
     }

@@ -1,5 +1,6 @@
 //! Passes machines that stay off from the lease they were off for to another.
 
+use directive::Watts;
 use jiff::Timestamp;
 
 use super::{Assign, Period};
@@ -36,7 +37,7 @@ impl Assign<'_, '_> {
             let heir = given.or(first);
             let heir = heir.or_else(|| self.heir(cohort, place < for_running, interval, next));
             if let Some(lease) = self.lease_of(unit) {
-                self.leases.freed[lease] = self.leases.freed[lease] - frees;
+                self.leases.free(lease, Watts(-frees.0));
             }
             self.hand_over(unit, interval.from, heir);
             if let Some(lease) = heir {
@@ -94,17 +95,19 @@ impl Assign<'_, '_> {
         // A machine that can only be starved of work goes only for a lease that accepts it.
         let starved = self.units.cohorts[cohort as usize].can_only_be_starved();
         let takes = |lease: &usize| !starved || self.leases.all[*lease].accept_unverified;
-        let running = || {
-            let path = self.feeds.path(feed).iter();
-            path.flat_map(|feed| &self.leases.at[*feed]).copied().filter(takes)
-        };
+        let path = self.feeds.path(feed);
         let coming = || {
             let coming = self.coming(cohort, interval, next).filter(takes);
             coming.filter(|lease| self.is_near(cohort, *lease))
         };
-        let needs = |lease: &usize| self.leases.freed[*lease] < self.leases.all[*lease].gross;
-        let of_running = || running().find(needs).or_else(|| running().next());
-        let of_coming = || coming().find(needs).or_else(|| coming().next());
+        let of_running = || {
+            let short = path.iter().flat_map(|feed| &self.leases.short[*feed]);
+            let running = path.iter().flat_map(|feed| &self.leases.at[*feed]).copied();
+            let short = short.map(|(_, lease)| *lease).find(takes);
+            short.or_else(|| running.into_iter().find(takes))
+        };
+        let of_coming =
+            || coming().find(|lease| self.leases.is_short(*lease)).or_else(|| coming().next());
         if running_first {
             of_running().or_else(of_coming)
         } else {
