@@ -37,6 +37,7 @@ use crate::load::Corrections;
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use crate::policy::Policy;
 use crate::view::FileNotice;
+use evidence::Counted;
 use guard::Guards;
 use outbox::Outbox;
 use raises::Raises;
@@ -132,6 +133,9 @@ pub struct Core {
     /// What the last plan chose.
     selection: Selection,
     states: BTreeMap<MachineId, MachineState>,
+    /// The machines of each lease, counted by `selection` and `states`. It must be dropped when they
+    /// change.
+    counted: Option<Counted>,
     /// Machines that were released and whose return is not complete.
     raises: Raises,
     /// By how much the meters correct the figures of the policy.
@@ -201,6 +205,7 @@ impl Core {
             corrections: Corrections::new(policy.facility.feeds()),
             policy,
             states: BTreeMap::new(),
+            counted: None,
             raises: Raises::default(),
             guards: Guards::default(),
             holds_told: BTreeMap::new(),
@@ -346,6 +351,7 @@ impl Core {
         let open: BTreeSet<&LeaseId> = self.leases.iter().map(|lease| &lease.id).collect();
         self.commitments.retain(|lease, _| open.contains(lease));
         self.selection.returning.retain(|_, returning| open.contains(&returning.lease));
+        self.counted = None;
         self.planned_in.retain(|lease, _| open.contains(lease));
         for standing in self.state.open() {
             self.commitments.entry(standing.lease.id.clone()).or_insert_with(|| {
@@ -407,6 +413,7 @@ impl Core {
         };
         let states = self.selection.off.iter().filter_map(state).collect();
         let before = std::mem::replace(&mut self.states, states);
+        self.counted = None;
         let released = before.keys().filter(|machine| !self.states.contains_key(*machine));
         self.note_released(&released.cloned().collect::<Vec<_>>(), time);
     }
@@ -501,6 +508,7 @@ impl Core {
             !self.inventory.is_back(&self.policy, machine, returning, wall, now)
         });
         self.selection.returning = returning;
+        self.counted = None;
     }
 
     /// After a start: the machines whose time off was over by `wall` wait for their return.

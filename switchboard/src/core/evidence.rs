@@ -15,7 +15,7 @@ use crate::ledger::Event;
 use crate::words::Named;
 
 /// Sums over the machines of one lease.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Machines {
     first: Option<Timestamp>,
     /// Machines that are off for the lease, or will be.
@@ -30,17 +30,26 @@ pub(super) struct Machines {
 /// The machines of each lease that has any.
 pub(super) type ByLease = HashMap<LeaseId, Machines>;
 
+/// The machines of each lease, kept from one input to the next as long as neither the selection nor a
+/// state changes, and no machine's time off begins or ends.
+#[derive(Debug)]
+pub(super) struct Counted {
+    by_lease: ByLease,
+    from: Timestamp,
+    until: Timestamp,
+}
+
 impl Core {
     pub(super) fn advance_commitments(&mut self, wall: Timestamp, now: Instant) {
         if self.commitments.is_empty() {
             return;
         }
-        let mut machines = self.machines_by_lease();
+        let machines = self.counted();
         let terms = self.terms();
         let mut notes = Vec::new();
         let leases = std::mem::take(&mut self.leases);
         for lease in &leases {
-            let evidence = self.evidence(lease, machines.remove(&lease.id), wall, now);
+            let evidence = self.evidence(lease, machines.by_lease.get(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
             for happening in commitment.advance(lease, &evidence, &terms, self.schedule, now) {
                 let (lease, figures) = (lease.id.clone(), evidence.figures.clone());
@@ -63,6 +72,7 @@ impl Core {
             self.sums.set_active(self.policy.facility.feeds(), &lease.id, active);
         }
         self.leases = leases;
+        self.counted = Some(machines);
         for event in notes {
             self.note(event, self.schedule);
         }
@@ -77,6 +87,20 @@ impl Core {
             silence: dispatch.settle.max(failsafe.report_stale_after),
             zone: self.policy.facility.timezone().clone(),
         }
+    }
+
+    /// Takes the count of the last input if it still holds, or counts again.
+    fn counted(&mut self) -> Counted {
+        let time = self.schedule;
+        let kept = self.counted.take().filter(|kept| kept.from <= time && time < kept.until);
+        if let Some(kept) = kept {
+            debug_assert!(kept.by_lease == self.machines_by_lease(), "a change was not told");
+            return kept;
+        }
+        let times = self.selection.iter().flat_map(|(_, chosen)| [Some(chosen.at), chosen.until]);
+        let next = times.flatten().filter(|at| *at > time).min();
+        let until = next.unwrap_or(Timestamp::MAX);
+        Counted { by_lease: self.machines_by_lease(), from: time, until }
     }
 
     pub(super) fn machines_by_lease(&self) -> ByLease {
@@ -135,11 +159,11 @@ impl Core {
     pub(super) fn evidence(
         &self,
         lease: &Lease,
-        machines: Option<Machines>,
+        machines: Option<&Machines>,
         wall: Timestamp,
         now: Instant,
     ) -> Evidence {
-        let machines = machines.unwrap_or_default();
+        let machines = machines.cloned().unwrap_or_default();
         let feeds = self.policy.facility.feeds();
         let path = feeds.path_of(&lease.feed);
         // Before the lease is due, the proof is about the moment when it becomes due: leases that

@@ -195,5 +195,6 @@ impl Core {
         };
         // The plan chooses anew what it had chosen the machine for later.
         self.selection.off.insert(machine, vec![chosen]);
+        self.counted = None;
     }
 }

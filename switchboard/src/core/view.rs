@@ -36,7 +36,7 @@ impl Core {
         let evidence = live
             .filter(|live| !live.is_closed())
             .zip(self.at)
-            .map(|(live, (wall, now))| (live, self.evidence(lease, own.cloned(), wall, now)));
+            .map(|(live, (wall, now))| (live, self.evidence(lease, own, wall, now)));
         let planned = self.plan.as_ref().and_then(|plan| plan.leases.get(id));
         let mut machines = BTreeMap::new();
         for (machine, chosen) in self.selection.of_lease(id) {
