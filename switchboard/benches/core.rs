@@ -5,7 +5,7 @@
 //! The inputs that make a plan are also measured where all machines are one group, and where there is
 //! no machine, because parts of a plan's cost rise with the size of a group or with the leases alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,7 +114,6 @@ struct Site {
     /// The time since the beginning of the run.
     elapsed: Duration,
     machines: Vec<MachineId>,
-    meters: Vec<(String, i64)>,
     /// The receivers' ends of the reports.
     proxy_sender: ReportSender,
     agent_sender: ReportSender,
@@ -160,15 +159,11 @@ impl Site {
                 (0..count).map(move |i| format!("t{t}p{p}.{i:02}").into())
             })
             .collect();
-        let mut meters = vec![("m-root".to_owned(), 55_000_000)];
-        meters.extend((0..TRANSFORMERS).map(|t| (format!("m-t{t}"), 2_000_000)));
-        meters.extend(pdus().map(|(t, p)| (format!("m-t{t}p{p}"), 30_000)));
         let mut site = Self {
             core: Core::new(Arc::new(policy), state, Head::default(), at(0)),
             origin: daemon::clock::now(),
             elapsed: Duration::ZERO,
             machines,
-            meters,
             proxy_sender: ReportSender::new(1),
             agent_sender: ReportSender::new(1),
             number: None,
@@ -313,15 +308,28 @@ impl Site {
         (AGENT.into(), Report::Machines(delta))
     }
 
+    /// A report of every meter: what the house and the machines that are on draw.
     fn meters_report(&mut self) -> (ReceiverId, Report) {
-        let wall = self.wall();
-        let meter = |(meter, watts): &(String, i64)| MeterReport {
+        let (off, wall) = (self.off(), self.wall());
+        let mut draws: BTreeMap<String, i64> = BTreeMap::new();
+        let mut draw = |pdu: &str, watts: i64| {
+            let transformer = pdu.split('p').next().unwrap_or_default();
+            for feed in ["root", transformer, pdu] {
+                *draws.entry(format!("m-{feed}")).or_default() += watts;
+            }
+        };
+        pdus().for_each(|(t, p)| draw(&format!("t{t}p{p}"), 1000));
+        for machine in self.machines.iter().filter(|machine| !off.contains(machine)) {
+            let pdu = machine.as_str().split('.').next().unwrap_or_default();
+            draw(pdu, 3000);
+        }
+        let meter = |(meter, watts): (String, i64)| MeterReport {
             meter: meter.as_str().into(),
-            watts: Some(Watts(*watts)),
+            watts: Some(Watts(watts)),
             taken_at: Some(wall),
             fault: None,
         };
-        let meters = self.meters.iter().map(meter).collect();
+        let meters = draws.into_iter().map(meter).collect();
         (AGENT.into(), Report::Meters(MetersReport { at: wall, full: true, meters }))
     }
 
