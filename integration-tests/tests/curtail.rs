@@ -38,7 +38,8 @@ fn step(at: Timestamp, action: Action, means: Means, machines: &[&str]) -> Step 
 
 fn permit(generation: u64, serial: u64) -> Permit {
     let number = Generation { epoch: 1, generation };
-    let machines = ["acme.rig", "acme.steady"].map(MachineId::from).into();
+    let names = ["rig", "steady", "drained", "other", "starved", "asleep", "present", "new"];
+    let machines = names.map(|name| MachineId::from(format!("acme.{name}"))).into();
     Permit { number, serial, ttl_ms: 30_000, machines: Arc::new(machines) }
 }
 

@@ -67,8 +67,8 @@ async fn a_lease_drains_exactly_enough_in_time_and_brings_it_back() {
     site.stop().await;
 }
 
-/// A lease that is cancelled while its machines sleep releases them; an active one is only
-/// cancelled with force.
+/// A lease that is cancelled while its machines sleep releases them, when its tenant draws no more; an
+/// active one is only cancelled with force.
 async fn a_cancelled_lease_gives_its_machines_back() {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(600), |_| {}).await;
@@ -76,6 +76,8 @@ async fn a_cancelled_lease_gives_its_machines_back() {
     site.until_asleep(&["old-1", "old-2", "old-3"]).await;
     let (status, body) = site.http.delete("/v1/leases/nebula-1");
     assert_eq!((status, &body["error"]["code"]), (409, &json!("lease_active")), "{body}");
+    // As long as the tenant draws, there is no room for any machine.
+    site.end_tenant();
     let (status, body) = site.http.delete("/v1/leases/nebula-1?force=true");
     assert_eq!(status, 200, "{body}");
     site.until_asleep(&[]).await;

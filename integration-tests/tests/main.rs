@@ -13,6 +13,7 @@ mod curtail;
 mod difficulty;
 mod external;
 mod failover;
+mod guard;
 mod harness;
 mod hostile;
 mod hostile_pools;

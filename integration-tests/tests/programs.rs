@@ -92,7 +92,8 @@ impl Programs {
             &[
                 &["--dir", &devices, "--machines", "acme.rig-*:8:3000:30", "--feed-meter", &meter]
                     [..],
-                &["--house-kw", "0.5", "--sleep-time", "300ms", "--wake-time", "500ms"],
+                &["--house-kw", "0.5", "--house-file", &path("house.kw")],
+                &["--sleep-time", "300ms", "--wake-time", "500ms"],
             ]
             .concat(),
         );
@@ -151,6 +152,19 @@ impl Programs {
             if said.code == 0 { Ok(()) } else { Err(format!("{said:?}\n{}", self.log()).into()) }
         })
         .await;
+    }
+
+    /// Changes what the house draws.
+    pub(crate) fn set_house(&self, kw: f64) {
+        let (new, path) = (self.path("house.kw.new"), self.path("house.kw"));
+        fs::write(&new, kw.to_string()).expect("written");
+        fs::rename(new, path).expect("renamed");
+    }
+
+    /// What the feed's meter shows, in kW.
+    pub(crate) fn metered(&self) -> Option<f64> {
+        let line = fs::read_to_string(self.path("feed.kw")).ok()?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// The path of a file of the installation.
@@ -391,7 +405,7 @@ fn policy(dir: &Path, spelling: Spelling) -> String {
     format!(
         "schema = \"tieline.policy/1\"\nrevision = 1\n\
          [site]\nname = \"test\"\n\
-         [feed.a]\nlimit_kw = 25\ncontinuous_factor = 1.0\nhouse_kw = 0.5\ndefault_constraint_kw = 10\nmeter = \"a\"\n\
+         [feed.a]\nlimit_kw = 25\ncontinuous_factor = 1.0\nhouse_kw = 0.5\ndefault_constraint_kw = 10\nguard_band_kw = 0\nmeter = \"a\"\n\
          [meter.a]\n{meter}stale_after = \"5s\"\n\
          [dispatch]\nmake_up_pct = 0\nsettle = \"2s\"\nmargin = \"2s\"\nprove_for = \"1s\"\n\
          [ramp]\ndown_kw_per_min = 1500\nup_kw_per_min = 1500\nup_step_machines = 2\nup_step_interval = \"1s\"\n\

@@ -116,7 +116,7 @@ impl Setup {
         let mut text = format!(
             "schema = \"tieline.policy/1\"\nrevision = {revision}\n[site]\nname = \"test\"\n\
              [feed.a]\nlimit_kw = {usable:.3}\ncontinuous_factor = 1.0\nhouse_kw = {:.3}\n\
-             default_constraint_kw = {:.3}\n{}\
+             default_constraint_kw = {:.3}\nguard_band_kw = 0\n{}\
              [meter.a]\nstale_after = \"3s\"\n[meter.tenant]\nstale_after = \"3s\"\n\
              [dispatch]\nmake_up_pct = 0\nsettle = \"{SETTLE_SECS}s\"\nmargin = \"{}s\"\nprove_for = \"{PROVE_SECS}s\"\n\
              hashprice_usd_per_ph_day = 40.0\npower_usd_per_mwh = 45.0\n\
@@ -287,6 +287,14 @@ impl WholeSite {
                 .await
                 .expect("every miner mines");
         }
+    }
+
+    /// The tenant draws nothing any more.
+    pub(crate) fn end_tenant(&self) {
+        let now = daemon::clock::wall();
+        let (watts, ramp) = (Watts::ZERO, Duration::ZERO);
+        let tenant = TenantSpec { watts, start: now, end: Some(now), ramp };
+        self.facility.set_tenant(MeterId::from("tenant"), tenant);
     }
 
     /// Commits a lease of `it_kw`, and adds its tenant. Returns the lease as the API answers, and

@@ -223,6 +223,7 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
         if seen { Ok(()) } else { Err(old) }
     })
     .await;
+    site.end_tenant();
     let (status, body) = site.http.delete("/v1/leases/nebula-1?force=true");
     assert_eq!(status, 200, "{body}");
     site.until_asleep(&[]).await;

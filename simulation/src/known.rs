@@ -33,13 +33,10 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
     let span = violation.span.to.saturating_sub(violation.span.from);
     let has = |troubles: &[Trouble]| troubles.iter().any(|kind| scenario.trouble.has(*kind));
     match known.id {
-        // A feed that is planned to the last watt rests a little above it.
-        "P1" if violation.cause == Cause::Decision => violation.watts <= ABOVE_MOST,
         "P4" if violation.cause == Cause::Decision => {
             violation.watts <= FASTER_MOST || has(&[Trouble::Disks, Trouble::Meters])
         }
         "L2" if violation.cause == Cause::Decision => has(&[Trouble::Loads]),
-        "P6" => has(&[Trouble::Loads, Trouble::Devices]),
         "L3" if violation.cause == Cause::Decision => has(&[Trouble::Memory]),
         "P4" if violation.cause == Cause::Outage => violation.watts <= AFTER_OUTAGE_MOST,
         "N5" if violation.cause == Cause::Device => span <= UNSHOWN_MOST,
@@ -48,8 +45,6 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
     }
 }
 
-/// What row P1 has been seen to rest above usable without any cause, at most.
-const ABOVE_MOST: Watts = Watts(2_000);
 /// What row P4 has been seen to shed in a minute beyond the ramp, at most.
 const FASTER_MOST: Watts = Watts(5_000);
 /// The same after an outage.
@@ -67,13 +62,9 @@ pub const KNOWN: &[Known] = &[
             Cause::House,
             Cause::TenantOver,
             Cause::TenantOutside,
-            Cause::Nameplate,
             Cause::Device,
-            Cause::Derate,
-            Cause::Outage,
             Cause::Clock,
             Cause::StateLost,
-            Cause::Decision,
         ],
     },
     Known {
@@ -96,7 +87,6 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::ShedTooMuch,
         causes: &[Cause::Clock, Cause::Nameplate, Cause::Device, Cause::StateLost],
     },
-    Known { id: "P6", kind: Kind::ShedTooMuch, causes: &[Cause::Decision] },
     Known {
         id: "L2",
         kind: Kind::MissingUnrecorded,
@@ -138,7 +128,7 @@ pub const KNOWN: &[Known] = &[
     Known { id: "N1", kind: Kind::LateShed, causes: &[Cause::Outage, Cause::Device] },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
-    Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost] },
+    Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost, Cause::Clock] },
     Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::StateLost, Cause::Device] },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
@@ -156,5 +146,6 @@ pub const KNOWN: &[Known] = &[
     Known { id: "C6", kind: Kind::Flapping, causes: &[Cause::Outage] },
     Known { id: "C7", kind: Kind::Flapping, causes: &[Cause::Clock] },
     Known { id: "C8", kind: Kind::RampDown, causes: &[Cause::Clock] },
+    Known { id: "C10", kind: Kind::Flapping, causes: &[Cause::Decision] },
     Known { id: "C9", kind: Kind::SleptUnwanted, causes: &[Cause::Clock] },
 ];

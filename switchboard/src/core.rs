@@ -169,6 +169,8 @@ pub struct Core {
     serial: u64,
     permitted: Option<(Generation, Instant)>,
     withheld: Option<Withheld>,
+    /// Since when no permit may be given.
+    blocked_since: Option<Instant>,
     /// Guards schedules against steps of the wall clock.
     guard: WallGuard,
     /// By how much the wall clock was stepped; `None` once it has come back.
@@ -178,6 +180,9 @@ pub struct Core {
 
 /// The shortest time between two looks through the inventory.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What was permitted is given up when no permit could be given for this long. A decision is usually
+/// written within milliseconds.
+const BLOCKED: Duration = Duration::from_secs(5);
 /// The maximum number of reasons that a ledger entry about a plan lists; the plan itself has all of
 /// them.
 const REASONS: usize = 64;
@@ -223,6 +228,7 @@ impl Core {
             serial: 0,
             permitted: None,
             withheld: None,
+            blocked_since: None,
             guard: WallGuard::default(),
             stepped: None,
             tally: Tally::default(),
@@ -391,7 +397,7 @@ impl Core {
             self.guards.note_change();
             self.replan = true;
         }
-        self.take_holds(self.schedule);
+        self.take_holds(self.schedule, now);
         self.make_guard_table(now, outputs);
         self.see_raises(now);
         self.correct_load(wall, now);
@@ -405,7 +411,7 @@ impl Core {
         }
     }
 
-    fn read_states(&mut self, now: Instant) {
+    pub(super) fn read_states(&mut self, now: Instant) {
         let time = self.schedule;
         let state = |(id, periods): (&MachineId, &Vec<Chosen>)| {
             let chosen = plan::covering(periods, time)?;
@@ -532,6 +538,14 @@ impl Core {
             outputs.withdraw |= self.permitted.take().is_some();
         }
         let is_blocked = withheld.is_some();
+        if is_blocked {
+            let since = *self.blocked_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= BLOCKED {
+                self.raises.take_back();
+            }
+        } else {
+            self.blocked_since = None;
+        }
         let (mut is_changed, mut waits) = (false, None);
         if !is_blocked {
             (is_changed, waits) = self.grant(wall, now);

@@ -26,12 +26,17 @@ pub(crate) struct Shown {
     /// The least and the most that the figures allow to be drawn at the time of the measurement.
     pub(crate) least: Watts,
     pub(crate) most: Watts,
+    /// What was assumed before the first measurement, which is believed as far as the meter allows.
+    pub(crate) assumed: Watts,
     /// By how much a correction must be lower before plans use the lower value.
     pub(crate) fall_margin: Watts,
     /// By how much it must be higher before plans use the higher value.
     pub(crate) rise_margin: Watts,
     /// Whether a higher load counts at once: the guard has already acted on it.
     pub(crate) is_urgent: bool,
+    /// Whether the plan has just taken machines over from the guard: then at least what is assumed
+    /// counts at once, as far as the meter allows.
+    pub(crate) is_taken_over: bool,
 }
 
 /// The corrections of all feeds.
@@ -129,12 +134,17 @@ impl Correction {
         let is_new = self.taken_at != Some(shown.taken_at);
         self.taken_at = Some(shown.taken_at);
         let Some(last) = self.last else {
-            // Nothing is known yet: the figures are believed as far as the meter allows.
-            let first = Watts::ZERO.clamp(low, high.max(low));
+            let first = shown.assumed.clamp(low, high.max(low));
             (self.last, self.planned) = (Some(first), first);
             self.recent.push_back((now, first));
             return;
         };
+        let assumed = shown.assumed.clamp(low, high.max(low));
+        let last = if shown.is_taken_over { last.max(assumed) } else { last };
+        if self.last != Some(last) {
+            self.last = Some(last);
+            self.recent.push_back((now, last));
+        }
         if let Some(value) = self.contradicted(last, (low, high.max(low)), is_new, shown, now) {
             self.last = Some(value);
             self.recent.push_back((now, value));

@@ -41,6 +41,8 @@ fn commands(
             Order::Wake if wish.once_let_run(*at) => Some(Kind::OldTimelineObeyed),
             Order::Wake => Some(Kind::RaisedAgainstTimeline),
             Order::Sleep if wish.was_shed(window) => None,
+            // A guard acts on what a meter shows, and until the feed is well below its limit.
+            Order::Sleep if showed_too_much(history, machine, *at) => None,
             Order::Sleep => Some(wish.wrong_sleep(*at)),
         };
         let Some(kind) = kind else { continue };
@@ -61,6 +63,22 @@ fn commands(
         found.push(violation);
     }
 }
+
+/// Whether in the time before `at` a feed of the machine carried more than it may, or a faulty meter
+/// may have said so. A machine that is held is told again when it wakes by itself.
+fn showed_too_much(history: &History<'_>, machine: &Machine<'_>, at: Duration) -> bool {
+    let held = Span { from: at.saturating_sub(HELD), to: at };
+    history.path(&machine.spec.feed).iter().any(|feed| {
+        let record = &history.record.feeds[*feed];
+        let is_above = record.load.max(held) > record.usable.min(held).scale(NOISE);
+        is_above || history.meter(feed).is_some_and(|meter| history.is_faulty(meter, held))
+    })
+}
+
+/// How long a guard may hold a machine before a timeline takes it over, while the switchboard runs.
+const HELD: Duration = Duration::from_secs(180);
+/// Meters show up to 3 % more than is drawn.
+const NOISE: f64 = 0.97;
 
 /// A proxy's work for a machine that its timeline keeps from work, or that it raised without a
 /// permit.

@@ -15,10 +15,22 @@ pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation>
     let ups = turns(history, Order::Wake);
     found.extend(ramp(history, allow, &ups, Kind::RampUp));
     found.extend(steps(history, allow, &ups));
-    found.extend(ramp(history, allow, &turns(history, Order::Sleep), Kind::RampDown));
+    // A guard that acts on a present excess waits for no ramp.
+    let down = ramp(history, allow, &turns(history, Order::Sleep), Kind::RampDown);
+    found.extend(down.filter(|found| !carried_too_much(history, found.span)));
     let machines = history.machines.values();
     found.extend(machines.filter_map(|machine| flapping(history, allow, machine)));
     found
+}
+
+/// Whether a feed carried more than it may around `span`, as far as a meter with noise may show it.
+fn carried_too_much(history: &History<'_>, span: Span) -> bool {
+    let wide = Span { from: span.from.saturating_sub(MINUTE), to: span.to };
+    history
+        .record
+        .feeds
+        .values()
+        .any(|feed| feed.load.max(wide) > feed.usable.min(wide).scale(0.97))
 }
 
 /// The first commands of each change of direction, with the watts of their machines, in order of

@@ -1,7 +1,7 @@
 //! The switchboard's side of the guard: the table that agents guard the feeds by, and the machines
 //! that their guards have put to sleep, which the plan takes over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub(super) struct Guards {
     made_at: Option<Instant>,
     /// For each agent, the number of its newest hold that the plan has taken over.
     taken: BTreeMap<ReceiverId, u64>,
+    /// Feeds of holds that were taken over, and that no measurement was compared with since.
+    taken_over: BTreeSet<FeedNumber>,
     /// What agents say of the feeds they guard.
     feeds: PerFeed<Option<(ReceiverId, GuardedFeed)>>,
 }
@@ -52,6 +54,7 @@ impl Guards {
     /// A new policy is in force: its table must go out at once.
     pub(super) fn forget_table(&mut self) {
         (self.is_stale, self.made_at) = (true, None);
+        self.taken_over.clear();
     }
 
     /// For each agent, its newest hold that the plan knows.
@@ -62,6 +65,16 @@ impl Guards {
     /// The agent that guards `feed`, and what it says of it.
     pub(super) fn feed(&self, feed: FeedNumber) -> Option<&(ReceiverId, GuardedFeed)> {
         self.feeds.get(feed)?.as_ref()
+    }
+
+    /// Whether machines were taken over that a guard has put to sleep for `feed`.
+    pub(super) fn is_taken_over(&self, feed: FeedNumber) -> bool {
+        self.taken_over.contains(&feed)
+    }
+
+    /// Measurements were compared with what was taken over.
+    pub(super) fn forget_taken_over(&mut self, is_compared: impl Fn(FeedNumber) -> bool) {
+        self.taken_over.retain(|feed| !is_compared(*feed));
     }
 
     /// Whether the guard of `feed` has found that it carries too much, and is not done.
@@ -117,15 +130,18 @@ impl Core {
         };
         let cohort = |number: usize| {
             let group = &facility.groups()[number];
-            let reached = self.fleet.groups.get(number).into_iter().flatten();
+            // An agent learns of machines by this table: no device report names them before.
+            let seen = self.fleet.groups.get(number).filter(|_| group.driver.is_some());
             GuardCohort {
                 feed: group.feed.clone(),
                 group: group.id.clone(),
                 frees: group.freed(),
                 sheds_within_ms: millis(shed_time(group)),
                 restores_within_ms: millis(group.restore_p95),
-                machines: reached
-                    .filter(|known| known.reached && !known.absent)
+                machines: seen
+                    .into_iter()
+                    .flatten()
+                    .filter(|known| !known.absent)
                     .map(|known| known.id.clone())
                     .collect(),
             }
@@ -152,11 +168,12 @@ impl Core {
 
     /// Takes over the machines that guards have put to sleep since the last time: they are off for
     /// the plan too, until no feed needs it.
-    pub(super) fn take_holds(&mut self, at: Timestamp) {
+    pub(super) fn take_holds(&mut self, at: Timestamp, now: Instant) {
         let feeds = self.policy.facility.feeds();
         let mut guarded = PerFeed::all(feeds, None);
         let mut held: Vec<MachineId> = Vec::new();
         let mut taken: Vec<(ReceiverId, u64)> = Vec::new();
+        let mut over: Vec<FeedNumber> = Vec::new();
         for (receiver, report) in self.inventory.guards() {
             for feed in &report.feeds {
                 if let Some(number) = feeds.number(&feed.feed) {
@@ -164,18 +181,25 @@ impl Core {
                 }
             }
             let before = self.guards.taken.get(receiver).copied().unwrap_or(0);
-            let new = report.holds.iter().filter(|hold| hold.number > before);
-            held.extend(new.flat_map(|hold| hold.machines.iter().cloned()));
+            for hold in report.holds.iter().filter(|hold| hold.number > before) {
+                held.extend(hold.machines.iter().cloned());
+                over.extend(feeds.number(&hold.feed));
+            }
             if report.last_hold > before {
                 taken.push((receiver.clone(), report.last_hold));
             }
         }
         self.guards.feeds = guarded;
+        self.guards.taken_over.extend(over);
         self.replan |= !taken.is_empty();
         self.guards.taken.extend(taken);
+        if held.is_empty() {
+            return;
+        }
         for machine in held {
             self.hold(machine, at);
         }
+        self.read_states(now);
     }
 
     fn hold(&mut self, machine: MachineId, at: Timestamp) {

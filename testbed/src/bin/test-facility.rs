@@ -42,6 +42,9 @@ struct Cli {
     /// What the house draws
     #[arg(long, default_value = "0", value_parser = kilowatts)]
     house_kw: Watts,
+    /// File with what the house draws in kW, read ten times a second [default: none]
+    #[arg(long)]
+    house_file: Option<PathBuf>,
     /// What the AI tenant draws
     #[arg(long, default_value = "0", value_parser = kilowatts)]
     tenant_kw: Watts,
@@ -159,10 +162,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let spec = FacilitySpec { machines, house: cli.house_kw, ..FacilitySpec::default() };
     let facility = FileFacility::open(&dir, spec, Some(tenant), meters, now)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(facility, cli.run_for))
+    runtime.block_on(follow(facility, cli.house_file, cli.run_for))
 }
 
-async fn follow(mut facility: FileFacility, run_for: Option<Duration>) -> anyhow::Result<()> {
+async fn follow(
+    mut facility: FileFacility,
+    house_file: Option<PathBuf>,
+    run_for: Option<Duration>,
+) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut every = tokio::time::interval(STEP_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -180,6 +187,11 @@ async fn follow(mut facility: FileFacility, run_for: Option<Duration>) -> anyhow
             _ = int.recv() => return Ok(()),
             () = &mut end => return Ok(()),
             _ = every.tick() => {}
+        }
+        // Until the file has been written, the house draws what the options say.
+        let house = house_file.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
+        if let Some(house) = house.and_then(|text| kilowatts(text.trim()).ok()) {
+            facility.facility().set_house(house);
         }
         // A bad file is reported once, and the facility continues: the test may be about that file.
         let said =

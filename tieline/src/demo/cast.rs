@@ -102,9 +102,10 @@ impl Cast {
         let house = Watts(HOUSE_PER_MACHINE * i64::from(miners));
         let spec = FacilitySpec { machines: machines.collect(), house, tenants: BTreeMap::new() };
         let facility = SimFacility::new(spec, testbed::clock::moment())?;
-        // The transformer is hardly larger than the farm needs, so a lease takes its power from
-        // mining.
-        let feed_usable = (mining + house).scale(1.02);
+        // The transformer is hardly larger than the farm needs with the band that plans leave free, so
+        // a lease takes its power from mining.
+        let largest = GROUPS.iter().map(|group| Watts(group.watts)).max().unwrap_or_default();
+        let feed_usable = (mining + house).scale(1.02) + largest;
         let it = mining.scale(LEASED / PUE);
         let text = policy(counts, feed_usable, house);
         let policy = switchboard::policy::parse(&text, "demo-policy.toml")

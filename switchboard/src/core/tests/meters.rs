@@ -84,6 +84,26 @@ fn a_meter_that_is_lost_stops_raises_below_its_feed_only() {
     assert_eq!(below(&world, "a"), 0);
 }
 
+#[test]
+fn a_start_takes_over_what_a_guard_has_put_to_sleep_before_it() {
+    let mut world = obedient();
+    let held = ["old.000", "old.001", "old.002", "old.003", "old.004"];
+    for machine in &mut world.machines {
+        if held.contains(&machine.id.as_str()) {
+            (machine.told, machine.slept, machine.slept_says) = (Some(20), Some(20), Some(20));
+        }
+    }
+    world.meter_adds = Watts(20_000);
+    world.run_to(26);
+    world.restart();
+    // The meter is read before the agent says what its guard has done, and shows the room.
+    world.run_to(29);
+    guard(&mut world, 3, &held, GuardState::Watching);
+    world.run_to(90);
+    assert_eq!(world.chosen().keys().map(MachineId::as_str).collect::<Vec<_>>(), held);
+    assert_eq!(asleep(&world), 5, "no other machine went, and none came back");
+}
+
 /// The agent's guard says that it has put these machines to sleep for feed `a`.
 fn guard(world: &mut World, number: u64, machines: &[&str], state: GuardState) {
     let machines: Vec<MachineId> = machines.iter().map(|id| MachineId::from(*id)).collect();
