@@ -46,9 +46,9 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
 }
 
 /// What row P4 has been seen to shed in a minute beyond the ramp, at most.
-const FASTER_MOST: Watts = Watts(5_000);
+const FASTER_MOST: Watts = Watts(8_000);
 /// The same after an outage.
-const AFTER_OUTAGE_MOST: Watts = Watts(10_000);
+const AFTER_OUTAGE_MOST: Watts = Watts(16_000);
 /// How long row N5 has been seen to last without lost state, at most.
 const UNSHOWN_MOST: Duration = Duration::from_mins(3);
 

@@ -20,7 +20,8 @@ pub struct Line {
     pub to: Timestamp,
     /// Limit × continuous factor − reserve.
     pub usable: Watts,
-    /// The house load at the feed and below it.
+    /// The house load at the feed and below it, and what its meter shows beyond the figures of the
+    /// policy.
     pub house: Watts,
     /// The power of other leases at the feed and below it.
     pub committed: Watts,
@@ -313,7 +314,11 @@ fn lines<'l>(
     let path = feeds.path_of(&lease.feed).iter();
     path.map(|&node| {
         let usable = feeds[node].usable();
-        let fixed = house[node] + residual[node] + unsheddable[node] + unassigned[node];
+        // What the meter does not show, sessions that no group claims do not draw.
+        let correction = population.corrections.get(node).copied().unwrap_or_default();
+        let house = house[node] + correction.max(Watts::ZERO);
+        let unassigned = (unassigned[node] + correction.min(Watts::ZERO)).max(Watts::ZERO);
+        let fixed = house + residual[node] + unsheddable[node] + unassigned;
         let others = leases.clone().into_iter().filter(|other| {
             other.id != lease.id && tier.counts(other) && feeds.carries(node, &other.feed)
         });
@@ -323,11 +328,11 @@ fn lines<'l>(
             from,
             to,
             usable,
-            house: house[node],
+            house,
             committed,
             residual: residual[node],
             unsheddable: unsheddable[node],
-            unassigned: unassigned[node],
+            unassigned,
             available: usable - fixed - committed,
             asked: lease.gross,
         }

@@ -169,6 +169,10 @@ pub struct Core {
     serial: u64,
     permitted: Option<(Generation, Instant)>,
     withheld: Option<Withheld>,
+    /// Why some machine must wait.
+    waits: Option<Withheld>,
+    /// Whether the inventory was looked through since machines were last permitted to return.
+    looked: bool,
     /// Since when no permit may be given.
     blocked_since: Option<Instant>,
     /// Guards schedules against steps of the wall clock.
@@ -228,6 +232,8 @@ impl Core {
             serial: 0,
             permitted: None,
             withheld: None,
+            waits: None,
+            looked: false,
             blocked_since: None,
             guard: WallGuard::default(),
             stepped: None,
@@ -387,6 +393,7 @@ impl Core {
     /// Looks through the inventory: which machines there are, what state each is in, which are back.
     fn look(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         self.unseen = false;
+        self.looked = true;
         self.looked_at = Some(now);
         self.read_states(now);
         let (policy, held, states) = (&self.policy, &self.selection, &self.states);
@@ -546,11 +553,12 @@ impl Core {
         } else {
             self.blocked_since = None;
         }
-        let (mut is_changed, mut waits) = (false, None);
-        if !is_blocked {
-            (is_changed, waits) = self.grant(wall, now);
+        let mut is_changed = false;
+        // What there is room for changes with what is seen.
+        if !is_blocked && std::mem::take(&mut self.looked) {
+            (is_changed, self.waits) = self.grant(wall, now);
         }
-        withheld = withheld.or(waits);
+        withheld = withheld.or_else(|| self.waits.clone());
         if withheld != self.withheld {
             self.tally.permits_withheld += u64::from(withheld.is_some());
             self.withheld = withheld;

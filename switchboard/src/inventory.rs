@@ -608,13 +608,17 @@ impl Inventory {
         names.into_iter().take(limit).map(view).collect()
     }
 
-    /// Whether `machine` is off, as far as can be told: its device sleeps, or its sessions get no
-    /// work.
+    /// Whether `machine` is off, as far as can be told: its device sleeps, or says nothing and its
+    /// sessions get no work.
     #[must_use]
     pub fn sleeps(&self, machine: &MachineId) -> bool {
-        let asleep =
-            self.device(machine).is_some_and(|device| device.report.state == DeviceState::Asleep);
-        asleep || self.sessions(machine).any(|session| session.serving == Serving::Parked)
+        match self.device(machine).map(|device| device.report.state) {
+            Some(DeviceState::Asleep) => true,
+            Some(DeviceState::Awake) => false,
+            Some(DeviceState::Unknown) | None => {
+                self.sessions(machine).any(|session| session.serving == Serving::Parked)
+            }
+        }
     }
 
     /// Whether `machine` draws power again, as far as can be told: its device is awake, or a session
@@ -636,24 +640,17 @@ impl Inventory {
         self.device(machine)?.asleep_since
     }
 
-    /// The machines of groups that are off at `at` although `held` does not want them to be: those
-    /// that an agent has put to sleep, and those whose sessions get no work.
+    /// The machines that an agent has put to sleep and that sleep at `at` although `held` does not
+    /// want them to. Sessions without work are left out: they may wait for a pool.
     #[must_use]
     pub fn strays(&self, held: &Selection, at: Timestamp) -> Vec<MachineId> {
         let mut strays: BTreeSet<&MachineId> = BTreeSet::new();
         for endpoint in self.endpoints.values() {
-            match &endpoint.view {
-                View::Proxy(sessions) => {
-                    let parked = sessions.entries().iter();
-                    let parked = parked.filter(|(_, entry)| entry.serving == Serving::Parked);
-                    strays.extend(parked.map(|(id, _)| id));
-                }
-                View::Agent(devices) => {
-                    let asleep = devices.entries().iter().filter(|(_, device)| {
-                        device.state == DeviceState::Asleep && device.slept_at.is_some()
-                    });
-                    strays.extend(asleep.map(|(id, _)| id));
-                }
+            if let View::Agent(devices) = &endpoint.view {
+                let asleep = devices.entries().iter().filter(|(_, device)| {
+                    device.state == DeviceState::Asleep && device.slept_at.is_some()
+                });
+                strays.extend(asleep.map(|(id, _)| id));
             }
         }
         strays.retain(|id| held.current(id, at).is_none());

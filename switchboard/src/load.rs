@@ -87,6 +87,25 @@ impl Corrections {
         }
     }
 
+    /// Carries corrections over to a new policy: `former` gives what is known of a feed.
+    pub(crate) fn carried(
+        feeds: &Feeds,
+        now: Instant,
+        former: impl Fn(FeedNumber) -> Option<Watts>,
+    ) -> Self {
+        let mut corrections = Self::new(feeds);
+        for feed in feeds.numbers() {
+            if let Some(value) = former(feed) {
+                let recent = VecDeque::from([(now, value)]);
+                let last = Some(value);
+                corrections.feeds[feed] =
+                    Correction { last, recent, planned: value, ..Correction::default() };
+                corrections.planned[feed] = value;
+            }
+        }
+        corrections
+    }
+
     /// The corrections that plans use.
     pub(crate) fn planned(&self) -> &PerFeed<Watts> {
         &self.planned
@@ -113,6 +132,8 @@ impl Corrections {
             let correction = &mut self.feeds[feed];
             if let Some(shown) = shown(feed) {
                 correction.read(&shown, feeds[feed].usable(), now);
+            } else {
+                correction.other = None;
             }
             if correction.last.is_some() {
                 sums[feed] = correction.planned;

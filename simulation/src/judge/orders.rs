@@ -123,6 +123,9 @@ fn late(
     let allowed = allow.dispatch(machines) + allow.terms.command_max;
     for due in wish.due_asleep() {
         // It is followed as the clock goes that time servers moved by a little.
+        // The machines that a guard puts to sleep at the same time go first.
+        let guarded = showed_too_much(history, machine, due.from + allowed);
+        let allowed = if guarded { allowed + allow.dispatch(machines) } else { allowed };
         let deadline = due.from + allowed + history.followed(Role::Agent, due.to);
         if deadline >= due.to {
             continue;

@@ -15,7 +15,6 @@ use crate::feed_sums::FeedSums;
 use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
-use crate::load::Corrections;
 use crate::policy::Policy;
 use crate::view::{
     AdmissionAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
@@ -344,7 +343,9 @@ impl Core {
             .cloned()
             .collect();
         self.inventory.regroup(&policy);
-        let fleet = self.inventory.fleet_of(&policy);
+        let mut fleet = self.inventory.fleet_of(&policy);
+        let corrections = self.carried_corrections(&policy, &fleet);
+        fleet.corrections.clone_from(corrections.planned());
         if let Err(short) = admit::carries(&policy, &fleet, &running) {
             let (lease, refusal) = *short;
             self.inventory.regroup(&self.policy.clone());
@@ -371,7 +372,7 @@ impl Core {
         );
         self.policy = policy;
         self.sums = FeedSums::new(self.policy.facility.feeds());
-        self.corrections = Corrections::new(self.policy.facility.feeds());
+        self.corrections = corrections;
         self.count_leases();
         self.regroup_raises();
         self.guards.forget_table();

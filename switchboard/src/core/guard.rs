@@ -90,6 +90,11 @@ impl Core {
         if !self.guards.is_stale || !self.guards.made_at.is_none_or(is_due) {
             return;
         }
+        // After a start, agents keep the table they have until their reports have come: one without
+        // machines and owners would switch their guards off.
+        if self.guards.table.is_none() && self.is_young(now) && !self.is_all_reported() {
+            return;
+        }
         (self.guards.is_stale, self.guards.made_at) = (false, Some(now));
         let former = self.guards.table.clone();
         let version = former.as_ref().map_or(0, |table| table.version.generation) + 1;
@@ -160,10 +165,19 @@ impl Core {
         }
     }
 
-    /// The agent that guards by `meter`: one that reads it, and the former one if it still does.
+    /// Whether machines are known, and every meter of a feed has an agent that reads it.
+    fn is_all_reported(&self) -> bool {
+        let feeds = self.policy.facility.feeds();
+        let mut meters = feeds.iter().filter_map(|feed| feed.meter.as_ref());
+        self.fleet.groups.iter().any(|machines| !machines.is_empty())
+            && meters.all(|meter| self.inventory.readers(meter).next().is_some())
+    }
+
+    /// The agent that guards by `meter`: the former one, unless only others read the meter now. An
+    /// agent whose link is lost guards on.
     fn owner(&self, meter: &MeterId, former: Option<&ReceiverId>) -> Option<ReceiverId> {
-        let former = self.inventory.readers(meter).find(|reader| Some(*reader) == former);
-        former.or_else(|| self.inventory.readers(meter).next()).cloned()
+        let reads = self.inventory.readers(meter).find(|reader| Some(*reader) == former);
+        reads.or_else(|| self.inventory.readers(meter).next()).or(former).cloned()
     }
 
     /// Takes over the machines that guards have put to sleep since the last time: they are off for

@@ -7,10 +7,11 @@ use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use crate::facility::{FeedNumber, PerFeed};
+use crate::facility::{FeedNumber, PerFeed, Population};
 use crate::inventory::MachineState;
 use crate::lease::later;
-use crate::load::Shown;
+use crate::load::{Corrections, Shown};
+use crate::policy::Policy;
 
 /// The machines at and below one feed that do not draw their full power, or may not.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,13 +19,15 @@ pub(super) struct Less {
     /// What those draw less that are down.
     sure: Watts,
     /// What those may draw less that may be down.
-    pub(super) possible: Watts,
+    possible: Watts,
     /// The largest power that one of these machines would draw more if it came back.
     largest: Watts,
     /// What those draw less that no lease has: the feed is short without any.
     alone: Watts,
     /// What those draw less that no lease has, or that running leases have.
     needed: Watts,
+    /// What those draw less that are confirmed to be down, or that are on their way back.
+    pub(super) down: Watts,
 }
 
 impl Core {
@@ -69,6 +72,23 @@ impl Core {
             self.fleet.population.corrections = corrections;
             self.replan = true;
         }
+    }
+
+    /// The corrections as they are under a new policy with other figures: a feed that the policy in
+    /// force has too carries what it carried.
+    pub(super) fn carried_corrections(&self, policy: &Policy, fleet: &Population) -> Corrections {
+        let former = &self.policy.facility;
+        let before = former.load_by_figures(&self.fleet.population);
+        let after = policy.facility.load_by_figures(fleet);
+        let feeds = policy.facility.feeds();
+        let now = self.at.map(|(_, now)| now);
+        let Some(now) = now else { return Corrections::new(feeds) };
+        Corrections::carried(feeds, now, |feed| {
+            let same = former.feeds().number(&feeds[feed].id)?;
+            self.corrections.last(same)?;
+            feeds[feed].meter.as_ref()?;
+            Some(self.corrections.planned()[same] + before[same] - after[feed])
+        })
     }
 
     /// The corrections for plans. What is assumed of a feed whose meter is not read yet holds for as
@@ -143,15 +163,19 @@ impl Core {
                     Some(lease) if running.contains(lease) => sum.needed += less,
                     Some(_) => {}
                 }
+                if down_since.is_some() {
+                    sum.down += less;
+                }
                 let is_shown = readings[feed].zip(down_since).is_some_and(|((_, taken), since)| {
                     later(since, self.policy.dispatch.settle) <= taken
                 });
                 *if is_shown { &mut sum.sure } else { &mut sum.possible } += less;
             }
         }
-        for (number, less) in self.raises.unsettled(&self.policy, now) {
-            for &feed in feeds.path(facility.group_feed(number)) {
+        for (lowest, less) in self.raises.unsettled(&self.policy, now) {
+            for &feed in feeds.path(lowest) {
                 sums[feed].possible += less;
+                sums[feed].down += less;
             }
         }
         sums

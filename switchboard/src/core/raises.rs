@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::load::IN_BAND;
 use super::{Core, Withheld};
-use crate::facility::{Facility, PerFeed};
+use crate::facility::{Facility, FeedNumber, PerFeed};
 use crate::lease::later;
 use crate::load::NEGLIGIBLE;
 use crate::policy::Policy;
@@ -29,17 +29,21 @@ pub(super) struct Raises {
 
 #[derive(Debug, Clone)]
 struct Raise {
-    /// The number of its group.
-    group: usize,
+    /// The lowest feed that carries it.
+    feed: FeedNumber,
     /// What it draws more when it is back.
     watts: Watts,
-    /// Whether it was only starved of work: then it may draw its full power all the time, and waits
-    /// for its turn, but for no room.
+    /// How long it may take from the command to its full power.
+    restores_within: Duration,
+    /// Whether it was only starved of work: then it may draw its full power all the time, and needs
+    /// no more room than that its feeds are not full.
     is_starved: bool,
     /// When it was released.
     since: Timestamp,
     /// Since when the permit has named it.
     granted: Option<Instant>,
+    /// Until when its power is kept for it, because it may have been told to wake.
+    booked: Option<Instant>,
     /// How often it has got its turn.
     turns: u32,
     /// Since when it has been seen to draw again.
@@ -53,16 +57,16 @@ const STRAYS_EVERY: Duration = Duration::from_secs(5);
 const KEPT: Duration = Duration::from_mins(5);
 
 impl Raise {
-    /// How long after it is seen back its draw is certain to be in the meters.
-    fn settles_within(&self, policy: &Policy) -> Duration {
-        let group = policy.facility.groups().get(self.group);
-        let restore = group.map(|group| group.restore_p95).unwrap_or_default();
-        restore.saturating_add(policy.dispatch.settle)
+    fn is_booked(&self, now: Instant) -> bool {
+        self.booked.is_some_and(|until| now < until)
     }
 
+    /// Whether what it draws is in the meters for certain.
     fn is_settled(&self, policy: &Policy, now: Instant) -> bool {
-        let within = self.settles_within(policy);
-        self.back.is_some_and(|back| now.saturating_duration_since(back) >= within)
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let within = self.restores_within.saturating_add(policy.dispatch.settle);
+        let has_restored = self.granted.or(self.back).is_some_and(|at| since(at) >= within);
+        has_restored && self.back.is_some_and(|back| since(back) >= policy.dispatch.settle)
     }
 }
 
@@ -77,7 +81,7 @@ impl Raises {
         let mut waiting = PerFeed::all(facility.feeds(), 0);
         let waits = |raise: &&Raise| raise.back.is_none() && raise.granted.is_none();
         for raise in self.machines.values().filter(waits) {
-            for &feed in facility.feeds().path(facility.group_feed(raise.group)) {
+            for &feed in facility.feeds().path(raise.feed) {
                 waiting[feed] += 1;
             }
         }
@@ -103,43 +107,62 @@ impl Raises {
     }
 
     /// What machines may draw more or less than their full power because they are on their way back:
-    /// the number of the group, and the power.
+    /// the lowest feed, and the power.
     pub(super) fn unsettled(
         &self,
         policy: &Policy,
         now: Instant,
-    ) -> impl Iterator<Item = (usize, Watts)> {
+    ) -> impl Iterator<Item = (FeedNumber, Watts)> {
         let raises = self.machines.values();
-        raises.filter(move |raise| !raise.is_settled(policy, now)).map(|one| (one.group, one.watts))
+        raises.filter(move |raise| !raise.is_settled(policy, now)).map(|one| (one.feed, one.watts))
     }
 }
 
 impl Core {
-    /// The group of `machine`, and what it draws less when it is off.
-    pub(super) fn off_watts(&self, machine: &MachineId) -> Option<(usize, Watts)> {
-        let number = self.inventory.group(&self.policy, machine)?;
-        let group = &self.policy.facility.groups()[number];
-        let watts = if group.driver.is_some() { group.freed() } else { group.watts };
-        Some((number, watts))
+    /// The return of `machine` from `since` on. A machine that no group claims any more counts as a
+    /// session that none claims.
+    fn raise_of(&self, machine: &MachineId, since: Timestamp) -> Raise {
+        let facility = &self.policy.facility;
+        let group = self.inventory.group(&self.policy, machine);
+        let (feed, watts, restores_within, is_starved) = match group {
+            Some(number) => {
+                let group = &facility.groups()[number];
+                let is_starved = group.driver.is_none();
+                let watts = if is_starved { group.watts } else { group.freed() };
+                (facility.group_feed(number), watts, group.restore_p95, is_starved)
+            }
+            None => (facility.unassigned_feed(), facility.unassigned(), UNKNOWN_RESTORE, false),
+        };
+        Raise {
+            feed,
+            watts,
+            restores_within,
+            is_starved,
+            since,
+            granted: None,
+            booked: None,
+            turns: 0,
+            back: None,
+        }
     }
 
-    /// Applies a new policy, in which groups may have other numbers and figures.
+    /// Applies a new policy, in which groups and feeds may have other numbers and figures.
     pub(super) fn regroup_raises(&mut self) {
         let mut machines = std::mem::take(&mut self.raises.machines);
-        machines.retain(|machine, raise| {
-            let Some((group, watts)) = self.off_watts(machine) else { return false };
-            (raise.group, raise.watts) = (group, watts);
-            true
-        });
+        for (machine, raise) in &mut machines {
+            let now = self.raise_of(machine, raise.since);
+            (raise.feed, raise.watts) = (now.feed, now.watts);
+            (raise.restores_within, raise.is_starved) = (now.restores_within, now.is_starved);
+        }
         self.raises.machines = machines;
     }
 
     /// A machine whose time off is over, or that sleeps although nobody wants it to.
     pub(super) fn release(&mut self, machine: &MachineId, since: Timestamp) {
-        let Some((group, watts)) = self.off_watts(machine) else { return };
-        let is_starved = self.policy.facility.groups()[group].driver.is_none();
-        let raise = Raise { group, watts, is_starved, since, granted: None, turns: 0, back: None };
-        self.raises.machines.entry(machine.clone()).or_insert(raise);
+        if !self.raises.machines.contains_key(machine) {
+            let raise = self.raise_of(machine, since);
+            self.raises.machines.insert(machine.clone(), raise);
+        }
     }
 
     /// Machines that are to be off now, after those in `before` were: who is not any more waits for
@@ -157,20 +180,24 @@ impl Core {
     /// nobody wants them to.
     pub(super) fn see_raises(&mut self, now: Instant) {
         let mut machines = std::mem::take(&mut self.raises.machines);
+        let (settle, unused) = (self.policy.dispatch.settle, self.policy.failsafe.permit_every);
         machines.retain(|machine, raise| {
-            if self.inventory.sleeps(machine) {
-                raise.back = None;
-                // It was not woken in this time, so that it may be woken much later.
-                let unused = self.policy.failsafe.permit_every;
-                raise.granted =
-                    raise.granted.filter(|at| now.saturating_duration_since(*at) < unused);
-                return true;
-            }
+            let sleeps = self.inventory.sleeps(machine);
             if self.inventory.draws(machine) {
                 raise.back.get_or_insert(now);
+            } else if sleeps {
+                raise.back = None;
             }
-            let kept = raise.settles_within(&self.policy).max(KEPT);
-            raise.back.is_none_or(|back| now.saturating_duration_since(back) < kept)
+            let Some(back) = raise.back else {
+                // It was not woken in this time, so that it may be woken much later.
+                raise.granted =
+                    raise.granted.filter(|at| now.saturating_duration_since(*at) < unused);
+                // Of a machine that nobody reports any more, nothing is awaited; if its device
+                // reports again that it sleeps, it is found again.
+                return sleeps || raise.turns == 0 || raise.is_booked(now);
+            };
+            let kept = raise.restores_within.saturating_add(settle).max(KEPT);
+            now.saturating_duration_since(back) < kept
         });
         self.raises.machines = machines;
         let due = self
@@ -200,18 +227,18 @@ impl Core {
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
         let mut order: Vec<(&MachineId, &mut Raise)> = machines.iter_mut().collect();
-        // Machines that are back need no room, and those that were granted keep what they have. A
-        // machine that does not wake must not keep others from their turns.
+        // Machines that are back need no room, and those that may have been told to wake keep what they
+        // have. A machine that does not wake must not keep others from their turns.
         order.sort_by(|(a, x), (b, y)| {
             let key = |raise: &Raise| {
-                (raise.back.is_none(), raise.granted.is_none(), raise.turns, raise.since)
+                (raise.back.is_none(), !raise.is_booked(now), raise.turns, raise.since)
             };
             key(x).cmp(&key(y)).then_with(|| a.cmp(b))
         });
         let mut waits = None;
         let mut granted = BTreeSet::new();
         for (machine, raise) in order {
-            let path = feeds.path(facility.group_feed(raise.group));
+            let path = feeds.path(raise.feed);
             // A device that was not read since the start may be in any state.
             if self.is_young(now)
                 && !self.inventory.sleeps(machine)
@@ -220,18 +247,30 @@ impl Core {
                 waits.get_or_insert(Withheld::MachinesNotRead);
                 continue;
             }
+            let mut book = || {
+                for &feed in path {
+                    if let Ok(room) = &mut room[feed] {
+                        *room = *room - raise.watts;
+                    }
+                }
+            };
             if raise.back.is_some() {
                 if !raise.is_settled(&self.policy, now) {
-                    for &feed in path {
-                        if let Ok(room) = &mut room[feed] {
-                            *room = *room - raise.watts;
-                        }
-                    }
+                    book();
                 }
                 granted.insert(machine.clone());
                 continue;
             }
+            // It may have been told to wake already; then it needs no room again.
+            if raise.is_booked(now) {
+                book();
+                if raise.granted.is_some() {
+                    granted.insert(machine.clone());
+                    continue;
+                }
+            }
             let no_room = path.iter().find_map(|&feed| match &room[feed] {
+                Ok(_) if raise.is_booked(now) => None,
                 Ok(room) if raise.is_starved && *room >= Watts::ZERO => None,
                 Ok(room) if *room >= raise.watts => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
@@ -242,18 +281,20 @@ impl Core {
                 waits.get_or_insert(why);
                 continue;
             }
-            if raise.granted.is_none() && !ramp.takes(raise.watts) {
-                continue;
-            }
-            if raise.granted.is_none() {
-                raise.granted = Some(now);
+            if !raise.is_booked(now) {
+                if !ramp.takes(raise.watts) {
+                    continue;
+                }
+                for &feed in path {
+                    if let Ok(room) = &mut room[feed] {
+                        *room = *room - raise.watts;
+                    }
+                }
+                let lives = self.policy.failsafe.permit_ttl + raise.restores_within;
+                raise.booked = Some(now + lives + self.policy.dispatch.settle);
                 raise.turns = raise.turns.saturating_add(1);
             }
-            for &feed in path {
-                if let Ok(room) = &mut room[feed] {
-                    *room = *room - raise.watts;
-                }
-            }
+            raise.granted = Some(now);
             granted.insert(machine.clone());
         }
         self.raises.lately.extend(ramp.spent(now));
@@ -285,7 +326,7 @@ impl Core {
             // to what it rents. What a tenant draws beyond its lease leaves no room.
             let others = headroom.metered - headroom.leased;
             let correction = self.corrections.planned()[feed].max(Watts::ZERO);
-            let mining = figures[feed] + correction - less[feed].possible;
+            let mining = figures[feed] + correction - less[feed].down;
             let tenants = (others - mining).max(Watts::ZERO).min(self.sums.unmetered(feed));
             let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
             let usable = feeds[feed].usable();
@@ -314,6 +355,8 @@ impl Core {
     }
 }
 
+/// How long a machine of no group may take from the command to its full power.
+const UNKNOWN_RESTORE: Duration = Duration::from_mins(10);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the up ramp still allows.
