@@ -5,7 +5,7 @@
 //! timeline takes over their hold. Before a machine wakes, the guard says whether the feeds above it
 //! have room for it.
 //!
-//! Pure: samples, the machines as they are seen ([`Fleet`]) and the time go in, holds come out.
+//! Pure: samples, the machines as they are seen (`Fleet`) and the time go in, holds come out.
 //! Samples are placed on the monotonic clock by their age, so that a step of the wall clock makes
 //! the guard neither blind nor too patient.
 
