@@ -6,8 +6,8 @@
 //! and a tenant without a meter may draw anything up to its reservation. A correction changes only
 //! as far as measurements contradict it within these bounds, and only if they do so for a few
 //! measurements in a row, because the meters of a feed and of its tenants are not read at the same
-//! moment. The correction that plans use follows a higher one at once, and a lower one when it has
-//! been lower for two minutes. Present excess is left to the guard of the agent.
+//! moment. The correction that plans use follows a higher one beyond a margin, and a lower one when it
+//! has been lower for two minutes. Present excess is left to the guard of the agent.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -32,7 +32,8 @@ pub(crate) struct Shown {
     pub(crate) fall_margin: Watts,
     /// By how much it must be higher before plans use the higher value.
     pub(crate) rise_margin: Watts,
-    /// Whether a higher load counts at once: the guard has already acted on it.
+    /// Whether a higher load counts as soon as enough measurements show it, however short the time:
+    /// the guard has already acted on it.
     pub(crate) is_urgent: bool,
     /// Whether the plan has just taken machines over from the guard: then at least what is assumed
     /// counts at once, as far as the meter allows.
@@ -117,7 +118,7 @@ impl Corrections {
     }
 
     /// Takes what the meters show at `now`; `shown` gives `None` for a feed without a fresh
-    /// measurement, whose correction then stays. Returns whether the corrections for plans changed.
+    /// measurement, whose correction then stays.
     ///
     /// A feed whose meter was never read takes the sum of the corrections below it.
     pub(crate) fn read(
@@ -125,7 +126,7 @@ impl Corrections {
         feeds: &Feeds,
         now: Instant,
         shown: impl Fn(FeedNumber) -> Option<Shown>,
-    ) -> bool {
+    ) {
         let mut sums = PerFeed::all(feeds, Watts::ZERO);
         // Children come after their parents.
         for feed in feeds.numbers().rev() {
@@ -143,9 +144,7 @@ impl Corrections {
                 sums[parent] += below;
             }
         }
-        let is_changed = sums != self.planned;
         self.planned = sums;
-        is_changed
     }
 }
 
@@ -201,9 +200,10 @@ impl Correction {
             },
             None => Other { is_higher, nearest: value, since: now, measurements: 1 },
         };
-        let has_lasted = now.saturating_duration_since(other.since) >= LASTS
-            && other.measurements >= MEASUREMENTS;
-        if has_lasted || (is_higher && shown.is_urgent) {
+        let has_lasted =
+            now.saturating_duration_since(other.since) >= LASTS || (is_higher && shown.is_urgent);
+        // One measurement may show a tenant that its own meter does not show yet.
+        if has_lasted && other.measurements >= MEASUREMENTS {
             self.other = None;
             return Some(other.nearest);
         }

@@ -247,32 +247,22 @@ impl Core {
                 waits.get_or_insert(Withheld::MachinesNotRead);
                 continue;
             }
-            let mut book = || {
-                for &feed in path {
-                    if let Ok(room) = &mut room[feed] {
-                        *room = *room - raise.watts;
-                    }
-                }
-            };
             if raise.back.is_some() {
                 if !raise.is_settled(&self.policy, now) {
-                    book();
+                    take(&mut room, path, raise.watts);
                 }
                 granted.insert(machine.clone());
                 continue;
             }
-            // It may have been told to wake already; then it needs no room again.
-            if raise.is_booked(now) {
-                book();
-                if raise.granted.is_some() {
-                    granted.insert(machine.clone());
-                    continue;
-                }
+            // It may have been told to wake already. Then its room is taken, and it is named as long as
+            // that is not too much.
+            let is_booked = raise.is_booked(now);
+            if is_booked {
+                take(&mut room, path, raise.watts);
             }
+            let needs = if is_booked || raise.is_starved { Watts::ZERO } else { raise.watts };
             let no_room = path.iter().find_map(|&feed| match &room[feed] {
-                Ok(_) if raise.is_booked(now) => None,
-                Ok(room) if raise.is_starved && *room >= Watts::ZERO => None,
-                Ok(room) if *room >= raise.watts => None,
+                Ok(room) if *room >= needs => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
                 Err(why) => Some(why.clone()),
             });
@@ -281,20 +271,16 @@ impl Core {
                 waits.get_or_insert(why);
                 continue;
             }
-            if !raise.is_booked(now) {
+            if !is_booked {
                 if !ramp.takes(raise.watts) {
                     continue;
                 }
-                for &feed in path {
-                    if let Ok(room) = &mut room[feed] {
-                        *room = *room - raise.watts;
-                    }
-                }
+                take(&mut room, path, raise.watts);
                 let lives = self.policy.failsafe.permit_ttl + raise.restores_within;
                 raise.booked = Some(now + lives + self.policy.dispatch.settle);
                 raise.turns = raise.turns.saturating_add(1);
             }
-            raise.granted = Some(now);
+            raise.granted.get_or_insert(now);
             granted.insert(machine.clone());
         }
         self.raises.lately.extend(ramp.spent(now));
@@ -351,6 +337,15 @@ impl Core {
             machines: machines.map(|(.., machines)| *machines).sum(),
             per_step: ramp.up_step_machines,
             new: (Watts::ZERO, 0),
+        }
+    }
+}
+
+/// Takes `watts` from the room of the feeds on `path`.
+fn take(room: &mut PerFeed<Result<Watts, Withheld>>, path: &[FeedNumber], watts: Watts) {
+    for &feed in path {
+        if let Ok(room) = &mut room[feed] {
+            *room = *room - watts;
         }
     }
 }

@@ -104,6 +104,25 @@ fn a_start_takes_over_what_a_guard_has_put_to_sleep_before_it() {
     assert_eq!(asleep(&world), 5, "no other machine went, and none came back");
 }
 
+#[test]
+fn a_machine_that_was_named_is_not_named_any_more_when_its_meter_falls_silent() {
+    // The machine was told to sleep and stays asleep whatever it is told, so that it is named and
+    // not back.
+    let mut world = World::new(|id| if id == "old.000" { Manner::Stays } else { Manner::Obeys });
+    world.run_to(20);
+    world.commit("l", "a", 20_000, 1000, 1500);
+    world.run_to(1_505);
+    let stays = MachineId::from("old.000");
+    while !world.core.raises.granted().contains(&stays) {
+        assert!(world.secs < 1_600, "it gets its turn");
+        world.step();
+    }
+    world.lost_meter = Some("a");
+    world.run_to(world.secs + 12);
+    assert!(!world.core.raises.granted().contains(&stays));
+    assert!(!world.agent.may_raise(&stays, world.now()));
+}
+
 /// The agent's guard says that it has put these machines to sleep for feed `a`.
 fn guard(world: &mut World, number: u64, machines: &[&str], state: GuardState) {
     let machines: Vec<MachineId> = machines.iter().map(|id| MachineId::from(*id)).collect();
