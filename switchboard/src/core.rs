@@ -32,7 +32,7 @@ use crate::inventory::{
     AttachError, Attached, Census, Exchanges, Inventory, MachineState, Overflow,
 };
 use crate::lease::Lease;
-use crate::ledger::{Entry, Event, Head, LedgerState, WriteError};
+use crate::ledger::{Entry, Event, Head, LedgerState, SelectionChange, WriteError};
 use crate::load::Corrections;
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use crate::policy::Policy;
@@ -164,8 +164,9 @@ pub struct Core {
     unseen: bool,
     looked_at: Option<Instant>,
     asleep: Arc<BTreeSet<MachineId>>,
-    /// The selection that the ledger will have once all waiting entries are written.
-    recorded: Selection,
+    /// The selection that the ledger will have once all waiting entries are written; `None` if that
+    /// is not known.
+    recorded: Option<Selection>,
     serial: u64,
     permitted: Option<(Generation, Instant)>,
     withheld: Option<Withheld>,
@@ -190,6 +191,8 @@ const BLOCKED: Duration = Duration::from_secs(5);
 /// The maximum number of reasons that a ledger entry about a plan lists; the plan itself has all of
 /// them.
 const REASONS: usize = 64;
+/// The same for feeds that stay short, the earliest ones first.
+const DEFICITS: usize = 256;
 
 impl Core {
     /// Continues from the ledger's state: the machines it says were chosen stay chosen.
@@ -198,7 +201,7 @@ impl Core {
         let mut core = Self {
             number: Generation { epoch: state.epoch, generation: 0 },
             selection: state.selection.clone(),
-            recorded: state.selection.clone(),
+            recorded: Some(state.selection.clone()),
             state,
             head,
             outbox: Outbox::default(),
@@ -493,9 +496,9 @@ impl Core {
     }
 
     fn record_decision(&mut self, plan: &Plan, wall: Timestamp) {
-        let selection = (self.recorded != plan.selection).then(|| plan.selection.clone());
-        if let Some(selection) = &selection {
-            self.recorded = selection.clone();
+        let changes = SelectionChange::between(self.recorded.as_ref(), &plan.selection);
+        if let Some(changes) = &changes {
+            changes.apply(self.recorded.get_or_insert_default());
         }
         let mut reasons: Vec<String> = Vec::new();
         for step in &plan.steps {
@@ -507,8 +510,9 @@ impl Core {
             number: self.number,
             policy: plan.policy.clone(),
             plan: plan.digest(),
-            selection,
-            deficits: plan.deficits.clone(),
+            selection: None,
+            changes,
+            deficits: plan.deficits.iter().take(DEFICITS).cloned().collect(),
             reasons,
         };
         self.note(event, wall);
@@ -601,8 +605,9 @@ impl Core {
     fn note(&mut self, event: Event, wall: Timestamp) {
         if self.outbox.push(Entry { at: wall, event }, None) {
             self.tally.entries_dropped += 1;
-            // The dropped entry may have held the selection, so the next decision must hold it.
-            self.recorded = Selection::default();
+            // The dropped entry may have changed the selection, so the next decision must hold all
+            // of it.
+            self.recorded = None;
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The ledger: append-only events in a hash chain, and the state that is a fold over them. A
 //! [`LedgerStore`] keeps the events ([`SqliteLedger`] here); [`crate::core`] acts on them.
 
+mod selection_change;
 mod sqlite;
 mod state;
 mod writer;
 
+pub use selection_change::SelectionChange;
 pub use sqlite::{SqliteLedger, verify};
 pub use state::{LeaseRecord, LedgerState, Origin};
 pub use writer::{LedgerWriter, WriteError};
@@ -54,9 +56,12 @@ pub enum Event {
         policy: String,
         /// SHA-256 of the plan.
         plan: String,
-        /// The machines chosen, if they changed.
+        /// The machines chosen, if they changed. Ledgers of schema 1 and 2 have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         selection: Option<Selection>,
+        /// How the machines chosen changed, if they did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        changes: Option<SelectionChange>,
         /// Feeds that stay short.
         deficits: Vec<Deficit>,
         /// The reasons of the steps as text, each once.

@@ -68,6 +68,7 @@ fn worth_telling(event: &Event) -> Option<Event> {
             policy: policy.clone(),
             plan: plan.clone(),
             selection: None,
+            changes: None,
             deficits: deficits.clone(),
             reasons: Vec::new(),
         }),

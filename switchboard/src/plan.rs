@@ -73,7 +73,7 @@ pub struct Known {
 }
 
 /// One period for which a machine is off.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Chosen {
     pub group: GroupId,
     /// The lease that the machine is shed for; `None` if the feed is short even without leases.
@@ -105,7 +105,7 @@ pub(crate) fn covering(periods: &[Chosen], at: Timestamp) -> Option<&Chosen> {
 }
 
 /// A machine whose time off is over and that has not been seen to mine since.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Returning {
     /// The lease that the machine was off for.
     pub lease: LeaseId,

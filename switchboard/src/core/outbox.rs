@@ -44,7 +44,24 @@ impl Outbox {
         let oldest = self.waiting.iter().position(decided);
         let oldest =
             oldest.or_else(|| self.waiting.iter().position(|waiting| waiting.reply.is_none()));
-        oldest.and_then(|oldest| self.waiting.remove(oldest)).is_some()
+        let Some(dropped) = oldest.and_then(|oldest| self.waiting.remove(oldest)) else {
+            return false;
+        };
+        self.keep_changes(dropped.entry.event);
+        true
+    }
+
+    /// Adds what a dropped decision changed to the decision after it, which records only how the
+    /// selection differs from that of the dropped one.
+    fn keep_changes(&mut self, dropped: Event) {
+        let Event::Decided { changes: Some(lost), .. } = dropped else { return };
+        let next = self.waiting.iter_mut().find_map(|waiting| match &mut waiting.entry.event {
+            Event::Decided { changes, .. } => Some(changes),
+            _ => None,
+        });
+        if let Some(changes) = next {
+            *changes = Some(lost.then(changes.take().unwrap_or_default()));
+        }
     }
 
     /// Returns the entries to write next, if nothing is being written.

@@ -781,6 +781,7 @@ fn what_became_of_a_promise_outlasts_decisions_while_the_ledger_fails() {
         policy: String::new(),
         plan: String::new(),
         selection: None,
+        changes: None,
         deficits: vec![],
         reasons: vec![],
     };
@@ -788,6 +789,39 @@ fn what_became_of_a_promise_outlasts_decisions_while_the_ledger_fails() {
     let dropped = (0..10_001).filter(|_| outbox.push(entry(decided()), None)).count();
     assert_eq!(dropped, 2);
     assert!(outbox.pending().any(|event| matches!(event, Event::Unverified { .. })));
+}
+
+#[test]
+fn a_dropped_decision_leaves_what_it_changed_to_the_next() {
+    let chosen = |machine: &str| {
+        let off = json!({ machine: [{
+            "group": "old", "lease": null, "at": at(0), "until": null, "edge": null, "means": "device",
+        }] });
+        serde_json::from_value::<Selection>(json!({ "off": off, "woken": {} })).unwrap()
+    };
+    let decided = |before: &Selection, after: &Selection| Event::Decided {
+        number: Generation { epoch: 1, generation: 1 },
+        policy: String::new(),
+        plan: String::new(),
+        selection: None,
+        changes: crate::ledger::SelectionChange::between(Some(before), after),
+        deficits: vec![],
+        reasons: vec![],
+    };
+    let (none, first, second) = (Selection::default(), chosen("m.1"), chosen("m.2"));
+    let mut outbox = Outbox::default();
+    let mut push = |event| outbox.push(Entry { at: at(0), event }, None);
+    assert!(!push(decided(&none, &first)));
+    assert!(!push(decided(&first, &second)));
+    for _ in 0..9_998 {
+        push(Event::Unverified { lease: "l".into(), why: "test".into() });
+    }
+    assert!(push(Event::Confirmed { lease: "l".into() }), "one entry too many");
+    let mut state = LedgerState::default();
+    for event in outbox.pending().filter(|event| matches!(event, Event::Decided { .. })) {
+        state.apply(at(0), event).unwrap();
+    }
+    assert_eq!(state.selection, second);
 }
 
 #[test]

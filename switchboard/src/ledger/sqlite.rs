@@ -11,8 +11,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered};
 
 /// The schema this program writes and reads (`user_version`). 2 has the events `unconfirmed` and
-/// `confirmed`, which a program that knows only schema 1 would take for tampering.
-const SCHEMA: i64 = 2;
+/// `confirmed`, which a program that knows only schema 1 would take for tampering. 3 records how a
+/// decision changes the selection, which such a program would overlook.
+const SCHEMA: i64 = 3;
 
 const CREATE: &str = "
     BEGIN;
@@ -24,7 +25,7 @@ const CREATE: &str = "
         prev BLOB NOT NULL,
         hash BLOB NOT NULL
     ) STRICT;
-    PRAGMA user_version = 2;
+    PRAGMA user_version = 3;
     COMMIT;
 ";
 

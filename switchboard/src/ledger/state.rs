@@ -110,10 +110,13 @@ impl LedgerState {
             Event::LeaseCancelled { lease, cancelled_at, .. } => {
                 self.standing(lease)?.lease.cancelled_at = Some(*cancelled_at);
             }
-            Event::Decided { number, selection, .. } => {
+            Event::Decided { number, selection, changes, .. } => {
                 self.number = Some(*number);
                 if let Some(selection) = selection {
                     self.selection = selection.clone();
+                }
+                if let Some(changes) = changes {
+                    changes.apply(&mut self.selection);
                 }
             }
             Event::CommitmentMoved { lease, to, why, .. } => {
