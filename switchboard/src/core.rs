@@ -13,7 +13,7 @@ mod shortages;
 mod view;
 mod withheld;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -269,6 +269,7 @@ impl Core {
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
+        let mut durable = Vec::new();
         match input {
             Input::Tick => self.unseen = true,
             Input::Attach { receiver, role } => {
@@ -292,7 +293,7 @@ impl Core {
             Input::Command(number, command) => {
                 self.command(number, *command, wall, now, &mut outputs);
             }
-            Input::Written(result) => self.written(result, now, &mut outputs),
+            Input::Written(result) => durable = self.written(result, now, &mut outputs),
         }
         self.tally.overflow = self.inventory.overflow();
         self.tally.exchanges = self.inventory.exchanges();
@@ -302,6 +303,7 @@ impl Core {
             self.look(wall, now, &mut outputs);
         }
         self.decide(wall, now, &mut outputs);
+        self.answer_durable(&durable, &mut outputs);
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
         self.tell_shortages(now, &mut outputs);
@@ -421,17 +423,33 @@ impl Core {
         }
     }
 
+    /// Reads the states of all machines that are to be off now.
     pub(super) fn read_states(&mut self, now: Instant) {
+        self.update_states(now, |_| true);
+    }
+
+    /// Updates the states of the machines that are to be off now. Those that `changed` does not
+    /// name keep the state that was read last, if there is one.
+    fn update_states(&mut self, now: Instant, changed: impl Fn(&MachineId) -> bool) {
         let time = self.schedule;
+        let mut released = Vec::new();
+        // Both are in the order of the names, so that no machine has to be looked up.
+        let mut before = std::mem::take(&mut self.states).into_iter().peekable();
         let state = |(id, periods): (&MachineId, &Vec<Chosen>)| {
             let chosen = plan::covering(periods, time)?;
-            Some((id.clone(), self.inventory.state(&self.policy, id, Some(chosen), time, now)))
+            while let Some((gone, _)) = before.next_if(|(other, _)| other < id) {
+                released.push(gone);
+            }
+            let read = || self.inventory.state(&self.policy, id, Some(chosen), time, now);
+            match before.next_if(|(other, _)| other == id) {
+                Some(known) if !changed(id) => Some(known),
+                _ => Some((id.clone(), read())),
+            }
         };
-        let states = self.selection.off.iter().filter_map(state).collect();
-        let before = std::mem::replace(&mut self.states, states);
+        self.states = self.selection.off.iter().filter_map(state).collect();
+        released.extend(before.map(|(gone, _)| gone));
         self.counted = None;
-        let released = before.keys().filter(|machine| !self.states.contains_key(*machine));
-        self.note_released(&released.cloned().collect::<Vec<_>>(), time);
+        self.note_released(&released, time);
     }
 
     /// Makes a new plan if something changed. If it changes anything for receivers, it goes out as a
@@ -474,7 +492,8 @@ impl Core {
         self.number_what_is_planned(&plan, &changes.machines);
         self.plan = Some(plan);
         self.find_shortages(wall);
-        self.read_states(now);
+        let changed: HashSet<MachineId> = changes.machines.into_iter().collect();
+        self.update_states(now, |machine| changed.contains(machine));
     }
 
     /// Updates `planned_in` for `plan`, which goes out under the present number and changes the times

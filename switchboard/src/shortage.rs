@@ -100,7 +100,6 @@ impl<'a> Supply<'a> {
     }
 
     /// The greatest shortage of each lease that has one. Leases that run already count as beginning
-    /// The greatest shortage of each lease that has one. Leases that run already count as beginning
     /// at `now`.
     pub(crate) fn shortages<'l>(
         &self,

@@ -100,13 +100,14 @@ impl Outbox {
 }
 
 impl Core {
-    /// Handles the result of the last write.
+    /// Handles the result of the last write. Returns the entries that are durable now, which
+    /// [`Core::answer_durable`] answers when a plan has been made with them.
     pub(super) fn written(
         &mut self,
         result: Result<Head, WriteError>,
         now: Instant,
         outputs: &mut Outputs,
-    ) {
+    ) -> Vec<Waiting> {
         let batch = std::mem::take(&mut self.outbox.in_flight);
         match result {
             Ok(head) => {
@@ -127,11 +128,7 @@ impl Core {
                 if leases_changed {
                     self.take_up_leases();
                 }
-                for Waiting { entry, reply } in &batch {
-                    if let Some(reply) = reply {
-                        outputs.answers.push((*reply, self.durable(entry)));
-                    }
-                }
+                batch
             }
             Err(error) => {
                 self.tally.ledger_failures += 1;
@@ -145,6 +142,16 @@ impl Core {
                     }
                 }
                 self.outbox.failed = Some(error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Answers the commands whose entries are durable.
+    pub(super) fn answer_durable(&mut self, written: &[Waiting], outputs: &mut Outputs) {
+        for Waiting { entry, reply } in written {
+            if let Some(reply) = reply {
+                outputs.answers.push((*reply, self.durable(entry)));
             }
         }
     }
@@ -155,8 +162,10 @@ impl Core {
             Event::LeaseCommitted { lease, .. } => {
                 self.tally.committed += 1;
                 let mut answer = self.committed(&lease.id, true);
-                if let Answer::Committed(answer) = &mut answer {
-                    // The lease is in no plan yet.
+                if let Answer::Committed(answer) = &mut answer
+                    && self.stepped.is_some()
+                {
+                    // While the clock is stepped, the lease is in no plan.
                     let (short, _) = self.shortages_with(lease, entry.at);
                     let known_since = Some(entry.at);
                     answer.lease.short = short.map(|short| Shortage { known_since, ..short });
