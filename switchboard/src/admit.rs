@@ -91,16 +91,16 @@ impl Lead {
             .fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// The lead for shedding `shed` from groups whose slowest needs `shed_p95`. If nothing must be
-    /// shed, only the proof takes time.
+    /// The lead for shedding `shed` for a lease at `feed` from groups whose slowest needs `shed_p95`.
+    /// If nothing must be shed, only the proof takes time.
     #[must_use]
-    pub fn new(policy: &Policy, shed: Watts, shed_p95: Duration) -> Self {
+    pub fn new(policy: &Policy, feed: &FeedId, shed: Watts, shed_p95: Duration) -> Self {
         let dispatch = &policy.dispatch;
         let shed_p95 = if shed > Watts::ZERO { shed_p95 } else { Duration::ZERO };
         let (settle, prove_for, margin) = (dispatch.settle, dispatch.prove_for, dispatch.margin);
         Self {
             shed,
-            ramp: ramp_time(shed, policy.ramp.down_per_min),
+            ramp: ramp_time(shed, policy.slowest_down_per_min(feed)),
             shed_p95,
             settle,
             prove_for,
@@ -400,7 +400,9 @@ fn lead<'l>(
             widest = Some(node);
         }
     }
-    let Some(widest) = widest else { return Lead::new(policy, Watts::ZERO, Duration::ZERO) };
+    let Some(widest) = widest else {
+        return Lead::new(policy, &lease.feed, Watts::ZERO, Duration::ZERO);
+    };
     let candidates = facility.groups().iter().enumerate();
     let candidates = candidates
         .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), widest))
@@ -410,7 +412,7 @@ fn lead<'l>(
         .map(shed_time)
         .max();
     let with_make_up = shed.scale(1.0 + policy.dispatch.make_up_pct / 100.0);
-    Lead::new(policy, with_make_up, shed_p95.unwrap_or_default())
+    Lead::new(policy, &lease.feed, with_make_up, shed_p95.unwrap_or_default())
 }
 
 /// How long a machine of the group takes to be shed.

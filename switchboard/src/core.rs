@@ -270,6 +270,9 @@ impl Core {
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
         let mut durable = Vec::new();
+        // What is written now is mostly a lease, which makes a plan; a look can wait for the next
+        // tick.
+        let may_look = !matches!(input, Input::Written(_));
         match input {
             Input::Tick => self.unseen = true,
             Input::Attach { receiver, role } => {
@@ -298,6 +301,7 @@ impl Core {
         self.tally.overflow = self.inventory.overflow();
         self.tally.exchanges = self.inventory.exchanges();
         if self.unseen
+            && may_look
             && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
         {
             self.look(wall, now, &mut outputs);

@@ -33,6 +33,8 @@ pub(crate) fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Fe
         default_constraint: None,
         meter: Some(MeterId::from(format!("m-{id}"))),
         guard_band: Some(Watts::ZERO),
+        down_per_min: None,
+        up_per_min: None,
     }
 }
 
@@ -120,6 +122,7 @@ pub(crate) fn policy_with(change: impl FnOnce(&mut FacilityParts)) -> Policy {
             up_per_min: Watts(12_000),
             up_step_machines: 2,
             up_step_interval: Duration::from_secs(15),
+            step_max: None,
         },
         failsafe: Failsafe {
             plan_horizon: Duration::from_hours(4),

@@ -297,9 +297,9 @@ pub fn plan(
 /// How far beyond the horizon a lease may begin and still be planned, because some of its steps may
 /// come before the horizon. `full` is what the machines below each feed draw.
 fn reach(policy: &Policy, full: &PerFeed<Watts>, horizon: Timestamp) -> Timestamp {
-    let everything = full.iter().copied().max().unwrap_or_default();
     let slowest = policy.facility.groups().iter().map(shed_time).max().unwrap_or_default();
-    let ramp = ramp_time(everything, policy.ramp.down_per_min);
+    let ramp = |feed| policy.down_per_min(feed).map(|per_min| ramp_time(full[feed], per_min));
+    let ramp = policy.facility.feeds().numbers().filter_map(ramp).max().unwrap_or_default();
     later(horizon, ramp + slowest + policy.dispatch.proof())
 }
 

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{MachineId, Watts};
+use directive::{FeedId, MachineId, Watts};
 use jiff::Timestamp;
 
 use super::load::IN_BAND;
 use super::{Core, Withheld};
-use crate::facility::{Facility, FeedNumber, PerFeed};
+use crate::facility::{Facility, FeedNumber, Feeds, PerFeed};
 use crate::lease::later;
 use crate::load::NEGLIGIBLE;
 use crate::policy::Policy;
@@ -20,11 +20,20 @@ use crate::policy::Policy;
 #[derive(Debug, Default)]
 pub(super) struct Raises {
     machines: BTreeMap<MachineId, Raise>,
-    /// What was granted lately, for the ramp: when, how much, and how many machines.
-    lately: VecDeque<(Instant, Watts, u32)>,
+    /// What was granted lately, for the ramps.
+    lately: VecDeque<Granted>,
     /// The machines that the permit names.
     granted: Arc<BTreeSet<MachineId>>,
     looked_for_strays: Option<Instant>,
+}
+
+/// A machine that a permit has named.
+#[derive(Debug, Clone)]
+struct Granted {
+    at: Instant,
+    /// The lowest feed that carries it. Numbers of feeds would not outlast an edit of the policy.
+    feed: FeedId,
+    watts: Watts,
 }
 
 #[derive(Debug, Clone)]
@@ -272,7 +281,7 @@ impl Core {
                 continue;
             }
             if !is_booked {
-                if !ramp.takes(raise.watts) {
+                if !ramp.takes(feeds, raise.feed, raise.watts) {
                     continue;
                 }
                 take(&mut room, path, raise.watts);
@@ -283,7 +292,7 @@ impl Core {
             raise.granted.get_or_insert(now);
             granted.insert(machine.clone());
         }
-        self.raises.lately.extend(ramp.spent(now));
+        self.raises.lately.extend(ramp.new);
         self.raises.machines = machines;
         let is_changed = granted != *self.raises.granted;
         if is_changed {
@@ -324,20 +333,31 @@ impl Core {
     }
 
     fn ramp_left(&mut self, now: Instant) -> RampLeft {
-        let ramp = &self.policy.ramp;
+        let (policy, feeds) = (&self.policy, self.policy.facility.feeds());
+        let ramp = &policy.ramp;
         let since = |at: Instant| now.saturating_duration_since(at);
         let longest = MINUTE.max(ramp.up_step_interval);
-        self.raises.lately.retain(|(at, ..)| since(*at) < longest);
-        let lately = self.raises.lately.iter();
-        let watts = lately.clone().filter(|(at, ..)| since(*at) < MINUTE);
-        let machines = lately.filter(|(at, ..)| since(*at) < ramp.up_step_interval);
-        RampLeft {
-            watts: watts.map(|(_, watts, _)| *watts).sum(),
-            per_min: ramp.up_per_min,
-            machines: machines.map(|(.., machines)| *machines).sum(),
+        self.raises.lately.retain(|granted| since(granted.at) < longest);
+        let mut left = RampLeft {
+            now,
+            lately: PerFeed::all(feeds, Watts::ZERO),
+            per_min: PerFeed::each(feeds, |feed| policy.up_per_min(feed)),
+            in_step: 0,
             per_step: ramp.up_step_machines,
-            new: (Watts::ZERO, 0),
+            in_second: Watts::ZERO,
+            step_max: ramp.step_max,
+            new: Vec::new(),
+        };
+        for Granted { at, feed, watts } in &self.raises.lately {
+            left.in_step += u32::from(since(*at) < ramp.up_step_interval);
+            if since(*at) < SECOND {
+                left.in_second += *watts;
+            }
+            if since(*at) < MINUTE {
+                feeds.path_of(feed).iter().for_each(|feed| left.lately[*feed] += *watts);
+            }
         }
+        left
     }
 }
 
@@ -353,35 +373,43 @@ fn take(room: &mut PerFeed<Result<Watts, Withheld>>, path: &[FeedNumber], watts:
 /// How long a machine of no group may take from the command to its full power.
 const UNKNOWN_RESTORE: Duration = Duration::from_mins(10);
 const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 
-/// What the up ramp still allows.
+/// What the up ramps still allow.
 struct RampLeft {
-    /// What was granted in the last minute.
-    watts: Watts,
-    per_min: Watts,
+    now: Instant,
+    /// What was granted in the last minute at and below each feed.
+    lately: PerFeed<Watts>,
+    /// What may be granted in a minute, where there is a limit.
+    per_min: PerFeed<Option<Watts>>,
     /// The machines granted within one step's interval.
-    machines: u32,
+    in_step: u32,
     per_step: u32,
-    new: (Watts, u32),
+    /// What was granted in the last second.
+    in_second: Watts,
+    step_max: Option<Watts>,
+    new: Vec<Granted>,
 }
 
 impl RampLeft {
-    /// Counts one more machine, if the ramp allows it. A machine that is larger than what the ramp
-    /// allows in a minute goes alone.
-    fn takes(&mut self, watts: Watts) -> bool {
-        let is_first = self.watts == Watts::ZERO;
-        let too_fast = self.per_min > Watts::ZERO && !is_first && self.watts + watts > self.per_min;
-        let too_many = self.per_step > 0 && self.machines >= self.per_step;
-        if too_fast || too_many {
+    /// Counts one more machine, if the ramps allow it. A machine that is larger than what a ramp
+    /// allows goes alone.
+    fn takes(&mut self, feeds: &Feeds, feed: FeedNumber, watts: Watts) -> bool {
+        let is_over =
+            |used: Watts, most: Watts| used > Watts::ZERO && used + watts > most.max(Watts(1));
+        let path = feeds.path(feed);
+        let too_fast = path
+            .iter()
+            .any(|feed| self.per_min[*feed].is_some_and(|most| is_over(self.lately[*feed], most)));
+        let too_large = self.step_max.is_some_and(|most| is_over(self.in_second, most));
+        let too_many = self.per_step > 0 && self.in_step >= self.per_step;
+        if too_fast || too_large || too_many {
             return false;
         }
-        self.watts += watts;
-        self.machines += 1;
-        self.new = (self.new.0 + watts, self.new.1 + 1);
+        path.iter().for_each(|feed| self.lately[*feed] += watts);
+        self.in_second += watts;
+        self.in_step += 1;
+        self.new.push(Granted { at: self.now, feed: feeds[feed].id.clone(), watts });
         true
-    }
-
-    fn spent(&self, now: Instant) -> Option<(Instant, Watts, u32)> {
-        (self.new.1 > 0).then_some((now, self.new.0, self.new.1))
     }
 }

@@ -688,6 +688,34 @@ fn most_woken_at_once(world: &mut World, secs: i64) -> usize {
     most
 }
 
+/// The feed's own ramp is a fifth of the site's.
+#[test]
+fn a_feed_is_lowered_and_raised_no_faster_than_its_own_ramp_allows() {
+    let mut world = obedient();
+    let mut policy = policy_with(|parts| {
+        parts.feeds[1].down_per_min = Some(Watts(6_000));
+        parts.feeds[1].up_per_min = Some(Watts(6_000));
+    });
+    policy.digest = "slow".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    world.commit("l", "a", 30_000, 1000, 1500);
+    let mut told: Vec<usize> = Vec::new();
+    while world.secs < 2400 {
+        world.step();
+        told.push(world.machines.iter().filter(|machine| machine.told.is_some()).count());
+        if world.secs == 999 {
+            assert_eq!(world.phase("l"), Phase::Proven, "the lead has the feed's ramp in it");
+        }
+    }
+    let most = told.iter().max().copied().unwrap();
+    assert_eq!(most, 8, "30 kW and what mines are 23 kW more than the feed carries");
+    for minute in told.windows(61) {
+        let (first, last) = (minute[0].cast_signed(), minute[60].cast_signed());
+        assert!((last - first).abs() <= 3, "at most 6 kW and one machine in a minute: {minute:?}");
+    }
+    assert_eq!(told.last(), Some(&0));
+}
+
 #[test]
 fn machines_whose_turns_passed_without_a_permit_come_back_few_at_once() {
     let mut world = obedient();

@@ -20,6 +20,10 @@ pub struct Feed {
     /// The power below the usable limit that plans leave free, so that what a meter shows stays below
     /// the limit. With `None`, [`Facility::band`](super::Facility::band) has the default.
     pub guard_band: Option<Watts>,
+    /// The fastest planned lowering of the load at and below this feed, per minute.
+    pub down_per_min: Option<Watts>,
+    /// The fastest raising of the load at and below this feed, per minute.
+    pub up_per_min: Option<Watts>,
 }
 
 impl Feed {

@@ -2,6 +2,8 @@
 //! faster than the ramp, and raised in small steps. A time that an earlier plan set is never moved
 //! once it has come.
 
+mod ramps;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use super::units::{Period, Unit};
 use crate::admit::{Lead, ramp_time, shed_time};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
+use ramps::{Backward, Forward, Load, Ramps};
 
 /// The times that the schedule adds to the selection.
 #[derive(Debug)]
@@ -27,8 +30,8 @@ pub(super) struct Timed {
 /// A chosen period: the number of the unit and that of the period.
 type Place = (usize, usize);
 
-/// About the maximum number of lowering steps, so that a timeline stays short.
-const STEPS: u64 = 64;
+/// What was shed in this time counts for the ramps of what is shed next.
+const MINUTE: Duration = Duration::from_mins(1);
 
 pub(super) fn schedule(
     policy: &Policy,
@@ -57,8 +60,16 @@ pub(super) fn schedule(
             }
         }
     }
-    let plans = lower(policy, leases, (&by_lease, &alone), assigned, now, &mut late);
-    lower_late(policy, assigned, now, &late);
+    let ramps = Ramps::new(policy);
+    lower(policy, &ramps, leases, (&by_lease, &alone), assigned, now, &mut late);
+    for &(u, p) in &late {
+        assigned.units[u].periods[p].at = now;
+    }
+    keep_ramps(policy, &ramps, assigned, now);
+    let plan = |(lease, places): (&&Lease, &Vec<Place>)| {
+        (lease.id.clone(), lease_plan(policy, lease, places, assigned))
+    };
+    let plans = leases.iter().zip(&by_lease).map(plan).collect();
     raise(policy, assigned, now);
     for unit in &mut assigned.units {
         let min_up =
@@ -89,14 +100,14 @@ pub(super) fn schedule(
 /// does not bring forward one that takes seconds.
 fn lower(
     policy: &Policy,
+    ramps: &Ramps<'_>,
     leases: &[&Lease],
     (by_lease, alone): (&[Vec<Place>], &[Place]),
     assigned: &mut Assigned,
     now: Timestamp,
     late: &mut Vec<Place>,
-) -> BTreeMap<LeaseId, LeasePlan> {
+) {
     let group = |unit: &Unit| unit.group.map(|group| &policy.facility.groups()[group]);
-    let frees = |unit: &Unit| group(unit).map_or(Watts::ZERO, |group| group.freed());
     // By the time at which the last of them must be commanded.
     let mut batches: BTreeMap<Timestamp, Vec<Place>> = BTreeMap::new();
     let of_leases = leases.iter().zip(by_lease).flat_map(|(lease, places)| {
@@ -115,44 +126,73 @@ fn lower(
         let last = earlier(due, shed.saturating_add(policy.dispatch.proof()));
         batches.entry(last).or_default().push((u, p));
     }
-    // The ramp is that of the whole site, so what is shed later must leave room for what is shed
-    // earlier.
-    let mut busy_from = Timestamp::MAX;
+    // What is shed later must leave room for what is shed earlier.
+    let mut backward = Backward::new(ramps);
     for (last, mut places) in batches.into_iter().rev() {
         places.sort_unstable();
-        let done_by = last.min(busy_from);
-        let all: Watts = places.iter().map(|&(u, _)| frees(&assigned.units[u])).sum();
-        let ramp = ramp_time(all, policy.ramp.down_per_min);
-        let grain = (u64::try_from(ramp.as_millis()).unwrap_or(u64::MAX) / STEPS).max(1000);
-        let (mut after, mut first, mut waits) = (Watts::ZERO, done_by, false);
-        for &(u, p) in places.iter().rev() {
-            after += frees(&assigned.units[u]);
-            let before = u64::try_from(ramp_time(after, policy.ramp.down_per_min).as_millis())
-                .unwrap_or(u64::MAX);
-            let before = Duration::from_millis(before.div_ceil(grain).saturating_mul(grain));
-            first = earlier(done_by, before);
-            assigned.units[u].periods[p].natural = Some(first);
-        }
-        for &(u, p) in &places {
-            let period = &mut assigned.units[u].periods[p];
-            let natural = period.natural.unwrap_or(done_by);
+        let load = |place: &Place| machine_load(policy, &assigned.units[place.0]);
+        let grain = ramps.grain(places.iter().map(load));
+        let times = places.iter().rev().map(|place| backward.time(load(place), last, grain));
+        let times: Vec<Timestamp> = times.collect();
+        backward.next_deadline();
+        let mut waits = false;
+        for (&(u, p), natural) in places.iter().rev().zip(&times) {
+            let (period, natural) = (&mut assigned.units[u].periods[p], *natural);
+            period.natural = Some(natural);
             match period.held.as_ref().map(|held| held.at) {
                 Some(at) if at <= now => period.at = at,
-                Some(at) if natural >= now => period.at = at.min(natural),
+                _ if natural >= now => period.at = natural,
                 Some(at) => period.at = at,
-                None if natural >= now => period.at = natural,
                 None => late.push((u, p)),
             }
             waits |= period.at > now;
         }
         if waits {
-            busy_from = first;
+            for (place, natural) in places.iter().rev().zip(times) {
+                backward.keep_busy(machine_load(policy, &assigned.units[place.0]), natural);
+            }
         }
     }
-    let plan = |(lease, places): (&&Lease, &Vec<Place>)| {
-        (lease.id.clone(), lease_plan(policy, lease, places, assigned))
-    };
-    leases.iter().zip(by_lease).map(plan).collect()
+}
+
+/// The feed of a machine, and the power that it frees.
+fn machine_load(policy: &Policy, unit: &Unit) -> Load {
+    let Some(group) = unit.group else { return (None, Watts::ZERO) };
+    let facility = &policy.facility;
+    (Some(facility.group_feed(group)), facility.groups()[group].freed())
+}
+
+/// Has no feed shed faster than its ramp allows, whatever machines are shed for: those whose time has
+/// come together with others go later.
+fn keep_ramps(policy: &Policy, ramps: &Ramps<'_>, assigned: &mut Assigned, now: Timestamp) {
+    let since = earlier(now, MINUTE);
+    // Of two with the same time, the one that had it before goes first, so that planning again
+    // changes nothing.
+    let mut going: Vec<(Timestamp, bool, usize, usize)> = Vec::new();
+    for (u, unit) in assigned.units.iter().enumerate() {
+        let periods = unit.periods.iter().enumerate();
+        let moves = periods.filter(|(_, period)| {
+            !period.passed_on && period.at > since && period.at != Timestamp::MAX
+        });
+        going.extend(moves.map(|(p, period)| {
+            let is_new = period.held.as_ref().is_none_or(|held| held.at != period.at);
+            (period.at, is_new, u, p)
+        }));
+    }
+    going.sort_unstable();
+    let loads = going.iter().filter(|(at, ..)| *at >= now);
+    let grain = ramps.grain(loads.map(|&(_, _, u, _)| machine_load(policy, &assigned.units[u])));
+    let mut forward = Forward::new(ramps, grain, now);
+    for (at, _, u, p) in going {
+        let load = machine_load(policy, &assigned.units[u]);
+        let period = &mut assigned.units[u].periods[p];
+        let has_gone = period.held.as_ref().is_some_and(|held| held.at <= now);
+        if has_gone {
+            forward.count(load, at);
+        } else {
+            period.at = forward.time(load, at);
+        }
+    }
 }
 
 /// What is planned for `lease`, which has the periods at `places`.
@@ -164,8 +204,12 @@ fn lease_plan(policy: &Policy, lease: &Lease, places: &[Place], assigned: &Assig
     let period = |&(u, p): &Place| &assigned.units[u].periods[p];
     let going = || places.iter().filter(|place| period(place).natural.is_some());
     let slowest = going().filter_map(|&(u, _)| group(u)).map(shed_time).max();
-    let lead =
-        Lead::new(policy, going().map(|&(u, _)| frees(u)).sum(), slowest.unwrap_or_default());
+    let lead = Lead::new(
+        policy,
+        &lease.feed,
+        going().map(|&(u, _)| frees(u)).sum(),
+        slowest.unwrap_or_default(),
+    );
     let first = going().filter_map(|place| period(place).natural).min();
     let proof_from = earlier(lease.reserved_from(), policy.dispatch.proof());
     let times = going().map(|place| period(place).at);
@@ -177,17 +221,6 @@ fn lease_plan(policy: &Policy, lease: &Lease, places: &[Place], assigned: &Assig
         lead,
         last_step: times.filter(|at| *at != Timestamp::MAX).max().unwrap_or(proof_from),
         latest_safe_start: first.unwrap_or_else(|| earlier(lease.reserved_from(), lead.total())),
-    }
-}
-
-/// Machines that should already be off are shed from now on, as fast as the ramp allows.
-fn lower_late(policy: &Policy, assigned: &mut Assigned, now: Timestamp, late: &[Place]) {
-    let mut watts = Watts::ZERO;
-    for &(u, p) in late {
-        assigned.units[u].periods[p].at = later(now, ramp_time(watts, policy.ramp.down_per_min));
-        watts += assigned.units[u]
-            .group
-            .map_or(Watts::ZERO, |group| policy.facility.groups()[group].freed());
     }
 }
 

@@ -80,6 +80,8 @@ fn read_one(
     let house = section.kw_or("house_kw", Watts::ZERO);
     let default_constraint = section.optional_kw("default_constraint_kw");
     let guard_band = section.optional_kw("guard_band_kw");
+    let down_per_min = section.optional_kw_above_zero("down_kw_per_min");
+    let up_per_min = section.optional_kw_above_zero("up_kw_per_min");
     let has_meter = section.has("meter");
     let meter = section.optional_name("meter");
     let [parent_spot, house_spot, constraint_spot] =
@@ -105,6 +107,8 @@ fn read_one(
         default_constraint,
         meter: meter.map(MeterId::from),
         guard_band,
+        down_per_min,
+        up_per_min,
     };
     if let Some(band) = feed.guard_band.filter(|band| *band >= feed.usable()) {
         let message = format!("{band} leaves nothing of the usable {}", feed.usable());

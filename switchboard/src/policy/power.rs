@@ -11,6 +11,9 @@ pub(super) trait Kilowatts {
     /// Power in kW; never negative.
     fn optional_kw(&self, key: &str) -> Option<Watts>;
 
+    /// Power in kW; more than zero.
+    fn optional_kw_above_zero(&self, key: &str) -> Option<Watts>;
+
     /// Power in kW, or the default.
     fn kw_or(&self, key: &str, default: Watts) -> Watts {
         self.optional_kw(key).unwrap_or(default)
@@ -24,6 +27,13 @@ impl Kilowatts for Section<'_> {
 
     fn optional_kw(&self, key: &str) -> Option<Watts> {
         self.optional(key, kilowatts)
+    }
+
+    fn optional_kw_above_zero(&self, key: &str) -> Option<Watts> {
+        self.optional(key, |raw| match kilowatts(raw)? {
+            Watts::ZERO => Err("must be above 0, or load could never move".to_owned()),
+            watts => Ok(watts),
+        })
     }
 }
 

@@ -37,11 +37,13 @@ pub(super) fn read_ramp(section: &Section<'_>) -> Option<Ramp> {
         }
         rate
     };
+    let step_max = section.optional_kw_above_zero("step_max_kw");
     let ramp = Ramp {
         down_per_min: rate("down_kw_per_min", Watts(20_000_000)),
         up_per_min: rate("up_kw_per_min", Watts(5_000_000)),
         up_step_machines: section.integer_or("up_step_machines", 1..=1_000_000, 40),
         up_step_interval: section.duration_or("up_step_interval", secs(1)..=hours(1), secs(15)),
+        step_max,
     };
     section.finish();
     Some(ramp)

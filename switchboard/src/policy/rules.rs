@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use directive::Watts;
+use directive::{FeedId, Watts};
 
-use crate::facility::Facility;
+use crate::facility::{Facility, Feed, FeedNumber};
 
 /// One policy file, read and found sound. The file declares a facility and the rules for it; its
 /// digest stands for both.
@@ -21,6 +21,44 @@ pub struct Policy {
     pub dispatch: Dispatch,
     pub ramp: Ramp,
     pub failsafe: Failsafe,
+}
+
+impl Policy {
+    /// The fastest planned lowering of the load at and below `feed`, per minute, if there is a limit.
+    /// The limit of the site is one of its root.
+    #[must_use]
+    pub fn down_per_min(&self, feed: FeedNumber) -> Option<Watts> {
+        self.slowest(feed, |feed| feed.down_per_min, self.ramp.down_per_min)
+    }
+
+    /// The same for raising.
+    #[must_use]
+    pub fn up_per_min(&self, feed: FeedNumber) -> Option<Watts> {
+        self.slowest(feed, |feed| feed.up_per_min, self.ramp.up_per_min)
+    }
+
+    fn slowest(
+        &self,
+        feed: FeedNumber,
+        of: impl Fn(&Feed) -> Option<Watts>,
+        site: Watts,
+    ) -> Option<Watts> {
+        let feed = &self.facility.feeds()[feed];
+        let own = of(feed);
+        if feed.parent.is_some() {
+            return own;
+        }
+        let by_steps = self.ramp.step_max.map(|step| Watts(step.0.saturating_mul(60)));
+        own.into_iter().chain(by_steps).chain([site]).min()
+    }
+
+    /// The slowest ramp by which load at `feed` is lowered: its own, or one of a feed above it.
+    #[must_use]
+    pub fn slowest_down_per_min(&self, feed: &FeedId) -> Watts {
+        let path = self.facility.feeds().path_of(feed).iter();
+        let limits = path.filter_map(|feed| self.down_per_min(*feed));
+        limits.min().unwrap_or(self.ramp.down_per_min)
+    }
 }
 
 /// The order in which machines are shed.
@@ -62,7 +100,7 @@ impl Dispatch {
     }
 }
 
-/// How fast load may move.
+/// How fast the load of the whole site may move. A feed may have a slower ramp of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ramp {
     /// The fastest planned lowering of load, per minute.
@@ -73,6 +111,8 @@ pub struct Ramp {
     pub up_step_machines: u32,
     /// Time between two steps that wake machines.
     pub up_step_interval: Duration,
+    /// The largest planned change of load in one second.
+    pub step_max: Option<Watts>,
 }
 
 /// What applies when a receiver, a meter or a report is lost.
