@@ -9,25 +9,28 @@
 //! and the switchboard.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    ActuatorError, Delta, DeviceState, Downlink, FeedId, Generation, GuardReport, MachineId,
-    MachineReport, MeterError, MeterId, MeterReading, MetersReport, Offer, Permit, Reading,
-    Receiver, ReceiverId, ReportSender, SEEN_EVERY, Timeline,
+    ActuatorError, AsleepBy, Delta, DeviceState, Downlink, FeedId, Generation, GuardReport,
+    MachineId, MachineReport, MeterError, MeterId, MeterReading, MetersReport, Offer, Permit,
+    Reading, Receiver, ReceiverId, ReportSender, SEEN_EVERY, Timeline,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
 use crate::claims::Assignment;
 use crate::guard::Guard;
-use crate::state::{AgentState, AsleepBy, Mark};
+use crate::journal::Intent;
+use crate::state::{AgentState, Mark};
 
 mod changes;
 mod guarding;
 mod issue;
 mod machine;
 mod meters;
+mod owned;
 mod queue;
 mod roster;
 mod timing;
@@ -38,6 +41,7 @@ use changes::{Changes, Line};
 use guarding::Guarding;
 use machine::{Machine, Want};
 use meters::Meters;
+use owned::Intents;
 use queue::Queue;
 
 /// What the core works with.
@@ -67,6 +71,9 @@ pub struct DriverLimits {
 /// What the task is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
+    /// Record this intent in the journal before the commands of this turn go, and answer with
+    /// [`AgentCore::recorded`] or [`AgentCore::unrecorded`]. The commands do not wait long for it.
+    Intend(Intent),
     /// Have driver number `driver` carry out the command; answer with [`AgentCore::commanded`] or
     /// [`AgentCore::read`].
     Command {
@@ -129,6 +136,9 @@ pub struct AgentCore {
     meters: Meters,
     guard: Guard,
     guarding: Guarding,
+    intents: Intents,
+    /// The machines that the switchboard said last are ours.
+    owned: Arc<BTreeMap<MachineId, Timestamp>>,
     changes: Changes,
     outputs: VecDeque<Output>,
     /// When the timeline's next step is due.
@@ -180,6 +190,8 @@ impl AgentCore {
             meters,
             guard: Guard::restore(config.receiver.clone(), state.guard),
             guarding: Guarding::default(),
+            intents: Intents::after(state.intents),
+            owned: Arc::default(),
             changes: Changes::default(),
             outputs: VecDeque::new(),
             next_due: None,
@@ -223,6 +235,9 @@ impl AgentCore {
     pub fn downlink(&mut self, downlink: &Downlink, wall: Timestamp, now: Instant) {
         if let Some(table) = &downlink.guard {
             self.take_guard_table(table, now);
+        }
+        if let Some(owned) = &downlink.owned {
+            self.take_owned(owned, wall, now);
         }
         if let Some(timeline) = &downlink.timeline {
             self.offer(timeline, now);
@@ -368,7 +383,12 @@ impl AgentCore {
         marks.extend(
             self.machines.iter().filter_map(|(id, machine)| Some((id.clone(), machine.mark()?))),
         );
-        AgentState { saved: self.receiver.saved().clone(), marks, guard: self.guard.saved() }
+        AgentState {
+            saved: self.receiver.saved().clone(),
+            marks,
+            guard: self.guard.saved(),
+            intents: self.intents.last,
+        }
     }
 
     /// Whether everything that must be remembered has been written.
@@ -488,7 +508,7 @@ impl AgentCore {
         let mut counts = MachineCounts::default();
         let mut look = self.sender.begin();
         for (id, machine) in &self.machines {
-            let seen = machine.seen(id);
+            let seen = machine.seen(id, |intent| self.intents.is_lost(intent));
             look.see(&seen);
             counts.add(seen.state, seen.failures);
         }

@@ -23,6 +23,8 @@ pub struct Metrics {
     directives: Family<DirectiveLabels, Counter>,
     generation: Gauge<u64, AtomicU64>,
     state_writes: Family<WriteLabels, Counter>,
+    journal_writes: Family<JournalLabels, Counter>,
+    commands_unrecorded: Gauge,
     clock_steps: Counter,
     machines_ignored: Counter,
     guard_trips: Counter,
@@ -113,6 +115,21 @@ struct WriteLabels {
     outcome: CommandOutcome,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JournalLabels {
+    outcome: JournalOutcome,
+}
+
+/// How a write of the journal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label values")]
+pub(crate) enum JournalOutcome {
+    ok,
+    /// The commands did not wait for it.
+    late,
+    failed,
+}
+
 const GUARD_STATES: [(GuardState, GuardLabel); 4] = [
     (GuardState::Watching, GuardLabel::watching),
     (GuardState::Tripped, GuardLabel::tripped),
@@ -166,6 +183,16 @@ impl Metrics {
             self.state_writes.clone(),
         );
         registry.register(
+            "journal_writes",
+            "Writes of the journal of commands, by outcome",
+            self.journal_writes.clone(),
+        );
+        registry.register(
+            "commands_unrecorded",
+            "Commands that went before the journal had them, and that it still has not",
+            self.commands_unrecorded.clone(),
+        );
+        registry.register(
             "clock_steps",
             "Steps of the wall clock by more than two seconds",
             self.clock_steps.clone(),
@@ -217,6 +244,9 @@ impl Metrics {
         for outcome in [ok, failed] {
             self.state_writes.get_or_create_owned(&WriteLabels { outcome });
         }
+        for outcome in [JournalOutcome::ok, JournalOutcome::late, JournalOutcome::failed] {
+            self.journal_writes.get_or_create_owned(&JournalLabels { outcome });
+        }
     }
 
     pub(crate) fn command(&self, kind: Kind, outcome: CommandOutcome) {
@@ -235,6 +265,15 @@ impl Metrics {
     pub(crate) fn state_written(&self, ok: bool) {
         let outcome = if ok { CommandOutcome::ok } else { CommandOutcome::failed };
         self.state_writes.get_or_create(&WriteLabels { outcome }).inc();
+    }
+
+    pub(crate) fn journal_written(&self, outcome: JournalOutcome) {
+        self.journal_writes.get_or_create(&JournalLabels { outcome }).inc();
+    }
+
+    /// Sets how many commands are on no record.
+    pub(crate) fn show_unrecorded(&self, commands: u64) {
+        self.commands_unrecorded.set(i64::try_from(commands).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn clock_stepped(&self) {

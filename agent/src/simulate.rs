@@ -2,4 +2,5 @@
 
 pub use crate::claims::{Assignment, Claims};
 pub use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
+pub use crate::journal::{Intent, fold};
 pub use crate::state::AgentState;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use directive::{MachineId, Saved};
+use directive::{AsleepBy, MachineId, Saved};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,15 @@ pub struct AgentState {
     /// The guard's table and holds. Files of older versions do not have it.
     #[serde(default, skip_serializing_if = "GuardSaved::is_empty")]
     pub guard: GuardSaved,
+    /// The number of the newest intent ([`crate::journal::Intent`]) that `marks` contains. Files of
+    /// older versions do not have it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub intents: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is remembered of one machine.
@@ -33,15 +42,18 @@ pub struct Mark {
     pub asleep_by: AsleepBy,
     /// When this agent last commanded the machine to sleep.
     pub slept_at: Option<Timestamp>,
+    /// When this agent last commanded the machine to wake, while the machine may still be booting.
+    /// Files of older versions do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub woken_at: Option<Timestamp>,
 }
 
-/// Who put a machine to sleep. The agent may wake only machines that it put to sleep itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AsleepBy {
-    Us,
-    /// Somebody else did: the machine was asleep before we had a reason to command it.
-    Other,
+impl Mark {
+    /// The mark of a machine that this agent, or a former life of it, put to sleep.
+    #[must_use]
+    pub fn ours(slept_at: Option<Timestamp>) -> Self {
+        Self { asleep_by: AsleepBy::Us, slept_at, woken_at: None }
+    }
 }
 
 /// Why the state could not be read.
@@ -121,13 +133,11 @@ mod tests {
         let (file, empty) = AgentStateFile::open(&path).unwrap();
         assert_eq!(empty, AgentState::default());
         let mut state = AgentState::default();
-        state.marks.insert(
-            "a.1".into(),
-            Mark { asleep_by: AsleepBy::Us, slept_at: Some(Timestamp::UNIX_EPOCH) },
-        );
+        state.marks.insert("a.1".into(), Mark::ours(Some(Timestamp::UNIX_EPOCH)));
         file.save(&state).unwrap();
         assert_eq!(AgentStateFile::open(&path).unwrap().1, state);
         let older = fs::read_to_string(&path).unwrap();
+        assert!(!older.contains("intents"), "nor does it number intents");
         assert!(!older.contains("guard"), "a file without a guard is that of an older version");
         let machines = vec!["a.1".into()];
         state.guard = GuardSaved {

@@ -2,8 +2,8 @@
 //! file and sends the reports. It decides nothing. A driver that hangs or panics causes a failure of
 //! the machine that it was working on, and nothing else.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,17 @@ use directive::{
     Actuator, ActuatorError, Downlink, Link, LinkClosed, MachineId, Meter, MeterError, MeterId,
     MeterReading, Offer, Reading, Report, ReportSender,
 };
+use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use crate::claims::Assignment;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
 use crate::drivers::Driver;
-use crate::metrics::{CommandOutcome, DirectiveOutcome, Metrics};
-use crate::state::{AgentStateError, AgentStateFile};
+use crate::journal::{self, Contents, Intent, Journal, JournalError, Order};
+use crate::metrics::{CommandOutcome, DirectiveOutcome, JournalOutcome, Metrics};
+use crate::state::{AgentState, AgentStateError, AgentStateFile};
 use daemon::clock;
 
 /// An agent's name, its state file, and its periods and limits.
@@ -27,7 +29,8 @@ use daemon::clock;
 pub struct AgentConfig {
     /// The name of the agent: that of its link, and in its log lines.
     pub name: String,
-    /// The file with the state that must survive a restart.
+    /// The file with the state that must survive a restart. The journal is beside it, with
+    /// `.journal` added to the name.
     pub state_path: PathBuf,
     pub timing: Timing,
     /// The maximum number of machines.
@@ -98,6 +101,9 @@ pub struct Agent {
 
 /// How long commands under way may take to end when the agent is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long the commands of one turn wait for the journal. Then they go without a record: a machine
+/// that must go off never waits for a disk.
+const JOURNAL_BUDGET: Duration = Duration::from_millis(20);
 
 impl Agent {
     /// Reads the state file and starts the agent. It runs until `stop` is cancelled; if the link
@@ -124,7 +130,9 @@ impl Agent {
         if let Some(twice) = meters.iter().find(|meter| !names.insert(&meter.id)) {
             return Err(StartError::MeterTwice(twice.id.clone()));
         }
-        let (file, state) = AgentStateFile::open(&config.state_path)?;
+        let (file, mut state) = AgentStateFile::open(&config.state_path)?;
+        let (journal, contents) = Journal::open(&journal_path(&config.state_path));
+        let is_folded = take_journal(&mut state, contents);
         let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
         let core = CoreConfig {
             receiver: config.name.as_str().into(),
@@ -134,10 +142,18 @@ impl Agent {
             meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
             machines_max: config.machines_max,
         };
-        let core = AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());
+        let mut core =
+            AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());
+        if is_folded {
+            core.note_folded();
+        }
         let running = Running {
             core,
             file: Arc::new(file),
+            journal: Arc::new(journal),
+            unjournaled: BTreeMap::new(),
+            is_journaling: false,
+            journal_fails: false,
             actuators: drivers.into_iter().map(|driver| driver.actuator).collect(),
             meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
             answer_timeout,
@@ -165,7 +181,10 @@ impl Agent {
 enum Job {
     Command(MachineId, Kind),
     Measure(MeterId),
-    Write(u64),
+    /// A write of this version of the state, which contains the intents up to this number.
+    Write(u64, u64),
+    /// A write of the journal that contains the intents up to this number.
+    Journal(u64),
 }
 
 #[derive(Debug)]
@@ -174,6 +193,7 @@ enum Answer {
     Read(Result<Reading, ActuatorError>),
     Measured(Result<MeterReading, MeterError>),
     Written(Result<(), AgentStateError>),
+    Journaled(Result<(), String>),
     /// The task that should have answered panicked or was cancelled.
     Broke(String),
 }
@@ -181,6 +201,14 @@ enum Answer {
 struct Running {
     core: AgentCore,
     file: Arc<AgentStateFile>,
+    journal: Arc<Journal>,
+    /// The intents that are not in the journal, the newest of each kind for each machine.
+    unjournaled: BTreeMap<(MachineId, Order), Intent>,
+    /// Whether a write of the journal is under way. There is never a second one, so that a disk
+    /// that hangs does not hold more and more threads.
+    is_journaling: bool,
+    /// Whether the last write of the journal failed or came late.
+    journal_fails: bool,
     actuators: Vec<Arc<dyn Actuator>>,
     meters: HashMap<MeterId, Arc<dyn Meter>>,
     answer_timeout: Duration,
@@ -198,7 +226,9 @@ impl Running {
         let first = link.latest();
         self.core.downlink(&first, clock::wall(), clock::now());
         loop {
-            while let Some(output) = self.core.poll_output() {
+            let outputs: Vec<Output> = std::iter::from_fn(|| self.core.poll_output()).collect();
+            self.record(&outputs).await;
+            for output in outputs {
                 self.perform(output, &link);
             }
             let next = self.core.next_tick(clock::now());
@@ -229,15 +259,28 @@ impl Running {
 
     fn perform(&mut self, output: Output, link: &impl Link) {
         match output {
+            // Recorded before the commands of this turn.
+            Output::Intend(_) => {}
             Output::Command { driver, machine, kind } => self.command(driver, machine, kind),
             Output::Measure(meter) => self.measure(meter),
             Output::Persist { version, state } => {
-                let file = self.file.clone();
-                let write = self.work.spawn_blocking(move || Answer::Written(file.save(&state)));
-                self.jobs.insert(write.id(), Job::Write(version));
+                let (file, journal) = (self.file.clone(), self.journal.clone());
+                let intents = state.intents;
+                let write = self.work.spawn_blocking(move || {
+                    let saved = file.save(&state);
+                    if saved.is_ok()
+                        && let Err(error) = journal.forget(intents)
+                    {
+                        // The next start skips what is left.
+                        debug!(%error, "journal not emptied");
+                    }
+                    Answer::Written(saved)
+                });
+                self.jobs.insert(write.id(), Job::Write(version, intents));
             }
             Output::Report { delta, counts } => {
                 self.metrics.show(counts, delta.number);
+                self.metrics.show_unrecorded(self.core.lost_intents());
                 if link.report(Report::Machines(delta)) {
                     self.core.handed_over();
                 } else {
@@ -358,14 +401,83 @@ impl Running {
                     now,
                 );
             }
-            (Job::Write(version), Answer::Written(Ok(()))) => self.wrote(version, None, now),
-            (Job::Write(version), Answer::Written(Err(error))) => {
+            (Job::Write(version, intents), Answer::Written(Ok(()))) => {
+                self.unjournaled.retain(|_, intent| intent.number > intents);
+                self.core.recorded(intents);
+                self.wrote(version, None, now);
+            }
+            (Job::Write(version, _), Answer::Written(Err(error))) => {
                 self.wrote(version, Some(error.to_string()), now);
             }
-            (Job::Write(version), Answer::Broke(why)) => self.wrote(version, Some(why), now),
+            (Job::Write(version, _), Answer::Broke(why)) => self.wrote(version, Some(why), now),
+            (Job::Journal(last), Answer::Journaled(result)) => self.journaled(last, result),
+            (Job::Journal(last), Answer::Broke(why)) => self.journaled(last, Err(why)),
             // Each job is spawned with the kind of answer that belongs to it, so this does not
             // happen.
             (job, answer) => error!(?job, ?answer, "an answer of another kind"),
+        }
+    }
+
+    /// Writes the intents among `outputs` to the journal, before their commands go. If that takes
+    /// too long or fails, the commands go without a record, and reports say so.
+    async fn record(&mut self, outputs: &[Output]) {
+        let mut last = None;
+        for output in outputs {
+            if let Output::Intend(intent) = output {
+                last = Some(intent.number);
+                let place = (intent.machine.clone(), intent.order);
+                self.unjournaled.insert(place, intent.clone());
+            }
+        }
+        let Some(last) = last else { return };
+        if !self.is_journaling {
+            let mut intents: Vec<Intent> = self.unjournaled.values().cloned().collect();
+            intents.sort_by_key(|intent| intent.number);
+            let journal = self.journal.clone();
+            let (done, written) = oneshot::channel();
+            let write = self.work.spawn_blocking(move || {
+                let result = journal.append(&intents).map_err(|error| error.to_string());
+                // Nobody listens if it took too long.
+                let _ = done.send(result.clone());
+                Answer::Journaled(result)
+            });
+            let id = write.id();
+            self.jobs.insert(id, Job::Journal(last));
+            self.is_journaling = true;
+            if let Ok(Ok(result)) = tokio::time::timeout(JOURNAL_BUDGET, written).await {
+                self.jobs.remove(&id);
+                self.journaled(last, result);
+                return;
+            }
+        }
+        self.journal_fell_short(JournalOutcome::late, "took too long");
+        self.core.unrecorded(last);
+    }
+
+    /// Handles the end of a write of the journal that contains the intents up to `last`.
+    fn journaled(&mut self, last: u64, result: Result<(), String>) {
+        self.is_journaling = false;
+        match result {
+            Ok(()) => {
+                self.metrics.journal_written(JournalOutcome::ok);
+                if std::mem::take(&mut self.journal_fails) {
+                    info!("journal written again");
+                }
+                self.unjournaled.retain(|_, intent| intent.number > last);
+                self.core.recorded(last);
+            }
+            Err(error) => {
+                self.journal_fell_short(JournalOutcome::failed, &error);
+                self.core.unrecorded(last);
+            }
+        }
+    }
+
+    /// A journal that fails is logged once, not at each attempt.
+    fn journal_fell_short(&mut self, outcome: JournalOutcome, why: &str) {
+        self.metrics.journal_written(outcome);
+        if !std::mem::replace(&mut self.journal_fails, true) {
+            warn!(why, "commands go before the journal has them; reports say so until it does");
         }
     }
 
@@ -395,8 +507,17 @@ impl Running {
             self.work.shutdown().await;
         }
         if self.core.wants_last_write() {
-            let (file, state) = (self.file.clone(), self.core.state());
-            let saved = task::spawn_blocking(move || file.save(&state)).await;
+            let (file, journal, state) =
+                (self.file.clone(), self.journal.clone(), self.core.state());
+            let saved = task::spawn_blocking(move || {
+                let saved = file.save(&state);
+                if saved.is_ok() {
+                    // The next start skips what is left.
+                    let _ = journal.forget(state.intents);
+                }
+                saved
+            })
+            .await;
             if let Err(error) = saved
                 .map_err(|error| error.to_string())
                 .and_then(|saved| saved.map_err(|e| e.to_string()))
@@ -407,6 +528,38 @@ impl Running {
         self.core.tell_changes(clock::now());
         info!("agent ended");
     }
+}
+
+/// The journal's file, beside the state file.
+fn journal_path(state: &Path) -> PathBuf {
+    let mut name = state.file_name().unwrap_or_default().to_owned();
+    name.push(".journal");
+    state.with_file_name(name)
+}
+
+/// Adds to the state what the journal has and the state file has not. Returns whether there was
+/// anything.
+fn take_journal(state: &mut AgentState, contents: Result<Contents, JournalError>) -> bool {
+    let contents = match contents {
+        Ok(contents) => contents,
+        Err(error) => {
+            error!(%error, "journal not read, going on without it");
+            return false;
+        }
+    };
+    for (line, why) in &contents.damaged {
+        warn!(line, %why, "journal: a damaged line is left out");
+    }
+    if contents.damaged_count > contents.damaged.len() {
+        warn!(lines = contents.damaged_count, "journal: more lines are damaged");
+    }
+    let known = state.intents;
+    let is_folded = journal::fold(state, &contents.intents);
+    if is_folded {
+        let commands = contents.intents.iter().filter(|intent| intent.number > known).count();
+        info!(commands, "journal: the state file did not have these commands yet");
+    }
+    is_folded
 }
 
 fn outcome<T>(result: &Result<T, ActuatorError>) -> CommandOutcome {

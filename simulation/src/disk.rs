@@ -40,6 +40,11 @@ impl<T: Clone> Disk<T> {
         true
     }
 
+    /// The newest version on the disk.
+    pub(crate) fn newest(&self) -> Option<&T> {
+        self.versions.back()
+    }
+
     /// The role dies: a write under way is on the disk or is not.
     pub(crate) fn crash(&mut self, rng: &mut StdRng) {
         if rng.random_bool(0.5) {

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use directive::{
-    DeviceState, Generation, MachineId, MachineReport, MeterReport, MetersReport, ReceiverId,
-    ReceiverRole, Report, ReportSender, Serving, SessionReport, Watts,
+    AsleepBy, DeviceState, Generation, MachineId, MachineReport, MeterReport, MetersReport,
+    ReceiverId, ReceiverRole, Report, ReportSender, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 use switchboard::core::{Answer, Command, Core, Input, Outputs};
@@ -298,6 +298,8 @@ impl Site {
             watts: None,
             read_at: Some(wall),
             slept_at: None,
+            asleep_by: off.contains(id).then_some(AsleepBy::Us),
+            unrecorded: false,
             failures: 0,
             fault: None,
         };

@@ -20,6 +20,7 @@ use crate::commitment::Phase;
 use crate::core::{Answer, Command, LeaseFilter, LeasePlace, LeaseQuery};
 use crate::lease::LeaseRequest;
 use crate::reconcile::Handle;
+use crate::view::AdoptRequest;
 
 /// The maximum length of a request body, in bytes.
 const BODY: usize = 64 * 1024;
@@ -27,7 +28,7 @@ const BODY: usize = 64 * 1024;
 const PAGE: usize = 1000;
 /// The default number of leases on a page.
 const LEASES: usize = 100;
-/// The maximum length of an `Idempotency-Key`, in characters.
+/// The maximum length of an `Idempotency-Key`, and of the name of who asks for a change.
 const KEY: usize = 128;
 
 /// All routes. Those that change something require the bearer token.
@@ -50,11 +51,13 @@ pub fn reads(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-/// The routes that commit power and cancel leases. They require a token.
+/// The routes that commit power, cancel leases and adopt machines. They require a token.
 pub fn mutations(handle: Handle) -> Router {
     Router::new()
         .route("/v1/leases", post(commit))
         .route("/v1/leases/{id}", delete(cancel))
+        .route("/v1/machines/adopt", post(adopt))
+        .route("/v1/machines/wake", post(wake))
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(handle)
 }
@@ -75,6 +78,7 @@ async fn ask(handle: &Handle, command: Command) -> Answered {
         Answer::Status(view) => Json(view).into_response(),
         Answer::Feeds(answer) => Json(answer).into_response(),
         Answer::Machines(answer) => Json(answer).into_response(),
+        Answer::Adopted(answer) => Json(answer).into_response(),
         Answer::Head(answer) => Json(answer).into_response(),
         Answer::Done => StatusCode::NO_CONTENT.into_response(),
         Answer::Refused(refused) => return Err(refused.into()),
@@ -191,6 +195,26 @@ async fn cancel(
 ) -> Answered {
     let Cancel { force } = read(query)?;
     ask(&handle, Command::Cancel { lease: LeaseId::from(id), force }).await
+}
+
+async fn adopt(State(handle): State<Handle>, ApiJson(request): ApiJson<AdoptRequest>) -> Answered {
+    ask(&handle, adoption(request, false)?).await
+}
+
+async fn wake(State(handle): State<Handle>, ApiJson(request): ApiJson<AdoptRequest>) -> Answered {
+    ask(&handle, adoption(request, true)?).await
+}
+
+fn adoption(AdoptRequest { machines, by }: AdoptRequest, wake: bool) -> Result<Command, ApiError> {
+    if !(1..=PAGE).contains(&machines.len()) {
+        let what = format!("must name between 1 and {PAGE} machines, not {}", machines.len());
+        return Err(ApiError::bad("machines", &what));
+    }
+    if by.as_ref().is_some_and(|by| by.len() > KEY || by.chars().any(char::is_control)) {
+        let what = format!("must have at most {KEY} bytes and no control characters");
+        return Err(ApiError::bad("by", &what));
+    }
+    Ok(Command::Adopt { machines: machines.into_iter().collect(), wake, by })
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! The downlink is state: a receiver sees the newest timeline, permit and list of sleeping
 //! machines. Links carry the downlink, and decide when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use directive::{Downlink, GuardTable, MachineId, Permit, Timeline};
+use jiff::Timestamp;
 
 use crate::core::Outputs;
 
@@ -16,6 +17,7 @@ pub struct Broadcast {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
     guard: Option<Arc<GuardTable>>,
+    owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
 }
 
 /// A change of every receiver's downlink.
@@ -24,6 +26,7 @@ pub struct Change {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
     guard: Option<Arc<GuardTable>>,
+    owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
     /// The permit from now on; `None` leaves the one that was sent.
     permit: Option<Option<Permit>>,
 }
@@ -31,12 +34,18 @@ pub struct Change {
 impl Broadcast {
     /// Applies the core's outputs. Returns the change for every receiver, if there is one.
     pub fn take(&mut self, outputs: &Outputs) -> Option<Change> {
-        let Outputs { timeline, permit, withdraw, asleep, guard, .. } = outputs;
+        let Outputs { timeline, permit, withdraw, asleep, guard, owned, tells_owned, .. } = outputs;
+        // Who owns which machine changes with every command, and receivers need to hear of it only
+        // when one of them does not know. Else it goes with the next change.
+        if owned.is_some() {
+            self.owned.clone_from(owned);
+        }
         let is_unchanged = timeline.is_none()
             && permit.is_none()
             && !withdraw
             && asleep.is_none()
-            && guard.is_none();
+            && guard.is_none()
+            && !tells_owned;
         if is_unchanged {
             return None;
         }
@@ -57,6 +66,7 @@ impl Broadcast {
             timeline: self.timeline.clone(),
             asleep: self.asleep.clone(),
             guard: self.guard.clone(),
+            owned: self.owned.clone(),
             permit: permits.then(|| permit.clone()),
         })
     }
@@ -65,7 +75,8 @@ impl Broadcast {
     #[must_use]
     pub fn joining(&self) -> Downlink {
         let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
-        Downlink { timeline, asleep, guard: self.guard.clone(), ..Downlink::default() }
+        let (guard, owned) = (self.guard.clone(), self.owned.clone());
+        Downlink { timeline, asleep, guard, owned, ..Downlink::default() }
     }
 }
 
@@ -75,6 +86,7 @@ impl Change {
         down.timeline.clone_from(&self.timeline);
         down.asleep = self.asleep.clone();
         down.guard.clone_from(&self.guard);
+        down.owned.clone_from(&self.owned);
         if let Some(permit) = &self.permit {
             down.permit.clone_from(permit);
         }
@@ -125,6 +137,24 @@ mod tests {
         tell(granted());
         let second = Outputs { timeline: Some(timeline(2)), ..Outputs::default() };
         assert_eq!(tell(second), None, "it was for the timeline before");
+    }
+
+    #[test]
+    fn who_owns_which_machine_goes_with_other_changes_unless_somebody_needs_it() {
+        let mut broadcast = Broadcast::default();
+        let owned = |name: &str| Arc::new([(name.into(), Timestamp::UNIX_EPOCH)].into());
+        let outputs = Outputs { owned: Some(owned("a")), ..Outputs::default() };
+        assert!(broadcast.take(&outputs).is_none());
+        assert_eq!(broadcast.joining().owned, Some(owned("a")));
+        let outputs = Outputs { owned: Some(owned("b")), tells_owned: true, ..Outputs::default() };
+        let mut down = Downlink::default();
+        broadcast.take(&outputs).expect("somebody needs it").apply(&mut down);
+        assert_eq!(down.owned, Some(owned("b")));
+        let outputs = Outputs { owned: Some(owned("c")), ..Outputs::default() };
+        assert!(broadcast.take(&outputs).is_none());
+        let outputs = Outputs { withdraw: true, ..Outputs::default() };
+        broadcast.take(&outputs).expect("a change").apply(&mut down);
+        assert_eq!(down.owned, Some(owned("c")));
     }
 
     #[test]

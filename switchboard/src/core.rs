@@ -10,6 +10,7 @@ mod load;
 mod outbox;
 mod raises;
 mod shortages;
+mod sleepers;
 mod view;
 mod withheld;
 
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Generation, GuardTable, LeaseId, MachineId, Permit, ReceiverId, ReceiverRole, Report, Timeline,
-    WallGuard,
+    Generation, GuardTable, LeaseId, MachineId, Means, Permit, ReceiverId, ReceiverRole, Report,
+    Timeline, WallGuard,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -43,6 +44,7 @@ use outbox::Outbox;
 use raises::Raises;
 pub use shortages::Notice;
 use shortages::Shortages;
+use sleepers::Sleepers;
 use withheld::Withheld;
 
 /// Something that happens to the switchboard.
@@ -74,6 +76,10 @@ pub struct Outputs {
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
     /// What the guards of agents work from, from now on.
     pub guard: Option<Arc<GuardTable>>,
+    /// The machines that agents put to sleep, by the ledger, and since when they count as such.
+    pub owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
+    /// Whether an agent needs to hear `owned` without delay.
+    pub tells_owned: bool,
     /// The answer to [`Input::Attach`].
     pub attached: Option<Result<Attached, AttachError>>,
     /// What [`directive::Downlink::resync`] must be for this receiver from now on.
@@ -138,6 +144,9 @@ pub struct Core {
     counted: Option<Counted>,
     /// Machines that were released and whose return is not complete.
     raises: Raises,
+    sleepers: Sleepers,
+    /// The machines that waiting commands asked to adopt, by the number of the command.
+    adopting: BTreeMap<u64, BTreeSet<MachineId>>,
     /// By how much the meters correct the figures of the policy.
     corrections: Corrections,
     guards: Guards,
@@ -201,6 +210,8 @@ impl Core {
         let mut core = Self {
             number: Generation { epoch: state.epoch, generation: 0 },
             selection: state.selection.clone(),
+            sleepers: Sleepers::resume(&state, wall),
+            adopting: BTreeMap::new(),
             recorded: Some(state.selection.clone()),
             state,
             head,
@@ -299,6 +310,7 @@ impl Core {
             Input::Written(result) => durable = self.written(result, now, &mut outputs),
         }
         self.tally.overflow = self.inventory.overflow();
+        self.tally.overflow.names += self.sleepers.ignored();
         self.tally.exchanges = self.inventory.exchanges();
         if self.unseen
             && may_look
@@ -307,9 +319,10 @@ impl Core {
             self.look(wall, now, &mut outputs);
         }
         self.decide(wall, now, &mut outputs);
-        self.answer_durable(&durable, &mut outputs);
+        self.answer_durable(&durable, now, &mut outputs);
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
+        self.record_sleepers(wall, now, &mut outputs);
         self.tell_shortages(now, &mut outputs);
         outputs.append = self.outbox.next(now);
         outputs
@@ -415,6 +428,7 @@ impl Core {
         }
         self.take_holds(self.schedule, now);
         self.make_guard_table(now, outputs);
+        self.see_sleepers(wall, now, outputs);
         self.see_raises(now);
         self.correct_load(wall, now);
         self.see_who_is_back(wall, now);
@@ -436,7 +450,7 @@ impl Core {
     /// name keep the state that was read last, if there is one.
     fn update_states(&mut self, now: Instant, changed: impl Fn(&MachineId) -> bool) {
         let time = self.schedule;
-        let mut released = Vec::new();
+        let (mut began, mut released) = (Vec::new(), Vec::new());
         // Both are in the order of the names, so that no machine has to be looked up.
         let mut before = std::mem::take(&mut self.states).into_iter().peekable();
         let state = |(id, periods): (&MachineId, &Vec<Chosen>)| {
@@ -447,11 +461,19 @@ impl Core {
             let read = || self.inventory.state(&self.policy, id, Some(chosen), time, now);
             match before.next_if(|(other, _)| other == id) {
                 Some(known) if !changed(id) => Some(known),
-                _ => Some((id.clone(), read())),
+                Some(_) => Some((id.clone(), read())),
+                None => {
+                    let draws = chosen.means == Means::Device && self.inventory.draws(id);
+                    began.push((id.clone(), draws));
+                    Some((id.clone(), read()))
+                }
             }
         };
         self.states = self.selection.off.iter().filter_map(state).collect();
         released.extend(before.map(|(gone, _)| gone));
+        for (machine, draws) in began {
+            self.sleepers.intend(&machine, draws, time);
+        }
         self.counted = None;
         self.note_released(&released, time);
     }
@@ -631,6 +653,7 @@ impl Core {
             // The dropped entry may have changed the selection, so the next decision must hold all
             // of it.
             self.recorded = None;
+            self.sleepers.forget_unwritten(&self.state);
         }
     }
 }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use directive::{
-    DeviceState, Generation, GuardReport, MachineId, MachineReport, Means, MeterId, ReceiverId,
-    ReceiverRole, Report, ResyncReason, Serving, SessionReport, Watts,
+    AsleepBy, DeviceState, Generation, GuardReport, MachineId, MachineReport, Means, MeterId,
+    ReceiverId, ReceiverRole, Report, ResyncReason, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 
@@ -640,6 +640,28 @@ impl Inventory {
         self.device(machine)?.asleep_since
     }
 
+    /// The machines that agents reach, as they report them, and whether the report is recent.
+    pub fn devices<'a>(
+        &'a self,
+        policy: &'a Policy,
+        now: Instant,
+    ) -> impl Iterator<Item = (&'a MachineId, &'a MachineReport, bool)> {
+        self.endpoints.values().flat_map(move |endpoint| {
+            let is_live = endpoint.is_live(policy.failsafe.report_stale_after, now);
+            let devices = match &endpoint.view {
+                View::Agent(devices) => Some(devices.entries()),
+                View::Proxy(_) => None,
+            };
+            devices.into_iter().flatten().map(move |(id, report)| (id, report, is_live))
+        })
+    }
+
+    /// What the device of `machine` reports, if an agent reaches it.
+    #[must_use]
+    pub fn reported(&self, machine: &MachineId) -> Option<&MachineReport> {
+        self.device(machine).map(|device| device.report)
+    }
+
     /// The machines that an agent has put to sleep and that sleep at `at` although `held` does not
     /// want them to. Sessions without work are left out: they may wait for a pool.
     #[must_use]
@@ -648,7 +670,7 @@ impl Inventory {
         for endpoint in self.endpoints.values() {
             if let View::Agent(devices) = &endpoint.view {
                 let asleep = devices.entries().iter().filter(|(_, device)| {
-                    device.state == DeviceState::Asleep && device.slept_at.is_some()
+                    device.state == DeviceState::Asleep && device.asleep_by == Some(AsleepBy::Us)
                 });
                 strays.extend(asleep.map(|(id, _)| id));
             }

@@ -8,12 +8,13 @@ mod writer;
 
 pub use selection_change::SelectionChange;
 pub use sqlite::{SqliteLedger, verify};
-pub use state::{LeaseRecord, LedgerState, Origin};
+pub use state::{LeaseRecord, LedgerState, Origin, Sleeper};
 pub use writer::{LedgerWriter, WriteError};
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use directive::{Generation, LeaseId, LedgerHead, Watts};
+use directive::{Generation, LeaseId, LedgerHead, MachineId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -89,6 +90,27 @@ pub enum Event {
         /// What the meters showed.
         figures: Vec<Figure>,
     },
+    /// It has become known who put machines to sleep, or that they are awake.
+    Sleepers {
+        /// Machines that an agent put to sleep, or is about to.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        ours: BTreeSet<MachineId>,
+        /// Machines that somebody else put to sleep.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        others: BTreeSet<MachineId>,
+        /// Machines that were seen awake since.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        awake: BTreeSet<MachineId>,
+    },
+    /// A person had machines taken over that somebody else may have put to sleep.
+    Adopted {
+        machines: BTreeSet<MachineId>,
+        /// Whether they were asked to come back before other machines.
+        wake: bool,
+        /// Who asked, as far as the request says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// A policy came into force.
     PolicyLoaded {
         /// SHA-256 of the file.
@@ -120,6 +142,8 @@ impl Event {
             Self::Unconfirmed { .. } => "unconfirmed",
             Self::Confirmed { .. } => "confirmed",
             Self::Breached { .. } => "breached",
+            Self::Sleepers { .. } => "sleepers",
+            Self::Adopted { .. } => "adopted",
             Self::PolicyLoaded { .. } => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",
         }

@@ -62,7 +62,7 @@ impl Told {
 
 fn worth_telling(event: &Event) -> Option<Event> {
     match event {
-        Event::Opened { .. } => None,
+        Event::Opened { .. } | Event::Sleepers { .. } => None,
         Event::Decided { number, policy, plan, deficits, .. } => Some(Event::Decided {
             number: *number,
             policy: policy.clone(),
@@ -84,6 +84,7 @@ fn worth_telling(event: &Event) -> Option<Event> {
         | Event::Unconfirmed { .. }
         | Event::Confirmed { .. }
         | Event::Breached { .. }
+        | Event::Adopted { .. }
         | Event::PolicyLoaded { .. }
         | Event::PolicyRefused { .. } => Some(event.clone()),
     }
@@ -131,7 +132,11 @@ fn tell(event: &Event, core: &Core) {
         Event::PolicyRefused { digest, why, .. } => {
             error!(digest, why, "policy refused, the former one stays");
         }
-        Event::Opened { .. } | Event::Decided { .. } => {}
+        Event::Adopted { machines, wake, by } => {
+            let example = machines.first().map(tracing::field::display);
+            info!(machines = machines.len(), example, wake, by, "sleeping machines adopted");
+        }
+        Event::Opened { .. } | Event::Decided { .. } | Event::Sleepers { .. } => {}
     }
 }
 

@@ -77,6 +77,8 @@ pub(crate) struct Metrics {
     lease_shortfall: Family<OfFeed, Number>,
     short_leases: Number,
     machines: Family<OfGroup, Number>,
+    asleep_not_by_us: Number,
+    asleep_out_of_reach: Number,
     policy_refused: Number,
     configuration_not_applied: Number,
 }
@@ -204,6 +206,16 @@ impl Metrics {
             m.machines.clone(),
         );
         registry.register(
+            "tieline_switchboard_machines_asleep_not_by_us",
+            "Machines that sleep, that nobody wants asleep, and that somebody else put to sleep",
+            m.asleep_not_by_us.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_machines_asleep_out_of_reach",
+            "Machines that an agent put to sleep and that no agent reaches now",
+            m.asleep_out_of_reach.clone(),
+        );
+        registry.register(
             "tieline_switchboard_policy_refused",
             "1 while the newest policy file is not in force",
             m.policy_refused.clone(),
@@ -254,6 +266,8 @@ impl Metrics {
     }
 
     fn show_machines(&self, status: &StatusView) {
+        self.asleep_not_by_us.set(i64::from(status.asleep_not_by_us.count));
+        self.asleep_out_of_reach.set(i64::from(status.asleep_out_of_reach.count));
         // A group that left the policy must not keep its last counts.
         self.machines.clear();
         for view in &status.groups {

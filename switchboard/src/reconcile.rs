@@ -270,6 +270,16 @@ impl Switchboard {
                 warn!(%lease, "{words}");
             }
             Notice::NotShort { lease } => info!(%lease, "not short any more"),
+            Notice::AsleepNotByUs(named) if named.is_empty() => {
+                info!("no machine sleeps any more that somebody else put to sleep");
+            }
+            Notice::AsleepNotByUs(named) => {
+                let (machines, names) = (named.count, named.names());
+                warn!(
+                    machines,
+                    names, "asleep, not by us: `tieline machine adopt` takes them over"
+                );
+            }
         }
     }
 

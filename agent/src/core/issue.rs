@@ -8,6 +8,8 @@ use jiff::Timestamp;
 
 use super::machine::{Machine, Want};
 use super::{AgentCore, Kind, Output};
+use crate::journal::{Cause, Intent, Order};
+use crate::state::Mark;
 
 impl AgentCore {
     /// Whether this machine may be woken now.
@@ -49,6 +51,28 @@ impl AgentCore {
         }
     }
 
+    /// Announces a command that is about to go, for the journal.
+    fn intend(&mut self, id: &MachineId, kind: Kind, wall: Timestamp) {
+        let order = match kind {
+            Kind::Sleep => Order::Sleep,
+            Kind::Wake => Order::Wake,
+            Kind::Read => return,
+        };
+        self.intents.last += 1;
+        let number = self.intents.last;
+        let cause = match self.receiver.number() {
+            _ if kind == Kind::Sleep && self.guard.is_held(id) => Cause::Guard,
+            Some(number) => Cause::Timeline(number),
+            None => Cause::Unheard,
+        };
+        if let Some(machine) = self.machines.get_mut(id) {
+            machine.intent = number;
+            machine.ledgered = self.owned.contains_key(id);
+        }
+        let intent = Intent { number, at: wall, machine: id.clone(), order, cause };
+        self.outputs.push_back(Output::Intend(intent));
+    }
+
     /// Issues the commands that are due, as far as the drivers have room.
     pub(super) fn issue(&mut self, wall: Timestamp, now: Instant) {
         for driver in 0..self.queues.len() {
@@ -65,10 +89,13 @@ impl AgentCore {
                 let (mark, drew) = (machine.mark(), machine.draws());
                 machine.issued(kind, wall, now);
                 // The time of a repeated command need not be stored, but who put the machine to
-                // sleep must be.
-                if machine.mark().map(|mark| mark.asleep_by) != mark.map(|mark| mark.asleep_by) {
+                // sleep must be, and whether it may be booting.
+                let matters =
+                    |mark: Option<Mark>| mark.map(|mark| (mark.asleep_by, mark.woken_at.is_some()));
+                if matters(machine.mark()) != matters(mark) {
                     self.version += 1;
                 }
+                self.intend(&id, kind, wall);
                 match kind {
                     Kind::Sleep => self.guard.told_to_sleep(&id, drew, now),
                     Kind::Wake => self.guard.told_to_wake(&id, now),

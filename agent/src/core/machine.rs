@@ -4,15 +4,15 @@
 use std::time::{Duration, Instant};
 
 use directive::{
-    Action, ActuatorError, DeviceState, GroupId, MachineId, Means, Reading, SeenMachine, Standing,
-    Watts,
+    Action, ActuatorError, AsleepBy, DeviceState, GroupId, MachineId, Means, Reading, SeenMachine,
+    Standing, Watts,
 };
 use jiff::Timestamp;
 
 use super::changes::Change;
 use super::{Kind, Timing};
 use crate::guard::Seen;
-use crate::state::{AsleepBy, Mark};
+use crate::state::Mark;
 
 /// What is wanted of a machine's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,16 @@ pub(super) struct Machine {
     /// its device says that it sleeps, whatever it was told since.
     woken: Option<Instant>,
     slept_at: Option<Timestamp>,
+    woken_at: Option<Timestamp>,
+    /// Whether no reading has shown yet that the last sleep command took effect.
+    sleep_is_open: bool,
+    /// The number of the newest intent about the machine.
+    pub(super) intent: u64,
+    /// Whether the switchboard's ledger has it that the machine is ours.
+    pub(super) ledgered: bool,
+    /// The command that the driver gave no answer to in time, and why: it may have reached the
+    /// device. The machine is read before the command is counted or repeated.
+    unknown: Option<(Kind, String)>,
     /// Until when the last command may still take effect.
     follow_by: Option<Instant>,
     retry_at: Option<Instant>,
@@ -78,6 +88,10 @@ pub(super) struct Machine {
     read_fault: Option<String>,
     noted: Noted,
 }
+
+/// How long after its sleep command a machine that falls asleep still does so because of it. Devices
+/// have been seen to take 45 s where their group was said to take 20.
+const LATE_EFFECT: Duration = Duration::from_mins(10);
 
 /// What was noted for the log since the machine's wanted state last changed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,8 +108,14 @@ impl Machine {
         driver: usize,
         mark: Option<Mark>,
         standing: Standing,
+        now: Instant,
     ) -> Self {
         let asleep_by = mark.map(|mark| mark.asleep_by);
+        let ours = mark.filter(|mark| mark.asleep_by == AsleepBy::Us);
+        // How long ago a former process gave its commands is not known, so they may take effect
+        // for as long as if they had been given now.
+        let woken = ours.filter(|mark| mark.woken_at.is_some());
+        let boots = woken.is_some_and(|mark| mark.woken_at >= mark.slept_at);
         Self {
             assignment,
             driver,
@@ -110,11 +130,17 @@ impl Machine {
             watts: None,
             read_at: None,
             fresh: false,
-            read_first: true,
+            // A machine that boots says that it sleeps; to be asleep, it must be told.
+            read_first: !boots,
             touched: None,
-            slept: None,
-            woken: None,
+            slept: ours.filter(|mark| mark.slept_at.is_some() && !boots).map(|_| now),
+            woken: woken.map(|_| now),
             slept_at: mark.and_then(|mark| mark.slept_at),
+            woken_at: woken.and_then(|mark| mark.woken_at),
+            sleep_is_open: ours.is_some() && !boots,
+            intent: 0,
+            ledgered: false,
+            unknown: None,
             follow_by: None,
             retry_at: None,
             failures: 0,
@@ -136,7 +162,26 @@ impl Machine {
 
     /// What must be remembered of the machine.
     pub(super) fn mark(&self) -> Option<Mark> {
-        self.asleep_by.map(|asleep_by| Mark { asleep_by, slept_at: self.slept_at })
+        self.asleep_by.map(|asleep_by| Mark {
+            asleep_by,
+            slept_at: self.slept_at,
+            woken_at: self.woken_at,
+        })
+    }
+
+    /// The switchboard's ledger has it that we put the machine to sleep. Returns whether that is
+    /// new. What it was told last is not known then, so that it may be booting.
+    pub(super) fn own(&mut self, wall: Timestamp, now: Instant) -> bool {
+        self.ledgered = true;
+        if self.asleep_by == Some(AsleepBy::Us) || self.says(DeviceState::Awake) {
+            return false;
+        }
+        self.asleep_by = Some(AsleepBy::Us);
+        if self.intent == 0 {
+            (self.woken, self.woken_at) = (Some(now), Some(wall));
+            self.read_first = false;
+        }
+        true
     }
 
     /// Whether nothing is lost if the machine is forgotten.
@@ -153,6 +198,7 @@ impl Machine {
         self.want = want;
         self.follow_by = None;
         self.retry_at = None;
+        self.unknown = None;
         self.failures = 0;
         self.command_fault = None;
         self.woke_by_itself = false;
@@ -160,8 +206,9 @@ impl Machine {
         // The machine is commanded at once, with two exceptions: a machine that already sleeps, and
         // is not about to wake, is verified instead; and one that was never read is read before an
         // ordinary drain, so that we know whether somebody else had put it to sleep. A curtailment
-        // does not wait for this reading.
-        let never_read = self.touched.is_none() && standing.action == Action::Drain;
+        // does not wait for this reading, and neither does a machine that is known to be ours.
+        let is_ours = self.asleep_by == Some(AsleepBy::Us);
+        let never_read = self.touched.is_none() && standing.action == Action::Drain && !is_ours;
         let sleeps = self.says(DeviceState::Asleep) && self.woken.is_none();
         self.read_first = want == Want::Asleep && (never_read || sleeps);
         self.fresh &= self.woken.is_none();
@@ -233,8 +280,11 @@ impl Machine {
         let command = match self.want {
             Want::Leave => return read_after(timing.read_at_rest),
             Want::Awake if !may_wake => return read_after(timing.read_at_rest),
-            _ if self.read_first => return (Kind::Read, now),
+            _ if self.read_first || self.unknown.is_some() => return (Kind::Read, now),
             // An awake machine is watched until its last sleep command can no longer take effect.
+            Want::Awake if self.does_as_wanted() && self.has_settled(timing, now) => {
+                return read_after(timing.read_at_rest);
+            }
             Want::Awake if self.does_as_wanted() => return read_after(timing.read_in_doubt),
             Want::Asleep if self.does_as_wanted() && self.woken.is_some() => {
                 return read_after(timing.read_in_doubt);
@@ -261,11 +311,13 @@ impl Machine {
             Kind::Wake => {
                 self.fresh = false;
                 self.woken = Some(now);
+                self.woken_at = Some(wall);
             }
             Kind::Sleep => {
                 self.fresh = false;
                 self.slept = Some(now);
                 self.slept_at = Some(wall);
+                self.sleep_is_open = true;
                 // A machine that somebody else put to sleep keeps that mark; the mark is cleared
                 // when the machine is read awake.
                 self.asleep_by.get_or_insert(AsleepBy::Us);
@@ -295,6 +347,10 @@ impl Machine {
             Ok(()) => {
                 self.retry_at = None;
                 self.follow_by = Some(now + timing.follow(kind));
+            }
+            // It may have reached the device.
+            Err(error @ ActuatorError::Timeout { .. }) => {
+                self.unknown = Some((kind, format!("{kind}: {error}")));
             }
             Err(error) => self.failed(format!("{kind}: {error}"), timing, now),
         }
@@ -330,7 +386,12 @@ impl Machine {
         let has_woken = self.state == DeviceState::Awake;
         self.woken =
             self.woken.filter(|woken| !has_woken && now < *woken + timing.follow(Kind::Wake));
+        if self.woken.is_none() {
+            self.woken_at = None;
+        }
+        self.sleep_is_open &= self.state != DeviceState::Asleep || self.boots();
         self.note_who_put_it_to_sleep(timing, now);
+        let unknown = self.unknown.take();
         if slept_before && self.state == DeviceState::Awake && !was_waking {
             self.failures = self.failures.saturating_add(1);
             self.woke_by_itself = true;
@@ -344,6 +405,8 @@ impl Machine {
             if !self.woke_by_itself {
                 self.command_fault = None;
             }
+        } else if let Some((kind, fault)) = unknown {
+            self.came_to_nothing(kind, fault, timing, now);
         } else if let Some(by) = self.follow_by
             && now >= by
         {
@@ -357,15 +420,36 @@ impl Machine {
         false
     }
 
+    /// The driver gave no answer to a command in time, and the machine was read since: it has not
+    /// done as it was told. A machine that was told to wake may be booting, and a second command
+    /// would make it start over, so it gets the time that it needs.
+    fn came_to_nothing(&mut self, kind: Kind, fault: String, timing: &Timing, now: Instant) {
+        let boots_until = self.woken.map(|woken| woken + timing.follow(Kind::Wake));
+        let is_read = self.read_fault.is_none();
+        match boots_until.filter(|until| kind == Kind::Wake && is_read && now < *until) {
+            Some(until) => self.follow_by = Some(until),
+            None => self.failed(fault, timing, now),
+        }
+    }
+
+    /// Whether the last sleep command has had the time that the machine's group needs to follow it.
+    fn has_settled(&self, timing: &Timing, now: Instant) -> bool {
+        self.slept.is_none_or(|slept| now >= slept + timing.follow(Kind::Sleep))
+    }
+
     fn note_who_put_it_to_sleep(&mut self, timing: &Timing, now: Instant) {
-        let settled = self.slept.is_none_or(|slept| now >= slept + timing.follow(Kind::Sleep));
         match (self.state, self.asleep_by) {
             (DeviceState::Asleep, None) => self.asleep_by = Some(AsleepBy::Other),
             (DeviceState::Awake, Some(AsleepBy::Other)) => self.asleep_by = None,
             // A sleep command may still take effect after a release has overtaken it, so the
-            // machine counts as put to sleep by us until that is no longer possible.
-            (DeviceState::Awake, Some(AsleepBy::Us)) if self.want != Want::Asleep && settled => {
-                self.asleep_by = None;
+            // machine counts as put to sleep by us until that is no longer possible: for long after
+            // the time that its group should need, if it was never seen to take effect.
+            (DeviceState::Awake, Some(AsleepBy::Us)) if self.want != Want::Asleep => {
+                let is_late = |slept: Instant| now >= slept + LATE_EFFECT;
+                let is_over = !self.sleep_is_open || self.slept.is_none_or(is_late);
+                if self.has_settled(timing, now) && is_over {
+                    self.asleep_by = None;
+                }
             }
             _ => {}
         }
@@ -400,7 +484,13 @@ impl Machine {
     }
 
     /// The machine as reports show it.
-    pub(super) fn seen<'a>(&'a self, machine: &'a MachineId) -> SeenMachine<'a> {
+    ///
+    /// `lost` says which intents are not on the agent's disk.
+    pub(super) fn seen<'a>(
+        &'a self,
+        machine: &'a MachineId,
+        lost: impl Fn(u64) -> bool,
+    ) -> SeenMachine<'a> {
         // The machine may just not have booted yet.
         let undecided =
             self.want == Want::Asleep && self.state == DeviceState::Asleep && self.woken.is_some();
@@ -410,6 +500,8 @@ impl Machine {
             watts: self.watts,
             read_at: self.read_at,
             slept_at: self.slept_at,
+            asleep_by: self.asleep_by,
+            unrecorded: self.asleep_by.is_some() && !self.ledgered && lost(self.intent),
             failures: self.failures,
             fault: self.command_fault.as_deref().or(self.read_fault.as_deref()),
         }

@@ -43,7 +43,8 @@ impl AgentCore {
             return;
         }
         let mark = self.orphans.remove(id);
-        self.machines.insert(id.clone(), Machine::new(index, driver, mark, self.standing(id)));
+        let machine = Machine::new(index, driver, mark, self.standing(id), now);
+        self.machines.insert(id.clone(), machine);
         self.restand(id, now);
     }
 

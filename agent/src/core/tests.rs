@@ -79,6 +79,8 @@ struct Bench {
     saved: AgentState,
     reported: Replica<MachineReport>,
     reported_meters: Vec<MeterReport>,
+    /// What was announced for the journal.
+    intents: Vec<Intent>,
 }
 
 impl Bench {
@@ -91,6 +93,7 @@ impl Bench {
             saved: AgentState::default(),
             reported: Replica::default(),
             reported_meters: Vec::new(),
+            intents: Vec::new(),
         }
     }
 
@@ -137,6 +140,7 @@ impl Bench {
                 self.core.handed_over();
                 assert!(self.reported.take(delta, 1000, |_, _| ()).current);
             }
+            Output::Intend(intent) => self.intents.push(intent),
             Output::ReportMeters(report) => self.reported_meters = report.meters,
             _ => {}
         }
@@ -569,5 +573,6 @@ fn a_machine_that_never_obeys_is_told_once() {
 mod clock;
 mod guard_world;
 mod guarding;
+mod owned;
 mod patience;
 mod simulation;

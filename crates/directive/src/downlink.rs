@@ -1,9 +1,10 @@
 //! What the switchboard says to a receiver: state, not events, so that a receiver that was away
 //! misses nothing by reading only the latest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{GuardTable, MachineId, Permit, Timeline};
@@ -23,6 +24,12 @@ pub struct Downlink {
     /// Machines that a device has confirmed to be asleep: their sessions need no work.
     #[serde(default)]
     pub asleep: Arc<BTreeSet<MachineId>>,
+    /// Machines that the switchboard's ledger says agents put to sleep, and that nobody has seen
+    /// awake since, with the time from which they count as such. An agent that has lost its state
+    /// learns from it which machines it may wake. At most [`OWNED_MAX`]; `None` says nothing about
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
     /// Counts requests for a full report. A receiver whose last full report had a different number
     /// makes its next one full.
     #[serde(default)]
@@ -31,6 +38,9 @@ pub struct Downlink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Arc<GuardTable>>,
 }
+
+/// The maximum number of machines in [`Downlink::owned`].
+pub const OWNED_MAX: usize = 100_000;
 
 /// Reads a permit only if every part of it is understood: a field of a later version may be a
 /// condition, and power must not rise against it. The rest of the downlink is used nevertheless.

@@ -25,7 +25,7 @@ mod units;
 
 pub use actuator::{Actuator, ActuatorError, DeviceState, Pending, Reading};
 pub use clock::{GuardedTime, WallGuard};
-pub use downlink::Downlink;
+pub use downlink::{Downlink, OWNED_MAX};
 pub use guard::{
     GuardCohort, GuardFeed, GuardHold, GuardReport, GuardState, GuardTable, GuardedFeed,
 };
@@ -35,8 +35,8 @@ pub use link::{Link, LinkClosed, ReceiverRole};
 pub use meter::{Meter, MeterError, MeterReading};
 pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved};
 pub use report::{
-    Delta, Digest, Entry, Fingerprint, Look, MachineReport, MeterReport, MetersReport, Replica,
-    Report, ReportSender, ResyncReason, SeenEntry, SeenMachine, SeenSession, Serving,
+    AsleepBy, Delta, Digest, Entry, Fingerprint, Look, MachineReport, MeterReport, MetersReport,
+    Replica, Report, ReportSender, ResyncReason, SeenEntry, SeenMachine, SeenSession, Serving,
     SessionReport, Taken,
 };
 pub use timeline::{Action, Generation, LedgerHead, Means, Permit, Standing, Step, Timeline};

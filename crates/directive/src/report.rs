@@ -20,7 +20,8 @@ use crate::GuardReport;
 pub use delta::Delta;
 pub use digest::{Digest, Fingerprint};
 pub use entry::{
-    Entry, MachineReport, MeterReport, SeenEntry, SeenMachine, SeenSession, Serving, SessionReport,
+    AsleepBy, Entry, MachineReport, MeterReport, SeenEntry, SeenMachine, SeenSession, Serving,
+    SessionReport,
 };
 pub use replica::{Replica, ResyncReason, Taken};
 pub use sender::{Look, ReportSender};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent::simulate::{AgentCore, AgentState, CoreConfig, Kind, Output};
+use agent::simulate::{AgentCore, AgentState, CoreConfig, Intent, Kind, Output, fold};
 use directive::{
     ActuatorError, Downlink, Generation, MachineId, MeterError, MeterId, MeterReading, Offer,
     Reading, Report, ReportSender,
@@ -25,6 +25,11 @@ pub(crate) struct Agent {
     core: Option<AgentCore>,
     config: CoreConfig,
     pub(crate) disk: Disk<AgentState>,
+    /// The journal's file. It is written before a command goes, unless the disk takes nothing. Lost
+    /// state is lost with it; an older copy of the state stands beside the newest journal.
+    journal: Vec<Intent>,
+    /// Intents that the journal did not take.
+    unjournaled: Vec<Intent>,
     heard: Heard,
     ticker: Ticker,
     life: Life,
@@ -36,6 +41,8 @@ impl Agent {
             core: None,
             config,
             disk: Disk::default(),
+            journal: Vec::new(),
+            unjournaled: Vec::new(),
             heard: Heard::default(),
             ticker: Ticker::default(),
             life: 0,
@@ -52,11 +59,19 @@ impl Agent {
     }
 
     pub(crate) fn start(&mut self, stage: &mut Stage, found: StateFound) {
-        let state = self.disk.load(found, &mut stage.rng).unwrap_or_default();
+        let mut state = self.disk.load(found, &mut stage.rng).unwrap_or_default();
+        if found == StateFound::Lost {
+            self.journal.clear();
+        }
+        let is_folded = fold(&mut state, &self.journal);
         let now = stage.clocks.monotonic(stage.now);
         self.life += 1;
-        self.core =
-            Some(AgentCore::new(self.config.clone(), state, ReportSender::new(self.life), now));
+        let sender = ReportSender::new(self.life);
+        let mut core = AgentCore::new(self.config.clone(), state, sender, now);
+        if is_folded {
+            core.note_folded();
+        }
+        self.core = Some(core);
         self.heard = Heard::default();
         self.ticker.clear();
         self.turn(stage);
@@ -65,6 +80,7 @@ impl Agent {
     /// The agent dies. Commands that it has sent reach their devices all the same.
     pub(crate) fn die(&mut self, stage: &mut Stage) {
         self.core = None;
+        self.unjournaled.clear();
         self.disk.crash(&mut stage.rng);
     }
 
@@ -87,7 +103,13 @@ impl Agent {
     pub(crate) fn written(&mut self, stage: &mut Stage, life: Life, version: u64) {
         let now = stage.clocks.monotonic(stage.now);
         let Some(core) = self.core.as_mut().filter(|_| life == self.life) else { return };
-        core.persisted(version, self.disk.end(), now);
+        let is_written = self.disk.end();
+        if let Some(state) = self.disk.newest().filter(|_| is_written) {
+            self.journal.retain(|intent| intent.number > state.intents);
+            self.unjournaled.retain(|intent| intent.number > state.intents);
+            core.recorded(state.intents);
+        }
+        core.persisted(version, is_written, now);
         self.turn(stage);
     }
 
@@ -140,6 +162,16 @@ impl Agent {
         core.tick(wall, now);
         while let Some(output) = core.poll_output() {
             match output {
+                Output::Intend(intent) => {
+                    let number = intent.number;
+                    self.unjournaled.push(intent);
+                    if self.disk.fails {
+                        core.unrecorded(number);
+                    } else {
+                        self.journal.append(&mut self.unjournaled);
+                        core.recorded(number);
+                    }
+                }
                 Output::Command { machine, kind, .. } => command(stage, self.life, machine, kind),
                 Output::Measure(meter) => measure(stage, self.life, meter),
                 Output::Persist { version, state } => {

@@ -98,6 +98,9 @@ impl From<Refused> for ApiError {
                 }
             },
             Refused::UnknownLease(_) => Self::new(StatusCode::NOT_FOUND, "unknown_lease", &message),
+            Refused::UnknownMachine(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_machine", &message).field("machines")
+            }
             Refused::LeaseExists(_) => conflict("lease_exists").field("id"),
             Refused::KeyReused => conflict("idempotency_key_reused"),
             Refused::KeyPending => conflict("idempotency_key_pending"),

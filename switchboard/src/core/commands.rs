@@ -1,10 +1,11 @@
 //! The commands of people and programs, and their answers. A change is answered when it is durable;
 //! a refusal writes nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use directive::{LeaseId, Watts};
+use directive::{LeaseId, MachineId, Watts};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -17,7 +18,7 @@ use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Entry, Event, Origin, WriteError};
 use crate::policy::Policy;
 use crate::view::{
-    AdmissionAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
+    AdmissionAnswer, AdoptedAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
     MachinesAnswer, PlanView, StatusView,
 };
 use crate::words::when;
@@ -49,6 +50,14 @@ pub enum Command {
         after: Option<String>,
         /// The maximum number of machines to list.
         limit: usize,
+    },
+    /// Take over sleeping machines that no agent put to sleep, so that they come back when there is
+    /// room; with `wake`, before others.
+    Adopt {
+        machines: BTreeSet<MachineId>,
+        wake: bool,
+        /// Who asks, for the ledger.
+        by: Option<String>,
     },
     /// The ledger's newest entry.
     Head,
@@ -87,6 +96,8 @@ pub enum Answer {
     Status(Box<StatusView>),
     Feeds(FeedsAnswer),
     Machines(MachinesAnswer),
+    /// The machines are taken over, durably.
+    Adopted(AdoptedAnswer),
     /// The ledger's newest entry.
     Head(HeadAnswer),
     Done,
@@ -106,6 +117,9 @@ pub enum Refused {
     /// There is no such lease.
     #[error("no lease {0}")]
     UnknownLease(LeaseId),
+    /// No agent reports such a machine.
+    #[error("no agent reports a machine {0}")]
+    UnknownMachine(MachineId),
     /// A lease with this name exists.
     #[error("lease {0} exists already")]
     LeaseExists(LeaseId),
@@ -189,6 +203,9 @@ impl Core {
             Command::Machines { after, limit } => {
                 let answer = self.machines_answer(after.as_deref(), limit, wall, now);
                 Some(Answer::Machines(answer))
+            }
+            Command::Adopt { machines, wake, by } => {
+                self.adopt(number, &machines, wake, by, wall, now)
             }
             Command::Head => Some(Answer::Head(self.head_answer())),
             Command::Policy(policy) => Some(self.change_policy(policy, wall)),

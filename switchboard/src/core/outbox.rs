@@ -136,6 +136,7 @@ impl Core {
                 for waiting in batch.into_iter().rev() {
                     match waiting.reply {
                         Some(reply) => {
+                            self.adopting.remove(&reply);
                             outputs.answers.push((reply, Answer::Refused(Refused::from(&error))));
                         }
                         None => self.outbox.waiting.push_front(waiting),
@@ -148,16 +149,22 @@ impl Core {
     }
 
     /// Answers the commands whose entries are durable.
-    pub(super) fn answer_durable(&mut self, written: &[Waiting], outputs: &mut Outputs) {
+    pub(super) fn answer_durable(
+        &mut self,
+        written: &[Waiting],
+        now: Instant,
+        outputs: &mut Outputs,
+    ) {
         for Waiting { entry, reply } in written {
             if let Some(reply) = reply {
-                outputs.answers.push((*reply, self.durable(entry)));
+                let answer = self.durable(*reply, entry, now);
+                outputs.answers.push((*reply, answer));
             }
         }
     }
 
     /// Returns the answer to a command whose entry is now durable.
-    fn durable(&mut self, entry: &Entry) -> Answer {
+    fn durable(&mut self, number: u64, entry: &Entry, now: Instant) -> Answer {
         match &entry.event {
             Event::LeaseCommitted { lease, .. } => {
                 self.tally.committed += 1;
@@ -173,6 +180,10 @@ impl Core {
                 answer
             }
             Event::LeaseCancelled { lease, .. } => self.committed(lease, false),
+            Event::Adopted { machines, wake, .. } => {
+                let wall = self.at.map_or(entry.at, |(wall, _)| wall);
+                self.adopted(number, (machines, *wake), entry.at, (wall, now))
+            }
             _ => Answer::Done,
         }
     }

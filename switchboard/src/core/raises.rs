@@ -110,6 +110,13 @@ impl Raises {
         self.machines.get(machine).is_some_and(|raise| raise.back.is_none())
     }
 
+    /// Has `machine` come back before others that wait.
+    pub(super) fn prefer(&mut self, machine: &MachineId) {
+        if let Some(raise) = self.machines.get_mut(machine) {
+            (raise.since, raise.turns) = (Timestamp::MIN, 0);
+        }
+    }
+
     /// A machine that must be off again.
     fn shed(&mut self, machine: &MachineId) {
         self.machines.remove(machine);
@@ -329,6 +336,30 @@ impl Core {
             let tolerance = usable.scale(NEGLIGIBLE).max(facility.band(feed).scale(IN_BAND));
             let tolerance = tolerance.min(facility.band(feed));
             Ok(usable - facility.band(feed) + tolerance - others + tenants - reserved)
+        })
+    }
+
+    /// What `machine`, which is to come back, waits for, besides its turn. `None` if nothing is in
+    /// its way.
+    pub(super) fn waits_for(
+        &self,
+        machine: &MachineId,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<Withheld> {
+        if let Some(why) = self.why_not_raise() {
+            return Some(why);
+        }
+        let raise = self.raises.machines.get(machine)?;
+        if raise.granted.is_some() {
+            return None;
+        }
+        let room = self.room(wall, now);
+        let needs = if raise.is_starved { Watts::ZERO } else { raise.watts };
+        self.policy.facility.feeds().path(raise.feed).iter().find_map(|&feed| match &room[feed] {
+            Ok(room) if *room >= needs => None,
+            Ok(_) => Some(Withheld::NoRoom(self.policy.facility.feeds()[feed].id.clone())),
+            Err(why) => Some(why.clone()),
         })
     }
 

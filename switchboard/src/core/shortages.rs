@@ -11,6 +11,7 @@ use super::{Core, Outputs};
 use crate::lease::Lease;
 use crate::shortage::Supply;
 use crate::view::{ShortLease, Shortage};
+use crate::words::Named;
 
 /// A log line about a shortage.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,9 @@ pub enum Notice {
     Short { lease: LeaseId, short: Shortage },
     /// The lease is no longer short, or is over.
     NotShort { lease: LeaseId },
+    /// These machines sleep that somebody else put to sleep and nobody wants asleep: more than
+    /// before, or none any more.
+    AsleepNotByUs(Named),
 }
 
 #[derive(Debug, Default)]

@@ -4,10 +4,11 @@
 
 mod phases;
 mod shortages;
+mod sleepers;
 
 use directive::{
-    Action, DeviceState, MachineReport, Means, MeterReport, MetersReport, Receiver, ReportSender,
-    Serving, SessionReport, Watts,
+    Action, AsleepBy, DeviceState, MachineReport, Means, MeterReport, MetersReport, Receiver,
+    ReportSender, Serving, SessionReport, Watts,
 };
 use rand::prelude::*;
 use serde_json::json;
@@ -107,6 +108,11 @@ struct World {
     timeline: Option<Arc<Timeline>>,
     /// The newest guard table.
     guard: Option<Arc<GuardTable>>,
+    /// Whether the agent has lost its state: it does not know that it put machines to sleep.
+    agent_forgot: bool,
+    /// What agents were told last of the machines that are ours, and how often without delay.
+    owned: Arc<BTreeMap<MachineId, Timestamp>>,
+    told_owned: u32,
     asked: u64,
     answers: BTreeMap<u64, Answer>,
     /// The shortages that the core wanted logged.
@@ -162,6 +168,9 @@ impl World {
             last_number: None,
             timeline: None,
             guard: None,
+            agent_forgot: false,
+            owned: Arc::default(),
+            told_owned: 0,
             asked: 0,
             answers: BTreeMap::new(),
             notices: Vec::new(),
@@ -225,6 +234,8 @@ impl World {
 
     fn perform(&mut self, outputs: Outputs) {
         self.guard = outputs.guard.or(self.guard.take());
+        self.owned = outputs.owned.unwrap_or_else(|| self.owned.clone());
+        self.told_owned += u32::from(outputs.tells_owned);
         if let Some(timeline) = outputs.timeline {
             assert!(
                 self.last_number.is_none_or(|last| last < timeline.number),
@@ -400,6 +411,11 @@ impl World {
             watts: None,
             read_at: Some(stamp),
             slept_at: machine.slept_says.map(at),
+            asleep_by: match machine.slept_says.filter(|_| !self.agent_forgot) {
+                Some(_) if machine.asleep_says || machine.told.is_some() => Some(AsleepBy::Us),
+                _ => machine.asleep_says.then_some(AsleepBy::Other),
+            },
+            unrecorded: false,
             failures: match machine.told {
                 Some(since) if machine.manner == Manner::Refuses => {
                     u32::try_from((self.secs - since) / 5).unwrap()
@@ -490,6 +506,7 @@ impl World {
                 "the ledger replays to what is in memory"
             );
             assert_eq!(replayed.selection, self.core.state.selection);
+            assert_eq!(replayed.sleepers, self.core.state.sleepers);
         }
     }
 

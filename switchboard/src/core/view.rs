@@ -205,6 +205,8 @@ impl Core {
                 feed: facility.feeds()[facility.unassigned_feed()].id.clone(),
                 counted: times(facility.unassigned(), self.fleet.population.unassigned),
             },
+            asleep_not_by_us: self.sleepers.not_by_us().clone(),
+            asleep_out_of_reach: self.sleepers.out_of_reach().clone(),
         }
     }
 

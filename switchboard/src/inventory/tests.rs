@@ -26,6 +26,8 @@ fn device(state: DeviceState, read: i64, slept: i64, failures: u32) -> MachineRe
         watts: None,
         read_at,
         slept_at,
+        asleep_by: Some(AsleepBy::Us),
+        unrecorded: false,
         failures,
         fault: None,
     }

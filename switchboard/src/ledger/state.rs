@@ -1,9 +1,9 @@
 //! The state that follows from the events. The same events always give the same state, so a restart
 //! continues where they stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use directive::{Generation, LeaseId};
+use directive::{AsleepBy, Generation, LeaseId, MachineId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,15 @@ pub struct Origin {
     pub key: String,
     /// SHA-256 of the request, in hex.
     pub digest: String,
+}
+
+/// A machine that sleeps, or may fall asleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sleeper {
+    /// Who put it to sleep.
+    pub by: AsleepBy,
+    /// Since when that is known.
+    pub since: Timestamp,
 }
 
 /// A lease and its state.
@@ -64,6 +73,8 @@ pub struct LedgerState {
     pub number: Option<Generation>,
     /// The policy in force.
     pub policy: Option<String>,
+    /// The machines of which it is known who put them to sleep, until they are seen awake.
+    pub sleepers: BTreeMap<MachineId, Sleeper>,
     keys: BTreeMap<String, (LeaseId, String)>,
 }
 
@@ -149,6 +160,14 @@ impl LedgerState {
                     breaches.push(breach.clone());
                 }
             }
+            Event::Sleepers { ours, others, awake } => {
+                self.note_sleepers(ours, AsleepBy::Us, at);
+                self.note_sleepers(others, AsleepBy::Other, at);
+                for machine in awake {
+                    self.sleepers.remove(machine);
+                }
+            }
+            Event::Adopted { machines, .. } => self.note_sleepers(machines, AsleepBy::Us, at),
             Event::PolicyLoaded { digest, .. } => self.policy = Some(digest.clone()),
             Event::PolicyRefused { .. } => {}
         }
@@ -168,6 +187,11 @@ impl LedgerState {
 
     fn standing(&mut self, lease: &LeaseId) -> Result<&mut LeaseRecord, String> {
         self.leases.get_mut(lease).ok_or_else(|| format!("lease {lease} was never committed"))
+    }
+
+    fn note_sleepers(&mut self, machines: &BTreeSet<MachineId>, by: AsleepBy, since: Timestamp) {
+        let sleepers = machines.iter().map(|id| (id.clone(), Sleeper { by, since }));
+        self.sleepers.extend(sleepers);
     }
 
     fn forget_old(&mut self) {

@@ -47,6 +47,29 @@ pub struct StatusView {
     pub machine_counts: MachineCounts,
     pub groups: Vec<GroupView>,
     pub unassigned: UnassignedView,
+    /// Machines that sleep, that nobody wants asleep, and that somebody else put to sleep: they are
+    /// not woken before a person has them adopted.
+    #[serde(default)]
+    pub asleep_not_by_us: SleepersView,
+    /// Machines that an agent put to sleep, that were not seen awake since, and that no agent
+    /// reaches now.
+    #[serde(default)]
+    pub asleep_out_of_reach: SleepersView,
+}
+
+/// Sleeping machines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SleepersView {
+    pub count: u32,
+    /// The first of them by name, at most ten.
+    pub machines: Vec<SleeperView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SleeperView {
+    pub machine: MachineId,
+    /// Since when the ledger has it.
+    pub since: Timestamp,
 }
 
 /// A file that was changed and is not in force.
@@ -216,6 +239,45 @@ pub struct MachinesAnswer {
     pub machines: Vec<MachineView>,
     /// The value of `after` for the next page, or null at the end.
     pub next: Option<MachineId>,
+}
+
+/// The body of `POST /v1/machines/adopt` and `POST /v1/machines/wake`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptRequest {
+    pub machines: Vec<MachineId>,
+    /// Who asks, for the ledger.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+/// `POST /v1/machines/adopt` and `POST /v1/machines/wake`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    /// The machines of the request, by name.
+    pub machines: Vec<AdoptedView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedView {
+    pub machine: MachineId,
+    pub state: AdoptedState,
+    /// What the machine waits for, or null if it comes back with the next permits.
+    pub waits_for: Option<String>,
+}
+
+/// What becomes of a machine that was adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdoptedState {
+    /// It is awake, so that nothing was to be done.
+    Awake,
+    /// It is wanted asleep, and comes back when it is not any more.
+    WantedAsleep,
+    /// It comes back when there is room.
+    Returning,
 }
 
 /// `GET /v1/ledger/head`.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use directive::{
-    Action, DeviceState, Generation, LedgerHead, MachineReport, Means, ReceiverRole, Serving,
-    SessionReport, Watts,
+    Action, AsleepBy, DeviceState, Generation, LedgerHead, MachineReport, Means, ReceiverRole,
+    Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -216,6 +216,11 @@ fn status() -> StatusView {
             feed: "poi".into(),
             counted: Watts(14_000),
         },
+        asleep_not_by_us: SleepersView {
+            count: 12,
+            machines: vec![SleeperView { machine: "acme.a21-0002".into(), since: at("01:00") }],
+        },
+        asleep_out_of_reach: SleepersView::default(),
     }
 }
 
@@ -248,6 +253,8 @@ fn machines() -> MachinesAnswer {
             watts: Some(Watts(30)),
             read_at: Some(at("06:00")),
             slept_at: Some(at("05:56")),
+            asleep_by: Some(AsleepBy::Us),
+            unrecorded: true,
             failures: 1,
             fault: Some("timeout".to_owned()),
         }),
@@ -257,6 +264,22 @@ fn machines() -> MachinesAnswer {
         timezone: zone(),
         machines: vec![machine],
         next: Some("acme.a21-0001".into()),
+    }
+}
+
+fn adopted() -> AdoptedAnswer {
+    let view = |machine: &str, state, waits_for: Option<&str>| AdoptedView {
+        machine: machine.into(),
+        state,
+        waits_for: waits_for.map(str::to_owned),
+    };
+    AdoptedAnswer {
+        api_version: API_VERSION,
+        timezone: zone(),
+        machines: vec![
+            view("acme.a21-0001", AdoptedState::WantedAsleep, Some("lease nebula-7 needs …")),
+            view("acme.a21-0002", AdoptedState::Returning, None),
+        ],
     }
 }
 
@@ -361,6 +384,7 @@ fn all_pinned() -> Vec<Value> {
         pinned("head", &HeadAnswer { api_version: API_VERSION, head: head() }),
         pinned("lease", &one),
         pinned("leases", &leases),
+        pinned("adopted", &adopted()),
         pinned("machines", &machines()),
         pinned("plan", &plan()),
         pinned("status", &status()),

@@ -54,7 +54,7 @@ impl Bench {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Command { machine, kind, .. } => commands.push((machine.to_string(), kind)),
-                Output::GuardTripped(_) => {}
+                Output::GuardTripped(_) | Output::Intend(_) => {}
                 output => panic!("{output:?}"),
             }
         }
@@ -69,7 +69,7 @@ impl Bench {
         while let Some((name, kind)) = open.pop() {
             if kind == Kind::Read {
                 let machine = MachineId::from(name.as_str());
-                let state = self.core.machines[&machine].seen(&machine).state;
+                let state = self.core.machines[&machine].seen(&machine, |_| false).state;
                 open.extend(self.says(&name, state));
             } else {
                 others.push((name, kind));

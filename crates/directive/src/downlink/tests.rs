@@ -32,6 +32,13 @@ fn downlink() -> Downlink {
             machines: Arc::new(BTreeSet::from(["rig".into()])),
         }),
         asleep: Arc::new(["acme.rig-1".into()].into()),
+        owned: Some(Arc::new(
+            [
+                ("acme.rig-1".into(), "2026-12-01T05:55:01Z".parse().unwrap()),
+                ("acme.rig-3".into(), "2026-11-30T22:00:00Z".parse().unwrap()),
+            ]
+            .into(),
+        )),
         resync: 2,
         guard: Some(Arc::new(crate::guard::tests::table())),
     }

@@ -75,6 +75,16 @@ pub struct SeenSession<'a> {
     pub still_hashing: u64,
 }
 
+/// Who put a machine to sleep. Only machines that Tieline put to sleep are woken by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AsleepBy {
+    /// An agent did, at present or in a former life. It counts until the machine is seen awake.
+    Us,
+    /// Somebody else did: the machine was asleep before an agent had a reason to command it.
+    Other,
+}
+
 /// One machine as its actuator reads it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineReport {
@@ -88,6 +98,13 @@ pub struct MachineReport {
     pub read_at: Option<Timestamp>,
     /// When the device was last told to sleep.
     pub slept_at: Option<Timestamp>,
+    /// Who put the machine to sleep, if it sleeps or may fall asleep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep_by: Option<AsleepBy>,
+    /// Whether the agent could not record the last command before it went out: the agent's disk
+    /// does not know who put the machine to sleep.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrecorded: bool,
     /// Commands in a row that failed or were not followed.
     pub failures: u32,
     /// The last failure, in words.
@@ -103,6 +120,8 @@ pub struct SeenMachine<'a> {
     pub watts: Option<Watts>,
     pub read_at: Option<Timestamp>,
     pub slept_at: Option<Timestamp>,
+    pub asleep_by: Option<AsleepBy>,
+    pub unrecorded: bool,
     pub failures: u32,
     pub fault: Option<&'a str>,
 }
@@ -194,6 +213,8 @@ impl MachineReport {
             watts: self.watts,
             read_at: self.read_at,
             slept_at: self.slept_at,
+            asleep_by: self.asleep_by,
+            unrecorded: self.unrecorded,
             failures: self.failures,
             fault: self.fault.as_deref(),
         }
@@ -223,15 +244,22 @@ impl SeenEntry for SeenMachine<'_> {
             DeviceState::Asleep => 1,
             DeviceState::Unknown => 2,
         };
-        Fields::new()
+        let fields = Fields::new()
             .text(self.machine.as_str())
             .number(state)
             .optional(self.watts, |fields, watts| fields.signed(watts.0))
             .time(self.read_at)
             .time(self.slept_at)
             .number(u64::from(self.failures))
-            .optional(self.fault, Fields::text)
-            .fingerprint()
+            .optional(self.fault, Fields::text);
+        // Entries without them have the fingerprint that they had before these fields existed.
+        let by = match self.asleep_by {
+            None => fields,
+            Some(AsleepBy::Us) => fields.number(1),
+            Some(AsleepBy::Other) => fields.number(2),
+        };
+        let recorded = if self.unrecorded { by.number(3) } else { by };
+        recorded.fingerprint()
     }
 
     fn to_entry(&self) -> MachineReport {
@@ -241,6 +269,8 @@ impl SeenEntry for SeenMachine<'_> {
             watts: self.watts,
             read_at: self.read_at,
             slept_at: self.slept_at,
+            asleep_by: self.asleep_by,
+            unrecorded: self.unrecorded,
             failures: self.failures,
             fault: self.fault.map(str::to_owned),
         }

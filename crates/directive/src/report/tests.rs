@@ -29,6 +29,8 @@ fn machine(name: &str, failures: u32) -> MachineReport {
         watts: Some(Watts(30)),
         read_at: Some(at(8)),
         slept_at: Some(at(2)),
+        asleep_by: Some(AsleepBy::Us),
+        unrecorded: failures > 0,
         failures,
         fault: (failures > 0).then(|| "no answer within 5000 ms".to_owned()),
     }
@@ -117,7 +119,12 @@ fn the_digest_of_known_entries_never_changes() {
     let digest = sender.report(sessions.iter().map(SessionReport::seen), at(0), None).digest;
     assert_eq!(digest.to_string(), "da78e53e9e2a4c81");
     let mut sender = ReportSender::new(1);
-    let machines = [machine("acme.rig-1", 0), machine("acme.rig-2", 2)];
+    // As reported by versions that did not know who put a machine to sleep.
+    let machines = [machine("acme.rig-1", 0), machine("acme.rig-2", 2)].map(|one| MachineReport {
+        asleep_by: None,
+        unrecorded: false,
+        ..one
+    });
     let digest = sender.report(machines.iter().map(MachineReport::seen), at(0), None).digest;
     assert_eq!(digest.to_string(), "5e3f9800282ca319");
 }
@@ -146,6 +153,9 @@ fn every_field_of_an_entry_is_in_its_fingerprint_except_work() {
         ("watts", MachineReport { watts: Some(Watts(-30)), ..base.clone() }),
         ("read_at", MachineReport { read_at: later, ..base.clone() }),
         ("slept_at", MachineReport { slept_at: None, ..base.clone() }),
+        ("asleep_by", MachineReport { asleep_by: Some(AsleepBy::Other), ..base.clone() }),
+        ("asleep_by", MachineReport { asleep_by: None, ..base.clone() }),
+        ("unrecorded", MachineReport { unrecorded: false, ..base.clone() }),
         ("failures", MachineReport { failures: 2, ..base.clone() }),
         ("fault", MachineReport { fault: None, ..base.clone() }),
         ("fault", MachineReport { fault: Some(String::new()), ..base.clone() }),

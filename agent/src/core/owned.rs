@@ -1,0 +1,100 @@
+//! Which machines are ours to wake: what the switchboard's ledger knows of it, and which commands
+//! are on record.
+//!
+//! Ownership is a union: of the ledger, the agent's journal and state, and what devices show
+//! (ADR 13). It ends when a machine is seen awake after our command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use directive::MachineId;
+use jiff::Timestamp;
+use tracing::debug;
+
+use super::AgentCore;
+
+/// The intents of this agent by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Intents {
+    /// The newest one.
+    pub(super) last: u64,
+    /// The newest one up to which all are on disk.
+    recorded: u64,
+    /// The newest one whose command went although it was not on disk in time.
+    late: u64,
+}
+
+impl Intents {
+    /// Continues the numbers of a former life.
+    pub(super) fn after(last: u64) -> Self {
+        Self { last, recorded: last, late: 0 }
+    }
+
+    /// Whether the command of this intent went without a record, and there still is none.
+    pub(super) fn is_lost(&self, number: u64) -> bool {
+        number > self.recorded && number <= self.late
+    }
+}
+
+impl AgentCore {
+    /// All intents up to `number` are on disk, in the journal or the state file.
+    pub fn recorded(&mut self, number: u64) {
+        let before = self.intents.recorded;
+        self.intents.recorded = before.max(number.min(self.intents.last));
+        self.news |= before < self.intents.late;
+    }
+
+    /// The commands of the intents up to `number` go although not all of these are on disk. Reports
+    /// say so until they are, or until the ledger has it that the machines are ours.
+    pub fn unrecorded(&mut self, number: u64) {
+        self.intents.late = self.intents.late.max(number);
+        self.news = true;
+    }
+
+    /// The number of commands that went without a record, of which there still is none.
+    #[must_use]
+    pub fn lost_intents(&self) -> u64 {
+        self.intents.late.saturating_sub(self.intents.recorded)
+    }
+
+    /// The state given to [`AgentCore::new`] contains intents of the journal that the state file
+    /// does not have yet.
+    pub fn note_folded(&mut self) {
+        self.version += 1;
+    }
+
+    /// Takes from the switchboard which machines are ours. Each of them counts once: when the
+    /// switchboard begins to say it, or says it anew with another time.
+    pub(super) fn take_owned(
+        &mut self,
+        owned: &Arc<BTreeMap<MachineId, Timestamp>>,
+        wall: Timestamp,
+        now: Instant,
+    ) {
+        if Arc::ptr_eq(owned, &self.owned) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.owned, owned.clone());
+        for (id, _) in owned.iter().filter(|(id, since)| before.get(*id) != Some(*since)) {
+            self.own(id, wall, now);
+        }
+        for id in before.keys().filter(|id| !owned.contains_key(*id)) {
+            if let Some(machine) = self.machines.get_mut(id) {
+                machine.ledgered = false;
+            }
+        }
+    }
+
+    fn own(&mut self, id: &MachineId, wall: Timestamp, now: Instant) {
+        // A machine that no driver of this agent claims is left to other agents.
+        self.meet(id, now);
+        let Some(machine) = self.machines.get_mut(id) else { return };
+        self.news = true;
+        if machine.own(wall, now) {
+            debug!(machine = %id, "ours by the ledger");
+            self.version += 1;
+            self.restand(id, now);
+        }
+    }
+}
