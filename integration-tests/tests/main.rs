@@ -22,6 +22,7 @@ mod lease;
 mod links;
 mod log;
 mod metrics;
+mod ownership;
 mod process;
 mod programs;
 mod roles;

@@ -101,6 +101,13 @@ pub enum Command {
         #[command(subcommand)]
         command: LeaseCommand,
     },
+    /// Take over sleeping machines, or have them come back.
+    Machine {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: MachineCommand,
+    },
     /// Show which machines go to sleep and wake, when and why.
     ///
     /// What is short comes first. Steps of one group for one reason are shown as one line. Times
@@ -338,6 +345,32 @@ pub enum LeaseCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MachineCommand {
+    /// Take over machines that sleep and that Tieline did not put to sleep.
+    ///
+    /// `tieline status` lists them as "asleep, not by us". They come back when there is room for
+    /// them, as machines do that Tieline put to sleep.
+    #[command(override_usage = "tieline machine adopt <NAME>... [OPTIONS]")]
+    Adopt(Adoption),
+    /// Have sleeping machines come back before others.
+    ///
+    /// Machines that Tieline did not put to sleep are taken over. A machine that a lease or its feed
+    /// wants asleep stays asleep; the answer says what each machine waits for.
+    #[command(override_usage = "tieline machine wake <NAME>... [OPTIONS]")]
+    Wake(Adoption),
+}
+
+#[derive(Debug, Args)]
+pub struct Adoption {
+    /// Names of the machines, at most 1,000.
+    #[arg(required = true, value_name = "NAME")]
+    pub machines: Vec<String>,
+    /// Who asks, for the ledger.
+    #[arg(long, value_name = "WHO", env = "USER", hide_env_values = true)]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ pub mod init;
 pub mod lease;
 pub mod ledger;
 pub mod list;
+pub mod machine;
 pub mod output;
 pub mod plan;
 pub mod run;

@@ -36,6 +36,7 @@ fn perform(command: Command) -> Result<(), Failure> {
             tieline::check::check(&file.unwrap_or(config.config), json)
         }
         Command::Lease { server, command } => tieline::lease::lease(&server, command),
+        Command::Machine { server, command } => tieline::machine::machine(&server, command),
         Command::Plan { server, machines } => tieline::plan::plan(&server, machines),
         Command::Status { server } => tieline::status::status(&server),
         Command::Workers { server, listing, filters } => {

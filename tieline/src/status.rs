@@ -6,7 +6,7 @@ use std::time::Duration;
 use directive::{GuardState, MachineId};
 use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
-use switchboard::view::{FeedView, FeedsAnswer, MachineCounts, StatusView};
+use switchboard::view::{FeedView, FeedsAnswer, MachineCounts, SleepersView, StatusView};
 
 use crate::cli::Server;
 use crate::client::{Answer, Client};
@@ -193,7 +193,22 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
             unassigned.feed
         ));
     }
+    alarms.extend(sleepers(&site.asleep_not_by_us, shown).map(|sleepers| {
+        format!("asleep, not by us: {sleepers}; `tieline machine adopt` takes them over")
+    }));
+    alarms.extend(sleepers(&site.asleep_out_of_reach, shown).map(|sleepers| {
+        format!("put to sleep by us, and out of reach of every driver: {sleepers}")
+    }));
     alarms.into_iter().map(|alarm| printable_lines(&alarm)).collect()
+}
+
+/// The number of machines, the names of the first ten, and since when the first of them sleeps.
+fn sleepers(view: &SleepersView, shown: &Shown) -> Option<String> {
+    let since = view.machines.iter().map(|machine| machine.since).min()?;
+    let names: Vec<MachineId> = view.machines.iter().map(|one| one.machine.clone()).collect();
+    let names = examples(&names, view.count);
+    let machines = counted(view.count, "machine");
+    Some(format!("{machines} since {} ({names})", shown.moment(since)))
 }
 
 fn examples(names: &[MachineId], count: u32) -> String {

@@ -20,12 +20,12 @@ pub struct Contents {
 }
 
 /// The maximum number of damaged lines that are named.
-pub const DAMAGED: usize = 10;
+pub(super) const DAMAGED: usize = 10;
 
 /// Reads a journal. What is damaged is left out: ownership is a union, so that every line that can
 /// be read counts.
 #[must_use]
-pub fn read(bytes: &[u8]) -> Contents {
+pub(super) fn read(bytes: &[u8]) -> Contents {
     let mut contents = Contents::default();
     let mut rest = bytes;
     let mut number = 0;
@@ -84,7 +84,7 @@ pub fn fold(state: &mut AgentState, intents: &[Intent]) -> bool {
 /// The intents that are still needed when the journal has no room: the newest sleep and the newest
 /// wake of each machine.
 #[must_use]
-pub fn newest(intents: &[Intent]) -> Vec<Intent> {
+pub(super) fn newest(intents: &[Intent]) -> Vec<Intent> {
     let mut seen = std::collections::HashSet::new();
     let newest = intents.iter().rev().filter(|one| seen.insert((&one.machine, one.order)));
     let mut newest: Vec<Intent> = newest.cloned().collect();

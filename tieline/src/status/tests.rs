@@ -6,7 +6,7 @@ use proxy::Hashrate;
 use switchboard::commitment::Phase;
 use switchboard::view::{
     FeedGuardView, FeedView, FileNotice, GroupView, LedgerView, ReceiverView, ShortLease, Shortage,
-    UnassignedView,
+    SleeperView, UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -84,6 +84,8 @@ fn site() -> StatusView {
             feed: "poi".into(),
             counted: Watts::ZERO,
         },
+        asleep_not_by_us: SleepersView::default(),
+        asleep_out_of_reach: SleepersView::default(),
     }
 }
 
@@ -180,6 +182,10 @@ fn what_needs_attention_comes_first() {
         feed: "poi".into(),
         counted: Watts(143_500),
     };
+    let sleeper = |name: &str| SleeperView { machine: name.into(), since: at("11-30T09:15") };
+    site.asleep_not_by_us =
+        SleepersView { count: 12, machines: ["a", "b", "c"].map(sleeper).to_vec() };
+    site.asleep_out_of_reach = SleepersView { count: 1, machines: vec![sleeper("old-7")] };
     site.receivers[0].fresh = false;
     site.receivers[0].age_secs = 135.0;
     site.leases_by_state.insert(Phase::Planned, 1);
