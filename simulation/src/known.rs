@@ -7,7 +7,8 @@ use std::time::Duration;
 use directive::Watts;
 
 use crate::judge::{Cause, Kind, Violation};
-use crate::scenario::{Scenario, Trouble};
+use crate::record::{Role, StateFound};
+use crate::scenario::{Act, Scenario, Trouble};
 
 /// One row of the table: a broken rule, and the causes with which it is known. A rule that is broken
 /// by another cause is new.
@@ -39,17 +40,27 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "L2" if violation.cause == Cause::Decision => has(&[Trouble::Loads]),
         "L3" if violation.cause == Cause::Decision => has(&[Trouble::Memory]),
         "P4" if violation.cause == Cause::Outage => violation.watts <= AFTER_OUTAGE_MOST,
-        "N5" if violation.cause == Cause::Device => span <= UNSHOWN_MOST,
+        "N5" => span <= UNSHOWN_MOST,
         "C4" => has(&[Trouble::Clocks]),
+        "C5" => loses_its_ledger(scenario),
         _ => true,
     }
+}
+
+/// Whether the switchboard starts at some time with a ledger that is lost or older.
+fn loses_its_ledger(scenario: &Scenario) -> bool {
+    let is_lost = |found: &StateFound| matches!(found, StateFound::Lost | StateFound::Older);
+    scenario
+        .acts
+        .iter()
+        .any(|(_, act)| matches!(act, Act::Start(Role::Switchboard, found) if is_lost(found)))
 }
 
 /// What row P4 has been seen to shed in a minute beyond the ramp, at most.
 const FASTER_MOST: Watts = Watts(8_000);
 /// The same after an outage.
 const AFTER_OUTAGE_MOST: Watts = Watts(16_000);
-/// How long row N5 has been seen to last without lost state, at most.
+/// How long row N5 has been seen to last, at most.
 const UNSHOWN_MOST: Duration = Duration::from_mins(3);
 
 /// The table.
@@ -125,7 +136,6 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::BreachOfWrongSide,
         causes: &[Cause::TenantOver, Cause::TenantOutside, Cause::Derate],
     },
-    Known { id: "N1", kind: Kind::LateShed, causes: &[Cause::Outage, Cause::Device] },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost, Cause::Clock] },
