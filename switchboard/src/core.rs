@@ -420,9 +420,10 @@ impl Core {
         self.read_states(now);
         let (policy, held, states) = (&self.policy, &self.selection, &self.states);
         if let Some(fleet) = self.inventory.new_fleet(policy, held, states, wall, now) {
-            let corrections = std::mem::take(&mut self.fleet.population.corrections);
+            let population = std::mem::take(&mut self.fleet.population);
             self.fleet.clone_from(fleet);
-            self.fleet.population.corrections = corrections;
+            self.fleet.population.corrections = population.corrections;
+            self.fleet.population.starving = population.starving;
             self.guards.note_change();
             self.replan = true;
         }

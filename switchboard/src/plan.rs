@@ -269,6 +269,7 @@ pub fn plan(
         off: &off,
         leases,
         fixed: &fixed,
+        starving: &fleet.population.starving,
         now,
         horizon,
         reach,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use directive::{
     FeedId, Generation, GuardCohort, GuardFeed, GuardState, GuardTable, GuardedFeed, MachineId,
-    Means, MeterId, ReceiverId,
+    Means, MeterId, ReceiverId, Watts,
 };
 use jiff::Timestamp;
 
@@ -207,6 +207,7 @@ impl Core {
         self.guards.taken_over.extend(over);
         self.replan |= !taken.is_empty();
         self.guards.taken.extend(taken);
+        self.starve_for_guards(at);
         if held.is_empty() {
             return;
         }
@@ -214,6 +215,44 @@ impl Core {
             self.hold(machine, at);
         }
         self.read_states(now);
+    }
+
+    /// Notes the feeds that carry too much and whose guards have no machine left to put to sleep: the
+    /// plan starves machines there. A feed is forgotten when it needs none of them any more.
+    fn starve_for_guards(&mut self, at: Timestamp) {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let wants: BTreeSet<FeedNumber> = feeds
+            .numbers()
+            .filter(|feed| {
+                let feed = self.guards.feed(*feed);
+                feed.is_some_and(|(_, feed)| {
+                    feed.state == GuardState::Tripped && feed.wants > Watts::ZERO
+                })
+            })
+            .collect();
+        let before = &self.fleet.population.starving;
+        if wants.is_empty() && before.is_empty() {
+            return;
+        }
+        let mut starved: BTreeSet<FeedNumber> = BTreeSet::new();
+        for chosen in self.selection.off.values().filter_map(|periods| plan::covering(periods, at))
+        {
+            if chosen.means == Means::Starve && chosen.lease.is_none() {
+                let group = facility.group(&chosen.group);
+                starved.extend(
+                    group.into_iter().flat_map(|group| feeds.path_of(&group.feed)).copied(),
+                );
+            }
+        }
+        let starving: BTreeSet<FeedNumber> = wants
+            .into_iter()
+            .chain(before.iter().copied().filter(|feed| starved.contains(feed)))
+            .collect();
+        if starving != *before {
+            self.fleet.population.starving = starving;
+            self.replan = true;
+        }
     }
 
     fn hold(&mut self, machine: MachineId, at: Timestamp) {

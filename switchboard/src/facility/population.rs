@@ -1,11 +1,11 @@
 //! What must be counted as load besides leases: how many machines of each group, and by how much the
 //! feeds' meters correct the figures of the policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use directive::{GroupId, Watts};
 
-use super::feeds::PerFeed;
+use super::feeds::{FeedNumber, PerFeed};
 use super::group::Group;
 
 /// The number of machines that count as load: those that the policy declares, or more where more
@@ -19,6 +19,9 @@ pub struct Population {
     /// By how much more the meters show at each feed than the figures of the policy say; less if
     /// negative. Empty if no meter was read.
     pub corrections: PerFeed<Watts>,
+    /// Feeds that carry too much although no machine below them is left that a device reaches: there,
+    /// machines that can only be starved of work go too.
+    pub starving: BTreeSet<FeedNumber>,
 }
 
 impl Population {

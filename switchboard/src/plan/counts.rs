@@ -5,7 +5,7 @@
 //! A machine that would have to go again before it has been awake for its shortest time stays off in
 //! between. Each cohort has its own times for this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use directive::{LeaseId, Watts};
@@ -88,6 +88,8 @@ pub(super) struct Input<'a> {
     pub(super) leases: &'a [Lease],
     /// The load of the house, unassigned sessions and every machine at full draw.
     pub(super) fixed: &'a PerFeed<Watts>,
+    /// Feeds for which machines are starved whatever the leases accept.
+    pub(super) starving: &'a BTreeSet<FeedNumber>,
     pub(super) now: Timestamp,
     pub(super) horizon: Timestamp,
     /// Leases that begin up to here are counted.
@@ -383,6 +385,7 @@ impl<'a> Committed<'a> {
         // Machines go for the band too, but where there are too few, nothing is missing yet.
         let with_band = (load + facility.band(feed)).saturating_sub(usable);
         let target = over.scale(make_up).max(with_band);
-        Need { over, target, starve: self.unverified[feed] > 0 }
+        let starve = self.unverified[feed] > 0 || self.input.starving.contains(&feed);
+        Need { over, target, starve }
     }
 }

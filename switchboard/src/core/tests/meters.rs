@@ -125,14 +125,18 @@ fn a_machine_that_was_named_is_not_named_any_more_when_its_meter_falls_silent() 
 
 /// The agent's guard says that it has put these machines to sleep for feed `a`.
 fn guard(world: &mut World, number: u64, machines: &[&str], state: GuardState) {
+    guard_that_wants(world, (number, machines), state, Watts::ZERO);
+}
+
+/// The same, and that it wants more than it can free.
+fn guard_that_wants(
+    world: &mut World,
+    (number, machines): (u64, &[&str]),
+    state: GuardState,
+    wants: Watts,
+) {
     let machines: Vec<MachineId> = machines.iter().map(|id| MachineId::from(*id)).collect();
-    let feed = GuardedFeed {
-        feed: "a".into(),
-        state,
-        guardable: Watts(42_000),
-        wants: Watts::ZERO,
-        acts: 1,
-    };
+    let feed = GuardedFeed { feed: "a".into(), state, guardable: Watts(42_000), wants, acts: 1 };
     let holds = vec![GuardHold { number, feed: "a".into(), machines }];
     let last_hold = number;
     let report =
@@ -162,6 +166,42 @@ fn the_plan_takes_over_what_a_guard_has_put_to_sleep() {
     assert_eq!(world.last_number, before);
     world.meter_adds = Watts::ZERO;
     world.run_to(600);
+    assert_eq!(asleep(&world), 0);
+}
+
+/// No device reaches the machines of `new`, which are below the same feed.
+#[test]
+fn machines_are_starved_where_a_guard_has_none_left_to_put_to_sleep() {
+    let mut world = obedient();
+    let mut policy = policy_with(|parts| {
+        (parts.groups[0].driver, parts.groups[0].shed_p95) = (None, None);
+    });
+    policy.digest = "starved".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    world.run_to(20);
+    let held: Vec<String> = (0..10).map(|n| format!("old.{n:03}")).collect();
+    let held: Vec<&str> = held.iter().map(String::as_str).collect();
+    let starved = |world: &World| {
+        let chosen = world.core.selection.iter();
+        let starved = chosen.filter(|(_, chosen)| chosen.means == Means::Starve);
+        starved.map(|(machine, _)| machine.to_string()).collect::<Vec<_>>()
+    };
+    // 43 kW and 40 more on a feed of 50: when the ten machines sleep, 3.3 kW are still too much.
+    world.meter_adds = Watts(40_000);
+    guard(&mut world, 1, &held, GuardState::Tripped);
+    world.run_to(60);
+    assert_eq!(starved(&world), [""; 0], "they earn money as long as the guard wants nothing");
+    guard_that_wants(&mut world, (1, &held), GuardState::Tripped, Watts(3_300));
+    world.run_to(80);
+    assert_eq!(starved(&world), ["new.000", "new.001"]);
+    // A report that the guard has what it wants brings none of them back while the load stays.
+    guard(&mut world, 1, &held, GuardState::Watching);
+    world.run_to(400);
+    assert_eq!(starved(&world), ["new.000", "new.001"]);
+    world.meter_adds = Watts::ZERO;
+    world.run_to(1_200);
+    assert_eq!(starved(&world), [""; 0]);
+    assert!(world.core.fleet.population.starving.is_empty());
     assert_eq!(asleep(&world), 0);
 }
 
