@@ -30,6 +30,8 @@ pub(super) struct Timed {
 /// A chosen period: the number of the unit and that of the period.
 type Place = (usize, usize);
 
+/// A machine that is to go within this time goes then, although it might go later.
+const IMMINENT: Duration = Duration::from_secs(5);
 /// What was shed in this time counts for the ramps of what is shed next.
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -141,6 +143,8 @@ fn lower(
             period.natural = Some(natural);
             match period.held.as_ref().map(|held| held.at) {
                 Some(at) if at <= now => period.at = at,
+                // Receivers may be acting on it already.
+                Some(at) if at <= later(now, IMMINENT) => period.at = at.min(natural).max(now),
                 _ if natural >= now => period.at = natural,
                 Some(at) => period.at = at,
                 None => late.push((u, p)),
