@@ -11,7 +11,8 @@ use simulation::Story;
 use simulation::judge::Violation;
 use simulation::known::{KNOWN, known};
 use simulation::run::run;
-use simulation::scenario::{self, Scenario, scenario};
+
+use simulation::scenario::{self, Scenario, policy_text, scenario};
 
 /// Seeds that are played when nothing else is said: ninety of each kind of trouble.
 const SEEDS: u64 = 1_000;
@@ -32,6 +33,7 @@ fn new_findings(scenario: &Scenario, violations: &[Violation]) -> Vec<String> {
 fn replay(seed: u64) {
     let scenario = scenario(seed);
     let outcome = run(&scenario, Story::new(true));
+    println!("{}", policy_text(&scenario.facility, &scenario.rules, 1));
     outcome.story.lines().iter().for_each(|line| println!("{line}"));
     for violation in &outcome.violations {
         let row = known(&scenario, violation).map_or("new", |known| known.id);
