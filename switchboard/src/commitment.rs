@@ -4,6 +4,7 @@
 //! Only the meters of its feeds prove a lease. The devices only decide how long the proof waits:
 //! one that does not answer makes the lease *unconfirmed*, not breached.
 
+mod blame;
 mod evidence;
 mod reason;
 
@@ -14,6 +15,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use blame::Causes;
+pub use blame::{Blame, Doing};
 pub use evidence::{Evidence, Figure, Held};
 
 use crate::lease::{Lease, later};
@@ -79,10 +82,14 @@ pub struct Breach {
     /// Since when the power was missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The missing watts; everything that was promised, if nothing was measured.
+    /// The missing watts.
     pub missing: Watts,
-    /// Whether a meter measured the missing power.
+    /// Whether a meter measured the missing power. In records of older programs it may not have; then
+    /// everything that was promised counted as missing.
     pub measured: bool,
+    /// Whose doing it is; `None` in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<Doing>,
     pub why: String,
 }
 
@@ -102,7 +109,8 @@ pub enum Happening {
         to: Phase,
         why: String,
     },
-    /// The lease relies on machines whose sleep cannot be proven.
+    /// The lease's power cannot be proven: it relies on machines that are only starved, or no meter
+    /// shows what it would have to.
     Unverified {
         why: String,
     },
@@ -135,8 +143,10 @@ pub struct Terms {
 pub struct Commitment {
     /// The phase of the lease.
     pub phase: Phase,
-    /// Whether the lease relies on machines whose sleep cannot be proven.
+    /// Whether the lease's power could not be proven at some time.
     pub unverified: bool,
+    /// Why it could not, the last time that this was recorded.
+    pub unverified_why: Option<String>,
     /// The machines that at present do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
     /// All breaches: the first one and later ones.
@@ -153,6 +163,10 @@ pub struct Commitment {
     unheld_since: Option<Instant>,
     /// Whether the current shortage is recorded as a breach.
     reported: bool,
+    /// Since when the meters have shown neither that the power is free nor that it is missing.
+    unmeasured_since: Option<(Instant, Timestamp)>,
+    /// Whether it is recorded that they do not.
+    unproven: bool,
 }
 
 /// How many breaches are kept per lease; later ones are only in the ledger.
@@ -170,15 +184,25 @@ impl Commitment {
     #[must_use]
     pub fn restore(
         phase: Phase,
-        unverified: bool,
+        (unverified, unverified_why): (bool, Option<String>),
         unconfirmed: Option<Unconfirmed>,
         breaches: Vec<Breach>,
         proven_at: Option<Timestamp>,
     ) -> Self {
         // After a restart, missing power counts as the same shortage as before, until meters show
         // otherwise.
-        let reported = !breaches.is_empty();
-        Self { phase, unverified, unconfirmed, breaches, proven_at, reported, ..Self::default() }
+        let (reported, unproven) = (!breaches.is_empty(), unverified_why.is_some());
+        Self {
+            phase,
+            unverified,
+            unverified_why,
+            unconfirmed,
+            breaches,
+            proven_at,
+            reported,
+            unproven,
+            ..Self::default()
+        }
     }
 
     /// Whether the lease is closed.
@@ -201,7 +225,7 @@ impl Commitment {
         // A missed deadline is recorded once, until the proof has come; a later shortage is
         // recorded again.
         if self.short_since.is_none() && evidence.is_measured() && self.phase.is_proven() {
-            self.reported = false;
+            (self.reported, self.unproven) = (false, false);
         }
         if evidence.starved && !self.unverified && self.phase < Phase::Releasing {
             self.flag_unverified("machines are only starved of work".to_owned(), &mut happenings);
@@ -234,14 +258,17 @@ impl Commitment {
         self.silent_since = silent.then(|| self.silent_since.unwrap_or((now, wall)));
         self.uncovered_since = evidence.short.as_ref().map(|_| self.uncovered_since.unwrap_or(now));
         self.unheld_since = (!evidence.is_held()).then(|| self.unheld_since.unwrap_or(now));
+        let decided = evidence.is_free() || evidence.surely_short().is_some();
+        self.unmeasured_since = (!decided).then(|| self.unmeasured_since.unwrap_or((now, wall)));
     }
 
     fn is_held_free(&self, terms: &Terms, now: Instant) -> bool {
         self.free_since.is_some_and(|since| lasted(since, now) >= terms.prove_for)
     }
 
-    fn is_held_short(&self, terms: &Terms, now: Instant) -> bool {
-        self.short_since.is_some_and(|(since, _)| lasted(since, now) >= terms.settle)
+    fn is_held_short(&self, evidence: &Evidence, terms: &Terms, now: Instant) -> bool {
+        let lasts = terms.settle + evidence.skew;
+        self.short_since.is_some_and(|(since, _)| lasted(since, now) >= lasts)
     }
 
     fn next(
@@ -296,7 +323,7 @@ impl Commitment {
             Phase::Proven if wall >= lease.start => {
                 Some((Phase::Active, format!("started at {}", when(lease.start, &terms.zone))))
             }
-            Phase::Proven if self.is_held_short(terms, now) => {
+            Phase::Proven if self.is_held_short(evidence, terms, now) => {
                 Some((Phase::Shedding, format!("headroom was lost: {}", evidence.words())))
             }
             Phase::Armed | Phase::Shedding if lease.accept_unverified && wall >= lease.start => {
@@ -337,7 +364,7 @@ impl Commitment {
         }
     }
 
-    /// Records breaches.
+    /// Records breaches, and power that cannot be proven.
     fn judge(
         &mut self,
         lease: &Lease,
@@ -348,65 +375,110 @@ impl Commitment {
         happenings: &mut Vec<Happening>,
     ) {
         let early = evidence.young || wall < lease.reserved_from();
-        if self.reported || self.phase >= Phase::Releasing || early {
+        if self.phase >= Phase::Releasing || early {
             return;
         }
         let found = match self.phase {
-            // While the lease is active, power that no tenant's meter shows may be the tenant's. So
-            // only power that is certainly missing is a breach.
-            Phase::Active => {
-                let short = evidence.surely_short().filter(|_| self.is_held_short(terms, now));
-                short.zip(self.short_since).map(|((figure, missing), (_, since))| {
-                    let why = format!("{figure} since {}", when(since, &terms.zone));
-                    (since, missing, true, why)
-                })
-            }
+            Phase::Active => self.lost(evidence, terms, now),
             Phase::Proven => None,
-            _ => self.missed(lease, evidence, terms),
+            _ => self.missed(lease, evidence, terms, now),
         };
-        let Some((since, missing, measured, why)) = found else { return };
-        let breach = Breach { at: wall, since: Some(since), missing, measured, why };
-        self.reported = true;
-        if self.breaches.len() < BREACHES {
-            self.breaches.push(breach.clone());
+        match found {
+            Some(Fault::Missing { since, missing, blame, why }) if !self.reported => {
+                let blame = blame.unwrap_or(Blame { doing: Doing::Ours, watts: Watts::ZERO });
+                let breach = Breach {
+                    at: wall,
+                    since: Some(since),
+                    missing,
+                    measured: true,
+                    doing: Some(blame.doing),
+                    why: format!("{why}; {blame}"),
+                };
+                self.reported = true;
+                if self.breaches.len() < BREACHES {
+                    self.breaches.push(breach.clone());
+                }
+                happenings.push(Happening::Breached(breach));
+            }
+            Some(Fault::Unproven { why }) if !self.unproven => {
+                self.unproven = true;
+                self.flag_unverified(why, happenings);
+            }
+            _ => {}
         }
-        happenings.push(Happening::Breached(breach));
     }
 
-    /// What is missing from a lease that should be proven by now: since when, how much, whether it
-    /// was measured, and the reason as text.
+    /// What is wrong with an active lease. Power that no tenant's meter shows may be the tenant's, so
+    /// only power that is certainly missing is a breach.
+    fn lost(&self, evidence: &Evidence, terms: &Terms, now: Instant) -> Option<Fault> {
+        if let Some(short) = evidence.surely_short() {
+            let (_, since) =
+                self.short_since.filter(|_| self.is_held_short(evidence, terms, now))?;
+            return Some(Fault::missing(short, since, |figure| {
+                format!("{figure} since {}", when(since, &terms.zone))
+            }));
+        }
+        // A silent meter is on record by itself, and may only be restarting.
+        let (doubted, since) = (evidence.doubted()?, self.unmeasured_since?.0);
+        (lasted(since, now) >= terms.silence)
+            .then(|| Fault::Unproven { why: format!("while it was active: {doubted}") })
+    }
+
+    /// What is wrong with a lease that should be proven by now.
     fn missed(
         &self,
         lease: &Lease,
         evidence: &Evidence,
         terms: &Terms,
-    ) -> Option<(Timestamp, Watts, bool, String)> {
-        let since = lease.reserved_from();
-        let why = |what: &str| format!("not proven by {}: {what}", when(since, &terms.zone));
-        if let (Some(_), Some((_, lost))) = (self.proven_at, self.short_since) {
-            let since = lost.max(since);
-            let (figure, missing) = evidence.surely_short()?;
-            let why =
-                format!("lost after it was proven: {figure} since {}", when(since, &terms.zone));
-            return Some((since, missing, true, why));
-        }
-        if let Some((figure, missing)) = evidence.worst() {
+        now: Instant,
+    ) -> Option<Fault> {
+        let due = lease.reserved_from();
+        let why = |what: &str| format!("not proven by {}: {what}", when(due, &terms.zone));
+        if let Some(short) = evidence.surely_short() {
             // A measurement from before does not show the power of a lease that ended then.
-            let shown = evidence.is_measured_since(since);
-            return shown.then(|| (since, missing, true, why(&figure.to_string())));
+            if !self.is_held_short(evidence, terms, now) || !evidence.is_measured_since(due) {
+                return None;
+            }
+            return Some(match (self.proven_at, self.short_since) {
+                (Some(_), Some((_, lost))) => {
+                    let since = lost.max(due);
+                    Fault::missing(short, since, |figure| {
+                        let since = when(since, &terms.zone);
+                        format!("lost after it was proven: {figure} since {since}")
+                    })
+                }
+                _ => Fault::missing(short, due, |figure| why(&figure.to_string())),
+            });
         }
-        // Without proof, a lease with `accept_unverified` is breached only if a meter shows missing
-        // power. If the meters show the headroom, nothing is missing: the lease is proven as soon
-        // as the headroom has lasted.
-        if lease.accept_unverified || evidence.is_free() {
-            return None;
-        }
-        Some((since, lease.gross, false, why(&evidence.words())))
+        // Whoever accepts an unproven lease need not be told that it is.
+        let (since, _) = self.unmeasured_since.filter(|_| !lease.accept_unverified)?;
+        (lasted(since, now) >= terms.settle + evidence.skew)
+            .then(|| Fault::Unproven { why: why(&evidence.words()) })
     }
 
     fn flag_unverified(&mut self, why: String, happenings: &mut Vec<Happening>) {
         self.unverified = true;
+        self.unverified_why = Some(why.clone());
         happenings.push(Happening::Unverified { why });
+    }
+}
+
+/// What is wrong with a lease.
+#[derive(Debug)]
+enum Fault {
+    /// Power is missing, by meters that are believed.
+    Missing { since: Timestamp, missing: Watts, blame: Option<Blame>, why: String },
+    /// No meter shows whether its power is free.
+    Unproven { why: String },
+}
+
+impl Fault {
+    fn missing(
+        (figure, missing): (&Figure, Watts),
+        since: Timestamp,
+        why: impl FnOnce(&Figure) -> String,
+    ) -> Self {
+        Self::Missing { since, missing, blame: figure.blame, why: why(figure) }
     }
 }
 

@@ -2,11 +2,13 @@
 //! time go in, outputs come out, and the same inputs at the same times give the same outputs.
 //! [`crate::reconcile`] reads the clock, takes reports and commands, and carries the outputs out.
 
+mod blame;
 mod commands;
 mod evidence;
 mod guard;
 mod leases;
 mod load;
+mod meters;
 mod outbox;
 mod raises;
 mod shortages;
@@ -36,6 +38,7 @@ use crate::lease::Lease;
 use crate::ledger::{Entry, Event, Head, LedgerState, SelectionChange, WriteError};
 use crate::load::Corrections;
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
+use crate::plausible::Plausibility;
 use crate::policy::Policy;
 use crate::view::FileNotice;
 use evidence::Counted;
@@ -149,6 +152,8 @@ pub struct Core {
     adopting: BTreeMap<u64, BTreeSet<MachineId>>,
     /// By how much the meters correct the figures of the policy.
     corrections: Corrections,
+    /// What is thought of the meters.
+    plausible: Plausibility,
     guards: Guards,
     /// The holds of agents that the last timeline was made with.
     holds_told: BTreeMap<ReceiverId, u64>,
@@ -226,6 +231,7 @@ impl Core {
             commitments: BTreeMap::new(),
             sums: FeedSums::new(policy.facility.feeds()),
             corrections: Corrections::new(policy.facility.feeds()),
+            plausible: Plausibility::new(policy.facility.feeds()),
             policy,
             states: BTreeMap::new(),
             counted: None,
@@ -391,7 +397,7 @@ impl Core {
             self.commitments.entry(standing.lease.id.clone()).or_insert_with(|| {
                 Commitment::restore(
                     standing.phase,
-                    standing.unverified,
+                    (standing.unverified, standing.unverified_why.clone()),
                     standing.unconfirmed.clone(),
                     standing.breaches.clone(),
                     standing.proven_at,
@@ -431,7 +437,9 @@ impl Core {
         self.make_guard_table(now, outputs);
         self.see_sleepers(wall, now, outputs);
         self.see_raises(now);
-        self.correct_load(wall, now);
+        let readings = self.readings(wall, now);
+        self.judge_meters(&readings, wall, now);
+        self.correct_load(readings, wall, now);
         self.see_who_is_back(wall, now);
         let (policy, fleet, held) = (&self.policy, &self.fleet, &self.selection);
         self.inventory.take_census(&mut self.census, policy, fleet, held, wall, now);

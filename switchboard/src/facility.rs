@@ -39,6 +39,8 @@ pub struct Facility {
     house: PerFeed<Watts>,
     /// The power below its usable limit that plans leave free at each feed.
     bands: PerFeed<Watts>,
+    /// The full power of the largest machine at each feed and below it.
+    largest: PerFeed<Watts>,
 }
 
 /// What a facility is made of.
@@ -74,9 +76,11 @@ impl Facility {
             feeds.add(&mut house, feed, feeds[feed].house);
         }
         let group_feeds = group_feeds?;
-        let bands = bands(&feeds, &groups, &group_feeds);
+        let largest = largest(&feeds, &groups, &group_feeds);
+        let bands = bands(&feeds, &largest);
         Some(Self {
             bands,
+            largest,
             site,
             timezone,
             group_numbers: (0..groups.len()).map(|at| (groups[at].id.clone(), at)).collect(),
@@ -175,6 +179,12 @@ impl Facility {
         self.bands[feed]
     }
 
+    /// The full power of the largest machine at `feed` and below it; zero if there is none.
+    #[must_use]
+    pub fn largest(&self, feed: FeedNumber) -> Watts {
+        self.largest[feed]
+    }
+
     /// The load at each feed of the sessions that no group claims.
     #[must_use]
     pub fn unassigned_load(&self, population: &Population) -> PerFeed<Watts> {
@@ -219,13 +229,17 @@ impl Facility {
     }
 }
 
-fn bands(feeds: &Feeds, groups: &[Group], group_feeds: &[FeedNumber]) -> PerFeed<Watts> {
+fn largest(feeds: &Feeds, groups: &[Group], group_feeds: &[FeedNumber]) -> PerFeed<Watts> {
     let mut largest = PerFeed::all(feeds, Watts::ZERO);
     for (group, &feed) in groups.iter().zip(group_feeds) {
         for &above in feeds.path(feed) {
             largest[above] = largest[above].max(group.watts);
         }
     }
+    largest
+}
+
+fn bands(feeds: &Feeds, largest: &PerFeed<Watts>) -> PerFeed<Watts> {
     PerFeed::each(feeds, |feed| match (feeds[feed].guard_band, &feeds[feed].meter) {
         (Some(band), _) => band,
         (None, Some(_)) => feeds[feed].usable().scale(BAND).max(largest[feed]),

@@ -14,10 +14,11 @@ use crate::lease::Lease;
 
 /// The sums. [`FeedSums::take_leases`] and [`FeedSums::set_active`] say what is committed,
 /// [`FeedSums::read`] brings the sums to the present time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct FeedSums {
     reserved: PerFeed<OverTime>,
     leased: PerFeed<Watts>,
+    over: PerFeed<Watts>,
     unmetered: PerFeed<Watts>,
     leases: BTreeMap<LeaseId, Counted>,
     tenants: BTreeMap<MeterId, Tenant>,
@@ -48,8 +49,8 @@ struct Tenant {
     /// be counted anew.
     same_from: Timestamp,
     same_until: Timestamp,
-    /// The power that the tenant is counted with now, by feed.
-    leased: Vec<(FeedNumber, Watts)>,
+    /// The power that the tenant is counted with now, by feed, and what it draws beyond.
+    leased: Vec<(FeedNumber, Watts, Watts)>,
 }
 
 /// Watts over time: from each instant on until the next one; nothing before the first.
@@ -62,6 +63,7 @@ impl FeedSums {
         Self {
             reserved: PerFeed::all(feeds, OverTime::default()),
             leased: PerFeed::all(feeds, Watts::ZERO),
+            over: PerFeed::all(feeds, Watts::ZERO),
             unmetered: PerFeed::all(feeds, Watts::ZERO),
             leases: BTreeMap::new(),
             tenants: BTreeMap::new(),
@@ -78,6 +80,12 @@ impl FeedSums {
     /// is load like any other. A meter without a fresh reading counts as showing nothing.
     pub(crate) fn leased(&self, feed: FeedNumber) -> Watts {
         self.leased[feed]
+    }
+
+    /// What tenants at `feed` and below it draw by their own meters beyond what their leases reserve
+    /// now.
+    pub(crate) fn over(&self, feed: FeedNumber) -> Watts {
+        self.over[feed]
     }
 
     /// What active tenants at `feed` and below it may draw that no fresh meter of their own shows.
@@ -132,7 +140,7 @@ impl FeedSums {
                 appeared_or_silent.extend(tenant.leases.iter().cloned());
             }
             tenant.reading = watts;
-            tenant.count(feeds, &self.leases, &mut self.leased, wall);
+            tenant.count(feeds, &self.leases, (&mut self.leased, &mut self.over), wall);
         }
         for lease in appeared_or_silent {
             if let Some(counted) = self.leases.get_mut(&lease) {
@@ -235,11 +243,12 @@ impl Tenant {
         &mut self,
         feeds: &Feeds,
         leases: &BTreeMap<LeaseId, Counted>,
-        sums: &mut PerFeed<Watts>,
+        (sums, over): (&mut PerFeed<Watts>, &mut PerFeed<Watts>),
         wall: Timestamp,
     ) {
-        for (feed, watts) in self.leased.drain(..) {
+        for (feed, watts, beyond) in self.leased.drain(..) {
             sums[feed] += Watts(-watts.0);
+            over[feed] += Watts(-beyond.0);
         }
         (self.same_from, self.same_until) = (Timestamp::MIN, Timestamp::MAX);
         // The sum of the leases at and below a feed that reserve now.
@@ -261,8 +270,10 @@ impl Tenant {
         for (feed, rented) in rented {
             // A tenant that draws more than its lease reduces the headroom.
             let watts = reading.min(rented);
+            let beyond = reading - watts;
             sums[feed] += watts;
-            self.leased.push((feed, watts));
+            over[feed] += beyond;
+            self.leased.push((feed, watts, beyond));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod census;
 mod endpoint;
+mod proof;
 mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -23,6 +23,7 @@ use crate::admit::Line;
 use crate::commitment::{Breach, Figure, Phase, Unconfirmed};
 use crate::lease::Lease;
 use crate::plan::{Deficit, Selection};
+use crate::plausible::MeterChange;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -77,7 +78,8 @@ pub enum Event {
         /// What the meters showed.
         figures: Vec<Figure>,
     },
-    /// A lease relies on machines whose sleep cannot be proven.
+    /// A lease's power cannot be proven: it relies on machines that are only starved, or no meter
+    /// shows what it would have to.
     Unverified { lease: LeaseId, why: String },
     /// The meters prove a lease's power free, but the devices of some machines do not confirm it.
     Unconfirmed { lease: LeaseId, unconfirmed: Unconfirmed },
@@ -111,6 +113,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// What is thought of some feeds' meters has changed.
+    MetersJudged { meters: Vec<MeterChange> },
     /// A policy came into force.
     PolicyLoaded {
         /// SHA-256 of the file.
@@ -144,6 +148,7 @@ impl Event {
             Self::Breached { .. } => "breached",
             Self::Sleepers { .. } => "sleepers",
             Self::Adopted { .. } => "adopted",
+            Self::MetersJudged { .. } => "meters_judged",
             Self::PolicyLoaded { .. } => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",
         }

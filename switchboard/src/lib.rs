@@ -20,6 +20,7 @@ mod log;
 mod machine_state;
 mod metrics;
 pub mod plan;
+pub mod plausible;
 pub mod policy;
 pub mod reconcile;
 pub mod reload;

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use directive::{FeedId, LeaseId, Watts};
 use tracing::{error, info, warn};
 
-use crate::commitment::Figure;
+use crate::commitment::{Doing, Figure};
 use crate::core::Core;
 use crate::ledger::{Entry, Event};
 use crate::plan::Deficit;
+use crate::plausible::{MeterChange, MeterState};
 
 /// The events being written, and what was logged last.
 #[derive(Debug, Default)]
@@ -85,6 +86,7 @@ fn worth_telling(event: &Event) -> Option<Event> {
         | Event::Confirmed { .. }
         | Event::Breached { .. }
         | Event::Adopted { .. }
+        | Event::MetersJudged { .. }
         | Event::PolicyLoaded { .. }
         | Event::PolicyRefused { .. } => Some(event.clone()),
     }
@@ -126,8 +128,10 @@ fn tell(event: &Event, core: &Core) {
         }
         Event::Confirmed { lease } => info!(%lease, "lease confirmed, every device answers"),
         Event::Breached { lease, breach, .. } => {
-            warn!(%lease, missing = %breach.missing, why = breach.why, "lease breached");
+            let doing = breach.doing.map(Doing::as_str);
+            warn!(%lease, missing = %breach.missing, doing, why = breach.why, "lease breached");
         }
+        Event::MetersJudged { meters } => tell_meters(meters),
         Event::PolicyLoaded { digest, revision } => info!(digest, revision, "policy in force"),
         Event::PolicyRefused { digest, why, .. } => {
             error!(digest, why, "policy refused, the former one stays");
@@ -137,6 +141,47 @@ fn tell(event: &Event, core: &Core) {
             info!(machines = machines.len(), example, wake, by, "sleeping machines adopted");
         }
         Event::Opened { .. } | Event::Decided { .. } | Event::Sleepers { .. } => {}
+    }
+}
+
+/// Logs changes of what is thought of meters. An agent that is lost takes all of its meters with it,
+/// so many changes to one state are one line.
+fn tell_meters(meters: &[MeterChange]) {
+    for state in MeterState::ALL {
+        let changed: Vec<&MeterChange> = meters.iter().filter(|one| one.to == state).collect();
+        match &changed[..] {
+            [] => {}
+            [first, _, _, _, ..] => {
+                let names: Vec<&str> =
+                    changed.iter().take(3).map(|one| one.feed.as_str()).collect();
+                let (feeds, count, state) = (names.join(", "), changed.len(), state.as_str());
+                if first.to == MeterState::Ok {
+                    info!(feeds, count, "meters of feeds are believed again");
+                } else {
+                    warn!(feeds, count, state, "meters of feeds are not believed");
+                }
+            }
+            few => few.iter().for_each(|one| tell_meter(one)),
+        }
+    }
+}
+
+fn tell_meter(change: &MeterChange) {
+    let MeterChange { feed, meter, from, to, shown, bound, why, leases } = change;
+    let (from, leases) = (from.as_str(), leases.len());
+    match to {
+        MeterState::Ok => info!(%feed, %meter, from, "meter is believed again"),
+        MeterState::Silent => warn!(%feed, %meter, leases, "meter is silent"),
+        to => warn!(
+            %feed,
+            %meter,
+            state = to.as_str(),
+            shown = shown.map(tracing::field::display),
+            bound = bound.map(tracing::field::display),
+            why,
+            leases,
+            "meter is implausible"
+        ),
     }
 }
 

@@ -46,6 +46,12 @@ struct OfGroup {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MeterOfFeed {
+    feed: String,
+    state: &'static str,
+}
+
 type Number = Gauge<i64, AtomicI64>;
 
 /// Handles to every metric.
@@ -59,6 +65,7 @@ pub(crate) struct Metrics {
     headroom: Family<OfFeed, Number>,
     committed: Family<OfFeed, Number>,
     usable: Family<OfFeed, Number>,
+    meter_state: Family<MeterOfFeed, Number>,
     head_seq: Number,
     ledger_up: Number,
     ledger_failures: Counter,
@@ -119,6 +126,11 @@ impl Metrics {
             "tieline_switchboard_usable_watts",
             "What may be planned",
             m.usable.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_feed_meter_state",
+            "1 for the state of the feed's meter",
+            m.meter_state.clone(),
         );
         registry.register(
             "tieline_switchboard_ledger_head_seq",
@@ -236,12 +248,17 @@ impl Metrics {
         self.headroom.clear();
         self.committed.clear();
         self.usable.clear();
+        self.meter_state.clear();
         self.lease_shortfall.clear();
         for view in feeds {
             let feed = OfFeed { feed: view.feed.to_string() };
             self.committed.get_or_create(&feed).set(view.committed.0);
             self.usable.get_or_create(&feed).set(view.usable.0);
             self.lease_shortfall.get_or_create(&feed).set(0);
+            if let Some(meter) = &view.meter_health {
+                let (feed, state) = (view.feed.to_string(), meter.state.as_str());
+                self.meter_state.get_or_create(&MeterOfFeed { feed, state }).set(1);
+            }
             if let Some(headroom) = view.headroom {
                 self.headroom.get_or_create(&feed).set(headroom.0);
             }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use directive::{GuardState, MachineId};
 use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
-use switchboard::view::{FeedView, FeedsAnswer, MachineCounts, SleepersView, StatusView};
+use switchboard::plausible::MeterState;
+use switchboard::view::{
+    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, SleepersView, StatusView,
+};
 
 use crate::cli::Server;
 use crate::client::{Answer, Client};
@@ -81,10 +84,13 @@ pub fn control_plane(
     let mut table = Table::new([
         Column::name("feed"),
         Column::number("usable kW"),
-        Column::number("leased now"),
+        Column::number("leased").optional(),
+        Column::number("band").optional(),
         Column::number("metered"),
+        Column::text("meter"),
         Column::number("headroom"),
         Column::number("room"),
+        Column::number("permits").optional(),
         Column::number("guardable"),
         Column::name("guard"),
     ]);
@@ -94,9 +100,12 @@ pub fn control_plane(
             feed.feed.as_str(),
             &kw(feed.usable),
             &kw(feed.committed),
+            &kw(feed.band),
             &measured(feed.metered),
+            meter(feed),
             &measured(feed.headroom),
             &measured(feed.room),
+            &kw(feed.permitted),
             &measured(feed.guard.as_ref().map(|guard| guard.guardable)),
             guard(feed),
         ]);
@@ -136,6 +145,30 @@ pub fn control_plane(
         grouped(site.ledger.seq)
     );
     text
+}
+
+/// What is thought of the feed's meter, in a word. What needs attention is in capitals.
+fn meter(feed: &FeedView) -> &'static str {
+    match feed.meter_health.as_ref().map(|meter| meter.state) {
+        None => "-",
+        Some(MeterState::Ok) => "ok",
+        Some(MeterState::ScaledUp) => "SCALED UP",
+        Some(MeterState::ScaledDown) => "SCALED DOWN",
+        Some(MeterState::Phase) => "PHASE",
+        Some(MeterState::Frozen) => "FROZEN",
+        Some(MeterState::Silent) => "SILENT",
+        Some(MeterState::AboveParent) => "ABOVE PARENT",
+        Some(MeterState::BelowChildren) => "BELOW CHILDREN",
+    }
+}
+
+/// The line about a meter that is not `ok`.
+fn doubted(meter: &DoubtedMeter, shown: &Shown) -> String {
+    let since = shown.moment(meter.meter.since);
+    match &meter.meter.why {
+        Some(why) => format!("since {since}, {why}; it proves nothing and raises nothing"),
+        None => format!("the meter of {} has been silent since {since}", meter.feed),
+    }
 }
 
 /// What the guard of the feed does, in a word. What needs attention is in capitals.
@@ -180,6 +213,7 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
             refused.why.trim_end()
         ));
     }
+    alarms.extend(site.meters_not_ok.iter().map(|meter| doubted(meter, shown)));
     if let Some(why) = &site.raises_withheld {
         alarms.push(format!("machines wait to come back: {why}"));
     }

@@ -1,9 +1,12 @@
 //! What is known about a lease's power at one moment, and how it reads.
 
+use std::time::Duration;
+
 use directive::{FeedId, Generation, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Blame;
 use crate::view::Shortage;
 use crate::words::{Named, kilowatts};
 
@@ -22,6 +25,15 @@ pub struct Figure {
     /// When the meter measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
+    /// Why the meter is not believed, in words, if it is not silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+    /// Whether the meter is implausible, and not only being watched.
+    #[serde(skip)]
+    pub is_implausible: bool,
+    /// What brought it about, if power is missing for certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blame: Option<Blame>,
 }
 
 impl Figure {
@@ -41,9 +53,12 @@ impl Figure {
 impl std::fmt::Display for Figure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (feed, needed) = (&self.feed, kilowatts(self.needed));
-        match self.headroom {
-            Some(headroom) => write!(f, "headroom {} of {needed} at {feed}", kilowatts(headroom)),
-            None => write!(f, "the meter of {feed} is silent, {needed} needed"),
+        match (self.headroom, &self.doubt) {
+            (Some(headroom), _) => {
+                write!(f, "headroom {} of {needed} at {feed}", kilowatts(headroom))
+            }
+            (None, Some(doubt)) => write!(f, "{doubt}, {needed} needed at {feed}"),
+            (None, None) => write!(f, "the meter of {feed} is silent, {needed} needed"),
         }
     }
 }
@@ -106,6 +121,9 @@ pub struct Evidence {
     pub not_back: Named,
     /// Whether the wall clock was stepped. While it is, no time counts as over by this clock.
     pub doubtful: bool,
+    /// How far apart samples of the meters on the lease's path are: a difference that lasts no longer
+    /// may be one of time.
+    pub skew: Duration,
     /// Whether the switchboard has just started. What receivers and meters have not reported yet
     /// does not count as missing then.
     pub young: bool,
@@ -128,10 +146,12 @@ impl Evidence {
             && self.figures.iter().all(|figure| figure.missing() == Some(Watts::ZERO))
     }
 
-    /// The figure that lacks most power, of those measured.
-    pub(super) fn worst(&self) -> Option<(&Figure, Watts)> {
-        let measured = self.figures.iter().filter_map(|figure| Some((figure, figure.missing()?)));
-        measured.filter(|(_, missing)| *missing > Watts::ZERO).max_by_key(|(_, missing)| *missing)
+    /// Which meter is implausible, in words, if one is.
+    pub(super) fn doubted(&self) -> Option<&str> {
+        self.figures
+            .iter()
+            .filter(|figure| figure.is_implausible)
+            .find_map(|figure| figure.doubt.as_deref())
     }
 
     /// The figure with the most power that is certainly missing, if one has any.

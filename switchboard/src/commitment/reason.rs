@@ -135,6 +135,9 @@ mod tests {
             needed: Watts(1_500_000),
             unmetered: Watts::ZERO,
             taken_at: None,
+            doubt: None,
+            is_implausible: false,
+            blame: None,
         };
         let mut evidence = Evidence {
             at: at(0),

@@ -20,6 +20,9 @@ fn evidence(headroom: Option<i64>) -> Evidence {
         needed: Watts(20_000),
         unmetered: Watts::ZERO,
         taken_at: None,
+        doubt: None,
+        is_implausible: false,
+        blame: None,
     };
     Evidence {
         held: Held::Everywhere,
@@ -70,20 +73,20 @@ fn headroom_must_hold_before_it_is_proven() {
 }
 
 #[test]
-fn a_meter_that_says_nothing_proves_nothing_and_a_missed_deadline_stays_on_record() {
+fn a_meter_that_says_nothing_proves_nothing_and_that_stays_on_record() {
     let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
     run.step(100, &evidence(None));
     run.step(939, &evidence(None));
-    assert!(run.commitment.breaches.is_empty());
+    assert!(!run.commitment.unverified);
     let happenings = run.step(940, &evidence(None));
-    assert!(
-        matches!(&happenings[..], [Happening::Breached(breach)] if breach.missing == Watts(20_000) && !breach.measured)
-    );
-    assert!(run.step(941, &evidence(None)).is_empty(), "one shortage, one record");
+    let why = "not proven by 2027-01-15 08:15:40: the meter of a is silent, 20 kW needed";
+    assert_eq!(happenings, [Happening::Unverified { why: why.into() }]);
+    assert!(run.step(941, &evidence(None)).is_empty(), "one silence, one record");
     run.step(1100, &evidence(Some(25_000)));
     run.step(1105, &evidence(Some(25_000)));
     assert_eq!(run.commitment.phase, Phase::Active, "late, but proven");
-    assert_eq!(run.commitment.breaches.len(), 1, "never erased");
+    assert!(run.commitment.unverified, "never erased");
+    assert_eq!(run.commitment.breaches, [], "nothing was known to be missing");
 }
 
 fn some(names: &[&str]) -> Named {
@@ -145,7 +148,8 @@ fn whatever_devices_say_the_meter_decides() {
     let happenings = run.step(940, &silent(17_000, &["m.033"]));
     assert!(
         matches!(&happenings[..], [Happening::Breached(breach)] if breach.missing == Watts(3000)
-            && breach.why == "not proven by 2027-01-15 08:15:40: headroom 17 kW of 20 kW at a"),
+            && breach.doing == Some(Doing::Ours)
+            && breach.why == "not proven by 2027-01-15 08:15:40: headroom 17 kW of 20 kW at a; nothing outside the facility explains it"),
         "{happenings:?}"
     );
 }
@@ -188,7 +192,7 @@ fn headroom_that_is_lost_before_the_start_says_so() {
     assert_eq!((breach.since, breach.missing), (Some(at(950)), Watts(2000)));
     assert_eq!(
         breach.why,
-        "lost after it was proven: headroom 18 kW of 20 kW at a since 2027-01-15 08:15:50"
+        "lost after it was proven: headroom 18 kW of 20 kW at a since 2027-01-15 08:15:50; nothing outside the facility explains it"
     );
 }
 
@@ -360,4 +364,55 @@ fn a_cancelled_one_is_released_from_any_phase() {
         Run::new(Lease { cancelled_at: Some(at(50)), ..lease("l", "a", 20_000, 1000, 2000) });
     run.step(51, &Evidence::default());
     assert!(run.commitment.is_closed());
+}
+
+/// One of 34 commands hung, and the meter shows the room.
+#[test]
+fn nothing_missing_is_never_a_breach() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    for secs in [100, 940, 945, 1000, 1500] {
+        run.step(secs, &Evidence { under_way: 1, ..silent(20_000, &["m.033"]) });
+    }
+    assert_eq!(run.commitment.breaches, []);
+}
+
+#[test]
+fn power_that_a_tenant_without_a_meter_may_draw_is_not_missing_for_certain() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let mut seen = evidence(Some(5_000));
+    seen.figures[0].unmetered = Watts(15_000);
+    run.step(100, &seen);
+    let happenings = run.step(940, &seen);
+    let why = "not proven by 2027-01-15 08:15:40: headroom 5 kW of 20 kW at a";
+    assert_eq!(happenings, [Happening::Unverified { why: why.into() }]);
+    assert_eq!(run.commitment.breaches, []);
+}
+
+#[test]
+fn a_shortage_between_two_meters_is_a_breach_only_if_it_outlasts_their_samples() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let slow = |headroom| Evidence { skew: Duration::from_secs(60), ..evidence(Some(headroom)) };
+    for secs in [100, 105, 1000] {
+        run.step(secs, &slow(20_000));
+    }
+    run.step(1100, &slow(0));
+    assert_eq!(run.step(1169, &slow(0)), []);
+    assert!(matches!(&run.step(1170, &slow(0))[..], [Happening::Breached(_)]));
+}
+
+#[test]
+fn an_implausible_meter_in_an_active_lease_is_recorded_once_and_is_no_breach() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    for secs in [100, 105, 1000] {
+        run.step(secs, &evidence(Some(20_000)));
+    }
+    let mut seen = evidence(None);
+    seen.figures[0].doubt = Some("the meter of a is implausible (scaled_up): it shows".into());
+    seen.figures[0].is_implausible = true;
+    run.step(1100, &seen);
+    assert_eq!(run.step(1114, &seen), []);
+    let why = "while it was active: the meter of a is implausible (scaled_up): it shows";
+    assert_eq!(run.step(1115, &seen), [Happening::Unverified { why: why.into() }]);
+    assert_eq!(run.step(1200, &seen), []);
+    assert_eq!((run.commitment.phase, &run.commitment.breaches[..]), (Phase::Active, &[][..]));
 }

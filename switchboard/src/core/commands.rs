@@ -387,6 +387,7 @@ impl Core {
             Event::PolicyLoaded { digest: policy.digest.clone(), revision: policy.revision },
             wall,
         );
+        self.plausible = self.carried_plausibility(&policy);
         self.policy = policy;
         self.sums = FeedSums::new(self.policy.facility.feeds());
         self.corrections = corrections;

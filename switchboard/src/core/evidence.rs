@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use directive::{LeaseId, MachineId, Means, MeterId};
+use directive::{LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
 use crate::commitment::{Evidence, Figure, Happening, Held, Phase, Terms};
 use crate::facility::FeedNumber;
-use crate::inventory::{Headroom, MachineState};
+use crate::inventory::MachineState;
 use crate::lease::{Lease, earlier};
 use crate::ledger::Event;
 use crate::words::Named;
@@ -172,13 +172,24 @@ impl Core {
         let due_at = self.schedule.max(lease.reserved_from());
         let figure = |feed: FeedNumber| {
             let headroom = self.headroom(feed, wall, now);
-            Figure {
+            let mut figure = Figure {
                 feed: feeds[feed].id.clone(),
                 headroom: headroom.map(|headroom| headroom.watts),
                 needed: self.sums.reserved(feed, due_at),
                 unmetered: self.sums.unmetered(feed),
                 taken_at: headroom.map(|headroom| headroom.taken_at),
+                doubt: None,
+                is_implausible: self.plausible.state(feed).is_implausible(),
+                blame: None,
+            };
+            if headroom.is_none() {
+                figure.doubt = self.doubt(feed);
             }
+            let missing = figure.surely_missing().filter(|missing| *missing > Watts::ZERO);
+            if let Some((missing, headroom)) = missing.zip(headroom) {
+                figure.blame = Some(self.causes(lease, feed, &headroom, now).blame(missing));
+            }
+            figure
         };
         let metered = path.iter().copied().filter(|feed| feeds[*feed].meter.is_some());
         let figures = metered.map(figure).collect();
@@ -206,6 +217,7 @@ impl Core {
             metered: path.first().is_some_and(|feed| feeds[*feed].meter.is_some()),
             figures,
             not_back: machines.not_back,
+            skew: path.iter().map(|feed| self.plausible.gap(*feed)).max().unwrap_or_default(),
             doubtful: self.stepped.is_some(),
             young: self.is_young(now),
         }
@@ -215,18 +227,8 @@ impl Core {
     pub(super) fn read_tenants(&mut self) {
         let Some((wall, now)) = self.at else { return };
         let feeds = self.policy.facility.feeds();
-        let metered = |meter: &MeterId| Some(self.inventory.metered(meter, wall, now)?.0);
-        self.sums.read(feeds, wall, metered);
-    }
-
-    /// The headroom that the feed's meter proves.
-    pub(super) fn headroom(
-        &self,
-        feed: FeedNumber,
-        wall: Timestamp,
-        now: Instant,
-    ) -> Option<Headroom> {
-        let feeds = self.policy.facility.feeds();
-        self.inventory.headroom(&feeds[feed], self.sums.leased(feed), wall, now)
+        let mut sums = std::mem::take(&mut self.sums);
+        sums.read(feeds, wall, |meter| Some(self.tenant_meter(meter, wall, now)?.0));
+        self.sums = sums;
     }
 }

@@ -138,6 +138,7 @@ mod tests {
                 latest_safe_start: None,
                 why: String::new(),
                 unverified: false,
+                unverified_why: None,
                 unconfirmed: None,
                 unconfirmed_at: None,
                 breaches: Vec::new(),

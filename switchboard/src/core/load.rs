@@ -7,6 +7,7 @@ use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
+use super::meters::Readings;
 use crate::facility::{FeedNumber, PerFeed, Population};
 use crate::inventory::MachineState;
 use crate::lease::later;
@@ -17,33 +18,29 @@ use crate::policy::Policy;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Less {
     /// What those draw less that are down.
-    sure: Watts,
+    pub(super) sure: Watts,
     /// What those may draw less that may be down.
-    possible: Watts,
+    pub(super) possible: Watts,
     /// The largest power that one of these machines would draw more if it came back.
     largest: Watts,
     /// What those draw less that no lease has: the feed is short without any.
     alone: Watts,
     /// What those draw less that no lease has, or that running leases have.
-    needed: Watts,
+    pub(super) needed: Watts,
     /// What those draw less that are confirmed to be down, or that are on their way back.
     pub(super) down: Watts,
 }
 
 impl Core {
     /// Corrects the load of each feed by what its meter shows, and makes a new plan if that matters.
-    pub(super) fn correct_load(&mut self, wall: Timestamp, now: Instant) {
+    /// A meter that is not believed corrects nothing: what it corrected before stays.
+    pub(super) fn correct_load(&mut self, readings: Readings, wall: Timestamp, now: Instant) {
+        let Readings { samples, figures, less } = readings;
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
-        let readings = PerFeed::each(feeds, |feed| {
-            let (watts, taken_at) =
-                self.inventory.metered(feeds[feed].meter.as_ref()?, wall, now)?;
-            is_possible(watts, feeds[feed].limit).then_some((watts, taken_at))
-        });
-        let less = self.less(&readings, now);
-        let figures = facility.load_by_figures(&self.fleet.population);
+        let samples = PerFeed::each(feeds, |feed| samples[feed].filter(|_| self.is_believed(feed)));
         let shown = |feed: FeedNumber| {
-            let (metered, taken_at) = readings[feed]?;
+            let (metered, taken_at) = samples[feed]?;
             let Less { sure, possible, largest, .. } = less[feed];
             let most = figures[feed] - sure + self.sums.leased(feed);
             let least = most - possible;
@@ -67,7 +64,7 @@ impl Core {
         let shown = PerFeed::each(feeds, shown);
         self.corrections.read(feeds, now, |feed| shown[feed]);
         self.guards.forget_taken_over(|feed| shown[feed].is_some());
-        let corrections = self.load_corrections((&figures, &less), &readings, wall, now);
+        let corrections = self.load_corrections((&figures, &less), &samples, wall, now);
         if corrections != self.fleet.population.corrections {
             self.fleet.population.corrections = corrections;
             self.replan = true;
@@ -182,9 +179,6 @@ impl Core {
     }
 }
 
-/// A meter that shows more than this multiple of its feed's limit is wrong: at such a load, the
-/// breaker would have opened.
-const POSSIBLE: i64 = 3;
 /// Machines may draw this part more than the policy says. A correction must be lower by as much for
 /// one machine before the machine is planned to come back, or it would soon be needed again.
 const OVERDRAW: f64 = 0.2;
@@ -192,7 +186,3 @@ const OVERDRAW: f64 = 0.2;
 /// A correction may be higher by this part of the band before plans use the higher value: the band is
 /// there for such changes.
 pub(super) const IN_BAND: f64 = 0.25;
-
-fn is_possible(metered: Watts, limit: Watts) -> bool {
-    metered.0 <= limit.0.saturating_mul(POSSIBLE)
-}

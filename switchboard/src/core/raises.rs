@@ -97,6 +97,19 @@ impl Raises {
         waiting
     }
 
+    /// The power of the machines at and below each feed that may be told to wake, or were told and do
+    /// not draw it for certain yet.
+    pub(super) fn permitted(&self, policy: &Policy, now: Instant) -> PerFeed<Watts> {
+        let mut permitted = PerFeed::all(policy.facility.feeds(), Watts::ZERO);
+        let is_out = |raise: &&Raise| {
+            (raise.granted.is_some() || raise.is_booked(now)) && !raise.is_settled(policy, now)
+        };
+        for raise in self.machines.values().filter(is_out) {
+            policy.facility.feeds().add(&mut permitted, raise.feed, raise.watts);
+        }
+        permitted
+    }
+
     /// Gives up what was permitted and not used, because receivers have had no permit for a while. It
     /// would otherwise be used all at once.
     pub(super) fn take_back(&mut self) {
@@ -322,7 +335,10 @@ impl Core {
                 return Ok(Watts(i64::MAX / 2));
             }
             let Some(headroom) = self.headroom(feed, wall, now) else {
-                return Err(Withheld::MeterSilent(feeds[feed].id.clone()));
+                return Err(match self.doubt(feed) {
+                    Some(why) => Withheld::MeterDoubted(why),
+                    None => Withheld::MeterSilent(feeds[feed].id.clone()),
+                });
             };
             // A tenant without a meter counts with what the meter shows beyond everything else, up
             // to what it rents. What a tenant draws beyond its lease leaves no room.

@@ -1,7 +1,7 @@
 //! Makes the API's views from the core's state.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use directive::{LeaseId, MachineId};
 use jiff::Timestamp;
@@ -12,10 +12,11 @@ use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
 use crate::facility::{FeedNumber, Group, times};
 use crate::inventory::MachineState;
+use crate::plausible::MeterState;
 use crate::view::{
-    API_VERSION, AdmissionAnswer, BreachView, FeedGuardView, FeedView, FeedsAnswer, GroupView,
-    HeadAnswer, LeaseAnswer, LeaseView, LedgerView, LineView, MachineCounts, MachinesAnswer,
-    PlanBody, PlanView, StatusView, UnassignedView,
+    API_VERSION, AdmissionAnswer, BreachView, DoubtedMeter, FeedGuardView, FeedMeterView, FeedView,
+    FeedsAnswer, GroupView, HeadAnswer, LeaseAnswer, LeaseView, LedgerView, LineView,
+    MachineCounts, MachinesAnswer, PlanBody, PlanView, StatusView, UnassignedView,
 };
 
 impl Core {
@@ -79,6 +80,9 @@ impl Core {
                 planned.map(|plan| plan.latest_safe_start).or(standing.latest_safe_start)
             }),
             unverified: live.map_or(standing.unverified, |live| live.unverified),
+            unverified_why: live
+                .map_or(&standing.unverified_why, |live| &live.unverified_why)
+                .clone(),
             unconfirmed: live.map_or(&standing.unconfirmed, |live| &live.unconfirmed).clone(),
             unconfirmed_at: standing.unconfirmed_at,
             breached: !breaches.is_empty(),
@@ -192,6 +196,7 @@ impl Core {
                 failure: self.outbox.failure().map(ToString::to_string),
             },
             raises_withheld: self.withheld.as_ref().map(ToString::to_string),
+            meters_not_ok: self.doubted_meters(wall, now),
             receivers: self.inventory.receivers(&self.policy, now),
             leases_by_state: leases,
             short_leases: self.short_leases(),
@@ -227,19 +232,25 @@ impl Core {
         let feeds = self.policy.facility.feeds();
         let room = self.room(wall, now);
         let waiting = self.raises.waiting(&self.policy.facility);
+        let permitted = self.raises.permitted(&self.policy, now);
         let view = |number: FeedNumber| {
-            let headroom = self.headroom(number, wall, now);
             let feed = &feeds[number];
+            // What an implausible meter shows is shown, and proves nothing.
+            let metered =
+                feed.meter.as_ref().and_then(|meter| self.inventory.metered(meter, wall, now));
+            let headroom = self.headroom(number, wall, now);
             FeedView {
                 feed: feed.id.clone(),
                 parent: feed.parent.clone(),
                 usable: feed.usable(),
                 committed: self.sums.reserved(number, wall),
-                metered: headroom.map(|headroom| headroom.metered),
+                metered: metered.map(|(watts, _)| watts),
                 headroom: headroom.map(|headroom| headroom.watts),
-                measured_at: headroom.map(|headroom| headroom.taken_at),
+                measured_at: metered.map(|(_, taken_at)| taken_at),
+                meter_health: self.meter_view(number, wall, now),
                 band: self.policy.facility.band(number),
                 room: room[number].as_ref().ok().copied().filter(|_| feed.meter.is_some()),
+                permitted: permitted[number],
                 machines_waiting: waiting[number],
                 guard: self.guards.feed(number).map(|(agent, guard)| FeedGuardView {
                     agent: agent.clone(),
@@ -251,6 +262,37 @@ impl Core {
             }
         };
         feeds.numbers().map(view).collect()
+    }
+
+    /// What is thought of the meter of `feed`; `None` if the feed has none, or while its first sample is
+    /// awaited.
+    fn meter_view(&self, feed: FeedNumber, wall: Timestamp, now: Instant) -> Option<FeedMeterView> {
+        let feeds = self.policy.facility.feeds();
+        let meter = feeds[feed].meter.clone()?;
+        let taken_at = self.inventory.metered(&meter, wall, now).map(|(_, taken_at)| taken_at);
+        let age = taken_at.and_then(|taken| Duration::try_from(wall.duration_since(taken)).ok());
+        let figures = self.plausible.figures(feed);
+        Some(FeedMeterView {
+            state: self.plausible.state(feed),
+            since: self.plausible.since(feed)?,
+            shown: figures.map(|(shown, _)| shown),
+            bound: figures.map(|(_, bound)| bound),
+            why: self.doubt(feed),
+            age_secs: age.map(|age| age.as_secs_f64()),
+            gap_secs: self.plausible.gap(feed).as_secs_f64(),
+            meter,
+        })
+    }
+
+    /// The feeds whose meters are not `ok`.
+    fn doubted_meters(&self, wall: Timestamp, now: Instant) -> Vec<DoubtedMeter> {
+        let feeds = self.policy.facility.feeds();
+        let doubted = feeds.numbers().filter(|feed| self.plausible.state(*feed) != MeterState::Ok);
+        let view = |feed: FeedNumber| {
+            let meter = self.meter_view(feed, wall, now)?;
+            Some(DoubtedMeter { feed: feeds[feed].id.clone(), meter })
+        };
+        doubted.filter_map(view).collect()
     }
 
     pub(super) fn feeds_answer(&self, wall: Timestamp, now: Instant) -> FeedsAnswer {

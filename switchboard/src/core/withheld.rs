@@ -14,6 +14,9 @@ pub(super) enum Withheld {
     PlanNotDurable,
     #[error("the meter of feed {0} is silent")]
     MeterSilent(FeedId),
+    /// A meter shows what cannot be so, or may not be so; in words.
+    #[error("{0}")]
+    MeterDoubted(String),
     /// Since the start, nothing has been reported of machines that are to come back.
     #[error("machines that are to come back have not been read yet")]
     MachinesNotRead,

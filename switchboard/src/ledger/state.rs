@@ -44,8 +44,10 @@ pub struct LeaseRecord {
     pub phase: Phase,
     /// Why the lease entered this phase.
     pub why: String,
-    /// Whether the lease relies on machines that can only be starved.
+    /// Whether the lease's power could not be proven at some time.
     pub unverified: bool,
+    /// Why it could not, the last time.
+    pub unverified_why: Option<String>,
     /// The machines that do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
     /// When there first were machines that did not confirm.
@@ -110,6 +112,7 @@ impl LedgerState {
                     phase: Phase::Planned,
                     why: String::new(),
                     unverified: false,
+                    unverified_why: None,
                     unconfirmed: None,
                     unconfirmed_at: None,
                     breaches: Vec::new(),
@@ -145,7 +148,11 @@ impl LedgerState {
                     self.forget_old();
                 }
             }
-            Event::Unverified { lease, .. } => self.standing(lease)?.unverified = true,
+            Event::Unverified { lease, why } => {
+                let standing = self.standing(lease)?;
+                standing.unverified = true;
+                standing.unverified_why = Some(why.clone());
+            }
             Event::Unconfirmed { lease, unconfirmed } => {
                 let standing = self.standing(lease)?;
                 standing.unconfirmed_at = standing.unconfirmed_at.or(Some(unconfirmed.since));
@@ -169,7 +176,8 @@ impl LedgerState {
             }
             Event::Adopted { machines, .. } => self.note_sleepers(machines, AsleepBy::Us, at),
             Event::PolicyLoaded { digest, .. } => self.policy = Some(digest.clone()),
-            Event::PolicyRefused { .. } => {}
+            // What is thought of a meter is found anew after a start.
+            Event::MetersJudged { .. } | Event::PolicyRefused { .. } => {}
         }
         Ok(())
     }

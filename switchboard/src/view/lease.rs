@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ShortLease, Shortage, power};
 use crate::admit::{Lead, Line};
-use crate::commitment::{Breach, Phase, Unconfirmed};
+use crate::commitment::{Breach, Doing, Phase, Unconfirmed};
 use crate::machine_state::MachineState;
 use crate::plan::LeasePlan;
 use crate::words::Named;
@@ -44,8 +44,12 @@ pub struct LeaseView {
     pub in_plan_from: Option<Timestamp>,
     /// When shedding must begin at the latest; null when the lease is over.
     pub latest_safe_start: Option<Timestamp>,
-    /// Whether the lease relies on machines that can only be starved of work, which proves nothing.
+    /// Whether the lease's power could not be proven at some time: it relies on machines that can only
+    /// be starved of work, or no meter showed what it would have to. This stays on record.
     pub unverified: bool,
+    /// Why it could not, the last time; null if it always could.
+    #[serde(default)]
+    pub unverified_why: Option<String>,
     /// Machines whose devices do not confirm at present what the meters prove; null when all do.
     pub unconfirmed: Option<Unconfirmed>,
     /// When there first were unconfirmed machines. This stays on record.
@@ -75,9 +79,13 @@ pub struct BreachView {
     pub since: Option<Timestamp>,
     #[serde(flatten, with = "power::missing")]
     pub missing: Watts,
-    /// Whether a meter measured the missing power. If not, `missing` is all the power that was
-    /// promised.
+    /// Whether a meter measured the missing power. If not, as in some records of older programs,
+    /// `missing` is all the power that was promised.
     pub measured: bool,
+    /// Whose doing it is: `ours`, `tenant`, `house`, `derate` or `meter`; null in records of older
+    /// programs.
+    #[serde(default)]
+    pub doing: Option<Doing>,
     pub why: String,
 }
 
@@ -88,6 +96,7 @@ impl From<&Breach> for BreachView {
             since: breach.since,
             missing: breach.missing,
             measured: breach.measured,
+            doing: breach.doing,
             why: breach.why.clone(),
         }
     }

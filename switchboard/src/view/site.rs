@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use directive::{
-    FeedId, Generation, GroupId, GuardState, LedgerHead, MachineId, MachineReport, ReceiverId,
-    ReceiverRole, Serving, SessionReport, Watts,
+    FeedId, Generation, GroupId, GuardState, LedgerHead, MachineId, MachineReport, MeterId,
+    ReceiverId, ReceiverRole, Serving, SessionReport, Watts,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::{ShortLease, Shortage, power};
 use crate::commitment::Phase;
 use crate::machine_state::MachineState;
 use crate::plan::Chosen;
+use crate::plausible::MeterState;
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub struct StatusView {
     pub ledger: LedgerView,
     /// Why power may not be raised just now, or null.
     pub raises_withheld: Option<String>,
+    /// The feeds whose meters are not `ok`.
+    #[serde(default)]
+    pub meters_not_ok: Vec<DoubtedMeter>,
     pub receivers: Vec<ReceiverView>,
     pub leases_by_state: BTreeMap<Phase, u32>,
     /// Leases that cannot be kept with the machines known now.
@@ -171,26 +175,63 @@ pub struct FeedView {
     /// The power that leases at the feed and below it reserve now.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,
-    /// What the feed's meter shows; null while it is silent.
+    /// What the feed's meter shows, plausible or not; null while it is silent.
     #[serde(flatten, with = "power::metered")]
     pub metered: Option<Watts>,
     /// The power that the feed's meter proves to be free of everything but leases; null while it is
-    /// silent.
+    /// silent or not believed.
     #[serde(flatten, with = "power::headroom")]
     pub headroom: Option<Watts>,
     /// When the feed's meter measured the power.
     pub measured_at: Option<Timestamp>,
+    /// What is thought of the feed's meter; null if the feed has none, or while its first sample is
+    /// awaited after a start.
+    #[serde(default)]
+    pub meter_health: Option<FeedMeterView>,
     /// The power below the usable power that plans leave free.
     #[serde(flatten, with = "power::band")]
     pub band: Watts,
-    /// The power by which machines below the feed may be raised now; null while its meter is silent,
-    /// or if it has none.
+    /// The power by which machines below the feed may be raised now; null while its meter is silent or
+    /// not believed, or if it has none.
     #[serde(flatten, with = "power::room")]
     pub room: Option<Watts>,
+    /// The power of the machines below the feed that may be told to wake, or were told to and do not
+    /// draw it for certain yet.
+    #[serde(flatten, with = "power::permitted")]
+    pub permitted: Watts,
     /// The machines below the feed that are to come back and wait for a permit.
     pub machines_waiting: u32,
     /// What the agent that guards the feed says; null if no agent does.
     pub guard: Option<FeedGuardView>,
+}
+
+/// What is thought of the meter of one feed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeedMeterView {
+    pub meter: MeterId,
+    pub state: MeterState,
+    /// Since when it has been in its state.
+    pub since: Timestamp,
+    /// What an implausible meter showed when it was last found to be so.
+    #[serde(flatten, with = "power::shown")]
+    pub shown: Option<Watts>,
+    /// What that was compared with: what is possible, proven, or shown by other meters.
+    #[serde(flatten, with = "power::bound")]
+    pub bound: Option<Watts>,
+    /// Why it is not believed, in one sentence; null if it is, or if it is silent.
+    pub why: Option<String>,
+    /// How old its newest sample is, by its own time; null while it is silent.
+    pub age_secs: Option<f64>,
+    /// How far apart its samples are.
+    pub gap_secs: f64,
+}
+
+/// A feed whose meter is not `ok`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoubtedMeter {
+    pub feed: FeedId,
+    #[serde(flatten)]
+    pub meter: FeedMeterView,
 }
 
 /// The guard of one feed.

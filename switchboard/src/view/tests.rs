@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::commitment::{Phase, Unconfirmed};
+use crate::commitment::{Doing, Phase, Unconfirmed};
 use crate::machine_state::MachineState;
 use crate::plan::Chosen;
+use crate::plausible::MeterState;
 use crate::words::Named;
 
 fn at(clock: &str) -> Timestamp {
@@ -101,6 +102,7 @@ fn lease() -> LeaseView {
         in_plan_from: Some(at("02:00")),
         latest_safe_start: Some(at("05:56")),
         unverified: false,
+        unverified_why: None,
         unconfirmed: Some(Unconfirmed { since: at("05:58"), machines: named.clone() }),
         unconfirmed_at: Some(at("05:58")),
         breached: true,
@@ -109,6 +111,7 @@ fn lease() -> LeaseView {
             since: Some(at("05:55")),
             missing: Watts(40_000),
             measured: true,
+            doing: Some(Doing::Tenant),
             why: "not proven in time at …".to_owned(),
         }],
         proven_at: Some(at("05:59")),
@@ -117,6 +120,20 @@ fn lease() -> LeaseView {
         not_back: named,
         machines_by_state: BTreeMap::from([(MachineState::Curtailed, 100)]),
         lease_plan: Some(lease_plan()),
+    }
+}
+
+fn meter_view(scaled_up: bool) -> FeedMeterView {
+    let why = "the meter of xfmr-b is implausible (scaled_up): it shows 58,180 kW where at most 180 kW are possible";
+    FeedMeterView {
+        meter: "feed".into(),
+        state: if scaled_up { MeterState::ScaledUp } else { MeterState::Ok },
+        since: at("02:00"),
+        shown: scaled_up.then_some(Watts(58_180_000)),
+        bound: scaled_up.then_some(Watts(180_000)),
+        why: scaled_up.then(|| why.to_owned()),
+        age_secs: Some(0.5),
+        gap_secs: 1.0,
     }
 }
 
@@ -190,6 +207,7 @@ fn status() -> StatusView {
             failure: Some("no room for the ledger: …".to_owned()),
         },
         raises_withheld: Some("the meter of feed xfmr-b is silent".to_owned()),
+        meters_not_ok: vec![DoubtedMeter { feed: "xfmr-b".into(), meter: meter_view(true) }],
         receivers: vec![ReceiverView {
             receiver: "proxy".into(),
             role: ReceiverRole::Proxy,
@@ -292,8 +310,10 @@ fn feeds() -> FeedsAnswer {
         metered: metered.map(Watts),
         headroom: metered.map(|watts| Watts(20_000_000 - watts)),
         measured_at: metered.map(|_| at("02:00")),
+        meter_health: Some(meter_view(metered.is_none())),
         band: Watts(200_000),
         room: metered.map(|watts| Watts(20_000_000 - 200_000 - watts)),
+        permitted: Watts(6000),
         machines_waiting: u32::from(metered.is_none()),
         guard: metered.map(|_| FeedGuardView {
             agent: "agent".into(),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use directive::Watts;
 use jiff::Timestamp;
-use switchboard::commitment::Unconfirmed;
+use switchboard::commitment::{Doing, Unconfirmed};
 use switchboard::inventory::MachineState;
 use switchboard::view::{
     AdmissionAnswer, BreachView, ErrorView, LeadView, LeasePlanView, LineView, Shortage,
@@ -64,6 +64,7 @@ pub(crate) fn lease(id: &str) -> LeaseView {
         in_plan_from: None,
         latest_safe_start: Some(at("12-01T11:49")),
         unverified: false,
+        unverified_why: None,
         unconfirmed: None,
         unconfirmed_at: None,
         breached: false,
@@ -141,6 +142,7 @@ fn a_list_of_leases() {
         since: None,
         missing: Watts(420_000),
         measured: true,
+        doing: Some(Doing::Tenant),
         why: "xfmr-a: headroom 7580.000 kW, needed 8000.000 kW".into(),
     }];
     let mut over = lease("old");
@@ -326,6 +328,7 @@ fn a_breach_is_told_once_with_its_figure() {
         since: None,
         missing: Watts(16_000),
         measured,
+        doing: None,
         why: why(feed),
     };
     broken.breaches =

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use directive::Watts;
-use switchboard::commitment::Phase;
+use switchboard::commitment::{Doing, Phase};
 use switchboard::inventory::MachineState;
 use switchboard::view::{AdmissionAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage};
 
@@ -78,11 +78,10 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
         notes.push(format!("was unconfirmed at {}", shown.moment(at)));
     }
     if lease.unverified {
-        notes.push(
-            "UNVERIFIED: it rests on machines that can only be starved of work, which proves \
-             nothing"
-                .to_owned(),
+        let why = lease.unverified_why.as_deref().unwrap_or(
+            "it rests on machines that can only be starved of work, which proves nothing",
         );
+        notes.push(format!("UNVERIFIED: {}", shown.localized(why)));
     }
     if let Some(at) = lease.cancelled_at {
         notes.push(format!("cancelled at {}", shown.moment(at)));
@@ -91,7 +90,7 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
     let told = |part: &str| {
         part.contains(" unconfirmed since ")
             || lease.short.is_some() && part.starts_with("short ")
-            || lease.breaches.last().is_some_and(|breach| breach.why.ends_with(part))
+            || lease.breaches.last().is_some_and(|breach| breach.why.contains(part))
     };
     let reason: Vec<&str> =
         lease.state_reason.split("; ").filter(|part| !part.is_empty() && !told(part)).collect();
@@ -104,8 +103,16 @@ pub(super) fn notes(lease: &LeaseView, shown: &Shown) -> Vec<String> {
 /// When a promise was not kept, by how much and why.
 fn breached(breach: &BreachView, shown: &Shown) -> String {
     let how = if breach.measured { "" } else { " (not measured)" };
+    let whose = match breach.doing {
+        None => "",
+        Some(Doing::Ours) => ", our doing",
+        Some(Doing::Tenant) => ", the tenant's doing",
+        Some(Doing::House) => ", by the house",
+        Some(Doing::Derate) => ", by a lowered limit",
+        Some(Doing::Meter) => ", by a wrong meter",
+    };
     format!(
-        "{}, {} missing{how}: {}",
+        "{}, {} missing{how}{whose}: {}",
         shown.moment(breach.at),
         kilowatts(breach.missing),
         shown.localized(&breach.why)

@@ -4,9 +4,10 @@ use directive::{Generation, GuardState, ReceiverRole, Watts};
 use jiff::Timestamp;
 use proxy::Hashrate;
 use switchboard::commitment::Phase;
+use switchboard::plausible::MeterState;
 use switchboard::view::{
-    FeedGuardView, FeedView, FileNotice, GroupView, LedgerView, ReceiverView, ShortLease, Shortage,
-    SleeperView, UnassignedView,
+    DoubtedMeter, FeedGuardView, FeedMeterView, FeedView, FileNotice, GroupView, LedgerView,
+    ReceiverView, ShortLease, Shortage, SleeperView, UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -58,6 +59,7 @@ fn site() -> StatusView {
         horizon: Some(at("12-03T12:00")),
         ledger: LedgerView { seq: 12_345, hash: "h".into(), failure: None },
         raises_withheld: None,
+        meters_not_ok: Vec::new(),
         receivers: vec![
             receiver("agent", ReceiverRole::Agent, 0.4, true),
             receiver("proxy", ReceiverRole::Proxy, 1.2, true),
@@ -98,8 +100,10 @@ fn feed(name: &str, usable: i64, committed: i64, measured: Option<(i64, i64)>) -
         metered: measured.map(|(metered, _)| Watts(metered)),
         headroom: measured.map(|(_, headroom)| Watts(headroom)),
         measured_at: None,
+        meter_health: measured.map(|_| meter(MeterState::Ok, None)),
         band: Watts(usable / 100),
         room: measured.map(|(metered, _)| Watts(usable - usable / 100 - metered)),
+        permitted: Watts::ZERO,
         machines_waiting: 0,
         guard: measured.map(|(metered, _)| FeedGuardView {
             agent: "agent".into(),
@@ -108,6 +112,19 @@ fn feed(name: &str, usable: i64, committed: i64, measured: Option<(i64, i64)>) -
             wants: Watts::ZERO,
             acts: 0,
         }),
+    }
+}
+
+fn meter(state: MeterState, why: Option<&str>) -> FeedMeterView {
+    FeedMeterView {
+        meter: "m".into(),
+        state,
+        since: at("11-30T11:20"),
+        shown: None,
+        bound: None,
+        why: why.map(str::to_owned),
+        age_secs: Some(0.8),
+        gap_secs: 1.0,
     }
 }
 
@@ -134,6 +151,24 @@ fn told(site: &StatusView) -> String {
 #[test]
 fn a_site_where_all_is_well() {
     insta::assert_snapshot!(told(&site()));
+}
+
+#[test]
+fn meters_that_are_not_believed_are_named_with_their_figures() {
+    let why = "the meter of xfmr-a is implausible (scaled_up): it shows 58,180 kW where at most \
+               60 kW are possible";
+    let mut site = site();
+    let silent = meter(MeterState::Silent, None);
+    site.meters_not_ok = vec![
+        DoubtedMeter { feed: "xfmr-a".into(), meter: meter(MeterState::ScaledUp, Some(why)) },
+        DoubtedMeter { feed: "xfmr-b".into(), meter: silent.clone() },
+    ];
+    let mut feeds = feeds();
+    feeds.feeds[1].meter_health = Some(meter(MeterState::ScaledUp, Some(why)));
+    (feeds.feeds[1].headroom, feeds.feeds[1].room) = (None, None);
+    feeds.feeds[2].meter_health = Some(silent);
+    let text = control_plane(&site, &feeds, &shown(), 120);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
