@@ -45,6 +45,9 @@ struct Cli {
     /// File with what the house draws in kW, read ten times a second [default: none]
     #[arg(long)]
     house_file: Option<PathBuf>,
+    /// File with the factor by which the feed's meter is off, read ten times a second [default: none]
+    #[arg(long)]
+    feed_factor_file: Option<PathBuf>,
     /// What the AI tenant draws
     #[arg(long, default_value = "0", value_parser = kilowatts)]
     tenant_kw: Watts,
@@ -162,12 +165,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let spec = FacilitySpec { machines, house: cli.house_kw, ..FacilitySpec::default() };
     let facility = FileFacility::open(&dir, spec, Some(tenant), meters, now)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(facility, cli.house_file, cli.run_for))
+    let files = ControlFiles { house: cli.house_file, feed_factor: cli.feed_factor_file };
+    runtime.block_on(follow(facility, files, cli.run_for))
+}
+
+/// Files by which a test changes the facility while it runs.
+#[derive(Debug)]
+struct ControlFiles {
+    house: Option<PathBuf>,
+    feed_factor: Option<PathBuf>,
 }
 
 async fn follow(
     mut facility: FileFacility,
-    house_file: Option<PathBuf>,
+    files: ControlFiles,
     run_for: Option<Duration>,
 ) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -189,9 +200,13 @@ async fn follow(
             _ = every.tick() => {}
         }
         // Until the file has been written, the house draws what the options say.
-        let house = house_file.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
-        if let Some(house) = house.and_then(|text| kilowatts(text.trim()).ok()) {
+        let text = |path: &Option<PathBuf>| std::fs::read_to_string(path.as_deref()?).ok();
+        if let Some(house) = text(&files.house).and_then(|text| kilowatts(text.trim()).ok()) {
             facility.facility().set_house(house);
+        }
+        let factor = text(&files.feed_factor).and_then(|text| text.trim().parse::<f64>().ok());
+        if let Some(factor) = factor.filter(|factor| factor.is_finite() && *factor >= 0.0) {
+            facility.set_feed_factor(factor);
         }
         // A bad file is reported once, and the facility continues: the test may be about that file.
         let said =

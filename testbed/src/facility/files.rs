@@ -92,6 +92,8 @@ pub struct FileFacility {
     dir: PathBuf,
     meters: MeterFiles,
     tenant: MeterId,
+    /// By which factor the feed's meter is off.
+    feed_factor: f64,
     followed: BTreeMap<MachineId, Followed>,
 }
 
@@ -136,13 +138,19 @@ impl FileFacility {
                 drop(facility.sleep(machine, now));
             }
         }
-        Ok(Self { facility, dir: dir.into(), meters, tenant: name, followed })
+        let dir = dir.into();
+        Ok(Self { facility, dir, meters, tenant: name, feed_factor: 1.0, followed })
     }
 
     /// The simulated facility itself.
     #[must_use]
     pub fn facility(&self) -> &SimFacility {
         &self.facility
+    }
+
+    /// Makes the feed's meter show this multiple of the power from now on.
+    pub fn set_feed_factor(&mut self, factor: f64) {
+        self.feed_factor = factor;
     }
 
     /// Applies the files, and writes the state at `now`.
@@ -157,7 +165,7 @@ impl FileFacility {
         }
         self.facility.sample(now);
         let line = |watts: Watts| format!("{:.3} {}", watts.kw(), now.wall);
-        replace(&self.meters.feed, &line(self.facility.power(now).feed()))?;
+        replace(&self.meters.feed, &line(self.facility.power(now).feed().scale(self.feed_factor)))?;
         if let Some(path) = &self.meters.tenant {
             replace(path, &line(self.facility.tenant_watts(&self.tenant, now)))?;
         }
