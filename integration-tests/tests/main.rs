@@ -21,6 +21,7 @@ mod init;
 mod lease;
 mod links;
 mod log;
+mod meters;
 mod metrics;
 mod ownership;
 mod process;

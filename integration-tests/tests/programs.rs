@@ -93,6 +93,7 @@ impl Programs {
                 &["--dir", &devices, "--machines", "acme.rig-*:8:3000:30", "--feed-meter", &meter]
                     [..],
                 &["--house-kw", "0.5", "--house-file", &path("house.kw")],
+                &["--feed-factor-file", &path("feed.factor")],
                 &["--sleep-time", "300ms", "--wake-time", "500ms"],
             ]
             .concat(),
@@ -156,8 +157,17 @@ impl Programs {
 
     /// Changes what the house draws.
     pub(crate) fn set_house(&self, kw: f64) {
-        let (new, path) = (self.path("house.kw.new"), self.path("house.kw"));
-        fs::write(&new, kw.to_string()).expect("written");
+        self.replace("house.kw", kw);
+    }
+
+    /// Makes the feed's meter show this multiple of the power.
+    pub(crate) fn set_meter_factor(&self, factor: f64) {
+        self.replace("feed.factor", factor);
+    }
+
+    fn replace(&self, name: &str, value: f64) {
+        let (new, path) = (self.path(&format!("{name}.new")), self.path(name));
+        fs::write(&new, value.to_string()).expect("written");
         fs::rename(new, path).expect("renamed");
     }
 
