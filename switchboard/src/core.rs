@@ -260,6 +260,8 @@ impl Core {
             tally: Tally::default(),
         };
         core.fleet.groups = vec![Vec::new(); core.policy.facility.groups().len()];
+        let implausible = core.state.meters.values().map(|(change, since)| (change, *since));
+        core.plausible.restore(core.policy.facility.feeds(), implausible);
         core.take_up_leases();
         core.release_what_is_over(wall);
         if core.state.policy.as_ref() != Some(&core.policy.digest) {

@@ -48,6 +48,8 @@ pub(crate) struct Seen {
     /// The least and the most that is drawn by what is known to change (machines that were told to
     /// sleep, tenants); only differences between two looks count.
     pub(crate) known: (Watts, Watts),
+    /// The most that tenants at and below the feed may draw, whenever they come and go.
+    pub(crate) tenants: Watts,
     /// The most that may be drawn between this meter and the meters below it.
     pub(crate) own_most: Watts,
 }
@@ -84,8 +86,10 @@ struct Meter {
     state: MeterState,
     /// Since when it has had this state; `None` before the first sample.
     since: Option<Timestamp>,
-    /// The contradiction that led to the state.
+    /// The contradiction that led to the state, or to the one before it fell silent.
     finding: Option<Finding>,
+    /// The state before it fell silent, if it was implausible.
+    before_silence: Option<MeterState>,
     history: History,
     /// The last sample that was believed, and what was known to be drawn then.
     base: Option<(Watts, (Watts, Watts))>,
@@ -177,6 +181,31 @@ impl Plausibility {
         Self { meters: PerFeed::all(feeds, Meter::default()), below, asked: None }
     }
 
+    /// Takes up, after a start, meters that were implausible before: what was known against them is
+    /// forgotten, and they are not believed before something shows that they are right.
+    pub(crate) fn restore<'a>(
+        &mut self,
+        feeds: &Feeds,
+        changes: impl IntoIterator<Item = (&'a MeterChange, Timestamp)>,
+    ) {
+        for (change, since) in changes {
+            let Some(feed) = feeds.number(&change.feed) else { continue };
+            if feeds[feed].meter.as_ref() != Some(&change.meter) || !change.to.is_implausible() {
+                continue;
+            }
+            let figures = change.shown.zip(change.bound);
+            let meter = &mut self.meters[feed];
+            (meter.state, meter.since) = (change.to, Some(since));
+            meter.finding = figures.map(|(shown, bound)| Finding {
+                state: change.to,
+                shown,
+                bound,
+                other: None,
+                has_lasted: true,
+            });
+        }
+    }
+
     /// Carries over what is known of feeds that have the same meter under a new policy.
     pub(crate) fn carried(&self, former: &Feeds, feeds: &Feeds) -> Self {
         let mut carried = Self::new(feeds);
@@ -215,7 +244,9 @@ impl Plausibility {
 
     /// The figures of the contradiction: what the meter showed, and what it was compared with.
     pub(crate) fn figures(&self, feed: FeedNumber) -> Option<(Watts, Watts)> {
-        self.meters[feed].finding.map(|finding| (finding.shown, finding.bound))
+        let meter = &self.meters[feed];
+        let finding = meter.finding.filter(|_| meter.state.is_implausible());
+        finding.map(|finding| (finding.shown, finding.bound))
     }
 
     /// The contradiction as text, such as `shows 58,180 kW where at most 180 kW are possible`.
@@ -259,10 +290,11 @@ impl Plausibility {
             let from = meter.state;
             match (seen.sample, verdicts[feed]) {
                 (Some(sample), Some(verdict)) => {
+                    meter.state = meter.before_silence.take().unwrap_or(meter.state);
                     meter.take(verdict, sample, seen.known, is_new[feed], now);
                     meter.since = meter.since.or(Some(wall));
                 }
-                _ if meter.since.is_none() && is_awaited => continue,
+                _ if meter.history.newest().is_none() && is_awaited => continue,
                 _ => meter.fall_silent(),
             }
             if meter.state != MeterState::Ok || meter.doubt.is_some() {
@@ -396,9 +428,13 @@ impl Meter {
         }
     }
 
+    /// A meter that was implausible is so when it answers again: its agent may have restarted.
     fn fall_silent(&mut self) {
+        if self.state.is_implausible() {
+            self.before_silence = Some(self.state);
+        }
         self.state = MeterState::Silent;
-        (self.finding, self.doubt, self.low, self.good) = (None, None, None, 0);
+        (self.doubt, self.low, self.good) = (None, None, 0);
     }
 }
 

@@ -7,7 +7,6 @@ use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use super::meters::Readings;
 use crate::facility::{FeedNumber, PerFeed, Population};
 use crate::inventory::MachineState;
 use crate::lease::later;
@@ -31,7 +30,28 @@ pub(super) struct Less {
     pub(super) down: Watts,
 }
 
+/// What the meters show, and the bounds that the figures set to it.
+#[derive(Debug)]
+pub(super) struct Readings {
+    /// The newest sample of each feed's meter, if it counts.
+    pub(super) samples: PerFeed<Option<(Watts, Timestamp)>>,
+    pub(super) figures: PerFeed<Watts>,
+    pub(super) less: PerFeed<Less>,
+}
+
 impl Core {
+    /// Reads the meters of all feeds.
+    pub(super) fn readings(&self, wall: Timestamp, now: Instant) -> Readings {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let samples = PerFeed::each(feeds, |feed| {
+            self.inventory.metered(feeds[feed].meter.as_ref()?, wall, now)
+        });
+        let less = self.less(&samples, now);
+        let figures = facility.load_by_figures(&self.fleet.population);
+        Readings { samples, figures, less }
+    }
+
     /// Corrects the load of each feed by what its meter shows, and makes a new plan if that matters.
     /// A meter that is not believed corrects nothing: what it corrected before stays.
     pub(super) fn correct_load(&mut self, readings: Readings, wall: Timestamp, now: Instant) {

@@ -8,7 +8,7 @@ use directive::{LeaseId, MeterId, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use super::load::Less;
+use super::load::{Less, Readings};
 use crate::commitment::Phase;
 use crate::facility::{FeedNumber, PerFeed, times};
 use crate::inventory::Headroom;
@@ -17,15 +17,6 @@ use crate::plausible::{
     Change, MeterChange, MeterState, Plausibility, Proof, Sample, Seen, Within,
 };
 use crate::policy::Policy;
-
-/// What the meters show, and the bounds that the figures set to it.
-#[derive(Debug)]
-pub(super) struct Readings {
-    /// The newest sample of each feed's meter, if it counts.
-    pub(super) samples: PerFeed<Option<(Watts, Timestamp)>>,
-    pub(super) figures: PerFeed<Watts>,
-    pub(super) less: PerFeed<Less>,
-}
 
 /// The maximum number of leases that one record of a meter names.
 const LEASES: usize = 100;
@@ -36,17 +27,6 @@ const OVER: f64 = 0.5;
 const POSSIBLE: i64 = 3;
 
 impl Core {
-    pub(super) fn readings(&self, wall: Timestamp, now: Instant) -> Readings {
-        let facility = &self.policy.facility;
-        let feeds = facility.feeds();
-        let samples = PerFeed::each(feeds, |feed| {
-            self.inventory.metered(feeds[feed].meter.as_ref()?, wall, now)
-        });
-        let less = self.less(&samples, now);
-        let figures = facility.load_by_figures(&self.fleet.population);
-        Readings { samples, figures, less }
-    }
-
     /// Judges what the meters show, and puts what has changed on record.
     pub(super) fn judge_meters(&mut self, readings: &Readings, wall: Timestamp, now: Instant) {
         let seen = self.bounds(readings);
@@ -88,10 +68,13 @@ impl Core {
         // Tenants may come early or stay, and one without a meter shows it nowhere: every open lease may
         // draw all that it rents.
         let mut rented = PerFeed::all(feeds, Watts::ZERO);
+        let mut tenants = PerFeed::all(feeds, Watts::ZERO);
         for lease in &self.leases {
+            let most = lease.gross + lease.gross.scale(OVER);
+            feeds.path_of(&lease.feed).iter().for_each(|feed| tenants[*feed] += most);
             let path = feeds.path_of(&lease.feed).iter().copied();
             if let Some(feed) = path.into_iter().find(|feed| feeds[*feed].meter.is_some()) {
-                rented[feed] += lease.gross + lease.gross.scale(OVER);
+                rented[feed] += most;
             }
         }
         PerFeed::each(feeds, |feed| {
@@ -111,6 +94,7 @@ impl Core {
                 expected: (figures[feed] + middle + correction).max(Watts::ZERO),
                 machines: machines[feed].saturating_sub(sure + possible) + leased,
                 known,
+                tenants: tenants[feed],
                 own_most: most(feed).saturating_sub(below[feed]) + rented[feed],
             })
         })

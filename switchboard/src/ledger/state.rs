@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use directive::{AsleepBy, Generation, LeaseId, MachineId};
+use directive::{AsleepBy, FeedId, Generation, LeaseId, MachineId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::admit::Line;
 use crate::commitment::{Breach, Phase, Unconfirmed};
 use crate::lease::Lease;
 use crate::plan::Selection;
+use crate::plausible::{MeterChange, MeterState};
 
 /// The request a lease came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +78,13 @@ pub struct LedgerState {
     pub policy: Option<String>,
     /// The machines of which it is known who put them to sleep, until they are seen awake.
     pub sleepers: BTreeMap<MachineId, Sleeper>,
+    /// The meters that were found to be implausible and not believed again since, with when.
+    pub meters: BTreeMap<FeedId, (MeterChange, Timestamp)>,
     keys: BTreeMap<String, (LeaseId, String)>,
 }
+
+/// How many implausible meters are remembered; beyond, the first by name are forgotten.
+const METERS_KEPT: usize = 10_000;
 
 /// How many closed leases stay in memory; older ones are only in the ledger.
 const CLOSED_KEPT: usize = 10_000;
@@ -176,8 +182,20 @@ impl LedgerState {
             }
             Event::Adopted { machines, .. } => self.note_sleepers(machines, AsleepBy::Us, at),
             Event::PolicyLoaded { digest, .. } => self.policy = Some(digest.clone()),
-            // What is thought of a meter is found anew after a start.
-            Event::MetersJudged { .. } | Event::PolicyRefused { .. } => {}
+            Event::MetersJudged { meters } => {
+                for change in meters {
+                    if change.to.is_implausible() {
+                        self.meters.insert(change.feed.clone(), (change.clone(), at));
+                    } else if change.to == MeterState::Ok {
+                        self.meters.remove(&change.feed);
+                    }
+                }
+                // Feeds that left the policy would stay for ever.
+                while self.meters.len() > METERS_KEPT {
+                    self.meters.pop_first();
+                }
+            }
+            Event::PolicyRefused { .. } => {}
         }
         Ok(())
     }

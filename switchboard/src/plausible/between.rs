@@ -29,6 +29,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 const PHASE_WINDOW: Duration = Duration::from_secs(60);
 /// √3, within what two meters that are 3 % off make of it.
 const PHASE: std::ops::RangeInclusive<f64> = 1.62..=1.84;
+/// The same for a parent that shows too much: any load that nobody declared would do, so it must be
+/// nearer to √3.
+const PHASE_UP: std::ops::RangeInclusive<f64> = 1.67..=1.79;
 /// Only where the meters below account for nearly everything, the parent can be told to be off by √3
 /// upward: what is between them is at most this part.
 const OWN: f64 = 0.15;
@@ -161,7 +164,7 @@ fn by_phase(above: Side, sides: &[Side], seen: &Seen) -> Option<(FeedNumber, Fin
     let is_covered = seen.own_most <= below.scale(OWN) && below > Watts::ZERO;
     let off = factor(shown, below + Watts(seen.own_most.0 / 2));
     let is_steady = above.extremes.low > (most + seen.own_most).scale(*PHASE.start() / ERROR);
-    if !is_covered || !is_steady || shown < below || !PHASE.contains(&off) {
+    if !is_covered || !is_steady || shown < below || !PHASE_UP.contains(&off) {
         return None;
     }
     let finding = |feed, shown, bound, other| {

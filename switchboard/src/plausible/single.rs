@@ -120,7 +120,7 @@ impl Meter {
     /// Whether the meter shows far less than just before, and nothing known explains it.
     fn has_fallen(&self, seen: &Seen, shown: Watts) -> bool {
         self.base.is_some_and(|(base, known)| {
-            let least = base + (seen.known.0 - known.1).min(Watts::ZERO);
+            let least = base + (seen.known.0 - known.1).min(Watts::ZERO) - seen.tenants;
             base >= LEAST && shown < least.scale(FALL)
         })
     }

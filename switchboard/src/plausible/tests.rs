@@ -29,14 +29,17 @@ struct Instrument {
 
 const EXACT: Instrument = Instrument { period: 1, phase: 0, gain: 1.0, noise: 0.0 };
 
+/// What a fault makes of a value.
+type Fault = Box<dyn Fn(i64) -> Option<i64>>;
+
 struct Bench {
     places: Vec<Place>,
     feeds: Feeds,
     plausible: Plausibility,
     secs: i64,
     samples: Vec<Option<Sample>>,
-    /// A fault of a meter: the feed, and what it makes of the value.
-    faults: Vec<Option<Box<dyn Fn(i64) -> Option<i64>>>>,
+    /// The fault of each meter.
+    faults: Vec<Option<Fault>>,
     /// What machines draw that find shares, by feed: half of it is proven once asked.
     hashing: Vec<i64>,
     /// What machines draw whose devices only say that they are awake.
@@ -120,6 +123,7 @@ impl Bench {
                 expected: Watts(self.expected[number].unwrap_or(truth)),
                 machines: Watts(self.machines[number]),
                 known: (Watts(self.known[number]), Watts(self.known[number])),
+                tenants: Watts::ZERO,
                 own_most: Watts(self.own_most[number]),
             })
         });

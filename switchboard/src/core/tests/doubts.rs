@@ -140,6 +140,12 @@ fn a_thousandth_is_found_after_a_restart_too() {
     world.restart();
     world.run_to(1_130);
     assert_eq!(state(&world, "a"), MeterState::ScaledDown);
+    // And from then on it is on record.
+    world.restart();
+    for _ in 0..40 {
+        world.step();
+        assert_eq!(state(&world, "a"), MeterState::ScaledDown);
+    }
     world.run_to(2_100);
     assert_eq!(asleep(&world), 5, "the lease is over, and nothing shows the room");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn factor(factor: f64) -> Option<Box<dyn Fn(i64) -> Option<i64>>> {
+fn factor(factor: f64) -> Option<Fault> {
     Some(Box::new(move |watts| Some((watts as f64 * factor) as i64)))
 }
 
@@ -179,6 +179,29 @@ fn a_meter_without_samples_is_silent_until_the_first_one() {
     bench.faults[0] = None;
     bench.run_to(16);
     assert_eq!((bench.state(0), bench.is_believed(0)), (MeterState::Ok, true));
+}
+
+/// Its agent restarts.
+#[test]
+fn a_meter_that_was_wrong_before_it_fell_silent_is_wrong_after_it() {
+    let mut bench = one(27_480);
+    bench.run_to(20);
+    bench.faults[0] = factor(0.001);
+    bench.run_to(40);
+    bench.faults[0] = Some(Box::new(|_| None));
+    bench.run_to(50);
+    assert_eq!(
+        (bench.state(0), bench.plausible.figures(bench.number(0))),
+        (MeterState::Silent, None)
+    );
+    bench.faults[0] = factor(0.001);
+    bench.run_to(51);
+    assert_eq!((bench.state(0), bench.is_believed(0)), (MeterState::ScaledDown, false));
+    bench.run_to(200);
+    assert_eq!(bench.state(0), MeterState::ScaledDown);
+    bench.faults[0] = None;
+    bench.run_to(203);
+    assert_eq!(bench.state(0), MeterState::Ok);
 }
 
 /// A parent of 42 kW over one child of 40 kW.
