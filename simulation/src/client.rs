@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use directive::{DeviceState, LeaseId, Watts};
+use directive::{DeviceState, LeaseId, MeterId, Watts};
 use jiff::SignedDuration;
 use serde_json::json;
-use switchboard::simulate::{Answer, Command, Core, LeaseRequest, MachineState};
+use switchboard::simulate::{Answer, Command, Core, Doing, LeaseRequest, MachineState, MeterState};
 
 use crate::facility::spec::TenantSpec;
-use crate::record::{Event, Phase, Promise, Shown, Side};
+use crate::record::{Event, MeterShown, Phase, Promise, Shown, Side};
 use crate::scenario::LeaseSpec;
 use crate::stage::Stage;
 
@@ -27,6 +27,7 @@ pub(crate) struct Client {
     promised: BTreeMap<LeaseId, Promise>,
     phases: BTreeMap<LeaseId, (Phase, usize)>,
     shown: Shown,
+    meters: BTreeMap<MeterId, MeterShown>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,7 @@ impl Client {
             promised: BTreeMap::new(),
             phases: BTreeMap::new(),
             shown: Shown::default(),
+            meters: BTreeMap::new(),
         }
     }
 
@@ -190,8 +192,9 @@ impl Client {
         }
     }
 
-    /// Takes in how the leases stand.
+    /// Takes in how the leases stand, and what is thought of the meters.
     pub(crate) fn see(&mut self, stage: &mut Stage, core: &Core) {
+        self.see_meters(stage, core);
         for (lease, commitment) in core.commitments() {
             let phase = phase(commitment.phase);
             let breaches = &commitment.breaches;
@@ -214,11 +217,26 @@ impl Client {
                     lease: lease.clone(),
                     since,
                     missing: breach.missing,
-                    // A breach of today names no side: it is held against the facility.
-                    blamed: Side::Facility,
+                    blamed: side(breach.doing),
                 });
             }
             self.phases.insert(lease.clone(), (phase, breaches.len()));
+        }
+    }
+
+    fn see_meters(&mut self, stage: &mut Stage, core: &Core) {
+        for (meter, state) in core.meter_states() {
+            let shown = match state {
+                MeterState::Ok => MeterShown::Believed,
+                MeterState::Silent => MeterShown::Silent,
+                _ => MeterShown::Doubted,
+            };
+            if self.meters.get(meter) == Some(&shown) {
+                continue;
+            }
+            self.meters.insert(meter.clone(), shown);
+            stage.story.tell(stage.now, "meter", || format!("{meter} is {state}"));
+            stage.note(Event::MeterShown { meter: meter.clone(), shown });
         }
     }
 
@@ -265,6 +283,15 @@ fn tenant(spec: &LeaseSpec, end: Duration) -> TenantSpec {
 
 fn shifted(at: Duration, by: SignedDuration) -> Duration {
     if by.is_negative() { at.saturating_sub(by.unsigned_abs()) } else { at + by.unsigned_abs() }
+}
+
+/// Against whom a breach is held: a house that grows and a wrong meter are the facility's own.
+fn side(doing: Option<Doing>) -> Side {
+    match doing {
+        Some(Doing::Tenant) => Side::Tenant,
+        Some(Doing::Derate) => Side::Derate,
+        Some(Doing::Ours | Doing::House | Doing::Meter) | None => Side::Facility,
+    }
 }
 
 fn phase(phase: switchboard::simulate::Phase) -> Phase {

@@ -15,6 +15,7 @@ use crate::record::Record;
 mod excess;
 mod history;
 mod leases;
+mod meters;
 mod orders;
 mod power;
 mod ramps;
@@ -38,6 +39,7 @@ pub fn judge(spec: &FacilitySpec, terms: &Terms, record: &Record) -> Vec<Violati
     let mut found = power::judge(&history, &allow);
     found.extend(orders::judge(&history, &allow));
     found.extend(leases::judge(&history, &allow));
+    found.extend(meters::judge(&history, &allow));
     found.extend(sleepers::judge(&history, &allow));
     found.extend(surplus::judge(&history, &allow));
     found.extend(ramps::judge(&history, &allow));

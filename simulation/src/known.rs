@@ -37,10 +37,9 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "P4" if violation.cause == Cause::Decision => {
             violation.watts <= FASTER_MOST || has(&[Trouble::Disks, Trouble::Meters])
         }
-        "L2" if violation.cause == Cause::Decision => has(&[Trouble::Loads]),
-        "L3" if violation.cause == Cause::Decision => has(&[Trouble::Memory]),
         "P4" if violation.cause == Cause::Outage => violation.watts <= AFTER_OUTAGE_MOST,
         "N5" => span <= UNSHOWN_MOST,
+        "N4" if violation.cause == Cause::Decision => has(&[Trouble::Disks]),
         "C4" => has(&[Trouble::Clocks]),
         "C5" => loses_its_ledger(scenario),
         _ => true,
@@ -96,28 +95,18 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "P5",
         kind: Kind::ShedTooMuch,
-        causes: &[Cause::Clock, Cause::Nameplate, Cause::Device, Cause::StateLost],
+        causes: &[Cause::Clock, Cause::Meter, Cause::Nameplate, Cause::Device, Cause::StateLost],
     },
     Known {
         id: "L2",
         kind: Kind::MissingUnrecorded,
-        causes: &[
-            Cause::Decision,
-            Cause::Clock,
-            Cause::Outage,
-            Cause::House,
-            Cause::Device,
-            Cause::TenantOutside,
-            Cause::StateLost,
-            Cause::Unmetered,
-        ],
+        causes: &[Cause::Clock, Cause::Outage, Cause::StateLost],
     },
     Known { id: "L6", kind: Kind::ProvenNotFree, causes: &[Cause::StateLost] },
     Known {
         id: "L3",
         kind: Kind::FreeNotProven,
         causes: &[
-            Cause::Decision,
             Cause::Unmetered,
             Cause::Meter,
             Cause::Clock,
@@ -129,16 +118,25 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "L4",
         kind: Kind::BreachOfNothing,
-        causes: &[Cause::Settle, Cause::Unmetered, Cause::Meter, Cause::Clock, Cause::Outage],
+        causes: &[Cause::Settle, Cause::Unmetered, Cause::Clock, Cause::Outage],
     },
     Known {
         id: "L5",
         kind: Kind::BreachOfWrongSide,
-        causes: &[Cause::TenantOver, Cause::TenantOutside, Cause::Derate],
+        causes: &[Cause::TenantOver, Cause::TenantOutside],
+    },
+    Known {
+        id: "M1",
+        kind: Kind::HonestDoubted,
+        causes: &[Cause::Clock, Cause::Outage, Cause::StateLost],
     },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
-    Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost, Cause::Clock] },
+    Known {
+        id: "N4",
+        kind: Kind::RaisedWithoutPermit,
+        causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
+    },
     Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::StateLost, Cause::Device] },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },

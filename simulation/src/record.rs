@@ -77,6 +77,8 @@ pub enum Event {
     Phase { lease: LeaseId, phase: Phase },
     /// A client saw a breach on a lease's record.
     Breach { lease: LeaseId, since: Duration, missing: Watts, blamed: Side },
+    /// A client saw that something else is thought of a meter.
+    MeterShown { meter: MeterId, shown: MeterShown },
     /// What a client saw of machines that are off; each is the whole list from then on.
     Shown(Shown),
 }
@@ -130,6 +132,15 @@ pub enum MeterFault {
     Factor(f64),
     /// It does not answer.
     Lost,
+}
+
+/// What the API shows of a meter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MeterShown {
+    Believed,
+    Silent,
+    /// It contradicts something.
+    Doubted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -246,10 +246,12 @@ fn meters(spec: &mut FacilitySpec, shape: &Shape, rng: &mut StdRng) {
         let is_feed = of != Measured::Tenants;
         let mut faults = Vec::new();
         if is_feed && trouble.meters > 0 && rng.random_ratio(trouble.meters.min(100), 100) {
-            let fault = match rng.random_range(0..4) {
+            let fault = match rng.random_range(0..6) {
                 0 => MeterFault::Frozen,
                 1 => MeterFault::Factor(1_000.0),
                 2 => MeterFault::Factor(0.001),
+                3 => MeterFault::Factor(3_f64.sqrt()),
+                4 => MeterFault::Factor(1.0 / 3_f64.sqrt()),
                 _ => MeterFault::Lost,
             };
             let begins = within(shape.lasts, rng);

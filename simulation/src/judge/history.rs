@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use directive::{FeedId, Generation, LeaseId, MachineId, Permit, Standing, Timeline, Watts};
+use directive::{
+    FeedId, Generation, LeaseId, MachineId, MeterId, Permit, Standing, Timeline, Watts,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::facility::spec::{FacilitySpec, GroupSpec, MachineSpec, Measured, MeterSpec, Start};
 use crate::record::{
-    Cause, Commander, Event, Message, Order, Phase, Promise, Record, Role, Series, Shown, Side,
-    Span, State, StateFound,
+    Cause, Commander, Event, Message, MeterShown, Order, Phase, Promise, Record, Role, Series,
+    Shown, Side, Span, State, StateFound,
 };
 
 /// A step of a wall clock up to this size is what time servers do every day: roles follow it.
@@ -29,6 +31,7 @@ pub(super) struct History<'a> {
     pub(super) issued: Vec<(Duration, &'a Arc<Timeline>)>,
     pub(super) leases: BTreeMap<&'a LeaseId, Lease<'a>>,
     pub(super) shown: Vec<(Duration, &'a Shown)>,
+    meters: BTreeMap<&'a MeterId, Vec<(Duration, MeterShown)>>,
     down: BTreeMap<Role, Vec<Span>>,
     /// The times at which the link to a receiver was cut.
     cut: BTreeMap<Role, Vec<Span>>,
@@ -103,6 +106,7 @@ impl<'a> History<'a> {
             issued: Vec::new(),
             leases: BTreeMap::new(),
             shown: Vec::new(),
+            meters: BTreeMap::new(),
             down: BTreeMap::new(),
             cut: BTreeMap::new(),
             steps: Vec::new(),
@@ -196,6 +200,9 @@ impl<'a> History<'a> {
                     span.to = span.to.min(at);
                 }
             }
+            Event::MeterShown { meter, shown } => {
+                self.meters.entry(meter).or_default().push((at, *shown));
+            }
             Event::Meter { .. } => {}
         }
     }
@@ -243,6 +250,16 @@ impl<'a> History<'a> {
             let to = meter.faults.get(index + 1).map_or(Duration::MAX, |(next, _)| *next);
             fault.is_some() && *from < span.to && span.from < to
         })
+    }
+
+    /// What a client was shown of a meter, and when.
+    pub(super) fn meter_shown(&self, meter: &MeterId, ended: Duration) -> Vec<(Span, MeterShown)> {
+        let shown = self.meters.get(meter).map_or(&[][..], Vec::as_slice);
+        let spans = shown.iter().enumerate().map(|(index, (from, what))| {
+            let to = shown.get(index + 1).map_or(ended, |(next, _)| *next);
+            (Span { from: *from, to }, *what)
+        });
+        spans.collect()
     }
 
     /// The times at which a role did not run.

@@ -38,7 +38,13 @@ fn surplus(history: &History<'_>, allow: &Allowances, group: &GroupSpec) -> Opti
             };
             // By the policy's own figures there is no room: the plan counts nameplates.
             let by_figures = both(&figures, &[span]).iter().all(|part| part.length() <= patience);
-            let cause = if disobeyed(history, group, span) {
+            let is_wrong = |feed: &&FeedId| {
+                history.meter(feed).is_some_and(|meter| history.is_faulty(meter, span))
+            };
+            let cause = if history.path(&group.feed).iter().any(is_wrong) {
+                // Nothing is raised by the word of a meter that is silent or contradicts others.
+                Cause::Meter
+            } else if disobeyed(history, group, span) {
                 Cause::Device
             } else if by_figures {
                 Cause::Nameplate

@@ -20,6 +20,7 @@ use crate::record::{
 };
 
 mod leases;
+mod meters;
 mod orders;
 mod power;
 mod ramps;

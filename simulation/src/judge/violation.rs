@@ -55,6 +55,10 @@ pub enum Kind {
     BreachOfWrongSide,
     /// A lease was not shown proven although its power was free.
     FreeNotProven,
+    /// A meter that was off by far was shown as believed.
+    ImplausibleBelieved,
+    /// A meter that was right was called wrong.
+    HonestDoubted,
     /// A machine sleeps that nobody wants asleep, and no view shows it.
     AsleepUnshown,
     /// A machine was never woken again.
