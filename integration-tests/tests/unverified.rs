@@ -46,8 +46,8 @@ async fn machines_that_do_not_obey_are_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_meters_prove_nothing_and_let_nothing_rise() {
     tokio::join!(
-        f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(MeterFault::Silent),
-        f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(MeterFault::NotANumber),
+        f67_without_its_meter_a_lease_is_unverified_and_nobody_wakes(MeterFault::Silent),
+        f67_without_its_meter_a_lease_is_unverified_and_nobody_wakes(MeterFault::NotANumber),
         a_meter_that_falls_silent_while_active_changes_nothing(),
     );
 }
@@ -234,20 +234,18 @@ async fn a_machine_that_wakes_is_put_back_to_sleep() {
     site.stop().await;
 }
 
-/// F67: without the feed's meter nothing is proven and nothing is raised, not even the machines
+/// F67: without the feed's meter nothing is proven, nothing is known to be missing, and nothing is raised, not even the machines
 /// that the lease releases at its end.
-async fn f67_without_its_meter_a_lease_is_a_breach_and_nobody_wakes(fault: MeterFault) {
+async fn f67_without_its_meter_a_lease_is_unverified_and_nobody_wakes(fault: MeterFault) {
     let mut site = WholeSite::start(Setup::default()).await;
     let lease = site.lease("nebula-1", 8.0, Duration::from_secs(3), |_| {}).await;
     site.meter.set_fault(fault);
     // Lowering does not need a meter.
     site.until_asleep(&["old-1", "old-2", "old-3"]).await;
-    let view = site.until(&lease, "breached", |view| view["breached"] == true).await;
-    assert_eq!(
-        (&view["breaches"][0]["measured"], &view["proven_at"]),
-        (&json!(false), &Value::Null),
-        "{view:#}"
-    );
+    let view = site.until(&lease, "unverified", |view| view["unverified"] == true).await;
+    assert_eq!((flags(&view), &view["proven_at"]), ((true, false), &Value::Null), "{view:#}");
+    let why = view["unverified_why"].as_str().unwrap_or_default();
+    assert!(why.contains("the meter of a is silent"), "{why}");
     let feed = &site.http.get("/v1/feeds")["feeds"][0];
     assert_eq!(
         (&feed["headroom_watts"], &feed["metered_watts"]),
