@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::facility::{Facility, FacilityParts, Feed, Group, MeterSpec};
 use crate::lease::{Class, Lease};
-use crate::policy::{Dispatch, Failsafe, Merit, Policy, Ramp};
+use crate::policy::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp};
 
 /// An instant: seconds after an arbitrary origin.
 pub(crate) fn at(secs: i64) -> Timestamp {
@@ -60,6 +60,7 @@ pub(crate) fn group(
         restore_p95: Duration::from_secs(60),
         min_up: Duration::ZERO,
         min_down: Duration::ZERO,
+        protected: false,
     }
 }
 
@@ -124,6 +125,7 @@ pub(crate) fn policy_with(change: impl FnOnce(&mut FacilityParts)) -> Policy {
             up_step_interval: Duration::from_secs(15),
             step_max: None,
         },
+        guard: GuardRules { after: 2, suspect_max_pct: 25, ramp_per_min: None, step_max: None },
         failsafe: Failsafe {
             plan_horizon: Duration::from_hours(4),
             permit_ttl: Duration::from_secs(120),

@@ -28,7 +28,7 @@ pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
 pub use groups::covers;
-pub use rules::{Dispatch, Failsafe, Merit, Policy, Ramp};
+pub use rules::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp};
 
 /// The result of reading a policy file.
 #[derive(Debug)]
@@ -106,6 +106,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
     let site = site::read(document, root, &feed_names, root_feed);
     let dispatch = read_rules::read_dispatch(&root.table_or_empty("dispatch"));
     let ramp = read_rules::read_ramp(&root.table_or_empty("ramp"));
+    let guard = read_rules::read_guard(&root.table_or_empty("guard"));
     let failsafe = read_rules::read_failsafe(&root.table_or_empty("failsafe"));
     root.finish();
 
@@ -125,6 +126,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
         digest: const_hex::encode(Sha256::digest(document.text())),
         dispatch: dispatch?,
         ramp: ramp?,
+        guard: guard?,
         failsafe: failsafe?,
     })
 }

@@ -33,10 +33,6 @@ pub(super) struct Guards {
 
 /// The table is made anew at most this often.
 const TABLE_EVERY: Duration = Duration::from_secs(5);
-/// How many samples above the usable power make a guard act.
-const AFTER: u32 = 2;
-/// How much of what is guardable is shed at most on the word of a suspect meter alone, in percent.
-const SUSPECT_MAX_PCT: u8 = 25;
 
 impl Guards {
     /// The fleet has changed, so that the table may have to.
@@ -99,9 +95,9 @@ impl Core {
         let former = self.guards.table.clone();
         let version = former.as_ref().map_or(0, |table| table.version.generation) + 1;
         let table = self.guard_table(Generation { epoch: self.number.epoch, generation: version });
-        let is_same = former
-            .as_ref()
-            .is_some_and(|former| former.feeds == table.feeds && former.cohorts == table.cohorts);
+        let is_same = former.as_ref().is_some_and(|former| {
+            GuardTable { version: former.version, ..table.clone() } == **former
+        });
         if !is_same {
             let table = Arc::new(table);
             self.guards.table = Some(table.clone());
@@ -110,7 +106,7 @@ impl Core {
     }
 
     fn guard_table(&self, version: Generation) -> GuardTable {
-        let facility = &self.policy.facility;
+        let (facility, rules) = (&self.policy.facility, &self.policy.guard);
         let feeds = facility.feeds();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let former = self.guards.table.as_deref().into_iter().flat_map(|table| &table.feeds);
@@ -128,7 +124,7 @@ impl Core {
                 usable: feed.usable(),
                 rating: feed.limit,
                 band: facility.band(number),
-                after: AFTER,
+                after: rules.after,
                 lag_ms: millis(self.policy.dispatch.settle),
                 stale_after_ms: millis(spec.map(|spec| spec.stale_after).unwrap_or_default()),
             }
@@ -151,17 +147,19 @@ impl Core {
                     .collect(),
             }
         };
+        let mut in_order = plan::order(&self.policy);
+        in_order.sort_by_key(|group| facility.groups()[*group].protected);
         GuardTable {
             version,
             feeds: feeds.numbers().map(guard_feed).collect(),
-            cohorts: plan::order(&self.policy)
+            cohorts: in_order
                 .into_iter()
                 .map(cohort)
                 .filter(|cohort| !cohort.machines.is_empty())
                 .collect(),
-            ramp_per_min: None,
-            step_max: None,
-            suspect_max_pct: SUSPECT_MAX_PCT,
+            ramp_per_min: rules.ramp_per_min,
+            step_max: rules.step_max,
+            suspect_max_pct: rules.suspect_max_pct,
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Group {
     pub restore_p95: Duration,
     pub min_up: Duration,
     pub min_down: Duration,
+    /// Whether the guard of a feed takes these machines last, whatever they earn.
+    pub protected: bool,
 }
 
 impl Group {

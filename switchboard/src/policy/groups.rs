@@ -94,6 +94,7 @@ impl Reader<'_> {
         let restore_p95 = section.duration_or("restore_p95", SECOND..=DAY, RESTORE);
         let min_up = section.duration_or("min_up", Duration::ZERO..=DAY, MIN_UP);
         let min_down = section.duration_or("min_down", Duration::ZERO..=DAY, MIN_DOWN);
+        let protected = section.bool_or("protected", false);
         let driver = read_driver(name, &section);
         if shed_p95.is_some() && driver.is_none() && !section.has("driver") {
             let message = "has no effect without `driver`: machines that can only be starved of work back no firm lease";
@@ -113,6 +114,7 @@ impl Reader<'_> {
             restore_p95,
             min_up,
             min_down,
+            protected,
         })
     }
 }

@@ -1,5 +1,5 @@
-//! `[dispatch]`, `[ramp]` and `[failsafe]`: how to choose machines, how fast load may change, and
-//! what applies when something is lost. Every key has a default.
+//! `[dispatch]`, `[ramp]`, `[guard]` and `[failsafe]`: how to choose machines, how fast load may
+//! change, how feeds are guarded, and what applies when something is lost. Every key has a default.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use daemon::settings::Section;
 use directive::Watts;
 
 use super::power::Kilowatts as _;
-use super::rules::{Dispatch, Failsafe, Merit, Ramp};
+use super::rules::{Dispatch, Failsafe, GuardRules, Merit, Ramp};
 
 pub(super) fn read_dispatch(section: &Section<'_>) -> Option<Dispatch> {
     let merits = [
@@ -47,6 +47,17 @@ pub(super) fn read_ramp(section: &Section<'_>) -> Option<Ramp> {
     };
     section.finish();
     Some(ramp)
+}
+
+pub(super) fn read_guard(section: &Section<'_>) -> Option<GuardRules> {
+    let rules = GuardRules {
+        after: section.integer_or("after_samples", 1..=10, 2),
+        suspect_max_pct: section.integer_or("suspect_max_pct", 0..=100, 25),
+        ramp_per_min: section.optional_kw_above_zero("ramp_kw_per_min"),
+        step_max: section.optional_kw_above_zero("step_max_kw"),
+    };
+    section.finish();
+    Some(rules)
 }
 
 pub(super) fn read_failsafe(section: &Section<'_>) -> Option<Failsafe> {

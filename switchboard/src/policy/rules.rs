@@ -20,6 +20,7 @@ pub struct Policy {
     pub digest: String,
     pub dispatch: Dispatch,
     pub ramp: Ramp,
+    pub guard: GuardRules,
     pub failsafe: Failsafe,
 }
 
@@ -112,6 +113,20 @@ pub struct Ramp {
     /// Time between two steps that wake machines.
     pub up_step_interval: Duration,
     /// The largest planned change of load in one second.
+    pub step_max: Option<Watts>,
+}
+
+/// How agents guard the feeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardRules {
+    /// How many samples in a row above the usable power make the guard act.
+    pub after: u32,
+    /// How much of what could be shed when a feed tripped is shed at most on the word of a meter that
+    /// does not fall, in percent.
+    pub suspect_max_pct: u8,
+    /// The power that a guard may shed in a minute, and in one act. Neither applies to power above a
+    /// feed's rating.
+    pub ramp_per_min: Option<Watts>,
     pub step_max: Option<Watts>,
 }
 

@@ -169,6 +169,29 @@ fn the_plan_takes_over_what_a_guard_has_put_to_sleep() {
     assert_eq!(asleep(&world), 0);
 }
 
+#[test]
+fn a_guard_gets_the_rules_of_the_policy_and_takes_protected_machines_last() {
+    let mut world = obedient();
+    let mut policy = policy_with(|parts| parts.groups[1].protected = true);
+    policy.digest = "protected".into();
+    policy.guard.after = 3;
+    policy.guard.step_max = Some(Watts(9_000));
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    world.run_to(20);
+    let table = world.guard.clone().expect("there is one");
+    let order: Vec<&str> = table.cohorts.iter().map(|cohort| cohort.group.as_str()).collect();
+    assert_eq!(order, ["far", "new", "old"]);
+    assert_eq!(table.step_max, Some(Watts(9_000)));
+    assert!(table.feeds.iter().all(|feed| feed.after == 3));
+    // A change of the rules alone makes a new table, too.
+    let mut policy = policy_with(|parts| parts.groups[1].protected = true);
+    (policy.digest, policy.guard.after) = ("again".into(), 3);
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    world.run_to(40);
+    let again = world.guard.clone().expect("there is one");
+    assert!(again.version > table.version && again.step_max.is_none());
+}
+
 /// No device reaches the machines of `new`, which are below the same feed.
 #[test]
 fn machines_are_starved_where_a_guard_has_none_left_to_put_to_sleep() {
