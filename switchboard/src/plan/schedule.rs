@@ -81,20 +81,7 @@ pub(super) fn schedule(
         unit.periods.sort_by_key(|period| period.at);
         join(&mut unit.periods, min_up);
     }
-    let mut fallback = Vec::new();
-    let mut watts = Watts::ZERO;
-    for &u in &assigned.fallback {
-        let unit = &assigned.units[u];
-        if let Some(group) = unit.group {
-            fallback.push((
-                unit.id.clone(),
-                group,
-                later(horizon, ramp_time(watts, policy.ramp.down_per_min)),
-            ));
-            watts += policy.facility.groups()[group].freed();
-        }
-    }
-    Timed { leases: plans, fallback }
+    Timed { leases: plans, fallback: fallback(policy, &ramps, assigned, horizon) }
 }
 
 /// Sets the times at which machines are shed for their leases, counted backward from the moment when
@@ -159,6 +146,23 @@ fn lower(
     }
 }
 
+/// The machines that are shed when the plan runs out, with their times.
+fn fallback(
+    policy: &Policy,
+    ramps: &Ramps<'_>,
+    assigned: &Assigned,
+    horizon: Timestamp,
+) -> Vec<(MachineId, usize, Timestamp)> {
+    let units = || assigned.fallback.iter().map(|u| &assigned.units[*u]);
+    let grain = ramps.grain(units().map(|unit| machine_load(policy, unit)));
+    let mut forward = Forward::new(ramps, grain, horizon);
+    let going = units().filter_map(|unit| {
+        let at = forward.time(machine_load(policy, unit), horizon);
+        Some((unit.id.clone(), unit.group?, at))
+    });
+    going.collect()
+}
+
 /// The feed of a machine, and the power that it frees.
 fn machine_load(policy: &Policy, unit: &Unit) -> Load {
     let Some(group) = unit.group else { return (None, Watts::ZERO) };
@@ -187,15 +191,17 @@ fn keep_ramps(policy: &Policy, ramps: &Ramps<'_>, assigned: &mut Assigned, now: 
     let loads = going.iter().filter(|(at, ..)| *at >= now);
     let grain = ramps.grain(loads.map(|&(_, _, u, _)| machine_load(policy, &assigned.units[u])));
     let mut forward = Forward::new(ramps, grain, now);
-    for (at, _, u, p) in going {
+    let imminent = later(now, IMMINENT);
+    let (fixed, open): (Vec<_>, Vec<_>) = going.into_iter().partition(|&(_, _, u, p)| {
+        let held = assigned.units[u].periods[p].held.as_ref();
+        held.is_some_and(|held| held.at <= imminent)
+    });
+    for (at, _, u, _) in fixed {
+        forward.count(machine_load(policy, &assigned.units[u]), at);
+    }
+    for (at, _, u, p) in open {
         let load = machine_load(policy, &assigned.units[u]);
-        let period = &mut assigned.units[u].periods[p];
-        let has_gone = period.held.as_ref().is_some_and(|held| held.at <= now);
-        if has_gone {
-            forward.count(load, at);
-        } else {
-            period.at = forward.time(load, at);
-        }
+        assigned.units[u].periods[p].at = forward.time(load, at);
     }
 }
 

@@ -47,6 +47,26 @@ fn lowering_begins_at_the_latest_safe_start_and_keeps_to_the_ramp() {
     assert_eq!(plan.leases["l"].lead.total(), Duration::from_millis(94_700));
 }
 
+// The ramp of the site is for both feeds. On b, 9 kW too much must go at once: four machines.
+#[test]
+fn what_must_go_at_once_and_what_goes_for_a_lease_share_the_ramp() {
+    let leases = [lease("l", "a", 20_000, 1000, 2000)];
+    let before = fresh(&leases);
+    let policy = policy_with(|parts| parts.feeds[2].limit = Watts(30_000));
+    let at_now = |now: i64| plan(&policy, &leases, &fleet(&policy), &before.selection, at(now));
+    // Three seconds before the first machine of the lease: that one is not put off.
+    let plan = at_now(842);
+    let far = plan.selection.iter().filter(|(machine, _)| machine.as_str().starts_with("far."));
+    let far: BTreeSet<Timestamp> = far.map(|(_, chosen)| chosen.at).collect();
+    let own: BTreeSet<Timestamp> =
+        plan.selection.of_lease(&"l".into()).map(|(_, chosen)| chosen.at).collect();
+    assert_eq!(own.first(), Some(&at(845)));
+    let all: Vec<Timestamp> = far.union(&own).copied().collect();
+    assert_eq!(all.len(), 9, "each machine has a time of its own: {all:?}");
+    assert!(all.windows(2).all(|two| two[1].duration_since(two[0]).as_secs() >= 4), "{all:?}");
+    assert!(far.last() < own.last(), "what must go at once goes before what is planned");
+}
+
 #[test]
 fn raising_comes_after_the_end_in_small_steps() {
     let plan = fresh(&[lease("l", "a", 20_000, 1000, 2000)]);
