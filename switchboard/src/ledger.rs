@@ -1,6 +1,7 @@
 //! The ledger: append-only events in a hash chain, and the state that is a fold over them. A
 //! [`LedgerStore`] keeps the events ([`SqliteLedger`] here); [`crate::core`] acts on them.
 
+mod names;
 mod selection_change;
 mod sqlite;
 mod state;
@@ -95,13 +96,13 @@ pub enum Event {
     /// It has become known who put machines to sleep, or that they are awake.
     Sleepers {
         /// Machines that an agent put to sleep, or is about to.
-        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "names::set")]
         ours: BTreeSet<MachineId>,
         /// Machines that somebody else put to sleep.
-        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "names::set")]
         others: BTreeSet<MachineId>,
         /// Machines that were seen awake since.
-        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "names::set")]
         awake: BTreeSet<MachineId>,
     },
     /// A person had machines taken over that somebody else may have put to sleep.

@@ -36,6 +36,28 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     }
 }
 
+/// The same for sets.
+pub(super) mod set {
+    use std::collections::BTreeSet;
+
+    use directive::MachineId;
+    use serde::{Deserializer, Serializer};
+
+    pub(in crate::ledger) fn serialize<S: Serializer>(
+        names: &BTreeSet<MachineId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let names: Vec<MachineId> = names.iter().cloned().collect();
+        super::serialize(&names, serializer)
+    }
+
+    pub(in crate::ledger) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<MachineId>, D::Error> {
+        Ok(super::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
 fn shorten(names: &[MachineId]) -> String {
     let mut text = String::new();
     let mut before = "";

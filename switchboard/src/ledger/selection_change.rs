@@ -2,8 +2,6 @@
 //! those with the same times together, and their names shortened. A decision of a site with 10,000
 //! machines would otherwise write megabytes.
 
-mod names;
-
 use std::collections::BTreeMap;
 
 use directive::MachineId;
@@ -32,7 +30,7 @@ struct Changed<T> {
     /// The value; `None` if these machines have none any more.
     to: Option<T>,
     /// The machines, in the order of their names.
-    #[serde(with = "names")]
+    #[serde(with = "super::names")]
     machines: Vec<MachineId>,
 }
 
