@@ -659,7 +659,12 @@ impl Core {
 
     /// Queues an entry for the ledger that no command waits for.
     fn note(&mut self, event: Event, wall: Timestamp) {
-        if self.outbox.push(Entry { at: wall, event }, None) {
+        self.queue(event, wall, None);
+    }
+
+    /// Queues an entry for the ledger, and the number of the command that waits for it.
+    fn queue(&mut self, event: Event, wall: Timestamp, reply: Option<u64>) {
+        if self.outbox.push(Entry { at: wall, event }, reply) {
             self.tally.entries_dropped += 1;
             // The dropped entry may have changed the selection, so the next decision must hold all
             // of it.

@@ -15,7 +15,7 @@ use crate::commitment::Phase;
 use crate::feed_sums::FeedSums;
 use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
-use crate::ledger::{Entry, Event, Origin, WriteError};
+use crate::ledger::{Event, Origin, WriteError};
 use crate::policy::Policy;
 use crate::view::{
     AdmissionAnswer, AdoptedAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
@@ -297,7 +297,7 @@ impl Core {
                 let origin = key.map(|key| Origin { key, digest });
                 let latest_safe_start = Some(latest_safe_start);
                 let event = Event::LeaseCommitted { lease, arithmetic, latest_safe_start, origin };
-                self.outbox.push(Entry { at: wall, event }, Some(number));
+                self.queue(event, wall, Some(number));
                 None
             }
             Err(refused) => {
@@ -334,7 +334,7 @@ impl Core {
             return Some(Answer::Refused(Refused::from(error)));
         }
         let event = Event::LeaseCancelled { lease: id.clone(), cancelled_at: self.schedule, phase };
-        self.outbox.push(Entry { at: wall, event }, Some(number));
+        self.queue(event, wall, Some(number));
         None
     }
 

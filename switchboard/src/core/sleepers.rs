@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{Answer, Core, Notice, Outputs, Refused};
 use crate::lease::later;
-use crate::ledger::{Entry, Event, LedgerState, Sleeper};
+use crate::ledger::{Event, LedgerState, Sleeper};
 use crate::plan::Chosen;
 use crate::view::{
     API_VERSION, AdoptedAnswer, AdoptedState, AdoptedView, SleeperView, SleepersView,
@@ -281,7 +281,7 @@ impl Core {
         // The machines that need nothing are in the answer, too.
         self.adopting.insert(number, machines.clone());
         let event = Event::Adopted { machines: taken, wake, by };
-        self.outbox.push(Entry { at: wall, event }, Some(number));
+        self.queue(event, wall, Some(number));
         None
     }
 
