@@ -228,6 +228,8 @@ impl Core {
                     feed.state == GuardState::Tripped && feed.wants > Watts::ZERO
                 })
             })
+            // The last report of an agent that is gone says nothing of the present.
+            .filter(|feed| self.is_believed(*feed))
             .collect();
         let before = &self.fleet.population.starving;
         if wants.is_empty() && before.is_empty() {
