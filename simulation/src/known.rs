@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use directive::Watts;
 
-use crate::judge::{Cause, Kind, Violation};
+use crate::facility::spec::Measured;
+use crate::judge::{Cause, Kind, Place, Violation};
 use crate::record::{Role, StateFound};
 use crate::scenario::{Act, Scenario, Trouble};
 
@@ -34,16 +35,23 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
     let span = violation.span.to.saturating_sub(violation.span.from);
     let has = |troubles: &[Trouble]| troubles.iter().any(|kind| scenario.trouble.has(*kind));
     match known.id {
-        "P4" if violation.cause == Cause::Decision => {
-            violation.watts <= FASTER_MOST || has(&[Trouble::Disks, Trouble::Meters])
-        }
-        "P4" if violation.cause == Cause::Outage => violation.watts <= AFTER_OUTAGE_MOST,
+        "P4" => violation.watts <= FASTER_MOST,
+        "P7" => violation.watts <= UNMETERED_MOST && !is_metered(scenario, &violation.place),
         "N5" => span <= UNSHOWN_MOST,
         "N4" if violation.cause == Cause::Decision => has(&[Trouble::Disks]),
         "C4" => has(&[Trouble::Clocks]),
         "C5" => loses_its_ledger(scenario),
         _ => true,
     }
+}
+
+/// Whether a meter stands over the whole of a feed.
+fn is_metered(scenario: &Scenario, place: &Place) -> bool {
+    let mut meters = scenario.facility.meters.iter();
+    meters.any(|meter| match (&meter.of, place) {
+        (Measured::Feed(of), Place::Feed(feed)) => of == feed,
+        _ => false,
+    })
 }
 
 /// Whether the switchboard starts at some time with a ledger that is lost or older.
@@ -56,11 +64,11 @@ fn loses_its_ledger(scenario: &Scenario) -> bool {
 }
 
 /// What row P4 has been seen to shed in a minute beyond the ramp, at most.
-const FASTER_MOST: Watts = Watts(8_000);
-/// The same after an outage.
-const AFTER_OUTAGE_MOST: Watts = Watts(16_000);
+const FASTER_MOST: Watts = Watts(16_000);
+/// By how much row P7 has been seen to be above usable, at most.
+const UNMETERED_MOST: Watts = Watts(600);
 /// How long row N5 has been seen to last, at most.
-const UNSHOWN_MOST: Duration = Duration::from_mins(3);
+const UNSHOWN_MOST: Duration = Duration::from_mins(4);
 
 /// The table.
 pub const KNOWN: &[Known] = &[
@@ -87,10 +95,11 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::StepUp,
         causes: &[Cause::Permit, Cause::Leases, Cause::Decision, Cause::Outage, Cause::Clock],
     },
+    Known { id: "P4", kind: Kind::RampDown, causes: &[Cause::Decision, Cause::Outage] },
     Known {
-        id: "P4",
-        kind: Kind::RampDown,
-        causes: &[Cause::Decision, Cause::Derate, Cause::Outage],
+        id: "P7",
+        kind: Kind::AboveUsable,
+        causes: &[Cause::Nameplate, Cause::Outage, Cause::Derate],
     },
     Known {
         id: "P5",
@@ -100,7 +109,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "L2",
         kind: Kind::MissingUnrecorded,
-        causes: &[Cause::Clock, Cause::Outage, Cause::StateLost],
+        causes: &[Cause::Clock, Cause::Outage, Cause::StateLost, Cause::Unmetered],
     },
     Known { id: "L6", kind: Kind::ProvenNotFree, causes: &[Cause::StateLost] },
     Known {
@@ -137,7 +146,11 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::RaisedWithoutPermit,
         causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
     },
-    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::StateLost, Cause::Device] },
+    Known {
+        id: "N5",
+        kind: Kind::AsleepUnshown,
+        causes: &[Cause::StateLost, Cause::Device, Cause::Decision],
+    },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
     Known {
