@@ -38,7 +38,6 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "P4" => violation.watts <= FASTER_MOST,
         "P7" => violation.watts <= UNMETERED_MOST && !is_metered(scenario, &violation.place),
         "N5" => span <= UNSHOWN_MOST,
-        "N4" if violation.cause == Cause::Decision => has(&[Trouble::Disks]),
         "C4" => has(&[Trouble::Clocks]),
         "C5" => loses_its_ledger(scenario),
         _ => true,
@@ -141,11 +140,7 @@ pub const KNOWN: &[Known] = &[
     },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
-    Known {
-        id: "N4",
-        kind: Kind::RaisedWithoutPermit,
-        causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
-    },
+    Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost, Cause::Clock] },
     Known {
         id: "N5",
         kind: Kind::AsleepUnshown,
