@@ -212,9 +212,8 @@ impl Plausibility {
         for feed in feeds.numbers() {
             let same = former.number(&feeds[feed].id);
             if let Some(same) = same.filter(|same| former[*same].meter == feeds[feed].meter) {
-                // What was known to be drawn was counted by other figures.
                 carried.meters[feed] =
-                    Meter { base: None, proof: None, ..self.meters[same].clone() };
+                    self.meters[same].carried(|other| feeds.number(&former[other].id));
             }
         }
         carried
@@ -368,6 +367,17 @@ impl Plausibility {
 }
 
 impl Meter {
+    /// What is known of the meter under a new policy; `renumbered` is the new number of a feed. What was
+    /// known to be drawn was counted by other figures, and is forgotten.
+    fn carried(&self, renumbered: impl Fn(FeedNumber) -> Option<FeedNumber>) -> Self {
+        let mut carried = Self { base: None, proof: None, ..self.clone() };
+        if let Some(finding) = &mut carried.finding {
+            finding.other = finding.other.and_then(renumbered);
+        }
+        carried.history.recount();
+        carried
+    }
+
     /// Takes what one look gives, with the sample that it was about.
     fn take(
         &mut self,

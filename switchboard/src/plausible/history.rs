@@ -142,6 +142,13 @@ impl History {
         self.cells.drain(..self.cells.len().saturating_sub(1));
     }
 
+    /// Forgets what was known to be drawn while one value was repeated: it was counted by other figures.
+    pub(super) fn recount(&mut self) {
+        if let Some(streak) = &mut self.streak {
+            (streak.known, streak.since, streak.changed) = (None, None, None);
+        }
+    }
+
     /// How far apart samples are; zero before the second.
     pub(super) fn gap(&self) -> Duration {
         self.gap

@@ -1,5 +1,6 @@
 //! A site whose true powers are known, and meters that show them well or badly.
 
+mod edits;
 mod faults;
 mod honest;
 
