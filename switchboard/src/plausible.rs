@@ -146,6 +146,8 @@ struct Doubt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Good,
+    /// Nothing contradicts it, but the check that found it to be wrong could not be made either.
+    Unchecked,
     /// What machines prove is not known yet.
     Undecided,
     /// It may be wrong, or the power may be gone: a while shows it.
@@ -196,6 +198,9 @@ impl Plausibility {
             let figures = change.shown.zip(change.bound);
             let meter = &mut self.meters[feed];
             (meter.state, meter.since) = (change.to, Some(since));
+            if let Some(value) = change.shown.filter(|_| change.to == MeterState::Frozen) {
+                meter.history.freeze(value);
+            }
             meter.finding = figures.map(|(shown, bound)| Finding {
                 state: change.to,
                 shown,
@@ -355,11 +360,18 @@ impl Plausibility {
             let seen = seen[feed].as_ref()?;
             Some(self.meters[feed].judge(seen, seen.sample?, below[feed], settle, now))
         });
+        let mut unchecked = Vec::new();
         for parent in feeds.numbers().filter(|feed| !self.below[*feed].is_empty()) {
-            let found =
-                between::compare(&self.meters, &self.below[parent], parent, seen, &verdicts);
-            for (feed, finding) in found {
+            let below = &self.below[parent];
+            let compared = between::compare(&self.meters, below, parent, seen, &verdicts);
+            unchecked.extend(between::unchecked(&self.meters, below, parent, &compared));
+            for (feed, finding) in compared.found {
                 verdicts[feed] = Some(Verdict::Bad(finding));
+            }
+        }
+        for feed in unchecked {
+            if verdicts[feed] == Some(Verdict::Good) {
+                verdicts[feed] = Some(Verdict::Unchecked);
             }
         }
         verdicts
@@ -376,6 +388,11 @@ impl Meter {
         }
         carried.history.recount();
         carried
+    }
+
+    /// Its state, or the one that it had before it fell silent.
+    fn standing(&self) -> MeterState {
+        self.before_silence.unwrap_or(self.state)
     }
 
     /// Takes what one look gives, with the sample that it was about.
@@ -395,6 +412,7 @@ impl Meter {
                     self.base = Some((sample.watts, known));
                 }
             }
+            Verdict::Unchecked => self.doubt = None,
             Verdict::Undecided | Verdict::Doubtful => {
                 self.good = 0;
                 self.doubt.get_or_insert(Doubt { since: now, samples: 0 });
@@ -419,7 +437,7 @@ impl Meter {
         }
     }
 
-    /// Counts a sample without contradiction.
+    /// Counts a sample without contradiction, at which the check that found the state was made.
     fn recover(&mut self, is_new: bool) {
         match self.state {
             MeterState::Ok => {}
@@ -444,6 +462,7 @@ impl Meter {
             self.before_silence = Some(self.state);
         }
         self.state = MeterState::Silent;
+        self.history.break_off();
         (self.doubt, self.low, self.good) = (None, None, 0);
     }
 }

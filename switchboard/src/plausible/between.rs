@@ -48,6 +48,44 @@ struct Side {
     strange: f64,
 }
 
+/// What a comparison of a feed's meter with those below it gave.
+#[derive(Default)]
+pub(super) struct Compared {
+    pub(super) found: Vec<(FeedNumber, Finding)>,
+    /// The feeds below whose meters were compared.
+    children: Vec<FeedNumber>,
+    /// Whether it was also checked that the parent is not off by √3 over a minute.
+    is_long: bool,
+}
+
+/// The meters that are in a state to which a comparison led, and could not be compared so again. What
+/// they show now is no evidence that they are right.
+pub(super) fn unchecked(
+    meters: &PerFeed<Meter>,
+    below: &[FeedNumber],
+    parent: FeedNumber,
+    compared: &Compared,
+) -> Vec<FeedNumber> {
+    let is_only = below.len() == 1;
+    let child_is_unchecked = |child: &FeedNumber| {
+        let was_left_out = !compared.children.contains(child);
+        match meters[*child].standing() {
+            MeterState::AboveParent => was_left_out,
+            MeterState::Phase => was_left_out || (is_only && !compared.is_long),
+            _ => false,
+        }
+    };
+    let other = meters[parent].finding.and_then(|finding| finding.other);
+    let parent_is_unchecked = match meters[parent].standing() {
+        MeterState::BelowChildren => compared.children.len() < below.len(),
+        // Against the meter of another feed, it was found as a child of that feed.
+        MeterState::Phase => other.is_none() && !compared.is_long,
+        _ => false,
+    };
+    let children = below.iter().copied().filter(child_is_unchecked);
+    children.chain(parent_is_unchecked.then_some(parent)).collect()
+}
+
 /// What the meters of `parent` and of the feeds `below` it say against each other. Meters that have
 /// another fault are left out.
 pub(super) fn compare(
@@ -56,33 +94,33 @@ pub(super) fn compare(
     parent: FeedNumber,
     seen: &PerFeed<Option<Seen>>,
     verdicts: &PerFeed<Option<Verdict>>,
-) -> Vec<(FeedNumber, Finding)> {
+) -> Compared {
     let counts = |feed: &FeedNumber| {
         let has_own_fault = matches!(
-            meters[*feed].state,
+            meters[*feed].standing(),
             MeterState::ScaledUp | MeterState::ScaledDown | MeterState::Frozen
         );
         verdicts[*feed] == Some(Verdict::Good) && !has_own_fault
     };
     let children: Vec<FeedNumber> = below.iter().copied().filter(counts).collect();
     if !counts(&parent) || children.is_empty() {
-        return Vec::new();
+        return Compared::default();
     }
     let all = || children.iter().chain([&parent]);
     let gap = all().map(|feed| meters[*feed].history.gap()).max().unwrap_or_default();
     let newest: Option<Timestamp> =
         all().map(|feed| meters[*feed].history.newest()).min().flatten();
-    let Some(to) = newest else { return Vec::new() };
+    let Some(to) = newest else { return Compared::default() };
     let window = gap.saturating_mul(SAMPLES).max(WINDOW);
     if window > KEPT {
-        return Vec::new();
+        return Compared::default();
     }
     let side = |feed: FeedNumber, window| side(meters, seen, feed, to, window);
-    let Some(above) = side(parent, window) else { return Vec::new() };
+    let Some(above) = side(parent, window) else { return Compared::default() };
     let sides: Vec<Side> = children.iter().filter_map(|child| side(*child, window)).collect();
-    let Some(limit) = seen[parent].map(|seen| seen.limit) else { return Vec::new() };
+    let Some(limit) = seen[parent].map(|seen| seen.limit) else { return Compared::default() };
     let contradicted = all().any(|feed| {
-        let state = meters[*feed].state;
+        let state = meters[*feed].standing();
         matches!(state, MeterState::AboveParent | MeterState::BelowChildren | MeterState::Phase)
     });
     let least = |extremes: Extremes| if contradicted { extremes.middle() } else { extremes.low };
@@ -101,16 +139,18 @@ pub(super) fn compare(
         let strangest = sides.iter().copied().max_by(|a, b| a.strange.total_cmp(&b.strange));
         found.extend(strangest.into_iter().flat_map(|child| contradiction(above, child, &sides)));
     }
+    let compared = sides.iter().map(|side| side.feed).collect();
+    let mut is_long = false;
     if found.is_empty() && sides.len() == below.len() {
         let long = window.max(PHASE_WINDOW);
         let above = side(parent, long);
         let sides: Option<Vec<Side>> = children.iter().map(|child| side(*child, long)).collect();
         if let (Some(above), Some(sides), Some(seen)) = (above, sides, &seen[parent]) {
-            let spans = all().all(|feed| meters[*feed].history.spans(to, long));
-            found.extend(spans.then(|| by_phase(above, &sides, seen)).flatten());
+            is_long = all().all(|feed| meters[*feed].history.spans(to, long));
+            found.extend(is_long.then(|| by_phase(above, &sides, seen)).flatten());
         }
     }
-    found
+    Compared { found, children: compared, is_long }
 }
 
 fn side(

@@ -24,6 +24,8 @@ pub(super) struct History {
     /// The largest of the last distances between two samples, roughly.
     gap: Duration,
     streak: Option<Streak>,
+    /// Whether the meter has fallen silent since the newest sample.
+    is_broken_off: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,12 +96,18 @@ impl History {
             }
             if taken_at < last {
                 // Its clock was set back: what came before has times that mean nothing now.
-                *self = Self::default();
+                let streak = self.streak.take();
+                *self = Self { streak, ..Self::default() };
+            } else if self.is_broken_off {
+                // How long it was silent is not how far apart its samples are, and what came before
+                // cannot be compared with what comes now as if it were one time.
+                self.cells.clear();
             } else {
                 let gap = Duration::try_from(taken_at.duration_since(last)).unwrap_or_default();
                 self.gap = gap.max(self.gap * 3 / 4).min(KEPT);
             }
         }
+        self.is_broken_off = false;
         match &mut self.streak {
             Some(streak) if streak.value == watts => {
                 streak.samples = streak.samples.saturating_add(1);
@@ -108,14 +116,7 @@ impl History {
                 }
             }
             streak => {
-                *streak = Some(Streak {
-                    value: watts,
-                    samples: 1,
-                    known: None,
-                    since: None,
-                    changed: None,
-                    is_frozen: false,
-                });
+                *streak = Some(Streak::new(watts, 1));
             }
         }
         match self.cells.back_mut() {
@@ -147,6 +148,16 @@ impl History {
         if let Some(streak) = &mut self.streak {
             (streak.known, streak.since, streak.changed) = (None, None, None);
         }
+    }
+
+    /// The meter falls silent.
+    pub(super) fn break_off(&mut self) {
+        self.is_broken_off = true;
+    }
+
+    /// Takes up, after a start, that the meter was frozen at `value`.
+    pub(super) fn freeze(&mut self, value: Watts) {
+        self.streak = Some(Streak { is_frozen: true, ..Streak::new(value, 0) });
     }
 
     /// How far apart samples are; zero before the second.
@@ -194,6 +205,12 @@ impl History {
             high: sum.high.max(cell.high),
             count: sum.count.saturating_add(cell.count),
         })
+    }
+}
+
+impl Streak {
+    fn new(value: Watts, samples: u32) -> Self {
+        Self { value, samples, known: None, since: None, changed: None, is_frozen: false }
     }
 }
 

@@ -102,11 +102,11 @@ impl Meter {
         let (least, most) = ((base + fell).max(Watts(base.0 / 3)), (base + rose).max(base));
         let factor = |of: Watts, to: Watts| of.0 as f64 / to.0.max(1) as f64;
         let is_steady = Watts((fell.0.abs()).max(rose.0.abs())) <= base.scale(0.15);
-        let up = match self.state {
+        let up = match self.standing() {
             MeterState::ScaledUp => factor(shown, most) > NEARER,
             _ => is_steady && base >= LEAST && THOUSAND.contains(&factor(shown, base)),
         };
-        let down = match self.state {
+        let down = match self.standing() {
             MeterState::ScaledDown => factor(least, shown) > NEARER,
             _ => is_steady && base >= LEAST && THOUSAND.contains(&factor(base, shown)),
         };
@@ -128,7 +128,7 @@ impl Meter {
     /// Whether a meter that showed too little shows no more than then: that nobody proves it any more,
     /// while a proxy restarts for example, does not make it right.
     fn is_still_low(&self, shown: Watts) -> bool {
-        let before = self.finding.filter(|_| self.state == MeterState::ScaledDown);
+        let before = self.finding.filter(|_| self.standing() == MeterState::ScaledDown);
         before.is_some_and(|before| shown <= before.shown.scale(RISES))
     }
 

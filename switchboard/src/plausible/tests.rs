@@ -3,6 +3,7 @@
 mod edits;
 mod faults;
 mod honest;
+mod restarts;
 
 use crate::fixture::{self, at, origin};
 
@@ -152,6 +153,27 @@ impl Bench {
             let number = feeds.numbers().position(|other| other == feed).expect("it is there");
             self.changes.push((self.secs, number, to));
         }
+    }
+
+    /// The switchboard restarts: only what is on record is known.
+    fn restart(&mut self) {
+        let changes = self.feeds.numbers().filter_map(|feed| {
+            let figures = self.plausible.figures(feed);
+            Some(MeterChange {
+                feed: self.feeds[feed].id.clone(),
+                meter: self.feeds[feed].meter.clone()?,
+                from: MeterState::Ok,
+                to: self.plausible.state(feed),
+                shown: figures.map(|(shown, _)| shown),
+                bound: figures.map(|(_, bound)| bound),
+                why: self.plausible.why(&self.feeds, feed),
+                leases: Vec::new(),
+            })
+        });
+        let changes: Vec<MeterChange> = changes.collect();
+        self.plausible = Plausibility::new(&self.feeds);
+        let since = at(self.secs);
+        self.plausible.restore(&self.feeds, changes.iter().map(|change| (change, since)));
     }
 
     fn run_to(&mut self, secs: i64) {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn factor(factor: f64) -> Option<Fault> {
+pub(super) fn factor(factor: f64) -> Option<Fault> {
     Some(Box::new(move |watts| Some((watts as f64 * factor) as i64)))
 }
 
@@ -205,7 +205,7 @@ fn a_meter_that_was_wrong_before_it_fell_silent_is_wrong_after_it() {
 }
 
 /// A parent of 42 kW over one child of 40 kW.
-fn two() -> Bench {
+pub(super) fn two() -> Bench {
     let mut bench = Bench::new(vec![
         place(None, 100_000, EXACT, |secs| 42_000 + secs % 3),
         place(Some(0), 50_000, EXACT, |secs| 40_000 + secs % 3),
