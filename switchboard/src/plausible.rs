@@ -101,7 +101,7 @@ struct Meter {
     good: u32,
     /// What machines were found to prove.
     proof: Option<Answer>,
-    /// When it was last not believed, or silent.
+    /// When it was last implausible or silent. A doubt that comes to nothing does not count.
     troubled: Option<Instant>,
 }
 
@@ -240,8 +240,13 @@ impl Plausibility {
         !meter.state.is_implausible() && meter.doubt.is_none()
     }
 
-    /// Whether the meter of `feed` was silent or not believed at some time in the last `within`.
-    pub(crate) fn was_doubted(&self, feed: FeedNumber, within: Duration, now: Instant) -> bool {
+    /// Whether the meter of `feed` was silent or implausible at some time in the last `within`.
+    pub(crate) fn was_wrong_or_silent(
+        &self,
+        feed: FeedNumber,
+        within: Duration,
+        now: Instant,
+    ) -> bool {
         let troubled = self.meters[feed].troubled;
         troubled.is_some_and(|at| now.saturating_duration_since(at) <= within)
     }
@@ -301,7 +306,7 @@ impl Plausibility {
                 _ if meter.history.newest().is_none() && is_awaited => continue,
                 _ => meter.fall_silent(),
             }
-            if meter.state != MeterState::Ok || meter.doubt.is_some() {
+            if meter.state != MeterState::Ok {
                 meter.troubled = Some(now);
             }
             if meter.state != from {

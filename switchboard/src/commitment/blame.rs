@@ -66,14 +66,14 @@ impl std::fmt::Display for Blame {
 pub(crate) struct Causes {
     /// What tenants draw beyond what they have reserved.
     pub(crate) tenant: Watts,
-    /// By how much the limit was lowered since the lease was committed.
+    /// By how much the limit was lowered since the lease was committed; negative if it was raised.
     pub(crate) derate: Watts,
     /// What is drawn beyond tenants, the declared house and the machines that are seen and not
     /// confirmed to be down.
     pub(crate) house: Watts,
     /// What machines may draw that are to be off.
     pub(crate) undone: Watts,
-    /// Whether a meter on the way was not believed a while ago.
+    /// Whether a meter on the way was silent or implausible a while ago.
     pub(crate) is_meter: bool,
 }
 
@@ -82,30 +82,37 @@ pub(crate) struct Causes {
 const EXPLAINS: f64 = 0.8;
 
 impl Causes {
-    /// The first cause that explains `missing`: who draws more than was agreed comes first, then what
-    /// was lowered, and the facility itself last.
+    /// The first cause that explains `missing`: a tenant that draws more than was agreed comes first,
+    /// then machines of the facility that do not obey, unless the house explains it as well. What was
+    /// lowered or wrong a while ago excuses nobody whose machines should have followed.
     pub(crate) fn blame(&self, missing: Watts) -> Blame {
         let least = missing.scale(EXPLAINS);
-        let outside = [
-            (Doing::Tenant, self.tenant),
-            (Doing::Derate, self.derate),
-            (Doing::House, self.house),
-        ];
-        let blame = |(doing, watts): (Doing, Watts)| Blame { doing, watts };
-        if let Some(whole) = outside[..2].iter().find(|(_, watts)| *watts >= least) {
-            return blame(*whole);
+        let derate = self.derate.max(Watts::ZERO);
+        let blame = |doing, watts| Blame { doing, watts };
+        let ours = blame(Doing::Ours, self.undone.min(missing));
+        if self.tenant >= least {
+            return blame(Doing::Tenant, self.tenant);
+        }
+        if self.undone >= least && self.house < least {
+            return ours;
+        }
+        if derate >= least {
+            return blame(Doing::Derate, derate);
         }
         if self.is_meter {
-            return Blame { doing: Doing::Meter, watts: Watts::ZERO };
+            return blame(Doing::Meter, Watts::ZERO);
         }
         if self.house >= least {
-            return blame(outside[2]);
+            return blame(Doing::House, self.house);
         }
+        let outside =
+            [(Doing::Tenant, self.tenant), (Doing::Derate, derate), (Doing::House, self.house)];
         let together: Watts = outside.iter().map(|(_, watts)| *watts).sum();
-        let largest = outside.into_iter().max_by_key(|(_, watts)| *watts);
-        match largest {
-            Some(largest) if together >= least && largest.1 >= self.undone => blame(largest),
-            _ => Blame { doing: Doing::Ours, watts: self.undone.min(missing) },
+        match outside.into_iter().max_by_key(|(_, watts)| *watts) {
+            Some((doing, watts)) if together >= least && watts >= self.undone => {
+                blame(doing, watts)
+            }
+            _ => ours,
         }
     }
 }
@@ -129,6 +136,14 @@ mod tests {
             // 10 kW are missing: what tenants and the house explain together is enough.
             (Causes { tenant: kw(5), house: kw(4), ..none }, Doing::Tenant, 5),
             (Causes { tenant: kw(2), undone: kw(9), ..none }, Doing::Ours, 9),
+            // What was wrong or lowered a while ago does not excuse machines that do not obey.
+            (Causes { undone: kw(9), is_meter: true, ..none }, Doing::Ours, 9),
+            (Causes { undone: kw(9), derate: kw(32), ..none }, Doing::Ours, 9),
+            (Causes { undone: kw(7), derate: kw(32), ..none }, Doing::Derate, 32),
+            (Causes { undone: kw(7), is_meter: true, ..none }, Doing::Meter, 0),
+            (Causes { undone: kw(9), house: kw(9), ..none }, Doing::House, 9),
+            // A limit that was raised takes nothing from what others explain.
+            (Causes { tenant: kw(5), house: kw(4), derate: kw(-20), ..none }, Doing::Tenant, 5),
         ];
         for (causes, doing, watts) in table {
             assert_eq!(causes.blame(kw(10)), Blame { doing, watts: kw(watts) }, "{causes:?}");

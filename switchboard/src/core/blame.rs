@@ -45,7 +45,7 @@ impl Core {
             undone: less[feed].needed.saturating_sub(down),
             is_meter: path
                 .filter(|feed| feeds[**feed].meter.is_some())
-                .any(|feed| self.plausible.was_doubted(*feed, METER_LASTS, now)),
+                .any(|feed| self.plausible.was_wrong_or_silent(*feed, METER_LASTS, now)),
         }
     }
 }

@@ -55,6 +55,10 @@ fn one_wrong_sample_is_not_used_and_not_told() {
     bench.run_to(23);
     assert!(bench.is_believed(0));
     assert_eq!(bench.changes, []);
+    let feed = bench.number(0);
+    let was_wrong =
+        bench.plausible.was_wrong_or_silent(feed, Duration::from_mins(5), origin_plus(bench.secs));
+    assert!(!was_wrong, "a breach soon after is not blamed on it");
 }
 
 #[test]
