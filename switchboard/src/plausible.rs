@@ -328,7 +328,11 @@ impl Plausibility {
         let asks = PerFeed::each(feeds, |feed| self.meters[feed].asks(seen[feed].as_ref()?));
         for feed in feeds.numbers() {
             let meter = &mut self.meters[feed];
-            meter.proof = meter.proof.filter(|answer| answer.counts(asks[feed], now));
+            meter.proof = meter.proof.filter(|answer| match asks[feed] {
+                Some(within) => answer.counts(within, now),
+                // A meter near the limit of what is asked for soon shows less again.
+                None => answer.is_young(now),
+            });
         }
         let is_due = self.asked.is_none_or(|at| now.saturating_duration_since(at) >= ASK_EVERY);
         if !is_due || asks.iter().all(Option::is_none) {
@@ -337,14 +341,14 @@ impl Plausibility {
         self.asked = Some(now);
         let proofs = prove(&asks);
         for feed in feeds.numbers() {
+            let Some(within) = asks[feed] else { continue };
             let meter = &mut self.meters[feed];
-            let before = meter.proof.filter(|answer| Some(answer.within) == asks[feed]);
             let mut proof = proofs[feed];
-            if let Some(before) = before {
+            if let Some(before) = meter.proof.filter(|answer| answer.within == within) {
                 // What was proven in a time stays so: the newest share may be a later one by now.
                 proof.proven = proof.proven.max(before.proof.proven);
             }
-            meter.proof = asks[feed].map(|within| Answer { within, asked: now, proof });
+            meter.proof = Some(Answer { within, asked: now, proof });
         }
     }
 
@@ -400,6 +404,11 @@ impl Meter {
         self.before_silence.unwrap_or(self.state)
     }
 
+    /// Whether it was believed at the sample before.
+    fn was_believed(&self) -> bool {
+        self.state == MeterState::Ok && self.doubt.is_none() && self.since.is_some()
+    }
+
     /// Takes what one look gives, with the sample that it was about.
     fn take(
         &mut self,
@@ -418,6 +427,9 @@ impl Meter {
                 }
             }
             Verdict::Unchecked => self.doubt = None,
+            // That nobody was asked yet is no reason not to believe a meter that was believed at the
+            // sample before: the answer comes within moments.
+            Verdict::Undecided if self.was_believed() => {}
             Verdict::Undecided | Verdict::Doubtful => {
                 self.good = 0;
                 self.doubt.get_or_insert(Doubt { since: now, samples: 0 });
@@ -474,13 +486,14 @@ impl Meter {
 
 impl Answer {
     /// Whether it is still about what is asked.
-    fn counts(&self, asks: Option<Within>, now: Instant) -> bool {
-        asks.is_some_and(|asks| {
-            let newer = Duration::try_from(asks.from.duration_since(self.within.from));
-            let begins_with_it = asks.is_older || newer.is_ok_and(|newer| newer <= ANSWER_COUNTS);
-            let is_new = now.saturating_duration_since(self.asked) <= ANSWER_COUNTS;
-            asks == self.within || (begins_with_it && is_new)
-        })
+    fn counts(&self, asks: Within, now: Instant) -> bool {
+        let newer = Duration::try_from(asks.from.duration_since(self.within.from));
+        let begins_with_it = asks.is_older || newer.is_ok_and(|newer| newer <= ANSWER_COUNTS);
+        asks == self.within || (begins_with_it && self.is_young(now))
+    }
+
+    fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.asked) <= ANSWER_COUNTS
     }
 }
 

@@ -20,6 +20,9 @@ const LEAST: Watts = Watts(5_000);
 /// Machines are asked what they prove where a meter shows less than this part of what they may draw:
 /// machines that are set to half of their nameplate are usual.
 const ASKS_BELOW: f64 = 0.5;
+/// Once asked, they are asked until the meter shows more than this part: one that is near the limit
+/// crosses it with each noise.
+const ASKS_UP_TO: f64 = 0.55;
 /// By so much, as a part of the usable power, a proof must exceed what is shown: a machine or two may be
 /// at another feed than the policy says.
 const SLACK: f64 = 0.005;
@@ -46,7 +49,8 @@ impl Meter {
     /// not show much less than they may draw.
     pub(super) fn asks(&self, seen: &Seen) -> Option<Within> {
         let sample = seen.sample?;
-        if sample.watts >= seen.machines.scale(ASKS_BELOW) {
+        let part = if self.proof.is_some() { ASKS_UP_TO } else { ASKS_BELOW };
+        if sample.watts >= seen.machines.scale(part) {
             return None;
         }
         let level = Watts(sample.watts.0.saturating_mul(2)) + seen.usable.scale(SLACK);
@@ -78,15 +82,22 @@ impl Meter {
         }
         let slack = seen.usable.scale(SLACK);
         let mut claimed = false;
+        let has_fallen = self.has_fallen(seen, shown);
         if self.asks(seen).is_some() {
-            let Some(Answer { proof, .. }) = self.proof else { return Verdict::Undecided };
+            let Some(Answer { proof, .. }) = self.proof else {
+                if !has_fallen {
+                    return Verdict::Undecided;
+                }
+                self.low.get_or_insert(now);
+                return Verdict::Doubtful;
+            };
             if proof.proven > shown + slack {
                 self.low = None;
                 return bad(MeterState::ScaledDown, proof.proven, false);
             }
             claimed = proof.claimed > shown + slack;
         }
-        if !claimed && !self.has_fallen(seen, shown) && !self.is_still_low(shown) {
+        if !claimed && !has_fallen && !self.is_still_low(shown) {
             self.low = None;
             return Verdict::Good;
         }

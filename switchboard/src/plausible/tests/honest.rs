@@ -91,6 +91,32 @@ fn machines_that_draw_half_of_what_is_declared_are_no_fault() {
     bench.assert_honest();
 }
 
+/// Machines set to half of the nameplate draw a little more or a little less than that; another feed is
+/// asked about all the time, so that no answer comes just when this one needs it.
+#[test]
+fn a_meter_near_half_of_the_nameplate_is_believed_at_each_sample() {
+    for (high, low) in [(1, 1), (3, 1), (7, 2), (13, 1)] {
+        let around = move |secs: i64| {
+            let is_high = secs % (high + low) < high;
+            // Also beyond what is asked for once it was asked.
+            if is_high { 24_000 + secs % 5 * 1_000 } else { 23_700 }
+        };
+        let mut bench = Bench::new(vec![
+            place(None, 200_000, EXACT, move |secs| 60_000 + around(secs)),
+            place(Some(0), 60_000, EXACT, around),
+            place(Some(0), 60_000, EXACT, |_| 15_000),
+        ]);
+        (bench.machines[1], bench.hashing[1]) = (48_000, 48_000);
+        (bench.machines[2], bench.hashing[2]) = (48_000, 24_000);
+        bench.run_to(5);
+        while bench.secs < 300 {
+            bench.step();
+            assert!(bench.is_believed(1), "{high} s high, {low} s low, at {} s", bench.secs);
+        }
+        bench.assert_honest();
+    }
+}
+
 /// A feed of a random tree: its parent (an index, modulo what is there), its own load, by how much and
 /// how often that changes, and its meter. Nothing comes and goes faster than every 80 s: two meters of
 /// 60 s over a load with just that period would each see only one of its states, for good.
