@@ -113,6 +113,9 @@ pub enum Happening {
     /// shows what it would have to.
     Unverified {
         why: String,
+        /// Whether no believed meter showed it; else machines are only starved, or the tenant accepts a
+        /// lease that is not proven.
+        unproven: bool,
     },
     /// The meters prove the lease's power to be free, but some devices do not confirm that their
     /// machines are down.
@@ -184,14 +187,14 @@ impl Commitment {
     #[must_use]
     pub fn restore(
         phase: Phase,
-        (unverified, unverified_why): (bool, Option<String>),
+        (unverified, unverified_why, unproven): (bool, Option<String>, bool),
         unconfirmed: Option<Unconfirmed>,
         breaches: Vec<Breach>,
         proven_at: Option<Timestamp>,
     ) -> Self {
         // After a restart, missing power counts as the same shortage as before, until meters show
         // otherwise.
-        let (reported, unproven) = (!breaches.is_empty(), unverified_why.is_some());
+        let reported = !breaches.is_empty();
         Self {
             phase,
             unverified,
@@ -228,12 +231,14 @@ impl Commitment {
             (self.reported, self.unproven) = (false, false);
         }
         if evidence.starved && !self.unverified && self.phase < Phase::Releasing {
-            self.flag_unverified("machines are only starved of work".to_owned(), &mut happenings);
+            let why = "machines are only starved of work".to_owned();
+            self.flag_unverified(why, false, &mut happenings);
         }
         while let Some((to, why)) = self.next(lease, evidence, terms, wall, now) {
             if to == Phase::Active && self.phase != Phase::Proven && !self.unverified {
                 self.flag_unverified(
                     "not proven at its start, which the tenant accepts".to_owned(),
+                    false,
                     &mut happenings,
                 );
             }
@@ -402,7 +407,7 @@ impl Commitment {
             }
             Some(Fault::Unproven { why }) if !self.unproven => {
                 self.unproven = true;
-                self.flag_unverified(why, happenings);
+                self.flag_unverified(why, true, happenings);
             }
             _ => {}
         }
@@ -456,10 +461,10 @@ impl Commitment {
             .then(|| Fault::Unproven { why: why(&evidence.words()) })
     }
 
-    fn flag_unverified(&mut self, why: String, happenings: &mut Vec<Happening>) {
+    fn flag_unverified(&mut self, why: String, unproven: bool, happenings: &mut Vec<Happening>) {
         self.unverified = true;
         self.unverified_why = Some(why.clone());
-        happenings.push(Happening::Unverified { why });
+        happenings.push(Happening::Unverified { why, unproven });
     }
 }
 

@@ -399,7 +399,7 @@ impl Core {
             self.commitments.entry(standing.lease.id.clone()).or_insert_with(|| {
                 Commitment::restore(
                     standing.phase,
-                    (standing.unverified, standing.unverified_why.clone()),
+                    (standing.unverified, standing.unverified_why.clone(), standing.unproven),
                     standing.unconfirmed.clone(),
                     standing.breaches.clone(),
                     standing.proven_at,

@@ -81,7 +81,14 @@ pub enum Event {
     },
     /// A lease's power cannot be proven: it relies on machines that are only starved, or no meter
     /// shows what it would have to.
-    Unverified { lease: LeaseId, why: String },
+    Unverified {
+        lease: LeaseId,
+        why: String,
+        /// Whether no believed meter showed it; else machines are only starved, or the tenant accepts a
+        /// lease that is not proven.
+        #[serde(default)]
+        unproven: bool,
+    },
     /// The meters prove a lease's power free, but the devices of some machines do not confirm it.
     Unconfirmed { lease: LeaseId, unconfirmed: Unconfirmed },
     /// Every device of a lease confirms again that its machine is down.

@@ -121,7 +121,7 @@ fn tell(event: &Event, core: &Core) {
                 "lease moved"
             );
         }
-        Event::Unverified { lease, why } => warn!(%lease, why, "lease unverified"),
+        Event::Unverified { lease, why, .. } => warn!(%lease, why, "lease unverified"),
         Event::Unconfirmed { lease, unconfirmed } => {
             let (machines, names) = (unconfirmed.machines.count, unconfirmed.machines.names());
             warn!(%lease, machines, names, "lease unconfirmed, devices do not answer");

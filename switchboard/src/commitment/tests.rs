@@ -80,7 +80,7 @@ fn a_meter_that_says_nothing_proves_nothing_and_that_stays_on_record() {
     assert!(!run.commitment.unverified);
     let happenings = run.step(940, &evidence(None));
     let why = "not proven by 2027-01-15 08:15:40: the meter of a is silent, 20 kW needed";
-    assert_eq!(happenings, [Happening::Unverified { why: why.into() }]);
+    assert_eq!(happenings, [Happening::Unverified { why: why.into(), unproven: true }]);
     assert!(run.step(941, &evidence(None)).is_empty(), "one silence, one record");
     run.step(1100, &evidence(Some(25_000)));
     run.step(1105, &evidence(Some(25_000)));
@@ -384,7 +384,7 @@ fn power_that_a_tenant_without_a_meter_may_draw_is_not_missing_for_certain() {
     run.step(100, &seen);
     let happenings = run.step(940, &seen);
     let why = "not proven by 2027-01-15 08:15:40: headroom 5 kW of 20 kW at a";
-    assert_eq!(happenings, [Happening::Unverified { why: why.into() }]);
+    assert_eq!(happenings, [Happening::Unverified { why: why.into(), unproven: true }]);
     assert_eq!(run.commitment.breaches, []);
 }
 
@@ -412,7 +412,25 @@ fn an_implausible_meter_in_an_active_lease_is_recorded_once_and_is_no_breach() {
     run.step(1100, &seen);
     assert_eq!(run.step(1114, &seen), []);
     let why = "while it was active: the meter of a is implausible (scaled_up): it shows";
-    assert_eq!(run.step(1115, &seen), [Happening::Unverified { why: why.into() }]);
+    assert_eq!(run.step(1115, &seen), [Happening::Unverified { why: why.into(), unproven: true }]);
     assert_eq!(run.step(1200, &seen), []);
     assert_eq!((run.commitment.phase, &run.commitment.breaches[..]), (Phase::Active, &[][..]));
+}
+
+/// The record that machines are only starved is not the record that no meter shows the power.
+#[test]
+fn after_a_restart_a_silent_meter_is_recorded_unless_it_was() {
+    for (recorded, records) in [(false, 1), (true, 0)] {
+        let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+        let flags = (true, Some("for some reason".into()), recorded);
+        run.commitment = Commitment::restore(Phase::Shedding, flags, None, Vec::new(), None);
+        let mut happenings = Vec::new();
+        for secs in [941, 960, 980] {
+            happenings.extend(run.step(secs, &Evidence { starved: true, ..evidence(None) }));
+        }
+        assert_eq!(happenings.len(), records, "{happenings:?}");
+        assert!(happenings.iter().all(|happening| {
+            matches!(happening, Happening::Unverified { unproven: true, .. })
+        }));
+    }
 }

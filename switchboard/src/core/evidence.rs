@@ -57,7 +57,9 @@ impl Core {
                     Happening::Moved { from, to, why } => {
                         Event::CommitmentMoved { lease, from, to, why, figures }
                     }
-                    Happening::Unverified { why } => Event::Unverified { lease, why },
+                    Happening::Unverified { why, unproven } => {
+                        Event::Unverified { lease, why, unproven }
+                    }
                     Happening::Unconfirmed(unconfirmed) => {
                         Event::Unconfirmed { lease, unconfirmed }
                     }

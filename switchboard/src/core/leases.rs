@@ -139,6 +139,7 @@ mod tests {
                 why: String::new(),
                 unverified: false,
                 unverified_why: None,
+                unproven: false,
                 unconfirmed: None,
                 unconfirmed_at: None,
                 breaches: Vec::new(),

@@ -845,7 +845,10 @@ fn what_became_of_a_promise_outlasts_decisions_while_the_ledger_fails() {
         deficits: vec![],
         reasons: vec![],
     };
-    assert!(!outbox.push(entry(Event::Unverified { lease: "l".into(), why: "test".into() }), None));
+    assert!(!outbox.push(
+        entry(Event::Unverified { lease: "l".into(), why: "test".into(), unproven: true }),
+        None
+    ));
     let dropped = (0..10_001).filter(|_| outbox.push(entry(decided()), None)).count();
     assert_eq!(dropped, 2);
     assert!(outbox.pending().any(|event| matches!(event, Event::Unverified { .. })));
@@ -874,7 +877,7 @@ fn a_dropped_decision_leaves_what_it_changed_to_the_next() {
     assert!(!push(decided(&none, &first)));
     assert!(!push(decided(&first, &second)));
     for _ in 0..9_998 {
-        push(Event::Unverified { lease: "l".into(), why: "test".into() });
+        push(Event::Unverified { lease: "l".into(), why: "test".into(), unproven: true });
     }
     assert!(push(Event::Confirmed { lease: "l".into() }), "one entry too many");
     let mut state = LedgerState::default();

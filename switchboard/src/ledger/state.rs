@@ -49,6 +49,8 @@ pub struct LeaseRecord {
     pub unverified: bool,
     /// Why it could not, the last time.
     pub unverified_why: Option<String>,
+    /// Whether it is on record that no believed meter shows its power, since it was last proven.
+    pub unproven: bool,
     /// The machines that do not confirm what the meters prove.
     pub unconfirmed: Option<Unconfirmed>,
     /// When there first were machines that did not confirm.
@@ -119,6 +121,7 @@ impl LedgerState {
                     why: String::new(),
                     unverified: false,
                     unverified_why: None,
+                    unproven: false,
                     unconfirmed: None,
                     unconfirmed_at: None,
                     breaches: Vec::new(),
@@ -148,14 +151,16 @@ impl LedgerState {
                 }
                 if *to == Phase::Proven {
                     standing.proven_at = standing.proven_at.or(Some(at));
+                    standing.unproven = false;
                 }
                 if *to == Phase::Closed {
                     standing.closed_at = Some(at);
                     self.forget_old();
                 }
             }
-            Event::Unverified { lease, why } => {
+            Event::Unverified { lease, why, unproven } => {
                 let standing = self.standing(lease)?;
+                standing.unproven |= *unproven;
                 standing.unverified = true;
                 standing.unverified_why = Some(why.clone());
             }

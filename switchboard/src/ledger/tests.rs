@@ -28,7 +28,10 @@ fn written(dir: &tempfile::TempDir) -> Head {
     ledger
         .append(&[
             committed("z"),
-            Entry { at: at(2), event: Event::Unverified { lease: "x".into(), why: "w".into() } },
+            Entry {
+                at: at(2),
+                event: Event::Unverified { lease: "x".into(), why: "w".into(), unproven: true },
+            },
         ])
         .unwrap()
 }
@@ -150,9 +153,12 @@ fn a_rewritten_history_differs_from_a_published_head() {
 fn an_entry_with_a_right_hash_and_a_wrong_meaning_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let head = written(&dir);
-    let body =
-        serde_json::to_string(&Event::Unverified { lease: "nobody".into(), why: String::new() })
-            .unwrap();
+    let body = serde_json::to_string(&Event::Unverified {
+        lease: "nobody".into(),
+        why: String::new(),
+        unproven: true,
+    })
+    .unwrap();
     let next = head.next("2027-01-15T08:00:09Z", "unverified", &body);
     let connection = Connection::open(file(&dir)).unwrap();
     let row =
