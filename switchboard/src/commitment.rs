@@ -214,6 +214,22 @@ impl Commitment {
         self.phase == Phase::Closed
     }
 
+    /// Whether power that is missing at this look may be recorded as a breach: only then it must be known
+    /// whose doing it is, which takes a look at all machines. `lasts` is how long it must be missing.
+    pub(crate) fn asks_whose_doing(
+        &self,
+        lease: &Lease,
+        lasts: Duration,
+        wall: Timestamp,
+        now: Instant,
+    ) -> bool {
+        let since = self.short_since.map_or(now, |(since, _)| since);
+        self.phase < Phase::Releasing
+            && !self.reported
+            && wall >= lease.reserved_from()
+            && lasted(since, now) >= lasts
+    }
+
     /// Judges the evidence, and changes the phase as far as the evidence allows.
     pub fn advance(
         &mut self,

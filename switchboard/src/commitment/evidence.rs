@@ -31,7 +31,7 @@ pub struct Figure {
     /// Whether the meter is implausible, and not only being watched.
     #[serde(skip)]
     pub is_implausible: bool,
-    /// What brought it about, if power is missing for certain.
+    /// What brought it about, if power is missing for certain and a breach may be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blame: Option<Blame>,
 }

@@ -434,3 +434,20 @@ fn after_a_restart_a_silent_meter_is_recorded_unless_it_was() {
         }));
     }
 }
+
+/// It takes a look at all machines, so that it is not asked at each input.
+#[test]
+fn whose_doing_it_is_is_asked_only_when_a_breach_may_be_recorded() {
+    let mut run = Run::new(lease("l", "a", 20_000, 1000, 2000));
+    let mut asked = Vec::new();
+    for secs in 920..1_000 {
+        let now = run.origin + Duration::from_secs(u64::try_from(secs).unwrap());
+        if run.commitment.asks_whose_doing(&run.lease, terms().settle, at(secs), now) {
+            asked.push(secs);
+        }
+        let happenings = run.step(secs, &evidence(Some(5_000)));
+        let is_breach = |happening: &Happening| matches!(happening, Happening::Breached(_));
+        assert_eq!(happenings.iter().any(is_breach), secs == 940, "{secs}: {happenings:?}");
+    }
+    assert_eq!(asked, [940], "it is due then, and recorded once");
+}

@@ -172,6 +172,13 @@ impl Core {
         // are over by then leave it their power, and leases that begin by then need power of their
         // own.
         let due_at = self.schedule.max(lease.reserved_from());
+        let skew = path.iter().map(|feed| self.plausible.gap(*feed)).max().unwrap_or_default();
+        let lasts = self.policy.dispatch.settle + skew;
+        let young = self.is_young(now);
+        let asks_whose_doing = !young
+            && self.commitments.get(&lease.id).is_some_and(|commitment| {
+                commitment.asks_whose_doing(lease, lasts, self.schedule, now)
+            });
         let figure = |feed: FeedNumber| {
             let headroom = self.headroom(feed, wall, now);
             let mut figure = Figure {
@@ -187,7 +194,8 @@ impl Core {
             if headroom.is_none() {
                 figure.doubt = self.doubt(feed);
             }
-            let missing = figure.surely_missing().filter(|missing| *missing > Watts::ZERO);
+            let missing = figure.surely_missing();
+            let missing = missing.filter(|missing| asks_whose_doing && *missing > Watts::ZERO);
             if let Some((missing, headroom)) = missing.zip(headroom) {
                 figure.blame = Some(self.causes(lease, feed, &headroom, now).blame(missing));
             }
@@ -219,9 +227,9 @@ impl Core {
             metered: path.first().is_some_and(|feed| feeds[*feed].meter.is_some()),
             figures,
             not_back: machines.not_back,
-            skew: path.iter().map(|feed| self.plausible.gap(*feed)).max().unwrap_or_default(),
+            skew,
             doubtful: self.stepped.is_some(),
-            young: self.is_young(now),
+            young,
         }
     }
 
