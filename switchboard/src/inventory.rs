@@ -664,15 +664,21 @@ impl Inventory {
     }
 
     /// The machines that an agent has put to sleep and that sleep at `at` although `held` does not
-    /// want them to. Sessions without work are left out: they may wait for a pool.
+    /// want them to. An agent that does not say who put a machine to sleep reports when it did so
+    /// itself. Sessions without work are left out: they may wait for a pool.
     #[must_use]
     pub fn strays(&self, held: &Selection, at: Timestamp) -> Vec<MachineId> {
         let mut strays: BTreeSet<&MachineId> = BTreeSet::new();
         for endpoint in self.endpoints.values() {
             if let View::Agent(devices) = &endpoint.view {
-                let asleep = devices.entries().iter().filter(|(_, device)| {
-                    device.state == DeviceState::Asleep && device.asleep_by == Some(AsleepBy::Us)
-                });
+                let is_put = |device: &MachineReport| match device.asleep_by {
+                    Some(by) => by == AsleepBy::Us,
+                    None => device.slept_at.is_some(),
+                };
+                let asleep = devices
+                    .entries()
+                    .iter()
+                    .filter(|(_, device)| device.state == DeviceState::Asleep && is_put(device));
                 strays.extend(asleep.map(|(id, _)| id));
             }
         }

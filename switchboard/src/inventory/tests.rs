@@ -520,3 +520,29 @@ fn a_machine_chosen_for_later_is_absent_once_nobody_has_reported_it_for_ten_minu
     seen.agent(601, &[device(DeviceState::Awake, 601, 0, 0)], vec![]);
     assert_eq!(absent(&seen, 602), [""; 0], "its device is read");
 }
+
+/// Older agents do not say who put a machine to sleep.
+#[test]
+fn a_sleeper_that_an_agent_put_to_sleep_is_a_stray_whatever_the_agents_version() {
+    let mut seen = Seen::new();
+    let reported = |name: &str, by: Option<AsleepBy>, slept: Option<i64>| MachineReport {
+        machine: name.into(),
+        asleep_by: by,
+        slept_at: slept.map(at),
+        ..device(DeviceState::Asleep, 100, 40, 0)
+    };
+    let machines = [
+        reported("old.000", Some(AsleepBy::Us), Some(40)),
+        reported("old.001", Some(AsleepBy::Us), None),
+        reported("old.002", None, Some(40)),
+        reported("old.003", None, None),
+        reported("old.004", Some(AsleepBy::Other), Some(40)),
+        MachineReport {
+            state: DeviceState::Awake,
+            ..reported("old.005", Some(AsleepBy::Us), Some(40))
+        },
+    ];
+    seen.agent(100, &machines, Vec::new());
+    let strays = seen.inventory.strays(&Selection::default(), at(100));
+    assert_eq!(strays, ["old.000", "old.001", "old.002"].map(MachineId::from));
+}
