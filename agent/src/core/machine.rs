@@ -420,13 +420,19 @@ impl Machine {
         false
     }
 
-    /// The driver gave no answer to a command in time, and the machine was read since: it has not
-    /// done as it was told. A machine that was told to wake may be booting, and a second command
-    /// would make it start over, so it gets the time that it needs.
+    /// The driver gave no answer to a command in time, and the machine was asked since: it is not
+    /// seen to have done as it was told. The command may have reached it, so it gets the time that
+    /// it needs before that counts as a failure. A machine that was told to wake gets that time also
+    /// when it answers no read: one that boots often answers nothing, and a second command would
+    /// make it start over. A second sleep command does no harm, so that a machine that must sleep
+    /// and answers nothing at all fails at once, and others can take its place.
     fn came_to_nothing(&mut self, kind: Kind, fault: String, timing: &Timing, now: Instant) {
-        let boots_until = self.woken.map(|woken| woken + timing.follow(Kind::Wake));
-        let is_read = self.read_fault.is_none();
-        match boots_until.filter(|until| kind == Kind::Wake && is_read && now < *until) {
+        let told = match kind {
+            Kind::Wake => self.woken,
+            Kind::Sleep if self.read_fault.is_none() => self.slept,
+            Kind::Sleep | Kind::Read => None,
+        };
+        match told.map(|told| told + timing.follow(kind)).filter(|until| now < *until) {
             Some(until) => self.follow_by = Some(until),
             None => self.failed(fault, timing, now),
         }

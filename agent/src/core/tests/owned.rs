@@ -238,30 +238,93 @@ fn a_command_without_an_answer_is_read_back_before_it_is_counted_or_repeated() {
     assert!(again.contains(&told("b", Kind::Sleep)) && !again.contains(&told("a", Kind::Sleep)));
 }
 
-/// A second wake command would make a machine that boots start over.
-#[test]
-fn a_wake_without_an_answer_is_not_repeated_while_the_machine_may_boot() {
-    let mut bench = slept();
-    bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));
-    bench.now = 32_000;
-    let timeout = Err(ActuatorError::Timeout { millis: 30_000 });
-    bench.core.commanded(&"a".into(), Kind::Wake, timeout, bench.instant());
-    assert_eq!(bench.hear(None, Some(permit(2, 2))), [told("a", Kind::Read)]);
-    bench.says("a", DeviceState::Asleep);
-    let mut told_again = Vec::new();
-    for second in 32..70 {
-        for (_, kind) in bench.tick_at(second * 1000) {
-            match kind {
-                Kind::Read => {
-                    let next = bench.says("a", DeviceState::Asleep);
-                    told_again.extend(next.into_iter().map(|(_, kind)| (second, kind)));
-                }
-                kind => told_again.push((second, kind)),
+/// The command that was given at `bench.now` gets no answer within `millis`.
+fn no_answer(bench: &mut Bench, machine: &str, kind: Kind, millis: u64) {
+    bench.now += millis;
+    let timeout = Err(ActuatorError::Timeout { millis });
+    bench.core.commanded(&machine.into(), kind, timeout, bench.instant());
+}
+
+/// Answers every read of `a` with `state`, or with none, up to the second `until`. Returns the other
+/// commands and their seconds.
+fn told_until(bench: &mut Bench, until: u64, state: Option<DeviceState>) -> Vec<(u64, Kind)> {
+    let mut told = Vec::new();
+    for second in bench.now / 1000 + 1..until {
+        let mut commands = bench.tick_at(second * 1000);
+        while let Some((_, kind)) = commands.pop() {
+            match (kind, state) {
+                (Kind::Read, Some(state)) => commands.extend(bench.says("a", state)),
+                (Kind::Read, None) => commands.extend(bench.does_not_say("a")),
+                _ => told.push((second, kind)),
             }
         }
     }
-    assert_eq!(told_again.len(), 1, "{told_again:?}");
-    assert!(told_again[0].0 >= 62, "after the time of its group: {told_again:?}");
+    told
+}
+
+/// A second wake command would make a machine that boots start over, and one that boots may answer
+/// no read.
+#[test]
+fn a_wake_without_an_answer_is_not_repeated_while_the_machine_may_boot() {
+    for state in [Some(DeviceState::Asleep), Some(DeviceState::Unknown), None] {
+        let mut bench = slept();
+        let woken = bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));
+        assert_eq!(woken, [told("a", Kind::Wake)]);
+        no_answer(&mut bench, "a", Kind::Wake, 30_000);
+        assert_eq!(bench.hear(None, Some(permit(2, 2))), [told("a", Kind::Read)]);
+        match state {
+            Some(state) => bench.says("a", state),
+            None => bench.does_not_say("a"),
+        };
+        let told_again = told_until(&mut bench, 70, state);
+        assert_eq!(told_again.len(), 1, "{state:?}: {told_again:?}");
+        assert!(told_again[0].0 >= 62, "{state:?}, after the time of its group: {told_again:?}");
+        assert_eq!(bench.report_of("a").failures, 1);
+    }
+}
+
+#[test]
+fn a_machine_that_answers_nothing_while_it_boots_and_then_runs_has_not_failed() {
+    let mut bench = slept();
+    bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));
+    no_answer(&mut bench, "a", Kind::Wake, 30_000);
+    bench.hear(None, Some(permit(2, 2)));
+    bench.does_not_say("a");
+    assert_eq!(told_until(&mut bench, 55, None), []);
+    assert_eq!(told_until(&mut bench, 80, Some(DeviceState::Awake)), []);
+    assert_eq!(bench.report_of("a").failures, 0);
+}
+
+/// The driver's time limit is shorter than the machine needs to fall asleep.
+#[test]
+fn a_sleep_without_an_answer_gets_the_time_of_its_group() {
+    let start = || {
+        let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
+        let curtail = vec![step(0, Action::Curtail, Means::Device, &["a"])];
+        bench.hear(Some(timeline(1, curtail)), None);
+        no_answer(&mut bench, "a", Kind::Sleep, 5000);
+        assert_eq!(bench.tick_at(5000), [told("a", Kind::Read)]);
+        bench
+    };
+    let mut bench = start();
+    bench.says("a", DeviceState::Awake);
+    assert_eq!(told_until(&mut bench, 19, Some(DeviceState::Awake)), []);
+    assert_eq!(bench.report_of("a").failures, 0, "it needs up to 20 s");
+    let told_again = told_until(&mut bench, 25, Some(DeviceState::Awake));
+    assert!(matches!(told_again[..], [(20..=23, Kind::Sleep)]), "{told_again:?}");
+    bench.tick_at(25_000);
+    assert_eq!(bench.report_of("a").failures, 1);
+    // One that falls asleep in its time has not failed.
+    let mut bench = start();
+    bench.says("a", DeviceState::Awake);
+    assert_eq!(told_until(&mut bench, 15, Some(DeviceState::Awake)), []);
+    assert_eq!(told_until(&mut bench, 40, Some(DeviceState::Asleep)), []);
+    assert_eq!(bench.report_of("a").failures, 0);
+    // One that answers nothing at all is told again soon: its load must go.
+    let mut bench = start();
+    bench.does_not_say("a");
+    let told_again = told_until(&mut bench, 9, None);
+    assert!(matches!(told_again[..], [(6..=8, Kind::Sleep)]), "{told_again:?}");
     assert_eq!(bench.report_of("a").failures, 1);
 }
 
