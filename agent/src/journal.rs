@@ -36,6 +36,11 @@ pub struct Journal {
 struct Inner {
     /// `None` while the file cannot be opened.
     file: Option<File>,
+    /// Whether the file's contents were read. Until then nothing is removed from it: it may have
+    /// intents that nobody else knows.
+    is_read: bool,
+    /// What was read after the start, until [`Journal::take_late`] takes it.
+    late: Option<Contents>,
     /// The intents in the file.
     intents: Vec<Intent>,
     /// The length of the file up to the end of its last whole line.
@@ -57,25 +62,26 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal at `path` and reads what it contains. A journal that cannot be opened is
-    /// opened again at the next write: the agent starts without it, because lowering must never
-    /// depend on it.
+    /// Opens the journal at `path` and reads what it contains. If that fails, the next write tries
+    /// it again before it does anything else ([`Journal::take_late`]): the agent starts without its
+    /// journal, because lowering must never depend on it.
     pub fn open(path: &Path) -> (Self, Result<Contents, JournalError>) {
-        let mut journal =
-            Self { path: path.to_owned(), inner: Mutex::new(Inner::new(JOURNAL_MAX)) };
-        let contents = journal.load();
-        (journal, contents)
+        let mut inner = Inner::new(JOURNAL_MAX);
+        let contents = inner.load(path);
+        (Self { path: path.to_owned(), inner: Mutex::new(inner) }, contents)
     }
 
-    fn load(&mut self) -> Result<Contents, JournalError> {
-        let path = self.path.clone();
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let (bytes, length) = inner.read(&path)?;
-        let contents = fold::read(&bytes);
-        inner.length = length;
-        inner.is_torn = contents.is_torn;
-        inner.intents.clone_from(&contents.intents);
-        Ok(contents)
+    /// Takes what the file contained, if it could not be read at the start and was read since. The
+    /// caller adds it to its state, and removes nothing with [`Journal::forget`] before a state that
+    /// contains it is on disk.
+    pub fn take_late(&self) -> Option<Contents> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).late.take()
+    }
+
+    /// A file whose writes hang until the result is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Drop {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends `intents`. When this returns, they survive a power cut.
@@ -88,12 +94,16 @@ impl Journal {
     }
 
     /// Removes the intents up to number `known`, which a state on disk contains. If this fails,
-    /// they are skipped at the next start.
+    /// they are skipped at the next start. From a file that was not read yet nothing is removed: it
+    /// is read instead.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be read or written.
     pub fn forget(&self, known: u64) -> Result<(), JournalError> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.is_read {
+            return inner.load_late(&self.path);
+        }
         inner.intents.retain(|intent| intent.number > known);
         if inner.intents.is_empty() {
             return if inner.length > 0 || inner.is_torn {
@@ -108,7 +118,27 @@ impl Journal {
 
 impl Inner {
     fn new(max: u64) -> Self {
-        Self { file: None, intents: Vec::new(), length: 0, is_torn: false, max }
+        let intents = Vec::new();
+        Self { file: None, is_read: false, late: None, intents, length: 0, is_torn: false, max }
+    }
+
+    fn load(&mut self, path: &Path) -> Result<Contents, JournalError> {
+        let read = self.read(path);
+        if read.is_err() {
+            self.file = None;
+        }
+        let (bytes, length) = read?;
+        let contents = fold::read(&bytes);
+        self.length = length;
+        self.is_torn = contents.is_torn;
+        self.intents.clone_from(&contents.intents);
+        self.is_read = true;
+        Ok(contents)
+    }
+
+    fn load_late(&mut self, path: &Path) -> Result<(), JournalError> {
+        self.late = Some(self.load(path)?);
+        Ok(())
     }
 
     /// Reads the file; of one that is longer than it may be, the end. Returns also its length.
@@ -131,12 +161,20 @@ impl Inner {
             let file = options.open(path).map_err(io("open"))?;
             // Otherwise the file itself may be lost when power fails.
             sync_folder(path).map_err(io("sync the folder"))?;
+            let length = file.metadata().map_err(io("read"))?.len();
+            // It may be another file than the one that was open before: what is in it stays.
+            if length != self.length {
+                (self.length, self.is_torn) = (length, true);
+            }
             self.file = Some(file);
         }
         Ok(self.file.as_mut().expect("it was opened above"))
     }
 
     fn append(&mut self, path: &Path, intents: &[Intent]) -> Result<(), JournalError> {
+        if !self.is_read {
+            self.load_late(path)?;
+        }
         let lines: String = intents.iter().map(Intent::to_line).collect();
         if self.length + lines.len() as u64 > self.max {
             self.intents = fold::newest(&self.intents);
@@ -145,6 +183,7 @@ impl Inner {
                 return Err(JournalError::Full { path: path.to_owned() });
             }
         }
+        self.open(path)?;
         // A line must not be glued to what is left of a broken one.
         let separator = if self.is_torn { "\n" } else { "" };
         let text = format!("{separator}{lines}");

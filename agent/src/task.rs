@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Actuator, ActuatorError, Downlink, Link, LinkClosed, MachineId, Meter, MeterError, MeterId,
-    MeterReading, Offer, Reading, Report, ReportSender,
+    Actuator, ActuatorError, AsleepBy, Downlink, Link, LinkClosed, MachineId, Meter, MeterError,
+    MeterId, MeterReading, Offer, Reading, Report, ReportSender,
 };
 use tokio::sync::oneshot;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
@@ -19,9 +19,9 @@ use tracing::{Instrument as _, debug, error, info, info_span, warn};
 use crate::claims::Assignment;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
 use crate::drivers::Driver;
-use crate::journal::{self, Contents, Intent, Journal, JournalError, Order};
+use crate::journal::{self, Contents, Intent, Journal, Order};
 use crate::metrics::{CommandOutcome, DirectiveOutcome, JournalOutcome, Metrics};
-use crate::state::{AgentState, AgentStateError, AgentStateFile};
+use crate::state::{AgentState, AgentStateError, AgentStateFile, Mark};
 use daemon::clock;
 
 /// An agent's name, its state file, and its periods and limits.
@@ -121,48 +121,8 @@ impl Agent {
         metrics: Metrics,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
-        let answer_timeout = config.answer_timeout.max(devices.answers_within());
-        let Devices { drivers, assignments, meters } = devices;
-        if let Some(stray) = assignments.iter().find(|one| one.driver >= drivers.len()) {
-            return Err(StartError::NoDriver(stray.driver));
-        }
-        let mut names = BTreeSet::new();
-        if let Some(twice) = meters.iter().find(|meter| !names.insert(&meter.id)) {
-            return Err(StartError::MeterTwice(twice.id.clone()));
-        }
-        let (file, mut state) = AgentStateFile::open(&config.state_path)?;
-        let (journal, contents) = Journal::open(&journal_path(&config.state_path));
-        let is_folded = take_journal(&mut state, contents);
-        let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
-        let core = CoreConfig {
-            receiver: config.name.as_str().into(),
-            timing: config.timing,
-            drivers: drivers.iter().map(limits).collect(),
-            assignments,
-            meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
-            machines_max: config.machines_max,
-        };
-        let mut core =
-            AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());
-        if is_folded {
-            core.note_folded();
-        }
-        let running = Running {
-            core,
-            file: Arc::new(file),
-            journal: Arc::new(journal),
-            unjournaled: BTreeMap::new(),
-            is_journaling: false,
-            journal_fails: false,
-            actuators: drivers.into_iter().map(|driver| driver.actuator).collect(),
-            meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
-            answer_timeout,
-            metrics,
-            unwritten: false,
-            work: JoinSet::new(),
-            jobs: HashMap::new(),
-        };
         let span = info_span!("agent", agent = %config.name);
+        let running = Running::new(config, devices, metrics)?;
         Ok(Self { task: tokio::spawn(running.run(link, stop).instrument(span)) })
     }
 
@@ -174,6 +134,9 @@ impl Agent {
         self.task.await
     }
 }
+
+/// How a write of the journal ended, and what was in it if it was read only now.
+type Journaled = (Result<(), String>, Option<Contents>);
 
 /// Work that is under way. It names the machine, so that this is known even if the driver panicked
 /// and gave no answer.
@@ -192,8 +155,9 @@ enum Answer {
     Commanded(Result<(), ActuatorError>),
     Read(Result<Reading, ActuatorError>),
     Measured(Result<MeterReading, MeterError>),
-    Written(Result<(), AgentStateError>),
-    Journaled(Result<(), String>),
+    Written(Result<(), AgentStateError>, Option<Contents>),
+    /// The result, and what was in the journal if it was read only now.
+    Journaled(Result<(), String>, Option<Contents>),
     /// The task that should have answered panicked or was cancelled.
     Broke(String),
 }
@@ -202,6 +166,13 @@ struct Running {
     core: AgentCore,
     file: Arc<AgentStateFile>,
     journal: Arc<Journal>,
+    /// The state of the start, while the journal could not be read yet.
+    unread: Option<Box<AgentState>>,
+    /// The number of intents in the state of the start, and the one from which on a state contains
+    /// what the journal had then. An older state is saved with the former number, and nothing is
+    /// removed from the journal for it.
+    started_with: u64,
+    forget_from: u64,
     /// The intents that are not in the journal, the newest of each kind for each machine.
     unjournaled: BTreeMap<(MachineId, Order), Intent>,
     /// Whether a write of the journal is under way. There is never a second one, so that a disk
@@ -220,6 +191,61 @@ struct Running {
 }
 
 impl Running {
+    /// Reads the state file and the journal.
+    fn new(config: AgentConfig, devices: Devices, metrics: Metrics) -> Result<Self, StartError> {
+        let answer_timeout = config.answer_timeout.max(devices.answers_within());
+        let Devices { drivers, assignments, meters } = devices;
+        if let Some(stray) = assignments.iter().find(|one| one.driver >= drivers.len()) {
+            return Err(StartError::NoDriver(stray.driver));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = meters.iter().find(|meter| !names.insert(&meter.id)) {
+            return Err(StartError::MeterTwice(twice.id.clone()));
+        }
+        let (file, mut state) = AgentStateFile::open(&config.state_path)?;
+        let (journal, contents) = Journal::open(&journal_path(&config.state_path));
+        let started_with = state.intents;
+        let (is_folded, unread) = match contents {
+            Ok(contents) => (take_journal(&mut state, &contents), None),
+            Err(error) => {
+                error!(%error, "journal not read, going on without it; it is tried again");
+                (false, Some(Box::new(state.clone())))
+            }
+        };
+        let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
+        let core = CoreConfig {
+            receiver: config.name.as_str().into(),
+            timing: config.timing,
+            drivers: drivers.iter().map(limits).collect(),
+            assignments,
+            meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
+            machines_max: config.machines_max,
+        };
+        let mut core =
+            AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());
+        if is_folded {
+            core.note_folded();
+        }
+        Ok(Self {
+            core,
+            file: Arc::new(file),
+            journal: Arc::new(journal),
+            started_with,
+            forget_from: if unread.is_some() { u64::MAX } else { 0 },
+            unread,
+            unjournaled: BTreeMap::new(),
+            is_journaling: false,
+            journal_fails: false,
+            actuators: drivers.into_iter().map(|driver| driver.actuator).collect(),
+            meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
+            answer_timeout,
+            metrics,
+            unwritten: false,
+            work: JoinSet::new(),
+            jobs: HashMap::new(),
+        })
+    }
+
     async fn run<L: Link>(mut self, mut link: L, stop: CancellationToken) {
         info!(drivers = self.actuators.len(), meters = self.meters.len(), "agent started");
         let mut linked = true;
@@ -263,18 +289,19 @@ impl Running {
             Output::Intend(_) => {}
             Output::Command { driver, machine, kind } => self.command(driver, machine, kind),
             Output::Measure(meter) => self.measure(meter),
-            Output::Persist { version, state } => {
+            Output::Persist { version, mut state } => {
                 let (file, journal) = (self.file.clone(), self.journal.clone());
                 let intents = state.intents;
+                let known = self.number_intents(&mut state);
                 let write = self.work.spawn_blocking(move || {
                     let saved = file.save(&state);
                     if saved.is_ok()
-                        && let Err(error) = journal.forget(intents)
+                        && let Err(error) = journal.forget(known)
                     {
                         // The next start skips what is left.
                         debug!(%error, "journal not emptied");
                     }
-                    Answer::Written(saved)
+                    Answer::Written(saved, journal.take_late())
                 });
                 self.jobs.insert(write.id(), Job::Write(version, intents));
             }
@@ -401,17 +428,21 @@ impl Running {
                     now,
                 );
             }
-            (Job::Write(version, intents), Answer::Written(Ok(()))) => {
+            (Job::Write(version, intents), Answer::Written(Ok(()), late)) => {
+                self.take_late(late, now);
                 self.unjournaled.retain(|_, intent| intent.number > intents);
                 self.core.recorded(intents);
                 self.wrote(version, None, now);
             }
-            (Job::Write(version, _), Answer::Written(Err(error))) => {
+            (Job::Write(version, _), Answer::Written(Err(error), late)) => {
+                self.take_late(late, now);
                 self.wrote(version, Some(error.to_string()), now);
             }
             (Job::Write(version, _), Answer::Broke(why)) => self.wrote(version, Some(why), now),
-            (Job::Journal(last), Answer::Journaled(result)) => self.journaled(last, result),
-            (Job::Journal(last), Answer::Broke(why)) => self.journaled(last, Err(why)),
+            (Job::Journal(last), Answer::Journaled(result, late)) => {
+                self.journaled(last, result, late, now);
+            }
+            (Job::Journal(last), Answer::Broke(why)) => self.journaled(last, Err(why), None, now),
             // Each job is spawned with the kind of answer that belongs to it, so this does not
             // happen.
             (job, answer) => error!(?job, ?answer, "an answer of another kind"),
@@ -430,33 +461,51 @@ impl Running {
             }
         }
         let Some(last) = last else { return };
-        if !self.is_journaling {
-            let mut intents: Vec<Intent> = self.unjournaled.values().cloned().collect();
-            intents.sort_by_key(|intent| intent.number);
-            let journal = self.journal.clone();
-            let (done, written) = oneshot::channel();
-            let write = self.work.spawn_blocking(move || {
-                let result = journal.append(&intents).map_err(|error| error.to_string());
-                // Nobody listens if it took too long.
-                let _ = done.send(result.clone());
-                Answer::Journaled(result)
-            });
-            let id = write.id();
-            self.jobs.insert(id, Job::Journal(last));
-            self.is_journaling = true;
-            if let Ok(Ok(result)) = tokio::time::timeout(JOURNAL_BUDGET, written).await {
-                self.jobs.remove(&id);
-                self.journaled(last, result);
-                return;
-            }
+        if let Some((id, last, written)) = self.write_journal()
+            && let Ok(Ok((result, late))) = tokio::time::timeout(JOURNAL_BUDGET, written).await
+        {
+            self.jobs.remove(&id);
+            self.journaled(last, result, late, clock::now());
+            return;
         }
         self.journal_fell_short(JournalOutcome::late, "took too long");
         self.core.unrecorded(last);
     }
 
+    /// Begins to write all intents that are not in the journal, if no write is under way. Returns
+    /// the job, the number of the newest of these intents, and where the result also goes.
+    fn write_journal(&mut self) -> Option<(task::Id, u64, oneshot::Receiver<Journaled>)> {
+        if self.is_journaling {
+            return None;
+        }
+        let mut intents: Vec<Intent> = self.unjournaled.values().cloned().collect();
+        intents.sort_by_key(|intent| intent.number);
+        let last = intents.last()?.number;
+        let journal = self.journal.clone();
+        let (done, written) = oneshot::channel();
+        let write = self.work.spawn_blocking(move || {
+            let result = journal.append(&intents).map_err(|error| error.to_string());
+            let late = journal.take_late();
+            // Nobody listens if it took too long.
+            let _ = done.send((result.clone(), late.clone()));
+            Answer::Journaled(result, late)
+        });
+        let id = write.id();
+        self.jobs.insert(id, Job::Journal(last));
+        self.is_journaling = true;
+        Some((id, last, written))
+    }
+
     /// Handles the end of a write of the journal that contains the intents up to `last`.
-    fn journaled(&mut self, last: u64, result: Result<(), String>) {
+    fn journaled(
+        &mut self,
+        last: u64,
+        result: Result<(), String>,
+        late: Option<Contents>,
+        now: Instant,
+    ) {
         self.is_journaling = false;
+        self.take_late(late, now);
         match result {
             Ok(()) => {
                 self.metrics.journal_written(JournalOutcome::ok);
@@ -465,12 +514,44 @@ impl Running {
                 }
                 self.unjournaled.retain(|_, intent| intent.number > last);
                 self.core.recorded(last);
+                // What came meanwhile does not wait for the next command.
+                self.write_journal();
             }
             Err(error) => {
                 self.journal_fell_short(JournalOutcome::failed, &error);
                 self.core.unrecorded(last);
             }
         }
+    }
+
+    /// Takes what the journal contained at the start and could be read only now.
+    fn take_late(&mut self, late: Option<Contents>, now: Instant) {
+        let Some(contents) = late else { return };
+        let Some(mut state) = self.unread.take() else { return };
+        info!(intents = contents.intents.len(), "journal read");
+        let known = state.intents;
+        take_journal(&mut state, &contents);
+        let new = contents.intents.iter().filter(|intent| intent.number > known);
+        let machines: BTreeSet<&MachineId> = new.map(|intent| &intent.machine).collect();
+        let marks = machines.into_iter().filter_map(|id| state.marks.remove_entry(id));
+        let marks: Vec<(MachineId, Mark)> = marks.collect();
+        self.forget_from = self.core.take_late_marks(marks, state.intents, clock::wall(), now);
+    }
+
+    /// Prepares `state` for the disk. Returns up to which number intents may be removed from the
+    /// journal when it is there; no intent has the number 0.
+    fn number_intents(&self, state: &mut AgentState) -> u64 {
+        if state.intents >= self.forget_from {
+            return state.intents;
+        }
+        // Otherwise the next start would skip what this one has not read.
+        state.intents = state.intents.min(self.started_with);
+        // Nor is it known yet of which sleepers the journal has it that they are ours.
+        if let Some(start) = &self.unread {
+            let is_known = |id: &MachineId| start.marks.contains_key(id);
+            state.marks.retain(|id, mark| mark.asleep_by == AsleepBy::Us || is_known(id));
+        }
+        0
     }
 
     /// A journal that fails is logged once, not at each attempt.
@@ -507,13 +588,14 @@ impl Running {
             self.work.shutdown().await;
         }
         if self.core.wants_last_write() {
-            let (file, journal, state) =
+            let (file, journal, mut state) =
                 (self.file.clone(), self.journal.clone(), self.core.state());
+            let known = self.number_intents(&mut state);
             let saved = task::spawn_blocking(move || {
                 let saved = file.save(&state);
                 if saved.is_ok() {
                     // The next start skips what is left.
-                    let _ = journal.forget(state.intents);
+                    let _ = journal.forget(known);
                 }
                 saved
             })
@@ -539,14 +621,7 @@ fn journal_path(state: &Path) -> PathBuf {
 
 /// Adds to the state what the journal has and the state file has not. Returns whether there was
 /// anything.
-fn take_journal(state: &mut AgentState, contents: Result<Contents, JournalError>) -> bool {
-    let contents = match contents {
-        Ok(contents) => contents,
-        Err(error) => {
-            error!(%error, "journal not read, going on without it");
-            return false;
-        }
-    };
+fn take_journal(state: &mut AgentState, contents: &Contents) -> bool {
     for (line, why) in &contents.damaged {
         warn!(line, %why, "journal: a damaged line is left out");
     }

@@ -169,10 +169,10 @@ impl Machine {
         })
     }
 
-    /// The switchboard's ledger has it that we put the machine to sleep. Returns whether that is
-    /// new. What it was told last is not known then, so that it may be booting.
+    /// A record has it that we put the machine to sleep: the switchboard's ledger, or a journal that
+    /// was read late. Returns whether that is new. What the machine was told last is not known then,
+    /// so that it may be booting.
     pub(super) fn own(&mut self, wall: Timestamp, now: Instant) -> bool {
-        self.ledgered = true;
         if self.asleep_by == Some(AsleepBy::Us) || self.says(DeviceState::Awake) {
             return false;
         }

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use directive::MachineId;
+use directive::{AsleepBy, MachineId};
 use jiff::Timestamp;
 use tracing::debug;
 
 use super::AgentCore;
+use crate::state::Mark;
 
 /// The intents of this agent by their numbers.
 #[derive(Debug, Default)]
@@ -90,11 +91,41 @@ impl AgentCore {
         // A machine that no driver of this agent claims is left to other agents.
         self.meet(id, now);
         let Some(machine) = self.machines.get_mut(id) else { return };
+        machine.ledgered = true;
         self.news = true;
         if machine.own(wall, now) {
             debug!(machine = %id, "ours by the ledger");
             self.version += 1;
             self.restand(id, now);
         }
+    }
+
+    /// Takes the marks of a journal that could not be read at the start, and whose newest intent has
+    /// the number `last`. Returns the number from which on a state contains them.
+    pub fn take_late_marks(
+        &mut self,
+        marks: impl IntoIterator<Item = (MachineId, Mark)>,
+        last: u64,
+        wall: Timestamp,
+        now: Instant,
+    ) -> u64 {
+        for (id, mark) in marks {
+            self.meet(&id, now);
+            match self.machines.get_mut(&id) {
+                Some(machine) if mark.asleep_by == AsleepBy::Us => {
+                    if machine.own(wall, now) {
+                        debug!(machine = %id, "ours by the journal");
+                        self.restand(&id, now);
+                    }
+                }
+                Some(_) => {}
+                None => drop(self.orphans.insert(id, mark)),
+            }
+        }
+        // No state from before has this number, and no intent.
+        self.intents.last = self.intents.last.max(last) + 1;
+        self.version += 1;
+        self.news = true;
+        self.intents.last
     }
 }

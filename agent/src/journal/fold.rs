@@ -7,7 +7,7 @@ use super::intent::{BadLine, Intent, Order};
 use crate::state::{AgentState, Mark};
 
 /// What a journal's bytes contain.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The intents that can be read, in the order of their numbers.
     pub intents: Vec<Intent>,

@@ -95,3 +95,36 @@ fn a_journal_that_cannot_be_opened_is_an_error_and_is_tried_again() {
     journal.append(&intents(2..=2)).unwrap();
     assert_eq!(numbers(&found(&path)), [2]);
 }
+
+/// The process has too few file descriptors at its start, say. What is in the file is read before
+/// anything is written to it, and nothing of it is removed before.
+#[test]
+fn a_journal_that_was_not_read_at_the_start_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, aside) = (folder.path().join("agent.journal"), folder.path().join("aside"));
+    Journal::open(&path).0.append(&intents(1..=3)).unwrap();
+    let unreadable = || {
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let (journal, contents) = Journal::open(&path);
+        contents.unwrap_err();
+        assert!(journal.append(&intents(7..=7)).is_err());
+        assert!(journal.forget(7).is_err());
+        assert_eq!(journal.take_late(), None);
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        journal
+    };
+    let journal = unreadable();
+    journal.forget(7).unwrap();
+    assert_eq!(numbers(&journal.take_late().unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(&found(&path)), [1, 2, 3], "read instead of emptied");
+
+    let journal = unreadable();
+    journal.append(&intents(8..=8)).unwrap();
+    assert_eq!(numbers(&journal.take_late().unwrap()), [1, 2, 3]);
+    assert_eq!(journal.take_late(), None, "once");
+    assert_eq!(numbers(&found(&path)), [1, 2, 3, 8]);
+    journal.forget(8).unwrap();
+    assert_eq!(found(&path), Contents::default(), "from then on as ever");
+}

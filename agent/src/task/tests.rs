@@ -125,6 +125,11 @@ fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, Can
     (agent, stop)
 }
 
+/// An agent without devices, whose task is not started.
+fn running(dir: &Path) -> Running {
+    Running::new(config(dir), Devices::default(), Metrics::default()).expect("it starts")
+}
+
 fn drain(generation: u64, machines: &[&str]) -> Arc<Timeline> {
     let at = clock::wall();
     let step = Step {
@@ -391,4 +396,95 @@ async fn an_unreadable_memory_stops_the_start_and_names_the_file() {
         Agent::spawn(config(dir.path()), Devices::default(), link, Metrics::default(), stop)
             .unwrap_err();
     assert!(error.to_string().contains("agent.json"), "{error}");
+}
+
+/// The folder of the journal is not there when the agent starts, and comes back while it runs. The
+/// journal has it that the agent put `a` to sleep, which nothing else knows.
+#[tokio::test]
+async fn a_journal_that_is_read_late_still_says_which_machines_are_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let (away, place) = (dir.path().join("away"), dir.path().join("place"));
+    let path = dir.path().join("agent.json.journal");
+    std::fs::create_dir(&away).unwrap();
+    std::os::unix::fs::symlink(place.join("journal"), &path).unwrap();
+    let number = |number| Intent {
+        number,
+        at: clock::wall(),
+        machine: "a".into(),
+        order: Order::Sleep,
+        cause: journal::Cause::Unheard,
+    };
+    Journal::open(&away.join("journal")).0.append(&[number(1), number(2)]).unwrap();
+
+    let devices = Arc::new(FakeDevices::default());
+    devices.asleep.lock().unwrap().insert("a".into(), true);
+    let by = |heard: &Heard| heard.machines.entries().get("a").and_then(|found| found.asleep_by);
+    // The first life ends without having read it. What it saves hides nothing from the second one.
+    for life in 0..2 {
+        let (link, mut heard) = linked();
+        let (agent, stop) = start(dir.path(), &devices, link);
+        heard.update(|down| down.timeline = Some(drain(2 * life + 1, &["a", "b", "c"])));
+        heard
+            .until("nobody knows of a", |heard| {
+                by(heard) == Some(AsleepBy::Other)
+                    && heard.state("b") == Some(DeviceState::Asleep)
+                    && heard.state("c") == Some(DeviceState::Asleep)
+            })
+            .await;
+        heard.update(|down| {
+            down.timeline = Some(drain(2 * life + 2, &["c"]));
+            down.permit = Some(permit(2 * life + 2, 1));
+        });
+        heard.until("b is back", |heard| heard.state("b") == Some(DeviceState::Awake)).await;
+        assert!(devices.is_asleep("a"));
+        if life == 1 {
+            std::fs::rename(&away, &place).unwrap();
+            heard.update(|down| down.timeline = Some(drain(9, &["b", "c"])));
+            heard.until("a is ours", |heard| by(heard) == Some(AsleepBy::Us)).await;
+            heard.update(|down| down.permit = Some(permit(9, 1)));
+            heard.until("a is back", |heard| heard.state("a") == Some(DeviceState::Awake)).await;
+        }
+        stop.cancel();
+        agent.ended().await.unwrap();
+    }
+    let left = Journal::open(&path).1.unwrap();
+    assert_eq!(left, Contents::default(), "the last state contains everything");
+}
+
+/// A second command goes while the disk still has the first one's intent under way.
+#[tokio::test]
+async fn an_intent_that_comes_during_a_write_is_written_right_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.json.journal");
+    let (mut running, mut intents) = (running(dir.path()), Vec::new());
+    let held = running.journal.clone();
+    let (locked, unlock) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+    let disk = std::thread::spawn(move || {
+        let _lock = held.hold();
+        locked.0.send(()).unwrap();
+        let _ = unlock.1.recv();
+    });
+    locked.1.recv().unwrap();
+    for (number, machine) in [(1, "a"), (2, "b"), (3, "c")] {
+        let intent = Intent {
+            number,
+            at: clock::wall(),
+            machine: machine.into(),
+            order: Order::Sleep,
+            cause: journal::Cause::Unheard,
+        };
+        intents.push(intent.clone());
+        running.record(&[Output::Intend(intent)]).await;
+        assert_eq!(running.work.len(), 1, "there is never a second write");
+    }
+    drop(unlock.0);
+    disk.join().unwrap();
+    let writes = async {
+        while let Some(ended) = running.work.join_next_with_id().await {
+            running.take(ended);
+        }
+    };
+    tokio::time::timeout(PATIENCE, writes).await.expect("the writes end");
+    assert!(running.unjournaled.is_empty() && !running.is_journaling);
+    assert_eq!(Journal::open(&path).1.unwrap().intents, intents);
 }
