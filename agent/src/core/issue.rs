@@ -58,8 +58,7 @@ impl AgentCore {
             Kind::Wake => Order::Wake,
             Kind::Read => return,
         };
-        self.intents.last += 1;
-        let number = self.intents.last;
+        let number = self.intents.next(wall);
         let cause = match self.receiver.number() {
             _ if kind == Kind::Sleep && self.guard.is_held(id) => Cause::Guard,
             Some(number) => Cause::Timeline(number),

@@ -24,12 +24,28 @@ pub(super) struct Intents {
     recorded: u64,
     /// The newest one whose command went although it was not on disk in time.
     late: u64,
+    /// Whether this life has numbered one.
+    begun: bool,
 }
 
 impl Intents {
     /// Continues the numbers of a former life.
     pub(super) fn after(last: u64) -> Self {
-        Self { last, recorded: last, late: 0 }
+        Self { last, recorded: last, late: 0, begun: false }
+    }
+
+    /// Numbers the next one, at `wall`. The first number of each life is the time in milliseconds,
+    /// if that is higher than all before. An agent that has lost its files thus does not number
+    /// anew what an older copy of its state, put back later, claims to contain.
+    pub(super) fn next(&mut self, wall: Timestamp) -> u64 {
+        let is_first = !std::mem::replace(&mut self.begun, true);
+        let time = u64::try_from(wall.as_millisecond()).unwrap_or(0);
+        self.last = self.last.saturating_add(1).max(if is_first { time } else { 0 });
+        if is_first {
+            // What lies between is no intent that could be missing.
+            self.recorded = self.last - 1;
+        }
+        self.last
     }
 
     /// Whether the command of this intent went without a record, and there still is none.
@@ -123,7 +139,7 @@ impl AgentCore {
             }
         }
         // No state from before has this number, and no intent.
-        self.intents.last = self.intents.last.max(last) + 1;
+        self.intents.last = self.intents.last.max(last).saturating_add(1);
         self.version += 1;
         self.news = true;
         self.intents.last

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
-    /// Counts the intents of one agent, across its lives.
+    /// Rises with the intents of one agent, across its lives. The first of a life is the time in
+    /// milliseconds, unless numbers are higher already.
     pub number: u64,
     /// When the command went, by the agent's wall clock.
     pub at: Timestamp,

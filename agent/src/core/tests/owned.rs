@@ -365,13 +365,44 @@ fn a_command_that_is_not_on_disk_is_not_repeated_once_the_ledger_has_it() {
 #[test]
 fn numbers_of_intents_go_on_after_a_restart() {
     let bench = slept();
+    let first = bench.intents[0].number;
     let saved = bench.saved;
-    assert_eq!(saved.intents, 1);
+    assert_eq!(saved.intents, first);
     assert_eq!(saved.marks["a"], Mark { woken_at: None, ..Mark::ours(Some(at(1000))) });
     let mut bench = Bench::new(config(&["*"], 8), saved);
     bench.hear(Some(timeline(2, vec![])), None);
     bench.says("a", DeviceState::Asleep);
     assert_eq!(bench.hear(None, Some(permit(2, 1))), [told("a", Kind::Wake)]);
-    assert_eq!((bench.intents[0].number, bench.intents[0].order), (2, Order::Wake));
-    assert_eq!(bench.saved.intents, 2);
+    assert_eq!(bench.intents[0].order, Order::Wake);
+    assert!(bench.intents[0].number > first);
+    assert_eq!(bench.saved.intents, bench.intents[0].number);
+}
+
+/// The agent loses its files and starts anew. Later, a copy of its former state is put back, which
+/// contains many intents; the journal is the new one.
+#[test]
+fn an_older_state_that_is_put_back_hides_no_newer_intent() {
+    let mut copy = slept().saved;
+    copy.intents += 500;
+    copy.marks.clear();
+    let mut bench = Bench::new(config(&["*"], 8), AgentState::default());
+    bench.now = 3_600_000;
+    bench.hear(Some(timeline(1, vec![step(0, Action::Curtail, Means::Device, &["b", "c"])])), None);
+    let numbers: Vec<u64> = bench.intents.iter().map(|intent| intent.number).collect();
+    assert_eq!(numbers.len(), 2);
+    assert_eq!(numbers[1], numbers[0] + 1, "only the first of a life is a time");
+    assert_eq!(bench.core.lost_intents(), 0);
+    bench.core.unrecorded(numbers[1]);
+    assert_eq!(bench.core.lost_intents(), 2, "the gap before them is none of them");
+    assert!(fold(&mut copy, &bench.intents));
+    assert_eq!(copy.marks.keys().map(|id| id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+}
+
+/// The clock was years ahead once. Numbers go on from there.
+#[test]
+fn numbers_of_intents_rise_also_when_the_clock_is_behind() {
+    let state = AgentState { intents: u64::MAX / 4, ..AgentState::default() };
+    let mut bench = Bench::new(config(&["*"], 8), state);
+    bench.hear(Some(timeline(1, vec![step(0, Action::Curtail, Means::Device, &["a"])])), None);
+    assert_eq!(bench.intents[0].number, u64::MAX / 4 + 1);
 }
