@@ -4,7 +4,9 @@
 
 mod blame;
 mod commands;
+mod drivers;
 mod evidence;
+mod excess;
 mod guard;
 mod leases;
 mod load;
@@ -41,7 +43,9 @@ use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use crate::plausible::Plausibility;
 use crate::policy::Policy;
 use crate::view::FileNotice;
+use drivers::Drivers;
 use evidence::Counted;
+use excess::Excess;
 use guard::Guards;
 use outbox::Outbox;
 use raises::Raises;
@@ -148,6 +152,9 @@ pub struct Core {
     /// Machines that were released and whose return is not complete.
     raises: Raises,
     sleepers: Sleepers,
+    /// The drivers that answer nothing.
+    drivers: Drivers,
+    excess: Excess,
     /// The machines that waiting commands asked to adopt, by the number of the command.
     adopting: BTreeMap<u64, BTreeSet<MachineId>>,
     /// By how much the meters correct the figures of the policy.
@@ -216,6 +223,8 @@ impl Core {
             number: Generation { epoch: state.epoch, generation: 0 },
             selection: state.selection.clone(),
             sleepers: Sleepers::resume(&state, wall),
+            drivers: Drivers::default(),
+            excess: Excess::default(),
             adopting: BTreeMap::new(),
             recorded: Some(state.selection.clone()),
             state,
@@ -427,13 +436,18 @@ impl Core {
         self.looked_at = Some(now);
         self.read_states(now);
         let (policy, held, states) = (&self.policy, &self.selection, &self.states);
-        if let Some(fleet) = self.inventory.new_fleet(policy, held, states, wall, now) {
-            let population = std::mem::take(&mut self.fleet.population);
-            self.fleet.clone_from(fleet);
-            self.fleet.population.corrections = population.corrections;
-            self.fleet.population.starving = population.starving;
+        let is_new = self.inventory.new_fleet(policy, held, states, wall, now).is_some();
+        if is_new {
             self.guards.note_change();
-            self.replan = true;
+        }
+        if self.see_drivers(wall, now, outputs) || is_new {
+            let mut fleet = self.inventory.last_fleet().clone();
+            self.leave_out_unanswered(&mut fleet);
+            let population = &self.fleet.population;
+            fleet.population.corrections.clone_from(&population.corrections);
+            fleet.population.starving.clone_from(&population.starving);
+            self.replan |= is_new || fleet != self.fleet;
+            self.fleet = fleet;
         }
         self.take_holds(self.schedule, now);
         self.make_guard_table(now, outputs);
@@ -443,7 +457,8 @@ impl Core {
         self.judge_meters(&readings, wall, now);
         self.correct_load(readings, wall, now);
         self.see_who_is_back(wall, now);
-        let (policy, fleet, held) = (&self.policy, &self.fleet, &self.selection);
+        self.give_back_excess(wall, now);
+        let (policy, fleet, held) = (&self.policy, self.inventory.last_fleet(), &self.selection);
         self.inventory.take_census(&mut self.census, policy, fleet, held, wall, now);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {

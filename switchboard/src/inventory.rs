@@ -456,6 +456,23 @@ impl Inventory {
         }
     }
 
+    /// Whether the device of `machine` has answered a read since it was told to sleep for `chosen`.
+    /// `None` without a recent report of an agent that reaches it.
+    #[must_use]
+    pub fn answers(
+        &self,
+        policy: &Policy,
+        machine: &MachineId,
+        chosen: &Chosen,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Option<bool> {
+        let device = self.device(machine)?;
+        let report = device.report;
+        let is_read = report.state != DeviceState::Unknown && read_since_told(report, chosen, wall);
+        device.is_live(policy.failsafe.report_stale_after, now).then_some(is_read)
+    }
+
     /// The machines that must be off and whose devices confirm that they are asleep.
     #[must_use]
     pub fn asleep(

@@ -41,6 +41,11 @@ struct Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDriver {
+    driver: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfGroup {
     group: String,
     kind: &'static str,
@@ -86,6 +91,7 @@ pub(crate) struct Metrics {
     machines: Family<OfGroup, Number>,
     asleep_not_by_us: Number,
     asleep_out_of_reach: Number,
+    drivers_down: Family<OfDriver, Number>,
     policy_refused: Number,
     configuration_not_applied: Number,
 }
@@ -228,6 +234,11 @@ impl Metrics {
             m.asleep_out_of_reach.clone(),
         );
         registry.register(
+            "tieline_switchboard_drivers_down",
+            "1 for each driver that answers nothing",
+            m.drivers_down.clone(),
+        );
+        registry.register(
             "tieline_switchboard_policy_refused",
             "1 while the newest policy file is not in force",
             m.policy_refused.clone(),
@@ -283,6 +294,10 @@ impl Metrics {
     }
 
     fn show_machines(&self, status: &StatusView) {
+        self.drivers_down.clear();
+        for down in &status.drivers_down {
+            self.drivers_down.get_or_create(&OfDriver { driver: down.driver.clone() }).set(1);
+        }
         self.asleep_not_by_us.set(i64::from(status.asleep_not_by_us.count));
         self.asleep_out_of_reach.set(i64::from(status.asleep_out_of_reach.count));
         // A group that left the policy must not keep its last counts.

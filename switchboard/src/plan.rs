@@ -30,6 +30,7 @@ use crate::facility::{Facility, PerFeed, Population};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 use counts::Input;
+pub(crate) use counts::wanted;
 pub(crate) use merit::order;
 pub use rooms::{Room, Rooms};
 use units::Units;

@@ -22,6 +22,7 @@ use crate::ledger::{Head, LedgerState, LedgerStore, LedgerWriter, WriteError};
 use crate::log::Told;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
+use crate::view::DriverDownView;
 
 /// Commands that may wait; a further caller waits in turn.
 const COMMANDS: usize = 256;
@@ -270,6 +271,21 @@ impl Switchboard {
                 warn!(%lease, "{words}");
             }
             Notice::NotShort { lease } => info!(%lease, "not short any more"),
+            Notice::DriverDown(down) => {
+                let DriverDownView { driver, machines_reached, machines_unanswered, fault, .. } =
+                    down;
+                warn!(
+                    driver,
+                    machines_reached,
+                    machines_unanswered,
+                    fault = fault.as_deref().unwrap_or_default(),
+                    "driver down: machines of other drivers go in place of its own"
+                );
+            }
+            Notice::DriverUp { driver, since } => {
+                let down_for = daemon::clock::wall().duration_since(*since).as_secs();
+                info!(driver, down_for_secs = down_for, "driver answers again");
+            }
             Notice::AsleepNotByUs(named) if named.is_empty() => {
                 info!("no machine sleeps any more that somebody else put to sleep");
             }

@@ -217,6 +217,16 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
     if let Some(why) = &site.raises_withheld {
         alarms.push(format!("machines wait to come back: {why}"));
     }
+    alarms.extend(site.drivers_down.iter().map(|down| {
+        let fault = down.fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
+        format!(
+            "driver {} is down since {} ({} that it reaches, {} to sleep){fault}",
+            down.driver,
+            shown.moment(down.since),
+            counted(down.machines_reached, "machine"),
+            grouped(down.machines_unanswered),
+        )
+    }));
     let unassigned = &site.unassigned;
     if unassigned.count > 0 {
         alarms.push(format!(

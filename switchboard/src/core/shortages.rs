@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{Core, Outputs};
 use crate::lease::Lease;
 use crate::shortage::Supply;
-use crate::view::{ShortLease, Shortage};
+use crate::view::{DriverDownView, ShortLease, Shortage};
 use crate::words::Named;
 
 /// A log line about a shortage.
@@ -24,6 +24,10 @@ pub enum Notice {
     /// These machines sleep that somebody else put to sleep and nobody wants asleep: more than
     /// before, or none any more.
     AsleepNotByUs(Named),
+    /// A driver answers nothing.
+    DriverDown(DriverDownView),
+    /// A driver that was down since then answers again.
+    DriverUp { driver: String, since: Timestamp },
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +45,8 @@ const NEWS: (i64, Watts) = (20, Watts(1000));
 impl Core {
     /// Computes the shortages of leases and feeds under the plan just made.
     pub(super) fn find_shortages(&mut self, wall: Timestamp) {
-        let supply = Supply::new(&self.policy.facility, &self.fleet, &self.selection);
+        let fleet = self.fleet_for_shortages(wall);
+        let supply = Supply::new(&self.policy.facility, &fleet, &self.selection);
         let mut leases = supply.shortages(&self.leases, wall);
         for (id, short) in &mut leases {
             let before = self.shortages.leases.get(id);
@@ -127,7 +132,8 @@ impl Core {
         lease: &Lease,
         wall: Timestamp,
     ) -> (Option<Shortage>, Vec<ShortLease>) {
-        let supply = Supply::new(&self.policy.facility, &self.fleet, &self.selection);
+        let fleet = self.fleet_for_shortages(wall);
+        let supply = Supply::new(&self.policy.facility, &fleet, &self.selection);
         let others = self.promised().into_iter().filter(|other| other.id != lease.id);
         let mut all = supply.shortages(others.chain([lease]), wall);
         let own = all.remove(&lease.id);

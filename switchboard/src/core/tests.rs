@@ -3,6 +3,7 @@
 //! reports only.
 
 mod doubts;
+mod drivers;
 mod phases;
 mod shortages;
 mod sleepers;
@@ -45,6 +46,14 @@ struct Machine {
     id: MachineId,
     feed: &'static str,
     device: bool,
+    /// The driver that reaches the machine's device.
+    driver: Option<String>,
+    /// When the device was last read before its driver was out.
+    read_at: Option<i64>,
+    /// Until when that driver was out last.
+    out_until: i64,
+    /// How many of its commands have failed because the driver was out.
+    unanswered: u32,
     manner: Manner,
     /// Since when the machine has been told to sleep.
     told: Option<i64>,
@@ -84,6 +93,7 @@ fn assert_sums(core: &Core) {
 }
 
 struct World {
+    policy: Policy,
     core: Core,
     ledger: Vec<Entry>,
     head: Head,
@@ -103,6 +113,8 @@ struct World {
     /// How much more these meters and those of the tenants show than tenants draw.
     tenant_adds: Watts,
     devices_silent: bool,
+    /// The drivers that reach no device now.
+    drivers_out: BTreeSet<&'static str>,
     /// A feed whose meter cannot be read.
     lost_meter: Option<&'static str>,
     /// Whether tenants draw on when their leases have ended.
@@ -131,7 +143,10 @@ struct World {
 
 impl World {
     fn new(manner: impl Fn(&str) -> Manner) -> Self {
-        let policy = policy();
+        Self::with(policy(), manner)
+    }
+
+    fn with(policy: Policy, manner: impl Fn(&str) -> Manner) -> Self {
         let feed = |feed: &str| if feed == "a" { "a" } else { "b" };
         let mut machines = Vec::new();
         for group in policy.facility.groups() {
@@ -142,6 +157,10 @@ impl World {
                     id: id.into(),
                     feed: feed(group.feed.as_str()),
                     device: group.driver.is_some(),
+                    driver: group.driver.clone(),
+                    read_at: None,
+                    out_until: 0,
+                    unanswered: 0,
                     told: None,
                     slept: None,
                     slept_says: None,
@@ -154,7 +173,13 @@ impl World {
         }
         let opened = Entry { at: at(0), event: Event::Opened { epoch: 1 } };
         let mut world = Self {
-            core: Core::new(Arc::new(policy), LedgerState::default(), Head::default(), at(0)),
+            core: Core::new(
+                Arc::new(policy.clone()),
+                LedgerState::default(),
+                Head::default(),
+                at(0),
+            ),
+            policy,
             ledger: vec![opened],
             head: Head::default(),
             origin: origin(),
@@ -169,6 +194,7 @@ impl World {
             meter_factor: 1.0,
             tenant_adds: Watts::ZERO,
             devices_silent: false,
+            drivers_out: BTreeSet::new(),
             lost_meter: None,
             tenants_stay: false,
             ledger_fails: false,
@@ -201,7 +227,7 @@ impl World {
         for entry in &self.ledger {
             state.apply(entry.at, &entry.event).unwrap();
         }
-        self.core = Core::new(Arc::new(policy()), state, self.head, at(self.secs));
+        self.core = Core::new(Arc::new(self.policy.clone()), state, self.head, at(self.secs));
         self.permit_lost();
         for (receiver, role) in [(AGENT, ReceiverRole::Agent), (PROXY, ReceiverRole::Proxy)] {
             let attach = Input::Attach { receiver: receiver.into(), role };
@@ -341,11 +367,27 @@ impl World {
             }
         }
         self.proxy.advance(wall, now);
+        let is_out = |machine: &Machine| {
+            machine.driver.as_deref().is_some_and(|driver| self.drivers_out.contains(driver))
+        };
         for machine in &mut self.machines {
+            if is_out(machine) {
+                machine.out_until = self.secs;
+                // The agent repeats the command, which does not reach the device.
+                if machine.told.is_some_and(|told| (self.secs - told) % 5 == 4) {
+                    machine.unanswered += 1;
+                    machine.slept_says = Some(self.secs + self.receivers_off);
+                }
+                if machine.draws && self.secs % 3 == 0 {
+                    machine.last_share = Some(self.secs + self.receivers_off);
+                }
+                continue;
+            }
+            machine.read_at = Some(self.secs + self.receivers_off);
             let falls_asleep_at = match machine.manner {
                 Manner::Refuses | Manner::MuteAwake => None,
                 Manner::Late => machine.slept.map(|slept| slept + 25),
-                _ => machine.told.map(|told| told + 4),
+                _ => machine.told.map(|told| told.max(machine.out_until) + 4),
             };
             let stays = machine.manner == Manner::Stays && machine.asleep_says;
             match machine.told {
@@ -358,6 +400,9 @@ impl World {
                     machine.draws = true;
                 }
                 _ => {}
+            }
+            if machine.asleep_says || machine.told.is_none() {
+                machine.unanswered = 0;
             }
             if machine.draws
                 && !(machine.asleep_says && machine.manner == Manner::Idles)
@@ -403,9 +448,13 @@ impl World {
     fn report(&mut self) {
         // Reports carry the time of the receivers' clock.
         let stamp = at(self.secs + self.receivers_off);
+        let is_out = |machine: &Machine| {
+            machine.driver.as_deref().is_some_and(|driver| self.drivers_out.contains(driver))
+        };
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
             state: if self.devices_silent
+                || is_out(machine)
                 || (machine.told.is_some()
                     && matches!(machine.manner, Manner::Mute | Manner::MuteAwake))
             {
@@ -416,7 +465,8 @@ impl World {
                 DeviceState::Awake
             },
             watts: None,
-            read_at: Some(stamp),
+            // What was read last, before the driver was out.
+            read_at: if is_out(machine) { machine.read_at.map(at) } else { Some(stamp) },
             slept_at: machine.slept_says.map(at),
             asleep_by: match machine.slept_says.filter(|_| !self.agent_forgot) {
                 Some(_) if machine.asleep_says || machine.told.is_some() => Some(AsleepBy::Us),
@@ -427,9 +477,9 @@ impl World {
                 Some(since) if machine.manner == Manner::Refuses => {
                     u32::try_from((self.secs - since) / 5).unwrap()
                 }
-                _ => 0,
+                _ => machine.unanswered,
             },
-            fault: None,
+            fault: is_out(machine).then(|| "read: no answer within 5 s".to_owned()),
         };
         let is_read = |feed| !self.meters_silent && self.lost_meter != Some(feed);
         let meters = ["root", "a", "b"].map(|feed| MeterReport {
@@ -458,6 +508,7 @@ impl World {
             machine: machine.id.clone(),
             sessions: u32::from(machine.told.is_some() || machine.draws),
             serving: match machine.told {
+                Some(_) if machine.draws && is_out(machine) => Serving::Working,
                 Some(_) => Serving::Parked,
                 None if machine.draws => Serving::Working,
                 None => Serving::Gone,
@@ -485,9 +536,10 @@ impl World {
 
     fn check(&self) {
         // Whatever devices report, no feed is ever overloaded in fact.
-        for (feed, usable) in [("root", 100_000), ("a", 50_000), ("b", 50_000)] {
+        for feed in self.policy.facility.feeds().iter() {
+            let (feed, usable) = (feed.id.as_str(), feed.usable());
             assert!(
-                self.load(feed) <= Watts(usable),
+                self.load(feed) <= usable,
                 "{feed} carries {} at {}",
                 self.load(feed),
                 self.secs

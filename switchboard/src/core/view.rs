@@ -212,6 +212,7 @@ impl Core {
             },
             asleep_not_by_us: self.sleepers.not_by_us().clone(),
             asleep_out_of_reach: self.sleepers.out_of_reach().clone(),
+            drivers_down: self.drivers.down(),
         }
     }
 

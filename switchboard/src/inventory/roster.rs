@@ -72,6 +72,12 @@ impl Inventory {
         is_changed.then_some(&self.roster.fleet)
     }
 
+    /// The fleet as [`Self::new_fleet`] found it last.
+    #[must_use]
+    pub fn last_fleet(&self) -> &Fleet {
+        &self.roster.fleet
+    }
+
     fn bring_up_to_date(
         &self,
         roster: &mut Roster,

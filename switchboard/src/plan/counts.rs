@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::Deficit;
 use super::shape::{Cohort, Kept, Need, Shape};
 use crate::admit::ramp_time;
-use crate::facility::{FeedNumber, PerFeed};
+use crate::facility::{FeedNumber, PerFeed, Population};
 use crate::lease::{Lease, later};
 use crate::policy::Policy;
 
@@ -377,15 +377,37 @@ impl<'a> Committed<'a> {
     }
 
     fn need(&self, feed: FeedNumber) -> Need {
-        let facility = &self.input.policy.facility;
         let load = self.input.fixed[feed] + self.watts[feed];
-        let usable = facility.feeds()[feed].usable();
-        let over = load.saturating_sub(usable);
-        let make_up = 1.0 + self.input.policy.dispatch.make_up_pct / 100.0;
-        // Machines go for the band too, but where there are too few, nothing is missing yet.
-        let with_band = (load + facility.band(feed)).saturating_sub(usable);
-        let target = over.scale(make_up).max(with_band);
+        let (over, target) = wanted_off(self.input.policy, feed, load);
         let starve = self.unverified[feed] > 0 || self.input.starving.contains(&feed);
         Need { over, target, starve }
     }
+}
+
+/// How much of `load` at `feed` must be off to keep the usable power, and how much is planned to be
+/// off: for the make-up and the band too.
+fn wanted_off(policy: &Policy, feed: FeedNumber, load: Watts) -> (Watts, Watts) {
+    let facility = &policy.facility;
+    let usable = facility.feeds()[feed].usable();
+    let over = load.saturating_sub(usable);
+    let make_up = 1.0 + policy.dispatch.make_up_pct / 100.0;
+    // Machines go for the band too, but where there are too few, nothing is missing yet.
+    let with_band = (load + facility.band(feed)).saturating_sub(usable);
+    (over, over.scale(make_up).max(with_band))
+}
+
+/// The power that is planned to be off at each feed while all of `leases` reserve theirs.
+pub(crate) fn wanted<'l>(
+    policy: &Policy,
+    leases: impl IntoIterator<Item = &'l Lease>,
+    population: &Population,
+) -> PerFeed<Watts> {
+    let feeds = policy.facility.feeds();
+    let mut load = policy.facility.fixed_load(population);
+    for lease in leases {
+        for &feed in feeds.path_of(&lease.feed) {
+            load[feed] += lease.gross;
+        }
+    }
+    PerFeed::each(feeds, |feed| wanted_off(policy, feed, load[feed]).1)
 }

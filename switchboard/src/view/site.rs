@@ -59,6 +59,25 @@ pub struct StatusView {
     /// reaches now.
     #[serde(default)]
     pub asleep_out_of_reach: SleepersView,
+    /// Drivers that answer nothing: no machine of theirs is chosen, and machines of other drivers go
+    /// in place of those that they do not put to sleep.
+    #[serde(default)]
+    pub drivers_down: Vec<DriverDownView>,
+}
+
+/// A driver that answers nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverDownView {
+    /// The driver's name in the policy.
+    pub driver: String,
+    /// When it first did not answer.
+    pub since: Timestamp,
+    /// The machines that agents reach through it.
+    pub machines_reached: u32,
+    /// Those of them that are to sleep and do not answer.
+    pub machines_unanswered: u32,
+    /// What one of these machines' agents says.
+    pub fault: Option<String>,
 }
 
 /// Sleeping machines.

@@ -234,6 +234,13 @@ fn status() -> StatusView {
             feed: "poi".into(),
             counted: Watts(14_000),
         },
+        drivers_down: vec![DriverDownView {
+            driver: "whatsminer".into(),
+            since: at("11:59"),
+            machines_reached: 640,
+            machines_unanswered: 118,
+            fault: Some("sleep: no answer within 10 s".into()),
+        }],
         asleep_not_by_us: SleepersView {
             count: 12,
             machines: vec![SleeperView { machine: "acme.a21-0002".into(), since: at("01:00") }],

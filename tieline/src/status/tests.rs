@@ -6,8 +6,8 @@ use proxy::Hashrate;
 use switchboard::commitment::Phase;
 use switchboard::plausible::MeterState;
 use switchboard::view::{
-    DoubtedMeter, FeedGuardView, FeedMeterView, FeedView, FileNotice, GroupView, LedgerView,
-    ReceiverView, ShortLease, Shortage, SleeperView, UnassignedView,
+    DoubtedMeter, DriverDownView, FeedGuardView, FeedMeterView, FeedView, FileNotice, GroupView,
+    LedgerView, ReceiverView, ShortLease, Shortage, SleeperView, UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -88,6 +88,7 @@ fn site() -> StatusView {
         },
         asleep_not_by_us: SleepersView::default(),
         asleep_out_of_reach: SleepersView::default(),
+        drivers_down: Vec::new(),
     }
 }
 
@@ -221,6 +222,13 @@ fn what_needs_attention_comes_first() {
     site.asleep_not_by_us =
         SleepersView { count: 12, machines: ["a", "b", "c"].map(sleeper).to_vec() };
     site.asleep_out_of_reach = SleepersView { count: 1, machines: vec![sleeper("old-7")] };
+    site.drivers_down = vec![DriverDownView {
+        driver: "whatsminer".into(),
+        since: at("11-30T11:58"),
+        machines_reached: 2400,
+        machines_unanswered: 118,
+        fault: Some("sleep: no answer within 10 s".into()),
+    }];
     site.receivers[0].fresh = false;
     site.receivers[0].age_secs = 135.0;
     site.leases_by_state.insert(Phase::Planned, 1);
