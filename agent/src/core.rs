@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    ActuatorError, AsleepBy, Delta, DeviceState, Downlink, FeedId, Generation, GuardReport,
-    MachineId, MachineReport, MeterError, MeterId, MeterReading, MetersReport, Offer, Permit,
-    Reading, Receiver, ReceiverId, ReportSender, SEEN_EVERY, Timeline,
+    ActuatorError, AsleepBy, Delta, DeviceState, Downlink, DriversReport, FeedId, Generation,
+    GuardReport, MachineId, MachineReport, MeterError, MeterId, MeterReading, MetersReport, Offer,
+    Permit, Reading, Receiver, ReceiverId, ReportSender, SEEN_EVERY, Timeline,
 };
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
@@ -26,6 +26,7 @@ use crate::journal::Intent;
 use crate::state::{AgentState, Mark};
 
 mod changes;
+mod drivers;
 mod guarding;
 mod issue;
 mod machine;
@@ -38,6 +39,7 @@ mod timing;
 pub use timing::{Kind, Timing};
 
 use changes::{Changes, Line};
+use drivers::Durations;
 use guarding::Guarding;
 use machine::{Machine, Want};
 use meters::Meters;
@@ -64,6 +66,8 @@ pub struct CoreConfig {
 /// One driver as the core sees it.
 #[derive(Debug, Clone)]
 pub struct DriverLimits {
+    /// Its name in the configuration. A driver without a name is not reported.
+    pub name: String,
     /// The maximum number of sleep and wake commands, and of reads, under way at once.
     pub in_flight: usize,
 }
@@ -97,6 +101,8 @@ pub enum Output {
     ReportMeters(MetersReport),
     /// Give this report to the link.
     ReportGuard(GuardReport),
+    /// Give this report to the link.
+    ReportDrivers(DriversReport),
     /// The guard has tripped at this feed.
     GuardTripped(FeedId),
     /// A timeline was offered, with this result.
@@ -128,6 +134,7 @@ pub struct AgentCore {
     /// driver claims them again.
     orphans: BTreeMap<MachineId, Mark>,
     queues: Vec<Queue>,
+    durations: Durations,
     /// The timing of each assignment.
     timings: Vec<Timing>,
     /// Machines that we put to sleep and that may run: a permit or a durable write may allow them
@@ -178,6 +185,7 @@ impl AgentCore {
         config.timing = config.timing.bounded();
         let timings = config.assignments.iter().map(|one| config.timing.of(one)).collect();
         let queues = config.drivers.iter().map(|driver| Queue::new(driver.in_flight)).collect();
+        let durations = Durations::new(config.drivers.len());
         let meters = Meters::new(&config.meters, now);
         let mut core = Self {
             receiver: Receiver::restore(state.saved),
@@ -185,6 +193,7 @@ impl AgentCore {
             machines: BTreeMap::new(),
             orphans: state.marks,
             queues,
+            durations,
             timings,
             to_wake: BTreeSet::new(),
             meters,
@@ -287,6 +296,7 @@ impl AgentCore {
         self.report(wall, now);
         self.report_meters(wall, now);
         self.report_guard(wall, now);
+        self.report_drivers(wall, now);
     }
 
     /// The next output, if there is one. Ask until there is none.
@@ -306,6 +316,7 @@ impl AgentCore {
             .chain(self.meters.next())
             .chain(self.next_meters_report(now))
             .chain(self.next_guard_report(now))
+            .chain(self.next_drivers_report(now))
             .chain(self.write_retry_at);
         others.fold(next, Instant::min).max(now)
     }
@@ -324,6 +335,11 @@ impl AgentCore {
         }
         let face = known.face();
         self.queues[known.driver].ended(kind);
+        if result.is_ok()
+            && let Some(since) = known.told_at(kind)
+        {
+            self.durations.note(known.driver, now.saturating_duration_since(since));
+        }
         known.commanded(kind, result, &self.timings[known.assignment], now);
         self.news |= known.face() != face;
         self.note_change(machine, now);

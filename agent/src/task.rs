@@ -212,7 +212,10 @@ impl Running {
                 (false, Some(Box::new(state.clone())))
             }
         };
-        let limits = |driver: &Driver| DriverLimits { in_flight: driver.in_flight };
+        let limits = |driver: &Driver| DriverLimits {
+            name: driver.name.clone(),
+            in_flight: driver.in_flight,
+        };
         let core = CoreConfig {
             receiver: config.name.as_str().into(),
             timing: config.timing,
@@ -323,6 +326,11 @@ impl Running {
             Output::ReportGuard(report) => {
                 self.metrics.show_guard(&report);
                 if !link.report(Report::Guard(report)) {
+                    self.metrics.report_dropped();
+                }
+            }
+            Output::ReportDrivers(report) => {
+                if !link.report(Report::Drivers(report)) {
                     self.metrics.report_dropped();
                 }
             }

@@ -326,7 +326,10 @@ fn agent_config(scenario: &Scenario) -> CoreConfig {
             report_every: scenario.roles.agent_report_every,
             ..Timing::default()
         },
-        drivers: vec![DriverLimits { in_flight: scenario.roles.in_flight }],
+        drivers: vec![DriverLimits {
+            name: "driver".to_owned(),
+            in_flight: scenario.roles.in_flight,
+        }],
         assignments: assignments.collect(),
         meters: facility.meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
         machines_max: 100_000,

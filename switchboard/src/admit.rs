@@ -1,6 +1,7 @@
 //! Admission: decides whether the feeds can carry one more lease in every interval of its time, and
 //! shows the arithmetic. It writes nothing and chooses no machines: [`crate::plan`] does that.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use directive::{FeedId, Watts};
@@ -73,6 +74,9 @@ pub struct Lead {
     pub shed: Watts,
     /// The time to shed it no faster than the ramp allows.
     pub ramp: Duration,
+    /// The time until the last machine has its command: how long a command of the slowest driver takes,
+    /// times its machines, by how many it is given at once. Zero until it is measured.
+    pub dispatch: Duration,
     /// The measured shed time of the slowest group.
     pub shed_p95: Duration,
     /// The time until the meter shows the change.
@@ -86,21 +90,30 @@ impl Lead {
     /// The sum of all parts.
     #[must_use]
     pub fn total(&self) -> Duration {
-        [self.ramp, self.shed_p95, self.settle, self.prove_for, self.margin]
+        [self.ramp, self.dispatch, self.shed_p95, self.settle, self.prove_for, self.margin]
             .into_iter()
             .fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// The lead for shedding `shed` for a lease at `feed` from groups whose slowest needs `shed_p95`.
-    /// If nothing must be shed, only the proof takes time.
+    /// The lead for shedding `shed` for a lease at `feed` from groups whose slowest needs `shed_p95`
+    /// after the last of them had its command, within `dispatch`. If nothing must be shed, only the
+    /// proof takes time.
     #[must_use]
-    pub fn new(policy: &Policy, feed: &FeedId, shed: Watts, shed_p95: Duration) -> Self {
-        let dispatch = &policy.dispatch;
-        let shed_p95 = if shed > Watts::ZERO { shed_p95 } else { Duration::ZERO };
-        let (settle, prove_for, margin) = (dispatch.settle, dispatch.prove_for, dispatch.margin);
+    pub fn new(
+        policy: &Policy,
+        feed: &FeedId,
+        shed: Watts,
+        dispatch: Duration,
+        shed_p95: Duration,
+    ) -> Self {
+        let sheds = |time| if shed > Watts::ZERO { time } else { Duration::ZERO };
+        let (dispatch, shed_p95) = (sheds(dispatch), sheds(shed_p95));
+        let terms = &policy.dispatch;
+        let (settle, prove_for, margin) = (terms.settle, terms.prove_for, terms.margin);
         Self {
             shed,
             ramp: ramp_time(shed, policy.slowest_down_per_min(feed)),
+            dispatch,
             shed_p95,
             settle,
             prove_for,
@@ -114,10 +127,17 @@ impl std::fmt::Display for Lead {
         let secs = |duration: Duration| duration.as_secs_f64();
         write!(
             f,
-            "{:.0} s = ramp {:.0} (for {}) + shed p95 {:.0} + settle {:.0} + proof {:.0} + margin {:.0}",
+            "{:.0} s = ramp {:.0} (for {})",
             secs(self.total()),
             secs(self.ramp),
             kilowatts(self.shed),
+        )?;
+        if self.dispatch > Duration::ZERO {
+            write!(f, " + dispatch {:.0}", secs(self.dispatch))?;
+        }
+        write!(
+            f,
+            " + shed p95 {:.0} + settle {:.0} + proof {:.0} + margin {:.0}",
             secs(self.shed_p95),
             secs(self.settle),
             secs(self.prove_for),
@@ -401,18 +421,35 @@ fn lead<'l>(
         }
     }
     let Some(widest) = widest else {
-        return Lead::new(policy, &lease.feed, Watts::ZERO, Duration::ZERO);
+        return Lead::new(policy, &lease.feed, Watts::ZERO, Duration::ZERO, Duration::ZERO);
     };
     let candidates = facility.groups().iter().enumerate();
     let candidates = candidates
         .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), widest))
         .map(|(_, group)| group);
-    let shed_p95 = candidates
-        .filter(|group| lease.accept_unverified || group.backs_firm())
-        .map(shed_time)
-        .max();
+    let candidates: Vec<&Group> =
+        candidates.filter(|group| lease.accept_unverified || group.backs_firm()).collect();
+    let shed_p95 = candidates.iter().map(|group| shed_time(group)).max();
     let with_make_up = shed.scale(1.0 + policy.dispatch.make_up_pct / 100.0);
-    Lead::new(policy, &lease.feed, with_make_up, shed_p95.unwrap_or_default())
+    let dispatch = most_dispatch(population, &candidates, with_make_up);
+    Lead::new(policy, &lease.feed, with_make_up, dispatch, shed_p95.unwrap_or_default())
+}
+
+/// The longest time until the last machine has its command, whatever machines of `groups` free `shed`.
+fn most_dispatch(population: &Population, groups: &[&Group], shed: Watts) -> Duration {
+    let mut machines: BTreeMap<&str, (u32, Watts)> = BTreeMap::new();
+    for group in groups.iter().filter(|group| group.freed() > Watts::ZERO) {
+        let Some(driver) = &group.driver else { continue };
+        let (count, least) = machines.entry(driver).or_insert((0, group.freed()));
+        *count = count.saturating_add(population.machines(group));
+        *least = group.freed().min(*least);
+    }
+    let needed = |count: u32, least: Watts| {
+        let most = u64::try_from(shed.0).unwrap_or(0).div_ceil(least.0.unsigned_abs().max(1));
+        u32::try_from(most).unwrap_or(u32::MAX).min(count)
+    };
+    let machines = machines.into_iter();
+    population.dispatch(machines.map(|(driver, (count, least))| (driver, needed(count, least))))
 }
 
 /// How long a machine of the group takes to be shed.

@@ -446,9 +446,11 @@ impl Core {
             let population = &self.fleet.population;
             fleet.population.corrections.clone_from(&population.corrections);
             fleet.population.starving.clone_from(&population.starving);
+            fleet.population.commands.clone_from(&population.commands);
             self.replan |= is_new || fleet != self.fleet;
             self.fleet = fleet;
         }
+        self.time_commands();
         self.take_holds(self.schedule, now);
         self.make_guard_table(now, outputs);
         self.see_sleepers(wall, now, outputs);

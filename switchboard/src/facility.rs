@@ -17,7 +17,7 @@ pub use feed::Feed;
 pub use feeds::{FeedNumber, Feeds, PerFeed};
 pub use group::Group;
 pub use meter::MeterSpec;
-pub use population::Population;
+pub use population::{CommandTime, Population};
 
 /// The facility of a site. It never changes: an edited policy file makes a new one.
 ///

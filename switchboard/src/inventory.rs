@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::admit::shed_time;
 use crate::commitment::Held;
-use crate::facility::{Feed, Population};
+use crate::facility::{CommandTime, Feed, Population};
 use crate::lease::{earlier, later};
 pub use crate::machine_state::MachineState;
 use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
@@ -44,6 +44,8 @@ const QUIET: Duration = Duration::from_secs(120);
 /// A proxy reports a machine for ten minutes after its last session. After the switchboard starts,
 /// machines have the same time to appear before they count as absent.
 const FORGOTTEN: Duration = Duration::from_mins(10);
+/// No command is believed to take longer than this.
+const COMMAND_MAX: Duration = Duration::from_mins(10);
 /// A measurement from further in the future than this comes from a clock that cannot be trusted.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
@@ -534,6 +536,21 @@ impl Inventory {
     /// The newest report of each agent's guard.
     pub fn guards(&self) -> impl Iterator<Item = (&ReceiverId, &GuardReport)> {
         self.endpoints.iter().filter_map(|(id, endpoint)| Some((id, endpoint.guard()?)))
+    }
+
+    /// How long the drivers take, as agents report it. Of a driver of several agents, the slowest counts.
+    #[must_use]
+    pub fn command_times(&self) -> BTreeMap<&str, CommandTime> {
+        let mut times: BTreeMap<&str, CommandTime> = BTreeMap::new();
+        for driver in self.endpoints.values().flat_map(Endpoint::drivers) {
+            let p95 = Duration::from_millis(driver.command_p95_ms).min(COMMAND_MAX);
+            let time = CommandTime { p95, at_once: driver.concurrency.max(1) };
+            let slowest = times.entry(driver.driver.as_str()).or_insert(time);
+            if time.p95 / time.at_once > slowest.p95 / slowest.at_once {
+                *slowest = time;
+            }
+        }
+        times
     }
 
     /// Whether every attached receiver holds `number` or a newer timeline up to `newest`, and

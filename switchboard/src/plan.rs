@@ -259,7 +259,7 @@ pub fn plan(
     let facility = &policy.facility;
     let fixed = facility.fixed_load(&fleet.population);
     let full = facility.machines_load(&fleet.population, |group| group.watts);
-    let reach = reach(policy, &full, horizon);
+    let reach = reach(policy, &fleet.population, &full, horizon);
     let mut units = Units::new(policy, fleet, &held, now);
     let off = assign::off_now(&mut units, leases, now);
     let (cohorts, pauses) = (units.cohorts.clone(), units.pauses.clone());
@@ -281,7 +281,8 @@ pub fn plan(
         .iter()
         .filter(|lease| now < lease.ends() && lease.reserved_from() <= reach)
         .collect();
-    let timed = schedule::schedule(policy, &planned, &mut assigned, now, horizon);
+    let timed =
+        schedule::schedule((policy, &fleet.population), &planned, &mut assigned, now, horizon);
     let steps = steps::steps(policy, leases, &assigned, &timed.fallback, horizon);
     Plan {
         made_at: now,
@@ -298,11 +299,23 @@ pub fn plan(
 
 /// How far beyond the horizon a lease may begin and still be planned, because some of its steps may
 /// come before the horizon. `full` is what the machines below each feed draw.
-fn reach(policy: &Policy, full: &PerFeed<Watts>, horizon: Timestamp) -> Timestamp {
+fn reach(
+    policy: &Policy,
+    population: &Population,
+    full: &PerFeed<Watts>,
+    horizon: Timestamp,
+) -> Timestamp {
     let slowest = policy.facility.groups().iter().map(shed_time).max().unwrap_or_default();
     let ramp = |feed| policy.down_per_min(feed).map(|per_min| ramp_time(full[feed], per_min));
     let ramp = policy.facility.feeds().numbers().filter_map(ramp).max().unwrap_or_default();
-    later(horizon, ramp + slowest + policy.dispatch.proof())
+    let mut machines: BTreeMap<&str, u32> = BTreeMap::new();
+    for group in policy.facility.groups() {
+        if let Some(driver) = &group.driver {
+            *machines.entry(driver).or_insert(0) += population.machines(group);
+        }
+    }
+    let dispatch = population.dispatch(machines);
+    later(horizon, ramp + dispatch + slowest + policy.dispatch.proof())
 }
 
 /// The horizon of a plan made at `now`. It moves in steps of a sixteenth of the plan's length, so

@@ -27,11 +27,11 @@ pub fn devices(policy: &Policy, settings: &agent::Settings) -> anyhow::Result<De
         meter: meter.source.meter.clone(),
         period: meter.period,
     });
-    Ok(Devices {
-        drivers: settings.drivers.iter().map(|driver| driver.driver.clone()).collect(),
-        assignments,
-        meters: meters.collect(),
-    })
+    let drivers = settings.drivers.iter().map(|settings| agent::drivers::Driver {
+        name: settings.name.clone(),
+        ..settings.driver.clone()
+    });
+    Ok(Devices { drivers: drivers.collect(), assignments, meters: meters.collect() })
 }
 
 fn assign(group: &Group, driver: usize) -> Assignment {

@@ -156,6 +156,11 @@ impl Machine {
         self.want
     }
 
+    /// When the sleep command was issued that is under way, if it is of this kind.
+    pub(super) fn told_at(&self, kind: Kind) -> Option<Instant> {
+        self.slept.filter(|_| kind == Kind::Sleep && self.busy == Some(Kind::Sleep))
+    }
+
     pub(super) fn asleep_by(&self) -> Option<AsleepBy> {
         self.asleep_by
     }

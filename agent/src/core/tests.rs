@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use directive::{Action, GroupId, Means, MeterReport, Replica, Step, Watts};
+use directive::{Action, DriverReport, GroupId, Means, MeterReport, Replica, Step, Watts};
 use jiff::SignedDuration;
 use rand::prelude::*;
 
@@ -59,7 +59,7 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
     CoreConfig {
         receiver: "agent".into(),
         timing: Timing::default(),
-        drivers: vec![DriverLimits { in_flight }],
+        drivers: vec![DriverLimits { name: "exec".to_owned(), in_flight }],
         assignments: vec![Assignment {
             claims: Claims::globs(globs.iter().copied()),
             driver: 0,
@@ -79,6 +79,7 @@ struct Bench {
     saved: AgentState,
     reported: Replica<MachineReport>,
     reported_meters: Vec<MeterReport>,
+    reported_drivers: Vec<DriverReport>,
     /// What was announced for the journal.
     intents: Vec<Intent>,
 }
@@ -93,6 +94,7 @@ impl Bench {
             saved: AgentState::default(),
             reported: Replica::default(),
             reported_meters: Vec::new(),
+            reported_drivers: Vec::new(),
             intents: Vec::new(),
         }
     }
@@ -142,6 +144,7 @@ impl Bench {
             }
             Output::Intend(intent) => self.intents.push(intent),
             Output::ReportMeters(report) => self.reported_meters = report.meters,
+            Output::ReportDrivers(report) => self.reported_drivers = report.drivers,
             _ => {}
         }
     }
@@ -571,6 +574,7 @@ fn a_machine_that_never_obeys_is_told_once() {
 }
 
 mod clock;
+mod drivers;
 mod guard_world;
 mod guarding;
 mod owned;

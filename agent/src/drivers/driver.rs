@@ -9,6 +9,8 @@ use directive::Actuator;
 /// A driver that is ready for commands.
 #[derive(Clone)]
 pub struct Driver {
+    /// The name under which groups of the policy use it. Empty if its program gave it none.
+    pub name: String,
     pub actuator: Arc<dyn Actuator>,
     /// The maximum number of sleep and wake commands, and of reads, that the driver is given at
     /// once.
@@ -24,6 +26,7 @@ impl Driver {
     #[must_use]
     pub fn new(actuator: impl Actuator) -> Self {
         Self {
+            name: String::new(),
             actuator: Arc::new(actuator),
             in_flight: IN_FLIGHT,
             timeout: Duration::ZERO,

@@ -31,7 +31,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Driver> {
     let summary = format!("exec {}, {in_flight} at once", config.sleep.first()?);
     let actuator = ExecActuator::new(config);
     let actuator = actuator.map_err(|why| section.mistake("kind", why.to_string())).ok()?;
-    Some(Driver { actuator: Arc::new(actuator), in_flight, timeout, summary })
+    Some(Driver { name: String::new(), actuator: Arc::new(actuator), in_flight, timeout, summary })
 }
 
 /// Runs a program per command.

@@ -109,6 +109,7 @@ fn all(glob: &str) -> Assignment {
 
 fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, CancellationToken) {
     let driver = Driver {
+        name: String::new(),
         actuator: devices.clone(),
         in_flight: 4,
         timeout: Duration::ZERO,
@@ -194,7 +195,7 @@ impl Heard {
                 self.meters
                     .extend(meters.meters.into_iter().map(|read| (read.meter.clone(), read)));
             }
-            Report::Guard(_) => {}
+            Report::Guard(_) | Report::Drivers(_) => {}
             Report::Sessions(_) => panic!("an agent has no sessions"),
         }
     }

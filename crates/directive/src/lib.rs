@@ -35,9 +35,9 @@ pub use link::{Link, LinkClosed, ReceiverRole};
 pub use meter::{Meter, MeterError, MeterReading};
 pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved};
 pub use report::{
-    AsleepBy, Delta, Digest, Entry, Fingerprint, Look, MachineReport, MeterReport, MetersReport,
-    Replica, Report, ReportSender, ResyncReason, SeenEntry, SeenMachine, SeenSession, Serving,
-    SessionReport, Taken,
+    AsleepBy, Delta, Digest, DriverReport, DriversReport, Entry, Fingerprint, Look, MachineReport,
+    MeterReport, MetersReport, Replica, Report, ReportSender, ResyncReason, SeenEntry, SeenMachine,
+    SeenSession, Serving, SessionReport, Taken,
 };
 pub use timeline::{Action, Generation, LedgerHead, Means, Permit, Standing, Step, Timeline};
 pub use units::Watts;

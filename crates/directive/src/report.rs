@@ -8,6 +8,7 @@
 
 mod delta;
 mod digest;
+mod driver;
 mod entry;
 mod replica;
 mod sender;
@@ -19,6 +20,7 @@ use crate::GuardReport;
 
 pub use delta::Delta;
 pub use digest::{Digest, Fingerprint};
+pub use driver::{DriverReport, DriversReport};
 pub use entry::{
     AsleepBy, Entry, MachineReport, MeterReport, SeenEntry, SeenMachine, SeenSession, Serving,
     SessionReport,
@@ -39,6 +41,8 @@ pub enum Report {
     Meters(MetersReport),
     /// From an agent: its guard.
     Guard(GuardReport),
+    /// From an agent: its drivers.
+    Drivers(DriversReport),
 }
 
 /// Meters as last read.

@@ -195,6 +195,9 @@ impl Agent {
                 Output::ReportGuard(report) => {
                     stage.report(ROLE, Report::Guard(report));
                 }
+                Output::ReportDrivers(report) => {
+                    stage.report(ROLE, Report::Drivers(report));
+                }
                 Output::GuardTripped(_) | Output::Offered(_) | Output::Ignored(_) => {}
                 Output::Clock(off) => stage.tell_clock(ROLE, off),
             }

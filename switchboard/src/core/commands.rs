@@ -363,6 +363,7 @@ impl Core {
         let mut fleet = self.inventory.fleet_of(&policy);
         let corrections = self.carried_corrections(&policy, &fleet);
         fleet.corrections.clone_from(corrections.planned());
+        fleet.commands.clone_from(&self.fleet.population.commands);
         if let Err(short) = admit::carries(&policy, &fleet, &running) {
             let (lease, refusal) = *short;
             self.inventory.regroup(&self.policy.clone());

@@ -7,7 +7,7 @@ use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use crate::facility::{FeedNumber, PerFeed, Population};
+use crate::facility::{CommandTime, FeedNumber, PerFeed, Population};
 use crate::inventory::MachineState;
 use crate::lease::later;
 use crate::load::{Corrections, Shown};
@@ -87,6 +87,30 @@ impl Core {
         let corrections = self.load_corrections((&figures, &less), &samples, wall, now);
         if corrections != self.fleet.population.corrections {
             self.fleet.population.corrections = corrections;
+            self.replan = true;
+        }
+    }
+
+    /// Takes over how long the drivers of the policy take. A time that is a little shorter than before
+    /// changes nothing, so that plans stay as they are.
+    pub(super) fn time_commands(&mut self) {
+        let groups = self.policy.facility.groups().iter();
+        let named: BTreeSet<&str> = groups.filter_map(|group| group.driver.as_deref()).collect();
+        let known = &self.fleet.population.commands;
+        let mut times = self.inventory.command_times();
+        times.retain(|driver, _| named.contains(driver));
+        let keeps = |driver: &str, time: &CommandTime| {
+            known.get(driver).filter(|known| {
+                let is_as_many = known.at_once == time.at_once;
+                is_as_many && time.p95 <= known.p95 && time.p95.saturating_mul(4) >= known.p95 * 3
+            })
+        };
+        let kept = |(driver, time): (&str, CommandTime)| {
+            (driver.to_owned(), keeps(driver, &time).copied().unwrap_or(time))
+        };
+        let times = times.into_iter().map(kept).collect();
+        if times != *known {
+            self.fleet.population.commands = times;
             self.replan = true;
         }
     }

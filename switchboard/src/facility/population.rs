@@ -2,6 +2,7 @@
 //! feeds' meters correct the figures of the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use directive::{GroupId, Watts};
 
@@ -22,6 +23,25 @@ pub struct Population {
     /// Feeds that carry too much although no machine below them is left that a device reaches: there,
     /// machines that can only be starved of work go too.
     pub starving: BTreeSet<FeedNumber>,
+    /// How long the commands of each driver take, as far as agents have measured it.
+    pub commands: BTreeMap<String, CommandTime>,
+}
+
+/// How long the sleep commands of a driver take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandTime {
+    /// The 95th percentile.
+    pub p95: Duration,
+    /// How many the driver is given at once.
+    pub at_once: u32,
+}
+
+impl CommandTime {
+    /// How long it takes until the last of `machines` has its command, if all are told together.
+    #[must_use]
+    pub fn dispatch(&self, machines: u32) -> Duration {
+        self.p95.saturating_mul(machines.div_ceil(self.at_once.max(1)))
+    }
 }
 
 impl Population {
@@ -29,5 +49,13 @@ impl Population {
     #[must_use]
     pub fn machines(&self, group: &Group) -> u32 {
         self.groups.get(&group.id).copied().unwrap_or(0).max(group.machines)
+    }
+
+    /// How long it takes until the last machine has its command, if so many machines of each driver
+    /// are told together: the drivers work side by side. Zero where nothing was measured.
+    #[must_use]
+    pub fn dispatch<'d>(&self, machines: impl IntoIterator<Item = (&'d str, u32)>) -> Duration {
+        let time = |(driver, count)| Some(self.commands.get::<str>(driver)?.dispatch(count));
+        machines.into_iter().filter_map(time).max().unwrap_or_default()
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Delta, DeviceState, Entry, Generation, GuardReport, MachineId, MachineReport, MeterId,
-    MeterReport, MetersReport, ReceiverRole, Replica, Report, Serving, SessionReport, Taken,
+    Delta, DeviceState, DriverReport, DriversReport, Entry, Generation, GuardReport, MachineId,
+    MachineReport, MeterId, MeterReport, MetersReport, ReceiverRole, Replica, Report, Serving,
+    SessionReport, Taken,
 };
 use jiff::Timestamp;
 
@@ -55,6 +56,8 @@ pub(super) struct Devices {
     meters: BTreeMap<MeterId, Measured>,
     /// The newest report of the agent's guard.
     guard: Option<GuardReport>,
+    /// How long the agent's drivers take, by its newest report.
+    drivers: Vec<DriverReport>,
 }
 
 /// A machine as an agent reports it.
@@ -154,7 +157,12 @@ impl Endpoint {
                 let ignored = devices.take_guard(guard);
                 Ok(Reported { new: Vec::new(), changed: Vec::new(), ignored, taken: None })
             }
-            (View::Proxy(_), Report::Machines(_) | Report::Meters(_) | Report::Guard(_))
+            (View::Agent(devices), Report::Drivers(drivers)) => {
+                let ignored = devices.take_drivers(drivers);
+                Ok(Reported { new: Vec::new(), changed: Vec::new(), ignored, taken: None })
+            }
+            (View::Proxy(_), Report::Machines(_) | Report::Meters(_))
+            | (View::Proxy(_), Report::Guard(_) | Report::Drivers(_))
             | (View::Agent(_), Report::Sessions(_)) => Err(OtherRole),
         }
     }
@@ -233,6 +241,14 @@ impl Endpoint {
         }
     }
 
+    /// How long an agent's drivers take, by its newest report.
+    pub(super) fn drivers(&self) -> &[DriverReport] {
+        match &self.view {
+            View::Agent(devices) => &devices.drivers,
+            View::Proxy(_) => &[],
+        }
+    }
+
     /// A proxy's machines by how their sessions are served.
     pub(super) fn machines_by_serving(&self) -> BTreeMap<Serving, u32> {
         match &self.view {
@@ -301,6 +317,15 @@ impl Devices {
             }
         });
         Reported { new, changed, ignored: taken.ignored, taken: Some(taken) }
+    }
+
+    /// Keeps the report of the drivers. Returns 1 if it is above a bound and is ignored.
+    fn take_drivers(&mut self, report: DriversReport) -> u64 {
+        if !report.is_bounded() {
+            return 1;
+        }
+        self.drivers = report.drivers;
+        0
     }
 
     /// Keeps the report of the guard. Returns 1 if it is above a bound and is ignored.

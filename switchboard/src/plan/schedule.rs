@@ -14,6 +14,7 @@ use super::LeasePlan;
 use super::assign::Assigned;
 use super::units::{Period, Unit};
 use crate::admit::{Lead, ramp_time, shed_time};
+use crate::facility::Population;
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 use ramps::{Backward, Forward, Load, Ramps};
@@ -36,7 +37,7 @@ const IMMINENT: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_mins(1);
 
 pub(super) fn schedule(
-    policy: &Policy,
+    (policy, population): (&Policy, &Population),
     leases: &[&Lease],
     assigned: &mut Assigned,
     now: Timestamp,
@@ -63,13 +64,13 @@ pub(super) fn schedule(
         }
     }
     let ramps = Ramps::new(policy);
-    lower(policy, &ramps, leases, (&by_lease, &alone), assigned, now, &mut late);
+    lower((policy, population), &ramps, leases, (&by_lease, &alone), assigned, now, &mut late);
     for &(u, p) in &late {
         assigned.units[u].periods[p].at = now;
     }
     keep_ramps(policy, &ramps, assigned, now);
     let plan = |(lease, places): (&&Lease, &Vec<Place>)| {
-        (lease.id.clone(), lease_plan(policy, lease, places, assigned))
+        (lease.id.clone(), lease_plan((policy, population), lease, places, assigned))
     };
     let plans = leases.iter().zip(&by_lease).map(plan).collect();
     raise(policy, assigned, now);
@@ -88,7 +89,7 @@ pub(super) fn schedule(
 /// headroom must be proven. Each group has its own lead: a machine that takes ten minutes to be down
 /// does not bring forward one that takes seconds.
 fn lower(
-    policy: &Policy,
+    (policy, population): (&Policy, &Population),
     ramps: &Ramps<'_>,
     leases: &[&Lease],
     (by_lease, alone): (&[Vec<Place>], &[Place]),
@@ -119,6 +120,8 @@ fn lower(
     let mut backward = Backward::new(ramps);
     for (last, mut places) in batches.into_iter().rev() {
         places.sort_unstable();
+        // All may go at once, and the last one must have its command in time.
+        let last = earlier(last, dispatch(policy, population, assigned, &places));
         let load = |place: &Place| machine_load(policy, &assigned.units[place.0]);
         let grain = ramps.grain(places.iter().map(load));
         let times = places.iter().rev().map(|place| backward.time(load(place), last, grain));
@@ -161,6 +164,26 @@ fn fallback(
         Some((unit.id.clone(), unit.group?, at))
     });
     going.collect()
+}
+
+/// How long it takes until the last machine at `places` has its command.
+fn dispatch(
+    policy: &Policy,
+    population: &Population,
+    assigned: &Assigned,
+    places: &[Place],
+) -> Duration {
+    let mut machines: BTreeMap<&str, u32> = BTreeMap::new();
+    for &(u, p) in places {
+        let (unit, period) = (&assigned.units[u], &assigned.units[u].periods[p]);
+        let group = unit.group.map(|group| &policy.facility.groups()[group]);
+        if let Some(driver) = group.and_then(|group| group.driver.as_deref())
+            && period.means == Means::Device
+        {
+            *machines.entry(driver).or_insert(0) += 1;
+        }
+    }
+    population.dispatch(machines)
 }
 
 /// The feed of a machine, and the power that it frees.
@@ -206,7 +229,12 @@ fn keep_ramps(policy: &Policy, ramps: &Ramps<'_>, assigned: &mut Assigned, now: 
 }
 
 /// What is planned for `lease`, which has the periods at `places`.
-fn lease_plan(policy: &Policy, lease: &Lease, places: &[Place], assigned: &Assigned) -> LeasePlan {
+fn lease_plan(
+    (policy, population): (&Policy, &Population),
+    lease: &Lease,
+    places: &[Place],
+    assigned: &Assigned,
+) -> LeasePlan {
     let mut units: Vec<usize> = places.iter().map(|&(u, _)| u).collect();
     units.dedup();
     let group = |u: usize| assigned.units[u].group.map(|group| &policy.facility.groups()[group]);
@@ -218,6 +246,7 @@ fn lease_plan(policy: &Policy, lease: &Lease, places: &[Place], assigned: &Assig
         policy,
         &lease.feed,
         going().map(|&(u, _)| frees(u)).sum(),
+        dispatch(policy, population, assigned, &going().copied().collect::<Vec<_>>()),
         slowest.unwrap_or_default(),
     );
     let first = going().filter_map(|place| period(place).natural).min();

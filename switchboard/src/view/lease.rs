@@ -139,6 +139,9 @@ pub struct LeadView {
     #[serde(flatten, with = "power::shed")]
     pub shed: Watts,
     pub ramp_secs: f64,
+    /// The time until the last machine has its command; 0 until an agent has measured its driver.
+    #[serde(default)]
+    pub dispatch_secs: f64,
     pub shed_p95_secs: f64,
     pub settle_secs: f64,
     pub prove_for_secs: f64,
@@ -152,6 +155,7 @@ impl From<Lead> for LeadView {
             total_secs: lead.total().as_secs_f64(),
             shed: lead.shed,
             ramp_secs: lead.ramp.as_secs_f64(),
+            dispatch_secs: lead.dispatch.as_secs_f64(),
             shed_p95_secs: lead.shed_p95.as_secs_f64(),
             settle_secs: lead.settle.as_secs_f64(),
             prove_for_secs: lead.prove_for.as_secs_f64(),

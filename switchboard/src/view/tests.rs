@@ -46,6 +46,7 @@ fn lead() -> LeadView {
         total_secs: 191.0,
         shed: Watts(320_000),
         ramp_secs: 1.0,
+        dispatch_secs: 0.0,
         shed_p95_secs: 60.0,
         settle_secs: 10.0,
         prove_for_secs: 60.0,

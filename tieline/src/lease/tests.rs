@@ -36,6 +36,7 @@ fn lead() -> LeadView {
         total_secs: 111.0,
         shed: Watts(7_987_000),
         ramp_secs: 46.0,
+        dispatch_secs: 0.0,
         shed_p95_secs: 20.0,
         settle_secs: 10.0,
         prove_for_secs: 5.0,

@@ -97,6 +97,10 @@ fn the_json_of_each_report_is_pinned_and_is_read_back() {
         ],
     };
     pinned("guard", &Report::Guard(guard));
+
+    let driver = DriverReport { driver: "exec".to_owned(), concurrency: 4, command_p95_ms: 20_000 };
+    let drivers = DriversReport { at: at(10), drivers: vec![driver] };
+    pinned("drivers", &Report::Drivers(drivers));
 }
 
 #[test]

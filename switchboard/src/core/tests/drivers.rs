@@ -208,3 +208,59 @@ fn a_restart_while_a_driver_is_down_chooses_no_more_of_its_machines() {
     outage.run_to(1100);
     assert_eq!((outage.most["west"], asleep(&outage.world)), (10, 10));
 }
+
+/// The trial's figures: 20 s a command, 4 at once, 17 machines. That is 5 rounds.
+#[test]
+fn the_time_that_commands_take_is_in_the_lead() {
+    let mut world = World::with(site(32, 0), |_| Manner::Obeys);
+    world.run_to(20);
+    let commands = |world: &mut World, concurrency, command_p95_ms| {
+        let one = |driver: &str| directive::DriverReport {
+            driver: driver.to_owned(),
+            concurrency,
+            command_p95_ms,
+        };
+        let drivers = vec![one("west"), one("unknown")];
+        let report = directive::DriversReport { at: at(world.secs), drivers };
+        world.input(Input::Report(AGENT.into(), Report::Drivers(report)));
+        world.step();
+    };
+    let watts = 120_000 - 1_000 - 32 * 3_000 + 17 * 2_970;
+    assert!(matches!(world.commit("l", "a", watts, 2000, 3000), Answer::Committed(_)));
+    let lead = |world: &World| world.core.plan().unwrap().leases["l"].lead;
+    let start = |world: &World| world.core.plan().unwrap().leases["l"].latest_safe_start;
+    let (before, start_before) = (lead(&world), start(&world));
+    assert_eq!(before.dispatch, Duration::ZERO);
+    assert!(!before.to_string().contains("dispatch"), "nothing is measured: {before}");
+
+    commands(&mut world, 4, 20_000);
+    assert_eq!(lead(&world).dispatch, Duration::from_secs(100));
+    assert!(lead(&world).to_string().contains(" + dispatch 100 + "), "{}", lead(&world));
+    let earlier = start_before.duration_since(start(&world));
+    assert_eq!(earlier, SignedDuration::from_secs(100));
+    let said = |world: &mut World, start| {
+        let body = json!({
+            "id": "m", "tenant": "t", "it_kw": Watts(watts).kw(), "feed": "a",
+            "start": at(start).to_string(), "end": at(start + 600).to_string(),
+        });
+        world.ask(Command::Admit(serde_json::from_value(body).unwrap()))
+    };
+    let Answer::Admitted(dry) = said(&mut world, 5000) else { panic!("it fits") };
+    assert!((dry.lead.dispatch_secs - 100.0).abs() < 1e-9, "{:?}", dry.lead);
+
+    // A little less changes nothing, and so does what no group of the policy names.
+    let number = world.last_number;
+    commands(&mut world, 4, 16_000);
+    assert_eq!(lead(&world).dispatch, Duration::from_secs(100));
+    assert_eq!(world.last_number, number, "and no timeline is made for it");
+    assert_eq!(world.core.fleet.population.commands.len(), 1);
+    commands(&mut world, 16, 500);
+    assert_eq!(lead(&world).dispatch, Duration::from_secs(1));
+    // A driver that says it takes for ever is not believed without bound.
+    commands(&mut world, 0, u64::MAX);
+    assert_eq!(lead(&world).dispatch, Duration::from_mins(170));
+    commands(&mut world, 4, 20_000);
+
+    world.run_to(1_990);
+    assert_eq!((world.phase("l"), asleep(&world)), (Phase::Proven, 17));
+}
