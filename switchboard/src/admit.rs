@@ -190,7 +190,7 @@ pub enum Refusal {
         /// When shedding should have begun.
         latest_safe_start: Timestamp,
         /// The parts of the time needed.
-        lead: Lead,
+        lead: Box<Lead>,
     },
 }
 
@@ -215,6 +215,7 @@ pub fn admit<'l>(
     if latest_safe_start < now {
         let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
         let missing = Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
+        let lead = Box::new(lead);
         return Err(Refusal::TooLate { missing, latest_safe_start, lead });
     }
     Ok(Admission { lease, arithmetic, lead, latest_safe_start })
