@@ -78,8 +78,7 @@ async fn no_kill_and_no_lost_state_leaves_a_machine_asleep_that_nobody_wants() {
         assert_eq!(said.code, 0, "{said:?}");
     }
     let shown = |programs: &Programs| programs.get("/v1/status")["asleep_not_by_us"].clone();
-    // What the agent, its journal and the ledger had no time to note is shown, and nothing else
-    // stays asleep.
+    // A machine that nothing knew to be ours would be shown, and stay asleep.
     let left = until("every machine is awake or shown", || {
         let (asleep, shown) = (programs.asleep(), shown(&programs));
         let status = || programs.change(&["status"]).out;
@@ -92,11 +91,10 @@ async fn no_kill_and_no_lost_state_leaves_a_machine_asleep_that_nobody_wants() {
     .await;
     println!("{with_sleepers} kills found machines asleep; asleep, not by us: {left:?}");
     assert!(with_sleepers >= 6, "{with_sleepers}: most kills showed nothing");
-    assert!(left.len() <= 1, "{left:?}: too much was forgotten\n{}", programs.log());
-    for machine in &left {
-        let said = programs.change(&["machine", "wake", machine]);
-        assert_eq!(said.code, 0, "{said:?}");
-    }
+    // Only a kill that loses the agent's state, and with it what the journal no longer has (1, 3 and
+    // 5 of 6), leaves the ledger alone to know. It has each machine before the plan lets it go, and
+    // is never lost here, so that these may forget none either.
+    assert!(left.is_empty(), "{left:?}: forgotten\n{}", programs.log());
     programs.until_all_mine().await;
     assert!(programs.asleep().is_empty());
 }
