@@ -37,6 +37,8 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
     match known.id {
         "P4" => violation.watts <= FASTER_MOST,
         "P7" => violation.watts <= UNMETERED_MOST && !is_metered(scenario, &violation.place),
+        "N4" if violation.cause == Cause::Decision => has(&[Trouble::Disks]),
+        "L5" if violation.cause == Cause::Decision => has(&[Trouble::Policy]),
         "N5" => span <= UNSHOWN_MOST,
         "C4" => has(&[Trouble::Clocks]),
         "C5" => loses_its_ledger(scenario),
@@ -131,7 +133,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "L5",
         kind: Kind::BreachOfWrongSide,
-        causes: &[Cause::TenantOver, Cause::TenantOutside],
+        causes: &[Cause::TenantOver, Cause::TenantOutside, Cause::Decision],
     },
     Known {
         id: "M1",
@@ -140,7 +142,11 @@ pub const KNOWN: &[Known] = &[
     },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
-    Known { id: "N4", kind: Kind::RaisedWithoutPermit, causes: &[Cause::StateLost, Cause::Clock] },
+    Known {
+        id: "N4",
+        kind: Kind::RaisedWithoutPermit,
+        causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
+    },
     Known {
         id: "N5",
         kind: Kind::AsleepUnshown,
