@@ -21,7 +21,7 @@ fn chosen(lease: u64, from: u64) -> Chosen {
         group: "g".into(),
         lease: (lease > 0).then(|| format!("l-{lease}").as_str().into()),
         at: time(from),
-        until: (from % 2 == 0).then(|| time(from + 100)),
+        until: from.is_multiple_of(2).then(|| time(from + 100)),
         edge: None,
         means: Means::Device,
         passed_on: false,
