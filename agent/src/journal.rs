@@ -5,7 +5,7 @@
 //! append-only file beside the state file; at a start its lines are folded into the state. When a
 //! newer state is on disk, lines that it contains are removed. Lines carry numbers, so that a crash
 //! between these two steps neither loses nor repeats one. Lowering never waits long for the
-//! journal: how long is decided by [`crate::task`].
+//! journal: how long is decided by `task`.
 
 mod fold;
 mod intent;
