@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::core::Tally;
+use crate::facility::Facility;
 use crate::inventory::Exchanges;
 use crate::view::{FeedView, ShortLease, StatusView};
 
@@ -251,7 +252,13 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn show(&self, status: &StatusView, feeds: &[FeedView], reports_dropped: u64) {
+    pub(crate) fn show(
+        &self,
+        facility: &Facility,
+        status: &StatusView,
+        feeds: &[FeedView],
+        reports_dropped: u64,
+    ) {
         for (phase, count) in &status.leases_by_state {
             self.leases.get_or_create(&State { state: phase.as_str() }).set(i64::from(*count));
         }
@@ -286,6 +293,13 @@ impl Metrics {
                 self.lease_shortfall.get_or_create(&OfFeed { feed: short.feed.to_string() });
             worst.set(worst.get().max(short.missing.0));
         }
+        // A driver that left the policy must not stay down.
+        self.drivers_down.clear();
+        for driver in facility.groups().iter().filter_map(|group| group.driver.as_ref()) {
+            let is_down = status.drivers_down.iter().any(|down| down.driver == *driver);
+            let down = self.drivers_down.get_or_create(&OfDriver { driver: driver.clone() });
+            down.set(i64::from(is_down));
+        }
         self.show_machines(status);
         self.policy_refused.set(i64::from(status.policy_refused.is_some()));
         self.configuration_not_applied.set(i64::from(status.configuration_not_applied.is_some()));
@@ -294,10 +308,6 @@ impl Metrics {
     }
 
     fn show_machines(&self, status: &StatusView) {
-        self.drivers_down.clear();
-        for down in &status.drivers_down {
-            self.drivers_down.get_or_create(&OfDriver { driver: down.driver.clone() }).set(1);
-        }
         self.asleep_not_by_us.set(i64::from(status.asleep_not_by_us.count));
         self.asleep_out_of_reach.set(i64::from(status.asleep_out_of_reach.count));
         // A group that left the policy must not keep its last counts.

@@ -303,6 +303,7 @@ impl Switchboard {
         let (wall, now) = (daemon::clock::wall(), daemon::clock::now());
         let dropped = self.outlets.values().map(Outlet::dropped).sum();
         self.metrics.show(
+            &self.core.policy().facility,
             &self.core.status_view(wall, now),
             &self.core.feed_views(wall, now),
             dropped,
