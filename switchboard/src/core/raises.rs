@@ -289,7 +289,13 @@ impl Core {
             if is_booked {
                 take(&mut room, path, raise.watts);
             }
-            let needs = if is_booked || raise.is_starved { Watts::ZERO } else { raise.watts };
+            // What a booked machine takes is taken from the room already. A starved one may have drawn
+            // it all the time, so that it is in the meter, too.
+            let needs = match (is_booked, raise.is_starved) {
+                (true, true) => Watts(-raise.watts.0),
+                (true, false) | (false, true) => Watts::ZERO,
+                (false, false) => raise.watts,
+            };
             let no_room = path.iter().find_map(|&feed| match &room[feed] {
                 Ok(room) if *room >= needs => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
