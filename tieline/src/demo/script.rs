@@ -35,6 +35,8 @@ const POOL_DIES: f64 = 0.55;
 const POOL_RETURNS: f64 = 0.63;
 const LEASE_ENDS: f64 = 0.73;
 const FLEET_IS_BACK: f64 = 0.95;
+/// The last machines may take this much longer: permits name machines when the meter shows room.
+const FLEET_IS_BACK_AT_LAST: f64 = 1.15;
 /// How long before its start the lease must be proven, as a fraction of the story's length.
 const READY_BEFORE: f64 = 0.10;
 /// How long a pool that is back must have had jobs before miners return to it, as a fraction of the
@@ -134,7 +136,12 @@ impl Script {
             self.say(format!("mining at {}", self.active()))?;
         }
         self.wait_telling(&lease.id, FLEET_IS_BACK).await?;
-        let restored = self.cast.hashing() == self.cast.miners.len() && self.everybody_works();
+        let mut until = FLEET_IS_BACK;
+        while !self.is_restored() && until < FLEET_IS_BACK_AT_LAST {
+            until += 0.01;
+            self.wait_telling(&lease.id, until).await?;
+        }
+        let restored = self.is_restored();
         self.report_power()?;
 
         // Miners stop and wait for their answers; then the counts of all parts are compared.
@@ -313,6 +320,10 @@ impl Script {
             bail!("the lease is gone");
         };
         Ok(answer.lease.lease_plan.map_or(0, |plan| plan.machines_starved))
+    }
+
+    fn is_restored(&self) -> bool {
+        self.cast.hashing() == self.cast.miners.len() && self.everybody_works()
     }
 
     fn everybody_works(&self) -> bool {
