@@ -31,7 +31,7 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
             SHORTEST.as_secs()
         )));
     }
-    // The demo prints its own lines; only warnings and errors are logged.
+    // The demo prints its own lines; only errors are logged.
     let _logs =
         daemon::logging::init(LogFormat::Text, "error").context("failed to start logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -53,4 +53,4 @@ pub fn demo(options: &Demo) -> Result<(), Failure> {
 }
 
 /// The shortest demo that has time for a whole lease.
-const SHORTEST: Duration = Duration::from_secs(30);
+const SHORTEST: Duration = Duration::from_secs(40);

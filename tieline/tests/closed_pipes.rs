@@ -27,7 +27,7 @@ fn nothing_to_say_to_anybody_is_no_failure() {
 
 #[test]
 fn a_demo_that_nobody_watches_ends() {
-    assert_eq!(unread(&["demo", "--for", "30s"]), Some(0));
+    assert_eq!(unread(&["demo", "--for", "40s"]), Some(0));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn failures_keep_their_exit_codes() {
 fn a_disk_that_is_full_is_a_failure() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("there is one");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tieline"));
-    command.args(["demo", "--for", "30s"]).stdin(Stdio::null()).stdout(full);
+    command.args(["demo", "--for", "40s"]).stdin(Stdio::null()).stdout(full);
     let done = command.output().expect("it starts");
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stderr);
