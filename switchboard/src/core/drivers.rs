@@ -76,9 +76,6 @@ const FEW: u32 = 8;
 const CLEARED: Duration = Duration::from_secs(60);
 /// Machines that are to go only later than this stay chosen: drivers are mostly back soon.
 const NEAR: Duration = Duration::from_mins(10);
-/// For this long, leases do not count as short because of a driver that is down: the feed already
-/// does, if it is.
-const SHORT_AFTER: Duration = Duration::from_mins(5);
 
 impl Drivers {
     /// The drivers that are down.
@@ -385,12 +382,11 @@ impl Core {
         report.is_some_and(|report| report.state == DeviceState::Unknown)
     }
 
-    /// The machines by which leases count as short: those of a driver that went down lately are
-    /// expected back.
-    pub(super) fn fleet_for_shortages(&self, wall: Timestamp) -> Cow<'_, Fleet> {
-        let is_long =
-            |doubt: &Doubt| doubt.stage == Stage::Down && later(doubt.since, SHORT_AFTER) <= wall;
-        if !self.drivers.are_doubted() || self.drivers.doubted.values().any(is_long) {
+    /// The machines by which leases count as short. Those of a driver that is only in doubt count: in
+    /// some seconds it is known whether it works.
+    pub(super) fn fleet_for_shortages(&self) -> Cow<'_, Fleet> {
+        let is_down = |doubt: &Doubt| doubt.stage == Stage::Down;
+        if !self.drivers.are_doubted() || self.drivers.doubted.values().any(is_down) {
             return Cow::Borrowed(&self.fleet);
         }
         Cow::Owned(Fleet {

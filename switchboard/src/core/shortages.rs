@@ -45,7 +45,7 @@ const NEWS: (i64, Watts) = (20, Watts(1000));
 impl Core {
     /// Computes the shortages of leases and feeds under the plan just made.
     pub(super) fn find_shortages(&mut self, wall: Timestamp) {
-        let fleet = self.fleet_for_shortages(wall);
+        let fleet = self.fleet_for_shortages();
         let supply = Supply::new(&self.policy.facility, &fleet, &self.selection);
         let mut leases = supply.shortages(&self.leases, wall);
         for (id, short) in &mut leases {
@@ -132,7 +132,7 @@ impl Core {
         lease: &Lease,
         wall: Timestamp,
     ) -> (Option<Shortage>, Vec<ShortLease>) {
-        let fleet = self.fleet_for_shortages(wall);
+        let fleet = self.fleet_for_shortages();
         let supply = Supply::new(&self.policy.facility, &fleet, &self.selection);
         let others = self.promised().into_iter().filter(|other| other.id != lease.id);
         let mut all = supply.shortages(others.chain([lease]), wall);

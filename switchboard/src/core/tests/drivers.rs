@@ -72,9 +72,8 @@ impl Outage {
     }
 
     fn driver_notices(&self) -> Vec<&Notice> {
-        let of_drivers = |one: &&Notice| {
-            matches!(one, Notice::DriverDown(_) | Notice::DriverUp { .. } | Notice::Short { .. })
-        };
+        let of_drivers =
+            |one: &&Notice| matches!(one, Notice::DriverDown(_) | Notice::DriverUp { .. });
         self.world.notices.iter().filter(of_drivers).collect()
     }
 }
@@ -95,8 +94,18 @@ fn a_driver_that_is_out_for_90_s_puts_no_more_machines_to_sleep_than_were_needed
                 && down.machines_unanswered >= 3),
         "{notices:?}"
     );
+    let is_short = |outage: &Outage| {
+        let about_it = outage.world.notices.iter().rev().find_map(|notice| match notice {
+            Notice::Short { .. } => Some(true),
+            Notice::NotShort { .. } => Some(false),
+            _ => None,
+        });
+        about_it.unwrap_or(false)
+    };
+    assert!(is_short(&outage), "no other machines are there for the lease, which is said at once");
     outage.world.drivers_out.clear();
     outage.run_to(1001);
+    assert!(!is_short(&outage));
     assert_eq!((outage.most["west"], asleep(&outage.world)), (10, 10));
     assert_eq!(outage.world.phase("l"), Phase::Active, "the lease is kept");
     let notices = outage.driver_notices();
