@@ -13,7 +13,7 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 /// The schema this program writes and reads (`user_version`). 2 has the events `unconfirmed` and
 /// `confirmed`, which a program that knows only schema 1 would take for tampering. 3 records how a
 /// decision changes the selection, which a program that knows only schema 2 would overlook, and has
-/// the events `sleepers` and `adopted`.
+/// the events `sleepers`, `adopted` and `meters_judged`.
 const SCHEMA: i64 = 3;
 
 const CREATE: &str = "
