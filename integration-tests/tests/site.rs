@@ -324,7 +324,8 @@ impl WholeSite {
         Lease { id: id.to_owned(), start, end, gross }
     }
 
-    /// Waits until `wanted` is true of the lease in the API.
+    /// Waits until `wanted` is true of the lease in the API. On a timeout, the test fails with all that
+    /// the API shows.
     pub(crate) async fn until(
         &self,
         lease: &Lease,
@@ -332,11 +333,19 @@ impl WholeSite {
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
         let path = format!("/v1/leases/{}", lease.id);
-        until(what, || {
+        let deadline = clock::now() + PATIENCE;
+        loop {
             let view = self.http.get(&path);
-            if wanted(&view) { Ok(view) } else { Err(view) }
-        })
-        .await
+            if wanted(&view) {
+                return view;
+            }
+            if clock::now() >= deadline {
+                let pages = ["/v1/status", "/v1/feeds", "/v1/machines", "/v1/plan"];
+                let pages = pages.map(|page| format!("{page}: {:#}", self.http.get(page)));
+                panic!("never {what}; at last: {view:#}\n{}", pages.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until `lease` is in `state`.

@@ -205,18 +205,24 @@ impl Site {
         (outputs, took)
     }
 
-    /// Does what the core wants written, until it wants nothing more. Returns its answers, and how
-    /// long the longest of these inputs took.
+    /// Does what the core wants written and makes the plan that is due, until the core wants nothing
+    /// more. Returns its answers, and how long the longest of these inputs took.
     fn write(&mut self, mut outputs: Outputs) -> (Vec<(u64, Answer)>, Duration) {
         let mut answers = std::mem::take(&mut outputs.answers);
         let mut longest = Duration::ZERO;
-        while let Some(entries) = outputs.append.take() {
-            self.head.seq += entries.len() as u64;
-            let (next, took) = self.handle(Input::Written(Ok(self.head)));
+        loop {
+            let input = if let Some(entries) = outputs.append.take() {
+                self.head.seq += entries.len() as u64;
+                Input::Written(Ok(self.head))
+            } else if outputs.again {
+                Input::Tick
+            } else {
+                return (answers, longest);
+            };
+            let (next, took) = self.handle(input);
             (outputs, longest) = (next, longest.max(took));
             answers.append(&mut outputs.answers);
         }
-        (answers, longest)
     }
 
     /// Commits a lease and cancels it. Returns how long the request took, and the plan that has it.
@@ -238,25 +244,38 @@ impl Site {
         self.handle(Input::Command(self.asked, Box::new(command)))
     }
 
+    /// Lets a tick pass. Returns how long the longest of its inputs took.
     fn tick(&mut self) -> Duration {
         self.elapsed += TICK;
         let (outputs, took) = self.handle(Input::Tick);
-        self.write(outputs);
-        took
+        took.max(self.write(outputs).1)
     }
 
-    /// Lets a tick pass; each fourth time proxy and agent report.
-    fn pass(&mut self) {
-        self.tick();
+    /// Lets a tick pass; each fourth time proxy and agent report. Returns how long the longest of
+    /// these inputs took.
+    fn pass(&mut self) -> Duration {
+        let mut longest = self.tick();
         if self.elapsed.subsec_millis() == 0 {
             for (receiver, report) in
                 [self.proxy_report(), self.agent_report(), self.meters_report()]
             {
-                let outputs = self.handle(Input::Report(receiver, report)).0;
+                let (outputs, took) = self.handle(Input::Report(receiver, report));
                 assert_eq!(outputs.resync, None, "no report is missing");
-                self.write(outputs);
+                longest = longest.max(took).max(self.write(outputs).1);
             }
         }
+        longest
+    }
+
+    /// Lets a machine more join, which makes a look find another fleet, and a plan for it. Returns how
+    /// long the longest of these inputs took.
+    fn join(&mut self) -> Duration {
+        let joined = self.machines.len();
+        self.machines.push(format!("t0p0.more-{joined}").into());
+        let plan = self.core.plan().map(|plan| plan.made_at);
+        let longest = (0..4).map(|_| self.pass()).max().unwrap_or_default();
+        assert_ne!(self.core.plan().map(|plan| plan.made_at), plan, "a plan for the new machine");
+        longest
     }
 
     /// The machines that the plan has off now.
@@ -388,6 +407,9 @@ fn inputs(c: &mut Criterion) {
             });
         });
     }
+    group.bench_function("the longest input when a machine joins", |b| {
+        b.iter_custom(|count| total(count, || site.join()));
+    });
     plans(&mut group, &mut site);
     group.finish();
     for (name, layout) in

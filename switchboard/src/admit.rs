@@ -221,40 +221,6 @@ pub fn admit<'l>(
     Ok(Admission { lease, arithmetic, lead, latest_safe_start })
 }
 
-/// Checks whether the feeds of `policy` still carry all `leases`.
-///
-/// # Errors
-/// The first lease that does not fit, with the refusal.
-pub fn carries(
-    policy: &Policy,
-    population: &Population,
-    leases: &[Lease],
-) -> Result<(), Box<(Lease, Refusal)>> {
-    for lease in leases {
-        if policy.facility.feeds().number(&lease.feed).is_none() {
-            let line = Line {
-                feed: lease.feed.clone(),
-                from: lease.reserved_from(),
-                to: lease.ends(),
-                usable: Watts::ZERO,
-                house: Watts::ZERO,
-                committed: Watts::ZERO,
-                residual: Watts::ZERO,
-                unsheddable: Watts::ZERO,
-                unassigned: Watts::ZERO,
-                available: Watts::ZERO,
-                asked: lease.gross,
-            };
-            let refusal =
-                Refusal::DoesNotFit { worst: Box::new(line.clone()), arithmetic: vec![line] };
-            return Err(Box::new((lease.clone(), refusal)));
-        }
-        carry(policy, population, leases, lease)
-            .map_err(|refusal| Box::new((lease.clone(), refusal)))?;
-    }
-    Ok(())
-}
-
 /// Which machines count as sheddable, for which leases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
@@ -578,22 +544,5 @@ mod tests {
         let refused = admit(&policy(), &crowd, &[], lease("l", "a", 10_000, 9000, 9999), at(0));
         let Err(Refusal::NeedsUnverified { worst, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(worst.unassigned, Watts(70_000));
-    }
-
-    #[test]
-    fn a_policy_that_carries_less_is_found_out() {
-        let leases = [lease("x", "a", 40_000, 0, 5000)];
-        assert_eq!(carries(&policy(), &Population::default(), &leases), Ok(()));
-        let policy = policy_with(|parts| parts.feeds[1].limit = Watts(40_000));
-        let (lease, refusal) = *carries(&policy, &Population::default(), &leases).unwrap_err();
-        assert_eq!(lease.id.as_str(), "x");
-        assert!(
-            matches!(refusal, Refusal::DoesNotFit { worst, .. } if worst.short() == Watts(1_420))
-        );
-        let policy = policy_with(|parts| {
-            parts.feeds.retain(|feed| feed.id.as_str() != "a");
-            parts.groups.retain(|group| group.feed.as_str() != "a");
-        });
-        assert!(carries(&policy, &Population::default(), &leases).is_err());
     }
 }

@@ -97,6 +97,9 @@ pub struct Outputs {
     pub answers: Vec<(u64, Answer)>,
     /// Lines for the log about leases that lack power.
     pub notices: Vec<Notice>,
+    /// A plan is due. The next input makes it, unless that is a report; an [`Input::Tick`] at once
+    /// will do.
+    pub again: bool,
 }
 
 /// Counters since the start of the process.
@@ -298,9 +301,11 @@ impl Core {
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
         let mut durable = Vec::new();
-        // What is written now is mostly a lease, which makes a plan; a look can wait for the next
-        // tick.
+        // An input reads a report, looks through the inventory, or makes a plan, so that none takes
+        // as long as two of these. What is written now is mostly a lease, which makes a plan; a look
+        // can wait for the next tick.
         let may_look = !matches!(input, Input::Written(_));
+        let mut may_plan = !matches!(input, Input::Report(..));
         match input {
             Input::Tick => self.unseen = true,
             Input::Attach { receiver, role } => {
@@ -334,8 +339,17 @@ impl Core {
             && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
         {
             self.look(wall, now, &mut outputs);
+            may_plan = false;
         }
-        self.decide(wall, now, &mut outputs);
+        if self.must_plan(wall) {
+            if !may_plan {
+                // What follows from what was seen follows from the new plan.
+                outputs.again = true;
+                outputs.append = self.outbox.next(now);
+                return outputs;
+            }
+            self.decide(wall, now, &mut outputs);
+        }
         self.answer_durable(&durable, now, &mut outputs);
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
@@ -506,22 +520,26 @@ impl Core {
         self.note_released(&released, time);
     }
 
-    /// Makes a new plan if something changed. If it changes anything for receivers, it goes out as a
-    /// timeline with the next number.
-    fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+    /// Whether something changed that the plan depends on.
+    fn must_plan(&self, wall: Timestamp) -> bool {
         // With a wrong clock, leases would seem over and their machines free. The plan in force
         // stays, and receivers still lower power by it.
         if self.stepped.is_some() {
-            return;
+            return false;
         }
-        let moved = self.plan.as_ref().is_none_or(|plan| {
-            plan.made_at > wall
-                || plan.horizon != plan::horizon(&self.policy, wall)
-                || self.next_edge.is_some_and(|at| at <= wall)
-        });
-        if !self.replan && !moved {
-            return;
-        }
+        let moved = || {
+            self.plan.as_ref().is_none_or(|plan| {
+                plan.made_at > wall
+                    || plan.horizon != plan::horizon(&self.policy, wall)
+                    || self.next_edge.is_some_and(|at| at <= wall)
+            })
+        };
+        self.replan || moved()
+    }
+
+    /// Makes a new plan. If it changes anything for receivers, it goes out as a timeline with the next
+    /// number.
+    fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         self.replan = false;
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let changes = plan::diff(self.plan.as_ref(), &plan);

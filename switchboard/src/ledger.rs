@@ -135,7 +135,8 @@ pub enum Event {
         /// SHA-256 of the file.
         digest: String,
         why: String,
-        /// The watts that are missing for the leases committed already.
+        /// In entries of former versions, which refused a policy that could not carry the committed
+        /// leases: the watts that were missing.
         shortfall: Watts,
     },
 }

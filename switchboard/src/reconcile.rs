@@ -53,6 +53,8 @@ pub struct Switchboard {
     unwritten: bool,
     /// Whether the wall clock counts as stepped. It was logged when this became true.
     stepped: bool,
+    /// Whether the core has a plan to make.
+    again: bool,
     broadcast: Broadcast,
 }
 
@@ -84,8 +86,8 @@ impl Handle {
         answered.await.map_err(|_| Stopped)
     }
 
-    /// Puts a new policy into force, unless it cannot carry the committed leases: then the answer
-    /// says why.
+    /// Puts a new policy into force, unless it lacks the feed of a committed lease: then the
+    /// answer says so.
     ///
     /// # Errors [`Stopped`] when the switchboard no longer answers.
     pub async fn change_policy(&self, policy: Arc<Policy>) -> Result<Answer, Stopped> {
@@ -129,6 +131,7 @@ impl Switchboard {
             told: Told::default(),
             unwritten: false,
             stepped: false,
+            again: false,
             broadcast: Broadcast::default(),
         };
         Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
@@ -158,6 +161,10 @@ impl Switchboard {
                     self.handle(Input::Tick);
                     self.show();
                 }
+                // After the commands: a person waits for them, and each may make the plan that is due.
+                () = std::future::ready(()), if self.again => {
+                    self.handle(Input::Tick);
+                }
                 Some(outlet) = self.links.recv() => self.join(outlet),
                 (receiver, report) = next_report(&mut self.outlets) => self.take(receiver, report),
             }
@@ -174,6 +181,9 @@ impl Switchboard {
         };
         self.handle(Input::Report(receiver.clone(), report));
         for _ in 1..REPORTS {
+            if self.again {
+                return;
+            }
             let next = self.outlets.get_mut(&receiver).and_then(Outlet::try_report);
             let Some(report) = next else { return };
             self.handle(Input::Report(receiver.clone(), report));
@@ -225,6 +235,7 @@ impl Switchboard {
         let before = self.core.tally();
         let outputs = self.core.handle(input, daemon::clock::wall(), daemon::clock::now());
         let attached = outputs.attached;
+        self.again = outputs.again;
         let stepped = self.core.stepped();
         if stepped.is_some() != self.stepped {
             self.stepped = stepped.is_some();

@@ -103,7 +103,7 @@ impl Reload {
                     error!(mistake = line, "policy refused, the former one stays");
                 }
             }
-            // The switchboard itself records and logs a policy that cannot carry the leases.
+            // The switchboard itself records and logs a policy that it refuses.
             Some(Refusal { logged: true, .. }) | None => {}
         }
         let fault = refused.map(|refused| refused.why);

@@ -25,6 +25,8 @@ pub(crate) struct Switchboard {
     broadcast: Broadcast,
     /// What each receiver is to hold.
     downlinks: [Downlink; 2],
+    /// Whether the downlinks have changed since they were sent.
+    unsent: bool,
     pub(crate) ledger: Ledger,
     ticker: Ticker,
     life: Life,
@@ -38,6 +40,7 @@ impl Switchboard {
             policy,
             broadcast: Broadcast::default(),
             downlinks: [Downlink::default(), Downlink::default()],
+            unsent: false,
             ledger: Ledger::default(),
             ticker: Ticker::default(),
             life: 0,
@@ -134,7 +137,11 @@ impl Switchboard {
         if core.stepped().is_some() != stepped.is_some() {
             stage.tell_clock(ROLE, core.stepped());
         }
+        let again = outputs.again;
         self.perform(stage, outputs);
+        if again {
+            self.handle(stage, Input::Tick);
+        }
         attached
     }
 
@@ -150,11 +157,14 @@ impl Switchboard {
             });
             stage.note(Event::Issued(timeline.clone()));
         }
+        let again = outputs.again;
         if let Some(change) = self.broadcast.take(&outputs) {
-            for receiver in RECEIVERS {
-                change.apply(&mut self.downlinks[number(receiver)]);
-                self.send(stage, receiver);
-            }
+            self.unsent = true;
+            self.downlinks.iter_mut().for_each(|downlink| change.apply(downlink));
+        }
+        // The next input follows at once; a link sends what its downlink has then.
+        if !again && std::mem::take(&mut self.unsent) {
+            RECEIVERS.into_iter().for_each(|receiver| self.send(stage, receiver));
         }
         if let Some((asked, resync)) = outputs.resync
             && let Some(receiver) = RECEIVERS.into_iter().find(|receiver| id(*receiver) == asked)

@@ -107,7 +107,7 @@ impl From<Refused> for ApiError {
             Refused::LeaseActive(_) => conflict("lease_active"),
             Refused::LeaseOver { .. } => conflict("lease_over"),
             Refused::TooManyLeases { .. } => conflict("too_many_leases"),
-            Refused::PolicyShort { .. } => conflict("policy_short"),
+            Refused::PolicyDropsFeed { .. } => conflict("policy_drops_feed"),
             Refused::LedgerFull => failed("ledger_full"),
             Refused::ClockStepped => failed("clock_step"),
             Refused::LedgerFailed => failed("ledger_failed"),

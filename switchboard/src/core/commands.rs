@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use directive::{LeaseId, MachineId, Watts};
+use directive::{FeedId, LeaseId, MachineId, Watts};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -146,12 +146,12 @@ pub enum Refused {
         /// The maximum number of open leases.
         limit: usize,
     },
-    /// The new policy cannot carry the committed leases.
-    #[error("the policy does not carry lease {lease}: {refusal}")]
-    PolicyShort {
-        /// The first lease that does not fit.
+    /// The new policy lacks the feed of a committed lease.
+    #[error("the policy has no feed {feed}, which lease {lease} is on: cancel the lease first")]
+    PolicyDropsFeed {
+        /// The first lease whose feed is missing.
         lease: LeaseId,
-        refusal: Box<Refusal>,
+        feed: FeedId,
     },
     /// The wall clock was stepped, so it is not known when the lease would start.
     #[error(
@@ -350,39 +350,28 @@ impl Core {
         });
     }
 
+    /// Puts `policy` into force. A lease that does not fit any more is short from then on: what must be
+    /// lowered is lowered, whatever was promised.
     fn change_policy(&mut self, policy: Arc<Policy>, wall: Timestamp) -> Answer {
         if policy.digest == self.policy.digest {
             return Answer::Done;
         }
-        let promised = self.promised().into_iter();
-        let running: Vec<Lease> = promised
-            .filter(|lease| lease.reserved_from() < lease.ends() && wall < lease.ends())
-            .cloned()
-            .collect();
+        let dropped = |lease: &&Lease| {
+            wall < lease.ends() && policy.facility.feeds().number(&lease.feed).is_none()
+        };
+        if let Some(lease) = self.promised().into_iter().find(dropped) {
+            let (lease, feed) = (lease.id.clone(), lease.feed.clone());
+            return self.refuse_policy(
+                &policy.digest,
+                Refused::PolicyDropsFeed { lease, feed },
+                wall,
+            );
+        }
         self.inventory.regroup(&policy);
         let mut fleet = self.inventory.fleet_of(&policy);
         let corrections = self.carried_corrections(&policy, &fleet);
         fleet.corrections.clone_from(corrections.planned());
         fleet.commands.clone_from(&self.fleet.population.commands);
-        if let Err(short) = admit::carries(&policy, &fleet, &running) {
-            let (lease, refusal) = *short;
-            self.inventory.regroup(&self.policy.clone());
-            let shortfall = match &refusal {
-                Refusal::DoesNotFit { worst, .. } | Refusal::NeedsUnverified { worst, .. } => {
-                    worst.short()
-                }
-                Refusal::NotProvable { .. } | Refusal::TooLate { .. } => Watts::ZERO,
-            };
-            let refused = Refused::PolicyShort { lease: lease.id, refusal: Box::new(refusal) };
-            let (digest, why) = (policy.digest.clone(), refused.to_string());
-            let known = self.refused_last.replace((digest.clone(), why.clone()));
-            // The same file may be read again at any time.
-            if known != self.refused_last {
-                self.tally.policies_refused += 1;
-                self.note(Event::PolicyRefused { digest, why, shortfall }, wall);
-            }
-            return Answer::Refused(refused);
-        }
         self.tally.policies_loaded += 1;
         self.note(
             Event::PolicyLoaded { digest: policy.digest.clone(), revision: policy.revision },
@@ -403,5 +392,16 @@ impl Core {
         self.fleet.population = fleet;
         self.replan = true;
         Answer::Done
+    }
+
+    /// Records once that a policy was refused: the same file may be read again at any time.
+    fn refuse_policy(&mut self, digest: &str, refused: Refused, wall: Timestamp) -> Answer {
+        let (digest, why) = (digest.to_owned(), refused.to_string());
+        let known = self.refused_last.replace((digest.clone(), why.clone()));
+        if known != self.refused_last {
+            self.tally.policies_refused += 1;
+            self.note(Event::PolicyRefused { digest, why, shortfall: Watts::ZERO }, wall);
+        }
+        Answer::Refused(refused)
     }
 }

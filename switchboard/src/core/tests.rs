@@ -260,9 +260,13 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
-        let outputs = self.core.handle(input, at(self.secs + self.wall_off), self.now());
-        assert_sums(&self.core);
-        self.perform(outputs);
+        let mut input = Some(input);
+        while let Some(next) = input.take() {
+            let outputs = self.core.handle(next, at(self.secs + self.wall_off), self.now());
+            assert_sums(&self.core);
+            input = outputs.again.then_some(Input::Tick);
+            self.perform(outputs);
+        }
     }
 
     fn perform(&mut self, outputs: Outputs) {
@@ -1066,31 +1070,51 @@ fn an_active_lease_is_cancelled_by_force_only() {
 }
 
 #[test]
-fn a_policy_that_does_not_carry_what_is_committed_is_refused() {
+fn lowering_is_never_refused() {
     let mut world = obedient();
     world.commit("l", "a", 40_000, 1000, 1500);
-    let changed = |limit: i64, digest: &str| {
-        let mut policy = policy_with(|parts| parts.feeds[1].limit = Watts(limit));
-        policy.digest = digest.into();
-        Command::Policy(Arc::new(policy))
-    };
+    world.run_to(20);
+    assert_eq!(world.core.shortage_of(&"l".into()), None);
+    let mut policy = policy_with(|parts| parts.feeds[1].limit = Watts(40_000));
+    policy.digest = "low".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    assert_eq!(world.core.policy.digest, "low");
+    let short = world.core.shortage_of(&"l".into()).expect("short in the same second");
+    assert_eq!((short.missing, short.known_since), (Watts(1_420), Some(at(20))));
+    // Everything that can go goes, and the record says what is missing.
+    world.run_to(1010);
+    assert!(
+        world.machines.iter().filter(|one| one.id.as_str().starts_with('a')).all(|one| !one.draws)
+    );
+}
+
+#[test]
+fn a_policy_without_the_feed_of_a_lease_is_refused() {
+    let mut world = obedient();
+    world.commit("l", "a", 40_000, 1000, 1500);
+    let mut policy = policy_with(|parts| {
+        parts.feeds.retain(|feed| feed.id.as_str() != "a");
+        parts.groups.retain(|group| group.feed.as_str() != "a");
+    });
+    policy.digest = "bad".into();
+    let policy = Arc::new(policy);
     // The file is read when it is saved, and again at SIGHUP: that is one refusal.
     for _ in 0..2 {
-        assert!(matches!(
-            world.ask(changed(40_000, "bad")),
-            Answer::Refused(Refused::PolicyShort { .. })
-        ));
+        let Answer::Refused(refused) = world.ask(Command::Policy(policy.clone())) else {
+            panic!("the lease has no other feed")
+        };
+        assert_eq!(
+            refused.to_string(),
+            "the policy has no feed a, which lease l is on: cancel the lease first"
+        );
     }
     assert_eq!(world.core.policy.digest, "00");
     assert_eq!(world.core.tally().policies_refused, 1);
-    assert!(matches!(world.ask(changed(48_000, "good")), Answer::Done));
-    assert_eq!(world.core.policy.digest, "good");
-    let kinds: Vec<_> = world
-        .ledger
-        .iter()
-        .map(|entry| entry.event.kind())
-        .filter(|kind| kind.starts_with("policy"))
-        .collect();
+    world.ask(Command::Cancel { lease: "l".into(), force: false });
+    assert!(matches!(world.ask(Command::Policy(policy)), Answer::Done));
+    assert_eq!(world.core.policy.digest, "bad");
+    let kinds = world.ledger.iter().map(|entry| entry.event.kind());
+    let kinds: Vec<_> = kinds.filter(|kind| kind.starts_with("policy")).collect();
     assert_eq!(kinds, ["policy_loaded", "policy_refused", "policy_loaded"]);
 }
 
