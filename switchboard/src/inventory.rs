@@ -387,6 +387,16 @@ impl Inventory {
         shares.filter(|share| *share <= latest).max()
     }
 
+    /// Whether `machine`, which was to go at `told`, hashes on: shares come long after that, and its
+    /// device does not say that it sleeps.
+    #[must_use]
+    pub fn hashes_on(&self, machine: &MachineId, told: Timestamp, wall: Timestamp) -> bool {
+        let is_asleep =
+            self.device(machine).is_some_and(|one| one.report.state == DeviceState::Asleep);
+        let share = self.last_share(machine, wall).filter(|_| !is_asleep);
+        share.is_some_and(|share| share > later(told, QUIET) && later(share, QUIET / 2) > wall)
+    }
+
     /// Whether shares come from a machine that says it sleeps.
     fn lies(&self, machine: &MachineId, device: Device<'_>, wall: Timestamp) -> bool {
         let (Some(share), Some(asleep)) = (self.last_share(machine, wall), device.asleep_since)

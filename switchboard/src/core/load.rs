@@ -1,7 +1,7 @@
 //! Compares what the feeds' meters show with what the figures of the policy say is drawn now.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use directive::{LeaseId, Means, Watts};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::Core;
 use crate::facility::{CommandTime, FeedNumber, PerFeed, Population};
 use crate::inventory::MachineState;
-use crate::lease::later;
+use crate::lease::{Lease, later};
 use crate::load::{Corrections, Shown};
 use crate::policy::Policy;
 
@@ -59,12 +59,13 @@ impl Core {
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
         let samples = PerFeed::each(feeds, |feed| samples[feed].filter(|_| self.is_believed(feed)));
+        let ending = self.ending();
         let shown = |feed: FeedNumber| {
             let (metered, taken_at) = samples[feed]?;
             let Less { sure, possible, largest, .. } = less[feed];
             let most = figures[feed] - sure + self.sums.leased(feed);
             let least = most - possible;
-            let most = most + self.sums.unmetered(feed);
+            let most = most + self.sums.unmetered(feed) + ending[feed];
             let fall_margin = largest.scale(OVERDRAW);
             let rise_margin = facility.band(feed).scale(IN_BAND);
             let is_urgent = self.guards.is_tripped(feed);
@@ -89,6 +90,22 @@ impl Core {
             self.fleet.population.corrections = corrections;
             self.replan = true;
         }
+    }
+
+    /// What tenants may still draw at each feed whose leases have just ended.
+    fn ending(&self) -> PerFeed<Watts> {
+        let feeds = self.policy.facility.feeds();
+        let mut ending = PerFeed::all(feeds, Watts::ZERO);
+        let has_just_ended = |lease: &&Lease| {
+            let end = lease.ends();
+            end <= self.schedule && self.schedule < later(end, ENDS_WITHIN)
+        };
+        for lease in self.leases.iter().filter(has_just_ended) {
+            for &feed in feeds.path_of(&lease.feed) {
+                ending[feed] += lease.gross;
+            }
+        }
+        ending
     }
 
     /// Takes over how long the drivers of the policy take. A time that is a little shorter than before
@@ -192,7 +209,10 @@ impl Core {
                 MachineState::Curtailed => self.inventory.asleep_since(machine),
                 _ => None,
             };
-            let less = if chosen.means == Means::Starve { group.watts } else { group.freed() };
+            let is_starved = chosen.means == Means::Starve;
+            let less = if is_starved { group.watts } else { group.freed() };
+            let is_doubted = is_starved || *state == MachineState::Disobedient;
+            let hashes = is_doubted && self.inventory.hashes_on(machine, chosen.at, self.schedule);
             for &feed in feeds.path(facility.group_feed(number)) {
                 let sum = &mut sums[feed];
                 sum.largest = sum.largest.max(less);
@@ -210,7 +230,11 @@ impl Core {
                 let is_shown = readings[feed].zip(down_since).is_some_and(|((_, taken), since)| {
                     later(since, self.policy.dispatch.settle) <= taken
                 });
-                *if is_shown { &mut sum.sure } else { &mut sum.possible } += less;
+                if is_shown {
+                    sum.sure += less;
+                } else if !hashes {
+                    sum.possible += less;
+                }
             }
         }
         for (lowest, less) in self.raises.unsettled(&self.policy, now) {
@@ -222,6 +246,10 @@ impl Core {
         sums
     }
 }
+
+/// A tenant may need this long to stop at the end of its lease. What it draws until then is no reason to
+/// plan with a higher load; where it is too much, the guard acts.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Machines may draw this part more than the policy says. A correction must be lower by as much for
 /// one machine before the machine is planned to come back, or it would soon be needed again.

@@ -228,6 +228,32 @@ fn machines_are_starved_where_a_guard_has_none_left_to_put_to_sleep() {
     assert_eq!(asleep(&world), 0);
 }
 
+/// A starved machine that hashes on draws what the feed's meter shows. Otherwise the meter could as
+/// well show a load of another kind, as large as the machine, and the machine would never come back.
+#[test]
+fn a_starved_machine_that_hashes_on_comes_back_when_the_load_is_gone() {
+    let mut world = World::new(|_| Manner::Refuses);
+    let mut policy = policy_with(|parts| {
+        parts.feeds[1].limit = Watts(45_000);
+        for group in &mut parts.groups {
+            (group.driver, group.shed_p95) = (None, None);
+        }
+    });
+    policy.digest = "starved".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    world.run_to(20);
+    // The feed carries 43 kW, and one machine is starved for 4 kW more, which is not seen by its power.
+    world.meter_adds = Watts(4_000);
+    guard_that_wants(&mut world, (1, &[]), GuardState::Tripped, Watts(2_000));
+    world.run_to(80);
+    let starved = |world: &World| world.core.selection.iter().count();
+    assert_eq!(starved(&world), 1);
+    world.meter_adds = Watts::ZERO;
+    guard_that_wants(&mut world, (1, &[]), GuardState::Watching, Watts::ZERO);
+    world.run_to(400);
+    assert_eq!(starved(&world), 0);
+}
+
 #[test]
 fn agents_get_a_table_to_guard_by_and_a_new_one_when_it_changes() {
     let mut world = obedient();
