@@ -31,5 +31,6 @@ mod share_log;
 mod shares;
 mod site;
 mod space;
+mod strangers;
 mod tls;
 mod unverified;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use directive::{Action, MachineId, Means, Standing};
+use directive::{Action, Claims, MachineId, Means, Standing};
 
 use crate::route::Usable;
 
@@ -34,6 +34,8 @@ pub(crate) struct Orders {
     pub(crate) standing: BTreeMap<MachineId, Standing>,
     /// Machines that a device has confirmed to be asleep.
     pub(crate) asleep: Arc<BTreeSet<MachineId>>,
+    /// The machines that groups claim; `None` if nothing was heard of it, so that all may be served.
+    pub(crate) claims: Option<Arc<Claims>>,
 }
 
 /// How a session is to be served.
@@ -58,7 +60,9 @@ impl Orders {
         }
         let standing = self.standing(machine);
         let work = match (standing.action, standing.means) {
-            (Action::Run, _) => true,
+            // A machine whose group was removed from the policy works on. A session that is new, or
+            // was parked, must be claimed.
+            (Action::Run, _) => has_worked || self.claims(machine),
             (Action::Hold, _) => has_worked,
             // Work is served until sleep is confirmed. Taking it away earlier saves no power and
             // wastes shares (docs/protocol.md 2.9).
@@ -76,10 +80,16 @@ impl Orders {
         standing.action.sheds() && standing.means == Means::Starve
     }
 
+    fn claims(&self, machine: &MachineId) -> bool {
+        self.claims.as_ref().is_none_or(|claims| claims.claims(machine))
+    }
+
     /// Whether the machine must not simply run. Such a machine is never released to its own backup
     /// pools.
-    pub(crate) fn curtailed(&self, machine: &MachineId) -> bool {
-        self.unheard || self.standing(machine).action != Action::Run
+    pub(crate) fn curtailed(&self, machine: &MachineId, has_worked: bool) -> bool {
+        self.unheard
+            || self.standing(machine).action != Action::Run
+            || !(has_worked || self.claims(machine))
     }
 }
 
@@ -94,6 +104,7 @@ mod tests {
             unheard: false,
             standing: [(machine, Standing { action, means })].into(),
             asleep: Arc::new(asleep),
+            claims: None,
         }
     }
 
@@ -136,11 +147,26 @@ mod tests {
             for (means, asleep) in
                 [(Means::Device, false), (Means::Device, true), (Means::Starve, false)]
             {
-                assert!(orders(action, means, asleep).curtailed(&machine), "{action:?} {means:?}");
+                assert!(
+                    orders(action, means, asleep).curtailed(&machine, true),
+                    "{action:?} {means:?}"
+                );
             }
         }
-        assert!(!orders(Action::Run, Means::Device, false).curtailed(&machine));
-        assert!(Orders { unheard: true, ..Orders::default() }.curtailed(&machine));
+        assert!(!orders(Action::Run, Means::Device, false).curtailed(&machine, true));
+        assert!(Orders { unheard: true, ..Orders::default() }.curtailed(&machine, true));
+    }
+
+    #[test]
+    fn machines_of_no_group_keep_the_work_they_have_and_get_none() {
+        let claims: Claims = ["rack1.*"].into_iter().collect();
+        let orders = Orders { claims: Some(Arc::new(claims)), ..Orders::default() };
+        let (ours, other) = (MachineId::from("rack1.7"), MachineId::from("stranger"));
+        let serve = |machine, has_worked| orders.serve(machine, has_worked);
+        assert_eq!((serve(&ours, false), serve(&ours, true)), (Serve::Work, Serve::Work));
+        assert_eq!((serve(&other, false), serve(&other, true)), (Serve::Park, Serve::Work));
+        assert!(!orders.curtailed(&ours, false) && !orders.curtailed(&other, true));
+        assert!(orders.curtailed(&other, false), "it waits for the policy, not for a pool");
     }
 
     #[test]

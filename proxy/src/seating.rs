@@ -136,7 +136,7 @@ impl Seating {
         live: bool,
         mut shortage: impl FnMut(TargetId),
     ) -> Place {
-        if directions.release && !directions.orders.curtailed(machine) {
+        if directions.release && !directions.orders.curtailed(machine, self.has_worked) {
             return Place::Released;
         }
         if directions.orders.serve(machine, self.has_worked) == Serve::Park {

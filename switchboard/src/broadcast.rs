@@ -6,16 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use directive::{Downlink, GuardTable, MachineId, Permit, Timeline};
+use directive::{Claims, Downlink, GuardTable, MachineId, Permit, Timeline};
 use jiff::Timestamp;
 
 use crate::core::Outputs;
 
-/// The newest timeline and sleeping machines. Give it all outputs of the core, in order.
+/// The newest state of everything that receivers are told. Give it all outputs of the core, in order.
 #[derive(Debug, Default)]
 pub struct Broadcast {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
+    claims: Option<Arc<Claims>>,
     guard: Option<Arc<GuardTable>>,
     owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
 }
@@ -25,6 +26,7 @@ pub struct Broadcast {
 pub struct Change {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
+    claims: Option<Arc<Claims>>,
     guard: Option<Arc<GuardTable>>,
     owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
     /// The permit from now on; `None` leaves the one that was sent.
@@ -34,7 +36,9 @@ pub struct Change {
 impl Broadcast {
     /// Applies the core's outputs. Returns the change for every receiver, if there is one.
     pub fn take(&mut self, outputs: &Outputs) -> Option<Change> {
-        let Outputs { timeline, permit, withdraw, asleep, guard, owned, tells_owned, .. } = outputs;
+        let Outputs {
+            timeline, permit, withdraw, asleep, claims, guard, owned, tells_owned, ..
+        } = outputs;
         // Who owns which machine changes with every command, and receivers need to hear of it only
         // when one of them does not know. Else it goes with the next change.
         if owned.is_some() {
@@ -44,6 +48,7 @@ impl Broadcast {
             && permit.is_none()
             && !withdraw
             && asleep.is_none()
+            && claims.is_none()
             && guard.is_none()
             && !tells_owned;
         if is_unchanged {
@@ -53,6 +58,9 @@ impl Broadcast {
         // decision is durable. A valid permit is not sent again, because its time of validity would
         // start again at receivers that have joined since.
         let permits = *withdraw || timeline.is_some() || permit.is_some();
+        if claims.is_some() {
+            self.claims.clone_from(claims);
+        }
         if guard.is_some() {
             self.guard.clone_from(guard);
         }
@@ -65,6 +73,7 @@ impl Broadcast {
         Some(Change {
             timeline: self.timeline.clone(),
             asleep: self.asleep.clone(),
+            claims: self.claims.clone(),
             guard: self.guard.clone(),
             owned: self.owned.clone(),
             permit: permits.then(|| permit.clone()),
@@ -76,7 +85,8 @@ impl Broadcast {
     pub fn joining(&self) -> Downlink {
         let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
         let (guard, owned) = (self.guard.clone(), self.owned.clone());
-        Downlink { timeline, asleep, guard, owned, ..Downlink::default() }
+        let claims = self.claims.clone();
+        Downlink { timeline, asleep, claims, guard, owned, ..Downlink::default() }
     }
 }
 
@@ -85,6 +95,7 @@ impl Change {
     pub fn apply(&self, down: &mut Downlink) {
         down.timeline.clone_from(&self.timeline);
         down.asleep = self.asleep.clone();
+        down.claims.clone_from(&self.claims);
         down.guard.clone_from(&self.guard);
         down.owned.clone_from(&self.owned);
         if let Some(permit) = &self.permit {

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Generation, GuardTable, LeaseId, MachineId, Means, Permit, ReceiverId, ReceiverRole, Report,
-    Timeline, WallGuard,
+    Claims, Generation, GuardTable, LeaseId, MachineId, Means, Permit, ReceiverId, ReceiverRole,
+    Report, Timeline, WallGuard,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -81,6 +81,8 @@ pub struct Outputs {
     /// Withdraw the last permit.
     pub withdraw: bool,
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
+    /// The machines to which proxies give work, from now on.
+    pub claims: Option<Arc<Claims>>,
     /// What the guards of agents work from, from now on.
     pub guard: Option<Arc<GuardTable>>,
     /// The machines that agents put to sleep, by the ledger, and since when they count as such.
@@ -188,6 +190,10 @@ pub struct Core {
     unseen: bool,
     looked_at: Option<Instant>,
     asleep: Arc<BTreeSet<MachineId>>,
+    /// How many machines of no group waited for work when that was logged last, and when it was.
+    told_waiting: (u32, Option<Instant>),
+    /// Whether the policy is new, and receivers do not know which machines its groups claim.
+    tell_claims: bool,
     /// The selection that the ledger will have once all waiting entries are written; `None` if that
     /// is not known.
     recorded: Option<Selection>,
@@ -261,6 +267,8 @@ impl Core {
             unseen: true,
             looked_at: None,
             asleep: Arc::default(),
+            told_waiting: (0, None),
+            tell_claims: true,
             serial: 0,
             permitted: None,
             withheld: None,
@@ -300,6 +308,9 @@ impl Core {
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
+        if std::mem::take(&mut self.tell_claims) {
+            outputs.claims = Some(Arc::new(self.policy.claims()));
+        }
         let mut durable = Vec::new();
         // An input reads a report, looks through the inventory, or makes a plan, so that none takes
         // as long as two of these. What is written now is mostly a lease, which makes a plan; a look
@@ -476,6 +487,7 @@ impl Core {
         self.give_back_excess(wall, now);
         let (policy, fleet, held) = (&self.policy, self.inventory.last_fleet(), &self.selection);
         self.inventory.take_census(&mut self.census, policy, fleet, held, wall, now);
+        self.tell_unassigned(now, outputs);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
             self.asleep = Arc::new(asleep);

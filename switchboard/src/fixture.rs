@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::facility::{Facility, FacilityParts, Feed, Group, MeterSpec};
 use crate::lease::{Class, Lease};
-use crate::policy::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp};
+use crate::policy::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp, Unassigned};
 
 /// An instant: seconds after an arbitrary origin.
 pub(crate) fn at(secs: i64) -> Timestamp {
@@ -133,6 +133,7 @@ pub(crate) fn policy_with(change: impl FnOnce(&mut FacilityParts)) -> Policy {
             report_stale_after: Duration::from_secs(15),
             retries: 3,
         },
+        unassigned: Unassigned::Park,
     }
 }
 

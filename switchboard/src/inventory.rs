@@ -26,7 +26,7 @@ use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
 use endpoint::{Device, ENTRIES, Endpoint, Measured, View};
-use roster::Roster;
+use roster::{Counted, Roster};
 
 /// The maximum number of receivers. A further link is refused and counted, unless a known receiver
 /// has no link; then that receiver is forgotten.
@@ -343,15 +343,22 @@ impl Inventory {
         }
         let mut population = Population::default();
         for id in names {
-            let count = match self.group(policy, id) {
-                Some(group) => {
-                    population.groups.entry(policy.facility.groups()[group].id.clone()).or_insert(0)
-                }
-                None => &mut population.unassigned,
-            };
-            *count = count.saturating_add(1);
+            population.add(policy, self.counts_as(policy, id), 1);
         }
         population
+    }
+
+    /// As what `machine` counts that has a live session or a device.
+    fn counts_as(&self, policy: &Policy, machine: &MachineId) -> Counted {
+        match self.group(policy, machine) {
+            Some(group) => Counted::Group(group),
+            None if policy.serves_unassigned()
+                || self.endpoints.values().any(|endpoint| endpoint.serves(machine)) =>
+            {
+                Counted::Unassigned
+            }
+            None => Counted::Waiting,
+        }
     }
 
     /// The number of the group that claims `machine`.

@@ -86,6 +86,7 @@ pub(crate) struct Metrics {
     generation: Number,
     deficits: Number,
     unassigned: Number,
+    unassigned_waiting: Number,
     overflow: Family<What, Counter>,
     lease_shortfall: Family<OfFeed, Number>,
     short_leases: Number,
@@ -201,8 +202,13 @@ impl Metrics {
         );
         registry.register(
             "tieline_switchboard_unassigned",
-            "Sessions that no group declares",
+            "Machines that no group claims and that have work or a device",
             m.unassigned.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_unassigned_waiting",
+            "Machines that no group claims and that get no work",
+            m.unassigned_waiting.clone(),
         );
         registry.register(
             "tieline_switchboard_inventory_overflow",
@@ -304,6 +310,7 @@ impl Metrics {
         self.policy_refused.set(i64::from(status.policy_refused.is_some()));
         self.configuration_not_applied.set(i64::from(status.configuration_not_applied.is_some()));
         self.unassigned.set(i64::from(status.unassigned.count));
+        self.unassigned_waiting.set(i64::from(status.unassigned.waiting));
         self.reports_dropped.set(whole(reports_dropped));
     }
 

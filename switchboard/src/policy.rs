@@ -28,7 +28,7 @@ pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
 pub use groups::covers;
-pub use rules::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp};
+pub use rules::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp, Unassigned};
 
 /// The result of reading a policy file.
 #[derive(Debug)]
@@ -128,6 +128,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
         ramp: ramp?,
         guard: guard?,
         failsafe: failsafe?,
+        unassigned: site.unassigned_sessions,
     })
 }
 

@@ -297,6 +297,13 @@ impl Switchboard {
                 let down_for = daemon::clock::wall().duration_since(*since).as_secs();
                 info!(driver, down_for_secs = down_for, "driver answers again");
             }
+            Notice::Unassigned(named) if named.is_empty() => {
+                info!("no machine waits any more that no group of the policy claims");
+            }
+            Notice::Unassigned(named) => {
+                let (machines, names) = (named.count, named.names());
+                warn!(machines, names, "no group of the policy claims these, they get no work");
+            }
             Notice::AsleepNotByUs(named) if named.is_empty() => {
                 info!("no machine sleeps any more that somebody else put to sleep");
             }

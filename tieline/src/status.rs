@@ -8,7 +8,7 @@ use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
 use switchboard::plausible::MeterState;
 use switchboard::view::{
-    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, SleepersView, StatusView,
+    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, SleepersView, StatusView, UnassignedView,
 };
 
 use crate::cli::Server;
@@ -227,16 +227,7 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
             grouped(down.machines_unanswered),
         )
     }));
-    let unassigned = &site.unassigned;
-    if unassigned.count > 0 {
-        alarms.push(format!(
-            "{} that no group of the policy claims ({}), counted as {} at {}",
-            counted(unassigned.count, "machine"),
-            examples(&unassigned.examples, unassigned.count),
-            kilowatts(unassigned.counted),
-            unassigned.feed
-        ));
-    }
+    alarms.extend(unassigned(&site.unassigned));
     alarms.extend(sleepers(&site.asleep_not_by_us, shown).map(|sleepers| {
         format!("asleep, not by us: {sleepers}; `tieline machine adopt` takes them over")
     }));
@@ -244,6 +235,25 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
         format!("put to sleep by us, and out of reach of every driver: {sleepers}")
     }));
     alarms.into_iter().map(|alarm| printable_lines(&alarm)).collect()
+}
+
+/// Machines that no group claims: those that have work or a device count as load, the others wait.
+fn unassigned(view: &UnassignedView) -> Option<String> {
+    let UnassignedView { count, waiting, examples: names, feed, .. } = view;
+    let all = count.saturating_add(*waiting);
+    let counts = (*count > 0).then(|| {
+        let load = kilowatts(view.counted);
+        format!("{} counted as {load} at {feed}", grouped(*count))
+    });
+    let waits = (*waiting > 0).then(|| {
+        format!("{} without work: a group must match the name, or `unassigned = \"count\"` in [site] serve it", grouped(*waiting))
+    });
+    let parts: Vec<String> = counts.into_iter().chain(waits).collect();
+    (all > 0).then(|| {
+        let machines = counted(all, "machine");
+        let names = examples(names, all);
+        format!("{machines} that no group of the policy claims ({names}): {}", parts.join(", "))
+    })
 }
 
 /// The number of machines, the names of the first ten, and since when the first of them sleeps.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{GuardTable, MachineId, Permit, Timeline};
+use crate::{Claims, GuardTable, MachineId, Permit, Timeline};
 
 /// Everything the switchboard tells a receiver, as of the latest change.
 ///
@@ -34,6 +34,10 @@ pub struct Downlink {
     /// makes its next one full.
     #[serde(default)]
     pub resync: u64,
+    /// The machines that groups claim. Others get no work, but for the sessions that have some. `None`
+    /// says nothing about it: the receiver keeps what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Arc<Claims>>,
     /// The newest guard table. `None` says nothing about it: the receiver keeps the one it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Arc<GuardTable>>,

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod actuator;
+mod claims;
 mod clock;
 mod downlink;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod timeline;
 mod units;
 
 pub use actuator::{Actuator, ActuatorError, DeviceState, Pending, Reading};
+pub use claims::Claims;
 pub use clock::{GuardedTime, WallGuard};
 pub use downlink::{Downlink, OWNED_MAX};
 pub use guard::{

@@ -9,12 +9,15 @@
 //! nothing is raised while they disagree.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Generation, GuardedTime, MachineId, Permit, Standing, Timeline, WallGuard};
+use crate::{
+    Action, Claims, Generation, GuardedTime, MachineId, Permit, Standing, Timeline, WallGuard,
+};
 
 /// The result of offering a timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,10 @@ pub struct Saved {
     /// was stepped in the meantime. Files of older versions do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Timestamp>,
+    /// [`crate::Downlink::claims`] as heard last; `None` if nothing was heard of it, so that everybody
+    /// may be served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Arc<Claims>>,
 }
 
 /// A receiver: give it timelines, permits and the time, and carry out the changes it returns.
@@ -133,6 +140,18 @@ impl Receiver {
     #[must_use]
     pub fn waiting(&self) -> &[MachineId] {
         &self.waiting
+    }
+
+    /// Takes over which machines groups claim. Returns whether that has changed.
+    pub fn hear_claims(&mut self, claims: &Arc<Claims>) -> bool {
+        let is_changed = self.saved.claims.as_ref().is_none_or(|known| {
+            // The same claims come with each downlink.
+            !Arc::ptr_eq(known, claims) && known != claims
+        });
+        if is_changed {
+            self.saved.claims = Some(claims.clone());
+        }
+        is_changed
     }
 
     /// Accepts a timeline if it is newer than the one held. Call [`Self::advance`] afterwards.

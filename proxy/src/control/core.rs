@@ -80,7 +80,8 @@ impl ControlCore {
         let receiver = saved.map(Receiver::restore).unwrap_or_default();
         let number = receiver.number();
         let standing = receiver.applied().clone();
-        let orders = Orders { unheard: number.is_none(), standing, ..Orders::default() };
+        let claims = receiver.saved().claims.clone();
+        let orders = Orders { unheard: number.is_none(), standing, claims, ..Orders::default() };
         Self {
             record: Record::new(has_file, number),
             receiver,
@@ -187,6 +188,9 @@ impl ControlCore {
         if let Some(timeline) = self.downlink.timeline.clone() {
             changed = self.offer(&timeline);
         }
+        if let Some(claims) = &self.downlink.claims {
+            changed |= self.receiver.hear_claims(claims);
+        }
         match &self.downlink.permit {
             Some(permit) => {
                 self.receiver.permit(permit, wall, now);
@@ -237,12 +241,14 @@ impl ControlCore {
         if advance.changes.is_empty()
             && self.orders.unheard == unheard
             && self.orders.asleep == *asleep
+            && self.orders.claims == self.receiver.saved().claims
         {
             return;
         }
         self.starved.count(&advance.changes, now);
-        let standing = self.receiver.applied().clone();
-        let orders = Arc::new(Orders { unheard, standing, asleep: asleep.clone() });
+        let Saved { applied, claims, .. } = self.receiver.saved();
+        let (standing, claims) = (applied.clone(), claims.clone());
+        let orders = Arc::new(Orders { unheard, standing, asleep: asleep.clone(), claims });
         let parks = |machine: &&MachineId| orders.serve(machine, true) == Serve::Park;
         let changed = advance.changes.iter().map(|change| &change.machine);
         let fell_asleep = orders.asleep.difference(&self.orders.asleep);

@@ -383,6 +383,7 @@ impl Core {
         self.corrections = corrections;
         self.count_leases();
         self.regroup_raises();
+        self.tell_claims = true;
         self.guards.forget_table();
         // What the meters show must count in the first plan under the new policy.
         (self.unseen, self.looked_at) = (true, None);

@@ -2,7 +2,7 @@
 //! [`crate::shortage`] computes how much is missing.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
@@ -24,6 +24,9 @@ pub enum Notice {
     /// These machines sleep that somebody else put to sleep and nobody wants asleep: more than
     /// before, or none any more.
     AsleepNotByUs(Named),
+    /// These machines of no group wait for work: the first ones, or twice as many as before, or none
+    /// any more.
+    Unassigned(Named),
     /// A driver answers nothing.
     DriverDown(DriverDownView),
     /// A driver that was down since then answers again.
@@ -41,6 +44,8 @@ pub(super) struct Shortages {
 /// A change of a figure by no more than a twentieth, or by no more than a kilowatt, is not logged
 /// again.
 const NEWS: (i64, Watts) = (20, Watts(1000));
+/// How often it is logged at most that sessions of no group wait.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 impl Core {
     /// Computes the shortages of leases and feeds under the plan just made.
@@ -107,6 +112,24 @@ impl Core {
                 outputs.notices.push(Notice::Short { lease: lease.clone(), short: short.clone() });
             }
         }
+    }
+
+    /// Logs that machines which no group claims wait for work. Anybody can open sessions, so that this
+    /// is said once a minute at most, and again only for twice as many.
+    pub(super) fn tell_unassigned(&mut self, now: Instant, outputs: &mut Outputs) {
+        let waiting = self.fleet.population.waiting;
+        let (told, since) = self.told_waiting;
+        let is_news = match (told, waiting) {
+            (0, 0) => false,
+            (0, _) | (_, 0) => true,
+            _ => waiting >= told.saturating_mul(2),
+        };
+        if !is_news || since.is_some_and(|at| now.saturating_duration_since(at) < TELL_EVERY) {
+            return;
+        }
+        self.told_waiting = (waiting, Some(now));
+        let examples = if waiting > 0 { self.census.unassigned.clone() } else { Vec::new() };
+        outputs.notices.push(Notice::Unassigned(Named { count: waiting, examples }));
     }
 
     pub(super) fn shortage_of(&self, lease: &LeaseId) -> Option<&Shortage> {

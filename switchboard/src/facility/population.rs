@@ -15,8 +15,10 @@ use super::group::Group;
 pub struct Population {
     /// Machines by group; a group that is missing here counts as declared.
     pub groups: BTreeMap<GroupId, u32>,
-    /// Machines that no group claims.
+    /// Machines that no group claims, and that have work or a device.
     pub unassigned: u32,
+    /// Machines that no group claims and that get no work. They are no load.
+    pub waiting: u32,
     /// By how much more the meters show at each feed than the figures of the policy say; less if
     /// negative. Empty if no meter was read.
     pub corrections: PerFeed<Watts>,

@@ -205,6 +205,16 @@ impl Endpoint {
         }
     }
 
+    /// Whether `machine` has a session with work here, or a device.
+    pub(super) fn serves(&self, machine: &MachineId) -> bool {
+        match &self.view {
+            View::Proxy(_) => self
+                .session(machine)
+                .is_some_and(|session| session.sessions > 0 && session.serving == Serving::Working),
+            View::Agent(devices) => devices.entries().contains_key(machine),
+        }
+    }
+
     pub(super) fn session(&self, machine: &MachineId) -> Option<&SessionReport> {
         match &self.view {
             View::Proxy(sessions) => sessions.entries().get(machine),
@@ -267,8 +277,10 @@ impl Sessions {
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         let serving = &mut self.serving;
         let taken = self.replica.take(delta, ENTRIES, |before, after| {
-            let is_live = |session: &SessionReport| session.sessions > 0;
-            if before.map(is_live) != after.map(is_live) {
+            let matters = |session: &SessionReport| {
+                (session.sessions > 0, session.serving == Serving::Working)
+            };
+            if before.map(matters) != after.map(matters) {
                 changed.extend(after.or(before).map(|session| session.machine.clone()));
             }
             if let Some(before) = before

@@ -16,8 +16,8 @@ use crate::policy::Policy;
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     fleet: Fleet,
-    /// The machines that are counted in the population, with their group.
-    counted: HashMap<MachineId, Option<usize>>,
+    /// The machines that are counted in the population.
+    counted: HashMap<MachineId, Counted>,
     /// Machines whose reports have changed since the last look.
     changed: BTreeSet<MachineId>,
     /// The machines that were chosen at the last look.
@@ -28,6 +28,16 @@ pub(super) struct Roster {
     was_settled: bool,
 }
 
+/// As what a machine counts that has a live session or a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Group(usize),
+    /// No group claims it, and it has work or a device.
+    Unassigned,
+    /// No group claims it, and it gets no work.
+    Waiting,
+}
+
 impl Roster {
     /// Notes machines whose reports have changed.
     pub(super) fn note(&mut self, machines: impl IntoIterator<Item = MachineId>) {
@@ -36,11 +46,13 @@ impl Roster {
 
     /// The first names of machines that no group claims, at most `limit` of them.
     pub(super) fn unassigned(&self, limit: usize) -> Vec<MachineId> {
-        if self.fleet.population.unassigned == 0 {
+        let population = &self.fleet.population;
+        if population.unassigned == 0 && population.waiting == 0 {
             return Vec::new();
         }
         let mut first: BTreeSet<&MachineId> = BTreeSet::new();
-        for (machine, _) in self.counted.iter().filter(|(_, group)| group.is_none()) {
+        let is_unassigned = |counted: &Counted| !matches!(counted, Counted::Group(_));
+        for (machine, _) in self.counted.iter().filter(|(_, counted)| is_unassigned(counted)) {
             first.insert(machine);
             if first.len() > limit {
                 first.pop_last();
@@ -120,27 +132,27 @@ impl Inventory {
 
     /// Counts `machine` anew in the population. Returns whether that changed.
     fn recount(&self, roster: &mut Roster, policy: &Policy, machine: &MachineId) -> bool {
-        let group = self.is_counted(machine).then(|| self.group(policy, machine));
-        let before = match group {
-            Some(group) => roster.counted.insert(machine.clone(), group),
+        let after = self.is_counted(machine).then(|| self.counts_as(policy, machine));
+        let before = match after {
+            Some(after) => roster.counted.insert(machine.clone(), after),
             None => roster.counted.remove(machine),
         };
-        if before == group {
+        if before == after {
             return false;
         }
         if let Some(before) = before {
             roster.fleet.population.add(policy, before, -1);
         }
-        if let Some(group) = group {
-            roster.fleet.population.add(policy, group, 1);
+        if let Some(after) = after {
+            roster.fleet.population.add(policy, after, 1);
         }
         true
     }
 
-    fn counted(&self, policy: &Policy) -> HashMap<MachineId, Option<usize>> {
+    fn counted(&self, policy: &Policy) -> HashMap<MachineId, Counted> {
         let names = self.endpoints.values().flat_map(super::Endpoint::machines);
         let counted = names.filter(|machine| self.is_counted(machine));
-        counted.map(|machine| (machine.clone(), self.group(policy, machine))).collect()
+        counted.map(|machine| (machine.clone(), self.counts_as(policy, machine))).collect()
     }
 
     /// Whether a live session or a device stands for `machine`.
@@ -199,11 +211,18 @@ impl Roster {
 }
 
 impl Population {
-    /// Counts `machines` more, or fewer, of the group.
-    fn add(&mut self, policy: &Policy, group: Option<usize>, machines: i32) {
-        let Some(group) = group else {
-            self.unassigned = self.unassigned.saturating_add_signed(machines);
-            return;
+    /// Counts `machines` more, or fewer, of a kind.
+    pub(super) fn add(&mut self, policy: &Policy, counted: Counted, machines: i32) {
+        let group = match counted {
+            Counted::Group(group) => group,
+            Counted::Unassigned => {
+                self.unassigned = self.unassigned.saturating_add_signed(machines);
+                return;
+            }
+            Counted::Waiting => {
+                self.waiting = self.waiting.saturating_add_signed(machines);
+                return;
+            }
         };
         let Some(group) = policy.facility.groups().get(group) else { return };
         let count = self.groups.entry(group.id.clone()).or_insert(0);

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use directive::{FeedId, Watts};
+use directive::{Claims, FeedId, Watts};
 
 use crate::facility::{Facility, Feed, FeedNumber};
 
@@ -22,9 +22,36 @@ pub struct Policy {
     pub ramp: Ramp,
     pub guard: GuardRules,
     pub failsafe: Failsafe,
+    /// What sessions get that no group claims, if there are groups.
+    pub unassigned: Unassigned,
+}
+
+/// What a session gets that no group claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unassigned {
+    /// No work: it waits for a group, and is no load.
+    Park,
+    /// Work, and it counts as load.
+    Count,
 }
 
 impl Policy {
+    /// Whether proxies give work to sessions that no group claims. A policy without any group limits
+    /// nobody.
+    #[must_use]
+    pub fn serves_unassigned(&self) -> bool {
+        self.unassigned == Unassigned::Count || self.facility.groups().is_empty()
+    }
+
+    /// The machines to which proxies give work.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        if self.serves_unassigned() {
+            return ["*"].into_iter().collect();
+        }
+        self.facility.groups().iter().flat_map(|group| &group.matches).cloned().collect()
+    }
+
     /// The fastest planned lowering of the load at and below `feed`, per minute, if there is a limit.
     /// The limit of the site is one of its root.
     #[must_use]

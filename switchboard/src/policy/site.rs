@@ -5,6 +5,7 @@ use directive::{FeedId, Watts};
 use jiff::tz::TimeZone;
 
 use super::names::reference;
+use super::rules::Unassigned;
 use super::{power, timezone};
 
 pub(super) struct Site {
@@ -12,6 +13,7 @@ pub(super) struct Site {
     pub(super) timezone: TimeZone,
     pub(super) unassigned: Watts,
     pub(super) unassigned_feed: FeedId,
+    pub(super) unassigned_sessions: Unassigned,
 }
 
 /// Reads the section. Sessions that no group claims count at `root_feed` unless it says otherwise.
@@ -36,12 +38,15 @@ pub(super) fn read(
         section.optional("unassigned_kw", power::of_machine_or_none).unwrap_or(UNASSIGNED);
     let feed =
         reference(document, &section, "unassigned_feed", "feed", feed_names).map(FeedId::from);
+    let choices = [("park", Unassigned::Park), ("count", Unassigned::Count)];
+    let unassigned_sessions = section.choice_or("unassigned", &choices, Unassigned::Park);
     section.finish();
     Some(Site {
         name: name?,
         timezone: timezone?,
         unassigned,
         unassigned_feed: feed.or(root_feed)?,
+        unassigned_sessions,
     })
 }
 

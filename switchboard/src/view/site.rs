@@ -151,8 +151,11 @@ pub struct GroupView {
 /// Machines with a live session that no group claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnassignedView {
+    /// Machines that have work or a device.
     pub count: u32,
-    /// The names of at most three of them.
+    /// Further machines, which get no work (`[site] unassigned = "park"`) and count as no load.
+    pub waiting: u32,
+    /// The names of at most three of both.
     pub examples: Vec<MachineId>,
     /// The feed at which the sessions are counted, and the total power counted for them.
     pub feed: FeedId,

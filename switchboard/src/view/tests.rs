@@ -230,6 +230,7 @@ fn status() -> StatusView {
             machine_counts: counts,
         }],
         unassigned: UnassignedView {
+            waiting: 0,
             count: 4,
             examples: vec!["worker.1".into(), "worker.2".into(), "worker.3".into()],
             feed: "poi".into(),

@@ -81,6 +81,7 @@ fn site() -> StatusView {
             group("hosted-acme-with-a-very-long-name-indeed", "xfmr-b", [1200, 1150, 1120, 30, 0]),
         ],
         unassigned: UnassignedView {
+            waiting: 0,
             count: 0,
             examples: Vec::new(),
             feed: "poi".into(),
@@ -213,6 +214,7 @@ fn what_needs_attention_comes_first() {
     site.raises_withheld = Some("the meter of feed xfmr-b is silent".into());
     site.ledger.failure = Some("the disk is full".into());
     site.unassigned = UnassignedView {
+        waiting: 0,
         count: 41,
         examples: vec!["acme.x\u{1b}[1m".into(), "acme.y".into(), "bob".into()],
         feed: "poi".into(),

@@ -40,6 +40,7 @@ fn downlink() -> Downlink {
             .into(),
         )),
         resync: 2,
+        claims: Some(Arc::new(["acme.*", "rig"].into_iter().collect())),
         guard: Some(Arc::new(crate::guard::tests::table())),
     }
 }

@@ -149,6 +149,7 @@ fn machines_that_a_former_life_took_off_are_off_from_the_start() {
         timeline: Some(Timeline::clone(&timeline(&[(at(0), Action::Drain)]))),
         applied: [("rig".into(), standing)].into(),
         seen: None,
+        claims: None,
     };
     let core = core(Some(saved), false);
     assert_eq!(core.orders().serve(&"rig".into(), true), Serve::Park);

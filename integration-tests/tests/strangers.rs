@@ -1,0 +1,92 @@
+//! Sessions whose worker names no group of the policy matches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy::SessionState;
+use serde_json::{Value, json};
+use switchboard::core::Answer;
+use testbed::miner::{MinerConfig, Model, TestMiner};
+
+use crate::site::{PATIENCE, Setup, WholeSite, until};
+
+const STRANGERS: usize = 30;
+
+/// What a dry run of a lease finds available for it.
+fn available(site: &WholeSite) -> Value {
+    let start = daemon::clock::wall() + Duration::from_hours(1);
+    let body = json!({
+        "id": "asked", "tenant": "Nebula", "feed": "a", "it_kw": 8.0, "start": start,
+        "end": start + Duration::from_hours(1), "meter": "tenant",
+    });
+    let (status, answer) = site.http.post("/v1/admit", &body);
+    assert_eq!(status, 200, "{answer:#}");
+    answer["arithmetic"][0]["available_watts"].clone()
+}
+
+/// Anybody who reaches the listener can open sessions. They get no work, and no machine of the site goes
+/// to sleep for them; when a group takes their names, they mine.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
+    let site = WholeSite::start(Setup::default()).await;
+    let before = available(&site);
+    let addr = site.proxy().addrs()[0];
+    let strangers: Vec<TestMiner> = (0..STRANGERS)
+        .map(|number| {
+            let model = Model::ALL[number % Model::ALL.len()];
+            TestMiner::start(MinerConfig::new(model, addr, &format!("stranger-{number}")))
+        })
+        .collect();
+    until("shown", || {
+        let unassigned = site.http.get("/v1/status")["unassigned"].clone();
+        if unassigned["waiting"] == STRANGERS { Ok(()) } else { Err(unassigned) }
+    })
+    .await;
+    let unassigned = site.http.get("/v1/status")["unassigned"].clone();
+    assert_eq!((&unassigned["count"], &unassigned["counted_watts"]), (&json!(0), &json!(0)));
+    assert_eq!(unassigned["examples"].as_array().map(Vec::len), Some(3), "{unassigned:#}");
+    // The plan is made anew at least once in this time.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(available(&site), before, "they are no load");
+    assert!(site.asleep().is_empty());
+    let states = |state: SessionState| {
+        site.proxy().sessions().iter().filter(|session| session.state == state).count()
+    };
+    assert_eq!((states(SessionState::Parked), states(SessionState::Working)), (STRANGERS, 10));
+    for stranger in &strangers {
+        assert_eq!((stranger.counts().mining, stranger.counts().answered_true), (0, 0));
+    }
+
+    let text =
+        site.setup.policy(2).replace("match = \"new-*\"", "match = [\"new-*\", \"stranger-*\"]");
+    let policy = switchboard::policy::parse(&text, "policy.toml").expect("a sound policy");
+    let handle = site.site.switchboard.clone().expect("a switchboard");
+    let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
+    assert!(matches!(answer, Answer::Done), "{answer:?}");
+    for stranger in &strangers {
+        stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
+    }
+    site.stop().await;
+}
+
+/// A machine whose group is removed from the policy keeps its work as long as its session lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_loses_its_group_mines_on() {
+    let site = WholeSite::start(Setup::default()).await;
+    let text = site.setup.policy(2).replace("match = \"new-*\"", "match = \"other-*\"");
+    let policy = switchboard::policy::parse(&text, "policy.toml").expect("a sound policy");
+    let handle = site.site.switchboard.clone().expect("a switchboard");
+    let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
+    assert!(matches!(answer, Answer::Done), "{answer:?}");
+    until("shown", || {
+        let unassigned = site.http.get("/v1/status")["unassigned"].clone();
+        let is_shown = unassigned["count"] == 4 && unassigned["counted_watts"] == 4 * 3500;
+        if is_shown { Ok(()) } else { Err(unassigned) }
+    })
+    .await;
+    for miner in &site.miners {
+        let before = miner.counts().answered_true;
+        miner.until(PATIENCE, |counts| counts.answered_true > before).await.expect("it mines on");
+    }
+    site.stop().await;
+}
