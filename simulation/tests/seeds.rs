@@ -45,6 +45,11 @@ fn replay(seed: u64) {
     let scenario = scenario(seed);
     let outcome = run(&scenario, Story::new(true));
     println!("{}", policy_text(&scenario.facility, &scenario.rules, 1));
+    for meter in &scenario.facility.meters {
+        for (at, fault) in &meter.faults {
+            println!("{} has from {:.1} s on: {fault:?}", meter.id, at.as_secs_f64());
+        }
+    }
     outcome.story.lines().iter().for_each(|line| println!("{line}"));
     for violation in &outcome.violations {
         let row = known(&scenario, violation).map_or("new", |known| known.id);
