@@ -182,11 +182,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::RaisedWithoutPermit,
         causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
     },
-    Known {
-        id: "N5",
-        kind: Kind::AsleepUnshown,
-        causes: &[Cause::StateLost, Cause::Device, Cause::Clock],
-    },
+    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::Device, Cause::Clock] },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
     Known {
@@ -204,5 +200,4 @@ pub const KNOWN: &[Known] = &[
     Known { id: "C7", kind: Kind::Flapping, causes: &[Cause::Clock] },
     Known { id: "C8", kind: Kind::RampDown, causes: &[Cause::Clock] },
     Known { id: "C10", kind: Kind::Flapping, causes: &[Cause::Decision] },
-    Known { id: "C9", kind: Kind::SleptUnwanted, causes: &[Cause::Clock] },
 ];
